@@ -1,0 +1,138 @@
+//! The command line, as documented: what can be said, not what it does.
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use models::LayerSelection;
+
+/// Attention as discrete-time Markov chains.
+#[derive(Parser)]
+#[command(name = "tokenrank", version, about, long_about = LONG_ABOUT, after_help = EXIT_CODES)]
+pub struct Args {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+const LONG_ABOUT: &str = "\
+Attention as discrete-time Markov chains: reruns the experiments of Erel, Dünkel et al. (NeurIPS 2025, \
+arXiv 2507.17657) and analyses the attention of any network.
+
+The result goes to stdout, progress and messages to stderr.";
+
+const EXIT_CODES: &str = "\
+Exit codes: 0 fine · 1 anything not named here · 2 usage or config · 3 weights or data missing or unreadable · \
+5 interrupted, resumable";
+
+#[derive(Subcommand)]
+pub enum Command {
+    /// Run experiments, or what is left of them, and print their tables
+    Run(RunArgs),
+    /// Check experiments, their weights and data, without running anything
+    Validate(RunArgs),
+    /// List what there is
+    Ls(LsArgs),
+    /// Write the attention of one forward pass to a file
+    Attend(AttendArgs),
+    /// Analyse attention matrices from any program as Markov chains
+    Rank(RankArgs),
+    /// Check whether a run can start on this machine
+    Doctor,
+}
+
+#[derive(clap::Args)]
+pub struct RunArgs {
+    /// Experiment files, such as configs/mini/masking.toml
+    #[arg(required = true, value_name = "CONFIG")]
+    pub configs: Vec<PathBuf>,
+    /// Change a setting of the file: model.path=DIR, task.masking.layers=all
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub assignments: Vec<String>,
+    /// Run only the first N items
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Folder of the run [default: results/runs/NAME-FINGERPRINT]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Where networks run: cpu or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: String,
+}
+
+#[derive(clap::Args)]
+pub struct LsArgs {
+    /// What to list; everything if not given
+    pub what: Option<Listing>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Listing {
+    /// Network architectures
+    Models,
+    /// Kinds of datasets
+    Datasets,
+    /// Experiment files below configs/
+    Experiments,
+    /// Tables of the paper
+    Tables,
+}
+
+#[derive(clap::Args)]
+pub struct AttendArgs {
+    /// Model directory: config.json, safetensors, preprocessor_config.json
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Image to look at, JPEG or PNG
+    #[arg(long, value_name = "FILE")]
+    pub image: PathBuf,
+    /// Layers: all, last:N, or block numbers or names such as 0,3,block.11
+    #[arg(long, value_name = "LIST", default_value = "all")]
+    pub layers: LayerSelection,
+    /// Resize the image to N×N pixels instead of what preprocessor_config.json says
+    #[arg(long, value_name = "N")]
+    pub image_size: Option<usize>,
+    /// Where the network runs: cpu or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: String,
+    /// File to write
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub out: PathBuf,
+}
+
+#[derive(clap::Args)]
+pub struct RankArgs {
+    /// Matrices [..., n, n] in a .safetensors or .npy file, rows summing to 1
+    pub file: PathBuf,
+    /// Tensor of a .safetensors file; may be left out where there is only one
+    #[arg(long, value_name = "NAME")]
+    pub key: Option<String>,
+    /// Share of attention in the teleporting chain; 1 is no teleport
+    #[arg(long, value_name = "A", default_value_t = 0.99, allow_negative_numbers = true)]
+    pub alpha: f64,
+    /// Also bounce from this token, counted from 0
+    #[arg(long, value_name = "I")]
+    pub start: Option<usize>,
+    /// Number of bounces [default: 10]
+    #[arg(long, value_name = "N", requires = "start")]
+    pub bounces: Option<usize>,
+    /// Follow the attention, or go back to those that attend
+    #[arg(long, value_enum, default_value_t = Direction::Forward)]
+    pub direction: Direction,
+    /// Also write the K largest eigenvalue moduli
+    #[arg(long, value_name = "K")]
+    pub spectrum: Option<usize>,
+    /// How far from 1 a row may sum before it is refused
+    #[arg(long, value_name = "T", default_value_t = 1e-3, allow_negative_numbers = true)]
+    pub tolerance: f64,
+    /// Stop the power method as the reference does (L1 change below 1e-5, at most 200 steps) instead of exactly
+    #[arg(long)]
+    pub reference_stop: bool,
+    /// File to write
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub out: PathBuf,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Direction {
+    Forward,
+    Backward,
+}

@@ -1,0 +1,55 @@
+//! `doctor`: can a run start here?
+
+use crate::failure::Failure;
+use crate::print;
+
+/// The libtorch this program was built for.
+const LIBTORCH: &str = "2.11.0";
+
+pub fn doctor() -> Result<(), Failure> {
+    let mut problems = Vec::new();
+    let mut lines = vec![format!("tokenrank  {}", env!("CARGO_PKG_VERSION"))];
+    match models::device::libtorch() {
+        Some(library) => {
+            let version = library.version.unwrap_or_else(|| "of unknown version".into());
+            if !version.starts_with(LIBTORCH) {
+                problems.push(format!(
+                    "libtorch is {version}, this program was built for {LIBTORCH}; run `cargo xtask setup`, or point \
+                     LIBTORCH and LD_LIBRARY_PATH at {LIBTORCH}"
+                ));
+            }
+            lines.push(format!("libtorch   {version} in {}", library.folder.display()));
+        }
+        None => lines.push("libtorch   loaded; this system does not tell from where".into()),
+    }
+    lines.push(format!("cpu        {} threads", models::device::threads()));
+    lines.push(match models::device::cuda_devices() {
+        Ok(count) => format!("cuda       {count} device(s): {}", cuda_names(count)),
+        Err(reason) => format!("cuda       none: {reason}"),
+    });
+    match models::device::computes(models::Device::Cpu) {
+        Ok(true) => lines.push("compute    works".into()),
+        Ok(false) => problems.push("libtorch computes wrong results on this processor".into()),
+        Err(e) => problems.push(format!("libtorch cannot compute: {e}")),
+    }
+    let cache = hub_cache();
+    let state = if cache.is_dir() { "" } else { " (not there yet)" };
+    lines.push(format!("hub cache  {}{state}", cache.display()));
+    print(&format!("{}\n", lines.join("\n")));
+    if problems.is_empty() { Ok(()) } else { Err(Failure::other(problems.join("\n"))) }
+}
+
+fn cuda_names(count: usize) -> String {
+    (0..count).map(|index| format!("cuda:{index}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Where Python's `huggingface_hub` keeps checkpoints.
+fn hub_cache() -> std::path::PathBuf {
+    use std::env::var_os;
+    let home = || var_os("HOME").unwrap_or_default();
+    match (var_os("HF_HUB_CACHE"), var_os("HF_HOME")) {
+        (Some(cache), _) => cache.into(),
+        (None, Some(hf_home)) => std::path::PathBuf::from(hf_home).join("hub"),
+        (None, None) => std::path::PathBuf::from(home()).join(".cache/huggingface/hub"),
+    }
+}

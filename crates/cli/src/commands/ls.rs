@@ -1,0 +1,51 @@
+//! `ls`.
+
+use std::path::Path;
+
+use crate::args::{Listing, LsArgs};
+use crate::failure::Failure;
+use crate::print;
+
+pub fn ls(args: &LsArgs) -> Result<(), Failure> {
+    let wanted = |listing| args.what.is_none_or(|what| what == listing);
+    let mut text = String::new();
+    let mut section = |listing, head: &str, rows: Vec<(String, String)>| {
+        if wanted(listing) {
+            let width = rows.iter().map(|(name, _)| name.len()).max().unwrap_or(0);
+            text.push_str(&format!("{head}\n"));
+            for (name, what) in rows {
+                text.push_str(&format!("  {name:width$}  {what}\n"));
+            }
+        }
+    };
+    let own = |rows: &[(&str, &str)]| rows.iter().map(|&(a, b)| (a.to_owned(), b.to_owned())).collect();
+    section(Listing::Models, "models", own(&models::ARCHITECTURES));
+    section(Listing::Datasets, "datasets", own(&tasks::dataset::KINDS));
+    section(Listing::Experiments, "experiments", experiments(Path::new("configs")));
+    let tables = eval::PaperTable::all().into_iter().map(|(name, table)| (name, table.title)).collect();
+    section(Listing::Tables, "tables", tables);
+    print(&text);
+    Ok(())
+}
+
+/// Experiment files below a folder with their titles; those that cannot be read are listed with the reason.
+fn experiments(folder: &Path) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    let mut folders = vec![folder.to_path_buf()];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(&folder).into_iter().flatten().flatten() {
+            let path = entry.path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "toml") {
+                let title = match eval::Experiment::read(&path, &[]) {
+                    Ok(experiment) => experiment.title,
+                    Err(_) => "cannot be read; `tokenrank validate` says why".into(),
+                };
+                found.push((path.display().to_string(), title));
+            }
+        }
+    }
+    found.sort();
+    found
+}

@@ -1,0 +1,7 @@
+//! One module per command: from its arguments to the call and the words printed.
+
+pub mod attend;
+pub mod doctor;
+pub mod ls;
+pub mod rank;
+pub mod run;

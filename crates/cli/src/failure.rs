@@ -1,0 +1,101 @@
+//! Errors as the user meets them: one paragraph and an exit code.
+
+use std::fmt;
+
+use eval::analysis::AnalysisError;
+use miette::{GraphicalReportHandler, GraphicalTheme, MietteDiagnostic, Severity};
+use models::matrix_file::{MatrixFileError, Problem};
+
+/// An error with its exit code.
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    code: u8,
+}
+
+/// Anything not named below.
+const OTHER: u8 = 1;
+/// Usage or config.
+const USAGE: u8 = 2;
+/// Weights or data missing or unreadable.
+const INPUT: u8 = 3;
+/// Interrupted, resumable.
+const INTERRUPTED: u8 = 5;
+
+impl Failure {
+    /// A contradiction in the arguments.
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: USAGE }
+    }
+
+    /// Something that stopped the command and is the user's neither to fix nor to find.
+    pub fn other(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: OTHER }
+    }
+
+    /// The exit code.
+    pub fn code(&self) -> u8 {
+        self.code
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        use std::io::IsTerminal;
+        let theme = if std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none() {
+            GraphicalTheme::unicode()
+        } else {
+            GraphicalTheme::unicode_nocolor()
+        };
+        let diagnostic = MietteDiagnostic::new(&self.message).with_severity(Severity::Error);
+        GraphicalReportHandler::new_themed(theme).with_width(100).render_report(f, &diagnostic)
+    }
+}
+
+impl From<models::Error> for Failure {
+    fn from(error: models::Error) -> Self {
+        Self { code: model_code(&error), message: error.to_string() }
+    }
+}
+
+impl From<eval::Error> for Failure {
+    fn from(error: eval::Error) -> Self {
+        let code = match &error {
+            eval::Error::Config { .. } | eval::Error::Override { .. } | eval::Error::OtherRun { .. } => USAGE,
+            eval::Error::Interrupted { .. } => INTERRUPTED,
+            eval::Error::Task(tasks::Error::Setting { .. } | tasks::Error::Scene(_)) => USAGE,
+            eval::Error::Task(tasks::Error::Dataset { .. }) => INPUT,
+            eval::Error::Task(tasks::Error::Model(error)) => model_code(error),
+            eval::Error::Analysis(error) => analysis_code(error),
+            _ => OTHER,
+        };
+        Self { code, message: error.to_string() }
+    }
+}
+
+fn analysis_code(error: &AnalysisError) -> u8 {
+    match error {
+        AnalysisError::Option { .. } => USAGE,
+        AnalysisError::File(error) => file_code(error),
+        AnalysisError::Matrix { .. } => INPUT,
+        AnalysisError::Chain { .. } => OTHER,
+    }
+}
+
+fn file_code(error: &MatrixFileError) -> u8 {
+    match error.problem {
+        Problem::Write(_) => OTHER,
+        _ if error.is_usage() => USAGE,
+        _ => INPUT,
+    }
+}
+
+fn model_code(error: &models::Error) -> u8 {
+    use models::Error as E;
+    match error {
+        E::Device { .. } | E::Layers { .. } | E::MixedSizes { .. } | E::ImageSize { .. } => USAGE,
+        E::Probe(_) | E::Chain(_) | E::Torch(_) => OTHER,
+        E::MatrixFile(error) => file_code(error),
+        _ => INPUT,
+    }
+}

@@ -1,0 +1,46 @@
+//! `tokenrank`: attention as Markov chains. Arguments → checked plan → call.
+
+mod args;
+mod commands;
+mod failure;
+mod threads;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use args::{Args, Command};
+use clap::Parser;
+use failure::Failure;
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if matches!(args.command, Command::Run(_) | Command::Attend(_)) {
+        threads::sleep_while_waiting();
+    }
+    match dispatch(args.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("{failure}");
+            ExitCode::from(failure.code())
+        }
+    }
+}
+
+fn dispatch(command: Command) -> Result<(), Failure> {
+    // Nothing here trains a network.
+    let _no_grad = models::no_grad();
+    match command {
+        Command::Run(args) => commands::run::run(&args),
+        Command::Validate(args) => commands::run::validate(&args),
+        Command::Ls(args) => commands::ls::ls(&args),
+        Command::Attend(args) => commands::attend::attend(&args),
+        Command::Rank(args) => commands::rank::rank(&args),
+        Command::Doctor => commands::doctor::doctor(),
+    }
+}
+
+/// Prints to stdout. A reader that has gone away (`tokenrank … | head`) is no error.
+fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+}

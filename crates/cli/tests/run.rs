@@ -1,0 +1,199 @@
+//! `tokenrank run` on the miniature: tables, results, resuming, refusals.
+
+mod common;
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use common::{arg, root, run, tokenrank, words};
+use serde_json::Value;
+
+const CONFIG: &str = "configs/mini/masking.toml";
+/// Small enough for a test, with several batches to interrupt.
+const SMALL: [&str; 6] = [
+    "--set",
+    "task.masking.batch=5",
+    "--set",
+    "task.masking.fractions={ from = 0.0, to = 0.9, step = 0.15 }",
+    "--limit",
+    "42",
+];
+
+fn results(out: &Path) -> Value {
+    let text = std::fs::read_to_string(out.join("results.json")).expect("results");
+    serde_json::from_str(&text).expect("JSON")
+}
+
+#[test]
+fn a_run_leaves_table_results_and_pictures() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let out = dir.path().join("run");
+    let args = [&["run", CONFIG, "--out", arg(&out)], &SMALL[..]].concat();
+    let output = run(&args, 0);
+    let table = String::from_utf8(output.stdout).expect("text");
+    for word in ["TokenRank", "CLS token", "paper, ViT", "42 images", "compare orderings"] {
+        assert!(table.contains(word), "{word} is not in\n{table}");
+    }
+    let results = results(&out);
+    assert_eq!(results["schema"], 1);
+    assert_eq!(results["items"], 42);
+    let metrics = results["metrics"].as_array().expect("metrics");
+    let value = |name: &str, method: Value| {
+        let found = metrics.iter().find(|metric| metric["name"] == name && metric["method"] == method);
+        found.unwrap_or_else(|| panic!("no {name} of {method}"))["value"].as_f64().expect("a number")
+    };
+    assert!(value("unmasked-accuracy", Value::Null) >= 0.9);
+    assert!(value("auc", "random".into()) > value("auc", "tokenrank".into()), "a random order harms least");
+    for method in ["center", "column-sum-no-cls", "cls", "tokenrank-no-cls", "tokenrank-lambda2"] {
+        let auc = value("auc", method.into());
+        assert!((0.0..=1.2).contains(&auc), "{method}: {auc}");
+    }
+    for file in ["records.jsonl", "table.md", "table.csv", "table.parquet"] {
+        assert!(out.join(file).metadata().expect(file).len() > 0);
+    }
+    for picture in ["curves.png", "overlays.png"] {
+        let bytes = std::fs::read(out.join(picture)).expect(picture);
+        assert!(bytes.starts_with(b"\x89PNG"), "{picture}");
+    }
+    // Everything is there: the second run computes nothing and says the same.
+    let again = run(&args, 0);
+    assert_eq!(String::from_utf8(again.stdout).expect("text"), table);
+    assert!(words_of(&again.stderr).contains("every item was there already"));
+}
+
+fn words_of(stderr: &[u8]) -> String {
+    String::from_utf8_lossy(stderr).into_owned()
+}
+
+/// Kills a run again and again, at moments that differ, and compares with a run that nobody disturbed.
+#[test]
+fn killed_at_any_moment_a_run_resumes_to_the_same_values() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let (whole, killed) = (dir.path().join("whole"), dir.path().join("killed"));
+    let command = |out: &Path| {
+        [&["run", CONFIG, "--out", arg(out)], &SMALL[..]]
+            .concat()
+            .iter()
+            .map(|s| s.to_string())
+            .collect::<Vec<_>>()
+    };
+    let start = Instant::now();
+    run(&command(&whole).iter().map(String::as_str).collect::<Vec<_>>(), 0);
+    let whole_time = start.elapsed();
+    for attempt in 1..=10 {
+        let mut child = Command::new(assert_cmd::cargo::cargo_bin!("tokenrank"))
+            .args(command(&killed))
+            .current_dir(root())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the binary starts");
+        // Spread over start-up, batches and the writing of results.
+        let moment = whole_time.mul_f64(f64::from(attempt * 37 % 100) / 100.0);
+        let until = Instant::now() + moment;
+        while Instant::now() < until && child.try_wait().expect("a child").is_none() {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        child.kill().expect("killed or gone");
+        child.wait().expect("a child");
+    }
+    run(&command(&killed).iter().map(String::as_str).collect::<Vec<_>>(), 0);
+    let (whole, killed) = (results(&whole), results(&killed));
+    for part in ["metrics", "curves", "data", "items", "fingerprint"] {
+        assert_eq!(whole[part], killed[part], "{part}");
+    }
+}
+
+/// Damage at the end of the records costs a batch, never a number.
+#[test]
+fn a_torn_tail_is_run_again() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let out = dir.path().join("run");
+    let args = [&["run", CONFIG, "--out", arg(&out)], &SMALL[..]].concat();
+    run(&args, 0);
+    let before = results(&out);
+    let records = out.join("records.jsonl");
+    let bytes = std::fs::read(&records).expect("records");
+    std::fs::write(&records, &bytes[..bytes.len() / 2 + 3]).expect("writable");
+    run(&args, 0);
+    assert_eq!(before["metrics"], results(&out)["metrics"]);
+    assert_eq!(std::fs::read(&records).expect("records"), bytes);
+}
+
+#[test]
+fn a_folder_of_another_run_is_not_touched() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let out = dir.path().join("run");
+    let args = [&["run", CONFIG, "--out", arg(&out)], &SMALL[..]].concat();
+    run(&args, 0);
+    let before = std::fs::read(out.join("records.jsonl")).expect("records");
+    let changed = [&args[..], &["--set", "task.masking.alpha=0.9"]].concat();
+    let message = words(&run(&changed, 2));
+    assert!(message.contains("task.masking.alpha: 0.99 → 0.9"), "{message}");
+    assert_eq!(before, std::fs::read(out.join("records.jsonl")).expect("records"));
+}
+
+#[test]
+fn the_table_goes_to_stdout_and_nothing_else_does() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let out = dir.path().join("run");
+    let output = run(&["run", CONFIG, "--limit", "3", "--out", arg(&out)], 0);
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(text.starts_with("Masking the most influential tokens"), "{text}");
+    assert!(!text.contains("results.json"));
+}
+
+#[test]
+fn mistakes_in_an_experiment_are_refused_before_any_work() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let out = dir.path().join("run");
+    for (set, code, word) in [
+        ("task.masking.scores=[\"tokenrnk\"]", 2, "tokenrnk"),
+        ("task.masking.scores=[]", 2, "lists no scores"),
+        ("task.masking.scores=[\"cls\", \"cls\"]", 2, "twice"),
+        ("task.masking.layers=last:99", 2, "blocks"),
+        ("task.masking.layers=some", 2, "last:N"),
+        ("task.masking.fractions.to=1.0", 2, "fractions"),
+        ("task.masking.fractions.step=0", 2, "step"),
+        ("task.masking.fractions.step=nan", 2, "step"),
+        ("task.masking.alpha=0", 2, "alpha"),
+        ("task.masking.batch=0", 2, "batch"),
+        ("task.masking.speed=9", 2, "speed"),
+        ("fills.column=ResNet", 2, "ResNet"),
+        ("model.path=no/such/model", 3, "no/such/model"),
+        ("dataset.mini.count=0", 2, "count"),
+        ("seed", 2, "KEY=VALUE"),
+    ] {
+        let message = words(&run(&["run", CONFIG, "--out", arg(&out), "--set", set], code));
+        assert!(message.contains(word) && !message.contains("panicked"), "{set}: {message}");
+        assert!(!out.exists(), "{set}: a run was begun");
+    }
+    let message = words(&run(&["run", "no/such/config.toml"], 2));
+    assert!(message.contains("no/such/config.toml"), "{message}");
+    let message = words(&run(&["run", CONFIG, CONFIG, "--out", arg(&out)], 2));
+    assert!(message.contains("--out"), "{message}");
+}
+
+#[test]
+fn validate_runs_nothing() {
+    let output = run(&["validate", CONFIG], 0);
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(text.contains("ready, 500 items"), "{text}");
+    // The example names folders that a user brings.
+    let message = words(&run(&["validate", "configs/examples/masking-vit-tiny.toml"], 3));
+    assert!(message.contains("checkpoints/vit-tiny-patch16-224"), "{message}");
+}
+
+#[test]
+fn ls_and_doctor_answer() {
+    let text = String::from_utf8(run(&["ls"], 0).stdout).expect("text");
+    for word in ["vit", "imagenet", "configs/mini/masking.toml", "Masking the most influential tokens"] {
+        assert!(text.contains(word), "{word} is not in\n{text}");
+    }
+    let text = String::from_utf8(run(&["doctor"], 0).stdout).expect("text");
+    for word in ["libtorch   2.11.0", "compute    works"] {
+        assert!(text.contains(word), "{word} is not in\n{text}");
+    }
+    tokenrank().arg("--version").assert().success();
+}

@@ -1,0 +1,51 @@
+//! Identity of the code that a run was made with: the commit where there is one, and a hash of the sources.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest, Sha256};
+
+/// What decides the numbers of a run.
+const CRATES: [&str; 4] = ["markov-core", "models", "tasks", "eval"];
+
+fn main() -> std::io::Result<()> {
+    let crates = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let mut hasher = Sha256::new();
+    for name in CRATES {
+        let sources = crates.join(name).join("src");
+        println!("cargo::rerun-if-changed={}", sources.display());
+        for file in rust_files(&sources)? {
+            hasher.update(fs::read(file)?);
+        }
+    }
+    let lock = crates.join("../Cargo.lock");
+    println!("cargo::rerun-if-changed={}", lock.display());
+    hasher.update(fs::read(lock).unwrap_or_default());
+    let digest: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    println!("cargo::rustc-env=TOKENRANK_SOURCES={digest}");
+
+    let head = crates.join("../.git/HEAD");
+    if head.exists() {
+        println!("cargo::rerun-if-changed={}", head.display());
+    }
+    let commit = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(&crates).output();
+    let commit = commit.ok().filter(|output| output.status.success());
+    let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    println!("cargo::rustc-env=TOKENRANK_COMMIT={}", commit.unwrap_or_default());
+    Ok(())
+}
+
+fn rust_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(rust_files(&path)?);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -1,0 +1,82 @@
+//! What can go wrong in a run.
+
+use std::path::PathBuf;
+
+/// Result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// An experiment file that cannot be understood.
+    #[error("experiment {}: {reason}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the line where there is one.
+        reason: String,
+    },
+    /// A `--set` that cannot be applied.
+    #[error("--set {assignment}: {reason}")]
+    Override {
+        /// As given.
+        assignment: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A file of the run could not be read or written.
+    #[error("cannot {action} {}: {source}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The folder holds a run of something else.
+    #[error("{} holds a run of another experiment ({reason}); choose another --out, or remove that folder", path.display())]
+    OtherRun {
+        /// The folder.
+        path: PathBuf,
+        /// How it differs.
+        reason: String,
+    },
+    /// The run was interrupted between two batches.
+    #[error("interrupted after {done} of {total} items; the same command resumes from there ({})", out.display())]
+    Interrupted {
+        /// Items answered.
+        done: usize,
+        /// Items of the run.
+        total: usize,
+        /// Folder of the run.
+        out: PathBuf,
+    },
+    /// A table or a picture could not be made.
+    #[error("cannot make {}: {reason}", path.display())]
+    Export {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        reason: String,
+    },
+    /// The analysis of a file of matrices.
+    #[error(transparent)]
+    Analysis(#[from] crate::analysis::AnalysisError),
+    /// An experiment: its settings, data or network.
+    #[error(transparent)]
+    Task(#[from] tasks::Error),
+}
+
+impl Error {
+    /// For `map_err` on file operations.
+    pub(crate) fn file(action: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
+        move |source| Self::File { action, path: path.into(), source }
+    }
+}
+
+impl From<models::Error> for Error {
+    fn from(error: models::Error) -> Self {
+        Self::Task(error.into())
+    }
+}

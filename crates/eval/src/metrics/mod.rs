@@ -1,0 +1,25 @@
+//! Metrics: states that records are added to and that merge, so that resumed and sharded runs give the same numbers.
+
+mod masking;
+
+pub use masking::{MaskingCurves, MethodCurve, area_under};
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+/// A metric over the records of a run.
+pub trait Metric: Serialize + DeserializeOwned {
+    /// What one item contributes.
+    type Record;
+    /// What comes out.
+    type Values;
+
+    /// Takes one record into account.
+    fn add(&mut self, record: &Self::Record);
+
+    /// Takes everything into account that `other` has seen.
+    fn merge(&mut self, other: Self);
+
+    /// The values over all records.
+    fn finish(&self) -> Self::Values;
+}

@@ -1,0 +1,86 @@
+//! The paper's tables: rows, columns and published values, as data.
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+const TABLES: [(&str, &str); 1] = [("masking", include_str!("../../../eval/tables/masking.toml"))];
+
+/// A table of the paper.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaperTable {
+    /// Its heading.
+    pub title: String,
+    /// Where the values were published.
+    pub source: String,
+    /// The metric of all its values.
+    pub metric: String,
+    /// Whether a larger value is a better one.
+    pub higher_is_better: bool,
+    /// Column heads.
+    pub columns: Vec<String>,
+    rows: Vec<PaperRow>,
+}
+
+/// A row of the paper.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PaperRow {
+    /// Key of the method of a run that stands beside the row.
+    pub method: String,
+    /// The paper's name for it.
+    pub label: String,
+    published: Vec<f64>,
+}
+
+impl PaperTable {
+    /// The table of that name.
+    ///
+    /// # Errors
+    /// There is none; the message lists those that exist.
+    pub fn named(name: &str) -> Result<Self> {
+        let path = || format!("eval/tables/{name}.toml").into();
+        let Some((_, text)) = TABLES.iter().find(|(known, _)| *known == name) else {
+            let known: Vec<_> = TABLES.iter().map(|(known, _)| *known).collect();
+            let reason = format!("no such table; there is {}", known.join(", "));
+            return Err(Error::Config { path: path(), reason });
+        };
+        toml::from_str(text).map_err(|e| Error::Config { path: path(), reason: e.to_string() })
+    }
+
+    /// Every table, by name.
+    pub fn all() -> Vec<(String, Self)> {
+        TABLES.iter().filter_map(|(name, _)| Some(((*name).to_owned(), Self::named(name).ok()?))).collect()
+    }
+
+    /// The row beside a method.
+    pub fn row(&self, method: &str) -> Option<&PaperRow> {
+        self.rows.iter().find(|row| row.method == method)
+    }
+
+    /// The published value of a row in a column.
+    pub fn published(&self, method: &str, column: &str) -> Option<f64> {
+        let index = self.columns.iter().position(|known| known == column)?;
+        self.row(method)?.published.get(index).copied()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_table_is_whole() -> Result<()> {
+        for (name, _) in TABLES {
+            let table = PaperTable::named(name)?;
+            for row in &table.rows {
+                assert_eq!(row.published.len(), table.columns.len(), "{name}, row {}", row.label);
+            }
+        }
+        let masking = PaperTable::named("masking")?;
+        assert_eq!(masking.published("tokenrank", "DINOv2"), Some(0.64));
+        assert_eq!(masking.published("tokenrank", "none"), None);
+        Ok(())
+    }
+}

@@ -1,0 +1,114 @@
+//! From an experiment file to a checked plan: everything that can be refused is refused here, before any work.
+
+use std::path::{Path, PathBuf};
+
+use models::{Device, LoadOptions, VitConfig};
+use sha2::{Digest, Sha256};
+use tasks::dataset::LabelledImage;
+
+use crate::environment::Code;
+use crate::error::{Error, Result};
+use crate::experiment::{Experiment, TaskConfig};
+use crate::paper::PaperTable;
+
+/// How to run an experiment.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// `--set` assignments.
+    pub assignments: Vec<String>,
+    /// Only the first items of the manifest.
+    pub limit: Option<usize>,
+    /// Folder of the run instead of the default below `results/runs`.
+    pub out: Option<PathBuf>,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+}
+
+/// An experiment whose settings, network, weights and data are known to be there.
+pub struct Plan {
+    /// The experiment with all assignments applied.
+    pub experiment: Experiment,
+    /// Where the network runs.
+    pub device: Device,
+    /// The images.
+    pub items: Vec<LabelledImage>,
+    /// The paper's table that the run stands beside, and its column.
+    pub paper: Option<(PaperTable, String)>,
+    /// Name of the experiment file without extension.
+    pub name: String,
+    limit: Option<usize>,
+    out: Option<PathBuf>,
+}
+
+impl Plan {
+    /// Checks an experiment file against the files it names.
+    ///
+    /// # Errors
+    /// The first thing that is wrong or missing.
+    pub fn new(path: &Path, options: &RunOptions) -> Result<Self> {
+        let experiment = Experiment::read(path, &options.assignments)?;
+        let refuse = |reason: String| Error::Config { path: path.into(), reason };
+        let TaskConfig::Masking(task) = &experiment.task;
+        task.check()?;
+        let paper = match &experiment.fills {
+            None => None,
+            Some(fills) => {
+                let table = PaperTable::named(&fills.table)?;
+                if !table.columns.contains(&fills.column) {
+                    let known = table.columns.join(", ");
+                    return Err(refuse(format!("fills.column `{}` is none of {known}", fills.column)));
+                }
+                Some((table, fills.column.clone()))
+            }
+        };
+        let device = models::device::parse(&options.device)?;
+        let dir = &experiment.model.path;
+        let network = VitConfig::from_dir(dir)?;
+        models::weight_files(dir)?;
+        models::image::Preprocessor::from_dir(dir).map_err(models::Error::from)?;
+        task.layers.resolve(network.num_hidden_layers)?;
+        let mut items = experiment.dataset.items(network.classes() as usize)?;
+        match options.limit {
+            Some(0) => return Err(refuse("--limit must be at least 1".into())),
+            Some(limit) => items.truncate(limit),
+            None => {}
+        }
+        let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("run").to_owned();
+        let (limit, out) = (options.limit, options.out.clone());
+        Ok(Self { experiment, device, items, paper, name, limit, out })
+    }
+
+    /// How the network is to be loaded.
+    pub fn load_options(&self) -> LoadOptions {
+        let model = &self.experiment.model;
+        LoadOptions {
+            kind: model.dtype.kind(),
+            device: self.device,
+            image_size: model.image_size.map(|side| (side, side)),
+        }
+    }
+
+    /// What decides the numbers of the run: settings, weights, images and code. Records of one fingerprint belong
+    /// together.
+    pub(crate) fn fingerprint(&self, weights_sha256: &str) -> String {
+        let mut hasher = Sha256::new();
+        let settings = serde_json::json!({
+            "experiment": self.experiment,
+            "limit": self.limit,
+            "device": models::device::name(self.device),
+            "weights": weights_sha256,
+            "code": Code::current().sources_sha256,
+        });
+        hasher.update(settings.to_string());
+        for item in &self.items {
+            hasher.update(format!("\n{}\t{}", item.id, item.label));
+        }
+        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The folder of the run.
+    pub(crate) fn out(&self, fingerprint: &str) -> PathBuf {
+        let default = || Path::new("results/runs").join(format!("{}-{}", self.name, &fingerprint[..8]));
+        self.out.clone().unwrap_or_else(default)
+    }
+}

@@ -1,0 +1,72 @@
+//! Colours: the inks of the furniture, series that colour-blind readers can tell apart, and the viridis scale.
+
+use plotters::style::RGBColor;
+use plotters::style::colors::colormaps::{ColorMap, ViridisRGB};
+
+/// Paper.
+pub const WHITE: [u8; 3] = [255, 255, 255];
+/// Text and axes.
+pub const INK: [u8; 3] = [38, 38, 38];
+/// Notes of lesser weight.
+pub const FAINT: [u8; 3] = [110, 110, 110];
+/// Grid lines.
+pub const GRID: [u8; 3] = [226, 226, 226];
+/// Cells of a heat map without a value.
+pub const NO_VALUE: [u8; 3] = [214, 214, 214];
+
+/// Twelve inks: the palette of Okabe and Ito without its yellow, which white paper swallows, then colours of Paul
+/// Tol's muted scheme. The first eight are distinct under the common colour-vision deficiencies; dashes and markers
+/// carry the rest.
+const SERIES: [[u8; 3]; 12] = [
+    [0, 114, 178],
+    [213, 94, 0],
+    [0, 158, 115],
+    [204, 121, 167],
+    [38, 38, 38],
+    [230, 159, 0],
+    [86, 180, 233],
+    [136, 34, 85],
+    [153, 153, 51],
+    [51, 34, 136],
+    [128, 128, 128],
+    [68, 170, 153],
+];
+
+/// The ink of the series with this number.
+pub fn series(index: usize) -> [u8; 3] {
+    SERIES[index % SERIES.len()]
+}
+
+/// Viridis at `t`, clamped to 0…1.
+pub fn viridis(t: f64) -> [u8; 3] {
+    let RGBColor(r, g, b) = ViridisRGB.get_color(t.clamp(0.0, 1.0));
+    [r, g, b]
+}
+
+/// `over` laid on `under` with the given opacity, 0…1.
+pub fn blend(under: [u8; 3], over: [u8; 3], opacity: f64) -> [u8; 3] {
+    std::array::from_fn(|i| {
+        (f64::from(under[i]) * (1.0 - opacity) + f64::from(over[i]) * opacity).round() as u8
+    })
+}
+
+/// The grey of a colour (ITU-R BT.601 luma).
+pub fn grey([r, g, b]: [u8; 3]) -> [u8; 3] {
+    [((299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b) + 500) / 1000) as u8; 3]
+}
+
+/// The smallest and largest finite value.
+pub fn range(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
+    let finite = values.into_iter().filter(|value| value.is_finite());
+    finite.fold(None, |range, value| match range {
+        None => Some((value, value)),
+        Some((low, high)) => Some((low.min(value), high.max(value))),
+    })
+}
+
+/// Where a value lies between the ends of a range, 0…1; the bottom where the ends coincide.
+pub fn place(value: f64, (low, high): (f64, f64)) -> f64 {
+    // Halves first: the difference of two finite numbers may overflow.
+    let span = high / 2.0 - low / 2.0;
+    if span > 0.0 { (value / 2.0 - low / 2.0) / span } else { 0.0 }
+}

@@ -1,0 +1,106 @@
+//! The table and the pictures of a run.
+
+use std::path::{Path, PathBuf};
+
+use models::image::Preprocessor;
+use tasks::masking::MaskingRecord;
+
+use crate::error::{Error, Result};
+use crate::metrics::{MaskingCurves, Metric};
+use crate::paper::PaperTable;
+use crate::plan::Plan;
+use crate::plot::{CurvePlot, Map, OverlayRow, Rgb, Series, curves, overlays};
+use crate::table::Table;
+
+/// Ours beside the paper's. `labels` are the keys and names of the methods in row order.
+pub(crate) fn masking_table(
+    title: &str,
+    curves: &MaskingCurves,
+    labels: &[(String, String)],
+    paper: Option<&(PaperTable, String)>,
+) -> Table {
+    let values = curves.finish();
+    let row = |(key, label): &(String, String)| {
+        let curve = values.get(key);
+        let auc = curve.and_then(|curve| curve.auc);
+        let mut cells = vec![auc, curve.and_then(|curve| curve.auc_still_right)];
+        if let Some((table, column)) = paper {
+            cells.push(table.published(key, column));
+        }
+        (label.clone(), cells)
+    };
+    let mut columns = vec!["AUC ↓".to_owned(), "AUC ↓ (right before)".to_owned()];
+    let mut notes = vec![format!(
+        "{} images, top-1 accuracy before masking {:.1} %. AUC: accuracy ÷ unmasked accuracy, mean over {:.0}–{:.0} % \
+         of the patches removed; “right before”: only images that were right before masking.",
+        curves.items(),
+        100.0 * curves.unmasked_accuracy(),
+        100.0 * curves.fractions().first().unwrap_or(&0.0),
+        100.0 * curves.fractions().last().unwrap_or(&0.0),
+    )];
+    if let Some((table, column)) = paper {
+        columns.push(format!("paper, {column}"));
+        notes.push(format!(
+            "Paper: {}. Its images, layers, fractions and normalisation are not published; compare orderings, not \
+             values.",
+            table.source
+        ));
+    }
+    Table {
+        title: title.into(),
+        label: "tokens masked by".into(),
+        columns,
+        rows: labels.iter().map(row).collect(),
+        notes,
+    }
+}
+
+/// Draws `curves.png` and, where records carry scores, `overlays.png`.
+pub(crate) fn masking_pictures(
+    out: &Path,
+    plan: &Plan,
+    preprocessor: &Preprocessor,
+    masking: &MaskingCurves,
+    labels: &[(String, String)],
+    records: &[MaskingRecord],
+) -> Result<Vec<PathBuf>> {
+    let failed =
+        |path: &Path, e: &dyn std::fmt::Display| Error::Export { path: path.into(), reason: e.to_string() };
+    let values = masking.finish();
+    let series = labels
+        .iter()
+        .filter_map(|(key, label)| {
+            let points = masking.fractions().iter().copied().zip(values.get(key)?.accuracy.iter().copied());
+            Some(Series { name: label.clone(), points: points.collect() })
+        })
+        .collect();
+    let plot = CurvePlot {
+        title: plan.experiment.title.clone(),
+        x_label: "share of patch tokens removed".into(),
+        y_label: "top-1 accuracy".into(),
+        series,
+    };
+    let path = out.join("curves.png");
+    curves(&path, &plot).map_err(|e| failed(&path, &e))?;
+    let mut pictures = vec![path];
+
+    let mut rows = Vec::new();
+    for (item, record) in plan.items.iter().zip(records) {
+        let Some(scores) = &record.scores else { continue };
+        let picture = item.load().map_err(Error::Task)?;
+        let seen = preprocessor.apply_geometry(&picture.rgb).map_err(models::Error::from)?;
+        let (map_rows, columns) = scores.grid;
+        let maps = labels.iter().filter_map(|(key, label)| {
+            let values = scores.maps.get(key)?.iter().map(|&value| f64::from(value)).collect();
+            Some(Map { title: label.clone(), rows: map_rows, cols: columns, values })
+        });
+        let image = Rgb { width: seen.width, height: seen.height, pixels: seen.data };
+        rows.push(OverlayRow { image, label: record.id.clone(), maps: maps.collect() });
+    }
+    if !rows.is_empty() {
+        let path = out.join("overlays.png");
+        overlays(&path, &rows).map_err(|e| failed(&path, &e))?;
+        pictures.push(path);
+    }
+    Ok(pictures)
+}

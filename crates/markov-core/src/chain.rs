@@ -1,0 +1,320 @@
+//! Chains: a row-stochastic matrix, teleportation mixed in, walked one way or the other.
+
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
+
+use crate::kernel::{self, Element};
+use crate::propagate::{Propagate, dense_blocks, host_block};
+use crate::rank::Classes;
+use crate::stochastic::ROW_TOLERANCE;
+use crate::{Error, Result};
+
+/// A row-stochastic matrix `A` that can be multiplied from both sides: stored ([`StochasticView`](crate::StochasticView))
+/// or recomputed from queries and keys ([`QueryKey`](crate::QueryKey)).
+pub trait RowStochastic: Sized {
+    /// Number of states, `n`.
+    fn states(&self) -> usize;
+
+    /// `out = x · A` for `vectors` rows `x` `[vectors, n]`; `out` has the same shape.
+    fn left<C: Element>(&self, x: &[C], vectors: usize, out: &mut [C]);
+
+    /// `out = y · Aᵀ` for `vectors` rows `y` `[vectors, n]`; `out` has the same shape.
+    fn right<C: Element>(&self, y: &[C], vectors: usize, out: &mut [C]);
+
+    /// Whether the transition has a positive probability.
+    fn possible(&self, from: usize, to: usize) -> bool;
+
+    /// Whether every transition has a positive probability, known without looking.
+    fn all_possible(&self) -> bool {
+        false
+    }
+
+    /// The forward chain `A`: follow the attention.
+    fn forward(self) -> Chain<Self> {
+        Teleported { matrix: self, alpha: 1.0, jump: Jump::Uniform }.forward()
+    }
+
+    /// The backward chain `B[j, i] = A[i, j] / Σ_k A[k, j]`: from a token to those that attend to it.
+    ///
+    /// # Errors
+    /// [`Error::NoBackwardRow`] for a column that sums to zero. It cannot happen after a uniform teleport.
+    fn backward(self) -> Result<Chain<Self>> {
+        Teleported { matrix: self, alpha: 1.0, jump: Jump::Uniform }.backward()
+    }
+
+    /// `T = α A + (1-α) 1 1ᵀ/n`, never formed; then choose a direction.
+    ///
+    /// # Errors
+    /// [`Error::Alpha`] outside `[0, 1]`.
+    fn teleport(self, alpha: f64) -> Result<Teleported<Self>> {
+        check_alpha(alpha)?;
+        Ok(Teleported { matrix: self, alpha, jump: Jump::Uniform })
+    }
+
+    /// `T = α A + (1-α) 1 tᵀ` for a given distribution `t` `[n]`, never formed; then choose a direction.
+    ///
+    /// # Errors
+    /// [`Error::Alpha`] outside `[0, 1]`; [`Error::Distribution`] when `t` is none over the states.
+    fn teleport_to(self, alpha: f64, target: ArrayView1<'_, f64>) -> Result<Teleported<Self>> {
+        check_alpha(alpha)?;
+        let target = distribution("the teleport vector", target, self.states())?;
+        Ok(Teleported { matrix: self, alpha, jump: Jump::Given(target) })
+    }
+}
+
+/// A teleported matrix waiting for its direction: teleport comes first, reversal second.
+#[derive(Debug, Clone)]
+pub struct Teleported<M> {
+    matrix: M,
+    alpha: f64,
+    jump: Jump,
+}
+
+impl<M: RowStochastic> Teleported<M> {
+    /// The chain `T` itself.
+    pub fn forward(self) -> Chain<M> {
+        Chain { matrix: self.matrix, alpha: self.alpha, jump: self.jump, way: Way::Forward }
+    }
+
+    /// The reversal of `T`: `T[i, j] / Σ_k T[k, j]`, with the column sums `α Σ_k A[k, j] + (1-α) n t[j]`.
+    ///
+    /// # Errors
+    /// [`Error::NoBackwardRow`] where both the column of `A` and `t` are zero.
+    pub fn backward(self) -> Result<Chain<M>> {
+        let n = self.matrix.states();
+        let mut columns = vec![0.0; n];
+        self.matrix.left(&vec![1.0f64; n], 1, &mut columns);
+        for (j, column) in columns.iter_mut().enumerate() {
+            let sum = self.alpha * *column + (1.0 - self.alpha) * n as f64 * self.jump.at(j, n);
+            if sum <= 0.0 {
+                return Err(Error::NoBackwardRow { column: j });
+            }
+            *column = sum.recip();
+        }
+        Ok(Chain { matrix: self.matrix, alpha: self.alpha, jump: self.jump, way: Way::Backward(columns) })
+    }
+
+    /// The chain in `direction`.
+    ///
+    /// # Errors
+    /// As [`Teleported::backward`].
+    pub fn towards(self, direction: Direction) -> Result<Chain<M>> {
+        match direction {
+            Direction::Forward => Ok(self.forward()),
+            Direction::Backward => self.backward(),
+        }
+    }
+}
+
+/// Which way a chain runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// Follow the attention.
+    #[default]
+    Forward,
+    /// From a token to those that attend to it.
+    Backward,
+}
+
+#[derive(Debug, Clone)]
+enum Jump {
+    Uniform,
+    Given(Array1<f64>),
+}
+
+impl Jump {
+    fn at(&self, j: usize, n: usize) -> f64 {
+        match self {
+            Jump::Uniform => 1.0 / n as f64,
+            Jump::Given(target) => target[j],
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+enum Way {
+    Forward,
+    /// With one over the column sums of `T`.
+    Backward(Vec<f64>),
+}
+
+/// A chain: one direction through a (teleported) row-stochastic matrix. Nothing is formed to make it.
+#[derive(Debug, Clone)]
+pub struct Chain<M> {
+    matrix: M,
+    alpha: f64,
+    jump: Jump,
+    way: Way,
+}
+
+impl<M: RowStochastic> Chain<M> {
+    /// Number of states, `n`.
+    pub fn states(&self) -> usize {
+        self.matrix.states()
+    }
+
+    /// The probability of following the matrix rather than teleporting.
+    pub fn alpha(&self) -> f64 {
+        self.alpha
+    }
+
+    /// The transition matrix `[n, n]`, written out.
+    pub fn dense(&self) -> Array2<f64> {
+        let n = self.states();
+        let mut dense = Array2::eye(n);
+        let unit = dense.clone();
+        if let (Some(unit), Some(dense)) = (unit.as_slice(), dense.as_slice_mut()) {
+            self.walk(unit, n, dense);
+        }
+        dense
+    }
+
+    /// Whether the teleported matrix, in its forward direction, can go from `i` to `j`.
+    pub(crate) fn edge(&self, i: usize, j: usize) -> bool {
+        (self.alpha > 0.0 && self.matrix.possible(i, j))
+            || (self.alpha < 1.0 && self.jump.at(j, self.states()) > 0.0)
+    }
+
+    /// Whether all transitions are possible, known without looking at each.
+    pub(crate) fn all_edges(&self) -> bool {
+        let jumps = match &self.jump {
+            Jump::Uniform => true,
+            Jump::Given(target) => target.iter().all(|p| *p > 0.0),
+        };
+        (self.alpha < 1.0 && jumps) || (self.alpha > 0.0 && self.matrix.all_possible())
+    }
+
+    pub(crate) fn is_backward(&self) -> bool {
+        matches!(self.way, Way::Backward(_))
+    }
+
+    fn walk<C: Element>(&self, x: &[C], vectors: usize, out: &mut [C]) {
+        match &self.way {
+            Way::Forward => self.step_forward(x, vectors, out),
+            Way::Backward(columns) => self.step_backward(x, columns, vectors, out),
+        }
+    }
+
+    fn step_forward<C: Element>(&self, x: &[C], vectors: usize, out: &mut [C]) {
+        let (n, share) = (self.states(), 1.0 - self.alpha);
+        self.matrix.left(x, vectors, out);
+        if share == 0.0 {
+            return;
+        }
+        let alpha = C::of_f64(self.alpha);
+        for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
+            let mass = share * kernel::sum(x);
+            match &self.jump {
+                Jump::Uniform => {
+                    let mass = C::of_f64(mass / n as f64);
+                    out.iter_mut().for_each(|out| *out = alpha * *out + mass);
+                }
+                Jump::Given(target) => {
+                    out.iter_mut().zip(target).for_each(|(out, t)| *out = alpha * *out + C::of_f64(mass * t));
+                }
+            }
+        }
+    }
+
+    fn step_backward<C: Element>(&self, x: &[C], columns: &[f64], vectors: usize, out: &mut [C]) {
+        let n = self.states();
+        let y = weighed(x, columns);
+        self.matrix.right(&y, vectors, out);
+        let alpha = C::of_f64(self.alpha);
+        for (y, out) in y.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
+            let mass: f64 = match &self.jump {
+                Jump::Uniform => kernel::sum(y) / n as f64,
+                Jump::Given(target) => y.iter().zip(target).map(|(y, t)| y.to_f64() * t).sum(),
+            };
+            let mass = C::of_f64((1.0 - self.alpha) * mass);
+            out.iter_mut().for_each(|out| *out = alpha * *out + mass);
+        }
+    }
+}
+
+/// A chain walked in single precision: half the work, for answers to five or six digits.
+pub(crate) struct Single<'c, M>(pub(crate) &'c Chain<M>);
+
+impl<M: RowStochastic> Propagate for Single<'_, M> {
+    type Block = Array2<f32>;
+
+    fn states(&self) -> usize {
+        self.0.states()
+    }
+
+    fn step(&self, x: &Array2<f32>, out: &mut Array2<f32>) -> Result<()> {
+        let (x, vectors, out) = dense_blocks(x, out, self.0.states())?;
+        self.0.walk(x, vectors, out);
+        Ok(())
+    }
+
+    fn lift(&self, rows: ArrayView2<'_, f64>) -> Result<Array2<f32>> {
+        host_block(rows, self.0.states())
+    }
+}
+
+impl<M: RowStochastic> Propagate for Chain<M> {
+    type Block = Array2<f64>;
+
+    fn states(&self) -> usize {
+        self.matrix.states()
+    }
+
+    fn step(&self, x: &Array2<f64>, out: &mut Array2<f64>) -> Result<()> {
+        let (x, vectors, out) = dense_blocks(x, out, self.matrix.states())?;
+        self.walk(x, vectors, out);
+        Ok(())
+    }
+
+    fn lift(&self, rows: ArrayView2<'_, f64>) -> Result<Array2<f64>> {
+        host_block(rows, self.matrix.states())
+    }
+
+    /// Backwards every row still holds at least `min_j (1-α) t[j] / Σ_k T[k, j]` of each state.
+    fn jump_share(&self) -> f64 {
+        let n = self.matrix.states();
+        match &self.way {
+            Way::Forward => 1.0 - self.alpha,
+            Way::Backward(columns) => {
+                let least = columns.iter().enumerate().map(|(j, column)| self.jump.at(j, n) * column);
+                (1.0 - self.alpha) * n as f64 * least.fold(f64::INFINITY, f64::min)
+            }
+        }
+    }
+
+    fn closed_classes(&self) -> Result<Vec<Classes>> {
+        Ok(vec![self.classes()])
+    }
+}
+
+/// Vectors `x` `[k, n]` with every entry multiplied by its weight `[n]`.
+pub(crate) fn weighed<C: Element>(x: &[C], weights: &[f64]) -> Vec<C> {
+    let mut all = Vec::with_capacity(x.len());
+    for x in x.chunks_exact(weights.len()) {
+        all.extend(x.iter().zip(weights).map(|(x, weight)| *x * C::of_f64(*weight)));
+    }
+    all
+}
+
+/// Checks that `found` is a distribution over `states` states (within [`ROW_TOLERANCE`]) and normalises it.
+pub(crate) fn distribution(
+    what: &'static str,
+    found: ArrayView1<'_, f64>,
+    states: usize,
+) -> Result<Array1<f64>> {
+    let refuse = |reason: String| Err(Error::Distribution { what, states, reason });
+    if found.len() != states {
+        return refuse(format!("it has {} entries", found.len()));
+    }
+    if let Some((i, value)) = found.iter().enumerate().find(|(_, v)| !(v.is_finite() && **v >= 0.0)) {
+        return refuse(format!("entry {i} is {value}"));
+    }
+    let sum = found.sum();
+    if (sum - 1.0).abs() > ROW_TOLERANCE {
+        return refuse(format!("it sums to {sum}"));
+    }
+    Ok(found.mapv(|v| v / sum))
+}
+
+pub(crate) fn check_alpha(alpha: f64) -> Result<()> {
+    if (0.0..=1.0).contains(&alpha) { Ok(()) } else { Err(Error::Alpha(alpha)) }
+}

@@ -1,0 +1,170 @@
+//! What can go wrong, said in one short paragraph each.
+
+/// Result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Everything this crate refuses to do.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A matrix without rows or columns.
+    #[error("the matrix is empty: a chain needs at least one state")]
+    Empty,
+    /// A matrix that is not square.
+    #[error("the matrix is {rows} × {columns}: a chain needs as many columns as rows")]
+    NotSquare {
+        /// Number of rows found.
+        rows: usize,
+        /// Number of columns found.
+        columns: usize,
+    },
+    /// NaN or an infinity.
+    #[error("entry ({row}, {column}) is {value}: every transition probability must be finite")]
+    NotFinite {
+        /// Row of the entry.
+        row: usize,
+        /// Column of the entry.
+        column: usize,
+        /// The entry.
+        value: f64,
+    },
+    /// A negative probability, however small.
+    #[error(
+        "entry ({row}, {column}) is {value:e}: transition probabilities cannot be negative; were logits given \
+         instead of softmax output?"
+    )]
+    Negative {
+        /// Row of the entry.
+        row: usize,
+        /// Column of the entry.
+        column: usize,
+        /// The entry.
+        value: f64,
+    },
+    /// A row that is not a distribution.
+    #[error(
+        "row {row} sums to {sum}, further than {tolerance:e} from 1: give a row-stochastic matrix (softmax over \
+         the last axis) or a wider tolerance"
+    )]
+    RowSum {
+        /// Row number, from 0.
+        row: usize,
+        /// Its sum.
+        sum: f64,
+        /// The distance from 1 that would have been accepted.
+        tolerance: f64,
+    },
+    /// A token nobody attends to has no backward row.
+    #[error(
+        "column {column} sums to zero, so the backward chain has no row {column}: nobody attends to this token; \
+         teleport first (alpha below 1) to give it one"
+    )]
+    NoBackwardRow {
+        /// Column number, from 0.
+        column: usize,
+    },
+    /// Teleportation share outside `[0, 1]`.
+    #[error("alpha is {0}: it is the probability of following the chain and must lie between 0 and 1")]
+    Alpha(f64),
+    /// A start or teleport vector that is not a distribution over the states.
+    #[error("{what} is not a distribution over {states} states: {reason}")]
+    Distribution {
+        /// Which vector.
+        what: &'static str,
+        /// Number of states of the chain.
+        states: usize,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A token number beyond the last state.
+    #[error("token {token} does not exist: the chain has {states} states, counted from 0")]
+    NoSuchToken {
+        /// The token asked for.
+        token: usize,
+        /// Number of states of the chain.
+        states: usize,
+    },
+    /// Two arrays whose shapes do not fit.
+    #[error("{what} has shape {found:?}, expected {expected}")]
+    Shape {
+        /// Which argument.
+        what: &'static str,
+        /// Its shape.
+        found: Vec<usize>,
+        /// The shape that was expected, in words.
+        expected: String,
+    },
+    /// Several closed classes: every mixture of their steady states is one too.
+    #[error(
+        "the steady state is not unique: the chain falls into {classes} closed classes (power method residual \
+         {residual:.3e}); teleport with alpha below 1, or rank each class by itself"
+    )]
+    NotUnique {
+        /// Number of closed communicating classes.
+        classes: usize,
+        /// L1 change of the last step of the power method from the uniform state.
+        residual: f64,
+    },
+    /// The closed class is periodic: the state of the chain never settles.
+    #[error(
+        "the chain has no limiting steady state: it is periodic with period {period} (started on one state, the \
+         power method keeps a residual of {residual:.3e}); teleport with alpha below 1"
+    )]
+    Periodic {
+        /// Period of the closed class.
+        period: usize,
+        /// L1 change of the last step of the power method started on one state of the class.
+        residual: f64,
+    },
+    /// An iteration that ran out of steps.
+    #[error(
+        "{what} did not converge: residual {residual:.3e} after {products} products with the chain, wanted \
+         {wanted:.1e}; allow more, widen the tolerance, or mix faster with a smaller alpha"
+    )]
+    NotConverged {
+        /// Which computation.
+        what: &'static str,
+        /// Residual reached.
+        residual: f64,
+        /// Residual asked for.
+        wanted: f64,
+        /// Products spent.
+        products: usize,
+    },
+    /// A request for an impossible number of things.
+    #[error("{what} must lie between {low} and {high}, got {found}")]
+    Count {
+        /// Which argument.
+        what: &'static str,
+        /// Smallest allowed value.
+        low: usize,
+        /// Largest allowed value.
+        high: usize,
+        /// Value given.
+        found: usize,
+    },
+    /// A dense eigensolver failed, which means numbers beyond the range of floats.
+    #[error("the dense eigensolver did not converge on a {states} × {states} matrix")]
+    Eigensolver {
+        /// Side of the matrix.
+        states: usize,
+    },
+    /// One matrix of a batch was refused.
+    #[error("matrix {index} of the batch: {source}")]
+    Matrix {
+        /// Index in the batch, from 0.
+        index: usize,
+        /// Why.
+        source: Box<Error>,
+    },
+    /// libtorch refused an operation.
+    #[cfg(feature = "torch")]
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+}
+
+impl Error {
+    pub(crate) fn in_matrix(self, index: usize) -> Self {
+        Error::Matrix { index, source: Box::new(self) }
+    }
+}

@@ -1,0 +1,396 @@
+//! Inner loops: products of row-major matrices with vectors, for any pair of storage and working precision.
+//!
+//! Default x86-64 builds only assume SSE2, so each loop is compiled twice, plain and with AVX2 + FMA, and chosen
+//! at run time. Both spellings are the same safe source; the compiler vectorises it.
+
+/// Storage of a matrix and working precision of a product: f32 or f64.
+pub trait Element:
+    ndarray::LinalgScalar + PartialOrd + Send + Sync + std::fmt::Debug + sealed::Sealed
+{
+    /// Distance from 1 to the next number.
+    const EPSILON: f64;
+    /// The value in double precision.
+    fn to_f64(self) -> f64;
+    /// The nearest value of this type.
+    fn of_f64(value: f64) -> Self;
+    /// The nearest value of this type.
+    fn of<T: Element>(value: T) -> Self;
+    /// `self · b + c` with one rounding; slow where the processor has no such instruction.
+    fn fused(self, b: Self, c: Self) -> Self;
+}
+
+mod sealed {
+    pub trait Sealed {
+        fn single(self) -> f32;
+    }
+    impl Sealed for f32 {
+        #[inline(always)]
+        fn single(self) -> f32 {
+            self
+        }
+    }
+    impl Sealed for f64 {
+        #[inline(always)]
+        fn single(self) -> f32 {
+            self as f32
+        }
+    }
+}
+
+impl Element for f32 {
+    const EPSILON: f64 = f32::EPSILON as f64;
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        f64::from(self)
+    }
+    #[inline(always)]
+    fn of_f64(value: f64) -> Self {
+        value as f32
+    }
+    #[inline(always)]
+    fn of<T: Element>(value: T) -> Self {
+        value.single()
+    }
+    #[inline(always)]
+    fn fused(self, b: Self, c: Self) -> Self {
+        self.mul_add(b, c)
+    }
+}
+
+impl Element for f64 {
+    const EPSILON: f64 = f64::EPSILON;
+    #[inline(always)]
+    fn to_f64(self) -> f64 {
+        self
+    }
+    #[inline(always)]
+    fn of_f64(value: f64) -> Self {
+        value
+    }
+    #[inline(always)]
+    fn of<T: Element>(value: T) -> Self {
+        value.to_f64()
+    }
+    #[inline(always)]
+    fn fused(self, b: Self, c: Self) -> Self {
+        self.mul_add(b, c)
+    }
+}
+
+/// Rows combined per sweep over `out`: enough to amortise its load and store, few enough to stay in registers.
+const GROUP: usize = 8;
+/// Independent partial sums of a dot product.
+const LANES: usize = 16;
+
+#[inline(always)]
+fn madd<C: Element, const FMA: bool>(a: C, b: C, c: C) -> C {
+    if FMA { a.fused(b, c) } else { a * b + c }
+}
+
+#[inline(always)]
+fn sweep<T: Element, C: Element, const FMA: bool>(rows: [&[T]; GROUP], x: [C; GROUP], out: &mut [C]) {
+    let n = out.len();
+    let rows = rows.map(|row| &row[..n]);
+    for (j, out) in out.iter_mut().enumerate() {
+        // Two chains of fused multiply-adds halve the latency.
+        let (mut left, mut right) = (*out, C::zero());
+        for r in 0..GROUP / 2 {
+            left = madd::<C, FMA>(x[r], C::of(rows[r][j]), left);
+            right = madd::<C, FMA>(x[r + GROUP / 2], C::of(rows[r + GROUP / 2][j]), right);
+        }
+        *out = left + right;
+    }
+}
+
+#[inline(always)]
+fn left_body<T: Element, C: Element, const FMA: bool>(
+    a: &[T],
+    columns: usize,
+    x: &[C],
+    vectors: usize,
+    out: &mut [C],
+) {
+    out.fill(C::zero());
+    let rows = a.len() / columns;
+    let whole = rows - rows % GROUP;
+    for first in (0..whole).step_by(GROUP) {
+        let group = std::array::from_fn(|r| &a[(first + r) * columns..][..columns]);
+        // The group of rows stays in the first cache while every vector passes over it.
+        for v in 0..vectors {
+            let weights = std::array::from_fn(|r| x[v * rows + first + r]);
+            sweep::<T, C, FMA>(group, weights, &mut out[v * columns..][..columns]);
+        }
+    }
+    for row in whole..rows {
+        let values = &a[row * columns..][..columns];
+        for v in 0..vectors {
+            axpy_body::<T, C, FMA>(x[v * rows + row], values, &mut out[v * columns..][..columns]);
+        }
+    }
+}
+
+#[inline(always)]
+fn dot_body<T: Element, C: Element, const FMA: bool>(a: &[T], b: &[C]) -> C {
+    let (heads, tail) = a.as_chunks::<LANES>();
+    let (other, rest) = b[..a.len()].as_chunks::<LANES>();
+    let mut sums = [C::zero(); LANES];
+    for (a, b) in heads.iter().zip(other) {
+        for l in 0..LANES {
+            sums[l] = madd::<C, FMA>(C::of(a[l]), b[l], sums[l]);
+        }
+    }
+    let mut total = C::zero();
+    for (a, b) in tail.iter().zip(rest) {
+        total = madd::<C, FMA>(C::of(*a), *b, total);
+    }
+    let mut width = LANES / 2;
+    while width > 0 {
+        for l in 0..width {
+            sums[l] = sums[l] + sums[l + width];
+        }
+        width /= 2;
+    }
+    total + sums[0]
+}
+
+#[inline(always)]
+fn right_body<T: Element, C: Element, const FMA: bool>(
+    a: &[T],
+    columns: usize,
+    y: &[C],
+    vectors: usize,
+    out: &mut [C],
+) {
+    let rows = a.len() / columns;
+    for (i, row) in a.chunks_exact(columns).enumerate() {
+        for v in 0..vectors {
+            out[v * rows + i] = dot_body::<T, C, FMA>(row, &y[v * columns..][..columns]);
+        }
+    }
+}
+
+#[inline(always)]
+fn axpy_body<T: Element, C: Element, const FMA: bool>(weight: C, x: &[T], out: &mut [C]) {
+    for (out, value) in out.iter_mut().zip(x) {
+        *out = madd::<C, FMA>(weight, C::of(*value), *out);
+    }
+}
+
+/// Sum of a row and whether any entry is negative; NaN and infinities show in the sum.
+#[inline(always)]
+fn row_body<T: Element>(row: &[T]) -> (f64, bool) {
+    let (heads, tail) = row.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    let mut lows = [0.0; LANES];
+    for chunk in heads {
+        for l in 0..LANES {
+            let value = chunk[l].to_f64();
+            sums[l] += value;
+            lows[l] = if value < lows[l] { value } else { lows[l] };
+        }
+    }
+    let (mut sum, mut low) = (0.0, 0.0);
+    for value in tail {
+        sum += value.to_f64();
+        low = if value.to_f64() < low { value.to_f64() } else { low };
+    }
+    for l in 0..LANES {
+        sum += sums[l];
+        low = if lows[l] < low { lows[l] } else { low };
+    }
+    (sum, low < 0.0)
+}
+
+/// `e^x` for `x ≤ 0` to rounding: `x = k ln 2 + r`, Taylor's series for `e^r`, and `2^k` through the exponent bits.
+#[inline(always)]
+fn exp<const FMA: bool>(x: f64) -> f64 {
+    const MAGIC: f64 = 6_755_399_441_055_744.0; // 1.5 · 2^52: adding it rounds to an integer, kept in the low bits
+    const HIGH: f64 = 0.693_147_180_369_123_8; // the first 33 bits of ln 2, so that k · HIGH is exact
+    const LOW: f64 = 1.908_214_929_270_587_7e-10;
+    let x = x.max(-708.0);
+    let shifted = madd::<f64, FMA>(x, std::f64::consts::LOG2_E, MAGIC);
+    let k = shifted - MAGIC;
+    let r = madd::<f64, FMA>(-k, LOW, madd::<f64, FMA>(-k, HIGH, x));
+    let mut series = 1.0 / 6_227_020_800.0;
+    for factorial in [
+        479_001_600.0,
+        39_916_800.0,
+        3_628_800.0,
+        362_880.0,
+        40_320.0,
+        5_040.0,
+        720.0,
+        120.0,
+        24.0,
+        6.0,
+        2.0,
+        1.0,
+        1.0,
+    ] {
+        series = madd::<f64, FMA>(series, r, 1.0 / factorial);
+    }
+    series * f64::from_bits((shifted.to_bits().wrapping_sub(MAGIC.to_bits()).wrapping_add(1023)) << 52)
+}
+
+#[inline(always)]
+fn softmax_body<const FMA: bool>(row: &mut [f64]) {
+    let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let (chunks, tail) = row.as_chunks_mut::<LANES>();
+    let mut sums = [0.0; LANES];
+    for chunk in chunks {
+        for l in 0..LANES {
+            chunk[l] = exp::<FMA>(chunk[l] - top);
+            sums[l] += chunk[l];
+        }
+    }
+    let mut sum: f64 = sums.iter().sum();
+    for value in tail {
+        *value = exp::<FMA>(*value - top);
+        sum += *value;
+    }
+    row.iter_mut().for_each(|value| *value /= sum);
+}
+
+/// Sum of a vector in double precision, in independent partial sums.
+pub(crate) fn sum<C: Element>(x: &[C]) -> f64 {
+    let (chunks, tail) = x.as_chunks::<LANES>();
+    let mut sums = [0.0; LANES];
+    for chunk in chunks {
+        for l in 0..LANES {
+            sums[l] += chunk[l].to_f64();
+        }
+    }
+    sums.iter().sum::<f64>() + tail.iter().map(|v| v.to_f64()).sum::<f64>()
+}
+
+/// L1 distance of two vectors in double precision, in independent partial sums.
+pub(crate) fn distance<C: Element>(x: &[C], y: &[C]) -> f64 {
+    let ((a, rest), (b, other)) = (x.as_chunks::<LANES>(), y.as_chunks::<LANES>());
+    let mut sums = [0.0; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for l in 0..LANES {
+            sums[l] += (a[l] - b[l]).to_f64().abs();
+        }
+    }
+    sums.iter().sum::<f64>() + rest.iter().zip(other).map(|(a, b)| (*a - *b).to_f64().abs()).sum::<f64>()
+}
+
+macro_rules! dispatch {
+    ($(#[$doc:meta])* $name:ident<$($kind:ident),*>, $fast:ident, $body:ident $(, $fma:tt)?; ($($arg:ident: $ty:ty),*) $(-> $ret:ty)?) => {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        fn $fast<$($kind: Element),*>($($arg: $ty),*) $(-> $ret)? {
+            $body::<$($kind),* $(, { $fma })?>($($arg),*)
+        }
+
+        $(#[$doc])*
+        #[inline]
+        pub(crate) fn $name<$($kind: Element),*>($($arg: $ty),*) $(-> $ret)? {
+            #[cfg(target_arch = "x86_64")]
+            if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+                // SAFETY: the only requirement of the function is the two CPU features just detected.
+                return unsafe { $fast::<$($kind),*>($($arg),*) };
+            }
+            // Other 64-bit targets have a fused multiply-add in their baseline, plain x86-64 does not.
+            $body::<$($kind),* $(, { $fma && cfg!(target_arch = "aarch64") })?>($($arg),*)
+        }
+    };
+}
+
+dispatch!(
+    /// `out = x · a` for `vectors` row vectors `x` `[vectors, rows]`, `a` `[rows, columns]`, `out` `[vectors, columns]`.
+    left<T, C>, left_fast, left_body, true; (a: &[T], columns: usize, x: &[C], vectors: usize, out: &mut [C])
+);
+dispatch!(
+    /// `out = y · aᵀ` for `vectors` row vectors `y` `[vectors, columns]`, `out` `[vectors, rows]`.
+    right<T, C>, right_fast, right_body, true; (a: &[T], columns: usize, y: &[C], vectors: usize, out: &mut [C])
+);
+dispatch!(
+    /// `Σ a b`.
+    dot<T, C>, dot_fast, dot_body, true; (a: &[T], b: &[C]) -> C
+);
+dispatch!(
+    /// `out += weight · x`.
+    axpy<T, C>, axpy_fast, axpy_body, true; (weight: C, x: &[T], out: &mut [C])
+);
+dispatch!(
+    /// Sum of a row, and whether any entry is negative.
+    row_summary<T>, row_summary_fast, row_body; (row: &[T]) -> (f64, bool)
+);
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn softmax_fast(row: &mut [f64]) {
+    softmax_body::<true>(row);
+}
+
+/// Softmax of a row of logits, in place.
+pub(crate) fn softmax(row: &mut [f64]) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+        // SAFETY: the only requirement of the function is the two CPU features just detected.
+        return unsafe { softmax_fast(row) };
+    }
+    softmax_body::<{ cfg!(target_arch = "aarch64") }>(row);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn numbers(count: usize, seed: u64) -> Vec<f64> {
+        let mut random = crate::random::Random::new(seed);
+        (0..count).map(|_| random.symmetric()).collect()
+    }
+
+    #[test]
+    fn products_equal_the_definition_at_every_remainder() {
+        for rows in [1, 3, 7, 8, 9, 16, 21] {
+            for columns in [1, 2, 7, 8, 9, 31] {
+                for vectors in [1, 2, 3] {
+                    let a = numbers(rows * columns, 1);
+                    let x = numbers(vectors * rows, 2);
+                    let y = numbers(vectors * columns, 3);
+                    let (mut xa, mut ay) = (vec![9.0; vectors * columns], vec![9.0; vectors * rows]);
+                    left(&a, columns, &x, vectors, &mut xa);
+                    right(&a, columns, &y, vectors, &mut ay);
+                    for v in 0..vectors {
+                        for j in 0..columns {
+                            let want: f64 = (0..rows).map(|i| x[v * rows + i] * a[i * columns + j]).sum();
+                            assert!((xa[v * columns + j] - want).abs() < 1e-13);
+                        }
+                        for i in 0..rows {
+                            let want: f64 =
+                                (0..columns).map(|j| y[v * columns + j] * a[i * columns + j]).sum();
+                            assert!((ay[v * rows + i] - want).abs() < 1e-13);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn exponential_is_exact_to_rounding() {
+        for i in 0..200_000 {
+            let x = -f64::from(i) * 0.003_53;
+            for found in [exp::<true>(x), exp::<false>(x)] {
+                assert!((found - x.exp()).abs() <= 1e-15 * x.exp(), "{x} {found} {}", x.exp());
+            }
+        }
+        assert_eq!(exp::<true>(0.0), 1.0);
+        assert!(exp::<true>(f64::NEG_INFINITY) < 1e-300);
+    }
+
+    #[test]
+    fn plain_and_fused_loops_agree() {
+        let a: Vec<f32> = numbers(37 * 53, 4).iter().map(|v| *v as f32).collect();
+        let x = numbers(37, 5);
+        let (mut plain, mut chosen) = (vec![0.0; 53], vec![0.0; 53]);
+        left_body::<f32, f64, false>(&a, 53, &x, 1, &mut plain);
+        left(&a, 53, &x, 1, &mut chosen);
+        for (p, c) in plain.iter().zip(&chosen) {
+            assert!((p - c).abs() < 1e-13);
+        }
+    }
+}

@@ -1,0 +1,227 @@
+//! The one thing every algorithm needs: push a block of distributions through a chain.
+
+use ndarray::{Array2, ArrayView2};
+
+use crate::kernel::{self, Element};
+use crate::rank::Classes;
+use crate::{Error, Result};
+
+/// A chain, or a batch of chains with the same states, that can move distributions one step.
+///
+/// Algorithms ([`bounce`](crate::bounce), [`token_rank`](crate::token_rank), [`lambda2`](crate::lambda2)) are
+/// written against this trait and [`Block`], once for every carrier: a [`Chain`](crate::Chain) through a stored or
+/// a recomputed matrix, and a batch of matrices on a torch device.
+pub trait Propagate {
+    /// A block of distributions where this carrier keeps its numbers.
+    type Block: Block;
+
+    /// Number of states, `n`.
+    fn states(&self) -> usize;
+
+    /// Number of chains carried; a block holds a multiple of it, chain by chain.
+    fn chains(&self) -> usize {
+        1
+    }
+
+    /// `out = x · P`, each row of the block a distribution.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] when a block does not fit, or what the carrier's device reports.
+    fn step(&self, x: &Self::Block, out: &mut Self::Block) -> Result<()>;
+
+    /// Moves rows `[k, n]` from the host to this carrier, `k` a multiple of [`chains`](Self::chains).
+    ///
+    /// # Errors
+    /// [`Error::Shape`], or what the carrier's device reports.
+    fn lift(&self, rows: ArrayView2<'_, f64>) -> Result<Self::Block>;
+
+    /// A share of every step that goes to one fixed distribution wherever the chain is, `1 - α` of a teleported one.
+    /// The distance to the steady state shrinks by one less this share a step, which bounds it by the change of a step.
+    fn jump_share(&self) -> f64 {
+        0.0
+    }
+
+    /// Closed classes of each chain; none at all means that every chain has one, aperiodic.
+    ///
+    /// # Errors
+    /// What the carrier's device reports.
+    fn closed_classes(&self) -> Result<Vec<Classes>> {
+        Ok(Vec::new())
+    }
+}
+
+/// Row-wise arithmetic on a block of vectors `[rows, n]`. Coefficients are one per row, so that independent
+/// iterations run side by side.
+pub trait Block: Sized {
+    /// Distance from 1 to the next number of the block's precision.
+    const EPSILON: f64;
+    /// Number of vectors.
+    fn rows(&self) -> usize;
+    /// A block of zeros of the same shape.
+    ///
+    /// # Errors
+    /// What the device reports; so for every method here.
+    fn zeros_like(&self) -> Result<Self>;
+    /// Sum of each row.
+    ///
+    /// # Errors
+    /// As above.
+    fn sums(&self) -> Result<Vec<f64>>;
+    /// L1 distance of each row to the same row of `other`.
+    ///
+    /// # Errors
+    /// As above.
+    fn l1(&self, other: &Self) -> Result<Vec<f64>>;
+    /// Inner product of each row with the same row of each block of `others`: `[row][other]`.
+    ///
+    /// # Errors
+    /// As above.
+    fn dots(&self, others: &[Self]) -> Result<Vec<Vec<f64>>>;
+    /// Multiplies each row.
+    ///
+    /// # Errors
+    /// As above.
+    fn scale(&mut self, by: &[f64]) -> Result<()>;
+    /// Adds `by[row] · other` to each row.
+    ///
+    /// # Errors
+    /// As above.
+    fn add(&mut self, by: &[f64], other: &Self) -> Result<()>;
+    /// Subtracts from each row its mean.
+    ///
+    /// # Errors
+    /// As above.
+    fn centre(&mut self) -> Result<()>;
+    /// Brings the rows `[rows, n]` to the host.
+    ///
+    /// # Errors
+    /// As above.
+    fn lower(&self) -> Result<Array2<f64>>;
+
+    /// Adds `Σ_o by[row][o] · others[o]` to each row.
+    ///
+    /// # Errors
+    /// As above.
+    fn combine(&mut self, by: &[Vec<f64>], others: &[Self]) -> Result<()> {
+        for (o, other) in others.iter().enumerate() {
+            let column: Vec<f64> = by.iter().map(|row| row[o]).collect();
+            self.add(&column, other)?;
+        }
+        Ok(())
+    }
+
+    /// Euclidean norm of each row.
+    ///
+    /// # Errors
+    /// As above.
+    fn norms(&self) -> Result<Vec<f64>> {
+        Ok(self.dots(std::slice::from_ref(self))?.iter().map(|row| row[0].max(0.0).sqrt()).collect())
+    }
+}
+
+/// `[rows, n]`, in the standard layout.
+impl<C: Element> Block for Array2<C> {
+    const EPSILON: f64 = <C as Element>::EPSILON;
+
+    fn rows(&self) -> usize {
+        self.nrows()
+    }
+
+    fn zeros_like(&self) -> Result<Self> {
+        Ok(Array2::zeros(self.dim()))
+    }
+
+    fn sums(&self) -> Result<Vec<f64>> {
+        (0..self.nrows()).map(|r| Ok(kernel::sum(nth(self, r)?))).collect()
+    }
+
+    fn l1(&self, other: &Self) -> Result<Vec<f64>> {
+        (0..self.nrows()).map(|r| Ok(kernel::distance(nth(self, r)?, nth(other, r)?))).collect()
+    }
+
+    fn dots(&self, others: &[Self]) -> Result<Vec<Vec<f64>>> {
+        let mut all = Vec::with_capacity(self.nrows());
+        for r in 0..self.nrows() {
+            let row = nth(self, r)?;
+            all.push(
+                others
+                    .iter()
+                    .map(|other| Ok(kernel::dot(row, nth(other, r)?).to_f64()))
+                    .collect::<Result<_>>()?,
+            );
+        }
+        Ok(all)
+    }
+
+    fn scale(&mut self, by: &[f64]) -> Result<()> {
+        for (mut row, by) in self.rows_mut().into_iter().zip(by) {
+            let by = C::of_f64(*by);
+            row.iter_mut().for_each(|v| *v = *v * by);
+        }
+        Ok(())
+    }
+
+    fn add(&mut self, by: &[f64], other: &Self) -> Result<()> {
+        for (r, (mut row, by)) in self.rows_mut().into_iter().zip(by).enumerate() {
+            let row = row.as_slice_mut().ok_or_else(layout)?;
+            kernel::axpy(C::of_f64(*by), nth(other, r)?, row);
+        }
+        Ok(())
+    }
+
+    fn centre(&mut self) -> Result<()> {
+        let n = self.ncols() as f64;
+        for mut row in self.rows_mut() {
+            let row = row.as_slice_mut().ok_or_else(layout)?;
+            let mean = C::of_f64(kernel::sum(row) / n);
+            row.iter_mut().for_each(|v| *v = *v - mean);
+        }
+        Ok(())
+    }
+
+    fn lower(&self) -> Result<Array2<f64>> {
+        Ok(self.mapv(C::to_f64))
+    }
+}
+
+fn layout() -> Error {
+    Error::Shape { what: "the block", found: vec![], expected: "row-major layout".into() }
+}
+
+fn nth<C>(block: &Array2<C>, row: usize) -> Result<&[C]> {
+    let columns = block.ncols();
+    Ok(&block.as_slice().ok_or_else(layout)?[row * columns..][..columns])
+}
+
+/// Checks that `x` and `out` are both `[k, states]` in row-major order.
+pub(crate) fn dense_blocks<'b, C>(
+    x: &'b Array2<C>,
+    out: &'b mut Array2<C>,
+    states: usize,
+) -> Result<(&'b [C], usize, &'b mut [C])> {
+    let vectors = x.nrows();
+    let refuse = |found: &[usize]| Error::Shape {
+        what: "the block of distributions",
+        found: found.to_vec(),
+        expected: format!("[{vectors}, {states}] in row-major order"),
+    };
+    let (shape, other) = (x.shape().to_vec(), out.shape().to_vec());
+    if x.ncols() != states || shape != other {
+        return Err(refuse(if x.ncols() != states { &shape } else { &other }));
+    }
+    let x = x.as_slice().ok_or_else(|| refuse(&shape))?;
+    let out = out.as_slice_mut().ok_or_else(|| refuse(&other))?;
+    Ok((x, vectors, out))
+}
+
+/// A block in host memory, checked against the number of states.
+pub(crate) fn host_block<C: Element>(rows: ArrayView2<'_, f64>, states: usize) -> Result<Array2<C>> {
+    if rows.ncols() != states {
+        return Err(Error::Shape {
+            what: "the block of distributions",
+            found: rows.shape().to_vec(),
+            expected: format!("[k, {states}]"),
+        });
+    }
+    Ok(rows.as_standard_layout().mapv(C::of_f64))
+}

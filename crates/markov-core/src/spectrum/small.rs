@@ -1,0 +1,423 @@
+//! The small projected eigenproblem of a Krylov method: eigenvalues, single eigenvectors, and an ordered complex
+//! Schur form for restarts. Everything here is at most a few hundred rows.
+
+use faer::c64;
+
+use super::francis::hessenberg_eigenvalues;
+use crate::{Error, Result};
+
+/// A small dense matrix, row-major.
+#[derive(Debug, Clone)]
+pub(crate) struct Small<T> {
+    pub(crate) rows: usize,
+    pub(crate) columns: usize,
+    values: Vec<T>,
+}
+
+impl<T: Copy + Default> Small<T> {
+    pub(crate) fn zeros(rows: usize, columns: usize) -> Self {
+        Small { rows, columns, values: vec![T::default(); rows * columns] }
+    }
+
+    pub(crate) fn from_fn(rows: usize, columns: usize, f: impl Fn(usize, usize) -> T) -> Self {
+        let mut all = Self::zeros(rows, columns);
+        for i in 0..rows {
+            for j in 0..columns {
+                all[(i, j)] = f(i, j);
+            }
+        }
+        all
+    }
+}
+
+impl<T> std::ops::Index<(usize, usize)> for Small<T> {
+    type Output = T;
+    #[inline]
+    fn index(&self, (i, j): (usize, usize)) -> &T {
+        &self.values[i * self.columns + j]
+    }
+}
+
+impl<T> std::ops::IndexMut<(usize, usize)> for Small<T> {
+    #[inline]
+    fn index_mut(&mut self, (i, j): (usize, usize)) -> &mut T {
+        &mut self.values[i * self.columns + j]
+    }
+}
+
+/// Orders by falling modulus; equal moduli keep conjugate pairs side by side.
+pub(crate) fn by_falling_modulus(a: &c64, b: &c64) -> std::cmp::Ordering {
+    b.norm_sqr().total_cmp(&a.norm_sqr())
+}
+
+/// Eigenvalues of the leading `m × m` part of `h`, in falling order of modulus.
+pub(crate) fn eigenvalues(h: &Small<f64>, m: usize) -> Result<Vec<c64>> {
+    let hessenberg = (2..m).all(|i| (0..i - 1).all(|j| h[(i, j)] == 0.0));
+    let own = if hessenberg { hessenberg_eigenvalues(h, m) } else { None };
+    let mut values = match own {
+        Some(values) => values,
+        // After a restart the matrix is full.
+        None => faer::Mat::from_fn(m, m, |i, j| h[(i, j)])
+            .eigenvalues()
+            .map_err(|_| Error::Eigensolver { states: m })?,
+    };
+    values.sort_by(by_falling_modulus);
+    Ok(values)
+}
+
+/// LU factors with partial pivoting of the leading part of `h` minus `shift`.
+struct Shifted {
+    lu: Small<c64>,
+    order: Vec<usize>,
+}
+
+impl Shifted {
+    fn new(h: &Small<f64>, m: usize, shift: c64) -> Self {
+        let mut lu = Small::from_fn(m, m, |i, j| {
+            let value = c64::new(h[(i, j)], 0.0);
+            if i == j { value - shift } else { value }
+        });
+        let size = lu.values.iter().map(|v| v.norm_sqr()).fold(f64::MIN_POSITIVE, f64::max).sqrt();
+        let hessenberg = (2..m).all(|i| (0..i - 1).all(|j| h[(i, j)] == 0.0));
+        let mut order: Vec<usize> = (0..m).collect();
+        for k in 0..m {
+            let below = if hessenberg { m.min(k + 2) } else { m };
+            let pivot = (k..below)
+                .max_by(|a, b| lu[(*a, k)].norm_sqr().total_cmp(&lu[(*b, k)].norm_sqr()))
+                .unwrap_or(k);
+            if pivot != k {
+                order.swap(k, pivot);
+                for j in 0..m {
+                    let held = lu[(k, j)];
+                    lu[(k, j)] = lu[(pivot, j)];
+                    lu[(pivot, j)] = held;
+                }
+            }
+            // An exactly singular pivot is what inverse iteration hopes for: nudge it and go on.
+            if lu[(k, k)].norm() < f64::EPSILON * size {
+                lu[(k, k)] = c64::new(f64::EPSILON * size, 0.0);
+            }
+            let reciprocal = lu[(k, k)].inv();
+            for i in k + 1..below {
+                if lu[(i, k)] == c64::new(0.0, 0.0) {
+                    continue;
+                }
+                let factor = lu[(i, k)] * reciprocal;
+                lu[(i, k)] = factor;
+                for j in k + 1..m {
+                    let change = factor * lu[(k, j)];
+                    lu[(i, j)] -= change;
+                }
+            }
+        }
+        Shifted { lu, order }
+    }
+
+    /// Solves `(H - shift) z = x` and returns `z` of unit length.
+    fn solve(&self, x: &[c64]) -> Vec<c64> {
+        let m = x.len();
+        let mut z: Vec<c64> = self.order.iter().map(|i| x[*i]).collect();
+        for i in 0..m {
+            for j in 0..i {
+                let change = self.lu[(i, j)] * z[j];
+                z[i] -= change;
+            }
+        }
+        for i in (0..m).rev() {
+            for j in i + 1..m {
+                let change = self.lu[(i, j)] * z[j];
+                z[i] -= change;
+            }
+            z[i] /= self.lu[(i, i)];
+        }
+        unit(z)
+    }
+
+    /// Solves `zᵀ (H - shift) = xᵀ` and returns `z` of unit length.
+    fn solve_left(&self, x: &[c64]) -> Vec<c64> {
+        let m = x.len();
+        let mut z = x.to_vec();
+        for i in 0..m {
+            for j in 0..i {
+                let change = self.lu[(j, i)] * z[j];
+                z[i] -= change;
+            }
+            z[i] /= self.lu[(i, i)];
+        }
+        for i in (0..m).rev() {
+            for j in i + 1..m {
+                let change = self.lu[(j, i)] * z[j];
+                z[i] -= change;
+            }
+        }
+        let mut placed = vec![c64::new(0.0, 0.0); m];
+        for (position, row) in self.order.iter().enumerate() {
+            placed[*row] = z[position];
+        }
+        unit(placed)
+    }
+}
+
+fn unit(mut z: Vec<c64>) -> Vec<c64> {
+    // Scaled first: inverse iteration produces huge numbers on purpose.
+    let top = z.iter().map(|z| z.norm()).fold(f64::MIN_POSITIVE, f64::max);
+    z.iter_mut().for_each(|z| *z /= top);
+    let norm = z.iter().map(|z| z.norm_sqr()).sum::<f64>().sqrt();
+    z.iter_mut().for_each(|z| *z /= norm);
+    z
+}
+
+/// How far a Ritz value is from an eigenvalue of the full matrix.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RitzError {
+    /// `‖M x - θ x‖` for the unit Ritz vector `x`.
+    pub(crate) residual: f64,
+    /// Condition number of the Ritz value, `1 / |cos(left, right)|`, capped where it carries no digits any more.
+    pub(crate) condition: f64,
+}
+
+/// Residual and condition of the Ritz value `theta` of the leading `m × m` part of `h`, whose row `m` couples the
+/// space to the next basis vector.
+pub(crate) fn ritz_error(h: &Small<f64>, m: usize, theta: c64) -> RitzError {
+    let factors = Shifted::new(h, m, theta);
+    // A start with no symmetry that an eigenvector could be orthogonal to.
+    let start: Vec<c64> = (0..m).map(|i| c64::new(1.0 + (i as f64 * 0.7).sin() / 2.0, 0.0)).collect();
+    let right = factors.solve(&factors.solve(&start));
+    let left = factors.solve_left(&factors.solve_left(&start));
+    let coupling: c64 = right.iter().enumerate().map(|(j, z)| z * h[(m, j)]).sum();
+    let cosine: c64 = left.iter().zip(&right).map(|(l, r)| l * r).sum();
+    RitzError { residual: coupling.norm(), condition: cosine.norm().max(1e-6).recip() }
+}
+
+/// A complex Schur form `H = Q T Qᴴ` by shifted QR with plane rotations.
+struct Schur {
+    t: Small<c64>,
+    q: Small<c64>,
+}
+
+impl Schur {
+    fn new(h: &Small<f64>, m: usize) -> Result<Self> {
+        let mut schur = Schur {
+            t: Small::from_fn(m, m, |i, j| c64::new(h[(i, j)], 0.0)),
+            q: Small::from_fn(m, m, |i, j| c64::new(f64::from(u8::from(i == j)), 0.0)),
+        };
+        for column in 0..m.saturating_sub(2) {
+            for row in (column + 2..m).rev() {
+                schur.annihilate(row, column);
+            }
+        }
+        schur.iterate()?;
+        Ok(schur)
+    }
+
+    /// Rotates rows `row - 1`, `row` so that entry `(row, column)` vanishes, and the columns with them.
+    fn annihilate(&mut self, row: usize, column: usize) {
+        let (a, b) = (self.t[(row - 1, column)], self.t[(row, column)]);
+        if b.norm() > 0.0 {
+            self.rotate(row - 1, a, b, self.t.rows);
+            self.t[(row, column)] = c64::new(0.0, 0.0);
+        }
+    }
+
+    /// The similarity by the plane rotation of rows `i`, `i + 1` that maps `(a, b)` to `(r, 0)`.
+    fn rotate(&mut self, i: usize, a: c64, b: c64, upto: usize) {
+        let norm = a.norm().hypot(b.norm());
+        if norm == 0.0 {
+            return;
+        }
+        let (c, s) = (a / norm, b / norm);
+        for j in 0..self.t.columns {
+            let (x, y) = (self.t[(i, j)], self.t[(i + 1, j)]);
+            self.t[(i, j)] = c.conj() * x + s.conj() * y;
+            self.t[(i + 1, j)] = c * y - s * x;
+        }
+        for k in 0..upto.min(self.t.rows) {
+            let (x, y) = (self.t[(k, i)], self.t[(k, i + 1)]);
+            self.t[(k, i)] = x * c + y * s;
+            self.t[(k, i + 1)] = y * c.conj() - x * s.conj();
+        }
+        for k in 0..self.q.rows {
+            let (x, y) = (self.q[(k, i)], self.q[(k, i + 1)]);
+            self.q[(k, i)] = x * c + y * s;
+            self.q[(k, i + 1)] = y * c.conj() - x * s.conj();
+        }
+    }
+
+    fn negligible(&self, i: usize) -> bool {
+        let near = self.t[(i - 1, i - 1)].norm() + self.t[(i, i)].norm();
+        self.t[(i, i - 1)].norm() <= f64::EPSILON * near.max(f64::MIN_POSITIVE / f64::EPSILON)
+    }
+
+    fn iterate(&mut self) -> Result<()> {
+        let m = self.t.rows;
+        let mut high = m.saturating_sub(1);
+        let mut tries = 0;
+        while high > 0 {
+            if self.negligible(high) {
+                self.t[(high, high - 1)] = c64::new(0.0, 0.0);
+                (high, tries) = (high - 1, 0);
+                continue;
+            }
+            let mut low = high - 1;
+            while low > 0 && !self.negligible(low) {
+                low -= 1;
+            }
+            if low > 0 {
+                self.t[(low, low - 1)] = c64::new(0.0, 0.0);
+            }
+            tries += 1;
+            if tries > 60 {
+                return Err(Error::Eigensolver { states: m });
+            }
+            let shift = self.shift(high, tries);
+            // The shifted QR step as a bulge chase: one rotation opens the bulge, the others push it out.
+            self.rotate(low, self.t[(low, low)] - shift, self.t[(low + 1, low)], m);
+            for i in low + 1..high {
+                self.annihilate(i + 1, i - 1);
+            }
+        }
+        Ok(())
+    }
+
+    /// Wilkinson's shift, or an exceptional one when the iteration stalls.
+    fn shift(&self, high: usize, tries: usize) -> c64 {
+        let (a, b) = (self.t[(high - 1, high - 1)], self.t[(high - 1, high)]);
+        let (c, d) = (self.t[(high, high - 1)], self.t[(high, high)]);
+        if tries.is_multiple_of(10) {
+            return d + c64::new(c.norm(), b.norm() / 2.0);
+        }
+        let half = (a - d) / 2.0;
+        let root = (half * half + b * c).sqrt();
+        let far = if (half.conj() * root).re >= 0.0 { half + root } else { half - root };
+        if far.norm() == 0.0 { d } else { d - b * c / far }
+    }
+
+    /// Swaps the neighbouring diagonal entries `i` and `i + 1`.
+    fn swap(&mut self, i: usize) {
+        let (first, second) = (self.t[(i, i)], self.t[(i + 1, i + 1)]);
+        let upper = self.t[(i, i + 1)];
+        self.rotate(i, upper, second - first, self.t.rows);
+        self.t[(i + 1, i)] = c64::new(0.0, 0.0);
+        // The rotation moved them exactly; write the exact values back.
+        (self.t[(i, i)], self.t[(i + 1, i + 1)]) = (second, first);
+    }
+
+    fn sort(&mut self) {
+        for end in (1..self.t.rows).rev() {
+            for i in 0..end {
+                if self.t[(i, i)].norm() < self.t[(i + 1, i + 1)].norm() {
+                    self.swap(i);
+                }
+            }
+        }
+    }
+}
+
+/// A real orthonormal basis `[m, p]` of the invariant subspace of the leading `m × m` part of `h` that belongs to its
+/// eigenvalues of largest modulus. `p` is `keep`, less one where that would part a conjugate pair.
+pub(crate) fn leading_subspace(h: &Small<f64>, m: usize, keep: usize) -> Result<Small<f64>> {
+    let mut schur = Schur::new(h, m)?;
+    schur.sort();
+    let mut keep = keep.min(m);
+    // A real matrix: the kept eigenvalues must come in conjugate pairs, so their imaginary parts cancel.
+    let size = schur.t[(0, 0)].norm();
+    let imbalance = |p: usize| (0..p).map(|i| schur.t[(i, i)].im).sum::<f64>().abs();
+    if keep < m && imbalance(keep) > 1e-9 * size && keep > 0 && imbalance(keep - 1) < imbalance(keep) {
+        keep -= 1;
+    }
+    // Re(U Uᴴ) is the orthogonal projector on the subspace: its pivoted columns give a real basis.
+    let mut projector = Small::from_fn(m, m, |i, j| {
+        (0..keep).map(|k| (schur.q[(i, k)] * schur.q[(j, k)].conj()).re).sum::<f64>()
+    });
+    let mut basis = Small::zeros(m, keep);
+    for k in 0..keep {
+        let norm = |j: usize| (0..m).map(|i| projector[(i, j)].powi(2)).sum::<f64>();
+        let pivot = (0..m).max_by(|a, b| norm(*a).total_cmp(&norm(*b))).unwrap_or(0);
+        let mut column: Vec<f64> = (0..m).map(|i| projector[(i, pivot)]).collect();
+        for _ in 0..2 {
+            for earlier in 0..k {
+                let dot: f64 = (0..m).map(|i| basis[(i, earlier)] * column[i]).sum();
+                (0..m).for_each(|i| column[i] -= dot * basis[(i, earlier)]);
+            }
+        }
+        let length = column.iter().map(|v| v * v).sum::<f64>().sqrt();
+        for i in 0..m {
+            basis[(i, k)] = column[i] / length;
+        }
+        for j in 0..m {
+            let dot: f64 = (0..m).map(|i| basis[(i, k)] * projector[(i, j)]).sum();
+            (0..m).for_each(|i| projector[(i, j)] -= dot * basis[(i, k)]);
+        }
+    }
+    Ok(basis)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    fn random(m: usize, seed: u64) -> Small<f64> {
+        let mut random = Random::new(seed);
+        let values: Vec<f64> = (0..m * m).map(|_| random.symmetric()).collect();
+        Small { rows: m, columns: m, values }
+    }
+
+    #[test]
+    fn schur_form_is_a_similarity_in_falling_order() {
+        for (m, seed) in [(1, 1), (2, 2), (3, 3), (9, 4), (24, 5)] {
+            let h = random(m, seed);
+            let mut schur = Schur::new(&h, m).unwrap();
+            schur.sort();
+            for i in 0..m {
+                for j in 0..m {
+                    let mut back = c64::new(0.0, 0.0);
+                    for k in 0..m {
+                        for l in 0..m {
+                            back += schur.q[(i, k)] * schur.t[(k, l)] * schur.q[(j, l)].conj();
+                        }
+                    }
+                    assert!((back.re - h[(i, j)]).abs() < 1e-11 && back.im.abs() < 1e-11);
+                    assert!(j >= i || schur.t[(i, j)].norm() < 1e-11);
+                }
+            }
+            let moduli: Vec<f64> = (0..m).map(|i| schur.t[(i, i)].norm()).collect();
+            assert!(moduli.windows(2).all(|w| w[0] >= w[1] - 1e-10));
+            for (value, modulus) in eigenvalues(&h, m).unwrap().iter().zip(&moduli) {
+                assert!((value.norm() - modulus).abs() < 1e-9);
+            }
+        }
+    }
+
+    #[test]
+    fn leading_subspace_is_invariant_and_orthonormal() {
+        for (m, keep, seed) in [(8, 3, 1), (12, 5, 2), (20, 6, 3), (20, 7, 4)] {
+            let h = random(m, seed);
+            let q = leading_subspace(&h, m, keep).unwrap();
+            assert!(q.columns == keep || q.columns + 1 == keep);
+            let product =
+                Small::from_fn(m, q.columns, |i, j| (0..m).map(|k| h[(i, k)] * q[(k, j)]).sum::<f64>());
+            let inner = Small::from_fn(q.columns, q.columns, |i, j| {
+                (0..m).map(|k| q[(k, i)] * product[(k, j)]).sum::<f64>()
+            });
+            for i in 0..m {
+                for j in 0..q.columns {
+                    let back: f64 = (0..q.columns).map(|k| q[(i, k)] * inner[(k, j)]).sum();
+                    assert!((back - product[(i, j)]).abs() < 1e-9);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ritz_error_vanishes_without_coupling_and_sees_conditioning() {
+        let mut h = Small::zeros(3, 2);
+        (h[(0, 0)], h[(0, 1)], h[(1, 1)]) = (0.5, 100.0, 0.4);
+        let error = ritz_error(&h, 2, c64::new(0.5, 0.0));
+        assert!(error.residual < 1e-12);
+        // Left and right eigenvectors of 0.5 are (1, 1000)/‖·‖ and (1, 0): the cosine is one in a thousand.
+        assert!((error.condition - 1000.0).abs() < 1.0);
+        h[(2, 0)] = 0.1;
+        assert!((ritz_error(&h, 2, c64::new(0.5, 0.0)).residual - 0.1).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,200 @@
+//! Row-stochastic matrices as a type, and the chains they give.
+
+use std::borrow::Cow;
+
+use ndarray::{Array2, ArrayView1, ArrayView2};
+
+use crate::chain::{Chain, RowStochastic, Teleported, weighed};
+use crate::kernel::{self, Element};
+use crate::{Error, Result};
+
+/// Rows whose sum is this close to 1 are renormalised, others refused.
+pub const ROW_TOLERANCE: f64 = 1e-3;
+
+/// A checked row-stochastic matrix: square, finite, no negative entry, rows summing to 1.
+///
+/// Rows within the tolerance are renormalised on entry. Use [`forward`](Self::forward) and
+/// [`backward`](Self::backward) to walk it, and [`teleport`](Self::teleport) before either to mix in jumps.
+///
+/// ```
+/// use markov_core::Stochastic;
+/// use ndarray::array;
+///
+/// let a = Stochastic::new(array![[0.9, 0.1], [0.5, 0.5]])?;
+/// assert_eq!(a.states(), 2);
+/// assert!(Stochastic::new(array![[0.9, 0.2], [0.5, 0.5]]).is_err());
+/// # Ok::<(), markov_core::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stochastic<T> {
+    values: Array2<T>,
+    /// One over each stored row's sum in f64: an f32 row never sums to 1 exactly.
+    scale: Vec<f64>,
+}
+
+impl<T: Element> Stochastic<T> {
+    /// Checks `values` `[n, n]` with the default tolerance [`ROW_TOLERANCE`].
+    ///
+    /// # Errors
+    /// Empty, not square, NaN or infinite, negative, or a row sum off by more than the tolerance (with its number).
+    pub fn new(values: Array2<T>) -> Result<Self> {
+        Self::with_tolerance(values, ROW_TOLERANCE)
+    }
+
+    /// Checks `values` `[n, n]`; rows whose sum is within `tolerance` of 1 are renormalised.
+    ///
+    /// # Errors
+    /// As [`Stochastic::new`].
+    pub fn with_tolerance(values: Array2<T>, tolerance: f64) -> Result<Self> {
+        let n = side(values.view())?;
+        let mut values =
+            if values.is_standard_layout() { values } else { values.as_standard_layout().into_owned() };
+        let data = values.as_slice_mut().unwrap_or(&mut []);
+        let sums = row_sums(data, n, tolerance)?;
+        for (row, sum) in data.chunks_exact_mut(n).zip(sums) {
+            for value in row.iter_mut().filter(|_| sum != 1.0) {
+                *value = T::of_f64(value.to_f64() / sum);
+            }
+        }
+        let scale = data.chunks_exact(n).map(|row| kernel::row_summary(row).0.recip()).collect();
+        Ok(Stochastic { values, scale })
+    }
+
+    /// Number of states, `n`.
+    pub fn states(&self) -> usize {
+        self.scale.len()
+    }
+
+    /// The matrix `[n, n]`, rows normalised.
+    pub fn values(&self) -> ArrayView2<'_, T> {
+        self.values.view()
+    }
+
+    /// The matrix `[n, n]`, given back.
+    pub fn into_values(self) -> Array2<T> {
+        self.values
+    }
+
+    /// Borrows the matrix as a [`StochasticView`], which has the same chains.
+    pub fn view(&self) -> StochasticView<'_, T> {
+        StochasticView { values: self.values.as_slice().unwrap_or(&[]), scale: Cow::Borrowed(&self.scale) }
+    }
+
+    /// The forward chain `A`: follow the attention.
+    pub fn forward(&self) -> Chain<StochasticView<'_, T>> {
+        self.view().forward()
+    }
+
+    /// The backward chain `B[j, i] = A[i, j] / Σ_k A[k, j]`: from a token to those that attend to it.
+    ///
+    /// # Errors
+    /// [`Error::NoBackwardRow`] for a column that sums to zero. It cannot happen after a uniform teleport.
+    pub fn backward(&self) -> Result<Chain<StochasticView<'_, T>>> {
+        self.view().backward()
+    }
+
+    /// `T = α A + (1-α) 1 1ᵀ/n`, never formed; then choose a direction.
+    ///
+    /// # Errors
+    /// [`Error::Alpha`] outside `[0, 1]`.
+    pub fn teleport(&self, alpha: f64) -> Result<Teleported<StochasticView<'_, T>>> {
+        self.view().teleport(alpha)
+    }
+
+    /// `T = α A + (1-α) 1 tᵀ` for a given distribution `t` `[n]`, never formed; then choose a direction.
+    ///
+    /// # Errors
+    /// [`Error::Alpha`] outside `[0, 1]`; [`Error::Distribution`] when `t` is none over the states.
+    pub fn teleport_to(
+        &self,
+        alpha: f64,
+        target: ArrayView1<'_, f64>,
+    ) -> Result<Teleported<StochasticView<'_, T>>> {
+        self.view().teleport_to(alpha, target)
+    }
+}
+
+/// A checked matrix that stays where it is: nothing is copied, row sums are kept beside it.
+///
+/// Its chains come from [`RowStochastic`].
+#[derive(Debug, Clone)]
+pub struct StochasticView<'a, T> {
+    values: &'a [T],
+    scale: Cow<'a, [f64]>,
+}
+
+impl<'a, T: Element> StochasticView<'a, T> {
+    /// Checks `values`, `n × n` numbers in row-major order, and normalises its rows without touching them.
+    ///
+    /// # Errors
+    /// As [`Stochastic::new`].
+    pub fn new(values: &'a [T], states: usize, tolerance: f64) -> Result<Self> {
+        if states == 0 {
+            return Err(Error::Empty);
+        }
+        if values.len() != states * states {
+            return Err(Error::NotSquare { rows: values.len() / states, columns: states });
+        }
+        let mut scale = row_sums(values, states, tolerance)?;
+        scale.iter_mut().for_each(|sum| *sum = sum.recip());
+        Ok(StochasticView { values, scale: Cow::Owned(scale) })
+    }
+}
+
+impl<T: Element> RowStochastic for StochasticView<'_, T> {
+    fn states(&self) -> usize {
+        self.scale.len()
+    }
+
+    fn left<C: Element>(&self, x: &[C], vectors: usize, out: &mut [C]) {
+        let n = self.scale.len();
+        let weights = weighed(x, &self.scale);
+        kernel::left(self.values, n, &weights, vectors, out);
+    }
+
+    fn right<C: Element>(&self, y: &[C], vectors: usize, out: &mut [C]) {
+        let n = self.scale.len();
+        kernel::right(self.values, n, y, vectors, out);
+        for out in out.chunks_exact_mut(n) {
+            out.iter_mut().zip(self.scale.iter()).for_each(|(out, s)| *out = *out * C::of_f64(*s));
+        }
+    }
+
+    fn possible(&self, from: usize, to: usize) -> bool {
+        self.values[from * self.scale.len() + to].to_f64() > 0.0
+    }
+}
+
+fn side<T>(values: ArrayView2<'_, T>) -> Result<usize> {
+    let (rows, columns) = values.dim();
+    if rows == 0 || columns == 0 {
+        return Err(Error::Empty);
+    }
+    if rows != columns {
+        return Err(Error::NotSquare { rows, columns });
+    }
+    Ok(rows)
+}
+
+/// Sums of all rows, each finite, without negative entries and within `tolerance` of 1.
+fn row_sums<T: Element>(values: &[T], n: usize, tolerance: f64) -> Result<Vec<f64>> {
+    let mut sums = Vec::with_capacity(n);
+    for (row, entries) in values.chunks_exact(n).enumerate() {
+        let (sum, negative) = kernel::row_summary(entries);
+        // Written so that NaN fails it, and so that a zero row fails it at any tolerance.
+        let sound = (sum - 1.0).abs() <= tolerance && sum > 0.0;
+        if negative || !sound {
+            for (column, value) in entries.iter().map(|v| v.to_f64()).enumerate() {
+                if !value.is_finite() {
+                    return Err(Error::NotFinite { row, column, value });
+                }
+                if value < 0.0 {
+                    return Err(Error::Negative { row, column, value });
+                }
+            }
+            return Err(Error::RowSum { row, sum, tolerance });
+        }
+        sums.push(sum);
+    }
+    Ok(sums)
+}

@@ -1,0 +1,352 @@
+//! The same algorithms for a batch of matrices on a torch device.
+//!
+//! A [`TorchChains`] is one more carrier of [`Propagate`]: a step is a batched matrix product on the device, and only
+//! the small numbers of the iterations (norms, Hessenberg matrices) come to the host. Matrices are held in double
+//! precision whatever they came in, so the answers equal those of the ndarray carriers to rounding, float32 input too.
+//! Nothing here records gradients.
+
+use ndarray::{Array2, ArrayView2};
+use tch::{Device, Kind, Tensor};
+
+use crate::bounce::bounces;
+use crate::chain::{Direction, RowStochastic, check_alpha};
+use crate::propagate::{Block, Propagate};
+use crate::rank::{Classes, Stop, TokenRank, token_rank_each};
+use crate::spectrum::{Effort, lambda2_each};
+use crate::stochastic::{ROW_TOLERANCE, StochasticView};
+use crate::{Error, Result};
+
+/// A batch of chains of the same states on a torch device, with uniform teleport.
+#[derive(Debug)]
+pub struct TorchChains {
+    /// `[b, n, n]`, rows normalised, double precision.
+    maps: Tensor,
+    /// One over the column sums of the teleported matrices, `[b, 1, n]`, of backward chains.
+    columns: Option<Tensor>,
+    alpha: f64,
+    /// See [`Propagate::jump_share`].
+    share: f64,
+    batch: i64,
+    states: i64,
+}
+
+impl TorchChains {
+    /// Checks `maps` `[..., n, n]` and walks `α A + (1-α)/n` in `direction`.
+    ///
+    /// # Errors
+    /// As [`Stochastic::new`](crate::Stochastic::new), in [`Error::Matrix`] with the index of the matrix counted along
+    /// the flattened leading axes; [`Error::Alpha`]; [`Error::NoBackwardRow`]; [`Error::Torch`].
+    pub fn new(maps: &Tensor, alpha: f64, direction: Direction) -> Result<Self> {
+        check_alpha(alpha)?;
+        tch::no_grad(|| {
+            let shape = maps.size();
+            let [.., rows, states] = shape[..] else {
+                let found = shape.iter().map(|axis| *axis as usize).collect();
+                return Err(Error::Shape {
+                    what: "the tensor of maps",
+                    found,
+                    expected: "[..., n, n]".into(),
+                });
+            };
+            if maps.numel() == 0 {
+                return Err(Error::Empty);
+            }
+            if rows != states {
+                return Err(Error::NotSquare { rows: rows as usize, columns: states as usize });
+            }
+            let maps = maps.f_detach()?.f_reshape([-1, states, states])?.f_to_kind(Kind::Double)?;
+            let sums = maps.f_sum_dim_intlist([-1i64].as_slice(), true, Kind::Double)?;
+            let off = sums.f_sub_scalar(1.0)?.f_abs()?;
+            // Comparisons with NaN are false, so each asks for what is right.
+            let sound = off.f_le(ROW_TOLERANCE)?.f_all()?.f_logical_and(&maps.f_ge(0.0)?.f_all()?)?;
+            if sound.f_int64_value(&[])? == 0 {
+                return Err(first_fault(&maps, states)?);
+            }
+            let maps = maps.f_div(&sums)?;
+            let (columns, share) = match direction {
+                Direction::Forward => (None, 1.0 - alpha),
+                Direction::Backward => {
+                    let sums = maps.f_sum_dim_intlist([-2i64].as_slice(), true, Kind::Double)?;
+                    let sums = sums.f_mul_scalar(alpha)?.f_add_scalar(1.0 - alpha)?;
+                    let host = to_host(&sums.f_reshape([-1, states])?)?;
+                    if let Some(((index, column), _)) = host.indexed_iter().find(|(_, sum)| **sum <= 0.0) {
+                        return Err(Error::NoBackwardRow { column }.in_matrix(index));
+                    }
+                    let largest = host.iter().copied().fold(0.0, f64::max);
+                    (Some(sums.f_reciprocal()?), (1.0 - alpha) / largest)
+                }
+            };
+            let batch = maps.size()[0];
+            Ok(TorchChains { maps, columns, alpha, share, batch, states })
+        })
+    }
+
+    fn device(&self) -> Device {
+        self.maps.device()
+    }
+}
+
+/// What is wrong with a batch that was found unsound: looked for on the host, matrix by matrix.
+fn first_fault(maps: &Tensor, states: i64) -> Result<Error> {
+    for index in 0..maps.size()[0] {
+        let host = to_host(&maps.f_get(index)?)?;
+        if let Err(error) =
+            StochasticView::new(host.as_slice().unwrap_or(&[]), states as usize, ROW_TOLERANCE)
+        {
+            return Ok(error.in_matrix(index as usize));
+        }
+    }
+    // The device's sum and the host's may differ in the last digit.
+    Ok(Error::RowSum { row: 0, sum: f64::NAN, tolerance: ROW_TOLERANCE })
+}
+
+/// A tensor `[r, c]` as an array on the host.
+fn to_host(tensor: &Tensor) -> Result<Array2<f64>> {
+    let shape = tensor.size();
+    let [rows, columns] = shape[..] else {
+        let found = shape.iter().map(|axis| *axis as usize).collect();
+        return Err(Error::Shape {
+            what: "a tensor on its way to the host",
+            found,
+            expected: "two axes".into(),
+        });
+    };
+    let mut host = vec![0.0; (rows * columns) as usize];
+    let count = host.len();
+    tensor
+        .f_to_kind(Kind::Double)?
+        .f_to_device(Device::Cpu)?
+        .f_contiguous()?
+        .f_copy_data(&mut host, count)?;
+    Array2::from_shape_vec((rows as usize, columns as usize), host).map_err(|_| Error::Shape {
+        what: "a tensor on its way to the host",
+        found: vec![rows as usize, columns as usize],
+        expected: "as many numbers as its shape says".into(),
+    })
+}
+
+/// Vectors `[b, k, n]` in double precision on a torch device; its rows run chain by chain.
+#[derive(Debug)]
+pub struct TorchBlock(Tensor);
+
+impl TorchBlock {
+    /// One number a row, as `[b, k, 1]` on the block's device.
+    fn column(&self, by: &[f64]) -> Result<Tensor> {
+        let shape = self.0.size();
+        Ok(Tensor::f_from_slice(by)?.f_reshape([shape[0], shape[1], 1])?.f_to_device(self.0.device())?)
+    }
+
+    fn per_row(numbers: &Tensor) -> Result<Vec<f64>> {
+        Ok(to_host(&numbers.f_reshape([1, -1])?)?.into_raw_vec_and_offset().0)
+    }
+}
+
+const LAST: [i64; 1] = [-1];
+
+impl Block for TorchBlock {
+    const EPSILON: f64 = f64::EPSILON;
+
+    fn rows(&self) -> usize {
+        let shape = self.0.size();
+        (shape[0] * shape[1]) as usize
+    }
+
+    fn zeros_like(&self) -> Result<Self> {
+        Ok(TorchBlock(self.0.f_zeros_like()?))
+    }
+
+    fn sums(&self) -> Result<Vec<f64>> {
+        Self::per_row(&self.0.f_sum_dim_intlist(LAST.as_slice(), false, Kind::Double)?)
+    }
+
+    fn l1(&self, other: &Self) -> Result<Vec<f64>> {
+        Self::per_row(&self.0.f_sub(&other.0)?.f_abs()?.f_sum_dim_intlist(
+            LAST.as_slice(),
+            false,
+            Kind::Double,
+        )?)
+    }
+
+    fn dots(&self, others: &[Self]) -> Result<Vec<Vec<f64>>> {
+        let dot =
+            |other: &Self| self.0.f_mul(&other.0)?.f_sum_dim_intlist(LAST.as_slice(), false, Kind::Double);
+        let dots = others.iter().map(dot).collect::<Result<Vec<_>, _>>()?;
+        // One transfer for all of them.
+        let host = to_host(&Tensor::f_stack(&dots, -1)?.f_reshape([-1, others.len() as i64])?)?;
+        Ok(host.rows().into_iter().map(|row| row.to_vec()).collect())
+    }
+
+    fn scale(&mut self, by: &[f64]) -> Result<()> {
+        self.0 = self.0.f_mul(&self.column(by)?)?;
+        Ok(())
+    }
+
+    fn add(&mut self, by: &[f64], other: &Self) -> Result<()> {
+        self.0 = self.0.f_addcmul(&self.column(by)?, &other.0)?;
+        Ok(())
+    }
+
+    fn combine(&mut self, by: &[Vec<f64>], others: &[Self]) -> Result<()> {
+        let shape = self.0.size();
+        let flat: Vec<f64> = by.iter().flatten().copied().collect();
+        let by = Tensor::f_from_slice(&flat)?
+            .f_reshape([shape[0], shape[1], others.len() as i64])?
+            .f_to_device(self.0.device())?;
+        for (o, other) in others.iter().enumerate() {
+            self.0 = self.0.f_addcmul(&by.f_narrow(-1, o as i64, 1)?, &other.0)?;
+        }
+        Ok(())
+    }
+
+    fn centre(&mut self) -> Result<()> {
+        self.0 = self.0.f_sub(&self.0.f_mean_dim(LAST.as_slice(), true, Kind::Double)?)?;
+        Ok(())
+    }
+
+    fn lower(&self) -> Result<Array2<f64>> {
+        let shape = self.0.size();
+        to_host(&self.0.f_reshape([shape[0] * shape[1], shape[2]])?)
+    }
+}
+
+impl Propagate for TorchChains {
+    type Block = TorchBlock;
+
+    fn states(&self) -> usize {
+        self.states as usize
+    }
+
+    fn chains(&self) -> usize {
+        self.batch as usize
+    }
+
+    fn step(&self, x: &TorchBlock, out: &mut TorchBlock) -> Result<()> {
+        let share = (1.0 - self.alpha) / self.states as f64;
+        let (moved, x) = match &self.columns {
+            None => (x.0.f_bmm(&self.maps)?, x.0.shallow_clone()),
+            Some(columns) => {
+                let y = x.0.f_mul(columns)?;
+                (y.f_bmm(&self.maps.f_transpose(1, 2)?)?, y)
+            }
+        };
+        // Both directions jump from every state alike: forwards to all, backwards weighed by the columns.
+        let mass = x.f_sum_dim_intlist(LAST.as_slice(), true, Kind::Double)?.f_mul_scalar(share)?;
+        out.0 = moved.f_mul_scalar(self.alpha)?.f_add(&mass)?;
+        Ok(())
+    }
+
+    fn lift(&self, rows: ArrayView2<'_, f64>) -> Result<TorchBlock> {
+        let rows = crate::propagate::host_block::<f64>(rows, self.states as usize)?;
+        if !rows.nrows().is_multiple_of(self.batch as usize) {
+            let expected = format!("a multiple of {} rows", self.batch);
+            return Err(Error::Shape {
+                what: "the block of distributions",
+                found: rows.shape().to_vec(),
+                expected,
+            });
+        }
+        let tensor = Tensor::f_from_slice(rows.as_slice().unwrap_or(&[]))?;
+        Ok(TorchBlock(tensor.f_reshape([self.batch, -1, self.states])?.f_to_device(self.device())?))
+    }
+
+    fn jump_share(&self) -> f64 {
+        self.share
+    }
+
+    fn closed_classes(&self) -> Result<Vec<Classes>> {
+        if self.alpha < 1.0 {
+            return Ok(Vec::new());
+        }
+        let of = |index: i64| -> Result<Classes> {
+            let host = to_host(&self.maps.f_get(index)?)?;
+            let view =
+                StochasticView::new(host.as_slice().unwrap_or(&[]), self.states as usize, ROW_TOLERANCE)?;
+            Ok(match self.columns {
+                None => view.forward().classes(),
+                Some(_) => view.backward()?.classes(),
+            })
+        };
+        (0..self.batch).map(of).collect()
+    }
+}
+
+/// Steady states of a batch of matrices.
+#[derive(Debug)]
+pub struct TorchRank {
+    /// `[..., n]`, double precision, on the device of the maps.
+    pub pi: Tensor,
+    /// What each matrix took, in the order of the flattened leading axes.
+    pub each: Vec<TokenRank>,
+}
+
+fn leading(maps: &Tensor) -> Vec<i64> {
+    let shape = maps.size();
+    shape[..shape.len().saturating_sub(2)].to_vec()
+}
+
+fn shaped(host: &[f64], leading: &[i64], tail: &[i64], device: Device) -> Result<Tensor> {
+    let shape: Vec<i64> = leading.iter().chain(tail).copied().collect();
+    Ok(Tensor::f_from_slice(host)?.f_reshape(shape)?.f_to_device(device)?)
+}
+
+/// TokenRank of every matrix of `maps` `[..., n, n]` in the forward direction with uniform teleport.
+///
+/// # Errors
+/// As [`TorchChains::new`] and [`token_rank`](crate::token_rank).
+pub fn token_rank(maps: &Tensor, alpha: f64, stop: Stop) -> Result<TorchRank> {
+    tch::no_grad(|| {
+        let chains = TorchChains::new(maps, alpha, Direction::Forward)?;
+        let each = token_rank_each(&chains, stop)?;
+        let host: Vec<f64> = each.iter().flat_map(|rank| rank.pi.iter().copied()).collect();
+        Ok(TorchRank { pi: shaped(&host, &leading(maps), &[chains.states], maps.device())?, each })
+    })
+}
+
+/// λ₂ of every matrix of `maps` `[..., n, n]`: moduli `[...]` in double precision on the device of the maps.
+///
+/// # Errors
+/// As [`TorchChains::new`] and [`lambda2`](crate::lambda2).
+pub fn lambda2(maps: &Tensor, effort: Effort) -> Result<Tensor> {
+    tch::no_grad(|| {
+        let chains = TorchChains::new(maps, 1.0, Direction::Forward)?;
+        let moduli: Vec<f64> = lambda2_each(&chains, effort)?.iter().map(|found| found.modulus).collect();
+        shaped(&moduli, &leading(maps), &[], maps.device())
+    })
+}
+
+/// The states after 1, 2, …, `steps` steps of every matrix of `maps` `[..., n, n]` from `start`, `[n]` for all or
+/// `[..., n]` one each: `[..., steps, n]` in double precision on the device of the maps.
+///
+/// # Errors
+/// As [`TorchChains::new`]; [`Error::Shape`] and [`Error::Distribution`] for an unfit start.
+pub fn bounce(
+    maps: &Tensor,
+    start: &Tensor,
+    alpha: f64,
+    direction: Direction,
+    steps: usize,
+) -> Result<Tensor> {
+    tch::no_grad(|| {
+        let chains = TorchChains::new(maps, alpha, direction)?;
+        let shape = start.size();
+        let mut each = leading(maps);
+        each.push(chains.states);
+        if shape != [chains.states] && shape != each {
+            let expected = format!("[{}] or {each:?}", chains.states);
+            let found = shape.iter().map(|axis| *axis as usize).collect();
+            return Err(Error::Shape { what: "the start", found, expected });
+        }
+        let mut rows = to_host(&start.f_expand(&each, false)?.f_reshape([chains.batch, chains.states])?)?;
+        for mut row in rows.rows_mut() {
+            let checked = crate::chain::distribution("the start", row.view(), chains.states as usize)?;
+            row.assign(&checked);
+        }
+        let states = bounces(&chains, &chains.lift(rows.view())?, steps)?;
+        let tensors: Vec<&Tensor> = states.iter().map(|state| &state.0).collect();
+        each.insert(each.len() - 1, steps as i64);
+        if tensors.is_empty() {
+            return Ok(Tensor::f_zeros(each, (Kind::Double, maps.device()))?);
+        }
+        Ok(Tensor::f_cat(&tensors, 1)?.f_reshape(each)?)
+    })
+}

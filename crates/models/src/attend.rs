@@ -1,0 +1,216 @@
+//! Attention that can be watched: the only place of the workspace where `softmax(QKᵀ/√d)` happens.
+//!
+//! [`attend`] computes attention for every network. A probe is asked first what it [`Want`]s of a layer; nothing asked
+//! for means the fused kernel and no map at all, otherwise maps are materialised in float32 for a few heads at a time,
+//! shown, used for the output and dropped. A probe cannot change the result; steering is [`KeyBias`].
+
+use std::ops::Range;
+
+use bitflags::bitflags;
+use tch::{Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::site::{Segment, Site, TokenLayout};
+
+/// Upper bound for the maps alive at once, in bytes; at least one head is always materialised.
+const MAP_BUDGET: i64 = 256 << 20;
+
+bitflags! {
+    /// What a probe asks to see of one attention layer.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub struct Want: u8 {
+        /// Everything that enters the softmax: scaled products plus bias.
+        const LOGITS = 1;
+        /// The softmaxed map, rows summing to 1.
+        const PROBS = 2;
+        /// The attention output before the projection.
+        const OUTPUT = 4;
+    }
+}
+
+impl Want {
+    /// Nothing: the fused kernel runs.
+    pub const NONE: Self = Self::empty();
+}
+
+/// An observer of attention layers, borrowed for one pass.
+pub trait AttentionProbe {
+    /// What this probe asks to see of a layer. Called once per layer, before anything is computed.
+    fn want(&mut self, site: &Site) -> Want;
+
+    /// Shows the heads `heads` of a layer. Called for consecutive ranges until all heads were shown.
+    ///
+    /// # Errors
+    /// An error ends the pass.
+    fn see(&mut self, site: &Site, heads: Range<i64>, view: &View<'_>) -> Result<()>;
+}
+
+/// The probe that watches nothing.
+pub struct NoProbe;
+
+impl AttentionProbe for NoProbe {
+    fn want(&mut self, _: &Site) -> Want {
+        Want::NONE
+    }
+
+    fn see(&mut self, _: &Site, _: Range<i64>, _: &View<'_>) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// A few heads of one layer, as asked for. Everything is float32 except the output, which has the network's type.
+pub struct View<'a> {
+    logits: Option<&'a Tensor>,
+    probs: Option<&'a Tensor>,
+    output: Option<&'a Tensor>,
+}
+
+impl View<'_> {
+    /// What enters the softmax, `[batch, heads, queries, keys]`.
+    ///
+    /// # Errors
+    /// The probe did not ask for [`Want::LOGITS`].
+    pub fn logits(&self) -> Result<&Tensor> {
+        self.logits.ok_or_else(|| not_wanted("logits"))
+    }
+
+    /// The attention map, `[batch, heads, queries, keys]`, rows summing to 1.
+    ///
+    /// # Errors
+    /// The probe did not ask for [`Want::PROBS`].
+    pub fn probs(&self) -> Result<&Tensor> {
+        self.probs.ok_or_else(|| not_wanted("probs"))
+    }
+
+    /// The attention output before the projection, `[batch, heads, queries, head dim]`.
+    ///
+    /// # Errors
+    /// The probe did not ask for [`Want::OUTPUT`].
+    pub fn output(&self) -> Result<&Tensor> {
+        self.output.ok_or_else(|| not_wanted("output"))
+    }
+}
+
+fn not_wanted(what: &str) -> Error {
+    Error::Probe(format!("{what} were read but not asked for in `want`"))
+}
+
+/// Which tokens are states of the Markov chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ChainTokens {
+    /// Every token of the sequence.
+    All,
+    /// All but CLS and registers, which leave before the softmax, as in the authors' code.
+    WithoutSpecial,
+}
+
+impl ChainTokens {
+    /// What a probe must ask for to build this chain.
+    pub fn want(self) -> Want {
+        match self {
+            Self::All => Want::PROBS,
+            Self::WithoutSpecial => Want::LOGITS,
+        }
+    }
+
+    /// Indices of the chain's states in the sequence, in order.
+    pub fn states(self, layout: &TokenLayout) -> Vec<i64> {
+        layout.indices(|segment| self == Self::All || segment != Segment::Special)
+    }
+
+    /// The transition matrices of the heads shown, `[batch, heads, n, n]` float32, rows summing to 1.
+    ///
+    /// # Errors
+    /// The probe did not ask for [`ChainTokens::want`].
+    pub fn transitions(self, layout: &TokenLayout, view: &View<'_>) -> Result<Tensor> {
+        match self {
+            Self::All => Ok(view.probs()?.shallow_clone()),
+            Self::WithoutSpecial => {
+                let logits = view.logits()?;
+                let states = Tensor::f_from_slice(&self.states(layout))?.f_to_device(logits.device())?;
+                let kept = logits.f_index_select(-2, &states)?.f_index_select(-1, &states)?;
+                Ok(kept.f_softmax(-1, Kind::Float)?)
+            }
+        }
+    }
+}
+
+/// An additive term on the logits of whole keys: how tokens are masked for everybody.
+#[derive(Debug, Default)]
+pub struct KeyBias(Option<Tensor>);
+
+impl KeyBias {
+    /// No bias.
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Adds `bias[batch, keys]` to every query's logits; `-∞` removes a key, a row must keep one finite key.
+    pub fn new(bias: Tensor) -> Self {
+        Self(Some(bias))
+    }
+
+    /// As `[batch, 1, 1, keys]` in the given type.
+    fn broadcast(&self, kind: Kind) -> Result<Option<Tensor>> {
+        match &self.0 {
+            None => Ok(None),
+            Some(bias) => Ok(Some(bias.f_unsqueeze(1)?.f_unsqueeze(1)?.f_to_kind(kind)?)),
+        }
+    }
+}
+
+/// Multi-head attention `softmax(QKᵀ/√d + bias) V`.
+///
+/// `q`, `k`, `v`: `[batch, heads, tokens, head dim]`, any float type; the result has the shape and type of `q`. With a
+/// probe that wants maps, logits and softmax are computed in float32 whatever the network's type.
+///
+/// # Errors
+/// libtorch's (shapes, memory) and the probe's own.
+pub fn attend(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    bias: &KeyBias,
+    site: &Site,
+    probe: &mut dyn AttentionProbe,
+) -> Result<Tensor> {
+    let (batch, heads, queries, dim) = q.size4()?;
+    let (_, _, keys, _) = k.size4()?;
+    let scale = 1.0 / (dim as f64).sqrt();
+    let want = probe.want(site);
+    if !want.intersects(Want::LOGITS | Want::PROBS) {
+        let mask = bias.broadcast(q.kind())?;
+        let output = Tensor::f_scaled_dot_product_attention(q, k, v, mask, 0.0, false, scale, false)?;
+        if want.contains(Want::OUTPUT) {
+            let view = View { logits: None, probs: None, output: Some(&output) };
+            probe.see(site, 0..heads, &view)?;
+        }
+        return Ok(output);
+    }
+
+    let bias = bias.broadcast(Kind::Float)?;
+    let map_bytes = batch * queries * keys * 4;
+    let at_once = (MAP_BUDGET / map_bytes.max(1)).clamp(1, heads);
+    let mut outputs = Vec::new();
+    for first in (0..heads).step_by(at_once as usize) {
+        let count = at_once.min(heads - first);
+        let [q, k, v] = [q, k, v].map(|x| x.f_narrow(1, first, count));
+        let (q, k, v) = (q?, k?, v?);
+        let keys_t = k.f_to_kind(Kind::Float)?.f_transpose(-2, -1)?;
+        let mut logits = q.f_to_kind(Kind::Float)?.f_matmul(&keys_t)?.f_mul_scalar_(scale)?;
+        if let Some(bias) = &bias {
+            logits = logits.f_add_(bias)?;
+        }
+        let probs = logits.f_softmax(-1, Kind::Float)?;
+        let output = probs.f_to_kind(v.kind())?.f_matmul(&v)?;
+        let shown = |wanted: Want, tensor| want.contains(wanted).then_some(tensor);
+        let view = View {
+            logits: shown(Want::LOGITS, &logits),
+            probs: shown(Want::PROBS, &probs),
+            output: shown(Want::OUTPUT, &output),
+        };
+        probe.see(site, first..first + count, &view)?;
+        outputs.push(output);
+    }
+    Ok(Tensor::f_cat(&outputs, 1)?)
+}

@@ -1,0 +1,112 @@
+//! Devices: parsing their names and making CUDA known to libtorch.
+
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use tch::{Cuda, Device};
+
+use crate::error::{Error, Result};
+
+/// Why CUDA cannot be used, or the number of CUDA devices.
+///
+/// The linker drops `libtorch_cuda` because nothing in a Rust binary refers to it, so it is opened here, once, before
+/// the first CUDA query; that registers the backend, and one binary serves machines with and without a GPU.
+pub fn cuda_devices() -> Result<usize, String> {
+    static STATE: OnceLock<Result<usize, String>> = OnceLock::new();
+    STATE.get_or_init(open_cuda).clone()
+}
+
+#[cfg(unix)]
+fn open_cuda() -> Result<usize, String> {
+    use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+    // SAFETY: the library is libtorch's own; its initialisers register the CUDA backend and have no other effect.
+    let library = unsafe { Library::open(Some("libtorch_cuda.so"), RTLD_NOW | RTLD_GLOBAL) };
+    match library {
+        Ok(library) => {
+            // The backend stays registered for the life of the process.
+            std::mem::forget(library);
+            match Cuda::device_count() {
+                n if n > 0 => Ok(n as usize),
+                _ => Err("libtorch has CUDA, but no CUDA device is visible".into()),
+            }
+        }
+        Err(e) => Err(format!("this libtorch cannot open its CUDA library ({e})")),
+    }
+}
+
+#[cfg(not(unix))]
+fn open_cuda() -> Result<usize, String> {
+    Err("CUDA is supported on Linux only".into())
+}
+
+/// Parses `cpu` or `cuda:N` (`cuda` is `cuda:0`) and checks that the device is there.
+///
+/// # Errors
+/// [`Error::Device`] with the reason.
+pub fn parse(name: &str) -> Result<Device> {
+    let refuse = |reason: String| Err(Error::Device { name: name.into(), reason });
+    if name == "cpu" {
+        return Ok(Device::Cpu);
+    }
+    let index = match name.strip_prefix("cuda") {
+        Some("") => Some(0),
+        Some(rest) => rest.strip_prefix(':').and_then(|n| n.parse::<usize>().ok()),
+        None => None,
+    };
+    let Some(index) = index else {
+        return refuse("expected `cpu` or `cuda:N`".into());
+    };
+    match cuda_devices() {
+        Ok(count) if index < count => Ok(Device::Cuda(index)),
+        Ok(count) => refuse(format!("this machine has {count} CUDA device(s), counted from 0")),
+        Err(reason) => {
+            refuse(format!("{reason}; `tokenrank doctor` tells more, `--device cpu` works everywhere"))
+        }
+    }
+}
+
+/// How a device is written: `cpu` or `cuda:N`.
+pub fn name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        _ => "cpu".into(),
+    }
+}
+
+/// Computes something small on a device and says whether the answer is right.
+///
+/// # Errors
+/// libtorch's.
+pub fn computes(device: Device) -> Result<bool> {
+    let ones = tch::Tensor::f_ones([8, 8], (tch::Kind::Float, device))?;
+    Ok(ones.f_matmul(&ones)?.f_sum(tch::Kind::Double)?.f_double_value(&[])? == 512.0)
+}
+
+/// Threads that libtorch computes with.
+pub fn threads() -> i32 {
+    tch::get_num_threads()
+}
+
+/// The libtorch that this process runs with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LibTorch {
+    /// Its folder, above `lib`.
+    pub folder: PathBuf,
+    /// What its `version.py` (Python package) or `build-version` (archive) says.
+    pub version: Option<String>,
+}
+
+/// Finds the libtorch that was loaded, on systems that tell (Linux).
+pub fn libtorch() -> Option<LibTorch> {
+    let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
+    let library = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so"))?;
+    let path = Path::new(&library[library.find('/')?..]);
+    let folder = path.parent()?.parent()?.to_path_buf();
+    let python = std::fs::read_to_string(folder.join("version.py")).ok().and_then(|text| {
+        let line = text.lines().find(|line| line.starts_with("__version__"))?;
+        Some(line.split(['\'', '"']).nth(1)?.to_owned())
+    });
+    let archive = || std::fs::read_to_string(folder.join("build-version")).ok();
+    let version = python.or_else(archive).map(|version| version.trim().to_owned());
+    Some(LibTorch { folder, version })
+}

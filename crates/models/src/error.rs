@@ -1,0 +1,135 @@
+//! What can go wrong between a model directory and an attention map.
+
+use std::path::PathBuf;
+
+/// Result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of this crate: each says what, where and what to do next.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A file could not be opened or read.
+    #[error("cannot read {}: {source}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// A directory that is no model directory, or whose weights are of a kind we do not read.
+    #[error("{}: {reason}", path.display())]
+    Directory {
+        /// The directory or file.
+        path: PathBuf,
+        /// What is wrong with it and what to do.
+        reason: String,
+    },
+    /// A safetensors file that is damaged or hostile.
+    #[error("{} is not a readable safetensors file: {reason}; download it again", path.display())]
+    Safetensors {
+        /// The file.
+        path: PathBuf,
+        /// What the parser says.
+        reason: String,
+    },
+    /// A tensor that the network needs and the files lack.
+    #[error("{} has no tensor `{name}`{}", path.display(), nearest_names(nearest))]
+    MissingTensor {
+        /// Full name of the tensor.
+        name: String,
+        /// The directory that was searched.
+        path: PathBuf,
+        /// The most similar names in the files, best first.
+        nearest: Vec<String>,
+    },
+    /// A tensor of another shape than `config.json` promises.
+    #[error("tensor `{name}` in {} has shape {found:?}, config.json asks for {wanted:?}", path.display())]
+    Shape {
+        /// Full name of the tensor.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// Shape in the file.
+        found: Vec<i64>,
+        /// Shape the network needs.
+        wanted: Vec<i64>,
+    },
+    /// A tensor stored in a type that no network here computes with.
+    #[error("tensor `{name}` in {} is stored as {found}; only F32, F16 and BF16 weights are read", path.display())]
+    Dtype {
+        /// Full name of the tensor.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// Type in the file.
+        found: String,
+    },
+    /// Tensors that the network never asked for: the directory holds another network than its config says.
+    #[error("{} holds {count} tensor(s) that this network does not use, such as {}; the weights belong to another architecture", path.display(), quoted(examples))]
+    UnreadTensors {
+        /// The directory.
+        path: PathBuf,
+        /// How many there are.
+        count: usize,
+        /// A few of them, in order.
+        examples: Vec<String>,
+    },
+    /// A device that this machine or this libtorch does not have.
+    #[error("device `{name}`: {reason}")]
+    Device {
+        /// The device as asked for.
+        name: String,
+        /// Why it cannot be used.
+        reason: String,
+    },
+    /// A layer list that does not fit the network.
+    #[error("layers `{spec}`: {reason}")]
+    Layers {
+        /// The list as written.
+        spec: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An image size too small for the network.
+    #[error("image size {}x{} is smaller than one patch ({}x{})", size.0, size.1, patch.0, patch.1)]
+    ImageSize {
+        /// Height and width asked for.
+        size: (usize, usize),
+        /// Height and width of a patch.
+        patch: (i64, i64),
+    },
+    /// Images of different sizes in one batch.
+    #[error(
+        "preprocessing gives images of different sizes ([3, h, w] = {first:?} and {second:?}), which cannot run in one \
+         batch; set model.image_size, or a crop in preprocessor_config.json"
+    )]
+    MixedSizes {
+        /// Shape of one image.
+        first: (usize, usize, usize),
+        /// Shape of the next.
+        second: (usize, usize, usize),
+    },
+    /// A probe asked for something it had not announced, or was read before it had seen a map.
+    #[error("attention probe: {0}")]
+    Probe(String),
+    /// An image or its preprocessing.
+    #[error(transparent)]
+    Image(#[from] crate::image::ImageError),
+    /// An attention file to read or write.
+    #[error(transparent)]
+    MatrixFile(#[from] crate::matrix_file::MatrixFileError),
+    /// An attention map that is no Markov chain.
+    #[error(transparent)]
+    Chain(#[from] markov_core::Error),
+    /// libtorch failed; its own words.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|n| format!("`{n}`")).collect::<Vec<_>>().join(", ")
+}
+
+fn nearest_names(names: &[String]) -> String {
+    if names.is_empty() { String::new() } else { format!("; nearest: {}", quoted(names)) }
+}

@@ -1,0 +1,94 @@
+//! What can go wrong between a file and its pixel values.
+
+use std::path::{Path, PathBuf};
+
+/// Why a picture could not be read, resized or normalised, or why a preprocessing configuration was refused.
+#[derive(Debug, thiserror::Error)]
+pub enum ImageError {
+    /// Any of the errors below, with the file it happened in.
+    #[error("{}: {problem}", path.display())]
+    InFile {
+        /// The picture or configuration file.
+        path: PathBuf,
+        /// What was wrong with it.
+        problem: Box<ImageError>,
+    },
+    /// The file could not be read at all.
+    #[error("the file cannot be read ({0}); check the path and its permissions")]
+    Io(std::io::Error),
+    /// A format this program does not decode.
+    #[error(
+        "this is a {format} file; only JPEG and PNG are read, because only those are decoded exactly as Pillow does. \
+         Convert it, for example with `python -c \"from PIL import Image; \
+         Image.open('in').convert('RGB').save('out.png')\"`"
+    )]
+    UnsupportedFormat {
+        /// The format's usual name.
+        format: &'static str,
+    },
+    /// Neither a JPEG, nor a PNG, nor anything else that is recognised.
+    #[error("this is not a picture in a format that is recognised; give a JPEG or PNG file")]
+    UnknownFormat,
+    /// The file has the right format, but its content is damaged, incomplete or of an unsupported kind.
+    #[error("the {format} data cannot be decoded: {reason}. Replace the file, or leave it out")]
+    Corrupt {
+        /// `"JPEG"` or `"PNG"`.
+        format: &'static str,
+        /// What the decoder met.
+        reason: String,
+    },
+    /// More pixels than the limit, checked before memory is taken.
+    #[error(
+        "a picture of {width}×{height} pixels is over the limit of {limit} pixels, which guards against files that \
+         claim absurd sizes; make it smaller first"
+    )]
+    TooLarge {
+        /// Claimed or requested width in pixels.
+        width: u64,
+        /// Claimed or requested height in pixels.
+        height: u64,
+        /// The limit in force, in pixels.
+        limit: u64,
+    },
+    /// A width or height of zero.
+    #[error("a picture of {width}×{height} pixels has no area; both sides must be at least one pixel")]
+    Empty {
+        /// Requested width in pixels.
+        width: usize,
+        /// Requested height in pixels.
+        height: usize,
+    },
+    /// An [`Rgb8`](super::Rgb8) whose buffer does not hold `width × height × 3` bytes.
+    #[error("the pixel buffer holds {found} bytes, but {width}×{height} RGB pixels need {expected}")]
+    Buffer {
+        /// Width in pixels.
+        width: usize,
+        /// Height in pixels.
+        height: usize,
+        /// `width × height × 3`.
+        expected: usize,
+        /// The buffer's length in bytes.
+        found: usize,
+    },
+    /// A preprocessing configuration that cannot be followed.
+    #[error("{0}")]
+    Config(String),
+}
+
+impl ImageError {
+    /// Adds the file's name, unless one is there already.
+    pub fn in_file(self, path: &Path) -> Self {
+        match self {
+            named @ Self::InFile { .. } => named,
+            problem => Self::InFile { path: path.to_owned(), problem: Box::new(problem) },
+        }
+    }
+
+    pub(super) fn jpeg(reason: impl Into<String>) -> Self {
+        Self::Corrupt { format: "JPEG", reason: reason.into() }
+    }
+
+    pub(super) fn png(reason: impl Into<String>) -> Self {
+        Self::Corrupt { format: "PNG", reason: reason.into() }
+    }
+}

@@ -1,0 +1,99 @@
+//! JPEG through mozjpeg, which shares libjpeg-turbo's exact integer arithmetic with Pillow.
+
+use std::any::Any;
+use std::io::{self, BufRead, Read};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use mozjpeg::{ColorSpace, Decompress};
+
+use super::ImageError;
+use super::pixels::{Rgb8, checked_area};
+
+/// Decodes a JPEG file to RGB.
+///
+/// libjpeg's fatal errors arrive as unwinding, which stops here. No state outlives the attempt: the decoder is created
+/// and dropped inside the closure.
+pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, ImageError> {
+    catch_unwind(AssertUnwindSafe(|| decode_unwinding(bytes, max_pixels)))
+        .unwrap_or_else(|payload| Err(ImageError::jpeg(reason_of(payload.as_ref()))))
+}
+
+fn decode_unwinding(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, ImageError> {
+    let header = Decompress::new_reader(Whole { rest: bytes }).map_err(decoding)?;
+    let (width, height) = header.size();
+    checked_area(width, height, max_pixels)?;
+    // Pillow decides by the number of components alone; libjpeg knows how they are coded.
+    let channels = header.components().len();
+    let output = match channels {
+        1 => ColorSpace::JCS_GRAYSCALE,
+        3 => ColorSpace::JCS_RGB,
+        4 => ColorSpace::JCS_CMYK,
+        n => return Err(ImageError::jpeg(format!("{n} colour components; 1, 3 and 4 are supported"))),
+    };
+    let mut started = header.to_colorspace(output).map_err(decoding)?;
+
+    let mut data = Vec::new();
+    data.try_reserve_exact(width * height * 3).map_err(|_| ImageError::jpeg("not enough memory"))?;
+    let mut row = vec![0_u8; width * channels];
+    for _ in 0..height {
+        let row = started.read_scanlines_into(&mut row).map_err(decoding)?;
+        match channels {
+            1 => data.extend(row.iter().flat_map(|&gray| [gray; 3])),
+            3 => data.extend_from_slice(row),
+            _ => data.extend(row.chunks_exact(4).flat_map(rgb_of_inverted_cmyk)),
+        }
+    }
+    // All rows are there. Pillow does not mind when the end-of-image marker is missing, so it is not looked for.
+    Ok(Rgb8 { width, height, data })
+}
+
+/// Pillow takes every CMYK JPEG to be inverted and converts without a colour profile.
+fn rgb_of_inverted_cmyk(cmyk: &[u8]) -> [u8; 3] {
+    let white = u32::from(cmyk[3]);
+    [0, 1, 2].map(|i| {
+        let ink = 255 - u32::from(cmyk[i]);
+        let product = ink * white + 128;
+        (white - (((product >> 8) + product) >> 8)) as u8
+    })
+}
+
+fn decoding(error: io::Error) -> ImageError {
+    ImageError::jpeg(error.to_string())
+}
+
+fn reason_of(payload: &(dyn Any + Send)) -> String {
+    let message = payload
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| payload.downcast_ref::<&str>().copied())
+        .unwrap_or("unknown failure");
+    match message.strip_prefix("libjpeg fatal error: ").unwrap_or(message) {
+        // What libjpeg says when `Whole` has no more bytes.
+        "Input file read error" => "the file is truncated".to_owned(),
+        other => other.to_owned(),
+    }
+}
+
+/// A complete file in memory.
+///
+/// mozjpeg invents an end-of-image marker at an ordinary end of input and leaves the rest of the picture gray. Pillow
+/// refuses such files; failing the read is what makes libjpeg refuse them too.
+struct Whole<'a> {
+    rest: &'a [u8],
+}
+
+impl BufRead for Whole<'_> {
+    fn fill_buf(&mut self) -> io::Result<&[u8]> {
+        if self.rest.is_empty() { Err(io::Error::other("no more bytes")) } else { Ok(self.rest) }
+    }
+
+    fn consume(&mut self, amount: usize) {
+        self.rest = self.rest.get(amount..).unwrap_or_default();
+    }
+}
+
+impl Read for Whole<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.rest.read(buffer)
+    }
+}

@@ -1,0 +1,28 @@
+//! Pictures in, pixel values out, as Pillow and `transformers` make them.
+//!
+//! Published accuracies rest on a decoder, a resampler and a crop, so all three are reproduced to the bit:
+//!
+//! * [`Rgb8::open`] reads JPEG and PNG files as Pillow 13's `Image.open(f).convert("RGB")` does. EXIF orientation and
+//!   colour profiles are ignored and alpha is dropped, not composited.
+//! * [`resize()`] is Pillow's resampler: coefficients in 22-bit fixed point, an 8-bit picture between the two passes.
+//! * [`center_crop`] and [`Preprocessor`] follow the Pillow-backed image processors of `transformers` 5.23 (the classes
+//!   whose names end in `Pil`), odd margins and `float32` rounding included.
+//!
+//! Nothing here uses more than one thread: callers run one picture per thread.
+
+mod crop;
+mod error;
+mod jpeg;
+mod pixels;
+mod png;
+mod preprocess;
+mod processor_config;
+mod resize;
+#[cfg(test)]
+mod tests;
+
+pub use crop::center_crop;
+pub use error::ImageError;
+pub use pixels::{MAX_PIXELS, Rgb8};
+pub use preprocess::{Preprocessor, ResizeRule};
+pub use resize::{Resample, resize};

@@ -1,0 +1,188 @@
+//! From a picture to the network's input, as `preprocessor_config.json` says.
+
+use ndarray::Array3;
+use serde::Serialize;
+
+use super::pixels::MAX_PIXELS;
+use super::{ImageError, Resample, Rgb8, center_crop, resize};
+
+/// How a picture's new size follows from its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResizeRule {
+    /// This size, whatever the proportions were.
+    Exact {
+        /// New height in pixels.
+        height: usize,
+        /// New width in pixels.
+        width: usize,
+    },
+    /// The shorter side gets `shortest` pixels and the proportions stay, unless the longer side would pass `longest`.
+    ShortestEdge {
+        /// Pixels of the shorter side.
+        shortest: usize,
+        /// The most pixels of the longer side.
+        longest: Option<usize>,
+    },
+    /// The largest size of the same proportions within these bounds.
+    Within {
+        /// The most rows.
+        max_height: usize,
+        /// The most columns.
+        max_width: usize,
+    },
+}
+
+impl ResizeRule {
+    /// `(width, height)` for a picture of `(width, height)`, truncated and rounded where `transformers` 5.23 does it
+    /// (`get_resize_output_image_size` and its neighbours in `image_transforms.py` and `image_utils.py`).
+    #[must_use]
+    pub fn target(&self, (width, height): (usize, usize)) -> (usize, usize) {
+        let (short, long) = (width.min(height), width.max(height));
+        let oriented = |short, long| if width <= height { (short, long) } else { (long, short) };
+        // `side × long / short`, rounded down; the product of two sides fits 128 bits always.
+        let grown = |side: usize| {
+            usize::try_from(side as u128 * long as u128 / short.max(1) as u128).unwrap_or(usize::MAX)
+        };
+        match *self {
+            Self::Exact { height, width } => (width, height),
+            Self::ShortestEdge { shortest, longest: None } => oriented(shortest, grown(shortest)),
+            Self::ShortestEdge { shortest, longest: Some(longest) } => {
+                let ratio = long as f64 / short as f64;
+                if ratio * shortest as f64 <= longest as f64 {
+                    return if short == shortest {
+                        (width, height)
+                    } else {
+                        oriented(shortest, grown(shortest))
+                    };
+                }
+                let exact = longest as f64 * short as f64 / long as f64;
+                let side = exact.round_ties_even() as usize;
+                if short == side {
+                    (width, height)
+                } else {
+                    oriented(side, (exact * long as f64 / short as f64) as usize)
+                }
+            }
+            Self::Within { max_height, max_width } => {
+                let scale = (max_height as f64 / height as f64).min(max_width as f64 / width as f64);
+                ((width as f64 * scale) as usize, (height as f64 * scale) as usize)
+            }
+        }
+    }
+}
+
+/// Resize, crop, rescale and normalise, in the order and arithmetic of `transformers`' Pillow-backed processors.
+///
+/// ```no_run
+/// use models::image::{Preprocessor, Rgb8};
+/// # fn main() -> Result<(), models::image::ImageError> {
+/// let preprocessor = Preprocessor::from_dir("checkpoints/vit-tiny-patch16-224")?;
+/// let pixels = preprocessor.apply(&Rgb8::open("tench.jpeg")?)?; // [3, 224, 224]
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Preprocessor {
+    /// The processor class whose defaults hold, without the suffix that tells its backend (`"ViTImageProcessor"`).
+    pub(super) processor: &'static str,
+    pub(super) resize: Option<ResizeRule>,
+    pub(super) resample: Resample,
+    /// `(height, width)`.
+    pub(super) crop: Option<(usize, usize)>,
+    pub(super) rescale_factor: Option<f64>,
+    pub(super) normalize: Option<Normalize>,
+}
+
+/// Per-channel mean and standard deviation, in the units that rescaling leaves.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(super) struct Normalize {
+    pub(super) mean: [f64; 3],
+    pub(super) std: [f64; 3],
+}
+
+impl Preprocessor {
+    /// The same filter, rescaling and normalisation, but a direct resize to `height × width` pixels and no crop: how a
+    /// ViT is run at a resolution other than the one it was published for.
+    ///
+    /// # Errors
+    /// [`ImageError::Empty`] or [`ImageError::TooLarge`] for a size that no picture can have.
+    pub fn with_size(&self, height: usize, width: usize) -> Result<Self, ImageError> {
+        super::pixels::checked_area(width, height, MAX_PIXELS)?;
+        Ok(Self { resize: Some(ResizeRule::Exact { height, width }), crop: None, ..self.clone() })
+    }
+
+    /// The `(height, width)` that every picture comes out with, where it does not depend on the picture.
+    #[must_use]
+    pub fn output_size(&self) -> Option<(usize, usize)> {
+        match (self.crop, self.resize) {
+            (Some(size), _) => Some(size),
+            (None, Some(ResizeRule::Exact { height, width })) => Some((height, width)),
+            (None, _) => None,
+        }
+    }
+
+    /// How pictures are resized, if they are.
+    #[must_use]
+    pub fn resize_rule(&self) -> Option<ResizeRule> {
+        self.resize
+    }
+
+    /// The filter pictures are resized with.
+    #[must_use]
+    pub fn resample(&self) -> Resample {
+        self.resample
+    }
+
+    /// The 8-bit picture after resizing and cropping: the pixels that [`Preprocessor::apply`] normalises, for overlays.
+    ///
+    /// # Errors
+    /// Those of [`resize()`] and [`center_crop`].
+    pub fn apply_geometry(&self, picture: &Rgb8) -> Result<Rgb8, ImageError> {
+        let resized = match self.resize {
+            Some(rule) => Some(resize(picture, rule.target((picture.width, picture.height)), self.resample)?),
+            None => None,
+        };
+        let resized = resized.as_ref().unwrap_or(picture);
+        match self.crop {
+            Some((height, width)) => center_crop(resized, (width, height)),
+            None => Ok(resized.clone()),
+        }
+    }
+
+    /// The network's input `[3, height, width]`.
+    ///
+    /// Equal to the bit to what `transformers`' Pillow-backed processors return: samples are rescaled in double
+    /// precision and rounded to `f32`, then mean and standard deviation are applied in `f32`.
+    ///
+    /// # Errors
+    /// Those of [`Preprocessor::apply_geometry`].
+    pub fn apply(&self, picture: &Rgb8) -> Result<Array3<f32>, ImageError> {
+        let Rgb8 { width, height, data } = self.apply_geometry(picture)?;
+        let mut values = Vec::with_capacity(data.len());
+        for channel in 0..3 {
+            let table = self.table(channel);
+            values.extend(data.iter().skip(channel).step_by(3).map(|&sample| table[usize::from(sample)]));
+        }
+        Array3::from_shape_vec((3, height, width), values).map_err(|_| ImageError::Buffer {
+            width,
+            height,
+            expected: width * height * 3,
+            found: data.len(),
+        })
+    }
+
+    /// What each of the 256 sample values becomes in one channel.
+    fn table(&self, channel: usize) -> [f32; 256] {
+        std::array::from_fn(|sample| {
+            let value = match self.rescale_factor {
+                Some(factor) => (sample as f64 * factor) as f32,
+                None => sample as f32,
+            };
+            match self.normalize {
+                Some(Normalize { mean, std }) => (value - mean[channel] as f32) / std[channel] as f32,
+                None => value,
+            }
+        })
+    }
+}

@@ -1,0 +1,35 @@
+//! Networks read from Hugging Face directories, with attention that can be probed.
+//!
+//! A model directory is what the hub serves: `config.json`, safetensors weights, `preprocessor_config.json`. Every
+//! network computes its attention through [`attend::attend`], so a [`attend::AttentionProbe`] sees the maps of any of
+//! them without hooks or copies of the network.
+
+pub mod attend;
+pub mod capture;
+pub mod device;
+mod error;
+pub mod image;
+mod layers;
+pub mod matrix_file;
+pub mod probe;
+mod site;
+pub mod vision;
+pub mod vit;
+mod weights;
+
+pub use error::{Error, Result};
+pub use layers::LayerSelection;
+pub use site::{Segment, Site, Stream, TokenLayout};
+pub use tch::{Device, Kind};
+pub use vision::{LoadOptions, VisionModel};
+pub use vit::VitConfig;
+pub use weights::{Weights, directory_sha256, weight_files};
+
+/// Network architectures that are read, and what serves them.
+pub const ARCHITECTURES: [(&str, &str); 1] =
+    [("vit", "ViTForImageClassification, ViTModel: any size, patch and resolution")];
+
+/// Switches gradients off for as long as the guard lives; nothing in this workspace trains a network.
+pub fn no_grad() -> impl Drop {
+    tch::no_grad_guard()
+}

@@ -1,0 +1,193 @@
+//! Attention matrices in files of any program: read from `.safetensors` and `.npy`, results written to `.safetensors`.
+//!
+//! Whatever the file's number format, matrices arrive in `f64`. Only the tensor asked for is read, so a dump of every
+//! layer of a large network costs no more memory than one of its matrices. The files are not trusted: headers are
+//! checked against the file's length before memory is taken.
+
+mod error;
+mod npy;
+mod write;
+
+use std::fs::File;
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use half::{bf16, f16};
+use ndarray::{Array, ArrayD, IxDyn, ShapeBuilder};
+use safetensors::Dtype;
+use safetensors::tensor::Metadata;
+
+pub use error::{MatrixFileError, Problem};
+pub use write::{Values, write_safetensors};
+
+/// Square matrices read from a file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Matrices {
+    /// The tensor's name in a safetensors file, or the file's name without its extension.
+    pub name: String,
+    /// The matrices `[..., n, n]`, in row-major order; every side is at least 1.
+    pub data: ArrayD<f64>,
+}
+
+/// Reads the matrices `[..., n, n]` of a `.safetensors` or `.npy` file.
+///
+/// A safetensors file may hold F64, F32, F16 or BF16; `key` names the tensor and may be left out where there is only
+/// one. A `.npy` file (format versions 1 to 3) may hold `f8`, `f4` or `f2` of either byte order, in C or Fortran layout.
+/// Values are converted exactly and not examined further: NaN or negative values are the caller's to refuse.
+///
+/// # Errors
+/// [`MatrixFileError`], naming the file: another extension or number format, a missing or unknown `key`, a damaged,
+/// truncated or overlong file, an array that is not `[..., n, n]` or has no elements.
+pub fn read(path: impl AsRef<Path>, key: Option<&str>) -> Result<Matrices, MatrixFileError> {
+    let path = path.as_ref();
+    let matrices = match extension(path).as_str() {
+        "safetensors" => open(path).and_then(|(file, length)| read_safetensors(file, length, key)),
+        "npy" => open(path).and_then(|(file, length)| {
+            let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+            npy::read(file, length, name, key)
+        }),
+        other => Err(Problem::Extension { found: other.to_owned() }),
+    };
+    matrices.map_err(|problem| MatrixFileError { path: path.to_owned(), problem })
+}
+
+fn extension(path: &Path) -> String {
+    path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase()
+}
+
+/// The opened file and its length in bytes.
+fn open(path: &Path) -> Result<(File, u64), Problem> {
+    let file = File::open(path).map_err(Problem::Read)?;
+    let metadata = file.metadata().map_err(Problem::Read)?;
+    if !metadata.is_file() {
+        return Err(Problem::Read(io::Error::other("not a regular file")));
+    }
+    Ok((file, metadata.len()))
+}
+
+/// The longest header that is read, the same as the safetensors format allows.
+const MAX_HEADER: u64 = 100_000_000;
+
+fn read_safetensors(mut file: File, length: u64, key: Option<&str>) -> Result<Matrices, Problem> {
+    let damaged = |reason: String| Problem::Damaged { format: "safetensors", reason };
+    let mut prefix = [0_u8; 8];
+    file.read_exact(&mut prefix).map_err(|_| damaged("it is shorter than its header".to_owned()))?;
+    let header_length = u64::from_le_bytes(prefix);
+    if header_length > MAX_HEADER || header_length > length.saturating_sub(8) {
+        return Err(damaged(format!("its header would have {header_length} bytes")));
+    }
+    let mut header = vec![0_u8; header_length as usize];
+    file.read_exact(&mut header).map_err(Problem::Read)?;
+    // Deserialising checks that tensors fill the data one after the other and that shapes match their bytes.
+    let header: Metadata = serde_json::from_slice(&header).map_err(|error| damaged(error.to_string()))?;
+
+    let data_start = 8 + header_length;
+    check_length(header.data_len() as u64, length - data_start)?;
+    let name = choose(header.offset_keys(), key)?;
+    let info = header.info(&name).ok_or_else(|| damaged(format!("tensor `{name}` has no description")))?;
+    let float = match info.dtype {
+        Dtype::F64 => Float::F64,
+        Dtype::F32 => Float::F32,
+        Dtype::F16 => Float::F16,
+        Dtype::BF16 => Float::Bf16,
+        other => return Err(Problem::NumberFormat { name, found: other.to_string() }),
+    };
+    let shape = square(&name, &info.shape)?;
+    file.seek(SeekFrom::Start(data_start + info.data_offsets.0 as u64)).map_err(Problem::Read)?;
+    let values = read_values(&mut file, info.shape.iter().product(), float, Order::Little)?;
+    let data = Array::from_shape_vec(shape, values).map_err(|error| damaged(error.to_string()))?;
+    Ok(Matrices { name, data })
+}
+
+/// The tensor that `key` means, or the only one.
+fn choose(mut names: Vec<String>, key: Option<&str>) -> Result<String, Problem> {
+    match key {
+        Some(key) if names.iter().any(|name| name == key) => Ok(key.to_owned()),
+        Some(key) => Err(Problem::unknown_key(key, &names)),
+        None if names.len() > 1 => Err(Problem::choose_key(&names)),
+        None => names.pop().ok_or(Problem::NoTensors),
+    }
+}
+
+/// `[..., n, n]` with at least one element.
+fn square(name: &str, shape: &[usize]) -> Result<IxDyn, Problem> {
+    let (name, shape_of) = (name.to_owned(), shape.to_vec());
+    match shape {
+        [] | [_] => Err(Problem::Dimensions { name, shape: shape_of }),
+        _ if shape.contains(&0) => Err(Problem::Empty { name, shape: shape_of }),
+        [.., rows, columns] if rows != columns => Err(Problem::NotSquare { name, shape: shape_of }),
+        _ => Ok(IxDyn(shape)),
+    }
+}
+
+/// The data's promised length against what the file holds.
+fn check_length(expected: u64, found: u64) -> Result<(), Problem> {
+    match found {
+        _ if found < expected => Err(Problem::Truncated { expected, found }),
+        _ if found > expected => Err(Problem::Trailing { extra: found - expected }),
+        _ => Ok(()),
+    }
+}
+
+/// A floating-point format.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Float {
+    F64,
+    F32,
+    F16,
+    Bf16,
+}
+
+impl Float {
+    fn bytes(self) -> usize {
+        match self {
+            Self::F64 => 8,
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Order {
+    Little,
+    Big,
+}
+
+/// Reads `count` values block by block, so that raw bytes and converted values are never both in memory whole.
+/// The caller has checked that the file holds as many.
+fn read_values(
+    reader: &mut impl Read,
+    count: usize,
+    float: Float,
+    order: Order,
+) -> Result<Vec<f64>, Problem> {
+    const BLOCK_VALUES: usize = 8192;
+    let mut values = Vec::new();
+    values.try_reserve_exact(count).map_err(|_| Problem::Memory { values: count })?;
+    let mut block = vec![0_u8; BLOCK_VALUES * float.bytes()];
+    while values.len() < count {
+        let bytes = &mut block[..(count - values.len()).min(BLOCK_VALUES) * float.bytes()];
+        reader.read_exact(bytes).map_err(Problem::Read)?;
+        if order == Order::Big {
+            bytes.chunks_exact_mut(float.bytes()).for_each(<[u8]>::reverse);
+        }
+        match float {
+            Float::F64 => values.extend(bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b))),
+            Float::F32 => {
+                values.extend(bytes.as_chunks().0.iter().map(|&b| f64::from(f32::from_le_bytes(b))))
+            }
+            Float::F16 => values.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f64())),
+            Float::Bf16 => {
+                values.extend(bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f64()))
+            }
+        }
+    }
+    Ok(values)
+}
+
+/// An array from values in C or Fortran order, in row-major order.
+fn array(shape: IxDyn, values: Vec<f64>, fortran: bool) -> Result<ArrayD<f64>, ndarray::ShapeError> {
+    let array = Array::from_shape_vec(shape.set_f(fortran), values)?;
+    Ok(if fortran { array.as_standard_layout().into_owned() } else { array })
+}

@@ -1,0 +1,213 @@
+//! NumPy's `.npy`: a magic string, a version, and a header that is a Python dictionary.
+//!
+//! The format is described in NumPy's documentation of `numpy.lib.format`. Versions 1 to 3 differ in the width of the
+//! header's length and in its text encoding, and the headers of plain arrays are ASCII in all of them.
+
+use std::fs::File;
+use std::io::Read;
+
+use super::{Float, Matrices, Order, Problem, array, check_length, read_values, square};
+
+/// Far longer than the header of any plain array.
+const MAX_HEADER: u64 = 1 << 20;
+
+pub(super) fn read(
+    mut file: File,
+    length: u64,
+    name: String,
+    key: Option<&str>,
+) -> Result<Matrices, Problem> {
+    if let Some(key) = key {
+        return Err(Problem::KeyWithoutNames { key: key.to_owned() });
+    }
+    let mut start = [0_u8; 8];
+    file.read_exact(&mut start).map_err(|_| damaged("it is shorter than its header"))?;
+    let [b'\x93', b'N', b'U', b'M', b'P', b'Y', major, minor] = start else {
+        return Err(damaged("it does not begin with NumPy's mark"));
+    };
+    let (header_length, data_start) = match (major, minor) {
+        (1, 0) => (u64::from(u16::from_le_bytes(read_bytes(&mut file)?)), 10),
+        (2 | 3, 0) => (u64::from(u32::from_le_bytes(read_bytes(&mut file)?)), 12),
+        _ => {
+            return Err(damaged(format!(
+                "its format version {major}.{minor} is unknown; 1.0, 2.0 and 3.0 are read"
+            )));
+        }
+    };
+    let data_start = data_start + header_length;
+    if header_length > MAX_HEADER || data_start > length {
+        return Err(damaged(format!("its header would have {header_length} bytes")));
+    }
+    let mut header = vec![0_u8; header_length as usize];
+    file.read_exact(&mut header).map_err(Problem::Read)?;
+    let header = Header::parse(&header).map_err(damaged)?;
+
+    let (float, order) = number_format(&header.descr)
+        .ok_or_else(|| Problem::NumberFormat { name: name.clone(), found: header.descr.clone() })?;
+    let count = header.shape.iter().try_fold(1_usize, |count, &side| count.checked_mul(side));
+    let bytes = count.and_then(|count| count.checked_mul(float.bytes()));
+    let (Some(count), Some(bytes)) = (count, bytes) else {
+        return Err(damaged(format!("its shape {:?} is larger than any memory", header.shape)));
+    };
+    check_length(bytes as u64, length - data_start)?;
+    let shape = square(&name, &header.shape)?;
+    let values = read_values(&mut file, count, float, order)?;
+    let data = array(shape, values, header.fortran).map_err(|error| damaged(error.to_string()))?;
+    Ok(Matrices { name, data })
+}
+
+fn damaged(reason: impl Into<String>) -> Problem {
+    Problem::Damaged { format: "npy", reason: reason.into() }
+}
+
+fn read_bytes<const N: usize>(file: &mut File) -> Result<[u8; N], Problem> {
+    let mut bytes = [0; N];
+    file.read_exact(&mut bytes).map_err(|_| damaged("it is shorter than its header"))?;
+    Ok(bytes)
+}
+
+fn number_format(descr: &str) -> Option<(Float, Order)> {
+    let order = match descr.chars().next()? {
+        '<' => Order::Little,
+        '>' => Order::Big,
+        _ => return None,
+    };
+    let float = match &descr[1..] {
+        "f8" => Float::F64,
+        "f4" => Float::F32,
+        "f2" => Float::F16,
+        _ => return None,
+    };
+    Some((float, order))
+}
+
+/// The three entries that every header has.
+#[derive(Debug, PartialEq)]
+struct Header {
+    descr: String,
+    fortran: bool,
+    shape: Vec<usize>,
+}
+
+impl Header {
+    fn parse(text: &[u8]) -> Result<Self, String> {
+        let mut cursor = Cursor { rest: text };
+        let (mut descr, mut fortran, mut shape) = (None, None, None);
+        cursor.expect(b'{')?;
+        while !cursor.take(b'}') {
+            let entry = cursor.string()?;
+            cursor.expect(b':')?;
+            match entry.as_str() {
+                "descr" => descr = Some(cursor.descr()?),
+                "fortran_order" => fortran = Some(cursor.boolean()?),
+                "shape" => shape = Some(cursor.shape()?),
+                other => return Err(format!("its header has an unknown entry `{other}`")),
+            }
+            if !cursor.take(b',') {
+                cursor.expect(b'}')?;
+                break;
+            }
+        }
+        if cursor.peek().is_some() {
+            return Err("something follows the dictionary in its header".to_owned());
+        }
+        match (descr, fortran, shape) {
+            (Some(descr), Some(fortran), Some(shape)) => Ok(Self { descr, fortran, shape }),
+            _ => Err("its header lacks `descr`, `fortran_order` or `shape`".to_owned()),
+        }
+    }
+}
+
+/// Reads the few Python literals that headers are made of.
+struct Cursor<'a> {
+    rest: &'a [u8],
+}
+
+impl Cursor<'_> {
+    /// The next byte that is not white space.
+    fn peek(&mut self) -> Option<u8> {
+        self.rest = self.rest.trim_ascii_start();
+        self.rest.first().copied()
+    }
+
+    fn take(&mut self, byte: u8) -> bool {
+        let found = self.peek() == Some(byte);
+        if found {
+            self.rest = &self.rest[1..];
+        }
+        found
+    }
+
+    fn expect(&mut self, byte: u8) -> Result<(), String> {
+        if self.take(byte) {
+            return Ok(());
+        }
+        let found = match self.peek() {
+            Some(found) => format!("`{}`", found.escape_ascii()),
+            None => "its end".to_owned(),
+        };
+        Err(format!("its header has {found} where `{}` belongs", byte.escape_ascii()))
+    }
+
+    fn string(&mut self) -> Result<String, String> {
+        let quote = if self.peek() == Some(b'"') { b'"' } else { b'\'' };
+        self.expect(quote)?;
+        let end = self.rest.iter().position(|&byte| byte == quote || byte == b'\\');
+        match end {
+            Some(end) if self.rest[end] == quote => {
+                let text = self.rest[..end].escape_ascii().to_string();
+                self.rest = &self.rest[end + 1..];
+                Ok(text)
+            }
+            _ => Err("its header has an unfinished string".to_owned()),
+        }
+    }
+
+    /// The element type; a structured one is a list of fields, of which only the fact matters.
+    fn descr(&mut self) -> Result<String, String> {
+        match self.peek() {
+            Some(b'[' | b'(') => Err("its elements are structures, not numbers".to_owned()),
+            _ => self.string(),
+        }
+    }
+
+    fn boolean(&mut self) -> Result<bool, String> {
+        self.peek();
+        for (word, value) in [(&b"True"[..], true), (b"False", false)] {
+            if let Some(rest) = self.rest.strip_prefix(word) {
+                self.rest = rest;
+                return Ok(value);
+            }
+        }
+        Err("its header has no True or False for `fortran_order`".to_owned())
+    }
+
+    fn shape(&mut self) -> Result<Vec<usize>, String> {
+        // More dimensions than NumPy has would only serve to exhaust memory.
+        const MOST: usize = 64;
+        let mut shape = Vec::new();
+        self.expect(b'(')?;
+        while !self.take(b')') {
+            shape.push(self.number()?);
+            if shape.len() > MOST {
+                return Err(format!("its shape has more than {MOST} dimensions"));
+            }
+            if !self.take(b',') {
+                self.expect(b')')?;
+                break;
+            }
+        }
+        Ok(shape)
+    }
+
+    fn number(&mut self) -> Result<usize, String> {
+        self.peek();
+        let digits = self.rest.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        let (number, rest) = self.rest.split_at(digits);
+        self.rest = rest;
+        std::str::from_utf8(number)
+            .ok()
+            .and_then(|number| number.parse().ok())
+            .ok_or_else(|| "its shape holds something other than sizes".to_owned())
+    }
+}

@@ -1,0 +1,88 @@
+//! From maps in a tensor to chain quantities.
+
+use markov_core::{Effort, Stop, lambda2_many, token_rank_many};
+use ndarray::ArrayView3;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+
+/// Relative accuracy asked of λ₂ where it is a weight.
+pub const LAMBDA_TOLERANCE: f64 = 1e-4;
+
+/// L1 change at which TokenRank stops where it orders tokens: far below any difference of two shares.
+const RANK_TOLERANCE: f64 = 1e-8;
+
+/// Weight of a head without structure, so that heads share equally where none has any.
+const LEAST_WEIGHT: f64 = 1e-12;
+
+/// How a head's weight grows with its λ₂. The paper gives no formula.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LambdaWeight {
+    /// `w ∝ |λ₂|`.
+    #[default]
+    Proportional,
+    /// `w ∝ |λ₂|²`, which favours structured heads more.
+    Squared,
+}
+
+impl LambdaWeight {
+    /// Unnormalised weights from moduli, same shape.
+    pub(super) fn apply(self, lambda: &Tensor) -> Result<Tensor> {
+        let lambda = lambda.f_clamp_min(LEAST_WEIGHT)?;
+        Ok(match self {
+            Self::Proportional => lambda,
+            Self::Squared => lambda.f_square()?,
+        })
+    }
+}
+
+/// λ₂ modulus of each map of `maps` `[..., n, n]` (float32, rows summing to 1): `[...]`, float64, on the maps' device.
+///
+/// # Errors
+/// A map that is no transition matrix (NaN from a network that overflowed), or libtorch's.
+pub fn lambda2(maps: &Tensor, tolerance: f64) -> Result<Tensor> {
+    let (outer, _) = split(maps)?;
+    if maps.device() != Device::Cpu {
+        return Ok(markov_core::torch::lambda2(maps, Effort::tolerance(tolerance))?);
+    }
+    let lambdas = on_host(maps, |maps| Ok(lambda2_many(maps, tolerance)?.to_vec()))?;
+    Ok(Tensor::f_from_slice(&lambdas)?.f_reshape(outer)?)
+}
+
+/// TokenRank of each map of `maps` `[..., n, n]` in the forward direction: `[..., n]`, float64, on the maps' device.
+///
+/// # Errors
+/// As [`lambda2`], or no unique steady state at `alpha` = 1.
+pub fn token_rank(maps: &Tensor, alpha: f64) -> Result<Tensor> {
+    let (mut shape, n) = split(maps)?;
+    let stop = Stop::accelerated(RANK_TOLERANCE);
+    if maps.device() != Device::Cpu {
+        return Ok(markov_core::torch::token_rank(maps, alpha, stop)?.pi);
+    }
+    let ranks = on_host(maps, |maps| Ok(token_rank_many(maps, alpha, stop)?.into_iter().collect()))?;
+    shape.push(n);
+    Ok(Tensor::f_from_slice::<f64>(&ranks)?.f_reshape(shape)?)
+}
+
+/// The shape before the last two dimensions, and the number of states.
+fn split(maps: &Tensor) -> Result<(Vec<i64>, i64)> {
+    match maps.size().as_slice() {
+        [outer @ .., rows, columns] if rows == columns => Ok((outer.to_vec(), *rows)),
+        other => Err(Error::Probe(format!("expected maps [..., n, n], found shape {other:?}"))),
+    }
+}
+
+/// Hands the maps to the host's cores as `[maps, n, n]`. libtorch is idle meanwhile, so the two never compete.
+fn on_host(maps: &Tensor, reduce: impl FnOnce(ArrayView3<'_, f32>) -> Result<Vec<f64>>) -> Result<Vec<f64>> {
+    let (_, n) = split(maps)?;
+    let maps = maps.f_to_kind(Kind::Float)?.f_contiguous()?;
+    let mut data = vec![0f32; maps.numel()];
+    maps.f_copy_data(&mut data, maps.numel())?;
+    let n = n as usize;
+    let count = data.len() / (n * n).max(1);
+    let view = ArrayView3::from_shape((count, n, n), &data)
+        .map_err(|e| Error::Probe(format!("maps of {n} states: {e}")))?;
+    reduce(view)
+}

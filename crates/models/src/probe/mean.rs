@@ -1,0 +1,99 @@
+//! Averages of maps over blocks and heads.
+
+use std::ops::Range;
+
+use tch::{Kind, Tensor};
+
+use super::chain::{LAMBDA_TOLERANCE, LambdaWeight, lambda2};
+use crate::attend::{AttentionProbe, ChainTokens, View, Want};
+use crate::error::{Error, Result};
+use crate::site::Site;
+
+/// Plain mean of the transition matrices of every head and layer seen.
+pub struct MeanMap {
+    tokens: ChainTokens,
+    sum: Option<Tensor>,
+    heads: i64,
+}
+
+impl MeanMap {
+    /// Averages chains over the given states.
+    pub fn new(tokens: ChainTokens) -> Self {
+        Self { tokens, sum: None, heads: 0 }
+    }
+
+    /// The mean, `[batch, n, n]` float32, rows summing to 1.
+    ///
+    /// # Errors
+    /// No layer was seen.
+    pub fn finish(self) -> Result<Tensor> {
+        let sum = self.sum.ok_or_else(nothing_seen)?;
+        Ok(sum.f_div_scalar(self.heads)?)
+    }
+}
+
+impl AttentionProbe for MeanMap {
+    fn want(&mut self, _: &Site) -> Want {
+        self.tokens.want()
+    }
+
+    fn see(&mut self, site: &Site, heads: Range<i64>, view: &View<'_>) -> Result<()> {
+        let maps = self.tokens.transitions(&site.layout, view)?;
+        accumulate(&mut self.sum, maps.f_sum_dim_intlist(1i64, false, Kind::Float)?)?;
+        self.heads += heads.end - heads.start;
+        Ok(())
+    }
+}
+
+/// Mean of the transition matrices weighted by each head's λ₂, which favours structured heads over noisy ones.
+pub struct LambdaWeighted {
+    tokens: ChainTokens,
+    weight: LambdaWeight,
+    sum: Option<Tensor>,
+    total: Option<Tensor>,
+}
+
+impl LambdaWeighted {
+    /// Averages chains over the given states with weights `weight(λ₂)` that sum to 1 over all heads seen.
+    pub fn new(tokens: ChainTokens, weight: LambdaWeight) -> Self {
+        Self { tokens, weight, sum: None, total: None }
+    }
+
+    /// The weighted mean, `[batch, n, n]` float32, rows summing to 1.
+    ///
+    /// # Errors
+    /// No layer was seen.
+    pub fn finish(self) -> Result<Tensor> {
+        let (sum, total) = self.sum.zip(self.total).ok_or_else(nothing_seen)?;
+        Ok(sum.f_div(&total.f_reshape([-1, 1, 1])?)?)
+    }
+}
+
+impl AttentionProbe for LambdaWeighted {
+    fn want(&mut self, _: &Site) -> Want {
+        self.tokens.want()
+    }
+
+    fn see(&mut self, site: &Site, _: Range<i64>, view: &View<'_>) -> Result<()> {
+        let maps = self.tokens.transitions(&site.layout, view)?;
+        let (batch, heads, n, _) = maps.size4()?;
+        let lambda = lambda2(&maps, LAMBDA_TOLERANCE)?;
+        let weight = self.weight.apply(&lambda)?.f_to_kind(Kind::Float)?;
+        // Σ_h w_h A_h as one product per image: [b, 1, h] × [b, h, n²].
+        let weighted = weight.f_unsqueeze(1)?.f_bmm(&maps.f_reshape([batch, heads, n * n])?)?;
+        accumulate(&mut self.sum, weighted.f_reshape([batch, n, n])?)?;
+        accumulate(&mut self.total, weight.f_sum_dim_intlist(1i64, false, Kind::Float)?)
+    }
+}
+
+fn accumulate(sum: &mut Option<Tensor>, term: Tensor) -> Result<()> {
+    *sum = Some(match sum.take() {
+        Some(mut sum) => sum.f_add_(&term)?,
+        None => term,
+    });
+    Ok(())
+}
+
+pub(super) fn nothing_seen() -> Error {
+    Error::Probe("no layer was seen; the layer selection does not meet this network".into())
+}

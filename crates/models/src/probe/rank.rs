@@ -1,0 +1,83 @@
+//! TokenRank of each head, the map itself dropped at once.
+
+use std::ops::Range;
+
+use tch::{Kind, Tensor};
+
+use super::chain::{LAMBDA_TOLERANCE, LambdaWeight, lambda2, token_rank};
+use super::mean::nothing_seen;
+use crate::attend::{AttentionProbe, ChainTokens, View, Want};
+use crate::error::{Error, Result};
+use crate::site::Site;
+
+/// Reduces every head to its steady state and, if asked for, its λ₂.
+pub struct RankOnly {
+    tokens: ChainTokens,
+    alpha: f64,
+    with_lambda: bool,
+    ranks: Vec<Tensor>,
+    lambdas: Vec<Tensor>,
+}
+
+/// What [`RankOnly`] has kept of a pass.
+pub struct HeadRanks {
+    /// Steady states, `[batch, heads of all layers, n]` float64, in the order of the pass.
+    pub ranks: Tensor,
+    /// λ₂ of the same heads, `[batch, heads of all layers]` float64, if asked for.
+    pub lambdas: Option<Tensor>,
+}
+
+impl RankOnly {
+    /// Ranks the given states with teleport `alpha`.
+    pub fn new(tokens: ChainTokens, alpha: f64, with_lambda: bool) -> Self {
+        Self { tokens, alpha, with_lambda, ranks: Vec::new(), lambdas: Vec::new() }
+    }
+
+    /// The steady states of every head seen.
+    ///
+    /// # Errors
+    /// No layer was seen.
+    pub fn finish(self) -> Result<HeadRanks> {
+        if self.ranks.is_empty() {
+            return Err(nothing_seen());
+        }
+        let lambdas = self.with_lambda.then(|| Tensor::f_cat(&self.lambdas, 1)).transpose()?;
+        Ok(HeadRanks { ranks: Tensor::f_cat(&self.ranks, 1)?, lambdas })
+    }
+}
+
+impl AttentionProbe for RankOnly {
+    fn want(&mut self, _: &Site) -> Want {
+        self.tokens.want()
+    }
+
+    fn see(&mut self, site: &Site, _: Range<i64>, view: &View<'_>) -> Result<()> {
+        let maps = self.tokens.transitions(&site.layout, view)?;
+        self.ranks.push(token_rank(&maps, self.alpha)?);
+        if self.with_lambda {
+            self.lambdas.push(lambda2(&maps, LAMBDA_TOLERANCE)?);
+        }
+        Ok(())
+    }
+}
+
+impl HeadRanks {
+    /// Plain mean over heads, `[batch, n]`.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn mean(&self) -> Result<Tensor> {
+        Ok(self.ranks.f_mean_dim(1i64, false, Kind::Double)?)
+    }
+
+    /// Mean over heads weighted by λ₂, `[batch, n]`.
+    ///
+    /// # Errors
+    /// λ₂ was not asked for.
+    pub fn lambda_weighted(&self, weight: LambdaWeight) -> Result<Tensor> {
+        let lambdas = self.lambdas.as_ref().ok_or_else(|| Error::Probe("λ₂ was not asked for".into()))?;
+        let weight = weight.apply(lambdas)?;
+        let total = weight.f_sum_dim_intlist(1i64, true, Kind::Double)?;
+        Ok(weight.f_div(&total)?.f_unsqueeze(1)?.f_bmm(&self.ranks)?.f_squeeze_dim(1)?)
+    }
+}

@@ -1,0 +1,94 @@
+//! Where an attention map comes from, and which of its tokens are what.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// One kind of token in a sequence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Segment {
+    /// CLS and registers.
+    Special,
+    /// Prompt tokens.
+    Text,
+    /// Image patches, row by row.
+    Image,
+}
+
+/// How a sequence of tokens is made up, so that nobody slices by magic numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TokenLayout {
+    /// Number of special tokens (CLS, registers).
+    pub special: i64,
+    /// Number of text tokens.
+    pub text: i64,
+    /// Image tokens as (rows, columns).
+    pub image: (i64, i64),
+    /// Which segments there are, in sequence order.
+    pub order: Vec<Segment>,
+}
+
+impl TokenLayout {
+    /// Layout of a vision transformer: `special` tokens first, then `rows × columns` patches.
+    pub fn vision(special: i64, image: (i64, i64)) -> Self {
+        Self { special, text: 0, image, order: vec![Segment::Special, Segment::Image] }
+    }
+
+    /// Number of tokens of one segment.
+    pub fn count(&self, segment: Segment) -> i64 {
+        match segment {
+            Segment::Special => self.special,
+            Segment::Text => self.text,
+            Segment::Image => self.image.0 * self.image.1,
+        }
+    }
+
+    /// Number of tokens of the whole sequence.
+    pub fn tokens(&self) -> i64 {
+        self.order.iter().map(|&segment| self.count(segment)).sum()
+    }
+
+    /// Indices of the tokens of the chosen segments, in sequence order.
+    pub fn indices(&self, chosen: impl Fn(Segment) -> bool) -> Vec<i64> {
+        let mut indices = Vec::new();
+        let mut start = 0;
+        for &segment in &self.order {
+            let end = start + self.count(segment);
+            if chosen(segment) {
+                indices.extend(start..end);
+            }
+            start = end;
+        }
+        indices
+    }
+}
+
+/// The part of a network in which an attention layer sits; blocks are counted from 0 within it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Stream {
+    /// The image transformer of a classifier or a vision tower.
+    Vision,
+}
+
+/// One attention layer of one pass.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Site {
+    /// The part of the network.
+    pub stream: Stream,
+    /// Number of the block within its stream, in execution order.
+    pub block: usize,
+    /// Sampling step of a diffusion model; 0 elsewhere.
+    pub step: usize,
+    /// What the tokens are.
+    pub layout: TokenLayout,
+}
+
+impl fmt::Display for Site {
+    /// The name under which `tokenrank attend` stores the layer, such as `block.3`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.stream {
+            Stream::Vision => write!(f, "block.{}", self.block),
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Checkpoint files as named tensors.
+//!
+//! [`Weights`] is a memory-mapped view over one or many safetensors files of a model directory. It is walked like
+//! folders (`weights.pp("encoder").pp("layer").pp(3)`), so paths in the code equal the names in the checkpoint, and
+//! it remembers what was read, so that [`Weights::finish`] can tell a checkpoint of another network from its own.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use memmap2::Mmap;
+use safetensors::Dtype;
+use safetensors::tensor::{Metadata, SafeTensors};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+
+/// File names of weights in a Hugging Face directory, in order of preference.
+const SINGLE_FILES: [&str; 2] = ["model.safetensors", "diffusion_pytorch_model.safetensors"];
+/// What older directories hold instead, and we refuse: unpickling runs code.
+const PICKLES: [&str; 3] = ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt"];
+
+/// A memory-mapped view of a checkpoint below one name prefix.
+#[derive(Clone)]
+pub struct Weights {
+    store: Arc<Store>,
+    prefix: String,
+}
+
+struct Store {
+    dir: PathBuf,
+    shards: Vec<Shard>,
+    /// Tensor name → index of its shard.
+    index: BTreeMap<String, usize>,
+    read: Mutex<BTreeSet<String>>,
+    kind: Kind,
+    device: Device,
+}
+
+struct Shard {
+    path: PathBuf,
+    map: Mmap,
+    metadata: Metadata,
+    /// Where the tensor data begin.
+    start: usize,
+}
+
+#[derive(Deserialize)]
+struct ShardIndex {
+    weight_map: BTreeMap<String, String>,
+}
+
+impl Weights {
+    /// Opens `model.safetensors`, or the shards of `model.safetensors.index.json`, in `dir`. Tensors are handed out in
+    /// `kind` on `device`, whatever their storage (F32, F16 or BF16).
+    ///
+    /// # Errors
+    /// No weights, pickled weights only, or a file that is not safetensors.
+    pub fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
+        let shards = weight_files(dir)?.iter().map(|path| Shard::open(path)).collect::<Result<Vec<_>>>()?;
+        let mut index = BTreeMap::new();
+        for (i, shard) in shards.iter().enumerate() {
+            for name in shard.metadata.tensors().into_keys() {
+                index.insert(name, i);
+            }
+        }
+        let store = Store { dir: dir.into(), shards, index, read: Mutex::default(), kind, device };
+        Ok(Self { store: Arc::new(store), prefix: String::new() })
+    }
+
+    /// The view one folder down: `weights.pp("layer").pp(3)` sees `layer.3.*`.
+    #[must_use]
+    pub fn pp(&self, part: impl Display) -> Self {
+        Self { store: Arc::clone(&self.store), prefix: self.full_name(part) }
+    }
+
+    /// Whether the checkpoint has this tensor.
+    pub fn contains(&self, name: &str) -> bool {
+        self.store.index.contains_key(&self.full_name(name))
+    }
+
+    /// Reads the tensor `name` and checks its shape.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] with the nearest names, [`Error::Shape`] or [`Error::Dtype`].
+    pub fn get(&self, shape: &[i64], name: impl Display) -> Result<Tensor> {
+        let name = self.full_name(name);
+        let Some(&shard) = self.store.index.get(&name) else {
+            return Err(self.missing(name));
+        };
+        let tensor = self.store.shards[shard].tensor(&name, shape)?;
+        self.store.mark_read(name);
+        Ok(tensor.f_to_device(self.store.device)?.f_to_kind(self.store.kind)?)
+    }
+
+    /// Declares everything below `name` as known and not needed.
+    pub fn skip(&self, name: impl Display) {
+        let full = self.full_name(name);
+        let below = format!("{full}.");
+        for tensor in self.store.index.keys().filter(|t| **t == full || t.starts_with(&below)) {
+            self.store.mark_read(tensor.clone());
+        }
+    }
+
+    /// Says whether every tensor of the checkpoint was read.
+    ///
+    /// # Errors
+    /// [`Error::UnreadTensors`] when some were not: the files belong to another network than the config says.
+    pub fn finish(&self) -> Result<()> {
+        let read = self.store.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let unread: Vec<_> = self.store.index.keys().filter(|name| !read.contains(*name)).collect();
+        if unread.is_empty() {
+            return Ok(());
+        }
+        Err(Error::UnreadTensors {
+            path: self.store.dir.clone(),
+            count: unread.len(),
+            examples: unread.into_iter().take(5).cloned().collect(),
+        })
+    }
+
+    fn full_name(&self, name: impl Display) -> String {
+        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
+    }
+
+    fn missing(&self, name: String) -> Error {
+        let mut nearest: Vec<_> =
+            self.store.index.keys().map(|known| (strsim::levenshtein(known, &name), known)).collect();
+        nearest.sort();
+        Error::MissingTensor {
+            path: self.store.dir.clone(),
+            nearest: nearest.into_iter().take(3).map(|(_, known)| known.clone()).collect(),
+            name,
+        }
+    }
+}
+
+impl Store {
+    fn mark_read(&self, name: String) {
+        self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
+    }
+}
+
+impl Shard {
+    fn open(path: &Path) -> Result<Self> {
+        let read_error = |source| Error::Read { path: path.into(), source };
+        let file = File::open(path).map_err(read_error)?;
+        // SAFETY: the map is read-only and private to this struct. A file that another process truncates while we
+        // read would fault, as with every memory-mapped checkpoint reader; published checkpoints do not change.
+        let map = unsafe { Mmap::map(&file) }.map_err(read_error)?;
+        let (header, metadata) = SafeTensors::read_metadata(&map)
+            .map_err(|e| Error::Safetensors { path: path.into(), reason: e.to_string() })?;
+        Ok(Self { path: path.into(), start: header + size_of::<u64>(), map, metadata })
+    }
+
+    fn tensor(&self, name: &str, wanted: &[i64]) -> Result<Tensor> {
+        let Some(info) = self.metadata.info(name) else {
+            return Err(Error::MissingTensor {
+                name: name.into(),
+                path: self.path.clone(),
+                nearest: Vec::new(),
+            });
+        };
+        let found: Vec<i64> = info.shape.iter().map(|&d| d as i64).collect();
+        if found != wanted {
+            return Err(Error::Shape {
+                name: name.into(),
+                path: self.path.clone(),
+                found,
+                wanted: wanted.into(),
+            });
+        }
+        let kind = match info.dtype {
+            Dtype::F32 => Kind::Float,
+            Dtype::F16 => Kind::Half,
+            Dtype::BF16 => Kind::BFloat16,
+            other => {
+                return Err(Error::Dtype {
+                    name: name.into(),
+                    path: self.path.clone(),
+                    found: format!("{other:?}"),
+                });
+            }
+        };
+        let (from, to) = info.data_offsets;
+        // `read_metadata` has checked that the offsets fit the file and the shape.
+        Ok(Tensor::f_from_data_size(&self.map[self.start + from..self.start + to], &found, kind)?)
+    }
+}
+
+/// The weight files of a model directory, in order.
+///
+/// # Errors
+/// None is there, or only pickles.
+pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
+    let refuse = |reason: String| Err(Error::Directory { path: dir.into(), reason });
+    if !dir.is_dir() {
+        return refuse(
+            "no such model directory; a model is a folder with config.json and safetensors".into(),
+        );
+    }
+    for name in SINGLE_FILES {
+        let single = dir.join(name);
+        if single.is_file() {
+            return Ok(vec![single]);
+        }
+        let index = dir.join(format!("{name}.index.json"));
+        if index.is_file() {
+            return shard_files(dir, &index);
+        }
+    }
+    match PICKLES.iter().find(|name| dir.join(name).exists()) {
+        Some(pickle) => refuse(format!(
+            "only {pickle} is there; pickled weights are not read because loading them runs code. Convert them once \
+             in Python: `AutoModel.from_pretrained(dir).save_pretrained(dir, safe_serialization=True)`"
+        )),
+        None => refuse(format!("no weights; expected {} or its .index.json", SINGLE_FILES[0])),
+    }
+}
+
+fn shard_files(dir: &Path, index: &Path) -> Result<Vec<PathBuf>> {
+    let text = std::fs::read_to_string(index).map_err(|source| Error::Read { path: index.into(), source })?;
+    let parsed: ShardIndex = serde_json::from_str(&text)
+        .map_err(|e| Error::Directory { path: index.into(), reason: format!("not a weight index: {e}") })?;
+    let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
+    let mut files = Vec::with_capacity(names.len());
+    for name in names {
+        // An index names files beside it; anything else is a way out of the directory.
+        if Path::new(&name).components().count() != 1 || name.starts_with("..") {
+            let reason = format!("names the shard `{name}`, which is not a file beside it");
+            return Err(Error::Directory { path: index.into(), reason });
+        }
+        let path = dir.join(&name);
+        if !path.is_file() {
+            let reason = format!("shard {name}, named in {}, is missing", index.display());
+            return Err(Error::Directory { path: dir.into(), reason });
+        }
+        files.push(path);
+    }
+    Ok(files)
+}
+
+/// SHA-256 over the weight files and `config.json` of a directory, in order: the identity of a model.
+///
+/// # Errors
+/// A file cannot be read.
+pub fn directory_sha256(dir: &Path) -> Result<String> {
+    let mut hasher = Sha256::new();
+    for path in std::iter::once(dir.join("config.json")).chain(weight_files(dir)?) {
+        let read_error = |source| Error::Read { path: path.clone(), source };
+        let mut file = File::open(&path).map_err(read_error)?;
+        std::io::copy(&mut file, &mut hasher).map_err(read_error)?;
+    }
+    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+}

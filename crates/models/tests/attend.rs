@@ -1,0 +1,130 @@
+//! Attention and its probes on random tensors.
+
+use std::ops::Range;
+
+use models::attend::{AttentionProbe, ChainTokens, KeyBias, NoProbe, View, Want, attend};
+use models::probe::{KeepAll, LambdaWeight, LambdaWeighted, MeanMap, RankOnly, Select, Tee};
+use models::{Device, Kind, Site, Stream, TokenLayout};
+use proptest::prelude::*;
+use tch::Tensor;
+
+fn site(block: usize, tokens: i64) -> Site {
+    Site { stream: Stream::Vision, block, step: 0, layout: TokenLayout::vision(1, (1, tokens - 1)) }
+}
+
+fn random(shape: &[i64], seed: i64) -> Tensor {
+    tch::manual_seed(seed);
+    Tensor::randn(shape, (Kind::Float, Device::Cpu))
+}
+
+fn difference(a: &Tensor, b: &Tensor) -> f64 {
+    (a.to_kind(Kind::Double) - b.to_kind(Kind::Double)).abs().max().double_value(&[])
+}
+
+/// Asks for exactly `0`, and checks that it is shown exactly that.
+struct Asks(Want, usize);
+
+impl AttentionProbe for Asks {
+    fn want(&mut self, _: &Site) -> Want {
+        self.0
+    }
+
+    fn see(&mut self, _: &Site, heads: Range<i64>, view: &View<'_>) -> models::Result<()> {
+        assert_eq!(view.logits().is_ok(), self.0.contains(Want::LOGITS));
+        assert_eq!(view.probs().is_ok(), self.0.contains(Want::PROBS));
+        assert_eq!(view.output().is_ok(), self.0.contains(Want::OUTPUT));
+        self.1 += (heads.end - heads.start) as usize;
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn no_probe_changes_the_output(
+        batch in 1i64..4, heads in 1i64..5, tokens in 2i64..40, dim in 1i64..33, want in 0u8..8, seed in 0i64..1000,
+    ) {
+        let [q, k, v] = [0, 1, 2].map(|i| random(&[batch, heads, tokens, dim], seed * 3 + i));
+        let bias = random(&[batch, tokens], seed + 7);
+        for bias in [KeyBias::none(), KeyBias::new(bias)] {
+            let plain = attend(&q, &k, &v, &bias, &site(0, tokens), &mut NoProbe).expect("attends");
+            let mut probe = Asks(Want::from_bits_truncate(want), 0);
+            let probed = attend(&q, &k, &v, &bias, &site(0, tokens), &mut probe).expect("attends");
+            prop_assert!(difference(&plain, &probed) < 1e-5);
+            prop_assert_eq!(probe.1, if want == 0 { 0 } else { heads as usize });
+        }
+    }
+
+    #[test]
+    fn reducers_agree_with_whole_maps(
+        batch in 1i64..3, heads in 1i64..4, tokens in 3i64..20, seed in 0i64..1000, without_special in any::<bool>(),
+    ) {
+        let states = if without_special { ChainTokens::WithoutSpecial } else { ChainTokens::All };
+        let mut probe = Select::new(
+            [0, 2].into(),
+            Tee(
+                KeepAll::default(),
+                Tee(
+                    MeanMap::new(states),
+                    Tee(LambdaWeighted::new(states, LambdaWeight::Proportional), RankOnly::new(states, 0.99, true)),
+                ),
+            ),
+        );
+        for block in 0..3 {
+            let [q, k, v] = [0, 1, 2].map(|i| random(&[batch, heads, tokens, 8], seed * 9 + 3 * block + i) * 2);
+            let _ = attend(&q, &k, &v, &KeyBias::none(), &site(block as usize, tokens), &mut probe).expect("attends");
+        }
+        let Tee(kept, Tee(mean, Tee(weighted, ranks))) = probe.inner;
+        let kept = kept.finish().expect("seen");
+        prop_assert_eq!(kept.iter().map(|layer| layer.site.block).collect::<Vec<_>>(), [0, 2]);
+
+        // [b, all heads, n, n], the special token gone before the softmax where it is no state.
+        let maps: Vec<Tensor> = kept.iter().map(|layer| match states {
+            ChainTokens::All => layer.probs.shallow_clone(),
+            ChainTokens::WithoutSpecial =>
+                layer.logits.narrow(2, 1, tokens - 1).narrow(3, 1, tokens - 1).softmax(-1, Kind::Float),
+        }).collect();
+        let maps = Tensor::cat(&maps, 1);
+        let mean_of_maps = maps.mean_dim(1i64, false, Kind::Float);
+        prop_assert!(difference(&mean.finish().expect("seen"), &mean_of_maps) < 1e-6);
+
+        let ranks = ranks.finish().expect("seen");
+        let lambda = ranks.lambdas.as_ref().expect("asked for");
+        let weight = lambda / lambda.sum_dim_intlist(1i64, true, Kind::Double);
+        let by_hand = (maps.to_kind(Kind::Double) * weight.unsqueeze(-1).unsqueeze(-1))
+            .sum_dim_intlist(1i64, false, Kind::Double);
+        prop_assert!(difference(&weighted.finish().expect("seen"), &by_hand) < 1e-5);
+
+        // π T = π for every head.
+        let n = maps.size()[3];
+        let teleported = maps.to_kind(Kind::Double) * 0.99 + 0.01 / n as f64;
+        let stepped = ranks.ranks.unsqueeze(2).matmul(&teleported).squeeze_dim(2);
+        prop_assert!(difference(&stepped, &ranks.ranks) < 1e-6);
+        let mean_rank = ranks.ranks.mean_dim(1i64, false, Kind::Double);
+        prop_assert!(difference(&ranks.mean().expect("seen"), &mean_rank) < 1e-12);
+    }
+}
+
+#[test]
+fn a_probe_that_saw_nothing_says_so() {
+    assert!(MeanMap::new(ChainTokens::All).finish().is_err());
+    assert!(LambdaWeighted::new(ChainTokens::All, LambdaWeight::Squared).finish().is_err());
+    assert!(RankOnly::new(ChainTokens::All, 0.99, true).finish().is_err());
+}
+
+#[test]
+fn reading_what_was_not_asked_for_is_an_error() {
+    struct Greedy;
+    impl AttentionProbe for Greedy {
+        fn want(&mut self, _: &Site) -> Want {
+            Want::PROBS
+        }
+        fn see(&mut self, _: &Site, _: Range<i64>, view: &View<'_>) -> models::Result<()> {
+            view.logits().map(|_| ())
+        }
+    }
+    let q = random(&[1, 1, 3, 4], 0);
+    let error = attend(&q, &q, &q, &KeyBias::none(), &site(0, 3), &mut Greedy).expect_err("not asked for");
+    assert!(error.to_string().contains("not asked for"), "{error}");
+}

@@ -1,0 +1,123 @@
+//! The ViT against transformers, stage by stage, on tiny random networks that differ in everything config.json says.
+//!
+//! `tools/golden_vit.py` makes the fixtures.
+
+use std::path::{Path, PathBuf};
+
+use models::attend::{KeyBias, NoProbe};
+use models::probe::KeepAll;
+use models::vit::Vit;
+use models::{Device, Kind};
+use safetensors::SafeTensors;
+use tch::Tensor;
+
+/// Tolerances of the project: largest absolute difference from transformers in float32.
+const PROBS: f64 = 2e-5;
+const LOGITS: f64 = 1e-4;
+
+const FIXTURES: [&str; 4] = ["vit-plain", "vit-resized", "vit-sharded", "vit-backbone"];
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+struct Golden(Vec<u8>);
+
+impl Golden {
+    fn open(dir: &Path) -> Self {
+        Self(std::fs::read(dir.join("golden.safetensors")).expect("a committed fixture"))
+    }
+
+    fn get(&self, name: &str) -> Option<Tensor> {
+        let file = SafeTensors::deserialize(&self.0).expect("a committed fixture");
+        let view = file.tensor(name).ok()?;
+        let shape: Vec<i64> = view.shape().iter().map(|&d| d as i64).collect();
+        Some(Tensor::from_data_size(view.data(), &shape, Kind::Float))
+    }
+}
+
+fn largest_difference(ours: &Tensor, golden: &Tensor) -> f64 {
+    assert_eq!(ours.size(), golden.size());
+    (ours.to_kind(Kind::Double) - golden.to_kind(Kind::Double)).abs().max().double_value(&[])
+}
+
+#[test]
+fn every_stage_is_that_of_transformers() -> models::Result<()> {
+    for name in FIXTURES {
+        let dir = fixture(name);
+        let golden = Golden::open(&dir);
+        let golden = |stage: &str| golden.get(stage);
+        let network = Vit::load(&dir, Kind::Float, Device::Cpu)?;
+        let mut probe = KeepAll::default();
+        let mut differences = Vec::new();
+        let mut check = |stage: String, ours: &Tensor, limit: f64| {
+            let wanted = golden(&stage).unwrap_or_else(|| panic!("{name} has no golden {stage}"));
+            let difference = largest_difference(ours, &wanted);
+            differences.push((stage.clone(), difference));
+            assert!(
+                difference <= limit,
+                "{name}: {stage} is the first stage that differs, by {difference:e}"
+            );
+        };
+
+        let pixels = golden("pixels").expect("pixels");
+        let (tokens, layout) = network.embed(&pixels)?;
+        assert_eq!(layout.tokens(), tokens.size()[1]);
+        check("embeddings".into(), &tokens, 1e-5);
+        let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut probe)?;
+        for layer in probe.finish()? {
+            check(format!("{}.logits", layer.site), &layer.logits, LOGITS);
+            check(format!("{}.probs", layer.site), &layer.probs, PROBS);
+        }
+        check("encoded".into(), &encoded, LOGITS);
+        match network.logits(&encoded)? {
+            Some(logits) => check("logits".into(), &logits, LOGITS),
+            None => assert!(golden("logits").is_none(), "{name}: the classifier was not read"),
+        }
+        let (stage, worst) = differences.iter().max_by(|a, b| a.1.total_cmp(&b.1)).expect("stages");
+        println!("{name}: {} stages, largest difference {worst:.1e} at {stage}", differences.len());
+    }
+    Ok(())
+}
+
+#[test]
+fn probed_output_is_unprobed_output() -> models::Result<()> {
+    for name in FIXTURES {
+        let dir = fixture(name);
+        let network = Vit::load(&dir, Kind::Float, Device::Cpu)?;
+        let pixels = Golden::open(&dir).get("pixels").expect("pixels");
+        let (tokens, layout) = network.embed(&pixels)?;
+        let unprobed = network.encode(&tokens, &layout, &KeyBias::none(), &mut NoProbe)?;
+        let probed = network.encode(&tokens, &layout, &KeyBias::none(), &mut KeepAll::default())?;
+        let difference = largest_difference(&probed, &unprobed);
+        assert!(difference < 1e-5, "{name}: {difference:e}");
+    }
+    Ok(())
+}
+
+/// Masking a token for everybody equals its removal from the sequence, in every layer.
+#[test]
+fn removal_is_masking_of_keys() -> models::Result<()> {
+    let dir = fixture("vit-plain");
+    let network = Vit::load(&dir, Kind::Float, Device::Cpu)?;
+    let pixels = Golden::open(&dir).get("pixels").expect("pixels");
+    let (tokens, layout) = network.embed(&pixels)?;
+    let removed = [1i64, 4, 7, 16];
+    let kept: Vec<i64> = (0..layout.tokens()).filter(|token| !removed.contains(token)).collect();
+
+    let mut bias = vec![0f32; layout.tokens() as usize];
+    removed.iter().for_each(|&token| bias[token as usize] = f32::NEG_INFINITY);
+    let bias = KeyBias::new(Tensor::from_slice(&bias).unsqueeze(0).expand([2, -1], false));
+    let masked = network.logits(&network.encode(&tokens, &layout, &bias, &mut NoProbe)?)?;
+    let masked_and_probed =
+        network.logits(&network.encode(&tokens, &layout, &bias, &mut KeepAll::default())?)?;
+
+    let fewer = tokens.index_select(1, &Tensor::from_slice(&kept));
+    let reduced = models::TokenLayout::vision(1, (1, kept.len() as i64 - 1));
+    let removed = network.logits(&network.encode(&fewer, &reduced, &KeyBias::none(), &mut NoProbe)?)?;
+    let removed = removed.expect("a classifier");
+    for masked in [masked, masked_and_probed] {
+        assert!(largest_difference(&masked.expect("a classifier"), &removed) < 1e-5);
+    }
+    Ok(())
+}

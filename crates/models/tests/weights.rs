@@ -1,0 +1,134 @@
+//! Checkpoints that are damaged, incomplete or of another network are refused with words that help.
+
+use std::path::{Path, PathBuf};
+
+use models::vit::Vit;
+use models::{Device, Error, Kind, Weights};
+use tempfile::TempDir;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
+}
+
+/// A copy of a fixture that a test may spoil.
+fn copy(name: &str) -> TempDir {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    for entry in std::fs::read_dir(fixture(name)).expect("a committed fixture") {
+        let path = entry.expect("a committed fixture").path();
+        std::fs::copy(&path, dir.path().join(path.file_name().expect("a name"))).expect("writable");
+    }
+    dir
+}
+
+fn edit(dir: &Path, file: &str, change: impl FnOnce(String) -> String) {
+    let path = dir.join(file);
+    let text = std::fs::read_to_string(&path).expect("readable");
+    let changed = change(text.clone());
+    assert_ne!(text, changed, "the test changes nothing");
+    std::fs::write(path, changed).expect("writable");
+}
+
+fn load(dir: &Path) -> Result<Vit, Error> {
+    Vit::load(dir, Kind::Float, Device::Cpu)
+}
+
+fn refusal(dir: &Path) -> String {
+    match load(dir) {
+        Ok(_) => panic!("the directory was accepted"),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn a_missing_tensor_is_named_with_its_neighbours() {
+    let weights = Weights::open(&fixture("vit-plain"), Kind::Float, Device::Cpu).expect("a fixture");
+    let error = weights.pp("vit").pp("encoder").pp("layer").pp(0).pp("layernorm_befor").get(&[32], "weight");
+    let message = error.expect_err("no such tensor").to_string();
+    assert!(message.contains("`vit.encoder.layer.0.layernorm_befor.weight`"), "{message}");
+    assert!(message.contains("nearest: `vit.encoder.layer.0.layernorm_before.weight`"), "{message}");
+}
+
+#[test]
+fn another_shape_than_the_config_says() {
+    let dir = copy("vit-plain");
+    edit(dir.path(), "config.json", |text| {
+        text.replace("\"intermediate_size\": 64", "\"intermediate_size\": 60")
+    });
+    let message = refusal(dir.path());
+    assert!(message.contains("intermediate.dense.weight") && message.contains("[60, 32]"), "{message}");
+}
+
+#[test]
+fn tensors_nobody_reads_are_another_network() {
+    let dir = copy("vit-plain");
+    edit(dir.path(), "config.json", |text| {
+        text.replace("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 2")
+    });
+    let message = refusal(dir.path());
+    assert!(message.contains("16 tensor(s)") && message.contains("vit.encoder.layer.2."), "{message}");
+}
+
+#[test]
+fn pickles_are_refused_with_the_way_out() {
+    let dir = copy("vit-plain");
+    std::fs::rename(dir.path().join("model.safetensors"), dir.path().join("pytorch_model.bin"))
+        .expect("renamed");
+    let message = refusal(dir.path());
+    assert!(message.contains("pytorch_model.bin") && message.contains("save_pretrained"), "{message}");
+}
+
+#[test]
+fn a_truncated_file_is_unreadable() {
+    let dir = copy("vit-plain");
+    let path = dir.path().join("model.safetensors");
+    let bytes = std::fs::read(&path).expect("readable");
+    for length in [0, 4, 8, 200, bytes.len() - 1] {
+        std::fs::write(&path, &bytes[..length]).expect("writable");
+        let message = refusal(dir.path());
+        assert!(message.contains("model.safetensors"), "{length} bytes: {message}");
+    }
+}
+
+#[test]
+fn a_shard_outside_the_directory_is_refused() {
+    for way_out in ["../model.safetensors", "/etc/passwd", "deeper/model.safetensors", ".."] {
+        let dir = copy("vit-sharded");
+        edit(dir.path(), "model.safetensors.index.json", |text| {
+            text.replace("model-00001-of-00005.safetensors", way_out)
+        });
+        let message = refusal(dir.path());
+        assert!(message.contains(way_out) && message.contains("not a file beside it"), "{message}");
+    }
+}
+
+#[test]
+fn a_missing_shard_is_named() {
+    let dir = copy("vit-sharded");
+    std::fs::remove_file(dir.path().join("model-00003-of-00005.safetensors")).expect("removed");
+    assert!(refusal(dir.path()).contains("model-00003-of-00005.safetensors"));
+}
+
+#[test]
+fn configurations_that_contradict_themselves() {
+    for (from, to, word) in [
+        ("\"num_attention_heads\": 4", "\"num_attention_heads\": 5", "multiple"),
+        ("\"patch_size\": 8", "\"patch_size\": 64", "smaller than patch_size"),
+        ("\"patch_size\": 8", "\"patch_size\": 0", "side length"),
+        ("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"mish\"", "mish"),
+        ("\"model_type\": \"vit\"", "\"model_type\": \"swin\"", "swin"),
+        ("\"num_channels\": 3", "\"num_channels\": 1", "RGB"),
+        ("{", "[", "not a ViT configuration"),
+    ] {
+        let dir = copy("vit-plain");
+        edit(dir.path(), "config.json", |text| text.replacen(from, to, 1));
+        let message = refusal(dir.path());
+        assert!(message.contains(word) && message.contains("config.json"), "{to}: {message}");
+    }
+}
+
+#[test]
+fn what_is_no_model_directory() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    assert!(refusal(dir.path()).contains("config.json"));
+    assert!(refusal(&dir.path().join("nowhere")).contains("no such model directory"));
+}

@@ -1,0 +1,187 @@
+//! The validation set of ImageNet-1k, in the layouts in which people have it.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::{LabelledImage, Source, Subset};
+use crate::error::{Error, Result};
+
+/// Classes of ImageNet-1k; class *k* is the *k*-th synset in alphabetical order.
+const CLASSES: usize = 1000;
+const IMAGE_EXTENSIONS: [&str; 3] = ["jpeg", "jpg", "png"];
+
+/// `[dataset.imagenet]`: either one folder per synset (`root/n01440764/*.JPEG`), or a flat folder
+/// (`root/ILSVRC2012_val_00000001.JPEG`, …) with a ground-truth file.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ImageNetConfig {
+    /// The folder.
+    pub root: PathBuf,
+    /// Needed for the flat layout: lines of `file class`, separated by a space or comma, where class is an index in
+    /// alphabetical synset order (Caffe's `val.txt`) or a synset (`LOC_val_solution.csv`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ground_truth: Option<PathBuf>,
+    /// Needed where not all 1000 synsets occur: a file with one synset per line in class order; what follows the
+    /// synset in a line is ignored (`LOC_synset_mapping.txt`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub synsets: Option<PathBuf>,
+    /// A part of the images instead of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset: Option<Subset>,
+}
+
+impl ImageNetConfig {
+    pub(super) fn items(&self) -> Result<Vec<LabelledImage>> {
+        if !self.root.is_dir() {
+            let reason = "no such folder; set dataset.imagenet.root to ImageNet's validation images".into();
+            return Err(Error::Dataset { path: self.root.clone(), reason });
+        }
+        let items = match &self.ground_truth {
+            Some(file) => self.flat(file)?,
+            None => self.folders()?,
+        };
+        match self.subset {
+            Some(subset) => subset.draw(items, &self.root),
+            None => Ok(items),
+        }
+    }
+
+    fn folders(&self) -> Result<Vec<LabelledImage>> {
+        let synsets: Vec<String> = entries(&self.root)?
+            .into_iter()
+            .filter(|path| path.is_dir())
+            .filter_map(|path| path.file_name()?.to_str().map(str::to_owned))
+            .filter(|name| is_synset(name))
+            .collect();
+        if synsets.is_empty() {
+            let reason =
+                "holds no synset folders such as n01440764; for a flat folder of validation images set \
+                          dataset.imagenet.ground_truth to the file with their classes"
+                    .into();
+            return Err(Error::Dataset { path: self.root.clone(), reason });
+        }
+        let classes = self.classes(&synsets, &self.root)?;
+        let mut items = Vec::new();
+        for synset in &synsets {
+            let folder = self.root.join(synset);
+            let label = class(&classes, synset, &folder)?;
+            for path in entries(&folder)?.into_iter().filter(|path| is_image(path)) {
+                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+                let id = format!("{synset}/{name}");
+                items.push(LabelledImage { id, label, source: Source::File(path) });
+            }
+        }
+        if items.is_empty() {
+            let reason = "the synset folders hold no images".into();
+            return Err(Error::Dataset { path: self.root.clone(), reason });
+        }
+        Ok(items)
+    }
+
+    fn flat(&self, ground_truth: &Path) -> Result<Vec<LabelledImage>> {
+        let refuse = |reason: String| Error::Dataset { path: ground_truth.into(), reason };
+        let text = read(ground_truth)?;
+        let rows: Vec<(usize, &str, &str)> = text
+            .lines()
+            .enumerate()
+            .map(|(i, line)| (i + 1, line.trim()))
+            .filter(|(_, line)| !line.is_empty() && !line.starts_with("ImageId"))
+            .map(|(number, line)| {
+                let mut fields = line.split([',', ' ', '\t']).filter(|field| !field.is_empty());
+                fields.next().zip(fields.next()).map(|(file, class)| (number, file, class)).ok_or_else(|| {
+                    refuse(format!(
+                        "line {number} is not `file class`. The development kit's list of bare numbers counts \
+                         classes in another order; use Caffe's val.txt or LOC_val_solution.csv"
+                    ))
+                })
+            })
+            .collect::<Result<_>>()?;
+        let mut synsets: Vec<String> =
+            rows.iter().filter(|row| is_synset(row.2)).map(|row| row.2.to_owned()).collect();
+        synsets.sort();
+        synsets.dedup();
+        let classes =
+            if synsets.is_empty() { BTreeMap::new() } else { self.classes(&synsets, ground_truth)? };
+        let mut items = Vec::with_capacity(rows.len());
+        for (number, file, class_name) in rows {
+            let label = match class_name.parse::<usize>() {
+                Ok(label) if label < CLASSES => label,
+                Ok(label) => {
+                    return Err(refuse(format!("line {number}: class {label} is beyond {}", CLASSES - 1)));
+                }
+                Err(_) => class(&classes, class_name, ground_truth)?,
+            };
+            let path = self.image(file).ok_or_else(|| {
+                refuse(format!("line {number}: {} has no image `{file}`", self.root.display()))
+            })?;
+            items.push(LabelledImage { id: file.to_owned(), label, source: Source::File(path) });
+        }
+        if items.is_empty() {
+            return Err(refuse("lists no images".into()));
+        }
+        Ok(items)
+    }
+
+    /// The file of a name that may lack its extension.
+    fn image(&self, name: &str) -> Option<PathBuf> {
+        let candidates = [name.to_owned(), format!("{name}.JPEG"), format!("{name}.jpg")];
+        candidates.iter().map(|name| self.root.join(name)).find(|path| path.is_file())
+    }
+
+    /// Synset → class index.
+    fn classes(&self, found: &[String], place: &Path) -> Result<BTreeMap<String, usize>> {
+        let in_order: Vec<String> = match &self.synsets {
+            Some(file) => read(file)?
+                .lines()
+                .filter_map(|line| line.split_whitespace().next().map(str::to_owned))
+                .collect(),
+            None if found.len() == CLASSES => found.to_vec(),
+            None => {
+                let reason = format!(
+                    "has {} of ImageNet's {CLASSES} synsets, so their class indices are unknown; set \
+                     dataset.imagenet.synsets to a file with all synsets in class order \
+                     (LOC_synset_mapping.txt)",
+                    found.len()
+                );
+                return Err(Error::Dataset { path: place.into(), reason });
+            }
+        };
+        Ok(in_order.into_iter().zip(0..).collect())
+    }
+}
+
+fn class(classes: &BTreeMap<String, usize>, synset: &str, place: &Path) -> Result<usize> {
+    classes.get(synset).copied().ok_or_else(|| {
+        let reason = format!("synset `{synset}` is not in the list of classes");
+        Error::Dataset { path: place.into(), reason }
+    })
+}
+
+fn is_synset(name: &str) -> bool {
+    name.len() == 9 && name.starts_with('n') && name[1..].bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_image(path: &Path) -> bool {
+    let extension = path.extension().and_then(|extension| extension.to_str()).unwrap_or_default();
+    IMAGE_EXTENSIONS.contains(&extension.to_ascii_lowercase().as_str())
+}
+
+fn read(path: &Path) -> Result<String> {
+    std::fs::read_to_string(path)
+        .map_err(|e| Error::Dataset { path: path.into(), reason: format!("cannot be read: {e}") })
+}
+
+/// What a folder holds, sorted by name.
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
+    let unreadable =
+        |e: std::io::Error| Error::Dataset { path: folder.into(), reason: format!("cannot be read: {e}") };
+    let mut paths = std::fs::read_dir(folder)
+        .map_err(unreadable)?
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(unreadable)?;
+    paths.sort();
+    Ok(paths)
+}

@@ -1,0 +1,36 @@
+//! What can go wrong in an experiment.
+
+use std::path::PathBuf;
+
+/// Result of everything in this crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// An error of this crate.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A dataset that is missing, incomplete or contradictory.
+    #[error("dataset {}: {reason}", path.display())]
+    Dataset {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// A setting that does not fit the data or the network.
+    #[error("{setting}: {reason}")]
+    Setting {
+        /// The setting's path in the experiment file.
+        setting: &'static str,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// A scene specification that cannot be drawn.
+    #[error(transparent)]
+    Scene(#[from] crate::mini::SpecError),
+    /// A network, its weights or an image.
+    #[error(transparent)]
+    Model(#[from] models::Error),
+    /// libtorch failed.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+}

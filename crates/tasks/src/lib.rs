@@ -1,0 +1,13 @@
+//! The experiments of the paper and the datasets they read.
+//!
+//! An experiment is a [`Task`]: a manifest of items, each answered by one record. What becomes of the records is not
+//! its business; metrics, resuming and tables live in the crate `eval`.
+
+pub mod dataset;
+mod error;
+pub mod masking;
+pub mod mini;
+mod task;
+
+pub use error::{Error, Result};
+pub use task::Task;

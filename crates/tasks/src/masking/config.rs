@@ -1,0 +1,239 @@
+//! The `[task.masking]` table of an experiment.
+
+use std::fmt;
+
+use models::LayerSelection;
+use models::attend::ChainTokens;
+use models::probe::LambdaWeight;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// What is removed, in which order and how much of it. The paper gives the table and few of these settings;
+/// `docs/protocols.md` says which are ours.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaskingConfig {
+    /// Scores that order the tokens, most important first.
+    pub scores: Vec<Score>,
+    /// Blocks whose attention is read.
+    #[serde(default)]
+    pub layers: LayerSelection,
+    /// Whether CLS is a state of the chain; each choice listed makes a row of its own.
+    #[serde(default = "MaskingConfig::default_cls")]
+    pub cls: Vec<ClsInChain>,
+    /// When heads and layers are averaged.
+    #[serde(default)]
+    pub heads: HeadAverage,
+    /// Share of attention in the teleporting chain.
+    #[serde(default = "MaskingConfig::default_alpha")]
+    pub alpha: f64,
+    /// How the weight of a head grows with its λ₂.
+    #[serde(default)]
+    pub lambda_weight: LambdaWeight,
+    /// Shares of patch tokens that are removed.
+    pub fractions: Fractions,
+    /// Images that are run together.
+    #[serde(default = "MaskingConfig::default_batch")]
+    pub batch: usize,
+    /// Images, from the start of the manifest, whose score maps are kept for pictures.
+    #[serde(default = "MaskingConfig::default_overlays")]
+    pub overlays: usize,
+}
+
+/// What makes a token important.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Score {
+    /// Nothing: a random order, fixed by the seed and the image.
+    Random,
+    /// Nearness to the centre of the grid.
+    Center,
+    /// Attention received from all tokens: one step from the uniform state.
+    ColumnSum,
+    /// Attention received from CLS: one step from CLS.
+    Cls,
+    /// The steady state.
+    Tokenrank,
+    /// The steady state, heads weighted by λ₂.
+    TokenrankLambda2,
+}
+
+impl Score {
+    /// Whether the score depends on the states of the chain.
+    fn is_of_chain(self) -> bool {
+        matches!(self, Self::ColumnSum | Self::Tokenrank | Self::TokenrankLambda2)
+    }
+}
+
+impl fmt::Display for Score {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Random => "random",
+            Self::Center => "center",
+            Self::ColumnSum => "column-sum",
+            Self::Cls => "cls",
+            Self::Tokenrank => "tokenrank",
+            Self::TokenrankLambda2 => "tokenrank-lambda2",
+        })
+    }
+}
+
+/// Whether CLS and registers are states of the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClsInChain {
+    /// They are; their share of the score is ignored.
+    Kept,
+    /// They leave before the softmax.
+    Dropped,
+}
+
+impl ClsInChain {
+    /// The same in terms of a probe.
+    pub fn tokens(self) -> ChainTokens {
+        match self {
+            Self::Kept => ChainTokens::All,
+            Self::Dropped => ChainTokens::WithoutSpecial,
+        }
+    }
+}
+
+/// When heads and layers are averaged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadAverage {
+    /// Transition matrices are averaged, then ranked once.
+    #[default]
+    BeforeRanking,
+    /// Each head is ranked, then the ranks are averaged.
+    AfterRanking,
+}
+
+/// Shares of the patch tokens, `from, from + step, …, to`.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fractions {
+    /// First share; 0 is the unmasked image.
+    pub from: f64,
+    /// Last share, below 1: one patch must remain.
+    pub to: f64,
+    /// Distance of two shares.
+    pub step: f64,
+}
+
+impl Fractions {
+    /// The shares in rising order.
+    pub fn values(&self) -> Vec<f64> {
+        let Self { from, to, step } = *self;
+        // Half a step of slack: 0.95 / 0.05 is 18.999… in binary.
+        let steps = ((to - from) / step + 0.5).floor() as usize;
+        (0..=steps).map(|i| from + step * i as f64).collect()
+    }
+}
+
+/// A row of the table: a score, and for scores of a chain, which chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Method {
+    /// What orders the tokens.
+    pub score: Score,
+    /// The chain's states; scores of no chain have [`ClsInChain::Kept`].
+    pub cls: ClsInChain,
+}
+
+impl fmt::Display for Method {
+    /// The key of the method in records and tables, such as `tokenrank-no-cls`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.cls {
+            ClsInChain::Kept => write!(f, "{}", self.score),
+            ClsInChain::Dropped => write!(f, "{}-no-cls", self.score),
+        }
+    }
+}
+
+impl MaskingConfig {
+    fn default_cls() -> Vec<ClsInChain> {
+        vec![ClsInChain::Kept]
+    }
+
+    fn default_alpha() -> f64 {
+        0.99
+    }
+
+    fn default_batch() -> usize {
+        16
+    }
+
+    fn default_overlays() -> usize {
+        4
+    }
+
+    /// Every row of the table, in the order of `scores`.
+    pub fn methods(&self) -> Vec<Method> {
+        let mut methods = Vec::new();
+        for &score in &self.scores {
+            if score.is_of_chain() {
+                methods.extend(self.cls.iter().map(|&cls| Method { score, cls }));
+            } else {
+                methods.push(Method { score, cls: ClsInChain::Kept });
+            }
+        }
+        methods
+    }
+
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] with the first setting out of range.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |setting, reason: String| Err(Error::Setting { setting, reason });
+        let Fractions { from, to, step } = self.fractions;
+        if self.scores.is_empty() {
+            return refuse("task.masking.scores", "lists no scores".into());
+        }
+        if self.cls.is_empty() {
+            return refuse("task.masking.cls", "list `kept`, `dropped` or both".into());
+        }
+        let mut methods = self.methods();
+        methods.sort();
+        if methods.windows(2).any(|pair| pair[0] == pair[1]) {
+            return refuse("task.masking", "a score or a choice of `cls` is listed twice".into());
+        }
+        if !(from >= 0.0 && to < 1.0 && from < to) {
+            let reason = format!("must rise within 0 ≤ from < to < 1, found {from} to {to}");
+            return refuse("task.masking.fractions", reason);
+        }
+        if !(step > 0.0 && step <= to - from) {
+            let reason = format!("step must lie between 0 and to - from, found {step}");
+            return refuse("task.masking.fractions", reason);
+        }
+        if self.fractions.values().len() > 1000 {
+            return refuse("task.masking.fractions", "asks for more than 1000 shares".into());
+        }
+        if !(self.alpha > 0.0 && self.alpha <= 1.0) {
+            return refuse("task.masking.alpha", format!("must lie in (0, 1], found {}", self.alpha));
+        }
+        if self.batch == 0 {
+            return refuse("task.masking.batch", "must be at least 1".into());
+        }
+        Ok(())
+    }
+}
+
+impl Method {
+    /// The method's name for people.
+    pub fn label(&self) -> String {
+        let name = match self.score {
+            Score::Random => "Random",
+            Score::Center => "Center",
+            Score::ColumnSum => "Column sum",
+            Score::Cls => "CLS token",
+            Score::Tokenrank => "TokenRank",
+            Score::TokenrankLambda2 => "TokenRank, λ₂",
+        };
+        match self.cls {
+            ClsInChain::Kept => name.into(),
+            ClsInChain::Dropped => format!("{name}, no CLS"),
+        }
+    }
+}

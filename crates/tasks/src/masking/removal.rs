@@ -1,0 +1,82 @@
+//! Classifying images from the tokens that remain.
+
+use models::attend::{KeyBias, NoProbe};
+use models::vit::Vit;
+use models::{Segment, TokenLayout};
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
+
+/// Tokens that run through the network at once: enough to fill the cores or the device, few enough to stay in cache.
+const TOKENS_AT_ONCE: i64 = 4096;
+/// The same on a GPU, which wants more to do.
+const TOKENS_AT_ONCE_CUDA: i64 = 1 << 17;
+
+/// The patches of one image of a batch, most important first.
+pub(super) struct Order {
+    pub(super) image: usize,
+    patches: Vec<usize>,
+}
+
+impl Order {
+    /// Sorts patches by falling score; equal scores keep row order.
+    pub(super) fn of_scores(image: usize, scores: &[f64]) -> Self {
+        let mut patches: Vec<usize> = (0..scores.len()).collect();
+        patches.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+        Self { image, patches }
+    }
+}
+
+/// How many of `patches` a share removes: the nearest whole number, at least one remaining.
+pub(super) fn removed_patches(fraction: f64, patches: usize) -> usize {
+    ((fraction * patches as f64).round() as usize).min(patches.saturating_sub(1))
+}
+
+/// The class of each order's image after removing its first `removed` patches.
+///
+/// `tokens` `[images, n, width]` as embedded.
+pub(super) fn classify_without(
+    network: &Vit,
+    tokens: &Tensor,
+    layout: &TokenLayout,
+    orders: &[Order],
+    removed: usize,
+) -> Result<Vec<usize>> {
+    let (_, n, width) = tokens.size3()?;
+    let special = layout.indices(|segment| segment == Segment::Special);
+    let patches = layout.indices(|segment| segment == Segment::Image);
+    let kept = patches.len() - removed;
+    let length = (special.len() + kept) as i64;
+    let reduced = TokenLayout::vision(special.len() as i64, (1, kept as i64));
+    let flat = tokens.f_reshape([-1, width])?;
+    let budget = if network.device() == Device::Cpu { TOKENS_AT_ONCE } else { TOKENS_AT_ONCE_CUDA };
+    let at_once = (budget / length).max(1) as usize;
+
+    let mut predicted = Vec::with_capacity(orders.len());
+    for chunk in orders.chunks(at_once) {
+        let mut indices: Vec<i64> = Vec::with_capacity(chunk.len() * length as usize);
+        for order in chunk {
+            let mut remaining = special.clone();
+            remaining.extend(order.patches[removed..].iter().map(|&patch| patches[patch]));
+            // In sequence order, so that equal sets of tokens give equal sums.
+            remaining.sort_unstable();
+            indices.extend(remaining.into_iter().map(|token| order.image as i64 * n + token));
+        }
+        let indices = Tensor::f_from_slice(&indices)?.f_to_device(tokens.device())?;
+        let kept = flat.f_index_select(0, &indices)?.f_reshape([-1, length, width])?;
+        let encoded = network.encode(&kept, &reduced, &KeyBias::none(), &mut NoProbe)?;
+        predicted.extend(classes(network, &encoded)?);
+    }
+    Ok(predicted)
+}
+
+/// The most likely class of each image, `[images, n, width]` → `images`; empty for a network without classifier.
+pub(super) fn classes(network: &Vit, encoded: &Tensor) -> Result<Vec<usize>> {
+    let Some(logits) = network.logits(encoded)? else {
+        return Ok(Vec::new());
+    };
+    let classes = logits.f_argmax(-1, false)?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Int64)?;
+    let mut out = vec![0i64; classes.numel()];
+    classes.f_copy_data(&mut out, classes.numel())?;
+    Ok(out.into_iter().map(|class| class as usize).collect())
+}

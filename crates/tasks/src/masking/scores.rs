@@ -1,0 +1,160 @@
+//! How important each patch token is, under every method at once, from one probed pass.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use models::Site;
+use models::TokenLayout;
+use models::attend::{AttentionProbe, ChainTokens, View, Want};
+use models::probe::{HeadRanks, LambdaWeighted, MeanMap, RankOnly, Select, token_rank};
+use tch::{Device, Kind, Tensor};
+
+use super::config::{ClsInChain, HeadAverage, MaskingConfig, Method, Score};
+use crate::error::Result;
+use crate::mini::rng::Rng;
+
+/// The reducers that the methods of an experiment need, and no more.
+pub(super) struct ScoreProbe(Select<Vec<ChainProbe>>);
+
+/// Reducers of one kind of chain.
+struct ChainProbe {
+    cls: ClsInChain,
+    mean: Option<MeanMap>,
+    weighted: Option<LambdaWeighted>,
+    ranks: Option<RankOnly>,
+}
+
+impl ScoreProbe {
+    pub(super) fn new(config: &MaskingConfig, methods: &[Method], blocks: BTreeSet<usize>) -> Self {
+        let chains: BTreeSet<ClsInChain> = methods.iter().map(|method| method.cls).collect();
+        let probes = chains.into_iter().map(|cls| ChainProbe::new(config, methods, cls)).collect();
+        Self(Select::new(blocks, probes))
+    }
+
+    /// Scores of every method: `[method][image]`, one value per patch in row order, larger is more important.
+    pub(super) fn finish(
+        self,
+        config: &MaskingConfig,
+        methods: &[Method],
+        layout: &TokenLayout,
+        images: &[&str],
+        seed: u64,
+    ) -> Result<Vec<Vec<Vec<f64>>>> {
+        let chains = self.0.inner.into_iter().map(ChainProbe::finish).collect::<Result<Vec<ChainMaps>>>()?;
+        let score = |method: &Method| -> Result<Vec<Vec<f64>>> {
+            match method.score {
+                Score::Random => Ok(images.iter().map(|id| random(seed, id, layout)).collect()),
+                Score::Center => Ok(vec![center(layout); images.len()]),
+                _ => chains
+                    .iter()
+                    .find(|chain| chain.cls == method.cls)
+                    .map_or(Ok(Vec::new()), |chain| chain.score(config, method.score, layout)),
+            }
+        };
+        methods.iter().map(score).collect()
+    }
+}
+
+impl AttentionProbe for ScoreProbe {
+    fn want(&mut self, site: &Site) -> Want {
+        self.0.want(site)
+    }
+
+    fn see(&mut self, site: &Site, heads: Range<i64>, view: &View<'_>) -> Result<(), models::Error> {
+        self.0.see(site, heads, view)
+    }
+}
+
+impl ChainProbe {
+    fn new(config: &MaskingConfig, methods: &[Method], cls: ClsInChain) -> Self {
+        let tokens = cls.tokens();
+        let needs = |score| methods.contains(&Method { score, cls });
+        let after = config.heads == HeadAverage::AfterRanking;
+        let (rank, weighted) = (needs(Score::Tokenrank), needs(Score::TokenrankLambda2));
+        let mean = needs(Score::ColumnSum) || needs(Score::Cls) || (rank && !after);
+        Self {
+            cls,
+            mean: mean.then(|| MeanMap::new(tokens)),
+            weighted: (weighted && !after).then(|| LambdaWeighted::new(tokens, config.lambda_weight)),
+            ranks: ((rank || weighted) && after).then(|| RankOnly::new(tokens, config.alpha, weighted)),
+        }
+    }
+
+    fn finish(self) -> Result<ChainMaps> {
+        Ok(ChainMaps {
+            cls: self.cls,
+            mean: self.mean.map(MeanMap::finish).transpose()?,
+            weighted: self.weighted.map(LambdaWeighted::finish).transpose()?,
+            ranks: self.ranks.map(RankOnly::finish).transpose()?,
+        })
+    }
+}
+
+impl AttentionProbe for ChainProbe {
+    fn want(&mut self, site: &Site) -> Want {
+        self.mean.want(site) | self.weighted.want(site) | self.ranks.want(site)
+    }
+
+    fn see(&mut self, site: &Site, heads: Range<i64>, view: &View<'_>) -> Result<(), models::Error> {
+        self.mean.see(site, heads.clone(), view)?;
+        self.weighted.see(site, heads.clone(), view)?;
+        self.ranks.see(site, heads, view)
+    }
+}
+
+/// What the reducers of one kind of chain have kept.
+struct ChainMaps {
+    cls: ClsInChain,
+    mean: Option<Tensor>,
+    weighted: Option<Tensor>,
+    ranks: Option<HeadRanks>,
+}
+
+impl ChainMaps {
+    fn score(&self, config: &MaskingConfig, score: Score, layout: &TokenLayout) -> Result<Vec<Vec<f64>>> {
+        let states = match (score, &self.mean, &self.weighted, &self.ranks) {
+            // The mean of the rows: one step from the uniform state.
+            (Score::ColumnSum, Some(mean), ..) => mean.f_mean_dim(-2i64, false, Kind::Double)?,
+            (Score::Cls, Some(mean), ..) => mean.f_select(-2, 0)?,
+            (Score::Tokenrank, _, _, Some(ranks)) => ranks.mean()?,
+            (Score::Tokenrank, Some(mean), ..) => token_rank(mean, config.alpha)?,
+            (Score::TokenrankLambda2, _, _, Some(ranks)) => ranks.lambda_weighted(config.lambda_weight)?,
+            (Score::TokenrankLambda2, _, Some(weighted), _) => token_rank(weighted, config.alpha)?,
+            _ => return Ok(Vec::new()),
+        };
+        patches(&states, self.cls.tokens(), layout)
+    }
+}
+
+/// The image tokens of distributions over a chain's states: `[images, n]` → `[images][patches]`.
+fn patches(states: &Tensor, tokens: ChainTokens, layout: &TokenLayout) -> Result<Vec<Vec<f64>>> {
+    let image: BTreeSet<i64> =
+        layout.indices(|segment| segment == models::Segment::Image).into_iter().collect();
+    let columns: Vec<i64> = (0..)
+        .zip(tokens.states(layout))
+        .filter(|(_, token)| image.contains(token))
+        .map(|(column, _)| column)
+        .collect();
+    let states = states.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
+    let chosen = states.f_index_select(-1, &Tensor::f_from_slice(&columns)?)?.f_contiguous()?;
+    let mut flat = vec![0.0; chosen.numel()];
+    chosen.f_copy_data(&mut flat, chosen.numel())?;
+    Ok(flat.chunks(columns.len()).map(<[f64]>::to_vec).collect())
+}
+
+fn random(seed: u64, image: &str, layout: &TokenLayout) -> Vec<f64> {
+    let (rows, columns) = layout.image;
+    let mut keys = vec![seed];
+    keys.extend(image.bytes().map(u64::from));
+    let mut rng = Rng::keyed(&keys);
+    (0..rows * columns).map(|_| rng.unit()).collect()
+}
+
+/// Minus the distance to the centre of the grid, in patches.
+fn center(layout: &TokenLayout) -> Vec<f64> {
+    let (rows, columns) = layout.image;
+    let offset = |index: i64, count: i64| index as f64 - (count - 1) as f64 / 2.0;
+    (0..rows * columns)
+        .map(|patch| -offset(patch / columns, rows).hypot(offset(patch % columns, columns)))
+        .collect()
+}

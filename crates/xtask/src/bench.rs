@@ -1,0 +1,55 @@
+//! `cargo xtask bench`: our numbers, and torch's beside them where a Python has it.
+
+use std::env;
+use std::path::PathBuf;
+use std::process::Command;
+
+use crate::error::{Error, Result};
+use crate::launch::{self, Step};
+use crate::needs;
+use crate::workspace::Workspace;
+
+/// The example of markov-core that times λ₂ and TokenRank over a batch of heads. It needs no libtorch.
+const EXAMPLE: [&str; 5] = ["--release", "--package", "markov-core", "--example", "bench_heads"];
+
+/// Times the same in torch, runs the example on the same matrices and prints the ratios.
+const PEER: &str = "tools/bench_peer.py";
+
+/// Runs the benchmark, beside torch if a Python has it; `args` go to whichever program prints the result.
+pub fn run(workspace: &Workspace, args: &[String]) -> Result<u8> {
+    let Some(python) = python_with_torch(workspace) else {
+        eprintln!(
+            "torch skipped: none of TOKENRANK_PYTHON, .venv/bin/python and python3 can `import torch`; \
+             `python3 -m venv .venv && .venv/bin/pip install torch==2.11.0 numpy` makes one that can"
+        );
+        let step = Step::new(&[&["run"], &EXAMPLE[..], &["--"]].concat(), args);
+        return launch::exit_code(&mut launch::cargo(workspace, &step));
+    };
+    let code = launch::exit_code(&mut launch::cargo(
+        workspace,
+        &Step::new(&[&["build"], &EXAMPLE[..]].concat(), &[]),
+    ))?;
+    if code != 0 {
+        return Ok(code);
+    }
+    let mut peer = Command::new(python);
+    peer.arg(PEER).arg("--ours").arg(example()?).args(args).current_dir(&workspace.root);
+    // Another libtorch on the loader's path would be mixed into the one of this Python.
+    launch::exit_code(peer.env_remove("LD_LIBRARY_PATH"))
+}
+
+/// Where cargo puts the example: this program lies in the same build folder.
+fn example() -> Result<PathBuf> {
+    let exe =
+        env::current_exe().map_err(|error| Error::missing(format!("this program has no path: {error}")))?;
+    let target = exe.ancestors().nth(2).unwrap_or(&exe);
+    Ok(target.join("release/examples").join(format!("bench_heads{}", env::consts::EXE_SUFFIX)))
+}
+
+/// The first Python that can `import torch`: the user's choice, the repository's venv, the system's.
+fn python_with_torch(workspace: &Workspace) -> Option<PathBuf> {
+    let chosen = env::var_os("TOKENRANK_PYTHON").filter(|value| !value.is_empty()).map(PathBuf::from);
+    let candidates =
+        chosen.into_iter().chain([workspace.root.join(".venv/bin/python"), PathBuf::from("python3")]);
+    candidates.into_iter().find(|python| needs::imports_torch(python))
+}

@@ -1,0 +1,36 @@
+//! One line that says what is missing and what to do.
+
+use std::fmt;
+
+/// What went wrong, as one line for the terminal, and the exit code it leads to.
+#[derive(Debug)]
+pub struct Error {
+    line: String,
+    usage: bool,
+}
+
+/// Result of everything in this program.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// Something is missing or failed: exit code 1.
+    pub fn missing(line: impl Into<String>) -> Self {
+        Self { line: line.into(), usage: false }
+    }
+
+    /// The command line is wrong: exit code 2.
+    pub fn usage(line: impl Into<String>) -> Self {
+        Self { line: line.into(), usage: true }
+    }
+
+    /// The exit code of the process.
+    pub fn exit_code(&self) -> u8 {
+        if self.usage { 2 } else { 1 }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.line)
+    }
+}

@@ -1,0 +1,213 @@
+//! Running cargo on the workspace with libtorch where the loader finds it.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::{Error, Result};
+use crate::libtorch::Libtorch;
+use crate::setup::{self, Ready};
+use crate::workspace::Workspace;
+
+/// The variable in which the dynamic loader looks for folders.
+const LOADER_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
+
+/// One call of cargo.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Step {
+    /// Its arguments.
+    pub args: Vec<String>,
+    /// Whether it runs documentation tests: rustdoc builds them in a temporary folder and without our linker flags,
+    /// so no rpath leads them to libtorch.
+    pub documentation: bool,
+}
+
+impl Step {
+    /// A step without documentation tests.
+    pub fn new(args: &[&str], rest: &[String]) -> Self {
+        let args = args.iter().map(|arg| (*arg).to_owned()).chain(rest.iter().cloned()).collect();
+        Self { args, documentation: false }
+    }
+}
+
+/// The demo: the masking table on the miniature model.
+pub fn demo(args: &[String]) -> Step {
+    Step::new(&["run", "--package", "tokenrank", "--", "run", "configs/mini/masking.toml"], args)
+}
+
+/// Every test of the workspace, or of the packages picked.
+pub fn test(args: &[String]) -> Step {
+    let picks_package = args.iter().take_while(|arg| *arg != "--").any(|arg| {
+        arg == "-p" || arg == "--package" || arg.starts_with("-p=") || arg.starts_with("--package=")
+    });
+    let head: &[&str] =
+        if picks_package { &["test", "--no-fail-fast"] } else { &["test", "--workspace", "--no-fail-fast"] };
+    Step { documentation: true, ..Step::new(head, args) }
+}
+
+/// cargo, prepared for this workspace.
+#[derive(Debug)]
+pub struct Cargo {
+    workspace: Workspace,
+    ready: Ready,
+    loader_path: OsString,
+    rpath_fails: bool,
+}
+
+impl Cargo {
+    /// Sets up if needed.
+    pub fn new(workspace: &Workspace) -> Result<Self> {
+        let ready = setup::ensure(workspace, false)?;
+        let exe = env::current_exe().ok();
+        let rpath = Rpath {
+            users_libtorch: matches!(ready.libtorch, Libtorch::Users(_)),
+            replaced_by: RUSTFLAGS
+                .into_iter()
+                .find(|name| env::var_os(name).is_some_and(|value| !value.is_empty())),
+            elsewhere: exe.is_none_or(|exe| !in_usual_target(&exe, &workspace.root)),
+        };
+        let folder = ready.libtorch.folder().join("lib");
+        if let Some(reason) = rpath.fails() {
+            let folder = folder.display();
+            eprintln!(
+                "{reason}: {LOADER_PATH} is set for what runs from here; a binary started by hand needs \
+                 {LOADER_PATH}={folder}"
+            );
+        }
+        Ok(Self {
+            workspace: workspace.clone(),
+            loader_path: prepend(&folder, env::var_os(LOADER_PATH))?,
+            rpath_fails: rpath.fails().is_some(),
+            ready,
+        })
+    }
+
+    /// Runs one step with this terminal and returns its exit code.
+    pub fn run(&self, step: &Step) -> Result<u8> {
+        let mut command = cargo(&self.workspace, step);
+        if let Libtorch::Users(folder) = &self.ready.libtorch {
+            command.env("LIBTORCH", folder);
+        }
+        if let Some(cxx) = self.ready.cxx {
+            command.env("CXX", cxx);
+        }
+        if self.rpath_fails || step.documentation {
+            command.env(LOADER_PATH, &self.loader_path);
+        }
+        exit_code(&mut command)
+    }
+}
+
+/// A step as the user would start it at the repository root.
+pub fn cargo(workspace: &Workspace, step: &Step) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    // LIBTORCH came from .cargo/config.toml and will again: a variable that comes and goes would rebuild torch-sys.
+    command.args(&step.args).current_dir(&workspace.root).env_remove("LIBTORCH");
+    command
+}
+
+/// Runs a program with this terminal; one ended by a signal counts as the shell counts it.
+pub fn exit_code(command: &mut Command) -> Result<u8> {
+    let status = command.status().map_err(|error| {
+        Error::missing(format!("{} cannot be started: {error}", command.get_program().to_string_lossy()))
+    })?;
+    #[cfg(unix)]
+    let signal = std::os::unix::process::ExitStatusExt::signal(&status);
+    #[cfg(not(unix))]
+    let signal: Option<i32> = None;
+    let code = status.code().or_else(|| signal.map(|signal| 128 + signal)).unwrap_or(1);
+    Ok(u8::try_from(code).unwrap_or(1))
+}
+
+/// Variables whose flags take the place of those in .cargo/config.toml, the rpath among them.
+const RUSTFLAGS: [&str; 2] = ["CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS"];
+
+/// What decides whether a binary finds libtorch by its rpath, which leads from `target/debug` to `.libtorch`.
+struct Rpath {
+    users_libtorch: bool,
+    replaced_by: Option<&'static str>,
+    elsewhere: bool,
+}
+
+impl Rpath {
+    /// Why the rpath does not lead to libtorch, if so.
+    fn fails(&self) -> Option<String> {
+        if self.users_libtorch {
+            return Some("LIBTORCH is not where the binaries look for it".to_owned());
+        }
+        if let Some(name) = self.replaced_by {
+            return Some(format!("{name} replaces the flags by which the binaries find libtorch"));
+        }
+        self.elsewhere
+            .then(|| "the build folder is not target/, from where the binaries find libtorch".to_owned())
+    }
+}
+
+/// Whether this program was built in `target/<profile>` of the repository, as all else then will be.
+fn in_usual_target(exe: &Path, root: &Path) -> bool {
+    let profile = exe.canonicalize().ok().and_then(|exe| exe.parent().map(Path::to_owned));
+    profile.is_some_and(|profile| profile.parent() == Some(&root.join("target")))
+}
+
+/// A folder in front of a search path.
+fn prepend(folder: &Path, path: Option<OsString>) -> Result<OsString> {
+    let rest = path.filter(|path| !path.is_empty());
+    let rest: Vec<PathBuf> = rest.iter().flat_map(env::split_paths).collect();
+    env::join_paths(std::iter::once(folder.to_owned()).chain(rest))
+        .map_err(|error| Error::missing(format!("{} cannot be in {LOADER_PATH}: {error}", folder.display())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_demo_takes_arguments_of_run() {
+        let step = demo(&words("--limit 4"));
+        assert_eq!(step.args, words("run --package tokenrank -- run configs/mini/masking.toml --limit 4"));
+    }
+
+    #[test]
+    fn all_tests_or_the_ones_picked() {
+        assert_eq!(test(&[]).args, words("test --workspace --no-fail-fast"));
+        assert_eq!(test(&words("-- power -p")).args, words("test --workspace --no-fail-fast -- power -p"));
+        assert_eq!(test(&words("-p eval")).args, words("test --no-fail-fast -p eval"));
+        assert_eq!(test(&words("--package=eval")).args, words("test --no-fail-fast --package=eval"));
+        assert!(test(&[]).documentation);
+    }
+
+    #[test]
+    fn the_rpath_serves_the_usual_build_only() {
+        let usual = || Rpath { users_libtorch: false, replaced_by: None, elsewhere: false };
+        assert_eq!(usual().fails(), None);
+        assert!(Rpath { users_libtorch: true, ..usual() }.fails().unwrap().contains("LIBTORCH"));
+        assert!(Rpath { replaced_by: Some("RUSTFLAGS"), ..usual() }.fails().unwrap().contains("RUSTFLAGS"));
+        assert!(Rpath { elsewhere: true, ..usual() }.fails().unwrap().contains("target/"));
+    }
+
+    #[test]
+    fn the_usual_target_is_the_repositorys() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path().canonicalize().unwrap();
+        let exe = root.join("target/debug/xtask");
+        std::fs::create_dir_all(exe.parent().unwrap()).unwrap();
+        std::fs::write(&exe, "").unwrap();
+        assert!(in_usual_target(&exe, &root));
+        assert!(!in_usual_target(&exe, &root.join("crates")));
+        assert!(!in_usual_target(&root.join("gone"), &root));
+    }
+
+    #[test]
+    fn libtorch_comes_first_on_the_loaders_path() {
+        let folder = Path::new("/opt/libtorch/lib");
+        assert_eq!(prepend(folder, None).unwrap(), "/opt/libtorch/lib");
+        assert_eq!(prepend(folder, Some("".into())).unwrap(), "/opt/libtorch/lib");
+        assert_eq!(prepend(folder, Some("/a:/b".into())).unwrap(), "/opt/libtorch/lib:/a:/b");
+        assert!(prepend(Path::new("/a:b"), None).is_err());
+    }
+}

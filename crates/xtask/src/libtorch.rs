@@ -1,0 +1,64 @@
+//! Which libtorch the build takes: the set-up's own, or the user's.
+
+use std::env;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+
+use crate::workspace::Workspace;
+
+/// A libtorch folder (holding `lib/` and `include/`) and whose it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Libtorch {
+    /// `.libtorch/torch` of the repository, where the binaries' rpath points.
+    Ours(PathBuf),
+    /// A folder the user named in `LIBTORCH`, absolute.
+    Users(PathBuf),
+}
+
+impl Libtorch {
+    /// The libtorch the environment chooses.
+    pub fn chosen(workspace: &Workspace) -> Self {
+        let here = env::current_dir().unwrap_or_else(|_| workspace.root.clone());
+        Self::from_value(workspace, env::var_os("LIBTORCH").as_deref(), &here)
+    }
+
+    /// `.cargo/config.toml` sets `LIBTORCH` for whatever cargo runs, this program included, so only another value is
+    /// the user's own.
+    fn from_value(workspace: &Workspace, value: Option<&OsStr>, here: &Path) -> Self {
+        let ours = workspace.libtorch_home().join("torch");
+        let Some(value) = value.filter(|value| !value.is_empty()) else { return Self::Ours(ours) };
+        let named = here.join(value);
+        let same = match (named.canonicalize(), ours.canonicalize()) {
+            (Ok(named), Ok(ours)) => named == ours,
+            _ => named.components().eq(ours.components()),
+        };
+        if same { Self::Ours(ours) } else { Self::Users(named) }
+    }
+
+    /// The folder that holds `lib/` and `include/`.
+    pub fn folder(&self) -> &Path {
+        match self {
+            Self::Ours(folder) | Self::Users(folder) => folder,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configured_value_is_ours_and_any_other_the_users() {
+        let workspace = Workspace { root: PathBuf::from("/nowhere/tokenrank") };
+        let choose = |value: Option<&str>| {
+            Libtorch::from_value(&workspace, value.map(OsStr::new), Path::new("/nowhere/tokenrank/crates"))
+        };
+        let ours = Libtorch::Ours(PathBuf::from("/nowhere/tokenrank/.libtorch/torch"));
+        assert_eq!(choose(None), ours);
+        assert_eq!(choose(Some("")), ours);
+        assert_eq!(choose(Some("/nowhere/tokenrank/.libtorch/torch")), ours);
+        assert_eq!(choose(Some("/nowhere/tokenrank/.libtorch/torch/")), ours);
+        assert_eq!(choose(Some("/opt/libtorch")), Libtorch::Users("/opt/libtorch".into()));
+        assert_eq!(choose(Some("lib")), Libtorch::Users("/nowhere/tokenrank/crates/lib".into()));
+    }
+}

@@ -1,0 +1,133 @@
+//! `cargo xtask`: set-up, demo, tests and benchmarks of the workspace.
+//!
+//! Needs nothing but Rust, a C++ compiler and python3 with pip; whatever is missing is said in one line.
+
+#![cfg_attr(test, allow(clippy::unwrap_used))]
+
+mod bench;
+mod error;
+mod launch;
+mod libtorch;
+mod needs;
+mod pip;
+mod setup;
+mod version;
+mod workspace;
+
+use std::process::ExitCode;
+
+use error::{Error, Result};
+use workspace::Workspace;
+
+const USAGE: &str = "\
+Set-up, demo, tests and benchmarks of the workspace.
+
+Usage: cargo xtask <COMMAND>
+
+Commands:
+  setup [--cuda]    put libtorch 2.11.0 into .libtorch, or check the one LIBTORCH names;
+                    --cuda brings the CUDA libraries along (about 5 GB on disk instead of 1.2 GB)
+  demo [ARGS]       set up if needed, then `tokenrank run configs/mini/masking.toml ARGS`
+  test [ARGS]       set up if needed, then `cargo test --workspace ARGS`, documentation tests included;
+                    `-- FILTER` picks tests by name
+  bench [ARGS]      time λ₂ and TokenRank over a batch of heads, beside torch where TOKENRANK_PYTHON,
+                    .venv/bin/python or python3 can `import torch`
+
+Environment:
+  LIBTORCH          a libtorch 2.11.0 of your own: the folder that holds lib/ and include/
+";
+
+/// What the command line asks for.
+#[derive(Debug, PartialEq, Eq)]
+enum Task {
+    Help,
+    Setup { cuda: bool },
+    Demo { args: Vec<String> },
+    Test { args: Vec<String> },
+    Bench { args: Vec<String> },
+}
+
+fn parse(args: &[String]) -> Result<Task> {
+    let Some((command, rest)) = args.split_first() else { return Ok(Task::Help) };
+    let help = rest.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--help" || arg == "-h");
+    match command.as_str() {
+        "help" | "--help" | "-h" => Ok(Task::Help),
+        "setup" | "demo" | "test" | "bench" if help => Ok(Task::Help),
+        "setup" => {
+            let mut cuda = false;
+            for arg in rest {
+                match arg.as_str() {
+                    "--cuda" => cuda = true,
+                    other => return Err(Error::usage(format!("`setup` takes --cuda only, not `{other}`"))),
+                }
+            }
+            Ok(Task::Setup { cuda })
+        }
+        "demo" => Ok(Task::Demo { args: rest.to_vec() }),
+        "test" => Ok(Task::Test { args: rest.to_vec() }),
+        "bench" => Ok(Task::Bench { args: rest.to_vec() }),
+        other => Err(Error::usage(format!(
+            "there is no command `{other}`; the commands are setup, demo, test and bench"
+        ))),
+    }
+}
+
+/// Runs the task and returns the exit code to leave with.
+fn run(task: Task) -> Result<u8> {
+    if task == Task::Help {
+        print!("{USAGE}");
+        return Ok(0);
+    }
+    let workspace = Workspace::find()?;
+    match task {
+        Task::Help => Ok(0),
+        Task::Setup { cuda } => setup::ensure(&workspace, cuda).map(|_| 0),
+        Task::Demo { args } => launch::Cargo::new(&workspace)?.run(&launch::demo(&args)),
+        Task::Test { args } => launch::Cargo::new(&workspace)?.run(&launch::test(&args)),
+        Task::Bench { args } => bench::run(&workspace, &args),
+    }
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> =
+        std::env::args_os().skip(1).map(|arg| arg.to_string_lossy().into_owned()).collect();
+    match parse(&args).and_then(run) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("xtask: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(line: &str) -> Vec<String> {
+        line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn commands_are_told_apart() {
+        assert_eq!(parse(&[]).unwrap(), Task::Help);
+        assert_eq!(parse(&words("--help")).unwrap(), Task::Help);
+        assert_eq!(parse(&words("setup")).unwrap(), Task::Setup { cuda: false });
+        assert_eq!(parse(&words("setup --cuda")).unwrap(), Task::Setup { cuda: true });
+        assert_eq!(parse(&words("test -- power")).unwrap(), Task::Test { args: words("-- power") });
+        assert_eq!(parse(&words("demo --limit 4")).unwrap(), Task::Demo { args: words("--limit 4") });
+    }
+
+    #[test]
+    fn help_is_ours_before_the_double_dash_only() {
+        assert_eq!(parse(&words("test --help")).unwrap(), Task::Help);
+        assert_eq!(parse(&words("test -- --help")).unwrap(), Task::Test { args: words("-- --help") });
+    }
+
+    #[test]
+    fn what_is_not_known_is_a_usage_error() {
+        for line in ["frobnicate", "setup --gpu", "setup --cuda now"] {
+            assert_eq!(parse(&words(line)).unwrap_err().exit_code(), 2, "{line}");
+        }
+    }
+}

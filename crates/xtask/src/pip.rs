@@ -1,0 +1,195 @@
+//! Installing wheels with pip: the command, its log, and what its failures mean.
+
+use std::fs::{self, File};
+use std::io::{self, IsTerminal, Write};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use crate::error::{Error, Result};
+use crate::version::WANTED;
+
+/// The wheels of a CPU libtorch. `libtorch_cpu.so` of the Linux wheel links CUDA's runtime and profiler
+/// libraries, so these two come along; nothing else is loaded without a GPU.
+const CPU_WHEELS: [&str; 3] = ["torch==2.11.0", "nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"];
+
+/// The arguments of `python3` that install libtorch into `target`.
+///
+/// The wheels' tags are given rather than taken from the Python that happens to run pip: the C++ libraries are the
+/// same in every wheel, so any python3 will do.
+pub fn install_args(target: &Path, cuda: bool) -> Vec<String> {
+    let mut args: Vec<String> =
+        ["-m", "pip", "install", "--no-compile", "--no-input", "--progress-bar", "off"]
+            .map(str::to_owned)
+            .into();
+    args.extend(
+        ["--only-binary", ":all:", "--implementation", "cp", "--python-version", "3.12"].map(str::to_owned),
+    );
+    args.extend(["--abi", "cp312"].map(str::to_owned));
+    // pip takes platform tags literally, so every older glibc a wheel may name is listed.
+    args.extend(
+        (5..=28).rev().flat_map(|minor| ["--platform".to_owned(), format!("manylinux_2_{minor}_x86_64")]),
+    );
+    args.extend(["--platform", "manylinux2014_x86_64", "--target"].map(str::to_owned));
+    args.push(target.to_string_lossy().into_owned());
+    if cuda {
+        args.push(CPU_WHEELS[0].to_owned());
+    } else {
+        args.push("--no-deps".to_owned());
+        args.extend(CPU_WHEELS.map(str::to_owned));
+    }
+    args
+}
+
+/// Runs pip into `target`, keeping its scratch files in `scratch` and what it says in `log`.
+///
+/// # Errors
+/// One line with the reason, taken from pip's own words where it is a known one.
+pub fn install(target: &Path, scratch: &Path, log: &Path, cuda: bool) -> Result<()> {
+    let unwritable =
+        |error: io::Error| Error::missing(format!("{} cannot be written: {error}", log.display()));
+    let out = File::create(log).map_err(unwritable)?;
+    let err = out.try_clone().map_err(unwritable)?;
+    let mut child = Command::new("python3")
+        .args(install_args(target, cuda))
+        // The wheel is 1.2 GB unpacked: a small /tmp would not hold it, and moving it from there would be a copy.
+        .env("TMPDIR", scratch)
+        .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
+        .env("PIP_ROOT_USER_ACTION", "ignore")
+        // Settings of the user's pip that contradict --target.
+        .env("PIP_USER", "0")
+        .env("PIP_REQUIRE_VIRTUALENV", "0")
+        .env_remove("PIP_PREFIX")
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        .spawn()
+        .map_err(|error| Error::missing(format!("python3 cannot be started: {error}")))?;
+
+    let watched = io::stderr().is_terminal();
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) => thread::sleep(Duration::from_millis(200)),
+            Err(error) => return Err(Error::missing(format!("pip cannot be waited for: {error}"))),
+        }
+        if watched {
+            let megabytes = (size(target) + size(scratch)) / 1_000_000;
+            eprint!("\r  {megabytes:>5} MB on disk");
+            thread::sleep(Duration::from_millis(800));
+        }
+    };
+    if watched {
+        eprint!("\r{:18}\r", "");
+        // Nothing depends on the line having been wiped.
+        let _ = io::stderr().flush();
+    }
+    if status.success() {
+        return Ok(());
+    }
+    let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
+    Err(Error::missing(format!("{} (pip's own words: {})", diagnose(&text), log.display())))
+}
+
+/// What a failed pip run says went wrong, and what to do.
+fn diagnose(log: &str) -> String {
+    let says = |needles: &[&str]| needles.iter().any(|needle| log.contains(needle));
+    if says(&["No space left on device", "Errno 28", "Disk quota exceeded", "Errno 122"]) {
+        return "the disk is full: free about 2 GB (7 GB with --cuda) where the repository is and try again"
+            .to_owned();
+    }
+    if says(&["CERTIFICATE_VERIFY_FAILED", "SSLError", "SSL module is not available"]) {
+        return "the Python package registry's certificate cannot be checked: set PIP_CERT to the network's own \
+                certificates or PIP_INDEX_URL to its mirror"
+            .to_owned();
+    }
+    let offline = [
+        "Failed to establish a new connection",
+        "NewConnectionError",
+        "Temporary failure in name resolution",
+        "Name or service not known",
+        "NameResolutionError",
+        "ConnectTimeoutError",
+        "ReadTimeoutError",
+        "Network is unreachable",
+        "ProxyError",
+        "Connection aborted",
+        "Connection broken",
+        "Max retries exceeded",
+    ];
+    if says(&offline) {
+        return format!(
+            "no network: the Python package registry cannot be reached; connect, set PIP_INDEX_URL to a mirror, or set \
+             LIBTORCH to a libtorch {WANTED} of your own"
+        );
+    }
+    if says(&["No matching distribution found"]) {
+        return format!(
+            "the Python package registry pip is set up for does not offer the wheels of torch {WANTED}, or cannot be \
+             reached: set PIP_INDEX_URL to one that does, or LIBTORCH to a libtorch {WANTED} of your own"
+        );
+    }
+    let last = log.lines().rev().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("WARNING"));
+    format!("pip failed: {}", last.unwrap_or("it printed nothing"))
+}
+
+/// Bytes of the files under a folder; what vanishes while counting counts as nothing.
+fn size(dir: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(dir) else { return 0 };
+    entries
+        .flatten()
+        .map(|entry| match entry.metadata() {
+            Ok(meta) if meta.is_dir() => size(&entry.path()),
+            Ok(meta) => meta.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn three_wheels_without_their_dependencies_or_torch_with_them() {
+        let cpu = install_args(Path::new("/there"), false);
+        assert!(cpu.ends_with(
+            &["--no-deps".to_owned()].into_iter().chain(CPU_WHEELS.map(str::to_owned)).collect::<Vec<_>>()
+        ));
+        let cuda = install_args(Path::new("/there"), true);
+        assert!(!cuda.contains(&"--no-deps".to_owned()));
+        assert_eq!(cuda.last().map(String::as_str), Some("torch==2.11.0"));
+        for args in [cpu, cuda] {
+            let at = args.iter().position(|arg| arg == "--target").unwrap();
+            assert_eq!(args[at + 1], "/there");
+            assert!(args.contains(&"manylinux_2_28_x86_64".to_owned()));
+        }
+        assert!(CPU_WHEELS[0].ends_with(WANTED));
+    }
+
+    #[test]
+    fn pips_words_become_one_line() {
+        let refused = "WARNING: Retrying (Retry(total=4, …)) after connection broken by 'NewConnectionError(…: Failed \
+                       to establish a new connection: [Errno 111] Connection refused')': /simple/torch/\nERROR: No \
+                       matching distribution found for torch==2.11.0\n";
+        let cases = [
+            (refused, "no network"),
+            (
+                "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device\n",
+                "disk is full",
+            ),
+            ("ERROR: No matching distribution found for torch==2.11.0\n", "does not offer"),
+            ("SSLError(SSLCertVerificationError(1, '[SSL: CERTIFICATE_VERIFY_FAILED]", "certificate"),
+            (
+                "Collecting torch\nERROR: the moon is full\nWARNING: upgrade\n\n",
+                "pip failed: ERROR: the moon is full",
+            ),
+            ("", "printed nothing"),
+        ];
+        for (log, expected) in cases {
+            let line = diagnose(log);
+            assert!(line.contains(expected) && !line.contains('\n'), "{line}");
+        }
+    }
+}

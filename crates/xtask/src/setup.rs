@@ -1,0 +1,168 @@
+//! `cargo xtask setup`: libtorch in its place, whole or not at all.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::time::Instant;
+
+use crate::error::{Error, Result};
+use crate::libtorch::Libtorch;
+use crate::needs::{self, Platform};
+use crate::pip;
+use crate::version::{Found, WANTED, inspect};
+use crate::workspace::Workspace;
+
+/// What a build needs to know after the set-up.
+#[derive(Debug)]
+pub struct Ready {
+    /// The libtorch to build against.
+    pub libtorch: Libtorch,
+    /// The C++ compiler to name in `CXX`, where the default would not do.
+    pub cxx: Option<&'static str>,
+}
+
+/// Makes sure the workspace can be built: a C++ compiler, and libtorch 2.11.0 in the user's `LIBTORCH` or in
+/// `.libtorch`, downloaded if it is not there. With `cuda`, `.libtorch` holds the CUDA libraries as well.
+///
+/// # Errors
+/// One line for whatever is missing.
+pub fn ensure(workspace: &Workspace, cuda: bool) -> Result<Ready> {
+    let cxx = needs::cxx()?;
+    let libtorch = Libtorch::chosen(workspace);
+    match &libtorch {
+        Libtorch::Users(folder) => {
+            let version = check_users(folder)?;
+            eprintln!("libtorch {version} is in {} (LIBTORCH)", folder.display());
+            if cuda {
+                eprintln!("--cuda changes nothing here: LIBTORCH names a libtorch of your own");
+            }
+        }
+        Libtorch::Ours(folder) => ensure_ours(workspace, folder, cuda)?,
+    }
+    Ok(Ready { libtorch, cxx })
+}
+
+/// The version of the user's own libtorch, if it is one this workspace can be built against.
+fn check_users(folder: &Path) -> Result<String> {
+    let shown = folder.display();
+    let remedy = format!("name a libtorch {WANTED} or unset LIBTORCH to have one downloaded");
+    match inspect(folder) {
+        Found::Good(version) => Ok(version),
+        Found::Wrong(version) => Err(Error::missing(format!(
+            "LIBTORCH names libtorch {version} in {shown}, and this workspace needs {WANTED}: {remedy}"
+        ))),
+        Found::Unversioned => Err(Error::missing(format!(
+            "LIBTORCH names {shown}, which has neither version.py nor build-version to tell its version: {remedy}"
+        ))),
+        Found::Nothing => {
+            Err(Error::missing(format!("LIBTORCH names {shown}, which is no folder: {remedy}")))
+        }
+        Found::Incomplete(file) => Err(Error::missing(format!(
+            "LIBTORCH names {shown}, which has no {}: it must be the folder that holds lib/ and include/; {remedy}",
+            file.strip_prefix(folder).unwrap_or(&file).display()
+        ))),
+    }
+}
+
+/// Whether `.libtorch` came with the CUDA libraries. It is put in place whole, so one of them tells.
+fn has_cuda(home: &Path) -> bool {
+    home.join("nvidia/cudnn").is_dir()
+}
+
+fn ensure_ours(workspace: &Workspace, folder: &Path, cuda: bool) -> Result<()> {
+    let home = workspace.libtorch_home();
+    let complete = || matches!(inspect(folder), Found::Good(_)) && (!cuda || has_cuda(&home));
+    let kind = |cuda: bool| if cuda { " with CUDA" } else { "" };
+    if complete() {
+        eprintln!("libtorch {WANTED}{} is in .libtorch", kind(has_cuda(&home)));
+        return Ok(());
+    }
+    Platform::here().check()?;
+    needs::pip()?;
+
+    match inspect(folder) {
+        Found::Good(_) => eprintln!("libtorch {WANTED} without CUDA is in .libtorch; it will be replaced"),
+        Found::Wrong(version) => eprintln!("libtorch {version} is in .libtorch; it will be replaced"),
+        Found::Unversioned | Found::Incomplete(_) => {
+            eprintln!(".libtorch is incomplete; it will be replaced")
+        }
+        Found::Nothing => {}
+    }
+    let size = if cuda { "about 3 GB, 4.5 GB on disk" } else { "about 550 MB, 1.2 GB on disk" };
+    eprintln!("downloading libtorch {WANTED}{} ({size}) ...", kind(cuda));
+
+    let started = Instant::now();
+    let staging = Staging::new(workspace)?;
+    let target_dir = workspace.target();
+    fs::create_dir_all(&target_dir).map_err(|error| cannot_write(&target_dir, &error))?;
+    let log = target_dir.join("libtorch-setup.log");
+    pip::install(&staging.home, &staging.scratch, &log, cuda)?;
+    match inspect(&staging.home.join("torch")) {
+        Found::Good(_) => {}
+        found => {
+            return Err(Error::missing(format!(
+                "what pip installed is not libtorch {WANTED} ({found:?}); its own words are in {}",
+                workspace.shown(&log)
+            )));
+        }
+    }
+    // Another set-up may have finished meanwhile; its libtorch may already be in use.
+    if !complete() {
+        staging.put_in_place(&home)?;
+    }
+    eprintln!("libtorch {WANTED}{} is in .libtorch ({:.0} s)", kind(cuda), started.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> Error {
+    Error::missing(format!("{} cannot be written: {error}", path.display()))
+}
+
+/// A folder beside `.libtorch`, on the same disk, that is renamed when it is complete and removed when it is not.
+struct Staging {
+    root: PathBuf,
+    home: PathBuf,
+    scratch: PathBuf,
+}
+
+const STAGING_PREFIX: &str = ".libtorch.partial-";
+
+impl Staging {
+    fn new(workspace: &Workspace) -> Result<Self> {
+        remove_abandoned(&workspace.root);
+        let root = workspace.root.join(format!("{STAGING_PREFIX}{}", process::id()));
+        let staging = Self { home: root.join("home"), scratch: root.join("scratch"), root };
+        for dir in [&staging.home, &staging.scratch] {
+            fs::create_dir_all(dir).map_err(|error| cannot_write(dir, &error))?;
+        }
+        Ok(staging)
+    }
+
+    fn put_in_place(&self, home: &Path) -> Result<()> {
+        if home.symlink_metadata().is_ok() {
+            let old = self.root.join("old");
+            fs::rename(home, &old).map_err(|error| cannot_write(home, &error))?;
+        }
+        fs::rename(&self.home, home).map_err(|error| cannot_write(home, &error))
+    }
+}
+
+impl Drop for Staging {
+    fn drop(&mut self) {
+        // A failure here leaves a folder that the next set-up removes.
+        let _ = fs::remove_dir_all(&self.root);
+    }
+}
+
+/// Removes the folders of set-ups that were killed: those whose process is gone.
+fn remove_abandoned(root: &Path) {
+    let Ok(entries) = fs::read_dir(root) else { return };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.strip_prefix(STAGING_PREFIX)) else { continue };
+        if !Path::new("/proc").join(pid).exists() {
+            let _ = fs::remove_dir_all(entry.path());
+        }
+    }
+}

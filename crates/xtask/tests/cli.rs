@@ -1,0 +1,327 @@
+//! The program against a machine that lacks things: a PATH with fakes only, nothing downloaded.
+#![allow(clippy::unwrap_used)]
+#![cfg(all(target_os = "linux", target_arch = "x86_64", target_env = "gnu"))]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// A checkout and a PATH of its own.
+struct Machine {
+    dir: TempDir,
+}
+
+const PIP_VERSION: &str =
+    r#"if [ "$3" = --version ]; then echo "pip 24.0 from /usr/lib (python 3.11)"; exit 0; fi"#;
+
+/// Puts a libtorch where pip was told to.
+const INSTALL: &str = r#"
+while [ "$#" -gt 0 ]; do
+  if [ "$1" = --target ]; then home="$2"; fi
+  if [ "$1" = --no-deps ]; then cpu=1; fi
+  shift
+done
+/bin/mkdir -p "$home/torch/lib" "$home/torch/include/torch/csrc/api/include/torch"
+echo > "$home/torch/lib/libtorch_cpu.so"
+echo > "$home/torch/include/torch/csrc/api/include/torch/torch.h"
+echo "__version__ = '${FAKE_VERSION:-2.11.0+cu130}'" > "$home/torch/version.py"
+if [ -z "$cpu" ]; then /bin/mkdir -p "$home/nvidia/cudnn"; fi
+echo "Successfully installed torch"
+"#;
+
+impl Machine {
+    /// With a C++ compiler, and nothing else.
+    fn new() -> Self {
+        let machine = Self { dir: tempfile::tempdir().unwrap() };
+        fs::create_dir_all(machine.root().join("crates/xtask")).unwrap();
+        fs::write(machine.root().join("crates/xtask/Cargo.toml"), "").unwrap();
+        fs::create_dir_all(machine.bin()).unwrap();
+        machine.program("c++", "");
+        machine
+    }
+
+    /// With a pip that goes on with `script` when asked to install.
+    fn with_pip(script: &str) -> Self {
+        let machine = Self::new();
+        machine.pip(script);
+        machine
+    }
+
+    fn pip(&self, script: &str) {
+        let count = self.dir.path().join("installs");
+        let script = format!(
+            "if [ \"$1\" = --version ]; then echo Python 3.11.2; exit 0; fi\n{PIP_VERSION}\n\
+             echo \"$@\" >> {}\n{script}",
+            count.display()
+        );
+        self.program("python3", &script);
+    }
+
+    fn installs(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.dir.path().join("installs")).unwrap_or_default();
+        log.lines().map(str::to_owned).collect()
+    }
+
+    fn root(&self) -> PathBuf {
+        self.dir.path().canonicalize().unwrap().join("checkout")
+    }
+
+    fn bin(&self) -> PathBuf {
+        self.dir.path().canonicalize().unwrap().join("bin")
+    }
+
+    fn program(&self, name: &str, script: &str) {
+        let path = self.bin().join(name);
+        fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_xtask"));
+        command.args(args).current_dir(self.root()).env_clear().env("PATH", self.bin());
+        command.env("CARGO", self.bin().join("cargo"));
+        // As cargo sets it from .cargo/config.toml.
+        command.env("LIBTORCH", self.root().join(".libtorch/torch"));
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Fails with code 1 and one line, which is returned.
+    fn refusal(&self, args: &[&str]) -> String {
+        refusal(&self.run(args))
+    }
+
+    fn leftovers(&self) -> Vec<String> {
+        let names = fs::read_dir(self.root()).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+        names.filter(|name| name.starts_with(".libtorch.partial")).collect()
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn refusal(output: &Output) -> String {
+    let text = stderr(output);
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    let lines: Vec<&str> = text.lines().filter(|line| line.starts_with("xtask: ")).collect();
+    assert_eq!(lines.len(), 1, "{text}");
+    assert!(text.ends_with(&format!("{}\n", lines[0])), "the reason must come last: {text}");
+    lines[0].to_owned()
+}
+
+fn write_libtorch(folder: &Path, file: &str, version: &str) {
+    for path in ["lib/libtorch_cpu.so", "include/torch/csrc/api/include/torch/torch.h"] {
+        fs::create_dir_all(folder.join(path).parent().unwrap()).unwrap();
+        fs::write(folder.join(path), "").unwrap();
+    }
+    fs::write(folder.join(file), version).unwrap();
+}
+
+#[test]
+fn usage_and_unknown_commands() {
+    let machine = Machine::new();
+    for args in [&[][..], &["--help"], &["test", "--help"]] {
+        let output = machine.run(args);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(String::from_utf8(output.stdout).unwrap().contains("cargo xtask <COMMAND>"));
+    }
+    let output = machine.run(&["frobnicate"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("frobnicate"));
+}
+
+#[test]
+fn outside_a_checkout_it_says_so() {
+    let machine = Machine::new();
+    let output = machine.command(&["setup"]).current_dir(machine.dir.path()).output().unwrap();
+    assert!(refusal(&output).contains("not inside a checkout"));
+}
+
+#[test]
+fn setup_from_a_subfolder_then_again() {
+    let machine = Machine::with_pip(INSTALL);
+    let output = machine.command(&["setup"]).current_dir(machine.root().join("crates")).output().unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("downloading libtorch 2.11.0"));
+    assert!(machine.root().join(".libtorch/torch/lib/libtorch_cpu.so").is_file());
+    assert!(machine.leftovers().is_empty());
+
+    let again = machine.run(&["setup"]);
+    assert!(again.status.success());
+    assert_eq!(stderr(&again), "libtorch 2.11.0 is in .libtorch\n");
+    assert_eq!(machine.installs().len(), 1);
+}
+
+#[test]
+fn cuda_replaces_a_cpu_libtorch_and_stays() {
+    let machine = Machine::with_pip(INSTALL);
+    assert!(machine.run(&["setup"]).status.success());
+    assert!(machine.run(&["setup", "--cuda"]).status.success());
+    assert!(machine.root().join(".libtorch/nvidia/cudnn").is_dir());
+    for args in [&["setup", "--cuda"][..], &["setup"]] {
+        let again = machine.run(args);
+        assert_eq!(stderr(&again), "libtorch 2.11.0 with CUDA is in .libtorch\n");
+    }
+    let installs = machine.installs();
+    assert_eq!(installs.len(), 2);
+    assert!(installs[0].contains("--no-deps") && !installs[1].contains("--no-deps"));
+    assert!(machine.leftovers().is_empty());
+}
+
+#[test]
+fn what_is_missing_is_one_line() {
+    let machine = Machine::new();
+    assert!(machine.refusal(&["setup"]).contains("python3 is not on PATH"));
+    machine.program(
+        "python3",
+        "if [ \"$1\" = --version ]; then exit 0; fi\necho 'No module named pip' >&2; exit 1",
+    );
+    assert!(machine.refusal(&["setup"]).contains("python3 has no pip"));
+    machine.program("python3", "if [ \"$1\" = --version ]; then exit 0; fi\necho 'pip 9.0.3 from /usr'");
+    assert!(machine.refusal(&["setup"]).contains("pip 9.0 is too old"));
+    machine.program("getconf", "echo glibc 2.17");
+    assert!(machine.refusal(&["setup"]).contains("glibc 2.17"));
+    fs::remove_file(machine.bin().join("c++")).unwrap();
+    assert!(machine.refusal(&["setup"]).contains("no C++ compiler"));
+}
+
+#[test]
+fn a_failing_pip_is_one_line_and_leaves_nothing() {
+    let cases = [
+        ("echo 'Failed to establish a new connection: [Errno 111] Connection refused'; exit 1", "no network"),
+        ("/bin/mkdir -p x; echo 'OSError: [Errno 28] No space left on device' >&2; exit 1", "disk is full"),
+        ("echo 'ERROR: No matching distribution found for torch==2.11.0' >&2; exit 1", "does not offer"),
+        ("echo 'ERROR: something new' >&2; exit 2", "something new"),
+    ];
+    for (script, expected) in cases {
+        let machine = Machine::with_pip(script);
+        let line = machine.refusal(&["demo"]);
+        assert!(line.contains(expected), "{line}");
+        let log = machine.root().join("target/libtorch-setup.log");
+        assert!(line.contains(&log.display().to_string()) && log.is_file(), "{line}");
+        assert!(machine.leftovers().is_empty());
+        assert!(!machine.root().join(".libtorch").exists());
+    }
+}
+
+#[test]
+fn a_wrong_version_from_pip_is_not_put_in_place() {
+    let machine = Machine::with_pip(INSTALL);
+    let output = machine.command(&["setup"]).env("FAKE_VERSION", "2.12.0").output().unwrap();
+    assert!(refusal(&output).contains("2.12.0"));
+    assert!(!machine.root().join(".libtorch").exists());
+}
+
+#[test]
+fn an_interrupted_set_up_is_cleared_away_and_a_wrong_one_replaced() {
+    let machine = Machine::with_pip(INSTALL);
+    // Larger than any process id of Linux.
+    let abandoned = machine.root().join(".libtorch.partial-99999999");
+    fs::create_dir_all(abandoned.join("home")).unwrap();
+    write_libtorch(&machine.root().join(".libtorch/torch"), "version.py", "__version__ = '2.9.0'\n");
+    let output = machine.run(&["setup"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(stderr(&output).contains("libtorch 2.9.0 is in .libtorch; it will be replaced"));
+    assert!(machine.leftovers().is_empty());
+    assert_eq!(stderr(&machine.run(&["setup"])), "libtorch 2.11.0 is in .libtorch\n");
+}
+
+#[test]
+fn a_libtorch_of_the_user_is_checked_and_never_touched() {
+    let machine = Machine::new();
+    let own = machine.dir.path().join("own");
+    let setup = || machine.command(&["setup"]).env("LIBTORCH", &own).output().unwrap();
+    assert!(refusal(&setup()).contains("is no folder"));
+    fs::create_dir_all(&own).unwrap();
+    assert!(refusal(&setup()).contains("no lib/libtorch_cpu.so"));
+    write_libtorch(&own, "build-version", "2.12.0+cpu\n");
+    assert!(refusal(&setup()).contains("libtorch 2.12.0+cpu"));
+    fs::remove_file(own.join("build-version")).unwrap();
+    assert!(refusal(&setup()).contains("neither version.py nor build-version"));
+    write_libtorch(&own, "build-version", "2.11.0+cpu\n");
+    let good = setup();
+    assert!(good.status.success(), "{}", stderr(&good));
+    assert!(stderr(&good).contains("libtorch 2.11.0+cpu is in"));
+    assert!(!machine.root().join(".libtorch").exists());
+}
+
+/// A cargo that says how it was called.
+const CARGO: &str = r#"echo "args: $*"; echo "libtorch: ${LIBTORCH-unset}"; echo "loader: ${LD_LIBRARY_PATH-unset}"
+echo "cxx: ${CXX-unset}"; exit 7"#;
+
+#[test]
+fn demo_passes_arguments_and_the_exit_code_on() {
+    let machine = Machine::with_pip(INSTALL);
+    machine.program("cargo", CARGO);
+    let output = machine.run(&["demo", "--limit", "4"]);
+    assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        said.contains("args: run --package tokenrank -- run configs/mini/masking.toml --limit 4\n"),
+        "{said}"
+    );
+    assert!(said.contains("libtorch: unset\n"), "{said}");
+}
+
+#[test]
+fn a_libtorch_of_the_user_and_rustflags_go_by_the_loaders_path() {
+    let machine = Machine::new();
+    machine.program("cargo", CARGO);
+    fs::rename(machine.bin().join("c++"), machine.bin().join("clang++")).unwrap();
+    let own = machine.dir.path().join("own");
+    write_libtorch(&own, "version.py", "__version__ = '2.11.0'\n");
+    let output = machine.command(&["test", "-p", "eval"]).env("LIBTORCH", &own).output().unwrap();
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains(&format!("libtorch: {}\n", own.display())), "{said}");
+    assert!(said.contains(&format!("loader: {}\n", own.join("lib").display())), "{said}");
+    assert!(said.contains("cxx: clang++\n"), "{said}");
+
+    machine.pip(INSTALL);
+    let mut command = machine.command(&["test", "--", "power"]);
+    let output =
+        command.env("RUSTFLAGS", "-Cdebuginfo=0").env("LD_LIBRARY_PATH", "/elsewhere").output().unwrap();
+    let said = String::from_utf8(output.stdout.clone()).unwrap();
+    let lib = machine.root().join(".libtorch/torch/lib");
+    assert!(said.contains(&format!("loader: {}:/elsewhere\n", lib.display())), "{said}");
+    assert!(stderr(&output).contains("RUSTFLAGS replaces"), "{}", stderr(&output));
+}
+
+#[test]
+fn test_runs_the_whole_workspace_and_passes_the_exit_code_on() {
+    let machine = Machine::with_pip(INSTALL);
+    machine.program("cargo", "echo \"args: $*\"; exit 101");
+    let output = machine.run(&["test"]);
+    assert_eq!(output.status.code(), Some(101));
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "args: test --workspace --no-fail-fast\n");
+}
+
+#[test]
+fn bench_runs_beside_torch_where_a_python_has_it() {
+    let machine = Machine::new();
+    machine.program("cargo", "echo \"cargo: $*\"");
+    machine.program("python-with-torch", "if [ \"$1\" = -c ]; then exit 0; fi; echo \"peer: $*\"; exit 5");
+    machine.program("python3", "exit 1");
+
+    let alone = machine.run(&["bench", "--threads", "2"]);
+    assert!(alone.status.success());
+    assert!(stderr(&alone).contains("torch skipped"), "{}", stderr(&alone));
+    let said = String::from_utf8(alone.stdout).unwrap();
+    assert_eq!(said, "cargo: run --release --package markov-core --example bench_heads -- --threads 2\n");
+
+    let python = machine.bin().join("python-with-torch");
+    let both =
+        machine.command(&["bench", "--threads", "2"]).env("TOKENRANK_PYTHON", python).output().unwrap();
+    assert_eq!(both.status.code(), Some(5));
+    let said = String::from_utf8(both.stdout).unwrap();
+    let (build, peer) = said.split_once('\n').unwrap();
+    assert_eq!(build, "cargo: build --release --package markov-core --example bench_heads");
+    assert!(peer.starts_with("peer: tools/bench_peer.py --ours /"), "{peer}");
+    assert!(peer.ends_with("/release/examples/bench_heads --threads 2\n"), "{peer}");
+}

@@ -1,0 +1,557 @@
+"""The masking experiment worked out a second time, with transformers, Pillow and torch, beside a run of ours.
+
+    pip install torch==2.11.0 transformers==5.23.0 pillow==13.0.0 numpy==2.4.6
+    python tools/check_masking.py --run DIR [--limit N] [--images DIR] [--ours-seconds S] [--out FILE.json]
+
+DIR is the folder of a finished run: `results.json` says what was asked, `records.jsonl` what came out. Images are read
+by Pillow, preprocessed by ViTImageProcessorPil and looked at by ViTForImageClassification with eager attention in
+float32. Chains are dense and float64: λ₂ from `torch.linalg.eigvals`, TokenRank from the plain power method run to
+1e-12. Masked tokens are taken out of the embedded sequence before the first layer.
+
+A run over `[dataset.mini]` has no image files. Export the same scenes and name the folder with `--images`:
+
+    cargo run -p tasks --example mini_export -- --out FOLDER --split val --count 500
+
+`random` is not compared, its order comes from another generator; it is run so that the times are for the same work.
+
+Every prediction that differs is explained or counted as unexplained:
+
+    logit tie   in the peer, our class is less than --logit-tie behind the best one;
+    order tie   the two sides have removed different tokens, whose scores lie closer than --score-tie of the largest
+                one, and without those that we removed the peer says our class. Which they were is read from our score
+                map where the run has kept it (`task.masking.overlays`), otherwise every single exchange near the cut
+                is tried.
+
+A model directory that has changed since the run is refused. Exit code 1 where a prediction is unexplained, where
+hashes, labels, unmasked predictions or score maps disagree, or where fractions and areas in `results.json` do not
+follow from its settings and records.
+"""
+
+import argparse
+import csv
+import hashlib
+import itertools
+import json
+import math
+import platform
+import sys
+import time
+from collections import Counter, defaultdict
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import PIL
+import torch
+import transformers
+from PIL import Image
+from transformers import ViTForImageClassification
+from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+OF_CHAIN = {"column-sum", "tokenrank", "tokenrank-lambda2"}
+POWER_TOLERANCE = 1e-12
+# Difference of two score maps scaled to 0…1 above which they are not the same map.
+MAP_TOLERANCE = 1e-3
+# Differences that are printed; all of them are in the JSON.
+SHOWN = 20
+
+
+@dataclass(frozen=True)
+class Method:
+    score: str
+    cls_kept: bool
+
+    @property
+    def name(self):
+        return self.score if self.cls_kept else f"{self.score}-no-cls"
+
+
+class Run:
+    """A finished run of ours."""
+
+    def __init__(self, folder, root, limit, images):
+        self.results = json.loads((folder / "results.json").read_text())
+        with open(folder / "records.jsonl") as lines:
+            self.records = [json.loads(line) for line in lines][:limit]
+        self.whole = len(self.records) == self.results["items"]
+        experiment = self.results["experiment"]
+        self.seed = experiment["seed"]
+        model = experiment["model"]
+        if model.get("dtype", "f32") != "f32":
+            sys.exit(f"the run computed in {model['dtype']}; only f32 runs can be compared with a float32 network")
+        self.model_path = root / model["path"]
+        if self.results["weights"]["sha256"] != weights_digest(self.model_path):
+            sys.exit(f"{self.model_path} no longer holds the weights of the run")
+        self.image_size = model.get("image_size")
+        self.masking = experiment["task"]["masking"]
+        self.images = self._images(experiment["dataset"], root, images)
+
+    def _images(self, dataset, root, images):
+        """(file, label) of each record."""
+        [(kind, dataset)] = dataset.items()
+        if kind not in ("folder", "mini"):
+            sys.exit(f"[dataset.{kind}] is not read here, only folders with a labels.csv and the miniature")
+        if kind == "mini" and images is None:
+            sys.exit("the run drew its images in memory; export the same scenes and name the folder with --images")
+        folder = images or root / dataset["root"]
+        labels = "labels.csv" if images else dataset.get("labels", "labels.csv")
+        with open(folder / labels, newline="") as file:
+            rows = [(row["file"].strip(), int(row["label"])) for row in csv.DictReader(file, skipinitialspace=True)]
+        if kind == "mini":
+            # Exported scenes have other names; they are in the order of the run.
+            return [(folder / name, label) for name, label in rows[: len(self.records)]]
+        by_name = dict(rows)
+        return [(folder / record["id"], by_name[record["id"]]) for record in self.records]
+
+    def methods(self):
+        chosen = self.masking["cls"]
+        return [
+            Method(score, kept == "kept")
+            for score in self.masking["scores"]
+            for kept in (chosen if score in OF_CHAIN else ["kept"])
+        ]
+
+    def fractions(self):
+        first, last, step = (self.masking["fractions"][key] for key in ("from", "to", "step"))
+        # 0.95 / 0.05 is 18.999… in binary.
+        return [first + i * step for i in range(math.floor((last - first) / step + 1e-6) + 1)]
+
+    def blocks(self, depth):
+        layers = self.masking["layers"]
+        if layers == "all":
+            return list(range(depth))
+        if layers.startswith("last:"):
+            return list(range(depth - int(layers.removeprefix("last:")), depth))
+        return sorted({int(block) for block in layers.split(",")})
+
+
+def weights_digest(folder):
+    """SHA-256 over config.json and the weight files, shards in the order of their names."""
+    single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    if single.is_file():
+        names = [single.name]
+    else:
+        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in ["config.json", *names])).hexdigest()
+
+
+class Clock:
+    """Wall and processor seconds by stage."""
+
+    def __init__(self):
+        self.wall = defaultdict(float)
+        self.processor = defaultdict(float)
+
+    @contextmanager
+    def __call__(self, stage):
+        wall, processor = time.perf_counter(), time.process_time()
+        yield
+        self.wall[stage] += time.perf_counter() - wall
+        self.processor[stage] += time.process_time() - processor
+
+
+class Peer:
+    """The network of the run as transformers reads it."""
+
+    def __init__(self, run):
+        loaded = ViTForImageClassification.from_pretrained(run.model_path, attn_implementation="eager")
+        self.model = loaded.float().eval()
+        self.processor = ViTImageProcessorPil.from_pretrained(run.model_path)
+        if run.image_size:
+            self.processor.size = {"height": run.image_size, "width": run.image_size}
+            self.processor.do_center_crop = False
+        self.depth = self.model.config.num_hidden_layers
+        size = self.model.config.image_size
+        self.trained_size = (size, size) if isinstance(size, int) else tuple(size)
+
+    def probed(self, pixels):
+        """Embedded tokens [b, n, d], attention [b, layers, heads, n, n] and logits [b, classes] of whole images."""
+        interpolate = tuple(pixels.shape[-2:]) != self.trained_size
+        out = self.model(pixels, output_attentions=True, interpolate_pos_encoding=interpolate)
+        tokens = self.model.vit.embeddings(pixels, interpolate_pos_encoding=interpolate)
+        return tokens, torch.stack(out.attentions, 1), out.logits
+
+    def classify(self, tokens):
+        """Logits [b, classes] of sequences [b, any n, d] whose first token is CLS."""
+        for layer in self.model.vit.layers:
+            tokens = layer(tokens, None)
+        return self.model.classifier(self.model.vit.layernorm(tokens)[:, 0])
+
+    def classify_without(self, tokens, removed):
+        """Logits of images [b, n, d] after taking patches out: `removed` holds b equally long lists of patches."""
+        patches = range(tokens.shape[1] - 1)
+        kept = [[0] + [1 + patch for patch in patches if patch not in gone] for gone in map(set, removed)]
+        rows = [image.index_select(0, torch.tensor(index)) for image, index in zip(tokens, kept)]
+        return self.classify(torch.stack(rows))
+
+
+def steady_state(chain, alpha):
+    """Steady state [n] of a teleporting chain [n, n] by the power method."""
+    n = len(chain)
+    transposed = chain.T.contiguous()
+    state = torch.full((n,), 1 / n, dtype=chain.dtype)
+    for _ in range(100_000):
+        moved = alpha * torch.mv(transposed, state) + (1 - alpha) / n
+        moved /= moved.sum()
+        change = (moved - state).abs().sum()
+        state = moved
+        if change < POWER_TOLERANCE:
+            return state
+    raise ArithmeticError("the power method has not converged")
+
+
+def second_modulus(maps):
+    """λ₂ [m] of chains [m, n, n]."""
+    return torch.linalg.eigvals(maps).abs().sort(-1, descending=True).values[:, 1]
+
+
+def scores_of_chains(attention, methods, masking):
+    """Scores [patches] of one image by method, from the attention [heads, n, n] of the chosen layers."""
+    attention = attention.double()
+    by_chain = {}
+    for kept in {method.cls_kept for method in methods}:
+        # Leaving CLS out of a softmax is the same as leaving its column out and normalising the rows again.
+        maps = attention if kept else attention[:, 1:, 1:]
+        by_chain[kept] = maps / maps.sum(-1, keepdim=True)
+    after = masking["heads"] == "after-ranking"
+    alpha = masking["alpha"]
+    scores = {}
+    for method in methods:
+        if method.score in ("random", "center"):
+            continue
+        maps = by_chain[method.cls_kept]
+        mean = maps.mean(0)
+        if method.score == "column-sum":
+            states = mean.mean(0)
+        elif method.score == "cls":
+            states = mean[0]
+        else:
+            weights = torch.full((len(maps),), 1 / len(maps), dtype=maps.dtype)
+            if method.score == "tokenrank-lambda2":
+                weights = second_modulus(maps)
+                if masking["lambda_weight"] == "squared":
+                    weights = weights**2
+                weights = weights / weights.sum()
+            if after:
+                states = weights @ torch.stack([steady_state(chain, alpha) for chain in maps])
+            else:
+                states = steady_state(torch.einsum("h,hij->ij", weights, maps), alpha)
+        scores[method.name] = (states[1:] if method.cls_kept else states).numpy()
+    return scores
+
+
+def nearness(grid):
+    """Minus four times the squared distance to the centre, in whole numbers: equal distances are equal."""
+    rows, columns = grid
+    row, column = np.mgrid[:rows, :columns]
+    return -((2 * row - rows + 1) ** 2 + (2 * column - columns + 1) ** 2).ravel()
+
+
+def falling(scores):
+    """Patches by falling score, equal scores in row order."""
+    return np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
+
+
+def removed_count(fraction, patches):
+    return min(math.floor(fraction * patches + 0.5), patches - 1)
+
+
+def normalised(scores):
+    scores = np.asarray(scores, dtype=np.float64)
+    spread = scores.max() - scores.min()
+    return (scores - scores.min()) / spread if spread > 0 else np.zeros_like(scores)
+
+
+def area(fractions, heights):
+    strips = zip(itertools.pairwise(fractions), itertools.pairwise(heights))
+    return sum((right - left) * (a + b) / 2 for (left, right), (a, b) in strips) / (fractions[-1] - fractions[0])
+
+
+def areas(fractions, labels, unmasked, predicted):
+    """Both readings of the AUC: over all images by unmasked accuracy, and over the images right before masking."""
+    right = np.array(predicted) == np.array(labels)[:, None]
+    before = np.array(unmasked) == np.array(labels)
+    if not before.any():
+        return None, None
+    return area(fractions, right.mean(0)) / before.mean(), area(fractions, right[before].mean(0))
+
+
+def digest(path, in_memory):
+    """SHA-256 as the record has it: of the file, or of the pixels of a scene drawn in memory."""
+    data = Image.open(path).convert("RGB").tobytes() if in_memory else path.read_bytes()
+    return hashlib.sha256(data).hexdigest()
+
+
+class Comparison:
+    def __init__(self, run, peer, batch, ties, clock):
+        self.run, self.peer, self.batch, self.clock = run, peer, batch, clock
+        self.logit_tie, self.score_tie = ties
+        self.methods, self.fractions = run.methods(), run.fractions()
+        self.compared = 0
+        self.equal_orders = Counter()
+        self.differences = []
+        self.mistakes = []
+        self.maps = defaultdict(list)
+        self.unmasked = []
+        self.predicted = {method.name: [] for method in self.methods}
+
+    def all_images(self):
+        count = len(self.run.records)
+        for first in range(0, count, self.batch):
+            batch = slice(first, first + self.batch)
+            self.some_images(self.run.records[batch], self.run.images[batch])
+            print(f"{min(batch.stop, count)} of {count} images", file=sys.stderr)
+
+    def some_images(self, records, images):
+        in_memory = "mini" in self.run.results["experiment"]["dataset"]
+        for record, (path, label) in zip(records, images):
+            if record["label"] != label:
+                self.mistakes.append(f"{record['id']}: label {record['label']}, but {label} in labels.csv")
+            if record["sha256"] != digest(path, in_memory):
+                self.mistakes.append(f"{record['id']}: other pixels than {path}")
+        with self.clock("decode"):
+            pictures = [Image.open(path).convert("RGB") for path, _ in images]
+            pixels = self.peer.processor(pictures, return_tensors="pt")["pixel_values"]
+        with self.clock("probed pass"):
+            tokens, attention, logits = self.peer.probed(pixels)
+        size = self.peer.model.config.patch_size
+        down, across = (size, size) if isinstance(size, int) else size
+        grid = (pixels.shape[-2] // down, pixels.shape[-1] // across)
+        attention = attention[:, self.run.blocks(self.peer.depth)].flatten(1, 2)
+        with self.clock("chains"):
+            scores = [scores_of_chains(maps, self.methods, self.run.masking) for maps in attention]
+        for image, of_image in enumerate(scores):
+            of_image["center"] = nearness(grid)
+            of_image["random"] = np.random.default_rng([self.run.seed, len(self.unmasked) + image]).random(
+                tokens.shape[1] - 1
+            )
+        unmasked = logits.argmax(-1).tolist()
+        self.unmasked += unmasked
+        for record, ours, row in zip(records, unmasked, logits):
+            margin = (row.max() - row[record["unmasked"]]).item()
+            if margin >= self.logit_tie:
+                self.mistakes.append(f"{record['id']}: unmasked {record['unmasked']}, peer {ours}, margin {margin:.1e}")
+        for method in self.methods:
+            self.one_method(method, records, tokens, logits, [of_image[method.name] for of_image in scores])
+
+    def one_method(self, method, records, tokens, unmasked, scores):
+        patches = tokens.shape[1] - 1
+        orders = [falling(map_) for map_ in scores]
+        curves = [[] for _ in records]
+        for number, fraction in enumerate(self.fractions):
+            count = removed_count(fraction, patches)
+            with self.clock("masked passes"):
+                logits = self.peer.classify_without(tokens, [order[:count] for order in orders]) if count else unmasked
+                classes = logits.argmax(-1).tolist()
+            for image, (record, peers) in enumerate(zip(records, classes)):
+                curves[image].append(peers)
+                if method.score == "random":
+                    continue
+                self.compared += 1
+                ours = record["predicted"][method.name][number]
+                if ours != peers:
+                    self.differences.append(
+                        {
+                            "image": record["id"],
+                            "method": method.name,
+                            "fraction": fraction,
+                            "ours": ours,
+                            "peer": peers,
+                            **self.explain(method, record, tokens[image], scores[image], count, logits[image], ours),
+                        }
+                    )
+        self.predicted[method.name] += curves
+        if method.score == "random":
+            return
+        for record, map_, order in zip(records, scores, orders):
+            if record.get("scores"):
+                ours = record["scores"]["maps"][method.name]
+                # Distances instead of their squares, as ours keeps them.
+                map_ = -np.sqrt(-map_ / 4) if method.score == "center" else map_
+                self.maps[method.name].append(np.abs(normalised(ours) - normalised(map_)).max())
+                self.equal_orders[method.name] += int((falling(ours) == order).all())
+
+    def explain(self, method, record, tokens, scores, count, logits, ours):
+        """Why a prediction differs: the peer's margin, the gap of the scores at the cut, and the verdict."""
+        margin = (logits.max() - logits[ours]).item()
+        scores = np.asarray(scores, dtype=np.float64)
+        order = falling(scores)
+        unit = np.abs(scores).max()
+        gap = (scores[order[count - 1]] - scores[order[count]]) / unit if 0 < count < len(order) else None
+        verdict = {"margin": margin, "gap_at_cut": gap}
+        if margin < self.logit_tie:
+            return verdict | {"kind": "logit tie"}
+        # Distances are compared exactly, so `center` has no near ties.
+        near = -1.0 if method.score == "center" else self.score_tie * unit
+
+        def says_ours(removed):
+            says = self.peer.classify_without(tokens[None], [removed])[0]
+            return (says.max() - says[ours]).item() < self.logit_tie
+
+        def order_tie(removed):
+            out, back = set(order[:count]) - set(removed), set(removed) - set(order[:count])
+            return bool(out) and max(scores[list(out)]) - min(scores[list(back)]) <= near and says_ours(removed)
+
+        if record.get("scores"):
+            candidates = [falling(record["scores"]["maps"][method.name])[:count]]
+            verdict["right_in_our_order"] = says_ours(candidates[0])
+        else:
+            # One exchange across the cut: more than that near ties do not cause in practice.
+            candidates = (
+                [patch for patch in order[:count] if patch != out] + [back]
+                for out in order[max(0, count - 4) : count]
+                for back in order[count : count + 4]
+            )
+        return verdict | {"kind": "order tie" if any(map(order_tie, candidates)) else "unexplained"}
+
+    def report(self):
+        labels = [record["label"] for record in self.run.records]
+        ours_unmasked = [record["unmasked"] for record in self.run.records]
+        published = {(value["name"], value.get("method")): value["value"] for value in self.run.results["metrics"]}
+        table = {}
+        for method in self.methods:
+            name = method.name
+            ours = [record["predicted"][name] for record in self.run.records]
+            row = {
+                "ours": areas(self.fractions, labels, ours_unmasked, ours),
+                "peer": areas(self.fractions, labels, self.unmasked, self.predicted[name]),
+            }
+            table[name] = row
+            if self.run.whole:
+                for value, key in zip(row["ours"], ("auc", "auc-still-right")):
+                    stated = published[key, name]
+                    if (value is None) != (stated is None) or (value is not None and abs(value - stated) > 1e-12):
+                        self.mistakes.append(f"{key} of {name} is {stated} in results.json, its records give {value}")
+        if self.run.results["curves"]["fractions"] != self.fractions:
+            self.mistakes.append(f"fractions are {self.run.results['curves']['fractions']}, asked for {self.fractions}")
+        kinds = Counter(difference["kind"] for difference in self.differences)
+        for name, values in self.maps.items():
+            if not max(values) <= MAP_TOLERANCE:
+                self.mistakes.append(f"score maps of {name} differ by up to {max(values):.1e}")
+        return {
+            "images": len(self.run.records),
+            "settings": {
+                key: self.run.masking[key] for key in ("layers", "cls", "heads", "alpha", "lambda_weight", "fractions")
+            },
+            "predictions": {
+                "compared": self.compared,
+                "different": len(self.differences),
+                **{kind.replace(" ", "_"): kinds[kind] for kind in ("logit tie", "order tie", "unexplained")},
+            },
+            "differences": self.differences,
+            "mistakes": self.mistakes,
+            "maps": {
+                name: {
+                    "images": len(values),
+                    "equal_orders": self.equal_orders[name],
+                    "largest_difference": float(max(values)),
+                }
+                for name, values in self.maps.items()
+            },
+            "unmasked_accuracy": {
+                "ours": float(np.mean(np.equal(ours_unmasked, labels))),
+                "peer": float(np.mean(np.equal(self.unmasked, labels))),
+            },
+            "auc": {
+                name: {
+                    "ours": row["ours"][0],
+                    "peer": row["peer"][0],
+                    "ours_still_right": row["ours"][1],
+                    "peer_still_right": row["peer"][1],
+                }
+                for name, row in table.items()
+            },
+        }
+
+
+def speed(clock, images, ours_seconds):
+    passes = clock.wall["probed pass"] + clock.wall["masked passes"]
+    whole = sum(clock.wall.values())
+    out = {
+        "threads": torch.get_num_threads(),
+        "wall_seconds": dict(clock.wall),
+        "processor_seconds": dict(clock.processor),
+        "images_per_second": {"peer, passes only": images / passes, "peer, everything": images / whole},
+    }
+    if ours_seconds:
+        out["images_per_second"]["ours, everything"] = images / ours_seconds
+    return out
+
+
+def table(report):
+    def number(value):
+        return "–" if value is None else f"{value:.6f}"
+
+    before, predictions = report["unmasked_accuracy"], report["predictions"]
+    lines = [f"{report['images']} images, unmasked accuracy {before['ours']:.4f} ours, {before['peer']:.4f} peer", ""]
+    lines.append(
+        f"{'method':<26}{'AUC ours':>10}{'peer':>10}{'AUC* ours':>11}{'peer':>10}{'differ':>8}{'map':>10}{'orders':>9}"
+    )
+    differ = Counter(difference["method"] for difference in report["differences"])
+    for name, row in report["auc"].items():
+        maps = report["maps"].get(name)
+        seen = f"{maps['largest_difference']:.1e}" if maps else "–"
+        orders = f"{maps['equal_orders']}/{maps['images']}" if maps else "–"
+        differing = "–" if name == "random" else differ[name]
+        values = (row["ours"], row["peer"], row["ours_still_right"], row["peer_still_right"])
+        auc, peer, still, peer_still = map(number, values)
+        lines.append(f"{name:<26}{auc:>10}{peer:>10}{still:>11}{peer_still:>10}{differing:>8}{seen:>10}{orders:>9}")
+    lines += [
+        "",
+        "AUC*: over the images right before masking. map: largest difference of score maps scaled to 0…1.",
+        "orders: images whose patches are ordered alike to the last one. random: another generator, not compared.",
+        "",
+        "predictions: " + ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in predictions.items()),
+    ]
+    for difference in report["differences"][:SHOWN]:
+        gap = difference["gap_at_cut"]
+        lines.append(
+            f"  {difference['kind']}: {difference['image']}, {difference['method']} at {difference['fraction']:.2f}: "
+            f"ours {difference['ours']}, peer {difference['peer']}, margin {difference['margin']:.1e}, "
+            f"gap at cut {'–' if gap is None else f'{gap:.1e}'}"
+        )
+    if len(report["differences"]) > SHOWN:
+        lines.append(f"  and {len(report['differences']) - SHOWN} more, see --out")
+    lines += [f"  mistake: {mistake}" for mistake in report["mistakes"]]
+    spent = ", ".join(f"{stage} {seconds:.1f} s" for stage, seconds in report["speed"]["wall_seconds"].items())
+    rates = ", ".join(f"{rate:.2f} ({name})" for name, rate in report["speed"]["images_per_second"].items())
+    lines += ["", f"peer, {report['speed']['threads']} thread(s): {spent}", f"images per second: {rates}"]
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True, help="folder of a finished run")
+    parser.add_argument("--limit", type=int, help="only the first images of the run")
+    parser.add_argument("--images", type=Path, help="folder with labels.csv to use instead of the run's dataset")
+    root = Path(__file__).resolve().parent.parent
+    parser.add_argument("--root", type=Path, default=root, help="folder in which the run was started")
+    parser.add_argument("--batch", type=int, default=16, help="images in a forward pass")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--ours-seconds", type=float, help="what our run took, for the same images")
+    parser.add_argument("--logit-tie", type=float, default=1e-3, help="margin of logits that float32 does not decide")
+    parser.add_argument("--score-tie", type=float, default=1e-4, help="gap of scores that float32 does not decide")
+    parser.add_argument("--out", type=Path, help="where to write the comparison as JSON")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    transformers.utils.logging.disable_progress_bar()
+    run = Run(given.run, given.root, given.limit, given.images)
+    clock = Clock()
+    comparison = Comparison(run, Peer(run), given.batch, (given.logit_tie, given.score_tie), clock)
+    with torch.no_grad():
+        comparison.all_images()
+    report = comparison.report()
+    report["speed"] = speed(clock, len(run.records), given.ours_seconds)
+    report["versions"] = {
+        "python": platform.python_version(),
+        **{module.__name__: module.__version__ for module in (torch, transformers, PIL, np)},
+    }
+    print(table(report))
+    if given.out:
+        given.out.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n")
+    sys.exit(bool(report["mistakes"] or report["predictions"]["unexplained"]))
+
+
+if __name__ == "__main__":
+    main()
