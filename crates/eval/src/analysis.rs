@@ -40,26 +40,18 @@ pub enum AnalysisError {
     #[error(transparent)]
     File(#[from] matrix_file::MatrixFileError),
     /// A matrix that is no transition matrix.
-    #[error("{file}: tensor `{tensor}`{index}: {source}")]
+    #[error("{place}: {source}")]
     Matrix {
-        /// The file.
-        file: String,
-        /// The tensor in it.
-        tensor: String,
-        /// Which matrix, for tensors of several.
-        index: String,
+        /// The file, the tensor in it and, for tensors of several, which matrix.
+        place: String,
         /// What is wrong with it.
         source: markov_core::Error,
     },
     /// A chain without the answer that was asked for.
-    #[error("{file}: tensor `{tensor}`{index}: {source}")]
+    #[error("{place}: {source}")]
     Chain {
-        /// The file.
-        file: String,
-        /// The tensor in it.
-        tensor: String,
-        /// Which matrix, for tensors of several.
-        index: String,
+        /// The file, the tensor in it and, for tensors of several, which matrix.
+        place: String,
         /// Why there is none.
         source: markov_core::Error,
     },
@@ -104,9 +96,9 @@ pub fn analyse(
         .map(|i| check_matrix(flat.index_axis(Axis(0), i), options.tolerance))
         .enumerate()
         .map(|(i, checked)| {
-            checked.map_err(|source| {
-                let (file, tensor, index) = place(file, &matrices.name, outer, i);
-                AnalysisError::Matrix { file, tensor, index, source }
+            checked.map_err(|source| AnalysisError::Matrix {
+                place: place(file, &matrices.name, outer, i),
+                source,
             })
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -114,9 +106,9 @@ pub fn analyse(
         .par_iter()
         .enumerate()
         .map(|(i, chain)| {
-            answer(chain, options).map_err(|source| {
-                let (file, tensor, index) = place(file, &matrices.name, outer, i);
-                AnalysisError::Chain { file, tensor, index, source }
+            answer(chain, options).map_err(|source| AnalysisError::Chain {
+                place: place(file, &matrices.name, outer, i),
+                source,
             })
         })
         .collect::<Result<_, _>>()?;
@@ -155,7 +147,7 @@ fn answer(matrix: &Stochastic<f64>, options: &AnalysisOptions) -> markov_core::R
 }
 
 /// File, tensor and index of a matrix, for messages.
-fn place(file: &Path, tensor: &str, outer: &[usize], flat: usize) -> (String, String, String) {
+fn place(file: &Path, tensor: &str, outer: &[usize], flat: usize) -> String {
     let mut rest = flat;
     let mut index: Vec<String> = outer
         .iter()
@@ -168,7 +160,7 @@ fn place(file: &Path, tensor: &str, outer: &[usize], flat: usize) -> (String, St
         .collect();
     index.reverse();
     let index = if index.is_empty() { String::new() } else { format!(", matrix [{}]", index.join(", ")) };
-    (file.display().to_string(), tensor.to_owned(), index)
+    format!("{}: tensor `{tensor}`{index}", file.display())
 }
 
 fn write(

@@ -62,7 +62,7 @@ pub enum Error {
     },
     /// The analysis of a file of matrices.
     #[error(transparent)]
-    Analysis(#[from] crate::analysis::AnalysisError),
+    Analysis(Box<crate::analysis::AnalysisError>),
     /// An experiment: its settings, data or network.
     #[error(transparent)]
     Task(#[from] tasks::Error),
@@ -72,6 +72,12 @@ impl Error {
     /// For `map_err` on file operations.
     pub(crate) fn file(action: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::File { action, path: path.into(), source }
+    }
+}
+
+impl From<crate::analysis::AnalysisError> for Error {
+    fn from(error: crate::analysis::AnalysisError) -> Self {
+        Self::Analysis(Box::new(error))
     }
 }
 

@@ -32,8 +32,10 @@ pub struct Outcome {
     pub out: PathBuf,
     /// Pictures in that folder.
     pub pictures: Vec<PathBuf>,
-    /// Items answered in this process and the time that took.
-    pub work: (usize, Duration),
+    /// Items answered by this process; the others were on disk.
+    pub fresh: usize,
+    /// The time those took.
+    pub took: Duration,
 }
 
 /// `run.json`: what a folder of records belongs to.
@@ -59,7 +61,7 @@ pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Outcome> {
     let preprocessor = model.preprocessor.clone();
     let TaskConfig::Masking(config) = &plan.experiment.task;
     let mut task = Masking::new(config.clone(), model, plan.items.clone(), plan.experiment.seed)?;
-    let (records, work) = records(&mut task, &out, stop)?;
+    let Answered { records, fresh, took } = records(&mut task, &out, stop)?;
 
     let mut curves = MaskingCurves::new(config.fractions.values());
     records.iter().for_each(|record| curves.add(record));
@@ -83,7 +85,7 @@ pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Outcome> {
     write_whole(&out.join("table.md"), table.to_markdown().as_bytes())?;
     table.export(&out)?;
     let pictures = report::masking_pictures(&out, plan, &preprocessor, &curves, &labels, &records)?;
-    Ok(Outcome { results, table, out, pictures, work })
+    Ok(Outcome { results, table, out, pictures, fresh, took })
 }
 
 /// Makes `out` the folder of this run, or checks that it is.
@@ -133,12 +135,15 @@ fn differences(key: &str, old: &serde_json::Value, new: &serde_json::Value, chan
     }
 }
 
+/// The records of a run, and how many of them this process made in which time.
+struct Answered<R> {
+    records: Vec<R>,
+    fresh: usize,
+    took: Duration,
+}
+
 /// Every record of the run, those on disk first.
-fn records<T: Task>(
-    task: &mut T,
-    out: &Path,
-    stop: &AtomicBool,
-) -> Result<(Vec<T::Record>, (usize, Duration))>
+fn records<T: Task>(task: &mut T, out: &Path, stop: &AtomicBool) -> Result<Answered<T::Record>>
 where
     T::Record: Clone,
 {
@@ -161,7 +166,7 @@ where
         log.append(task.run(range)?)?;
     }
     bar.finish_and_clear();
-    Ok((log.records().to_vec(), (total - before, start.elapsed())))
+    Ok(Answered { records: log.records().to_vec(), fresh: total - before, took: start.elapsed() })
 }
 
 fn metric_values(curves: &MaskingCurves, plan: &Plan) -> Vec<MetricValue> {

@@ -49,7 +49,7 @@ impl Table {
         let mut text = format!("{}\n{gap}{table}\n{gap}", self.title);
         for note in &self.notes {
             text.push_str(note);
-            text.push_str("\n");
+            text.push('\n');
             text.push_str(gap);
         }
         text

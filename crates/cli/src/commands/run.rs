@@ -31,8 +31,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
 }
 
 fn tell(outcome: &Outcome) {
-    let (items, time) = outcome.work;
-    let seconds = time.as_secs_f64();
+    let (items, seconds) = (outcome.fresh, outcome.took.as_secs_f64());
     match items {
         0 => eprintln!("every item was there already"),
         _ => eprintln!("{items} items in {seconds:.1} s ({:.1} per second)", items as f64 / seconds),

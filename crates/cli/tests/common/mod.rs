@@ -1,9 +1,7 @@
 //! What the tests of the binary share.
 
 use std::path::{Path, PathBuf};
-use std::process::Output;
-
-use assert_cmd::Command;
+use std::process::{Command, Output};
 
 /// Root of the repository, where the README's commands are run.
 pub fn root() -> PathBuf {
@@ -12,7 +10,7 @@ pub fn root() -> PathBuf {
 
 /// The binary, in the root of the repository.
 pub fn tokenrank() -> Command {
-    let mut command = Command::new(assert_cmd::cargo::cargo_bin!("tokenrank"));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_tokenrank"));
     command.current_dir(root()).env("NO_COLOR", "1");
     command
 }
