@@ -25,15 +25,25 @@ fn main() -> std::io::Result<()> {
     let digest: String = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
     println!("cargo::rustc-env=TOKENRANK_SOURCES={digest}");
 
-    let head = crates.join("../.git/HEAD");
-    if head.exists() {
-        println!("cargo::rerun-if-changed={}", head.display());
+    // The reflog grows with every commit; HEAD itself only changes with the branch.
+    let log = git(&crates, &["rev-parse", "--path-format=absolute", "--git-path", "logs/HEAD"]);
+    if let Some(log) = log.filter(|log| Path::new(log).exists()) {
+        println!("cargo::rerun-if-changed={log}");
     }
-    let commit = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(&crates).output();
-    let commit = commit.ok().filter(|output| output.status.success());
-    let commit = commit.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    let commit = git(&crates, &["rev-parse", "HEAD"]).map(|commit| {
+        let sources = CRATES.map(|name| format!("{name}/src"));
+        let status = ["status", "--porcelain", "--", "../Cargo.lock"].into_iter();
+        let changed = git(&crates, &status.chain(sources.iter().map(String::as_str)).collect::<Vec<_>>());
+        if changed.is_some_and(|files| !files.is_empty()) { format!("{commit}-dirty") } else { commit }
+    });
     println!("cargo::rustc-env=TOKENRANK_COMMIT={}", commit.unwrap_or_default());
     Ok(())
+}
+
+/// What git says, `None` where there is no repository or no git.
+fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").args(arguments).current_dir(folder).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 fn rust_files(folder: &Path) -> std::io::Result<Vec<PathBuf>> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub struct Code {
     /// Version of the program.
     pub version: String,
-    /// Commit the sources were last committed at, where known.
+    /// Commit of the checkout, where known; it ends in `-dirty` if the sources differed from it.
     pub commit: Option<String>,
     /// SHA-256 over the sources and the versions of all dependencies.
     pub sources_sha256: String,
