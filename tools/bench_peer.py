@@ -133,7 +133,7 @@ def main():
         print(f"  {what:<24} {mine:9.3f}   {peer:<21} {other:9.2f}   {other / mine:7.1f} x")
     print(f"  largest relative error of λ₂ at 1e-4: {ours['lambda2_error']:.1e}")
     if given.out:
-        given.out.write_text(json.dumps(result, indent=1) + "\n")
+        given.out.write_text(json.dumps(result) + "\n")
 
 
 if __name__ == "__main__":

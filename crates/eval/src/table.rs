@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::path::Path;
 
-use comfy_table::{CellAlignment, presets};
+use comfy_table::{CellAlignment, TableComponent, presets};
 use polars::prelude::{Column, CsvWriter, DataFrame, ParquetWriter, SerWriter};
 
 use crate::error::{Error, Result};
@@ -43,6 +43,8 @@ impl Table {
                 |value: &Option<f64>| value.map_or_else(|| "–".into(), |value| format!("{value:.3}"));
             table.add_row(std::iter::once(label.clone()).chain(values.iter().map(number)));
         }
+        table.remove_style(TableComponent::HorizontalLines);
+        table.remove_style(TableComponent::MiddleIntersections);
         for column in table.column_iter_mut().skip(1) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -79,5 +81,65 @@ impl Table {
         let file = File::create(&parquet).map_err(Error::file("write", &parquet))?;
         ParquetWriter::new(file).finish(&mut frame).map_err(|e| failed(&parquet, &e))?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use insta::assert_snapshot;
+
+    use super::Table;
+
+    fn table() -> Table {
+        Table {
+            title: "Masking".into(),
+            label: "tokens masked by".into(),
+            columns: vec!["AUC ↓".into(), "paper, ViT".into()],
+            rows: vec![
+                ("Random".into(), vec![Some(0.8376), Some(0.79)]),
+                ("TokenRank, λ₂".into(), vec![Some(1.0), None]),
+            ],
+            notes: vec!["500 images.".into(), "Paper: compare orderings.".into()],
+        }
+    }
+
+    #[test]
+    fn on_the_terminal() {
+        assert_snapshot!(table().to_text(), @r"
+Masking
+ tokens masked by ┆ AUC ↓ ┆ paper, ViT 
+══════════════════╪═══════╪════════════
+ Random           ┆ 0.838 ┆      0.790 
+ TokenRank, λ₂    ┆ 1.000 ┆          – 
+500 images.
+Paper: compare orderings.
+");
+    }
+
+    #[test]
+    fn as_markdown() {
+        assert_snapshot!(table().to_markdown(), @r"
+Masking
+
+| tokens masked by | AUC ↓ | paper, ViT |
+|------------------|-------|------------|
+| Random           | 0.838 |      0.790 |
+| TokenRank, λ₂    | 1.000 |          – |
+
+500 images.
+
+Paper: compare orderings.
+");
+    }
+
+    #[test]
+    fn as_csv() {
+        let folder = tempfile::tempdir().unwrap();
+        table().export(folder.path()).unwrap();
+        assert_snapshot!(std::fs::read_to_string(folder.path().join("table.csv")).unwrap(), @r#"
+tokens masked by,AUC ↓,"paper, ViT"
+Random,0.8376,0.79
+"TokenRank, λ₂",1.0,
+"#);
     }
 }

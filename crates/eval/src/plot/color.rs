@@ -64,6 +64,15 @@ pub fn range(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
+/// The smallest finite value and the 95th percentile; the largest one where these coincide.
+pub fn bulk(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
+    let mut finite: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
+    finite.sort_by(f64::total_cmp);
+    let (low, largest) = (*finite.first()?, *finite.last()?);
+    let percentile = finite[(finite.len() * 19).div_ceil(20) - 1];
+    Some((low, if percentile > low { percentile } else { largest }))
+}
+
 /// Where a value lies between the ends of a range, 0…1; the bottom where the ends coincide.
 pub fn place(value: f64, (low, high): (f64, f64)) -> f64 {
     // Halves first: the difference of two finite numbers may overflow.

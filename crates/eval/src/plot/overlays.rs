@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::PlotError;
 use super::canvas::{Align, Canvas, Text, fitted, two_lines};
-use super::color::{FAINT, INK, blend, grey, place, range, viridis};
+use super::color::{FAINT, INK, blend, bulk, grey, place, viridis};
 
 /// A picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,8 +52,8 @@ const TEXT: f64 = 28.0;
 const OPACITY: f64 = 0.6;
 
 /// Draws a grid: a row for each picture, the picture first and then each of its scores as a viridis map over the
-/// picture in grey. Each map is scaled from its own minimum to its own maximum, as the bar below says; a patch has one
-/// colour, since a token has one score.
+/// picture in grey. Each map is scaled from its own minimum to its own 95th percentile, as the bar below says: a few
+/// attention sinks would otherwise leave no colour for the rest. A patch has one colour, since a token has one score.
 ///
 /// # Errors
 /// [`PlotError::Shape`] where there is no row, a buffer has not the size it claims, or rows have unlike maps;
@@ -67,7 +67,7 @@ pub fn overlays(path: &Path, rows: &[OverlayRow]) -> Result<(), PlotError> {
     let side = (2400 / columns).saturating_sub(GAP).clamp(200, 360);
 
     let heights: Vec<u32> = rows.iter().map(|row| fitting(&row.image, side).1).collect();
-    let width = (2 * MARGIN + columns * side + (columns - 1) * GAP).max(760);
+    let width = (2 * MARGIN + columns * side + (columns - 1) * GAP).max(900);
     let height = TOP + TITLES + heights.iter().map(|height| LABELS + height + GAP).sum::<u32>() + FOOT;
     let mut canvas = Canvas::new(path, width, height)?;
     let text = |align| Text { size: TEXT, ink: INK, align, upwards: false };
@@ -92,7 +92,7 @@ pub fn overlays(path: &Path, rows: &[OverlayRow]) -> Result<(), PlotError> {
         let at = |x: u32, y: u32| picture[(y * w + x) as usize];
         canvas.paint((left(0) + inset, y), (w, h), at);
         for (column, map) in (1..).zip(&row.maps) {
-            let limits = range(map.values.iter().copied());
+            let limits = bulk(map.values.iter().copied());
             canvas.paint((left(column) + inset, y), (w, h), |px, py| {
                 let patch =
                     (py as usize * map.rows / h as usize) * map.cols + px as usize * map.cols / w as usize;
@@ -182,5 +182,5 @@ fn scale(canvas: &mut Canvas, width: u32, y: f64) -> Result<(), PlotError> {
     let text = Text { size: TEXT, ink: FAINT, align: Align::End, upwards: false };
     canvas.text((f64::from(left) - 14.0, y), "each map's minimum", text)?;
     let right = f64::from(left + length) + 14.0;
-    canvas.text((right, y), "its maximum", Text { align: Align::Start, ..text })
+    canvas.text((right, y), "its 95th percentile", Text { align: Align::Start, ..text })
 }

@@ -161,6 +161,15 @@ fn overlays_show_the_picture_and_its_maps() {
 }
 
 #[test]
+fn a_few_large_scores_leave_colour_for_the_rest() {
+    let mut scores: Vec<f64> = (0..100).map(f64::from).collect();
+    scores[99] = 1e6;
+    assert_eq!(color::bulk(scores), Some((0.0, 94.0)));
+    assert_eq!(color::bulk([vec![2.0; 99], vec![7.0, f64::NAN]].concat()), Some((2.0, 7.0)));
+    assert_eq!(color::bulk([f64::NAN]), None);
+}
+
+#[test]
 fn a_map_without_values_is_the_picture_in_grey() {
     let empty = Map { values: vec![f64::NAN; 4], ..map("nan", 2, 2) };
     let rows = [OverlayRow { image: gradient(40, 40), label: String::new(), maps: vec![empty] }];

@@ -11,7 +11,7 @@ pub fn root() -> PathBuf {
 /// The binary, in the root of the repository.
 pub fn tokenrank() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tokenrank"));
-    command.current_dir(root()).env("NO_COLOR", "1");
+    command.current_dir(root()).env("NO_COLOR", "1").env_remove("COLUMNS");
     command
 }
 

@@ -1,11 +1,10 @@
 //! `tokenrank attend`: what transformers computes for the same picture, under the documented names.
 
-mod common;
-
 use std::path::{Path, PathBuf};
 
-use common::{arg, root, run, words};
 use safetensors::SafeTensors;
+
+use crate::common::{arg, root, run, words};
 
 fn fixture(name: &str) -> PathBuf {
     root().join("crates/models/tests/fixtures").join(name)

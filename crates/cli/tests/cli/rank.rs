@@ -1,13 +1,12 @@
 //! `tokenrank rank`: right answers on matrices from files, refusals without output.
 
-mod common;
-
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use common::{arg, run, words};
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use tempfile::TempDir;
+
+use crate::common::{arg, run, words};
 
 /// Writes a `.npy` of version 1.0.
 fn npy(dir: &Path, name: &str, descr: &str, fortran: bool, shape: &[usize], data: &[u8]) -> PathBuf {

@@ -1,0 +1,87 @@
+//! What people read on the terminal, word for word.
+
+use insta::assert_snapshot;
+
+use crate::common::{root, run, tokenrank};
+
+fn stdout(args: &[&str]) -> String {
+    String::from_utf8(run(args, 0).stdout).expect("text")
+}
+
+fn stderr(args: &[&str], code: i32) -> String {
+    String::from_utf8(run(args, code).stderr).expect("text")
+}
+
+#[test]
+fn help() {
+    assert_snapshot!(stdout(&["--help"]), @r"
+Attention as discrete-time Markov chains: reruns the experiments of Erel, Dünkel et al. (NeurIPS
+2025, arXiv 2507.17657) and analyses the attention of any network.
+
+The result goes to stdout, progress and messages to stderr.
+
+Usage: tokenrank <COMMAND>
+
+Commands:
+  run       Run experiments, or what is left of them, and print their tables
+  validate  Check experiments, their weights and data, without running anything
+  ls        List what there is
+  attend    Write the attention of one forward pass to a file
+  rank      Analyse attention matrices from any program as Markov chains
+  doctor    Check whether a run can start on this machine
+  help      Print this message or the help of the given subcommand(s)
+
+Options:
+  -h, --help
+          Print help (see a summary with '-h')
+
+  -V, --version
+          Print version
+
+Exit codes: 0 fine · 1 anything not named here · 2 usage or config · 3 weights or data missing or
+unreadable · 5 interrupted, resumable
+");
+}
+
+#[test]
+fn help_of_run() {
+    assert_snapshot!(stdout(&["run", "-h"]), @r"
+Run experiments, or what is left of them, and print their tables
+
+Usage: tokenrank run [OPTIONS] <CONFIG>...
+
+Arguments:
+  <CONFIG>...  Experiment files, such as configs/mini/masking.toml
+
+Options:
+      --set <KEY=VALUE>  Change a setting of the file: model.path=DIR, task.masking.layers=all
+      --limit <N>        Run only the first N items
+      --out <DIR>        Folder of the run [default: results/runs/NAME-FINGERPRINT]
+      --device <DEVICE>  Where networks run: cpu or cuda:N [default: cpu]
+  -h, --help             Print help
+");
+}
+
+#[test]
+fn an_unknown_key_is_shown_where_it_stands() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let text = std::fs::read_to_string(root().join("configs/mini/masking.toml")).expect("an experiment");
+    std::fs::write(dir.path().join("mine.toml"), text.replace("alpha =", "alfa =")).expect("writable");
+    let output = tokenrank().args(["run", "mine.toml"]).current_dir(dir.path()).output().expect("an answer");
+    assert_eq!(output.status.code(), Some(2));
+    assert_snapshot!(String::from_utf8(output.stderr).expect("text"), @r"
+× experiment mine.toml: TOML parse error at line 17, column 1
+│    |
+│ 17 | alfa = 0.99
+│    | ^^^^
+│ unknown field `alfa`, expected one of `scores`, `layers`, `cls`, `heads`, `alpha`,
+│ `lambda_weight`, `fractions`, `batch`, `overlays`
+");
+}
+
+#[test]
+fn weights_that_are_missing() {
+    assert_snapshot!(stderr(&["run", "configs/mini/masking.toml", "--set", "model.path=no/such/model"], 3), @r"
+  × no/such/model: no such model directory; a model is a folder with config.json and safetensors
+");
+}
