@@ -45,6 +45,9 @@ pub struct Fills {
 pub struct ModelConfig {
     /// A Hugging Face directory: `config.json`, safetensors, `preprocessor_config.json`.
     pub path: PathBuf,
+    /// A linear classifier published apart from its backbone, in a safetensors file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head: Option<PathBuf>,
     /// Type of weights and activations.
     #[serde(default)]
     pub dtype: Dtype,

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use models::{Device, LoadOptions, VitConfig};
+use models::{Device, LoadOptions, VisionConfig};
 use sha2::{Digest, Sha256};
 use tasks::dataset::LabelledImage;
 
@@ -63,11 +63,14 @@ impl Plan {
         };
         let device = models::device::parse(&options.device)?;
         let dir = &experiment.model.path;
-        let network = VitConfig::from_dir(dir)?;
+        let network = VisionConfig::from_dir(dir)?;
         models::weight_files(dir)?;
         models::image::Preprocessor::from_dir(dir).map_err(models::Error::from)?;
-        task.layers.resolve(network.num_hidden_layers)?;
-        let mut items = experiment.dataset.items(network.classes() as usize)?;
+        task.layers.resolve(network.depth())?;
+        let classes = network
+            .classes(experiment.model.head.as_deref())?
+            .ok_or(models::Error::NoClassifier { path: dir.clone() })?;
+        let mut items = experiment.dataset.items(classes as usize)?;
         match options.limit {
             Some(0) => return Err(refuse("--limit must be at least 1".into())),
             Some(limit) => items.truncate(limit),
@@ -85,6 +88,7 @@ impl Plan {
             kind: model.dtype.kind(),
             device: self.device,
             image_size: model.image_size.map(|side| (side, side)),
+            head: model.head.clone(),
         }
     }
 

@@ -52,7 +52,8 @@ struct RunHeader {
 /// # Errors
 /// An item cannot be answered, or a file of the run cannot be written.
 pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Outcome> {
-    let weights_sha256 = models::directory_sha256(&plan.experiment.model.path)?;
+    let weights_sha256 =
+        models::model_sha256(&plan.experiment.model.path, plan.experiment.model.head.as_deref())?;
     let fingerprint = plan.fingerprint(&weights_sha256);
     let out = plan.out(&fingerprint);
     claim(&out, &fingerprint, &plan.experiment)?;

@@ -31,7 +31,7 @@ impl Capture {
     /// The layers do not fit the network; libtorch's.
     pub fn vision(model: &VisionModel, picture: &Rgb8, layers: &LayerSelection) -> Result<Self> {
         let network = &model.network;
-        let blocks = layers.resolve(network.config.num_hidden_layers)?;
+        let blocks = layers.resolve(network.depth())?;
         let pixels: Array3<f32> = model.preprocessor.apply(picture)?;
         let pixels = VisionModel::batch(&[pixels])?;
         let mut probe = Select::new(blocks, KeepAll::default());
@@ -45,7 +45,7 @@ impl Capture {
         }
         tensors.push(match network.logits(&encoded)? {
             Some(logits) => ("output.logits".into(), logits.f_squeeze_dim(0)?),
-            None => ("output.embedding".into(), network.cls(&encoded)?.f_squeeze_dim(0)?),
+            None => ("output.embedding".into(), network.embedding(&encoded)?.f_squeeze_dim(0)?),
         });
         tensors.push(("input.pixels".into(), pixels.f_squeeze_dim(0)?));
         Ok(Self { tensors, layout })

@@ -82,6 +82,15 @@ pub enum Error {
         /// Why it cannot be used.
         reason: String,
     },
+    /// A bare backbone where classes are needed.
+    #[error(
+        "{} holds a network without classifier; name a linear head in safetensors with model.head, or take a directory \
+         that holds one", path.display()
+    )]
+    NoClassifier {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A layer list that does not fit the network.
     #[error("layers `{spec}`: {reason}")]
     Layers {

@@ -6,11 +6,14 @@
 
 pub mod attend;
 pub mod capture;
+pub mod clip;
 pub mod device;
+pub mod dinov2;
 mod error;
 pub mod image;
 mod layers;
 pub mod matrix_file;
+mod nn;
 pub mod probe;
 mod site;
 pub mod vision;
@@ -21,13 +24,15 @@ pub use error::{Error, Result};
 pub use layers::LayerSelection;
 pub use site::{Segment, Site, Stream, TokenLayout};
 pub use tch::{Device, Kind};
-pub use vision::{LoadOptions, VisionModel};
-pub use vit::VitConfig;
-pub use weights::{Weights, directory_sha256, weight_files};
+pub use vision::{LoadOptions, VisionConfig, VisionModel};
+pub use weights::{Weights, model_sha256, weight_files};
 
 /// Network architectures that are read, and what serves them.
-pub const ARCHITECTURES: [(&str, &str); 1] =
-    [("vit", "ViTForImageClassification, ViTModel: any size, patch and resolution")];
+pub const ARCHITECTURES: [(&str, &str); 3] = [
+    ("vit", "ViTForImageClassification, ViTModel (DINO): any size, patch and resolution"),
+    ("dinov2", "Dinov2ForImageClassification, Dinov2Model, with or without registers"),
+    ("clip", "CLIPModel, CLIPVisionModelWithProjection: the image tower"),
+];
 
 /// Switches gradients off for as long as the guard lives; nothing in this workspace trains a network.
 pub fn no_grad() -> impl Drop {

@@ -61,7 +61,19 @@ impl Weights {
     /// # Errors
     /// No weights, pickled weights only, or a file that is not safetensors.
     pub fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
-        let shards = weight_files(dir)?.iter().map(|path| Shard::open(path)).collect::<Result<Vec<_>>>()?;
+        Self::of_files(dir, &weight_files(dir)?, kind, device)
+    }
+
+    /// Opens one safetensors file that is no model directory, such as a classifier published apart.
+    ///
+    /// # Errors
+    /// The file cannot be read or is not safetensors.
+    pub fn open_file(path: &Path, kind: Kind, device: Device) -> Result<Self> {
+        Self::of_files(path, &[path.into()], kind, device)
+    }
+
+    fn of_files(dir: &Path, files: &[PathBuf], kind: Kind, device: Device) -> Result<Self> {
+        let shards = files.iter().map(|path| Shard::open(path)).collect::<Result<Vec<_>>>()?;
         let mut index = BTreeMap::new();
         for (i, shard) in shards.iter().enumerate() {
             for name in shard.metadata.tensors().into_keys() {
@@ -81,6 +93,18 @@ impl Weights {
     /// Whether the checkpoint has this tensor.
     pub fn contains(&self, name: &str) -> bool {
         self.store.index.contains_key(&self.full_name(name))
+    }
+
+    /// Shape of the tensor `name`, where the files decide and not the configuration.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] with the nearest names.
+    pub fn shape(&self, name: impl Display) -> Result<Vec<i64>> {
+        let name = self.full_name(name);
+        let shard =
+            self.store.index.get(&name).and_then(|&shard| self.store.shards[shard].metadata.info(&name));
+        let info = shard.ok_or_else(|| self.missing(name))?;
+        Ok(info.shape.iter().map(|&d| d as i64).collect())
     }
 
     /// Reads the tensor `name` and checks its shape.
@@ -244,13 +268,15 @@ fn shard_files(dir: &Path, index: &Path) -> Result<Vec<PathBuf>> {
     Ok(files)
 }
 
-/// SHA-256 over the weight files and `config.json` of a directory, in order: the identity of a model.
+/// SHA-256 over `config.json`, the weight files of a directory, in order, and a head published apart: the identity of a
+/// model.
 ///
 /// # Errors
 /// A file cannot be read.
-pub fn directory_sha256(dir: &Path) -> Result<String> {
+pub fn model_sha256(dir: &Path, head: Option<&Path>) -> Result<String> {
     let mut hasher = Sha256::new();
-    for path in std::iter::once(dir.join("config.json")).chain(weight_files(dir)?) {
+    let config = std::iter::once(dir.join("config.json"));
+    for path in config.chain(weight_files(dir)?).chain(head.map(PathBuf::from)) {
         let read_error = |source| Error::Read { path: path.clone(), source };
         let mut file = File::open(&path).map_err(read_error)?;
         std::io::copy(&mut file, &mut hasher).map_err(read_error)?;

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use models::vit::Vit;
+use models::vision::VisionTransformer;
 use models::{Device, Error, Kind, Weights};
 use tempfile::TempDir;
 
@@ -28,8 +28,8 @@ fn edit(dir: &Path, file: &str, change: impl FnOnce(String) -> String) {
     std::fs::write(path, changed).expect("writable");
 }
 
-fn load(dir: &Path) -> Result<Vit, Error> {
-    Vit::load(dir, Kind::Float, Device::Cpu)
+fn load(dir: &Path) -> Result<VisionTransformer, Error> {
+    VisionTransformer::load(dir, Kind::Float, Device::Cpu, None)
 }
 
 fn refusal(dir: &Path) -> String {

@@ -115,7 +115,7 @@ fn records_are_those_of_the_slow_way() {
                 network.embed(&VisionModel::batch(&[pixels]).expect("a batch")).expect("embeds");
             let mut probe = KeepAll::default();
             let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut probe).expect("encodes");
-            let class = |encoded: &Tensor| {
+            let class = |encoded: &models::vision::Encoded| {
                 network
                     .logits(encoded)
                     .expect("computes")

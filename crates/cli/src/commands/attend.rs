@@ -15,7 +15,7 @@ pub fn attend(args: &AttendArgs) -> Result<(), Failure> {
         ..LoadOptions::default()
     };
     // Cheap refusals first.
-    layers.resolve(models::VitConfig::from_dir(dir)?.num_hidden_layers)?;
+    layers.resolve(models::VisionConfig::from_dir(dir)?.depth())?;
     let picture = Rgb8::open(image).map_err(models::Error::from)?;
     let model = VisionModel::load(dir, &options)?;
     let capture = Capture::vision(&model, &picture, layers)?;

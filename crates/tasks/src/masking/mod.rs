@@ -58,10 +58,10 @@ impl Masking {
         seed: u64,
     ) -> Result<Self> {
         config.check()?;
-        config.layers.resolve(model.network.config.num_hidden_layers)?;
-        if !model.network.config.is_classifier() {
-            let reason = "masking needs a classifier, this directory holds a bare backbone".into();
-            return Err(Error::Setting { setting: "model.path", reason });
+        config.layers.resolve(model.network.depth())?;
+        if model.network.classes().is_none() {
+            let reason = "masking needs a network with a classifier".into();
+            return Err(Error::Setting { setting: "model.head", reason });
         }
         let methods = config.methods();
         Ok(Self { config, methods, model, items, seed, upcoming: None })
@@ -90,7 +90,7 @@ impl Masking {
     fn answer(&self, range: Range<usize>, batch: Batch) -> Result<Vec<MaskingRecord>> {
         let items = &self.items[range.clone()];
         let network = &self.model.network;
-        let blocks = self.config.layers.resolve(network.config.num_hidden_layers)?;
+        let blocks = self.config.layers.resolve(network.depth())?;
         let mut probe = ScoreProbe::new(&self.config, &self.methods, blocks);
         let (tokens, layout) = network.embed(&VisionModel::batch(&batch.pixels)?)?;
         let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut probe)?;

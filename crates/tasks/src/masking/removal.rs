@@ -1,7 +1,7 @@
 //! Classifying images from the tokens that remain.
 
 use models::attend::{KeyBias, NoProbe};
-use models::vit::Vit;
+use models::vision::{Encoded, VisionTransformer};
 use models::{Segment, TokenLayout};
 use tch::{Device, Kind, Tensor};
 
@@ -36,7 +36,7 @@ pub(super) fn removed_patches(fraction: f64, patches: usize) -> usize {
 ///
 /// `tokens` `[images, n, width]` as embedded.
 pub(super) fn classify_without(
-    network: &Vit,
+    network: &VisionTransformer,
     tokens: &Tensor,
     layout: &TokenLayout,
     orders: &[Order],
@@ -70,8 +70,8 @@ pub(super) fn classify_without(
     Ok(predicted)
 }
 
-/// The most likely class of each image, `[images, n, width]` → `images`; empty for a network without classifier.
-pub(super) fn classes(network: &Vit, encoded: &Tensor) -> Result<Vec<usize>> {
+/// The most likely class of each image; empty for a network without classifier.
+pub(super) fn classes(network: &VisionTransformer, encoded: &Encoded) -> Result<Vec<usize>> {
     let Some(logits) = network.logits(encoded)? else {
         return Ok(Vec::new());
     };

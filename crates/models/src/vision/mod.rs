@@ -1,16 +1,24 @@
-//! An image classifier with the preprocessing it was published with.
+//! Vision transformers with the preprocessing they were published with.
 
-use std::path::Path;
+mod config;
+mod head;
+mod network;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use ndarray::Array3;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::image::Preprocessor;
-use crate::vit::Vit;
+pub(crate) use config::Shape;
+pub use config::VisionConfig;
+pub(crate) use head::Head;
+pub use network::{Encoded, VisionTransformer};
 
 /// How to load a network.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct LoadOptions {
     /// Type of weights and activations.
     pub kind: Kind,
@@ -18,18 +26,20 @@ pub struct LoadOptions {
     pub device: Device,
     /// Another image size (height, width) than `preprocessor_config.json` gives: a plain resize without crop.
     pub image_size: Option<(usize, usize)>,
+    /// A linear classifier published apart from its backbone, in a safetensors file.
+    pub head: Option<PathBuf>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { kind: Kind::Float, device: Device::Cpu, image_size: None }
+        Self { kind: Kind::Float, device: Device::Cpu, image_size: None, head: None }
     }
 }
 
 /// A network and its image preprocessing, read from one model directory.
 pub struct VisionModel {
     /// The network.
-    pub network: Vit,
+    pub network: VisionTransformer,
     /// From 8-bit RGB to the network's pixels.
     pub preprocessor: Preprocessor,
 }
@@ -40,10 +50,10 @@ impl VisionModel {
     /// # Errors
     /// Anything missing, unreadable or contradictory in the directory.
     pub fn load(dir: &Path, options: &LoadOptions) -> Result<Self> {
-        let network = Vit::load(dir, options.kind, options.device)?;
+        let network = VisionTransformer::load(dir, options.kind, options.device, options.head.as_deref())?;
         let mut preprocessor = Preprocessor::from_dir(dir)?;
         if let Some((height, width)) = options.image_size {
-            let (patch_h, patch_w) = network.config.patch_size();
+            let (patch_h, patch_w) = network.embeddings.patch;
             if (height as i64) < patch_h || (width as i64) < patch_w {
                 return Err(Error::ImageSize { size: (height, width), patch: (patch_h, patch_w) });
             }
@@ -71,4 +81,9 @@ impl VisionModel {
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Tensor::f_stack(&tensors, 0)?)
     }
+}
+
+/// Number of classes that `config.json` tells; transformers has two where nothing is said.
+pub(crate) fn class_count(labels: Option<&BTreeMap<String, String>>, count: Option<i64>) -> i64 {
+    labels.map(|labels| labels.len() as i64).or(count).unwrap_or(2)
 }

@@ -1,0 +1,79 @@
+//! The image tower of CLIP as `CLIPModel` and `CLIPVisionModelWithProjection` store it.
+
+use std::path::Path;
+
+use tch::{Device, Kind};
+
+use super::config::ClipVisionConfig;
+use crate::error::Result;
+use crate::nn::{Block, LayerNorm, Linear, Mlp, PatchEmbeddings, SelfAttention};
+use crate::vision::{Head, Shape, VisionTransformer};
+use crate::weights::Weights;
+
+/// Reads the image tower of a model directory by the names it is published under.
+pub(crate) fn load(
+    dir: &Path,
+    config: &ClipVisionConfig,
+    kind: Kind,
+    device: Device,
+) -> Result<VisionTransformer> {
+    let weights = Weights::open(dir, kind, device)?;
+    let tower = weights.pp("vision_model");
+    let (width, eps) = (config.hidden_size, config.layer_norm_eps);
+    let embeddings = embeddings(&tower.pp("embeddings"), config)?;
+    let blocks = (0..config.num_hidden_layers)
+        .map(|i| block(&tower.pp("encoder").pp("layers").pp(i), config))
+        .collect::<Result<_>>()?;
+    // The name is misspelt in every published checkpoint.
+    let first_norm = Some(LayerNorm::load(&tower.pp("pre_layrnorm"), width, eps)?);
+    let last_norm = LayerNorm::load(&tower.pp("post_layernorm"), width, eps)?;
+    let projection = Linear::load(&weights.pp("visual_projection"), width, config.projection_dim, false)?;
+    for other in ["text_model", "text_projection", "logit_scale"] {
+        weights.skip(other);
+    }
+    // A constant that older files store.
+    tower.pp("embeddings").skip("position_ids");
+    weights.finish()?;
+    let head = Head::Projection(projection);
+    Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, head, kind, device })
+}
+
+fn embeddings(weights: &Weights, config: &ClipVisionConfig) -> Result<PatchEmbeddings> {
+    let (width, patch, trained) = (config.hidden_size, config.patch_size(), config.grid());
+    let positions = [1 + trained.0 * trained.1, width];
+    let projection = [width, config.num_channels, patch.0, patch.1];
+    Ok(PatchEmbeddings {
+        cls_token: weights.get(&[width], "class_embedding")?.f_reshape([1, 1, width])?,
+        register_tokens: None,
+        position_embeddings: weights.get(&positions, "position_embedding.weight")?.f_unsqueeze(0)?,
+        projection: Linear { weight: weights.get(&projection, "patch_embedding.weight")?, bias: None },
+        patch,
+        trained,
+        antialias: false,
+    })
+}
+
+fn block(weights: &Weights, config: &ClipVisionConfig) -> Result<Block> {
+    let (width, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
+    let attention = weights.pp("self_attn");
+    let projection = |name: &str| Linear::load(&attention.pp(name), width, width, true);
+    let mlp = weights.pp("mlp");
+    Ok(Block {
+        attention_norm: LayerNorm::load(&weights.pp("layer_norm1"), width, eps)?,
+        attention: SelfAttention {
+            query: projection("q_proj")?,
+            key: projection("k_proj")?,
+            value: projection("v_proj")?,
+            output: projection("out_proj")?,
+            heads: config.num_attention_heads,
+        },
+        attention_scale: None,
+        mlp_norm: LayerNorm::load(&weights.pp("layer_norm2"), width, eps)?,
+        mlp: Mlp::Dense {
+            widen: Linear::load(&mlp.pp("fc1"), width, inner, true)?,
+            activation: config.hidden_act,
+            narrow: Linear::load(&mlp.pp("fc2"), inner, width, true)?,
+        },
+        mlp_scale: None,
+    })
+}

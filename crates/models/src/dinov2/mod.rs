@@ -1,0 +1,92 @@
+//! DINOv2 (arXiv 2304.07193), with and without registers (arXiv 2309.16588), as `Dinov2ForImageClassification` and
+//! `Dinov2WithRegistersForImageClassification` store it, or their bare backbones.
+
+mod config;
+
+use std::path::Path;
+
+use tch::{Device, Kind};
+
+use crate::error::Result;
+use crate::nn::{Block, LayerNorm, Linear, Mlp, PatchEmbeddings, SelfAttention};
+use crate::vision::{Head, Shape, VisionTransformer};
+use crate::weights::Weights;
+pub use config::Dinov2Config;
+
+/// Reads the weights of a model directory by the names they are published under.
+pub(crate) fn load(
+    dir: &Path,
+    config: &Dinov2Config,
+    kind: Kind,
+    device: Device,
+) -> Result<VisionTransformer> {
+    let weights = Weights::open(dir, kind, device)?;
+    let backbone = config.backbone().map_or_else(|| weights.clone(), |name| weights.pp(name));
+    let width = config.hidden_size;
+    let embeddings = embeddings(&backbone.pp("embeddings"), config)?;
+    let blocks = (0..config.num_hidden_layers)
+        .map(|i| block(&backbone.pp("encoder").pp("layer").pp(i), config))
+        .collect::<Result<_>>()?;
+    let last_norm = LayerNorm::load(&backbone.pp("layernorm"), width, config.layer_norm_eps)?;
+    let head = match config.classes() {
+        Some(classes) => Head::ClsAndMean(Linear::load(&weights.pp("classifier"), 2 * width, classes, true)?),
+        None => Head::None,
+    };
+    // Stands for patches that were hidden in training.
+    backbone.pp("embeddings").skip("mask_token");
+    weights.finish()?;
+    Ok(VisionTransformer { embeddings, first_norm: None, blocks, last_norm, head, kind, device })
+}
+
+fn embeddings(weights: &Weights, config: &Dinov2Config) -> Result<PatchEmbeddings> {
+    let (width, patch, trained) = (config.hidden_size, config.patch_size(), config.grid());
+    let projection = weights.pp("patch_embeddings").pp("projection");
+    let registers = config.registers();
+    Ok(PatchEmbeddings {
+        cls_token: weights.get(&[1, 1, width], "cls_token")?,
+        register_tokens: registers.map(|n| weights.get(&[1, n, width], "register_tokens")).transpose()?,
+        position_embeddings: weights.get(&[1, 1 + trained.0 * trained.1, width], "position_embeddings")?,
+        projection: Linear {
+            weight: projection.get(&[width, config.num_channels, patch.0, patch.1], "weight")?,
+            bias: Some(projection.get(&[width], "bias")?),
+        },
+        patch,
+        trained,
+        // transformers smooths only where there are registers.
+        antialias: registers.is_some(),
+    })
+}
+
+fn block(weights: &Weights, config: &Dinov2Config) -> Result<Block> {
+    let (width, eps) = (config.hidden_size, config.layer_norm_eps);
+    let attention = weights.pp("attention");
+    let projection =
+        |name: &str| Linear::load(&attention.pp("attention").pp(name), width, width, config.qkv_bias);
+    let mlp = weights.pp("mlp");
+    let inner = config.mlp_width();
+    Ok(Block {
+        attention_norm: LayerNorm::load(&weights.pp("norm1"), width, eps)?,
+        attention: SelfAttention {
+            query: projection("query")?,
+            key: projection("key")?,
+            value: projection("value")?,
+            output: Linear::load(&attention.pp("output").pp("dense"), width, width, true)?,
+            heads: config.num_attention_heads,
+        },
+        attention_scale: Some(weights.pp("layer_scale1").get(&[width], "lambda1")?),
+        mlp_norm: LayerNorm::load(&weights.pp("norm2"), width, eps)?,
+        mlp: if config.use_swiglu_ffn {
+            Mlp::SwiGlu {
+                weights_in: Linear::load(&mlp.pp("weights_in"), width, 2 * inner, true)?,
+                weights_out: Linear::load(&mlp.pp("weights_out"), inner, width, true)?,
+            }
+        } else {
+            Mlp::Dense {
+                widen: Linear::load(&mlp.pp("fc1"), width, inner, true)?,
+                activation: config.hidden_act,
+                narrow: Linear::load(&mlp.pp("fc2"), inner, width, true)?,
+            }
+        },
+        mlp_scale: Some(weights.pp("layer_scale2").get(&[width], "lambda1")?),
+    })
+}

@@ -1,0 +1,172 @@
+//! What the networks are made of.
+
+mod embeddings;
+
+use serde::Deserialize;
+use tch::Tensor;
+
+use crate::attend::{AttentionProbe, KeyBias, attend};
+use crate::error::Result;
+use crate::site::Site;
+use crate::weights::Weights;
+pub(crate) use embeddings::{Extent, PatchEmbeddings};
+
+/// A dense layer with an optional bias.
+pub(crate) struct Linear {
+    pub(crate) weight: Tensor,
+    pub(crate) bias: Option<Tensor>,
+}
+
+/// Layer normalisation over the last dimension.
+pub(crate) struct LayerNorm {
+    pub(crate) weight: Tensor,
+    pub(crate) bias: Tensor,
+    eps: f64,
+}
+
+impl Linear {
+    /// Reads `weight` `[output, input]` and, if there is one, `bias` `[output]`.
+    pub(crate) fn load(weights: &Weights, input: i64, output: i64, bias: bool) -> Result<Self> {
+        let weight = weights.get(&[output, input], "weight")?;
+        let bias = bias.then(|| weights.get(&[output], "bias")).transpose()?;
+        Ok(Self { weight, bias })
+    }
+
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
+    }
+}
+
+impl LayerNorm {
+    pub(crate) fn load(weights: &Weights, width: i64, eps: f64) -> Result<Self> {
+        Ok(Self { weight: weights.get(&[width], "weight")?, bias: weights.get(&[width], "bias")?, eps })
+    }
+
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let shape = self.weight.size();
+        Ok(x.f_layer_norm(&shape, Some(&self.weight), Some(&self.bias), self.eps, false)?)
+    }
+}
+
+/// Queries, keys and values of all heads, and the projection of what they attend to.
+pub(crate) struct SelfAttention {
+    pub(crate) query: Linear,
+    pub(crate) key: Linear,
+    pub(crate) value: Linear,
+    pub(crate) output: Linear,
+    pub(crate) heads: i64,
+}
+
+impl SelfAttention {
+    /// `x` `[batch, n, width]` → the same shape.
+    fn forward(
+        &self,
+        x: &Tensor,
+        site: &Site,
+        bias: &KeyBias,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<Tensor> {
+        let (batch, tokens, width) = x.size3()?;
+        // [b, n, width] → [b, heads, n, head dim]
+        let split = |linear: &Linear| -> Result<Tensor> {
+            let y = linear.forward(x)?;
+            Ok(y.f_reshape([batch, tokens, self.heads, width / self.heads])?.f_transpose(1, 2)?)
+        };
+        let (q, k, v) = (split(&self.query)?, split(&self.key)?, split(&self.value)?);
+        let attended = attend(&q, &k, &v, bias, site, probe)?;
+        self.output.forward(&attended.f_transpose(1, 2)?.f_reshape([batch, tokens, width])?)
+    }
+}
+
+/// The part of a block that looks at one token at a time.
+pub(crate) enum Mlp {
+    /// Widen, activate, narrow.
+    Dense { widen: Linear, activation: Activation, narrow: Linear },
+    /// `silu(x₁) x₂` of a doubly wide layer's halves (arXiv 2002.05202).
+    SwiGlu { weights_in: Linear, weights_out: Linear },
+}
+
+impl Mlp {
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Dense { widen, activation, narrow } => {
+                narrow.forward(&activation.apply(&widen.forward(x)?)?)
+            }
+            Self::SwiGlu { weights_in, weights_out } => {
+                let halves = weights_in.forward(x)?.f_chunk(2, -1)?;
+                weights_out.forward(&halves[0].f_silu()?.f_mul(&halves[1])?)
+            }
+        }
+    }
+}
+
+/// A pre-norm transformer block: attention, then MLP, each beside a residual.
+pub(crate) struct Block {
+    pub(crate) attention_norm: LayerNorm,
+    pub(crate) attention: SelfAttention,
+    /// Multiplied to the attention's output, `[width]` (LayerScale, arXiv 2103.17239).
+    pub(crate) attention_scale: Option<Tensor>,
+    pub(crate) mlp_norm: LayerNorm,
+    pub(crate) mlp: Mlp,
+    /// Multiplied to the MLP's output, `[width]`.
+    pub(crate) mlp_scale: Option<Tensor>,
+}
+
+impl Block {
+    /// `x` `[batch, n, width]` → the same shape.
+    pub(crate) fn forward(
+        &self,
+        x: &Tensor,
+        site: &Site,
+        bias: &KeyBias,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<Tensor> {
+        let attended = self.attention.forward(&self.attention_norm.forward(x)?, site, bias, probe)?;
+        let x = scaled(attended, self.attention_scale.as_ref())?.f_add_(x)?;
+        let hidden = self.mlp.forward(&self.mlp_norm.forward(&x)?)?;
+        Ok(scaled(hidden, self.mlp_scale.as_ref())?.f_add_(&x)?)
+    }
+}
+
+fn scaled(mut x: Tensor, scale: Option<&Tensor>) -> Result<Tensor> {
+    Ok(match scale {
+        Some(scale) => x.f_mul_(scale)?,
+        None => x,
+    })
+}
+
+/// The activations that published vision transformers use, by their names in `config.json`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub enum Activation {
+    /// `x Φ(x)`, exact.
+    #[serde(rename = "gelu", alias = "gelu_python")]
+    Gelu,
+    /// The tanh approximation of GELU.
+    #[serde(rename = "gelu_new", alias = "gelu_pytorch_tanh", alias = "gelu_fast")]
+    GeluTanh,
+    /// `x σ(1.702 x)`.
+    #[serde(rename = "quick_gelu")]
+    QuickGelu,
+    /// `max(x, 0)`.
+    #[serde(rename = "relu")]
+    Relu,
+    /// `x σ(x)`.
+    #[serde(rename = "silu", alias = "swish")]
+    Silu,
+}
+
+impl Activation {
+    /// Applies the activation elementwise.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn apply(self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::Gelu => x.f_gelu("none")?,
+            Self::GeluTanh => x.f_gelu("tanh")?,
+            Self::QuickGelu => x.f_mul_scalar(1.702)?.f_sigmoid()?.f_mul_(x)?,
+            Self::Relu => x.f_relu()?,
+            Self::Silu => x.f_silu()?,
+        })
+    }
+}

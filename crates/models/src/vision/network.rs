@@ -1,0 +1,155 @@
+//! A vision transformer, whichever network its weights come from.
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use super::config::VisionConfig;
+use super::head::Head;
+use crate::attend::{AttentionProbe, KeyBias};
+use crate::error::Result;
+use crate::nn::{Block, LayerNorm, PatchEmbeddings};
+use crate::site::{Site, Stream, TokenLayout};
+
+/// A vision transformer on a device: ViT, DINO, DINOv2 and the image tower of CLIP differ in names, norms and heads only.
+///
+/// ```no_run
+/// use models::attend::{KeyBias, NoProbe};
+/// use models::vision::VisionTransformer;
+/// # fn main() -> models::Result<()> {
+/// let dir = std::path::Path::new("datasets/mini/models/vit");
+/// let network = VisionTransformer::load(dir, tch::Kind::Float, tch::Device::Cpu, None)?;
+/// # let pixels = tch::Tensor::zeros([1, 3, 64, 64], (tch::Kind::Float, tch::Device::Cpu));
+/// let (tokens, layout) = network.embed(&pixels)?;
+/// let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut NoProbe)?;
+/// let logits = network.logits(&encoded)?;
+/// # Ok(()) }
+/// ```
+pub struct VisionTransformer {
+    pub(crate) embeddings: PatchEmbeddings,
+    /// CLIP normalises tokens before the first block.
+    pub(crate) first_norm: Option<LayerNorm>,
+    pub(crate) blocks: Vec<Block>,
+    pub(crate) last_norm: LayerNorm,
+    pub(crate) head: Head,
+    pub(crate) kind: Kind,
+    pub(crate) device: Device,
+}
+
+/// What the blocks have made of an image's tokens.
+pub struct Encoded {
+    /// `[batch, n, width]` after the last layer norm.
+    pub tokens: Tensor,
+    /// Special tokens in front.
+    special: i64,
+    /// CLS `[batch, width]` after each of the last blocks that the head looks at, normalised, in order.
+    last_cls: Vec<Tensor>,
+}
+
+impl VisionTransformer {
+    /// Reads a Hugging Face directory (`config.json` + safetensors) and checks that every tensor is used. `head` is a
+    /// linear classifier published apart from its backbone, as DINO's are.
+    ///
+    /// # Errors
+    /// A missing, misshapen or superfluous tensor, or a network that is not known.
+    pub fn load(dir: &Path, kind: Kind, device: Device, head: Option<&Path>) -> Result<Self> {
+        let config = VisionConfig::from_dir(dir)?;
+        let mut network = config.load(dir, kind, device)?;
+        if let Some(path) = head {
+            network.head = Head::open(path, &config, kind, device)?;
+        }
+        Ok(network)
+    }
+
+    /// Number of blocks.
+    pub fn depth(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Number of classes; none for a network without classifier.
+    pub fn classes(&self) -> Option<i64> {
+        self.head.classes()
+    }
+
+    /// Where the network lives.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Turns images into tokens: `pixels` `[batch, 3, h, w]` → `[batch, special + rows·columns, width]` and their layout.
+    ///
+    /// At another size than the trained one the position embeddings are interpolated (bicubic), as transformers'
+    /// `interpolate_pos_encoding` does.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn embed(&self, pixels: &Tensor) -> Result<(Tensor, TokenLayout)> {
+        let pixels = pixels.f_to_device(self.device)?.f_to_kind(self.kind)?;
+        let (tokens, layout) = self.embeddings.forward(&pixels)?;
+        let tokens = match &self.first_norm {
+            Some(norm) => norm.forward(&tokens)?,
+            None => tokens,
+        };
+        Ok((tokens, layout))
+    }
+
+    /// Runs the blocks over `tokens` `[batch, n, width]`.
+    ///
+    /// `tokens` may be any subset of an image's tokens that keeps the special ones; `layout` says what they are.
+    ///
+    /// # Errors
+    /// libtorch's and the probe's.
+    pub fn encode(
+        &self,
+        tokens: &Tensor,
+        layout: &TokenLayout,
+        bias: &KeyBias,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<Encoded> {
+        let mut x = tokens.shallow_clone();
+        let mut last_cls = Vec::new();
+        for (block, layer) in self.blocks.iter().enumerate() {
+            let site = Site { stream: Stream::Vision, block, step: 0, layout: layout.clone() };
+            x = layer.forward(&x, &site, bias, probe)?;
+            if block + self.head.last_blocks() >= self.depth() {
+                last_cls.push(self.last_norm.forward(&x.f_select(1, 0)?)?);
+            }
+        }
+        Ok(Encoded { tokens: self.last_norm.forward(&x)?, special: layout.special, last_cls })
+    }
+
+    /// Class logits `[batch, classes]`; none for a network without classifier.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn logits(&self, encoded: &Encoded) -> Result<Option<Tensor>> {
+        self.head.logits(encoded)
+    }
+
+    /// The image as one vector `[batch, d]`: CLS after the last layer norm; CLIP's projected, not normalised.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn embedding(&self, encoded: &Encoded) -> Result<Tensor> {
+        self.head.embedding(encoded)
+    }
+}
+
+impl Encoded {
+    /// CLS `[batch, width]`.
+    pub(crate) fn cls(&self) -> Result<Tensor> {
+        Ok(self.tokens.f_select(1, 0)?)
+    }
+
+    /// Mean of the patches `[batch, width]`.
+    pub(crate) fn mean_patch(&self) -> Result<Tensor> {
+        let patches = self.tokens.size()[1] - self.special;
+        let kind = self.tokens.kind();
+        Ok(self.tokens.f_narrow(1, self.special, patches)?.f_mean_dim(1i64, false, kind)?)
+    }
+
+    /// CLS of the last blocks, side by side, `[batch, blocks·width]`.
+    pub(crate) fn last_cls(&self) -> Result<Tensor> {
+        Ok(Tensor::f_cat(&self.last_cls, -1)?)
+    }
+}
