@@ -5,7 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
-use models::attend::{KeyBias, NoProbe};
+use models::attend::{ChainTokens, KeyBias, NoProbe};
 use models::probe::KeepAll;
 use models::vision::VisionTransformer;
 use models::{Device, Kind};
@@ -113,14 +113,21 @@ fn probed_output_is_unprobed_output() -> models::Result<()> {
     Ok(())
 }
 
-/// Masking a token for everybody equals its removal from the sequence, in every layer.
+/// Masking a token for everybody equals its removal from the sequence, in every layer, for heads that look at CLS. (A
+/// mean over patches knows which are there.)
 #[test]
 fn removal_is_masking_of_keys() -> models::Result<()> {
-    let dir = fixture("vit-plain");
+    for (name, removed) in [("vit-plain", &[1i64, 4, 7, 16][..]), ("dino-small", &[2, 20])] {
+        removal_equals_masking(name, removed)?;
+    }
+    Ok(())
+}
+
+fn removal_equals_masking(name: &str, removed: &[i64]) -> models::Result<()> {
+    let dir = fixture(name);
     let network = load(&dir)?;
     let pixels = Golden::open(&dir).get("pixels").expect("pixels");
     let (tokens, layout) = network.embed(&pixels)?;
-    let removed = [1i64, 4, 7, 16];
     let kept: Vec<i64> = (0..layout.tokens()).filter(|token| !removed.contains(token)).collect();
 
     let mut bias = vec![0f32; layout.tokens() as usize];
@@ -137,5 +144,17 @@ fn removal_is_masking_of_keys() -> models::Result<()> {
     for masked in [masked, masked_and_probed] {
         assert!(largest_difference(&masked.expect("a classifier"), &removed) < 1e-5);
     }
+    Ok(())
+}
+
+/// Registers are neither patches of the grid nor states of a chain without special tokens, and the mean leaves them out.
+#[test]
+fn registers_are_special() -> models::Result<()> {
+    let dir = fixture("dinov2-registers");
+    let pixels = Golden::open(&dir).get("pixels").expect("pixels");
+    let (tokens, layout) = load(&dir)?.embed(&pixels)?;
+    assert_eq!((layout.special, layout.image), (4, (3, 6)));
+    assert_eq!(tokens.size()[1], 22);
+    assert_eq!(ChainTokens::WithoutSpecial.states(&layout), (4..22).collect::<Vec<_>>());
     Ok(())
 }

@@ -117,7 +117,7 @@ fn configurations_that_contradict_themselves() {
         ("\"hidden_act\": \"gelu\"", "\"hidden_act\": \"mish\"", "mish"),
         ("\"model_type\": \"vit\"", "\"model_type\": \"swin\"", "swin"),
         ("\"num_channels\": 3", "\"num_channels\": 1", "RGB"),
-        ("{", "[", "not a ViT configuration"),
+        ("{", "[", "not the configuration"),
     ] {
         let dir = copy("vit-plain");
         edit(dir.path(), "config.json", |text| text.replacen(from, to, 1));
@@ -131,4 +131,31 @@ fn what_is_no_model_directory() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     assert!(refusal(dir.path()).contains("config.json"));
     assert!(refusal(&dir.path().join("nowhere")).contains("no such model directory"));
+}
+
+#[test]
+fn a_head_that_does_not_fit_is_refused() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let refusal = |name: &str, backbone: &str| {
+        let network = VisionTransformer::load(
+            &fixture(backbone),
+            Kind::Float,
+            Device::Cpu,
+            Some(&dir.path().join(name)),
+        );
+        network.err().expect("the head was accepted").to_string()
+    };
+    std::fs::copy(fixture("dino-base").join("head.safetensors"), dir.path().join("base.safetensors"))
+        .expect("copied");
+    std::fs::copy(fixture("vit-plain").join("model.safetensors"), dir.path().join("other.safetensors"))
+        .expect("copied");
+    std::fs::write(dir.path().join("head.pth"), b"\x80\x02").expect("written");
+    let message = refusal("base.safetensors", "dino-small");
+    assert!(message.contains("base.safetensors") && message.contains("48 features"), "{message}");
+    let message = refusal("other.safetensors", "dino-small");
+    assert!(message.contains("no tensor `weight`"), "{message}");
+    let message = refusal("head.pth", "dino-small");
+    assert!(message.contains("convert_dino_head.py"), "{message}");
+    let message = refusal("absent.safetensors", "dino-small");
+    assert!(message.contains("absent.safetensors"), "{message}");
 }

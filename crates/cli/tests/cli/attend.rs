@@ -34,6 +34,11 @@ fn a_picture_through_every_fixture_network() {
         ("vit-resized", "output.logits"),
         ("vit-sharded", "output.logits"),
         ("vit-backbone", "output.embedding"),
+        ("dinov2-plain", "output.logits"),
+        ("dinov2-registers", "output.logits"),
+        ("dinov2-backbone", "output.embedding"),
+        ("clip-vision", "output.embedding"),
+        ("clip-both", "output.embedding"),
     ] {
         let model = fixture(name);
         let out = dir.path().join(format!("{name}.safetensors"));

@@ -4,6 +4,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use safetensors::Dtype;
+use safetensors::tensor::TensorView;
 use serde_json::Value;
 
 use crate::common::{arg, root, run, words};
@@ -141,6 +143,31 @@ fn the_table_goes_to_stdout_and_nothing_else_does() {
     let text = String::from_utf8(output.stdout).expect("text");
     assert!(text.starts_with("Masking the most influential tokens"), "{text}");
     assert!(!text.contains("results.json"));
+}
+
+/// A DINO backbone with a linear head of its own, as published.
+#[test]
+fn a_backbone_runs_with_a_head_published_apart() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let (out, head) = (dir.path().join("run"), dir.path().join("head.safetensors"));
+    let values: Vec<u8> =
+        (0..10 * 4 * 16).flat_map(|i| ((i * 37 % 101) as f32 / 50.0 - 1.0).to_le_bytes()).collect();
+    let view = |shape: &[usize], data| TensorView::new(Dtype::F32, shape.to_vec(), data).expect("a tensor");
+    let tensors = [("weight", view(&[10, 64], &values)), ("bias", view(&[10], &values[..40]))];
+    std::fs::write(&head, safetensors::serialize(tensors, None).expect("serialises")).expect("written");
+    let model = "model.path=crates/models/tests/fixtures/dino-small";
+    let args = ["run", CONFIG, "--limit", "6", "--out", arg(&out), "--set", model];
+    let message = words(&run(&args, 3));
+    assert!(message.contains("model.head"), "{message}");
+    let with_head = format!("model.head={}", arg(&head));
+    run(&[&args[..], &["--set", &with_head]].concat(), 0);
+    assert_eq!(results(&out)["items"], 6);
+    // Another head is another run.
+    let mut changed = values.clone();
+    changed[0] ^= 1;
+    let tensors = [("weight", view(&[10, 64], &changed)), ("bias", view(&[10], &changed[..40]))];
+    std::fs::write(&head, safetensors::serialize(tensors, None).expect("serialises")).expect("written");
+    run(&[&args[..], &["--set", &with_head]].concat(), 2);
 }
 
 #[test]
