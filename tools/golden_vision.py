@@ -13,6 +13,7 @@ Each fixture is a model directory as transformers saves it (config.json, safeten
     encoded            [2, n, d]           after the last layer norm
     logits             [2, classes]        classifiers only
     embedding          [2, d]              the others: CLS after the last layer norm, or what CLIP projects it to
+    text.*                                 the text tower where there is one: ids, embedding, block.{i}.probs
     picture.pixels     [3, h, w]           picture.png through ViTImageProcessorPil
     picture.output     [classes] or [d]    logits or embedding
 
@@ -241,6 +242,28 @@ def stages(model, config, pixels, head):
     return {name: value.float().contiguous().clone() for name, value in golden.items()}
 
 
+def text_stages(model, generator):
+    """Three texts of unlike length: start, words, end of text, padding with the same."""
+    config = model.config.text_config
+    length, end = config.max_position_embeddings, config.eos_token_id
+    ids = torch.randint(0, config.bos_token_id, (3, length), generator=generator)
+    ids[:, 0] = config.bos_token_id
+    for text, at in enumerate((3, length // 2, length - 1)):
+        ids[text, at:] = end
+    golden, handles = {}, []
+    for i, layer in enumerate(model.text_model.encoder.layers):
+        def watch(module, args, kwargs, output, i=i, layer=layer):
+            golden[f"text.block.{i}.probs"] = output[1]
+        handles.append(layer.self_attn.register_forward_hook(watch, with_kwargs=True))
+    with torch.no_grad():
+        features = model.get_text_features(ids)
+    for handle in handles:
+        handle.remove()
+    golden["text.ids"] = ids
+    golden["text.embedding"] = features if torch.is_tensor(features) else features.pooler_output
+    return {name: value.float().contiguous().clone() for name, value in golden.items()}
+
+
 def interpolate(model):
     """DINOv2 interpolates its positions unasked."""
     return {} if "dinov2" in model.config.model_type else {"interpolate_pos_encoding": True}
@@ -340,7 +363,8 @@ def main():
                 "bias": torch.randn(6, generator=generator),
             }
             save_file(head, folder / "head.safetensors")
-        golden = stages(model, config, pixels, head) | of_picture(model, config, head, folder, generator)
+        texts = text_stages(model, generator) if isinstance(model, CLIPModel) else {}
+        golden = texts | stages(model, config, pixels, head) | of_picture(model, config, head, folder, generator)
         save_file(golden, folder / "golden.safetensors")
         size = sum(file.stat().st_size for file in folder.iterdir())
         print(f"{name}: {size / 1024:.0f} KiB")

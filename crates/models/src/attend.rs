@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use bitflags::bitflags;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::site::{Segment, Site, TokenLayout};
@@ -135,7 +135,7 @@ impl ChainTokens {
     }
 }
 
-/// An additive term on the logits of whole keys: how tokens are masked for everybody.
+/// An additive term on the logits of keys: how tokens are masked.
 #[derive(Debug, Default)]
 pub struct KeyBias(Option<Tensor>);
 
@@ -146,16 +146,25 @@ impl KeyBias {
     }
 
     /// Adds `bias[batch, keys]` to every query's logits; `-∞` removes a key, a row must keep one finite key.
-    pub fn new(bias: Tensor) -> Self {
-        Self(Some(bias))
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn new(bias: &Tensor) -> Result<Self> {
+        Ok(Self(Some(bias.f_unsqueeze(1)?.f_unsqueeze(1)?)))
     }
 
-    /// As `[batch, 1, 1, keys]` in the given type.
+    /// Hides from each of `tokens` queries the keys behind it, as text towers do.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn causal(tokens: i64, device: Device) -> Result<Self> {
+        let hidden = Tensor::f_full([1, 1, tokens, tokens], f64::NEG_INFINITY, (Kind::Float, device))?;
+        Ok(Self(Some(hidden.f_triu(1)?)))
+    }
+
+    /// `[batch or 1, 1, queries or 1, keys]` in the given type.
     fn broadcast(&self, kind: Kind) -> Result<Option<Tensor>> {
-        match &self.0 {
-            None => Ok(None),
-            Some(bias) => Ok(Some(bias.f_unsqueeze(1)?.f_unsqueeze(1)?.f_to_kind(kind)?)),
-        }
+        Ok(self.0.as_ref().map(|bias| bias.f_to_kind(kind)).transpose()?)
     }
 }
 

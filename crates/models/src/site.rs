@@ -35,6 +35,11 @@ impl TokenLayout {
         Self { special, text: 0, image, order: vec![Segment::Special, Segment::Image] }
     }
 
+    /// Layout of a text of `tokens` tokens.
+    pub fn text(tokens: i64) -> Self {
+        Self { special: 0, text: tokens, image: (0, 0), order: vec![Segment::Text] }
+    }
+
     /// Number of tokens of one segment.
     pub fn count(&self, segment: Segment) -> i64 {
         match segment {
@@ -69,6 +74,8 @@ impl TokenLayout {
 pub enum Stream {
     /// The image transformer of a classifier or a vision tower.
     Vision,
+    /// The text tower beside an image tower.
+    Text,
 }
 
 /// One attention layer of one pass.
@@ -89,6 +96,7 @@ impl fmt::Display for Site {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.stream {
             Stream::Vision => write!(f, "block.{}", self.block),
+            Stream::Text => write!(f, "text.block.{}", self.block),
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use models::attend::{ChainTokens, KeyBias, NoProbe};
+use models::clip::ClipText;
 use models::probe::KeepAll;
 use models::vision::VisionTransformer;
 use models::{Device, Kind};
@@ -132,7 +133,7 @@ fn removal_equals_masking(name: &str, removed: &[i64]) -> models::Result<()> {
 
     let mut bias = vec![0f32; layout.tokens() as usize];
     removed.iter().for_each(|&token| bias[token as usize] = f32::NEG_INFINITY);
-    let bias = KeyBias::new(Tensor::from_slice(&bias).unsqueeze(0).expand([2, -1], false));
+    let bias = KeyBias::new(&Tensor::from_slice(&bias).unsqueeze(0).expand([2, -1], false))?;
     let masked = network.logits(&network.encode(&tokens, &layout, &bias, &mut NoProbe)?)?;
     let masked_and_probed =
         network.logits(&network.encode(&tokens, &layout, &bias, &mut KeepAll::default())?)?;
@@ -144,6 +145,33 @@ fn removal_equals_masking(name: &str, removed: &[i64]) -> models::Result<()> {
     for masked in [masked, masked_and_probed] {
         assert!(largest_difference(&masked.expect("a classifier"), &removed) < 1e-5);
     }
+    Ok(())
+}
+
+/// The text tower: causal maps, what stands at the end of a text, and a classifier of unit rows.
+#[test]
+fn texts_are_those_of_transformers() -> models::Result<()> {
+    let dir = fixture("clip-both");
+    let golden = Golden::open(&dir);
+    let tower = ClipText::load(&dir, Kind::Float, Device::Cpu)?;
+    let ids = golden.get("text.ids").expect("ids").to_kind(Kind::Int64);
+    assert_eq!(tower.context_length(), ids.size()[1]);
+    let mut probe = KeepAll::default();
+    let embedding = tower.embed(&ids, &mut probe)?;
+    for layer in probe.finish()? {
+        let wanted = golden.get(&format!("{}.probs", layer.site)).expect("a stage");
+        assert!(largest_difference(&layer.probs, &wanted) < PROBS, "{}", layer.site);
+        assert_eq!(layer.probs.triu(1).abs().max().double_value(&[]), 0.0, "a text sees what follows");
+    }
+    let wanted = golden.get("text.embedding").expect("a stage");
+    assert!(largest_difference(&embedding, &wanted) < LOGITS);
+    assert!(largest_difference(&tower.embed(&ids, &mut NoProbe)?, &wanted) < LOGITS);
+
+    let unit = |x: &Tensor| x / x.norm_scalaropt_dim(2.0, [-1i64], true);
+    let class = unit(&unit(&wanted.narrow(0, 0, 2)).mean_dim(0i64, true, Kind::Float));
+    let classifier = tower.classifier(&[ids.narrow(0, 0, 2), ids.narrow(0, 2, 1)])?;
+    assert!(largest_difference(&classifier.narrow(0, 0, 1), &class) < 1e-5);
+    assert!(largest_difference(&classifier.narrow(0, 1, 1), &unit(&wanted.narrow(0, 2, 1))) < 1e-5);
     Ok(())
 }
 

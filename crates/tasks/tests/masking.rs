@@ -143,7 +143,7 @@ fn records_are_those_of_the_slow_way() {
                     let removed = (fraction * found.len() as f64).round() as usize;
                     let mut bias = vec![0f32; found.len() + 1];
                     order[..removed].iter().for_each(|&patch| bias[patch + 1] = f32::NEG_INFINITY);
-                    let bias = KeyBias::new(Tensor::from_slice(&bias).unsqueeze(0));
+                    let bias = KeyBias::new(&Tensor::from_slice(&bias).unsqueeze(0)).expect("a bias");
                     let encoded = network.encode(&tokens, &layout, &bias, &mut NoProbe).expect("encodes");
                     assert_eq!(predicted, class(&encoded), "{method} at {fraction}, {heads}, {}", item.id);
                 }

@@ -1,7 +1,10 @@
 //! `config.json` of CLIP.
 
+use std::path::Path;
+
 use serde::Deserialize;
 
+use crate::error::{Error, Result};
 use crate::nn::{Activation, Extent};
 use crate::vision::Shape;
 
@@ -51,12 +54,92 @@ impl Default for ClipVisionConfig {
 pub(crate) struct ClipConfig {
     #[serde(default)]
     vision_config: ClipVisionConfig,
+    text_config: Option<ClipTextConfig>,
     #[serde(default = "projection_dim")]
     projection_dim: i64,
 }
 
 fn projection_dim() -> i64 {
     ClipVisionConfig::default().projection_dim
+}
+
+/// What decides a block of either tower.
+pub(super) struct BlockShape {
+    pub(super) width: i64,
+    pub(super) heads: i64,
+    pub(super) inner: i64,
+    pub(super) activation: Activation,
+    pub(super) eps: f64,
+}
+
+impl ClipVisionConfig {
+    pub(super) fn block(&self) -> BlockShape {
+        BlockShape {
+            width: self.hidden_size,
+            heads: self.num_attention_heads,
+            inner: self.intermediate_size,
+            activation: self.hidden_act,
+            eps: self.layer_norm_eps,
+        }
+    }
+}
+
+/// The fields that decide the text tower; defaults are `CLIPTextConfig`'s.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub(super) struct ClipTextConfig {
+    pub(super) vocab_size: i64,
+    pub(super) hidden_size: i64,
+    intermediate_size: i64,
+    pub(super) num_hidden_layers: usize,
+    num_attention_heads: i64,
+    pub(super) max_position_embeddings: i64,
+    hidden_act: Activation,
+    pub(super) layer_norm_eps: f64,
+    pub(super) eos_token_id: i64,
+}
+
+impl Default for ClipTextConfig {
+    fn default() -> Self {
+        Self {
+            vocab_size: 49408,
+            hidden_size: 512,
+            intermediate_size: 2048,
+            num_hidden_layers: 12,
+            num_attention_heads: 8,
+            max_position_embeddings: 77,
+            hidden_act: Activation::QuickGelu,
+            layer_norm_eps: 1e-5,
+            eos_token_id: 49407,
+        }
+    }
+}
+
+impl ClipTextConfig {
+    /// The text tower's settings and the width of the space that images and texts share.
+    pub(super) fn from_dir(dir: &Path) -> Result<(Self, i64)> {
+        let path = dir.join("config.json");
+        let text =
+            std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
+        let config: ClipConfig =
+            serde_json::from_str(&text).map_err(|e| refuse(format!("not the configuration of CLIP: {e}")))?;
+        let both = config.text_config.ok_or_else(|| refuse("there is no text tower in it".into()))?;
+        if both.num_attention_heads <= 0 || both.hidden_size % both.num_attention_heads != 0 {
+            return Err(refuse("text_config: hidden_size is no multiple of num_attention_heads".into()));
+        }
+        Ok((both, config.projection_dim))
+    }
+
+    pub(super) fn block(&self) -> BlockShape {
+        BlockShape {
+            width: self.hidden_size,
+            heads: self.num_attention_heads,
+            inner: self.intermediate_size,
+            activation: self.hidden_act,
+            eps: self.layer_norm_eps,
+        }
+    }
 }
 
 impl From<ClipConfig> for ClipVisionConfig {

@@ -1,8 +1,41 @@
 //! CLIP: "Learning Transferable Visual Models From Natural Language Supervision" (arXiv 2103.00020).
 
 mod config;
+mod text;
 mod vision;
 
+use crate::error::Result;
+use crate::nn::{Block, LayerNorm, Linear, Mlp, SelfAttention};
+use crate::weights::Weights;
+use config::BlockShape;
 pub(crate) use config::ClipConfig;
 pub use config::ClipVisionConfig;
+pub use text::ClipText;
+pub(crate) use text::unit;
 pub(crate) use vision::load;
+
+/// Both towers are made of these.
+fn block(weights: &Weights, shape: &BlockShape) -> Result<Block> {
+    let &BlockShape { width, heads, inner, activation, eps } = shape;
+    let attention = weights.pp("self_attn");
+    let projection = |name: &str| Linear::load(&attention.pp(name), width, width, true);
+    let mlp = weights.pp("mlp");
+    Ok(Block {
+        attention_norm: LayerNorm::load(&weights.pp("layer_norm1"), width, eps)?,
+        attention: SelfAttention {
+            query: projection("q_proj")?,
+            key: projection("k_proj")?,
+            value: projection("v_proj")?,
+            output: projection("out_proj")?,
+            heads,
+        },
+        attention_scale: None,
+        mlp_norm: LayerNorm::load(&weights.pp("layer_norm2"), width, eps)?,
+        mlp: Mlp::Dense {
+            widen: Linear::load(&mlp.pp("fc1"), width, inner, true)?,
+            activation,
+            narrow: Linear::load(&mlp.pp("fc2"), inner, width, true)?,
+        },
+        mlp_scale: None,
+    })
+}

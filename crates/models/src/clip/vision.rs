@@ -4,9 +4,10 @@ use std::path::Path;
 
 use tch::{Device, Kind};
 
+use super::block;
 use super::config::ClipVisionConfig;
 use crate::error::Result;
-use crate::nn::{Block, LayerNorm, Linear, Mlp, PatchEmbeddings, SelfAttention};
+use crate::nn::{LayerNorm, Linear, PatchEmbeddings};
 use crate::vision::{Head, Shape, VisionTransformer};
 use crate::weights::Weights;
 
@@ -22,7 +23,7 @@ pub(crate) fn load(
     let (width, eps) = (config.hidden_size, config.layer_norm_eps);
     let embeddings = embeddings(&tower.pp("embeddings"), config)?;
     let blocks = (0..config.num_hidden_layers)
-        .map(|i| block(&tower.pp("encoder").pp("layers").pp(i), config))
+        .map(|i| block(&tower.pp("encoder").pp("layers").pp(i), &config.block()))
         .collect::<Result<_>>()?;
     // The name is misspelt in every published checkpoint.
     let first_norm = Some(LayerNorm::load(&tower.pp("pre_layrnorm"), width, eps)?);
@@ -50,30 +51,5 @@ fn embeddings(weights: &Weights, config: &ClipVisionConfig) -> Result<PatchEmbed
         patch,
         trained,
         antialias: false,
-    })
-}
-
-fn block(weights: &Weights, config: &ClipVisionConfig) -> Result<Block> {
-    let (width, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
-    let attention = weights.pp("self_attn");
-    let projection = |name: &str| Linear::load(&attention.pp(name), width, width, true);
-    let mlp = weights.pp("mlp");
-    Ok(Block {
-        attention_norm: LayerNorm::load(&weights.pp("layer_norm1"), width, eps)?,
-        attention: SelfAttention {
-            query: projection("q_proj")?,
-            key: projection("k_proj")?,
-            value: projection("v_proj")?,
-            output: projection("out_proj")?,
-            heads: config.num_attention_heads,
-        },
-        attention_scale: None,
-        mlp_norm: LayerNorm::load(&weights.pp("layer_norm2"), width, eps)?,
-        mlp: Mlp::Dense {
-            widen: Linear::load(&mlp.pp("fc1"), width, inner, true)?,
-            activation: config.hidden_act,
-            narrow: Linear::load(&mlp.pp("fc2"), inner, width, true)?,
-        },
-        mlp_scale: None,
     })
 }
