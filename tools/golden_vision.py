@@ -13,6 +13,7 @@ Each fixture is a model directory as transformers saves it (config.json, safeten
     encoded            [2, n, d]           after the last layer norm
     logits             [2, classes]        classifiers only
     embedding          [2, d]              the others: CLS after the last layer norm, or what CLIP projects it to
+    zero_shot          [3, d]              the classifier of ZERO_SHOT's names and templates
     text.*                                 the text tower where there is one: ids, embedding, block.{i}.probs
     picture.pixels     [3, h, w]           picture.png through ViTImageProcessorPil
     picture.output     [classes] or [d]    logits or embedding
@@ -25,6 +26,7 @@ The configurations differ in everything the reader must take from config.json.
 import argparse
 import json
 import math
+import shutil
 from pathlib import Path
 
 import torch
@@ -33,6 +35,7 @@ from safetensors.torch import save_file
 from transformers import (
     CLIPConfig,
     CLIPModel,
+    CLIPTokenizer,
     CLIPVisionConfig,
     CLIPVisionModelWithProjection,
     Dinov2Config,
@@ -45,6 +48,9 @@ from transformers import (
     ViTModel,
 )
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+# The made-up vocabulary of tools/golden_clip_tokenizer.py.
+TOKENIZER = Path(__file__).parent.parent / "crates/models/tests/fixtures/clip-tokenizer"
 
 FIXTURES = {
     # The plain case: square, one file, f32.
@@ -154,8 +160,8 @@ FIXTURES = {
                 patch_size=10, hidden_act="gelu", layer_norm_eps=1e-6,
             ),
             text_config=dict(
-                hidden_size=20, num_hidden_layers=2, num_attention_heads=2, intermediate_size=30, vocab_size=40,
-                max_position_embeddings=9, bos_token_id=38, eos_token_id=39, pad_token_id=39,
+                hidden_size=20, num_hidden_layers=2, num_attention_heads=2, intermediate_size=30, vocab_size=674,
+                max_position_embeddings=14, bos_token_id=672, eos_token_id=673, pad_token_id=673,
             ),
             projection_dim=10,
         ),
@@ -264,6 +270,26 @@ def text_stages(model, generator):
     return {name: value.float().contiguous().clone() for name, value in golden.items()}
 
 
+ZERO_SHOT = (["circle", "Half Moon", "star"], ["a photo of a {}", "the {}", "a {} on a textured ground"])
+
+
+def zero_shot(model, folder):
+    """Mean of a class's normalised prompts, normalised."""
+    names, templates = ZERO_SHOT
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    rows = []
+    for name in names:
+        texts = [template.format(name) for template in templates]
+        length = model.config.text_config.max_position_embeddings
+        ids = tokenizer(texts, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
+        with torch.no_grad():
+            features = model.get_text_features(**ids)
+        features = features if torch.is_tensor(features) else features.pooler_output
+        mean = torch.nn.functional.normalize(features, dim=-1).mean(dim=0)
+        rows.append(torch.nn.functional.normalize(mean, dim=-1))
+    return {"zero_shot": torch.stack(rows)}
+
+
 def interpolate(model):
     """DINOv2 interpolates its positions unasked."""
     return {} if "dinov2" in model.config.model_type else {"interpolate_pos_encoding": True}
@@ -363,7 +389,11 @@ def main():
                 "bias": torch.randn(6, generator=generator),
             }
             save_file(head, folder / "head.safetensors")
-        texts = text_stages(model, generator) if isinstance(model, CLIPModel) else {}
+        texts = {}
+        if isinstance(model, CLIPModel):
+            for file in ("vocab.json", "merges.txt"):
+                shutil.copy(TOKENIZER / file, folder)
+            texts = text_stages(model, generator) | zero_shot(model, folder)
         golden = texts | stages(model, config, pixels, head) | of_picture(model, config, head, folder, generator)
         save_file(golden, folder / "golden.safetensors")
         size = sum(file.stat().st_size for file in folder.iterdir())

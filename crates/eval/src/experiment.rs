@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use models::HeadSource;
 use serde::{Deserialize, Serialize};
 use tasks::dataset::DatasetConfig;
 use tasks::masking::MaskingConfig;
@@ -48,12 +49,89 @@ pub struct ModelConfig {
     /// A linear classifier published apart from its backbone, in a safetensors file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head: Option<PathBuf>,
+    /// Embeddings of classes `[classes, d]` for CLIP, in a `.safetensors` or `.npy` file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_embeddings: Option<PathBuf>,
+    /// Classes that CLIP's own text tower reads.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zero_shot: Option<ZeroShot>,
     /// Type of weights and activations.
     #[serde(default)]
     pub dtype: Dtype,
     /// Another image size than the published preprocessing gives, in pixels: a plain resize to a square.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_size: Option<usize>,
+}
+
+/// `[model.zero_shot]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZeroShot {
+    /// A dataset's descriptor, with `classes` in order and, if it has some, `templates`.
+    pub descriptor: PathBuf,
+    /// Which prompts a class is read in.
+    #[serde(default)]
+    pub templates: Templates,
+}
+
+/// The prompts that a class is read in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Templates {
+    /// `a photo of a {}` alone.
+    #[default]
+    Single,
+    /// All of the descriptor's.
+    Descriptor,
+}
+
+/// What a zero-shot classifier takes from a dataset's descriptor.
+#[derive(Deserialize)]
+struct Descriptor {
+    classes: Vec<String>,
+    #[serde(default)]
+    templates: Vec<String>,
+}
+
+impl ModelConfig {
+    /// Classes for a network that has none of its own; with the names and templates of a descriptor.
+    ///
+    /// # Errors
+    /// More than one is given, or the descriptor cannot be read.
+    pub fn head_source(&self) -> Result<Option<HeadSource>> {
+        match (&self.head, &self.class_embeddings, &self.zero_shot) {
+            (None, None, None) => Ok(None),
+            (Some(path), None, None) => Ok(Some(HeadSource::Linear(path.clone()))),
+            (None, Some(path), None) => Ok(Some(HeadSource::ClassEmbeddings(path.clone()))),
+            (None, None, Some(zero_shot)) => zero_shot.read().map(Some),
+            _ => Err(tasks::Error::Setting {
+                setting: "model",
+                reason: "head, class_embeddings and zero_shot are three ways to say the classes; give one"
+                    .into(),
+            }
+            .into()),
+        }
+    }
+}
+
+impl ZeroShot {
+    fn read(&self) -> Result<HeadSource> {
+        let path = &self.descriptor;
+        let refuse = |reason: String| tasks::Error::Dataset { path: path.clone(), reason };
+        let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot be read: {e}")))?;
+        let Descriptor { classes, templates } =
+            toml::from_str(&text).map_err(|e| refuse(format!("not a descriptor with `classes`: {e}")))?;
+        let templates = match self.templates {
+            Templates::Single => vec!["a photo of a {}".to_owned()],
+            Templates::Descriptor if templates.is_empty() => {
+                return Err(
+                    refuse("has no `templates`; set model.zero_shot.templates = \"single\"".into()).into()
+                );
+            }
+            Templates::Descriptor => templates,
+        };
+        Ok(HeadSource::ZeroShot { names: classes, templates })
+    }
 }
 
 /// Type of weights and activations.

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use models::{Device, LoadOptions, VisionConfig};
+use models::{Device, HeadSource, LoadOptions, VisionConfig};
 use sha2::{Digest, Sha256};
 use tasks::dataset::LabelledImage;
 
@@ -28,6 +28,8 @@ pub struct RunOptions {
 pub struct Plan {
     /// The experiment with all assignments applied.
     pub experiment: Experiment,
+    /// Classes for a network that has none of its own.
+    pub head: Option<HeadSource>,
     /// Where the network runs.
     pub device: Device,
     /// The images.
@@ -67,9 +69,11 @@ impl Plan {
         models::weight_files(dir)?;
         models::image::Preprocessor::from_dir(dir).map_err(models::Error::from)?;
         task.layers.resolve(network.depth())?;
-        let classes = network
-            .classes(experiment.model.head.as_deref())?
-            .ok_or(models::Error::NoClassifier { path: dir.clone() })?;
+        let head = experiment.model.head_source()?;
+        let classes = match &head {
+            Some(head) => head.check(dir, &network)?,
+            None => network.classes().ok_or_else(|| models::Error::NoClassifier { path: dir.clone() })?,
+        };
         let mut items = experiment.dataset.items(classes as usize)?;
         match options.limit {
             Some(0) => return Err(refuse("--limit must be at least 1".into())),
@@ -78,7 +82,7 @@ impl Plan {
         }
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("run").to_owned();
         let (limit, out) = (options.limit, options.out.clone());
-        Ok(Self { experiment, device, items, paper, name, limit, out })
+        Ok(Self { experiment, head, device, items, paper, name, limit, out })
     }
 
     /// How the network is to be loaded.
@@ -88,7 +92,7 @@ impl Plan {
             kind: model.dtype.kind(),
             device: self.device,
             image_size: model.image_size.map(|side| (side, side)),
-            head: model.head.clone(),
+            head: self.head.clone(),
         }
     }
 
@@ -101,6 +105,7 @@ impl Plan {
             "limit": self.limit,
             "device": models::device::name(self.device),
             "weights": weights_sha256,
+            "classes": format!("{:?}", self.head),
             "code": Code::current().sources_sha256,
         });
         hasher.update(settings.to_string());

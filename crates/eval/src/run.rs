@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use models::VisionModel;
+use models::{HeadSource, VisionModel};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tasks::Task;
@@ -53,7 +53,7 @@ struct RunHeader {
 /// An item cannot be answered, or a file of the run cannot be written.
 pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Outcome> {
     let weights_sha256 =
-        models::model_sha256(&plan.experiment.model.path, plan.experiment.model.head.as_deref())?;
+        models::model_sha256(&plan.experiment.model.path, plan.head.as_ref().and_then(HeadSource::file))?;
     let fingerprint = plan.fingerprint(&weights_sha256);
     let out = plan.out(&fingerprint);
     claim(&out, &fingerprint, &plan.experiment)?;

@@ -84,12 +84,20 @@ pub enum Error {
     },
     /// A bare backbone where classes are needed.
     #[error(
-        "{} holds a network without classifier; name a linear head in safetensors with model.head, or take a directory \
-         that holds one", path.display()
+        "{} holds a network without classifier; give it classes with model.head (a linear head in safetensors), or \
+         for CLIP with model.zero_shot.descriptor or model.class_embeddings", path.display()
     )]
     NoClassifier {
         /// The directory.
         path: PathBuf,
+    },
+    /// A text that cannot be turned into tokens.
+    #[error("cannot tokenize `{text}`: {reason}; check the vocabulary, or leave the text out")]
+    Text {
+        /// The text.
+        text: String,
+        /// What the tokenizer says.
+        reason: String,
     },
     /// A layer list that does not fit the network.
     #[error("layers `{spec}`: {reason}")]

@@ -24,7 +24,7 @@ pub use error::{Error, Result};
 pub use layers::LayerSelection;
 pub use site::{Segment, Site, Stream, TokenLayout};
 pub use tch::{Device, Kind};
-pub use vision::{LoadOptions, VisionConfig, VisionModel};
+pub use vision::{HeadSource, LoadOptions, VisionConfig, VisionModel};
 pub use weights::{Weights, model_sha256, weight_files};
 
 /// Network architectures that are read, and what serves them.

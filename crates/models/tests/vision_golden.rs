@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use models::attend::{ChainTokens, KeyBias, NoProbe};
 use models::clip::ClipText;
+use models::matrix_file::{Values, write_safetensors};
 use models::probe::KeepAll;
 use models::vision::VisionTransformer;
-use models::{Device, Kind};
+use models::{Device, HeadSource, Kind};
 use safetensors::SafeTensors;
 use tch::Tensor;
 
@@ -37,7 +38,8 @@ fn fixture(name: &str) -> PathBuf {
 
 fn load(dir: &Path) -> models::Result<VisionTransformer> {
     let head = dir.join("head.safetensors");
-    VisionTransformer::load(dir, Kind::Float, Device::Cpu, head.exists().then_some(head.as_path()))
+    let head = head.exists().then_some(HeadSource::Linear(head));
+    VisionTransformer::load(dir, Kind::Float, Device::Cpu, head.as_ref())
 }
 
 struct Golden(Vec<u8>);
@@ -172,6 +174,48 @@ fn texts_are_those_of_transformers() -> models::Result<()> {
     let classifier = tower.classifier(&[ids.narrow(0, 0, 2), ids.narrow(0, 2, 1)])?;
     assert!(largest_difference(&classifier.narrow(0, 0, 1), &class) < 1e-5);
     assert!(largest_difference(&classifier.narrow(0, 1, 1), &unit(&wanted.narrow(0, 2, 1))) < 1e-5);
+    Ok(())
+}
+
+/// Classes by name through tokenizer, text tower and mean; by their embeddings from a file; and what fits nothing.
+#[test]
+fn clip_classifies_by_names_and_by_embeddings() -> models::Result<()> {
+    let dir = fixture("clip-both");
+    let golden = Golden::open(&dir);
+    let strings = |texts: &[&str]| texts.iter().map(|text| text.to_string()).collect::<Vec<_>>();
+    let names = strings(&["circle", "Half Moon", "star"]);
+    let templates = strings(&["a photo of a {}", "the {}", "a {} on a textured ground"]);
+    let by_name = HeadSource::ZeroShot { names: names.clone(), templates: templates.clone() };
+    let classes = golden.get("zero_shot").expect("a stage");
+    let image = golden.get("embedding").expect("a stage");
+    let image = &image / image.norm_scalaropt_dim(2.0, [-1i64], true);
+    let wanted = image.matmul(&classes.transpose(0, 1));
+
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let file = scratch.path().join("classes.safetensors");
+    let rows: Vec<f32> = Vec::try_from((&classes * 3.0).reshape([-1])).expect("numbers");
+    let shape = vec![3, 10];
+    write_safetensors(&file, &[("classes".into(), shape, Values::F32(&rows))], &Default::default())?;
+    let by_embedding = HeadSource::ClassEmbeddings(file);
+    for source in [by_name, by_embedding.clone()] {
+        let network = VisionTransformer::load(&dir, Kind::Float, Device::Cpu, Some(&source))?;
+        assert_eq!(network.classes(), Some(3));
+        let (tokens, layout) = network.embed(&golden.get("pixels").expect("pixels"))?;
+        let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut NoProbe)?;
+        let logits = network.logits(&encoded)?.expect("classes");
+        assert!(largest_difference(&logits, &wanted) < 1e-5, "{source:?}");
+    }
+
+    let refusal = |name: &str, source: &HeadSource| {
+        let network = VisionTransformer::load(&fixture(name), Kind::Float, Device::Cpu, Some(source));
+        network.err().expect("the classes were accepted").to_string()
+    };
+    assert!(refusal("clip-vision", &by_embedding).contains("of 10 numbers"));
+    assert!(refusal("vit-backbone", &by_embedding).contains("CLIP"));
+    let no_place = HeadSource::ZeroShot { names: names.clone(), templates: strings(&["a photo"]) };
+    assert!(refusal("clip-both", &no_place).contains("`a photo` has no {}"));
+    let by_name = HeadSource::ZeroShot { names, templates };
+    assert!(refusal("clip-vision", &by_name).contains("text tower"));
     Ok(())
 }
 

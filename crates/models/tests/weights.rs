@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use models::vision::VisionTransformer;
-use models::{Device, Error, Kind, Weights};
+use models::{Device, Error, HeadSource, Kind, Weights};
 use tempfile::TempDir;
 
 fn fixture(name: &str) -> PathBuf {
@@ -141,7 +141,7 @@ fn a_head_that_does_not_fit_is_refused() {
             &fixture(backbone),
             Kind::Float,
             Device::Cpu,
-            Some(&dir.path().join(name)),
+            Some(&HeadSource::Linear(dir.path().join(name))),
         );
         network.err().expect("the head was accepted").to_string()
     };

@@ -2,6 +2,7 @@
 
 mod config;
 mod text;
+mod tokenizer;
 mod vision;
 
 use crate::error::Result;
@@ -12,6 +13,7 @@ pub(crate) use config::ClipConfig;
 pub use config::ClipVisionConfig;
 pub use text::ClipText;
 pub(crate) use text::unit;
+pub use tokenizer::Tokenizer;
 pub(crate) use vision::load;
 
 /// Both towers are made of these.

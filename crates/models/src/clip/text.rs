@@ -51,6 +51,14 @@ impl ClipText {
         })
     }
 
+    /// Checks that a directory has a text tower, without reading it.
+    ///
+    /// # Errors
+    /// It has none, or a configuration that contradicts itself.
+    pub fn check(dir: &Path) -> Result<()> {
+        ClipTextConfig::from_dir(dir).map(|_| ())
+    }
+
     /// Tokens that a text may have.
     pub fn context_length(&self) -> i64 {
         self.config.max_position_embeddings

@@ -35,7 +35,7 @@ pub(crate) fn load(
     // A constant that older files store.
     tower.pp("embeddings").skip("position_ids");
     weights.finish()?;
-    let head = Head::Projection(projection);
+    let head = Head::Projection { projection, classes: None };
     Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, head, kind, device })
 }
 

@@ -105,6 +105,14 @@ pub enum Problem {
         /// Its shape.
         shape: Vec<usize>,
     },
+    /// Another number of dimensions than a table has.
+    #[error("`{name}` has shape {shape:?}; a table has two dimensions, [rows, columns]")]
+    NotTable {
+        /// The tensor.
+        name: String,
+        /// Its shape.
+        shape: Vec<usize>,
+    },
     /// The last two dimensions differ.
     #[error("`{name}` has shape {shape:?}; attention over n tokens is square, [..., n, n]")]
     NotSquare {

@@ -39,12 +39,26 @@ pub struct Matrices {
 /// [`MatrixFileError`], naming the file: another extension or number format, a missing or unknown `key`, a damaged,
 /// truncated or overlong file, an array that is not `[..., n, n]` or has no elements.
 pub fn read(path: impl AsRef<Path>, key: Option<&str>) -> Result<Matrices, MatrixFileError> {
-    let path = path.as_ref();
+    read_shaped(path.as_ref(), key, square)
+}
+
+/// Reads one table of numbers `[rows, columns]`, such as class embeddings, as [`read`] reads matrices.
+///
+/// # Errors
+/// As [`read`], but for the shape.
+pub fn read_table(path: impl AsRef<Path>) -> Result<Matrices, MatrixFileError> {
+    read_shaped(path.as_ref(), None, table)
+}
+
+/// What a shape `[...]` of a tensor is refused for, if so.
+type CheckShape = fn(&str, &[usize]) -> Result<IxDyn, Problem>;
+
+fn read_shaped(path: &Path, key: Option<&str>, shape: CheckShape) -> Result<Matrices, MatrixFileError> {
     let matrices = match extension(path).as_str() {
-        "safetensors" => open(path).and_then(|(file, length)| read_safetensors(file, length, key)),
+        "safetensors" => open(path).and_then(|(file, length)| read_safetensors(file, length, key, shape)),
         "npy" => open(path).and_then(|(file, length)| {
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-            npy::read(file, length, name, key)
+            npy::read(file, length, name, key, shape)
         }),
         other => Err(Problem::Extension { found: other.to_owned() }),
     };
@@ -68,7 +82,12 @@ fn open(path: &Path) -> Result<(File, u64), Problem> {
 /// The longest header that is read, the same as the safetensors format allows.
 const MAX_HEADER: u64 = 100_000_000;
 
-fn read_safetensors(mut file: File, length: u64, key: Option<&str>) -> Result<Matrices, Problem> {
+fn read_safetensors(
+    mut file: File,
+    length: u64,
+    key: Option<&str>,
+    check_shape: CheckShape,
+) -> Result<Matrices, Problem> {
     let damaged = |reason: String| Problem::Damaged { format: "safetensors", reason };
     let mut prefix = [0_u8; 8];
     file.read_exact(&mut prefix).map_err(|_| damaged("it is shorter than its header".to_owned()))?;
@@ -92,7 +111,7 @@ fn read_safetensors(mut file: File, length: u64, key: Option<&str>) -> Result<Ma
         Dtype::BF16 => Float::Bf16,
         other => return Err(Problem::NumberFormat { name, found: other.to_string() }),
     };
-    let shape = square(&name, &info.shape)?;
+    let shape = check_shape(&name, &info.shape)?;
     file.seek(SeekFrom::Start(data_start + info.data_offsets.0 as u64)).map_err(Problem::Read)?;
     let values = read_values(&mut file, info.shape.iter().product(), float, Order::Little)?;
     let data = Array::from_shape_vec(shape, values).map_err(|error| damaged(error.to_string()))?;
@@ -117,6 +136,16 @@ fn square(name: &str, shape: &[usize]) -> Result<IxDyn, Problem> {
         _ if shape.contains(&0) => Err(Problem::Empty { name, shape: shape_of }),
         [.., rows, columns] if rows != columns => Err(Problem::NotSquare { name, shape: shape_of }),
         _ => Ok(IxDyn(shape)),
+    }
+}
+
+/// `[rows, columns]` with at least one element.
+fn table(name: &str, shape: &[usize]) -> Result<IxDyn, Problem> {
+    let (name, shape_of) = (name.to_owned(), shape.to_vec());
+    match shape {
+        [_, _] if shape.contains(&0) => Err(Problem::Empty { name, shape: shape_of }),
+        [_, _] => Ok(IxDyn(shape)),
+        _ => Err(Problem::NotTable { name, shape: shape_of }),
     }
 }
 

@@ -6,7 +6,7 @@
 use std::fs::File;
 use std::io::Read;
 
-use super::{Float, Matrices, Order, Problem, array, check_length, read_values, square};
+use super::{CheckShape, Float, Matrices, Order, Problem, array, check_length, read_values};
 
 /// Far longer than the header of any plain array.
 const MAX_HEADER: u64 = 1 << 20;
@@ -16,6 +16,7 @@ pub(super) fn read(
     length: u64,
     name: String,
     key: Option<&str>,
+    check_shape: CheckShape,
 ) -> Result<Matrices, Problem> {
     if let Some(key) = key {
         return Err(Problem::KeyWithoutNames { key: key.to_owned() });
@@ -50,7 +51,7 @@ pub(super) fn read(
         return Err(damaged(format!("its shape {:?} is larger than any memory", header.shape)));
     };
     check_length(bytes as u64, length - data_start)?;
-    let shape = square(&name, &header.shape)?;
+    let shape = check_shape(&name, &header.shape)?;
     let values = read_values(&mut file, count, float, order)?;
     let data = array(shape, values, header.fortran).map_err(|error| damaged(error.to_string()))?;
     Ok(Matrices { name, data })

@@ -5,7 +5,6 @@ use std::path::Path;
 use serde::Deserialize;
 use tch::{Device, Kind};
 
-use super::head::Head;
 use super::network::VisionTransformer;
 use crate::clip::{ClipConfig, ClipVisionConfig};
 use crate::dinov2::Dinov2Config;
@@ -137,14 +136,16 @@ impl VisionConfig {
         self.shape().patch_size()
     }
 
-    /// Number of classes, of the directory's own classifier or of a `head` published apart; none without either.
-    ///
-    /// # Errors
-    /// The head cannot be read or does not fit.
-    pub fn classes(&self, head: Option<&Path>) -> Result<Option<i64>> {
-        match head {
-            Some(path) => Ok(Head::open(path, self, Kind::Float, Device::Cpu)?.classes()),
-            None => Ok(self.shape().classes()),
+    /// Width of the space shared with text; CLIP only.
+    pub fn projection(&self) -> Option<i64> {
+        match self {
+            Self::Clip(config) => Some(config.projection_dim),
+            _ => None,
         }
+    }
+
+    /// Number of classes of the directory's own classifier; none without.
+    pub fn classes(&self) -> Option<i64> {
+        self.shape().classes()
     }
 }

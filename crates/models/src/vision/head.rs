@@ -1,12 +1,14 @@
 //! From encoded tokens to classes.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
 
 use super::config::VisionConfig;
 use super::network::Encoded;
+use crate::clip::{ClipText, Tokenizer, unit};
 use crate::error::{Error, Result};
+use crate::matrix_file;
 use crate::nn::Linear;
 use crate::weights::Weights;
 
@@ -20,42 +22,128 @@ pub(crate) enum Head {
     ClsAndMean(Linear),
     /// A classifier on CLS of the last few blocks (DINO ViT-S).
     LastCls { blocks: usize, classifier: Linear },
-    /// A projection into a space shared with text (CLIP).
-    Projection(Linear),
+    /// A projection into a space shared with text (CLIP), and unit vectors of classes there `[classes, d]`.
+    Projection { projection: Linear, classes: Option<Tensor> },
+}
+
+/// Where classes come from that a model directory does not have itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeadSource {
+    /// A linear classifier published apart from its backbone, as DINO's are: safetensors with `weight`
+    /// `[classes, features]` and `bias` `[classes]`. Features of two widths are CLS beside the mean patch, of four CLS of
+    /// the last four blocks.
+    Linear(PathBuf),
+    /// Embeddings of classes `[classes, d]` in CLIP's shared space, in `.safetensors` or `.npy`; rows are normalised.
+    ClassEmbeddings(PathBuf),
+    /// Names of classes that CLIP's own text tower reads, each in every template (`a photo of a {}`).
+    ZeroShot {
+        /// In class order.
+        names: Vec<String>,
+        /// `{}` stands for the name.
+        templates: Vec<String>,
+    },
+}
+
+impl HeadSource {
+    /// Checks that it fits the network of `dir`, without reading what is large; gives the number of classes.
+    ///
+    /// # Errors
+    /// A file that cannot be read, has another shape, or belongs to another kind of network.
+    pub fn check(&self, dir: &Path, config: &VisionConfig) -> Result<i64> {
+        let refuse = |path: &Path, reason: String| Err(Error::Directory { path: path.into(), reason });
+        let projection = || match config.projection() {
+            Some(width) => Ok(width),
+            None => Err(Error::Directory {
+                path: dir.into(),
+                reason: "classes given by embeddings or names need the image tower of CLIP".into(),
+            }),
+        };
+        match self {
+            Self::Linear(path) => {
+                if path.extension().is_some_and(|extension| extension == "pth" || extension == "pt") {
+                    let reason = "a pickle is not read; `python tools/convert_dino_head.py FILE.pth \
+                                  FILE.safetensors` makes a safetensors file of it";
+                    return refuse(path, reason.into());
+                }
+                if config.classes().is_some() || config.projection().is_some() {
+                    return refuse(
+                        dir,
+                        "has a head of its own; a linear head fits a bare backbone only".into(),
+                    );
+                }
+                let weights = Weights::open_file(path, Kind::Float, Device::Cpu)?;
+                let (classes, features) = linear_shape(&weights, path)?;
+                let width = config.width();
+                match features / width {
+                    1 | 2 if features % width == 0 => Ok(classes),
+                    4 if features % width == 0 && config.depth() >= 4 => Ok(classes),
+                    _ => refuse(
+                        path,
+                        format!(
+                            "a classifier of {features} features fits no network of width {width} and depth {}",
+                            config.depth()
+                        ),
+                    ),
+                }
+            }
+            Self::ClassEmbeddings(path) => Ok(class_embeddings(path, projection()?)?.size()[0]),
+            Self::ZeroShot { names, templates } => {
+                projection()?;
+                ClipText::check(dir)?;
+                Tokenizer::from_dir(dir)?;
+                if names.is_empty() || templates.is_empty() {
+                    return refuse(dir, "a zero-shot classifier needs names of classes and templates".into());
+                }
+                match templates.iter().find(|template| !template.contains("{}")) {
+                    Some(template) => refuse(dir, format!("template `{template}` has no {{}} for the class")),
+                    None => Ok(names.len() as i64),
+                }
+            }
+        }
+    }
+
+    /// The file that holds it.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Linear(path) | Self::ClassEmbeddings(path) => Some(path),
+            Self::ZeroShot { .. } => None,
+        }
+    }
 }
 
 impl Head {
-    /// Reads a linear classifier from a safetensors file of its own: `weight` `[classes, features]`, `bias` `[classes]`.
-    /// As published for DINO, features of two widths are CLS beside the mean patch, of four CLS of the last four blocks.
-    pub(crate) fn open(path: &Path, config: &VisionConfig, kind: Kind, device: Device) -> Result<Self> {
-        let refuse = |reason: String| Error::Directory { path: path.into(), reason };
-        if path.extension().is_some_and(|extension| extension == "pth" || extension == "pt") {
-            let reason = "a pickle is not read; `python tools/convert_dino_head.py FILE.pth FILE.safetensors` \
-                          makes a safetensors file of it";
-            return Err(refuse(reason.into()));
+    /// This head with the classes of `source`, which has been [checked](HeadSource::check) against the network of `dir`.
+    pub(crate) fn with_classes(
+        self,
+        source: &HeadSource,
+        dir: &Path,
+        width: i64,
+        kind: Kind,
+        device: Device,
+    ) -> Result<Self> {
+        match (source, self) {
+            (HeadSource::ClassEmbeddings(path), Self::Projection { projection, .. }) => {
+                let classes = class_embeddings(path, projection.weight.size()[0])?;
+                let classes = Some(classes.f_to_device(device)?.f_to_kind(kind)?);
+                Ok(Self::Projection { projection, classes })
+            }
+            (HeadSource::ZeroShot { names, templates }, Self::Projection { projection, .. }) => {
+                let classes = Some(zero_shot(dir, names, templates, kind, device)?);
+                Ok(Self::Projection { projection, classes })
+            }
+            (HeadSource::Linear(path), _) => {
+                let weights = Weights::open_file(path, kind, device)?;
+                let (classes, features) = linear_shape(&weights, path)?;
+                let classifier = Linear::load(&weights, features, classes, true)?;
+                weights.finish()?;
+                Ok(match features / width {
+                    1 => Self::Cls(classifier),
+                    2 => Self::ClsAndMean(classifier),
+                    blocks => Self::LastCls { blocks: blocks as usize, classifier },
+                })
+            }
+            (_, other) => Ok(other),
         }
-        let weights = Weights::open_file(path, kind, device)?;
-        let shape = weights.shape("weight")?;
-        let width = config.width();
-        let &[classes, features] = shape.as_slice() else {
-            return Err(refuse(format!(
-                "`weight` has shape {shape:?}; a linear classifier has [classes, features]"
-            )));
-        };
-        let classifier = Linear::load(&weights, features, classes, true)?;
-        weights.finish()?;
-        match features / width {
-            _ if features % width != 0 => None,
-            1 => Some(Self::Cls(classifier)),
-            2 => Some(Self::ClsAndMean(classifier)),
-            4 if config.depth() >= 4 => Some(Self::LastCls { blocks: 4, classifier }),
-            _ => None,
-        }
-        .ok_or_else(|| {
-            refuse(format!(
-                "a classifier of {features} features fits no network of width {width} and this depth"
-            ))
-        })
     }
 
     /// Of how many last blocks the head wants CLS.
@@ -65,7 +153,8 @@ impl Head {
 
     pub(crate) fn classes(&self) -> Option<i64> {
         match self {
-            Self::None | Self::Projection(_) => None,
+            Self::None => None,
+            Self::Projection { classes, .. } => classes.as_ref().map(|classes| classes.size()[0]),
             Self::Cls(linear) | Self::ClsAndMean(linear) | Self::LastCls { classifier: linear, .. } => {
                 Some(linear.weight.size()[0])
             }
@@ -74,7 +163,11 @@ impl Head {
 
     pub(crate) fn logits(&self, encoded: &Encoded) -> Result<Option<Tensor>> {
         Ok(match self {
-            Self::None | Self::Projection(_) => None,
+            Self::None | Self::Projection { classes: None, .. } => None,
+            // Cosine similarities; CLIP's temperature changes no ranking.
+            Self::Projection { classes: Some(classes), .. } => {
+                Some(unit(&self.embedding(encoded)?)?.f_matmul(&classes.f_transpose(0, 1)?)?)
+            }
             Self::Cls(classifier) => Some(classifier.forward(&encoded.cls()?)?),
             Self::ClsAndMean(classifier) => {
                 let features = Tensor::f_cat(&[encoded.cls()?, encoded.mean_patch()?], -1)?;
@@ -87,8 +180,51 @@ impl Head {
     pub(crate) fn embedding(&self, encoded: &Encoded) -> Result<Tensor> {
         let cls = encoded.cls()?;
         match self {
-            Self::Projection(projection) => projection.forward(&cls),
+            Self::Projection { projection, .. } => projection.forward(&cls),
             _ => Ok(cls),
         }
     }
+}
+
+/// Classes and features of a linear classifier's file.
+fn linear_shape(weights: &Weights, path: &Path) -> Result<(i64, i64)> {
+    match weights.shape("weight")?.as_slice() {
+        &[classes, features] => Ok((classes, features)),
+        other => {
+            let reason = format!("`weight` has shape {other:?}; a linear classifier has [classes, features]");
+            Err(Error::Directory { path: path.into(), reason })
+        }
+    }
+}
+
+/// Unit rows `[classes, d]` of a file.
+fn class_embeddings(path: &Path, width: i64) -> Result<Tensor> {
+    let refuse = |reason: String| Error::Directory { path: path.into(), reason };
+    let table = matrix_file::read_table(path)?.data;
+    let (classes, found) = (table.shape()[0] as i64, table.shape()[1] as i64);
+    if found != width {
+        return Err(refuse(format!("class embeddings of {found} numbers; this network projects to {width}")));
+    }
+    if table.outer_iter().any(|row| !row.iter().map(|x| x * x).sum::<f64>().is_normal()) {
+        return Err(refuse("a class embedding is zero or not finite, so it has no direction".into()));
+    }
+    let flat: Vec<f64> = table.into_iter().collect();
+    unit(&Tensor::f_from_slice(&flat)?.f_reshape([classes, width])?)
+}
+
+/// Unit rows `[classes, d]` of what the text tower of `dir` reads.
+fn zero_shot(
+    dir: &Path,
+    names: &[String],
+    templates: &[String],
+    kind: Kind,
+    device: Device,
+) -> Result<Tensor> {
+    let (tokenizer, tower) = (Tokenizer::from_dir(dir)?, ClipText::load(dir, kind, device)?);
+    let prompts = |name: &String| -> Result<Tensor> {
+        let encoded = templates.iter().map(|template| tokenizer.encode(&template.replace("{}", name)));
+        let ids = encoded.collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::f_from_slice(&ids.concat())?.f_reshape([templates.len() as i64, -1])?)
+    };
+    tower.classifier(&names.iter().map(prompts).collect::<Result<Vec<_>>>()?)
 }

@@ -5,7 +5,7 @@ mod head;
 mod network;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ndarray::Array3;
 use tch::{Device, Kind, Tensor};
@@ -15,6 +15,7 @@ use crate::image::Preprocessor;
 pub(crate) use config::Shape;
 pub use config::VisionConfig;
 pub(crate) use head::Head;
+pub use head::HeadSource;
 pub use network::{Encoded, VisionTransformer};
 
 /// How to load a network.
@@ -26,8 +27,8 @@ pub struct LoadOptions {
     pub device: Device,
     /// Another image size (height, width) than `preprocessor_config.json` gives: a plain resize without crop.
     pub image_size: Option<(usize, usize)>,
-    /// A linear classifier published apart from its backbone, in a safetensors file.
-    pub head: Option<PathBuf>,
+    /// Classes for a network that has none of its own.
+    pub head: Option<HeadSource>,
 }
 
 impl Default for LoadOptions {
@@ -50,7 +51,7 @@ impl VisionModel {
     /// # Errors
     /// Anything missing, unreadable or contradictory in the directory.
     pub fn load(dir: &Path, options: &LoadOptions) -> Result<Self> {
-        let network = VisionTransformer::load(dir, options.kind, options.device, options.head.as_deref())?;
+        let network = VisionTransformer::load(dir, options.kind, options.device, options.head.as_ref())?;
         let mut preprocessor = Preprocessor::from_dir(dir)?;
         if let Some((height, width)) = options.image_size {
             let (patch_h, patch_w) = network.embeddings.patch;

@@ -5,7 +5,7 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 use super::config::VisionConfig;
-use super::head::Head;
+use super::head::{Head, HeadSource};
 use crate::attend::{AttentionProbe, KeyBias};
 use crate::error::Result;
 use crate::nn::{Block, LayerNorm, PatchEmbeddings};
@@ -47,16 +47,17 @@ pub struct Encoded {
 }
 
 impl VisionTransformer {
-    /// Reads a Hugging Face directory (`config.json` + safetensors) and checks that every tensor is used. `head` is a
-    /// linear classifier published apart from its backbone, as DINO's are.
+    /// Reads a Hugging Face directory (`config.json` + safetensors) and checks that every tensor is used. `head` gives
+    /// classes to a network that has none of its own.
     ///
     /// # Errors
-    /// A missing, misshapen or superfluous tensor, or a network that is not known.
-    pub fn load(dir: &Path, kind: Kind, device: Device, head: Option<&Path>) -> Result<Self> {
+    /// A missing, misshapen or superfluous tensor, a network that is not known, a head that does not fit it.
+    pub fn load(dir: &Path, kind: Kind, device: Device, head: Option<&HeadSource>) -> Result<Self> {
         let config = VisionConfig::from_dir(dir)?;
         let mut network = config.load(dir, kind, device)?;
-        if let Some(path) = head {
-            network.head = Head::open(path, &config, kind, device)?;
+        if let Some(source) = head {
+            source.check(dir, &config)?;
+            network.head = network.head.with_classes(source, dir, config.width(), kind, device)?;
         }
         Ok(network)
     }

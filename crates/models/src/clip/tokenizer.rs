@@ -1,0 +1,146 @@
+//! Text to token ids, as `CLIPTokenizer` of transformers 5 does it.
+//!
+//! The text is composed (NFC), runs of white space become one space, and everything is lower-cased. Words, single
+//! digits, contractions and runs of punctuation are then encoded one by one with a byte-level BPE whose last symbol
+//! carries `</w>`. Nothing else is cleaned: HTML entities, control characters and zero-width joiners are encoded as
+//! they stand.
+
+mod files;
+mod special;
+
+use std::path::Path;
+
+use tokenizers::models::bpe::{BPE, Vocab};
+use tokenizers::normalizers::{self, Lowercase, NFC, Replace, replace::ReplacePattern};
+use tokenizers::pre_tokenizers::split::{Split, SplitPattern};
+use tokenizers::pre_tokenizers::{self, byte_level::ByteLevel};
+use tokenizers::processors::roberta::RobertaProcessing;
+use tokenizers::{PaddingDirection, PaddingParams, PaddingStrategy, SplitDelimiterBehavior};
+use tokenizers::{TruncationDirection, TruncationParams};
+
+use crate::error::{Error, Result};
+use files::{Description, ModelFiles, Settings, Side};
+use special::SpecialTokens;
+
+type Built = tokenizers::Result<tokenizers::Tokenizer>;
+
+/// What is encoded as one word; everything between the matches, which is white space only, is dropped.
+const WORD: &str =
+    r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
+
+/// The tokenizer of a CLIP text encoder.
+///
+/// ```no_run
+/// # fn main() -> models::Result<()> {
+/// let tokenizer = models::clip::Tokenizer::from_dir(std::path::Path::new("clip-vit-large-patch14"))?;
+/// let ids = tokenizer.encode("a photo of a cat")?;
+/// let pooled = ids.iter().position(|&id| id == tokenizer.end_of_text());
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Tokenizer {
+    pipeline: tokenizers::Tokenizer,
+    end_of_text: i64,
+    context_length: usize,
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer of a model directory.
+    ///
+    /// As in transformers, `tokenizer.json` gives vocabulary and merges where it is present, else `vocab.json` and
+    /// `merges.txt` do; the special tokens come from `tokenizer_config.json`, `special_tokens_map.json` and
+    /// `added_tokens.json`. The context length is the smaller of `model_max_length` in `tokenizer_config.json` and
+    /// `max_position_embeddings` of the text encoder in `config.json`, or 77 where neither is given.
+    ///
+    /// # Errors
+    /// A file is missing, cannot be read or contradicts another one, or the vocabulary lacks a special token.
+    pub fn from_dir(dir: &Path) -> Result<Self> {
+        if !dir.is_dir() {
+            let reason =
+                "no such model directory; a CLIP tokenizer is a folder with vocab.json and merges.txt";
+            return Err(Error::Directory { path: dir.into(), reason: reason.into() });
+        }
+        let Description { files, special, settings } = Description::read(dir)?;
+        let end_of_text = special.end.1.into();
+        let vocabulary_file = files.vocabulary_file.clone();
+        let pipeline = build(files, &special, &settings).map_err(|e| Error::Directory {
+            path: vocabulary_file,
+            reason: format!("no vocabulary of a CLIP tokenizer: {e}; download the tokenizer files again"),
+        })?;
+        special.check_ids(|token| pipeline.token_to_id(token))?;
+        let context_length = settings.context_length;
+        Ok(Self { pipeline, end_of_text, context_length })
+    }
+
+    /// Token ids `[context_length]` of a text: start of text, the text, end of text, padding. A text that is too
+    /// long is cut before the end of text.
+    ///
+    /// `<|startoftext|>` and `<|endoftext|>` inside the text become those tokens.
+    ///
+    /// # Errors
+    /// The tokenizer library refuses the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
+        let encoding = self
+            .pipeline
+            .encode_fast(text, true)
+            .map_err(|e| Error::Text { text: text.into(), reason: e.to_string() })?;
+        Ok(encoding.get_ids().iter().map(|&id| id.into()).collect())
+    }
+
+    /// Id of the end-of-text token; CLIP pools the text where it first stands.
+    pub fn end_of_text(&self) -> i64 {
+        self.end_of_text
+    }
+
+    /// Number of ids that [`Tokenizer::encode`] returns.
+    pub fn context_length(&self) -> usize {
+        self.context_length
+    }
+}
+
+fn build(files: ModelFiles, special: &SpecialTokens, settings: &Settings) -> Built {
+    let bpe = BPE::builder()
+        .vocab_and_merges(files.vocabulary.into_iter().collect::<Vocab>(), files.merges)
+        .unk_token(special.unknown.clone())
+        .continuing_subword_prefix(String::new())
+        .end_of_word_suffix("</w>".into())
+        .build()?;
+    let mut pipeline = tokenizers::Tokenizer::new(bpe);
+    // Added tokens are normalised when they are registered, so the normaliser comes first.
+    pipeline.with_normalizer(Some(normalizers::Sequence::new(vec![
+        NFC.into(),
+        Replace::new(ReplacePattern::Regex(r"\s+".into()), " ")?.into(),
+        Lowercase.into(),
+    ])))?;
+    pipeline.with_pre_tokenizer(Some(pre_tokenizers::sequence::Sequence::new(vec![
+        Split::new(SplitPattern::Regex(WORD.into()), SplitDelimiterBehavior::Removed, true)?.into(),
+        ByteLevel::default().add_prefix_space(false).into(),
+    ])));
+    pipeline.add_tokens(special.registration())?;
+    pipeline.set_encode_special_tokens(settings.split_special_tokens);
+    pipeline.with_post_processor(Some(
+        RobertaProcessing::new(special.end.clone(), special.start.clone())
+            .trim_offsets(false)
+            .add_prefix_space(false),
+    ));
+    pipeline.with_truncation(Some(TruncationParams {
+        max_length: settings.context_length,
+        direction: match settings.truncation_side {
+            Side::Left => TruncationDirection::Left,
+            Side::Right => TruncationDirection::Right,
+        },
+        ..TruncationParams::default()
+    }))?;
+    let (pad_token, pad_id) = special.pad.clone();
+    pipeline.with_padding(Some(PaddingParams {
+        strategy: PaddingStrategy::Fixed(settings.context_length),
+        direction: match settings.padding_side {
+            Side::Left => PaddingDirection::Left,
+            Side::Right => PaddingDirection::Right,
+        },
+        pad_id,
+        pad_token,
+        ..PaddingParams::default()
+    }));
+    Ok(pipeline)
+}

@@ -1,0 +1,264 @@
+//! Special and added tokens: which they are, and in which order they are registered.
+//!
+//! The order matters: of two entries with the same text the later one decides whether the token is looked for before
+//! or after the text is lower-cased.
+
+use std::collections::{BTreeMap, HashSet};
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use tokenizers::AddedToken;
+
+use super::files::{ModelFiles, read_json, refuse, unreadable};
+use crate::error::Result;
+
+const START_OF_TEXT: &str = "<|startoftext|>";
+const END_OF_TEXT: &str = "<|endoftext|>";
+
+/// The roles that a token can have, in the order of registration.
+const ROLES: [&str; 7] =
+    ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// The special tokens of a tokenizer.
+pub(super) struct SpecialTokens {
+    /// The token before the text, and its id.
+    pub start: (String, u32),
+    /// The token after the text, and its id; CLIP pools there.
+    pub end: (String, u32),
+    /// The token that fills the context, and its id.
+    pub pad: (String, u32),
+    /// The token for what the vocabulary lacks.
+    pub unknown: String,
+    /// In the order of [`ROLES`].
+    with_role: Vec<SpecialToken>,
+    extra: Vec<SpecialToken>,
+    declared: Declared,
+}
+
+/// Added tokens with the ids that a file gives them.
+struct Declared {
+    tokens: BTreeMap<u32, AddedToken>,
+    file: PathBuf,
+}
+
+impl SpecialTokens {
+    /// Reads `special_tokens_map.json` and `added_tokens.json`, unless `added_tokens_decoder` in the tokenizer's
+    /// configuration replaces them.
+    pub(super) fn read(dir: &Path, config: &Map<String, Value>, files: &ModelFiles) -> Result<Self> {
+        let [config_file, map_file] =
+            ["tokenizer_config.json", "special_tokens_map.json"].map(|name| dir.join(name));
+        let decoder = config.get("added_tokens_decoder").filter(|decoder| !decoder.is_null());
+        let map = match decoder {
+            Some(_) => Map::new(),
+            None => read_json(&map_file)?.map(all_special).unwrap_or_default(),
+        };
+        let listed = ROLES.map(|role| -> Result<Option<SpecialToken>> {
+            let (file, entries) =
+                if map.contains_key(role) { (&map_file, &map) } else { (&config_file, config) };
+            let entry = entries.get(role).filter(|entry| !entry.is_null());
+            entry.map(|entry| parse(file, role, entry)).transpose()
+        });
+        let [start, end, unknown, sep, pad, cls, mask] = listed;
+        let listed = [start?, end?, unknown?, sep?, pad?, cls?, mask?];
+        let [extra, late_extra] = extra_entries(config, &map).map(|entries| {
+            let tokens = entries.into_iter().map(|entry| parse(&config_file, "extra_special_tokens", entry));
+            tokens.collect::<Result<Vec<SpecialToken>>>()
+        });
+        let (extra, late_extra) = (extra?, late_extra?);
+
+        let declared = match decoder {
+            Some(decoder) => {
+                let tokens: BTreeMap<u32, TokenEntry> = parse(&config_file, "added_tokens_decoder", decoder)?;
+                Declared { tokens: into_added(tokens), file: config_file }
+            }
+            None => {
+                let special = listed.iter().flatten().chain(&extra).map(SpecialToken::content).collect();
+                Declared::by_older_files(dir, &special, files)?
+            }
+        };
+
+        let with_id = |role: &str, token: &SpecialToken| {
+            let content = token.content();
+            match files.vocabulary.get(content).copied().or_else(|| declared.id(content)) {
+                Some(id) => Ok((content.to_owned(), id)),
+                None => refuse(
+                    &files.vocabulary_file,
+                    format!(
+                        "has no token `{content}`, which is the {role}; take the vocabulary and the configuration of \
+                         the tokenizer from the same CLIP model"
+                    ),
+                ),
+            }
+        };
+        let or = |token: Option<SpecialToken>, content: &str| {
+            token.unwrap_or_else(|| SpecialToken::Plain(content.into()))
+        };
+        let [start, end, unknown, sep, pad, cls, mask] = listed;
+        let (start, end) = (or(start, START_OF_TEXT), or(end, END_OF_TEXT));
+        let (unknown, pad) = (or(unknown, END_OF_TEXT), or(pad, END_OF_TEXT));
+        for token in [&sep, &cls, &mask].into_iter().flatten().chain(&extra).chain(&late_extra) {
+            with_id("further special token", token)?;
+        }
+        Ok(Self {
+            start: with_id("bos_token", &start)?,
+            end: with_id("eos_token", &end)?,
+            pad: with_id("pad_token", &pad)?,
+            unknown: with_id("unk_token", &unknown)?.0,
+            with_role: [Some(start), Some(end), Some(unknown), sep, Some(pad), cls, mask]
+                .into_iter()
+                .flatten()
+                .collect(),
+            extra: if extra.is_empty() { late_extra } else { extra },
+            declared,
+        })
+    }
+
+    /// The tokens that are found in a text before it is split into words, in the order of registration.
+    pub(super) fn registration(&self) -> Vec<AddedToken> {
+        let with_role: HashSet<&str> = self.with_role.iter().map(SpecialToken::content).collect();
+        let declared: HashSet<&str> =
+            self.declared.tokens.values().map(|token| token.content.as_str()).collect();
+        let mut others: Vec<&SpecialToken> = Vec::new();
+        for token in self.with_role.iter().chain(&self.extra) {
+            if !declared.contains(token.content()) && !others.contains(&token) {
+                others.push(token);
+            }
+        }
+        let others = others.into_iter().map(|token| match token {
+            SpecialToken::Plain(content) => AddedToken::from(content, true),
+            SpecialToken::Entry(token) => token.clone(),
+        });
+        let all = self.declared.tokens.values().cloned().chain(others);
+        all.map(|mut token| {
+            token.special |= with_role.contains(token.content.as_str());
+            token
+        })
+        .collect()
+    }
+
+    /// Checks that every added token has the id that the files give it.
+    pub(super) fn check_ids(&self, id_of: impl Fn(&str) -> Option<u32>) -> Result<()> {
+        for (&id, token) in &self.declared.tokens {
+            let found = id_of(&token.content);
+            if found != Some(id) {
+                let found = found.map_or("none".into(), |id| id.to_string());
+                let reason = format!(
+                    "gives the added token `{}` the id {id}, but after this vocabulary its id is {found}; take all \
+                     tokenizer files from the same model",
+                    token.content
+                );
+                return refuse(&self.declared.file, reason);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Declared {
+    /// From `added_tokens.json`, overruled by `tokenizer.json`.
+    fn by_older_files(dir: &Path, special: &HashSet<&str>, files: &ModelFiles) -> Result<Self> {
+        let file = dir.join("added_tokens.json");
+        let added: BTreeMap<String, u32> = read_json(&file)?.unwrap_or_default();
+        let tokens = added.into_iter().map(|(content, id)| {
+            let special = special.contains(content.as_str());
+            (id, AddedToken::from(content, special))
+        });
+        let mut tokens: BTreeMap<u32, AddedToken> = tokens.collect();
+        tokens.extend(into_added(files.added.clone()));
+        let file = if files.added.is_empty() { file } else { files.vocabulary_file.clone() };
+        Ok(Self { tokens, file })
+    }
+
+    fn id(&self, content: &str) -> Option<u32> {
+        self.tokens.iter().find(|(_, token)| token.content == content).map(|(&id, _)| id)
+    }
+}
+
+/// A token as the files spell it out.
+#[derive(Clone, Deserialize)]
+pub(super) struct TokenEntry {
+    content: String,
+    #[serde(default)]
+    single_word: bool,
+    #[serde(default)]
+    lstrip: bool,
+    #[serde(default)]
+    rstrip: bool,
+    normalized: Option<bool>,
+    #[serde(default)]
+    special: bool,
+}
+
+impl From<TokenEntry> for AddedToken {
+    fn from(entry: TokenEntry) -> Self {
+        Self {
+            normalized: entry.normalized.unwrap_or(!entry.special),
+            content: entry.content,
+            single_word: entry.single_word,
+            lstrip: entry.lstrip,
+            rstrip: entry.rstrip,
+            special: entry.special,
+        }
+    }
+}
+
+fn into_added(entries: BTreeMap<u32, TokenEntry>) -> BTreeMap<u32, AddedToken> {
+    entries.into_iter().map(|(id, entry)| (id, entry.into())).collect()
+}
+
+/// A special token: its text alone, or the text and how it is found.
+#[derive(PartialEq, Deserialize)]
+#[serde(untagged)]
+enum SpecialToken {
+    Plain(String),
+    #[serde(deserialize_with = "entry")]
+    Entry(AddedToken),
+}
+
+fn entry<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<AddedToken, D::Error> {
+    TokenEntry::deserialize(deserializer).map(Into::into)
+}
+
+impl SpecialToken {
+    fn content(&self) -> &str {
+        match self {
+            Self::Plain(content) => content,
+            Self::Entry(token) => &token.content,
+        }
+    }
+}
+
+/// What `special_tokens_map.json` lists is special, whatever its entries say.
+fn all_special(mut map: Map<String, Value>) -> Map<String, Value> {
+    for role in ROLES {
+        if let Some(entry) = map.get_mut(role).and_then(Value::as_object_mut) {
+            entry.insert("special".into(), true.into());
+        }
+    }
+    map
+}
+
+/// Special tokens without a role, and those that count where there are none. The latter, under the older name in
+/// `special_tokens_map.json`, do not make an entry of `added_tokens.json` special.
+fn extra_entries<'a>(config: &'a Map<String, Value>, map: &'a Map<String, Value>) -> [Vec<&'a Value>; 2] {
+    let entries = |file: &'a Map<String, Value>, key: &str| -> Vec<&'a Value> {
+        match file.get(key) {
+            Some(Value::Array(list)) => list.iter().collect(),
+            Some(Value::Object(named)) => named.values().collect(),
+            _ => Vec::new(),
+        }
+    };
+    let [newer, older] = ["extra_special_tokens", "additional_special_tokens"];
+    let mut extra = entries(config, newer);
+    if extra.is_empty() {
+        extra = entries(config, older);
+    }
+    extra.extend(entries(map, newer));
+    [extra, entries(map, older)]
+}
+
+fn parse<T: DeserializeOwned>(file: &Path, key: &str, entry: &Value) -> Result<T> {
+    T::deserialize(entry).or_else(|e| refuse(file, format!("{key}: {}", unreadable(&e))))
+}
