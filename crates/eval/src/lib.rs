@@ -22,5 +22,6 @@ pub use error::{Error, Result};
 pub use experiment::{Dtype, Experiment, Fills, ModelConfig, TaskConfig};
 pub use paper::PaperTable;
 pub use plan::{Plan, RunOptions};
+pub use report::paper_tables;
 pub use run::{Outcome, execute};
 pub use table::Table;

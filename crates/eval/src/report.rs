@@ -10,6 +10,7 @@ use crate::metrics::{MaskingCurves, Metric};
 use crate::paper::PaperTable;
 use crate::plan::Plan;
 use crate::plot::{CurvePlot, Map, OverlayRow, Rgb, Series, curves, overlays};
+use crate::run::Outcome;
 use crate::table::Table;
 
 /// Ours beside the paper's. `labels` are the keys and names of the methods in row order.
@@ -40,11 +41,7 @@ pub(crate) fn masking_table(
     )];
     if let Some((table, column)) = paper {
         columns.push(format!("paper, {column}"));
-        notes.push(format!(
-            "Paper: {}. Its images, layers, fractions and normalisation are not published; compare orderings, not \
-             values.",
-            table.source
-        ));
+        notes.push(source_note(table));
     }
     Table {
         title: title.into(),
@@ -53,6 +50,56 @@ pub(crate) fn masking_table(
         rows: labels.iter().map(row).collect(),
         notes,
     }
+}
+
+/// For each of the paper's tables that several runs fill: the runs side by side, each beside the paper's column.
+pub fn paper_tables(outcomes: &[Outcome]) -> Vec<Table> {
+    let mut tables = Vec::new();
+    for (_, paper) in PaperTable::all() {
+        let of_table =
+            |outcome: &&Outcome| outcome.paper.as_ref().is_some_and(|(table, _)| table.title == paper.title);
+        let mut runs: Vec<&Outcome> = outcomes.iter().filter(of_table).collect();
+        if runs.len() < 2 {
+            continue;
+        }
+        runs.sort_by_key(|run| paper.columns.iter().position(|known| known == column(run)));
+        let head = |run: &&Outcome| {
+            let name = column(run);
+            let alone = runs.iter().filter(|other| column(other) == name).count() == 1;
+            let ours = if alone { name.to_owned() } else { format!("{name}, {}", run.name) };
+            [ours, "paper".to_owned()]
+        };
+        let mut methods: Vec<&(String, String)> = Vec::new();
+        for method in runs.iter().flat_map(|run| &run.methods) {
+            if !methods.contains(&method) {
+                methods.push(method);
+            }
+        }
+        let row = |(key, label): &(String, String)| {
+            let cells = |run: &&Outcome| [run.results.value("auc", key), paper.published(key, column(run))];
+            (label.clone(), runs.iter().flat_map(cells).collect())
+        };
+        tables.push(Table {
+            title: format!("{}: {}", paper.title, paper.metric),
+            label: "tokens masked by".into(),
+            columns: runs.iter().flat_map(head).collect(),
+            rows: methods.into_iter().map(row).collect(),
+            notes: vec![source_note(&paper)],
+        });
+    }
+    tables
+}
+
+/// The paper's column that a run stands beside.
+fn column(run: &Outcome) -> &str {
+    run.paper.as_ref().map_or("", |(_, column)| column)
+}
+
+fn source_note(paper: &PaperTable) -> String {
+    format!(
+        "Paper: {}. Its images, layers, fractions and normalisation are not published; compare orderings, not values.",
+        paper.source
+    )
 }
 
 /// Draws `curves.png` and, where records carry scores, `overlays.png`.

@@ -35,6 +35,14 @@ pub struct Results {
     pub environment: Environment,
 }
 
+impl Results {
+    /// The value of a metric for a method.
+    pub fn value(&self, metric: &str, method: &str) -> Option<f64> {
+        let found = |value: &&MetricValue| value.name == metric && value.method.as_deref() == Some(method);
+        self.metrics.iter().find(found)?.value
+    }
+}
+
 /// One number of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MetricValue {

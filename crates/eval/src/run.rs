@@ -15,6 +15,7 @@ use crate::environment::{Code, Environment};
 use crate::error::{Error, Result};
 use crate::experiment::{Experiment, TaskConfig};
 use crate::metrics::{MaskingCurves, Metric};
+use crate::paper::PaperTable;
 use crate::plan::Plan;
 use crate::progress;
 use crate::record_log::{RecordLog, write_whole};
@@ -28,6 +29,12 @@ pub struct Outcome {
     pub results: Results,
     /// The table, as printed.
     pub table: Table,
+    /// Name of the experiment file without extension.
+    pub name: String,
+    /// The paper's table that the run stands beside, and its column.
+    pub paper: Option<(PaperTable, String)>,
+    /// Keys and names of the methods in row order.
+    pub methods: Vec<(String, String)>,
     /// Folder of the run.
     pub out: PathBuf,
     /// Pictures in that folder.
@@ -86,7 +93,8 @@ pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Outcome> {
     write_whole(&out.join("table.md"), table.to_markdown().as_bytes())?;
     table.export(&out)?;
     let pictures = report::masking_pictures(&out, plan, &preprocessor, &curves, &labels, &records)?;
-    Ok(Outcome { results, table, out, pictures, fresh, took })
+    let (name, paper) = (plan.name.clone(), plan.paper.clone());
+    Ok(Outcome { results, table, name, paper, methods: labels, out, pictures, fresh, took })
 }
 
 /// Makes `out` the folder of this run, or checks that it is.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use eval::{Outcome, Plan, RunOptions, execute};
+use eval::{Outcome, Plan, RunOptions, execute, paper_tables};
 
 use crate::args::RunArgs;
 use crate::failure::Failure;
@@ -22,10 +22,15 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         eprintln!("finishing the batch in flight; Ctrl-C again stops at once");
     };
     ctrlc::set_handler(handler).map_err(|e| Failure::other(format!("cannot watch for Ctrl-C: {e}")))?;
+    let mut outcomes = Vec::new();
     for plan in &plans {
         let outcome = execute(plan, &stop)?;
         print(&format!("{}\n", outcome.table.to_text()));
         tell(&outcome);
+        outcomes.push(outcome);
+    }
+    for table in paper_tables(&outcomes) {
+        print(&format!("{}\n", table.to_text()));
     }
     Ok(())
 }

@@ -8,7 +8,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
 
-use crate::common::{arg, root, run, words};
+use crate::common::{arg, root, run, tokenrank, words};
 
 const CONFIG: &str = "configs/mini/masking.toml";
 /// Small enough for a test, with several batches to interrupt.
@@ -168,6 +168,29 @@ fn a_backbone_runs_with_a_head_published_apart() {
     let tensors = [("weight", view(&[10, 64], &changed)), ("bias", view(&[10], &changed[..40]))];
     std::fs::write(&head, safetensors::serialize(tensors, None).expect("serialises")).expect("written");
     run(&[&args[..], &["--set", &with_head]].concat(), 2);
+}
+
+#[cfg(unix)]
+#[test]
+fn runs_that_fill_columns_of_one_table_end_in_it() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let root = root().canonicalize().expect("the repository");
+    std::os::unix::fs::symlink(root.join("datasets"), dir.path().join("datasets")).expect("linked");
+    let text = std::fs::read_to_string(root.join(CONFIG)).expect("an experiment");
+    for (name, column) in [("second", "DINOv1"), ("first", "ViT")] {
+        let text = text.replace("column = \"ViT\"", &format!("column = \"{column}\""));
+        std::fs::write(dir.path().join(format!("{name}.toml")), text).expect("written");
+    }
+    let args = ["run", "second.toml", "first.toml", "--limit", "3", "--set", "task.masking.scores=[\"cls\"]"];
+    let output = tokenrank().args(args).current_dir(dir.path()).output().expect("the binary starts");
+    let text = String::from_utf8(output.stdout).expect("text");
+    let (_, table) =
+        text.split_once("Masking the most influential tokens: AUC\n").expect("the table of both");
+    let words: Vec<&str> = table.split_whitespace().filter(|word| *word != "┆").collect();
+    assert_eq!(words[3..7], ["ViT", "paper", "DINOv1", "paper"], "{table}");
+    let row = words.iter().position(|word| *word == "CLS").expect("a row");
+    assert_eq!((words[row + 3], words[row + 5]), ("0.330", "0.560"), "{table}");
+    assert_eq!(words[row + 2], words[row + 4], "the same network and scenes");
 }
 
 #[test]
