@@ -8,6 +8,7 @@ pub mod attend;
 pub mod capture;
 pub mod device;
 mod error;
+pub mod hub;
 pub mod image;
 mod layers;
 pub mod matrix_file;
