@@ -41,16 +41,77 @@ pub struct Fills {
 
 /// `[model]`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "ModelTable", into = "ModelTable")]
 pub struct ModelConfig {
-    /// A Hugging Face directory: `config.json`, safetensors, `preprocessor_config.json`.
-    pub path: PathBuf,
+    /// Where the network is.
+    pub source: ModelSource,
     /// Type of weights and activations.
-    #[serde(default)]
     pub dtype: Dtype,
     /// Another image size than the published preprocessing gives, in pixels: a plain resize to a square.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_size: Option<usize>,
+}
+
+/// Where a network is: `path` or `id` of `[model]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelSource {
+    /// A Hugging Face directory: `config.json`, safetensors, `preprocessor_config.json`.
+    Path(PathBuf),
+    /// A published checkpoint by its hub id, such as `facebook/dino-vits16`, once `tokenrank fetch` has got it.
+    Id(String),
+}
+
+impl ModelSource {
+    /// The folder of the network.
+    ///
+    /// # Errors
+    /// A published checkpoint is unknown, or files of it are not in the cache.
+    pub fn folder(&self) -> models::Result<PathBuf> {
+        match self {
+            Self::Path(path) => Ok(path.clone()),
+            Self::Id(id) => Ok(models::hub::find(id)?),
+        }
+    }
+}
+
+/// `[model]` as written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelTable {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path: Option<PathBuf>,
+    #[serde(default)]
+    dtype: Dtype,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    image_size: Option<usize>,
+}
+
+impl TryFrom<ModelTable> for ModelConfig {
+    type Error = &'static str;
+
+    fn try_from(table: ModelTable) -> Result<Self, Self::Error> {
+        let ModelTable { id, path, dtype, image_size } = table;
+        let source = match (id, path) {
+            (Some(id), None) => ModelSource::Id(id),
+            (None, Some(path)) => ModelSource::Path(path),
+            (Some(_), Some(_)) => return Err("a model has an `id` or a `path`, not both"),
+            (None, None) => {
+                return Err("a model needs a `path`, a folder, or an `id`, such as \"facebook/dino-vits16\"");
+            }
+        };
+        Ok(Self { source, dtype, image_size })
+    }
+}
+
+impl From<ModelConfig> for ModelTable {
+    fn from(ModelConfig { source, dtype, image_size }: ModelConfig) -> Self {
+        let (id, path) = match source {
+            ModelSource::Id(id) => (Some(id), None),
+            ModelSource::Path(path) => (None, Some(path)),
+        };
+        Self { id, path, dtype, image_size }
+    }
 }
 
 /// Type of weights and activations.
@@ -122,6 +183,12 @@ fn set(document: &mut DocumentMut, assignment: &str) -> Result<(), String> {
         table = entry.as_table_like_mut().ok_or_else(|| format!("`{key}` is a value, not a table"))?;
     }
     table.insert(last, Item::Value(value));
+    // One says where the network is; the other would contradict what was just said.
+    match key {
+        "model.path" => table.remove("id"),
+        "model.id" => table.remove("path"),
+        _ => None,
+    };
     Ok(())
 }
 
@@ -144,7 +211,7 @@ mod tests {
             MINI,
             &["model.path=/some where/else", "task.masking.layers=last:2", "task.masking.fractions.to=0.5"],
         )?;
-        assert_eq!(experiment.model.path, Path::new("/some where/else"));
+        assert_eq!(experiment.model.source, ModelSource::Path("/some where/else".into()));
         let TaskConfig::Masking(masking) = experiment.task;
         assert_eq!(masking.layers.to_string(), "last:2");
         assert_eq!(masking.fractions.to, 0.5);
@@ -157,6 +224,34 @@ mod tests {
         let message = read(&text, &[]).expect_err("an unknown key").to_string();
         assert!(message.contains("weigths") && message.contains("line"), "{message}");
         assert!(message.contains('^'), "{message}");
+    }
+
+    #[test]
+    fn a_model_is_a_folder_or_a_published_checkpoint() -> Result<()> {
+        let (path, id) = ("path = \"datasets/mini/models/vit\"", "id = \"facebook/dino-vits16\"");
+        let published = MINI.replace(path, id);
+        let experiment = read(&published, &[])?;
+        assert_eq!(experiment.model.source, ModelSource::Id("facebook/dino-vits16".into()));
+        // What is written into results can be read again.
+        let json = serde_json::json!(experiment.model);
+        assert_eq!(json, serde_json::json!({ "id": "facebook/dino-vits16", "dtype": "f32" }));
+        assert_eq!(
+            serde_json::from_value::<ModelConfig>(json).expect("a model").source,
+            experiment.model.source
+        );
+
+        let source = |assignment: &str| Ok::<_, Error>(read(&published, &[assignment])?.model.source);
+        assert_eq!(source("model.path=mine")?, ModelSource::Path("mine".into()));
+        assert_eq!(source("model.id=a/b")?, ModelSource::Id("a/b".into()));
+
+        for (text, word) in [
+            (MINI.replace(path, &format!("{path}\n{id}")), "not both"),
+            (MINI.replace(path, ""), "needs a `path`"),
+        ] {
+            let message = read(&text, &[]).expect_err("no model").to_string();
+            assert!(message.contains(word) && message.contains("line") && message.contains('^'), "{message}");
+        }
+        Ok(())
     }
 
     #[test]

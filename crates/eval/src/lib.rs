@@ -19,7 +19,7 @@ mod run;
 mod table;
 
 pub use error::{Error, Result};
-pub use experiment::{Dtype, Experiment, Fills, ModelConfig, TaskConfig};
+pub use experiment::{Dtype, Experiment, Fills, ModelConfig, ModelSource, TaskConfig};
 pub use paper::PaperTable;
 pub use plan::{Plan, RunOptions};
 pub use run::{Outcome, execute};

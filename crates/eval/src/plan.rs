@@ -28,6 +28,8 @@ pub struct RunOptions {
 pub struct Plan {
     /// The experiment with all assignments applied.
     pub experiment: Experiment,
+    /// Where the network is.
+    pub folder: PathBuf,
     /// Where the network runs.
     pub device: Device,
     /// The images.
@@ -62,10 +64,10 @@ impl Plan {
             }
         };
         let device = models::device::parse(&options.device)?;
-        let dir = &experiment.model.path;
-        let network = VitConfig::from_dir(dir)?;
-        models::weight_files(dir)?;
-        models::image::Preprocessor::from_dir(dir).map_err(models::Error::from)?;
+        let folder = experiment.model.source.folder()?;
+        let network = VitConfig::from_dir(&folder)?;
+        models::weight_files(&folder)?;
+        models::image::Preprocessor::from_dir(&folder).map_err(models::Error::from)?;
         task.layers.resolve(network.num_hidden_layers)?;
         let mut items = experiment.dataset.items(network.classes() as usize)?;
         match options.limit {
@@ -75,7 +77,7 @@ impl Plan {
         }
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("run").to_owned();
         let (limit, out) = (options.limit, options.out.clone());
-        Ok(Self { experiment, device, items, paper, name, limit, out })
+        Ok(Self { experiment, folder, device, items, paper, name, limit, out })
     }
 
     /// How the network is to be loaded.
