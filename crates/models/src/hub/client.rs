@@ -1,6 +1,7 @@
 //! Requests to the hub: what a file is, and its data from some byte on.
 
 use std::io::Read;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,6 +61,10 @@ impl Client {
             .timeout_connect(Some(CONNECT))
             .timeout_recv_response(Some(SILENCE))
             .timeout_per_read(Some(SILENCE));
+        if is_this_machine(&hub.endpoint) {
+            // No proxy leads back here.
+            config = config.proxy(None);
+        }
         if hub.endpoint.starts_with("https:") {
             config = config.tls_config(tls());
         }
@@ -151,17 +156,19 @@ impl Client {
             request = request.header(RANGE, format!("bytes={from}-"));
         }
         request.call().map_err(|error| {
-            let refused = |e: &std::io::Error| e.kind() == std::io::ErrorKind::ConnectionRefused;
-            let lasting = match &error {
-                ureq::Error::HostNotFound | ureq::Error::BadUri(_) | ureq::Error::Http(_) => true,
+            let certificate = match &error {
                 ureq::Error::Tls(_) | ureq::Error::Rustls(_) => true,
-                ureq::Error::Io(e) => {
-                    refused(e) || e.get_ref().is_some_and(|inner| inner.is::<rustls::Error>())
-                }
+                ureq::Error::Io(e) => e.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
                 _ => false,
             };
-            let error = HubError::Unreachable { url: public(url), reason: error.to_string() };
-            Fault { error, passing: !lasting }
+            let nobody = match &error {
+                ureq::Error::HostNotFound | ureq::Error::BadUri(_) | ureq::Error::Http(_) => true,
+                ureq::Error::Io(e) => e.kind() == std::io::ErrorKind::ConnectionRefused,
+                _ => false,
+            };
+            let hint = if certificate { " (SSL_CERT_FILE can name the certificates to trust)" } else { "" };
+            let error = HubError::Unreachable { url: public(url), reason: format!("{error}{hint}") };
+            Fault::new(error, !certificate && !nobody)
         })
     }
 
@@ -187,7 +194,7 @@ impl Client {
         };
         // An address of the storage expires, which it says with 403; the hub then gives another.
         let passing = status.is_server_error() || status == 429 || status == 408 || (status == 403 && !ours);
-        Err(Fault { error, passing })
+        Err(Fault::new(error, passing))
     }
 }
 
@@ -216,6 +223,13 @@ fn origin(url: &str) -> Option<(String, String, u16)> {
     let scheme = uri.scheme_str()?.to_ascii_lowercase();
     let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
     Some((scheme, uri.host()?.to_ascii_lowercase(), port))
+}
+
+fn is_this_machine(url: &str) -> bool {
+    origin(url).is_some_and(|(_, host, _)| {
+        host == "localhost"
+            || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    })
 }
 
 /// Where a redirect leads.
@@ -259,6 +273,16 @@ mod tests {
             join("http://127.0.0.1:1/a", "http://127.0.0.1:2/b").as_deref(),
             Some("http://127.0.0.1:2/b")
         );
+    }
+
+    #[test]
+    fn this_machine_has_several_names() {
+        for url in ["http://127.0.0.1:80/hf", "http://localhost:1", "http://[::1]:1"] {
+            assert!(is_this_machine(url), "{url}");
+        }
+        for url in ["https://huggingface.co", "http://127.0.0.1.example", "http://10.0.0.1"] {
+            assert!(!is_this_machine(url), "{url}");
+        }
     }
 
     #[test]

@@ -147,7 +147,7 @@ impl<'a> Download<'a> {
     fn cut(&self, reason: &str) -> Fault {
         let Wanted { model, file, .. } = self.wanted;
         let error = HubError::Cut { id: model.id.clone(), file: file.into(), reason: reason.into() };
-        Fault { error, passing: true }
+        Fault::new(error, true)
     }
 
     fn write_error(&self, source: io::Error, partial: &Partial) -> HubError {

@@ -95,6 +95,7 @@ impl Hub {
             let wanted = Wanted { model, revision: &revision, file };
             let remote = self.describe(&client, wanted, progress)?;
             if !repository.has(&remote.commit, file) {
+                let wanted = Wanted { revision: &remote.commit, ..wanted };
                 let download = Download::new(&client, wanted, &remote)?;
                 self.obtain(&download, &remote, &repository, progress)?;
                 repository.link(&remote.commit, file, &remote.etag)?;

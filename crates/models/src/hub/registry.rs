@@ -110,12 +110,11 @@ impl Registry {
     /// Suggests ids to those who wrote something like an id, short names to others.
     fn unknown(&self, name: &str) -> HubError {
         let alike = |model: &Model| if name.contains('/') { model.id.clone() } else { model.name.clone() };
-        let mut nearest: Vec<_> = self
-            .models
-            .iter()
-            .map(alike)
-            .map(|known| (strsim::levenshtein(&known, &name.to_lowercase()), known))
-            .collect();
+        let given = name.to_lowercase();
+        // A name cut short is nearer than one with other letters.
+        let distance = |known: &str| (!known.contains(&given), strsim::levenshtein(known, &given));
+        let mut nearest: Vec<_> =
+            self.models.iter().map(alike).map(|known| (distance(&known), known)).collect();
         nearest.sort();
         HubError::UnknownModel {
             name: name.into(),
@@ -175,6 +174,7 @@ mod tests {
             other => panic!("{name}: {other:?}"),
         };
         assert_eq!(nearest("dino-vit16")[0], "dino-vitb16");
+        assert_eq!(nearest("dinov2-base")[0], "dinov2-base-imagenet1k");
         assert_eq!(nearest("Facebook/dino-vits-16")[0], "facebook/dino-vits16");
         let Err(HubError::UnknownModel { nearest, .. }) = registry.find_id("dino-vits8") else {
             panic!("a short name is no id");

@@ -10,13 +10,20 @@ const ATTEMPTS: u32 = 5;
 
 /// A request that failed, and whether the same request may succeed later.
 pub(super) struct Fault {
-    pub(super) error: HubError,
-    pub(super) passing: bool,
+    error: Box<HubError>,
+    passing: bool,
+}
+
+impl Fault {
+    /// A failure that another attempt may not meet, if `passing`.
+    pub(super) fn new(error: HubError, passing: bool) -> Self {
+        Self { error: Box::new(error), passing }
+    }
 }
 
 impl From<HubError> for Fault {
     fn from(error: HubError) -> Self {
-        Self { error, passing: false }
+        Self::new(error, false)
     }
 }
 
@@ -44,9 +51,9 @@ impl Patience {
     ) -> Result<()> {
         self.failures += 1;
         if !passing || self.failures == ATTEMPTS {
-            return Err(error);
+            return Err(*error);
         }
-        let reason = match &error {
+        let reason = match &*error {
             HubError::Cut { file, reason, .. } => format!("{file}: {reason}"),
             other => other.to_string(),
         };

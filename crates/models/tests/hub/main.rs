@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use models::hub::{Hub, HubError, Model, Progress, Registry};
-use server::{COMMIT, File, Reply, Server, StandIn, honest, sha256};
+use server::{COMMIT, File, Reply, Request, Server, StandIn, honest, sha256};
 
 /// Where the first connection is cut.
 const CUT: usize = 300_000;
@@ -99,27 +99,25 @@ fn a_model_is_fetched_once() -> Result<(), HubError> {
     assert_eq!(branch, COMMIT);
 
     // The branch is asked for once; what follows is of the same commit.
+    let line = |request: &Request| format!("{} {}", request.method, request.path);
     assert_eq!(
-        stand_in.hub.lines(),
+        stand_in.hub.requests().iter().map(line).collect::<Vec<_>>(),
         [
             "HEAD /tests/tiny/resolve/main/config.json",
             "HEAD /api/resolve-cache/config.json?etag=x",
-            "GET /tests/tiny/resolve/main/config.json",
+            &format!("GET /tests/tiny/resolve/{COMMIT}/config.json"),
             "GET /api/resolve-cache/config.json?etag=x",
             &format!("HEAD /tests/tiny/resolve/{COMMIT}/model.safetensors"),
             &format!("GET /tests/tiny/resolve/{COMMIT}/model.safetensors"),
         ]
     );
     // The token is for the hub, not for the storage on another port.
-    let token = |server: &Server| {
-        let mut requests = server.requests().into_iter();
-        requests.try_fold(true, |_, request| {
-            request.headers.get("authorization").map(|t| t == "Bearer hf_secret")
-        })
+    let tokens = |server: &Server| {
+        let requests = server.requests().into_iter();
+        requests.map(|request| request.headers.get("authorization").cloned()).collect::<Vec<_>>()
     };
-    assert_eq!(token(&stand_in.hub), Some(true));
-    assert_eq!(stand_in.storage.requests().len(), 1);
-    assert_eq!(token(&stand_in.storage), None);
+    assert_eq!(tokens(&stand_in.hub), vec![Some("Bearer hf_secret".to_owned()); 6]);
+    assert_eq!(tokens(&stand_in.storage), [None]);
 
     // Everything is there: nobody is asked, whether the model is fetched again or looked for.
     let asked = stand_in.hub.requests().len();

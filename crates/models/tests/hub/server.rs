@@ -68,11 +68,6 @@ impl Server {
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().expect("no panic").clone()
     }
-
-    /// `METHOD path` of what was asked so far.
-    pub fn lines(&self) -> Vec<String> {
-        self.requests().iter().map(|request| format!("{} {}", request.method, request.path)).collect()
-    }
 }
 
 impl Drop for Server {
