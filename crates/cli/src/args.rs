@@ -31,6 +31,8 @@ pub enum Command {
     Validate(RunArgs),
     /// List what there is
     Ls(LsArgs),
+    /// Download published checkpoints and print their folders
+    Fetch(FetchArgs),
     /// Write the attention of one forward pass to a file
     Attend(AttendArgs),
     /// Analyse attention matrices from any program as Markov chains
@@ -64,9 +66,24 @@ pub struct LsArgs {
     pub what: Option<Listing>,
 }
 
+#[derive(clap::Args)]
+#[command(after_help = FETCH_ENVIRONMENT)]
+pub struct FetchArgs {
+    /// Names or hub ids, as `tokenrank ls models` lists them
+    #[arg(required = true, value_name = "NAME")]
+    pub names: Vec<String>,
+    /// Download nothing: print the folders, or what is missing
+    #[arg(long)]
+    pub offline: bool,
+}
+
+const FETCH_ENVIRONMENT: &str = "\
+Environment, as in Python's huggingface_hub, whose cache is shared: HF_HOME and HF_HUB_CACHE (where files are kept), \
+HF_ENDPOINT (a mirror), HF_TOKEN (for gated models), HF_HUB_OFFLINE=1";
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Listing {
-    /// Network architectures
+    /// Network architectures and published checkpoints
     Models,
     /// Kinds of datasets
     Datasets,

@@ -4,6 +4,7 @@ use std::fmt;
 
 use eval::analysis::AnalysisError;
 use miette::{GraphicalReportHandler, GraphicalTheme, MietteDiagnostic, Severity};
+use models::hub::HubError;
 use models::matrix_file::{MatrixFileError, Problem};
 
 /// An error with its exit code.
@@ -20,7 +21,7 @@ const USAGE: u8 = 2;
 /// Weights or data missing or unreadable.
 const INPUT: u8 = 3;
 /// Interrupted, resumable.
-const INTERRUPTED: u8 = 5;
+pub const INTERRUPTED: u8 = 5;
 
 impl Failure {
     /// A contradiction in the arguments.
@@ -90,12 +91,19 @@ fn file_code(error: &MatrixFileError) -> u8 {
     }
 }
 
+impl From<HubError> for Failure {
+    fn from(error: HubError) -> Self {
+        models::Error::from(error).into()
+    }
+}
+
 fn model_code(error: &models::Error) -> u8 {
     use models::Error as E;
     match error {
         E::Device { .. } | E::Layers { .. } | E::MixedSizes { .. } | E::ImageSize { .. } => USAGE,
         E::Probe(_) | E::Chain(_) | E::Torch(_) => OTHER,
         E::MatrixFile(error) => file_code(error),
+        E::Hub(error) if error.is_usage() => USAGE,
         _ => INPUT,
     }
 }

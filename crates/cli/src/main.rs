@@ -33,6 +33,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Run(args) => commands::run::run(&args),
         Command::Validate(args) => commands::run::validate(&args),
         Command::Ls(args) => commands::ls::ls(&args),
+        Command::Fetch(args) => commands::fetch::fetch(&args),
         Command::Attend(args) => commands::attend::attend(&args),
         Command::Rank(args) => commands::rank::rank(&args),
         Command::Doctor => commands::doctor::doctor(),

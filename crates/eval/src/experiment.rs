@@ -1,14 +1,14 @@
 //! Experiment files.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use models::HeadSource;
 use serde::{Deserialize, Serialize};
 use tasks::dataset::DatasetConfig;
 use tasks::masking::MaskingConfig;
 use toml_edit::{DocumentMut, Item, Value};
 
 use crate::error::{Error, Result};
+use crate::model::ModelConfig;
 
 /// An experiment: which network looks at which data, and what is measured.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -38,124 +38,6 @@ pub struct Fills {
     pub table: String,
     /// Column of that table.
     pub column: String,
-}
-
-/// `[model]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ModelConfig {
-    /// A Hugging Face directory: `config.json`, safetensors, `preprocessor_config.json`.
-    pub path: PathBuf,
-    /// A linear classifier published apart from its backbone, in a safetensors file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub head: Option<PathBuf>,
-    /// Embeddings of classes `[classes, d]` for CLIP, in a `.safetensors` or `.npy` file.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub class_embeddings: Option<PathBuf>,
-    /// Classes that CLIP's own text tower reads.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub zero_shot: Option<ZeroShot>,
-    /// Type of weights and activations.
-    #[serde(default)]
-    pub dtype: Dtype,
-    /// Another image size than the published preprocessing gives, in pixels: a plain resize to a square.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub image_size: Option<usize>,
-}
-
-/// `[model.zero_shot]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ZeroShot {
-    /// A dataset's descriptor, with `classes` in order and, if it has some, `templates`.
-    pub descriptor: PathBuf,
-    /// Which prompts a class is read in.
-    #[serde(default)]
-    pub templates: Templates,
-}
-
-/// The prompts that a class is read in.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Templates {
-    /// `a photo of a {}` alone.
-    #[default]
-    Single,
-    /// All of the descriptor's.
-    Descriptor,
-}
-
-/// What a zero-shot classifier takes from a dataset's descriptor.
-#[derive(Deserialize)]
-struct Descriptor {
-    classes: Vec<String>,
-    #[serde(default)]
-    templates: Vec<String>,
-}
-
-impl ModelConfig {
-    /// Classes for a network that has none of its own; with the names and templates of a descriptor.
-    ///
-    /// # Errors
-    /// More than one is given, or the descriptor cannot be read.
-    pub fn head_source(&self) -> Result<Option<HeadSource>> {
-        match (&self.head, &self.class_embeddings, &self.zero_shot) {
-            (None, None, None) => Ok(None),
-            (Some(path), None, None) => Ok(Some(HeadSource::Linear(path.clone()))),
-            (None, Some(path), None) => Ok(Some(HeadSource::ClassEmbeddings(path.clone()))),
-            (None, None, Some(zero_shot)) => zero_shot.read().map(Some),
-            _ => Err(tasks::Error::Setting {
-                setting: "model",
-                reason: "head, class_embeddings and zero_shot are three ways to say the classes; give one"
-                    .into(),
-            }
-            .into()),
-        }
-    }
-}
-
-impl ZeroShot {
-    fn read(&self) -> Result<HeadSource> {
-        let path = &self.descriptor;
-        let refuse = |reason: String| tasks::Error::Dataset { path: path.clone(), reason };
-        let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot be read: {e}")))?;
-        let Descriptor { classes, templates } =
-            toml::from_str(&text).map_err(|e| refuse(format!("not a descriptor with `classes`: {e}")))?;
-        let templates = match self.templates {
-            Templates::Single => vec!["a photo of a {}".to_owned()],
-            Templates::Descriptor if templates.is_empty() => {
-                return Err(
-                    refuse("has no `templates`; set model.zero_shot.templates = \"single\"".into()).into()
-                );
-            }
-            Templates::Descriptor => templates,
-        };
-        Ok(HeadSource::ZeroShot { names: classes, templates })
-    }
-}
-
-/// Type of weights and activations.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Dtype {
-    /// 32-bit floats.
-    #[default]
-    F32,
-    /// 16-bit floats with 8 bits of exponent.
-    Bf16,
-    /// 16-bit floats with 5 bits of exponent.
-    F16,
-}
-
-impl Dtype {
-    /// The same for libtorch.
-    pub fn kind(self) -> models::Kind {
-        match self {
-            Self::F32 => models::Kind::Float,
-            Self::Bf16 => models::Kind::BFloat16,
-            Self::F16 => models::Kind::Half,
-        }
-    }
 }
 
 /// `[task.*]`.
@@ -203,12 +85,19 @@ fn set(document: &mut DocumentMut, assignment: &str) -> Result<(), String> {
         table = entry.as_table_like_mut().ok_or_else(|| format!("`{key}` is a value, not a table"))?;
     }
     table.insert(last, Item::Value(value));
+    // One says where the network is; the other would contradict what was just said.
+    match key {
+        "model.path" => table.remove("id"),
+        "model.id" => table.remove("path"),
+        _ => None,
+    };
     Ok(())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::ModelSource;
 
     const MINI: &str = include_str!("../../../configs/mini/masking.toml");
 
@@ -225,7 +114,7 @@ mod tests {
             MINI,
             &["model.path=/some where/else", "task.masking.layers=last:2", "task.masking.fractions.to=0.5"],
         )?;
-        assert_eq!(experiment.model.path, Path::new("/some where/else"));
+        assert_eq!(experiment.model.source, ModelSource::Path("/some where/else".into()));
         let TaskConfig::Masking(masking) = experiment.task;
         assert_eq!(masking.layers.to_string(), "last:2");
         assert_eq!(masking.fractions.to, 0.5);
@@ -238,6 +127,34 @@ mod tests {
         let message = read(&text, &[]).expect_err("an unknown key").to_string();
         assert!(message.contains("weigths") && message.contains("line"), "{message}");
         assert!(message.contains('^'), "{message}");
+    }
+
+    #[test]
+    fn a_model_is_a_folder_or_a_published_checkpoint() -> Result<()> {
+        let (path, id) = ("path = \"datasets/mini/models/vit\"", "id = \"facebook/dino-vits16\"");
+        let published = MINI.replace(path, id);
+        let experiment = read(&published, &[])?;
+        assert_eq!(experiment.model.source, ModelSource::Id("facebook/dino-vits16".into()));
+        // What is written into results can be read again.
+        let json = serde_json::json!(experiment.model);
+        assert_eq!(json, serde_json::json!({ "id": "facebook/dino-vits16", "dtype": "f32" }));
+        assert_eq!(
+            serde_json::from_value::<ModelConfig>(json).expect("a model").source,
+            experiment.model.source
+        );
+
+        let source = |assignment: &str| Ok::<_, Error>(read(&published, &[assignment])?.model.source);
+        assert_eq!(source("model.path=mine")?, ModelSource::Path("mine".into()));
+        assert_eq!(source("model.id=a/b")?, ModelSource::Id("a/b".into()));
+
+        for (text, word) in [
+            (MINI.replace(path, &format!("{path}\n{id}")), "not both"),
+            (MINI.replace(path, ""), "needs a `path`"),
+        ] {
+            let message = read(&text, &[]).expect_err("no model").to_string();
+            assert!(message.contains(word) && message.contains("line") && message.contains('^'), "{message}");
+        }
+        Ok(())
     }
 
     #[test]

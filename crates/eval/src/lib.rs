@@ -8,6 +8,7 @@ mod environment;
 mod error;
 mod experiment;
 pub mod metrics;
+mod model;
 mod paper;
 mod plan;
 pub mod plot;
@@ -19,7 +20,8 @@ mod run;
 mod table;
 
 pub use error::{Error, Result};
-pub use experiment::{Dtype, Experiment, Fills, ModelConfig, TaskConfig};
+pub use experiment::{Experiment, Fills, TaskConfig};
+pub use model::{ClassSource, Dtype, ModelConfig, ModelSource};
 pub use paper::PaperTable;
 pub use plan::{Plan, RunOptions};
 pub use report::paper_tables;

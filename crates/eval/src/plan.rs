@@ -9,6 +9,7 @@ use tasks::dataset::LabelledImage;
 use crate::environment::Code;
 use crate::error::{Error, Result};
 use crate::experiment::{Experiment, TaskConfig};
+use crate::model::ClassSource;
 use crate::paper::PaperTable;
 
 /// How to run an experiment.
@@ -28,6 +29,8 @@ pub struct RunOptions {
 pub struct Plan {
     /// The experiment with all assignments applied.
     pub experiment: Experiment,
+    /// Where the network is.
+    pub folder: PathBuf,
     /// Classes for a network that has none of its own.
     pub head: Option<HeadSource>,
     /// Where the network runs.
@@ -64,15 +67,15 @@ impl Plan {
             }
         };
         let device = models::device::parse(&options.device)?;
-        let dir = &experiment.model.path;
-        let network = VisionConfig::from_dir(dir)?;
-        models::weight_files(dir)?;
-        models::image::Preprocessor::from_dir(dir).map_err(models::Error::from)?;
+        let folder = experiment.model.source.folder()?;
+        let network = VisionConfig::from_dir(&folder)?;
+        models::weight_files(&folder)?;
+        models::image::Preprocessor::from_dir(&folder).map_err(models::Error::from)?;
         task.layers.resolve(network.depth())?;
-        let head = experiment.model.head_source()?;
+        let head = experiment.model.classes.as_ref().map(ClassSource::head).transpose()?;
         let classes = match &head {
-            Some(head) => head.check(dir, &network)?,
-            None => network.classes().ok_or_else(|| models::Error::NoClassifier { path: dir.clone() })?,
+            Some(head) => head.check(&folder, &network)?,
+            None => network.classes().ok_or_else(|| models::Error::NoClassifier { path: folder.clone() })?,
         };
         let mut items = experiment.dataset.items(classes as usize)?;
         match options.limit {
@@ -82,7 +85,7 @@ impl Plan {
         }
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("run").to_owned();
         let (limit, out) = (options.limit, options.out.clone());
-        Ok(Self { experiment, head, device, items, paper, name, limit, out })
+        Ok(Self { experiment, folder, head, device, items, paper, name, limit, out })
     }
 
     /// How the network is to be loaded.

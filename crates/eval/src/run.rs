@@ -59,13 +59,12 @@ struct RunHeader {
 /// # Errors
 /// An item cannot be answered, or a file of the run cannot be written.
 pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Outcome> {
-    let weights_sha256 =
-        models::model_sha256(&plan.experiment.model.path, plan.head.as_ref().and_then(HeadSource::file))?;
+    let weights_sha256 = models::model_sha256(&plan.folder, plan.head.as_ref().and_then(HeadSource::file))?;
     let fingerprint = plan.fingerprint(&weights_sha256);
     let out = plan.out(&fingerprint);
     claim(&out, &fingerprint, &plan.experiment)?;
 
-    let model = VisionModel::load(&plan.experiment.model.path, &plan.load_options())?;
+    let model = VisionModel::load(&plan.folder, &plan.load_options())?;
     let preprocessor = model.preprocessor.clone();
     let TaskConfig::Masking(config) = &plan.experiment.task;
     let mut task = Masking::new(config.clone(), model, plan.items.clone(), plan.experiment.seed)?;

@@ -135,6 +135,9 @@ pub enum Error {
     /// An attention file to read or write.
     #[error(transparent)]
     MatrixFile(#[from] crate::matrix_file::MatrixFileError),
+    /// A published checkpoint to fetch or find.
+    #[error(transparent)]
+    Hub(#[from] crate::hub::HubError),
     /// An attention map that is no Markov chain.
     #[error(transparent)]
     Chain(#[from] markov_core::Error),

@@ -32,7 +32,8 @@ pub fn doctor() -> Result<(), Failure> {
         Ok(false) => problems.push("libtorch computes wrong results on this processor".into()),
         Err(e) => problems.push(format!("libtorch cannot compute: {e}")),
     }
-    let cache = hub_cache();
+    let hub = models::hub::Hub::from_env();
+    let cache = hub.cache();
     let state = if cache.is_dir() { "" } else { " (not there yet)" };
     lines.push(format!("hub cache  {}{state}", cache.display()));
     print(&format!("{}\n", lines.join("\n")));
@@ -41,15 +42,4 @@ pub fn doctor() -> Result<(), Failure> {
 
 fn cuda_names(count: usize) -> String {
     (0..count).map(|index| format!("cuda:{index}")).collect::<Vec<_>>().join(", ")
-}
-
-/// Where Python's `huggingface_hub` keeps checkpoints.
-fn hub_cache() -> std::path::PathBuf {
-    use std::env::var_os;
-    let home = || var_os("HOME").unwrap_or_default();
-    match (var_os("HF_HUB_CACHE"), var_os("HF_HOME")) {
-        (Some(cache), _) => cache.into(),
-        (None, Some(hf_home)) => std::path::PathBuf::from(hf_home).join("hub"),
-        (None, None) => std::path::PathBuf::from(home()).join(".cache/huggingface/hub"),
-    }
 }

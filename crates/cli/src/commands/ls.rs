@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use models::hub::{Hub, Model, Registry};
+
 use crate::args::{Listing, LsArgs};
 use crate::failure::Failure;
 use crate::print;
@@ -20,12 +22,24 @@ pub fn ls(args: &LsArgs) -> Result<(), Failure> {
     };
     let own = |rows: &[(&str, &str)]| rows.iter().map(|&(a, b)| (a.to_owned(), b.to_owned())).collect();
     section(Listing::Models, "models", own(&models::ARCHITECTURES));
+    section(Listing::Models, "checkpoints, for `tokenrank fetch` and [model] id", checkpoints()?);
     section(Listing::Datasets, "datasets", own(&tasks::dataset::KINDS));
     section(Listing::Experiments, "experiments", experiments(Path::new("configs")));
     let tables = eval::PaperTable::all().into_iter().map(|(name, table)| (name, table.title)).collect();
     section(Listing::Tables, "tables", tables);
     print(&text);
     Ok(())
+}
+
+/// Published checkpoints with what there is to know about them.
+fn checkpoints() -> Result<Vec<(String, String)>, Failure> {
+    let (hub, registry) = (Hub::from_env(), Registry::embedded()?);
+    let row = |model: &Model| {
+        let gated = if model.gated { ", gated" } else { "" };
+        let fetched = if hub.snapshot(model).is_ok() { ", fetched" } else { "" };
+        (model.name.clone(), format!("{}, licence: {}{gated}{fetched}", model.id, model.licence))
+    };
+    Ok(registry.models().iter().map(row).collect())
 }
 
 /// Experiment files below a folder with their titles; those that cannot be read are listed with the reason.

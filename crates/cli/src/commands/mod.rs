@@ -2,6 +2,7 @@
 
 pub mod attend;
 pub mod doctor;
+pub mod fetch;
 pub mod ls;
 pub mod rank;
 pub mod run;

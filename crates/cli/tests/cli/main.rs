@@ -2,6 +2,9 @@
 
 mod attend;
 mod common;
+mod fetch;
 mod rank;
 mod run;
+#[path = "../../../models/tests/hub/server.rs"]
+mod server;
 mod text;

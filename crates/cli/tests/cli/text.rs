@@ -26,6 +26,7 @@ Commands:
   run       Run experiments, or what is left of them, and print their tables
   validate  Check experiments, their weights and data, without running anything
   ls        List what there is
+  fetch     Download published checkpoints and print their folders
   attend    Write the attention of one forward pass to a file
   rank      Analyse attention matrices from any program as Markov chains
   doctor    Check whether a run can start on this machine
@@ -59,6 +60,50 @@ Options:
       --out <DIR>        Folder of the run [default: results/runs/NAME-FINGERPRINT]
       --device <DEVICE>  Where networks run: cpu or cuda:N [default: cpu]
   -h, --help             Print help
+");
+}
+
+#[test]
+fn help_of_fetch() {
+    assert_snapshot!(stdout(&["fetch", "-h"]), @r"
+Download published checkpoints and print their folders
+
+Usage: tokenrank fetch [OPTIONS] <NAME>...
+
+Arguments:
+  <NAME>...  Names or hub ids, as `tokenrank ls models` lists them
+
+Options:
+      --offline  Download nothing: print the folders, or what is missing
+  -h, --help     Print help
+
+Environment, as in Python's huggingface_hub, whose cache is shared: HF_HOME and HF_HUB_CACHE (where
+files are kept), HF_ENDPOINT (a mirror), HF_TOKEN (for gated models), HF_HUB_OFFLINE=1
+");
+}
+
+#[test]
+fn a_model_that_nobody_knows() {
+    assert_snapshot!(stderr(&["fetch", "dinov2-base"], 2), @r"
+  × no model `dinov2-base` is known; nearest: dinov2-base-imagenet1k, dino-vitb16, dino-vitb8.
+  │ `tokenrank ls models` lists them all; a model of your own is given as a folder
+");
+}
+
+#[test]
+fn a_model_given_twice() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let text = std::fs::read_to_string(root().join("configs/mini/masking.toml")).expect("an experiment");
+    let text = text.replace("[model]\n", "[model]\nid = \"facebook/dino-vits16\"\n");
+    std::fs::write(dir.path().join("mine.toml"), text).expect("writable");
+    let output = tokenrank().args(["run", "mine.toml"]).current_dir(dir.path()).output().expect("an answer");
+    assert_eq!(output.status.code(), Some(2));
+    assert_snapshot!(String::from_utf8(output.stderr).expect("text"), @r"
+  × experiment mine.toml: TOML parse error at line 5, column 1
+  │   |
+  │ 5 | [model]
+  │   | ^^^^^^^
+  │ a model has an `id` or a `path`, not both
 ");
 }
 

@@ -1,0 +1,73 @@
+//! `fetch`.
+
+use indicatif::{ProgressBar, ProgressStyle};
+use models::hub::{Hub, Progress, Registry};
+
+use crate::args::FetchArgs;
+use crate::failure::{Failure, INTERRUPTED};
+use crate::print;
+
+/// Every name is checked before the first download.
+pub fn fetch(args: &FetchArgs) -> Result<(), Failure> {
+    let registry = Registry::embedded()?;
+    let models = args.names.iter().map(|name| registry.find(name)).collect::<Result<Vec<_>, _>>()?;
+    // Files get their names when they are whole, so that stopping at any moment is safe.
+    let stop = || {
+        eprintln!("interrupted; the same command goes on from there");
+        std::process::exit(INTERRUPTED.into());
+    };
+    ctrlc::set_handler(stop).map_err(|e| Failure::other(format!("cannot watch for Ctrl-C: {e}")))?;
+    let hub = Hub::from_env().with_offline(args.offline);
+    for model in models {
+        let folder = hub.fetch(model, &mut Bar::default())?;
+        print(&format!("{}\n", folder.display()));
+    }
+    Ok(())
+}
+
+/// A bar per file on stderr; nothing but notes where stderr is no terminal.
+#[derive(Default)]
+struct Bar {
+    file: String,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress for Bar {
+    fn at(&mut self, file: &str, done: u64, size: Option<u64>) {
+        if self.file != file {
+            self.file = file.into();
+            self.bar = None;
+        }
+        let bar = self.bar.get_or_insert_with(|| new_bar(file, done, size));
+        bar.set_position(done);
+    }
+
+    fn done(&mut self, _file: &str) {
+        if let Some(bar) = self.bar.take() {
+            bar.finish();
+        }
+    }
+
+    fn note(&mut self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| eprintln!("{text}")),
+            None => eprintln!("{text}"),
+        }
+    }
+}
+
+fn new_bar(file: &str, done: u64, size: Option<u64>) -> ProgressBar {
+    let (bar, template) = match size {
+        Some(size) => (
+            ProgressBar::new(size),
+            "{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} · {decimal_bytes_per_sec} · {eta} left",
+        ),
+        None => (ProgressBar::no_length(), "{msg} {decimal_bytes} · {decimal_bytes_per_sec}"),
+    };
+    let bar = bar.with_message(file.to_owned()).with_position(done);
+    if let Ok(style) = ProgressStyle::with_template(template) {
+        bar.set_style(style);
+    }
+    bar.reset_eta();
+    bar
+}

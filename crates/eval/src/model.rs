@@ -1,0 +1,216 @@
+//! `[model]` of an experiment: which network, and where its classes come from.
+
+use std::path::PathBuf;
+
+use models::HeadSource;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+
+/// `[model]`.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(try_from = "ModelTable", into = "ModelTable")]
+pub struct ModelConfig {
+    /// Where the network is.
+    pub source: ModelSource,
+    /// Classes for a network that has none of its own.
+    pub classes: Option<ClassSource>,
+    /// Type of weights and activations.
+    pub dtype: Dtype,
+    /// Another image size than the published preprocessing gives, in pixels: a plain resize to a square.
+    pub image_size: Option<usize>,
+}
+
+/// Where a network is: `path` or `id` of `[model]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ModelSource {
+    /// A Hugging Face directory: `config.json`, safetensors, `preprocessor_config.json`.
+    Path(PathBuf),
+    /// A published checkpoint by its hub id, such as `facebook/dino-vits16`, once `tokenrank fetch` has got it.
+    Id(String),
+}
+
+/// Where classes come from: `head`, `class_embeddings` or `zero_shot` of `[model]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClassSource {
+    /// A linear classifier published apart from its backbone, in a safetensors file.
+    Head(PathBuf),
+    /// Embeddings of classes `[classes, d]` for CLIP, in a `.safetensors` or `.npy` file.
+    Embeddings(PathBuf),
+    /// Names that CLIP's own text tower reads.
+    ZeroShot(ZeroShot),
+}
+
+/// `[model.zero_shot]`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ZeroShot {
+    /// A dataset's descriptor, with `classes` in order and, if it has some, `templates`.
+    pub descriptor: PathBuf,
+    /// Which prompts a class is read in.
+    #[serde(default)]
+    pub templates: Templates,
+}
+
+/// The prompts that a class is read in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Templates {
+    /// `a photo of a {}` alone.
+    #[default]
+    Single,
+    /// All of the descriptor's.
+    Descriptor,
+}
+
+/// Type of weights and activations.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Dtype {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// 16-bit floats with 8 bits of exponent.
+    Bf16,
+    /// 16-bit floats with 5 bits of exponent.
+    F16,
+}
+
+impl Dtype {
+    /// The same for libtorch.
+    pub fn kind(self) -> models::Kind {
+        match self {
+            Self::F32 => models::Kind::Float,
+            Self::Bf16 => models::Kind::BFloat16,
+            Self::F16 => models::Kind::Half,
+        }
+    }
+}
+
+impl ModelSource {
+    /// The folder of the network.
+    ///
+    /// # Errors
+    /// A published checkpoint is unknown, or files of it are not in the cache.
+    pub fn folder(&self) -> models::Result<PathBuf> {
+        match self {
+            Self::Path(path) => Ok(path.clone()),
+            Self::Id(id) => Ok(models::hub::find(id)?),
+        }
+    }
+}
+
+impl ClassSource {
+    /// The same for the network, with the names and templates of a descriptor.
+    ///
+    /// # Errors
+    /// The descriptor cannot be read.
+    pub fn head(&self) -> Result<HeadSource> {
+        match self {
+            Self::Head(path) => Ok(HeadSource::Linear(path.clone())),
+            Self::Embeddings(path) => Ok(HeadSource::ClassEmbeddings(path.clone())),
+            Self::ZeroShot(zero_shot) => zero_shot.read(),
+        }
+    }
+}
+
+/// What a zero-shot classifier takes from a dataset's descriptor.
+#[derive(Deserialize)]
+struct Descriptor {
+    classes: Vec<String>,
+    #[serde(default)]
+    templates: Vec<String>,
+}
+
+impl ZeroShot {
+    fn read(&self) -> Result<HeadSource> {
+        let path = &self.descriptor;
+        let refuse = |reason: String| tasks::Error::Dataset { path: path.clone(), reason };
+        let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot be read: {e}")))?;
+        let Descriptor { classes, templates } =
+            toml::from_str(&text).map_err(|e| refuse(format!("not a descriptor with `classes`: {e}")))?;
+        let templates = match self.templates {
+            Templates::Single => vec!["a photo of a {}".to_owned()],
+            Templates::Descriptor if templates.is_empty() => {
+                return Err(
+                    refuse("has no `templates`; set model.zero_shot.templates = \"single\"".into()).into()
+                );
+            }
+            Templates::Descriptor => templates,
+        };
+        Ok(HeadSource::ZeroShot { names: classes, templates })
+    }
+}
+
+/// `[model]` as written.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ModelTable {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    path: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    head: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    class_embeddings: Option<PathBuf>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    zero_shot: Option<ZeroShot>,
+    #[serde(default)]
+    dtype: Dtype,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    image_size: Option<usize>,
+}
+
+impl TryFrom<ModelTable> for ModelConfig {
+    type Error = &'static str;
+
+    fn try_from(table: ModelTable) -> Result<Self, Self::Error> {
+        let ModelTable { id, path, head, class_embeddings, zero_shot, dtype, image_size } = table;
+        let source = match (id, path) {
+            (Some(id), None) => ModelSource::Id(id),
+            (None, Some(path)) => ModelSource::Path(path),
+            (Some(_), Some(_)) => return Err("a model has an `id` or a `path`, not both"),
+            (None, None) => {
+                return Err("a model needs a `path`, a folder, or an `id`, such as \"facebook/dino-vits16\"");
+            }
+        };
+        let classes = match (head, class_embeddings, zero_shot) {
+            (None, None, None) => None,
+            (Some(path), None, None) => Some(ClassSource::Head(path)),
+            (None, Some(path), None) => Some(ClassSource::Embeddings(path)),
+            (None, None, Some(zero_shot)) => Some(ClassSource::ZeroShot(zero_shot)),
+            _ => {
+                return Err(
+                    "`head`, `class_embeddings` and `zero_shot` are three ways to say the classes; give one",
+                );
+            }
+        };
+        Ok(Self { source, classes, dtype, image_size })
+    }
+}
+
+impl From<ModelConfig> for ModelTable {
+    fn from(ModelConfig { source, classes, dtype, image_size }: ModelConfig) -> Self {
+        let mut table = Self {
+            id: None,
+            path: None,
+            head: None,
+            class_embeddings: None,
+            zero_shot: None,
+            dtype,
+            image_size,
+        };
+        match source {
+            ModelSource::Id(id) => table.id = Some(id),
+            ModelSource::Path(path) => table.path = Some(path),
+        }
+        match classes {
+            None => {}
+            Some(ClassSource::Head(path)) => table.head = Some(path),
+            Some(ClassSource::Embeddings(path)) => table.class_embeddings = Some(path),
+            Some(ClassSource::ZeroShot(zero_shot)) => table.zero_shot = Some(zero_shot),
+        }
+        table
+    }
+}

@@ -1,0 +1,296 @@
+//! Requests to the hub: what a file is, and its data from some byte on.
+
+use std::io::Read;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ureq::http::header::{AUTHORIZATION, LOCATION, RANGE};
+use ureq::http::{HeaderValue, Response, StatusCode, Uri};
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::{Agent, Body};
+
+use super::error::{HubError, Result};
+use super::registry::{Model, is_commit, is_plain_name};
+use super::retry::Fault;
+use super::settings::Hub;
+
+const MAX_REDIRECTS: usize = 10;
+const CONNECT: Duration = Duration::from_secs(20);
+/// A server that is silent for so long will not speak again.
+const SILENCE: Duration = Duration::from_secs(60);
+
+/// A file that is asked for.
+#[derive(Clone, Copy)]
+pub(super) struct Wanted<'a> {
+    pub(super) model: &'a Model,
+    pub(super) revision: &'a str,
+    pub(super) file: &'a str,
+}
+
+/// What the hub says of a file.
+pub(super) struct Remote {
+    pub(super) commit: String,
+    /// Name of the data in the cache: their SHA-256 for large files.
+    pub(super) etag: String,
+    pub(super) size: Option<u64>,
+}
+
+/// Speaks to one hub.
+pub(super) struct Client {
+    agent: Agent,
+    endpoint: String,
+    token: Option<HeaderValue>,
+}
+
+impl Client {
+    pub(super) fn new(hub: &Hub) -> Result<Self> {
+        let token = hub.token.as_ref().map(|token| HeaderValue::from_str(&format!("Bearer {}", token.0)));
+        let mut token = token.transpose().map_err(|_| HubError::Token)?;
+        if let Some(token) = &mut token {
+            token.set_sensitive(true);
+        }
+        let mut config = Agent::config_builder()
+            .user_agent(concat!("tokenrank/", env!("CARGO_PKG_VERSION")))
+            // A compressed answer would have another length than the file.
+            .accept_encoding("identity")
+            .http_status_as_error(false)
+            // Redirects are followed here: the token goes to the hub alone, and the first answer says what the file is.
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            .timeout_connect(Some(CONNECT))
+            .timeout_recv_response(Some(SILENCE))
+            .timeout_per_read(Some(SILENCE));
+        if is_this_machine(&hub.endpoint) {
+            // No proxy leads back here.
+            config = config.proxy(None);
+        }
+        if hub.endpoint.starts_with("https:") {
+            config = config.tls_config(tls());
+        }
+        Ok(Self { agent: config.build().new_agent(), endpoint: hub.endpoint.clone(), token })
+    }
+
+    /// Asks what a file is.
+    pub(super) fn describe(&self, wanted: Wanted) -> Result<Remote, Fault> {
+        let mut url = self.url(wanted);
+        let (mut commit, mut etag, mut size) = (None, None, None);
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send("HEAD", &url, None)?;
+            let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+            // The answer of the hub itself counts, not that of the storage it redirects to.
+            commit = commit.or_else(|| header("x-repo-commit").map(str::to_owned));
+            etag = etag.or_else(|| header("x-linked-etag").map(str::to_owned));
+            size = size.or_else(|| header("x-linked-size")?.parse().ok());
+            if response.status().is_redirection() {
+                if commit.is_some() && etag.is_some() {
+                    break;
+                }
+                url = next(&url, &response)?;
+                continue;
+            }
+            self.check(wanted, &url, response.status())?;
+            etag = etag.or_else(|| header("etag").map(str::to_owned));
+            size = size.or_else(|| header("content-length")?.parse().ok());
+            break;
+        }
+        let pinned = Some(wanted.revision).filter(|revision| is_commit(revision));
+        if let (Some(pinned), Some(commit)) = (pinned, &commit)
+            && pinned != commit
+        {
+            return Err(
+                answer(&self.url(wanted), &format!("with commit {commit} instead of {pinned}")).into()
+            );
+        }
+        let etag = etag.as_deref().map(|etag| etag.trim_start_matches("W/").trim_matches('"'));
+        match (commit, etag) {
+            // Both become names of files.
+            (Some(commit), Some(etag)) if is_commit(&commit) && is_plain_name(etag) => {
+                Ok(Remote { commit, etag: etag.into(), size })
+            }
+            _ => Err(answer(&self.url(wanted), "without the commit and entity tag that a hub sends").into()),
+        }
+    }
+
+    /// Opens the data of a file from byte `from` on; says at which byte they begin, since a server may ignore the wish.
+    pub(super) fn open(&self, wanted: Wanted, mut from: u64) -> Result<(u64, impl Read + use<>), Fault> {
+        let mut url = self.url(wanted);
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send("GET", &url, (from > 0).then_some(from))?;
+            if response.status().is_redirection() {
+                url = next(&url, &response)?;
+                continue;
+            }
+            if response.status() == StatusCode::RANGE_NOT_SATISFIABLE && from > 0 {
+                (url, from) = (self.url(wanted), 0);
+                continue;
+            }
+            self.check(wanted, &url, response.status())?;
+            let start = match response.status() {
+                StatusCode::PARTIAL_CONTENT => {
+                    let range = response.headers().get("content-range").and_then(|range| range.to_str().ok());
+                    let begins = |range: &str| range.starts_with(&format!("bytes {from}-"));
+                    if !range.is_some_and(begins) {
+                        return Err(answer(&url, "with another range than the one asked for").into());
+                    }
+                    from
+                }
+                _ => 0,
+            };
+            return Ok((start, response.into_body().into_reader()));
+        }
+        Err(answer(&url, "with one redirect after another").into())
+    }
+
+    fn url(&self, Wanted { model, revision, file }: Wanted) -> String {
+        format!("{}/{}/resolve/{}/{file}", self.endpoint, model.id, revision.replace('/', "%2F"))
+    }
+
+    /// One request, no redirects. Only the hub itself is shown the token.
+    fn send(&self, method: &str, url: &str, from: Option<u64>) -> Result<Response<Body>, Fault> {
+        let mut request = if method == "HEAD" { self.agent.head(url) } else { self.agent.get(url) };
+        if let Some(token) = self.token.as_ref().filter(|_| origin(url) == origin(&self.endpoint)) {
+            request = request.header(AUTHORIZATION, token);
+        }
+        if let Some(from) = from {
+            request = request.header(RANGE, format!("bytes={from}-"));
+        }
+        request.call().map_err(|error| {
+            let certificate = match &error {
+                ureq::Error::Tls(_) | ureq::Error::Rustls(_) => true,
+                ureq::Error::Io(e) => e.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
+                _ => false,
+            };
+            let nobody = match &error {
+                ureq::Error::HostNotFound | ureq::Error::BadUri(_) | ureq::Error::Http(_) => true,
+                ureq::Error::Io(e) => e.kind() == std::io::ErrorKind::ConnectionRefused,
+                _ => false,
+            };
+            let hint = if certificate { " (SSL_CERT_FILE can name the certificates to trust)" } else { "" };
+            let error = HubError::Unreachable { url: public(url), reason: format!("{error}{hint}") };
+            Fault::new(error, !certificate && !nobody)
+        })
+    }
+
+    fn check(&self, wanted: Wanted, url: &str, status: StatusCode) -> Result<(), Fault> {
+        let Wanted { model, revision, file } = wanted;
+        let ours = origin(url) == origin(&self.endpoint);
+        let error = match status.as_u16() {
+            200 | 206 => return Ok(()),
+            401 | 403 if ours => HubError::Denied {
+                id: model.id.clone(),
+                status: status.as_u16(),
+                gated: model.gated,
+                with_token: self.token.is_some(),
+                page: format!("{}/{}", self.endpoint, model.id),
+            },
+            404 => HubError::NotFound {
+                id: model.id.clone(),
+                revision: revision.into(),
+                file: file.into(),
+                url: public(url),
+            },
+            code => answer(url, &format!("HTTP {code}")),
+        };
+        // An address of the storage expires, which it says with 403; the hub then gives another.
+        let passing = status.is_server_error() || status == 429 || status == 408 || (status == 403 && !ours);
+        Err(Fault::new(error, passing))
+    }
+}
+
+fn tls() -> TlsConfig {
+    let certificates = rustls_native_certs::load_native_certs().certs;
+    let roots =
+        certificates.iter().map(|certificate| Certificate::from_der(certificate).to_owned()).collect();
+    TlsConfig::builder()
+        .root_certs(RootCerts::Specific(Arc::new(roots)))
+        .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .build()
+}
+
+fn answer(url: &str, what: &str) -> HubError {
+    HubError::Answer { url: public(url), what: what.into() }
+}
+
+/// An address without its query, which may hold a signature.
+fn public(url: &str) -> String {
+    url.split(['?', '#']).next().unwrap_or_default().into()
+}
+
+/// Scheme, host and port.
+fn origin(url: &str) -> Option<(String, String, u16)> {
+    let uri: Uri = url.parse().ok()?;
+    let scheme = uri.scheme_str()?.to_ascii_lowercase();
+    let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+    Some((scheme, uri.host()?.to_ascii_lowercase(), port))
+}
+
+fn is_this_machine(url: &str) -> bool {
+    origin(url).is_some_and(|(_, host, _)| {
+        host == "localhost"
+            || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    })
+}
+
+/// Where a redirect leads.
+fn next(url: &str, response: &Response<Body>) -> Result<String, Fault> {
+    let target = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+    let joined = target.and_then(|target| join(url, target));
+    joined.ok_or_else(|| answer(url, "with a redirect to nowhere").into())
+}
+
+fn join(url: &str, target: &str) -> Option<String> {
+    let base: Uri = url.parse().ok()?;
+    let (scheme, authority) = (base.scheme_str()?, base.authority()?);
+    let joined = if target.starts_with("//") {
+        format!("{scheme}:{target}")
+    } else if target.starts_with('/') {
+        format!("{scheme}://{authority}{target}")
+    } else {
+        target.to_owned()
+    };
+    let uri: Uri = joined.parse().ok()?;
+    // A page that was asked for over TLS does not continue without.
+    let allowed = uri.scheme_str() == Some("https") || uri.scheme_str() == Some("http") && scheme == "http";
+    allowed.then_some(joined)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_are_joined_and_never_leave_tls() {
+        let from = "https://hub.example:8443/a/b/resolve/main/config.json";
+        let to = |target| join(from, target);
+        assert_eq!(to("/x/y?z=1").as_deref(), Some("https://hub.example:8443/x/y?z=1"));
+        assert_eq!(to("//cdn.example/x").as_deref(), Some("https://cdn.example/x"));
+        assert_eq!(to("https://cdn.example/x").as_deref(), Some("https://cdn.example/x"));
+        for target in ["http://cdn.example/x", "file:///etc/passwd", "ftp://x/y", "x", ""] {
+            assert_eq!(to(target), None, "{target}");
+        }
+        assert_eq!(
+            join("http://127.0.0.1:1/a", "http://127.0.0.1:2/b").as_deref(),
+            Some("http://127.0.0.1:2/b")
+        );
+    }
+
+    #[test]
+    fn this_machine_has_several_names() {
+        for url in ["http://127.0.0.1:80/hf", "http://localhost:1", "http://[::1]:1"] {
+            assert!(is_this_machine(url), "{url}");
+        }
+        for url in ["https://huggingface.co", "http://127.0.0.1.example", "http://10.0.0.1"] {
+            assert!(!is_this_machine(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        assert_eq!(origin("https://Hub.example/x"), origin("HTTPS://hub.example:443"));
+        for other in ["http://hub.example", "https://hub.example:444", "https://hub.example.evil", "nonsense"]
+        {
+            assert_ne!(origin("https://hub.example/x"), origin(other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,214 @@
+//! A stand-in for the hub and for the storage it redirects to, on two ports of 127.0.0.1.
+
+use std::collections::BTreeMap;
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+
+use sha2::{Digest, Sha256};
+
+/// The commit that the stand-in serves.
+pub const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+
+#[derive(Debug, Clone)]
+pub struct Request {
+    pub method: String,
+    pub path: String,
+    /// Names in lower case.
+    pub headers: BTreeMap<String, String>,
+}
+
+/// An answer; `content` from `start` on is sent, and only `cut_after` bytes of that if it is given.
+#[derive(Debug, Clone, Default)]
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(&'static str, String)>,
+    pub content: Vec<u8>,
+    pub start: usize,
+    pub cut_after: Option<usize>,
+}
+
+impl Reply {
+    pub fn status(status: u16) -> Self {
+        Self { status, ..Self::default() }
+    }
+}
+
+/// An HTTP server that remembers what it was asked.
+pub struct Server {
+    pub address: SocketAddr,
+    requests: Arc<Mutex<Vec<Request>>>,
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Server {
+    pub fn start(answer: impl Fn(&Request) -> Reply + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let address = listener.local_addr().expect("an address");
+        let (requests, stop) = (Arc::new(Mutex::default()), Arc::new(AtomicBool::new(false)));
+        let (log, stopped, answer) = (Arc::clone(&requests), Arc::clone(&stop), Arc::new(answer));
+        let thread = std::thread::spawn(move || {
+            for stream in listener.incoming().take_while(|_| !stopped.load(Ordering::SeqCst)) {
+                let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
+                // A client that hangs up, or is killed, is part of what is tested.
+                std::thread::spawn(move || stream.and_then(|stream| serve(&stream, &log, &*answer)));
+            }
+        });
+        Self { address, requests, stop, thread: Some(thread) }
+    }
+
+    pub fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// What was asked so far.
+    pub fn requests(&self) -> Vec<Request> {
+        self.requests.lock().expect("no panic").clone()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::SeqCst);
+        let _ = TcpStream::connect(self.address);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve(
+    stream: &TcpStream,
+    log: &Mutex<Vec<Request>>,
+    answer: &dyn Fn(&Request) -> Reply,
+) -> std::io::Result<()> {
+    let mut lines = BufReader::new(stream).lines();
+    let Some(first) = lines.next().transpose()? else { return Ok(()) };
+    let mut words = first.split(' ').map(str::to_owned);
+    let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+    let mut headers = BTreeMap::new();
+    for line in lines {
+        let line = line?;
+        let Some((name, value)) = line.split_once(':') else { break };
+        headers.insert(name.to_lowercase(), value.trim().to_owned());
+    }
+    let request = Request { method, path, headers };
+    log.lock().expect("no panic").push(request.clone());
+    let reply = answer(&request);
+    let mut stream = stream;
+    let status = if reply.start > 0 { 206 } else { reply.status };
+    write!(stream, "HTTP/1.1 {status} x\r\nConnection: close\r\n")?;
+    for (name, value) in &reply.headers {
+        write!(stream, "{name}: {value}\r\n")?;
+    }
+    let (total, body) = (reply.content.len(), &reply.content[reply.start..]);
+    if reply.start > 0 {
+        write!(stream, "Content-Range: bytes {}-{}/{total}\r\n", reply.start, total - 1)?;
+    }
+    write!(stream, "Content-Length: {}\r\n\r\n", body.len())?;
+    if request.method != "HEAD" {
+        stream.write_all(&body[..reply.cut_after.unwrap_or(body.len())])?;
+    }
+    stream.flush()
+}
+
+/// A repository with one commit: small files are served by the hub after a relative redirect, weights by the storage
+/// on another port.
+pub struct StandIn {
+    pub hub: Server,
+    pub storage: Server,
+}
+
+/// Name and content of a file.
+pub type File = (&'static str, Vec<u8>);
+
+/// Changes an answer before it is sent.
+pub type Twist = fn(&Request, nth: usize, Reply) -> Reply;
+
+pub fn honest(_request: &Request, _nth: usize, reply: Reply) -> Reply {
+    reply
+}
+
+impl StandIn {
+    /// Serves `files` under any repository name; the twists are told how often their path was asked for in this way.
+    pub fn start(files: Vec<File>, hub: Twist, storage: Twist) -> Self {
+        let (weights, small): (Vec<_>, Vec<_>) =
+            files.into_iter().partition(|(name, _)| name.ends_with(".safetensors"));
+        let by_hash = weights.iter().map(|(_, content)| (sha256(content), content.clone())).collect();
+        let storage = Self::storage(by_hash, storage);
+        let storage_url = storage.url();
+        let count = Counter::default();
+        let hub = Server::start(move |request| {
+            let commit = ("X-Repo-Commit", COMMIT.to_owned());
+            let file =
+                request.path.split('?').next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+            let reply = if let Some((_, content)) = weights.iter().find(|(name, _)| *name == file) {
+                let hash = sha256(content);
+                let headers = vec![
+                    commit,
+                    ("X-Linked-Etag", format!("\"{hash}\"")),
+                    ("X-Linked-Size", content.len().to_string()),
+                    ("Location", format!("{storage_url}/{hash}?signature=secret")),
+                ];
+                Reply { status: 302, headers, content: b"Found. Redirecting".to_vec(), ..Reply::default() }
+            } else if let Some((_, content)) = small.iter().find(|(name, _)| *name == file) {
+                if request.path.contains("/resolve/") {
+                    let location = format!("/api/resolve-cache/{file}?etag=x");
+                    let headers = vec![commit, ("Location", location)];
+                    Reply { status: 307, headers, content: b"Temporary".to_vec(), ..Reply::default() }
+                } else {
+                    // Git's own hash has 40 digits.
+                    let headers = vec![commit, ("ETag", format!("\"{}\"", &sha256(content)[..40]))];
+                    Reply { status: 200, headers, content: content.clone(), ..Reply::default() }
+                }
+            } else {
+                Reply::status(404)
+            };
+            hub(request, count.nth(request), reply)
+        });
+        Self { hub, storage }
+    }
+
+    /// Data by their hash, from the byte on that is asked for.
+    fn storage(contents: BTreeMap<String, Vec<u8>>, twist: Twist) -> Server {
+        let count = Counter::default();
+        Server::start(move |request| {
+            let hash = request.path.trim_start_matches('/').split('?').next().unwrap_or_default();
+            let reply = match contents.get(hash) {
+                None => Reply::status(404),
+                Some(content) => {
+                    let range = request.headers.get("range").and_then(|range| range.strip_prefix("bytes="));
+                    let start = range.and_then(|range| range.strip_suffix('-')?.parse().ok()).unwrap_or(0);
+                    Reply { status: 200, content: content.clone(), start, ..Reply::default() }
+                }
+            };
+            twist(request, count.nth(request), reply)
+        })
+    }
+
+    /// Ranges of the downloads of weights so far, `-` where none was asked for.
+    pub fn ranges(&self) -> Vec<String> {
+        let downloads = self.storage.requests().into_iter().filter(|request| request.method == "GET");
+        downloads.map(|request| request.headers.get("range").cloned().unwrap_or("-".into())).collect()
+    }
+}
+
+/// How often a path was asked for.
+#[derive(Default)]
+struct Counter(Mutex<BTreeMap<(String, String), usize>>);
+
+impl Counter {
+    fn nth(&self, request: &Request) -> usize {
+        let mut counts = self.0.lock().expect("no panic");
+        let count = counts.entry((request.method.clone(), request.path.clone())).or_default();
+        *count += 1;
+        *count
+    }
+}
+
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
