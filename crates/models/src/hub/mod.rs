@@ -5,6 +5,7 @@
 //! experiment to a folder. Files get their final name only when size and SHA-256 are right; a download that was cut
 //! goes on where it ended.
 
+mod address;
 mod cache;
 mod client;
 mod download;

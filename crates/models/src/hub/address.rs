@@ -1,0 +1,83 @@
+//! Web addresses: what of them is shown, who is asked, where a redirect leads.
+
+use std::net::IpAddr;
+
+use ureq::http::Uri;
+
+/// An address without its query, which may hold a signature.
+pub(super) fn public(url: &str) -> String {
+    url.split(['?', '#']).next().unwrap_or_default().into()
+}
+
+/// Scheme, host and port.
+pub(super) fn origin(url: &str) -> Option<(String, String, u16)> {
+    let uri: Uri = url.parse().ok()?;
+    let scheme = uri.scheme_str()?.to_ascii_lowercase();
+    let port = uri.port_u16().unwrap_or(if scheme == "https" { 443 } else { 80 });
+    Some((scheme, uri.host()?.to_ascii_lowercase(), port))
+}
+
+/// Whether an address is of this machine.
+pub(super) fn is_this_machine(url: &str) -> bool {
+    origin(url).is_some_and(|(_, host, _)| {
+        host == "localhost"
+            || host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    })
+}
+
+/// Where a redirect from `url` to `target` leads, if anywhere.
+pub(super) fn join(url: &str, target: &str) -> Option<String> {
+    let base: Uri = url.parse().ok()?;
+    let (scheme, authority) = (base.scheme_str()?, base.authority()?);
+    let joined = if target.starts_with("//") {
+        format!("{scheme}:{target}")
+    } else if target.starts_with('/') {
+        format!("{scheme}://{authority}{target}")
+    } else {
+        target.to_owned()
+    };
+    let uri: Uri = joined.parse().ok()?;
+    // A page that was asked for over TLS does not continue without.
+    let allowed = uri.scheme_str() == Some("https") || uri.scheme_str() == Some("http") && scheme == "http";
+    allowed.then_some(joined)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn redirects_are_joined_and_never_leave_tls() {
+        let from = "https://hub.example:8443/a/b/resolve/main/config.json";
+        let to = |target| join(from, target);
+        assert_eq!(to("/x/y?z=1").as_deref(), Some("https://hub.example:8443/x/y?z=1"));
+        assert_eq!(to("//cdn.example/x").as_deref(), Some("https://cdn.example/x"));
+        assert_eq!(to("https://cdn.example/x").as_deref(), Some("https://cdn.example/x"));
+        for target in ["http://cdn.example/x", "file:///etc/passwd", "ftp://x/y", "x", ""] {
+            assert_eq!(to(target), None, "{target}");
+        }
+        assert_eq!(
+            join("http://127.0.0.1:1/a", "http://127.0.0.1:2/b").as_deref(),
+            Some("http://127.0.0.1:2/b")
+        );
+    }
+
+    #[test]
+    fn this_machine_has_several_names() {
+        for url in ["http://127.0.0.1:80/hf", "http://localhost:1", "http://[::1]:1"] {
+            assert!(is_this_machine(url), "{url}");
+        }
+        for url in ["https://huggingface.co", "http://127.0.0.1.example", "http://10.0.0.1"] {
+            assert!(!is_this_machine(url), "{url}");
+        }
+    }
+
+    #[test]
+    fn an_origin_is_scheme_host_and_port() {
+        assert_eq!(origin("https://Hub.example/x"), origin("HTTPS://hub.example:443"));
+        for other in ["http://hub.example", "https://hub.example:444", "https://hub.example.evil", "nonsense"]
+        {
+            assert_ne!(origin("https://hub.example/x"), origin(other), "{other}");
+        }
+    }
+}
