@@ -214,3 +214,56 @@ impl From<ModelConfig> for ModelTable {
         table
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(table: &str) -> Result<ModelConfig, String> {
+        toml::from_str(&format!("path = \"somewhere\"\n{table}")).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn classes_are_said_in_one_way_and_survive_results() -> Result<(), String> {
+        let zero_shot = ZeroShot { descriptor: "classes.toml".into(), templates: Templates::Descriptor };
+        for (table, wanted) in [
+            ("", None),
+            ("head = \"h.safetensors\"", Some(ClassSource::Head("h.safetensors".into()))),
+            ("class_embeddings = \"c.npy\"", Some(ClassSource::Embeddings("c.npy".into()))),
+            (
+                "zero_shot = { descriptor = \"classes.toml\", templates = \"descriptor\" }",
+                Some(ClassSource::ZeroShot(zero_shot)),
+            ),
+        ] {
+            let model = parse(table)?;
+            assert_eq!(model.classes, wanted);
+            let json = serde_json::json!(model);
+            assert_eq!(serde_json::from_value::<ModelConfig>(json).expect("read back").classes, wanted);
+        }
+        let message = parse("head = \"h\"\nclass_embeddings = \"c\"").expect_err("two ways");
+        assert!(message.contains("give one"), "{message}");
+        Ok(())
+    }
+
+    #[test]
+    fn a_descriptor_gives_names_and_templates() {
+        let root = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let read =
+            |descriptor: &str, templates| ZeroShot { descriptor: root.join(descriptor), templates }.read();
+        for (descriptor, count, prompts) in
+            [("datasets/imagenet/imagenet.toml", 1000, 40), ("datasets/mini/mini.toml", 10, 4)]
+        {
+            for (templates, wanted) in [(Templates::Single, 1), (Templates::Descriptor, prompts)] {
+                let Ok(HeadSource::ZeroShot { names, templates }) = read(descriptor, templates) else {
+                    panic!("{descriptor} is no descriptor");
+                };
+                let different: std::collections::BTreeSet<_> = names.iter().collect();
+                assert_eq!((names.len(), different.len(), templates.len()), (count, count, wanted));
+                assert!(templates.iter().all(|template| template.matches("{}").count() == 1));
+            }
+        }
+        let message =
+            read("eval/tables/masking.toml", Templates::Single).expect_err("no descriptor").to_string();
+        assert!(message.contains("masking.toml") && message.contains("classes"), "{message}");
+    }
+}
