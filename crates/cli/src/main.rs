@@ -5,7 +5,7 @@ mod commands;
 mod failure;
 mod threads;
 
-use std::io::Write;
+use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use args::{Args, Command};
@@ -38,6 +38,12 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Rank(args) => commands::rank::rank(&args),
         Command::Doctor => commands::doctor::doctor(),
     }
+}
+
+/// Prints a table to stdout, in colour where somebody looks who has not asked for none (<https://no-color.org>).
+fn print_table(table: &eval::Table) {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    print(&format!("{}\n", table.to_text(std::io::stdout().is_terminal() && !plain)));
 }
 
 /// Prints to stdout. A reader that has gone away (`tokenrank … | head`) is no error.

@@ -55,25 +55,44 @@ impl Experiment {
     /// # Errors
     /// The file is unreadable or no experiment; the message carries line and column.
     pub fn read(path: &Path, assignments: &[String]) -> Result<Self> {
-        let refuse = |reason: String| Error::Config { path: path.into(), reason };
-        let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot be read: {e}")))?;
-        let mut document: DocumentMut = text.parse().map_err(|e| refuse(format!("{e}")))?;
-        for assignment in assignments {
-            set(&mut document, assignment)
-                .map_err(|reason| Error::Override { assignment: assignment.clone(), reason })?;
-        }
-        let changed = if assignments.is_empty() {
-            String::new()
-        } else {
-            format!(" (with --set {})", assignments.join(" --set "))
-        };
-        toml::from_str(&document.to_string()).map_err(|e| refuse(format!("{e}{changed}").trim().to_owned()))
+        let document = document(path, assignments)?;
+        parse(path, &document).map_err(|error| match error {
+            Error::Config { path, reason } if !assignments.is_empty() => Error::Config {
+                path,
+                reason: format!("{reason} (with --set {})", assignments.join(" --set ")),
+            },
+            other => other,
+        })
     }
+}
+
+/// An experiment file with assignments applied, not yet understood.
+pub(crate) fn document(path: &Path, assignments: &[String]) -> Result<DocumentMut> {
+    let refuse = |reason: String| Error::Config { path: path.into(), reason };
+    let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot be read: {e}")))?;
+    let mut document: DocumentMut = text.parse().map_err(|e| refuse(format!("{e}")))?;
+    for assignment in assignments {
+        set(&mut document, assignment)
+            .map_err(|reason| Error::Override { assignment: assignment.clone(), reason })?;
+    }
+    Ok(document)
+}
+
+/// The experiment that a document describes.
+pub(crate) fn parse(path: &Path, document: &DocumentMut) -> Result<Experiment> {
+    let refuse =
+        |e: toml::de::Error| Error::Config { path: path.into(), reason: e.to_string().trim().to_owned() };
+    toml::from_str(&document.to_string()).map_err(refuse)
 }
 
 fn set(document: &mut DocumentMut, assignment: &str) -> Result<(), String> {
     let (key, value) = assignment.split_once('=').ok_or("expected KEY=VALUE, such as seed=1")?;
     let value: Value = value.trim().parse().unwrap_or_else(|_| Value::from(value.trim()));
+    insert(document, key.trim(), value)
+}
+
+/// Gives the setting at a dotted key a value.
+pub(crate) fn insert(document: &mut DocumentMut, key: &str, value: Value) -> Result<(), String> {
     let mut keys: Vec<&str> = key.split('.').map(str::trim).collect();
     let last = keys.pop().unwrap_or_default();
     if last.is_empty() || keys.iter().any(|key| key.is_empty()) {

@@ -1,7 +1,7 @@
 //! Experiments as files, runs that can be resumed, metrics and tables.
 //!
 //! [`Experiment`] is an experiment file as checked; [`Plan`] is an experiment whose weights and data are known to be
-//! there; [`execute`] runs it to a [`results::Results`]. Metrics are plain numeric code that never sees a tensor.
+//! there; [`execute`] runs it to a [`results::Results`]. A [`Sweep`] is many of them in one file. Metrics are plain numeric code that never sees a tensor.
 
 pub mod analysis;
 mod environment;
@@ -17,6 +17,7 @@ mod record_log;
 mod report;
 pub mod results;
 mod run;
+mod sweep;
 mod table;
 
 pub use error::{Error, Result};
@@ -26,4 +27,5 @@ pub use paper::PaperTable;
 pub use plan::{Plan, RunOptions};
 pub use report::paper_tables;
 pub use run::{Outcome, execute};
-pub use table::Table;
+pub use sweep::{Shared, Sweep, SweepOutcome, Variant};
+pub use table::{Cell, Row, Table};

@@ -3,8 +3,12 @@
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::table::Cell;
 
 const TABLES: [(&str, &str); 1] = [("masking", include_str!("../../../eval/tables/masking.toml"))];
+
+/// Half of the last published digit.
+const ROUNDING: f64 = 0.005;
 
 /// A table of the paper.
 #[derive(Debug, Clone, Deserialize)]
@@ -59,6 +63,13 @@ impl PaperTable {
         self.rows.iter().find(|row| row.method == method)
     }
 
+    /// Ours minus the paper's, from a pair of the two.
+    pub fn difference(&self, (ours, published): (f64, f64)) -> Cell {
+        let value = ours - published;
+        let differs = value.abs() > ROUNDING;
+        Cell::Difference { value, better: differs.then_some((value > 0.0) == self.higher_is_better) }
+    }
+
     /// The published value of a row in a column.
     pub fn published(&self, method: &str, column: &str) -> Option<f64> {
         let index = self.columns.iter().position(|known| known == column)?;
@@ -81,6 +92,11 @@ mod tests {
         let masking = PaperTable::named("masking")?;
         assert_eq!(masking.published("tokenrank", "DINOv2"), Some(0.64));
         assert_eq!(masking.published("tokenrank", "none"), None);
+        let better = |ours| match masking.difference((ours, 0.64)) {
+            Cell::Difference { better, .. } => better,
+            _ => None,
+        };
+        assert_eq!([0.6, 0.644, 0.7].map(better), [Some(true), None, Some(false)]);
         Ok(())
     }
 }

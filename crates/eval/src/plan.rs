@@ -26,6 +26,7 @@ pub struct RunOptions {
 }
 
 /// An experiment whose settings, network, weights and data are known to be there.
+#[derive(Clone)]
 pub struct Plan {
     /// The experiment with all assignments applied.
     pub experiment: Experiment,
@@ -51,7 +52,11 @@ impl Plan {
     /// # Errors
     /// The first thing that is wrong or missing.
     pub fn new(path: &Path, options: &RunOptions) -> Result<Self> {
-        let experiment = Experiment::read(path, &options.assignments)?;
+        Self::of(path, Experiment::read(path, &options.assignments)?, options)
+    }
+
+    /// Checks an experiment that was read from `path`.
+    pub(crate) fn of(path: &Path, experiment: Experiment, options: &RunOptions) -> Result<Self> {
         let refuse = |reason: String| Error::Config { path: path.into(), reason };
         let TaskConfig::Masking(task) = &experiment.task;
         task.check()?;
@@ -86,6 +91,16 @@ impl Plan {
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("run").to_owned();
         let (limit, out) = (options.limit, options.out.clone());
         Ok(Self { experiment, folder, head, device, items, paper, name, limit, out })
+    }
+
+    /// The same run in another folder.
+    pub(crate) fn in_folder(&self, out: PathBuf) -> Self {
+        Self { out: Some(out), ..self.clone() }
+    }
+
+    /// Hash of the network's files.
+    pub(crate) fn weights_sha256(&self) -> Result<String> {
+        Ok(models::model_sha256(&self.folder, self.head.as_ref().and_then(HeadSource::file))?)
     }
 
     /// How the network is to be loaded.

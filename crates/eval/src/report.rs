@@ -11,7 +11,7 @@ use crate::paper::PaperTable;
 use crate::plan::Plan;
 use crate::plot::{CurvePlot, Map, OverlayRow, Rgb, Series, curves, overlays};
 use crate::run::Outcome;
-use crate::table::Table;
+use crate::table::{Cell, Row, Table};
 
 /// Ours beside the paper's. `labels` are the keys and names of the methods in row order.
 pub(crate) fn masking_table(
@@ -23,12 +23,14 @@ pub(crate) fn masking_table(
     let values = curves.finish();
     let row = |(key, label): &(String, String)| {
         let curve = values.get(key);
-        let auc = curve.and_then(|curve| curve.auc);
-        let mut cells = vec![auc, curve.and_then(|curve| curve.auc_still_right)];
+        let mut cells = vec![
+            Cell::from(curve.and_then(|curve| curve.auc)),
+            Cell::from(curve.and_then(|curve| curve.auc_still_right)),
+        ];
         if let Some((table, column)) = paper {
-            cells.push(table.published(key, column));
+            cells.push(table.published(key, column).into());
         }
-        (label.clone(), cells)
+        Row { labels: vec![label.clone()], cells }
     };
     let mut columns = vec!["AUC ↓".to_owned(), "AUC ↓ (right before)".to_owned()];
     let mut notes = vec![format!(
@@ -45,7 +47,7 @@ pub(crate) fn masking_table(
     }
     Table {
         title: title.into(),
-        label: "tokens masked by".into(),
+        labels: vec!["tokens masked by".into()],
         columns,
         rows: labels.iter().map(row).collect(),
         notes,
@@ -67,7 +69,7 @@ pub fn paper_tables(outcomes: &[Outcome]) -> Vec<Table> {
             let name = column(run);
             let alone = runs.iter().filter(|other| column(other) == name).count() == 1;
             let ours = if alone { name.to_owned() } else { format!("{name}, {}", run.name) };
-            [ours, "paper".to_owned()]
+            [ours, "paper".to_owned(), "Δ".to_owned()]
         };
         let mut methods: Vec<&(String, String)> = Vec::new();
         for method in runs.iter().flat_map(|run| &run.methods) {
@@ -76,15 +78,19 @@ pub fn paper_tables(outcomes: &[Outcome]) -> Vec<Table> {
             }
         }
         let row = |(key, label): &(String, String)| {
-            let cells = |run: &&Outcome| [run.results.value("auc", key), paper.published(key, column(run))];
-            (label.clone(), runs.iter().flat_map(cells).collect())
+            let cells = |run: &&Outcome| {
+                let (ours, published) = (run.results.value("auc", key), paper.published(key, column(run)));
+                let difference = ours.zip(published).map_or(Cell::Empty, |pair| paper.difference(pair));
+                [Cell::from(ours), Cell::from(published), difference]
+            };
+            Row { labels: vec![label.clone()], cells: runs.iter().flat_map(cells).collect() }
         };
         tables.push(Table {
             title: format!("{}: {}", paper.title, paper.metric),
-            label: "tokens masked by".into(),
+            labels: vec!["tokens masked by".into()],
             columns: runs.iter().flat_map(head).collect(),
             rows: methods.into_iter().map(row).collect(),
-            notes: vec![source_note(&paper)],
+            notes: vec!["Δ: ours − paper's.".into(), source_note(&paper)],
         });
     }
     tables

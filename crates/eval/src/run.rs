@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use models::{HeadSource, VisionModel};
+use models::VisionModel;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tasks::Task;
@@ -59,7 +59,7 @@ struct RunHeader {
 /// # Errors
 /// An item cannot be answered, or a file of the run cannot be written.
 pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Outcome> {
-    let weights_sha256 = models::model_sha256(&plan.folder, plan.head.as_ref().and_then(HeadSource::file))?;
+    let weights_sha256 = plan.weights_sha256()?;
     let fingerprint = plan.fingerprint(&weights_sha256);
     let out = plan.out(&fingerprint);
     claim(&out, &fingerprint, &plan.experiment)?;

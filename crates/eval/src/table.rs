@@ -3,49 +3,121 @@
 use std::fs::File;
 use std::path::Path;
 
-use comfy_table::{CellAlignment, TableComponent, presets};
+use comfy_table::{CellAlignment, Color, TableComponent, presets};
 use polars::prelude::{Column, CsvWriter, DataFrame, ParquetWriter, SerWriter};
 
 use crate::error::{Error, Result};
 
-/// A table with a column of labels and columns of numbers.
+/// A table with columns of labels and columns of numbers.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Table {
     /// Heading.
     pub title: String,
-    /// Head of the labels.
-    pub label: String,
+    /// Heads of the labels.
+    pub labels: Vec<String>,
     /// Heads of the numbers.
     pub columns: Vec<String>,
-    /// Label and numbers of each row; none is an empty cell.
-    pub rows: Vec<(String, Vec<Option<f64>>)>,
+    /// As many labels and cells each as there are heads.
+    pub rows: Vec<Row>,
     /// What a reader must know, below the table.
     pub notes: Vec<String>,
 }
 
+/// Labels and numbers of a row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Row {
+    /// What the row is about.
+    pub labels: Vec<String>,
+    /// Its numbers.
+    pub cells: Vec<Cell>,
+}
+
+/// A number and how it is to be read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Cell {
+    /// There is none.
+    Empty,
+    /// To three digits.
+    Value(f64),
+    /// As [`Cell::Value`], and the best of its row.
+    Best(f64),
+    /// A whole number.
+    Count(usize),
+    /// Ours minus the paper's, with its sign.
+    Difference {
+        /// The difference.
+        value: f64,
+        /// Whether ours is better; none where the two agree to the digits that were published.
+        better: Option<bool>,
+    },
+}
+
+impl From<Option<f64>> for Cell {
+    fn from(value: Option<f64>) -> Self {
+        value.map_or(Self::Empty, Self::Value)
+    }
+}
+
+impl Cell {
+    /// The number.
+    pub fn value(self) -> Option<f64> {
+        match self {
+            Self::Empty => None,
+            Self::Value(value) | Self::Best(value) | Self::Difference { value, .. } => Some(value),
+            Self::Count(count) => Some(count as f64),
+        }
+    }
+
+    fn text(self) -> String {
+        match self {
+            Self::Empty => "–".into(),
+            Self::Value(value) | Self::Best(value) => format!("{value:.3}"),
+            Self::Count(count) => count.to_string(),
+            Self::Difference { value, .. } => format!("{value:+.3}"),
+        }
+    }
+
+    fn color(self) -> Option<Color> {
+        match self {
+            Self::Best(_) | Self::Difference { better: Some(true), .. } => Some(Color::Green),
+            Self::Difference { better: Some(false), .. } => Some(Color::Red),
+            _ => None,
+        }
+    }
+}
+
 impl Table {
-    /// For the terminal.
-    pub fn to_text(&self) -> String {
-        self.render(presets::UTF8_NO_BORDERS, "")
+    /// For the terminal; with `color`, differences and the best of a row stand out.
+    pub fn to_text(&self, color: bool) -> String {
+        self.render(presets::UTF8_NO_BORDERS, "", |cell| {
+            let text = comfy_table::Cell::new(cell.text());
+            match cell.color() {
+                Some(shade) if color => text.fg(shade),
+                _ => text,
+            }
+        })
     }
 
-    /// As Markdown.
+    /// As Markdown; the best of a row is bold.
     pub fn to_markdown(&self) -> String {
-        self.render(presets::ASCII_MARKDOWN, "\n")
+        self.render(presets::ASCII_MARKDOWN, "\n", |cell| {
+            let text = cell.text();
+            comfy_table::Cell::new(if matches!(cell, Cell::Best(_)) { format!("**{text}**") } else { text })
+        })
     }
 
-    fn render(&self, preset: &str, gap: &str) -> String {
+    fn render(&self, preset: &str, gap: &str, cell: impl Fn(Cell) -> comfy_table::Cell) -> String {
         let mut table = comfy_table::Table::new();
-        table.load_preset(preset);
-        table.set_header(std::iter::once(&self.label).chain(&self.columns));
-        for (label, values) in &self.rows {
-            let number =
-                |value: &Option<f64>| value.map_or_else(|| "–".into(), |value| format!("{value:.3}"));
-            table.add_row(std::iter::once(label.clone()).chain(values.iter().map(number)));
+        // Whether there are colours is the caller's choice, not a matter of where the program runs.
+        table.load_preset(preset).enforce_styling();
+        table.set_header(self.labels.iter().chain(&self.columns));
+        for Row { labels, cells } in &self.rows {
+            let labels = labels.iter().map(comfy_table::Cell::new);
+            table.add_row(labels.chain(cells.iter().map(|&number| cell(number))));
         }
         table.remove_style(TableComponent::HorizontalLines);
         table.remove_style(TableComponent::MiddleIntersections);
-        for column in table.column_iter_mut().skip(1) {
+        for column in table.column_iter_mut().skip(self.labels.len()) {
             column.set_cell_alignment(CellAlignment::Right);
         }
         let mut text = format!("{}\n{gap}{table}\n{gap}", self.title);
@@ -62,11 +134,15 @@ impl Table {
     /// # Errors
     /// A file cannot be written.
     pub fn export(&self, folder: &Path) -> Result<()> {
-        let labels: Vec<&str> = self.rows.iter().map(|(label, _)| label.as_str()).collect();
-        let mut columns = vec![Column::new(self.label.as_str().into(), labels)];
+        let mut columns = Vec::new();
+        for (i, head) in self.labels.iter().enumerate() {
+            let labels: Vec<Option<&str>> =
+                self.rows.iter().map(|row| row.labels.get(i).map(String::as_str)).collect();
+            columns.push(Column::new(head.as_str().into(), labels));
+        }
         for (i, head) in self.columns.iter().enumerate() {
             let values: Vec<Option<f64>> =
-                self.rows.iter().map(|(_, values)| values.get(i).copied().flatten()).collect();
+                self.rows.iter().map(|row| row.cells.get(i).and_then(|cell| cell.value())).collect();
             columns.push(Column::new(head.as_str().into(), values));
         }
         let csv = folder.join("table.csv");
@@ -88,16 +164,25 @@ impl Table {
 mod tests {
     use insta::assert_snapshot;
 
-    use super::Table;
+    use super::{Cell, Row, Table};
+
+    fn row(label: &str, cells: [Cell; 3]) -> Row {
+        Row { labels: vec![label.into()], cells: cells.to_vec() }
+    }
+
+    fn difference(value: f64, better: Option<bool>) -> Cell {
+        Cell::Difference { value, better }
+    }
 
     fn table() -> Table {
         Table {
             title: "Masking".into(),
-            label: "tokens masked by".into(),
-            columns: vec!["AUC ↓".into(), "paper, ViT".into()],
+            labels: vec!["tokens masked by".into()],
+            columns: vec!["AUC ↓".into(), "paper, ViT".into(), "Δ".into()],
             rows: vec![
-                ("Random".into(), vec![Some(0.8376), Some(0.79)]),
-                ("TokenRank, λ₂".into(), vec![Some(1.0), None]),
+                row("Random", [Cell::Value(0.8376), Cell::Value(0.79), difference(0.0476, Some(false))]),
+                row("Center", [Cell::Value(0.3321), Cell::Value(0.33), difference(0.0021, None)]),
+                row("TokenRank, λ₂", [Cell::Best(0.2), Cell::Empty, difference(-0.06, Some(true))]),
             ],
             notes: vec!["500 images.".into(), "Paper: compare orderings.".into()],
         }
@@ -105,15 +190,27 @@ mod tests {
 
     #[test]
     fn on_the_terminal() {
-        assert_snapshot!(table().to_text(), @r"
+        assert_snapshot!(table().to_text(false), @r"
 Masking
- tokens masked by ┆ AUC ↓ ┆ paper, ViT 
-══════════════════╪═══════╪════════════
- Random           ┆ 0.838 ┆      0.790 
- TokenRank, λ₂    ┆ 1.000 ┆          – 
+ tokens masked by ┆ AUC ↓ ┆ paper, ViT ┆      Δ 
+══════════════════╪═══════╪════════════╪════════
+ Random           ┆ 0.838 ┆      0.790 ┆ +0.048 
+ Center           ┆ 0.332 ┆      0.330 ┆ +0.002 
+ TokenRank, λ₂    ┆ 0.200 ┆          – ┆ -0.060 
 500 images.
 Paper: compare orderings.
 ");
+    }
+
+    #[test]
+    fn colours_are_asked_for() {
+        let (plain, colored) = (table().to_text(false), table().to_text(true));
+        assert!(!plain.contains('\u{1b}'));
+        let lines: Vec<&str> = colored.lines().filter(|line| line.contains('\u{1b}')).collect();
+        assert!(
+            lines[0].contains("Random") && lines[1].contains("TokenRank") && lines.len() == 2,
+            "{colored}"
+        );
     }
 
     #[test]
@@ -121,10 +218,11 @@ Paper: compare orderings.
         assert_snapshot!(table().to_markdown(), @r"
 Masking
 
-| tokens masked by | AUC ↓ | paper, ViT |
-|------------------|-------|------------|
-| Random           | 0.838 |      0.790 |
-| TokenRank, λ₂    | 1.000 |          – |
+| tokens masked by |     AUC ↓ | paper, ViT |      Δ |
+|------------------|-----------|------------|--------|
+| Random           |     0.838 |      0.790 | +0.048 |
+| Center           |     0.332 |      0.330 | +0.002 |
+| TokenRank, λ₂    | **0.200** |          – | -0.060 |
 
 500 images.
 
@@ -137,9 +235,10 @@ Paper: compare orderings.
         let folder = tempfile::tempdir().unwrap();
         table().export(folder.path()).unwrap();
         assert_snapshot!(std::fs::read_to_string(folder.path().join("table.csv")).unwrap(), @r#"
-tokens masked by,AUC ↓,"paper, ViT"
-Random,0.8376,0.79
-"TokenRank, λ₂",1.0,
+tokens masked by,AUC ↓,"paper, ViT",Δ
+Random,0.8376,0.79,0.0476
+Center,0.3321,0.33,0.0021
+"TokenRank, λ₂",0.2,,-0.06
 "#);
     }
 }

@@ -3,15 +3,21 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use eval::{Outcome, Plan, RunOptions, execute, paper_tables};
+use eval::{Outcome, Plan, RunOptions, Sweep, execute, paper_tables};
 
 use crate::args::RunArgs;
 use crate::failure::Failure;
-use crate::print;
+use crate::{print, print_table};
+
+/// What an experiment file asks for.
+enum Job {
+    Run(Box<Plan>),
+    Sweep(Sweep),
+}
 
 /// Every experiment is checked before the first one starts.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
-    let plans = plans(args)?;
+    let jobs = jobs(args)?;
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     let handler = move || {
@@ -23,15 +29,25 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     };
     ctrlc::set_handler(handler).map_err(|e| Failure::other(format!("cannot watch for Ctrl-C: {e}")))?;
     let mut outcomes = Vec::new();
-    for plan in &plans {
-        let outcome = execute(plan, &stop)?;
-        print(&format!("{}\n", outcome.table.to_text()));
-        tell(&outcome);
-        outcomes.push(outcome);
+    for job in &jobs {
+        match job {
+            Job::Run(plan) => {
+                let outcome = execute(plan, &stop)?;
+                print_table(&outcome.table);
+                tell(&outcome);
+                outcomes.push(outcome);
+            }
+            Job::Sweep(sweep) => {
+                let outcome = sweep.execute(&stop, |number, total, settings| {
+                    eprintln!("run {number} of {total}: {settings}");
+                })?;
+                print_table(&outcome.table);
+                print_table(&outcome.summary);
+                eprintln!("results:  {}", outcome.out.join("sweep.json").display());
+            }
+        }
     }
-    for table in paper_tables(&outcomes) {
-        print(&format!("{}\n", table.to_text()));
-    }
+    paper_tables(&outcomes).iter().for_each(print_table);
     Ok(())
 }
 
@@ -48,14 +64,21 @@ fn tell(outcome: &Outcome) {
 }
 
 pub fn validate(args: &RunArgs) -> Result<(), Failure> {
-    for (config, plan) in args.configs.iter().zip(plans(args)?) {
-        let (items, title) = (plan.items.len(), &plan.experiment.title);
-        print(&format!("{}: ready, {items} items: {title}\n", config.display()));
+    for (config, job) in args.configs.iter().zip(jobs(args)?) {
+        let (what, title) = match &job {
+            Job::Run(plan) => (format!("{} items", plan.items.len()), &plan.experiment.title),
+            Job::Sweep(sweep) => {
+                let (combinations, runs) = (sweep.variants.len(), sweep.plans().count());
+                let items = sweep.items();
+                (format!("{combinations} combinations in {runs} runs of {items} items"), &sweep.title)
+            }
+        };
+        print(&format!("{}: ready, {what}: {title}\n", config.display()));
     }
     Ok(())
 }
 
-fn plans(args: &RunArgs) -> Result<Vec<Plan>, Failure> {
+fn jobs(args: &RunArgs) -> Result<Vec<Job>, Failure> {
     if args.out.is_some() && args.configs.len() > 1 {
         return Err(Failure::usage(
             "--out is the folder of one run; give one experiment, or leave --out away",
@@ -67,5 +90,9 @@ fn plans(args: &RunArgs) -> Result<Vec<Plan>, Failure> {
         out: args.out.clone(),
         device: args.device.clone(),
     };
-    args.configs.iter().map(|config| Ok(Plan::new(config, &options)?)).collect()
+    let job = |config| match Sweep::new(config, &options)? {
+        Some(sweep) => Ok(Job::Sweep(sweep)),
+        None => Ok(Job::Run(Box::new(Plan::new(config, &options)?))),
+    };
+    args.configs.iter().map(|config| job(config)).collect()
 }

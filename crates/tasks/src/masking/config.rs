@@ -5,7 +5,8 @@ use std::fmt;
 use models::LayerSelection;
 use models::attend::ChainTokens;
 use models::probe::LambdaWeight;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, IntoDeserializer, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, Result};
 
@@ -19,8 +20,8 @@ pub struct MaskingConfig {
     /// Blocks whose attention is read.
     #[serde(default)]
     pub layers: LayerSelection,
-    /// Whether CLS is a state of the chain; each choice listed makes a row of its own.
-    #[serde(default = "MaskingConfig::default_cls")]
+    /// Whether CLS is a state of the chain, one choice or a list of both; each makes a row of its own.
+    #[serde(default = "MaskingConfig::default_cls", deserialize_with = "one_or_more")]
     pub cls: Vec<ClsInChain>,
     /// When heads and layers are averaged.
     #[serde(default)]
@@ -62,7 +63,24 @@ pub enum Score {
 impl Score {
     /// Whether the score depends on the states of the chain.
     fn is_of_chain(self) -> bool {
-        matches!(self, Self::ColumnSum | Self::Tokenrank | Self::TokenrankLambda2)
+        self.is_steady_state() || self == Self::ColumnSum
+    }
+
+    /// Whether it is TokenRank in some form.
+    pub fn is_steady_state(self) -> bool {
+        matches!(self, Self::Tokenrank | Self::TokenrankLambda2)
+    }
+
+    /// The score's name for people.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Random => "Random",
+            Self::Center => "Center",
+            Self::ColumnSum => "Column sum",
+            Self::Cls => "CLS token",
+            Self::Tokenrank => "TokenRank",
+            Self::TokenrankLambda2 => "TokenRank, λ₂",
+        }
     }
 }
 
@@ -97,6 +115,33 @@ impl ClsInChain {
             Self::Dropped => ChainTokens::WithoutSpecial,
         }
     }
+}
+
+/// A choice by itself or a list of choices.
+fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ClsInChain>, D::Error> {
+    struct Choices;
+
+    impl<'de> Visitor<'de> for Choices {
+        type Value = Vec<ClsInChain>;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("`kept`, `dropped` or a list of both")
+        }
+
+        fn visit_str<E: de::Error>(self, choice: &str) -> Result<Self::Value, E> {
+            ClsInChain::deserialize(choice.into_deserializer()).map(|choice| vec![choice])
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+            let mut choices = Vec::new();
+            while let Some(choice) = list.next_element()? {
+                choices.push(choice);
+            }
+            Ok(choices)
+        }
+    }
+
+    deserializer.deserialize_any(Choices)
 }
 
 /// When heads and layers are averaged.
@@ -181,6 +226,24 @@ impl MaskingConfig {
         methods
     }
 
+    /// The settings that decide the numbers of one method, all others at their defaults: two configurations that agree
+    /// in this need the method run once.
+    pub fn of_method(&self, method: Method) -> Self {
+        let mut one = Self { scores: vec![method.score], cls: vec![method.cls], ..self.clone() };
+        if method.score != Score::TokenrankLambda2 {
+            one.lambda_weight = LambdaWeight::default();
+        }
+        if !method.score.is_steady_state() {
+            // Column sums and rows are linear: the mean of the heads' is that of the mean head.
+            one.alpha = Self::default_alpha();
+            one.heads = HeadAverage::default();
+        }
+        if matches!(method.score, Score::Random | Score::Center) {
+            one.layers = LayerSelection::default();
+        }
+        one
+    }
+
     /// Checks what the types cannot.
     ///
     /// # Errors
@@ -223,14 +286,7 @@ impl MaskingConfig {
 impl Method {
     /// The method's name for people.
     pub fn label(&self) -> String {
-        let name = match self.score {
-            Score::Random => "Random",
-            Score::Center => "Center",
-            Score::ColumnSum => "Column sum",
-            Score::Cls => "CLS token",
-            Score::Tokenrank => "TokenRank",
-            Score::TokenrankLambda2 => "TokenRank, λ₂",
-        };
+        let name = self.score.label();
         match self.cls {
             ClsInChain::Kept => name.into(),
             ClsInChain::Dropped => format!("{name}, no CLS"),

@@ -1,0 +1,125 @@
+//! `[sweep]`: several settings in one file, one table.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::common::{arg, run};
+
+const SWEEP: &str = r#"
+title = "Open choices"
+
+[model]
+path = "datasets/mini/models/vit"
+
+[dataset.mini]
+count = 8
+seed = 0
+
+[task.masking]
+scores = ["random", "cls", "tokenrank", "tokenrank-lambda2"]
+fractions = { from = 0.0, to = 0.8, step = 0.4 }
+overlays = 0
+
+[sweep]
+layers = ["last:1", "all"]
+alpha = [0.5, 0.99]
+"#;
+
+fn config(dir: &Path, text: &str) -> PathBuf {
+    let path = dir.join("choices.toml");
+    std::fs::write(&path, text).expect("writable");
+    path
+}
+
+#[test]
+fn a_sweep_ends_in_one_table_and_resumes() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let (config, out) = (config(dir.path(), SWEEP), dir.path().join("out"));
+    let args = ["run", arg(&config), "--out", arg(&out)];
+    let first = run(&args, 0);
+    let text = String::from_utf8(first.stdout).expect("text");
+    let told = String::from_utf8(first.stderr).expect("text");
+    for line in ["run 1 of 4: layers last:1, alpha 0.5", "run 4 of 4: layers all, alpha 0.99"] {
+        assert!(told.contains(line), "{line} is not in\n{told}");
+    }
+    for word in ["AUC ↓ of every combination", "TokenRank wins", "8 images"] {
+        assert!(text.contains(word), "{word} is not in\n{text}");
+    }
+    assert!(!text.contains('\u{1b}'), "colours in a file:\n{text}");
+
+    let stored: Value =
+        serde_json::from_slice(&std::fs::read(out.join("sweep.json")).expect("sweep.json")).expect("JSON");
+    let combinations = stored["combinations"].as_array().expect("combinations");
+    assert_eq!(combinations.len(), 4);
+    let auc = |index: usize, method: &str| combinations[index]["auc"][method].as_f64().expect("an area");
+    // One random order for all; one CLS row for each choice of layers.
+    assert!((1..4).all(|index| auc(index, "random") == auc(0, "random")));
+    assert_eq!((auc(0, "cls"), auc(2, "cls")), (auc(1, "cls"), auc(3, "cls")));
+    let folder = |index: usize| {
+        let setting =
+            |name: &str| combinations[index]["settings"][name].as_str().expect("a value").to_owned();
+        format!("runs/layers-{}_alpha-{}", setting("layers").replace(':', "-"), setting("alpha"))
+    };
+    let scores = |index: usize| -> Value {
+        let path = out.join(folder(index)).join("results.json");
+        let results: Value = serde_json::from_slice(&std::fs::read(path).expect("results")).expect("JSON");
+        results["experiment"]["task"]["masking"]["scores"].clone()
+    };
+    let (steady, all) =
+        (["tokenrank", "tokenrank-lambda2"], ["random", "cls", "tokenrank", "tokenrank-lambda2"]);
+    assert_eq!(scores(0), serde_json::json!(all));
+    assert_eq!(scores(1), serde_json::json!(steady));
+    assert_eq!(scores(2), serde_json::json!(all[1..]));
+    for file in ["table.md", "table.csv", "table.parquet"] {
+        assert!(out.join(file).metadata().expect(file).len() > 0);
+    }
+
+    // A run that lacks a part is completed, the others are read.
+    std::fs::remove_dir_all(out.join(folder(3))).expect("removed");
+    std::fs::remove_file(out.join("sweep.json")).expect("removed");
+    let again = run(&args, 0);
+    assert_eq!(String::from_utf8(again.stdout).expect("text"), text);
+    let other: Value =
+        serde_json::from_slice(&std::fs::read(out.join("sweep.json")).expect("sweep.json")).expect("JSON");
+    assert_eq!(other, stored);
+}
+
+/// What one combination says is what the same settings say alone.
+#[test]
+fn a_combination_is_the_experiment_that_it_describes() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let path = config(dir.path(), SWEEP);
+    let out = dir.path().join("sweep");
+    run(&["run", arg(&path), "--out", arg(&out), "--set", "sweep.layers=[\"all\"]"], 0);
+    let (alone, plain) = (dir.path().join("alone"), dir.path().join("plain.toml"));
+    let (experiment, _) = SWEEP.split_once("[sweep]").expect("a sweep");
+    std::fs::write(&plain, experiment).expect("writable");
+    run(&["run", arg(&plain), "--out", arg(&alone), "--set", "task.masking.alpha=0.5"], 0);
+    let read = |path: &Path| -> Value {
+        serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
+    };
+    let (sweep, alone) = (read(&out.join("sweep.json")), read(&alone.join("results.json")));
+    let metrics = alone["metrics"].as_array().expect("metrics");
+    let combination = &sweep["combinations"][0];
+    assert_eq!(combination["settings"], serde_json::json!({ "layers": "all", "alpha": "0.5" }));
+    for method in ["random", "cls", "tokenrank", "tokenrank-lambda2"] {
+        let found = metrics.iter().find(|metric| metric["name"] == "auc" && metric["method"] == method);
+        assert_eq!(combination["auc"][method], found.expect(method)["value"], "{method}");
+    }
+}
+
+#[test]
+fn a_sweep_is_checked_before_anything_runs() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let out = dir.path().join("out");
+    let good = config(dir.path(), SWEEP);
+    let ready = String::from_utf8(run(&["validate", arg(&good)], 0).stdout).expect("text");
+    assert!(ready.contains("ready, 4 combinations in 4 runs of 8 items: Open choices"), "{ready}");
+    // The last combination is the wrong one.
+    let bad = config(dir.path(), &SWEEP.replace("[0.5, 0.99]", "[0.5, 2.0]"));
+    let refusal = run(&["run", arg(&bad), "--out", arg(&out)], 2);
+    let message = String::from_utf8(refusal.stderr).expect("text");
+    assert!(message.contains("alpha") && message.contains('2'), "{message}");
+    assert!(!out.exists());
+}

@@ -1,0 +1,262 @@
+//! `[sweep]` of an experiment: settings that take several values, every combination of them a run, and one table.
+//!
+//! A key is a setting of the task (`layers`, `alpha`) or, with dots, any setting of the file (`model.image_size`); its value
+//! lists what the setting becomes. Many combinations say the same of a method (the order of a random score knows no
+//! α): each method is run once for all of them.
+
+mod report;
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use sha2::{Digest, Sha256};
+use tasks::masking::{MaskingConfig, Method};
+use toml_edit::{DocumentMut, Item};
+
+use crate::error::{Error, Result};
+use crate::experiment::{self, Experiment, TaskConfig};
+use crate::plan::{Plan, RunOptions};
+use crate::run::{Outcome, execute};
+
+pub use report::SweepOutcome;
+
+/// More combinations than anybody reads.
+const MOST: usize = 1000;
+
+/// A sweep whose every run is known to be able to start.
+pub struct Sweep {
+    /// The experiment's title.
+    pub title: String,
+    /// Names of the settings that are varied, in the order of the file.
+    pub axes: Vec<String>,
+    /// Every combination, the last setting changing fastest.
+    pub variants: Vec<Variant>,
+    name: String,
+    out: Option<PathBuf>,
+}
+
+/// One combination of settings.
+pub struct Variant {
+    /// The value of each axis, as in the file but for quotes.
+    pub values: Vec<String>,
+    /// Key and name of each method, and the run that has its numbers.
+    pub methods: Vec<Shared>,
+    /// What is left to run after the combinations before it; none where nothing is.
+    pub plan: Option<Plan>,
+}
+
+/// A method of a combination, run there or with an earlier one.
+pub struct Shared {
+    /// The method.
+    pub method: Method,
+    /// The combination whose run has its numbers.
+    pub variant: usize,
+}
+
+/// One combination as read from the file.
+struct Combination {
+    values: Vec<String>,
+    experiment: Experiment,
+}
+
+impl Sweep {
+    /// Checks every run of an experiment file with a `[sweep]`; none where the file has none.
+    ///
+    /// # Errors
+    /// The first thing that is wrong or missing.
+    pub fn new(path: &Path, options: &RunOptions) -> Result<Option<Self>> {
+        let mut document = experiment::document(path, &options.assignments)?;
+        let Some(sweep) = document.remove("sweep") else { return Ok(None) };
+        let axes = axes(&document, sweep).map_err(|reason| Error::Config { path: path.into(), reason })?;
+        let combinations = combinations(path, &document, &axes)?;
+        let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("sweep").to_owned();
+        let title = combinations.first().map(|first| first.experiment.title.clone()).unwrap_or_default();
+
+        let mut seen = HashMap::new();
+        let mut variants = Vec::new();
+        for (index, Combination { values, mut experiment }) in combinations.into_iter().enumerate() {
+            let TaskConfig::Masking(all) = experiment.task.clone();
+            all.check()?;
+            let of_score =
+                |score| all.methods().into_iter().filter(move |method: &Method| method.score == score);
+            let signature = |method| {
+                let task = TaskConfig::Masking(all.of_method(method));
+                serde_json::json!(Experiment { task, ..experiment.clone() }).to_string()
+            };
+            // A score is run here where any of its methods says something new.
+            let mut scores = all.scores.clone();
+            scores.retain(|&score| of_score(score).any(|method| !seen.contains_key(&signature(method))));
+            for method in scores.iter().flat_map(|&score| of_score(score)) {
+                seen.entry(signature(method)).or_insert(index);
+            }
+            let shared =
+                |method| Shared { method, variant: seen.get(&signature(method)).copied().unwrap_or(index) };
+            let methods = all.methods().into_iter().map(shared).collect();
+            experiment.task = TaskConfig::Masking(MaskingConfig { scores: scores.clone(), ..all });
+            let plan = if scores.is_empty() {
+                None
+            } else {
+                Some(Plan::of(path, experiment, options).map_err(|e| context(e, path, &axes, &values))?)
+            };
+            variants.push(Variant { values, methods, plan });
+        }
+        let axes = axes.into_iter().map(|axis| axis.setting).collect();
+        Ok(Some(Self { title, axes, variants, name, out: options.out.clone() }))
+    }
+
+    /// Number of images of each run.
+    pub fn items(&self) -> usize {
+        self.plans().map(|plan| plan.items.len()).max().unwrap_or(0)
+    }
+
+    /// Runs that are needed.
+    pub fn plans(&self) -> impl Iterator<Item = &Plan> {
+        self.variants.iter().filter_map(|variant| variant.plan.as_ref())
+    }
+
+    /// Runs what is left of every run, in order, and writes the table of all. `before` is told the number of a run, of
+    /// how many, and its settings.
+    ///
+    /// # Errors
+    /// Those of [`execute`]; what was answered before stays, and the same sweep goes on from there.
+    pub fn execute(
+        &self,
+        stop: &AtomicBool,
+        mut before: impl FnMut(usize, usize, &str),
+    ) -> Result<SweepOutcome> {
+        let folder = self.folder()?;
+        let total = self.plans().count();
+        let mut outcomes: Vec<Option<Outcome>> = Vec::new();
+        for variant in &self.variants {
+            let Some(plan) = &variant.plan else {
+                outcomes.push(None);
+                continue;
+            };
+            let number = 1 + outcomes.iter().flatten().count();
+            before(number, total, &self.describe(variant));
+            outcomes.push(Some(execute(&plan.in_folder(folder.join(self.slug(variant))), stop)?));
+        }
+        report::write(self, folder, &outcomes)
+    }
+
+    /// The settings of a combination: `layers last:4, alpha 0.99`.
+    fn describe(&self, variant: &Variant) -> String {
+        let pairs: Vec<_> =
+            self.axes.iter().zip(&variant.values).map(|(axis, value)| format!("{axis} {value}")).collect();
+        pairs.join(", ")
+    }
+
+    /// Folder of a combination's run, below that of the sweep.
+    fn slug(&self, variant: &Variant) -> PathBuf {
+        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+        let parts: Vec<_> = self
+            .axes
+            .iter()
+            .zip(&variant.values)
+            .map(|(axis, value)| format!("{axis}-{value}").chars().map(plain).collect::<String>())
+            .collect();
+        Path::new("runs").join(parts.join("_"))
+    }
+
+    fn folder(&self) -> Result<PathBuf> {
+        if let Some(out) = &self.out {
+            return Ok(out.clone());
+        }
+        let mut hasher = Sha256::new();
+        for plan in self.plans() {
+            hasher.update(plan.fingerprint(&plan.weights_sha256()?));
+        }
+        let fingerprint: String =
+            hasher.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        Ok(Path::new("results/runs").join(format!("{}-{fingerprint}", self.name)))
+    }
+}
+
+/// A setting and what it becomes.
+struct Axis {
+    /// As written in `[sweep]`.
+    setting: String,
+    /// As written for `--set`.
+    key: String,
+    values: Vec<toml_edit::Value>,
+}
+
+/// The axes of `[sweep]`, in the order of the file.
+fn axes(document: &DocumentMut, sweep: Item) -> Result<Vec<Axis>, String> {
+    let table =
+        sweep.as_table_like().ok_or("`sweep` is a table: [sweep], then settings and lists of values")?;
+    let task = document.get("task").and_then(Item::as_table_like).and_then(|task| task.iter().next());
+    let task = task.map_or("", |(name, _)| name);
+    let mut axes = Vec::new();
+    for (setting, values) in table.iter() {
+        let refuse = |reason: &str| Err(format!("sweep.{setting} {reason}"));
+        let Some(values) = values.as_array() else {
+            return refuse("is no list; write the values that the setting takes, such as [0.9, 0.99]");
+        };
+        let values: Vec<toml_edit::Value> =
+            values.iter().map(|value| value.clone().decorated("", "")).collect();
+        let mut texts: Vec<String> = values.iter().map(ToString::to_string).collect();
+        texts.sort();
+        if values.is_empty() {
+            return refuse("is empty; write the values that the setting takes, such as [0.9, 0.99]");
+        }
+        if texts.windows(2).any(|pair| pair[0] == pair[1]) {
+            return refuse("lists a value twice");
+        }
+        let key = if setting.contains('.') { setting.to_owned() } else { format!("task.{task}.{setting}") };
+        axes.push(Axis { setting: setting.to_owned(), key, values });
+    }
+    match axes.iter().map(|axis| axis.values.len()).try_fold(1usize, usize::checked_mul) {
+        _ if axes.is_empty() => {
+            Err("[sweep] names no setting; write lists such as alpha = [0.9, 0.99]".into())
+        }
+        Some(count) if count <= MOST => Ok(axes),
+        _ => Err(format!("[sweep] has more than {MOST} combinations; leave some values out")),
+    }
+}
+
+/// Every combination of the values, the last axis changing fastest.
+fn combinations(path: &Path, document: &DocumentMut, axes: &[Axis]) -> Result<Vec<Combination>> {
+    let count = axes.iter().map(|axis| axis.values.len()).product();
+    let combination = |mut index: usize| {
+        let mut chosen = Vec::new();
+        for axis in axes.iter().rev() {
+            chosen.push(&axis.values[index % axis.values.len()]);
+            index /= axis.values.len();
+        }
+        chosen.reverse();
+        let values: Vec<String> = chosen.iter().map(|value| plain(value)).collect();
+        let mut document = document.clone();
+        for (axis, &value) in axes.iter().zip(&chosen) {
+            experiment::insert(&mut document, &axis.key, value.clone()).map_err(|reason| Error::Config {
+                path: path.into(),
+                reason: format!("sweep.{}: {reason}", axis.setting),
+            })?;
+        }
+        let experiment = experiment::parse(path, &document).map_err(|e| context(e, path, axes, &values))?;
+        Ok(Combination { values, experiment })
+    };
+    (0..count).map(combination).collect()
+}
+
+/// A value without quotes.
+fn plain(value: &toml_edit::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}
+
+/// A refusal of one combination says which.
+fn context(error: Error, path: &Path, axes: &[Axis], values: &[String]) -> Error {
+    let settings: Vec<_> =
+        axes.iter().zip(values).map(|(axis, value)| format!("{} = {value}", axis.setting)).collect();
+    match error {
+        Error::Config { reason, .. } => Error::Config {
+            path: path.into(),
+            reason: format!("{reason}\n(in the combination {} of [sweep])", settings.join(", ")),
+        },
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests;
