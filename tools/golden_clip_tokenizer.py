@@ -216,15 +216,17 @@ def variants(size):
     }, None, TELLING
 
 
-def learn(words):
-    """Merges of a byte-level BPE: the most frequent pair first, ties by the symbols."""
+def learn(words, most):
+    """At most that many merges of a byte-level BPE: the most frequent pair first, ties by the symbols."""
     words = {(*word[:-1], word[-1] + "</w>"): count for word, count in words.items()}
     merges = []
-    while len(merges) < MERGES:
+    while len(merges) < most:
         pairs = Counter()
         for word, count in words.items():
             for pair in zip(word, word[1:]):
                 pairs[pair] += count
+        if not pairs:
+            break
         best = min(pairs, key=lambda pair: (-pairs[pair], pair))
         merges.append(best)
         merged = Counter()
@@ -239,14 +241,15 @@ def learn(words):
     return merges
 
 
-def vocabulary():
+def vocabulary(corpus, most):
+    """Ids by token, and the merges, of a CLIP tokenizer that is learned from a text."""
     symbols = sorted(ByteLevel.alphabet())
     symbols.remove("!")
     symbols.insert(0, "!")
     base = symbols + [symbol + "</w>" for symbol in symbols]
     backend = CLIPTokenizer({token: i for i, token in enumerate([*base, START, END])}, []).backend_tokenizer
-    split = backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(CORPUS))
-    merges = learn(Counter(word for word, _ in split))
+    split = backend.pre_tokenizer.pre_tokenize_str(backend.normalizer.normalize_str(corpus))
+    merges = learn(Counter(word for word, _ in split), most)
     tokens = base + ["".join(pair) for pair in merges] + [START, END]
     assert len(set(tokens)) == len(tokens)
     return {token: i for i, token in enumerate(tokens)}, merges
@@ -270,7 +273,7 @@ def main():
     parser.add_argument("--out", type=Path, default=default)
     out = parser.parse_args().out
     out.mkdir(parents=True, exist_ok=True)
-    vocab, merges = vocabulary()
+    vocab, merges = vocabulary(CORPUS, MERGES)
     (out / "vocab.json").write_text(json.dumps(vocab, ensure_ascii=False, separators=(",", ":")) + "\n")
     (out / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{a} {b}\n" for a, b in merges))
 

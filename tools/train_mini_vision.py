@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Trains the miniature ViT on scenes of the miniature data set and writes it as a Hugging Face model folder.
+"""Trains a miniature of one architecture on scenes of the miniature data set and writes it as a Hugging Face folder.
 
 Needs torch 2.11.0, transformers 5.23.0, safetensors 0.8.0, numpy 2.4.6, pillow 13.0.0. The scenes come from
 
@@ -9,13 +9,14 @@ Needs torch 2.11.0, transformers 5.23.0, safetensors 0.8.0, numpy 2.4.6, pillow 
 
 and `docs/miniatures.md` records the command that made the committed weights.
 
-The network is a plain `ViTForImageClassification`. Three things help it to learn from few scenes:
+`mini_networks.py` has the architectures: vit, clip, dino, dinov2. All learn from labels, also those whose namesakes learned
+without: what is miniature here is the network. Three things help them to learn from few scenes:
 
 * Scenes are turned by quarter turns, mirrored, and have their colour channels permuted and scaled at random: every
   class is closed under these.
 * Two auxiliary heads, thrown away at the end, read the patch tokens: after half of the layers one says which parts of
   the patch the object covers (4 x 4 cells, from the exact masks), after all layers another says the class, on patches
-  that the object touches. They give every token a lesson where the image's label gives one to CLS alone.
+  that the object touches. They give every token a lesson where the image's label gives one to the class head alone.
 * In half of the batches a random share of 0 to 60 % of the patch tokens is removed after the embedding, so that
   accuracy falls gently when tokens are masked.
 
@@ -31,6 +32,7 @@ import platform
 import shlex
 import sys
 import time
+import tomllib
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
@@ -39,14 +41,11 @@ import torch
 import torch.nn.functional as F
 import transformers
 from PIL import Image
-from safetensors.torch import load_file, save_file
-from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessor
 
-SIZE = 64
-PATCH = 8
+from mini_networks import CLASSES, PATCH, SIZE, WIDTH, Clip, Dino, Dinov2, Vit
+
 SIDE = SIZE // PATCH
 CELLS = 4
-CLASSES = "circle square triangle star cross ring heart crescent arrow hourglass".split()
 
 
 def decode(paths):
@@ -66,11 +65,6 @@ def load(folder, workers):
     return images, masks, np.array([int(label) for _, label in rows], dtype=np.int64)
 
 
-def normalise(images):
-    """uint8 (b, h, w, 3) to float32 (b, 3, h, w) in -1 to 1: what the image processor does with mean and std 0.5."""
-    return images.permute(0, 3, 1, 2).float().div_(127.5).sub_(1.0)
-
-
 def coverage(masks):
     """(b, 64, 64) of 0 and 1 to (b, 64 patches, 16 cells): the share of each cell that the object covers."""
     cell = PATCH // CELLS
@@ -79,7 +73,7 @@ def coverage(masks):
     return shares.reshape(-1, SIDE * SIDE, CELLS * CELLS)
 
 
-def augment(images, masks, rng):
+def augment(network, images, masks, rng):
     """Quarter turns and mirrors (one of the eight for each eighth of the batch); channels permuted, scaled, shifted."""
     images, masks = images.copy(), masks.copy()
     for part, index in enumerate(np.array_split(np.arange(len(images)), 8)):
@@ -87,7 +81,7 @@ def augment(images, masks, rng):
         if part >= 4:
             turned, mask = turned[:, :, ::-1], mask[:, :, ::-1]
         images[index], masks[index] = turned[..., rng.permutation(3)], mask
-    pixels = normalise(torch.from_numpy(images))
+    pixels = network.normalise(torch.from_numpy(images))
     gain = torch.from_numpy(rng.uniform(0.75, 1.25, (len(images), 3, 1, 1)).astype(np.float32))
     shift = torch.from_numpy(rng.uniform(-0.2, 0.2, (len(images), 3, 1, 1)).astype(np.float32))
     return pixels * gain + shift, torch.from_numpy(masks)
@@ -96,89 +90,80 @@ def augment(images, masks, rng):
 class Heads(torch.nn.Module):
     """The auxiliary heads over patch tokens."""
 
-    def __init__(self, width):
+    def __init__(self):
         super().__init__()
-        self.norm = torch.nn.LayerNorm(width)
-        self.cover = torch.nn.Linear(width, CELLS * CELLS)
-        self.label = torch.nn.Linear(width, len(CLASSES))
+        self.norm = torch.nn.LayerNorm(WIDTH)
+        self.cover = torch.nn.Linear(WIDTH, CELLS * CELLS)
+        self.label = torch.nn.Linear(WIDTH, len(CLASSES))
 
 
-def lose(model, heads, pixels, masks, labels, kept):
-    """The loss of a batch, and the share of it that CLS classifies rightly.
+def keep(network, hidden, kept):
+    """The tokens that stay: all special ones and the patches listed in `kept`, (b, k)."""
+    special, patches = hidden[:, : network.special], hidden[:, network.special :]
+    return torch.cat([special, torch.gather(patches, 1, kept[..., None].expand(-1, -1, hidden.shape[-1]))], 1)
+
+
+def encode(network, hidden):
+    """The hidden states after every layer."""
+    states = []
+    for layer in network.layers():
+        hidden = layer(hidden)
+        states.append(hidden)
+    return states
+
+
+def draw(rng, count, share):
+    """For each of `count` images the patches that stay when a share of them is removed at random."""
+    left = round(SIDE * SIDE * (1 - share))
+    return torch.from_numpy(rng.random((count, SIDE * SIDE)).argsort(1)[:, :left].copy())
+
+
+def lose(network, heads, pixels, masks, labels, kept):
+    """The loss of a batch, and the share of it that is classified rightly.
 
     `kept` lists, for each image, the patch tokens that stay: (b, k), or None for all.
     """
-    hidden = model.vit.embeddings(pixels)
+    hidden = network.tokens(pixels)
     cover = coverage(masks)
     if kept is not None:
-        patches = torch.gather(hidden[:, 1:], 1, kept[..., None].expand(-1, -1, hidden.shape[-1]))
-        hidden = torch.cat([hidden[:, :1], patches], 1)
+        hidden = keep(network, hidden, kept)
         cover = torch.gather(cover, 1, kept[..., None].expand(-1, -1, cover.shape[-1]))
-    layers = model.vit.layers
-    for number, layer in enumerate(layers, 1):
-        hidden = layer(hidden, None)
-        if number == len(layers) // 2:
-            covered = heads.cover(heads.norm(hidden[:, 1:]))
-    hidden = model.vit.layernorm(hidden)
-    logits = model.classifier(hidden[:, 0])
+    states = encode(network, hidden)
+    covered = heads.cover(heads.norm(states[len(states) // 2 - 1][:, network.special :]))
+    logits = network.logits(states)
 
-    main = F.cross_entropy(logits, labels, label_smoothing=0.05)
     mask = F.binary_cross_entropy_with_logits(covered, cover)
     touched = cover.mean(-1) > 0.05
-    votes = heads.label(hidden[:, 1:][touched])
+    votes = heads.label(network.norm(states[-1])[:, network.special :][touched])
     vote = F.cross_entropy(votes, labels[:, None].expand(touched.shape)[touched])
     right = (logits.argmax(-1) == labels).float().mean()
-    return main + mask + 0.5 * vote, right.item()
+    return network.loss(logits, labels) + mask + 0.5 * vote, right.item()
 
 
 @torch.no_grad()
-def accuracy(model, images, labels, share=0.0, seed=0):
+def accuracy(network, images, labels, share=0.0, seed=0):
     """Share of images classified rightly in float32, a random share of the patch tokens removed after the embedding."""
-    model.eval()
+    network.eval()
+    network.draw_captions()
     rng = np.random.default_rng(seed)
     right = 0
     for start in range(0, len(labels), 250):
-        hidden = model.vit.embeddings(normalise(torch.from_numpy(images[start : start + 250])))
+        hidden = network.tokens(network.normalise(torch.from_numpy(images[start : start + 250])))
         if share > 0:
-            count = round(SIDE * SIDE * (1 - share))
-            kept = torch.from_numpy(rng.random((len(hidden), SIDE * SIDE)).argsort(1)[:, :count].copy())
-            patches = torch.gather(hidden[:, 1:], 1, kept[..., None].expand(-1, -1, hidden.shape[-1]))
-            hidden = torch.cat([hidden[:, :1], patches], 1)
-        for layer in model.vit.layers:
-            hidden = layer(hidden, None)
-        logits = model.classifier(model.vit.layernorm(hidden)[:, 0])
+            hidden = keep(network, hidden, draw(rng, len(hidden), share))
+        logits = network.logits(encode(network, hidden))
         right += (logits.argmax(-1).numpy() == labels[start : start + 250]).sum()
-    model.train()
+    network.train()
     return float(right) / len(labels)
 
 
-def publish(model, out):
-    """Writes the folder: config, float16 weights under the hub's classic names, image processor. Returns the model
-    as a reader of the folder gets it, in float32."""
-    out.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(out)
-    weights = out / "model.safetensors"
-    tensors = {name: tensor.half().contiguous() for name, tensor in load_file(weights).items()}
-    for name in ["vit.embeddings.cls_token", "vit.encoder.layer.0.attention.attention.query.weight"]:
-        if name not in tensors:
-            raise SystemExit(f"{weights} has no tensor {name}: this version of transformers saves other names")
-    save_file(tensors, weights, metadata={"format": "pt"})
-    weights.chmod(0o644)
-    config = json.loads((out / "config.json").read_text())
-    config["dtype"] = "float16"
-    (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    processor = ViTImageProcessor(
-        do_resize=True,
-        size={"height": SIZE, "width": SIZE},
-        resample=3,
-        do_rescale=True,
-        rescale_factor=1 / 255,
-        do_normalize=True,
-        image_mean=[0.5] * 3,
-        image_std=[0.5] * 3,
-    )
-    processor.save_pretrained(out)
-    return ViTForImageClassification.from_pretrained(out, dtype=torch.float32)
+def build(arguments):
+    """The network to train; CLIP's tokenizer is learned from the captions of the scenes and from the templates."""
+    if arguments.architecture != "clip":
+        return {"vit": Vit, "dino": Dino, "dinov2": Dinov2}[arguments.architecture]()
+    templates = tomllib.loads(Path("datasets/mini/mini.toml").read_text())["templates"]
+    captions = [json.loads(line)["caption"] for line in (arguments.train / "scenes.jsonl").open()]
+    return Clip(templates, "\n".join(captions[:2000] + templates))
 
 
 def pace(step, arguments):
@@ -226,10 +211,10 @@ class Muon(torch.optim.Optimizer):
                 matrix.sub_(update, alpha=group["lr"] * scale)
 
 
-def optimisers(model, heads, arguments):
+def optimisers(network, heads, arguments):
     """Muon for the layers' matrices, AdamW for everything else."""
-    parameters = list(model.named_parameters()) + list(heads.named_parameters())
-    matrices = [p for name, p in parameters if ".layers." in name and p.ndim == 2]
+    parameters = list(network.named_parameters()) + list(heads.named_parameters())
+    matrices = [p for name, p in parameters if (".layers." in name or ".layer." in name) and p.ndim == 2]
     chosen = {id(p) for p in matrices}
     rest = [p for _, p in parameters if id(p) not in chosen]
     groups = [
@@ -247,6 +232,7 @@ def optimisers(model, heads, arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("architecture", choices=["vit", "clip", "dino", "dinov2"])
     parser.add_argument("--train", type=Path, required=True, help="exported scenes to learn from")
     parser.add_argument("--val", type=Path, required=True, help="exported scenes of the other split")
     parser.add_argument("--check", type=Path, help="exported scenes that nothing was decided by")
@@ -260,10 +246,6 @@ def main():
     parser.add_argument("--decay", type=float, default=0.05)
     parser.add_argument("--warmup", type=int, default=200)
     parser.add_argument("--cooldown", type=float, default=0.35, help="share of the steps in which the rate falls")
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--layers", type=int, default=5)
-    parser.add_argument("--heads", type=int, default=4)
-    parser.add_argument("--mlp", type=int, default=128)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
@@ -272,30 +254,16 @@ def main():
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(arguments.seed)
     transformers.utils.logging.disable_progress_bar()
-    config = ViTConfig(
-        image_size=SIZE,
-        patch_size=PATCH,
-        hidden_size=arguments.width,
-        num_hidden_layers=arguments.layers,
-        num_attention_heads=arguments.heads,
-        intermediate_size=arguments.mlp,
-        hidden_dropout_prob=0.0,
-        attention_probs_dropout_prob=0.0,
-        initializer_range=0.05,
-        encoder_stride=PATCH,
-        id2label=dict(enumerate(CLASSES)),
-        label2id={name: label for label, name in enumerate(CLASSES)},
-    )
-    model, heads = ViTForImageClassification(config), Heads(arguments.width)
-    parameters = sum(p.numel() for p in model.parameters())
+    network, heads = build(arguments), Heads()
+    parameters = sum(p.numel() for p in network.parameters())
     print(f"{parameters} parameters", flush=True)
-    steppers = optimisers(model, heads, arguments)
+    steppers = optimisers(network, heads, arguments)
 
     arguments.work.mkdir(parents=True, exist_ok=True)
     checkpoint, first, seconds = arguments.work / "checkpoint.pt", 0, 0.0
     if checkpoint.exists():
         state = torch.load(checkpoint)
-        model.load_state_dict(state["model"])
+        network.load_state_dict(state["network"])
         heads.load_state_dict(state["heads"])
         for stepper, saved in zip(steppers, state["steppers"], strict=True):
             stepper.load_state_dict(saved)
@@ -308,7 +276,7 @@ def main():
 
     per_epoch = len(labels) // arguments.batch
     order, order_epoch = None, -1
-    model.train()
+    network.train()
     started, losses, rights = time.time() - seconds, [], []
     for step in range(first, arguments.steps):
         epoch, position = divmod(step, per_epoch)
@@ -316,14 +284,14 @@ def main():
             order, order_epoch = np.random.default_rng([arguments.seed, 1, epoch]).permutation(len(labels)), epoch
         rng = np.random.default_rng([arguments.seed, 2, step])
         index = order[position * arguments.batch : (position + 1) * arguments.batch]
-        pixels, mask = augment(images[index], masks[index], rng)
+        pixels, mask = augment(network, images[index], masks[index], rng)
         kept = None
         if rng.random() < 0.5:
-            count = round(SIDE * SIDE * (1 - rng.uniform(0.0, 0.6)))
-            kept = torch.from_numpy(rng.random((len(index), SIDE * SIDE)).argsort(1)[:, :count].copy())
-        loss, right = lose(model, heads, pixels, mask, torch.from_numpy(labels[index]), kept)
+            kept = draw(rng, len(index), rng.uniform(0.0, 0.6))
+        network.draw_captions(rng)
+        loss, right = lose(network, heads, pixels, mask, torch.from_numpy(labels[index]), kept)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for stepper in steppers:
             for group in stepper.param_groups:
                 group["lr"] = group["full"] * pace(step, arguments)
@@ -338,7 +306,7 @@ def main():
             losses, rights = [], []
         if done % arguments.every == 0 or done == arguments.steps:
             state = {
-                "model": model.state_dict(),
+                "network": network.state_dict(),
                 "heads": heads.state_dict(),
                 "steppers": [stepper.state_dict() for stepper in steppers],
                 "step": done,
@@ -346,18 +314,19 @@ def main():
             }
             torch.save(state, checkpoint.with_suffix(".part"))
             os.replace(checkpoint.with_suffix(".part"), checkpoint)
-            print(f"step {done}: {accuracy(model, val_images, val_labels):.4f} of the unseen scenes", flush=True)
+            print(f"step {done}: {accuracy(network, val_images, val_labels):.4f} of the unseen scenes", flush=True)
 
-    reader = publish(model, arguments.out)
+    network.publish(arguments.out)
+    network.reload(arguments.out)
     shares = [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]
-    masked = {f"{share:.1f}": accuracy(reader, val_images, val_labels, share) for share in shares}
+    masked = {f"{share:.1f}": accuracy(network, val_images, val_labels, share) for share in shares}
     report = {
-        "model": "datasets/mini/models/vit",
+        "model": f"datasets/mini/models/{arguments.architecture}",
         "accuracy": masked["0.0"],
         "scenes": len(val_labels),
         "accuracy_by_share_of_patches_removed_at_random": masked,
         "parameters": parameters,
-        "bytes": (arguments.out / "model.safetensors").stat().st_size,
+        "bytes": sum(file.stat().st_size for file in arguments.out.glob("*.safetensors")),
         "train_scenes": len(labels),
         "steps": arguments.steps,
         "batch": arguments.batch,
@@ -374,7 +343,7 @@ def main():
     print(json.dumps(report, indent=2), flush=True)
     if arguments.check:
         images, _, labels = load(arguments.check, arguments.threads)
-        report["accuracy_on_fresh_scenes"] = accuracy(reader, images, labels)
+        report["accuracy_on_fresh_scenes"] = accuracy(network, images, labels)
         report["fresh_scenes"] = len(labels)
         print(f"{report['accuracy_on_fresh_scenes']:.4f} of the fresh scenes", flush=True)
     if arguments.report:

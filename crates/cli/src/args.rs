@@ -43,7 +43,7 @@ pub enum Command {
 
 #[derive(clap::Args)]
 pub struct RunArgs {
-    /// Experiment files, such as configs/mini/masking.toml
+    /// Experiment files, such as configs/mini/masking-vit.toml
     #[arg(required = true, value_name = "CONFIG")]
     pub configs: Vec<PathBuf>,
     /// Change a setting of the file: model.path=DIR, task.masking.layers=all
@@ -52,7 +52,7 @@ pub struct RunArgs {
     /// Run only the first N items
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Folder of the run [default: results/runs/NAME-FINGERPRINT]
+    /// Folder of the run; of several, the folder of theirs [default: results/runs/NAME-FINGERPRINT]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Where networks run: cpu or cuda:N

@@ -49,7 +49,13 @@ impl fmt::Display for Failure {
             GraphicalTheme::unicode_nocolor()
         };
         let diagnostic = MietteDiagnostic::new(&self.message).with_severity(Severity::Error);
-        GraphicalReportHandler::new_themed(theme).with_width(100).render_report(f, &diagnostic)
+        // Lines end between words alone, so that names and commands can be copied.
+        GraphicalReportHandler::new_themed(theme)
+            .with_width(100)
+            .with_break_words(false)
+            .with_word_separator(textwrap::WordSeparator::AsciiSpace)
+            .with_word_splitter(textwrap::WordSplitter::NoHyphenation)
+            .render_report(f, &diagnostic)
     }
 }
 
@@ -61,16 +67,20 @@ impl From<models::Error> for Failure {
 
 impl From<eval::Error> for Failure {
     fn from(error: eval::Error) -> Self {
-        let code = match &error {
-            eval::Error::Config { .. } | eval::Error::Override { .. } | eval::Error::OtherRun { .. } => USAGE,
-            eval::Error::Interrupted { .. } => INTERRUPTED,
-            eval::Error::Task(tasks::Error::Setting { .. } | tasks::Error::Scene(_)) => USAGE,
-            eval::Error::Task(tasks::Error::Dataset { .. }) => INPUT,
-            eval::Error::Task(tasks::Error::Model(error)) => model_code(error),
-            eval::Error::Analysis(error) => analysis_code(error),
-            _ => OTHER,
-        };
-        Self { code, message: error.to_string() }
+        Self { code: eval_code(&error), message: error.to_string() }
+    }
+}
+
+fn eval_code(error: &eval::Error) -> u8 {
+    match error {
+        eval::Error::Several(errors) => errors.iter().map(eval_code).min().unwrap_or(OTHER),
+        eval::Error::Config { .. } | eval::Error::Override { .. } | eval::Error::OtherRun { .. } => USAGE,
+        eval::Error::Interrupted { .. } => INTERRUPTED,
+        eval::Error::Task(tasks::Error::Setting { .. } | tasks::Error::Scene(_)) => USAGE,
+        eval::Error::Task(tasks::Error::Dataset { .. }) => INPUT,
+        eval::Error::Task(tasks::Error::Model(error)) => model_code(error),
+        eval::Error::Analysis(error) => analysis_code(error),
+        _ => OTHER,
     }
 }
 

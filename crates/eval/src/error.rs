@@ -60,6 +60,9 @@ pub enum Error {
         /// What went wrong.
         reason: String,
     },
+    /// Several things at once, none of which depends on another.
+    #[error("{} things are in the way of this experiment:\n{}", .0.len(), list(.0))]
+    Several(Vec<Error>),
     /// The analysis of a file of matrices.
     #[error(transparent)]
     Analysis(Box<crate::analysis::AnalysisError>),
@@ -68,7 +71,18 @@ pub enum Error {
     Task(#[from] tasks::Error),
 }
 
+/// Numbered, a line each.
+fn list(errors: &[Error]) -> String {
+    let lines: Vec<String> = (1..).zip(errors).map(|(number, error)| format!("{number}. {error}")).collect();
+    lines.join("\n")
+}
+
 impl Error {
+    /// One error of many; `errors` is not empty.
+    pub(crate) fn all(mut errors: Vec<Self>) -> Self {
+        if errors.len() == 1 { errors.remove(0) } else { Self::Several(errors) }
+    }
+
     /// For `map_err` on file operations.
     pub(crate) fn file(action: &'static str, path: &std::path::Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::File { action, path: path.into(), source }

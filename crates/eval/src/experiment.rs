@@ -118,7 +118,7 @@ mod tests {
     use super::*;
     use crate::model::ModelSource;
 
-    const MINI: &str = include_str!("../../../configs/mini/masking.toml");
+    const MINI: &str = include_str!("../../../configs/mini/masking-vit.toml");
 
     fn read(text: &str, assignments: &[&str]) -> Result<Experiment> {
         let dir = tempfile::tempdir().expect("a scratch folder");

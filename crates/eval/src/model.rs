@@ -101,6 +101,32 @@ impl ModelSource {
 }
 
 impl ClassSource {
+    /// Checks that the file is there.
+    ///
+    /// # Errors
+    /// It is not; the message says how to get it.
+    pub(crate) fn present(&self) -> Result<()> {
+        let (path, how) = match self {
+            Self::Head(path) => (
+                path,
+                format!(
+                    "DINO's linear heads are published as pickles: download one, then `python \
+                     tools/convert_dino_head.py FILE.pth {}`",
+                    path.display()
+                ),
+            ),
+            Self::Embeddings(path) => {
+                (path, "write [classes, d] there, in the order of the labels".to_owned())
+            }
+            // Read in any case, and its error names it.
+            Self::ZeroShot(_) => return Ok(()),
+        };
+        if path.exists() {
+            return Ok(());
+        }
+        Err(models::Error::Directory { path: path.clone(), reason: format!("no such file; {how}") }.into())
+    }
+
     /// The same for the network, with the names and templates of a descriptor.
     ///
     /// # Errors

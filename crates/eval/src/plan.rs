@@ -46,6 +46,32 @@ pub struct Plan {
     out: Option<PathBuf>,
 }
 
+/// A network that is known to be there whole.
+struct Network {
+    folder: PathBuf,
+    head: Option<HeadSource>,
+    classes: usize,
+}
+
+impl Network {
+    fn find(experiment: &Experiment) -> Result<Self> {
+        let folder = experiment.model.source.folder()?;
+        let network = VisionConfig::from_dir(&folder)?;
+        models::weight_files(&folder)?;
+        models::image::Preprocessor::from_dir(&folder).map_err(models::Error::from)?;
+        let TaskConfig::Masking(task) = &experiment.task;
+        task.layers.resolve(network.depth())?;
+        let classes = experiment.model.classes.as_ref();
+        classes.map_or(Ok(()), ClassSource::present)?;
+        let head = classes.map(ClassSource::head).transpose()?;
+        let classes = match &head {
+            Some(head) => head.check(&folder, &network)?,
+            None => network.classes().ok_or_else(|| models::Error::NoClassifier { path: folder.clone() })?,
+        };
+        Ok(Self { folder, head, classes: classes as usize })
+    }
+}
+
 impl Plan {
     /// Checks an experiment file against the files it names.
     ///
@@ -72,17 +98,22 @@ impl Plan {
             }
         };
         let device = models::device::parse(&options.device)?;
-        let folder = experiment.model.source.folder()?;
-        let network = VisionConfig::from_dir(&folder)?;
-        models::weight_files(&folder)?;
-        models::image::Preprocessor::from_dir(&folder).map_err(models::Error::from)?;
-        task.layers.resolve(network.depth())?;
-        let head = experiment.model.classes.as_ref().map(ClassSource::head).transpose()?;
-        let classes = match &head {
-            Some(head) => head.check(&folder, &network)?,
-            None => network.classes().ok_or_else(|| models::Error::NoClassifier { path: folder.clone() })?,
+        let network = Network::find(&experiment);
+        let classes = network.as_ref().map_or(usize::MAX, |network| network.classes);
+        let items = experiment.dataset.items(classes);
+        // What is missing is said all at once: it takes its time to get.
+        let (Network { folder, head, .. }, mut items) = match (network, items) {
+            (Ok(network), Ok(items)) => (network, items),
+            (network, items) => {
+                let mut errors: Vec<Error> = network.err().into_iter().collect();
+                if !errors.is_empty() {
+                    let head = experiment.model.classes.as_ref().and_then(|classes| classes.present().err());
+                    errors.extend(head);
+                }
+                errors.extend(items.err().map(Error::Task));
+                return Err(Error::all(errors));
+            }
         };
-        let mut items = experiment.dataset.items(classes as usize)?;
         match options.limit {
             Some(0) => return Err(refuse("--limit must be at least 1".into())),
             Some(limit) => items.truncate(limit),

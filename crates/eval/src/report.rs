@@ -54,10 +54,11 @@ pub(crate) fn masking_table(
     }
 }
 
-/// For each of the paper's tables that several runs fill: the runs side by side, each beside the paper's column.
-pub fn paper_tables(outcomes: &[Outcome]) -> Vec<Table> {
+/// For each of the paper's tables that several runs fill, under its name: the runs side by side, each beside the paper's
+/// column.
+pub fn paper_tables(outcomes: &[Outcome]) -> Vec<(String, Table)> {
     let mut tables = Vec::new();
-    for (_, paper) in PaperTable::all() {
+    for (name, paper) in PaperTable::all() {
         let of_table =
             |outcome: &&Outcome| outcome.paper.as_ref().is_some_and(|(table, _)| table.title == paper.title);
         let mut runs: Vec<&Outcome> = outcomes.iter().filter(of_table).collect();
@@ -70,6 +71,15 @@ pub fn paper_tables(outcomes: &[Outcome]) -> Vec<Table> {
             let alone = runs.iter().filter(|other| column(other) == name).count() == 1;
             let ours = if alone { name.to_owned() } else { format!("{name}, {}", run.name) };
             [ours, "paper".to_owned(), "Δ".to_owned()]
+        };
+        // What stands in a column is what its experiment says, which need not be the paper's network.
+        let who = |run: &&Outcome| {
+            let [ours, ..] = head(run);
+            let right = run.results.metrics.iter().find(|metric| metric.name == "unmasked-accuracy");
+            let right = right
+                .and_then(|metric| metric.value)
+                .map_or_else(String::new, |share| format!(", {:.1} % right before masking", 100.0 * share));
+            format!("{ours}: {}, {} images{right}.", run.results.experiment.title, run.results.items)
         };
         let mut methods: Vec<&(String, String)> = Vec::new();
         for method in runs.iter().flat_map(|run| &run.methods) {
@@ -85,13 +95,14 @@ pub fn paper_tables(outcomes: &[Outcome]) -> Vec<Table> {
             };
             Row { labels: vec![label.clone()], cells: runs.iter().flat_map(cells).collect() }
         };
-        tables.push(Table {
+        let table = Table {
             title: format!("{}: {}", paper.title, paper.metric),
             labels: vec!["tokens masked by".into()],
             columns: runs.iter().flat_map(head).collect(),
             rows: methods.into_iter().map(row).collect(),
-            notes: vec!["Δ: ours − paper's.".into(), source_note(&paper)],
-        });
+            notes: runs.iter().map(who).chain(["Δ: ours − paper's.".into(), source_note(&paper)]).collect(),
+        };
+        tables.push((name, table));
     }
     tables
 }

@@ -89,8 +89,7 @@ pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Outcome> {
     let json = serde_json::to_string_pretty(&results)
         .map_err(|e| Error::Export { path: out.join("results.json"), reason: e.to_string() })?;
     write_whole(&out.join("results.json"), format!("{json}\n").as_bytes())?;
-    write_whole(&out.join("table.md"), table.to_markdown().as_bytes())?;
-    table.export(&out)?;
+    table.export(&out, "table")?;
     let pictures = report::masking_pictures(&out, plan, &preprocessor, &curves, &labels, &records)?;
     let (name, paper) = (plan.name.clone(), plan.paper.clone());
     Ok(Outcome { results, table, name, paper, methods: labels, out, pictures, fresh, took })

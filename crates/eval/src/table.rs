@@ -7,6 +7,7 @@ use comfy_table::{CellAlignment, Color, TableComponent, presets};
 use polars::prelude::{Column, CsvWriter, DataFrame, ParquetWriter, SerWriter};
 
 use crate::error::{Error, Result};
+use crate::record_log::write_whole;
 
 /// A table with columns of labels and columns of numbers.
 #[derive(Debug, Clone, PartialEq)]
@@ -129,24 +130,25 @@ impl Table {
         text
     }
 
-    /// Writes `table.csv` and `table.parquet` to a folder.
+    /// Writes `{name}.md`, `{name}.csv` and `{name}.parquet` to a folder.
     ///
     /// # Errors
     /// A file cannot be written.
-    pub fn export(&self, folder: &Path) -> Result<()> {
+    pub fn export(&self, folder: &Path, name: &str) -> Result<()> {
+        write_whole(&folder.join(format!("{name}.md")), self.to_markdown().as_bytes())?;
         let mut columns = Vec::new();
         for (i, head) in self.labels.iter().enumerate() {
             let labels: Vec<Option<&str>> =
                 self.rows.iter().map(|row| row.labels.get(i).map(String::as_str)).collect();
             columns.push(Column::new(head.as_str().into(), labels));
         }
-        for (i, head) in self.columns.iter().enumerate() {
+        for (i, head) in self.unique_columns().into_iter().enumerate() {
             let values: Vec<Option<f64>> =
                 self.rows.iter().map(|row| row.cells.get(i).and_then(|cell| cell.value())).collect();
             columns.push(Column::new(head.as_str().into(), values));
         }
-        let csv = folder.join("table.csv");
-        let parquet = folder.join("table.parquet");
+        let csv = folder.join(format!("{name}.csv"));
+        let parquet = folder.join(format!("{name}.parquet"));
         let failed = |path: &Path, e: &dyn std::fmt::Display| Error::Export {
             path: path.into(),
             reason: e.to_string(),
@@ -157,6 +159,22 @@ impl Table {
         let file = File::create(&parquet).map_err(Error::file("write", &parquet))?;
         ParquetWriter::new(file).finish(&mut frame).map_err(|e| failed(&parquet, &e))?;
         Ok(())
+    }
+
+    /// The heads of the numbers; one that comes again (`paper`, beside each of ours) has the last one that does not
+    /// before it (`ViT, paper`).
+    fn unique_columns(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        let mut group = "";
+        for head in &self.columns {
+            if self.columns.iter().filter(|other| *other == head).count() > 1 {
+                names.push(format!("{group}, {head}"));
+            } else {
+                group = head;
+                names.push(head.clone());
+            }
+        }
+        names
     }
 }
 
@@ -231,9 +249,16 @@ Paper: compare orderings.
     }
 
     #[test]
+    fn columns_of_a_file_have_names_of_their_own() {
+        let heads = ["ViT", "paper", "Δ", "CLIP", "paper", "Δ"].map(String::from).to_vec();
+        let table = Table { columns: heads, ..table() };
+        assert_eq!(table.unique_columns(), ["ViT", "ViT, paper", "ViT, Δ", "CLIP", "CLIP, paper", "CLIP, Δ"]);
+    }
+
+    #[test]
     fn as_csv() {
         let folder = tempfile::tempdir().unwrap();
-        table().export(folder.path()).unwrap();
+        table().export(folder.path(), "table").unwrap();
         assert_snapshot!(std::fs::read_to_string(folder.path().join("table.csv")).unwrap(), @r#"
 tokens masked by,AUC ↓,"paper, ViT",Δ
 Random,0.8376,0.79,0.0476

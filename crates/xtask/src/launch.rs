@@ -31,9 +31,17 @@ impl Step {
     }
 }
 
-/// The demo: the masking table on the miniature model.
+/// The experiments of the demo: the columns of the masking table on miniature networks.
+const DEMO: [&str; 4] = [
+    "configs/mini/masking-vit.toml",
+    "configs/mini/masking-clip.toml",
+    "configs/mini/masking-dinov1.toml",
+    "configs/mini/masking-dinov2.toml",
+];
+
+/// The demo: the masking table on the miniatures.
 pub fn demo(args: &[String]) -> Step {
-    Step::new(&["run", "--package", "tokenrank", "--", "run", "configs/mini/masking.toml"], args)
+    Step::new(&[&["run", "--package", "tokenrank", "--", "run"], &DEMO[..]].concat(), args)
 }
 
 /// Every test of the workspace, or of the packages picked.
@@ -169,7 +177,7 @@ mod tests {
     #[test]
     fn the_demo_takes_arguments_of_run() {
         let step = demo(&words("--limit 4"));
-        assert_eq!(step.args, words("run --package tokenrank -- run configs/mini/masking.toml --limit 4"));
+        assert_eq!(step.args, words(&format!("run --package tokenrank -- run {} --limit 4", DEMO.join(" "))));
     }
 
     #[test]

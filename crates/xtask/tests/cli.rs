@@ -263,10 +263,12 @@ fn demo_passes_arguments_and_the_exit_code_on() {
     let output = machine.run(&["demo", "--limit", "4"]);
     assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
     let said = String::from_utf8(output.stdout).unwrap();
+    let command = said.lines().find(|line| line.starts_with("args: ")).expect("cargo was called");
     assert!(
-        said.contains("args: run --package tokenrank -- run configs/mini/masking.toml --limit 4\n"),
+        command.starts_with("args: run --package tokenrank -- run configs/mini/masking-vit.toml "),
         "{said}"
     );
+    assert!(command.ends_with(" configs/mini/masking-dinov2.toml --limit 4"), "{said}");
     assert!(said.contains("libtorch: unset\n"), "{said}");
 }
 

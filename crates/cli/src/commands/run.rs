@@ -1,5 +1,6 @@
 //! `run` and `validate`.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -47,7 +48,13 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
             }
         }
     }
-    paper_tables(&outcomes).iter().for_each(print_table);
+    for (name, table) in paper_tables(&outcomes) {
+        print_table(&table);
+        if let Some(out) = &args.out {
+            table.export(out, &name)?;
+            eprintln!("table:    {}", out.join(name).with_extension("md").display());
+        }
+    }
     Ok(())
 }
 
@@ -79,20 +86,30 @@ pub fn validate(args: &RunArgs) -> Result<(), Failure> {
 }
 
 fn jobs(args: &RunArgs) -> Result<Vec<Job>, Failure> {
-    if args.out.is_some() && args.configs.len() > 1 {
-        return Err(Failure::usage(
-            "--out is the folder of one run; give one experiment, or leave --out away",
-        ));
-    }
-    let options = RunOptions {
-        assignments: args.assignments.clone(),
-        limit: args.limit,
-        out: args.out.clone(),
-        device: args.device.clone(),
+    let several = args.configs.len() > 1;
+    // Below one folder, runs are told apart by the names of their files.
+    let folder = |config: &Path| Some(args.out.as_ref()?.join(config.file_stem()?));
+    let job = |(index, config): (usize, &PathBuf)| {
+        if several
+            && args.out.is_some()
+            && args.configs[..index].iter().any(|other| folder(other) == folder(config))
+        {
+            let name = config.file_stem().unwrap_or_default().to_string_lossy();
+            return Err(Failure::usage(format!(
+                "two experiments are called {name}: below one --out both would have the same folder; run them one by one, \
+                 or leave --out away"
+            )));
+        }
+        let options = RunOptions {
+            assignments: args.assignments.clone(),
+            limit: args.limit,
+            out: if several { folder(config) } else { args.out.clone() },
+            device: args.device.clone(),
+        };
+        match Sweep::new(config, &options)? {
+            Some(sweep) => Ok(Job::Sweep(sweep)),
+            None => Ok(Job::Run(Box::new(Plan::new(config, &options)?))),
+        }
     };
-    let job = |config| match Sweep::new(config, &options)? {
-        Some(sweep) => Ok(Job::Sweep(sweep)),
-        None => Ok(Job::Run(Box::new(Plan::new(config, &options)?))),
-    };
-    args.configs.iter().map(|config| job(config)).collect()
+    args.configs.iter().enumerate().map(job).collect()
 }

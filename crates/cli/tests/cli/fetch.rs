@@ -10,7 +10,7 @@ use crate::common::{arg, root, tokenrank, words};
 use crate::server::{COMMIT, File, Reply, StandIn, honest, sha256};
 
 const ID: &str = "facebook/dino-vits16";
-const CONFIG: &str = "configs/mini/masking.toml";
+const CONFIG: &str = "configs/mini/masking-vit.toml";
 const TOKEN: &str = "hf_secret";
 
 fn files() -> Vec<File> {

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::common::{arg, root, run, tokenrank, words};
 
-const CONFIG: &str = "configs/mini/masking.toml";
+const CONFIG: &str = "configs/mini/masking-vit.toml";
 /// Small enough for a test, with several batches to interrupt.
 const SMALL: [&str; 6] = [
     "--set",
@@ -170,27 +170,35 @@ fn a_backbone_runs_with_a_head_published_apart() {
     run(&[&args[..], &["--set", &with_head]].concat(), 2);
 }
 
-#[cfg(unix)]
+/// The demo's four networks, in another order than the table's.
 #[test]
 fn runs_that_fill_columns_of_one_table_end_in_it() {
     let dir = tempfile::tempdir().expect("a scratch folder");
-    let root = root().canonicalize().expect("the repository");
-    std::os::unix::fs::symlink(root.join("datasets"), dir.path().join("datasets")).expect("linked");
-    let text = std::fs::read_to_string(root.join(CONFIG)).expect("an experiment");
-    for (name, column) in [("second", "DINOv1"), ("first", "ViT")] {
-        let text = text.replace("column = \"ViT\"", &format!("column = \"{column}\""));
-        std::fs::write(dir.path().join(format!("{name}.toml")), text).expect("written");
-    }
-    let args = ["run", "second.toml", "first.toml", "--limit", "3", "--set", "task.masking.scores=[\"cls\"]"];
-    let output = tokenrank().args(args).current_dir(dir.path()).output().expect("the binary starts");
+    let out = dir.path().join("all");
+    let configs = ["dinov2", "clip", "vit", "dinov1"].map(|name| format!("configs/mini/masking-{name}.toml"));
+    let mut args =
+        vec!["run", "--limit", "3", "--out", arg(&out), "--set", "task.masking.scores=[\"random\", \"cls\"]"];
+    args.extend(configs.iter().map(String::as_str));
+    let output = run(&args, 0);
     let text = String::from_utf8(output.stdout).expect("text");
-    let (_, table) =
-        text.split_once("Masking the most influential tokens: AUC\n").expect("the table of both");
+    let (_, table) = text.split_once("Masking the most influential tokens: AUC\n").expect("the table of all");
     let words: Vec<&str> = table.split_whitespace().filter(|word| *word != "┆").collect();
-    assert_eq!(words[3..7], ["ViT", "paper", "DINOv1", "paper"], "{table}");
-    let row = words.iter().position(|word| *word == "CLS").expect("a row");
-    assert_eq!((words[row + 3], words[row + 5]), ("0.330", "0.560"), "{table}");
-    assert_eq!(words[row + 2], words[row + 4], "the same network and scenes");
+    let heads = ["ViT", "paper", "Δ", "CLIP", "paper", "Δ", "DINOv1", "paper", "Δ", "DINOv2", "paper", "Δ"];
+    assert_eq!(words[3..15], heads, "{table}");
+    let row = 2 + words.iter().position(|word| *word == "CLS").expect("a row");
+    let published: Vec<&str> = (0..4).map(|column| words[row + 3 * column + 1]).collect();
+    assert_eq!(published, ["0.330", "0.530", "0.560", "0.700"], "{table}");
+    for column in words[row..row + 12].chunks(3) {
+        let number = |text: &str| text.parse::<f64>().unwrap_or_else(|_| panic!("{text} in\n{table}"));
+        let difference = number(column[0]) - number(column[1]);
+        assert!((difference - number(column[2])).abs() < 2e-3, "{column:?}");
+    }
+    for who in ["CLIP: Masking the most influential tokens: miniature CLIP", "3 images", "ours − paper's"] {
+        assert!(table.contains(who), "{who} is not in\n{table}");
+    }
+    assert!(out.join("masking-dinov1/results.json").exists());
+    let csv = std::fs::read_to_string(out.join("masking.csv")).expect("the table as a file");
+    assert!(csv.starts_with("tokens masked by,ViT,\"ViT, paper\",\"ViT, Δ\",CLIP,"), "{csv}");
 }
 
 #[test]
@@ -221,7 +229,7 @@ fn mistakes_in_an_experiment_are_refused_before_any_work() {
     let message = words(&run(&["run", "no/such/config.toml"], 2));
     assert!(message.contains("no/such/config.toml"), "{message}");
     let message = words(&run(&["run", CONFIG, CONFIG, "--out", arg(&out)], 2));
-    assert!(message.contains("--out"), "{message}");
+    assert!(message.contains("--out") && message.contains("masking-vit"), "{message}");
 }
 
 #[test]
@@ -238,7 +246,7 @@ fn validate_runs_nothing() {
 #[test]
 fn ls_and_doctor_answer() {
     let text = String::from_utf8(run(&["ls"], 0).stdout).expect("text");
-    for word in ["vit", "imagenet", "configs/mini/masking.toml", "Masking the most influential tokens"] {
+    for word in ["vit", "imagenet", "configs/mini/masking-vit.toml", "Masking the most influential tokens"] {
         assert!(text.contains(word), "{word} is not in\n{text}");
     }
     let text = String::from_utf8(run(&["doctor"], 0).stdout).expect("text");
@@ -246,4 +254,58 @@ fn ls_and_doctor_answer() {
         assert!(text.contains(word), "{word} is not in\n{text}");
     }
     run(&["--version"], 0);
+}
+
+/// Offline, with nothing fetched: what is missing and how to get it, all of it at once.
+#[test]
+fn validate_answers_for_every_experiment() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let nowhere = dir.path().join("nowhere");
+    let validate = |config: &Path, sets: &[String], code: i32| -> String {
+        let mut command = tokenrank();
+        command.arg("validate").arg(config).env("HF_HOME", dir.path()).current_dir(root());
+        sets.iter().for_each(|set| drop(command.args(["--set", set])));
+        let output = command.output().expect("the binary starts");
+        assert_eq!(output.status.code(), Some(code), "{}: {}", config.display(), words(&output));
+        // A message is wrapped where it is wide.
+        let text =
+            if code == 0 { String::from_utf8_lossy(&output.stdout).into_owned() } else { words(&output) };
+        text.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
+    };
+    let mut seen = 0;
+    for folder in ["mini", "examples", "paper"] {
+        for entry in std::fs::read_dir(root().join("configs").join(folder)).expect("configs") {
+            let config = entry.expect("a file").path();
+            let name = config.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
+            seen += 1;
+            let (answer, wanted) = match folder {
+                "mini" => (validate(&config, &[], 0), vec!["ready, 500 items"]),
+                "examples" => {
+                    let sets = ["model.path", "dataset.folder.root"]
+                        .map(|key| format!("{key}={}", nowhere.join(key).display()));
+                    (
+                        validate(&config, &sets, 3),
+                        vec!["2 things", "nowhere/model.path", "nowhere/dataset.folder.root"],
+                    )
+                }
+                _ => {
+                    let sets = [
+                        format!("dataset.imagenet.root={}", nowhere.display()),
+                        format!("model.head={}", nowhere.join("head.safetensors").display()),
+                    ];
+                    let head = name == "masking-dinov1";
+                    let answer = validate(&config, &sets[..1 + usize::from(head)], 3);
+                    let count = if head { "3 things" } else { "2 things" };
+                    let mut wanted =
+                        vec![count, "config.json", "model.safetensors", "tokenrank fetch", "image-net.org"];
+                    wanted.extend(head.then_some("tools/convert_dino_head.py"));
+                    (answer, wanted)
+                }
+            };
+            for word in wanted {
+                assert!(answer.contains(word), "{name}: {word} is not in\n{answer}");
+            }
+        }
+    }
+    assert!(seen >= 10, "{seen} experiments");
 }

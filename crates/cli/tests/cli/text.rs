@@ -52,7 +52,7 @@ Run experiments, or what is left of them, and print their tables
 Usage: tokenrank run [OPTIONS] <CONFIG>...
 
 Arguments:
-  <CONFIG>...  Experiment files, such as configs/mini/masking.toml
+  <CONFIG>...  Experiment files, such as configs/mini/masking-vit.toml
 
 Options:
       --set <KEY=VALUE>  Change a setting of the file: model.path=DIR, task.masking.layers=all
@@ -93,7 +93,7 @@ fn a_model_that_nobody_knows() {
 #[test]
 fn a_model_given_twice() {
     let dir = tempfile::tempdir().expect("a scratch folder");
-    let text = std::fs::read_to_string(root().join("configs/mini/masking.toml")).expect("an experiment");
+    let text = std::fs::read_to_string(root().join("configs/mini/masking-vit.toml")).expect("an experiment");
     let text = text.replace("[model]\n", "[model]\nid = \"facebook/dino-vits16\"\n");
     std::fs::write(dir.path().join("mine.toml"), text).expect("writable");
     let output = tokenrank().args(["run", "mine.toml"]).current_dir(dir.path()).output().expect("an answer");
@@ -110,7 +110,7 @@ fn a_model_given_twice() {
 #[test]
 fn an_unknown_key_is_shown_where_it_stands() {
     let dir = tempfile::tempdir().expect("a scratch folder");
-    let text = std::fs::read_to_string(root().join("configs/mini/masking.toml")).expect("an experiment");
+    let text = std::fs::read_to_string(root().join("configs/mini/masking-vit.toml")).expect("an experiment");
     std::fs::write(dir.path().join("mine.toml"), text.replace("alpha =", "alfa =")).expect("writable");
     let output = tokenrank().args(["run", "mine.toml"]).current_dir(dir.path()).output().expect("an answer");
     assert_eq!(output.status.code(), Some(2));
@@ -126,7 +126,7 @@ fn an_unknown_key_is_shown_where_it_stands() {
 
 #[test]
 fn weights_that_are_missing() {
-    assert_snapshot!(stderr(&["run", "configs/mini/masking.toml", "--set", "model.path=no/such/model"], 3), @r"
+    assert_snapshot!(stderr(&["run", "configs/mini/masking-vit.toml", "--set", "model.path=no/such/model"], 3), @r"
   × no/such/model: no such model directory; a model is a folder with config.json and safetensors
 ");
 }

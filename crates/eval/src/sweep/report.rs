@@ -79,9 +79,8 @@ pub(super) fn write(sweep: &Sweep, out: PathBuf, outcomes: &[Option<Outcome>]) -
             .map_err(|e| Error::Export { path: path.clone(), reason: e.to_string() })?;
         write_whole(&path, format!("{json}\n").as_bytes())?;
     }
-    let markdown = format!("{}\n{}", table.to_markdown(), summary.to_markdown());
-    write_whole(&out.join("table.md"), markdown.as_bytes())?;
-    table.export(&out)?;
+    table.export(&out, "table")?;
+    summary.export(&out, "summary")?;
     Ok(SweepOutcome { table, summary, out })
 }
 

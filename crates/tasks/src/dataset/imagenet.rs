@@ -35,7 +35,9 @@ pub struct ImageNetConfig {
 impl ImageNetConfig {
     pub(super) fn items(&self) -> Result<Vec<LabelledImage>> {
         if !self.root.is_dir() {
-            let reason = "no such folder; set dataset.imagenet.root to ImageNet's validation images".into();
+            let reason = "no such folder; ImageNet's terms forbid handing it on: get the validation images from \
+                          https://www.image-net.org and say where they are with `--set dataset.imagenet.root=DIR`"
+                .into();
             return Err(Error::Dataset { path: self.root.clone(), reason });
         }
         let items = match &self.ground_truth {
