@@ -4,8 +4,9 @@
     python tools/check_masking.py --run DIR [--limit N] [--images DIR] [--ours-seconds S] [--out FILE.json]
 
 DIR is the folder of a finished run: `results.json` says what was asked, `records.jsonl` what came out. Images are read
-by Pillow, preprocessed by ViTImageProcessorPil and looked at by ViTForImageClassification with eager attention in
-float32. Chains are dense and float64: λ₂ from `torch.linalg.eigvals`, TokenRank from the plain power method run to
+by Pillow, preprocessed by the image processor that the directory names and looked at by the network's class in
+transformers (`check_networks.py`: ViT, CLIP with zero-shot classes, DINO with a linear head, DINOv2 with or without
+registers), with eager attention in float32. Chains are dense and float64: λ₂ from `torch.linalg.eigvals`, TokenRank from the plain power method run to
 1e-12. Masked tokens are taken out of the embedded sequence before the first layer.
 
 A run over `[dataset.mini]` has no image files. Export the same scenes and name the folder with `--images`:
@@ -46,8 +47,8 @@ import PIL
 import torch
 import transformers
 from PIL import Image
-from transformers import ViTForImageClassification
-from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
+
+from check_networks import peer_of
 
 OF_CHAIN = {"column-sum", "tokenrank", "tokenrank-lambda2"}
 POWER_TOLERANCE = 1e-12
@@ -80,6 +81,7 @@ class Run:
         model = experiment["model"]
         if model.get("dtype", "f32") != "f32":
             sys.exit(f"the run computed in {model['dtype']}; only f32 runs can be compared with a float32 network")
+        self.model, self.root = model, root
         self.model_path = root / model["path"]
         if self.results["weights"]["sha256"] != weights_digest(self.model_path):
             sys.exit(f"{self.model_path} no longer holds the weights of the run")
@@ -151,41 +153,6 @@ class Clock:
         self.processor[stage] += time.process_time() - processor
 
 
-class Peer:
-    """The network of the run as transformers reads it."""
-
-    def __init__(self, run):
-        loaded = ViTForImageClassification.from_pretrained(run.model_path, attn_implementation="eager")
-        self.model = loaded.float().eval()
-        self.processor = ViTImageProcessorPil.from_pretrained(run.model_path)
-        if run.image_size:
-            self.processor.size = {"height": run.image_size, "width": run.image_size}
-            self.processor.do_center_crop = False
-        self.depth = self.model.config.num_hidden_layers
-        size = self.model.config.image_size
-        self.trained_size = (size, size) if isinstance(size, int) else tuple(size)
-
-    def probed(self, pixels):
-        """Embedded tokens [b, n, d], attention [b, layers, heads, n, n] and logits [b, classes] of whole images."""
-        interpolate = tuple(pixels.shape[-2:]) != self.trained_size
-        out = self.model(pixels, output_attentions=True, interpolate_pos_encoding=interpolate)
-        tokens = self.model.vit.embeddings(pixels, interpolate_pos_encoding=interpolate)
-        return tokens, torch.stack(out.attentions, 1), out.logits
-
-    def classify(self, tokens):
-        """Logits [b, classes] of sequences [b, any n, d] whose first token is CLS."""
-        for layer in self.model.vit.layers:
-            tokens = layer(tokens, None)
-        return self.model.classifier(self.model.vit.layernorm(tokens)[:, 0])
-
-    def classify_without(self, tokens, removed):
-        """Logits of images [b, n, d] after taking patches out: `removed` holds b equally long lists of patches."""
-        patches = range(tokens.shape[1] - 1)
-        kept = [[0] + [1 + patch for patch in patches if patch not in gone] for gone in map(set, removed)]
-        rows = [image.index_select(0, torch.tensor(index)) for image, index in zip(tokens, kept)]
-        return self.classify(torch.stack(rows))
-
-
 def steady_state(chain, alpha):
     """Steady state [n] of a teleporting chain [n, n] by the power method."""
     n = len(chain)
@@ -206,13 +173,14 @@ def second_modulus(maps):
     return torch.linalg.eigvals(maps).abs().sort(-1, descending=True).values[:, 1]
 
 
-def scores_of_chains(attention, methods, masking):
-    """Scores [patches] of one image by method, from the attention [heads, n, n] of the chosen layers."""
+def scores_of_chains(attention, methods, masking, special):
+    """Scores [patches] of one image by method, from the attention [heads, n, n] of the chosen layers, whose first
+    `special` tokens are CLS and registers."""
     attention = attention.double()
     by_chain = {}
     for kept in {method.cls_kept for method in methods}:
-        # Leaving CLS out of a softmax is the same as leaving its column out and normalising the rows again.
-        maps = attention if kept else attention[:, 1:, 1:]
+        # Leaving tokens out of a softmax is the same as leaving their columns out and normalising the rows again.
+        maps = attention if kept else attention[:, special:, special:]
         by_chain[kept] = maps / maps.sum(-1, keepdim=True)
     after = masking["heads"] == "after-ranking"
     alpha = masking["alpha"]
@@ -237,7 +205,7 @@ def scores_of_chains(attention, methods, masking):
                 states = weights @ torch.stack([steady_state(chain, alpha) for chain in maps])
             else:
                 states = steady_state(torch.einsum("h,hij->ij", weights, maps), alpha)
-        scores[method.name] = (states[1:] if method.cls_kept else states).numpy()
+        scores[method.name] = (states[special:] if method.cls_kept else states).numpy()
     return scores
 
 
@@ -312,19 +280,18 @@ class Comparison:
                 self.mistakes.append(f"{record['id']}: other pixels than {path}")
         with self.clock("decode"):
             pictures = [Image.open(path).convert("RGB") for path, _ in images]
-            pixels = self.peer.processor(pictures, return_tensors="pt")["pixel_values"]
+            pixels = self.peer.pixels(pictures)
         with self.clock("probed pass"):
             tokens, attention, logits = self.peer.probed(pixels)
-        size = self.peer.model.config.patch_size
-        down, across = (size, size) if isinstance(size, int) else size
+        down, across = self.peer.patch_size
         grid = (pixels.shape[-2] // down, pixels.shape[-1] // across)
         attention = attention[:, self.run.blocks(self.peer.depth)].flatten(1, 2)
         with self.clock("chains"):
-            scores = [scores_of_chains(maps, self.methods, self.run.masking) for maps in attention]
+            scores = [scores_of_chains(maps, self.methods, self.run.masking, self.peer.special) for maps in attention]
         for image, of_image in enumerate(scores):
             of_image["center"] = nearness(grid)
             of_image["random"] = np.random.default_rng([self.run.seed, len(self.unmasked) + image]).random(
-                tokens.shape[1] - 1
+                tokens.shape[1] - self.peer.special
             )
         unmasked = logits.argmax(-1).tolist()
         self.unmasked += unmasked
@@ -336,7 +303,7 @@ class Comparison:
             self.one_method(method, records, tokens, logits, [of_image[method.name] for of_image in scores])
 
     def one_method(self, method, records, tokens, unmasked, scores):
-        patches = tokens.shape[1] - 1
+        patches = tokens.shape[1] - self.peer.special
         orders = [falling(map_) for map_ in scores]
         curves = [[] for _ in records]
         for number, fraction in enumerate(self.fractions):
@@ -538,7 +505,7 @@ def main():
     transformers.utils.logging.disable_progress_bar()
     run = Run(given.run, given.root, given.limit, given.images)
     clock = Clock()
-    comparison = Comparison(run, Peer(run), given.batch, (given.logit_tie, given.score_tie), clock)
+    comparison = Comparison(run, peer_of(run), given.batch, (given.logit_tie, given.score_tie), clock)
     with torch.no_grad():
         comparison.all_images()
     report = comparison.report()
