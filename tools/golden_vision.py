@@ -15,6 +15,7 @@ Each fixture is a model directory as transformers saves it (config.json, safeten
     embedding          [2, d]              the others: CLS after the last layer norm, or what CLIP projects it to
     zero_shot          [3, d]              the classifier of ZERO_SHOT's names and templates
     text.*                                 the text tower where there is one: ids, embedding, block.{i}.probs
+    prompt.{k}.*                           the k-th of PROMPTS: ids [n], embedding [d], block.{i}.logits and .probs [heads, n, n]
     picture.pixels     [3, h, w]           picture.png through ViTImageProcessorPil
     picture.output     [classes] or [d]    logits or embedding
 
@@ -290,6 +291,43 @@ def zero_shot(model, folder):
     return {"zero_shot": torch.stack(rows)}
 
 
+PROMPTS = ["a Photo of a star", "", "a photo of a half moon on a textured ground, seen from very far away"]
+
+
+def prompts(model, folder):
+    """Texts as a user gives them: a short one, none, one that the context cuts."""
+    config = model.config.text_config
+    tokenizer = CLIPTokenizer.from_pretrained(folder)
+    n = config.max_position_embeddings
+    hidden = torch.full((n, n), -math.inf).triu(1)
+    golden, handles = {}, []
+    for i, layer in enumerate(model.text_model.encoder.layers):
+        def watch(module, args, kwargs, output, i=i, layer=layer):
+            golden[f"block.{i}.probs"] = output[1][0]
+
+        def watch_block(module, args, kwargs, output, i=i, layer=layer):
+            x = args[0] if args else kwargs["hidden_states"]
+            golden[f"block.{i}.logits"] = logits_of(layer, x, config)[0] + hidden
+
+        handles.append(layer.self_attn.register_forward_hook(watch, with_kwargs=True))
+        handles.append(layer.register_forward_hook(watch_block, with_kwargs=True))
+    everything = {}
+    for k, prompt in enumerate(PROMPTS):
+        ids = tokenizer(prompt, padding="max_length", truncation=True, max_length=n, return_tensors="pt")["input_ids"]
+        with torch.no_grad():
+            features = model.get_text_features(ids)
+        golden["embedding"] = (features if torch.is_tensor(features) else features.pooler_output)[0]
+        golden["ids"] = ids[0]
+        for name, value in golden.items():
+            if name.endswith("logits"):
+                probs = golden[name.replace("logits", "probs")]
+                assert torch.allclose(value.softmax(-1), probs, atol=1e-6), f"{name}: these are not the logits"
+            everything[f"prompt.{k}.{name}"] = value.float().contiguous().clone()
+    for handle in handles:
+        handle.remove()
+    return everything
+
+
 def interpolate(model):
     """DINOv2 interpolates its positions unasked."""
     return {} if "dinov2" in model.config.model_type else {"interpolate_pos_encoding": True}
@@ -393,7 +431,7 @@ def main():
         if isinstance(model, CLIPModel):
             for file in ("vocab.json", "merges.txt"):
                 shutil.copy(TOKENIZER / file, folder)
-            texts = text_stages(model, generator) | zero_shot(model, folder)
+            texts = text_stages(model, generator) | zero_shot(model, folder) | prompts(model, folder)
         golden = texts | stages(model, config, pixels, head) | of_picture(model, config, head, folder, generator)
         save_file(golden, folder / "golden.safetensors")
         size = sum(file.stat().st_size for file in folder.iterdir())

@@ -101,7 +101,11 @@ pub struct AttendArgs {
     /// Image to look at, JPEG or PNG
     #[arg(long, value_name = "FILE")]
     pub image: PathBuf,
-    /// Layers: all, last:N, or block numbers or names such as 0,3,block.11
+    /// A text for the text tower of a CLIP directory; may be repeated
+    #[arg(long = "prompt", value_name = "TEXT")]
+    pub prompts: Vec<String>,
+    /// Layers: all, last:N, or block numbers or names such as 0,3,block.11. They are those of the image tower; of a
+    /// text tower the same, as far as it has them (last:N counts from its own end)
     #[arg(long, value_name = "LIST", default_value = "all")]
     pub layers: LayerSelection,
     /// Resize the image to N×N pixels instead of what preprocessor_config.json says

@@ -110,7 +110,11 @@ impl From<HubError> for Failure {
 fn model_code(error: &models::Error) -> u8 {
     use models::Error as E;
     match error {
-        E::Device { .. } | E::Layers { .. } | E::MixedSizes { .. } | E::ImageSize { .. } => USAGE,
+        E::Device { .. }
+        | E::Layers { .. }
+        | E::MixedSizes { .. }
+        | E::ImageSize { .. }
+        | E::NoTextTower { .. } => USAGE,
         E::Probe(_) | E::Chain(_) | E::Torch(_) => OTHER,
         E::MatrixFile(error) => file_code(error),
         E::Hub(error) if error.is_usage() => USAGE,

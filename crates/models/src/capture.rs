@@ -7,21 +7,37 @@ use ndarray::Array3;
 use tch::{Kind, Tensor};
 
 use crate::attend::KeyBias;
+use crate::clip::{ClipText, Tokenizer};
 use crate::error::Result;
 use crate::image::Rgb8;
 use crate::layers::LayerSelection;
 use crate::matrix_file::{Values, write_safetensors};
 use crate::probe::{KeepAll, Select};
 use crate::site::TokenLayout;
-use crate::vision::VisionModel;
+use crate::vision::{LoadOptions, VisionModel};
 
 /// The tensors of one pass, under the names they have in the file, and what the tokens are.
 pub struct Capture {
-    /// `block.{i}.logits`, `block.{i}.probs` `[heads, tokens, tokens]`; `output.logits` `[classes]` or
-    /// `output.embedding` `[d]`; `input.pixels` `[3, h, w]`. All float32 on the host.
+    /// On the host, float32 except for ids. `block.{i}.logits`, `block.{i}.probs` `[heads, tokens, tokens]`;
+    /// `output.logits` `[classes]` or `output.embedding` `[d]`; `input.pixels` `[3, h, w]`. For the k-th prompt
+    /// `text.{k}.ids` `[tokens]` (int64, padded), `text.{k}.embedding` `[d]` (projected, not normalised),
+    /// `text.{k}.block.{i}.logits` and `.probs` `[heads, tokens, tokens]`, where the logits of tokens that the causal
+    /// mask hides are -∞.
     pub tensors: Vec<(String, Tensor)>,
-    /// What the tokens of the maps are.
+    /// What the tokens of the image's maps are.
     pub layout: TokenLayout,
+    /// The texts that were read, in order.
+    pub prompts: Vec<Prompt>,
+}
+
+/// A text as the network read it.
+pub struct Prompt {
+    /// As given.
+    pub text: String,
+    /// The network's context: tokens with start, end and padding.
+    pub tokens: usize,
+    /// Whether the text had more tokens and was cut.
+    pub truncated: bool,
 }
 
 impl Capture {
@@ -48,30 +64,92 @@ impl Capture {
             None => ("output.embedding".into(), network.embedding(&encoded)?.f_squeeze_dim(0)?),
         });
         tensors.push(("input.pixels".into(), pixels.f_squeeze_dim(0)?));
-        Ok(Self { tensors, layout })
+        Ok(Self { tensors, layout, prompts: Vec::new() })
     }
 
-    /// Writes the tensors and the metadata `model` and `tokens` to a safetensors file, whole or not at all.
+    /// Reads `prompts` with the text tower of the CLIP in `dir` and keeps the attention of those of the chosen layers
+    /// that the tower has ([`LayerSelection::of_tower`]).
+    ///
+    /// # Errors
+    /// No text tower or tokenizer in the directory, or damaged ones; libtorch's.
+    pub fn add_prompts(
+        &mut self,
+        dir: &Path,
+        options: &LoadOptions,
+        prompts: &[String],
+        layers: &LayerSelection,
+    ) -> Result<()> {
+        if prompts.is_empty() {
+            return Ok(());
+        }
+        let tower = ClipText::load(dir, options.kind, options.device)?;
+        let tokenizer = Tokenizer::from_dir(dir)?;
+        let blocks = layers.of_tower(tower.depth());
+        for text in prompts {
+            let k = self.prompts.len();
+            let ids = Tensor::f_from_slice(&tokenizer.encode(text)?)?;
+            let mut probe = Select::new(blocks.clone(), KeepAll::default());
+            let embedding = tower.embed(&ids.f_unsqueeze(0)?, &mut probe)?;
+            self.tensors.push((format!("text.{k}.ids"), ids));
+            self.tensors.push((format!("text.{k}.embedding"), embedding.f_squeeze_dim(0)?));
+            for layer in probe.inner.finish()? {
+                let name = format!("text.{k}.block.{}", layer.site.block);
+                self.tensors.push((format!("{name}.logits"), layer.logits.f_squeeze_dim(0)?));
+                self.tensors.push((format!("{name}.probs"), layer.probs.f_squeeze_dim(0)?));
+            }
+            let (tokens, truncated) = (tokenizer.context_length(), tokenizer.truncates(text)?);
+            self.prompts.push(Prompt { text: text.clone(), tokens, truncated });
+        }
+        Ok(())
+    }
+
+    /// Writes the tensors and the metadata `model`, `tokens` and, where there are any, `prompts` (a JSON array) to a
+    /// safetensors file, whole or not at all.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, model: &str, path: &Path) -> Result<()> {
-        let metadata = BTreeMap::from([
+        let mut metadata = BTreeMap::from([
             ("model".to_owned(), model.to_owned()),
             ("tokens".to_owned(), serde_json::json!(self.layout).to_string()),
         ]);
-        let data = self.tensors.iter().map(|(_, tensor)| host_f32(tensor)).collect::<Result<Vec<_>>>()?;
+        if !self.prompts.is_empty() {
+            let texts: Vec<&str> = self.prompts.iter().map(|prompt| prompt.text.as_str()).collect();
+            metadata.insert("prompts".to_owned(), serde_json::json!(texts).to_string());
+        }
+        let data = self.tensors.iter().map(|(_, tensor)| Host::copy(tensor)).collect::<Result<Vec<_>>>()?;
         let described = self.tensors.iter().zip(&data).map(|((name, tensor), data)| {
             let shape = tensor.size().iter().map(|&d| d as usize).collect();
-            (name.clone(), shape, Values::F32(data))
+            (name.clone(), shape, data.values())
         });
         Ok(write_safetensors(path, &described.collect::<Vec<_>>(), &metadata)?)
     }
 }
 
-fn host_f32(tensor: &Tensor) -> Result<Vec<f32>> {
-    let tensor = tensor.f_to_device(tch::Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
-    let mut data = vec![0.0; tensor.numel()];
-    tensor.f_copy_data(&mut data, tensor.numel())?;
-    Ok(data)
+/// The values of a tensor as they are written.
+enum Host {
+    Float(Vec<f32>),
+    Ids(Vec<i64>),
+}
+
+impl Host {
+    fn copy(tensor: &Tensor) -> Result<Self> {
+        let tensor = tensor.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
+        let count = tensor.numel();
+        if tensor.kind() == Kind::Int64 {
+            let mut ids = vec![0; count];
+            tensor.f_copy_data(&mut ids, count)?;
+            return Ok(Self::Ids(ids));
+        }
+        let mut values = vec![0.0; count];
+        tensor.f_to_kind(Kind::Float)?.f_copy_data(&mut values, count)?;
+        Ok(Self::Float(values))
+    }
+
+    fn values(&self) -> Values<'_> {
+        match self {
+            Self::Float(values) => Values::F32(values),
+            Self::Ids(ids) => Values::I64(ids),
+        }
+    }
 }

@@ -91,6 +91,15 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
+    /// A network that reads pictures only, where texts are given too.
+    #[error(
+        "{} holds a network without text tower, so it reads no prompts or class names; leave these out, or name the \
+         directory of a whole CLIP (`CLIPModel`)", path.display()
+    )]
+    NoTextTower {
+        /// The directory.
+        path: PathBuf,
+    },
     /// A text that cannot be turned into tokens.
     #[error("cannot tokenize `{text}`: {reason}; check the vocabulary, or leave the text out")]
     Text {

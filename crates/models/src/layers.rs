@@ -42,6 +42,18 @@ impl LayerSelection {
     }
 }
 
+impl LayerSelection {
+    /// Those of the chosen blocks that a tower with `depth` blocks has, ascending: fewer than asked for, perhaps none,
+    /// where it is shallower than the network the choice was made for.
+    pub fn of_tower(&self, depth: usize) -> BTreeSet<usize> {
+        match self {
+            Self::All => (0..depth).collect(),
+            Self::Last(n) => (depth.saturating_sub(*n)..depth).collect(),
+            Self::List(list) => list.range(..depth).copied().collect(),
+        }
+    }
+}
+
 impl FromStr for LayerSelection {
     type Err = Error;
 
@@ -128,6 +140,20 @@ mod tests {
         assert_eq!(resolve("all")?.len(), 12);
         assert_eq!(resolve("last:4")?, (8..12).collect());
         assert_eq!(resolve("0, block.3,11")?, [0, 3, 11].into());
+        Ok(())
+    }
+
+    #[test]
+    fn a_shallower_tower_gives_what_it_has() -> Result<()> {
+        for (spec, blocks) in [
+            ("all", vec![0, 1, 2]),
+            ("last:2", vec![1, 2]),
+            ("last:9", vec![0, 1, 2]),
+            ("1,7", vec![1]),
+            ("7", vec![]),
+        ] {
+            assert_eq!(spec.parse::<LayerSelection>()?.of_tower(3), blocks.into_iter().collect(), "{spec}");
+        }
         Ok(())
     }
 

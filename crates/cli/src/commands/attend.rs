@@ -1,6 +1,7 @@
 //! `attend`.
 
-use models::capture::Capture;
+use models::capture::{Capture, Prompt};
+use models::clip::ClipText;
 use models::image::Rgb8;
 use models::{LoadOptions, VisionModel};
 
@@ -8,7 +9,7 @@ use crate::args::AttendArgs;
 use crate::failure::Failure;
 
 pub fn attend(args: &AttendArgs) -> Result<(), Failure> {
-    let AttendArgs { model: dir, image, layers, image_size, device, out } = args;
+    let AttendArgs { model: dir, image, prompts, layers, image_size, device, out } = args;
     let options = LoadOptions {
         device: models::device::parse(device)?,
         image_size: image_size.map(|side| (side, side)),
@@ -16,10 +17,17 @@ pub fn attend(args: &AttendArgs) -> Result<(), Failure> {
     };
     // Cheap refusals first.
     layers.resolve(models::VisionConfig::from_dir(dir)?.depth())?;
+    if !prompts.is_empty() {
+        ClipText::check(dir)?;
+    }
     let picture = Rgb8::open(image).map_err(models::Error::from)?;
     let model = VisionModel::load(dir, &options)?;
-    let capture = Capture::vision(&model, &picture, layers)?;
+    let mut capture = Capture::vision(&model, &picture, layers)?;
+    capture.add_prompts(dir, &options, prompts, layers)?;
     capture.write(&dir.display().to_string(), out)?;
+    for Prompt { text, tokens, .. } in capture.prompts.iter().filter(|prompt| prompt.truncated) {
+        eprintln!("the prompt `{text}` is longer than the context of {tokens} tokens and was truncated");
+    }
     eprintln!("{} tensors in {}", capture.tensors.len(), out.display());
     Ok(())
 }

@@ -85,6 +85,99 @@ fn the_metadata_tells_the_tokens_and_rank_reads_the_file() {
     assert_eq!(file.tensor("tokenrank").expect("ranked").shape(), [3, 36]);
 }
 
+/// Values of an int64 tensor.
+fn read_ids(path: &Path, name: &str) -> Vec<i64> {
+    let bytes = std::fs::read(path).expect("a file");
+    let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
+    let view = file.tensor(name).expect(name);
+    assert_eq!((view.dtype(), view.shape().len()), (safetensors::Dtype::I64, 1), "{name}");
+    view.data().chunks(8).map(|b| i64::from_le_bytes(b.try_into().expect("8 bytes"))).collect()
+}
+
+/// The texts of tools/golden_vision.py: a short one, none, one that the context of 14 tokens cuts.
+const PROMPTS: [&str; 3] =
+    ["a Photo of a star", "", "a photo of a half moon on a textured ground, seen from very far away"];
+
+#[test]
+fn prompts_through_the_text_tower() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let model = fixture("clip-both");
+    let out = dir.path().join("attention.safetensors");
+    let image = model.join("picture.png");
+    let base = ["attend", "--model", arg(&model), "--image", arg(&image), "--out", arg(&out)];
+    let prompts: Vec<&str> = PROMPTS.iter().flat_map(|prompt| ["--prompt", prompt]).collect();
+    let said = words(&run(&[&base[..], &prompts].concat(), 0));
+    assert!(
+        said.contains("seen from very far away` is longer than the context of 14 tokens and was truncated"),
+        "{said}"
+    );
+    assert_eq!(said.matches("truncated").count(), 1, "{said}");
+
+    let golden = model.join("golden.safetensors");
+    for k in 0..PROMPTS.len() {
+        let ids = read(&golden, &format!("prompt.{k}.ids")).1;
+        assert_eq!(
+            read_ids(&out, &format!("text.{k}.ids")),
+            ids.iter().map(|id| *id as i64).collect::<Vec<_>>()
+        );
+        for (stage, tolerance) in [("embedding", 1e-4), ("block.0.probs", 2e-5), ("block.1.probs", 2e-5)] {
+            let [ours, theirs] = ["text", "prompt"].map(|owner| format!("{owner}.{k}.{stage}"));
+            assert_close(read(&out, &ours), read(&golden, &theirs), tolerance, &ours);
+        }
+        for block in 0..2 {
+            let (shape, mut ours) = read(&out, &format!("text.{k}.block.{block}.logits"));
+            let (_, mut theirs) = read(&golden, &format!("prompt.{k}.block.{block}.logits"));
+            for (at, (ours, theirs)) in ours.iter_mut().zip(&mut theirs).enumerate() {
+                let (query, key) = (at / shape[2] % shape[1], at % shape[2]);
+                let hidden = key > query;
+                assert_eq!((*ours == f32::NEG_INFINITY, *theirs == f32::NEG_INFINITY), (hidden, hidden));
+                if hidden {
+                    (*ours, *theirs) = (0.0, 0.0);
+                }
+            }
+            assert_close((shape.clone(), ours), (shape, theirs), 1e-4, "logits");
+        }
+    }
+    // The image tower does not notice.
+    assert_close(read(&out, "output.embedding"), read(&golden, "picture.output"), 1e-4, "the image");
+    let bytes = std::fs::read(&out).expect("written");
+    let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
+    let metadata = metadata.metadata().as_ref().expect("metadata");
+    let told: Vec<String> = serde_json::from_str(&metadata["prompts"]).expect("a list");
+    assert_eq!(told, PROMPTS);
+    assert!(metadata["tokens"].contains(r#""text":0,"image":[5,4]"#), "{}", metadata["tokens"]);
+}
+
+/// The image tower has three blocks, the text tower two.
+#[test]
+fn layers_are_chosen_in_each_tower() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let model = fixture("clip-both");
+    let out = dir.path().join("attention.safetensors");
+    let image = model.join("picture.png");
+    let base =
+        ["attend", "--model", arg(&model), "--image", arg(&image), "--out", arg(&out), "--prompt", "a cat"];
+    for (layers, vision, text) in [
+        ("all", &[0, 1, 2][..], &[0, 1][..]),
+        ("last:1", &[2], &[1]),
+        ("last:3", &[0, 1, 2], &[0, 1]),
+        ("1,2", &[1, 2], &[1]),
+        ("2", &[2], &[]),
+    ] {
+        run(&[&base[..], &["--layers", layers]].concat(), 0);
+        let bytes = std::fs::read(&out).expect("written");
+        let file = SafeTensors::deserialize(&bytes).expect("whole");
+        let mut found: Vec<&str> = file.names().into_iter().filter(|name| name.ends_with(".probs")).collect();
+        found.sort_unstable();
+        let blocks = vision.iter().map(|i| format!("block.{i}.probs"));
+        let blocks = blocks.chain(text.iter().map(|i| format!("text.0.block.{i}.probs")));
+        assert_eq!(found, blocks.collect::<Vec<_>>(), "{layers}");
+        assert_eq!(file.tensor("text.0.ids").expect("ids").shape(), [14]);
+    }
+    let message = words(&run(&[&base[..], &["--layers", "3"]].concat(), 2));
+    assert!(message.contains("there is no block 3"), "{message}");
+}
+
 #[test]
 fn another_image_size_on_request() {
     let dir = tempfile::tempdir().expect("a scratch folder");
@@ -104,6 +197,7 @@ fn what_is_refused_leaves_nothing_behind() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let model = fixture("vit-plain");
     let image = model.join("picture.png");
+    let vision = fixture("clip-vision");
     let nowhere = dir.path().join("nowhere");
     let broken = dir.path().join("broken.jpg");
     std::fs::write(&broken, b"\xff\xd8\xff\xe0 no more").expect("writable");
@@ -114,6 +208,8 @@ fn what_is_refused_leaves_nothing_behind() {
         (&model, &image, &["--layers", "last:9"], 2, "only 3 blocks"),
         (&model, &image, &["--layers", "7"], 2, "block 7"),
         (&model, &image, &["--layers", "first"], 2, "last:N"),
+        (&model, &image, &["--prompt", "a cat"], 2, "without text tower"),
+        (&vision, &image, &["--prompt", "a cat"], 2, "without text tower"),
         (&model, &image, &["--device", "tpu"], 2, "tpu"),
         (&model, &image, &["--device", "cuda:999"], 2, "cuda:999"),
     ] {

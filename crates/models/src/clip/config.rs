@@ -124,7 +124,7 @@ impl ClipTextConfig {
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: ClipConfig =
             serde_json::from_str(&text).map_err(|e| refuse(format!("not the configuration of CLIP: {e}")))?;
-        let both = config.text_config.ok_or_else(|| refuse("there is no text tower in it".into()))?;
+        let both = config.text_config.ok_or_else(|| Error::NoTextTower { path: dir.to_owned() })?;
         if both.num_attention_heads <= 0 || both.hidden_size % both.num_attention_heads != 0 {
             return Err(refuse("text_config: hidden_size is no multiple of num_attention_heads".into()));
         }

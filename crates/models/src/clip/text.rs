@@ -64,6 +64,11 @@ impl ClipText {
         self.config.max_position_embeddings
     }
 
+    /// Number of blocks.
+    pub fn depth(&self) -> usize {
+        self.blocks.len()
+    }
+
     /// Projected texts `[texts, d]`, not normalised: `ids` `[texts, length]`, each with an end of text.
     ///
     /// # Errors

@@ -80,11 +80,21 @@ impl Tokenizer {
     /// # Errors
     /// The tokenizer library refuses the text.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
-        let encoding = self
-            .pipeline
+        Ok(self.encoding(text)?.get_ids().iter().map(|&id| id.into()).collect())
+    }
+
+    fn encoding(&self, text: &str) -> Result<tokenizers::Encoding> {
+        self.pipeline
             .encode_fast(text, true)
-            .map_err(|e| Error::Text { text: text.into(), reason: e.to_string() })?;
-        Ok(encoding.get_ids().iter().map(|&id| id.into()).collect())
+            .map_err(|e| Error::Text { text: text.into(), reason: e.to_string() })
+    }
+
+    /// Whether [`Tokenizer::encode`] cuts a text because it has more tokens than the context.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn truncates(&self, text: &str) -> Result<bool> {
+        Ok(!self.encoding(text)?.get_overflowing().is_empty())
     }
 
     /// Id of the end-of-text token; CLIP pools the text where it first stands.

@@ -16,6 +16,8 @@ pub enum Values<'a> {
     F64(&'a [f64]),
     /// Written as F32.
     F32(&'a [f32]),
+    /// Written as I64.
+    I64(&'a [i64]),
 }
 
 impl Values<'_> {
@@ -23,6 +25,7 @@ impl Values<'_> {
         match self {
             Self::F64(values) => values.len(),
             Self::F32(values) => values.len(),
+            Self::I64(values) => values.len(),
         }
     }
 
@@ -31,6 +34,7 @@ impl Values<'_> {
         match self {
             Self::F64(_) => ("F64", 8),
             Self::F32(_) => ("F32", 4),
+            Self::I64(_) => ("I64", 8),
         }
     }
 
@@ -38,6 +42,7 @@ impl Values<'_> {
         match self {
             Self::F64(values) => values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes())),
             Self::F32(values) => values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes())),
+            Self::I64(values) => values.iter().try_for_each(|value| out.write_all(&value.to_le_bytes())),
         }
     }
 }

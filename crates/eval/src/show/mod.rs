@@ -1,0 +1,3 @@
+//! One image through one network, shown.
+
+pub mod page;

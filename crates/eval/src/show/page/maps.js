@@ -1,0 +1,167 @@
+// Maps of token probabilities on canvases: where tokens lie, what colour they get, how numbers are written.
+
+/** Tokens that are no patches sit in rows of cells above the picture, half a cell apart from it. */
+class Geometry {
+  constructor(layout, picture) {
+    const [rows, columns] = layout.image;
+    const segments = { special: layout.special, text: layout.text, image: rows * columns };
+    this.rows = rows;
+    this.columns = columns;
+    this.tokens = [];
+    for (const segment of layout.order) {
+      if (segment === "image") this.firstPatch = this.tokens.length;
+      for (let index = 0; index < segments[segment]; index += 1) this.tokens.push({ segment, index });
+    }
+    this.others = this.tokens.map((_, token) => token).filter((token) => !this.isPatch(token));
+    this.above = this.others.length > 0 ? Math.ceil(this.others.length / columns) + 0.5 : 0;
+    this.aspect = (picture.naturalWidth / picture.naturalHeight) * (rows / (rows + this.above));
+  }
+
+  isPatch(token) {
+    return this.tokens[token].segment === "image";
+  }
+
+  /** Column and row of a token's cell, in cells from the top left; the row may be fractional. */
+  place(token) {
+    if (this.isPatch(token)) {
+      const patch = token - this.firstPatch;
+      return [patch % this.columns, this.above + Math.floor(patch / this.columns)];
+    }
+    const index = this.others.indexOf(token);
+    return [index % this.columns, Math.floor(index / this.columns)];
+  }
+
+  /** The token at a point given as fractions of the map's width and height, or null. */
+  tokenAt(x, y) {
+    const column = Math.floor(x * this.columns);
+    const height = y * (this.rows + this.above);
+    if (column < 0 || column >= this.columns || height < 0 || height >= this.rows + this.above) return null;
+    if (height >= this.above) return this.firstPatch + Math.floor(height - this.above) * this.columns + column;
+    if (height >= this.above - 0.5) return null;
+    return this.others[Math.floor(height) * this.columns + column] ?? null;
+  }
+
+  /** Row and column of a patch, counted from 0. */
+  patch(token) {
+    const patch = token - this.firstPatch;
+    return [Math.floor(patch / this.columns), patch % this.columns];
+  }
+
+  /** What a token is called. */
+  name(token) {
+    const { segment, index } = this.tokens[token];
+    if (segment === "text") return `text token ${index}`;
+    if (segment === "special") return index === 0 ? "CLS" : `register ${index}`;
+    const [row, column] = this.patch(token);
+    return `row ${row}, column ${column}`;
+  }
+
+  /** Moves an element over a token's cell. */
+  cover(element, token) {
+    const [x, y] = this.place(token);
+    element.style.left = `${(100 * x) / this.columns}%`;
+    element.style.top = `${(100 * y) / (this.rows + this.above)}%`;
+    element.style.width = `${100 / this.columns}%`;
+    element.style.height = `${100 / (this.rows + this.above)}%`;
+  }
+}
+
+/** Viridis at 256 points, from a string of hexadecimal colours. */
+class Viridis {
+  constructor(hex) {
+    this.colours = hex.match(/.{6}/g).map((c) => [0, 2, 4].map((at) => parseInt(c.slice(at, at + 2), 16)));
+  }
+
+  at(t) {
+    return this.colours[Math.round(Math.min(Math.max(t, 0), 1) * 255)];
+  }
+}
+
+/** Ends of the colour scale of a map: its minimum, and its maximum or, against sinks, its 95th percentile. */
+function colourScale(state, mode) {
+  const sorted = Float64Array.from(state).sort();
+  const [low, largest] = [sorted[0], sorted[sorted.length - 1]];
+  const percentile = sorted[Math.ceil(sorted.length * 0.95) - 1];
+  const high = mode === "percentile" && percentile > low ? percentile : largest;
+  return { low, high, clipped: high < largest };
+}
+
+/**
+ * Draws a map, laid over a picture where one is given.
+ * options: { state, scale, geometry, viridis, smooth, picture, opacity }
+ */
+function drawMap(canvas, { state, scale, geometry, viridis, smooth, picture = null, opacity = 1 }) {
+  const { rows, columns, above } = geometry;
+  const context = fitted(canvas, geometry);
+  const [cellWidth, cellHeight] = [canvas.width / columns, canvas.height / (rows + above)];
+  const span = scale.high - scale.low;
+  const colour = (token) => viridis.at(span > 0 ? (state[token] - scale.low) / span : 0);
+
+  for (const token of geometry.others) {
+    const [x, y] = geometry.place(token);
+    context.fillStyle = `rgb(${colour(token)})`;
+    context.fillRect(Math.round(x * cellWidth), Math.round(y * cellHeight), Math.ceil(cellWidth) - 1, Math.ceil(cellHeight) - 1);
+  }
+
+  const small = document.createElement("canvas");
+  [small.width, small.height] = [columns, rows];
+  const pixels = new ImageData(columns, rows);
+  for (let patch = 0; patch < rows * columns; patch += 1) {
+    pixels.data.set([...colour(geometry.firstPatch + patch), 255], 4 * patch);
+  }
+  small.getContext("2d").putImageData(pixels, 0, 0);
+  const top = Math.round(above * cellHeight);
+  if (picture) {
+    context.drawImage(picture, 0, top, canvas.width, canvas.height - top);
+  }
+  context.globalAlpha = opacity;
+  context.imageSmoothingEnabled = smooth;
+  context.imageSmoothingQuality = "high";
+  context.drawImage(small, 0, top, canvas.width, canvas.height - top);
+  context.globalAlpha = 1;
+}
+
+/** Draws the picture, with empty cells for the tokens that are no patches. */
+function drawPicture(canvas, { geometry, picture, line }) {
+  const { rows, columns, above } = geometry;
+  const context = fitted(canvas, geometry);
+  const [cellWidth, cellHeight] = [canvas.width / columns, canvas.height / (rows + above)];
+  context.strokeStyle = line;
+  for (const token of geometry.others) {
+    const [x, y] = geometry.place(token);
+    context.strokeRect(Math.round(x * cellWidth) + 0.5, Math.round(y * cellHeight) + 0.5, Math.ceil(cellWidth) - 2, Math.ceil(cellHeight) - 2);
+  }
+  const top = Math.round(above * cellHeight);
+  context.drawImage(picture, 0, top, canvas.width, canvas.height - top);
+}
+
+/** A picture in grey (ITU-R BT.601), on a canvas. */
+function inGrey(picture) {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [picture.naturalWidth, picture.naturalHeight];
+  const context = canvas.getContext("2d");
+  context.drawImage(picture, 0, 0);
+  const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
+  for (let at = 0; at < pixels.data.length; at += 4) {
+    const [red, green, blue] = pixels.data.subarray(at, at + 3);
+    pixels.data.fill(0.299 * red + 0.587 * green + 0.114 * blue, at, at + 3);
+  }
+  context.putImageData(pixels, 0, 0);
+  return canvas;
+}
+
+/** Gives a canvas as many pixels as it covers on the screen, and clears it. */
+function fitted(canvas, geometry) {
+  const width = Math.max(1, Math.round(canvas.clientWidth * (window.devicePixelRatio || 1)));
+  canvas.width = width;
+  canvas.height = Math.max(1, Math.round(width / geometry.aspect));
+  return canvas.getContext("2d");
+}
+
+/** A probability as a percentage of three digits. */
+function percent(share) {
+  const value = 100 * share;
+  if (value === 0) return "0 %";
+  if (value < 0.001) return "< 0.001 %";
+  return `${value >= 99.95 ? "100" : value.toFixed(value >= 10 ? 1 : value >= 0.1 ? 2 : 3)} %`;
+}

@@ -1,0 +1,283 @@
+//! The page's HTML.
+
+use maud::{DOCTYPE, Markup, PreEscaped, html};
+use plotters::style::RGBColor;
+use plotters::style::colors::colormaps::{ColorMap, ViridisRGB};
+use serde::Serialize;
+
+use super::matrices::{data_uri, encode};
+use super::{Figure, Page, PageLayer};
+use models::TokenLayout;
+
+const STYLE: &str = include_str!("page.css");
+/// One script: chains, maps and addresses, then the page that uses them.
+const SCRIPTS: [&str; 4] =
+    [include_str!("chain.js"), include_str!("maps.js"), include_str!("address.js"), include_str!("page.js")];
+/// The page may use what it holds and nothing else, not even by mistake.
+const POLICY: &str =
+    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
+
+/// What the script is told.
+#[derive(Serialize)]
+struct Data<'a> {
+    layout: &'a TokenLayout,
+    states: i64,
+    alpha: f64,
+    token: usize,
+    bounces: usize,
+    layers: Vec<LayerData<'a>>,
+    /// 256 colours, six hexadecimal digits each.
+    viridis: String,
+}
+
+#[derive(Serialize)]
+struct LayerData<'a> {
+    name: &'a str,
+    /// Number of heads whose maps are embedded.
+    embedded: usize,
+    /// `null` where a value is not finite.
+    lambda2: &'a [f64],
+}
+
+pub fn page(page: &Page<'_>) -> Markup {
+    html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta name="color-scheme" content="light dark";
+                title { (page.title) }
+                link rel="icon" href="data:,";
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                header {
+                    h1 { (page.title) }
+                    p.lead {
+                        "Attention read as a Markov chain: from each token the walk jumps to the tokens it attends to. "
+                        "Click a patch to start a walk there."
+                    }
+                }
+                (controls(&page.layers))
+                main {
+                    noscript { p.note { "The maps are computed in the browser, which needs JavaScript." } }
+                    p #chain .chain aria-live="polite" {}
+                    (panels(&page.facts))
+                    section aria-labelledby="strip-title" {
+                        h2 #strip-title { "Bounce by bounce" }
+                        p.words {
+                            "Each map has colours of its own; the number below is the top of its scale. "
+                            "Pick one to see it large."
+                        }
+                        ol #strip .strip {}
+                    }
+                    @if !page.layers.is_empty() { (lambda_table(&page.layers)) }
+                    @if !page.figures.is_empty() { (figures(&page.figures)) }
+                }
+                footer {
+                    p { "Made by tokenrank " (env!("CARGO_PKG_VERSION")) ". The page is complete in itself; its address holds the view." }
+                }
+                div #tip .tip hidden aria-hidden="true" {}
+                (embedded(page))
+                script { @for script in SCRIPTS { (PreEscaped(script)) "\n" } }
+            }
+        }
+    }
+}
+
+fn controls(layers: &[PageLayer]) -> Markup {
+    html! {
+        form.controls aria-label="What to show" onsubmit="return false" {
+            label { span { "Layer" }
+                select #layer {
+                    @for (i, layer) in layers.iter().enumerate() { option value=(i) { (layer.name) } }
+                    option value="mean" { "mean of layers" }
+                }
+            }
+            label { span { "Head" }
+                select #head aria-describedby="head-reason" { option value="mean" { "mean of heads" } }
+            }
+            (choice("direction", "Direction", &[
+                ("forward", "forward", "Follow the attention"),
+                ("backward", "backward", "From a token to those that attend to it"),
+            ]))
+            (choice("scale", "Top of colours", &[
+                ("percentile", "95th percentile", "A few attention sinks would leave no colour for the rest"),
+                ("maximum", "maximum", "From the smallest to the largest probability"),
+            ]))
+            label { span { "Opacity of maps" } input #opacity type="range" min="0" max="100" step="5"; }
+            label.check { input #smooth type="checkbox"; span { "smooth" } }
+            p #head-reason .reason {}
+        }
+    }
+}
+
+/// Radio buttons: value, label, what it means.
+fn choice(name: &str, legend: &str, options: &[(&str, &str, &str)]) -> Markup {
+    html! {
+        fieldset {
+            legend { (legend) }
+            div.segments {
+                @for (value, label, meaning) in options {
+                    label title=(meaning) { input type="radio" name=(name) value=(value); span { (label) } }
+                }
+            }
+        }
+    }
+}
+
+fn panels(facts: &[(String, String)]) -> Markup {
+    html! {
+        div.panels {
+            section.panel aria-labelledby="picture-title" {
+                h2 #picture-title { "Start" }
+                div.map data-show="picture" tabindex="0" role="application" aria-roledescription="patch picker"
+                    aria-labelledby="picture-title" aria-describedby="picture-help start-words" { canvas {} }
+                p.words { "From " b #start-words {} "." }
+                p #picture-help .words { "Click a patch of any map, or move with the arrow keys." }
+                div #other-tokens .buttons role="group" aria-label="Start from a token that is no patch" {}
+            }
+            section.panel aria-labelledby="map-title" {
+                h2 #map-title {}
+                div.map data-show="chosen" tabindex="0" role="application" aria-roledescription="map"
+                    aria-labelledby="map-title" aria-describedby="map-words" { canvas {} }
+                (colour_bar())
+                p #map-words .words {}
+                ol .top data-show="chosen" aria-label="Tokens with the largest probabilities" {}
+            }
+            section.panel aria-labelledby="rank-title" {
+                h2 #rank-title { "TokenRank" }
+                div.map data-show="inf" tabindex="0" role="application" aria-roledescription="map"
+                    aria-labelledby="rank-title" aria-describedby="rank-words" { canvas {} }
+                (colour_bar())
+                p #rank-words .words {}
+                ol .top data-show="inf" aria-label="Tokens with the largest shares" {}
+            }
+            @if !facts.is_empty() {
+                section aria-label="Settings and findings" {
+                    dl.facts { @for (term, description) in facts { div { dt { (term) } dd { (description) } } } }
+                }
+            }
+        }
+    }
+}
+
+fn colour_bar() -> Markup {
+    html! { div.bar aria-hidden="true" { i {} div { span {} span {} span {} } } }
+}
+
+fn lambda_table(layers: &[PageLayer]) -> Markup {
+    let heads = layers.iter().map(|layer| layer.lambda2.len().max(layer.heads.len())).max().unwrap_or(0);
+    html! {
+        section aria-labelledby="lambda-title" {
+            h2 #lambda-title { "λ₂ of every head" }
+            div.beside { div.scroll {
+                table #lambda {
+                    thead {
+                        tr {
+                            td {}
+                            @for head in 0..heads { th scope="col" { span.wide { "head " } (head) } }
+                            th scope="col" { "mean" }
+                        }
+                    }
+                    tbody {
+                        @for (i, layer) in layers.iter().enumerate() {
+                            tr {
+                                th scope="row" { (layer.name) }
+                                @for head in 0..heads { td { (lambda_cell(i, layer, head)) } }
+                                td {
+                                    button type="button" data-layer=(i) data-head="mean"
+                                        aria-label={ (layer.name) ", mean of heads" } { "map" }
+                                }
+                            }
+                        }
+                    }
+                }
+            }
+            p.words {
+                "The second largest eigenvalue modulus of the matrix, without teleportation: near 1 the walk mixes slowly "
+                "and the head keeps sets of tokens apart; near 0 it forgets its start at once. Pick a cell to see the head."
+            } }
+        }
+    }
+}
+
+fn lambda_cell(number: usize, layer: &PageLayer, head: usize) -> Markup {
+    let lambda = layer.lambda2.get(head).copied().filter(|lambda| lambda.is_finite());
+    let missing = head >= layer.heads.len();
+    let label = lambda.map_or_else(|| "–".to_owned(), |lambda| format!("{lambda:.2}"));
+    html! {
+        button type="button" data-layer=(number) data-head=(head) style=[lambda.map(cell_style)] disabled[missing]
+            title=[missing.then_some("The map of this head is not embedded")]
+            aria-label={ (layer.name) ", head " (head) ", λ₂ " (label) } { (label) }
+    }
+}
+
+/// Viridis under whichever ink can be read on it.
+fn cell_style(lambda: f64) -> String {
+    let [red, green, blue] = viridis(lambda);
+    let luma = 0.299 * f64::from(red) + 0.587 * f64::from(green) + 0.114 * f64::from(blue);
+    let ink = if luma > 120.0 { "#111" } else { "#fff" };
+    format!("background:rgb({red},{green},{blue});color:{ink}")
+}
+
+fn figures(figures: &[Figure]) -> Markup {
+    html! {
+        section aria-labelledby="figures-title" {
+            h2 #figures-title { "Figures" }
+            @for figure in figures {
+                figure {
+                    figcaption { b { (figure.title) } " " (figure.caption) " " a href=(figure.file) { (figure.file) } }
+                    img src=(data_uri(&figure.png)) alt={ (figure.title) ". " (figure.caption) } loading="lazy";
+                }
+            }
+        }
+    }
+}
+
+/// The picture, the settings and the matrices, each where the script finds it by its id.
+fn embedded(page: &Page<'_>) -> Markup {
+    let layers = page.layers.iter().map(|PageLayer { name, heads, lambda2, .. }| LayerData {
+        name,
+        embedded: heads.len(),
+        lambda2,
+    });
+    let data = Data {
+        layout: &page.layout,
+        states: page.layout.tokens(),
+        alpha: page.alpha,
+        token: page.token,
+        bounces: page.bounces,
+        layers: layers.collect(),
+        viridis: viridis_table(),
+    };
+    // A name must not end the script element it stands in.
+    let data = serde_json::json!(data).to_string().replace('<', "\\u003c");
+    html! {
+        img #picture src=(data_uri(page.picture)) alt="" hidden;
+        script #data type="application/json" { (PreEscaped(data)) }
+        @for (i, layer) in page.layers.iter().enumerate() {
+            script id={ "map-" (i) "-mean" } type="text/plain" { (encode(&layer.mean)) }
+            @for (head, map) in layer.heads.iter().enumerate() {
+                script id={ "map-" (i) "-" (head) } type="text/plain" { (encode(map)) }
+            }
+        }
+    }
+}
+
+/// The scale of the pictures beside the page.
+fn viridis(t: f64) -> [u8; 3] {
+    let RGBColor(red, green, blue) = ViridisRGB.get_color(t.clamp(0.0, 1.0));
+    [red, green, blue]
+}
+
+fn viridis_table() -> String {
+    (0..256u16)
+        .map(|i| {
+            let [red, green, blue] = viridis(f64::from(i) / 255.0);
+            format!("{red:02x}{green:02x}{blue:02x}")
+        })
+        .collect()
+}

@@ -1,0 +1,377 @@
+// The page: what is chosen, what follows from it, and how it is shown.
+
+/** Matrices kept decoded; the others are decoded again when they are wanted. */
+const KEPT_MATRICES = 12;
+/** Tokens listed below a map. */
+const TOP_TOKENS = 8;
+
+const $ = (id) => document.getElementById(id);
+
+class Page {
+  constructor(data, picture) {
+    this.data = data;
+    this.geometry = new Geometry(data.layout, picture);
+    this.viridis = new Viridis(data.viridis);
+    this.picture = picture;
+    this.grey = inGrey(picture);
+    this.matrices = new Map();
+    this.chosen = {};
+    this.n = data.states;
+    this.state = {
+      layer: data.layers.length - 1,
+      head: MEAN,
+      direction: "forward",
+      token: data.token,
+      bounce: 1,
+      scale: "percentile",
+      opacity: 65,
+      smooth: false,
+    };
+  }
+
+  // ---- what follows from what is chosen
+
+  /** The matrix of a layer and head, decoded at most once while it is kept. */
+  matrix(layer, head) {
+    const key = `${layer}/${head}`;
+    let matrix = this.matrices.get(key);
+    if (!matrix) {
+      if (layer === MEAN) {
+        matrix = meanMatrix(this.data.layers.map((_, each) => this.matrix(each, MEAN)));
+      } else {
+        matrix = decodeMatrix($(`map-${layer}-${head}`).textContent, this.n);
+      }
+    }
+    this.matrices.delete(key);
+    this.matrices.set(key, matrix);
+    if (this.matrices.size > KEPT_MATRICES) this.matrices.delete(this.matrices.keys().next().value);
+    return matrix;
+  }
+
+  /** The chosen chain and its steady state. */
+  chain() {
+    const { layer, head, direction } = this.state;
+    const key = `${layer}/${head}/${direction}`;
+    if (this.chosen.key !== key) {
+      const chain = new Chain(this.matrix(layer, head), this.n, this.data.alpha, direction);
+      this.chosen = { key, chain, steady: chain.steady() };
+    }
+    return this.chosen;
+  }
+
+  /** What is shown now, as numbers: for scripts that read the page. */
+  current() {
+    const { chain, steady } = this.chain();
+    const { layer, head, direction, token } = this.state;
+    return {
+      layer: this.layerName(layer),
+      head,
+      direction,
+      token,
+      alpha: this.data.alpha,
+      bounces: chain.bounces(token, this.data.bounces).map((state) => Array.from(state)),
+      steady: Array.from(steady.state),
+      steps: steady.steps,
+      converged: steady.converged,
+    };
+  }
+
+  layerName(layer) {
+    return layer === MEAN ? MEAN : this.data.layers[layer].name;
+  }
+
+  /** Why no head can be picked, or nothing. */
+  headsMissing() {
+    if (this.state.layer === MEAN) return "Heads of different layers have nothing in common: pick a layer first.";
+    if (!this.data.layers[this.state.layer].embedded) return "The maps of single heads were too large to embed.";
+    return "";
+  }
+
+  // ---- choosing
+
+  /** Changes what is chosen, keeps it possible, shows it. */
+  choose(changes) {
+    Object.assign(this.state, changes);
+    const layer = this.data.layers[this.state.layer];
+    if (this.state.head !== MEAN && !(layer && this.state.head < layer.embedded)) this.state.head = MEAN;
+    this.show();
+    history.replaceState(null, "", addressOf(this.state, this.layerName(this.state.layer)));
+  }
+
+  /** Moves the start by rows and columns of patches; from another token, to the middle of the picture. */
+  move(rows, columns) {
+    const { token } = this.state;
+    const { geometry } = this;
+    const clamp = (value, count) => Math.min(Math.max(value, 0), count - 1);
+    let [row, column] = [Math.floor(geometry.rows / 2), Math.floor(geometry.columns / 2)];
+    if (geometry.isPatch(token)) {
+      const [from, at] = geometry.patch(token);
+      [row, column] = [clamp(from + rows, geometry.rows), clamp(at + columns, geometry.columns)];
+    }
+    this.choose({ token: geometry.firstPatch + row * geometry.columns + column });
+  }
+
+  // ---- showing
+
+  build() {
+    const { data, geometry } = this;
+    const strip = $("strip");
+    for (let bounce = 1; bounce <= data.bounces; bounce += 1) strip.append(this.tile(bounce));
+    strip.append(this.tile(STEADY_BOUNCE));
+    for (const map of document.querySelectorAll(".map")) this.watch(map);
+    for (const label of document.querySelectorAll(".panel .map")) {
+      if (geometry.others.length > 0) label.append(this.cellLabel());
+    }
+    for (const token of geometry.others) {
+      const button = element("button", { type: "button", textContent: geometry.name(token) });
+      button.dataset.token = token;
+      button.addEventListener("click", () => this.choose({ token }));
+      $("other-tokens").append(button);
+    }
+    $("other-tokens").hidden = geometry.others.length === 0;
+
+    $("layer").addEventListener("change", ({ target }) => {
+      this.choose({ layer: target.value === MEAN ? MEAN : +target.value });
+    });
+    $("head").addEventListener("change", ({ target }) => {
+      this.choose({ head: target.value === MEAN ? MEAN : +target.value });
+    });
+    for (const name of ["direction", "scale"]) {
+      for (const radio of document.getElementsByName(name)) {
+        radio.addEventListener("change", () => this.choose({ [name]: radio.value }));
+      }
+    }
+    $("opacity").addEventListener("input", ({ target }) => this.choose({ opacity: +target.value }));
+    $("smooth").addEventListener("change", ({ target }) => this.choose({ smooth: target.checked }));
+    for (const cell of document.querySelectorAll("#lambda button")) {
+      const [layer, head] = [cell.dataset.layer, cell.dataset.head].map((value) => (value === MEAN ? MEAN : +value));
+      cell.addEventListener("click", () => this.choose({ layer, head }));
+    }
+    this.drawBars();
+    window.addEventListener("hashchange", () => this.choose(chosenBy(location.hash, this.data)));
+    let width = 0;
+    new ResizeObserver(([{ contentRect }]) => {
+      if (contentRect.width === width) return;
+      width = contentRect.width;
+      requestAnimationFrame(() => this.show());
+    }).observe(document.querySelector("main"));
+    window.matchMedia("print").addEventListener("change", () => this.show());
+    window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.show());
+  }
+
+  tile(bounce) {
+    const tile = element("li");
+    const name = bounce === STEADY_BOUNCE ? "n = ∞" : `n = ${bounce}`;
+    const label = element("button", { type: "button", className: "bounce", textContent: name });
+    label.dataset.bounce = bounce;
+    label.addEventListener("click", () => this.choose({ bounce }));
+    const map = element("div", { className: "map" });
+    map.dataset.show = bounce;
+    map.append(element("canvas"));
+    tile.append(label, map, element("span", { className: "range" }));
+    return tile;
+  }
+
+  /** Names the cells above the picture. */
+  cellLabel() {
+    const { others, columns, rows, above, tokens } = this.geometry;
+    const label = element("span", { className: "cell-label" });
+    label.textContent =
+      others.length === 1 ? this.geometry.name(others[0])
+      : tokens[others[0]].segment === "special" ? `CLS, ${others.length - 1} more` : `${others.length} tokens`;
+    label.hidden = others.length > columns / 2;
+    label.style.left = `${(100 * others.length) / columns}%`;
+    label.style.height = `${100 / (rows + above)}%`;
+    return label;
+  }
+
+  /** Marks, pointer and keyboard of a map. */
+  watch(map) {
+    map.append(element("div", { className: "mark start" }), element("div", { className: "mark hover", hidden: true }));
+    const tokenOf = (event) => {
+      const box = map.querySelector("canvas").getBoundingClientRect();
+      return this.geometry.tokenAt((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
+    };
+    map.addEventListener("click", (event) => {
+      const token = tokenOf(event);
+      if (token !== null) this.choose({ token });
+    });
+    map.addEventListener("pointermove", (event) => this.hover(map, tokenOf(event), event));
+    map.addEventListener("pointerleave", () => this.hover(map, null));
+    if (map.tabIndex < 0) return;
+    map.addEventListener("keydown", (event) => {
+      const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+      if (!step || event.altKey || event.ctrlKey || event.metaKey) return;
+      event.preventDefault();
+      this.move(...step);
+    });
+  }
+
+  /** Outlines a token in every map and says its share in the one under the pointer. */
+  hover(map, token, event) {
+    for (const mark of document.querySelectorAll(".mark.hover")) {
+      mark.hidden = token === null;
+      if (token !== null) this.geometry.cover(mark, token);
+    }
+    const tip = $("tip");
+    tip.hidden = token === null;
+    if (token === null) return;
+    const shown = this.shown(map.dataset.show);
+    const lines = [element("b", { textContent: this.geometry.name(token) }), ` · token ${token}`];
+    if (shown) {
+      const times = shown[token] * this.n;
+      lines.push(element("br"), `${percent(shown[token])} · ${times.toPrecision(times < 1 ? 2 : 3)} × uniform`);
+    }
+    tip.replaceChildren(...lines);
+    const [x, y] = [event.clientX + 14, event.clientY + 16];
+    const box = tip.getBoundingClientRect();
+    tip.style.left = `${Math.max(4, Math.min(x, document.documentElement.clientWidth - box.width - 4))}px`;
+    tip.style.top = `${y + box.height > window.innerHeight ? y - box.height - 30 : y}px`;
+  }
+
+  /** The distribution a map shows: of one bounce, the chosen one, the steady state, or none. */
+  shown(what) {
+    if (what === "chosen") return this.shown(String(this.state.bounce));
+    if (what === STEADY_BOUNCE) return this.chain().steady.state;
+    return what === "picture" ? null : this.bounces[+what - 1];
+  }
+
+  show() {
+    const { state, data } = this;
+    const { chain } = this.chain();
+    this.bounces = chain.bounces(state.token, data.bounces);
+    this.showControls();
+    this.showWords();
+    for (const map of document.querySelectorAll(".map")) this.showMap(map);
+    for (const list of document.querySelectorAll(".top")) this.showTop(list);
+  }
+
+  showControls() {
+    const { state, data } = this;
+    $("layer").value = state.layer;
+    const reason = this.headsMissing();
+    const heads = reason ? 0 : data.layers[state.layer].embedded;
+    const options = Array.from({ length: heads }, (_, head) => new Option(`head ${head}`, head));
+    $("head").replaceChildren(new Option("mean of heads", MEAN), ...options);
+    $("head").value = state.head;
+    $("head").disabled = reason !== "";
+    $("head").title = reason;
+    $("head-reason").textContent = reason;
+    for (const name of ["direction", "scale"]) {
+      for (const radio of document.getElementsByName(name)) radio.checked = radio.value === state[name];
+    }
+    $("opacity").value = state.opacity;
+    $("smooth").checked = state.smooth;
+    const pressed = (button, yes) => button.setAttribute("aria-pressed", String(yes));
+    for (const button of document.querySelectorAll(".bounce")) {
+      pressed(button, button.dataset.bounce === String(state.bounce));
+    }
+    for (const button of $("other-tokens").children) pressed(button, +button.dataset.token === state.token);
+    for (const cell of document.querySelectorAll("#lambda button")) {
+      pressed(cell, cell.dataset.layer === String(state.layer) && cell.dataset.head === String(state.head));
+    }
+  }
+
+  showWords() {
+    const { state, data, geometry } = this;
+    const layer = state.layer === MEAN ? "mean of layers" : data.layers[state.layer].name;
+    const head = state.head === MEAN ? "mean of heads" : `head ${state.head}`;
+    const lambda = state.head === MEAN ? undefined : data.layers[state.layer].lambda2[state.head];
+    const start = `${geometry.name(state.token)} (token ${state.token})`;
+    $("chain").textContent = [
+      `${layer}, ${head}`,
+      state.direction,
+      `start: ${start}`,
+      ...(Number.isFinite(lambda) ? [`λ₂ = ${lambda.toFixed(3)}`] : []),
+      `α = ${data.alpha}`,
+    ].join(" · ");
+    $("start-words").textContent = start;
+    const forward = state.direction === "forward";
+    const { bounce } = state;
+    $("map-title").textContent =
+      bounce === STEADY_BOUNCE ? "In the long run, n = ∞" : bounce === 1 ? "After 1 bounce" : `After ${bounce} bounces`;
+    $("map-words").textContent =
+      bounce === STEADY_BOUNCE ? "The walk has forgotten where it started: this is TokenRank."
+      : bounce === 1
+        ? forward ? "Where the start token attends: its row of the matrix." : "Which tokens attend to the start token: its column of the matrix."
+        : forward ? `Where following the attention leads in ${bounce} steps.` : `From a token to those that attend to it, ${bounce} times over.`;
+    const { steady } = this.chain();
+    $("rank-words").textContent =
+      `${forward ? "Incoming" : "Outgoing"} attention: each token’s share of the walk in the long run, from any start. ` +
+      (steady.converged ? `${steady.steps} steps of the power method.` : `Not settled after ${steady.steps} steps: the chain has no unique steady state, or mixes very slowly.`);
+  }
+
+  showMap(map) {
+    const canvas = map.querySelector("canvas");
+    const { state, geometry, viridis } = this;
+    const what = map.dataset.show;
+    const distribution = this.shown(what);
+    this.geometry.cover(map.querySelector(".mark.start"), state.token);
+    if (!distribution) {
+      drawPicture(canvas, { geometry, picture: this.picture, line: getComputedStyle(map).color });
+      return;
+    }
+    const scale = colourScale(distribution, state.scale);
+    const overlay = what === "chosen" || map.closest(".panel") ? { picture: this.grey, opacity: state.opacity / 100 } : {};
+    drawMap(canvas, { state: distribution, scale, geometry, viridis, smooth: state.smooth, ...overlay });
+    const most = `${scale.clipped ? "≥ " : ""}${percent(scale.high)}`;
+    const bar = map.parentElement.querySelector(".bar");
+    if (bar) {
+      const middle = percent((scale.low + scale.high) / 2);
+      [percent(scale.low), middle, most].forEach((text, at) => (bar.querySelectorAll("span")[at].textContent = text));
+    } else {
+      map.parentElement.querySelector(".range").textContent = most;
+    }
+    const best = distribution.reduce((best, share, token) => (share > distribution[best] ? token : best), 0);
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute(
+      "aria-label",
+      `Map of token probabilities; largest: ${geometry.name(best)}, ${percent(distribution[best])}`,
+    );
+  }
+
+  drawBars() {
+    const stops = [0, 32, 64, 96, 128, 160, 192, 224, 255].map((at) => `rgb(${this.viridis.colours[at]})`);
+    for (const bar of document.querySelectorAll(".bar i")) bar.style.background = `linear-gradient(90deg, ${stops})`;
+  }
+
+  /** The tokens with the largest probabilities of the map that a list stands below. */
+  showTop(list) {
+    const state = this.shown(list.dataset.show);
+    const order = Array.from(state.keys()).sort((a, b) => state[b] - state[a]).slice(0, TOP_TOKENS);
+    const rows = order.map((token) => {
+      const button = element("button", { type: "button", title: "Start from this token" });
+      const bar = element("i");
+      bar.style.width = `${(100 * state[token]) / state[order[0]]}%`;
+      button.append(
+        element("span", { textContent: this.geometry.name(token) }),
+        element("span", { className: "track" }),
+        element("span", { className: "share", textContent: percent(state[token]) }),
+      );
+      button.querySelector(".track").append(bar);
+      button.addEventListener("click", () => this.choose({ token }));
+      const row = element("li");
+      row.append(button);
+      return row;
+    });
+    list.replaceChildren(...rows);
+  }
+}
+
+function element(name, properties = {}) {
+  return Object.assign(document.createElement(name), properties);
+}
+
+async function main() {
+  const data = JSON.parse($("data").textContent);
+  const picture = $("picture");
+  await picture.decode();
+  const page = new Page(data, picture);
+  page.build();
+  Object.assign(page.state, chosenBy(location.hash, data));
+  page.choose({});
+  window.tokenrank = { current: () => page.current(), choose: (changes) => page.choose(changes) };
+  document.documentElement.dataset.ready = "";
+}
+
+main();
