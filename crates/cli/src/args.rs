@@ -52,7 +52,7 @@ pub struct RunArgs {
     /// Run only the first N items
     #[arg(long, value_name = "N")]
     pub limit: Option<usize>,
-    /// Folder of the run; of several, the folder of theirs [default: results/runs/NAME-FINGERPRINT]
+    /// Folder of the run or runs [default: results/runs/NAME-FINGERPRINT]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Where networks run: cpu or cuda:N

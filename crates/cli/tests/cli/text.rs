@@ -57,7 +57,7 @@ Arguments:
 Options:
       --set <KEY=VALUE>  Change a setting of the file: model.path=DIR, task.masking.layers=all
       --limit <N>        Run only the first N items
-      --out <DIR>        Folder of the run [default: results/runs/NAME-FINGERPRINT]
+      --out <DIR>        Folder of the run or runs [default: results/runs/NAME-FINGERPRINT]
       --device <DEVICE>  Where networks run: cpu or cuda:N [default: cpu]
   -h, --help             Print help
 ");
