@@ -10,7 +10,6 @@ use crate::metrics::{MaskingCurves, Metric};
 use crate::paper::PaperTable;
 use crate::plan::Plan;
 use crate::plot::{CurvePlot, Map, OverlayRow, Rgb, Series, curves, overlays};
-use crate::run::Outcome;
 use crate::table::{Cell, Row, Table};
 
 /// Ours beside the paper's. `labels` are the keys and names of the methods in row order.
@@ -54,65 +53,8 @@ pub(crate) fn masking_table(
     }
 }
 
-/// For each of the paper's tables that several runs fill, under its name: the runs side by side, each beside the paper's
-/// column.
-pub fn paper_tables(outcomes: &[Outcome]) -> Vec<(String, Table)> {
-    let mut tables = Vec::new();
-    for (name, paper) in PaperTable::all() {
-        let of_table =
-            |outcome: &&Outcome| outcome.paper.as_ref().is_some_and(|(table, _)| table.title == paper.title);
-        let mut runs: Vec<&Outcome> = outcomes.iter().filter(of_table).collect();
-        if runs.len() < 2 {
-            continue;
-        }
-        runs.sort_by_key(|run| paper.columns.iter().position(|known| known == column(run)));
-        let head = |run: &&Outcome| {
-            let name = column(run);
-            let alone = runs.iter().filter(|other| column(other) == name).count() == 1;
-            let ours = if alone { name.to_owned() } else { format!("{name}, {}", run.name) };
-            [ours, "paper".to_owned(), "Δ".to_owned()]
-        };
-        // What stands in a column is what its experiment says, which need not be the paper's network.
-        let who = |run: &&Outcome| {
-            let [ours, ..] = head(run);
-            let right = run.results.metrics.iter().find(|metric| metric.name == "unmasked-accuracy");
-            let right = right
-                .and_then(|metric| metric.value)
-                .map_or_else(String::new, |share| format!(", {:.1} % right before masking", 100.0 * share));
-            format!("{ours}: {}, {} images{right}.", run.results.experiment.title, run.results.items)
-        };
-        let mut methods: Vec<&(String, String)> = Vec::new();
-        for method in runs.iter().flat_map(|run| &run.methods) {
-            if !methods.contains(&method) {
-                methods.push(method);
-            }
-        }
-        let row = |(key, label): &(String, String)| {
-            let cells = |run: &&Outcome| {
-                let (ours, published) = (run.results.value("auc", key), paper.published(key, column(run)));
-                let difference = ours.zip(published).map_or(Cell::Empty, |pair| paper.difference(pair));
-                [Cell::from(ours), Cell::from(published), difference]
-            };
-            Row { labels: vec![label.clone()], cells: runs.iter().flat_map(cells).collect() }
-        };
-        let table = Table {
-            title: format!("{}: {}", paper.title, paper.metric),
-            labels: vec!["tokens masked by".into()],
-            columns: runs.iter().flat_map(head).collect(),
-            rows: methods.into_iter().map(row).collect(),
-            notes: runs.iter().map(who).chain(["Δ: ours − paper's.".into(), source_note(&paper)]).collect(),
-        };
-        tables.push((name, table));
-    }
-    tables
-}
-
-/// The paper's column that a run stands beside.
-fn column(run: &Outcome) -> &str {
-    run.paper.as_ref().map_or("", |(_, column)| column)
-}
-
-fn source_note(paper: &PaperTable) -> String {
+/// What a reader of the paper's values must know.
+pub(crate) fn source_note(paper: &PaperTable) -> String {
     format!(
         "Paper: {}. Its images, layers, fractions and normalisation are not published; compare orderings, not values.",
         paper.source
