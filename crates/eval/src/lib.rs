@@ -17,6 +17,7 @@ mod record_log;
 mod report;
 pub mod results;
 mod run;
+pub mod show;
 mod table;
 
 pub use error::{Error, Result};
