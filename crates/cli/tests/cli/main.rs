@@ -7,4 +7,5 @@ mod rank;
 mod run;
 #[path = "../../../models/tests/hub/server.rs"]
 mod server;
+mod show;
 mod text;

@@ -154,19 +154,18 @@ impl Painter<'_> {
         )?;
         let top = y + ABOVE;
         let scale = Scale::of(&tile.values);
+        let color = |value: &f64| match &scale {
+            Some(scale) if value.is_finite() => Some(viridis(place(*value, scale.limits))),
+            _ => None,
+        };
+        let colors: Vec<Option<[u8; 3]>> = tile.values.iter().map(color).collect();
         canvas.paint((x, top), (w, h), |px, py| {
             let pixel = self.picture[(py * w + px) as usize];
-            if tile.values.is_empty() {
+            if colors.is_empty() {
                 return pixel;
             }
             let patch = (py as usize * rows / h as usize) * cols + px as usize * cols / w as usize;
-            let (under, value) = (grey(pixel), tile.values[patch]);
-            match &scale {
-                Some(scale) if value.is_finite() => {
-                    blend(under, viridis(place(value, scale.limits)), OPACITY)
-                }
-                _ => under,
-            }
+            colors[patch].map_or(grey(pixel), |color| blend(grey(pixel), color, OPACITY))
         });
         if let Some(mark) = tile.mark {
             self.mark(canvas, mark, (x, top))?;
