@@ -139,10 +139,11 @@ impl Tokens {
     }
 }
 
-/// A share in per cent, with as many digits as it needs.
+/// A share in per cent, to two digits.
 pub(super) fn percent(share: f64) -> String {
     let value = 100.0 * share;
-    if value < 9.95 { format!("{value:.1} %") } else { format!("{value:.0} %") }
+    let decimals = [9.95, 0.995, 0.0995].iter().filter(|limit| value < **limit).count();
+    format!("{value:.decimals$} %")
 }
 
 #[cfg(test)]
@@ -196,6 +197,12 @@ mod tests {
             let error = tokens(3, dropped).start(start).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn shares_have_two_digits() {
+        let written = [1.0, 0.0996, 0.04251, 0.0031, 0.00042, 0.0].map(percent);
+        assert_eq!(written, ["100 %", "10 %", "4.3 %", "0.31 %", "0.042 %", "0.000 %"]);
     }
 
     #[test]
