@@ -77,6 +77,13 @@ pub fn grey([r, g, b]: [u8; 3]) -> [u8; 3] {
     [((299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b) + 500) / 1000) as u8; 3]
 }
 
+/// The grey of a colour in a narrow band of dark greys: laid under a colour scale it shows through without lightening
+/// one value to the look of another.
+pub fn dim([r, g, b]: [u8; 3]) -> [u8; 3] {
+    let [light, ..] = grey([r, g, b]);
+    [48 + light / 4; 3]
+}
+
 /// The smallest and largest finite value.
 pub fn range(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     let finite = values.into_iter().filter(|value| value.is_finite());

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::PlotError;
 use super::canvas::{Align, Canvas, Text, fitted, wrapped};
-use super::color::{FAINT, INK, WHITE, blend, bulk, grey, place, range, viridis};
+use super::color::{FAINT, INK, WHITE, blend, bulk, dim, place, range, viridis};
 use super::picture::{Rgb, fitting, resized};
 
 /// A sheet of maps.
@@ -60,7 +60,7 @@ const BAR: u32 = 14;
 /// Of a heading, and after a section.
 const HEAD: u32 = 52;
 const SPACE: u32 = 16;
-/// Of the colours over the picture in grey.
+/// Of the colours over the dimmed picture.
 const OPACITY: f64 = 0.72;
 
 /// Draws the sheet. Each map goes from its own minimum to its own maximum; where the maximum is more than twice the
@@ -165,7 +165,7 @@ impl Painter<'_> {
                 return pixel;
             }
             let patch = (py as usize * rows / h as usize) * cols + px as usize * cols / w as usize;
-            colors[patch].map_or(grey(pixel), |color| blend(grey(pixel), color, OPACITY))
+            colors[patch].map_or(dim(pixel), |color| blend(dim(pixel), color, OPACITY))
         });
         if let Some(mark) = tile.mark {
             self.mark(canvas, mark, (x, top))?;
@@ -173,7 +173,7 @@ impl Painter<'_> {
         let Some(scale) = scale else { return Ok(()) };
         let bar = top + h + 10;
         canvas.paint((x, bar), (w, BAR), |px, _| {
-            blend([128; 3], viridis(f64::from(px) / f64::from((w - 1).max(1))), OPACITY)
+            blend(dim([128; 3]), viridis(f64::from(px) / f64::from((w - 1).max(1))), OPACITY)
         });
         let (low, high) = scale.words();
         let y = f64::from(bar + BAR + 18);

@@ -86,21 +86,11 @@ fn convergence_counts_as_the_power_method_does() {
 
 #[test]
 fn a_chain_that_does_not_converge_ends_where_the_reference_gives_up() {
-    let slow = Array2::from_shape_fn((4, 4), |(i, j)| {
-        if i == j { 0.9998 } else { 0.0002 * [0.7, 0.2, 0.1, 0.0][(4 + j - i) % 4] }
-    });
-    let slow = slow.mapv(|value: f64| value as f32);
-    let mut slow = slow;
-    slow[(0, 0)] = 0.9;
-    slow[(0, 1)] = 0.1;
-    (slow[(0, 2)], slow[(0, 3)]) = (0.0, 0.0);
-    for mut row in slow.axis_iter_mut(Axis(0)) {
-        let sum = row.sum();
-        row.mapv_inplace(|value| value / sum);
-    }
-    let layer = LayerChain { block: 0, mean: slow, lambda2: vec![0.9], heads: Vec::new() };
-    let questions = Questions { alpha: 0.9999, ..QUESTIONS };
-    let found = Findings::of(&[layer], Questions { token: 0, ..questions }, |_| true).unwrap();
+    // Two states that hardly ever change into each other, one of them the likelier.
+    let mean = ndarray::array![[0.9999f32, 0.0001], [0.0003, 0.9997]];
+    let layer = LayerChain { block: 0, mean, lambda2: vec![0.9996], heads: Vec::new() };
+    let questions = Questions { alpha: 0.9999, token: 0, ..QUESTIONS };
+    let found = Findings::of(&[layer], questions, |_| true).unwrap();
     assert_eq!((found.average.convergence.len(), found.average.steps()), (200, None));
 }
 
@@ -131,9 +121,7 @@ fn metastable_sets_stay_more_than_by_chance_where_tokens_keep_to_themselves() {
 #[test]
 fn sets_of_a_large_chain_are_left_out() {
     let n = METASTABLE_STATES + 1;
-    let mean = Array2::from_elem((n, n), 1.0 / n as f32);
-    let layer = LayerChain { block: 0, mean, lambda2: vec![0.0], heads: Vec::new() };
-    let found = Findings::of(&[layer], QUESTIONS, |_| true).unwrap();
+    let found = Findings::of(&layers(n, 1), QUESTIONS, |_| true).unwrap();
     assert!(found.metastable.is_none());
 }
 
