@@ -37,6 +37,8 @@ pub enum Command {
     Attend(AttendArgs),
     /// Analyse attention matrices from any program as Markov chains
     Rank(RankArgs),
+    /// Draw what the attention of an image is as a Markov chain, for any network
+    Show(ShowArgs),
     /// Check whether a run can start on this machine
     Doctor,
 }
@@ -150,6 +152,55 @@ pub struct RankArgs {
     /// File to write
     #[arg(long, value_name = "FILE.safetensors")]
     pub out: PathBuf,
+}
+
+#[derive(clap::Args)]
+pub struct ShowArgs {
+    /// Model directory: config.json, safetensors, preprocessor_config.json
+    #[arg(long, value_name = "DIR")]
+    pub model: PathBuf,
+    /// Image to look at, JPEG or PNG
+    #[arg(long, value_name = "FILE")]
+    pub image: PathBuf,
+    /// Bounce from this token, counted from 0 as `attend` does: CLS, registers, patches row by row
+    /// [default: the patch in the middle]
+    #[arg(long, value_name = "I", conflicts_with = "patch")]
+    pub token: Option<usize>,
+    /// Bounce from this patch, counted from 0,0 at the top left
+    #[arg(long, value_name = "ROW,COL", value_parser = patch)]
+    pub patch: Option<(usize, usize)>,
+    /// Number of bounces
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    pub bounces: usize,
+    /// Layers that are shown and averaged: all, last:N, or block numbers or names such as 0,3,block.11
+    #[arg(long, value_name = "LIST", default_value = "all")]
+    pub layers: LayerSelection,
+    /// Share of attention in the teleporting chain; 1 is no teleport
+    #[arg(long, value_name = "A", default_value_t = 0.99, allow_negative_numbers = true)]
+    pub alpha: f64,
+    /// Leave CLS and registers out of the chain, before the softmax
+    #[arg(long)]
+    pub without_special: bool,
+    /// Number of metastable sets [default: where the spectrum has its gap]
+    #[arg(long, value_name = "K")]
+    pub sets: Option<usize>,
+    /// Resize the image to N×N pixels instead of what preprocessor_config.json says
+    #[arg(long, value_name = "N")]
+    pub image_size: Option<usize>,
+    /// Where the network runs: cpu or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: String,
+    /// Folder for pictures, index.html and show.json; files of the same names are replaced
+    #[arg(long, value_name = "DIR")]
+    pub out: PathBuf,
+}
+
+/// `7,12`.
+fn patch(text: &str) -> Result<(usize, usize), String> {
+    let place = text
+        .split_once(',')
+        .and_then(|(row, col)| Some((row.trim().parse().ok()?, col.trim().parse().ok()?)));
+    place.ok_or_else(|| "expected a row and a column, such as 7,12".into())
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -14,7 +14,7 @@ use failure::Failure;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if matches!(args.command, Command::Run(_) | Command::Attend(_)) {
+    if matches!(args.command, Command::Run(_) | Command::Attend(_) | Command::Show(_)) {
         threads::sleep_while_waiting();
     }
     match dispatch(args.command) {
@@ -36,6 +36,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Fetch(args) => commands::fetch::fetch(&args),
         Command::Attend(args) => commands::attend::attend(&args),
         Command::Rank(args) => commands::rank::rank(&args),
+        Command::Show(args) => commands::show::show(&args),
         Command::Doctor => commands::doctor::doctor(),
     }
 }

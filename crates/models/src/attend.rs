@@ -118,6 +118,18 @@ impl ChainTokens {
         layout.indices(|segment| self == Self::All || segment != Segment::Special)
     }
 
+    /// What the chain's states are.
+    pub fn layout(self, layout: &TokenLayout) -> TokenLayout {
+        match self {
+            Self::All => layout.clone(),
+            Self::WithoutSpecial => TokenLayout {
+                special: 0,
+                order: layout.order.iter().copied().filter(|segment| *segment != Segment::Special).collect(),
+                ..layout.clone()
+            },
+        }
+    }
+
     /// The transition matrices of the heads shown, `[batch, heads, n, n]` float32, rows summing to 1.
     ///
     /// # Errors

@@ -6,13 +6,13 @@ use std::path::Path;
 use ndarray::Array3;
 use tch::{Kind, Tensor};
 
-use crate::attend::KeyBias;
+use crate::attend::{ChainTokens, KeyBias};
 use crate::clip::{ClipText, Tokenizer};
 use crate::error::Result;
 use crate::image::Rgb8;
 use crate::layers::LayerSelection;
 use crate::matrix_file::{Values, write_safetensors};
-use crate::probe::{KeepAll, Select};
+use crate::probe::{KeepAll, LayerChain, LayerChains, Select};
 use crate::site::TokenLayout;
 use crate::vision::{LoadOptions, VisionModel};
 
@@ -151,5 +151,43 @@ impl Host {
             Self::Float(values) => Values::F32(values),
             Self::Ids(ids) => Values::I64(ids),
         }
+    }
+}
+
+/// One forward pass as Markov chains, a layer at a time: what `tokenrank show` draws.
+pub struct Chains {
+    /// The chosen layers in the order of the pass.
+    pub layers: Vec<LayerChain>,
+    /// What the tokens of the sequence are.
+    pub sequence: TokenLayout,
+    /// What the states of the chains are.
+    pub states: TokenLayout,
+}
+
+impl Chains {
+    /// Runs `picture` through the network and reduces the chosen layers over the given states: the mean of each layer's
+    /// heads, and the λ₂ of each head to the relative accuracy `tolerance`. Heads themselves are kept, those of the last
+    /// layers first, while no more than `budget` numbers are kept in all, means included.
+    ///
+    /// # Errors
+    /// The layers do not fit the network; an attention map that is no chain; libtorch's.
+    pub fn vision(
+        model: &VisionModel,
+        picture: &Rgb8,
+        layers: &LayerSelection,
+        tokens: ChainTokens,
+        tolerance: f64,
+        budget: usize,
+    ) -> Result<Self> {
+        let network = &model.network;
+        let blocks = layers.resolve(network.depth())?;
+        let pixels = VisionModel::batch(&[model.preprocessor.apply(picture)?])?;
+        let (embedded, sequence) = network.embed(&pixels)?;
+        let means = blocks.len() * (tokens.layout(&sequence).tokens() as usize).pow(2);
+        let watch = LayerChains::new(tokens, tolerance, budget.saturating_sub(means));
+        let mut probe = Select::new(blocks, watch);
+        network.encode(&embedded, &sequence, &KeyBias::none(), &mut probe)?;
+        let (layers, states) = probe.inner.finish()?;
+        Ok(Self { layers, sequence, states })
     }
 }

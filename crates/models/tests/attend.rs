@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use models::attend::{AttentionProbe, ChainTokens, KeyBias, NoProbe, View, Want, attend};
-use models::probe::{KeepAll, LambdaWeight, LambdaWeighted, MeanMap, RankOnly, Select, Tee};
+use models::probe::{KeepAll, LambdaWeight, LambdaWeighted, LayerChains, MeanMap, RankOnly, Select, Tee};
 use models::{Device, Kind, Site, Stream, TokenLayout};
 use proptest::prelude::*;
 use tch::Tensor;
@@ -106,11 +106,55 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn layers_as_chains_agree_with_whole_maps(
+        heads in 1i64..5, tokens in 3i64..20, seed in 0i64..1000, without_special in any::<bool>(), kept_layers in 0usize..4,
+    ) {
+        let states = if without_special { ChainTokens::WithoutSpecial } else { ChainTokens::All };
+        let n = (tokens - i64::from(without_special)) as usize;
+        // One number short of another layer.
+        let budget = (kept_layers + 1) * heads as usize * n * n - 1;
+        let mut probe = Tee(KeepAll::default(), LayerChains::new(states, 1e-8, budget));
+        for block in 0..3 {
+            let [q, k, v] = [0, 1, 2].map(|i| random(&[1, heads, tokens, 8], seed * 9 + 3 * block + i) * 2);
+            let _ = attend(&q, &k, &v, &KeyBias::none(), &site(block as usize, tokens), &mut probe).expect("attends");
+        }
+        let Tee(kept, chains) = probe;
+        let (layers, layout) = chains.finish().expect("seen");
+        prop_assert_eq!(layout.tokens(), n as i64);
+        prop_assert_eq!(layout.special, i64::from(!without_special));
+        for (number, (layer, kept)) in layers.iter().zip(kept.finish().expect("seen")).enumerate() {
+            prop_assert_eq!(layer.block, number);
+            let maps = match states {
+                ChainTokens::All => kept.probs,
+                ChainTokens::WithoutSpecial =>
+                    kept.logits.narrow(2, 1, n as i64).narrow(3, 1, n as i64).softmax(-1, Kind::Float),
+            };
+            let close = |map: &ndarray::Array2<f32>, tensor: &Tensor| {
+                let flat = Tensor::from_slice(map.as_slice().expect("contiguous")).reshape([n as i64, n as i64]);
+                difference(&flat, tensor) < 1e-6
+            };
+            prop_assert!(close(&layer.mean, &maps.mean_dim(1i64, false, Kind::Float).squeeze_dim(0)));
+            // The last layers keep their heads, all of them.
+            prop_assert_eq!(layer.heads.len(), if number + kept_layers >= 3 { heads as usize } else { 0 });
+            for (head, map) in (0..).zip(&layer.heads) {
+                prop_assert!(close(map, &maps.select(1, head).squeeze_dim(0)));
+            }
+            let lambda = models::probe::lambda2(&maps, 1e-8).expect("chains").squeeze_dim(0);
+            prop_assert!(difference(&Tensor::from_slice(&layer.lambda2), &lambda) < 1e-12);
+        }
+    }
+}
+
 #[test]
 fn a_probe_that_saw_nothing_says_so() {
     assert!(MeanMap::new(ChainTokens::All).finish().is_err());
     assert!(LambdaWeighted::new(ChainTokens::All, LambdaWeight::Squared).finish().is_err());
     assert!(RankOnly::new(ChainTokens::All, 0.99, true).finish().is_err());
+    assert!(LayerChains::new(ChainTokens::All, 1e-4, 0).finish().is_err());
 }
 
 #[test]

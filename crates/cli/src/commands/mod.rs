@@ -6,3 +6,4 @@ pub mod fetch;
 pub mod ls;
 pub mod rank;
 pub mod run;
+pub mod show;

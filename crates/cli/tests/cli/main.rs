@@ -7,5 +7,6 @@ mod rank;
 mod run;
 #[path = "../../../models/tests/hub/server.rs"]
 mod server;
+mod show;
 mod sweep;
 mod text;

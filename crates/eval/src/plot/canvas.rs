@@ -1,7 +1,7 @@
 //! A sheet to draw on: lines, markers, text and single pixels, smoothed and written as PNG.
 
-use std::fs::{self, File};
-use std::io::{self, BufWriter, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::OnceLock;
@@ -14,6 +14,7 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use plotters::style::{
     Color, FontDesc, FontFamily, FontStyle, FontTransform, RGBColor, ShapeStyle, TextStyle,
 };
+use rayon::prelude::*;
 
 use super::PlotError;
 use super::color::WHITE;
@@ -133,7 +134,8 @@ impl Canvas {
             self.path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?.to_owned();
         name.push(format!(".partial-{}", process::id()));
         let partial = self.path.with_file_name(name);
-        let written = encode(&partial, self.width, self.height, &averaged)
+        let written = encoded(self.width, self.height, &averaged)
+            .and_then(|bytes| fs::write(&partial, bytes))
             .and_then(|()| fs::rename(&partial, &self.path));
         if written.is_err() {
             // The reason it could not be written is what counts, not whether the rest could be cleared away.
@@ -144,20 +146,20 @@ impl Canvas {
 
     fn averaged(&self) -> Vec<u8> {
         let (over, count) = (OVERSAMPLING as usize, OVERSAMPLING.pow(2));
-        let (width, height) = (self.width as usize, self.height as usize);
-        let stride = width * over * 3;
-        let mut out = Vec::with_capacity(width * height * 3);
-        for y in 0..height {
-            for x in 0..width {
-                for channel in 0..3 {
-                    let corner = y * over * stride + x * over * 3 + channel;
-                    let sum: u32 = (0..over * over)
-                        .map(|i| u32::from(self.pixels[corner + i / over * stride + i % over * 3]))
-                        .sum();
-                    out.push(((sum + count / 2) / count) as u8);
+        let row = self.width as usize * 3;
+        let mut out = vec![0; row * self.height as usize];
+        let lines = self.pixels.par_chunks_exact(row * over * over);
+        out.par_chunks_exact_mut(row).zip(lines).for_each(|(out, lines)| {
+            let mut sums = vec![0; row];
+            for line in lines.chunks_exact(row * over) {
+                for (sums, block) in sums.chunks_exact_mut(3).zip(line.chunks_exact(3 * over)) {
+                    for pixel in block.chunks_exact(3) {
+                        sums.iter_mut().zip(pixel).for_each(|(sum, sample)| *sum += u32::from(*sample));
+                    }
                 }
             }
-        }
+            out.iter_mut().zip(sums).for_each(|(out, sum)| *out = ((sum + count / 2) / count) as u8);
+        });
         out
     }
 
@@ -225,6 +227,21 @@ pub fn fitted(text: &str, size: f64, width: f64) -> String {
     shortened(fits)
 }
 
+/// The text in lines of at most `width` pixels, broken at spaces; a word that is too long alone is shortened.
+pub fn wrapped(text: &str, size: f64, width: f64) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split_whitespace() {
+        match lines.last_mut() {
+            Some(line) if text_width(&format!("{line} {word}"), size) <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(fitted(word, size, width)),
+        }
+    }
+    lines
+}
+
 /// The text on one line where it fits into `width` pixels, else on two, broken at a space or after a hyphen; what is
 /// still too long is shortened.
 pub fn two_lines(text: &str, size: f64, width: f64) -> Vec<String> {
@@ -240,13 +257,14 @@ pub fn two_lines(text: &str, size: f64, width: f64) -> Vec<String> {
     }
 }
 
-fn encode(path: &Path, width: u32, height: u32, pixels: &[u8]) -> io::Result<()> {
-    let mut file = BufWriter::new(File::create(path)?);
-    let mut encoder = png::Encoder::new(&mut file, width, height);
+/// The content of a PNG file: 8-bit RGB.
+pub fn encoded(width: u32, height: u32, pixels: &[u8]) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    let mut encoder = png::Encoder::new(&mut bytes, width, height);
     encoder.set_color(png::ColorType::Rgb);
     encoder.set_depth(png::BitDepth::Eight);
     let mut writer = encoder.write_header()?;
     writer.write_image_data(pixels)?;
     writer.finish()?;
-    file.flush()
+    Ok(bytes)
 }

@@ -37,6 +37,28 @@ pub fn series(index: usize) -> [u8; 3] {
     SERIES[index % SERIES.len()]
 }
 
+/// Twelve colours for areas over a grey picture: all eight of Okabe and Ito with white for their black, then colours of
+/// Paul Tol's muted scheme.
+const REGIONS: [[u8; 3]; 12] = [
+    [230, 159, 0],
+    [0, 114, 178],
+    [0, 158, 115],
+    [240, 228, 66],
+    [204, 121, 167],
+    [86, 180, 233],
+    [213, 94, 0],
+    [255, 255, 255],
+    [136, 34, 85],
+    [51, 34, 136],
+    [153, 153, 51],
+    [170, 68, 153],
+];
+
+/// The colour of the area with this number.
+pub fn regions(index: usize) -> [u8; 3] {
+    REGIONS[index % REGIONS.len()]
+}
+
 /// Viridis at `t`, clamped to 0…1.
 pub fn viridis(t: f64) -> [u8; 3] {
     let RGBColor(r, g, b) = ViridisRGB.get_color(t.clamp(0.0, 1.0));
@@ -53,6 +75,13 @@ pub fn blend(under: [u8; 3], over: [u8; 3], opacity: f64) -> [u8; 3] {
 /// The grey of a colour (ITU-R BT.601 luma).
 pub fn grey([r, g, b]: [u8; 3]) -> [u8; 3] {
     [((299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b) + 500) / 1000) as u8; 3]
+}
+
+/// The grey of a colour in a narrow band of dark greys: laid under a colour scale it shows through without lightening
+/// one value to the look of another.
+pub fn dim([r, g, b]: [u8; 3]) -> [u8; 3] {
+    let [light, ..] = grey([r, g, b]);
+    [48 + light / 4; 3]
 }
 
 /// The smallest and largest finite value.

@@ -3,8 +3,9 @@
 use std::path::Path;
 
 use super::PlotError;
+use super::axes::{Frame, TICK, axes, labelled};
 use super::canvas::{Align, Canvas, Text, fitted, text_width};
-use super::color::{self, FAINT, GRID, INK, range};
+use super::color::{self, FAINT, INK, range};
 use super::ticks::{label, ticks, widened};
 
 /// Width and height of a plot of curves in pixels: twice what a page shows, for print.
@@ -34,7 +35,6 @@ pub struct CurvePlot {
 
 const TITLE: f64 = 36.0;
 const LABEL: f64 = 30.0;
-const TICK: f64 = 27.0;
 const NAME: f64 = 27.0;
 const LINE: f64 = 3.5;
 /// Of the widest name in the legend, beyond which names are shortened.
@@ -66,26 +66,6 @@ impl Look {
     fn of(index: usize) -> Self {
         // Neighbours differ in all three; four markers against three dashes give twelve pairs.
         Self { ink: color::series(index), dash: DASHES[index % 3], marker: MARKERS[index % 4] }
-    }
-}
-
-/// The rectangle of the axes and the data range it shows.
-struct Frame {
-    left: f64,
-    right: f64,
-    top: f64,
-    bottom: f64,
-    x: (f64, f64),
-    y: (f64, f64),
-}
-
-impl Frame {
-    fn x_of(&self, x: f64) -> f64 {
-        self.left + color::place(x, self.x) * (self.right - self.left)
-    }
-
-    fn y_of(&self, y: f64) -> f64 {
-        self.bottom - color::place(y, self.y) * (self.bottom - self.top)
     }
 }
 
@@ -125,7 +105,7 @@ pub fn curves(path: &Path, plot: &CurvePlot) -> Result<(), PlotError> {
         y,
     };
 
-    axes(&mut canvas, &frame, (&x_ticks, x_step), (&y_ticks, y_step))?;
+    axes(&mut canvas, &frame, &labelled(&x_ticks, x_step), &labelled(&y_ticks, y_step))?;
     let text = |size, align| Text { size, ink: INK, align, upwards: false };
     let title = fitted(&plot.title, TITLE, width - 80.0);
     // Over the axes where it fits there, else over the whole picture.
@@ -153,29 +133,6 @@ pub fn curves(path: &Path, plot: &CurvePlot) -> Result<(), PlotError> {
 fn legend_name(series: &Series) -> String {
     let drawn = series.points.iter().any(|(x, y)| x.is_finite() && y.is_finite());
     if drawn { series.name.clone() } else { format!("{} (no data)", series.name) }
-}
-
-fn axes(
-    canvas: &mut Canvas,
-    frame: &Frame,
-    (x_ticks, x_step): (&[f64], f64),
-    (y_ticks, y_step): (&[f64], f64),
-) -> Result<(), PlotError> {
-    let &Frame { left, right, top, bottom, .. } = frame;
-    let text = |align| Text { size: TICK, ink: INK, align, upwards: false };
-    for &tick in x_ticks {
-        let x = frame.x_of(tick);
-        canvas.line(&[(x, top), (x, bottom)], GRID, 1.5)?;
-        canvas.line(&[(x, bottom), (x, bottom + 8.0)], INK, 2.0)?;
-        canvas.text((x, bottom + 32.0), &label(tick, x_step), text(Align::Middle))?;
-    }
-    for &tick in y_ticks {
-        let y = frame.y_of(tick);
-        canvas.line(&[(left, y), (right, y)], GRID, 1.5)?;
-        canvas.line(&[(left - 8.0, y), (left, y)], INK, 2.0)?;
-        canvas.text((left - 16.0, y), &label(tick, y_step), text(Align::End))?;
-    }
-    canvas.line(&[(left, top), (left, bottom), (right, bottom)], INK, 2.0)
 }
 
 fn curve(canvas: &mut Canvas, frame: &Frame, series: &Series, look: &Look) -> Result<(), PlotError> {

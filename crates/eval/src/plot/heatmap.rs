@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::PlotError;
-use super::canvas::{Align, Canvas, Text, fitted, text_width};
-use super::color::{INK, NO_VALUE, place, range, viridis};
+use super::canvas::{Align, Canvas, Text, fitted, text_width, two_lines};
+use super::color::{INK, NO_VALUE, WHITE, grey, place, range, viridis};
 use super::ticks::{label, ticks};
 
 /// A matrix with its labels.
@@ -28,6 +28,8 @@ pub struct HeatMap {
     pub row_names: Vec<String>,
     /// A name for each column; where empty, columns are numbered from 0.
     pub col_names: Vec<String>,
+    /// Decimals of a number written into each cell, where all of them have room.
+    pub decimals: Option<usize>,
 }
 
 const TITLE: f64 = 34.0;
@@ -37,6 +39,8 @@ const TICK: f64 = 24.0;
 const SIDE: usize = 900;
 /// Of the shorter side at least, so that the labels have room.
 const SHORT: usize = 260;
+/// Of numbers in cells.
+const SMALLEST: f64 = 14.0;
 const WIDEST_NAME: f64 = 280.0;
 const BAR: u32 = 34;
 
@@ -60,12 +64,16 @@ pub fn heatmap(path: &Path, map: &HeatMap) -> Result<(), PlotError> {
     let bar_numbers =
         bar_ticks.iter().map(|&tick| text_width(&label(tick, bar_step), TICK)).fold(0.0, f64::max);
     let line = |label: &str| if label.is_empty() { 0.0 } else { 48.0 };
-    let left = 30.0 + line(&map.y_label) + rows.widest() + 18.0;
-    let top = if map.title.is_empty() { 36.0 } else { 90.0 };
+    let before = 30.0 + line(&map.y_label) + rows.widest() + 18.0;
+    let after = 36.0 + f64::from(BAR) + 16.0 + bar_numbers;
+    let content = before + w + after + line(&map.value_label) + 30.0;
+    let width = content.max(text_width(&map.title, TITLE).min(SIDE as f64) + 60.0).ceil();
+    let title = two_lines(&map.title, TITLE, width - 60.0);
+    let top = if map.title.is_empty() { 36.0 } else { 46.0 + 44.0 * title.len() as f64 };
+    // Under a wide title a narrow matrix stands in the middle.
+    let left = before + (width - content) / 2.0;
     let bar_left = left + w + 36.0;
-    let bar_right = bar_left + f64::from(BAR) + 16.0 + bar_numbers;
-    let title = text_width(&map.title, TITLE).min(SIDE as f64) + 60.0;
-    let width = (bar_right + line(&map.value_label) + 30.0).max(title).ceil();
+    let bar_right = left + w + after;
     let height = (top + h + below + line(&map.x_label) + 24.0).ceil();
 
     let mut canvas = Canvas::new(path, width as u32, height as u32)?;
@@ -78,6 +86,9 @@ pub fn heatmap(path: &Path, map: &HeatMap) -> Result<(), PlotError> {
     canvas.paint((bar_left as u32, top as u32), (BAR, grid.h), |_, y| {
         viridis(1.0 - f64::from(y) / f64::from((grid.h - 1).max(1)))
     });
+    if let Some(decimals) = map.decimals {
+        grid.numbers(&mut canvas, (left, top), decimals, color)?;
+    }
     frame(&mut canvas, (left, top), (w, h))?;
     frame(&mut canvas, (bar_left, top), (f64::from(BAR), h))?;
 
@@ -104,11 +115,12 @@ pub fn heatmap(path: &Path, map: &HeatMap) -> Result<(), PlotError> {
 
     let centre = (left + w / 2.0, top + h / 2.0);
     let text = Text { size: LABEL, ink: INK, align: Align::Middle, upwards: false };
-    let title = fitted(&map.title, TITLE, width - 60.0);
-    canvas.text((width / 2.0, 46.0), &title, Text { size: TITLE, ..text })?;
+    for (i, line) in (0..).zip(title) {
+        canvas.text((width / 2.0, 46.0 + 44.0 * f64::from(i)), &line, Text { size: TITLE, ..text })?;
+    }
     canvas.text((centre.0, height - 36.0), &fitted(&map.x_label, LABEL, w.max(2.0 * left - 40.0)), text)?;
     let upwards = Text { upwards: true, ..text };
-    canvas.text((38.0, centre.1), &fitted(&map.y_label, LABEL, h), upwards)?;
+    canvas.text((left - before + 38.0, centre.1), &fitted(&map.y_label, LABEL, h), upwards)?;
     canvas.text((bar_right + 30.0, centre.1), &fitted(&map.value_label, LABEL, h), upwards)?;
     canvas.finish()
 }
@@ -157,6 +169,33 @@ impl Grid {
         // Few rows or columns are stretched so that the labels beside them have room.
         let pixels = |count: usize| (count * cell.max(SHORT.div_ceil(count))) as u32;
         Self { rows, cols, values, w: pixels(cols), h: pixels(rows) }
+    }
+
+    /// Writes the value into each cell, in ink or white, whichever the cell's colour sets off; nothing where the cells
+    /// are too small to be read.
+    fn numbers(
+        &self,
+        canvas: &mut Canvas,
+        (left, top): (f64, f64),
+        decimals: usize,
+        color: impl Fn(f64) -> [u8; 3],
+    ) -> Result<(), PlotError> {
+        let words: Vec<String> = self.values.iter().map(|value| format!("{value:.decimals$}")).collect();
+        let (w, h) = (f64::from(self.w) / self.cols as f64, f64::from(self.h) / self.rows as f64);
+        let widest = words.iter().map(|word| text_width(word, 1.0)).fold(0.0, f64::max);
+        let size = (0.86 * w / widest).min(0.8 * h).min(TICK);
+        if size < SMALLEST {
+            return Ok(());
+        }
+        for (i, (word, value)) in
+            words.iter().zip(&self.values).enumerate().filter(|(_, (_, v))| v.is_finite())
+        {
+            let at =
+                (left + (i % self.cols) as f64 * w + w / 2.0, top + (i / self.cols) as f64 * h + h / 2.0);
+            let ink = if grey(color(*value))[0] > 128 { INK } else { WHITE };
+            canvas.text(at, word, Text { size, ink, align: Align::Middle, upwards: false })?;
+        }
+        Ok(())
     }
 
     fn at(&self, x: u32, y: u32) -> f64 {

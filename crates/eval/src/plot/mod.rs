@@ -3,12 +3,19 @@
 //! Plain numbers in, one file out. Text is set in a font that is shipped with the program (DejaVu Sans), so a picture
 //! looks the same on every machine. Files appear whole: they are written beside their place and renamed.
 
+mod axes;
+mod bar;
 mod canvas;
 mod color;
 mod curves;
+mod family;
 mod heatmap;
+mod histogram;
 mod overlays;
+mod picture;
+mod regions;
 mod ticks;
+mod tiles;
 
 use std::io;
 use std::path::PathBuf;
@@ -16,8 +23,13 @@ use std::path::PathBuf;
 use thiserror::Error;
 
 pub use curves::{CurvePlot, SIZE as CURVES_SIZE, Series, curves};
+pub use family::{Family, Line, Member, Stroke, family};
 pub use heatmap::{HeatMap, heatmap};
-pub use overlays::{Map, OverlayRow, Rgb, overlays};
+pub use histogram::{Histogram, histogram};
+pub use overlays::{Map, OverlayRow, overlays};
+pub use picture::Rgb;
+pub use regions::{Region, Regions, regions};
+pub use tiles::{Section, Tile, TileSheet, tiles};
 
 /// Why a picture was not made.
 #[derive(Debug, Error)]

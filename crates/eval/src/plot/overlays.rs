@@ -5,17 +5,7 @@ use std::path::Path;
 use super::PlotError;
 use super::canvas::{Align, Canvas, Text, fitted, two_lines};
 use super::color::{FAINT, INK, blend, bulk, grey, place, viridis};
-
-/// A picture.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rgb {
-    /// Pixels in a row.
-    pub width: usize,
-    /// Rows.
-    pub height: usize,
-    /// `height × width × 3` samples, row by row.
-    pub pixels: Vec<u8>,
-}
+use super::picture::{Rgb, fitting, resized};
 
 /// A score for each patch of a picture.
 #[derive(Debug, Clone, PartialEq)]
@@ -112,13 +102,7 @@ pub fn overlays(path: &Path, rows: &[OverlayRow]) -> Result<(), PlotError> {
 fn check(rows: &[OverlayRow]) -> Result<(), String> {
     let Some(first) = rows.first() else { return Err("there is no row to draw".to_owned()) };
     for (number, row) in rows.iter().enumerate() {
-        let Rgb { width, height, pixels } = &row.image;
-        if *width == 0 || *height == 0 || width.checked_mul(height * 3) != Some(pixels.len()) {
-            let found = pixels.len();
-            return Err(format!(
-                "row {number}: a picture of {width} × {height} pixels has not {found} samples"
-            ));
-        }
+        row.image.check().map_err(|what| format!("row {number}: {what}"))?;
         if !row.maps.iter().map(|map| &map.title).eq(first.maps.iter().map(|map| &map.title)) {
             return Err(format!(
                 "row {number} has other maps than row 0; every row must have the same in one order"
@@ -134,41 +118,6 @@ fn check(rows: &[OverlayRow]) -> Result<(), String> {
         }
     }
     Ok(())
-}
-
-/// The picture's size within a square, its shape kept.
-fn fitting(image: &Rgb, side: u32) -> (u32, u32) {
-    let scale = f64::from(side) / image.width.max(image.height) as f64;
-    let fit = |length: usize| ((length as f64 * scale).round() as u32).clamp(1, side);
-    (fit(image.width), fit(image.height))
-}
-
-/// The picture at another size: each pixel averages the samples it covers, or takes the nearest one.
-fn resized(image: &Rgb, width: u32, height: u32) -> Vec<[u8; 3]> {
-    let span = |i: u32, to: u32, from: usize| {
-        let (i, to) = (i as usize, to as usize);
-        let start = i * from / to;
-        start..((i + 1) * from / to).max(start + 1)
-    };
-    let mut out = Vec::with_capacity((width * height) as usize);
-    for y in 0..height {
-        let ys = span(y, height, image.height);
-        for x in 0..width {
-            let xs = span(x, width, image.width);
-            let count = (ys.len() * xs.len()) as u32;
-            let mut sums = [0u32; 3];
-            for row in ys.clone() {
-                for col in xs.clone() {
-                    let start = (row * image.width + col) * 3;
-                    for (sum, sample) in sums.iter_mut().zip(&image.pixels[start..start + 3]) {
-                        *sum += u32::from(*sample);
-                    }
-                }
-            }
-            out.push(sums.map(|sum| ((sum + count / 2) / count) as u8));
-        }
-    }
-    out
 }
 
 /// The colour bar at the foot, in the colours as blended over middle grey.

@@ -7,6 +7,8 @@ use std::path::Path;
 use super::canvas::{Align, Canvas, Text, fitted, text_width, two_lines};
 use super::*;
 
+mod sheets;
+
 struct Picture {
     width: u32,
     height: u32,

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use eval::show::page::{Figure, Page, PageLayer};
+use eval::show::{Figure, Page, PageLayer};
 use markov_core::{Direction, Stochastic, Stop, bounce_token, token_rank};
 use models::TokenLayout;
 use ndarray::Array2;

@@ -86,7 +86,7 @@ impl AttentionProbe for LambdaWeighted {
     }
 }
 
-fn accumulate(sum: &mut Option<Tensor>, term: Tensor) -> Result<()> {
+pub(super) fn accumulate(sum: &mut Option<Tensor>, term: Tensor) -> Result<()> {
     *sum = Some(match sum.take() {
         Some(mut sum) => sum.f_add_(&term)?,
         None => term,

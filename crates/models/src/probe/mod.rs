@@ -5,6 +5,7 @@
 
 mod chain;
 mod keep;
+mod layers;
 mod mean;
 mod rank;
 
@@ -17,6 +18,7 @@ use crate::site::Site;
 
 pub use chain::{LAMBDA_TOLERANCE, LambdaWeight, lambda2, token_rank};
 pub use keep::{KeepAll, KeptLayer};
+pub use layers::{LayerChain, LayerChains};
 pub use mean::{LambdaWeighted, MeanMap};
 pub use rank::{HeadRanks, RankOnly};
 

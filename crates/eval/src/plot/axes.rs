@@ -1,0 +1,58 @@
+//! The rectangle that curves and bars stand in, with its grid and the numbers along it.
+
+use super::PlotError;
+use super::canvas::{Align, Canvas, Text};
+use super::color::{self, GRID, INK};
+use super::ticks::label;
+
+/// Size of the numbers.
+pub const TICK: f64 = 27.0;
+
+/// The rectangle of the axes and the data range it shows.
+pub struct Frame {
+    pub left: f64,
+    pub right: f64,
+    pub top: f64,
+    pub bottom: f64,
+    pub x: (f64, f64),
+    pub y: (f64, f64),
+}
+
+impl Frame {
+    pub fn x_of(&self, x: f64) -> f64 {
+        self.left + color::place(x, self.x) * (self.right - self.left)
+    }
+
+    pub fn y_of(&self, y: f64) -> f64 {
+        self.bottom - color::place(y, self.y) * (self.bottom - self.top)
+    }
+}
+
+/// Ticks with their values written out.
+pub fn labelled(ticks: &[f64], step: f64) -> Vec<(f64, String)> {
+    ticks.iter().map(|&tick| (tick, label(tick, step))).collect()
+}
+
+/// Grid lines and numbers at the ticks, then the two axes.
+pub fn axes(
+    canvas: &mut Canvas,
+    frame: &Frame,
+    x_ticks: &[(f64, String)],
+    y_ticks: &[(f64, String)],
+) -> Result<(), PlotError> {
+    let &Frame { left, right, top, bottom, .. } = frame;
+    let text = |align| Text { size: TICK, ink: INK, align, upwards: false };
+    for (tick, label) in x_ticks {
+        let x = frame.x_of(*tick);
+        canvas.line(&[(x, top), (x, bottom)], GRID, 1.5)?;
+        canvas.line(&[(x, bottom), (x, bottom + 8.0)], INK, 2.0)?;
+        canvas.text((x, bottom + 32.0), label, text(Align::Middle))?;
+    }
+    for (tick, label) in y_ticks {
+        let y = frame.y_of(*tick);
+        canvas.line(&[(left, y), (right, y)], GRID, 1.5)?;
+        canvas.line(&[(left - 8.0, y), (left, y)], INK, 2.0)?;
+        canvas.text((left - 16.0, y), label, text(Align::End))?;
+    }
+    canvas.line(&[(left, top), (left, bottom), (right, bottom)], INK, 2.0)
+}

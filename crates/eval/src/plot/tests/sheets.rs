@@ -1,0 +1,156 @@
+//! Sheets of maps, groups of patches, families of curves and histograms.
+
+use super::*;
+use crate::plot::canvas::wrapped;
+
+#[test]
+fn numbers_stand_in_cells_that_have_room() {
+    let map = matrix(3, 4);
+    let numbered = HeatMap { decimals: Some(2), ..map.clone() };
+    assert!(heat(&numbered).unwrap().pixels != heat(&map).unwrap().pixels);
+    let (small, none) = (HeatMap { decimals: Some(2), ..matrix(200, 3) }, matrix(200, 3));
+    assert!(heat(&small).unwrap().pixels == heat(&none).unwrap().pixels, "too small to be read");
+}
+
+fn sheet(tiles: Vec<Tile>) -> TileSheet {
+    let sections = vec![Section { heading: "forward ".repeat(90), tiles }];
+    let title = "a long title ".repeat(60);
+    TileSheet {
+        title: title.clone(),
+        image: gradient(64, 32),
+        grid: (2, 4),
+        columns: 2,
+        sections,
+        note: title,
+    }
+}
+
+fn tiled(sheet: &TileSheet) -> Result<Picture, PlotError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("tiles.png");
+    tiles(&path, sheet).map(|()| read(&path))
+}
+
+#[test]
+fn tiles_show_each_patch_in_its_colour() {
+    let tile = |values: Vec<f64>| Tile {
+        title: "n = 1 ".repeat(40),
+        note: "CLS ".repeat(80),
+        values,
+        mark: Some((0, 3)),
+    };
+    let values: Vec<f64> = (0..8).map(f64::from).collect();
+    let picture = tiled(&sheet(vec![tile(vec![]), tile(values), tile(vec![f64::NAN; 8])])).unwrap();
+    assert_eq!(picture.inked_margin(12), 0);
+    // The second tile: 330 pixels wide, 165 high, below title, heading and words.
+    let (left, top) = (36 + 330 + 26, 84 + 52 + 66);
+    let under = |value: f64| color::blend(color::dim([64, 64, 120]), color::viridis(value / 7.0), 0.72);
+    for (patch, at) in [(0, (20, 40)), (5, (120, 120)), (6, (200, 120))] {
+        let found = picture.at(left + at.0, top + at.1);
+        let wanted = under(f64::from(patch));
+        assert!(found.iter().zip(wanted).all(|(a, b)| a.abs_diff(b) < 24), "{patch}: {found:?} {wanted:?}");
+    }
+    // The frame around the marked patch at the right edge: white, then dark.
+    assert_eq!(picture.at(left + 331, top + 40), color::WHITE);
+    assert!(picture.at(left + 333, top + 40)[0] < 200);
+}
+
+#[test]
+fn a_dimmed_picture_cannot_be_taken_for_another_value() {
+    let shown = |pixel: u8, value: f64| {
+        color::grey(color::blend(color::dim([pixel; 3]), color::viridis(value), 0.72))[0]
+    };
+    for tenth in 0..8 {
+        let value = f64::from(tenth) / 10.0;
+        assert!(shown(255, value) < shown(0, value + 0.25), "{value}");
+    }
+}
+
+#[test]
+fn tiles_refuse_what_does_not_fit() {
+    let wrong = Tile { values: vec![0.0; 7], ..Tile::default() };
+    assert!(tiled(&sheet(vec![wrong])).err().unwrap().to_string().contains("7 values"));
+    let wrong = Tile { mark: Some((2, 0)), ..Tile::default() };
+    assert!(tiled(&sheet(vec![wrong])).err().unwrap().to_string().contains("patch (2, 0)"));
+}
+
+fn grouped(assignment: Vec<usize>) -> Result<Picture, PlotError> {
+    let group =
+        |name: &str| Region { name: name.repeat(30), cells: vec!["12 %".into()], label_at: Some((0, 0)) };
+    let plot = Regions {
+        title: "sets ".repeat(90),
+        image: gradient(40, 40),
+        grid: (2, 2),
+        assignment,
+        groups: vec![group("first "), group("second ")],
+        columns: vec!["stays\nby chance".into()],
+        notes: vec!["a note ".repeat(100)],
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("regions.png");
+    regions(&path, &plot).map(|()| read(&path))
+}
+
+#[test]
+fn groups_have_their_colours() {
+    let picture = grouped(vec![0, 1, 1, 0]).unwrap();
+    assert_eq!(picture.inked_margin(12), 0);
+    for group in 0..2 {
+        let swatch = color::blend([128; 3], color::regions(group), 0.8);
+        assert!(picture.count(swatch) > 400, "{group}");
+    }
+    assert!(grouped(vec![0, 1, 1]).is_err());
+    assert!(grouped(vec![0, 1, 1, 2]).err().unwrap().to_string().contains("no group 2"));
+}
+
+#[test]
+fn families_and_histograms_stay_on_the_paper() {
+    let dir = tempfile::tempdir().unwrap();
+    let long = "a long label ".repeat(40);
+    let points: Vec<(f64, f64)> = (1..90).map(|i| (f64::from(i), 0.7f64.powi(i))).collect();
+    let line = |stroke| Line { name: long.clone(), points: points.clone(), stroke };
+    let members = |count: usize| (0..count).map(|number| Member { number, points: points.clone() }).collect();
+    for (count, lines) in
+        [(0, vec![]), (1, vec![line(Stroke::Dashed)]), (40, vec![line(Stroke::Dotted), line(Stroke::Thick)])]
+    {
+        let plot = Family {
+            title: long.clone(),
+            x_label: long.clone(),
+            y_label: long.clone(),
+            members: members(count),
+            number_label: long.clone(),
+            lines,
+        };
+        let path = dir.path().join("family.png");
+        family(&path, &plot).unwrap();
+        assert_eq!(read(&path).inked_margin(12), 0, "{count}");
+        let groups = (0..count).map(|number| (number, vec![0.5, f64::NAN, 1.0, 7.0])).collect();
+        let plot = Histogram {
+            title: long.clone(),
+            x_label: long.clone(),
+            y_label: long.clone(),
+            groups,
+            number_label: long.clone(),
+        };
+        histogram(&path, &plot).unwrap();
+        assert_eq!(read(&path).inked_margin(12), 0, "{count}");
+    }
+}
+
+#[test]
+fn a_picture_as_the_content_of_a_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("picture.png");
+    fs::write(&path, gradient(5, 3).png().unwrap()).unwrap();
+    let picture = read(&path);
+    assert_eq!((picture.width, picture.height, picture.pixels), (5, 3, gradient(5, 3).pixels));
+    assert!(Rgb { width: 5, height: 3, pixels: vec![0; 44] }.png().is_err());
+}
+
+#[test]
+fn notes_are_broken_at_spaces() {
+    let width = text_width("several words", 20.0);
+    assert_eq!(wrapped("several words of  a note", 20.0, width), ["several words", "of a note"]);
+    assert_eq!(wrapped("", 20.0, width), Vec::<String>::new());
+    assert!(wrapped(&"x".repeat(99), 20.0, width)[0].ends_with('…'));
+}

@@ -1,0 +1,239 @@
+//! The findings against the chains themselves, and the pictures and files they become.
+
+use std::fs;
+use std::path::Path;
+
+use markov_core::{Stochastic, Stop, bounce_token, power_method, token_rank, uniform};
+use models::probe::LayerChain;
+use ndarray::{Array2, Axis};
+
+use super::findings::{Findings, METASTABLE_STATES, Questions, REFERENCE_CHANGE};
+use super::folder::Staged;
+use super::*;
+
+/// Row-stochastic numbers that differ from layer to layer, with two groups of tokens that keep to themselves.
+fn map(n: usize, layer: usize) -> Array2<f32> {
+    let mut map = Array2::from_shape_fn((n, n), |(i, j)| {
+        let within = if (i < n / 3) == (j < n / 3) { 8.0 } else { 1.0 };
+        within + ((i * 7 + j * 13 + layer * 5) % 11) as f32
+    });
+    for mut row in map.axis_iter_mut(Axis(0)) {
+        let sum = row.sum();
+        row.mapv_inplace(|value| value / sum);
+    }
+    map
+}
+
+fn layers(n: usize, count: usize) -> Vec<LayerChain> {
+    (0..count)
+        .map(|block| LayerChain { block, mean: map(n, block), lambda2: vec![0.3, 0.9], heads: Vec::new() })
+        .collect()
+}
+
+const QUESTIONS: Questions = Questions { alpha: 0.99, token: 4, bounces: 3, sets: Some(2) };
+
+fn close(found: &[f64], wanted: impl IntoIterator<Item = f64>) {
+    let wanted: Vec<f64> = wanted.into_iter().collect();
+    assert_eq!(found.len(), wanted.len());
+    let l1: f64 = found.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).sum();
+    assert!(l1 < 1e-6, "{l1:e} apart");
+}
+
+#[test]
+fn bounces_and_steady_states_are_those_of_the_mean_chain() {
+    let layers = layers(13, 3);
+    let found = Findings::of(&layers, QUESTIONS, |_| true).unwrap();
+    let mut mean = Array2::<f64>::zeros((13, 13));
+    for layer in &layers {
+        mean += &layer.mean.mapv(f64::from);
+    }
+    let mean = Stochastic::new(mean / 3.0).unwrap();
+    let forward = mean.teleport(0.99).unwrap().forward();
+    let backward = mean.teleport(0.99).unwrap().backward().unwrap();
+    for (states, chain) in [(&found.forward, &forward), (&found.backward, &backward)] {
+        let wanted = bounce_token(chain, 4, 3).unwrap();
+        assert_eq!(states.len(), 3);
+        for (state, wanted) in states.iter().zip(wanted.rows()) {
+            close(state, wanted.iter().copied());
+        }
+    }
+    close(&found.average.incoming, token_rank(&forward, Stop::strict()).unwrap().pi);
+    close(&found.average.outgoing, token_rank(&backward, Stop::strict()).unwrap().pi);
+    // A layer by itself.
+    let alone = Stochastic::new(layers[2].mean.mapv(f64::from)).unwrap();
+    let pi = token_rank(&alone.teleport(0.99).unwrap().forward(), Stop::strict()).unwrap().pi;
+    close(&found.layers[2].mean.incoming, pi);
+    assert_eq!((found.layers[2].block, &found.layers[2].lambda2), (2, &vec![0.3, 0.9]));
+}
+
+#[test]
+fn convergence_counts_as_the_power_method_does() {
+    let layers = layers(17, 1);
+    let average = Findings::of(&layers, QUESTIONS, |_| true).unwrap().average;
+    let matrix = Stochastic::new(layers[0].mean.clone()).unwrap();
+    let chain = matrix.teleport(0.99).unwrap().forward();
+    let start = uniform(&chain).insert_axis(Axis(0));
+    let reference = &power_method(&chain, start, Stop::reference()).unwrap()[0];
+    assert!(reference.converged);
+    assert_eq!(average.steps(), Some(reference.iterations));
+    let at_stop = average.convergence[reference.iterations - 1];
+    assert!((at_stop - reference.residual).abs() < 1e-12 && at_stop < REFERENCE_CHANGE);
+    assert!(average.convergence.windows(2).all(|pair| pair[1] < pair[0]));
+    // The slowest mode is left in the end.
+    let [.., before, last] = average.convergence.as_slice() else { panic!("too short") };
+    assert!((last / before - 0.99 * average.lambda2).abs() < 0.05, "{}", last / before);
+}
+
+#[test]
+fn a_chain_that_does_not_converge_ends_where_the_reference_gives_up() {
+    // Two states that hardly ever change into each other, one of them the likelier.
+    let mean = ndarray::array![[0.9999f32, 0.0001], [0.0003, 0.9997]];
+    let layer = LayerChain { block: 0, mean, lambda2: vec![0.9996], heads: Vec::new() };
+    let questions = Questions { alpha: 0.9999, token: 0, ..QUESTIONS };
+    let found = Findings::of(&[layer], questions, |_| true).unwrap();
+    assert_eq!((found.average.convergence.len(), found.average.steps()), (200, None));
+}
+
+#[test]
+fn metastable_sets_stay_more_than_by_chance_where_tokens_keep_to_themselves() {
+    let n = 18;
+    let found = Findings::of(&layers(n, 2), QUESTIONS, |state| state > 0).unwrap();
+    let sets = found.metastable.unwrap();
+    let group = |state: usize| sets.assignment[state];
+    assert!((0..n / 3).all(|state| group(state) == group(0)));
+    assert!((n / 3..n).all(|state| group(state) != group(0)));
+    assert_eq!(sets.sizes.iter().sum::<usize>(), n);
+    for set in 0..2 {
+        assert!(sets.staying[set] > sets.staying_by_chance[set] + 0.05, "{sets:?}");
+        let centre = sets.centres[set].unwrap();
+        assert!(centre > 0 && group(centre) == set);
+    }
+
+    // Jumps that go by the shares alone stay by chance alone.
+    let shares: Vec<f32> = (0..n).map(|j| (1 + j % 4) as f32).collect();
+    let total: f32 = shares.iter().sum();
+    let mean = Array2::from_shape_fn((n, n), |(_, j)| shares[j] / total);
+    let layer = LayerChain { block: 0, mean, lambda2: vec![0.0], heads: Vec::new() };
+    let sets = Findings::of(&[layer], QUESTIONS, |_| true).unwrap().metastable.unwrap();
+    close(&sets.staying_by_chance, sets.staying);
+}
+
+#[test]
+fn sets_of_a_large_chain_are_left_out() {
+    let n = METASTABLE_STATES + 1;
+    let found = Findings::of(&layers(n, 1), QUESTIONS, |_| true).unwrap();
+    assert!(found.metastable.is_none());
+}
+
+#[test]
+fn a_map_that_is_no_chain_is_named() {
+    let mut layers = layers(5, 2);
+    layers[1].mean[(2, 3)] = f32::NAN;
+    let error = Findings::of(&layers, QUESTIONS, |_| true).unwrap_err().to_string();
+    assert!(error.contains("block 1") && error.contains("(2, 3)"), "{error}");
+}
+
+fn scene(grid: (i64, i64), special: i64, layer_count: usize, start: Start) -> Scene {
+    let sequence = models::TokenLayout::vision(special, grid);
+    let tokens = Tokens::new(sequence.clone(), sequence);
+    let token = tokens.start(start).unwrap();
+    let questions = Questions { token, ..QUESTIONS };
+    let layers = layers(tokens.states(), layer_count);
+    let findings = Findings::of(&layers, questions, |state| tokens.place(state).is_some()).unwrap();
+    let (height, width) = (grid.0 as usize * 4, grid.1 as usize * 4);
+    Scene {
+        title: format!("{} · {}", "a network with a very long name ".repeat(9), "picture ".repeat(30)),
+        picture: Rgb { width, height, pixels: vec![90; width * height * 3] },
+        tokens,
+        token,
+        findings,
+        options: ShowOptions {
+            start,
+            bounces: 3,
+            layers: LayerSelection::All,
+            alpha: 0.99,
+            tokens: ChainTokens::All,
+            sets: Some(2),
+            image_size: None,
+            device: Device::Cpu,
+        },
+    }
+}
+
+/// Width and height from a PNG's header.
+fn size(png: &[u8]) -> (u32, u32) {
+    assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"));
+    let number = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
+    (number(16), number(20))
+}
+
+#[test]
+fn grids_of_every_shape_are_drawn() {
+    let dir = tempfile::tempdir().unwrap();
+    for (grid, special, layers, start) in [
+        ((1, 2), 0, 1, Start::Middle),
+        ((2, 9), 1, 2, Start::Token(0)),
+        ((11, 3), 5, 13, Start::Patch(10, 0)),
+    ] {
+        let scene = scene(grid, special, layers, start);
+        let staged = Staged::beside(&dir.path().join("out")).unwrap();
+        let figures = figures::draw(&scene, &staged).unwrap();
+        let names: Vec<&str> = figures.iter().map(|figure| figure.file.as_str()).collect();
+        assert_eq!(
+            names,
+            [
+                "bounces.png",
+                "tokenrank-layers.png",
+                "lambda2.png",
+                "lambda2-histogram.png",
+                "metastable.png",
+                "convergence.png"
+            ]
+        );
+        for figure in &figures {
+            let (width, height) = size(&figure.png);
+            assert!((400..3000).contains(&width) && height < 6000, "{}: {width} × {height}", figure.file);
+            assert!(!figure.title.is_empty() && figure.caption.len() > 20);
+        }
+        let text = summary::text(&scene);
+        for word in ["λ₂", "TokenRank of the average", "Metastable sets", "set 2"] {
+            assert!(text.contains(word), "{word} is not in\n{text}");
+        }
+        assert_eq!(text.contains("register 4 belongs to set"), special == 5);
+    }
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left where nothing is published");
+}
+
+#[test]
+fn the_picture_is_cut_to_whole_patches() {
+    let data: Vec<u8> = (0..7 * 5).flat_map(|i| [i as u8; 3]).collect();
+    let seen = Rgb8 { width: 7, height: 5, data };
+    let covered = covered(&seen, (2, 3), (2, 2));
+    assert_eq!((covered.width, covered.height), (6, 4));
+    assert_eq!(covered.pixels[(3 * 6 + 5) * 3], 3 * 7 + 5);
+}
+
+#[test]
+fn folders_have_names() {
+    assert_eq!(model_name(Path::new("/models/vit-tiny")), "vit-tiny");
+    let cached = Path::new("/hub/models--facebook--dino-vits16/snapshots/0123abcd");
+    assert_eq!(model_name(cached), "facebook/dino-vits16");
+    assert_eq!(stem(Path::new("photos/tench.of.mine.JPEG")), "tench.of.mine");
+}
+
+#[test]
+fn files_of_the_same_names_are_replaced_and_others_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("a/b");
+    let staged = Staged::beside(&out).unwrap();
+    staged.write("one", b"first").unwrap();
+    staged.publish(&out, &["one"]).unwrap();
+    fs::write(out.join("mine"), b"stays").unwrap();
+    let staged = Staged::beside(&out).unwrap();
+    staged.write("one", b"second").unwrap();
+    staged.write("not asked for", b"").unwrap();
+    assert_eq!(staged.publish(&out, &["one"]).unwrap(), [out.join("one")]);
+    assert_eq!(fs::read(out.join("one")).unwrap(), b"second");
+    assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
+    assert_eq!(fs::read_dir(dir.path().join("a")).unwrap().count(), 1);
+}
