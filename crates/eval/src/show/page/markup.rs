@@ -40,6 +40,7 @@ struct LayerData<'a> {
 }
 
 pub fn page(page: &Page<'_>) -> Markup {
+    let walks = !page.layers.is_empty();
     html! {
         (DOCTYPE)
         html lang="en" {
@@ -56,32 +57,32 @@ pub fn page(page: &Page<'_>) -> Markup {
                 header {
                     h1 { (page.title) }
                     p.lead {
-                        "Attention read as a Markov chain: from each token the walk jumps to the tokens it attends to. "
-                        "Click a patch to start a walk there."
+                        "Attention read as a Markov chain: from each token the walk jumps to the tokens it attends to."
+                        @if walks { " Click a patch to start a walk there." }
                     }
                 }
-                (controls(&page.layers))
+                @if walks { (controls(&page.layers)) }
                 main {
-                    noscript { p.note { "The maps are computed in the browser, which needs JavaScript." } }
-                    p #chain .chain aria-live="polite" {}
-                    (panels(&page.facts))
-                    section aria-labelledby="strip-title" {
-                        h2 #strip-title { "Bounce by bounce" }
-                        p.words {
-                            "Each map has colours of its own; the number below is the top of its scale. "
-                            "Pick one to see it large."
-                        }
-                        ol #strip .strip {}
+                    @if walks {
+                        noscript { p.note { "The maps are computed in the browser, which needs JavaScript." } }
+                        p #chain .chain aria-live="polite" {}
+                        (panels(&page.facts))
+                        (strip())
+                        (lambda_table(&page.layers))
+                    } @else {
+                        p.note { "The attention maps are too large for a page; fewer layers or a smaller image fit." }
+                        (facts(&page.facts))
                     }
-                    @if !page.layers.is_empty() { (lambda_table(&page.layers)) }
                     @if !page.figures.is_empty() { (figures(&page.figures)) }
                 }
                 footer {
                     p { "Made by tokenrank " (env!("CARGO_PKG_VERSION")) ". The page is complete in itself; its address holds the view." }
                 }
-                div #tip .tip hidden aria-hidden="true" {}
-                (embedded(page))
-                script { @for script in SCRIPTS { (PreEscaped(script)) "\n" } }
+                @if walks {
+                    div #tip .tip hidden aria-hidden="true" {}
+                    (embedded(page))
+                    script { @for script in SCRIPTS { (PreEscaped(script)) "\n" } }
+                }
             }
         }
     }
@@ -92,8 +93,8 @@ fn controls(layers: &[PageLayer]) -> Markup {
         form.controls aria-label="What to show" onsubmit="return false" {
             label { span { "Layer" }
                 select #layer {
+                    @if layers.len() > 1 { option value="mean" { "mean of layers" } }
                     @for (i, layer) in layers.iter().enumerate() { option value=(i) { (layer.name) } }
-                    option value="mean" { "mean of layers" }
                 }
             }
             label { span { "Head" }
@@ -155,11 +156,29 @@ fn panels(facts: &[(String, String)]) -> Markup {
                 p #rank-words .words {}
                 ol .top data-show="inf" aria-label="Tokens with the largest shares" {}
             }
-            @if !facts.is_empty() {
-                section aria-label="Settings and findings" {
-                    dl.facts { @for (term, description) in facts { div { dt { (term) } dd { (description) } } } }
-                }
+            (self::facts(facts))
+        }
+    }
+}
+
+fn facts(facts: &[(String, String)]) -> Markup {
+    html! {
+        @if !facts.is_empty() {
+            section aria-label="Settings and findings" {
+                dl.facts { @for (term, description) in facts { div { dt { (term) } dd { (description) } } } }
             }
+        }
+    }
+}
+
+fn strip() -> Markup {
+    html! {
+        section aria-labelledby="strip-title" {
+            h2 #strip-title { "Bounce by bounce" }
+            p.words {
+                "Each map has colours of its own; the number below is the top of its scale. Pick one to see it large."
+            }
+            ol #strip .strip {}
         }
     }
 }

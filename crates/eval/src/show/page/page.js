@@ -18,7 +18,8 @@ class Page {
     this.chosen = {};
     this.n = data.states;
     this.state = {
-      layer: data.layers.length - 1,
+      // As in the figures.
+      layer: data.layers.length > 1 ? MEAN : 0,
       head: MEAN,
       direction: "forward",
       token: data.token,
