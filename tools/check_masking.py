@@ -83,7 +83,8 @@ class Run:
             sys.exit(f"the run computed in {model['dtype']}; only f32 runs can be compared with a float32 network")
         self.model, self.root = model, root
         self.model_path = root / model["path"]
-        if self.results["weights"]["sha256"] != weights_digest(self.model_path):
+        apart = [root / model["head"]] if "head" in model else []
+        if self.results["weights"]["sha256"] != weights_digest(self.model_path, apart):
             sys.exit(f"{self.model_path} no longer holds the weights of the run")
         self.image_size = model.get("image_size")
         self.masking = experiment["task"]["masking"]
@@ -128,14 +129,15 @@ class Run:
         return sorted({int(block) for block in layers.split(",")})
 
 
-def weights_digest(folder):
-    """SHA-256 over config.json and the weight files, shards in the order of their names."""
+def weights_digest(folder, apart):
+    """SHA-256 over config.json, the weight files, shards in the order of their names, and files apart from them."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():
         names = [single.name]
     else:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    return hashlib.sha256(b"".join((folder / name).read_bytes() for name in ["config.json", *names])).hexdigest()
+    files = [folder / name for name in ["config.json", *names]] + apart
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
 class Clock:

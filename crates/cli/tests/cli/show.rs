@@ -95,6 +95,38 @@ fn the_miniature_with_everything() {
     assert_eq!(files(&out).len(), FILES.len() + 1);
 }
 
+/// The page as the command writes it, in a browser where there is one.
+#[test]
+fn the_page_opens_without_a_word_on_the_console() {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let known = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
+    let found = std::env::split_paths(&path).flat_map(|dir| known.map(|name| dir.join(name)));
+    let Some(browser) =
+        std::env::var_os("CHROME").map(PathBuf::from).or(found.into_iter().find(|file| file.is_file()))
+    else {
+        eprintln!("skipped: no chromium or google-chrome in PATH, and CHROME is not set");
+        return;
+    };
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let (image, out) = (scene(dir.path()), dir.path().join("out"));
+    let model = root().join("datasets/mini/models/dinov2");
+    run(&["show", "--model", arg(&model), "--image", arg(&image), "--out", arg(&out)], 0);
+    let output = std::process::Command::new(browser)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"])
+        .args(["--enable-logging=stderr", "--virtual-time-budget=20000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", dir.path().join("profile").display()))
+        .arg(format!("file://{}", out.join("index.html").display()))
+        .output()
+        .expect("the browser starts");
+    let log = String::from_utf8_lossy(&output.stderr);
+    let console: Vec<&str> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
+    assert_eq!(console, [""; 0], "the page wrote to the console");
+    // Set once everything is drawn; the head of the list is then a token of the chain.
+    let dom = String::from_utf8_lossy(&output.stdout);
+    assert!(dom.contains("data-ready"), "the page did not finish\n{log}");
+    assert!(dom.contains("mean of layers, mean of heads"), "{}", &dom[..2000.min(dom.len())]);
+}
+
 #[test]
 fn every_fixture_network_is_shown() {
     let dir = tempfile::tempdir().expect("a scratch folder");
