@@ -34,7 +34,8 @@ pub fn token_rank_many<T: Element>(maps: ArrayView3<'_, T>, alpha: f64, stop: St
     Ok(all)
 }
 
-/// λ₂ of every matrix of `maps` `[m, n, n]`, to a relative error of `tolerance`: 1e-4 ranks heads, 1e-10 measures them.
+/// λ₂ of every matrix of `maps` `[m, n, n]`, to a relative error of `tolerance` to first order: 1e-4 ranks heads, 1e-10
+/// measures them.
 ///
 /// From 1e-5 up float32 maps are walked in single precision, which adds an absolute error of about 2e-6.
 ///

@@ -40,9 +40,7 @@ impl LayerSelection {
             },
         }
     }
-}
 
-impl LayerSelection {
     /// Those of the chosen blocks that a tower with `depth` blocks has, ascending: fewer than asked for, perhaps none,
     /// where it is shallower than the network the choice was made for.
     pub fn of_tower(&self, depth: usize) -> BTreeSet<usize> {

@@ -15,6 +15,8 @@ use crate::random::Random;
 
 /// New directions shorter than this many roundings are noise: the space is invariant.
 const BREAKDOWN: f64 = 64.0;
+/// Residual times condition number is the error of an eigenvalue to first order only; in a close cluster it is more.
+const FIRST_ORDER: f64 = 2.0;
 /// Relative tolerances below this modulus are taken relative to it.
 const SMALL_MODULUS: f64 = 1e-3;
 
@@ -257,7 +259,7 @@ fn judge(
         for theta in values.iter().take(wanted) {
             let RitzError { residual: own, condition } = ritz_error(h, m, *theta);
             residual = residual.max(own);
-            converged &= own * condition <= goal(theta.norm());
+            converged &= FIRST_ORDER * own * condition <= goal(theta.norm());
         }
         converged = converged && nothing_hidden(h, m, &values, wanted, &goal);
     }

@@ -26,7 +26,8 @@ pub enum Method {
 /// When the Krylov iteration stops, and what follows if it does not.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Effort {
-    /// Error wanted, relative to the modulus: the residual times the condition number of the Ritz value stays below.
+    /// Error wanted, relative to the modulus: twice the residual times the condition number of the Ritz value stays below.
+    /// That is the error to first order; among nearly equal eigenvalues it can be a few times more.
     pub tolerance: f64,
     /// Products with the chain before giving up.
     pub max_products: usize,
