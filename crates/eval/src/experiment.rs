@@ -66,6 +66,19 @@ impl Experiment {
     }
 }
 
+/// The title of an experiment file, with or without a sweep; none where the file is something else.
+///
+/// # Errors
+/// The file is unreadable or no experiment.
+pub fn title(path: &Path) -> Result<Option<String>> {
+    let mut document = document(path, &[])?;
+    if !document.contains_key("task") {
+        return Ok(None);
+    }
+    document.remove("sweep");
+    Ok(Some(parse(path, &document)?.title))
+}
+
 /// An experiment file with assignments applied, not yet understood.
 pub(crate) fn document(path: &Path, assignments: &[String]) -> Result<DocumentMut> {
     let refuse = |reason: String| Error::Config { path: path.into(), reason };

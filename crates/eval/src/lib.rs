@@ -24,7 +24,7 @@ mod sweep;
 mod table;
 
 pub use error::{Error, Result};
-pub use experiment::{Experiment, Fills, TaskConfig};
+pub use experiment::{Experiment, Fills, TaskConfig, title};
 pub use model::{ClassSource, Dtype, ModelConfig, ModelSource};
 pub use paper::PaperTable;
 pub use paper_table::paper_tables;

@@ -52,11 +52,9 @@ fn experiments(folder: &Path) -> Vec<(String, String)> {
             if path.is_dir() {
                 folders.push(path);
             } else if path.extension().is_some_and(|extension| extension == "toml") {
-                let title = match eval::Experiment::read(&path, &[]) {
-                    Ok(experiment) => experiment.title,
-                    Err(_) => "cannot be read; `tokenrank validate` says why".into(),
-                };
-                found.push((path.display().to_string(), title));
+                let title = eval::title(&path)
+                    .unwrap_or_else(|_| Some("cannot be read; `tokenrank validate` says why".into()));
+                found.extend(title.map(|title| (path.display().to_string(), title)));
             }
         }
     }

@@ -281,9 +281,10 @@ fn validate_runs_nothing() {
 #[test]
 fn ls_and_doctor_answer() {
     let text = String::from_utf8(run(&["ls"], 0).stdout).expect("text");
-    for word in ["vit", "imagenet", "configs/mini/masking-vit.toml", "Masking the most influential tokens"] {
+    for word in ["vit", "imagenet", "configs/mini/masking-vit.toml", "open choices, ViT-Ti/16"] {
         assert!(text.contains(word), "{word} is not in\n{text}");
     }
+    assert!(!text.contains("cannot be read") && !text.contains("models.toml"), "{text}");
     let text = String::from_utf8(run(&["doctor"], 0).stdout).expect("text");
     for word in ["libtorch   2.11.0", "compute    works"] {
         assert!(text.contains(word), "{word} is not in\n{text}");
