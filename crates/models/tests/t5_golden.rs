@@ -109,7 +109,7 @@ fn probed_output_is_unprobed_output() -> models::Result<()> {
     Ok(())
 }
 
-/// In a type of 16 bits nobody is nearer to float32 than that type's rounding; we must not be farther than transformers.
+/// Rounding to 16 bits costs transformers something against float32; it must not cost us twice as much.
 #[test]
 fn sixteen_bits_are_as_near_as_those_of_transformers() -> models::Result<()> {
     for name in NETWORKS {
