@@ -147,7 +147,7 @@ impl ChainTokens {
     }
 }
 
-/// An additive term on the logits of keys: how tokens are masked.
+/// An additive term on the logits: how keys are masked, and how positions enter that are relative to each other.
 #[derive(Debug, Default)]
 pub struct KeyBias(Option<Tensor>);
 
@@ -174,9 +174,18 @@ impl KeyBias {
         Ok(Self(Some(hidden.f_triu(1)?)))
     }
 
-    /// `[batch or 1, 1, queries or 1, keys]` in the given type.
-    fn broadcast(&self, kind: Kind) -> Result<Option<Tensor>> {
-        Ok(self.0.as_ref().map(|bias| bias.f_to_kind(kind)).transpose()?)
+    /// Adds `bias[batch or 1, heads, queries, keys]`, a term of its own for every head (relative positions as in T5,
+    /// arXiv 1910.10683, section 2.1).
+    pub fn per_head(bias: Tensor) -> Self {
+        Self(Some(bias))
+    }
+
+    /// The term of `count` heads from `first` on, `[batch or 1, count or 1, queries or 1, keys]` in the given type.
+    fn of_heads(&self, first: i64, count: i64, kind: Kind) -> Result<Option<Tensor>> {
+        let Some(bias) = &self.0 else { return Ok(None) };
+        let shared = bias.size4()?.1 == 1;
+        let bias = if shared { bias.shallow_clone() } else { bias.f_narrow(1, first, count)? };
+        Ok(Some(bias.f_to_kind(kind)?))
     }
 }
 
@@ -195,12 +204,28 @@ pub fn attend(
     site: &Site,
     probe: &mut dyn AttentionProbe,
 ) -> Result<Tensor> {
-    let (batch, heads, queries, dim) = q.size4()?;
+    let (.., dim) = q.size4()?;
+    attend_scaled(q, k, v, 1.0 / (dim as f64).sqrt(), bias, site, probe)
+}
+
+/// [`attend`] with `scale` in place of `1/√d`, for networks that have learned another one (T5: 1).
+///
+/// # Errors
+/// As [`attend`].
+pub fn attend_scaled(
+    q: &Tensor,
+    k: &Tensor,
+    v: &Tensor,
+    scale: f64,
+    bias: &KeyBias,
+    site: &Site,
+    probe: &mut dyn AttentionProbe,
+) -> Result<Tensor> {
+    let (batch, heads, queries, _) = q.size4()?;
     let (_, _, keys, _) = k.size4()?;
-    let scale = 1.0 / (dim as f64).sqrt();
     let want = probe.want(site);
     if !want.intersects(Want::LOGITS | Want::PROBS) {
-        let mask = bias.broadcast(q.kind())?;
+        let mask = bias.of_heads(0, heads, q.kind())?;
         let output = Tensor::f_scaled_dot_product_attention(q, k, v, mask, 0.0, false, scale, false)?;
         if want.contains(Want::OUTPUT) {
             let view = View { logits: None, probs: None, output: Some(&output) };
@@ -209,7 +234,6 @@ pub fn attend(
         return Ok(output);
     }
 
-    let bias = bias.broadcast(Kind::Float)?;
     let map_bytes = batch * queries * keys * 4;
     let at_once = (MAP_BUDGET / map_bytes.max(1)).clamp(1, heads);
     let mut outputs = Vec::new();
@@ -219,8 +243,8 @@ pub fn attend(
         let (q, k, v) = (q?, k?, v?);
         let keys_t = k.f_to_kind(Kind::Float)?.f_transpose(-2, -1)?;
         let mut logits = q.f_to_kind(Kind::Float)?.f_matmul(&keys_t)?.f_mul_scalar_(scale)?;
-        if let Some(bias) = &bias {
-            logits = logits.f_add_(bias)?;
+        if let Some(bias) = bias.of_heads(first, count, Kind::Float)? {
+            logits = logits.f_add_(&bias)?;
         }
         let probs = logits.f_softmax(-1, Kind::Float)?;
         let output = probs.f_to_kind(v.kind())?.f_matmul(&v)?;

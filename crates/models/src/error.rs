@@ -108,6 +108,16 @@ pub enum Error {
         /// What the tokenizer says.
         reason: String,
     },
+    /// A word whose tokens are wanted and that the prompt does not have.
+    #[error("the prompt `{text}` has no token for the word `{word}`: {reason}")]
+    Word {
+        /// The word.
+        word: String,
+        /// The prompt.
+        text: String,
+        /// What the prompt has instead, or why the word is not read.
+        reason: String,
+    },
     /// A layer list that does not fit the network.
     #[error("layers `{spec}`: {reason}")]
     Layers {

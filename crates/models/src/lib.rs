@@ -17,6 +17,7 @@ pub mod matrix_file;
 mod nn;
 pub mod probe;
 mod site;
+pub mod t5;
 pub mod vision;
 pub mod vit;
 mod weights;

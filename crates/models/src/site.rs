@@ -76,6 +76,8 @@ pub enum Stream {
     Vision,
     /// The text tower beside an image tower.
     Text,
+    /// The T5 encoder of a diffusion pipeline.
+    T5,
 }
 
 /// One attention layer of one pass.
@@ -97,6 +99,7 @@ impl fmt::Display for Site {
         match self.stream {
             Stream::Vision => write!(f, "block.{}", self.block),
             Stream::Text => write!(f, "text.block.{}", self.block),
+            Stream::T5 => write!(f, "t5.block.{}", self.block),
         }
     }
 }

@@ -29,6 +29,7 @@ const PICKLES: [&str; 3] = ["pytorch_model.bin", "pytorch_model.bin.index.json",
 pub struct Weights {
     store: Arc<Store>,
     prefix: String,
+    kind: Kind,
 }
 
 struct Store {
@@ -37,7 +38,6 @@ struct Store {
     /// Tensor name → index of its shard.
     index: BTreeMap<String, usize>,
     read: Mutex<BTreeSet<String>>,
-    kind: Kind,
     device: Device,
 }
 
@@ -80,14 +80,20 @@ impl Weights {
                 index.insert(name, i);
             }
         }
-        let store = Store { dir: dir.into(), shards, index, read: Mutex::default(), kind, device };
-        Ok(Self { store: Arc::new(store), prefix: String::new() })
+        let store = Store { dir: dir.into(), shards, index, read: Mutex::default(), device };
+        Ok(Self { store: Arc::new(store), prefix: String::new(), kind })
     }
 
     /// The view one folder down: `weights.pp("layer").pp(3)` sees `layer.3.*`.
     #[must_use]
     pub fn pp(&self, part: impl Display) -> Self {
-        Self { store: Arc::clone(&self.store), prefix: self.full_name(part) }
+        Self { prefix: self.full_name(part), ..self.clone() }
+    }
+
+    /// The same view, handing its tensors out in another type.
+    #[must_use]
+    pub fn in_kind(&self, kind: Kind) -> Self {
+        Self { kind, ..self.clone() }
     }
 
     /// Whether the checkpoint has this tensor.
@@ -118,7 +124,7 @@ impl Weights {
         };
         let tensor = self.store.shards[shard].tensor(&name, shape)?;
         self.store.mark_read(name);
-        Ok(tensor.f_to_device(self.store.device)?.f_to_kind(self.store.kind)?)
+        Ok(tensor.f_to_device(self.store.device)?.f_to_kind(self.kind)?)
     }
 
     /// Declares everything below `name` as known and not needed.

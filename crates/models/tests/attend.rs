@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use models::attend::{AttentionProbe, ChainTokens, KeyBias, NoProbe, View, Want, attend};
+use models::attend::{AttentionProbe, ChainTokens, KeyBias, NoProbe, View, Want, attend, attend_scaled};
 use models::probe::{KeepAll, LambdaWeight, LambdaWeighted, LayerChains, MeanMap, RankOnly, Select, Tee};
 use models::{Device, Kind, Site, Stream, TokenLayout};
 use proptest::prelude::*;
@@ -171,4 +171,20 @@ fn reading_what_was_not_asked_for_is_an_error() {
     let q = random(&[1, 1, 3, 4], 0);
     let error = attend(&q, &q, &q, &KeyBias::none(), &site(0, 3), &mut Greedy).expect_err("not asked for");
     assert!(error.to_string().contains("not asked for"), "{error}");
+}
+
+/// So many maps that the heads are shown one by one: each must get its own term of the bias, whoever watches.
+#[test]
+fn each_head_has_its_own_bias() -> models::Result<()> {
+    let (texts, heads, tokens) = (33, 2, 1024);
+    let q = random(&[texts, heads, tokens, 2], 0);
+    let bias = KeyBias::per_head(random(&[1, heads, tokens, tokens], 1));
+    let unprobed = attend_scaled(&q, &q, &q, 1.0, &bias, &site(0, tokens), &mut NoProbe)?;
+    let mut probe = Asks(Want::PROBS, 0);
+    let probed = attend_scaled(&q, &q, &q, 1.0, &bias, &site(0, tokens), &mut probe)?;
+    assert_eq!(probe.1, heads as usize);
+    let found = difference(&probed, &unprobed);
+    // Rounding of large logits; the bias of the other head makes a difference of about 1.
+    assert!(found < 1e-4, "{found:e}");
+    Ok(())
 }

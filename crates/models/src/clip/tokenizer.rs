@@ -97,6 +97,26 @@ impl Tokenizer {
         Ok(!self.encoding(text)?.get_overflowing().is_empty())
     }
 
+    /// Index of the first token that spells `word`, whatever its case, counted without special tokens.
+    ///
+    /// # Errors
+    /// No token is the whole word: it is not in the text, is cut off with its end, or is several tokens.
+    pub fn token_index(&self, text: &str, word: &str) -> Result<usize> {
+        // The fast encoding has ids only.
+        let encoding = self
+            .pipeline
+            .encode(text, true)
+            .map_err(|e| Error::Text { text: text.into(), reason: e.to_string() })?;
+        let special = encoding.get_special_tokens_mask();
+        let mut words = encoding.get_tokens().iter().zip(special).filter(|&(_, &special)| special == 0);
+        let wanted = word.to_lowercase();
+        words.position(|(token, _)| token.strip_suffix("</w>").unwrap_or(token) == wanted).ok_or_else(|| {
+            let reason =
+                "no token of CLIP's is this whole word; look it up among T5's with `first`, `mean` or `last`";
+            Error::Word { word: word.into(), text: text.into(), reason: reason.into() }
+        })
+    }
+
     /// Id of the end-of-text token; CLIP pools the text where it first stands.
     pub fn end_of_text(&self) -> i64 {
         self.end_of_text

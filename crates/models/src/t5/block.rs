@@ -1,0 +1,135 @@
+//! A block of the encoder: attention, then MLP, each after a layer norm and beside a residual, none with a bias.
+
+use tch::{Kind, Tensor};
+
+use super::{FeedForward, T5Config};
+use crate::attend::{AttentionProbe, KeyBias, attend_scaled};
+use crate::error::Result;
+use crate::nn::{Activation, Linear};
+use crate::site::Site;
+use crate::weights::Weights;
+
+/// T5 has learned its queries without `1/√d`.
+const SCALE: f64 = 1.0;
+
+/// Layer normalisation without mean or bias (RMS norm, arXiv 1910.07467), in float32 whatever the network's type.
+pub(super) struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    pub(super) fn load(weights: &Weights, config: &T5Config) -> Result<Self> {
+        Ok(Self { weight: weights.get(&[config.d_model], "weight")?, eps: config.layer_norm_epsilon })
+    }
+
+    pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mean_square = x.f_to_kind(Kind::Float)?.f_square()?.f_mean_dim(-1, true, Kind::Float)?;
+        let normal = x.f_mul(&mean_square.f_add_scalar(self.eps)?.f_rsqrt()?)?;
+        Ok(self.weight.f_mul(&normal.f_to_kind(self.weight.kind())?)?)
+    }
+}
+
+/// One block.
+pub(super) struct Block {
+    attention_norm: RmsNorm,
+    attention: Attention,
+    mlp_norm: RmsNorm,
+    mlp: Mlp,
+}
+
+impl Block {
+    /// `weights` is `encoder.block.{i}`.
+    pub(super) fn load(weights: &Weights, config: &T5Config) -> Result<Self> {
+        let (attention, mlp) = (weights.pp("layer.0"), weights.pp("layer.1"));
+        Ok(Self {
+            attention_norm: RmsNorm::load(&attention.pp("layer_norm"), config)?,
+            attention: Attention::load(&attention.pp("SelfAttention"), config)?,
+            mlp_norm: RmsNorm::load(&mlp.pp("layer_norm"), config)?,
+            mlp: Mlp::load(&mlp.pp("DenseReluDense"), config)?,
+        })
+    }
+
+    /// `x` `[batch, n, d_model]` → the same shape.
+    pub(super) fn forward(
+        &self,
+        x: &Tensor,
+        site: &Site,
+        bias: &KeyBias,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<Tensor> {
+        let attended = self.attention.forward(&self.attention_norm.forward(x)?, site, bias, probe)?;
+        let x = x.f_add(&attended)?;
+        Ok(x.f_add(&self.mlp.forward(&self.mlp_norm.forward(&x)?)?)?)
+    }
+}
+
+struct Attention {
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    output: Linear,
+    heads: i64,
+}
+
+impl Attention {
+    fn load(weights: &Weights, config: &T5Config) -> Result<Self> {
+        let (width, inner) = (config.d_model, config.num_heads * config.d_kv);
+        let projection = |name: &str| Linear::load(&weights.pp(name), width, inner, false);
+        Ok(Self {
+            query: projection("q")?,
+            key: projection("k")?,
+            value: projection("v")?,
+            output: Linear::load(&weights.pp("o"), inner, width, false)?,
+            heads: config.num_heads,
+        })
+    }
+
+    fn forward(
+        &self,
+        x: &Tensor,
+        site: &Site,
+        bias: &KeyBias,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<Tensor> {
+        let (batch, tokens, _) = x.size3()?;
+        // [b, n, heads · d_kv] → [b, heads, n, d_kv]
+        let split = |linear: &Linear| -> Result<Tensor> {
+            Ok(linear.forward(x)?.f_reshape([batch, tokens, self.heads, -1])?.f_transpose(1, 2)?)
+        };
+        let (q, k, v) = (split(&self.query)?, split(&self.key)?, split(&self.value)?);
+        let attended = attend_scaled(&q, &k, &v, SCALE, bias, site, probe)?;
+        self.output.forward(&attended.f_transpose(1, 2)?.f_reshape([batch, tokens, -1])?)
+    }
+}
+
+struct Mlp {
+    widen: Linear,
+    activation: Activation,
+    /// Multiplied to the activated layer (T5 v1.1, arXiv 2002.05202).
+    gate: Option<Linear>,
+    narrow: Linear,
+}
+
+impl Mlp {
+    fn load(weights: &Weights, config: &T5Config) -> Result<Self> {
+        let (width, inner) = (config.d_model, config.d_ff);
+        let FeedForward { activation, gated } = config.feed_forward_proj;
+        let widen = |name: &str| Linear::load(&weights.pp(name), width, inner, false);
+        let (widen, gate) = if gated { (widen("wi_0")?, Some(widen("wi_1")?)) } else { (widen("wi")?, None) };
+        // As in transformers: the range of float16 is too small for what leaves this layer.
+        let narrow = match widen.weight.kind() {
+            Kind::Half => weights.pp("wo").in_kind(Kind::Float),
+            _ => weights.pp("wo"),
+        };
+        Ok(Self { widen, activation, gate, narrow: Linear::load(&narrow, inner, width, false)? })
+    }
+
+    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        let mut hidden = self.activation.apply(&self.widen.forward(x)?)?;
+        if let Some(gate) = &self.gate {
+            hidden = hidden.f_mul_(&gate.forward(x)?)?;
+        }
+        self.narrow.forward(&hidden.f_to_kind(self.narrow.weight.kind())?)
+    }
+}

@@ -1,0 +1,129 @@
+//! `config.json` of a T5 encoder.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::Error as NameError;
+
+use crate::error::{Error, Result};
+use crate::nn::Activation;
+
+/// The fields of a Hugging Face T5 configuration that decide the encoder; defaults are `T5Config`'s.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct T5Config {
+    /// Tokens that have an embedding.
+    pub vocab_size: i64,
+    /// Width of a token.
+    pub d_model: i64,
+    /// Width of a head; the heads together need not be as wide as a token.
+    pub d_kv: i64,
+    /// Width of the MLP.
+    pub d_ff: i64,
+    /// Number of blocks.
+    pub num_layers: usize,
+    /// Heads per block.
+    pub num_heads: i64,
+    /// Classes of relative positions, half of them for keys behind the query.
+    pub relative_attention_num_buckets: i64,
+    /// From this distance on all positions are one class.
+    pub relative_attention_max_distance: i64,
+    /// Added to the mean square in every layer norm.
+    pub layer_norm_epsilon: f64,
+    /// Kind of MLP.
+    pub feed_forward_proj: FeedForward,
+    model_type: String,
+}
+
+/// Kind of MLP, in `config.json` the name of an activation or `gated-` and one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub struct FeedForward {
+    /// Applied to the widened token.
+    pub activation: Activation,
+    /// Whether a second widening is multiplied to the activated one (T5 v1.1).
+    pub gated: bool,
+}
+
+impl TryFrom<String> for FeedForward {
+    type Error = String;
+
+    fn try_from(spec: String) -> Result<Self, String> {
+        let (gated, name) = match spec.strip_prefix("gated-") {
+            Some(name) => (true, name),
+            None => (false, spec.as_str()),
+        };
+        // T5 v1.1 means the tanh approximation, which it calls as the exact one.
+        if gated && name == "gelu" {
+            return Ok(Self { activation: Activation::GeluTanh, gated });
+        }
+        let activation = Activation::deserialize(name.into_deserializer())
+            .map_err(|e: NameError| format!("feed_forward_proj `{spec}`: {e}"))?;
+        Ok(Self { activation, gated })
+    }
+}
+
+impl Default for T5Config {
+    fn default() -> Self {
+        Self {
+            vocab_size: 32128,
+            d_model: 512,
+            d_kv: 64,
+            d_ff: 2048,
+            num_layers: 6,
+            num_heads: 8,
+            relative_attention_num_buckets: 32,
+            relative_attention_max_distance: 128,
+            layer_norm_epsilon: 1e-6,
+            feed_forward_proj: FeedForward { activation: Activation::Relu, gated: false },
+            model_type: "t5".into(),
+        }
+    }
+}
+
+impl T5Config {
+    /// Reads `config.json` of a model directory.
+    ///
+    /// # Errors
+    /// It cannot be read, is another network's, or contradicts itself.
+    pub fn from_dir(dir: &Path) -> Result<Self> {
+        let path = dir.join("config.json");
+        let text =
+            std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
+        let config: Self =
+            serde_json::from_str(&text).map_err(|e| refuse(format!("not the configuration of T5: {e}")))?;
+        config.check().map_err(refuse)?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.model_type != "t5" {
+            return Err(format!(
+                "model_type is `{}`, not `t5`; name the directory of a T5 encoder",
+                self.model_type
+            ));
+        }
+        for (name, value) in [
+            ("vocab_size", self.vocab_size),
+            ("d_model", self.d_model),
+            ("d_kv", self.d_kv),
+            ("d_ff", self.d_ff),
+            ("num_heads", self.num_heads),
+        ] {
+            if value <= 0 {
+                return Err(format!("{name} is {value}, which is no size; download the file again"));
+            }
+        }
+        let (buckets, farthest) = (self.relative_attention_num_buckets, self.relative_attention_max_distance);
+        // Below this the logarithmic classes have no room.
+        if buckets < 4 || farthest <= buckets / 4 {
+            return Err(format!(
+                "relative_attention_num_buckets is {buckets} and relative_attention_max_distance {farthest}; at least \
+                 4 classes and a distance above a quarter of them are needed"
+            ));
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,122 @@
+//! The encoder of T5: embeddings, blocks, a last layer norm.
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use super::T5Config;
+use super::block::{Block, RmsNorm};
+use super::position::RelativePositions;
+use crate::attend::{AttentionProbe, KeyBias, NoProbe};
+use crate::error::Result;
+use crate::site::{Site, Stream, TokenLayout};
+use crate::weights::Weights;
+
+/// What a checkpoint with both halves of T5 has besides the encoder.
+const OTHER_HALF: [&str; 2] = ["decoder", "lm_head"];
+
+/// A T5 encoder on a device.
+pub struct T5Encoder {
+    config: T5Config,
+    /// `[vocab_size, d_model]`.
+    embedding: Tensor,
+    positions: RelativePositions,
+    blocks: Vec<Block>,
+    final_layer_norm: RmsNorm,
+    device: Device,
+}
+
+impl T5Encoder {
+    /// Reads a `T5EncoderModel` directory, such as `text_encoder_2` of a FLUX pipeline; of a checkpoint with a decoder
+    /// only the encoder. In float16, `wo` stays in float32.
+    ///
+    /// # Errors
+    /// A missing, misshapen or unknown tensor, or a configuration that is not T5's.
+    pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
+        let config = T5Config::from_dir(dir)?;
+        let weights = Weights::open(dir, kind, device)?;
+        OTHER_HALF.iter().for_each(|name| weights.skip(name));
+        let encoder = weights.pp("encoder");
+        // The embedding is stored under one name or, twice, under both.
+        let names = ["shared.weight", "encoder.embed_tokens.weight"];
+        let stored = names.into_iter().find(|name| weights.contains(name)).unwrap_or(names[0]);
+        let embedding = weights.get(&[config.vocab_size, config.d_model], stored)?;
+        weights.skip(names[1]);
+        let block = encoder.pp("block");
+        let positions = RelativePositions::load(&block.pp(0).pp("layer.0").pp("SelfAttention"), &config)?;
+        let blocks =
+            (0..config.num_layers).map(|i| Block::load(&block.pp(i), &config)).collect::<Result<_>>()?;
+        let final_layer_norm = RmsNorm::load(&encoder.pp("final_layer_norm"), &config)?;
+        weights.finish()?;
+        Ok(Self { config, embedding, positions, blocks, final_layer_norm, device })
+    }
+
+    /// Number of blocks.
+    pub fn depth(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Width of a token.
+    pub fn width(&self) -> i64 {
+        self.config.d_model
+    }
+
+    /// Texts `[texts, n, d_model]` after the last layer norm: `ids` `[texts, n]` int64.
+    ///
+    /// `mask` `[texts, n]` is 0 for tokens that nobody may attend to, and each text must keep one; without it all are
+    /// attended to. FLUX uses none, so its padding takes part.
+    ///
+    /// # Errors
+    /// libtorch's (ids beyond the vocabulary, shapes, memory) and the probe's.
+    pub fn encode(
+        &self,
+        ids: &Tensor,
+        mask: Option<&Tensor>,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<Tensor> {
+        let last = self.walk(ids, mask, probe, &mut |_| ())?;
+        self.final_layer_norm.forward(&last)
+    }
+
+    /// What enters the first block, then what each block returns, `[texts, n, d_model]`, before the last layer norm; in
+    /// transformers `hidden_states` but for the last of them.
+    ///
+    /// # Errors
+    /// As [`T5Encoder::encode`].
+    pub fn hidden_states(&self, ids: &Tensor, mask: Option<&Tensor>) -> Result<Vec<Tensor>> {
+        let mut states = Vec::with_capacity(self.depth() + 1);
+        let _last = self.walk(ids, mask, &mut NoProbe, &mut |x| states.push(x.shallow_clone()))?;
+        Ok(states)
+    }
+
+    /// Runs all blocks and shows `seen` what enters the first and what each returns.
+    fn walk(
+        &self,
+        ids: &Tensor,
+        mask: Option<&Tensor>,
+        probe: &mut dyn AttentionProbe,
+        seen: &mut dyn FnMut(&Tensor),
+    ) -> Result<Tensor> {
+        let (_, tokens) = ids.size2()?;
+        let ids = ids.f_to_device(self.device)?;
+        let mut x = Tensor::f_embedding(&self.embedding, &ids, -1, false, false)?;
+        seen(&x);
+        let bias = self.bias(tokens, mask)?;
+        let layout = TokenLayout::text(tokens);
+        for (block, layer) in self.blocks.iter().enumerate() {
+            let site = Site { stream: Stream::T5, block, step: 0, layout: layout.clone() };
+            x = layer.forward(&x, &site, &bias, probe)?;
+            seen(&x);
+        }
+        Ok(x)
+    }
+
+    /// What every block adds to its logits: relative positions, and `-∞` for keys that the mask hides.
+    fn bias(&self, tokens: i64, mask: Option<&Tensor>) -> Result<KeyBias> {
+        let positions = self.positions.bias(tokens)?;
+        let Some(mask) = mask else { return Ok(KeyBias::per_head(positions)) };
+        // [texts, n] → [texts, 1, 1, n]
+        let hidden = mask.f_to_device(self.device)?.f_eq(0)?.f_unsqueeze(1)?.f_unsqueeze(1)?;
+        Ok(KeyBias::per_head(positions.f_masked_fill(&hidden, f64::NEG_INFINITY)?))
+    }
+}

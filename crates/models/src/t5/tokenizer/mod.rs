@@ -1,0 +1,165 @@
+//! Text to token ids, as `T5Tokenizer` of transformers does it, and the tokens of a word.
+//!
+//! `tokenizer.json` says how: characters are replaced by a table (in published files NFKC with all white space made a
+//! space), words are cut at spaces, each gets a `▁` before it, and a unigram model finds the likeliest pieces. `</s>`
+//! ends the text, `<pad>` fills it up.
+
+mod files;
+mod lookup;
+mod words;
+
+use std::ops::Range;
+use std::path::Path;
+
+use tokenizers::models::ModelWrapper;
+use tokenizers::processors::template::TemplateProcessing;
+use tokenizers::{Encoding, PaddingParams, PaddingStrategy, TruncationParams};
+
+use crate::error::{Error, Result};
+use files::Settings;
+pub use lookup::TokenLookup;
+
+/// What stands for a space before a word; alone it is no part of the word.
+const SPACE: &str = "▁";
+
+/// The tokenizer of a T5 encoder.
+///
+/// ```no_run
+/// # fn main() -> models::Result<()> {
+/// let dir = std::path::Path::new("FLUX.1-schnell/tokenizer_2");
+/// let tokenizer = models::t5::Tokenizer::from_dir(dir, Some(256))?;
+/// let ids = tokenizer.encode("a photo of a cat")?;
+/// let cat = tokenizer.word("a photo of a cat", "cat")?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug)]
+pub struct Tokenizer {
+    pipeline: tokenizers::Tokenizer,
+    length: usize,
+}
+
+impl Tokenizer {
+    /// Reads `tokenizer.json` and, for the names of the special tokens and the greatest length, `tokenizer_config.json`
+    /// of a directory. `length` is the number of tokens of every text (FLUX schnell 256, dev 512); without it the
+    /// greatest length, `model_max_length`, or 512 where none is given.
+    ///
+    /// # Errors
+    /// A file is missing, cannot be read or is not T5's; `length` is greater than the greatest.
+    pub fn from_dir(dir: &Path, length: Option<usize>) -> Result<Self> {
+        let path = dir.join("tokenizer.json");
+        let settings = Settings::read(dir, length)?;
+        let bytes = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let refuse = |reason: String| Error::Directory {
+            path: path.clone(),
+            reason: format!("not the tokenizer of T5: {reason}; download the file again"),
+        };
+        let mut pipeline =
+            tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| refuse(error.to_string()))?;
+        if !matches!(pipeline.get_model(), ModelWrapper::Unigram(_)) {
+            return Err(refuse("its model is not Unigram".into()));
+        }
+        let id = |token: &str| {
+            pipeline.token_to_id(token).ok_or_else(|| refuse(format!("the vocabulary has no `{token}`")))
+        };
+        let (end_id, pad_id) = (id(&settings.end)?, id(&settings.pad)?);
+        configure(&mut pipeline, &settings, end_id, pad_id).map_err(|error| refuse(error.to_string()))?;
+        Ok(Self { pipeline, length: settings.length })
+    }
+
+    /// Token ids `[length]` of a text: the text, end of text, padding. A text that is too long is cut before its end.
+    ///
+    /// Special tokens that are written in the text become those tokens.
+    ///
+    /// # Errors
+    /// The tokenizer library refuses the text.
+    pub fn encode(&self, text: &str) -> Result<Vec<i64>> {
+        Ok(self.encoding(text)?.get_ids().iter().map(|&id| id.into()).collect())
+    }
+
+    /// For each token of [`Tokenizer::encode`] 1, or 0 if it is padding. FLUX attends to padding and needs no mask.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn mask(&self, text: &str) -> Result<Vec<i64>> {
+        Ok(self.encoding(text)?.get_attention_mask().iter().map(|&kept| kept.into()).collect())
+    }
+
+    /// Whether [`Tokenizer::encode`] cuts a text because it has more tokens than fit.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn truncates(&self, text: &str) -> Result<bool> {
+        Ok(!self.encoding(text)?.get_overflowing().is_empty())
+    }
+
+    /// Number of ids that [`Tokenizer::encode`] returns.
+    pub fn length(&self) -> usize {
+        self.length
+    }
+
+    /// Indices of the tokens of `word` in [`Tokenizer::encode`], found by the place in the text that each was made from.
+    ///
+    /// The first place counts where the word stands whole, whatever the case of its letters: no letter, digit or `_`
+    /// directly before or after it, so `cat` is found in `Cat's` and not in `catalogue`. Several words with spaces
+    /// between them are looked for as one. A lone `▁` before the word is not counted, one between
+    /// two words is, and so is a piece that reaches beyond the word.
+    ///
+    /// # Errors
+    /// The text has no such word, or it is cut before the word's end.
+    pub fn word(&self, text: &str, word: &str) -> Result<Range<usize>> {
+        let refuse = |reason: String| Error::Word { word: word.into(), text: text.into(), reason };
+        let place = words::find(text, word).ok_or_else(|| refuse(words::absent(text)))?;
+        let encoding = self.encoding(text)?;
+        let cut_off = encoding.get_overflowing().iter().any(|rest| !tokens_at(rest, &place).is_empty());
+        match tokens_at(&encoding, &place).as_slice() {
+            [first, .., last] if !cut_off => Ok(*first..last + 1),
+            [only] if !cut_off => Ok(*only..only + 1),
+            _ => Err(refuse(format!(
+                "the text is cut after {} tokens; shorten it or allow more tokens",
+                self.length
+            ))),
+        }
+    }
+
+    fn encoding(&self, text: &str) -> Result<Encoding> {
+        self.pipeline
+            .encode(text, true)
+            .map_err(|error| Error::Text { text: text.into(), reason: error.to_string() })
+    }
+}
+
+/// Tokens that were made from a part of `place`, a range of bytes of the text.
+fn tokens_at(encoding: &Encoding, place: &Range<usize>) -> Vec<usize> {
+    let within = |token: &usize| {
+        let (start, end) = encoding.get_offsets()[*token];
+        start < place.end && end > place.start
+    };
+    let special = encoding.get_special_tokens_mask();
+    let tokens = encoding.get_tokens();
+    (0..tokens.len()).filter(|&i| special[i] == 0 && tokens[i] != SPACE).filter(within).collect()
+}
+
+fn configure(
+    pipeline: &mut tokenizers::Tokenizer,
+    settings: &Settings,
+    end_id: u32,
+    pad_id: u32,
+) -> tokenizers::Result<()> {
+    let end = settings.end.clone();
+    let ended = TemplateProcessing::builder()
+        .try_single(vec!["$A".to_owned(), end.clone()])?
+        .special_tokens(vec![(end, end_id)])
+        .build()?;
+    pipeline.with_post_processor(Some(ended));
+    pipeline.with_truncation(Some(TruncationParams {
+        max_length: settings.length,
+        ..TruncationParams::default()
+    }))?;
+    pipeline.with_padding(Some(PaddingParams {
+        strategy: PaddingStrategy::Fixed(settings.length),
+        pad_id,
+        pad_token: settings.pad.clone(),
+        ..PaddingParams::default()
+    }));
+    Ok(())
+}

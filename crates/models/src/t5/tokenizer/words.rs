@@ -1,0 +1,86 @@
+//! Words of a text and their places.
+
+use std::ops::Range;
+
+/// Bytes of the first place where `word` stands whole, whatever the case; a space of the word is any white space of the
+/// text.
+pub(super) fn find(text: &str, word: &str) -> Option<Range<usize>> {
+    let word = word.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    let first = word.chars().next()?;
+    let last = word.chars().next_back()?;
+    let starts = text.char_indices().map(|(start, _)| start);
+    starts.filter_map(|start| Some(start..start + matched(&text[start..], &word)?)).find(|place| {
+        let before = text[..place.start].chars().next_back();
+        let after = text[place.end..].chars().next();
+        let apart = |inner: char, outer: Option<char>| !in_word(inner) || !outer.is_some_and(in_word);
+        apart(first, before) && apart(last, after)
+    })
+}
+
+/// Bytes at the start of `text` that are `word` (in lower case) but for their case.
+fn matched(text: &str, word: &str) -> Option<usize> {
+    let mut wanted = word.chars().peekable();
+    let mut chars = text.char_indices().peekable();
+    while let Some(&next) = wanted.peek() {
+        let (_, found) = chars.next()?;
+        if next == ' ' && found.is_whitespace() {
+            wanted.next();
+            while chars.next_if(|(_, c)| c.is_whitespace()).is_some() {}
+            continue;
+        }
+        // A capital can be several small letters.
+        if !found.to_lowercase().all(|letter| wanted.next() == Some(letter)) {
+            return None;
+        }
+    }
+    Some(chars.peek().map_or(text.len(), |&(end, _)| end))
+}
+
+/// Letters, digits, `_` and accents that stand apart from their letter.
+fn in_word(c: char) -> bool {
+    c.is_alphanumeric() || c == '_' || matches!(c, '\u{300}'..='\u{36f}')
+}
+
+/// Says which words a text has, instead of the one that was looked for.
+pub(super) fn absent(text: &str) -> String {
+    let words: Vec<_> =
+        text.split(|c| !in_word(c)).filter(|word| !word.is_empty()).map(|word| format!("`{word}`")).collect();
+    match words.as_slice() {
+        [] => "it has no words".into(),
+        words => format!("its words are {}", words.join(", ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_whole_word_is_found_whatever_its_case() {
+        for (text, word, place) in [
+            ("a catalogue of a Cat's cat", "cat", Some(17..20)),
+            ("a fire \n Engine", "FIRE engine", Some(2..15)),
+            ("bow tie", "bow  tie ", Some(0..7)),
+            ("snake_case snake", "snake", Some(11..16)),
+            ("x2 2", "2", Some(3..4)),
+            ("cafe\u{301} cafe", "cafe", Some(7..11)),
+            ("STRASSE Straße", "straße", Some(8..15)),
+            ("İstanbul", "i\u{307}stanbul", Some(0..9)),
+            ("İstanbul", "istanbul", None),
+            ("İ", "i", None),
+            ("no!no", "!", Some(2..3)),
+            ("猫 在", "在", Some(4..7)),
+            ("catcat", "cat", None),
+            ("cat", "", None),
+            ("", "cat", None),
+        ] {
+            assert_eq!(find(text, word), place, "{word:?} in {text:?}");
+        }
+    }
+
+    #[test]
+    fn a_text_says_its_words() {
+        assert_eq!(absent("A cat's hat!"), "its words are `A`, `cat`, `s`, `hat`");
+        assert_eq!(absent(" ... "), "it has no words");
+    }
+}
