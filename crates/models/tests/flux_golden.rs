@@ -19,8 +19,9 @@ const RELATIVE: f64 = 1e-4;
 const RELATIVE_BF16: f64 = 2e-2;
 
 /// Name, text tokens, rows and columns, blocks of each stream.
-const FIXTURES: [(&str, i64, (i64, i64), [usize; 2]); 2] =
-    [("flux-schnell", 5, (3, 3), [2, 2]), ("flux-dev", 7, (2, 5), [1, 3])];
+type Fixture = (&'static str, i64, (i64, i64), [usize; 2]);
+
+const FIXTURES: [Fixture; 2] = [("flux-schnell", 5, (3, 3), [2, 2]), ("flux-dev", 7, (2, 5), [1, 3])];
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
