@@ -114,6 +114,7 @@ fn model_code(error: &models::Error) -> u8 {
         | E::Layers { .. }
         | E::MixedSizes { .. }
         | E::ImageSize { .. }
+        | E::Input { .. }
         | E::NoTextTower { .. } => USAGE,
         E::Probe(_) | E::Chain(_) | E::Torch(_) => OTHER,
         E::MatrixFile(error) => file_code(error),

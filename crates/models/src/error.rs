@@ -145,6 +145,14 @@ pub enum Error {
         /// Shape of the next.
         second: (usize, usize, usize),
     },
+    /// An input that a network does not take.
+    #[error("{input}: {reason}")]
+    Input {
+        /// Which input.
+        input: &'static str,
+        /// What is wrong with it and what is needed.
+        reason: String,
+    },
     /// A probe asked for something it had not announced, or was read before it had seen a map.
     #[error("attention probe: {0}")]
     Probe(String),

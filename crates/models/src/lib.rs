@@ -10,6 +10,7 @@ pub mod clip;
 pub mod device;
 pub mod dinov2;
 mod error;
+pub mod flux;
 pub mod hub;
 pub mod image;
 mod layers;

@@ -40,6 +40,11 @@ impl TokenLayout {
         Self { special: 0, text: tokens, image: (0, 0), order: vec![Segment::Text] }
     }
 
+    /// Layout of joint attention as FLUX has it: `text` tokens first, then `rows × columns` image tokens.
+    pub fn joint(text: i64, image: (i64, i64)) -> Self {
+        Self { special: 0, text, image, order: vec![Segment::Text, Segment::Image] }
+    }
+
     /// Number of tokens of one segment.
     pub fn count(&self, segment: Segment) -> i64 {
         match segment {
@@ -78,6 +83,10 @@ pub enum Stream {
     Text,
     /// The T5 encoder of a diffusion pipeline.
     T5,
+    /// FLUX's first blocks: text and image have weights of their own and attend jointly.
+    Dual,
+    /// FLUX's other blocks: one stream of text and image tokens.
+    Single,
 }
 
 /// One attention layer of one pass.
@@ -94,12 +103,14 @@ pub struct Site {
 }
 
 impl fmt::Display for Site {
-    /// The name under which `tokenrank attend` stores the layer, such as `block.3`.
+    /// The name under which `tokenrank attend` stores the layer, such as `block.3` or `dual.3`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.stream {
             Stream::Vision => write!(f, "block.{}", self.block),
             Stream::Text => write!(f, "text.block.{}", self.block),
             Stream::T5 => write!(f, "t5.block.{}", self.block),
+            Stream::Dual => write!(f, "dual.{}", self.block),
+            Stream::Single => write!(f, "single.{}", self.block),
         }
     }
 }

@@ -22,7 +22,13 @@ use crate::error::{Error, Result};
 /// File names of weights in a Hugging Face directory, in order of preference.
 const SINGLE_FILES: [&str; 2] = ["model.safetensors", "diffusion_pytorch_model.safetensors"];
 /// What older directories hold instead, and we refuse: unpickling runs code.
-const PICKLES: [&str; 3] = ["pytorch_model.bin", "pytorch_model.bin.index.json", "model.pt"];
+const PICKLES: [&str; 5] = [
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+    "model.pt",
+    "diffusion_pytorch_model.bin",
+    "diffusion_pytorch_model.bin.index.json",
+];
 
 /// A memory-mapped view of a checkpoint below one name prefix.
 #[derive(Clone)]
@@ -55,8 +61,9 @@ struct ShardIndex {
 }
 
 impl Weights {
-    /// Opens `model.safetensors`, or the shards of `model.safetensors.index.json`, in `dir`. Tensors are handed out in
-    /// `kind` on `device`, whatever their storage (F32, F16 or BF16).
+    /// Opens `model.safetensors` (transformers) or `diffusion_pytorch_model.safetensors` (diffusers) in `dir`, or the
+    /// shards that its `.index.json` names. Tensors are handed out in `kind` on `device`, whatever their storage (F32,
+    /// F16 or BF16).
     ///
     /// # Errors
     /// No weights, pickled weights only, or a file that is not safetensors.
@@ -248,7 +255,7 @@ pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
             "only {pickle} is there; pickled weights are not read because loading them runs code. Convert them once \
              in Python: `AutoModel.from_pretrained(dir).save_pretrained(dir, safe_serialization=True)`"
         )),
-        None => refuse(format!("no weights; expected {} or its .index.json", SINGLE_FILES[0])),
+        None => refuse(format!("no weights; expected {} or its .index.json", SINGLE_FILES.join(", "))),
     }
 }
 

@@ -48,6 +48,23 @@ impl LayerNorm {
     }
 }
 
+/// Division by the root mean square over the last dimension (arXiv 1910.07467).
+pub(crate) struct RmsNorm {
+    weight: Tensor,
+    eps: f64,
+}
+
+impl RmsNorm {
+    pub(crate) fn load(weights: &Weights, width: i64, eps: f64) -> Result<Self> {
+        Ok(Self { weight: weights.get(&[width], "weight")?, eps })
+    }
+
+    /// The mean of squares is taken in float32 whatever the type of `x`.
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(x.f_rms_norm(self.weight.size(), Some(&self.weight), self.eps)?)
+    }
+}
+
 /// Queries, keys and values of all heads, and the projection of what they attend to.
 pub(crate) struct SelfAttention {
     pub(crate) query: Linear,
@@ -87,7 +104,7 @@ pub(crate) enum Mlp {
 }
 
 impl Mlp {
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
+    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match self {
             Self::Dense { widen, activation, narrow } => {
                 narrow.forward(&activation.apply(&widen.forward(x)?)?)

@@ -1,0 +1,119 @@
+//! `config.json` of a FLUX transformer.
+
+use std::path::Path;
+
+use serde::Deserialize;
+
+use crate::error::{Error, Result};
+
+const CLASS_NAME: &str = "FluxTransformer2DModel";
+
+/// The fields of diffusers' `FluxTransformer2DModel` that decide the network; defaults are FLUX.1-schnell's.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(default)]
+pub struct FluxConfig {
+    #[serde(rename = "_class_name")]
+    class_name: String,
+    /// Side of a patch in packed latents; 1 in every published network, whose latents are packed before.
+    pub patch_size: i64,
+    /// Channels of a packed latent: four times those of the autoencoder.
+    pub in_channels: i64,
+    /// Channels of the answer; `in_channels` where absent.
+    out_channels: Option<i64>,
+    /// Number of dual blocks.
+    pub num_layers: usize,
+    /// Number of single blocks.
+    pub num_single_layers: usize,
+    /// Width of a head.
+    pub attention_head_dim: i64,
+    /// Heads per block.
+    pub num_attention_heads: i64,
+    /// Width of a text embedding (T5's).
+    pub joint_attention_dim: i64,
+    /// Width of the pooled text embedding (CLIP's).
+    pub pooled_projection_dim: i64,
+    /// Whether the network was distilled with guidance and takes its scale, as FLUX.1-dev.
+    pub guidance_embeds: bool,
+    /// How many dimensions of a head turn with each axis of a token's position; FLUX has three.
+    pub axes_dims_rope: [i64; 3],
+}
+
+impl Default for FluxConfig {
+    fn default() -> Self {
+        Self {
+            class_name: String::new(),
+            patch_size: 1,
+            in_channels: 64,
+            out_channels: None,
+            num_layers: 19,
+            num_single_layers: 38,
+            attention_head_dim: 128,
+            num_attention_heads: 24,
+            joint_attention_dim: 4096,
+            pooled_projection_dim: 768,
+            guidance_embeds: false,
+            axes_dims_rope: [16, 56, 56],
+        }
+    }
+}
+
+impl FluxConfig {
+    /// Reads `config.json` of a transformer's directory.
+    ///
+    /// # Errors
+    /// It is missing, belongs to another network or contradicts itself.
+    pub fn from_dir(dir: &Path) -> Result<Self> {
+        let path = dir.join("config.json");
+        if !dir.is_dir() {
+            let reason =
+                "no such directory; the transformer of a diffusers pipeline is its folder `transformer`";
+            return Err(Error::Directory { path: dir.into(), reason: reason.into() });
+        }
+        let text =
+            std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
+        let config: Self = serde_json::from_str(&text)
+            .map_err(|e| refuse(format!("not the configuration of a FLUX transformer: {e}")))?;
+        match config.contradiction() {
+            Some(reason) => Err(refuse(reason)),
+            None => Ok(config),
+        }
+    }
+
+    /// Width of a token.
+    pub fn width(&self) -> i64 {
+        self.num_attention_heads * self.attention_head_dim
+    }
+
+    /// Channels of the answer for one token.
+    pub fn answer_channels(&self) -> i64 {
+        self.patch_size * self.patch_size * self.out_channels.unwrap_or(self.in_channels)
+    }
+
+    fn contradiction(&self) -> Option<String> {
+        let positive = [
+            ("patch_size", self.patch_size),
+            ("in_channels", self.in_channels),
+            ("out_channels", self.out_channels.unwrap_or(1)),
+            ("attention_head_dim", self.attention_head_dim),
+            ("num_attention_heads", self.num_attention_heads),
+            ("joint_attention_dim", self.joint_attention_dim),
+            ("pooled_projection_dim", self.pooled_projection_dim),
+        ];
+        let axes = self.axes_dims_rope;
+        if self.class_name != CLASS_NAME {
+            Some(format!("_class_name is `{}`; this reader runs {CLASS_NAME}", self.class_name))
+        } else if let Some((name, _)) = positive.iter().find(|(_, value)| *value <= 0) {
+            Some(format!("{name} must be positive"))
+        } else if self.num_layers + self.num_single_layers == 0 {
+            Some("num_layers and num_single_layers are both 0".into())
+        } else if axes.iter().any(|&dim| dim <= 0 || dim % 2 != 0) {
+            Some(format!("axes_dims_rope {axes:?} must be positive and even: dimensions turn in pairs"))
+        } else if axes.iter().sum::<i64>() != self.attention_head_dim {
+            let head = self.attention_head_dim;
+            Some(format!("axes_dims_rope {axes:?} do not add up to attention_head_dim {head}"))
+        } else {
+            None
+        }
+    }
+}

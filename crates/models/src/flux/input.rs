@@ -1,0 +1,87 @@
+//! What a pass reads.
+
+use tch::{Device, Kind, Tensor};
+
+use super::config::FluxConfig;
+use crate::error::{Error, Result};
+use crate::site::TokenLayout;
+
+/// One pass's input. Tensors may have any float type and live anywhere; the network takes them to its own.
+#[derive(Debug, Clone, Copy)]
+pub struct FluxInput<'a> {
+    /// Noised latents, packed: `[batch, rows·columns, in_channels]` (see [`super::pack_latents`]).
+    pub latents: &'a Tensor,
+    /// Rows and columns of the packed latents.
+    pub grid: (i64, i64),
+    /// The prompt's embedding by T5, `[batch, tokens, joint_attention_dim]`.
+    pub text: &'a Tensor,
+    /// The prompt's pooled embedding by CLIP, `[batch, pooled_projection_dim]`.
+    pub pooled: &'a Tensor,
+    /// Noise level of the latents, from 0 (picture) to 1 (noise): the scheduler's timestep over 1000.
+    pub timestep: f64,
+    /// Guidance scale, exactly where the network was distilled with guidance.
+    pub guidance: Option<f64>,
+    /// Sampling step, told to the probe.
+    pub step: usize,
+}
+
+/// The tensors of an input, of the network's type and on its device.
+pub(super) struct Placed {
+    pub(super) latents: Tensor,
+    pub(super) text: Tensor,
+    pub(super) pooled: Tensor,
+}
+
+impl FluxInput<'_> {
+    /// What the tokens of this pass are.
+    pub(super) fn layout(&self) -> Result<TokenLayout> {
+        let (_, tokens, _) = self.text.size3()?;
+        Ok(TokenLayout::joint(tokens, self.grid))
+    }
+
+    /// Checks the input against the configuration and takes it to where the network is.
+    pub(super) fn place(&self, config: &FluxConfig, kind: Kind, device: Device) -> Result<Placed> {
+        self.check(config)?;
+        let place = |x: &Tensor| x.f_to_device(device)?.f_to_kind(kind);
+        Ok(Placed { latents: place(self.latents)?, text: place(self.text)?, pooled: place(self.pooled)? })
+    }
+
+    fn check(&self, config: &FluxConfig) -> Result<()> {
+        let (rows, columns) = self.grid;
+        if rows <= 0 || columns <= 0 {
+            return refuse("grid", format!("{rows} rows and {columns} columns; there must be an image"));
+        }
+        let batch = self.latents.size().first().copied().unwrap_or(0);
+        let tokens = self.text.size().get(1).copied().unwrap_or(0);
+        let wanted_latents = [batch, rows * columns, config.in_channels];
+        let wanted_text = [batch, tokens, config.joint_attention_dim];
+        let wanted_pooled = [batch, config.pooled_projection_dim];
+        let shapes: [(&'static str, &Tensor, &[i64], &str); 3] = [
+            ("latents", self.latents, &wanted_latents, "[batch, rows·columns, in_channels]"),
+            ("text", self.text, &wanted_text, "[batch, tokens, joint_attention_dim]"),
+            ("pooled", self.pooled, &wanted_pooled, "[batch, pooled_projection_dim]"),
+        ];
+        for (input, tensor, wanted, meaning) in shapes {
+            let found = tensor.size();
+            if found != wanted {
+                return refuse(input, format!("shape {found:?} where {wanted:?} is needed: {meaning}"));
+            }
+        }
+        match (config.guidance_embeds, self.guidance) {
+            (true, None) => refuse(
+                "guidance",
+                "this network was distilled with guidance (guidance_embeds) and needs its scale; FLUX.1-dev's \
+                 pipeline takes 3.5"
+                    .into(),
+            ),
+            (false, Some(_)) => {
+                refuse("guidance", "this network takes none (guidance_embeds is false); leave it out".into())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn refuse(input: &'static str, reason: String) -> Result<()> {
+    Err(Error::Input { input, reason })
+}

@@ -1,0 +1,208 @@
+//! The transformer of FLUX.1 (schnell and dev) as diffusers' `FluxTransformer2DModel` stores it.
+//!
+//! Dual blocks come first: text and image tokens have weights of their own and attend jointly. Single blocks follow:
+//! one stream of both. Text tokens stand in front in either, so a probe sees the same [`TokenLayout`] in every block.
+
+mod blocks;
+mod conditioning;
+mod config;
+mod input;
+mod latents;
+mod modulation;
+mod rope;
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::attend::AttentionProbe;
+use crate::error::Result;
+use crate::nn::Linear;
+use crate::site::{Segment, Site, Stream, TokenLayout};
+use crate::weights::Weights;
+use blocks::{DualBlock, SingleBlock, Surroundings};
+use conditioning::Conditioning;
+pub use config::FluxConfig;
+pub use input::FluxInput;
+pub use latents::{pack_latents, unpack_latents};
+use modulation::LastNorm;
+use rope::Rotary;
+
+/// A FLUX transformer on a device.
+///
+/// ```no_run
+/// use models::attend::NoProbe;
+/// use models::flux::{FluxInput, FluxTransformer};
+/// # fn main() -> models::Result<()> {
+/// let dir = std::path::Path::new("FLUX.1-schnell/transformer");
+/// let network = FluxTransformer::load(dir, tch::Kind::BFloat16, tch::Device::Cuda(0))?;
+/// # let random = |shape: &[i64]| tch::Tensor::randn(shape, (tch::Kind::Float, tch::Device::Cpu));
+/// # let (latents, text, pooled) = (random(&[1, 1024, 64]), random(&[1, 256, 4096]), random(&[1, 768]));
+/// let input = FluxInput {
+///     latents: &latents,
+///     grid: (32, 32),
+///     text: &text,
+///     pooled: &pooled,
+///     timestep: 0.5,
+///     guidance: None,
+///     step: 0,
+/// };
+/// let velocity = network.forward(&input, &mut NoProbe)?;
+/// # Ok(()) }
+/// ```
+pub struct FluxTransformer {
+    config: FluxConfig,
+    x_embedder: Linear,
+    context_embedder: Linear,
+    time_text_embed: Conditioning,
+    transformer_blocks: Vec<DualBlock>,
+    single_transformer_blocks: Vec<SingleBlock>,
+    norm_out: LastNorm,
+    proj_out: Linear,
+    kind: Kind,
+    device: Device,
+}
+
+/// A pass between two blocks.
+pub struct FluxState {
+    /// `[batch, text + rows·columns, width]`, text tokens first.
+    pub tokens: Tensor,
+    /// Timestep, guidance and pooled text as the blocks see them, `[batch, width]`.
+    pub conditioning: Tensor,
+    rotary: Rotary,
+    layout: TokenLayout,
+    step: usize,
+}
+
+impl FluxState {
+    /// What the tokens are.
+    pub fn layout(&self) -> &TokenLayout {
+        &self.layout
+    }
+}
+
+impl FluxTransformer {
+    /// Reads a directory in diffusers' layout (`config.json` + `diffusion_pytorch_model*.safetensors`), the folder
+    /// `transformer` of a pipeline, and checks that every tensor is used.
+    ///
+    /// # Errors
+    /// A missing, misshapen or superfluous tensor, or the configuration of another network.
+    pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
+        let config = FluxConfig::from_dir(dir)?;
+        let weights = Weights::open(dir, kind, device)?;
+        let width = config.width();
+        let linear = |name: &str, from, to| Linear::load(&weights.pp(name), from, to, true);
+        let (dual, single) = (weights.pp("transformer_blocks"), weights.pp("single_transformer_blocks"));
+        let network = Self {
+            x_embedder: linear("x_embedder", config.in_channels, width)?,
+            context_embedder: linear("context_embedder", config.joint_attention_dim, width)?,
+            time_text_embed: Conditioning::load(&weights.pp("time_text_embed"), &config)?,
+            transformer_blocks: (0..config.num_layers)
+                .map(|i| DualBlock::load(&dual.pp(i), &config))
+                .collect::<Result<_>>()?,
+            single_transformer_blocks: (0..config.num_single_layers)
+                .map(|i| SingleBlock::load(&single.pp(i), &config))
+                .collect::<Result<_>>()?,
+            norm_out: LastNorm::load(&weights.pp("norm_out"), width)?,
+            proj_out: linear("proj_out", width, config.answer_channels())?,
+            config,
+            kind,
+            device,
+        };
+        weights.finish()?;
+        Ok(network)
+    }
+
+    /// What `config.json` says.
+    pub fn config(&self) -> &FluxConfig {
+        &self.config
+    }
+
+    /// Where the network lives.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// The predicted velocity `[batch, rows·columns, channels]` (noise minus picture), packed as the latents were.
+    ///
+    /// # Errors
+    /// An input of another shape, guidance that the network does not take or misses; libtorch's and the probe's.
+    pub fn forward(&self, input: &FluxInput<'_>, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
+        let mut state = self.embed(input)?;
+        for block in self.blocks() {
+            block.forward(&mut state, probe)?;
+        }
+        self.velocity(&state)
+    }
+
+    /// Turns an input into what the first block reads.
+    ///
+    /// # Errors
+    /// An input of another shape, guidance that the network does not take or misses; libtorch's.
+    pub fn embed(&self, input: &FluxInput<'_>) -> Result<FluxState> {
+        let placed = input.place(&self.config, self.kind, self.device)?;
+        let layout = input.layout()?;
+        let text = self.context_embedder.forward(&placed.text)?;
+        let image = self.x_embedder.forward(&placed.latents)?;
+        Ok(FluxState {
+            tokens: Tensor::f_cat(&[text, image], 1)?,
+            conditioning: self.time_text_embed.forward(input.timestep, input.guidance, &placed.pooled)?,
+            rotary: Rotary::new(&rope::positions(&layout)?, &self.config.axes_dims_rope, self.device)?,
+            layout,
+            step: input.step,
+        })
+    }
+
+    /// All blocks in execution order, for passes that look between them or end early.
+    pub fn blocks(&self) -> impl Iterator<Item = FluxBlock<'_>> {
+        let dual = self.transformer_blocks.iter().map(Layer::Dual).enumerate();
+        let single = self.single_transformer_blocks.iter().map(Layer::Single).enumerate();
+        dual.chain(single).map(|(number, layer)| FluxBlock { number, layer })
+    }
+
+    /// The predicted velocity `[batch, rows·columns, channels]` after the last block.
+    ///
+    /// # Errors
+    /// libtorch's.
+    pub fn velocity(&self, state: &FluxState) -> Result<Tensor> {
+        let (text, image) = (state.layout.count(Segment::Text), state.layout.count(Segment::Image));
+        let tokens = state.tokens.f_narrow(1, text, image)?;
+        self.proj_out.forward(&self.norm_out.forward(&tokens, &state.conditioning)?)
+    }
+}
+
+enum Layer<'a> {
+    Dual(&'a DualBlock),
+    Single(&'a SingleBlock),
+}
+
+/// One block of a network.
+pub struct FluxBlock<'a> {
+    number: usize,
+    layer: Layer<'a>,
+}
+
+impl FluxBlock<'_> {
+    /// Where the block sits in a pass.
+    pub fn site(&self, state: &FluxState) -> Site {
+        let stream = match self.layer {
+            Layer::Dual(_) => Stream::Dual,
+            Layer::Single(_) => Stream::Single,
+        };
+        Site { stream, block: self.number, step: state.step, layout: state.layout.clone() }
+    }
+
+    /// Runs the block over the state's tokens.
+    ///
+    /// # Errors
+    /// libtorch's and the probe's.
+    pub fn forward(&self, state: &mut FluxState, probe: &mut dyn AttentionProbe) -> Result<()> {
+        let site = self.site(state);
+        let around = Surroundings { conditioning: &state.conditioning, rotary: &state.rotary, site: &site };
+        state.tokens = match self.layer {
+            Layer::Dual(block) => block.forward(&state.tokens, &around, probe)?,
+            Layer::Single(block) => block.forward(&state.tokens, &around, probe)?,
+        };
+        Ok(())
+    }
+}

@@ -1,0 +1,52 @@
+//! Rotary position embedding over three axes (arXiv 2104.09864).
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
+use crate::site::{Segment, TokenLayout};
+
+const THETA: f64 = 10_000.0;
+
+/// Positions `[tokens, 3]` of a joint sequence, in double precision: text tokens stand at the origin, image tokens at
+/// (0, row, column). These are the `txt_ids` and `img_ids` of diffusers' pipeline, one below the other.
+pub(super) fn positions(layout: &TokenLayout) -> Result<Tensor> {
+    let (rows, columns) = layout.image;
+    let grid = (0..rows).flat_map(|row| (0..columns).map(move |column| [0.0, row as f64, column as f64]));
+    let text = std::iter::repeat_n([0.0; 3], layout.count(Segment::Text) as usize);
+    let flat: Vec<f64> = text.chain(grid).flatten().collect();
+    Ok(Tensor::f_from_slice(&flat)?.f_reshape([-1, 3])?)
+}
+
+/// Angles of every token, one for each pair of a head's dimensions.
+pub(super) struct Rotary {
+    /// `[tokens, 1, head dim / 2]`, float32.
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Rotary {
+    /// Angles for `positions` `[tokens, axes]`; axis `i` turns `axes_dims[i]` dimensions of a head. Computed in double
+    /// precision on the host and rounded once, as diffusers does.
+    pub(super) fn new(positions: &Tensor, axes_dims: &[i64], device: Device) -> Result<Self> {
+        let mut angles = Vec::with_capacity(axes_dims.len());
+        for (axis, &dim) in (0..).zip(axes_dims) {
+            let frequencies: Vec<f64> =
+                (0..dim).step_by(2).map(|pair| 1.0 / THETA.powf(pair as f64 / dim as f64)).collect();
+            angles.push(positions.f_select(1, axis)?.f_outer(&Tensor::f_from_slice(&frequencies)?)?);
+        }
+        let angles = Tensor::f_cat(&angles, 1)?.f_unsqueeze(1)?;
+        let place = |x: Tensor| x.f_to_kind(Kind::Float)?.f_to_device(device);
+        Ok(Self { cos: place(angles.f_cos()?)?, sin: place(angles.f_sin()?)? })
+    }
+
+    /// Turns neighbouring dimensions of `x` `[batch, tokens, heads, head dim]`; computed in float32, returned in the
+    /// type of `x`.
+    pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor> {
+        // [b, n, heads, head dim / 2, 2]
+        let pairs = x.f_to_kind(Kind::Float)?.f_unflatten(3, [-1, 2])?;
+        let (even, odd) = (pairs.f_select(-1, 0)?, pairs.f_select(-1, 1)?);
+        let turned_even = even.f_mul(&self.cos)?.f_sub_(&odd.f_mul(&self.sin)?)?;
+        let turned_odd = odd.f_mul(&self.cos)?.f_add_(&even.f_mul(&self.sin)?)?;
+        Ok(Tensor::f_stack(&[turned_even, turned_odd], -1)?.f_flatten(3, 4)?.f_to_kind(x.kind())?)
+    }
+}
