@@ -1,12 +1,14 @@
 //! The rectangle that curves and bars stand in, with its grid and the numbers along it.
 
 use super::PlotError;
-use super::canvas::{Align, Canvas, Text};
+use super::canvas::{Align, Canvas, Text, fitted};
 use super::color::{self, GRID, INK};
 use super::ticks::label;
 
 /// Size of the numbers.
 pub const TICK: f64 = 27.0;
+const TITLE: f64 = 36.0;
+const LABEL: f64 = 30.0;
 
 /// The rectangle of the axes and the data range it shows.
 pub struct Frame {
@@ -31,6 +33,22 @@ impl Frame {
 /// Ticks with their values written out.
 pub fn labelled(ticks: &[f64], step: f64) -> Vec<(f64, String)> {
     ticks.iter().map(|&tick| (tick, label(tick, step))).collect()
+}
+
+/// The title above a picture of `width × height`, and what runs along the two axes; shortened where they are too long.
+pub fn captions(
+    canvas: &mut Canvas,
+    frame: &Frame,
+    (width, height): (f64, f64),
+    [title, x_label, y_label]: [&str; 3],
+) -> Result<(), PlotError> {
+    let middle = |size| Text { size, ink: INK, align: Align::Middle, upwards: false };
+    canvas.text((width / 2.0, 50.0), &fitted(title, TITLE, width - 80.0), middle(TITLE))?;
+    let centre = ((frame.left + frame.right) / 2.0, (frame.top + frame.bottom) / 2.0);
+    let room = (frame.right - frame.left, frame.bottom - frame.top);
+    canvas.text((centre.0, height - 36.0), &fitted(x_label, LABEL, room.0), middle(LABEL))?;
+    let upwards = Text { upwards: true, ..middle(LABEL) };
+    canvas.text((40.0, centre.1), &fitted(y_label, LABEL, room.1), upwards)
 }
 
 /// Grid lines and numbers at the ticks, then the two axes.

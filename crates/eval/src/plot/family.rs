@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::PlotError;
-use super::axes::{Frame, TICK, axes, labelled};
+use super::axes::{Frame, TICK, axes, captions, labelled};
 use super::bar::{ROOM, of_step, steps};
 use super::canvas::{Align, Canvas, Text, fitted, text_width};
 use super::color::{FAINT, INK, range, series};
@@ -69,9 +69,6 @@ impl Stroke {
     }
 }
 
-const TITLE: f64 = 36.0;
-const LABEL: f64 = 30.0;
-
 /// Draws the family into a PNG of 1600 × 1000 pixels.
 ///
 /// # Errors
@@ -105,13 +102,7 @@ pub fn family(path: &Path, plot: &Family) -> Result<(), PlotError> {
         .map(|power| (power as f64, power_of_ten(power)))
         .collect();
     axes(&mut canvas, &frame, &labelled(&x_ticks, x_step), &powers)?;
-    let middle = |size| Text { size, ink: INK, align: Align::Middle, upwards: false };
-    canvas.text((width / 2.0, 50.0), &fitted(&plot.title, TITLE, width - 80.0), middle(TITLE))?;
-    let centre = ((frame.left + frame.right) / 2.0, (frame.top + frame.bottom) / 2.0);
-    let room = (frame.right - frame.left, frame.bottom - frame.top);
-    canvas.text((centre.0, height - 36.0), &fitted(&plot.x_label, LABEL, room.0), middle(LABEL))?;
-    let upwards = Text { upwards: true, ..middle(LABEL) };
-    canvas.text((40.0, centre.1), &fitted(&plot.y_label, LABEL, room.1), upwards)?;
+    captions(&mut canvas, &frame, (width, height), [&plot.title, &plot.x_label, &plot.y_label])?;
 
     let place = |points: &[(f64, f64)]| -> Vec<(f64, f64)> {
         points.iter().map(|&(x, y)| (frame.x_of(x), frame.y_of(y))).collect()
@@ -124,7 +115,13 @@ pub fn family(path: &Path, plot: &Family) -> Result<(), PlotError> {
     }
     if !plot.members.is_empty() {
         let numbers: Vec<usize> = plot.members.iter().map(|member| member.number).collect();
-        steps(&mut canvas, (frame.right + 34.0, frame.top), room.1, &numbers, &plot.number_label)?;
+        steps(
+            &mut canvas,
+            (frame.right + 34.0, frame.top),
+            frame.bottom - frame.top,
+            &numbers,
+            &plot.number_label,
+        )?;
     }
     legend(&mut canvas, &frame, &plot.lines)?;
     canvas.finish()

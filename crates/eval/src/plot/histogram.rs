@@ -3,9 +3,9 @@
 use std::path::Path;
 
 use super::PlotError;
-use super::axes::{Frame, TICK, axes, labelled};
+use super::axes::{Frame, TICK, axes, captions, labelled};
 use super::bar::{ROOM, of_step, steps};
-use super::canvas::{Align, Canvas, Text, fitted};
+use super::canvas::{Align, Canvas, Text};
 use super::color::{INK, WHITE};
 use super::curves::SIZE;
 use super::ticks::{ticks, widened};
@@ -28,8 +28,6 @@ pub struct Histogram {
 
 /// Bars between 0 and 1.
 const BINS: usize = 20;
-const TITLE: f64 = 36.0;
-const LABEL: f64 = 30.0;
 
 /// Draws the histogram into a PNG of 1600 × 1000 pixels, with the median marked.
 ///
@@ -59,13 +57,7 @@ pub fn histogram(path: &Path, plot: &Histogram) -> Result<(), PlotError> {
     let (y_ticks, y_step) =
         if y_step < 1.0 { ticks(frame.y.0, frame.y.1, frame.y.1 as usize) } else { (y_ticks, y_step) };
     axes(&mut canvas, &frame, &labelled(&x_ticks, x_step), &labelled(&y_ticks, y_step))?;
-    let middle = |size| Text { size, ink: INK, align: Align::Middle, upwards: false };
-    canvas.text((width / 2.0, 50.0), &fitted(&plot.title, TITLE, width - 80.0), middle(TITLE))?;
-    let centre = ((frame.left + frame.right) / 2.0, (frame.top + frame.bottom) / 2.0);
-    let room = (frame.right - frame.left, frame.bottom - frame.top);
-    canvas.text((centre.0, height - 36.0), &fitted(&plot.x_label, LABEL, room.0), middle(LABEL))?;
-    let upwards = Text { upwards: true, ..middle(LABEL) };
-    canvas.text((40.0, centre.1), &fitted(&plot.y_label, LABEL, room.1), upwards)?;
+    captions(&mut canvas, &frame, (width, height), [&plot.title, &plot.x_label, &plot.y_label])?;
 
     for bin in 0..BINS {
         let (left, right) =
@@ -93,7 +85,13 @@ pub fn histogram(path: &Path, plot: &Histogram) -> Result<(), PlotError> {
     }
     if !groups.is_empty() {
         let numbers: Vec<usize> = plot.groups.iter().map(|(number, _)| *number).collect();
-        steps(&mut canvas, (frame.right + 34.0, frame.top), room.1, &numbers, &plot.number_label)?;
+        steps(
+            &mut canvas,
+            (frame.right + 34.0, frame.top),
+            frame.bottom - frame.top,
+            &numbers,
+            &plot.number_label,
+        )?;
     }
     canvas.finish()
 }
