@@ -289,13 +289,13 @@ fn shaped(host: &[f64], leading: &[i64], tail: &[i64], device: Device) -> Result
     Ok(Tensor::f_from_slice(host)?.f_reshape(shape)?.f_to_device(device)?)
 }
 
-/// TokenRank of every matrix of `maps` `[..., n, n]` in the forward direction with uniform teleport.
+/// TokenRank of every matrix of `maps` `[..., n, n]` in `direction` with uniform teleport.
 ///
 /// # Errors
 /// As [`TorchChains::new`] and [`token_rank`](crate::token_rank).
-pub fn token_rank(maps: &Tensor, alpha: f64, stop: Stop) -> Result<TorchRank> {
+pub fn token_rank(maps: &Tensor, alpha: f64, direction: Direction, stop: Stop) -> Result<TorchRank> {
     tch::no_grad(|| {
-        let chains = TorchChains::new(maps, alpha, Direction::Forward)?;
+        let chains = TorchChains::new(maps, alpha, direction)?;
         let each = token_rank_each(&chains, stop)?;
         let host: Vec<f64> = each.iter().flat_map(|rank| rank.pi.iter().copied()).collect();
         Ok(TorchRank { pi: shaped(&host, &leading(maps), &[chains.states], maps.device())?, each })

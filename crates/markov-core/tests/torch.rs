@@ -33,7 +33,7 @@ proptest! {
         let chains: Vec<_> = all.into_iter().map(|a| Stochastic::new(a).unwrap()).collect();
 
         for stop in [Stop::strict(), Stop::reference()] {
-            let ranks = token_rank(&maps, alpha, stop).unwrap();
+            let ranks = token_rank(&maps, alpha, Direction::Forward, stop).unwrap();
             prop_assert_eq!(ranks.pi.size(), [KINDS.len() as i64, n as i64]);
             let pi = host(&ranks.pi);
             for (i, chain) in chains.iter().enumerate() {
@@ -75,7 +75,7 @@ proptest! {
 fn leading_axes_are_kept_and_starts_can_differ() {
     let all: Vec<_> = (0..6).map(|seed| matrix(Kind::Softmax, 5, seed)).collect();
     let maps = tensor(&all).reshape([2, 3, 5, 5]);
-    assert_eq!(token_rank(&maps, 0.99, Stop::strict()).unwrap().pi.size(), [2, 3, 5]);
+    assert_eq!(token_rank(&maps, 0.99, Direction::Forward, Stop::strict()).unwrap().pi.size(), [2, 3, 5]);
     assert_eq!(lambda2(&maps, Effort::default()).unwrap().size(), [2, 3]);
     let starts = Tensor::eye(6, (Type::Double, tch::Device::Cpu)).narrow(1, 0, 5).narrow(0, 0, 5);
     let starts = Tensor::cat(&[&starts, &starts.narrow(0, 0, 1)], 0).reshape([2, 3, 5]);

@@ -38,6 +38,11 @@ pub trait AttentionProbe {
     /// What this probe asks to see of a layer. Called once per layer, before anything is computed.
     fn want(&mut self, site: &Site) -> Want;
 
+    /// Most heads whose maps may be alive at once; none leaves it to a budget of memory.
+    fn heads_at_once(&self) -> Option<i64> {
+        None
+    }
+
     /// Shows the heads `heads` of a layer. Called for consecutive ranges until all heads were shown.
     ///
     /// # Errors
@@ -235,7 +240,7 @@ pub fn attend_scaled(
     }
 
     let map_bytes = batch * queries * keys * 4;
-    let at_once = (MAP_BUDGET / map_bytes.max(1)).clamp(1, heads);
+    let at_once = probe.heads_at_once().unwrap_or(MAP_BUDGET / map_bytes.max(1)).clamp(1, heads);
     let mut outputs = Vec::new();
     for first in (0..heads).step_by(at_once as usize) {
         let count = at_once.min(heads - first);

@@ -87,6 +87,8 @@ pub enum Stream {
     Dual,
     /// FLUX's other blocks: one stream of text and image tokens.
     Single,
+    /// Concepts beside a dual block's tokens: they attend to each other and to the image, and nothing attends to them.
+    Concept,
 }
 
 /// One attention layer of one pass.
@@ -111,6 +113,7 @@ impl fmt::Display for Site {
             Stream::T5 => write!(f, "t5.block.{}", self.block),
             Stream::Dual => write!(f, "dual.{}", self.block),
             Stream::Single => write!(f, "single.{}", self.block),
+            Stream::Concept => write!(f, "concept.{}", self.block),
         }
     }
 }

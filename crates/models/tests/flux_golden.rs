@@ -79,6 +79,7 @@ impl Inputs {
             grid: self.grid,
             text: &self.text,
             pooled: &self.pooled,
+            concepts: None,
             timestep: self.timestep,
             guidance: self.guidance,
             step: 3,

@@ -24,6 +24,13 @@ pub(super) struct Surroundings<'a> {
     pub(super) site: &'a Site,
 }
 
+/// What a dual block needs besides the concepts themselves.
+pub(super) struct ConceptSurroundings<'a> {
+    /// Of the sequence of concepts and image tokens.
+    pub(super) rotary: &'a Rotary,
+    pub(super) site: &'a Site,
+}
+
 /// Queries, keys and values, each `[batch, tokens, heads, head dim]`.
 struct Heads {
     query: Tensor,
@@ -96,6 +103,22 @@ impl Heads {
         let attended = attend(&query, &key, &self.value.f_transpose(1, 2)?, bias, site, probe)?;
         Ok(attended.f_transpose(1, 2)?.f_flatten(2, 3)?)
     }
+
+    /// Attention of tokens at the origin, whose queries no rotation changes, to themselves and to `image`
+    /// → `[batch, tokens, width]`.
+    fn attend_with(
+        &self,
+        image: &Self,
+        around: &ConceptSurroundings<'_>,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<Tensor> {
+        let both = self.before(image)?;
+        let query = self.query.f_transpose(1, 2)?;
+        let key = around.rotary.apply(&both.key)?.f_transpose(1, 2)?;
+        let value = both.value.f_transpose(1, 2)?;
+        let attended = attend(&query, &key, &value, &KeyBias::none(), around.site, probe)?;
+        Ok(attended.f_transpose(1, 2)?.f_flatten(2, 3)?)
+    }
 }
 
 /// One of a dual block's streams: weights of its own around the joint attention.
@@ -159,13 +182,15 @@ impl DualBlock {
         })
     }
 
-    /// `tokens` `[batch, text + image, width]` → the same shape.
+    /// `tokens` `[batch, text + image, width]` → the same shape; likewise `concepts` `[batch, concepts, width]`, which
+    /// pass through the text's weights and leave no trace in the tokens.
     pub(super) fn forward(
         &self,
         tokens: &Tensor,
         around: &Surroundings<'_>,
+        concepts: Option<(&Tensor, &ConceptSurroundings<'_>)>,
         probe: &mut dyn AttentionProbe,
-    ) -> Result<Tensor> {
+    ) -> Result<(Tensor, Option<Tensor>)> {
         let layout = &around.site.layout;
         let counts = [layout.count(Segment::Text), layout.count(Segment::Image)];
         let split = |x: &Tensor| -> Result<(Tensor, Tensor)> {
@@ -180,10 +205,19 @@ impl DualBlock {
         let heads = text_heads.before(&image_heads)?;
         let attended = heads.attend(around.rotary, around.site, &KeyBias::none(), probe)?;
 
+        let concepts = match concepts {
+            None => None,
+            Some((concepts, around)) => {
+                let heads = self.text.projections.forward(&text_attention.norm(concepts)?)?;
+                let attended = heads.attend_with(&image_heads, around, probe)?;
+                Some(within_float16(self.text.add(concepts, &attended, &text_attention, &text_mlp)?)?)
+            }
+        };
+
         let (text_attended, image_attended) = split(&attended)?;
         let text = self.text.add(&text, &text_attended, &text_attention, &text_mlp)?;
         let image = self.image.add(&image, &image_attended, &image_attention, &image_mlp)?;
-        Ok(Tensor::f_cat(&[within_float16(text)?, image], 1)?)
+        Ok((Tensor::f_cat(&[within_float16(text)?, image], 1)?, concepts))
     }
 }
 

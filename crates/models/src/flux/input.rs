@@ -17,6 +17,10 @@ pub struct FluxInput<'a> {
     pub text: &'a Tensor,
     /// The prompt's pooled embedding by CLIP, `[batch, pooled_projection_dim]`.
     pub pooled: &'a Tensor,
+    /// Embeddings by T5 of tokens that pass through the dual blocks beside the prompt, `[batch, concepts,
+    /// joint_attention_dim]`: they attend to each other and to the image, and nothing attends to them (ConceptAttention,
+    /// arXiv 2502.04320). A probe sees their attention as [`Stream::Concept`](crate::Stream::Concept).
+    pub concepts: Option<&'a Tensor>,
     /// Noise level of the latents, from 0 (picture) to 1 (noise): the scheduler's timestep over 1000.
     pub timestep: f64,
     /// Guidance scale, exactly where the network was distilled with guidance.
@@ -30,6 +34,7 @@ pub(super) struct Placed {
     pub(super) latents: Tensor,
     pub(super) text: Tensor,
     pub(super) pooled: Tensor,
+    pub(super) concepts: Option<Tensor>,
 }
 
 impl FluxInput<'_> {
@@ -43,7 +48,12 @@ impl FluxInput<'_> {
     pub(super) fn place(&self, config: &FluxConfig, kind: Kind, device: Device) -> Result<Placed> {
         self.check(config)?;
         let place = |x: &Tensor| x.f_to_device(device)?.f_to_kind(kind);
-        Ok(Placed { latents: place(self.latents)?, text: place(self.text)?, pooled: place(self.pooled)? })
+        Ok(Placed {
+            latents: place(self.latents)?,
+            text: place(self.text)?,
+            pooled: place(self.pooled)?,
+            concepts: self.concepts.map(place).transpose()?,
+        })
     }
 
     fn check(&self, config: &FluxConfig) -> Result<()> {
@@ -65,6 +75,15 @@ impl FluxInput<'_> {
             let found = tensor.size();
             if found != wanted {
                 return refuse(input, format!("shape {found:?} where {wanted:?} is needed: {meaning}"));
+            }
+        }
+        if let Some(concepts) = self.concepts {
+            let found = concepts.size();
+            let count = found.get(1).copied().unwrap_or(0);
+            let wanted = [batch, count, config.joint_attention_dim];
+            if count == 0 || found != wanted {
+                let meaning = "[batch, concepts, joint_attention_dim], at least one";
+                return refuse("concepts", format!("shape {found:?} where {wanted:?} is needed: {meaning}"));
             }
         }
         match (config.guidance_embeds, self.guidance) {

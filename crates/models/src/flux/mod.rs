@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::nn::Linear;
 use crate::site::{Segment, Site, Stream, TokenLayout};
 use crate::weights::Weights;
-use blocks::{DualBlock, SingleBlock, Surroundings};
+use blocks::{ConceptSurroundings, DualBlock, SingleBlock, Surroundings};
 use conditioning::Conditioning;
 pub use config::FluxConfig;
 pub use input::FluxInput;
@@ -43,6 +43,7 @@ use rope::Rotary;
 ///     grid: (32, 32),
 ///     text: &text,
 ///     pooled: &pooled,
+///     concepts: None,
 ///     timestep: 0.5,
 ///     guidance: None,
 ///     step: 0,
@@ -72,6 +73,15 @@ pub struct FluxState {
     rotary: Rotary,
     layout: TokenLayout,
     step: usize,
+    concepts: Option<Concepts>,
+}
+
+/// Tokens beside the others, until the last dual block.
+struct Concepts {
+    /// `[batch, concepts, width]`.
+    tokens: Tensor,
+    rotary: Rotary,
+    layout: TokenLayout,
 }
 
 impl FluxState {
@@ -142,14 +152,26 @@ impl FluxTransformer {
     pub fn embed(&self, input: &FluxInput<'_>) -> Result<FluxState> {
         let placed = input.place(&self.config, self.kind, self.device)?;
         let layout = input.layout()?;
+        let rotary = |layout: &TokenLayout| {
+            Rotary::new(&rope::positions(layout)?, &self.config.axes_dims_rope, self.device)
+        };
+        let concepts = match &placed.concepts {
+            None => None,
+            Some(concepts) => {
+                let layout = TokenLayout::joint(concepts.size()[1], input.grid);
+                let tokens = self.context_embedder.forward(concepts)?;
+                Some(Concepts { tokens, rotary: rotary(&layout)?, layout })
+            }
+        };
         let text = self.context_embedder.forward(&placed.text)?;
         let image = self.x_embedder.forward(&placed.latents)?;
         Ok(FluxState {
             tokens: Tensor::f_cat(&[text, image], 1)?,
             conditioning: self.time_text_embed.forward(input.timestep, input.guidance, &placed.pooled)?,
-            rotary: Rotary::new(&rope::positions(&layout)?, &self.config.axes_dims_rope, self.device)?,
+            rotary: rotary(&layout)?,
             layout,
             step: input.step,
+            concepts,
         })
     }
 
@@ -199,10 +221,25 @@ impl FluxBlock<'_> {
     pub fn forward(&self, state: &mut FluxState, probe: &mut dyn AttentionProbe) -> Result<()> {
         let site = self.site(state);
         let around = Surroundings { conditioning: &state.conditioning, rotary: &state.rotary, site: &site };
-        state.tokens = match self.layer {
-            Layer::Dual(block) => block.forward(&state.tokens, &around, probe)?,
-            Layer::Single(block) => block.forward(&state.tokens, &around, probe)?,
-        };
+        match self.layer {
+            Layer::Dual(block) => {
+                let beside = state.concepts.as_ref().map(|concepts| Site {
+                    stream: Stream::Concept,
+                    layout: concepts.layout.clone(),
+                    ..site.clone()
+                });
+                let concepts = state.concepts.as_ref().zip(beside.as_ref()).map(|(concepts, site)| {
+                    (&concepts.tokens, ConceptSurroundings { rotary: &concepts.rotary, site })
+                });
+                let concepts = concepts.as_ref().map(|(tokens, around)| (*tokens, around));
+                let (tokens, concepts) = block.forward(&state.tokens, &around, concepts, probe)?;
+                state.tokens = tokens;
+                if let Some((state, tokens)) = state.concepts.as_mut().zip(concepts) {
+                    state.tokens = tokens;
+                }
+            }
+            Layer::Single(block) => state.tokens = block.forward(&state.tokens, &around, probe)?,
+        }
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! From maps in a tensor to chain quantities.
 
-use markov_core::{Effort, Stop, lambda2_many, token_rank_many};
+use markov_core::{Direction, Effort, Stop, lambda2_many, token_rank_many};
 use ndarray::ArrayView3;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -17,7 +17,7 @@ const RANK_TOLERANCE: f64 = 1e-8;
 const LEAST_WEIGHT: f64 = 1e-12;
 
 /// How a head's weight grows with its λ₂. The paper gives no formula.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LambdaWeight {
     /// `w ∝ |λ₂|`.
@@ -59,7 +59,7 @@ pub fn token_rank(maps: &Tensor, alpha: f64) -> Result<Tensor> {
     let (mut shape, n) = split(maps)?;
     let stop = Stop::accelerated(RANK_TOLERANCE);
     if maps.device() != Device::Cpu {
-        return Ok(markov_core::torch::token_rank(maps, alpha, stop)?.pi);
+        return Ok(markov_core::torch::token_rank(maps, alpha, Direction::Forward, stop)?.pi);
     }
     let ranks = on_host(maps, |maps| Ok(token_rank_many(maps, alpha, stop)?.into_iter().collect()))?;
     shape.push(n);

@@ -4,45 +4,80 @@
 //! to some blocks, [`Tee`] feeds two from one pass.
 
 mod chain;
+mod concepts;
 mod keep;
 mod layers;
 mod mean;
+mod pass;
 mod rank;
+mod rollout;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use crate::attend::{AttentionProbe, View, Want};
 use crate::error::Result;
-use crate::site::Site;
+use crate::site::{Site, Stream};
 
 pub use chain::{LAMBDA_TOLERANCE, LambdaWeight, lambda2, token_rank};
+pub use concepts::ConceptScores;
 pub use keep::{KeepAll, KeptLayer};
 pub use layers::{LayerChain, LayerChains};
 pub use mean::{LambdaWeighted, MeanMap};
+pub use pass::{HeadWeight, MapKind, MapRequest, PassAverages, PassMaps, WeightScope};
 pub use rank::{HeadRanks, RankOnly};
+pub use rollout::Rollout;
 
 /// Lets a probe see some blocks only.
 pub struct Select<P> {
-    blocks: BTreeSet<usize>,
+    blocks: Blocks,
     /// The probe that is narrowed.
     pub inner: P,
 }
 
 impl<P> Select<P> {
-    /// `inner` sees the blocks whose numbers are in `blocks`.
+    /// `inner` sees the blocks whose numbers are in `blocks`, of whichever stream.
     pub fn new(blocks: BTreeSet<usize>, inner: P) -> Self {
-        Self { blocks, inner }
+        Self { blocks: Blocks::OfAny(blocks), inner }
     }
+
+    /// `inner` sees these blocks of these streams, and nothing of others.
+    pub fn of_streams(blocks: BTreeMap<Stream, BTreeSet<usize>>, inner: P) -> Self {
+        Self { blocks: Blocks::Of(blocks), inner }
+    }
+}
+
+enum Blocks {
+    OfAny(BTreeSet<usize>),
+    Of(BTreeMap<Stream, BTreeSet<usize>>),
+}
+
+impl Blocks {
+    fn contain(&self, site: &Site) -> bool {
+        match self {
+            Self::OfAny(blocks) => blocks.contains(&site.block),
+            Self::Of(streams) => streams.get(&site.stream).is_some_and(|blocks| blocks.contains(&site.block)),
+        }
+    }
+}
+
+/// The smaller of two limits.
+fn fewer(a: Option<i64>, b: Option<i64>) -> Option<i64> {
+    a.into_iter().chain(b).min()
 }
 
 impl<P: AttentionProbe> AttentionProbe for Select<P> {
     fn want(&mut self, site: &Site) -> Want {
-        if self.blocks.contains(&site.block) { self.inner.want(site) } else { Want::NONE }
+        if self.blocks.contain(site) { self.inner.want(site) } else { Want::NONE }
+    }
+
+    fn heads_at_once(&self) -> Option<i64> {
+        self.inner.heads_at_once()
     }
 
     fn see(&mut self, site: &Site, heads: Range<i64>, view: &View<'_>) -> Result<()> {
-        self.inner.see(site, heads, view)
+        // A probe beside this one may have asked.
+        if self.blocks.contain(site) { self.inner.see(site, heads, view) } else { Ok(()) }
     }
 }
 
@@ -52,6 +87,10 @@ pub struct Tee<A, B>(pub A, pub B);
 impl<A: AttentionProbe, B: AttentionProbe> AttentionProbe for Tee<A, B> {
     fn want(&mut self, site: &Site) -> Want {
         self.0.want(site) | self.1.want(site)
+    }
+
+    fn heads_at_once(&self) -> Option<i64> {
+        fewer(self.0.heads_at_once(), self.1.heads_at_once())
     }
 
     fn see(&mut self, site: &Site, heads: Range<i64>, view: &View<'_>) -> Result<()> {
@@ -65,6 +104,10 @@ impl<P: AttentionProbe> AttentionProbe for Option<P> {
         self.as_mut().map_or(Want::NONE, |probe| probe.want(site))
     }
 
+    fn heads_at_once(&self) -> Option<i64> {
+        self.as_ref().and_then(P::heads_at_once)
+    }
+
     fn see(&mut self, site: &Site, heads: Range<i64>, view: &View<'_>) -> Result<()> {
         self.as_mut().map_or(Ok(()), |probe| probe.see(site, heads, view))
     }
@@ -73,6 +116,10 @@ impl<P: AttentionProbe> AttentionProbe for Option<P> {
 impl<P: AttentionProbe> AttentionProbe for Vec<P> {
     fn want(&mut self, site: &Site) -> Want {
         self.iter_mut().fold(Want::NONE, |want, probe| want | probe.want(site))
+    }
+
+    fn heads_at_once(&self) -> Option<i64> {
+        self.iter().filter_map(P::heads_at_once).min()
     }
 
     fn see(&mut self, site: &Site, heads: Range<i64>, view: &View<'_>) -> Result<()> {

@@ -1,0 +1,266 @@
+//! Averages of the maps of a pass, several kinds at once: what FLUX's joint attention is reduced to.
+
+use std::num::NonZeroUsize;
+use std::ops::Range;
+
+use serde::{Deserialize, Serialize};
+use tch::{Kind, Tensor};
+
+use super::chain::{LAMBDA_TOLERANCE, LambdaWeight, lambda2};
+use super::mean::{accumulate, nothing_seen};
+use crate::attend::{AttentionProbe, View, Want};
+use crate::error::{Error, Result};
+use crate::site::Site;
+
+/// What a head contributes to an average.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum MapKind {
+    /// Its attention: the softmax over keys.
+    #[default]
+    Plain,
+    /// The softmax over queries instead, which brings out for each key who asks for it most; the rows of the average
+    /// are made to sum to 1 afterwards. The authors' code calls its results "pretty".
+    Pretty,
+}
+
+/// How heads share in an average.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum HeadWeight {
+    /// Equally.
+    #[default]
+    Equal,
+    /// By the λ₂ of their attention (of the plain map, whatever is averaged).
+    Lambda(LambdaWeight, WeightScope),
+    /// Equally, but only those with the largest λ₂, so many of them.
+    Top(NonZeroUsize, WeightScope),
+}
+
+impl HeadWeight {
+    fn scope(self) -> Option<WeightScope> {
+        match self {
+            Self::Equal => None,
+            Self::Lambda(_, scope) | Self::Top(_, scope) => Some(scope),
+        }
+    }
+}
+
+/// Over what weights sum to 1. The paper does not say.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum WeightScope {
+    /// The heads of a block; blocks share equally.
+    #[default]
+    PerBlock,
+    /// All heads of all blocks and passes.
+    Global,
+}
+
+/// One average that is asked of a [`PassMaps`].
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct MapRequest {
+    /// What is averaged.
+    pub map: MapKind,
+    /// With which weights.
+    pub weight: HeadWeight,
+}
+
+/// Averages of the maps of every head and layer seen, over as many passes as it is lent to.
+///
+/// λ₂ is computed once a head whatever is asked for, on the device, while the map is there. Alive at once are the maps
+/// of the heads shown, one `[batch, n, n]` for each request, and where weights go to the top `k` heads, `k` maps.
+pub struct PassMaps {
+    heads_at_once: Option<i64>,
+    averages: Vec<(MapRequest, Average)>,
+    /// λ₂ `[batch, heads]` of every layer seen.
+    lambdas: Vec<(Site, Vec<Tensor>)>,
+}
+
+/// What a [`PassMaps`] has kept.
+pub struct PassAverages {
+    averages: Vec<(MapRequest, Tensor)>,
+    /// Every layer seen and the λ₂ of its heads, `[batch, heads]` float64; empty where no weight asks for it.
+    pub lambdas: Vec<(Site, Tensor)>,
+}
+
+impl PassMaps {
+    /// Asks for these averages; at most `heads_at_once` maps of heads are alive at once, if given.
+    pub fn new(requests: impl IntoIterator<Item = MapRequest>, heads_at_once: Option<usize>) -> Self {
+        Self {
+            heads_at_once: heads_at_once.map(|heads| heads as i64),
+            averages: requests.into_iter().map(|request| (request, Average::new(request.weight))).collect(),
+            lambdas: Vec::new(),
+        }
+    }
+
+    /// The averages over everything seen.
+    ///
+    /// # Errors
+    /// No layer was seen; libtorch's.
+    pub fn finish(mut self) -> Result<PassAverages> {
+        let averages = self.averages.drain(..).map(|(request, average)| {
+            let mean = average.finish()?;
+            let map = match request.map {
+                MapKind::Plain => mean,
+                MapKind::Pretty => mean.f_div(&mean.f_sum_dim_intlist(-1i64, true, Kind::Float)?)?,
+            };
+            Ok((request, map))
+        });
+        let averages = averages.collect::<Result<_>>()?;
+        let lambdas = self.lambdas.into_iter().filter(|(_, parts)| !parts.is_empty());
+        let lambdas = lambdas.map(|(site, parts)| Ok((site, Tensor::f_cat(&parts, 1)?)));
+        Ok(PassAverages { averages, lambdas: lambdas.collect::<Result<_>>()? })
+    }
+
+    fn asks(&self, of: impl Fn(&MapRequest) -> bool) -> bool {
+        self.averages.iter().any(|(request, _)| of(request))
+    }
+
+    fn weighs(&self) -> bool {
+        self.asks(|request| request.weight != HeadWeight::Equal)
+    }
+}
+
+impl PassAverages {
+    /// An average, `[batch, n, n]` float32, rows summing to 1.
+    ///
+    /// # Errors
+    /// It was not asked for.
+    pub fn get(&self, request: MapRequest) -> Result<&Tensor> {
+        let found = self.averages.iter().find(|(known, _)| *known == request);
+        found.map(|(_, map)| map).ok_or_else(|| Error::Probe(format!("{request:?} was not asked for")))
+    }
+}
+
+impl AttentionProbe for PassMaps {
+    fn want(&mut self, site: &Site) -> Want {
+        self.lambdas.push((site.clone(), Vec::new()));
+        self.averages.iter_mut().for_each(|(_, average)| average.new_block = true);
+        let mut want = Want::NONE;
+        want.set(Want::PROBS, self.weighs() || self.asks(|request| request.map == MapKind::Plain));
+        want.set(Want::LOGITS, self.asks(|request| request.map == MapKind::Pretty));
+        want
+    }
+
+    fn heads_at_once(&self) -> Option<i64> {
+        self.heads_at_once
+    }
+
+    fn see(&mut self, _: &Site, _: Range<i64>, view: &View<'_>) -> Result<()> {
+        let lambda = self.weighs().then(|| lambda2(view.probs()?, LAMBDA_TOLERANCE)).transpose()?;
+        if let (Some(lambda), Some((_, parts))) = (&lambda, self.lambdas.last_mut()) {
+            parts.push(lambda.shallow_clone());
+        }
+        let pretty = self.asks(|request| request.map == MapKind::Pretty);
+        let pretty =
+            pretty.then(|| Ok::<_, Error>(view.logits()?.f_softmax(-2, Kind::Float)?)).transpose()?;
+        for (request, average) in &mut self.averages {
+            let maps = match (request.map, &pretty) {
+                (MapKind::Pretty, Some(maps)) => maps,
+                _ => view.probs()?,
+            };
+            average.add(maps, lambda.as_ref())?;
+        }
+        Ok(())
+    }
+}
+
+/// An average under way.
+struct Average {
+    weight: HeadWeight,
+    /// Set when a layer begins: averages per block close the one before.
+    new_block: bool,
+    /// Of closed blocks: the sum of their averages, and how many they are.
+    closed: (Option<Tensor>, i64),
+    open: Share,
+}
+
+/// What heads have contributed to the average of a block, or to all of it.
+#[derive(Default)]
+struct Share {
+    /// Σ w_h A_h, `[batch, n, n]`.
+    sum: Option<Tensor>,
+    /// Σ w_h, `[batch]`.
+    total: Option<Tensor>,
+    /// The heads with the largest λ₂ of each image, where only those count.
+    best: Vec<Vec<(f64, Tensor)>>,
+}
+
+impl Average {
+    fn new(weight: HeadWeight) -> Self {
+        Self { weight, new_block: false, closed: (None, 0), open: Share::default() }
+    }
+
+    /// Takes in `maps` `[batch, heads, n, n]` with their λ₂ `[batch, heads]`.
+    fn add(&mut self, maps: &Tensor, lambda: Option<&Tensor>) -> Result<()> {
+        if std::mem::take(&mut self.new_block) && self.weight.scope() == Some(WeightScope::PerBlock) {
+            self.close()?;
+        }
+        match (self.weight, lambda) {
+            (HeadWeight::Top(count, _), Some(lambda)) => self.open.keep_best(maps, lambda, count.get()),
+            (HeadWeight::Lambda(weight, _), Some(lambda)) => {
+                self.open.add(maps, &weight.apply(lambda)?.f_to_kind(Kind::Float)?)
+            }
+            _ => {
+                let (batch, heads, ..) = maps.size4()?;
+                self.open.add(maps, &Tensor::f_ones([batch, heads], (Kind::Float, maps.device()))?)
+            }
+        }
+    }
+
+    fn close(&mut self) -> Result<()> {
+        if let Some(mean) = std::mem::take(&mut self.open).mean()? {
+            accumulate(&mut self.closed.0, mean)?;
+            self.closed.1 += 1;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Tensor> {
+        self.close()?;
+        let (sum, blocks) = self.closed;
+        Ok(sum.ok_or_else(nothing_seen)?.f_div_scalar(blocks)?)
+    }
+}
+
+impl Share {
+    /// Adds `weight` `[batch, heads]` times `maps` `[batch, heads, n, n]`.
+    fn add(&mut self, maps: &Tensor, weight: &Tensor) -> Result<()> {
+        let (batch, heads, n, _) = maps.size4()?;
+        // Σ_h w_h A_h as one product per image: [b, 1, h] × [b, h, n²].
+        let weighted = weight.f_unsqueeze(1)?.f_bmm(&maps.f_reshape([batch, heads, n * n])?)?;
+        accumulate(&mut self.sum, weighted.f_reshape([batch, n, n])?)?;
+        accumulate(&mut self.total, weight.f_sum_dim_intlist(1i64, false, Kind::Float)?)
+    }
+
+    fn keep_best(&mut self, maps: &Tensor, lambda: &Tensor, count: usize) -> Result<()> {
+        let (batch, heads, ..) = maps.size4()?;
+        self.best.resize_with(batch as usize, Vec::new);
+        for (image, best) in (0..batch).zip(&mut self.best) {
+            for head in 0..heads {
+                let lambda = lambda.f_double_value(&[image, head])?;
+                let place = best.partition_point(|(other, _)| *other >= lambda);
+                if place < count {
+                    // A copy: a view would keep the maps of all heads alive.
+                    let map = maps.f_select(0, image)?.f_select(0, head)?.f_detach_copy()?;
+                    best.insert(place, (lambda, map));
+                    best.truncate(count);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn mean(self) -> Result<Option<Tensor>> {
+        if !self.best.is_empty() {
+            let image = |best: &Vec<(f64, Tensor)>| -> Result<Tensor> {
+                let maps: Vec<&Tensor> = best.iter().map(|(_, map)| map).collect();
+                Ok(Tensor::f_stack(&maps, 0)?.f_mean_dim(0i64, false, Kind::Float)?)
+            };
+            let images = self.best.iter().map(image).collect::<Result<Vec<_>>>()?;
+            return Ok(Some(Tensor::f_stack(&images, 0)?));
+        }
+        let Some((sum, total)) = self.sum.zip(self.total) else { return Ok(None) };
+        Ok(Some(sum.f_div(&total.f_reshape([-1, 1, 1])?)?))
+    }
+}
