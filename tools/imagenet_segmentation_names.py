@@ -19,11 +19,11 @@ THINGS = {"05", "06"}
 
 HEADER = """\
 # What a prompt calls each synset of ImageNet-Segmentation: {words} classes, {names} names.
-# Written by tools/imagenet_segmentation_names.py from WordNet 3.0 (Copyright 2006 by Princeton University) and from the names
-# that ConceptAttention has published (https://github.com/helblazer811/ConceptAttention, MIT licence, Copyright (c) 2025 Alec
-# Helbling), on which the published numbers rest. So they are kept where one would choose otherwise: antelopes are an
-# "animal", marsupials a "mouse", weasels and mongooses a "ferret", the ichneumon (a mongoose) an "insect", the apar (an
-# armadillo) a "monkey". Set dataset.imagenet-segmentation.names to a file of this form to use your own.
+# Written by tools/imagenet_segmentation_names.py from WordNet 3.0 (Copyright 2006 by Princeton University) and from the
+# names that ConceptAttention has published (https://github.com/helblazer811/ConceptAttention, MIT licence, Copyright (c)
+# 2025 Alec Helbling). The published numbers rest on these, so they are kept where one would choose otherwise: antelopes
+# are an "animal", marsupials a "mouse", weasels and mongooses a "ferret", the ichneumon (a mongoose) an "insect", the
+# apar (an armadillo) a "monkey". Set dataset.imagenet-segmentation.names to a file of this form to use your own.
 #
 # The synset's first word stands behind each line. Where that word heads two synsets ("ox", "brocket"), both are listed;
 # the data set has one of them.
