@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::table::Table;
 use super::{LabelledImage, Source, Subset};
 use crate::error::{Error, Result};
 
@@ -31,54 +32,37 @@ impl FolderConfig {
     pub(super) fn items(&self) -> Result<Vec<LabelledImage>> {
         let items = read_table(&self.root, &self.root.join(&self.labels))?;
         match self.subset {
-            Some(subset) => subset.draw(items, &self.root),
+            Some(subset) => subset.draw(items, |item| &item.id, &self.root),
             None => Ok(items),
         }
     }
 }
 
-fn read_table(root: &Path, table: &Path) -> Result<Vec<LabelledImage>> {
-    let refuse = |reason: String| Error::Dataset { path: table.into(), reason };
+fn read_table(root: &Path, path: &Path) -> Result<Vec<LabelledImage>> {
     if !root.is_dir() {
         let reason = "no such folder; set dataset.folder.root to the folder of images".into();
         return Err(Error::Dataset { path: root.into(), reason });
     }
-    if !table.is_file() {
-        return Err(refuse("no such file; it lists the images in the columns `file` and `label`".into()));
-    }
-    let mut reader = csv::ReaderBuilder::new()
-        .trim(csv::Trim::All)
-        .from_path(table)
-        .map_err(|e| refuse(format!("cannot be read: {e}")))?;
-    let headers = reader.headers().map_err(|e| refuse(format!("cannot be read: {e}")))?.clone();
-    let column = |name: &str| {
-        let found = headers.iter().position(|header| header == name);
-        found.ok_or_else(|| {
-            let headers: Vec<_> = headers.iter().collect();
-            refuse(format!("has no column `{name}`; its columns are `{}`", headers.join("`, `")))
-        })
-    };
-    let (file, label) = (column("file")?, column("label")?);
+    let mut table = Table::open(path, "the images in the columns `file` and `label`")?;
+    let (file, label) = (table.column("file")?, table.column("label")?);
     let mut items = Vec::new();
     let mut seen = BTreeSet::new();
-    for row in reader.records() {
-        let row = row.map_err(|e| refuse(format!("cannot be read: {e}")))?;
-        let line = row.position().map_or(0, csv::Position::line);
-        let (name, class) = (row.get(file).unwrap_or_default(), row.get(label).unwrap_or_default());
+    for row in table.rows()? {
+        let (line, name, class) = (row.line, row.cell(file), row.cell(label));
         let label = class.parse().map_err(|_| {
-            refuse(format!("line {line}: label `{class}` is no class index (a whole number from 0)"))
+            table.refuse(format!("line {line}: label `{class}` is no class index (a whole number from 0)"))
         })?;
         let path = root.join(name);
         if name.is_empty() || !path.is_file() {
-            return Err(refuse(format!("line {line}: there is no image `{}`", path.display())));
+            return Err(table.refuse(format!("line {line}: there is no image `{}`", path.display())));
         }
         if !seen.insert(name.to_owned()) {
-            return Err(refuse(format!("line {line}: `{name}` is listed twice")));
+            return Err(table.refuse(format!("line {line}: `{name}` is listed twice")));
         }
         items.push(LabelledImage { id: name.to_owned(), label, source: Source::File(path) });
     }
     if items.is_empty() {
-        return Err(refuse("lists no images".into()));
+        return Err(table.refuse("lists no images".into()));
     }
     Ok(items)
 }

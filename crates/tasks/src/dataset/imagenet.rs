@@ -45,7 +45,7 @@ impl ImageNetConfig {
             None => self.folders()?,
         };
         match self.subset {
-            Some(subset) => subset.draw(items, &self.root),
+            Some(subset) => subset.draw(items, |item| &item.id, &self.root),
             None => Ok(items),
         }
     }
@@ -161,7 +161,7 @@ fn class(classes: &BTreeMap<String, usize>, synset: &str, place: &Path) -> Resul
     })
 }
 
-fn is_synset(name: &str) -> bool {
+pub(super) fn is_synset(name: &str) -> bool {
     name.len() == 9 && name.starts_with('n') && name[1..].bytes().all(|byte| byte.is_ascii_digit())
 }
 

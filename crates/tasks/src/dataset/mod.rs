@@ -1,9 +1,13 @@
-//! Labelled images: where they lie, which there are, and reading one.
+//! Labelled images: where they lie, which there are, and reading one. A dataset labels whole images with a class
+//! ([`DatasetConfig::items`]), or pixels ([`DatasetConfig::segmented`]), or both.
 
 mod folder;
 mod imagenet;
+mod mini;
+pub mod segmentation;
+mod subset;
+mod table;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use models::image::Rgb8;
@@ -11,16 +15,22 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::mini::{self, SceneSpec, Split};
+use crate::mini::{SceneSpec, Split};
 
 pub use folder::FolderConfig;
 pub use imagenet::ImageNetConfig;
+pub use mini::{MiniConfig, Objects};
+pub use segmentation::{ImageNetSegmentationConfig, MasksConfig, PascalVocConfig, SegmentedImage, VocProtocol};
+pub use subset::Subset;
 
 /// The kinds of datasets, and what each is.
-pub const KINDS: [(&str, &str); 3] = [
+pub const KINDS: [(&str, &str); 6] = [
     ("folder", "a folder of images with a table of labels (labels.csv)"),
     ("imagenet", "the validation set of ImageNet-1k, in synset folders or flat with a ground-truth file"),
-    ("mini", "procedural scenes of ten classes of shapes, drawn in memory"),
+    ("imagenet-segmentation", "4,276 images of ImageNet with a mask of the object (gtsegs_ijcv.mat)"),
+    ("masks", "a folder of images and PNG masks with a table of what they show (labels.csv)"),
+    ("mini", "procedural scenes of ten classes of shapes, drawn in memory; labels and exact masks"),
+    ("pascal-voc", "PASCAL VOC 2012 with the class of every pixel, one class an image or all"),
 ];
 
 /// The `[dataset.*]` table of an experiment.
@@ -31,78 +41,14 @@ pub enum DatasetConfig {
     Folder(FolderConfig),
     /// The validation set of ImageNet-1k.
     Imagenet(ImageNetConfig),
+    /// Images of ImageNet with a mask of the object.
+    ImagenetSegmentation(ImageNetSegmentationConfig),
+    /// A folder of images and masks.
+    Masks(MasksConfig),
     /// Procedural scenes, drawn in memory.
     Mini(MiniConfig),
-}
-
-/// `[dataset.mini]`: scenes with one object each, labelled with its class.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MiniConfig {
-    /// Number of scenes.
-    pub count: u64,
-    /// Seed of the data set.
-    #[serde(default)]
-    pub seed: u64,
-    /// Side length in pixels.
-    #[serde(default = "MiniConfig::default_size")]
-    pub size: usize,
-    /// `val` (default) or `train`.
-    #[serde(default = "MiniConfig::default_split")]
-    pub split: Split,
-}
-
-impl MiniConfig {
-    fn default_size() -> usize {
-        64
-    }
-
-    fn default_split() -> Split {
-        Split::Val
-    }
-
-    fn items(&self) -> Result<Vec<LabelledImage>> {
-        let Self { count, seed, size, split } = *self;
-        if count == 0 {
-            return Err(Error::Setting {
-                setting: "dataset.mini.count",
-                reason: "must be at least 1".into(),
-            });
-        }
-        let spec = SceneSpec::new(size, 1..=1)?;
-        let item = |index| {
-            let label = mini::leading_class(seed, split, index).label();
-            let source = Source::Scene { spec: spec.clone(), seed, split, index };
-            LabelledImage { id: format!("{}-{index:06}", split.name()), label, source }
-        };
-        Ok((0..count).map(item).collect())
-    }
-}
-
-/// A random part of a dataset, the same for the same seed.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Subset {
-    /// Number of images.
-    pub count: usize,
-    /// Seed of the draw.
-    #[serde(default)]
-    pub seed: u64,
-}
-
-impl Subset {
-    /// Draws without replacement and keeps the dataset's order. Each image's chance depends on the seed and its id only.
-    fn draw(self, items: Vec<LabelledImage>, root: &std::path::Path) -> Result<Vec<LabelledImage>> {
-        if self.count == 0 || self.count > items.len() {
-            let reason = format!("subset.count is {}, the dataset has {} images", self.count, items.len());
-            return Err(Error::Dataset { path: root.into(), reason });
-        }
-        let ticket = |item: &LabelledImage| Sha256::digest(format!("{}/{}", self.seed, item.id));
-        let mut tickets: Vec<_> = items.iter().map(ticket).zip(0..).collect();
-        tickets.sort();
-        let drawn: BTreeSet<usize> = tickets.into_iter().take(self.count).map(|(_, i)| i).collect();
-        Ok(items.into_iter().enumerate().filter(|(i, _)| drawn.contains(i)).map(|(_, item)| item).collect())
-    }
+    /// PASCAL VOC with the class of every pixel.
+    PascalVoc(PascalVocConfig),
 }
 
 /// One image of a dataset and its class.
@@ -135,7 +81,7 @@ impl LabelledImage {
     /// # Errors
     /// The file is missing or no image that we read.
     pub fn load(&self) -> Result<Picture> {
-        let hex = |bytes: &[u8]| Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let hex = |bytes: &[u8]| hex(&Sha256::digest(bytes));
         match &self.source {
             Source::File(path) => {
                 let bytes = std::fs::read(path)
@@ -144,7 +90,7 @@ impl LabelledImage {
                 Ok(Picture { rgb, sha256: hex(&bytes) })
             }
             Source::Scene { spec, seed, split, index } => {
-                let scene = mini::scene(spec, *seed, *split, *index);
+                let scene = crate::mini::scene(spec, *seed, *split, *index);
                 let sha256 = hex(&scene.rgb);
                 let rgb = Rgb8 { width: scene.size, height: scene.size, data: scene.rgb };
                 Ok(Picture { rgb, sha256 })
@@ -167,19 +113,26 @@ impl DatasetConfig {
         match self {
             Self::Folder(_) => "folder",
             Self::Imagenet(_) => "imagenet",
+            Self::ImagenetSegmentation(_) => "imagenet-segmentation",
+            Self::Masks(_) => "masks",
             Self::Mini(_) => "mini",
+            Self::PascalVoc(_) => "pascal-voc",
         }
     }
 
     /// Lists the images. `classes` is the number of classes of the network that will look at them.
     ///
     /// # Errors
-    /// The dataset is missing or contradictory, an image file is missing, or a label is none of the classes.
+    /// The dataset is missing or contradictory, an image file is missing, a label is none of the classes, or the kind
+    /// of dataset has no labels for whole images.
     pub fn items(&self, classes: usize) -> Result<Vec<LabelledImage>> {
         let items = match self {
             Self::Folder(config) => config.items()?,
             Self::Imagenet(config) => config.items()?,
             Self::Mini(config) => config.items()?,
+            Self::ImagenetSegmentation(_) | Self::Masks(_) | Self::PascalVoc(_) => {
+                return Err(self.without("labels its pixels, not whole images", "folder, imagenet or mini"));
+            }
         };
         match items.iter().find(|item| item.label >= classes) {
             None => Ok(items),
@@ -194,4 +147,34 @@ impl DatasetConfig {
             }),
         }
     }
+
+    /// Lists the images with pixel labels and the classes to look for in each.
+    ///
+    /// # Errors
+    /// The dataset is missing or contradictory, a file is missing, or the kind of dataset has no pixel labels. What is
+    /// wrong with a single image or mask shows in [`SegmentedImage::load`].
+    pub fn segmented(&self) -> Result<Vec<SegmentedImage>> {
+        match self {
+            Self::ImagenetSegmentation(config) => config.segmented(),
+            Self::Masks(config) => config.segmented(),
+            Self::Mini(config) => config.segmented(),
+            Self::PascalVoc(config) => config.segmented(),
+            Self::Folder(_) | Self::Imagenet(_) => {
+                let others = "imagenet-segmentation, pascal-voc, masks (a folder of your own) or mini";
+                Err(self.without("labels whole images, not their pixels", others))
+            }
+        }
+    }
+
+    fn without(&self, what: &str, others: &str) -> Error {
+        Error::Setting {
+            setting: "dataset",
+            reason: format!("`{}` {what}; this experiment needs one of {others}", self.name()),
+        }
+    }
+}
+
+/// Hexadecimal digits.
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,0 +1,104 @@
+//! The miniature scenes as a dataset.
+
+use serde::{Deserialize, Serialize};
+
+use super::segmentation::{self, NamedClass, SegmentedImage};
+use super::{LabelledImage, Source};
+use crate::error::{Error, Result};
+use crate::mini::{self, SceneSpec, Split};
+
+/// `[dataset.mini]`: procedural scenes. Whole images carry the class of their one object; pixels are labelled with the
+/// exact mask of the scene's leading class, however many objects there are.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MiniConfig {
+    /// Number of scenes.
+    pub count: u64,
+    /// Seed of the data set.
+    #[serde(default)]
+    pub seed: u64,
+    /// Side length in pixels.
+    #[serde(default = "MiniConfig::default_size")]
+    pub size: usize,
+    /// `val` (default) or `train`.
+    #[serde(default = "MiniConfig::default_split")]
+    pub split: Split,
+    /// Objects in a scene; one where nothing is said.
+    #[serde(default, skip_serializing_if = "Objects::is_one")]
+    pub objects: Objects,
+}
+
+/// Fewest and most objects of a scene, each number as likely as the others: `{ from = 1, to = 3 }`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Objects {
+    /// Fewest.
+    pub from: usize,
+    /// Most.
+    pub to: usize,
+}
+
+impl Default for Objects {
+    fn default() -> Self {
+        Self { from: 1, to: 1 }
+    }
+}
+
+impl Objects {
+    fn is_one(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+impl MiniConfig {
+    fn default_size() -> usize {
+        64
+    }
+
+    fn default_split() -> Split {
+        Split::Val
+    }
+
+    pub(super) fn items(&self) -> Result<Vec<LabelledImage>> {
+        if !self.objects.is_one() {
+            return Err(Error::Setting {
+                setting: "dataset.mini.objects",
+                reason: "a label for the whole image needs scenes of one object; leave `objects` out, or use an \
+                         experiment that asks for pixel labels"
+                    .into(),
+            });
+        }
+        let spec = self.spec()?;
+        let &Self { seed, split, .. } = self;
+        let item = |index| {
+            let label = mini::leading_class(seed, split, index).label();
+            LabelledImage { id: self.id(index), label, source: Source::Scene { spec: spec.clone(), seed, split, index } }
+        };
+        Ok((0..self.count).map(item).collect())
+    }
+
+    pub(super) fn segmented(&self) -> Result<Vec<SegmentedImage>> {
+        let spec = self.spec()?;
+        let &Self { seed, split, .. } = self;
+        let item = |index| {
+            let name = mini::leading_class(seed, split, index).name().to_owned();
+            let source = segmentation::Source::Scene { spec: spec.clone(), seed, split, index };
+            SegmentedImage::new(self.id(index), vec![NamedClass { label: 1, name }], source)
+        };
+        Ok((0..self.count).map(item).collect())
+    }
+
+    fn spec(&self) -> Result<SceneSpec> {
+        if self.count == 0 {
+            return Err(Error::Setting {
+                setting: "dataset.mini.count",
+                reason: "must be at least 1".into(),
+            });
+        }
+        Ok(SceneSpec::new(self.size, self.objects.from..=self.objects.to)?)
+    }
+
+    fn id(&self, index: u64) -> String {
+        format!("{}-{index:06}", self.split.name())
+    }
+}

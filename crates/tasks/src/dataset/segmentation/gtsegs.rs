@@ -1,0 +1,186 @@
+//! The MATLAB v7.3 file of ImageNet-Segmentation, which is an HDF5 file.
+//!
+//! `/value` is a struct of three cell arrays of the same length, stored as references: `img` to `uint8` pictures, `gt`
+//! to cells whose first element refers to a `uint8` mask of 0 and 1, `id` to UTF-16 names such as `n02123045_1234`.
+//! MATLAB stores columns first, so a picture arrives as `[3, width, height]` and a mask as `[width, height]`.
+//!
+//! Layout after the readers of Chefer et al.
+//! (<https://github.com/hila-chefer/Transformer-Explainability>, `data/Imagenet.py`) and of ConceptAttention.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use hdf5_pure::{ChunkCacheConfig, DType, Dataset, File, FileAccessProperties, Object};
+use models::image::{MAX_PIXELS, Rgb8};
+use ndarray::Array2;
+
+use super::{Segmented, digest};
+use crate::dataset::imagenet::is_synset;
+use crate::error::{Error, Result};
+
+/// Where the file comes from.
+const URL: &str = "http://calvin-vision.net/bigstuff/proj-imagenet/data/gtsegs_ijcv.mat";
+/// More entries, or longer names, than any such file has.
+const MAX_ENTRIES: u64 = 1 << 20;
+const MAX_NAME: u64 = 256;
+
+/// The file, with where each picture and mask lies. Pictures are read when asked for, and not kept.
+pub(in crate::dataset) struct Archive {
+    path: PathBuf,
+    images: Vec<Dataset>,
+    truths: Vec<Dataset>,
+    synsets: Vec<String>,
+}
+
+impl fmt::Debug for Archive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Archive").field("path", &self.path).field("images", &self.images.len()).finish()
+    }
+}
+
+/// What is wrong with a file, without its name.
+type Check<T> = std::result::Result<T, String>;
+
+impl Archive {
+    /// Opens the file and reads the synsets of its images.
+    pub fn open(path: &Path) -> Result<Self> {
+        let refuse = |reason: String| Error::Dataset { path: path.into(), reason };
+        if !path.is_file() {
+            return Err(refuse(format!(
+                "no such file; get it from {URL} and say where it is with `--set \
+                 dataset.imagenet-segmentation.path=FILE`"
+            )));
+        }
+        match hdf5_pure::is_hdf5(path) {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(refuse(format!("is no MATLAB v7.3 (HDF5) file; get gtsegs_ijcv.mat from {URL}")));
+            }
+            Err(e) => return Err(refuse(format!("cannot be read: {e}"))),
+        }
+        Self::index(path).map_err(|reason| refuse(unlike(&reason)))
+    }
+
+    fn index(path: &Path) -> Check<Self> {
+        // Each picture is read once or twice in a run, so a cache of chunks would only fill the memory.
+        let properties = FileAccessProperties::new().with_chunk_cache(ChunkCacheConfig::disabled());
+        let file = File::open_streaming_with_options(path, properties).map_err(|e| e.to_string())?;
+        let images = column(&file, "/value/img")?;
+        let truths = column(&file, "/value/gt")?;
+        let ids = column(&file, "/value/id")?;
+        if images.is_empty() || images.len() != truths.len() || images.len() != ids.len() {
+            let counts = [images.len(), truths.len(), ids.len()];
+            return Err(format!("/value has {counts:?} entries of img, gt and id, which should be as many of each"));
+        }
+        let synset = |(index, id)| synset(id).map_err(|reason| format!("/value/id[{index}] {reason}"));
+        let synsets = ids.iter().enumerate().map(synset).collect::<Check<_>>()?;
+        Ok(Self { path: path.into(), images, truths, synsets })
+    }
+
+    /// The synset of each image, such as `n02123045`.
+    pub fn synsets(&self) -> &[String] {
+        &self.synsets
+    }
+
+    /// Reads one image and its mask.
+    pub fn load(&self, index: usize) -> Result<Segmented> {
+        self.entry(index).map_err(|reason| {
+            let reason = unlike(&format!("image {index} of {}: {reason}", self.images.len()));
+            Error::Dataset { path: self.path.clone(), reason }
+        })
+    }
+
+    fn entry(&self, index: usize) -> Check<Segmented> {
+        let (image, truth) = (self.images.get(index), self.truths.get(index));
+        let (Some(image), Some(truth)) = (image, truth) else { return Err("there is no such image".into()) };
+        let &[3, width, height] = shape(image, "the picture")?.as_slice() else {
+            return Err(format!("the picture has shape {:?}, not [3, width, height]", image.shape()));
+        };
+        let mask = referred(truth, "gt")?.into_iter().next().ok_or("gt is an empty cell")?;
+        let found = shape(&mask, "the mask")?;
+        if found != [width, height] {
+            return Err(format!(
+                "the mask has shape {found:?} where the picture of shape {:?} wants [{width}, {height}]",
+                [3, width, height]
+            ));
+        }
+        let planes = samples(image, "the picture")?;
+        let mask = samples(&mask, "the mask")?;
+        if let Some(value) = mask.iter().find(|&&value| value > 1) {
+            return Err(format!("the mask holds the value {value}; it should be 0 and 1"));
+        }
+        let sha256 = digest(&planes, &mask);
+        let size = (width as usize, height as usize);
+        let rgb = Rgb8 { width: size.0, height: size.1, data: rows_first(&planes, size)? };
+        let labels = Array2::from_shape_vec(size, mask).map_err(|e| e.to_string())?;
+        Ok(Segmented { rgb, labels: labels.reversed_axes().as_standard_layout().into_owned(), sha256 })
+    }
+}
+
+/// `[3, width, height]` to `[height, width, 3]`.
+fn rows_first(planes: &[u8], (width, height): (usize, usize)) -> Check<Vec<u8>> {
+    let planes = ndarray::ArrayView3::from_shape((3, width, height), planes).map_err(|e| e.to_string())?;
+    Ok(planes.permuted_axes([2, 1, 0]).iter().copied().collect())
+}
+
+/// What the elements of a cell array refer to.
+fn column(file: &File, name: &str) -> Check<Vec<Dataset>> {
+    let cells = file.dataset(name).map_err(|e| format!("{name}: {e}"))?;
+    referred(&cells, name)
+}
+
+fn referred(cells: &Dataset, name: &str) -> Check<Vec<Dataset>> {
+    let refuse = |e: hdf5_pure::Error| format!("{name}: {e}");
+    let count = area(&cells.shape().map_err(refuse)?).filter(|&count| count <= MAX_ENTRIES);
+    if count.is_none() || !matches!(cells.dtype().map_err(refuse)?, DType::ObjectReference) {
+        return Err(format!("{name} is no cell array"));
+    }
+    let objects = cells.dereference().map_err(refuse)?;
+    let dataset = |object| match object {
+        Object::Dataset(dataset) => Ok(*dataset),
+        _ => Err(format!("{name} holds something else than arrays")),
+    };
+    objects.into_iter().map(dataset).collect()
+}
+
+/// The shape of an array of bytes that is not absurdly large.
+fn shape(dataset: &Dataset, what: &str) -> Check<Vec<u64>> {
+    let refuse = |e: hdf5_pure::Error| format!("{what}: {e}");
+    let shape = dataset.shape().map_err(refuse)?;
+    let kind = dataset.dtype().map_err(refuse)?;
+    if !matches!(kind, DType::U8) {
+        return Err(format!("{what} has samples of type {kind}, not u8"));
+    }
+    match area(&shape) {
+        Some(size) if size > 0 && size <= 3 * MAX_PIXELS => Ok(shape),
+        _ => Err(format!("{what} has shape {shape:?}")),
+    }
+}
+
+fn samples(dataset: &Dataset, what: &str) -> Check<Vec<u8>> {
+    dataset.read_u8().map_err(|e| format!("{what}: {e}"))
+}
+
+/// `n02123045` of an id such as `n02123045_1234`.
+fn synset(id: &Dataset) -> Check<String> {
+    let refuse = |e: hdf5_pure::Error| e.to_string();
+    if area(&id.shape().map_err(refuse)?).is_none_or(|length| length > MAX_NAME) {
+        return Err("is no name".into());
+    }
+    let text = String::from_utf16_lossy(&id.read_u16().map_err(refuse)?);
+    let name = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
+    let synset = name.split('_').next().unwrap_or_default();
+    if is_synset(synset) {
+        return Ok(synset.to_owned());
+    }
+    Err(format!("is {name:?}, which does not begin with a synset such as n02123045"))
+}
+
+/// Number of elements; `None` beyond 64 bits.
+fn area(shape: &[u64]) -> Option<u64> {
+    shape.iter().try_fold(1_u64, |area, &side| area.checked_mul(side))
+}
+
+fn unlike(reason: &str) -> String {
+    format!("is not laid out like gtsegs_ijcv.mat, or damaged: {reason}. Get the file anew from {URL}")
+}

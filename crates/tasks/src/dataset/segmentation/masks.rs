@@ -1,0 +1,149 @@
+//! A folder of images and masks of one's own.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+
+use super::{IGNORE, NamedClass, Reading, SegmentedImage, Source};
+use crate::dataset::Subset;
+use crate::dataset::table::{Row, Table};
+use crate::error::{Error, Result};
+
+/// `[dataset.masks]`: images, a PNG mask for each object, and a CSV file that lists them in the columns
+///
+/// * `file`: the image, relative to the folder of images;
+/// * `name`: what a prompt calls the object, such as `dog`;
+/// * `mask` (may be left out): the mask, relative to the folder of masks; else the image's name with `.png`;
+/// * `value` (may be left out): the palette index or grey level of the object's pixels; else all but 0.
+///
+/// An image may be listed several times with other names. Other columns are ignored.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MasksConfig {
+    /// The folder that holds everything.
+    pub root: PathBuf,
+    /// The folder of images within it.
+    #[serde(default = "MasksConfig::default_images")]
+    pub images: PathBuf,
+    /// The folder of masks within it.
+    #[serde(default = "MasksConfig::default_masks")]
+    pub masks: PathBuf,
+    /// The table within it.
+    #[serde(default = "MasksConfig::default_table")]
+    pub table: PathBuf,
+    /// A palette index or grey level of pixels that count for nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ignore: Option<u8>,
+    /// A part of the images instead of all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subset: Option<Subset>,
+}
+
+/// Which samples of a mask are the object, and which count for nothing. The rest is background.
+#[derive(Debug, Clone, Copy)]
+pub(in crate::dataset) struct Object {
+    value: Option<u8>,
+    ignore: Option<u8>,
+}
+
+impl Object {
+    /// The labels 0, 1 and [`IGNORE`] of a mask's samples; an error without the file's name where nothing is 1.
+    pub(super) fn labels(self, samples: Array2<u8>) -> Result<Array2<u8>, String> {
+        let Self { value, ignore } = self;
+        let labels = samples.mapv_into(|sample| match value {
+            _ if ignore == Some(sample) => IGNORE,
+            Some(value) => u8::from(sample == value),
+            None => u8::from(sample != 0),
+        });
+        if labels.iter().any(|&label| label == 1) {
+            return Ok(labels);
+        }
+        Err(match value {
+            Some(value) => format!("no pixel of the mask has the value {value} that the table gives to the object"),
+            None => "no pixel of the mask belongs to the object: all are 0 or ignored".into(),
+        })
+    }
+}
+
+impl MasksConfig {
+    fn default_images() -> PathBuf {
+        "images".into()
+    }
+
+    fn default_masks() -> PathBuf {
+        "masks".into()
+    }
+
+    fn default_table() -> PathBuf {
+        "labels.csv".into()
+    }
+
+    pub(in crate::dataset) fn segmented(&self) -> Result<Vec<SegmentedImage>> {
+        if !self.root.is_dir() {
+            let reason = "no such folder; set dataset.masks.root to the folder of images and masks".into();
+            return Err(Error::Dataset { path: self.root.clone(), reason });
+        }
+        let path = self.root.join(&self.table);
+        let mut table =
+            Table::open(&path, "the images in the columns `file` and `name`, and if need be `mask` and `value`")?;
+        let columns = Columns {
+            file: table.column("file")?,
+            name: table.column("name")?,
+            mask: table.optional("mask"),
+            value: table.optional("value"),
+        };
+        let mut items = Vec::new();
+        let mut seen = BTreeSet::new();
+        for row in table.rows()? {
+            let refuse = |reason: String| table.refuse(format!("line {}: {reason}", row.line));
+            let item = self.item(&row, &columns).map_err(refuse)?;
+            if !seen.insert(item.id.clone()) {
+                return Err(refuse(format!("`{}` is listed twice", item.id)));
+            }
+            items.push(item);
+        }
+        if items.is_empty() {
+            return Err(table.refuse("lists no images".into()));
+        }
+        match self.subset {
+            Some(subset) => subset.draw(items, |item| &item.id, &self.root),
+            None => Ok(items),
+        }
+    }
+
+    fn item(&self, row: &Row, columns: &Columns) -> Result<SegmentedImage, String> {
+        let (file, name) = (row.cell(columns.file), row.cell(columns.name));
+        if name.is_empty() {
+            return Err("the object has no name".into());
+        }
+        let present = |what: &str, path: PathBuf| match path.is_file() {
+            true => Ok(path),
+            false => Err(format!("there is no {what} `{}`", path.display())),
+        };
+        let image = present("image", self.root.join(&self.images).join(file))?;
+        let mask = match row.optional(columns.mask) {
+            Some(mask) => PathBuf::from(mask),
+            None => Path::new(file).with_extension("png"),
+        };
+        let mask = present("mask", self.root.join(&self.masks).join(mask))?;
+        let value = row.optional(columns.value).map(|text| match text.parse() {
+            Ok(value) if Some(value) == self.ignore => {
+                Err(format!("value {value} is the one that dataset.masks.ignore leaves out"))
+            }
+            parsed => parsed.map_err(|_| format!("value `{text}` is no sample of a mask (0 to 255)")),
+        });
+        let reading = Reading::Object(Object { value: value.transpose()?, ignore: self.ignore });
+        let classes = vec![NamedClass { label: 1, name: name.to_owned() }];
+        Ok(SegmentedImage::new(format!("{file}:{name}"), classes, Source::Files { image, mask, reading }))
+    }
+}
+
+/// Where the columns of the table are.
+struct Columns {
+    file: usize,
+    name: usize,
+    mask: Option<usize>,
+    value: Option<usize>,
+}

@@ -1,0 +1,75 @@
+//! A CSV file with named columns.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+
+/// A table with a header line. Its errors name the file and the line.
+pub(super) struct Table<'a> {
+    path: &'a Path,
+    reader: csv::Reader<std::fs::File>,
+    headers: csv::StringRecord,
+}
+
+/// One line of a [`Table`].
+pub(super) struct Row {
+    /// Number of the line in the file, from 1.
+    pub line: u64,
+    cells: csv::StringRecord,
+}
+
+impl<'a> Table<'a> {
+    /// Opens a table. `holds` says, after "it lists", what it should hold, for whoever has no such file.
+    pub fn open(path: &'a Path, holds: &str) -> Result<Self> {
+        let refuse = |reason: String| Error::Dataset { path: path.into(), reason };
+        if !path.is_file() {
+            return Err(refuse(format!("no such file; it lists {holds}")));
+        }
+        let unreadable = |e: csv::Error| refuse(format!("cannot be read: {e}"));
+        let mut reader =
+            csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path).map_err(unreadable)?;
+        let headers = reader.headers().map_err(unreadable)?.clone();
+        Ok(Self { path, reader, headers })
+    }
+
+    /// Where a column that must be there is.
+    pub fn column(&self, name: &str) -> Result<usize> {
+        self.optional(name).ok_or_else(|| {
+            let headers: Vec<_> = self.headers.iter().collect();
+            self.refuse(format!("has no column `{name}`; its columns are `{}`", headers.join("`, `")))
+        })
+    }
+
+    /// Where a column is, if there is one of that name.
+    pub fn optional(&self, name: &str) -> Option<usize> {
+        self.headers.iter().position(|header| header == name)
+    }
+
+    /// All lines after the header.
+    pub fn rows(&mut self) -> Result<Vec<Row>> {
+        let row = |cells: csv::Result<csv::StringRecord>| match cells {
+            Ok(cells) => Ok(Row { line: cells.position().map_or(0, csv::Position::line), cells }),
+            Err(e) => {
+                Err(Error::Dataset { path: self.path.into(), reason: format!("cannot be read: {e}") })
+            }
+        };
+        self.reader.records().map(row).collect()
+    }
+
+    /// An error about the table.
+    pub fn refuse(&self, reason: String) -> Error {
+        Error::Dataset { path: self.path.into(), reason }
+    }
+}
+
+impl Row {
+    /// The text of a cell, which may be empty.
+    pub fn cell(&self, column: usize) -> &str {
+        self.cells.get(column).unwrap_or_default()
+    }
+
+    /// The text of a cell that need not be there, in a column that need not be there.
+    pub fn optional(&self, column: Option<usize>) -> Option<&str> {
+        column.map(|column| self.cell(column)).filter(|text| !text.is_empty())
+    }
+}
