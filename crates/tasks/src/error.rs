@@ -27,6 +27,9 @@ pub enum Error {
     /// A scene specification that cannot be drawn.
     #[error(transparent)]
     Scene(#[from] crate::mini::SpecError),
+    /// A signal over image tokens, or a label map, that cannot be scored.
+    #[error(transparent)]
+    Score(#[from] crate::segment::score::ScoreError),
     /// A network, its weights or an image.
     #[error(transparent)]
     Model(#[from] models::Error),

@@ -7,6 +7,7 @@ pub mod dataset;
 mod error;
 pub mod masking;
 pub mod mini;
+pub mod segment;
 mod task;
 
 pub use error::{Error, Result};

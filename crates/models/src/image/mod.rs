@@ -25,4 +25,4 @@ pub use crop::center_crop;
 pub use error::ImageError;
 pub use pixels::{MAX_PIXELS, Rgb8};
 pub use preprocess::{Preprocessor, ResizeRule};
-pub use resize::{Resample, resize};
+pub use resize::{Resample, nearest_positions, resize};

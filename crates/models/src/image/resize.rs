@@ -129,23 +129,26 @@ pub fn resize(picture: &Rgb8, (width, height): (usize, usize), filter: Resample)
     })
 }
 
-/// Pillow's nearest neighbour is an affine transform whose position is summed step by step.
+/// Which of `from` pixels along an axis each of `to` new ones shows, as Pillow's nearest neighbour has it: the one under
+/// the new pixel's centre. Pillow sums the position step by step, so rounding may take a pixel beside that one and even
+/// one past the end, which Pillow leaves black.
+#[must_use]
+pub fn nearest_positions(from: usize, to: usize) -> Vec<usize> {
+    let step = f64::from(from as f32) / to as f64;
+    let mut position = 0.5 * step;
+    (0..to)
+        .map(|_| {
+            let here = position as usize;
+            position += step;
+            here
+        })
+        .collect()
+}
+
 fn nearest(picture: &Rgb8, width: usize, height: usize) -> Rgb8 {
-    let positions = |from: usize, to: usize| -> Vec<usize> {
-        let step = f64::from(from as f32) / to as f64;
-        let mut position = 0.5 * step;
-        (0..to)
-            .map(|_| {
-                let here = position as usize;
-                position += step;
-                here
-            })
-            .collect()
-    };
-    let columns = positions(picture.width, width);
+    let columns = nearest_positions(picture.width, width);
     let mut data = Vec::with_capacity(width * height * 3);
-    for row in positions(picture.height, height) {
-        // Rounding may step past the end; Pillow leaves such pixels black.
+    for row in nearest_positions(picture.height, height) {
         let line = picture.data.chunks_exact(picture.width * 3).nth(row).unwrap_or_default();
         data.extend(columns.iter().flat_map(|&column| match line.get(column * 3..column * 3 + 3) {
             Some(rgb) => [rgb[0], rgb[1], rgb[2]],

@@ -1,0 +1,171 @@
+//! Where a signal is cut.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+/// The value above which a signal in 0…1 is foreground. Written `mean`, `median`, `otsu`, `quantile:0.8`, `fixed:0.5`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Threshold {
+    /// The mean of the map.
+    #[default]
+    Mean,
+    /// The median of the map: [`Threshold::Quantile`] of one half.
+    Median,
+    /// The cut that makes the two sides differ most (Otsu 1979: the largest variance between them), tried at every
+    /// value of the map and not at the edges of a histogram; the lowest of several that are equally good.
+    Otsu,
+    /// The value below which this share of the map lies, linear between neighbours as `numpy.quantile`.
+    Quantile(f64),
+    /// This value.
+    Fixed(f64),
+}
+
+/// A text that names no threshold.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown threshold `{0}`; write mean, median, otsu, quantile:Q or fixed:V with Q and V from 0 to 1")]
+pub struct UnknownThreshold(String);
+
+impl FromStr for Threshold {
+    type Err = UnknownThreshold;
+
+    fn from_str(text: &str) -> Result<Self, UnknownThreshold> {
+        let unknown = || UnknownThreshold(text.to_owned());
+        let number = |digits: &str| digits.parse::<f64>().map_err(|_| unknown());
+        let threshold = match text.split_once(':') {
+            None => match text {
+                "mean" => Self::Mean,
+                "median" => Self::Median,
+                "otsu" => Self::Otsu,
+                _ => return Err(unknown()),
+            },
+            Some(("quantile", share)) => Self::Quantile(number(share)?),
+            Some(("fixed", value)) => Self::Fixed(number(value)?),
+            Some(_) => return Err(unknown()),
+        };
+        threshold.check().map(|()| threshold).map_err(|_| unknown())
+    }
+}
+
+impl TryFrom<String> for Threshold {
+    type Error = UnknownThreshold;
+
+    fn try_from(text: String) -> Result<Self, UnknownThreshold> {
+        text.parse()
+    }
+}
+
+impl From<Threshold> for String {
+    fn from(threshold: Threshold) -> Self {
+        threshold.to_string()
+    }
+}
+
+impl fmt::Display for Threshold {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Mean => f.write_str("mean"),
+            Self::Median => f.write_str("median"),
+            Self::Otsu => f.write_str("otsu"),
+            Self::Quantile(share) => write!(f, "quantile:{share}"),
+            Self::Fixed(value) => write!(f, "fixed:{value}"),
+        }
+    }
+}
+
+impl Threshold {
+    /// What is wrong with the number, if anything.
+    pub(super) fn check(self) -> Result<(), String> {
+        match self {
+            Self::Quantile(number) | Self::Fixed(number) if !(0.0..=1.0).contains(&number) => {
+                Err(format!("the number of `{self}` must lie between 0 and 1"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The cut of a map with at least one value, all finite; computed in double precision.
+    pub(super) fn of(self, values: &[f32]) -> f64 {
+        match self {
+            Self::Mean => values.iter().copied().map(f64::from).sum::<f64>() / values.len() as f64,
+            Self::Median => quantile(&sorted(values), 0.5),
+            Self::Otsu => otsu(&sorted(values)),
+            Self::Quantile(share) => quantile(&sorted(values), share),
+            Self::Fixed(value) => value,
+        }
+    }
+}
+
+fn sorted(values: &[f32]) -> Vec<f64> {
+    let mut sorted: Vec<f64> = values.iter().copied().map(f64::from).collect();
+    sorted.sort_unstable_by(f64::total_cmp);
+    sorted
+}
+
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let last = sorted.len() - 1;
+    let position = share * last as f64;
+    let below = position.floor() as usize;
+    let (low, high) = (sorted[below], sorted[(below + 1).min(last)]);
+    low + (high - low) * (position - below as f64)
+}
+
+/// The largest value of the lower side where the variance between the sides is largest.
+fn otsu(sorted: &[f64]) -> f64 {
+    let n = sorted.len() as f64;
+    let total: f64 = sorted.iter().sum();
+    let (mut sum, mut best, mut cut) = (0.0, 0.0, sorted[sorted.len() - 1]);
+    for (below, pair) in (1..).zip(sorted.windows(2)) {
+        sum += pair[0];
+        let below = f64::from(below);
+        let distance = sum / below - (total - sum) / (n - below);
+        let between = below * (n - below) * distance * distance;
+        if pair[0] < pair[1] && between > best {
+            (best, cut) = (between, pair[0]);
+        }
+    }
+    cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_come_back() {
+        for text in ["mean", "median", "otsu", "quantile:0.8", "fixed:0.25", "fixed:0", "quantile:1"] {
+            let threshold: Threshold = text.parse().unwrap();
+            assert_eq!(threshold.to_string(), text);
+            assert_eq!(serde_json::to_value(threshold).unwrap(), text);
+        }
+        for text in [
+            "",
+            "Mean",
+            "mean:0.5",
+            "quantile",
+            "quantile:",
+            "quantile:1.5",
+            "fixed:NaN",
+            "fixed:-0.1",
+            "top:3",
+        ] {
+            let refused = text.parse::<Threshold>().unwrap_err().to_string();
+            assert!(refused.starts_with(&format!("unknown threshold `{text}`; write mean, ")), "{refused}");
+        }
+    }
+
+    #[test]
+    fn cuts_by_hand() {
+        let map = [0.0, 0.1, 0.1, 0.9, 1.0, 0.2];
+        assert_eq!(Threshold::Mean.of(&[0.0, 0.5, 1.0, 0.0]), 0.375);
+        assert_eq!(Threshold::Median.of(&[0.0, 1.0, 0.25, 0.5]), 0.375);
+        assert_eq!(Threshold::Quantile(1.0).of(&map), 1.0);
+        assert_eq!(Threshold::Quantile(0.0).of(&map), 0.0);
+        assert_eq!(Threshold::Otsu.of(&map), f64::from(0.2_f32));
+        // Two cuts are equally good; and a constant map has none.
+        assert_eq!(Threshold::Otsu.of(&[0.0, 0.5, 1.0]), 0.0);
+        assert_eq!(Threshold::Otsu.of(&[0.5, 0.5]), 0.5);
+    }
+}
