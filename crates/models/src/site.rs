@@ -87,6 +87,8 @@ pub enum Stream {
     Dual,
     /// FLUX's other blocks: one stream of text and image tokens.
     Single,
+    /// The autoencoder of a diffusion pipeline: block 0 is the encoder's, 1 the decoder's.
+    Autoencoder,
 }
 
 /// One attention layer of one pass.
@@ -111,6 +113,7 @@ impl fmt::Display for Site {
             Stream::T5 => write!(f, "t5.block.{}", self.block),
             Stream::Dual => write!(f, "dual.{}", self.block),
             Stream::Single => write!(f, "single.{}", self.block),
+            Stream::Autoencoder => write!(f, "vae.block.{}", self.block),
         }
     }
 }
