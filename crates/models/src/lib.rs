@@ -17,6 +17,7 @@ mod identity;
 pub mod image;
 mod layers;
 pub mod matrix_file;
+pub mod memory;
 mod nn;
 pub mod noise;
 pub mod probe;
