@@ -10,25 +10,31 @@ pub mod clip;
 pub mod device;
 pub mod dinov2;
 mod error;
+pub mod flow_match;
 pub mod flux;
 pub mod hub;
+mod identity;
 pub mod image;
 mod layers;
 pub mod matrix_file;
+pub mod memory;
 mod nn;
+pub mod noise;
 pub mod probe;
 mod site;
 pub mod t5;
+pub mod vae;
 pub mod vision;
 pub mod vit;
 mod weights;
 
 pub use error::{Error, Result};
+pub use identity::model_sha256;
 pub use layers::LayerSelection;
 pub use site::{Segment, Site, Stream, TokenLayout};
 pub use tch::{Device, Kind};
 pub use vision::{HeadSource, LoadOptions, VisionConfig, VisionModel};
-pub use weights::{Weights, model_sha256, weight_files};
+pub use weights::{Weights, weight_files};
 
 /// Network architectures that are read, and what serves them.
 pub const ARCHITECTURES: [(&str, &str); 3] = [

@@ -89,6 +89,8 @@ pub enum Stream {
     Single,
     /// Concepts beside a dual block's tokens: they attend to each other and to the image, and nothing attends to them.
     Concept,
+    /// The autoencoder of a diffusion pipeline: block 0 is the encoder's, 1 the decoder's.
+    Autoencoder,
 }
 
 /// One attention layer of one pass.
@@ -114,6 +116,7 @@ impl fmt::Display for Site {
             Stream::Dual => write!(f, "dual.{}", self.block),
             Stream::Single => write!(f, "single.{}", self.block),
             Stream::Concept => write!(f, "concept.{}", self.block),
+            Stream::Autoencoder => write!(f, "vae.block.{}", self.block),
         }
     }
 }

@@ -14,7 +14,6 @@ use memmap2::Mmap;
 use safetensors::Dtype;
 use safetensors::tensor::{Metadata, SafeTensors};
 use serde::Deserialize;
-use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
@@ -101,6 +100,23 @@ impl Weights {
     #[must_use]
     pub fn in_kind(&self, kind: Kind) -> Self {
         Self { kind, ..self.clone() }
+    }
+
+    /// The type in which tensors are handed out.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Where tensors are handed out.
+    pub fn device(&self) -> Device {
+        self.store.device
+    }
+
+    /// How many numbers there are in the tensors of the files whose full name is `counted`.
+    pub fn numbers(&self, counted: impl Fn(&str) -> bool) -> u64 {
+        let tensors = self.store.shards.iter().flat_map(|shard| shard.metadata.tensors());
+        let numbers = |shape: &[usize]| shape.iter().product::<usize>() as u64;
+        tensors.filter(|(name, _)| counted(name)).map(|(_, info)| numbers(&info.shape)).sum()
     }
 
     /// Whether the checkpoint has this tensor.
@@ -279,20 +295,4 @@ fn shard_files(dir: &Path, index: &Path) -> Result<Vec<PathBuf>> {
         files.push(path);
     }
     Ok(files)
-}
-
-/// SHA-256 over `config.json`, the weight files of a directory, in order, and a head published apart: the identity of a
-/// model.
-///
-/// # Errors
-/// A file cannot be read.
-pub fn model_sha256(dir: &Path, head: Option<&Path>) -> Result<String> {
-    let mut hasher = Sha256::new();
-    let config = std::iter::once(dir.join("config.json"));
-    for path in config.chain(weight_files(dir)?).chain(head.map(PathBuf::from)) {
-        let read_error = |source| Error::Read { path: path.clone(), source };
-        let mut file = File::open(&path).map_err(read_error)?;
-        std::io::copy(&mut file, &mut hasher).map_err(read_error)?;
-    }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }

@@ -124,11 +124,41 @@ impl ClipTextConfig {
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: ClipConfig =
             serde_json::from_str(&text).map_err(|e| refuse(format!("not the configuration of CLIP: {e}")))?;
-        let both = config.text_config.ok_or_else(|| Error::NoTextTower { path: dir.to_owned() })?;
-        if both.num_attention_heads <= 0 || both.hidden_size % both.num_attention_heads != 0 {
-            return Err(refuse("text_config: hidden_size is no multiple of num_attention_heads".into()));
+        let text = config.text_config.ok_or_else(|| Error::NoTextTower { path: dir.to_owned() })?;
+        text.check().map_err(|reason| refuse(format!("text_config: {reason}")))?;
+        Ok((text, config.projection_dim))
+    }
+
+    /// The settings of a text tower that is published alone (`CLIPTextModel`).
+    pub(super) fn alone(dir: &Path) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Named {
+            model_type: String,
         }
-        Ok((both, config.projection_dim))
+        let path = dir.join("config.json");
+        let text =
+            std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
+        let unreadable = |e| refuse(format!("not the configuration of a CLIP text tower: {e}"));
+        let Named { model_type } = serde_json::from_str(&text).map_err(unreadable)?;
+        if model_type != "clip_text_model" {
+            let reason = format!("model_type is `{model_type}`; a CLIP text tower's is `clip_text_model`");
+            return Err(refuse(reason));
+        }
+        let config: Self = serde_json::from_str(&text).map_err(unreadable)?;
+        config.check().map_err(|reason| refuse(reason.into()))?;
+        Ok(config)
+    }
+
+    fn check(&self) -> Result<(), &'static str> {
+        let sizes = [self.vocab_size, self.hidden_size, self.intermediate_size, self.max_position_embeddings];
+        if self.num_attention_heads <= 0 || self.hidden_size % self.num_attention_heads != 0 {
+            Err("hidden_size is no multiple of num_attention_heads")
+        } else if sizes.iter().any(|&size| size <= 0) {
+            Err("vocab_size, hidden_size, intermediate_size and max_position_embeddings must be positive")
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn block(&self) -> BlockShape {

@@ -1,4 +1,4 @@
-//! The text tower of CLIP as `CLIPModel` stores it, and the zero-shot classifier it makes.
+//! The text tower of CLIP as `CLIPModel` and `CLIPTextModel` store it, and the zero-shot classifier it makes.
 
 use std::path::Path;
 
@@ -14,15 +14,69 @@ use crate::weights::Weights;
 /// `end of text` in configurations that were published before it was right; the largest id of a text is meant.
 const LEGACY_END: i64 = 2;
 
-/// A text transformer on a device.
-pub struct ClipText {
+/// The text transformer, without what follows it.
+struct Tower {
     config: ClipTextConfig,
     token_embedding: Tensor,
     position_embedding: Tensor,
     blocks: Vec<Block>,
     final_layer_norm: LayerNorm,
-    text_projection: Linear,
     device: Device,
+}
+
+impl Tower {
+    fn load(tower: &Weights, config: ClipTextConfig) -> Result<Self> {
+        let width = config.hidden_size;
+        let embeddings = tower.pp("embeddings");
+        let blocks = (0..config.num_hidden_layers)
+            .map(|i| super::block(&tower.pp("encoder").pp("layers").pp(i), &config.block()))
+            .collect::<Result<_>>()?;
+        // Older files store the numbers from 0 on.
+        embeddings.skip("position_ids");
+        Ok(Self {
+            token_embedding: embeddings.get(&[config.vocab_size, width], "token_embedding.weight")?,
+            position_embedding: embeddings
+                .get(&[config.max_position_embeddings, width], "position_embedding.weight")?,
+            blocks,
+            final_layer_norm: LayerNorm::load(&tower.pp("final_layer_norm"), width, config.layer_norm_eps)?,
+            config,
+            device: tower.device(),
+        })
+    }
+
+    /// `ids` `[texts, length]` → `[texts, length, width]` after the last layer norm.
+    fn hidden(&self, ids: &Tensor, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
+        let (_, length) = ids.size2()?;
+        let ids = ids.f_to_device(self.device)?;
+        let positions = self.position_embedding.f_narrow(0, 0, length)?;
+        let mut x = Tensor::f_embedding(&self.token_embedding, &ids, -1, false, false)?.f_add(&positions)?;
+        let causal = KeyBias::causal(length, self.device)?;
+        let layout = TokenLayout::text(length);
+        for (block, layer) in self.blocks.iter().enumerate() {
+            let site = Site { stream: Stream::Text, block, step: 0, layout: layout.clone() };
+            x = layer.forward(&x, &site, &causal, probe)?;
+        }
+        self.final_layer_norm.forward(&x)
+    }
+
+    /// What stands at the first end of text, `[texts, width]`.
+    fn pooled(&self, ids: &Tensor, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
+        let x = self.hidden(ids, probe)?;
+        let ids = ids.f_to_device(self.device)?;
+        // [texts, 1]
+        let ends = match self.config.eos_token_id {
+            LEGACY_END => ids.f_argmax(-1, true)?,
+            end => ids.f_eq(end)?.f_to_kind(Kind::Int)?.f_argmax(-1, true)?,
+        };
+        let index = ends.f_unsqueeze(-1)?.f_expand([-1, 1, self.config.hidden_size], false)?;
+        Ok(x.f_gather(1, &index, false)?.f_squeeze_dim(1)?)
+    }
+}
+
+/// The text tower of a CLIP with both towers, on a device.
+pub struct ClipText {
+    tower: Tower,
+    text_projection: Linear,
 }
 
 impl ClipText {
@@ -33,21 +87,10 @@ impl ClipText {
     pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         let (config, projection) = ClipTextConfig::from_dir(dir)?;
         let weights = Weights::open(dir, kind, device)?;
-        let tower = weights.pp("text_model");
         let width = config.hidden_size;
-        let embeddings = tower.pp("embeddings");
-        let blocks = (0..config.num_hidden_layers)
-            .map(|i| super::block(&tower.pp("encoder").pp("layers").pp(i), &config.block()))
-            .collect::<Result<_>>()?;
         Ok(Self {
-            token_embedding: embeddings.get(&[config.vocab_size, width], "token_embedding.weight")?,
-            position_embedding: embeddings
-                .get(&[config.max_position_embeddings, width], "position_embedding.weight")?,
-            blocks,
-            final_layer_norm: LayerNorm::load(&tower.pp("final_layer_norm"), width, config.layer_norm_eps)?,
+            tower: Tower::load(&weights.pp("text_model"), config)?,
             text_projection: Linear::load(&weights.pp("text_projection"), width, projection, false)?,
-            config,
-            device,
         })
     }
 
@@ -61,12 +104,12 @@ impl ClipText {
 
     /// Tokens that a text may have.
     pub fn context_length(&self) -> i64 {
-        self.config.max_position_embeddings
+        self.tower.config.max_position_embeddings
     }
 
     /// Number of blocks.
     pub fn depth(&self) -> usize {
-        self.blocks.len()
+        self.tower.blocks.len()
     }
 
     /// Projected texts `[texts, d]`, not normalised: `ids` `[texts, length]`, each with an end of text.
@@ -74,24 +117,7 @@ impl ClipText {
     /// # Errors
     /// libtorch's (ids beyond the vocabulary, texts too long) and the probe's.
     pub fn embed(&self, ids: &Tensor, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
-        let (_, length) = ids.size2()?;
-        let ids = ids.f_to_device(self.device)?;
-        let positions = self.position_embedding.f_narrow(0, 0, length)?;
-        let mut x = Tensor::f_embedding(&self.token_embedding, &ids, -1, false, false)?.f_add(&positions)?;
-        let causal = KeyBias::causal(length, self.device)?;
-        let layout = TokenLayout::text(length);
-        for (block, layer) in self.blocks.iter().enumerate() {
-            let site = Site { stream: Stream::Text, block, step: 0, layout: layout.clone() };
-            x = layer.forward(&x, &site, &causal, probe)?;
-        }
-        let x = self.final_layer_norm.forward(&x)?;
-        // [texts, 1, width]: what stands at the first end of text.
-        let ends = match self.config.eos_token_id {
-            LEGACY_END => ids.f_argmax(-1, true)?,
-            end => ids.f_eq(end)?.f_to_kind(Kind::Int)?.f_argmax(-1, true)?,
-        };
-        let index = ends.f_unsqueeze(-1)?.f_expand([-1, 1, self.config.hidden_size], false)?;
-        self.text_projection.forward(&x.f_gather(1, &index, false)?.f_squeeze_dim(1)?)
+        self.text_projection.forward(&self.tower.pooled(ids, probe)?)
     }
 
     /// A zero-shot classifier `[classes, d]` of unit rows: for each class the mean of its normalised prompts
@@ -106,6 +132,53 @@ impl ClipText {
         };
         let rows = prompts.iter().map(class).collect::<Result<Vec<_>>>()?;
         Ok(Tensor::f_cat(&rows, 0)?)
+    }
+}
+
+/// A text tower that is published alone, as diffusion pipelines have it: no projection follows.
+pub struct ClipTextEncoder(Tower);
+
+impl ClipTextEncoder {
+    /// Reads a `CLIPTextModel` directory, such as `text_encoder` of a FLUX pipeline, and checks that every tensor is used.
+    ///
+    /// # Errors
+    /// A missing, misshapen or superfluous tensor, or the configuration of another network.
+    pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
+        let config = ClipTextConfig::alone(dir)?;
+        let weights = Weights::open(dir, kind, device)?;
+        // transformers has saved the tower with and without this folder.
+        let folder = weights.pp("text_model");
+        let inside = folder.contains("final_layer_norm.weight");
+        let tower = Tower::load(if inside { &folder } else { &weights }, config)?;
+        weights.finish()?;
+        Ok(Self(tower))
+    }
+
+    /// The shape of a tower, without reading its weights: tokens that a text may have, and the width of a token.
+    ///
+    /// # Errors
+    /// The configuration is another network's or contradicts itself.
+    pub fn shape(dir: &Path) -> Result<(i64, i64)> {
+        let config = ClipTextConfig::alone(dir)?;
+        Ok((config.max_position_embeddings, config.hidden_size))
+    }
+
+    /// Texts `[texts, length, width]` after the last layer norm: `ids` `[texts, length]`.
+    ///
+    /// # Errors
+    /// libtorch's (ids beyond the vocabulary, texts too long) and the probe's.
+    pub fn hidden(&self, ids: &Tensor, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
+        self.0.hidden(ids, probe)
+    }
+
+    /// Texts as a whole, `[texts, width]`: what stands at their first end of text, transformers' `pooler_output`. Where
+    /// `eos_token_id` of the configuration is 2, as in FLUX's and every other file from before it was right, the end is
+    /// the largest id of a text.
+    ///
+    /// # Errors
+    /// As [`ClipTextEncoder::hidden`].
+    pub fn pooled(&self, ids: &Tensor, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
+        self.0.pooled(ids, probe)
     }
 }
 

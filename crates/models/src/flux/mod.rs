@@ -9,6 +9,7 @@ mod config;
 mod input;
 mod latents;
 mod modulation;
+pub mod pipeline;
 mod rope;
 
 use std::path::Path;
@@ -126,6 +127,11 @@ impl FluxTransformer {
     /// What `config.json` says.
     pub fn config(&self) -> &FluxConfig {
         &self.config
+    }
+
+    /// The type that the network computes in.
+    pub fn kind(&self) -> Kind {
+        self.kind
     }
 
     /// Where the network lives.

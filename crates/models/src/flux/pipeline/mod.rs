@@ -1,0 +1,259 @@
+//! A whole FLUX pipeline as diffusers stores it: `model_index.json` and a folder for each component.
+//!
+//! The components are too large to stand side by side on most devices, so [`FluxPipeline`] holds none of the networks. It
+//! loads one when it is needed and lets it go when its work is done: first all texts through CLIP, then all through T5,
+//! then all pictures through the autoencoder, then the transformer. [`FluxPipeline::watch`] tells when.
+
+mod index;
+mod pass;
+mod pictures;
+mod texts;
+
+use std::path::{Path, PathBuf};
+
+use tch::{Device, Kind};
+
+use super::{FluxConfig, FluxTransformer};
+use crate::error::Result;
+use crate::flow_match::{FlowMatchConfig, Schedule};
+use crate::identity::files_sha256;
+use crate::t5::T5Config;
+use crate::vae::AutoencoderConfig;
+use crate::{clip, memory, t5};
+pub use index::Component;
+pub use pass::{Generation, denoise, noised_pass};
+pub use pictures::{Draw, PictureEncoder};
+pub use texts::EncodedText;
+
+/// Pixels of a latent's side that the transformer reads as one token.
+const LATENTS_PER_TOKEN: i64 = 2;
+
+/// What happens to a component.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Its weights are about to be read.
+    Loading,
+    /// It is on the device.
+    Loaded,
+    /// It has left the device. Not told of a component that was handed out ([`FluxPipeline::transformer`],
+    /// [`FluxPipeline::picture_encoder`]), which leaves when its owner drops it.
+    Left,
+}
+
+type Watch = Box<dyn Fn(Component, Phase) + Send + Sync>;
+
+/// A FLUX pipeline's directory, opened; its networks are loaded when they are needed.
+///
+/// ```no_run
+/// use models::attend::NoProbe;
+/// use models::flux::pipeline::{Draw, FluxPipeline, noised_pass};
+/// use models::{Device, Kind, noise};
+/// # fn main() -> models::Result<()> {
+/// let dir = std::path::Path::new("FLUX.1-schnell");
+/// let pipeline = FluxPipeline::open(dir, Kind::BFloat16, Device::Cuda(0))?;
+/// let texts = pipeline.encode_texts(&["a cat".into()], 256)?;
+/// # let pixels = tch::Tensor::zeros([1, 3, 512, 512], (Kind::Float, Device::Cpu));
+/// let latents = pipeline.encode_pictures([Ok::<_, models::Error>(pixels)], Draw::Mode)?;
+/// let transformer = pipeline.transformer()?;
+/// let schedule = pipeline.schedule(4, (512, 512))?;
+/// let noise = noise::normal(&latents[0].size(), 0)?;
+/// let velocity = noised_pass(&transformer, &schedule, 2, &latents[0], &noise, &texts[0], None, &mut NoProbe)?;
+/// # Ok(()) }
+/// ```
+pub struct FluxPipeline {
+    dir: PathBuf,
+    kind: Kind,
+    device: Device,
+    scheduler: FlowMatchConfig,
+    transformer: FluxConfig,
+    t5: T5Config,
+    vae: AutoencoderConfig,
+    clip_tokenizer: clip::Tokenizer,
+    watch: Option<Watch>,
+}
+
+impl FluxPipeline {
+    /// Opens a directory whose `model_index.json` names a `FluxPipeline`: reads every configuration and both tokenizers,
+    /// and checks that all weight files are there and that the networks fit together. Nothing large is read. Networks
+    /// will compute in `kind` on `device`.
+    ///
+    /// # Errors
+    /// Another pipeline, missing files (all are named), or a configuration that is not FLUX's or fits no other.
+    pub fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
+        index::check(dir)?;
+        let folder = |component: Component| dir.join(component.folder());
+        let pipeline = Self {
+            scheduler: FlowMatchConfig::from_dir(&folder(Component::Scheduler))?,
+            transformer: FluxConfig::from_dir(&folder(Component::Transformer))?,
+            t5: T5Config::from_dir(&folder(Component::T5))?,
+            vae: AutoencoderConfig::from_dir(&folder(Component::Vae))?,
+            clip_tokenizer: clip::Tokenizer::from_dir(&folder(Component::ClipTokenizer))?,
+            dir: dir.into(),
+            kind,
+            device,
+            watch: None,
+        };
+        pipeline.check_fit()?;
+        t5::Tokenizer::from_dir(&folder(Component::T5Tokenizer), None)?;
+        Ok(pipeline)
+    }
+
+    /// Calls `watch` whenever a component is loaded or leaves, for progress, logs and memory readings.
+    #[must_use]
+    pub fn watch(mut self, watch: impl Fn(Component, Phase) + Send + Sync + 'static) -> Self {
+        self.watch = Some(Box::new(watch));
+        self
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The type that networks compute in.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// Where networks compute.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// Configuration of the scheduler.
+    pub fn scheduler_config(&self) -> &FlowMatchConfig {
+        &self.scheduler
+    }
+
+    /// Configuration of the transformer.
+    pub fn transformer_config(&self) -> &FluxConfig {
+        &self.transformer
+    }
+
+    /// Configuration of the T5 encoder.
+    pub fn t5_config(&self) -> &T5Config {
+        &self.t5
+    }
+
+    /// Configuration of the autoencoder.
+    pub fn vae_config(&self) -> &AutoencoderConfig {
+        &self.vae
+    }
+
+    /// CLIP's tokenizer.
+    pub fn clip_tokenizer(&self) -> &clip::Tokenizer {
+        &self.clip_tokenizer
+    }
+
+    /// T5's tokenizer for texts of `length` tokens (FLUX schnell 256, dev 512). Its files are read anew.
+    ///
+    /// # Errors
+    /// The length is none that the tokenizer knows.
+    pub fn t5_tokenizer(&self, length: usize) -> Result<t5::Tokenizer> {
+        t5::Tokenizer::from_dir(&self.folder(Component::T5Tokenizer), Some(length))
+    }
+
+    /// Side of the square of pixels that one image token stands for: 16 in FLUX.1.
+    pub fn pixels_per_token(&self) -> i64 {
+        LATENTS_PER_TOKEN * self.vae.pixels_per_latent()
+    }
+
+    /// Rows and columns of image tokens of a picture of `(height, width)` pixels.
+    ///
+    /// # Errors
+    /// A side that is no multiple of [`FluxPipeline::pixels_per_token`].
+    pub fn grid(&self, size: (i64, i64)) -> Result<(i64, i64)> {
+        pictures::grid(size, self.pixels_per_token())
+    }
+
+    /// Shape `[channels, h, w]` of the latents of a picture of `(height, width)` pixels, and of their noise.
+    ///
+    /// # Errors
+    /// As [`FluxPipeline::grid`].
+    pub fn latent_shape(&self, size: (i64, i64)) -> Result<[i64; 3]> {
+        let (rows, columns) = self.grid(size)?;
+        Ok([self.vae.latent_channels, LATENTS_PER_TOKEN * rows, LATENTS_PER_TOKEN * columns])
+    }
+
+    /// Noise levels of a run of `steps` steps for a picture of `(height, width)` pixels.
+    ///
+    /// # Errors
+    /// No step, or as [`FluxPipeline::grid`].
+    pub fn schedule(&self, steps: usize, size: (i64, i64)) -> Result<Schedule> {
+        let (rows, columns) = self.grid(size)?;
+        Schedule::new(&self.scheduler, steps, rows * columns)
+    }
+
+    /// Loads the transformer. It leaves when the caller drops it.
+    ///
+    /// # Errors
+    /// As [`FluxTransformer::load`].
+    pub fn transformer(&self) -> Result<FluxTransformer> {
+        self.load(Component::Transformer, FluxTransformer::load)
+    }
+
+    /// Every file that decides what the pipeline computes, in a fixed order: configurations, tokenizers and weights.
+    ///
+    /// # Errors
+    /// A component's files are no longer there.
+    pub fn files(&self) -> Result<Vec<PathBuf>> {
+        index::files(&self.dir)
+    }
+
+    /// SHA-256 over [`FluxPipeline::files`], in hexadecimal: the identity of the pipeline, as
+    /// [`crate::model_sha256`] is of one network. Reads everything, which takes a minute for 30 gigabytes.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn sha256(&self) -> Result<String> {
+        files_sha256(self.files()?)
+    }
+
+    /// Bytes that the weights of each network take when loaded. The largest of them is the least that a device must have.
+    ///
+    /// # Errors
+    /// A weight file is not safetensors; only headers are read.
+    pub fn weight_bytes(&self) -> Result<Vec<(Component, u64)>> {
+        let networks = Component::ALL.into_iter().filter(|component| component.has_weights());
+        networks
+            .map(|component| Ok((component, memory::weight_bytes(&self.folder(component), &[], self.kind)?)))
+            .collect()
+    }
+
+    fn folder(&self, component: Component) -> PathBuf {
+        self.dir.join(component.folder())
+    }
+
+    /// Loads a component that the caller keeps.
+    fn load<T>(
+        &self,
+        component: Component,
+        load: impl FnOnce(&Path, Kind, Device) -> Result<T>,
+    ) -> Result<T> {
+        self.tell(component, Phase::Loading);
+        let network = load(&self.folder(component), self.kind, self.device)?;
+        self.tell(component, Phase::Loaded);
+        Ok(network)
+    }
+
+    /// Loads a component, works with it and lets it go, whether or not the work succeeds. Every network that is not handed
+    /// out is loaded here, one call after another, so no two of them live at once.
+    fn with<T, R>(
+        &self,
+        component: Component,
+        load: impl FnOnce(&Path, Kind, Device) -> Result<T>,
+        work: impl FnOnce(&T) -> Result<R>,
+    ) -> Result<R> {
+        let network = self.load(component, load)?;
+        let result = work(&network);
+        drop(network);
+        self.tell(component, Phase::Left);
+        result
+    }
+
+    fn tell(&self, component: Component, phase: Phase) {
+        if let Some(watch) = &self.watch {
+            watch(component, phase);
+        }
+    }
+}

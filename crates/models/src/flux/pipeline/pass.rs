@@ -1,0 +1,147 @@
+//! Passes of the transformer: one over a noised picture, or as many as make a picture of noise.
+
+use tch::{Device, Tensor};
+
+use super::{Component, EncodedText, FluxPipeline};
+use crate::attend::AttentionProbe;
+use crate::error::{Error, Result};
+use crate::flow_match::{Schedule, add_noise};
+use crate::flux::{FluxInput, FluxTransformer, pack_latents, unpack_latents};
+
+/// What diffusers' pipeline takes where the network needs a scale and none is given.
+const GUIDANCE: f64 = 3.5;
+
+/// How pictures are made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Generation {
+    /// Sampling steps (FLUX.1-schnell 4, dev 28 to 50).
+    pub steps: usize,
+    /// Guidance scale of networks distilled with it, 3.5 by default; none for others.
+    pub guidance: Option<f64>,
+    /// T5 tokens of a prompt (FLUX.1-schnell 256, dev 512).
+    pub length: usize,
+}
+
+impl FluxPipeline {
+    /// Pictures `[texts, 3, height, width]` of prompts, from -1 to 1 but for overshoots, on the CPU in the pipeline's type.
+    ///
+    /// `noise` `[texts, channels, h, w]`, standard normal numbers ([`crate::noise::normal`]) of the shape that
+    /// [`FluxPipeline::latent_shape`] gives, decides the size of the pictures. The probe sees the passes of one text after
+    /// those of another, steps counted from 0 in each.
+    ///
+    /// # Errors
+    /// Noise of another shape; everything that the parts refuse.
+    pub fn generate(
+        &self,
+        texts: &[String],
+        noise: &Tensor,
+        options: Generation,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<Tensor> {
+        let channels = self.vae.latent_channels;
+        let refuse = |wanted| {
+            let reason = format!("shape {:?} where {wanted} is needed", noise.size());
+            Err(Error::Input { input: "noise", reason })
+        };
+        let &[count, found, height, width] = noise.size().as_slice() else {
+            return refuse(format!("[texts, {channels}, h, w]"));
+        };
+        if count != texts.len() as i64 || count == 0 || found != channels {
+            return refuse(format!("[{}, {channels}, h, w], at least one text", texts.len()));
+        }
+        let pixels = self.vae.pixels_per_latent();
+        let schedule = self.schedule(options.steps, (height * pixels, width * pixels))?;
+        let encoded = self.encode_texts(texts, options.length)?;
+        let latents = self.with(Component::Transformer, FluxTransformer::load, |transformer| {
+            let latents = (0..).zip(&encoded).map(|(i, text)| {
+                let noise = noise.f_select(0, i)?;
+                denoise(transformer, &schedule, 0, &noise, text, options.guidance, probe)
+            });
+            Ok(Tensor::f_stack(&latents.collect::<Result<Vec<_>>>()?, 0)?)
+        })?;
+        self.decode(&latents)
+    }
+}
+
+/// Runs the steps of a schedule from `first` on over latents `[channels, h, w]` that are as noisy as its noise level says,
+/// and returns them without noise: the same shape, on the CPU in the network's type.
+///
+/// # Errors
+/// As [`noised_pass`].
+pub fn denoise(
+    transformer: &FluxTransformer,
+    schedule: &Schedule,
+    first: usize,
+    latents: &Tensor,
+    text: &EncodedText,
+    guidance: Option<f64>,
+    probe: &mut dyn AttentionProbe,
+) -> Result<Tensor> {
+    schedule.sigma(first)?;
+    let latents = latents.f_to_device(transformer.device())?.f_to_kind(transformer.kind())?;
+    let (mut tokens, grid) = packed(&latents)?;
+    for step in first..schedule.steps() {
+        let velocity = pass(transformer, schedule, step, (&tokens, grid), text, guidance, probe)?;
+        tokens = schedule.step(&tokens, &velocity, step)?;
+    }
+    Ok(unpack_latents(&tokens, grid)?.f_squeeze_dim(0)?.f_to_device(Device::Cpu)?)
+}
+
+/// One pass over a picture that has as much noise as there is before `step` of a schedule: the velocity `[1,
+/// rows·columns, 4·channels]`, packed, on the network's device.
+///
+/// `latents` and `noise` are `[channels, h, w]` of any float type and anywhere, the latents scaled. `guidance` is that of
+/// [`Generation`]. The site that the probe sees has this step.
+///
+/// # Errors
+/// No such step, latents, noise or a text of another shape, guidance for a network that takes none; libtorch's and the
+/// probe's.
+#[expect(clippy::too_many_arguments, reason = "each is a thing of its own, and none has a default")]
+pub fn noised_pass(
+    transformer: &FluxTransformer,
+    schedule: &Schedule,
+    step: usize,
+    latents: &Tensor,
+    noise: &Tensor,
+    text: &EncodedText,
+    guidance: Option<f64>,
+    probe: &mut dyn AttentionProbe,
+) -> Result<Tensor> {
+    let sigma = schedule.sigma(step)?;
+    let latents = latents.f_to_device(transformer.device())?.f_to_kind(transformer.kind())?;
+    let (tokens, grid) = packed(&add_noise(&latents, noise, sigma)?)?;
+    pass(transformer, schedule, step, (&tokens, grid), text, guidance, probe)
+}
+
+/// Latents `[channels, h, w]` as tokens `[1, rows·columns, 4·channels]`, with rows and columns.
+fn packed(latents: &Tensor) -> Result<(Tensor, (i64, i64))> {
+    let &[_, height, width] = latents.size().as_slice() else {
+        let reason = format!("shape {:?} where [channels, h, w] is needed", latents.size());
+        return Err(Error::Input { input: "latents", reason });
+    };
+    let per_token = super::LATENTS_PER_TOKEN;
+    Ok((pack_latents(&latents.f_unsqueeze(0)?)?, (height / per_token, width / per_token)))
+}
+
+fn pass(
+    transformer: &FluxTransformer,
+    schedule: &Schedule,
+    step: usize,
+    (tokens, grid): (&Tensor, (i64, i64)),
+    text: &EncodedText,
+    guidance: Option<f64>,
+    probe: &mut dyn AttentionProbe,
+) -> Result<Tensor> {
+    let usual = transformer.config().guidance_embeds.then_some(GUIDANCE);
+    let input = FluxInput {
+        latents: tokens,
+        grid,
+        text: &text.text.f_unsqueeze(0)?,
+        pooled: &text.pooled.f_unsqueeze(0)?,
+        concepts: None,
+        timestep: schedule.noise_level(step, transformer.kind())?,
+        guidance: guidance.or(usual),
+        step,
+    };
+    transformer.forward(&input, probe)
+}

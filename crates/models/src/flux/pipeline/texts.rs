@@ -1,0 +1,59 @@
+//! Prompts.
+
+use tch::{Device, Tensor};
+
+use super::{Component, FluxPipeline};
+use crate::attend::NoProbe;
+use crate::clip::ClipTextEncoder;
+use crate::error::{Error, Result};
+use crate::t5::T5Encoder;
+
+/// A prompt as the transformer reads it, on the CPU in the pipeline's type.
+#[derive(Debug)]
+pub struct EncodedText {
+    /// T5's embedding of each token, `[length, joint_attention_dim]`, padding included.
+    pub text: Tensor,
+    /// CLIP's vector of the whole prompt, `[pooled_projection_dim]`.
+    pub pooled: Tensor,
+    /// T5's ids, `[length]`, padding included.
+    pub ids: Vec<i64>,
+}
+
+impl FluxPipeline {
+    /// Encodes prompts, `length` T5 tokens each (FLUX schnell 256, dev 512): all through CLIP, which is then let go, then
+    /// all through T5. A prompt that is too long is cut, by CLIP after 75 tokens. T5's padding is attended to, as in
+    /// diffusers. No text, no network is loaded.
+    ///
+    /// # Errors
+    /// A network cannot be loaded, a text not be tokenized, a length not be had; libtorch's.
+    pub fn encode_texts(&self, texts: &[String], length: usize) -> Result<Vec<EncodedText>> {
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let tokenizer = self.t5_tokenizer(length)?;
+        let t5_ids = texts.iter().map(|text| tokenizer.encode(text)).collect::<Result<Vec<_>>>()?;
+        let clip_ids =
+            texts.iter().map(|text| self.clip_tokenizer.encode(text)).collect::<Result<Vec<_>>>()?;
+
+        // One text at a time: what a text becomes does not depend on those beside it, to the last bit.
+        let pooled = self.with(Component::ClipText, ClipTextEncoder::load, |clip| {
+            clip_ids.iter().map(|ids| first(&clip.pooled(&batch_of_one(ids)?, &mut NoProbe)?)).collect()
+        });
+        let pooled: Vec<Tensor> = pooled?;
+        let embedded = self.with(Component::T5, T5Encoder::load, |t5| {
+            t5_ids.iter().map(|ids| first(&t5.encode(&batch_of_one(ids)?, None, &mut NoProbe)?)).collect()
+        });
+        let embedded: Vec<Tensor> = embedded?;
+        let encoded = embedded.into_iter().zip(pooled).zip(t5_ids);
+        Ok(encoded.map(|((text, pooled), ids)| EncodedText { text, pooled, ids }).collect())
+    }
+}
+
+fn batch_of_one(ids: &[i64]) -> Result<Tensor> {
+    Ok(Tensor::f_from_slice(ids)?.f_unsqueeze(0)?)
+}
+
+/// The only answer of a batch, brought to the CPU.
+fn first(batch: &Tensor) -> Result<Tensor> {
+    batch.f_select(0, 0)?.f_to_device(Device::Cpu).map_err(Error::from)
+}

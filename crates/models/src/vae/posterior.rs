@@ -1,0 +1,44 @@
+//! What an encoder says of a picture.
+
+use tch::Tensor;
+
+use crate::error::{Error, Result};
+
+/// Logarithms of variances beyond these are cut.
+const LOGVAR: (f64, f64) = (-30.0, 20.0);
+
+/// Independent normal distributions of latents, each `[batch, latent_channels, h, w]`.
+#[derive(Debug)]
+pub struct Posterior {
+    /// Means.
+    pub mean: Tensor,
+    /// Logarithms of the variances.
+    pub logvar: Tensor,
+}
+
+impl Posterior {
+    /// Of `[batch, 2 · latent_channels, h, w]`, the means first.
+    pub(super) fn of(parameters: &Tensor) -> Result<Self> {
+        let halves = parameters.f_chunk(2, 1)?;
+        Ok(Self { mean: halves[0].shallow_clone(), logvar: halves[1].f_clamp(LOGVAR.0, LOGVAR.1)? })
+    }
+
+    /// The likeliest latents, which are the means.
+    pub fn mode(&self) -> Tensor {
+        self.mean.shallow_clone()
+    }
+
+    /// The latents that standard normal `noise` of the same shape draws, of any float type and on any device.
+    ///
+    /// # Errors
+    /// Noise of another shape; libtorch's.
+    pub fn sample(&self, noise: &Tensor) -> Result<Tensor> {
+        if noise.size() != self.mean.size() {
+            let reason = format!("shape {:?} for latents of shape {:?}", noise.size(), self.mean.size());
+            return Err(Error::Input { input: "noise", reason });
+        }
+        let noise = noise.f_to_device(self.mean.device())?.f_to_kind(self.mean.kind())?;
+        let deviation = self.logvar.f_mul_scalar(0.5)?.f_exp()?;
+        Ok(self.mean.f_add(&deviation.f_mul(&noise)?)?)
+    }
+}
