@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 use tasks::dataset::DatasetConfig;
 use tasks::masking::MaskingConfig;
+use tasks::segment::SegmentConfig;
 use toml_edit::{DocumentMut, Item, Value};
 
 use crate::error::{Error, Result};
@@ -36,8 +37,9 @@ pub struct Experiment {
 pub struct Fills {
     /// Name of a file in `eval/tables`.
     pub table: String,
-    /// Column of that table.
-    pub column: String,
+    /// Column of that table, where a run fills one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub column: Option<String>,
 }
 
 /// `[task.*]`.
@@ -46,6 +48,18 @@ pub struct Fills {
 pub enum TaskConfig {
     /// Accuracy while the most important tokens are removed.
     Masking(MaskingConfig),
+    /// Zero-shot segmentation by a word of the prompt.
+    Segment(SegmentConfig),
+}
+
+impl TaskConfig {
+    /// The name of the variant, as in the experiment file.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Masking(_) => "masking",
+            Self::Segment(_) => "segment",
+        }
+    }
 }
 
 impl Experiment {
@@ -147,7 +161,7 @@ mod tests {
             &["model.path=/some where/else", "task.masking.layers=last:2", "task.masking.fractions.to=0.5"],
         )?;
         assert_eq!(experiment.model.source, ModelSource::Path("/some where/else".into()));
-        let TaskConfig::Masking(masking) = experiment.task;
+        let TaskConfig::Masking(masking) = experiment.task else { panic!("another task") };
         assert_eq!(masking.layers.to_string(), "last:2");
         assert_eq!(masking.fractions.to, 0.5);
         Ok(())

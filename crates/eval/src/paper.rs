@@ -5,7 +5,10 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::table::Cell;
 
-const TABLES: [(&str, &str); 1] = [("masking", include_str!("../../../eval/tables/masking.toml"))];
+const TABLES: [(&str, &str); 2] = [
+    ("masking", include_str!("../../../eval/tables/masking.toml")),
+    ("segment", include_str!("../../../eval/tables/segment.toml")),
+];
 
 /// Half of the last published digit.
 const ROUNDING: f64 = 0.005;
@@ -16,6 +19,8 @@ const ROUNDING: f64 = 0.005;
 pub struct PaperTable {
     /// Its heading.
     pub title: String,
+    /// The `[task.*]` whose runs stand beside it.
+    pub task: String,
     /// Where the values were published.
     pub source: String,
     /// The metric of all its values.

@@ -3,6 +3,7 @@
 use tasks::dataset::DatasetConfig;
 
 use crate::paper::PaperTable;
+use crate::plan::Beside;
 use crate::report::source_note;
 use crate::run::Outcome;
 use crate::table::{Cell, Row, Table};
@@ -28,8 +29,8 @@ impl<'a> Side<'a> {
     /// The runs that fill a table, in the order of its columns.
     fn all(paper: &PaperTable, outcomes: &'a [Outcome]) -> Vec<Self> {
         let column = |run: &'a Outcome| {
-            let (table, column) = run.paper.as_ref()?;
-            (table.title == paper.title).then_some((run, column.as_str()))
+            let Beside { table, column } = run.paper.as_ref()?;
+            (table.title == paper.title).then_some((run, column.as_deref()?))
         };
         let mut runs: Vec<(&Outcome, &str)> = outcomes.iter().filter_map(column).collect();
         runs.sort_by_key(|(_, column)| paper.columns.iter().position(|known| known == column));

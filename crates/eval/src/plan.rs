@@ -2,15 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use models::{Device, HeadSource, LoadOptions, VisionConfig};
+use models::Device;
 use sha2::{Digest, Sha256};
-use tasks::dataset::LabelledImage;
 
 use crate::environment::Code;
 use crate::error::{Error, Result};
-use crate::experiment::{Experiment, TaskConfig};
-use crate::model::ClassSource;
+use crate::experiment::{Experiment, Fills, TaskConfig};
 use crate::paper::PaperTable;
+use crate::work::Work;
 
 /// How to run an experiment.
 #[derive(Debug, Clone, Default)]
@@ -25,51 +24,59 @@ pub struct RunOptions {
     pub device: String,
 }
 
+/// A table of the paper beside which a run stands.
+#[derive(Debug, Clone)]
+pub struct Beside {
+    /// The table.
+    pub table: PaperTable,
+    /// The column that the run fills; none where it fills the table.
+    pub column: Option<String>,
+}
+
+fn check(experiment: &Experiment) -> Result<()> {
+    match &experiment.task {
+        TaskConfig::Masking(task) => task.check()?,
+        TaskConfig::Segment(task) => task.check()?,
+    }
+    Ok(())
+}
+
+/// The table that `fills` names. What stands in a column differs: networks, each a run, or metrics, all of one run.
+fn beside(fills: &Fills, task: &TaskConfig) -> Result<Beside> {
+    let table = PaperTable::named(&fills.table)?;
+    let refuse = |reason: String| Err(Error::Config { path: PathBuf::new(), reason });
+    if table.task != task.name() {
+        return refuse(format!("fills.table `{}` is a table of [task.{}]", fills.table, table.task));
+    }
+    match (&fills.column, task) {
+        (None, TaskConfig::Masking(_)) => {
+            refuse(format!("fills.column is missing; it is one of {}", table.columns.join(", ")))
+        }
+        (Some(column), TaskConfig::Masking(_)) if !table.columns.contains(column) => {
+            refuse(format!("fills.column `{column}` is none of {}", table.columns.join(", ")))
+        }
+        (Some(_), TaskConfig::Segment(_)) => {
+            refuse("fills.column has no meaning here: one run fills every column; leave it out".into())
+        }
+        (column, _) => Ok(Beside { table, column: column.clone() }),
+    }
+}
+
 /// An experiment whose settings, network, weights and data are known to be there.
 #[derive(Clone)]
 pub struct Plan {
     /// The experiment with all assignments applied.
     pub experiment: Experiment,
-    /// Where the network is.
-    pub folder: PathBuf,
-    /// Classes for a network that has none of its own.
-    pub head: Option<HeadSource>,
     /// Where the network runs.
     pub device: Device,
-    /// The images.
-    pub items: Vec<LabelledImage>,
-    /// The paper's table that the run stands beside, and its column.
-    pub paper: Option<(PaperTable, String)>,
+    /// The paper's table that the run stands beside.
+    pub paper: Option<Beside>,
     /// Name of the experiment file without extension.
     pub name: String,
+    /// The network, the data and what is done with them.
+    pub(crate) work: Work,
     limit: Option<usize>,
     out: Option<PathBuf>,
-}
-
-/// A network that is known to be there whole.
-struct Network {
-    folder: PathBuf,
-    head: Option<HeadSource>,
-    classes: usize,
-}
-
-impl Network {
-    fn find(experiment: &Experiment) -> Result<Self> {
-        let folder = experiment.model.source.folder()?;
-        let network = VisionConfig::from_dir(&folder)?;
-        models::weight_files(&folder)?;
-        models::image::Preprocessor::from_dir(&folder).map_err(models::Error::from)?;
-        let TaskConfig::Masking(task) = &experiment.task;
-        task.layers.resolve(network.depth())?;
-        let classes = experiment.model.classes.as_ref();
-        classes.map_or(Ok(()), ClassSource::present)?;
-        let head = classes.map(ClassSource::head).transpose()?;
-        let classes = match &head {
-            Some(head) => head.check(&folder, &network)?,
-            None => network.classes().ok_or_else(|| models::Error::NoClassifier { path: folder.clone() })?,
-        };
-        Ok(Self { folder, head, classes: classes as usize })
-    }
 }
 
 impl Plan {
@@ -84,44 +91,22 @@ impl Plan {
     /// Checks an experiment that was read from `path`.
     pub(crate) fn of(path: &Path, experiment: Experiment, options: &RunOptions) -> Result<Self> {
         let refuse = |reason: String| Error::Config { path: path.into(), reason };
-        let TaskConfig::Masking(task) = &experiment.task;
-        task.check()?;
-        let paper = match &experiment.fills {
-            None => None,
-            Some(fills) => {
-                let table = PaperTable::named(&fills.table)?;
-                if !table.columns.contains(&fills.column) {
-                    let known = table.columns.join(", ");
-                    return Err(refuse(format!("fills.column `{}` is none of {known}", fills.column)));
-                }
-                Some((table, fills.column.clone()))
-            }
-        };
+        check(&experiment)?;
+        let paper = experiment.fills.as_ref().map(|fills| beside(fills, &experiment.task));
+        let paper = paper.transpose().map_err(|e| match e {
+            Error::Config { reason, .. } => refuse(reason),
+            other => other,
+        })?;
         let device = models::device::parse(&options.device)?;
-        let network = Network::find(&experiment);
-        let classes = network.as_ref().map_or(usize::MAX, |network| network.classes);
-        let items = experiment.dataset.items(classes);
-        // What is missing is said all at once: it takes its time to get.
-        let (Network { folder, head, .. }, mut items) = match (network, items) {
-            (Ok(network), Ok(items)) => (network, items),
-            (network, items) => {
-                let mut errors: Vec<Error> = network.err().into_iter().collect();
-                if !errors.is_empty() {
-                    let head = experiment.model.classes.as_ref().and_then(|classes| classes.present().err());
-                    errors.extend(head);
-                }
-                errors.extend(items.err().map(Error::Task));
-                return Err(Error::all(errors));
-            }
-        };
+        let mut work = Work::find(&experiment, device)?;
         match options.limit {
             Some(0) => return Err(refuse("--limit must be at least 1".into())),
-            Some(limit) => items.truncate(limit),
+            Some(limit) => work.truncate(limit),
             None => {}
         }
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("run").to_owned();
         let (limit, out) = (options.limit, options.out.clone());
-        Ok(Self { experiment, folder, head, device, items, paper, name, limit, out })
+        Ok(Self { experiment, device, work, paper, name, limit, out })
     }
 
     /// The same run in another folder.
@@ -129,20 +114,14 @@ impl Plan {
         Self { out: Some(out), ..self.clone() }
     }
 
-    /// Hash of the network's files.
-    pub(crate) fn weights_sha256(&self) -> Result<String> {
-        Ok(models::model_sha256(&self.folder, self.head.as_ref().and_then(HeadSource::file))?)
+    /// Number of items of the manifest.
+    pub fn items(&self) -> usize {
+        self.work.items()
     }
 
-    /// How the network is to be loaded.
-    pub fn load_options(&self) -> LoadOptions {
-        let model = &self.experiment.model;
-        LoadOptions {
-            kind: model.dtype.kind(),
-            device: self.device,
-            image_size: model.image_size.map(|side| (side, side)),
-            head: self.head.clone(),
-        }
+    /// Hash of the network's files.
+    pub(crate) fn weights_sha256(&self) -> Result<String> {
+        self.work.weights_sha256()
     }
 
     /// What decides the numbers of the run: settings, weights, images and code. Records of one fingerprint belong
@@ -154,12 +133,12 @@ impl Plan {
             "limit": self.limit,
             "device": models::device::name(self.device),
             "weights": weights_sha256,
-            "classes": format!("{:?}", self.head),
+            "classes": self.work.classes(),
             "code": Code::current().sources_sha256,
         });
         hasher.update(settings.to_string());
-        for item in &self.items {
-            hasher.update(format!("\n{}\t{}", item.id, item.label));
+        for line in self.work.manifest() {
+            hasher.update(format!("\n{line}"));
         }
         hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use models::image::Preprocessor;
+use tasks::dataset::LabelledImage;
 use tasks::masking::MaskingRecord;
 
 use crate::error::{Error, Result};
 use crate::metrics::{MaskingCurves, Metric};
 use crate::paper::PaperTable;
-use crate::plan::Plan;
+use crate::plan::Beside;
 use crate::plot::{CurvePlot, Map, OverlayRow, Rgb, Series, curves, overlays};
 use crate::table::{Cell, Row, Table};
 
@@ -17,7 +18,7 @@ pub(crate) fn masking_table(
     title: &str,
     curves: &MaskingCurves,
     labels: &[(String, String)],
-    paper: Option<&(PaperTable, String)>,
+    paper: Option<&Beside>,
 ) -> Table {
     let values = curves.finish();
     let row = |(key, label): &(String, String)| {
@@ -26,7 +27,7 @@ pub(crate) fn masking_table(
             Cell::from(curve.and_then(|curve| curve.auc)),
             Cell::from(curve.and_then(|curve| curve.auc_still_right)),
         ];
-        if let Some((table, column)) = paper {
+        if let Some(Beside { table, column: Some(column) }) = paper {
             cells.push(table.published(key, column).into());
         }
         Row { labels: vec![label.clone()], cells }
@@ -40,7 +41,7 @@ pub(crate) fn masking_table(
         100.0 * curves.fractions().first().unwrap_or(&0.0),
         100.0 * curves.fractions().last().unwrap_or(&0.0),
     )];
-    if let Some((table, column)) = paper {
+    if let Some(Beside { table, column: Some(column) }) = paper {
         columns.push(format!("paper, {column}"));
         notes.push(source_note(table));
     }
@@ -64,7 +65,8 @@ pub(crate) fn source_note(paper: &PaperTable) -> String {
 /// Draws `curves.png` and, where records carry scores, `overlays.png`.
 pub(crate) fn masking_pictures(
     out: &Path,
-    plan: &Plan,
+    title: &str,
+    items: &[LabelledImage],
     preprocessor: &Preprocessor,
     masking: &MaskingCurves,
     labels: &[(String, String)],
@@ -81,7 +83,7 @@ pub(crate) fn masking_pictures(
         })
         .collect();
     let plot = CurvePlot {
-        title: plan.experiment.title.clone(),
+        title: title.to_owned(),
         x_label: "share of patch tokens removed".into(),
         y_label: "top-1 accuracy".into(),
         series,
@@ -91,7 +93,7 @@ pub(crate) fn masking_pictures(
     let mut pictures = vec![path];
 
     let mut rows = Vec::new();
-    for (item, record) in plan.items.iter().zip(records) {
+    for (item, record) in items.iter().zip(records) {
         let Some(scores) = &record.scores else { continue };
         let picture = item.load().map_err(Error::Task)?;
         let seen = preprocessor.apply_geometry(&picture.rgb).map_err(models::Error::from)?;

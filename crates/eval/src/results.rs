@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 pub use crate::environment::{Code, Environment};
 use crate::experiment::Experiment;
+use crate::metrics::bootstrap::Interval;
 
 /// Version of the layout of `results.json`; it rises when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -23,8 +24,15 @@ pub struct Results {
     pub items: u64,
     /// Values with their meaning.
     pub metrics: Vec<MetricValue>,
-    /// Curves behind the values.
-    pub curves: Curves,
+    /// How sure differences between methods are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub comparisons: Vec<Comparison>,
+    /// Curves behind the values, where there are some.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub curves: Option<Curves>,
+    /// What the run took of memory, where that is watched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Memory>,
     /// The network.
     pub weights: WeightsId,
     /// The images.
@@ -58,6 +66,28 @@ pub struct MetricValue {
     /// The paper's value of the cell beside which this one stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<f64>,
+}
+
+/// A metric of one method minus that of another, on the same items.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// Name of the metric.
+    pub metric: String,
+    /// The first method.
+    pub method: String,
+    /// The method that is subtracted.
+    pub minus: String,
+    /// The difference and how far it moves with the items.
+    pub interval: Interval,
+}
+
+/// Memory of a run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Memory {
+    /// The most that the process had in the host's RAM at once, in bytes, where the system tells.
+    pub peak_host: Option<u64>,
+    /// Bytes of the weights of each network; one is on the device at a time.
+    pub weights: BTreeMap<String, u64>,
 }
 
 /// Accuracy over shares of removed tokens.

@@ -1,38 +1,31 @@
 //! Running a plan: records as they come, then results, table and pictures.
 
-use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use models::VisionModel;
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 use tasks::Task;
-use tasks::masking::{Masking, MaskingRecord};
 
 use crate::environment::{Code, Environment};
 use crate::error::{Error, Result};
-use crate::experiment::{Experiment, TaskConfig};
-use crate::metrics::{MaskingCurves, Metric};
-use crate::paper::PaperTable;
-use crate::plan::Plan;
+use crate::experiment::Experiment;
+use crate::plan::{Beside, Plan};
 use crate::progress;
 use crate::record_log::{RecordLog, write_whole};
-use crate::report;
-use crate::results::{Curves, DataId, MetricValue, Results, SCHEMA, WeightsId};
+use crate::results::{DataId, Results, SCHEMA, WeightsId};
 use crate::table::Table;
 
 /// What a finished run leaves behind.
 pub struct Outcome {
     /// The content of `results.json`.
     pub results: Results,
-    /// The table, as printed.
-    pub table: Table,
+    /// The tables, as printed.
+    pub tables: Vec<Table>,
     /// Name of the experiment file without extension.
     pub name: String,
-    /// The paper's table that the run stands beside, and its column.
-    pub paper: Option<(PaperTable, String)>,
+    /// The paper's table that the run stands beside.
+    pub paper: Option<Beside>,
     /// Keys and names of the methods in row order.
     pub methods: Vec<(String, String)>,
     /// Folder of the run.
@@ -64,35 +57,38 @@ pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Outcome> {
     let out = plan.out(&fingerprint);
     claim(&out, &fingerprint, &plan.experiment)?;
 
-    let model = VisionModel::load(&plan.folder, &plan.load_options())?;
-    let preprocessor = model.preprocessor.clone();
-    let TaskConfig::Masking(config) = &plan.experiment.task;
-    let mut task = Masking::new(config.clone(), model, plan.items.clone(), plan.experiment.seed)?;
-    let Answered { records, fresh, took } = records(&mut task, &out, stop)?;
-
-    let mut curves = MaskingCurves::new(config.fractions.values());
-    records.iter().for_each(|record| curves.add(record));
-    let labels: Vec<_> = config.methods().iter().map(|method| (method.to_string(), method.label())).collect();
-    let table = report::masking_table(&plan.experiment.title, &curves, &labels, plan.paper.as_ref());
+    let report = plan.work.run(plan, &out, stop)?;
     let results = Results {
         schema: SCHEMA,
         fingerprint,
         experiment: plan.experiment.clone(),
-        items: curves.items(),
-        metrics: metric_values(&curves, plan),
-        curves: curves_of(&curves),
+        items: report.items,
+        metrics: report.metrics,
+        comparisons: report.comparisons,
+        curves: report.curves,
+        memory: report.memory,
         weights: WeightsId { sha256: weights_sha256 },
-        data: DataId { dataset: plan.experiment.dataset.name().into(), sha256: data_sha256(&records) },
+        data: DataId { dataset: plan.experiment.dataset.name().into(), sha256: report.data_sha256 },
         code: Code::current(),
         environment: Environment::current(plan.device),
     };
     let json = serde_json::to_string_pretty(&results)
         .map_err(|e| Error::Export { path: out.join("results.json"), reason: e.to_string() })?;
     write_whole(&out.join("results.json"), format!("{json}\n").as_bytes())?;
-    table.export(&out, "table")?;
-    let pictures = report::masking_pictures(&out, plan, &preprocessor, &curves, &labels, &records)?;
-    let (name, paper) = (plan.name.clone(), plan.paper.clone());
-    Ok(Outcome { results, table, name, paper, methods: labels, out, pictures, fresh, took })
+    for (name, table) in &report.tables {
+        table.export(&out, name)?;
+    }
+    Ok(Outcome {
+        results,
+        tables: report.tables.into_iter().map(|(_, table)| table).collect(),
+        name: plan.name.clone(),
+        paper: plan.paper.clone(),
+        methods: report.methods,
+        out,
+        pictures: report.pictures,
+        fresh: report.fresh,
+        took: report.took,
+    })
 }
 
 /// Makes `out` the folder of this run, or checks that it is.
@@ -143,14 +139,14 @@ fn differences(key: &str, old: &serde_json::Value, new: &serde_json::Value, chan
 }
 
 /// The records of a run, and how many of them this process made in which time.
-struct Answered<R> {
-    records: Vec<R>,
-    fresh: usize,
-    took: Duration,
+pub(crate) struct Answered<R> {
+    pub(crate) records: Vec<R>,
+    pub(crate) fresh: usize,
+    pub(crate) took: Duration,
 }
 
 /// Every record of the run, those on disk first.
-fn records<T: Task>(task: &mut T, out: &Path, stop: &AtomicBool) -> Result<Answered<T::Record>>
+pub(crate) fn records<T: Task>(task: &mut T, out: &Path, stop: &AtomicBool) -> Result<Answered<T::Record>>
 where
     T::Record: Clone,
 {
@@ -174,39 +170,4 @@ where
     }
     bar.finish_and_clear();
     Ok(Answered { records: log.records().to_vec(), fresh: total - before, took: start.elapsed() })
-}
-
-fn metric_values(curves: &MaskingCurves, plan: &Plan) -> Vec<MetricValue> {
-    let mut values = vec![MetricValue {
-        name: "unmasked-accuracy".into(),
-        method: None,
-        value: (curves.items() > 0).then(|| curves.unmasked_accuracy()),
-        higher_is_better: true,
-        published: None,
-    }];
-    for (method, curve) in curves.finish() {
-        let published = plan.paper.as_ref().and_then(|(table, column)| table.published(&method, column));
-        let mut push = |name: &str, value, published| {
-            let (name, method) = (name.to_owned(), Some(method.clone()));
-            values.push(MetricValue { name, method, value, higher_is_better: false, published });
-        };
-        push("auc", curve.auc, published);
-        push("auc-still-right", curve.auc_still_right, None);
-    }
-    values
-}
-
-fn curves_of(curves: &MaskingCurves) -> Curves {
-    let (mut accuracy, mut still_right) = (BTreeMap::new(), BTreeMap::new());
-    for (method, curve) in curves.finish() {
-        accuracy.insert(method.clone(), curve.accuracy);
-        still_right.insert(method, curve.still_right);
-    }
-    Curves { fractions: curves.fractions().to_vec(), accuracy, still_right }
-}
-
-fn data_sha256(records: &[MaskingRecord]) -> String {
-    let mut hasher = Sha256::new();
-    records.iter().for_each(|record| hasher.update(&record.sha256));
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
 }

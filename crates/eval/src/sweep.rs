@@ -76,7 +76,11 @@ impl Sweep {
         let mut seen = HashMap::new();
         let mut variants = Vec::new();
         for (index, Combination { values, mut experiment }) in combinations.into_iter().enumerate() {
-            let TaskConfig::Masking(all) = experiment.task.clone();
+            let TaskConfig::Masking(all) = experiment.task.clone() else {
+                let reason =
+                    "[sweep] knows [task.masking] so far; write an experiment file for each setting".into();
+                return Err(Error::Config { path: path.into(), reason });
+            };
             all.check()?;
             let of_score =
                 |score| all.methods().into_iter().filter(move |method: &Method| method.score == score);
@@ -107,7 +111,7 @@ impl Sweep {
 
     /// Number of images of each run.
     pub fn items(&self) -> usize {
-        self.plans().map(|plan| plan.items.len()).max().unwrap_or(0)
+        self.plans().map(|plan| plan.items()).max().unwrap_or(0)
     }
 
     /// Runs that are needed.

@@ -34,7 +34,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
         match job {
             Job::Run(plan) => {
                 let outcome = execute(plan, &stop)?;
-                print_table(&outcome.table);
+                outcome.tables.iter().for_each(print_table);
                 tell(&outcome);
                 outcomes.push(outcome);
             }
@@ -73,7 +73,7 @@ fn tell(outcome: &Outcome) {
 pub fn validate(args: &RunArgs) -> Result<(), Failure> {
     for (config, job) in args.configs.iter().zip(jobs(args)?) {
         let (what, title) = match &job {
-            Job::Run(plan) => (format!("{} items", plan.items.len()), &plan.experiment.title),
+            Job::Run(plan) => (format!("{} items", plan.items()), &plan.experiment.title),
             Job::Sweep(sweep) => {
                 let (combinations, runs) = (sweep.variants.len(), sweep.plans().count());
                 let items = sweep.items();

@@ -53,7 +53,7 @@ fn every_combination_once_the_last_setting_fastest() {
     ];
     assert_eq!(values, expected);
     for (variant, plan) in sweep.variants.iter().zip(sweep.plans()) {
-        let TaskConfig::Masking(task) = &plan.experiment.task;
+        let TaskConfig::Masking(task) = &plan.experiment.task else { panic!("another task") };
         assert_eq!([task.layers.to_string(), task.alpha.to_string()], *variant.values);
     }
 }
@@ -67,7 +67,7 @@ fn a_method_is_run_once_for_all_settings_that_it_does_not_know() {
     assert_eq!(sweep.variants.len(), 32);
     let mut runs = HashMap::new();
     for plan in sweep.plans() {
-        let TaskConfig::Masking(task) = &plan.experiment.task;
+        let TaskConfig::Masking(task) = &plan.experiment.task else { panic!("another task") };
         task.scores.iter().for_each(|&score| *runs.entry(score).or_insert(0) += 1);
     }
     let expected = [
@@ -83,7 +83,7 @@ fn a_method_is_run_once_for_all_settings_that_it_does_not_know() {
         for Shared { method, variant: source } in &variant.methods {
             // The numbers come from a run before it that has the method, and from its own if it has one.
             let plan = sweep.variants[*source].plan.as_ref().expect("a run");
-            let TaskConfig::Masking(task) = &plan.experiment.task;
+            let TaskConfig::Masking(task) = &plan.experiment.task else { panic!("another task") };
             assert!(*source <= index && task.methods().contains(method), "{method} of {index} from {source}");
         }
     }

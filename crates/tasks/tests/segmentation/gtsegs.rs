@@ -25,7 +25,8 @@ fn pixels_are_those_that_python_reads() {
     let names: Vec<_> = items.iter().map(classes).collect();
     assert_eq!(names, [[(1, "cat")], [(1, "ferret")], [(1, "plane")]]);
     for (index, item) in items.iter().enumerate() {
-        let read = |kind: &str| Rgb8::open(&fixture().join(format!("{index}-{kind}.png"))).expect("a picture");
+        let read =
+            |kind: &str| Rgb8::open(&fixture().join(format!("{index}-{kind}.png"))).expect("a picture");
         let (image, mask) = (read("image"), read("mask"));
         let found = load(item);
         assert_eq!(found.rgb, image, "{}", item.id);
@@ -214,9 +215,12 @@ fn one_bad_image_does_not_hide_the_others() {
     let mut bytes = std::fs::read(fixture().join("gtsegs.mat")).expect("the fixture");
     // The first mask is small enough to be stored whole; its first pixel of the object becomes a 9.
     let mask = Rgb8::open(&fixture().join("0-mask.png")).expect("a mask");
-    let stored: Vec<u8> =
-        (0..mask.width).flat_map(|x| (0..mask.height).map(move |y| (x, y))).map(|(x, y)| mask.data[3 * (y * mask.width + x)]).collect();
-    let at = bytes.windows(stored.len()).position(|window| window == stored).expect("the mask within the file");
+    let stored: Vec<u8> = (0..mask.width)
+        .flat_map(|x| (0..mask.height).map(move |y| (x, y)))
+        .map(|(x, y)| mask.data[3 * (y * mask.width + x)])
+        .collect();
+    let at =
+        bytes.windows(stored.len()).position(|window| window == stored).expect("the mask within the file");
     let object = stored.iter().position(|&label| label == 1).expect("an object");
     bytes[at + object] = 9;
     let dir = folder(&[]);

@@ -34,7 +34,9 @@ impl ImageNetSegmentationConfig {
     pub(in crate::dataset) fn segmented(&self) -> Result<Vec<SegmentedImage>> {
         let (names, place) = match &self.names {
             Some(path) => (read_names(path)?, path.as_path()),
-            None => (parse(NAMES, Path::new("names.toml"))?, Path::new("the names that come with the program")),
+            None => {
+                (parse(NAMES, Path::new("names.toml"))?, Path::new("the names that come with the program"))
+            }
         };
         let archive = Arc::new(Archive::open(&self.path)?);
         let unknown: BTreeSet<&str> = archive

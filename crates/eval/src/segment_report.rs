@@ -1,0 +1,172 @@
+//! The tables and the picture of a segmentation run.
+
+use std::path::{Path, PathBuf};
+
+use models::image::{Resample, resize};
+use tasks::dataset::{DatasetConfig, SegmentedImage};
+use tasks::segment::{SegmentConfig, SegmentRecord};
+
+use crate::error::{Error, Result};
+use crate::experiment::Experiment;
+use crate::metrics::{Metric, SegmentMetric, SegmentMetrics};
+use crate::paper::PaperTable;
+use crate::plot::{Map, OverlayRow, Rgb, overlays};
+use crate::results::Comparison;
+use crate::table::{Cell, Row, Table};
+use crate::work::paper_column;
+
+/// Pixels a side of the pictures.
+const SHOWN: usize = 224;
+
+/// Ours beside the paper's. `methods` are keys and names in row order.
+pub(crate) fn table(
+    experiment: &Experiment,
+    metrics: &SegmentMetrics,
+    methods: &[(String, String)],
+    paper: Option<&PaperTable>,
+) -> Table {
+    let values = metrics.finish();
+    let ours = |key: &str, metric: SegmentMetric| metric.of(values.get(key)?);
+    let there = |metric: &SegmentMetric| methods.iter().any(|(key, _)| ours(key, *metric).is_some());
+    let shown: Vec<SegmentMetric> = SegmentMetric::ALL.into_iter().filter(there).collect();
+    // A difference to the paper's value says something of networks that could be the paper's; a miniature is none.
+    let differs = !matches!(experiment.dataset, DatasetConfig::Mini(_));
+
+    let mut columns: Vec<String> = shown.iter().map(|metric| format!("{} ↑", head(*metric))).collect();
+    let beside: Vec<(SegmentMetric, &str)> =
+        shown.iter().filter_map(|metric| Some((*metric, paper_column(*metric)?))).collect();
+    if paper.is_some() {
+        for (_, column) in &beside {
+            columns.push(format!("paper, {column}"));
+            if differs {
+                columns.push(format!("Δ {column}"));
+            }
+        }
+    }
+    let row = |(key, label): &(String, String)| {
+        let percent = |metric| ours(key, metric).map(|share| 100.0 * share);
+        let mut cells: Vec<Cell> = shown.iter().map(|metric| percent(*metric).into()).collect();
+        if let Some(paper) = paper {
+            for (metric, column) in &beside {
+                let published = paper.published(key, column);
+                cells.push(published.into());
+                if differs {
+                    let pair = percent(*metric).zip(published);
+                    cells.push(pair.map_or(Cell::Empty, |pair| paper.difference(pair)));
+                }
+            }
+        }
+        Row { labels: vec![label.clone()], cells }
+    };
+    let mut notes = vec![format!(
+        "{} images, in percent. mIoU: intersections and unions summed over the images first. {}: what ConceptAttention's \
+         evaluation prints as mIoU, a function of accuracy and no IoU.",
+        metrics.items(),
+        head(SegmentMetric::MiouIdentity),
+    )];
+    if let Some(paper) = paper {
+        notes.push(format!(
+            "Paper: {}. Its network, noise level, blocks, prompts and λ₂ formula are not published; the mIoU of its \
+             ConceptAttention row is {}. Compare orderings, not values.",
+            paper.source,
+            head(SegmentMetric::MiouIdentity),
+        ));
+    }
+    Table {
+        title: experiment.title.clone(),
+        labels: vec!["method".into()],
+        columns,
+        rows: methods.iter().map(row).collect(),
+        notes,
+    }
+}
+
+/// How a metric is called in a table.
+fn head(metric: SegmentMetric) -> &'static str {
+    match metric {
+        SegmentMetric::Accuracy => "Acc",
+        SegmentMetric::Miou => "mIoU",
+        SegmentMetric::MiouIdentity => "acc/(2−acc)",
+        SegmentMetric::Map => "mAP",
+        SegmentMetric::MapForeground => "AP of the object",
+    }
+}
+
+/// Differences of methods with their intervals.
+pub(crate) fn comparison_table(
+    comparisons: &[Comparison],
+    methods: &[(String, String)],
+    items: u64,
+) -> Table {
+    let name = |key: &str| {
+        methods.iter().find(|(known, _)| known == key).map_or(key, |(_, label)| label.as_str()).to_owned()
+    };
+    let row = |comparison: &Comparison| {
+        let Comparison { metric, method, minus, interval } = comparison;
+        let metric = SegmentMetric::ALL.into_iter().find(|known| known.to_string() == *metric);
+        let points = |value: f64| Cell::Difference { value: 100.0 * value, better: None };
+        let sure = interval.low > 0.0 || interval.high < 0.0;
+        Row {
+            labels: vec![
+                format!("{} − {}", name(method), name(minus)),
+                metric.map_or_else(String::new, |metric| head(metric).to_owned()),
+                if sure { "yes" } else { "no" }.to_owned(),
+            ],
+            cells: vec![
+                points(interval.difference),
+                points(interval.low),
+                points(interval.high),
+                Cell::Value(interval.p_value),
+            ],
+        }
+    };
+    let resamples = comparisons.iter().map(|comparison| comparison.interval.resamples).min().unwrap_or(0);
+    Table {
+        title: "Differences of methods on the same images".into(),
+        labels: ["difference", "metric", "significant"].map(str::to_owned).to_vec(),
+        columns: ["points", "from", "to", "p"].map(str::to_owned).to_vec(),
+        rows: comparisons.iter().map(row).collect(),
+        notes: vec![format!(
+            "Paired bootstrap over {items} images, {resamples} resamples; 95 % percentile intervals in percentage points. \
+             Significant: the interval leaves out 0."
+        )],
+    }
+}
+
+/// Draws `overlays.png` where records carry signals: picture, truth, and every method's signal.
+pub(crate) fn pictures(
+    out: &Path,
+    config: &SegmentConfig,
+    items: &[SegmentedImage],
+    methods: &[(String, String)],
+    records: &[SegmentRecord],
+) -> Result<Vec<PathBuf>> {
+    let mut rows = Vec::new();
+    for (item, record) in items.iter().zip(records) {
+        let Some(signals) = &record.maps else { continue };
+        let segmented = item.load().map_err(Error::Task)?;
+        let picture =
+            resize(&segmented.rgb, (SHOWN, SHOWN), Resample::Bicubic).map_err(models::Error::from)?;
+        let (height, width) = segmented.labels.dim();
+        let class = item.classes.first().map_or(0, |class| class.label);
+        let truth = segmented.labels.iter().map(|&label| f64::from(u8::from(label == class)));
+        let truth = Map { title: "truth".into(), rows: height, cols: width, values: truth.collect() };
+        let (grid_rows, columns) = signals.grid;
+        let of_methods = methods.iter().filter_map(|(key, label)| {
+            let values = signals.maps.get(key)?.iter().map(|&value| f64::from(value)).collect();
+            Some(Map { title: label.clone(), rows: grid_rows, cols: columns, values })
+        });
+        let prompt = config.prompt_for(record.names.iter().map(String::as_str));
+        rows.push(OverlayRow {
+            image: Rgb { width: picture.width, height: picture.height, pixels: picture.data },
+            label: format!("{} · {prompt}", record.id),
+            maps: std::iter::once(truth).chain(of_methods).collect(),
+        });
+    }
+    if rows.is_empty() {
+        return Ok(Vec::new());
+    }
+    let path = out.join("overlays.png");
+    overlays(&path, &rows).map_err(|e| Error::Export { path: path.clone(), reason: e.to_string() })?;
+    Ok(vec![path])
+}

@@ -1,0 +1,150 @@
+//! Masking: a classifier and labelled images.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use models::{HeadSource, LoadOptions, VisionConfig, VisionModel};
+use tasks::dataset::LabelledImage;
+use tasks::masking::{Masking, MaskingConfig};
+
+use super::{Report, data_sha256};
+use crate::error::{Error, Result};
+use crate::experiment::{Experiment, TaskConfig};
+use crate::metrics::{MaskingCurves, Metric};
+use crate::model::ClassSource;
+use crate::plan::{Beside, Plan};
+use crate::report::{masking_pictures, masking_table};
+use crate::results::{Curves, MetricValue};
+use crate::run::{Answered, records};
+
+/// A classifier and labelled images.
+#[derive(Clone)]
+pub(crate) struct MaskingWork {
+    /// Where the network is.
+    folder: PathBuf,
+    /// Classes for a network that has none of its own.
+    pub(super) head: Option<HeadSource>,
+    pub(super) items: Vec<LabelledImage>,
+}
+
+/// A network that is known to be there whole.
+struct Network {
+    folder: PathBuf,
+    head: Option<HeadSource>,
+    classes: usize,
+}
+
+impl Network {
+    fn find(experiment: &Experiment, task: &MaskingConfig) -> Result<Self> {
+        let folder = experiment.model.source.folder()?;
+        let network = VisionConfig::from_dir(&folder)?;
+        models::weight_files(&folder)?;
+        models::image::Preprocessor::from_dir(&folder).map_err(models::Error::from)?;
+        task.layers.resolve(network.depth())?;
+        let classes = experiment.model.classes.as_ref();
+        classes.map_or(Ok(()), ClassSource::present)?;
+        let head = classes.map(ClassSource::head).transpose()?;
+        let classes = match &head {
+            Some(head) => head.check(&folder, &network)?,
+            None => network.classes().ok_or_else(|| models::Error::NoClassifier { path: folder.clone() })?,
+        };
+        Ok(Self { folder, head, classes: classes as usize })
+    }
+}
+
+impl MaskingWork {
+    pub(super) fn find(experiment: &Experiment, task: &MaskingConfig) -> Result<Self> {
+        let network = Network::find(experiment, task);
+        let classes = network.as_ref().map_or(usize::MAX, |network| network.classes);
+        let items = experiment.dataset.items(classes);
+        // What is missing is said all at once: it takes its time to get.
+        match (network, items) {
+            (Ok(Network { folder, head, .. }), Ok(items)) => Ok(Self { folder, head, items }),
+            (network, items) => {
+                let mut errors: Vec<Error> = network.err().into_iter().collect();
+                if !errors.is_empty() {
+                    let head = experiment.model.classes.as_ref().and_then(|classes| classes.present().err());
+                    errors.extend(head);
+                }
+                errors.extend(items.err().map(Error::Task));
+                Err(Error::all(errors))
+            }
+        }
+    }
+
+    pub(super) fn manifest(&self) -> Vec<String> {
+        self.items.iter().map(|item| format!("{}\t{}", item.id, item.label)).collect()
+    }
+
+    pub(super) fn weights_sha256(&self) -> Result<String> {
+        Ok(models::model_sha256(&self.folder, self.head.as_ref().and_then(HeadSource::file))?)
+    }
+
+    pub(super) fn run(&self, plan: &Plan, out: &Path, stop: &AtomicBool) -> Result<Report> {
+        let Experiment { title, model, task: TaskConfig::Masking(config), seed, .. } = &plan.experiment
+        else {
+            return Err(Error::Export { path: out.into(), reason: "the plan is of another task".into() });
+        };
+        let options = LoadOptions {
+            kind: model.dtype.kind(),
+            device: plan.device,
+            image_size: model.image_size.map(|side| (side, side)),
+            head: self.head.clone(),
+        };
+        let model = VisionModel::load(&self.folder, &options)?;
+        let preprocessor = model.preprocessor.clone();
+        let mut task = Masking::new(config.clone(), model, self.items.clone(), *seed)?;
+        let Answered { records, fresh, took } = records(&mut task, out, stop)?;
+
+        let mut curves = MaskingCurves::new(config.fractions.values());
+        records.iter().for_each(|record| curves.add(record));
+        let methods: Vec<_> =
+            config.methods().iter().map(|method| (method.to_string(), method.label())).collect();
+        let table = masking_table(title, &curves, &methods, plan.paper.as_ref());
+        let pictures = masking_pictures(out, title, &self.items, &preprocessor, &curves, &methods, &records)?;
+        Ok(Report {
+            items: curves.items(),
+            metrics: metric_values(&curves, plan.paper.as_ref()),
+            comparisons: Vec::new(),
+            curves: Some(curves_of(&curves)),
+            memory: None,
+            data_sha256: data_sha256(records.iter().map(|record| record.sha256.as_str())),
+            methods,
+            tables: vec![("table", table)],
+            pictures,
+            fresh,
+            took,
+        })
+    }
+}
+
+fn metric_values(curves: &MaskingCurves, paper: Option<&Beside>) -> Vec<MetricValue> {
+    let mut values = vec![MetricValue {
+        name: "unmasked-accuracy".into(),
+        method: None,
+        value: (curves.items() > 0).then(|| curves.unmasked_accuracy()),
+        higher_is_better: true,
+        published: None,
+    }];
+    for (method, curve) in curves.finish() {
+        let published =
+            paper.and_then(|Beside { table, column }| table.published(&method, column.as_deref()?));
+        let mut push = |name: &str, value, published| {
+            let (name, method) = (name.to_owned(), Some(method.clone()));
+            values.push(MetricValue { name, method, value, higher_is_better: false, published });
+        };
+        push("auc", curve.auc, published);
+        push("auc-still-right", curve.auc_still_right, None);
+    }
+    values
+}
+
+fn curves_of(curves: &MaskingCurves) -> Curves {
+    let (mut accuracy, mut still_right) = (BTreeMap::new(), BTreeMap::new());
+    for (method, curve) in curves.finish() {
+        accuracy.insert(method.clone(), curve.accuracy);
+        still_right.insert(method, curve.still_right);
+    }
+    Curves { fractions: curves.fractions().to_vec(), accuracy, still_right }
+}

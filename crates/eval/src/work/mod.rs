@@ -1,0 +1,120 @@
+//! What a plan does: for each experiment, how its network and data are found, run and reported.
+
+mod masking;
+mod segment;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use models::Device;
+use sha2::{Digest, Sha256};
+
+use crate::error::Result;
+use crate::experiment::{Experiment, TaskConfig};
+use crate::plan::Plan;
+use crate::results::{Comparison, Curves, Memory, MetricValue};
+use crate::table::Table;
+use masking::MaskingWork;
+use segment::SegmentWork;
+
+pub(crate) use segment::paper_column;
+
+/// The network and the data of an experiment, known to be there whole.
+#[derive(Clone)]
+pub(crate) enum Work {
+    Masking(MaskingWork),
+    Segment(SegmentWork),
+}
+
+/// What a run has to say once every item is answered.
+pub(crate) struct Report {
+    pub(crate) items: u64,
+    pub(crate) metrics: Vec<MetricValue>,
+    pub(crate) comparisons: Vec<Comparison>,
+    pub(crate) curves: Option<Curves>,
+    pub(crate) memory: Option<Memory>,
+    pub(crate) data_sha256: String,
+    /// Keys and names of the methods in row order.
+    pub(crate) methods: Vec<(String, String)>,
+    /// The names of their files, and the tables.
+    pub(crate) tables: Vec<(&'static str, Table)>,
+    pub(crate) pictures: Vec<PathBuf>,
+    /// Items answered by this process, and the time those took.
+    pub(crate) fresh: usize,
+    pub(crate) took: Duration,
+}
+
+impl Work {
+    /// Finds what an experiment names.
+    ///
+    /// # Errors
+    /// Everything that is missing, at once.
+    pub(crate) fn find(experiment: &Experiment, device: Device) -> Result<Self> {
+        Ok(match &experiment.task {
+            TaskConfig::Masking(task) => Self::Masking(MaskingWork::find(experiment, task)?),
+            TaskConfig::Segment(task) => Self::Segment(SegmentWork::find(experiment, task, device)?),
+        })
+    }
+
+    /// Runs what is left of the plan in the folder `out`.
+    ///
+    /// # Errors
+    /// An item cannot be answered, or a file of the run cannot be written.
+    pub(crate) fn run(&self, plan: &Plan, out: &Path, stop: &AtomicBool) -> Result<Report> {
+        match self {
+            Self::Masking(work) => work.run(plan, out, stop),
+            Self::Segment(work) => work.run(plan, out, stop),
+        }
+    }
+
+    /// Keeps the first items of the manifest.
+    pub(crate) fn truncate(&mut self, limit: usize) {
+        match self {
+            Self::Masking(work) => work.items.truncate(limit),
+            Self::Segment(work) => work.items.truncate(limit),
+        }
+    }
+
+    /// Number of items of the manifest.
+    pub(crate) fn items(&self) -> usize {
+        match self {
+            Self::Masking(work) => work.items.len(),
+            Self::Segment(work) => work.items.len(),
+        }
+    }
+
+    /// A line for each item: what is asked about it.
+    pub(crate) fn manifest(&self) -> Vec<String> {
+        match self {
+            Self::Masking(work) => work.manifest(),
+            Self::Segment(work) => work.manifest(),
+        }
+    }
+
+    /// Where the classes come from, for the fingerprint.
+    pub(crate) fn classes(&self) -> String {
+        match self {
+            Self::Masking(work) => format!("{:?}", work.head),
+            Self::Segment(_) => String::new(),
+        }
+    }
+
+    /// Hash of the network's files.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(crate) fn weights_sha256(&self) -> Result<String> {
+        match self {
+            Self::Masking(work) => work.weights_sha256(),
+            Self::Segment(work) => work.weights_sha256(),
+        }
+    }
+}
+
+/// Hash over the hashes of all images.
+fn data_sha256<'a>(images: impl Iterator<Item = &'a str>) -> String {
+    let mut hasher = Sha256::new();
+    images.for_each(|sha256| hasher.update(sha256));
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,168 @@
+//! Segmentation: a FLUX pipeline and images whose pixels are labelled.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use models::flux::pipeline::FluxPipeline;
+use models::{Device, memory};
+use tasks::dataset::SegmentedImage;
+use tasks::segment::{Method, Segment, SegmentConfig, SegmentRecord};
+
+use super::{Report, data_sha256};
+use crate::error::{Error, Result};
+use crate::experiment::{Experiment, TaskConfig};
+use crate::metrics::bootstrap::{RESAMPLES, paired};
+use crate::metrics::{Metric, SegmentMetric, SegmentMetrics};
+use crate::paper::PaperTable;
+use crate::plan::Plan;
+use crate::results::{Comparison, Memory, MetricValue};
+use crate::run::{Answered, records};
+use crate::segment_report::{comparison_table, pictures, table};
+
+/// A FLUX pipeline and images whose pixels are labelled.
+#[derive(Clone)]
+pub(crate) struct SegmentWork {
+    folder: PathBuf,
+    pub(super) items: Vec<SegmentedImage>,
+}
+
+impl SegmentWork {
+    pub(super) fn find(experiment: &Experiment, task: &SegmentConfig, device: Device) -> Result<Self> {
+        let model = &experiment.model;
+        if model.classes.is_some() || model.image_size.is_some() {
+            let reason = "a pipeline has no classes of its own and its image size is task.segment.image_size; \
+                          leave head, class_embeddings, zero_shot and image_size out";
+            return Err(tasks::Error::Setting { setting: "model", reason: reason.into() }.into());
+        }
+        let pipeline = model.source.folder().and_then(|folder| {
+            let pipeline = FluxPipeline::open(&folder, model.dtype.kind(), device)?;
+            Ok((folder, pipeline))
+        });
+        // What is missing is said all at once: it takes its time to get.
+        match (pipeline, experiment.dataset.segmented()) {
+            (Ok((folder, pipeline)), Ok(items)) => {
+                Segment::new(task.clone(), pipeline, items.clone(), experiment.seed)?;
+                Ok(Self { folder, items })
+            }
+            (pipeline, items) => {
+                let mut errors: Vec<Error> = pipeline.err().map(Error::from).into_iter().collect();
+                errors.extend(items.err().map(Error::from));
+                Err(Error::all(errors))
+            }
+        }
+    }
+
+    pub(super) fn manifest(&self) -> Vec<String> {
+        let line = |item: &SegmentedImage| {
+            let classes = item.classes.iter().map(|class| format!("\t{} {}", class.label, class.name));
+            format!("{}{}", item.id, classes.collect::<String>())
+        };
+        self.items.iter().map(line).collect()
+    }
+
+    pub(super) fn weights_sha256(&self) -> Result<String> {
+        Ok(FluxPipeline::open(&self.folder, models::Kind::Float, Device::Cpu)?.sha256()?)
+    }
+
+    pub(super) fn run(&self, plan: &Plan, out: &Path, stop: &AtomicBool) -> Result<Report> {
+        let Experiment { model, task: TaskConfig::Segment(config), seed, .. } = &plan.experiment else {
+            return Err(Error::Export { path: out.into(), reason: "the plan is of another task".into() });
+        };
+        let pipeline = FluxPipeline::open(&self.folder, model.dtype.kind(), plan.device)?;
+        let weights = pipeline.weight_bytes()?;
+        memory::reset_peak_host();
+        let mut task = Segment::new(config.clone(), pipeline, self.items.clone(), *seed)?;
+        let Answered { records, fresh, took } = records(&mut task, out, stop)?;
+        let memory = (fresh > 0).then(|| Memory {
+            peak_host: memory::peak_host(),
+            weights: weights.into_iter().map(|(component, bytes)| (component.to_string(), bytes)).collect(),
+        });
+
+        let mut metrics = SegmentMetrics::new();
+        records.iter().for_each(|record| metrics.add(record));
+        let methods: Vec<_> = config
+            .methods
+            .iter()
+            .map(|method| (method.key().to_owned(), method.label().to_owned()))
+            .collect();
+        let comparisons = comparisons(config, &records, *seed);
+        let paper = plan.paper.as_ref().map(|beside| &beside.table);
+        let mut tables = vec![("table", table(&plan.experiment, &metrics, &methods, paper))];
+        if !comparisons.is_empty() {
+            tables.push(("comparisons", comparison_table(&comparisons, &methods, metrics.items())));
+        }
+        let pictures = pictures(out, config, &self.items, &methods, &records)?;
+        Ok(Report {
+            items: metrics.items(),
+            metrics: metric_values(&metrics, paper),
+            comparisons,
+            curves: None,
+            memory,
+            data_sha256: data_sha256(records.iter().map(|record| record.sha256.as_str())),
+            methods,
+            tables,
+            pictures,
+            fresh,
+            took,
+        })
+    }
+}
+
+/// The column of the paper's table that a metric stands in.
+pub(crate) fn paper_column(metric: SegmentMetric) -> Option<&'static str> {
+    match metric {
+        SegmentMetric::Accuracy => Some("Acc"),
+        SegmentMetric::Miou => Some("mIoU"),
+        SegmentMetric::Map => Some("mAP"),
+        SegmentMetric::MiouIdentity | SegmentMetric::MapForeground => None,
+    }
+}
+
+fn metric_values(metrics: &SegmentMetrics, paper: Option<&PaperTable>) -> Vec<MetricValue> {
+    let mut values = Vec::new();
+    for (method, scores) in metrics.finish() {
+        for metric in SegmentMetric::ALL {
+            let Some(value) = metric.of(&scores) else { continue };
+            let published = paper.and_then(|table| table.published(&method, paper_column(metric)?));
+            values.push(MetricValue {
+                name: metric.to_string(),
+                method: Some(method.clone()),
+                value: Some(value),
+                higher_is_better: true,
+                // The paper's are in percent.
+                published: published.map(|percent| percent / 100.0),
+            });
+        }
+    }
+    values
+}
+
+/// Every method minus the one listed before it, and λ₂-weighted bounces minus the same unweighted.
+fn comparisons(config: &SegmentConfig, records: &[SegmentRecord], seed: u64) -> Vec<Comparison> {
+    let methods = &config.methods;
+    let mut pairs: Vec<(&Method, &Method)> = methods.windows(2).map(|pair| (&pair[1], &pair[0])).collect();
+    for weighted in methods {
+        let unweighted = methods.iter().find(|plain| weighted.is_weighted_form_of(plain));
+        if let Some(plain) = unweighted
+            && !pairs.contains(&(weighted, plain))
+        {
+            pairs.push((weighted, plain));
+        }
+    }
+    let mut comparisons = Vec::new();
+    for (method, minus) in pairs {
+        for metric in [SegmentMetric::Accuracy, SegmentMetric::Miou, SegmentMetric::Map] {
+            // Several classes have no average precision: nothing to compare.
+            let Ok(interval) = paired(records, method.key(), minus.key(), &metric, RESAMPLES, seed) else {
+                continue;
+            };
+            comparisons.push(Comparison {
+                metric: metric.to_string(),
+                method: method.key().to_owned(),
+                minus: minus.key().to_owned(),
+                interval,
+            });
+        }
+    }
+    comparisons
+}

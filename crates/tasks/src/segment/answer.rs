@@ -1,0 +1,84 @@
+//! From the signals of one picture to its record.
+
+use std::collections::BTreeMap;
+
+use ndarray::Array2;
+
+use super::config::SegmentConfig;
+use super::record::{MapScore, SegmentMaps, SegmentRecord};
+use super::score::{ClassSignal, ScoreError, ScoreSettings, min_max, score, score_classes};
+use crate::dataset::segmentation::{IGNORE, SegmentedImage};
+use crate::error::{Error, Result};
+
+/// The record of a picture from the signals of its classes under each method, in the order of the configuration.
+///
+/// With `several`, classes are told from each other; else the picture's one class is told from everything else. `shown`
+/// keeps the signals, of several classes the first one's.
+pub(super) fn answer<'a>(
+    config: &SegmentConfig,
+    several: bool,
+    item: &SegmentedImage,
+    sha256: &str,
+    shown: bool,
+    signals: impl Iterator<Item = &'a [Array2<f32>]>,
+) -> Result<SegmentRecord> {
+    let failed = |error: ScoreError| {
+        let path = item.path().map_or_else(|| item.id.clone().into(), Into::into);
+        Error::Dataset { path, reason: error.to_string() }
+    };
+    let labels = item.load()?.labels;
+    let mut methods = BTreeMap::new();
+    let mut maps = BTreeMap::new();
+    let mut grid = (0, 0);
+    for (method, of_classes) in config.methods.iter().zip(signals) {
+        let key = method.key().to_owned();
+        let scored = match of_classes {
+            [only] if !several => two_classes(item.classes[0].label, only, &labels, &config.score),
+            _ => several_classes(item, of_classes, &labels, &config.score),
+        };
+        methods.insert(key.clone(), scored.map_err(failed)?);
+        if let (true, Some(first)) = (shown, of_classes.first()) {
+            grid = first.dim();
+            let scaled = min_max(first.view()).map_err(failed)?;
+            maps.insert(key, scaled.into_iter().collect());
+        }
+    }
+    Ok(SegmentRecord {
+        id: item.id.clone(),
+        sha256: sha256.to_owned(),
+        names: item.classes.iter().map(|class| class.name.clone()).collect(),
+        methods,
+        maps: shown.then_some(SegmentMaps { grid, maps }),
+    })
+}
+
+fn two_classes(
+    class: u8,
+    signal: &Array2<f32>,
+    labels: &Array2<u8>,
+    settings: &ScoreSettings,
+) -> Result<MapScore, ScoreError> {
+    let two = labels.mapv(|label| if label == IGNORE { label } else { u8::from(label == class) });
+    score(signal.view(), two.view(), settings)
+}
+
+/// A class competes with how far it lies above its own mean; where none does, there is background.
+fn several_classes(
+    item: &SegmentedImage,
+    signals: &[Array2<f32>],
+    labels: &Array2<u8>,
+    settings: &ScoreSettings,
+) -> Result<MapScore, ScoreError> {
+    let mut competing = Vec::with_capacity(signals.len() + 1);
+    for (class, signal) in item.classes.iter().zip(signals) {
+        let scaled = min_max(signal.view())?;
+        let mean = scaled.mean().unwrap_or(0.0);
+        competing.push((class.label, scaled - mean));
+    }
+    if let Some(background) = signals.first().map(|signal| Array2::zeros(signal.dim())) {
+        competing.insert(0, (0, background));
+    }
+    let competing: Vec<ClassSignal<'_>> =
+        competing.iter().map(|(class, map)| ClassSignal { class: *class, map: map.view() }).collect();
+    score_classes(&competing, labels.view(), settings)
+}

@@ -1,0 +1,237 @@
+//! The `[task.segment]` table of an experiment.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use models::LayerSelection;
+use models::Stream;
+use models::t5::TokenLookup;
+use serde::{Deserialize, Serialize};
+
+use super::method::Method;
+use super::score::ScoreSettings;
+use crate::error::{Error, Result};
+
+/// What is read from which part of which pass, and how it becomes a mask. The paper gives the table and few of these
+/// settings; `docs/protocols.md` says which are ours.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SegmentConfig {
+    /// The methods, rows of the table. One pass serves all of them.
+    pub methods: Vec<Method>,
+    /// The prompt of a class; `{}` is its name. Of several classes, the prompts with commas between them.
+    #[serde(default = "SegmentConfig::default_prompt")]
+    pub prompt: String,
+    /// Which tokens of the prompt stand for the name.
+    #[serde(default = "SegmentConfig::default_token")]
+    pub token: TokenLookup,
+    /// Number of text tokens, padding included.
+    #[serde(default = "SegmentConfig::default_text_tokens")]
+    pub text_tokens: usize,
+    /// What the transformer is told of the whole prompt by CLIP.
+    #[serde(default)]
+    pub pooled: Pooled,
+    /// Guidance scale, for transformers that were distilled with one; theirs by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<f64>,
+    /// Side in pixels to which pictures are brought, whatever their proportions.
+    #[serde(default = "SegmentConfig::default_image_size")]
+    pub image_size: usize,
+    /// How much noise is on the pictures.
+    #[serde(default)]
+    pub noise: Noise,
+    /// Blocks whose attention is read.
+    #[serde(default)]
+    pub blocks: Blocks,
+    /// Share of attention in the teleporting chain.
+    #[serde(default = "SegmentConfig::default_alpha")]
+    pub alpha: f64,
+    /// From signals to masks and numbers.
+    #[serde(default)]
+    pub score: ScoreSettings,
+    /// Most heads whose maps are alive at once; by default what fits into 256 MiB.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heads_at_once: Option<usize>,
+    /// Pictures that are run together.
+    #[serde(default = "SegmentConfig::default_batch")]
+    pub batch: usize,
+    /// Pictures, from the start of the manifest, whose signals are kept to be looked at.
+    #[serde(default = "SegmentConfig::default_overlays")]
+    pub overlays: usize,
+}
+
+/// What the transformer is told of the whole prompt by CLIP.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Pooled {
+    /// CLIP's pooled embedding of the prompt, as in generation.
+    #[default]
+    Prompt,
+    /// Zeros, as in ConceptAttention's evaluation.
+    Zeros,
+}
+
+/// Noise levels: those of a sampling schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Noise {
+    /// Steps of the schedule.
+    pub steps: usize,
+    /// At which of its steps, from 0, the picture is noised and passed through; maps are averaged over them.
+    pub at: Vec<usize>,
+    /// Passes at each of them, with noise of their own.
+    pub samples: usize,
+}
+
+impl Default for Noise {
+    /// Half noise on schnell's schedule.
+    fn default() -> Self {
+        Self { steps: 4, at: vec![2], samples: 1 }
+    }
+}
+
+/// Blocks of each stream; a stream that is not named is not read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Blocks {
+    /// Of the dual blocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dual: Option<LayerSelection>,
+    /// Of the single blocks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub single: Option<LayerSelection>,
+}
+
+impl Default for Blocks {
+    /// As the authors' demo: the last ten dual blocks.
+    fn default() -> Self {
+        Self { dual: Some(LayerSelection::Last(10)), single: None }
+    }
+}
+
+impl Blocks {
+    /// The chosen blocks of a network with so many of each stream.
+    ///
+    /// # Errors
+    /// The network has fewer than are asked for.
+    pub fn resolve(&self, dual: usize, single: usize) -> Result<BTreeMap<Stream, BTreeSet<usize>>> {
+        let mut chosen = BTreeMap::new();
+        for (stream, selection, depth) in
+            [(Stream::Dual, &self.dual, dual), (Stream::Single, &self.single, single)]
+        {
+            if let Some(selection) = selection {
+                chosen.insert(stream, selection.resolve(depth)?);
+            }
+        }
+        Ok(chosen)
+    }
+}
+
+impl SegmentConfig {
+    fn default_prompt() -> String {
+        "a {}".into()
+    }
+
+    fn default_token() -> TokenLookup {
+        TokenLookup::Mean
+    }
+
+    fn default_text_tokens() -> usize {
+        256
+    }
+
+    fn default_image_size() -> usize {
+        512
+    }
+
+    fn default_alpha() -> f64 {
+        0.99
+    }
+
+    fn default_batch() -> usize {
+        1
+    }
+
+    fn default_overlays() -> usize {
+        6
+    }
+
+    /// The prompt that asks for classes of these names.
+    pub fn prompt_for<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> String {
+        let prompts: Vec<String> = names.into_iter().map(|name| self.prompt.replace("{}", name)).collect();
+        prompts.join(", ")
+    }
+
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] with the first setting out of range.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |setting, reason: String| Err(Error::Setting { setting, reason });
+        if self.methods.is_empty() {
+            return refuse("task.segment.methods", "lists no methods".into());
+        }
+        let mut keys: Vec<&str> = self.methods.iter().map(Method::key).collect();
+        keys.sort_unstable();
+        if let Some(pair) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            let reason = format!(
+                "two methods are called `{}`; give one a name, as in {{ bounce = {{ name = \"…\" }} }}",
+                pair[0]
+            );
+            return refuse("task.segment.methods", reason);
+        }
+        for method in &self.methods {
+            match method {
+                Method::Bounce(bounce) if bounce.steps == 0 => {
+                    return refuse("task.segment.methods", format!("`{}` takes no steps", method.key()));
+                }
+                Method::BounceLambda2(bounce) if bounce.steps == 0 => {
+                    return refuse("task.segment.methods", format!("`{}` takes no steps", method.key()));
+                }
+                Method::ConceptAttention(concepts) if concepts.background.is_empty() && concepts.softmax => {
+                    let reason = format!(
+                        "`{}` needs background concepts: alone, one concept has all of every image token",
+                        method.key()
+                    );
+                    return refuse("task.segment.methods", reason);
+                }
+                _ => {}
+            }
+        }
+        if self.prompt.matches("{}").count() != 1 {
+            let reason = format!("must have the name's place `{{}}` once, found {:?}", self.prompt);
+            return refuse("task.segment.prompt", reason);
+        }
+        if self.blocks.dual.is_none() && self.blocks.single.is_none() {
+            return refuse(
+                "task.segment.blocks",
+                "names blocks of no stream; set dual, single or both".into(),
+            );
+        }
+        let Noise { steps, at, samples } = &self.noise;
+        if *steps == 0 || *steps > 1000 {
+            return refuse("task.segment.noise.steps", format!("must lie between 1 and 1000, found {steps}"));
+        }
+        if let Some(step) = at.iter().find(|step| *step >= steps) {
+            let reason =
+                format!("there is no step {step}; a schedule of {steps} has steps 0 to {}", steps - 1);
+            return refuse("task.segment.noise.at", reason);
+        }
+        if at.is_empty() || *samples == 0 {
+            return refuse("task.segment.noise", "asks for no pass: `at` is empty or `samples` is 0".into());
+        }
+        if !(self.alpha > 0.0 && self.alpha <= 1.0) {
+            return refuse("task.segment.alpha", format!("must lie in (0, 1], found {}", self.alpha));
+        }
+        for (setting, value) in [
+            ("task.segment.batch", Some(self.batch)),
+            ("task.segment.heads_at_once", self.heads_at_once),
+            ("task.segment.text_tokens", Some(self.text_tokens)),
+            ("task.segment.image_size", Some(self.image_size)),
+        ] {
+            if value == Some(0) {
+                return refuse(setting, "must be at least 1".into());
+            }
+        }
+        self.score.check()
+    }
+}

@@ -1,0 +1,392 @@
+//! The methods of `[task.segment]`: how the attention of a pass becomes a signal over image tokens.
+
+use std::fmt;
+use std::num::NonZeroUsize;
+use std::str::FromStr;
+
+use markov_core::Direction;
+use models::LayerSelection;
+use models::probe::{HeadWeight, LambdaWeight, MapKind, MapRequest, WeightScope};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A method and its settings, written as its name alone (`"bounce"`) or with settings
+/// (`{ bounce = { steps = 3, name = "bounce-3" } }`). Two of a kind need names of their own.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Method {
+    /// The word's row of the mean map: one step forward from it.
+    RowSelect(Select),
+    /// The word's column of the mean map: what image tokens give to it.
+    ColumnSelect(Select),
+    /// Products of attention outputs of a concept and of image tokens (ConceptAttention, arXiv 2502.04320).
+    ConceptAttention(Concepts),
+    /// Several steps from the word.
+    Bounce(Bounce),
+    /// The same on the mean map whose heads are weighted by λ₂.
+    BounceLambda2(WeightedBounce),
+    /// The steady state, which knows nothing of the word.
+    Tokenrank(Rank),
+    /// The word's row of the rollout over the chosen blocks (Abnar and Zuidema, arXiv 2005.00928).
+    Rollout(Select),
+}
+
+/// The ways to write [`Method`] without settings.
+const KINDS: [&str; 7] =
+    ["row-select", "column-select", "concept-attention", "bounce", "bounce-lambda2", "tokenrank", "rollout"];
+
+/// A method without settings.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Select {
+    /// Key of the method in records and tables instead of its kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+}
+
+/// Settings of `bounce`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Bounce {
+    /// Key of the method in records and tables instead of its kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Number of steps. The paper's is 2.
+    pub steps: usize,
+    /// Which way the chain runs.
+    pub direction: Way,
+    /// What is averaged over heads, blocks and passes.
+    pub map: MapKind,
+}
+
+impl Default for Bounce {
+    fn default() -> Self {
+        Self { name: None, steps: 2, direction: Way::Forward, map: MapKind::Pretty }
+    }
+}
+
+/// Settings of `bounce-lambda2`: those of [`Bounce`] and how heads are weighted.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct WeightedBounce {
+    /// Key of the method in records and tables instead of its kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Number of steps. The paper's is 2.
+    pub steps: usize,
+    /// Which way the chain runs.
+    pub direction: Way,
+    /// What is averaged over heads, blocks and passes.
+    pub map: MapKind,
+    /// How the weight of a head follows from its λ₂. The paper gives no formula.
+    pub weight: Formula,
+    /// Over what weights sum to 1. The paper does not say.
+    pub scope: WeightScope,
+}
+
+impl Default for WeightedBounce {
+    fn default() -> Self {
+        let Bounce { name, steps, direction, map } = Bounce::default();
+        Self { name, steps, direction, map, weight: Formula::default(), scope: WeightScope::default() }
+    }
+}
+
+/// Settings of `tokenrank`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rank {
+    /// Key of the method in records and tables instead of its kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Which way the chain runs.
+    pub direction: Way,
+    /// What is averaged over heads, blocks and passes.
+    pub map: MapKind,
+}
+
+impl Default for Rank {
+    fn default() -> Self {
+        Self { name: None, direction: Way::Forward, map: MapKind::Plain }
+    }
+}
+
+/// Settings of `concept-attention`. The defaults are those of its authors' code.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Concepts {
+    /// Key of the method in records and tables instead of its kind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Concepts beside what is searched for, which take what does not belong to it.
+    pub background: Vec<String>,
+    /// Dual blocks whose outputs are compared.
+    pub blocks: LayerSelection,
+    /// Whether the concepts of an image token share 1.
+    pub softmax: bool,
+}
+
+impl Default for Concepts {
+    fn default() -> Self {
+        let background = ["background", "floor", "tree", "person", "grass", "face"];
+        Self {
+            name: None,
+            background: background.map(str::to_owned).to_vec(),
+            blocks: LayerSelection::List((14..18).collect()),
+            softmax: true,
+        }
+    }
+}
+
+/// Which way a chain runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// Follow the attention.
+    #[default]
+    Forward,
+    /// From a token to those that attend to it.
+    Backward,
+}
+
+impl From<Way> for Direction {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::Forward => Self::Forward,
+            Way::Backward => Self::Backward,
+        }
+    }
+}
+
+/// How the weight of a head follows from its λ₂: `proportional`, `squared`, or `top:N`, which takes the `N` heads with
+/// the largest λ₂ equally.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Formula {
+    /// A weight for every head.
+    Every(LambdaWeight),
+    /// Only so many heads.
+    Top(NonZeroUsize),
+}
+
+impl Default for Formula {
+    fn default() -> Self {
+        Self::Every(LambdaWeight::Proportional)
+    }
+}
+
+impl Formula {
+    fn over(self, scope: WeightScope) -> HeadWeight {
+        match self {
+            Self::Every(weight) => HeadWeight::Lambda(weight, scope),
+            Self::Top(count) => HeadWeight::Top(count, scope),
+        }
+    }
+}
+
+impl fmt::Display for Formula {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Every(LambdaWeight::Proportional) => f.write_str("proportional"),
+            Self::Every(LambdaWeight::Squared) => f.write_str("squared"),
+            Self::Top(count) => write!(f, "top:{count}"),
+        }
+    }
+}
+
+impl FromStr for Formula {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "proportional" => Ok(Self::Every(LambdaWeight::Proportional)),
+            "squared" => Ok(Self::Every(LambdaWeight::Squared)),
+            _ => text
+                .strip_prefix("top:")
+                .and_then(|count| count.parse().ok())
+                .map(Self::Top)
+                .ok_or("expected `proportional`, `squared` or `top:N` with N of at least 1"),
+        }
+    }
+}
+
+impl Serialize for Formula {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Formula {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// [`Method`] with its settings written out.
+#[derive(Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Written {
+    RowSelect(Select),
+    ColumnSelect(Select),
+    ConceptAttention(Concepts),
+    Bounce(Bounce),
+    BounceLambda2(WeightedBounce),
+    Tokenrank(Rank),
+    Rollout(Select),
+}
+
+impl From<Written> for Method {
+    fn from(written: Written) -> Self {
+        match written {
+            Written::RowSelect(select) => Self::RowSelect(select),
+            Written::ColumnSelect(select) => Self::ColumnSelect(select),
+            Written::ConceptAttention(concepts) => Self::ConceptAttention(concepts),
+            Written::Bounce(bounce) => Self::Bounce(bounce),
+            Written::BounceLambda2(bounce) => Self::BounceLambda2(bounce),
+            Written::Tokenrank(rank) => Self::Tokenrank(rank),
+            Written::Rollout(select) => Self::Rollout(select),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Method {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Kind;
+
+        impl<'de> Visitor<'de> for Kind {
+            type Value = Method;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of a method, or a table such as { bounce = { steps = 3 } }")
+            }
+
+            fn visit_str<E: de::Error>(self, kind: &str) -> Result<Method, E> {
+                Ok(match kind {
+                    "row-select" => Method::RowSelect(Select::default()),
+                    "column-select" => Method::ColumnSelect(Select::default()),
+                    "concept-attention" => Method::ConceptAttention(Concepts::default()),
+                    "bounce" => Method::Bounce(Bounce::default()),
+                    "bounce-lambda2" => Method::BounceLambda2(WeightedBounce::default()),
+                    "tokenrank" => Method::Tokenrank(Rank::default()),
+                    "rollout" => Method::Rollout(Select::default()),
+                    _ => return Err(E::unknown_variant(kind, &KINDS)),
+                })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Method, A::Error> {
+                Written::deserialize(MapAccessDeserializer::new(map)).map(Method::from)
+            }
+        }
+
+        deserializer.deserialize_any(Kind)
+    }
+}
+
+impl Method {
+    fn kind(&self) -> &'static str {
+        KINDS[match self {
+            Self::RowSelect(_) => 0,
+            Self::ColumnSelect(_) => 1,
+            Self::ConceptAttention(_) => 2,
+            Self::Bounce(_) => 3,
+            Self::BounceLambda2(_) => 4,
+            Self::Tokenrank(_) => 5,
+            Self::Rollout(_) => 6,
+        }]
+    }
+
+    /// Key of the method in records and tables.
+    pub fn key(&self) -> &str {
+        let name = match self {
+            Self::RowSelect(Select { name }) | Self::ColumnSelect(Select { name }) => name,
+            Self::Rollout(Select { name }) => name,
+            Self::ConceptAttention(Concepts { name, .. }) => name,
+            Self::Bounce(Bounce { name, .. }) => name,
+            Self::BounceLambda2(WeightedBounce { name, .. }) => name,
+            Self::Tokenrank(Rank { name, .. }) => name,
+        };
+        name.as_deref().unwrap_or(self.kind())
+    }
+
+    /// The method's name for people: that of its kind, or the one it was given.
+    pub fn label(&self) -> &str {
+        if self.key() != self.kind() {
+            return self.key();
+        }
+        match self {
+            Self::RowSelect(_) => "Row select",
+            Self::ColumnSelect(_) => "Column select",
+            Self::ConceptAttention(_) => "ConceptAttention",
+            Self::Bounce(_) => "Multi-bounce",
+            Self::BounceLambda2(_) => "Multi-bounce, λ₂",
+            Self::Tokenrank(_) => "TokenRank",
+            Self::Rollout(_) => "Rollout",
+        }
+    }
+
+    /// Whether it differs from `other` in the weights of the heads alone, which that one leaves equal.
+    pub fn is_weighted_form_of(&self, other: &Self) -> bool {
+        let (Self::BounceLambda2(weighted), Self::Bounce(plain)) = (self, other) else { return false };
+        (weighted.steps, weighted.direction, weighted.map) == (plain.steps, plain.direction, plain.map)
+    }
+
+    /// The average of maps that the method reads, if it reads one.
+    pub fn request(&self) -> Option<MapRequest> {
+        match self {
+            Self::RowSelect(_) | Self::ColumnSelect(_) => Some(MapRequest::default()),
+            Self::Bounce(Bounce { map, .. }) | Self::Tokenrank(Rank { map, .. }) => {
+                Some(MapRequest { map: *map, weight: HeadWeight::Equal })
+            }
+            Self::BounceLambda2(WeightedBounce { map, weight, scope, .. }) => {
+                Some(MapRequest { map: *map, weight: weight.over(*scope) })
+            }
+            Self::ConceptAttention(_) | Self::Rollout(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(list: &str) -> Result<Vec<Method>, String> {
+        #[derive(Deserialize)]
+        struct List {
+            methods: Vec<Method>,
+        }
+        toml::from_str::<List>(&format!("methods = [{list}]"))
+            .map(|list| list.methods)
+            .map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn methods_are_names_or_tables() -> Result<(), String> {
+        let methods = parse(
+            r#""row-select", { bounce = { steps = 3, name = "bounce-3" } }, { bounce-lambda2 = { weight = "top:4", scope = "global" } }"#,
+        )?;
+        let keys: Vec<&str> = methods.iter().map(Method::key).collect();
+        assert_eq!(keys, ["row-select", "bounce-3", "bounce-lambda2"]);
+        let Method::BounceLambda2(weighted) = &methods[2] else { panic!("{:?}", methods[2]) };
+        assert_eq!((weighted.steps, weighted.weight.to_string().as_str()), (2, "top:4"));
+        for kind in KINDS {
+            assert_eq!(parse(&format!("{kind:?}"))?[0].key(), kind);
+            assert_eq!(parse(&format!("{{ {kind} = {{}} }}"))?, parse(&format!("{kind:?}"))?);
+        }
+        let json = serde_json::to_string(&methods).map_err(|e| e.to_string())?;
+        let back: Vec<Method> = serde_json::from_str(&json).map_err(|e| e.to_string())?;
+        assert_eq!(back, methods);
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_no_method_is_refused_by_name() {
+        for (list, word) in [
+            ("\"bounces\"", "bounces"),
+            ("{ bounce = { step = 3 } }", "step"),
+            ("{ bounce-lambda2 = { weight = \"top:0\" } }", "top:N"),
+            ("3", "name of a method"),
+        ] {
+            let message = parse(list).expect_err(list);
+            assert!(message.contains(word), "{list}: {message}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! From what was kept of the passes to a signal over image tokens.
+
+use std::ops::Range;
+
+use markov_core::torch::{bounce, token_rank};
+use markov_core::{Direction, Stop};
+use models::{Segment, TokenLayout};
+use ndarray::Array2;
+use tch::{Device, Kind, Tensor};
+
+use super::config::SegmentConfig;
+use super::method::{Bounce, Method, Rank, WeightedBounce};
+use super::probe::PassSignals;
+use crate::error::{Error, Result};
+
+/// L1 change at which TokenRank stops: far below any difference of two shares.
+const RANK_TOLERANCE: f64 = 1e-8;
+
+/// A class that is looked for in one picture of a batch.
+pub(super) struct Target {
+    /// The picture.
+    pub(super) image: i64,
+    /// Tokens of the prompt that stand for the class.
+    pub(super) tokens: Range<usize>,
+    /// Its place among the concepts.
+    pub(super) concept: i64,
+}
+
+/// Signals `[rows, columns]` of one method for every target.
+///
+/// `concepts` counts the `concept-attention` methods before this one.
+pub(super) fn signals(
+    method: &Method,
+    concepts: usize,
+    config: &SegmentConfig,
+    layout: &TokenLayout,
+    kept: &PassSignals,
+    targets: &[Target],
+) -> Result<Vec<Array2<f32>>> {
+    let map = || -> Result<&Tensor> { Ok(kept.maps.get(method.request().unwrap_or_default())?) };
+    let image = Image::of(layout)?;
+    match method {
+        Method::RowSelect(_) => image.rows(map()?, targets),
+        Method::ColumnSelect(_) => image.rows(&map()?.f_transpose(1, 2)?, targets),
+        Method::Rollout(_) => {
+            let rollout = kept.rollout.as_ref().ok_or_else(|| missing("rollout"))?;
+            image.rows(rollout, targets)
+        }
+        Method::Bounce(Bounce { steps, direction, .. })
+        | Method::BounceLambda2(WeightedBounce { steps, direction, .. }) => {
+            image.bounces(map()?, targets, config.alpha, (*direction).into(), *steps)
+        }
+        Method::Tokenrank(Rank { direction, .. }) => {
+            let stop = Stop::accelerated(RANK_TOLERANCE);
+            let ranks =
+                token_rank(map()?, config.alpha, (*direction).into(), stop).map_err(models::Error::from)?;
+            targets.iter().map(|target| image.grid(&ranks.pi.f_get(target.image)?)).collect()
+        }
+        Method::ConceptAttention(_) => {
+            let scores = kept.concepts.get(concepts).ok_or_else(|| missing("concept scores"))?;
+            let one =
+                |target: &Target| to_grid(&scores.f_get(target.image)?.f_get(target.concept)?, layout.image);
+            targets.iter().map(one).collect()
+        }
+    }
+}
+
+fn missing(what: &str) -> Error {
+    models::Error::Probe(format!("{what}: nothing was kept of the pass")).into()
+}
+
+/// Where the image tokens are.
+struct Image {
+    first: i64,
+    grid: (i64, i64),
+}
+
+impl Image {
+    fn of(layout: &TokenLayout) -> Result<Self> {
+        let indices = layout.indices(|segment| segment == Segment::Image);
+        let first = indices.first().copied().ok_or_else(|| missing("image tokens"))?;
+        Ok(Self { first, grid: layout.image })
+    }
+
+    /// The image tokens of a distribution `[n]`.
+    fn grid(&self, distribution: &Tensor) -> Result<Array2<f32>> {
+        to_grid(&distribution.f_narrow(0, self.first, self.grid.0 * self.grid.1)?, self.grid)
+    }
+
+    /// The mean of the targets' rows of `map` `[batch, n, n]`.
+    fn rows(&self, map: &Tensor, targets: &[Target]) -> Result<Vec<Array2<f32>>> {
+        let row = |Target { image, tokens, .. }: &Target| {
+            let rows = map.f_get(*image)?.f_narrow(0, tokens.start as i64, tokens.len() as i64)?;
+            self.grid(&rows.f_mean_dim(0i64, false, Kind::Double)?)
+        };
+        targets.iter().map(row).collect()
+    }
+
+    /// States after some steps from the targets' tokens, equally likely.
+    fn bounces(
+        &self,
+        map: &Tensor,
+        targets: &[Target],
+        alpha: f64,
+        direction: Direction,
+        steps: usize,
+    ) -> Result<Vec<Array2<f32>>> {
+        let walk = |Target { image, tokens, .. }: &Target| {
+            let map = map.f_get(*image)?;
+            let (n, _) = map.size2()?;
+            let start = Tensor::f_zeros([n], (Kind::Double, map.device()))?;
+            let mut place = start.f_narrow(0, tokens.start as i64, tokens.len() as i64)?;
+            let _ = place.f_fill_(1.0 / tokens.len() as f64)?;
+            let states = bounce(&map, &start, alpha, direction, steps).map_err(models::Error::from)?;
+            self.grid(&states.f_get(steps as i64 - 1)?)
+        };
+        targets.iter().map(walk).collect()
+    }
+}
+
+fn to_grid(values: &Tensor, (rows, columns): (i64, i64)) -> Result<Array2<f32>> {
+    let values = values.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
+    let mut flat = vec![0.0; values.numel()];
+    let count = flat.len();
+    values.f_copy_data(&mut flat, count)?;
+    Array2::from_shape_vec((rows as usize, columns as usize), flat)
+        .map_err(|e| models::Error::Probe(format!("a signal of {rows} × {columns} tokens: {e}")).into())
+}
