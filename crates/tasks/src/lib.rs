@@ -11,4 +11,5 @@ pub mod segment;
 mod task;
 
 pub use error::{Error, Result};
+pub use mini::rng::Rng;
 pub use task::Task;
