@@ -161,6 +161,26 @@ impl SegmentConfig {
         prompts.join(", ")
     }
 
+    /// The settings that decide the numbers of one method, all others at their defaults: two configurations that agree in
+    /// this need the method run once.
+    pub fn of_method(&self, method: &Method) -> Self {
+        let mut one = Self { methods: vec![method.clone()], ..self.clone() };
+        let walks = matches!(method, Method::Bounce(_) | Method::BounceLambda2(_) | Method::Tokenrank(_));
+        if !walks {
+            one.alpha = Self::default_alpha();
+        }
+        match method {
+            Method::ConceptAttention(_) => {
+                one.blocks = Blocks::default();
+                one.token = Self::default_token();
+            }
+            // Knows nothing of the word, but all of the prompt.
+            Method::Tokenrank(_) => one.token = Self::default_token(),
+            _ => {}
+        }
+        one
+    }
+
     /// Checks what the types cannot.
     ///
     /// # Errors
