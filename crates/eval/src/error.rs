@@ -66,6 +66,9 @@ pub enum Error {
     /// The analysis of a file of matrices.
     #[error(transparent)]
     Analysis(Box<crate::analysis::AnalysisError>),
+    /// An interval around a difference of two methods.
+    #[error(transparent)]
+    Bootstrap(#[from] crate::metrics::bootstrap::BootstrapError),
     /// An experiment: its settings, data or network.
     #[error(transparent)]
     Task(#[from] tasks::Error),

@@ -1,8 +1,12 @@
 //! Metrics: states that records are added to and that merge, so that resumed and sharded runs give the same numbers.
 
+pub mod bootstrap;
+mod exact;
 mod masking;
+mod segment;
 
 pub use masking::{MaskingCurves, MethodCurve, area_under};
+pub use segment::{MethodScores, SegmentMetric, SegmentMetrics};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;

@@ -1,0 +1,257 @@
+//! How sure the difference of two methods is: the paired bootstrap over items (Efron 1979).
+//!
+//! Items are drawn with replacement, as many as there are, and both methods are judged on the same draw; what is compared
+//! is the metric over the draw, not a mean of values per item. The interval is the percentile interval: the middle 95 %
+//! of the differences, quantiles linear between neighbours.
+
+use ndarray::{Array2, Axis, concatenate};
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+use tasks::Rng;
+
+/// Resamples that are enough for a percentile interval of 95 %.
+pub const RESAMPLES: usize = 10_000;
+
+/// Share of the differences inside an [`Interval`].
+pub const LEVEL: f64 = 0.95;
+
+/// A metric that depends on the items only through sums over them: a ratio of sums, a mean of ratios.
+pub trait Additive: Sync {
+    /// What one item contributes.
+    type Record;
+
+    /// What each item adds to the sums for one method, `[items, sums]`.
+    ///
+    /// # Errors
+    /// [`BootstrapError::Missing`] for the first item that has no answer of the method.
+    fn contributions(&self, records: &[Self::Record], method: &str) -> Result<Array2<f64>, BootstrapError>;
+
+    /// The metric from the sums; none where it is not defined.
+    fn value(&self, sums: &[f64]) -> Option<f64>;
+}
+
+/// Two methods that cannot be compared.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BootstrapError {
+    /// An item that one of the methods has not answered.
+    #[error(
+        "item {item} has no answer of the method `{method}`, so it cannot be paired; compare methods of one run"
+    )]
+    Missing {
+        /// The method.
+        method: String,
+        /// The item.
+        item: String,
+    },
+    /// Nothing to resample, or a metric without a value.
+    #[error(
+        "`{a}` and `{b}` cannot be compared over {items} items: the metric is not defined for one of them"
+    )]
+    Undefined {
+        /// One method.
+        a: String,
+        /// The other.
+        b: String,
+        /// Number of items.
+        items: usize,
+    },
+}
+
+/// The difference of a metric between two methods, and how far it moves with the items.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Interval {
+    /// The metric of the first method minus that of the second, over all items.
+    pub difference: f64,
+    /// Lower end of the percentile interval.
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+    /// Share of the resampled differences between the ends: [`LEVEL`].
+    pub level: f64,
+    /// Two-sided: twice the share of resampled differences at 0 or beyond it, seen from the side where most lie; the
+    /// difference itself counts as one more on either account, so that it is never 0, and it is never above 1.
+    pub p_value: f64,
+    /// Resamples on which the metric was defined for both methods.
+    pub resamples: usize,
+}
+
+/// The paired bootstrap of `metric` between the methods `a` and `b`, over items. Resample `r` draws its items, each a
+/// `below(items)`, from the stream `Rng::keyed(&[seed, r])`: the result depends on the seed and the order of the records
+/// alone, not on the number of threads, and different pairs of methods see the same draws.
+///
+/// # Errors
+/// A method is missing from an item; the metric is not defined over all items (there may be none) or on no resample.
+pub fn paired<M: Additive>(
+    records: &[M::Record],
+    a: &str,
+    b: &str,
+    metric: &M,
+    resamples: usize,
+    seed: u64,
+) -> Result<Interval, BootstrapError> {
+    let items = records.len();
+    let undefined = || BootstrapError::Undefined { a: a.to_owned(), b: b.to_owned(), items };
+    let (of_a, of_b) = (metric.contributions(records, a)?, metric.contributions(records, b)?);
+    let middle = of_a.ncols();
+    let both = concatenate(Axis(1), &[of_a.view(), of_b.view()]).map_err(|_| undefined())?;
+    let both = both.as_standard_layout();
+    let difference = |counts: &[u32]| {
+        let sums = weighted_sums(both.as_slice().unwrap_or_default(), both.ncols(), counts);
+        Some(metric.value(&sums[..middle])? - metric.value(&sums[middle..])?)
+    };
+    let seen = difference(&vec![1; items]).ok_or_else(undefined)?;
+
+    let draw = |counts: &mut Vec<u32>, resample: u64| {
+        counts.fill(0);
+        let mut rng = Rng::keyed(&[seed, resample]);
+        (0..items).for_each(|_| counts[rng.below(items)] += 1);
+        difference(counts)
+    };
+    let mut differences: Vec<f64> =
+        (0..resamples as u64).into_par_iter().map_init(|| vec![0; items], draw).flatten_iter().collect();
+    differences.sort_unstable_by(f64::total_cmp);
+    if differences.is_empty() {
+        return Err(undefined());
+    }
+    let outside = (1.0 - LEVEL) / 2.0;
+    Ok(Interval {
+        difference: seen,
+        low: quantile(&differences, outside),
+        high: quantile(&differences, 1.0 - outside),
+        level: LEVEL,
+        p_value: p_value(&differences),
+        resamples: differences.len(),
+    })
+}
+
+/// `Σ counts[i] · rows[i]` over rows of `width` numbers, item by item.
+fn weighted_sums(rows: &[f64], width: usize, counts: &[u32]) -> Vec<f64> {
+    let mut sums = vec![0.0; width];
+    for (row, &count) in rows.chunks_exact(width.max(1)).zip(counts) {
+        let count = f64::from(count);
+        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += count * value);
+    }
+    sums
+}
+
+/// Linear between neighbours, as `numpy.quantile`; `sorted` is not empty.
+fn quantile(sorted: &[f64], share: f64) -> f64 {
+    let last = sorted.len() - 1;
+    let position = share * last as f64;
+    let below = (position as usize).min(last);
+    let (low, high) = (sorted[below], sorted[(below + 1).min(last)]);
+    low + (high - low) * (position - below as f64)
+}
+
+fn p_value(sorted: &[f64]) -> f64 {
+    let not_above = sorted.partition_point(|&difference| difference <= 0.0);
+    let not_below = sorted.len() - sorted.partition_point(|&difference| difference < 0.0);
+    let beyond = not_above.min(not_below);
+    (2.0 * (beyond + 1) as f64 / (sorted.len() + 1) as f64).min(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use tasks::Rng;
+
+    use super::*;
+
+    /// The mean over items of one number each; a record is the numbers of the methods `0`, `1`, ….
+    struct Mean;
+
+    impl Additive for Mean {
+        type Record = Vec<f64>;
+
+        fn contributions(&self, records: &[Vec<f64>], method: &str) -> Result<Array2<f64>, BootstrapError> {
+            let index: usize = method.parse().unwrap();
+            let missing =
+                |item: usize| BootstrapError::Missing { method: method.into(), item: item.to_string() };
+            let mut contributions = Array2::ones((records.len(), 2));
+            for (item, record) in records.iter().enumerate() {
+                contributions[(item, 0)] = *record.get(index).ok_or_else(|| missing(item))?;
+            }
+            Ok(contributions)
+        }
+
+        fn value(&self, sums: &[f64]) -> Option<f64> {
+            (sums[1] > 0.0).then(|| sums[0] / sums[1])
+        }
+    }
+
+    /// Pairs of numbers that share a large part, the second without and the first with `shift`.
+    fn pairs(items: usize, shift: f64, seed: u64) -> Vec<Vec<f64>> {
+        let mut rng = Rng::keyed(&[seed, 99]);
+        let mut near = |shift: f64| {
+            let shared = rng.range(0.0, 100.0);
+            vec![shared + rng.range(-1.0, 1.0) + shift, shared + rng.range(-1.0, 1.0)]
+        };
+        (0..items).map(|_| near(shift)).collect()
+    }
+
+    #[test]
+    fn a_difference_far_below_the_spread_of_the_items_is_found() {
+        let ours = paired(&pairs(400, 0.3, 1), "0", "1", &Mean, 2000, 5).unwrap();
+        // The standard error of a difference of two uniforms of width 2 over 400 items is sqrt(2/3)/20 = 0.041.
+        assert!((ours.difference - 0.3).abs() < 0.15, "{ours:?}");
+        assert!(ours.low > 0.0 && ours.low < 0.3 && ours.high > 0.3, "{ours:?}");
+        let width = ours.high - ours.low;
+        assert!((width - 2.0 * 1.96 * 0.041).abs() < 0.03, "{ours:?}");
+        assert_eq!(ours.p_value, 2.0 / 2001.0);
+        let turned = paired(&pairs(400, 0.3, 1), "1", "0", &Mean, 2000, 5).unwrap();
+        assert!((turned.low + ours.high).abs() < 1e-12 && turned.p_value == ours.p_value, "{turned:?}");
+    }
+
+    #[test]
+    fn intervals_hold_what_they_promise() {
+        // 300 samples of no difference: 95 % intervals leave 0 out in 15 of them, give or take 3.8.
+        let left_out = (0..300_u64)
+            .filter(|&seed| {
+                let found = paired(&pairs(60, 0.0, seed), "0", "1", &Mean, 200, seed).unwrap();
+                found.low > 0.0 || found.high < 0.0
+            })
+            .count();
+        assert!((4..=34).contains(&left_out), "{left_out} of 300");
+    }
+
+    #[test]
+    fn the_number_of_threads_is_of_no_consequence() {
+        let records = pairs(50, 0.1, 3);
+        let run = || paired(&records, "0", "1", &Mean, 500, 7).unwrap();
+        let with =
+            |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run);
+        assert_eq!(with(1), with(5));
+        assert_ne!(with(1), paired(&records, "0", "1", &Mean, 500, 8).unwrap());
+    }
+
+    #[test]
+    fn what_cannot_be_paired_is_refused() {
+        let refusal = |records: &[Vec<f64>], resamples| {
+            paired(records, "0", "1", &Mean, resamples, 0).unwrap_err().to_string()
+        };
+        assert!(
+            refusal(&[vec![1.0, 2.0], vec![1.0]], 10).starts_with("item 1 has no answer of the method `1`")
+        );
+        assert!(refusal(&[], 10).contains("over 0 items"));
+        assert!(refusal(&[vec![1.0, 2.0]], 0).contains("over 1 items"));
+    }
+
+    proptest! {
+        #[test]
+        fn a_method_does_not_differ_from_itself(values in prop::collection::vec(-1e3..1e3, 1..30), seed: u64) {
+            let records: Vec<Vec<f64>> = values.iter().map(|&value| vec![value]).collect();
+            let none = Interval { difference: 0.0, low: 0.0, high: 0.0, level: LEVEL, p_value: 1.0, resamples: 50 };
+            prop_assert_eq!(paired(&records, "0", "0", &Mean, 50, seed), Ok(none));
+        }
+
+        #[test]
+        fn ends_enclose_the_middle_and_shift_with_the_difference(seed: u64, shift in -3.0..3.0) {
+            let (still, moved) = (pairs(20, 0.0, 0), pairs(20, shift, 0));
+            let [still, moved] = [still, moved].map(|records| paired(&records, "0", "1", &Mean, 99, seed).unwrap());
+            prop_assert!(still.low <= still.high);
+            for (before, after) in [(still.low, moved.low), (still.high, moved.high), (still.difference, moved.difference)] {
+                prop_assert!((before + shift - after).abs() < 1e-9);
+            }
+        }
+    }
+}
