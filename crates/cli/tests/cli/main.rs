@@ -5,6 +5,7 @@ mod common;
 mod fetch;
 mod rank;
 mod run;
+mod segment;
 #[path = "../../../models/tests/hub/server.rs"]
 mod server;
 mod show;

@@ -253,7 +253,12 @@ impl Segment {
 pub fn check(config: &SegmentConfig, pipeline: &FluxPipeline) -> Result<(Schedule, Tokenizer)> {
     config.check()?;
     let side = config.image_size as i64;
-    pipeline.grid((side, side))?;
+    let pixels = pipeline.pixels_per_token();
+    if side % pixels != 0 {
+        let reason =
+            format!("must be a multiple of {pixels}, the pixels of an image token's side; found {side}");
+        return Err(Error::Setting { setting: "task.segment.image_size", reason });
+    }
     let depth = pipeline.transformer_config();
     let (dual, single) = (depth.num_layers, depth.num_single_layers);
     SignalProbe::new(config, dual, single)?;
