@@ -63,16 +63,21 @@ impl MiniConfig {
         if !self.objects.is_one() {
             return Err(Error::Setting {
                 setting: "dataset.mini.objects",
-                reason: "a label for the whole image needs scenes of one object; leave `objects` out, or use an \
+                reason:
+                    "a label for the whole image needs scenes of one object; leave `objects` out, or use an \
                          experiment that asks for pixel labels"
-                    .into(),
+                        .into(),
             });
         }
         let spec = self.spec()?;
         let &Self { seed, split, .. } = self;
         let item = |index| {
             let label = mini::leading_class(seed, split, index).label();
-            LabelledImage { id: self.id(index), label, source: Source::Scene { spec: spec.clone(), seed, split, index } }
+            LabelledImage {
+                id: self.id(index),
+                label,
+                source: Source::Scene { spec: spec.clone(), seed, split, index },
+            }
         };
         Ok((0..self.count).map(item).collect())
     }

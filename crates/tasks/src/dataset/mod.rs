@@ -20,7 +20,9 @@ use crate::mini::{SceneSpec, Split};
 pub use folder::FolderConfig;
 pub use imagenet::ImageNetConfig;
 pub use mini::{MiniConfig, Objects};
-pub use segmentation::{ImageNetSegmentationConfig, MasksConfig, PascalVocConfig, SegmentedImage, VocProtocol};
+pub use segmentation::{
+    ImageNetSegmentationConfig, MasksConfig, PascalVocConfig, SegmentedImage, VocProtocol,
+};
 pub use subset::Subset;
 
 /// The kinds of datasets, and what each is.

@@ -49,9 +49,7 @@ impl<'a> Table<'a> {
     pub fn rows(&mut self) -> Result<Vec<Row>> {
         let row = |cells: csv::Result<csv::StringRecord>| match cells {
             Ok(cells) => Ok(Row { line: cells.position().map_or(0, csv::Position::line), cells }),
-            Err(e) => {
-                Err(Error::Dataset { path: self.path.into(), reason: format!("cannot be read: {e}") })
-            }
+            Err(e) => Err(Error::Dataset { path: self.path.into(), reason: format!("cannot be read: {e}") }),
         };
         self.reader.records().map(row).collect()
     }

@@ -77,10 +77,9 @@ fn rgb(width: usize, height: usize) -> Vec<u8> {
 
 #[test]
 fn each_kind_says_which_labels_it_has() {
-    for (name, settings) in [
-        ("folder", json!({ "root": "nowhere" })),
-        ("imagenet", json!({ "root": "nowhere" })),
-    ] {
+    for (name, settings) in
+        [("folder", json!({ "root": "nowhere" })), ("imagenet", json!({ "root": "nowhere" }))]
+    {
         let message = refusal(&dataset(name, settings));
         assert!(message.contains(&format!("`{name}`")) && message.contains("masks"), "{message}");
     }
@@ -106,7 +105,8 @@ fn misspelt_settings_are_refused() {
         ("pascal-voc", json!({ "root": "x", "protocol": "single" }), "`single-class`"),
         ("mini", json!({ "count": 1, "objects": { "from": 1 } }), "`to`"),
     ] {
-        let message = serde_json::from_value::<DatasetConfig>(json!({ name: settings })).expect_err("accepted");
+        let message =
+            serde_json::from_value::<DatasetConfig>(json!({ name: settings })).expect_err("accepted");
         assert!(message.to_string().contains(word), "{message}");
     }
 }

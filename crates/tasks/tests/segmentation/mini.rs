@@ -44,7 +44,9 @@ fn several_objects_have_no_label_for_the_whole() {
     let several = dataset("mini", json!({ "count": 3, "objects": { "from": 1, "to": 2 } }));
     let message = several.items(10).expect_err("accepted").to_string();
     assert!(message.contains("dataset.mini.objects"), "{message}");
-    for objects in [json!({ "from": 0, "to": 1 }), json!({ "from": 3, "to": 2 }), json!({ "from": 1, "to": 7 })] {
+    for objects in
+        [json!({ "from": 0, "to": 1 }), json!({ "from": 3, "to": 2 }), json!({ "from": 1, "to": 7 })]
+    {
         let message = refusal(&dataset("mini", json!({ "count": 3, "objects": objects })));
         assert!(message.contains("1 to 6"), "{message}");
     }

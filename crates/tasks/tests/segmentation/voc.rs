@@ -104,11 +104,26 @@ fn trees_that_are_refused() {
     }
     type Damage = fn(&Path);
     let cases: [(Damage, &str); 6] = [
-        (|root| std::fs::remove_file(root.join("JPEGImages/2007_000033.jpg")).expect("there"), "2007_000033.jpg"),
-        (|root| std::fs::remove_file(root.join("SegmentationClass/2007_000033.png")).expect("there"), "2007_000033.png"),
+        (
+            |root| std::fs::remove_file(root.join("JPEGImages/2007_000033.jpg")).expect("there"),
+            "2007_000033.jpg",
+        ),
+        (
+            |root| std::fs::remove_file(root.join("SegmentationClass/2007_000033.png")).expect("there"),
+            "2007_000033.png",
+        ),
         (|root| drop(put(root, "ImageSets/Segmentation/val.txt", b"\n")), "lists no images"),
         (|root| drop(put(root, "SegmentationClass/2007_000042.png", &png(4, Indexed, &[21; 8]))), "label 21"),
-        (|root| drop(put(root, "SegmentationClass/2007_000042.png", &png(4, Rgb, &[128, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0]))), "coloured"),
+        (
+            |root| {
+                drop(put(
+                    root,
+                    "SegmentationClass/2007_000042.png",
+                    &png(4, Rgb, &[128, 0, 0, 0, 0, 0, 0, 0, 0, 9, 0, 0]),
+                ))
+            },
+            "coloured",
+        ),
         (|root| drop(put(root, "SegmentationClass/2007_000042.png", b"\x89PNG\r\n\x1a\n")), "damaged"),
     ];
     for (damage, word) in cases {
@@ -125,5 +140,8 @@ fn a_map_of_another_size_is_refused_when_it_is_read() {
     put(dir.path(), "SegmentationClass/2008_000001.png", &png(2, Grayscale, &[16; 8]));
     let items = listed(&voc(dir.path(), json!({})));
     let message = load_refusal(&items[1]);
-    assert!(message.contains("2×4") && message.contains("4×2") && message.contains("2008_000001"), "{message}");
+    assert!(
+        message.contains("2×4") && message.contains("4×2") && message.contains("2008_000001"),
+        "{message}"
+    );
 }

@@ -70,7 +70,9 @@ impl Archive {
         let ids = column(&file, "/value/id")?;
         if images.is_empty() || images.len() != truths.len() || images.len() != ids.len() {
             let counts = [images.len(), truths.len(), ids.len()];
-            return Err(format!("/value has {counts:?} entries of img, gt and id, which should be as many of each"));
+            return Err(format!(
+                "/value has {counts:?} entries of img, gt and id, which should be as many of each"
+            ));
         }
         let synset = |(index, id)| synset(id).map_err(|reason| format!("/value/id[{index}] {reason}"));
         let synsets = ids.iter().enumerate().map(synset).collect::<Check<_>>()?;

@@ -24,12 +24,16 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Array2<u8>, String> {
     let damaged = |e: png::DecodingError| format!("is a damaged PNG file ({e}); replace it");
     let header = decoder.read_header_info().map_err(damaged)?;
     let (width, height) = (header.width as usize, header.height as usize);
+    let line_bytes = header.raw_row_length();
     let claimed = width as u64 * height as u64;
     // Deflate cannot shrink data by more than 1032 to 1, and a sample has at least one bit.
     if claimed > MAX_PIXELS || (bytes.len() as u64).saturating_mul(1040 * 8) < claimed {
-        return Err(format!("is a damaged PNG file: {} bytes cannot hold {width}×{height} pixels", bytes.len()));
+        return Err(format!(
+            "is a damaged PNG file: {} bytes cannot hold {width}×{height} pixels",
+            bytes.len()
+        ));
     }
-    decoder.set_limits(Limits { bytes: header.raw_row_length().saturating_mul(4).max(64 << 20) });
+    decoder.set_limits(Limits { bytes: line_bytes.saturating_mul(4).max(64 << 20) });
     let mut reader = decoder.read_info().map_err(damaged)?;
     let size = reader.output_buffer_size().ok_or("is too large for memory")?;
     let mut samples = Vec::new();
@@ -72,7 +76,9 @@ fn grey<'a>(pixels: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, String> {
     let level = |pixel: &[u8]| match *pixel {
         [level] => Ok(level),
         [r, g, b] if r == g && g == b => Ok(r),
-        [] => Err("is partly transparent, which says nothing of labels; store them as grey levels".to_owned()),
+        [] => {
+            Err("is partly transparent, which says nothing of labels; store them as grey levels".to_owned())
+        }
         _ => Err("is a coloured picture; store the labels as palette indices or grey levels".to_owned()),
     };
     pixels.map(level).collect()

@@ -61,7 +61,9 @@ impl Object {
             return Ok(labels);
         }
         Err(match value {
-            Some(value) => format!("no pixel of the mask has the value {value} that the table gives to the object"),
+            Some(value) => {
+                format!("no pixel of the mask has the value {value} that the table gives to the object")
+            }
             None => "no pixel of the mask belongs to the object: all are 0 or ignored".into(),
         })
     }
@@ -86,8 +88,10 @@ impl MasksConfig {
             return Err(Error::Dataset { path: self.root.clone(), reason });
         }
         let path = self.root.join(&self.table);
-        let mut table =
-            Table::open(&path, "the images in the columns `file` and `name`, and if need be `mask` and `value`")?;
+        let mut table = Table::open(
+            &path,
+            "the images in the columns `file` and `name`, and if need be `mask` and `value`",
+        )?;
         let columns = Columns {
             file: table.column("file")?,
             name: table.column("name")?,

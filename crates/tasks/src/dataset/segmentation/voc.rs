@@ -172,7 +172,9 @@ fn listed(root: &Path, split: &str) -> Result<Vec<String>> {
     let path = folder.join(format!("{split}.txt"));
     let refuse = |reason: String| Error::Dataset { path: path.clone(), reason };
     let text = std::fs::read_to_string(&path).map_err(|e| {
-        refuse(format!("cannot be read: {e}; the split {split} needs this list, VOC has `train`, `val` and `trainval`"))
+        refuse(format!(
+            "cannot be read: {e}; the split {split} needs this list, VOC has `train`, `val` and `trainval`"
+        ))
     })?;
     let ids: Vec<String> = text.split_whitespace().map(str::to_owned).collect();
     if ids.is_empty() {
