@@ -25,8 +25,7 @@ fn pixels_are_those_that_python_reads() {
     let names: Vec<_> = items.iter().map(classes).collect();
     assert_eq!(names, [[(1, "cat")], [(1, "ferret")], [(1, "plane")]]);
     for (index, item) in items.iter().enumerate() {
-        let read =
-            |kind: &str| Rgb8::open(&fixture().join(format!("{index}-{kind}.png"))).expect("a picture");
+        let read = |kind: &str| Rgb8::open(fixture().join(format!("{index}-{kind}.png"))).expect("a picture");
         let (image, mask) = (read("image"), read("mask"));
         let found = load(item);
         assert_eq!(found.rgb, image, "{}", item.id);
@@ -214,7 +213,7 @@ fn a_file_of_other_things_is_refused() {
 fn one_bad_image_does_not_hide_the_others() {
     let mut bytes = std::fs::read(fixture().join("gtsegs.mat")).expect("the fixture");
     // The first mask is small enough to be stored whole; its first pixel of the object becomes a 9.
-    let mask = Rgb8::open(&fixture().join("0-mask.png")).expect("a mask");
+    let mask = Rgb8::open(fixture().join("0-mask.png")).expect("a mask");
     let stored: Vec<u8> = (0..mask.width)
         .flat_map(|x| (0..mask.height).map(move |y| (x, y)))
         .map(|(x, y)| mask.data[3 * (y * mask.width + x)])
