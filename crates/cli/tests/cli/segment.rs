@@ -166,7 +166,7 @@ fn several_classes_are_told_apart() {
     }
     std::fs::write(voc.join("ImageSets/Segmentation/val.txt"), "a\nb\n").expect("writable");
     for (name, classes) in [("a", &[0u8, 8, 12][..]), ("b", &[0, 15][..])] {
-        let photograph = root().join("crates/models/tests/fixtures/image").join("photo.jpg");
+        let photograph = root().join("crates/models/tests/fixtures/image/pictures/420.jpg");
         let (width, height) = jpeg(&photograph, &voc.join(format!("JPEGImages/{name}.jpg")));
         let labels: Vec<u8> =
             (0..height).flat_map(|_| (0..width).map(|x| classes[x * classes.len() / width])).collect();
