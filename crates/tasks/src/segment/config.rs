@@ -166,7 +166,7 @@ impl SegmentConfig {
     pub fn of_method(&self, method: &Method) -> Self {
         let mut one = Self { methods: vec![method.clone()], ..self.clone() };
         let walks = matches!(method, Method::Bounce(_) | Method::BounceLambda2(_) | Method::Tokenrank(_));
-        if !walks {
+        if !walks || method.alpha().is_some() {
             one.alpha = Self::default_alpha();
         }
         match method {
@@ -239,8 +239,9 @@ impl SegmentConfig {
         if at.is_empty() || *samples == 0 {
             return refuse("task.segment.noise", "asks for no pass: `at` is empty or `samples` is 0".into());
         }
-        if !(self.alpha > 0.0 && self.alpha <= 1.0) {
-            return refuse("task.segment.alpha", format!("must lie in (0, 1], found {}", self.alpha));
+        let alphas = self.methods.iter().filter_map(Method::alpha).chain([self.alpha]);
+        if let Some(alpha) = alphas.into_iter().find(|alpha| !(*alpha > 0.0 && *alpha <= 1.0)) {
+            return refuse("task.segment.alpha", format!("must lie in (0, 1], found {alpha}"));
         }
         for (setting, value) in [
             ("task.segment.batch", Some(self.batch)),
