@@ -154,7 +154,7 @@ fn imagenet_segmentation_runs_end_to_end() {
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).expect("a record")["id"].to_string())
         .collect();
-    assert_eq!(ids, ["\"n02123045-00000\"", "\"n02443114-00001\"", "\"n02691156-00002\""]);
+    assert_eq!(ids, ["\"n02123045-00000\"", "\"n02442172-00001\"", "\"n02690373-00002\""]);
 }
 
 #[test]
