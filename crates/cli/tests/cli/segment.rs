@@ -208,6 +208,12 @@ fn what_cannot_run_is_refused_before_anything_is_loaded() {
         ("task.segment.methods=[]", 2, "lists no methods"),
         ("task.segment.methods=[\"bounce\", \"bounce\"]", 2, "two methods are called `bounce`"),
         ("task.segment.methods=[\"bounces\"]", 2, "bounces"),
+        (
+            "task.segment.methods=[{ concept-attention = { blocks = \"0\" } }, { concept-attention = { name = \"b\", \
+             background = [\"grass\"], blocks = \"0\" } }]",
+            2,
+            "the same background concepts",
+        ),
         ("task.segment.text_tokens=2", 2, "allow more tokens"),
         ("task.segment.text_tokens=25", 3, "25"),
         ("task.segment.guidance=3.5", 2, "takes none"),

@@ -8,6 +8,7 @@ use models::t5::TokenLookup;
 use serde::{Deserialize, Serialize};
 
 use super::method::Method;
+use super::probe::concept_methods;
 use super::score::ScoreSettings;
 use crate::error::{Error, Result};
 
@@ -216,6 +217,14 @@ impl SegmentConfig {
                 }
                 _ => {}
             }
+        }
+        let mut backgrounds = concept_methods(&self.methods).map(|concepts| &concepts.background);
+        if let Some(first) = backgrounds.next()
+            && backgrounds.any(|other| other != first)
+        {
+            let reason = "`concept-attention` methods of one file attend to the same background concepts; write a \
+                          second file for others";
+            return refuse("task.segment.methods", reason.into());
         }
         if self.prompt.matches("{}").count() != 1 {
             let reason = format!("must have the name's place `{{}}` once, found {:?}", self.prompt);
