@@ -90,6 +90,14 @@ impl FluxConfig {
         }
     }
 
+    /// Checks a configuration that comes from no file.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.contradiction() {
+            Some(reason) => Err(Error::Input { input: "configuration", reason }),
+            None => Ok(()),
+        }
+    }
+
     /// Width of a token.
     pub fn width(&self) -> i64 {
         self.num_attention_heads * self.attention_head_dim
