@@ -3,7 +3,6 @@
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use models::LayerSelection;
 
 /// Attention as discrete-time Markov chains.
 #[derive(Parser)]
@@ -97,22 +96,28 @@ pub enum Listing {
 
 #[derive(clap::Args)]
 pub struct AttendArgs {
-    /// Model directory: config.json, safetensors, preprocessor_config.json
+    /// Model directory: config.json, safetensors, preprocessor_config.json; or a FLUX pipeline with model_index.json
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// Image to look at, JPEG or PNG
     #[arg(long, value_name = "FILE")]
     pub image: PathBuf,
-    /// A text for the text tower of a CLIP directory; may be repeated
+    /// The text beside the image that a FLUX pipeline looks at, or one for the text tower of a CLIP directory; for the
+    /// latter it may be repeated
     #[arg(long = "prompt", value_name = "TEXT")]
     pub prompts: Vec<String>,
     /// Layers: all, last:N, or block numbers or names such as 0,3,block.11. They are those of the image tower; of a
-    /// text tower the same, as far as it has them (last:N counts from its own end)
-    #[arg(long, value_name = "LIST", default_value = "all")]
-    pub layers: LayerSelection,
-    /// Resize the image to N×N pixels instead of what preprocessor_config.json says
+    /// text tower the same, as far as it has them (last:N counts from its own end). Of a FLUX pipeline all and last:N
+    /// mean each stream, and blocks are named as in dual.3,single.0,dual.last:4 [default: all; of a FLUX pipeline the
+    /// last ten dual blocks, or all of these]
+    #[arg(long, value_name = "LIST")]
+    pub layers: Option<String>,
+    /// Resize the image to N×N pixels instead of what preprocessor_config.json says; for a FLUX pipeline instead of 512,
+    /// or of its autoencoder's sample_size where that is smaller
     #[arg(long, value_name = "N")]
     pub image_size: Option<usize>,
+    #[command(flatten)]
+    pub flux: FluxArgs,
     /// Where the network runs: cpu or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: String,
@@ -156,13 +161,22 @@ pub struct RankArgs {
 
 #[derive(clap::Args)]
 pub struct ShowArgs {
-    /// Model directory: config.json, safetensors, preprocessor_config.json
+    /// Model directory: config.json, safetensors, preprocessor_config.json; or a FLUX pipeline with model_index.json
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
-    /// Image to look at, JPEG or PNG
+    /// Image to look at, JPEG or PNG; a FLUX pipeline makes one of the prompt where none is given
     #[arg(long, value_name = "FILE")]
-    pub image: PathBuf,
-    /// Bounce from this token, counted from 0 as `attend` does: CLS, registers, patches row by row
+    pub image: Option<PathBuf>,
+    /// The text beside the image, for a FLUX pipeline
+    #[arg(long, value_name = "TEXT")]
+    pub prompt: Option<String>,
+    /// Bounce from the tokens of this word of the prompt
+    #[arg(long, value_name = "WORD", requires = "prompt", conflicts_with_all = ["token", "patch"])]
+    pub word: Option<String>,
+    /// Which of the word's T5 tokens [default: mean]
+    #[arg(long, value_name = "WHICH", value_enum, requires = "word")]
+    pub token_lookup: Option<Lookup>,
+    /// Bounce from this token, counted from 0 as `attend` does: CLS, registers, patches row by row; text tokens, patches
     /// [default: the patch in the middle]
     #[arg(long, value_name = "I", conflicts_with = "patch")]
     pub token: Option<usize>,
@@ -172,9 +186,10 @@ pub struct ShowArgs {
     /// Number of bounces
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub bounces: usize,
-    /// Layers that are shown and averaged: all, last:N, or block numbers or names such as 0,3,block.11
-    #[arg(long, value_name = "LIST", default_value = "all")]
-    pub layers: LayerSelection,
+    /// Layers that are shown and averaged: all, last:N, or block numbers or names such as 0,3,block.11; of a FLUX pipeline
+    /// dual.3,single.0,dual.last:4 [default: all; of a FLUX pipeline the last ten dual blocks, or all of these]
+    #[arg(long, value_name = "LIST")]
+    pub layers: Option<String>,
     /// Share of attention in the teleporting chain; 1 is no teleport
     #[arg(long, value_name = "A", default_value_t = 0.99, allow_negative_numbers = true)]
     pub alpha: f64,
@@ -184,15 +199,58 @@ pub struct ShowArgs {
     /// Number of metastable sets [default: where the spectrum has its gap]
     #[arg(long, value_name = "K")]
     pub sets: Option<usize>,
-    /// Resize the image to N×N pixels instead of what preprocessor_config.json says
+    /// Resize the image to N×N pixels instead of what preprocessor_config.json says; for a FLUX pipeline, resize or make
+    /// it, instead of 512 or of its autoencoder's sample_size where that is smaller
     #[arg(long, value_name = "N")]
     pub image_size: Option<usize>,
+    #[command(flatten)]
+    pub flux: FluxArgs,
     /// Where the network runs: cpu or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: String,
     /// Folder for pictures, index.html and show.json; files of the same names are replaced
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
+}
+
+/// What only FLUX pipelines have.
+#[derive(clap::Args)]
+#[command(next_help_heading = "FLUX pipelines")]
+pub struct FluxArgs {
+    /// Put on the image the noise that there is before this step, counted from 0 [default: 2]
+    #[arg(long, value_name = "I")]
+    pub noise_step: Option<usize>,
+    /// Steps of the noise schedule, and of making an image [default: 4]
+    #[arg(long, value_name = "N")]
+    pub noise_steps: Option<usize>,
+    /// Tokens of the prompt, padding included [default: the tokenizer's model_max_length, at most 256]
+    #[arg(long, value_name = "N")]
+    pub text_tokens: Option<usize>,
+    /// Seed of the noise [default: 0]
+    #[arg(long, value_name = "S")]
+    pub seed: Option<u64>,
+    /// Type of weights and activations [default: f32 on the CPU, bf16 elsewhere]
+    #[arg(long, value_name = "TYPE", value_enum)]
+    pub dtype: Option<Dtype>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Dtype {
+    F32,
+    Bf16,
+    F16,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Lookup {
+    /// The first
+    First,
+    /// All, each as likely as the others
+    Mean,
+    /// The last
+    Last,
+    /// The one where CLIP's tokenizer has the word, as in the authors' code; often another word's
+    ClipIndex,
 }
 
 /// `7,12`.

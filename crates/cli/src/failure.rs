@@ -115,6 +115,7 @@ fn model_code(error: &models::Error) -> u8 {
         | E::MixedSizes { .. }
         | E::ImageSize { .. }
         | E::Input { .. }
+        | E::Word { .. }
         | E::NoTextTower { .. } => USAGE,
         E::Probe(_) | E::Chain(_) | E::Torch(_) => OTHER,
         E::MatrixFile(error) => file_code(error),

@@ -181,7 +181,7 @@ fn a_pass_takes_what_its_heads_at_once_take() -> models::Result<()> {
 
     // What libraries set up once is not counted.
     let unwatched = network.forward(&input, &mut NoProbe)?;
-    network.forward(&input, &mut PassMaps::new(REQUESTS, Some(1)))?;
+    let _ = network.forward(&input, &mut PassMaps::new(REQUESTS, Some(1)))?;
     let Some((_, plain)) = growth(|| network.forward(&input, &mut NoProbe))? else {
         eprintln!("skipped: this system does not let a process reset its peak memory");
         return Ok(());

@@ -3,6 +3,7 @@
 pub mod attend;
 pub mod doctor;
 pub mod fetch;
+mod flux;
 pub mod ls;
 pub mod rank;
 pub mod run;

@@ -6,6 +6,7 @@ mod fetch;
 mod paper_segment;
 mod rank;
 mod run;
+mod segment;
 #[path = "../../../models/tests/hub/server.rs"]
 mod server;
 mod show;

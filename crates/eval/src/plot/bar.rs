@@ -1,4 +1,4 @@
-//! The colour bar beside curves and bars that are coloured by a number, a layer's say.
+//! The colour bar beside curves and bars that are coloured by what they belong to, a layer say.
 
 use super::PlotError;
 use super::canvas::{Align, Canvas, Text, fitted};
@@ -12,27 +12,27 @@ pub fn on_paper(t: f64) -> [u8; 3] {
 /// Width in pixels that [`steps`] takes, numbers and label included.
 pub const ROOM: f64 = 150.0;
 
-/// An upright bar in one piece for each number, the first at the top, with `label` beside it.
+/// An upright bar in one piece for each name, the first at the top, with `label` beside it.
 pub fn steps(
     canvas: &mut Canvas,
     (left, top): (f64, f64),
     height: f64,
-    numbers: &[usize],
+    names: &[&str],
     label: &str,
 ) -> Result<(), PlotError> {
     let size = 24.0;
-    let piece = height / numbers.len().max(1) as f64;
-    // Every second, fifth, … number where all would run into each other.
+    let piece = height / names.len().max(1) as f64;
+    // Every second, fifth, … name where all would run into each other.
     let every = (size * 1.2 / piece).ceil().max(1.0) as usize;
-    for (i, number) in numbers.iter().enumerate() {
+    for (i, name) in names.iter().enumerate() {
         let y = |i: usize| (top + piece * i as f64).round();
         canvas.fill(
             &[(left, y(i)), (left + 30.0, y(i)), (left + 30.0, y(i + 1)), (left, y(i + 1))],
-            of_step(i, numbers.len()),
+            of_step(i, names.len()),
         )?;
         if i % every == 0 {
             let text = Text { size, ink: INK, align: Align::Start, upwards: false };
-            canvas.text((left + 40.0, (y(i) + y(i + 1)) / 2.0), &number.to_string(), text)?;
+            canvas.text((left + 40.0, (y(i) + y(i + 1)) / 2.0), name, text)?;
         }
     }
     let text = Text { size: 28.0, ink: INK, align: Align::Middle, upwards: true };

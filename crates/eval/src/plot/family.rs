@@ -10,7 +10,7 @@ use super::color::{FAINT, INK, range, series};
 use super::curves::SIZE;
 use super::ticks::ticks;
 
-/// Curves coloured by their number, and some that stand out.
+/// Curves coloured by their place in the family, and some that stand out.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Family {
     /// Above the plot; shortened where it is too long.
@@ -21,8 +21,8 @@ pub struct Family {
     pub y_label: String,
     /// The curves, from dark to bright.
     pub members: Vec<Member>,
-    /// What the numbers of the curves are, beside the colour bar.
-    pub number_label: String,
+    /// What the curves are called by, beside the colour bar.
+    pub name_label: String,
     /// Drawn over the family, named in a legend.
     pub lines: Vec<Line>,
 }
@@ -30,8 +30,8 @@ pub struct Family {
 /// One curve of the family.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member {
-    /// Its number on the colour bar.
-    pub number: usize,
+    /// Its name on the colour bar, as short as a number.
+    pub name: String,
     /// `(x, y)` in the order in which they are joined; those whose `y` is not above zero are left out.
     pub points: Vec<(f64, f64)>,
 }
@@ -114,13 +114,13 @@ pub fn family(path: &Path, plot: &Family) -> Result<(), PlotError> {
         polyline(&mut canvas, &place(points), line.stroke.look())?;
     }
     if !plot.members.is_empty() {
-        let numbers: Vec<usize> = plot.members.iter().map(|member| member.number).collect();
+        let names: Vec<&str> = plot.members.iter().map(|member| member.name.as_str()).collect();
         steps(
             &mut canvas,
             (frame.right + 34.0, frame.top),
             frame.bottom - frame.top,
-            &numbers,
-            &plot.number_label,
+            &names,
+            &plot.name_label,
         )?;
     }
     legend(&mut canvas, &frame, &plot.lines)?;

@@ -19,11 +19,11 @@ pub struct Histogram {
     pub x_label: String,
     /// What is counted.
     pub y_label: String,
-    /// Number and values of each group, from dark to bright, stacked from the bottom. Values lie between 0 and 1;
+    /// Name, as short as a number, and values of each group, from dark to bright, stacked from the bottom. Values lie between 0 and 1;
     /// others are left out.
-    pub groups: Vec<(usize, Vec<f64>)>,
-    /// What the numbers of the groups are, beside the colour bar.
-    pub number_label: String,
+    pub groups: Vec<(String, Vec<f64>)>,
+    /// What the groups are called by, beside the colour bar.
+    pub name_label: String,
 }
 
 /// Bars between 0 and 1.
@@ -84,13 +84,13 @@ pub fn histogram(path: &Path, plot: &Histogram) -> Result<(), PlotError> {
         canvas.text((x, frame.top - 26.0), &format!("median {median:.3}"), text)?;
     }
     if !groups.is_empty() {
-        let numbers: Vec<usize> = plot.groups.iter().map(|(number, _)| *number).collect();
+        let names: Vec<&str> = plot.groups.iter().map(|(name, _)| name.as_str()).collect();
         steps(
             &mut canvas,
             (frame.right + 34.0, frame.top),
             frame.bottom - frame.top,
-            &numbers,
-            &plot.number_label,
+            &names,
+            &plot.name_label,
         )?;
     }
     canvas.finish()

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
+use super::blocks::{averaged, axis, span};
 use super::findings::{METASTABLE_STATES, REFERENCE_CHANGE, SetFindings};
 use super::folder::Staged;
-use super::summary::{averaged, span};
-use super::tokens::percent;
+use super::tokens::{Origin, percent};
 use super::{Figure, Scene};
 use crate::error::{Error, Result};
 use crate::plot::{
@@ -30,13 +30,14 @@ pub(super) fn draw(scene: &Scene, staged: &Staged) -> Result<Vec<Figure>> {
     let sheet = bounces(scene);
     add("bounces.png", "Bounces", sheet.note.clone(), &|path| tiles(path, &sheet))?;
     let sheet = ranks(scene);
-    add("tokenrank-layers.png", "TokenRank per layer", sheet.note.clone(), &|path| tiles(path, &sheet))?;
+    let ranked = if scene.tokens.layout.text > 0 { "TokenRank per block" } else { "TokenRank per layer" };
+    add("tokenrank-layers.png", ranked, sheet.note.clone(), &|path| tiles(path, &sheet))?;
     let caption =
         "Second largest eigenvalue modulus of each head, without teleport. Near 1 a walk mixes slowly: \
                    the head has groups of tokens in which it lingers."
             .to_owned();
     add("lambda2.png", "λ₂ of each head", caption, &|path| heatmap(path, &lambda2_map(scene)))?;
-    let caption = "How many heads have which λ₂, coloured by layer.".to_owned();
+    let caption = "How many heads have which λ₂, coloured by block.".to_owned();
     add("lambda2-histogram.png", "λ₂ of all heads", caption, &|path| {
         histogram(path, &lambda2_histogram(scene))
     })?;
@@ -55,16 +56,16 @@ pub(super) fn draw(scene: &Scene, staged: &Staged) -> Result<Vec<Figure>> {
 }
 
 fn bounces(scene: &Scene) -> TileSheet {
-    let Scene { tokens, token, findings, options, .. } = scene;
-    let mark = tokens.place(*token);
+    let Scene { tokens, start: Origin { states, name }, findings, drawing, .. } = scene;
+    let mark = if states.len() == 1 { tokens.place(states.start) } else { None };
     let start = match mark {
-        Some(_) => format!("start: {}", tokens.name(*token)),
-        None => format!("start: {}, not in the picture", tokens.name(*token)),
+        None if tokens.layout.text == 0 => format!("start: {name}, not in the picture"),
+        _ => format!("start: {name}"),
     };
     let strip = |heading: &str, states: &[Vec<f64>], steady: &[f64]| {
         let map = |title: String, state: &[f64]| Tile {
             title,
-            note: tokens.special_share(state),
+            note: tokens.share_of_others(state),
             values: tokens.on_patches(state),
             mark,
         };
@@ -74,14 +75,14 @@ fn bounces(scene: &Scene) -> TileSheet {
         Section { heading: heading.into(), tiles }
     };
     let average = &findings.average;
-    let sinks = tokens.special_name().map_or_else(String::new, |name| {
+    let sinks = tokens.others_name().map_or_else(String::new, |name| {
         format!(" Under each n: the share of the walk on {name}, which no patch shows.")
     });
     TileSheet {
-        title: format!("Bounces from {} · {}", tokens.name(*token), scene.title),
+        title: format!("Bounces from {name} · {}", scene.title),
         image: scene.picture.clone(),
         grid: tokens.grid(),
-        columns: options.bounces + 2,
+        columns: drawing.bounces + 2,
         sections: vec![
             strip("forward: following the attention", &findings.forward, &average.incoming),
             strip("backward: to the tokens that attend", &findings.backward, &average.outgoing),
@@ -90,31 +91,31 @@ fn bounces(scene: &Scene) -> TileSheet {
             "Probability of each patch after n steps in multiples of an even share, 1/{}; n = ∞ is the steady state, \
              TokenRank. ≥: colours end at the 95th percentile of the patches.{sinks} Mean of the heads of {}, α = {}.",
             tokens.states(),
-            span(findings),
-            options.alpha
+            span(&findings.blocks()),
+            drawing.alpha
         ),
     }
 }
 
 fn ranks(scene: &Scene) -> TileSheet {
-    let Scene { tokens, findings, options, .. } = scene;
+    let Scene { tokens, findings, drawing, .. } = scene;
     let sheet = |heading: &str, average: &[f64], of: &dyn Fn(usize) -> Vec<f64>| {
         let map = |title: String, state: &[f64]| Tile {
             title,
-            note: tokens.special_share(state),
+            note: tokens.share_of_others(state),
             values: tokens.on_patches(state),
             mark: None,
         };
         let picture = Tile { title: "picture".into(), ..Tile::default() };
-        let mut tiles = vec![picture, map(averaged(findings), average)];
+        let mut tiles = vec![picture, map(averaged(&findings.blocks()), average)];
         if findings.layers.len() > 1 {
             let layers = findings.layers.iter().enumerate();
-            tiles.extend(layers.map(|(i, layer)| map(format!("layer {}", layer.block), &of(i))));
+            tiles.extend(layers.map(|(i, layer)| map(layer.block.to_string(), &of(i))));
         }
         Section { heading: heading.into(), tiles }
     };
     let sinks = tokens
-        .special_name()
+        .others_name()
         .map_or_else(String::new, |name| format!(" Under each title: the share of {name}."));
     let average = &findings.average;
     TileSheet {
@@ -134,43 +135,46 @@ fn ranks(scene: &Scene) -> TileSheet {
             "Share of each patch in multiples of an even share, 1/{}. ≥: colours end at the 95th percentile of the \
              patches.{sinks} Heads are averaged before ranking, α = {}.",
             tokens.states(),
-            options.alpha
+            drawing.alpha
         ),
     }
 }
 
 fn lambda2_map(scene: &Scene) -> HeatMap {
     let layers = &scene.findings.layers;
+    let (x_label, col_names) = axis(&scene.findings.blocks());
     let heads = layers.iter().map(|layer| layer.lambda2.len()).max().unwrap_or(0);
     // Layers run across: networks are deeper than they have heads.
     let value =
         |head: usize| layers.iter().map(move |layer| layer.lambda2.get(head).copied().unwrap_or(f64::NAN));
     HeatMap {
         title: format!("λ₂ of each head · {}", scene.title),
-        x_label: "layer".into(),
+        x_label,
         y_label: "head".into(),
         value_label: "λ₂".into(),
         rows: heads,
         cols: layers.len(),
         values: (0..heads).flat_map(value).collect(),
         row_names: (0..heads).map(|head| head.to_string()).collect(),
-        col_names: layers.iter().map(|layer| layer.block.to_string()).collect(),
+        col_names,
         decimals: Some(2),
     }
 }
 
 fn lambda2_histogram(scene: &Scene) -> Histogram {
+    let (name_label, names) = axis(&scene.findings.blocks());
+    let heads = scene.findings.layers.iter().map(|layer| layer.lambda2.clone());
     Histogram {
         title: format!("λ₂ of all heads · {}", scene.title),
         x_label: "λ₂".into(),
         y_label: "heads".into(),
-        groups: scene.findings.layers.iter().map(|layer| (layer.block, layer.lambda2.clone())).collect(),
-        number_label: "layer".into(),
+        groups: names.into_iter().zip(heads).collect(),
+        name_label,
     }
 }
 
 fn metastable(scene: &Scene, sets: &SetFindings) -> Regions {
-    let Scene { tokens, findings, options, .. } = scene;
+    let Scene { tokens, findings, drawing, .. } = scene;
     let patches = tokens.of_patches(&sets.assignment);
     let group = |set: usize| Region {
         name: format!("set {}", set + 1),
@@ -182,7 +186,7 @@ fn metastable(scene: &Scene, sets: &SetFindings) -> Regions {
         ],
         label_at: sets.centres[set].and_then(|state| tokens.place(state)),
     };
-    let chosen = match options.sets {
+    let chosen = match drawing.sets {
         Some(_) => "asked for",
         None => "chosen by the spectral gap",
     };
@@ -190,12 +194,12 @@ fn metastable(scene: &Scene, sets: &SetFindings) -> Regions {
         "Mean of the heads of {}, α = {}. {} sets, {chosen}; PCCA+ on the reversibilised chain, crispness {:.2}. \
          Share: of the steady state. Stays: the probability that a walk in the set is still there after one step. By \
          chance: the same if each jump to another token went by the tokens’ shares.",
-        span(findings),
-        options.alpha,
+        span(&findings.blocks()),
+        drawing.alpha,
         sets.sizes.len(),
         sets.crispness,
     )];
-    notes.extend(super::summary::special_sets(scene, sets));
+    notes.extend(super::summary::sets_of_others(scene, sets));
     Regions {
         title: format!("Metastable sets · {}", scene.title),
         image: scene.picture.clone(),
@@ -208,14 +212,14 @@ fn metastable(scene: &Scene, sets: &SetFindings) -> Regions {
 }
 
 fn convergence(scene: &Scene) -> Family {
-    let Scene { findings, options, .. } = scene;
+    let Scene { findings, drawing, .. } = scene;
     let points = |changes: &[f64]| -> Vec<(f64, f64)> {
         (1..).zip(changes).map(|(step, change)| (f64::from(step), *change)).collect()
     };
     let average = &findings.average;
     let longest = findings.layers.iter().map(|layer| &layer.mean).chain([average]);
     let steps = longest.map(|chain| chain.convergence.len()).max().unwrap_or(1) as f64;
-    let rate = options.alpha * average.lambda2;
+    let rate = drawing.alpha * average.lambda2;
     // Through the last change, which the slowest mode alone has left.
     let slope: Vec<(f64, f64)> = match average.convergence.last() {
         Some(last) if rate > 0.0 && *last > 0.0 => {
@@ -225,6 +229,7 @@ fn convergence(scene: &Scene) -> Family {
         }
         _ => Vec::new(),
     };
+    let (label, names) = axis(&findings.blocks());
     // The average is the layer where there is only one.
     let members = if findings.layers.len() > 1 { findings.layers.as_slice() } else { &[] };
     Family {
@@ -233,11 +238,16 @@ fn convergence(scene: &Scene) -> Family {
         y_label: "L1 change of the step".into(),
         members: members
             .iter()
-            .map(|layer| Member { number: layer.block, points: points(&layer.mean.convergence) })
+            .zip(names)
+            .map(|(layer, name)| Member { name, points: points(&layer.mean.convergence) })
             .collect(),
-        number_label: "layer, heads averaged".into(),
+        name_label: format!("{label}, heads averaged"),
         lines: vec![
-            Line { name: averaged(findings), points: points(&average.convergence), stroke: Stroke::Thick },
+            Line {
+                name: averaged(&findings.blocks()),
+                points: points(&average.convergence),
+                stroke: Stroke::Thick,
+            },
             Line {
                 name: format!("its slope from λ₂: factor α λ₂ = {rate:.3}"),
                 points: slope,

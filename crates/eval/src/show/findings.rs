@@ -1,14 +1,17 @@
 //! The numbers behind the pictures.
 
+use std::ops::Range;
+
 use markov_core::{
     Chain, Effort, Metastable, ROW_TOLERANCE, RowStochastic, Sets, Stochastic, StochasticView, Stop, bounce,
-    bounce_token, lambda2, metastable_sets, token_rank, uniform,
+    lambda2, metastable_sets, token_rank, uniform,
 };
 use models::probe::LayerChain;
-use ndarray::{Array1, Array2};
+use ndarray::{Array1, Array2, s};
 use rayon::prelude::*;
 use serde::Serialize;
 
+use super::blocks::Block;
 use crate::analysis::AnalysisError;
 use crate::error::Result;
 
@@ -47,8 +50,9 @@ impl ChainFindings {
 /// One layer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct LayerFindings {
-    /// Number of the block.
-    pub block: usize,
+    /// Which it is.
+    #[serde(skip)]
+    pub block: Block,
     /// λ₂ modulus of each head.
     pub lambda2: Vec<f64>,
     /// The mean of the heads.
@@ -91,39 +95,46 @@ pub(super) struct SetFindings {
 }
 
 /// What to find out.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct Questions {
     pub alpha: f64,
-    /// The state bounces start from.
-    pub token: usize,
+    /// The states bounces start from, each as likely as the others.
+    pub start: Range<usize>,
     pub bounces: usize,
     pub sets: Option<usize>,
 }
 
 impl Findings {
+    /// The blocks, in order.
+    pub fn blocks(&self) -> Vec<Block> {
+        self.layers.iter().map(|layer| layer.block).collect()
+    }
+
     /// Asks the layers and their mean. `patches` are the states a label may stand on.
     ///
     /// # Errors
     /// A matrix that is no chain, or without the steady state that was asked for.
     pub fn of(layers: &[LayerChain], questions: Questions, is_patch: impl Fn(usize) -> bool) -> Result<Self> {
-        let Questions { alpha, token, bounces, sets } = questions;
+        let Questions { alpha, start, bounces, sets } = questions;
         let of_layer = |layer: &LayerChain| -> Result<LayerFindings> {
             let found = view(&layer.mean).and_then(|view| chain_findings(&view, alpha));
-            let mean =
-                found.map_err(|source| failed(format!("the mean of block {}", layer.block), source))?;
-            Ok(LayerFindings { block: layer.block, lambda2: layer.lambda2.clone(), mean })
+            let block = Block { stream: layer.stream, number: layer.block };
+            let mean = found.map_err(|source| failed(format!("the mean of the heads of {block}"), source))?;
+            Ok(LayerFindings { block, lambda2: layer.lambda2.clone(), mean })
         };
         let found: Vec<LayerFindings> = layers.par_iter().map(of_layer).collect::<Result<_>>()?;
 
         let of_average = || -> markov_core::Result<Self> {
             let mean = average(layers)?;
             let (forward, backward) = (mean.teleport(alpha)?.forward(), mean.teleport(alpha)?.backward()?);
+            let mut from = Array1::zeros(mean.states());
+            from.slice_mut(s![start.clone()]).fill(1.0 / start.len() as f64);
             let rows = |states: Array2<f64>| states.rows().into_iter().map(|row| row.to_vec()).collect();
             Ok(Self {
                 layers: Vec::new(),
                 average: chain_findings(&mean.view(), alpha)?,
-                forward: rows(bounce_token(&forward, token, bounces)?),
-                backward: rows(bounce_token(&backward, token, bounces)?),
+                forward: rows(bounce(&forward, from.view(), bounces)?),
+                backward: rows(bounce(&backward, from.view(), bounces)?),
                 metastable: set_findings(&forward, sets, &is_patch)?,
             })
         };

@@ -3,8 +3,9 @@
 use comfy_table::{CellAlignment, TableComponent, presets};
 
 use super::Scene;
+use super::blocks::{axis, span};
 use super::figures::without_sets;
-use super::findings::{Findings, SetFindings};
+use super::findings::SetFindings;
 use super::tokens::percent;
 
 /// Tokens in the list of TokenRank's first.
@@ -30,14 +31,18 @@ pub(super) fn text(scene: &Scene) -> String {
 
 /// Settings and what was found in a line each.
 pub(super) fn facts(scene: &Scene) -> Vec<(String, String)> {
-    let Scene { picture, tokens, token, findings, options, .. } = scene;
+    let Scene { picture, tokens, findings, drawing, about, .. } = scene;
     let (rows, cols) = tokens.grid();
     let (low, high) = findings
         .layers
         .iter()
         .flat_map(|layer| &layer.lambda2)
         .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| (low.min(*value), high.max(*value)));
-    let states = match tokens.special_name() {
+    let states = match tokens.others_name() {
+        Some(_) if tokens.layout.text > 0 => {
+            let text = tokens.layout.text;
+            format!("{rows} × {cols} patches, {text} text tokens: {} states", tokens.states())
+        }
         Some(name) => format!("{rows} × {cols} patches, {name}: {} states", tokens.states()),
         None => format!("{rows} × {cols} patches, special tokens left out: {} states", tokens.states()),
     };
@@ -47,60 +52,72 @@ pub(super) fn facts(scene: &Scene) -> Vec<(String, String)> {
         None => format!("not within {} steps", findings.average.convergence.len()),
     };
     let fact = |name: &str, value: String| (name.to_owned(), value);
-    vec![
+    let mut facts = about.clone();
+    facts.extend([
         fact("picture", format!("{} × {} pixels", picture.width, picture.height)),
         fact("chain", states),
-        fact("averaged", format!("heads of {}, before ranking", span(findings))),
-        fact("teleport", format!("α = {}, none for λ₂", options.alpha)),
-        fact("bounces from", format!("{}, token {}", tokens.name(*token), tokens.in_sequence(*token))),
+        fact("averaged", format!("heads of {}, before ranking", span(&findings.blocks()))),
+        fact("teleport", format!("α = {}, none for λ₂", drawing.alpha)),
+        fact("bounces from", origin(scene)),
         fact("λ₂ of the heads", format!("{low:.3} to {high:.3}")),
         fact("λ₂ of the average", format!("{:.3}", findings.average.lambda2)),
         fact("power method", format!("changes by less than 1e-5 {converged}")),
-    ]
+    ]);
+    facts
 }
 
-/// `layers 0–11`, `layers 0, 3, 7`, `layer 11`.
-pub(super) fn span(findings: &Findings) -> String {
-    let blocks: Vec<usize> = findings.layers.iter().map(|layer| layer.block).collect();
-    match blocks.as_slice() {
-        [] => "no layer".into(),
-        [only] => format!("layer {only}"),
-        [first, .., last] if last - first + 1 == blocks.len() => format!("layers {first}–{last}"),
-        several => {
-            let several: Vec<String> = several.iter().map(usize::to_string).collect();
-            format!("layers {}", several.join(", "))
+/// Where walks start, and which token of the sequence that is.
+fn origin(Scene { tokens, start, .. }: &Scene) -> String {
+    let number = |state| format!("token {}", tokens.in_sequence(state));
+    let names: Vec<(String, String)> =
+        start.states.clone().map(|state| (tokens.name(state), number(state))).collect();
+    match names.as_slice() {
+        [(name, number)] if *name == start.name => format!("{name}, {number}"),
+        names => {
+            let names: Vec<String> =
+                names.iter().map(|(name, number)| format!("{name} ({number})")).collect();
+            format!("{}: {}", start.name, names.join(", "))
         }
     }
 }
 
-/// What the averaged chain is called in pictures.
-pub(super) fn averaged(findings: &Findings) -> String {
-    match findings.layers.as_slice() {
-        [only] => format!("layer {}", only.block),
-        several => format!("average of {} layers", several.len()),
-    }
-}
-
-/// Which sets the special tokens belong to, in a sentence; none where the chain has none.
-pub(super) fn special_sets(scene: &Scene, sets: &SetFindings) -> Option<String> {
+/// Which sets the states that are no patches belong to, in a sentence; none where the chain has none.
+pub(super) fn sets_of_others(scene: &Scene, sets: &SetFindings) -> Option<String> {
     let tokens = &scene.tokens;
-    let words: Vec<String> = tokens
-        .special()
-        .map(|state| format!("{} belongs to set {}", tokens.name(state), sets.assignment[state] + 1))
-        .collect();
-    (!words.is_empty()).then(|| format!("{}.", words.join(", ")))
+    let set = |state: usize| sets.assignment[state] + 1;
+    if tokens.layout.text == 0 {
+        let words: Vec<String> = tokens
+            .others()
+            .map(|state| format!("{} belongs to set {}", tokens.name(state), set(state)))
+            .collect();
+        return (!words.is_empty()).then(|| format!("{}.", words.join(", ")));
+    }
+    // A prompt is long: set by set.
+    let pieces = tokens.pieces();
+    let parts = (1..=sets.sizes.len()).filter_map(|number| {
+        let (words, padding): (Vec<usize>, Vec<usize>) =
+            tokens.others().filter(|state| set(*state) == number).partition(|state| *state < pieces.len());
+        let mut parts: Vec<String> = words.iter().map(|word| format!("“{}”", pieces[*word])).collect();
+        if !padding.is_empty() {
+            parts.push(format!("{} of padding", padding.len()));
+        }
+        (!parts.is_empty()).then(|| format!("to set {number} {}", parts.join(", ")))
+    });
+    let parts: Vec<String> = parts.collect();
+    Some(format!("Of the text belong {}.", parts.join("; ")))
 }
 
 fn lambda2(scene: &Scene) -> String {
     let layers = &scene.findings.layers;
+    let (label, names) = axis(&scene.findings.blocks());
     let heads = layers.iter().map(|layer| layer.lambda2.len()).max().unwrap_or(0);
-    let head = ["layer".to_owned()]
+    let head = [label]
         .into_iter()
         .chain((0..heads).map(|head| format!("head {head}")))
         .chain(["heads averaged".into()]);
-    let rows = layers.iter().map(|layer| {
+    let rows = layers.iter().zip(names).map(|(layer, name)| {
         let values = layer.lambda2.iter().chain([&layer.mean.lambda2]);
-        std::iter::once(layer.block.to_string()).chain(values.map(|value| format!("{value:.3}"))).collect()
+        std::iter::once(name).chain(values.map(|value| format!("{value:.3}"))).collect()
     });
     table("λ₂", head.collect(), rows.collect())
 }
@@ -132,7 +149,7 @@ fn sets(scene: &Scene, sets: &SetFindings) -> String {
     });
     let head = ["set", "tokens", "patches", "share", "stays", "stays by chance"].map(str::to_owned).to_vec();
     let mut text = table("Metastable sets of the average", head, rows.collect());
-    if let Some(words) = special_sets(scene, sets) {
+    if let Some(words) = sets_of_others(scene, sets) {
         text.push_str(&format!("{words}\n"));
     }
     text

@@ -4,12 +4,15 @@ use std::fs;
 use std::path::Path;
 
 use markov_core::{Stochastic, Stop, bounce_token, power_method, token_rank, uniform};
+use models::Stream;
 use models::probe::LayerChain;
 use ndarray::{Array2, Axis};
 
 use super::findings::{Findings, METASTABLE_STATES, Questions, REFERENCE_CHANGE};
 use super::folder::Staged;
+use super::vision::covered;
 use super::*;
+use models::image::Rgb8;
 
 /// Row-stochastic numbers that differ from layer to layer, with two groups of tokens that keep to themselves.
 fn map(n: usize, layer: usize) -> Array2<f32> {
@@ -26,11 +29,17 @@ fn map(n: usize, layer: usize) -> Array2<f32> {
 
 fn layers(n: usize, count: usize) -> Vec<LayerChain> {
     (0..count)
-        .map(|block| LayerChain { block, mean: map(n, block), lambda2: vec![0.3, 0.9], heads: Vec::new() })
+        .map(|block| LayerChain {
+            stream: Stream::Vision,
+            block,
+            mean: map(n, block),
+            lambda2: vec![0.3, 0.9],
+            heads: Vec::new(),
+        })
         .collect()
 }
 
-const QUESTIONS: Questions = Questions { alpha: 0.99, token: 4, bounces: 3, sets: Some(2) };
+const QUESTIONS: Questions = Questions { alpha: 0.99, start: 4..5, bounces: 3, sets: Some(2) };
 
 fn close(found: &[f64], wanted: impl IntoIterator<Item = f64>) {
     let wanted: Vec<f64> = wanted.into_iter().collect();
@@ -63,7 +72,7 @@ fn bounces_and_steady_states_are_those_of_the_mean_chain() {
     let alone = Stochastic::new(layers[2].mean.mapv(f64::from)).unwrap();
     let pi = token_rank(&alone.teleport(0.99).unwrap().forward(), Stop::strict()).unwrap().pi;
     close(&found.layers[2].mean.incoming, pi);
-    assert_eq!((found.layers[2].block, &found.layers[2].lambda2), (2, &vec![0.3, 0.9]));
+    assert_eq!((found.layers[2].block.number, &found.layers[2].lambda2), (2, &vec![0.3, 0.9]));
 }
 
 #[test]
@@ -88,8 +97,9 @@ fn convergence_counts_as_the_power_method_does() {
 fn a_chain_that_does_not_converge_ends_where_the_reference_gives_up() {
     // Two states that hardly ever change into each other, one of them the likelier.
     let mean = ndarray::array![[0.9999f32, 0.0001], [0.0003, 0.9997]];
-    let layer = LayerChain { block: 0, mean, lambda2: vec![0.9996], heads: Vec::new() };
-    let questions = Questions { alpha: 0.9999, token: 0, ..QUESTIONS };
+    let layer =
+        LayerChain { stream: Stream::Vision, block: 0, mean, lambda2: vec![0.9996], heads: Vec::new() };
+    let questions = Questions { alpha: 0.9999, start: 0..1, ..QUESTIONS };
     let found = Findings::of(&[layer], questions, |_| true).unwrap();
     assert_eq!((found.average.convergence.len(), found.average.steps()), (200, None));
 }
@@ -113,7 +123,7 @@ fn metastable_sets_stay_more_than_by_chance_where_tokens_keep_to_themselves() {
     let shares: Vec<f32> = (0..n).map(|j| (1 + j % 4) as f32).collect();
     let total: f32 = shares.iter().sum();
     let mean = Array2::from_shape_fn((n, n), |(_, j)| shares[j] / total);
-    let layer = LayerChain { block: 0, mean, lambda2: vec![0.0], heads: Vec::new() };
+    let layer = LayerChain { stream: Stream::Vision, block: 0, mean, lambda2: vec![0.0], heads: Vec::new() };
     let sets = Findings::of(&[layer], QUESTIONS, |_| true).unwrap().metastable.unwrap();
     close(&sets.staying_by_chance, sets.staying);
 }
@@ -130,14 +140,14 @@ fn a_map_that_is_no_chain_is_named() {
     let mut layers = layers(5, 2);
     layers[1].mean[(2, 3)] = f32::NAN;
     let error = Findings::of(&layers, QUESTIONS, |_| true).unwrap_err().to_string();
-    assert!(error.contains("block 1") && error.contains("(2, 3)"), "{error}");
+    assert!(error.contains("layer 1") && error.contains("(2, 3)"), "{error}");
 }
 
 fn scene(grid: (i64, i64), special: i64, layer_count: usize, start: Start) -> Scene {
     let sequence = models::TokenLayout::vision(special, grid);
     let tokens = Tokens::new(sequence.clone(), sequence);
-    let token = tokens.start(start).unwrap();
-    let questions = Questions { token, ..QUESTIONS };
+    let start = tokens.start(&start).unwrap();
+    let questions = Questions { start: start.states.clone(), ..QUESTIONS };
     let layers = layers(tokens.states(), layer_count);
     let findings = Findings::of(&layers, questions, |state| tokens.place(state).is_some()).unwrap();
     let (height, width) = (grid.0 as usize * 4, grid.1 as usize * 4);
@@ -145,18 +155,10 @@ fn scene(grid: (i64, i64), special: i64, layer_count: usize, start: Start) -> Sc
         title: format!("{} · {}", "a network with a very long name ".repeat(9), "picture ".repeat(30)),
         picture: Rgb { width, height, pixels: vec![90; width * height * 3] },
         tokens,
-        token,
+        start,
         findings,
-        options: ShowOptions {
-            start,
-            bounces: 3,
-            layers: LayerSelection::All,
-            alpha: 0.99,
-            tokens: ChainTokens::All,
-            sets: Some(2),
-            image_size: None,
-            device: Device::Cpu,
-        },
+        drawing: Drawing { bounces: 3, alpha: 0.99, sets: Some(2) },
+        about: Vec::new(),
     }
 }
 

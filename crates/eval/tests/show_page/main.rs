@@ -109,7 +109,9 @@ fn page(picture: &[u8], alpha: f64, layers: Vec<PageLayer>) -> Page<'_> {
         picture,
         layout: TokenLayout::vision(SPECIAL as i64, (ROWS as i64, COLUMNS as i64)),
         alpha,
-        token: 12,
+        start: 12..13,
+        start_name: "row 1, column 3".into(),
+        text: Vec::new(),
         bounces: BOUNCES,
         layers,
         figures: vec![Figure {

@@ -8,6 +8,7 @@ mod conditioning;
 mod config;
 mod input;
 mod latents;
+mod layers;
 mod modulation;
 pub mod pipeline;
 mod rope;
@@ -26,6 +27,7 @@ use conditioning::Conditioning;
 pub use config::FluxConfig;
 pub use input::FluxInput;
 pub use latents::{pack_latents, unpack_latents};
+pub use layers::FluxLayers;
 use modulation::LastNorm;
 use rope::Rotary;
 

@@ -9,7 +9,7 @@ use super::chain::lambda2;
 use super::mean::{accumulate, nothing_seen};
 use crate::attend::{AttentionProbe, ChainTokens, View, Want};
 use crate::error::{Error, Result};
-use crate::site::{Site, TokenLayout};
+use crate::site::{Site, Stream, TokenLayout};
 
 /// Reduces every layer of one image to the mean of its heads and the λ₂ of each, and keeps the heads of as many of the
 /// last layers as a budget allows.
@@ -25,7 +25,9 @@ pub struct LayerChains {
 /// One layer as a Markov chain, on the host.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LayerChain {
-    /// Number of the block, from 0.
+    /// The part of the network.
+    pub stream: Stream,
+    /// Number of the block within it, from 0.
     pub block: usize,
     /// Mean of the transition matrices of the heads, `[n, n]`, rows summing to 1.
     pub mean: Array2<f32>,
@@ -37,6 +39,7 @@ pub struct LayerChain {
 
 /// A layer under way. Its heads are all there, or none.
 struct Seen {
+    stream: Stream,
     block: usize,
     sum: Option<Tensor>,
     lambda2: Vec<f64>,
@@ -59,7 +62,7 @@ impl LayerChains {
         let layer = |seen: Seen| {
             let mean = seen.sum.ok_or_else(nothing_seen)?.f_div_scalar(seen.lambda2.len() as i64)?;
             let (mean, heads) = (matrix(&mean)?, seen.heads.unwrap_or_default());
-            Ok(LayerChain { block: seen.block, mean, lambda2: seen.lambda2, heads })
+            Ok(LayerChain { stream: seen.stream, block: seen.block, mean, lambda2: seen.lambda2, heads })
         };
         Ok((self.seen.into_iter().map(layer).collect::<Result<_>>()?, layout))
     }
@@ -80,7 +83,8 @@ impl LayerChains {
 impl AttentionProbe for LayerChains {
     fn want(&mut self, site: &Site) -> Want {
         self.layout = Some(self.tokens.layout(&site.layout));
-        self.seen.push(Seen { block: site.block, sum: None, lambda2: Vec::new(), heads: Some(Vec::new()) });
+        let Site { stream, block, .. } = *site;
+        self.seen.push(Seen { stream, block, sum: None, lambda2: Vec::new(), heads: Some(Vec::new()) });
         self.tokens.want()
     }
 

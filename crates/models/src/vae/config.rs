@@ -25,6 +25,8 @@ pub struct AutoencoderConfig {
     up_block_types: Vec<String>,
     /// Channels of each level, from the finest to the coarsest; between two levels the sides are halved.
     pub block_out_channels: Vec<i64>,
+    /// Side in pixels of the pictures that the network was made for; it reads and makes others.
+    pub sample_size: Option<i64>,
     /// Residual blocks of a level of the encoder; the decoder's have one more.
     pub layers_per_block: usize,
     act_fn: String,
@@ -58,6 +60,7 @@ impl Default for AutoencoderConfig {
             down_block_types: vec![DOWN.into()],
             up_block_types: vec![UP.into()],
             block_out_channels: vec![64],
+            sample_size: None,
             layers_per_block: 1,
             act_fn: "silu".into(),
             latent_channels: 4,

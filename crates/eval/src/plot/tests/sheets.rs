@@ -109,7 +109,10 @@ fn families_and_histograms_stay_on_the_paper() {
     let long = "a long label ".repeat(40);
     let points: Vec<(f64, f64)> = (1..90).map(|i| (f64::from(i), 0.7f64.powi(i))).collect();
     let line = |stroke| Line { name: long.clone(), points: points.clone(), stroke };
-    let members = |count: usize| (0..count).map(|number| Member { number, points: points.clone() }).collect();
+    let members = |count: usize| {
+        let member = |i: usize| Member { name: format!("s{i}"), points: points.clone() };
+        (0..count).map(member).collect()
+    };
     for (count, lines) in
         [(0, vec![]), (1, vec![line(Stroke::Dashed)]), (40, vec![line(Stroke::Dotted), line(Stroke::Thick)])]
     {
@@ -118,19 +121,19 @@ fn families_and_histograms_stay_on_the_paper() {
             x_label: long.clone(),
             y_label: long.clone(),
             members: members(count),
-            number_label: long.clone(),
+            name_label: long.clone(),
             lines,
         };
         let path = dir.path().join("family.png");
         family(&path, &plot).unwrap();
         assert_eq!(read(&path).inked_margin(12), 0, "{count}");
-        let groups = (0..count).map(|number| (number, vec![0.5, f64::NAN, 1.0, 7.0])).collect();
+        let groups = (0..count).map(|i| (i.to_string(), vec![0.5, f64::NAN, 1.0, 7.0])).collect();
         let plot = Histogram {
             title: long.clone(),
             x_label: long.clone(),
             y_label: long.clone(),
             groups,
-            number_label: long.clone(),
+            name_label: long.clone(),
         };
         histogram(&path, &plot).unwrap();
         assert_eq!(read(&path).inked_margin(12), 0, "{count}");

@@ -80,10 +80,10 @@ class Chain {
     return out.map((share) => this.alpha * share + jump);
   }
 
-  /** The states after 1, 2, …, steps steps from a token. */
-  bounces(token, steps) {
+  /** The states after 1, 2, …, steps steps from tokens that are equally likely. */
+  bounces(tokens, steps) {
     let state = new Float64Array(this.n);
-    state[token] = 1;
+    for (const token of tokens) state[token] = 1 / tokens.length;
     return Array.from({ length: steps }, () => (state = this.step(state)));
   }
 

@@ -2,9 +2,10 @@
 
 /** Tokens that are no patches sit in rows of cells above the picture, half a cell apart from it. */
 class Geometry {
-  constructor(layout, picture) {
+  constructor(layout, picture, text = []) {
     const [rows, columns] = layout.image;
     const segments = { special: layout.special, text: layout.text, image: rows * columns };
+    this.text = text;
     this.rows = rows;
     this.columns = columns;
     this.tokens = [];
@@ -50,10 +51,22 @@ class Geometry {
   /** What a token is called. */
   name(token) {
     const { segment, index } = this.tokens[token];
-    if (segment === "text") return `text token ${index}`;
+    if (segment === "text") return `text ${index} ${this.isPadding(token) ? "padding" : `“${this.text[index]}”`}`;
     if (segment === "special") return index === 0 ? "CLS" : `register ${index}`;
     const [row, column] = this.patch(token);
     return `row ${row}, column ${column}`;
+  }
+
+  /** Whether a token fills up a text that is shorter than the network reads. */
+  isPadding(token) {
+    const { segment, index } = this.tokens[token];
+    return segment === "text" && index >= this.text.length;
+  }
+
+  /** The part of a state that colours are made for: where there is text, the image alone. */
+  coloured(state) {
+    const patches = this.rows * this.columns;
+    return this.tokens[0].segment === "text" ? state.slice(this.firstPatch, this.firstPatch + patches) : state;
   }
 
   /** Moves an element over a token's cell. */
@@ -78,8 +91,8 @@ class Viridis {
 }
 
 /** Ends of the colour scale of a map: its minimum, and its maximum or, against sinks, its 95th percentile. */
-function colourScale(state, mode) {
-  const sorted = Float64Array.from(state).sort();
+function colourScale(state, mode, geometry) {
+  const sorted = Float64Array.from(geometry.coloured(state)).sort();
   const [low, largest] = [sorted[0], sorted[sorted.length - 1]];
   const percentile = sorted[Math.ceil(sorted.length * 0.95) - 1];
   const high = mode === "percentile" && percentile > low ? percentile : largest;

@@ -24,10 +24,20 @@ struct Data<'a> {
     states: i64,
     alpha: f64,
     token: usize,
+    /// The walk from several tokens that the page opens with.
+    word: Option<Word<'a>>,
+    /// What the text tokens spell.
+    text: &'a [String],
     bounces: usize,
     layers: Vec<LayerData<'a>>,
     /// 256 colours, six hexadecimal digits each.
     viridis: String,
+}
+
+#[derive(Serialize)]
+struct Word<'a> {
+    name: &'a str,
+    tokens: Vec<usize>,
 }
 
 #[derive(Serialize)]
@@ -263,11 +273,14 @@ fn embedded(page: &Page<'_>) -> Markup {
         embedded: heads.len(),
         lambda2,
     });
+    let several = page.start.len() > 1;
     let data = Data {
         layout: &page.layout,
         states: page.layout.tokens(),
         alpha: page.alpha,
-        token: page.token,
+        token: page.start.start,
+        word: several.then(|| Word { name: &page.start_name, tokens: page.start.clone().collect() }),
+        text: &page.text,
         bounces: page.bounces,
         layers: layers.collect(),
         viridis: viridis_table(),

@@ -6,6 +6,8 @@
 mod markup;
 mod matrices;
 
+use std::ops::Range;
+
 use models::TokenLayout;
 use ndarray::Array2;
 
@@ -21,8 +23,12 @@ pub struct Page<'a> {
     pub layout: TokenLayout,
     /// Share of attention in the teleporting chain, of steady states and bounces alike.
     pub alpha: f64,
-    /// Start token among the states when the page opens, counted from 0.
-    pub token: usize,
+    /// Start tokens among the states when the page opens, counted from 0, each as likely as the others.
+    pub start: Range<usize>,
+    /// What they are called together, where they are several.
+    pub start_name: String,
+    /// What the text tokens spell, padding behind them left out; empty where there is no text.
+    pub text: Vec<String>,
     /// How many bounces are shown.
     pub bounces: usize,
     /// Layers in execution order.

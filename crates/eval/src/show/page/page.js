@@ -10,7 +10,7 @@ const $ = (id) => document.getElementById(id);
 class Page {
   constructor(data, picture) {
     this.data = data;
-    this.geometry = new Geometry(data.layout, picture);
+    this.geometry = new Geometry(data.layout, picture, data.text);
     this.viridis = new Viridis(data.viridis);
     this.picture = picture;
     this.grey = inGrey(picture);
@@ -22,7 +22,7 @@ class Page {
       layer: data.layers.length > 1 ? MEAN : 0,
       head: MEAN,
       direction: "forward",
-      token: data.token,
+      token: data.word ? WORD : data.token,
       bounce: 1,
       scale: "percentile",
       opacity: 65,
@@ -70,11 +70,16 @@ class Page {
       direction,
       token,
       alpha: this.data.alpha,
-      bounces: chain.bounces(token, this.data.bounces).map((state) => Array.from(state)),
+      bounces: chain.bounces(this.startTokens(), this.data.bounces).map((state) => Array.from(state)),
       steady: Array.from(steady.state),
       steps: steady.steps,
       converged: steady.converged,
     };
+  }
+
+  /** The tokens that walks start from. */
+  startTokens() {
+    return this.state.token === WORD ? this.data.word.tokens : [this.state.token];
   }
 
   layerName(layer) {
@@ -105,7 +110,7 @@ class Page {
     const { geometry } = this;
     const clamp = (value, count) => Math.min(Math.max(value, 0), count - 1);
     let [row, column] = [Math.floor(geometry.rows / 2), Math.floor(geometry.columns / 2)];
-    if (geometry.isPatch(token)) {
+    if (token !== WORD && geometry.isPatch(token)) {
       const [from, at] = geometry.patch(token);
       [row, column] = [clamp(from + rows, geometry.rows), clamp(at + columns, geometry.columns)];
     }
@@ -123,8 +128,10 @@ class Page {
     for (const label of document.querySelectorAll(".panel .map")) {
       if (geometry.others.length > 0) label.append(this.cellLabel());
     }
-    for (const token of geometry.others) {
-      const button = element("button", { type: "button", textContent: geometry.name(token) });
+    const others = geometry.others.filter((token) => !geometry.isPadding(token));
+    for (const token of data.word ? [WORD, ...others] : others) {
+      const name = token === WORD ? data.word.name : geometry.name(token);
+      const button = element("button", { type: "button", textContent: name });
       button.dataset.token = token;
       button.addEventListener("click", () => this.choose({ token }));
       $("other-tokens").append(button);
@@ -189,6 +196,8 @@ class Page {
   /** Marks, pointer and keyboard of a map. */
   watch(map) {
     map.append(element("div", { className: "mark start" }), element("div", { className: "mark hover", hidden: true }));
+    // A word has a mark on each of its tokens.
+    for (const _ of this.data.word?.tokens.slice(1) ?? []) map.append(element("div", { className: "mark start" }));
     const tokenOf = (event) => {
       const box = map.querySelector("canvas").getBoundingClientRect();
       return this.geometry.tokenAt((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
@@ -240,7 +249,7 @@ class Page {
   show() {
     const { state, data } = this;
     const { chain } = this.chain();
-    this.bounces = chain.bounces(state.token, data.bounces);
+    this.bounces = chain.bounces(this.startTokens(), data.bounces);
     this.showControls();
     this.showWords();
     for (const map of document.querySelectorAll(".map")) this.showMap(map);
@@ -267,7 +276,7 @@ class Page {
     for (const button of document.querySelectorAll(".bounce")) {
       pressed(button, button.dataset.bounce === String(state.bounce));
     }
-    for (const button of $("other-tokens").children) pressed(button, +button.dataset.token === state.token);
+    for (const button of $("other-tokens").children) pressed(button, button.dataset.token === String(state.token));
     for (const cell of document.querySelectorAll("#lambda button")) {
       pressed(cell, cell.dataset.layer === String(state.layer) && cell.dataset.head === String(state.head));
     }
@@ -278,7 +287,8 @@ class Page {
     const layer = state.layer === MEAN ? "mean of layers" : data.layers[state.layer].name;
     const head = state.head === MEAN ? "mean of heads" : `head ${state.head}`;
     const lambda = state.head === MEAN ? undefined : data.layers[state.layer].lambda2[state.head];
-    const start = `${geometry.name(state.token)} (token ${state.token})`;
+    const several = state.token === WORD;
+    const start = several ? data.word.name : `${geometry.name(state.token)} (token ${state.token})`;
     $("chain").textContent = [
       `${layer}, ${head}`,
       state.direction,
@@ -294,7 +304,9 @@ class Page {
     $("map-words").textContent =
       bounce === STEADY_BOUNCE ? "The walk has forgotten where it started: this is TokenRank."
       : bounce === 1
-        ? forward ? "Where the start token attends: its row of the matrix." : "Which tokens attend to the start token: its column of the matrix."
+        ? forward
+          ? `Where the start ${several ? "tokens attend: the mean of their rows" : "token attends: its row"} of the matrix.`
+          : `Which tokens attend to the start ${several ? "tokens: their columns" : "token: its column"} of the matrix.`
         : forward ? `Where following the attention leads in ${bounce} steps.` : `From a token to those that attend to it, ${bounce} times over.`;
     const { steady } = this.chain();
     $("rank-words").textContent =
@@ -307,12 +319,16 @@ class Page {
     const { state, geometry, viridis } = this;
     const what = map.dataset.show;
     const distribution = this.shown(what);
-    this.geometry.cover(map.querySelector(".mark.start"), state.token);
+    const starts = this.startTokens();
+    map.querySelectorAll(".mark.start").forEach((mark, at) => {
+      mark.hidden = at >= starts.length;
+      if (!mark.hidden) geometry.cover(mark, starts[at]);
+    });
     if (!distribution) {
       drawPicture(canvas, { geometry, picture: this.picture, line: getComputedStyle(map).color });
       return;
     }
-    const scale = colourScale(distribution, state.scale);
+    const scale = colourScale(distribution, state.scale, geometry);
     const overlay = what === "chosen" || map.closest(".panel") ? { picture: this.grey, opacity: state.opacity / 100 } : {};
     drawMap(canvas, { state: distribution, scale, geometry, viridis, smooth: state.smooth, ...overlay });
     const most = `${scale.clipped ? "≥ " : ""}${percent(scale.high)}`;

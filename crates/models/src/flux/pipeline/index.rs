@@ -136,6 +136,11 @@ impl fmt::Display for Component {
     }
 }
 
+/// Whether `dir` has the file that tells a pipeline from a single network.
+pub(super) fn is_there(dir: &Path) -> bool {
+    dir.join(INDEX).is_file()
+}
+
 /// Checks that `dir` is a FLUX pipeline and that no file is missing.
 pub(super) fn check(dir: &Path) -> Result<()> {
     let path = dir.join(INDEX);

@@ -5,6 +5,7 @@
 //! then all pictures through the autoencoder, then the transformer. [`FluxPipeline::watch`] tells when.
 
 mod index;
+mod look;
 mod pass;
 mod pictures;
 mod texts;
@@ -21,6 +22,7 @@ use crate::t5::T5Config;
 use crate::vae::AutoencoderConfig;
 use crate::{clip, memory, t5};
 pub use index::Component;
+pub use look::{Look, LookPlan, Looking};
 pub use pass::{Generation, denoise, noised_pass};
 pub use pictures::{Draw, PictureEncoder};
 pub use texts::EncodedText;
@@ -69,6 +71,7 @@ pub struct FluxPipeline {
     t5: T5Config,
     vae: AutoencoderConfig,
     clip_tokenizer: clip::Tokenizer,
+    most_text_tokens: usize,
     watch: Option<Watch>,
 }
 
@@ -82,20 +85,26 @@ impl FluxPipeline {
     pub fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         index::check(dir)?;
         let folder = |component: Component| dir.join(component.folder());
+        let most_text_tokens = t5::Tokenizer::from_dir(&folder(Component::T5Tokenizer), None)?.length();
         let pipeline = Self {
             scheduler: FlowMatchConfig::from_dir(&folder(Component::Scheduler))?,
             transformer: FluxConfig::from_dir(&folder(Component::Transformer))?,
             t5: T5Config::from_dir(&folder(Component::T5))?,
             vae: AutoencoderConfig::from_dir(&folder(Component::Vae))?,
             clip_tokenizer: clip::Tokenizer::from_dir(&folder(Component::ClipTokenizer))?,
+            most_text_tokens,
             dir: dir.into(),
             kind,
             device,
             watch: None,
         };
         pipeline.check_fit()?;
-        t5::Tokenizer::from_dir(&folder(Component::T5Tokenizer), None)?;
         Ok(pipeline)
+    }
+
+    /// Whether a directory says that it is a pipeline, of whichever kind, and no single network.
+    pub fn is_pipeline(dir: &Path) -> bool {
+        index::is_there(dir)
     }
 
     /// Calls `watch` whenever a component is loaded or leaves, for progress, logs and memory readings.
@@ -143,6 +152,11 @@ impl FluxPipeline {
     /// CLIP's tokenizer.
     pub fn clip_tokenizer(&self) -> &clip::Tokenizer {
         &self.clip_tokenizer
+    }
+
+    /// The longest text that T5's tokenizer makes, in tokens: its `model_max_length`, or 512 where it says none.
+    pub fn most_text_tokens(&self) -> usize {
+        self.most_text_tokens
     }
 
     /// T5's tokenizer for texts of `length` tokens (FLUX schnell 256, dev 512). Its files are read anew.

@@ -9,7 +9,7 @@ use crate::flow_match::{Schedule, add_noise};
 use crate::flux::{FluxInput, FluxTransformer, pack_latents, unpack_latents};
 
 /// What diffusers' pipeline takes where the network needs a scale and none is given.
-const GUIDANCE: f64 = 3.5;
+pub(super) const GUIDANCE: f64 = 3.5;
 
 /// How pictures are made.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -114,7 +114,7 @@ pub fn noised_pass(
 }
 
 /// Latents `[channels, h, w]` as tokens `[1, rows·columns, 4·channels]`, with rows and columns.
-fn packed(latents: &Tensor) -> Result<(Tensor, (i64, i64))> {
+pub(super) fn packed(latents: &Tensor) -> Result<(Tensor, (i64, i64))> {
     let &[_, height, width] = latents.size().as_slice() else {
         let reason = format!("shape {:?} where [channels, h, w] is needed", latents.size());
         return Err(Error::Input { input: "latents", reason });

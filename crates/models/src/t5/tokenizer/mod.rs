@@ -84,6 +84,17 @@ impl Tokenizer {
         Ok(self.encoding(text)?.get_attention_mask().iter().map(|&kept| kept.into()).collect())
     }
 
+    /// The pieces of [`Tokenizer::encode`] as the vocabulary spells them, `▁` for a space before them; none of padding.
+    ///
+    /// # Errors
+    /// As [`Tokenizer::encode`].
+    pub fn pieces(&self, text: &str) -> Result<Vec<String>> {
+        let encoding = self.encoding(text)?;
+        let kept =
+            encoding.get_tokens().iter().zip(encoding.get_attention_mask()).filter(|(_, kept)| **kept == 1);
+        Ok(kept.map(|(piece, _)| piece.clone()).collect())
+    }
+
     /// Whether [`Tokenizer::encode`] cuts a text because it has more tokens than fit.
     ///
     /// # Errors

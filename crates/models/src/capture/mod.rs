@@ -1,5 +1,7 @@
 //! One forward pass with its attention written out: what `tokenrank attend` stores.
 
+mod flux;
+
 use std::collections::BTreeMap;
 use std::path::Path;
 
@@ -18,16 +20,18 @@ use crate::vision::{LoadOptions, VisionModel};
 
 /// The tensors of one pass, under the names they have in the file, and what the tokens are.
 pub struct Capture {
-    /// On the host, float32 except for ids. `block.{i}.logits`, `block.{i}.probs` `[heads, tokens, tokens]`;
+    /// Float32 in the file except for ids. Of a vision network `block.{i}.logits`, `block.{i}.probs` `[heads, tokens, tokens]`;
     /// `output.logits` `[classes]` or `output.embedding` `[d]`; `input.pixels` `[3, h, w]`. For the k-th prompt
     /// `text.{k}.ids` `[tokens]` (int64, padded), `text.{k}.embedding` `[d]` (projected, not normalised),
     /// `text.{k}.block.{i}.logits` and `.probs` `[heads, tokens, tokens]`, where the logits of tokens that the causal
-    /// mask hides are -∞.
+    /// mask hides are -∞. Of a FLUX pipeline: [`Capture::flux`].
     pub tensors: Vec<(String, Tensor)>,
     /// What the tokens of the image's maps are.
     pub layout: TokenLayout,
     /// The texts that were read, in order.
     pub prompts: Vec<Prompt>,
+    /// Further metadata of the file, by key.
+    pub metadata: BTreeMap<String, String>,
 }
 
 /// A text as the network read it.
@@ -55,16 +59,13 @@ impl Capture {
         let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut probe)?;
 
         let mut tensors = Vec::new();
-        for layer in probe.inner.finish()? {
-            tensors.push((format!("{}.logits", layer.site), layer.logits.f_squeeze_dim(0)?));
-            tensors.push((format!("{}.probs", layer.site), layer.probs.f_squeeze_dim(0)?));
-        }
+        push_maps(&mut tensors, probe.inner)?;
         tensors.push(match network.logits(&encoded)? {
             Some(logits) => ("output.logits".into(), logits.f_squeeze_dim(0)?),
             None => ("output.embedding".into(), network.embedding(&encoded)?.f_squeeze_dim(0)?),
         });
         tensors.push(("input.pixels".into(), pixels.f_squeeze_dim(0)?));
-        Ok(Self { tensors, layout, prompts: Vec::new() })
+        Ok(Self { tensors, layout, prompts: Vec::new(), metadata: BTreeMap::new() })
     }
 
     /// Reads `prompts` with the text tower of the CLIP in `dir` and keeps the attention of those of the chosen layers
@@ -103,16 +104,15 @@ impl Capture {
         Ok(())
     }
 
-    /// Writes the tensors and the metadata `model`, `tokens` and, where there are any, `prompts` (a JSON array) to a
-    /// safetensors file, whole or not at all.
+    /// Writes the tensors and the metadata `model`, `tokens`, where there are any `prompts` (a JSON array), and those of
+    /// [`Capture::metadata`] to a safetensors file, whole or not at all.
     ///
     /// # Errors
     /// The file cannot be written.
     pub fn write(&self, model: &str, path: &Path) -> Result<()> {
-        let mut metadata = BTreeMap::from([
-            ("model".to_owned(), model.to_owned()),
-            ("tokens".to_owned(), serde_json::json!(self.layout).to_string()),
-        ]);
+        let mut metadata = self.metadata.clone();
+        metadata.insert("model".to_owned(), model.to_owned());
+        metadata.insert("tokens".to_owned(), serde_json::json!(self.layout).to_string());
         if !self.prompts.is_empty() {
             let texts: Vec<&str> = self.prompts.iter().map(|prompt| prompt.text.as_str()).collect();
             metadata.insert("prompts".to_owned(), serde_json::json!(texts).to_string());
@@ -124,6 +124,15 @@ impl Capture {
         });
         Ok(write_safetensors(path, &described.collect::<Vec<_>>(), &metadata)?)
     }
+}
+
+/// The maps of one image under the names of their sites.
+fn push_maps(tensors: &mut Vec<(String, Tensor)>, kept: KeepAll) -> Result<()> {
+    for layer in kept.finish()? {
+        tensors.push((format!("{}.logits", layer.site), layer.logits.f_squeeze_dim(0)?));
+        tensors.push((format!("{}.probs", layer.site), layer.probs.f_squeeze_dim(0)?));
+    }
+    Ok(())
 }
 
 /// The values of a tensor as they are written.

@@ -1,0 +1,90 @@
+//! What `attend` and `show` share of FLUX pipelines: their options.
+
+use std::path::Path;
+
+use models::flux::FluxLayers;
+use models::flux::pipeline::Look;
+use models::t5::TokenLookup;
+use models::{Device, Kind};
+
+use crate::args::{Dtype, FluxArgs, Lookup};
+use crate::failure::Failure;
+
+impl FluxArgs {
+    /// The first option that is given.
+    fn given(&self) -> Option<&'static str> {
+        let Self { noise_step, noise_steps, text_tokens, seed, dtype } = self;
+        [
+            (noise_step.is_some(), "--noise-step"),
+            (noise_steps.is_some(), "--noise-steps"),
+            (text_tokens.is_some(), "--text-tokens"),
+            (seed.is_some(), "--seed"),
+            (dtype.is_some(), "--dtype"),
+        ]
+        .into_iter()
+        .find_map(|(given, option)| given.then_some(option))
+    }
+
+    /// The look at a picture of this size beside this prompt.
+    pub fn look(&self, prompt: &str, image_size: Option<usize>) -> Look {
+        Look {
+            prompt: prompt.into(),
+            text_tokens: self.text_tokens,
+            image_size,
+            steps: self.noise_steps.unwrap_or(4),
+            step: self.noise_step.unwrap_or(2),
+            seed: self.seed.unwrap_or(0),
+        }
+    }
+
+    /// The type that networks compute in on a device.
+    pub fn kind(&self, device: Device) -> Kind {
+        match (self.dtype, device) {
+            (Some(Dtype::F32), _) | (None, Device::Cpu) => Kind::Float,
+            (Some(Dtype::Bf16), _) | (None, _) => Kind::BFloat16,
+            (Some(Dtype::F16), _) => Kind::Half,
+        }
+    }
+}
+
+impl From<Lookup> for TokenLookup {
+    fn from(lookup: Lookup) -> Self {
+        match lookup {
+            Lookup::First => Self::First,
+            Lookup::Mean => Self::Mean,
+            Lookup::Last => Self::Last,
+            Lookup::ClipIndex => Self::ClipIndex,
+        }
+    }
+}
+
+/// Refuses what only FLUX pipelines take: their options, and those of `others` that are given.
+pub fn refuse(dir: &Path, flux: &FluxArgs, others: &[(bool, &'static str)]) -> Result<(), Failure> {
+    let other = others.iter().find_map(|(given, option)| given.then_some(*option));
+    match other.or_else(|| flux.given()) {
+        None => Ok(()),
+        // Whoever opens it says so.
+        Some(_) if !dir.is_dir() => Ok(()),
+        Some(option) => Err(Failure::usage(format!(
+            "{option} is for FLUX pipelines, and {} has no model_index.json; leave {option} out, or give the directory of \
+             a pipeline",
+            dir.display()
+        ))),
+    }
+}
+
+/// Why a number of prompts other than 1 is refused.
+pub fn one_prompt(found: usize) -> Failure {
+    let reason = match found {
+        0 => "--prompt is missing: a FLUX pipeline looks at an image beside a text; say what is in it, or give \
+              --prompt \"\" for no text"
+            .to_owned(),
+        several => format!("--prompt is given {several} times; a FLUX pipeline looks at an image beside one text"),
+    };
+    Failure::usage(reason)
+}
+
+/// The blocks asked for.
+pub fn layers(spec: Option<&str>) -> Result<FluxLayers, Failure> {
+    Ok(spec.map(str::parse).transpose()?.unwrap_or_default())
+}

@@ -1,0 +1,69 @@
+//! The numbers behind the pictures as a file.
+
+use std::path::PathBuf;
+
+use models::Stream;
+use serde_json::{Value, json};
+
+use super::Scene;
+use super::blocks::Block;
+use super::findings::ChainFindings;
+use super::tokens::Origin;
+
+/// What `show.json` says of where the maps come from.
+pub(super) struct Record {
+    pub model: PathBuf,
+    /// None where the network made the picture.
+    pub image: Option<PathBuf>,
+    /// Settings that only some networks have.
+    pub settings: Vec<(&'static str, Value)>,
+}
+
+impl Record {
+    /// The content of `show.json`.
+    pub fn beside(self, scene: &Scene) -> Value {
+        let Scene { picture, tokens, start: Origin { states, name }, findings, drawing, .. } = scene;
+        let steps = |chain: &ChainFindings| chain.steps();
+        let mut start =
+            json!({ "state": states.start, "token": tokens.in_sequence(states.start), "name": name });
+        if tokens.layout.text > 0 {
+            start["states"] = states.clone().collect();
+        }
+        let mut settings = json!({
+            "alpha": drawing.alpha,
+            "bounces": drawing.bounces,
+            "layers": findings.blocks().into_iter().map(named).collect::<Vec<_>>(),
+            "picture": [picture.height, picture.width],
+            "states": tokens.layout,
+            "start": start,
+        });
+        for (setting, value) in self.settings {
+            settings[setting] = value;
+        }
+        json!({
+            "schema": 1,
+            "model": self.model,
+            "image": self.image,
+            "settings": settings,
+            "lambda2": findings.layers.iter().map(|layer| &layer.lambda2).collect::<Vec<_>>(),
+            "layers": findings.layers.iter().map(|layer| &layer.mean).collect::<Vec<_>>(),
+            "average": findings.average,
+            "steps": {
+                "layers": findings.layers.iter().map(|layer| steps(&layer.mean)).collect::<Vec<_>>(),
+                "average": steps(&findings.average),
+            },
+            "forward": findings.forward,
+            "backward": findings.backward,
+            "metastable": findings.metastable,
+        })
+    }
+}
+
+/// As `tokenrank attend` names its tensors; where there is one stream alone, its number.
+fn named(block: Block) -> Value {
+    match block.stream {
+        Stream::Dual => json!(format!("dual.{}", block.number)),
+        Stream::Single => json!(format!("single.{}", block.number)),
+        _ => json!(block.number),
+    }
+}

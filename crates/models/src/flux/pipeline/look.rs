@@ -1,0 +1,268 @@
+//! One look at a picture: it is noised as far as a step of a schedule says and passed through the transformer once,
+//! beside a prompt. Without a picture the pipeline first makes one of the prompt.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tch::{Device, Kind, Tensor};
+
+use super::pass::{GUIDANCE, packed};
+use super::{Draw, EncodedText, FluxPipeline, denoise};
+use crate::attend::AttentionProbe;
+use crate::error::{Error, Result};
+use crate::flow_match::{Schedule, add_noise};
+use crate::flux::{FluxInput, FluxTransformer, unpack_latents};
+use crate::image::{Resample, Rgb8, resize};
+use crate::noise;
+use crate::site::{Stream, TokenLayout};
+use crate::t5;
+
+/// Side of a picture in pixels where none is given and the pipeline was made for no smaller one.
+const USUAL_SIDE: i64 = 512;
+/// Tokens of a prompt where none are given and the tokenizer makes as many.
+const USUAL_TEXT: usize = 256;
+
+/// What is looked at, and through how much noise.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// The text beside the picture.
+    pub prompt: String,
+    /// T5 tokens of it, padding included; by default as many as the tokenizer makes at most, up to 256.
+    pub text_tokens: Option<usize>,
+    /// Side in pixels to which the picture is brought, whatever its proportions, or in which it is made; by default 512,
+    /// or the autoencoder's `sample_size` where that is smaller.
+    pub image_size: Option<usize>,
+    /// Steps of the schedule, in which a picture is also made where there is none.
+    pub steps: usize,
+    /// The step before which the picture has the noise that is put on it, counted from 0.
+    pub step: usize,
+    /// Seed of the noise. A picture that is made begins with the same noise, so a look at it goes back some of its way.
+    pub seed: u64,
+}
+
+/// A [`Look`] that fits its pipeline.
+pub struct LookPlan<'a> {
+    pipeline: &'a FluxPipeline,
+    look: &'a Look,
+    side: i64,
+    text_tokens: usize,
+    schedule: Schedule,
+}
+
+/// Everything the pass reads, and the transformer.
+pub struct Looking<'a> {
+    plan: LookPlan<'a>,
+    /// What is looked at, as the pipeline saw or made it.
+    pub picture: Rgb8,
+    /// The same from -1 to 1, `[3, side, side]` float32 on the CPU.
+    pub pixels: Tensor,
+    /// The prompt.
+    pub text: EncodedText,
+    /// Latents of the picture with noise on them, `[channels, h, w]` on the transformer's device in its type.
+    pub noised: Tensor,
+    transformer: FluxTransformer,
+}
+
+impl Look {
+    /// Checks everything that can be checked without a network.
+    ///
+    /// # Errors
+    /// A size, a number of tokens or a step that the pipeline does not have.
+    pub fn plan<'a>(&'a self, pipeline: &'a FluxPipeline) -> Result<LookPlan<'a>> {
+        let side = match self.image_size {
+            Some(side) => side as i64,
+            None => pipeline.usual_side(),
+        };
+        let most = pipeline.most_text_tokens();
+        let text_tokens = self.text_tokens.unwrap_or(most.min(USUAL_TEXT));
+        if !(2..=most).contains(&text_tokens) {
+            let reason = format!("{text_tokens}; this pipeline's prompts have 2 to {most} tokens");
+            return Err(Error::Input { input: "text tokens", reason });
+        }
+        let schedule = pipeline.schedule(self.steps, (side, side))?;
+        schedule.sigma(self.step)?;
+        Ok(LookPlan { pipeline, look: self, side, text_tokens, schedule })
+    }
+}
+
+impl<'a> LookPlan<'a> {
+    /// T5's tokenizer for this many tokens.
+    ///
+    /// # Errors
+    /// Its files are no longer there.
+    pub fn tokenizer(&self) -> Result<t5::Tokenizer> {
+        self.pipeline.t5_tokenizer(self.text_tokens)
+    }
+
+    /// What the tokens of the pass are.
+    ///
+    /// # Errors
+    /// None that [`Look::plan`] has not found.
+    pub fn layout(&self) -> Result<TokenLayout> {
+        Ok(TokenLayout::joint(self.text_tokens as i64, self.pipeline.grid((self.side, self.side))?))
+    }
+
+    /// What is looked at.
+    pub fn look(&self) -> &'a Look {
+        self.look
+    }
+
+    /// The pipeline.
+    pub fn pipeline(&self) -> &'a FluxPipeline {
+        self.pipeline
+    }
+
+    /// Share of noise in the latents, from 0 to 1.
+    ///
+    /// # Errors
+    /// None that [`Look::plan`] has not found.
+    pub fn sigma(&self) -> Result<f32> {
+        self.schedule.sigma(self.look.step)
+    }
+
+    /// Makes everything ready to look at `picture`, or at one that the pipeline makes of the prompt. Text encoders have
+    /// left when the transformer is loaded; the autoencoder comes and goes beside it where a picture is made.
+    ///
+    /// # Errors
+    /// A network cannot be loaded; libtorch's.
+    pub fn prepare(self, picture: Option<&Rgb8>) -> Result<Looking<'a>> {
+        let Self { pipeline, look, side, .. } = self;
+        let noise = noise::normal(&pipeline.latent_shape((side, side))?, look.seed)?;
+        let text = pipeline.encode_texts(std::slice::from_ref(&look.prompt), self.text_tokens)?;
+        let text = text
+            .into_iter()
+            .next()
+            .ok_or_else(|| Error::Text { text: look.prompt.clone(), reason: "it was not encoded".into() })?;
+        let encode = |picture: &Rgb8| -> Result<(Tensor, Tensor)> {
+            let pixels = pixels(picture)?;
+            let latents = pipeline.encode_pictures([Ok::<_, Error>(pixels.f_unsqueeze(0)?)], Draw::Mode)?;
+            Ok((pixels, Tensor::f_stack(&latents, 0)?.f_squeeze_dim(0)?))
+        };
+        let (picture, (pixels, latents), transformer) = match picture {
+            Some(picture) => {
+                let picture = resize(picture, (side as usize, side as usize), Resample::Bicubic)?;
+                let encoded = encode(&picture)?;
+                (picture, encoded, pipeline.transformer()?)
+            }
+            None => {
+                let transformer = pipeline.transformer()?;
+                let none = &mut crate::attend::NoProbe;
+                let latents = denoise(&transformer, &self.schedule, 0, &noise, &text, None, none)?;
+                let picture = rgb(&pipeline.decode(&latents.f_unsqueeze(0)?)?.f_squeeze_dim(0)?)?;
+                let encoded = encode(&picture)?;
+                (picture, encoded, transformer)
+            }
+        };
+        let latents = latents.f_to_device(transformer.device())?.f_to_kind(transformer.kind())?;
+        let noised = add_noise(&latents, &noise, self.schedule.sigma(look.step)?)?;
+        Ok(Looking { plan: self, picture, pixels, text, noised, transformer })
+    }
+}
+
+impl<'a> Looking<'a> {
+    /// What was planned.
+    pub fn plan(&self) -> &LookPlan<'a> {
+        &self.plan
+    }
+
+    /// The transformer.
+    pub fn transformer(&self) -> &FluxTransformer {
+        &self.transformer
+    }
+
+    /// The whole pass: the predicted velocity `[channels, h, w]`, on the transformer's device.
+    ///
+    /// # Errors
+    /// libtorch's and the probe's.
+    pub fn velocity(&self, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
+        self.pass(|input| {
+            Ok(unpack_latents(&self.transformer.forward(input, probe)?, input.grid)?.f_squeeze_dim(0)?)
+        })
+    }
+
+    /// The pass as far as the last of the given blocks: what a probe needs that watches them alone.
+    ///
+    /// # Errors
+    /// libtorch's and the probe's.
+    pub fn watch(
+        &self,
+        blocks: &BTreeMap<Stream, BTreeSet<usize>>,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<()> {
+        let last =
+            blocks.iter().flat_map(|(stream, blocks)| blocks.iter().map(move |block| (*stream, *block)));
+        let last = last.max();
+        self.pass(|input| {
+            let mut state = self.transformer.embed(input)?;
+            for block in self.transformer.blocks() {
+                let site = block.site(&state);
+                block.forward(&mut state, probe)?;
+                if Some((site.stream, site.block)) == last {
+                    break;
+                }
+            }
+            Ok(())
+        })
+    }
+
+    fn pass<R>(&self, run: impl FnOnce(&FluxInput<'_>) -> Result<R>) -> Result<R> {
+        let Self { plan, text, transformer, .. } = self;
+        let (latents, grid) = packed(&self.noised)?;
+        run(&FluxInput {
+            latents: &latents,
+            grid,
+            text: &text.text.f_unsqueeze(0)?,
+            pooled: &text.pooled.f_unsqueeze(0)?,
+            concepts: None,
+            timestep: plan.schedule.noise_level(plan.look.step, transformer.kind())?,
+            guidance: transformer.config().guidance_embeds.then_some(GUIDANCE),
+            step: plan.look.step,
+        })
+    }
+}
+
+impl FluxPipeline {
+    /// The largest side, in pixels, that is no larger than 512 and than what the autoencoder was made for.
+    fn usual_side(&self) -> i64 {
+        let token = self.pixels_per_token();
+        let side = self.vae_config().sample_size.map_or(USUAL_SIDE, |side| side.min(USUAL_SIDE));
+        (side / token).max(1) * token
+    }
+}
+
+/// Samples `[3, height, width]` from -1 to 1.
+fn pixels(picture: &Rgb8) -> Result<Tensor> {
+    let shape = [picture.height as i64, picture.width as i64, 3];
+    let samples = Tensor::f_from_slice(&picture.data)?.f_reshape(shape)?.f_permute([2, 0, 1])?;
+    Ok(samples.f_to_kind(Kind::Float)?.f_div_scalar(127.5)?.f_sub_scalar(1.0)?.f_contiguous()?)
+}
+
+/// The picture of samples `[3, height, width]` from -1 to 1, overshoots cut off, as diffusers rounds them.
+fn rgb(pixels: &Tensor) -> Result<Rgb8> {
+    let (_, height, width) = pixels.size3()?;
+    let levels =
+        pixels.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_div_scalar(2.0)?.f_add_scalar(0.5)?;
+    let levels = levels.f_clamp(0.0, 1.0)?.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
+    let levels = levels.f_permute([1, 2, 0])?.f_contiguous()?;
+    let mut data = vec![0; levels.numel()];
+    let count = data.len();
+    levels.f_copy_data(&mut data, count)?;
+    Ok(Rgb8::new(width as usize, height as usize, data)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_survives_the_way_to_samples_and_back() -> Result<()> {
+        let data: Vec<u8> = (0..=255).flat_map(|level| [level, 255 - level, level / 2]).collect();
+        let picture = Rgb8::new(32, 8, data)?;
+        let samples = pixels(&picture)?;
+        assert_eq!(samples.size(), [3, 8, 32]);
+        assert_eq!((samples.double_value(&[0, 0, 0]), samples.double_value(&[0, 7, 31])), (-1.0, 1.0));
+        assert_eq!(rgb(&samples)?, picture);
+        // Overshoots are cut off.
+        assert_eq!(rgb(&(samples * 3.0))?.data[..3], [0, 255, 0]);
+        Ok(())
+    }
+}
