@@ -3,6 +3,7 @@
 mod attend;
 mod common;
 mod fetch;
+mod paper_segment;
 mod rank;
 mod run;
 mod segment;
