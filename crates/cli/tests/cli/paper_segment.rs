@@ -143,7 +143,7 @@ fn the_experiments_fit_a_pipeline_of_the_published_shape() {
     pipeline(dir.path());
     let model = format!("model.path={}", dir.path().display());
     let ready = |config: &str, sets: &[String]| {
-        let output = validate(config, &[&[model.clone()], sets].concat(), 0);
+        let output = validate(config, &[std::slice::from_ref(&model), sets].concat(), 0);
         String::from_utf8(output.stdout).expect("text")
     };
 
