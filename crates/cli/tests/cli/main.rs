@@ -3,6 +3,7 @@
 mod attend;
 mod common;
 mod fetch;
+mod flux;
 mod paper_segment;
 mod rank;
 mod run;
