@@ -11,7 +11,7 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 /// Shape and values of a float32 tensor.
-fn read(path: &Path, name: &str) -> (Vec<usize>, Vec<f32>) {
+pub fn read(path: &Path, name: &str) -> (Vec<usize>, Vec<f32>) {
     let bytes = std::fs::read(path).expect("a file");
     let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
     let view = file.tensor(name).unwrap_or_else(|_| panic!("no {name} in {:?}", file.names()));
@@ -86,7 +86,7 @@ fn the_metadata_tells_the_tokens_and_rank_reads_the_file() {
 }
 
 /// Values of an int64 tensor.
-fn read_ids(path: &Path, name: &str) -> Vec<i64> {
+pub fn read_ids(path: &Path, name: &str) -> Vec<i64> {
     let bytes = std::fs::read(path).expect("a file");
     let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
     let view = file.tensor(name).expect(name);

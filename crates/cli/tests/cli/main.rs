@@ -3,6 +3,7 @@
 mod attend;
 mod common;
 mod fetch;
+mod flux;
 mod rank;
 mod run;
 #[path = "../../../models/tests/hub/server.rs"]

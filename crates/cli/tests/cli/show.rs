@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::common::{arg, root, run, words};
 
 /// What is always there; `metastable.png` too, where the chain is small enough.
-const FILES: [&str; 8] = [
+pub const FILES: [&str; 8] = [
     "bounces.png",
     "tokenrank-layers.png",
     "lambda2.png",
@@ -24,16 +24,16 @@ fn fixture(name: &str) -> PathBuf {
     root().join("crates/models/tests/fixtures").join(name)
 }
 
-fn json(out: &Path) -> Value {
+pub fn json(out: &Path) -> Value {
     let text = std::fs::read_to_string(out.join("show.json")).expect("written");
     serde_json::from_str(&text).expect("JSON")
 }
 
-fn numbers(value: &Value) -> Vec<f64> {
+pub fn numbers(value: &Value) -> Vec<f64> {
     value.as_array().expect("a list").iter().map(|value| value.as_f64().expect("a number")).collect()
 }
 
-fn files(folder: &Path) -> Vec<String> {
+pub fn files(folder: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(folder).expect("a folder");
     let mut names: Vec<String> =
         entries.map(|entry| entry.expect("listed").file_name().to_string_lossy().into_owned()).collect();
@@ -41,7 +41,7 @@ fn files(folder: &Path) -> Vec<String> {
     names
 }
 
-fn sorted(names: &[&str]) -> Vec<String> {
+pub fn sorted(names: &[&str]) -> Vec<String> {
     let mut names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
     names.sort();
     names
@@ -108,13 +108,22 @@ fn the_page_opens_without_a_word_on_the_console() {
         return;
     };
     let dir = tempfile::tempdir().expect("a scratch folder");
-    let (image, out) = (scene(dir.path()), dir.path().join("out"));
-    let model = root().join("datasets/mini/models/dinov2");
-    run(&["show", "--model", arg(&model), "--image", arg(&image), "--out", arg(&out)], 0);
+    let image = scene(dir.path());
+    let prompted = ["--prompt", "a black hourglass", "--word", "hourglass"];
+    for (model, extra) in [("dinov2", &[][..]), ("flux", &prompted[..])] {
+        let (model, out) = (root().join("datasets/mini/models").join(model), dir.path().join(model));
+        let base = ["show", "--model", arg(&model), "--image", arg(&image), "--out", arg(&out)];
+        run(&[&base[..], extra].concat(), 0);
+        open_page(&browser, &dir.path().join("profile"), &out);
+    }
+}
+
+/// Opens the page in the folder `out`, and expects that it draws everything and complains of nothing.
+fn open_page(browser: &Path, profile: &Path, out: &Path) {
     let output = std::process::Command::new(browser)
         .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"])
         .args(["--enable-logging=stderr", "--virtual-time-budget=20000", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", dir.path().join("profile").display()))
+        .arg(format!("--user-data-dir={}", profile.display()))
         .arg(format!("file://{}", out.join("index.html").display()))
         .output()
         .expect("the browser starts");
@@ -204,7 +213,7 @@ fn the_numbers_are_those_of_attend_and_rank() {
 }
 
 /// Values of a float64 tensor.
-fn read(path: &Path, name: &str) -> Vec<f64> {
+pub fn read(path: &Path, name: &str) -> Vec<f64> {
     let bytes = std::fs::read(path).expect("written");
     let file = SafeTensors::deserialize(&bytes).expect("whole");
     let data = file.tensor(name).expect("there").data();
@@ -212,7 +221,7 @@ fn read(path: &Path, name: &str) -> Vec<f64> {
 }
 
 #[track_caller]
-fn close<'a>(found: &[f64], wanted: impl IntoIterator<Item = &'a f64>) {
+pub fn close<'a>(found: &[f64], wanted: impl IntoIterator<Item = &'a f64>) {
     let wanted: Vec<f64> = wanted.into_iter().copied().collect();
     assert_eq!(found.len(), wanted.len());
     let worst = found.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);

@@ -13,7 +13,7 @@ use crate::plot::{
     family, heatmap, histogram, regions, tiles,
 };
 
-/// Maps in a row of the TokenRank sheet.
+/// Most maps in a row of the TokenRank sheet.
 const COLUMNS: usize = 7;
 
 /// Draws every picture into the folder under way.
@@ -118,19 +118,22 @@ fn ranks(scene: &Scene) -> TileSheet {
         .others_name()
         .map_or_else(String::new, |name| format!(" Under each title: the share of {name}."));
     let average = &findings.average;
+    let sections = vec![
+        sheet("incoming attention: steady state of the forward chain", &average.incoming, &|i| {
+            findings.layers[i].mean.incoming.clone()
+        }),
+        sheet("outgoing attention: steady state of the backward chain", &average.outgoing, &|i| {
+            findings.layers[i].mean.outgoing.clone()
+        }),
+    ];
+    // Rows of about the same length.
+    let maps = sections.iter().map(|section| section.tiles.len()).max().unwrap_or(1);
     TileSheet {
         title: format!("TokenRank · {}", scene.title),
         image: scene.picture.clone(),
         grid: tokens.grid(),
-        columns: COLUMNS.min(findings.layers.len() + 2),
-        sections: vec![
-            sheet("incoming attention: steady state of the forward chain", &average.incoming, &|i| {
-                findings.layers[i].mean.incoming.clone()
-            }),
-            sheet("outgoing attention: steady state of the backward chain", &average.outgoing, &|i| {
-                findings.layers[i].mean.outgoing.clone()
-            }),
-        ],
+        columns: maps.div_ceil(maps.div_ceil(COLUMNS)),
+        sections,
         note: format!(
             "Share of each patch in multiples of an even share, 1/{}. ≥: colours end at the 95th percentile of the \
              patches.{sinks} Heads are averaged before ranking, α = {}.",

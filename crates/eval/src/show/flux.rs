@@ -12,7 +12,7 @@ use serde_json::json;
 use super::findings::LAMBDA_TOLERANCE;
 use super::record::Record;
 use super::tokens::{Origin, Start, Tokens};
-use super::{Drawing, PAGE_BUDGET, Pass, Shown, check, model_name, publish, stem};
+use super::{Drawing, PAGE_BUDGET, Pass, Shown, check, file_name, model_name, publish, stem};
 use crate::error::Result;
 use crate::plot::Rgb;
 
@@ -65,7 +65,7 @@ pub fn show_flux(dir: &Path, image: Option<&Path>, options: &FluxShowOptions, ou
     let Look { prompt, steps, step, seed, .. } = look;
     let seen = looking.picture;
     let (title, source) = match image {
-        Some(image) => (format!("{} · ", stem(image)), image.display().to_string()),
+        Some(image) => (format!("{} · ", stem(image)), file_name(image)),
         None => (String::new(), format!("made of the prompt in {steps} steps")),
     };
     let fact = |name: &str, value: String| (name.to_owned(), value);

@@ -66,18 +66,17 @@ pub(super) fn facts(scene: &Scene) -> Vec<(String, String)> {
     facts
 }
 
-/// Where walks start, and which token of the sequence that is.
+/// Where walks start, and which token of the sequence that is: those of a text are numbered in their names.
 fn origin(Scene { tokens, start, .. }: &Scene) -> String {
-    let number = |state| format!("token {}", tokens.in_sequence(state));
-    let names: Vec<(String, String)> =
-        start.states.clone().map(|state| (tokens.name(state), number(state))).collect();
+    let names: Vec<String> = start.states.clone().map(|state| tokens.name(state)).collect();
     match names.as_slice() {
-        [(name, number)] if *name == start.name => format!("{name}, {number}"),
-        names => {
-            let names: Vec<String> =
-                names.iter().map(|(name, number)| format!("{name} ({number})")).collect();
-            format!("{}: {}", start.name, names.join(", "))
+        [name]
+            if *name == start.name && tokens.layout.text > 0 && start.states.start < tokens.others().end =>
+        {
+            name.clone()
         }
+        [name] if *name == start.name => format!("{name}, token {}", tokens.in_sequence(start.states.start)),
+        names => format!("{}: {}", start.name, names.join(", ")),
     }
 }
 
@@ -101,10 +100,10 @@ pub(super) fn sets_of_others(scene: &Scene, sets: &SetFindings) -> Option<String
         if !padding.is_empty() {
             parts.push(format!("{} of padding", padding.len()));
         }
-        (!parts.is_empty()).then(|| format!("to set {number} {}", parts.join(", ")))
+        (!parts.is_empty()).then(|| format!("set {number} has {}", parts.join(", ")))
     });
     let parts: Vec<String> = parts.collect();
-    Some(format!("Of the text belong {}.", parts.join("; ")))
+    Some(format!("Of the text, {}.", parts.join("; ")))
 }
 
 fn lambda2(scene: &Scene) -> String {

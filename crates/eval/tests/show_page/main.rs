@@ -8,9 +8,9 @@ use std::process::Command;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use eval::show::{Figure, Page, PageLayer};
-use markov_core::{Direction, Stochastic, Stop, bounce_token, token_rank};
+use markov_core::{Direction, Stochastic, Stop, bounce, token_rank};
 use models::TokenLayout;
-use ndarray::Array2;
+use ndarray::{Array1, Array2};
 use serde::Deserialize;
 
 const SPECIAL: usize = 2;
@@ -51,7 +51,8 @@ struct Current {
     layer: String,
     head: serde_json::Value,
     direction: String,
-    token: usize,
+    /// A number, or `word`.
+    token: serde_json::Value,
     bounces: Vec<Vec<f64>>,
     steady: Vec<f64>,
     converged: bool,
@@ -176,7 +177,16 @@ fn check_numbers(step: &Step, map: &Array2<f32>, alpha: f64) {
         other => panic!("direction {other}"),
     };
     let chain = matrix.teleport(alpha).and_then(|matrix| matrix.towards(direction)).expect("a chain");
-    let bounces = bounce_token(&chain, current.token, BOUNCES).expect("bounces");
+    let start: Vec<usize> = match &current.token {
+        serde_json::Value::String(word) => {
+            assert_eq!(word, "word");
+            (0..SPECIAL).collect()
+        }
+        token => vec![token.as_u64().expect("a number") as usize],
+    };
+    let mut from = Array1::zeros(TOKENS);
+    start.iter().for_each(|token| from[*token] = 1.0 / start.len() as f64);
+    let bounces = bounce(&chain, from.view(), BOUNCES).expect("bounces");
     assert_eq!(current.bounces.len(), BOUNCES);
     for (n, (found, expected)) in current.bounces.iter().zip(bounces.rows()).enumerate() {
         let off = worst(found, &expected.to_vec());
@@ -207,7 +217,7 @@ fn a_reader_picks_patches_layers_and_heads() {
     let all = (&layers[0].mean + &layers[1].mean) / 2.0;
 
     let opened = report.step("opened");
-    assert_eq!((opened.current.layer.as_str(), opened.current.token), ("mean", 12));
+    assert_eq!((opened.current.layer.as_str(), &opened.current.token), ("mean", &12.into()));
     assert_eq!(opened.current.head, "mean");
     check_numbers(opened, &all, 0.99);
 
@@ -249,7 +259,7 @@ fn a_reader_picks_patches_layers_and_heads() {
     check_numbers(mean, &all, 0.99);
 
     let linked = report.step("linked");
-    assert_eq!((linked.current.layer.as_str(), linked.current.token), ("block.0", 7));
+    assert_eq!((linked.current.layer.as_str(), &linked.current.token), ("block.0", &7.into()));
     assert_eq!(linked.current.direction, "forward");
     check_numbers(linked, &layers[0].heads[1], 0.99);
     // The sink of this head is token 10, in row 1.
@@ -258,6 +268,38 @@ fn a_reader_picks_patches_layers_and_heads() {
     let nonsense = report.step("nonsense");
     assert_eq!(nonsense.current.token, linked.current.token, "an address without sense changes nothing");
     check_numbers(nonsense, &layers[0].mean, 0.99);
+}
+
+/// The text stands where the special tokens of other networks stand: a piece and padding.
+#[test]
+fn walks_start_from_a_word_of_several_tokens() {
+    let picture = picture();
+    let page = Page {
+        layout: TokenLayout::joint(SPECIAL as i64, (ROWS as i64, COLUMNS as i64)),
+        start: 0..SPECIAL,
+        start_name: "“a word”".into(),
+        text: vec!["a".into()],
+        ..page(&picture, 0.99, layers())
+    };
+    let Some(report) = drive(&page.to_html()) else { return };
+    assert_eq!(report.errors, [""; 0]);
+    let layers = layers();
+    let all = (&layers[0].mean + &layers[1].mean) / 2.0;
+
+    let opened = report.step("opened");
+    assert_eq!(opened.current.token, "word");
+    assert!(opened.chain.contains("start: “a word” ·"), "{}", opened.chain);
+    check_numbers(opened, &all, 0.99);
+
+    let clicked = report.step("clicked");
+    assert_eq!(clicked.current.token, token(3, 5));
+    check_numbers(clicked, &all, 0.99);
+
+    // Padding has no button: the second is the first token, behind the word's.
+    let first = report.step("register");
+    assert_eq!(first.current.token, 0);
+    assert!(first.chain.contains("start: text 0 “a” (token 0)"), "{}", first.chain);
+    check_numbers(first, &layers[1].heads[1], 0.99);
 }
 
 #[test]

@@ -51,10 +51,16 @@ class Geometry {
   /** What a token is called. */
   name(token) {
     const { segment, index } = this.tokens[token];
-    if (segment === "text") return `text ${index} ${this.isPadding(token) ? "padding" : `“${this.text[index]}”`}`;
+    if (segment === "text") return `text ${index} ${this.spelling(token) || "padding"}`;
     if (segment === "special") return index === 0 ? "CLS" : `register ${index}`;
     const [row, column] = this.patch(token);
     return `row ${row}, column ${column}`;
+  }
+
+  /** What a token of the text spells; nothing for other tokens and for padding. */
+  spelling(token) {
+    const { segment, index } = this.tokens[token];
+    return segment === "text" && index < this.text.length ? `“${this.text[index]}”` : "";
   }
 
   /** Whether a token fills up a text that is shorter than the network reads. */

@@ -131,7 +131,9 @@ class Page {
     const others = geometry.others.filter((token) => !geometry.isPadding(token));
     for (const token of data.word ? [WORD, ...others] : others) {
       const name = token === WORD ? data.word.name : geometry.name(token);
-      const button = element("button", { type: "button", textContent: name });
+      // A prompt has many tokens: what they spell is enough.
+      const textContent = token !== WORD && geometry.spelling(token) || name;
+      const button = element("button", { type: "button", textContent, title: name });
       button.dataset.token = token;
       button.addEventListener("click", () => this.choose({ token }));
       $("other-tokens").append(button);
