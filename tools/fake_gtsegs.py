@@ -20,7 +20,7 @@ import numpy as np
 from PIL import Image
 
 FIXTURE = Path(__file__).parent.parent / "crates" / "tasks" / "tests" / "fixtures" / "gtsegs"
-IDS = ["n02123045_7", "n02443114_10139", "n02691156_1"]
+IDS = ["n02123045_7", "n02442172_10139", "n02690373_1"]
 SIZES = [(31, 20), (48, 64), (90, 70)]
 
 

@@ -32,5 +32,5 @@ pub use paper::PaperTable;
 pub use paper_table::paper_tables;
 pub use plan::{Beside, Plan, RunOptions};
 pub use run::{Outcome, execute};
-pub use sweep::{Shared, Sweep, SweepOutcome, Variant};
+pub use sweep::{Shared, Sweep, SweepOutcome, SweptMethod, Variant};
 pub use table::{Cell, Row, Table};

@@ -104,4 +104,19 @@ mod tests {
         assert_eq!([0.6, 0.644, 0.7].map(better), [Some(true), None, Some(false)]);
         Ok(())
     }
+
+    #[test]
+    fn the_segmentation_table_is_whole_and_its_odd_row_is_odd() -> Result<()> {
+        let table = PaperTable::named("segment")?;
+        assert_eq!((table.rows.len(), table.higher_is_better), (5, true));
+        // ConceptAttention's mIoU follows from its accuracy; that of no other row does.
+        let follows = |row: &&PaperRow| {
+            let accuracy = row.published[0] / 100.0;
+            (100.0 * accuracy / (2.0 - accuracy) - row.published[1]).abs() <= ROUNDING
+        };
+        let odd: Vec<&str> = table.rows.iter().filter(follows).map(|row| row.method.as_str()).collect();
+        assert_eq!(odd, ["concept-attention"]);
+        assert!(table.rows.iter().all(|row| row.published.len() == table.columns.len()));
+        Ok(())
+    }
 }

@@ -33,7 +33,8 @@ pub struct Beside {
     pub column: Option<String>,
 }
 
-fn check(experiment: &Experiment) -> Result<()> {
+/// Checks the settings of the task.
+pub(crate) fn check(experiment: &Experiment) -> Result<()> {
     match &experiment.task {
         TaskConfig::Masking(task) => task.check()?,
         TaskConfig::Segment(task) => task.check()?,

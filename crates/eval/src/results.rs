@@ -1,6 +1,8 @@
 //! `results.json`: what came out of a run, and everything that decided it.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
@@ -90,6 +92,37 @@ pub struct Memory {
     pub weights: BTreeMap<String, u64>,
 }
 
+impl fmt::Display for Memory {
+    /// Such as `peak 1.2 GiB on the host; weights transformer 22.1 GiB, vae 0.2 GiB`, the largest first.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.peak_host {
+            Some(peak) => write!(f, "peak {} on the host", Amount(peak))?,
+            None => f.write_str("peak on the host unknown")?,
+        }
+        let mut weights: Vec<(&String, u64)> =
+            self.weights.iter().map(|(name, &bytes)| (name, bytes)).collect();
+        weights.sort_by_key(|&(_, bytes)| Reverse(bytes));
+        for (place, (name, bytes)) in weights.into_iter().enumerate() {
+            let before = if place == 0 { "; weights" } else { "," };
+            write!(f, "{before} {name} {}", Amount(bytes))?;
+        }
+        Ok(())
+    }
+}
+
+/// Bytes for people, in the largest unit of which there is one.
+struct Amount(u64);
+
+impl fmt::Display for Amount {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [("GiB", 1_u64 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+        match units.into_iter().find(|(_, unit)| self.0 >= *unit) {
+            Some((name, unit)) => write!(f, "{:.1} {name}", self.0 as f64 / unit as f64),
+            None => write!(f, "{} bytes", self.0),
+        }
+    }
+}
+
 /// Accuracy over shares of removed tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Curves {
@@ -115,4 +148,22 @@ pub struct DataId {
     pub dataset: String,
     /// SHA-256 over the hashes of all images in manifest order.
     pub sha256: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_one_line_the_largest_first() {
+        let weights = [("vae", 700), ("transformer", 23_782_357_120), ("text_encoder", 246_000_000)];
+        let weights = weights.map(|(name, bytes)| (name.to_owned(), bytes)).into();
+        let memory = Memory { peak_host: Some(1_300_000), weights };
+        assert_eq!(
+            memory.to_string(),
+            "peak 1.2 MiB on the host; weights transformer 22.1 GiB, text_encoder 234.6 MiB, vae 700 bytes"
+        );
+        let nothing = Memory { peak_host: None, weights: BTreeMap::new() };
+        assert_eq!(nothing.to_string(), "peak on the host unknown");
+    }
 }

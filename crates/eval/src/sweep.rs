@@ -4,6 +4,7 @@
 //! lists what the setting becomes. Many combinations say the same of a method (the order of a random score knows no
 //! α): each method is run once for all of them.
 
+mod methods;
 mod report;
 
 use std::collections::HashMap;
@@ -11,14 +12,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use sha2::{Digest, Sha256};
-use tasks::masking::{MaskingConfig, Method};
 use toml_edit::{DocumentMut, Item};
 
 use crate::error::{Error, Result};
-use crate::experiment::{self, Experiment, TaskConfig};
-use crate::plan::{Plan, RunOptions};
+use crate::experiment::{self, Experiment};
+use crate::plan::{Plan, RunOptions, check};
 use crate::run::{Outcome, execute};
 
+use methods::Goal;
+pub use methods::SweptMethod;
 pub use report::SweepOutcome;
 
 /// More combinations than anybody reads.
@@ -28,6 +30,8 @@ const MOST: usize = 1000;
 pub struct Sweep {
     /// The experiment's title.
     pub title: String,
+    /// What the tables show.
+    pub(crate) goal: &'static Goal,
     /// Names of the settings that are varied, in the order of the file.
     pub axes: Vec<String>,
     /// Every combination, the last setting changing fastest.
@@ -49,7 +53,7 @@ pub struct Variant {
 /// A method of a combination, run there or with an earlier one.
 pub struct Shared {
     /// The method.
-    pub method: Method,
+    pub method: SweptMethod,
     /// The combination whose run has its numbers.
     pub variant: usize,
 }
@@ -71,42 +75,34 @@ impl Sweep {
         let axes = axes(&document, sweep).map_err(|reason| Error::Config { path: path.into(), reason })?;
         let combinations = combinations(path, &document, &axes)?;
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("sweep").to_owned();
-        let title = combinations.first().map(|first| first.experiment.title.clone()).unwrap_or_default();
+        let Some(first) = combinations.first() else { return Ok(None) };
+        let (title, goal) = (first.experiment.title.clone(), methods::goal(&first.experiment.task));
 
         let mut seen = HashMap::new();
         let mut variants = Vec::new();
         for (index, Combination { values, mut experiment }) in combinations.into_iter().enumerate() {
-            let TaskConfig::Masking(all) = experiment.task.clone() else {
-                let reason =
-                    "[sweep] knows [task.masking] so far; write an experiment file for each setting".into();
-                return Err(Error::Config { path: path.into(), reason });
-            };
-            all.check()?;
-            let of_score =
-                |score| all.methods().into_iter().filter(move |method: &Method| method.score == score);
-            let signature = |method| {
-                let task = TaskConfig::Masking(all.of_method(method));
-                serde_json::json!(Experiment { task, ..experiment.clone() }).to_string()
-            };
-            // A score is run here where any of its methods says something new.
-            let mut scores = all.scores.clone();
-            scores.retain(|&score| of_score(score).any(|method| !seen.contains_key(&signature(method))));
-            for method in scores.iter().flat_map(|&score| of_score(score)) {
-                seen.entry(signature(method)).or_insert(index);
+            check(&experiment)?;
+            let runs = methods::taken_apart(&experiment);
+            let signature = |one: &Experiment| serde_json::json!(one).to_string();
+            let mut first_here = Vec::new();
+            let mut shared = Vec::new();
+            for (method, alone) in runs {
+                let variant = *seen.entry(signature(&alone)).or_insert(index);
+                if variant == index {
+                    first_here.push(method.family.clone());
+                }
+                shared.push(Shared { method, variant });
             }
-            let shared =
-                |method| Shared { method, variant: seen.get(&signature(method)).copied().unwrap_or(index) };
-            let methods = all.methods().into_iter().map(shared).collect();
-            experiment.task = TaskConfig::Masking(MaskingConfig { scores: scores.clone(), ..all });
-            let plan = if scores.is_empty() {
+            methods::keep_families(&mut experiment.task, &first_here);
+            let plan = if first_here.is_empty() {
                 None
             } else {
                 Some(Plan::of(path, experiment, options).map_err(|e| context(e, path, &axes, &values))?)
             };
-            variants.push(Variant { values, methods, plan });
+            variants.push(Variant { values, methods: shared, plan });
         }
         let axes = axes.into_iter().map(|axis| axis.setting).collect();
-        Ok(Some(Self { title, axes, variants, name, out: options.out.clone() }))
+        Ok(Some(Self { title, goal, axes, variants, name, out: options.out.clone() }))
     }
 
     /// Number of images of each run.

@@ -108,7 +108,7 @@ fn bad_batches_are_refused_by_name() {
     );
     assert!(TorchChains::new(&tensor(&[good]), 2.0, Direction::Forward).is_err());
     // Nothing settles on the identity, in a batch as alone.
-    match token_rank(&tensor(&[Array2::eye(3)]), 1.0, Stop::strict()) {
+    match token_rank(&tensor(&[Array2::eye(3)]), 1.0, Direction::Forward, Stop::strict()) {
         Err(Error::NotUnique { classes: 3, .. }) => {}
         other => panic!("{other:?}"),
     }

@@ -194,6 +194,12 @@ impl KeyBias {
     }
 }
 
+/// How many of `heads` heads have their maps alive at once where a probe allows `limit`, or leaves it to the budget of
+/// 256 MiB; a map of the whole batch has `numbers` numbers.
+pub fn heads_at_once(limit: Option<i64>, heads: i64, numbers: i64) -> i64 {
+    limit.unwrap_or(MAP_BUDGET / (4 * numbers).max(1)).clamp(1, heads.max(1))
+}
+
 /// Multi-head attention `softmax(QKᵀ/√d + bias) V`.
 ///
 /// `q`, `k`, `v`: `[batch, heads, tokens, head dim]`, any float type; the result has the shape and type of `q`. With a
@@ -239,8 +245,7 @@ pub fn attend_scaled(
         return Ok(output);
     }
 
-    let map_bytes = batch * queries * keys * 4;
-    let at_once = probe.heads_at_once().unwrap_or(MAP_BUDGET / map_bytes.max(1)).clamp(1, heads);
+    let at_once = heads_at_once(probe.heads_at_once(), heads, batch * queries * keys);
     let mut outputs = Vec::new();
     for first in (0..heads).step_by(at_once as usize) {
         let count = at_once.min(heads - first);

@@ -37,10 +37,14 @@ pub use vision::{HeadSource, LoadOptions, VisionConfig, VisionModel};
 pub use weights::{Weights, weight_files};
 
 /// Network architectures that are read, and what serves them.
-pub const ARCHITECTURES: [(&str, &str); 3] = [
+pub const ARCHITECTURES: [(&str, &str); 4] = [
     ("vit", "ViTForImageClassification, ViTModel (DINO): any size, patch and resolution"),
     ("dinov2", "Dinov2ForImageClassification, Dinov2Model, with or without registers"),
     ("clip", "CLIPModel, CLIPVisionModelWithProjection: the image tower"),
+    (
+        "flux",
+        "FluxPipeline (schnell, dev): transformer, T5, CLIP text, autoencoder and schedule as diffusers saves them",
+    ),
 ];
 
 /// Switches gradients off for as long as the guard lives; nothing in this workspace trains a network.

@@ -3,6 +3,7 @@
 //! [`Weights`] is a memory-mapped view over one or many safetensors files of a model directory. It is walked like
 //! folders (`weights.pp("encoder").pp("layer").pp(3)`), so paths in the code equal the names in the checkpoint, and
 //! it remembers what was read, so that [`Weights::finish`] can tell a checkpoint of another network from its own.
+//! [`Weights::drawn`] has no file behind it: for benchmarks of networks that nobody wants to store.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -44,6 +45,8 @@ struct Store {
     index: BTreeMap<String, usize>,
     read: Mutex<BTreeSet<String>>,
     device: Device,
+    /// Whether there are no files, and tensors are drawn as they are asked for.
+    drawn: bool,
 }
 
 struct Shard {
@@ -86,8 +89,23 @@ impl Weights {
                 index.insert(name, i);
             }
         }
-        let store = Store { dir: dir.into(), shards, index, read: Mutex::default(), device };
+        let store = Store { dir: dir.into(), shards, index, read: Mutex::default(), device, drawn: false };
         Ok(Self { store: Arc::new(store), prefix: String::new(), kind })
+    }
+
+    /// Weights of no checkpoint, for benchmarks: every tensor that is asked for is there in the shape it is asked for. Its
+    /// numbers are drawn on `device` by libtorch's generator, normal and of a size that keeps what passes through a layer
+    /// as large as it was; scales of norms are 1, biases 0.
+    pub fn drawn(kind: Kind, device: Device) -> Self {
+        let store = Store {
+            dir: PathBuf::new(),
+            shards: Vec::new(),
+            index: BTreeMap::new(),
+            read: Mutex::default(),
+            device,
+            drawn: true,
+        };
+        Self { store: Arc::new(store), prefix: String::new(), kind }
     }
 
     /// The view one folder down: `weights.pp("layer").pp(3)` sees `layer.3.*`.
@@ -119,9 +137,9 @@ impl Weights {
         tensors.filter(|(name, _)| counted(name)).map(|(_, info)| numbers(&info.shape)).sum()
     }
 
-    /// Whether the checkpoint has this tensor.
+    /// Whether the checkpoint has this tensor; drawn weights have every one.
     pub fn contains(&self, name: &str) -> bool {
-        self.store.index.contains_key(&self.full_name(name))
+        self.store.drawn || self.store.index.contains_key(&self.full_name(name))
     }
 
     /// Shape of the tensor `name`, where the files decide and not the configuration.
@@ -142,6 +160,9 @@ impl Weights {
     /// [`Error::MissingTensor`] with the nearest names, [`Error::Shape`] or [`Error::Dtype`].
     pub fn get(&self, shape: &[i64], name: impl Display) -> Result<Tensor> {
         let name = self.full_name(name);
+        if self.store.drawn {
+            return draw(shape, &name, self.kind, self.store.device);
+        }
         let Some(&shard) = self.store.index.get(&name) else {
             return Err(self.missing(name));
         };
@@ -243,6 +264,19 @@ impl Shard {
         // `read_metadata` has checked that the offsets fit the file and the shape.
         Ok(Tensor::f_from_data_size(&self.map[self.start + from..self.start + to], &found, kind)?)
     }
+}
+
+/// A tensor of [`Weights::drawn`].
+fn draw(shape: &[i64], name: &str, kind: Kind, device: Device) -> Result<Tensor> {
+    let options = (kind, device);
+    Ok(match shape {
+        [_, inputs @ ..] if !inputs.is_empty() => {
+            let fan_in: i64 = inputs.iter().product();
+            Tensor::f_randn(shape, options)?.f_mul_scalar_(1.0 / (fan_in as f64).sqrt())?
+        }
+        _ if name.ends_with("weight") => Tensor::f_ones(shape, options)?,
+        _ => Tensor::f_zeros(shape, options)?,
+    })
 }
 
 /// The weight files of a model directory, in order.

@@ -56,7 +56,7 @@ fn assert_near(ours: &Tensor, wanted: &Tensor, what: &str) {
 /// Maps of a pass, whole.
 fn layers(inputs: &Inputs) -> models::Result<Vec<KeptLayer>> {
     let mut probe = KeepAll::default();
-    network()?.forward(&inputs.borrow(None), &mut probe)?;
+    let _ = network()?.forward(&inputs.borrow(None), &mut probe)?;
     probe.finish()
 }
 
@@ -102,7 +102,7 @@ fn concept_scores_are_products_of_outputs() -> models::Result<()> {
     let (network, inputs) = (network()?, Inputs::draw(2));
     let concepts = Inputs::draw(3).text.narrow(1, 0, 3);
     let mut outputs = Outputs::default();
-    network.forward(&inputs.borrow(Some(&concepts)), &mut outputs)?;
+    let _ = network.forward(&inputs.borrow(Some(&concepts)), &mut outputs)?;
     let flat = |x: &Tensor| x.transpose(1, 2).flatten(2, 3);
     for softmax in [true, false] {
         let mut wanted = Tensor::zeros([2, 3, IMAGE], (Kind::Float, Device::Cpu));
@@ -120,7 +120,7 @@ fn concept_scores_are_products_of_outputs() -> models::Result<()> {
         // Beside a probe that makes heads come in parts.
         let parts = PassMaps::new([MapRequest::default()], Some(1));
         let mut probe = Tee(ConceptScores::new(softmax), Select::of_streams(joint(), parts));
-        network.forward(&inputs.borrow(Some(&concepts)), &mut probe)?;
+        let _ = network.forward(&inputs.borrow(Some(&concepts)), &mut probe)?;
         assert_near(&probe.0.finish()?, &wanted, "concept scores");
     }
     Ok(())
@@ -152,7 +152,7 @@ fn averages_are_those_of_whole_maps() -> models::Result<()> {
     for heads_at_once in [None, Some(1)] {
         let mut probe = PassMaps::new(requests.clone(), heads_at_once);
         for inputs in &inputs {
-            network.forward(&inputs.borrow(None), &mut probe)?;
+            let _ = network.forward(&inputs.borrow(None), &mut probe)?;
         }
         let averages = probe.finish()?;
         assert_eq!(averages.lambdas.len(), 8);
@@ -233,7 +233,7 @@ fn rollout_is_the_product_of_layers() -> models::Result<()> {
         wanted = ((mean + Tensor::eye(n, (Kind::Float, Device::Cpu))) / 2.0).matmul(&wanted);
     }
     let mut probe = Tee(Rollout::default(), PassMaps::new([MapRequest::default()], Some(1)));
-    network()?.forward(&inputs.borrow(None), &mut probe)?;
+    let _ = network()?.forward(&inputs.borrow(None), &mut probe)?;
     assert_near(&probe.0.finish()?, &wanted, "rollout");
     Ok(())
 }
@@ -268,13 +268,13 @@ fn no_more_heads_are_alive_than_allowed() -> models::Result<()> {
     let (network, inputs) = (network()?, Inputs::draw(7));
     for (limit, most) in [(None, 2), (Some(1), 1), (Some(2), 2), (Some(99), 2)] {
         let mut probe = Counting { limit, ..Counting::default() };
-        network.forward(&inputs.borrow(None), &mut probe)?;
+        let _ = network.forward(&inputs.borrow(None), &mut probe)?;
         assert_eq!((probe.most, probe.seen), (most, 8), "{limit:?}");
     }
     // The strictest of several probes counts, through every way of putting probes together.
     let strict = || Counting { limit: Some(1), ..Counting::default() };
     let mut probe = Select::of_streams(joint(), vec![Tee(Counting::default(), Some(strict()))]);
-    network.forward(&inputs.borrow(None), &mut probe)?;
+    let _ = network.forward(&inputs.borrow(None), &mut probe)?;
     assert_eq!((probe.inner[0].0.most, probe.inner[0].0.seen), (1, 8));
     assert!(layers(&inputs)?.iter().all(|layer| layer.site.layout.count(Segment::Image) == IMAGE));
     Ok(())

@@ -31,15 +31,16 @@ impl Step {
     }
 }
 
-/// The experiments of the demo: the columns of the masking table on miniature networks.
-const DEMO: [&str; 4] = [
+/// The experiments of the demo, on miniature networks: the columns of the masking table, and the segmentation table.
+const DEMO: [&str; 5] = [
     "configs/mini/masking-vit.toml",
     "configs/mini/masking-clip.toml",
     "configs/mini/masking-dinov1.toml",
     "configs/mini/masking-dinov2.toml",
+    "configs/mini/segment.toml",
 ];
 
-/// The demo: the masking table on the miniatures.
+/// The demo: the tables on the miniatures.
 pub fn demo(args: &[String]) -> Step {
     Step::new(&[&["run", "--package", "tokenrank", "--", "run"], &DEMO[..]].concat(), args)
 }

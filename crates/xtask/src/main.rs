@@ -27,7 +27,7 @@ Usage: cargo xtask <COMMAND>
 Commands:
   setup [--cuda]    put libtorch 2.11.0 into .libtorch, or check the one LIBTORCH names;
                     --cuda brings the CUDA libraries along (about 5 GB on disk instead of 1.2 GB)
-  demo [ARGS]       set up if needed, then `tokenrank run configs/mini/masking-*.toml ARGS`
+  demo [ARGS]       set up if needed, then `tokenrank run configs/mini/*.toml ARGS`
   test [ARGS]       set up if needed, then `cargo test --workspace ARGS`, documentation tests included;
                     `-- FILTER` picks tests by name
   bench [ARGS]      time λ₂ and TokenRank over a batch of heads, beside torch where TOKENRANK_PYTHON,

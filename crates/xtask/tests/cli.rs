@@ -268,7 +268,10 @@ fn demo_passes_arguments_and_the_exit_code_on() {
         command.starts_with("args: run --package tokenrank -- run configs/mini/masking-vit.toml "),
         "{said}"
     );
-    assert!(command.ends_with(" configs/mini/masking-dinov2.toml --limit 4"), "{said}");
+    assert!(
+        command.ends_with(" configs/mini/masking-dinov2.toml configs/mini/segment.toml --limit 4"),
+        "{said}"
+    );
     assert!(said.contains("libtorch: unset\n"), "{said}");
 }
 

@@ -64,6 +64,9 @@ fn tell(outcome: &Outcome) {
         0 => eprintln!("every item was there already"),
         _ => eprintln!("{items} items in {seconds:.1} s ({:.1} per second)", items as f64 / seconds),
     }
+    if let Some(memory) = &outcome.results.memory {
+        eprintln!("memory:   {memory}");
+    }
     eprintln!("results:  {}", outcome.out.join("results.json").display());
     for picture in &outcome.pictures {
         eprintln!("picture:  {}", picture.display());

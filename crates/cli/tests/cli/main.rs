@@ -4,8 +4,10 @@ mod attend;
 mod common;
 mod fetch;
 mod flux;
+mod paper_segment;
 mod rank;
 mod run;
+mod segment;
 #[path = "../../../models/tests/hub/server.rs"]
 mod server;
 mod show;

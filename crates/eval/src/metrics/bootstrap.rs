@@ -153,6 +153,7 @@ fn p_value(sorted: &[f64]) -> f64 {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use tasks::Rng;
 
     use super::*;
 

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Serialize;
-use tasks::masking::Method;
+use serde_json::{Map, Value, json};
 
+use super::methods::{Goal, SweptMethod};
 use super::{Sweep, Variant};
 use crate::error::{Error, Result};
 use crate::record_log::write_whole;
@@ -30,37 +31,29 @@ struct Stored<'a> {
     title: &'a str,
     items: u64,
     metric: &'static str,
-    combinations: Vec<StoredCombination<'a>>,
+    /// `settings`, the metric by method, and whether the paper's methods are ahead of all others.
+    combinations: Vec<Map<String, Value>>,
     code: Code,
     environment: Environment,
 }
 
-#[derive(Serialize)]
-struct StoredCombination<'a> {
-    settings: BTreeMap<&'a str, &'a str>,
-    /// By method.
-    auc: BTreeMap<String, Option<f64>>,
-    /// Whether TokenRank, in some form, is below all others.
-    tokenrank_wins: Option<bool>,
-}
-
-/// AUC of every method of a combination, in the order of the columns; none where a combination lacks the method.
+/// The goal's metric of every method of a combination, in the order of the columns; none where a combination lacks the
+/// method.
 struct Scored<'a> {
     variant: &'a Variant,
-    auc: Vec<Option<f64>>,
+    values: Vec<Option<f64>>,
     wins: Option<bool>,
 }
 
 /// Writes tables and numbers of a finished sweep to its folder.
 pub(super) fn write(sweep: &Sweep, out: PathBuf, outcomes: &[Option<Outcome>]) -> Result<SweepOutcome> {
     let columns = Columns::of(sweep);
-    let scored: Vec<Scored> = sweep.variants.iter().map(|variant| columns.score(variant, outcomes)).collect();
+    let scored: Vec<Scored> =
+        sweep.variants.iter().map(|variant| columns.score(sweep.goal, variant, outcomes)).collect();
     let results = outcomes.iter().flatten().map(|outcome| &outcome.results);
     let (items, first) = (results.clone().map(|one| one.items).max().unwrap_or(0), results.clone().next());
-    let notes = vec![format!(
-        "{items} images. AUC: accuracy ÷ unmasked accuracy, mean over the shares removed; lower is better. What does not \
-         depend on a setting was run once."
-    )];
+    let notes =
+        vec![format!("{items} images. {} What does not depend on a setting was run once.", sweep.goal.note)];
     let table = table(sweep, &columns, &scored, &notes);
     let summary = summary(sweep, &columns, &scored);
 
@@ -69,7 +62,7 @@ pub(super) fn write(sweep: &Sweep, out: PathBuf, outcomes: &[Option<Outcome>]) -
             schema: SCHEMA,
             title: &sweep.title,
             items,
-            metric: "auc",
+            metric: sweep.goal.metric,
             combinations: scored.iter().map(|row| columns.store(sweep, row)).collect(),
             code: first.code.clone(),
             environment: first.environment.clone(),
@@ -84,9 +77,10 @@ pub(super) fn write(sweep: &Sweep, out: PathBuf, outcomes: &[Option<Outcome>]) -
     Ok(SweepOutcome { table, summary, out })
 }
 
-/// The methods of all combinations. Where no combination reads CLS both ways, a method's name leaves that to the axis.
+/// The methods of all combinations. Where no combination has two of one family (CLS read both ways), a method goes by the
+/// family's name and leaves the rest to the axis.
 struct Columns {
-    methods: Vec<Method>,
+    methods: Vec<SweptMethod>,
     merged: bool,
 }
 
@@ -95,69 +89,68 @@ impl Columns {
         let alone = |variant: &Variant| {
             let methods = &variant.methods;
             (1..methods.len())
-                .all(|i| methods[..i].iter().all(|one| one.method.score != methods[i].method.score))
+                .all(|i| methods[..i].iter().all(|one| one.method.family != methods[i].method.family))
         };
         let merged = sweep.variants.iter().all(alone);
         let mut columns = Self { methods: Vec::new(), merged };
         for shared in sweep.variants.iter().flat_map(|variant| &variant.methods) {
-            if !columns.methods.iter().any(|&known| columns.same(known, shared.method)) {
-                columns.methods.push(shared.method);
+            if !columns.methods.iter().any(|known| columns.same(known, &shared.method)) {
+                columns.methods.push(shared.method.clone());
             }
         }
         columns
     }
 
-    fn same(&self, a: Method, b: Method) -> bool {
-        a.score == b.score && (self.merged || a.cls == b.cls)
+    fn same(&self, a: &SweptMethod, b: &SweptMethod) -> bool {
+        a.family == b.family && (self.merged || a.key == b.key)
     }
 
     fn heads(&self) -> impl Iterator<Item = String> {
-        self.methods
-            .iter()
-            .map(|method| if self.merged { method.score.label().into() } else { method.label() })
+        let head =
+            |method: &SweptMethod| if self.merged { &method.family_label } else { &method.label }.clone();
+        self.methods.iter().map(head)
     }
 
-    fn score<'a>(&self, variant: &'a Variant, outcomes: &[Option<Outcome>]) -> Scored<'a> {
-        let value = |method: &Method| {
-            let shared = variant.methods.iter().find(|shared| self.same(*method, shared.method))?;
-            outcomes.get(shared.variant)?.as_ref()?.results.value("auc", &shared.method.to_string())
+    fn score<'a>(&self, goal: &Goal, variant: &'a Variant, outcomes: &[Option<Outcome>]) -> Scored<'a> {
+        let value = |method: &SweptMethod| {
+            let shared = variant.methods.iter().find(|shared| self.same(method, &shared.method))?;
+            outcomes.get(shared.variant)?.as_ref()?.results.value(goal.metric, &shared.method.key)
         };
-        let auc: Vec<Option<f64>> = self.methods.iter().map(value).collect();
-        let least = |ours: bool| {
-            let of_kind =
-                self.methods.iter().zip(&auc).filter(|(method, _)| method.score.is_steady_state() == ours);
-            of_kind.filter_map(|(_, auc)| *auc).reduce(f64::min)
+        let values: Vec<Option<f64>> = self.methods.iter().map(value).collect();
+        let best = |ours: bool| {
+            let of_kind = self.methods.iter().zip(&values).filter(|(method, _)| method.ours == ours);
+            goal.best(of_kind.filter_map(|(_, value)| *value))
         };
-        let wins = least(true).zip(least(false)).map(|(ours, others)| ours < others);
-        Scored { variant, auc, wins }
+        let wins =
+            best(true).zip(best(false)).map(|(ours, others)| ours != others && goal.better(ours, others));
+        Scored { variant, values, wins }
     }
 
-    fn store<'a>(&self, sweep: &'a Sweep, row: &Scored<'a>) -> StoredCombination<'a> {
-        let key = |method: &Method| if self.merged { method.score.to_string() } else { method.to_string() };
-        StoredCombination {
-            settings: sweep
-                .axes
-                .iter()
-                .zip(&row.variant.values)
-                .map(|(axis, value)| (&**axis, &**value))
-                .collect(),
-            auc: self.methods.iter().map(key).zip(row.auc.iter().copied()).collect(),
-            tokenrank_wins: row.wins,
-        }
+    fn store(&self, sweep: &Sweep, row: &Scored<'_>) -> Map<String, Value> {
+        let settings: BTreeMap<&str, &str> =
+            sweep.axes.iter().zip(&row.variant.values).map(|(axis, value)| (&**axis, &**value)).collect();
+        let key = |method: &SweptMethod| if self.merged { &method.family } else { &method.key }.clone();
+        let values: BTreeMap<String, Option<f64>> =
+            self.methods.iter().map(key).zip(row.values.iter().copied()).collect();
+        Map::from_iter([
+            ("settings".to_owned(), json!(settings)),
+            (sweep.goal.metric.to_owned(), json!(values)),
+            (sweep.goal.wins_key.to_owned(), json!(row.wins)),
+        ])
     }
 }
 
 fn table(sweep: &Sweep, columns: &Columns, scored: &[Scored], notes: &[String]) -> Table {
     let row = |row: &Scored| {
-        let best = row.auc.iter().flatten().copied().reduce(f64::min);
-        let cell = |auc: &Option<f64>| match *auc {
-            Some(value) if best == Some(value) => Cell::Best(value),
-            other => other.into(),
+        let best = sweep.goal.best(row.values.iter().flatten().copied());
+        let cell = |value: &Option<f64>| match *value {
+            Some(value) if best == Some(value) => Cell::Best(value * sweep.goal.scale),
+            other => other.map(|value| value * sweep.goal.scale).into(),
         };
-        Row { labels: row.variant.values.clone(), cells: row.auc.iter().map(cell).collect() }
+        Row { labels: row.variant.values.clone(), cells: row.values.iter().map(cell).collect() }
     };
     Table {
-        title: format!("{}: AUC ↓ of every combination", sweep.title),
+        title: format!("{}: {} of every combination", sweep.title, sweep.goal.head),
         labels: sweep.axes.clone(),
         columns: columns.heads().collect(),
         rows: scored.iter().map(row).collect(),
@@ -165,7 +158,7 @@ fn table(sweep: &Sweep, columns: &Columns, scored: &[Scored], notes: &[String]) 
     }
 }
 
-/// Means over the combinations that share a value, and in how many of them TokenRank wins.
+/// Means over the combinations that share a value, and in how many of them the paper's methods win.
 fn summary(sweep: &Sweep, columns: &Columns, scored: &[Scored]) -> Table {
     let mut rows = Vec::new();
     for (index, axis) in sweep.axes.iter().enumerate() {
@@ -180,8 +173,9 @@ fn summary(sweep: &Sweep, columns: &Columns, scored: &[Scored]) -> Table {
             let having: Vec<&Scored> =
                 scored.iter().filter(|row| row.variant.values[index] == *value).collect();
             let mean = |column: usize| {
-                let auc: Vec<f64> = having.iter().filter_map(|row| row.auc[column]).collect();
-                Cell::from((!auc.is_empty()).then(|| auc.iter().sum::<f64>() / auc.len() as f64))
+                let values: Vec<f64> = having.iter().filter_map(|row| row.values[column]).collect();
+                let mean = || sweep.goal.scale * values.iter().sum::<f64>() / values.len() as f64;
+                Cell::from((!values.is_empty()).then(mean))
             };
             let mut cells: Vec<Cell> = (0..columns.methods.len()).map(mean).collect();
             cells.push(Cell::Count(having.iter().filter(|row| row.wins == Some(true)).count()));
@@ -190,13 +184,10 @@ fn summary(sweep: &Sweep, columns: &Columns, scored: &[Scored]) -> Table {
         }
     }
     Table {
-        title: format!("{}: mean AUC ↓ over all combinations with a value", sweep.title),
+        title: format!("{}: mean {} over all combinations with a value", sweep.title, sweep.goal.head),
         labels: vec!["setting".into(), "value".into()],
-        columns: columns.heads().chain(["TokenRank wins".into(), "of".into()]).collect(),
+        columns: columns.heads().chain([format!("{} wins", sweep.goal.ours), "of".into()]).collect(),
         rows,
-        notes: vec![
-            "TokenRank wins: plain or weighted by λ₂, it is below every other score of the combination."
-                .into(),
-        ],
+        notes: vec![sweep.goal.wins_note.into()],
     }
 }

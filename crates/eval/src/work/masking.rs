@@ -77,6 +77,12 @@ impl MaskingWork {
         self.items.iter().map(|item| format!("{}\t{}", item.id, item.label)).collect()
     }
 
+    /// Where the weights are.
+    pub(super) fn weights(&self) -> Vec<PathBuf> {
+        let head = self.head.as_ref().and_then(HeadSource::file).map(Path::to_path_buf);
+        std::iter::once(self.folder.clone()).chain(head).collect()
+    }
+
     pub(super) fn weights_sha256(&self) -> Result<String> {
         Ok(models::model_sha256(&self.folder, self.head.as_ref().and_then(HeadSource::file))?)
     }

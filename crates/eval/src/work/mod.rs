@@ -3,8 +3,10 @@
 mod masking;
 mod segment;
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use models::Device;
@@ -106,10 +108,23 @@ impl Work {
     /// A file cannot be read.
     pub(crate) fn weights_sha256(&self) -> Result<String> {
         match self {
-            Self::Masking(work) => work.weights_sha256(),
-            Self::Segment(work) => work.weights_sha256(),
+            Self::Masking(work) => once(work.weights(), || work.weights_sha256()),
+            Self::Segment(work) => once(work.weights(), || work.weights_sha256()),
         }
     }
+}
+
+/// What `hash` says of these files, asked once in the life of the process: the runs of a sweep share tens of gigabytes.
+fn once(files: Vec<PathBuf>, hash: impl FnOnce() -> Result<String>) -> Result<String> {
+    static KNOWN: Mutex<BTreeMap<Vec<PathBuf>, String>> = Mutex::new(BTreeMap::new());
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = known().get(&files).cloned();
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    let hash = hash()?;
+    known().insert(files, hash.clone());
+    Ok(hash)
 }
 
 /// Hash over the hashes of all images.

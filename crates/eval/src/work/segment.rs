@@ -60,6 +60,11 @@ impl SegmentWork {
         self.items.iter().map(line).collect()
     }
 
+    /// Where the weights are.
+    pub(super) fn weights(&self) -> Vec<PathBuf> {
+        vec![self.folder.clone()]
+    }
+
     pub(super) fn weights_sha256(&self) -> Result<String> {
         Ok(FluxPipeline::open(&self.folder, models::Kind::Float, Device::Cpu)?.sha256()?)
     }

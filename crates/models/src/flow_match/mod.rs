@@ -79,13 +79,15 @@ impl Schedule {
     }
 
     /// The latents after a step that begins with `sample` and in which the network predicts `velocity`, both of any
-    /// shape. Computed in float32, returned in the type of `velocity`.
+    /// shape. The sum is computed in float32 and returned in the type of `velocity`.
     ///
     /// # Errors
     /// There is no such step; libtorch's (shapes).
     pub fn step(&self, sample: &Tensor, velocity: &Tensor, step: usize) -> Result<Tensor> {
         self.check(step)?;
-        let change = velocity.f_mul_scalar(f64::from(self.sigmas[step + 1] - self.sigmas[step]))?;
+        // As diffusers: the product has the type of the velocity, in which the distance is rounded before.
+        let distance = Tensor::f_from_slice(&[self.sigmas[step + 1] - self.sigmas[step]])?;
+        let change = distance.f_squeeze_dim(0)?.f_mul(velocity)?;
         Ok(sample.f_to_kind(Kind::Float)?.f_add(&change)?.f_to_kind(velocity.kind())?)
     }
 

@@ -12,7 +12,7 @@ use crate::site::{Segment, Site};
 use crate::weights::Weights;
 
 /// Width of an MLP in widths of a token.
-const MLP_RATIO: i64 = 4;
+pub(super) const MLP_RATIO: i64 = 4;
 const QK_NORM_EPS: f64 = 1e-6;
 const FLOAT16_MAX: f64 = 65504.0;
 

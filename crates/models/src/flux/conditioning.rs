@@ -8,7 +8,7 @@ use crate::nn::Linear;
 use crate::weights::Weights;
 
 /// Numbers that a scalar is spread over.
-const SINUSOIDS: i64 = 256;
+pub(super) const SINUSOIDS: i64 = 256;
 const MAX_PERIOD: f64 = 10_000.0;
 /// Noise level and guidance enter the sinusoids a thousandfold.
 const SCALAR_SCALE: f64 = 1000.0;

@@ -3,8 +3,14 @@
 use std::path::Path;
 
 use serde::Deserialize;
+use tch::Kind;
 
+use super::blocks::MLP_RATIO;
+use super::conditioning::SINUSOIDS;
 use crate::error::{Error, Result};
+
+/// Widths of a token that stand side by side at most while a block runs: counted, in [`FluxConfig::activation_bytes`].
+const WIDTHS_PER_TOKEN: i64 = 20;
 
 const CLASS_NAME: &str = "FluxTransformer2DModel";
 
@@ -74,9 +80,21 @@ impl FluxConfig {
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: Self = serde_json::from_str(&text)
             .map_err(|e| refuse(format!("not the configuration of a FLUX transformer: {e}")))?;
+        if config.class_name != CLASS_NAME {
+            let class = &config.class_name;
+            return Err(refuse(format!("_class_name is `{class}`; this reader runs {CLASS_NAME}")));
+        }
         match config.contradiction() {
             Some(reason) => Err(refuse(reason)),
             None => Ok(config),
+        }
+    }
+
+    /// Checks a configuration that comes from no file.
+    pub(super) fn check(&self) -> Result<()> {
+        match self.contradiction() {
+            Some(reason) => Err(Error::Input { input: "configuration", reason }),
+            None => Ok(()),
         }
     }
 
@@ -90,6 +108,41 @@ impl FluxConfig {
         self.patch_size * self.patch_size * self.out_channels.unwrap_or(self.in_channels)
     }
 
+    /// How many numbers the weights have: 11.9 · 10⁹ in the published networks.
+    pub fn parameters(&self) -> u64 {
+        let linear = |from: i64, to: i64| (from + 1) * to;
+        let (width, head) = (self.width(), self.attention_head_dim);
+        let embedder = |from| linear(from, width) + linear(width, width);
+        let mlp = linear(width, MLP_RATIO * width) + linear(MLP_RATIO * width, width);
+        let projections = 3 * linear(width, width) + 2 * head;
+
+        let stream = linear(width, 6 * width) + projections + linear(width, width) + mlp;
+        let single = linear(width, 3 * width)
+            + projections
+            + linear(width, MLP_RATIO * width)
+            + linear((1 + MLP_RATIO) * width, width);
+        let scalars = if self.guidance_embeds { 2 } else { 1 };
+        let all = linear(self.in_channels, width)
+            + linear(self.joint_attention_dim, width)
+            + scalars * embedder(SINUSOIDS)
+            + embedder(self.pooled_projection_dim)
+            + self.num_layers as i64 * 2 * stream
+            + self.num_single_layers as i64 * single
+            + linear(width, 2 * width)
+            + linear(width, self.answer_channels());
+        all as u64
+    }
+
+    /// Bytes of the tensors, besides weights and maps, that are alive at once in a pass over `tokens` text and image tokens
+    /// of a whole batch: an estimate from above.
+    ///
+    /// Most are alive inside the MLP of a dual block's image stream, when next to the tokens there are queries, keys and
+    /// values twice (of both streams apart and joined), the attention's output, the stream's residual and its norm, and the
+    /// widened tokens before and after the activation: 20 widths of a token.
+    pub fn activation_bytes(&self, tokens: i64, kind: Kind) -> u64 {
+        (WIDTHS_PER_TOKEN * tokens * self.width()) as u64 * kind.elt_size_in_bytes() as u64
+    }
+
     fn contradiction(&self) -> Option<String> {
         let positive = [
             ("patch_size", self.patch_size),
@@ -101,9 +154,7 @@ impl FluxConfig {
             ("pooled_projection_dim", self.pooled_projection_dim),
         ];
         let axes = self.axes_dims_rope;
-        if self.class_name != CLASS_NAME {
-            Some(format!("_class_name is `{}`; this reader runs {CLASS_NAME}", self.class_name))
-        } else if let Some((name, _)) = positive.iter().find(|(_, value)| *value <= 0) {
+        if let Some((name, _)) = positive.iter().find(|(_, value)| *value <= 0) {
             Some(format!("{name} must be positive"))
         } else if self.num_layers + self.num_single_layers == 0 {
             Some("num_layers and num_single_layers are both 0".into())
@@ -115,5 +166,27 @@ impl FluxConfig {
         } else {
             None
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+    use crate::memory::weight_bytes;
+
+    #[test]
+    fn parameters_are_those_of_the_files() -> Result<()> {
+        for fixture in ["flux-schnell", "flux-dev"] {
+            let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture);
+            let config = FluxConfig::from_dir(&dir)?;
+            assert_eq!(weight_bytes(&dir, &[], Kind::Float)?, 4 * config.parameters(), "{fixture}");
+        }
+        // The published networks.
+        let schnell = FluxConfig::default();
+        assert_eq!(schnell.parameters(), 11_891_178_560);
+        assert_eq!(FluxConfig { guidance_embeds: true, ..schnell }.parameters(), 11_901_408_320);
+        Ok(())
     }
 }

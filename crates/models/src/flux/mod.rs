@@ -103,10 +103,25 @@ impl FluxTransformer {
     pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         let config = FluxConfig::from_dir(dir)?;
         let weights = Weights::open(dir, kind, device)?;
+        let network = Self::read(config, &weights)?;
+        weights.finish()?;
+        Ok(network)
+    }
+
+    /// A network of this shape whose weights mean nothing ([`Weights::drawn`]), for benchmarks.
+    ///
+    /// # Errors
+    /// A configuration that contradicts itself; libtorch's.
+    pub fn random(config: FluxConfig, kind: Kind, device: Device) -> Result<Self> {
+        config.check()?;
+        Self::read(config, &Weights::drawn(kind, device))
+    }
+
+    fn read(config: FluxConfig, weights: &Weights) -> Result<Self> {
         let width = config.width();
         let linear = |name: &str, from, to| Linear::load(&weights.pp(name), from, to, true);
         let (dual, single) = (weights.pp("transformer_blocks"), weights.pp("single_transformer_blocks"));
-        let network = Self {
+        Ok(Self {
             x_embedder: linear("x_embedder", config.in_channels, width)?,
             context_embedder: linear("context_embedder", config.joint_attention_dim, width)?,
             time_text_embed: Conditioning::load(&weights.pp("time_text_embed"), &config)?,
@@ -119,11 +134,9 @@ impl FluxTransformer {
             norm_out: LastNorm::load(&weights.pp("norm_out"), width)?,
             proj_out: linear("proj_out", width, config.answer_channels())?,
             config,
-            kind,
-            device,
-        };
-        weights.finish()?;
-        Ok(network)
+            kind: weights.kind(),
+            device: weights.device(),
+        })
     }
 
     /// What `config.json` says.

@@ -153,9 +153,19 @@ mod tests {
         for model in registry.models() {
             assert_eq!(registry.find(&model.name)?, model, "two models are called {}", model.name);
             assert_eq!(registry.find(&model.id)?, model, "{} is there twice", model.id);
-            for wanted in ["config.json", "preprocessor_config.json", "model.safetensors"] {
+            let pipeline = model.files.iter().any(|file| file == "model_index.json");
+            let wanted = match pipeline {
+                true => &["transformer/config.json", "vae/config.json", "tokenizer_2/tokenizer.json"],
+                false => &["config.json", "preprocessor_config.json", "model.safetensors"],
+            };
+            for wanted in wanted {
                 assert!(model.files.iter().any(|file| file == wanted), "{} lacks {wanted}", model.name);
             }
+            for file in &model.files {
+                let again = model.files.iter().filter(|other| *other == file).count();
+                assert_eq!(again, 1, "{}: {file} is listed twice", model.name);
+            }
+            assert!(!pipeline || model.gated, "{}: both published pipelines are gated", model.name);
             let hex = model.revision.len() == 40;
             assert!(!hex || is_commit(&model.revision), "{}: a damaged commit", model.name);
             for (file, published) in &model.published {

@@ -74,15 +74,15 @@ impl AttentionProbe for ConceptScores {
     }
 
     fn see(&mut self, site: &Site, heads: Range<i64>, view: &View<'_>) -> Result<()> {
-        let output = view.output()?;
         match site.stream {
             Stream::Dual => {
                 if heads.start == 0 {
                     self.close()?;
                 }
-                self.image.push(image_tokens(output, &site.layout)?);
+                self.image.push(image_tokens(view.output()?, &site.layout)?);
             }
-            Stream::Concept => self.concepts.push(output.shallow_clone()),
+            Stream::Concept => self.concepts.push(view.output()?.shallow_clone()),
+            // A probe beside this one may have asked.
             _ => {}
         }
         Ok(())

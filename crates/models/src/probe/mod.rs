@@ -5,6 +5,7 @@
 
 mod chain;
 mod concepts;
+mod footprint;
 mod keep;
 mod layers;
 mod mean;
@@ -21,6 +22,7 @@ use crate::site::{Site, Stream};
 
 pub use chain::{LAMBDA_TOLERANCE, LambdaWeight, lambda2, token_rank};
 pub use concepts::ConceptScores;
+pub use footprint::MapFootprint;
 pub use keep::{KeepAll, KeptLayer};
 pub use layers::{LayerChain, LayerChains};
 pub use mean::{LambdaWeighted, MeanMap};

@@ -68,7 +68,8 @@ pub struct MapRequest {
 /// Averages of the maps of every head and layer seen, over as many passes as it is lent to.
 ///
 /// λ₂ is computed once a head whatever is asked for, on the device, while the map is there. Alive at once are the maps
-/// of the heads shown, one `[batch, n, n]` for each request, and where weights go to the top `k` heads, `k` maps.
+/// of the heads shown, one `[batch, n, n]` for each request, and where weights go to the top `k` heads, `k` maps;
+/// [`MapFootprint`](super::MapFootprint) counts them.
 pub struct PassMaps {
     heads_at_once: Option<i64>,
     averages: Vec<(MapRequest, Average)>,

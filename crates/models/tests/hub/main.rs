@@ -1,5 +1,6 @@
 //! Fetching from a stand-in hub: what goes well, what is resumed, what is refused, and what is left behind each time.
 
+mod folders;
 mod refusals;
 mod server;
 

@@ -143,8 +143,7 @@ impl StandIn {
         let count = Counter::default();
         let hub = Server::start(move |request| {
             let commit = ("X-Repo-Commit", COMMIT.to_owned());
-            let file =
-                request.path.split('?').next().and_then(|path| path.rsplit('/').next()).unwrap_or_default();
+            let file = file_of(&request.path);
             let reply = if let Some((_, content)) = weights.iter().find(|(name, _)| *name == file) {
                 let hash = sha256(content);
                 let headers = vec![
@@ -194,6 +193,16 @@ impl StandIn {
         let downloads = self.storage.requests().into_iter().filter(|request| request.method == "GET");
         downloads.map(|request| request.headers.get("range").cloned().unwrap_or("-".into())).collect()
     }
+}
+
+/// The file, folders included, that a path of the hub is about.
+fn file_of(path: &str) -> &str {
+    let path = path.split('?').next().unwrap_or_default();
+    let behind_revision = || path.split_once("/resolve/")?.1.split_once('/');
+    behind_revision().map_or_else(
+        || path.strip_prefix("/api/resolve-cache/").unwrap_or_default(),
+        |(_revision, file)| file,
+    )
 }
 
 /// How often a path was asked for.

@@ -8,6 +8,7 @@ use models::t5::TokenLookup;
 use serde::{Deserialize, Serialize};
 
 use super::method::Method;
+use super::probe::concept_methods;
 use super::score::ScoreSettings;
 use crate::error::{Error, Result};
 
@@ -161,6 +162,26 @@ impl SegmentConfig {
         prompts.join(", ")
     }
 
+    /// The settings that decide the numbers of one method, all others at their defaults: two configurations that agree in
+    /// this need the method run once.
+    pub fn of_method(&self, method: &Method) -> Self {
+        let mut one = Self { methods: vec![method.clone()], ..self.clone() };
+        let walks = matches!(method, Method::Bounce(_) | Method::BounceLambda2(_) | Method::Tokenrank(_));
+        if !walks || method.alpha().is_some() {
+            one.alpha = Self::default_alpha();
+        }
+        match method {
+            Method::ConceptAttention(_) => {
+                one.blocks = Blocks::default();
+                one.token = Self::default_token();
+            }
+            // Knows nothing of the word, but all of the prompt.
+            Method::Tokenrank(_) => one.token = Self::default_token(),
+            _ => {}
+        }
+        one
+    }
+
     /// Checks what the types cannot.
     ///
     /// # Errors
@@ -197,6 +218,14 @@ impl SegmentConfig {
                 _ => {}
             }
         }
+        let mut backgrounds = concept_methods(&self.methods).map(|concepts| &concepts.background);
+        if let Some(first) = backgrounds.next()
+            && backgrounds.any(|other| other != first)
+        {
+            let reason = "`concept-attention` methods of one file attend to the same background concepts; write a \
+                          second file for others";
+            return refuse("task.segment.methods", reason.into());
+        }
         if self.prompt.matches("{}").count() != 1 {
             let reason = format!("must have the name's place `{{}}` once, found {:?}", self.prompt);
             return refuse("task.segment.prompt", reason);
@@ -219,8 +248,9 @@ impl SegmentConfig {
         if at.is_empty() || *samples == 0 {
             return refuse("task.segment.noise", "asks for no pass: `at` is empty or `samples` is 0".into());
         }
-        if !(self.alpha > 0.0 && self.alpha <= 1.0) {
-            return refuse("task.segment.alpha", format!("must lie in (0, 1], found {}", self.alpha));
+        let alphas = self.methods.iter().filter_map(Method::alpha).chain([self.alpha]);
+        if let Some(alpha) = alphas.into_iter().find(|alpha| !(*alpha > 0.0 && *alpha <= 1.0)) {
+            return refuse("task.segment.alpha", format!("must lie in (0, 1], found {alpha}"));
         }
         for (setting, value) in [
             ("task.segment.batch", Some(self.batch)),

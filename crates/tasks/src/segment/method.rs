@@ -58,11 +58,14 @@ pub struct Bounce {
     pub direction: Way,
     /// What is averaged over heads, blocks and passes.
     pub map: MapKind,
+    /// Share of attention in the teleporting chain instead of the task's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
 }
 
 impl Default for Bounce {
     fn default() -> Self {
-        Self { name: None, steps: 2, direction: Way::Forward, map: MapKind::Pretty }
+        Self { name: None, steps: 2, direction: Way::Forward, map: MapKind::Pretty, alpha: None }
     }
 }
 
@@ -79,6 +82,9 @@ pub struct WeightedBounce {
     pub direction: Way,
     /// What is averaged over heads, blocks and passes.
     pub map: MapKind,
+    /// Share of attention in the teleporting chain instead of the task's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
     /// How the weight of a head follows from its λ₂. The paper gives no formula.
     pub weight: Formula,
     /// Over what weights sum to 1. The paper does not say.
@@ -87,8 +93,9 @@ pub struct WeightedBounce {
 
 impl Default for WeightedBounce {
     fn default() -> Self {
-        let Bounce { name, steps, direction, map } = Bounce::default();
-        Self { name, steps, direction, map, weight: Formula::default(), scope: WeightScope::default() }
+        let Bounce { name, steps, direction, map, alpha } = Bounce::default();
+        let (weight, scope) = (Formula::default(), WeightScope::default());
+        Self { name, steps, direction, map, alpha, weight, scope }
     }
 }
 
@@ -103,11 +110,14 @@ pub struct Rank {
     pub direction: Way,
     /// What is averaged over heads, blocks and passes.
     pub map: MapKind,
+    /// Share of attention in the teleporting chain instead of the task's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub alpha: Option<f64>,
 }
 
 impl Default for Rank {
     fn default() -> Self {
-        Self { name: None, direction: Way::Forward, map: MapKind::Plain }
+        Self { name: None, direction: Way::Forward, map: MapKind::Plain, alpha: None }
     }
 }
 
@@ -326,7 +336,18 @@ impl Method {
     /// Whether it differs from `other` in the weights of the heads alone, which that one leaves equal.
     pub fn is_weighted_form_of(&self, other: &Self) -> bool {
         let (Self::BounceLambda2(weighted), Self::Bounce(plain)) = (self, other) else { return false };
-        (weighted.steps, weighted.direction, weighted.map) == (plain.steps, plain.direction, plain.map)
+        (weighted.steps, weighted.direction, weighted.map, weighted.alpha)
+            == (plain.steps, plain.direction, plain.map, plain.alpha)
+    }
+
+    /// Its own share of attention in the teleporting chain, if it has one.
+    pub fn alpha(&self) -> Option<f64> {
+        match self {
+            Self::Bounce(Bounce { alpha, .. })
+            | Self::BounceLambda2(WeightedBounce { alpha, .. })
+            | Self::Tokenrank(Rank { alpha, .. }) => *alpha,
+            Self::RowSelect(_) | Self::ColumnSelect(_) | Self::ConceptAttention(_) | Self::Rollout(_) => None,
+        }
     }
 
     /// The average of maps that the method reads, if it reads one.

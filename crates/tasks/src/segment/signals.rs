@@ -39,6 +39,7 @@ pub(super) fn signals(
 ) -> Result<Vec<Array2<f32>>> {
     let map = || -> Result<&Tensor> { Ok(kept.maps.get(method.request().unwrap_or_default())?) };
     let image = Image::of(layout)?;
+    let alpha = method.alpha().unwrap_or(config.alpha);
     match method {
         Method::RowSelect(_) => image.rows(map()?, targets),
         Method::ColumnSelect(_) => image.rows(&map()?.f_transpose(1, 2)?, targets),
@@ -48,12 +49,11 @@ pub(super) fn signals(
         }
         Method::Bounce(Bounce { steps, direction, .. })
         | Method::BounceLambda2(WeightedBounce { steps, direction, .. }) => {
-            image.bounces(map()?, targets, config.alpha, (*direction).into(), *steps)
+            image.bounces(map()?, targets, alpha, (*direction).into(), *steps)
         }
         Method::Tokenrank(Rank { direction, .. }) => {
             let stop = Stop::accelerated(RANK_TOLERANCE);
-            let ranks =
-                token_rank(map()?, config.alpha, (*direction).into(), stop).map_err(models::Error::from)?;
+            let ranks = token_rank(map()?, alpha, (*direction).into(), stop).map_err(models::Error::from)?;
             targets.iter().map(|target| image.grid(&ranks.pi.f_get(target.image)?)).collect()
         }
         Method::ConceptAttention(_) => {

@@ -21,12 +21,11 @@ fn archive(path: &Path) -> DatasetConfig {
 fn pixels_are_those_that_python_reads() {
     let items = listed(&archive(&fixture().join("gtsegs.mat")));
     let ids: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
-    assert_eq!(ids, ["n02123045-00000", "n02443114-00001", "n02691156-00002"]);
+    assert_eq!(ids, ["n02123045-00000", "n02442172-00001", "n02690373-00002"]);
     let names: Vec<_> = items.iter().map(classes).collect();
     assert_eq!(names, [[(1, "cat")], [(1, "ferret")], [(1, "plane")]]);
     for (index, item) in items.iter().enumerate() {
-        let read =
-            |kind: &str| Rgb8::open(&fixture().join(format!("{index}-{kind}.png"))).expect("a picture");
+        let read = |kind: &str| Rgb8::open(fixture().join(format!("{index}-{kind}.png"))).expect("a picture");
         let (image, mask) = (read("image"), read("mask"));
         let found = load(item);
         assert_eq!(found.rgb, image, "{}", item.id);
@@ -71,10 +70,10 @@ fn names_of_ones_own() {
         let settings = json!({ "path": &path, "names": dir.path().join("names.toml") });
         (dataset("imagenet-segmentation", settings), dir)
     };
-    let (own, _dir) = with("n02123045 = \"tabby\"\nn02443114 = \"polecat\"\nn02691156 = \"airplane\"\n");
+    let (own, _dir) = with("n02123045 = \"tabby\"\nn02442172 = \"polecat\"\nn02690373 = \"airplane\"\n");
     assert_eq!(classes(&listed(&own)[1]), [(1, "polecat")]);
     for (names, word) in [
-        ("n02123045 = \"tabby\"\n", "n02443114, n02691156"),
+        ("n02123045 = \"tabby\"\n", "n02442172, n02690373"),
         ("n02123045 = 3\n", "line 1"),
         ("n02123045 = \" \"\n", "n02123045 is empty"),
         ("cat", "no list of lines"),
@@ -108,10 +107,10 @@ fn truncated_files_are_refused() {
 fn damaged_files_never_panic() {
     let whole = std::fs::read(fixture().join("gtsegs.mat")).expect("the fixture");
     let mut refused = 0;
-    for step in 0..400 {
+    for step in 0..120 {
         let mut bytes = whole.clone();
         // Spread over the file, and over what a byte can turn into.
-        let at = step * 7919 % bytes.len();
+        let at = step * 25933 % bytes.len();
         bytes[at] ^= [0xff, 0x80, 0x01, 0x7f][step % 4];
         refused += usize::from(survives(&bytes).is_err());
     }
@@ -214,7 +213,7 @@ fn a_file_of_other_things_is_refused() {
 fn one_bad_image_does_not_hide_the_others() {
     let mut bytes = std::fs::read(fixture().join("gtsegs.mat")).expect("the fixture");
     // The first mask is small enough to be stored whole; its first pixel of the object becomes a 9.
-    let mask = Rgb8::open(&fixture().join("0-mask.png")).expect("a mask");
+    let mask = Rgb8::open(fixture().join("0-mask.png")).expect("a mask");
     let stored: Vec<u8> = (0..mask.width)
         .flat_map(|x| (0..mask.height).map(move |y| (x, y)))
         .map(|(x, y)| mask.data[3 * (y * mask.width + x)])

@@ -1,5 +1,7 @@
 //! Pictures to latents and back.
 
+use std::path::Path;
+
 use tch::{Device, Kind, Tensor};
 
 use super::{Component, FluxPipeline};
@@ -20,6 +22,15 @@ pub enum Draw {
     },
 }
 
+impl Draw {
+    fn of_picture(self, number: u64) -> Self {
+        match self {
+            Self::Mode => Self::Mode,
+            Self::Sample { seed } => Self::Sample { seed: seed.wrapping_add(number) },
+        }
+    }
+}
+
 /// The encoder half of the autoencoder, for pictures that come one by one.
 pub struct PictureEncoder {
     encoder: Encoder,
@@ -33,10 +44,10 @@ impl PictureEncoder {
     /// # Errors
     /// A side that is no multiple of [`FluxPipeline::pixels_per_token`]; as [`Encoder::encode`].
     pub fn encode(&self, pixels: &Tensor, draw: Draw) -> Result<Tensor> {
-        let posterior = self.encoder.encode(pixels)?;
         if let [_, _, height, width] = pixels.size()[..] {
             grid((height, width), self.pixels_per_token)?;
         }
+        let posterior = self.encoder.encode(pixels)?;
         let latents = match draw {
             Draw::Mode => posterior.mode(),
             Draw::Sample { seed } => posterior.sample(&noise::normal(&posterior.mean.size(), seed)?)?,
@@ -65,7 +76,7 @@ impl FluxPipeline {
         pixels: impl IntoIterator<Item = Result<Tensor, E>>,
         draw: Draw,
     ) -> Result<Vec<Tensor>, E> {
-        let load = |dir: &std::path::Path, kind, device| self.encoder(dir, kind, device);
+        let load = |dir: &Path, kind, device| self.encoder(dir, kind, device);
         let mut failed = None;
         let encoded = self.with(Component::Vae, load, |encoder| {
             let mut latents = Vec::new();
@@ -78,14 +89,9 @@ impl FluxPipeline {
                     }
                 };
                 for i in 0..batch.size().first().copied().unwrap_or(0) {
-                    let draw = match draw {
-                        Draw::Mode => Draw::Mode,
-                        Draw::Sample { seed } => {
-                            Draw::Sample { seed: seed.wrapping_add(latents.len() as u64) }
-                        }
-                    };
                     let one = batch.f_narrow(0, i, 1)?;
-                    latents.push(encoder.encode(&one, draw)?.f_squeeze_dim(0)?);
+                    let number = latents.len() as u64;
+                    latents.push(encoder.encode(&one, draw.of_picture(number))?.f_squeeze_dim(0)?);
                 }
             }
             Ok(latents)
@@ -111,7 +117,7 @@ impl FluxPipeline {
         })
     }
 
-    fn encoder(&self, dir: &std::path::Path, kind: Kind, device: Device) -> Result<PictureEncoder> {
+    fn encoder(&self, dir: &Path, kind: Kind, device: Device) -> Result<PictureEncoder> {
         let encoder = Encoder::load(dir, kind, device)?;
         Ok(PictureEncoder { encoder, pixels_per_token: self.pixels_per_token() })
     }

@@ -23,7 +23,8 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Array2<u8>, String> {
     decoder.set_ignore_iccp_chunk(true);
     let damaged = |e: png::DecodingError| format!("is a damaged PNG file ({e}); replace it");
     let header = decoder.read_header_info().map_err(damaged)?;
-    let (width, height, row) = (header.width as usize, header.height as usize, header.raw_row_length());
+    let (width, height) = (header.width as usize, header.height as usize);
+    let line_bytes = header.raw_row_length();
     let claimed = width as u64 * height as u64;
     // Deflate cannot shrink data by more than 1032 to 1, and a sample has at least one bit.
     if claimed > MAX_PIXELS || (bytes.len() as u64).saturating_mul(1040 * 8) < claimed {
@@ -32,7 +33,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Array2<u8>, String> {
             bytes.len()
         ));
     }
-    decoder.set_limits(Limits { bytes: row.saturating_mul(4).max(64 << 20) });
+    decoder.set_limits(Limits { bytes: line_bytes.saturating_mul(4).max(64 << 20) });
     let mut reader = decoder.read_info().map_err(damaged)?;
     let size = reader.output_buffer_size().ok_or("is too large for memory")?;
     let mut samples = Vec::new();
@@ -89,12 +90,12 @@ mod tests {
 
     use super::*;
 
-    fn encode(width: usize, color: ColorType, depth: BitDepth, interlaced: bool, samples: &[u8]) -> Vec<u8> {
+    fn encode(width: usize, color: ColorType, depth: BitDepth, samples: &[u8]) -> Vec<u8> {
         let line = color.samples() * width * depth as usize;
         let height = samples.len() / line.div_ceil(8);
         let mut bytes = Vec::new();
         let mut info = png::Info::with_size(width as u32, height as u32);
-        (info.color_type, info.bit_depth, info.interlaced) = (color, depth, interlaced);
+        (info.color_type, info.bit_depth) = (color, depth);
         // A palette that sends every index to the same colour, so that only the index tells.
         info.palette = (color == ColorType::Indexed).then(|| vec![7; 3 << depth as usize].into());
         let mut writer = png::Encoder::with_info(&mut bytes, info).unwrap().write_header().unwrap();
@@ -120,7 +121,7 @@ mod tests {
                     line[column * bits / 8] |= label(row * width + column) << (8 - bits - column * bits % 8);
                 }
             }
-            let map = decode(&encode(width, color, depth, false, &packed)).unwrap();
+            let map = decode(&encode(width, color, depth, &packed)).unwrap();
             prop_assert_eq!(map.dim(), (height, width));
             for (at, &found) in map.iter().enumerate() {
                 prop_assert_eq!(found, label(at));
@@ -129,7 +130,7 @@ mod tests {
 
         #[test]
         fn cut_or_altered_files_are_refused_or_read_but_never_fatal(at in 0_usize..90, flip in 1_u8..=255) {
-            let whole = encode(8, ColorType::Grayscale, BitDepth::Eight, false, &[3; 64]);
+            let whole = encode(8, ColorType::Grayscale, BitDepth::Eight, &[3; 64]);
             let cut = &whole[..at.min(whole.len() - 1)];
             prop_assert!(decode(&cut[..cut.len().min(40)]).is_err());
             let mut altered = whole;
@@ -141,17 +142,17 @@ mod tests {
 
     #[test]
     fn equal_channels_are_a_level() {
-        let rgb = encode(2, ColorType::Rgb, BitDepth::Eight, false, &[0, 0, 0, 255, 255, 255]);
+        let rgb = encode(2, ColorType::Rgb, BitDepth::Eight, &[0, 0, 0, 255, 255, 255]);
         assert_eq!(decode(&rgb).unwrap().as_slice().unwrap(), [0, 255]);
-        let rgba = encode(2, ColorType::Rgba, BitDepth::Eight, false, &[1, 1, 1, 255, 9, 9, 9, 255]);
+        let rgba = encode(2, ColorType::Rgba, BitDepth::Eight, &[1, 1, 1, 255, 9, 9, 9, 255]);
         assert_eq!(decode(&rgba).unwrap().as_slice().unwrap(), [1, 9]);
-        let alpha = encode(1, ColorType::GrayscaleAlpha, BitDepth::Eight, false, &[4, 255]);
+        let alpha = encode(1, ColorType::GrayscaleAlpha, BitDepth::Eight, &[4, 255]);
         assert_eq!(decode(&alpha).unwrap().as_slice().unwrap(), [4]);
     }
 
     #[test]
     fn what_is_no_label_map_is_refused() {
-        let png = |color, depth, samples: &[u8]| encode(1, color, depth, false, samples);
+        let png = |color, depth, samples: &[u8]| encode(1, color, depth, samples);
         for (bytes, word) in [
             (b"\xff\xd8\xff".to_vec(), "no PNG"),
             (Vec::new(), "no PNG"),

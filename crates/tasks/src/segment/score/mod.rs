@@ -15,6 +15,8 @@ mod counts;
 mod resample;
 mod settings;
 mod signal;
+#[cfg(test)]
+mod tests;
 mod threshold;
 
 use ndarray::{Array2, ArrayView2};

@@ -1,0 +1,155 @@
+//! What it takes to watch a pass, known beforehand.
+
+use tch::{Device, Kind};
+
+use super::pass::{HeadWeight, MapKind, MapRequest, WeightScope};
+use crate::attend::heads_at_once;
+
+/// A pass that a [`PassMaps`](super::PassMaps) watches, as far as its maps go.
+#[derive(Debug, Clone, Copy)]
+pub struct MapFootprint<'a> {
+    /// Images that are passed through together.
+    pub batch: i64,
+    /// Tokens of the sequence.
+    pub tokens: i64,
+    /// Heads of a block.
+    pub heads: i64,
+    /// Most heads whose maps are alive at once, if given; by default as many as fit into 256 MiB.
+    pub heads_at_once: Option<i64>,
+    /// Type that the network computes in.
+    pub kind: Kind,
+    /// The averages that are asked for.
+    pub requests: &'a [MapRequest],
+}
+
+impl MapFootprint<'_> {
+    /// Bytes of a map `[batch, tokens, tokens]` of one head, float32.
+    pub fn map_bytes(&self) -> u64 {
+        4 * self.numbers() as u64
+    }
+
+    /// How many heads' maps are alive at once.
+    pub fn alive(&self) -> i64 {
+        heads_at_once(self.heads_at_once, self.heads, self.numbers())
+    }
+
+    /// The most bytes of maps that are alive at once, counted in maps of one head.
+    ///
+    /// Of every head shown there are logits and probabilities, and the greatest of: the probabilities in the network's type
+    /// where that has 16 bits (½), a softmax over queries (1, [`MapKind::Pretty`]), or what λ₂ works on (a copy on the host;
+    /// on a device two in float64 and a mask of a byte a number). Of every request there is the average under way, another
+    /// one of closed blocks where weights sum to 1 per block, twice `k` maps where the top `k` heads count; and once what is
+    /// being added.
+    pub fn bytes(&self, device: Device) -> u64 {
+        let quarters = self.alive() as u64 * self.quarters_per_head(device) + 4 * self.kept();
+        self.numbers() as u64 * quarters
+    }
+
+    fn numbers(&self) -> i64 {
+        self.batch * self.tokens * self.tokens
+    }
+
+    /// In quarters of a map, that is, bytes a number.
+    fn quarters_per_head(&self, device: Device) -> u64 {
+        let asks = |of: &dyn Fn(&MapRequest) -> bool| self.requests.iter().any(of);
+        let narrow = if self.kind == Kind::Float { 0 } else { 2 };
+        let pretty = if asks(&|request| request.map == MapKind::Pretty) { 4 } else { 0 };
+        let weighed = asks(&|request| request.weight != HeadWeight::Equal);
+        let lambda = match (weighed, device) {
+            (false, _) => 0,
+            (true, Device::Cpu) => 4,
+            (true, _) => 17,
+        };
+        8 + [narrow, pretty, lambda].into_iter().max().unwrap_or(0)
+    }
+
+    /// In maps.
+    fn kept(&self) -> u64 {
+        let of_scope = |scope| if scope == WeightScope::PerBlock { 2 } else { 1 };
+        let of_request = |request: &MapRequest| match request.weight {
+            HeadWeight::Equal => 1,
+            HeadWeight::Lambda(_, scope) => of_scope(scope),
+            HeadWeight::Top(count, scope) => 2 * count.get() as u64 + of_scope(scope),
+        };
+        self.requests.iter().map(of_request).sum::<u64>() + 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::flux::FluxConfig;
+    use crate::probe::LambdaWeight;
+
+    const SCALING: &str = include_str!("../../../../docs/scaling.md");
+
+    fn amount(bytes: u64) -> String {
+        let mebibytes = bytes as f64 / f64::from(1 << 20);
+        if mebibytes < 1000.0 {
+            format!("{mebibytes:.0} MiB")
+        } else {
+            format!("{:.1} GiB", mebibytes / 1024.0)
+        }
+    }
+
+    /// What `configs/paper/segment-imagenet.toml` asks for: row and column of the mean map, bounces on the pretty one with
+    /// equal weights and by λ₂.
+    const REQUESTS: [MapRequest; 3] = [
+        MapRequest { map: MapKind::Plain, weight: HeadWeight::Equal },
+        MapRequest { map: MapKind::Pretty, weight: HeadWeight::Equal },
+        MapRequest {
+            map: MapKind::Pretty,
+            weight: HeadWeight::Lambda(LambdaWeight::Proportional, WeightScope::PerBlock),
+        },
+    ];
+
+    #[test]
+    fn the_documented_table_is_what_is_computed() {
+        let config = FluxConfig::default();
+        let mut rows = vec![format!("| transformer | {} |", amount(2 * config.parameters()))];
+        for (side, text, limits) in [
+            (512, 256, &[Some(1), None][..]),
+            (1024, 256, &[Some(1), None, Some(24)]),
+            (1024, 512, &[Some(1), None, Some(24)]),
+        ] {
+            for &heads_at_once in limits {
+                let image = side / 16;
+                let footprint = MapFootprint {
+                    batch: 1,
+                    tokens: image * image + text,
+                    heads: config.num_attention_heads,
+                    heads_at_once,
+                    kind: Kind::BFloat16,
+                    requests: &REQUESTS,
+                };
+                rows.push(format!(
+                    "| {side}² | {} + {text} | {}{} | {} | {} | {} |",
+                    image * image,
+                    footprint.alive(),
+                    if heads_at_once.is_none() { ", the default" } else { "" },
+                    amount(footprint.map_bytes()),
+                    amount(footprint.bytes(Device::Cuda(0))),
+                    amount(config.activation_bytes(footprint.tokens, Kind::BFloat16)),
+                ));
+            }
+        }
+        let missing: Vec<&String> = rows.iter().filter(|row| !SCALING.contains(*row)).collect();
+        assert!(missing.is_empty(), "docs/scaling.md lacks {missing:#?}");
+    }
+
+    #[test]
+    fn requests_count() {
+        let of = |requests: &[MapRequest], device| {
+            let (batch, tokens, heads) = (1, 10, 4);
+            MapFootprint { batch, tokens, heads, heads_at_once: Some(2), kind: Kind::Float, requests }
+                .bytes(device)
+        };
+        // Two heads with logits and probabilities; the sum and what is added to it.
+        assert_eq!(of(&REQUESTS[..1], Device::Cpu), 400 * (2 * 2 + 1 + 1));
+        // A softmax over queries of each head, and another sum.
+        assert_eq!(of(&REQUESTS[..2], Device::Cpu), 400 * (2 * 3 + 2 + 1));
+        // λ₂ on the host copies; its average is kept open and closed.
+        assert_eq!(of(&REQUESTS, Device::Cpu), 400 * (2 * 3 + 4 + 1));
+        assert_eq!(of(&REQUESTS, Device::Cuda(0)), 100 * (2 * 25) + 400 * (4 + 1));
+    }
+}

@@ -1,0 +1,127 @@
+//! What is in a pipeline's directory.
+
+use std::path::Path;
+
+use models::flux::pipeline::{Component, FluxPipeline};
+use models::{Device, Kind, memory};
+
+use crate::golden::{changed, copy, fixture};
+use crate::{LENGTH, SIZE, open};
+
+#[test]
+fn a_pipeline_describes_itself() -> models::Result<()> {
+    let pipeline = open(Kind::BFloat16)?;
+    assert_eq!(pipeline.pixels_per_token(), 4);
+    assert_eq!(pipeline.grid(SIZE)?, (6, 4));
+    assert_eq!(pipeline.latent_shape(SIZE)?, [4, 12, 8]);
+    assert!(pipeline.transformer_config().guidance_embeds);
+    assert_eq!(pipeline.t5_tokenizer(LENGTH)?.length(), LENGTH);
+    assert_eq!(pipeline.clip_tokenizer().context_length(), 14);
+
+    // Stored in bfloat16, so as many bytes as the files without their headers.
+    let bytes = pipeline.weight_bytes()?;
+    let order = [Component::ClipText, Component::T5, Component::Transformer, Component::Vae];
+    assert_eq!(bytes.iter().map(|&(component, _)| component).collect::<Vec<_>>(), order);
+    for (component, bytes) in bytes {
+        let dir = fixture("flux-pipeline").join(component.folder());
+        let file = std::fs::read(&models::weight_files(&dir)?[0]).expect("a committed fixture");
+        let header = u64::from_le_bytes(file[..8].try_into().expect("eight bytes"));
+        assert_eq!(bytes, file.len() as u64 - 8 - header, "{component}");
+    }
+    let decoder = memory::weight_bytes(&fixture("flux-pipeline/vae"), &["decoder."], Kind::Float)?;
+    let whole = memory::weight_bytes(&fixture("flux-pipeline/vae"), &[], Kind::Float)?;
+    assert!(0 < decoder && decoder < whole);
+
+    let hash = pipeline.sha256()?;
+    assert_eq!(hash, open(Kind::Float)?.sha256()?);
+    for file in ["model_index.json", "scheduler/scheduler_config.json", "tokenizer/tokenizer_config.json"] {
+        let dir = changed("flux-pipeline", file, "{", "{ ");
+        assert_ne!(FluxPipeline::open(dir.path(), Kind::Float, Device::Cpu)?.sha256()?, hash, "{file}");
+    }
+    Ok(())
+}
+
+fn refusal(dir: &Path) -> String {
+    match FluxPipeline::open(dir, Kind::Float, Device::Cpu) {
+        Ok(_) => panic!("{}: accepted", dir.display()),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn every_missing_file_is_named() {
+    let dir = copy("flux-pipeline");
+    std::fs::remove_dir_all(dir.path().join("transformer")).expect("removed");
+    for file in [
+        "text_encoder/model.safetensors",
+        "text_encoder_2/config.json",
+        "tokenizer_2/tokenizer.json",
+        "scheduler/scheduler_config.json",
+    ] {
+        std::fs::remove_file(dir.path().join(file)).expect("removed");
+    }
+    let weights = "vae/diffusion_pytorch_model";
+    let [safe, pickle] = ["safetensors", "bin"].map(|end| dir.path().join(format!("{weights}.{end}")));
+    std::fs::rename(safe, pickle).expect("renamed");
+    let message = refusal(dir.path());
+    for words in [
+        "transformer/,",
+        "text_encoder/weights (no weights",
+        "text_encoder_2/config.json",
+        "tokenizer_2/tokenizer.json",
+        "scheduler/scheduler_config.json",
+        "vae/weights (only diffusion_pytorch_model.bin",
+    ] {
+        assert!(message.contains(words), "{words}: {message}");
+    }
+    assert!(!message.contains("tokenizer/"), "CLIP's tokenizer is there: {message}");
+
+    let empty = tempfile::tempdir().expect("a scratch folder");
+    assert!(refusal(empty.path()).contains("no model_index.json"));
+}
+
+#[test]
+fn pipelines_that_do_not_fit_are_refused() {
+    for (file, from, to, words) in [
+        ("model_index.json", "\"FluxPipeline\"", "\"StableDiffusion3Pipeline\"", "StableDiffusion3Pipeline"),
+        (
+            "model_index.json",
+            "\"CLIPTextModel\"",
+            "\"CLIPTextModelWithProjection\"",
+            "text_encoder is `CLIPTextModelW",
+        ),
+        ("model_index.json", "\"vae\"", "\"movq\"", "vae is `absent`"),
+        ("model_index.json", "{", "[", "not the index of a pipeline"),
+        ("text_encoder/config.json", "\"clip_text_model\"", "\"clip\"", "model_type is `clip`"),
+        ("text_encoder/config.json", "\"hidden_size\": 8", "\"hidden_size\": 10", "hidden_size 10"),
+        ("text_encoder_2/config.json", "\"d_model\": 10", "\"d_model\": 12", "d_model 12"),
+        ("vae/config.json", "\"latent_channels\": 4", "\"latent_channels\": 5", "in_channels 16 do not fit"),
+        (
+            "tokenizer/tokenizer_config.json",
+            "\"model_max_length\": 14",
+            "\"model_max_length\": 15",
+            "15 tokens",
+        ),
+        (
+            "scheduler/scheduler_config.json",
+            "\"use_beta_sigmas\": false",
+            "\"use_beta_sigmas\": true",
+            "beta",
+        ),
+    ] {
+        let message = refusal(changed("flux-pipeline", file, from, to).path());
+        assert!(message.contains(words), "{to}: {message}");
+    }
+}
+
+#[test]
+fn the_peak_of_memory_is_read_where_the_system_tells() {
+    let reset = memory::reset_peak_host();
+    let Some(before) = memory::peak_host() else { return };
+    let held: Vec<u8> = vec![1; 64 << 20];
+    assert_eq!(held.iter().map(|&byte| u64::from(byte)).sum::<u64>(), 64 << 20);
+    drop(held);
+    let after = memory::peak_host().expect("it was read before");
+    // Other tests may give memory back meanwhile.
+    assert!(after >= before + if reset { 32 << 20 } else { 0 }, "{before} bytes, then {after}");
+}

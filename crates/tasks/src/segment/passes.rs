@@ -1,0 +1,158 @@
+//! What the passes read, and the passes.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use models::flow_match::add_noise;
+use models::flux::pipeline::{Draw, EncodedText};
+use models::flux::{FluxInput, FluxTransformer, pack_latents};
+use models::image::{Resample, resize};
+use models::{TokenLayout, noise};
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+use tch::Tensor;
+
+use super::Segment;
+use super::config::Pooled;
+use super::probe::{PassSignals, SignalProbe, concept_methods};
+use crate::dataset::segmentation::{Segmented, SegmentedImage};
+use crate::error::Result;
+
+/// Pictures that are decoded before the first of them is encoded.
+const DECODED_AT_ONCE: usize = 16;
+
+/// Guidance of transformers that were distilled with one, as diffusers' pipeline has it by default.
+const USUAL_GUIDANCE: f64 = 3.5;
+
+/// Everything that the passes read, and the transformer.
+pub(super) struct Ready {
+    /// The first item that this process answers.
+    pub(super) first: usize,
+    texts: BTreeMap<String, EncodedText>,
+    /// Latents `[channels, h, w]` of the items from `first` on, on the host.
+    latents: Vec<Tensor>,
+    pub(super) sha256: Vec<String>,
+    transformer: FluxTransformer,
+}
+
+impl Segment {
+    /// Encodes what the items from `first` on need, and loads the transformer.
+    pub(super) fn prepare(&self, first: usize) -> Result<Ready> {
+        let items = &self.items[first..];
+        let mut texts: BTreeSet<String> = items.iter().map(|item| self.prompt(item)).collect();
+        texts.extend(items.iter().filter_map(|item| self.concepts(item)).flatten());
+        let texts: Vec<String> = texts.into_iter().collect();
+        let encoded = self.pipeline.encode_texts(&texts, self.config.text_tokens)?;
+        let texts = texts.into_iter().zip(encoded).collect();
+
+        let mut sha256 = Vec::with_capacity(items.len());
+        let side = self.config.image_size;
+        let batches = items.chunks(DECODED_AT_ONCE).map(|chunk| -> Result<Tensor> {
+            let decoded: Vec<(Vec<f32>, String)> =
+                chunk.par_iter().map(|item| pixels(&item.load()?, side)).collect::<Result<_>>()?;
+            let mut flat = Vec::with_capacity(chunk.len() * 3 * side * side);
+            for (pixels, hash) in decoded {
+                flat.extend(pixels);
+                sha256.push(hash);
+            }
+            let side = side as i64;
+            Ok(Tensor::f_from_slice(&flat)?.f_reshape([chunk.len() as i64, 3, side, side])?)
+        });
+        let latents = self.pipeline.encode_pictures(batches, Draw::Mode)?;
+        Ok(Ready { first, texts, latents, sha256, transformer: self.pipeline.transformer()? })
+    }
+
+    /// What is kept of all passes over a batch of items with equally many classes, and what their tokens are.
+    pub(super) fn passes(&self, ready: &Ready, batch: &[usize]) -> Result<(PassSignals, TokenLayout)> {
+        let transformer = &ready.transformer;
+        let depth = transformer.config();
+        let (dual, single) = (depth.num_layers, depth.num_single_layers);
+        let mut probe = SignalProbe::new(&self.config, dual, single)?;
+        let last = probe.last_block(&self.config, dual)?;
+
+        let of_batch = |part: &dyn Fn(&SegmentedImage) -> Result<Tensor>| -> Result<Tensor> {
+            let parts = batch.iter().map(|&item| part(&self.items[item])).collect::<Result<Vec<_>>>()?;
+            Ok(Tensor::f_stack(&parts, 0)?)
+        };
+        let text = |item: &SegmentedImage| ready.text(&self.prompt(item));
+        let prompts = of_batch(&|item| Ok(text(item)?.text.shallow_clone()))?;
+        let pooled = of_batch(&|item| {
+            let pooled = &text(item)?.pooled;
+            Ok(match self.config.pooled {
+                Pooled::Prompt => pooled.shallow_clone(),
+                Pooled::Zeros => pooled.f_zeros_like()?,
+            })
+        })?;
+        let concepts = concept_methods(&self.config.methods).next().map(|_| {
+            of_batch(&|item| {
+                // The first token of each, in a text of its own.
+                let first = |name: &String| Ok(ready.text(name)?.text.f_get(0)?);
+                let concepts = self.concepts(item).unwrap_or_default();
+                Ok(Tensor::f_stack(&concepts.iter().map(first).collect::<Result<Vec<_>>>()?, 0)?)
+            })
+        });
+        let concepts = concepts.transpose()?;
+        let usual = depth.guidance_embeds.then_some(USUAL_GUIDANCE);
+        let side = self.config.image_size as i64;
+        let grid = self.pipeline.grid((side, side))?;
+
+        let mut layout = None;
+        for &step in &self.config.noise.at {
+            for sample in 0..self.config.noise.samples {
+                let noised = batch.iter().map(|&item| {
+                    let latents = &ready.latents[item - ready.first];
+                    let noise =
+                        noise::normal(&latents.size(), self.noise_seed(&self.items[item].id, sample))?;
+                    Ok(add_noise(latents, &noise, self.schedule.sigma(step)?)?)
+                });
+                let noised = Tensor::f_stack(&noised.collect::<Result<Vec<_>>>()?, 0)?;
+                let input = FluxInput {
+                    latents: &pack_latents(&noised)?,
+                    grid,
+                    text: &prompts,
+                    pooled: &pooled,
+                    concepts: concepts.as_ref(),
+                    timestep: self.schedule.noise_level(step, transformer.kind())?,
+                    guidance: self.config.guidance.or(usual),
+                    step,
+                };
+                let mut state = transformer.embed(&input)?;
+                for block in transformer.blocks() {
+                    let site = block.site(&state);
+                    block.forward(&mut state, &mut probe)?;
+                    if (site.stream, site.block) == last {
+                        break;
+                    }
+                }
+                probe.end_pass()?;
+                layout = Some(state.layout().clone());
+            }
+        }
+        let layout = layout.ok_or_else(|| models::Error::Probe("no pass was asked for".into()))?;
+        Ok((probe.finish()?, layout))
+    }
+
+    /// The seed of the noise on a picture, whatever stands beside it.
+    fn noise_seed(&self, id: &str, sample: usize) -> u64 {
+        let digest = Sha256::digest(format!("{}/{id}/{sample}", self.seed));
+        digest.iter().take(8).fold(0, |seed, &byte| seed << 8 | u64::from(byte))
+    }
+}
+
+impl Ready {
+    fn text(&self, text: &str) -> Result<&EncodedText> {
+        let missing = || models::Error::Text { text: text.into(), reason: "it was not encoded".into() };
+        Ok(self.texts.get(text).ok_or_else(missing)?)
+    }
+}
+
+/// Samples `[3, side, side]` from -1 to 1 of a picture brought to a square, and its hash.
+fn pixels(picture: &Segmented, side: usize) -> Result<(Vec<f32>, String)> {
+    let square = resize(&picture.rgb, (side, side), Resample::Bicubic).map_err(models::Error::from)?;
+    let mut samples = Vec::with_capacity(square.data.len());
+    for channel in 0..3 {
+        samples.extend(
+            square.data.iter().skip(channel).step_by(3).map(|&sample| f32::from(sample) / 127.5 - 1.0),
+        );
+    }
+    Ok((samples, picture.sha256.clone()))
+}
