@@ -13,8 +13,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// A method and its settings, written as its name alone (`"bounce"`) or with settings
 /// (`{ bounce = { steps = 3, name = "bounce-3" } }`). Two of a kind need names of their own.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", remote = "Self")]
 pub enum Method {
     /// The word's row of the mean map: one step forward from it.
     RowSelect(Select),
@@ -231,30 +231,10 @@ impl<'de> Deserialize<'de> for Formula {
     }
 }
 
-/// [`Method`] with its settings written out.
-#[derive(Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Written {
-    RowSelect(Select),
-    ColumnSelect(Select),
-    ConceptAttention(Concepts),
-    Bounce(Bounce),
-    BounceLambda2(WeightedBounce),
-    Tokenrank(Rank),
-    Rollout(Select),
-}
-
-impl From<Written> for Method {
-    fn from(written: Written) -> Self {
-        match written {
-            Written::RowSelect(select) => Self::RowSelect(select),
-            Written::ColumnSelect(select) => Self::ColumnSelect(select),
-            Written::ConceptAttention(concepts) => Self::ConceptAttention(concepts),
-            Written::Bounce(bounce) => Self::Bounce(bounce),
-            Written::BounceLambda2(bounce) => Self::BounceLambda2(bounce),
-            Written::Tokenrank(rank) => Self::Tokenrank(rank),
-            Written::Rollout(select) => Self::Rollout(select),
-        }
+impl Serialize for Method {
+    /// With the settings written out.
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
     }
 }
 
@@ -283,7 +263,7 @@ impl<'de> Deserialize<'de> for Method {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Method, A::Error> {
-                Written::deserialize(MapAccessDeserializer::new(map)).map(Method::from)
+                Method::deserialize(MapAccessDeserializer::new(map))
             }
         }
 
