@@ -63,6 +63,12 @@ impl TaskConfig {
 }
 
 impl Experiment {
+    /// Whether a difference to the paper's value says something: of networks that could be the paper's it does; a
+    /// miniature is none.
+    pub(crate) fn is_comparable(&self) -> bool {
+        !matches!(self.dataset, DatasetConfig::Mini(_))
+    }
+
     /// Reads an experiment file and applies `--set` assignments (`key.path=value`; a value that is no TOML is a
     /// string).
     ///

@@ -1,7 +1,5 @@
 //! Runs that fill a table of the paper, side by side, each beside the paper's column.
 
-use tasks::dataset::DatasetConfig;
-
 use crate::paper::PaperTable;
 use crate::plan::Beside;
 use crate::report::source_note;
@@ -42,9 +40,8 @@ impl<'a> Side<'a> {
         runs.iter().map(|&(run, column)| Self { run, column, head: head(column, run) }).collect()
     }
 
-    /// A difference to the paper's value says something of networks that could be the paper's; a miniature is none.
     fn is_comparable(&self) -> bool {
-        !matches!(self.run.results.experiment.dataset, DatasetConfig::Mini(_))
+        self.run.results.experiment.is_comparable()
     }
 
     fn heads(&self) -> Vec<String> {

@@ -43,9 +43,9 @@ pub(crate) fn check(experiment: &Experiment) -> Result<()> {
 }
 
 /// The table that `fills` names. What stands in a column differs: networks, each a run, or metrics, all of one run.
-fn beside(fills: &Fills, task: &TaskConfig) -> Result<Beside> {
+fn beside(path: &Path, fills: &Fills, task: &TaskConfig) -> Result<Beside> {
     let table = PaperTable::named(&fills.table)?;
-    let refuse = |reason: String| Err(Error::Config { path: PathBuf::new(), reason });
+    let refuse = |reason: String| Err(Error::Config { path: path.into(), reason });
     if table.task != task.name() {
         return refuse(format!("fills.table `{}` is a table of [task.{}]", fills.table, table.task));
     }
@@ -93,11 +93,8 @@ impl Plan {
     pub(crate) fn of(path: &Path, experiment: Experiment, options: &RunOptions) -> Result<Self> {
         let refuse = |reason: String| Error::Config { path: path.into(), reason };
         check(&experiment)?;
-        let paper = experiment.fills.as_ref().map(|fills| beside(fills, &experiment.task));
-        let paper = paper.transpose().map_err(|e| match e {
-            Error::Config { reason, .. } => refuse(reason),
-            other => other,
-        })?;
+        let paper = experiment.fills.as_ref().map(|fills| beside(path, fills, &experiment.task));
+        let paper = paper.transpose()?;
         let device = models::device::parse(&options.device)?;
         let mut work = Work::find(&experiment, device)?;
         match options.limit {

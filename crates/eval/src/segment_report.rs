@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use models::image::{Resample, resize};
-use tasks::dataset::{DatasetConfig, SegmentedImage};
+use tasks::dataset::SegmentedImage;
 use tasks::segment::{SegmentConfig, SegmentRecord};
 
 use crate::error::{Error, Result};
@@ -29,8 +29,7 @@ pub(crate) fn table(
     let ours = |key: &str, metric: SegmentMetric| metric.of(values.get(key)?);
     let there = |metric: &SegmentMetric| methods.iter().any(|(key, _)| ours(key, *metric).is_some());
     let shown: Vec<SegmentMetric> = SegmentMetric::ALL.into_iter().filter(there).collect();
-    // A difference to the paper's value says something of networks that could be the paper's; a miniature is none.
-    let differs = !matches!(experiment.dataset, DatasetConfig::Mini(_));
+    let differs = experiment.is_comparable();
 
     let mut columns: Vec<String> = shown.iter().map(|metric| format!("{} ↑", head(*metric))).collect();
     let beside: Vec<(SegmentMetric, &str)> =

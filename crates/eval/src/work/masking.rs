@@ -10,7 +10,7 @@ use tasks::masking::{Masking, MaskingConfig};
 
 use super::{Report, data_sha256};
 use crate::error::{Error, Result};
-use crate::experiment::{Experiment, TaskConfig};
+use crate::experiment::Experiment;
 use crate::metrics::{MaskingCurves, Metric};
 use crate::model::ClassSource;
 use crate::plan::{Beside, Plan};
@@ -26,6 +26,7 @@ pub(crate) struct MaskingWork {
     /// Classes for a network that has none of its own.
     pub(super) head: Option<HeadSource>,
     pub(super) items: Vec<LabelledImage>,
+    config: MaskingConfig,
 }
 
 /// A network that is known to be there whole.
@@ -60,7 +61,9 @@ impl MaskingWork {
         let items = experiment.dataset.items(classes);
         // What is missing is said all at once: it takes its time to get.
         match (network, items) {
-            (Ok(Network { folder, head, .. }), Ok(items)) => Ok(Self { folder, head, items }),
+            (Ok(Network { folder, head, .. }), Ok(items)) => {
+                Ok(Self { folder, head, items, config: task.clone() })
+            }
             (network, items) => {
                 let mut errors: Vec<Error> = network.err().into_iter().collect();
                 if !errors.is_empty() {
@@ -88,10 +91,7 @@ impl MaskingWork {
     }
 
     pub(super) fn run(&self, plan: &Plan, out: &Path, stop: &AtomicBool) -> Result<Report> {
-        let Experiment { title, model, task: TaskConfig::Masking(config), seed, .. } = &plan.experiment
-        else {
-            return Err(Error::Export { path: out.into(), reason: "the plan is of another task".into() });
-        };
+        let (Experiment { title, model, seed, .. }, config) = (&plan.experiment, &self.config);
         let options = LoadOptions {
             kind: model.dtype.kind(),
             device: plan.device,

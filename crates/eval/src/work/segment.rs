@@ -10,7 +10,7 @@ use tasks::segment::{Method, Segment, SegmentConfig, SegmentRecord};
 
 use super::{Report, data_sha256};
 use crate::error::{Error, Result};
-use crate::experiment::{Experiment, TaskConfig};
+use crate::experiment::Experiment;
 use crate::metrics::bootstrap::{RESAMPLES, paired};
 use crate::metrics::{Metric, SegmentMetric, SegmentMetrics};
 use crate::paper::PaperTable;
@@ -24,6 +24,7 @@ use crate::segment_report::{comparison_table, pictures, table};
 pub(crate) struct SegmentWork {
     folder: PathBuf,
     pub(super) items: Vec<SegmentedImage>,
+    config: SegmentConfig,
 }
 
 impl SegmentWork {
@@ -42,7 +43,7 @@ impl SegmentWork {
         match (pipeline, experiment.dataset.segmented()) {
             (Ok((folder, pipeline)), Ok(items)) => {
                 Segment::new(task.clone(), pipeline, items.clone(), experiment.seed)?;
-                Ok(Self { folder, items })
+                Ok(Self { folder, items, config: task.clone() })
             }
             (pipeline, items) => {
                 let mut errors: Vec<Error> = pipeline.err().map(Error::from).into_iter().collect();
@@ -70,9 +71,7 @@ impl SegmentWork {
     }
 
     pub(super) fn run(&self, plan: &Plan, out: &Path, stop: &AtomicBool) -> Result<Report> {
-        let Experiment { model, task: TaskConfig::Segment(config), seed, .. } = &plan.experiment else {
-            return Err(Error::Export { path: out.into(), reason: "the plan is of another task".into() });
-        };
+        let (Experiment { model, seed, .. }, config) = (&plan.experiment, &self.config);
         let pipeline = FluxPipeline::open(&self.folder, model.dtype.kind(), plan.device)?;
         let weights = pipeline.weight_bytes()?;
         memory::reset_peak_host();

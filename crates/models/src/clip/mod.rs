@@ -30,6 +30,7 @@ fn block(weights: &Weights, shape: &BlockShape) -> Result<Block> {
             value: projection("v_proj")?,
             output: projection("out_proj")?,
             heads,
+            scale: None,
         },
         attention_scale: None,
         mlp_norm: LayerNorm::load(&weights.pp("layer_norm2"), width, eps)?,

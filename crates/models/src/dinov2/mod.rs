@@ -72,6 +72,7 @@ fn block(weights: &Weights, config: &Dinov2Config) -> Result<Block> {
             value: projection("value")?,
             output: Linear::load(&attention.pp("output").pp("dense"), width, width, true)?,
             heads: config.num_attention_heads,
+            scale: None,
         },
         attention_scale: Some(weights.pp("layer_scale1").get(&[width], "lambda1")?),
         mlp_norm: LayerNorm::load(&weights.pp("norm2"), width, eps)?,

@@ -64,6 +64,11 @@ impl Default for FluxConfig {
 }
 
 impl FluxConfig {
+    /// The guidance scale where none is given: that of diffusers' pipeline where the network takes one, else none.
+    pub fn usual_guidance(&self) -> Option<f64> {
+        self.guidance_embeds.then_some(3.5)
+    }
+
     /// Reads `config.json` of a transformer's directory.
     ///
     /// # Errors

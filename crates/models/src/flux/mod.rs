@@ -159,11 +159,29 @@ impl FluxTransformer {
     /// # Errors
     /// An input of another shape, guidance that the network does not take or misses; libtorch's and the probe's.
     pub fn forward(&self, input: &FluxInput<'_>, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
+        self.velocity(&self.forward_to(input, None, probe)?)
+    }
+
+    /// The pass as far as the block `last` of a stream, or through all blocks: what a probe needs that reads nothing
+    /// behind it.
+    ///
+    /// # Errors
+    /// As [`FluxTransformer::forward`].
+    pub fn forward_to(
+        &self,
+        input: &FluxInput<'_>,
+        last: Option<(Stream, usize)>,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<FluxState> {
         let mut state = self.embed(input)?;
         for block in self.blocks() {
+            let site = block.site(&state);
             block.forward(&mut state, probe)?;
+            if Some((site.stream, site.block)) == last {
+                break;
+            }
         }
-        self.velocity(&state)
+        Ok(state)
     }
 
     /// Turns an input into what the first block reads.

@@ -19,6 +19,12 @@ pub struct Rgb8 {
 }
 
 impl Rgb8 {
+    /// Samples `[3, height, width]` from -1 to 1: what the autoencoders of diffusion pipelines read.
+    pub fn signed_planes(&self) -> Vec<f32> {
+        let plane = |channel| self.data.iter().skip(channel).step_by(3);
+        (0..3).flat_map(plane).map(|&sample| f32::from(sample) / 127.5 - 1.0).collect()
+    }
+
     /// A picture from its samples `[height, width, 3]`.
     ///
     /// # Errors

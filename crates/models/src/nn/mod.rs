@@ -5,7 +5,7 @@ mod embeddings;
 use serde::Deserialize;
 use tch::Tensor;
 
-use crate::attend::{AttentionProbe, KeyBias, attend};
+use crate::attend::{AttentionProbe, KeyBias, attend, attend_scaled};
 use crate::error::Result;
 use crate::site::Site;
 use crate::weights::Weights;
@@ -72,26 +72,30 @@ pub(crate) struct SelfAttention {
     pub(crate) value: Linear,
     pub(crate) output: Linear,
     pub(crate) heads: i64,
+    /// What products of queries and keys are multiplied with; `1/√d` where none is given.
+    pub(crate) scale: Option<f64>,
 }
 
 impl SelfAttention {
     /// `x` `[batch, n, width]` → the same shape.
-    fn forward(
+    pub(crate) fn forward(
         &self,
         x: &Tensor,
         site: &Site,
         bias: &KeyBias,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
-        let (batch, tokens, width) = x.size3()?;
-        // [b, n, width] → [b, heads, n, head dim]
+        let (batch, tokens, _) = x.size3()?;
+        // [b, n, heads · head dim] → [b, heads, n, head dim]
         let split = |linear: &Linear| -> Result<Tensor> {
-            let y = linear.forward(x)?;
-            Ok(y.f_reshape([batch, tokens, self.heads, width / self.heads])?.f_transpose(1, 2)?)
+            Ok(linear.forward(x)?.f_reshape([batch, tokens, self.heads, -1])?.f_transpose(1, 2)?)
         };
         let (q, k, v) = (split(&self.query)?, split(&self.key)?, split(&self.value)?);
-        let attended = attend(&q, &k, &v, bias, site, probe)?;
-        self.output.forward(&attended.f_transpose(1, 2)?.f_reshape([batch, tokens, width])?)
+        let attended = match self.scale {
+            Some(scale) => attend_scaled(&q, &k, &v, scale, bias, site, probe)?,
+            None => attend(&q, &k, &v, bias, site, probe)?,
+        };
+        self.output.forward(&attended.f_transpose(1, 2)?.f_reshape([batch, tokens, -1])?)
     }
 }
 

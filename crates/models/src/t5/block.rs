@@ -3,9 +3,9 @@
 use tch::{Kind, Tensor};
 
 use super::{FeedForward, T5Config};
-use crate::attend::{AttentionProbe, KeyBias, attend_scaled};
+use crate::attend::{AttentionProbe, KeyBias};
 use crate::error::Result;
-use crate::nn::{Activation, Linear};
+use crate::nn::{Activation, Linear, SelfAttention};
 use crate::site::Site;
 use crate::weights::Weights;
 
@@ -33,7 +33,7 @@ impl RmsNorm {
 /// One block.
 pub(super) struct Block {
     attention_norm: RmsNorm,
-    attention: Attention,
+    attention: SelfAttention,
     mlp_norm: RmsNorm,
     mlp: Mlp,
 }
@@ -41,10 +41,10 @@ pub(super) struct Block {
 impl Block {
     /// `weights` is `encoder.block.{i}`.
     pub(super) fn load(weights: &Weights, config: &T5Config) -> Result<Self> {
-        let (attention, mlp) = (weights.pp("layer.0"), weights.pp("layer.1"));
+        let (first, mlp) = (weights.pp("layer.0"), weights.pp("layer.1"));
         Ok(Self {
-            attention_norm: RmsNorm::load(&attention.pp("layer_norm"), config)?,
-            attention: Attention::load(&attention.pp("SelfAttention"), config)?,
+            attention_norm: RmsNorm::load(&first.pp("layer_norm"), config)?,
+            attention: attention(&first.pp("SelfAttention"), config)?,
             mlp_norm: RmsNorm::load(&mlp.pp("layer_norm"), config)?,
             mlp: Mlp::load(&mlp.pp("DenseReluDense"), config)?,
         })
@@ -64,43 +64,18 @@ impl Block {
     }
 }
 
-struct Attention {
-    query: Linear,
-    key: Linear,
-    value: Linear,
-    output: Linear,
-    heads: i64,
-}
-
-impl Attention {
-    fn load(weights: &Weights, config: &T5Config) -> Result<Self> {
-        let (width, inner) = (config.d_model, config.num_heads * config.d_kv);
-        let projection = |name: &str| Linear::load(&weights.pp(name), width, inner, false);
-        Ok(Self {
-            query: projection("q")?,
-            key: projection("k")?,
-            value: projection("v")?,
-            output: Linear::load(&weights.pp("o"), inner, width, false)?,
-            heads: config.num_heads,
-        })
-    }
-
-    fn forward(
-        &self,
-        x: &Tensor,
-        site: &Site,
-        bias: &KeyBias,
-        probe: &mut dyn AttentionProbe,
-    ) -> Result<Tensor> {
-        let (batch, tokens, _) = x.size3()?;
-        // [b, n, heads · d_kv] → [b, heads, n, d_kv]
-        let split = |linear: &Linear| -> Result<Tensor> {
-            Ok(linear.forward(x)?.f_reshape([batch, tokens, self.heads, -1])?.f_transpose(1, 2)?)
-        };
-        let (q, k, v) = (split(&self.query)?, split(&self.key)?, split(&self.value)?);
-        let attended = attend_scaled(&q, &k, &v, SCALE, bias, site, probe)?;
-        self.output.forward(&attended.f_transpose(1, 2)?.f_reshape([batch, tokens, -1])?)
-    }
+/// Heads may be narrower or wider together than a token.
+fn attention(weights: &Weights, config: &T5Config) -> Result<SelfAttention> {
+    let (width, inner) = (config.d_model, config.num_heads * config.d_kv);
+    let projection = |name: &str| Linear::load(&weights.pp(name), width, inner, false);
+    Ok(SelfAttention {
+        query: projection("q")?,
+        key: projection("k")?,
+        value: projection("v")?,
+        output: Linear::load(&weights.pp("o"), inner, width, false)?,
+        heads: config.num_heads,
+        scale: Some(SCALE),
+    })
 }
 
 struct Mlp {

@@ -67,6 +67,7 @@ fn block(weights: &Weights, config: &VitConfig) -> Result<Block> {
             value: projection("value")?,
             output: dense(attention.pp("output"), hidden_size, hidden_size)?,
             heads: config.num_attention_heads,
+            scale: None,
         },
         attention_scale: None,
         mlp_norm: LayerNorm::load(&weights.pp("layernorm_after"), hidden_size, layer_norm_eps)?,

@@ -69,14 +69,12 @@ fn several_classes(
     labels: &Array2<u8>,
     settings: &ScoreSettings,
 ) -> Result<MapScore, ScoreError> {
-    let mut competing = Vec::with_capacity(signals.len() + 1);
+    let background = signals.first().map(|signal| (0, Array2::zeros(signal.dim())));
+    let mut competing: Vec<(u8, Array2<f32>)> = background.into_iter().collect();
     for (class, signal) in item.classes.iter().zip(signals) {
         let scaled = min_max(signal.view())?;
         let mean = scaled.mean().unwrap_or(0.0);
         competing.push((class.label, scaled - mean));
-    }
-    if let Some(background) = signals.first().map(|signal| Array2::zeros(signal.dim())) {
-        competing.insert(0, (0, background));
     }
     let competing: Vec<ClassSignal<'_>> =
         competing.iter().map(|(class, map)| ClassSignal { class: *class, map: map.view() }).collect();

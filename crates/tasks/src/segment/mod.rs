@@ -68,11 +68,6 @@ impl Segment {
         Ok(segment)
     }
 
-    /// The methods, in the order of the configuration.
-    pub fn methods(&self) -> &[Method] {
-        &self.config.methods
-    }
-
     fn prompt(&self, item: &SegmentedImage) -> String {
         self.config.prompt_for(item.classes.iter().map(|class| class.name.as_str()))
     }
@@ -125,7 +120,7 @@ impl Segment {
 ///
 /// # Errors
 /// A setting is out of range or does not fit the pipeline.
-pub fn check(config: &SegmentConfig, pipeline: &FluxPipeline) -> Result<(Schedule, Tokenizer)> {
+fn check(config: &SegmentConfig, pipeline: &FluxPipeline) -> Result<(Schedule, Tokenizer)> {
     config.check()?;
     let side = config.image_size as i64;
     let pixels = pipeline.pixels_per_token();

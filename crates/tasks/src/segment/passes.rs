@@ -20,9 +20,6 @@ use crate::error::Result;
 /// Pictures that are decoded before the first of them is encoded.
 const DECODED_AT_ONCE: usize = 16;
 
-/// Guidance of transformers that were distilled with one, as diffusers' pipeline has it by default.
-const USUAL_GUIDANCE: f64 = 3.5;
-
 /// Everything that the passes read, and the transformer.
 pub(super) struct Ready {
     /// The first item that this process answers.
@@ -91,7 +88,6 @@ impl Segment {
             })
         });
         let concepts = concepts.transpose()?;
-        let usual = depth.guidance_embeds.then_some(USUAL_GUIDANCE);
         let side = self.config.image_size as i64;
         let grid = self.pipeline.grid((side, side))?;
 
@@ -112,17 +108,10 @@ impl Segment {
                     pooled: &pooled,
                     concepts: concepts.as_ref(),
                     timestep: self.schedule.noise_level(step, transformer.kind())?,
-                    guidance: self.config.guidance.or(usual),
+                    guidance: self.config.guidance.or(depth.usual_guidance()),
                     step,
                 };
-                let mut state = transformer.embed(&input)?;
-                for block in transformer.blocks() {
-                    let site = block.site(&state);
-                    block.forward(&mut state, &mut probe)?;
-                    if (site.stream, site.block) == last {
-                        break;
-                    }
-                }
+                let state = transformer.forward_to(&input, Some(last), &mut probe)?;
                 probe.end_pass()?;
                 layout = Some(state.layout().clone());
             }
@@ -148,11 +137,5 @@ impl Ready {
 /// Samples `[3, side, side]` from -1 to 1 of a picture brought to a square, and its hash.
 fn pixels(picture: &Segmented, side: usize) -> Result<(Vec<f32>, String)> {
     let square = resize(&picture.rgb, (side, side), Resample::Bicubic).map_err(models::Error::from)?;
-    let mut samples = Vec::with_capacity(square.data.len());
-    for channel in 0..3 {
-        samples.extend(
-            square.data.iter().skip(channel).step_by(3).map(|&sample| f32::from(sample) / 127.5 - 1.0),
-        );
-    }
-    Ok((samples, picture.sha256.clone()))
+    Ok((square.signed_planes(), picture.sha256.clone()))
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tch::{Device, Kind, Tensor};
 
-use super::pass::{GUIDANCE, packed};
+use super::pass::packed;
 use super::{Draw, EncodedText, FluxPipeline, denoise};
 use crate::attend::AttentionProbe;
 use crate::error::{Error, Result};
@@ -191,17 +191,7 @@ impl<'a> Looking<'a> {
         let last =
             blocks.iter().flat_map(|(stream, blocks)| blocks.iter().map(move |block| (*stream, *block)));
         let last = last.max();
-        self.pass(|input| {
-            let mut state = self.transformer.embed(input)?;
-            for block in self.transformer.blocks() {
-                let site = block.site(&state);
-                block.forward(&mut state, probe)?;
-                if Some((site.stream, site.block)) == last {
-                    break;
-                }
-            }
-            Ok(())
-        })
+        self.pass(|input| self.transformer.forward_to(input, last, probe).map(drop))
     }
 
     fn pass<R>(&self, run: impl FnOnce(&FluxInput<'_>) -> Result<R>) -> Result<R> {
@@ -214,7 +204,7 @@ impl<'a> Looking<'a> {
             pooled: &text.pooled.f_unsqueeze(0)?,
             concepts: None,
             timestep: plan.schedule.noise_level(plan.look.step, transformer.kind())?,
-            guidance: transformer.config().guidance_embeds.then_some(GUIDANCE),
+            guidance: transformer.config().usual_guidance(),
             step: plan.look.step,
         })
     }
@@ -231,9 +221,8 @@ impl FluxPipeline {
 
 /// Samples `[3, height, width]` from -1 to 1.
 fn pixels(picture: &Rgb8) -> Result<Tensor> {
-    let shape = [picture.height as i64, picture.width as i64, 3];
-    let samples = Tensor::f_from_slice(&picture.data)?.f_reshape(shape)?.f_permute([2, 0, 1])?;
-    Ok(samples.f_to_kind(Kind::Float)?.f_div_scalar(127.5)?.f_sub_scalar(1.0)?.f_contiguous()?)
+    let shape = [3, picture.height as i64, picture.width as i64];
+    Ok(Tensor::f_from_slice(&picture.signed_planes())?.f_reshape(shape)?)
 }
 
 /// The picture of samples `[3, height, width]` from -1 to 1, overshoots cut off, as diffusers rounds them.

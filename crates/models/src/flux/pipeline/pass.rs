@@ -8,9 +8,6 @@ use crate::error::{Error, Result};
 use crate::flow_match::{Schedule, add_noise};
 use crate::flux::{FluxInput, FluxTransformer, pack_latents, unpack_latents};
 
-/// What diffusers' pipeline takes where the network needs a scale and none is given.
-pub(super) const GUIDANCE: f64 = 3.5;
-
 /// How pictures are made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Generation {
@@ -132,7 +129,6 @@ fn pass(
     guidance: Option<f64>,
     probe: &mut dyn AttentionProbe,
 ) -> Result<Tensor> {
-    let usual = transformer.config().guidance_embeds.then_some(GUIDANCE);
     let input = FluxInput {
         latents: tokens,
         grid,
@@ -140,7 +136,7 @@ fn pass(
         pooled: &text.pooled.f_unsqueeze(0)?,
         concepts: None,
         timestep: schedule.noise_level(step, transformer.kind())?,
-        guidance: guidance.or(usual),
+        guidance: guidance.or(transformer.config().usual_guidance()),
         step,
     };
     transformer.forward(&input, probe)
