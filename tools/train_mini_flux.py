@@ -429,6 +429,16 @@ def train_transformer(network, scenes, latents, val, val_latents, work, argument
     return {**report, "seconds": round(time.time() - started)}
 
 
+def rename_tower(folder, clip):
+    """The hub's files have the text tower below `text_model`, which this version of transformers leaves out."""
+    file = folder / "model.safetensors"
+    tower = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in load_file(file).items()}
+    save_file(tower, file, metadata={"format": "pt"})
+    reread = CLIPTextModel.from_pretrained(folder, dtype=torch.float16).state_dict()
+    if any(not torch.equal(tensor, clip.state_dict()[name]) for name, tensor in reread.items()):
+        raise SystemExit(f"{file} is not read back as it was written")
+
+
 def publish(network, vae, shift, scale, out):
     """The folder as `FluxPipeline.save_pretrained` writes it; the weights in float16, under the hub's names."""
     settings = {"shift_factor": shift, "scaling_factor": scale}
@@ -448,13 +458,7 @@ def publish(network, vae, shift, scale, out):
             file.unlink()
         for name, content in files.items():
             (out / folder / name).write_bytes(content)
-    # The hub's files have the tower below `text_model`, which this version of transformers leaves out.
-    file = out / "text_encoder" / "model.safetensors"
-    tower = {f"text_model.{name.removeprefix('text_model.')}": tensor for name, tensor in load_file(file).items()}
-    save_file(tower, file, metadata={"format": "pt"})
-    reread = CLIPTextModel.from_pretrained(out / "text_encoder", dtype=torch.float16).state_dict()
-    if any(not torch.equal(tensor, network.clip.state_dict()[name]) for name, tensor in reread.items()):
-        raise SystemExit(f"{file} is not read back as it was written")
+    rename_tower(out / "text_encoder", network.clip)
     for file in out.rglob("*.safetensors"):
         file.chmod(0o644)
 

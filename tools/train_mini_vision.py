@@ -174,7 +174,8 @@ def pace(step, arguments):
 
 
 class Muon(torch.optim.Optimizer):
-    """Momentum, made orthogonal by Newton-Schulz steps (K. Jordan and others, 2024), for matrices.
+    """Momentum, made orthogonal by Newton-Schulz steps (K. Jordan and others, 2024), for matrices and, a row for each
+    output channel, kernels of convolutions.
 
     Matrices of one shape are treated as a batch and in float32: torch's own Muon works in bfloat16, one matrix after
     the other, which takes longer than the rest of a training step on a small CPU. The learning rate counts as in AdamW:
@@ -196,7 +197,7 @@ class Muon(torch.optim.Optimizer):
                 state = self.state[matrix]
                 momentum = state.setdefault("momentum", torch.zeros_like(matrix))
                 momentum.lerp_(matrix.grad, 1 - group["momentum"])
-                directions.append(matrix.grad.lerp(momentum, group["momentum"]))
+                directions.append(matrix.grad.lerp(momentum, group["momentum"]).flatten(1))
             x = torch.stack(directions)
             tall = x.shape[1] > x.shape[2]
             x = x.mT if tall else x
@@ -208,7 +209,7 @@ class Muon(torch.optim.Optimizer):
             scale = 0.2 * math.sqrt(max(x.shape[1:]))
             for matrix, update in zip(group["params"], x, strict=True):
                 matrix.mul_(1 - group["lr"] * group["weight_decay"])
-                matrix.sub_(update, alpha=group["lr"] * scale)
+                matrix.sub_(update.view_as(matrix), alpha=group["lr"] * scale)
 
 
 def optimisers(network, heads, arguments):

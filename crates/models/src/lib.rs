@@ -8,6 +8,7 @@ pub mod attend;
 pub mod capture;
 pub mod clip;
 pub mod device;
+pub mod diffusion;
 pub mod dinov2;
 mod error;
 pub mod flow_match;
