@@ -96,6 +96,20 @@ impl View<'_> {
     }
 }
 
+/// `map` `[..., queries, keys]`, if its queries are its keys: only such a map is a chain.
+///
+/// # Errors
+/// They are not: cross-attention.
+pub(crate) fn square(map: &Tensor) -> Result<&Tensor> {
+    match map.size()[..] {
+        [.., queries, keys] if queries != keys => Err(Error::Probe(format!(
+            "a map of {queries} queries and {keys} keys is no Markov chain, since queries are no keys of \
+             cross-attention; select layers of self-attention"
+        ))),
+        _ => Ok(map),
+    }
+}
+
 fn not_wanted(what: &str) -> Error {
     Error::Probe(format!("{what} were read but not asked for in `want`"))
 }
@@ -138,12 +152,12 @@ impl ChainTokens {
     /// The transition matrices of the heads shown, `[batch, heads, n, n]` float32, rows summing to 1.
     ///
     /// # Errors
-    /// The probe did not ask for [`ChainTokens::want`].
+    /// The probe did not ask for [`ChainTokens::want`]; cross-attention, whose queries are no keys.
     pub fn transitions(self, layout: &TokenLayout, view: &View<'_>) -> Result<Tensor> {
         match self {
-            Self::All => Ok(view.probs()?.shallow_clone()),
+            Self::All => Ok(square(view.probs()?)?.shallow_clone()),
             Self::WithoutSpecial => {
-                let logits = view.logits()?;
+                let logits = square(view.logits()?)?;
                 let states = Tensor::f_from_slice(&self.states(layout))?.f_to_device(logits.device())?;
                 let kept = logits.f_index_select(-2, &states)?.f_index_select(-1, &states)?;
                 Ok(kept.f_softmax(-1, Kind::Float)?)

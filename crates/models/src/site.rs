@@ -45,6 +45,12 @@ impl TokenLayout {
         Self { special: 0, text, image, order: vec![Segment::Text, Segment::Image] }
     }
 
+    /// Layout of the keys of cross-attention: `text` tokens. They are looked at by `rows × columns` image tokens, which are
+    /// no keys: [`TokenLayout::image`] tells of them, and the order does not.
+    pub fn cross(text: i64, image: (i64, i64)) -> Self {
+        Self { special: 0, text, image, order: vec![Segment::Text] }
+    }
+
     /// Number of tokens of one segment.
     pub fn count(&self, segment: Segment) -> i64 {
         match segment {
@@ -91,6 +97,53 @@ pub enum Stream {
     Concept,
     /// The autoencoder of a diffusion pipeline: block 0 is the encoder's, 1 the decoder's.
     Autoencoder,
+    /// A layer of Stable Diffusion's UNet, whose levels have maps of different sizes. Blocks are its transformer layers, one
+    /// self-attention and one cross-attention each.
+    Unet(UnetLayer),
+}
+
+/// A part of a UNet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum UnetPart {
+    /// On the way down, from the finest level 0 on.
+    Down(usize),
+    /// At the coarsest level.
+    Mid,
+    /// On the way up, from the coarsest level 0 on.
+    Up(usize),
+}
+
+/// One attention layer of a UNet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct UnetLayer {
+    /// Where the layer sits.
+    pub part: UnetPart,
+    /// Number of the transformer within the part.
+    pub attention: usize,
+    /// Number of the layer within the transformer.
+    pub layer: usize,
+    /// Whether image tokens attend to the text (`attn2`) or to each other (`attn1`).
+    pub cross: bool,
+}
+
+impl fmt::Display for UnetPart {
+    /// The part's path in a checkpoint, such as `down_blocks.0`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Down(level) => write!(f, "down_blocks.{level}"),
+            Self::Mid => f.write_str("mid_block"),
+            Self::Up(level) => write!(f, "up_blocks.{level}"),
+        }
+    }
+}
+
+impl fmt::Display for UnetLayer {
+    /// The layer's path in a checkpoint, such as `mid_block.attentions.0.transformer_blocks.0.attn1`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { part, attention, layer, cross } = self;
+        let name = if *cross { "attn2" } else { "attn1" };
+        write!(f, "{part}.attentions.{attention}.transformer_blocks.{layer}.{name}")
+    }
 }
 
 /// One attention layer of one pass.
@@ -98,7 +151,7 @@ pub enum Stream {
 pub struct Site {
     /// The part of the network.
     pub stream: Stream,
-    /// Number of the block within its stream, in execution order.
+    /// Number of the block within its stream, in execution order; of the transformer layer within a UNet.
     pub block: usize,
     /// Sampling step of a diffusion model; 0 elsewhere.
     pub step: usize,
@@ -107,7 +160,8 @@ pub struct Site {
 }
 
 impl fmt::Display for Site {
-    /// The name under which `tokenrank attend` stores the layer, such as `block.3` or `dual.3`.
+    /// The name under which `tokenrank attend` stores the layer, such as `block.3`, `dual.3` or
+    /// `unet.mid_block.attentions.0.transformer_blocks.0.attn1`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.stream {
             Stream::Vision => write!(f, "block.{}", self.block),
@@ -117,6 +171,7 @@ impl fmt::Display for Site {
             Stream::Single => write!(f, "single.{}", self.block),
             Stream::Concept => write!(f, "concept.{}", self.block),
             Stream::Autoencoder => write!(f, "vae.block.{}", self.block),
+            Stream::Unet(layer) => write!(f, "unet.{layer}"),
         }
     }
 }

@@ -6,7 +6,7 @@ mod tokenizer;
 mod vision;
 
 use crate::error::Result;
-use crate::nn::{Block, LayerNorm, Linear, Mlp, SelfAttention};
+use crate::nn::{Attention, Block, LayerNorm, Linear, Mlp};
 use crate::weights::Weights;
 use config::BlockShape;
 pub(crate) use config::ClipConfig;
@@ -24,7 +24,7 @@ fn block(weights: &Weights, shape: &BlockShape) -> Result<Block> {
     let mlp = weights.pp("mlp");
     Ok(Block {
         attention_norm: LayerNorm::load(&weights.pp("layer_norm1"), width, eps)?,
-        attention: SelfAttention {
+        attention: Attention {
             query: projection("q_proj")?,
             key: projection("k_proj")?,
             value: projection("v_proj")?,

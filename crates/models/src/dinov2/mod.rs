@@ -8,7 +8,7 @@ use std::path::Path;
 use tch::{Device, Kind};
 
 use crate::error::Result;
-use crate::nn::{Block, LayerNorm, Linear, Mlp, PatchEmbeddings, SelfAttention};
+use crate::nn::{Attention, Block, LayerNorm, Linear, Mlp, PatchEmbeddings};
 use crate::vision::{Head, Shape, VisionTransformer};
 use crate::weights::Weights;
 pub use config::Dinov2Config;
@@ -66,7 +66,7 @@ fn block(weights: &Weights, config: &Dinov2Config) -> Result<Block> {
     let inner = config.mlp_width();
     Ok(Block {
         attention_norm: LayerNorm::load(&weights.pp("norm1"), width, eps)?,
-        attention: SelfAttention {
+        attention: Attention {
             query: projection("query")?,
             key: projection("key")?,
             value: projection("value")?,

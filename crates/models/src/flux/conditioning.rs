@@ -1,53 +1,23 @@
 //! What every block is told besides its tokens: noise level, guidance and the text as a whole.
 
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 use super::config::FluxConfig;
 use crate::error::Result;
-use crate::nn::Linear;
+use crate::nn::{Embedder, Sinusoids};
 use crate::weights::Weights;
 
 /// Numbers that a scalar is spread over.
 pub(super) const SINUSOIDS: i64 = 256;
-const MAX_PERIOD: f64 = 10_000.0;
 /// Noise level and guidance enter the sinusoids a thousandfold.
 const SCALAR_SCALE: f64 = 1000.0;
 
-/// Two dense layers around a SiLU.
-struct Embedder {
-    linear_1: Linear,
-    linear_2: Linear,
-}
-
-impl Embedder {
-    fn load(weights: &Weights, input: i64, width: i64) -> Result<Self> {
-        Ok(Self {
-            linear_1: Linear::load(&weights.pp("linear_1"), input, width, true)?,
-            linear_2: Linear::load(&weights.pp("linear_2"), width, width, true)?,
-        })
-    }
-
-    fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        self.linear_2.forward(&self.linear_1.forward(x)?.f_silu_()?)
-    }
-
-    /// `value` → `[1, width]` of the type of `like`.
-    fn scalar(&self, value: f64, like: &Tensor) -> Result<Tensor> {
-        // In bfloat16 the peer rounds the scalar before and after this product; so do we.
-        let value =
-            Tensor::f_full([1, 1], value, (like.kind(), like.device()))?.f_mul_scalar_(SCALAR_SCALE)?;
-        self.forward(&sinusoids(&value)?.f_to_kind(like.kind())?)
-    }
-}
-
-/// Cosines, then sines, of `x` `[batch, 1]` times falling frequencies: `[batch, SINUSOIDS]`, float32.
-fn sinusoids(x: &Tensor) -> Result<Tensor> {
-    let half = SINUSOIDS / 2;
-    let exponents = Tensor::f_arange(half, (Kind::Float, x.device()))?
-        .f_mul_scalar_(-MAX_PERIOD.ln())?
-        .f_div_scalar_(half as f64)?;
-    let angles = x.f_to_kind(Kind::Float)?.f_mul(&exponents.f_exp()?)?;
-    Ok(Tensor::f_cat(&[angles.f_cos()?, angles.f_sin()?], -1)?)
+/// `value` → `[1, width]` of the type of `like`.
+fn scalar(embedder: &Embedder, value: f64, like: &Tensor) -> Result<Tensor> {
+    // In bfloat16 the peer rounds the scalar before and after this product; so do we.
+    let value = Tensor::f_full([1, 1], value, (like.kind(), like.device()))?.f_mul_scalar_(SCALAR_SCALE)?;
+    let sinusoids = Sinusoids { count: SINUSOIDS, cosines_first: true, shift: 0.0 };
+    embedder.forward(&sinusoids.of(&value)?.f_to_kind(like.kind())?)
 }
 
 /// The checkpoint's `time_text_embed`.
@@ -72,9 +42,9 @@ impl Conditioning {
     /// `pooled` `[batch, pooled_projection_dim]` → `[batch, width]`. `guidance` is given exactly where the network
     /// takes one; the caller has checked that.
     pub(super) fn forward(&self, timestep: f64, guidance: Option<f64>, pooled: &Tensor) -> Result<Tensor> {
-        let mut sum = self.timestep_embedder.scalar(timestep, pooled)?;
+        let mut sum = scalar(&self.timestep_embedder, timestep, pooled)?;
         if let Some((embedder, guidance)) = self.guidance_embedder.as_ref().zip(guidance) {
-            sum = sum.f_add_(&embedder.scalar(guidance, pooled)?)?;
+            sum = sum.f_add_(&scalar(embedder, guidance, pooled)?)?;
         }
         Ok(sum.f_add(&self.text_embedder.forward(pooled)?)?)
     }

@@ -1,6 +1,8 @@
 //! What the networks are made of.
 
+mod conv;
 mod embeddings;
+mod scalar;
 
 use serde::Deserialize;
 use tch::Tensor;
@@ -9,7 +11,9 @@ use crate::attend::{AttentionProbe, KeyBias, attend, attend_scaled};
 use crate::error::Result;
 use crate::site::Site;
 use crate::weights::Weights;
+pub(crate) use conv::{Conv, Double, GroupNorm, Groups, Halve, Residual};
 pub(crate) use embeddings::{Extent, PatchEmbeddings};
+pub(crate) use scalar::{Embedder, Sinusoids};
 
 /// A dense layer with an optional bias.
 pub(crate) struct Linear {
@@ -30,6 +34,16 @@ impl Linear {
         let weight = weights.get(&[output, input], "weight")?;
         let bias = bias.then(|| weights.get(&[output], "bias")).transpose()?;
         Ok(Self { weight, bias })
+    }
+
+    /// A layer over the channels of a pixel, with a bias; `convolution` says whether files store it as a convolution of one
+    /// pixel.
+    pub(crate) fn of_pixels(weights: &Weights, input: i64, output: i64, convolution: bool) -> Result<Self> {
+        if !convolution {
+            return Self::load(weights, input, output, true);
+        }
+        let weight = weights.get(&[output, input, 1, 1], "weight")?.f_reshape([output, input])?;
+        Ok(Self { weight, bias: Some(weights.get(&[output], "bias")?) })
     }
 
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
@@ -66,7 +80,7 @@ impl RmsNorm {
 }
 
 /// Queries, keys and values of all heads, and the projection of what they attend to.
-pub(crate) struct SelfAttention {
+pub(crate) struct Attention {
     pub(crate) query: Linear,
     pub(crate) key: Linear,
     pub(crate) value: Linear,
@@ -76,7 +90,7 @@ pub(crate) struct SelfAttention {
     pub(crate) scale: Option<f64>,
 }
 
-impl SelfAttention {
+impl Attention {
     /// `x` `[batch, n, width]` → the same shape.
     pub(crate) fn forward(
         &self,
@@ -85,12 +99,24 @@ impl SelfAttention {
         bias: &KeyBias,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
+        self.across(x, x, site, bias, probe)
+    }
+
+    /// `x` `[batch, n, width]` attends to `context` `[batch, m, width of keys]` → the shape of `x`.
+    pub(crate) fn across(
+        &self,
+        x: &Tensor,
+        context: &Tensor,
+        site: &Site,
+        bias: &KeyBias,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<Tensor> {
         let (batch, tokens, _) = x.size3()?;
         // [b, n, heads · head dim] → [b, heads, n, head dim]
-        let split = |linear: &Linear| -> Result<Tensor> {
-            Ok(linear.forward(x)?.f_reshape([batch, tokens, self.heads, -1])?.f_transpose(1, 2)?)
+        let split = |linear: &Linear, x: &Tensor| -> Result<Tensor> {
+            Ok(linear.forward(x)?.f_unflatten(2, [self.heads, -1])?.f_transpose(1, 2)?)
         };
-        let (q, k, v) = (split(&self.query)?, split(&self.key)?, split(&self.value)?);
+        let (q, k, v) = (split(&self.query, x)?, split(&self.key, context)?, split(&self.value, context)?);
         let attended = match self.scale {
             Some(scale) => attend_scaled(&q, &k, &v, scale, bias, site, probe)?,
             None => attend(&q, &k, &v, bias, site, probe)?,
@@ -105,6 +131,8 @@ pub(crate) enum Mlp {
     Dense { widen: Linear, activation: Activation, narrow: Linear },
     /// `silu(x₁) x₂` of a doubly wide layer's halves (arXiv 2002.05202).
     SwiGlu { weights_in: Linear, weights_out: Linear },
+    /// `x₁ gelu(x₂)` of the same, with the exact GELU.
+    GeGlu { widen: Linear, narrow: Linear },
 }
 
 impl Mlp {
@@ -117,6 +145,10 @@ impl Mlp {
                 let halves = weights_in.forward(x)?.f_chunk(2, -1)?;
                 weights_out.forward(&halves[0].f_silu()?.f_mul(&halves[1])?)
             }
+            Self::GeGlu { widen, narrow } => {
+                let halves = widen.forward(x)?.f_chunk(2, -1)?;
+                narrow.forward(&Activation::Gelu.apply(&halves[1])?.f_mul_(&halves[0])?)
+            }
         }
     }
 }
@@ -124,7 +156,7 @@ impl Mlp {
 /// A pre-norm transformer block: attention, then MLP, each beside a residual.
 pub(crate) struct Block {
     pub(crate) attention_norm: LayerNorm,
-    pub(crate) attention: SelfAttention,
+    pub(crate) attention: Attention,
     /// Multiplied to the attention's output, `[width]` (LayerScale, arXiv 2103.17239).
     pub(crate) attention_scale: Option<Tensor>,
     pub(crate) mlp_norm: LayerNorm,

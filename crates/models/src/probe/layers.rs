@@ -6,7 +6,7 @@ use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 
 use super::chain::lambda2;
-use super::mean::{accumulate, nothing_seen};
+use super::mean::{accumulate, nothing_seen, same_size};
 use crate::attend::{AttentionProbe, ChainTokens, View, Want};
 use crate::error::{Error, Result};
 use crate::site::{Site, Stream, TokenLayout};
@@ -82,7 +82,7 @@ impl LayerChains {
 
 impl AttentionProbe for LayerChains {
     fn want(&mut self, site: &Site) -> Want {
-        self.layout = Some(self.tokens.layout(&site.layout));
+        self.layout.get_or_insert_with(|| self.tokens.layout(&site.layout));
         let Site { stream, block, .. } = *site;
         self.seen.push(Seen { stream, block, sum: None, lambda2: Vec::new(), heads: Some(Vec::new()) });
         self.tokens.want()
@@ -90,7 +90,9 @@ impl AttentionProbe for LayerChains {
 
     fn see(&mut self, site: &Site, _: Range<i64>, view: &View<'_>) -> Result<()> {
         let maps = self.tokens.transitions(&site.layout, view)?;
-        let (batch, count, ..) = maps.size4()?;
+        let (batch, count, states, _) = maps.size4()?;
+        let before = self.layout.as_ref().map_or(states, TokenLayout::tokens);
+        same_size(&[before], &[states])?;
         if batch != 1 {
             return Err(Error::Probe(format!("one image is watched at a time, not {batch}")));
         }

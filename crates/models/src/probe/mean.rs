@@ -87,11 +87,24 @@ impl AttentionProbe for LambdaWeighted {
 }
 
 pub(super) fn accumulate(sum: &mut Option<Tensor>, term: Tensor) -> Result<()> {
+    if let Some(sum) = &sum {
+        same_size(&sum.size(), &term.size())?;
+    }
     *sum = Some(match sum.take() {
         Some(mut sum) => sum.f_add_(&term)?,
         None => term,
     });
     Ok(())
+}
+
+/// Checks that what comes from one layer has the shape of what came from another.
+pub(super) fn same_size(one: &[i64], other: &[i64]) -> Result<()> {
+    if one == other {
+        return Ok(());
+    }
+    Err(Error::Probe(format!(
+        "layers of different sizes were seen, {one:?} and {other:?}; select layers of one resolution"
+    )))
 }
 
 pub(super) fn nothing_seen() -> Error {

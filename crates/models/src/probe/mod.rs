@@ -38,7 +38,8 @@ pub struct Select<P> {
 }
 
 impl<P> Select<P> {
-    /// `inner` sees the blocks whose numbers are in `blocks`, of whichever stream.
+    /// `inner` sees the blocks whose numbers are in `blocks`, of whichever stream; of a UNet, both
+    /// attentions of these transformer layers.
     pub fn new(blocks: BTreeSet<usize>, inner: P) -> Self {
         Self { blocks: Blocks::OfAny(blocks), inner }
     }
@@ -47,11 +48,17 @@ impl<P> Select<P> {
     pub fn of_streams(blocks: BTreeMap<Stream, BTreeSet<usize>>, inner: P) -> Self {
         Self { blocks: Blocks::Of(blocks), inner }
     }
+
+    /// `inner` sees every block of these streams: of a UNet, where each layer is a stream of its own, these layers.
+    pub fn whole_streams(streams: impl IntoIterator<Item = Stream>, inner: P) -> Self {
+        Self { blocks: Blocks::AllOf(streams.into_iter().collect()), inner }
+    }
 }
 
 enum Blocks {
     OfAny(BTreeSet<usize>),
     Of(BTreeMap<Stream, BTreeSet<usize>>),
+    AllOf(BTreeSet<Stream>),
 }
 
 impl Blocks {
@@ -59,6 +66,7 @@ impl Blocks {
         match self {
             Self::OfAny(blocks) => blocks.contains(&site.block),
             Self::Of(streams) => streams.get(&site.stream).is_some_and(|blocks| blocks.contains(&site.block)),
+            Self::AllOf(streams) => streams.contains(&site.stream),
         }
     }
 }

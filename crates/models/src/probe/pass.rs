@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use super::chain::{LAMBDA_TOLERANCE, LambdaWeight, lambda2};
-use super::mean::{accumulate, nothing_seen};
-use crate::attend::{AttentionProbe, View, Want};
+use super::mean::{accumulate, nothing_seen, same_size};
+use crate::attend::{AttentionProbe, View, Want, square};
 use crate::error::{Error, Result};
 use crate::site::Site;
 
@@ -160,7 +160,7 @@ impl AttentionProbe for PassMaps {
                 (MapKind::Pretty, Some(maps)) => maps,
                 _ => view.probs()?,
             };
-            average.add(maps, lambda.as_ref())?;
+            average.add(square(maps)?, lambda.as_ref())?;
         }
         Ok(())
     }
@@ -238,6 +238,9 @@ impl Share {
         let (batch, heads, ..) = maps.size4()?;
         self.best.resize_with(batch as usize, Vec::new);
         for (image, best) in (0..batch).zip(&mut self.best) {
+            if let Some((_, other)) = best.first() {
+                same_size(&other.size(), &maps.size()[2..])?;
+            }
             for head in 0..heads {
                 let lambda = lambda.f_double_value(&[image, head])?;
                 let place = best.partition_point(|(other, _)| *other >= lambda);

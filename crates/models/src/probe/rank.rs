@@ -5,7 +5,7 @@ use std::ops::Range;
 use tch::{Kind, Tensor};
 
 use super::chain::{LAMBDA_TOLERANCE, LambdaWeight, lambda2, token_rank};
-use super::mean::nothing_seen;
+use super::mean::{nothing_seen, same_size};
 use crate::attend::{AttentionProbe, ChainTokens, View, Want};
 use crate::error::{Error, Result};
 use crate::site::Site;
@@ -53,7 +53,12 @@ impl AttentionProbe for RankOnly {
 
     fn see(&mut self, site: &Site, _: Range<i64>, view: &View<'_>) -> Result<()> {
         let maps = self.tokens.transitions(&site.layout, view)?;
-        self.ranks.push(token_rank(&maps, self.alpha)?);
+        let ranks = token_rank(&maps, self.alpha)?;
+        if let Some(before) = self.ranks.last() {
+            let states = |ranks: &Tensor| ranks.size().last().copied().into_iter().collect::<Vec<_>>();
+            same_size(&states(before), &states(&ranks))?;
+        }
+        self.ranks.push(ranks);
         if self.with_lambda {
             self.lambdas.push(lambda2(&maps, LAMBDA_TOLERANCE)?);
         }

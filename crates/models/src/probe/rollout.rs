@@ -5,8 +5,8 @@ use std::ops::Range;
 
 use tch::{Kind, Tensor};
 
-use super::mean::{accumulate, nothing_seen};
-use crate::attend::{AttentionProbe, View, Want};
+use super::mean::{accumulate, nothing_seen, same_size};
+use crate::attend::{AttentionProbe, View, Want, square};
 use crate::error::Result;
 use crate::site::Site;
 
@@ -35,7 +35,10 @@ impl Rollout {
         let mixed = sum.f_div_scalar(heads)?.f_add(&identity)?.f_div_scalar(2.0)?;
         self.product = Some(match &self.product {
             None => mixed,
-            Some(product) => mixed.f_bmm(product)?,
+            Some(product) => {
+                same_size(&product.size(), &mixed.size())?;
+                mixed.f_bmm(product)?
+            }
         });
         Ok(())
     }
@@ -50,7 +53,7 @@ impl AttentionProbe for Rollout {
         if heads.start == 0 {
             self.close()?;
         }
-        accumulate(&mut self.layer.0, view.probs()?.f_sum_dim_intlist(1i64, false, Kind::Float)?)?;
+        accumulate(&mut self.layer.0, square(view.probs()?)?.f_sum_dim_intlist(1i64, false, Kind::Float)?)?;
         self.layer.1 += heads.end - heads.start;
         Ok(())
     }

@@ -5,7 +5,7 @@ use tch::{Kind, Tensor};
 use super::{FeedForward, T5Config};
 use crate::attend::{AttentionProbe, KeyBias};
 use crate::error::Result;
-use crate::nn::{Activation, Linear, SelfAttention};
+use crate::nn::{Activation, Attention, Linear};
 use crate::site::Site;
 use crate::weights::Weights;
 
@@ -33,7 +33,7 @@ impl RmsNorm {
 /// One block.
 pub(super) struct Block {
     attention_norm: RmsNorm,
-    attention: SelfAttention,
+    attention: Attention,
     mlp_norm: RmsNorm,
     mlp: Mlp,
 }
@@ -65,10 +65,10 @@ impl Block {
 }
 
 /// Heads may be narrower or wider together than a token.
-fn attention(weights: &Weights, config: &T5Config) -> Result<SelfAttention> {
+fn attention(weights: &Weights, config: &T5Config) -> Result<Attention> {
     let (width, inner) = (config.d_model, config.num_heads * config.d_kv);
     let projection = |name: &str| Linear::load(&weights.pp(name), width, inner, false);
-    Ok(SelfAttention {
+    Ok(Attention {
         query: projection("q")?,
         key: projection("k")?,
         value: projection("v")?,

@@ -2,11 +2,10 @@
 
 use tch::Tensor;
 
-use super::blocks::{GroupNorm, Residual};
 use super::config::AutoencoderConfig;
 use crate::attend::{KeyBias, NoProbe, attend};
 use crate::error::Result;
-use crate::nn::Linear;
+use crate::nn::{GroupNorm, Groups, Linear, Residual};
 use crate::site::{Site, Stream, TokenLayout};
 use crate::weights::Weights;
 
@@ -24,23 +23,23 @@ impl MidBlock {
     /// `weights` is `encoder.mid_block` or `decoder.mid_block`.
     pub(super) fn load(weights: &Weights, config: &AutoencoderConfig) -> Result<Self> {
         let (_, channels) = config.outer_levels();
-        let groups = config.norm_num_groups;
+        let groups = config.groups();
         let resnets = weights.pp("resnets");
         let attention = || Attention::load(&weights.pp("attentions.0"), channels, groups);
         Ok(Self {
-            first: Residual::load(&resnets.pp(0), channels, channels, groups)?,
+            first: Residual::load(&resnets.pp(0), (channels, channels), groups, None)?,
             attention: config.mid_block_add_attention.then(attention).transpose()?,
-            second: Residual::load(&resnets.pp(1), channels, channels, groups)?,
+            second: Residual::load(&resnets.pp(1), (channels, channels), groups, None)?,
         })
     }
 
     /// `x` `[batch, channels, h, w]` → the same shape. `block` is the number of this attention layer.
     pub(super) fn forward(&self, x: &Tensor, block: usize) -> Result<Tensor> {
-        let mut x = self.first.forward(x)?;
+        let mut x = self.first.forward(x, None)?;
         if let Some(attention) = &self.attention {
             x = attention.forward(&x, block)?;
         }
-        self.second.forward(&x)
+        self.second.forward(&x, None)
     }
 }
 
@@ -54,7 +53,7 @@ struct Attention {
 }
 
 impl Attention {
-    fn load(weights: &Weights, channels: i64, groups: i64) -> Result<Self> {
+    fn load(weights: &Weights, channels: i64, groups: Groups) -> Result<Self> {
         let [today, old] = NAMES;
         let has = |names: &[&str; 4]| weights.contains(&format!("{}.weight", names[0]));
         let [query, key, value, output] = if has(&old) && !has(&today) { old } else { today };
@@ -85,12 +84,6 @@ impl Attention {
 
 /// A dense layer, which some converted files store as a convolution of one pixel.
 fn dense(weights: &Weights, channels: i64) -> Result<Linear> {
-    let shape = weights.shape("weight")?;
-    if shape != [channels, channels, 1, 1] {
-        return Linear::load(weights, channels, channels, true);
-    }
-    Ok(Linear {
-        weight: weights.get(&shape, "weight")?.f_reshape([channels, channels])?,
-        bias: Some(weights.get(&[channels], "bias")?),
-    })
+    let convolution = weights.shape("weight")?.len() == 4;
+    Linear::of_pixels(weights, channels, channels, convolution)
 }

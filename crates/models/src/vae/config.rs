@@ -6,10 +6,12 @@ use serde::Deserialize;
 use tch::Tensor;
 
 use crate::error::{Error, Result};
+use crate::nn::Groups;
 
 const CLASS_NAME: &str = "AutoencoderKL";
 const DOWN: &str = "DownEncoderBlock2D";
 const UP: &str = "UpDecoderBlock2D";
+const NORM_EPS: f64 = 1e-6;
 
 /// The fields of diffusers' `AutoencoderKL` that decide the network; defaults are diffusers'.
 #[derive(Debug, Clone, Deserialize)]
@@ -124,6 +126,11 @@ impl AutoencoderConfig {
             Some(shift) => spread.f_add_scalar(shift)?,
             None => spread,
         })
+    }
+
+    /// How every group norm of the network normalises.
+    pub(super) fn groups(&self) -> Groups {
+        Groups { count: self.norm_num_groups, eps: NORM_EPS }
     }
 
     /// Channels of the finest and of the coarsest level.

@@ -5,10 +5,11 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 use super::attention::MidBlock;
-use super::blocks::{Conv, GroupNorm, Level, Resample};
+use super::blocks::{Level, Resample};
 use super::config::AutoencoderConfig;
 use super::posterior::Posterior;
 use crate::error::{Error, Result};
+use crate::nn::{Conv, GroupNorm};
 use crate::weights::Weights;
 
 const ENCODER: [&str; 2] = ["encoder", "quant_conv"];
@@ -56,7 +57,7 @@ impl Encoder {
 
     pub(super) fn read(all: &Weights, config: AutoencoderConfig) -> Result<Self> {
         let weights = all.pp(ENCODER[0]);
-        let (levels, groups) = (&config.block_out_channels, config.norm_num_groups);
+        let (levels, groups) = (&config.block_out_channels, config.groups());
         let (finest, coarsest) = config.outer_levels();
         let answer = 2 * config.latent_channels;
         let level = |i: usize| {
@@ -135,7 +136,7 @@ impl Decoder {
 
     pub(super) fn read(all: &Weights, config: AutoencoderConfig) -> Result<Self> {
         let weights = all.pp(DECODER[0]);
-        let groups = config.norm_num_groups;
+        let groups = config.groups();
         let levels: Vec<i64> = config.block_out_channels.iter().rev().copied().collect();
         let (finest, coarsest) = config.outer_levels();
         let latent = config.latent_channels;

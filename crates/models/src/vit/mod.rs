@@ -9,7 +9,7 @@ use std::path::Path;
 use tch::{Device, Kind};
 
 use crate::error::Result;
-use crate::nn::{Block, LayerNorm, Linear, Mlp, PatchEmbeddings, SelfAttention};
+use crate::nn::{Attention, Block, LayerNorm, Linear, Mlp, PatchEmbeddings};
 use crate::vision::{Head, Shape, VisionTransformer};
 use crate::weights::Weights;
 pub use config::VitConfig;
@@ -61,7 +61,7 @@ fn block(weights: &Weights, config: &VitConfig) -> Result<Block> {
     let dense = |weights: Weights, input, output| Linear::load(&weights.pp("dense"), input, output, true);
     Ok(Block {
         attention_norm: LayerNorm::load(&weights.pp("layernorm_before"), hidden_size, layer_norm_eps)?,
-        attention: SelfAttention {
+        attention: Attention {
             query: projection("query")?,
             key: projection("key")?,
             value: projection("value")?,
