@@ -184,7 +184,7 @@ impl Pndm {
             return transfer(schedule, from.as_ref().unwrap_or(sample), &mean, time + stride, time);
         }
         if self.past.len() > 3 {
-            self.past.remove(0);
+            drop(self.past.remove(0));
         }
         self.past.push(output.shallow_clone());
         let mixed = match self.past.as_slice() {

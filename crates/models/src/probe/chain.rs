@@ -16,6 +16,10 @@ const RANK_TOLERANCE: f64 = 1e-8;
 /// Weight of a head without structure, so that heads share equally where none has any.
 const LEAST_WEIGHT: f64 = 1e-12;
 
+/// States up to which a map is small enough to be answered on the host faster than on an accelerator, where each step of
+/// an iteration waits for the one before.
+const HOST_STATES: i64 = 256;
+
 /// How a head's weight grows with its λ₂. The paper gives no formula.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -43,12 +47,12 @@ impl LambdaWeight {
 /// # Errors
 /// A map that is no transition matrix (NaN from a network that overflowed), or libtorch's.
 pub fn lambda2(maps: &Tensor, tolerance: f64) -> Result<Tensor> {
-    let (outer, _) = split(maps)?;
-    if maps.device() != Device::Cpu {
+    let (outer, n) = split(maps)?;
+    if !on_host_is_faster(maps, n) {
         return Ok(markov_core::torch::lambda2(maps, Effort::tolerance(tolerance))?);
     }
     let lambdas = on_host(maps, |maps| Ok(lambda2_many(maps, tolerance)?.to_vec()))?;
-    Ok(Tensor::f_from_slice(&lambdas)?.f_reshape(outer)?)
+    Ok(Tensor::f_from_slice(&lambdas)?.f_reshape(outer)?.f_to_device(maps.device())?)
 }
 
 /// TokenRank of each map of `maps` `[..., n, n]` in the forward direction: `[..., n]`, float64, on the maps' device.
@@ -58,12 +62,16 @@ pub fn lambda2(maps: &Tensor, tolerance: f64) -> Result<Tensor> {
 pub fn token_rank(maps: &Tensor, alpha: f64) -> Result<Tensor> {
     let (mut shape, n) = split(maps)?;
     let stop = Stop::accelerated(RANK_TOLERANCE);
-    if maps.device() != Device::Cpu {
+    if !on_host_is_faster(maps, n) {
         return Ok(markov_core::torch::token_rank(maps, alpha, Direction::Forward, stop)?.pi);
     }
     let ranks = on_host(maps, |maps| Ok(token_rank_many(maps, alpha, stop)?.into_iter().collect()))?;
     shape.push(n);
-    Ok(Tensor::f_from_slice::<f64>(&ranks)?.f_reshape(shape)?)
+    Ok(Tensor::f_from_slice::<f64>(&ranks)?.f_reshape(shape)?.f_to_device(maps.device())?)
+}
+
+fn on_host_is_faster(maps: &Tensor, states: i64) -> bool {
+    maps.device() == Device::Cpu || states <= HOST_STATES
 }
 
 /// The shape before the last two dimensions, and the number of states.
@@ -79,7 +87,7 @@ fn on_host(maps: &Tensor, reduce: impl FnOnce(ArrayView3<'_, f32>) -> Result<Vec
     let (_, n) = split(maps)?;
     let maps = maps.f_to_kind(Kind::Float)?.f_contiguous()?;
     let mut data = vec![0f32; maps.numel()];
-    maps.f_copy_data(&mut data, maps.numel())?;
+    maps.f_to_device(Device::Cpu)?.f_copy_data(&mut data, maps.numel())?;
     let n = n as usize;
     let count = data.len() / (n * n).max(1);
     let view = ArrayView3::from_shape((count, n, n), &data)

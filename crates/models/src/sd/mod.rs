@@ -6,8 +6,10 @@
 
 mod config;
 mod parts;
+mod sample;
 mod transformer;
 mod unet;
 
 pub use config::UnetConfig;
+pub use sample::{ClassifierFree, Guide, Pass, Start, sample, to_pixels};
 pub use unet::{Unet, UnetBlock, UnetState};

@@ -1,0 +1,127 @@
+//! From noise to latents of pictures.
+
+use tch::{Device, Kind, Tensor};
+
+use super::Unet;
+use crate::attend::{AttentionProbe, NoProbe};
+use crate::diffusion::{NoiseSchedule, Sampler};
+use crate::error::{Error, Result};
+
+/// What a batch of pictures is made from.
+pub struct Start<'a> {
+    /// Noise `[batch, channels, h, w]`, of any float type and on any device.
+    pub noise: &'a Tensor,
+    /// Encoded prompts `[batch, tokens, width]`.
+    pub text: &'a Tensor,
+    /// What classifier-free guidance leads away from (arXiv 2207.12598); none for a single pass a step.
+    pub guidance: Option<ClassifierFree<'a>>,
+}
+
+/// Classifier-free guidance: `ε_uncond + scale · (ε_text − ε_uncond)`.
+pub struct ClassifierFree<'a> {
+    /// Encoded empty or negative prompts `[batch, tokens, width]`.
+    pub unconditional: &'a Tensor,
+    /// How strongly the prompt counts. diffusers' default for Stable Diffusion 1 is 7.5; at 1 or below it makes a single
+    /// pass of the prompt alone.
+    pub scale: f64,
+}
+
+/// One pass of a run, as a [`Guide`] sees it.
+pub struct Pass<'a> {
+    /// The network.
+    pub unet: &'a Unet,
+    /// How much noise there is at which time.
+    pub schedule: &'a NoiseSchedule,
+    /// Number of the pass in the run, from 0.
+    pub index: usize,
+    /// The time of the training schedule.
+    pub time: i64,
+    /// What the network was shown, `[batch, channels, h, w]`.
+    pub latents: &'a Tensor,
+    /// What it said, the same shape; of the unconditional half where there is classifier-free guidance.
+    pub output: &'a Tensor,
+    /// The text it read meanwhile.
+    pub text: &'a Tensor,
+}
+
+/// Guidance that looks at a pass and changes what the network said.
+pub trait Guide {
+    /// What watches the pass. With classifier-free guidance its batch is twice as large, the unconditional half first.
+    fn probe(&mut self) -> &mut dyn AttentionProbe;
+
+    /// What is added to the output, of its shape.
+    ///
+    /// # Errors
+    /// The network's, libtorch's or its own; one ends the run.
+    fn change(&mut self, pass: &Pass<'_>) -> Result<Tensor>;
+}
+
+/// Latents `[batch, channels, h, w]` after a whole run of `sampler`, scaled as the network reads them.
+///
+/// # Errors
+/// Shapes that do not fit, libtorch's, or the guide's.
+pub fn sample(
+    unet: &Unet,
+    mut sampler: Sampler,
+    start: &Start<'_>,
+    mut guide: Option<&mut dyn Guide>,
+) -> Result<Tensor> {
+    let place = |tensor: &Tensor| -> Result<Tensor> {
+        Ok(tensor.f_to_device(unet.device())?.f_to_kind(unet.kind())?)
+    };
+    let mut latents = place(start.noise)?;
+    let text = place(start.text)?;
+    // A scale of at most 1 is no guidance, as in diffusers.
+    let guidance = start.guidance.as_ref().filter(|guidance| guidance.scale > 1.0);
+    let unconditional = guidance.map(|guidance| place(guidance.unconditional)).transpose()?;
+    let both = match &unconditional {
+        Some(unconditional) if unconditional.size() != text.size() => {
+            let reason =
+                format!("unconditional texts of shape {:?} beside {:?}", unconditional.size(), text.size());
+            return Err(Error::Input { input: "guidance", reason });
+        }
+        Some(unconditional) => Tensor::f_cat(&[unconditional, &text], 0)?,
+        None => text.shallow_clone(),
+    };
+    while let Some(time) = sampler.time() {
+        let index = sampler.passes();
+        let shown = match guidance {
+            Some(_) => Tensor::f_cat(&[&latents, &latents], 0)?,
+            None => latents.shallow_clone(),
+        };
+        let mut none = NoProbe;
+        let probe: &mut dyn AttentionProbe = match &mut guide {
+            Some(guide) => guide.probe(),
+            None => &mut none,
+        };
+        let said = unet.forward(&shown, time as f64, &both, index, probe)?;
+        let (output, mut predicted) = match guidance {
+            Some(ClassifierFree { scale, .. }) => {
+                let halves = said.f_chunk(2, 0)?;
+                let difference = halves[1].f_sub(&halves[0])?;
+                let guided = halves[0].f_add(&difference.f_mul_scalar(*scale)?)?;
+                (halves[0].shallow_clone(), guided)
+            }
+            None => (said.shallow_clone(), said),
+        };
+        if let Some(guide) = &mut guide {
+            let text = unconditional.as_ref().unwrap_or(&text);
+            let schedule = sampler.schedule();
+            let pass = Pass { unet, schedule, index, time, latents: &latents, output: &output, text };
+            predicted = predicted.f_add(&guide.change(&pass)?)?;
+        }
+        latents = sampler.step(&predicted, &latents)?;
+    }
+    Ok(latents)
+}
+
+/// 8-bit pixels `[batch, height, width, 3]` on the host of decoded pictures `[batch, 3, height, width]` from -1 to 1, as
+/// diffusers rounds them.
+///
+/// # Errors
+/// libtorch's.
+pub fn to_pixels(decoded: &Tensor) -> Result<Tensor> {
+    let unit = decoded.f_to_kind(Kind::Float)?.f_div_scalar(2.0)?.f_add_scalar(0.5)?.f_clamp(0.0, 1.0)?;
+    let levels = unit.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
+    Ok(levels.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_to_device(Device::Cpu)?)
+}
