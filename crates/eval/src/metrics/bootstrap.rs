@@ -135,7 +135,7 @@ fn weighted_sums(rows: &[f64], width: usize, counts: &[u32]) -> Vec<f64> {
 }
 
 /// Linear between neighbours, as `numpy.quantile`; `sorted` is not empty.
-fn quantile(sorted: &[f64], share: f64) -> f64 {
+pub(super) fn quantile(sorted: &[f64], share: f64) -> f64 {
     let last = sorted.len() - 1;
     let position = share * last as f64;
     let below = (position as usize).min(last);

@@ -2,6 +2,7 @@
 
 pub mod bootstrap;
 mod exact;
+pub mod fidelity;
 mod masking;
 mod segment;
 

@@ -1,0 +1,33 @@
+//! How far generated pictures are from real ones, from features of a network: Inception Score, Fréchet distance, kernel
+//! distance, precision and recall.
+//!
+//! Plain numbers in double precision: nothing here knows which network the features come from. With the pooled features
+//! of Inception-v3 the Fréchet distance is the FID and the kernel distance the KID of the literature; with any other
+//! features they are not and must be called by the features' name.
+//!
+//! Draws are those of NumPy's `RandomState`, so that the same features in the same order give the digits of
+//! torch-fidelity. A [`FeatureSet`] keeps features by the number of their item, which fixes that order whatever the
+//! batches and shards they come from.
+
+mod error;
+mod feature_set;
+mod frechet;
+mod inception_score;
+mod kernel;
+mod moments;
+mod precision_recall;
+mod products;
+mod random_state;
+mod resample;
+mod summary;
+
+pub use error::FidelityError;
+pub use feature_set::{FeatureSet, Features, Item};
+pub use frechet::frechet_distance;
+pub use inception_score::InceptionScore;
+pub use kernel::KernelDistance;
+pub use moments::{Gaussian, Moments};
+pub use precision_recall::{PrecisionRecall, Share};
+pub use random_state::RandomState;
+pub use resample::{Resampled, Spread, frechet_resampled, inception_score_resampled};
+pub use summary::{KernelSummary, Reference, Settings, Summary, evaluate};

@@ -1,0 +1,144 @@
+//! Mean and covariance of features, at once or as they stream by.
+
+use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Zip};
+
+use super::FidelityError;
+use super::products::gram;
+
+/// The normal distribution that a Fréchet distance compares.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Gaussian {
+    /// `[d]`.
+    pub mean: Array1<f64>,
+    /// `[d, d]`.
+    pub covariance: Array2<f64>,
+    /// Items behind them, where it is known.
+    pub items: Option<u64>,
+}
+
+impl Gaussian {
+    /// Mean and unbiased covariance (divided by n − 1) of features `[n, d]`.
+    ///
+    /// # Errors
+    /// Fewer than two items, or a feature that is not finite.
+    pub fn of(features: ArrayView2<'_, f64>) -> Result<Self, FidelityError> {
+        let mut moments = Moments::new();
+        moments.add(features)?;
+        moments.finish()
+    }
+
+    /// From published statistics: a mean `[d]` and a covariance `[d, d]`.
+    ///
+    /// # Errors
+    /// The sizes do not agree, or a number is not finite.
+    pub fn new(
+        mean: Array1<f64>,
+        covariance: Array2<f64>,
+        items: Option<u64>,
+    ) -> Result<Self, FidelityError> {
+        let (rows, columns) = covariance.dim();
+        if mean.is_empty() || mean.len() != rows || rows != columns {
+            return Err(FidelityError::Statistics { mean: mean.len(), rows, columns });
+        }
+        if mean.iter().chain(&covariance).any(|value| !value.is_finite()) {
+            return Err(FidelityError::Eigenvalues { width: rows });
+        }
+        Ok(Self { mean, covariance, items })
+    }
+
+    /// Numbers of a feature.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.mean.len()
+    }
+}
+
+/// Mean and scatter of features that are seen once and forgotten: for references too large to hold.
+///
+/// Batches are joined by the formula of Chan, Golub and LeVeque (1979), which is as stable as two passes. States merge;
+/// another order or another cut of the batches changes the last digits only.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Moments {
+    items: u64,
+    mean: Array1<f64>,
+    /// `Σ (x − mean)(x − mean)ᵀ`.
+    scatter: Array2<f64>,
+}
+
+impl Moments {
+    /// No items yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Items seen.
+    #[must_use]
+    pub fn items(&self) -> u64 {
+        self.items
+    }
+
+    /// Takes a batch of features `[n, d]` into account.
+    ///
+    /// # Errors
+    /// Features of another width than before, or not finite: then nothing has changed.
+    pub fn add(&mut self, features: ArrayView2<'_, f64>) -> Result<(), FidelityError> {
+        let Some(mean) = features.mean_axis(Axis(0)) else {
+            return Ok(());
+        };
+        if let Some(row) = features.rows().into_iter().position(|row| row.iter().any(|x| !x.is_finite())) {
+            return Err(FidelityError::NotFinite { item: self.items + row as u64 });
+        }
+        let centred = &features - &mean;
+        self.merge(&Self { items: features.nrows() as u64, mean, scatter: gram(centred.view()) })
+    }
+
+    /// Takes everything into account that `other` has seen.
+    ///
+    /// # Errors
+    /// Features of another width.
+    pub fn merge(&mut self, other: &Self) -> Result<(), FidelityError> {
+        if other.items == 0 {
+            return Ok(());
+        }
+        if self.items == 0 {
+            self.clone_from(other);
+            return Ok(());
+        }
+        let (wanted, found) = (self.mean.len(), other.mean.len());
+        if wanted != found {
+            return Err(FidelityError::Width { wanted, found });
+        }
+        let (ours, theirs) = (self.items as f64, other.items as f64);
+        let all = ours + theirs;
+        let between = &other.mean - &self.mean;
+        self.scatter += &other.scatter;
+        add_outer(&mut self.scatter, between.view(), ours * theirs / all);
+        self.mean.scaled_add(theirs / all, &between);
+        self.items += other.items;
+        Ok(())
+    }
+
+    /// Mean and unbiased covariance (divided by n − 1).
+    ///
+    /// # Errors
+    /// Fewer than two items.
+    pub fn finish(&self) -> Result<Gaussian, FidelityError> {
+        if self.items < 2 {
+            return Err(FidelityError::TooFew {
+                metric: "a covariance",
+                what: "pictures",
+                items: self.items as usize,
+                needed: 2,
+                advice: "",
+            });
+        }
+        let covariance = &self.scatter / (self.items as f64 - 1.0);
+        Ok(Gaussian { mean: self.mean.clone(), covariance, items: Some(self.items) })
+    }
+}
+
+/// `matrix += weight · v vᵀ`.
+fn add_outer(matrix: &mut Array2<f64>, v: ArrayView1<'_, f64>, weight: f64) {
+    Zip::from(matrix.rows_mut()).and(v).par_for_each(|mut row, &x| row.scaled_add(weight * x, &v));
+}
