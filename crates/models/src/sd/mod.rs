@@ -6,6 +6,7 @@
 
 mod config;
 mod parts;
+pub mod pipeline;
 mod transformer;
 mod unet;
 
