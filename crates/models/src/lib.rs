@@ -21,6 +21,7 @@ pub mod matrix_file;
 pub mod memory;
 mod nn;
 pub mod noise;
+pub mod pipeline;
 pub mod probe;
 pub mod sd;
 mod site;
@@ -39,13 +40,17 @@ pub use vision::{HeadSource, LoadOptions, VisionConfig, VisionModel};
 pub use weights::{Weights, weight_files};
 
 /// Network architectures that are read, and what serves them.
-pub const ARCHITECTURES: [(&str, &str); 4] = [
+pub const ARCHITECTURES: [(&str, &str); 5] = [
     ("vit", "ViTForImageClassification, ViTModel (DINO): any size, patch and resolution"),
     ("dinov2", "Dinov2ForImageClassification, Dinov2Model, with or without registers"),
     ("clip", "CLIPModel, CLIPVisionModelWithProjection: the image tower"),
     (
         "flux",
         "FluxPipeline (schnell, dev): transformer, T5, CLIP text, autoencoder and schedule as diffusers saves them",
+    ),
+    (
+        "stable-diffusion",
+        "StableDiffusionPipeline (1 and 2): UNet, CLIP text and autoencoder as diffusers saves them",
     ),
 ];
 

@@ -158,7 +158,7 @@ fn one_layer_is_picked_by_its_place() -> models::Result<()> {
     let unet = load(&fixture("unet-sd1"))?;
     let middle = UnetLayer { part: UnetPart::Mid, attention: 0, layer: 0, cross: false };
     let mut probe = Select::whole_streams([Stream::Unet(middle)], KeepAll::default());
-    forward(&unet, &golden, &mut probe)?;
+    let _answer = forward(&unet, &golden, &mut probe)?;
     let [kept] = &probe.inner.finish()?[..] else { panic!("one layer") };
     assert_eq!(kept.site.to_string(), "unet.mid_block.attentions.0.transformer_blocks.0.attn1");
     assert_eq!(kept.probs.size(), [2, 2, 2, 2]);

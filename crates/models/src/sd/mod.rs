@@ -6,6 +6,8 @@
 
 mod config;
 mod parts;
+
+pub mod pipeline;
 mod sample;
 mod transformer;
 mod unet;

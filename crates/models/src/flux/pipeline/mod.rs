@@ -17,32 +17,18 @@ use tch::{Device, Kind};
 use super::{FluxConfig, FluxTransformer};
 use crate::error::Result;
 use crate::flow_match::{FlowMatchConfig, Schedule};
-use crate::identity::files_sha256;
+pub use crate::pipeline::{Draw, Phase, PictureEncoder};
+use crate::pipeline::{Grain, Parts, is_pipeline};
 use crate::t5::T5Config;
 use crate::vae::AutoencoderConfig;
-use crate::{clip, memory, t5};
+use crate::{clip, t5};
 pub use index::Component;
 pub use look::{Look, LookPlan, Looking};
 pub use pass::{Generation, denoise, noised_pass};
-pub use pictures::{Draw, PictureEncoder};
 pub use texts::EncodedText;
 
 /// Pixels of a latent's side that the transformer reads as one token.
 const LATENTS_PER_TOKEN: i64 = 2;
-
-/// What happens to a component.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Phase {
-    /// Its weights are about to be read.
-    Loading,
-    /// It is on the device.
-    Loaded,
-    /// It has left the device. Not told of a component that was handed out ([`FluxPipeline::transformer`],
-    /// [`FluxPipeline::picture_encoder`]), which leaves when its owner drops it.
-    Left,
-}
-
-type Watch = Box<dyn Fn(Component, Phase) + Send + Sync>;
 
 /// A FLUX pipeline's directory, opened; its networks are loaded when they are needed.
 ///
@@ -63,16 +49,13 @@ type Watch = Box<dyn Fn(Component, Phase) + Send + Sync>;
 /// # Ok(()) }
 /// ```
 pub struct FluxPipeline {
-    dir: PathBuf,
-    kind: Kind,
-    device: Device,
+    parts: Parts<Component>,
     scheduler: FlowMatchConfig,
     transformer: FluxConfig,
     t5: T5Config,
     vae: AutoencoderConfig,
     clip_tokenizer: clip::Tokenizer,
     most_text_tokens: usize,
-    watch: Option<Watch>,
 }
 
 impl FluxPipeline {
@@ -83,8 +66,8 @@ impl FluxPipeline {
     /// # Errors
     /// Another pipeline, missing files (all are named), or a configuration that is not FLUX's or fits no other.
     pub fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
-        index::check(dir)?;
-        let folder = |component: Component| dir.join(component.folder());
+        let parts = Parts::open(dir, kind, device)?;
+        let folder = |component| parts.folder(component);
         let most_text_tokens = t5::Tokenizer::from_dir(&folder(Component::T5Tokenizer), None)?.length();
         let pipeline = Self {
             scheduler: FlowMatchConfig::from_dir(&folder(Component::Scheduler))?,
@@ -93,10 +76,7 @@ impl FluxPipeline {
             vae: AutoencoderConfig::from_dir(&folder(Component::Vae))?,
             clip_tokenizer: clip::Tokenizer::from_dir(&folder(Component::ClipTokenizer))?,
             most_text_tokens,
-            dir: dir.into(),
-            kind,
-            device,
-            watch: None,
+            parts,
         };
         pipeline.check_fit()?;
         Ok(pipeline)
@@ -104,29 +84,29 @@ impl FluxPipeline {
 
     /// Whether a directory says that it is a pipeline, of whichever kind, and no single network.
     pub fn is_pipeline(dir: &Path) -> bool {
-        index::is_there(dir)
+        is_pipeline(dir)
     }
 
     /// Calls `watch` whenever a component is loaded or leaves, for progress, logs and memory readings.
     #[must_use]
     pub fn watch(mut self, watch: impl Fn(Component, Phase) + Send + Sync + 'static) -> Self {
-        self.watch = Some(Box::new(watch));
+        self.parts.watch(watch);
         self
     }
 
     /// The directory.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        &self.parts.dir
     }
 
     /// The type that networks compute in.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.parts.kind
     }
 
     /// Where networks compute.
     pub fn device(&self) -> Device {
-        self.device
+        self.parts.device
     }
 
     /// Configuration of the scheduler.
@@ -164,7 +144,7 @@ impl FluxPipeline {
     /// # Errors
     /// The length is none that the tokenizer knows.
     pub fn t5_tokenizer(&self, length: usize) -> Result<t5::Tokenizer> {
-        t5::Tokenizer::from_dir(&self.folder(Component::T5Tokenizer), Some(length))
+        t5::Tokenizer::from_dir(&self.parts.folder(Component::T5Tokenizer), Some(length))
     }
 
     /// Side of the square of pixels that one image token stands for: 16 in FLUX.1.
@@ -177,7 +157,7 @@ impl FluxPipeline {
     /// # Errors
     /// A side that is no multiple of [`FluxPipeline::pixels_per_token`].
     pub fn grid(&self, size: (i64, i64)) -> Result<(i64, i64)> {
-        pictures::grid(size, self.pixels_per_token())
+        self.grain().count(size)
     }
 
     /// Shape `[channels, h, w]` of the latents of a picture of `(height, width)` pixels, and of their noise.
@@ -203,7 +183,7 @@ impl FluxPipeline {
     /// # Errors
     /// As [`FluxTransformer::load`].
     pub fn transformer(&self) -> Result<FluxTransformer> {
-        self.load(Component::Transformer, FluxTransformer::load)
+        self.parts.load(Component::Transformer, FluxTransformer::load)
     }
 
     /// Every file that decides what the pipeline computes, in a fixed order: configurations, tokenizers and weights.
@@ -211,7 +191,7 @@ impl FluxPipeline {
     /// # Errors
     /// A component's files are no longer there.
     pub fn files(&self) -> Result<Vec<PathBuf>> {
-        index::files(&self.dir)
+        self.parts.files()
     }
 
     /// SHA-256 over [`FluxPipeline::files`], in hexadecimal: the identity of the pipeline, as
@@ -220,7 +200,7 @@ impl FluxPipeline {
     /// # Errors
     /// A file cannot be read.
     pub fn sha256(&self) -> Result<String> {
-        files_sha256(self.files()?)
+        self.parts.sha256()
     }
 
     /// Bytes that the weights of each network take when loaded. The largest of them is the least that a device must have.
@@ -228,46 +208,12 @@ impl FluxPipeline {
     /// # Errors
     /// A weight file is not safetensors; only headers are read.
     pub fn weight_bytes(&self) -> Result<Vec<(Component, u64)>> {
-        let networks = Component::ALL.into_iter().filter(|component| component.has_weights());
-        networks
-            .map(|component| Ok((component, memory::weight_bytes(&self.folder(component), &[], self.kind)?)))
-            .collect()
+        self.parts.weight_bytes()
     }
 
-    fn folder(&self, component: Component) -> PathBuf {
-        self.dir.join(component.folder())
-    }
-
-    /// Loads a component that the caller keeps.
-    fn load<T>(
-        &self,
-        component: Component,
-        load: impl FnOnce(&Path, Kind, Device) -> Result<T>,
-    ) -> Result<T> {
-        self.tell(component, Phase::Loading);
-        let network = load(&self.folder(component), self.kind, self.device)?;
-        self.tell(component, Phase::Loaded);
-        Ok(network)
-    }
-
-    /// Loads a component, works with it and lets it go, whether or not the work succeeds. Every network that is not handed
-    /// out is loaded here, one call after another, so no two of them live at once.
-    fn with<T, R>(
-        &self,
-        component: Component,
-        load: impl FnOnce(&Path, Kind, Device) -> Result<T>,
-        work: impl FnOnce(&T) -> Result<R>,
-    ) -> Result<R> {
-        let network = self.load(component, load)?;
-        let result = work(&network);
-        drop(network);
-        self.tell(component, Phase::Left);
-        result
-    }
-
-    fn tell(&self, component: Component, phase: Phase) {
-        if let Some(watch) = &self.watch {
-            watch(component, phase);
-        }
+    /// What an image token makes of pictures.
+    fn grain(&self) -> Grain {
+        let pixels = self.pixels_per_token();
+        Grain { pixels, since: format!("an image token stands for {pixels} by {pixels} pixels") }
     }
 }

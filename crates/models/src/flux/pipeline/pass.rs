@@ -49,7 +49,7 @@ impl FluxPipeline {
         let pixels = self.vae.pixels_per_latent();
         let schedule = self.schedule(options.steps, (height * pixels, width * pixels))?;
         let encoded = self.encode_texts(texts, options.length)?;
-        let latents = self.with(Component::Transformer, FluxTransformer::load, |transformer| {
+        let latents = self.parts.with(Component::Transformer, FluxTransformer::load, |transformer| {
             let latents = (0..).zip(&encoded).map(|(i, text)| {
                 let noise = noise.f_select(0, i)?;
                 denoise(transformer, &schedule, 0, &noise, text, options.guidance, probe)

@@ -6,63 +6,16 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Component, FluxPipeline};
 use crate::error::{Error, Result};
-use crate::noise;
-use crate::vae::{Decoder, Encoder};
-
-/// Which latents of the encoder's distribution are taken.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Draw {
-    /// The means.
-    Mode,
-    /// Drawn with noise that this seed and the number of the picture (counted from 0) determine; diffusers'
-    /// `FluxImg2ImgPipeline` draws.
-    Sample {
-        /// The first picture's seed; each next one's is greater by 1.
-        seed: u64,
-    },
-}
-
-impl Draw {
-    fn of_picture(self, number: u64) -> Self {
-        match self {
-            Self::Mode => Self::Mode,
-            Self::Sample { seed } => Self::Sample { seed: seed.wrapping_add(number) },
-        }
-    }
-}
-
-/// The encoder half of the autoencoder, for pictures that come one by one.
-pub struct PictureEncoder {
-    encoder: Encoder,
-    pixels_per_token: i64,
-}
-
-impl PictureEncoder {
-    /// Latents `[batch, channels, h, w]`, scaled for the transformer, on the CPU in the pipeline's type; `pixels` `[batch,
-    /// 3, height, width]` go from -1 to 1. A sample's noise is drawn for the whole batch with its seed.
-    ///
-    /// # Errors
-    /// A side that is no multiple of [`FluxPipeline::pixels_per_token`]; as [`Encoder::encode`].
-    pub fn encode(&self, pixels: &Tensor, draw: Draw) -> Result<Tensor> {
-        if let [_, _, height, width] = pixels.size()[..] {
-            grid((height, width), self.pixels_per_token)?;
-        }
-        let posterior = self.encoder.encode(pixels)?;
-        let latents = match draw {
-            Draw::Mode => posterior.mode(),
-            Draw::Sample { seed } => posterior.sample(&noise::normal(&posterior.mean.size(), seed)?)?,
-        };
-        Ok(self.encoder.config().scale(&latents)?.f_to_device(Device::Cpu)?)
-    }
-}
+use crate::pipeline::{Draw, PictureEncoder};
+use crate::vae::Decoder;
 
 impl FluxPipeline {
     /// Loads the encoder half of the autoencoder. It leaves when the caller drops it.
     ///
     /// # Errors
-    /// As [`Encoder::load`].
+    /// As [`crate::vae::Encoder::load`].
     pub fn picture_encoder(&self) -> Result<PictureEncoder> {
-        self.load(Component::Vae, |dir, kind, device| self.encoder(dir, kind, device))
+        self.parts.load(Component::Vae, |dir, kind, device| self.encoder(dir, kind, device))
     }
 
     /// Scaled latents `[channels, h, w]` of every picture, on the CPU in the pipeline's type. `pixels` are batches `[batch,
@@ -78,7 +31,7 @@ impl FluxPipeline {
     ) -> Result<Vec<Tensor>, E> {
         let load = |dir: &Path, kind, device| self.encoder(dir, kind, device);
         let mut failed = None;
-        let encoded = self.with(Component::Vae, load, |encoder| {
+        let encoded = self.parts.with(Component::Vae, load, |encoder| {
             let mut latents = Vec::new();
             for batch in pixels {
                 let batch = match batch {
@@ -106,7 +59,7 @@ impl FluxPipeline {
     /// As [`Decoder::load`] and [`Decoder::decode`].
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let unscaled = self.vae.unscale(latents)?;
-        self.with(Component::Vae, Decoder::load, |decoder| {
+        self.parts.with(Component::Vae, Decoder::load, |decoder| {
             let pictures = (0..latents.size().first().copied().unwrap_or(0))
                 .map(|i| Ok(decoder.decode(&unscaled.f_narrow(0, i, 1)?)?.f_to_device(Device::Cpu)?))
                 .collect::<Result<Vec<_>>>()?;
@@ -118,19 +71,6 @@ impl FluxPipeline {
     }
 
     fn encoder(&self, dir: &Path, kind: Kind, device: Device) -> Result<PictureEncoder> {
-        let encoder = Encoder::load(dir, kind, device)?;
-        Ok(PictureEncoder { encoder, pixels_per_token: self.pixels_per_token() })
+        PictureEncoder::load(dir, self.grain(), kind, device)
     }
-}
-
-/// Rows and columns of image tokens.
-pub(super) fn grid((height, width): (i64, i64), pixels: i64) -> Result<(i64, i64)> {
-    if height <= 0 || width <= 0 || height % pixels != 0 || width % pixels != 0 {
-        let reason = format!(
-            "{height} by {width} pixels; both sides must be multiples of {pixels}, since an image token stands for \
-             {pixels} by {pixels} pixels: resize or crop the picture"
-        );
-        return Err(Error::Input { input: "size", reason });
-    }
-    Ok((height / pixels, width / pixels))
 }

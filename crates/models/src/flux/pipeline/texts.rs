@@ -1,11 +1,12 @@
 //! Prompts.
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use super::{Component, FluxPipeline};
 use crate::attend::NoProbe;
 use crate::clip::ClipTextEncoder;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::pipeline::one_by_one;
 use crate::t5::T5Encoder;
 
 /// A prompt as the transformer reads it, on the CPU in the pipeline's type.
@@ -35,25 +36,13 @@ impl FluxPipeline {
         let clip_ids =
             texts.iter().map(|text| self.clip_tokenizer.encode(text)).collect::<Result<Vec<_>>>()?;
 
-        // One text at a time: what a text becomes does not depend on those beside it, to the last bit.
-        let pooled = self.with(Component::ClipText, ClipTextEncoder::load, |clip| {
-            clip_ids.iter().map(|ids| first(&clip.pooled(&batch_of_one(ids)?, &mut NoProbe)?)).collect()
-        });
-        let pooled: Vec<Tensor> = pooled?;
-        let embedded = self.with(Component::T5, T5Encoder::load, |t5| {
-            t5_ids.iter().map(|ids| first(&t5.encode(&batch_of_one(ids)?, None, &mut NoProbe)?)).collect()
-        });
-        let embedded: Vec<Tensor> = embedded?;
+        let pooled = self.parts.with(Component::ClipText, ClipTextEncoder::load, |clip| {
+            one_by_one(&clip_ids, |ids| clip.pooled(ids, &mut NoProbe))
+        })?;
+        let embedded = self.parts.with(Component::T5, T5Encoder::load, |t5| {
+            one_by_one(&t5_ids, |ids| t5.encode(ids, None, &mut NoProbe))
+        })?;
         let encoded = embedded.into_iter().zip(pooled).zip(t5_ids);
         Ok(encoded.map(|((text, pooled), ids)| EncodedText { text, pooled, ids }).collect())
     }
-}
-
-fn batch_of_one(ids: &[i64]) -> Result<Tensor> {
-    Ok(Tensor::f_from_slice(ids)?.f_unsqueeze(0)?)
-}
-
-/// The only answer of a batch, brought to the CPU.
-fn first(batch: &Tensor) -> Result<Tensor> {
-    batch.f_select(0, 0)?.f_to_device(Device::Cpu).map_err(Error::from)
 }

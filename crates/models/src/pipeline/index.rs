@@ -1,0 +1,221 @@
+//! The files of a pipeline: which there are, and whether all are there.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use crate::weights::weight_files;
+
+const INDEX: &str = "model_index.json";
+
+/// The kinds of pipelines that are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum PipelineKind {
+    /// FLUX.1-schnell and FLUX.1-dev: [`crate::flux::pipeline::FluxPipeline`].
+    Flux,
+    /// Stable Diffusion 1 and 2: [`crate::sd::pipeline::SdPipeline`].
+    StableDiffusion,
+}
+
+impl PipelineKind {
+    const ALL: [Self; 2] = [Self::Flux, Self::StableDiffusion];
+
+    /// The kind of the pipeline in a directory; none where there is no pipeline but, perhaps, a single network.
+    ///
+    /// # Errors
+    /// A pipeline of a class that is not read, or a damaged `model_index.json`.
+    pub fn of(dir: &Path) -> Result<Option<Self>> {
+        if !is_pipeline(dir) {
+            return Ok(None);
+        }
+        let class = class(&read(dir)?);
+        let kind = Self::ALL.into_iter().find(|kind| kind.classes().contains(&class.as_str()));
+        let known = Self::ALL.map(|kind| format!("{} ({})", kind.classes()[0], kind.covers()));
+        kind.map(Some).ok_or_else(|| Error::Directory {
+            path: dir.join(INDEX),
+            reason: format!("_class_name is `{class}`; pipelines that are read are {}", known.join(" and ")),
+        })
+    }
+
+    /// The classes of diffusers that have these components and no others that matter.
+    fn classes(self) -> &'static [&'static str] {
+        match self {
+            Self::Flux => &["FluxPipeline"],
+            Self::StableDiffusion => &[
+                "StableDiffusionPipeline",
+                "StableDiffusionSAGPipeline",
+                "StableDiffusionPAGPipeline",
+                "StableDiffusionImg2ImgPipeline",
+            ],
+        }
+    }
+
+    fn covers(self) -> &'static str {
+        match self {
+            Self::Flux => "FLUX.1-schnell and FLUX.1-dev",
+            Self::StableDiffusion => "Stable Diffusion 1 and 2",
+        }
+    }
+}
+
+impl fmt::Display for PipelineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Flux => "FLUX",
+            Self::StableDiffusion => "Stable Diffusion",
+        })
+    }
+}
+
+/// Whether a directory says that it is a pipeline, of whichever kind, and no single network.
+pub fn is_pipeline(dir: &Path) -> bool {
+    dir.join(INDEX).is_file()
+}
+
+/// What is in a component's folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Content {
+    Scheduler,
+    Network,
+    ClipTokenizer,
+    T5Tokenizer,
+}
+
+impl Content {
+    /// Groups of files besides weights, all of a group being needed and one group being enough.
+    fn needed(self) -> &'static [&'static [&'static str]] {
+        match self {
+            Self::Scheduler => &[&["scheduler_config.json"]],
+            Self::Network => &[&["config.json"]],
+            Self::ClipTokenizer => &[&["vocab.json", "merges.txt"], &["tokenizer.json"]],
+            Self::T5Tokenizer => &[&["tokenizer.json"]],
+        }
+    }
+
+    /// Files besides weights that are read where they are there.
+    fn read(self) -> &'static [&'static str] {
+        match self {
+            Self::Scheduler => &["scheduler_config.json"],
+            Self::Network => &["config.json"],
+            Self::ClipTokenizer | Self::T5Tokenizer => &[
+                "tokenizer_config.json",
+                "special_tokens_map.json",
+                "added_tokens.json",
+                "tokenizer.json",
+                "vocab.json",
+                "merges.txt",
+            ],
+        }
+    }
+}
+
+/// A part of one kind of pipeline; it is displayed as its folder.
+pub(crate) trait Part: Copy + fmt::Display + 'static {
+    /// The kind of pipeline.
+    const KIND: PipelineKind;
+    /// All parts, in the order of diffusers.
+    const PARTS: &'static [Self];
+
+    /// Its folder in the directory, and its key in `model_index.json`.
+    fn folder(self) -> &'static str;
+
+    /// What is in the folder.
+    fn content(self) -> Content;
+
+    /// The classes that `model_index.json` may name for it; any where there are none.
+    fn classes(self) -> &'static [&'static str];
+}
+
+/// Checks that `dir` is a pipeline with these parts and that no file is missing. Parts that the index names besides, such as
+/// a safety checker, are not looked at.
+pub(super) fn check<P: Part>(dir: &Path) -> Result<()> {
+    let kind = P::KIND;
+    if !is_pipeline(dir) {
+        let folders: Vec<&str> = P::PARTS.iter().map(|part| part.folder()).collect();
+        let reason = format!(
+            "no {INDEX}; a {kind} pipeline is a directory as diffusers saves it, with {INDEX} and the folders {}",
+            folders.join(", ")
+        );
+        return Err(Error::Directory { path: dir.into(), reason });
+    }
+    let index = read(dir)?;
+    let refuse = |reason: String| Error::Directory { path: dir.join(INDEX), reason };
+    let class = class(&index);
+    if !kind.classes().contains(&class.as_str()) {
+        return Err(refuse(format!(
+            "_class_name is `{class}`; this reader runs {}, which is {}",
+            kind.classes()[0],
+            kind.covers()
+        )));
+    }
+    for part in P::PARTS {
+        // ["library", "class"]
+        let class = index.get(part.folder()).and_then(|entry| entry.get(1)?.as_str());
+        let known = part.classes();
+        if !class.is_some_and(|class| known.is_empty() || known.contains(&class)) {
+            let class = class.unwrap_or("absent");
+            return Err(refuse(match known.first() {
+                Some(known) => format!("{part} is `{class}`; this reader runs {known} there"),
+                None => format!("{part} is `{class}`; a pipeline of this class has one"),
+            }));
+        }
+    }
+    let missing: Vec<String> = P::PARTS.iter().flat_map(|&part| missing(part, dir)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let reason = format!("lacks {}; download the pipeline's safetensors files whole", missing.join(", "));
+    Err(Error::Directory { path: dir.into(), reason })
+}
+
+/// Every file that decides what the pipeline computes.
+pub(super) fn files<P: Part>(dir: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = vec![dir.join(INDEX)];
+    for part in P::PARTS {
+        let folder = dir.join(part.folder());
+        let read = part.content().read().iter().map(|file| folder.join(file));
+        files.extend(read.filter(|path| path.is_file()));
+        if part.content() == Content::Network {
+            files.extend(weight_files(&folder)?);
+        }
+    }
+    Ok(files)
+}
+
+fn read(dir: &Path) -> Result<BTreeMap<String, Value>> {
+    let path = dir.join(INDEX);
+    let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+    serde_json::from_str(&text).map_err(|e| Error::Directory {
+        path,
+        reason: format!("not the index of a pipeline: {e}; download it again"),
+    })
+}
+
+fn class(index: &BTreeMap<String, Value>) -> String {
+    index.get("_class_name").and_then(Value::as_str).unwrap_or("absent").into()
+}
+
+/// What of a part is missing below `dir`, as a list of paths and reasons.
+fn missing(part: impl Part, dir: &Path) -> Vec<String> {
+    let folder = dir.join(part.folder());
+    let path = |file: &str| format!("{part}/{file}");
+    if !folder.is_dir() {
+        return vec![path("")];
+    }
+    let absent = |file: &&&str| !folder.join(file).is_file();
+    let lacks = |group: &&[&str]| group.iter().filter(absent).map(|file| path(file)).collect::<Vec<_>>();
+    // Of several ways to store a part, the one that is nearest to be complete.
+    let mut missing = part.content().needed().iter().map(lacks).min_by_key(Vec::len).unwrap_or_default();
+    if part.content() == Content::Network
+        && let Err(error) = weight_files(&folder)
+    {
+        missing.push(match error {
+            Error::Directory { reason, .. } => format!("{} ({reason})", path("weights")),
+            other => other.to_string(),
+        });
+    }
+    missing
+}

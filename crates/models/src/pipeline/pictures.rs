@@ -1,0 +1,84 @@
+//! Pictures to latents.
+
+use std::path::Path;
+
+use tch::{Device, Kind, Tensor};
+
+use crate::error::{Error, Result};
+use crate::noise;
+use crate::vae::Encoder;
+
+/// Which latents of the encoder's distribution are taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Draw {
+    /// The means.
+    Mode,
+    /// Drawn with noise that this seed and the number of the picture (counted from 0) determine; diffusers'
+    /// image-to-image pipelines draw.
+    Sample {
+        /// The first picture's seed; each next one's is greater by 1.
+        seed: u64,
+    },
+}
+
+impl Draw {
+    pub(crate) fn of_picture(self, number: u64) -> Self {
+        match self {
+            Self::Mode => Self::Mode,
+            Self::Sample { seed } => Self::Sample { seed: seed.wrapping_add(number) },
+        }
+    }
+}
+
+/// What the sides of a picture are multiples of, and why.
+#[derive(Debug, Clone)]
+pub(crate) struct Grain {
+    /// In pixels.
+    pub(crate) pixels: i64,
+    /// Continues "both sides must be multiples of 16, since ...".
+    pub(crate) since: String,
+}
+
+impl Grain {
+    /// How many grains there are along height and width of a picture.
+    pub(crate) fn count(&self, (height, width): (i64, i64)) -> Result<(i64, i64)> {
+        let &Self { pixels, ref since } = self;
+        if height <= 0 || width <= 0 || height % pixels != 0 || width % pixels != 0 {
+            let reason = format!(
+                "{height} by {width} pixels; both sides must be multiples of {pixels}, since {since}: resize or crop \
+                 the picture"
+            );
+            return Err(Error::Input { input: "size", reason });
+        }
+        Ok((height / pixels, width / pixels))
+    }
+}
+
+/// The encoder half of a pipeline's autoencoder, for pictures that come one by one.
+pub struct PictureEncoder {
+    encoder: Encoder,
+    grain: Grain,
+}
+
+impl PictureEncoder {
+    pub(crate) fn load(dir: &Path, grain: Grain, kind: Kind, device: Device) -> Result<Self> {
+        Ok(Self { encoder: Encoder::load(dir, kind, device)?, grain })
+    }
+
+    /// Latents `[batch, channels, h, w]`, scaled for the network that removes noise, on the CPU in the pipeline's type;
+    /// `pixels` `[batch, 3, height, width]` go from -1 to 1. A sample's noise is drawn for the whole batch with its seed.
+    ///
+    /// # Errors
+    /// A size of which the pipeline has no latents; as [`Encoder::encode`].
+    pub fn encode(&self, pixels: &Tensor, draw: Draw) -> Result<Tensor> {
+        if let [_, _, height, width] = pixels.size()[..] {
+            self.grain.count((height, width))?;
+        }
+        let posterior = self.encoder.encode(pixels)?;
+        let latents = match draw {
+            Draw::Mode => posterior.mode(),
+            Draw::Sample { seed } => posterior.sample(&noise::normal(&posterior.mean.size(), seed)?)?,
+        };
+        Ok(self.encoder.config().scale(&latents)?.f_to_device(Device::Cpu)?)
+    }
+}

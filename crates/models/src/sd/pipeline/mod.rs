@@ -1,0 +1,202 @@
+//! A whole pipeline of Stable Diffusion 1 or 2 as diffusers stores it: `model_index.json` and a folder for each component.
+//!
+//! [`SdPipeline`] holds none of the networks: texts are encoded first, by a text tower that is then let go, and the UNet
+//! and the halves of the autoencoder are handed out to whoever samples with them.
+
+mod component;
+
+use std::path::{Path, PathBuf};
+
+use tch::{Device, Kind, Tensor};
+
+use super::{Unet, UnetConfig};
+use crate::attend::NoProbe;
+use crate::clip::{self, ClipTextEncoder};
+use crate::error::Result;
+pub use crate::pipeline::{Draw, Phase, PictureEncoder};
+use crate::pipeline::{Grain, Parts, one_by_one};
+use crate::vae::{AutoencoderConfig, Decoder};
+pub use component::Component;
+
+/// Side of the latents where the UNet's configuration gives none: Stable Diffusion 1's.
+const USUAL_LATENTS: (i64, i64) = (64, 64);
+
+/// A pipeline's directory, opened; its networks are loaded when they are needed.
+///
+/// ```no_run
+/// use models::attend::NoProbe;
+/// use models::sd::pipeline::SdPipeline;
+/// use models::{Device, Kind, noise};
+/// # fn main() -> models::Result<()> {
+/// let dir = std::path::Path::new("stable-diffusion-v1-5");
+/// let pipeline = SdPipeline::open(dir, Kind::Half, Device::Cuda(0))?;
+/// let texts = pipeline.encode_texts(&["a cat".into()])?;
+/// let [channels, height, width] = pipeline.latent_shape(pipeline.default_size())?;
+/// let latents = noise::normal(&[1, channels, height, width], 0)?;
+/// let unet = pipeline.unet()?;
+/// let predicted = unet.forward(&latents, 981.0, &texts[0].unsqueeze(0), 0, &mut NoProbe)?;
+/// # Ok(()) }
+/// ```
+pub struct SdPipeline {
+    parts: Parts<Component>,
+    unet: UnetConfig,
+    vae: AutoencoderConfig,
+    tokenizer: clip::Tokenizer,
+}
+
+impl SdPipeline {
+    /// Opens a directory whose `model_index.json` names a `StableDiffusionPipeline` or one with the same components: reads
+    /// every configuration but the scheduler's, and the tokenizer, and checks that all weight files are there and that the
+    /// networks fit together. Nothing large is read. Networks will compute in `kind` on `device`.
+    ///
+    /// # Errors
+    /// Another pipeline, missing files (all are named), or a configuration that is not Stable Diffusion's or fits no other.
+    pub fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
+        let parts = Parts::open(dir, kind, device)?;
+        let folder = |component| parts.folder(component);
+        let pipeline = Self {
+            unet: UnetConfig::from_dir(&folder(Component::Unet))?,
+            vae: AutoencoderConfig::from_dir(&folder(Component::Vae))?,
+            tokenizer: clip::Tokenizer::from_dir(&folder(Component::ClipTokenizer))?,
+            parts,
+        };
+        pipeline.check_fit()?;
+        Ok(pipeline)
+    }
+
+    /// Calls `watch` whenever a component is loaded or leaves, for progress, logs and memory readings.
+    #[must_use]
+    pub fn watch(mut self, watch: impl Fn(Component, Phase) + Send + Sync + 'static) -> Self {
+        self.parts.watch(watch);
+        self
+    }
+
+    /// The directory.
+    pub fn dir(&self) -> &Path {
+        &self.parts.dir
+    }
+
+    /// The type that networks compute in.
+    pub fn kind(&self) -> Kind {
+        self.parts.kind
+    }
+
+    /// Where networks compute.
+    pub fn device(&self) -> Device {
+        self.parts.device
+    }
+
+    /// Configuration of the UNet.
+    pub fn unet_config(&self) -> &UnetConfig {
+        &self.unet
+    }
+
+    /// Configuration of the autoencoder.
+    pub fn vae_config(&self) -> &AutoencoderConfig {
+        &self.vae
+    }
+
+    /// CLIP's tokenizer.
+    pub fn tokenizer(&self) -> &clip::Tokenizer {
+        &self.tokenizer
+    }
+
+    /// The folder with `scheduler_config.json`.
+    pub fn scheduler_dir(&self) -> PathBuf {
+        self.parts.folder(Component::Scheduler)
+    }
+
+    /// Height and width in pixels of the pictures that the network was trained on.
+    pub fn default_size(&self) -> (i64, i64) {
+        let (height, width) = self.unet.sample_size().unwrap_or(USUAL_LATENTS);
+        let pixels = self.vae.pixels_per_latent();
+        (height * pixels, width * pixels)
+    }
+
+    /// Shape `[channels, h, w]` of the latents of a picture of `(height, width)` pixels, and of their noise.
+    ///
+    /// # Errors
+    /// A side that the UNet cannot halve as often as it does: 64 pixels and multiples in Stable Diffusion 1.
+    pub fn latent_shape(&self, size: (i64, i64)) -> Result<[i64; 3]> {
+        let (rows, columns) = self.grain().count(size)?;
+        let coarsest = self.unet.coarsest();
+        Ok([self.vae.latent_channels, rows * coarsest, columns * coarsest])
+    }
+
+    /// What the UNet reads of each text, `[tokens, cross_attention_dim]`: the text tower's tokens behind its last layer norm,
+    /// padded to as many as the tokenizer makes at most (77), on the CPU in the pipeline's type. Padding is attended to, as
+    /// in diffusers; a text that is too long is cut. The tower is loaded and let go; no text, no tower.
+    ///
+    /// # Errors
+    /// The tower cannot be loaded, a text not be tokenized; libtorch's.
+    pub fn encode_texts(&self, texts: &[String]) -> Result<Vec<Tensor>> {
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let ids = texts.iter().map(|text| self.tokenizer.encode(text)).collect::<Result<Vec<_>>>()?;
+        self.parts.with(Component::ClipText, ClipTextEncoder::load, |tower| {
+            one_by_one(&ids, |ids| tower.hidden(ids, &mut NoProbe))
+        })
+    }
+
+    /// Loads the UNet. It leaves when the caller drops it.
+    ///
+    /// # Errors
+    /// As [`Unet::load`].
+    pub fn unet(&self) -> Result<Unet> {
+        self.parts.load(Component::Unet, Unet::load)
+    }
+
+    /// Loads the encoder half of the autoencoder. It leaves when the caller drops it.
+    ///
+    /// # Errors
+    /// As [`crate::vae::Encoder::load`].
+    pub fn picture_encoder(&self) -> Result<PictureEncoder> {
+        self.parts
+            .load(Component::Vae, |dir, kind, device| PictureEncoder::load(dir, self.grain(), kind, device))
+    }
+
+    /// Loads the decoder half of the autoencoder, which reads unscaled latents ([`AutoencoderConfig::unscale`]). It leaves
+    /// when the caller drops it.
+    ///
+    /// # Errors
+    /// As [`Decoder::load`].
+    pub fn decoder(&self) -> Result<Decoder> {
+        self.parts.load(Component::Vae, Decoder::load)
+    }
+
+    /// Every file that decides what the pipeline computes, in a fixed order: configurations, tokenizer and weights.
+    ///
+    /// # Errors
+    /// A component's files are no longer there.
+    pub fn files(&self) -> Result<Vec<PathBuf>> {
+        self.parts.files()
+    }
+
+    /// SHA-256 over [`SdPipeline::files`], in hexadecimal: the identity of the pipeline, as [`crate::model_sha256`] is of one
+    /// network. Reads everything.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn sha256(&self) -> Result<String> {
+        self.parts.sha256()
+    }
+
+    /// Bytes that the weights of each network take when loaded.
+    ///
+    /// # Errors
+    /// A weight file is not safetensors; only headers are read.
+    pub fn weight_bytes(&self) -> Result<Vec<(Component, u64)>> {
+        self.parts.weight_bytes()
+    }
+
+    /// What the UNet's coarsest level makes of pictures.
+    fn grain(&self) -> Grain {
+        let (latent, coarsest) = (self.vae.pixels_per_latent(), self.unet.coarsest());
+        let since = format!(
+            "a latent stands for {latent} by {latent} pixels and the UNet's coarsest level for {coarsest} by \
+             {coarsest} latents"
+        );
+        Grain { pixels: latent * coarsest, since }
+    }
+}
