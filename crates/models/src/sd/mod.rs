@@ -5,10 +5,12 @@
 //! tokens ([`TokenLayout::cross`](crate::TokenLayout::cross)).
 
 mod config;
+mod layers;
 mod parts;
 pub mod pipeline;
 mod transformer;
 mod unet;
 
 pub use config::UnetConfig;
+pub use layers::UnetLayers;
 pub use unet::{Unet, UnetBlock, UnetState};
