@@ -96,26 +96,34 @@ pub enum Listing {
 
 #[derive(clap::Args)]
 pub struct AttendArgs {
-    /// Model directory: config.json, safetensors, preprocessor_config.json; or a FLUX pipeline with model_index.json
+    /// Model directory: config.json, safetensors, preprocessor_config.json; or a FLUX or Stable
+    /// Diffusion pipeline with model_index.json
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// Image to look at, JPEG or PNG
     #[arg(long, value_name = "FILE")]
     pub image: PathBuf,
-    /// The text beside the image that a FLUX pipeline looks at, or one for the text tower of a CLIP directory; for the
-    /// latter it may be repeated
+    /// The text beside the image that a FLUX or Stable Diffusion pipeline looks at (for the latter, none if not given), or
+    /// one for the text tower of a CLIP directory, where it may be repeated
     #[arg(long = "prompt", value_name = "TEXT")]
     pub prompts: Vec<String>,
     /// Layers: all, last:N, or block numbers or names such as 0,3,block.11. They are those of the image tower; of a
     /// text tower the same, as far as it has them (last:N counts from its own end). Of a FLUX pipeline all and last:N
-    /// mean each stream, and blocks are named as in dual.3,single.0,dual.last:4 [default: all; of a FLUX pipeline the
-    /// last ten dual blocks, or all of these]
+    /// mean each stream, and blocks are named as in dual.3,single.0,dual.last:4. Of a Stable Diffusion pipeline they are
+    /// transformer layers, named by their paths or what these begin with, as in mid_block,up_blocks.3.attentions.0; .attn1
+    /// behind one means self-attention alone, .attn2 cross-attention [default: all; of a FLUX pipeline the last ten dual
+    /// blocks, or all of these]
     #[arg(long, value_name = "LIST")]
     pub layers: Option<String>,
     /// Resize the image to N×N pixels instead of what preprocessor_config.json says; for a FLUX pipeline instead of 512,
-    /// or of its autoencoder's sample_size where that is smaller
+    /// or of its autoencoder's sample_size where that is smaller; for a Stable Diffusion pipeline instead of what its UNet
+    /// was trained on
     #[arg(long, value_name = "N")]
     pub image_size: Option<usize>,
+    /// Present the image to a Stable Diffusion pipeline as if it had the noise of this timestep; none is put on it
+    /// [default: 300]
+    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u32).range(0..1000))]
+    pub timestep: Option<u32>,
     #[command(flatten)]
     pub flux: FluxArgs,
     /// Where the network runs: cpu or cuda:N
@@ -229,7 +237,7 @@ pub struct FluxArgs {
     /// Seed of the noise [default: 0]
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
-    /// Type of weights and activations [default: f32 on the CPU, bf16 elsewhere]
+    /// Type of weights and activations, also of Stable Diffusion pipelines [default: f32 on the CPU, bf16 elsewhere]
     #[arg(long, value_name = "TYPE", value_enum)]
     pub dtype: Option<Dtype>,
 }

@@ -1,9 +1,12 @@
 //! `attend`.
 
-use models::capture::{Capture, Prompt};
+use models::capture::{Capture, Prompt, SdLook};
 use models::clip::ClipText;
 use models::flux::pipeline::FluxPipeline;
 use models::image::Rgb8;
+use models::pipeline::PipelineKind;
+use models::sd::UnetLayers;
+use models::sd::pipeline::SdPipeline;
 use models::{LayerSelection, LoadOptions, VisionModel};
 
 use super::flux;
@@ -11,9 +14,17 @@ use crate::args::AttendArgs;
 use crate::failure::Failure;
 
 pub fn attend(args: &AttendArgs) -> Result<(), Failure> {
-    let capture = match FluxPipeline::is_pipeline(&args.model) {
-        true => of_flux(args)?,
-        false => of_vision(args)?,
+    let kind = PipelineKind::of(&args.model)?;
+    if args.timestep.is_some() && kind != Some(PipelineKind::StableDiffusion) && args.model.is_dir() {
+        return Err(Failure::usage(format!(
+            "--timestep is for Stable Diffusion pipelines, and {} is none; leave it out",
+            args.model.display()
+        )));
+    }
+    let capture = match kind {
+        Some(PipelineKind::Flux) => of_flux(args)?,
+        Some(PipelineKind::StableDiffusion) => of_sd(args)?,
+        None => of_vision(args)?,
     };
     capture.write(&args.model.display().to_string(), &args.out)?;
     for Prompt { text, tokens, .. } in capture.prompts.iter().filter(|prompt| prompt.truncated) {
@@ -62,4 +73,41 @@ fn of_flux(args: &AttendArgs) -> Result<Capture, Failure> {
         eprintln!("the prompt `{prompt}` is longer than {} tokens and was truncated", tokenizer.length());
     }
     Ok(Capture::flux(&plan.prepare(Some(&picture))?, blocks)?)
+}
+
+fn of_sd(args: &AttendArgs) -> Result<Capture, Failure> {
+    let AttendArgs { model: dir, image, prompts, layers, image_size, timestep, flux, device, .. } = args;
+    if let Some(option) = flux.given_beside_dtype() {
+        return Err(Failure::usage(format!(
+            "{option} is for FLUX pipelines, and {} is one of Stable Diffusion; leave it out",
+            dir.display()
+        )));
+    }
+    let prompt = match prompts.as_slice() {
+        [] => "",
+        [prompt] => prompt,
+        several => {
+            return Err(Failure::usage(format!(
+                "--prompt is given {} times; a Stable Diffusion pipeline looks at an image beside one text",
+                several.len()
+            )));
+        }
+    };
+    let layers: UnetLayers = layers.as_deref().map(str::parse).transpose()?.unwrap_or_default();
+    let device = models::device::parse(device)?;
+    let pipeline = SdPipeline::open(dir, flux.kind(device), device)?;
+    let layers = layers.resolve(pipeline.unet_config())?;
+    let look = SdLook {
+        prompt: prompt.into(),
+        timestep: timestep.unwrap_or(SdLook::USUAL_TIMESTEP),
+        image_size: *image_size,
+    };
+    look.size(&pipeline)?;
+    let picture = Rgb8::open(image).map_err(models::Error::from)?;
+    let tokenizer = pipeline.tokenizer();
+    if tokenizer.truncates(prompt)? {
+        let most = tokenizer.context_length();
+        eprintln!("the prompt `{prompt}` is longer than {most} tokens and was truncated");
+    }
+    Ok(Capture::sd(&pipeline, &picture, &look, &layers)?)
 }

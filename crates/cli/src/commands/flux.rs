@@ -13,13 +13,17 @@ use crate::failure::Failure;
 impl FluxArgs {
     /// The first option that is given.
     fn given(&self) -> Option<&'static str> {
-        let Self { noise_step, noise_steps, text_tokens, seed, dtype } = self;
+        self.given_beside_dtype().or(self.dtype.map(|_| "--dtype"))
+    }
+
+    /// The first option that is given and means something to FLUX pipelines alone.
+    pub fn given_beside_dtype(&self) -> Option<&'static str> {
+        let Self { noise_step, noise_steps, text_tokens, seed, dtype: _ } = self;
         [
             (noise_step.is_some(), "--noise-step"),
             (noise_steps.is_some(), "--noise-steps"),
             (text_tokens.is_some(), "--text-tokens"),
             (seed.is_some(), "--seed"),
-            (dtype.is_some(), "--dtype"),
         ]
         .into_iter()
         .find_map(|(given, option)| given.then_some(option))

@@ -46,14 +46,14 @@ fn image(dir: &Path) -> PathBuf {
     scenes(dir, 1).remove(0).0
 }
 
-fn metadata(path: &Path) -> std::collections::HashMap<String, String> {
+pub fn metadata(path: &Path) -> std::collections::HashMap<String, String> {
     let bytes = std::fs::read(path).expect("written");
     let (_, metadata) = SafeTensors::read_metadata(&bytes).expect("a safetensors file");
     metadata.metadata().clone().expect("metadata")
 }
 
 /// Blocks of a file whose maps are there, in alphabetical order.
-fn blocks(path: &Path) -> Vec<String> {
+pub fn blocks(path: &Path) -> Vec<String> {
     let bytes = std::fs::read(path).expect("written");
     let file = SafeTensors::deserialize(&bytes).expect("whole");
     let mut blocks: Vec<String> =

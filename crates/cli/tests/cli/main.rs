@@ -7,6 +7,7 @@ mod flux;
 mod paper_segment;
 mod rank;
 mod run;
+mod sd;
 mod segment;
 #[path = "../../../models/tests/hub/server.rs"]
 mod server;

@@ -26,7 +26,7 @@ impl Capture {
         let mut probe = Select::of_streams(blocks, KeepAll::default());
         let velocity = looking.velocity(&mut probe)?;
         let mut tensors = Vec::new();
-        push_maps(&mut tensors, probe.inner)?;
+        push_maps(&mut tensors, probe.inner.finish()?)?;
         tensors.push(("output.velocity".into(), velocity));
         tensors.push(("input.pixels".into(), looking.pixels.shallow_clone()));
         tensors.push(("input.latents".into(), looking.noised.shallow_clone()));

@@ -1,6 +1,7 @@
 //! One forward pass with its attention written out: what `tokenrank attend` stores.
 
 mod flux;
+mod sd;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -14,9 +15,10 @@ use crate::error::Result;
 use crate::image::Rgb8;
 use crate::layers::LayerSelection;
 use crate::matrix_file::{Values, write_safetensors};
-use crate::probe::{KeepAll, LayerChain, LayerChains, Select};
+use crate::probe::{KeepAll, KeptLayer, LayerChain, LayerChains, Select};
 use crate::site::TokenLayout;
 use crate::vision::{LoadOptions, VisionModel};
+pub use sd::SdLook;
 
 /// The tensors of one pass, under the names they have in the file, and what the tokens are.
 pub struct Capture {
@@ -24,7 +26,8 @@ pub struct Capture {
     /// `output.logits` `[classes]` or `output.embedding` `[d]`; `input.pixels` `[3, h, w]`. For the k-th prompt
     /// `text.{k}.ids` `[tokens]` (int64, padded), `text.{k}.embedding` `[d]` (projected, not normalised),
     /// `text.{k}.block.{i}.logits` and `.probs` `[heads, tokens, tokens]`, where the logits of tokens that the causal
-    /// mask hides are -∞. Of a FLUX pipeline: [`Capture::flux`].
+    /// mask hides are -∞. Of a FLUX pipeline: [`Capture::flux`]; of a Stable
+    /// Diffusion pipeline: [`Capture::sd`].
     pub tensors: Vec<(String, Tensor)>,
     /// What the tokens of the image's maps are.
     pub layout: TokenLayout,
@@ -59,7 +62,7 @@ impl Capture {
         let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut probe)?;
 
         let mut tensors = Vec::new();
-        push_maps(&mut tensors, probe.inner)?;
+        push_maps(&mut tensors, probe.inner.finish()?)?;
         tensors.push(match network.logits(&encoded)? {
             Some(logits) => ("output.logits".into(), logits.f_squeeze_dim(0)?),
             None => ("output.embedding".into(), network.embedding(&encoded)?.f_squeeze_dim(0)?),
@@ -127,8 +130,8 @@ impl Capture {
 }
 
 /// The maps of one image under the names of their sites.
-fn push_maps(tensors: &mut Vec<(String, Tensor)>, kept: KeepAll) -> Result<()> {
-    for layer in kept.finish()? {
+fn push_maps(tensors: &mut Vec<(String, Tensor)>, layers: Vec<KeptLayer>) -> Result<()> {
+    for layer in layers {
         tensors.push((format!("{}.logits", layer.site), layer.logits.f_squeeze_dim(0)?));
         tensors.push((format!("{}.probs", layer.site), layer.probs.f_squeeze_dim(0)?));
     }

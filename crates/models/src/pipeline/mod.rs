@@ -13,5 +13,5 @@ pub use index::{PipelineKind, is_pipeline};
 pub(crate) use parts::Parts;
 pub use parts::Phase;
 pub(crate) use pictures::Grain;
-pub use pictures::{Draw, PictureEncoder};
+pub use pictures::{Draw, PictureEncoder, pixels, rgb};
 pub(crate) use texts::one_by_one;

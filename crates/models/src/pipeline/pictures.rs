@@ -1,10 +1,11 @@
-//! Pictures to latents.
+//! Pictures to samples, and to latents.
 
 use std::path::Path;
 
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::image::Rgb8;
 use crate::noise;
 use crate::vae::Encoder;
 
@@ -80,5 +81,48 @@ impl PictureEncoder {
             Draw::Sample { seed } => posterior.sample(&noise::normal(&posterior.mean.size(), seed)?)?,
         };
         Ok(self.encoder.config().scale(&latents)?.f_to_device(Device::Cpu)?)
+    }
+}
+
+/// Samples `[3, height, width]` from -1 to 1 as pipelines read pictures, float32 on the CPU.
+///
+/// # Errors
+/// libtorch's.
+pub fn pixels(picture: &Rgb8) -> Result<Tensor> {
+    let shape = [3, picture.height as i64, picture.width as i64];
+    Ok(Tensor::f_from_slice(&picture.signed_planes())?.f_reshape(shape)?)
+}
+
+/// The picture of samples `[3, height, width]` from -1 to 1, overshoots cut off, as diffusers rounds them.
+///
+/// # Errors
+/// libtorch's.
+pub fn rgb(pixels: &Tensor) -> Result<Rgb8> {
+    let (_, height, width) = pixels.size3()?;
+    let levels =
+        pixels.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_div_scalar(2.0)?.f_add_scalar(0.5)?;
+    let levels = levels.f_clamp(0.0, 1.0)?.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
+    let levels = levels.f_permute([1, 2, 0])?.f_contiguous()?;
+    let mut data = vec![0; levels.numel()];
+    let count = data.len();
+    levels.f_copy_data(&mut data, count)?;
+    Ok(Rgb8::new(width as usize, height as usize, data)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_survives_the_way_to_samples_and_back() -> Result<()> {
+        let data: Vec<u8> = (0..=255).flat_map(|level| [level, 255 - level, level / 2]).collect();
+        let picture = Rgb8::new(32, 8, data)?;
+        let samples = pixels(&picture)?;
+        assert_eq!(samples.size(), [3, 8, 32]);
+        assert_eq!((samples.double_value(&[0, 0, 0]), samples.double_value(&[0, 7, 31])), (-1.0, 1.0));
+        assert_eq!(rgb(&samples)?, picture);
+        // Overshoots are cut off.
+        assert_eq!(rgb(&(samples * 3.0))?.data[..3], [0, 255, 0]);
+        Ok(())
     }
 }

@@ -5,6 +5,7 @@
 //! tokens ([`TokenLayout::cross`](crate::TokenLayout::cross)).
 
 mod config;
+mod layers;
 mod parts;
 
 pub mod pipeline;
@@ -14,4 +15,5 @@ mod unet;
 
 pub use config::UnetConfig;
 pub use sample::{ClassifierFree, Guide, Pass, Start, sample, to_pixels};
+pub use layers::UnetLayers;
 pub use unet::{Unet, UnetBlock, UnetState};

@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use super::pass::packed;
 use super::{Draw, EncodedText, FluxPipeline, denoise};
@@ -13,6 +13,7 @@ use crate::flow_match::{Schedule, add_noise};
 use crate::flux::{FluxInput, FluxTransformer, unpack_latents};
 use crate::image::{Resample, Rgb8, resize};
 use crate::noise;
+use crate::pipeline::{pixels, rgb};
 use crate::site::{Stream, TokenLayout};
 use crate::t5;
 
@@ -216,42 +217,5 @@ impl FluxPipeline {
         let token = self.pixels_per_token();
         let side = self.vae_config().sample_size.map_or(USUAL_SIDE, |side| side.min(USUAL_SIDE));
         (side / token).max(1) * token
-    }
-}
-
-/// Samples `[3, height, width]` from -1 to 1.
-fn pixels(picture: &Rgb8) -> Result<Tensor> {
-    let shape = [3, picture.height as i64, picture.width as i64];
-    Ok(Tensor::f_from_slice(&picture.signed_planes())?.f_reshape(shape)?)
-}
-
-/// The picture of samples `[3, height, width]` from -1 to 1, overshoots cut off, as diffusers rounds them.
-fn rgb(pixels: &Tensor) -> Result<Rgb8> {
-    let (_, height, width) = pixels.size3()?;
-    let levels =
-        pixels.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_div_scalar(2.0)?.f_add_scalar(0.5)?;
-    let levels = levels.f_clamp(0.0, 1.0)?.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
-    let levels = levels.f_permute([1, 2, 0])?.f_contiguous()?;
-    let mut data = vec![0; levels.numel()];
-    let count = data.len();
-    levels.f_copy_data(&mut data, count)?;
-    Ok(Rgb8::new(width as usize, height as usize, data)?)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_picture_survives_the_way_to_samples_and_back() -> Result<()> {
-        let data: Vec<u8> = (0..=255).flat_map(|level| [level, 255 - level, level / 2]).collect();
-        let picture = Rgb8::new(32, 8, data)?;
-        let samples = pixels(&picture)?;
-        assert_eq!(samples.size(), [3, 8, 32]);
-        assert_eq!((samples.double_value(&[0, 0, 0]), samples.double_value(&[0, 7, 31])), (-1.0, 1.0));
-        assert_eq!(rgb(&samples)?, picture);
-        // Overshoots are cut off.
-        assert_eq!(rgb(&(samples * 3.0))?.data[..3], [0, 255, 0]);
-        Ok(())
     }
 }
