@@ -38,6 +38,8 @@ pub enum Command {
     Rank(RankArgs),
     /// Draw what the attention of an image is as a Markov chain, for any network
     Show(ShowArgs),
+    /// Compare two folders of pictures: class score, Fréchet and kernel distance, precision, recall
+    Metrics(MetricsArgs),
     /// Check whether a run can start on this machine
     Doctor,
 }
@@ -220,6 +222,51 @@ pub struct ShowArgs {
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 }
+
+#[derive(clap::Args)]
+#[command(after_help = METRICS_NAMES)]
+pub struct MetricsArgs {
+    /// Folder of generated pictures: PNG or JPEG of any sizes, in this folder or below it
+    #[arg(long, value_name = "DIR")]
+    pub generated: PathBuf,
+    /// Folder of real pictures, .npz with their mu and sigma, or .safetensors of --save-reference
+    #[arg(long, value_name = "DIR|FILE")]
+    pub reference: PathBuf,
+    /// inception:FILE.safetensors (tools/convert_inception.py makes it), clip:DIR, or mini: the miniature ViT in
+    /// datasets/mini/models/vit, for miniature scenes only (mini:DIR where it lies elsewhere)
+    #[arg(long, value_name = "NETWORK")]
+    pub features: String,
+    /// Where the network runs: cpu or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: String,
+    /// Pictures in one pass of the network
+    #[arg(long, value_name = "N", default_value_t = 32)]
+    pub batch: usize,
+    /// Only the first N pictures of each folder, by name
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Seed of the shuffle behind the class score and of the subsets behind the kernel distance
+    #[arg(long, value_name = "S", default_value_t = 2020)]
+    pub seed: u32,
+    /// Parts over which the class score is averaged
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    pub splits: usize,
+    /// Pictures of a subset of the kernel distance; fewer where there are fewer
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    pub subset_size: usize,
+    /// Resamples of the generated pictures for standard errors and intervals; each costs an eigendecomposition
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    pub resamples: usize,
+    /// Also write everything as JSON
+    #[arg(long, value_name = "FILE.json")]
+    pub out: Option<PathBuf>,
+    /// Keep the features of the reference folder, for another --reference
+    #[arg(long, value_name = "FILE.safetensors")]
+    pub save_reference: Option<PathBuf>,
+}
+
+const METRICS_NAMES: &str = "\
+Numbers carry the name of their features: only those of the published Inception-v3 are called Inception Score, FID and KID.";
 
 /// What only FLUX pipelines have.
 #[derive(clap::Args)]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use eval::analysis::AnalysisError;
+use eval::metrics::fidelity::FidelityError;
 use miette::{GraphicalReportHandler, GraphicalTheme, MietteDiagnostic, Severity};
 use models::hub::HubError;
 use models::matrix_file::{MatrixFileError, Problem};
@@ -79,6 +80,8 @@ fn eval_code(error: &eval::Error) -> u8 {
         eval::Error::Task(tasks::Error::Setting { .. } | tasks::Error::Scene(_)) => USAGE,
         eval::Error::Task(tasks::Error::Dataset { .. }) => INPUT,
         eval::Error::Task(tasks::Error::Model(error)) => model_code(error),
+        eval::Error::Fidelity(FidelityError::Setting { .. }) => USAGE,
+        eval::Error::Fidelity(_) => INPUT,
         eval::Error::Analysis(error) => analysis_code(error),
         _ => OTHER,
     }

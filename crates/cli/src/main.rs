@@ -14,7 +14,7 @@ use failure::Failure;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if matches!(args.command, Command::Run(_) | Command::Attend(_) | Command::Show(_)) {
+    if matches!(args.command, Command::Run(_) | Command::Attend(_) | Command::Show(_) | Command::Metrics(_)) {
         threads::sleep_while_waiting();
     }
     match dispatch(args.command) {
@@ -37,6 +37,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Attend(args) => commands::attend::attend(&args),
         Command::Rank(args) => commands::rank::rank(&args),
         Command::Show(args) => commands::show::show(&args),
+        Command::Metrics(args) => commands::metrics::metrics(&args),
         Command::Doctor => commands::doctor::doctor(),
     }
 }

@@ -69,6 +69,9 @@ pub enum Error {
     /// An interval around a difference of two methods.
     #[error(transparent)]
     Bootstrap(#[from] crate::metrics::bootstrap::BootstrapError),
+    /// Features that a metric cannot be computed from.
+    #[error(transparent)]
+    Fidelity(#[from] crate::metrics::fidelity::FidelityError),
     /// An experiment: its settings, data or network.
     #[error(transparent)]
     Task(#[from] tasks::Error),

@@ -12,6 +12,7 @@ pub mod metrics;
 mod model;
 mod paper;
 mod paper_table;
+pub mod picture_metrics;
 mod plan;
 pub mod plot;
 mod progress;

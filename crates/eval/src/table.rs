@@ -40,6 +40,8 @@ pub enum Cell {
     Empty,
     /// To three digits.
     Value(f64),
+    /// To five digits.
+    Fine(f64),
     /// As [`Cell::Value`], and the best of its row.
     Best(f64),
     /// A whole number.
@@ -64,7 +66,9 @@ impl Cell {
     pub fn value(self) -> Option<f64> {
         match self {
             Self::Empty => None,
-            Self::Value(value) | Self::Best(value) | Self::Difference { value, .. } => Some(value),
+            Self::Value(value) | Self::Fine(value) | Self::Best(value) | Self::Difference { value, .. } => {
+                Some(value)
+            }
             Self::Count(count) => Some(count as f64),
         }
     }
@@ -73,6 +77,7 @@ impl Cell {
         match self {
             Self::Empty => "–".into(),
             Self::Value(value) | Self::Best(value) => format!("{value:.3}"),
+            Self::Fine(value) => format!("{value:.5}"),
             Self::Count(count) => count.to_string(),
             Self::Difference { value, .. } => format!("{value:+.3}"),
         }

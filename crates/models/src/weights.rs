@@ -95,7 +95,7 @@ impl Weights {
 
     /// Weights of no checkpoint, for benchmarks: every tensor that is asked for is there in the shape it is asked for. Its
     /// numbers are drawn on `device` by libtorch's generator, normal and of a size that keeps what passes through a layer
-    /// as large as it was; scales of norms are 1, biases 0.
+    /// as large as it was; scales and variances of norms are 1, biases and means 0.
     pub fn drawn(kind: Kind, device: Device) -> Self {
         let store = Store {
             dir: PathBuf::new(),
@@ -140,6 +140,11 @@ impl Weights {
     /// Whether the checkpoint has this tensor; drawn weights have every one.
     pub fn contains(&self, name: &str) -> bool {
         self.store.drawn || self.store.index.contains_key(&self.full_name(name))
+    }
+
+    /// What the metadata of the first file say under `key`.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.store.shards.first()?.metadata.metadata().as_ref()?.get(key).map(String::as_str)
     }
 
     /// Shape of the tensor `name`, where the files decide and not the configuration.
@@ -274,7 +279,7 @@ fn draw(shape: &[i64], name: &str, kind: Kind, device: Device) -> Result<Tensor>
             let fan_in: i64 = inputs.iter().product();
             Tensor::f_randn(shape, options)?.f_mul_scalar_(1.0 / (fan_in as f64).sqrt())?
         }
-        _ if name.ends_with("weight") => Tensor::f_ones(shape, options)?,
+        _ if name.ends_with("weight") || name.ends_with("running_var") => Tensor::f_ones(shape, options)?,
         _ => Tensor::f_zeros(shape, options)?,
     })
 }

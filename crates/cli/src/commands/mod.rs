@@ -5,6 +5,7 @@ pub mod doctor;
 pub mod fetch;
 mod flux;
 pub mod ls;
+pub mod metrics;
 pub mod rank;
 pub mod run;
 pub mod show;

@@ -30,6 +30,8 @@ Commands:
   attend    Write the attention of one forward pass to a file
   rank      Analyse attention matrices from any program as Markov chains
   show      Draw what the attention of an image is as a Markov chain, for any network
+  metrics   Compare two folders of pictures: class score, Fréchet and kernel distance, precision,
+            recall
   doctor    Check whether a run can start on this machine
   help      Print this message or the help of the given subcommand(s)
 

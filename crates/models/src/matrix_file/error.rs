@@ -43,7 +43,7 @@ pub enum Problem {
     /// The file is not what its extension says, or its header contradicts itself.
     #[error("this is not a valid {format} file: {reason}. Write it again with the program that made it")]
     Damaged {
-        /// `"safetensors"` or `"npy"`.
+        /// `"safetensors"`, `"npy"` or `"npz"`.
         format: &'static str,
         /// What was met.
         reason: String,

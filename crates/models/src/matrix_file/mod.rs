@@ -6,6 +6,7 @@
 
 mod error;
 mod npy;
+mod npz;
 mod write;
 
 use std::fs::File;
@@ -18,6 +19,7 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 pub use error::{MatrixFileError, Problem};
+pub use npz::read_npz;
 pub use write::{Values, write_safetensors};
 
 /// Square matrices read from a file.

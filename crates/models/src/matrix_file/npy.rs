@@ -3,7 +3,6 @@
 //! The format is described in NumPy's documentation of `numpy.lib.format`. Versions 1 to 3 differ in the width of the
 //! header's length and in its text encoding, and the headers of plain arrays are ASCII in all of them.
 
-use std::fs::File;
 use std::io::Read;
 
 use super::{CheckShape, Float, Matrices, Order, Problem, array, check_length, read_values};
@@ -12,7 +11,7 @@ use super::{CheckShape, Float, Matrices, Order, Problem, array, check_length, re
 const MAX_HEADER: u64 = 1 << 20;
 
 pub(super) fn read(
-    mut file: File,
+    mut file: impl Read,
     length: u64,
     name: String,
     key: Option<&str>,
@@ -61,7 +60,7 @@ fn damaged(reason: impl Into<String>) -> Problem {
     Problem::Damaged { format: "npy", reason: reason.into() }
 }
 
-fn read_bytes<const N: usize>(file: &mut File) -> Result<[u8; N], Problem> {
+fn read_bytes<const N: usize>(file: &mut impl Read) -> Result<[u8; N], Problem> {
     let mut bytes = [0; N];
     file.read_exact(&mut bytes).map_err(|_| damaged("it is shorter than its header"))?;
     Ok(bytes)

@@ -61,6 +61,11 @@ impl FeatureSet {
         self.items.contains_key(&number)
     }
 
+    /// The items and their numbers, in order.
+    pub fn items(&self) -> impl Iterator<Item = (u64, &Item)> {
+        self.items.iter().map(|(&number, item)| (number, item))
+    }
+
     /// Takes an item into account; the same item with the same features is no more than itself.
     ///
     /// # Errors

@@ -1,0 +1,137 @@
+//! Metrics of generated pictures against real ones: `tokenrank metrics`, and the pieces that experiments use.
+//!
+//! [`extract`] turns pictures into a [`FeatureSet`](crate::metrics::fidelity::FeatureSet) with any
+//! [`FeatureNetwork`](models::features::FeatureNetwork); [`evaluate`](crate::metrics::fidelity::evaluate) compares two of
+//! them; [`Titles`] says what the numbers are called, which depends on the network.
+
+mod extract;
+mod folder;
+mod reference;
+mod report;
+
+use std::path::{Path, PathBuf};
+
+use models::features::FeatureSource;
+use serde::Serialize;
+
+use crate::error::{Error, Result};
+use crate::metrics::fidelity::{Reference, Settings, Summary, evaluate};
+use crate::record_log::write_whole;
+use crate::table::Table;
+pub use extract::{extract, extract_folder};
+pub use folder::pictures_below;
+pub use report::{Titles, table};
+
+/// What `tokenrank metrics` is asked for.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// Folder of generated pictures.
+    pub generated: PathBuf,
+    /// Folder of real pictures, `.npz` of their statistics, or safetensors of their features.
+    pub reference: PathBuf,
+    /// Which features.
+    pub features: FeatureSource,
+    /// `cpu` or `cuda:N`.
+    pub device: String,
+    /// Pictures in one pass of the network.
+    pub batch: usize,
+    /// The first pictures of each folder only.
+    pub limit: Option<usize>,
+    /// How the metrics are computed.
+    pub settings: Settings,
+    /// Where to keep the features of a reference folder.
+    pub save_reference: Option<PathBuf>,
+}
+
+/// What was found, as it is written.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The features' name.
+    pub features: String,
+    /// Which weights they come from.
+    pub weights_sha256: String,
+    /// Whether the distances are the FID and KID of the literature.
+    pub published_inception: bool,
+    /// Folder of the generated pictures.
+    pub generated: PathBuf,
+    /// What they were compared with.
+    pub reference: PathBuf,
+    /// Seed of the shuffles and draws.
+    pub seed: u32,
+    /// The numbers.
+    pub metrics: Summary,
+}
+
+/// Computes every metric that generated pictures and reference allow.
+///
+/// # Errors
+/// Anything missing or unreadable, a reference of other features, too few pictures.
+pub fn measure(request: &Request) -> Result<Report> {
+    let Request { generated, reference, features, device, batch, limit, settings, save_reference } = request;
+    let setting =
+        |setting, reason: &str| Err(tasks::Error::Setting { setting, reason: reason.into() }.into());
+    if *batch == 0 {
+        return setting("--batch", "0 pictures at a time; give at least 1");
+    }
+    let kind = reference::Kind::of(reference)?;
+    if save_reference.is_some() && kind != reference::Kind::Folder {
+        return setting("--save-reference", "keeps the features of a folder, and --reference names a file");
+    }
+    let ours = pictures_below(generated, *limit)?;
+    let sha256 = features.sha256()?;
+    // Cheap refusals come before the network.
+    let there = match kind {
+        reference::Kind::Folder => None,
+        reference::Kind::Statistics => Some(reference::statistics(reference)?),
+        reference::Kind::Features => Some(reference::features(reference, &sha256)?),
+    };
+    let theirs = there.is_none().then(|| pictures_below(reference, *limit)).transpose()?;
+    let network = features.load(models::device::parse(device)?)?;
+
+    let theirs = match (there, theirs) {
+        (Some(there), _) => there,
+        (None, theirs) => {
+            let found = extract_folder(&network, &theirs.unwrap_or_default(), *batch, "reference")?;
+            if let Some(path) = save_reference {
+                reference::save(path, &network.to_string(), &sha256, &found)?;
+            }
+            Reference::Features(found.finish())
+        }
+    };
+    let ours = extract_folder(&network, &ours, *batch, "generated")?.finish();
+    Ok(Report {
+        features: network.to_string(),
+        weights_sha256: sha256,
+        published_inception: network.is_published_inception(),
+        generated: generated.clone(),
+        reference: reference.clone(),
+        seed: settings.kernel.seed,
+        metrics: evaluate(&ours, &theirs, settings)?,
+    })
+}
+
+impl Report {
+    /// For the terminal.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        let title = format!(
+            "{} against {}: {} generated, {} reference pictures, features of {}",
+            self.generated.display(),
+            self.reference.display(),
+            self.metrics.generated,
+            self.metrics.reference.map_or_else(|| "unknown".to_owned(), |items| items.to_string()),
+            self.features
+        );
+        table(title, &Titles::new(&self.features, self.published_inception), &self.metrics)
+    }
+
+    /// Writes everything as JSON, whole or not at all.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let failed = |reason: String| Error::Export { path: path.into(), reason };
+        let text = serde_json::to_string_pretty(self).map_err(|e| failed(e.to_string()))?;
+        write_whole(path, format!("{text}\n").as_bytes())
+    }
+}

@@ -1,0 +1,93 @@
+//! What generated pictures are compared with, other than a folder.
+
+use std::path::Path;
+
+use models::features::{FeatureFile, PictureFeatures};
+use models::matrix_file::read_npz;
+use ndarray::{Ix1, Ix2};
+
+use crate::error::{Error, Result};
+use crate::metrics::fidelity::{FeatureSet, Gaussian, Item, Reference};
+
+/// What a `--reference` is, by its name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Folder,
+    /// `.npz` with `mu` and `sigma`.
+    Statistics,
+    /// `.safetensors` of `--save-reference`.
+    Features,
+}
+
+impl Kind {
+    pub(super) fn of(path: &Path) -> Result<Self> {
+        let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
+        match extension.as_str() {
+            _ if path.is_dir() => Ok(Self::Folder),
+            "npz" => Ok(Self::Statistics),
+            "safetensors" => Ok(Self::Features),
+            _ if path.exists() => refuse(
+                "--reference",
+                format!(
+                    "{} is neither a folder of pictures, nor .npz statistics, nor .safetensors features",
+                    path.display()
+                ),
+            ),
+            _ => {
+                let reason = "no such folder or file; give a folder of pictures, .npz statistics or .safetensors features";
+                Err(tasks::Error::Dataset { path: path.into(), reason: reason.into() }.into())
+            }
+        }
+    }
+}
+
+fn refuse<T>(setting: &'static str, reason: String) -> Result<T> {
+    Err(tasks::Error::Setting { setting, reason }.into())
+}
+
+/// The usual `mu` `[d]` and `sigma` `[d, d]`, which pytorch-fid, clean-fid and others write.
+pub(super) fn statistics(path: &Path) -> Result<Reference> {
+    let [mean, covariance] = read_npz(path, ["mu", "sigma"]).map_err(models::Error::from)?;
+    let shapes =
+        format!("`mu` is {:?} and `sigma` {:?}; [d] and [d, d] are needed", mean.shape(), covariance.shape());
+    let (Ok(mean), Ok(covariance)) =
+        (mean.into_dimensionality::<Ix1>(), covariance.into_dimensionality::<Ix2>())
+    else {
+        return Err(Error::Task(tasks::Error::Dataset { path: path.into(), reason: shapes }));
+    };
+    // The usual layout does not say how many pictures are behind it.
+    Ok(Reference::Statistics(Gaussian::new(mean, covariance, None)?))
+}
+
+/// Features that were kept, if they come from the weights with this hash.
+pub(super) fn features(path: &Path, sha256: &str) -> Result<Reference> {
+    let FeatureFile { name, sha256: found, items } = FeatureFile::read(path)?;
+    if found != sha256 {
+        let short = |hash: &str| hash.chars().take(12).collect::<String>();
+        return refuse(
+            "--reference",
+            format!(
+                "{} holds features of {name} with weights {}…, and --features names weights {}…; numbers of two networks \
+                 cannot be compared. Name the same --features, or give the folder of pictures",
+                path.display(),
+                short(&found),
+                short(sha256)
+            ),
+        );
+    }
+    let mut set = FeatureSet::new();
+    for (number, PictureFeatures { features, logits }) in items {
+        set.add(number, Item { features, logits })?;
+    }
+    Ok(Reference::Features(set.finish()))
+}
+
+/// Keeps features for [`features`].
+pub(super) fn save(path: &Path, name: &str, sha256: &str, set: &FeatureSet) -> Result<()> {
+    let items = set.items().map(|(number, item)| {
+        let Item { features, logits } = item.clone();
+        (number, PictureFeatures { features, logits })
+    });
+    let file = FeatureFile { name: name.to_owned(), sha256: sha256.to_owned(), items: items.collect() };
+    Ok(file.write(path)?)
+}

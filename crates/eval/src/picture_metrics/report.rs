@@ -1,0 +1,91 @@
+//! The table of a comparison. What a number is called depends on the features it rests on.
+
+use crate::metrics::fidelity::Summary;
+use crate::table::{Cell, Row, Table};
+
+/// What the metrics are called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Titles {
+    /// Of the score of class probabilities.
+    pub score: String,
+    /// Of the Fréchet distance.
+    pub frechet: String,
+    /// Of the kernel distance.
+    pub kernel: String,
+    /// Of the share of generated pictures among the real ones.
+    pub precision: String,
+    /// Of the share of real pictures among the generated ones.
+    pub recall: String,
+}
+
+impl Titles {
+    /// Only the published Inception-v3 gives what the literature calls Inception Score, FID and KID; numbers of any other
+    /// network carry its name.
+    #[must_use]
+    pub fn new(features: &str, published_inception: bool) -> Self {
+        let [score, frechet, kernel] = match published_inception {
+            true => ["Inception Score", "FID", "KID"].map(str::to_owned),
+            false => ["class score", "Fréchet distance", "kernel distance"]
+                .map(|name| format!("{name} ({features})")),
+        };
+        let [precision, recall] = ["precision", "recall"].map(|name| format!("{name} ({features})"));
+        Self { score, frechet, kernel, precision, recall }
+    }
+}
+
+/// A row per metric: value, spread and, where items were resampled, the interval.
+#[must_use]
+pub fn table(title: String, titles: &Titles, summary: &Summary) -> Table {
+    let resampled = summary.frechet_resampled.is_some();
+    let mut rows = Vec::new();
+    let mut row = |name: &str, good: &str, value: Cell, spread: Cell, interval: Option<(f64, f64)>| {
+        let mut cells = vec![value, spread];
+        if resampled {
+            cells.extend(
+                interval.map_or([Cell::Empty; 2], |(low, high)| [Cell::Value(low), Cell::Value(high)]),
+            );
+        }
+        rows.push(Row { labels: vec![format!("{name} {good}")], cells });
+    };
+    let mut notes = Vec::new();
+    if let Some(score) = summary.inception_score {
+        let interval = summary.inception_score_resampled.as_ref().map(|found| (found.low, found.high));
+        row(&titles.score, "↑", Cell::Value(score.mean), Cell::Value(score.std), interval);
+        notes.push(format!("± of {}: standard deviation over the splits.", titles.score));
+    }
+    let found = summary.frechet_resampled.as_ref();
+    let error = Cell::from(found.map(|found| found.standard_error));
+    row(
+        &titles.frechet,
+        "↓",
+        Cell::Value(summary.frechet),
+        error,
+        found.map(|found| (found.low, found.high)),
+    );
+    if let Some(found) = found {
+        notes.push(format!(
+            "± of {}: standard error over {} resamples of the generated pictures. Its interval lies too high, by about \
+             {:.3}: resamples have fewer different pictures.",
+            titles.frechet,
+            found.values.len(),
+            found.bias
+        ));
+    }
+    if let Some(kernel) = summary.kernel {
+        row(&titles.kernel, "↓", Cell::Fine(kernel.distance.mean), Cell::Fine(kernel.distance.std), None);
+        notes.push(format!(
+            "± of {}: standard deviation over {} subsets of {}.",
+            titles.kernel, kernel.subsets, kernel.subset_size
+        ));
+    }
+    if let Some(share) = summary.precision_recall {
+        row(&titles.precision, "↑", Cell::Value(share.precision), Cell::Empty, None);
+        row(&titles.recall, "↑", Cell::Value(share.recall), Cell::Empty, None);
+    }
+    notes.extend(summary.notes.iter().cloned());
+    let mut columns = vec!["value".to_owned(), "±".to_owned()];
+    if resampled {
+        columns.extend(["95 % from", "to"].map(str::to_owned));
+    }
+    Table { title, labels: vec!["metric".to_owned()], columns, rows, notes }
+}

@@ -1,0 +1,109 @@
+//! Features on disk: computed once, compared with often.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::Path;
+
+use memmap2::Mmap;
+use safetensors::{Dtype, SafeTensors};
+
+use super::PictureFeatures;
+use crate::error::{Error, Result};
+use crate::matrix_file::{Values, write_safetensors};
+
+/// Marks the layout, in the metadata.
+const FORMAT: &str = "tokenrank features 1";
+
+/// A safetensors file of features: `features` `[n, d]`, `ids` `[n]` and, of a network with classes, `logits`
+/// `[n, classes]`, with what they are in its metadata.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FeatureFile {
+    /// What the features are called.
+    pub name: String,
+    /// Which weights they come from: [`FeatureSource::sha256`](super::FeatureSource::sha256).
+    pub sha256: String,
+    /// Numbers of the items and what the network says of them.
+    pub items: Vec<(u64, PictureFeatures)>,
+}
+
+impl FeatureFile {
+    /// Writes the file, whole or not at all.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        let count = self.items.len();
+        let ids: Vec<i64> = self.items.iter().map(|(id, _)| *id as i64).collect();
+        let features: Vec<f32> = self.items.iter().flat_map(|(_, item)| &item.features).copied().collect();
+        let logits: Vec<f32> =
+            self.items.iter().flat_map(|(_, item)| item.logits.iter().flatten()).copied().collect();
+        let width = |values: &[f32]| values.len() / count.max(1);
+        let mut tensors = vec![
+            ("features".to_owned(), vec![count, width(&features)], Values::F32(&features)),
+            ("ids".to_owned(), vec![count], Values::I64(&ids)),
+        ];
+        if !logits.is_empty() {
+            tensors.push(("logits".to_owned(), vec![count, width(&logits)], Values::F32(&logits)));
+        }
+        let metadata = [("format", FORMAT), ("features", &self.name), ("weights_sha256", &self.sha256)];
+        let metadata: BTreeMap<_, _> = metadata.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        Ok(write_safetensors(path, &tensors, &metadata)?)
+    }
+
+    /// Reads what [`FeatureFile::write`] wrote.
+    ///
+    /// # Errors
+    /// Another kind of file, or a damaged one.
+    pub fn read(path: &Path) -> Result<Self> {
+        let read_error = |source| Error::Read { path: path.into(), source };
+        let file = File::open(path).map_err(read_error)?;
+        // SAFETY: the map is read-only and gone when this function returns. A file that another process truncates
+        // meanwhile would fault, as with every memory-mapped reader; feature files are replaced, never changed.
+        let map = unsafe { Mmap::map(&file) }.map_err(read_error)?;
+        let damaged = |reason: String| Error::Directory { path: path.into(), reason };
+        let parse = |e: safetensors::SafeTensorError| damaged(format!("no readable safetensors file: {e}"));
+        let (_, header) = SafeTensors::read_metadata(&map).map_err(parse)?;
+        let words = header.metadata().clone().unwrap_or_default();
+        let word = |key: &str| words.get(key).cloned().unwrap_or_default();
+        if word("format") != FORMAT {
+            return Err(damaged(
+                "no file of features; `tokenrank metrics --save-reference FILE` writes them, for a folder of pictures"
+                    .to_owned(),
+            ));
+        }
+        let tensors = SafeTensors::deserialize(&map).map_err(parse)?;
+        let table = |name: &str, dtype: Dtype, dimensions: usize| {
+            let view = tensors.tensor(name).map_err(parse)?;
+            if view.dtype() != dtype || view.shape().len() != dimensions || view.shape().contains(&0) {
+                return Err(damaged(format!(
+                    "`{name}` is {:?} {:?}; write the file again",
+                    view.dtype(),
+                    view.shape()
+                )));
+            }
+            Ok(view)
+        };
+        let rows = |name: &str, count: usize| -> Result<Vec<Vec<f32>>> {
+            let view = table(name, Dtype::F32, 2)?;
+            if view.shape()[0] != count {
+                return Err(damaged(format!("`{name}` has {} rows for {count} items", view.shape()[0])));
+            }
+            let row = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|&b| f32::from_le_bytes(b)).collect();
+            Ok(view.data().chunks_exact(view.shape()[1] * size_of::<f32>()).map(row).collect())
+        };
+        let ids = table("ids", Dtype::I64, 1)?;
+        let ids: Vec<u64> = ids.data().as_chunks().0.iter().map(|&b| u64::from_le_bytes(b)).collect();
+        let features = rows("features", ids.len())?;
+        let logits = match tensors.names().contains(&"logits") {
+            true => rows("logits", ids.len())?.into_iter().map(Some).collect(),
+            false => vec![None; ids.len()],
+        };
+        let items =
+            features.into_iter().zip(logits).map(|(features, logits)| PictureFeatures { features, logits });
+        Ok(Self {
+            name: word("features"),
+            sha256: word("weights_sha256"),
+            items: ids.into_iter().zip(items).collect(),
+        })
+    }
+}

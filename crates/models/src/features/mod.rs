@@ -1,0 +1,174 @@
+//! What a network makes of pictures, for metrics that compare sets of them.
+
+mod file;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use rayon::prelude::*;
+use tch::{Device, Kind, Tensor};
+
+use crate::attend::{KeyBias, NoProbe};
+use crate::error::{Error, Result};
+use crate::identity::{files_sha256, model_sha256};
+use crate::image::Rgb8;
+use crate::inception::Inception;
+use crate::vision::{LoadOptions, VisionConfig, VisionModel};
+pub use file::FeatureFile;
+
+/// Where the miniature ViT is, seen from the root of the repository.
+const MINI: &str = "datasets/mini/models/vit";
+
+/// Which features: `inception:FILE`, `clip:DIR`, `mini` or `mini:DIR`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FeatureSource {
+    /// Inception-v3 of the FID literature, in safetensors.
+    Inception(PathBuf),
+    /// The projected image embedding of a CLIP directory.
+    Clip(PathBuf),
+    /// The miniature ViT: CLS after the last layer norm, and its classes.
+    Mini(PathBuf),
+}
+
+impl FromStr for FeatureSource {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let refuse =
+            |reason: &str| Error::Input { input: "--features", reason: format!("`{text}` {reason}") };
+        match text.split_once(':') {
+            None if text == "mini" => Ok(Self::Mini(MINI.into())),
+            None if matches!(text, "inception" | "clip") => {
+                Err(refuse("needs a place: inception:FILE.safetensors, clip:DIR"))
+            }
+            Some((_, "")) => Err(refuse("names no file or folder")),
+            Some(("inception", path)) => Ok(Self::Inception(path.into())),
+            Some(("clip", path)) => Ok(Self::Clip(path.into())),
+            Some(("mini", path)) => Ok(Self::Mini(path.into())),
+            _ => Err(refuse("is unknown; give inception:FILE.safetensors, clip:DIR or mini")),
+        }
+    }
+}
+
+impl FeatureSource {
+    /// Which weights: SHA-256 of the file, or of the directory as [`model_sha256`] has it.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub fn sha256(&self) -> Result<String> {
+        match self {
+            Self::Inception(path) if path.is_file() => files_sha256([path.clone()]),
+            Self::Inception(path) => files_sha256(crate::weights::weight_files(path)?),
+            Self::Clip(path) | Self::Mini(path) => model_sha256(path, None),
+        }
+    }
+
+    /// Loads the network in float32.
+    ///
+    /// # Errors
+    /// Anything missing or unfit in the file or folder: features of a CLIP need one, and so on.
+    pub fn load(&self, device: Device) -> Result<FeatureNetwork> {
+        let vision = |path: &Path| VisionModel::load(path, &LoadOptions { device, ..LoadOptions::default() });
+        Ok(match self {
+            Self::Inception(path) => FeatureNetwork::Inception(Inception::load(path, Kind::Float, device)?),
+            Self::Clip(path) => {
+                if VisionConfig::from_dir(path)?.projection().is_none() {
+                    let reason = "no CLIP, whose projected image embedding is wanted as feature".to_owned();
+                    return Err(Error::Directory { path: path.clone(), reason });
+                }
+                FeatureNetwork::Clip(vision(path)?)
+            }
+            Self::Mini(path) => {
+                let model = vision(path)?;
+                if model.network.classes().is_none() {
+                    return Err(Error::NoClassifier { path: path.clone() });
+                }
+                FeatureNetwork::Mini(model)
+            }
+        })
+    }
+}
+
+/// A network that turns pictures into features.
+pub enum FeatureNetwork {
+    /// Inception-v3 of the FID literature: pooled features and logits without bias.
+    Inception(Inception),
+    /// CLIP: projected image embeddings, no classes.
+    Clip(VisionModel),
+    /// The miniature ViT: CLS after the last layer norm, and class logits.
+    Mini(VisionModel),
+}
+
+/// What a network says of one picture, in float32.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PictureFeatures {
+    /// `[d]`.
+    pub features: Vec<f32>,
+    /// `[classes]`; none for a network without classes.
+    pub logits: Option<Vec<f32>>,
+}
+
+impl fmt::Display for FeatureNetwork {
+    /// What the features are called wherever a number that rests on them is shown.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Inception(network) if network.is_published() => "Inception-v3",
+            Self::Inception(_) => "Inception-v3, not the published weights",
+            Self::Clip(_) => "CLIP",
+            Self::Mini(_) => "miniature ViT",
+        })
+    }
+}
+
+impl FeatureNetwork {
+    /// Whether distances between these features are the FID and KID of the literature.
+    #[must_use]
+    pub fn is_published_inception(&self) -> bool {
+        matches!(self, Self::Inception(network) if network.is_published())
+    }
+
+    /// Features of pictures of any sizes, in order. Each picture is resized as its network wants it.
+    ///
+    /// # Errors
+    /// A picture that cannot be resized, or libtorch's.
+    pub fn of(&self, pictures: &[Rgb8]) -> Result<Vec<PictureFeatures>> {
+        if pictures.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (features, logits) = match self {
+            Self::Inception(network) => {
+                let pixels = |picture| network.pixels(&Inception::rgb(picture)?);
+                let pixels = pictures.iter().map(pixels).collect::<Result<Vec<_>>>()?;
+                let found = network.forward(&Tensor::f_cat(&pixels, 0)?, &mut |_, _| {})?;
+                (found.pool, Some(found.logits_unbiased))
+            }
+            Self::Clip(model) | Self::Mini(model) => {
+                let VisionModel { network, preprocessor } = model;
+                let pixels = pictures.par_iter().map(|picture| preprocessor.apply(picture));
+                let pixels = pixels.collect::<Result<Vec<_>, _>>()?;
+                let (tokens, layout) = network.embed(&VisionModel::batch(&pixels)?)?;
+                let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut NoProbe)?;
+                (network.embedding(&encoded)?, network.logits(&encoded)?)
+            }
+        };
+        let features = rows(&features)?;
+        let logits = match logits {
+            Some(logits) => rows(&logits)?.into_iter().map(Some).collect(),
+            None => vec![None; features.len()],
+        };
+        Ok(features
+            .into_iter()
+            .zip(logits)
+            .map(|(features, logits)| PictureFeatures { features, logits })
+            .collect())
+    }
+}
+
+/// The rows of `[batch, d]`.
+fn rows(table: &Tensor) -> Result<Vec<Vec<f32>>> {
+    let (_, width) = table.size2()?;
+    let flat = table.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_reshape([-1])?;
+    let flat = Vec::<f32>::try_from(&flat)?;
+    Ok(flat.chunks_exact(width.max(1) as usize).map(<[f32]>::to_vec).collect())
+}

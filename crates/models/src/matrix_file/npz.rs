@@ -1,0 +1,55 @@
+//! NumPy's `.npz`: a zip archive of `.npy` files, stored or deflated.
+
+use std::path::Path;
+
+use ndarray::{ArrayD, IxDyn};
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+use super::{MatrixFileError, Problem, npy, open};
+
+/// Reads the arrays called `names` of an `.npz` file, as `numpy.savez` and `numpy.savez_compressed` write them: floats of
+/// either byte order, in C or Fortran layout. Values are converted exactly and not examined further.
+///
+/// # Errors
+/// [`MatrixFileError`], naming the file: no zip archive, a name that it lacks, another number format, damaged data.
+pub fn read_npz<const N: usize>(
+    path: impl AsRef<Path>,
+    names: [&str; N],
+) -> Result<[ArrayD<f64>; N], MatrixFileError> {
+    let path = path.as_ref();
+    let read = || -> Result<Vec<ArrayD<f64>>, Problem> {
+        let (file, _) = open(path)?;
+        let mut archive = ZipArchive::new(file).map_err(problem)?;
+        let there: Vec<String> =
+            archive.file_names().filter_map(|name| Some(name.strip_suffix(".npy")?.to_owned())).collect();
+        let mut array = |name: &str| {
+            if !there.iter().any(|other| other == name) {
+                return Err(Problem::unknown_key(name, &there));
+            }
+            let entry = archive.by_name(&format!("{name}.npy")).map_err(problem)?;
+            let length = entry.size();
+            // The header's length is checked against the archive's, and damaged data end before it.
+            npy::read(entry, length, name.to_owned(), None, any_shape).map(|matrices| matrices.data)
+        };
+        names.iter().map(|name| array(name)).collect()
+    };
+    let arrays = read().map_err(|problem| MatrixFileError { path: path.to_owned(), problem })?;
+    // As many as names.
+    Ok(std::array::from_fn(|k| arrays.get(k).cloned().unwrap_or_default()))
+}
+
+fn problem(error: ZipError) -> Problem {
+    match error {
+        ZipError::Io(error) => Problem::Read(error),
+        other => Problem::Damaged { format: "npz", reason: other.to_string() },
+    }
+}
+
+/// Anything with an element.
+fn any_shape(name: &str, shape: &[usize]) -> Result<IxDyn, Problem> {
+    if shape.contains(&0) {
+        return Err(Problem::Empty { name: name.to_owned(), shape: shape.to_vec() });
+    }
+    Ok(IxDyn(shape))
+}
