@@ -55,10 +55,11 @@ def build(generator):
     with torch.no_grad():
         # A network that was not trained answers with anything; a long trajectory needs an answer no larger than noise.
         unet.conv_out.weight *= 0.5
-    scheduler = PNDMScheduler(
-        beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", num_train_timesteps=1000, set_alpha_to_one=False,
-        skip_prk_steps=True, steps_offset=1,
-    )
+    # As published with Stable Diffusion 1.5; the last setting is for DDIM's class, which would clip otherwise.
+    scheduler = PNDMScheduler.from_config({
+        "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": 1000,
+        "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1, "clip_sample": False,
+    })
     return StableDiffusionPipeline(
         vae=vae.eval().half(), text_encoder=text.eval().half(), tokenizer=tokenizer, unet=unet.eval().half(),
         scheduler=scheduler, safety_checker=None, feature_extractor=None, requires_safety_checker=False,

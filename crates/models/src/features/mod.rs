@@ -64,6 +64,30 @@ impl FeatureSource {
         }
     }
 
+    /// Checks that the file or folder is there; nothing is read.
+    ///
+    /// # Errors
+    /// It is not; the message says how to get it.
+    pub fn present(&self) -> Result<()> {
+        let (Self::Inception(path) | Self::Clip(path) | Self::Mini(path)) = self;
+        let how = match self {
+            _ if path.exists() => return Ok(()),
+            Self::Inception(_) => format!(
+                "no such file; Inception-v3 of the FID literature is published as a pickle: download \
+                 pt_inception-2015-12-05-6726825d.pth (pytorch-fid's releases on GitHub), then `python \
+                 tools/convert_inception.py FILE.pth {}`",
+                path.display()
+            ),
+            Self::Clip(_) => {
+                "no such folder; features of CLIP need a directory as `tokenrank fetch` gets it".to_owned()
+            }
+            Self::Mini(_) => {
+                "no such folder; run in the root of the repository, or name the folder: mini:DIR".to_owned()
+            }
+        };
+        Err(Error::Directory { path: path.clone(), reason: how })
+    }
+
     /// Loads the network in float32.
     ///
     /// # Errors

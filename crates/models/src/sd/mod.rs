@@ -14,6 +14,6 @@ mod transformer;
 mod unet;
 
 pub use config::UnetConfig;
-pub use sample::{ClassifierFree, Guide, Pass, Start, sample, to_pixels};
 pub use layers::UnetLayers;
+pub use sample::{ClassifierFree, Guide, Pass, Start, sample, to_pixels};
 pub use unet::{Unet, UnetBlock, UnetState};
