@@ -24,6 +24,14 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// A file of the run could not be written.
+    #[error("cannot write {}: {reason}", path.display())]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        reason: String,
+    },
     /// A scene specification that cannot be drawn.
     #[error(transparent)]
     Scene(#[from] crate::mini::SpecError),

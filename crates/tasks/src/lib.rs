@@ -5,6 +5,7 @@
 
 pub mod dataset;
 mod error;
+pub mod guidance;
 pub mod masking;
 pub mod mini;
 pub mod segment;

@@ -4,6 +4,7 @@
 mod folder;
 mod imagenet;
 mod mini;
+mod reference;
 pub mod segmentation;
 mod subset;
 mod table;
@@ -20,19 +21,21 @@ use crate::mini::{SceneSpec, Split};
 pub use folder::FolderConfig;
 pub use imagenet::ImageNetConfig;
 pub use mini::{MiniConfig, Objects};
+pub use reference::ReferenceConfig;
 pub use segmentation::{
     ImageNetSegmentationConfig, MasksConfig, PascalVocConfig, SegmentedImage, VocProtocol,
 };
 pub use subset::Subset;
 
 /// The kinds of datasets, and what each is.
-pub const KINDS: [(&str, &str); 6] = [
+pub const KINDS: [(&str, &str); 7] = [
     ("folder", "a folder of images with a table of labels (labels.csv)"),
     ("imagenet", "the validation set of ImageNet-1k, in synset folders or flat with a ground-truth file"),
     ("imagenet-segmentation", "4,276 images of ImageNet with a mask of the object (gtsegs_ijcv.mat)"),
     ("masks", "a folder of images and PNG masks with a table of what they show (labels.csv)"),
     ("mini", "procedural scenes of ten classes of shapes, drawn in memory; labels and exact masks"),
     ("pascal-voc", "PASCAL VOC 2012 with the class of every pixel, one class an image or all"),
+    ("reference", "a folder of pictures, or statistics of one, that generated pictures are compared with"),
 ];
 
 /// The `[dataset.*]` table of an experiment.
@@ -51,6 +54,8 @@ pub enum DatasetConfig {
     Mini(MiniConfig),
     /// PASCAL VOC with the class of every pixel.
     PascalVoc(PascalVocConfig),
+    /// What generated pictures are compared with.
+    Reference(ReferenceConfig),
 }
 
 /// One image of a dataset and its class.
@@ -119,6 +124,7 @@ impl DatasetConfig {
             Self::Masks(_) => "masks",
             Self::Mini(_) => "mini",
             Self::PascalVoc(_) => "pascal-voc",
+            Self::Reference(_) => "reference",
         }
     }
 
@@ -135,6 +141,7 @@ impl DatasetConfig {
             Self::ImagenetSegmentation(_) | Self::Masks(_) | Self::PascalVoc(_) => {
                 return Err(self.without("labels its pixels, not whole images", "folder, imagenet or mini"));
             }
+            Self::Reference(_) => return Err(self.without("has no labels", "folder, imagenet or mini")),
         };
         match items.iter().find(|item| item.label >= classes) {
             None => Ok(items),
@@ -165,6 +172,9 @@ impl DatasetConfig {
                 let others = "imagenet-segmentation, pascal-voc, masks (a folder of your own) or mini";
                 Err(self.without("labels whole images, not their pixels", others))
             }
+            Self::Reference(_) => {
+                Err(self.without("has no labels", "imagenet-segmentation, pascal-voc, masks or mini"))
+            }
         }
     }
 
@@ -177,6 +187,6 @@ impl DatasetConfig {
 }
 
 /// Hexadecimal digits.
-fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

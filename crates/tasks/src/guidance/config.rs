@@ -1,0 +1,196 @@
+//! The `[task.guidance]` table of an experiment.
+
+use models::diffusion::SamplerKind;
+use serde::{Deserialize, Serialize};
+
+use super::mask::{Importance, Threshold};
+use super::method::Method;
+use super::sag::Sag;
+use crate::error::{Error, Result};
+
+/// What is drawn and how it is guided. The paper gives the table and few of these settings; `docs/protocols.md` says which
+/// are ours.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GuidanceConfig {
+    /// The methods, rows of the table. Picture `k` begins with the same noise under each.
+    pub methods: Vec<Method>,
+    /// Number of pictures under each method.
+    pub count: u64,
+    /// Number of the first picture. Picture `k` is drawn from the noise of seed `seed + k`, so runs over parts of the
+    /// numbers make the pictures of one run over all.
+    #[serde(default)]
+    pub first: u64,
+    /// The prompt; empty for pictures of whatever the network knows.
+    #[serde(default)]
+    pub prompt: String,
+    /// What classifier-free guidance leads away from.
+    #[serde(default)]
+    pub negative_prompt: String,
+    /// Scale of classifier-free guidance; at most 1 for none.
+    #[serde(default = "GuidanceConfig::default_guidance_scale")]
+    pub guidance_scale: f64,
+    /// The sampler; the pipeline's own by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sampler: Option<SamplerKind>,
+    /// Steps of the sampler.
+    #[serde(default = "GuidanceConfig::default_steps")]
+    pub steps: usize,
+    /// Side of the pictures in pixels; what the network was made for by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<i64>,
+    /// How far self-attention guidance moves the prediction.
+    #[serde(default = "GuidanceConfig::default_scale")]
+    pub scale: f64,
+    /// Share of attention in the teleporting chain.
+    #[serde(default = "GuidanceConfig::default_alpha")]
+    pub alpha: f64,
+    /// Which tokens are important enough to be degraded.
+    #[serde(default)]
+    pub threshold: Threshold,
+    /// How they are.
+    #[serde(default)]
+    pub blur: Blur,
+    /// Pictures that are drawn together.
+    #[serde(default = "GuidanceConfig::default_batch")]
+    pub batch: usize,
+    /// Pictures, from the first on, that are shown side by side with their masks.
+    #[serde(default = "GuidanceConfig::default_shown")]
+    pub shown: usize,
+}
+
+/// A Gaussian blur of latents.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Blur {
+    /// Side of the kernel in latents, odd.
+    pub kernel: usize,
+    /// Standard deviation in latents.
+    pub sigma: f64,
+}
+
+impl Default for Blur {
+    /// diffusers' for latents.
+    fn default() -> Self {
+        Self { kernel: 9, sigma: 1.0 }
+    }
+}
+
+impl GuidanceConfig {
+    fn default_guidance_scale() -> f64 {
+        1.0
+    }
+
+    fn default_steps() -> usize {
+        50
+    }
+
+    fn default_scale() -> f64 {
+        0.75
+    }
+
+    fn default_alpha() -> f64 {
+        0.99
+    }
+
+    fn default_batch() -> usize {
+        8
+    }
+
+    fn default_shown() -> usize {
+        8
+    }
+
+    /// How a method guides with these settings; none for a plain run.
+    pub fn sag(&self, method: &Method) -> Option<Sag> {
+        let Method::Sag(own) = method else { return None };
+        Some(Sag {
+            importance: own.mask,
+            threshold: own.threshold.unwrap_or(self.threshold),
+            alpha: own.alpha.unwrap_or(self.alpha),
+            scale: own.scale.unwrap_or(self.scale),
+            blur: own.blur.unwrap_or(self.blur),
+        })
+    }
+
+    /// The settings that decide the pictures of one method, all others at their defaults: two configurations that agree in
+    /// this need the method run once.
+    pub fn of_method(&self, method: &Method) -> Self {
+        let mut one = Self { methods: vec![method.clone()], ..self.clone() };
+        let Some(sag) = self.sag(method) else {
+            one.scale = Self::default_scale();
+            one.alpha = Self::default_alpha();
+            one.threshold = Threshold::default();
+            one.blur = Blur::default();
+            return one;
+        };
+        if sag.importance == Importance::ColumnSum {
+            one.alpha = Self::default_alpha();
+        }
+        one
+    }
+
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] with the first setting out of range.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |setting, reason: String| Err(Error::Setting { setting, reason });
+        if self.methods.is_empty() {
+            return refuse("task.guidance.methods", "lists no methods".into());
+        }
+        let mut keys: Vec<&str> = self.methods.iter().map(Method::key).collect();
+        keys.sort_unstable();
+        if let Some(pair) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            let reason = format!(
+                "two methods are called `{}`; give one a name, as in {{ sag = {{ name = \"…\" }} }}",
+                pair[0]
+            );
+            return refuse("task.guidance.methods", reason);
+        }
+        // Names become folders.
+        if let Some(key) = keys.iter().find(|key| !is_name(key)) {
+            let reason =
+                format!("`{key}` must begin with a letter or digit and go on with these, `-`, `_` and `.`");
+            return refuse("task.guidance.methods", reason);
+        }
+        for (setting, value) in [
+            ("task.guidance.count", self.count),
+            ("task.guidance.batch", self.batch as u64),
+            ("task.guidance.steps", self.steps as u64),
+        ] {
+            if value == 0 {
+                return refuse(setting, "must be at least 1".into());
+            }
+        }
+        if self.first.checked_add(self.count).is_none_or(|end| end > MOST_PICTURES) {
+            let reason = format!("the last picture has number {MOST_PICTURES} or above");
+            return refuse("task.guidance.count", reason);
+        }
+        if !self.guidance_scale.is_finite() {
+            return refuse("task.guidance.guidance_scale", "must be a finite number".into());
+        }
+        for sag in self.methods.iter().filter_map(|method| self.sag(method)) {
+            if !(sag.alpha > 0.0 && sag.alpha <= 1.0) {
+                return refuse("task.guidance.alpha", format!("must lie in (0, 1], found {}", sag.alpha));
+            }
+            if !sag.scale.is_finite() {
+                return refuse("task.guidance.scale", "must be a finite number".into());
+            }
+            let Blur { kernel, sigma } = sag.blur;
+            if kernel % 2 == 0 || !(sigma > 0.0 && sigma.is_finite()) {
+                let reason = format!("kernel {kernel} must be odd and sigma {sigma} positive");
+                return refuse("task.guidance.blur", reason);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Numbers of pictures have eight digits in file names.
+const MOST_PICTURES: u64 = 100_000_000;
+
+fn is_name(key: &str) -> bool {
+    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    key.starts_with(|c: char| c.is_ascii_alphanumeric()) && key.chars().all(allowed)
+}

@@ -1,0 +1,216 @@
+//! Self-attention guidance of Stable Diffusion, with masks from column sums and from TokenRank.
+//!
+//! Picture `k` begins with the noise of its own seed under every method, whatever the batch. Pictures are written as PNG
+//! files, one folder a method, before their record is; metrics of them are another crate's business.
+
+mod config;
+mod mask;
+mod method;
+mod pictures;
+mod record;
+mod sag;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use models::diffusion::{Sampler, SamplerConfig};
+use models::image::Rgb8;
+use models::noise;
+use models::sd::pipeline::SdPipeline;
+use models::sd::{ClassifierFree, Guide, Start, Unet, sample, to_pixels};
+use models::vae::Decoder;
+use tch::{Kind, Tensor};
+
+pub use config::{Blur, GuidanceConfig};
+pub use mask::{Importance, Threshold};
+pub use method::{Method, SagMethod};
+pub use record::{Generated, GuidanceRecord, Masks};
+pub use sag::{Sag, SagGuide};
+
+use crate::error::{Error, Result};
+use crate::task::Task;
+
+/// A picture to be drawn.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PictureNumber {
+    /// Eight digits.
+    pub id: String,
+    /// Seed of its noise.
+    pub seed: u64,
+}
+
+/// The guidance experiment on one Stable Diffusion pipeline.
+pub struct Guidance {
+    config: GuidanceConfig,
+    pipeline: SdPipeline,
+    sampler: SamplerConfig,
+    items: Vec<PictureNumber>,
+    /// `[channels, h, w]`.
+    shape: [i64; 3],
+    folder: PathBuf,
+    ready: Option<Ready>,
+}
+
+/// Everything that runs read, and the networks.
+struct Ready {
+    unet: Unet,
+    decoder: Decoder,
+    /// The prompt, and what guidance leads away from, `[tokens, width]` each.
+    text: Tensor,
+    unconditional: Tensor,
+}
+
+impl Guidance {
+    /// The pictures of a configuration. `seed` is that of picture 0.
+    pub fn items(config: &GuidanceConfig, seed: u64) -> Vec<PictureNumber> {
+        let numbers = config.first..config.first + config.count;
+        numbers.map(|k| PictureNumber { id: format!("{k:08}"), seed: seed.wrapping_add(k) }).collect()
+    }
+
+    /// Puts the experiment together; nothing large is read yet. Pictures will be written to `folder`, one folder in it for
+    /// each method.
+    ///
+    /// # Errors
+    /// A setting is out of range or does not fit the pipeline.
+    pub fn new(
+        config: GuidanceConfig,
+        pipeline: SdPipeline,
+        items: Vec<PictureNumber>,
+        folder: &Path,
+    ) -> Result<Self> {
+        config.check()?;
+        let side = config.image_size.map_or_else(|| pipeline.default_size(), |side| (side, side));
+        let shape = pipeline.latent_shape(side)?;
+        let shortest = shape[1].min(shape[2]);
+        for sag in config.methods.iter().filter_map(|method| config.sag(method)) {
+            if (sag.blur.kernel / 2) as i64 >= shortest {
+                let reason = format!(
+                    "a kernel of {} is too large for latents of {} by {}; it must be smaller than twice their side",
+                    sag.blur.kernel, shape[1], shape[2]
+                );
+                return Err(Error::Setting { setting: "task.guidance.blur.kernel", reason });
+            }
+        }
+        let sampler = SamplerConfig::from_dir(&pipeline.scheduler_dir(), config.sampler)?;
+        Sampler::new(&sampler, config.steps)?;
+        Ok(Self { config, pipeline, sampler, items, shape, folder: folder.into(), ready: None })
+    }
+
+    /// The file of a picture under a method, below the folder of the run's pictures.
+    pub fn file(folder: &Path, method: &str, id: &str) -> PathBuf {
+        folder.join(method).join(format!("{id}.png"))
+    }
+
+    fn prepare(&self) -> Result<Ready> {
+        let Self { config, pipeline, .. } = self;
+        let texts = pipeline.encode_texts(&[config.prompt.clone(), config.negative_prompt.clone()])?;
+        let [text, unconditional] = &texts[..] else {
+            let reason = "two texts did not make two embeddings".into();
+            return Err(models::Error::Text { text: config.prompt.clone(), reason }.into());
+        };
+        Ok(Ready {
+            text: text.shallow_clone(),
+            unconditional: unconditional.shallow_clone(),
+            unet: pipeline.unet()?,
+            decoder: pipeline.decoder()?,
+        })
+    }
+
+    /// Draws the pictures of a batch under one method: 8-bit pixels `[batch, h, w, 3]` and the masks of each pass.
+    fn draw(&self, ready: &Ready, method: &Method, noise: &Tensor) -> Result<(Tensor, Vec<Tensor>)> {
+        let batch = noise.size()[0];
+        let each =
+            |text: &Tensor| -> Result<Tensor> { Ok(text.f_unsqueeze(0)?.f_expand([batch, -1, -1], false)?) };
+        let (text, unconditional) = (each(&ready.text)?, each(&ready.unconditional)?);
+        let guidance = ClassifierFree { unconditional: &unconditional, scale: self.config.guidance_scale };
+        let start = Start { noise, text: &text, guidance: Some(guidance) };
+        let sampler = Sampler::new(&self.sampler, self.config.steps)?;
+        let mut guide = self.config.sag(method).map(|sag| SagGuide::new(sag, batch));
+        let latents =
+            sample(&ready.unet, sampler, &start, guide.as_mut().map(|guide| guide as &mut dyn Guide))?;
+        let decoded = ready.decoder.decode(&self.pipeline.vae_config().unscale(&latents)?)?;
+        Ok((to_pixels(&decoded)?, guide.map(SagGuide::into_masks).unwrap_or_default()))
+    }
+
+    /// Writes the pictures of a batch and says what became of them.
+    fn keep(
+        &self,
+        method: &Method,
+        range: &Range<usize>,
+        pixels: &Tensor,
+        masks: &[Tensor],
+    ) -> Result<Vec<Generated>> {
+        let masks = pictures::masks(masks)?;
+        let keep = |(place, index): (usize, usize)| {
+            let rgb = pictures::picture(pixels, place)?;
+            let path = Self::file(&self.folder, method.key(), &self.items[index].id);
+            pictures::write(&path, &rgb)?;
+            let masks = masks.get(place);
+            Ok(Generated {
+                sha256: pictures::sha256(&rgb),
+                mask_area: masks.map(pictures::area),
+                masks: masks.filter(|_| index < self.config.shown).cloned(),
+            })
+        };
+        range.clone().enumerate().map(keep).collect()
+    }
+}
+
+/// The pixels of a file that a run wrote, if they are those of its record.
+///
+/// # Errors
+/// The file is missing, damaged or another picture.
+pub fn read_picture(path: &Path, generated: &Generated) -> Result<Rgb8> {
+    let rgb = Rgb8::open(path).map_err(models::Error::from)?;
+    if pictures::sha256(&rgb) != generated.sha256 {
+        let reason = "is not the picture that the run wrote; remove the run's folder and draw anew".into();
+        return Err(Error::Dataset { path: path.into(), reason });
+    }
+    Ok(rgb)
+}
+
+impl Task for Guidance {
+    type Item = PictureNumber;
+    type Record = GuidanceRecord;
+
+    fn manifest(&self) -> &[PictureNumber] {
+        &self.items
+    }
+
+    fn id(item: &PictureNumber) -> &str {
+        &item.id
+    }
+
+    fn answered(record: &GuidanceRecord) -> &str {
+        &record.id
+    }
+
+    fn batch_size(&self) -> usize {
+        self.config.batch
+    }
+
+    fn run(&mut self, range: Range<usize>) -> Result<Vec<GuidanceRecord>> {
+        let ready = match self.ready.take() {
+            Some(ready) => ready,
+            None => self.prepare()?,
+        };
+        let items = &self.items[range.clone()];
+        let noise = items.iter().map(|item| noise::normal(&self.shape, item.seed));
+        // Rounded as the network computes, whatever the batch.
+        let noise = Tensor::f_stack(&noise.collect::<models::Result<Vec<_>>>()?, 0)?;
+        let mut records: Vec<GuidanceRecord> = items
+            .iter()
+            .map(|item| GuidanceRecord { id: item.id.clone(), seed: item.seed, methods: BTreeMap::new() })
+            .collect();
+        for method in &self.config.methods {
+            let (pixels, masks) = self.draw(&ready, method, &noise)?;
+            let pixels = pixels.f_to_kind(Kind::Uint8)?;
+            for (record, generated) in records.iter_mut().zip(self.keep(method, &range, &pixels, &masks)?) {
+                record.methods.insert(method.key().to_owned(), generated);
+            }
+        }
+        self.ready = Some(ready);
+        Ok(records)
+    }
+}

@@ -1,0 +1,72 @@
+//! From tensors to files and records.
+
+use std::fs::File;
+use std::io::BufWriter;
+use std::path::Path;
+
+use models::image::Rgb8;
+use sha2::{Digest, Sha256};
+use tch::{Device, Kind, Tensor};
+
+use super::record::Masks;
+use crate::dataset::hex;
+use crate::error::{Error, Result};
+
+/// One picture of `[batch, h, w, 3]` (uint8).
+pub(super) fn picture(pixels: &Tensor, place: usize) -> Result<Rgb8> {
+    let pixels = pixels.f_get(place as i64)?.f_contiguous()?;
+    let (height, width, _) = pixels.size3()?;
+    let mut data = vec![0u8; pixels.numel()];
+    pixels.f_copy_data(&mut data, pixels.numel())?;
+    Ok(Rgb8::new(width as usize, height as usize, data).map_err(models::Error::from)?)
+}
+
+/// SHA-256 of the pixels.
+pub(super) fn sha256(rgb: &Rgb8) -> String {
+    hex(&Sha256::digest(&rgb.data))
+}
+
+/// Writes a PNG whole or not at all.
+pub(super) fn write(path: &Path, rgb: &Rgb8) -> Result<()> {
+    let temporary = path.with_extension("partial");
+    let write = || -> Result<(), png::EncodingError> {
+        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
+        let file = BufWriter::new(File::create(&temporary)?);
+        let mut encoder = png::Encoder::new(file, rgb.width as u32, rgb.height as u32);
+        encoder.set_color(png::ColorType::Rgb);
+        encoder.set_depth(png::BitDepth::Eight);
+        let mut writer = encoder.write_header()?;
+        writer.write_image_data(&rgb.data)?;
+        writer.finish()?;
+        Ok(std::fs::rename(&temporary, path)?)
+    };
+    write().map_err(|e| {
+        // The error that matters is the first one.
+        let _ = std::fs::remove_file(&temporary);
+        Error::Write { path: path.into(), reason: e.to_string() }
+    })
+}
+
+/// The masks of each picture, from those of each pass, `[batch, rows, columns]` bool.
+pub(super) fn masks(passes: &[Tensor]) -> Result<Vec<Masks>> {
+    let Some(first) = passes.first() else { return Ok(Vec::new()) };
+    let (batch, rows, columns) = first.size3()?;
+    let grid = (rows as usize, columns as usize);
+    let mut each = vec![Masks { grid, passes: Vec::new() }; batch as usize];
+    for pass in passes {
+        let pass = pass.f_to_device(Device::Cpu)?.f_to_kind(Kind::Uint8)?.f_contiguous()?;
+        let mut bits = vec![0u8; pass.numel()];
+        pass.f_copy_data(&mut bits, pass.numel())?;
+        for (picture, bits) in each.iter_mut().zip(bits.chunks(grid.0 * grid.1)) {
+            picture.passes.push(bits.iter().map(|&bit| if bit == 0 { '.' } else { '#' }).collect());
+        }
+    }
+    Ok(each)
+}
+
+/// Share of the tokens that were degraded, on average over the passes.
+pub(super) fn area(masks: &Masks) -> f64 {
+    let degraded: usize = masks.passes.iter().map(|pass| pass.matches('#').count()).sum();
+    let all: usize = masks.passes.iter().map(String::len).sum();
+    degraded as f64 / all as f64
+}

@@ -1,0 +1,143 @@
+//! Self-attention guidance (Hong et al., arXiv 2210.00939), step by step as diffusers' `StableDiffusionSAGPipeline`.
+//!
+//! What the network thinks the picture is, is blurred where its own attention says that something is, and noised again with
+//! the same noise; the prediction moves away from the one for that. A probe sees the attention; the network knows nothing of
+//! it.
+
+use std::ops::Range;
+
+use models::attend::{AttentionProbe, NoProbe, View, Want};
+use models::sd::{Guide, Pass};
+use models::{Site, Stream, UnetPart};
+use tch::{Kind, Tensor};
+
+use super::config::Blur;
+use super::mask::{Importance, Threshold, mask};
+
+/// How a run is guided by its own attention.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Sag {
+    /// What makes a token important.
+    pub importance: Importance,
+    /// Which tokens are important enough.
+    pub threshold: Threshold,
+    /// Share of attention in the teleporting chain.
+    pub alpha: f64,
+    /// How far the prediction moves: `s` of `ε + s (ε − ε̂)`.
+    pub scale: f64,
+    /// How the picture is degraded.
+    pub blur: Blur,
+}
+
+/// [`Sag`] on one run of a batch.
+pub struct SagGuide {
+    settings: Sag,
+    batch: i64,
+    map: MiddleMap,
+    /// The mask of each pass, `[batch, rows, columns]` bool, on the device.
+    masks: Vec<Tensor>,
+}
+
+impl SagGuide {
+    /// For a run of `batch` pictures.
+    pub fn new(settings: Sag, batch: i64) -> Self {
+        Self { settings, batch, map: MiddleMap::default(), masks: Vec::new() }
+    }
+
+    /// The mask of each pass, `[batch, rows, columns]` bool.
+    pub fn into_masks(self) -> Vec<Tensor> {
+        self.masks
+    }
+}
+
+impl Guide for SagGuide {
+    fn probe(&mut self) -> &mut dyn AttentionProbe {
+        &mut self.map
+    }
+
+    fn change(&mut self, pass: &Pass<'_>) -> models::Result<Tensor> {
+        let (maps, grid) = self.map.take()?;
+        // Of both halves of classifier-free guidance, the unconditional one.
+        let maps = maps.f_narrow(0, 0, self.batch)?;
+        let Sag { importance, threshold, alpha, scale, blur } = self.settings;
+        let mask = mask(&maps, importance, threshold, alpha).map_err(in_model)?;
+        let mask = mask.f_reshape([self.batch, grid.0, grid.1])?;
+
+        let clean = pass.schedule.clean(pass.latents, pass.output, pass.time)?;
+        let noise = pass.schedule.noise(pass.latents, pass.output, pass.time)?;
+        let degraded = degrade(&clean, &mask, blur)?;
+        let degraded = pass.schedule.add_noise(&degraded, &noise, pass.time)?;
+        let without = pass.unet.forward(&degraded, pass.time as f64, pass.text, pass.index, &mut NoProbe)?;
+        self.masks.push(mask);
+        Ok(pass.output.f_sub(&without)?.f_mul_scalar(scale)?)
+    }
+}
+
+/// `clean` `[batch, channels, h, w]`, blurred where `mask` `[batch, rows, columns]` is true.
+fn degrade(clean: &Tensor, mask: &Tensor, blur: Blur) -> models::Result<Tensor> {
+    let (.., height, width) = clean.size4()?;
+    let mask = mask.f_unsqueeze(1)?.f_to_kind(clean.kind())?;
+    let mask = mask.f_upsample_nearest2d([height, width], None, None)?;
+    let blurred = gaussian_blur(clean, blur)?;
+    let rest = mask.f_neg()?.f_add_scalar(1.0)?;
+    Ok(blurred.f_mul(&mask)?.f_add(&clean.f_mul(&rest)?)?)
+}
+
+/// Every channel of `x` `[batch, channels, h, w]` blurred, the edges mirrored.
+fn gaussian_blur(x: &Tensor, Blur { kernel, sigma }: Blur) -> models::Result<Tensor> {
+    let (_, channels, ..) = x.size4()?;
+    let half = (kernel / 2) as i64;
+    let weights: Vec<f32> =
+        (-half..=half).map(|place| (-0.5 * (place as f32 / sigma as f32).powi(2)).exp()).collect();
+    let weights = Tensor::f_from_slice(&weights)?;
+    let weights =
+        weights.f_div(&weights.f_sum(Kind::Float)?)?.f_to_device(x.device())?.f_to_kind(x.kind())?;
+    let square = weights.f_unsqueeze(1)?.f_matmul(&weights.f_unsqueeze(0)?)?;
+    let side = 2 * half + 1;
+    let square = square.f_expand([channels, 1, side, side], false)?;
+    let padded = x.f_reflection_pad2d([half; 4])?;
+    Ok(padded.f_conv2d(&square, None::<&Tensor>, [1, 1], [0, 0], [1, 1], channels)?)
+}
+
+fn in_model(error: crate::Error) -> models::Error {
+    match error {
+        crate::Error::Model(error) => error,
+        other => models::Error::Probe(other.to_string()),
+    }
+}
+
+/// Keeps the self-attention of the UNet's middle: `[batch, heads, n, n]` float32 of its first transformer layer.
+#[derive(Default)]
+struct MiddleMap {
+    heads: Vec<Tensor>,
+    grid: (i64, i64),
+}
+
+impl MiddleMap {
+    fn is_ours(site: &Site) -> bool {
+        matches!(&site.stream, Stream::Unet(layer)
+            if layer.part == UnetPart::Mid && layer.attention == 0 && layer.layer == 0 && !layer.cross)
+    }
+
+    fn take(&mut self) -> models::Result<(Tensor, (i64, i64))> {
+        let heads = std::mem::take(&mut self.heads);
+        if heads.is_empty() {
+            return Err(models::Error::Probe("the middle of this UNet has no self-attention".into()));
+        }
+        Ok((Tensor::f_cat(&heads, 1)?, self.grid))
+    }
+}
+
+impl AttentionProbe for MiddleMap {
+    fn want(&mut self, site: &Site) -> Want {
+        if Self::is_ours(site) { Want::PROBS } else { Want::NONE }
+    }
+
+    fn see(&mut self, site: &Site, _: Range<i64>, view: &View<'_>) -> models::Result<()> {
+        if Self::is_ours(site) {
+            self.heads.push(view.probs()?.shallow_clone());
+            self.grid = site.layout.image;
+        }
+        Ok(())
+    }
+}

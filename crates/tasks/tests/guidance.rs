@@ -1,0 +1,240 @@
+//! Guided sampling against diffusers, pass by pass, and what must not depend on the batch.
+//!
+//! `tools/golden_sag.py` makes the fixture.
+
+use std::path::{Path, PathBuf};
+
+use models::attend::{AttentionProbe, NoProbe};
+use models::diffusion::{Sampler, SamplerConfig, SamplerKind};
+use models::sd::pipeline::SdPipeline;
+use models::sd::{ClassifierFree, Guide, Pass, Start, sample, to_pixels};
+use models::{Device, Kind, noise};
+use safetensors::{Dtype, SafeTensors};
+use serde::Deserialize;
+use tasks::guidance::{Blur, Guidance, GuidanceConfig, Importance, Sag, SagGuide, Threshold, read_picture};
+use tasks::{Error, Task};
+use tch::Tensor;
+
+#[derive(Deserialize)]
+struct Cases {
+    steps: usize,
+    alpha: f64,
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    name: String,
+    sampler: SamplerKind,
+    guidance_scale: f64,
+    prompt: String,
+    mask: Option<Importance>,
+    #[serde(default)]
+    threshold: Threshold,
+    scale: Option<f64>,
+}
+
+fn fixtures() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/sag")
+}
+
+fn pipeline() -> SdPipeline {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../models/tests/fixtures/sd-pipeline");
+    SdPipeline::open(&dir, Kind::Float, Device::Cpu).expect("a committed fixture")
+}
+
+fn golden(file: &SafeTensors, name: &str) -> Tensor {
+    let view = file.tensor(name).unwrap_or_else(|_| panic!("there is no golden {name}"));
+    let shape: Vec<i64> = view.shape().iter().map(|&d| d as i64).collect();
+    let kind = if view.dtype() == Dtype::U8 { Kind::Uint8 } else { Kind::Float };
+    Tensor::from_data_size(view.data(), &shape, kind).to_kind(Kind::Float)
+}
+
+fn relative_difference(ours: &Tensor, golden: &Tensor) -> f64 {
+    assert_eq!(ours.size(), golden.size());
+    ((ours - golden).abs().max() / golden.abs().max()).double_value(&[])
+}
+
+/// Remembers what every pass was shown.
+struct Watched {
+    inner: Option<SagGuide>,
+    none: NoProbe,
+    seen: Vec<Tensor>,
+}
+
+impl Guide for Watched {
+    fn probe(&mut self) -> &mut dyn AttentionProbe {
+        match &mut self.inner {
+            Some(guide) => guide.probe(),
+            None => &mut self.none,
+        }
+    }
+
+    fn change(&mut self, pass: &Pass<'_>) -> models::Result<Tensor> {
+        self.seen.push(pass.latents.shallow_clone());
+        match &mut self.inner {
+            Some(guide) => guide.change(pass),
+            None => Ok(pass.output.zeros_like()),
+        }
+    }
+}
+
+#[test]
+fn trajectories_are_those_of_diffusers() -> models::Result<()> {
+    let _guard = models::no_grad();
+    let text = std::fs::read_to_string(fixtures().join("golden.json")).expect("a committed fixture");
+    let Cases { steps, alpha, cases } = serde_json::from_str(&text).expect("a committed fixture");
+    let bytes = std::fs::read(fixtures().join("golden.safetensors")).expect("a committed fixture");
+    let file = SafeTensors::deserialize(&bytes).expect("a committed fixture");
+    let pipeline = pipeline();
+    let (unet, decoder) = (pipeline.unet()?, pipeline.decoder()?);
+    let begun = golden(&file, "noise");
+    let shape = &begun.size()[1..];
+    let noise = Tensor::stack(&[noise::normal(shape, 5)?, noise::normal(shape, 6)?], 0);
+    // The last digits depend on the processor.
+    assert!(relative_difference(&noise, &begun) < 1e-5);
+    for Case { name, sampler, guidance_scale, prompt, mask, threshold, scale } in cases {
+        let texts = pipeline.encode_texts(&[prompt, String::new()])?;
+        let [text, unconditional] = [0, 1].map(|i| texts[i].unsqueeze(0).expand([2, -1, -1], false));
+        let guidance = ClassifierFree { unconditional: &unconditional, scale: guidance_scale };
+        let start = Start { noise: &begun, text: &text, guidance: Some(guidance) };
+        let sag = mask.zip(scale).map(|(importance, scale)| {
+            SagGuide::new(Sag { importance, threshold, alpha, scale, blur: Blur::default() }, 2)
+        });
+        let config = SamplerConfig::from_dir(&pipeline.scheduler_dir(), Some(sampler))?;
+        let mut watched = Watched { inner: sag, none: NoProbe, seen: Vec::new() };
+        let last = sample(&unet, Sampler::new(&config, steps)?, &start, Some(&mut watched))?;
+
+        let latents = golden(&file, &format!("{name}.latents"));
+        if let Some(guide) = watched.inner {
+            let masks = golden(&file, &format!("{name}.masks"));
+            let ours = Tensor::stack(&guide.into_masks(), 0).reshape(masks.size()).to_kind(Kind::Float);
+            assert_eq!(ours, masks, "{name}: masks");
+        }
+        let mut worst: f64 = 0.0;
+        let after = watched.seen.iter().skip(1).chain([&last]);
+        for (pass, ours) in (0..).zip(after) {
+            let difference = relative_difference(ours, &latents.get(pass));
+            assert!(difference < 1e-4, "{name}, pass {pass}: {difference:e}");
+            worst = worst.max(difference);
+        }
+        assert_eq!(watched.seen.len() as i64, latents.size()[0], "{name}");
+        let pixels = to_pixels(&decoder.decode(&pipeline.vae_config().unscale(&last)?)?)?;
+        let theirs = golden(&file, &format!("{name}.pixels"));
+        let levels = (pixels.to_kind(Kind::Float) - theirs).abs().max().double_value(&[]);
+        assert!(levels <= 1.0, "{name}: pixels differ by {levels} levels");
+        println!("{name}: latents within {worst:e}, pixels within {levels} levels");
+    }
+    Ok(())
+}
+
+fn config(settings: &str) -> GuidanceConfig {
+    let all = r#"methods = ["none", "sag", { sag = { mask = "tokenrank" } }]"#;
+    toml::from_str(&format!("{all}\ncount = 5\nsteps = 4\n{settings}")).expect("a configuration")
+}
+
+fn guidance(config: GuidanceConfig, folder: &Path) -> Result<Guidance, Error> {
+    let items = Guidance::items(&config, 7);
+    Guidance::new(config, pipeline(), items, folder)
+}
+
+/// The pixels of every picture of a run, by method and number.
+fn drawn(config: GuidanceConfig) -> Result<Vec<Vec<u8>>, Error> {
+    let _guard = models::no_grad();
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let mut task = guidance(config, folder.path())?;
+    let (items, batch) = (task.manifest().len(), task.batch_size());
+    let mut pictures = Vec::new();
+    for first in (0..items).step_by(batch) {
+        for record in task.run(first..(first + batch).min(items))? {
+            for (method, generated) in &record.methods {
+                let path = Guidance::file(folder.path(), method, &record.id);
+                pictures.push((method.clone(), record.id.clone(), read_picture(&path, generated)?.data));
+            }
+        }
+    }
+    pictures.sort();
+    Ok(pictures.into_iter().map(|(_, _, pixels)| pixels).collect())
+}
+
+fn levels_apart(a: &[Vec<u8>], b: &[Vec<u8>]) -> u8 {
+    assert_eq!(a.len(), b.len());
+    let pairs = a.iter().zip(b).flat_map(|(a, b)| a.iter().zip(b));
+    pairs.map(|(a, b)| a.abs_diff(*b)).max().unwrap_or_default()
+}
+
+#[test]
+fn a_picture_does_not_depend_on_those_drawn_beside_it() -> Result<(), Error> {
+    let one = drawn(config("batch = 1"))?;
+    assert_eq!(one.len(), 15);
+    for batch in [2, 5] {
+        assert!(levels_apart(&one, &drawn(config(&format!("batch = {batch}")))?) <= 1, "batches of {batch}");
+    }
+    // Two parts of the numbers.
+    let parts = [drawn(config("batch = 1\nfirst = 0"))?, drawn(config("batch = 3\nfirst = 3"))?];
+    let of = |part: &[Vec<u8>], method: usize, number: usize| part[method * 5 + number].clone();
+    for method in 0..3 {
+        let again = [of(&parts[1], method, 0), of(&parts[1], method, 1)];
+        assert!(levels_apart(&[of(&one, method, 3), of(&one, method, 4)], &again) <= 1);
+    }
+    assert!(levels_apart(&one[..5], &one[5..10]) > 1, "guidance changes nothing");
+    Ok(())
+}
+
+#[test]
+fn records_say_what_was_masked() -> Result<(), Error> {
+    let _guard = models::no_grad();
+    let folder = tempfile::tempdir().expect("a scratch folder");
+    let mut task = guidance(config("shown = 1"), folder.path())?;
+    let records = task.run(0..5)?;
+    let ids: Vec<(&str, u64)> = records.iter().map(|record| (record.id.as_str(), record.seed)).collect();
+    assert_eq!(ids[0], ("00000000", 7));
+    assert_eq!(ids[4], ("00000004", 11));
+    for (number, record) in records.iter().enumerate() {
+        assert_eq!(record.methods["none"].mask_area, None);
+        let sag = &record.methods["sag"];
+        let area = sag.mask_area.expect("a mask");
+        assert!(area > 0.0 && area < 1.0, "{area}");
+        match &sag.masks {
+            Some(masks) if number == 0 => {
+                // PNDM takes one pass more than steps.
+                assert_eq!(masks.passes.len(), 5);
+                assert!(masks.passes.iter().all(|pass| pass.len() == masks.grid.0 * masks.grid.1));
+            }
+            masks => assert!(masks.is_none() && number > 0),
+        }
+    }
+    let path = Guidance::file(folder.path(), "sag", "00000002");
+    std::fs::copy(Guidance::file(folder.path(), "sag", "00000003"), &path).expect("writable");
+    let message = read_picture(&path, &records[2].methods["sag"]).err().expect("accepted").to_string();
+    assert!(message.contains("00000002.png") && message.contains("not the picture"), "{message}");
+    Ok(())
+}
+
+#[test]
+fn settings_that_cannot_be_are_refused() {
+    let folder = Path::new("nowhere");
+    for (settings, words) in [
+        ("image_size = 30", "30"),
+        ("blur = { kernel = 8 }", "must be odd"),
+        ("blur = { kernel = 63 }", "kernel of 63 is too large"),
+        ("batch = 0", "task.guidance.batch"),
+        ("alpha = 1.5", "(0, 1]"),
+        ("scale = inf", "task.guidance.scale"),
+        ("guidance_scale = nan", "guidance_scale"),
+        ("first = 99999999", "task.guidance.count"),
+    ] {
+        let message =
+            guidance(config(settings), folder).err().unwrap_or_else(|| panic!("{settings}: accepted"));
+        assert!(message.to_string().contains(words), "{settings}: {message}");
+    }
+    for (methods, words) in [
+        ("[]", "no methods"),
+        (r#"["sag", { sag = { threshold = "area" } }]"#, "two methods are called `sag`"),
+        (r#"[{ sag = { name = "../up" } }]"#, "`../up` must begin"),
+    ] {
+        let config = toml::from_str(&format!("methods = {methods}\ncount = 1")).expect("a configuration");
+        let message = guidance(config, folder).err().unwrap_or_else(|| panic!("{methods}: accepted"));
+        assert!(message.to_string().contains(words), "{methods}: {message}");
+    }
+}
