@@ -202,9 +202,11 @@ def publish(network, vae, out):
     pipeline = StableDiffusionPipeline(
         vae=vae, text_encoder=network.text, tokenizer=network.tokenizer, unet=network.unet, safety_checker=None,
         feature_extractor=None, requires_safety_checker=False,
-        scheduler=PNDMScheduler(
-            beta_start=0.00085, beta_end=0.012, beta_schedule="scaled_linear", skip_prk_steps=True, steps_offset=1,
-        ),
+        # As published with Stable Diffusion 1.5; the last setting is for DDIM's class, which would clip otherwise.
+        scheduler=PNDMScheduler.from_config({
+            "beta_start": 0.00085, "beta_end": 0.012, "beta_schedule": "scaled_linear", "num_train_timesteps": TIMES,
+            "set_alpha_to_one": False, "skip_prk_steps": True, "steps_offset": 1, "clip_sample": False,
+        }),
     )
     kept = {file.name: file.read_bytes() for file in (out / "tokenizer").iterdir()}
     pipeline.save_pretrained(out)
