@@ -4,11 +4,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use tasks::dataset::DatasetConfig;
+use tasks::guidance::GuidanceConfig;
 use tasks::masking::MaskingConfig;
 use tasks::segment::SegmentConfig;
 use toml_edit::{DocumentMut, Item, Value};
 
 use crate::error::{Error, Result};
+use crate::judge::MetricsConfig;
 use crate::model::ModelConfig;
 
 /// An experiment: which network looks at which data, and what is measured.
@@ -29,6 +31,9 @@ pub struct Experiment {
     pub dataset: DatasetConfig,
     /// What is done with them.
     pub task: TaskConfig,
+    /// How generated pictures are judged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<MetricsConfig>,
 }
 
 /// Where the result stands in a table of the paper.
@@ -50,6 +55,8 @@ pub enum TaskConfig {
     Masking(MaskingConfig),
     /// Zero-shot segmentation by a word of the prompt.
     Segment(SegmentConfig),
+    /// Pictures that are drawn with self-attention guidance.
+    Guidance(GuidanceConfig),
 }
 
 impl TaskConfig {
@@ -58,6 +65,7 @@ impl TaskConfig {
         match self {
             Self::Masking(_) => "masking",
             Self::Segment(_) => "segment",
+            Self::Guidance(_) => "guidance",
         }
     }
 }

@@ -8,6 +8,8 @@ pub mod analysis;
 mod environment;
 mod error;
 mod experiment;
+mod guidance_report;
+mod judge;
 pub mod metrics;
 mod model;
 mod paper;
@@ -28,6 +30,7 @@ mod work;
 
 pub use error::{Error, Result};
 pub use experiment::{Experiment, Fills, TaskConfig, title};
+pub use judge::{MetricsConfig, Subsets};
 pub use model::{ClassSource, Dtype, ModelConfig, ModelSource};
 pub use paper::PaperTable;
 pub use paper_table::paper_tables;

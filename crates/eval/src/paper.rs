@@ -5,13 +5,11 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::table::Cell;
 
-const TABLES: [(&str, &str); 2] = [
+const TABLES: [(&str, &str); 3] = [
+    ("guidance", include_str!("../../../eval/tables/guidance.toml")),
     ("masking", include_str!("../../../eval/tables/masking.toml")),
     ("segment", include_str!("../../../eval/tables/segment.toml")),
 ];
-
-/// Half of the last published digit.
-const ROUNDING: f64 = 0.005;
 
 /// A table of the paper.
 #[derive(Debug, Clone, Deserialize)]
@@ -23,12 +21,14 @@ pub struct PaperTable {
     pub task: String,
     /// Where the values were published.
     pub source: String,
-    /// The metric of all its values.
+    /// What its values are.
     pub metric: String,
-    /// Whether a larger value is a better one.
-    pub higher_is_better: bool,
     /// Column heads.
     pub columns: Vec<String>,
+    /// Whether a larger value is a better one, by column.
+    higher_is_better: Vec<bool>,
+    /// Digits after the point that were published, by column.
+    digits: Vec<i32>,
     rows: Vec<PaperRow>,
 }
 
@@ -68,17 +68,23 @@ impl PaperTable {
         self.rows.iter().find(|row| row.method == method)
     }
 
-    /// Ours minus the paper's, from a pair of the two.
-    pub fn difference(&self, (ours, published): (f64, f64)) -> Cell {
+    /// Ours minus the paper's in a column, from a pair of the two.
+    pub fn difference(&self, column: &str, (ours, published): (f64, f64)) -> Cell {
         let value = ours - published;
-        let differs = value.abs() > ROUNDING;
-        Cell::Difference { value, better: differs.then_some((value > 0.0) == self.higher_is_better) }
+        let index = self.index(column);
+        // Half of the last published digit.
+        let rounding = index.and_then(|i| self.digits.get(i)).map_or(0.0, |digits| 0.5 * 10f64.powi(-digits));
+        let higher = index.and_then(|i| self.higher_is_better.get(i)).filter(|_| value.abs() > rounding);
+        Cell::Difference { value, better: higher.map(|&higher| (value > 0.0) == higher) }
     }
 
     /// The published value of a row in a column.
     pub fn published(&self, method: &str, column: &str) -> Option<f64> {
-        let index = self.columns.iter().position(|known| known == column)?;
-        self.row(method)?.published.get(index).copied()
+        self.row(method)?.published.get(self.index(column)?).copied()
+    }
+
+    fn index(&self, column: &str) -> Option<usize> {
+        self.columns.iter().position(|known| known == column)
     }
 }
 
@@ -90,33 +96,42 @@ mod tests {
     fn every_table_is_whole() -> Result<()> {
         for (name, _) in TABLES {
             let table = PaperTable::named(name)?;
+            let columns = table.columns.len();
+            assert_eq!((table.higher_is_better.len(), table.digits.len()), (columns, columns), "{name}");
             for row in &table.rows {
-                assert_eq!(row.published.len(), table.columns.len(), "{name}, row {}", row.label);
+                assert_eq!(row.published.len(), columns, "{name}, row {}", row.label);
             }
         }
         let masking = PaperTable::named("masking")?;
         assert_eq!(masking.published("tokenrank", "DINOv2"), Some(0.64));
         assert_eq!(masking.published("tokenrank", "none"), None);
-        let better = |ours| match masking.difference((ours, 0.64)) {
+        let better = |ours| match masking.difference("DINOv2", (ours, 0.64)) {
             Cell::Difference { better, .. } => better,
             _ => None,
         };
         assert_eq!([0.6, 0.644, 0.7].map(better), [Some(true), None, Some(false)]);
+        let guidance = PaperTable::named("guidance")?;
+        let better = |column, pair| match guidance.difference(column, pair) {
+            Cell::Difference { better, .. } => better,
+            _ => None,
+        };
+        let found =
+            [better("IS", (17.0, 16.32)), better("FID", (50.0, 45.77)), better("KID", (0.0183, 0.018))];
+        assert_eq!(found, [Some(true), Some(false), None]);
         Ok(())
     }
 
     #[test]
     fn the_segmentation_table_is_whole_and_its_odd_row_is_odd() -> Result<()> {
         let table = PaperTable::named("segment")?;
-        assert_eq!((table.rows.len(), table.higher_is_better), (5, true));
+        assert_eq!(table.rows.len(), 5);
         // ConceptAttention's mIoU follows from its accuracy; that of no other row does.
         let follows = |row: &&PaperRow| {
             let accuracy = row.published[0] / 100.0;
-            (100.0 * accuracy / (2.0 - accuracy) - row.published[1]).abs() <= ROUNDING
+            (100.0 * accuracy / (2.0 - accuracy) - row.published[1]).abs() <= 0.005
         };
         let odd: Vec<&str> = table.rows.iter().filter(follows).map(|row| row.method.as_str()).collect();
         assert_eq!(odd, ["concept-attention"]);
-        assert!(table.rows.iter().all(|row| row.published.len() == table.columns.len()));
         Ok(())
     }
 }

@@ -54,7 +54,7 @@ impl<'a> Side<'a> {
         let (ours, published) = (self.run.results.value("auc", method), paper.published(method, self.column));
         let mut cells = vec![Cell::from(ours), Cell::from(published)];
         if self.is_comparable() {
-            cells.push(ours.zip(published).map_or(Cell::Empty, |pair| paper.difference(pair)));
+            cells.push(ours.zip(published).map_or(Cell::Empty, |pair| paper.difference(self.column, pair)));
         }
         cells
     }

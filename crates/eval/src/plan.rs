@@ -38,8 +38,21 @@ pub(crate) fn check(experiment: &Experiment) -> Result<()> {
     match &experiment.task {
         TaskConfig::Masking(task) => task.check()?,
         TaskConfig::Segment(task) => task.check()?,
+        TaskConfig::Guidance(task) => task.check()?,
     }
-    Ok(())
+    let drawn = matches!(experiment.task, TaskConfig::Guidance(_));
+    let refuse =
+        |reason: &str| Err(tasks::Error::Setting { setting: "metrics", reason: reason.into() }.into());
+    match &experiment.metrics {
+        Some(metrics) if drawn => metrics.check(),
+        Some(_) => {
+            refuse("has a meaning for generated pictures only, those of [task.guidance]; leave it out")
+        }
+        None if drawn => {
+            refuse("is missing: say which network judges the pictures, as in `features = \"mini\"`")
+        }
+        None => Ok(()),
+    }
 }
 
 /// The table that `fills` names. What stands in a column differs: networks, each a run, or metrics, all of one run.
@@ -56,7 +69,7 @@ fn beside(path: &Path, fills: &Fills, task: &TaskConfig) -> Result<Beside> {
         (Some(column), TaskConfig::Masking(_)) if !table.columns.contains(column) => {
             refuse(format!("fills.column `{column}` is none of {}", table.columns.join(", ")))
         }
-        (Some(_), TaskConfig::Segment(_)) => {
+        (Some(_), TaskConfig::Segment(_) | TaskConfig::Guidance(_)) => {
             refuse("fills.column has no meaning here: one run fills every column; leave it out".into())
         }
         (column, _) => Ok(Beside { table, column: column.clone() }),

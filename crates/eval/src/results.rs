@@ -32,6 +32,9 @@ pub struct Results {
     /// Curves behind the values, where there are some.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub curves: Option<Curves>,
+    /// What judged generated pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge: Option<Judge>,
     /// What the run took of memory, where that is watched.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
@@ -81,6 +84,17 @@ pub struct Comparison {
     pub minus: String,
     /// The difference and how far it moves with the items.
     pub interval: Interval,
+}
+
+/// What judged generated pictures.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Judge {
+    /// What the features are called.
+    pub features: String,
+    /// Hash of the network's weights.
+    pub weights_sha256: String,
+    /// Hash over the pictures of the reference, or of its file.
+    pub reference_sha256: String,
 }
 
 /// Memory of a run.

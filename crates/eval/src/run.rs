@@ -66,6 +66,7 @@ pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Outcome> {
         metrics: report.metrics,
         comparisons: report.comparisons,
         curves: report.curves,
+        judge: report.judge,
         memory: report.memory,
         weights: WeightsId { sha256: weights_sha256 },
         data: DataId { dataset: plan.experiment.dataset.name().into(), sha256: report.data_sha256 },

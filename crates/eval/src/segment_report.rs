@@ -51,7 +51,7 @@ pub(crate) fn table(
                 cells.push(published.into());
                 if differs {
                     let pair = percent(*metric).zip(published);
-                    cells.push(pair.map_or(Cell::Empty, |pair| paper.difference(pair)));
+                    cells.push(pair.map_or(Cell::Empty, |pair| paper.difference(column, pair)));
                 }
             }
         }

@@ -107,21 +107,28 @@ pub fn paired<M: Additive>(
         (0..items).for_each(|_| counts[rng.below(items)] += 1);
         difference(counts)
     };
-    let mut differences: Vec<f64> =
+    let differences: Vec<f64> =
         (0..resamples as u64).into_par_iter().map_init(|| vec![0; items], draw).flatten_iter().collect();
-    differences.sort_unstable_by(f64::total_cmp);
     if differences.is_empty() {
         return Err(undefined());
     }
-    let outside = (1.0 - LEVEL) / 2.0;
-    Ok(Interval {
-        difference: seen,
-        low: quantile(&differences, outside),
-        high: quantile(&differences, 1.0 - outside),
-        level: LEVEL,
-        p_value: p_value(&differences),
-        resamples: differences.len(),
-    })
+    Ok(Interval::of(seen, differences))
+}
+
+impl Interval {
+    /// A difference and those over resamples, of which there is at least one.
+    pub(crate) fn of(difference: f64, mut resampled: Vec<f64>) -> Self {
+        resampled.sort_unstable_by(f64::total_cmp);
+        let outside = (1.0 - LEVEL) / 2.0;
+        Self {
+            difference,
+            low: quantile(&resampled, outside),
+            high: quantile(&resampled, 1.0 - outside),
+            level: LEVEL,
+            p_value: p_value(&resampled),
+            resamples: resampled.len(),
+        }
+    }
 }
 
 /// `Σ counts[i] · rows[i]` over rows of `width` numbers, item by item.

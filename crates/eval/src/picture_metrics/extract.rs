@@ -42,15 +42,31 @@ pub fn extract_folder(
     batch: usize,
     what: &'static str,
 ) -> Result<FeatureSet> {
+    extract_each(network, paths, batch, what, |number, path| {
+        Ok((number as u64, Rgb8::open(path).map_err(models::Error::from)?))
+    })
+}
+
+/// Features of items, each read on any core by `read`, which is told the place in the list and says the number.
+///
+/// # Errors
+/// As [`extract`].
+pub(crate) fn extract_each<T: Sync>(
+    network: &FeatureNetwork,
+    items: &[T],
+    batch: usize,
+    what: &'static str,
+    read: impl Fn(usize, &T) -> Result<(u64, Rgb8)> + Sync,
+) -> Result<FeatureSet> {
     let mut set = FeatureSet::new();
-    let bar = bar(paths.len(), 0).with_message(what);
-    for (index, paths) in paths.chunks(batch.max(1)).enumerate() {
-        let pictures = paths.par_iter().map(Rgb8::open).collect::<Result<Vec<_>, _>>();
-        let pictures = pictures.map_err(models::Error::from)?;
+    let bar = bar(items.len(), 0).with_message(what);
+    for (index, chunk) in items.chunks(batch.max(1)).enumerate() {
         let first = index * batch.max(1);
-        let numbers: Vec<u64> = (first..first + paths.len()).map(|number| number as u64).collect();
+        let pictures = chunk.par_iter().enumerate().map(|(place, item)| read(first + place, item));
+        let (numbers, pictures): (Vec<u64>, Vec<Rgb8>) =
+            pictures.collect::<Result<Vec<_>>>()?.into_iter().unzip();
         add(&mut set, network, &numbers, &pictures)?;
-        bar.inc(paths.len() as u64);
+        bar.inc(chunk.len() as u64);
     }
     bar.finish_and_clear();
     Ok(set)

@@ -8,6 +8,7 @@ mod extract;
 mod folder;
 mod reference;
 mod report;
+mod source;
 
 use std::path::{Path, PathBuf};
 
@@ -18,9 +19,11 @@ use crate::error::{Error, Result};
 use crate::metrics::fidelity::{Reference, Settings, Summary, evaluate};
 use crate::record_log::write_whole;
 use crate::table::Table;
+pub(crate) use extract::extract_each;
 pub use extract::{extract, extract_folder};
 pub use folder::pictures_below;
 pub use report::{Titles, table};
+pub(crate) use source::ReferenceSource;
 
 /// What `tokenrank metrics` is asked for.
 #[derive(Debug, Clone)]

@@ -11,7 +11,7 @@ use crate::metrics::fidelity::{FeatureSet, Gaussian, Item, Reference};
 
 /// What a `--reference` is, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Folder,
     /// `.npz` with `mu` and `sigma`.
     Statistics,

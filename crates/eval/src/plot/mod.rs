@@ -9,6 +9,7 @@ mod canvas;
 mod color;
 mod curves;
 mod family;
+mod gallery;
 mod heatmap;
 mod histogram;
 mod overlays;
@@ -24,6 +25,7 @@ use thiserror::Error;
 
 pub use curves::{CurvePlot, SIZE as CURVES_SIZE, Series, curves};
 pub use family::{Family, Line, Member, Stroke, family};
+pub use gallery::{Gallery, gallery};
 pub use heatmap::{HeatMap, heatmap};
 pub use histogram::{Histogram, histogram};
 pub use overlays::{Map, OverlayRow, overlays};

@@ -1,5 +1,6 @@
 //! What a sweep knows of the methods of a task, and what its tables show.
 
+use tasks::guidance::{GuidanceConfig, Importance, Method as GuidanceMethod};
 use tasks::masking::{MaskingConfig, Method};
 use tasks::segment::{Method as SegmentMethod, SegmentConfig};
 
@@ -72,6 +73,17 @@ pub(super) fn goal(task: &TaskConfig) -> &'static Goal {
             note: "mIoU in percent, intersections and unions summed over the images first; higher is better.",
             wins_note: "Multi-bounce wins: plain or weighted by λ₂, it is above every other method of the combination.",
         },
+        TaskConfig::Guidance(_) => &Goal {
+            metric: "frechet",
+            head: "Fréchet distance ↓",
+            scale: 1.0,
+            lower_is_better: true,
+            ours: "TokenRank",
+            wins_key: "tokenrank_wins",
+            note: "Fréchet distance between features of the drawn and of the reference pictures; lower is better. Its value \
+                   depends on the features and on the number of pictures.",
+            wins_note: "TokenRank wins: in some form, it is below every other method of the combination.",
+        },
     }
 }
 
@@ -89,6 +101,11 @@ pub(super) fn taken_apart(experiment: &Experiment) -> Vec<(SweptMethod, Experime
             .methods
             .iter()
             .map(|method| (of_segment(method), alone(TaskConfig::Segment(config.of_method(method)))))
+            .collect(),
+        TaskConfig::Guidance(config) => config
+            .methods
+            .iter()
+            .map(|method| (of_guidance(method), alone(TaskConfig::Guidance(config.of_method(method)))))
             .collect(),
     }
 }
@@ -109,6 +126,12 @@ fn of_segment(method: &SegmentMethod) -> SweptMethod {
     SweptMethod { family: key.clone(), family_label: label.clone(), key, label, ours }
 }
 
+fn of_guidance(method: &GuidanceMethod) -> SweptMethod {
+    let (key, label) = (method.key().to_owned(), method.label().to_owned());
+    let ours = matches!(method, GuidanceMethod::Sag(sag) if sag.mask != Importance::ColumnSum);
+    SweptMethod { family: key.clone(), family_label: label.clone(), key, label, ours }
+}
+
 /// Leaves only methods of these families.
 pub(super) fn keep_families(task: &mut TaskConfig, families: &[String]) {
     match task {
@@ -116,6 +139,9 @@ pub(super) fn keep_families(task: &mut TaskConfig, families: &[String]) {
             scores.retain(|score| families.contains(&score.to_string()));
         }
         TaskConfig::Segment(SegmentConfig { methods, .. }) => {
+            methods.retain(|method| families.iter().any(|family| family == method.key()));
+        }
+        TaskConfig::Guidance(GuidanceConfig { methods, .. }) => {
             methods.retain(|method| families.iter().any(|family| family == method.key()));
         }
     }

@@ -114,6 +114,7 @@ impl MaskingWork {
             metrics: metric_values(&curves, plan.paper.as_ref()),
             comparisons: Vec::new(),
             curves: Some(curves_of(&curves)),
+            judge: None,
             memory: None,
             data_sha256: data_sha256(records.iter().map(|record| record.sha256.as_str())),
             methods,

@@ -1,5 +1,6 @@
 //! What a plan does: for each experiment, how its network and data are found, run and reported.
 
+mod guidance;
 mod masking;
 mod segment;
 
@@ -14,9 +15,11 @@ use sha2::{Digest, Sha256};
 
 use crate::error::Result;
 use crate::experiment::{Experiment, TaskConfig};
+use crate::model::ModelConfig;
 use crate::plan::Plan;
-use crate::results::{Comparison, Curves, Memory, MetricValue};
+use crate::results::{Comparison, Curves, Judge, Memory, MetricValue};
 use crate::table::Table;
+use guidance::GuidanceWork;
 use masking::MaskingWork;
 use segment::SegmentWork;
 
@@ -27,6 +30,7 @@ pub(crate) use segment::paper_column;
 pub(crate) enum Work {
     Masking(MaskingWork),
     Segment(SegmentWork),
+    Guidance(GuidanceWork),
 }
 
 /// What a run has to say once every item is answered.
@@ -35,6 +39,7 @@ pub(crate) struct Report {
     pub(crate) metrics: Vec<MetricValue>,
     pub(crate) comparisons: Vec<Comparison>,
     pub(crate) curves: Option<Curves>,
+    pub(crate) judge: Option<Judge>,
     pub(crate) memory: Option<Memory>,
     pub(crate) data_sha256: String,
     /// Keys and names of the methods in row order.
@@ -56,6 +61,7 @@ impl Work {
         Ok(match &experiment.task {
             TaskConfig::Masking(task) => Self::Masking(MaskingWork::find(experiment, task)?),
             TaskConfig::Segment(task) => Self::Segment(SegmentWork::find(experiment, task, device)?),
+            TaskConfig::Guidance(task) => Self::Guidance(GuidanceWork::find(experiment, task, device)?),
         })
     }
 
@@ -67,6 +73,7 @@ impl Work {
         match self {
             Self::Masking(work) => work.run(plan, out, stop),
             Self::Segment(work) => work.run(plan, out, stop),
+            Self::Guidance(work) => work.run(plan, out, stop),
         }
     }
 
@@ -75,6 +82,7 @@ impl Work {
         match self {
             Self::Masking(work) => work.items.truncate(limit),
             Self::Segment(work) => work.items.truncate(limit),
+            Self::Guidance(work) => work.items.truncate(limit),
         }
     }
 
@@ -83,6 +91,7 @@ impl Work {
         match self {
             Self::Masking(work) => work.items.len(),
             Self::Segment(work) => work.items.len(),
+            Self::Guidance(work) => work.items.len(),
         }
     }
 
@@ -91,6 +100,7 @@ impl Work {
         match self {
             Self::Masking(work) => work.manifest(),
             Self::Segment(work) => work.manifest(),
+            Self::Guidance(work) => work.manifest(),
         }
     }
 
@@ -98,7 +108,7 @@ impl Work {
     pub(crate) fn classes(&self) -> String {
         match self {
             Self::Masking(work) => format!("{:?}", work.head),
-            Self::Segment(_) => String::new(),
+            Self::Segment(_) | Self::Guidance(_) => String::new(),
         }
     }
 
@@ -110,8 +120,21 @@ impl Work {
         match self {
             Self::Masking(work) => once(work.weights(), || work.weights_sha256()),
             Self::Segment(work) => once(work.weights(), || work.weights_sha256()),
+            Self::Guidance(work) => once(work.weights(), || work.weights_sha256()),
         }
     }
+}
+
+/// Refuses what a pipeline has no use for. Its image size is the task's.
+fn no_classes(model: &ModelConfig, image_size: &str) -> Result<()> {
+    if model.classes.is_none() && model.image_size.is_none() {
+        return Ok(());
+    }
+    let reason = format!(
+        "a pipeline has no classes of its own and its image size is {image_size}; leave head, class_embeddings, zero_shot \
+         and image_size out"
+    );
+    Err(tasks::Error::Setting { setting: "model", reason }.into())
 }
 
 /// What `hash` says of these files, asked once in the life of the process: the runs of a sweep share tens of gigabytes.

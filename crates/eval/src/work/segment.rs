@@ -30,11 +30,7 @@ pub(crate) struct SegmentWork {
 impl SegmentWork {
     pub(super) fn find(experiment: &Experiment, task: &SegmentConfig, device: Device) -> Result<Self> {
         let model = &experiment.model;
-        if model.classes.is_some() || model.image_size.is_some() {
-            let reason = "a pipeline has no classes of its own and its image size is task.segment.image_size; \
-                          leave head, class_embeddings, zero_shot and image_size out";
-            return Err(tasks::Error::Setting { setting: "model", reason: reason.into() }.into());
-        }
+        super::no_classes(model, "task.segment.image_size")?;
         let pipeline = model.source.folder().and_then(|folder| {
             let pipeline = FluxPipeline::open(&folder, model.dtype.kind(), device)?;
             Ok((folder, pipeline))
@@ -101,6 +97,7 @@ impl SegmentWork {
             metrics: metric_values(&metrics, paper),
             comparisons,
             curves: None,
+            judge: None,
             memory,
             data_sha256: data_sha256(records.iter().map(|record| record.sha256.as_str())),
             methods,

@@ -157,3 +157,28 @@ fn notes_are_broken_at_spaces() {
     assert_eq!(wrapped("", 20.0, width), Vec::<String>::new());
     assert!(wrapped(&"x".repeat(99), 20.0, width)[0].ends_with('…'));
 }
+
+#[test]
+fn a_gallery_shows_every_picture_at_its_place() {
+    let one = |shade: u8| Rgb { width: 4, height: 4, pixels: vec![shade; 48] };
+    let shown = Gallery {
+        columns: vec!["seed 0".into(), "seed 1".into()],
+        rows: vec![("no guidance".into(), vec![one(10), one(60)]), ("SAG".into(), vec![one(120), one(200)])],
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("gallery.png");
+    gallery(&path, &shown).unwrap();
+    let picture = read(&path);
+    let (side, gap) = (384, 12);
+    for (row, shades) in [[10, 60], [120, 200]].into_iter().enumerate() {
+        let y = 60 + 46 + row as u32 * (side + gap + 46) + side / 2;
+        for (column, shade) in (0..).zip(shades) {
+            assert_eq!(picture.at(30 + column * (side + gap) + side / 2, y), [shade; 3]);
+        }
+    }
+    let torn = Gallery { rows: vec![("SAG".into(), vec![one(1)])], ..shown.clone() };
+    let message = gallery(&path, &torn).unwrap_err().to_string();
+    assert!(message.contains("row `SAG` has 1 pictures for 2 columns"), "{message}");
+    let none = Gallery { columns: Vec::new(), rows: Vec::new() };
+    assert!(gallery(&path, &none).unwrap_err().to_string().contains("no picture"));
+}

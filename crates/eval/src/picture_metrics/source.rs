@@ -1,0 +1,109 @@
+//! What an experiment's pictures are compared with.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use models::features::FeatureNetwork;
+use models::image::Rgb8;
+use sha2::{Digest, Sha256};
+use tasks::dataset::LabelledImage;
+
+use super::reference::{self, Kind};
+use super::{extract_each, pictures_below};
+use crate::error::Result;
+use crate::metrics::fidelity::Reference;
+
+/// Pictures, or what is known of some.
+#[derive(Debug, Clone)]
+pub(crate) enum ReferenceSource {
+    /// Images of a dataset; their labels do not matter.
+    Images(Vec<LabelledImage>),
+    /// Files of a folder.
+    Files(Vec<PathBuf>),
+    /// A file of features or of their mean and covariance.
+    Known(PathBuf, Kind),
+}
+
+impl ReferenceSource {
+    /// What is at a path.
+    ///
+    /// # Errors
+    /// Nothing, or nothing that pictures can be compared with.
+    pub(crate) fn find(path: &Path) -> Result<Self> {
+        if !path.exists() {
+            let reason = "no such folder or file; say where the pictures, .npz statistics or .safetensors features are \
+                          with `--set dataset.reference.path=PATH`";
+            return Err(tasks::Error::Dataset { path: path.into(), reason: reason.into() }.into());
+        }
+        Ok(match Kind::of(path)? {
+            Kind::Folder => Self::Files(pictures_below(path, None)?),
+            kind => Self::Known(path.into(), kind),
+        })
+    }
+
+    /// A line for each picture or file.
+    pub(crate) fn manifest(&self) -> Vec<String> {
+        match self {
+            Self::Images(images) => images.iter().map(|image| image.id.clone()).collect(),
+            Self::Files(paths) => paths.iter().map(|path| path.display().to_string()).collect(),
+            Self::Known(path, _) => vec![path.display().to_string()],
+        }
+    }
+
+    /// The reference in the features of a network whose weights have this hash, and a hash over everything that was read.
+    ///
+    /// # Errors
+    /// A file cannot be read or holds features of another network.
+    pub(crate) fn read(
+        &self,
+        network: &FeatureNetwork,
+        weights_sha256: &str,
+        batch: usize,
+    ) -> Result<(Reference, String)> {
+        let count = match self {
+            Self::Images(images) => images.len(),
+            Self::Files(paths) => paths.len(),
+            Self::Known(path, kind) => {
+                let bytes = std::fs::read(path).map_err(crate::error::Error::file("read", path))?;
+                let hash = hex(&Sha256::digest(&bytes));
+                let reference = match kind {
+                    Kind::Statistics => reference::statistics(path)?,
+                    Kind::Features | Kind::Folder => reference::features(path, weights_sha256)?,
+                };
+                return Ok((reference, hash));
+            }
+        };
+        // Pictures are read on several cores; their hashes are put together in order.
+        let hashes = Mutex::new(vec![String::new(); count]);
+        let keep = |place: usize, hash: String| {
+            if let Some(slot) = hashes.lock().unwrap_or_else(PoisonError::into_inner).get_mut(place) {
+                *slot = hash;
+            }
+        };
+        let set = match self {
+            Self::Images(images) => extract_each(network, images, batch, "reference", |place, image| {
+                let picture = image.load()?;
+                keep(place, picture.sha256);
+                Ok((place as u64, picture.rgb))
+            }),
+            Self::Files(paths) => extract_each(network, paths, batch, "reference", |place, path| {
+                let bytes = std::fs::read(path).map_err(crate::error::Error::file("read", path))?;
+                keep(place, hex(&Sha256::digest(&bytes)));
+                let rgb = Rgb8::decode(&bytes).map_err(|e| models::Error::from(e.in_file(path)))?;
+                Ok((place as u64, rgb))
+            }),
+            Self::Known(..) => return self.read(network, weights_sha256, batch),
+        }?;
+        let mut hasher = Sha256::new();
+        hashes
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .for_each(|hash| hasher.update(hash));
+        Ok((Reference::Features(set.finish()), hex(&hasher.finalize())))
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,163 @@
+//! Guidance: a Stable Diffusion pipeline, and what its pictures are compared with.
+
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::sync::atomic::AtomicBool;
+
+use models::features::{FeatureNetwork, FeatureSource};
+use models::sd::pipeline::SdPipeline;
+use models::{Device, memory};
+use tasks::dataset::DatasetConfig;
+use tasks::guidance::{Generated, Guidance, GuidanceConfig, GuidanceRecord, PictureNumber, read_picture};
+
+use super::{Report, data_sha256};
+use crate::error::{Error, Result};
+use crate::experiment::Experiment;
+use crate::guidance_report::{Judged, comparison_table, comparisons, metric_values, pictures, table};
+use crate::judge::MetricsConfig;
+use crate::metrics::fidelity::{FeatureSet, evaluate};
+use crate::picture_metrics::{ReferenceSource, Titles, extract_each};
+use crate::plan::Plan;
+use crate::results::{Judge, Memory};
+use crate::run::{Answered, records};
+
+/// Pictures that a feature network looks at together.
+const JUDGED_AT_ONCE: usize = 32;
+
+/// A Stable Diffusion pipeline, and what its pictures are compared with.
+#[derive(Clone)]
+pub(crate) struct GuidanceWork {
+    folder: PathBuf,
+    pub(super) items: Vec<PictureNumber>,
+    config: GuidanceConfig,
+    metrics: MetricsConfig,
+    features: FeatureSource,
+    reference: ReferenceSource,
+}
+
+impl GuidanceWork {
+    pub(super) fn find(experiment: &Experiment, task: &GuidanceConfig, device: Device) -> Result<Self> {
+        let model = &experiment.model;
+        super::no_classes(model, "task.guidance.image_size")?;
+        let Some(metrics) = &experiment.metrics else {
+            let reason = "is missing".into();
+            return Err(tasks::Error::Setting { setting: "metrics", reason }.into());
+        };
+        let items = Guidance::items(task, experiment.seed);
+        let pipeline = || -> Result<PathBuf> {
+            let folder = model.source.folder()?;
+            let pipeline = SdPipeline::open(&folder, model.dtype.kind(), device)?;
+            Guidance::new(task.clone(), pipeline, items.clone(), Path::new(""))?;
+            Ok(folder)
+        };
+        let features = || -> Result<FeatureSource> {
+            let source = FeatureSource::from_str(&metrics.features)?;
+            source.present()?;
+            Ok(source)
+        };
+        let reference = || -> Result<ReferenceSource> {
+            match &experiment.dataset {
+                DatasetConfig::Reference(reference) => ReferenceSource::find(&reference.path),
+                labelled => Ok(ReferenceSource::Images(labelled.items(usize::MAX)?)),
+            }
+        };
+        // What is missing is said all at once: it takes its time to get.
+        match (pipeline(), features(), reference()) {
+            (Ok(folder), Ok(features), Ok(reference)) => {
+                let (config, metrics) = (task.clone(), metrics.clone());
+                Ok(Self { folder, items, config, metrics, features, reference })
+            }
+            (pipeline, features, reference) => {
+                let errors = [pipeline.err(), features.err(), reference.err()];
+                Err(Error::all(errors.into_iter().flatten().collect()))
+            }
+        }
+    }
+
+    pub(super) fn manifest(&self) -> Vec<String> {
+        let pictures = self.items.iter().map(|item| format!("{}\t{}", item.id, item.seed));
+        pictures.chain(self.reference.manifest()).collect()
+    }
+
+    /// Where the weights are.
+    pub(super) fn weights(&self) -> Vec<PathBuf> {
+        vec![self.folder.clone()]
+    }
+
+    pub(super) fn weights_sha256(&self) -> Result<String> {
+        Ok(SdPipeline::open(&self.folder, models::Kind::Float, Device::Cpu)?.sha256()?)
+    }
+
+    pub(super) fn run(&self, plan: &Plan, out: &Path, stop: &AtomicBool) -> Result<Report> {
+        let (Experiment { model, seed, .. }, config) = (&plan.experiment, &self.config);
+        let pipeline = SdPipeline::open(&self.folder, model.dtype.kind(), plan.device)?;
+        let weights = pipeline.weight_bytes()?;
+        memory::reset_peak_host();
+        let folder = out.join("pictures");
+        let mut task = Guidance::new(config.clone(), pipeline, self.items.clone(), &folder)?;
+        let Answered { records, fresh, took } = records(&mut task, out, stop)?;
+        let memory = (fresh > 0).then(|| Memory {
+            peak_host: memory::peak_host(),
+            weights: weights.into_iter().map(|(component, bytes)| (component.to_string(), bytes)).collect(),
+        });
+        // The networks that draw leave before the one that judges comes.
+        drop(task);
+
+        let network = self.features.load(plan.device)?;
+        let weights_sha256 = self.features.sha256()?;
+        let (reference, reference_sha256) = self.reference.read(&network, &weights_sha256, JUDGED_AT_ONCE)?;
+        let settings = self.metrics.settings(*seed);
+        let judge = |method: &tasks::guidance::Method| -> Result<Judged> {
+            let features = features(&network, &folder, method.key(), &records)?.finish();
+            let masked = records.iter().filter_map(|record| record.methods.get(method.key())?.mask_area);
+            let masked: Vec<f64> = masked.collect();
+            Ok(Judged {
+                key: method.key().to_owned(),
+                label: method.label().to_owned(),
+                summary: evaluate(&features, &reference, &settings)?,
+                mask_area: (!masked.is_empty()).then(|| masked.iter().sum::<f64>() / masked.len() as f64),
+            })
+        };
+        let judged = config.methods.iter().map(judge).collect::<Result<Vec<_>>>()?;
+
+        let titles = Titles::new(&network.to_string(), network.is_published_inception());
+        let paper = plan.paper.as_ref().map(|beside| &beside.table);
+        let comparisons = comparisons(&judged);
+        let comparable = plan.experiment.is_comparable() && network.is_published_inception();
+        let mut tables = vec![("table", table(&plan.experiment.title, &judged, &titles, paper, comparable))];
+        if !comparisons.is_empty() {
+            tables.push(("comparisons", comparison_table(&comparisons, &judged, &titles)));
+        }
+        let hashes = records.iter().flat_map(|record| record.methods.values().map(|drawn| &drawn.sha256));
+        let data_sha256 = data_sha256(hashes.map(String::as_str).chain([reference_sha256.as_str()]));
+        Ok(Report {
+            items: records.len() as u64,
+            metrics: metric_values(&judged, paper),
+            comparisons,
+            curves: None,
+            memory,
+            judge: Some(Judge { features: network.to_string(), weights_sha256, reference_sha256 }),
+            data_sha256,
+            methods: judged.iter().map(|judged| (judged.key.clone(), judged.label.clone())).collect(),
+            tables,
+            pictures: pictures(out, &folder, config, &records)?,
+            fresh,
+            took,
+        })
+    }
+}
+
+/// Features of the pictures of a method, under their numbers.
+fn features(
+    network: &FeatureNetwork,
+    folder: &Path,
+    method: &str,
+    records: &[GuidanceRecord],
+) -> Result<FeatureSet> {
+    let drawn: Vec<(&GuidanceRecord, &Generated)> =
+        records.iter().filter_map(|record| Some((record, record.methods.get(method)?))).collect();
+    extract_each(network, &drawn, JUDGED_AT_ONCE, "judged", |_, (record, generated)| {
+        let rgb = read_picture(&Guidance::file(folder, method, &record.id), generated)?;
+        Ok((record.seed, rgb))
+    })
+}
