@@ -9,7 +9,7 @@ use crate::metrics::bootstrap::Interval;
 use crate::metrics::fidelity::{Resampled, Summary};
 use crate::paper::PaperTable;
 use crate::picture_metrics::Titles;
-use crate::plot::{Gallery, Map, OverlayRow, Rgb, gallery, overlays};
+use crate::plot::{Ends, Gallery, Map, OverlayRow, Rgb, gallery, overlays};
 use crate::results::{Comparison, MetricValue};
 use crate::table::{Cell, Row, Table};
 
@@ -274,7 +274,7 @@ pub(crate) fn pictures(
     }
     if !rows.is_empty() {
         let path = out.join("masks.png");
-        paths.push(drawn(path.clone(), overlays(&path, &rows))?);
+        paths.push(drawn(path.clone(), overlays(&path, &rows, Ends::ZeroAndOne("left alone", "degraded")))?);
     }
     Ok(paths)
 }

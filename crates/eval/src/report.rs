@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::metrics::{MaskingCurves, Metric};
 use crate::paper::PaperTable;
 use crate::plan::Beside;
-use crate::plot::{CurvePlot, Map, OverlayRow, Rgb, Series, curves, overlays};
+use crate::plot::{CurvePlot, Ends, Map, OverlayRow, Rgb, Series, curves, overlays};
 use crate::table::{Cell, Row, Table};
 
 /// Ours beside the paper's. `labels` are the keys and names of the methods in row order.
@@ -107,7 +107,7 @@ pub(crate) fn masking_pictures(
     }
     if !rows.is_empty() {
         let path = out.join("overlays.png");
-        overlays(&path, &rows).map_err(|e| failed(&path, &e))?;
+        overlays(&path, &rows, Ends::OfEachMap).map_err(|e| failed(&path, &e))?;
         pictures.push(path);
     }
     Ok(pictures)

@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::experiment::Experiment;
 use crate::metrics::{Metric, SegmentMetric, SegmentMetrics};
 use crate::paper::PaperTable;
-use crate::plot::{Map, OverlayRow, Rgb, overlays};
+use crate::plot::{Ends, Map, OverlayRow, Rgb, overlays};
 use crate::results::Comparison;
 use crate::table::{Cell, Row, Table};
 use crate::work::paper_column;
@@ -166,6 +166,7 @@ pub(crate) fn pictures(
         return Ok(Vec::new());
     }
     let path = out.join("overlays.png");
-    overlays(&path, &rows).map_err(|e| Error::Export { path: path.clone(), reason: e.to_string() })?;
+    overlays(&path, &rows, Ends::OfEachMap)
+        .map_err(|e| Error::Export { path: path.clone(), reason: e.to_string() })?;
     Ok(vec![path])
 }

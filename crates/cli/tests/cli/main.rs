@@ -4,6 +4,7 @@ mod attend;
 mod common;
 mod fetch;
 mod flux;
+mod guidance;
 mod metrics;
 mod paper_segment;
 mod rank;

@@ -28,7 +28,7 @@ pub use family::{Family, Line, Member, Stroke, family};
 pub use gallery::{Gallery, gallery};
 pub use heatmap::{HeatMap, heatmap};
 pub use histogram::{Histogram, histogram};
-pub use overlays::{Map, OverlayRow, overlays};
+pub use overlays::{Ends, Map, OverlayRow, overlays};
 pub use picture::Rgb;
 pub use regions::{Region, Regions, regions};
 pub use tiles::{Section, Tile, TileSheet, tiles};

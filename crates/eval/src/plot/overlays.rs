@@ -31,6 +31,16 @@ pub struct OverlayRow {
     pub maps: Vec<Map>,
 }
 
+/// Which values the ends of the colours stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ends {
+    /// Each map's own minimum and its own 95th percentile: a few attention sinks would otherwise leave no colour for
+    /// the rest.
+    OfEachMap,
+    /// 0 and 1, and what they are called.
+    ZeroAndOne(&'static str, &'static str),
+}
+
 const MARGIN: u32 = 30;
 const TOP: u32 = 24;
 const GAP: u32 = 16;
@@ -42,13 +52,12 @@ const TEXT: f64 = 28.0;
 const OPACITY: f64 = 0.6;
 
 /// Draws a grid: a row for each picture, the picture first and then each of its scores as a viridis map over the
-/// picture in grey. Each map is scaled from its own minimum to its own 95th percentile, as the bar below says: a few
-/// attention sinks would otherwise leave no colour for the rest. A patch has one colour, since a token has one score.
+/// picture in grey, with a bar below that says what its ends are. A patch has one colour, since a token has one score.
 ///
 /// # Errors
 /// [`PlotError::Shape`] where there is no row, a buffer has not the size it claims, or rows have unlike maps;
 /// [`PlotError::Write`] where the file cannot be written.
-pub fn overlays(path: &Path, rows: &[OverlayRow]) -> Result<(), PlotError> {
+pub fn overlays(path: &Path, rows: &[OverlayRow], ends: Ends) -> Result<(), PlotError> {
     check(rows).map_err(|what| PlotError::Shape { path: path.to_owned(), what })?;
     let titles: Vec<&str> =
         rows.iter().take(1).flat_map(|row| &row.maps).map(|map| map.title.as_str()).collect();
@@ -82,7 +91,10 @@ pub fn overlays(path: &Path, rows: &[OverlayRow]) -> Result<(), PlotError> {
         let at = |x: u32, y: u32| picture[(y * w + x) as usize];
         canvas.paint((left(0) + inset, y), (w, h), at);
         for (column, map) in (1..).zip(&row.maps) {
-            let limits = bulk(map.values.iter().copied());
+            let limits = match ends {
+                Ends::OfEachMap => bulk(map.values.iter().copied()),
+                Ends::ZeroAndOne(..) => Some((0.0, 1.0)),
+            };
             canvas.paint((left(column) + inset, y), (w, h), |px, py| {
                 let patch =
                     (py as usize * map.rows / h as usize) * map.cols + px as usize * map.cols / w as usize;
@@ -95,7 +107,7 @@ pub fn overlays(path: &Path, rows: &[OverlayRow]) -> Result<(), PlotError> {
         }
         y += full + GAP;
     }
-    scale(&mut canvas, width, f64::from(y) + f64::from(FOOT) / 2.0 - 8.0)?;
+    scale(&mut canvas, width, f64::from(y) + f64::from(FOOT) / 2.0 - 8.0, ends)?;
     canvas.finish()
 }
 
@@ -121,15 +133,19 @@ fn check(rows: &[OverlayRow]) -> Result<(), String> {
 }
 
 /// The colour bar at the foot, in the colours as blended over middle grey.
-fn scale(canvas: &mut Canvas, width: u32, y: f64) -> Result<(), PlotError> {
+fn scale(canvas: &mut Canvas, width: u32, y: f64, ends: Ends) -> Result<(), PlotError> {
     let (length, thickness) = (260u32, 24u32);
     let left = width / 2 - length / 2;
     let corner = (left, (y - f64::from(thickness) / 2.0) as u32);
     canvas.paint(corner, (length, thickness), |x, _| {
         blend([128; 3], viridis(f64::from(x) / f64::from(length - 1)), OPACITY)
     });
+    let (low, high) = match ends {
+        Ends::OfEachMap => ("each map's minimum", "its 95th percentile"),
+        Ends::ZeroAndOne(zero, one) => (zero, one),
+    };
     let text = Text { size: TEXT, ink: FAINT, align: Align::End, upwards: false };
-    canvas.text((f64::from(left) - 14.0, y), "each map's minimum", text)?;
+    canvas.text((f64::from(left) - 14.0, y), low, text)?;
     let right = f64::from(left + length) + 14.0;
-    canvas.text((right, y), "its 95th percentile", Text { align: Align::Start, ..text })
+    canvas.text((right, y), high, Text { align: Align::Start, ..text })
 }

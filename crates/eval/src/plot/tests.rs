@@ -137,7 +137,7 @@ fn map(title: &str, rows: usize, cols: usize) -> Map {
 fn overlay(rows: &[OverlayRow]) -> Result<Picture, PlotError> {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("overlays.png");
-    overlays(&path, rows).map(|()| read(&path))
+    overlays(&path, rows, Ends::OfEachMap).map(|()| read(&path))
 }
 
 #[test]
