@@ -6,6 +6,8 @@ mod fetch;
 mod flux;
 mod guidance;
 mod metrics;
+mod paper;
+mod paper_guidance;
 mod paper_segment;
 mod rank;
 mod run;

@@ -2,30 +2,14 @@
 //! the published shape.
 
 use std::path::Path;
-use std::process::Output;
 
 use serde_json::{Value, json};
 
-use crate::common::{arg, root, tokenrank, words};
+use crate::common::{arg, root, words};
+use crate::paper::{put, validate};
 
 const IMAGENET: &str = "configs/paper/segment-imagenet.toml";
 const VOC: &str = "configs/paper/segment-voc.toml";
-
-/// `validate` with an empty cache of checkpoints.
-fn validate(config: &str, sets: &[String], code: i32) -> Output {
-    let home = tempfile::tempdir().expect("a scratch folder");
-    let mut command = tokenrank();
-    for name in ["HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN_PATH"] {
-        command.env_remove(name);
-    }
-    command.args(["validate", config]).env("HF_HOME", home.path());
-    for set in sets {
-        command.args(["--set", set]);
-    }
-    let output = command.output().expect("the binary starts");
-    assert_eq!(output.status.code(), Some(code), "{config}: {}", words(&output));
-    output
-}
 
 #[test]
 fn everything_that_is_missing_is_said_at_once() {
@@ -47,12 +31,6 @@ fn everything_that_is_missing_is_said_at_once() {
             assert!(message.contains(word), "{config}: {word} is not in\n{message}");
         }
     }
-}
-
-fn put(dir: &Path, name: &str, content: impl AsRef<[u8]>) {
-    let path = dir.join(name);
-    std::fs::create_dir_all(path.parent().expect("a parent")).expect("writable");
-    std::fs::write(path, content).expect("writable");
 }
 
 /// A pipeline with the configurations of FLUX.1-schnell, small tokenizers, and weight files that are there and empty:
