@@ -4,7 +4,7 @@
 Needs torch 2.11.0, diffusers 0.42.0, transformers 5.23.0, tokenizers 0.23.3, safetensors 0.8.0, numpy 2.4.6, pillow
 13.0.0. The scenes, one object each, come from
 
-    cargo run -p tasks --example mini_export -- --out DIR/train --split train --count 60000 --size 64
+    cargo run -p tasks --example mini_export -- --out DIR/train --split train --count 40000 --size 64
     cargo run -p tasks --example mini_export -- --out DIR/val --split val --count 1000 --size 64
 
 and `docs/miniatures.md` records the command that made the committed weights.
