@@ -32,9 +32,12 @@ pub(crate) struct Judged {
     pub(crate) mask_area: Option<f64>,
 }
 
+/// A metric's names, its value, and how far that is from certain.
+type Metric = ((&'static str, &'static str), Option<f64>, Option<f64>);
+
 impl Judged {
-    /// The three metrics of the paper, in its order, and how far each is from certain.
-    fn metrics(&self) -> [((&'static str, &'static str), Option<f64>, Option<f64>); 3] {
+    /// The three metrics of the paper, in its order.
+    fn metrics(&self) -> [Metric; 3] {
         let Summary {
             inception_score, inception_score_resampled, frechet, frechet_resampled, kernel, ..
         } = &self.summary;

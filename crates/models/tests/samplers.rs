@@ -2,7 +2,6 @@
 //!
 //! `tools/golden_diffusion.py` makes the fixture.
 
-#[expect(dead_code, reason = "not every test needs all of it")]
 mod golden;
 
 use golden::{Golden, changed, fixture, relative_difference};

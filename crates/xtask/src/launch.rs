@@ -31,13 +31,15 @@ impl Step {
     }
 }
 
-/// The experiments of the demo, on miniature networks: the columns of the masking table, and the segmentation table.
-const DEMO: [&str; 5] = [
+/// The experiments of the demo, on miniature networks: the columns of the masking table, the segmentation table and the
+/// guidance table.
+const DEMO: [&str; 6] = [
     "configs/mini/masking-vit.toml",
     "configs/mini/masking-clip.toml",
     "configs/mini/masking-dinov1.toml",
     "configs/mini/masking-dinov2.toml",
     "configs/mini/segment.toml",
+    "configs/mini/guidance.toml",
 ];
 
 /// The demo: the tables on the miniatures.

@@ -269,7 +269,9 @@ fn demo_passes_arguments_and_the_exit_code_on() {
         "{said}"
     );
     assert!(
-        command.ends_with(" configs/mini/masking-dinov2.toml configs/mini/segment.toml --limit 4"),
+        command.ends_with(
+            " configs/mini/masking-dinov2.toml configs/mini/segment.toml configs/mini/guidance.toml --limit 4"
+        ),
         "{said}"
     );
     assert!(said.contains("libtorch: unset\n"), "{said}");

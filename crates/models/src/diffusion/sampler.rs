@@ -107,7 +107,7 @@ impl Sampler {
             Method::Pndm(state) if pass < state.runge_kutta => {
                 let start = self.times[pass / 4 * 4];
                 // The middle of the step twice, then its end.
-                let to = time - if pass % 2 == 0 { self.stride / 2 } else { 0 };
+                let to = time - if pass.is_multiple_of(2) { self.stride / 2 } else { 0 };
                 state.runge_kutta_pass(schedule, output, sample, pass % 4, (start, to))
             }
             Method::Pndm(state) => state.multistep_pass(schedule, output, sample, pass, (time, self.stride)),

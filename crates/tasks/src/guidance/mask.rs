@@ -122,7 +122,7 @@ mod tests {
     #[test]
     fn what_everybody_asks_for_is_masked() -> Result<()> {
         // All tokens look at token 3, which looks at token 5.
-        let mut map = Tensor::full([1, 1, 9, 9], 0.05, (Kind::Float, Device::Cpu));
+        let map = Tensor::full([1, 1, 9, 9], 0.05, (Kind::Float, Device::Cpu));
         let _ = map.narrow(3, 3, 1).fill_(0.6);
         let _ = map.narrow(2, 3, 1).fill_(0.025);
         let _ = map.narrow(2, 3, 1).narrow(3, 5, 1).fill_(0.8);
