@@ -52,7 +52,7 @@ pub const ARCHITECTURES: [(&str, &str); 5] = [
     ),
     (
         "stable-diffusion",
-        "StableDiffusionPipeline (1 and 2): UNet, CLIP text and autoencoder as diffusers saves them",
+        "StableDiffusionPipeline (1 and 2): UNet, CLIP text, autoencoder and schedule as diffusers saves them",
     ),
 ];
 

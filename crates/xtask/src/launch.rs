@@ -31,20 +31,21 @@ impl Step {
     }
 }
 
-/// The experiments of the demo, on miniature networks: the columns of the masking table, the segmentation table and the
-/// guidance table.
-const DEMO: [&str; 6] = [
+/// The columns of the masking table, on miniature networks.
+const QUICK: [&str; 4] = [
     "configs/mini/masking-vit.toml",
     "configs/mini/masking-clip.toml",
     "configs/mini/masking-dinov1.toml",
     "configs/mini/masking-dinov2.toml",
-    "configs/mini/segment.toml",
-    "configs/mini/guidance.toml",
 ];
 
-/// The demo: the tables on the miniatures.
-pub fn demo(args: &[String]) -> Step {
-    Step::new(&[&["run", "--package", "tokenrank", "--", "run"], &DEMO[..]].concat(), args)
+/// The other tables, one run each.
+const MORE: [&str; 2] = ["configs/mini/segment.toml", "configs/mini/guidance.toml"];
+
+/// The demo: the tables on the miniatures, or the masking table alone.
+pub fn demo(quick: bool, args: &[String]) -> Step {
+    let more: &[&str] = if quick { &[] } else { &MORE };
+    Step::new(&[&["run", "--package", "tokenrank", "--", "run"], &QUICK[..], more].concat(), args)
 }
 
 /// Every test of the workspace, or of the packages picked.
@@ -179,8 +180,10 @@ mod tests {
 
     #[test]
     fn the_demo_takes_arguments_of_run() {
-        let step = demo(&words("--limit 4"));
-        assert_eq!(step.args, words(&format!("run --package tokenrank -- run {} --limit 4", DEMO.join(" "))));
+        let args = |quick| demo(quick, &words("--limit 4")).args;
+        let masking = format!("run --package tokenrank -- run {}", QUICK.join(" "));
+        assert_eq!(args(true), words(&format!("{masking} --limit 4")));
+        assert_eq!(args(false), words(&format!("{masking} {} --limit 4", MORE.join(" "))));
     }
 
     #[test]

@@ -27,7 +27,9 @@ Usage: cargo xtask <COMMAND>
 Commands:
   setup [--cuda]    put libtorch 2.11.0 into .libtorch, or check the one LIBTORCH names;
                     --cuda brings the CUDA libraries along (about 5 GB on disk instead of 1.2 GB)
-  demo [ARGS]       set up if needed, then `tokenrank run configs/mini/*.toml ARGS`
+  demo [--quick] [ARGS]
+                    set up if needed, then `tokenrank run configs/mini/*.toml ARGS`; --quick leaves all but the
+                    masking table out
   test [ARGS]       set up if needed, then `cargo test --workspace ARGS`, documentation tests included;
                     `-- FILTER` picks tests by name
   bench [ARGS]      time λ₂ and TokenRank over a batch of heads, beside torch where TOKENRANK_PYTHON,
@@ -42,7 +44,7 @@ Environment:
 enum Task {
     Help,
     Setup { cuda: bool },
-    Demo { args: Vec<String> },
+    Demo { quick: bool, args: Vec<String> },
     Test { args: Vec<String> },
     Bench { args: Vec<String> },
 }
@@ -63,7 +65,10 @@ fn parse(args: &[String]) -> Result<Task> {
             }
             Ok(Task::Setup { cuda })
         }
-        "demo" => Ok(Task::Demo { args: rest.to_vec() }),
+        "demo" => {
+            let (quick, args): (Vec<String>, _) = rest.iter().cloned().partition(|arg| arg == "--quick");
+            Ok(Task::Demo { quick: !quick.is_empty(), args })
+        }
         "test" => Ok(Task::Test { args: rest.to_vec() }),
         "bench" => Ok(Task::Bench { args: rest.to_vec() }),
         other => Err(Error::usage(format!(
@@ -82,7 +87,7 @@ fn run(task: Task) -> Result<u8> {
     match task {
         Task::Help => Ok(0),
         Task::Setup { cuda } => setup::ensure(&workspace, cuda).map(|_| 0),
-        Task::Demo { args } => launch::Cargo::new(&workspace)?.run(&launch::demo(&args)),
+        Task::Demo { quick, args } => launch::Cargo::new(&workspace)?.run(&launch::demo(quick, &args)),
         Task::Test { args } => launch::Cargo::new(&workspace)?.run(&launch::test(&args)),
         Task::Bench { args } => bench::run(&workspace, &args),
     }
@@ -115,7 +120,9 @@ mod tests {
         assert_eq!(parse(&words("setup")).unwrap(), Task::Setup { cuda: false });
         assert_eq!(parse(&words("setup --cuda")).unwrap(), Task::Setup { cuda: true });
         assert_eq!(parse(&words("test -- power")).unwrap(), Task::Test { args: words("-- power") });
-        assert_eq!(parse(&words("demo --limit 4")).unwrap(), Task::Demo { args: words("--limit 4") });
+        let demo = |quick| Task::Demo { quick, args: words("--limit 4") };
+        assert_eq!(parse(&words("demo --limit 4")).unwrap(), demo(false));
+        assert_eq!(parse(&words("demo --limit --quick 4")).unwrap(), demo(true));
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! NumPy's `.npz`: a zip archive of `.npy` files, stored or deflated.
 
+use std::io::Read;
 use std::path::Path;
 
 use ndarray::{ArrayD, IxDyn};
@@ -27,10 +28,13 @@ pub fn read_npz<const N: usize>(
             if !there.iter().any(|other| other == name) {
                 return Err(Problem::unknown_key(name, &there));
             }
-            let entry = archive.by_name(&format!("{name}.npy")).map_err(problem)?;
+            let mut entry = archive.by_name(&format!("{name}.npy")).map_err(problem)?;
             let length = entry.size();
-            // The header's length is checked against the archive's, and damaged data end before it.
-            npy::read(entry, length, name.to_owned(), None, any_shape).map(|matrices| matrices.data)
+            // The header's length is checked against the archive's.
+            let matrices = npy::read(&mut entry, length, name.to_owned(), None, any_shape)?;
+            // The archive's checksum is compared where its data end.
+            entry.read(&mut [0]).map_err(Problem::Read)?;
+            Ok(matrices.data)
         };
         names.iter().map(|name| array(name)).collect()
     };

@@ -11,7 +11,7 @@ use super::mask::{Importance, Threshold};
 
 /// A method, written as its name alone (`"sag"`) or with settings (`{ sag = { mask = "tokenrank" } }`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", remote = "Self")]
+#[serde(rename_all = "kebab-case", remote = "Self", deny_unknown_fields)]
 pub enum Method {
     /// The sampler alone.
     None {},
