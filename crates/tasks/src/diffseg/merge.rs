@@ -23,8 +23,8 @@ pub struct Merging {
     pub rounds: usize,
 }
 
-/// Maps whose logarithms are alive at once: 16 MiB of them at 64 by 64 tokens.
-const MAPS_AT_ONCE: i64 = 1024;
+/// Maps whose logarithms are alive at once: 8 MiB of them at 64 by 64 tokens.
+const MAPS_AT_ONCE: i64 = 512;
 
 /// The proposals that `anchors` grow into, `[proposals, n]` float32, from an aggregate `[n, n]` float32 whose rows are
 /// positive and sum to 1.
