@@ -166,8 +166,10 @@ fn every_step_is_that_of_a_second_computation() -> Result<(), Error> {
         assert_eq!(whole.proposals as i64, proposals.size()[0]);
     }
 
+    let worst: BTreeMap<String, String> =
+        worst.into_iter().map(|(stage, difference)| (stage, format!("{difference:.1e}"))).collect();
     let report = serde_json::json!({
-        "largest_difference": worst.iter().map(|(stage, difference)| (stage.clone(), format!("{difference:.1e}"))).collect::<BTreeMap<_, _>>(),
+        "largest_difference": worst,
         "pixels": pixels,
         "pixels_with_another_label": other,
     });

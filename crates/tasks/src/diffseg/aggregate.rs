@@ -5,6 +5,7 @@
 //! enlarged to the finest grid (bilinear, half-pixel centres, edges repeated), brought to sum 1 each, repeated over the
 //! queries that a coarse query stands for, and averaged over resolutions with weights in proportion to their side.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -123,10 +124,10 @@ fn add(
     weights: Option<&Tensor>,
 ) -> models::Result<()> {
     let (batch, heads, n, _) = maps.size4()?;
-    if !sums.contains_key(&grid) {
-        sums.insert(grid, Tensor::f_zeros([batch, n, n], (Kind::Float, maps.device()))?);
-    }
-    let Some(sum) = sums.get_mut(&grid) else { return Ok(()) };
+    let sum = match sums.entry(grid) {
+        Entry::Occupied(begun) => begun.into_mut(),
+        Entry::Vacant(none) => none.insert(Tensor::f_zeros([batch, n, n], (Kind::Float, maps.device()))?),
+    };
     for head in 0..heads {
         let map = maps.f_select(1, head)?;
         let _ = match weights {

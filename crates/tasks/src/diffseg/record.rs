@@ -109,7 +109,10 @@ mod tests {
         let json = serde_json::to_string(&record)?;
         assert_eq!(
             json,
-            r#"{"id":"a","sha256":"00","methods":{"uniform":{"proposals":3,"overlap":[[0,1,20],[2,0,7]],"boundary":{"labelled":8,"found":5}}}}"#
+            concat!(
+                r#"{"id":"a","sha256":"00","methods":{"uniform":{"proposals":3,"overlap":[[0,1,20],[2,0,7]],"#,
+                r#""boundary":{"labelled":8,"found":5}}}}"#
+            )
         );
         assert_eq!(serde_json::from_str::<DiffSegRecord>(&json)?, record);
         Ok(())
