@@ -13,19 +13,26 @@ use tempfile::TempDir;
 
 use super::{dataset, folder, png, put, rgb};
 
-/// Three images of 8×6 pixels (PNG data under the name of a JPEG decodes all the same) in one class each on the left,
-/// another on the right, and a row of nothing: person (fine 0, coarse 9) and sky-other (156, 23), tree (168, 22) and
-/// grass (123, 22), cat (16, 7) and wall-brick (170, 18).
-const COCO: [(&str, [u8; 2]); 3] =
-    [("000000000139", [0, 156]), ("000000000724", [168, 123]), ("000000000785", [16, 170])];
+/// Three images of COCO's sizes (PNG data under the name of a JPEG decodes all the same), each with one class on the left,
+/// another on the right, and nothing in the topmost row: person (fine 0, coarse 9) and sky-other (156, 23), tree (168, 22)
+/// and grass (123, 22), cat (16, 7) and wall-brick (170, 18).
+const COCO: [(&str, (usize, usize), [u8; 2], [u8; 2]); 3] = [
+    ("000000000139", (640, 426), [0, 156], [9, 23]),
+    ("000000000724", (375, 500), [168, 123], [22, 22]),
+    ("000000000785", (640, 425), [16, 170], [7, 18]),
+];
+
+fn halves((width, height): (usize, usize), [left, right]: [u8; 2]) -> Vec<u8> {
+    let row = || (0..width).map(|x| if x < width / 2 { left } else { right });
+    std::iter::repeat_n(IGNORE, width).chain((1..height).flat_map(|_| row())).collect()
+}
 
 fn coco_tree() -> TempDir {
     let dir = folder(&[]);
-    for (name, fine) in COCO {
-        put(dir.path(), &format!("val2017/{name}.jpg"), &rgb(8, 6));
-        let label = |at: usize| if at < 8 { IGNORE } else { fine[at % 8 / 4] };
-        let labels: Vec<u8> = (0..48).map(label).collect();
-        put(dir.path(), &format!("stuffthingmaps/val2017/{name}.png"), &png(8, Grayscale, &labels));
+    for (name, size, fine, _) in COCO {
+        put(dir.path(), &format!("val2017/{name}.jpg"), &rgb(size.0, size.1));
+        let map = png(size.0, Grayscale, &halves(size, fine));
+        put(dir.path(), &format!("stuffthingmaps/val2017/{name}.png"), &map);
     }
     put(dir.path(), "three.txt", b"# of my own\n000000000139\n\n000000000724  \n000000000785\n");
     dir
@@ -60,14 +67,13 @@ fn coco_stuff_in_its_coarse_classes() {
     let dir = coco_tree();
     let found = coco(dir.path(), three(dir.path())).expect("a dataset");
     assert_eq!(found.classes.len(), 27);
-    assert_eq!(ids(&found), COCO.map(|(name, _)| name));
-    for (item, coarse) in found.items.iter().zip([[9, 23], [22, 22], [7, 18]]) {
+    assert_eq!(ids(&found), COCO.map(|(name, ..)| name));
+    for (item, (name, size, _, coarse)) in found.items.iter().zip(COCO) {
         let loaded = item.load().expect("an image");
-        assert_eq!(loaded.labels.dim(), (6, 8));
-        assert_eq!((loaded.rgb.height, loaded.rgb.width), (6, 8));
-        let wanted = |at: usize| if at < 8 { IGNORE } else { coarse[at % 8 / 4] };
-        assert!(loaded.labels.iter().copied().eq((0..48).map(wanted)), "{}", item.id);
-        assert!(item.path().is_some_and(|path| path.ends_with(format!("val2017/{}.jpg", item.id))));
+        assert_eq!((loaded.rgb.width, loaded.rgb.height), size);
+        assert_eq!(loaded.labels.dim(), (size.1, size.0));
+        assert!(loaded.labels.into_iter().eq(halves(size, coarse)), "{name}");
+        assert!(item.path().is_some_and(|path| path.ends_with(format!("val2017/{name}.jpg"))));
     }
     for (class, name) in [(9, "person-things"), (22, "plant-stuff"), (18, "wall-stuff")] {
         assert_eq!(found.classes[class], name);
@@ -126,9 +132,9 @@ fn lists_and_maps_of_coco_stuff_that_are_refused() {
     assert!(message.contains("nowhere.txt") && message.contains("published"), "{message}");
     let map = "stuffthingmaps/val2017/000000000139.png";
     for (bytes, word) in [
-        (png(8, Grayscale, &[182; 48]), "label 182"),
+        (png(640, Grayscale, &[182; 640 * 426]), "label 182"),
         (png(6, Grayscale, &[1; 48]), "6×8"),
-        (png(8, Rgb, &[9, 0, 0].repeat(48)), "coloured"),
+        (png(640, Rgb, &[9, 0, 0].repeat(640 * 426)), "coloured"),
     ] {
         put(dir.path(), map, &bytes);
         let found = coco(dir.path(), three(dir.path())).expect("listed without reading");

@@ -55,7 +55,8 @@ pub struct DiffSegScores {
     /// left-over segments, in SciPy's order, as in DiffSeg's evaluation: their pixels are false positives.
     pub miou: Option<f64>,
     /// The same where segments that share no pixel with their class count for nothing, so that it does not depend on
-    /// which class gets a left-over segment.
+    /// which class gets a left-over segment. Of two segments that share equally many pixels with a class, SciPy's order
+    /// still decides.
     pub miou_order_free: Option<f64>,
     /// Mean over the images of the adjusted Rand index between segments and classes, which sees over-segmentation.
     pub adjusted_rand_index: Option<f64>,
