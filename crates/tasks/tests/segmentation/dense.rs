@@ -16,11 +16,14 @@ use super::{dataset, folder, png, put, rgb};
 /// Three images of COCO's sizes (PNG data under the name of a JPEG decodes all the same), each with one class on the left,
 /// another on the right, and nothing in the topmost row: person (fine 0, coarse 9) and sky-other (156, 23), tree (168, 22)
 /// and grass (123, 22), cat (16, 7) and wall-brick (170, 18).
-const COCO: [(&str, (usize, usize), [u8; 2], [u8; 2]); 3] = [
+const COCO: [CocoImage; 3] = [
     ("000000000139", (640, 426), [0, 156], [9, 23]),
     ("000000000724", (375, 500), [168, 123], [22, 22]),
     ("000000000785", (640, 425), [16, 170], [7, 18]),
 ];
+
+/// Name, width and height, and the fine and coarse classes on the left and on the right.
+type CocoImage = (&'static str, (usize, usize), [u8; 2], [u8; 2]);
 
 fn halves((width, height): (usize, usize), [left, right]: [u8; 2]) -> Vec<u8> {
     let row = || (0..width).map(|x| if x < width / 2 { left } else { right });
