@@ -35,7 +35,7 @@ pub use picture::{middle, nearest, samples};
 pub use record::{Boundary, DiffSegRecord, Pictures, Runs, SegmentPicture, Segments};
 pub use score::boundary;
 
-use crate::dataset::segmentation::{Segmented, SegmentedImage};
+use crate::dataset::segmentation::{DenseImage, Segmented};
 use crate::error::{Error, Result};
 use crate::task::Task;
 
@@ -43,7 +43,7 @@ use crate::task::Task;
 pub struct DiffSeg {
     config: DiffSegConfig,
     pipeline: SdPipeline,
-    items: Vec<SegmentedImage>,
+    items: Vec<DenseImage>,
     /// Side of pictures and label maps in pixels.
     side: i64,
     seed: u64,
@@ -96,7 +96,7 @@ impl DiffSeg {
     pub fn new(
         config: DiffSegConfig,
         pipeline: SdPipeline,
-        items: Vec<SegmentedImage>,
+        items: Vec<DenseImage>,
         seed: u64,
     ) -> Result<Self> {
         config.check()?;
@@ -159,7 +159,7 @@ impl DiffSeg {
     /// The record of one item from what the methods, in their order, made of it.
     fn record(
         config: &DiffSegConfig,
-        item: &SegmentedImage,
+        item: &DenseImage,
         image: &Segmented,
         found: &[Segmentation],
         side: usize,
@@ -186,14 +186,14 @@ impl DiffSeg {
 }
 
 impl Task for DiffSeg {
-    type Item = SegmentedImage;
+    type Item = DenseImage;
     type Record = DiffSegRecord;
 
-    fn manifest(&self) -> &[SegmentedImage] {
+    fn manifest(&self) -> &[DenseImage] {
         &self.items
     }
 
-    fn id(item: &SegmentedImage) -> &str {
+    fn id(item: &DenseImage) -> &str {
         &item.id
     }
 
@@ -215,7 +215,7 @@ impl Task for DiffSeg {
             items.par_iter().map(|item| middle(&item.load()?)).collect::<Result<_>>()?;
         let aggregates = self.aggregates(&ready, &self.latents(&ready, &images)?)?;
         let size = (self.side as usize, self.side as usize);
-        let of_item = |(place, item): (usize, &SegmentedImage)| {
+        let of_item = |(place, item): (usize, &DenseImage)| {
             let of_method = |method: &Method| {
                 let aggregate = aggregates.get(method.aggregate(), place)?;
                 let seed = self.seed_of(&item.id);
