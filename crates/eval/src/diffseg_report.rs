@@ -29,9 +29,10 @@ const SHOWN: [DiffSegMetric; 7] = [
 ];
 
 /// The metrics in which methods are compared.
-const COMPARED: [DiffSegMetric; 4] = [
+const COMPARED: [DiffSegMetric; 5] = [
     DiffSegMetric::Accuracy,
     DiffSegMetric::Miou,
+    DiffSegMetric::MiouOrderFree,
     DiffSegMetric::AdjustedRandIndex,
     DiffSegMetric::BoundaryRecall,
 ];
@@ -236,7 +237,8 @@ pub(crate) fn pictures(
         let Some(pictures) = &record.pictures else { continue };
         let seen = middle(&item.load()?)?;
         let labels = nearest(&seen.labels, pictures.size.0).into_iter().map(usize::from).collect();
-        let class = |class: usize| if class < usize::from(IGNORE) { Kind::Class(class) } else { Kind::Ignored };
+        let class =
+            |class: usize| if class < usize::from(IGNORE) { Kind::Class(class) } else { Kind::Ignored };
         let truth = Segmented {
             title: "truth".into(),
             size: pictures.size,

@@ -30,7 +30,8 @@ fn everything_that_is_missing_is_said_at_once() {
 
 /// A tree with a file for each image of the published list and for its pixel map, all empty: `validate` opens none.
 fn coco(dir: &Path) {
-    let list = std::fs::read_to_string(root().join("datasets/coco-stuff/images.txt")).expect("a committed list");
+    let list =
+        std::fs::read_to_string(root().join("datasets/coco-stuff/images.txt")).expect("a committed list");
     for name in list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
         put(dir, &format!("val2017/{name}.jpg"), "");
         put(dir, &format!("stuffthingmaps/val2017/{name}.png"), "");

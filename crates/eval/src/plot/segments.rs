@@ -215,8 +215,9 @@ impl Legend {
                 let x = left + start;
                 let corner = (x as u32, (middle - SWATCH / 2.0) as u32);
                 match sign {
-                    Sign::Color(kind) => canvas
-                        .paint(corner, (SWATCH as u32, SWATCH as u32), |x, y| colored(*kind, [128; 3], (x, y))),
+                    Sign::Color(kind) => canvas.paint(corner, (SWATCH as u32, SWATCH as u32), |x, y| {
+                        colored(*kind, [128; 3], (x, y))
+                    }),
                     Sign::Dot => dot(canvas, (x + SWATCH / 2.0, middle))?,
                 }
                 canvas.text((x + SWATCH + 10.0, middle), name, text)?;
