@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use tasks::dataset::DatasetConfig;
+use tasks::diffseg::DiffSegConfig;
 use tasks::guidance::GuidanceConfig;
 use tasks::masking::MaskingConfig;
 use tasks::segment::SegmentConfig;
@@ -57,6 +58,8 @@ pub enum TaskConfig {
     Segment(SegmentConfig),
     /// Pictures that are drawn with self-attention guidance.
     Guidance(GuidanceConfig),
+    /// Segments without prompts, by merging self-attention around anchors.
+    Diffseg(DiffSegConfig),
 }
 
 impl TaskConfig {
@@ -66,6 +69,7 @@ impl TaskConfig {
             Self::Masking(_) => "masking",
             Self::Segment(_) => "segment",
             Self::Guidance(_) => "guidance",
+            Self::Diffseg(_) => "diffseg",
         }
     }
 }

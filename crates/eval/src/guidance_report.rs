@@ -56,7 +56,13 @@ pub(crate) fn metric_values(judged: &[Judged], paper: Option<&PaperTable>) -> Ve
     for method in judged {
         let mut push = |name: &str, value: Option<f64>, higher_is_better, published| {
             let (name, method) = (name.to_owned(), Some(method.key.clone()));
-            values.push(MetricValue { name, method, value, higher_is_better, published });
+            values.push(MetricValue {
+                name,
+                method,
+                value,
+                higher_is_better: Some(higher_is_better),
+                published,
+            });
         };
         for ((name, column), value, _) in method.metrics() {
             let published = paper.and_then(|table| table.published(&method.key, column));

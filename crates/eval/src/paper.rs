@@ -5,7 +5,8 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::table::Cell;
 
-const TABLES: [(&str, &str); 3] = [
+const TABLES: [(&str, &str); 4] = [
+    ("diffseg", include_str!("../../../eval/tables/diffseg.toml")),
     ("guidance", include_str!("../../../eval/tables/guidance.toml")),
     ("masking", include_str!("../../../eval/tables/masking.toml")),
     ("segment", include_str!("../../../eval/tables/segment.toml")),

@@ -39,6 +39,7 @@ pub(crate) fn check(experiment: &Experiment) -> Result<()> {
         TaskConfig::Masking(task) => task.check()?,
         TaskConfig::Segment(task) => task.check()?,
         TaskConfig::Guidance(task) => task.check()?,
+        TaskConfig::Diffseg(task) => task.check()?,
     }
     let drawn = matches!(experiment.task, TaskConfig::Guidance(_));
     let refuse =
@@ -69,7 +70,7 @@ fn beside(path: &Path, fills: &Fills, task: &TaskConfig) -> Result<Beside> {
         (Some(column), TaskConfig::Masking(_)) if !table.columns.contains(column) => {
             refuse(format!("fills.column `{column}` is none of {}", table.columns.join(", ")))
         }
-        (Some(_), TaskConfig::Segment(_) | TaskConfig::Guidance(_)) => {
+        (Some(_), TaskConfig::Segment(_) | TaskConfig::Guidance(_) | TaskConfig::Diffseg(_)) => {
             refuse("fills.column has no meaning here: one run fills every column; leave it out".into())
         }
         (column, _) => Ok(Beside { table, column: column.clone() }),

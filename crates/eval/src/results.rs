@@ -66,8 +66,8 @@ pub struct MetricValue {
     pub method: Option<String>,
     /// The value; none where it is not defined.
     pub value: Option<f64>,
-    /// Whether a larger value is a better one.
-    pub higher_is_better: bool,
+    /// Whether a larger value is a better one; none where it is neither.
+    pub higher_is_better: Option<bool>,
     /// The paper's value of the cell beside which this one stands.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<f64>,

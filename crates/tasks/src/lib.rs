@@ -4,6 +4,7 @@
 //! its business; metrics, resuming and tables live in the crate `eval`.
 
 pub mod dataset;
+pub mod diffseg;
 mod error;
 pub mod guidance;
 pub mod masking;

@@ -40,7 +40,8 @@ const QUICK: [&str; 4] = [
 ];
 
 /// The other tables, one run each.
-const MORE: [&str; 2] = ["configs/mini/segment.toml", "configs/mini/guidance.toml"];
+const MORE: [&str; 3] =
+    ["configs/mini/segment.toml", "configs/mini/guidance.toml", "configs/mini/diffseg.toml"];
 
 /// The demo: the tables on the miniatures, or the masking table alone.
 pub fn demo(quick: bool, args: &[String]) -> Step {

@@ -270,7 +270,7 @@ fn demo_passes_arguments_and_the_exit_code_on() {
     );
     assert!(
         command.ends_with(
-            " configs/mini/masking-dinov2.toml configs/mini/segment.toml configs/mini/guidance.toml --limit 4"
+            " configs/mini/masking-dinov2.toml configs/mini/segment.toml configs/mini/guidance.toml configs/mini/diffseg.toml --limit 4"
         ),
         "{said}"
     );

@@ -2,11 +2,13 @@
 
 mod attend;
 mod common;
+mod diffseg;
 mod fetch;
 mod flux;
 mod guidance;
 mod metrics;
 mod paper;
+mod paper_diffseg;
 mod paper_guidance;
 mod paper_segment;
 mod rank;

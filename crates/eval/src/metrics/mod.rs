@@ -1,11 +1,13 @@
 //! Metrics: states that records are added to and that merge, so that resumed and sharded runs give the same numbers.
 
 pub mod bootstrap;
+pub mod diffseg;
 mod exact;
 pub mod fidelity;
 mod masking;
 mod segment;
 
+pub use diffseg::{DiffSegMetric, DiffSegMetrics, DiffSegScores};
 pub use masking::{MaskingCurves, MethodCurve, area_under};
 pub use segment::{MethodScores, SegmentMetric, SegmentMetrics};
 

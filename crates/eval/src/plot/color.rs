@@ -59,6 +59,16 @@ pub fn regions(index: usize) -> [u8; 3] {
     REGIONS[index % REGIONS.len()]
 }
 
+/// The colour of the class with this number: those of [`regions`], then the same darker, then lighter.
+pub fn area(class: usize) -> [u8; 3] {
+    let plain = regions(class);
+    match class / REGIONS.len() % 3 {
+        0 => plain,
+        1 => blend(plain, INK, 0.5),
+        _ => blend(plain, WHITE, 0.5),
+    }
+}
+
 /// Viridis at `t`, clamped to 0…1.
 pub fn viridis(t: f64) -> [u8; 3] {
     let RGBColor(r, g, b) = ViridisRGB.get_color(t.clamp(0.0, 1.0));

@@ -15,6 +15,7 @@ mod histogram;
 mod overlays;
 mod picture;
 mod regions;
+mod segments;
 mod ticks;
 mod tiles;
 
@@ -31,6 +32,7 @@ pub use histogram::{Histogram, histogram};
 pub use overlays::{Ends, Map, OverlayRow, overlays};
 pub use picture::Rgb;
 pub use regions::{Region, Regions, regions};
+pub use segments::{Kind, Segmented, SegmentsRow, SegmentsSheet, segments};
 pub use tiles::{Section, Tile, TileSheet, tiles};
 
 /// Why a picture was not made.

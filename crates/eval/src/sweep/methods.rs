@@ -1,5 +1,6 @@
 //! What a sweep knows of the methods of a task, and what its tables show.
 
+use tasks::diffseg::{DiffSegConfig, Method as DiffSegMethod};
 use tasks::guidance::{GuidanceConfig, Importance, Method as GuidanceMethod};
 use tasks::masking::{MaskingConfig, Method};
 use tasks::segment::{Method as SegmentMethod, SegmentConfig};
@@ -84,6 +85,17 @@ pub(super) fn goal(task: &TaskConfig) -> &'static Goal {
                    depends on the features and on the number of pictures.",
             wins_note: "TokenRank wins: in some form, it is below every other method of the combination.",
         },
+        TaskConfig::Diffseg(_) => &Goal {
+            metric: "miou",
+            head: "mIoU ↑",
+            scale: 100.0,
+            lower_is_better: false,
+            ours: "TokenRank",
+            wins_key: "tokenrank_wins",
+            note: "mIoU in percent, every image's segments matched to its classes, pixels summed over the images; higher is \
+                   better.",
+            wins_note: "TokenRank wins: greatest or drawn, it is above every other choice of anchors of the combination.",
+        },
     }
 }
 
@@ -106,6 +118,11 @@ pub(super) fn taken_apart(experiment: &Experiment) -> Vec<(SweptMethod, Experime
             .methods
             .iter()
             .map(|method| (of_guidance(method), alone(TaskConfig::Guidance(config.of_method(method)))))
+            .collect(),
+        TaskConfig::Diffseg(config) => config
+            .methods
+            .iter()
+            .map(|method| (of_diffseg(method), alone(TaskConfig::Diffseg(config.of_method(method)))))
             .collect(),
     }
 }
@@ -132,6 +149,11 @@ fn of_guidance(method: &GuidanceMethod) -> SweptMethod {
     SweptMethod { family: key.clone(), family_label: label.clone(), key, label, ours }
 }
 
+fn of_diffseg(method: &DiffSegMethod) -> SweptMethod {
+    let (key, label) = (method.key().to_owned(), method.label().to_owned());
+    SweptMethod { family: key.clone(), family_label: label.clone(), key, label, ours: method.ranks() }
+}
+
 /// Leaves only methods of these families.
 pub(super) fn keep_families(task: &mut TaskConfig, families: &[String]) {
     match task {
@@ -142,6 +164,9 @@ pub(super) fn keep_families(task: &mut TaskConfig, families: &[String]) {
             methods.retain(|method| families.iter().any(|family| family == method.key()));
         }
         TaskConfig::Guidance(GuidanceConfig { methods, .. }) => {
+            methods.retain(|method| families.iter().any(|family| family == method.key()));
+        }
+        TaskConfig::Diffseg(DiffSegConfig { methods, .. }) => {
             methods.retain(|method| families.iter().any(|family| family == method.key()));
         }
     }

@@ -131,7 +131,7 @@ fn metric_values(curves: &MaskingCurves, paper: Option<&Beside>) -> Vec<MetricVa
         name: "unmasked-accuracy".into(),
         method: None,
         value: (curves.items() > 0).then(|| curves.unmasked_accuracy()),
-        higher_is_better: true,
+        higher_is_better: Some(true),
         published: None,
     }];
     for (method, curve) in curves.finish() {
@@ -139,7 +139,7 @@ fn metric_values(curves: &MaskingCurves, paper: Option<&Beside>) -> Vec<MetricVa
             paper.and_then(|Beside { table, column }| table.published(&method, column.as_deref()?));
         let mut push = |name: &str, value, published| {
             let (name, method) = (name.to_owned(), Some(method.clone()));
-            values.push(MetricValue { name, method, value, higher_is_better: false, published });
+            values.push(MetricValue { name, method, value, higher_is_better: Some(false), published });
         };
         push("auc", curve.auc, published);
         push("auc-still-right", curve.auc_still_right, None);

@@ -1,5 +1,6 @@
 //! What a plan does: for each experiment, how its network and data are found, run and reported.
 
+mod diffseg;
 mod guidance;
 mod masking;
 mod segment;
@@ -19,6 +20,7 @@ use crate::model::ModelConfig;
 use crate::plan::Plan;
 use crate::results::{Comparison, Curves, Judge, Memory, MetricValue};
 use crate::table::Table;
+use diffseg::DiffSegWork;
 use guidance::GuidanceWork;
 use masking::MaskingWork;
 use segment::SegmentWork;
@@ -31,6 +33,7 @@ pub(crate) enum Work {
     Masking(MaskingWork),
     Segment(SegmentWork),
     Guidance(GuidanceWork),
+    Diffseg(DiffSegWork),
 }
 
 /// What a run has to say once every item is answered.
@@ -62,6 +65,7 @@ impl Work {
             TaskConfig::Masking(task) => Self::Masking(MaskingWork::find(experiment, task)?),
             TaskConfig::Segment(task) => Self::Segment(SegmentWork::find(experiment, task, device)?),
             TaskConfig::Guidance(task) => Self::Guidance(GuidanceWork::find(experiment, task, device)?),
+            TaskConfig::Diffseg(task) => Self::Diffseg(DiffSegWork::find(experiment, task, device)?),
         })
     }
 
@@ -74,6 +78,7 @@ impl Work {
             Self::Masking(work) => work.run(plan, out, stop),
             Self::Segment(work) => work.run(plan, out, stop),
             Self::Guidance(work) => work.run(plan, out, stop),
+            Self::Diffseg(work) => work.run(plan, out, stop),
         }
     }
 
@@ -83,6 +88,7 @@ impl Work {
             Self::Masking(work) => work.items.truncate(limit),
             Self::Segment(work) => work.items.truncate(limit),
             Self::Guidance(work) => work.items.truncate(limit),
+            Self::Diffseg(work) => work.items.truncate(limit),
         }
     }
 
@@ -92,6 +98,7 @@ impl Work {
             Self::Masking(work) => work.items.len(),
             Self::Segment(work) => work.items.len(),
             Self::Guidance(work) => work.items.len(),
+            Self::Diffseg(work) => work.items.len(),
         }
     }
 
@@ -101,6 +108,7 @@ impl Work {
             Self::Masking(work) => work.manifest(),
             Self::Segment(work) => work.manifest(),
             Self::Guidance(work) => work.manifest(),
+            Self::Diffseg(work) => work.manifest(),
         }
     }
 
@@ -108,6 +116,7 @@ impl Work {
     pub(crate) fn classes(&self) -> String {
         match self {
             Self::Masking(work) => format!("{:?}", work.head),
+            Self::Diffseg(work) => format!("{:?}", work.classes),
             Self::Segment(_) | Self::Guidance(_) => String::new(),
         }
     }
@@ -121,6 +130,7 @@ impl Work {
             Self::Masking(work) => once(work.weights(), || work.weights_sha256()),
             Self::Segment(work) => once(work.weights(), || work.weights_sha256()),
             Self::Guidance(work) => once(work.weights(), || work.weights_sha256()),
+            Self::Diffseg(work) => once(work.weights(), || work.weights_sha256()),
         }
     }
 }

@@ -129,7 +129,7 @@ fn metric_values(metrics: &SegmentMetrics, paper: Option<&PaperTable>) -> Vec<Me
                 name: metric.to_string(),
                 method: Some(method.clone()),
                 value: Some(value),
-                higher_is_better: true,
+                higher_is_better: Some(true),
                 // The paper's are in percent.
                 published: published.map(|percent| percent / 100.0),
             });

@@ -2,13 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::segmentation::{self, NamedClass, SegmentedImage};
+use super::segmentation::{self, DenseImage, LabelledPixels, NamedClass, SceneLabels, SegmentedImage};
 use super::{LabelledImage, Source};
 use crate::error::{Error, Result};
 use crate::mini::{self, SceneSpec, Split};
 
 /// `[dataset.mini]`: procedural scenes. Whole images carry the class of their one object; pixels are labelled with the
-/// exact mask of the scene's leading class, however many objects there are.
+/// exact mask of the scene's leading class, however many objects there are, or with the classes of all objects.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MiniConfig {
@@ -87,10 +87,25 @@ impl MiniConfig {
         let &Self { seed, split, .. } = self;
         let item = |index| {
             let name = mini::leading_class(seed, split, index).name().to_owned();
-            let source = segmentation::Source::Scene { spec: spec.clone(), seed, split, index };
+            let labels = SceneLabels::Leading;
+            let source = segmentation::Source::Scene { spec: spec.clone(), seed, split, index, labels };
             SegmentedImage::new(self.id(index), vec![NamedClass { label: 1, name }], source)
         };
         Ok((0..self.count).map(item).collect())
+    }
+
+    /// All objects of each scene, the background as class 0 and the ten shapes after it.
+    pub(super) fn labelled_pixels(&self) -> Result<LabelledPixels> {
+        let spec = self.spec()?;
+        let &Self { seed, split, .. } = self;
+        let item = |index| {
+            let labels = SceneLabels::All;
+            let source = segmentation::Source::Scene { spec: spec.clone(), seed, split, index, labels };
+            DenseImage::new(self.id(index), source)
+        };
+        let shapes = mini::Class::ALL.map(mini::Class::name);
+        let classes = std::iter::once("background").chain(shapes).map(str::to_owned).collect();
+        Ok(LabelledPixels { classes, items: (0..self.count).map(item).collect() })
     }
 
     fn spec(&self) -> Result<SceneSpec> {

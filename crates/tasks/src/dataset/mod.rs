@@ -1,5 +1,6 @@
 //! Labelled images: where they lie, which there are, and reading one. A dataset labels whole images with a class
-//! ([`DatasetConfig::items`]), or pixels ([`DatasetConfig::segmented`]), or both.
+//! ([`DatasetConfig::items`]), or the pixels of classes to look for ([`DatasetConfig::segmented`]), or all pixels
+//! ([`DatasetConfig::labelled_pixels`]), or several of these.
 
 mod folder;
 mod imagenet;
@@ -23,12 +24,15 @@ pub use imagenet::ImageNetConfig;
 pub use mini::{MiniConfig, Objects};
 pub use reference::ReferenceConfig;
 pub use segmentation::{
-    ImageNetSegmentationConfig, MasksConfig, PascalVocConfig, SegmentedImage, VocProtocol,
+    CityscapesConfig, CocoStuffConfig, DenseImage, ImageNetSegmentationConfig, LabelledPixels, MasksConfig,
+    PascalVocConfig, SegmentedImage, VocProtocol,
 };
 pub use subset::Subset;
 
 /// The kinds of datasets, and what each is.
-pub const KINDS: [(&str, &str); 7] = [
+pub const KINDS: [(&str, &str); 9] = [
+    ("cityscapes", "streets seen from a car with the class of every pixel, 27 classes"),
+    ("coco-stuff", "2,175 images of COCO's val2017 with the class of every pixel, 27 coarse classes"),
     ("folder", "a folder of images with a table of labels (labels.csv)"),
     ("imagenet", "the validation set of ImageNet-1k, in synset folders or flat with a ground-truth file"),
     ("imagenet-segmentation", "4,276 images of ImageNet with a mask of the object (gtsegs_ijcv.mat)"),
@@ -42,6 +46,10 @@ pub const KINDS: [(&str, &str); 7] = [
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DatasetConfig {
+    /// Cityscapes with the class of every pixel.
+    Cityscapes(CityscapesConfig),
+    /// COCO-Stuff with the coarse class of every pixel.
+    CocoStuff(CocoStuffConfig),
     /// A folder of images with a `labels.csv`.
     Folder(FolderConfig),
     /// The validation set of ImageNet-1k.
@@ -118,6 +126,8 @@ impl DatasetConfig {
     /// The name of the variant, as in the experiment file.
     pub fn name(&self) -> &'static str {
         match self {
+            Self::Cityscapes(_) => "cityscapes",
+            Self::CocoStuff(_) => "coco-stuff",
             Self::Folder(_) => "folder",
             Self::Imagenet(_) => "imagenet",
             Self::ImagenetSegmentation(_) => "imagenet-segmentation",
@@ -138,7 +148,11 @@ impl DatasetConfig {
             Self::Folder(config) => config.items()?,
             Self::Imagenet(config) => config.items()?,
             Self::Mini(config) => config.items()?,
-            Self::ImagenetSegmentation(_) | Self::Masks(_) | Self::PascalVoc(_) => {
+            Self::Cityscapes(_)
+            | Self::CocoStuff(_)
+            | Self::ImagenetSegmentation(_)
+            | Self::Masks(_)
+            | Self::PascalVoc(_) => {
                 return Err(self.without("labels its pixels, not whole images", "folder, imagenet or mini"));
             }
             Self::Reference(_) => return Err(self.without("has no labels", "folder, imagenet or mini")),
@@ -168,12 +182,35 @@ impl DatasetConfig {
             Self::Masks(config) => config.segmented(),
             Self::Mini(config) => config.segmented(),
             Self::PascalVoc(config) => config.segmented(),
+            Self::Cityscapes(_) | Self::CocoStuff(_) => {
+                let others = "imagenet-segmentation, pascal-voc, masks or mini";
+                Err(self.without("labels all pixels, with no object of an image to look for", others))
+            }
             Self::Folder(_) | Self::Imagenet(_) => {
                 let others = "imagenet-segmentation, pascal-voc, masks (a folder of your own) or mini";
                 Err(self.without("labels whole images, not their pixels", others))
             }
             Self::Reference(_) => {
                 Err(self.without("has no labels", "imagenet-segmentation, pascal-voc, masks or mini"))
+            }
+        }
+    }
+
+    /// Lists the images with a class for every pixel.
+    ///
+    /// # Errors
+    /// The dataset is missing or contradictory, a file is missing, or the kind of dataset does not label all pixels.
+    /// What is wrong with a single image or label map shows in [`DenseImage::load`].
+    pub fn labelled_pixels(&self) -> Result<LabelledPixels> {
+        match self {
+            Self::Cityscapes(config) => config.labelled_pixels(),
+            Self::CocoStuff(config) => config.labelled_pixels(),
+            Self::Masks(config) => config.labelled_pixels(),
+            Self::Mini(config) => config.labelled_pixels(),
+            Self::PascalVoc(config) => config.labelled_pixels(),
+            Self::Folder(_) | Self::Imagenet(_) | Self::ImagenetSegmentation(_) | Self::Reference(_) => {
+                let others = "coco-stuff, cityscapes, pascal-voc, masks (a folder of your own) or mini";
+                Err(self.without("does not give a class to every pixel", others))
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Images with pixel labels, in the layouts in which people have them, and what is refused of them.
 
+mod dense;
 mod gtsegs;
 mod masks;
 mod mini;

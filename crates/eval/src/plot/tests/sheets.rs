@@ -182,3 +182,58 @@ fn a_gallery_shows_every_picture_at_its_place() {
     let none = Gallery { columns: Vec::new(), rows: Vec::new() };
     assert!(gallery(&path, &none).unwrap_err().to_string().contains("no picture"));
 }
+
+fn segmented(kinds: Vec<Kind>, dots: Vec<(f64, f64)>) -> SegmentsSheet {
+    let map =
+        Segmented { title: "truth ".repeat(30), size: (2, 3), labels: vec![0, 1, 2, 0, 1, 2], kinds, dots };
+    let row = SegmentsRow { image: gradient(60, 40), label: "a name ".repeat(90), maps: vec![map; 2] };
+    let classes = vec!["background ".repeat(60), "star".into()];
+    SegmentsSheet { rows: vec![row.clone(), row], classes, dots: "anchor".into() }
+}
+
+fn segmentation(sheet: &SegmentsSheet) -> Result<Picture, PlotError> {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("segments.png");
+    segments(&path, sheet).map(|()| read(&path))
+}
+
+#[test]
+fn segments_have_the_colours_of_their_classes() {
+    let kinds = vec![Kind::Class(13), Kind::LeftOver, Kind::Ignored];
+    let sheet = segmented(kinds, vec![(0.5, 0.75), (0.0, 0.0)]);
+    let picture = segmentation(&sheet).unwrap();
+    assert_eq!(picture.inked_margin(12), 0);
+    // The second column: 360 pixels wide, 240 high, a third of it for each segment, below titles and the row's name.
+    let (left, top) = (30 + 360 + 16, 24 + 84 + 44);
+    let near = |found: [u8; 3], wanted: [u8; 3]| found.iter().zip(wanted).all(|(a, b)| a.abs_diff(b) < 4);
+    let under = |x: u8, y: u8| color::grey([x, y, 120]);
+    let found = picture.at(left + 60, top + 60);
+    assert!(near(found, color::blend(under(42, 63), color::area(13), 0.6)), "{found:?}");
+    assert_eq!(picture.at(left + 300, top + 200), color::INK, "not labelled");
+    assert_eq!(picture.at(left + 119, top + 60), color::INK, "a line between segments");
+    // Left over: grey and hatched, without a colour.
+    let hatched: Vec<[u8; 3]> = (130..200).map(|x| picture.at(left + x, top + 60)).collect();
+    assert!(hatched.iter().all(|[r, g, b]| r == g && g == b));
+    assert!(hatched.iter().any(|pixel| pixel[0] > 200) && hatched.iter().any(|pixel| pixel[0] < 160));
+    assert_eq!(picture.at(left + 180, top + 180), color::WHITE, "the dot");
+}
+
+#[test]
+fn classes_have_colours_of_their_own() {
+    let colors: Vec<[u8; 3]> = (0..31).map(color::area).collect();
+    assert!((0..31).all(|i| (0..i).all(|j| colors[i] != colors[j])), "{colors:?}");
+}
+
+#[test]
+fn segments_that_do_not_fit_are_refused() {
+    let kinds = || vec![Kind::Class(0), Kind::Class(1), Kind::LeftOver];
+    let broken = |change: fn(&mut SegmentsSheet)| {
+        let mut sheet = segmented(kinds(), Vec::new());
+        change(&mut sheet);
+        segmentation(&sheet).err().unwrap().to_string()
+    };
+    assert!(broken(|sheet| sheet.rows.clear()).contains("no row"));
+    assert!(broken(|sheet| sheet.rows[1].maps[0].labels = vec![0; 5]).contains("have not 5 labels"));
+    assert!(broken(|sheet| sheet.rows[0].maps[1].kinds.truncate(2)).contains("no segment 2 of 2"));
+    assert!(broken(|sheet| sheet.rows[1].maps.truncate(1)).contains("other maps"));
+}

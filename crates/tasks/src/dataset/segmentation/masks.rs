@@ -1,12 +1,12 @@
 //! A folder of images and masks of one's own.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
-use super::{IGNORE, NamedClass, Reading, SegmentedImage, Source};
+use super::{DenseImage, IGNORE, LabelledPixels, NamedClass, Reading, SegmentedImage, Source};
 use crate::dataset::Subset;
 use crate::dataset::table::{Row, Table};
 use crate::error::{Error, Result};
@@ -83,6 +83,44 @@ impl MasksConfig {
     }
 
     pub(in crate::dataset) fn segmented(&self) -> Result<Vec<SegmentedImage>> {
+        let item = |listed: Listed| {
+            let classes = vec![NamedClass { label: 1, name: listed.name.clone() }];
+            let Listed { image, mask, object, .. } = listed;
+            let (id, reading) = (listed.id, Reading::Object(object));
+            SegmentedImage::new(id, classes, Source::Files { image, mask, reading })
+        };
+        let items = self.listed()?.into_iter().map(item).collect();
+        match self.subset {
+            Some(subset) => subset.draw(items, |item| &item.id, &self.root),
+            None => Ok(items),
+        }
+    }
+
+    /// One item an image, with the background as class 0 and the names of all objects, in alphabetical order, after it.
+    pub(in crate::dataset) fn labelled_pixels(&self) -> Result<LabelledPixels> {
+        let listed = self.listed()?;
+        let names: BTreeSet<String> = listed.iter().map(|listed| listed.name.clone()).collect();
+        let labels: BTreeMap<&String, u8> = names.iter().zip(1..IGNORE).collect();
+        if labels.len() < names.len() {
+            let reason = format!("lists {} names; a pixel map has room for {}", names.len(), labels.len());
+            return Err(Error::Dataset { path: self.root.join(&self.table), reason });
+        }
+        let mut files: Vec<(String, PathBuf, Vec<_>)> = Vec::new();
+        for Listed { file, name, image, mask, object, .. } in listed {
+            let label = labels.get(&name).copied().unwrap_or(IGNORE);
+            match files.iter_mut().find(|(known, ..)| *known == file) {
+                Some((_, _, objects)) => objects.push((mask, object, label)),
+                None => files.push((file, image, vec![(mask, object, label)])),
+            }
+        }
+        let item = |(file, image, objects)| DenseImage::new(file, Source::Objects { image, objects });
+        let items = files.into_iter().map(item).collect();
+        let classes = std::iter::once("background".to_owned()).chain(names).collect();
+        LabelledPixels::of(classes, items, self.subset, &self.root)
+    }
+
+    /// The lines of the table, at least one.
+    fn listed(&self) -> Result<Vec<Listed>> {
         if !self.root.is_dir() {
             let reason = "no such folder; set dataset.masks.root to the folder of images and masks".into();
             return Err(Error::Dataset { path: self.root.clone(), reason });
@@ -98,26 +136,23 @@ impl MasksConfig {
             mask: table.optional("mask"),
             value: table.optional("value"),
         };
-        let mut items = Vec::new();
+        let mut lines = Vec::new();
         let mut seen = BTreeSet::new();
         for row in table.rows()? {
             let refuse = |reason: String| table.refuse(format!("line {}: {reason}", row.line));
-            let item = self.item(&row, &columns).map_err(refuse)?;
-            if !seen.insert(item.id.clone()) {
-                return Err(refuse(format!("`{}` is listed twice", item.id)));
+            let listed = self.line(&row, &columns).map_err(refuse)?;
+            if !seen.insert(listed.id.clone()) {
+                return Err(refuse(format!("`{}` is listed twice", listed.id)));
             }
-            items.push(item);
+            lines.push(listed);
         }
-        if items.is_empty() {
+        if lines.is_empty() {
             return Err(table.refuse("lists no images".into()));
         }
-        match self.subset {
-            Some(subset) => subset.draw(items, |item| &item.id, &self.root),
-            None => Ok(items),
-        }
+        Ok(lines)
     }
 
-    fn item(&self, row: &Row, columns: &Columns) -> Result<SegmentedImage, String> {
+    fn line(&self, row: &Row, columns: &Columns) -> Result<Listed, String> {
         let (file, name) = (row.cell(columns.file), row.cell(columns.name));
         if name.is_empty() {
             return Err("the object has no name".into());
@@ -138,10 +173,20 @@ impl MasksConfig {
             }
             parsed => parsed.map_err(|_| format!("value `{text}` is no sample of a mask (0 to 255)")),
         });
-        let reading = Reading::Object(Object { value: value.transpose()?, ignore: self.ignore });
-        let classes = vec![NamedClass { label: 1, name: name.to_owned() }];
-        Ok(SegmentedImage::new(format!("{file}:{name}"), classes, Source::Files { image, mask, reading }))
+        let object = Object { value: value.transpose()?, ignore: self.ignore };
+        let (id, file, name) = (format!("{file}:{name}"), file.to_owned(), name.to_owned());
+        Ok(Listed { id, file, name, image, mask, object })
     }
+}
+
+/// A line of the table, with the files it speaks of.
+struct Listed {
+    id: String,
+    file: String,
+    name: String,
+    image: PathBuf,
+    mask: PathBuf,
+    object: Object,
 }
 
 /// Where the columns of the table are.

@@ -1,5 +1,9 @@
-//! Images whose pixels are labelled: the ground truth of zero-shot segmentation.
+//! Images whose pixels are labelled: the ground truth of segmentation, with classes to look for in each image
+//! ([`SegmentedImage`]) or with a class for every pixel ([`DenseImage`]).
 
+mod cityscapes;
+mod coco_stuff;
+mod dense;
 mod gtsegs;
 mod imagenet;
 mod label_map;
@@ -16,9 +20,13 @@ use sha2::{Digest, Sha256};
 use super::hex;
 use crate::error::{Error, Result};
 use crate::mini::{self, SceneSpec, Split};
+use dense::ClassTable;
 use gtsegs::Archive;
 use masks::Object;
 
+pub use cityscapes::CityscapesConfig;
+pub use coco_stuff::CocoStuffConfig;
+pub use dense::{DenseImage, LabelledPixels};
 pub use imagenet::ImageNetSegmentationConfig;
 pub use masks::MasksConfig;
 pub use voc::{PascalVocConfig, VocProtocol};
@@ -50,7 +58,8 @@ pub struct NamedClass {
 pub struct Segmented {
     /// 8-bit RGB.
     pub rgb: Rgb8,
-    /// `[height, width]` of the picture: 0 for the background, the label of a class, or [`IGNORE`].
+    /// `[height, width]` of the picture: 0 for the background, the label of a class, or [`IGNORE`]. Of a
+    /// [`DenseImage`], the position of a class or [`IGNORE`].
     pub labels: Array2<u8>,
     /// SHA-256, as hexadecimal digits, of what both were decoded from: the bytes of the image file followed by those
     /// of the mask file; of a MATLAB file or a drawn scene, the stored samples of both in that order.
@@ -63,15 +72,28 @@ pub(super) enum Source {
     Archive { archive: Arc<Archive>, index: usize },
     /// An image file and a PNG of labels.
     Files { image: PathBuf, mask: PathBuf, reading: Reading },
-    /// A drawn scene, with the object of its leading class as label 1.
-    Scene { spec: SceneSpec, seed: u64, split: Split, index: u64 },
+    /// An image file and the PNGs of objects in it, each with the label it gets; later ones hide earlier ones.
+    Objects { image: PathBuf, objects: Vec<(PathBuf, Object, u8)> },
+    /// A drawn scene.
+    Scene { spec: SceneSpec, seed: u64, split: Split, index: u64, labels: SceneLabels },
+}
+
+/// Which objects of a scene are labelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(in crate::dataset) enum SceneLabels {
+    /// That of the leading class, as 1.
+    Leading,
+    /// All, each as the label of its class plus 1.
+    All,
 }
 
 /// What the samples of a mask file mean.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Reading {
     /// Indices of the classes of PASCAL VOC.
     Voc,
+    /// Numbers that a table turns into classes.
+    Classes(Arc<ClassTable>),
     /// One object and its surroundings.
     Object(Object),
 }
@@ -86,28 +108,69 @@ impl SegmentedImage {
     /// # Errors
     /// A file is missing or damaged, image and labels differ in size, or a label is none that the dataset knows.
     pub fn load(&self) -> Result<Segmented> {
-        match &self.source {
-            Source::Archive { archive, index } => archive.load(*index),
-            Source::Files { image, mask, reading } => files(image, mask, *reading),
-            Source::Scene { spec, seed, split, index } => scene(spec, *seed, *split, *index),
-        }
+        self.source.load()
     }
 
     /// The image file, where there is one.
     pub fn path(&self) -> Option<&Path> {
-        match &self.source {
-            Source::Files { image, .. } => Some(image),
-            Source::Archive { .. } | Source::Scene { .. } => None,
+        self.source.path()
+    }
+}
+
+impl Source {
+    fn load(&self) -> Result<Segmented> {
+        match self {
+            Self::Archive { archive, index } => archive.load(*index),
+            Self::Files { image, mask, reading } => files(image, mask, reading),
+            Self::Objects { image, objects } => merged(image, objects),
+            Self::Scene { spec, seed, split, index, labels } => scene(spec, *seed, *split, *index, *labels),
+        }
+    }
+
+    fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Files { image, .. } | Self::Objects { image, .. } => Some(image),
+            Self::Archive { .. } | Self::Scene { .. } => None,
         }
     }
 }
 
-fn files(image: &Path, mask: &Path, reading: Reading) -> Result<Segmented> {
+fn files(image: &Path, mask: &Path, reading: &Reading) -> Result<Segmented> {
+    let (bytes, rgb) = picture(image)?;
+    let stored = read(mask)?;
+    let labels = labels(&stored, mask, reading, (image, &rgb))?;
+    Ok(Segmented { rgb, labels, sha256: digest(&bytes, &stored) })
+}
+
+/// One map of all objects. What an object's mask ignores is ignored where no object is.
+fn merged(image: &Path, objects: &[(PathBuf, Object, u8)]) -> Result<Segmented> {
+    let (bytes, rgb) = picture(image)?;
+    let mut merged = Array2::zeros((rgb.height, rgb.width));
+    let mut read_so_far = Vec::new();
+    for (mask, object, label) in objects {
+        let stored = read(mask)?;
+        let found = labels(&stored, mask, &Reading::Object(*object), (image, &rgb))?;
+        merged.zip_mut_with(&found, |pixel, &found| match found {
+            1 => *pixel = *label,
+            IGNORE if *pixel == 0 => *pixel = IGNORE,
+            _ => {}
+        });
+        read_so_far.extend(stored);
+    }
+    Ok(Segmented { rgb, labels: merged, sha256: digest(&bytes, &read_so_far) })
+}
+
+/// The bytes of an image file, and what they decode to.
+fn picture(image: &Path) -> Result<(Vec<u8>, Rgb8)> {
     let bytes = read(image)?;
     let rgb = Rgb8::decode(&bytes).map_err(|e| models::Error::from(e.in_file(image)))?;
+    Ok((bytes, rgb))
+}
+
+/// The labels that a mask file stores for an image.
+fn labels(stored: &[u8], mask: &Path, reading: &Reading, (image, rgb): (&Path, &Rgb8)) -> Result<Array2<u8>> {
     let refuse = |reason: String| Error::Dataset { path: mask.into(), reason };
-    let stored = read(mask)?;
-    let labels = label_map::decode(&stored).map_err(refuse)?;
+    let labels = label_map::decode(stored).map_err(refuse)?;
     let (height, width) = labels.dim();
     if (height, width) != (rgb.height, rgb.width) {
         return Err(refuse(format!(
@@ -117,18 +180,24 @@ fn files(image: &Path, mask: &Path, reading: Reading) -> Result<Segmented> {
             rgb.height
         )));
     }
-    let labels = match reading {
-        Reading::Voc => voc::checked(labels).map_err(refuse)?,
-        Reading::Object(object) => object.labels(labels).map_err(refuse)?,
-    };
-    Ok(Segmented { rgb, labels, sha256: digest(&bytes, &stored) })
+    match reading {
+        Reading::Voc => voc::checked(labels),
+        Reading::Classes(table) => table.labels(labels),
+        Reading::Object(object) => object.labels(labels),
+    }
+    .map_err(refuse)
 }
 
-fn scene(spec: &SceneSpec, seed: u64, split: Split, index: u64) -> Result<Segmented> {
+fn scene(spec: &SceneSpec, seed: u64, split: Split, index: u64, which: SceneLabels) -> Result<Segmented> {
     let scene = mini::scene(spec, seed, split, index);
-    let leading = mini::leading_class(seed, split, index);
-    let mask = scene.objects.iter().find(|object| object.class == leading).map(|object| &object.mask);
-    let labels: Vec<u8> = mask.into_iter().flatten().map(|&inside| u8::from(inside)).collect();
+    let labels: Vec<u8> = match which {
+        SceneLabels::All => scene.labels(),
+        SceneLabels::Leading => {
+            let leading = mini::leading_class(seed, split, index);
+            let mask = scene.objects.iter().find(|object| object.class == leading).map(|object| &object.mask);
+            mask.into_iter().flatten().map(|&inside| u8::from(inside)).collect()
+        }
+    };
     let sha256 = digest(&scene.rgb, &labels);
     let labels = Array2::from_shape_vec((scene.size, scene.size), labels).map_err(|e| Error::Setting {
         setting: "dataset.mini",

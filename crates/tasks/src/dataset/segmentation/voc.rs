@@ -8,7 +8,7 @@ use ndarray::Array2;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{IGNORE, NamedClass, Reading, SegmentedImage, Source, label_map, read};
+use super::{IGNORE, LabelledPixels, NamedClass, Reading, SegmentedImage, Source, label_map, read};
 use crate::dataset::Subset;
 use crate::error::{Error, Result};
 
@@ -101,6 +101,15 @@ impl PascalVocConfig {
             Some(subset) => subset.draw(items, |item| &item.id, &self.root),
             None => Ok(items),
         }
+    }
+}
+
+impl PascalVocConfig {
+    /// The same images with all 21 classes, the background first.
+    pub(in crate::dataset) fn labelled_pixels(&self) -> Result<LabelledPixels> {
+        let classes = std::iter::once("background").chain(NAMES).map(str::to_owned).collect();
+        let items = self.segmented()?.into_iter().map(Into::into).collect();
+        Ok(LabelledPixels { classes, items })
     }
 }
 

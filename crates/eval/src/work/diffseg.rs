@@ -1,0 +1,108 @@
+//! DiffSeg: a Stable Diffusion pipeline and images with a class for every pixel.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use models::sd::pipeline::SdPipeline;
+use models::{Device, memory};
+use tasks::dataset::{DenseImage, LabelledPixels};
+use tasks::diffseg::{DiffSeg, DiffSegConfig};
+
+use super::{Report, data_sha256};
+use crate::diffseg_report::{Labelled, comparison_table, comparisons, metric_values, pictures, table};
+use crate::error::{Error, Result};
+use crate::experiment::Experiment;
+use crate::metrics::{DiffSegMetrics, Metric};
+use crate::plan::Plan;
+use crate::results::Memory;
+use crate::run::{Answered, records};
+
+/// A Stable Diffusion pipeline and images with a class for every pixel.
+#[derive(Clone)]
+pub(crate) struct DiffSegWork {
+    folder: PathBuf,
+    pub(super) items: Vec<DenseImage>,
+    /// What the classes are called.
+    pub(super) classes: Vec<String>,
+    config: DiffSegConfig,
+}
+
+impl DiffSegWork {
+    pub(super) fn find(experiment: &Experiment, task: &DiffSegConfig, device: Device) -> Result<Self> {
+        let model = &experiment.model;
+        super::no_classes(model, "task.diffseg.image_size")?;
+        let pipeline = || -> Result<PathBuf> {
+            let folder = model.source.folder()?;
+            let pipeline = SdPipeline::open(&folder, model.dtype.kind(), device)?;
+            DiffSeg::new(task.clone(), pipeline, Vec::new(), experiment.seed)?;
+            Ok(folder)
+        };
+        // What is missing is said all at once: it takes its time to get.
+        match (pipeline(), experiment.dataset.labelled_pixels()) {
+            (Ok(folder), Ok(LabelledPixels { classes, items })) => {
+                Ok(Self { folder, items, classes, config: task.clone() })
+            }
+            (pipeline, labelled) => {
+                let mut errors: Vec<Error> = pipeline.err().into_iter().collect();
+                errors.extend(labelled.err().map(Error::from));
+                Err(Error::all(errors))
+            }
+        }
+    }
+
+    pub(super) fn manifest(&self) -> Vec<String> {
+        self.items.iter().map(|item| item.id.clone()).collect()
+    }
+
+    /// Where the weights are.
+    pub(super) fn weights(&self) -> Vec<PathBuf> {
+        vec![self.folder.clone()]
+    }
+
+    pub(super) fn weights_sha256(&self) -> Result<String> {
+        Ok(SdPipeline::open(&self.folder, models::Kind::Float, Device::Cpu)?.sha256()?)
+    }
+
+    pub(super) fn run(&self, plan: &Plan, out: &Path, stop: &AtomicBool) -> Result<Report> {
+        let (Experiment { model, seed, .. }, config) = (&plan.experiment, &self.config);
+        let pipeline = SdPipeline::open(&self.folder, model.dtype.kind(), plan.device)?;
+        let weights = pipeline.weight_bytes()?;
+        memory::reset_peak_host();
+        let mut task = DiffSeg::new(config.clone(), pipeline, self.items.clone(), *seed)?;
+        let Answered { records, fresh, took } = records(&mut task, out, stop)?;
+        let memory = (fresh > 0).then(|| Memory {
+            peak_host: memory::peak_host(),
+            weights: weights.into_iter().map(|(component, bytes)| (component.to_string(), bytes)).collect(),
+        });
+
+        let mut metrics = DiffSegMetrics::new(self.classes.len());
+        records.iter().for_each(|record| metrics.add(record));
+        let methods: Vec<_> = config
+            .methods
+            .iter()
+            .map(|method| (method.key().to_owned(), method.label().to_owned()))
+            .collect();
+        let comparisons = comparisons(&config.methods, self.classes.len(), &records, *seed);
+        let paper = plan.paper.as_ref().map(|beside| &beside.table);
+        let mut tables = vec![("table", table(&plan.experiment, &metrics, &methods, paper))];
+        if !comparisons.is_empty() {
+            tables.push(("comparisons", comparison_table(&comparisons, &methods, metrics.items())));
+        }
+        let labelled = Labelled { items: &self.items, classes: &self.classes };
+        let pictures = pictures(out, labelled, &methods, &records)?;
+        Ok(Report {
+            items: metrics.items(),
+            metrics: metric_values(&metrics, paper),
+            comparisons,
+            curves: None,
+            judge: None,
+            memory,
+            data_sha256: data_sha256(records.iter().map(|record| record.sha256.as_str())),
+            methods,
+            tables,
+            pictures,
+            fresh,
+            took,
+        })
+    }
+}

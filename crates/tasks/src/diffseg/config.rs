@@ -1,0 +1,145 @@
+//! The `[task.diffseg]` table of an experiment.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+
+use super::aggregate::HeadShare;
+use super::merge::Merging;
+use super::method::Method;
+use crate::error::{Error, Result};
+
+/// How images are segmented. Where the paper gives a table and no settings, they are DiffSeg's published ones for
+/// COCO-Stuff; `docs/protocols.md` says which are ours.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DiffSegConfig {
+    /// The methods, rows of the table. All see one pass of the UNet.
+    pub methods: Vec<Method>,
+    /// The time of the training schedule that the UNet is told. Nothing is added to the picture whatever it is.
+    #[serde(default = "DiffSegConfig::default_timestep")]
+    pub timestep: u16,
+    /// The prompt; empty as published.
+    #[serde(default)]
+    pub prompt: String,
+    /// Side of the square that pictures and labels are brought to, in pixels; what the network was made for by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<i64>,
+    /// Maps closer than this are one segment.
+    #[serde(default = "DiffSegConfig::default_threshold")]
+    pub threshold: f64,
+    /// Rounds of merging, the first one included, in which each anchor gathers all maps that are close to it.
+    #[serde(default = "DiffSegConfig::default_rounds")]
+    pub rounds: usize,
+    /// Share of attention in the teleporting chain.
+    #[serde(default = "DiffSegConfig::default_alpha")]
+    pub alpha: f64,
+    /// How far from a true boundary a predicted one still counts, as a share of the picture's diagonal.
+    #[serde(default = "DiffSegConfig::default_tolerance")]
+    pub tolerance: f64,
+    /// Pictures that go through the UNet together.
+    #[serde(default = "DiffSegConfig::default_batch")]
+    pub batch: usize,
+    /// Pictures, from the first on, that are shown with their segments and anchors.
+    #[serde(default = "DiffSegConfig::default_shown")]
+    pub shown: usize,
+}
+
+impl DiffSegConfig {
+    fn default_timestep() -> u16 {
+        300
+    }
+
+    fn default_threshold() -> f64 {
+        1.1
+    }
+
+    fn default_rounds() -> usize {
+        3
+    }
+
+    fn default_alpha() -> f64 {
+        0.99
+    }
+
+    /// That of the Berkeley segmentation benchmark.
+    fn default_tolerance() -> f64 {
+        0.0075
+    }
+
+    fn default_batch() -> usize {
+        4
+    }
+
+    fn default_shown() -> usize {
+        8
+    }
+
+    /// How maps are merged.
+    pub fn merging(&self) -> Merging {
+        Merging { threshold: self.threshold, rounds: self.rounds }
+    }
+
+    /// The aggregates that some method asks for.
+    pub fn aggregates(&self) -> BTreeSet<HeadShare> {
+        self.methods.iter().map(Method::aggregate).collect()
+    }
+
+    /// The settings that decide the segments of one method, all others at their defaults: two configurations that agree in
+    /// this need the method run once.
+    pub fn of_method(&self, method: &Method) -> Self {
+        let mut one = Self { methods: vec![method.clone()], ..self.clone() };
+        if !method.ranks() {
+            one.alpha = Self::default_alpha();
+        }
+        one
+    }
+
+    /// Checks what the types cannot.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] with the first setting out of range.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |setting, reason: String| Err(Error::Setting { setting, reason });
+        if self.methods.is_empty() {
+            return refuse("task.diffseg.methods", "lists no methods".into());
+        }
+        let mut keys: Vec<&str> = self.methods.iter().map(Method::key).collect();
+        keys.sort_unstable();
+        if let Some(pair) = keys.windows(2).find(|pair| pair[0] == pair[1]) {
+            let reason = format!(
+                "two methods are called `{}`; give one a name, as in {{ tokenrank = {{ name = \"…\" }} }}",
+                pair[0]
+            );
+            return refuse("task.diffseg.methods", reason);
+        }
+        for method in &self.methods {
+            let anchors = method.anchors();
+            if !(1..=MOST_ANCHORS).contains(&anchors) {
+                let reason =
+                    format!("`{}` asks for {anchors} anchors; it can have 1 to {MOST_ANCHORS}", method.key());
+                return refuse("task.diffseg.methods", reason);
+            }
+        }
+        for (setting, value) in [("task.diffseg.batch", self.batch), ("task.diffseg.rounds", self.rounds)] {
+            if value == 0 {
+                return refuse(setting, "must be at least 1".into());
+            }
+        }
+        // Infinity makes one segment of everything, which is a fair question to ask.
+        if self.threshold.is_nan() || self.threshold < 0.0 {
+            let reason = format!("must be a distance from 0 up, found {}", self.threshold);
+            return refuse("task.diffseg.threshold", reason);
+        }
+        if !(self.alpha > 0.0 && self.alpha <= 1.0) {
+            return refuse("task.diffseg.alpha", format!("must lie in (0, 1], found {}", self.alpha));
+        }
+        if !(0.0..=1.0).contains(&self.tolerance) {
+            return refuse("task.diffseg.tolerance", format!("must lie in [0, 1], found {}", self.tolerance));
+        }
+        Ok(())
+    }
+}
+
+/// Segments are numbered with 16 bits.
+const MOST_ANCHORS: usize = 1 << 16;

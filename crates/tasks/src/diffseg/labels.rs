@@ -1,0 +1,67 @@
+//! From proposals over tokens to a label for every pixel.
+
+use ndarray::Array2;
+use tch::{Device, Kind, Tensor};
+
+use crate::error::Result;
+
+/// Proposals that are enlarged at once: 16 MiB of them at 512 by 512 pixels.
+const PROPOSALS_AT_ONCE: i64 = 16;
+
+/// The proposal that is greatest at each pixel, `[height, width]`: proposals `[proposals, n]` over `grid` are enlarged
+/// to `size` (bilinear, half-pixel centres, edges repeated), a few at a time. Ties go to the first.
+///
+/// # Errors
+/// There are no proposals; libtorch's.
+pub fn labels(proposals: &Tensor, grid: (usize, usize), size: (usize, usize)) -> Result<Array2<u16>> {
+    let (count, _) = proposals.size2()?;
+    let pictures = proposals.f_reshape([1, count, grid.0 as i64, grid.1 as i64])?;
+    let mut best: Option<(Tensor, Tensor)> = None;
+    for first in (0..count).step_by(PROPOSALS_AT_ONCE as usize) {
+        let some = pictures.f_narrow(1, first, PROPOSALS_AT_ONCE.min(count - first))?;
+        let enlarged = some.f_upsample_bilinear2d([size.0 as i64, size.1 as i64], false, None, None)?;
+        let (values, places) = enlarged.f_max_dim(1, false)?;
+        let places = places.f_add_scalar(first)?;
+        best = Some(match best {
+            None => (values, places),
+            Some((before, kept)) => {
+                let greater = values.f_gt_tensor(&before)?;
+                (before.f_maximum(&values)?, places.f_where_self(&greater, &kept)?)
+            }
+        });
+    }
+    let (_, places) = best.ok_or_else(|| models::Error::Probe("there are no proposals".into()))?;
+    let places = places.f_to_kind(Kind::Int)?.f_to_device(Device::Cpu)?.f_contiguous()?;
+    let mut host = vec![0i32; places.numel()];
+    places.f_copy_data(&mut host, places.numel())?;
+    let host = host.into_iter().map(|place| place as u16).collect();
+    Ok(Array2::from_shape_vec(size, host).map_err(|e| models::Error::Probe(format!("labels: {e}")))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_do_not_show() -> Result<()> {
+        tch::manual_seed(4);
+        let count = 2 * PROPOSALS_AT_ONCE + 5;
+        let proposals = Tensor::rand([count, 12], (Kind::Float, Device::Cpu));
+        let found = labels(&proposals, (4, 3), (16, 12))?;
+        let whole = proposals.reshape([1, count, 4, 3]).upsample_bilinear2d([16, 12], false, None, None);
+        let whole: Vec<i64> = Vec::try_from(whole.argmax(1, false).reshape([-1]))?;
+        assert_eq!(found.iter().map(|&label| i64::from(label)).collect::<Vec<_>>(), whole);
+        let most = found.iter().max().copied().unwrap_or_default();
+        assert!(i64::from(most) >= PROPOSALS_AT_ONCE, "later chunks win somewhere");
+        Ok(())
+    }
+
+    #[test]
+    fn ties_go_to_the_first_proposal() -> Result<()> {
+        let proposals = Tensor::ones([40, 4], (Kind::Float, Device::Cpu));
+        let found = labels(&proposals, (2, 2), (5, 7))?;
+        assert_eq!(found.dim(), (5, 7));
+        assert!(found.iter().all(|&label| label == 0));
+        Ok(())
+    }
+}

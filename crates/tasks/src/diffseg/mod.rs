@@ -1,0 +1,239 @@
+//! Unsupervised segmentation of pictures by the self-attention of Stable Diffusion (DiffSeg, Tian et al., arXiv 2308.12469),
+//! with anchors on a grid or chosen by TokenRank.
+//!
+//! The UNet sees a picture once, as it is; a probe aggregates its self-attention while it goes by. Every method then
+//! chooses anchors, merges maps around them, and gives each pixel to the proposal that is greatest there. Whether
+//! segments are right is another crate's business: records say how many pixels of which segment have which label.
+
+mod aggregate;
+mod anchors;
+mod config;
+mod labels;
+mod merge;
+mod method;
+mod picture;
+mod record;
+mod score;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use models::sd::Unet;
+use models::sd::pipeline::{Draw, PictureEncoder, SdPipeline};
+use ndarray::Array2;
+use rayon::prelude::*;
+use sha2::{Digest, Sha256};
+use tch::Tensor;
+
+pub use aggregate::{Aggregates, Aggregator, HeadShare};
+pub use anchors::{anchors, drawn, ranked, uniform};
+pub use config::DiffSegConfig;
+pub use labels::labels;
+pub use merge::{Merging, distances, gather, merge, unite};
+pub use method::{Drawn, Grid, Method, Ranked};
+pub use picture::{middle, nearest, samples};
+pub use record::{Boundary, DiffSegRecord, Pictures, Runs, SegmentPicture, Segments};
+pub use score::boundary;
+
+use crate::dataset::segmentation::{DenseImage, Segmented};
+use crate::error::{Error, Result};
+use crate::task::Task;
+
+/// The DiffSeg experiment on one Stable Diffusion pipeline and one dataset.
+pub struct DiffSeg {
+    config: DiffSegConfig,
+    pipeline: SdPipeline,
+    items: Vec<DenseImage>,
+    /// Side of pictures and label maps in pixels.
+    side: i64,
+    seed: u64,
+    ready: Option<Ready>,
+}
+
+/// The prompt, and the networks.
+struct Ready {
+    /// `[tokens, width]`.
+    text: Tensor,
+    encoder: PictureEncoder,
+    unet: Unet,
+}
+
+/// What a method makes of an aggregate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Segmentation {
+    /// The anchors as tokens in row order, in the order in which they were merged.
+    pub anchors: Vec<usize>,
+    /// Number of segments.
+    pub proposals: usize,
+    /// The segment of every pixel.
+    pub labels: Array2<u16>,
+}
+
+/// Segments one image by its aggregate `[n, n]` over `grid`, with a label for each of `size` pixels (rows, columns). `seed`
+/// decides what is drawn.
+///
+/// # Errors
+/// A map that is no transition matrix; libtorch's.
+pub fn segment(
+    config: &DiffSegConfig,
+    method: &Method,
+    aggregate: &Tensor,
+    grid: (usize, usize),
+    size: (usize, usize),
+    seed: u64,
+) -> Result<Segmentation> {
+    let anchors = anchors(method, aggregate, grid, config.alpha, seed)?;
+    let proposals = merge(aggregate, &anchors, &config.merging())?;
+    let labels = labels(&proposals, grid, size)?;
+    Ok(Segmentation { anchors, proposals: proposals.size()[0] as usize, labels })
+}
+
+impl DiffSeg {
+    /// Puts the experiment together; nothing large is read yet. `seed` decides the anchors that are drawn.
+    ///
+    /// # Errors
+    /// A setting is out of range or does not fit the pipeline.
+    pub fn new(
+        config: DiffSegConfig,
+        pipeline: SdPipeline,
+        items: Vec<DenseImage>,
+        seed: u64,
+    ) -> Result<Self> {
+        config.check()?;
+        let (height, width) = config.image_size.map_or_else(|| pipeline.default_size(), |side| (side, side));
+        let refuse = |reason: String| Err(Error::Setting { setting: "task.diffseg.image_size", reason });
+        if height != width {
+            return refuse(format!(
+                "this network was made for pictures of {height} by {width} pixels and squares are segmented; say which side"
+            ));
+        }
+        if let Err(error) = pipeline.latent_shape((height, width)) {
+            return refuse(error.to_string());
+        }
+        if pipeline.unet_config().attention_layers().is_empty() {
+            return refuse("this UNet has no attention to segment by".into());
+        }
+        Ok(Self { config, pipeline, items, side: height, seed, ready: None })
+    }
+
+    fn prepare(&self) -> Result<Ready> {
+        let texts = self.pipeline.encode_texts(std::slice::from_ref(&self.config.prompt))?;
+        let [text] = &texts[..] else {
+            let reason = "one text did not make one embedding".into();
+            return Err(models::Error::Text { text: self.config.prompt.clone(), reason }.into());
+        };
+        Ok(Ready {
+            text: text.shallow_clone(),
+            encoder: self.pipeline.picture_encoder()?,
+            unet: self.pipeline.unet()?,
+        })
+    }
+
+    /// Latents `[batch, channels, h, w]`, means, each picture encoded by itself.
+    fn latents(&self, ready: &Ready, images: &[Segmented]) -> Result<Tensor> {
+        let latents = images.iter().map(|image| {
+            let pixels = samples(&image.rgb, self.side)?;
+            Ok(ready.encoder.encode(&pixels, Draw::Mode)?)
+        });
+        Ok(Tensor::f_cat(&latents.collect::<Result<Vec<_>>>()?, 0)?)
+    }
+
+    /// One pass over pictures, without noise, up to the last block: what the network would answer is not asked.
+    fn aggregates(&self, ready: &Ready, latents: &Tensor) -> Result<Aggregates> {
+        let (batch, ..) = latents.size4()?;
+        let mut probe = Aggregator::new(&self.config.aggregates());
+        let text = ready.text.f_unsqueeze(0)?.f_expand([batch, -1, -1], false)?;
+        let mut state = ready.unet.embed(latents, f64::from(self.config.timestep), &text, 0)?;
+        for block in ready.unet.blocks() {
+            block.forward(&mut state, &mut probe)?;
+        }
+        probe.finish()
+    }
+
+    /// What decides the anchors drawn for a picture, whatever stands beside it.
+    fn seed_of(&self, id: &str) -> u64 {
+        let digest = Sha256::digest(format!("{}/{id}", self.seed));
+        digest.iter().take(8).fold(0, |seed, &byte| seed << 8 | u64::from(byte))
+    }
+
+    /// The record of one item from what the methods, in their order, made of it.
+    fn record(
+        config: &DiffSegConfig,
+        item: &DenseImage,
+        image: &Segmented,
+        found: &[Segmentation],
+        side: usize,
+        grid: Option<(usize, usize)>,
+    ) -> DiffSegRecord {
+        let truth = nearest(&image.labels, side);
+        // Of the diagonal.
+        let reach = config.tolerance * (side as f64).hypot(side as f64);
+        let mut methods = BTreeMap::new();
+        let mut pictures = grid.map(|grid| Pictures { size: (side, side), grid, methods: BTreeMap::new() });
+        for (method, Segmentation { anchors, proposals, labels }) in config.methods.iter().zip(found) {
+            let scored = score::score(labels.view(), truth.view(), *proposals, reach);
+            methods.insert(method.key().to_owned(), scored);
+            if let Some(pictures) = &mut pictures {
+                let width = pictures.grid.1;
+                let place = |&token: &usize| ((token / width) as u16, (token % width) as u16);
+                let labels = Runs::encode(labels.iter().copied());
+                let picture = SegmentPicture { labels, anchors: anchors.iter().map(place).collect() };
+                pictures.methods.insert(method.key().to_owned(), picture);
+            }
+        }
+        DiffSegRecord { id: item.id.clone(), sha256: image.sha256.clone(), methods, pictures }
+    }
+}
+
+impl Task for DiffSeg {
+    type Item = DenseImage;
+    type Record = DiffSegRecord;
+
+    fn manifest(&self) -> &[DenseImage] {
+        &self.items
+    }
+
+    fn id(item: &DenseImage) -> &str {
+        &item.id
+    }
+
+    fn answered(record: &DiffSegRecord) -> &str {
+        &record.id
+    }
+
+    fn batch_size(&self) -> usize {
+        self.config.batch
+    }
+
+    fn run(&mut self, range: Range<usize>) -> Result<Vec<DiffSegRecord>> {
+        let ready = match self.ready.take() {
+            Some(ready) => ready,
+            None => self.prepare()?,
+        };
+        let items = &self.items[range.clone()];
+        let images: Vec<Segmented> =
+            items.par_iter().map(|item| middle(&item.load()?)).collect::<Result<_>>()?;
+        let aggregates = self.aggregates(&ready, &self.latents(&ready, &images)?)?;
+        let size = (self.side as usize, self.side as usize);
+        let of_item = |(place, item): (usize, &DenseImage)| {
+            let of_method = |method: &Method| {
+                let aggregate = aggregates.get(method.aggregate(), place)?;
+                let seed = self.seed_of(&item.id);
+                segment(&self.config, method, &aggregate, aggregates.grid(), size, seed)
+            };
+            self.config.methods.iter().map(of_method).collect()
+        };
+        let found: Vec<Vec<Segmentation>> = items.iter().enumerate().map(of_item).collect::<Result<_>>()?;
+
+        // Tensors stay behind: they must not be seen from other threads.
+        let (config, grid) = (&self.config, aggregates.grid());
+        drop(aggregates);
+        let record = |place: usize| {
+            let shown = (range.start + place < config.shown).then_some(grid);
+            Self::record(config, &items[place], &images[place], &found[place], size.0, shown)
+        };
+        let records = (0..items.len()).into_par_iter().map(record).collect();
+        self.ready = Some(ready);
+        Ok(records)
+    }
+}
