@@ -212,7 +212,7 @@ fn coco_stuff_runs_end_to_end() {
         for method in METHODS {
             let overlap = record["methods"][method]["overlap"].as_array().expect("pairs").iter();
             let pixels: u64 = overlap.map(|pair| pair[2].as_u64().expect("pixels")).sum();
-            // The label map is 64 pixels high; its topmost row stands for one that is labelled, seven further down.
+            // 64 rows are those of the pixels under their centres, and the topmost is not among them.
             assert_eq!(pixels, 64 * 64, "{method}");
         }
     }

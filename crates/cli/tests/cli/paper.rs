@@ -30,8 +30,8 @@ pub fn put(dir: &Path, name: &str, content: impl AsRef<[u8]>) {
     std::fs::write(path, content).expect("writable");
 }
 
-/// A pipeline with the configurations of Stable Diffusion 1.4 and 1.5, a small tokenizer, and weight files that are there and empty:
-/// `validate` reads nothing large.
+/// A pipeline with the configurations of Stable Diffusion 1.4 and 1.5, a small tokenizer, and weight files that are there and
+/// empty: `validate` reads nothing large.
 pub fn stable_diffusion(dir: &Path) {
     let entry = |library: &str, class: &str| json!([library, class]);
     let configurations: [(&str, Value); 5] = [
