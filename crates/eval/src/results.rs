@@ -4,6 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt;
 
+use models::memory;
 use serde::{Deserialize, Serialize};
 
 pub use crate::environment::{Code, Environment};
@@ -104,6 +105,14 @@ pub struct Memory {
     pub peak_host: Option<u64>,
     /// Bytes of the weights of each network; one is on the device at a time.
     pub weights: BTreeMap<String, u64>,
+}
+
+impl Memory {
+    /// Of the process so far, with networks of these weights.
+    pub(crate) fn measured<N: ToString>(weights: impl IntoIterator<Item = (N, u64)>) -> Self {
+        let weights = weights.into_iter().map(|(network, bytes)| (network.to_string(), bytes));
+        Self { peak_host: memory::peak_host(), weights: weights.collect() }
+    }
 }
 
 impl fmt::Display for Memory {

@@ -8,6 +8,7 @@ pub mod diffseg;
 mod error;
 pub mod guidance;
 pub mod masking;
+mod method;
 pub mod mini;
 pub mod segment;
 mod task;

@@ -70,10 +70,7 @@ impl DiffSegWork {
         memory::reset_peak_host();
         let mut task = DiffSeg::new(config.clone(), pipeline, self.items.clone(), *seed)?;
         let Answered { records, fresh, took } = records(&mut task, out, stop)?;
-        let memory = (fresh > 0).then(|| Memory {
-            peak_host: memory::peak_host(),
-            weights: weights.into_iter().map(|(component, bytes)| (component.to_string(), bytes)).collect(),
-        });
+        let memory = (fresh > 0).then(|| Memory::measured(weights));
 
         let mut metrics = DiffSegMetrics::new(self.classes.len());
         records.iter().for_each(|record| metrics.add(record));

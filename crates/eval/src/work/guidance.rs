@@ -96,10 +96,7 @@ impl GuidanceWork {
         let folder = out.join("pictures");
         let mut task = Guidance::new(config.clone(), pipeline, self.items.clone(), &folder)?;
         let Answered { records, fresh, took } = records(&mut task, out, stop)?;
-        let memory = (fresh > 0).then(|| Memory {
-            peak_host: memory::peak_host(),
-            weights: weights.into_iter().map(|(component, bytes)| (component.to_string(), bytes)).collect(),
-        });
+        let memory = (fresh > 0).then(|| Memory::measured(weights));
         // The networks that draw leave before the one that judges comes.
         drop(task);
 

@@ -1,12 +1,9 @@
 //! The methods of `[task.diffseg]`: where the anchors come from.
 
-use std::fmt;
-
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::aggregate::HeadShare;
+use crate::method::NameOrTable;
 
 /// A method, written as its name alone (`"tokenrank"`) or with settings (`{ tokenrank = { number = 64 } }`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -101,17 +98,6 @@ const LABELS_LAMBDA: [&str; 5] =
     ["uniform grid, λ₂", "TokenRank, λ₂", "TokenRank, drawn, λ₂", "column sum, λ₂", "random, λ₂"];
 
 impl Method {
-    /// The kind of this name, with its defaults.
-    fn named(kind: &str) -> Option<Self> {
-        Some(match KINDS.iter().position(|name| *name == kind)? {
-            0 => Self::Uniform(Grid::default()),
-            1 => Self::Tokenrank(Ranked::default()),
-            2 => Self::TokenrankSampled(Drawn::default()),
-            3 => Self::ColumnSum(Ranked::default()),
-            _ => Self::Random(Drawn::default()),
-        })
-    }
-
     fn kind(&self) -> usize {
         match self {
             Self::Uniform(_) => 0,
@@ -186,27 +172,28 @@ impl Serialize for Method {
     }
 }
 
+impl NameOrTable for Method {
+    const NAMES: &'static [&'static str] = &KINDS;
+    const EXAMPLE: &'static str = "{ tokenrank = { number = 64 } }";
+
+    fn named(kind: &str) -> Option<Self> {
+        Some(match KINDS.iter().position(|name| *name == kind)? {
+            0 => Self::Uniform(Grid::default()),
+            1 => Self::Tokenrank(Ranked::default()),
+            2 => Self::TokenrankSampled(Drawn::default()),
+            3 => Self::ColumnSum(Ranked::default()),
+            _ => Self::Random(Drawn::default()),
+        })
+    }
+
+    fn from_table<'de, D: Deserializer<'de>>(table: D) -> Result<Self, D::Error> {
+        Self::deserialize(table)
+    }
+}
+
 impl<'de> Deserialize<'de> for Method {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Kind;
-
-        impl<'de> Visitor<'de> for Kind {
-            type Value = Method;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the name of a method, or a table such as { tokenrank = { number = 64 } }")
-            }
-
-            fn visit_str<E: de::Error>(self, kind: &str) -> Result<Method, E> {
-                Method::named(kind).ok_or_else(|| E::unknown_variant(kind, &KINDS))
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Method, A::Error> {
-                Method::deserialize(MapAccessDeserializer::new(map))
-            }
-        }
-
-        deserializer.deserialize_any(Kind)
+        Self::read(deserializer)
     }
 }
 

@@ -1,13 +1,10 @@
 //! The methods of `[task.guidance]`.
 
-use std::fmt;
-
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::config::Blur;
 use super::mask::{Importance, Threshold};
+use crate::method::NameOrTable;
 
 /// A method, written as its name alone (`"sag"`) or with settings (`{ sag = { mask = "tokenrank" } }`).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -92,31 +89,26 @@ impl Serialize for Method {
     }
 }
 
+impl NameOrTable for Method {
+    const NAMES: &'static [&'static str] = &["none", "sag"];
+    const EXAMPLE: &'static str = "{ sag = { mask = \"tokenrank\" } }";
+
+    fn named(name: &str) -> Option<Self> {
+        match name {
+            "none" => Some(Self::None {}),
+            "sag" => Some(Self::Sag(SagMethod::default())),
+            _ => None,
+        }
+    }
+
+    fn from_table<'de, D: Deserializer<'de>>(table: D) -> Result<Self, D::Error> {
+        Self::deserialize(table)
+    }
+}
+
 impl<'de> Deserialize<'de> for Method {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Kind;
-
-        impl<'de> Visitor<'de> for Kind {
-            type Value = Method;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the name of a method, or a table such as { sag = { mask = \"tokenrank\" } }")
-            }
-
-            fn visit_str<E: de::Error>(self, kind: &str) -> Result<Method, E> {
-                match kind {
-                    "none" => Ok(Method::None {}),
-                    "sag" => Ok(Method::Sag(SagMethod::default())),
-                    _ => Err(E::unknown_variant(kind, &["none", "sag"])),
-                }
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Method, A::Error> {
-                Method::deserialize(MapAccessDeserializer::new(map))
-            }
-        }
-
-        deserializer.deserialize_any(Kind)
+        Self::read(deserializer)
     }
 }
 

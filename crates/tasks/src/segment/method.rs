@@ -7,9 +7,10 @@ use std::str::FromStr;
 use markov_core::Direction;
 use models::LayerSelection;
 use models::probe::{HeadWeight, LambdaWeight, MapKind, MapRequest, WeightScope};
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{self, MapAccess, Visitor};
+use serde::de;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::method::NameOrTable;
 
 /// A method and its settings, written as its name alone (`"bounce"`) or with settings
 /// (`{ bounce = { steps = 3, name = "bounce-3" } }`). Two of a kind need names of their own.
@@ -238,36 +239,31 @@ impl Serialize for Method {
     }
 }
 
+impl NameOrTable for Method {
+    const NAMES: &'static [&'static str] = &KINDS;
+    const EXAMPLE: &'static str = "{ bounce = { steps = 3 } }";
+
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "row-select" => Self::RowSelect(Select::default()),
+            "column-select" => Self::ColumnSelect(Select::default()),
+            "concept-attention" => Self::ConceptAttention(Concepts::default()),
+            "bounce" => Self::Bounce(Bounce::default()),
+            "bounce-lambda2" => Self::BounceLambda2(WeightedBounce::default()),
+            "tokenrank" => Self::Tokenrank(Rank::default()),
+            "rollout" => Self::Rollout(Select::default()),
+            _ => return None,
+        })
+    }
+
+    fn from_table<'de, D: Deserializer<'de>>(table: D) -> Result<Self, D::Error> {
+        Self::deserialize(table)
+    }
+}
+
 impl<'de> Deserialize<'de> for Method {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Kind;
-
-        impl<'de> Visitor<'de> for Kind {
-            type Value = Method;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("the name of a method, or a table such as { bounce = { steps = 3 } }")
-            }
-
-            fn visit_str<E: de::Error>(self, kind: &str) -> Result<Method, E> {
-                Ok(match kind {
-                    "row-select" => Method::RowSelect(Select::default()),
-                    "column-select" => Method::ColumnSelect(Select::default()),
-                    "concept-attention" => Method::ConceptAttention(Concepts::default()),
-                    "bounce" => Method::Bounce(Bounce::default()),
-                    "bounce-lambda2" => Method::BounceLambda2(WeightedBounce::default()),
-                    "tokenrank" => Method::Tokenrank(Rank::default()),
-                    "rollout" => Method::Rollout(Select::default()),
-                    _ => return Err(E::unknown_variant(kind, &KINDS)),
-                })
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Method, A::Error> {
-                Method::deserialize(MapAccessDeserializer::new(map))
-            }
-        }
-
-        deserializer.deserialize_any(Kind)
+        Self::read(deserializer)
     }
 }
 
