@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Value, json};
 
 use crate::common::{arg, root, words};
-use crate::paper::{put, validate};
+use crate::paper::{NO_TENSORS, put, validate};
 
 const IMAGENET: &str = "configs/paper/segment-imagenet.toml";
 const VOC: &str = "configs/paper/segment-voc.toml";
@@ -103,7 +103,7 @@ fn pipeline(dir: &Path) {
         "transformer/diffusion_pytorch_model.safetensors",
         "vae/diffusion_pytorch_model.safetensors",
     ] {
-        put(dir, file, "");
+        put(dir, file, NO_TENSORS);
     }
     let fixtures = root().join("crates/models/tests/fixtures");
     for (file, fixture) in [
