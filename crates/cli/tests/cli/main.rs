@@ -18,5 +18,7 @@ mod segment;
 #[path = "../../../models/tests/hub/server.rs"]
 mod server;
 mod show;
+mod slurm;
+mod slurm_cluster;
 mod sweep;
 mod text;

@@ -1,0 +1,108 @@
+//! `slurm`.
+
+use std::path::{Path, PathBuf};
+
+use eval::slurm::{ArrayJob, Resources, SlurmError, submit, submit_command};
+use eval::{Plan, RunOptions, Sweep};
+
+use crate::args::SlurmArgs;
+use crate::failure::Failure;
+use crate::print;
+
+/// Every experiment is checked here, before a node is asked for.
+pub fn slurm(args: &SlurmArgs) -> Result<(), Failure> {
+    for config in &args.configs {
+        let items = items(args, config)?;
+        if args.shards.get() > items {
+            return Err(Failure::usage(format!(
+                "{} has {items} items for {} shards; give --nodes at most {items}",
+                config.display(),
+                args.shards
+            )));
+        }
+        eprintln!("{}: ready, {items} items in {} shards", config.display(), args.shards);
+    }
+    let script = job(args)?.write()?;
+    if args.submit {
+        print(&submit(&script)?);
+    } else {
+        print(&format!("{}\n", submit_command(&script)?));
+    }
+    Ok(())
+}
+
+/// Items of an experiment whose weights and data are there. The GPU is the nodes', not this machine's.
+fn items(args: &SlurmArgs, config: &Path) -> Result<usize, Failure> {
+    let options = RunOptions {
+        assignments: args.assignments.clone(),
+        limit: args.limit,
+        out: args.out.clone(),
+        device: "cpu".into(),
+    };
+    Ok(match Sweep::new(config, &options)? {
+        Some(sweep) => sweep.items(),
+        None => Plan::new(config, &options)?.items(),
+    })
+}
+
+fn job(args: &SlurmArgs) -> Result<ArrayJob, Failure> {
+    let name = name(&args.configs)?;
+    let out = match &args.out {
+        Some(out) => absolute(out)?,
+        None => absolute(&Path::new("results/runs").join(format!("{name}-slurm")))?,
+    };
+    let wanted = &args.resources;
+    Ok(ArrayJob {
+        program: std::env::current_exe()
+            .map_err(|e| Failure::other(format!("cannot find this program: {e}")))?,
+        directory: absolute(Path::new("."))?,
+        configs: args.configs.iter().map(|config| absolute(config)).collect::<Result<_, _>>()?,
+        assignments: args.assignments.clone(),
+        limit: args.limit,
+        shards: args.shards,
+        max_running: args.max_running,
+        resources: Resources {
+            partition: wanted.partition.clone(),
+            account: wanted.account.clone(),
+            time: wanted.time.clone(),
+            cpus: wanted.cpus,
+            memory: wanted.memory.clone(),
+            gpu: wanted.gpu.clone(),
+        },
+        grace: args.grace,
+        max_requeues: args.max_requeues,
+        sbatch: wanted.sbatch.clone(),
+        merge_sbatch: wanted.merge_sbatch.clone(),
+        prologue: wanted.prologue.clone(),
+        folder: args.folder.as_deref().map_or_else(|| Ok(out.join("slurm")), absolute)?,
+        name,
+        out,
+    })
+}
+
+/// The names of the experiments, which also tell their folders apart.
+fn name(configs: &[PathBuf]) -> Result<String, Failure> {
+    let names: Vec<_> =
+        configs.iter().map(|config| config.file_stem().unwrap_or_default().to_string_lossy()).collect();
+    match names.iter().enumerate().find(|(index, name)| names[..*index].contains(name)) {
+        Some((_, name)) => Err(Failure::usage(format!(
+            "two experiments are called {name}: both would have the same folder; spread them one by one"
+        ))),
+        None => Ok(names.join("+")),
+    }
+}
+
+fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    let failed = |e| Failure::usage(format!("{} is no path: {e}", path.display()));
+    std::path::absolute(path).map_err(failed)
+}
+
+impl From<SlurmError> for Failure {
+    fn from(error: SlurmError) -> Self {
+        match error {
+            SlurmError::Text { .. } => Self::usage(error.to_string()),
+            SlurmError::File(error) => error.into(),
+            SlurmError::Submit { .. } => Self::other(error.to_string()),
+        }
+    }
+}
