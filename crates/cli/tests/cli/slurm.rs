@@ -85,7 +85,7 @@ impl Case {
             "--set".into(),
             "task.masking.batch=2".into(),
             "--set".into(),
-            "task.masking.fractions={ from = 0.0, to = 0.9, step = 0.15 }".into(),
+            "task.masking.fractions={ from = 0.0, to = 0.9, step = 0.1 }".into(),
         ];
         // A path that somebody careless has.
         Self { args: settings.into(), out: dir.join(format!("it's the {name} run")), shards }
