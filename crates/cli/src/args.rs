@@ -5,6 +5,7 @@ mod slurm;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use eval::Shard;
 pub use slurm::SlurmArgs;
 
 /// Attention as discrete-time Markov chains.
@@ -31,6 +32,8 @@ pub enum Command {
     Run(RunArgs),
     /// Check experiments, their weights and data, without running anything
     Validate(RunArgs),
+    /// Put shards together to whole runs and print their tables
+    Merge(MergeArgs),
     /// List what there is
     Ls(LsArgs),
     /// Download published checkpoints and print their folders
@@ -64,6 +67,26 @@ pub struct RunArgs {
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
     /// Where networks run: cpu or cuda:N
+    #[arg(long, value_name = "DEVICE", default_value = "cpu")]
+    pub device: String,
+    /// Run one of N parts, counted from 1, into its own folder DIR/shard-I-of-N; `tokenrank merge DIR` makes the run.
+    /// auto: I and N of a Slurm job array; auto/N: I of a Slurm job array or of a Kubernetes Indexed Job
+    #[arg(long, value_name = "I/N", value_parser = <Shard as std::str::FromStr>::from_str)]
+    pub shard: Option<Shard>,
+    /// Start over: remove what the folder has of an earlier run
+    #[arg(long)]
+    pub fresh: bool,
+}
+
+#[derive(clap::Args)]
+pub struct MergeArgs {
+    /// Folders of shards, or folders that hold them: the --out of the runs
+    #[arg(required = true, value_name = "DIR")]
+    pub dirs: Vec<PathBuf>,
+    /// Folder of the whole run or runs [default: the folder that holds the shards]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Where what is left after the last item is done, such as judging pictures: cpu or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: String,
 }

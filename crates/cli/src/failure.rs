@@ -35,6 +35,16 @@ impl Failure {
         Self { message: message.into(), code: OTHER }
     }
 
+    /// A run that is whole but for items whose data cannot be read.
+    pub fn unread(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: INPUT }
+    }
+
+    /// The same, with what to do next.
+    pub fn then(self, advice: &str) -> Self {
+        Self { message: format!("{}; {advice}", self.message), ..self }
+    }
+
     /// The exit code.
     pub fn code(&self) -> u8 {
         self.code
@@ -77,6 +87,7 @@ fn eval_code(error: &eval::Error) -> u8 {
         eval::Error::Several(errors) => errors.iter().map(eval_code).min().unwrap_or(OTHER),
         eval::Error::Config { .. } | eval::Error::Override { .. } | eval::Error::OtherRun { .. } => USAGE,
         eval::Error::Interrupted { .. } => INTERRUPTED,
+        eval::Error::NothingRead { .. } | eval::Error::Unreadable { .. } | eval::Error::Merge { .. } => INPUT,
         eval::Error::Task(tasks::Error::Setting { .. } | tasks::Error::Scene(_)) => USAGE,
         eval::Error::Task(tasks::Error::Dataset { .. }) => INPUT,
         eval::Error::Task(tasks::Error::Model(error)) => model_code(error),

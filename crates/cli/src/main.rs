@@ -14,7 +14,8 @@ use failure::Failure;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if matches!(args.command, Command::Run(_) | Command::Attend(_) | Command::Show(_) | Command::Metrics(_)) {
+    use Command::{Attend, Merge, Metrics, Run, Show};
+    if matches!(args.command, Run(_) | Merge(_) | Attend(_) | Show(_) | Metrics(_)) {
         threads::sleep_while_waiting();
     }
     match dispatch(args.command) {
@@ -33,6 +34,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Run(args) => commands::run::run(&args),
         Command::Validate(args) => commands::run::validate(&args),
         Command::Ls(args) => commands::ls::ls(&args),
+        Command::Merge(args) => commands::run::merge(&args),
         Command::Fetch(args) => commands::fetch::fetch(&args),
         Command::Attend(args) => commands::attend::attend(&args),
         Command::Rank(args) => commands::rank::rank(&args),

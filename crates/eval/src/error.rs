@@ -35,15 +35,53 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The folder holds a run of something else.
-    #[error("{} holds a run of another experiment ({reason}); choose another --out, or remove that folder", path.display())]
+    #[error("{} holds a run of another experiment ({reason}); choose another --out, or start over with --fresh", path.display())]
     OtherRun {
         /// The folder.
         path: PathBuf,
         /// How it differs.
         reason: String,
     },
+    /// Another process is at work in the folder.
+    #[error(
+        "{} is in use by {}; wait until it has ended, or choose another --out",
+        path.display(),
+        owner.as_deref().unwrap_or("another process")
+    )]
+    Locked {
+        /// The folder.
+        path: PathBuf,
+        /// The process, where it has said who it is.
+        owner: Option<String>,
+    },
+    /// None of the items could be read.
+    #[error(
+        "none of the {items} items could be read, so there is nothing to measure; the first is `{id}`: {reason}"
+    )]
+    NothingRead {
+        /// How many there are.
+        items: usize,
+        /// The first one.
+        id: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A folder or file of a run that cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Unreadable {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
+    /// Shards that do not make a run.
+    #[error("{reason}")]
+    Merge {
+        /// What is missing, too much, or does not fit, and what to do.
+        reason: String,
+    },
     /// The run was interrupted between two batches.
-    #[error("interrupted after {done} of {total} items; the same command resumes from there ({})", out.display())]
+    #[error("interrupted after {done} of {total} items, which are kept in {}", out.display())]
     Interrupted {
         /// Items answered.
         done: usize,

@@ -9,6 +9,8 @@ use crate::environment::Code;
 use crate::error::{Error, Result};
 use crate::experiment::{Experiment, Fills, TaskConfig};
 use crate::paper::PaperTable;
+use crate::results::SCHEMA;
+use crate::run::{Identity, RunHeader, Shard};
 use crate::work::Work;
 
 /// How to run an experiment.
@@ -22,6 +24,10 @@ pub struct RunOptions {
     pub out: Option<PathBuf>,
     /// `cpu` or `cuda:N`.
     pub device: String,
+    /// Only a part of the batches.
+    pub shard: Option<Shard>,
+    /// Whether what the folder has of an earlier run is removed.
+    pub fresh: bool,
 }
 
 /// A table of the paper beside which a run stands.
@@ -90,6 +96,12 @@ pub struct Plan {
     pub name: String,
     /// The network, the data and what is done with them.
     pub(crate) work: Work,
+    pub(crate) shard: Option<Shard>,
+    pub(crate) fresh: bool,
+    /// Whether items that could not be read are tried again.
+    pub(crate) retry: bool,
+    /// What made the records, `cpu` or `cuda`.
+    arithmetic: String,
     limit: Option<usize>,
     out: Option<PathBuf>,
 }
@@ -117,8 +129,32 @@ impl Plan {
             None => {}
         }
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("run").to_owned();
-        let (limit, out) = (options.limit, options.out.clone());
-        Ok(Self { experiment, device, work, paper, name, limit, out })
+        let arithmetic = if device == Device::Cpu { "cpu".to_owned() } else { "cuda".to_owned() };
+        let RunOptions { limit, shard, fresh, ref out, .. } = *options;
+        let out = out.clone();
+        Ok(Self { experiment, device, work, paper, name, shard, fresh, retry: true, arithmetic, limit, out })
+    }
+
+    /// The run whose folder has this header, with nothing of it asked twice; `device` does what is left.
+    pub(crate) fn of_header(header: &RunHeader, device: &str, out: PathBuf) -> Result<Self> {
+        let path = PathBuf::from(format!("{}.toml", header.name));
+        let other = |reason: String| Error::OtherRun { path: out.clone(), reason };
+        let experiment = serde_json::from_value(header.identity.experiment.clone())
+            .map_err(|e| other(format!("its experiment cannot be read: {e}")))?;
+        let options = RunOptions {
+            limit: header.identity.limit,
+            out: Some(out.clone()),
+            device: device.into(),
+            ..RunOptions::default()
+        };
+        let mut plan = Self::of(&path, experiment, &options)?;
+        plan.retry = false;
+        plan.arithmetic.clone_from(&header.identity.device);
+        let here = plan.header()?;
+        if here.fingerprint != header.fingerprint {
+            return Err(other(header.identity.differences(&here.identity).join("; ")));
+        }
+        Ok(plan)
     }
 
     /// The same run in another folder.
@@ -131,28 +167,35 @@ impl Plan {
         self.work.items()
     }
 
-    /// Hash of the network's files.
-    pub(crate) fn weights_sha256(&self) -> Result<String> {
-        self.work.weights_sha256()
+    /// Number of batches, which shards share between them.
+    pub fn batches(&self) -> usize {
+        self.work.items().div_ceil(self.work.batch().max(1))
     }
 
-    /// What decides the numbers of the run: settings, weights, images and code. Records of one fingerprint belong
-    /// together.
-    pub(crate) fn fingerprint(&self, weights_sha256: &str) -> String {
-        let mut hasher = Sha256::new();
-        let settings = serde_json::json!({
-            "experiment": self.experiment,
-            "limit": self.limit,
-            "device": models::device::name(self.device),
-            "weights": weights_sha256,
-            "classes": self.work.classes(),
-            "code": Code::current().sources_sha256,
-        });
-        hasher.update(settings.to_string());
+    /// What the folder of the run says that it is: settings, weights, images and code.
+    pub(crate) fn header(&self) -> Result<RunHeader> {
+        let mut manifest = Sha256::new();
         for line in self.work.manifest() {
-            hasher.update(format!("\n{line}"));
+            manifest.update(format!("{line}\n"));
         }
-        hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        let identity = Identity {
+            experiment: serde_json::json!(self.experiment),
+            limit: self.limit,
+            device: self.arithmetic.clone(),
+            weights_sha256: self.work.weights_sha256()?,
+            classes: self.work.classes(),
+            manifest_sha256: manifest.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+            sources_sha256: Code::current().sources_sha256,
+        };
+        Ok(RunHeader {
+            schema: SCHEMA,
+            name: self.name.clone(),
+            fingerprint: identity.fingerprint(),
+            identity,
+            items: self.work.items(),
+            batch: self.work.batch(),
+            shard: self.shard,
+        })
     }
 
     /// The folder of the run.

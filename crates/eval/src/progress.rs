@@ -4,6 +4,11 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
+/// A line for the person who waits.
+pub(crate) fn say(line: &str) {
+    eprintln!("{line}");
+}
+
 /// A bar over `total` items of which `done` are there already.
 pub(crate) fn bar(total: usize, done: usize) -> ProgressBar {
     let bar = ProgressBar::new(total as u64).with_position(done as u64);

@@ -6,6 +6,7 @@ use std::fmt;
 
 use models::memory;
 use serde::{Deserialize, Serialize};
+use tasks::Failure;
 
 pub use crate::environment::{Code, Environment};
 use crate::experiment::Experiment;
@@ -25,6 +26,9 @@ pub struct Results {
     pub experiment: Experiment,
     /// Number of items answered.
     pub items: u64,
+    /// Items whose data cannot be read; they count for nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<Failure>,
     /// Values with their meaning.
     pub metrics: Vec<MetricValue>,
     /// How sure differences between methods are.

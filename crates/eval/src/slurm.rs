@@ -115,6 +115,8 @@ pub struct ArrayJob {
     pub sbatch: Vec<String>,
     /// `#SBATCH` options of the merge alone, verbatim, after the others.
     pub merge_sbatch: Vec<String>,
+    /// Whether an experiment is a sweep, whose table is made of merged runs.
+    pub sweep: bool,
     /// Shell lines before `tokenrank`: `module load cuda`.
     pub prologue: Vec<String>,
     /// Where scripts and logs go; absolute.
@@ -158,14 +160,6 @@ impl ArrayJob {
         let submit = self.file("submit.sh");
         write_whole(&submit, scripts.submit.as_bytes())?;
         Ok(submit)
-    }
-
-    /// Folders that the merge makes whole: of each experiment, where there are several.
-    fn runs(&self) -> Vec<PathBuf> {
-        match &self.configs[..] {
-            [_] => vec![self.out.clone()],
-            several => several.iter().filter_map(|config| Some(self.out.join(config.file_stem()?))).collect(),
-        }
     }
 
     fn file(&self, name: &str) -> PathBuf {

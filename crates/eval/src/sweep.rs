@@ -17,7 +17,7 @@ use toml_edit::{DocumentMut, Item};
 use crate::error::{Error, Result};
 use crate::experiment::{self, Experiment};
 use crate::plan::{Plan, RunOptions, check};
-use crate::run::{Outcome, execute};
+use crate::run::{Finished, Outcome, execute};
 
 use methods::Goal;
 pub use methods::SweptMethod;
@@ -115,8 +115,8 @@ impl Sweep {
         self.variants.iter().filter_map(|variant| variant.plan.as_ref())
     }
 
-    /// Runs what is left of every run, in order, and writes the table of all. `before` is told the number of a run, of
-    /// how many, and its settings.
+    /// Runs what is left of every run, in order, and writes the table of all; of a shard, its part of every run, and no
+    /// table. `before` is told the number of a run, of how many, and its settings.
     ///
     /// # Errors
     /// Those of [`execute`]; what was answered before stays, and the same sweep goes on from there.
@@ -124,20 +124,26 @@ impl Sweep {
         &self,
         stop: &AtomicBool,
         mut before: impl FnMut(usize, usize, &str),
-    ) -> Result<SweepOutcome> {
+    ) -> Result<Option<SweepOutcome>> {
         let folder = self.folder()?;
-        let total = self.plans().count();
+        let (total, mut number) = (self.plans().count(), 0);
         let mut outcomes: Vec<Option<Outcome>> = Vec::new();
         for variant in &self.variants {
             let Some(plan) = &variant.plan else {
                 outcomes.push(None);
                 continue;
             };
-            let number = 1 + outcomes.iter().flatten().count();
+            number += 1;
             before(number, total, &self.describe(variant));
-            outcomes.push(Some(execute(&plan.in_folder(folder.join(self.slug(variant))), stop)?));
+            match execute(&plan.in_folder(folder.join(self.slug(variant))), stop)? {
+                Finished::Run(outcome) => outcomes.push(Some(*outcome)),
+                Finished::Shard(_) => outcomes.push(None),
+            }
         }
-        report::write(self, folder, &outcomes)
+        match self.plans().any(|plan| plan.shard.is_some()) {
+            true => Ok(None),
+            false => report::write(self, folder, &outcomes).map(Some),
+        }
     }
 
     /// The settings of a combination: `layers last:4, alpha 0.99`.
@@ -165,7 +171,7 @@ impl Sweep {
         }
         let mut hasher = Sha256::new();
         for plan in self.plans() {
-            hasher.update(plan.fingerprint(&plan.weights_sha256()?));
+            hasher.update(plan.header()?.fingerprint);
         }
         let fingerprint: String =
             hasher.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect();

@@ -1,13 +1,12 @@
 //! The table of a run: on the terminal, as Markdown, CSV and Parquet. The only module that knows polars.
 
-use std::fs::File;
 use std::path::Path;
 
 use comfy_table::{CellAlignment, Color, TableComponent, presets};
 use polars::prelude::{Column, CsvWriter, DataFrame, ParquetWriter, SerWriter};
 
 use crate::error::{Error, Result};
-use crate::record_log::write_whole;
+use crate::files::write_whole;
 
 /// A table with columns of labels and columns of numbers.
 #[derive(Debug, Clone, PartialEq)]
@@ -159,11 +158,12 @@ impl Table {
             reason: e.to_string(),
         };
         let mut frame = DataFrame::new(self.rows.len(), columns).map_err(|e| failed(&csv, &e))?;
-        let mut file = File::create(&csv).map_err(Error::file("write", &csv))?;
-        CsvWriter::new(&mut file).finish(&mut frame).map_err(|e| failed(&csv, &e))?;
-        let file = File::create(&parquet).map_err(Error::file("write", &parquet))?;
-        ParquetWriter::new(file).finish(&mut frame).map_err(|e| failed(&parquet, &e))?;
-        Ok(())
+        let mut bytes = Vec::new();
+        CsvWriter::new(&mut bytes).finish(&mut frame).map_err(|e| failed(&csv, &e))?;
+        write_whole(&csv, &bytes)?;
+        let mut bytes = Vec::new();
+        ParquetWriter::new(&mut bytes).finish(&mut frame).map_err(|e| failed(&parquet, &e))?;
+        write_whole(&parquet, &bytes)
     }
 
     /// The heads of the numbers; one that comes again (`paper`, beside each of ours) has the last one that does not

@@ -23,6 +23,7 @@ fn job(folder: &str) -> ArrayJob {
         max_requeues: 100,
         sbatch: vec![],
         merge_sbatch: vec![],
+        sweep: false,
         prologue: vec![],
         folder: folder.into(),
     }
@@ -107,8 +108,19 @@ fn a_merge_as_it_is_submitted() {
 
     cd -- /home/ada/tables || exit 3
     module load cuda
-    exec /opt/tokenrank/bin/tokenrank merge /scratch/ada/masking-vit/a /scratch/ada/masking-vit/b --device cuda:0
+    exec /opt/tokenrank/bin/tokenrank merge /scratch/ada/masking-vit --device cuda:0
     "#);
+}
+
+/// The runs of a sweep are merged one by one, then read for its table.
+#[test]
+fn a_sweep_ends_in_its_table() {
+    let text = ArrayJob { sweep: true, ..job("/scratch") }.scripts().expect("scripts").merge;
+    let (_, body) = text.split_once("|| exit 3\n").expect("a body");
+    insta::assert_snapshot!(body, @"
+    /opt/tokenrank/bin/tokenrank merge /scratch/ada/masking-vit --device cpu || exit
+    exec /opt/tokenrank/bin/tokenrank run /home/ada/tables/configs/masking-vit.toml --out /scratch/ada/masking-vit --device cpu
+    ");
 }
 
 #[test]
@@ -117,7 +129,8 @@ fn bash_reads_every_script() {
     strange.name = "it's $(a) \"name\" #1".into();
     strange.configs = vec!["/a b/it's \"it\" `x` $y \\ z*.toml".into()];
     strange.out = "/out dir/'; exit #".into();
-    for job in [job("/scratch/plain"), full(), strange] {
+    let sweep = ArrayJob { sweep: true, ..strange.clone() };
+    for job in [job("/scratch/plain"), full(), strange, sweep] {
         let scripts = job.scripts().expect("scripts");
         for text in [&scripts.array, &scripts.merge, &scripts.submit] {
             let output = Command::new("bash").args(["-n", "-c", text]).output().expect("bash");

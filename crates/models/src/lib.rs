@@ -12,6 +12,7 @@ pub mod diffusion;
 pub mod dinov2;
 mod error;
 pub mod features;
+pub mod files;
 pub mod flow_match;
 pub mod flux;
 pub mod hub;

@@ -15,4 +15,4 @@ mod task;
 
 pub use error::{Error, Result};
 pub use mini::rng::Rng;
-pub use task::Task;
+pub use task::{Answer, Failure, Task};

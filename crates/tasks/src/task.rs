@@ -1,7 +1,9 @@
 //! What every experiment looks like from outside.
 
-use serde::Serialize;
+use std::ops::Range;
+
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
@@ -25,9 +27,69 @@ pub trait Task {
     /// arithmetic of an item does not depend on when the run was interrupted.
     fn batch_size(&self) -> usize;
 
-    /// Runs the items `range` of the manifest, a whole batch, and answers each with a record, in order.
+    /// Whether what a record of this task refers to is still there. If not, its batch is run again.
+    fn is_whole(&self, record: &Self::Record) -> bool {
+        let _ = record;
+        true
+    }
+
+    /// Hears, before the first batch, which batches this process will run and in which order: a shard has every `N`th, a
+    /// resumed run what is left. What they need may be read ahead.
+    fn expect(&mut self, batches: &[Range<usize>]) {
+        let _ = batches;
+    }
+
+    /// Runs the items `range` of the manifest, a whole batch, and answers each, in order.
     ///
     /// # Errors
-    /// The first item that cannot be answered ends the batch.
-    fn run(&mut self, range: std::ops::Range<usize>) -> Result<Vec<Self::Record>>;
+    /// What is wrong with the run. What is wrong with the data of one item is its [`Answer::Failed`].
+    fn run(&mut self, range: Range<usize>) -> Result<Vec<Answer<Self::Record>>>;
+}
+
+/// What became of an item.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Answer<R> {
+    /// It was answered.
+    Record(R),
+    /// Its data cannot be read.
+    Failed(Failure),
+}
+
+/// An item whose data cannot be read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Failure {
+    /// Name of the item.
+    pub id: String,
+    /// What is wrong with it.
+    pub reason: String,
+}
+
+impl<R> Answer<R> {
+    /// The record, if there is one.
+    pub fn record(self) -> Option<R> {
+        match self {
+            Self::Record(record) => Some(record),
+            Self::Failed(_) => None,
+        }
+    }
+}
+
+impl Failure {
+    /// Of an item, with what was said when it was read.
+    pub(crate) fn new(id: &str, reason: impl ToString) -> Self {
+        Self { id: id.to_owned(), reason: reason.to_string() }
+    }
+}
+
+/// Puts the failures of a batch back among the records of its other items. `places` are those of the records.
+pub(crate) fn in_order<R>(
+    records: impl IntoIterator<Item = (usize, R)>,
+    failures: impl IntoIterator<Item = (usize, Failure)>,
+) -> Vec<Answer<R>> {
+    let records = records.into_iter().map(|(place, record)| (place, Answer::Record(record)));
+    let failures = failures.into_iter().map(|(place, failure)| (place, Answer::Failed(failure)));
+    let mut answers: Vec<(usize, Answer<R>)> = records.chain(failures).collect();
+    answers.sort_by_key(|(place, _)| *place);
+    answers.into_iter().map(|(_, answer)| answer).collect()
 }

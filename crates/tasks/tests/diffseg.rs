@@ -17,7 +17,7 @@ use tasks::diffseg::{
     Aggregates, Aggregator, DiffSeg, DiffSegConfig, DiffSegRecord, HeadShare, Method, anchors, distances,
     gather, labels, segment, unite,
 };
-use tasks::{Error, Task};
+use tasks::{Answer, Error, Task};
 use tch::Tensor;
 
 #[derive(Deserialize)]
@@ -307,7 +307,8 @@ fn records(settings: &str, count: usize) -> Result<Vec<DiffSegRecord>, Error> {
     let batch = task.batch_size();
     let mut records = Vec::new();
     for first in (0..count).step_by(batch) {
-        records.extend(task.run(first..(first + batch).min(count))?);
+        let answers = task.run(first..(first + batch).min(count))?;
+        records.extend(answers.into_iter().filter_map(Answer::record));
     }
     Ok(records)
 }

@@ -12,7 +12,7 @@ use models::{Device, Kind, noise};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;
 use tasks::guidance::{Blur, Guidance, GuidanceConfig, Importance, Sag, SagGuide, Threshold, read_picture};
-use tasks::{Error, Task};
+use tasks::{Answer, Error, Task};
 use tch::Tensor;
 
 #[derive(Deserialize)]
@@ -146,7 +146,7 @@ fn drawn(config: GuidanceConfig) -> Result<Vec<Vec<u8>>, Error> {
     let (items, batch) = (task.manifest().len(), task.batch_size());
     let mut pictures = Vec::new();
     for first in (0..items).step_by(batch) {
-        for record in task.run(first..(first + batch).min(items))? {
+        for record in task.run(first..(first + batch).min(items))?.into_iter().filter_map(Answer::record) {
             for (method, generated) in &record.methods {
                 let path = Guidance::file(folder.path(), method, &record.id);
                 pictures.push((method.clone(), record.id.clone(), read_picture(&path, generated)?.data));
@@ -186,7 +186,7 @@ fn records_say_what_was_masked() -> Result<(), Error> {
     let _guard = models::no_grad();
     let folder = tempfile::tempdir().expect("a scratch folder");
     let mut task = guidance(config("shown = 1"), folder.path())?;
-    let records = task.run(0..5)?;
+    let records: Vec<_> = task.run(0..5)?.into_iter().filter_map(Answer::record).collect();
     let ids: Vec<(&str, u64)> = records.iter().map(|record| (record.id.as_str(), record.seed)).collect();
     assert_eq!(ids[0], ("00000000", 7));
     assert_eq!(ids[4], ("00000004", 11));

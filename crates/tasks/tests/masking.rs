@@ -5,9 +5,9 @@ use std::path::Path;
 use models::attend::{KeyBias, NoProbe};
 use models::probe::{KeepAll, KeptLayer};
 use models::{Device, Kind, LoadOptions, VisionModel};
-use tasks::Task;
 use tasks::dataset::{DatasetConfig, LabelledImage};
 use tasks::masking::{Masking, MaskingConfig, MaskingRecord};
+use tasks::{Answer, Task};
 use tch::Tensor;
 
 const IMAGES: usize = 6;
@@ -46,6 +46,7 @@ fn run(heads: &str, batch: usize) -> Vec<MaskingRecord> {
     (0..total)
         .step_by(batch)
         .flat_map(|start| task.run(start..(start + batch).min(total)).expect("a batch"))
+        .filter_map(Answer::record)
         .collect()
 }
 

@@ -1,12 +1,13 @@
-//! `run` and `validate`.
+//! `run`, `validate` and `merge`.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
-use eval::{Outcome, Plan, RunOptions, Sweep, execute, paper_tables};
+use eval::{Finished, MergeOptions, Outcome, Plan, RunOptions, ShardOutcome, Sweep, execute, paper_tables};
 
-use crate::args::RunArgs;
+use crate::args::{MergeArgs, RunArgs};
 use crate::failure::Failure;
 use crate::{print, print_table};
 
@@ -19,57 +20,140 @@ enum Job {
 /// Every experiment is checked before the first one starts.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let jobs = jobs(args)?;
+    let stop = watch()?;
+    let mut done = Done::default();
+    for job in &jobs {
+        done.take(job, &stop).map_err(resumable)?;
+    }
+    done.conclude(args.out.as_deref())
+}
+
+/// Shards to whole runs.
+pub fn merge(args: &MergeArgs) -> Result<(), Failure> {
+    let options =
+        MergeOptions { dirs: args.dirs.clone(), out: args.out.clone(), device: args.device.clone() };
+    let mut done = Done::default();
+    let stop = watch()?;
+    eval::merge(&options, &stop)?.into_iter().for_each(|outcome| done.run(outcome));
+    let folder = args.out.as_deref().or(match &args.dirs[..] {
+        [only] => Some(only.as_path()),
+        _ => None,
+    });
+    done.conclude(folder)
+}
+
+/// A switch that Ctrl-C, or a scheduler's SIGTERM, turns on.
+fn watch() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     let handler = move || {
-        // The second Ctrl-C does not wait for the batch in flight.
+        // The second one does not wait for the batch in flight.
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(5);
         }
         eprintln!("finishing the batch in flight; Ctrl-C again stops at once");
     };
     ctrlc::set_handler(handler).map_err(|e| Failure::other(format!("cannot watch for Ctrl-C: {e}")))?;
-    let mut outcomes = Vec::new();
-    for job in &jobs {
+    Ok(stop)
+}
+
+/// An interruption with the command that goes on from there.
+fn resumable(error: eval::Error) -> Failure {
+    if !matches!(error, eval::Error::Interrupted { .. }) {
+        return error.into();
+    }
+    // What was begun anew need not be begun anew again.
+    let words: Vec<String> = std::env::args().filter(|word| word != "--fresh").collect();
+    let command = shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "));
+    Failure::from(error).then(&format!("resume with: {command}"))
+}
+
+/// What the jobs of a command have come to.
+#[derive(Default)]
+struct Done {
+    outcomes: Vec<Outcome>,
+    /// Items whose data cannot be read, with the reasons.
+    unread: Vec<String>,
+}
+
+impl Done {
+    fn take(&mut self, job: &Job, stop: &AtomicBool) -> Result<(), eval::Error> {
         match job {
-            Job::Run(plan) => {
-                let outcome = execute(plan, &stop)?;
-                outcome.tables.iter().for_each(print_table);
-                tell(&outcome);
-                outcomes.push(outcome);
-            }
+            Job::Run(plan) => match execute(plan, stop)? {
+                Finished::Run(outcome) => self.run(*outcome),
+                Finished::Shard(shard) => self.shard(&shard),
+            },
             Job::Sweep(sweep) => {
-                let outcome = sweep.execute(&stop, |number, total, settings| {
+                let outcome = sweep.execute(stop, |number, total, settings| {
                     eprintln!("run {number} of {total}: {settings}");
                 })?;
-                print_table(&outcome.table);
-                print_table(&outcome.summary);
-                eprintln!("results:  {}", outcome.out.join("sweep.json").display());
+                if let Some(outcome) = outcome {
+                    print_table(&outcome.table);
+                    print_table(&outcome.summary);
+                    eprintln!("results:  {}", outcome.out.join("sweep.json").display());
+                }
             }
         }
+        Ok(())
     }
-    for (name, table) in paper_tables(&outcomes) {
-        print_table(&table);
-        if let Some(out) = &args.out {
-            table.export(out, &name)?;
-            eprintln!("table:    {}", out.join(name).with_extension("md").display());
+
+    fn run(&mut self, outcome: Outcome) {
+        outcome.tables.iter().for_each(print_table);
+        tell(&outcome);
+        self.unread(&outcome.results.failed);
+        self.outcomes.push(outcome);
+    }
+
+    fn shard(&mut self, outcome: &ShardOutcome) {
+        let ShardOutcome { shard, items, fresh, took, .. } = outcome;
+        tell_pace(*fresh, *took);
+        eprintln!("shard {shard}: {items} items answered in {}", outcome.out.display());
+        eprintln!("when all {} shards are done: tokenrank merge {}", shard.of, outcome.run.display());
+        self.unread(&outcome.failed);
+    }
+
+    fn unread(&mut self, failed: &[eval::ItemFailure]) {
+        self.unread.extend(failed.iter().map(|failure| format!("{}: {}", failure.id, failure.reason)));
+    }
+
+    /// The tables of the paper that several runs fill, and the exit code.
+    fn conclude(self, folder: Option<&Path>) -> Result<(), Failure> {
+        for (name, table) in paper_tables(&self.outcomes) {
+            print_table(&table);
+            if let Some(folder) = folder {
+                table.export(folder, &name)?;
+                eprintln!("table:    {}", folder.join(name).with_extension("md").display());
+            }
         }
+        let Some(first) = self.unread.first() else { return Ok(()) };
+        let (count, items) = match self.unread.len() {
+            1 => (1, "item"),
+            count => (count, "items"),
+        };
+        Err(Failure::unread(format!(
+            "{count} {items} could not be read and count for nothing in the table ({first}{}); everything else is done. Mend \
+             or leave out what is wrong; the same command tries it again and keeps the rest",
+            if count > 1 { "; …" } else { "" }
+        )))
     }
-    Ok(())
 }
 
 fn tell(outcome: &Outcome) {
-    let (items, seconds) = (outcome.fresh, outcome.took.as_secs_f64());
-    match items {
-        0 => eprintln!("every item was there already"),
-        _ => eprintln!("{items} items in {seconds:.1} s ({:.1} per second)", items as f64 / seconds),
-    }
+    tell_pace(outcome.fresh, outcome.took);
     if let Some(memory) = &outcome.results.memory {
         eprintln!("memory:   {memory}");
     }
     eprintln!("results:  {}", outcome.out.join("results.json").display());
     for picture in &outcome.pictures {
         eprintln!("picture:  {}", picture.display());
+    }
+}
+
+fn tell_pace(items: usize, took: Duration) {
+    let seconds = took.as_secs_f64();
+    match items {
+        0 => eprintln!("every item was there already"),
+        _ => eprintln!("{items} items in {seconds:.1} s ({:.1} per second)", items as f64 / seconds),
     }
 }
 
@@ -108,6 +192,8 @@ fn jobs(args: &RunArgs) -> Result<Vec<Job>, Failure> {
             limit: args.limit,
             out: if several { folder(config) } else { args.out.clone() },
             device: args.device.clone(),
+            shard: args.shard,
+            fresh: args.fresh,
         };
         match Sweep::new(config, &options)? {
             Some(sweep) => Ok(Job::Sweep(sweep)),

@@ -11,18 +11,21 @@ use crate::print;
 
 /// Every experiment is checked here, before a node is asked for.
 pub fn slurm(args: &SlurmArgs) -> Result<(), Failure> {
+    let mut sweep = false;
     for config in &args.configs {
-        let items = items(args, config)?;
-        if args.shards.get() > items {
+        let work = Work::of(args, config)?;
+        let (items, batches, config) = (work.items, work.batches, config.display());
+        if args.shards.get() > batches {
             return Err(Failure::usage(format!(
-                "{} has {items} items for {} shards; give --nodes at most {items}",
-                config.display(),
+                "{config} has {batches} batches ({items} items) for {} shards, which share whole batches; give --nodes at \
+                 most {batches}, or make the batches of the task smaller",
                 args.shards
             )));
         }
-        eprintln!("{}: ready, {items} items in {} shards", config.display(), args.shards);
+        eprintln!("{config}: ready, {items} items in {batches} batches on {} shards", args.shards);
+        sweep |= work.sweep;
     }
-    let script = job(args)?.write()?;
+    let script = job(args, sweep)?.write()?;
     if args.submit {
         print(&submit(&script)?);
     } else {
@@ -31,21 +34,34 @@ pub fn slurm(args: &SlurmArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Items of an experiment whose weights and data are there. The GPU is the nodes', not this machine's.
-fn items(args: &SlurmArgs, config: &Path) -> Result<usize, Failure> {
-    let options = RunOptions {
-        assignments: args.assignments.clone(),
-        limit: args.limit,
-        out: args.out.clone(),
-        device: "cpu".into(),
-    };
-    Ok(match Sweep::new(config, &options)? {
-        Some(sweep) => sweep.items(),
-        None => Plan::new(config, &options)?.items(),
-    })
+/// What there is to share.
+struct Work {
+    items: usize,
+    /// Of the longest run of a sweep.
+    batches: usize,
+    sweep: bool,
 }
 
-fn job(args: &SlurmArgs) -> Result<ArrayJob, Failure> {
+impl Work {
+    /// Of an experiment whose weights and data are there. The GPU is the nodes', not this machine's.
+    fn of(args: &SlurmArgs, config: &Path) -> Result<Self, Failure> {
+        let options = RunOptions {
+            assignments: args.assignments.clone(),
+            limit: args.limit,
+            out: args.out.clone(),
+            device: "cpu".into(),
+            ..RunOptions::default()
+        };
+        if let Some(sweep) = Sweep::new(config, &options)? {
+            let batches = sweep.plans().map(Plan::batches).max().unwrap_or(0);
+            return Ok(Self { items: sweep.items(), batches, sweep: true });
+        }
+        let plan = Plan::new(config, &options)?;
+        Ok(Self { items: plan.items(), batches: plan.batches(), sweep: false })
+    }
+}
+
+fn job(args: &SlurmArgs, sweep: bool) -> Result<ArrayJob, Failure> {
     let name = name(&args.configs)?;
     let out = match &args.out {
         Some(out) => absolute(out)?,
@@ -73,6 +89,7 @@ fn job(args: &SlurmArgs) -> Result<ArrayJob, Failure> {
         max_requeues: args.max_requeues,
         sbatch: wanted.sbatch.clone(),
         merge_sbatch: wanted.merge_sbatch.clone(),
+        sweep,
         prologue: wanted.prologue.clone(),
         folder: args.folder.as_deref().map_or_else(|| Ok(out.join("slurm")), absolute)?,
         name,

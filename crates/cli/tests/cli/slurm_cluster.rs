@@ -18,15 +18,21 @@ pub struct Cluster {
     daemons: Vec<Child>,
 }
 
-/// Waits until its standard input closes, then kills whatever has this SLURM_CONF: daemons, and jobs with all they started.
+/// Waits until its standard input closes, then kills whatever belongs to the cluster in folder `$1`: what has its SLURM_CONF
+/// (daemons, and jobs with all they started), and what has a file of it open (slurmstepd writes its title over its
+/// environment).
 const WATCHMAN: &str = r#"
 trap '' INT TERM HUP
 cat > /dev/null
 for round in 1 2 3 4 5 6 7 8 9 10; do
     found=
-    for file in $(grep -lszFx "SLURM_CONF=$1" /proc/[0-9]*/environ); do
+    for file in $(
+        grep -lszFx "SLURM_CONF=$1/slurm.conf" /proc/[0-9]*/environ
+        find /proc/[0-9]*/fd -maxdepth 1 -lname "$1/*" 2> /dev/null
+    ); do
         pid=${file#/proc/}
-        kill -9 "${pid%/environ}" 2> /dev/null && found=yes
+        pid=${pid%%/*}
+        [ "$pid" = "$PPID" ] || kill -9 "$pid" 2> /dev/null && found=yes
     done
     [ -n "$found" ] || exit 0
     sleep 0.1
@@ -59,7 +65,7 @@ impl Cluster {
         std::fs::write(dir.path().join("slurm.conf"), configuration(dir.path(), cpus)).expect("written");
         let watchman = Command::new("sh")
             .args(["-c", WATCHMAN, "watchman"])
-            .arg(dir.path().join("slurm.conf"))
+            .arg(dir.path())
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .spawn()
@@ -184,12 +190,12 @@ impl Cluster {
         self.daemons.iter().any(|daemon| daemon.id() == pid)
     }
 
-    /// Every process of this cluster: those that have its SLURM_CONF.
+    /// Every process of this cluster.
     pub fn processes(&self) -> Vec<u32> {
-        processes(&self.path("slurm.conf"))
+        processes(self.dir.path())
     }
 
-    /// The configuration file, by which its processes are known.
+    /// A file in the cluster's folder.
     pub fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -210,15 +216,18 @@ impl Drop for Cluster {
     }
 }
 
-/// Processes that have this SLURM_CONF in their environment.
-pub fn processes(configuration: &Path) -> Vec<u32> {
-    let sign = format!("SLURM_CONF={}", configuration.display());
-    let has_it = |pid: &u32| {
+/// Processes of the cluster in this folder, as the watchman knows them; not this one.
+pub fn processes(dir: &Path) -> Vec<u32> {
+    let sign = format!("SLURM_CONF={}", dir.join("slurm.conf").display());
+    let belongs = |pid: &u32| {
         let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         environment.split(|&byte| byte == 0).any(|variable| variable == sign.as_bytes())
+            || open.filter_map(|file| file.path().read_link().ok()).any(|file| file.starts_with(dir))
     };
     let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
-    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).filter(has_it).collect()
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| pid != std::process::id()).filter(belongs).collect()
 }
 
 /// A program of the PATH, or where daemons lie that are not on everybody's.

@@ -16,8 +16,8 @@ use models::features::FeatureSource;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
+use crate::files::write_whole;
 use crate::metrics::fidelity::{Reference, Settings, Summary, evaluate};
-use crate::record_log::write_whole;
 use crate::table::Table;
 pub(crate) use extract::extract_each;
 pub use extract::{extract, extract_folder};

@@ -1,11 +1,10 @@
 //! A sheet to draw on: lines, markers, text and single pixels, smoothed and written as PNG.
 
-use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process;
 use std::sync::OnceLock;
 
+use models::files::write_whole;
 use plotters::backend::BitMapBackend;
 use plotters::coord::Shift;
 use plotters::drawing::{DrawingArea, IntoDrawingArea};
@@ -130,18 +129,8 @@ impl Canvas {
     pub fn finish(self) -> Result<(), PlotError> {
         let averaged = self.averaged();
         let failed = |source: io::Error| PlotError::Write { path: self.path.clone(), source };
-        let mut name =
-            self.path.file_name().ok_or_else(|| failed(io::ErrorKind::InvalidFilename.into()))?.to_owned();
-        name.push(format!(".partial-{}", process::id()));
-        let partial = self.path.with_file_name(name);
-        let written = encoded(self.width, self.height, &averaged)
-            .and_then(|bytes| fs::write(&partial, bytes))
-            .and_then(|()| fs::rename(&partial, &self.path));
-        if written.is_err() {
-            // The reason it could not be written is what counts, not whether the rest could be cleared away.
-            let _ = fs::remove_file(&partial);
-        }
-        written.map_err(failed)
+        let bytes = encoded(self.width, self.height, &averaged).map_err(failed)?;
+        write_whole(&self.path, |out| out.write_all(&bytes)).map_err(failed)
     }
 
     fn averaged(&self) -> Vec<u8> {

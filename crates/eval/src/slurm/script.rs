@@ -70,29 +70,16 @@ pub(super) fn array(job: &ArrayJob) -> Result<String, SlurmError> {
     lines.push(option("output", &log(job, "shard-%a.log")?));
     verbatim("--sbatch", &job.sbatch, &mut lines)?;
 
-    let mut run = program(job, "run")?;
-    for config in &job.configs {
-        run.push(shell_path("the experiment", config)?);
-    }
-    for assignment in &job.assignments {
-        run.extend(["--set".to_owned(), shell("--set", assignment)?]);
-    }
-    if let Some(limit) = job.limit {
-        run.extend(["--limit".to_owned(), limit.to_string()]);
-    }
-    run.extend(["--out".to_owned(), shell_path("--out", &job.out)?]);
-    run.extend(["--device".to_owned(), device(job).to_owned()]);
-    // Last what is the user's: no placeholder of ours is looked for in it.
     let body = ARRAY_BODY
         .replace("@SHARDS@", &job.shards.to_string())
         .replace("@REQUEUES@", &job.max_requeues.to_string());
-    Ok(format!("{}\n{}", lines.join("\n"), fill(&body, job, &run)?))
+    Ok(format!("{}\n{}", lines.join("\n"), fill(&body, job)?))
 }
 
 const MERGE_BODY: &str = r#"
 cd -- @DIRECTORY@ || exit 3
 @PROLOGUE@
-exec @RUN@
+@MERGE@
 "#;
 
 /// The merge, which waits for the array.
@@ -107,12 +94,7 @@ pub(super) fn merge(job: &ArrayJob) -> Result<String, SlurmError> {
     verbatim("--sbatch", &job.sbatch, &mut lines)?;
     verbatim("--merge-sbatch", &job.merge_sbatch, &mut lines)?;
 
-    let mut run = program(job, "merge")?;
-    for folder in job.runs() {
-        run.push(shell_path("--out", &folder)?);
-    }
-    run.extend(["--device".to_owned(), device(job).to_owned()]);
-    Ok(format!("{}\n{}", lines.join("\n"), fill(MERGE_BODY, job, &run)?))
+    Ok(format!("{}\n{}", lines.join("\n"), fill(MERGE_BODY, job)?))
 }
 
 /// What submits both and prints their numbers.
@@ -183,8 +165,28 @@ fn verbatim(what: &'static str, options: &[String], lines: &mut Vec<String>) -> 
     Ok(())
 }
 
-fn program(job: &ArrayJob, command: &str) -> Result<Vec<String>, SlurmError> {
-    Ok(vec![shell_path("the program", &job.program)?, command.to_owned()])
+/// `tokenrank run …`, all but the shard.
+fn run(job: &ArrayJob) -> Result<String, SlurmError> {
+    let mut words = vec![shell_path("the program", &job.program)?, "run".to_owned()];
+    for config in &job.configs {
+        words.push(shell_path("the experiment", config)?);
+    }
+    for assignment in &job.assignments {
+        words.extend(["--set".to_owned(), shell("--set", assignment)?]);
+    }
+    if let Some(limit) = job.limit {
+        words.extend(["--limit".to_owned(), limit.to_string()]);
+    }
+    words.extend(["--out".to_owned(), shell_path("--out", &job.out)?]);
+    words.extend(["--device".to_owned(), device(job).to_owned()]);
+    Ok(words.join(" "))
+}
+
+/// `tokenrank merge …`. Merged runs of a sweep are whole: `run` then has nothing to compute, and makes the sweep's table.
+fn merge_command(job: &ArrayJob) -> Result<String, SlurmError> {
+    let program = shell_path("the program", &job.program)?;
+    let merge = format!("{program} merge {} --device {}", shell_path("--out", &job.out)?, device(job));
+    Ok(if job.sweep { format!("{merge} || exit\nexec {}", run(job)?) } else { format!("exec {merge}") })
 }
 
 /// Slurm shows a task its own GPU alone.
@@ -192,24 +194,26 @@ fn device(job: &ArrayJob) -> &'static str {
     if job.resources.gpu.is_some() { "cuda:0" } else { "cpu" }
 }
 
-/// The body with what the user gave, line by line so that nothing given is taken for a placeholder.
-fn fill(body: &str, job: &ArrayJob, run: &[String]) -> Result<String, SlurmError> {
-    let directory = shell_path("the working folder", &job.directory)?;
-    let mut text = String::new();
+/// The body with what the user gave, in which nothing is taken for a placeholder.
+fn fill(body: &str, job: &ArrayJob) -> Result<String, SlurmError> {
+    let mut lines = Vec::new();
     for line in body.lines() {
-        if line == "@PROLOGUE@" {
-            for given in &job.prologue {
-                text.push_str(one_line("--prologue", given)?);
-                text.push('\n');
+        match line {
+            "@PROLOGUE@" => {
+                for given in &job.prologue {
+                    lines.push(one_line("--prologue", given)?.to_owned());
+                }
             }
-        } else if let Some(rest) = line.strip_prefix("cd -- @DIRECTORY@") {
-            text.push_str(&format!("cd -- {directory}{rest}\n"));
-        } else if let Some((before, after)) = line.split_once("@RUN@") {
-            text.push_str(&format!("{before}{}{after}\n", run.join(" ")));
-        } else {
-            text.push_str(line);
-            text.push('\n');
+            "@MERGE@" => lines.push(merge_command(job)?),
+            _ => match (line.split_once("@DIRECTORY@"), line.split_once("@RUN@")) {
+                (Some((before, after)), _) => {
+                    let directory = shell_path("the working folder", &job.directory)?;
+                    lines.push(format!("{before}{directory}{after}"));
+                }
+                (_, Some((before, after))) => lines.push(format!("{before}{}{after}", run(job)?)),
+                _ => lines.push(line.to_owned()),
+            },
         }
     }
-    Ok(text)
+    Ok(lines.join("\n") + "\n")
 }

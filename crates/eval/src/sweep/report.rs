@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::methods::{Goal, SweptMethod};
 use super::{Sweep, Variant};
 use crate::error::{Error, Result};
-use crate::record_log::write_whole;
+use crate::files::write_whole;
 use crate::results::{Code, Environment, SCHEMA};
 use crate::run::Outcome;
 use crate::table::{Cell, Row, Table};

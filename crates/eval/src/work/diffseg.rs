@@ -1,6 +1,6 @@
 //! DiffSeg: a Stable Diffusion pipeline and images with a class for every pixel.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use models::sd::pipeline::SdPipeline;
@@ -15,7 +15,7 @@ use crate::experiment::Experiment;
 use crate::metrics::{DiffSegMetrics, Metric};
 use crate::plan::Plan;
 use crate::results::Memory;
-use crate::run::{Answered, records};
+use crate::run::{Place, Reached, records};
 
 /// A Stable Diffusion pipeline and images with a class for every pixel.
 #[derive(Clone)]
@@ -24,7 +24,7 @@ pub(crate) struct DiffSegWork {
     pub(super) items: Vec<DenseImage>,
     /// What the classes are called.
     pub(super) classes: Vec<String>,
-    config: DiffSegConfig,
+    pub(super) config: DiffSegConfig,
 }
 
 impl DiffSegWork {
@@ -63,14 +63,19 @@ impl DiffSegWork {
         Ok(SdPipeline::open(&self.folder, models::Kind::Float, Device::Cpu)?.sha256()?)
     }
 
-    pub(super) fn run(&self, plan: &Plan, out: &Path, stop: &AtomicBool) -> Result<Report> {
+    pub(super) fn run(&self, plan: &Plan, place: &Place, stop: &AtomicBool) -> Result<Reached<Report>> {
         let (Experiment { model, seed, .. }, config) = (&plan.experiment, &self.config);
         let pipeline = SdPipeline::open(&self.folder, model.dtype.kind(), plan.device)?;
         let weights = pipeline.weight_bytes()?;
         memory::reset_peak_host();
         let mut task = DiffSeg::new(config.clone(), pipeline, self.items.clone(), *seed)?;
-        let Answered { records, fresh, took } = records(&mut task, out, stop)?;
-        let memory = (fresh > 0).then(|| Memory::measured(weights));
+        let answered = match records(&mut task, place, stop)? {
+            Reached::Whole(answered) => answered,
+            Reached::Part(part) => return Ok(Reached::Part(part)),
+        };
+        let items = answered.of(&self.items);
+        let (records, out) = (&answered.records, &*place.out);
+        let memory = (answered.fresh > 0).then(|| Memory::measured(weights));
 
         let mut metrics = DiffSegMetrics::new(self.classes.len());
         records.iter().for_each(|record| metrics.add(record));
@@ -79,15 +84,15 @@ impl DiffSegWork {
             .iter()
             .map(|method| (method.key().to_owned(), method.label().to_owned()))
             .collect();
-        let comparisons = comparisons(&config.methods, self.classes.len(), &records, *seed);
+        let comparisons = comparisons(&config.methods, self.classes.len(), records, *seed);
         let paper = plan.paper.as_ref().map(|beside| &beside.table);
         let mut tables = vec![("table", table(&plan.experiment, &metrics, &methods, paper))];
         if !comparisons.is_empty() {
             tables.push(("comparisons", comparison_table(&comparisons, &methods, metrics.items())));
         }
-        let labelled = Labelled { items: &self.items, classes: &self.classes };
-        let pictures = pictures(out, labelled, &methods, &records)?;
-        Ok(Report {
+        let labelled = Labelled { items: &items, classes: &self.classes };
+        let pictures = pictures(out, labelled, &methods, records)?;
+        Ok(Reached::Whole(Report {
             items: metrics.items(),
             metrics: metric_values(&metrics, paper),
             comparisons,
@@ -98,8 +103,9 @@ impl DiffSegWork {
             methods,
             tables,
             pictures,
-            fresh,
-            took,
-        })
+            failed: answered.failed,
+            fresh: answered.fresh,
+            took: answered.took,
+        }))
     }
 }

@@ -19,7 +19,7 @@ use crate::metrics::fidelity::{FeatureSet, evaluate};
 use crate::picture_metrics::{ReferenceSource, Titles, extract_each};
 use crate::plan::Plan;
 use crate::results::{Judge, Memory};
-use crate::run::{Answered, records};
+use crate::run::{Place, Reached, records};
 
 /// Pictures that a feature network looks at together.
 const JUDGED_AT_ONCE: usize = 32;
@@ -29,7 +29,7 @@ const JUDGED_AT_ONCE: usize = 32;
 pub(crate) struct GuidanceWork {
     folder: PathBuf,
     pub(super) items: Vec<PictureNumber>,
-    config: GuidanceConfig,
+    pub(super) config: GuidanceConfig,
     metrics: MetricsConfig,
     features: FeatureSource,
     reference: ReferenceSource,
@@ -88,15 +88,19 @@ impl GuidanceWork {
         Ok(SdPipeline::open(&self.folder, models::Kind::Float, Device::Cpu)?.sha256()?)
     }
 
-    pub(super) fn run(&self, plan: &Plan, out: &Path, stop: &AtomicBool) -> Result<Report> {
+    pub(super) fn run(&self, plan: &Plan, place: &Place, stop: &AtomicBool) -> Result<Reached<Report>> {
         let (Experiment { model, seed, .. }, config) = (&plan.experiment, &self.config);
         let pipeline = SdPipeline::open(&self.folder, model.dtype.kind(), plan.device)?;
         let weights = pipeline.weight_bytes()?;
         memory::reset_peak_host();
-        let folder = out.join("pictures");
+        let folder = place.out.join("pictures");
         let mut task = Guidance::new(config.clone(), pipeline, self.items.clone(), &folder)?;
-        let Answered { records, fresh, took } = records(&mut task, out, stop)?;
-        let memory = (fresh > 0).then(|| Memory::measured(weights));
+        let answered = match records(&mut task, place, stop)? {
+            Reached::Whole(answered) => answered,
+            Reached::Part(part) => return Ok(Reached::Part(part)),
+        };
+        let (records, out) = (&answered.records, &*place.out);
+        let memory = (answered.fresh > 0).then(|| Memory::measured(weights));
         // The networks that draw leave before the one that judges comes.
         drop(task);
 
@@ -105,7 +109,7 @@ impl GuidanceWork {
         let (reference, reference_sha256) = self.reference.read(&network, &weights_sha256, JUDGED_AT_ONCE)?;
         let settings = self.metrics.settings(*seed);
         let judge = |method: &tasks::guidance::Method| -> Result<Judged> {
-            let features = features(&network, &folder, method.key(), &records)?.finish();
+            let features = features(&network, &folder, method.key(), records)?.finish();
             let masked = records.iter().filter_map(|record| record.methods.get(method.key())?.mask_area);
             let masked: Vec<f64> = masked.collect();
             Ok(Judged {
@@ -127,7 +131,7 @@ impl GuidanceWork {
         }
         let hashes = records.iter().flat_map(|record| record.methods.values().map(|drawn| &drawn.sha256));
         let data_sha256 = data_sha256(hashes.map(String::as_str).chain([reference_sha256.as_str()]));
-        Ok(Report {
+        Ok(Reached::Whole(Report {
             items: records.len() as u64,
             metrics: metric_values(&judged, paper),
             comparisons,
@@ -137,10 +141,11 @@ impl GuidanceWork {
             data_sha256,
             methods: judged.iter().map(|judged| (judged.key.clone(), judged.label.clone())).collect(),
             tables,
-            pictures: pictures(out, &folder, config, &records)?,
-            fresh,
-            took,
-        })
+            pictures: pictures(out, &folder, config, records)?,
+            failed: answered.failed,
+            fresh: answered.fresh,
+            took: answered.took,
+        }))
     }
 }
 

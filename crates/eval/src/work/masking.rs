@@ -16,7 +16,7 @@ use crate::model::ClassSource;
 use crate::plan::{Beside, Plan};
 use crate::report::{masking_pictures, masking_table};
 use crate::results::{Curves, MetricValue};
-use crate::run::{Answered, records};
+use crate::run::{Place, Reached, records};
 
 /// A classifier and labelled images.
 #[derive(Clone)]
@@ -26,7 +26,7 @@ pub(crate) struct MaskingWork {
     /// Classes for a network that has none of its own.
     pub(super) head: Option<HeadSource>,
     pub(super) items: Vec<LabelledImage>,
-    config: MaskingConfig,
+    pub(super) config: MaskingConfig,
 }
 
 /// A network that is known to be there whole.
@@ -90,7 +90,7 @@ impl MaskingWork {
         Ok(models::model_sha256(&self.folder, self.head.as_ref().and_then(HeadSource::file))?)
     }
 
-    pub(super) fn run(&self, plan: &Plan, out: &Path, stop: &AtomicBool) -> Result<Report> {
+    pub(super) fn run(&self, plan: &Plan, place: &Place, stop: &AtomicBool) -> Result<Reached<Report>> {
         let (Experiment { title, model, seed, .. }, config) = (&plan.experiment, &self.config);
         let options = LoadOptions {
             kind: model.dtype.kind(),
@@ -101,15 +101,20 @@ impl MaskingWork {
         let model = VisionModel::load(&self.folder, &options)?;
         let preprocessor = model.preprocessor.clone();
         let mut task = Masking::new(config.clone(), model, self.items.clone(), *seed)?;
-        let Answered { records, fresh, took } = records(&mut task, out, stop)?;
+        let answered = match records(&mut task, place, stop)? {
+            Reached::Whole(answered) => answered,
+            Reached::Part(part) => return Ok(Reached::Part(part)),
+        };
+        let items = answered.of(&self.items);
+        let (records, out) = (&answered.records, &*place.out);
 
         let mut curves = MaskingCurves::new(config.fractions.values());
         records.iter().for_each(|record| curves.add(record));
         let methods: Vec<_> =
             config.methods().iter().map(|method| (method.to_string(), method.label())).collect();
         let table = masking_table(title, &curves, &methods, plan.paper.as_ref());
-        let pictures = masking_pictures(out, title, &self.items, &preprocessor, &curves, &methods, &records)?;
-        Ok(Report {
+        let pictures = masking_pictures(out, title, &items, &preprocessor, &curves, &methods, records)?;
+        Ok(Reached::Whole(Report {
             items: curves.items(),
             metrics: metric_values(&curves, plan.paper.as_ref()),
             comparisons: Vec::new(),
@@ -120,9 +125,10 @@ impl MaskingWork {
             methods,
             tables: vec![("table", table)],
             pictures,
-            fresh,
-            took,
-        })
+            failed: answered.failed,
+            fresh: answered.fresh,
+            took: answered.took,
+        }))
     }
 }
 

@@ -6,7 +6,7 @@ mod masking;
 mod segment;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -14,11 +14,14 @@ use std::time::Duration;
 use models::Device;
 use sha2::{Digest, Sha256};
 
+use tasks::Failure;
+
 use crate::error::Result;
 use crate::experiment::{Experiment, TaskConfig};
 use crate::model::ModelConfig;
 use crate::plan::Plan;
 use crate::results::{Comparison, Curves, Judge, Memory, MetricValue};
+use crate::run::{Place, Reached};
 use crate::table::Table;
 use diffseg::DiffSegWork;
 use guidance::GuidanceWork;
@@ -39,6 +42,7 @@ pub(crate) enum Work {
 /// What a run has to say once every item is answered.
 pub(crate) struct Report {
     pub(crate) items: u64,
+    pub(crate) failed: Vec<Failure>,
     pub(crate) metrics: Vec<MetricValue>,
     pub(crate) comparisons: Vec<Comparison>,
     pub(crate) curves: Option<Curves>,
@@ -73,12 +77,26 @@ impl Work {
     ///
     /// # Errors
     /// An item cannot be answered, or a file of the run cannot be written.
-    pub(crate) fn run(&self, plan: &Plan, out: &Path, stop: &AtomicBool) -> Result<Report> {
+    pub(crate) fn run(&self, plan: &Plan, place: &Place, stop: &AtomicBool) -> Result<Reached<Box<Report>>> {
+        let reached = match self {
+            Self::Masking(work) => work.run(plan, place, stop),
+            Self::Segment(work) => work.run(plan, place, stop),
+            Self::Guidance(work) => work.run(plan, place, stop),
+            Self::Diffseg(work) => work.run(plan, place, stop),
+        };
+        Ok(match reached? {
+            Reached::Whole(report) => Reached::Whole(Box::new(report)),
+            Reached::Part(part) => Reached::Part(part),
+        })
+    }
+
+    /// Items that are run together.
+    pub(crate) fn batch(&self) -> usize {
         match self {
-            Self::Masking(work) => work.run(plan, out, stop),
-            Self::Segment(work) => work.run(plan, out, stop),
-            Self::Guidance(work) => work.run(plan, out, stop),
-            Self::Diffseg(work) => work.run(plan, out, stop),
+            Self::Masking(work) => work.config.batch,
+            Self::Segment(work) => work.config.batch,
+            Self::Guidance(work) => work.config.batch,
+            Self::Diffseg(work) => work.config.batch,
         }
     }
 

@@ -1,6 +1,6 @@
 //! Segmentation: a FLUX pipeline and images whose pixels are labelled.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use models::flux::pipeline::FluxPipeline;
@@ -16,7 +16,7 @@ use crate::metrics::{Metric, SegmentMetric, SegmentMetrics};
 use crate::paper::PaperTable;
 use crate::plan::Plan;
 use crate::results::{Comparison, Memory, MetricValue};
-use crate::run::{Answered, records};
+use crate::run::{Place, Reached, records};
 use crate::segment_report::{comparison_table, pictures, table};
 
 /// A FLUX pipeline and images whose pixels are labelled.
@@ -24,7 +24,7 @@ use crate::segment_report::{comparison_table, pictures, table};
 pub(crate) struct SegmentWork {
     folder: PathBuf,
     pub(super) items: Vec<SegmentedImage>,
-    config: SegmentConfig,
+    pub(super) config: SegmentConfig,
 }
 
 impl SegmentWork {
@@ -66,14 +66,19 @@ impl SegmentWork {
         Ok(FluxPipeline::open(&self.folder, models::Kind::Float, Device::Cpu)?.sha256()?)
     }
 
-    pub(super) fn run(&self, plan: &Plan, out: &Path, stop: &AtomicBool) -> Result<Report> {
+    pub(super) fn run(&self, plan: &Plan, place: &Place, stop: &AtomicBool) -> Result<Reached<Report>> {
         let (Experiment { model, seed, .. }, config) = (&plan.experiment, &self.config);
         let pipeline = FluxPipeline::open(&self.folder, model.dtype.kind(), plan.device)?;
         let weights = pipeline.weight_bytes()?;
         memory::reset_peak_host();
         let mut task = Segment::new(config.clone(), pipeline, self.items.clone(), *seed)?;
-        let Answered { records, fresh, took } = records(&mut task, out, stop)?;
-        let memory = (fresh > 0).then(|| Memory::measured(weights));
+        let answered = match records(&mut task, place, stop)? {
+            Reached::Whole(answered) => answered,
+            Reached::Part(part) => return Ok(Reached::Part(part)),
+        };
+        let items = answered.of(&self.items);
+        let (records, out) = (&answered.records, &*place.out);
+        let memory = (answered.fresh > 0).then(|| Memory::measured(weights));
 
         let mut metrics = SegmentMetrics::new();
         records.iter().for_each(|record| metrics.add(record));
@@ -82,14 +87,14 @@ impl SegmentWork {
             .iter()
             .map(|method| (method.key().to_owned(), method.label().to_owned()))
             .collect();
-        let comparisons = comparisons(config, &records, *seed);
+        let comparisons = comparisons(config, records, *seed);
         let paper = plan.paper.as_ref().map(|beside| &beside.table);
         let mut tables = vec![("table", table(&plan.experiment, &metrics, &methods, paper))];
         if !comparisons.is_empty() {
             tables.push(("comparisons", comparison_table(&comparisons, &methods, metrics.items())));
         }
-        let pictures = pictures(out, config, &self.items, &methods, &records)?;
-        Ok(Report {
+        let pictures = pictures(out, config, &items, &methods, records)?;
+        Ok(Reached::Whole(Report {
             items: metrics.items(),
             metrics: metric_values(&metrics, paper),
             comparisons,
@@ -100,9 +105,10 @@ impl SegmentWork {
             methods,
             tables,
             pictures,
-            fresh,
-            took,
-        })
+            failed: answered.failed,
+            fresh: answered.fresh,
+            took: answered.took,
+        }))
     }
 }
 

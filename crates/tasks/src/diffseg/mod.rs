@@ -37,7 +37,7 @@ pub use score::boundary;
 
 use crate::dataset::segmentation::{DenseImage, Segmented};
 use crate::error::{Error, Result};
-use crate::task::Task;
+use crate::task::{Answer, Failure, Task, in_order};
 
 /// The DiffSeg experiment on one Stable Diffusion pipeline and one dataset.
 pub struct DiffSeg {
@@ -130,8 +130,8 @@ impl DiffSeg {
     }
 
     /// Latents `[batch, channels, h, w]`, means, each picture encoded by itself.
-    fn latents(&self, ready: &Ready, images: &[Segmented]) -> Result<Tensor> {
-        let latents = images.iter().map(|image| {
+    fn latents<'a>(&self, ready: &Ready, images: impl Iterator<Item = &'a Segmented>) -> Result<Tensor> {
+        let latents = images.map(|image| {
             let pixels = samples(&image.rgb, self.side)?;
             Ok(ready.encoder.encode(&pixels, Draw::Mode)?)
         });
@@ -205,35 +205,50 @@ impl Task for DiffSeg {
         self.config.batch
     }
 
-    fn run(&mut self, range: Range<usize>) -> Result<Vec<DiffSegRecord>> {
+    fn run(&mut self, range: Range<usize>) -> Result<Vec<Answer<DiffSegRecord>>> {
         let ready = match self.ready.take() {
             Some(ready) => ready,
             None => self.prepare()?,
         };
+        let read = |item: &DenseImage| {
+            item.load().and_then(|image| middle(&image)).map_err(|e| Failure::new(&item.id, e))
+        };
         let items = &self.items[range.clone()];
-        let images: Vec<Segmented> =
-            items.par_iter().map(|item| middle(&item.load()?)).collect::<Result<_>>()?;
-        let aggregates = self.aggregates(&ready, &self.latents(&ready, &images)?)?;
+        let each: Vec<_> = items.par_iter().map(read).collect();
+        let mut images: Vec<(usize, Segmented)> = Vec::new();
+        let mut failures = Vec::new();
+        for (place, read) in each.into_iter().enumerate() {
+            match read {
+                Ok(image) => images.push((place, image)),
+                Err(failure) => failures.push((place, failure)),
+            }
+        }
+        if images.is_empty() {
+            self.ready = Some(ready);
+            return Ok(in_order([], failures));
+        }
+        let latents = self.latents(&ready, images.iter().map(|(_, image)| image))?;
+        let aggregates = self.aggregates(&ready, &latents)?;
         let size = (self.side as usize, self.side as usize);
-        let of_item = |(place, item): (usize, &DenseImage)| {
+        let of_item = |(row, (place, _)): (usize, &(usize, Segmented))| {
             let of_method = |method: &Method| {
-                let aggregate = aggregates.get(method.aggregate(), place)?;
-                let seed = self.seed_of(&item.id);
+                let aggregate = aggregates.get(method.aggregate(), row)?;
+                let seed = self.seed_of(&items[*place].id);
                 segment(&self.config, method, &aggregate, aggregates.grid(), size, seed)
             };
             self.config.methods.iter().map(of_method).collect()
         };
-        let found: Vec<Vec<Segmentation>> = items.iter().enumerate().map(of_item).collect::<Result<_>>()?;
+        let found: Vec<Vec<Segmentation>> = images.iter().enumerate().map(of_item).collect::<Result<_>>()?;
 
         // Tensors stay behind: they must not be seen from other threads.
         let (config, grid) = (&self.config, aggregates.grid());
         drop(aggregates);
-        let record = |place: usize| {
+        let record = |((place, image), found): (&(usize, Segmented), &Vec<Segmentation>)| {
             let shown = (range.start + place < config.shown).then_some(grid);
-            Self::record(config, &items[place], &images[place], &found[place], size.0, shown)
+            (*place, Self::record(config, &items[*place], image, found, size.0, shown))
         };
-        let records = (0..items.len()).into_par_iter().map(record).collect();
+        let records: Vec<_> = images.par_iter().zip(&found).map(record).collect();
         self.ready = Some(ready);
-        Ok(records)
+        Ok(in_order(records, failures))
     }
 }

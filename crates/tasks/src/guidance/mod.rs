@@ -29,7 +29,7 @@ pub use record::{Generated, GuidanceRecord, Masks};
 pub use sag::{Sag, SagGuide};
 
 use crate::error::{Error, Result};
-use crate::task::Task;
+use crate::task::{Answer, Task};
 
 /// A picture to be drawn.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -164,7 +164,7 @@ impl Guidance {
 pub fn read_picture(path: &Path, generated: &Generated) -> Result<Rgb8> {
     let rgb = Rgb8::open(path).map_err(models::Error::from)?;
     if pictures::sha256(&rgb) != generated.sha256 {
-        let reason = "is not the picture that the run wrote; remove the run's folder and draw anew".into();
+        let reason = "is not the picture that the run wrote; remove that file and run the same command, which draws it again".into();
         return Err(Error::Dataset { path: path.into(), reason });
     }
     Ok(rgb)
@@ -186,11 +186,15 @@ impl Task for Guidance {
         &record.id
     }
 
+    fn is_whole(&self, record: &GuidanceRecord) -> bool {
+        record.methods.keys().all(|method| Self::file(&self.folder, method, &record.id).exists())
+    }
+
     fn batch_size(&self) -> usize {
         self.config.batch
     }
 
-    fn run(&mut self, range: Range<usize>) -> Result<Vec<GuidanceRecord>> {
+    fn run(&mut self, range: Range<usize>) -> Result<Vec<Answer<GuidanceRecord>>> {
         let ready = match self.ready.take() {
             Some(ready) => ready,
             None => self.prepare()?,
@@ -211,6 +215,6 @@ impl Task for Guidance {
             }
         }
         self.ready = Some(ready);
-        Ok(records)
+        Ok(records.into_iter().map(Answer::Record).collect())
     }
 }

@@ -1,9 +1,8 @@
 //! From tensors to files and records.
 
-use std::fs::File;
-use std::io::BufWriter;
 use std::path::Path;
 
+use models::files::write_whole;
 use models::image::Rgb8;
 use sha2::{Digest, Sha256};
 use tch::{Device, Kind, Tensor};
@@ -28,23 +27,17 @@ pub(super) fn sha256(rgb: &Rgb8) -> String {
 
 /// Writes a PNG whole or not at all.
 pub(super) fn write(path: &Path, rgb: &Rgb8) -> Result<()> {
-    let temporary = path.with_extension("partial");
-    let write = || -> Result<(), png::EncodingError> {
-        path.parent().map_or(Ok(()), std::fs::create_dir_all)?;
-        let file = BufWriter::new(File::create(&temporary)?);
-        let mut encoder = png::Encoder::new(file, rgb.width as u32, rgb.height as u32);
+    let encode = |out: &mut _| -> Result<(), png::EncodingError> {
+        let mut encoder = png::Encoder::new(out, rgb.width as u32, rgb.height as u32);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);
         let mut writer = encoder.write_header()?;
         writer.write_image_data(&rgb.data)?;
-        writer.finish()?;
-        Ok(std::fs::rename(&temporary, path)?)
+        writer.finish()
     };
-    write().map_err(|e| {
-        // The error that matters is the first one.
-        let _ = std::fs::remove_file(&temporary);
-        Error::Write { path: path.into(), reason: e.to_string() }
-    })
+    let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+    let written = folder.map_err(Into::into).and_then(|()| write_whole(path, encode));
+    written.map_err(|e| Error::Write { path: path.into(), reason: e.to_string() })
 }
 
 /// The masks of each picture, from those of each pass, `[batch, rows, columns]` bool.

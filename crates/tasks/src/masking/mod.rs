@@ -9,6 +9,7 @@ mod record;
 mod removal;
 mod scores;
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
@@ -25,7 +26,7 @@ pub use record::{MaskingRecord, ScoreMaps};
 
 use crate::dataset::LabelledImage;
 use crate::error::{Error, Result};
-use crate::task::Task;
+use crate::task::{Answer, Failure, Task, in_order};
 use removal::{Order, classes, classify_without, removed_patches};
 use scores::ScoreProbe;
 
@@ -36,14 +37,18 @@ pub struct Masking {
     model: VisionModel,
     items: Vec<LabelledImage>,
     seed: u64,
+    /// The batches that are still to come.
+    expected: VecDeque<Range<usize>>,
     /// The batch that is being decoded in the background.
-    upcoming: Option<(Range<usize>, Receiver<Result<Batch>>)>,
+    upcoming: Option<(Range<usize>, Receiver<Batch>)>,
 }
 
 /// Decoded and preprocessed images.
 struct Batch {
+    /// Place in the batch and hash of each image.
+    decoded: Vec<(usize, String)>,
     pixels: Vec<Array3<f32>>,
-    sha256: Vec<String>,
+    failures: Vec<(usize, Failure)>,
 }
 
 impl Masking {
@@ -64,11 +69,11 @@ impl Masking {
             return Err(Error::Setting { setting: "model.head", reason });
         }
         let methods = config.methods();
-        Ok(Self { config, methods, model, items, seed, upcoming: None })
+        Ok(Self { config, methods, model, items, seed, expected: VecDeque::new(), upcoming: None })
     }
 
     /// The images of `range`; those of the batch after it are decoded in the background meanwhile.
-    fn load(&mut self, range: &Range<usize>) -> Result<Batch> {
+    fn load(&mut self, range: &Range<usize>) -> Batch {
         let preprocessor = &self.model.preprocessor;
         let batch = match self.upcoming.take() {
             Some((expected, receiver)) if expected == *range => {
@@ -76,8 +81,8 @@ impl Masking {
             }
             _ => decode(preprocessor, &self.items[range.clone()]),
         };
-        let next = range.end..(range.end + self.config.batch).min(self.items.len());
-        if !next.is_empty() {
+        self.expected.pop_front_if(|expected| expected == range);
+        if let Some(next) = self.expected.front().cloned() {
             let (sender, receiver) = sync_channel(1);
             let (preprocessor, items) = (preprocessor.clone(), self.items[next.clone()].to_vec());
             thread::spawn(move || sender.send(decode(&preprocessor, &items)));
@@ -87,12 +92,17 @@ impl Masking {
     }
 
     /// The records of a batch whose images are at hand.
-    fn answer(&self, range: Range<usize>, batch: Batch) -> Result<Vec<MaskingRecord>> {
-        let items = &self.items[range.clone()];
+    fn answer(&self, first: usize, batch: Batch) -> Result<Vec<Answer<MaskingRecord>>> {
+        let Batch { decoded, pixels, failures } = batch;
+        if decoded.is_empty() {
+            return Ok(in_order([], failures));
+        }
+        let items: Vec<&LabelledImage> =
+            decoded.iter().map(|(place, _)| &self.items[first + place]).collect();
         let network = &self.model.network;
         let blocks = self.config.layers.resolve(network.depth())?;
         let mut probe = ScoreProbe::new(&self.config, &self.methods, blocks);
-        let (tokens, layout) = network.embed(&VisionModel::batch(&batch.pixels)?)?;
+        let (tokens, layout) = network.embed(&VisionModel::batch(&pixels)?)?;
         let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut probe)?;
         let unmasked = classes(network, &encoded)?;
         let names: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
@@ -116,13 +126,14 @@ impl Masking {
             }
         }
 
-        let record = |(image, item): (usize, &LabelledImage)| {
+        let record = |(image, item): (usize, &&LabelledImage)| {
+            let (place, sha256) = &decoded[image];
             let of_methods = || self.methods.iter().map(Method::to_string).zip(0..);
-            let pictured = range.start + image < self.config.overlays;
+            let pictured = first + place < self.config.overlays;
             let map = |method: usize| scores[method][image].iter().map(|&score| score as f32).collect();
-            MaskingRecord {
+            let record = MaskingRecord {
                 id: item.id.clone(),
-                sha256: batch.sha256[image].clone(),
+                sha256: sha256.clone(),
                 label: item.label,
                 unmasked: unmasked[image],
                 predicted: of_methods()
@@ -132,9 +143,10 @@ impl Masking {
                     grid: (layout.image.0 as usize, layout.image.1 as usize),
                     maps: of_methods().map(|(name, method)| (name, map(method))).collect(),
                 }),
-            }
+            };
+            (*place, record)
         };
-        Ok(items.iter().enumerate().map(|(image, item)| record((image, item))).collect())
+        Ok(in_order(items.iter().enumerate().map(record), failures))
     }
 }
 
@@ -158,21 +170,33 @@ impl Task for Masking {
         self.config.batch
     }
 
-    fn run(&mut self, range: Range<usize>) -> Result<Vec<MaskingRecord>> {
-        let batch = self.load(&range)?;
-        self.answer(range, batch)
+    fn expect(&mut self, batches: &[Range<usize>]) {
+        self.expected = batches.iter().cloned().collect();
+    }
+
+    fn run(&mut self, range: Range<usize>) -> Result<Vec<Answer<MaskingRecord>>> {
+        let batch = self.load(&range);
+        self.answer(range.start, batch)
     }
 }
 
-fn decode(preprocessor: &Preprocessor, items: &[LabelledImage]) -> Result<Batch> {
-    let decoded: Vec<(Array3<f32>, String)> = items
-        .par_iter()
-        .map(|item| {
-            let picture = item.load()?;
-            let pixels = preprocessor.apply(&picture.rgb).map_err(models::Error::from)?;
-            Ok((pixels, picture.sha256))
-        })
-        .collect::<Result<_>>()?;
-    let (pixels, sha256) = decoded.into_iter().unzip();
-    Ok(Batch { pixels, sha256 })
+fn decode(preprocessor: &Preprocessor, items: &[LabelledImage]) -> Batch {
+    let read = |item: &LabelledImage| -> Result<(Array3<f32>, String)> {
+        let picture = item.load()?;
+        let pixels = preprocessor.apply(&picture.rgb).map_err(models::Error::from)?;
+        Ok((pixels, picture.sha256))
+    };
+    let each: Vec<_> =
+        items.par_iter().map(|item| read(item).map_err(|e| Failure::new(&item.id, e))).collect();
+    let mut batch = Batch { decoded: Vec::new(), pixels: Vec::new(), failures: Vec::new() };
+    for (place, read) in each.into_iter().enumerate() {
+        match read {
+            Ok((pixels, sha256)) => {
+                batch.decoded.push((place, sha256));
+                batch.pixels.push(pixels);
+            }
+            Err(failure) => batch.failures.push((place, failure)),
+        }
+    }
+    batch
 }

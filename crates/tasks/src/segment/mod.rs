@@ -29,7 +29,7 @@ pub use record::{ClassCounts, MapScore, SegmentMaps, SegmentRecord};
 
 use crate::dataset::segmentation::{NamedClass, SegmentedImage};
 use crate::error::{Error, Result};
-use crate::task::Task;
+use crate::task::{Answer, Failure, Task};
 use answer::answer;
 use passes::Ready;
 use probe::{SignalProbe, concept_methods};
@@ -45,6 +45,8 @@ pub struct Segment {
     seed: u64,
     schedule: Schedule,
     tokenizer: Tokenizer,
+    /// The items that this process answers.
+    expected: Vec<usize>,
     ready: Option<Ready>,
 }
 
@@ -61,7 +63,17 @@ impl Segment {
     ) -> Result<Self> {
         let (schedule, tokenizer) = check(&config, &pipeline)?;
         let several = items.iter().any(|item| item.classes.len() > 1);
-        let segment = Self { config, pipeline, items, several, seed, schedule, tokenizer, ready: None };
+        let segment = Self {
+            config,
+            pipeline,
+            items,
+            several,
+            seed,
+            schedule,
+            tokenizer,
+            expected: Vec::new(),
+            ready: None,
+        };
         for item in &segment.items {
             segment.targets(0, item)?;
         }
@@ -91,8 +103,8 @@ impl Segment {
         Some(names.chain(method.background.clone()).collect())
     }
 
-    /// The records of items with equally many classes.
-    fn answer(&self, ready: &Ready, batch: &[usize]) -> Result<Vec<SegmentRecord>> {
+    /// The answers to readable items with equally many classes.
+    fn answer(&self, ready: &Ready, batch: &[usize]) -> Result<Vec<Answer<SegmentRecord>>> {
         let (kept, layout) = self.passes(ready, batch)?;
         let targets = (0..).zip(batch).map(|(image, &item)| self.targets(image, &self.items[item]));
         let targets: Vec<Target> = targets.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
@@ -107,10 +119,15 @@ impl Segment {
         let classes = self.items[batch[0]].classes.len();
         // Tensors stay behind: they must not be seen from other threads.
         let (config, several, items) = (&self.config, self.several, &self.items);
-        let (sha256, first) = (&ready.sha256, ready.first);
+        let hashes: Vec<&str> =
+            batch.iter().map(|&index| Ok(ready.picture(index)?.sha256.as_str())).collect::<Result<_>>()?;
         let record = |(place, &index): (usize, &usize)| {
             let own = of_methods.iter().map(|maps| &maps[place * classes..(place + 1) * classes]);
-            answer(config, several, &items[index], &sha256[index - first], index < config.overlays, own)
+            match answer(config, several, &items[index], hashes[place], index < config.overlays, own) {
+                Ok(record) => Ok(Answer::Record(record)),
+                Err(e @ Error::Dataset { .. }) => Ok(Answer::Failed(Failure::new(&items[index].id, e))),
+                Err(e) => Err(e),
+            }
         };
         batch.par_iter().enumerate().map(record).collect()
     }
@@ -160,21 +177,37 @@ impl Task for Segment {
         self.config.batch
     }
 
-    fn run(&mut self, range: Range<usize>) -> Result<Vec<SegmentRecord>> {
+    fn expect(&mut self, batches: &[Range<usize>]) {
+        self.expected = batches.iter().cloned().flatten().collect();
+        self.ready = None;
+    }
+
+    fn run(&mut self, range: Range<usize>) -> Result<Vec<Answer<SegmentRecord>>> {
         let ready = match self.ready.take() {
-            Some(ready) if ready.first <= range.start => ready,
-            _ => self.prepare(range.start)?,
+            Some(ready) if range.clone().all(|index| ready.has(index)) => ready,
+            _ => {
+                // Asked for what was not announced.
+                if !range.clone().all(|index| self.expected.contains(&index)) {
+                    self.expected = range.clone().collect();
+                }
+                self.prepare(&self.expected)?
+            }
         };
         let mut by_classes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let mut failures = Vec::new();
         for index in range {
-            by_classes.entry(self.items[index].classes.len()).or_default().push(index);
+            match ready.failure(index) {
+                None => by_classes.entry(self.items[index].classes.len()).or_default().push(index),
+                Some(failure) => failures.push((index, failure.clone())),
+            }
         }
-        let mut records = Vec::new();
+        let mut answers = Vec::new();
         for batch in by_classes.values() {
-            records.extend(batch.iter().copied().zip(self.answer(&ready, batch)?));
+            answers.extend(batch.iter().copied().zip(self.answer(&ready, batch)?));
         }
-        records.sort_by_key(|(index, _)| *index);
+        answers.extend(failures.into_iter().map(|(index, failure)| (index, Answer::Failed(failure))));
+        answers.sort_by_key(|(index, _)| *index);
         self.ready = Some(ready);
-        Ok(records.into_iter().map(|(_, record)| record).collect())
+        Ok(answers.into_iter().map(|(_, answer)| answer).collect())
     }
 }

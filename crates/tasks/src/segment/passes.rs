@@ -1,6 +1,6 @@
 //! What the passes read, and the passes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use models::flow_match::add_noise;
 use models::flux::pipeline::{Draw, EncodedText};
@@ -16,46 +16,66 @@ use super::config::Pooled;
 use super::probe::{PassSignals, SignalProbe, concept_methods};
 use crate::dataset::segmentation::{Segmented, SegmentedImage};
 use crate::error::Result;
+use crate::task::Failure;
 
 /// Pictures that are decoded before the first of them is encoded.
 const DECODED_AT_ONCE: usize = 16;
 
 /// Everything that the passes read, and the transformer.
 pub(super) struct Ready {
-    /// The first item that this process answers.
-    pub(super) first: usize,
     texts: BTreeMap<String, EncodedText>,
-    /// Latents `[channels, h, w]` of the items from `first` on, on the host.
-    latents: Vec<Tensor>,
-    pub(super) sha256: Vec<String>,
+    /// By item.
+    pictures: HashMap<usize, Result<Encoded, Failure>>,
     transformer: FluxTransformer,
 }
 
+/// A picture of an item.
+pub(super) struct Encoded {
+    /// `[channels, h, w]`, on the host.
+    latents: Tensor,
+    pub(super) sha256: String,
+}
+
 impl Segment {
-    /// Encodes what the items from `first` on need, and loads the transformer.
-    pub(super) fn prepare(&self, first: usize) -> Result<Ready> {
-        let items = &self.items[first..];
-        let mut texts: BTreeSet<String> = items.iter().map(|item| self.prompt(item)).collect();
-        texts.extend(items.iter().filter_map(|item| self.concepts(item)).flatten());
+    /// Encodes what these items need, and loads the transformer.
+    pub(super) fn prepare(&self, expected: &[usize]) -> Result<Ready> {
+        let of_expected = || expected.iter().map(|&index| &self.items[index]);
+        let mut texts: BTreeSet<String> = of_expected().map(|item| self.prompt(item)).collect();
+        texts.extend(of_expected().filter_map(|item| self.concepts(item)).flatten());
         let texts: Vec<String> = texts.into_iter().collect();
         let encoded = self.pipeline.encode_texts(&texts, self.config.text_tokens)?;
         let texts = texts.into_iter().zip(encoded).collect();
 
-        let mut sha256 = Vec::with_capacity(items.len());
-        let side = self.config.image_size;
-        let batches = items.chunks(DECODED_AT_ONCE).map(|chunk| -> Result<Tensor> {
-            let decoded: Vec<(Vec<f32>, String)> =
-                chunk.par_iter().map(|item| pixels(&item.load()?, side)).collect::<Result<_>>()?;
+        // Without what holds tensors, which must not be seen from other threads.
+        let (items, side) = (&self.items, self.config.image_size);
+        let mut pictures = HashMap::new();
+        // Of the readable items, in the order in which their pictures are encoded.
+        let mut hashes: Vec<(usize, String)> = Vec::new();
+        let batches = expected.chunks(DECODED_AT_ONCE).filter_map(|chunk| {
+            let read = |&index: &usize| items[index].load().and_then(|picture| pixels(&picture, side));
+            let decoded: Vec<Result<(Vec<f32>, String)>> = chunk.par_iter().map(read).collect();
             let mut flat = Vec::with_capacity(chunk.len() * 3 * side * side);
-            for (pixels, hash) in decoded {
-                flat.extend(pixels);
-                sha256.push(hash);
+            let before = hashes.len();
+            for (&index, decoded) in chunk.iter().zip(decoded) {
+                match decoded {
+                    Ok((pixels, sha256)) => {
+                        flat.extend(pixels);
+                        hashes.push((index, sha256));
+                    }
+                    Err(e) => {
+                        pictures.insert(index, Err(Failure::new(&items[index].id, e)));
+                    }
+                }
             }
-            let side = side as i64;
-            Ok(Tensor::f_from_slice(&flat)?.f_reshape([chunk.len() as i64, 3, side, side])?)
+            let (count, side) = ((hashes.len() - before) as i64, side as i64);
+            let stack =
+                || -> Result<Tensor> { Ok(Tensor::f_from_slice(&flat)?.f_reshape([count, 3, side, side])?) };
+            (count > 0).then(stack)
         });
         let latents = self.pipeline.encode_pictures(batches, Draw::Mode)?;
-        Ok(Ready { first, texts, latents, sha256, transformer: self.pipeline.transformer()? })
+        let encoded = latents.into_iter().zip(hashes);
+        pictures.extend(encoded.map(|(latents, (index, sha256))| (index, Ok(Encoded { latents, sha256 }))));
+        Ok(Ready { texts, pictures, transformer: self.pipeline.transformer()? })
     }
 
     /// What is kept of all passes over a batch of items with equally many classes, and what their tokens are.
@@ -95,7 +115,7 @@ impl Segment {
         for &step in &self.config.noise.at {
             for sample in 0..self.config.noise.samples {
                 let noised = batch.iter().map(|&item| {
-                    let latents = &ready.latents[item - ready.first];
+                    let latents = &ready.picture(item)?.latents;
                     let noise =
                         noise::normal(&latents.size(), self.noise_seed(&self.items[item].id, sample))?;
                     Ok(add_noise(latents, &noise, self.schedule.sigma(step)?)?)
@@ -128,6 +148,22 @@ impl Segment {
 }
 
 impl Ready {
+    /// Whether an item was looked at.
+    pub(super) fn has(&self, index: usize) -> bool {
+        self.pictures.contains_key(&index)
+    }
+
+    /// Why an item cannot be answered.
+    pub(super) fn failure(&self, index: usize) -> Option<&Failure> {
+        self.pictures.get(&index)?.as_ref().err()
+    }
+
+    /// The picture of a readable item.
+    pub(super) fn picture(&self, index: usize) -> Result<&Encoded> {
+        let missing = || models::Error::Probe(format!("item {index} was not encoded"));
+        Ok(self.pictures.get(&index).and_then(|picture| picture.as_ref().ok()).ok_or_else(missing)?)
+    }
+
     fn text(&self, text: &str) -> Result<&EncodedText> {
         let missing = || models::Error::Text { text: text.into(), reason: "it was not encoded".into() };
         Ok(self.texts.get(text).ok_or_else(missing)?)

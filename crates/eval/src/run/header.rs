@@ -1,0 +1,146 @@
+//! `run.json`: what a folder of records belongs to.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use super::shard::Shard;
+use crate::error::{Error, Result};
+use crate::files::write_json;
+use crate::results::SCHEMA;
+
+/// The file in a run's folder.
+pub(crate) const HEADER: &str = "run.json";
+
+/// Everything that decides the numbers of a run. Records of one identity belong together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Identity {
+    /// As checked: `--set` applied, defaults filled in.
+    pub experiment: Value,
+    /// `--limit`.
+    pub limit: Option<usize>,
+    /// `cpu` or `cuda`: they round differently.
+    pub device: String,
+    /// Hash of the network's files.
+    pub weights_sha256: String,
+    /// Where the classes come from.
+    pub classes: String,
+    /// Hash over what is asked about every item.
+    pub manifest_sha256: String,
+    /// Hash over the program's sources.
+    pub sources_sha256: String,
+}
+
+impl Identity {
+    /// One hash for all of it.
+    pub fn fingerprint(&self) -> String {
+        let digest = Sha256::digest(serde_json::json!(self).to_string());
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What differs in `other`, as `key: old → new`.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let mut changes = Vec::new();
+        differences("", &self.experiment, &other.experiment, &mut changes);
+        let limit = |limit: Option<usize>| limit.map_or("none".to_owned(), |limit| limit.to_string());
+        let rest = [
+            ("--limit", limit(self.limit), limit(other.limit)),
+            ("--device", self.device.clone(), other.device.clone()),
+            ("weights", short(&self.weights_sha256), short(&other.weights_sha256)),
+            ("classes", self.classes.clone(), other.classes.clone()),
+            ("items and labels", short(&self.manifest_sha256), short(&other.manifest_sha256)),
+            ("program", short(&self.sources_sha256), short(&other.sources_sha256)),
+        ];
+        let differ = rest.into_iter().filter(|(_, old, new)| old != new);
+        changes.extend(differ.map(|(key, old, new)| format!("{key}: {old} → {new}")));
+        changes
+    }
+}
+
+/// Enough of a hash to tell it from another.
+fn short(hash: &str) -> String {
+    hash.chars().take(12).collect()
+}
+
+/// The content of `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RunHeader {
+    pub schema: u32,
+    /// Name of the experiment file without extension.
+    pub name: String,
+    /// [`Identity::fingerprint`] of what follows.
+    pub fingerprint: String,
+    pub identity: Identity,
+    /// Items of the whole manifest, and of a batch.
+    pub items: usize,
+    pub batch: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
+}
+
+impl RunHeader {
+    /// The header of a folder; none where there is no run.
+    ///
+    /// # Errors
+    /// It cannot be read or is damaged.
+    pub fn read(folder: &Path) -> Result<Option<Self>> {
+        let path = folder.join(HEADER);
+        let bytes = match std::fs::read(&path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            other => other.map_err(Error::file("read", &path))?,
+        };
+        let damaged = |reason: String| Error::OtherRun { path: folder.into(), reason };
+        let value: Value =
+            serde_json::from_slice(&bytes).map_err(|e| damaged(format!("run.json is damaged: {e}")))?;
+        if value["schema"] != SCHEMA {
+            let reason = format!("it was written by another version, schema {}", value["schema"]);
+            return Err(damaged(reason));
+        }
+        let header: Self =
+            serde_json::from_value(value).map_err(|e| damaged(format!("run.json is damaged: {e}")))?;
+        if header.fingerprint != header.identity.fingerprint() || header.batch == 0 {
+            return Err(damaged("run.json is damaged: it does not agree with its fingerprint".into()));
+        }
+        Ok(Some(header))
+    }
+
+    /// Makes `folder` the folder of this run, or checks that it is.
+    ///
+    /// # Errors
+    /// It holds another run, with the differences; it cannot be written.
+    pub fn claim(&self, folder: &Path) -> Result<()> {
+        match Self::read(folder)? {
+            None => write_json(&folder.join(HEADER), self),
+            Some(known) if (&known.fingerprint, known.shard) == (&self.fingerprint, self.shard) => Ok(()),
+            Some(known) => {
+                let mut changes = known.identity.differences(&self.identity);
+                let shard = |header: &Self| header.shard.map_or("none".to_owned(), |shard| shard.to_string());
+                if known.shard != self.shard {
+                    changes.push(format!("--shard: {} → {}", shard(&known), shard(self)));
+                }
+                Err(Error::OtherRun { path: folder.into(), reason: changes.join("; ") })
+            }
+        }
+    }
+}
+
+/// Settings that differ, as `key: old → new`.
+fn differences(key: &str, old: &Value, new: &Value, changes: &mut Vec<String>) {
+    use Value::{Null, Object};
+    match (old, new) {
+        (Object(a), Object(b)) => {
+            let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for name in keys {
+                let path = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                differences(&path, a.get(name).unwrap_or(&Null), b.get(name).unwrap_or(&Null), changes);
+            }
+        }
+        _ if old != new => changes.push(format!("{key}: {old} → {new}")),
+        _ => {}
+    }
+}

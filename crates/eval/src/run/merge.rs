@@ -1,0 +1,225 @@
+//! Shards to one run.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use super::header::RunHeader;
+use super::records::{self, RECORDS, Scan, Segment};
+use super::{Batches, DEPTH, Finished, Outcome, Shard, execute, take};
+use crate::error::{Error, Result};
+use crate::files::write_whole;
+use crate::plan::Plan;
+
+/// What to merge, and where to.
+#[derive(Debug, Clone, Default)]
+pub struct MergeOptions {
+    /// Folders of shards, or folders that hold them at any depth.
+    pub dirs: Vec<PathBuf>,
+    /// Folder of the run or runs; the one that holds the shards where none is given.
+    pub out: Option<PathBuf>,
+    /// `cpu` or `cuda:N`: where what is left to do after the last record is done, such as judging pictures.
+    pub device: String,
+}
+
+/// Puts shards together to whole runs and has these conclude: records, results, tables and pictures are those of a single
+/// run. Shards are only read. Everything is checked before the first file is written.
+///
+/// # Errors
+/// [`Error::Merge`] if shards are missing, unfinished, twice there, or of different runs; those of [`execute`].
+pub fn merge(options: &MergeOptions, stop: &AtomicBool) -> Result<Vec<Outcome>> {
+    let groups = groups(options)?;
+    let checked: Vec<(PathBuf, Whole)> = groups
+        .into_iter()
+        .map(|(target, shards)| Ok((target, Whole::of(&shards)?)))
+        .collect::<Result<_>>()?;
+    let plans: Vec<Plan> = checked
+        .iter()
+        .map(|(target, whole)| Plan::of_header(&whole.header, &options.device, target.clone()))
+        .collect::<Result<_>>()?;
+    let mut outcomes = Vec::new();
+    for ((target, whole), plan) in checked.into_iter().zip(plans) {
+        whole.write(target)?;
+        match execute(&plan, stop)? {
+            Finished::Run(outcome) => outcomes.push(*outcome),
+            Finished::Shard(shard) => {
+                return Err(refused(format!("{} is a shard, not a run", shard.out.display())));
+            }
+        }
+    }
+    Ok(outcomes)
+}
+
+fn refused(reason: String) -> Error {
+    Error::Merge { reason }
+}
+
+/// The folders of shards, by the folder of their run.
+fn groups(options: &MergeOptions) -> Result<BTreeMap<PathBuf, Vec<PathBuf>>> {
+    let mut groups: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
+    for dir in &options.dirs {
+        let mut shards = Vec::new();
+        find(dir, DEPTH, &mut shards)?;
+        if shards.is_empty() {
+            return Err(refused(format!(
+                "{}: no shards here. `tokenrank run CONFIG --shard 1/4 --out DIR` makes DIR/shard-1-of-4; give DIR",
+                dir.display()
+            )));
+        }
+        for shard in shards {
+            let run = shard.parent().unwrap_or(Path::new("."));
+            let target = match &options.out {
+                None if shard == *dir && options.dirs.len() > 1 => {
+                    return Err(refused("say with --out where the run of these shards is to be".into()));
+                }
+                None => run.to_path_buf(),
+                // As below the folder that was given.
+                Some(out) => match run.strip_prefix(dir) {
+                    Ok(below) if below.as_os_str().is_empty() => out.clone(),
+                    Ok(below) => out.join(below),
+                    Err(_) => out.clone(),
+                },
+            };
+            groups.entry(target).or_default().push(shard);
+        }
+    }
+    Ok(groups)
+}
+
+/// Folders of shards in a folder, itself among them.
+fn find(dir: &Path, depth: usize, shards: &mut Vec<PathBuf>) -> Result<()> {
+    if RunHeader::read(dir)?.is_some_and(|header| header.shard.is_some()) {
+        shards.push(dir.into());
+        return Ok(());
+    }
+    if depth == 0 {
+        return Ok(());
+    }
+    let entries = fs::read_dir(dir).map_err(Error::file("read", dir))?;
+    let mut below: Vec<PathBuf> = Vec::new();
+    for entry in entries {
+        below.push(entry.map_err(Error::file("read", dir))?.path());
+    }
+    below.sort();
+    below.iter().filter(|path| path.is_dir()).try_for_each(|path| find(path, depth - 1, shards))
+}
+
+/// Shards that are a whole run.
+struct Whole {
+    header: RunHeader,
+    /// Records in manifest order.
+    records: Vec<u8>,
+    shards: Vec<PathBuf>,
+}
+
+impl Whole {
+    /// Checks shards against each other and their records against the manifest.
+    fn of(folders: &[PathBuf]) -> Result<Self> {
+        let mut known: BTreeMap<Shard, (&PathBuf, RunHeader)> = BTreeMap::new();
+        for folder in folders {
+            let Some((shard, header)) =
+                RunHeader::read(folder)?.and_then(|header| Some((header.shard?, header)))
+            else {
+                return Err(refused(format!("{} is no shard", folder.display())));
+            };
+            if let Some((_, (first, other))) = known.first_key_value()
+                && (&other.fingerprint, other.shard.map(|shard| shard.of))
+                    != (&header.fingerprint, Some(shard.of))
+            {
+                let mut changes = other.identity.differences(&header.identity);
+                if other.shard.map(|one| one.of) != Some(shard.of) {
+                    changes.push(format!("--shard: {shard}, not one of those of the other"));
+                }
+                return Err(refused(format!(
+                    "{} and {} are of different runs ({}); merge each with its own",
+                    first.display(),
+                    folder.display(),
+                    changes.join("; ")
+                )));
+            }
+            if let Some((twin, _)) = known.insert(shard, (folder, header)) {
+                let (twin, folder) = (twin.display(), folder.display());
+                return Err(refused(format!(
+                    "shard {shard} is there twice, {twin} and {folder}; give one of them"
+                )));
+            }
+        }
+        let Some((_, (_, first))) = known.first_key_value() else { return Err(refused("no shards".into())) };
+        let header = RunHeader { shard: None, ..first.clone() };
+        let of = first.shard.map_or(1, |shard| shard.of);
+
+        let mut lacking = Vec::new();
+        let mut parts: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
+        for index in 1..=of {
+            let shard = Shard { index, of };
+            let batches = Batches { items: header.items, batch: header.batch, shard: Some(shard) };
+            let Some((folder, _)) = known.get(&shard) else {
+                if batches.mine().next().is_some() {
+                    lacking.push(format!("shard {shard} is not there"));
+                }
+                continue;
+            };
+            let bytes = records::read(&folder.join(RECORDS))?;
+            for Segment { range, bytes, .. } in Scan::of(&bytes).segments {
+                if batches.has(&range) {
+                    parts.entry(range.start).or_insert_with(|| bytes.to_vec());
+                }
+            }
+            let (mut missing, mut total) = (0, 0);
+            for range in batches.mine() {
+                total += range.len();
+                missing += if parts.contains_key(&range.start) { 0 } else { range.len() };
+            }
+            if missing > 0 {
+                lacking.push(format!(
+                    "shard {shard} lacks {missing} of its {total} items ({})",
+                    folder.display()
+                ));
+            }
+        }
+        if !lacking.is_empty() {
+            return Err(refused(format!(
+                "the run is not whole: {}. Run what is missing with its --shard, which goes on where it stopped, and merge \
+                 again",
+                lacking.join("; ")
+            )));
+        }
+        let records = parts.into_values().flatten().collect();
+        let shards = known.into_values().map(|(folder, _)| folder.clone()).collect();
+        Ok(Self { header, records, shards })
+    }
+
+    /// Makes `target` the folder of the run.
+    fn write(self, target: PathBuf) -> Result<()> {
+        let place = take(target, None, false, |folder| self.header.claim(folder))?;
+        for shard in &self.shards {
+            link(&shard.join("pictures"), &place.out.join("pictures"))?;
+        }
+        write_whole(&place.out.join(RECORDS), &self.records)
+    }
+}
+
+/// The files below a folder at the same places below another one: the same files where the disk allows it, else copies.
+fn link(from: &Path, to: &Path) -> Result<()> {
+    let entries = match fs::read_dir(from) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        other => other.map_err(Error::file("read", from))?,
+    };
+    fs::create_dir_all(to).map_err(Error::file("create", to))?;
+    for entry in entries {
+        let entry = entry.map_err(Error::file("read", from))?;
+        let (from, to) = (entry.path(), to.join(entry.file_name()));
+        if from.is_dir() {
+            link(&from, &to)?;
+            continue;
+        }
+        // From a merge before.
+        let _ = fs::remove_file(&to);
+        if fs::hard_link(&from, &to).is_err() {
+            let bytes = fs::read(&from).map_err(Error::file("read", &from))?;
+            write_whole(&to, &bytes)?;
+        }
+    }
+    Ok(())
+}
