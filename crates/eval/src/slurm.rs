@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use crate::record_log::write_whole;
+use crate::files::write_whole;
 
 /// What can go wrong on the way to a cluster.
 #[derive(Debug, thiserror::Error)]
