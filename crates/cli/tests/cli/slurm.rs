@@ -22,7 +22,7 @@ fn the_command_that_submits_goes_to_stdout() {
     let folder = out.join("slurm");
     let text = String::from_utf8(output.stdout.clone()).expect("text");
     assert_eq!(text, format!("sh '{}/slurm/submit.sh'\n", arg(&out).replace('\'', r"'\''")));
-    assert!(words(&output).contains("ready, 100 items in 4 batches on 4 shards"), "{}", words(&output));
+    assert!(words(&output).contains("ready, 100 items in 7 batches on 4 shards"), "{}", words(&output));
     let array = std::fs::read_to_string(folder.join("array.sbatch")).expect("a script");
     for line in ["#SBATCH --array=1-4", "#SBATCH --time=30", "#SBATCH --requeue"] {
         assert!(array.lines().any(|found| found == line), "{line} is not in\n{array}");
@@ -39,7 +39,7 @@ fn mistakes_are_found_before_a_node_is_asked_for() {
     for (more, code, word) in [
         (&["--set", "model.path=no/such/model"][..], 3, "no/such/model"),
         (&["--set", "task.masking.speed=9"], 2, "speed"),
-        (&["--limit", "70"], 2, "--nodes at most 3"),
+        (&["--limit", "40"], 2, "--nodes at most 3"),
         (&["--gpus", "4"], 2, "more shards"),
         (&["--sbatch", "--qos=a\nb"], 2, "--sbatch"),
         (&["--nodes", "0"], 2, "--nodes"),
