@@ -70,6 +70,9 @@ fn without_slurm_nothing_is_submitted() {
     assert!(output.stdout.is_empty());
 }
 
+/// Of the runs that are disturbed, in batches of two on two shards.
+const ITEMS: usize = 64;
+
 /// What a run is on this page: small batches, so that there are many moments between two.
 struct Case {
     args: Vec<String>,
@@ -133,15 +136,19 @@ impl Case {
         shards.chain([self.log("merge.log")]).collect::<Vec<_>>().join("\n")
     }
 
-    /// Waits until a task runs and has more records on disk than `before`, and returns those.
-    fn progress(&self, cluster: &Cluster, array: &str, shard: usize, before: usize) -> HashSet<String> {
+    /// Waits until a task has more records on disk than `before`, and stops it there: in the middle of its work, however fast
+    /// this machine is.
+    fn hold(&self, cluster: &Cluster, array: &str, shard: usize, before: usize) -> Held {
         let task = format!("{array}_{shard}");
-        cluster.wait(&format!("task {task} has more than {before} lines\n{}", self.logs()), || {
-            let state = cluster.state(&task);
-            assert!(state.is_some(), "task {task} has ended too early\n{}", self.logs());
-            state.as_deref() == Some("RUNNING") && self.records(shard).len() > before
+        let mut pid = None;
+        cluster.wait(&format!("task {task} has more than {before} lines on disk"), || {
+            assert!(cluster.state(&task).is_some(), "task {task} has ended too early\n{}", self.logs());
+            pid = shard_process(cluster, &format!("{shard}/{}", self.shards));
+            self.records(shard).len() > before && pid.is_some()
         });
-        self.records(shard)
+        let pid = pid.expect("the shard's process");
+        signal("-STOP", pid);
+        Held { pid, lines: self.records(shard) }
     }
 
     /// Waits for the merge and compares with the values of a plain run.
@@ -154,6 +161,26 @@ impl Case {
         }
         assert!(self.log("merge.log").contains("TokenRank"), "the table is in the merge's log");
     }
+}
+
+/// A shard that is stopped in the middle of its work.
+struct Held {
+    pid: u32,
+    /// What was on disk then.
+    lines: HashSet<String>,
+}
+
+impl Held {
+    fn go_on(self) -> HashSet<String> {
+        signal("-CONT", self.pid);
+        self.lines
+    }
+}
+
+/// A signal to a process that may be gone.
+fn signal(signal: &str, pid: u32) {
+    let status = Command::new("kill").args([signal, &pid.to_string()]).stderr(Stdio::null()).status();
+    status.expect("kill");
 }
 
 fn submitted(text: &str) -> (String, String) {
@@ -180,7 +207,7 @@ fn on_a_real_cluster() {
     };
     let dir = tempfile::tempdir().expect("a scratch folder");
     let quiet = an_array_and_its_merge_equal_a_plain_run(&cluster, dir.path());
-    let long = Case::new(dir.path(), "long", 96, 2);
+    let long = Case::new(dir.path(), "long", ITEMS, 2);
     let plain = long.plain();
     let requeued = requeued_again_and_again(&cluster, dir.path(), &plain);
     let lost = a_lost_node(&mut cluster, dir.path(), &plain);
@@ -215,13 +242,13 @@ fn an_array_and_its_merge_equal_a_plain_run(cluster: &Cluster, dir: &Path) -> Va
 /// Preemption as Slurm does it (`scontrol requeue`), and the warning before a time limit, in turns.
 fn requeued_again_and_again(cluster: &Cluster, dir: &Path, plain: &Value) -> Value {
     const ROUNDS: usize = 3;
-    let case = Case::new(dir, "requeued", 96, 2);
+    let case = Case::new(dir, "requeued", ITEMS, 2);
     let (array, merge) = case.submit(cluster);
     let mut seen = vec![HashSet::new(); case.shards + 1];
     for round in 0..ROUNDS {
         for shard in 1..=case.shards {
             let task = format!("{array}_{shard}");
-            seen[shard] = case.progress(cluster, &array, shard, seen[shard].len());
+            let held = case.hold(cluster, &array, shard, seen[shard].len());
             if (round + shard) % 2 == 0 {
                 let told = cluster.tell("scontrol", &["requeue", &task]);
                 assert!(told.status.success(), "{}", String::from_utf8_lossy(&told.stderr));
@@ -229,6 +256,7 @@ fn requeued_again_and_again(cluster: &Cluster, dir: &Path, plain: &Value) -> Val
                 // What Slurm sends before the time limit: to the batch shell alone.
                 cluster.tell("scancel", &["--batch", "--signal=TERM", &task]);
             }
+            seen[shard] = held.go_on();
         }
         for shard in 1..=case.shards {
             let task = format!("{array}_{shard}");
@@ -244,7 +272,7 @@ fn requeued_again_and_again(cluster: &Cluster, dir: &Path, plain: &Value) -> Val
     let kept: usize = (1..=case.shards).map(|shard| lost_lines(&case, shard, &seen[shard])).sum();
     assert_eq!(kept, 0, "lines that were on disk are gone");
     json!({
-        "case": "requeued while running", "tasks": case.shards, "items": 96,
+        "case": "requeued while running", "tasks": case.shards, "items": ITEMS,
         "preemptions": case.shards * ROUNDS - own, "time_limit_warnings": own,
         "lines_on_disk_lost": kept, "equal_to_a_plain_run": true,
     })
@@ -259,19 +287,19 @@ fn lost_lines(case: &Case, shard: usize, seen: &HashSet<String>) -> usize {
 
 /// `kill -9` of the node's daemon, of the tasks' supervisors and of the tasks; Slurm starts them again when the node is back.
 fn a_lost_node(cluster: &mut Cluster, dir: &Path, plain: &Value) -> Value {
-    let case = Case::new(dir, "lost", 96, 2);
+    let case = Case::new(dir, "lost", ITEMS, 2);
     let (array, merge) = case.submit(cluster);
-    let seen: Vec<_> = (1..=case.shards).map(|shard| case.progress(cluster, &array, shard, 0)).collect();
+    let held: Vec<_> = (1..=case.shards).map(|shard| case.hold(cluster, &array, shard, 0)).collect();
     cluster.lose_node();
     for shard in 1..=case.shards {
         let task = format!("{array}_{shard}");
         cluster.wait("the task was started again", || cluster.restarts(&task) > 0);
     }
     case.finish(cluster, &merge, plain);
-    let lost: usize = seen.iter().zip(1..).map(|(seen, shard)| lost_lines(&case, shard, seen)).sum();
+    let lost: usize = held.iter().zip(1..).map(|(held, shard)| lost_lines(&case, shard, &held.lines)).sum();
     assert_eq!(lost, 0, "lines that were on disk are gone");
     json!({
-        "case": "node lost", "tasks": case.shards, "items": 96, "nodes_lost": 1, "tasks_killed": case.shards,
+        "case": "node lost", "tasks": case.shards, "items": ITEMS, "nodes_lost": 1, "tasks_killed": case.shards,
         "lines_on_disk_lost": lost, "equal_to_a_plain_run": true,
     })
 }
@@ -279,12 +307,10 @@ fn a_lost_node(cluster: &mut Cluster, dir: &Path, plain: &Value) -> Value {
 /// A process that dies by itself is not started again for ever: its task fails, the merge says which, and submitting again
 /// runs what is left.
 fn a_killed_shard_leaves_a_gap_that_the_merge_names(cluster: &Cluster, dir: &Path, plain: &Value) -> Value {
-    let case = Case::new(dir, "killed", 96, 2);
+    let case = Case::new(dir, "killed", ITEMS, 2);
     let (array, merge) = case.submit(cluster);
-    let seen = case.progress(cluster, &array, 2, 0);
-    let shard = shard_process(cluster, "2/2").expect("the shard's process");
-    let status = Command::new("kill").args(["-9", &shard.to_string()]).stdin(Stdio::null()).status();
-    assert!(status.expect("kill").success());
+    let held = case.hold(cluster, &array, 2, 0);
+    signal("-KILL", held.pid);
     cluster.wait("the merge has run", || cluster.state(&merge).is_none());
     assert_eq!(cluster.exit_code(&format!("{array}_2")), Some(137), "{}", case.logs());
     assert_ne!(cluster.exit_code(&merge), Some(0), "{}", case.logs());
@@ -293,9 +319,9 @@ fn a_killed_shard_leaves_a_gap_that_the_merge_names(cluster: &Cluster, dir: &Pat
 
     let (_, merge) = case.submit_again(cluster);
     case.finish(cluster, &merge, plain);
-    assert_eq!(lost_lines(&case, 2, &seen), 0, "lines that were on disk are gone");
+    assert_eq!(lost_lines(&case, 2, &held.lines), 0, "lines that were on disk are gone");
     json!({
-        "case": "process killed, submitted again", "tasks": case.shards, "items": 96, "tasks_killed": 1,
+        "case": "process killed, submitted again", "tasks": case.shards, "items": ITEMS, "tasks_killed": 1,
         "merge_refused_the_gap": true, "lines_on_disk_lost": 0, "equal_to_a_plain_run": true,
     })
 }

@@ -121,7 +121,7 @@ impl Cluster {
                 let words = ["munged.out", "munge/log", "slurmctld.log", "slurmd.log"].map(tail);
                 return Err(format!("{what}: not after {PATIENCE:?}\n{}", words.join("\n")));
             }
-            std::thread::sleep(Duration::from_millis(100));
+            std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
     }
@@ -259,7 +259,7 @@ SlurmUser={user}
 SlurmdUser={user}
 AuthType=auth/munge
 CredType=cred/munge
-AuthInfo=socket={munge},cred_expire=2
+AuthInfo=socket={munge},cred_expire=5
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 SlurmctldPort={controller}
 SlurmdPort={node}
