@@ -40,11 +40,11 @@ def experiment(tokenrank, name, items, folder):
     segments = [line for line in lines if line.startswith(b'{"segment"')]
     again = min(timed([*command, str(out)])[0] for _ in range(3))
     log = folder / f"{name}.strace"
-    subprocess.run(["strace", "-f", "-qq", "-o", log, "-e", "trace=fsync,fdatasync", *command, str(folder / f"{name}-traced")],
+    subprocess.run(["strace", "-f", "--seccomp-bpf", "-qq", "-o", log, "-e", "trace=fsync,fdatasync", *command, str(folder / f"{name}-traced")],
                    check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     syncs = len(re.findall(r"\b(?:fsync|fdatasync)\(", log.read_text()))
     resumed = folder / f"{name}.idle.strace"
-    subprocess.run(["strace", "-f", "-qq", "-o", resumed, "-e", "trace=fsync,fdatasync", *command, str(out)],
+    subprocess.run(["strace", "-f", "--seccomp-bpf", "-qq", "-o", resumed, "-e", "trace=fsync,fdatasync", *command, str(out)],
                    check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     idle = len(re.findall(r"\b(?:fsync|fdatasync)\(", resumed.read_text()))
     return {

@@ -143,8 +143,10 @@ impl Case {
         let mut pid = None;
         cluster.wait(&format!("task {task} has more than {before} lines on disk"), || {
             assert!(cluster.state(&task).is_some(), "task {task} has ended too early\n{}", self.logs());
-            pid = shard_process(cluster, &format!("{shard}/{}", self.shards));
-            self.records(shard).len() > before && pid.is_some()
+            if self.records(shard).len() > before {
+                pid = shard_process(cluster, &format!("{shard}/{}", self.shards));
+            }
+            pid.is_some()
         });
         let pid = pid.expect("the shard's process");
         signal("-STOP", pid);
@@ -221,7 +223,7 @@ fn on_a_real_cluster() {
 
     if let Some(path) = std::env::var_os("TOKENRANK_REPORT") {
         let report = json!({
-            "command": "TOKENRANK_REPORT=FILE cargo test -p tokenrank --test cli slurm::on_a_real_cluster",
+            "command": "TOKENRANK_REPORT=FILE cargo test --workspace --test cli slurm::on_a_real_cluster",
             "slurm": version,
             "experiment": CONFIG,
             "cases": [quiet, requeued, lost, killed],
