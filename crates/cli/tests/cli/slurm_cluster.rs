@@ -183,7 +183,11 @@ impl Cluster {
             let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
         }
         self.daemons.pop();
+        // What slurmctld does by itself when the node has not answered for SlurmdTimeout.
+        let lost = ["update", "NodeName=localhost", "State=DOWN", "Reason=lost"];
+        assert!(self.tell("scontrol", &lost).status.success(), "the node is given up");
         self.daemon("slurmd", &["-D", "-b", "-N", "localhost"]).expect("slurmd starts again");
+        self.wait("the node is back", || self.node_is_idle());
     }
 
     fn is_daemon(&self, pid: u32) -> bool {
