@@ -74,7 +74,8 @@ class Run:
     def __init__(self, folder, root, limit, images):
         self.results = json.loads((folder / "results.json").read_text())
         with open(folder / "records.jsonl") as lines:
-            self.records = [json.loads(line) for line in lines][:limit]
+            records = (json.loads(line) for line in lines)
+            self.records = [record for record in records if "id" in record][:limit]
         self.whole = len(self.records) == self.results["items"]
         experiment = self.results["experiment"]
         self.seed = experiment["seed"]

@@ -195,7 +195,7 @@ def main():
     experiment = json.loads((arguments.run / "results.json").read_text())["experiment"]
     task = experiment["task"]["segment"]
     records = [json.loads(line) for line in (arguments.run / "records.jsonl").open()]
-    records = [record for record in records if "maps" in record]
+    records = [record for record in records if "maps" in record]  # also not the closing lines of segments
     pipeline = FluxPipeline.from_pretrained(experiment["model"]["path"], dtype=torch.float32)
     vae, length = pipeline.vae, task["text_tokens"]
     step, steps = task["noise"]["at"][0], task["noise"]["steps"]

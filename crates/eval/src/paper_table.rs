@@ -10,7 +10,9 @@ use crate::table::{Cell, Row, Table};
 pub fn paper_tables(outcomes: &[Outcome]) -> Vec<(String, Table)> {
     let tables = PaperTable::all().into_iter().filter_map(|(name, paper)| {
         let sides = Side::all(&paper, outcomes);
-        (sides.len() > 1).then(|| (name, table(&paper, &sides)))
+        // Combinations of a sweep have one name; the sweep has a table of its own.
+        let twins = |side: &Side| sides.iter().filter(|other| other.head == side.head).count() > 1;
+        (sides.len() > 1 && !sides.iter().any(twins)).then(|| (name, table(&paper, &sides)))
     });
     tables.collect()
 }

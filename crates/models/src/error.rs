@@ -16,6 +16,20 @@ pub enum Error {
         /// What the system says.
         source: std::io::Error,
     },
+    /// A downloaded file that is no longer what was downloaded.
+    #[error(
+        "{} is damaged: its SHA-256 is {found}, the hub's is {expected}; remove that file and fetch it again with \
+         `tokenrank fetch`",
+        path.display()
+    )]
+    Damaged {
+        /// The data in the cache.
+        path: PathBuf,
+        /// The hub's hash.
+        expected: String,
+        /// That of the file.
+        found: String,
+    },
     /// A directory that is no model directory, or whose weights are of a kind we do not read.
     #[error("{}: {reason}", path.display())]
     Directory {

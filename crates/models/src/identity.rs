@@ -1,6 +1,7 @@
 //! Which model it is: hashes of its files.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -18,13 +19,74 @@ pub fn model_sha256(dir: &Path, head: Option<&Path>) -> Result<String> {
     files_sha256(config.chain(weight_files(dir)?).chain(head.map(PathBuf::from)))
 }
 
-/// SHA-256 over files, one after another, in hexadecimal.
+/// Bytes hashed at once.
+const CHUNK: usize = 1 << 20;
+
+/// SHA-256 over files, one after another, in hexadecimal. Files in the hub's cache must be what was downloaded.
 pub(crate) fn files_sha256(files: impl IntoIterator<Item = PathBuf>) -> Result<String> {
-    let mut hasher = Sha256::new();
+    let mut all = Sha256::new();
+    let mut chunk = vec![0; CHUNK];
     for path in files {
         let read_error = |source| Error::Read { path: path.clone(), source };
+        let downloaded = downloaded(&path);
+        let mut alone = downloaded.as_ref().map(|_| Sha256::new());
         let mut file = File::open(&path).map_err(read_error)?;
-        std::io::copy(&mut file, &mut hasher).map_err(read_error)?;
+        loop {
+            let read = file.read(&mut chunk).map_err(read_error)?;
+            if read == 0 {
+                break;
+            }
+            all.update(&chunk[..read]);
+            if let Some(alone) = &mut alone {
+                alone.update(&chunk[..read]);
+            }
+        }
+        if let (Some((path, expected)), Some(alone)) = (downloaded, alone) {
+            let found = hex(alone);
+            if found != expected {
+                return Err(Error::Damaged { path, expected, found });
+            }
+        }
     }
-    Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(hex(all))
+}
+
+fn hex(hasher: Sha256) -> String {
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The data behind a file of the hub's cache and their SHA-256, which large files have for a name there.
+fn downloaded(path: &Path) -> Option<(PathBuf, String)> {
+    let data = path.canonicalize().ok()?;
+    let name = data.file_name()?.to_str()?;
+    let in_cache = data.parent()?.file_name()? == "blobs";
+    let hash = name.len() == 64 && name.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f'));
+    (in_cache && hash).then(|| (data.clone(), name.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_of_the_cache_must_have_the_hash_that_it_is_named_by() -> std::io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let (blobs, snapshot) = (dir.path().join("blobs"), dir.path().join("snapshots/0123"));
+        std::fs::create_dir_all(&blobs)?;
+        std::fs::create_dir_all(&snapshot)?;
+        let expected = hex(Sha256::new_with_prefix(b"weights"));
+        let (blob, link) = (blobs.join(&expected), snapshot.join("model.safetensors"));
+        std::fs::write(&blob, b"weights")?;
+        std::os::unix::fs::symlink(&blob, &link)?;
+        assert_eq!(files_sha256([link.clone()]).ok(), Some(expected.clone()));
+        std::fs::write(&blob, b"wfights")?;
+        let message = files_sha256([link]).map_err(|e| e.to_string()).expect_err("damaged");
+        assert!(message.contains(&expected) && message.contains("tokenrank fetch"), "{message}");
+        // A file of one's own has no hash to keep.
+        let own = dir.path().join("model.safetensors");
+        std::fs::write(&own, b"wfights")?;
+        assert!(files_sha256([own]).is_ok());
+        Ok(())
+    }
 }

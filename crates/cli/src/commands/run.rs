@@ -35,6 +35,12 @@ pub fn merge(args: &MergeArgs) -> Result<(), Failure> {
     let mut done = Done::default();
     let stop = watch()?;
     eval::merge(&options, &stop)?.into_iter().for_each(|outcome| done.run(outcome));
+    let of_sweep = |outcome: &Outcome| outcome.out.parent().is_some_and(|folder| folder.ends_with("runs"));
+    if done.outcomes.iter().any(of_sweep) {
+        eprintln!(
+            "for the sweep's table: the command of the shards without --shard, which finds everything done"
+        );
+    }
     let folder = args.out.as_deref().or(match &args.dirs[..] {
         [only] => Some(only.as_path()),
         _ => None,

@@ -3,9 +3,12 @@
 mod attend;
 mod common;
 mod diffseg;
+mod experiments;
+mod faults;
 mod fetch;
 mod flux;
 mod guidance;
+mod kills;
 mod metrics;
 mod paper;
 mod paper_diffseg;
@@ -17,6 +20,7 @@ mod sd;
 mod segment;
 #[path = "../../../models/tests/hub/server.rs"]
 mod server;
+mod shards;
 mod show;
 mod slurm;
 mod slurm_cluster;

@@ -271,17 +271,17 @@ fn requeued_again_and_again(cluster: &Cluster, dir: &Path, plain: &Value) -> Val
     assert_eq!(restarts, [ROUNDS; 2], "{}", case.logs());
     let own = case.logs().matches("queues again").count();
     assert_eq!(own, ROUNDS, "{}", case.logs());
-    let kept: usize = (1..=case.shards).map(|shard| lost_lines(&case, shard, &seen[shard])).sum();
-    assert_eq!(kept, 0, "lines that were on disk are gone");
+    let kept: usize = (1..=case.shards).map(|shard| lost_segments(&case, shard, &seen[shard])).sum();
+    assert_eq!(kept, 0, "segments that were on disk are gone");
     json!({
         "case": "requeued while running", "tasks": case.shards, "items": ITEMS,
         "preemptions": case.shards * ROUNDS - own, "time_limit_warnings": own,
-        "lines_on_disk_lost": kept, "equal_to_a_plain_run": true,
+        "segments_on_disk_lost": kept, "equal_to_a_plain_run": true,
     })
 }
 
-/// Lines of records that were on disk when a task was disturbed and are not there at the end.
-fn lost_lines(case: &Case, shard: usize, seen: &HashSet<String>) -> usize {
+/// Segments of records that were on disk when a task was disturbed and are not there at the end.
+fn lost_segments(case: &Case, shard: usize, seen: &HashSet<String>) -> usize {
     let last = case.records(shard);
     // A batch that was being written is run again, its unfinished segment cut off.
     seen.iter().filter(|line| line.contains("segment") && !last.contains(*line)).count()
@@ -298,11 +298,12 @@ fn a_lost_node(cluster: &mut Cluster, dir: &Path, plain: &Value) -> Value {
         cluster.wait("the task was started again", || cluster.restarts(&task) > 0);
     }
     case.finish(cluster, &merge, plain);
-    let lost: usize = held.iter().zip(1..).map(|(held, shard)| lost_lines(&case, shard, &held.lines)).sum();
-    assert_eq!(lost, 0, "lines that were on disk are gone");
+    let lost: usize =
+        held.iter().zip(1..).map(|(held, shard)| lost_segments(&case, shard, &held.lines)).sum();
+    assert_eq!(lost, 0, "segments that were on disk are gone");
     json!({
         "case": "node lost", "tasks": case.shards, "items": ITEMS, "nodes_lost": 1, "tasks_killed": case.shards,
-        "lines_on_disk_lost": lost, "equal_to_a_plain_run": true,
+        "segments_on_disk_lost": lost, "equal_to_a_plain_run": true,
     })
 }
 
@@ -321,10 +322,10 @@ fn a_killed_shard_leaves_a_gap_that_the_merge_names(cluster: &Cluster, dir: &Pat
 
     let (_, merge) = case.submit_again(cluster);
     case.finish(cluster, &merge, plain);
-    assert_eq!(lost_lines(&case, 2, &held.lines), 0, "lines that were on disk are gone");
+    assert_eq!(lost_segments(&case, 2, &held.lines), 0, "segments that were on disk are gone");
     json!({
         "case": "process killed, submitted again", "tasks": case.shards, "items": ITEMS, "tasks_killed": 1,
-        "merge_refused_the_gap": true, "lines_on_disk_lost": 0, "equal_to_a_plain_run": true,
+        "merge_refused_the_gap": true, "segments_on_disk_lost": 0, "equal_to_a_plain_run": true,
     })
 }
 

@@ -25,6 +25,7 @@ Usage: tokenrank <COMMAND>
 Commands:
   run       Run experiments, or what is left of them, and print their tables
   validate  Check experiments, their weights and data, without running anything
+  merge     Put shards together to whole runs and print their tables
   ls        List what there is
   fetch     Download published checkpoints and print their folders
   attend    Write the attention of one forward pass to a file
@@ -62,6 +63,10 @@ Options:
       --limit <N>        Run only the first N items
       --out <DIR>        Folder of the run or runs [default: results/runs/NAME-FINGERPRINT]
       --device <DEVICE>  Where networks run: cpu or cuda:N [default: cpu]
+      --shard <I/N>      Run one of N parts, counted from 1, into its own folder DIR/shard-I-of-N;
+                         `tokenrank merge DIR` makes the run. auto: I and N of a Slurm job array;
+                         auto/N: I of a Slurm job array or of a Kubernetes Indexed Job
+      --fresh            Start over: remove what the folder has of an earlier run
   -h, --help             Print help
 ");
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use super::records::RECORDS;
 use super::shard::Shard;
 use crate::error::{Error, Result};
 use crate::files::write_json;
@@ -109,13 +110,14 @@ impl RunHeader {
         Ok(Some(header))
     }
 
-    /// Makes `folder` the folder of this run, or checks that it is.
+    /// Makes `folder` the folder of this run, or checks that it is. One that never got as far as a record is nobody's.
     ///
     /// # Errors
     /// It holds another run, with the differences; it cannot be written.
     pub fn claim(&self, folder: &Path) -> Result<()> {
         match Self::read(folder)? {
             None => write_json(&folder.join(HEADER), self),
+            Some(known) if known != *self && !has_records(folder) => write_json(&folder.join(HEADER), self),
             Some(known) if (&known.fingerprint, known.shard) == (&self.fingerprint, self.shard) => Ok(()),
             Some(known) => {
                 let mut changes = known.identity.differences(&self.identity);
@@ -127,6 +129,10 @@ impl RunHeader {
             }
         }
     }
+}
+
+fn has_records(folder: &Path) -> bool {
+    folder.join(RECORDS).metadata().is_ok_and(|records| records.len() > 0)
 }
 
 /// Settings that differ, as `key: old → new`.

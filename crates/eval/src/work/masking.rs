@@ -40,7 +40,8 @@ impl Network {
     fn find(experiment: &Experiment, task: &MaskingConfig) -> Result<Self> {
         let folder = experiment.model.source.folder()?;
         let network = VisionConfig::from_dir(&folder)?;
-        models::weight_files(&folder)?;
+        // Headers only: what is torn or no checkpoint shows here.
+        models::Weights::open(&folder, models::Kind::Float, models::Device::Cpu)?;
         models::image::Preprocessor::from_dir(&folder).map_err(models::Error::from)?;
         task.layers.resolve(network.depth())?;
         let classes = experiment.model.classes.as_ref();

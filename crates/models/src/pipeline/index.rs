@@ -5,9 +5,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use tch::{Device, Kind};
 
 use crate::error::{Error, Result};
-use crate::weights::weight_files;
+use crate::weights::{Weights, weight_files};
 
 const INDEX: &str = "model_index.json";
 
@@ -210,7 +211,7 @@ fn missing(part: impl Part, dir: &Path) -> Vec<String> {
     // Of several ways to store a part, the one that is nearest to be complete.
     let mut missing = part.content().needed().iter().map(lacks).min_by_key(Vec::len).unwrap_or_default();
     if part.content() == Content::Network
-        && let Err(error) = weight_files(&folder)
+        && let Err(error) = Weights::open(&folder, Kind::Float, Device::Cpu)
     {
         missing.push(match error {
             Error::Directory { reason, .. } => format!("{} ({reason})", path("weights")),

@@ -1,0 +1,347 @@
+//! What else can happen to a run: a second process, signals, disks, damaged files, clocks.
+
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, SystemTime};
+
+use crate::common::{arg, root, run, tokenrank, words};
+use crate::experiments::{ALL, Small, assert_same, results, segments};
+
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a scratch folder")
+}
+
+/// Starts a run and waits until it has recorded a batch. None where it was over before that could be seen.
+fn under_way(small: &Small, out: &Path) -> Option<Child> {
+    let mut command = small.command(out);
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+    loop {
+        if child.try_wait().expect("a child").is_some() {
+            return None;
+        }
+        if out.join("records.jsonl").metadata().is_ok_and(|file| file.len() > 0) {
+            return Some(child);
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn send(signal: &str, child: &Child) {
+    let status =
+        Command::new("kill").args([signal, &child.id().to_string()]).status().expect("kill is there");
+    assert!(status.success());
+}
+
+#[test]
+fn a_second_process_says_whose_the_folder_is_and_stops() {
+    let dir = scratch();
+    let (whole, out) = (dir.path().join("whole"), dir.path().join("run"));
+    let small = &ALL[0];
+    small.run(&whole, &[], 0);
+    let child = under_way(small, &out).expect("still running");
+    // Stopped, it holds the folder as long as we like.
+    send("-STOP", &child);
+    for more in [&[][..], &["--fresh"], &["--set", "task.masking.alpha=0.9"]] {
+        let message = words(&small.run(&out, more, 1));
+        assert!(message.contains(&format!("in use by process {}", child.id())), "{message}");
+    }
+    send("-CONT", &child);
+    let first = child.wait_with_output().expect("a child");
+    assert!(first.status.success(), "{}", words(&first));
+    assert_same(&whole, &out);
+}
+
+#[test]
+fn an_interrupted_run_says_how_to_go_on_and_does() {
+    for signal in ["-INT", "-TERM"] {
+        let dir = scratch();
+        let (whole, out) = (dir.path().join("whole"), dir.path().join("a run"));
+        let small = &ALL[3];
+        small.run(&whole, &[], 0);
+        let child = under_way(small, &out).expect("still running");
+        send(signal, &child);
+        let output = child.wait_with_output().expect("a child");
+        assert_eq!(output.status.code(), Some(5), "{}", words(&output));
+        let message = words(&output);
+        assert!(message.contains("interrupted after") && message.contains("of 9 items"), "{message}");
+        let done = segments(&std::fs::read(out.join("records.jsonl")).expect("records")).len();
+        assert!((1..5).contains(&done), "{done} batches");
+        // The command as printed, in a shell.
+        let (_, command) = message.split_once("resume with: ").expect("a command");
+        let resumed = Command::new("sh").args(["-c", command]).current_dir(root()).output().expect("a shell");
+        assert!(resumed.status.success(), "{command}: {}", words(&resumed));
+        assert_same(&whole, &out);
+    }
+}
+
+#[test]
+fn a_changed_experiment_is_refused_until_it_may_start_over() {
+    let dir = scratch();
+    let (whole, out) = (dir.path().join("whole"), dir.path().join("run"));
+    let small = &ALL[2];
+    let changed = ["--set", "task.guidance.guidance_scale=3", "--set", "seed=4"];
+    small.run(&whole, &changed, 0);
+    small.run(&out, &[], 0);
+    std::fs::write(out.join("notes.txt"), "mine").expect("writable");
+    std::fs::create_dir(out.join("figures")).expect("writable");
+    let before = std::fs::read(out.join("records.jsonl")).expect("records");
+    let message = words(&small.run(&out, &changed, 2));
+    for word in ["seed: 0 → 4", "task.guidance.guidance_scale: ", " → 3", "--fresh"] {
+        assert!(message.contains(word), "{word} is not in {message}");
+    }
+    assert_eq!(std::fs::read(out.join("records.jsonl")).expect("records"), before);
+    small.run(&out, &[&changed[..], &["--fresh"]].concat(), 0);
+    // What a run does not write is not its to remove.
+    assert!(out.join("figures").is_dir());
+    std::fs::remove_file(out.join("notes.txt")).expect("still there");
+    assert_same(&whole, &out);
+}
+
+#[test]
+fn damage_in_the_middle_of_the_records_costs_that_batch() {
+    let dir = scratch();
+    let (whole, out) = (dir.path().join("whole"), dir.path().join("run"));
+    let small = &ALL[1];
+    small.run(&whole, &[], 0);
+    small.run(&out, &[], 0);
+    let records = out.join("records.jsonl");
+    let mut bytes = std::fs::read(&records).expect("records");
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 4;
+    std::fs::write(&records, bytes).expect("writable");
+    let told = words(&small.run(&out, &[], 0));
+    assert!(told.contains("1 segment is damaged") && told.contains("2 items in"), "{told}");
+    assert_same(&whole, &out);
+    // A damaged header is no licence to guess.
+    let header = out.join("run.json");
+    let text = std::fs::read_to_string(&header).expect("a header");
+    std::fs::write(&header, text.replace("\"seed\": 0", "\"seed\": 1")).expect("writable");
+    let message = words(&small.run(&out, &[], 2));
+    assert!(message.contains("run.json is damaged") && message.contains("--fresh"), "{message}");
+}
+
+/// Scenes of the miniature as files.
+fn scenes(folder: &Path, objects: RangeInclusive<usize>) {
+    let spec = tasks::mini::SceneSpec::new(64, objects).expect("a spec");
+    tasks::mini::export(folder, &spec, 0, tasks::mini::Split::Val, 9).expect("written");
+    // As [dataset.masks] reads them: a row for each class of an image.
+    let scenes = std::fs::read_to_string(folder.join("scenes.jsonl")).expect("scenes");
+    let mut rows = std::collections::BTreeSet::new();
+    for line in scenes.lines() {
+        let scene: serde_json::Value = serde_json::from_str(line).expect("a scene");
+        let file = scene["file"].as_str().expect("a name").trim_start_matches("images/").to_owned();
+        for object in scene["objects"].as_array().expect("objects") {
+            let (name, label) = (object["class"].as_str().expect("a class"), object["label"].as_u64());
+            rows.insert(format!("{file},{name},{}", 1 + label.expect("a label")));
+        }
+    }
+    let rows: Vec<String> = rows.into_iter().collect();
+    std::fs::write(folder.join("masks.csv"), format!("file,name,value\n{}\n", rows.join("\n")))
+        .expect("written");
+}
+
+/// An experiment on those files.
+fn on_files(dir: &Path, small: &Small, dataset: &str) -> PathBuf {
+    let text = std::fs::read_to_string(root().join(small.config)).expect("an experiment");
+    let mut document: toml::Table = toml::from_str(&text).expect("TOML");
+    document.insert("dataset".into(), toml::from_str::<toml::Table>(dataset).expect("TOML").into());
+    let path = dir.join(Path::new(small.config).file_name().expect("a name"));
+    std::fs::write(&path, toml::to_string(&document).expect("TOML")).expect("written");
+    path
+}
+
+#[test]
+fn an_image_that_cannot_be_read_is_recorded_and_the_run_goes_on() {
+    for small in [&ALL[0], &ALL[1], &ALL[3]] {
+        let dir = scratch();
+        let folder = dir.path().join("scenes");
+        let dataset = match small.task {
+            "masking" => format!("[folder]\nroot = {folder:?}"),
+            _ => format!("[masks]\nroot = {folder:?}\ntable = \"masks.csv\""),
+        };
+        scenes(&folder, if small.task == "diffseg" { 2..=3 } else { 1..=1 });
+        let config = on_files(dir.path(), small, &dataset);
+        let go = |out: &Path, code: i32| -> Output {
+            let args = small.args(out, &[]);
+            let args: Vec<&str> =
+                args.iter().map(|word| if word == small.config { arg(&config) } else { word }).collect();
+            run(&args, code)
+        };
+        let (whole, out) = (dir.path().join("whole"), dir.path().join("run"));
+        go(&whole, 0);
+
+        let image = folder.join("images/000004.png");
+        let bytes = std::fs::read(&image).expect("an image");
+        std::fs::write(&image, &bytes[..bytes.len() / 2]).expect("writable");
+        let output = go(&out, 3);
+        let table = String::from_utf8(output.stdout.clone()).expect("text");
+        assert!(table.contains("1 of 9 items could not be read and count for nothing here"), "{table}");
+        let message = words(&output);
+        assert!(
+            message.contains("000004.png") && message.contains("the same command tries it again"),
+            "{message}"
+        );
+        let found = results(&out);
+        assert_eq!(
+            (&found["items"], found["failed"].as_array().map(Vec::len)),
+            (&8.into(), Some(1)),
+            "{}",
+            small.task
+        );
+        assert!(
+            std::fs::read_to_string(out.join("table.md")).expect("a table").contains("could not be read")
+        );
+
+        // Asked again nothing has changed; mended, its batch is run again and the rest is kept.
+        let again = go(&out, 3);
+        assert!(again.stdout == output.stdout && words(&again).contains("could not be read the last time"));
+        std::fs::write(&image, &bytes).expect("writable");
+        go(&out, 0);
+        assert_same(&whole, &out);
+
+        for entry in std::fs::read_dir(folder.join("images")).expect("images") {
+            std::fs::write(entry.expect("a file").path(), "no image").expect("writable");
+        }
+        let message = words(&go(&dir.path().join("none"), 3));
+        assert!(message.contains("none of the 9 items could be read"), "{message}");
+        assert!(!dir.path().join("none/results.json").exists());
+    }
+}
+
+/// Runs a script as root of its own mounts; none where that is not to be had.
+fn with_mounts(script: &str) -> Option<Output> {
+    let attempt = |args: &[&str], script: &str| {
+        Command::new("unshare").args(args).args(["sh", "-ec", script]).current_dir(root()).output().ok()
+    };
+    let ways = [&["--mount"][..], &["--user", "--map-root-user", "--mount"]];
+    let can = |way: &&&[&str]| {
+        attempt(way, "mount -t tmpfs tmpfs /mnt").is_some_and(|output| output.status.success())
+    };
+    let way = ways.iter().find(can);
+    if way.is_none() {
+        eprintln!("skipped: file systems cannot be mounted here (unshare --mount)");
+    }
+    attempt(way?, script)
+}
+
+#[test]
+fn a_full_or_read_only_disk_is_said_and_costs_nothing() {
+    for small in &ALL {
+        let dir = scratch();
+        let (whole, copy) = (dir.path().join("whole"), dir.path().join("copy"));
+        small.run(&whole, &[], 0);
+        let disk = dir.path().join("disk");
+        std::fs::create_dir(&disk).expect("writable");
+        let quoted =
+            |words: Vec<String>| words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ");
+        let command = quoted(small.args(&disk.join("run"), &[]));
+        // The disk grows by and by; each time the run gets a little further.
+        let script = format!(
+            "mount -t tmpfs -o size=4k tmpfs {disk}
+             for size in 8k 24k 60k 120k 240k; do
+                 mount -o remount,size=$size {disk}
+                 code=0; {binary} {command} >/dev/null 2>{errors} || code=$?
+                 echo $size $code
+                 if [ $code != 0 ]; then grep -q 'No space left' {errors} || cat {errors}; fi
+             done
+             mount -o remount,size=50m {disk}
+             {binary} {command} >/dev/null 2>&1
+             mount -o remount,ro {disk}
+             code=0; {binary} {command} >/dev/null 2>{errors} || code=$?
+             echo read-only $code; grep -o 'Read-only' {errors}
+             cp -r {disk}/run {copy}",
+            disk = disk.display(),
+            copy = copy.display(),
+            errors = dir.path().join("errors").display(),
+            binary = env!("CARGO_BIN_EXE_tokenrank"),
+        );
+        let Some(output) = with_mounts(&script) else { return };
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{}: {text}\n{}", small.task, words(&output));
+        let lines: Vec<&str> = text.lines().collect();
+        let full = lines.iter().filter(|line| line.ends_with("k 1")).count();
+        let whole_already = lines.iter().filter(|line| line.ends_with("k 0")).count();
+        assert!(full >= 2 && full + whole_already == 5, "{}: {text}", small.task);
+        assert_eq!(lines[5..], ["read-only 1", "Read-only"], "{}", small.task);
+        assert_same(&whole, &copy);
+    }
+}
+
+#[test]
+fn weights_that_were_cut_or_changed_are_noticed() {
+    let dir = scratch();
+    let (out, model) = (dir.path().join("run"), dir.path().join("vit"));
+    std::fs::create_dir(&model).expect("writable");
+    for entry in std::fs::read_dir(root().join("datasets/mini/models/vit")).expect("the miniature") {
+        let path = entry.expect("a file").path();
+        std::fs::copy(&path, model.join(path.file_name().expect("a name"))).expect("copied");
+    }
+    let small = &ALL[0];
+    let set = format!("model.path={}", model.display());
+    let with = ["--set", &set];
+    small.run(&out, &with, 0);
+    let before = results(&out);
+
+    let weights = model.join("model.safetensors");
+    let bytes = std::fs::read(&weights).expect("weights");
+    // A bit of a weight: still a network, another one.
+    let mut flipped = bytes.clone();
+    let last = flipped.len() - 1;
+    flipped[last] ^= 0x10;
+    std::fs::write(&weights, &flipped).expect("writable");
+    let message = words(&small.run(&out, &with, 2));
+    assert!(message.contains("weights: ") && message.contains("→"), "{message}");
+    // Bits of the header, and every kind of short file.
+    for cut in [0, 7, 8, 100, bytes.len() / 2, bytes.len() - 1] {
+        std::fs::write(&weights, &bytes[..cut]).expect("writable");
+        let message = words(&small.run(&out, &with, 3));
+        assert!(message.contains("model.safetensors") && !message.contains("panicked"), "{cut}: {message}");
+    }
+    for at in [0, 3, 7, 8, 9, 20, 60] {
+        let mut flipped = bytes.clone();
+        flipped[at] ^= 0x40;
+        std::fs::write(&weights, &flipped).expect("writable");
+        let args = small.args(&out, &with);
+        let output = tokenrank().args(&args).output().expect("starts");
+        let (message, code) = (words(&output), output.status.code());
+        assert!(matches!(code, Some(2 | 3)) && !message.contains("panicked"), "{at}: {code:?} {message}");
+    }
+    assert_eq!(results(&out), before, "the run's folder is as it was");
+}
+
+#[test]
+fn a_clock_that_goes_backwards_is_of_no_consequence() {
+    let dir = scratch();
+    let (whole, out) = (dir.path().join("whole"), dir.path().join("run"));
+    let small = &ALL[2];
+    small.run(&whole, &[], 0);
+    let mut child = under_way(small, &out).expect("still running");
+    child.kill().expect("killed");
+    child.wait().expect("a child");
+    // Everything there is from the day after tomorrow, as after a reset clock.
+    let future = SystemTime::now() + Duration::from_secs(2 * 86_400);
+    for (name, _) in crate::experiments::files(&out) {
+        let file = std::fs::File::options().write(true).open(out.join(name)).expect("a file");
+        file.set_modified(future).expect("a time");
+    }
+    small.run(&out, &[], 0);
+    assert_same(&whole, &out);
+    // And a process whose own clock runs backwards against the files'.
+    let Ok(found) = Command::new("faketime").arg("--version").output() else {
+        eprintln!("skipped: faketime is not installed");
+        return;
+    };
+    assert!(found.status.success());
+    let records = out.join("records.jsonl");
+    let bytes = std::fs::read(&records).expect("records");
+    std::fs::write(&records, &bytes[..bytes.len() / 2]).expect("writable");
+    let mut command = Command::new("faketime");
+    command
+        .args(["-f", "-3y", env!("CARGO_BIN_EXE_tokenrank")])
+        .args(small.args(&out, &[]))
+        .current_dir(root());
+    let output = command.output().expect("starts");
+    assert!(output.status.success(), "{}", words(&output));
+    assert_same(&whole, &out);
+}
