@@ -1,9 +1,12 @@
 //! The command line, as documented: what can be said, not what it does.
 
+mod slurm;
+
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use eval::Shard;
+pub use slurm::SlurmArgs;
 
 /// Attention as discrete-time Markov chains.
 #[derive(Parser)]
@@ -43,6 +46,8 @@ pub enum Command {
     Show(ShowArgs),
     /// Compare two folders of pictures: class score, Fréchet and kernel distance, precision, recall
     Metrics(MetricsArgs),
+    /// Write, and submit, the jobs that spread experiments over a Slurm cluster
+    Slurm(Box<SlurmArgs>),
     /// Check whether a run can start on this machine
     Doctor,
 }

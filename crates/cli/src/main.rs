@@ -40,6 +40,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Rank(args) => commands::rank::rank(&args),
         Command::Show(args) => commands::show::show(&args),
         Command::Metrics(args) => commands::metrics::metrics(&args),
+        Command::Slurm(args) => commands::slurm::slurm(&args),
         Command::Doctor => commands::doctor::doctor(),
     }
 }

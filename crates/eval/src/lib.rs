@@ -25,6 +25,7 @@ pub mod results;
 mod run;
 mod segment_report;
 pub mod show;
+pub mod slurm;
 mod sweep;
 mod table;
 mod work;

@@ -167,6 +167,11 @@ impl Plan {
         self.work.items()
     }
 
+    /// Number of batches, which shards share between them.
+    pub fn batches(&self) -> usize {
+        self.work.items().div_ceil(self.work.batch().max(1))
+    }
+
     /// What the folder of the run says that it is: settings, weights, images and code.
     pub(crate) fn header(&self) -> Result<RunHeader> {
         let mut manifest = Sha256::new();

@@ -9,3 +9,4 @@ pub mod metrics;
 pub mod rank;
 pub mod run;
 pub mod show;
+pub mod slurm;

@@ -22,5 +22,7 @@ mod segment;
 mod server;
 mod shards;
 mod show;
+mod slurm;
+mod slurm_cluster;
 mod sweep;
 mod text;

@@ -1,0 +1,80 @@
+//! `tokenrank slurm`.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use eval::slurm::Gpu;
+
+#[derive(clap::Args)]
+#[command(after_help = SLURM_NOTES)]
+pub struct SlurmArgs {
+    /// Experiment files, such as configs/mini/masking-vit.toml
+    #[arg(required = true, value_name = "CONFIG")]
+    pub configs: Vec<PathBuf>,
+    /// Shards: tasks of the job array, each on a node or a GPU of one
+    #[arg(long = "nodes", visible_alias = "shards", value_name = "N")]
+    pub shards: NonZeroUsize,
+    /// Submit the array and the merge, and print the numbers of both jobs
+    #[arg(long)]
+    pub submit: bool,
+    /// Change a setting of the file: model.path=DIR, task.masking.layers=all
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub assignments: Vec<String>,
+    /// Run only the first N items
+    #[arg(long, value_name = "N")]
+    pub limit: Option<usize>,
+    /// Folder of the run or runs, on a file system that every node sees [default: results/runs/NAME-slurm]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+    /// Folder of scripts and logs [default: slurm in the folder of the run]
+    #[arg(long, value_name = "DIR")]
+    pub folder: Option<PathBuf>,
+    #[command(flatten)]
+    pub resources: ResourceArgs,
+    /// Let at most M shards run at a time
+    #[arg(long, value_name = "M")]
+    pub max_running: Option<NonZeroUsize>,
+    /// Seconds before the time limit at which a shard is told to finish its batch; more than a batch takes
+    #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=65_535))]
+    pub grace: u32,
+    /// How often a shard that met its time limit queues again
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    pub max_requeues: u32,
+}
+
+#[derive(clap::Args)]
+#[command(next_help_heading = "What each shard, and the merge, asks of the cluster")]
+pub struct ResourceArgs {
+    /// A GPU: 1, or with its type as in a100:1; networks then run on cuda:0 [default: none, on the CPU]
+    #[arg(long = "gpus", value_name = "[TYPE:]1")]
+    pub gpu: Option<Gpu>,
+    /// CPU cores
+    #[arg(long, value_name = "N")]
+    pub cpus: Option<NonZeroUsize>,
+    /// Memory, such as 16G
+    #[arg(long = "mem", value_name = "SIZE")]
+    pub memory: Option<String>,
+    /// Time limit as Slurm reads it: minutes, HH:MM:SS, D-HH. A shard that meets it queues again
+    #[arg(long, value_name = "TIME")]
+    pub time: Option<String>,
+    /// Partition
+    #[arg(long, value_name = "NAME")]
+    pub partition: Option<String>,
+    /// Account
+    #[arg(long, value_name = "NAME")]
+    pub account: Option<String>,
+    /// Any other option of sbatch, as in --sbatch=--constraint=ib; may be repeated
+    #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
+    pub sbatch: Vec<String>,
+    /// The same for the merge alone, as in --merge-sbatch=--mem=64G
+    #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
+    pub merge_sbatch: Vec<String>,
+    /// A shell line before tokenrank starts, such as "module load cuda"; may be repeated
+    #[arg(long, value_name = "LINE", allow_hyphen_values = true)]
+    pub prologue: Vec<String>,
+}
+
+const SLURM_NOTES: &str = "\
+Experiments are checked here first. A shard that is preempted, loses its node or meets its time limit queues again and goes on \
+where it was. The merge starts when no shard is left to run, and says which are not done, if any. Run the printed command again \
+to go on after a failure: shards that are done end at once.";

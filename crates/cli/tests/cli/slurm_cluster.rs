@@ -1,0 +1,306 @@
+//! A Slurm cluster of one node on this machine: `munged`, `slurmctld` and `slurmd` of its own in a scratch folder, on free ports of
+//! 127.0.0.1. Nothing of the system's own Slurm or munge is read or touched.
+
+use std::fs::File;
+use std::io::Read;
+use std::net::TcpListener;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take, on a machine that is busy with other things.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// The daemons; gone when this is dropped, and when the test process dies in whatever way.
+pub struct Cluster {
+    dir: tempfile::TempDir,
+    watchman: Child,
+    daemons: Vec<Child>,
+}
+
+/// Waits until its standard input closes, then kills whatever belongs to the cluster in folder `$1`: what has its SLURM_CONF
+/// (daemons, and jobs with all they started), and what has a file of it open (slurmstepd writes its title over its
+/// environment).
+const WATCHMAN: &str = r#"
+trap '' INT TERM HUP
+cat > /dev/null
+for round in 1 2 3 4 5 6 7 8 9 10; do
+    found=
+    for file in $(
+        grep -lszFx "SLURM_CONF=$1/slurm.conf" /proc/[0-9]*/environ
+        find /proc/[0-9]*/fd -maxdepth 1 -lname "$1/*" 2> /dev/null
+    ); do
+        pid=${file#/proc/}
+        pid=${pid%%/*}
+        [ "$pid" = "$PPID" ] || kill -9 "$pid" 2> /dev/null && found=yes
+    done
+    [ -n "$found" ] || exit 0
+    sleep 0.1
+done
+"#;
+
+impl Cluster {
+    /// Starts a node that runs `cpus` tasks at a time, whatever the machine has.
+    ///
+    /// The error says why there can be none here.
+    pub fn start(cpus: usize) -> Result<Self, String> {
+        for program in ["munged", "slurmctld", "slurmd", "sbatch"] {
+            if find(program).is_none() {
+                return Err(format!("{program} is not installed (Debian: slurm-wlm, munge)"));
+            }
+        }
+        let dir = tempfile::Builder::new().prefix("slurm").tempdir().expect("a scratch folder");
+        for folder in ["munge", "state", "spool"] {
+            std::fs::create_dir(dir.path().join(folder)).expect("a folder");
+        }
+        // munged wants its socket to be reachable, and its key not to be.
+        for (path, mode) in [(dir.path().to_owned(), 0o755), (dir.path().join("munge"), 0o755)] {
+            permit(&path, mode);
+        }
+        let mut key = [0; 128];
+        let read = File::open("/dev/urandom").and_then(|mut file| file.read_exact(&mut key));
+        read.expect("random bytes");
+        std::fs::write(dir.path().join("munge/key"), key).expect("written");
+        permit(&dir.path().join("munge/key"), 0o400);
+        std::fs::write(dir.path().join("slurm.conf"), configuration(dir.path(), cpus)).expect("written");
+        let watchman = Command::new("sh")
+            .args(["-c", WATCHMAN, "watchman"])
+            .arg(dir.path())
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .spawn()
+            .expect("sh");
+        let mut cluster = Self { dir, watchman, daemons: Vec::new() };
+        cluster.start_daemons()?;
+        Ok(cluster)
+    }
+
+    fn start_daemons(&mut self) -> Result<(), String> {
+        let munge = self.path("munge");
+        let file = |option: &str, name: &str| format!("--{option}={}", munge.join(name).display());
+        self.daemon(
+            "munged",
+            &[
+                "--foreground",
+                &file("key-file", "key"),
+                &file("socket", "socket"),
+                &file("pid-file", "pid"),
+                &file("log-file", "log"),
+                &file("seed-file", "seed"),
+            ],
+        )?;
+        self.until("munged answers", || munge.join("socket").exists())?;
+        self.daemon("slurmctld", &["-D"])?;
+        self.daemon("slurmd", &["-D", "-N", "localhost"])?;
+        self.until("the node is ready", || self.node_is_idle())
+    }
+
+    fn daemon(&mut self, program: &str, args: &[&str]) -> Result<(), String> {
+        let log = File::create(self.path(&format!("{program}.out"))).expect("a log");
+        let child = self
+            .command(find(program).unwrap_or_else(|| program.into()))
+            .args(args)
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn();
+        self.daemons.push(child.map_err(|e| format!("{program} does not start: {e}"))?);
+        Ok(())
+    }
+
+    /// Waits for something; the error has the daemons' last words.
+    fn until(&self, what: &str, mut done: impl FnMut() -> bool) -> Result<(), String> {
+        let start = Instant::now();
+        while !done() {
+            if start.elapsed() > PATIENCE {
+                let tail = |name: &str| {
+                    let text = std::fs::read_to_string(self.path(name)).unwrap_or_default();
+                    let lines: Vec<&str> = text.lines().collect();
+                    lines[lines.len().saturating_sub(6)..].join("\n")
+                };
+                let words = ["munged.out", "munge/log", "slurmctld.log", "slurmd.log"].map(tail);
+                return Err(format!("{what}: not after {PATIENCE:?}\n{}", words.join("\n")));
+            }
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// [`until`](Self::until), which must come.
+    #[track_caller]
+    pub fn wait(&self, what: &str, done: impl FnMut() -> bool) {
+        if let Err(message) = self.until(what, done) {
+            panic!("{message}\n{}", self.ask("squeue", &["--array"]));
+        }
+    }
+
+    /// A program that talks to this cluster.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env("SLURM_CONF", self.path("slurm.conf"));
+        command
+    }
+
+    /// What one of Slurm's commands prints.
+    pub fn ask(&self, program: &str, args: &[&str]) -> String {
+        let output = self.command(program).args(args).output().expect("a command of Slurm");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Tells Slurm something; it may refuse where a task has ended meanwhile.
+    pub fn tell(&self, program: &str, args: &[&str]) -> Output {
+        self.command(program).args(args).output().expect("a command of Slurm")
+    }
+
+    /// The state of a job or task; none where it has ended.
+    pub fn state(&self, task: &str) -> Option<String> {
+        let states = self.ask("squeue", &["--noheader", "--array", "--format=%T", "--jobs", task]);
+        states.lines().next().map(str::to_owned)
+    }
+
+    /// Exit code of a job that has ended, of the longest of an array.
+    pub fn exit_code(&self, job: &str) -> Option<i32> {
+        let text = self.ask("scontrol", &["show", "job", job]);
+        let (_, rest) = text.split_once(" ExitCode=")?;
+        rest.split(':').next()?.parse().ok()
+    }
+
+    /// How often a task was started again.
+    pub fn restarts(&self, task: &str) -> usize {
+        let text = self.ask("scontrol", &["show", "job", task]);
+        let restarts =
+            text.split_once("Restarts=").and_then(|(_, rest)| rest.split(' ').next()?.parse().ok());
+        restarts.unwrap_or_else(|| panic!("no restarts of {task}: {text}"))
+    }
+
+    /// The node loses its power: its daemon, the tasks' supervisors and the tasks die at once; then it boots.
+    pub fn lose_node(&mut self) {
+        let slurmd = self.daemons.last_mut().expect("slurmd");
+        slurmd.kill().expect("killed");
+        slurmd.wait().expect("gone");
+        for pid in self.processes().into_iter().filter(|pid| !self.is_daemon(*pid)) {
+            // One that ends by itself meanwhile is as dead.
+            let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
+        }
+        self.daemons.pop();
+        // What slurmctld does by itself when the node has not answered for SlurmdTimeout.
+        let lost = ["update", "NodeName=localhost", "State=DOWN", "Reason=lost"];
+        assert!(self.tell("scontrol", &lost).status.success(), "the node is given up");
+        self.daemon("slurmd", &["-D", "-b", "-N", "localhost"]).expect("slurmd starts again");
+        self.wait("the node is back", || self.node_is_idle());
+    }
+
+    fn is_daemon(&self, pid: u32) -> bool {
+        self.daemons.iter().any(|daemon| daemon.id() == pid)
+    }
+
+    /// Every process of this cluster.
+    pub fn processes(&self) -> Vec<u32> {
+        processes(self.dir.path())
+    }
+
+    /// A file in the cluster's folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn node_is_idle(&self) -> bool {
+        self.ask("sinfo", &["--noheader", "--format=%T"]) == "idle"
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        drop(self.watchman.stdin.take());
+        let _ = self.watchman.wait();
+        for daemon in &mut self.daemons {
+            let _ = daemon.kill();
+            let _ = daemon.wait();
+        }
+    }
+}
+
+/// Processes of the cluster in this folder, as the watchman knows them; not this one.
+pub fn processes(dir: &Path) -> Vec<u32> {
+    let sign = format!("SLURM_CONF={}", dir.join("slurm.conf").display());
+    let belongs = |pid: &u32| {
+        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+        environment.split(|&byte| byte == 0).any(|variable| variable == sign.as_bytes())
+            || open.filter_map(|file| file.path().read_link().ok()).any(|file| file.starts_with(dir))
+    };
+    let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid| pid != std::process::id()).filter(belongs).collect()
+}
+
+/// A program of the PATH, or where daemons lie that are not on everybody's.
+fn find(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let system = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
+    std::env::split_paths(&path).chain(system).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
+
+fn permit(path: &Path, mode: u32) {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("permitted");
+}
+
+/// A port that nobody listens on.
+fn free_port() -> u16 {
+    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
+    listener.local_addr().expect("an address").port()
+}
+
+fn configuration(dir: &Path, cpus: usize) -> String {
+    let at = |name: &str| dir.join(name).display().to_string();
+    let user = if is_root() { "root".to_owned() } else { std::env::var("USER").unwrap_or_default() };
+    // Credentials that expire soon: Slurm waits for that before it starts a requeued task again.
+    format!(
+        "ClusterName=scratch
+SlurmctldHost=localhost(127.0.0.1)
+SlurmUser={user}
+SlurmdUser={user}
+AuthType=auth/munge
+CredType=cred/munge
+AuthInfo=socket={munge},cred_expire=5
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+SlurmctldPort={controller}
+SlurmdPort={node}
+StateSaveLocation={state}
+SlurmdSpoolDir={spool}
+SlurmctldPidFile={pid}
+SlurmdPidFile={node_pid}
+SlurmctldLogFile={log}
+SlurmdLogFile={node_log}
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/none
+AccountingStorageType=accounting_storage/none
+MpiDefault=none
+ReturnToService=2
+SlurmdParameters=config_overrides
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU
+SchedulerParameters=sched_interval=1,sched_min_interval=100000,batch_sched_delay=0,bf_interval=1
+KillWait=30
+MinJobAge=3600
+NodeName=localhost NodeAddr=127.0.0.1 CPUs={cpus}
+PartitionName=main Nodes=localhost Default=YES MaxTime=INFINITE State=UP
+",
+        munge = at("munge/socket"),
+        controller = free_port(),
+        node = free_port(),
+        state = at("state"),
+        spool = at("spool"),
+        pid = at("slurmctld.pid"),
+        node_pid = at("slurmd.pid"),
+        log = at("slurmctld.log"),
+        node_log = at("slurmd.log"),
+    )
+}
+
+fn is_root() -> bool {
+    let id = Command::new("id").arg("-u").output().expect("id");
+    id.stdout.starts_with(b"0\n")
+}

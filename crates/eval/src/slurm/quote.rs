@@ -1,0 +1,59 @@
+//! Words of a script: for the shell, and for the lines that Slurm reads.
+
+use std::path::Path;
+
+use super::SlurmError;
+
+/// One word for the shell, whatever is in it but a line break.
+pub(super) fn shell(what: &'static str, text: &str) -> Result<String, SlurmError> {
+    let text = one_line(what, text)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:,+@%".contains(c);
+    Ok(if !text.is_empty() && text.chars().all(plain) {
+        text.into()
+    } else {
+        format!("'{}'", text.replace('\'', r"'\''"))
+    })
+}
+
+/// [`shell`] for a path.
+pub(super) fn shell_path(what: &'static str, path: &Path) -> Result<String, SlurmError> {
+    shell(what, text(what, path)?)
+}
+
+/// The value of an option in a `#SBATCH` line. Slurm knows quotes and backslashes there, and takes `#` for a comment.
+pub(super) fn sbatch(what: &'static str, text: &str) -> Result<String, SlurmError> {
+    let text = one_line(what, text)?;
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:,+@%".contains(c);
+    Ok(if !text.is_empty() && text.chars().all(plain) {
+        text.into()
+    } else {
+        format!("\"{}\"", text.replace('\\', r"\\").replace('"', "\\\""))
+    })
+}
+
+/// A file of `folder` in a `#SBATCH` line, where `%` has a meaning and a backslash takes it away: `name` may have `%a`.
+pub(super) fn sbatch_file(what: &'static str, folder: &Path, name: &str) -> Result<String, SlurmError> {
+    let folder = text(what, folder)?;
+    if folder.contains('\\') {
+        let reason = "has a backslash, which Slurm does not take in the name of a log; choose another folder";
+        return Err(SlurmError::Text { what, value: folder.into(), reason });
+    }
+    sbatch(what, &format!("{}/{name}", folder.replace('%', "%%")))
+}
+
+/// A line that stands in a script as it was given.
+pub(super) fn one_line<'a>(what: &'static str, text: &'a str) -> Result<&'a str, SlurmError> {
+    if text.contains(['\n', '\r', '\0']) {
+        let reason = "has a line break; give what belongs on one line";
+        return Err(SlurmError::Text { what, value: text.escape_debug().to_string(), reason });
+    }
+    Ok(text)
+}
+
+fn text<'a>(what: &'static str, path: &'a Path) -> Result<&'a str, SlurmError> {
+    path.to_str().ok_or_else(|| SlurmError::Text {
+        what,
+        value: path.display().to_string(),
+        reason: "is not UTF-8; choose a path that is",
+    })
+}

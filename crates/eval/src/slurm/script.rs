@@ -1,0 +1,219 @@
+//! The scripts.
+
+use std::path::Path;
+
+use super::quote::{one_line, sbatch, sbatch_file, shell, shell_path};
+use super::{ArrayJob, Gpu, SlurmError};
+
+/// What both shells do with a signal, and how they tell Slurm's.
+const ARRAY_BODY: &str = r#"
+shard="$SLURM_ARRAY_TASK_ID/@SHARDS@"
+# Never SLURM_JOB_ID: that of one task is also the number of the whole array.
+task="${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
+restarts="${SLURM_RESTART_COUNT:-0}"
+run=
+warned=
+
+# False where Slurm is ending this task: it was cancelled, or preempted and queues again by itself.
+goes_on() {
+    case "$(squeue --noheader --jobs="$task" --format=%T 2>/dev/null)" in
+        '' | RUNNING | SIGNALING) true ;;
+        *) false ;;
+    esac
+}
+
+# Before the time limit Slurm signals this shell alone, which passes it on. A task that Slurm is ending needs no help: every
+# process of it was signalled, and a second signal would stop the shard within its batch.
+warn() {
+    goes_on || return
+    warned=yes
+    [ -z "$run" ] || kill -TERM "$run" 2>/dev/null
+}
+trap warn TERM
+
+cd -- @DIRECTORY@ || exit 3
+echo "shard $shard: task $task, restart $restarts, on ${SLURMD_NODENAME:-this node}, $(date '+%F %T')" >&2
+@PROLOGUE@
+@RUN@ --shard "$shard" &
+run=$!
+[ -z "$warned" ] || kill -TERM "$run" 2>/dev/null
+# A trapped signal ends `wait` early; the last one has the exit code.
+while kill -0 "$run" 2>/dev/null; do wait "$run"; done
+wait "$run"
+code=$?
+
+# 5: interrupted, resumable; 143: the signal came before the program could watch for it.
+if [ -n "$warned" ] && { [ "$code" -eq 5 ] || [ "$code" -eq 143 ]; } && goes_on; then
+    if [ "$restarts" -lt @REQUEUES@ ]; then
+        echo "shard $shard: not done before the time limit; queues again" >&2
+        scontrol requeue "$task"
+    else
+        echo "shard $shard: not done after $restarts restarts; 'scontrol requeue $task' goes on" >&2
+    fi
+fi
+echo "shard $shard: exit $code" >&2
+exit "$code"
+"#;
+
+/// The array: a task for each shard.
+pub(super) fn array(job: &ArrayJob) -> Result<String, SlurmError> {
+    let mut lines = vec![
+        "#!/bin/bash".to_owned(),
+        "# Written by `tokenrank slurm`: the shards of a run, one task each. A task that starts again goes on where it was."
+            .to_owned(),
+    ];
+    let running = job.max_running.map(|tasks| format!("%{tasks}")).unwrap_or_default();
+    lines.push(option("job-name", &sbatch("the name of the job", &job.name)?));
+    lines.push(option("array", &format!("1-{}{running}", job.shards)));
+    resources(job, &mut lines)?;
+    lines.push(option("signal", &format!("B:TERM@{}", job.grace)));
+    lines.push(option("output", &log(job, "shard-%a.log")?));
+    verbatim("--sbatch", &job.sbatch, &mut lines)?;
+
+    let body = ARRAY_BODY
+        .replace("@SHARDS@", &job.shards.to_string())
+        .replace("@REQUEUES@", &job.max_requeues.to_string());
+    Ok(format!("{}\n{}", lines.join("\n"), fill(&body, job)?))
+}
+
+const MERGE_BODY: &str = r#"
+cd -- @DIRECTORY@ || exit 3
+@PROLOGUE@
+@MERGE@
+"#;
+
+/// The merge, which waits for the array.
+pub(super) fn merge(job: &ArrayJob) -> Result<String, SlurmError> {
+    let mut lines = vec![
+        "#!/bin/bash".to_owned(),
+        "# Written by `tokenrank slurm`: results and tables from the shards. It says which shards lack, if any do.".to_owned(),
+    ];
+    lines.push(option("job-name", &sbatch("the name of the job", &format!("{}-merge", job.name))?));
+    resources(job, &mut lines)?;
+    lines.push(option("output", &log(job, "merge.log")?));
+    verbatim("--sbatch", &job.sbatch, &mut lines)?;
+    verbatim("--merge-sbatch", &job.merge_sbatch, &mut lines)?;
+
+    Ok(format!("{}\n{}", lines.join("\n"), fill(MERGE_BODY, job)?))
+}
+
+/// What submits both and prints their numbers.
+pub(super) fn submit(array: &Path, merge: &Path) -> Result<String, SlurmError> {
+    let what = "the folder of the scripts";
+    let (array, merge) = (shell_path(what, array)?, shell_path(what, merge)?);
+    Ok(format!(
+        r#"#!/bin/sh
+# Written by `tokenrank slurm`: submits the shards, and the merge behind them; prints the numbers of both jobs.
+# Submitted again, shards that are done end at once and the others go on.
+array=$(sbatch --parsable {array}) || exit
+array=${{array%%;*}}
+echo "array $array"
+# afterany: a shard with items that could not be read ends with exit code 3 and must not keep the merge from being made;
+# of shards that are not done the merge says which, and makes nothing.
+if ! merge=$(sbatch --parsable --dependency=afterany:"$array" {merge}); then
+    echo "the array is submitted, the merge is not; scancel $array takes the array back" >&2
+    exit 1
+fi
+echo "merge ${{merge%%;*}}"
+"#
+    ))
+}
+
+/// `#SBATCH --key=value`.
+fn option(key: &str, value: &str) -> String {
+    format!("#SBATCH --{key}={value}")
+}
+
+/// What the array and the merge have in common.
+fn resources(job: &ArrayJob, lines: &mut Vec<String>) -> Result<(), SlurmError> {
+    let wanted = &job.resources;
+    lines.push(option("nodes", "1"));
+    lines.push(option("ntasks", "1"));
+    if let Some(cpus) = wanted.cpus {
+        lines.push(option("cpus-per-task", &cpus.to_string()));
+    }
+    match &wanted.gpu {
+        Some(Gpu::Any) => lines.push(option("gres", "gpu:1")),
+        Some(Gpu::Type(kind)) => lines.push(option("gres", &format!("gpu:{kind}:1"))),
+        None => {}
+    }
+    for (key, what, value) in [
+        ("mem", "--mem", &wanted.memory),
+        ("time", "--time", &wanted.time),
+        ("partition", "--partition", &wanted.partition),
+        ("account", "--account", &wanted.account),
+    ] {
+        if let Some(value) = value {
+            lines.push(option(key, &sbatch(what, value)?));
+        }
+    }
+    lines.push("#SBATCH --requeue".into());
+    lines.push(option("open-mode", "append"));
+    Ok(())
+}
+
+fn log(job: &ArrayJob, name: &str) -> Result<String, SlurmError> {
+    sbatch_file("the folder of the logs", &job.folder.join("logs"), name)
+}
+
+/// `#SBATCH` lines as given, with or without the word in front.
+fn verbatim(what: &'static str, options: &[String], lines: &mut Vec<String>) -> Result<(), SlurmError> {
+    for given in options {
+        let given = one_line(what, given)?;
+        lines.push(format!("#SBATCH {}", given.trim_start_matches("#SBATCH").trim()));
+    }
+    Ok(())
+}
+
+/// `tokenrank run …`, all but the shard.
+fn run(job: &ArrayJob) -> Result<String, SlurmError> {
+    let mut words = vec![shell_path("the program", &job.program)?, "run".to_owned()];
+    for config in &job.configs {
+        words.push(shell_path("the experiment", config)?);
+    }
+    for assignment in &job.assignments {
+        words.extend(["--set".to_owned(), shell("--set", assignment)?]);
+    }
+    if let Some(limit) = job.limit {
+        words.extend(["--limit".to_owned(), limit.to_string()]);
+    }
+    words.extend(["--out".to_owned(), shell_path("--out", &job.out)?]);
+    words.extend(["--device".to_owned(), device(job).to_owned()]);
+    Ok(words.join(" "))
+}
+
+/// `tokenrank merge …`. Merged runs of a sweep are whole: `run` then has nothing to compute, and makes the sweep's table.
+fn merge_command(job: &ArrayJob) -> Result<String, SlurmError> {
+    let program = shell_path("the program", &job.program)?;
+    let merge = format!("{program} merge {} --device {}", shell_path("--out", &job.out)?, device(job));
+    Ok(if job.sweep { format!("{merge} || exit\nexec {}", run(job)?) } else { format!("exec {merge}") })
+}
+
+/// Slurm shows a task its own GPU alone.
+fn device(job: &ArrayJob) -> &'static str {
+    if job.resources.gpu.is_some() { "cuda:0" } else { "cpu" }
+}
+
+/// The body with what the user gave, in which nothing is taken for a placeholder.
+fn fill(body: &str, job: &ArrayJob) -> Result<String, SlurmError> {
+    let mut lines = Vec::new();
+    for line in body.lines() {
+        match line {
+            "@PROLOGUE@" => {
+                for given in &job.prologue {
+                    lines.push(one_line("--prologue", given)?.to_owned());
+                }
+            }
+            "@MERGE@" => lines.push(merge_command(job)?),
+            _ => match (line.split_once("@DIRECTORY@"), line.split_once("@RUN@")) {
+                (Some((before, after)), _) => {
+                    let directory = shell_path("the working folder", &job.directory)?;
+                    lines.push(format!("{before}{directory}{after}"));
+                }
+                (_, Some((before, after))) => lines.push(format!("{before}{}{after}", run(job)?)),
+                _ => lines.push(line.to_owned()),
+            },
+        }
+    }
+    Ok(lines.join("\n") + "\n")
+}
