@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use models::limits;
 use serde::{Deserialize, Serialize};
 use tasks::dataset::DatasetConfig;
 use tasks::diffseg::DiffSegConfig;
@@ -114,7 +115,8 @@ pub fn title(path: &Path) -> Result<Option<String>> {
 /// An experiment file with assignments applied, not yet understood.
 pub(crate) fn document(path: &Path, assignments: &[String]) -> Result<DocumentMut> {
     let refuse = |reason: String| Error::Config { path: path.into(), reason };
-    let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot be read: {e}")))?;
+    let text = limits::read_text(path, limits::EXPERIMENT_BYTES)
+        .map_err(|e| refuse(format!("cannot be read: {e}")))?;
     let mut document: DocumentMut = text.parse().map_err(|e| refuse(format!("{e}")))?;
     for assignment in assignments {
         set(&mut document, assignment)

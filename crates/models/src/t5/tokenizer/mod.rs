@@ -4,6 +4,7 @@
 //! space), words are cut at spaces, each gets a `▁` before it, and a unigram model finds the likeliest pieces. `</s>`
 //! ends the text, `<pad>` fills it up.
 
+mod charsmap;
 mod files;
 mod lookup;
 mod words;
@@ -16,6 +17,7 @@ use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{Encoding, PaddingParams, PaddingStrategy, TruncationParams};
 
 use crate::error::{Error, Result};
+use crate::limits;
 use files::Settings;
 pub use lookup::TokenLookup;
 
@@ -48,11 +50,13 @@ impl Tokenizer {
     pub fn from_dir(dir: &Path, length: Option<usize>) -> Result<Self> {
         let path = dir.join("tokenizer.json");
         let settings = Settings::read(dir, length)?;
-        let bytes = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let bytes = limits::read_bytes(&path, limits::TOKENIZER_BYTES)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory {
             path: path.clone(),
             reason: format!("not the tokenizer of T5: {reason}; download the file again"),
         };
+        charsmap::check_all(&bytes).map_err(refuse)?;
         let mut pipeline =
             tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| refuse(error.to_string()))?;
         if !matches!(pipeline.get_model(), ModelWrapper::Unigram(_)) {
