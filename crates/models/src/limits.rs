@@ -52,7 +52,9 @@ pub(crate) fn check<'a>(
         None => Ok(()),
         Some((name, number)) => {
             let (least, most) = (range.start(), range.end());
-            Err(format!("{name} is {number}; it must lie between {least} and {most}: download the file again"))
+            Err(format!(
+                "{name} is {number}; it must lie between {least} and {most}: download the file again"
+            ))
         }
     }
 }

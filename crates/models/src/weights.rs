@@ -235,8 +235,8 @@ impl Shard {
     fn open(path: &Path) -> Result<Self> {
         let read_error = |source| Error::Read { path: path.into(), source };
         let map = tensor_file::map(path).map_err(read_error)?;
-        let (start, metadata) = tensor_file::header(&map)
-            .map_err(|reason| Error::Safetensors { path: path.into(), reason })?;
+        let (start, metadata) =
+            tensor_file::header(&map).map_err(|reason| Error::Safetensors { path: path.into(), reason })?;
         Ok(Self { path: path.into(), start, map, metadata })
     }
 
@@ -328,7 +328,8 @@ fn shard_files(dir: &Path, index: &Path) -> Result<Vec<PathBuf>> {
         // An index names files beside it; anything else is a way out of the directory.
         let parts: Vec<_> = Path::new(&name).components().collect();
         if !matches!(parts.as_slice(), [Component::Normal(_)]) {
-            let reason = format!("names the shard `{name}`, which is not a file beside it; download it again");
+            let reason =
+                format!("names the shard `{name}`, which is not a file beside it; download it again");
             return Err(Error::Directory { path: index.into(), reason });
         }
         let path = dir.join(&name);

@@ -6,6 +6,7 @@ mod diffseg;
 mod fetch;
 mod flux;
 mod guidance;
+mod hostile;
 mod metrics;
 mod paper;
 mod paper_diffseg;

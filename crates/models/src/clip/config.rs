@@ -120,8 +120,8 @@ impl ClipTextConfig {
     /// The text tower's settings and the width of the space that images and texts share.
     pub(super) fn from_dir(dir: &Path) -> Result<(Self, i64)> {
         let path = dir.join("config.json");
-        let text =
-            limits::read_text(&path, limits::CONFIG_BYTES).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = limits::read_text(&path, limits::CONFIG_BYTES)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: ClipConfig =
             serde_json::from_str(&text).map_err(|e| refuse(format!("not the configuration of CLIP: {e}")))?;
@@ -138,8 +138,8 @@ impl ClipTextConfig {
             model_type: String,
         }
         let path = dir.join("config.json");
-        let text =
-            limits::read_text(&path, limits::CONFIG_BYTES).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = limits::read_text(&path, limits::CONFIG_BYTES)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let unreadable = |e| refuse(format!("not the configuration of a CLIP text tower: {e}"));
         let Named { model_type } = serde_json::from_str(&text).map_err(unreadable)?;
@@ -153,10 +153,7 @@ impl ClipTextConfig {
     }
 
     fn check(&self) -> Result<(), String> {
-        limits::check(
-            &limits::BLOCKS,
-            [("num_hidden_layers", limits::count(self.num_hidden_layers))],
-        )?;
+        limits::check(&limits::BLOCKS, [("num_hidden_layers", limits::count(self.num_hidden_layers))])?;
         let sizes = [
             ("vocab_size", self.vocab_size),
             ("hidden_size", self.hidden_size),

@@ -121,6 +121,9 @@ impl Shape for Dinov2Config {
     }
 
     fn inner_sizes(&self) -> Vec<(&'static str, i64)> {
-        vec![("mlp_ratio · hidden_size", self.mlp_width()), ("num_register_tokens", self.registers().unwrap_or(1))]
+        vec![
+            ("mlp_ratio · hidden_size", self.mlp_width()),
+            ("num_register_tokens", self.registers().unwrap_or(1)),
+        ]
     }
 }

@@ -81,8 +81,8 @@ impl FluxConfig {
                 "no such directory; the transformer of a diffusers pipeline is its folder `transformer`";
             return Err(Error::Directory { path: dir.into(), reason: reason.into() });
         }
-        let text =
-            limits::read_text(&path, limits::CONFIG_BYTES).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = limits::read_text(&path, limits::CONFIG_BYTES)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: Self = serde_json::from_str(&text)
             .map_err(|e| refuse(format!("not the configuration of a FLUX transformer: {e}")))?;

@@ -188,7 +188,8 @@ pub(super) fn files<P: Part>(dir: &Path) -> Result<Vec<PathBuf>> {
 
 fn read(dir: &Path) -> Result<BTreeMap<String, Value>> {
     let path = dir.join(INDEX);
-    let text = limits::read_text(&path, limits::CONFIG_BYTES).map_err(|source| Error::Read { path: path.clone(), source })?;
+    let text = limits::read_text(&path, limits::CONFIG_BYTES)
+        .map_err(|source| Error::Read { path: path.clone(), source })?;
     serde_json::from_str(&text).map_err(|e| Error::Directory {
         path,
         reason: format!("not the index of a pipeline: {e}; download it again"),

@@ -158,8 +158,8 @@ impl UnetConfig {
             return Err(Error::Directory { path: dir.into(), reason: reason.into() });
         }
         let path = dir.join("config.json");
-        let text =
-            limits::read_text(&path, limits::CONFIG_BYTES).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = limits::read_text(&path, limits::CONFIG_BYTES)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let unreadable = |e| refuse(format!("not the configuration of a UNet: {e}"));
         let fields: Map<String, Value> = serde_json::from_str(&text).map_err(unreadable)?;
@@ -298,13 +298,15 @@ impl UnetConfig {
         let of_levels = per_level[..2]
             .iter()
             .flat_map(|&(name, numbers)| (0..levels).map(move |level| (name, numbers.of(level))));
-        let channels = self.block_out_channels.iter().map(|&channels| ("one of block_out_channels", channels));
+        let channels =
+            self.block_out_channels.iter().map(|&channels| ("one of block_out_channels", channels));
         let (sides, sample) = (["sample_size"; 2], self.sample_size().unwrap_or((1, 1)));
         let samples = sides.into_iter().zip([sample.0, sample.1]);
         let absurd = limits::check(&limits::SIZES, positive.into_iter().chain(channels).chain(samples))
             .and_then(|()| limits::check(&limits::LEVEL_BLOCKS, of_levels))
             .and_then(|()| {
-                let heads = (0..levels).map(|level| ("attention_head_dim", self.attention_head_dim.of(level)));
+                let heads =
+                    (0..levels).map(|level| ("attention_head_dim", self.attention_head_dim.of(level)));
                 limits::check(&limits::SIZES, heads)
             });
         if let Err(reason) = absurd {

@@ -90,8 +90,8 @@ impl T5Config {
     /// It cannot be read, is another network's, or contradicts itself.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
-        let text =
-            limits::read_text(&path, limits::CONFIG_BYTES).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = limits::read_text(&path, limits::CONFIG_BYTES)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: Self =
             serde_json::from_str(&text).map_err(|e| refuse(format!("not the configuration of T5: {e}")))?;

@@ -91,8 +91,8 @@ impl AutoencoderConfig {
             return Err(Error::Directory { path: dir.into(), reason: reason.into() });
         }
         let path = dir.join("config.json");
-        let text =
-            limits::read_text(&path, limits::CONFIG_BYTES).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = limits::read_text(&path, limits::CONFIG_BYTES)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: Self = serde_json::from_str(&text)
             .map_err(|e| refuse(format!("not the configuration of an autoencoder: {e}")))?;

@@ -100,8 +100,8 @@ impl VisionConfig {
                 "no such model directory; a model is a folder with config.json and safetensors".into();
             return Err(Error::Directory { path: dir.into(), reason });
         }
-        let text =
-            limits::read_text(&path, limits::CONFIG_BYTES).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = limits::read_text(&path, limits::CONFIG_BYTES)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let unreadable = |e: serde_json::Error| refuse(format!("not the configuration of a network: {e}"));
         let Named { model_type } = serde_json::from_str(&text).map_err(unreadable)?;

@@ -18,7 +18,8 @@ pub(super) fn check_all(json: &[u8]) -> Result<(), String> {
             Value::Object(fields) => {
                 if let Some(Value::String(table)) = fields.get("precompiled_charsmap") {
                     let table = BASE64_STANDARD.decode(table);
-                    let table = table.map_err(|error| format!("precompiled_charsmap is no base64: {error}"))?;
+                    let table =
+                        table.map_err(|error| format!("precompiled_charsmap is no base64: {error}"))?;
                     check(&table).map_err(|reason| format!("precompiled_charsmap {reason}"))?;
                 }
                 open.extend(fields.values());

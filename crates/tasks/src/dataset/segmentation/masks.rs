@@ -7,8 +7,8 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::{DenseImage, IGNORE, LabelledPixels, NamedClass, Reading, SegmentedImage, Source};
-use crate::dataset::{Subset, check_inside};
 use crate::dataset::table::{Row, Table};
+use crate::dataset::{Subset, check_inside};
 use crate::error::{Error, Result};
 
 /// `[dataset.masks]`: images, a PNG mask for each object, and a CSV file that lists them in the columns

@@ -208,7 +208,8 @@ fn scene(spec: &SceneSpec, seed: u64, split: Split, index: u64, which: SceneLabe
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    Ok(limits::read_bytes(path, limits::PICTURE_BYTES).map_err(|source| models::Error::Read { path: path.into(), source })?)
+    Ok(limits::read_bytes(path, limits::PICTURE_BYTES)
+        .map_err(|source| models::Error::Read { path: path.into(), source })?)
 }
 
 /// SHA-256 of the image's bytes followed by the mask's.
