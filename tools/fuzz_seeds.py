@@ -5,6 +5,7 @@
 Needs NumPy. Files are named by what they are; those that a fuzzer found stay beside them under the names it gave.
 """
 
+import base64
 import io
 import json
 import struct
@@ -98,8 +99,8 @@ def npz() -> None:
         put("npz", name, out.getvalue())
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("../mu.npy", array_file(mu))
-        archive.writestr("/sigma.npy", array_file(sigma))
+        archive.writestr(zipfile.ZipInfo("../mu.npy"), array_file(mu))
+        archive.writestr(zipfile.ZipInfo("/sigma.npy"), array_file(sigma))
     put("npz", "names", out.getvalue())
     lie = bytearray((CORPUS / "npz" / "stored").read_bytes())
     at = lie.index(b"PK\x01\x02")
@@ -166,10 +167,10 @@ def tokenizers() -> None:
         "charsmap-empty": bytes(4),
         "charsmap-outside": struct.pack("<II", 4, 0xFFFFFFFF),
     }.items():
-        import base64
-
         table = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()}
         put("t5_tokenizer", name, CUT.join([json.dumps(whole | {"normalizer": table}).encode(), b"", b"cat"]))
+    absent = json.dumps(whole | {"normalizer": {"type": "Precompiled"}}).encode()
+    put("t5_tokenizer", "charsmap-absent", CUT.join([absent, b"", b"cat"]))
     put("t5_tokenizer", "deep", CUT.join([b"[" * 2000, b"{}"]))
 
 

@@ -77,7 +77,8 @@ fn a_picture() {
     bytes[29..33].copy_from_slice(&(!crc).to_be_bytes());
     let picture = file(dir.path(), "bomb.png", &bytes);
     let args = ["attend", "--model", arg(&model), "--image", arg(&picture), "--out", arg(&out)];
-    assert_says(&run(&args, 3), &["bomb.png", "60000×60000", "178956970"]);
+    // The sign between the sides is one of those that decorate messages, and gone here.
+    assert_says(&run(&args, 3), &["bomb.png", "60000 60000 pixels", "178956970"]);
     assert!(!out.exists());
 }
 

@@ -8,15 +8,17 @@ use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
-/// Checks every table in a `tokenizer.json`.
-pub(super) fn check_all(json: &[u8]) -> Result<(), String> {
-    let file: Value = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-    let mut open = vec![&file];
+/// Checks every table in a `tokenizer.json`; the library also stops the program where one is missing.
+pub(super) fn check_all(file: &Value) -> Result<(), String> {
+    let mut open = vec![file];
     while let Some(value) = open.pop() {
         match value {
             Value::Array(items) => open.extend(items),
             Value::Object(fields) => {
-                if let Some(Value::String(table)) = fields.get("precompiled_charsmap") {
+                let table = fields.get("precompiled_charsmap");
+                let wanted = fields.get("type").and_then(Value::as_str) == Some("Precompiled");
+                if wanted || table.is_some() {
+                    let table = table.and_then(Value::as_str).ok_or("precompiled_charsmap is no text")?;
                     let table = BASE64_STANDARD.decode(table);
                     let table =
                         table.map_err(|error| format!("precompiled_charsmap is no base64: {error}"))?;

@@ -12,6 +12,7 @@ mod words;
 use std::ops::Range;
 use std::path::Path;
 
+use serde_json::Value;
 use tokenizers::models::ModelWrapper;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{Encoding, PaddingParams, PaddingStrategy, TruncationParams};
@@ -56,9 +57,16 @@ impl Tokenizer {
             path: path.clone(),
             reason: format!("not the tokenizer of T5: {reason}; download the file again"),
         };
-        charsmap::check_all(&bytes).map_err(refuse)?;
-        let mut pipeline =
-            tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| refuse(error.to_string()))?;
+        let unreadable = |error: serde_json::Error| refuse(error.to_string());
+        let mut file: Value = serde_json::from_slice(&bytes).map_err(unreadable)?;
+        charsmap::check_all(&file).map_err(refuse)?;
+        // What is set below in any case, or never used.
+        if let Some(parts) = file.as_object_mut() {
+            for part in ["post_processor", "decoder", "truncation", "padding"] {
+                parts.insert(part.into(), Value::Null);
+            }
+        }
+        let mut pipeline: tokenizers::Tokenizer = serde_json::from_value(file).map_err(unreadable)?;
         if !matches!(pipeline.get_model(), ModelWrapper::Unigram(_)) {
             return Err(refuse("its model is not Unigram".into()));
         }
