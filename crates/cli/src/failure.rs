@@ -21,6 +21,8 @@ const OTHER: u8 = 1;
 const USAGE: u8 = 2;
 /// Weights or data missing or unreadable.
 const INPUT: u8 = 3;
+/// Characters of a message; the longest list what is missing of a pipeline.
+const LONGEST_MESSAGE: usize = 10_000;
 /// Interrupted, resumable.
 pub const INTERRUPTED: u8 = 5;
 
@@ -59,7 +61,7 @@ impl fmt::Display for Failure {
         } else {
             GraphicalTheme::unicode_nocolor()
         };
-        let diagnostic = MietteDiagnostic::new(&self.message).with_severity(Severity::Error);
+        let diagnostic = MietteDiagnostic::new(plain(&self.message)).with_severity(Severity::Error);
         // Lines end between words alone, so that names and commands can be copied.
         GraphicalReportHandler::new_themed(theme)
             .with_width(100)
@@ -68,6 +70,19 @@ impl fmt::Display for Failure {
             .with_word_splitter(textwrap::WordSplitter::NoHyphenation)
             .render_report(f, &diagnostic)
     }
+}
+
+/// A message may quote the file that it is about, so it is shortened and what would steer the terminal is spelled out.
+fn plain(message: &str) -> String {
+    let mut shown = String::new();
+    for (count, c) in message.chars().enumerate() {
+        match c {
+            _ if count == LONGEST_MESSAGE => return shown + "…",
+            c if c.is_control() && c != '\n' => shown.extend(c.escape_default()),
+            c => shown.push(c),
+        }
+    }
+    shown
 }
 
 impl From<models::Error> for Failure {

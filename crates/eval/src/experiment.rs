@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use models::limits;
 use serde::{Deserialize, Serialize};
 use tasks::dataset::DatasetConfig;
 use tasks::diffseg::DiffSegConfig;
@@ -114,8 +115,10 @@ pub fn title(path: &Path) -> Result<Option<String>> {
 /// An experiment file with assignments applied, not yet understood.
 pub(crate) fn document(path: &Path, assignments: &[String]) -> Result<DocumentMut> {
     let refuse = |reason: String| Error::Config { path: path.into(), reason };
-    let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot be read: {e}")))?;
-    let mut document: DocumentMut = text.parse().map_err(|e| refuse(format!("{e}")))?;
+    let text = limits::read_text(path, limits::EXPERIMENT_BYTES)
+        .map_err(|e| refuse(format!("cannot be read: {e}")))?;
+    let mut document: DocumentMut =
+        text.parse().map_err(|e: toml_edit::TomlError| refuse(brief(&e.to_string())))?;
     for assignment in assignments {
         set(&mut document, assignment)
             .map_err(|reason| Error::Override { assignment: assignment.clone(), reason })?;
@@ -125,9 +128,19 @@ pub(crate) fn document(path: &Path, assignments: &[String]) -> Result<DocumentMu
 
 /// The experiment that a document describes.
 pub(crate) fn parse(path: &Path, document: &DocumentMut) -> Result<Experiment> {
-    let refuse =
-        |e: toml::de::Error| Error::Config { path: path.into(), reason: e.to_string().trim().to_owned() };
+    let refuse = |e: toml::de::Error| Error::Config { path: path.into(), reason: brief(&e.to_string()) };
     toml::from_str(&document.to_string()).map_err(refuse)
+}
+
+/// What a parser says; where it quotes a line that nobody could read, without the quotation.
+fn brief(message: &str) -> String {
+    const LONGEST_LINE: usize = 300;
+    let mut lines: Vec<&str> = message.trim().lines().collect();
+    if lines.iter().any(|line| line.len() > LONGEST_LINE) {
+        lines.retain(|line| !line.contains(" |") && line.len() <= LONGEST_LINE);
+        return lines.join(": ");
+    }
+    lines.join("\n")
 }
 
 fn set(document: &mut DocumentMut, assignment: &str) -> Result<(), String> {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use models::HeadSource;
+use models::{HeadSource, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -152,7 +152,8 @@ impl ZeroShot {
     fn read(&self) -> Result<HeadSource> {
         let path = &self.descriptor;
         let refuse = |reason: String| tasks::Error::Dataset { path: path.clone(), reason };
-        let text = std::fs::read_to_string(path).map_err(|e| refuse(format!("cannot be read: {e}")))?;
+        let text = limits::read_text(path, limits::EXPERIMENT_BYTES)
+            .map_err(|e| refuse(format!("cannot be read: {e}")))?;
         let Descriptor { classes, templates } =
             toml::from_str(&text).map_err(|e| refuse(format!("not a descriptor with `classes`: {e}")))?;
         let templates = match self.templates {

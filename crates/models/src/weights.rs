@@ -7,17 +7,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::Mmap;
 use safetensors::Dtype;
-use safetensors::tensor::{Metadata, SafeTensors};
+use safetensors::tensor::Metadata;
 use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::limits::{INDEX_BYTES, read_text};
+use crate::tensor_file;
 
 /// File names of weights in a Hugging Face directory, in order of preference.
 const SINGLE_FILES: [&str; 2] = ["model.safetensors", "diffusion_pytorch_model.safetensors"];
@@ -86,7 +87,13 @@ impl Weights {
         let mut index = BTreeMap::new();
         for (i, shard) in shards.iter().enumerate() {
             for name in shard.metadata.tensors().into_keys() {
-                index.insert(name, i);
+                if let Some(other) = index.insert(name.clone(), i) {
+                    let reason = format!(
+                        "tensor `{name}` is in {} too, and nothing says which one counts; remove either file",
+                        files[other].display()
+                    );
+                    return Err(Error::Directory { path: shard.path.clone(), reason });
+                }
             }
         }
         let store = Store { dir: dir.into(), shards, index, read: Mutex::default(), device, drawn: false };
@@ -227,13 +234,10 @@ impl Store {
 impl Shard {
     fn open(path: &Path) -> Result<Self> {
         let read_error = |source| Error::Read { path: path.into(), source };
-        let file = File::open(path).map_err(read_error)?;
-        // SAFETY: the map is read-only and private to this struct. A file that another process truncates while we
-        // read would fault, as with every memory-mapped checkpoint reader; published checkpoints do not change.
-        let map = unsafe { Mmap::map(&file) }.map_err(read_error)?;
-        let (header, metadata) = SafeTensors::read_metadata(&map)
-            .map_err(|e| Error::Safetensors { path: path.into(), reason: e.to_string() })?;
-        Ok(Self { path: path.into(), start: header + size_of::<u64>(), map, metadata })
+        let map = tensor_file::map(path).map_err(read_error)?;
+        let (start, metadata) =
+            tensor_file::header(&map).map_err(|reason| Error::Safetensors { path: path.into(), reason })?;
+        Ok(Self { path: path.into(), start, map, metadata })
     }
 
     fn tensor(&self, name: &str, wanted: &[i64]) -> Result<Tensor> {
@@ -266,7 +270,7 @@ impl Shard {
             }
         };
         let (from, to) = info.data_offsets;
-        // `read_metadata` has checked that the offsets fit the file and the shape.
+        // `tensor_file::header` has checked that the offsets fit the file and the shape.
         Ok(Tensor::f_from_data_size(&self.map[self.start + from..self.start + to], &found, kind)?)
     }
 }
@@ -315,18 +319,27 @@ pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn shard_files(dir: &Path, index: &Path) -> Result<Vec<PathBuf>> {
-    let text = std::fs::read_to_string(index).map_err(|source| Error::Read { path: index.into(), source })?;
+    let text = read_text(index, INDEX_BYTES).map_err(|source| Error::Read { path: index.into(), source })?;
     let parsed: ShardIndex = serde_json::from_str(&text)
         .map_err(|e| Error::Directory { path: index.into(), reason: format!("not a weight index: {e}") })?;
     let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
     let mut files = Vec::with_capacity(names.len());
     for name in names {
         // An index names files beside it; anything else is a way out of the directory.
-        if Path::new(&name).components().count() != 1 || name.starts_with("..") {
-            let reason = format!("names the shard `{name}`, which is not a file beside it");
+        let parts: Vec<_> = Path::new(&name).components().collect();
+        if !matches!(parts.as_slice(), [Component::Normal(_)]) {
+            let reason =
+                format!("names the shard `{name}`, which is not a file beside it; download it again");
             return Err(Error::Directory { path: index.into(), reason });
         }
         let path = dir.join(&name);
+        if !stays_inside(dir, &path) {
+            let reason = format!(
+                "names the shard `{name}`, a link that leads out of the directory; put the file itself there, or name \
+                 the directory where it is"
+            );
+            return Err(Error::Directory { path: index.into(), reason });
+        }
         if !path.is_file() {
             let reason = format!("shard {name}, named in {}, is missing", index.display());
             return Err(Error::Directory { path: dir.into(), reason });
@@ -334,4 +347,14 @@ fn shard_files(dir: &Path, index: &Path) -> Result<Vec<PathBuf>> {
         files.push(path);
     }
     Ok(files)
+}
+
+/// Whether a file of a directory is there and not somewhere else: what it links to may lie in the directory or, as in the
+/// cache of the hub (`snapshots/COMMIT/FILE` → `../../blobs/ETAG`), among the blobs beside the snapshots. A link to nowhere
+/// leads nowhere else.
+fn stays_inside(dir: &Path, file: &Path) -> bool {
+    let (Ok(dir), Ok(target)) = (dir.canonicalize(), file.canonicalize()) else { return true };
+    let blobs = dir.ancestors().find(|folder| folder.file_name() == Some("snapshots".as_ref()));
+    let blobs = blobs.map(|snapshots| snapshots.with_file_name("blobs"));
+    target.starts_with(&dir) || blobs.is_some_and(|blobs| target.starts_with(blobs))
 }

@@ -135,7 +135,7 @@ fn options_that_are_not_computed_are_refused() {
         ("\"invert_sigmas\": false", "\"invert_sigmas\": true", "invert_sigmas"),
         ("\"exponential\"", "\"linear\"", "time_shift_type is `linear`"),
         ("FlowMatchEulerDiscreteScheduler", "EulerDiscreteScheduler", "`EulerDiscreteScheduler`"),
-        ("\"shift\": 3.0", "\"shift\": 0", "shift 0 must be positive"),
+        ("\"shift\": 3.0", "\"shift\": 0", "shift is 0; it must be positive"),
         ("\"max_image_seq_len\": 4096", "\"max_image_seq_len\": 256", "smaller than max_image_seq_len"),
     ] {
         let dir = changed("flow-match", "dev/scheduler_config.json", from, to);

@@ -280,7 +280,7 @@ fn directories_that_do_not_fit_are_refused() {
         ("flux-dev", "\"attention_head_dim\": 8", "\"attention_head_dim\": 10", &["[2, 4, 2]", "add up"]),
         ("flux-dev", "    4,", "    3,", &["[2, 3, 2]", "even"]),
         ("flux-dev", "    4,", "    4, 2,", &["config.json", "not the configuration"]),
-        ("flux-dev", "\"patch_size\": 1", "\"patch_size\": 0", &["patch_size must be positive"]),
+        ("flux-dev", "\"patch_size\": 1", "\"patch_size\": 0", &["patch_size is 0; it must lie between 1"]),
     ] {
         let dir = changed(name, from, to);
         let message = load(dir.path()).err().unwrap_or_else(|| panic!("{to}: accepted")).to_string();

@@ -9,6 +9,7 @@ mod fetch;
 mod flux;
 mod guidance;
 mod kills;
+mod hostile;
 mod metrics;
 mod paper;
 mod paper_diffseg;

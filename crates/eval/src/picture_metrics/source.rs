@@ -5,6 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use models::features::FeatureNetwork;
 use models::image::Rgb8;
+use models::limits;
 use sha2::{Digest, Sha256};
 use tasks::dataset::LabelledImage;
 
@@ -87,7 +88,8 @@ impl ReferenceSource {
                 Ok((place as u64, picture.rgb))
             }),
             Self::Files(paths) => extract_each(network, paths, batch, "reference", |place, path| {
-                let bytes = std::fs::read(path).map_err(crate::error::Error::file("read", path))?;
+                let bytes = limits::read_bytes(path, limits::PICTURE_BYTES)
+                    .map_err(|source| models::Error::Read { path: path.clone(), source })?;
                 keep(place, hex(&Sha256::digest(&bytes)));
                 let rgb = Rgb8::decode(&bytes).map_err(|e| models::Error::from(e.in_file(path)))?;
                 Ok((place as u64, rgb))

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::nn::{Activation, Extent};
 use crate::vision::Shape;
 
@@ -119,11 +120,12 @@ impl ClipTextConfig {
     /// The text tower's settings and the width of the space that images and texts share.
     pub(super) fn from_dir(dir: &Path) -> Result<(Self, i64)> {
         let path = dir.join("config.json");
-        let text =
-            std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = limits::read_text(&path, limits::CONFIG_BYTES)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: ClipConfig =
             serde_json::from_str(&text).map_err(|e| refuse(format!("not the configuration of CLIP: {e}")))?;
+        limits::check(&limits::SIZES, [("projection_dim", config.projection_dim)]).map_err(refuse)?;
         let text = config.text_config.ok_or_else(|| Error::NoTextTower { path: dir.to_owned() })?;
         text.check().map_err(|reason| refuse(format!("text_config: {reason}")))?;
         Ok((text, config.projection_dim))
@@ -136,8 +138,8 @@ impl ClipTextConfig {
             model_type: String,
         }
         let path = dir.join("config.json");
-        let text =
-            std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = limits::read_text(&path, limits::CONFIG_BYTES)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let unreadable = |e| refuse(format!("not the configuration of a CLIP text tower: {e}"));
         let Named { model_type } = serde_json::from_str(&text).map_err(unreadable)?;
@@ -146,19 +148,28 @@ impl ClipTextConfig {
             return Err(refuse(reason));
         }
         let config: Self = serde_json::from_str(&text).map_err(unreadable)?;
-        config.check().map_err(|reason| refuse(reason.into()))?;
+        config.check().map_err(refuse)?;
         Ok(config)
     }
 
-    fn check(&self) -> Result<(), &'static str> {
-        let sizes = [self.vocab_size, self.hidden_size, self.intermediate_size, self.max_position_embeddings];
-        if self.num_attention_heads <= 0 || self.hidden_size % self.num_attention_heads != 0 {
-            Err("hidden_size is no multiple of num_attention_heads")
-        } else if sizes.iter().any(|&size| size <= 0) {
-            Err("vocab_size, hidden_size, intermediate_size and max_position_embeddings must be positive")
-        } else {
-            Ok(())
+    fn check(&self) -> Result<(), String> {
+        limits::check(&limits::BLOCKS, [("num_hidden_layers", limits::count(self.num_hidden_layers))])?;
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("num_attention_heads", self.num_attention_heads),
+            ("max_position_embeddings", self.max_position_embeddings),
+        ];
+        limits::check(&limits::SIZES, sizes)?;
+        let (width, heads, eps) = (self.hidden_size, self.num_attention_heads, self.layer_norm_eps);
+        if width % heads != 0 {
+            return Err(format!("hidden_size {width} is no multiple of num_attention_heads {heads}"));
         }
+        if !(eps.is_finite() && eps >= 0.0) {
+            return Err(format!("layer_norm_eps is {eps}, which is no number to add to a variance"));
+        }
+        Ok(())
     }
 
     pub(super) fn block(&self) -> BlockShape {
@@ -206,5 +217,13 @@ impl Shape for ClipVisionConfig {
 
     fn classes(&self) -> Option<i64> {
         None
+    }
+
+    fn eps(&self) -> f64 {
+        self.layer_norm_eps
+    }
+
+    fn inner_sizes(&self) -> Vec<(&'static str, i64)> {
+        vec![("intermediate_size", self.intermediate_size), ("projection_dim", self.projection_dim)]
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::limits;
 
 /// The samplers that are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -115,8 +116,8 @@ impl SamplerConfig {
     /// It is missing, another scheduler's (and `kind` says none), or sets an option that is not computed here.
     pub fn from_dir(dir: &Path, kind: Option<SamplerKind>) -> Result<Self> {
         let path = dir.join("scheduler_config.json");
-        let text =
-            std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = limits::read_text(&path, limits::CONFIG_BYTES)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: Self = serde_json::from_str(&text)
             .map_err(|e| refuse(format!("not the configuration of a sampler: {e}")))?;
@@ -150,11 +151,9 @@ impl SamplerConfig {
             ));
         }
         let times = self.num_train_timesteps;
-        if times < 1 {
-            return Err(format!("num_train_timesteps is {times}; it must be at least 1"));
-        }
-        if self.steps_offset < 0 {
-            return Err(format!("steps_offset is {}; it must not be negative", self.steps_offset));
+        limits::check(&limits::TIMES, [("num_train_timesteps", times)])?;
+        if !(0..=times).contains(&self.steps_offset) {
+            return Err(format!("steps_offset is {}; it must lie between 0 and {times}", self.steps_offset));
         }
         match &self.trained_betas {
             Some(betas) if betas.len() as i64 != times => {

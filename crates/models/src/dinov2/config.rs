@@ -115,4 +115,15 @@ impl Shape for Dinov2Config {
     fn classes(&self) -> Option<i64> {
         self.backbone().map(|_| class_count(self.id2label.as_ref(), self.num_labels))
     }
+
+    fn eps(&self) -> f64 {
+        self.layer_norm_eps
+    }
+
+    fn inner_sizes(&self) -> Vec<(&'static str, i64)> {
+        vec![
+            ("mlp_ratio · hidden_size", self.mlp_width()),
+            ("num_register_tokens", self.registers().unwrap_or(1)),
+        ]
+    }
 }

@@ -1,15 +1,14 @@
 //! Features on disk: computed once, compared with often.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::path::Path;
 
-use memmap2::Mmap;
 use safetensors::{Dtype, SafeTensors};
 
 use super::PictureFeatures;
 use crate::error::{Error, Result};
 use crate::matrix_file::{Values, write_safetensors};
+use crate::tensor_file;
 
 /// Marks the layout, in the metadata.
 const FORMAT: &str = "tokenrank features 1";
@@ -56,13 +55,11 @@ impl FeatureFile {
     /// Another kind of file, or a damaged one.
     pub fn read(path: &Path) -> Result<Self> {
         let read_error = |source| Error::Read { path: path.into(), source };
-        let file = File::open(path).map_err(read_error)?;
-        // SAFETY: the map is read-only and gone when this function returns. A file that another process truncates
-        // meanwhile would fault, as with every memory-mapped reader; feature files are replaced, never changed.
-        let map = unsafe { Mmap::map(&file) }.map_err(read_error)?;
+        let map = tensor_file::map(path).map_err(read_error)?;
         let damaged = |reason: String| Error::Directory { path: path.into(), reason };
         let parse = |e: safetensors::SafeTensorError| damaged(format!("no readable safetensors file: {e}"));
-        let (_, header) = SafeTensors::read_metadata(&map).map_err(parse)?;
+        let (_, header) = tensor_file::header(&map)
+            .map_err(|reason| damaged(format!("no readable safetensors file: {reason}")))?;
         let words = header.metadata().clone().unwrap_or_default();
         let word = |key: &str| words.get(key).cloned().unwrap_or_default();
         if word("format") != FORMAT {

@@ -6,6 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use crate::limits;
 
 const CLASS_NAME: &str = "FlowMatchEulerDiscreteScheduler";
 
@@ -68,8 +69,8 @@ impl FlowMatchConfig {
     /// It is missing, another scheduler's, or sets an option that is not computed here.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let path = dir.join("scheduler_config.json");
-        let text =
-            std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = limits::read_text(&path, limits::CONFIG_BYTES)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: Self = serde_json::from_str(&text)
             .map_err(|e| refuse(format!("not the configuration of {CLASS_NAME}: {e}")))?;
@@ -110,9 +111,9 @@ impl FlowMatchConfig {
                 self.time_shift_type
             ));
         }
-        if self.num_train_timesteps == 0 || !(self.shift.is_finite() && self.shift > 0.0) {
-            let (timesteps, shift) = (self.num_train_timesteps, self.shift);
-            return Err(format!("num_train_timesteps {timesteps} and shift {shift} must be positive"));
+        limits::check(&limits::TIMES, [("num_train_timesteps", self.num_train_timesteps.into())])?;
+        if !(self.shift.is_finite() && self.shift > 0.0) {
+            return Err(format!("shift is {}; it must be positive", self.shift));
         }
         let finite = self.base_shift.is_finite() && self.max_shift.is_finite();
         if self.use_dynamic_shifting && !(finite && self.base_image_seq_len < self.max_image_seq_len) {

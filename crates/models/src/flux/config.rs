@@ -8,6 +8,7 @@ use tch::Kind;
 use super::blocks::MLP_RATIO;
 use super::conditioning::SINUSOIDS;
 use crate::error::{Error, Result};
+use crate::limits;
 
 /// Widths of a token that stand side by side at most while a block runs: counted, in [`FluxConfig::activation_bytes`].
 const WIDTHS_PER_TOKEN: i64 = 20;
@@ -80,8 +81,8 @@ impl FluxConfig {
                 "no such directory; the transformer of a diffusers pipeline is its folder `transformer`";
             return Err(Error::Directory { path: dir.into(), reason: reason.into() });
         }
-        let text =
-            std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = limits::read_text(&path, limits::CONFIG_BYTES)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: Self = serde_json::from_str(&text)
             .map_err(|e| refuse(format!("not the configuration of a FLUX transformer: {e}")))?;
@@ -159,11 +160,25 @@ impl FluxConfig {
             ("pooled_projection_dim", self.pooled_projection_dim),
         ];
         let axes = self.axes_dims_rope;
-        if let Some((name, _)) = positive.iter().find(|(_, value)| *value <= 0) {
-            Some(format!("{name} must be positive"))
+        // Either kind of block may be missing.
+        let blocks = [("num_layers", self.num_layers), ("num_single_layers", self.num_single_layers)];
+        let blocks = blocks.map(|(name, blocks)| (name, limits::count(blocks.max(1))));
+        let wholes = || {
+            [
+                ("num_attention_heads · attention_head_dim", self.width()),
+                ("patch_size² · out_channels", self.answer_channels()),
+            ]
+        };
+        let absurd = limits::check(&limits::BLOCKS, blocks)
+            .and_then(|()| limits::check(&limits::SIZES, positive))
+            .and_then(|()| limits::check(&(1..=1 << 8), [("patch_size", self.patch_size)]))
+            .and_then(|()| limits::check(&limits::SIZES, wholes()))
+            .and_then(|()| limits::check(&limits::SIZES, axes.map(|dim| ("one of axes_dims_rope", dim))));
+        if let Err(reason) = absurd {
+            Some(reason)
         } else if self.num_layers + self.num_single_layers == 0 {
             Some("num_layers and num_single_layers are both 0".into())
-        } else if axes.iter().any(|&dim| dim <= 0 || dim % 2 != 0) {
+        } else if axes.iter().any(|&dim| dim % 2 != 0) {
             Some(format!("axes_dims_rope {axes:?} must be positive and even: dimensions turn in pairs"))
         } else if axes.iter().sum::<i64>() != self.attention_head_dim {
             let head = self.attention_head_dim;

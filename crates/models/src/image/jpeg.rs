@@ -8,6 +8,7 @@ use mozjpeg::{ColorSpace, Decompress};
 
 use super::ImageError;
 use super::pixels::{Rgb8, checked_area};
+use crate::limits::{JPEG_PIXELS_PER_BYTE, JPEG_SCANS};
 
 /// Decodes a JPEG file to RGB.
 ///
@@ -21,7 +22,8 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, ImageError> 
 fn decode_unwinding(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, ImageError> {
     let header = Decompress::new_reader(Whole { rest: bytes }).map_err(decoding)?;
     let (width, height) = header.size();
-    checked_area(width, height, max_pixels)?;
+    let area = checked_area(width, height, max_pixels)?;
+    check_effort(bytes, area)?;
     // Pillow decides by the number of components alone; libjpeg knows how they are coded.
     let channels = header.components().len();
     let output = match channels {
@@ -45,6 +47,20 @@ fn decode_unwinding(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, ImageError> {
     }
     // All rows are there. Pillow does not mind when the end-of-image marker is missing, so it is not looked for.
     Ok(Rgb8 { width, height, data })
+}
+
+/// Refuses what would cost far more memory or time than the file's size warrants: a file too short for its pixels, which
+/// libjpeg would fill with grey, and one with scan upon scan over all of them.
+fn check_effort(bytes: &[u8], area: usize) -> Result<(), ImageError> {
+    if (bytes.len() as u64).saturating_mul(JPEG_PIXELS_PER_BYTE) < area as u64 {
+        return Err(ImageError::jpeg("the file is truncated"));
+    }
+    // Compressed data have no such pair of bytes; a thumbnail in the header may add one.
+    let scans = bytes.array_windows().filter(|pair| **pair == [0xff, 0xda]).count();
+    if scans > JPEG_SCANS {
+        return Err(ImageError::jpeg(format!("{scans} scans; pictures have at most {JPEG_SCANS}")));
+    }
+    Ok(())
 }
 
 /// Pillow takes every CMYK JPEG to be inverted and converts without a colour profile.

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::{ImageError, jpeg, png};
+use crate::limits::{PICTURE_BYTES, read_bytes};
 
 /// The largest picture that is decoded or made: 178,956,970 pixels, where Pillow raises `DecompressionBombError`.
 pub const MAX_PIXELS: u64 = 2 * (1024 * 1024 * 1024 / 4 / 3);
@@ -41,7 +42,7 @@ impl Rgb8 {
     /// [`ImageError::InFile`], naming the file, around one of the errors of [`Rgb8::decode`] or [`ImageError::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ImageError> {
         let path = path.as_ref();
-        let bytes = std::fs::read(path).map_err(|error| ImageError::Io(error).in_file(path))?;
+        let bytes = read_bytes(path, PICTURE_BYTES).map_err(|error| ImageError::Io(error).in_file(path))?;
         Self::decode(&bytes).map_err(|error| error.in_file(path))
     }
 

@@ -6,6 +6,7 @@ use png::{BitDepth, ColorType, Decoder, DecodingError, Info, Limits, Transformat
 
 use super::ImageError;
 use super::pixels::{Rgb8, checked_area};
+use crate::limits::DEFLATE_RATIO;
 
 /// Decodes a PNG file to RGB; of an animated one, the first frame.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, ImageError> {
@@ -18,7 +19,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, ImageError> 
     checked_area(width, height, max_pixels)?;
     let line_bytes = info.raw_row_length() - 1;
     // Deflate cannot shrink data by more than 1032 to 1, so a file shorter than that cannot hold what it claims.
-    if (bytes.len() as u64).saturating_mul(1040) < line_bytes as u64 * height as u64 {
+    if (bytes.len() as u64).saturating_mul(DEFLATE_RATIO) < line_bytes as u64 * height as u64 {
         return Err(ImageError::png("the file is truncated"));
     }
     // The crate's own limit of 64 MiB would refuse pictures that Pillow reads; rows take what the header promised.

@@ -1,6 +1,5 @@
 //! Reading `preprocessor_config.json` as the processor class it names would.
 
-use std::fs;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -9,6 +8,7 @@ use serde_json::{Map, Value};
 use super::pixels::{MAX_PIXELS, checked_area};
 use super::preprocess::Normalize;
 use super::{ImageError, Preprocessor, Resample, ResizeRule};
+use crate::limits;
 
 /// What a processor class of `transformers` 5.23 does where its configuration is silent.
 struct Defaults {
@@ -115,7 +115,7 @@ impl Preprocessor {
 }
 
 fn read_json(path: &Path) -> Result<Value, ImageError> {
-    let text = fs::read_to_string(path).map_err(|error| {
+    let text = limits::read_text(path, limits::CONFIG_BYTES).map_err(|error| {
         let error = if error.kind() == ErrorKind::NotFound {
             config_error(
                 "no such file, but it says how pictures are resized and normalised for this model; copy it from where \

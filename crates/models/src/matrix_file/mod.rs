@@ -10,7 +10,7 @@ mod npz;
 mod write;
 
 use std::fs::File;
-use std::io::{self, Read, Seek, SeekFrom};
+use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use half::{bf16, f16};
@@ -18,6 +18,7 @@ use ndarray::{Array, ArrayD, IxDyn, ShapeBuilder};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
+use crate::tensor_file::check_names;
 pub use error::{MatrixFileError, Problem};
 pub use npz::read_npz;
 pub use write::{Values, write_safetensors};
@@ -73,12 +74,7 @@ fn extension(path: &Path) -> String {
 
 /// The opened file and its length in bytes.
 fn open(path: &Path) -> Result<(File, u64), Problem> {
-    let file = File::open(path).map_err(Problem::Read)?;
-    let metadata = file.metadata().map_err(Problem::Read)?;
-    if !metadata.is_file() {
-        return Err(Problem::Read(io::Error::other("not a regular file")));
-    }
-    Ok((file, metadata.len()))
+    crate::limits::open(path).map_err(Problem::Read)
 }
 
 /// The longest header that is read, the same as the safetensors format allows.
@@ -100,6 +96,7 @@ fn read_safetensors(
     let mut header = vec![0_u8; header_length as usize];
     file.read_exact(&mut header).map_err(Problem::Read)?;
     // Deserialising checks that tensors fill the data one after the other and that shapes match their bytes.
+    check_names(&header).map_err(damaged)?;
     let header: Metadata = serde_json::from_slice(&header).map_err(|error| damaged(error.to_string()))?;
 
     let data_start = 8 + header_length;

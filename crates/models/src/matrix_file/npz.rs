@@ -8,6 +8,7 @@ use zip::ZipArchive;
 use zip::result::ZipError;
 
 use super::{MatrixFileError, Problem, npy, open};
+use crate::limits::{ARCHIVED_BYTES, DEFLATE_RATIO};
 
 /// Reads the arrays called `names` of an `.npz` file, as `numpy.savez` and `numpy.savez_compressed` write them: floats of
 /// either byte order, in C or Fortran layout. Values are converted exactly and not examined further.
@@ -20,7 +21,7 @@ pub fn read_npz<const N: usize>(
 ) -> Result<[ArrayD<f64>; N], MatrixFileError> {
     let path = path.as_ref();
     let read = || -> Result<Vec<ArrayD<f64>>, Problem> {
-        let (file, _) = open(path)?;
+        let (file, archive_length) = open(path)?;
         let mut archive = ZipArchive::new(file).map_err(problem)?;
         let there: Vec<String> =
             archive.file_names().filter_map(|name| Some(name.strip_suffix(".npy")?.to_owned())).collect();
@@ -30,6 +31,11 @@ pub fn read_npz<const N: usize>(
             }
             let mut entry = archive.by_name(&format!("{name}.npy")).map_err(problem)?;
             let length = entry.size();
+            let most = entry.compressed_size().min(archive_length).saturating_mul(DEFLATE_RATIO);
+            if length > most.min(ARCHIVED_BYTES) {
+                let reason = format!("`{name}` claims {length} bytes, more than the archive can hold");
+                return Err(Problem::Damaged { format: "npz", reason });
+            }
             // The header's length is checked against the archive's.
             let matrices = npy::read(&mut entry, length, name.to_owned(), None, any_shape)?;
             // The archive's checksum is compared where its data end.

@@ -8,6 +8,7 @@ use serde_json::Value;
 use tch::{Device, Kind};
 
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::weights::{Weights, weight_files};
 
 const INDEX: &str = "model_index.json";
@@ -188,7 +189,8 @@ pub(super) fn files<P: Part>(dir: &Path) -> Result<Vec<PathBuf>> {
 
 fn read(dir: &Path) -> Result<BTreeMap<String, Value>> {
     let path = dir.join(INDEX);
-    let text = std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+    let text = limits::read_text(&path, limits::CONFIG_BYTES)
+        .map_err(|source| Error::Read { path: path.clone(), source })?;
     serde_json::from_str(&text).map_err(|e| Error::Directory {
         path,
         reason: format!("not the index of a pipeline: {e}; download it again"),

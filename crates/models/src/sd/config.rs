@@ -6,6 +6,7 @@ use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::nn::{Extent, Groups, Sinusoids};
 use crate::site::{UnetLayer, UnetPart};
 
@@ -157,8 +158,8 @@ impl UnetConfig {
             return Err(Error::Directory { path: dir.into(), reason: reason.into() });
         }
         let path = dir.join("config.json");
-        let text =
-            std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = limits::read_text(&path, limits::CONFIG_BYTES)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let unreadable = |e| refuse(format!("not the configuration of a UNet: {e}"));
         let fields: Map<String, Value> = serde_json::from_str(&text).map_err(unreadable)?;
@@ -293,18 +294,30 @@ impl UnetConfig {
             ("cross_attention_dim", self.cross_attention_dim),
             ("time_embedding_dim", self.time_embedding_dim.unwrap_or(1)),
         ];
-        let of_levels = per_level
+        // The last of them counts heads.
+        let of_levels = per_level[..2]
             .iter()
             .flat_map(|&(name, numbers)| (0..levels).map(move |level| (name, numbers.of(level))));
-        if let Some((name, _)) = positive.into_iter().chain(of_levels).find(|(_, value)| *value <= 0) {
-            return Some(format!("{name} must be positive"));
+        let channels =
+            self.block_out_channels.iter().map(|&channels| ("one of block_out_channels", channels));
+        let (sides, sample) = (["sample_size"; 2], self.sample_size().unwrap_or((1, 1)));
+        let samples = sides.into_iter().zip([sample.0, sample.1]);
+        let absurd = limits::check(&limits::SIZES, positive.into_iter().chain(channels).chain(samples))
+            .and_then(|()| limits::check(&limits::LEVEL_BLOCKS, of_levels))
+            .and_then(|()| {
+                let heads =
+                    (0..levels).map(|level| ("attention_head_dim", self.attention_head_dim.of(level)));
+                limits::check(&limits::SIZES, heads)
+            });
+        if let Err(reason) = absurd {
+            return Some(reason);
         }
         for (number, &channels) in self.block_out_channels.iter().enumerate() {
             for (name, divisor) in [
                 ("norm_num_groups", self.norm_num_groups),
                 ("attention_head_dim (the number of heads)", self.attention_head_dim.of(number)),
             ] {
-                if channels <= 0 || channels % divisor != 0 {
+                if channels % divisor != 0 {
                     return Some(format!("block_out_channels {channels} is no multiple of {name} {divisor}"));
                 }
             }

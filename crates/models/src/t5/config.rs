@@ -7,6 +7,7 @@ use serde::de::IntoDeserializer;
 use serde::de::value::Error as NameError;
 
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::nn::Activation;
 
 /// The fields of a Hugging Face T5 configuration that decide the encoder; defaults are `T5Config`'s.
@@ -89,8 +90,8 @@ impl T5Config {
     /// It cannot be read, is another network's, or contradicts itself.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
-        let text =
-            std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = limits::read_text(&path, limits::CONFIG_BYTES)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: Self =
             serde_json::from_str(&text).map_err(|e| refuse(format!("not the configuration of T5: {e}")))?;
@@ -105,16 +106,20 @@ impl T5Config {
                 self.model_type
             ));
         }
-        for (name, value) in [
+        limits::check(&limits::BLOCKS, [("num_layers", limits::count(self.num_layers))])?;
+        let sizes = [
             ("vocab_size", self.vocab_size),
             ("d_model", self.d_model),
             ("d_kv", self.d_kv),
             ("d_ff", self.d_ff),
             ("num_heads", self.num_heads),
-        ] {
-            if value <= 0 {
-                return Err(format!("{name} is {value}, which is no size; download the file again"));
-            }
+            ("relative_attention_num_buckets", self.relative_attention_num_buckets),
+            ("relative_attention_max_distance", self.relative_attention_max_distance),
+        ];
+        limits::check(&limits::SIZES, sizes)?;
+        let eps = self.layer_norm_epsilon;
+        if !(eps.is_finite() && eps >= 0.0) {
+            return Err(format!("layer_norm_epsilon is {eps}, which is no number to add to a mean square"));
         }
         let (buckets, farthest) = (self.relative_attention_num_buckets, self.relative_attention_max_distance);
         // Below this the logarithmic classes have no room.

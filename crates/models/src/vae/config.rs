@@ -6,6 +6,7 @@ use serde::Deserialize;
 use tch::Tensor;
 
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::nn::Groups;
 
 const CLASS_NAME: &str = "AutoencoderKL";
@@ -90,8 +91,8 @@ impl AutoencoderConfig {
             return Err(Error::Directory { path: dir.into(), reason: reason.into() });
         }
         let path = dir.join("config.json");
-        let text =
-            std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = limits::read_text(&path, limits::CONFIG_BYTES)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: Self = serde_json::from_str(&text)
             .map_err(|e| refuse(format!("not the configuration of an autoencoder: {e}")))?;
@@ -145,7 +146,6 @@ impl AutoencoderConfig {
         let positive = [
             ("in_channels", self.in_channels),
             ("out_channels", self.out_channels),
-            ("layers_per_block", self.layers_per_block as i64),
             ("latent_channels", self.latent_channels),
             ("norm_num_groups", groups),
         ];
@@ -153,9 +153,10 @@ impl AutoencoderConfig {
         if self.class_name != CLASS_NAME {
             return Err(format!("_class_name is `{}`; this reader runs {CLASS_NAME}", self.class_name));
         }
-        if let Some((name, _)) = positive.iter().find(|(_, value)| *value <= 0) {
-            return Err(format!("{name} must be positive"));
-        }
+        limits::check(&limits::LEVEL_BLOCKS, [("layers_per_block", limits::count(self.layers_per_block))])?;
+        limits::check(&limits::SIZES, positive)?;
+        limits::check(&limits::SIZES, levels.iter().map(|&level| ("one of block_out_channels", level)))?;
+        limits::check(&limits::SIZES, [("sample_size", self.sample_size.unwrap_or(1))])?;
         if let Some(name) = other(&self.down_block_types, DOWN).or_else(|| other(&self.up_block_types, UP)) {
             return Err(format!("has blocks of type `{name}`; this reader runs {DOWN} and {UP}"));
         }
@@ -169,7 +170,7 @@ impl AutoencoderConfig {
                 levels.len()
             ));
         }
-        if let Some(level) = levels.iter().find(|&&level| level <= 0 || level % groups != 0) {
+        if let Some(level) = levels.iter().find(|&&level| level % groups != 0) {
             return Err(format!("block_out_channels {level} is no multiple of norm_num_groups {groups}"));
         }
         if !matches!(self.act_fn.as_str(), "silu" | "swish") {

@@ -9,6 +9,7 @@ use super::network::VisionTransformer;
 use crate::clip::{ClipConfig, ClipVisionConfig};
 use crate::dinov2::Dinov2Config;
 use crate::error::{Error, Result};
+use crate::limits;
 use crate::vit::VitConfig;
 
 /// What `config.json` says of a vision transformer.
@@ -38,6 +39,10 @@ pub(crate) trait Shape {
     fn channels(&self) -> i64;
     /// Number of classes; none for a bare backbone.
     fn classes(&self) -> Option<i64>;
+    /// Added to the variance in every layer norm.
+    fn eps(&self) -> f64;
+    /// What else is a size, with its name.
+    fn inner_sizes(&self) -> Vec<(&'static str, i64)>;
 
     /// Patches (rows, columns) of the trained image size; a remainder at the edge is cut.
     fn grid(&self) -> (i64, i64) {
@@ -49,12 +54,25 @@ pub(crate) trait Shape {
     fn contradiction(&self) -> Option<String> {
         let ((image_h, image_w), (patch_h, patch_w)) = (self.image_size(), self.patch_size());
         let (width, heads) = (self.width(), self.heads());
-        if width <= 0 || heads <= 0 {
-            Some("hidden_size and num_attention_heads must be positive".into())
+        let sizes = [
+            ("hidden_size", width),
+            ("num_attention_heads", heads),
+            ("image_size", image_h.min(image_w)),
+            ("image_size", image_h.max(image_w)),
+            ("patch_size", patch_h.min(patch_w)),
+            ("patch_size", patch_h.max(patch_w)),
+            ("the number of classes", self.classes().unwrap_or(1)),
+        ];
+        let absurd = limits::check(&limits::BLOCKS, [("num_hidden_layers", limits::count(self.depth()))])
+            .and_then(|()| limits::check(&limits::SIZES, sizes))
+            .and_then(|()| limits::check(&limits::SIZES, self.inner_sizes()));
+        let eps = self.eps();
+        if let Err(reason) = absurd {
+            Some(reason)
         } else if width % heads != 0 {
             Some(format!("hidden_size {width} is no multiple of num_attention_heads {heads}"))
-        } else if self.depth() == 0 {
-            Some("num_hidden_layers is 0".into())
+        } else if !(eps.is_finite() && eps >= 0.0) {
+            Some(format!("layer_norm_eps is {eps}, which is no number to add to a variance"))
         } else if image_h < patch_h || image_w < patch_w {
             Some(format!("image_size {image_h}x{image_w} is smaller than patch_size {patch_h}x{patch_w}"))
         } else if self.channels() != 3 {
@@ -82,8 +100,8 @@ impl VisionConfig {
                 "no such model directory; a model is a folder with config.json and safetensors".into();
             return Err(Error::Directory { path: dir.into(), reason });
         }
-        let text =
-            std::fs::read_to_string(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = limits::read_text(&path, limits::CONFIG_BYTES)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let unreadable = |e: serde_json::Error| refuse(format!("not the configuration of a network: {e}"));
         let Named { model_type } = serde_json::from_str(&text).map_err(unreadable)?;

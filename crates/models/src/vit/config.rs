@@ -89,4 +89,12 @@ impl Shape for VitConfig {
     fn classes(&self) -> Option<i64> {
         self.is_classifier().then(|| class_count(self.id2label.as_ref(), self.num_labels))
     }
+
+    fn eps(&self) -> f64 {
+        self.layer_norm_eps
+    }
+
+    fn inner_sizes(&self) -> Vec<(&'static str, i64)> {
+        vec![("intermediate_size", self.intermediate_size)]
+    }
 }

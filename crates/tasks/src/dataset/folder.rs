@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::table::Table;
-use super::{LabelledImage, Source, Subset};
+use super::{LabelledImage, Source, Subset, check_inside};
 use crate::error::{Error, Result};
 
 /// `[dataset.folder]`: images listed in a CSV file with the columns `file` (relative to `root`) and `label` (class
@@ -52,6 +52,7 @@ fn read_table(root: &Path, path: &Path) -> Result<Vec<LabelledImage>> {
         let label = class.parse().map_err(|_| {
             table.refuse(format!("line {line}: label `{class}` is no class index (a whole number from 0)"))
         })?;
+        check_inside(name).map_err(|reason| table.refuse(format!("line {line}: {reason}")))?;
         let path = root.join(name);
         if name.is_empty() || !path.is_file() {
             return Err(table.refuse(format!("line {line}: there is no image `{}`", path.display())));

@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use models::limits;
 use serde::{Deserialize, Serialize};
 
-use super::{LabelledImage, Source, Subset};
+use super::{LabelledImage, Source, Subset, check_inside};
 use crate::error::{Error, Result};
 
 /// Classes of ImageNet-1k; class *k* is the *k*-th synset in alphabetical order.
@@ -115,6 +116,7 @@ impl ImageNetConfig {
                 }
                 Err(_) => class(&classes, class_name, ground_truth)?,
             };
+            check_inside(file).map_err(|reason| refuse(format!("line {number}: {reason}")))?;
             let path = self.image(file).ok_or_else(|| {
                 refuse(format!("line {number}: {} has no image `{file}`", self.root.display()))
             })?;
@@ -171,7 +173,7 @@ fn is_image(path: &Path) -> bool {
 }
 
 fn read(path: &Path) -> Result<String> {
-    std::fs::read_to_string(path)
+    limits::read_text(path, limits::TABLE_BYTES)
         .map_err(|e| Error::Dataset { path: path.into(), reason: format!("cannot be read: {e}") })
 }
 

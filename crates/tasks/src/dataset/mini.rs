@@ -7,6 +7,9 @@ use super::{LabelledImage, Source};
 use crate::error::{Error, Result};
 use crate::mini::{self, SceneSpec, Split};
 
+/// Most scenes of a dataset, which are listed before the first one is drawn: far more than anybody waits for.
+const MOST_SCENES: u64 = 1_000_000;
+
 /// `[dataset.mini]`: procedural scenes. Whole images carry the class of their one object; pixels are labelled with the
 /// exact mask of the scene's leading class, however many objects there are, or with the classes of all objects.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -109,10 +112,10 @@ impl MiniConfig {
     }
 
     fn spec(&self) -> Result<SceneSpec> {
-        if self.count == 0 {
+        if !(1..=MOST_SCENES).contains(&self.count) {
             return Err(Error::Setting {
                 setting: "dataset.mini.count",
-                reason: "must be at least 1".into(),
+                reason: format!("is {}; it must be at least 1 and at most {MOST_SCENES}", self.count),
             });
         }
         Ok(SceneSpec::new(self.size, self.objects.from..=self.objects.to)?)

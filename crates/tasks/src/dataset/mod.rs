@@ -10,9 +10,10 @@ pub mod segmentation;
 mod subset;
 mod table;
 
-use std::path::PathBuf;
+use std::path::{Component, Path, PathBuf};
 
 use models::image::Rgb8;
+use models::limits;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -99,7 +100,7 @@ impl LabelledImage {
         let hex = |bytes: &[u8]| hex(&Sha256::digest(bytes));
         match &self.source {
             Source::File(path) => {
-                let bytes = std::fs::read(path)
+                let bytes = limits::read_bytes(path, limits::PICTURE_BYTES)
                     .map_err(|source| models::Error::Read { path: path.clone(), source })?;
                 let rgb = Rgb8::decode(&bytes).map_err(|e| models::Error::from(e.in_file(path)))?;
                 Ok(Picture { rgb, sha256: hex(&bytes) })
@@ -221,6 +222,15 @@ impl DatasetConfig {
             reason: format!("`{}` {what}; this experiment needs one of {others}", self.name()),
         }
     }
+}
+
+/// Refuses a name in a list that leads out of the folder of which the list speaks.
+fn check_inside(name: &str) -> Result<(), String> {
+    let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
+    if Path::new(name).components().all(inside) {
+        return Ok(());
+    }
+    Err(format!("`{name}` leads out of the folder of images; name files relative to it and without `..`"))
 }
 
 /// Hexadecimal digits.

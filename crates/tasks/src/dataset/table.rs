@@ -1,13 +1,16 @@
 //! A CSV file with named columns.
 
+use std::io::Cursor;
 use std::path::Path;
+
+use models::limits::{TABLE_BYTES, read_bytes};
 
 use crate::error::{Error, Result};
 
 /// A table with a header line. Its errors name the file and the line.
 pub(super) struct Table<'a> {
     path: &'a Path,
-    reader: csv::Reader<std::fs::File>,
+    reader: csv::Reader<Cursor<Vec<u8>>>,
     headers: csv::StringRecord,
 }
 
@@ -26,8 +29,9 @@ impl<'a> Table<'a> {
             return Err(refuse(format!("no such file; it lists {holds}")));
         }
         let unreadable = |e: csv::Error| refuse(format!("cannot be read: {e}"));
-        let mut reader =
-            csv::ReaderBuilder::new().trim(csv::Trim::All).from_path(path).map_err(unreadable)?;
+        let bytes =
+            read_bytes(path, TABLE_BYTES).map_err(|error| refuse(format!("cannot be read: {error}")))?;
+        let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(Cursor::new(bytes));
         let headers = reader.headers().map_err(unreadable)?.clone();
         Ok(Self { path, reader, headers })
     }

@@ -1,7 +1,6 @@
 //! What the files of a tokenizer directory say, with the precedence that transformers gives them.
 
 use std::collections::{BTreeMap, HashMap};
-use std::fs;
 use std::io::ErrorKind;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
@@ -12,6 +11,7 @@ use serde_json::{Map, Value};
 
 use super::special::{SpecialTokens, TokenEntry};
 use crate::error::{Error, Result};
+use crate::limits::{TOKENIZER_BYTES, read_text as read_limited};
 
 /// Context length of every CLIP that says nothing else.
 const CONTEXT_LENGTH: usize = 77;
@@ -222,7 +222,7 @@ pub(super) fn refuse<T>(path: &Path, reason: impl Into<String>) -> Result<T> {
 }
 
 fn read_text(path: &Path) -> Result<String> {
-    fs::read_to_string(path).map_err(|source| Error::Read { path: path.into(), source })
+    read_limited(path, TOKENIZER_BYTES).map_err(|source| Error::Read { path: path.into(), source })
 }
 
 fn parse_json<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {

@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::limits;
 
 /// Length of the texts that T5 was trained on.
 const TRAINED_LENGTH: usize = 512;
@@ -43,7 +44,7 @@ impl Settings {
     pub(super) fn read(dir: &Path, length: Option<usize>) -> Result<Self> {
         let path = dir.join("tokenizer_config.json");
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
-        let config: TokenizerConfig = match std::fs::read_to_string(&path) {
+        let config: TokenizerConfig = match limits::read_text(&path, limits::CONFIG_BYTES) {
             Ok(text) => serde_json::from_str(&text).map_err(|e| {
                 refuse(format!("not the settings of a T5 tokenizer: {e}; download the file again"))
             })?,

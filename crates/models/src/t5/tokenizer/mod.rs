@@ -4,6 +4,7 @@
 //! space), words are cut at spaces, each gets a `▁` before it, and a unigram model finds the likeliest pieces. `</s>`
 //! ends the text, `<pad>` fills it up.
 
+mod charsmap;
 mod files;
 mod lookup;
 mod words;
@@ -11,11 +12,13 @@ mod words;
 use std::ops::Range;
 use std::path::Path;
 
+use serde_json::Value;
 use tokenizers::models::ModelWrapper;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{Encoding, PaddingParams, PaddingStrategy, TruncationParams};
 
 use crate::error::{Error, Result};
+use crate::limits;
 use files::Settings;
 pub use lookup::TokenLookup;
 
@@ -48,13 +51,22 @@ impl Tokenizer {
     pub fn from_dir(dir: &Path, length: Option<usize>) -> Result<Self> {
         let path = dir.join("tokenizer.json");
         let settings = Settings::read(dir, length)?;
-        let bytes = std::fs::read(&path).map_err(|source| Error::Read { path: path.clone(), source })?;
+        let bytes = limits::read_bytes(&path, limits::TOKENIZER_BYTES)
+            .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory {
             path: path.clone(),
             reason: format!("not the tokenizer of T5: {reason}; download the file again"),
         };
-        let mut pipeline =
-            tokenizers::Tokenizer::from_bytes(bytes).map_err(|error| refuse(error.to_string()))?;
+        let unreadable = |error: serde_json::Error| refuse(error.to_string());
+        let mut file: Value = serde_json::from_slice(&bytes).map_err(unreadable)?;
+        charsmap::check_all(&file).map_err(refuse)?;
+        // What is set below in any case, or never used.
+        if let Some(parts) = file.as_object_mut() {
+            for part in ["post_processor", "decoder", "truncation", "padding"] {
+                parts.insert(part.into(), Value::Null);
+            }
+        }
+        let mut pipeline: tokenizers::Tokenizer = serde_json::from_value(file).map_err(unreadable)?;
         if !matches!(pipeline.get_model(), ModelWrapper::Unigram(_)) {
             return Err(refuse("its model is not Unigram".into()));
         }

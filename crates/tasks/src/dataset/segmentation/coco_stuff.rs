@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use models::limits;
 use serde::{Deserialize, Serialize};
 
 use super::dense::{ClassTable, DenseImage, LabelledPixels, Part, missing};
@@ -104,7 +105,7 @@ impl CocoStuffConfig {
     fn names(&self) -> Result<Vec<String>> {
         let Some(path) = &self.list else { return Ok(listed(IMAGES)) };
         let refuse = |reason: String| Error::Dataset { path: path.clone(), reason };
-        let text = std::fs::read_to_string(path).map_err(|e| {
+        let text = limits::read_text(path, limits::TABLE_BYTES).map_err(|e| {
             refuse(format!(
                 "cannot be read: {e}; it lists images of COCO one a line, such as `000000000139`; leave \
                  dataset.coco-stuff.list out for the published 2,175"

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use models::limits;
 use serde::{Deserialize, Serialize};
 
 use super::gtsegs::Archive;
@@ -71,7 +72,7 @@ impl ImageNetSegmentationConfig {
 }
 
 fn read_names(path: &Path) -> Result<BTreeMap<String, String>> {
-    let text = std::fs::read_to_string(path)
+    let text = limits::read_text(path, limits::EXPERIMENT_BYTES)
         .map_err(|e| Error::Dataset { path: path.into(), reason: format!("cannot be read: {e}") })?;
     parse(&text, path)
 }

@@ -2,7 +2,7 @@
 
 use std::io::Cursor;
 
-use models::image::MAX_PIXELS;
+use models::limits::{DEFLATE_RATIO, MAX_PIXELS};
 use ndarray::Array2;
 use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
 
@@ -27,7 +27,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Array2<u8>, String> {
     let line_bytes = header.raw_row_length();
     let claimed = width as u64 * height as u64;
     // Deflate cannot shrink data by more than 1032 to 1, and a sample has at least one bit.
-    if claimed > MAX_PIXELS || (bytes.len() as u64).saturating_mul(1040 * 8) < claimed {
+    if claimed > MAX_PIXELS || (bytes.len() as u64).saturating_mul(8 * DEFLATE_RATIO) < claimed {
         return Err(format!(
             "is a damaged PNG file: {} bytes cannot hold {width}×{height} pixels",
             bytes.len()

@@ -7,8 +7,8 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 
 use super::{DenseImage, IGNORE, LabelledPixels, NamedClass, Reading, SegmentedImage, Source};
-use crate::dataset::Subset;
 use crate::dataset::table::{Row, Table};
+use crate::dataset::{Subset, check_inside};
 use crate::error::{Error, Result};
 
 /// `[dataset.masks]`: images, a PNG mask for each object, and a CSV file that lists them in the columns
@@ -106,9 +106,11 @@ impl MasksConfig {
             return Err(Error::Dataset { path: self.root.join(&self.table), reason });
         }
         let mut files: Vec<(String, PathBuf, Vec<_>)> = Vec::new();
+        let mut places = BTreeMap::new();
         for Listed { file, name, image, mask, object, .. } in listed {
             let label = labels.get(&name).copied().unwrap_or(IGNORE);
-            match files.iter_mut().find(|(known, ..)| *known == file) {
+            let place = *places.entry(file.clone()).or_insert(files.len());
+            match files.get_mut(place) {
                 Some((_, _, objects)) => objects.push((mask, object, label)),
                 None => files.push((file, image, vec![(mask, object, label)])),
             }
@@ -157,6 +159,8 @@ impl MasksConfig {
         if name.is_empty() {
             return Err("the object has no name".into());
         }
+        check_inside(file)?;
+        row.optional(columns.mask).map_or(Ok(()), check_inside)?;
         let present = |what: &str, path: PathBuf| match path.is_file() {
             true => Ok(path),
             false => Err(format!("there is no {what} `{}`", path.display())),

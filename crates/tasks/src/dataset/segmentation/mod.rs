@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use models::image::Rgb8;
+use models::limits;
 use ndarray::Array2;
 use sha2::{Digest, Sha256};
 
@@ -207,7 +208,8 @@ fn scene(spec: &SceneSpec, seed: u64, split: Split, index: u64, which: SceneLabe
 }
 
 fn read(path: &Path) -> Result<Vec<u8>> {
-    Ok(std::fs::read(path).map_err(|source| models::Error::Read { path: path.into(), source })?)
+    Ok(limits::read_bytes(path, limits::PICTURE_BYTES)
+        .map_err(|source| models::Error::Read { path: path.into(), source })?)
 }
 
 /// SHA-256 of the image's bytes followed by the mask's.

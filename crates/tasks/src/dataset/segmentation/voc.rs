@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use models::limits;
 use ndarray::Array2;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::{IGNORE, LabelledPixels, NamedClass, Reading, SegmentedImage, Source, label_map, read};
-use crate::dataset::Subset;
+use crate::dataset::{Subset, check_inside};
 use crate::error::{Error, Result};
 
 /// What a prompt calls the classes 1 to 20, after ConceptAttention
@@ -180,7 +181,7 @@ fn listed(root: &Path, split: &str) -> Result<Vec<String>> {
     }
     let path = folder.join(format!("{split}.txt"));
     let refuse = |reason: String| Error::Dataset { path: path.clone(), reason };
-    let text = std::fs::read_to_string(&path).map_err(|e| {
+    let text = limits::read_text(&path, limits::TABLE_BYTES).map_err(|e| {
         refuse(format!(
             "cannot be read: {e}; the split {split} needs this list, VOC has `train`, `val` and `trainval`"
         ))
@@ -189,6 +190,7 @@ fn listed(root: &Path, split: &str) -> Result<Vec<String>> {
     if ids.is_empty() {
         return Err(refuse("lists no images".into()));
     }
+    ids.iter().try_for_each(|id| check_inside(id)).map_err(refuse)?;
     let files = |id: &String| [image(root, id), label_file(root, id)];
     match ids.iter().flat_map(files).find(|file| !file.is_file()) {
         None => Ok(ids),

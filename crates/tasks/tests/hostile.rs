@@ -1,0 +1,64 @@
+//! Every file of the fuzz corpus, and damaged copies of it, through the calls by which the program reads files. What a fuzzer
+//! once crashed on lies in `fuzz/corpus`, so that it cannot come back.
+//!
+//! `TOKENRANK_MUTATIONS` says how many damaged copies of each file are tried, for a longer search without a fuzzer.
+
+#[path = "../../../fuzz/src/mutate.rs"]
+mod mutate;
+#[path = "../../../fuzz/src/targets.rs"]
+mod targets;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const MUTATIONS: u64 = 40;
+
+fn files(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus").join(target);
+    let entries = fs::read_dir(&folder).expect("a folder of the corpus");
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("readable").path()).collect();
+    paths.sort();
+    paths.into_iter().map(|path| (path.clone(), fs::read(path).expect("readable"))).collect()
+}
+
+/// What was given to the target last is left in `TMPDIR/hostile-TARGET`, for when it stops the process.
+fn run(target: &str) {
+    let read = targets::target(target).expect("a target of that name");
+    let files = files(target);
+    assert!(!files.is_empty(), "no corpus for {target}");
+    let mutations = std::env::var("TOKENRANK_MUTATIONS").ok().and_then(|text| text.parse().ok());
+    let last = std::env::temp_dir().join(format!("hostile-{target}"));
+    let mut number = 0;
+    for (index, (path, bytes)) in files.iter().enumerate() {
+        let whole = std::panic::catch_unwind(|| read(bytes));
+        assert!(whole.is_ok(), "{} makes {target} panic", path.display());
+        let other = &files[(index + 1) % files.len()].1;
+        for _ in 0..mutations.unwrap_or(MUTATIONS) {
+            number += 1;
+            let damaged = mutate::mutated(bytes, other, number);
+            if mutations.is_some() {
+                fs::write(&last, &damaged).expect("writable");
+            }
+            if std::panic::catch_unwind(|| read(&damaged)).is_err() {
+                fs::write(&last, &damaged).expect("writable");
+                panic!("copy {number}, of {}, makes {target} panic: see {}", path.display(), last.display());
+            }
+        }
+    }
+    if mutations.is_some() {
+        println!("{target}: {} files and {number} damaged copies", files.len());
+    }
+}
+
+macro_rules! corpus {
+    ($($target:ident)*) => {
+        $(#[test]
+        fn $target() {
+            run(stringify!($target));
+        })*
+    };
+}
+
+corpus! {
+    safetensors npy npz picture clip_tokenizer t5_tokenizer config weight_index gtsegs label_map table list
+}

@@ -1,0 +1,283 @@
+//! What each fuzz target does with its bytes: the calls through which the program reads a file, and nothing else. An error
+//! is fine, a panic, an abort, an endless loop or memory out of proportion to the file are not.
+//!
+//! `crates/tasks/tests/hostile.rs` includes this file and runs the committed corpus through the same functions.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use models::features::FeatureFile;
+use models::image::{Preprocessor, Rgb8};
+use models::{Device, Kind, Weights, clip, matrix_file, t5};
+use tasks::dataset::{
+    CocoStuffConfig, FolderConfig, ImageNetConfig, ImageNetSegmentationConfig, MasksConfig, PascalVocConfig,
+    VocProtocol,
+};
+
+/// Where one input of several files is cut: a byte that no text in UTF-8 has.
+pub const BETWEEN_FILES: u8 = 0xff;
+/// Pictures above this are refused in the targets, so that an input is read in milliseconds.
+const MOST_PIXELS: u64 = 1 << 20;
+const PICTURE: &[u8] = include_bytes!("../../crates/models/tests/fixtures/image/pictures/gray1.png");
+
+/// The target of that name.
+pub fn target(name: &str) -> Option<fn(&[u8])> {
+    Some(match name {
+        "safetensors" => safetensors,
+        "npy" => npy,
+        "npz" => npz,
+        "picture" => picture,
+        "clip_tokenizer" => clip_tokenizer,
+        "t5_tokenizer" => t5_tokenizer,
+        "config" => config,
+        "weight_index" => weight_index,
+        "gtsegs" => gtsegs,
+        "label_map" => label_map,
+        "table" => table,
+        "list" => list,
+        _ => return None,
+    })
+}
+
+/// A folder of this process, in memory where the system has such a place.
+fn scratch() -> &'static Path {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(|| {
+        let memory = Path::new("/dev/shm");
+        let made = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
+        made.expect("a scratch folder")
+    });
+    folder.path()
+}
+
+/// Writes a file of the scratch folder. Each target has files of its own, so that targets can run beside each other.
+fn put(name: &str, bytes: &[u8]) -> PathBuf {
+    let path = scratch().join(name);
+    fs::create_dir_all(path.parent().expect("a folder")).expect("writable");
+    fs::write(&path, bytes).expect("writable");
+    path
+}
+
+/// Writes parts of an input to files of one folder; parts that are not there are empty, `None` leaves the file out.
+fn put_parts(folder: &str, data: &[u8], names: &[&str]) -> PathBuf {
+    let mut parts = data.split(|&byte| byte == BETWEEN_FILES);
+    for name in names {
+        let path = scratch().join(folder).join(name);
+        match parts.next() {
+            Some(part) if !part.is_empty() => drop(put(&format!("{folder}/{name}"), part)),
+            _ => drop(fs::remove_file(path)),
+        }
+    }
+    let dir = scratch().join(folder);
+    fs::create_dir_all(&dir).expect("writable");
+    dir
+}
+
+/// The text in the last part of an input.
+fn last_text(data: &[u8]) -> String {
+    let last = data.rsplit(|&byte| byte == BETWEEN_FILES).next().unwrap_or_default();
+    String::from_utf8_lossy(last).into_owned()
+}
+
+/// A weight file, a file of attention and a file of features.
+pub fn safetensors(data: &[u8]) {
+    let path = put("weights.safetensors", data);
+    if let Ok(weights) = Weights::open_file(&path, Kind::Float, Device::Cpu) {
+        weights.numbers(|_| true);
+        for name in ["a", "weight", "block.0.probs"] {
+            if let Ok(shape) = weights.shape(name) {
+                let _ = weights.get(&shape, name);
+            }
+        }
+        let _ = weights.finish();
+    }
+    let _ = matrix_file::read(&path, None);
+    let _ = matrix_file::read(&path, Some("a"));
+    let _ = FeatureFile::read(&path);
+}
+
+/// NumPy's array.
+pub fn npy(data: &[u8]) {
+    let path = put("array.npy", data);
+    let _ = matrix_file::read(&path, None);
+    let _ = matrix_file::read_table(&path);
+}
+
+/// NumPy's archive, as statistics of pictures come.
+pub fn npz(data: &[u8]) {
+    let _ = matrix_file::read_npz(put("statistics.npz", data), ["mu", "sigma"]);
+}
+
+/// A JPEG or PNG.
+pub fn picture(data: &[u8]) {
+    if let Ok(picture) = Rgb8::decode_within(data, MOST_PIXELS) {
+        assert_eq!(picture.data.len(), picture.width * picture.height * 3);
+    }
+}
+
+/// `vocab.json`, `merges.txt`, `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`, `config.json`, a text.
+pub fn clip_tokenizer(data: &[u8]) {
+    let names = [
+        "vocab.json",
+        "merges.txt",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "config.json",
+    ];
+    let dir = put_parts("clip", data, &names);
+    if let Ok(tokenizer) = clip::Tokenizer::from_dir(&dir) {
+        for text in [last_text(data).as_str(), "a photo of a cat"] {
+            if let Ok(ids) = tokenizer.encode(text) {
+                assert_eq!(ids.len(), tokenizer.context_length());
+            }
+            let _ = tokenizer.truncates(text);
+            let _ = tokenizer.token_index(text, "cat");
+        }
+    }
+}
+
+/// `tokenizer.json`, `tokenizer_config.json`, a text.
+pub fn t5_tokenizer(data: &[u8]) {
+    let dir = put_parts("t5", data, &["tokenizer.json", "tokenizer_config.json"]);
+    if let Ok(tokenizer) = t5::Tokenizer::from_dir(&dir, None) {
+        for text in [last_text(data).as_str(), "a photo of a cat"] {
+            if let Ok(ids) = tokenizer.encode(text) {
+                assert_eq!(ids.len(), tokenizer.length());
+            }
+            let _ = tokenizer.pieces(text);
+            let _ = tokenizer.word(text, "cat");
+        }
+    }
+}
+
+/// Every configuration, whatever it is one of.
+pub fn config(data: &[u8]) {
+    for name in ["config.json", "scheduler_config.json", "preprocessor_config.json", "model_index.json"] {
+        put(&format!("config/{name}"), data);
+    }
+    let dir = scratch().join("config");
+    if let Ok(config) = models::VisionConfig::from_dir(&dir) {
+        let _ = (config.depth(), config.patch_size(), config.classes());
+        let _ = models::LayerSelection::All.resolve(config.depth());
+    }
+    let _ = clip::ClipText::check(&dir);
+    let _ = clip::ClipTextEncoder::shape(&dir);
+    let _ = t5::T5Config::from_dir(&dir);
+    if let Ok(config) = models::vae::AutoencoderConfig::from_dir(&dir) {
+        let _ = config.pixels_per_latent();
+    }
+    if let Ok(config) = models::flux::FluxConfig::from_dir(&dir) {
+        let _ = (config.parameters(), config.activation_bytes(4608, Kind::Float), config.answer_channels());
+    }
+    if let Ok(config) = models::sd::UnetConfig::from_dir(&dir) {
+        let _ = (config.attention_layers().len(), config.coarsest());
+    }
+    if let Ok(config) = models::flow_match::FlowMatchConfig::from_dir(&dir) {
+        let _ = models::flow_match::Schedule::new(&config, 4, 256);
+    }
+    use models::diffusion::{NoiseSchedule, SamplerConfig, SamplerKind};
+    for kind in [None, Some(SamplerKind::Ddim)] {
+        if let Ok(config) = SamplerConfig::from_dir(&dir, kind) {
+            let _ = NoiseSchedule::new(&config);
+            let _ = models::diffusion::Sampler::new(&config, 7);
+        }
+    }
+    let _ = Preprocessor::from_dir(&dir);
+    let _ = models::pipeline::PipelineKind::of(&dir);
+}
+
+/// `*.index.json`.
+pub fn weight_index(data: &[u8]) {
+    put("index/one.safetensors", b"");
+    let index = put("index/model.safetensors.index.json", data);
+    let dir = index.parent().expect("a folder");
+    if let Ok(files) = models::weight_files(dir) {
+        assert!(files.iter().all(|file| file.parent() == Some(dir)), "{files:?}");
+    }
+}
+
+/// `gtsegs_ijcv.mat`.
+pub fn gtsegs(data: &[u8]) {
+    let path = put("gtsegs.mat", data);
+    let config = ImageNetSegmentationConfig { path, names: None, subset: None };
+    let dataset = tasks::dataset::DatasetConfig::ImagenetSegmentation(config);
+    for item in dataset.segmented().unwrap_or_default().iter().take(4) {
+        let _ = item.load();
+    }
+}
+
+/// A PNG of labels.
+pub fn label_map(data: &[u8]) {
+    put("masks/masks/one.png", data);
+    put("masks/images/one.png", PICTURE);
+    put("masks/labels.csv", b"file,name\none.png,cat\n");
+    for item in masks().segmented().unwrap_or_default() {
+        let _ = item.load();
+    }
+}
+
+fn masks() -> tasks::dataset::DatasetConfig {
+    tasks::dataset::DatasetConfig::Masks(MasksConfig {
+        root: scratch().join("masks"),
+        images: "images".into(),
+        masks: "masks".into(),
+        table: "labels.csv".into(),
+        ignore: Some(7),
+        subset: None,
+    })
+}
+
+/// `labels.csv` of a folder of images, and of a folder of images and masks.
+pub fn table(data: &[u8]) {
+    use tasks::dataset::DatasetConfig;
+    let root = scratch().join("table");
+    for name in ["table/one.png", "table/images/one.png", "table/masks/one.png"] {
+        put(name, PICTURE);
+    }
+    put("table/labels.csv", data);
+    let folder = FolderConfig { root: root.clone(), labels: "labels.csv".into(), subset: None };
+    for item in DatasetConfig::Folder(folder).items(1000).unwrap_or_default() {
+        assert!(item.path().is_some_and(|path| path.starts_with(&root)), "{item:?}");
+    }
+    let masks = DatasetConfig::Masks(MasksConfig {
+        root,
+        images: "images".into(),
+        masks: "masks".into(),
+        table: "labels.csv".into(),
+        ignore: None,
+        subset: None,
+    });
+    let _ = masks.segmented();
+    let _ = masks.labelled_pixels();
+}
+
+/// A list of images: COCO-Stuff's, VOC's, the ground truth and synsets of a flat ImageNet.
+pub fn list(data: &[u8]) {
+    use tasks::dataset::DatasetConfig;
+    let list = put("list/ImageSets/Segmentation/val.txt", data);
+    let root = scratch().join("list");
+    for name in ["list/val2017/one.jpg", "list/JPEGImages/one.jpg", "list/one.JPEG"] {
+        put(name, PICTURE);
+    }
+    for name in ["list/stuffthingmaps/val2017/one.png", "list/SegmentationClass/one.png"] {
+        put(name, PICTURE);
+    }
+    let coco = CocoStuffConfig {
+        root: root.clone(),
+        images: "val2017".into(),
+        labels: "stuffthingmaps/val2017".into(),
+        list: Some(list.clone()),
+        subset: None,
+    };
+    let _ = DatasetConfig::CocoStuff(coco).labelled_pixels();
+    let (protocol, split) = (VocProtocol::MultiClass, "val".to_owned());
+    let voc = PascalVocConfig { root: root.clone(), protocol, split, subset: None };
+    let _ = DatasetConfig::PascalVoc(voc).segmented();
+    for synsets in [None, Some(list.clone())] {
+        let flat =
+            ImageNetConfig { root: root.clone(), ground_truth: Some(list.clone()), synsets, subset: None };
+        let _ = DatasetConfig::Imagenet(flat).items(1000);
+    }
+}

@@ -1,0 +1,239 @@
+"""Writes the seeds of the fuzz corpus: a small whole file of every kind, and the hostile ones of docs/reliability.md.
+
+    python tools/fuzz_seeds.py
+
+Needs NumPy. Files are named by what they are; those that a fuzzer found stay beside them under the names it gave.
+"""
+
+import base64
+import io
+import json
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+CORPUS = ROOT / "fuzz" / "corpus"
+MODELS = ROOT / "crates" / "models" / "tests" / "fixtures"
+CUT = b"\xff"
+
+
+def put(target: str, name: str, data: bytes | str) -> None:
+    path = CORPUS / target / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data if isinstance(data, bytes) else data.encode())
+
+
+def tensors(header: dict | str, data: bytes = b"") -> bytes:
+    text = header if isinstance(header, str) else json.dumps(header)
+    return struct.pack("<Q", len(text)) + text.encode() + data
+
+
+def tensor(shape: list, offsets: list, dtype: str = "F32") -> dict:
+    return {"dtype": dtype, "shape": shape, "data_offsets": offsets}
+
+
+def safetensors() -> None:
+    ones = np.ones(4, np.float32).tobytes()
+    one = json.dumps(tensor([2, 2], [0, 16]))
+    for name, data in {
+        "whole": tensors({"a": tensor([2, 2], [0, 16])}, ones),
+        "two": tensors({"a": tensor([1, 2], [0, 8]), "b": tensor([2], [8, 16])}, ones),
+        "features": tensors(
+            {
+                "__metadata__": {"format": "tokenrank features 1", "features": "x", "weights_sha256": "y"},
+                "ids": tensor([1], [0, 8], "I64"),
+                "features": tensor([1, 2], [8, 16]),
+            },
+            ones,
+        ),
+        "header-bomb": struct.pack("<Q", 1 << 62) + b"{}",
+        "header-beyond-file": struct.pack("<Q", 99_999_999) + b"{}",
+        "overlap": tensors({"a": tensor([2], [0, 8]), "b": tensor([2], [4, 12])}, ones[:12]),
+        "gap": tensors({"a": tensor([2], [4, 12])}, ones[:12]),
+        "beyond": tensors({"a": tensor([4], [0, 16])}, ones[:8]),
+        "overflow": tensors({"a": tensor([1 << 40, 1 << 40], [0, 16])}, ones),
+        "empty-and-huge": tensors({"a": tensor([0, 1 << 62], [0, 0])}),
+        "reversed": tensors({"a": tensor([2], [8, 0])}, ones[:8]),
+        "twice": tensors(f'{{"a":{one},"a":{one}}}', ones),
+        "long-name": tensors({"a" * 600: tensor([2, 2], [0, 16])}, ones),
+        "deep": tensors("[" * 1000),
+    }.items():
+        put("safetensors", name, data)
+
+
+def array_file(array: np.ndarray, version: tuple | None = None) -> bytes:
+    out = io.BytesIO()
+    np.lib.format.write_array(out, array, version=version)
+    return out.getvalue()
+
+
+def npy_header(text: str, length: int | None = None) -> bytes:
+    return b"\x93NUMPY\x02\x00" + struct.pack("<I", len(text) if length is None else length) + text.encode()
+
+
+def npy() -> None:
+    two = np.array([[0.75, 0.25], [0.5, 0.5]])
+    for name, data in {
+        "f8": array_file(two),
+        "f4-v2": array_file(two.astype("<f4"), (2, 0)),
+        "f2-big-endian": array_file(two.astype(">f2")),
+        "fortran": array_file(np.asfortranarray(np.stack([two, two]))),
+        "header-bomb": npy_header("{", 0xFFFFFFFF),
+        "shape-bomb": npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (1099511627776, 1099511627776)}"),
+        "shape-beyond-file": npy_header("{'descr': '<f8', 'fortran_order': True, 'shape': (100000, 100000)}"),
+        "dimensions": npy_header("{'descr': '<f8', 'fortran_order': False, 'shape': (" + "1," * 100 + ")}"),
+        "cut": array_file(two)[:-3],
+    }.items():
+        put("npy", name, data)
+
+
+def npz() -> None:
+    mu, sigma = np.arange(2.0), np.eye(2)
+    for name, save in {"stored": np.savez, "deflated": np.savez_compressed}.items():
+        out = io.BytesIO()
+        save(out, mu=mu, sigma=sigma)
+        put("npz", name, out.getvalue())
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(zipfile.ZipInfo("../mu.npy"), array_file(mu))
+        archive.writestr(zipfile.ZipInfo("/sigma.npy"), array_file(sigma))
+    put("npz", "names", out.getvalue())
+    lie = bytearray((CORPUS / "npz" / "stored").read_bytes())
+    at = lie.index(b"PK\x01\x02")
+    lie[at + 24 : at + 28] = struct.pack("<I", 0xFFFFFFF0)  # bytes before compression
+    put("npz", "size-lie", bytes(lie))
+
+
+def chunk(kind: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def png(width: int, height: int, data: bytes, extra: bytes = b"", interlace: int = 0) -> bytes:
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, interlace)
+    idat = chunk(b"IDAT", zlib.compress(data, 9))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + idat + chunk(b"IEND", b"")
+
+
+def pictures() -> None:
+    whole = (b"\0" + bytes(8)) * 8
+    folder = MODELS / "image" / "pictures"
+    files = sorted(folder.iterdir(), key=lambda path: (path.suffix, path.stat().st_size))
+    jpegs = [path for path in files if path.suffix in (".jpg", ".jpeg")][:4]
+    for path in jpegs + [path for path in files if path.suffix == ".png"][:8]:
+        put("picture", path.name, path.read_bytes())
+    jpeg = bytearray(jpegs[0].read_bytes())
+    frame = next(i for i in range(2, len(jpeg)) if jpeg[i] == 0xFF and 0xC0 <= jpeg[i + 1] <= 0xC2)
+    jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 13000, 13000)
+    scan = bytes(jpegs[0].read_bytes())
+    at = scan.rindex(b"\xff\xd9")
+    bombs = {
+        "bomb.png": png(100_000, 100_000, whole),
+        "area.png": png(13_000, 13_000, whole),
+        "zero.png": png(0, 8, whole),
+        "interlaced.png": png(8, 8, whole, interlace=1),
+        "text.png": png(8, 8, whole, chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(1 << 20), 9))),
+        "profile.png": png(8, 8, whole, chunk(b"iCCP", b"k\0\0" + zlib.compress(bytes(1 << 20), 9))),
+        "zlib.png": png(8, 8, bytes(1 << 20)),
+        "area.jpg": bytes(jpeg),
+        "scans.jpg": scan[:at] + b"\xff\xda\x00\x08\x01\x01\x00\x00\x3f\x00\x00" * 300 + scan[at:],
+    }
+    for name, data in bombs.items():
+        put("picture", name, data)
+        if name.endswith("png"):
+            put("label_map", name, data)
+    put("label_map", "whole.png", png(8, 8, whole))
+    for name in ["palette1.png", "gray4-interlaced.png", "palette2.png", "gray2.png"]:
+        put("label_map", name, (folder / name).read_bytes())
+
+
+def tokenizers() -> None:
+    clip, t5 = MODELS / "clip-tokenizer", MODELS / "t5-tokenizer"
+    vocabulary, merges = (clip / "vocab.json").read_bytes(), (clip / "merges.txt").read_bytes()
+    put("clip_tokenizer", "whole", CUT.join([vocabulary, merges, b"", b"{}", b"", b"", "a Photo of a cat, 2!".encode()]))
+    both = {"model": {"vocab": json.loads(vocabulary), "merges": merges.decode().splitlines()[1:]}, "added_tokens": []}
+    put("clip_tokenizer", "one-file", CUT.join([b"", b"", json.dumps(both).encode(), b"", b"", b"", b"cat"]))
+    odd = {"<|startoftext|>": 4294967295, "<|endoftext|>": 0, "a</w>": 4294967294}
+    put("clip_tokenizer", "huge-ids", CUT.join([json.dumps(odd).encode(), b"\n", b"", b"", b"", b"", b"a"]))
+    put("clip_tokenizer", "length", CUT.join([vocabulary, merges, b"", b'{"model_max_length": 1e19}', b"", b"", b""]))
+    put("clip_tokenizer", "deep", CUT.join([b"[" * 2000, merges]))
+    whole = json.loads((t5 / "tokenizer.json").read_bytes())
+    put("t5_tokenizer", "whole", CUT.join([json.dumps(whole).encode(), b"{}", "A cat's  hat".encode()]))
+    for name, charsmap in {
+        "charsmap-size": b"\xff\xff\xff\xff",
+        "charsmap-empty": bytes(4),
+        "charsmap-outside": struct.pack("<II", 4, 0xFFFFFFFF),
+    }.items():
+        table = {"type": "Precompiled", "precompiled_charsmap": base64.b64encode(charsmap).decode()}
+        put("t5_tokenizer", name, CUT.join([json.dumps(whole | {"normalizer": table}).encode(), b"", b"cat"]))
+    absent = json.dumps(whole | {"normalizer": {"type": "Precompiled"}}).encode()
+    put("t5_tokenizer", "charsmap-absent", CUT.join([absent, b"", b"cat"]))
+    put("t5_tokenizer", "deep", CUT.join([b"[" * 2000, b"{}"]))
+
+
+def configurations() -> None:
+    seen = set()
+    for path in sorted(MODELS.glob("**/*config.json")) + sorted(MODELS.glob("**/model_index.json")):
+        data = path.read_bytes()
+        key = (path.name, json.loads(data).get("_class_name"), json.loads(data).get("model_type"))
+        if key not in seen and len(data) < 4000:
+            seen.add(key)
+            put("config", f"{path.relative_to(MODELS).as_posix().replace('/', '-')}", data)
+    for key, number in {
+        "num_hidden_layers": 1 << 60, "num_attention_heads": 0, "patch_size": 0, "hidden_size": -1, "image_size": 1 << 62
+    }.items():
+        put("config", f"vit-{key}", json.dumps({"model_type": "vit", key: number}))
+    unet = json.loads((MODELS / "unet-sd1" / "config.json").read_bytes())
+    put("config", "unet-layers", json.dumps(unet | {"layers_per_block": 1 << 60}))
+    put("config", "ddim-times", json.dumps({"_class_name": "DDIMScheduler", "num_train_timesteps": 1 << 60}))
+    put("config", "deep", "[" * 2000)
+    for name, shards in {
+        "whole": ["one.safetensors"],
+        "parent": ["../one.safetensors"],
+        "absolute": ["/etc/passwd"],
+        "dots": ["..", ".", "", "one.safetensors/.."],
+        "missing": ["two.safetensors"],
+    }.items():
+        put("weight_index", name, json.dumps({"weight_map": {f"t{i}": shard for i, shard in enumerate(shards)}}))
+    put("weight_index", "deep", '{"weight_map":' + "[" * 2000)
+
+
+def lists() -> None:
+    put("gtsegs", "whole", (ROOT / "crates/tasks/tests/fixtures/gtsegs/gtsegs.mat").read_bytes())
+    whole = "file,label,name,mask,value\none.png,1,cat,one.png,1\n"
+    for name, text in {
+        "whole": whole,
+        "parent": whole + "../one.png,1,cat,,\n",
+        "absolute": whole + "/etc/passwd,1,cat,/etc/passwd,\n",
+        "mask": "file,name,mask\none.png,cat,../masks/one.png\n",
+        "huge-label": "file,label\none.png,18446744073709551616\n",
+        "quotes": 'file,label\n"' + "a" * 2000,
+        "columns": ",".join(["file"] * 2000) + "\n" + "," * 1999,
+    }.items():
+        put("table", name, text)
+    for name, text in {
+        "names": "one\n",
+        "ground-truth": "one.JPEG 3\n",
+        "synsets": "one n01440764\n",
+        "synset-list": "n01440764 tench\n",
+        "parent": "../JPEGImages/one\n",
+        "absolute": "/etc/passwd 1\n",
+        "numbers": "490\n361\n",
+    }.items():
+        put("list", name, text)
+
+
+def experiments() -> None:
+    for path in sorted((ROOT / "configs" / "mini").glob("*.toml"))[:8]:
+        put("experiment", path.stem, path.read_bytes())
+    mini = (ROOT / "configs" / "mini" / "masking-vit.toml").read_text()
+    put("experiment", "deep-array", "x = " + "[" * 2000)
+    put("experiment", "deep-key", ".".join("a" * 2000) + " = 1")
+    put("experiment", "huge-numbers", mini.replace("step = ", "step = 1e-300 # "))
+
+
+for write in (safetensors, npy, npz, pictures, tokenizers, configurations, lists, experiments):
+    write()
