@@ -7,5 +7,6 @@ mod flux;
 pub mod ls;
 pub mod metrics;
 pub mod rank;
+pub mod report;
 pub mod run;
 pub mod show;

@@ -27,7 +27,8 @@ pub use folder::RunFolder;
 pub(crate) use header::{Identity, RunHeader};
 use lock::Lock;
 pub use merge::{MergeOptions, merge};
-use records::{RECORDS, RecordLog};
+pub(crate) use records::RECORDS;
+use records::RecordLog;
 pub(crate) use shard::Batches;
 pub use shard::Shard;
 
