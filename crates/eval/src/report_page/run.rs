@@ -10,7 +10,7 @@ use super::values::Values;
 use crate::error::Result;
 use crate::experiment::TaskConfig;
 use crate::masking_report;
-use crate::results::Results;
+use crate::results::{Comparison, Results};
 use crate::run::{RECORDS, RunFolder};
 
 pub(super) struct Run {
@@ -69,7 +69,7 @@ impl Run {
         Ok(Self {
             name,
             methods: results.experiment.methods(),
-            differences: differences(&results),
+            differences: differences(&results, &spreads.comparisons),
             notes: notes(&results, &values),
             has_room: budget.items(items.scores.iter().flat_map(|score| &score.values).map(Vec::len).sum::<usize>() * 5),
             records: links.to(&folder.path.join(RECORDS)),
@@ -86,14 +86,14 @@ impl Run {
     }
 }
 
-/// The paired comparisons, by metric.
-fn differences(results: &Results) -> Vec<Differences> {
+/// The paired comparisons, those of the results first, by metric.
+fn differences(results: &Results, further: &[Comparison]) -> Vec<Differences> {
     let methods = results.experiment.methods();
     let label = |key: &str| {
         methods.iter().find(|(known, _)| known == key).map_or(key, |(_, label)| label).to_owned()
     };
     let mut all: Vec<Differences> = Vec::new();
-    for comparison in &results.comparisons {
+    for comparison in results.comparisons.iter().chain(further) {
         let known = results.metrics.iter().find(|value| value.name == comparison.metric);
         let head = heads::head(results, &comparison.metric, known.and_then(|value| value.higher_is_better));
         let interval = &comparison.interval;

@@ -50,7 +50,7 @@ impl Chart<'_> {
                 }
                 line.cursor x1="0" x2="0" y1=(TOP) y2=(HEIGHT - BOTTOM) visibility="hidden" {}
                 @for (place, values) in &self.series {
-                    polyline.series class={ "ink-" (place % 12) } data-series=(place) points=(line(values))
+                    polyline class={ "series ink-" (place % 12) } data-series=(place) points=(line(values))
                         stroke-dasharray=(DASHES[place % 12]) {}
                 }
             }

@@ -1,6 +1,8 @@
 //! Running a plan: records as they come, then results, table and pictures.
 
 mod folder;
+#[cfg(test)]
+pub(crate) mod forged;
 mod fresh;
 mod header;
 mod lock;

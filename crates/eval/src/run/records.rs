@@ -114,7 +114,7 @@ impl<'a> Segment<'a> {
 }
 
 /// The bytes of a segment.
-fn segment<R: Serialize>(first: usize, answers: &[Answer<R>]) -> serde_json::Result<Vec<u8>> {
+pub(super) fn segment<R: Serialize>(first: usize, answers: &[Answer<R>]) -> serde_json::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for answer in answers {
         match answer {

@@ -89,7 +89,7 @@ fn set(character: char) -> Set {
         '<' => Set::Math("<"),
         '>' => Set::Math(">"),
         '|' => Set::Math("|"),
-        '"' => Set::Text("\\textquotedbl{}"),
+        '"' => Set::Text("''"),
         '[' => Set::Text("{[}"),
         '`' => Set::Text("\\textasciigrave{}"),
         '\n' | '\t' | '\r' => Set::Text(" "),
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn nothing_in_a_text_is_a_command() {
         assert_snapshot!(escaped("TokenRank, λ₂ ↓ (α = 0.99)"), @r"TokenRank, $\lambda _2$ $\downarrow $ ($\alpha $ = 0.99)");
-        assert_snapshot!(escaped(r#"a\b{c}_d^e~f&g%h#i$j <k> "l" [m]"#), @r"a\textbackslash{}b\{c\}\_d\textasciicircum{}e\textasciitilde{}f\&g\%h\#i\$j $<$k$>$ \textquotedbl{}l\textquotedbl{} {[}m]");
+        assert_snapshot!(escaped(r#"a\b{c}_d^e~f&g%h#i$j <k> "l" [m]"#), @r"a\textbackslash{}b\{c\}\_d\textasciicircum{}e\textasciitilde{}f\&g\%h\#i\$j $<$k$>$ ''l'' {[}m]");
         assert_snapshot!(escaped("Dünkel – 12 − 3 … “x” \u{1f600}日"), @"Dünkel -- 12 $-$ 3 \\dots{} ``x'' [U+1F600][U+65E5]");
     }
 }

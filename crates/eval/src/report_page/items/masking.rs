@@ -82,6 +82,7 @@ pub(super) fn read(
     for (name, still_right) in [("auc", false), ("auc-still-right", true)] {
         let area = MaskingArea { fractions: &fractions, still_right };
         spreads.add(name, &area, &records, &methods, experiment.seed);
+        spreads.compare(name, &area, &records, (&methods, items.lead), experiment.seed);
     }
     Ok((items, spreads))
 }

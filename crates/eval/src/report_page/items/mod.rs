@@ -14,7 +14,8 @@ use tasks::Answer;
 use super::budget::Budget;
 use crate::error::Result;
 use crate::experiment::TaskConfig;
-use crate::metrics::bootstrap::{Additive, Spread, each};
+use crate::metrics::bootstrap::{Additive, Spread, each, paired};
+use crate::results::Comparison;
 use crate::run::RunFolder;
 use thumbnails::Source;
 pub(super) use thumbnails::{Thumbnails, shrunk};
@@ -77,6 +78,8 @@ pub(super) struct Spreads {
     /// By metric and method.
     pub values: BTreeMap<(String, String), Spread>,
     pub resamples: usize,
+    /// Differences that the results do not have.
+    pub comparisons: Vec<Comparison>,
 }
 
 impl Spreads {
@@ -94,6 +97,26 @@ impl Spreads {
             if let Some(spread) = spread {
                 self.values.insert((name.to_owned(), (*key).to_owned()), spread);
             }
+        }
+    }
+}
+
+impl Spreads {
+    /// Adds the method `lead` minus each of the others.
+    fn compare<M: Additive>(
+        &mut self,
+        name: &str,
+        metric: &M,
+        records: &[M::Record],
+        (methods, lead): (&[(String, String)], usize),
+        seed: u64,
+    ) {
+        let Some((method, _)) = methods.get(lead) else { return };
+        for (minus, _) in methods.iter().filter(|(key, _)| key != method) {
+            // Nothing right before masking: nothing to compare.
+            let Ok(interval) = paired(records, method, minus, metric, RESAMPLES, seed) else { continue };
+            let (metric, method, minus) = (name.to_owned(), method.clone(), minus.clone());
+            self.comparisons.push(Comparison { metric, method, minus, interval });
         }
     }
 }

@@ -9,7 +9,7 @@ function makeCurves(box) {
   const slider = box.querySelector(".at input");
   const at = box.querySelector("[data-at]");
   const entries = [...box.querySelectorAll(".legend li")];
-  const shares = [...box.querySelectorAll("details table thead th")].slice(1);
+  const shares = [...box.querySelector("details table").tHead.rows[0].cells].slice(1);
   const values = entries.map((entry) =>
     [...entry.querySelectorAll(".value")].map((span) => ({ span, values: (span.dataset.values ?? "").split(" ") })),
   );

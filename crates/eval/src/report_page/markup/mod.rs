@@ -104,7 +104,7 @@ fn failed(report: &Page) -> Markup {
                     div.scroll tabindex="0" role="region" aria-label="Items that could not be read" {
                         table {
                             caption { (run.name) }
-                            thead { tr { th scope="col" { "Item" } th scope="col" { "Reason" } } }
+                            thead { tr { th.text scope="col" { "Item" } th.text scope="col" { "Reason" } } }
                             tbody {
                                 @for failure in run.results.failed.iter().take(SHOWN_FAILURES) {
                                     tr { th scope="row" { (failure.id) } td.text { (failure.reason) } }
@@ -154,7 +154,7 @@ fn overview(report: &Page) -> Markup {
             div.scroll tabindex="0" role="region" aria-labelledby="runs-title" {
                 table data-sortable {
                     thead { tr {
-                        th scope="col" { "Run" }
+                        th.text scope="col" { "Run" }
                         th.text scope="col" { "Experiment" }
                         th.text scope="col" { "Task" }
                         th scope="col" { "Items" }

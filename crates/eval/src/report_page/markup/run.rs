@@ -156,7 +156,7 @@ fn pictures(run: &Run) -> Markup {
                 figcaption { b { (figure.title) } " " a href=(figure.href) { (figure.file) } }
                 div.scroll tabindex="0" role="region" aria-label=(figure.title) {
                     img src=(figure.uri) width=(figure.width) height=(figure.height) alt={ (figure.title) " (" (figure.file) ")" }
-                        loading="lazy" decoding="async";
+                        decoding="async";
                 }
             }
         }
@@ -191,7 +191,7 @@ fn side_by_side(grid: &Grid) -> Markup {
                                     @if let Some(picture) = picture {
                                         a href=(picture.href) {
                                             img src=(picture.uri) width=(picture.width) height=(picture.height)
-                                                alt={ (method) ", " (name) } loading="lazy" decoding="async";
+                                                alt={ (method) ", " (name) } decoding="async";
                                         }
                                     } @else { "–" }
                                 }
