@@ -89,10 +89,10 @@ fn files(folder: &Path, links: &Links) -> Vec<(String, String, u64)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let of_run = |entry: std::fs::DirEntry| {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-        let is_page = name.ends_with(".html") || name.starts_with('.');
+        let is_other = name.ends_with(".html") || name.ends_with(".lock") || name.starts_with('.');
         let size = entry.metadata().map_or(0, |metadata| metadata.len());
         let (name, size) = if path.is_dir() { (format!("{name}/"), 0) } else { (name, size) };
-        (!is_page).then(|| (name, links.to(&path), size))
+        (!is_other).then(|| (name, links.to(&path), size))
     };
     let mut files: Vec<_> = entries.filter_map(of_run).collect();
     files.sort();

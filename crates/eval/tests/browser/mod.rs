@@ -107,12 +107,12 @@ impl Browser {
     pub fn open(&mut self, file: &Path) {
         let url = format!("file://{}", file.display());
         self.call("Page.navigate", json!({ "url": url }));
-        self.until("document.documentElement.dataset.ready !== undefined");
+        self.until("document.documentElement?.dataset.ready !== undefined");
     }
 
     /// Waits for an expression to hold.
     pub fn until(&mut self, condition: &str) {
-        for _ in 0..600 {
+        for _ in 0..2400 {
             if self.eval(condition) == Value::Bool(true) {
                 return;
             }

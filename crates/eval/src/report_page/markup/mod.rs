@@ -43,9 +43,9 @@ pub(super) fn page(report: &Page) -> Markup {
                 nav.contents aria-label="On this page" { ul { (contents(report)) } }
                 main #main tabindex="-1" {
                     (failed(report))
-                    @if several { (overview(report)) }
                     @for (index, table) in report.together.iter().enumerate() { (together(index, table)) }
                     @for (index, sweep) in report.sweeps.iter().enumerate() { (self::sweep(index, sweep)) }
+                    @if several { (overview(report)) }
                     @for (index, run) in report.runs.iter().enumerate() {
                         (run::section(&format!("run-{}", index + 1), run, several))
                     }
@@ -62,10 +62,12 @@ pub(super) fn page(report: &Page) -> Markup {
 }
 
 fn lead(report: &Page) -> String {
-    let items: u64 = report.overview.iter().map(|run| run.items).sum();
-    match &report.overview[..] {
-        [only] => format!("{} · {} items", only.task, only.items),
-        runs => format!("{} runs · {items} items", runs.len()),
+    match (&report.runs[..], report.overview.len()) {
+        ([only], 1) => run::about(only),
+        (_, runs) => {
+            let items: u64 = report.overview.iter().map(|run| run.items).sum();
+            format!("{runs} runs · {items} items")
+        }
     }
 }
 
@@ -76,9 +78,9 @@ fn contents(report: &Page) -> Markup {
                 @for (id, title) in run::parts(run) { li { a href={ "#run-1-" (id) } { (title) } } }
             }
             runs => {
-                li { a href="#runs" { "Runs" } }
                 @if !report.together.is_empty() { li { a href="#together-1" { "Together" } } }
                 @if !report.sweeps.is_empty() { li { a href="#sweep-1" { "Sweep" } } }
+                li { a href="#runs" { "Runs" } }
                 @for (index, run) in runs.iter().enumerate() { li { a href={ "#run-" (index + 1) } { (run.name) } } }
             }
         }
@@ -125,6 +127,8 @@ fn failed(report: &Page) -> Markup {
 const SHOWN_FAILURES: usize = 100;
 
 fn overview(report: &Page) -> Markup {
+    // The runs of a sweep have one title.
+    let titles = report.overview.windows(2).any(|pair| pair[0].title != pair[1].title);
     let row = |(index, run): (usize, &Overview)| {
         let in_full = index < report.runs.len();
         html! {
@@ -133,7 +137,7 @@ fn overview(report: &Page) -> Markup {
                     @if in_full { a href={ "#run-" (index + 1) } { (run.name) } }
                     @else { a href={ (run.href) "/" } { (run.name) } }
                 }
-                td.text { (run.title) }
+                @if titles { td.text.title { (run.title) } }
                 td.text { (run.task) }
                 td data-value=(run.items) { (run.items) }
                 td data-value=(run.failed) { (run.failed) }
@@ -152,10 +156,10 @@ fn overview(report: &Page) -> Markup {
         section #runs aria-labelledby="runs-title" {
             h2 #runs-title { "Runs" }
             div.scroll tabindex="0" role="region" aria-labelledby="runs-title" {
-                table data-sortable {
+                table.runs data-sortable {
                     thead { tr {
                         th.text scope="col" { "Run" }
-                        th.text scope="col" { "Experiment" }
+                        @if titles { th.text scope="col" { "Experiment" } }
                         th.text scope="col" { "Task" }
                         th scope="col" { "Items" }
                         th scope="col" { "Not read" }

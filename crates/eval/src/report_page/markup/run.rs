@@ -25,18 +25,21 @@ pub(super) fn parts(run: &Run) -> Vec<(&'static str, &'static str)> {
     all.into_iter().filter(|(.., there)| *there).map(|(id, title, _)| (id, title)).collect()
 }
 
-pub(super) fn section(id: &str, run: &Run, several: bool) -> Markup {
+/// Task, network, data and number of items, in a line.
+pub(super) fn about(run: &Run) -> String {
     let model = match &run.results.experiment.model.source {
         ModelSource::Path(path) => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy(),
         ModelSource::Id(id) => id.into(),
     };
+    let (task, data) = (run.results.experiment.task.name(), &run.results.data.dataset);
+    format!("{task} · {model} on {data} · {} items", run.results.items)
+}
+
+pub(super) fn section(id: &str, run: &Run, several: bool) -> Markup {
     html! {
-        section.run id=(id) aria-labelledby={ (id) "-title" } {
+        section class=(if several { "run apart" } else { "run" }) id=(id) aria-labelledby={ (id) "-title" } {
             h2 id={ (id) "-title" } .unseen[!several] { (run.results.experiment.title) }
-            p.words {
-                (run.name) " · " (run.results.experiment.task.name()) " · " (model) " on " (run.results.data.dataset)
-                " · " (run.results.items) " items"
-            }
+            @if several { p.words { (run.name) " · " (about(run)) } }
             @if run.is_miniature() {
                 p.note role="note" {
                     b { "A miniature." } " Its numbers are not the paper's: the paper's values stand beside them as a reminder of the "
@@ -156,7 +159,7 @@ fn pictures(run: &Run) -> Markup {
                 figcaption { b { (figure.title) } " " a href=(figure.href) { (figure.file) } }
                 div.scroll tabindex="0" role="region" aria-label=(figure.title) {
                     img src=(figure.uri) width=(figure.width) height=(figure.height) alt={ (figure.title) " (" (figure.file) ")" }
-                        decoding="async";
+                       ;
                 }
             }
         }
@@ -181,17 +184,17 @@ fn side_by_side(grid: &Grid) -> Markup {
         div.scroll tabindex="0" role="region" aria-label="Pictures from the same noise" {
             table.pictures {
                 caption { "The same noise under each method" }
-                thead { tr { td {} @for method in &grid.methods { th scope="col" { (method) } } } }
+                thead { tr { td {} @for (name, _) in &grid.rows { th scope="col" { (name) } } } }
                 tbody {
-                    @for (name, shown) in &grid.rows {
+                    @for (place, method) in grid.methods.iter().enumerate() {
                         tr {
-                            th scope="row" { (name) }
-                            @for (picture, method) in shown.iter().zip(&grid.methods) {
+                            th scope="row" { (method) }
+                            @for (name, shown) in &grid.rows {
                                 td {
-                                    @if let Some(picture) = picture {
+                                    @if let Some(picture) = &shown[place] {
                                         a href=(picture.href) {
                                             img src=(picture.uri) width=(picture.width) height=(picture.height)
-                                                alt={ (method) ", " (name) } decoding="async";
+                                                alt={ (method) ", " (name) };
                                         }
                                     } @else { "–" }
                                 }

@@ -105,7 +105,8 @@ fn the_page_of_a_run_has_everything_and_loads_nothing() {
     // A miniature says so, shows the paper's value and no difference.
     assert!(html.contains("A miniature."));
     assert!(html.contains("<td class=\"paper\" data-value=\"0.26\">0.260</td>"));
-    assert!(!html.contains(">Δ</th>"), "a difference to the paper's value");
+    let values = html.split("id=\"run-1-values\"").nth(1).expect("values").split("</table>").next().expect("a table");
+    assert!(values.contains(">paper</th>") && !values.contains(">Δ</th>"), "a difference to the paper's value");
     // Intervals, failures, the recipe.
     assert!(html.contains(" … ") && html.contains("1 item could not be read"));
     assert!(html.contains("tokenrank run masking-vit.toml --limit 60 --device cpu"));
@@ -198,4 +199,51 @@ fn the_lines_of_records_are_those_of_the_file() {
     for (item, (line, answer)) in answers.into_iter().enumerate() {
         assert!(lines[line - 1].contains(&format!("scene/{item:05}")), "{line}: {answer:?}");
     }
+}
+
+#[test]
+fn a_sweep_has_its_table_and_says_when_it_is_damaged() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let experiment = experiment();
+    for run in ["layers-last-1", "layers-all"] {
+        forge(&dir.path().join("runs").join(run), "sweep", &experiment, &answers(12, &experiment, |item| item.to_string()));
+    }
+    let sweep = dir.path().join("sweep.json");
+    let combination = |layers: &str, ours: f64| serde_json::json!({ "settings": { "layers": layers }, "auc": { "tokenrank": ours, "random": 0.8 } });
+    let stored = serde_json::json!({
+        "schema": 1, "title": "Open <choices>", "items": 11, "metric": "auc",
+        "combinations": [combination("last:1", 0.3), combination("all", 0.9)],
+    });
+    std::fs::write(&sweep, stored.to_string()).expect("written");
+    let html = read(&report(dir.path(), None).expect("a page").path);
+    elements(&html);
+    assert!(html.contains("Open &lt;choices&gt;: AUC ↓ of every combination"));
+    // The best of each combination, and methods by their names.
+    assert!(html.contains("<td class=\"best\" data-value=\"0.3\">0.300</td>") && html.contains(">TokenRank</th>"));
+    assert!(html.contains("<td class=\"best\" data-value=\"0.8\">0.800</td>"));
+    assert!(html.contains("href=\"#run-1\">runs/layers-all</a>"));
+
+    std::fs::write(&sweep, "{").expect("written");
+    let error = report(dir.path(), None).expect_err("damaged");
+    assert!(matches!(error, Error::Unreadable { .. }) && error.to_string().contains("writes it again"), "{error}");
+}
+
+#[test]
+fn pictures_beyond_the_budget_are_named_and_linked() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let experiment = experiment();
+    forge(dir.path(), "masking-vit", &experiment, &answers(12, &experiment, |item| item.to_string()));
+    // What counts is the size of the file: 300 by 200 pixels, says its header.
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x01\x2c\0\0\0\xc8".to_vec();
+    png.resize(8 << 20, 0);
+    for name in ["masks.png", "overlays.png"] {
+        std::fs::write(dir.path().join(name), &png).expect("written");
+    }
+    std::fs::write(dir.path().join("none.png"), "no picture").expect("written");
+    let html = read(&report(dir.path(), None).expect("a page").path);
+    assert!(html.contains("What was degraded, pass by pass") && html.contains("width=\"300\" height=\"200\""));
+    assert!(!html.contains("What the methods see"));
+    assert!(html.contains("up to 12 MiB of pictures. Left out, and beside it as files: <a href=\"overlays.png\">"));
+    // The scenes of these items are not those of the data set: said, not shown.
+    assert!(html.contains("cannot be read any more or have changed"));
 }
