@@ -34,6 +34,8 @@ pub enum Command {
     Validate(RunArgs),
     /// Put shards together to whole runs and print their tables
     Merge(MergeArgs),
+    /// Write a page of finished runs: tables beside the paper's, curves, pictures, every item
+    Report(ReportArgs),
     /// List what there is
     Ls(LsArgs),
     /// Download published checkpoints and print their folders
@@ -89,6 +91,16 @@ pub struct MergeArgs {
     /// Where what is left after the last item is done, such as judging pictures: cpu or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: String,
+}
+
+#[derive(clap::Args)]
+pub struct ReportArgs {
+    /// Folder of a run, of several below one --out, or of a sweep
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// The page to write [default: DIR/report.html]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]

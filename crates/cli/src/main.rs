@@ -39,6 +39,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Attend(args) => commands::attend::attend(&args),
         Command::Rank(args) => commands::rank::rank(&args),
         Command::Show(args) => commands::show::show(&args),
+        Command::Report(args) => commands::report::report(&args),
         Command::Metrics(args) => commands::metrics::metrics(&args),
         Command::Slurm(args) => commands::slurm::slurm(&args),
         Command::Doctor => commands::doctor::doctor(),

@@ -47,7 +47,7 @@ pub(crate) struct Labelled<'a> {
 
 /// The column of the paper's table that a metric stands in. What the paper calls mACC equals, on a grid, DiffSeg's published
 /// share of right pixels.
-fn paper_column(metric: DiffSegMetric) -> Option<&'static str> {
+pub(crate) fn paper_column(metric: DiffSegMetric) -> Option<&'static str> {
     match metric {
         DiffSegMetric::Accuracy => Some("mACC"),
         DiffSegMetric::Miou => Some("mIoU"),
@@ -56,7 +56,7 @@ fn paper_column(metric: DiffSegMetric) -> Option<&'static str> {
 }
 
 /// How a metric is called in a table.
-fn head(metric: DiffSegMetric) -> &'static str {
+pub(crate) fn head(metric: DiffSegMetric) -> &'static str {
     match metric {
         DiffSegMetric::Accuracy => "pixel acc",
         DiffSegMetric::ClassAccuracy => "class acc",
@@ -70,7 +70,7 @@ fn head(metric: DiffSegMetric) -> &'static str {
 }
 
 /// What numbers in tables are multiplied by.
-fn scale(metric: DiffSegMetric) -> f64 {
+pub(crate) fn scale(metric: DiffSegMetric) -> f64 {
     if metric == DiffSegMetric::Proposals { 1.0 } else { 100.0 }
 }
 

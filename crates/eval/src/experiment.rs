@@ -82,6 +82,19 @@ impl Experiment {
         !matches!(self.dataset, DatasetConfig::Mini(_))
     }
 
+    /// Keys and names of its methods, in the order of its table's rows.
+    pub fn methods(&self) -> Vec<(String, String)> {
+        let named = |key: &str, label: &str| (key.to_owned(), label.to_owned());
+        match &self.task {
+            TaskConfig::Masking(task) => {
+                task.methods().iter().map(|method| (method.to_string(), method.label())).collect()
+            }
+            TaskConfig::Segment(task) => task.methods.iter().map(|one| named(one.key(), one.label())).collect(),
+            TaskConfig::Guidance(task) => task.methods.iter().map(|one| named(one.key(), one.label())).collect(),
+            TaskConfig::Diffseg(task) => task.methods.iter().map(|one| named(one.key(), one.label())).collect(),
+        }
+    }
+
     /// Reads an experiment file and applies `--set` assignments (`key.path=value`; a value that is no TOML is a
     /// string).
     ///

@@ -23,6 +23,11 @@ const SCORE: (&str, &str) = ("inception-score", "IS");
 const FRECHET: (&str, &str) = ("frechet", "FID");
 const KERNEL: (&str, &str) = ("kernel", "KID");
 
+/// The column of the paper's table that a metric of the results stands in.
+pub(crate) fn paper_column(metric: &str) -> Option<&'static str> {
+    [SCORE, FRECHET, KERNEL].into_iter().find(|(name, _)| *name == metric).map(|(_, column)| column)
+}
+
 /// What the metrics say of a method.
 pub(crate) struct Judged {
     pub(crate) key: String,

@@ -81,7 +81,7 @@ pub(crate) fn table(
 }
 
 /// How a metric is called in a table.
-fn head(metric: SegmentMetric) -> &'static str {
+pub(crate) fn head(metric: SegmentMetric) -> &'static str {
     match metric {
         SegmentMetric::Accuracy => "Acc",
         SegmentMetric::Miou => "mIoU",

@@ -1,9 +1,11 @@
-//! The table of a run: on the terminal, as Markdown, CSV and Parquet. The only module that knows polars.
+//! The table of a run: on the terminal, as Markdown, CSV, LaTeX and Parquet. The only module that knows polars.
+
+mod latex;
 
 use std::path::Path;
 
 use comfy_table::{CellAlignment, Color, TableComponent, presets};
-use polars::prelude::{Column, CsvWriter, DataFrame, ParquetWriter, SerWriter};
+use polars::prelude::{Column, CsvWriter, DataFrame, ParquetWriter, PolarsError, SerWriter};
 
 use crate::error::{Error, Result};
 use crate::files::write_whole;
@@ -41,7 +43,7 @@ pub enum Cell {
     Value(f64),
     /// To five digits.
     Fine(f64),
-    /// As [`Cell::Value`], and the best of its row.
+    /// As [`Cell::Value`], and the best of its row or column.
     Best(f64),
     /// A whole number.
     Count(usize),
@@ -72,7 +74,7 @@ impl Cell {
         }
     }
 
-    fn text(self) -> String {
+    pub(crate) fn text(self) -> String {
         match self {
             Self::Empty => "–".into(),
             Self::Value(value) | Self::Best(value) => format!("{value:.3}"),
@@ -134,12 +136,47 @@ impl Table {
         text
     }
 
-    /// Writes `{name}.md`, `{name}.csv` and `{name}.parquet` to a folder.
+    /// As a LaTeX table in the manner of booktabs; the best is bold. It needs `\\usepackage{booktabs}` and compiles with
+    /// pdfLaTeX: what that cannot set stands as its code point.
+    pub fn to_latex(&self) -> String {
+        latex::table(self)
+    }
+
+    /// As CSV, numbers in full.
+    ///
+    /// # Errors
+    /// Two columns have one name.
+    pub fn to_csv(&self) -> Result<Vec<u8>> {
+        let failed = |e: PolarsError| Error::Export { path: "table.csv".into(), reason: e.to_string() };
+        let mut bytes = Vec::new();
+        CsvWriter::new(&mut bytes).finish(&mut self.frame().map_err(failed)?).map_err(failed)?;
+        Ok(bytes)
+    }
+
+    /// As Parquet, numbers in full.
+    ///
+    /// # Errors
+    /// Two columns have one name.
+    pub fn to_parquet(&self) -> Result<Vec<u8>> {
+        let failed = |e: PolarsError| Error::Export { path: "table.parquet".into(), reason: e.to_string() };
+        let mut bytes = Vec::new();
+        ParquetWriter::new(&mut bytes).finish(&mut self.frame().map_err(failed)?).map_err(failed)?;
+        Ok(bytes)
+    }
+
+    /// Writes `{name}.md`, `{name}.csv`, `{name}.tex` and `{name}.parquet` to a folder.
     ///
     /// # Errors
     /// A file cannot be written.
     pub fn export(&self, folder: &Path, name: &str) -> Result<()> {
-        write_whole(&folder.join(format!("{name}.md")), self.to_markdown().as_bytes())?;
+        let write = |kind: &str, bytes: &[u8]| write_whole(&folder.join(format!("{name}.{kind}")), bytes);
+        write("md", self.to_markdown().as_bytes())?;
+        write("csv", &self.to_csv()?)?;
+        write("tex", self.to_latex().as_bytes())?;
+        write("parquet", &self.to_parquet()?)
+    }
+
+    fn frame(&self) -> Result<DataFrame, PolarsError> {
         let mut columns = Vec::new();
         for (i, head) in self.labels.iter().enumerate() {
             let labels: Vec<Option<&str>> =
@@ -151,19 +188,7 @@ impl Table {
                 self.rows.iter().map(|row| row.cells.get(i).and_then(|cell| cell.value())).collect();
             columns.push(Column::new(head.as_str().into(), values));
         }
-        let csv = folder.join(format!("{name}.csv"));
-        let parquet = folder.join(format!("{name}.parquet"));
-        let failed = |path: &Path, e: &dyn std::fmt::Display| Error::Export {
-            path: path.into(),
-            reason: e.to_string(),
-        };
-        let mut frame = DataFrame::new(self.rows.len(), columns).map_err(|e| failed(&csv, &e))?;
-        let mut bytes = Vec::new();
-        CsvWriter::new(&mut bytes).finish(&mut frame).map_err(|e| failed(&csv, &e))?;
-        write_whole(&csv, &bytes)?;
-        let mut bytes = Vec::new();
-        ParquetWriter::new(&mut bytes).finish(&mut frame).map_err(|e| failed(&parquet, &e))?;
-        write_whole(&parquet, &bytes)
+        DataFrame::new(self.rows.len(), columns)
     }
 
     /// The heads of the numbers; one that comes again (`paper`, beside each of ours) has the last one that does not

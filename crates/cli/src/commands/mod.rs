@@ -7,6 +7,7 @@ mod flux;
 pub mod ls;
 pub mod metrics;
 pub mod rank;
+pub mod report;
 pub mod run;
 pub mod show;
 pub mod slurm;

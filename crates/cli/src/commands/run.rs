@@ -124,7 +124,8 @@ impl Done {
 
     /// The tables of the paper that several runs fill, and the exit code.
     fn conclude(self, folder: Option<&Path>) -> Result<(), Failure> {
-        for (name, table) in paper_tables(&self.outcomes) {
+        let runs: Vec<_> = self.outcomes.iter().map(|run| (run.name.as_str(), &run.results)).collect();
+        for (name, table) in paper_tables(&runs) {
             print_table(&table);
             if let Some(folder) = folder {
                 table.export(folder, &name)?;

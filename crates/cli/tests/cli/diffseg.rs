@@ -102,7 +102,7 @@ fn one_command_fills_the_table() {
     }
     let weights = results["memory"]["weights"].as_object().expect("weights of the networks");
     assert!(weights["unet"].as_u64() > weights["vae"].as_u64());
-    for file in ["table.md", "table.csv", "table.parquet", "comparisons.md", "comparisons.csv"] {
+    for file in ["table.md", "table.csv", "table.tex", "table.parquet", "comparisons.md", "comparisons.csv"] {
         assert!(out.join(file).metadata().expect(file).len() > 0);
     }
     assert!(std::fs::read(out.join("pictures.png")).expect("a picture").starts_with(b"\x89PNG"));

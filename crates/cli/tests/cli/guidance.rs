@@ -105,7 +105,7 @@ fn one_command_fills_the_table() {
     assert_eq!(published.filter(|metric| metric["published"].is_number()).count(), 9);
     // Three pairs of methods, two metrics that are resampled.
     assert_eq!(results["comparisons"].as_array().expect("comparisons").len(), 6);
-    for file in ["table.md", "table.csv", "table.parquet", "comparisons.md", "comparisons.csv"] {
+    for file in ["table.md", "table.csv", "table.tex", "table.parquet", "comparisons.md", "comparisons.csv"] {
         assert!(out.join(file).metadata().expect(file).len() > 0);
     }
     for file in ["pictures.png", "masks.png"] {

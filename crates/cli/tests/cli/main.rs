@@ -1,6 +1,8 @@
 //! The binary as people run it.
 
 mod attend;
+#[path = "../../../eval/tests/browser/mod.rs"]
+mod browser;
 mod common;
 mod diffseg;
 mod experiments;
@@ -16,6 +18,7 @@ mod paper_diffseg;
 mod paper_guidance;
 mod paper_segment;
 mod rank;
+mod report;
 mod run;
 mod sd;
 mod segment;

@@ -50,7 +50,7 @@ fn a_run_leaves_table_results_and_pictures() {
         let auc = value("auc", method.into());
         assert!((0.0..=1.2).contains(&auc), "{method}: {auc}");
     }
-    for file in ["records.jsonl", "table.md", "table.csv", "table.parquet"] {
+    for file in ["records.jsonl", "table.md", "table.csv", "table.tex", "table.parquet"] {
         assert!(out.join(file).metadata().expect(file).len() > 0);
     }
     for picture in ["curves.png", "overlays.png"] {

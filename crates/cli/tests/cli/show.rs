@@ -98,15 +98,7 @@ fn the_miniature_with_everything() {
 /// The page as the command writes it, in a browser where there is one.
 #[test]
 fn the_page_opens_without_a_word_on_the_console() {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let known = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-    let found = std::env::split_paths(&path).flat_map(|dir| known.map(|name| dir.join(name)));
-    let Some(browser) =
-        std::env::var_os("CHROME").map(PathBuf::from).or(found.into_iter().find(|file| file.is_file()))
-    else {
-        eprintln!("skipped: no chromium or google-chrome in PATH, and CHROME is not set");
-        return;
-    };
+    let Some(browser) = crate::browser::find() else { return };
     let dir = tempfile::tempdir().expect("a scratch folder");
     let image = scene(dir.path());
     let prompted = ["--prompt", "a black hourglass", "--word", "hourglass"];
@@ -121,7 +113,7 @@ fn the_page_opens_without_a_word_on_the_console() {
 /// Opens the page in the folder `out`, and expects that it draws everything and complains of nothing.
 fn open_page(browser: &Path, profile: &Path, out: &Path) {
     let output = std::process::Command::new(browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"])
+        .args(crate::browser::QUIET)
         .args(["--enable-logging=stderr", "--virtual-time-budget=20000", "--dump-dom"])
         .arg(format!("--user-data-dir={}", profile.display()))
         .arg(format!("file://{}", out.join("index.html").display()))

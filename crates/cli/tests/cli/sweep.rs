@@ -71,7 +71,7 @@ fn a_sweep_ends_in_one_table_and_resumes() {
     assert_eq!(scores(0), serde_json::json!(all));
     assert_eq!(scores(1), serde_json::json!(steady));
     assert_eq!(scores(2), serde_json::json!(all[1..]));
-    for file in ["table.md", "table.csv", "table.parquet"] {
+    for file in ["table.md", "table.csv", "table.tex", "table.parquet"] {
         assert!(out.join(file).metadata().expect(file).len() > 0);
     }
 

@@ -75,6 +75,59 @@ pub struct Interval {
     pub resamples: usize,
 }
 
+/// A metric of one method, and how far it moves with the items.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Spread {
+    /// Over all items.
+    pub value: f64,
+    /// Lower end of the percentile interval of [`LEVEL`].
+    pub low: f64,
+    /// Upper end.
+    pub high: f64,
+}
+
+/// The bootstrap of `metric` for each of `methods` by itself, with the draws of [`paired`]. None for a method that an item
+/// lacks, or where the metric is not defined over all items or on no resample.
+pub fn each<M: Additive>(
+    records: &[M::Record],
+    methods: &[&str],
+    metric: &M,
+    resamples: usize,
+    seed: u64,
+) -> Vec<Option<Spread>> {
+    let items = records.len();
+    let parts: Vec<Option<Array2<f64>>> =
+        methods.iter().map(|method| metric.contributions(records, method).ok()).collect();
+    let values = |counts: &[u32]| -> Vec<Option<f64>> {
+        let value = |part: &Option<Array2<f64>>| {
+            let rows = part.as_ref()?.as_standard_layout();
+            metric.value(&weighted_sums(rows.as_slice()?, rows.ncols(), counts))
+        };
+        parts.iter().map(value).collect()
+    };
+    let seen = values(&vec![1; items]);
+    let draw = |counts: &mut Vec<u32>, resample: u64| {
+        counts.fill(0);
+        let mut rng = Rng::keyed(&[seed, resample]);
+        (0..items).for_each(|_| counts[rng.below(items)] += 1);
+        values(counts)
+    };
+    if items == 0 {
+        return vec![None; methods.len()];
+    }
+    let resampled: Vec<Vec<Option<f64>>> =
+        (0..resamples as u64).into_par_iter().map_init(|| vec![0; items], draw).collect();
+    let spread = |(method, value): (usize, Option<f64>)| {
+        let mut values: Vec<f64> = resampled.iter().filter_map(|values| values[method]).collect();
+        values.sort_unstable_by(f64::total_cmp);
+        let outside = (1.0 - LEVEL) / 2.0;
+        let ends = || (quantile(&values, outside), quantile(&values, 1.0 - outside));
+        let (low, high) = (!values.is_empty()).then(ends)?;
+        Some(Spread { value: value?, low, high })
+    };
+    seen.into_iter().enumerate().map(spread).collect()
+}
+
 /// The paired bootstrap of `metric` between the methods `a` and `b`, over items. Resample `r` draws its items, each a
 /// `below(items)`, from the stream `Rng::keyed(&[seed, r])`: the result depends on the seed and the order of the records
 /// alone, not on the number of threads, and different pairs of methods see the same draws.
@@ -219,6 +272,24 @@ mod tests {
             })
             .count();
         assert!((4..=34).contains(&left_out), "{left_out} of 300");
+    }
+
+    #[test]
+    fn the_spread_of_one_method_is_that_of_its_mean() {
+        let records = pairs(400, 0.0, 2);
+        let found = each(&records, &["0", "1", "7"], &Mean, 2000, 5);
+        assert_eq!(found[2], None, "a method that is not there");
+        let spread = found[0].expect("a mean");
+        let mean = records.iter().map(|record| record[0]).sum::<f64>() / 400.0;
+        assert!((spread.value - mean).abs() < 1e-9);
+        // The standard error of the mean of uniforms of width 100 over 400 items is 1.44.
+        assert!((spread.high - spread.low - 2.0 * 1.96 * 1.44).abs() < 0.7, "{spread:?}");
+        assert!(spread.low < mean && mean < spread.high);
+        // The same draws as for pairs: a method against one that is 0 moves as by itself.
+        let beside: Vec<Vec<f64>> = records.iter().map(|record| vec![record[0], 0.0]).collect();
+        let pair = paired(&beside, "0", "1", &Mean, 2000, 5).unwrap();
+        assert!((pair.low - spread.low).abs() < 1e-9 && (pair.high - spread.high).abs() < 1e-9);
+        assert_eq!(each(&[], &["0"], &Mean, 10, 0), [None]);
     }
 
     #[test]

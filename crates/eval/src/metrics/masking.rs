@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use tasks::masking::MaskingRecord;
 
 use super::Metric;
+use super::bootstrap::{Additive, BootstrapError};
 
 /// Counts behind the masking curves. Whole numbers, so that merging is exact in any order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -118,6 +120,46 @@ impl Metric for MaskingCurves {
     }
 }
 
+/// One of the two areas, as the bootstrap needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct MaskingArea<'a> {
+    /// Shares of removed tokens.
+    pub fractions: &'a [f64],
+    /// Whether only images count that were right before masking ([`MethodCurve::auc_still_right`]); else
+    /// [`MethodCurve::auc`].
+    pub still_right: bool,
+}
+
+impl Additive for MaskingArea<'_> {
+    type Record = MaskingRecord;
+
+    /// The area under the image's own right answers, and whether it was right before masking.
+    fn contributions(&self, records: &[MaskingRecord], method: &str) -> Result<Array2<f64>, BootstrapError> {
+        let mut contributions = Array2::zeros((records.len(), 2));
+        for (mut row, record) in contributions.rows_mut().into_iter().zip(records) {
+            let area = item_area(record, method, self.fractions).ok_or_else(|| BootstrapError::Missing {
+                method: method.to_owned(),
+                item: record.id.clone(),
+            })?;
+            let before = record.unmasked == record.label;
+            row[0] = if before || !self.still_right { area } else { 0.0 };
+            row[1] = f64::from(u8::from(before));
+        }
+        Ok(contributions)
+    }
+
+    fn value(&self, sums: &[f64]) -> Option<f64> {
+        (sums[1] > 0.0).then(|| sums[0] / sums[1])
+    }
+}
+
+/// Area under an image's own right answers, 1 for right and 0 for wrong: how long its answer survives. None without answers
+/// of the method.
+pub fn item_area(record: &MaskingRecord, method: &str, fractions: &[f64]) -> Option<f64> {
+    let right = record.predicted.get(method)?.iter().map(|&class| f64::from(u8::from(class == record.label)));
+    Some(area_under(fractions, &right.collect::<Vec<_>>()))
+}
+
 fn share(count: u64, of: u64) -> f64 {
     if of == 0 { 0.0 } else { count as f64 / of as f64 }
 }
@@ -191,6 +233,19 @@ mod tests {
             merged.merge(gather(&records[at..]));
             prop_assert_eq!(&whole, &merged);
             prop_assert_eq!(whole.finish(), merged.finish());
+
+            // What the bootstrap sums up is the same metric.
+            let values = whole.finish();
+            for still_right in [false, true] {
+                let area = MaskingArea { fractions: &[0.0, 0.5], still_right };
+                let sums = area.contributions(&records, "tokenrank").unwrap().sum_axis(ndarray::Axis(0));
+                let curve = &values["tokenrank"];
+                let wanted = if still_right { curve.auc_still_right } else { curve.auc };
+                match (area.value(sums.as_slice().unwrap()), wanted) {
+                    (Some(found), Some(wanted)) => prop_assert!((found - wanted).abs() < 1e-12),
+                    (found, wanted) => prop_assert_eq!(found, wanted),
+                }
+            }
         }
     }
 }

@@ -31,7 +31,7 @@ impl RunFolder {
     /// There is no finished run in it, or its files are damaged or of another version.
     pub fn open(path: &Path) -> Result<Self> {
         let refuse = |reason: String| Error::Unreadable { path: path.into(), reason };
-        let header = RunHeader::read(path)?;
+        let header = header(path)?;
         let file = path.join(RESULTS);
         let bytes = match std::fs::read(&file) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
@@ -69,9 +69,19 @@ impl RunFolder {
     /// # Errors
     /// There are none; one of them is unfinished or damaged.
     pub fn find(dir: &Path) -> Result<Vec<Self>> {
-        let mut runs = Vec::new();
-        walk(dir, DEPTH, &mut runs)?;
-        if runs.is_empty() { Self::open(dir).map(|run| vec![run]) } else { Ok(runs) }
+        let (mut runs, mut shards) = (Vec::new(), 0);
+        walk(dir, DEPTH, &mut runs, &mut shards)?;
+        match shards {
+            _ if !runs.is_empty() => Ok(runs),
+            0 => Self::open(dir).map(|run| vec![run]),
+            _ => {
+                let reason = format!(
+                    "there are shards here and no run yet; when all are done, make it with: tokenrank merge {}",
+                    dir.display()
+                );
+                Err(Error::Unreadable { path: dir.into(), reason })
+            }
+        }
     }
 
     /// Name of the experiment file without extension.
@@ -79,11 +89,25 @@ impl RunFolder {
         &self.header.name
     }
 
+    /// `--limit` of the run.
+    pub fn limit(&self) -> Option<usize> {
+        self.header.identity.limit
+    }
+
     /// The records in manifest order. `R` is the record type of the experiment's task.
     ///
     /// # Errors
     /// They are not all there, or damaged.
     pub fn records<R: DeserializeOwned>(&self) -> Result<Vec<R>> {
+        Ok(self.answers()?.into_iter().filter_map(|(_, answer)| answer.record()).collect())
+    }
+
+    /// The answers in manifest order, each with the line of `records.jsonl` that it is, from 1. `R` is the record type of the
+    /// experiment's task.
+    ///
+    /// # Errors
+    /// They are not all there, or damaged.
+    pub fn answers<R: DeserializeOwned>(&self) -> Result<Vec<(usize, Answer<R>)>> {
         let path = self.path.join(RECORDS);
         let bytes = records::read(&path)?;
         let refuse = |reason: String| Error::Unreadable { path: path.clone(), reason };
@@ -96,20 +120,34 @@ impl RunFolder {
                 let parsed = segment.answers::<R>();
                 let parsed =
                     parsed.ok_or_else(|| refuse(format!("a record cannot be understood; {again}")))?;
-                answers.insert(segment.range.start, parsed);
+                let lines = segment.line..;
+                answers.insert(segment.range.start, lines.zip(parsed).collect::<Vec<_>>());
             }
         }
         let found: usize = answers.values().map(Vec::len).sum();
         if found != batches.items {
             return Err(refuse(format!("has {found} of {} whole records; {again}", batches.items)));
         }
-        Ok(answers.into_values().flatten().filter_map(Answer::record).collect())
+        Ok(answers.into_values().flatten().collect())
     }
 }
 
-fn walk(dir: &Path, depth: usize, runs: &mut Vec<RunFolder>) -> Result<()> {
-    match RunHeader::read(dir)? {
-        Some(header) if header.shard.is_some() => return Ok(()),
+/// The header of a folder that is read and not run in.
+fn header(folder: &Path) -> Result<Option<RunHeader>> {
+    RunHeader::read(folder).map_err(|error| match error {
+        Error::OtherRun { path, reason } => {
+            Error::Unreadable { path, reason: format!("{reason}; run the experiment again with --fresh") }
+        }
+        other => other,
+    })
+}
+
+fn walk(dir: &Path, depth: usize, runs: &mut Vec<RunFolder>, shards: &mut usize) -> Result<()> {
+    match header(dir)? {
+        Some(header) if header.shard.is_some() => {
+            *shards += 1;
+            return Ok(());
+        }
         Some(_) => {
             runs.push(RunFolder::open(dir)?);
             return Ok(());
@@ -119,11 +157,16 @@ fn walk(dir: &Path, depth: usize, runs: &mut Vec<RunFolder>) -> Result<()> {
     if depth == 0 {
         return Ok(());
     }
-    let entries = std::fs::read_dir(dir).map_err(Error::file("read", dir))?;
+    let entries = match std::fs::read_dir(dir) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+            return Err(Error::Unreadable { path: dir.into(), reason: "there is no such folder".into() });
+        }
+        other => other.map_err(Error::file("read", dir))?,
+    };
     let mut below = Vec::new();
     for entry in entries {
         below.push(entry.map_err(Error::file("read", dir))?.path());
     }
     below.sort();
-    below.iter().filter(|path| path.is_dir()).try_for_each(|path| walk(path, depth - 1, runs))
+    below.iter().filter(|path| path.is_dir()).try_for_each(|path| walk(path, depth - 1, runs, shards))
 }

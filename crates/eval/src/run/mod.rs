@@ -1,6 +1,8 @@
 //! Running a plan: records as they come, then results, table and pictures.
 
 mod folder;
+#[cfg(test)]
+pub(crate) mod forged;
 mod fresh;
 mod header;
 mod lock;
@@ -27,7 +29,8 @@ pub use folder::RunFolder;
 pub(crate) use header::{Identity, RunHeader};
 use lock::Lock;
 pub use merge::{MergeOptions, merge};
-use records::{RECORDS, RecordLog};
+pub(crate) use records::RECORDS;
+use records::RecordLog;
 pub(crate) use shard::Batches;
 pub use shard::Shard;
 

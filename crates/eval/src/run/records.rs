@@ -52,6 +52,8 @@ struct FailedLine {
 pub(crate) struct Segment<'a> {
     /// Its items.
     pub range: Range<usize>,
+    /// The line of the file that its first answer is, from 1.
+    pub line: usize,
     /// All of it, closing line included.
     pub bytes: &'a [u8],
     /// Its answers.
@@ -72,15 +74,15 @@ pub(crate) struct Scan<'a> {
 impl<'a> Scan<'a> {
     pub fn of(bytes: &'a [u8]) -> Self {
         let mut scan = Self::default();
-        let (mut start, mut at) = (0, 0);
-        for line in bytes.split_inclusive(|&byte| byte == b'\n') {
+        let (mut start, mut at, mut first) = (0, 0, 1);
+        for (number, line) in (1..).zip(bytes.split_inclusive(|&byte| byte == b'\n')) {
             let end = at + line.len();
             if line.starts_with(CLOSING) && line.ends_with(b"\n") {
-                match Segment::closed(&bytes[start..end], at - start) {
+                match Segment::closed(&bytes[start..end], at - start, first) {
                     Some(segment) => scan.segments.push(segment),
                     None => scan.damaged += 1,
                 }
-                start = end;
+                (start, first) = (end, number + 1);
             }
             at = end;
         }
@@ -91,12 +93,12 @@ impl<'a> Scan<'a> {
 
 impl<'a> Segment<'a> {
     /// The segment whose closing line begins at `closing`; none if that line does not fit what is before it.
-    fn closed(bytes: &'a [u8], closing: usize) -> Option<Self> {
+    fn closed(bytes: &'a [u8], closing: usize, line: usize) -> Option<Self> {
         let lines = &bytes[..closing];
         let ClosingLine { segment } = serde_json::from_slice(&bytes[closing..]).ok()?;
         let items = lines.iter().filter(|&&byte| byte == b'\n').count();
         let range = segment.first..segment.first.checked_add(segment.items)?;
-        (items == segment.items && sha256(lines) == segment.sha256).then_some(Self { range, bytes, lines })
+        (items == segment.items && sha256(lines) == segment.sha256).then_some(Self { range, line, bytes, lines })
     }
 
     /// The answers; none if a line is no answer.
@@ -112,7 +114,7 @@ impl<'a> Segment<'a> {
 }
 
 /// The bytes of a segment.
-fn segment<R: Serialize>(first: usize, answers: &[Answer<R>]) -> serde_json::Result<Vec<u8>> {
+pub(super) fn segment<R: Serialize>(first: usize, answers: &[Answer<R>]) -> serde_json::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for answer in answers {
         match answer {

@@ -14,7 +14,7 @@ use crate::experiment::Experiment;
 use crate::metrics::{MaskingCurves, Metric};
 use crate::model::ClassSource;
 use crate::plan::{Beside, Plan};
-use crate::report::{masking_pictures, masking_table};
+use crate::masking_report::{masking_pictures, masking_table};
 use crate::results::{Curves, MetricValue};
 use crate::run::{Place, Reached, records};
 

@@ -1,8 +1,10 @@
 //! The page of `tokenrank show` in a browser: it loads without errors, a click changes the maps, and its numbers are
 //! those of `markov-core`.
 
+#[path = "../browser/mod.rs"]
+mod browser;
+
 use std::fs;
-use std::path::PathBuf;
 use std::process::Command;
 
 use base64::Engine;
@@ -124,22 +126,9 @@ fn page(picture: &[u8], alpha: f64, layers: Vec<PageLayer>) -> Page<'_> {
     }
 }
 
-/// Chromium or Chrome: of the environment variable `CHROME`, else in the search path.
-fn browser() -> Option<PathBuf> {
-    if let Some(chrome) = std::env::var_os("CHROME") {
-        return Some(chrome.into());
-    }
-    let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).flat_map(|dir| names.map(|name| dir.join(name))).find(|file| file.is_file())
-}
-
 /// Opens the page in a browser, with the driver in it, and reads its report. `None` where there is no browser.
 fn drive(html: &str) -> Option<Report> {
-    let Some(browser) = browser() else {
-        eprintln!("skipped: no chromium or google-chrome in PATH, and CHROME is not set");
-        return None;
-    };
+    let browser = browser::find()?;
     let catch = "<script>window.failures = [];
         console.error = (...all) => failures.push(all.join(' '));
         addEventListener('error', (event) => failures.push(event.message));
@@ -152,7 +141,7 @@ fn drive(html: &str) -> Option<Report> {
     let file = dir.path().join("index.html");
     fs::write(&file, html).expect("writable");
     let output = Command::new(&browser)
-        .args(["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-dev-shm-usage"])
+        .args(browser::QUIET)
         .args(["--window-size=1280,1600", "--enable-logging=stderr", "--virtual-time-budget=20000"])
         .arg(format!("--user-data-dir={}", dir.path().join("profile").display()))
         .args(["--dump-dom", &format!("file://{}", file.display())])

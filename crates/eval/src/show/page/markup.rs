@@ -5,17 +5,15 @@ use plotters::style::RGBColor;
 use plotters::style::colors::colormaps::{ColorMap, ViridisRGB};
 use serde::Serialize;
 
-use super::matrices::{data_uri, encode};
+use super::matrices::encode;
 use super::{Figure, Page, PageLayer};
+use crate::html::{self, png_uri};
 use models::TokenLayout;
 
 const STYLE: &str = include_str!("page.css");
 /// One script: chains, maps and addresses, then the page that uses them.
 const SCRIPTS: [&str; 4] =
     [include_str!("chain.js"), include_str!("maps.js"), include_str!("address.js"), include_str!("page.js")];
-/// The page may use what it holds and nothing else, not even by mistake.
-const POLICY: &str =
-    "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
 
 /// What the script is told.
 #[derive(Serialize)]
@@ -57,11 +55,11 @@ pub fn page(page: &Page<'_>) -> Markup {
             head {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta http-equiv="Content-Security-Policy" content=(html::POLICY);
                 meta name="color-scheme" content="light dark";
                 title { (page.title) }
                 link rel="icon" href="data:,";
-                style { (PreEscaped(STYLE)) }
+                style { (PreEscaped(html::STYLE)) (PreEscaped(STYLE)) }
             }
             body {
                 header {
@@ -259,7 +257,7 @@ fn figures(figures: &[Figure]) -> Markup {
             @for figure in figures {
                 figure {
                     figcaption { b { (figure.title) } " " (figure.caption) " " a href=(figure.file) { (figure.file) } }
-                    img src=(data_uri(&figure.png)) alt={ (figure.title) ". " (figure.caption) } loading="lazy";
+                    img src=(png_uri(&figure.png)) alt={ (figure.title) ". " (figure.caption) } loading="lazy";
                 }
             }
         }
@@ -285,10 +283,9 @@ fn embedded(page: &Page<'_>) -> Markup {
         layers: layers.collect(),
         viridis: viridis_table(),
     };
-    // A name must not end the script element it stands in.
-    let data = serde_json::json!(data).to_string().replace('<', "\\u003c");
+    let data = html::json(&data);
     html! {
-        img #picture src=(data_uri(page.picture)) alt="" hidden;
+        img #picture src=(png_uri(page.picture)) alt="" hidden;
         script #data type="application/json" { (PreEscaped(data)) }
         @for (i, layer) in page.layers.iter().enumerate() {
             script id={ "map-" (i) "-mean" } type="text/plain" { (encode(&layer.mean)) }

@@ -21,11 +21,6 @@ pub fn encode(matrix: &Array2<f32>) -> String {
     STANDARD.encode(bytes)
 }
 
-/// The content of a PNG file as a URI that holds it.
-pub fn data_uri(png: &[u8]) -> String {
-    format!("data:image/png;base64,{}", STANDARD.encode(png))
-}
-
 #[cfg(test)]
 mod tests {
     use ndarray::array;

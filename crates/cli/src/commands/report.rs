@@ -1,0 +1,13 @@
+//! `report`.
+
+use crate::args::ReportArgs;
+use crate::failure::Failure;
+use crate::print;
+
+pub fn report(args: &ReportArgs) -> Result<(), Failure> {
+    let page = eval::report(&args.dir, args.out.as_deref())?;
+    print(&format!("{}\n", page.path.display()));
+    let runs = if page.runs == 1 { "run" } else { "runs" };
+    eprintln!("{} {runs}, {:.1} MiB", page.runs, page.bytes as f64 / f64::from(1 << 20));
+    Ok(())
+}

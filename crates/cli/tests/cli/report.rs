@@ -1,0 +1,53 @@
+//! `tokenrank report`: from a run to its page.
+
+use crate::browser::Browser;
+use crate::common::{arg, root, run, words};
+
+#[test]
+fn a_run_and_its_page() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let config = root().join("configs/mini/masking-vit.toml");
+    let out = dir.path().join("run");
+    run(&["run", arg(&config), "--limit", "12", "--out", arg(&out)], 0);
+    for kind in ["md", "csv", "tex", "parquet"] {
+        assert!(out.join("table").with_extension(kind).is_file(), "table.{kind}");
+    }
+    let output = run(&["report", arg(&out)], 0);
+    let page = out.join("report.html");
+    assert_eq!(String::from_utf8(output.stdout).expect("text"), format!("{}\n", page.display()));
+    let html = std::fs::read_to_string(&page).expect("a page");
+    for word in ["A miniature.", "TokenRank, λ₂", "href=\"table.tex\"", "val-000011", "tokenrank run masking-vit.toml"] {
+        assert!(html.contains(word), "{word}");
+    }
+    // The scenes are drawn again for their small pictures.
+    assert!(html.matches("data:image/png;base64,").count() > 12, "items have pictures");
+
+    // Elsewhere, links lead back.
+    let elsewhere = dir.path().join("page.html");
+    run(&["report", arg(&out), "--out", arg(&elsewhere)], 0);
+    let html = std::fs::read_to_string(&elsewhere).expect("a page");
+    assert!(html.contains("href=\"run/records.jsonl\""));
+
+    let Some(mut browser) = Browser::start() else { return };
+    browser.open(&std::fs::canonicalize(&page).expect("there"));
+    assert_eq!(browser.eval("document.querySelector('[data-range]').textContent"), "1–12 of 12");
+    assert_eq!(browser.complaints, [""; 0]);
+}
+
+#[test]
+fn what_is_no_finished_run_is_refused() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let message = words(&run(&["report", arg(dir.path())], 3));
+    assert!(message.contains("no finished run here"), "{message}");
+    let nowhere = dir.path().join("nowhere");
+    let message = words(&run(&["report", arg(&nowhere)], 3));
+    assert!(message.contains("there is no such folder"), "{message}");
+
+    // A shard is no run yet.
+    let config = root().join("configs/mini/masking-vit.toml");
+    let out = dir.path().join("run");
+    run(&["run", arg(&config), "--limit", "40", "--shard", "1/2", "--out", arg(&out)], 0);
+    let message = words(&run(&["report", arg(&out)], 3));
+    assert!(message.contains("tokenrank merge"), "{message}");
+    assert!(!out.join("report.html").exists());
+}

@@ -1,0 +1,30 @@
+//! Items of a guidance run: pictures.
+
+use tasks::guidance::{Guidance, GuidanceRecord};
+
+use super::{Items, Score, Source, Spreads, values};
+use crate::error::Result;
+use crate::report_page::budget::Budget;
+use crate::run::RunFolder;
+
+pub(super) fn read(folder: &RunFolder, budget: &mut Budget) -> Result<(Items, Spreads)> {
+    let answers = folder.answers::<GuidanceRecord>()?;
+    let facts = |record: &GuidanceRecord| vec![record.seed.to_string()];
+    let mut items = Items::of(folder, &answers, vec!["seed"], |record| &record.id, facts);
+    items.score(Score {
+        title: "Masked, %",
+        meaning: "Share of the tokens whose part of the picture was blurred, on average over the passes.",
+        higher_is_better: None,
+        digits: 2,
+        values: values(folder, &answers, |record, key| Some(100.0 * record.methods.get(key)?.mask_area?)),
+    });
+    let pictures = folder.path.join("pictures");
+    let (key, _) = folder.results.experiment.methods().swap_remove(items.lead);
+    let file = |row: &super::Item| (row.id.clone(), Guidance::file(&pictures, &key, &row.id));
+    let source = match pictures.is_dir() {
+        true => Source::files(items.rows.iter().map(file).collect::<Vec<_>>()),
+        false => Source::Missing("the folder pictures is not beside the records".into()),
+    };
+    items.picture(source, &[], budget);
+    Ok((items, Spreads::default()))
+}

@@ -1,0 +1,170 @@
+//! Tables that are sorted by their heads and saved as files.
+
+use maud::{Markup, html};
+
+use crate::report_page::run::Differences;
+use crate::report_page::svg;
+use crate::report_page::tables::downloads as forms;
+use crate::report_page::values::{Value, Values};
+use crate::table::{Cell, Table};
+
+/// A number's place for sorting, to the last digit.
+fn data(value: Option<f64>) -> Option<String> {
+    value.map(|value| format!("{value}"))
+}
+
+/// Any table, with its notes below; `label` is the id of its heading.
+pub(super) fn table(table: &Table, label: &str) -> Markup {
+    let class = |cell: &Cell| match cell {
+        Cell::Best(_) => Some("best"),
+        Cell::Difference { better: Some(true), .. } => Some("better"),
+        Cell::Difference { better: Some(false), .. } => Some("worse"),
+        _ => None,
+    };
+    html! {
+        div.scroll tabindex="0" role="region" aria-labelledby=(label) {
+            table data-sortable {
+                thead { tr {
+                    @for head in &table.labels { th.text scope="col" { (head) } }
+                    @for head in &table.columns { th scope="col" { (head) } }
+                } }
+                tbody {
+                    @for row in &table.rows {
+                        tr {
+                            @for (index, name) in row.labels.iter().enumerate() {
+                                @if index == 0 { th scope="row" { (name) } } @else { td.text { (name) } }
+                            }
+                            @for cell in &row.cells {
+                                td class=[class(cell)] data-value=[data(cell.value())] { (cell.text()) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        (notes(&table.notes))
+    }
+}
+
+pub(super) fn notes(notes: &[String]) -> Markup {
+    html! { @for note in notes { p.words { (note) } } }
+}
+
+/// Every method and metric beside the paper's value.
+pub(super) fn values(values: &Values, label: &str) -> Markup {
+    html! {
+        div.scroll tabindex="0" role="region" aria-labelledby=(label) {
+            table.values data-sortable {
+                thead { tr {
+                    th.text scope="col" { "Method" }
+                    @for (index, head) in values.heads.iter().enumerate() {
+                        th scope="col" { (head.with_arrow()) }
+                        @if values.has_paper(index) {
+                            th.paper scope="col" { "paper" }
+                            @if values.comparable { th scope="col" { "Δ" } }
+                        }
+                    }
+                } }
+                tbody {
+                    @for row in &values.rows {
+                        tr {
+                            th scope="row" { (row.label) }
+                            @for (index, value) in row.cells.iter().enumerate() { (cells(values, index, value)) }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn cells(values: &Values, index: usize, value: &Value) -> Markup {
+    let head = &values.heads[index];
+    let class = match value.difference {
+        Some(Cell::Difference { better: Some(true), .. }) => Some("better"),
+        Some(Cell::Difference { better: Some(false), .. }) => Some("worse"),
+        _ => None,
+    };
+    html! {
+        td class=[value.best.then_some("best")] data-value=[data(value.value)] {
+            @match value.value { Some(value) => (head.text(value)), None => "–" }
+            @if let Some((low, high)) = value.interval { small { (head.text(low)) " … " (head.text(high)) } }
+        }
+        @if values.has_paper(index) {
+            td.paper data-value=[data(value.published)] {
+                @match value.published { Some(value) => (head.text(value)), None => "–" }
+            }
+            @if values.comparable {
+                td class=[class] data-value=[data(value.difference.and_then(Cell::value))] {
+                    @match value.difference.and_then(Cell::value) {
+                        Some(value) => (format!("{value:+.*}", head.digits)),
+                        None => "–",
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Paired differences, a table for each metric.
+pub(super) fn differences(all: &[Differences], id: &str) -> Markup {
+    html! {
+        @for (index, one) in all.iter().enumerate() {
+            @let reach = one.rows.iter().flat_map(|row| [row.low.abs(), row.high.abs()]).fold(0.0, f64::max);
+            @let label = format!("{id}-differences-{index}");
+            div.scroll tabindex="0" role="region" aria-labelledby=(label) {
+                table.differences data-sortable {
+                    caption id=(label) { (one.head.with_arrow()) }
+                    thead { tr {
+                        th.text scope="col" { "Difference" }
+                        th scope="col" { "Δ" }
+                        th scope="col" { "from" }
+                        th scope="col" { "to" }
+                        td.drawn { "95 % interval around 0" }
+                        th scope="col" { "p" }
+                        th.text scope="col" { "Certain" }
+                    } }
+                    tbody {
+                        @for row in &one.rows {
+                            @let class = match row.better { Some(true) => "better", Some(false) => "worse", None => "unsure" };
+                            tr class=(class) {
+                                th scope="row" { (row.method) " − " (row.minus) }
+                                @for value in [row.value, row.low, row.high] {
+                                    td data-value=(value) { (format!("{value:+.*}", one.head.digits)) }
+                                }
+                                td.drawn { (svg::interval(row.value, (row.low, row.high), reach)) }
+                                td data-value=(row.p_value) {
+                                    @if row.p_value < 0.001 { "< 0.001" } @else { (format!("{:.3}", row.p_value)) }
+                                }
+                                td.text { (match row.better { Some(true) => "better", Some(false) => "worse", None => "no" }) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        @if let Some(first) = all.first() {
+            p.words {
+                "Paired bootstrap over the same items, " (first.resamples) " resamples; 95 % percentile intervals. Certain: the interval "
+                "leaves out 0; better or worse says it of the first method."
+            }
+        }
+    }
+}
+
+/// The table as files that the page holds; text can be copied too.
+pub(super) fn downloads(table: &Table, name: &str) -> Markup {
+    html! {
+        div.files role="group" aria-label="This table as a file" {
+            span { "Save as" }
+            @for form in forms(table, name) {
+                span.file {
+                    a href=(form.uri) download=(form.file) { (form.label) }
+                    @if let Some(text) = form.text {
+                        button.copy.scripted type="button" data-copy=(text) aria-label={ "Copy as " (form.label) } { "copy" }
+                    }
+                }
+            }
+        }
+    }
+}

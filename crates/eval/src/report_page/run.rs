@@ -1,0 +1,145 @@
+//! Everything that the page shows of one run.
+
+use super::budget::Budget;
+use super::heads;
+use super::items::{self, Items};
+use super::links::Links;
+use super::pictures::Pictures;
+use super::recipe::Recipe;
+use super::values::Values;
+use crate::error::Result;
+use crate::experiment::TaskConfig;
+use crate::masking_report;
+use crate::results::{Comparison, Results};
+use crate::run::{RECORDS, RunFolder};
+
+pub(super) struct Run {
+    /// Its folder as seen from that of all runs, or the name of its experiment.
+    pub name: String,
+    pub results: Results,
+    /// Keys and names of the methods.
+    pub methods: Vec<(String, String)>,
+    pub values: Values,
+    pub differences: Vec<Differences>,
+    pub pictures: Pictures,
+    pub items: Items,
+    /// Whether the page has room for the scores of all items.
+    pub has_room: bool,
+    /// Link to the records.
+    pub records: String,
+    pub recipe: Recipe,
+    /// What a reader of the values must know.
+    pub notes: Vec<String>,
+}
+
+/// Differences of methods in one metric.
+pub(super) struct Differences {
+    pub head: heads::Head,
+    pub rows: Vec<Difference>,
+    pub resamples: usize,
+}
+
+/// In the units of the head.
+pub(super) struct Difference {
+    pub method: String,
+    pub minus: String,
+    pub value: f64,
+    pub low: f64,
+    pub high: f64,
+    pub p_value: f64,
+    /// Whether the first method is the better one; none where the interval holds 0.
+    pub better: Option<bool>,
+}
+
+impl Run {
+    /// # Errors
+    /// Records are missing or damaged.
+    pub fn of(name: String, folder: &RunFolder, links: &Links, budget: &mut Budget) -> Result<Self> {
+        let results = folder.results.clone();
+        let (mut items, spreads) = items::read(folder, budget)?;
+        let mut pictures = Pictures::find(&folder.path, links, budget);
+        if let TaskConfig::Guidance(config) = &results.experiment.task {
+            pictures.side_by_side(&folder.path, config, &items, links, budget);
+            let method = |method: &tasks::guidance::Method| {
+                links.to(&folder.path.join("pictures").join(method.key()))
+            };
+            items.folders = config.methods.iter().map(method).collect();
+        }
+        let values = Values::of(&results, &spreads);
+        Ok(Self {
+            name,
+            methods: results.experiment.methods(),
+            differences: differences(&results, &spreads.comparisons),
+            notes: notes(&results, &values),
+            has_room: budget.items(items.scores.iter().flat_map(|score| &score.values).map(Vec::len).sum::<usize>() * 5),
+            records: links.to(&folder.path.join(RECORDS)),
+            recipe: Recipe::of(folder, links),
+            values,
+            pictures,
+            items,
+            results,
+        })
+    }
+
+    pub fn is_miniature(&self) -> bool {
+        self.values.paper.is_some() && !self.values.comparable
+    }
+}
+
+/// The paired comparisons, those of the results first, by metric.
+fn differences(results: &Results, further: &[Comparison]) -> Vec<Differences> {
+    let methods = results.experiment.methods();
+    let label = |key: &str| {
+        methods.iter().find(|(known, _)| known == key).map_or(key, |(_, label)| label).to_owned()
+    };
+    let mut all: Vec<Differences> = Vec::new();
+    for comparison in results.comparisons.iter().chain(further) {
+        let known = results.metrics.iter().find(|value| value.name == comparison.metric);
+        let head = heads::head(results, &comparison.metric, known.and_then(|value| value.higher_is_better));
+        let interval = &comparison.interval;
+        let sure = interval.low > 0.0 || interval.high < 0.0;
+        let higher = head.higher_is_better.filter(|_| sure);
+        let row = Difference {
+            method: label(&comparison.method),
+            minus: label(&comparison.minus),
+            value: head.scale * interval.difference,
+            low: head.scale * interval.low,
+            high: head.scale * interval.high,
+            p_value: interval.p_value,
+            better: higher.map(|higher| (interval.difference > 0.0) == higher),
+        };
+        match all.iter_mut().find(|known| known.head.name == head.name) {
+            Some(known) => known.rows.push(row),
+            None => all.push(Differences { head, rows: vec![row], resamples: interval.resamples }),
+        }
+    }
+    all
+}
+
+fn notes(results: &Results, values: &Values) -> Vec<String> {
+    let mut notes = Vec::new();
+    let right: Vec<String> = values.whole.iter().map(|(what, text)| format!(", {text} {what}")).collect();
+    let percent = values.heads.iter().any(|head| head.scale == 100.0);
+    notes.push(format!(
+        "{} items{}{}.",
+        results.items,
+        right.concat(),
+        if percent { "; shares in percent" } else { "" }
+    ));
+    if values.resamples > 0 {
+        notes.push(format!(
+            "Below each value: 95 % percentile interval of a bootstrap over the items, {} resamples. Methods share their items, \
+             so intervals of two methods may overlap although their difference is certain: see the differences.",
+            values.resamples
+        ));
+    }
+    if values.comparable && values.paper.is_some() {
+        notes.push("Δ: ours − paper's.".into());
+    }
+    if let (TaskConfig::Masking(_), Some(paper)) = (&results.experiment.task, &values.paper) {
+        notes.push(masking_report::source_note(paper));
+    } else if let Some(paper) = &values.paper {
+        notes.push(format!("Paper: {}. Compare orderings, not values.", paper.source));
+    }
+    notes
+}

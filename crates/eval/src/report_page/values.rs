@@ -1,0 +1,159 @@
+//! The values of a run: every method and metric with its interval, beside the paper's.
+
+use super::heads::{self, Head};
+use super::items::Spreads;
+use crate::paper::PaperTable;
+use crate::results::Results;
+use crate::table::{Cell, Row, Table};
+
+/// Methods in rows, metrics in columns.
+pub(super) struct Values {
+    pub heads: Vec<Head>,
+    pub rows: Vec<MethodRow>,
+    pub paper: Option<PaperTable>,
+    /// Whether differences to the paper's values say something.
+    pub comparable: bool,
+    /// Resamples behind the intervals; 0 where there are none.
+    pub resamples: usize,
+    /// Values of the whole run: what they are, and their text.
+    pub whole: Vec<(String, String)>,
+}
+
+pub(super) struct MethodRow {
+    pub label: String,
+    /// As many as there are heads.
+    pub cells: Vec<Value>,
+}
+
+/// One value, in the units of its head.
+#[derive(Default)]
+pub(super) struct Value {
+    pub value: Option<f64>,
+    pub interval: Option<(f64, f64)>,
+    pub published: Option<f64>,
+    /// A [`Cell::Difference`], where differences say something.
+    pub difference: Option<Cell>,
+    /// Whether it is the best of its column.
+    pub best: bool,
+}
+
+impl Values {
+    pub fn of(results: &Results, spreads: &Spreads) -> Self {
+        let heads = heads::heads(results);
+        let (paper, comparable) = (heads::paper(results), heads::is_comparable(results));
+        let value = |head: &Head, method: &str| {
+            let found = results
+                .metrics
+                .iter()
+                .find(|value| value.name == head.name && value.method.as_deref() == Some(method));
+            let scaled = |value: Option<f64>| value.map(|value| head.scale * value);
+            let (value, published) =
+                (scaled(found.and_then(|found| found.value)), scaled(found.and_then(|found| found.published)));
+            let difference = || {
+                Some(paper.as_ref()?.difference(head.column.as_ref()?, (value?, published?)))
+            };
+            let spread = spreads.values.get(&(head.name.clone(), method.to_owned()));
+            Value {
+                value,
+                interval: spread.map(|spread| (head.scale * spread.low, head.scale * spread.high)),
+                published,
+                difference: if comparable { difference() } else { None },
+                best: false,
+            }
+        };
+        let mut rows: Vec<MethodRow> = results
+            .experiment
+            .methods()
+            .into_iter()
+            .map(|(key, label)| MethodRow {
+                cells: heads.iter().map(|head| value(head, &key)).collect(),
+                label,
+            })
+            .collect();
+        for (column, head) in heads.iter().enumerate() {
+            let Some(higher) = head.higher_is_better else { continue };
+            let values = rows.iter().filter_map(|row| row.cells[column].value);
+            let best = values.reduce(|a, b| if higher { a.max(b) } else { a.min(b) });
+            for row in &mut rows {
+                let cell = &mut row.cells[column];
+                cell.best = cell.value.is_some() && cell.value == best;
+            }
+        }
+        let whole = results.metrics.iter().filter(|value| value.method.is_none());
+        let whole = whole.filter_map(|value| {
+            let text = match value.name.as_str() {
+                "unmasked-accuracy" => format!("{:.1} %", 100.0 * value.value?),
+                _ => format!("{:.3}", value.value?),
+            };
+            let what = match value.name.as_str() {
+                "unmasked-accuracy" => "right before masking".to_owned(),
+                other => other.to_owned(),
+            };
+            Some((what, text))
+        });
+        let whole = whole.collect();
+        Self { heads, rows, paper, comparable, resamples: spreads.resamples, whole }
+    }
+
+    /// Whether a column has values of the paper.
+    pub fn has_paper(&self, column: usize) -> bool {
+        self.rows.iter().any(|row| row.cells[column].published.is_some())
+    }
+
+    /// Whether a column has intervals.
+    pub fn has_intervals(&self, column: usize) -> bool {
+        self.rows.iter().any(|row| row.cells[column].interval.is_some())
+    }
+
+    /// The same for files.
+    pub fn table(&self, title: &str, notes: Vec<String>) -> Table {
+        let mut columns = Vec::new();
+        for (index, head) in self.heads.iter().enumerate() {
+            columns.push(head.with_arrow());
+            if self.has_intervals(index) {
+                columns.extend([format!("{}, from", head.title), format!("{}, to", head.title)]);
+            }
+            if self.has_paper(index) {
+                columns.push(format!("{}, paper", head.title));
+                columns.extend(self.comparable.then(|| format!("{}, Δ", head.title)));
+            }
+        }
+        let row = |row: &MethodRow| {
+            let mut cells = Vec::new();
+            for (index, value) in row.cells.iter().enumerate() {
+                let fine = self.heads[index].digits > 3;
+                cells.push(match value.value {
+                    Some(best) if value.best && !fine => Cell::Best(best),
+                    Some(value) if fine => Cell::Fine(value),
+                    other => other.into(),
+                });
+                if self.has_intervals(index) {
+                    let (low, high) = value.interval.unzip();
+                    cells.extend([Cell::from(low), Cell::from(high)]);
+                }
+                if self.has_paper(index) {
+                    cells.push(value.published.into());
+                    if self.comparable {
+                        cells.push(value.difference.unwrap_or(Cell::Empty));
+                    }
+                }
+            }
+            Row { labels: vec![row.label.clone()], cells }
+        };
+        Table {
+            title: title.to_owned(),
+            labels: vec!["method".into()],
+            columns,
+            rows: self.rows.iter().map(row).collect(),
+            notes,
+        }
+    }
+}
+
+/// Metric, method and value of the method that is best in the first metric of a run.
+pub(super) fn best(results: &Results) -> Option<(String, String, String)> {
+    let values = Values::of(results, &Spreads::default());
+    let head = values.heads.first()?;
+    let row = values.rows.iter().find(|row| row.cells.first().is_some_and(|cell| cell.best))?;
+    Some((head.with_arrow(), row.label.clone(), head.text(row.cells[0].value?)))
+}
