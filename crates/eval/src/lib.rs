@@ -5,6 +5,7 @@
 //! code that never sees a tensor.
 
 pub mod analysis;
+pub mod compare;
 mod diffseg_report;
 mod environment;
 mod error;

@@ -2,6 +2,7 @@
 
 mod attend;
 mod common;
+mod compare;
 mod diffseg;
 mod fetch;
 mod flux;

@@ -1,11 +1,14 @@
 //! Accuracy while tokens are removed, and the area under it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
+use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use tasks::masking::MaskingRecord;
 
 use super::Metric;
+use super::bootstrap::{Additive, BootstrapError, Formula};
 
 /// Counts behind the masking curves. Whole numbers, so that merging is exact in any order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,6 +133,78 @@ pub fn area_under(x: &[f64], y: &[f64]) -> f64 {
     area / range
 }
 
+/// A metric of masking, by itself; [`MethodCurve`] says what the areas are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MaskingMetric {
+    /// Top-1 accuracy before masking: of the run, not of a method.
+    UnmaskedAccuracy,
+    /// [`MethodCurve::auc`].
+    Auc,
+    /// [`MethodCurve::auc_still_right`].
+    AucStillRight,
+}
+
+impl MaskingMetric {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::UnmaskedAccuracy, Self::Auc, Self::AucStillRight];
+
+    /// The metric over these shares of removed tokens, as the bootstrap needs it.
+    pub fn over(self, fractions: &[f64]) -> OverFractions {
+        OverFractions { metric: self, fractions: fractions.to_vec() }
+    }
+}
+
+impl fmt::Display for MaskingMetric {
+    /// The name of the metric in results.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnmaskedAccuracy => "unmasked-accuracy",
+            Self::Auc => "auc",
+            Self::AucStillRight => "auc-still-right",
+        })
+    }
+}
+
+/// A metric together with the shares of removed tokens: [`MaskingMetric::over`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct OverFractions {
+    /// The metric.
+    pub metric: MaskingMetric,
+    /// Shares of removed tokens, rising.
+    pub fractions: Vec<f64>,
+}
+
+impl Additive for OverFractions {
+    type Record = MaskingRecord;
+
+    /// A pair: the area under an image's own curve of right answers, and whether it was right before masking.
+    fn contributions(&self, records: &[MaskingRecord], method: &str) -> Result<Array2<f64>, BootstrapError> {
+        let mut pairs = Array2::zeros((records.len(), 2));
+        for (mut pair, record) in pairs.rows_mut().into_iter().zip(records) {
+            let before = record.unmasked == record.label;
+            let area = || {
+                let missing = || BootstrapError::Missing { method: method.into(), item: record.id.clone() };
+                let predicted = record.predicted.get(method).ok_or_else(missing)?;
+                let right = |&class: &usize| f64::from(u8::from(class == record.label));
+                Ok(area_under(&self.fractions, &predicted.iter().map(right).collect::<Vec<_>>()))
+            };
+            let (part, whole) = match self.metric {
+                MaskingMetric::UnmaskedAccuracy => (f64::from(u8::from(before)), 1.0),
+                MaskingMetric::Auc => (area()?, f64::from(u8::from(before))),
+                MaskingMetric::AucStillRight if before => (area()?, 1.0),
+                MaskingMetric::AucStillRight => (0.0, 0.0),
+            };
+            pair[0] = part;
+            pair[1] = whole;
+        }
+        Ok(pairs)
+    }
+
+    fn formula(&self) -> Formula {
+        Formula::Ratios
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,6 +249,27 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn what_items_add_makes_the_metrics(
+            answers in prop::collection::vec((0usize..3, 0usize..3, 0usize..3, 0usize..3), 1..40),
+        ) {
+            let records: Vec<_> =
+                answers.iter().map(|&(label, before, a, b)| record(label, before, &[a, b, a])).collect();
+            let fractions = [0.0, 0.5, 0.7];
+            let mut curves = MaskingCurves::new(fractions.to_vec());
+            records.iter().for_each(|record| curves.add(record));
+            let curve = &curves.finish()["tokenrank"];
+            let wanted = [Some(curves.unmasked_accuracy()), curve.auc, curve.auc_still_right];
+            for (metric, wanted) in MaskingMetric::ALL.into_iter().zip(wanted) {
+                let over = metric.over(&fractions);
+                let sums = over.contributions(&records, "tokenrank").unwrap().sum_axis(ndarray::Axis(0));
+                match (over.value(&sums.to_vec()), wanted) {
+                    (Some(ours), Some(wanted)) => prop_assert!((ours - wanted).abs() < 1e-12, "{metric}"),
+                    (ours, wanted) => prop_assert_eq!(ours, wanted, "{}", metric),
+                }
+            }
+        }
+
         #[test]
         fn any_split_of_the_records_gives_the_same(
             answers in prop::collection::vec((0usize..3, 0usize..3, 0usize..3, 0usize..3), 1..40),

@@ -8,7 +8,7 @@ mod masking;
 mod segment;
 
 pub use diffseg::{DiffSegMetric, DiffSegMetrics, DiffSegScores};
-pub use masking::{MaskingCurves, MethodCurve, area_under};
+pub use masking::{MaskingCurves, MaskingMetric, MethodCurve, OverFractions, area_under};
 pub use segment::{MethodScores, SegmentMetric, SegmentMetrics};
 
 use serde::Serialize;
