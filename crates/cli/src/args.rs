@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use eval::Shard;
+use eval::compare::Tolerance;
 pub use slurm::SlurmArgs;
 
 /// Attention as discrete-time Markov chains.
@@ -24,7 +25,7 @@ The result goes to stdout, progress and messages to stderr.";
 
 const EXIT_CODES: &str = "\
 Exit codes: 0 fine · 1 anything not named here · 2 usage or config · 3 weights or data missing or unreadable · \
-5 interrupted, resumable";
+4 a metric moved (compare) · 5 interrupted, resumable";
 
 #[derive(Subcommand)]
 pub enum Command {
@@ -36,6 +37,8 @@ pub enum Command {
     Merge(MergeArgs),
     /// Write a page of finished runs: tables beside the paper's, curves, pictures, every item
     Report(ReportArgs),
+    /// Hold results against a baseline or against another run: which metric moved, by how much
+    Compare(CompareArgs),
     /// List what there is
     Ls(LsArgs),
     /// Download published checkpoints and print their folders
@@ -102,6 +105,42 @@ pub struct ReportArgs {
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
+
+#[derive(clap::Args)]
+#[command(after_help = COMPARE_EXIT)]
+pub struct CompareArgs {
+    /// Folder of a run, or one that holds several: the --out of `tokenrank run`
+    #[arg(value_name = "RESULT")]
+    pub result: PathBuf,
+    /// A file of eval/baselines, or the folder of other runs
+    #[arg(value_name = "BASELINE")]
+    pub baseline: PathBuf,
+    /// How far a metric may lie from the baseline, before what that says: auc=0.01, masking-vit/auc=0.02, default=0.001
+    #[arg(long = "tolerance", value_name = "METRIC=VALUE", value_parser = <Tolerance as std::str::FromStr>::from_str)]
+    pub tolerances: Vec<Tolerance>,
+    /// Fail as well where a difference within tolerance is systematic: its 95 % interval leaves out 0
+    #[arg(long)]
+    pub strict: bool,
+    /// Only this run, by the name of its experiment file; may be repeated
+    #[arg(long, value_name = "RUN", conflicts_with = "update")]
+    pub only: Vec<String>,
+    /// Make the result the baseline, whose tolerances stay
+    #[arg(long)]
+    pub update: bool,
+    /// List values that are the same, too
+    #[arg(long)]
+    pub all: bool,
+    /// Also write the comparison as JUnit XML
+    #[arg(long, value_name = "FILE")]
+    pub junit: Option<PathBuf>,
+    /// Also write it as Markdown
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+}
+
+const COMPARE_EXIT: &str = "\
+Exit code 4 where a value moved by more than its tolerance, for better or worse, is missing or new, or a run is not what the \
+baseline's is: other settings, items, data or weights.";
 
 #[derive(clap::Args)]
 pub struct LsArgs {

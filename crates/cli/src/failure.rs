@@ -23,6 +23,8 @@ const USAGE: u8 = 2;
 const INPUT: u8 = 3;
 /// Characters of a message; the longest list what is missing of a pipeline.
 const LONGEST_MESSAGE: usize = 10_000;
+/// A metric that moved.
+const MOVED: u8 = 4;
 /// Interrupted, resumable.
 pub const INTERRUPTED: u8 = 5;
 
@@ -40,6 +42,11 @@ impl Failure {
     /// A run that is whole but for items whose data cannot be read.
     pub fn unread(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: INPUT }
+    }
+
+    /// A result that is not the baseline's.
+    pub fn moved(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: MOVED }
     }
 
     /// The same, with what to do next.
@@ -100,7 +107,10 @@ impl From<eval::Error> for Failure {
 fn eval_code(error: &eval::Error) -> u8 {
     match error {
         eval::Error::Several(errors) => errors.iter().map(eval_code).min().unwrap_or(OTHER),
-        eval::Error::Config { .. } | eval::Error::Override { .. } | eval::Error::OtherRun { .. } => USAGE,
+        eval::Error::Config { .. }
+        | eval::Error::Override { .. }
+        | eval::Error::OtherRun { .. }
+        | eval::Error::Compare { .. } => USAGE,
         eval::Error::Interrupted { .. } => INTERRUPTED,
         eval::Error::NothingRead { .. } | eval::Error::Unreadable { .. } | eval::Error::Merge { .. } => INPUT,
         eval::Error::Task(tasks::Error::Setting { .. } | tasks::Error::Scene(_)) => USAGE,

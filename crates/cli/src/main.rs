@@ -35,6 +35,7 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Validate(args) => commands::run::validate(&args),
         Command::Ls(args) => commands::ls::ls(&args),
         Command::Merge(args) => commands::run::merge(&args),
+        Command::Compare(args) => commands::compare::compare(&args),
         Command::Fetch(args) => commands::fetch::fetch(&args),
         Command::Attend(args) => commands::attend::attend(&args),
         Command::Rank(args) => commands::rank::rank(&args),
@@ -46,10 +47,15 @@ fn dispatch(command: Command) -> Result<(), Failure> {
     }
 }
 
-/// Prints a table to stdout, in colour where somebody looks who has not asked for none (<https://no-color.org>).
+/// Prints a table to stdout.
 fn print_table(table: &eval::Table) {
+    print(&format!("{}\n", table.to_text(colored())));
+}
+
+/// Whether stdout is in colour: where somebody looks who has not asked for none (<https://no-color.org>).
+fn colored() -> bool {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    print(&format!("{}\n", table.to_text(std::io::stdout().is_terminal() && !plain)));
+    std::io::stdout().is_terminal() && !plain
 }
 
 /// Prints to stdout. A reader that has gone away (`tokenrank … | head`) is no error.

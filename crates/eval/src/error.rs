@@ -80,6 +80,12 @@ pub enum Error {
         /// What is missing, too much, or does not fit, and what to do.
         reason: String,
     },
+    /// A comparison that was asked for in a way that does not fit what is compared.
+    #[error("{reason}")]
+    Compare {
+        /// What does not fit, and what to do.
+        reason: String,
+    },
     /// The run was interrupted between two batches.
     #[error("interrupted after {done} of {total} items, which are kept in {}", out.display())]
     Interrupted {

@@ -5,6 +5,7 @@
 //! code that never sees a tensor.
 
 pub mod analysis;
+pub mod compare;
 mod diffseg_report;
 mod environment;
 mod error;
@@ -37,9 +38,9 @@ pub use experiment::{Experiment, Fills, TaskConfig, title};
 pub use judge::{MetricsConfig, Subsets};
 pub use model::{ClassSource, Dtype, ModelConfig, ModelSource};
 pub use paper::PaperTable;
+pub use paper_table::Named as NamedResults;
 pub use paper_table::paper_tables;
 pub use plan::{Beside, Plan, RunOptions};
-pub use paper_table::Named as NamedResults;
 pub use report_page::{ReportPage, report};
 pub use run::{Finished, MergeOptions, Outcome, RunFolder, Shard, ShardOutcome, execute, merge};
 pub use sweep::{Shared, Sweep, SweepOutcome, SweptMethod, Variant};

@@ -28,6 +28,8 @@ pub struct RunOptions {
     pub shard: Option<Shard>,
     /// Whether what the folder has of an earlier run is removed.
     pub fresh: bool,
+    /// The command that asks for it, to be written down.
+    pub command: Option<String>,
 }
 
 /// A table of the paper beside which a run stands.
@@ -104,6 +106,7 @@ pub struct Plan {
     arithmetic: String,
     limit: Option<usize>,
     out: Option<PathBuf>,
+    command: Option<String>,
 }
 
 impl Plan {
@@ -130,9 +133,23 @@ impl Plan {
         }
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("run").to_owned();
         let arithmetic = if device == Device::Cpu { "cpu".to_owned() } else { "cuda".to_owned() };
-        let RunOptions { limit, shard, fresh, ref out, .. } = *options;
-        let out = out.clone();
-        Ok(Self { experiment, device, work, paper, name, shard, fresh, retry: true, arithmetic, limit, out })
+        let RunOptions { limit, shard, fresh, .. } = *options;
+        let (out, command) = (options.out.clone(), options.command.clone());
+        let retry = true;
+        Ok(Self {
+            experiment,
+            device,
+            work,
+            paper,
+            name,
+            shard,
+            fresh,
+            retry,
+            arithmetic,
+            limit,
+            out,
+            command,
+        })
     }
 
     /// The run whose folder has this header, with nothing of it asked twice; `device` does what is left.
@@ -149,6 +166,7 @@ impl Plan {
         };
         let mut plan = Self::of(&path, experiment, &options)?;
         plan.retry = false;
+        plan.command.clone_from(&header.command);
         plan.arithmetic.clone_from(&header.identity.device);
         let here = plan.header()?;
         if here.fingerprint != header.fingerprint {
@@ -192,6 +210,7 @@ impl Plan {
             name: self.name.clone(),
             fingerprint: identity.fingerprint(),
             identity,
+            command: self.command.clone(),
             items: self.work.items(),
             batch: self.work.batch(),
             shard: self.shard,

@@ -54,6 +54,13 @@ pub enum Cell {
         /// Whether ours is better; none where the two agree to the digits that were published.
         better: Option<bool>,
     },
+    /// As [`Cell::Difference`], to five digits.
+    FineDifference {
+        /// The difference.
+        value: f64,
+        /// Whether the first is better; none where neither is.
+        better: Option<bool>,
+    },
 }
 
 impl From<Option<f64>> for Cell {
@@ -67,9 +74,11 @@ impl Cell {
     pub fn value(self) -> Option<f64> {
         match self {
             Self::Empty => None,
-            Self::Value(value) | Self::Fine(value) | Self::Best(value) | Self::Difference { value, .. } => {
-                Some(value)
-            }
+            Self::Value(value)
+            | Self::Fine(value)
+            | Self::Best(value)
+            | Self::Difference { value, .. }
+            | Self::FineDifference { value, .. } => Some(value),
             Self::Count(count) => Some(count as f64),
         }
     }
@@ -81,13 +90,17 @@ impl Cell {
             Self::Fine(value) => format!("{value:.5}"),
             Self::Count(count) => count.to_string(),
             Self::Difference { value, .. } => format!("{value:+.3}"),
+            Self::FineDifference { value, .. } => format!("{value:+.5}"),
         }
     }
 
     fn color(self) -> Option<Color> {
         match self {
-            Self::Best(_) | Self::Difference { better: Some(true), .. } => Some(Color::Green),
-            Self::Difference { better: Some(false), .. } => Some(Color::Red),
+            Self::Best(_)
+            | Self::Difference { better: Some(true), .. }
+            | Self::FineDifference { better: Some(true), .. } => Some(Color::Green),
+            Self::Difference { better: Some(false), .. }
+            | Self::FineDifference { better: Some(false), .. } => Some(Color::Red),
             _ => None,
         }
     }

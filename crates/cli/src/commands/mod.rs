@@ -1,6 +1,7 @@
 //! One module per command: from its arguments to the call and the words printed.
 
 pub mod attend;
+pub mod compare;
 pub mod doctor;
 pub mod fetch;
 mod flux;

@@ -179,6 +179,21 @@ pub fn validate(args: &RunArgs) -> Result<(), Failure> {
     Ok(())
 }
 
+/// The command as it was given, without what decides no number: the folder, which shard, whether to start over.
+fn command() -> String {
+    let mut words = vec!["tokenrank".to_owned()];
+    let mut given = std::env::args().skip(1);
+    while let Some(word) = given.next() {
+        match &*word {
+            "--out" | "--shard" => _ = given.next(),
+            "--fresh" => {}
+            _ if word.starts_with("--out=") || word.starts_with("--shard=") => {}
+            _ => words.push(word),
+        }
+    }
+    shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
+}
+
 fn jobs(args: &RunArgs) -> Result<Vec<Job>, Failure> {
     let several = args.configs.len() > 1;
     // Below one folder, runs are told apart by the names of their files.
@@ -201,6 +216,7 @@ fn jobs(args: &RunArgs) -> Result<Vec<Job>, Failure> {
             device: args.device.clone(),
             shard: args.shard,
             fresh: args.fresh,
+            command: Some(command()),
         };
         match Sweep::new(config, &options)? {
             Some(sweep) => Ok(Job::Sweep(sweep)),

@@ -4,14 +4,15 @@ mod attend;
 #[path = "../../../eval/tests/browser/mod.rs"]
 mod browser;
 mod common;
+mod compare;
 mod diffseg;
 mod experiments;
 mod faults;
 mod fetch;
 mod flux;
 mod guidance;
-mod kills;
 mod hostile;
+mod kills;
 mod metrics;
 mod paper;
 mod paper_diffseg;

@@ -2,9 +2,10 @@
 //!
 //! Items are drawn with replacement, as many as there are, and both methods are judged on the same draw; what is compared
 //! is the metric over the draw, not a mean of values per item. The interval is the percentile interval: the middle 95 %
-//! of the differences, quantiles linear between neighbours.
+//! of the differences, quantiles linear between neighbours. The two sides may as well be one method in two runs
+//! ([`paired_sums`]).
 
-use ndarray::{Array2, Axis, concatenate};
+use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tasks::Rng;
@@ -26,8 +27,36 @@ pub trait Additive: Sync {
     /// [`BootstrapError::Missing`] for the first item that has no answer of the method.
     fn contributions(&self, records: &[Self::Record], method: &str) -> Result<Array2<f64>, BootstrapError>;
 
+    /// How the metric comes from the sums.
+    fn formula(&self) -> Formula;
+
     /// The metric from the sums; none where it is not defined.
-    fn value(&self, sums: &[f64]) -> Option<f64>;
+    fn value(&self, sums: &[f64]) -> Option<f64> {
+        self.formula().value(sums)
+    }
+}
+
+/// How a metric comes from sums over items, which stand in pairs of part and whole.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Formula {
+    /// The mean of part ÷ whole over the pairs whose whole is above 0.
+    Ratios,
+    /// `x / (2 − x)` of that mean.
+    Identity,
+}
+
+impl Formula {
+    /// The metric; none where no pair has a whole.
+    pub fn value(self, sums: &[f64]) -> Option<f64> {
+        let ratios = || sums.chunks_exact(2).filter(|pair| pair[1] > 0.0).map(|pair| pair[0] / pair[1]);
+        let count = ratios().count();
+        let mean = ratios().sum::<f64>() / count as f64;
+        (count > 0).then(|| match self {
+            Self::Ratios => mean,
+            Self::Identity => mean / (2.0 - mean),
+        })
+    }
 }
 
 /// Two methods that cannot be compared.
@@ -145,14 +174,27 @@ pub fn paired<M: Additive>(
     let items = records.len();
     let undefined = || BootstrapError::Undefined { a: a.to_owned(), b: b.to_owned(), items };
     let (of_a, of_b) = (metric.contributions(records, a)?, metric.contributions(records, b)?);
-    let middle = of_a.ncols();
-    let both = concatenate(Axis(1), &[of_a.view(), of_b.view()]).map_err(|_| undefined())?;
+    paired_sums(of_a.view(), of_b.view(), metric.formula(), resamples, seed).ok_or_else(undefined)
+}
+
+/// The same between two sides of which it is known what each item adds to their sums, `[items, sums of the side]`: two
+/// methods of one run, or one method in two runs over the same items in the same order. None where the numbers of items
+/// differ or the metric is not defined over all items or on no resample.
+pub fn paired_sums(
+    a: ArrayView2<'_, f64>,
+    b: ArrayView2<'_, f64>,
+    formula: Formula,
+    resamples: usize,
+    seed: u64,
+) -> Option<Interval> {
+    let (items, middle) = (a.nrows(), a.ncols());
+    let both = concatenate(Axis(1), &[a.view(), b.view()]).ok()?;
     let both = both.as_standard_layout();
     let difference = |counts: &[u32]| {
         let sums = weighted_sums(both.as_slice().unwrap_or_default(), both.ncols(), counts);
-        Some(metric.value(&sums[..middle])? - metric.value(&sums[middle..])?)
+        Some(formula.value(&sums[..middle])? - formula.value(&sums[middle..])?)
     };
-    let seen = difference(&vec![1; items]).ok_or_else(undefined)?;
+    let seen = difference(&vec![1; items])?;
 
     let draw = |counts: &mut Vec<u32>, resample: u64| {
         counts.fill(0);
@@ -162,13 +204,15 @@ pub fn paired<M: Additive>(
     };
     let differences: Vec<f64> =
         (0..resamples as u64).into_par_iter().map_init(|| vec![0; items], draw).flatten_iter().collect();
-    if differences.is_empty() {
-        return Err(undefined());
-    }
-    Ok(Interval::of(seen, differences))
+    (!differences.is_empty()).then(|| Interval::of(seen, differences))
 }
 
 impl Interval {
+    /// Whether 0 lies outside.
+    pub fn excludes_zero(&self) -> bool {
+        self.low > 0.0 || self.high < 0.0
+    }
+
     /// A difference and those over resamples, of which there is at least one.
     pub(crate) fn of(difference: f64, mut resampled: Vec<f64>) -> Self {
         resampled.sort_unstable_by(f64::total_cmp);
@@ -234,8 +278,8 @@ mod tests {
             Ok(contributions)
         }
 
-        fn value(&self, sums: &[f64]) -> Option<f64> {
-            (sums[1] > 0.0).then(|| sums[0] / sums[1])
+        fn formula(&self) -> Formula {
+            Formula::Ratios
         }
     }
 
@@ -300,6 +344,25 @@ mod tests {
             |threads| rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap().install(run);
         assert_eq!(with(1), with(5));
         assert_ne!(with(1), paired(&records, "0", "1", &Mean, 500, 8).unwrap());
+    }
+
+    /// Two runs of one method are two columns of one.
+    #[test]
+    fn sides_may_have_sums_of_their_own() {
+        let records = pairs(40, 0.2, 9);
+        let (a, b) = (Mean.contributions(&records, "0").unwrap(), Mean.contributions(&records, "1").unwrap());
+        // A class that one side alone has ever seen, with nothing in it.
+        let wide = concatenate(Axis(1), &[b.view(), Array2::zeros((40, 2)).view()]).unwrap();
+        let wanted = paired(&records, "0", "1", &Mean, 300, 4).unwrap();
+        assert_eq!(paired_sums(a.view(), wide.view(), Formula::Ratios, 300, 4), Some(wanted));
+        assert_eq!(paired_sums(a.view(), b.slice(ndarray::s![1.., ..]), Formula::Ratios, 300, 4), None);
+    }
+
+    #[test]
+    fn formulas_by_hand() {
+        assert_eq!(Formula::Ratios.value(&[1.0, 2.0, 3.0, 4.0, 5.0, 0.0]), Some(0.625));
+        assert_eq!(Formula::Identity.value(&[1.0, 2.0]), Some(0.5 / 1.5));
+        assert_eq!(Formula::Ratios.value(&[1.0, 0.0]), None);
     }
 
     #[test]

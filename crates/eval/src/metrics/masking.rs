@@ -1,13 +1,14 @@
 //! Accuracy while tokens are removed, and the area under it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use tasks::masking::MaskingRecord;
 
 use super::Metric;
-use super::bootstrap::{Additive, BootstrapError};
+use super::bootstrap::{Additive, BootstrapError, Formula};
 
 /// Counts behind the masking curves. Whole numbers, so that merging is exact in any order.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -120,46 +121,6 @@ impl Metric for MaskingCurves {
     }
 }
 
-/// One of the two areas, as the bootstrap needs it.
-#[derive(Debug, Clone, Copy)]
-pub struct MaskingArea<'a> {
-    /// Shares of removed tokens.
-    pub fractions: &'a [f64],
-    /// Whether only images count that were right before masking ([`MethodCurve::auc_still_right`]); else
-    /// [`MethodCurve::auc`].
-    pub still_right: bool,
-}
-
-impl Additive for MaskingArea<'_> {
-    type Record = MaskingRecord;
-
-    /// The area under the image's own right answers, and whether it was right before masking.
-    fn contributions(&self, records: &[MaskingRecord], method: &str) -> Result<Array2<f64>, BootstrapError> {
-        let mut contributions = Array2::zeros((records.len(), 2));
-        for (mut row, record) in contributions.rows_mut().into_iter().zip(records) {
-            let area = item_area(record, method, self.fractions).ok_or_else(|| BootstrapError::Missing {
-                method: method.to_owned(),
-                item: record.id.clone(),
-            })?;
-            let before = record.unmasked == record.label;
-            row[0] = if before || !self.still_right { area } else { 0.0 };
-            row[1] = f64::from(u8::from(before));
-        }
-        Ok(contributions)
-    }
-
-    fn value(&self, sums: &[f64]) -> Option<f64> {
-        (sums[1] > 0.0).then(|| sums[0] / sums[1])
-    }
-}
-
-/// Area under an image's own right answers, 1 for right and 0 for wrong: how long its answer survives. None without answers
-/// of the method.
-pub fn item_area(record: &MaskingRecord, method: &str, fractions: &[f64]) -> Option<f64> {
-    let right = record.predicted.get(method)?.iter().map(|&class| f64::from(u8::from(class == record.label)));
-    Some(area_under(fractions, &right.collect::<Vec<_>>()))
-}
-
 fn share(count: u64, of: u64) -> f64 {
     if of == 0 { 0.0 } else { count as f64 / of as f64 }
 }
@@ -170,6 +131,83 @@ pub fn area_under(x: &[f64], y: &[f64]) -> f64 {
     let range = x.last().zip(x.first()).map_or(0.0, |(last, first)| last - first);
     let area: f64 = x.windows(2).zip(y.windows(2)).map(|(x, y)| (x[1] - x[0]) * (y[0] + y[1]) / 2.0).sum();
     area / range
+}
+
+/// Area under an image's own right answers, 1 for right and 0 for wrong: how long its answer survives. None without answers
+/// of the method.
+pub fn item_area(record: &MaskingRecord, method: &str, fractions: &[f64]) -> Option<f64> {
+    let right = record.predicted.get(method)?.iter().map(|&class| f64::from(u8::from(class == record.label)));
+    Some(area_under(fractions, &right.collect::<Vec<_>>()))
+}
+
+/// A metric of masking, by itself; [`MethodCurve`] says what the areas are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum MaskingMetric {
+    /// Top-1 accuracy before masking: of the run, not of a method.
+    UnmaskedAccuracy,
+    /// [`MethodCurve::auc`].
+    Auc,
+    /// [`MethodCurve::auc_still_right`].
+    AucStillRight,
+}
+
+impl MaskingMetric {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::UnmaskedAccuracy, Self::Auc, Self::AucStillRight];
+
+    /// The metric over these shares of removed tokens, as the bootstrap needs it.
+    pub fn over(self, fractions: &[f64]) -> OverFractions {
+        OverFractions { metric: self, fractions: fractions.to_vec() }
+    }
+}
+
+impl fmt::Display for MaskingMetric {
+    /// The name of the metric in results.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::UnmaskedAccuracy => "unmasked-accuracy",
+            Self::Auc => "auc",
+            Self::AucStillRight => "auc-still-right",
+        })
+    }
+}
+
+/// A metric together with the shares of removed tokens: [`MaskingMetric::over`].
+#[derive(Debug, Clone, PartialEq)]
+pub struct OverFractions {
+    /// The metric.
+    pub metric: MaskingMetric,
+    /// Shares of removed tokens, rising.
+    pub fractions: Vec<f64>,
+}
+
+impl Additive for OverFractions {
+    type Record = MaskingRecord;
+
+    /// A pair: the area under an image's own curve of right answers, and whether it was right before masking.
+    fn contributions(&self, records: &[MaskingRecord], method: &str) -> Result<Array2<f64>, BootstrapError> {
+        let mut pairs = Array2::zeros((records.len(), 2));
+        for (mut pair, record) in pairs.rows_mut().into_iter().zip(records) {
+            let before = record.unmasked == record.label;
+            let area = || {
+                let missing = || BootstrapError::Missing { method: method.into(), item: record.id.clone() };
+                item_area(record, method, &self.fractions).ok_or_else(missing)
+            };
+            let (part, whole) = match self.metric {
+                MaskingMetric::UnmaskedAccuracy => (f64::from(u8::from(before)), 1.0),
+                MaskingMetric::Auc => (area()?, f64::from(u8::from(before))),
+                MaskingMetric::AucStillRight if before => (area()?, 1.0),
+                MaskingMetric::AucStillRight => (0.0, 0.0),
+            };
+            pair[0] = part;
+            pair[1] = whole;
+        }
+        Ok(pairs)
+    }
+
+    fn formula(&self) -> Formula {
+        Formula::Ratios
+    }
 }
 
 #[cfg(test)]
@@ -217,6 +255,27 @@ mod tests {
 
     proptest! {
         #[test]
+        fn what_items_add_makes_the_metrics(
+            answers in prop::collection::vec((0usize..3, 0usize..3, 0usize..3, 0usize..3), 1..40),
+        ) {
+            let records: Vec<_> =
+                answers.iter().map(|&(label, before, a, b)| record(label, before, &[a, b, a])).collect();
+            let fractions = [0.0, 0.5, 0.7];
+            let mut curves = MaskingCurves::new(fractions.to_vec());
+            records.iter().for_each(|record| curves.add(record));
+            let curve = &curves.finish()["tokenrank"];
+            let wanted = [Some(curves.unmasked_accuracy()), curve.auc, curve.auc_still_right];
+            for (metric, wanted) in MaskingMetric::ALL.into_iter().zip(wanted) {
+                let over = metric.over(&fractions);
+                let sums = over.contributions(&records, "tokenrank").unwrap().sum_axis(ndarray::Axis(0));
+                match (over.value(&sums.to_vec()), wanted) {
+                    (Some(ours), Some(wanted)) => prop_assert!((ours - wanted).abs() < 1e-12, "{metric}"),
+                    (ours, wanted) => prop_assert_eq!(ours, wanted, "{}", metric),
+                }
+            }
+        }
+
+        #[test]
         fn any_split_of_the_records_gives_the_same(
             answers in prop::collection::vec((0usize..3, 0usize..3, 0usize..3, 0usize..3), 1..40),
             at in 0usize..40,
@@ -233,19 +292,6 @@ mod tests {
             merged.merge(gather(&records[at..]));
             prop_assert_eq!(&whole, &merged);
             prop_assert_eq!(whole.finish(), merged.finish());
-
-            // What the bootstrap sums up is the same metric.
-            let values = whole.finish();
-            for still_right in [false, true] {
-                let area = MaskingArea { fractions: &[0.0, 0.5], still_right };
-                let sums = area.contributions(&records, "tokenrank").unwrap().sum_axis(ndarray::Axis(0));
-                let curve = &values["tokenrank"];
-                let wanted = if still_right { curve.auc_still_right } else { curve.auc };
-                match (area.value(sums.as_slice().unwrap()), wanted) {
-                    (Some(found), Some(wanted)) => prop_assert!((found - wanted).abs() < 1e-12),
-                    (found, wanted) => prop_assert_eq!(found, wanted),
-                }
-            }
         }
     }
 }

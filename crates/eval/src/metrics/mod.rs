@@ -8,7 +8,7 @@ mod masking;
 mod segment;
 
 pub use diffseg::{DiffSegMetric, DiffSegMetrics, DiffSegScores};
-pub use masking::{MaskingArea, MaskingCurves, MethodCurve, area_under, item_area};
+pub use masking::{MaskingCurves, MaskingMetric, MethodCurve, OverFractions, area_under, item_area};
 pub use segment::{MethodScores, SegmentMetric, SegmentMetrics};
 
 use serde::Serialize;

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tasks::segment::{ClassCounts, MapScore, SegmentRecord};
 
 use super::Metric;
-use super::bootstrap::{Additive, BootstrapError};
+use super::bootstrap::{Additive, BootstrapError, Formula};
 use super::exact::ExactMean;
 
 /// Sums behind the metrics of segmentation, by method. Pixels are whole numbers and average precisions are summed in
@@ -217,10 +217,8 @@ impl Additive for SegmentMetric {
         }))
     }
 
-    fn value(&self, sums: &[f64]) -> Option<f64> {
-        let shares = || sums.chunks_exact(2).filter_map(|pair| share(pair[0], pair[1]));
-        let mean = share(shares().sum(), shares().count() as f64)?;
-        Some(if *self == Self::MiouIdentity { identity(mean) } else { mean })
+    fn formula(&self) -> Formula {
+        if *self == Self::MiouIdentity { Formula::Identity } else { Formula::Ratios }
     }
 }
 

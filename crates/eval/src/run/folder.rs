@@ -94,6 +94,11 @@ impl RunFolder {
         self.header.identity.limit
     }
 
+    /// What the folder says that it is.
+    pub(crate) fn header(&self) -> &RunHeader {
+        &self.header
+    }
+
     /// The records in manifest order. `R` is the record type of the experiment's task.
     ///
     /// # Errors

@@ -63,7 +63,7 @@ impl Identity {
 }
 
 /// Enough of a hash to tell it from another.
-fn short(hash: &str) -> String {
+pub(crate) fn short(hash: &str) -> String {
     hash.chars().take(12).collect()
 }
 
@@ -77,6 +77,9 @@ pub(crate) struct RunHeader {
     /// [`Identity::fingerprint`] of what follows.
     pub fingerprint: String,
     pub identity: Identity,
+    /// The command that began it, without its folder; it decides nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
     /// Items of the whole manifest, and of a batch.
     pub items: usize,
     pub batch: usize,
@@ -136,7 +139,7 @@ fn has_records(folder: &Path) -> bool {
 }
 
 /// Settings that differ, as `key: old → new`.
-fn differences(key: &str, old: &Value, new: &Value, changes: &mut Vec<String>) {
+pub(crate) fn differences(key: &str, old: &Value, new: &Value, changes: &mut Vec<String>) {
     use Value::{Null, Object};
     match (old, new) {
         (Object(a), Object(b)) => {

@@ -26,7 +26,7 @@ use crate::table::Table;
 use crate::work::Report;
 
 pub use folder::RunFolder;
-pub(crate) use header::{Identity, RunHeader};
+pub(crate) use header::{Identity, RunHeader, differences, short};
 use lock::Lock;
 pub use merge::{MergeOptions, merge};
 pub(crate) use records::RECORDS;

@@ -11,10 +11,10 @@ use tasks::masking::{Masking, MaskingConfig};
 use super::{Report, data_sha256};
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
-use crate::metrics::{MaskingCurves, Metric};
+use crate::masking_report::{masking_pictures, masking_table};
+use crate::metrics::{MaskingCurves, MaskingMetric, Metric};
 use crate::model::ClassSource;
 use crate::plan::{Beside, Plan};
-use crate::masking_report::{masking_pictures, masking_table};
 use crate::results::{Curves, MetricValue};
 use crate::run::{Place, Reached, records};
 
@@ -135,7 +135,7 @@ impl MaskingWork {
 
 fn metric_values(curves: &MaskingCurves, paper: Option<&Beside>) -> Vec<MetricValue> {
     let mut values = vec![MetricValue {
-        name: "unmasked-accuracy".into(),
+        name: MaskingMetric::UnmaskedAccuracy.to_string(),
         method: None,
         value: (curves.items() > 0).then(|| curves.unmasked_accuracy()),
         higher_is_better: Some(true),
@@ -144,12 +144,12 @@ fn metric_values(curves: &MaskingCurves, paper: Option<&Beside>) -> Vec<MetricVa
     for (method, curve) in curves.finish() {
         let published =
             paper.and_then(|Beside { table, column }| table.published(&method, column.as_deref()?));
-        let mut push = |name: &str, value, published| {
-            let (name, method) = (name.to_owned(), Some(method.clone()));
+        let mut push = |metric: MaskingMetric, value, published| {
+            let (name, method) = (metric.to_string(), Some(method.clone()));
             values.push(MetricValue { name, method, value, higher_is_better: Some(false), published });
         };
-        push("auc", curve.auc, published);
-        push("auc-still-right", curve.auc_still_right, None);
+        push(MaskingMetric::Auc, curve.auc, published);
+        push(MaskingMetric::AucStillRight, curve.auc_still_right, None);
     }
     values
 }

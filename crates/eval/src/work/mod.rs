@@ -130,11 +130,11 @@ impl Work {
         }
     }
 
-    /// Where the classes come from, for the fingerprint.
+    /// Where the classes come from, for the fingerprint; of DiffSeg their names, as a JSON list.
     pub(crate) fn classes(&self) -> String {
         match self {
             Self::Masking(work) => format!("{:?}", work.head),
-            Self::Diffseg(work) => format!("{:?}", work.classes),
+            Self::Diffseg(work) => serde_json::json!(work.classes).to_string(),
             Self::Segment(_) | Self::Guidance(_) => String::new(),
         }
     }

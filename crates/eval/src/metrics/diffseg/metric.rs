@@ -6,7 +6,7 @@ use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use tasks::diffseg::{DiffSegRecord, Segments};
 
-use super::super::bootstrap::{Additive, BootstrapError};
+use super::super::bootstrap::{Additive, BootstrapError, Formula};
 use super::{DiffSegScores, Matched, Tally, adjusted_rand_index, share};
 
 /// A metric of segmentation without prompts, by itself; [`DiffSegScores`] has them all and says what they are.
@@ -146,8 +146,7 @@ impl Additive for OverClasses {
         }))
     }
 
-    fn value(&self, sums: &[f64]) -> Option<f64> {
-        let shares = || sums.chunks_exact(2).filter_map(|pair| share(pair[0], pair[1]));
-        share(shares().sum(), shares().count() as f64)
+    fn formula(&self) -> Formula {
+        Formula::Ratios
     }
 }

@@ -1,0 +1,52 @@
+//! `compare`.
+
+use eval::compare::{Answer, Request, Update};
+
+use crate::args::CompareArgs;
+use crate::failure::Failure;
+use crate::{colored, print};
+
+pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
+    let request = Request {
+        result: args.result.clone(),
+        baseline: args.baseline.clone(),
+        tolerances: args.tolerances.clone(),
+        only: args.only.clone(),
+        strict: args.strict,
+        update: args.update,
+        junit: args.junit.clone(),
+        markdown: args.markdown.clone(),
+    };
+    let Answer { report, update } = request.answer()?;
+    if let Some(report) = &report {
+        print(&report.to_text(args.all, colored()));
+    }
+    for (what, path) in [("junit:   ", &args.junit), ("markdown:", &args.markdown)] {
+        if let (Some(path), Some(_)) = (path, &report) {
+            eprintln!("{what} {}", path.display());
+        }
+    }
+    let baseline = args.baseline.display();
+    match (update, report) {
+        (Some(update), _) => {
+            let what = match update {
+                Update::Created => "made of this result",
+                Update::Changed => "is this result now",
+                Update::Unchanged => "says the same already and was left alone",
+            };
+            eprintln!("baseline: {baseline} {what}");
+            Ok(())
+        }
+        (None, Some(report)) if !report.passes() => {
+            let advice = match args.baseline.is_dir() {
+                true => "",
+                false => "; if all of it is meant, the same command with --update makes it the baseline",
+            };
+            Err(Failure::moved(format!(
+                "the result is not what {baseline} says: {}{advice}",
+                report.closing().trim_end_matches('.')
+            )))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,222 @@
+//! `tokenrank compare`: a TokenRank that is broken on purpose is caught, files are written and refused.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::common::{arg, root, run, words};
+
+/// The baseline of the quick suite, as `.ci/run` uses it.
+const QUICK: &str = "eval/baselines/mini-quick.json";
+/// Items of each of its runs.
+const LIMIT: &str = "24";
+
+fn scratch() -> TempDir {
+    tempfile::tempdir().expect("a scratch folder")
+}
+
+/// A run of the quick suite with a change, below `out` as several runs of one command are.
+fn quick(out: &Path, name: &str, change: Option<&str>) {
+    let (config, out) = (format!("configs/mini/{name}.toml"), out.join(name));
+    let mut args = vec!["run", &config, "--limit", LIMIT, "--out", arg(&out)];
+    args.extend(change.into_iter().flat_map(|change| ["--set", change]));
+    run(&args, 0);
+}
+
+/// A few items with two methods: enough where values do not matter.
+fn tiny(out: &Path, more: &[&str]) {
+    let scores = "task.masking.scores=[\"random\", \"cls\"]";
+    let args = ["run", "configs/mini/masking-vit.toml", "--set", scores, "--out", arg(out)];
+    let limit: &[&str] = if more.contains(&"--limit") { &[] } else { &["--limit", "4"] };
+    run(&[&args[..], limit, more].concat(), 0);
+}
+
+fn stdout(args: &[&str], code: i32) -> String {
+    String::from_utf8(run(args, code).stdout).expect("text")
+}
+
+/// The test cases of a JUnit file: run, name, what is said, and whether it failed.
+fn cases(path: &Path) -> Vec<(String, String, String, bool)> {
+    let text = std::fs::read_to_string(path).expect("a report");
+    let document = roxmltree::Document::parse(&text).expect("XML");
+    let attribute =
+        |node: &roxmltree::Node, name: &str| node.attribute(name).expect("an attribute").to_owned();
+    let case = |node: roxmltree::Node| {
+        let failure = node.children().find(|child| child.has_tag_name("failure"));
+        let said = node.children().find(roxmltree::Node::is_element).and_then(|child| child.text());
+        let said = said.unwrap_or_default().to_owned();
+        (attribute(&node, "classname"), attribute(&node, "name"), said, failure.is_some())
+    };
+    document.descendants().filter(|node| node.has_tag_name("testcase")).map(case).collect()
+}
+
+/// Edits a baseline as a person would.
+fn edited(path: &Path, to: &Path, edit: impl FnOnce(&mut Value)) {
+    let mut value: Value = serde_json::from_slice(&std::fs::read(path).expect("a baseline")).expect("JSON");
+    edit(&mut value);
+    std::fs::write(to, value.to_string()).expect("written");
+}
+
+/// TokenRank with another teleport is another TokenRank. It is caught in the runs of CI, against their baseline; and not
+/// for its setting alone: a baseline that claims that setting is not met either, in the values of TokenRank and no others.
+#[test]
+fn a_broken_tokenrank_is_caught() {
+    let dir = scratch();
+    let (whole, broken) = (dir.path().join("whole"), dir.path().join("broken"));
+    let suite = [("masking-vit", "task.masking.alpha"), ("diffseg", "task.diffseg.alpha")];
+    for (name, setting) in suite {
+        quick(&whole, name, None);
+        quick(&broken, name, Some(&format!("{setting}=0.5")));
+    }
+    let only = ["--only", "masking-vit", "--only", "diffseg"];
+    let sound = stdout(&[&["compare", arg(&whole), QUICK], &only[..]].concat(), 0);
+    assert!(sound.contains("none of"), "{sound}");
+
+    // On the machine of the test, so that what is not TokenRank is the same to the last bit.
+    let (base, junit) = (dir.path().join("base.json"), dir.path().join("junit.xml"));
+    run(&["compare", arg(&whole), arg(&base), "--update", "--tolerance", "default=0.005"], 0);
+    for baseline in [Path::new(QUICK), &base] {
+        let args = ["compare", arg(&broken), arg(baseline), "--junit", arg(&junit)];
+        let text = stdout(&[&args[..], &only].concat(), 4);
+        for (name, setting) in suite {
+            assert!(text.contains(&format!("{name}: another experiment: {setting}: 0.99 → 0.5")), "{text}");
+        }
+        caught(&junit, baseline == base);
+    }
+
+    edited(&base, &base, |value| {
+        for (name, _) in suite {
+            let task = value["runs"][name]["experiment"]["task"].as_object_mut().expect("a task");
+            task.values_mut().for_each(|settings| settings["alpha"] = 0.5.into());
+        }
+    });
+    let output = run(&["compare", arg(&broken), arg(&base), "--junit", arg(&junit)], 4);
+    let text = String::from_utf8(output.stdout.clone()).expect("text");
+    assert!(!text.contains("another experiment") && text.contains("moved"), "{text}");
+    assert!(words(&output).contains("--update makes it the baseline"), "{}", words(&output));
+    caught(&junit, true);
+    assert!(cases(&junit).iter().all(|(_, name, _, failed)| !failed || name.contains("tokenrank")));
+}
+
+/// TokenRank's values have moved in both runs, and those without TokenRank have not.
+fn caught(junit: &Path, to_the_bit: bool) {
+    let cases = cases(junit);
+    for run in ["masking-vit", "diffseg"] {
+        let of_tokenrank = |(of, name, _, failed): &&(String, String, String, bool)| {
+            of == run && name.contains("of tokenrank") && *failed
+        };
+        assert!(cases.iter().any(|case| of_tokenrank(&case)), "{run}: {cases:#?}");
+    }
+    for (run, name, said, failed) in &cases {
+        let unaffected = ["random", "center", "cls", "column-sum", "column-sum-no-cls", "uniform"]
+            .iter()
+            .any(|method| name.ends_with(&format!(" of {method}")));
+        if unaffected {
+            assert!(!failed, "{run}: {name}: {said}");
+            assert!(!to_the_bit || said.contains(", same"), "{run}: {name}: {said}");
+        }
+    }
+}
+
+#[test]
+fn a_baseline_is_made_kept_and_updated() {
+    let dir = scratch();
+    let (out, other) = (dir.path().join("run"), dir.path().join("other"));
+    let path = dir.path().join("below/tiny.json");
+    tiny(&out, &[]);
+    let message = words(&run(&["compare", arg(&out), arg(&path)], 3));
+    assert!(message.contains("no such baseline") && message.contains("--update"), "{message}");
+
+    let output = run(&["compare", arg(&out), arg(&path), "--update", "--tolerance", "auc=0.25"], 0);
+    assert!(words(&output).contains("made of this result"), "{}", words(&output));
+    let value: Value = serde_json::from_slice(&std::fs::read(&path).expect("a baseline")).expect("JSON");
+    let command = value["command"].as_str().expect("a command");
+    assert!(command.starts_with("tokenrank run configs/mini/masking-vit.toml --set "), "{command}");
+    assert!(command.ends_with("--limit 4 --out DIR"), "{command}");
+    assert!(!command.contains(arg(dir.path())), "{command}");
+    assert_eq!(value["suite"], "tiny");
+
+    // Nothing to say, nothing to write.
+    assert!(
+        stdout(&["compare", arg(&out), arg(&path)], 0).ends_with("none of 5 values moved; 5 the same.\n")
+    );
+    let before = std::fs::read(&path).expect("a baseline");
+    let output = run(&["compare", arg(&out), arg(&path), "--update"], 0);
+    assert!(words(&output).contains("left alone"), "{}", words(&output));
+    assert_eq!(std::fs::read(&path).expect("a baseline"), before);
+
+    // Another number of items and other data, which --update takes in; the tolerances stay.
+    tiny(&other, &["--limit", "5"]);
+    let text = stdout(&["compare", arg(&other), arg(&path)], 4);
+    for word in ["--limit: 4 → 5", "another number of items: 4 → 5", "other data: "] {
+        assert!(text.contains(word), "{word}: {text}");
+    }
+    assert!(words(&run(&["compare", arg(&other), arg(&path), "--update"], 0)).contains("is this result now"));
+    let value: Value = serde_json::from_slice(&std::fs::read(&path).expect("a baseline")).expect("JSON");
+    assert_eq!(value["tolerances"]["metrics"]["auc"], 0.25);
+    run(&["compare", arg(&other), arg(&path)], 0);
+}
+
+#[test]
+fn two_folders_are_compared_as_well() {
+    let dir = scratch();
+    let [out, other] = ["run", "other"].map(|name| dir.path().join(name));
+    tiny(&out, &[]);
+    tiny(&other, &["--set", "seed=1"]);
+    assert!(stdout(&["compare", arg(&out), arg(&out)], 0).contains("5 the same"));
+    let markdown = dir.path().join("compare.md");
+    let text = stdout(&["compare", arg(&other), arg(&out), "--all", "--markdown", arg(&markdown)], 4);
+    assert!(text.contains("another experiment: seed: 0 → 1") && text.contains("unmasked-accuracy"), "{text}");
+    let markdown = std::fs::read_to_string(&markdown).expect("a report");
+    assert!(markdown.starts_with("### run: not as the baseline\n\n- **masking-vit**: "), "{markdown}");
+    let message = words(&run(&["compare", arg(&out), arg(&other), "--update"], 2));
+    assert!(message.contains("is a folder"), "{message}");
+}
+
+#[test]
+fn what_cannot_be_compared_is_refused() {
+    let dir = scratch();
+    let (out, path) = (dir.path().join("run"), dir.path().join("tiny.json"));
+    tiny(&out, &[]);
+    run(&["compare", arg(&out), arg(&path), "--update"], 0);
+    for (more, words_) in [
+        (vec!["--tolerance", "acu=0.1"], "no metric of these runs"),
+        (vec!["--tolerance", "auc=-1"], "no tolerance"),
+        (vec!["--only", "nobody"], "there are masking-vit"),
+        (vec!["--only", "masking-vit", "--update"], "cannot be used with"),
+    ] {
+        let message = words(&run(&[&["compare", arg(&out), arg(&path)], &more[..]].concat(), 2));
+        assert!(message.contains(words_), "{more:?}: {message}");
+    }
+    let message = words(&run(&["compare", arg(dir.path()).trim_end_matches("run"), "nobody.json"], 3));
+    assert!(message.contains("nobody.json"), "{message}");
+    let empty: PathBuf = dir.path().join("empty");
+    std::fs::create_dir(&empty).expect("a folder");
+    assert!(words(&run(&["compare", arg(&empty), arg(&path)], 3)).contains("no finished run here"));
+
+    let text = std::fs::read_to_string(&path).expect("a baseline");
+    std::fs::write(&path, &text[..text.len() / 2]).expect("written");
+    let message = words(&run(&["compare", arg(&out), arg(&path)], 3));
+    assert!(message.contains("damaged") && message.contains("tiny.json"), "{message}");
+    // A damaged one may hold tolerances of somebody: it is not written over.
+    run(&["compare", arg(&out), arg(&path), "--update"], 3);
+}
+
+/// What CI compares with is what the configs of the repository say, all of them.
+#[test]
+fn the_quick_suite_has_every_miniature() {
+    let bytes = std::fs::read(root().join(QUICK)).expect("the baseline");
+    assert!(bytes.len() < 300_000, "{} bytes", bytes.len());
+    let value: Value = serde_json::from_slice(&bytes).expect("JSON");
+    let mut configs: Vec<String> = std::fs::read_dir(root().join("configs/mini"))
+        .expect("configs")
+        .map(|entry| {
+            entry.expect("an entry").path().file_stem().expect("a name").to_string_lossy().into_owned()
+        })
+        .collect();
+    configs.sort();
+    let runs: Vec<&String> = value["runs"].as_object().expect("runs").keys().collect();
+    assert_eq!(runs, configs.iter().collect::<Vec<_>>());
+    assert!(value["command"].as_str().expect("a command").contains(&format!("--limit {LIMIT}")));
+}

@@ -1,0 +1,26 @@
+//! Results beside the values they are held to: which metric has moved, by how much, and whether the items bear it out.
+//!
+//! [`compare`] looks at [`Runs`], be they of folders ([`read_runs`]) or of a [`Baseline`] file, and says a [`Verdict`] of
+//! every value; [`Request::answer`] is the whole command. How: docs/compare.md.
+
+mod baseline;
+mod junit;
+mod layout;
+mod per_item;
+mod report;
+mod request;
+mod runs;
+mod snapshot;
+#[cfg(test)]
+mod tests;
+mod tolerance;
+mod verdict;
+
+pub use baseline::Baseline;
+pub use per_item::PerItem;
+pub use report::Report;
+pub use request::{Answer, Request, Update};
+pub use runs::{Difference, compare};
+pub use snapshot::{Measured, Runs, Snapshot, read_runs};
+pub use tolerance::{Tolerance, Tolerances};
+pub use verdict::{Compared, Verdict};

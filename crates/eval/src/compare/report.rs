@@ -1,0 +1,170 @@
+//! A comparison in words: on the terminal and as Markdown.
+
+use super::runs::Difference;
+use super::verdict::{Compared, Verdict};
+use crate::metrics::bootstrap::RESAMPLES;
+use crate::table::{Cell, Row, Table};
+
+/// What came of comparing runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    /// Name of the suite.
+    pub suite: String,
+    /// Number of runs of the baseline.
+    pub runs: usize,
+    /// Runs that are not what the baseline's are.
+    pub differences: Vec<Difference>,
+    /// Every value, the worst verdict first.
+    pub values: Vec<Compared>,
+    /// What explains differences and is none.
+    pub notes: Vec<String>,
+    /// Whether what is systematic is a failure.
+    pub strict: bool,
+}
+
+impl Report {
+    /// Whether the result is held to be the baseline's.
+    pub fn passes(&self) -> bool {
+        self.differences.is_empty() && self.values.iter().all(|value| !value.verdict.fails(self.strict))
+    }
+
+    /// How many values have a verdict that is wanted.
+    fn count(&self, wanted: impl Fn(Verdict) -> bool) -> usize {
+        self.values.iter().filter(|value| wanted(value.verdict)).count()
+    }
+
+    /// The last line: how many values are how.
+    pub fn closing(&self) -> String {
+        let all = self.values.len();
+        let moved = self.count(|verdict| matches!(verdict, Verdict::Moved { .. }));
+        let side = |side| self.count(move |verdict| verdict == Verdict::Moved { better: side });
+        let mut parts = Vec::new();
+        let sides: Vec<String> = [("worse", Some(false)), ("better", Some(true)), ("neither", None)]
+            .into_iter()
+            .map(|(word, better)| (side(better), word))
+            .filter(|(count, _)| *count > 0)
+            .map(|(count, word)| format!("{count} {word}"))
+            .collect();
+        parts.push(match moved {
+            0 => format!("none of {all} values moved"),
+            _ => format!("{moved} of {all} values moved ({})", sides.join(", ")),
+        });
+        for (verdict, words) in [
+            (Verdict::Missing, "missing"),
+            (Verdict::New, "new"),
+            (Verdict::Undefined, "defined on one side only"),
+            (Verdict::Systematic, "within tolerance but systematic"),
+            (Verdict::Within, "within tolerance"),
+            (Verdict::Same, "the same"),
+        ] {
+            let count = self.count(|other| other == verdict);
+            parts.extend((count > 0).then(|| format!("{count} {words}")));
+        }
+        let mut others: Vec<&str> = self.differences.iter().map(|difference| &*difference.run).collect();
+        others.dedup();
+        if !others.is_empty() {
+            parts.push(format!("not the baseline's runs: {}", others.join(", ")));
+        }
+        format!("{}.", parts.join("; "))
+    }
+
+    /// For the terminal; with `all`, values that are the same are listed too.
+    pub fn to_text(&self, all: bool, color: bool) -> String {
+        let mut text: String = self.differences.iter().map(|difference| format!("{difference}\n")).collect();
+        if let Some(table) = self.table(all, str::to_owned) {
+            if !text.is_empty() {
+                text.push('\n');
+            }
+            text.push_str(&table.to_text(color));
+        }
+        for note in &self.notes {
+            text.push_str(&format!("{note}\n"));
+        }
+        text.push_str(&format!("{}: {}\n", self.suite, self.closing()));
+        text
+    }
+
+    /// As Markdown, such as for the summary of a CI job.
+    pub fn to_markdown(&self, all: bool) -> String {
+        let verdict = if self.passes() { "as the baseline" } else { "not as the baseline" };
+        let mut text = format!("### {}: {verdict}\n\n", escaped(&self.suite));
+        for Difference { run, what, .. } in &self.differences {
+            text.push_str(&format!("- **{}**: {}\n", escaped(run), escaped(what)));
+        }
+        if !self.differences.is_empty() {
+            text.push('\n');
+        }
+        if let Some(table) = self.table(all, escaped) {
+            text.push_str(&table.to_markdown());
+        }
+        for note in &self.notes {
+            text.push_str(&format!("{}\n\n", escaped(note)));
+        }
+        text.push_str(&format!("**{}**\n", escaped(&self.closing())));
+        text
+    }
+
+    /// The values that are not the same, or all; none where there are none.
+    fn table(&self, all: bool, label: impl Fn(&str) -> String) -> Option<Table> {
+        let shown = |value: &&Compared| all || value.verdict != Verdict::Same || value.changed > Some(0);
+        let rows: Vec<Row> = self.values.iter().filter(shown).map(|value| row(value, &label)).collect();
+        let heads = ["run", "metric", "method", "verdict"].map(str::to_owned).to_vec();
+        let columns = ["baseline", "ours", "difference", "tolerance", "from", "to", "p", "items changed"];
+        (!rows.is_empty()).then(|| Table {
+            title: format!("Values beside the baseline {}", label(&self.suite)),
+            labels: heads,
+            columns: columns.map(str::to_owned).to_vec(),
+            rows,
+            notes: vec![format!(
+                "From, to, p: paired bootstrap of the difference over the items, {RESAMPLES} resamples, 95 % percentile \
+                 interval. Systematic: the interval leaves out 0."
+            )],
+        })
+    }
+}
+
+fn row(value: &Compared, label: &impl Fn(&str) -> String) -> Row {
+    let fine = |number: Option<f64>| number.map_or(Cell::Empty, Cell::Fine);
+    let difference = |number: Option<f64>, better| {
+        number.map_or(Cell::Empty, |value| Cell::FineDifference { value, better })
+    };
+    let better = match value.verdict {
+        Verdict::Moved { better } => better,
+        _ => None,
+    };
+    let interval = value.interval.as_ref();
+    Row {
+        labels: vec![
+            label(&value.run),
+            label(&value.metric),
+            label(value.method.as_deref().unwrap_or("–")),
+            value.verdict.to_string(),
+        ],
+        cells: vec![
+            fine(value.baseline),
+            fine(value.ours),
+            difference(value.difference(), better),
+            Cell::Fine(value.tolerance),
+            difference(interval.map(|interval| interval.low), None),
+            difference(interval.map(|interval| interval.high), None),
+            interval.map_or(Cell::Empty, |interval| Cell::Fine(interval.p_value)),
+            value.changed.map_or(Cell::Empty, Cell::Count),
+        ],
+    }
+}
+
+/// Text that means nothing to Markdown or HTML.
+fn escaped(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '<' => escaped.push_str("&lt;"),
+            '&' => escaped.push_str("&amp;"),
+            '\\' | '`' | '*' | '[' | ']' | '|' | '#' => escaped.extend(['\\', c]),
+            // Within a word it is no emphasis.
+            '\n' | '\r' => escaped.push(' '),
+            _ => escaped.push(c),
+        }
+    }
+    escaped
+}

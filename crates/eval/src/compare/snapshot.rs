@@ -1,0 +1,187 @@
+//! What is known of a run when it is compared: what it was, its numbers, and what each item adds to them.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tasks::diffseg::DiffSegRecord;
+use tasks::guidance::GuidanceRecord;
+use tasks::masking::MaskingRecord;
+use tasks::segment::SegmentRecord;
+
+use super::per_item::PerItem;
+use crate::environment::{Code, Environment};
+use crate::error::{Error, Result};
+use crate::experiment::TaskConfig;
+use crate::metrics::bootstrap::Additive;
+use crate::metrics::{DiffSegMetric, MaskingMetric, SegmentMetric};
+use crate::run::RunFolder;
+
+/// Digits of a picture's hash that are kept.
+const DIGITS: usize = 16;
+
+/// Runs by their names.
+pub type Runs = BTreeMap<String, Snapshot>;
+
+/// A run as it is compared.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// The experiment with defaults filled in.
+    pub experiment: Value,
+    /// `--limit`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limit: Option<usize>,
+    /// Number of items answered.
+    pub items: u64,
+    /// Items that could not be read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub failed: Vec<String>,
+    /// Hash over the images; where pictures are drawn, over those that they are compared with.
+    pub data_sha256: String,
+    /// Hash of the network's files.
+    pub weights_sha256: String,
+    /// Hash of the network that judges drawn pictures.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judge_sha256: Option<String>,
+    /// The program that made the run. Another one is no difference.
+    pub code: Code,
+    /// The machine. Another one is no difference.
+    pub environment: Environment,
+    /// The command that made it.
+    #[serde(skip)]
+    pub command: Option<String>,
+    /// Names of the items, in the order of everything that is said per item.
+    pub ids: Vec<String>,
+    /// The numbers.
+    pub values: Vec<Measured>,
+    /// The first digits of the hashes of drawn pictures, by method.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub pictures: BTreeMap<String, Vec<String>>,
+}
+
+/// A metric of a method.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Measured {
+    /// Name of the metric.
+    pub metric: String,
+    /// Which row of the table; none for values of the whole run.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub method: Option<String>,
+    /// The value; none where it is not defined.
+    pub value: Option<f64>,
+    /// Whether a larger value is a better one; none where it is neither.
+    pub higher_is_better: Option<bool>,
+    /// What each item adds, where the metric depends on the items through sums alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub per_item: Option<PerItem>,
+}
+
+/// The runs of a folder: by the names of their experiment files, or, where several have one name (a sweep), by their
+/// folders below it.
+///
+/// # Errors
+/// There are none; one of them is unfinished or damaged.
+pub fn read_runs(dir: &Path) -> Result<Runs> {
+    let found = RunFolder::find(dir)?;
+    let mut names: Vec<&str> = found.iter().map(RunFolder::name).collect();
+    names.sort_unstable();
+    let unique = names.windows(2).all(|pair| pair[0] != pair[1]);
+    let name = |run: &RunFolder| match run.path.strip_prefix(dir) {
+        Ok(below) if !unique => below.display().to_string(),
+        _ => run.name().to_owned(),
+    };
+    found.iter().map(|run| Ok((name(run), Snapshot::of(run)?))).collect()
+}
+
+impl Snapshot {
+    /// Of a finished run and its records.
+    ///
+    /// # Errors
+    /// The records are not all there, or damaged.
+    pub fn of(run: &RunFolder) -> Result<Self> {
+        let (results, header) = (&run.results, run.header());
+        let judge = results.judge.as_ref();
+        let measured = results.metrics.iter().map(|value| Measured {
+            metric: value.name.clone(),
+            method: value.method.clone(),
+            value: value.value,
+            higher_is_better: value.higher_is_better,
+            per_item: None,
+        });
+        let mut snapshot = Self {
+            experiment: header.identity.experiment.clone(),
+            limit: header.identity.limit,
+            items: results.items,
+            failed: results.failed.iter().map(|failure| failure.id.clone()).collect(),
+            // The hash of a guidance run's data is one over what it drew as well.
+            data_sha256: judge.map_or(&results.data.sha256, |judge| &judge.reference_sha256).clone(),
+            weights_sha256: results.weights.sha256.clone(),
+            judge_sha256: judge.map(|judge| judge.weights_sha256.clone()),
+            code: results.code.clone(),
+            environment: results.environment.clone(),
+            command: header.command.clone(),
+            ids: Vec::new(),
+            values: measured.collect(),
+            pictures: BTreeMap::new(),
+        };
+        snapshot.read_items(run)?;
+        Ok(snapshot)
+    }
+
+    fn read_items(&mut self, run: &RunFolder) -> Result<()> {
+        match &run.results.experiment.task {
+            TaskConfig::Masking(task) => {
+                let (records, fractions) = (run.records::<MaskingRecord>()?, task.fractions.values());
+                let metrics = MaskingMetric::ALL.map(|metric| (metric, metric.over(&fractions)));
+                metrics.iter().try_for_each(|(name, metric)| self.break_down(&records, name, metric))?;
+                self.ids = records.into_iter().map(|record| record.id).collect();
+            }
+            TaskConfig::Segment(_) => {
+                let records = run.records::<SegmentRecord>()?;
+                SegmentMetric::ALL.iter().try_for_each(|metric| self.break_down(&records, metric, metric))?;
+                self.ids = records.into_iter().map(|record| record.id).collect();
+            }
+            TaskConfig::Diffseg(_) => {
+                let records = run.records::<DiffSegRecord>()?;
+                let names: Vec<String> =
+                    serde_json::from_str(&run.header().identity.classes).map_err(|e| Error::Unreadable {
+                        path: run.path.clone(),
+                        reason: format!(
+                            "run.json does not name the classes ({e}); run the experiment again with --fresh"
+                        ),
+                    })?;
+                let metrics = DiffSegMetric::ALL.map(|metric| (metric, metric.over(names.len())));
+                metrics.iter().try_for_each(|(name, metric)| self.break_down(&records, name, metric))?;
+                self.ids = records.into_iter().map(|record| record.id).collect();
+            }
+            TaskConfig::Guidance(_) => {
+                for record in run.records::<GuidanceRecord>()? {
+                    for (method, drawn) in record.methods {
+                        let hash = drawn.sha256.chars().take(DIGITS).collect();
+                        self.pictures.entry(method).or_default().push(hash);
+                    }
+                    self.ids.push(record.id);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts beside the values of a metric what they come from.
+    fn break_down<M: Additive>(
+        &mut self,
+        records: &[M::Record],
+        name: &impl ToString,
+        metric: &M,
+    ) -> Result<()> {
+        let name = name.to_string();
+        for measured in self.values.iter_mut().filter(|measured| measured.metric == name) {
+            let sums = metric.contributions(records, measured.method.as_deref().unwrap_or_default())?;
+            measured.per_item = Some(PerItem { formula: metric.formula(), sums });
+        }
+        Ok(())
+    }
+}

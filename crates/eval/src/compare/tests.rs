@@ -1,0 +1,395 @@
+//! Comparisons of runs that nobody ran.
+
+use std::collections::BTreeMap;
+
+use markov_core::{Stochastic, Stop, token_rank};
+use ndarray::{Array2, Axis};
+use serde_json::json;
+use tasks::Rng;
+use tasks::masking::MaskingRecord;
+
+use super::*;
+use crate::environment::{Code, Environment};
+use crate::metrics::bootstrap::Additive;
+use crate::metrics::{MaskingCurves, MaskingMetric, Metric};
+
+/// Shares of tokens removed.
+const FRACTIONS: [f64; 4] = [0.0, 0.3, 0.6, 0.9];
+const ITEMS: usize = 24;
+
+/// A run in which TokenRank orders the tokens otherwise by `shift`: the network is right for as much longer.
+fn masking(shift: f64) -> Snapshot {
+    masking_with(|item| 0.1 + Rng::keyed(&[7, item as u64]).range(0.0, 0.5) + shift)
+}
+
+/// A run in which the network is right until the share `ends` of an image's tokens has been removed by TokenRank.
+fn masking_with(ends: impl Fn(usize) -> f64) -> Snapshot {
+    let predicted = |ends: f64| FRACTIONS.iter().map(|&removed| if removed < ends { 3 } else { 1 }).collect();
+    let record = |item: usize| MaskingRecord {
+        id: format!("scene-{item}"),
+        sha256: String::new(),
+        label: 3,
+        unmasked: if item % 8 == 0 { 2 } else { 3 },
+        predicted: [("random", 0.95), ("tokenrank", ends(item))]
+            .map(|(method, ends)| (method.to_owned(), predicted(ends)))
+            .into(),
+        scores: None,
+    };
+    let records: Vec<_> = (0..ITEMS).map(record).collect();
+    let mut curves = MaskingCurves::new(FRACTIONS.to_vec());
+    records.iter().for_each(|record| curves.add(record));
+    let mut values = Vec::new();
+    for (method, curve) in curves.finish() {
+        for (metric, value) in
+            [(MaskingMetric::Auc, curve.auc), (MaskingMetric::AucStillRight, curve.auc_still_right)]
+        {
+            let over = metric.over(&FRACTIONS);
+            let sums = over.contributions(&records, &method).unwrap();
+            values.push(Measured {
+                metric: metric.to_string(),
+                method: Some(method.clone()),
+                value,
+                higher_is_better: Some(false),
+                per_item: Some(PerItem { formula: over.formula(), sums }),
+            });
+        }
+    }
+    Snapshot {
+        experiment: json!({
+            "title": "Masking",
+            "model": { "path": "here" },
+            "dataset": { "mini": { "count": 500 } },
+            "task": { "masking": { "alpha": 0.99 } },
+        }),
+        limit: Some(ITEMS),
+        items: ITEMS as u64,
+        failed: Vec::new(),
+        data_sha256: "d".repeat(64),
+        weights_sha256: "e".repeat(64),
+        judge_sha256: None,
+        code: Code { version: "0.1.0".into(), commit: Some("c".repeat(40)), sources_sha256: "a".repeat(64) },
+        environment: Environment {
+            platform: "linux x86_64".into(),
+            processor: Some("Some CPU".into()),
+            threads: 1,
+            device: "cpu".into(),
+            libtorch: Some("2.11.0".into()),
+        },
+        command: Some("tokenrank run configs/mini/masking-vit.toml --limit 24".into()),
+        ids: records.into_iter().map(|record| record.id).collect(),
+        values,
+        pictures: BTreeMap::new(),
+    }
+}
+
+/// Metrics of drawn pictures, which are no sums.
+fn guidance(frechet: f64, changed: usize) -> Snapshot {
+    let hash = |item| format!("{:016x}", if item < changed { item + 1000 } else { item });
+    let value = Measured {
+        metric: "frechet".into(),
+        method: Some("none".into()),
+        value: Some(frechet),
+        higher_is_better: Some(false),
+        per_item: None,
+    };
+    Snapshot {
+        judge_sha256: Some("f".repeat(64)),
+        values: vec![value],
+        pictures: [("none".to_owned(), (0..ITEMS).map(hash).collect())].into(),
+        ..masking(0.0)
+    }
+}
+
+fn one(run: Snapshot) -> Runs {
+    [("masking-vit".to_owned(), run)].into()
+}
+
+fn tolerances(default: f64) -> Tolerances {
+    Tolerances { default, ..Tolerances::default() }
+}
+
+fn against(ours: Snapshot, tolerance: f64) -> Report {
+    compare("mini-quick", &one(ours), &one(masking(0.0)), &tolerances(tolerance), false)
+}
+
+#[track_caller]
+fn of<'a>(report: &'a Report, metric: &str, method: &str) -> &'a Compared {
+    let found = |value: &&Compared| value.metric == metric && value.method.as_deref() == Some(method);
+    report.values.iter().find(found).unwrap()
+}
+
+#[test]
+fn a_run_is_the_same_as_itself() {
+    let report = against(masking(0.0), 0.0);
+    assert!(report.passes());
+    assert!(report.values.iter().all(|value| value.verdict == Verdict::Same && value.changed == Some(0)));
+    assert_eq!(report.to_text(false, false), "mini-quick: none of 4 values moved; 4 the same.\n");
+}
+
+/// The settings are the same: what is caught is the metric.
+#[test]
+fn a_tokenrank_that_orders_otherwise_is_caught_by_its_values() {
+    // Removing late what matters keeps the network right for longer, which is worse; the other way round better.
+    for (shift, better) in [(0.3, false), (-0.3, true)] {
+        let report = against(masking(shift), 0.02);
+        assert!(!report.passes() && report.differences.is_empty(), "{report:?}");
+        for metric in ["auc", "auc-still-right"] {
+            let moved = of(&report, metric, "tokenrank");
+            assert_eq!(moved.verdict, Verdict::Moved { better: Some(better) });
+            assert!(moved.interval.unwrap().excludes_zero() && moved.changed > Some(ITEMS / 2), "{moved:?}");
+            assert_eq!(of(&report, metric, "random").verdict, Verdict::Same);
+        }
+        // Failures stand first.
+        let ranks: Vec<usize> = report.values.iter().map(|value| value.verdict.rank()).collect();
+        assert!(ranks.is_sorted(), "{ranks:?}");
+    }
+}
+
+/// A chain the wrong way round: attention's sinks, on which the class hangs here, are those of the forward chain alone.
+#[test]
+fn a_transposed_chain_is_caught_by_its_values() {
+    const TOKENS: usize = 16;
+    const OBJECT: usize = 5;
+    let ends = |item: usize, transposed: bool| {
+        let mut rng = Rng::keyed(&[11, item as u64]);
+        let weights = Array2::from_shape_fn((TOKENS, TOKENS), |(_, to)| {
+            rng.range(0.0, 1.0) + if to < OBJECT { 1.0 } else { 0.0 }
+        });
+        let sums = weights.sum_axis(Axis(1)).insert_axis(Axis(1));
+        let attention = Stochastic::new(weights / sums).unwrap();
+        let chain = attention.teleport(0.99).unwrap();
+        let chain = if transposed { chain.backward().unwrap() } else { chain.forward() };
+        let scores = token_rank(&chain, Stop::default()).unwrap().pi;
+        let mut order: Vec<usize> = (0..TOKENS).collect();
+        order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+        // Right until the third of the object's tokens has gone.
+        let third = order.iter().enumerate().filter(|(_, token)| **token < OBJECT).nth(2).unwrap().0;
+        (third + 1) as f64 / TOKENS as f64
+    };
+    let [right, wrong] = [false, true].map(|transposed| one(masking_with(|item| ends(item, transposed))));
+    let report = compare("s", &wrong, &right, &tolerances(0.02), false);
+    assert!(report.differences.is_empty() && !report.passes());
+    assert_eq!(of(&report, "auc", "tokenrank").verdict, Verdict::Moved { better: Some(false) });
+    assert_eq!(of(&report, "auc", "random").verdict, Verdict::Same);
+}
+
+#[test]
+fn a_metric_that_comes_and_one_that_goes_are_failures() {
+    let mut ours = masking(0.0);
+    let gone = ours.values.remove(1);
+    ours.values.push(Measured { metric: "accuracy".into(), ..gone });
+    let report = against(ours, 1.0);
+    assert_eq!(report.values.iter().filter(|value| value.verdict == Verdict::Missing).count(), 1);
+    assert_eq!(of(&report, "accuracy", "random").verdict, Verdict::New);
+    assert!(!report.passes() && report.closing().contains("1 missing; 1 new"), "{}", report.closing());
+    assert!(of(&report, "accuracy", "random").sentence().contains("--update"));
+    // And so are whole runs.
+    let report = compare("s", &one(masking(0.0)), &Runs::new(), &tolerances(1.0), false);
+    assert!(report.differences[0].kind == "new" && !report.passes());
+    let report = compare("s", &Runs::new(), &one(masking(0.0)), &tolerances(1.0), false);
+    assert!(report.differences[0].kind == "missing" && !report.passes());
+}
+
+#[test]
+fn another_run_is_a_failure_whatever_its_values_are() {
+    let kinds: [(&str, &str, fn(&mut Snapshot)); 7] = [
+        ("settings", "task.masking.alpha: 0.99 → 0.5", |run| {
+            run.experiment["task"]["masking"]["alpha"] = json!(0.5)
+        }),
+        ("settings", "--limit: 24 → none", |run| run.limit = None),
+        ("items", "another number of items: 24 → 23", |run| run.items = 23),
+        ("items", "scene-4 → other", |run| run.ids[4] = "other".into()),
+        ("data", "dddddddddddd → 0", |run| run.data_sha256 = "0".into()),
+        ("weights", "eeeeeeeeeeee → 0", |run| run.weights_sha256 = "0".into()),
+        ("failed", "1 items could not be read: scene-9", |run| run.failed.push("scene-9".into())),
+    ];
+    for (kind, words, change) in kinds {
+        let mut ours = masking(0.0);
+        change(&mut ours);
+        let report = against(ours, 1.0);
+        let [difference] = &report.differences[..] else { panic!("{kind}: {:?}", report.differences) };
+        assert!(difference.kind == kind && difference.what.contains(words), "{difference:?}");
+        assert!(!report.passes() && report.to_text(false, false).starts_with("masking-vit: "));
+        // The values are compared all the same.
+        assert_eq!(report.values.len(), 4);
+    }
+}
+
+/// Both are said, and the settings first.
+#[test]
+fn settings_do_not_hide_what_moved() {
+    let mut ours = masking(0.3);
+    ours.experiment["task"]["masking"]["alpha"] = json!(0.5);
+    let text = against(ours, 0.02).to_text(false, false);
+    let (settings, values) = (text.find("alpha: 0.99 → 0.5").unwrap(), text.find("moved, worse").unwrap());
+    assert!(settings < values, "{text}");
+}
+
+#[test]
+fn where_things_lie_and_who_ran_it_is_no_difference() {
+    let mut ours = masking(0.0);
+    ours.experiment["model"]["path"] = json!("elsewhere");
+    ours.experiment["title"] = json!("Another title");
+    ours.environment.processor = Some("Another CPU".into());
+    ours.code.commit = None;
+    let report = against(ours, 0.0);
+    assert!(report.passes(), "{:?}", report.differences);
+    let text = report.to_text(false, false);
+    assert!(text.contains("Another machine") && text.contains("Some CPU → cpu on Another CPU"), "{text}");
+}
+
+#[test]
+fn the_tolerance_is_the_edge() {
+    let mut ours = masking(0.0);
+    let value = ours.values[0].value.unwrap();
+    ours.values[0].value = Some(value + 0.0625);
+    for (tolerance, passes) in [(0.0625, true), (0.07, true), (0.0624, false)] {
+        assert_eq!(against(ours.clone(), tolerance).passes(), passes, "{tolerance}");
+    }
+    // No tolerance at all asks for the same bits.
+    ours.values[0].value = Some(value.next_up());
+    assert!(!against(ours.clone(), 0.0).passes() && against(ours, 1e-9).passes());
+}
+
+#[test]
+fn what_is_systematic_is_a_warning_unless_it_is_asked_for() {
+    let loose = tolerances(1.0);
+    let run = |strict| compare("s", &one(masking(0.3)), &one(masking(0.0)), &loose, strict);
+    assert_eq!(of(&run(false), "auc", "tokenrank").verdict, Verdict::Systematic);
+    assert!(run(false).passes() && !run(true).passes());
+    assert!(run(false).closing().contains("2 within tolerance but systematic"), "{}", run(false).closing());
+}
+
+#[test]
+fn a_value_that_one_side_has_not_is_a_failure() {
+    for value in [None, Some(f64::NAN)] {
+        let mut ours = masking(0.0);
+        ours.values[0].value = value;
+        let report = against(ours, 1.0);
+        assert!(report.values[0].verdict == Verdict::Undefined && !report.passes());
+    }
+}
+
+#[test]
+fn pictures_are_counted_where_metrics_are_no_sums() {
+    let run = |ours: Snapshot| {
+        compare("s", &one(ours), &one(guidance(30.0, 0)), &tolerances(0.5), false).values.remove(0)
+    };
+    let within = run(guidance(30.25, 5));
+    assert_eq!((within.verdict, within.changed, within.interval), (Verdict::Within, Some(5), None));
+    assert_eq!(run(guidance(29.0, 24)).verdict, Verdict::Moved { better: Some(true) });
+    let mut judged = guidance(30.0, 0);
+    judged.judge_sha256 = None;
+    let report = compare("s", &one(judged), &one(guidance(30.0, 0)), &tolerances(0.5), false);
+    assert_eq!(report.differences[0].kind, "judge");
+}
+
+#[test]
+fn on_the_terminal_and_as_markdown() {
+    let mut ours = masking(0.3);
+    ours.data_sha256 = "0".repeat(64);
+    let report = against(ours, 0.02);
+    insta::assert_snapshot!(report.to_text(false, false), @"");
+    insta::assert_snapshot!(report.to_markdown(false), @"");
+}
+
+#[test]
+fn junit_is_xml_whatever_names_are() {
+    let mut ours = masking(0.3);
+    ours.values[2].metric = "a<b & \"c\" \u{1}".into();
+    ours.values[2].per_item = None;
+    let runs: Runs = [("run <&> 'x' ]]>".to_owned(), ours)].into();
+    let base: Runs = [("run <&> 'x' ]]>".to_owned(), masking(0.0))].into();
+    let report = compare("suite & \"co\"", &runs, &base, &tolerances(0.02), false);
+    let xml = report.to_junit().unwrap();
+    let document = roxmltree::Document::parse(&xml).unwrap_or_else(|e| panic!("{e}: {xml}"));
+    let cases: Vec<_> = document.descendants().filter(|node| node.has_tag_name("testcase")).collect();
+    assert_eq!(cases.len(), report.values.len() + 1);
+    let failed = cases.iter().filter(|case| case.children().any(|node| node.has_tag_name("failure"))).count();
+    let wanted = report.values.iter().filter(|value| value.verdict.fails(false)).count();
+    assert_eq!(failed, wanted);
+    let suite = document.descendants().find(|node| node.has_tag_name("testsuite")).unwrap();
+    assert_eq!(suite.attribute("name"), Some("run <&> 'x' ]]>"));
+    assert_eq!(suite.attribute("failures"), Some(&*wanted.to_string()));
+    assert!(cases.iter().any(|case| case.attribute("name").unwrap().starts_with("a<b & \"c\"")));
+}
+
+mod files {
+    use std::path::Path;
+
+    use super::super::baseline::Baseline;
+    use super::*;
+
+    fn written(dir: &Path) -> (std::path::PathBuf, Baseline) {
+        let path = dir.join("mini-quick.json");
+        let mut tolerances = tolerances(0.01);
+        tolerances.metrics.insert("masking-vit/auc".into(), 0.02);
+        let baseline = Baseline::new(&path, one(masking(0.0)), tolerances);
+        baseline.write(&path).unwrap();
+        (path, baseline)
+    }
+
+    #[test]
+    fn a_baseline_comes_back_as_it_was_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, mut baseline) = written(dir.path());
+        let back = Baseline::read(&path).unwrap().unwrap();
+        assert_eq!(
+            back.command.as_deref(),
+            Some("tokenrank run configs/mini/masking-vit.toml --limit 24 --out DIR")
+        );
+        baseline.runs.values_mut().for_each(|run| run.command = None);
+        assert_eq!((&*back.suite, &back), ("mini-quick", &baseline));
+        let report = compare("s", &one(masking(0.0)), &back.runs, &back.tolerances, true);
+        assert!(report.passes() && report.closing().contains("4 the same"), "{}", report.closing());
+        assert!(Baseline::read(&dir.path().join("none.json")).unwrap().is_none());
+    }
+
+    #[test]
+    fn damage_is_told_from_another_version() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, _) = written(dir.path());
+        let text = std::fs::read_to_string(&path).unwrap();
+        let refusal = |text: &str| {
+            std::fs::write(&path, text).unwrap();
+            Baseline::read(&path).err().map(|e| e.to_string()).unwrap_or_else(|| panic!("accepted: {text}"))
+        };
+        let with = |old: &str, new: &str| {
+            assert!(text.contains(old), "{old}");
+            refusal(&text.replacen(old, new, 1))
+        };
+        for (message, words) in [
+            (refusal(&text[..text.len() / 2]), "damaged"),
+            (refusal("[]"), "no schema"),
+            (with("\"schema\": 1", "\"schema\": 2"), "has schema 2, this program reads 1"),
+            (with("\"suite\"", "\"sweet\""), "unknown field `sweet`"),
+            (with("\"metric\":", "\"metrik\":"), "unknown field `metrik`"),
+            (with("\"default\": 0.01", "\"default\": -1"), "the tolerance -1"),
+            (with("masking-vit/auc", "masking-vit/acu"), "`masking-vit/acu`"),
+            (with("\"items\": 24", "\"items\": 23"), "23 items and 24 names"),
+            (with("\"method\":\"random\"", "\"method\":\"tokenrank\""), "comes twice"),
+            (with("\"scene-0\",", ""), "24 items and 23 names"),
+            (with("\"sums\":[[", "\"sums\":[[7,7],["), "has sums of 25 items"),
+            (with("\"value\":0.", "\"value\":0.0"), "is not what its items add up to"),
+        ] {
+            assert!(message.contains(words), "{words}: {message}");
+            assert!(message.contains("mini-quick.json") && message.contains("--update"), "{message}");
+        }
+    }
+
+    #[test]
+    fn who_made_it_alone_is_no_reason_to_write_it_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, baseline) = written(dir.path());
+        let back = Baseline::read(&path).unwrap().unwrap();
+        let mut other = baseline;
+        for run in other.runs.values_mut() {
+            (run.environment.processor, run.code.commit) = (None, None);
+        }
+        assert!(other.agrees(&back));
+        for run in other.runs.values_mut() {
+            run.values[0].value = Some(0.5);
+        }
+        assert!(!other.agrees(&back));
+    }
+}

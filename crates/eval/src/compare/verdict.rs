@@ -1,0 +1,193 @@
+//! What is said of one value.
+
+use std::fmt;
+
+use super::snapshot::{Measured, Snapshot};
+use super::tolerance::exceeds;
+use crate::metrics::bootstrap::Interval;
+
+/// How a value stands to the baseline's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// To the last bit.
+    Same,
+    /// No farther away than the tolerance.
+    Within,
+    /// The same, but the interval of the difference leaves out 0: the items have moved to one side.
+    Systematic,
+    /// Farther away than the tolerance.
+    Moved {
+        /// Whether ours is better; none where the metric is neither good nor bad.
+        better: Option<bool>,
+    },
+    /// Defined in one of the two runs only.
+    Undefined,
+    /// Not in the result.
+    Missing,
+    /// Not in the baseline.
+    New,
+}
+
+impl Verdict {
+    /// Whether it fails the comparison; `strict` takes what is systematic for a failure.
+    pub fn fails(self, strict: bool) -> bool {
+        match self {
+            Self::Same | Self::Within => false,
+            Self::Systematic => strict,
+            Self::Moved { .. } | Self::Undefined | Self::Missing | Self::New => true,
+        }
+    }
+
+    /// The worst first.
+    pub(super) fn rank(self) -> usize {
+        match self {
+            Self::Missing | Self::New | Self::Undefined => 0,
+            Self::Moved { .. } => 1,
+            Self::Systematic => 2,
+            Self::Within => 3,
+            Self::Same => 4,
+        }
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Same => "same",
+            Self::Within => "within tolerance",
+            Self::Systematic => "within, systematic",
+            Self::Moved { better: Some(true) } => "moved, better",
+            Self::Moved { better: Some(false) } => "moved, worse",
+            Self::Moved { better: None } => "moved",
+            Self::Undefined => "undefined",
+            Self::Missing => "missing",
+            Self::New => "new",
+        })
+    }
+}
+
+/// A value beside the baseline's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Compared {
+    /// Name of the run.
+    pub run: String,
+    /// Name of the metric.
+    pub metric: String,
+    /// Which row of the table; none for values of the whole run.
+    pub method: Option<String>,
+    /// The baseline's value.
+    pub baseline: Option<f64>,
+    /// The result's.
+    pub ours: Option<f64>,
+    /// How far apart they may be.
+    pub tolerance: f64,
+    /// Ours minus the baseline's over resamples of the items, where items have changed and the metric is made of them.
+    pub interval: Option<Interval>,
+    /// Items that add something else, or pictures that are others; none where it is not known.
+    pub changed: Option<usize>,
+    /// How it stands.
+    pub verdict: Verdict,
+}
+
+impl Compared {
+    /// Compares a metric of a method; one of the two may be missing.
+    pub(super) fn new(
+        run: &str,
+        ours: (&Snapshot, Option<&Measured>),
+        baseline: (&Snapshot, Option<&Measured>),
+        tolerance: f64,
+    ) -> Option<Self> {
+        let either = ours.1.or(baseline.1)?;
+        let mut compared = Self {
+            run: run.to_owned(),
+            metric: either.metric.clone(),
+            method: either.method.clone(),
+            baseline: baseline.1.and_then(|measured| measured.value),
+            ours: ours.1.and_then(|measured| measured.value),
+            tolerance,
+            interval: None,
+            changed: None,
+            verdict: Verdict::Same,
+        };
+        match (ours.1, baseline.1) {
+            (Some(a), Some(b)) => {
+                // Items can be told apart where they are the same ones.
+                if ours.0.ids == baseline.0.ids {
+                    compared.look_at_items((ours.0, a), (baseline.0, b));
+                }
+                compared.verdict = compared.judge(either.higher_is_better);
+            }
+            (None, _) => compared.verdict = Verdict::Missing,
+            (_, None) => compared.verdict = Verdict::New,
+        }
+        Some(compared)
+    }
+
+    fn look_at_items(&mut self, ours: (&Snapshot, &Measured), baseline: (&Snapshot, &Measured)) {
+        if let (Some(a), Some(b)) = (&ours.1.per_item, &baseline.1.per_item) {
+            self.changed = Some(a.changed(b));
+            if self.changed > Some(0) {
+                self.interval = a.minus(b);
+            }
+        } else if let Some(method) = &self.method {
+            let pictures = ours.0.pictures.get(method).zip(baseline.0.pictures.get(method));
+            self.changed = pictures.map(|(a, b)| a.iter().zip(b).filter(|(a, b)| a != b).count());
+        }
+    }
+
+    fn judge(&self, higher_is_better: Option<bool>) -> Verdict {
+        let difference = match (self.ours, self.baseline) {
+            (Some(ours), Some(baseline)) if ours.to_bits() == baseline.to_bits() => return Verdict::Same,
+            (None, None) => return Verdict::Same,
+            (Some(ours), Some(baseline)) if ours.is_finite() && baseline.is_finite() => ours - baseline,
+            _ => return Verdict::Undefined,
+        };
+        if exceeds(difference, self.tolerance) {
+            return Verdict::Moved { better: higher_is_better.map(|higher| (difference > 0.0) == higher) };
+        }
+        match &self.interval {
+            Some(interval) if interval.excludes_zero() => Verdict::Systematic,
+            _ => Verdict::Within,
+        }
+    }
+
+    /// Ours minus the baseline's.
+    pub fn difference(&self) -> Option<f64> {
+        Some(self.ours? - self.baseline?)
+    }
+
+    /// The metric and the method: `auc of tokenrank`.
+    pub fn name(&self) -> String {
+        match &self.method {
+            Some(method) => format!("{} of {method}", self.metric),
+            None => self.metric.clone(),
+        }
+    }
+
+    /// All of it in one sentence.
+    pub fn sentence(&self) -> String {
+        let number = |value: Option<f64>| value.map_or("undefined".to_owned(), |value| format!("{value:.5}"));
+        let name = self.name();
+        let advice = "if that is meant, --update takes it into the baseline";
+        let mut text = match self.verdict {
+            Verdict::Missing => return format!("{name} is in the baseline and not in the result; {advice}"),
+            Verdict::New => {
+                return format!("{name} is {} and not in the baseline; {advice}", number(self.ours));
+            }
+            Verdict::Undefined => {
+                return format!("{name}: {} → {}", number(self.baseline), number(self.ours));
+            }
+            verdict => format!("{name}: {} → {}, {verdict}", number(self.baseline), number(self.ours)),
+        };
+        if let Some(difference) = self.difference() {
+            text.push_str(&format!(" ({difference:+.5}, tolerance {})", self.tolerance));
+        }
+        if let Some(Interval { low, high, p_value, .. }) = self.interval {
+            text.push_str(&format!("; 95 % interval {low:+.5} … {high:+.5}, p {p_value:.4}"));
+        }
+        if let Some(changed) = self.changed {
+            text.push_str(&format!("; {changed} items changed"));
+        }
+        text
+    }
+}
