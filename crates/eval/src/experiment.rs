@@ -88,9 +88,15 @@ impl Experiment {
             TaskConfig::Masking(task) => {
                 task.methods().iter().map(|method| (method.to_string(), method.label())).collect()
             }
-            TaskConfig::Segment(task) => task.methods.iter().map(|one| named(one.key(), one.label())).collect(),
-            TaskConfig::Guidance(task) => task.methods.iter().map(|one| named(one.key(), one.label())).collect(),
-            TaskConfig::Diffseg(task) => task.methods.iter().map(|one| named(one.key(), one.label())).collect(),
+            TaskConfig::Segment(task) => {
+                task.methods.iter().map(|one| named(one.key(), one.label())).collect()
+            }
+            TaskConfig::Guidance(task) => {
+                task.methods.iter().map(|one| named(one.key(), one.label())).collect()
+            }
+            TaskConfig::Diffseg(task) => {
+                task.methods.iter().map(|one| named(one.key(), one.label())).collect()
+            }
         }
     }
 

@@ -1,7 +1,7 @@
 //! Runs that fill a table of the paper, side by side, each beside the paper's column.
 
-use crate::paper::PaperTable;
 use crate::masking_report::source_note;
+use crate::paper::PaperTable;
 use crate::results::Results;
 use crate::table::{Cell, Row, Table};
 
@@ -34,11 +34,11 @@ impl<'a> Side<'a> {
         };
         let mut runs: Vec<_> = runs.iter().filter_map(column).collect();
         runs.sort_by_key(|(_, _, column)| paper.columns.iter().position(|known| known == column));
-        let head = |column: &str, name: &str| match runs.iter().filter(|(_, _, other)| *other == column).count()
-        {
-            1 => column.to_owned(),
-            _ => format!("{column}, {name}"),
-        };
+        let head =
+            |column: &str, name: &str| match runs.iter().filter(|(_, _, other)| *other == column).count() {
+                1 => column.to_owned(),
+                _ => format!("{column}, {name}"),
+            };
         runs.iter()
             .map(|&(name, results, column)| Self { results, column, head: head(column, name) })
             .collect()

@@ -16,7 +16,13 @@ fn a_run_and_its_page() {
     let page = out.join("report.html");
     assert_eq!(String::from_utf8(output.stdout).expect("text"), format!("{}\n", page.display()));
     let html = std::fs::read_to_string(&page).expect("a page");
-    for word in ["A miniature.", "TokenRank, λ₂", "href=\"table.tex\"", "val-000011", "tokenrank run masking-vit.toml"] {
+    for word in [
+        "A miniature.",
+        "TokenRank, λ₂",
+        "href=\"table.tex\"",
+        "val-000011",
+        "tokenrank run masking-vit.toml",
+    ] {
         assert!(html.contains(word), "{word}");
     }
     // The scenes are drawn again for their small pictures.

@@ -44,7 +44,10 @@ impl Head {
 pub(super) fn heads(results: &Results) -> Vec<Head> {
     let mut heads: Vec<Head> = Vec::new();
     for value in &results.metrics {
-        if value.method.is_some() && value.value.is_some() && !heads.iter().any(|head| head.name == value.name) {
+        if value.method.is_some()
+            && value.value.is_some()
+            && !heads.iter().any(|head| head.name == value.name)
+        {
             heads.push(head(results, &value.name, value.higher_is_better));
         }
     }

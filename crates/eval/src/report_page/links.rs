@@ -25,12 +25,14 @@ impl Links {
     /// The way to a file or folder, as a URL reference.
     pub fn to(&self, target: &Path) -> String {
         let target = std::fs::canonicalize(target).unwrap_or_else(|_| target.to_path_buf());
-        let (from, to): (Vec<_>, Vec<_>) = (self.folder.components().collect(), target.components().collect());
+        let (from, to): (Vec<_>, Vec<_>) =
+            (self.folder.components().collect(), target.components().collect());
         let shared = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
         let up = from[shared..].iter().map(|_| "..".to_owned());
-        let down = to[shared..].iter().filter(|part| matches!(part, Component::Normal(_))).map(|part| {
-            percent_encode(part.as_os_str().as_encoded_bytes(), NAME).to_string()
-        });
+        let down = to[shared..]
+            .iter()
+            .filter(|part| matches!(part, Component::Normal(_)))
+            .map(|part| percent_encode(part.as_os_str().as_encoded_bytes(), NAME).to_string());
         let parts: Vec<String> = up.chain(down).collect();
         if parts.is_empty() { ".".to_owned() } else { parts.join("/") }
     }

@@ -92,7 +92,8 @@ impl Page {
             let below = folder.path.strip_prefix(dir).unwrap_or(&folder.path).display().to_string();
             if below.is_empty() { folder.name().to_owned() } else { below }
         };
-        let runs = folders.iter().take(IN_FULL).map(|folder| Run::of(name(folder), folder, links, &mut budget));
+        let runs =
+            folders.iter().take(IN_FULL).map(|folder| Run::of(name(folder), folder, links, &mut budget));
         let runs = runs.collect::<Result<Vec<_>>>()?;
         let overview = folders.iter().map(|folder| Overview::of(name(folder), folder, links));
         let named: Vec<_> = folders.iter().map(|folder| (folder.name(), &folder.results)).collect();

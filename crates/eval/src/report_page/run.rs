@@ -60,9 +60,8 @@ impl Run {
         let mut pictures = Pictures::find(&folder.path, links, budget);
         if let TaskConfig::Guidance(config) = &results.experiment.task {
             pictures.side_by_side(&folder.path, config, &items, links, budget);
-            let method = |method: &tasks::guidance::Method| {
-                links.to(&folder.path.join("pictures").join(method.key()))
-            };
+            let method =
+                |method: &tasks::guidance::Method| links.to(&folder.path.join("pictures").join(method.key()));
             items.folders = config.methods.iter().map(method).collect();
         }
         let values = Values::of(&results, &spreads);
@@ -71,7 +70,8 @@ impl Run {
             methods: results.experiment.methods(),
             differences: differences(&results, &spreads.comparisons),
             notes: notes(&results, &values),
-            has_room: budget.items(items.scores.iter().flat_map(|score| &score.values).map(Vec::len).sum::<usize>() * 5),
+            has_room: budget
+                .items(items.scores.iter().flat_map(|score| &score.values).map(Vec::len).sum::<usize>() * 5),
             records: links.to(&folder.path.join(RECORDS)),
             recipe: Recipe::of(folder, links),
             values,
@@ -89,9 +89,8 @@ impl Run {
 /// The paired comparisons, those of the results first, by metric.
 fn differences(results: &Results, further: &[Comparison]) -> Vec<Differences> {
     let methods = results.experiment.methods();
-    let label = |key: &str| {
-        methods.iter().find(|(known, _)| known == key).map_or(key, |(_, label)| label).to_owned()
-    };
+    let label =
+        |key: &str| methods.iter().find(|(known, _)| known == key).map_or(key, |(_, label)| label).to_owned();
     let mut all: Vec<Differences> = Vec::new();
     for comparison in results.comparisons.iter().chain(further) {
         let known = results.metrics.iter().find(|value| value.name == comparison.metric);

@@ -32,7 +32,9 @@ impl Chart<'_> {
             points.collect::<Vec<_>>().join(" ")
         };
         let ticks = |low: f64, high: f64| {
-            (0..=5).map(|i| f64::from(i) / 5.0).filter(move |tick| *tick >= low - 1e-9 && *tick <= high + 1e-9)
+            (0..=5)
+                .map(|i| f64::from(i) / 5.0)
+                .filter(move |tick| *tick >= low - 1e-9 && *tick <= high + 1e-9)
         };
         let places: Vec<String> = self.x.iter().map(|&x| format!("{:.1}", across(x))).collect();
         html! {

@@ -38,7 +38,10 @@ impl SweepView {
         let mut seen: Vec<PathBuf> = Vec::new();
         for folder in folders {
             let Some(above) = folder.path.parent().and_then(Path::parent) else { continue };
-            if above.starts_with(dir) && above.join(FILE).is_file() && !seen.iter().any(|known| known == above) {
+            if above.starts_with(dir)
+                && above.join(FILE).is_file()
+                && !seen.iter().any(|known| known == above)
+            {
                 seen.push(above.to_path_buf());
             }
         }
@@ -65,7 +68,8 @@ impl SweepView {
         let labels: Vec<(String, String)> =
             runs.iter().filter(of_sweep).flat_map(|run| run.results.experiment.methods()).collect();
         let kinds = ["md", "csv", "tex", "parquet"];
-        let names = ["table", "summary"].into_iter().flat_map(|name| kinds.map(|kind| format!("{name}.{kind}")));
+        let names =
+            ["table", "summary"].into_iter().flat_map(|name| kinds.map(|kind| format!("{name}.{kind}")));
         let files = names.filter(|name| folder.join(name).is_file());
         let files = files.map(|name| (name.clone(), links.to(&folder.join(&name)))).collect();
         Ok(Self { table: table(&stored, head.as_ref(), &labels), files })
@@ -73,7 +77,9 @@ impl SweepView {
 }
 
 fn table(stored: &Stored, head: Option<&super::heads::Head>, labels: &[(String, String)]) -> Table {
-    let object = |row: &Map<String, Value>, key: &str| row.get(key).and_then(Value::as_object).cloned().unwrap_or_default();
+    let object = |row: &Map<String, Value>, key: &str| {
+        row.get(key).and_then(Value::as_object).cloned().unwrap_or_default()
+    };
     let mut axes: Vec<String> = Vec::new();
     let mut methods: Vec<String> = Vec::new();
     for row in &stored.combinations {
@@ -108,9 +114,8 @@ fn table(stored: &Stored, head: Option<&super::heads::Head>, labels: &[(String, 
         };
         Row { labels: axes.iter().map(text).collect(), cells: values.iter().map(cell).collect() }
     };
-    let label = |key: &String| {
-        labels.iter().find(|(known, _)| known == key).map_or(key, |(_, label)| label).clone()
-    };
+    let label =
+        |key: &String| labels.iter().find(|(known, _)| known == key).map_or(key, |(_, label)| label).clone();
     let metric = head.map_or_else(|| stored.metric.clone(), super::heads::Head::with_arrow);
     Table {
         title: format!("{}: {metric} of every combination", stored.title),

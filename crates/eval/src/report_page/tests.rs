@@ -24,7 +24,11 @@ fn experiment() -> Experiment {
 }
 
 /// Answers of classifiers that forget: sooner under some methods than under others. The last item cannot be read.
-fn answers(items: usize, experiment: &Experiment, id: impl Fn(usize) -> String) -> Vec<Answer<MaskingRecord>> {
+fn answers(
+    items: usize,
+    experiment: &Experiment,
+    id: impl Fn(usize) -> String,
+) -> Vec<Answer<MaskingRecord>> {
     let TaskConfig::Masking(config) = &experiment.task else { panic!("another task") };
     let methods = config.methods();
     let steps = config.fractions.values().len();

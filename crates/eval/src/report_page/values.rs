@@ -47,11 +47,11 @@ impl Values {
                 .iter()
                 .find(|value| value.name == head.name && value.method.as_deref() == Some(method));
             let scaled = |value: Option<f64>| value.map(|value| head.scale * value);
-            let (value, published) =
-                (scaled(found.and_then(|found| found.value)), scaled(found.and_then(|found| found.published)));
-            let difference = || {
-                Some(paper.as_ref()?.difference(head.column.as_ref()?, (value?, published?)))
-            };
+            let (value, published) = (
+                scaled(found.and_then(|found| found.value)),
+                scaled(found.and_then(|found| found.published)),
+            );
+            let difference = || Some(paper.as_ref()?.difference(head.column.as_ref()?, (value?, published?)));
             let spread = spreads.values.get(&(head.name.clone(), method.to_owned()));
             Value {
                 value,

@@ -98,7 +98,12 @@ impl<'a> Segment<'a> {
         let ClosingLine { segment } = serde_json::from_slice(&bytes[closing..]).ok()?;
         let items = lines.iter().filter(|&&byte| byte == b'\n').count();
         let range = segment.first..segment.first.checked_add(segment.items)?;
-        (items == segment.items && sha256(lines) == segment.sha256).then_some(Self { range, line, bytes, lines })
+        (items == segment.items && sha256(lines) == segment.sha256).then_some(Self {
+            range,
+            line,
+            bytes,
+            lines,
+        })
     }
 
     /// The answers; none if a line is no answer.

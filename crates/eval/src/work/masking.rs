@@ -11,10 +11,10 @@ use tasks::masking::{Masking, MaskingConfig};
 use super::{Report, data_sha256};
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
+use crate::masking_report::{masking_pictures, masking_table};
 use crate::metrics::{MaskingCurves, Metric};
 use crate::model::ClassSource;
 use crate::plan::{Beside, Plan};
-use crate::masking_report::{masking_pictures, masking_table};
 use crate::results::{Curves, MetricValue};
 use crate::run::{Place, Reached, records};
 

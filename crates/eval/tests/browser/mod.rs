@@ -140,8 +140,7 @@ impl Browser {
             letter => (0, letter),
         };
         for kind in ["keyDown", "keyUp"] {
-            let mut event =
-                json!({ "type": kind, "key": key, "windowsVirtualKeyCode": code, "nativeVirtualKeyCode": code });
+            let mut event = json!({ "type": kind, "key": key, "windowsVirtualKeyCode": code, "nativeVirtualKeyCode": code });
             if kind == "keyDown" && !text.is_empty() {
                 event["text"] = text.into();
             }

@@ -4,8 +4,8 @@ use tasks::diffseg::{DiffSegRecord, Segments};
 
 use super::{Items, Score, Source, Spreads, record, values};
 use crate::error::Result;
-use crate::metrics::diffseg::{Matched, Tally, adjusted_rand_index};
 use crate::metrics::DiffSegMetric;
+use crate::metrics::diffseg::{Matched, Tally, adjusted_rand_index};
 use crate::report_page::budget::Budget;
 use crate::run::RunFolder;
 
@@ -56,7 +56,8 @@ pub(super) fn read(folder: &RunFolder, budget: &mut Budget) -> Result<(Items, Sp
         |item| &item.id,
         |item| item.load().ok().map(|found| (found.rgb, Some(found.sha256))),
     );
-    let expected: Vec<_> = answers.iter().map(|answer| record(answer).map(|one| one.sha256.as_str())).collect();
+    let expected: Vec<_> =
+        answers.iter().map(|answer| record(answer).map(|one| one.sha256.as_str())).collect();
     items.picture(source, &expected, budget);
 
     let records: Vec<DiffSegRecord> = answers.iter().filter_map(|answer| record(answer).cloned()).collect();

@@ -16,9 +16,7 @@ pub(super) fn read(
     let answers = folder.answers::<MaskingRecord>()?;
     let fractions = config.fractions.values();
     let was_right = |record: &MaskingRecord| record.unmasked == record.label;
-    let facts = |record: &MaskingRecord| {
-        vec![record.label.to_string(), record.unmasked.to_string()]
-    };
+    let facts = |record: &MaskingRecord| vec![record.label.to_string(), record.unmasked.to_string()];
     let mut items = Items::of(folder, &answers, vec!["class", "predicted"], |record| &record.id, facts);
 
     items.score(Score {
@@ -38,7 +36,8 @@ pub(super) fn read(
         digits: 0,
         values: values(folder, &answers, |record, key| {
             let first = record.predicted.get(key)?.iter().position(|&class| class != record.label);
-            was_right(record).then(|| 100.0 * first.map_or(1.0, |step| fractions[step.min(fractions.len() - 1)]))
+            was_right(record)
+                .then(|| 100.0 * first.map_or(1.0, |step| fractions[step.min(fractions.len() - 1)]))
         }),
     });
     items.score(Score {
@@ -56,7 +55,10 @@ pub(super) fn read(
         Some(answers.map(|&class| if class == record.label { '1' } else { '0' }).collect())
     };
     let of = |key: &str| {
-        answers.iter().map(|answer| record(answer).and_then(|record| right(key, record)).unwrap_or_default()).collect()
+        answers
+            .iter()
+            .map(|answer| record(answer).and_then(|record| right(key, record)).unwrap_or_default())
+            .collect()
     };
     items.strips = Some(Strips {
         title: "right at each share of removed tokens",
@@ -73,11 +75,11 @@ pub(super) fn read(
         |item| &item.id,
         |item| item.load().ok().map(|picture| (picture.rgb, Some(picture.sha256))),
     );
-    let expected: Vec<_> = answers.iter().map(|answer| record(answer).map(|one| one.sha256.as_str())).collect();
+    let expected: Vec<_> =
+        answers.iter().map(|answer| record(answer).map(|one| one.sha256.as_str())).collect();
     items.picture(source, &expected, budget);
 
-    let records: Vec<MaskingRecord> =
-        answers.iter().filter_map(|answer| record(answer).cloned()).collect();
+    let records: Vec<MaskingRecord> = answers.iter().filter_map(|answer| record(answer).cloned()).collect();
     let mut spreads = Spreads::default();
     for (name, still_right) in [("auc", false), ("auc-still-right", true)] {
         let area = MaskingArea { fractions: &fractions, still_right };

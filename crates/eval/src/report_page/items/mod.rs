@@ -156,7 +156,8 @@ impl Items {
         };
         let (keys, methods): (Vec<_>, Vec<_>) = folder.results.experiment.methods().into_iter().unzip();
         // The paper's own methods are what one looks at first.
-        let ours = |key: &String| ["tokenrank", "sag-tokenrank", "bounce"].iter().any(|name| key.starts_with(name));
+        let ours =
+            |key: &String| ["tokenrank", "sag-tokenrank", "bounce"].iter().any(|name| key.starts_with(name));
         Self {
             rows: answers.iter().map(row).collect(),
             facts: heads,

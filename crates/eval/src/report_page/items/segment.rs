@@ -34,7 +34,8 @@ pub(super) fn read(folder: &RunFolder, budget: &mut Budget) -> Result<(Items, Sp
         |item| &item.id,
         |item| item.load().ok().map(|found| (found.rgb, Some(found.sha256))),
     );
-    let expected: Vec<_> = answers.iter().map(|answer| record(answer).map(|one| one.sha256.as_str())).collect();
+    let expected: Vec<_> =
+        answers.iter().map(|answer| record(answer).map(|one| one.sha256.as_str())).collect();
     items.picture(source, &expected, budget);
 
     let records: Vec<SegmentRecord> = answers.iter().filter_map(|answer| record(answer).cloned()).collect();

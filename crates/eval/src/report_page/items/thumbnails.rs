@@ -85,7 +85,9 @@ impl Thumbnails {
         };
         let wanted: Vec<_> = wanted.collect();
         let read = |&(item, (id, expected)): &(usize, (&str, Option<&str>))| {
-            let Some((rgb, found)) = items.get(id).and_then(|read| read()) else { return (item, Err("not there")) };
+            let Some((rgb, found)) = items.get(id).and_then(|read| read()) else {
+                return (item, Err("not there"));
+            };
             let changed = expected.zip(found.as_deref()).is_some_and(|(expected, found)| expected != found);
             let small = if changed { Err("changed since") } else { thumbnail(&rgb).ok_or("not drawn") };
             (item, small)
@@ -105,10 +107,14 @@ impl Thumbnails {
         }
         let mut notes = Vec::new();
         if missing > 0 {
-            notes.push(format!("{missing} pictures of items cannot be read any more or have changed since the run."));
+            notes.push(format!(
+                "{missing} pictures of items cannot be read any more or have changed since the run."
+            ));
         }
         if over > 0 {
-            notes.push(format!("{over} further pictures of items are left out: the page would grow too large."));
+            notes.push(format!(
+                "{over} further pictures of items are left out: the page would grow too large."
+            ));
         }
         Self { pictures, note: (!notes.is_empty()).then(|| notes.join(" ")) }
     }

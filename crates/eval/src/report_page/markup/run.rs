@@ -13,7 +13,8 @@ use crate::results::Curves;
 
 /// Parts of a run's section: id and title.
 pub(super) fn parts(run: &Run) -> Vec<(&'static str, &'static str)> {
-    let pictures = !run.pictures.figures.is_empty() || run.pictures.grid.is_some() || !run.pictures.left_out.is_empty();
+    let pictures =
+        !run.pictures.figures.is_empty() || run.pictures.grid.is_some() || !run.pictures.left_out.is_empty();
     let all = [
         ("values", "Values", true),
         ("differences", "Differences", !run.differences.is_empty()),
@@ -68,7 +69,9 @@ fn content(id: &str, part: &str, run: &Run) -> Markup {
             }
         }
         "differences" => tables::differences(&run.differences, id),
-        "curves" => html! { @if let Some(curves) = &run.results.curves { (self::curves(id, curves, &run.methods)) } },
+        "curves" => {
+            html! { @if let Some(curves) = &run.results.curves { (self::curves(id, curves, &run.methods)) } }
+        }
         "pictures" => pictures(run),
         "items" => items::section(id, run),
         _ => made(id, &run.recipe),
@@ -85,7 +88,8 @@ fn curves(id: &str, curves: &Curves, methods: &[(String, String)]) -> Markup {
         ("Top-1 accuracy, %", &curves.accuracy),
         ("Still right, % of those right before", &curves.still_right),
     ];
-    let percent = |value: Option<&f64>| value.map_or("–".to_owned(), |value| format!("{:.1}", 100.0 * value));
+    let percent =
+        |value: Option<&f64>| value.map_or("–".to_owned(), |value| format!("{:.1}", 100.0 * value));
     html! {
         div.curves data-curves {
             div.charts {

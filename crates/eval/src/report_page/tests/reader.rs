@@ -4,7 +4,8 @@ use super::browser::Browser;
 use super::*;
 
 fn names(browser: &mut Browser) -> Vec<String> {
-    let names = browser.eval("[...document.querySelectorAll('tr[data-item] th')].map(cell => cell.innerText)");
+    let names =
+        browser.eval("[...document.querySelectorAll('tr[data-item] th')].map(cell => cell.innerText)");
     serde_json::from_value(names).expect("names")
 }
 
@@ -73,9 +74,13 @@ fn ten_thousand_items_by_keyboard() {
     browser.eval("document.querySelector('.bar input[value=all]').click()");
     let choose = "const minus = document.querySelector('[data-minus]'); minus.value = '0'; minus.dispatchEvent(new Event('change'))";
     browser.eval(choose);
-    let shown = browser.eval("[...document.querySelectorAll('tr[data-item] td.key')].map(cell => Number(cell.textContent))");
+    let shown = browser
+        .eval("[...document.querySelectorAll('tr[data-item] td.key')].map(cell => Number(cell.textContent))");
     let shown: Vec<f64> = serde_json::from_value(shown).expect("numbers");
-    assert!(shown.len() == 25 && shown.windows(2).all(|pair| pair[0] >= pair[1]) && shown[0] > 0.5, "{shown:?}");
+    assert!(
+        shown.len() == 25 && shown.windows(2).all(|pair| pair[0] >= pair[1]) && shown[0] > 0.5,
+        "{shown:?}"
+    );
 
     // Pages, and one item in full.
     browser.eval("document.querySelector('[data-go=\"1\"]').focus()");
@@ -96,7 +101,11 @@ fn ten_thousand_items_by_keyboard() {
     (0..6).for_each(|_| browser.press("ArrowLeft"));
     assert_ne!(text(&mut browser, ".legend .value"), before);
 
-    let others: Vec<_> = browser.requests.iter().filter(|url| !url.starts_with("file:") && !url.starts_with("data:")).collect();
+    let others: Vec<_> = browser
+        .requests
+        .iter()
+        .filter(|url| !url.starts_with("file:") && !url.starts_with("data:"))
+        .collect();
     assert_eq!(others, [""; 0], "the page asked for something");
     assert_eq!(browser.complaints, [""; 0]);
 }

@@ -42,7 +42,11 @@ fn elements(html: &str) -> Vec<Element> {
             let mut value = String::new();
             if let Some(quoted) = rest.strip_prefix("=\"") {
                 let (inside, after) = quoted.split_once('"').expect("a quote");
-                value = inside.replace("&quot;", "\"").replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&");
+                value = inside
+                    .replace("&quot;", "\"")
+                    .replace("&lt;", "<")
+                    .replace("&gt;", ">")
+                    .replace("&amp;", "&");
                 rest = after;
             }
             assert!(!attributes.iter().any(|(known, _)| *known == key), "{name} has {key} twice");
@@ -76,7 +80,11 @@ fn the_page_of_a_run_has_everything_and_loads_nothing() {
     for landmark in ["header", "nav", "main", "footer", "h1"] {
         assert_eq!(named(landmark).count(), 1, "{landmark}");
     }
-    assert!(elements.iter().any(|element| element.get("class") == Some("skip") && element.get("href") == Some("#main")));
+    assert!(
+        elements
+            .iter()
+            .any(|element| element.get("class") == Some("skip") && element.get("href") == Some("#main"))
+    );
 
     // What is loaded is in the page; what is linked is in the page, held by it, or beside it.
     for element in &elements {
@@ -88,7 +96,10 @@ fn the_page_of_a_run_has_everything_and_loads_nothing() {
         assert!(!href.contains(':') || href.starts_with("data:"), "{href}");
         assert!(!element.attributes.iter().any(|(key, _)| key.starts_with("on") && key != "onsubmit"));
     }
-    assert!(!html.contains("http:") && !html.contains("https:") && !html.contains("url("), "another place is named");
+    assert!(
+        !html.contains("http:") && !html.contains("https:") && !html.contains("url("),
+        "another place is named"
+    );
     let ids: Vec<&str> = elements.iter().filter_map(|element| element.get("id")).collect();
     for (place, id) in ids.iter().enumerate() {
         assert!(!ids[..place].contains(id), "#{id} is there twice");
@@ -105,8 +116,12 @@ fn the_page_of_a_run_has_everything_and_loads_nothing() {
     // A miniature says so, shows the paper's value and no difference.
     assert!(html.contains("A miniature."));
     assert!(html.contains("<td class=\"paper\" data-value=\"0.26\">0.260</td>"));
-    let values = html.split("id=\"run-1-values\"").nth(1).expect("values").split("</table>").next().expect("a table");
-    assert!(values.contains(">paper</th>") && !values.contains(">Δ</th>"), "a difference to the paper's value");
+    let values =
+        html.split("id=\"run-1-values\"").nth(1).expect("values").split("</table>").next().expect("a table");
+    assert!(
+        values.contains(">paper</th>") && !values.contains(">Δ</th>"),
+        "a difference to the paper's value"
+    );
     // Intervals, failures, the recipe.
     assert!(html.contains(" … ") && html.contains("1 item could not be read"));
     assert!(html.contains("tokenrank run masking-vit.toml --limit 60 --device cpu"));
@@ -139,7 +154,12 @@ fn names_are_never_more_than_names() {
     let elements = elements(&html);
     assert_eq!(html.matches("<script").count(), 2 + 2, "a name has begun a script");
     for element in &elements {
-        assert!(!element.attributes.iter().any(|(key, _)| key.starts_with("onerror") || key.starts_with("onfocus")));
+        assert!(
+            !element
+                .attributes
+                .iter()
+                .any(|(key, _)| key.starts_with("onerror") || key.starts_with("onfocus"))
+        );
         assert!(element.get("src") != Some("x"));
     }
     assert!(html.contains("title &lt;/script&gt;&lt;img src=x"));
@@ -178,9 +198,19 @@ fn what_is_unfinished_or_damaged_is_refused_and_leaves_no_page() {
 fn several_runs_share_the_papers_table() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let mut experiment = experiment();
-    forge(&dir.path().join("vit"), "masking-vit", &experiment, &answers(20, &experiment, |item| item.to_string()));
+    forge(
+        &dir.path().join("vit"),
+        "masking-vit",
+        &experiment,
+        &answers(20, &experiment, |item| item.to_string()),
+    );
     experiment.fills.as_mut().expect("a table").column = Some("CLIP".into());
-    forge(&dir.path().join("clip"), "masking-clip", &experiment, &answers(20, &experiment, |item| item.to_string()));
+    forge(
+        &dir.path().join("clip"),
+        "masking-clip",
+        &experiment,
+        &answers(20, &experiment, |item| item.to_string()),
+    );
     let html = read(&report(dir.path(), None).expect("a page").path);
     elements(&html);
     assert!(html.contains("id=\"together-1\"") && html.contains("Masking the most influential tokens: AUC"));
@@ -206,7 +236,12 @@ fn a_sweep_has_its_table_and_says_when_it_is_damaged() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let experiment = experiment();
     for run in ["layers-last-1", "layers-all"] {
-        forge(&dir.path().join("runs").join(run), "sweep", &experiment, &answers(12, &experiment, |item| item.to_string()));
+        forge(
+            &dir.path().join("runs").join(run),
+            "sweep",
+            &experiment,
+            &answers(12, &experiment, |item| item.to_string()),
+        );
     }
     let sweep = dir.path().join("sweep.json");
     let combination = |layers: &str, ours: f64| serde_json::json!({ "settings": { "layers": layers }, "auc": { "tokenrank": ours, "random": 0.8 } });
@@ -219,13 +254,18 @@ fn a_sweep_has_its_table_and_says_when_it_is_damaged() {
     elements(&html);
     assert!(html.contains("Open &lt;choices&gt;: AUC ↓ of every combination"));
     // The best of each combination, and methods by their names.
-    assert!(html.contains("<td class=\"best\" data-value=\"0.3\">0.300</td>") && html.contains(">TokenRank</th>"));
+    assert!(
+        html.contains("<td class=\"best\" data-value=\"0.3\">0.300</td>") && html.contains(">TokenRank</th>")
+    );
     assert!(html.contains("<td class=\"best\" data-value=\"0.8\">0.800</td>"));
     assert!(html.contains("href=\"#run-1\">runs/layers-all</a>"));
 
     std::fs::write(&sweep, "{").expect("written");
     let error = report(dir.path(), None).expect_err("damaged");
-    assert!(matches!(error, Error::Unreadable { .. }) && error.to_string().contains("writes it again"), "{error}");
+    assert!(
+        matches!(error, Error::Unreadable { .. }) && error.to_string().contains("writes it again"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -241,9 +281,15 @@ fn pictures_beyond_the_budget_are_named_and_linked() {
     }
     std::fs::write(dir.path().join("none.png"), "no picture").expect("written");
     let html = read(&report(dir.path(), None).expect("a page").path);
-    assert!(html.contains("What was degraded, pass by pass") && html.contains("width=\"300\" height=\"200\""));
+    assert!(
+        html.contains("What was degraded, pass by pass") && html.contains("width=\"300\" height=\"200\"")
+    );
     assert!(!html.contains("What the methods see"));
-    assert!(html.contains("up to 12 MiB of pictures. Left out, and beside it as files: <a href=\"overlays.png\">"));
+    assert!(
+        html.contains(
+            "up to 12 MiB of pictures. Left out, and beside it as files: <a href=\"overlays.png\">"
+        )
+    );
     // The scenes of these items are not those of the data set: said, not shown.
     assert!(html.contains("cannot be read any more or have changed"));
 }
