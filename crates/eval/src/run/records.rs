@@ -371,7 +371,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a scratch folder");
         let path = dir.path().join(RECORDS);
         fill(&path);
-        assert_eq!(open_again(&path, true).missing(), [3..6]);
+        let missing = open_again(&path, true).missing();
+        assert_eq!((missing.len(), missing.first()), (1, Some(&(3..6))));
     }
 
     #[test]
