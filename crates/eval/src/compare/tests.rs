@@ -235,7 +235,7 @@ fn where_things_lie_and_who_ran_it_is_no_difference() {
     let report = against(ours, 0.0);
     assert!(report.passes(), "{:?}", report.differences);
     let text = report.to_text(false, false);
-    assert!(text.contains("Another machine") && text.contains("Some CPU → cpu on Another CPU"), "{text}");
+    assert!(text.contains("Another machine") && text.contains("cpu on Some CPU, libtorch 2.11.0 → cpu on Another CPU"), "{text}");
 }
 
 #[test]
