@@ -26,6 +26,8 @@ Commands:
   run       Run experiments, or what is left of them, and print their tables
   validate  Check experiments, their weights and data, without running anything
   merge     Put shards together to whole runs and print their tables
+  report    Write a page of finished runs: tables beside the paper's, curves, pictures, every item
+  compare   Hold results against a baseline or against another run: which metric moved, by how much
   ls        List what there is
   fetch     Download published checkpoints and print their folders
   attend    Write the attention of one forward pass to a file
@@ -33,6 +35,7 @@ Commands:
   show      Draw what the attention of an image is as a Markov chain, for any network
   metrics   Compare two folders of pictures: class score, Fréchet and kernel distance, precision,
             recall
+  slurm     Write, and submit, the jobs that spread experiments over a Slurm cluster
   doctor    Check whether a run can start on this machine
   help      Print this message or the help of the given subcommand(s)
 
@@ -44,7 +47,7 @@ Options:
           Print version
 
 Exit codes: 0 fine · 1 anything not named here · 2 usage or config · 3 weights or data missing or
-unreadable · 5 interrupted, resumable
+unreadable · 4 a metric moved (compare) · 5 interrupted, resumable
 ");
 }
 

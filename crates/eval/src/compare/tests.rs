@@ -29,7 +29,7 @@ fn masking_with(ends: impl Fn(usize) -> f64) -> Snapshot {
         id: format!("scene-{item}"),
         sha256: String::new(),
         label: 3,
-        unmasked: if item % 8 == 0 { 2 } else { 3 },
+        unmasked: if item.is_multiple_of(8) { 2 } else { 3 },
         predicted: [("random", 0.95), ("tokenrank", ends(item))]
             .map(|(method, ends)| (method.to_owned(), predicted(ends)))
             .into(),
@@ -192,7 +192,8 @@ fn a_metric_that_comes_and_one_that_goes_are_failures() {
 
 #[test]
 fn another_run_is_a_failure_whatever_its_values_are() {
-    let kinds: [(&str, &str, fn(&mut Snapshot)); 7] = [
+    type Change = fn(&mut Snapshot);
+    let kinds: [(&str, &str, Change); 7] = [
         ("settings", "task.masking.alpha: 0.99 → 0.5", |run| {
             run.experiment["task"]["masking"]["alpha"] = json!(0.5)
         }),
@@ -235,7 +236,11 @@ fn where_things_lie_and_who_ran_it_is_no_difference() {
     let report = against(ours, 0.0);
     assert!(report.passes(), "{:?}", report.differences);
     let text = report.to_text(false, false);
-    assert!(text.contains("Another machine") && text.contains("cpu on Some CPU, libtorch 2.11.0 → cpu on Another CPU"), "{text}");
+    assert!(
+        text.contains("Another machine")
+            && text.contains("cpu on Some CPU, libtorch 2.11.0 → cpu on Another CPU"),
+        "{text}"
+    );
 }
 
 #[test]
@@ -289,8 +294,33 @@ fn on_the_terminal_and_as_markdown() {
     let mut ours = masking(0.3);
     ours.data_sha256 = "0".repeat(64);
     let report = against(ours, 0.02);
-    insta::assert_snapshot!(report.to_text(false, false), @"");
-    insta::assert_snapshot!(report.to_markdown(false), @"");
+    insta::assert_snapshot!(report.to_text(false, false), @r"
+masking-vit: other data: dddddddddddd → 000000000000
+
+Values beside the baseline mini-quick
+ run         ┆ metric          ┆ method    ┆ verdict      ┆ baseline ┆    ours ┆ difference ┆ tolerance ┆     from ┆       to ┆       p ┆ items changed 
+═════════════╪═════════════════╪═══════════╪══════════════╪══════════╪═════════╪════════════╪═══════════╪══════════╪══════════╪═════════╪═══════════════
+ masking-vit ┆ auc             ┆ tokenrank ┆ moved, worse ┆  0.34921 ┆ 0.73016 ┆   +0.38095 ┆   0.02000 ┆ +0.33333 ┆ +0.44444 ┆ 0.00020 ┆            24 
+ masking-vit ┆ auc-still-right ┆ tokenrank ┆ moved, worse ┆  0.29365 ┆ 0.62698 ┆   +0.33333 ┆   0.02000 ┆ +0.33333 ┆ +0.33333 ┆ 0.00020 ┆            21 
+From, to, p: paired bootstrap of the difference over the items, 10000 resamples, 95 % percentile interval. Systematic: the interval leaves out 0.
+mini-quick: 2 of 4 values moved (2 worse); 2 the same; not the baseline's runs: masking-vit.
+");
+    insta::assert_snapshot!(report.to_markdown(false), @r"
+### mini-quick: not as the baseline
+
+- **masking-vit**: other data: dddddddddddd → 000000000000
+
+Values beside the baseline mini-quick
+
+| run         | metric          | method    | verdict      | baseline |    ours | difference | tolerance |     from |       to |       p | items changed |
+|-------------|-----------------|-----------|--------------|----------|---------|------------|-----------|----------|----------|---------|---------------|
+| masking-vit | auc             | tokenrank | moved, worse |  0.34921 | 0.73016 |   +0.38095 |   0.02000 | +0.33333 | +0.44444 | 0.00020 |            24 |
+| masking-vit | auc-still-right | tokenrank | moved, worse |  0.29365 | 0.62698 |   +0.33333 |   0.02000 | +0.33333 | +0.33333 | 0.00020 |            21 |
+
+From, to, p: paired bootstrap of the difference over the items, 10000 resamples, 95 % percentile interval. Systematic: the interval leaves out 0.
+
+**2 of 4 values moved (2 worse); 2 the same; not the baseline's runs: masking-vit.**
+");
 }
 
 #[test]
