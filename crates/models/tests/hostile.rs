@@ -177,7 +177,7 @@ fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
 fn zeros(count: u16) -> Vec<u8> {
     let stored = [&[0x78, 0x01, 1][..], &count.to_le_bytes(), &(!count).to_le_bytes()].concat();
     // Adler-32 of zeros: 1 and, after each, one more.
-    let sum = u32::from(count) % 65521 << 16 | 1;
+    let sum = ((u32::from(count) % 65521) << 16) | 1;
     [stored, vec![0; count.into()], sum.to_be_bytes().to_vec()].concat()
 }
 
