@@ -371,6 +371,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri's own exp is off by some units in the last place, on purpose")]
     fn exponential_is_exact_to_rounding() {
         for i in 0..200_000 {
             let x = -f64::from(i) * 0.003_53;
