@@ -6,6 +6,7 @@ Needs NumPy. Files are named by what they are; those that a fuzzer found stay be
 """
 
 import base64
+import hashlib
 import io
 import json
 import struct
@@ -232,8 +233,141 @@ def experiments() -> None:
     mini = (ROOT / "configs" / "mini" / "masking-vit.toml").read_text()
     put("experiment", "deep-array", "x = " + "[" * 2000)
     put("experiment", "deep-key", ".".join("a" * 2000) + " = 1")
-    put("experiment", "huge-numbers", mini.replace("step = ", "step = 1e-300 # "))
+    put("experiment", "huge-numbers", mini.replace("step = 0.05", "step = 1e-300"))
+    descriptor = 'classes = ["cat", "dog"]\ntemplates = ["a photo of a {}", "a {}"]\n'
+    put("experiment", "descriptor", descriptor)
 
 
-for write in (safetensors, npy, npz, pictures, tokenizers, configurations, lists, experiments):
+def compact(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
+def finished(task: str, settings: dict, records: list[dict], **said: object) -> tuple[dict, dict, str]:
+    """A run of two miniature scenes with these records; said is added to its results."""
+    results = json.loads((ROOT / "results" / "mini" / task / "results.json").read_text())
+    experiment = results["experiment"]
+    experiment["model"]["path"] = "nowhere"
+    experiment["dataset"]["mini"] |= {"count": 2, "size": 32}
+    kind = task.split("-")[0]
+    experiment["task"][kind] |= settings
+    identity = {
+        "experiment": experiment,
+        "limit": None,
+        "device": "cpu",
+        "weights_sha256": "0" * 64,
+        "classes": '["circle","square"]' if kind == "diffseg" else "",
+        "manifest_sha256": "1" * 64,
+        "sources_sha256": "2" * 64,
+    }
+    fingerprint = hashlib.sha256(compact(identity).encode()).hexdigest()
+    header = {"schema": 1, "name": task, "fingerprint": fingerprint, "identity": identity}
+    header |= {"command": f"tokenrank run configs/mini/{task}.toml", "items": len(records), "batch": 2}
+    lines = "".join(compact(record) + "\n" for record in records)
+    closing = {"first": 0, "items": len(records), "sha256": hashlib.sha256(f"{fingerprint}\n{lines}".encode()).hexdigest()}
+    failed = [record["failed"] for record in records if "failed" in record]
+    results |= {"fingerprint": fingerprint, "items": len(records) - len(failed), "failed": failed}
+    keys = list(next(iter(record for record in records if "failed" not in record)).get("methods", {"center": 0}))
+    results["metrics"] = [one for one in results["metrics"] if one.get("method", keys[0]) in keys]
+    results["comparisons"] = [one for one in results.get("comparisons", []) if {one["method"], one["minus"]} <= set(keys)]
+    return header, results | said, lines + compact({"segment": closing}) + "\n"
+
+
+def runs() -> None:
+    def record(number: int, **answer: object) -> dict:
+        return {"id": f"val-{number:06}", "sha256": "a" * 64} | answer
+
+    shares = {"fractions": {"from": 0.0, "to": 0.5, "step": 0.25}, "scores": ["center", "tokenrank"], "cls": ["kept"]}
+    maps = {"grid": [2, 2], "maps": {"center": [0.1, 0.2, 0.3, 0.4], "tokenrank": [0.4, 0.3, 0.2, 0.1]}}
+    predicted = [{"center": [1, 1, 0], "tokenrank": [1, 0, 0]}, {"center": [2, 2, 2], "tokenrank": [2, 2, 1]}]
+    masking = [record(i, label=1 + i, unmasked=1 + i, predicted=predicted[i], scores=maps) for i in range(2)]
+    curve = {"center": [1.0, 1.0, 0.5], "tokenrank": [1.0, 0.5, 0.0]}
+    curves = {"fractions": [0.0, 0.25, 0.5], "accuracy": curve, "still_right": curve}
+    whole = finished("masking-vit", shares, masking, curves=curves)
+
+    counts = {"0": {"intersection": 5, "predicted": 6, "labelled": 7}, "3": {"intersection": 2, "predicted": 4, "labelled": 3}}
+    score = {"classes": counts, "correct": 7, "labelled": 10, "pooled_ap": 0.75, "foreground_ap": 0.5}
+    methods = {"bounce": score, "row-select": score | {"correct": 6}}
+    segments = [record(i, names=["circle"], methods=methods) for i in range(2)]
+    segment = {"methods": [{"row-select": {}}, {"bounce": {"steps": 2, "direction": "forward", "map": "pretty"}}]}
+
+    found = {"proposals": 3, "overlap": [[0, 0, 9], [0, 2, 1], [1, 1, 6]], "boundary": {"labelled": 8, "found": 5}}
+    pictures = {"labels": [[0, 9], [1, 6], [2, 1]], "anchors": [[0, 0], [1, 1], [0, 1]]}
+    drawn = {"size": [4, 4], "grid": [2, 2], "methods": {"uniform": pictures, "random": pictures}}
+    diffsegs = [record(i, methods={"uniform": found, "random": found}, pictures=drawn) for i in range(2)]
+    diffseg = {"methods": [{"uniform": {"side": 6, "aggregate": "mean"}}, {"random": {"number": 36, "aggregate": "mean"}}]}
+
+    masks = {"grid": [2, 2], "passes": ["#..#", ".##."]}
+    made = {"none": {"sha256": "b" * 64}, "sag-tokenrank": {"sha256": "c" * 64, "mask_area": 0.5, "masks": masks}}
+    guidances = [{"id": f"{i:08}", "seed": i, "methods": made} for i in range(2)]
+    guidance = {"methods": ["none", {"sag": {"mask": "tokenrank"}}], "count": 2}
+
+    failed = {"failed": {"id": "val-000001", "reason": "a JPEG cut in half"}}
+    sweep = {"schema": 1, "title": "layers", "items": 2, "metric": "auc", "combinations": [
+        {"settings": {"layers": "last:1"}, "auc": {"center": 0.5, "tokenrank": 0.25}},
+        {"settings": {"layers": "all"}, "auc": {"center": None}},
+    ]}  # fmt: skip
+    shard = ({**whole[0], "shard": {"index": 1, "of": 1}}, {}, whole[2])
+    for name, run in {
+        "masking": whole,
+        "failed": finished("masking-vit", shares, [masking[0], failed]),
+        "segment": finished("segment", segment, segments),
+        "diffseg": finished("diffseg", diffseg, diffsegs),
+        "guidance": finished("guidance", guidance, guidances),
+        "shard": shard,
+        "huge-fractions": finished("masking-vit", shares | {"fractions": {"from": 0, "to": 0.5, "step": 1e-300}}, masking),
+        "huge-batch": ({**whole[0], "batch": (1 << 64) - 1}, *whole[1:]),
+        "shard-zero": ({**whole[0], "shard": {"index": 0, "of": 0}}, {}, whole[2]),
+        "shard-of-many": ({**whole[0], "shard": {"index": 1, "of": (1 << 64) - 1}}, {}, whole[2]),
+        "shard-of-many-items": ({**shard[0], "items": (1 << 64) - 1, "batch": 1}, {}, whole[2]),
+        "huge-counts": finished("segment", segment, [
+            record(0, names=[], methods=methods | {"bounce": score | {"classes": {"1": {
+                "intersection": 0, "predicted": (1 << 64) - 1, "labelled": (1 << 64) - 1}}}})]),
+        "huge-segments": finished("diffseg", diffseg, [
+            record(0, methods={"uniform": found | {"overlap": [[65535, (1 << 32) - 1, (1 << 64) - 1]] * 2}, "random": found})]),
+    }.items():  # fmt: skip
+        header, results, records = run
+        more = [compact(sweep)] if name in ("masking", "diffseg") else []
+        put("run_folder", name, CUT.join(part.encode() for part in [compact(header), compact(results), records, *more]))
+
+
+def baselines() -> None:
+    whole = json.loads((ROOT / "eval" / "baselines" / "mini-quick.json").read_text())
+    runs = {}
+    for name in ("masking-vit", "segment", "guidance"):
+        run = runs[name] = whole["runs"][name]
+        run |= {"items": 2, "limit": 2, "ids": run["ids"][:2]}
+        run["pictures"] = {method: hashes[:2] for method, hashes in run.get("pictures", {}).items()}
+        run["values"] = run["values"][:4]
+        for value in run["values"]:
+            if sums := value.get("per_item", {}).get("sums"):
+                value["per_item"]["sums"] = sums[:2]
+                ratios = [sum(pair) for pair in zip(*sums[:2])]
+                ratios = [part / all for part, all in zip(ratios[::2], ratios[1::2]) if all > 0]
+                mean = sum(ratios) / len(ratios) if ratios else None
+                value["value"] = mean / (2 - mean) if value["per_item"]["formula"] == "identity" else mean
+    whole = {**whole, "tolerances": {"default": 0.005, "metrics": {"auc": 0.01}}, "runs": runs}
+    put("baseline", "whole", compact(whole))
+    one = json.loads(compact({**whole, "runs": {"masking-vit": runs["masking-vit"]}}))
+    other = json.loads(compact(one))
+    for value in other["runs"]["masking-vit"]["values"]:
+        value["per_item"]["sums"][0] = value["per_item"]["sums"][1]
+        first, second = value["per_item"]["sums"][0]
+        value["value"] = first / second if second else None
+    put("baseline", "two", compact(one).encode() + CUT + compact(other).encode())
+    put("baseline", "deep", '{"schema":1,"runs":' + "[" * 2000)
+
+
+def words() -> None:
+    for name, text in {
+        "shard": "2/4", "shard-auto": "auto/4", "shard-huge": "1/18446744073709551615", "tolerance": "masking-vit/auc=0.01",
+        "tolerance-infinite": "auc=1e999", "layers": "0,3,block.11", "layers-last": "last:4", "gpu": "a100:1",
+        "flux-layers": "dual.3,single.0,dual.last:4", "flux-without-single": "dual.0,single.0", "device": "cuda:1",
+        "unet-layers": "mid_block,up_blocks.3.attn2", "features": "inception:weights.safetensors",
+    }.items():  # fmt: skip
+        put("arguments", name, text)
+
+
+for write in (
+    safetensors, npy, npz, pictures, tokenizers, configurations, lists, experiments, runs, baselines, words
+):  # fmt: skip
     write()

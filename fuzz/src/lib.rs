@@ -1,9 +1,9 @@
 //! What the fuzz targets share with the tests that run their corpus.
 
-#[cfg(feature = "experiment")]
-mod experiment;
+#[cfg(feature = "eval")]
+mod eval_targets;
 mod targets;
 
-#[cfg(feature = "experiment")]
-pub use experiment::experiment;
+#[cfg(feature = "eval")]
+pub use eval_targets::*;
 pub use targets::*;

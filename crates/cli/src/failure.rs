@@ -13,6 +13,8 @@ use models::matrix_file::{MatrixFileError, Problem};
 pub struct Failure {
     message: String,
     code: u8,
+    /// What to run next, as a shell reads it.
+    command: Option<Vec<u8>>,
 }
 
 /// Anything not named below.
@@ -29,29 +31,41 @@ const MOVED: u8 = 4;
 pub const INTERRUPTED: u8 = 5;
 
 impl Failure {
+    fn new(code: u8, message: impl Into<String>) -> Self {
+        Self { message: message.into(), code, command: None }
+    }
+
     /// A contradiction in the arguments.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: USAGE }
+        Self::new(USAGE, message)
     }
 
     /// Something that stopped the command and is the user's neither to fix nor to find.
     pub fn other(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: OTHER }
+        Self::new(OTHER, message)
     }
 
     /// A run that is whole but for items whose data cannot be read.
     pub fn unread(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: INPUT }
+        Self::new(INPUT, message)
     }
 
     /// A result that is not the baseline's.
     pub fn moved(message: impl Into<String>) -> Self {
-        Self { message: message.into(), code: MOVED }
+        Self::new(MOVED, message)
     }
 
-    /// The same, with what to do next.
-    pub fn then(self, advice: &str) -> Self {
-        Self { message: format!("{}; {advice}", self.message), ..self }
+    /// Work that was interrupted, with the command that goes on from there as a shell reads it.
+    pub fn interrupted(message: &str, command: Vec<u8>) -> Self {
+        Self { command: Some(command), ..Self::new(INTERRUPTED, format!("{message}; resume with:")) }
+    }
+
+    /// Says it on stderr; the command on a line of its own, as it is, so that it can be pasted.
+    pub fn tell(&self) {
+        say!("{self}");
+        if let Some(command) = &self.command {
+            crate::output::say(command);
+        }
     }
 
     /// The exit code.
@@ -94,13 +108,13 @@ fn plain(message: &str) -> String {
 
 impl From<models::Error> for Failure {
     fn from(error: models::Error) -> Self {
-        Self { code: model_code(&error), message: error.to_string() }
+        Self::new(model_code(&error), error.to_string())
     }
 }
 
 impl From<eval::Error> for Failure {
     fn from(error: eval::Error) -> Self {
-        Self { code: eval_code(&error), message: error.to_string() }
+        Self::new(eval_code(&error), error.to_string())
     }
 }
 
@@ -110,9 +124,13 @@ fn eval_code(error: &eval::Error) -> u8 {
         eval::Error::Config { .. }
         | eval::Error::Override { .. }
         | eval::Error::OtherRun { .. }
+        | eval::Error::Spread { .. }
         | eval::Error::Compare { .. } => USAGE,
         eval::Error::Interrupted { .. } => INTERRUPTED,
-        eval::Error::NothingRead { .. } | eval::Error::Unreadable { .. } | eval::Error::Merge { .. } => INPUT,
+        eval::Error::NothingRead { .. }
+        | eval::Error::Unreadable { .. }
+        | eval::Error::Merge { .. }
+        | eval::Error::File { action: "read", .. } => INPUT,
         eval::Error::Task(tasks::Error::Setting { .. } | tasks::Error::Scene(_)) => USAGE,
         eval::Error::Task(tasks::Error::Dataset { .. }) => INPUT,
         eval::Error::Task(tasks::Error::Model(error)) => model_code(error),

@@ -1,16 +1,21 @@
 //! `tokenrank`: attention as Markov chains. Arguments → checked plan → call.
 
+// Those panic where nothing can be written; `output` does not.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+#[macro_use]
+mod output;
 mod args;
 mod commands;
 mod failure;
 mod threads;
 
-use std::io::{IsTerminal, Write};
 use std::process::ExitCode;
 
 use args::{Args, Command};
 use clap::Parser;
 use failure::Failure;
+use output::{colored, print, print_table};
 
 fn main() -> ExitCode {
     let args = Args::parse();
@@ -18,13 +23,9 @@ fn main() -> ExitCode {
     if matches!(args.command, Run(_) | Merge(_) | Attend(_) | Show(_) | Metrics(_)) {
         threads::sleep_while_waiting();
     }
-    match dispatch(args.command) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("{failure}");
-            ExitCode::from(failure.code())
-        }
-    }
+    let failures: Vec<Failure> = dispatch(args.command).err().into_iter().chain(output::lost()).collect();
+    failures.iter().for_each(Failure::tell);
+    failures.first().map_or(ExitCode::SUCCESS, |failure| ExitCode::from(failure.code()))
 }
 
 fn dispatch(command: Command) -> Result<(), Failure> {
@@ -45,21 +46,4 @@ fn dispatch(command: Command) -> Result<(), Failure> {
         Command::Slurm(args) => commands::slurm::slurm(&args),
         Command::Doctor => commands::doctor::doctor(),
     }
-}
-
-/// Prints a table to stdout.
-fn print_table(table: &eval::Table) {
-    print(&format!("{}\n", table.to_text(colored())));
-}
-
-/// Whether stdout is in colour: where somebody looks who has not asked for none (<https://no-color.org>).
-fn colored() -> bool {
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    std::io::stdout().is_terminal() && !plain
-}
-
-/// Prints to stdout. A reader that has gone away (`tokenrank … | head`) is no error.
-fn print(text: &str) {
-    let mut stdout = std::io::stdout().lock();
-    let _ = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
 }

@@ -8,6 +8,9 @@ use models::matrix_file::{self, Values, write_safetensors};
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rayon::prelude::*;
 
+/// Most numbers of all bounces together, 16 GiB.
+const MOST_NUMBERS: usize = 1 << 31;
+
 /// What to ask of the chains.
 #[derive(Debug, Clone, Copy)]
 pub struct AnalysisOptions {
@@ -87,6 +90,15 @@ pub fn analyse(
         return Err(AnalysisError::Option { option: "--start", reason });
     }
     let count = outer.iter().product::<usize>();
+    if let Some((_, steps)) = options.bounces
+        && count.checked_mul(n).and_then(|each| each.checked_mul(steps)).is_none_or(|all| all > MOST_NUMBERS)
+    {
+        let reason = format!(
+            "{steps} bounces of {count} matrices with {n} tokens are more than {MOST_NUMBERS} numbers (16 GiB); ask for \
+             fewer"
+        );
+        return Err(AnalysisError::Option { option: "--bounces", reason });
+    }
     let flat = matrices
         .data
         .to_shape((count, n, n))
@@ -189,4 +201,34 @@ fn write(
     });
     let metadata = BTreeMap::from([("source".to_owned(), file.display().to_string())]);
     Ok(write_safetensors(out, &described.collect::<Vec<_>>(), &metadata)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounces_that_fit_no_memory_are_refused() {
+        let dir = tempfile::tempdir().expect("a scratch folder");
+        let (file, out) = (dir.path().join("two.safetensors"), dir.path().join("out.safetensors"));
+        let tensor = ("a".to_owned(), vec![3, 2, 2], Values::F64(&[0.5; 12]));
+        write_safetensors(&file, &[tensor], &BTreeMap::new()).expect("written");
+        let analysed = |steps| {
+            let options = AnalysisOptions {
+                alpha: 0.99,
+                direction: Direction::Forward,
+                bounces: Some((0, steps)),
+                spectrum: None,
+                tolerance: 1e-3,
+                stop: Stop::default(),
+            };
+            analyse(&file, None, &options, &out)
+        };
+        for steps in [MOST_NUMBERS / 6 + 1, 1_000_000_000_000, usize::MAX] {
+            let message = analysed(steps).expect_err("refused").to_string();
+            assert!(message.starts_with("--bounces: ") && message.contains("16 GiB"), "{message}");
+            assert!(!out.exists());
+        }
+        analysed(1000).expect("fits");
+    }
 }

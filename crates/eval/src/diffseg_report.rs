@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tasks::dataset::DenseImage;
-use tasks::dataset::segmentation::IGNORE;
+use tasks::dataset::segmentation::{IGNORE, Segmented as Image};
 use tasks::diffseg::{DiffSegRecord, Method, Pictures, SegmentPicture, Segments, middle, nearest};
 
+use crate::differences::Differences;
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
+use crate::masking_report::as_answered;
 use crate::metrics::bootstrap::{RESAMPLES, paired};
 use crate::metrics::diffseg::Matched;
 use crate::metrics::{DiffSegMetric, DiffSegMetrics, Metric};
@@ -139,21 +141,27 @@ pub(crate) fn table(
 
 fn notes(metrics: &DiffSegMetrics, paper: Option<&PaperTable>) -> Vec<String> {
     let mut notes = vec![format!(
-        "{} images, in percent; {} classes, to which each image's segments are matched. Class acc: mean over the classes. \
-         mIoU: classes that an image does not show get left-over segments, as in DiffSeg's evaluation; order-free: those \
-         count for nothing. ARI: adjusted Rand index × 100. Segments: their mean number.",
+        "{} images, in percent; {} classes, to which each image's segments are matched. {MEANING}",
         metrics.items(),
         metrics.classes(),
     )];
-    if let Some(paper) = paper {
-        notes.push(format!(
-            "Paper: {}. Its mACC stands beside pixel acc: the uniform grid's equals the pixel accuracy that DiffSeg published; \
-             it may as well be class acc. 12.5 points of accuracy with 1.3 of mIoU between its rows are implausible under \
-             one metric. How it chooses anchors by TokenRank is not published; compare orderings, not values.",
-            paper.source,
-        ));
-    }
+    notes.extend(paper.map(source_note));
     notes
+}
+
+/// What the metrics are.
+pub(crate) const MEANING: &str = "Class acc: mean over the classes. mIoU: classes that an image does not show get left-over \
+                                  segments, as in DiffSeg's evaluation; order-free: those count for nothing. ARI: adjusted \
+                                  Rand index × 100. Segments: their mean number.";
+
+/// What a reader of the paper's values must know.
+pub(crate) fn source_note(paper: &PaperTable) -> String {
+    format!(
+        "Paper: {}. Its mACC stands beside pixel acc: the uniform grid's equals the pixel accuracy that DiffSeg published; it \
+         may as well be class acc. 12.5 points of accuracy with 1.3 of mIoU between its rows are implausible under one metric. \
+         How it chooses anchors by TokenRank is not published; compare orderings, not values.",
+        paper.source,
+    )
 }
 
 /// Every method minus anchors on a grid, or minus the first where there is no grid.
@@ -190,39 +198,12 @@ pub(crate) fn comparison_table(
     methods: &[(String, String)],
     items: u64,
 ) -> Table {
-    let name = |key: &str| {
-        methods.iter().find(|(known, _)| known == key).map_or(key, |(_, label)| label.as_str()).to_owned()
-    };
-    let row = |comparison: &Comparison| {
-        let Comparison { metric, method, minus, interval } = comparison;
-        let metric = DiffSegMetric::ALL.into_iter().find(|known| known.to_string() == *metric);
-        let sure = interval.low > 0.0 || interval.high < 0.0;
-        let points = |value: f64, better| Cell::Difference { value: 100.0 * value, better };
-        Row {
-            labels: vec![
-                format!("{} − {}", name(method), name(minus)),
-                metric.map_or_else(String::new, |metric| head(metric).to_owned()),
-                if sure { "yes" } else { "no" }.to_owned(),
-            ],
-            cells: vec![
-                points(interval.difference, sure.then_some(interval.difference > 0.0)),
-                points(interval.low, None),
-                points(interval.high, None),
-                Cell::Value(interval.p_value),
-            ],
-        }
-    };
-    let resamples = comparisons.iter().map(|comparison| comparison.interval.resamples).min().unwrap_or(0);
-    Table {
-        title: "Differences of anchors on the same images".into(),
-        labels: ["difference", "metric", "significant"].map(str::to_owned).to_vec(),
-        columns: ["points", "from", "to", "p"].map(str::to_owned).to_vec(),
-        rows: comparisons.iter().map(row).collect(),
-        notes: vec![format!(
-            "Paired bootstrap over {items} images, {resamples} resamples; 95 % percentile intervals in percentage points. \
-             Significant: the interval leaves out 0."
-        )],
-    }
+    let title = "Differences of anchors on the same images";
+    let shown = Differences { title, methods, over: format!("{items} images"), shares: true };
+    shown.table(comparisons, |name| {
+        let metric = DiffSegMetric::ALL.into_iter().find(|metric| metric.to_string() == name);
+        (metric.map_or_else(String::new, |metric| head(metric).to_owned()), true)
+    })
 }
 
 /// Draws `pictures.png` where records carry segments: picture, truth, and every method's segments with its anchors.
@@ -235,7 +216,11 @@ pub(crate) fn pictures(
     let mut rows = Vec::new();
     for (item, record) in labelled.items.iter().zip(records) {
         let Some(pictures) = &record.pictures else { continue };
-        let seen = middle(&item.load()?)?;
+        let Some(item) = as_answered(&record.id, &record.sha256, item.load(), |item: &Image| &item.sha256)
+        else {
+            continue;
+        };
+        let seen = middle(&item)?;
         let labels = nearest(&seen.labels, pictures.size.0).into_iter().map(usize::from).collect();
         let class =
             |class: usize| if class < usize::from(IGNORE) { Kind::Class(class) } else { Kind::Ignored };

@@ -25,7 +25,7 @@ pub enum Error {
         reason: String,
     },
     /// A file of the run could not be read or written.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}{}", path.display(), advice(source))]
     File {
         /// What was tried.
         action: &'static str,
@@ -40,6 +40,14 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
         /// How it differs.
+        reason: String,
+    },
+    /// Shards of this run cannot go on in the folder.
+    #[error("{} {reason}", path.display())]
+    Spread {
+        /// The folder.
+        path: PathBuf,
+        /// What it holds, and what to do.
         reason: String,
     },
     /// Another process is at work in the folder.
@@ -119,6 +127,25 @@ pub enum Error {
     /// An experiment: its settings, data or network.
     #[error(transparent)]
     Task(#[from] tasks::Error),
+}
+
+/// What to do about what the system says.
+fn advice(error: &std::io::Error) -> &'static str {
+    use std::io::ErrorKind as Kind;
+    match error.kind() {
+        Kind::StorageFull | Kind::QuotaExceeded => {
+            "; make room and give the same command again: what was finished before is kept"
+        }
+        Kind::PermissionDenied | Kind::ReadOnlyFilesystem => {
+            "; name a place where you may read and write, or have its permissions changed"
+        }
+        Kind::AlreadyExists | Kind::NotADirectory | Kind::IsADirectory | Kind::DirectoryNotEmpty => {
+            "; move what is there out of the way, or name another place"
+        }
+        Kind::NotFound => "; make the folder first, or mend the path",
+        Kind::InvalidFilename => "; choose a shorter name",
+        _ => "",
+    }
 }
 
 /// Numbered, a line each.

@@ -168,12 +168,22 @@ fn set(document: &mut DocumentMut, assignment: &str) -> Result<(), String> {
     insert(document, key.trim(), value)
 }
 
+/// Most parts of a dotted key; `task.masking.fractions.step` has four.
+const DEEPEST_KEY: usize = 8;
+
 /// Gives the setting at a dotted key a value.
 pub(crate) fn insert(document: &mut DocumentMut, key: &str, value: Value) -> Result<(), String> {
     let mut keys: Vec<&str> = key.split('.').map(str::trim).collect();
     let last = keys.pop().unwrap_or_default();
     if last.is_empty() || keys.iter().any(|key| key.is_empty()) {
         return Err(format!("`{key}` is no key; write it as in the file, such as model.path"));
+    }
+    if keys.len() >= DEEPEST_KEY {
+        let begin = keys[..4].join(".");
+        return Err(format!(
+            "`{begin}.…` has {} parts; no setting has more than {DEEPEST_KEY}",
+            keys.len() + 1
+        ));
     }
     let mut table: &mut dyn toml_edit::TableLike = document.as_table_mut();
     for key in keys {
@@ -258,5 +268,9 @@ mod tests {
         for assignment in ["seed", "=1", "model..path=x", "seed.deeper=1", "no_such_key=1"] {
             assert!(read(MINI, &[assignment]).is_err(), "{assignment} was accepted");
         }
+        // However deep the key is, the message is short.
+        let deep = format!("{}a=1", "a.".repeat(100_000));
+        let message = super::set(&mut DocumentMut::new(), &deep).expect_err("too deep");
+        assert_eq!(message, "`a.a.a.a.…` has 100001 parts; no setting has more than 8");
     }
 }

@@ -4,13 +4,14 @@ use std::path::{Path, PathBuf};
 
 use tasks::guidance::{Guidance, GuidanceConfig, GuidanceRecord, Method, read_picture};
 
+use crate::differences::Differences;
 use crate::error::{Error, Result};
 use crate::metrics::bootstrap::Interval;
 use crate::metrics::fidelity::{Resampled, Summary};
 use crate::paper::PaperTable;
 use crate::picture_metrics::Titles;
 use crate::plot::{Ends, Gallery, Map, OverlayRow, Rgb, gallery, overlays};
-use crate::results::{Comparison, MetricValue};
+use crate::results::{Comparison, MetricValue, Resamples};
 use crate::table::{Cell, Row, Table};
 
 /// Pictures whose masks are drawn.
@@ -138,8 +139,7 @@ fn notes(judged: &[Judged], titles: &Titles, paper: Option<&PaperTable>) -> Vec<
         let reference = reference.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
         notes.push(format!(
             "{generated} pictures under each method, from the same noise; {reference} reference pictures. {} depends on \
-             both numbers. Precision and recall (arXiv 1904.06991): shares of drawn pictures among the reference, and of \
-             the reference among those drawn. Masked: tokens whose part of the picture was blurred.",
+             both numbers. {SHARES} Masked: tokens whose part of the picture was blurred.",
             titles.frechet
         ));
         let mut spreads = Vec::new();
@@ -164,14 +164,34 @@ fn notes(judged: &[Judged], titles: &Titles, paper: Option<&PaperTable>) -> Vec<
         }
     }
     notes.extend(said.into_iter().cloned());
-    if let Some(paper) = paper {
-        notes.push(format!(
-            "Paper: {}. Its number of pictures, reference, sampler, scale and mask are not published; compare orderings, \
-             not values.",
-            paper.source
-        ));
-    }
+    notes.extend(paper.map(source_note));
     notes
+}
+
+/// What the metrics are over resamples of the picture numbers.
+pub(crate) fn resamples(judged: &[Judged]) -> Vec<Resamples> {
+    let of = |method: &Judged| {
+        let Summary { inception_score_resampled, frechet_resampled, .. } = &method.summary;
+        let key = method.key.clone();
+        [(SCORE.0, inception_score_resampled.clone()), (FRECHET.0, frechet_resampled.clone())].map(
+            |(metric, found)| {
+                Some(Resamples { metric: metric.into(), method: key.clone(), values: found?.values })
+            },
+        )
+    };
+    judged.iter().flat_map(of).flatten().collect()
+}
+
+/// What two of the metrics are.
+pub(crate) const SHARES: &str = "Precision and recall (arXiv 1904.06991): shares of drawn pictures among the reference, and of the \
+                                 reference among those drawn.";
+
+/// What a reader of the paper's values must know.
+pub(crate) fn source_note(paper: &PaperTable) -> String {
+    format!(
+        "Paper: {}. Its number of pictures, reference, sampler, scale and mask are not published; compare orderings, not values.",
+        paper.source
+    )
 }
 
 /// Every method minus the one listed before it, and minus the first, over the same resamples of the picture numbers.
@@ -198,47 +218,17 @@ pub(crate) fn comparisons(judged: &[Judged]) -> Vec<Comparison> {
 }
 
 /// Differences of methods with their intervals.
-pub(crate) fn comparison_table(comparisons: &[Comparison], judged: &[Judged], titles: &Titles) -> Table {
-    let name = |key: &str| {
-        judged
-            .iter()
-            .find(|method| method.key == key)
-            .map_or_else(|| key.to_owned(), |found| found.label.clone())
-    };
-    let row = |comparison: &Comparison| {
-        let Comparison { metric, method, minus, interval } = comparison;
-        let higher_is_better = *metric == SCORE.0;
-        let sure = interval.low > 0.0 || interval.high < 0.0;
-        let difference = |value: f64| {
-            let better = sure.then_some((value > 0.0) == higher_is_better);
-            Cell::Difference { value, better }
-        };
-        let title = if higher_is_better { &titles.score } else { &titles.frechet };
-        Row {
-            labels: vec![
-                format!("{} − {}", name(method), name(minus)),
-                title.clone(),
-                if sure { "yes" } else { "no" }.to_owned(),
-            ],
-            cells: vec![
-                difference(interval.difference),
-                Cell::Difference { value: interval.low, better: None },
-                Cell::Difference { value: interval.high, better: None },
-                Cell::Value(interval.p_value),
-            ],
-        }
-    };
-    let resamples = comparisons.iter().map(|comparison| comparison.interval.resamples).min().unwrap_or(0);
-    Table {
-        title: "Differences of methods from the same noise".into(),
-        labels: ["difference", "metric", "significant"].map(str::to_owned).to_vec(),
-        columns: ["", "from", "to", "p"].map(str::to_owned).to_vec(),
-        rows: comparisons.iter().map(row).collect(),
-        notes: vec![format!(
-            "Paired bootstrap over the picture numbers, {resamples} resamples; 95 % percentile intervals. Significant: the \
-             interval leaves out 0."
-        )],
-    }
+pub(crate) fn comparison_table(
+    comparisons: &[Comparison],
+    methods: &[(String, String)],
+    titles: &Titles,
+) -> Table {
+    let title = "Differences of methods from the same noise";
+    let shown = Differences { title, methods, over: "the picture numbers".into(), shares: false };
+    shown.table(comparisons, |metric| match metric == SCORE.0 {
+        true => (titles.score.clone(), true),
+        false => (titles.frechet.clone(), false),
+    })
 }
 
 /// Draws `pictures.png`, the same noise under each method, and `masks.png`, what was degraded in which pass.

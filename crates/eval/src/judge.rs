@@ -5,6 +5,13 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::metrics::fidelity::{InceptionScore, KernelDistance, Settings};
 
+/// Most resamples: each costs an eigendecomposition, and 1,000 are plenty.
+pub(crate) const MOST_RESAMPLES: usize = 100_000;
+/// Most subsets of the kernel distance; torch-fidelity takes 100.
+const MOST_SUBSETS: usize = 100_000;
+/// Most pictures of a subset; torch-fidelity takes 1,000.
+const MOST_OF_SUBSET: usize = 10_000_000;
+
 /// `[metrics]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -60,18 +67,46 @@ impl MetricsConfig {
 
     pub(crate) fn check(&self) -> Result<()> {
         let refuse = |setting, reason: String| Err(tasks::Error::Setting { setting, reason }.into());
-        for (setting, value, least) in [
-            ("metrics.splits", self.splits, 1),
-            ("metrics.kernel.subsets", self.kernel.subsets, 1),
-            ("metrics.kernel.subset_size", self.kernel.subset_size, 2),
+        for (setting, value, least, most) in [
+            ("metrics.splits", self.splits, 1, usize::MAX),
+            ("metrics.kernel.subsets", self.kernel.subsets, 1, MOST_SUBSETS),
+            ("metrics.kernel.subset_size", self.kernel.subset_size, 2, MOST_OF_SUBSET),
+            ("metrics.resamples", self.resamples, 0, MOST_RESAMPLES),
         ] {
             if value < least {
                 return refuse(setting, format!("must be at least {least}, found {value}"));
+            }
+            if value > most {
+                return refuse(setting, format!("must be at most {most}, found {value}"));
             }
         }
         if self.resamples == 1 {
             return refuse("metrics.resamples", "must be 0, for none, or at least 2".into());
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_would_never_end_is_refused() {
+        let check = |settings: &str| {
+            let config: MetricsConfig =
+                toml::from_str(&format!("features = \"mini\"\n{settings}")).expect("a table");
+            config.check().map_err(|e| e.to_string())
+        };
+        for (setting, most) in [
+            ("resamples", MOST_RESAMPLES),
+            ("kernel.subsets", MOST_SUBSETS),
+            ("kernel.subset_size", MOST_OF_SUBSET),
+        ] {
+            assert_eq!(check(&format!("{setting} = {most}")), Ok(()));
+            let message = check(&format!("{setting} = {}", most + 1)).expect_err("refused");
+            assert!(message.starts_with(&format!("metrics.{setting}: must be at most {most}")), "{message}");
+        }
+        assert!(check("kernel.subset_size = 1").is_err());
     }
 }

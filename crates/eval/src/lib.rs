@@ -4,8 +4,11 @@
 //! there; [`execute`] runs it to a [`results::Results`]. A [`Sweep`] is many of them in one file. Metrics are plain numeric
 //! code that never sees a tensor.
 
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
 pub mod analysis;
 pub mod compare;
+mod differences;
 mod diffseg_report;
 mod environment;
 mod error;
@@ -43,6 +46,6 @@ pub use paper_table::paper_tables;
 pub use plan::{Beside, Plan, RunOptions};
 pub use report_page::{ReportPage, report};
 pub use run::{Finished, MergeOptions, Outcome, RunFolder, Shard, ShardOutcome, execute, merge};
-pub use sweep::{Shared, Sweep, SweepOutcome, SweptMethod, Variant};
+pub use sweep::{Shared, Sweep, SweepFinished, SweepOutcome, SweptMethod, Variant};
 pub use table::{Cell, Row, Table};
 pub use tasks::Failure as ItemFailure;

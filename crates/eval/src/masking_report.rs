@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use models::image::Preprocessor;
-use tasks::dataset::LabelledImage;
+use tasks::dataset::{LabelledImage, Picture};
 use tasks::masking::MaskingRecord;
 
 use crate::error::{Error, Result};
@@ -11,6 +11,7 @@ use crate::metrics::{MaskingCurves, Metric};
 use crate::paper::PaperTable;
 use crate::plan::Beside;
 use crate::plot::{CurvePlot, Ends, Map, OverlayRow, Rgb, Series, curves, overlays};
+use crate::progress::say;
 use crate::table::{Cell, Row, Table};
 
 /// Ours beside the paper's. `labels` are the keys and names of the methods in row order.
@@ -34,12 +35,10 @@ pub(crate) fn masking_table(
     };
     let mut columns = vec!["AUC ↓".to_owned(), "AUC ↓ (right before)".to_owned()];
     let mut notes = vec![format!(
-        "{} images, top-1 accuracy before masking {:.1} %. AUC: accuracy ÷ unmasked accuracy, mean over {:.0}–{:.0} % \
-         of the patches removed; “right before”: only images that were right before masking.",
+        "{} images, top-1 accuracy before masking {:.1} %. {}",
         curves.items(),
         100.0 * curves.unmasked_accuracy(),
-        100.0 * curves.fractions().first().unwrap_or(&0.0),
-        100.0 * curves.fractions().last().unwrap_or(&0.0),
+        meaning(curves.fractions()),
     )];
     if let Some(Beside { table, column: Some(column) }) = paper {
         columns.push(format!("paper, {column}"));
@@ -54,12 +53,39 @@ pub(crate) fn masking_table(
     }
 }
 
+/// What the metrics are, over these shares of removed patches.
+pub(crate) fn meaning(fractions: &[f64]) -> String {
+    format!(
+        "AUC: accuracy ÷ unmasked accuracy, mean over {:.0}–{:.0} % of the patches removed; “right before”: only images that \
+         were right before masking.",
+        100.0 * fractions.first().unwrap_or(&0.0),
+        100.0 * fractions.last().unwrap_or(&0.0),
+    )
+}
+
 /// What a reader of the paper's values must know.
 pub(crate) fn source_note(paper: &PaperTable) -> String {
     format!(
         "Paper: {}. Its images, layers, fractions and normalisation are not published; compare orderings, not values.",
         paper.source
     )
+}
+
+/// An item to be shown beside its record; none, said, where it can no longer be read or is another one by now. That must not
+/// keep a run from its end.
+pub(crate) fn as_answered<T>(
+    id: &str,
+    sha256: &str,
+    loaded: tasks::Result<T>,
+    hash: impl Fn(&T) -> &str,
+) -> Option<T> {
+    let why = match loaded {
+        Ok(item) if hash(&item) == sha256 => return Some(item),
+        Ok(_) => "it has changed since it was answered".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    say(&format!("{id} is not among the pictures: {why}"));
+    None
 }
 
 /// Draws `curves.png` and, where records carry scores, `overlays.png`.
@@ -95,7 +121,11 @@ pub(crate) fn masking_pictures(
     let mut rows = Vec::new();
     for (item, record) in items.iter().zip(records) {
         let Some(scores) = &record.scores else { continue };
-        let picture = item.load().map_err(Error::Task)?;
+        let Some(picture) =
+            as_answered(&record.id, &record.sha256, item.load(), |picture: &Picture| &picture.sha256)
+        else {
+            continue;
+        };
         let seen = preprocessor.apply_geometry(&picture.rgb).map_err(models::Error::from)?;
         let (map_rows, columns) = scores.grid;
         let maps = labels.iter().filter_map(|(key, label)| {
@@ -111,4 +141,18 @@ pub(crate) fn masking_pictures(
         pictures.push(path);
     }
     Ok(pictures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_was_answered_is_shown() {
+        let shown = |loaded: tasks::Result<String>| as_answered("one", "12ab", loaded, |hash: &String| hash);
+        assert_eq!(shown(Ok("12ab".into())).as_deref(), Some("12ab"));
+        assert_eq!(shown(Ok("34cd".into())), None);
+        let gone = tasks::Error::Dataset { path: "one.png".into(), reason: "no such file".into() };
+        assert_eq!(shown(Err(gone)), None);
+    }
 }

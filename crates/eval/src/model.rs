@@ -213,6 +213,11 @@ impl TryFrom<ModelTable> for ModelConfig {
                 );
             }
         };
+        if image_size.is_some_and(|side| side == 0 || (side as u64).saturating_pow(2) > limits::MAX_PIXELS) {
+            return Err(
+                "`image_size` is the side of a picture: at least 1, and at most 178,956,970 pixels in all",
+            );
+        }
         Ok(Self { source, classes, dtype, image_size })
     }
 }
@@ -270,6 +275,17 @@ mod tests {
         let message = parse("head = \"h\"\nclass_embeddings = \"c\"").expect_err("two ways");
         assert!(message.contains("give one"), "{message}");
         Ok(())
+    }
+
+    #[test]
+    fn the_image_size_is_one_that_a_picture_can_have() {
+        let most = limits::MAX_PIXELS.isqrt();
+        assert_eq!(limits::MAX_PIXELS, 178_956_970, "which the message has");
+        assert!(parse(&format!("image_size = {most}")).is_ok());
+        for side in [0, most + 1, 1 << 32, i64::MAX as u64] {
+            let message = parse(&format!("image_size = {side}")).expect_err("refused");
+            assert!(message.contains("178,956,970"), "{message}");
+        }
     }
 
     #[test]

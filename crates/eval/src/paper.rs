@@ -79,6 +79,12 @@ impl PaperTable {
         Cell::Difference { value, better: higher.map(|&higher| (value > 0.0) == higher) }
     }
 
+    /// A value as the paper prints it: with as many digits as its column has.
+    pub fn text(&self, column: &str, value: f64) -> String {
+        let digits = self.index(column).and_then(|i| self.digits.get(i)).map_or(0, |&digits| digits.max(0));
+        format!("{value:.*}", digits as usize)
+    }
+
     /// The published value of a row in a column.
     pub fn published(&self, method: &str, column: &str) -> Option<f64> {
         self.row(method)?.published.get(self.index(column)?).copied()

@@ -100,8 +100,8 @@ pub struct Plan {
     pub(crate) work: Work,
     pub(crate) shard: Option<Shard>,
     pub(crate) fresh: bool,
-    /// Whether items that could not be read are tried again.
-    pub(crate) retry: bool,
+    /// Whether its records come from shards, so that all are there and none is to be made.
+    pub(crate) merged: bool,
     /// What made the records, `cpu` or `cuda`.
     arithmetic: String,
     limit: Option<usize>,
@@ -135,7 +135,6 @@ impl Plan {
         let arithmetic = if device == Device::Cpu { "cpu".to_owned() } else { "cuda".to_owned() };
         let RunOptions { limit, shard, fresh, .. } = *options;
         let (out, command) = (options.out.clone(), options.command.clone());
-        let retry = true;
         Ok(Self {
             experiment,
             device,
@@ -144,7 +143,7 @@ impl Plan {
             name,
             shard,
             fresh,
-            retry,
+            merged: false,
             arithmetic,
             limit,
             out,
@@ -165,7 +164,7 @@ impl Plan {
             ..RunOptions::default()
         };
         let mut plan = Self::of(&path, experiment, &options)?;
-        plan.retry = false;
+        plan.merged = true;
         plan.command.clone_from(&header.command);
         plan.arithmetic.clone_from(&header.identity.device);
         let here = plan.header()?;
@@ -215,6 +214,22 @@ impl Plan {
             batch: self.work.batch(),
             shard: self.shard,
         })
+    }
+
+    /// Checks that this run can be spread over so many shards in a folder: what is there already belongs to it. `cuda` says
+    /// what the shards compute on, wherever this is asked.
+    ///
+    /// # Errors
+    /// Shards of another number or of another experiment are there, or such a run, with what differs.
+    pub fn spreads_in(&self, folder: &Path, shards: usize, cuda: bool) -> Result<()> {
+        let known = RunHeader::of_folder(folder)?;
+        if known.is_empty() {
+            return Ok(());
+        }
+        let mut plan = self.clone();
+        plan.arithmetic = if cuda { "cuda" } else { "cpu" }.to_owned();
+        let header = plan.header()?;
+        known.iter().try_for_each(|(path, known)| header.allows(path, known, shards))
     }
 
     /// The folder of the run.

@@ -1,12 +1,13 @@
 //! A progress bar on stderr; nothing where stderr is no terminal.
 
+use std::io::Write;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A line for the person who waits.
+/// A line for the person who waits. Where it cannot be written, as when the terminal has gone, the work goes on.
 pub(crate) fn say(line: &str) {
-    eprintln!("{line}");
+    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 /// A bar over `total` items of which `done` are there already.

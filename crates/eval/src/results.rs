@@ -51,6 +51,9 @@ pub struct Results {
     pub code: Code,
     /// The machine.
     pub environment: Environment,
+    /// Metrics over resamples of the items, where they are no sums over these: two runs are compared by them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resampled: Vec<Resamples>,
 }
 
 impl Results {
@@ -89,6 +92,17 @@ pub struct Comparison {
     pub minus: String,
     /// The difference and how far it moves with the items.
     pub interval: Interval,
+}
+
+/// A metric over resamples of the items.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Resamples {
+    /// Name of the metric.
+    pub metric: String,
+    /// The method.
+    pub method: String,
+    /// In order: resample `r` of `n` items draws the same items in every run of the same seed.
+    pub values: Vec<f64>,
 }
 
 /// What judged generated pictures.

@@ -4,10 +4,13 @@ use std::path::{Path, PathBuf};
 
 use models::image::{Resample, resize};
 use tasks::dataset::SegmentedImage;
+use tasks::dataset::segmentation::Segmented;
 use tasks::segment::{SegmentConfig, SegmentRecord};
 
+use crate::differences::Differences;
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
+use crate::masking_report::as_answered;
 use crate::metrics::{Metric, SegmentMetric, SegmentMetrics};
 use crate::paper::PaperTable;
 use crate::plot::{Ends, Map, OverlayRow, Rgb, overlays};
@@ -57,20 +60,8 @@ pub(crate) fn table(
         }
         Row { labels: vec![label.clone()], cells }
     };
-    let mut notes = vec![format!(
-        "{} images, in percent. mIoU: intersections and unions summed over the images first. {}: what ConceptAttention's \
-         evaluation prints as mIoU, a function of accuracy and no IoU.",
-        metrics.items(),
-        head(SegmentMetric::MiouIdentity),
-    )];
-    if let Some(paper) = paper {
-        notes.push(format!(
-            "Paper: {}. Its network, noise level, blocks, prompts and λ₂ formula are not published; the mIoU of its \
-             ConceptAttention row is {}. Compare orderings, not values.",
-            paper.source,
-            head(SegmentMetric::MiouIdentity),
-        ));
-    }
+    let mut notes = vec![format!("{} images, in percent. {}", metrics.items(), meaning())];
+    notes.extend(paper.map(source_note));
     Table {
         title: experiment.title.clone(),
         labels: vec!["method".into()],
@@ -78,6 +69,25 @@ pub(crate) fn table(
         rows: methods.iter().map(row).collect(),
         notes,
     }
+}
+
+/// What the metrics are.
+pub(crate) fn meaning() -> String {
+    format!(
+        "mIoU: intersections and unions summed over the images first. {}: what ConceptAttention's evaluation prints as mIoU, a \
+         function of accuracy and no IoU.",
+        head(SegmentMetric::MiouIdentity),
+    )
+}
+
+/// What a reader of the paper's values must know.
+pub(crate) fn source_note(paper: &PaperTable) -> String {
+    format!(
+        "Paper: {}. Its network, noise level, blocks, prompts and λ₂ formula are not published; the mIoU of its ConceptAttention \
+         row is {}. Compare orderings, not values.",
+        paper.source,
+        head(SegmentMetric::MiouIdentity),
+    )
 }
 
 /// How a metric is called in a table.
@@ -97,39 +107,12 @@ pub(crate) fn comparison_table(
     methods: &[(String, String)],
     items: u64,
 ) -> Table {
-    let name = |key: &str| {
-        methods.iter().find(|(known, _)| known == key).map_or(key, |(_, label)| label.as_str()).to_owned()
-    };
-    let row = |comparison: &Comparison| {
-        let Comparison { metric, method, minus, interval } = comparison;
-        let metric = SegmentMetric::ALL.into_iter().find(|known| known.to_string() == *metric);
-        let points = |value: f64| Cell::Difference { value: 100.0 * value, better: None };
-        let sure = interval.low > 0.0 || interval.high < 0.0;
-        Row {
-            labels: vec![
-                format!("{} − {}", name(method), name(minus)),
-                metric.map_or_else(String::new, |metric| head(metric).to_owned()),
-                if sure { "yes" } else { "no" }.to_owned(),
-            ],
-            cells: vec![
-                points(interval.difference),
-                points(interval.low),
-                points(interval.high),
-                Cell::Value(interval.p_value),
-            ],
-        }
-    };
-    let resamples = comparisons.iter().map(|comparison| comparison.interval.resamples).min().unwrap_or(0);
-    Table {
-        title: "Differences of methods on the same images".into(),
-        labels: ["difference", "metric", "significant"].map(str::to_owned).to_vec(),
-        columns: ["points", "from", "to", "p"].map(str::to_owned).to_vec(),
-        rows: comparisons.iter().map(row).collect(),
-        notes: vec![format!(
-            "Paired bootstrap over {items} images, {resamples} resamples; 95 % percentile intervals in percentage points. \
-             Significant: the interval leaves out 0."
-        )],
-    }
+    let title = "Differences of methods on the same images";
+    let shown = Differences { title, methods, over: format!("{items} images"), shares: true };
+    shown.table(comparisons, |name| {
+        let metric = SegmentMetric::ALL.into_iter().find(|metric| metric.to_string() == name);
+        (metric.map_or_else(String::new, |metric| head(metric).to_owned()), true)
+    })
 }
 
 /// Draws `overlays.png` where records carry signals: picture, truth, and every method's signal.
@@ -143,7 +126,11 @@ pub(crate) fn pictures(
     let mut rows = Vec::new();
     for (item, record) in items.iter().zip(records) {
         let Some(signals) = &record.maps else { continue };
-        let segmented = item.load().map_err(Error::Task)?;
+        let Some(segmented) =
+            as_answered(&record.id, &record.sha256, item.load(), |item: &Segmented| &item.sha256)
+        else {
+            continue;
+        };
         let picture =
             resize(&segmented.rgb, (SHOWN, SHOWN), Resample::Bicubic).map_err(models::Error::from)?;
         let (height, width) = segmented.labels.dim();

@@ -28,11 +28,19 @@ pub enum SlurmError {
     /// A folder or script that cannot be written.
     #[error(transparent)]
     File(#[from] crate::Error),
+    /// Shell lines that bash cannot read.
+    #[error("--prologue `{}` is nothing that bash can read: {reason}", lines.join("\n"))]
+    Prologue {
+        /// As given.
+        lines: Vec<String>,
+        /// What bash says.
+        reason: String,
+    },
     /// Slurm did not take the jobs.
-    #[error("cannot submit with `sh {}`: {reason}", script.display())]
+    #[error("cannot submit with `{command}`: {reason}")]
     Submit {
-        /// The script.
-        script: PathBuf,
+        /// As a person types it.
+        command: String,
         /// What the system or Slurm says.
         reason: String,
     },
@@ -115,6 +123,8 @@ pub struct ArrayJob {
     pub sbatch: Vec<String>,
     /// `#SBATCH` options of the merge alone, verbatim, after the others.
     pub merge_sbatch: Vec<String>,
+    /// Folders of the runs where there are several, of experiments or of a sweep; absolute. Empty where `out` is the only one.
+    pub runs: Vec<PathBuf>,
     /// Whether an experiment is a sweep, whose table is made of merged runs.
     pub sweep: bool,
     /// Shell lines before `tokenrank`: `module load cuda`.
@@ -138,8 +148,10 @@ impl ArrayJob {
     /// The scripts.
     ///
     /// # Errors
-    /// A path or an option that no script can hold.
+    /// A path or an option that no script can hold; a prologue that bash cannot read; less time than the grace takes.
     pub fn scripts(&self) -> Result<Scripts, SlurmError> {
+        self.check_time()?;
+        self.check_prologue()?;
         Ok(Scripts {
             array: script::array(self)?,
             merge: script::merge(self)?,
@@ -162,9 +174,57 @@ impl ArrayJob {
         Ok(submit)
     }
 
+    /// Slurm looks at the time every half minute and signals up to a minute early.
+    fn check_time(&self) -> Result<(), SlurmError> {
+        match self.resources.time.as_deref() {
+            Some(time) if seconds(time).is_some_and(|limit| limit <= u64::from(self.grace) + 60) => {
+                let reason = "is no more than --grace and the minute by which Slurm may signal early, so that every shard would \
+                              be told to stop as it starts; give more time, or a smaller --grace";
+                Err(SlurmError::Text { what: "--time", value: time.into(), reason })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A quote without its twin would be found on the node, after the wait for one. Without bash here nothing is checked.
+    fn check_prologue(&self) -> Result<(), SlurmError> {
+        let Some(last) = self.prologue.last() else { return Ok(()) };
+        if last.chars().rev().take_while(|&c| c == '\\').count() % 2 == 1 {
+            let reason = "ends in a backslash, which joins the line after it; leave it out";
+            return Err(SlurmError::Text { what: "--prologue", value: last.clone(), reason });
+        }
+        let text = self.prologue.join("\n");
+        match Command::new("bash").args(["-n", "-c", &text, "prologue"]).stdin(Stdio::null()).output() {
+            Ok(output) if !output.status.success() => Err(SlurmError::Prologue {
+                lines: self.prologue.clone(),
+                reason: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
     fn file(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
+}
+
+/// A time limit as Slurm reads it; none for one without end, and for what Slurm has to judge itself.
+fn seconds(time: &str) -> Option<u64> {
+    let (days, rest) = time.split_once('-').map_or((None, time), |(days, rest)| (Some(days), rest));
+    let parts = rest.split(':').map(|part| part.parse().ok()).collect::<Option<Vec<u64>>>()?;
+    let [hours, minutes, seconds] = match (days, &parts[..]) {
+        (None, &[minutes]) => [0, minutes, 0],
+        (None, &[minutes, seconds]) => [0, minutes, seconds],
+        (Some(_), &[hours]) => [hours, 0, 0],
+        (Some(_), &[hours, minutes]) => [hours, minutes, 0],
+        (_, &[hours, minutes, seconds]) => [hours, minutes, seconds],
+        _ => return None,
+    };
+    let days: u64 = days.map_or(Ok(0), str::parse).ok()?;
+    let units = [(days, 86_400), (hours, 3_600), (minutes, 60), (seconds, 1)];
+    let total =
+        units.iter().try_fold(0u64, |sum, &(count, unit)| sum.checked_add(count.checked_mul(unit)?))?;
+    (total > 0).then_some(total)
 }
 
 /// How a person types the command that submits.
@@ -175,21 +235,31 @@ pub fn submit_command(script: &Path) -> Result<String, SlurmError> {
     Ok(format!("sh {}", quote::shell_path("the folder of the scripts", script)?))
 }
 
-/// Runs `submit.sh`; returns what it prints, the numbers of both jobs.
+/// Both jobs in the queue.
+#[derive(Debug, Clone)]
+pub struct Submitted {
+    /// Their numbers, as `submit.sh` prints them.
+    pub jobs: String,
+    /// What the cluster has to say besides, such as that a budget is nearly used up.
+    pub said: String,
+}
+
+/// Runs `submit.sh`.
 ///
 /// # Errors
 /// There is no `sbatch` here, or it refuses.
-pub fn submit(script: &Path) -> Result<String, SlurmError> {
-    let refuse = |reason: String| SlurmError::Submit { script: script.into(), reason };
+pub fn submit(script: &Path) -> Result<Submitted, SlurmError> {
+    let command = submit_command(script)?;
+    let refuse = |reason: String| SlurmError::Submit { command: command.clone(), reason };
     let output = Command::new("sh").arg(script).stdin(Stdio::null()).output();
     let output = output.map_err(|e| refuse(e.to_string()))?;
+    let said = String::from_utf8_lossy(&output.stderr);
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
         let advice = match output.status.code() {
             Some(127) => "; submit on a machine of the cluster that has Slurm's commands",
             _ => "",
         };
         return Err(refuse(format!("{}{advice}", said.trim())));
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    Ok(Submitted { jobs: String::from_utf8_lossy(&output.stdout).into_owned(), said: said.into_owned() })
 }

@@ -7,12 +7,13 @@
 mod methods;
 mod report;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
-use toml_edit::{DocumentMut, Item};
+use tasks::Failure;
+use toml_edit::{DocumentMut, Item, Value};
 
 use crate::error::{Error, Result};
 use crate::experiment::{self, Experiment};
@@ -38,6 +39,14 @@ pub struct Sweep {
     pub variants: Vec<Variant>,
     name: String,
     out: Option<PathBuf>,
+}
+
+/// What a process that was to run a sweep, or a shard of one, has done.
+pub struct SweepFinished {
+    /// The tables; none of a shard.
+    pub outcome: Option<SweepOutcome>,
+    /// Items whose data cannot be read, of every run.
+    pub failed: Vec<Failure>,
 }
 
 /// One combination of settings.
@@ -115,8 +124,33 @@ impl Sweep {
         self.variants.iter().filter_map(|variant| variant.plan.as_ref())
     }
 
+    /// Where the sweep is to start over, begins all of its runs anew, so that [`Sweep::execute`] goes on from there.
+    ///
+    /// # Errors
+    /// Those of [`Plan::start_over`].
+    pub fn start_over(&mut self) -> Result<()> {
+        if !self.plans().any(|plan| plan.fresh) {
+            return Ok(());
+        }
+        let folder = self.folder()?;
+        for index in 0..self.variants.len() {
+            let out = folder.join(self.slug(&self.variants[index]));
+            if let Some(plan) = &mut self.variants[index].plan {
+                plan.in_folder(out).start_over()?;
+                plan.fresh = false;
+            }
+        }
+        Ok(())
+    }
+
+    /// Its runs, each with its folder below that of the sweep.
+    pub fn runs(&self) -> impl Iterator<Item = (PathBuf, &Plan)> {
+        self.variants.iter().filter_map(|variant| Some((self.slug(variant), variant.plan.as_ref()?)))
+    }
+
     /// Runs what is left of every run, in order, and writes the table of all; of a shard, its part of every run, and no
-    /// table. `before` is told the number of a run, of how many, and its settings.
+    /// table. Beside it are the items that some run could not read. `before` is told the number of a run, of how many, and
+    /// its settings.
     ///
     /// # Errors
     /// Those of [`execute`]; what was answered before stays, and the same sweep goes on from there.
@@ -124,26 +158,42 @@ impl Sweep {
         &self,
         stop: &AtomicBool,
         mut before: impl FnMut(usize, usize, &str),
-    ) -> Result<Option<SweepOutcome>> {
+    ) -> Result<SweepFinished> {
         let folder = self.folder()?;
         let (total, mut number) = (self.plans().count(), 0);
         let mut outcomes: Vec<Option<Outcome>> = Vec::new();
+        let mut failed: BTreeMap<String, Failure> = BTreeMap::new();
         for variant in &self.variants {
             let Some(plan) = &variant.plan else {
                 outcomes.push(None);
                 continue;
             };
+            let out = folder.join(self.slug(variant));
+            if stop.load(Ordering::Relaxed) {
+                return Err(Error::Interrupted { done: 0, total: plan.items(), out });
+            }
             number += 1;
             before(number, total, &self.describe(variant));
-            match execute(&plan.in_folder(folder.join(self.slug(variant))), stop)? {
-                Finished::Run(outcome) => outcomes.push(Some(*outcome)),
-                Finished::Shard(_) => outcomes.push(None),
-            }
+            let unread = match execute(&plan.in_folder(out), stop)? {
+                Finished::Run(outcome) => {
+                    let unread = outcome.results.failed.clone();
+                    outcomes.push(Some(*outcome));
+                    unread
+                }
+                Finished::Shard(shard) => {
+                    outcomes.push(None);
+                    shard.failed
+                }
+            };
+            // An image that cannot be read fails in every run.
+            failed.extend(unread.into_iter().map(|failure| (failure.id.clone(), failure)));
         }
-        match self.plans().any(|plan| plan.shard.is_some()) {
-            true => Ok(None),
-            false => report::write(self, folder, &outcomes).map(Some),
-        }
+        let failed: Vec<Failure> = failed.into_values().collect();
+        let outcome = match self.plans().any(|plan| plan.shard.is_some()) {
+            true => None,
+            false => Some(report::write(self, folder, &outcomes, &failed)?),
+        };
+        Ok(SweepFinished { outcome, failed })
     }
 
     /// The settings of a combination: `layers last:4, alpha 0.99`.
@@ -155,6 +205,20 @@ impl Sweep {
 
     /// Folder of a combination's run, below that of the sweep.
     fn slug(&self, variant: &Variant) -> PathBuf {
+        let mut name = self.letters(variant);
+        // On some disks A and a are one name.
+        let twin = |other: &&Variant| self.letters(other).eq_ignore_ascii_case(&name);
+        if self.variants.iter().filter(twin).count() > 1 {
+            name = format!(
+                "{name}-{}",
+                brief_hash(Sha256::digest(serde_json::json!(variant.values).to_string()))
+            );
+        }
+        Path::new("runs").join(name)
+    }
+
+    /// The settings of a combination in letters that any disk takes; several may have the same.
+    fn letters(&self, variant: &Variant) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
         let parts: Vec<_> = self
             .axes
@@ -162,7 +226,7 @@ impl Sweep {
             .zip(&variant.values)
             .map(|(axis, value)| format!("{axis}-{value}").chars().map(plain).collect::<String>())
             .collect();
-        Path::new("runs").join(parts.join("_"))
+        parts.join("_")
     }
 
     fn folder(&self) -> Result<PathBuf> {
@@ -173,10 +237,14 @@ impl Sweep {
         for plan in self.plans() {
             hasher.update(plan.header()?.fingerprint);
         }
-        let fingerprint: String =
-            hasher.finalize().iter().take(4).map(|byte| format!("{byte:02x}")).collect();
+        let fingerprint = brief_hash(hasher.finalize());
         Ok(Path::new("results/runs").join(format!("{}-{fingerprint}", self.name)))
     }
+}
+
+/// Enough of a hash for the name of a folder.
+fn brief_hash(hash: impl AsRef<[u8]>) -> String {
+    hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A setting and what it becomes.
@@ -185,7 +253,7 @@ struct Axis {
     setting: String,
     /// As written for `--set`.
     key: String,
-    values: Vec<toml_edit::Value>,
+    values: Vec<Value>,
 }
 
 /// The axes of `[sweep]`, in the order of the file.
@@ -200,14 +268,13 @@ fn axes(document: &DocumentMut, sweep: Item) -> Result<Vec<Axis>, String> {
         let Some(values) = values.as_array() else {
             return refuse("is no list; write the values that the setting takes, such as [0.9, 0.99]");
         };
-        let values: Vec<toml_edit::Value> =
-            values.iter().map(|value| value.clone().decorated("", "")).collect();
-        let mut texts: Vec<String> = values.iter().map(ToString::to_string).collect();
-        texts.sort();
+        let values: Vec<Value> = values.iter().map(|value| value.clone().decorated("", "")).collect();
+        let mut known: Vec<String> = values.iter().map(canonical).collect();
+        known.sort();
         if values.is_empty() {
             return refuse("is empty; write the values that the setting takes, such as [0.9, 0.99]");
         }
-        if texts.windows(2).any(|pair| pair[0] == pair[1]) {
+        if known.windows(2).any(|pair| pair[0] == pair[1]) {
             return refuse("lists a value twice");
         }
         let key = if setting.contains('.') { setting.to_owned() } else { format!("task.{task}.{setting}") };
@@ -246,8 +313,18 @@ fn combinations(path: &Path, document: &DocumentMut, axes: &[Axis]) -> Result<Ve
     (0..count).map(combination).collect()
 }
 
+/// A value as it is compared: 0.9 and 0.90 are one, 1 and 1.0, 'all' and "all".
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Float(number) => number.value().to_string(),
+        Value::Integer(number) => number.value().to_string(),
+        Value::Array(values) => format!("{:?}", values.iter().map(canonical).collect::<Vec<_>>()),
+        other => plain(other).trim().to_owned(),
+    }
+}
+
 /// A value without quotes.
-fn plain(value: &toml_edit::Value) -> String {
+fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }
 

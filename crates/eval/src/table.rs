@@ -45,6 +45,8 @@ pub enum Cell {
     Fine(f64),
     /// As [`Cell::Value`], and the best of its row or column.
     Best(f64),
+    /// As [`Cell::Fine`], likewise.
+    FineBest(f64),
     /// A whole number.
     Count(usize),
     /// Ours minus the paper's, with its sign.
@@ -77,6 +79,7 @@ impl Cell {
             Self::Value(value)
             | Self::Fine(value)
             | Self::Best(value)
+            | Self::FineBest(value)
             | Self::Difference { value, .. }
             | Self::FineDifference { value, .. } => Some(value),
             Self::Count(count) => Some(count as f64),
@@ -87,7 +90,7 @@ impl Cell {
         match self {
             Self::Empty => "–".into(),
             Self::Value(value) | Self::Best(value) => format!("{value:.3}"),
-            Self::Fine(value) => format!("{value:.5}"),
+            Self::Fine(value) | Self::FineBest(value) => format!("{value:.5}"),
             Self::Count(count) => count.to_string(),
             Self::Difference { value, .. } => format!("{value:+.3}"),
             Self::FineDifference { value, .. } => format!("{value:+.5}"),
@@ -97,6 +100,7 @@ impl Cell {
     fn color(self) -> Option<Color> {
         match self {
             Self::Best(_)
+            | Self::FineBest(_)
             | Self::Difference { better: Some(true), .. }
             | Self::FineDifference { better: Some(true), .. } => Some(Color::Green),
             Self::Difference { better: Some(false), .. }
@@ -120,9 +124,24 @@ impl Table {
 
     /// As Markdown; the best of a row is bold.
     pub fn to_markdown(&self) -> String {
-        self.render(presets::ASCII_MARKDOWN, "\n", |cell| {
+        // A row is a line, and a stroke ends a cell.
+        let line = |text: &String| text.replace(['\n', '\r'], " ");
+        let name = |text: &String| line(text).replace('|', "\\|");
+        let row = |row: &Row| Row { labels: row.labels.iter().map(name).collect(), cells: row.cells.clone() };
+        let table = Self {
+            title: line(&self.title),
+            labels: self.labels.iter().map(name).collect(),
+            columns: self.columns.iter().map(name).collect(),
+            rows: self.rows.iter().map(row).collect(),
+            notes: self.notes.iter().map(line).collect(),
+        };
+        table.render(presets::ASCII_MARKDOWN, "\n", |cell| {
             let text = cell.text();
-            comfy_table::Cell::new(if matches!(cell, Cell::Best(_)) { format!("**{text}**") } else { text })
+            comfy_table::Cell::new(if matches!(cell, Cell::Best(_) | Cell::FineBest(_)) {
+                format!("**{text}**")
+            } else {
+                text
+            })
         })
     }
 
@@ -149,8 +168,8 @@ impl Table {
         text
     }
 
-    /// As a LaTeX table in the manner of booktabs; the best is bold. It needs `\\usepackage{booktabs}` and compiles with
-    /// pdfLaTeX: what that cannot set stands as its code point.
+    /// As a LaTeX table in the manner of booktabs, never wider than the text; the best is bold. It needs
+    /// `\\usepackage{booktabs,graphicx}` and compiles with pdfLaTeX: what that cannot set stands as its code point.
     pub fn to_latex(&self) -> String {
         latex::table(self)
     }
@@ -284,6 +303,25 @@ Masking
 | Random           |     0.838 |      0.790 | +0.048 |
 | Center           |     0.332 |      0.330 | +0.002 |
 | TokenRank, λ₂    | **0.200** |          – | -0.060 |
+
+500 images.
+
+Paper: compare orderings.
+");
+    }
+
+    #[test]
+    fn no_name_breaks_a_row_of_markdown() {
+        let mut table = table();
+        table.title = "a\nb".into();
+        table.rows.truncate(1);
+        table.rows[0].labels[0] = "x|y\nz".into();
+        assert_snapshot!(table.to_markdown(), @r"
+a b
+
+| tokens masked by | AUC ↓ | paper, ViT |      Δ |
+|------------------|-------|------------|--------|
+| x\|y z           | 0.838 |      0.790 | +0.048 |
 
 500 images.
 

@@ -23,6 +23,7 @@ fn job(folder: &str) -> ArrayJob {
         max_requeues: 100,
         sbatch: vec![],
         merge_sbatch: vec![],
+        runs: vec![],
         sweep: false,
         prologue: vec![],
         folder: folder.into(),
@@ -76,7 +77,7 @@ fn an_array_as_it_is_submitted() {
     "#);
     let run: Vec<&str> = body.lines().filter(|line| line.starts_with(['/', 'c', 'm', 's'])).collect();
     insta::assert_snapshot!(run.join("\n"), @r#"
-    shard="$SLURM_ARRAY_TASK_ID/64"
+    shard="${SLURM_ARRAY_TASK_ID:?is set by sbatch, which submits this script}/64"
     cd -- /home/ada/tables || exit 3
     module load cuda
     /opt/tokenrank/bin/tokenrank run /home/ada/a.toml /home/ada/b.toml --set task.masking.layers=all --set 'task.masking.scores=["cls"]' --limit 50000 --out /scratch/ada/masking-vit --device cuda:0 --shard "$shard" &
@@ -113,14 +114,29 @@ fn a_merge_as_it_is_submitted() {
 }
 
 /// The runs of a sweep are merged one by one, then read for its table.
+fn sweep() -> ArrayJob {
+    let runs = ["alpha-0.5", "alpha-0.9"].map(|run| PathBuf::from("/scratch/ada/masking-vit/runs").join(run));
+    ArrayJob { sweep: true, runs: runs.into(), ..job("/scratch") }
+}
+
 #[test]
 fn a_sweep_ends_in_its_table() {
-    let text = ArrayJob { sweep: true, ..job("/scratch") }.scripts().expect("scripts").merge;
+    let text = sweep().scripts().expect("scripts").merge;
     let (_, body) = text.split_once("|| exit 3\n").expect("a body");
-    insta::assert_snapshot!(body, @"
-    /opt/tokenrank/bin/tokenrank merge /scratch/ada/masking-vit --device cpu || exit
+    insta::assert_snapshot!(body, @r#"
+    /opt/tokenrank/bin/tokenrank merge /scratch/ada/masking-vit --device cpu
+    code=$?
+    # 3: either items could not be read, and the runs are made without them, or a shard is not done, and none is made.
+    [ "$code" -eq 0 ] || [ "$code" -eq 3 ] || exit "$code"
+    made() {
+        [ ! -e "$1/results.json" ] || return 0
+        echo "the merge has not made $1: submit again what is not done" >&2
+        exit 3
+    }
+    made /scratch/ada/masking-vit/runs/alpha-0.5
+    made /scratch/ada/masking-vit/runs/alpha-0.9
     exec /opt/tokenrank/bin/tokenrank run /home/ada/tables/configs/masking-vit.toml --out /scratch/ada/masking-vit --device cpu
-    ");
+    "#);
 }
 
 #[test]
@@ -129,7 +145,8 @@ fn bash_reads_every_script() {
     strange.name = "it's $(a) \"name\" #1".into();
     strange.configs = vec!["/a b/it's \"it\" `x` $y \\ z*.toml".into()];
     strange.out = "/out dir/'; exit #".into();
-    let sweep = ArrayJob { sweep: true, ..strange.clone() };
+    let runs = vec![strange.out.join("a run's"), strange.out.join("$HOME")];
+    let sweep = ArrayJob { sweep: true, runs, ..strange.clone() };
     for job in [job("/scratch/plain"), full(), strange, sweep] {
         let scripts = job.scripts().expect("scripts");
         for text in [&scripts.array, &scripts.merge, &scripts.submit] {
@@ -147,11 +164,32 @@ fn what_no_script_can_hold_is_refused() {
     };
     refuse(ArrayJob { assignments: vec!["a=1\nrm -r /".into()], ..job("/a") }, "--set");
     refuse(ArrayJob { sbatch: vec!["--qos=a\nb".into()], ..job("/a") }, "--sbatch");
-    refuse(ArrayJob { prologue: vec!["a\nb".into()], ..job("/a") }, "--prologue");
+    refuse(ArrayJob { sbatch: vec!["constraint=ib".into()], ..job("/a") }, "--sbatch=--constraint=ib");
+    refuse(ArrayJob { prologue: vec!["a\nb".into()], ..job("/a") }, "line break");
+    refuse(ArrayJob { prologue: vec!["echo it's".into()], ..job("/a") }, "echo it's");
+    refuse(ArrayJob { prologue: vec!["export A=b\\".into()], ..job("/a") }, "backslash");
     refuse(ArrayJob { out: "/a\nb".into(), ..job("/a") }, "--out");
     refuse(job("/a\\b"), "backslash");
     let bytes: std::ffi::OsString = std::os::unix::ffi::OsStringExt::from_vec(b"/a\xff".to_vec());
     refuse(ArrayJob { out: bytes.into(), ..job("/a") }, "UTF-8");
+}
+
+/// Slurm signals up to a minute before the grace begins: what is left must be more than nothing.
+#[test]
+fn a_time_limit_is_longer_than_the_grace() {
+    let limited = |time: &str, grace| {
+        let resources = Resources { time: Some(time.into()), ..Resources::default() };
+        ArrayJob { resources, grace, ..job("/a") }.scripts()
+    };
+    for time in ["3", "03:00", "0:03:00", "0-0:3", "0-00:03:00", "1", "0:30"] {
+        let message = limited(time, 120).expect_err("refused").to_string();
+        assert!(message.contains("--grace") && message.contains(time), "{message}");
+    }
+    // Slurm knows times that are none, and says what it does not.
+    for time in ["4", "03:01", "0:03:01", "0-1", "1-0", "0-0:4", "0", "UNLIMITED", "tomorrow"] {
+        assert!(limited(time, 120).is_ok(), "{time}");
+    }
+    assert!(limited("2", 30).is_ok());
 }
 
 #[test]
@@ -272,6 +310,34 @@ fn every_word_reaches_the_program_as_it_was_given() {
     assert_eq!(stage.read("asked"), "", "nothing was requeued");
 }
 
+/// A merge ends with 3 where items could not be read, and where it makes nothing: the folders tell.
+#[test]
+fn a_sweep_makes_its_table_of_what_is_merged_and_computes_nothing_else() {
+    let stage = Stage::new();
+    let runs = ["it's", "$HOME"].map(|run| stage.path("out").join(run));
+    let job = ArrayJob { sweep: true, runs: runs.to_vec(), ..stage.job() };
+    let script = job.scripts().expect("scripts").merge;
+    let merged_with = |code: &str| {
+        let _ = std::fs::remove_file(stage.path("arguments"));
+        let output = stage.bash(&script).env("ENDS", code).output().expect("bash");
+        let ran = stage.read("arguments").lines().filter(|line| line.starts_with("[run]")).count();
+        (output.status.code().expect("a code"), ran)
+    };
+    for code in ["0", "3"] {
+        assert_eq!(merged_with(code), (3, 0), "neither run is there");
+    }
+    for (made, ran) in runs.iter().zip([0, 1]) {
+        std::fs::create_dir_all(made).expect("a folder");
+        std::fs::write(made.join("results.json"), "{}").expect("written");
+        assert_eq!(merged_with("3"), (3, ran));
+    }
+    assert_eq!(merged_with("0"), (0, 1));
+    assert_eq!(merged_with("5"), (5, 0), "a merge that was interrupted is no merge");
+    let several = ArrayJob { sweep: false, ..job }.scripts().expect("scripts").merge;
+    let output = stage.bash(&several).env("ENDS", "3").output().expect("bash");
+    assert_eq!(output.status.code(), Some(3), "{output:?}");
+}
+
 #[test]
 fn warned_of_its_time_limit_a_task_finishes_its_batch_and_queues_again() {
     let stage = Stage::new();
@@ -332,8 +398,21 @@ fn both_jobs_are_submitted_the_merge_behind_the_array() {
         at("merge.sbatch")
     );
     assert_eq!(stage.read("asked"), asked);
+
     stage.tool("sbatch", "echo sbatch: error: no such partition >&2; exit 1");
     let output = stage.bash(&command).output().expect("bash");
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+
+    // Without its merge the array is of no use, and in the way of the next one.
+    std::fs::write(stage.path("asked"), "").expect("written");
+    stage.tool("sbatch", "case $* in *--dependency*) exit 1 ;; *) echo 42 ;; esac");
+    for (code, word) in [(0, "taken back"), (1, "scancel 42")] {
+        stage.tool("scancel", &format!("echo \"$@\" >> \"$STAGE/asked\"; exit {code}"));
+        let output = stage.bash(&command).output().expect("bash");
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        assert_eq!(String::from_utf8_lossy(&output.stdout), "");
+        assert!(String::from_utf8_lossy(&output.stderr).contains(word), "{output:?}");
+    }
+    assert_eq!(stage.read("asked"), "42\n42\n");
 }

@@ -1,23 +1,30 @@
 //! Files that appear whole or not at all.
 
-use std::ffi::OsString;
-use std::fs::{self, File};
-use std::io::{self, BufWriter};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, BufWriter, ErrorKind};
 use std::path::{Path, PathBuf};
 
+/// Longest name of a file, in bytes, on the usual file systems.
+const NAME_MAX: usize = 255;
+
 /// Writes a file by way of `.NAME.partial` beside it: filled, flushed to the disk, renamed, and the rename flushed as
-/// well. Whatever happens meanwhile, a reader of `path` finds what was there before or all of what is there now; a partial
-/// file that a killed process leaves is overwritten by the next one and read by nobody.
+/// well. Whatever happens meanwhile, a reader of `path` finds what was there before or all of what is there now. The partial
+/// file is read by nobody and written by one process at a time: a second one waits, and one that a killed process leaves
+/// is overwritten by the next. Of a link it is the target that is written.
 ///
 /// # Errors
-/// Those of `fill` and of the system; the partial file is removed and `path` is as it was.
+/// Those of `fill` and of the system, or something else than a file is at `path`; the partial file is removed and `path` is
+/// as it was.
 pub fn write_whole<E: From<io::Error>>(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<File>) -> Result<(), E>,
 ) -> Result<(), E> {
+    let path = &target(path)?;
     let partial = partial(path)?;
+    // Locked until this is dropped, behind the rename or the removal: nobody else may touch the file before.
+    let file = claim(&partial)?;
     let write = || {
-        let mut out = BufWriter::new(File::create(&partial)?);
+        let mut out = BufWriter::new(file.try_clone()?);
         fill(&mut out)?;
         out.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
         fs::rename(&partial, path)?;
@@ -29,20 +36,86 @@ pub fn write_whole<E: From<io::Error>>(
     })
 }
 
-/// Waits until the names in a file's folder are on the disk: a rename may otherwise be lost with the power.
-fn sync_folder(path: &Path) -> io::Result<()> {
+/// The file to be written: `path`, or what it links to. A rename would put a file in the place of anything.
+fn target(path: &Path) -> io::Result<PathBuf> {
+    let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
+    match fs::metadata(path) {
+        Ok(found) if found.is_dir() => Err(refuse(ErrorKind::IsADirectory, "it is a folder; name a file")),
+        Ok(found) if !found.is_file() => {
+            Err(refuse(ErrorKind::InvalidInput, "it is a device or pipe; name a file"))
+        }
+        Err(e) if is_link => {
+            Err(refuse(e.kind(), "it is a link to a file that cannot be found; name the file itself"))
+        }
+        Ok(_) if is_link => path.canonicalize(),
+        // What else is wrong with the place is found by making the partial file.
+        _ => Ok(path.to_owned()),
+    }
+}
+
+fn refuse(kind: ErrorKind, reason: &str) -> io::Error {
+    io::Error::new(kind, reason)
+}
+
+/// The empty partial file, locked.
+fn claim(partial: &Path) -> io::Result<File> {
+    loop {
+        if fs::symlink_metadata(partial).is_ok_and(|found| !found.is_file()) {
+            let reason = format!("{} is in the way and no file; remove it", partial.display());
+            return Err(refuse(ErrorKind::AlreadyExists, &reason));
+        }
+        let file = OpenOptions::new().write(true).create(true).truncate(false).open(partial)?;
+        match file.lock() {
+            Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+            // Some network file systems keep no locks; two processes that write one file there are on their own.
+            Ok(()) | Err(_) => {}
+        }
+        // Who had the lock before has removed the file meanwhile, or made it the one that is wanted.
+        if is_at(&file, partial) {
+            file.set_len(0)?;
+            return Ok(file);
+        }
+    }
+}
+
+/// Whether an open file still is what has this name.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+
+    let id = |found: &fs::Metadata| (found.dev(), found.ino());
+    matches!((file.metadata(), fs::symlink_metadata(path)), (Ok(open), Ok(named)) if id(&open) == id(&named))
+}
+
+#[cfg(not(unix))]
+fn is_at(_: &File, path: &Path) -> bool {
+    path.exists()
+}
+
+/// Waits until the names in a file's folder are on the disk: a rename or removal may otherwise be lost with the power.
+///
+/// # Errors
+/// Those of the system.
+pub fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match File::open(folder)?.sync_all() {
         // Some network file systems keep no promise about folders and say so.
-        Err(e) if matches!(e.kind(), io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported) => Ok(()),
+        Err(e) if matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
         other => other,
     }
 }
 
+/// `.NAME.partial`, the name cut where that would be too long for one. Names that are equal then take turns.
 fn partial(path: &Path) -> io::Result<PathBuf> {
-    let Some(name) = path.file_name() else { return Err(io::ErrorKind::InvalidFilename.into()) };
-    let mut partial = OsString::from(".");
-    partial.push(name);
+    let Some(name) = path.file_name() else { return Err(ErrorKind::InvalidFilename.into()) };
+    let mut partial = std::ffi::OsString::from(".");
+    let room = NAME_MAX - ".".len() - ".partial".len();
+    if name.len() <= room {
+        partial.push(name);
+    } else {
+        let name = name.to_string_lossy();
+        partial.push(&name[..name.floor_char_boundary(room)]);
+    }
     partial.push(".partial");
     Ok(path.with_file_name(partial))
 }
@@ -50,6 +123,7 @@ fn partial(path: &Path) -> io::Result<PathBuf> {
 #[cfg(test)]
 mod tests {
     use std::io::Write;
+    use std::thread;
 
     use super::*;
 
@@ -67,6 +141,101 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path())?.count(), 1);
         write_whole(&path, |out| out.write_all(b"new"))?;
         assert_eq!(fs::read(&path)?, b"new");
+        Ok(())
+    }
+
+    #[test]
+    fn writers_of_one_file_take_turns() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("table.md");
+        let write = |byte: u8| -> io::Result<()> {
+            (0..20).try_for_each(|_| {
+                write_whole(&path, |out| {
+                    for _ in 0..50 {
+                        out.write_all(&[byte; 100])?;
+                        out.flush()?;
+                    }
+                    Ok(())
+                })
+            })
+        };
+        thread::scope(|scope| {
+            let writers: Vec<_> = (b'a'..=b'd').map(|byte| scope.spawn(move || write(byte))).collect();
+            // A reader finds one writer's file, never a mixture or a piece.
+            while !writers.iter().all(thread::ScopedJoinHandle::is_finished) {
+                if let Ok(found) = fs::read(&path) {
+                    assert!(found.len() == 5000 && found.iter().all(|byte| *byte == found[0]));
+                }
+            }
+            writers.into_iter().try_for_each(|writer| writer.join().expect("no panic"))
+        })?;
+        assert_eq!(fs::read_dir(dir.path())?.count(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn what_a_killed_process_left_is_overwritten() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let path = dir.path().join("table.md");
+        fs::write(partial(&path)?, b"half of something longer")?;
+        write_whole(&path, |out| out.write_all(b"whole"))?;
+        assert_eq!(fs::read(&path)?, b"whole");
+        assert_eq!(fs::read_dir(dir.path())?.count(), 1);
+        Ok(())
+    }
+
+    #[test]
+    fn names_may_be_as_long_as_the_system_allows() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        for name in ["n".repeat(246), "n".repeat(247), "n".repeat(NAME_MAX), "ü".repeat(127)] {
+            write_whole(&dir.path().join(&name), |out| out.write_all(b"long"))?;
+            assert_eq!(fs::read(dir.path().join(&name))?, b"long");
+        }
+        assert_eq!(fs::read_dir(dir.path())?.count(), 4);
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_files_are_replaced() -> io::Result<()> {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+
+        let dir = tempfile::tempdir()?;
+        let at = |name: &str| dir.path().join(name);
+        let refused = |path: &Path| {
+            let error = write_whole(path, |out| out.write_all(b"new")).expect_err("refused");
+            error.to_string()
+        };
+        // A device that there is everywhere, by way of a link, so that a failing test destroys nothing.
+        symlink("/dev/null", at("null"))?;
+        assert!(refused(&at("null")).contains("device or pipe"));
+        assert!(fs::metadata("/dev/null")?.file_type().is_char_device());
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket"))?;
+        assert!(refused(&at("socket")).contains("device or pipe"));
+        assert!(refused(dir.path()).contains("folder"));
+        symlink(at("missing"), at("dangling"))?;
+        assert!(refused(&at("dangling")).contains("cannot be found"));
+        symlink("elsewhere", at(".file.partial"))?;
+        assert!(refused(&at("file")).contains("in the way"));
+        let mut left: Vec<_> =
+            fs::read_dir(dir.path())?.map(|entry| Ok(entry?.file_name())).collect::<io::Result<_>>()?;
+        left.sort();
+        assert_eq!(left, [".file.partial", "dangling", "null", "socket"]);
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_stays_and_its_target_is_written() -> io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let (folder, link) = (dir.path().join("folder"), dir.path().join("link"));
+        fs::create_dir(&folder)?;
+        fs::write(folder.join("file"), b"old")?;
+        std::os::unix::fs::symlink("folder/file", &link)?;
+        write_whole(&link, |out| out.write_all(b"new"))?;
+        assert!(fs::symlink_metadata(&link)?.is_symlink());
+        assert_eq!(fs::read(folder.join("file"))?, b"new");
+        assert_eq!(fs::read_dir(dir.path())?.count() + fs::read_dir(&folder)?.count(), 3);
         Ok(())
     }
 }

@@ -9,14 +9,30 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, Result};
 use crate::weights::weight_files;
 
-/// SHA-256 over `config.json`, the weight files of a directory, in order, and a head published apart: the identity of a
-/// model.
+/// Files besides `config.json` that decide what a network sees of a picture.
+const PREPROCESSING: [&str; 1] = ["preprocessor_config.json"];
+/// Files that decide what CLIP's text tower reads.
+const TOKENIZER: [&str; 6] = [
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+];
+
+/// SHA-256 over `config.json`, the weight files of a directory, in order, a head published apart, the image preprocessing
+/// and, unless there is such a head, the tokenizer that names of classes are read with, as far as they are there: the
+/// identity of a model.
 ///
 /// # Errors
 /// A file cannot be read.
 pub fn model_sha256(dir: &Path, head: Option<&Path>) -> Result<String> {
     let config = std::iter::once(dir.join("config.json"));
-    files_sha256(config.chain(weight_files(dir)?).chain(head.map(PathBuf::from)))
+    let tokenizer: &[&str] = if head.is_none() { &TOKENIZER } else { &[] };
+    let others =
+        PREPROCESSING.iter().chain(tokenizer).map(|name| dir.join(name)).filter(|path| path.is_file());
+    files_sha256(config.chain(weight_files(dir)?).chain(head.map(PathBuf::from)).chain(others))
 }
 
 /// Bytes hashed at once.
@@ -67,6 +83,30 @@ fn downloaded(path: &Path) -> Option<(PathBuf, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whatever_decides_the_numbers_is_part_of_a_model() -> std::io::Result<()> {
+        let dir = tempfile::tempdir()?;
+        let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text);
+        write("config.json", "{}")?;
+        write("model.safetensors", "weights")?;
+        write("head.safetensors", "classes")?;
+        let head = dir.path().join("head.safetensors");
+        let hashes =
+            || [None, Some(&*head)].map(|head| model_sha256(dir.path(), head).expect("files that are there"));
+        assert_eq!(hashes()[0], hex(Sha256::new_with_prefix(b"{}weights")));
+        assert_eq!(hashes()[1], hex(Sha256::new_with_prefix(b"{}weightsclasses")));
+        for name in PREPROCESSING.into_iter().chain(TOKENIZER) {
+            for text in ["one", "another"] {
+                let before = hashes();
+                write(name, text)?;
+                let after = hashes();
+                assert_ne!(before[0], after[0], "{name}");
+                assert_eq!(before[1] == after[1], TOKENIZER.contains(&name), "{name}");
+            }
+        }
+        Ok(())
+    }
 
     #[cfg(unix)]
     #[test]

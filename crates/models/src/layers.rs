@@ -32,11 +32,12 @@ impl LayerSelection {
             Self::All => Ok((0..depth).collect()),
             Self::Last(n) if *n <= depth => Ok((depth - n..depth).collect()),
             Self::Last(_) => refuse(format!("the network has only {depth} blocks")),
-            Self::List(list) => match list.iter().find(|block| **block >= depth) {
-                Some(block) => {
-                    refuse(format!("there is no block {block}; the network has blocks 0 to {}", depth - 1))
+            Self::List(list) => match (list.iter().find(|block| **block >= depth), depth.checked_sub(1)) {
+                (Some(block), Some(last)) => {
+                    refuse(format!("there is no block {block}; the network has blocks 0 to {last}"))
                 }
-                None => Ok(list.clone()),
+                (Some(block), None) => refuse(format!("there is no block {block}; the network has none")),
+                (None, _) => Ok(list.clone()),
             },
         }
     }

@@ -20,17 +20,24 @@ pub const TOKENIZER_BYTES: u64 = 64 << 20;
 pub const TABLE_BYTES: u64 = 256 << 20;
 /// Most bytes of an experiment file or another TOML file. Those that come with the program have less than 50 kB.
 pub const EXPERIMENT_BYTES: u64 = 1 << 20;
+/// Most bytes of what a run says of itself besides its records, and of a baseline. The baseline of the quick suite, with what
+/// each of 24 items adds to 174 values, has 136 kB; 100,000 items would take 570 MB.
+pub const RESULTS_BYTES: u64 = 1 << 30;
 /// Most bytes of a picture's file. [`MAX_PIXELS`] pixels of 16-bit RGBA take 1.4 GB before they are compressed.
 pub const PICTURE_BYTES: u64 = 2 << 30;
 /// Most bytes of an array in a compressed archive. The covariance of Inception's 2,048 features has 34 MB.
 pub const ARCHIVED_BYTES: u64 = 1 << 30;
+/// Most bytes of a run's records, or of a baseline made of them. A million images take up to 3.8 GB.
+pub const RECORD_BYTES: u64 = 64 << 30;
+/// Most bytes of a reference's statistics or features. A million pictures have 8 GB of Inception's.
+pub const FEATURE_BYTES: u64 = 16 << 30;
 /// Most bytes of data that deflate can have made one byte of, a little above the 1,032 of its format.
 pub const DEFLATE_RATIO: u64 = 1040;
 /// Longest name of a tensor, in bytes. Names of published networks have about 100.
 pub const NAME_BYTES: usize = 512;
-/// Most pixels of a JPEG per byte of its file. Huffman coding takes at least a bit for 8×8 of them, which makes 512;
-/// arithmetic coding takes somewhat less than a bit.
-pub const JPEG_PIXELS_PER_BYTE: u64 = 16 * 512;
+/// Most pixels of a JPEG per byte of its file: Huffman coding takes at least a bit for 8×8 of them. Arithmetic coding, which
+/// takes less, is not decoded.
+pub const JPEG_PIXELS_PER_BYTE: u64 = 512;
 /// Most scans of a JPEG, each of which costs a pass over the picture; encoders write about ten.
 pub const JPEG_SCANS: usize = 256;
 
@@ -76,7 +83,7 @@ pub fn read_bytes(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     bytes.try_reserve_exact(length as usize).map_err(|_| io::Error::from(ErrorKind::OutOfMemory))?;
     // A file may grow while it is read, and some of /proc's say that they are empty.
-    file.take(most + 1).read_to_end(&mut bytes)?;
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         return Err(too_large(bytes.len() as u64, most));
     }

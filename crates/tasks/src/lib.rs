@@ -10,6 +10,7 @@ pub mod guidance;
 pub mod masking;
 mod method;
 pub mod mini;
+mod pixels;
 pub mod segment;
 mod task;
 

@@ -28,9 +28,9 @@ pub fn attend(args: &AttendArgs) -> Result<(), Failure> {
     };
     capture.write(&args.model.display().to_string(), &args.out)?;
     for Prompt { text, tokens, .. } in capture.prompts.iter().filter(|prompt| prompt.truncated) {
-        eprintln!("the prompt `{text}` is longer than the context of {tokens} tokens and was truncated");
+        say!("the prompt `{text}` is longer than the context of {tokens} tokens and was truncated");
     }
-    eprintln!("{} tensors in {}", capture.tensors.len(), args.out.display());
+    say!("{} tensors in {}", capture.tensors.len(), args.out.display());
     Ok(())
 }
 
@@ -70,7 +70,7 @@ fn of_flux(args: &AttendArgs) -> Result<Capture, Failure> {
     let picture = Rgb8::open(image).map_err(models::Error::from)?;
     let tokenizer = plan.tokenizer()?;
     if tokenizer.truncates(prompt)? {
-        eprintln!("the prompt `{prompt}` is longer than {} tokens and was truncated", tokenizer.length());
+        say!("the prompt `{prompt}` is longer than {} tokens and was truncated", tokenizer.length());
     }
     Ok(Capture::flux(&plan.prepare(Some(&picture))?, blocks)?)
 }
@@ -107,7 +107,7 @@ fn of_sd(args: &AttendArgs) -> Result<Capture, Failure> {
     let tokenizer = pipeline.tokenizer();
     if tokenizer.truncates(prompt)? {
         let most = tokenizer.context_length();
-        eprintln!("the prompt `{prompt}` is longer than {most} tokens and was truncated");
+        say!("the prompt `{prompt}` is longer than {most} tokens and was truncated");
     }
     Ok(Capture::sd(&pipeline, &picture, &look, &layers)?)
 }

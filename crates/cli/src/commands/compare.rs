@@ -1,6 +1,6 @@
 //! `compare`.
 
-use eval::compare::{Answer, Request, Update};
+use eval::compare::{Request, Update};
 
 use crate::args::CompareArgs;
 use crate::failure::Failure;
@@ -17,13 +17,16 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
         junit: args.junit.clone(),
         markdown: args.markdown.clone(),
     };
-    let Answer { report, update } = request.answer()?;
+    let answer = request.answer()?;
+    let report = answer.report.clone();
+    // Said before anything is written, which may fail.
     if let Some(report) = &report {
         print(&report.to_text(args.all, colored()));
     }
+    let update = request.write(answer)?;
     for (what, path) in [("junit:   ", &args.junit), ("markdown:", &args.markdown)] {
         if let (Some(path), Some(_)) = (path, &report) {
-            eprintln!("{what} {}", path.display());
+            say!("{what} {}", path.display());
         }
     }
     let baseline = args.baseline.display();
@@ -34,7 +37,7 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
                 Update::Changed => "is this result now",
                 Update::Unchanged => "says the same already and was left alone",
             };
-            eprintln!("baseline: {baseline} {what}");
+            say!("baseline: {baseline} {what}");
             Ok(())
         }
         (None, Some(report)) if !report.passes() => {

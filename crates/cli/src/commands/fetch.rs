@@ -11,10 +11,11 @@ use crate::print;
 pub fn fetch(args: &FetchArgs) -> Result<(), Failure> {
     let registry = Registry::embedded()?;
     let models = args.names.iter().map(|name| registry.find(name)).collect::<Result<Vec<_>, _>>()?;
-    // Files get their names when they are whole, so that stopping at any moment is safe.
+    // Files get their names when they are whole, so that stopping at any moment is safe, and without destructors: those of
+    // what is at work would run beside it.
     let stop = || {
-        eprintln!("interrupted; the same command goes on from there");
-        std::process::exit(INTERRUPTED.into());
+        say!("interrupted; the same command goes on from there");
+        signal_hook::low_level::exit(INTERRUPTED.into());
     };
     ctrlc::set_handler(stop).map_err(|e| Failure::other(format!("cannot watch for Ctrl-C: {e}")))?;
     let hub = Hub::from_env().with_offline(args.offline);
@@ -50,8 +51,8 @@ impl Progress for Bar {
 
     fn note(&mut self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.suspend(|| eprintln!("{text}")),
-            None => eprintln!("{text}"),
+            Some(bar) => bar.suspend(|| say!("{text}")),
+            None => say!("{text}"),
         }
     }
 }

@@ -31,11 +31,11 @@ pub fn metrics(args: &MetricsArgs) -> Result<(), Failure> {
     })?;
     print_table(&report.table());
     if let Some(path) = &args.save_reference {
-        eprintln!("features: {}", path.display());
+        say!("features: {}", path.display());
     }
     if let Some(path) = &args.out {
         report.write(path)?;
-        eprintln!("results:  {}", path.display());
+        say!("results:  {}", path.display());
     }
     Ok(())
 }

@@ -22,6 +22,6 @@ pub fn rank(args: &RankArgs) -> Result<(), Failure> {
         stop: if args.reference_stop { Stop::reference() } else { Stop::strict() },
     };
     analyse(&args.file, args.key.as_deref(), &options, &args.out).map_err(eval::Error::from)?;
-    eprintln!("written: {}", args.out.display());
+    say!("written: {}", args.out.display());
     Ok(())
 }

@@ -8,6 +8,10 @@ pub fn report(args: &ReportArgs) -> Result<(), Failure> {
     let page = eval::report(&args.dir, args.out.as_deref())?;
     print(&format!("{}\n", page.path.display()));
     let runs = if page.runs == 1 { "run" } else { "runs" };
-    eprintln!("{} {runs}, {:.1} MiB", page.runs, page.bytes as f64 / f64::from(1 << 20));
+    say!("{} {runs}, {:.1} MiB", page.runs, page.bytes as f64 / f64::from(1 << 20));
+    if !page.unfinished.is_empty() {
+        let names: Vec<_> = page.unfinished.iter().map(|path| path.display().to_string()).collect();
+        say!("not on it, because not finished: {}", names.join(", "));
+    }
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! `run`, `validate` and `merge`.
 
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +10,7 @@ use std::time::Duration;
 use eval::{Finished, MergeOptions, Outcome, Plan, RunOptions, ShardOutcome, Sweep, execute, paper_tables};
 
 use crate::args::{MergeArgs, RunArgs};
-use crate::failure::Failure;
+use crate::failure::{Failure, INTERRUPTED};
 use crate::{print, print_table};
 
 /// What an experiment file asks for.
@@ -17,12 +19,27 @@ enum Job {
     Sweep(Sweep),
 }
 
+impl Job {
+    fn start_over(&mut self) -> Result<(), eval::Error> {
+        match self {
+            Self::Run(plan) => plan.start_over(),
+            Self::Sweep(sweep) => sweep.start_over(),
+        }
+    }
+}
+
 /// Every experiment is checked before the first one starts.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
-    let jobs = jobs(args)?;
     let stop = watch()?;
+    let mut jobs = jobs(args, &stop)?;
+    // All of them before the first record: until then starting over again loses nothing, from then on nothing need be.
+    for job in &mut jobs {
+        refuse_stopped(&stop, Fresh::Kept)?;
+        job.start_over()?;
+    }
     let mut done = Done::default();
     for job in &jobs {
+        refuse_stopped(&stop, Fresh::Done)?;
         done.take(job, &stop).map_err(resumable)?;
     }
     done.conclude(args.out.as_deref())
@@ -34,12 +51,10 @@ pub fn merge(args: &MergeArgs) -> Result<(), Failure> {
         MergeOptions { dirs: args.dirs.clone(), out: args.out.clone(), device: args.device.clone() };
     let mut done = Done::default();
     let stop = watch()?;
-    eval::merge(&options, &stop)?.into_iter().for_each(|outcome| done.run(outcome));
+    eval::merge(&options, &stop).map_err(resumable)?.into_iter().for_each(|outcome| done.run(outcome));
     let of_sweep = |outcome: &Outcome| outcome.out.parent().is_some_and(|folder| folder.ends_with("runs"));
     if done.outcomes.iter().any(of_sweep) {
-        eprintln!(
-            "for the sweep's table: the command of the shards without --shard, which finds everything done"
-        );
+        say!("for the sweep's table: the command of the shards without --shard, which finds everything done");
     }
     let folder = args.out.as_deref().or(match &args.dirs[..] {
         [only] => Some(only.as_path()),
@@ -53,33 +68,67 @@ fn watch() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     let handler = move || {
-        // The second one does not wait for the batch in flight.
+        // The second one does not wait for the batch in flight. Nor does it run destructors: libtorch's would do so while the
+        // main thread computes.
         if flag.swap(true, Ordering::Relaxed) {
-            std::process::exit(5);
+            signal_hook::low_level::exit(INTERRUPTED.into());
         }
-        eprintln!("finishing the batch in flight; Ctrl-C again stops at once");
+        say!("stopping after the batch in flight; Ctrl-C again stops at once");
     };
     ctrlc::set_handler(handler).map_err(|e| Failure::other(format!("cannot watch for Ctrl-C: {e}")))?;
     Ok(stop)
 }
 
-/// An interruption with the command that goes on from there.
-fn resumable(error: eval::Error) -> Failure {
-    if !matches!(error, eval::Error::Interrupted { .. }) {
-        return error.into();
+/// Whether `--fresh` belongs to the command that goes on.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fresh {
+    /// Not all folders have been begun anew, and there is no record to lose in those that have.
+    Kept,
+    /// All folders have been begun anew.
+    Done,
+}
+
+/// The command as it was given, as a shell reads it.
+fn again(fresh: Fresh) -> Vec<u8> {
+    let stays = |word: &OsString| fresh == Fresh::Kept || word != "--fresh";
+    let words: Vec<OsString> = std::env::args_os().filter(stays).collect();
+    // Fails at a zero byte only, which no argument has.
+    shlex::bytes::try_join(words.iter().map(|word| word.as_encoded_bytes())).unwrap_or_default()
+}
+
+/// An interruption between two experiments.
+fn refuse_stopped(stop: &AtomicBool, fresh: Fresh) -> Result<(), Failure> {
+    if !stop.load(Ordering::Relaxed) {
+        return Ok(());
     }
-    // What was begun anew need not be begun anew again.
-    let words: Vec<String> = std::env::args().filter(|word| word != "--fresh").collect();
-    let command = shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "));
-    Failure::from(error).then(&format!("resume with: {command}"))
+    let message = match fresh {
+        Fresh::Kept => "interrupted before the first experiment began",
+        Fresh::Done => "interrupted between two experiments; what was answered is kept",
+    };
+    Err(Failure::interrupted(message, again(fresh)))
+}
+
+/// An interruption of an experiment with the command that goes on from there.
+fn resumable(error: eval::Error) -> Failure {
+    let message = match &error {
+        eval::Error::Interrupted { done: 0, out, .. } => {
+            format!(
+                "interrupted before the first item in {}; what was answered before is kept",
+                out.display()
+            )
+        }
+        eval::Error::Interrupted { .. } => error.to_string(),
+        _ => return error.into(),
+    };
+    Failure::interrupted(&message, again(Fresh::Done))
 }
 
 /// What the jobs of a command have come to.
 #[derive(Default)]
 struct Done {
     outcomes: Vec<Outcome>,
-    /// Items whose data cannot be read, with the reasons.
-    unread: Vec<String>,
+    /// Items whose data cannot be read, with the reasons; the runs of a sweep have the same items.
+    unread: BTreeSet<String>,
 }
 
 impl Done {
@@ -90,13 +139,14 @@ impl Done {
                 Finished::Shard(shard) => self.shard(&shard),
             },
             Job::Sweep(sweep) => {
-                let outcome = sweep.execute(stop, |number, total, settings| {
-                    eprintln!("run {number} of {total}: {settings}");
+                let done = sweep.execute(stop, |number, total, settings| {
+                    say!("run {number} of {total}: {settings}");
                 })?;
-                if let Some(outcome) = outcome {
+                self.unread(&done.failed);
+                if let Some(outcome) = done.outcome {
                     print_table(&outcome.table);
                     print_table(&outcome.summary);
-                    eprintln!("results:  {}", outcome.out.join("sweep.json").display());
+                    say!("results:  {}", outcome.out.join("sweep.json").display());
                 }
             }
         }
@@ -113,8 +163,8 @@ impl Done {
     fn shard(&mut self, outcome: &ShardOutcome) {
         let ShardOutcome { shard, items, fresh, took, .. } = outcome;
         tell_pace(*fresh, *took);
-        eprintln!("shard {shard}: {items} items answered in {}", outcome.out.display());
-        eprintln!("when all {} shards are done: tokenrank merge {}", shard.of, outcome.run.display());
+        say!("shard {shard}: {items} items answered in {}", outcome.out.display());
+        say!("when all {} shards are done: tokenrank merge {}", shard.of, outcome.run.display());
         self.unread(&outcome.failed);
     }
 
@@ -129,7 +179,7 @@ impl Done {
             print_table(&table);
             if let Some(folder) = folder {
                 table.export(folder, &name)?;
-                eprintln!("table:    {}", folder.join(name).with_extension("md").display());
+                say!("table:    {}", folder.join(name).with_extension("md").display());
             }
         }
         let Some(first) = self.unread.first() else { return Ok(()) };
@@ -148,24 +198,24 @@ impl Done {
 fn tell(outcome: &Outcome) {
     tell_pace(outcome.fresh, outcome.took);
     if let Some(memory) = &outcome.results.memory {
-        eprintln!("memory:   {memory}");
+        say!("memory:   {memory}");
     }
-    eprintln!("results:  {}", outcome.out.join("results.json").display());
+    say!("results:  {}", outcome.out.join("results.json").display());
     for picture in &outcome.pictures {
-        eprintln!("picture:  {}", picture.display());
+        say!("picture:  {}", picture.display());
     }
 }
 
 fn tell_pace(items: usize, took: Duration) {
     let seconds = took.as_secs_f64();
     match items {
-        0 => eprintln!("every item was there already"),
-        _ => eprintln!("{items} items in {seconds:.1} s ({:.1} per second)", items as f64 / seconds),
+        0 => say!("every item was there already"),
+        _ => say!("{items} items in {seconds:.1} s ({:.1} per second)", items as f64 / seconds),
     }
 }
 
 pub fn validate(args: &RunArgs) -> Result<(), Failure> {
-    for (config, job) in args.configs.iter().zip(jobs(args)?) {
+    for (config, job) in args.configs.iter().zip(jobs(args, &AtomicBool::new(false))?) {
         let (what, title) = match &job {
             Job::Run(plan) => (format!("{} items", plan.items()), &plan.experiment.title),
             Job::Sweep(sweep) => {
@@ -182,7 +232,7 @@ pub fn validate(args: &RunArgs) -> Result<(), Failure> {
 /// The command as it was given, without what decides no number: the folder, which shard, whether to start over.
 fn command() -> String {
     let mut words = vec!["tokenrank".to_owned()];
-    let mut given = std::env::args().skip(1);
+    let mut given = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
     while let Some(word) = given.next() {
         match &*word {
             "--out" | "--shard" => _ = given.next(),
@@ -194,11 +244,12 @@ fn command() -> String {
     shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
 }
 
-fn jobs(args: &RunArgs) -> Result<Vec<Job>, Failure> {
+fn jobs(args: &RunArgs, stop: &AtomicBool) -> Result<Vec<Job>, Failure> {
     let several = args.configs.len() > 1;
     // Below one folder, runs are told apart by the names of their files.
     let folder = |config: &Path| Some(args.out.as_ref()?.join(config.file_stem()?));
     let job = |(index, config): (usize, &PathBuf)| {
+        refuse_stopped(stop, Fresh::Kept)?;
         if several
             && args.out.is_some()
             && args.configs[..index].iter().any(|other| folder(other) == folder(config))

@@ -56,7 +56,7 @@ pub fn show(args: &ShowArgs) -> Result<(), Failure> {
     };
     print(&shown.summary);
     for file in shown.files {
-        eprintln!("written: {}", file.display());
+        say!("written: {}", file.display());
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use eval::slurm::{ArrayJob, Resources, SlurmError, submit, submit_command};
+use eval::slurm::{ArrayJob, Resources, SlurmError, Submitted, submit, submit_command};
 use eval::{Plan, RunOptions, Sweep};
 
 use crate::args::SlurmArgs;
@@ -11,57 +11,72 @@ use crate::print;
 
 /// Every experiment is checked here, before a node is asked for.
 pub fn slurm(args: &SlurmArgs) -> Result<(), Failure> {
-    let mut sweep = false;
+    let mut job = job(args)?;
     for config in &args.configs {
-        let work = Work::of(args, config)?;
-        let (items, batches, config) = (work.items, work.batches, config.display());
-        if args.shards.get() > batches {
-            return Err(Failure::usage(format!(
-                "{config} has {batches} batches ({items} items) for {} shards, which share whole batches; give --nodes at \
-                 most {batches}, or make the batches of the task smaller",
-                args.shards
-            )));
-        }
-        eprintln!("{config}: ready, {items} items in {batches} batches on {} shards", args.shards);
-        sweep |= work.sweep;
+        add(args, config, &mut job)?;
     }
-    let script = job(args, sweep)?.write()?;
+    if let ([_], false) = (&args.configs[..], job.sweep) {
+        job.runs.clear();
+    }
+    let script = job.write()?;
     if args.submit {
-        print(&submit(&script)?);
+        let Submitted { jobs, said } = submit(&script)?;
+        if !said.is_empty() {
+            say!("{}", said.trim_end());
+        }
+        print(&jobs);
     } else {
         print(&format!("{}\n", submit_command(&script)?));
     }
     Ok(())
 }
 
-/// What there is to share.
-struct Work {
-    items: usize,
-    /// Of the longest run of a sweep.
-    batches: usize,
-    sweep: bool,
-}
-
-impl Work {
-    /// Of an experiment whose weights and data are there. The GPU is the nodes', not this machine's.
-    fn of(args: &SlurmArgs, config: &Path) -> Result<Self, Failure> {
-        let options = RunOptions {
-            assignments: args.assignments.clone(),
-            limit: args.limit,
-            out: args.out.clone(),
-            device: "cpu".into(),
-            ..RunOptions::default()
-        };
-        if let Some(sweep) = Sweep::new(config, &options)? {
-            let batches = sweep.plans().map(Plan::batches).max().unwrap_or(0);
-            return Ok(Self { items: sweep.items(), batches, sweep: true });
+/// Checks an experiment, and that its shards can go on in their folders.
+fn add(args: &SlurmArgs, config: &Path, job: &mut ArrayJob) -> Result<(), Failure> {
+    let options = RunOptions {
+        assignments: args.assignments.clone(),
+        limit: args.limit,
+        // The GPU is the nodes', not this machine's.
+        device: "cpu".into(),
+        ..RunOptions::default()
+    };
+    let (sweep, plan);
+    let runs: Vec<(PathBuf, &Plan)> = match Sweep::new(config, &options)? {
+        Some(found) => {
+            sweep = found;
+            job.sweep = true;
+            sweep.runs().collect()
         }
-        let plan = Plan::new(config, &options)?;
-        Ok(Self { items: plan.items(), batches: plan.batches(), sweep: false })
+        None => {
+            plan = Plan::new(config, &options)?;
+            vec![(PathBuf::new(), &plan)]
+        }
+    };
+    let most = |count: fn(&Plan) -> usize| runs.iter().map(|(_, plan)| count(plan)).max().unwrap_or(0);
+    let (items, batches, shards) = (most(Plan::items), most(Plan::batches), args.shards.get());
+    if shards > batches {
+        return Err(Failure::usage(format!(
+            "{} has {batches} batches ({items} items) for {shards} shards, which share whole batches; give --nodes at \
+             most {batches}, or make the batches of the task smaller",
+            config.display()
+        )));
     }
+    // As `tokenrank run` tells runs below one folder apart.
+    let mut folder = job.out.clone();
+    if args.configs.len() > 1 {
+        folder.extend(config.file_stem());
+    }
+    for (below, plan) in runs {
+        let folder: PathBuf = folder.iter().chain(&below).collect();
+        plan.spreads_in(&folder, shards, job.resources.gpu.is_some())?;
+        job.runs.push(folder);
+    }
+    say!("{}: ready, {items} items in {batches} batches on {shards} shards", config.display());
+    Ok(())
 }
 
-fn job(args: &SlurmArgs, sweep: bool) -> Result<ArrayJob, Failure> {
+/// The job, but for what only its experiments tell.
+fn job(args: &SlurmArgs) -> Result<ArrayJob, Failure> {
     let name = name(&args.configs)?;
     let out = match &args.out {
         Some(out) => absolute(out)?,
@@ -89,7 +104,8 @@ fn job(args: &SlurmArgs, sweep: bool) -> Result<ArrayJob, Failure> {
         max_requeues: args.max_requeues,
         sbatch: wanted.sbatch.clone(),
         merge_sbatch: wanted.merge_sbatch.clone(),
-        sweep,
+        runs: Vec::new(),
+        sweep: false,
         prologue: wanted.prologue.clone(),
         folder: args.folder.as_deref().map_or_else(|| Ok(out.join("slurm")), absolute)?,
         name,
@@ -117,7 +133,7 @@ fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 impl From<SlurmError> for Failure {
     fn from(error: SlurmError) -> Self {
         match error {
-            SlurmError::Text { .. } => Self::usage(error.to_string()),
+            SlurmError::Text { .. } | SlurmError::Prologue { .. } => Self::usage(error.to_string()),
             SlurmError::File(error) => error.into(),
             SlurmError::Submit { .. } => Self::other(error.to_string()),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 
 use serde_json::Value;
 
@@ -62,11 +62,30 @@ impl Small {
     }
 
     /// The command, not started yet.
-    pub fn command(&self, out: &Path) -> std::process::Command {
+    pub fn command(&self, out: &Path) -> Command {
         let mut command = tokenrank();
         command.args(self.args(out, &[]));
         command
     }
+}
+
+/// What the system sends to a process whose file would grow beyond its limit.
+pub const SIGXFSZ: i32 = 25;
+
+/// The same command in a process that ends, by [`SIGXFSZ`], in the middle of the write with which a file would grow beyond so
+/// many blocks of 512 bytes; what fits is written.
+pub fn limited(command: &Command, blocks: usize) -> Command {
+    let mut limited = Command::new("sh");
+    limited.args(["-c", &format!("ulimit -c 0 && ulimit -f {blocks} && exec \"$@\""), "sh"]);
+    limited.arg(command.get_program()).args(command.get_args());
+    limited.current_dir(command.get_current_dir().unwrap_or(Path::new(".")));
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    limited
 }
 
 /// The content of `results.json`, but for what depends on the process: its memory.

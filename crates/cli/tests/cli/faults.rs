@@ -1,12 +1,13 @@
 //! What else can happen to a run: a second process, signals, disks, damaged files, clocks.
 
 use std::ops::RangeInclusive;
+use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
 use crate::common::{arg, root, run, tokenrank, words};
-use crate::experiments::{ALL, Small, assert_same, results, segments};
+use crate::experiments::{ALL, SIGXFSZ, Small, assert_same, limited, results, segments};
 
 fn scratch() -> tempfile::TempDir {
     tempfile::tempdir().expect("a scratch folder")
@@ -68,7 +69,9 @@ fn an_interrupted_run_says_how_to_go_on_and_does() {
         let done = segments(&std::fs::read(out.join("records.jsonl")).expect("records")).len();
         assert!((1..5).contains(&done), "{done} batches");
         // The command as printed, in a shell.
-        let (_, command) = message.split_once("resume with: ").expect("a command");
+        assert!(message.contains("resume with:"), "{message}");
+        let told = String::from_utf8(output.stderr).expect("text");
+        let command = told.lines().last().expect("a command");
         let resumed = Command::new("sh").args(["-c", command]).current_dir(root()).output().expect("a shell");
         assert!(resumed.status.success(), "{command}: {}", words(&resumed));
         assert_same(&whole, &out);
@@ -83,8 +86,11 @@ fn a_changed_experiment_is_refused_until_it_may_start_over() {
     let changed = ["--set", "task.guidance.guidance_scale=3", "--set", "seed=4"];
     small.run(&whole, &changed, 0);
     small.run(&out, &[], 0);
-    std::fs::write(out.join("notes.txt"), "mine").expect("writable");
+    std::fs::write(out.join("report.html"), "a page of the run that was").expect("writable");
     std::fs::create_dir(out.join("figures")).expect("writable");
+    let foreign =
+        ["notes.txt", "README.md", "my.json", "labels.csv", "photo.png", "pictures/none/holiday.png"];
+    foreign.iter().for_each(|name| std::fs::write(out.join(name), "mine").expect("writable"));
     let before = std::fs::read(out.join("records.jsonl")).expect("records");
     let message = words(&small.run(&out, &changed, 2));
     for word in ["seed: 0 → 4", "task.guidance.guidance_scale: ", " → 3", "--fresh"] {
@@ -94,8 +100,66 @@ fn a_changed_experiment_is_refused_until_it_may_start_over() {
     small.run(&out, &[&changed[..], &["--fresh"]].concat(), 0);
     // What a run does not write is not its to remove.
     assert!(out.join("figures").is_dir());
-    std::fs::remove_file(out.join("notes.txt")).expect("still there");
+    foreign.iter().for_each(|name| std::fs::remove_file(out.join(name)).expect("still there"));
     assert_same(&whole, &out);
+}
+
+#[test]
+fn starting_over_leaves_nothing_of_the_run_before() {
+    let fewer: [&[&str]; 4] = [
+        &["--set", "task.masking.scores=[\"random\"]"],
+        &["--set", "task.segment.methods=[\"row-select\"]"],
+        &["--set", "task.guidance.methods=[\"none\"]", "--set", "task.guidance.shown=0"],
+        &["--set", "task.diffseg.methods=[\"random\"]", "--set", "task.diffseg.shown=0"],
+    ];
+    for (small, fewer) in ALL.iter().zip(fewer) {
+        let dir = scratch();
+        let (whole, out) = (dir.path().join("whole"), dir.path().join("run"));
+        small.run(&whole, fewer, 0);
+        small.run(&out, &[], 0);
+        small.run(&out, &[fewer, &["--fresh"]].concat(), 0);
+        assert_same(&whole, &out);
+    }
+}
+
+#[test]
+fn records_that_nobody_knows_of_are_left_alone() {
+    let dir = scratch();
+    let (out, other) = (dir.path().join("run"), dir.path().join("other"));
+    let small = &ALL[0];
+    small.run(&out, &[], 0);
+    let records = std::fs::read(out.join("records.jsonl")).expect("records");
+    std::fs::remove_file(out.join("run.json")).expect("a header");
+    let changed = ["--set", "task.masking.alpha=0.2", "--set", "seed=7"];
+    let message = words(&small.run(&out, &changed, 2));
+    assert!(message.contains("no run.json that says of what") && message.contains("--fresh"), "{message}");
+    assert_eq!(std::fs::read(out.join("records.jsonl")).expect("records"), records);
+    // Records of another run, for all that its items are the same.
+    let whole = dir.path().join("whole");
+    small.run(&whole, &changed, 0);
+    small.run(&other, &changed, 0);
+    std::fs::write(other.join("records.jsonl"), records).expect("writable");
+    let told = words(&small.run(&other, &changed, 0));
+    assert!(told.contains("damaged or of other items"), "{told}");
+    assert_same(&whole, &other);
+}
+
+#[test]
+fn a_segment_cut_in_the_middle_of_its_write_is_said_and_redone() {
+    // Of a guidance run the first picture is larger than half of the records.
+    for small in [&ALL[0], &ALL[1], &ALL[3]] {
+        let dir = scratch();
+        let (whole, out) = (dir.path().join("whole"), dir.path().join("run"));
+        small.run(&whole, &[], 0);
+        let records = std::fs::read(whole.join("records.jsonl")).expect("records");
+        let output = limited(&small.command(&out), records.len() / 2 / 512).output().expect("a shell");
+        assert_eq!(output.status.signal(), Some(SIGXFSZ), "{}", words(&output));
+        let left = std::fs::read(out.join("records.jsonl")).expect("records");
+        assert_eq!(left.len(), records.len() / 2 / 512 * 512);
+        let told = words(&small.run(&out, &[], 0));
+        assert!(told.contains("beginning of a segment that was never finished"), "{told}");
+        assert_same(&whole, &out);
+    }
 }
 
 #[test]

@@ -1,10 +1,12 @@
 //! A campaign of `kill -9` over all four tasks: nothing lost, nothing misread.
 //!
-//! Half of the kills come at any moment between the start of the program and its end, the others right behind a change in
-//! the run's folder, where files are being written. After each, everything on disk must be a part of what an undisturbed
-//! run leaves; the same command goes on from there until the run is whole, and then with the next.
+//! A third of the kills come at any moment between the start of the program and its end, a third right behind a change in the
+//! run's folder, where files are being written, and a third in the middle of a write: the system ends the process where a file
+//! would grow beyond a limit, and what was written up to there stays. After each, everything on disk must be a part of what
+//! an undisturbed run leaves; the same command goes on from there until the run is whole, and then with the next.
 
 use std::collections::BTreeMap;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::sync::Mutex;
@@ -13,10 +15,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tasks::Rng;
 
-use crate::experiments::{ALL, Small, assert_same, files, results, segments};
+use crate::experiments::{ALL, SIGXFSZ, Small, assert_same, files, limited, results, segments};
 
 /// Kills of each task, where TOKENRANK_KILLS asks for no other number.
 const KILLS: usize = 52;
+
+/// What `kill -9` sends.
+const SIGKILL: i32 = 9;
 
 /// What an undisturbed run leaves.
 struct Whole {
@@ -25,6 +30,10 @@ struct Whole {
     segments: BTreeMap<u64, Vec<u8>>,
     /// How long it takes, so that kills can be spread over it.
     takes: Duration,
+    /// How large its files are, the records' first.
+    sizes: Vec<usize>,
+    /// How large `run.json` is.
+    header: usize,
 }
 
 impl Whole {
@@ -33,8 +42,10 @@ impl Whole {
         small.run(out, &[], 0);
         let takes = start.elapsed();
         let mut files = files(out);
-        let segments = segments(&files.remove(Path::new("records.jsonl")).expect("records"));
-        Self { results: results(out), files, segments, takes }
+        let records = files.remove(Path::new("records.jsonl")).expect("records");
+        let sizes = std::iter::once(&records).chain(files.values()).map(Vec::len).collect();
+        let header = files[Path::new("run.json")].len();
+        Self { results: results(out), files, segments: segments(&records), takes, sizes, header }
     }
 
     /// Checks what a killed process has left. Returns the number of its whole segments and whether another was torn.
@@ -77,34 +88,71 @@ fn listing(out: &Path) -> Vec<(std::ffi::OsString, u64)> {
     entries.flatten().filter_map(|entry| Some((entry.file_name(), entry.metadata().ok()?.len()))).collect()
 }
 
-/// Waits for the moment of a kill. False if the process ended before.
-fn wait(child: &mut Child, out: &Path, takes: Duration, rng: &mut Rng) -> bool {
-    let mut running = || child.try_wait().expect("a child").is_none();
-    if rng.chance(0.5) {
-        let until = Instant::now() + takes.mul_f64(0.8 * rng.unit());
-        while Instant::now() < until {
-            if !running() {
-                return false;
+/// What ends a process.
+enum Moment {
+    /// A kill so long after its start.
+    After(Duration),
+    /// A kill behind so many changes in its folder.
+    Behind(usize),
+    /// The system, where a file would grow beyond so many blocks of 512 bytes.
+    Beyond(usize),
+}
+
+impl Moment {
+    fn any(whole: &Whole, rng: &mut Rng) -> Self {
+        match rng.below(3) {
+            0 => Self::After(whole.takes.mul_f64(0.8 * rng.unit())),
+            1 => Self::Behind(1 + rng.below(12)),
+            _ => {
+                // Every other one within the records, and behind the header, which would always be the first to be cut.
+                let file = if rng.chance(0.5) { 0 } else { rng.below(whole.sizes.len()) };
+                let (header, blocks) = (whole.header.div_ceil(512), whole.sizes[file] / 512);
+                Self::Beyond(header + rng.below(blocks.saturating_sub(header).max(1)))
             }
-            std::thread::sleep(Duration::from_millis(2));
-        }
-        return running();
-    }
-    let mut seen = listing(out);
-    for _ in 0..1 + rng.below(5) {
-        loop {
-            if !running() {
-                return false;
-            }
-            let now = listing(out);
-            if now != seen {
-                seen = now;
-                break;
-            }
-            std::thread::sleep(Duration::from_micros(200));
         }
     }
-    running()
+
+    /// Starts the program, and ends it when the moment comes. Returns how it ended.
+    fn strike(&self, small: &Small, out: &Path) -> std::process::ExitStatus {
+        let mut command = small.command(out);
+        if let Self::Beyond(blocks) = *self {
+            command = limited(&command, blocks);
+        }
+        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+        let mut child = child.expect("the binary starts");
+        if self.comes(&mut child, out) {
+            child.kill().expect("killed");
+        }
+        child.wait().expect("a child")
+    }
+
+    /// Waits for the moment. False if the process ended before, or ends by itself.
+    fn comes(&self, child: &mut Child, out: &Path) -> bool {
+        let mut running = || child.try_wait().expect("a child").is_none();
+        match *self {
+            Self::After(time) => {
+                let until = Instant::now() + time;
+                while Instant::now() < until && running() {
+                    std::thread::sleep(Duration::from_millis(2));
+                }
+            }
+            Self::Behind(changes) => {
+                let mut seen = listing(out);
+                for _ in 0..changes {
+                    while running() {
+                        let now = listing(out);
+                        if now != seen {
+                            seen = now;
+                            break;
+                        }
+                        std::thread::sleep(Duration::from_micros(200));
+                    }
+                }
+            }
+            Self::Beyond(_) => return false,
+        }
+        running()
+    }
 }
 
 /// The kills of one task.
@@ -113,42 +161,40 @@ fn campaign(small: &Small, seed: u64, asked: usize) -> Value {
     let undisturbed = dir.path().join("whole");
     let whole = Whole::of(small, &undisturbed);
     let mut rng = Rng::keyed(&[seed]);
-    let (mut kills, mut runs, mut torn_tails, mut before_records, mut after_records) = (0, 0, 0, 0, 0);
+    let (mut kills, mut runs, mut written, mut torn_tails) = (0, 0, 0, 0);
+    let (mut before_records, mut after_records) = (0, 0);
     let mut out = dir.path().join("run-0");
     // What is there never becomes less.
     let mut most = 0;
     while kills < asked {
-        let mut child = small
-            .command(&out)
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the binary starts");
-        let killed = wait(&mut child, &out, whole.takes, &mut rng);
-        if killed {
-            child.kill().expect("killed");
-        }
-        let status = child.wait().expect("a child");
+        let moment = Moment::any(&whole, &mut rng);
+        let status = moment.strike(small, &out);
         let (segments, torn) = whole.check(small, &out);
         assert!(segments >= most, "{}: {segments} segments are left of {most}", small.task);
-        most = segments;
-        if status.success() {
+        let all = segments == whole.segments.len();
+        if !status.success() {
+            let signal = if matches!(moment, Moment::Beyond(_)) { SIGXFSZ } else { SIGKILL };
+            assert_eq!(status.signal(), Some(signal), "{}: ended with {status}", small.task);
+            kills += 1;
+            written += usize::from(signal == SIGXFSZ);
+            torn_tails += usize::from(torn);
+            before_records += usize::from(segments == 0);
+            after_records += usize::from(all);
+        }
+        // One kill behind its last batch is enough for a run: there are other moments.
+        if all {
+            small.run(&out, &[], 0);
             assert_same(&undisturbed, &out);
             runs += 1;
             out = dir.path().join(format!("run-{runs}"));
-            most = 0;
-            continue;
         }
-        assert!(killed, "{}: ended by itself with {status}", small.task);
-        kills += 1;
-        torn_tails += usize::from(torn);
-        before_records += usize::from(segments == 0);
-        after_records += usize::from(segments == whole.segments.len());
+        most = if all { 0 } else { segments };
     }
     small.run(&out, &[], 0);
     assert_same(&undisturbed, &out);
     json!({
         "kills": kills,
+        "of them in the middle of a write": written,
         "runs brought to their end": runs + 1,
         "batches of a run": whole.segments.len(),
         "killed before the first batch was recorded": before_records,

@@ -14,6 +14,7 @@ mod guidance;
 mod hostile;
 mod kills;
 mod metrics;
+mod output;
 mod paper;
 mod paper_diffseg;
 mod paper_guidance;

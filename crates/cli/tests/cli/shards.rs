@@ -153,3 +153,53 @@ fn a_shard_is_told_by_the_environment_of_its_job() {
         assert!(message.contains(word), "{message}");
     }
 }
+
+#[test]
+fn a_header_that_claims_too_much_is_refused_at_once() {
+    let small = &ALL[0];
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let out = dir.path().join("run");
+    shards(small, &out, [1, 2], 2);
+    let header = out.join("shard-1-of-2/run.json");
+    let text = std::fs::read_to_string(&header).expect("a header");
+    for (old, claim, word) in [
+        ("\"of\": 2", "\"of\": 9223372036854775807", "are of different runs"),
+        ("\"of\": 2", "\"of\": 0", "at least one shard"),
+        ("\"index\": 1", "\"index\": 3", "no shard 3 of 2"),
+        ("\"items\": 27", "\"items\": 9223372036854775807", "lacks"),
+        ("\"items\": 27", "\"items\": 5", "run.json is damaged"),
+    ] {
+        let forged = text.replace(old, claim);
+        assert_ne!(forged, text, "{old}");
+        std::fs::write(&header, forged).expect("writable");
+        let message = refusal(&[&out], &[]);
+        assert!(message.contains(word), "{claim}: {message}");
+        assert!(!out.join("results.json").exists());
+    }
+    // So many shards that nobody counts to them.
+    let many = dir.path().join("many");
+    let of = usize::MAX;
+    shards(small, &many, [1], of);
+    let message = refusal(&[&many], &[]);
+    assert!(message.contains(&format!("shard 2/{of} is not there")), "{message}");
+    assert!(message.contains("shard 6/"), "{message}");
+}
+
+#[test]
+fn a_merge_runs_nothing() {
+    let small = &ALL[2];
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let out = dir.path().join("run");
+    shards(small, &out, [1, 2], 2);
+    let picture = out.join("shard-2-of-2/pictures/none/00000002.png");
+    std::fs::remove_file(&picture).expect("a picture");
+    let message = refusal(&[&out], &[]);
+    assert!(message.contains("lack 2 of 9 items, or pictures of these"), "{message}");
+    assert!(!out.join("results.json").exists());
+    // As it says.
+    shards(small, &out, [2], 2);
+    run(&["merge", arg(&out)], 0);
+    let whole = dir.path().join("whole");
+    small.run(&whole, &[], 0);
+    assert_same(&whole, &out);
+}

@@ -1,5 +1,5 @@
-//! A Slurm cluster of one node on this machine: `munged`, `slurmctld` and `slurmd` of its own in a scratch folder, on free ports of
-//! 127.0.0.1. Nothing of the system's own Slurm or munge is read or touched.
+//! A Slurm cluster of two nodes on this machine: `munged`, `slurmctld` and two `slurmd` of its own in a scratch folder, on free ports
+//! of 127.0.0.1. Nothing of the system's own Slurm or munge is read or touched.
 
 use std::fs::File;
 use std::io::Read;
@@ -11,11 +11,17 @@ use std::time::{Duration, Instant};
 /// How long anything may take, on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// The nodes. Two processes with names of their own: every other thing of a machine they share.
+pub const NODES: [&str; 2] = ["node1", "node2"];
+
+/// Tasks that a node runs at a time, whatever the machine has.
+const CPUS: usize = 2;
+
 /// The daemons; gone when this is dropped, and when the test process dies in whatever way.
 pub struct Cluster {
     dir: tempfile::TempDir,
     watchman: Child,
-    daemons: Vec<Child>,
+    daemons: Vec<(String, Child)>,
 }
 
 /// Waits until its standard input closes, then kills whatever belongs to the cluster in folder `$1`: what has its SLURM_CONF
@@ -40,17 +46,17 @@ done
 "#;
 
 impl Cluster {
-    /// Starts a node that runs `cpus` tasks at a time, whatever the machine has.
+    /// Starts the nodes.
     ///
     /// The error says why there can be none here.
-    pub fn start(cpus: usize) -> Result<Self, String> {
+    pub fn start() -> Result<Self, String> {
         for program in ["munged", "slurmctld", "slurmd", "sbatch"] {
             if find(program).is_none() {
                 return Err(format!("{program} is not installed (Debian: slurm-wlm, munge)"));
             }
         }
         let dir = tempfile::Builder::new().prefix("slurm").tempdir().expect("a scratch folder");
-        for folder in ["munge", "state", "spool"] {
+        for folder in ["munge", "state"].into_iter().chain(NODES) {
             std::fs::create_dir(dir.path().join(folder)).expect("a folder");
         }
         // munged wants its socket to be reachable, and its key not to be.
@@ -62,7 +68,7 @@ impl Cluster {
         read.expect("random bytes");
         std::fs::write(dir.path().join("munge/key"), key).expect("written");
         permit(&dir.path().join("munge/key"), 0o400);
-        std::fs::write(dir.path().join("slurm.conf"), configuration(dir.path(), cpus)).expect("written");
+        std::fs::write(dir.path().join("slurm.conf"), configuration(dir.path())).expect("written");
         let watchman = Command::new("sh")
             .args(["-c", WATCHMAN, "watchman"])
             .arg(dir.path())
@@ -80,6 +86,7 @@ impl Cluster {
         let file = |option: &str, name: &str| format!("--{option}={}", munge.join(name).display());
         self.daemon(
             "munged",
+            "munged",
             &[
                 "--foreground",
                 &file("key-file", "key"),
@@ -90,13 +97,15 @@ impl Cluster {
             ],
         )?;
         self.until("munged answers", || munge.join("socket").exists())?;
-        self.daemon("slurmctld", &["-D"])?;
-        self.daemon("slurmd", &["-D", "-N", "localhost"])?;
-        self.until("the node is ready", || self.node_is_idle())
+        self.daemon("slurmctld", "slurmctld", &["-D"])?;
+        for node in NODES {
+            self.daemon(node, "slurmd", &["-D", "-N", node])?;
+        }
+        self.until("the nodes are ready", || NODES.iter().all(|node| self.is_idle(node)))
     }
 
-    fn daemon(&mut self, program: &str, args: &[&str]) -> Result<(), String> {
-        let log = File::create(self.path(&format!("{program}.out"))).expect("a log");
+    fn daemon(&mut self, name: &str, program: &str, args: &[&str]) -> Result<(), String> {
+        let log = File::create(self.path(&format!("{name}.out"))).expect("a log");
         let child = self
             .command(find(program).unwrap_or_else(|| program.into()))
             .args(args)
@@ -104,7 +113,8 @@ impl Cluster {
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)
             .spawn();
-        self.daemons.push(child.map_err(|e| format!("{program} does not start: {e}"))?);
+        let child = child.map_err(|e| format!("{program} does not start: {e}"))?;
+        self.daemons.push((name.to_owned(), child));
         Ok(())
     }
 
@@ -118,7 +128,7 @@ impl Cluster {
                     let lines: Vec<&str> = text.lines().collect();
                     lines[lines.len().saturating_sub(6)..].join("\n")
                 };
-                let words = ["munged.out", "munge/log", "slurmctld.log", "slurmd.log"].map(tail);
+                let words = ["munged.out", "munge/log", "slurmctld.log", "node1/log", "node2/log"].map(tail);
                 return Err(format!("{what}: not after {PATIENCE:?}\n{}", words.join("\n")));
             }
             std::thread::sleep(Duration::from_millis(20));
@@ -134,11 +144,43 @@ impl Cluster {
         }
     }
 
-    /// A program that talks to this cluster.
+    /// A program that talks to this cluster, and hears nothing of another one on which this test may be a job.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
+        for (name, _) in std::env::vars_os() {
+            let of_slurm = ["SLURM", "SBATCH_", "SQUEUE_", "SINFO_", "SCANCEL_", "SCONTROL_", "MUNGE"];
+            if name.to_str().is_some_and(|name| of_slurm.iter().any(|prefix| name.starts_with(prefix))) {
+                command.env_remove(name);
+            }
+        }
         command.env("SLURM_CONF", self.path("slurm.conf"));
         command
+    }
+
+    /// Changes lines of the configuration, of which the daemons hear at once.
+    pub fn configure(&self, change: impl FnOnce(String) -> String) {
+        let path = self.path("slurm.conf");
+        let text = std::fs::read_to_string(&path).expect("slurm.conf");
+        std::fs::write(&path, change(text)).expect("written");
+        assert!(self.tell("scontrol", &["reconfigure"]).status.success(), "Slurm takes the configuration");
+    }
+
+    /// Takes a whole node as soon as Slurm gives it, by a partition that is above the others, and gives it back at once.
+    pub fn take_over(&self, node: &str) -> String {
+        let output = self.ask(
+            "sbatch",
+            &[
+                "--parsable",
+                "--partition=high",
+                "--exclusive",
+                "--nodelist",
+                node,
+                "--output=/dev/null",
+                "--wrap=true",
+            ],
+        );
+        assert!(!output.is_empty(), "sbatch takes the job");
+        output
     }
 
     /// What one of Slurm's commands prints.
@@ -173,25 +215,32 @@ impl Cluster {
         restarts.unwrap_or_else(|| panic!("no restarts of {task}: {text}"))
     }
 
-    /// The node loses its power: its daemon, the tasks' supervisors and the tasks die at once; then it boots.
-    pub fn lose_node(&mut self) {
-        let slurmd = self.daemons.last_mut().expect("slurmd");
+    /// A node loses its power: its daemon, its tasks' supervisors and its tasks die at once.
+    pub fn lose(&mut self, node: &str) {
+        let place = self.daemons.iter().position(|(name, _)| name == node).expect("slurmd");
+        let (_, mut slurmd) = self.daemons.remove(place);
         slurmd.kill().expect("killed");
         slurmd.wait().expect("gone");
-        for pid in self.processes().into_iter().filter(|pid| !self.is_daemon(*pid)) {
+        for pid in self.processes().into_iter().filter(|&pid| self.is_on(pid, node)) {
             // One that ends by itself meanwhile is as dead.
             let _ = Command::new("kill").args(["-9", &pid.to_string()]).stderr(Stdio::null()).status();
         }
-        self.daemons.pop();
         // What slurmctld does by itself when the node has not answered for SlurmdTimeout.
-        let lost = ["update", "NodeName=localhost", "State=DOWN", "Reason=lost"];
-        assert!(self.tell("scontrol", &lost).status.success(), "the node is given up");
-        self.daemon("slurmd", &["-D", "-b", "-N", "localhost"]).expect("slurmd starts again");
-        self.wait("the node is back", || self.node_is_idle());
+        let name = format!("NodeName={node}");
+        let lost = self.tell("scontrol", &["update", &name, "State=DOWN", "Reason=lost"]);
+        assert!(lost.status.success(), "the node is given up");
     }
 
-    fn is_daemon(&self, pid: u32) -> bool {
-        self.daemons.iter().any(|daemon| daemon.id() == pid)
+    /// The node is back.
+    pub fn boot(&mut self, node: &str) {
+        self.daemon(node, "slurmd", &["-D", "-b", "-N", node]).expect("slurmd starts again");
+        self.wait("the node is back", || self.is_idle(node));
+    }
+
+    /// Whether a process is a task of this node, or the supervisor of one.
+    fn is_on(&self, pid: u32, node: &str) -> bool {
+        variables(pid).any(|variable| variable == format!("SLURMD_NODENAME={node}").as_bytes())
+            || open_files(pid).any(|file| file.starts_with(self.path(node)))
     }
 
     /// Every process of this cluster.
@@ -204,8 +253,8 @@ impl Cluster {
         self.dir.path().join(name)
     }
 
-    fn node_is_idle(&self) -> bool {
-        self.ask("sinfo", &["--noheader", "--format=%T"]) == "idle"
+    fn is_idle(&self, node: &str) -> bool {
+        self.ask("sinfo", &["--noheader", "--partition=main", "--nodes", node, "--format=%T"]) == "idle"
     }
 }
 
@@ -213,7 +262,7 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         drop(self.watchman.stdin.take());
         let _ = self.watchman.wait();
-        for daemon in &mut self.daemons {
+        for (_, daemon) in &mut self.daemons {
             let _ = daemon.kill();
             let _ = daemon.wait();
         }
@@ -223,15 +272,24 @@ impl Drop for Cluster {
 /// Processes of the cluster in this folder, as the watchman knows them; not this one.
 pub fn processes(dir: &Path) -> Vec<u32> {
     let sign = format!("SLURM_CONF={}", dir.join("slurm.conf").display());
-    let belongs = |pid: &u32| {
-        let environment = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-        let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-        environment.split(|&byte| byte == 0).any(|variable| variable == sign.as_bytes())
-            || open.filter_map(|file| file.path().read_link().ok()).any(|file| file.starts_with(dir))
+    let belongs = |&pid: &u32| {
+        variables(pid).any(|variable| variable == sign.as_bytes())
+            || open_files(pid).any(|file| file.starts_with(dir))
     };
     let entries = std::fs::read_dir("/proc").expect("/proc").flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|&pid| pid != std::process::id()).filter(belongs).collect()
+}
+
+/// The environment that a process was started with.
+fn variables(pid: u32) -> impl Iterator<Item = Vec<u8>> {
+    let bytes = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    bytes.split(|&byte| byte == 0).map(<[u8]>::to_vec).collect::<Vec<_>>().into_iter()
+}
+
+fn open_files(pid: u32) -> impl Iterator<Item = PathBuf> {
+    let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
+    files.filter_map(|file| file.path().read_link().ok())
 }
 
 /// A program of the PATH, or where daemons lie that are not on everybody's.
@@ -246,13 +304,15 @@ fn permit(path: &Path, mode: u32) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("permitted");
 }
 
-/// A port that nobody listens on.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a port");
-    listener.local_addr().expect("an address").port()
+/// Ports that nobody listens on.
+fn free_ports<const N: usize>() -> [u16; N] {
+    // All of them held until the last is found, so that none comes twice.
+    let listeners = [(); N].map(|()| TcpListener::bind(("127.0.0.1", 0)).expect("a port"));
+    listeners.map(|listener| listener.local_addr().expect("an address").port())
 }
 
-fn configuration(dir: &Path, cpus: usize) -> String {
+fn configuration(dir: &Path) -> String {
+    let [controller, first, second] = free_ports();
     let at = |name: &str| dir.join(name).display().to_string();
     let user = if is_root() { "root".to_owned() } else { std::env::var("USER").unwrap_or_default() };
     // Credentials that expire soon: Slurm waits for that before it starts a requeued task again.
@@ -266,13 +326,12 @@ CredType=cred/munge
 AuthInfo=socket={munge},cred_expire=5
 CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
 SlurmctldPort={controller}
-SlurmdPort={node}
 StateSaveLocation={state}
-SlurmdSpoolDir={spool}
+SlurmdSpoolDir={at_node}/spool
 SlurmctldPidFile={pid}
-SlurmdPidFile={node_pid}
+SlurmdPidFile={at_node}/pid
 SlurmctldLogFile={log}
-SlurmdLogFile={node_log}
+SlurmdLogFile={at_node}/log
 ProctrackType=proctrack/linuxproc
 TaskPlugin=task/none
 JobAcctGatherType=jobacct_gather/none
@@ -285,18 +344,21 @@ SelectTypeParameters=CR_CPU
 SchedulerParameters=sched_interval=1,sched_min_interval=100000,batch_sched_delay=0,bf_interval=1
 KillWait=30
 MinJobAge=3600
-NodeName=localhost NodeAddr=127.0.0.1 CPUs={cpus}
-PartitionName=main Nodes=localhost Default=YES MaxTime=INFINITE State=UP
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+NodeName={one} NodeHostname=localhost NodeAddr=127.0.0.1 Port={first} CPUs={CPUS}
+NodeName={two} NodeHostname=localhost NodeAddr=127.0.0.1 Port={second} CPUs={CPUS}
+PartitionName=main Nodes={one},{two} Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=2
+PartitionName=high Nodes={one},{two} MaxTime=INFINITE State=UP PriorityTier=2 PreemptMode=OFF
 ",
+        one = NODES[0],
+        two = NODES[1],
         munge = at("munge/socket"),
-        controller = free_port(),
-        node = free_port(),
         state = at("state"),
-        spool = at("spool"),
+        // Slurm puts the node's name in place of %n.
+        at_node = at("%n"),
         pid = at("slurmctld.pid"),
-        node_pid = at("slurmd.pid"),
         log = at("slurmctld.log"),
-        node_log = at("slurmd.log"),
     )
 }
 

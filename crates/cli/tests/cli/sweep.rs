@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-use crate::common::{arg, run};
+use crate::common::{arg, run, words};
 
 const SWEEP: &str = r#"
 title = "Open choices"
@@ -122,4 +122,71 @@ fn a_sweep_is_checked_before_anything_runs() {
     let message = String::from_utf8(refusal.stderr).expect("text");
     assert!(message.contains("alpha") && message.contains('2'), "{message}");
     assert!(!out.exists());
+}
+
+#[test]
+fn items_that_cannot_be_read_are_said_of_a_sweep_too() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let scenes = dir.path().join("scenes");
+    let spec = tasks::mini::SceneSpec::new(64, 1..=1).expect("a spec");
+    tasks::mini::export(&scenes, &spec, 0, tasks::mini::Split::Val, 6).expect("written");
+    let folder = format!("[dataset.folder]\nroot = {scenes:?}");
+    let text = SWEEP.replace("[dataset.mini]\ncount = 8\nseed = 0", &folder);
+    let path = config(dir.path(), &text);
+    let image = scenes.join("images/000004.png");
+    let bytes = std::fs::read(&image).expect("an image");
+    std::fs::write(&image, &bytes[..bytes.len() / 2]).expect("writable");
+
+    let (out, shards) = (dir.path().join("out"), dir.path().join("shards"));
+    let args = ["run", arg(&path), "--out", arg(&out)];
+    let output = run(&args, 3);
+    let said = "1 of 6 items could not be read and count for nothing here: ";
+    let text = String::from_utf8(output.stdout.clone()).expect("text");
+    assert_eq!(text.matches(said).count(), 2, "{text}");
+    let message = words(&output);
+    for word in ["1 item could not be read", "000004.png", "the same command tries it again"] {
+        assert!(message.contains(word), "{word} is not in {message}");
+    }
+    for file in ["table.md", "summary.md", "sweep.json"] {
+        let text = std::fs::read_to_string(out.join(file)).expect(file);
+        assert!(text.contains("000004.png"), "{file}: {text}");
+    }
+    // The shard that has it says so as well.
+    let codes = ["1/2", "2/2"].map(|shard| {
+        let set = ["--set", "task.masking.batch=2", "--shard", shard];
+        let mut command = crate::common::tokenrank();
+        command.args(["run", arg(&path), "--out", arg(&shards)]).args(set);
+        command.output().expect("starts").status.code()
+    });
+    assert_eq!(codes, [Some(3), Some(0)]);
+    std::fs::write(&image, bytes).expect("writable");
+    let output = run(&args, 0);
+    assert!(!String::from_utf8(output.stdout).expect("text").contains("could not be read"));
+}
+
+#[test]
+fn settings_that_look_alike_in_a_folders_name_are_runs_of_their_own() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let model = crate::common::root().join("datasets/mini/models/vit");
+    let copies = ["a/b", "a-b"].map(|name| dir.path().join(name));
+    for copy in &copies {
+        std::fs::create_dir_all(copy).expect("writable");
+        for entry in std::fs::read_dir(&model).expect("the miniature") {
+            let path = entry.expect("a file").path();
+            std::fs::copy(&path, copy.join(path.file_name().expect("a name"))).expect("copied");
+        }
+    }
+    let axes = format!("[sweep]\n\"model.path\" = [{:?}, {:?}]", copies[0], copies[1]);
+    let (experiment, _) = SWEEP.split_once("[sweep]").expect("a sweep");
+    let path = config(dir.path(), &format!("{experiment}{axes}"));
+    let out = dir.path().join("out");
+    for more in [&[][..], &["--fresh"]] {
+        run(&[&["run", arg(&path), "--out", arg(&out)], more].concat(), 0);
+        let runs: Vec<PathBuf> = std::fs::read_dir(out.join("runs"))
+            .expect("runs")
+            .map(|entry| entry.expect("a run").path())
+            .collect();
+        assert_eq!(runs.len(), 2);
+        assert!(runs.iter().all(|run| run.join("results.json").exists()), "{runs:?}");
+    }
 }

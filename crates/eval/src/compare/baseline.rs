@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use models::limits;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -14,9 +15,6 @@ use crate::files::write_whole;
 
 /// Version of the layout; it rises when a field changes its meaning or goes.
 const SCHEMA: u64 = 1;
-
-/// How far a value may lie from what its items add up to: order of summation, and nothing else.
-const EXACT: f64 = 1e-9;
 
 /// The content of the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -50,7 +48,7 @@ impl Baseline {
     /// # Errors
     /// It cannot be read, is damaged, or of another version.
     pub fn read(path: &Path) -> Result<Option<Self>> {
-        let bytes = match std::fs::read(path) {
+        let bytes = match limits::read_bytes(path, limits::RESULTS_BYTES) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(Error::file("read", path))?,
         };
@@ -134,22 +132,9 @@ fn check_run(run: &Snapshot) -> std::result::Result<(), String> {
     }
     let mut seen = BTreeSet::new();
     for value in &run.values {
-        let name = format!("{} of {}", value.metric, value.method.as_deref().unwrap_or("the run"));
         if !seen.insert((&value.metric, &value.method)) {
-            return Err(format!("{name} comes twice"));
-        }
-        let Some(per_item) = &value.per_item else { continue };
-        if per_item.sums.nrows() != items {
-            return Err(format!("{name} has sums of {} items, the run {items}", per_item.sums.nrows()));
-        }
-        let agrees = match (per_item.value(), value.value) {
-            (Some(a), Some(b)) => (a - b).abs() <= EXACT * b.abs().max(1.0),
-            (None, None) => true,
-            _ => false,
-        };
-        if !agrees {
-            return Err(format!("the value of {name} is not what its items add up to"));
+            return Err(format!("{} comes twice", value.name()));
         }
     }
-    Ok(())
+    run.adds_up()
 }

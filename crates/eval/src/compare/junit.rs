@@ -20,7 +20,9 @@ impl Report {
         runs.dedup();
         let mut junit = quick_junit::Report::new(self.suite.as_str());
         junit.add_test_suites(runs.into_iter().map(|run| self.suite_of(run)));
-        junit.to_string().map_err(|e| e.to_string())
+        // What quick_junit leaves of what XML has no room for.
+        let xml = junit.to_string().map_err(|e| e.to_string())?;
+        Ok(xml.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}"))
     }
 
     fn suite_of(&self, run: &str) -> TestSuite {

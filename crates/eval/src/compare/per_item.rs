@@ -8,6 +8,10 @@ use crate::metrics::bootstrap::{Formula, Interval, RESAMPLES, paired_sums};
 /// Seed of the resamples: the same whenever and wherever something is compared.
 const SEED: u64 = 0;
 
+/// Fewer items than these bear out no direction: that five of them move to one side is one chance in 16, and a bootstrap of them
+/// does not know it.
+pub(super) const LEAST_ITEMS: usize = 6;
+
 /// What each item adds to the sums of a metric, and how the metric comes from these.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,13 +32,16 @@ impl PerItem {
     /// Number of items that add something else than in `other`, which has the same items.
     pub(super) fn changed(&self, other: &Self) -> usize {
         let rows = self.sums.rows().into_iter().zip(other.sums.rows());
-        rows.filter(|(a, b)| !something(a).eq(something(b))).count()
+        // The columns are classes; one that another item alone shows may be missing on one side.
+        let same_columns = self.sums.ncols() == other.sums.ncols();
+        let same = |a, b| if same_columns { a == b } else { something(&a).eq(something(&b)) };
+        rows.filter(|(a, b)| !same(*a, *b)).count()
     }
 
     /// The metric here minus the metric of `other` over the same items, and how far that moves with these. None where
-    /// one of the two is not defined or they are not of one kind.
+    /// one of the two is not defined, they are not of one kind, or the items are fewer than [`LEAST_ITEMS`].
     pub(super) fn minus(&self, other: &Self) -> Option<Interval> {
-        (self.formula == other.formula)
+        (self.formula == other.formula && self.sums.nrows() >= LEAST_ITEMS)
             .then(|| paired_sums(self.sums.view(), other.sums.view(), self.formula, RESAMPLES, SEED))?
     }
 }
@@ -102,6 +109,17 @@ mod tests {
         // A class in the middle that the second item alone shows.
         let other = ratios(array![[1.0, 1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 2.0, 3.0, 4.0]]);
         assert_eq!((one.changed(&one), one.changed(&other), other.changed(&one)), (0, 1, 1));
+        // The same pair under another class.
+        let (here, there) = (ratios(array![[1.0, 2.0, 0.0, 0.0]]), ratios(array![[0.0, 0.0, 1.0, 2.0]]));
+        assert_eq!(here.changed(&there), 1);
+    }
+
+    #[test]
+    fn few_items_bear_out_nothing() {
+        let moved =
+            |items: usize, by: f64| ratios(Array2::from_shape_fn((items, 2), |(_, sum)| [by, 1.0][sum]));
+        assert_eq!(moved(LEAST_ITEMS - 1, 0.5).minus(&moved(LEAST_ITEMS - 1, 0.25)), None);
+        assert!(moved(LEAST_ITEMS, 0.5).minus(&moved(LEAST_ITEMS, 0.25)).unwrap().excludes_zero());
     }
 
     #[test]

@@ -70,17 +70,19 @@ impl Report {
 
     /// For the terminal; with `all`, values that are the same are listed too.
     pub fn to_text(&self, all: bool, color: bool) -> String {
-        let mut text: String = self.differences.iter().map(|difference| format!("{difference}\n")).collect();
-        if let Some(table) = self.table(all, str::to_owned) {
+        let mut text: String =
+            self.differences.iter().map(|difference| plain(&format!("{difference}")) + "\n").collect();
+        if let Some(table) = self.table(all, plain) {
             if !text.is_empty() {
                 text.push('\n');
             }
             text.push_str(&table.to_text(color));
         }
         for note in &self.notes {
-            text.push_str(&format!("{note}\n"));
+            text.push_str(&format!("{}\n", plain(note)));
         }
-        text.push_str(&format!("{}: {}\n", self.suite, self.closing()));
+        text.push_str(&plain(&format!("{}: {}", self.suite, self.closing())));
+        text.push('\n');
         text
     }
 
@@ -116,8 +118,8 @@ impl Report {
             columns: columns.map(str::to_owned).to_vec(),
             rows,
             notes: vec![format!(
-                "From, to, p: paired bootstrap of the difference over the items, {RESAMPLES} resamples, 95 % percentile \
-                 interval. Systematic: the interval leaves out 0."
+                "From, to, p: paired bootstrap of the difference over the items, {RESAMPLES} resamples (drawn pictures: as \
+                 many as `metrics.resamples`), 95 % percentile interval. Systematic: the interval leaves out 0."
             )],
         })
     }
@@ -153,16 +155,24 @@ fn row(value: &Compared, label: &impl Fn(&str) -> String) -> Row {
     }
 }
 
+/// Names come from files; what would steer a terminal is spelled out.
+fn plain(text: &str) -> String {
+    let mut plain = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() { plain.extend(c.escape_default()) } else { plain.push(c) }
+    }
+    plain
+}
+
 /// Text that means nothing to Markdown or HTML.
 fn escaped(text: &str) -> String {
+    let text = plain(text);
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
             '<' => escaped.push_str("&lt;"),
             '&' => escaped.push_str("&amp;"),
             '\\' | '`' | '*' | '[' | ']' | '|' | '#' => escaped.extend(['\\', c]),
-            // Within a word it is no emphasis.
-            '\n' | '\r' => escaped.push(' '),
             _ => escaped.push(c),
         }
     }

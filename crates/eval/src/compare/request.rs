@@ -35,8 +35,8 @@ pub struct Request {
 pub struct Answer {
     /// The comparison; none where there was nothing to compare with and the baseline is new.
     pub report: Option<Report>,
-    /// What became of the baseline; none where nothing was to.
-    pub update: Option<Update>,
+    /// What the baseline is to be made of, with the one there is.
+    wanted: Option<(Runs, Tolerances, Option<Baseline>)>,
 }
 
 /// What became of a baseline.
@@ -51,11 +51,16 @@ pub enum Update {
 }
 
 impl Request {
-    /// Reads both sides, compares them and writes what is to be written.
+    /// Reads both sides and compares them.
     ///
     /// # Errors
-    /// A side cannot be read or has nothing that was asked for; a file cannot be written.
+    /// A side cannot be read or has nothing that was asked for; two files to be written are one.
     pub fn answer(&self) -> Result<Answer> {
+        if let (Some(junit), Some(markdown)) = (&self.junit, &self.markdown)
+            && junit == markdown
+        {
+            return refuse(format!("--junit and --markdown are both {}; name two files", junit.display()));
+        }
         let ours = self.chosen(read_runs(&self.result)?)?;
         let folder = self.baseline.is_dir();
         if self.update && folder {
@@ -87,14 +92,23 @@ impl Request {
             Some(runs) => {
                 let runs = self.chosen(runs.clone())?;
                 let name = known.as_ref().map_or_else(|| suite(&self.baseline), |known| known.suite.clone());
-                let report = compare(&name, &ours, &runs, &tolerances, self.strict);
-                self.write(&report)?;
-                Some(report)
+                Some(compare(&name, &ours, &runs, &tolerances, self.strict))
             }
             None => None,
         };
-        let update = self.update.then(|| self.update(ours, tolerances, known)).transpose()?;
-        Ok(Answer { report, update })
+        let wanted = self.update.then_some((ours, tolerances, known));
+        Ok(Answer { report, wanted })
+    }
+
+    /// Writes what is to be written of an answer. Returns what became of the baseline; none where nothing was to.
+    ///
+    /// # Errors
+    /// A file cannot be written, or the result is no baseline.
+    pub fn write(&self, answer: Answer) -> Result<Option<Update>> {
+        if let Some(report) = &answer.report {
+            self.export(report)?;
+        }
+        answer.wanted.map(|(ours, tolerances, known)| self.update(ours, tolerances, known)).transpose()
     }
 
     /// Those of the runs that were asked for.
@@ -107,7 +121,7 @@ impl Request {
         Ok(runs)
     }
 
-    fn write(&self, report: &Report) -> Result<()> {
+    fn export(&self, report: &Report) -> Result<()> {
         if let Some(path) = &self.junit {
             let xml = report.to_junit().map_err(|reason| Error::Export { path: path.clone(), reason })?;
             write_whole(path, xml.as_bytes())?;

@@ -56,6 +56,12 @@ pub fn compare(suite: &str, ours: &Runs, baseline: &Runs, tolerances: &Tolerance
     }
     report.values.sort_by_key(|value| value.verdict.rank());
     report.notes.extend(made_with(ours, baseline));
+    report.notes.extend(without_items(ours, baseline));
+    if !ours.is_empty() && !baseline.is_empty() && !ours.keys().any(|name| baseline.contains_key(name)) {
+        let note = "No run is called as one of the baseline's. Runs are called by their experiment files, or, where a folder has \
+                    several of one file, by their folders in it: give folders of one kind.";
+        report.notes.push(note.into());
+    }
     report
 }
 
@@ -127,6 +133,24 @@ fn without_places(value: &mut Value) {
     let Some(table) = value.as_object_mut() else { return };
     PLACES.iter().for_each(|place| _ = table.remove(*place));
     table.values_mut().for_each(without_places);
+}
+
+/// Values of which one side alone knows what the items add.
+fn without_items(ours: &Runs, baseline: &Runs) -> Vec<String> {
+    let mut notes = Vec::new();
+    for (name, ours) in ours {
+        let Some(baseline) = baseline.get(name) else { continue };
+        let other = |value: &Measured| {
+            let found = baseline.values.iter().find(|other| other.name() == value.name())?;
+            (found.per_item.is_some() != value.per_item.is_some()).then(|| value.name())
+        };
+        let values: Vec<String> = ours.values.iter().filter_map(other).collect();
+        if !values.is_empty() {
+            let values = values.join(", ");
+            notes.push(format!("{name}: one side alone has the items of {values}; there is no interval."));
+        }
+    }
+    notes
 }
 
 /// Programs and machines, where there are two; that explains differences and is none.

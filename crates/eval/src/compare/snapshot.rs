@@ -16,10 +16,14 @@ use crate::error::{Error, Result};
 use crate::experiment::TaskConfig;
 use crate::metrics::bootstrap::Additive;
 use crate::metrics::{DiffSegMetric, MaskingMetric, SegmentMetric};
+use crate::results::MetricValue;
 use crate::run::RunFolder;
 
 /// Digits of a picture's hash that are kept.
 const DIGITS: usize = 16;
+
+/// How far a value may lie from what its items add up to: order of summation, and nothing else.
+const EXACT: f64 = 1e-9;
 
 /// Runs by their names.
 pub type Runs = BTreeMap<String, Snapshot>;
@@ -77,6 +81,16 @@ pub struct Measured {
     /// What each item adds, where the metric depends on the items through sums alone.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_item: Option<PerItem>,
+    /// Where it is no such metric: what it is over resamples of the items, which are the same in every run of one seed.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resampled: Vec<f64>,
+}
+
+impl Measured {
+    /// The metric and the method: `auc of tokenrank`.
+    pub(super) fn name(&self) -> String {
+        format!("{} of {}", self.metric, self.method.as_deref().unwrap_or("the run"))
+    }
 }
 
 /// The runs of a folder: by the names of their experiment files, or, where several have one name (a sweep), by their
@@ -104,12 +118,19 @@ impl Snapshot {
     pub fn of(run: &RunFolder) -> Result<Self> {
         let (results, header) = (&run.results, run.header());
         let judge = results.judge.as_ref();
+        let resampled = |value: &MetricValue| {
+            let found = results.resampled.iter().find(|resamples| {
+                resamples.metric == value.name && Some(&resamples.method) == value.method.as_ref()
+            });
+            found.map_or_else(Vec::new, |resamples| resamples.values.clone())
+        };
         let measured = results.metrics.iter().map(|value| Measured {
             metric: value.name.clone(),
             method: value.method.clone(),
             value: value.value,
             higher_is_better: value.higher_is_better,
             per_item: None,
+            resampled: resampled(value),
         });
         let mut snapshot = Self {
             experiment: header.identity.experiment.clone(),
@@ -128,7 +149,37 @@ impl Snapshot {
             pictures: BTreeMap::new(),
         };
         snapshot.read_items(run)?;
+        snapshot.adds_up().map_err(|reason| Error::Unreadable {
+            path: run.path.clone(),
+            reason: format!("results.json and records.jsonl do not belong together: {reason}; the command that made the run \
+                             makes its results again"),
+        })?;
         Ok(snapshot)
+    }
+
+    /// Checks every value against what the items add to it.
+    pub(super) fn adds_up(&self) -> std::result::Result<(), String> {
+        for value in &self.values {
+            let Some(per_item) = &value.per_item else { continue };
+            let (found, items) = (per_item.sums.nrows(), self.ids.len());
+            if found != items {
+                return Err(format!("{} has sums of {found} items, the run {items}", value.name()));
+            }
+            let agrees = match (per_item.value(), value.value) {
+                (Some(a), Some(b)) => (a - b).abs() <= EXACT * b.abs().max(1.0),
+                (None, None) => true,
+                _ => false,
+            };
+            if !agrees {
+                return Err(format!("the value of {} is not what its items add up to", value.name()));
+            }
+        }
+        Ok(())
+    }
+
+    /// What decides the resamples.
+    pub(super) fn seed(&self) -> &Value {
+        &self.experiment["seed"]
     }
 
     fn read_items(&mut self, run: &RunFolder) -> Result<()> {

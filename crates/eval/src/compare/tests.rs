@@ -51,6 +51,7 @@ fn masking_with(ends: impl Fn(usize) -> f64) -> Snapshot {
                 value,
                 higher_is_better: Some(false),
                 per_item: Some(PerItem { formula: over.formula(), sums }),
+                resampled: Vec::new(),
             });
         }
     }
@@ -91,6 +92,7 @@ fn guidance(frechet: f64, changed: usize) -> Snapshot {
         value: Some(frechet),
         higher_is_better: Some(false),
         per_item: None,
+        resampled: Vec::new(),
     };
     Snapshot {
         judge_sha256: Some("f".repeat(64)),
@@ -290,6 +292,32 @@ fn pictures_are_counted_where_metrics_are_no_sums() {
 }
 
 #[test]
+fn of_drawn_pictures_the_resamples_of_both_runs_belong_together() {
+    // Resamples move far, and both runs' in the same way.
+    let drawn = |shift: f64, seed: u64, changed: usize| {
+        let mut run = guidance(30.0 + shift, changed);
+        let move_of = |resample: u64| Rng::keyed(&[3, resample]).range(-5.0, 5.0);
+        run.values[0].resampled = (0..200).map(|resample| 32.0 + shift + move_of(resample)).collect();
+        run.experiment["seed"] = json!(seed);
+        run
+    };
+    let run = |ours: Snapshot| {
+        let baseline = drawn(0.0, 0, 0);
+        compare("s", &one(ours), &one(baseline), &tolerances(0.5), false).values.remove(0)
+    };
+    let near = run(drawn(0.25, 0, 5));
+    let interval = near.interval.unwrap();
+    assert!((interval.low - 0.25).abs() < 1e-12 && (interval.high - 0.25).abs() < 1e-12, "{interval:?}");
+    assert_eq!((near.verdict, interval.resamples), (Verdict::Systematic, 200));
+    // Nothing is said of pictures that are the same, of other seeds' resamples, or of another number of them.
+    assert_eq!(run(drawn(0.0, 0, 0)).interval, None);
+    assert_eq!(run(drawn(0.25, 1, 5)).interval, None);
+    let mut fewer = drawn(0.25, 0, 5);
+    fewer.values[0].resampled.pop();
+    assert_eq!(run(fewer).interval, None);
+}
+
+#[test]
 fn on_the_terminal_and_as_markdown() {
     let mut ours = masking(0.3);
     ours.data_sha256 = "0".repeat(64);
@@ -302,7 +330,7 @@ Values beside the baseline mini-quick
 ═════════════╪═════════════════╪═══════════╪══════════════╪══════════╪═════════╪════════════╪═══════════╪══════════╪══════════╪═════════╪═══════════════
  masking-vit ┆ auc             ┆ tokenrank ┆ moved, worse ┆  0.34921 ┆ 0.73016 ┆   +0.38095 ┆   0.02000 ┆ +0.33333 ┆ +0.44444 ┆ 0.00020 ┆            24 
  masking-vit ┆ auc-still-right ┆ tokenrank ┆ moved, worse ┆  0.29365 ┆ 0.62698 ┆   +0.33333 ┆   0.02000 ┆ +0.33333 ┆ +0.33333 ┆ 0.00020 ┆            21 
-From, to, p: paired bootstrap of the difference over the items, 10000 resamples, 95 % percentile interval. Systematic: the interval leaves out 0.
+From, to, p: paired bootstrap of the difference over the items, 10000 resamples (drawn pictures: as many as `metrics.resamples`), 95 % percentile interval. Systematic: the interval leaves out 0.
 mini-quick: 2 of 4 values moved (2 worse); 2 the same; not the baseline's runs: masking-vit.
 ");
     insta::assert_snapshot!(report.to_markdown(false), @r"
@@ -317,7 +345,7 @@ Values beside the baseline mini-quick
 | masking-vit | auc             | tokenrank | moved, worse |  0.34921 | 0.73016 |   +0.38095 |   0.02000 | +0.33333 | +0.44444 | 0.00020 |            24 |
 | masking-vit | auc-still-right | tokenrank | moved, worse |  0.29365 | 0.62698 |   +0.33333 |   0.02000 | +0.33333 | +0.33333 | 0.00020 |            21 |
 
-From, to, p: paired bootstrap of the difference over the items, 10000 resamples, 95 % percentile interval. Systematic: the interval leaves out 0.
+From, to, p: paired bootstrap of the difference over the items, 10000 resamples (drawn pictures: as many as `metrics.resamples`), 95 % percentile interval. Systematic: the interval leaves out 0.
 
 **2 of 4 values moved (2 worse); 2 the same; not the baseline's runs: masking-vit.**
 ");

@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::per_item::LEAST_ITEMS;
 use super::snapshot::{Measured, Snapshot};
 use super::tolerance::exceeds;
 use crate::metrics::bootstrap::Interval;
@@ -81,7 +82,8 @@ pub struct Compared {
     pub ours: Option<f64>,
     /// How far apart they may be.
     pub tolerance: f64,
-    /// Ours minus the baseline's over resamples of the items, where items have changed and the metric is made of them.
+    /// Ours minus the baseline's over resamples of the items, where items have changed and what they add, or the metric over
+    /// the same resamples, is known of both.
     pub interval: Option<Interval>,
     /// Items that add something else, or pictures that are others; none where it is not known.
     pub changed: Option<usize>,
@@ -132,6 +134,10 @@ impl Compared {
         } else if let Some(method) = &self.method {
             let pictures = ours.0.pictures.get(method).zip(baseline.0.pictures.get(method));
             self.changed = pictures.map(|(a, b)| a.iter().zip(b).filter(|(a, b)| a != b).count());
+            let enough = ours.0.ids.len() >= LEAST_ITEMS && ours.0.seed() == baseline.0.seed();
+            if self.changed > Some(0) && enough {
+                self.interval = resampled(ours.1, baseline.1);
+            }
         }
     }
 
@@ -190,4 +196,12 @@ impl Compared {
         }
         text
     }
+}
+
+/// The difference over resamples that drew the same items on both sides.
+fn resampled(ours: &Measured, baseline: &Measured) -> Option<Interval> {
+    let (a, b) = (&ours.resampled, &baseline.resampled);
+    let differences = || a.iter().zip(b).map(|(a, b)| a - b).collect();
+    let known = !a.is_empty() && a.len() == b.len();
+    known.then(|| Some(Interval::of(ours.value? - baseline.value?, differences())))?
 }

@@ -17,6 +17,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Result};
 use crate::files::write_whole;
+use crate::judge::MOST_RESAMPLES;
 use crate::metrics::fidelity::{Reference, Settings, Summary, evaluate};
 use crate::table::Table;
 pub(crate) use extract::extract_each;
@@ -75,6 +76,10 @@ pub fn measure(request: &Request) -> Result<Report> {
         |setting, reason: &str| Err(tasks::Error::Setting { setting, reason: reason.into() }.into());
     if *batch == 0 {
         return setting("--batch", "0 pictures at a time; give at least 1");
+    }
+    if settings.resamples > MOST_RESAMPLES {
+        let reason = format!("must be at most {MOST_RESAMPLES}, found {}", settings.resamples);
+        return setting("--resamples", &reason);
     }
     let kind = reference::Kind::of(reference)?;
     if save_reference.is_some() && kind != reference::Kind::Folder {
@@ -136,5 +141,26 @@ impl Report {
         let failed = |reason: String| Error::Export { path: path.into(), reason };
         let text = serde_json::to_string_pretty(self).map_err(|e| failed(e.to_string()))?;
         write_whole(path, format!("{text}\n").as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn resamples_that_never_end_are_refused_before_anything_is_read() {
+        let request = Request {
+            generated: "nowhere".into(),
+            reference: "nowhere".into(),
+            features: FeatureSource::Mini("nowhere".into()),
+            device: "cpu".into(),
+            batch: 1,
+            limit: None,
+            settings: Settings { resamples: MOST_RESAMPLES + 1, ..Settings::default() },
+            save_reference: None,
+        };
+        let message = measure(&request).expect_err("refused").to_string();
+        assert!(message.starts_with("--resamples: must be at most"), "{message}");
     }
 }

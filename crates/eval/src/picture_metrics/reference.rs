@@ -24,6 +24,11 @@ impl Kind {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         match extension.as_str() {
             _ if path.is_dir() => Ok(Self::Folder),
+            // Others, such as pipes, would only be met when every picture is drawn, and may never end.
+            _ if path.exists() && !path.is_file() => refuse(
+                "--reference",
+                format!("{} is no regular file; give a folder or a file", path.display()),
+            ),
             "npz" => Ok(Self::Statistics),
             "safetensors" => Ok(Self::Features),
             _ if path.exists() => refuse(
@@ -90,4 +95,24 @@ pub(super) fn save(path: &Path, name: &str, sha256: &str, set: &FeatureSet) -> R
     });
     let file = FeatureFile { name: name.to_owned(), sha256: sha256.to_owned(), items: items.collect() };
     Ok(file.write(path)?)
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reference_is_a_folder_or_a_file() {
+        let dir = tempfile::tempdir().expect("a scratch folder");
+        let at = |name: &str| dir.path().join(name);
+        std::fs::write(at("file.npz"), b"").expect("writable");
+        let _socket = std::os::unix::net::UnixListener::bind(at("socket.npz")).expect("bound");
+        std::os::unix::fs::symlink("/dev/zero", at("device.safetensors")).expect("linked");
+        assert_eq!(Kind::of(dir.path()).ok(), Some(Kind::Folder));
+        assert_eq!(Kind::of(&at("file.npz")).ok(), Some(Kind::Statistics));
+        for name in ["socket.npz", "device.safetensors"] {
+            let message = Kind::of(&at(name)).expect_err("refused").to_string();
+            assert!(message.contains(name) && message.contains("no regular file"), "{message}");
+        }
+    }
 }

@@ -65,7 +65,8 @@ impl ReferenceSource {
             Self::Images(images) => images.len(),
             Self::Files(paths) => paths.len(),
             Self::Known(path, kind) => {
-                let bytes = std::fs::read(path).map_err(crate::error::Error::file("read", path))?;
+                let bytes = limits::read_bytes(path, limits::FEATURE_BYTES)
+                    .map_err(crate::error::Error::file("read", path))?;
                 let hash = hex(&Sha256::digest(&bytes));
                 let reference = match kind {
                     Kind::Statistics => reference::statistics(path)?,

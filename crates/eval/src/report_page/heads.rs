@@ -89,8 +89,7 @@ pub(super) fn head(results: &Results, name: &str, higher_is_better: Option<bool>
             }
         }
         TaskConfig::Guidance(_) => {
-            let features = results.judge.as_ref().map_or("", |judge| judge.features.as_str());
-            let titles = Titles::new(features, features == INCEPTION);
+            let titles = titles(results);
             let column = guidance_report::paper_column(name);
             match name {
                 "inception-score" => of(&titles.score, 1.0, 3, column),
@@ -100,6 +99,12 @@ pub(super) fn head(results: &Results, name: &str, higher_is_better: Option<bool>
             }
         }
     }
+}
+
+/// What the metrics of generated pictures are called.
+pub(super) fn titles(results: &Results) -> Titles {
+    let features = results.judge.as_ref().map_or("", |judge| judge.features.as_str());
+    Titles::new(features, features == INCEPTION)
 }
 
 /// The paper's table beside which a run stands.

@@ -20,8 +20,9 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::files::write_whole;
+use crate::html::plain;
 use crate::paper_table::paper_tables;
-use crate::run::RunFolder;
+use crate::run::{PAGE, RunFolder};
 use crate::table::Table;
 use budget::Budget;
 use links::Links;
@@ -40,25 +41,27 @@ pub struct ReportPage {
     pub bytes: usize,
     /// Number of runs in it.
     pub runs: usize,
+    /// Folders of the runs that have not finished and are not in it.
+    pub unfinished: Vec<PathBuf>,
 }
 
 /// Writes the page of the finished runs in `dir`, itself a run or a folder of runs, to `out`; `report.html` in `dir` where
-/// nothing is said.
+/// nothing is said. Runs that have not finished are named on it.
 ///
 /// # Errors
-/// There is no run in `dir`, or one that is unfinished or damaged; the page cannot be written.
+/// No run in `dir` has finished, or one is damaged; the page cannot be written.
 pub fn report(dir: &Path, out: Option<&Path>) -> Result<ReportPage> {
-    let path = out.map_or_else(|| dir.join("report.html"), Path::to_path_buf);
+    let path = out.map_or_else(|| dir.join(PAGE), Path::to_path_buf);
     if path.is_dir() {
         let reason = "is a folder; give the name of a file, such as report.html".to_owned();
         return Err(Error::Export { path, reason });
     }
-    let folders = RunFolder::find(dir)?;
+    let (folders, unfinished) = RunFolder::find_finished(dir)?;
     let beside = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let links = Links::from(beside)?;
-    let html = Page::of(dir, &folders, &links)?.to_html();
+    let html = Page::of(dir, &folders, &unfinished, &links)?.to_html();
     write_whole(&path, html.as_bytes())?;
-    Ok(ReportPage { path, bytes: html.len(), runs: folders.len() })
+    Ok(ReportPage { path, bytes: html.len(), runs: folders.len(), unfinished })
 }
 
 /// What the page shows.
@@ -70,6 +73,8 @@ struct Page {
     together: Vec<Table>,
     sweeps: Vec<SweepView>,
     runs: Vec<Run>,
+    /// Names and links of runs that have not finished.
+    unfinished: Vec<(String, String)>,
 }
 
 /// A line about a run.
@@ -86,11 +91,13 @@ struct Overview {
 }
 
 impl Page {
-    fn of(dir: &Path, folders: &[RunFolder], links: &Links) -> Result<Self> {
+    fn of(dir: &Path, folders: &[RunFolder], unfinished: &[PathBuf], links: &Links) -> Result<Self> {
         let mut budget = Budget::default();
+        let below =
+            |path: &Path| plain(&path.strip_prefix(dir).unwrap_or(path).display().to_string()).into_owned();
         let name = |folder: &RunFolder| {
-            let below = folder.path.strip_prefix(dir).unwrap_or(&folder.path).display().to_string();
-            if below.is_empty() { folder.name().to_owned() } else { below }
+            let below = below(&folder.path);
+            if below.is_empty() { plain(folder.name()).into_owned() } else { below }
         };
         let runs =
             folders.iter().take(IN_FULL).map(|folder| Run::of(name(folder), folder, links, &mut budget));
@@ -98,10 +105,10 @@ impl Page {
         let overview = folders.iter().map(|folder| Overview::of(name(folder), folder, links));
         let named: Vec<_> = folders.iter().map(|folder| (folder.name(), &folder.results)).collect();
         let title = match folders {
-            [only] => only.results.experiment.title.clone(),
+            [only] => plain(&only.results.experiment.title).into_owned(),
             _ => {
                 let full = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
-                full.file_name().unwrap_or(full.as_os_str()).to_string_lossy().into_owned()
+                plain(&full.file_name().unwrap_or(full.as_os_str()).to_string_lossy()).into_owned()
             }
         };
         Ok(Self {
@@ -110,6 +117,7 @@ impl Page {
             together: paper_tables(&named).into_iter().map(|(_, table)| table).collect(),
             sweeps: SweepView::find(dir, folders, links)?,
             runs,
+            unfinished: unfinished.iter().map(|path| (below(path), links.to(path))).collect(),
         })
     }
 
@@ -123,7 +131,7 @@ impl Overview {
         let results = &folder.results;
         Self {
             name,
-            title: results.experiment.title.clone(),
+            title: plain(&results.experiment.title).into_owned(),
             task: results.experiment.task.name(),
             items: results.items,
             failed: results.failed.len(),

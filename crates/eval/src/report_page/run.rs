@@ -2,16 +2,16 @@
 
 use super::budget::Budget;
 use super::heads;
-use super::items::{self, Items};
+use super::items::{self, Items, Spreads};
 use super::links::Links;
 use super::pictures::Pictures;
 use super::recipe::Recipe;
 use super::values::Values;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::experiment::TaskConfig;
-use crate::masking_report;
 use crate::results::{Comparison, Results};
 use crate::run::{RECORDS, RunFolder};
+use crate::{diffseg_report, guidance_report, masking_report, segment_report};
 
 pub(super) struct Run {
     /// Its folder as seen from that of all runs, or the name of its experiment.
@@ -53,10 +53,11 @@ pub(super) struct Difference {
 
 impl Run {
     /// # Errors
-    /// Records are missing or damaged.
+    /// Records are missing, damaged, or those of another run.
     pub fn of(name: String, folder: &RunFolder, links: &Links, budget: &mut Budget) -> Result<Self> {
         let results = folder.results.clone();
         let (mut items, spreads) = items::read(folder, budget)?;
+        belong_together(folder, &items, &spreads)?;
         let mut pictures = Pictures::find(&folder.path, links, budget);
         if let TaskConfig::Guidance(config) = &results.experiment.task {
             pictures.side_by_side(&folder.path, config, &items, links, budget);
@@ -84,6 +85,32 @@ impl Run {
     pub fn is_miniature(&self) -> bool {
         self.values.paper.is_some() && !self.values.comparable
     }
+}
+
+/// Refuses records that are not those of the results: intervals and items would be another run's.
+fn belong_together(folder: &RunFolder, items: &Items, spreads: &Spreads) -> Result<()> {
+    let results = &folder.results;
+    let refuse = |what: String| {
+        let reason = format!(
+            "{what}: they are of different runs or have been changed since; run the experiment again with --fresh"
+        );
+        Err(Error::Unreadable { path: folder.path.join(RECORDS), reason })
+    };
+    let answered = items.rows.iter().filter(|row| row.failed.is_none()).count();
+    if answered as u64 != results.items {
+        return refuse(format!("{answered} items are answered here and {} in results.json", results.items));
+    }
+    for ((metric, method), spread) in &spreads.values {
+        let Some(value) = results.value(metric, method) else { continue };
+        // Sums in another order differ in the last digits.
+        if (value - spread.value).abs() > 1e-9 * value.abs().max(1.0) {
+            let found = spread.value;
+            return refuse(format!(
+                "the records make {metric} of {method} {found:?}, results.json says {value:?}"
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// The paired comparisons, those of the results first, by metric.
@@ -115,30 +142,47 @@ fn differences(results: &Results, further: &[Comparison]) -> Vec<Differences> {
     all
 }
 
+/// Such as `1 item`.
+pub(super) fn items_of(count: u64) -> String {
+    if count == 1 { "1 item".to_owned() } else { format!("{count} items") }
+}
+
 fn notes(results: &Results, values: &Values) -> Vec<String> {
     let mut notes = Vec::new();
     let right: Vec<String> = values.whole.iter().map(|(what, text)| format!(", {text} {what}")).collect();
     let percent = values.heads.iter().any(|head| head.scale == 100.0);
     notes.push(format!(
-        "{} items{}{}.",
-        results.items,
+        "{}{}{}.",
+        items_of(results.items),
         right.concat(),
         if percent { "; shares in percent" } else { "" }
     ));
-    if values.resamples > 0 {
+    notes.push(match &results.experiment.task {
+        TaskConfig::Masking(config) => masking_report::meaning(&config.fractions.values()),
+        TaskConfig::Segment(_) => segment_report::meaning(),
+        TaskConfig::Guidance(_) => {
+            let distance = heads::titles(results).frechet;
+            format!("{distance} depends on the number of pictures. {}", guidance_report::SHARES)
+        }
+        TaskConfig::Diffseg(_) => diffseg_report::MEANING.to_owned(),
+    });
+    if (0..values.heads.len()).any(|column| values.has_intervals(column)) {
         notes.push(format!(
-            "Below each value: 95 % percentile interval of a bootstrap over the items, {} resamples. Methods share their items, \
-             so intervals of two methods may overlap although their difference is certain: see the differences.",
+            "Intervals: 95 % percentile intervals of a bootstrap over the items, {} resamples. Methods share their items, so the \
+             intervals of two may overlap although their difference is certain: see the differences.",
             values.resamples
         ));
     }
     if values.comparable && values.paper.is_some() {
         notes.push("Δ: ours − paper's.".into());
     }
-    if let (TaskConfig::Masking(_), Some(paper)) = (&results.experiment.task, &values.paper) {
-        notes.push(masking_report::source_note(paper));
-    } else if let Some(paper) = &values.paper {
-        notes.push(format!("Paper: {}. Compare orderings, not values.", paper.source));
+    if let Some(paper) = &values.paper {
+        notes.push(match &results.experiment.task {
+            TaskConfig::Masking(_) => masking_report::source_note(paper),
+            TaskConfig::Segment(_) => segment_report::source_note(paper),
+            TaskConfig::Guidance(_) => guidance_report::source_note(paper),
+            TaskConfig::Diffseg(_) => diffseg_report::source_note(paper),
+        });
     }
     notes
 }

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use models::limits;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -50,7 +51,7 @@ impl SweepView {
 
     fn read(folder: &Path, runs: &[RunFolder], links: &Links) -> Result<Self> {
         let path = folder.join(FILE);
-        let bytes = std::fs::read(&path).map_err(Error::file("read", &path))?;
+        let bytes = limits::read_bytes(&path, limits::RESULTS_BYTES).map_err(Error::file("read", &path))?;
         let damaged = |reason: String| Error::Unreadable {
             path: path.clone(),
             reason: format!("{reason}; the command that made the sweep writes it again"),
@@ -122,6 +123,10 @@ fn table(stored: &Stored, head: Option<&super::heads::Head>, labels: &[(String, 
         columns: methods.iter().map(label).collect(),
         rows: stored.combinations.iter().map(row).collect(),
         labels: axes,
-        notes: vec![format!("{} items. The best of a combination is bold.", stored.items)],
+        notes: vec![format!(
+            "{} items{}. The best of a combination is bold.",
+            stored.items,
+            if scale == 100.0 { ", in percent" } else { "" }
+        )],
     }
 }

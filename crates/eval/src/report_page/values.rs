@@ -95,6 +95,15 @@ impl Values {
         Self { heads, rows, paper, comparable, resamples: spreads.resamples, whole }
     }
 
+    /// A value of the paper, with its own digits.
+    pub fn published(&self, column: usize, value: f64) -> String {
+        let head = &self.heads[column];
+        match self.paper.as_ref().zip(head.column.as_ref()) {
+            Some((paper, column)) => paper.text(column, value),
+            None => head.text(value),
+        }
+    }
+
     /// Whether a column has values of the paper.
     pub fn has_paper(&self, column: usize) -> bool {
         self.rows.iter().any(|row| row.cells[column].published.is_some())
@@ -123,7 +132,8 @@ impl Values {
             for (index, value) in row.cells.iter().enumerate() {
                 let fine = self.heads[index].digits > 3;
                 cells.push(match value.value {
-                    Some(best) if value.best && !fine => Cell::Best(best),
+                    Some(best) if value.best && fine => Cell::FineBest(best),
+                    Some(best) if value.best => Cell::Best(best),
                     Some(value) if fine => Cell::Fine(value),
                     other => other.into(),
                 });
@@ -134,7 +144,12 @@ impl Values {
                 if self.has_paper(index) {
                     cells.push(value.published.into());
                     if self.comparable {
-                        cells.push(value.difference.unwrap_or(Cell::Empty));
+                        cells.push(match value.difference {
+                            Some(Cell::Difference { value, better }) if fine => {
+                                Cell::FineDifference { value, better }
+                            }
+                            other => other.unwrap_or(Cell::Empty),
+                        });
                     }
                 }
             }

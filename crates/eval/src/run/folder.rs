@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use models::limits;
 use serde::de::DeserializeOwned;
 use tasks::Answer;
 
@@ -10,10 +11,13 @@ use super::header::RunHeader;
 use super::records::{self, RECORDS, Scan};
 use super::{Batches, DEPTH};
 use crate::error::{Error, Result};
+use crate::plan::check;
 use crate::results::{Results, SCHEMA};
 
 /// The file in a run's folder that says that the run is done.
 pub(crate) const RESULTS: &str = "results.json";
+/// The page of the run, or of the runs below a folder, where one was asked for.
+pub(crate) const PAGE: &str = "report.html";
 
 /// The folder of a finished run.
 pub struct RunFolder {
@@ -33,8 +37,8 @@ impl RunFolder {
         let refuse = |reason: String| Error::Unreadable { path: path.into(), reason };
         let header = header(path)?;
         let file = path.join(RESULTS);
-        let bytes = match std::fs::read(&file) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+        let bytes = match limits::read_bytes(&file, limits::RESULTS_BYTES) {
+            Err(e) if is_absent(&e) => {
                 return Err(refuse(match header {
                     Some(_) => "this run has not finished; the command that began it goes on where it stopped".into(),
                     None => "there is no finished run here (no results.json); give the folder of a run, or one that holds \
@@ -55,6 +59,8 @@ impl RunFolder {
             )));
         }
         let results: Results = serde_json::from_value(value).map_err(|e| damaged(e.to_string()))?;
+        // Tables and curves are as large as its settings say.
+        check(&results.experiment).map_err(|e| damaged(e.to_string()))?;
         match header {
             Some(header) if header.fingerprint == results.fingerprint => {
                 Ok(Self { path: path.into(), results, header })
@@ -64,23 +70,28 @@ impl RunFolder {
         }
     }
 
-    /// The finished runs in a folder: itself, or those below it (several experiments, a sweep), by path.
+    /// The runs in a folder: itself, or those below it (several experiments, a sweep), by path.
     ///
     /// # Errors
     /// There are none; one of them is unfinished or damaged.
     pub fn find(dir: &Path) -> Result<Vec<Self>> {
-        let (mut runs, mut shards) = (Vec::new(), 0);
-        walk(dir, DEPTH, &mut runs, &mut shards)?;
-        match shards {
-            _ if !runs.is_empty() => Ok(runs),
-            0 => Self::open(dir).map(|run| vec![run]),
-            _ => {
-                let reason = format!(
-                    "there are shards here and no run yet; when all are done, make it with: tokenrank merge {}",
-                    dir.display()
-                );
-                Err(Error::Unreadable { path: dir.into(), reason })
-            }
+        let found = Found::below(dir)?;
+        match found.unfinished.first() {
+            Some(path) => Self::open(path).map(|run| vec![run]),
+            None => Ok(found.runs),
+        }
+    }
+
+    /// The finished runs in a folder as [`RunFolder::find`] has them, and the folders of those that have not finished or are
+    /// shards that have not been merged.
+    ///
+    /// # Errors
+    /// None has finished; one of them is damaged.
+    pub(crate) fn find_finished(dir: &Path) -> Result<(Vec<Self>, Vec<PathBuf>)> {
+        let Found { runs, unfinished, shards } = Found::below(dir)?;
+        match unfinished.first() {
+            Some(path) if runs.is_empty() => Self::open(path).map(|run| (vec![run], Vec::new())),
+            _ => Ok((runs, unfinished.into_iter().chain(shards).collect())),
         }
     }
 
@@ -118,7 +129,7 @@ impl RunFolder {
         let refuse = |reason: String| Error::Unreadable { path: path.clone(), reason };
         let again = "run the experiment again, which mends it";
         let batches = Batches { items: self.header.items, batch: self.header.batch, shard: None };
-        let scan = Scan::of(&bytes);
+        let scan = Scan::of(&bytes, &self.header.fingerprint);
         let mut answers = BTreeMap::new();
         for segment in &scan.segments {
             if batches.has(&segment.range) {
@@ -137,8 +148,13 @@ impl RunFolder {
     }
 }
 
+/// Whether there is no such file, or a file where its folder would be.
+fn is_absent(error: &std::io::Error) -> bool {
+    matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
+}
+
 /// The header of a folder that is read and not run in.
-fn header(folder: &Path) -> Result<Option<RunHeader>> {
+pub(super) fn header(folder: &Path) -> Result<Option<RunHeader>> {
     RunHeader::read(folder).map_err(|error| match error {
         Error::OtherRun { path, reason } => {
             Error::Unreadable { path, reason: format!("{reason}; run the experiment again with --fresh") }
@@ -147,31 +163,73 @@ fn header(folder: &Path) -> Result<Option<RunHeader>> {
     })
 }
 
-fn walk(dir: &Path, depth: usize, runs: &mut Vec<RunFolder>, shards: &mut usize) -> Result<()> {
-    match header(dir)? {
-        Some(header) if header.shard.is_some() => {
-            *shards += 1;
+/// What is below a folder.
+#[derive(Default)]
+struct Found {
+    runs: Vec<RunFolder>,
+    /// Folders of runs without results.
+    unfinished: Vec<PathBuf>,
+    /// Folders of runs of which there are shards alone.
+    shards: Vec<PathBuf>,
+}
+
+impl Found {
+    /// # Errors
+    /// There is no run, finished or not; one is damaged.
+    fn below(dir: &Path) -> Result<Self> {
+        let mut found = Self::default();
+        found.walk(dir, DEPTH)?;
+        if found.runs.is_empty() && found.unfinished.is_empty() {
+            if found.shards.is_empty() {
+                found.runs.push(RunFolder::open(dir)?);
+            } else {
+                let reason = format!(
+                    "there are shards here and no run yet; when all are done, make it with: tokenrank merge {}",
+                    dir.display()
+                );
+                return Err(Error::Unreadable { path: dir.into(), reason });
+            }
+        }
+        Ok(found)
+    }
+
+    fn walk(&mut self, dir: &Path, depth: usize) -> Result<()> {
+        match header(dir)? {
+            Some(header) if header.shard.is_some() => {
+                let run = dir.parent().unwrap_or(dir);
+                if !self.shards.iter().any(|known| known == run) {
+                    self.shards.push(run.to_path_buf());
+                }
+                return Ok(());
+            }
+            Some(_) if !dir.join(RESULTS).exists() => {
+                self.unfinished.push(dir.to_path_buf());
+                return Ok(());
+            }
+            Some(_) => {
+                self.runs.push(RunFolder::open(dir)?);
+                return Ok(());
+            }
+            None => {}
+        }
+        if depth == 0 {
             return Ok(());
         }
-        Some(_) => {
-            runs.push(RunFolder::open(dir)?);
-            return Ok(());
+        let entries = match std::fs::read_dir(dir) {
+            Err(e) if is_absent(&e) => {
+                return Err(Error::Unreadable {
+                    path: dir.into(),
+                    reason: "there is no such folder; give that of a run, or one that holds such folders"
+                        .into(),
+                });
+            }
+            other => other.map_err(Error::file("read", dir))?,
+        };
+        let mut below = Vec::new();
+        for entry in entries {
+            below.push(entry.map_err(Error::file("read", dir))?.path());
         }
-        None => {}
+        below.sort();
+        below.iter().filter(|path| path.is_dir()).try_for_each(|path| self.walk(path, depth - 1))
     }
-    if depth == 0 {
-        return Ok(());
-    }
-    let entries = match std::fs::read_dir(dir) {
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-            return Err(Error::Unreadable { path: dir.into(), reason: "there is no such folder".into() });
-        }
-        other => other.map_err(Error::file("read", dir))?,
-    };
-    let mut below = Vec::new();
-    for entry in entries {
-        below.push(entry.map_err(Error::file("read", dir))?.path());
-    }
-    below.sort();
-    below.iter().filter(|path| path.is_dir()).try_for_each(|path| walk(path, depth - 1, runs, shards))
 }

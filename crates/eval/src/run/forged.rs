@@ -48,8 +48,10 @@ pub(crate) fn write<R: Serialize + Clone>(
     write_json(&folder.join(HEADER), &header).expect("written");
     // Segments may stand in any order.
     let batches: Vec<_> = answers.chunks(BATCH).enumerate().collect();
-    let bytes =
-        batches.into_iter().rev().map(|(number, batch)| segment(number * BATCH, batch).expect("JSON"));
+    let bytes = batches
+        .into_iter()
+        .rev()
+        .map(|(number, batch)| segment(&fingerprint, number * BATCH, batch).expect("JSON"));
     write_whole(&folder.join(RECORDS), &bytes.collect::<Vec<_>>().concat()).expect("written");
     let failed = answers.iter().filter_map(|answer| match answer {
         Answer::Failed(failure) => Some(failure.clone()),
@@ -71,6 +73,7 @@ pub(crate) fn write<R: Serialize + Clone>(
         data: DataId { dataset: experiment.dataset.name().into(), sha256: "3".repeat(64) },
         code: Code::current(),
         environment: Environment::current(Device::Cpu),
+        resampled: Vec::new(),
     };
     say(&mut results);
     write_json(&folder.join(super::folder::RESULTS), &results).expect("written");

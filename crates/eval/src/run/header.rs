@@ -1,8 +1,10 @@
 //! `run.json`: what a folder of records belongs to.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
 
+use models::limits;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
@@ -94,8 +96,8 @@ impl RunHeader {
     /// It cannot be read or is damaged.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(HEADER);
-        let bytes = match std::fs::read(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        let bytes = match limits::read_bytes(&path, limits::RESULTS_BYTES) {
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
             other => other.map_err(Error::file("read", &path))?,
         };
         let damaged = |reason: String| Error::OtherRun { path: folder.into(), reason };
@@ -113,12 +115,60 @@ impl RunHeader {
         Ok(Some(header))
     }
 
-    /// Makes `folder` the folder of this run, or checks that it is. One that never got as far as a record is nobody's.
+    /// Those of a run's folder and of the shards in it, with their folders.
+    ///
+    /// # Errors
+    /// A folder cannot be read; a header is damaged.
+    pub fn of_folder(run: &Path) -> Result<Vec<(PathBuf, Self)>> {
+        let entries = match std::fs::read_dir(run) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(Error::file("read", run))?,
+        };
+        let mut folders = vec![run.to_path_buf()];
+        for entry in entries {
+            let entry = entry.map_err(Error::file("read", run))?;
+            if entry.file_name().to_string_lossy().starts_with("shard-") && entry.path().is_dir() {
+                folders.push(entry.path());
+            }
+        }
+        folders.sort();
+        let headers =
+            folders.into_iter().map(|folder| Ok(Self::read(&folder)?.map(|header| (folder, header))));
+        headers.filter_map(Result::transpose).collect()
+    }
+
+    /// Checks that what a folder holds, of the run or of a shard, goes together with `shards` shards of this one.
+    ///
+    /// # Errors
+    /// It does not, with the reason.
+    pub fn allows(&self, folder: &Path, known: &Self, shards: usize) -> Result<()> {
+        let refuse = |reason: String| Err(Error::Spread { path: folder.into(), reason });
+        if let Some(shard) = known.shard.filter(|shard| shard.of != shards) {
+            return refuse(format!(
+                "is a shard of {}, which makes no run with others of {shards}; go on with --nodes {}, or choose another --out",
+                shard.of, shard.of
+            ));
+        }
+        if known.fingerprint != self.fingerprint && has_records(folder) {
+            return refuse(format!(
+                "has records of another experiment ({}); choose another --out, or remove that folder",
+                known.identity.differences(&self.identity).join("; ")
+            ));
+        }
+        Ok(())
+    }
+
+    /// Makes `folder` the folder of this run, or checks that it is. One that never got as far as a record is nobody's; records
+    /// without a header are somebody's.
     ///
     /// # Errors
     /// It holds another run, with the differences; it cannot be written.
     pub fn claim(&self, folder: &Path) -> Result<()> {
         match Self::read(folder)? {
+            None if has_records(folder) => {
+                let reason = "there are records, and no run.json that says of what".into();
+                Err(Error::OtherRun { path: folder.into(), reason })
+            }
             None => write_json(&folder.join(HEADER), self),
             Some(known) if known != *self && !has_records(folder) => write_json(&folder.join(HEADER), self),
             Some(known) if (&known.fingerprint, known.shard) == (&self.fingerprint, self.shard) => Ok(()),

@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::folder::header;
 use super::header::RunHeader;
 use super::records::{self, RECORDS, Scan, Segment};
 use super::{Batches, DEPTH, Finished, Outcome, Shard, execute, take};
@@ -39,7 +40,20 @@ pub fn merge(options: &MergeOptions, stop: &AtomicBool) -> Result<Vec<Outcome>> 
         .map(|(target, whole)| Plan::of_header(&whole.header, &options.device, target.clone()))
         .collect::<Result<_>>()?;
     let mut outcomes = Vec::new();
+    for ((_, whole), plan) in checked.iter().zip(&plans) {
+        if (plan.items(), plan.batches()) != (whole.header.items, whole.batches()) {
+            return Err(refused(format!(
+                "{}: its run.json is damaged: the run has {} items in {} batches; run the shard again with --fresh",
+                whole.first().display(),
+                plan.items(),
+                plan.batches()
+            )));
+        }
+    }
     for ((target, whole), plan) in checked.into_iter().zip(plans) {
+        if stop.load(Ordering::Relaxed) {
+            return Err(Error::Interrupted { done: 0, total: plan.items(), out: target });
+        }
         whole.write(target)?;
         match execute(&plan, stop)? {
             Finished::Run(outcome) => outcomes.push(*outcome),
@@ -50,6 +64,9 @@ pub fn merge(options: &MergeOptions, stop: &AtomicBool) -> Result<Vec<Outcome>> 
     }
     Ok(outcomes)
 }
+
+/// Missing shards that are named.
+const NAMED: usize = 8;
 
 fn refused(reason: String) -> Error {
     Error::Merge { reason }
@@ -89,7 +106,7 @@ fn groups(options: &MergeOptions) -> Result<BTreeMap<PathBuf, Vec<PathBuf>>> {
 
 /// Folders of shards in a folder, itself among them.
 fn find(dir: &Path, depth: usize, shards: &mut Vec<PathBuf>) -> Result<()> {
-    if RunHeader::read(dir)?.is_some_and(|header| header.shard.is_some()) {
+    if header(dir)?.is_some_and(|header| header.shard.is_some()) {
         shards.push(dir.into());
         return Ok(());
     }
@@ -118,8 +135,7 @@ impl Whole {
     fn of(folders: &[PathBuf]) -> Result<Self> {
         let mut known: BTreeMap<Shard, (&PathBuf, RunHeader)> = BTreeMap::new();
         for folder in folders {
-            let Some((shard, header)) =
-                RunHeader::read(folder)?.and_then(|header| Some((header.shard?, header)))
+            let Some((shard, header)) = header(folder)?.and_then(|header| Some((header.shard?, header)))
             else {
                 return Err(refused(format!("{} is no shard", folder.display())));
             };
@@ -149,31 +165,32 @@ impl Whole {
         let header = RunHeader { shard: None, ..first.clone() };
         let of = first.shard.map_or(1, |shard| shard.of);
 
-        let mut lacking = Vec::new();
+        let whole = Batches { items: header.items, batch: header.batch, shard: None };
+        // Shards beyond the last batch have nothing to do. Their number is anybody's claim, so it is not counted up to.
+        let busy = of.min(whole.count());
+        let missing = (1..=busy).map(|index| Shard { index, of }).filter(|shard| !known.contains_key(shard));
+        let mut lacking: Vec<String> =
+            missing.take(NAMED + 1).map(|shard| format!("shard {shard} is not there")).collect();
+        if lacking.len() > NAMED {
+            let there = known.keys().filter(|shard| shard.index <= busy).count();
+            lacking[NAMED] = format!("nor are others, {} in all", busy - there);
+        }
         let mut parts: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
-        for index in 1..=of {
-            let shard = Shard { index, of };
-            let batches = Batches { items: header.items, batch: header.batch, shard: Some(shard) };
-            let Some((folder, _)) = known.get(&shard) else {
-                if batches.mine().next().is_some() {
-                    lacking.push(format!("shard {shard} is not there"));
-                }
-                continue;
-            };
+        for (&shard, (folder, _)) in &known {
+            let batches = Batches { shard: Some(shard), ..whole };
             let bytes = records::read(&folder.join(RECORDS))?;
-            for Segment { range, bytes, .. } in Scan::of(&bytes).segments {
-                if batches.has(&range) {
-                    parts.entry(range.start).or_insert_with(|| bytes.to_vec());
+            let mut found = 0;
+            for Segment { range, bytes, .. } in Scan::of(&bytes, &header.fingerprint).segments {
+                if batches.has(&range) && !parts.contains_key(&range.start) {
+                    found += range.len();
+                    parts.insert(range.start, bytes.to_vec());
                 }
             }
-            let (mut missing, mut total) = (0, 0);
-            for range in batches.mine() {
-                total += range.len();
-                missing += if parts.contains_key(&range.start) { 0 } else { range.len() };
-            }
-            if missing > 0 {
+            let total = batches.total();
+            if found < total {
                 lacking.push(format!(
-                    "shard {shard} lacks {missing} of its {total} items ({})",
+                    "shard {shard} lacks {} of its {total} items ({})",
+                    total - found,
                     folder.display()
                 ));
             }
@@ -190,13 +207,29 @@ impl Whole {
         Ok(Self { header, records, shards })
     }
 
+    fn batches(&self) -> usize {
+        Batches { items: self.header.items, batch: self.header.batch, shard: None }.count()
+    }
+
+    /// The folder of one of the shards.
+    fn first(&self) -> &Path {
+        self.shards.first().map_or(Path::new("."), PathBuf::as_path)
+    }
+
     /// Makes `target` the folder of the run.
     fn write(self, target: PathBuf) -> Result<()> {
-        let place = take(target, None, false, |folder| self.header.claim(folder))?;
+        let (out, _lock) = take(target, |folder| self.header.claim(folder)).map_err(|error| match error {
+            Error::OtherRun { path, reason } => refused(format!(
+                "{} holds another run ({reason}); say with --out where this one is to be, or remove that one's files",
+                path.display()
+            )),
+            other => other,
+        })?;
+        records::unfinish(&out.join(RECORDS))?;
         for shard in &self.shards {
-            link(&shard.join("pictures"), &place.out.join("pictures"))?;
+            link(&shard.join("pictures"), &out.join("pictures"))?;
         }
-        write_whole(&place.out.join(RECORDS), &self.records)
+        write_whole(&out.join(RECORDS), &self.records)
     }
 }
 

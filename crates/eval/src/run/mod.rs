@@ -25,6 +25,7 @@ use crate::results::{DataId, Results, SCHEMA, WeightsId};
 use crate::table::Table;
 use crate::work::Report;
 
+pub(crate) use folder::PAGE;
 pub use folder::RunFolder;
 pub(crate) use header::{Identity, RunHeader, differences, short};
 use lock::Lock;
@@ -88,9 +89,11 @@ pub struct ShardOutcome {
 /// A folder that is this process's alone.
 pub(crate) struct Place {
     pub(crate) out: PathBuf,
+    /// Of the run.
+    fingerprint: String,
     shard: Option<Shard>,
-    /// Whether items that could not be read are tried again.
-    retry: bool,
+    /// Whether every record has to be there.
+    merged: bool,
     /// Held until the last file is written.
     _lock: Lock,
 }
@@ -102,15 +105,10 @@ pub(crate) struct Place {
 /// The run cannot go on, or a file of it cannot be written. An item whose data cannot be read is none: it is in
 /// [`Results::failed`].
 pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Finished> {
-    let header = plan.header()?;
-    let run = plan.out(&header.fingerprint);
-    let out = plan.shard.map_or_else(|| run.clone(), |shard| run.join(shard.folder()));
-    let place = take(out, plan.shard, plan.retry, |folder| {
-        if plan.fresh {
-            fresh::start_over(folder)?;
-        }
-        header.claim(folder)
-    })?;
+    let (header, run, place) = begin(plan)?;
+    if stop.load(Ordering::Relaxed) {
+        return Err(Error::Interrupted { done: 0, total: plan.items(), out: place.out });
+    }
     match (plan.work.run(plan, &place, stop)?, plan.shard) {
         (Reached::Whole(report), _) => {
             Ok(Finished::Run(Box::new(conclude(plan, header, *report, place.out)?)))
@@ -126,21 +124,50 @@ pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Finished> {
     }
 }
 
+impl Plan {
+    /// Where the plan is to start over, removes what its folder has of an earlier run and makes the folder its own, so that
+    /// [`execute`] goes on from there.
+    ///
+    /// # Errors
+    /// The folder is in use; a file cannot be removed or written.
+    pub fn start_over(&mut self) -> Result<()> {
+        if self.fresh {
+            begin(self)?;
+            self.fresh = false;
+        }
+        Ok(())
+    }
+}
+
+/// The folder of a plan, made or found to be its own; before it the folder of the run.
+fn begin(plan: &Plan) -> Result<(RunHeader, PathBuf, Place)> {
+    let header = plan.header()?;
+    let run = plan.out(&header.fingerprint);
+    let out = plan.shard.map_or_else(|| run.clone(), |shard| run.join(shard.folder()));
+    let (out, lock) = take(out, |folder| {
+        if plan.fresh {
+            fresh::start_over(folder)?;
+        }
+        header.claim(folder)
+    })?;
+    let Plan { shard, merged, .. } = *plan;
+    let place = Place { out, fingerprint: header.fingerprint.clone(), shard, merged, _lock: lock };
+    Ok((header, run, place))
+}
+
 /// Makes a folder this process's and has it checked or filled by `claim`.
-fn take(
-    out: PathBuf,
-    shard: Option<Shard>,
-    retry: bool,
-    claim: impl FnOnce(&Path) -> Result<()>,
-) -> Result<Place> {
+fn take(out: PathBuf, claim: impl FnOnce(&Path) -> Result<()>) -> Result<(PathBuf, Lock)> {
     std::fs::create_dir_all(&out).map_err(Error::file("create", &out))?;
     let lock = Lock::take(&out)?;
     claim(&out)?;
-    Ok(Place { out, shard, retry, _lock: lock })
+    Ok((out, lock))
 }
 
 /// Writes what a run has to say once all its items are answered.
 fn conclude(plan: &Plan, header: RunHeader, report: Report, out: PathBuf) -> Result<Outcome> {
+    // Of a run that was whole already: what made it, not what looked at it again.
+    let known = (report.fresh == 0).then(|| RunFolder::open(&out).ok()).flatten().map(|known| known.results);
+    let environment = known.as_ref().map(|known| known.environment.clone());
     let results = Results {
         schema: SCHEMA,
         fingerprint: header.fingerprint,
@@ -151,11 +178,12 @@ fn conclude(plan: &Plan, header: RunHeader, report: Report, out: PathBuf) -> Res
         comparisons: report.comparisons,
         curves: report.curves,
         judge: report.judge,
-        memory: report.memory,
+        memory: report.memory.or_else(|| known.and_then(|known| known.memory)),
         weights: WeightsId { sha256: header.identity.weights_sha256 },
         data: DataId { dataset: plan.experiment.dataset.name().into(), sha256: report.data_sha256 },
         code: Code::current(),
-        environment: Environment::current(plan.device),
+        environment: environment.unwrap_or_else(|| Environment::current(plan.device)),
+        resampled: report.resampled,
     };
     let note = (!results.failed.is_empty()).then(|| unread(&results));
     let mut tables = report.tables;
@@ -178,7 +206,7 @@ fn conclude(plan: &Plan, header: RunHeader, report: Report, out: PathBuf) -> Res
     })
 }
 
-/// A line below the tables.
+/// A line below the tables of results that lack items.
 fn unread(results: &Results) -> String {
     let (failed, total) = (results.failed.len(), results.items + results.failed.len() as u64);
     let names: Vec<&str> = results.failed.iter().take(5).map(|failure| &*failure.id).collect();
@@ -232,7 +260,7 @@ pub(crate) fn records<T: Task>(
 ) -> Result<Reached<Answered<T::Record>>> {
     let batches = Batches { items: task.manifest().len(), batch: task.batch_size(), shard: place.shard };
     let path = place.out.join(RECORDS);
-    let mut log = RecordLog::open(&path, batches, place.retry, |i, answer| {
+    let mut log = RecordLog::open(&path, &place.fingerprint, batches, !place.merged, |i, answer| {
         let Some(item) = task.manifest().get(i) else { return false };
         match answer {
             Answer::Record(record) => T::answered(record) == T::id(item) && task.is_whole(record),
@@ -240,8 +268,16 @@ pub(crate) fn records<T: Task>(
         }
     })?;
     let missing = log.missing();
-    let total = batches.mine().map(|range| range.len()).sum();
-    let before = log.answered();
+    let (total, before) = (batches.total(), log.answered());
+    if place.merged && before < total {
+        let reason = format!(
+            "the shards of {} lack {} of {total} items, or pictures of these; run them again with their --shard, which makes \
+             what is missing, and merge again",
+            place.out.display(),
+            total - before
+        );
+        return Err(Error::Merge { reason });
+    }
     let start = Instant::now();
     let bar = progress::bar(total, before);
     task.expect(&missing);

@@ -1,9 +1,10 @@
 //! Records on disk: segments of JSON lines, each closed by a line with its checksum.
 //!
 //! A segment holds the answers to one batch in manifest order, a line each: the record, or `{"failed": …}` for an item
-//! whose data cannot be read. The line `{"segment": …}` behind them says which items they are and has the SHA-256 of their
-//! bytes. A segment is taken whole or not at all: one that a crash has torn, or that does not agree with its checksum, is
-//! left out and its batch is run again. Segments may stand in any order.
+//! whose data cannot be read. The line `{"segment": …}` behind them says which items they are and has the SHA-256 of the run's
+//! fingerprint and their bytes. A segment is taken whole or not at all: one that a crash has torn, that is another run's, or
+//! that does not agree with its checksum for any other reason, is left out and its batch is run again. Segments may stand in
+//! any order.
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
@@ -11,11 +12,13 @@ use std::io::{Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use models::limits;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tasks::{Answer, Failure};
 
+use super::folder::RESULTS;
 use super::shard::Batches;
 use crate::error::{Error, Result};
 use crate::files::write_whole;
@@ -47,7 +50,7 @@ struct FailedLine {
     failed: Failure,
 }
 
-/// A segment that agrees with its checksum.
+/// A segment of a run that agrees with its checksum.
 #[derive(Debug, Clone)]
 pub(crate) struct Segment<'a> {
     /// Its items.
@@ -72,13 +75,14 @@ pub(crate) struct Scan<'a> {
 }
 
 impl<'a> Scan<'a> {
-    pub fn of(bytes: &'a [u8]) -> Self {
+    /// Those of the run with this fingerprint.
+    pub fn of(bytes: &'a [u8], run: &str) -> Self {
         let mut scan = Self::default();
         let (mut start, mut at, mut first) = (0, 0, 1);
         for (number, line) in (1..).zip(bytes.split_inclusive(|&byte| byte == b'\n')) {
             let end = at + line.len();
             if line.starts_with(CLOSING) && line.ends_with(b"\n") {
-                match Segment::closed(&bytes[start..end], at - start, first) {
+                match Segment::closed(&bytes[start..end], at - start, first, run) {
                     Some(segment) => scan.segments.push(segment),
                     None => scan.damaged += 1,
                 }
@@ -93,12 +97,12 @@ impl<'a> Scan<'a> {
 
 impl<'a> Segment<'a> {
     /// The segment whose closing line begins at `closing`; none if that line does not fit what is before it.
-    fn closed(bytes: &'a [u8], closing: usize, line: usize) -> Option<Self> {
+    fn closed(bytes: &'a [u8], closing: usize, line: usize, run: &str) -> Option<Self> {
         let lines = &bytes[..closing];
         let ClosingLine { segment } = serde_json::from_slice(&bytes[closing..]).ok()?;
         let items = lines.iter().filter(|&&byte| byte == b'\n').count();
         let range = segment.first..segment.first.checked_add(segment.items)?;
-        (items == segment.items && sha256(lines) == segment.sha256).then_some(Self {
+        (items == segment.items && sha256(run, lines) == segment.sha256).then_some(Self {
             range,
             line,
             bytes,
@@ -118,8 +122,12 @@ impl<'a> Segment<'a> {
     }
 }
 
-/// The bytes of a segment.
-pub(super) fn segment<R: Serialize>(first: usize, answers: &[Answer<R>]) -> serde_json::Result<Vec<u8>> {
+/// The bytes of a segment of the run with this fingerprint.
+pub(super) fn segment<R: Serialize>(
+    run: &str,
+    first: usize,
+    answers: &[Answer<R>],
+) -> serde_json::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for answer in answers {
         match answer {
@@ -130,19 +138,20 @@ pub(super) fn segment<R: Serialize>(first: usize, answers: &[Answer<R>]) -> serd
         }
         bytes.push(b'\n');
     }
-    let closing = Closing { first, items: answers.len(), sha256: sha256(&bytes) };
+    let closing = Closing { first, items: answers.len(), sha256: sha256(run, &bytes) };
     serde_json::to_writer(&mut bytes, &ClosingLine { segment: closing })?;
     bytes.push(b'\n');
     Ok(bytes)
 }
 
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+fn sha256(run: &str, lines: &[u8]) -> String {
+    let digest = Sha256::new().chain_update(run).chain_update(b"\n").chain_update(lines).finalize();
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The bytes of a file of records; none where there is no such file.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
-    match std::fs::read(path) {
+    match limits::read_bytes(path, limits::RECORD_BYTES) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
         other => other.map_err(Error::file("read", path)),
     }
@@ -151,6 +160,8 @@ pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
 /// The records of a run, open for appending.
 pub(crate) struct RecordLog<R> {
     path: PathBuf,
+    /// Fingerprint of the run.
+    run: String,
     file: File,
     /// Where the last whole segment ends.
     end: u64,
@@ -160,16 +171,18 @@ pub(crate) struct RecordLog<R> {
 }
 
 impl<R: Serialize + DeserializeOwned> RecordLog<R> {
-    /// Opens or creates the records of a run and keeps every whole segment of its batches. `is(i, answer)` says whether an
-    /// answer is about item `i`. With `retry`, batches with an item that could not be read are left out.
+    /// Opens or creates the records of the run with this fingerprint and keeps every whole segment of its batches.
+    /// `is(i, answer)` says whether an answer is about item `i`. With `retry`, batches with an item that could not be read are
+    /// left out. Where batches are left to run, results that are there go first: they would be read beside other records.
     pub fn open(
         path: &Path,
+        run: &str,
         batches: Batches,
         retry: bool,
         is: impl Fn(usize, &Answer<R>) -> bool,
     ) -> Result<Self> {
         let bytes = read(path)?;
-        let Scan { segments, damaged, torn } = Scan::of(&bytes);
+        let Scan { segments, damaged, torn } = Scan::of(&bytes, run);
         let mut answers = BTreeMap::new();
         let mut kept: Vec<&[u8]> = Vec::new();
         let (mut foreign, mut unread) = (0, 0);
@@ -191,6 +204,9 @@ impl<R: Serialize + DeserializeOwned> RecordLog<R> {
                 }
             }
         }
+        if !batches.mine().all(|range| answers.contains_key(&range.start)) {
+            unfinish(path)?;
+        }
         let end = kept.iter().map(|segment| segment.len()).sum::<usize>();
         if bytes.is_empty() {
             write_whole(path, b"")?;
@@ -206,7 +222,7 @@ impl<R: Serialize + DeserializeOwned> RecordLog<R> {
             cut().map_err(Error::file("write", path))?;
         }
         tell(path, torn, damaged + foreign, unread);
-        Ok(Self { path: path.into(), file, end: end as u64, batches, answers })
+        Ok(Self { path: path.into(), run: run.into(), file, end: end as u64, batches, answers })
     }
 
     /// The batches that are not answered yet, in order.
@@ -216,7 +232,7 @@ impl<R: Serialize + DeserializeOwned> RecordLog<R> {
 
     /// Appends the answers to a batch; they are on disk when this returns.
     pub fn append(&mut self, range: &Range<usize>, answers: Vec<Answer<R>>) -> Result<()> {
-        let bytes = segment(range.start, &answers)
+        let bytes = segment(&self.run, range.start, &answers)
             .map_err(|e| Error::Export { path: self.path.clone(), reason: e.to_string() })?;
         let mut write = || {
             self.file.seek(SeekFrom::Start(self.end))?;
@@ -241,6 +257,16 @@ impl<R: Serialize + DeserializeOwned> RecordLog<R> {
     /// All answers in manifest order, with the items that they are about.
     pub fn into_answers(self) -> impl Iterator<Item = (usize, Answer<R>)> {
         self.answers.into_iter().flat_map(|(first, answers)| (first..).zip(answers))
+    }
+}
+
+/// Removes the results beside records that are about to change.
+pub(super) fn unfinish(records: &Path) -> Result<()> {
+    let results = records.with_file_name(RESULTS);
+    match std::fs::remove_file(&results) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Ok(()) => models::files::sync_folder(&results).map_err(Error::file("remove", &results)),
+        Err(e) => Err(Error::file("remove", &results)(e)),
     }
 }
 
@@ -273,13 +299,14 @@ mod tests {
     type Record = (usize, String);
 
     const BATCHES: Batches = Batches { items: 7, batch: 3, shard: None };
+    const RUN: &str = "0a4379e1";
 
     fn open_again(path: &Path, retry: bool) -> RecordLog<Record> {
         let is = |i: usize, answer: &Answer<Record>| match answer {
             Answer::Record(record) => record.0 == i,
             Answer::Failed(failure) => failure.id == i.to_string(),
         };
-        RecordLog::open(path, BATCHES, retry, is).expect("readable")
+        RecordLog::open(path, RUN, BATCHES, retry, is).expect("readable")
     }
 
     fn open(path: &Path) -> RecordLog<Record> {
@@ -349,7 +376,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a scratch folder");
         let path = dir.path().join(RECORDS);
         let whole = fill(&path);
-        let Scan { segments, .. } = Scan::of(&whole);
+        let Scan { segments, .. } = Scan::of(&whole, RUN);
         let turned: Vec<&[u8]> = segments.iter().rev().map(|segment| segment.bytes).collect();
         std::fs::write(&path, turned.concat()).expect("writable");
         fill(&path);
@@ -360,10 +387,35 @@ mod tests {
         let dir = tempfile::tempdir().expect("a scratch folder");
         let path = dir.path().join(RECORDS);
         let shifted: Vec<_> = (3..6).map(answer).collect();
-        std::fs::write(&path, segment(0, &shifted).expect("JSON")).expect("writable");
+        std::fs::write(&path, segment(RUN, 0, &shifted).expect("JSON")).expect("writable");
         assert_eq!(open(&path).answered(), 0);
-        std::fs::write(&path, segment(3, &shifted[..2]).expect("JSON")).expect("writable");
+        std::fs::write(&path, segment(RUN, 3, &shifted[..2]).expect("JSON")).expect("writable");
         assert_eq!(open(&path).answered(), 0);
+        // The right items of another run.
+        std::fs::write(&path, segment("ffff", 3, &shifted).expect("JSON")).expect("writable");
+        assert_eq!(open(&path).answered(), 0);
+        std::fs::write(&path, segment(RUN, 3, &shifted).expect("JSON")).expect("writable");
+        assert_eq!(open(&path).answered(), 3);
+    }
+
+    #[test]
+    fn results_stand_beside_the_records_they_are_of_alone() {
+        let dir = tempfile::tempdir().expect("a scratch folder");
+        let path = dir.path().join(RECORDS);
+        let whole = fill(&path);
+        let results = dir.path().join(RESULTS);
+        std::fs::write(&results, "{}").expect("writable");
+        open(&path);
+        assert!(results.exists());
+        // To be tried again, or lost.
+        open_again(&path, true);
+        assert!(!results.exists());
+        for left in [&whole[..whole.len() / 2], b""] {
+            std::fs::write(&results, "{}").expect("writable");
+            std::fs::write(&path, left).expect("writable");
+            open(&path);
+            assert!(!results.exists());
+        }
     }
 
     #[test]

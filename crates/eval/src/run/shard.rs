@@ -11,12 +11,28 @@ use serde::{Deserialize, Serialize};
 /// Shards take turns at whole batches: batch `b`, counted from 0, belongs to shard `b mod of + 1`. Batches are the same
 /// whoever runs them, so any sharding gives the records of a single run, bit for bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "AsWritten")]
 pub struct Shard {
     /// From 1.
     pub index: usize,
     /// Number of shards.
     pub of: usize,
+}
+
+/// Numbers of a file that may be those of no shard.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AsWritten {
+    index: usize,
+    of: usize,
+}
+
+impl TryFrom<AsWritten> for Shard {
+    type Error = String;
+
+    fn try_from(AsWritten { index, of }: AsWritten) -> Result<Self, String> {
+        Self::new(index, of)
+    }
 }
 
 /// `2/4`.
@@ -37,6 +53,16 @@ impl FromStr for Shard {
 }
 
 impl Shard {
+    fn new(index: usize, of: usize) -> Result<Self, String> {
+        if of == 0 {
+            return Err("a run has at least one shard".into());
+        }
+        if index == 0 || index > of {
+            return Err(format!("there is no shard {index} of {of}; they count from 1 to {of}"));
+        }
+        Ok(Self { index, of })
+    }
+
     fn parse(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let count = |name: &str| -> Result<Option<usize>, String> {
             let Some(value) = variable(name) else { return Ok(None) };
@@ -50,7 +76,17 @@ impl Shard {
                 (from_environment(count)?, of)
             }
             Some(("auto", of)) => {
-                (from_environment(count)?, of.parse().map_err(|_| format!("`{of}` is no number of shards"))?)
+                let of = of.parse().map_err(|_| format!("`{of}` is no number of shards"))?;
+                // `sbatch --array=3` is an array of one task whose first number is 3: which of eight that is, it does not say.
+                match count("SLURM_ARRAY_TASK_COUNT")? {
+                    Some(tasks) if tasks != of && variable("SLURM_ARRAY_TASK_ID").is_some() => {
+                        return Err(format!(
+                            "auto/{of}: the Slurm job array has {tasks} of the {of} tasks, and its numbers do not say which; \
+                             name the shard, as in $SLURM_ARRAY_TASK_ID/{of}"
+                        ));
+                    }
+                    _ => (from_environment(count)?, of),
+                }
             }
             Some((index, of)) => {
                 let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number"));
@@ -60,13 +96,7 @@ impl Shard {
                 return Err(format!("`{text}` is no shard; write 2/4 (the second of four), auto or auto/4"));
             }
         };
-        if of == 0 {
-            return Err("a run has at least one shard".into());
-        }
-        if index == 0 || index > of {
-            return Err(format!("there is no shard {index} of {of}; they count from 1 to {of}"));
-        }
-        Ok(Self { index, of })
+        Self::new(index, of)
     }
 
     /// The folder of the shard, below that of the run.
@@ -107,8 +137,29 @@ pub(crate) struct Batches {
 impl Batches {
     /// Those to be run, in order.
     pub fn mine(self) -> impl Iterator<Item = Range<usize>> {
-        let (first, step) = self.shard.map_or((0, 1), |shard| (shard.index - 1, shard.of));
-        (first..self.items.div_ceil(self.batch)).step_by(step).map(move |batch| self.range(batch))
+        let (first, step) = self.turns();
+        (first..self.count()).step_by(step).map(move |batch| self.range(batch))
+    }
+
+    /// Number of items to be run. Nothing is counted one by one: numbers of a damaged header may be of any size.
+    pub fn total(self) -> usize {
+        let (first, step) = self.turns();
+        let mine = self.count().saturating_sub(first).div_ceil(step);
+        // The last batch of all may be short.
+        match self.count().checked_sub(1).filter(|&last| last >= first && (last - first) % step == 0) {
+            Some(last) => (mine - 1) * self.batch + self.range(last).len(),
+            None => mine * self.batch,
+        }
+    }
+
+    /// Batches of the whole manifest.
+    pub fn count(self) -> usize {
+        self.items.div_ceil(self.batch)
+    }
+
+    /// The first batch to be run, and how far it is to the next.
+    fn turns(self) -> (usize, usize) {
+        self.shard.map_or((0, 1), |shard| (shard.index - 1, shard.of))
     }
 
     /// Whether these items are a batch that is to be run.
@@ -119,7 +170,8 @@ impl Batches {
     }
 
     fn range(self, batch: usize) -> Range<usize> {
-        batch * self.batch..((batch + 1) * self.batch).min(self.items)
+        let first = batch.saturating_mul(self.batch);
+        first..first.saturating_add(self.batch).min(self.items)
     }
 }
 
@@ -152,8 +204,7 @@ mod tests {
         assert_eq!(with("auto", &slurm("3", "0", "1", "8")), "4/8");
         assert_eq!(with("auto", &slurm("8", "1", "1", "8")), "8/8");
         assert_eq!(with("auto", &slurm("21", "1", "10", "3")), "3/3");
-        // One task of the array submitted again, alone: it knows of no others.
-        assert_eq!(with("auto/8", &slurm("3", "1", "1", "1")), "3/8");
+        assert_eq!(with("auto/8", &slurm("3", "1", "1", "8")), "3/8");
         assert_eq!(parse("auto/8", &[("JOB_COMPLETION_INDEX", "0")]), "1/8");
     }
 
@@ -170,6 +221,16 @@ mod tests {
             parse("auto", &[("SLURM_ARRAY_TASK_COUNT", "8")]),
             parse("auto/8", &[("SLURM_ARRAY_TASK_ID", "x")]),
             parse("auto", &[("JOB_COMPLETION_INDEX", "0")]),
+            // `sbatch --array=3`: one task of eight submitted again, alone.
+            parse(
+                "auto/8",
+                &[
+                    ("SLURM_ARRAY_TASK_ID", "3"),
+                    ("SLURM_ARRAY_TASK_MIN", "3"),
+                    ("SLURM_ARRAY_TASK_STEP", "1"),
+                    ("SLURM_ARRAY_TASK_COUNT", "1"),
+                ],
+            ),
         ];
         assert_snapshot!(refused.join("\n"), @r"
         there is no shard 5 of 4; they count from 1 to 4
@@ -182,6 +243,7 @@ mod tests {
         auto: neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set; outside of a Slurm job array or a Kubernetes Indexed Job say which shard this is, as in 2/4
         SLURM_ARRAY_TASK_ID is `x`, no number
         auto: SLURM_ARRAY_TASK_COUNT is not set; in anything but a Slurm job array say how many shards there are, as in auto/8
+        auto/8: the Slurm job array has 1 of the 8 tasks, and its numbers do not say which; name the shard, as in $SLURM_ARRAY_TASK_ID/8
         ");
     }
 
@@ -194,6 +256,10 @@ mod tests {
             all.sort_by_key(|range| range.start);
             prop_assert_eq!(&all, &whole.mine().collect::<Vec<_>>());
             prop_assert_eq!(all.iter().map(Range::len).sum::<usize>(), items);
+            for index in 1..=of {
+                let mine = of_shard(index);
+                prop_assert_eq!(mine.total(), mine.mine().map(|range| range.len()).sum::<usize>());
+            }
             for range in &all {
                 let owners = (1..=of).filter(|&index| of_shard(index).has(range)).count();
                 prop_assert_eq!(owners, 1);

@@ -239,3 +239,37 @@ fn files_of_the_same_names_are_replaced_and_others_stay() {
     assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
     assert_eq!(fs::read_dir(dir.path().join("a")).unwrap().count(), 1);
 }
+
+#[test]
+fn a_folder_that_was_cut_short_does_not_look_whole_and_is_mended() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("out");
+    // What a killed process leaves.
+    let left = Staged::beside(&out).unwrap();
+    left.write("show.json", b"of a killed process").unwrap();
+    std::mem::forget(left);
+    // A lock would have gone with its process.
+    let unlocked = fs::File::open(&out).unwrap();
+    assert!(unlocked.try_lock().is_err(), "no other process draws here meanwhile");
+    let copy = dir.path().join("copy");
+    fs::rename(&out, &copy).unwrap();
+    fs::create_dir(&out).unwrap();
+    for entry in fs::read_dir(&copy).unwrap() {
+        let entry = entry.unwrap();
+        fs::rename(entry.path(), out.join(entry.file_name())).unwrap();
+    }
+    fs::write(out.join("show.json"), b"of an older run").unwrap();
+
+    // `two` cannot be replaced, so the last file must not say that all are there.
+    fs::create_dir(out.join("two")).unwrap();
+    let staged = Staged::beside(&out).unwrap();
+    for name in ["one", "two", "show.json"] {
+        staged.write(name, b"new").unwrap();
+    }
+    staged.publish(&out, &["one", "two", "show.json"]).expect_err("a folder is in the way");
+    assert_eq!(fs::read(out.join("one")).unwrap(), b"new");
+    assert!(!out.join("show.json").exists());
+    let mut left: Vec<_> = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    left.sort();
+    assert_eq!(left, ["one", "two"], "nothing under way is left");
+}

@@ -7,7 +7,7 @@ use super::{ArrayJob, Gpu, SlurmError};
 
 /// What both shells do with a signal, and how they tell Slurm's.
 const ARRAY_BODY: &str = r#"
-shard="$SLURM_ARRAY_TASK_ID/@SHARDS@"
+shard="${SLURM_ARRAY_TASK_ID:?is set by sbatch, which submits this script}/@SHARDS@"
 # Never SLURM_JOB_ID: that of one task is also the number of the whole array.
 task="${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
 restarts="${SLURM_RESTART_COUNT:-0}"
@@ -22,7 +22,7 @@ goes_on() {
     esac
 }
 
-# Before the time limit Slurm signals this shell alone, which passes it on. A task that Slurm is ending needs no help: every
+# Before the time limit, or where it warns of preemption, Slurm signals this shell alone, which passes it on. A task that Slurm is ending needs no help: every
 # process of it was signalled, and a second signal would stop the shard within its batch.
 warn() {
     goes_on || return
@@ -45,7 +45,7 @@ code=$?
 # 5: interrupted, resumable; 143: the signal came before the program could watch for it.
 if [ -n "$warned" ] && { [ "$code" -eq 5 ] || [ "$code" -eq 143 ]; } && goes_on; then
     if [ "$restarts" -lt @REQUEUES@ ]; then
-        echo "shard $shard: not done before the time limit; queues again" >&2
+        echo "shard $shard: told to stop before it was done; queues again" >&2
         scontrol requeue "$task"
     else
         echo "shard $shard: not done after $restarts restarts; 'scontrol requeue $task' goes on" >&2
@@ -107,13 +107,17 @@ pub(super) fn submit(array: &Path, merge: &Path) -> Result<String, SlurmError> {
 # Submitted again, shards that are done end at once and the others go on.
 array=$(sbatch --parsable {array}) || exit
 array=${{array%%;*}}
-echo "array $array"
 # afterany: a shard with items that could not be read ends with exit code 3 and must not keep the merge from being made;
 # of shards that are not done the merge says which, and makes nothing.
 if ! merge=$(sbatch --parsable --dependency=afterany:"$array" {merge}); then
-    echo "the array is submitted, the merge is not; scancel $array takes the array back" >&2
+    if scancel "$array"; then
+        echo "the merge was refused, and the array $array taken back" >&2
+    else
+        echo "the merge was refused; scancel $array takes the array back" >&2
+    fi
     exit 1
 fi
+echo "array $array"
 echo "merge ${{merge%%;*}}"
 "#
     ))
@@ -159,8 +163,12 @@ fn log(job: &ArrayJob, name: &str) -> Result<String, SlurmError> {
 /// `#SBATCH` lines as given, with or without the word in front.
 fn verbatim(what: &'static str, options: &[String], lines: &mut Vec<String>) -> Result<(), SlurmError> {
     for given in options {
-        let given = one_line(what, given)?;
-        lines.push(format!("#SBATCH {}", given.trim_start_matches("#SBATCH").trim()));
+        let option = one_line(what, given)?.trim_start_matches("#SBATCH").trim();
+        if !option.starts_with('-') {
+            let reason = "is no option; write it as sbatch takes it, such as --sbatch=--constraint=ib";
+            return Err(SlurmError::Text { what, value: given.clone(), reason });
+        }
+        lines.push(format!("#SBATCH {option}"));
     }
     Ok(())
 }
@@ -182,12 +190,33 @@ fn run(job: &ArrayJob) -> Result<String, SlurmError> {
     Ok(words.join(" "))
 }
 
-/// `tokenrank merge …`. Merged runs of a sweep are whole: `run` then has nothing to compute, and makes the sweep's table.
+/// `tokenrank merge …`. Where there are several runs it must have made each: of one that no shard began it knows nothing. Of a
+/// sweep `run` then has nothing to compute, and makes the table.
 fn merge_command(job: &ArrayJob) -> Result<String, SlurmError> {
     let program = shell_path("the program", &job.program)?;
     let merge = format!("{program} merge {} --device {}", shell_path("--out", &job.out)?, device(job));
-    Ok(if job.sweep { format!("{merge} || exit\nexec {}", run(job)?) } else { format!("exec {merge}") })
+    if job.runs.is_empty() && !job.sweep {
+        return Ok(format!("exec {merge}"));
+    }
+    let mut lines = vec![merge];
+    lines.push(MERGED.trim().to_owned());
+    for folder in &job.runs {
+        lines.push(format!("made {}", shell_path("--out", folder)?));
+    }
+    lines.push(if job.sweep { format!("exec {}", run(job)?) } else { "exit \"$code\"".to_owned() });
+    Ok(lines.join("\n"))
 }
+
+const MERGED: &str = r#"
+code=$?
+# 3: either items could not be read, and the runs are made without them, or a shard is not done, and none is made.
+[ "$code" -eq 0 ] || [ "$code" -eq 3 ] || exit "$code"
+made() {
+    [ ! -e "$1/results.json" ] || return 0
+    echo "the merge has not made $1: submit again what is not done" >&2
+    exit 3
+}
+"#;
 
 /// Slurm shows a task its own GPU alone.
 fn device(job: &ArrayJob) -> &'static str {

@@ -5,11 +5,12 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::{Map, Value, json};
+use tasks::Failure;
 
 use super::methods::{Goal, SweptMethod};
 use super::{Sweep, Variant};
-use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::error::Result;
+use crate::files::write_json;
 use crate::results::{Code, Environment, SCHEMA};
 use crate::run::Outcome;
 use crate::table::{Cell, Row, Table};
@@ -30,6 +31,9 @@ struct Stored<'a> {
     schema: u32,
     title: &'a str,
     items: u64,
+    /// Items that some run could not read; there they count for nothing.
+    #[serde(skip_serializing_if = "<[Failure]>::is_empty")]
+    failed: &'a [Failure],
     metric: &'static str,
     /// `settings`, the metric by method, and whether the paper's methods are ahead of all others.
     combinations: Vec<Map<String, Value>>,
@@ -46,7 +50,12 @@ struct Scored<'a> {
 }
 
 /// Writes tables and numbers of a finished sweep to its folder.
-pub(super) fn write(sweep: &Sweep, out: PathBuf, outcomes: &[Option<Outcome>]) -> Result<SweepOutcome> {
+pub(super) fn write(
+    sweep: &Sweep,
+    out: PathBuf,
+    outcomes: &[Option<Outcome>],
+    failed: &[Failure],
+) -> Result<SweepOutcome> {
     let columns = Columns::of(sweep);
     let scored: Vec<Scored> =
         sweep.variants.iter().map(|variant| columns.score(sweep.goal, variant, outcomes)).collect();
@@ -54,27 +63,39 @@ pub(super) fn write(sweep: &Sweep, out: PathBuf, outcomes: &[Option<Outcome>]) -
     let (items, first) = (results.clone().map(|one| one.items).max().unwrap_or(0), results.clone().next());
     let notes =
         vec![format!("{items} images. {} What does not depend on a setting was run once.", sweep.goal.note)];
-    let table = table(sweep, &columns, &scored, &notes);
-    let summary = summary(sweep, &columns, &scored);
+    let mut table = table(sweep, &columns, &scored, &notes);
+    let mut summary = summary(sweep, &columns, &scored);
+    let unread = unread(failed, items + failed.len() as u64);
+    table.notes.extend(unread.clone());
+    summary.notes.extend(unread);
+    table.export(&out, "table")?;
+    summary.export(&out, "summary")?;
 
+    // Last: where it is, everything else is there too.
     if let Some(first) = first {
         let stored = Stored {
             schema: SCHEMA,
             title: &sweep.title,
             items,
+            failed,
             metric: sweep.goal.metric,
             combinations: scored.iter().map(|row| columns.store(sweep, row)).collect(),
             code: first.code.clone(),
             environment: first.environment.clone(),
         };
-        let path = out.join("sweep.json");
-        let json = serde_json::to_string_pretty(&stored)
-            .map_err(|e| Error::Export { path: path.clone(), reason: e.to_string() })?;
-        write_whole(&path, format!("{json}\n").as_bytes())?;
+        write_json(&out.join("sweep.json"), &stored)?;
     }
-    table.export(&out, "table")?;
-    summary.export(&out, "summary")?;
     Ok(SweepOutcome { table, summary, out })
+}
+
+/// A line below the tables where items could not be read.
+fn unread(failed: &[Failure], total: u64) -> Option<String> {
+    let names: Vec<&str> = failed.iter().take(5).map(|failure| &*failure.id).collect();
+    let (count, more) = (failed.len(), if failed.len() > names.len() { ", …" } else { "" });
+    (count > 0).then(|| {
+        let names = names.join(", ");
+        format!("{count} of {total} items could not be read and count for nothing here: {names}{more}.")
+    })
 }
 
 /// The methods of all combinations. Where no combination has two of one family (CLS read both ways), a method goes by the

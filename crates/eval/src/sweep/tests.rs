@@ -102,6 +102,23 @@ fn settings_of_other_parts_are_written_with_dots() {
 }
 
 #[test]
+fn every_combination_has_a_folder_of_its_own() {
+    let mut sweep = swept("layers = [\"last:1\", \"all\"]\nalpha = [0.9, 0.99]");
+    let slugs = |sweep: &Sweep| -> Vec<String> {
+        sweep.variants.iter().map(|one| sweep.slug(one).display().to_string()).collect()
+    };
+    let before = slugs(&sweep);
+    assert_eq!(before[0], "runs/layers-last-1_alpha-0.9");
+    // Two that differ in what no name of a folder shows; the others keep their names.
+    sweep.variants[1].values = vec!["last-1".into(), "0.9".into()];
+    let after = slugs(&sweep);
+    assert_eq!(after[2..], before[2..]);
+    assert!(after[0] != after[1] && after[..2].iter().all(|slug| slug.starts_with(&before[0])), "{after:?}");
+    sweep.variants.swap(0, 1);
+    assert_eq!(slugs(&sweep)[..2], [&*after[1], &*after[0]], "names depend on the values alone");
+}
+
+#[test]
 fn both_readings_of_cls_in_one_combination_stay_apart() {
     let sweep = swept("alpha = [0.9, 0.99]\ncls = [[\"kept\", \"dropped\"]]");
     let names: Vec<_> = sweep.variants[0].methods.iter().map(|shared| shared.method.key.clone()).collect();
@@ -125,6 +142,11 @@ fn what_cannot_be_run_is_refused_with_its_setting() {
         ("alpha = 0.9", &["sweep.alpha", "no list"]),
         ("alpha = []", &["sweep.alpha", "empty"]),
         ("alpha = [0.9, 0.9]", &["sweep.alpha", "twice"]),
+        ("alpha = [0.9, 0.90]", &["sweep.alpha", "twice"]),
+        ("alpha = [1, 1.0]", &["sweep.alpha", "twice"]),
+        ("\"model.image_size\" = [64, 0x40]", &["sweep.model.image_size", "twice"]),
+        ("layers = [\"all\", 'all']", &["sweep.layers", "twice"]),
+        ("cls = [[\"kept\", \"dropped\"], ['kept','dropped']]", &["sweep.cls", "twice"]),
         ("alfa = [0.9]", &["unknown field `alfa`", "alfa = 0.9"]),
         ("layers = [\"last:1\", \"first\"]", &["layers = first"]),
         ("cls = [\"kept\", \"sometimes\"]", &["sometimes", "kept"]),

@@ -11,12 +11,15 @@ enum Set {
     Unknown,
 }
 
+/// What makes a table that is wider than the text as wide as that, and leaves any other alone.
+const FITTED: &str = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}";
+
 /// A `table` environment with booktabs' rules; notes stand below.
 pub(super) fn table(table: &Table) -> String {
     let Table { title, labels, columns, rows, notes } = table;
     let line = |cells: Vec<String>| format!("    {} \\\\\n", cells.join(" & "));
     let mut text = format!(
-        "% Needs \\usepackage{{booktabs}}.\n\\begin{{table}}\n  \\centering\n  \\caption{{{}}}\n  \
+        "% Needs \\usepackage{{booktabs,graphicx}}.\n\\begin{{table}}\n  \\centering\n  \\caption{{{}}}\n  {FITTED}{{%\n  \
          \\begin{{tabular}}{{{}{}}}\n    \\toprule\n",
         escaped(title),
         "l".repeat(labels.len()),
@@ -27,7 +30,7 @@ pub(super) fn table(table: &Table) -> String {
     for Row { labels, cells } in rows {
         text += &line(labels.iter().map(|label| escaped(label)).chain(cells.iter().map(number)).collect());
     }
-    text += "    \\bottomrule\n  \\end{tabular}\n";
+    text += "    \\bottomrule\n  \\end{tabular}}\n";
     if !notes.is_empty() {
         text += "\n  \\medskip\n  \\begin{minipage}{\\linewidth}\\footnotesize\n";
         for note in notes {
@@ -43,8 +46,8 @@ fn number(cell: &Cell) -> String {
     let text = cell.text();
     let signed = text.starts_with(['-', '+']);
     match cell {
-        Cell::Best(_) if signed => format!("$\\mathbf{{{text}}}$"),
-        Cell::Best(_) => format!("\\textbf{{{text}}}"),
+        Cell::Best(_) | Cell::FineBest(_) if signed => format!("$\\mathbf{{{text}}}$"),
+        Cell::Best(_) | Cell::FineBest(_) => format!("\\textbf{{{text}}}"),
         _ if signed => format!("${text}$"),
         _ => escaped(&text),
     }

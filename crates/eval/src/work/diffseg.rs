@@ -96,6 +96,7 @@ impl DiffSegWork {
             items: metrics.items(),
             metrics: metric_values(&metrics, paper),
             comparisons,
+            resampled: Vec::new(),
             curves: None,
             judge: None,
             memory,

@@ -13,7 +13,9 @@ use tasks::guidance::{Generated, Guidance, GuidanceConfig, GuidanceRecord, Pictu
 use super::{Report, data_sha256};
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
-use crate::guidance_report::{Judged, comparison_table, comparisons, metric_values, pictures, table};
+use crate::guidance_report::{
+    Judged, comparison_table, comparisons, metric_values, pictures, resamples, table,
+};
 use crate::judge::MetricsConfig;
 use crate::metrics::fidelity::{FeatureSet, evaluate};
 use crate::picture_metrics::{ReferenceSource, Titles, extract_each};
@@ -124,10 +126,12 @@ impl GuidanceWork {
         let titles = Titles::new(&network.to_string(), network.is_published_inception());
         let paper = plan.paper.as_ref().map(|beside| &beside.table);
         let comparisons = comparisons(&judged);
+        let methods =
+            judged.iter().map(|judged| (judged.key.clone(), judged.label.clone())).collect::<Vec<_>>();
         let comparable = plan.experiment.is_comparable() && network.is_published_inception();
         let mut tables = vec![("table", table(&plan.experiment.title, &judged, &titles, paper, comparable))];
         if !comparisons.is_empty() {
-            tables.push(("comparisons", comparison_table(&comparisons, &judged, &titles)));
+            tables.push(("comparisons", comparison_table(&comparisons, &methods, &titles)));
         }
         let hashes = records.iter().flat_map(|record| record.methods.values().map(|drawn| &drawn.sha256));
         let data_sha256 = data_sha256(hashes.map(String::as_str).chain([reference_sha256.as_str()]));
@@ -135,11 +139,12 @@ impl GuidanceWork {
             items: records.len() as u64,
             metrics: metric_values(&judged, paper),
             comparisons,
+            resampled: resamples(&judged),
             curves: None,
             memory,
             judge: Some(Judge { features: network.to_string(), weights_sha256, reference_sha256 }),
             data_sha256,
-            methods: judged.iter().map(|judged| (judged.key.clone(), judged.label.clone())).collect(),
+            methods,
             tables,
             pictures: pictures(out, &folder, config, records)?,
             failed: answered.failed,

@@ -119,6 +119,7 @@ impl MaskingWork {
             items: curves.items(),
             metrics: metric_values(&curves, plan.paper.as_ref()),
             comparisons: Vec::new(),
+            resampled: Vec::new(),
             curves: Some(curves_of(&curves)),
             judge: None,
             memory: None,

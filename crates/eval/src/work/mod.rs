@@ -20,7 +20,7 @@ use crate::error::Result;
 use crate::experiment::{Experiment, TaskConfig};
 use crate::model::ModelConfig;
 use crate::plan::Plan;
-use crate::results::{Comparison, Curves, Judge, Memory, MetricValue};
+use crate::results::{Comparison, Curves, Judge, Memory, MetricValue, Resamples};
 use crate::run::{Place, Reached};
 use crate::table::Table;
 use diffseg::DiffSegWork;
@@ -45,6 +45,7 @@ pub(crate) struct Report {
     pub(crate) failed: Vec<Failure>,
     pub(crate) metrics: Vec<MetricValue>,
     pub(crate) comparisons: Vec<Comparison>,
+    pub(crate) resampled: Vec<Resamples>,
     pub(crate) curves: Option<Curves>,
     pub(crate) judge: Option<Judge>,
     pub(crate) memory: Option<Memory>,

@@ -98,6 +98,7 @@ impl SegmentWork {
             items: metrics.items(),
             metrics: metric_values(&metrics, paper),
             comparisons,
+            resampled: Vec::new(),
             curves: None,
             judge: None,
             memory,

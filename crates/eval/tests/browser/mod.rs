@@ -1,6 +1,7 @@
 //! Chromium or Chrome for tests of pages, spoken to over pipes in its DevTools protocol.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
+#![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};

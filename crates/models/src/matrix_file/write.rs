@@ -1,13 +1,13 @@
 //! Results as safetensors, whole or not at all.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, Write};
+use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
 use super::{MatrixFileError, Problem};
+use crate::files;
 
 /// The values of a tensor to be written, in row-major order.
 #[derive(Clone, Copy, Debug)]
@@ -49,8 +49,7 @@ impl Values<'_> {
 
 /// Writes tensors of `(name, shape, values)` and string metadata to a safetensors file.
 ///
-/// The same content gives the same bytes. They are written to a temporary file in the same folder, which then takes the
-/// file's name: whoever reads `path` sees the old content or the new, never half of it, and a failure leaves nothing.
+/// The same content gives the same bytes. The file is whole or as it was, as [`files::write_whole`] has it.
 ///
 /// # Errors
 /// [`MatrixFileError`], naming the file: its folder does not exist, a name is given twice or reserved, a shape does not
@@ -74,29 +73,17 @@ fn write(path: &Path, tensors: &[Tensor<'_>], metadata: &BTreeMap<String, String
     if !folder.is_dir() {
         return Err(Problem::NoFolder { folder: folder.to_owned() });
     }
-    let Some(name) = path.file_name().filter(|_| !path.is_dir()) else {
-        return Err(Problem::Write(io::Error::other("this is a folder, not a file")));
-    };
     // Wider numbers first, so that every tensor starts at a multiple of its number's width.
     let mut ordered: Vec<&Tensor<'_>> = tensors.iter().collect();
     ordered.sort_by_key(|(_, _, values)| std::cmp::Reverse(values.format().1));
     let header = header(&ordered, metadata)?;
 
-    let mut temporary = std::ffi::OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}.tmp", std::process::id()));
-    let temporary = Temporary { path: folder.join(temporary) };
-    let file = OpenOptions::new().write(true).create(true).truncate(true).open(&temporary.path);
-    let written = file.and_then(|file| fill(file, &header, &ordered));
-    written.and_then(|()| fs::rename(&temporary.path, path)).map_err(Problem::Write)
-}
-
-fn fill(file: File, header: &[u8], tensors: &[&Tensor<'_>]) -> io::Result<()> {
-    let mut out = BufWriter::new(file);
-    out.write_all(&(header.len() as u64).to_le_bytes())?;
-    out.write_all(header)?;
-    tensors.iter().try_for_each(|(_, _, values)| values.write_to(&mut out))?;
-    out.into_inner()?.sync_all()
+    files::write_whole(path, |out| {
+        out.write_all(&(header.len() as u64).to_le_bytes())?;
+        out.write_all(&header)?;
+        ordered.iter().try_for_each(|(_, _, values)| values.write_to(out))
+    })
+    .map_err(Problem::Write)
 }
 
 /// The JSON header, padded with spaces so that data start at a multiple of eight bytes.
@@ -125,16 +112,4 @@ fn header(tensors: &[&Tensor<'_>], metadata: &BTreeMap<String, String>) -> Resul
     let mut header = Value::Object(entries).to_string().into_bytes();
     header.resize(header.len().next_multiple_of(8), b' ');
     Ok(header)
-}
-
-/// Removes the file when it goes out of scope; after the rename there is nothing left to remove.
-struct Temporary {
-    path: PathBuf,
-}
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        // A file that was renamed or never created is no failure.
-        let _ = fs::remove_file(&self.path);
-    }
 }

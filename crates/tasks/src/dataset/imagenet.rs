@@ -1,6 +1,6 @@
 //! The validation set of ImageNet-1k, in the layouts in which people have it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use models::limits;
@@ -108,6 +108,8 @@ impl ImageNetConfig {
         let classes =
             if synsets.is_empty() { BTreeMap::new() } else { self.classes(&synsets, ground_truth)? };
         let mut items = Vec::with_capacity(rows.len());
+        // By its file: a name may have its extension on one line and lack it on another.
+        let mut seen = HashSet::new();
         for (number, file, class_name) in rows {
             let label = match class_name.parse::<usize>() {
                 Ok(label) if label < CLASSES => label,
@@ -120,6 +122,9 @@ impl ImageNetConfig {
             let path = self.image(file).ok_or_else(|| {
                 refuse(format!("line {number}: {} has no image `{file}`", self.root.display()))
             })?;
+            if !seen.insert(path.clone()) {
+                return Err(refuse(format!("line {number}: `{file}` is listed twice")));
+            }
             items.push(LabelledImage { id: file.to_owned(), label, source: Source::File(path) });
         }
         if items.is_empty() {
@@ -188,4 +193,30 @@ fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
         .map_err(unreadable)?;
     paths.sort();
     Ok(paths)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_is_listed_once() {
+        let dir = tempfile::tempdir().expect("a scratch folder");
+        let at = |name: &str| dir.path().join(name);
+        for name in ["one.JPEG", "two.JPEG"] {
+            std::fs::write(at(name), b"").expect("writable");
+        }
+        let listed = |lines: &str| {
+            std::fs::write(at("val.txt"), lines).expect("writable");
+            let ground_truth = Some(at("val.txt"));
+            let config =
+                ImageNetConfig { root: dir.path().into(), ground_truth, synsets: None, subset: None };
+            config.items().map(|items| items.len()).map_err(|e| e.to_string())
+        };
+        assert_eq!(listed("one.JPEG 1\ntwo.JPEG 1\n"), Ok(2));
+        for lines in ["one.JPEG 1\ntwo.JPEG 1\none.JPEG 2\n", "one 1\ntwo 1\none.JPEG 1\n"] {
+            let message = listed(lines).expect_err("refused");
+            assert!(message.contains("line 3: `one.JPEG` is listed twice"), "{message}");
+        }
+    }
 }

@@ -142,4 +142,4 @@ impl DiffSegConfig {
 }
 
 /// Segments are numbered with 16 bits.
-const MOST_ANCHORS: usize = 1 << 16;
+pub(super) const MOST_ANCHORS: usize = 1 << 16;

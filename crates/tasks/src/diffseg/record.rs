@@ -2,7 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::config::MOST_ANCHORS;
+use crate::pixels::{in_a_picture, pixels};
 
 /// How the segments of one image fared, by method.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -22,8 +26,10 @@ pub struct DiffSegRecord {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Segments {
     /// Number of segments: all proposals, whether or not they won a pixel.
+    #[serde(deserialize_with = "proposals")]
     pub proposals: usize,
     /// `(class, segment, pixels)` of every pair that meets, ascending; classes from 0; ignored pixels count nowhere.
+    #[serde(deserialize_with = "overlap")]
     pub overlap: Vec<(u16, u32, u64)>,
     /// How many of the true boundaries were found.
     pub boundary: Boundary,
@@ -33,9 +39,33 @@ pub struct Segments {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boundary {
     /// Pixels of true boundaries.
+    #[serde(deserialize_with = "pixels")]
     pub labelled: u64,
     /// Those with a predicted boundary within the tolerance.
+    #[serde(deserialize_with = "pixels")]
     pub found: u64,
+}
+
+/// A number of proposals that some configuration can have asked for.
+fn proposals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
+    let proposals = usize::deserialize(deserializer)?;
+    match proposals <= MOST_ANCHORS {
+        true => Ok(proposals),
+        false => Err(D::Error::custom(format!("{proposals} segments; there are at most {MOST_ANCHORS}"))),
+    }
+}
+
+/// Pairs that a picture can have: they become a matrix of classes and segments.
+fn overlap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(u16, u32, u64)>, D::Error> {
+    let overlap = Vec::<(u16, u32, u64)>::deserialize(deserializer)?;
+    let possible = |&(class, segment, _): &(u16, u32, u64)| {
+        class <= u8::MAX.into() && usize::try_from(segment).is_ok_and(|segment| segment < MOST_ANCHORS)
+    };
+    if let Some((class, segment, _)) = overlap.iter().find(|pair| !possible(pair)) {
+        return Err(D::Error::custom(format!("no picture has class {class} in segment {segment}")));
+    }
+    let all = overlap.iter().fold(0, |all: u64, (.., pixels)| all.saturating_add(*pixels));
+    in_a_picture(all).map(|_| overlap)
 }
 
 /// What pictures of an image are drawn from, beside the image itself.

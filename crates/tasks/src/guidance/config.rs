@@ -1,6 +1,7 @@
 //! The `[task.guidance]` table of an experiment.
 
 use models::diffusion::SamplerKind;
+use models::limits::MAX_PIXELS;
 use serde::{Deserialize, Serialize};
 
 use super::mask::{Importance, Threshold};
@@ -163,6 +164,14 @@ impl GuidanceConfig {
                 return refuse(setting, "must be at least 1".into());
             }
         }
+        if self.steps > MOST_STEPS {
+            let reason = format!("must be at most {MOST_STEPS}, found {}", self.steps);
+            return refuse("task.guidance.steps", reason);
+        }
+        if self.image_size.is_some_and(|side| side.unsigned_abs().saturating_pow(2) > MAX_PIXELS) {
+            let reason = format!("a picture of this side has more than {MAX_PIXELS} pixels");
+            return refuse("task.guidance.image_size", reason);
+        }
         if self.first.checked_add(self.count).is_none_or(|end| end > MOST_PICTURES) {
             let reason = format!("the last picture has number {MOST_PICTURES} or above");
             return refuse("task.guidance.count", reason);
@@ -189,8 +198,35 @@ impl GuidanceConfig {
 
 /// Numbers of pictures have eight digits in file names.
 const MOST_PICTURES: u64 = 100_000_000;
+/// Networks are trained on schedules of 1,000 steps, and a sampler cannot take more.
+const MOST_STEPS: usize = 1000;
 
 fn is_name(key: &str) -> bool {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     key.starts_with(|c: char| c.is_ascii_alphanumeric()) && key.chars().all(allowed)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_no_sampler_takes_and_no_memory_holds_is_refused() {
+        let check = |steps: usize, side: i64| {
+            let table = json!({ "methods": ["none"], "count": 1, "steps": steps, "image_size": side });
+            let config: GuidanceConfig = serde_json::from_value(table).expect("a table");
+            config.check().map_err(|e| e.to_string())
+        };
+        assert_eq!(check(MOST_STEPS, MAX_PIXELS.isqrt() as i64), Ok(()));
+        for steps in [MOST_STEPS + 1, usize::MAX] {
+            let message = check(steps, 64).expect_err("refused");
+            assert!(message.starts_with("task.guidance.steps: "), "{message}");
+        }
+        for side in [MAX_PIXELS.isqrt() as i64 + 1, i64::MAX, i64::MIN] {
+            let message = check(50, side).expect_err("refused");
+            assert!(message.starts_with("task.guidance.image_size: "), "{message}");
+        }
+    }
 }

@@ -170,10 +170,14 @@ pub struct Fractions {
 impl Fractions {
     /// The shares in rising order.
     pub fn values(&self) -> Vec<f64> {
+        (0..=self.steps()).map(|i| self.from + self.step * i as f64).collect()
+    }
+
+    /// One less than there are shares.
+    fn steps(&self) -> usize {
         let Self { from, to, step } = *self;
         // Half a step of slack: 0.95 / 0.05 is 18.999… in binary.
-        let steps = ((to - from) / step + 0.5).floor() as usize;
-        (0..=steps).map(|i| from + step * i as f64).collect()
+        ((to - from) / step + 0.5).floor() as usize
     }
 }
 
@@ -270,7 +274,8 @@ impl MaskingConfig {
             let reason = format!("step must lie between 0 and to - from, found {step}");
             return refuse("task.masking.fractions", reason);
         }
-        if self.fractions.values().len() > 1000 {
+        // Before they are listed.
+        if self.fractions.steps() >= 1000 {
             return refuse("task.masking.fractions", "asks for more than 1000 shares".into());
         }
         if !(self.alpha > 0.0 && self.alpha <= 1.0) {

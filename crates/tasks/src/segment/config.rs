@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use models::LayerSelection;
 use models::Stream;
+use models::limits::MAX_PIXELS;
 use models::t5::TokenLookup;
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +12,11 @@ use super::method::Method;
 use super::probe::concept_methods;
 use super::score::ScoreSettings;
 use crate::error::{Error, Result};
+
+/// Most steps of a bounce: chains are stationary long before.
+const MOST_STEPS: usize = 100_000;
+/// Most passes at one step of the schedule.
+const MOST_SAMPLES: usize = 1000;
 
 /// What is read from which part of which pass, and how it becomes a mask. The paper gives the table and few of these
 /// settings; `docs/protocols.md` says which are ours.
@@ -201,21 +207,20 @@ impl SegmentConfig {
             return refuse("task.segment.methods", reason);
         }
         for method in &self.methods {
-            match method {
-                Method::Bounce(bounce) if bounce.steps == 0 => {
-                    return refuse("task.segment.methods", format!("`{}` takes no steps", method.key()));
-                }
-                Method::BounceLambda2(bounce) if bounce.steps == 0 => {
-                    return refuse("task.segment.methods", format!("`{}` takes no steps", method.key()));
-                }
-                Method::ConceptAttention(concepts) if concepts.background.is_empty() && concepts.softmax => {
-                    let reason = format!(
-                        "`{}` needs background concepts: alone, one concept has all of every image token",
-                        method.key()
-                    );
-                    return refuse("task.segment.methods", reason);
-                }
-                _ => {}
+            if let Some(steps) = method.steps().filter(|steps| !(1..=MOST_STEPS).contains(steps)) {
+                let reason =
+                    format!("`{}` takes {steps} steps; give between 1 and {MOST_STEPS}", method.key());
+                return refuse("task.segment.methods", reason);
+            }
+            if let Method::ConceptAttention(concepts) = method
+                && concepts.background.is_empty()
+                && concepts.softmax
+            {
+                let reason = format!(
+                    "`{}` needs background concepts: alone, one concept has all of every image token",
+                    method.key()
+                );
+                return refuse("task.segment.methods", reason);
             }
         }
         let mut backgrounds = concept_methods(&self.methods).map(|concepts| &concepts.background);
@@ -248,6 +253,10 @@ impl SegmentConfig {
         if at.is_empty() || *samples == 0 {
             return refuse("task.segment.noise", "asks for no pass: `at` is empty or `samples` is 0".into());
         }
+        if *samples > MOST_SAMPLES {
+            let reason = format!("must be at most {MOST_SAMPLES}, found {samples}");
+            return refuse("task.segment.noise.samples", reason);
+        }
         let alphas = self.methods.iter().filter_map(Method::alpha).chain([self.alpha]);
         if let Some(alpha) = alphas.into_iter().find(|alpha| !(*alpha > 0.0 && *alpha <= 1.0)) {
             return refuse("task.segment.alpha", format!("must lie in (0, 1], found {alpha}"));
@@ -262,6 +271,46 @@ impl SegmentConfig {
                 return refuse(setting, "must be at least 1".into());
             }
         }
+        if (self.image_size as u64).saturating_pow(2) > MAX_PIXELS {
+            let reason = format!("{0}×{0} are more than {MAX_PIXELS} pixels", self.image_size);
+            return refuse("task.segment.image_size", reason);
+        }
         self.score.check()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_would_never_end_is_refused() {
+        let check = |methods: serde_json::Value, samples: usize, side: usize| {
+            let noise = json!({ "samples": samples });
+            let table = json!({ "methods": methods, "noise": noise, "image_size": side });
+            let config: SegmentConfig = serde_json::from_value(table).expect("a table");
+            config.check().map_err(|e| e.to_string())
+        };
+        let most = MAX_PIXELS.isqrt() as usize;
+        for kind in ["bounce", "bounce-lambda2"] {
+            let methods = |steps: usize| json!([{ kind: { "steps": steps } }]);
+            assert_eq!(check(methods(MOST_STEPS), MOST_SAMPLES, most), Ok(()));
+            for steps in [0, MOST_STEPS + 1, usize::MAX] {
+                let message = check(methods(steps), 1, 512).expect_err("refused");
+                assert!(
+                    message.contains(kind) && message.contains(&format!("takes {steps} steps")),
+                    "{message}"
+                );
+            }
+        }
+        let methods = json!(["row-select"]);
+        let message = check(methods.clone(), MOST_SAMPLES + 1, 512).expect_err("refused");
+        assert!(message.starts_with("task.segment.noise.samples: "), "{message}");
+        for side in [most + 1, usize::MAX] {
+            let message = check(methods.clone(), 1, side).expect_err("refused");
+            assert!(message.starts_with("task.segment.image_size: "), "{message}");
+        }
     }
 }

@@ -316,6 +316,16 @@ impl Method {
             == (plain.steps, plain.direction, plain.map, plain.alpha)
     }
 
+    /// The number of its steps, if it takes several.
+    pub fn steps(&self) -> Option<usize> {
+        match self {
+            Self::Bounce(Bounce { steps, .. }) | Self::BounceLambda2(WeightedBounce { steps, .. }) => {
+                Some(*steps)
+            }
+            _ => None,
+        }
+    }
+
     /// Its own share of attention in the teleporting chain, if it has one.
     pub fn alpha(&self) -> Option<f64> {
         match self {

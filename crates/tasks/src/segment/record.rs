@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::pixels::pixels;
+
 /// How the signals of one image fared.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SegmentRecord {
@@ -26,8 +28,10 @@ pub struct MapScore {
     /// Counts of every class that was predicted or labelled; 0 is the background.
     pub classes: BTreeMap<u8, ClassCounts>,
     /// Pixels whose class is right.
+    #[serde(deserialize_with = "pixels")]
     pub correct: u64,
     /// Pixels that are not ignored.
+    #[serde(deserialize_with = "pixels")]
     pub labelled: u64,
     /// Average precision of the two channels `[1 - s, s]` against one-hot labels, pooled (the paper's mAP is its mean
     /// over the images). None with more than two classes, or where nothing is labelled.
@@ -42,17 +46,20 @@ pub struct MapScore {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassCounts {
     /// Predicted and labelled as the class.
+    #[serde(deserialize_with = "pixels")]
     pub intersection: u64,
     /// Predicted as the class.
+    #[serde(deserialize_with = "pixels")]
     pub predicted: u64,
     /// Labelled as the class.
+    #[serde(deserialize_with = "pixels")]
     pub labelled: u64,
 }
 
 impl ClassCounts {
     /// Predicted or labelled as the class.
     pub fn union(self) -> u64 {
-        self.predicted + self.labelled - self.intersection
+        (self.predicted + self.labelled).saturating_sub(self.intersection)
     }
 }
 

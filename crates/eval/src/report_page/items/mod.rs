@@ -14,6 +14,7 @@ use tasks::Answer;
 use super::budget::Budget;
 use crate::error::Result;
 use crate::experiment::TaskConfig;
+use crate::html::plain;
 use crate::metrics::bootstrap::{Additive, Spread, each, paired};
 use crate::results::Comparison;
 use crate::run::RunFolder;
@@ -145,7 +146,8 @@ impl Items {
     ) -> Self {
         let row = |(line, answer): &(usize, Answer<R>)| match answer {
             Answer::Record(record) => {
-                Item { id: id(record).to_owned(), line: *line, facts: facts(record), failed: None }
+                let facts = facts(record).iter().map(|fact| plain(fact).into_owned()).collect();
+                Item { id: id(record).to_owned(), line: *line, facts, failed: None }
             }
             Answer::Failed(failure) => Item {
                 id: failure.id.clone(),

@@ -46,8 +46,11 @@ function makeCurves(box) {
     const { series } = element.dataset;
     element.addEventListener("pointerenter", () => light(series));
     element.addEventListener("pointerleave", () => light(null));
-    element.addEventListener("focus", () => light(series));
-    element.addEventListener("blur", () => light(null));
+  }
+  // Not on the lines: one that listens to the focus is a stop on the keyboard's way, without a name.
+  for (const entry of entries) {
+    entry.addEventListener("focus", () => light(entry.dataset.series));
+    entry.addEventListener("blur", () => light(null));
   }
   show(Math.floor((shares.length - 1) / 2));
 }

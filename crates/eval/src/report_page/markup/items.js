@@ -137,8 +137,12 @@ class Items {
       ? `${(first + 1).toLocaleString("en")}–${end.toLocaleString("en")} of ${items.length.toLocaleString("en")}${of}`
       : `0 of ${this.count.toLocaleString("en")}`;
     const [back, on] = this.box.querySelectorAll("[data-go]");
+    const held = document.activeElement;
     back.disabled = state.page === 0;
     on.disabled = state.page === pages - 1;
+    // The focus does not stay on a button that is disabled, nor does it go to one.
+    if (held === back && back.disabled) on.focus();
+    if (held === on && on.disabled) back.focus();
     this.box.querySelector("[data-meaning]").textContent = this.score.meaning;
   }
 
@@ -157,7 +161,7 @@ class Items {
 
   text(value, sign = false) {
     if (value === null) return "–";
-    const text = value.toFixed(this.score.digits);
+    const text = number(value, this.score);
     return sign && value > 0 ? `+${text}` : text;
   }
 
@@ -266,12 +270,17 @@ class Items {
       head(row, name, "row");
       for (const score of data.scores) {
         const value = score.values[method][item];
-        row.insertCell().textContent = value === null ? "–" : value.toFixed(score.digits);
+        row.insertCell().textContent = value === null ? "–" : number(value, score);
       }
       if (data.strips) row.insertCell().append(strip(data.strips, method, item));
     });
     return table;
   }
+}
+
+/** A number with the minus that is as wide as a plus. */
+function number(value, { digits }) {
+  return value.toFixed(digits).replace("-", "−");
 }
 
 /** A mark for each step: tall and blue where the answer was right, low and orange where it was wrong. */

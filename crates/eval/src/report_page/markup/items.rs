@@ -1,9 +1,11 @@
 //! The items of a run. What is here is what the script shows first; it then sorts, filters and pages.
 
+use std::borrow::Cow;
+
 use maud::{Markup, PreEscaped, html};
 use serde::Serialize;
 
-use crate::html::json;
+use crate::html::{json, plain};
 use crate::report_page::items::{Item, Items, Score};
 use crate::report_page::run::Run;
 
@@ -14,14 +16,14 @@ const SHOWN: usize = 25;
 #[derive(Serialize)]
 struct Data<'a> {
     shown: usize,
-    ids: Vec<&'a str>,
+    ids: Vec<Cow<'a, str>>,
     lines: Vec<usize>,
     facts: Vec<Facts<'a>>,
     methods: &'a [String],
     lead: usize,
     scores: Vec<ScoreData<'a>>,
     /// Item and reason.
-    failed: Vec<(usize, &'a str)>,
+    failed: Vec<(usize, Cow<'a, str>)>,
     flagged: &'a Option<(&'static str, Vec<usize>)>,
     strips: Option<StripsData<'a>>,
     /// Item, URI, width, height; those of the first page are in the table.
@@ -174,7 +176,7 @@ fn row(run: &Run, score: &Score, item: usize, row: &Item) -> Markup {
                     img src=(small.uri) width=(small.width) height=(small.height) alt="";
                 } }
             }
-            th scope="row" { (row.id) @if let Some(reason) = &row.failed { small { (reason) } } }
+            th scope="row" { (plain(&row.id)) @if let Some(reason) = &row.failed { small { (plain(reason)) } } }
             @for fact in &row.facts { td.text { (fact) } }
             @for (index, values) in score.values.iter().enumerate() {
                 td class=[(index == items.lead).then_some("key")] { (text(values[item], score.digits)) }
@@ -185,7 +187,7 @@ fn row(run: &Run, score: &Score, item: usize, row: &Item) -> Markup {
 }
 
 fn text(value: Option<f64>, digits: usize) -> String {
-    value.map_or("–".to_owned(), |value| format!("{value:.digits$}"))
+    value.map_or("–".to_owned(), |value| format!("{value:.digits$}").replace('-', "−"))
 }
 
 fn data<'a>(run: &'a Run, first: &[usize]) -> Data<'a> {
@@ -208,7 +210,7 @@ fn data<'a>(run: &'a Run, first: &[usize]) -> Data<'a> {
     let pictures = || items.thumbnails.pictures.iter();
     Data {
         shown: SHOWN,
-        ids: items.rows.iter().map(|row| row.id.as_str()).collect(),
+        ids: items.rows.iter().map(|row| plain(&row.id)).collect(),
         lines: items.rows.iter().map(|row| row.line).collect(),
         facts: items.facts.iter().enumerate().map(fact).collect(),
         methods: &items.methods,
@@ -218,7 +220,7 @@ fn data<'a>(run: &'a Run, first: &[usize]) -> Data<'a> {
             .rows
             .iter()
             .enumerate()
-            .filter_map(|(item, row)| Some((item, row.failed.as_deref()?)))
+            .filter_map(|(item, row)| Some((item, plain(row.failed.as_deref()?))))
             .collect(),
         flagged: &items.flagged,
         strips: items.strips.as_ref().map(|strips| StripsData {

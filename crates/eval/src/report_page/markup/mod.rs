@@ -6,8 +6,9 @@ mod tables;
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
 
+use super::run::items_of;
 use super::{IN_FULL, Overview, Page};
-use crate::html as page;
+use crate::html::{self as page, plain};
 
 const STYLE: &str = include_str!("report.css");
 const SCRIPTS: [&str; 4] = [
@@ -42,6 +43,7 @@ pub(super) fn page(report: &Page) -> Markup {
                 }
                 nav.contents aria-label="On this page" { ul { (contents(report)) } }
                 main #main tabindex="-1" {
+                    (unfinished(report))
                     (failed(report))
                     @for (index, table) in report.together.iter().enumerate() { (together(index, table)) }
                     @for (index, sweep) in report.sweeps.iter().enumerate() { (self::sweep(index, sweep)) }
@@ -66,7 +68,7 @@ fn lead(report: &Page) -> String {
         ([only], 1) => run::about(only),
         (_, runs) => {
             let items: u64 = report.overview.iter().map(|run| run.items).sum();
-            format!("{runs} runs · {items} items")
+            format!("{runs} runs · {}", items_of(items))
         }
     }
 }
@@ -82,6 +84,23 @@ fn contents(report: &Page) -> Markup {
                 @if !report.sweeps.is_empty() { li { a href="#sweep-1" { "Sweep" } } }
                 li { a href="#runs" { "Runs" } }
                 @for (index, run) in runs.iter().enumerate() { li { a href={ "#run-" (index + 1) } { (run.name) } } }
+            }
+        }
+    }
+}
+
+/// Runs that are missing from everything below.
+fn unfinished(report: &Page) -> Markup {
+    let count = report.unfinished.len();
+    html! {
+        @if count > 0 {
+            section.failed aria-labelledby="unfinished-title" {
+                h2 #unfinished-title { (count) @if count == 1 { " run has" } @else { " runs have" } " not finished" }
+                p.words {
+                    "Nothing of " @if count == 1 { "it" } @else { "them" } " is below. The command that began a run goes on where it "
+                    "stopped; shards are put together by " code { "tokenrank merge" } "."
+                }
+                ul.list { @for (name, href) in &report.unfinished { li { a href={ (href) "/" } { (name) } } } }
             }
         }
     }
@@ -109,7 +128,7 @@ fn failed(report: &Page) -> Markup {
                             thead { tr { th.text scope="col" { "Item" } th.text scope="col" { "Reason" } } }
                             tbody {
                                 @for failure in run.results.failed.iter().take(SHOWN_FAILURES) {
-                                    tr { th scope="row" { (failure.id) } td.text { (failure.reason) } }
+                                    tr { th scope="row" { (plain(&failure.id)) } td.text { (plain(&failure.reason)) } }
                                 }
                             }
                         }
@@ -172,8 +191,8 @@ fn overview(report: &Page) -> Markup {
             }
             @if report.overview.len() > report.runs.len() {
                 p.words {
-                    "The first " (IN_FULL) " runs are shown in full below. For another one, give its folder: "
-                    code { "tokenrank report " (report.overview[report.runs.len()].name) }
+                    "The first " (IN_FULL) " runs are shown in full below. For another one, give its folder to "
+                    code { "tokenrank report" } "."
                 }
             }
         }
@@ -184,8 +203,9 @@ fn together(index: usize, table: &crate::table::Table) -> Markup {
     let id = format!("together-{}", index + 1);
     html! {
         section id=(id) aria-labelledby={ (id) "-title" } {
-            h2 id={ (id) "-title" } { (table.title) }
+            h2 id={ (id) "-title" } { (plain(&table.title)) }
             (tables::table(table, &format!("{id}-title")))
+            p.words { "Lower is better. What the values are, and their intervals, stand with each run below." }
             (tables::downloads(table, &id))
         }
     }
@@ -195,7 +215,7 @@ fn sweep(index: usize, sweep: &super::sweep::SweepView) -> Markup {
     let id = format!("sweep-{}", index + 1);
     html! {
         section id=(id) aria-labelledby={ (id) "-title" } {
-            h2 id={ (id) "-title" } { (sweep.table.title) }
+            h2 id={ (id) "-title" } { (plain(&sweep.table.title)) }
             (tables::table(&sweep.table, &format!("{id}-title")))
             (tables::downloads(&sweep.table, &id))
             @if !sweep.files.is_empty() {

@@ -3,11 +3,11 @@
 use maud::{Markup, html};
 
 use super::{items, tables};
-use crate::html::data_uri;
+use crate::html::{data_uri, plain};
 use crate::model::ModelSource;
 use crate::report_page::pictures::{Figure, Grid};
 use crate::report_page::recipe::Recipe;
-use crate::report_page::run::Run;
+use crate::report_page::run::{Run, items_of};
 use crate::report_page::svg::{Chart, DASHES};
 use crate::results::Curves;
 
@@ -33,13 +33,13 @@ pub(super) fn about(run: &Run) -> String {
         ModelSource::Id(id) => id.into(),
     };
     let (task, data) = (run.results.experiment.task.name(), &run.results.data.dataset);
-    format!("{task} · {model} on {data} · {} items", run.results.items)
+    format!("{task} · {model} on {data} · {}", items_of(run.results.items))
 }
 
 pub(super) fn section(id: &str, run: &Run, several: bool) -> Markup {
     html! {
         section class=(if several { "run apart" } else { "run" }) id=(id) aria-labelledby={ (id) "-title" } {
-            h2 id={ (id) "-title" } .unseen[!several] { (run.results.experiment.title) }
+            h2 id={ (id) "-title" } .unseen[!several] { (plain(&run.results.experiment.title)) }
             @if several { p.words { (run.name) " · " (about(run)) } }
             @if run.is_miniature() {
                 p.note role="note" {
@@ -63,6 +63,9 @@ fn content(id: &str, part: &str, run: &Run) -> Markup {
         "values" => {
             let table = run.values.table(&run.results.experiment.title, run.notes.clone());
             html! {
+                @if run.values.heads.is_empty() {
+                    p.note role="note" { "No metric is defined over these items, so there is nothing beside the paper's values." }
+                }
                 (tables::values(&run.values, &label))
                 (tables::notes(&run.notes))
                 (tables::downloads(&table, &format!("{}-values", file_name(&run.name))))

@@ -2,6 +2,7 @@
 
 use maud::{Markup, html};
 
+use crate::html::plain;
 use crate::report_page::run::Differences;
 use crate::report_page::svg;
 use crate::report_page::tables::downloads as forms;
@@ -13,10 +14,15 @@ fn data(value: Option<f64>) -> Option<String> {
     value.map(|value| format!("{value}"))
 }
 
+/// A number with the minus that is as wide as a plus.
+fn minus(number: &str) -> String {
+    number.replace('-', "−")
+}
+
 /// Any table, with its notes below; `label` is the id of its heading.
 pub(super) fn table(table: &Table, label: &str) -> Markup {
     let class = |cell: &Cell| match cell {
-        Cell::Best(_) => Some("best"),
+        Cell::Best(_) | Cell::FineBest(_) => Some("best"),
         Cell::Difference { better: Some(true), .. } => Some("better"),
         Cell::Difference { better: Some(false), .. } => Some("worse"),
         _ => None,
@@ -35,7 +41,7 @@ pub(super) fn table(table: &Table, label: &str) -> Markup {
                                 @if index == 0 { th scope="row" { (name) } } @else { td.text { (name) } }
                             }
                             @for cell in &row.cells {
-                                td class=[class(cell)] data-value=[data(cell.value())] { (cell.text()) }
+                                td class=[class(cell)] data-value=[data(cell.value())] { (minus(&cell.text())) }
                             }
                         }
                     }
@@ -47,7 +53,7 @@ pub(super) fn table(table: &Table, label: &str) -> Markup {
 }
 
 pub(super) fn notes(notes: &[String]) -> Markup {
-    html! { @for note in notes { p.words { (note) } } }
+    html! { @for note in notes { p.words { (plain(note)) } } }
 }
 
 /// Every method and metric beside the paper's value.
@@ -87,17 +93,17 @@ fn cells(values: &Values, index: usize, value: &Value) -> Markup {
     };
     html! {
         td class=[value.best.then_some("best")] data-value=[data(value.value)] {
-            @match value.value { Some(value) => (head.text(value)), None => "–" }
-            @if let Some((low, high)) = value.interval { small { (head.text(low)) " … " (head.text(high)) } }
+            @match value.value { Some(value) => (minus(&head.text(value))), None => "–" }
+            @if let Some((low, high)) = value.interval { small { (minus(&head.text(low))) " … " (minus(&head.text(high))) } }
         }
         @if values.has_paper(index) {
             td.paper data-value=[data(value.published)] {
-                @match value.published { Some(value) => (head.text(value)), None => "–" }
+                @match value.published { Some(value) => (values.published(index, value)), None => "–" }
             }
             @if values.comparable {
                 td class=[class] data-value=[data(value.difference.and_then(Cell::value))] {
                     @match value.difference.and_then(Cell::value) {
-                        Some(value) => (format!("{value:+.*}", head.digits)),
+                        Some(value) => (minus(&format!("{value:+.*}", head.digits))),
                         None => "–",
                     }
                 }
@@ -130,7 +136,7 @@ pub(super) fn differences(all: &[Differences], id: &str) -> Markup {
                             tr class=(class) {
                                 th scope="row" { (row.method) " − " (row.minus) }
                                 @for value in [row.value, row.low, row.high] {
-                                    td data-value=(value) { (format!("{value:+.*}", one.head.digits)) }
+                                    td data-value=(value) { (minus(&format!("{value:+.*}", one.head.digits))) }
                                 }
                                 td.drawn { (svg::interval(row.value, (row.low, row.high), reach)) }
                                 td data-value=(row.p_value) {

@@ -38,6 +38,10 @@ fn ten_thousand_items_by_keyboard() {
     // The first stop is the way past everything else.
     browser.press("Tab");
     assert_eq!(browser.eval("document.activeElement.className"), "skip");
+    // From the curves it is one step into the slider, not one more for each line.
+    browser.eval("[...document.querySelectorAll('.differences button')].at(-1).focus()");
+    browser.press("Tab");
+    assert_eq!(browser.eval("document.activeElement.type"), "range");
 
     // Heads are buttons: by name, then backwards.
     let head = "document.querySelector('th[data-sort=id]')";
@@ -69,6 +73,13 @@ fn ten_thousand_items_by_keyboard() {
     assert_eq!(names(&mut browser), ["scene/09999\ntorn </script><b>JPEG</b> & \"more\""]);
     browser.eval("document.querySelector('.bar input[value=flagged]').click()");
     assert_eq!(text(&mut browser, "[data-range]"), "1–25 of 1,000, of 10,000 in all");
+
+    // A page further with the last one in sight: the focus goes where it can be used.
+    browser.eval("document.querySelector('.bar input[value=worst]').click()");
+    browser.eval("document.querySelector('[data-go=\"1\"]').focus()");
+    browser.press("Enter");
+    assert_eq!(text(&mut browser, "[data-range]"), "26–50 of 50, of 10,000 in all");
+    assert_eq!(browser.eval("document.activeElement.dataset.go"), "-1");
 
     // The difference of two methods orders all of them.
     browser.eval("document.querySelector('.bar input[value=all]').click()");
@@ -120,6 +131,10 @@ fn narrow_dark_and_printed() {
         browser.open(&path);
         assert_eq!(overhang(&mut browser), 0, "{width} pixels wide");
     }
+    // On a desk the method that decides the order is in sight.
+    let hidden =
+        "document.querySelector('table.drill [aria-sort]').getBoundingClientRect().right - innerWidth";
+    assert!(browser.eval(hidden).as_f64().expect("a number") < 0.0);
     browser.resize(320, 800);
     browser.eval("document.querySelector('tr[data-item] th button').click()");
     assert_eq!(overhang(&mut browser), 0, "with an item open");
@@ -136,6 +151,9 @@ fn narrow_dark_and_printed() {
     browser.prefer("print", "dark");
     assert_eq!(browser.eval(paper), "rgb(255, 255, 255)");
     assert_eq!(browser.eval("getComputedStyle(document.querySelector('.bar')).display"), "none");
+    // Buttons would leave the heads of further pages empty.
+    let button = "getComputedStyle(document.querySelector('thead button')).display";
+    assert_eq!(browser.eval(button), "contents");
     assert!(browser.screenshot(true).starts_with(b"\x89PNG"));
     assert_eq!(browser.complaints, [""; 0]);
 }

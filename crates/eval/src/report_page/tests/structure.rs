@@ -115,7 +115,7 @@ fn the_page_of_a_run_has_everything_and_loads_nothing() {
 
     // A miniature says so, shows the paper's value and no difference.
     assert!(html.contains("A miniature."));
-    assert!(html.contains("<td class=\"paper\" data-value=\"0.26\">0.260</td>"));
+    assert!(html.contains("<td class=\"paper\" data-value=\"0.26\">0.26</td>"));
     let values =
         html.split("id=\"run-1-values\"").nth(1).expect("values").split("</table>").next().expect("a table");
     assert!(
@@ -124,6 +124,8 @@ fn the_page_of_a_run_has_everything_and_loads_nothing() {
     );
     // Intervals, failures, the recipe.
     assert!(html.contains(" … ") && html.contains("1 item could not be read"));
+    // What the numbers are.
+    assert!(html.contains("AUC: accuracy ÷ unmasked accuracy, mean over 0–95 %"));
     assert!(html.contains("tokenrank run masking-vit.toml --limit 60 --device cpu"));
     for file in ["records.jsonl", "results.json", "run.json"] {
         assert!(elements.iter().any(|element| element.get("href") == Some(file)), "{file}");
@@ -140,7 +142,7 @@ fn the_page_of_a_run_has_everything_and_loads_nothing() {
 #[test]
 fn names_are_never_more_than_names() {
     let dir = tempfile::tempdir().expect("a scratch folder");
-    let evil = "</script><img src=x onerror=alert(1)>\" onfocus=\"alert(2)' {{}} <!--";
+    let evil = "</script><img src=x onerror=alert(1)>\" onfocus=\"alert(2)' {{}} <!--\u{202e}";
     let mut experiment = experiment();
     experiment.title = format!("title {evil}");
     let answers = answers(30, &experiment, |item| format!("{evil}{item}"));
@@ -163,6 +165,9 @@ fn names_are_never_more_than_names() {
         assert!(element.get("src") != Some("x"));
     }
     assert!(html.contains("title &lt;/script&gt;&lt;img src=x"));
+    // Nothing turns the direction of a name unseen.
+    assert!(html.contains("id=\"run-1-title\">title &lt;/script&gt;"), "the title");
+    assert!((0..30).any(|item| html.contains(&format!("&lt;!--[U+202E]{item}<"))), "an item");
     let records = "runs%20%26%20%22more%22%20%3Cb%3E/a%3Ab/records.jsonl";
     assert!(elements.iter().any(|element| element.get("href") == Some(records)));
 }
@@ -192,6 +197,39 @@ fn what_is_unfinished_or_damaged_is_refused_and_leaves_no_page() {
     refused("has not finished");
     std::fs::write(file("run.json"), "{").expect("written");
     refused("run.json is damaged");
+}
+
+#[test]
+fn records_of_another_run_are_refused() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let (ours, others) = (dir.path().join("ours"), dir.path().join("others"));
+    let experiment = experiment();
+    let mut answers = answers(40, &experiment, |item| item.to_string());
+    forge(&ours, "masking-vit", &experiment, &answers);
+    let Some(Answer::Record(record)) = answers.first_mut() else { panic!("a record") };
+    let label = record.label;
+    record.predicted.values_mut().flatten().for_each(|class| *class = label);
+    forge(&others, "masking-vit", &experiment, &answers);
+    std::fs::copy(others.join("records.jsonl"), ours.join("records.jsonl")).expect("copied");
+    let message = report(&ours, None).expect_err("refused").to_string();
+    assert!(message.contains("records.jsonl") && message.contains("of different runs"), "{message}");
+    report(&others, None).expect("a page");
+}
+
+#[test]
+fn runs_that_have_not_finished_are_named() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let experiment = experiment();
+    for name in ["vit", "clip"] {
+        let answers = answers(20, &experiment, |item| item.to_string());
+        forge(&dir.path().join(name), "masking-vit", &experiment, &answers);
+    }
+    std::fs::remove_file(dir.path().join("clip/results.json")).expect("removed");
+    let written = report(dir.path(), None).expect("a page");
+    assert_eq!((written.runs, &written.unfinished[..]), (1, &[dir.path().join("clip")][..]));
+    let html = read(&written.path);
+    elements(&html);
+    assert!(html.contains("1 run has not finished</h2>") && html.contains("<a href=\"clip/\">clip</a>"));
 }
 
 #[test]

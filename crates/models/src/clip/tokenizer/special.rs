@@ -3,7 +3,7 @@
 //! The order matters: of two entries with the same text the later one decides whether the token is looked for before
 //! or after the text is lower-cased.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -20,6 +20,12 @@ const END_OF_TEXT: &str = "<|endoftext|>";
 /// The roles that a token can have, in the order of registration.
 const ROLES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
+
+/// Special tokens without a role are under the newer of these keys, or else under the older.
+const EXTRA: [&str; 2] = ["extra_special_tokens", "additional_special_tokens"];
+
+/// Most special or added tokens that one file may name; those that are published name a few.
+const MOST_TOKENS: usize = 10_000;
 
 /// The special tokens of a tokenizer.
 pub(super) struct SpecialTokens {
@@ -60,6 +66,9 @@ impl SpecialTokens {
             let entry = entries.get(role).filter(|entry| !entry.is_null());
             entry.map(|entry| parse(file, role, entry)).transpose()
         });
+        for (file, table) in [(&config_file, config), (&map_file, &map)] {
+            EXTRA.iter().try_for_each(|key| check_count(file, entries(table, key).len()))?;
+        }
         let [start, end, unknown, sep, pad, cls, mask] = listed;
         let listed = [start?, end?, unknown?, sep?, pad?, cls?, mask?];
         let [extra, late_extra] = extra_entries(config, &map).map(|entries| {
@@ -78,10 +87,14 @@ impl SpecialTokens {
                 Declared::by_older_files(dir, &special, files)?
             }
         };
+        check_count(&declared.file, declared.tokens.len())?;
+        // Of a text that is declared twice the lowest id counts.
+        let ids: HashMap<&str, u32> =
+            declared.tokens.iter().rev().map(|(&id, token)| (token.content.as_str(), id)).collect();
 
         let with_id = |role: &str, token: &SpecialToken| {
             let content = token.content();
-            match files.vocabulary.get(content).copied().or_else(|| declared.id(content)) {
+            match files.vocabulary.get(content).or_else(|| ids.get(content)).copied() {
                 Some(id) => Ok((content.to_owned(), id)),
                 None => refuse(
                     &files.vocabulary_file,
@@ -120,13 +133,10 @@ impl SpecialTokens {
         let with_role: HashSet<&str> = self.with_role.iter().map(SpecialToken::content).collect();
         let declared: HashSet<&str> =
             self.declared.tokens.values().map(|token| token.content.as_str()).collect();
-        let mut others: Vec<&SpecialToken> = Vec::new();
-        for token in self.with_role.iter().chain(&self.extra) {
-            if !declared.contains(token.content()) && !others.contains(&token) {
-                others.push(token);
-            }
-        }
-        let others = others.into_iter().map(|token| match token {
+        let mut seen = HashSet::new();
+        let others = self.with_role.iter().chain(&self.extra);
+        let others = others.filter(|token| !declared.contains(token.content()) && seen.insert(*token));
+        let others = others.map(|token| match token {
             SpecialToken::Plain(content) => AddedToken::from(content, true),
             SpecialToken::Entry(token) => token.clone(),
         });
@@ -170,10 +180,6 @@ impl Declared {
         let file = if files.added.is_empty() { file } else { files.vocabulary_file.clone() };
         Ok(Self { tokens, file })
     }
-
-    fn id(&self, content: &str) -> Option<u32> {
-        self.tokens.iter().find(|(_, token)| token.content == content).map(|(&id, _)| id)
-    }
 }
 
 /// A token as the files spell it out.
@@ -209,7 +215,7 @@ fn into_added(entries: BTreeMap<u32, TokenEntry>) -> BTreeMap<u32, AddedToken> {
 }
 
 /// A special token: its text alone, or the text and how it is found.
-#[derive(PartialEq, Deserialize)]
+#[derive(PartialEq, Eq, Hash, Deserialize)]
 #[serde(untagged)]
 enum SpecialToken {
     Plain(String),
@@ -243,14 +249,7 @@ fn all_special(mut map: Map<String, Value>) -> Map<String, Value> {
 /// Special tokens without a role, and those that count where there are none. The latter, under the older name in
 /// `special_tokens_map.json`, do not make an entry of `added_tokens.json` special.
 fn extra_entries<'a>(config: &'a Map<String, Value>, map: &'a Map<String, Value>) -> [Vec<&'a Value>; 2] {
-    let entries = |file: &'a Map<String, Value>, key: &str| -> Vec<&'a Value> {
-        match file.get(key) {
-            Some(Value::Array(list)) => list.iter().collect(),
-            Some(Value::Object(named)) => named.values().collect(),
-            _ => Vec::new(),
-        }
-    };
-    let [newer, older] = ["extra_special_tokens", "additional_special_tokens"];
+    let [newer, older] = EXTRA;
     let mut extra = entries(config, newer);
     if extra.is_empty() {
         extra = entries(config, older);
@@ -259,6 +258,88 @@ fn extra_entries<'a>(config: &'a Map<String, Value>, map: &'a Map<String, Value>
     [extra, entries(map, older)]
 }
 
+fn entries<'a>(table: &'a Map<String, Value>, key: &str) -> Vec<&'a Value> {
+    match table.get(key) {
+        Some(Value::Array(list)) => list.iter().collect(),
+        Some(Value::Object(named)) => named.values().collect(),
+        _ => Vec::new(),
+    }
+}
+
+fn check_count(file: &Path, count: usize) -> Result<()> {
+    if count <= MOST_TOKENS {
+        return Ok(());
+    }
+    refuse(
+        file,
+        format!(
+            "names {count} special or added tokens, and a file is believed up to {MOST_TOKENS}; download the file again"
+        ),
+    )
+}
+
 fn parse<T: DeserializeOwned>(file: &Path, key: &str, entry: &Value) -> Result<T> {
     T::deserialize(entry).or_else(|e| refuse(file, format!("{key}: {}", unreadable(&e))))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(dir: &Path, config: &Value) -> Result<SpecialTokens> {
+        let tokens = [START_OF_TEXT, END_OF_TEXT, "<a>", "<b>"];
+        let files = ModelFiles {
+            vocabulary_file: dir.join("vocab.json"),
+            vocabulary: tokens.into_iter().map(str::to_owned).zip(0..).collect(),
+            merges: Vec::new(),
+            added: BTreeMap::new(),
+        };
+        SpecialTokens::read(dir, config.as_object().expect("a table"), &files)
+    }
+
+    #[test]
+    fn tokens_are_registered_once_in_their_order() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let config = json!({ "extra_special_tokens": ["<b>", "<a>", "<b>", END_OF_TEXT, "<b>"] });
+        let registered = read(dir.path(), &config).expect("tokens").registration();
+        let contents: Vec<&str> = registered.iter().map(|token| token.content.as_str()).collect();
+        assert_eq!(contents, [START_OF_TEXT, END_OF_TEXT, "<b>", "<a>"]);
+    }
+
+    #[test]
+    fn of_a_text_with_two_ids_the_lower_counts() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let entry = json!({ "content": "<pad>" });
+        let config = json!({ "added_tokens_decoder": { "9": entry, "7": entry }, "pad_token": "<pad>" });
+        assert_eq!(read(dir.path(), &config).expect("tokens").pad, ("<pad>".to_owned(), 7));
+    }
+
+    #[test]
+    fn more_tokens_than_any_text_needs_are_refused_by_file() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let many = |count: usize| vec!["<a>"; count];
+        let refusal =
+            |config: &Value| read(dir.path(), config).err().map(|e| e.to_string()).unwrap_or_default();
+        assert_eq!(refusal(&json!({ "extra_special_tokens": many(MOST_TOKENS) })), "");
+        let decoder: Map<String, Value> =
+            (0..=MOST_TOKENS).map(|id| (id.to_string(), json!({ "content": format!("<{id}>") }))).collect();
+        for config in [
+            json!({ "extra_special_tokens": many(MOST_TOKENS + 1) }),
+            json!({ "additional_special_tokens": many(MOST_TOKENS + 1) }),
+            json!({ "added_tokens_decoder": decoder }),
+        ] {
+            let message = refusal(&config);
+            assert!(message.contains("tokenizer_config.json") && message.contains("10001"), "{message}");
+        }
+        let map = json!({ "additional_special_tokens": many(MOST_TOKENS + 1) }).to_string();
+        std::fs::write(dir.path().join("special_tokens_map.json"), map).expect("writable");
+        assert!(refusal(&json!({})).contains("special_tokens_map.json"));
+        let added: Map<String, Value> = (0..=MOST_TOKENS).map(|id| (format!("<{id}>"), id.into())).collect();
+        std::fs::write(dir.path().join("special_tokens_map.json"), "{}").expect("writable");
+        std::fs::write(dir.path().join("added_tokens.json"), Value::Object(added).to_string())
+            .expect("writable");
+        assert!(refusal(&json!({})).contains("added_tokens.json"));
+    }
 }

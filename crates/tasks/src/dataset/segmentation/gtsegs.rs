@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 
 use hdf5_pure::{ChunkCacheConfig, DType, Dataset, File, FileAccessProperties, Object};
 use models::image::{MAX_PIXELS, Rgb8};
+use models::limits::DEFLATE_RATIO;
 use ndarray::Array2;
 
 use super::{Segmented, digest};
@@ -27,6 +28,8 @@ const MAX_NAME: u64 = 256;
 /// The file, with where each picture and mask lies. Pictures are read when asked for, and not kept.
 pub(in crate::dataset) struct Archive {
     path: PathBuf,
+    /// Bytes of the file.
+    length: u64,
     images: Vec<Dataset>,
     truths: Vec<Dataset>,
     synsets: Vec<String>,
@@ -64,19 +67,21 @@ impl Archive {
     fn index(path: &Path) -> Check<Self> {
         // Each picture is read once or twice in a run, so a cache of chunks would only fill the memory.
         let properties = FileAccessProperties::new().with_chunk_cache(ChunkCacheConfig::disabled());
+        let length = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
         let file = File::open_streaming_with_options(path, properties).map_err(|e| e.to_string())?;
-        let images = column(&file, "/value/img")?;
-        let truths = column(&file, "/value/gt")?;
-        let ids = column(&file, "/value/id")?;
+        let images = column(&file, "/value/img", length)?;
+        let truths = column(&file, "/value/gt", length)?;
+        let ids = column(&file, "/value/id", length)?;
         if images.is_empty() || images.len() != truths.len() || images.len() != ids.len() {
             let counts = [images.len(), truths.len(), ids.len()];
             return Err(format!(
                 "/value has {counts:?} entries of img, gt and id, which should be as many of each"
             ));
         }
-        let synset = |(index, id)| synset(id).map_err(|reason| format!("/value/id[{index}] {reason}"));
+        let synset =
+            |(index, id)| synset(id, length).map_err(|reason| format!("/value/id[{index}] {reason}"));
         let synsets = ids.iter().enumerate().map(synset).collect::<Check<_>>()?;
-        Ok(Self { path: path.into(), images, truths, synsets })
+        Ok(Self { path: path.into(), length, images, truths, synsets })
     }
 
     /// The synset of each image, such as `n02123045`.
@@ -95,19 +100,19 @@ impl Archive {
     fn entry(&self, index: usize) -> Check<Segmented> {
         let (image, truth) = (self.images.get(index), self.truths.get(index));
         let (Some(image), Some(truth)) = (image, truth) else { return Err("there is no such image".into()) };
-        let &[3, width, height] = shape(image, "the picture")?.as_slice() else {
+        let &[3, width, height] = self.shape(image, "the picture")?.as_slice() else {
             return Err(format!("the picture has shape {:?}, not [3, width, height]", image.shape()));
         };
-        let mask = referred(truth, "gt")?.into_iter().next().ok_or("gt is an empty cell")?;
-        let found = shape(&mask, "the mask")?;
+        let mask = referred(truth, "gt", self.length)?.into_iter().next().ok_or("gt is an empty cell")?;
+        let found = self.shape(&mask, "the mask")?;
         if found != [width, height] {
             return Err(format!(
                 "the mask has shape {found:?} where the picture of shape {:?} wants [{width}, {height}]",
                 [3, width, height]
             ));
         }
-        let planes = samples(image, "the picture")?;
-        let mask = samples(&mask, "the mask")?;
+        let planes = self.samples(image, "the picture")?;
+        let mask = self.samples(&mask, "the mask")?;
         if let Some(value) = mask.iter().find(|&&value| value > 1) {
             return Err(format!("the mask holds the value {value}; it should be 0 and 1"));
         }
@@ -116,6 +121,26 @@ impl Archive {
         let rgb = Rgb8 { width: size.0, height: size.1, data: rows_first(&planes, size)? };
         let labels = Array2::from_shape_vec(size, mask).map_err(|e| e.to_string())?;
         Ok(Segmented { rgb, labels: labels.reversed_axes().as_standard_layout().into_owned(), sha256 })
+    }
+
+    /// The shape of an array of bytes that is not absurdly large.
+    fn shape(&self, dataset: &Dataset, what: &str) -> Check<Vec<u64>> {
+        let refuse = |e: hdf5_pure::Error| format!("{what}: {e}");
+        let shape = dataset.shape().map_err(refuse)?;
+        let kind = dataset.dtype().map_err(refuse)?;
+        if !matches!(kind, DType::U8) {
+            return Err(format!("{what} has samples of type {kind}, not u8"));
+        }
+        let most = self.length.saturating_mul(DEFLATE_RATIO).min(3 * MAX_PIXELS);
+        match area(&shape) {
+            Some(size) if size > 0 && size <= most => Ok(shape),
+            _ => Err(format!("{what} has shape {shape:?}")),
+        }
+    }
+
+    fn samples(&self, dataset: &Dataset, what: &str) -> Check<Vec<u8>> {
+        check_chunks(dataset, self.length).map_err(|reason| format!("{what}: {reason}"))?;
+        dataset.read_u8().map_err(|e| format!("{what}: {e}"))
     }
 }
 
@@ -126,17 +151,18 @@ fn rows_first(planes: &[u8], (width, height): (usize, usize)) -> Check<Vec<u8>> 
 }
 
 /// What the elements of a cell array refer to.
-fn column(file: &File, name: &str) -> Check<Vec<Dataset>> {
+fn column(file: &File, name: &str, length: u64) -> Check<Vec<Dataset>> {
     let cells = file.dataset(name).map_err(|e| format!("{name}: {e}"))?;
-    referred(&cells, name)
+    referred(&cells, name, length)
 }
 
-fn referred(cells: &Dataset, name: &str) -> Check<Vec<Dataset>> {
+fn referred(cells: &Dataset, name: &str, length: u64) -> Check<Vec<Dataset>> {
     let refuse = |e: hdf5_pure::Error| format!("{name}: {e}");
     let count = area(&cells.shape().map_err(refuse)?).filter(|&count| count <= MAX_ENTRIES);
     if count.is_none() || !matches!(cells.dtype().map_err(refuse)?, DType::ObjectReference) {
         return Err(format!("{name} is no cell array"));
     }
+    check_chunks(cells, length).map_err(|reason| format!("{name}: {reason}"))?;
     let objects = cells.dereference().map_err(refuse)?;
     let dataset = |object| match object {
         Object::Dataset(dataset) => Ok(*dataset),
@@ -145,30 +171,25 @@ fn referred(cells: &Dataset, name: &str) -> Check<Vec<Dataset>> {
     objects.into_iter().map(dataset).collect()
 }
 
-/// The shape of an array of bytes that is not absurdly large.
-fn shape(dataset: &Dataset, what: &str) -> Check<Vec<u64>> {
-    let refuse = |e: hdf5_pure::Error| format!("{what}: {e}");
-    let shape = dataset.shape().map_err(refuse)?;
-    let kind = dataset.dtype().map_err(refuse)?;
-    if !matches!(kind, DType::U8) {
-        return Err(format!("{what} has samples of type {kind}, not u8"));
+/// Refuses chunks that lie outside of the file: the library takes memory for all that their sizes claim before it reads.
+fn check_chunks(dataset: &Dataset, length: u64) -> Check<()> {
+    if !dataset.is_chunked() {
+        return Ok(());
     }
-    match area(&shape) {
-        Some(size) if size > 0 && size <= 3 * MAX_PIXELS => Ok(shape),
-        _ => Err(format!("{what} has shape {shape:?}")),
+    let chunks = dataset.chunks().map_err(|e| e.to_string())?;
+    match chunks.iter().find(|chunk| chunk.address.saturating_add(chunk.storage_size) > length) {
+        None => Ok(()),
+        Some(chunk) => Err(format!("a chunk of {} bytes ends behind the file", chunk.storage_size)),
     }
-}
-
-fn samples(dataset: &Dataset, what: &str) -> Check<Vec<u8>> {
-    dataset.read_u8().map_err(|e| format!("{what}: {e}"))
 }
 
 /// `n02123045` of an id such as `n02123045_1234`.
-fn synset(id: &Dataset) -> Check<String> {
+fn synset(id: &Dataset, length: u64) -> Check<String> {
     let refuse = |e: hdf5_pure::Error| e.to_string();
     if area(&id.shape().map_err(refuse)?).is_none_or(|length| length > MAX_NAME) {
         return Err("is no name".into());
     }
+    check_chunks(id, length)?;
     let text = String::from_utf16_lossy(&id.read_u16().map_err(refuse)?);
     let name = text.trim_matches(|c: char| c.is_whitespace() || c == '\0');
     let synset = name.split('_').next().unwrap_or_default();

@@ -24,10 +24,15 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Array2<u8>, String> {
     let damaged = |e: png::DecodingError| format!("is a damaged PNG file ({e}); replace it");
     let header = decoder.read_header_info().map_err(damaged)?;
     let (width, height) = (header.width as usize, header.height as usize);
-    let line_bytes = header.raw_row_length();
-    let claimed = width as u64 * height as u64;
-    // Deflate cannot shrink data by more than 1032 to 1, and a sample has at least one bit.
-    if claimed > MAX_PIXELS || (bytes.len() as u64).saturating_mul(8 * DEFLATE_RATIO) < claimed {
+    let line_bytes = header.raw_row_length() - 1;
+    if header.bit_depth == BitDepth::Sixteen {
+        return Err("has samples of 16 bits; labels have 8 or fewer".into());
+    }
+    // Deflate cannot shrink data by more than 1032 to 1.
+    let claimed = (line_bytes as u64).saturating_mul(height as u64);
+    if width as u64 * height as u64 > MAX_PIXELS
+        || (bytes.len() as u64).saturating_mul(DEFLATE_RATIO) < claimed
+    {
         return Err(format!(
             "is a damaged PNG file: {} bytes cannot hold {width}×{height} pixels",
             bytes.len()
@@ -40,9 +45,6 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Array2<u8>, String> {
     samples.try_reserve_exact(size).map_err(|_| "is too large for memory")?;
     samples.resize(size, 0);
     let frame = reader.next_frame(&mut samples).map_err(damaged)?;
-    if frame.bit_depth == BitDepth::Sixteen {
-        return Err("has samples of 16 bits; labels have 8 or fewer".into());
-    }
     let lines = samples.chunks_exact(frame.line_size).take(frame.height as usize);
     let labels: Vec<u8> = match frame.color_type {
         ColorType::Grayscale | ColorType::Indexed => {
@@ -148,6 +150,32 @@ mod tests {
         assert_eq!(decode(&rgba).unwrap().as_slice().unwrap(), [1, 9]);
         let alpha = encode(1, ColorType::GrayscaleAlpha, BitDepth::Eight, &[4, 255]);
         assert_eq!(decode(&alpha).unwrap().as_slice().unwrap(), [4]);
+    }
+
+    /// A PNG that claims a size which its data do not have.
+    fn claiming(color: ColorType, depth: BitDepth, side: u32, length: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut info = png::Info::with_size(side, side);
+        (info.color_type, info.bit_depth) = (color, depth);
+        png::Encoder::with_info(&mut bytes, info).unwrap().write_header().unwrap();
+        bytes.resize(length, 0);
+        bytes
+    }
+
+    #[test]
+    fn memory_is_taken_only_for_what_a_file_can_hold() {
+        for (color, depth, word) in [
+            (ColorType::Rgba, BitDepth::Eight, "cannot hold 13377×13377 pixels"),
+            (ColorType::Rgba, BitDepth::Sixteen, "16 bits"),
+            (ColorType::Grayscale, BitDepth::Sixteen, "16 bits"),
+        ] {
+            let message = decode(&claiming(color, depth, 13377, 21_000)).expect_err("refused");
+            assert!(message.contains(word), "{message}");
+        }
+        // As much as it could hold: damage that only reading finds.
+        let message =
+            decode(&claiming(ColorType::Grayscale, BitDepth::One, 13377, 22_000)).expect_err("refused");
+        assert!(message.contains("damaged") && !message.contains("cannot hold"), "{message}");
     }
 
     #[test]
