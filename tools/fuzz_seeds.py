@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CORPUS = ROOT / "fuzz" / "corpus"
 MODELS = ROOT / "crates" / "models" / "tests" / "fixtures"
 CUT = b"\xff"
+SHAPES = "background circle square triangle star cross ring heart crescent arrow hourglass".split()
 
 
 def put(target: str, name: str, data: bytes | str) -> None:
@@ -242,8 +243,9 @@ def compact(value: object) -> str:
     return json.dumps(value, separators=(",", ":"))
 
 
-def finished(task: str, settings: dict, records: list[dict], **said: object) -> tuple[dict, dict, str]:
-    """A run of two miniature scenes with these records; said is added to its results."""
+def finished(task: str, settings: dict, records: list[dict], values: dict, **said: object) -> tuple[dict, dict, str]:
+    """A run of two miniature scenes with these records and their values by metric and, where it matters, method; said is
+    added to its results."""
     results = json.loads((ROOT / "results" / "mini" / task / "results.json").read_text())
     experiment = results["experiment"]
     experiment["model"]["path"] = "nowhere"
@@ -255,7 +257,7 @@ def finished(task: str, settings: dict, records: list[dict], **said: object) -> 
         "limit": None,
         "device": "cpu",
         "weights_sha256": "0" * 64,
-        "classes": '["circle","square"]' if kind == "diffseg" else "",
+        "classes": compact(SHAPES) if kind == "diffseg" else "",
         "manifest_sha256": "1" * 64,
         "sources_sha256": "2" * 64,
     }
@@ -268,6 +270,9 @@ def finished(task: str, settings: dict, records: list[dict], **said: object) -> 
     results |= {"fingerprint": fingerprint, "items": len(records) - len(failed), "failed": failed}
     keys = list(next(iter(record for record in records if "failed" not in record)).get("methods", {"center": 0}))
     results["metrics"] = [one for one in results["metrics"] if one.get("method", keys[0]) in keys]
+    for one in results["metrics"]:
+        name = one["name"]
+        one["value"] = values.get(f"{name} of {one.get('method')}", values.get(name, one["value"]))
     results["comparisons"] = [one for one in results.get("comparisons", []) if {one["method"], one["minus"]} <= set(keys)]
     return header, results | said, lines + compact({"segment": closing}) + "\n"
 
@@ -282,18 +287,24 @@ def runs() -> None:
     masking = [record(i, label=1 + i, unmasked=1 + i, predicted=predicted[i], scores=maps) for i in range(2)]
     curve = {"center": [1.0, 1.0, 0.5], "tokenrank": [1.0, 0.5, 0.0]}
     curves = {"fractions": [0.0, 0.25, 0.5], "accuracy": curve, "still_right": curve}
-    whole = finished("masking-vit", shares, masking, curves=curves)
+    # The areas of the two images are 3/4 and 1.
+    whole = finished("masking-vit", shares, masking, {"auc": 0.875, "auc-still-right": 0.875}, curves=curves)
 
     counts = {"0": {"intersection": 5, "predicted": 6, "labelled": 7}, "3": {"intersection": 2, "predicted": 4, "labelled": 3}}
     score = {"classes": counts, "correct": 7, "labelled": 10, "pooled_ap": 0.75, "foreground_ap": 0.5}
     methods = {"bounce": score, "row-select": score | {"correct": 6}}
     segments = [record(i, names=["circle"], methods=methods) for i in range(2)]
+    scored = {"accuracy": 0.7, "miou": (5 / 8 + 2 / 5) / 2, "miou-identity": None, "map": 0.75, "map-foreground": 0.5}
+    scored["accuracy of row-select"] = 0.6
     segment = {"methods": [{"row-select": {}}, {"bounce": {"steps": 2, "direction": "forward", "map": "pretty"}}]}
 
     found = {"proposals": 3, "overlap": [[0, 0, 9], [0, 2, 1], [1, 1, 6]], "boundary": {"labelled": 8, "found": 5}}
     pictures = {"labels": [[0, 9], [1, 6], [2, 1]], "anchors": [[0, 0], [1, 1], [0, 1]]}
     drawn = {"size": [4, 4], "grid": [2, 2], "methods": {"uniform": pictures, "random": pictures}}
     diffsegs = [record(i, methods={"uniform": found, "random": found}, pictures=drawn) for i in range(2)]
+    # The third segment is matched to no class of the image: the union of another one, but where the order is free.
+    parted = {"accuracy": 15 / 16, "class-accuracy": 0.95, "image-accuracy": 15 / 16, "miou": 1.9 / 3, "miou-order-free": 0.95}
+    parted |= {"adjusted-rand-index": 0.85, "boundary-recall": 5 / 8, "proposals": 3.0}
     diffseg = {"methods": [{"uniform": {"side": 6, "aggregate": "mean"}}, {"random": {"number": 36, "aggregate": "mean"}}]}
 
     masks = {"grid": [2, 2], "passes": ["#..#", ".##."]}
@@ -309,21 +320,21 @@ def runs() -> None:
     shard = ({**whole[0], "shard": {"index": 1, "of": 1}}, {}, whole[2])
     for name, run in {
         "masking": whole,
-        "failed": finished("masking-vit", shares, [masking[0], failed]),
-        "segment": finished("segment", segment, segments),
-        "diffseg": finished("diffseg", diffseg, diffsegs),
-        "guidance": finished("guidance", guidance, guidances),
+        "failed": finished("masking-vit", shares, [masking[0], failed], {"auc": 0.75, "auc-still-right": 0.75}),
+        "segment": finished("segment", segment, segments, scored),
+        "diffseg": finished("diffseg", diffseg, diffsegs, parted),
+        "guidance": finished("guidance", guidance, guidances, {}),
         "shard": shard,
-        "huge-fractions": finished("masking-vit", shares | {"fractions": {"from": 0, "to": 0.5, "step": 1e-300}}, masking),
+        "huge-fractions": finished("masking-vit", shares | {"fractions": {"from": 0, "to": 0.5, "step": 1e-300}}, masking, {}),
         "huge-batch": ({**whole[0], "batch": (1 << 64) - 1}, *whole[1:]),
         "shard-zero": ({**whole[0], "shard": {"index": 0, "of": 0}}, {}, whole[2]),
         "shard-of-many": ({**whole[0], "shard": {"index": 1, "of": (1 << 64) - 1}}, {}, whole[2]),
         "shard-of-many-items": ({**shard[0], "items": (1 << 64) - 1, "batch": 1}, {}, whole[2]),
         "huge-counts": finished("segment", segment, [
             record(0, names=[], methods=methods | {"bounce": score | {"classes": {"1": {
-                "intersection": 0, "predicted": (1 << 64) - 1, "labelled": (1 << 64) - 1}}}})]),
+                "intersection": 0, "predicted": (1 << 64) - 1, "labelled": (1 << 64) - 1}}}})], {}),
         "huge-segments": finished("diffseg", diffseg, [
-            record(0, methods={"uniform": found | {"overlap": [[65535, (1 << 32) - 1, (1 << 64) - 1]] * 2}, "random": found})]),
+            record(0, methods={"uniform": found | {"overlap": [[65535, (1 << 32) - 1, (1 << 64) - 1]] * 2}, "random": found})], {}),
     }.items():  # fmt: skip
         header, results, records = run
         more = [compact(sweep)] if name in ("masking", "diffseg") else []
