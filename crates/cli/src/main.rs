@@ -18,17 +18,25 @@ use failure::Failure;
 use output::{colored, print, print_table};
 
 fn main() -> ExitCode {
-    let args = Args::parse();
-    use Command::{Attend, Merge, Metrics, Run, Show};
-    if matches!(args.command, Run(_) | Merge(_) | Attend(_) | Show(_) | Metrics(_)) {
-        threads::sleep_while_waiting();
-    }
-    let failures: Vec<Failure> = dispatch(args.command).err().into_iter().chain(output::lost()).collect();
+    let result = match Args::try_parse() {
+        Ok(args) => execute(args.command),
+        Err(refusal) if refusal.use_stderr() => refusal.exit(),
+        Err(help) => {
+            let text = help.render();
+            print(&if colored() { text.ansi().to_string() } else { text.to_string() });
+            Ok(())
+        }
+    };
+    let failures: Vec<Failure> = result.err().into_iter().chain(output::lost()).collect();
     failures.iter().for_each(Failure::tell);
     failures.first().map_or(ExitCode::SUCCESS, |failure| ExitCode::from(failure.code()))
 }
 
-fn dispatch(command: Command) -> Result<(), Failure> {
+fn execute(command: Command) -> Result<(), Failure> {
+    use Command::{Attend, Merge, Metrics, Run, Show};
+    if matches!(command, Run(_) | Merge(_) | Attend(_) | Show(_) | Metrics(_)) {
+        threads::sleep_while_waiting();
+    }
     // Nothing here trains a network.
     let _no_grad = models::no_grad();
     match command {

@@ -7,7 +7,7 @@
 mod methods;
 mod report;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -18,7 +18,8 @@ use toml_edit::{DocumentMut, Item, Value};
 use crate::error::{Error, Result};
 use crate::experiment::{self, Experiment};
 use crate::plan::{Plan, RunOptions, check};
-use crate::run::{Finished, Outcome, execute};
+use crate::progress;
+use crate::run::{Finished, HEADER, Outcome, execute};
 
 use methods::Goal;
 pub use methods::SweptMethod;
@@ -160,6 +161,7 @@ impl Sweep {
         mut before: impl FnMut(usize, usize, &str),
     ) -> Result<SweepFinished> {
         let folder = self.folder()?;
+        self.tell_others(&folder);
         let (total, mut number) = (self.plans().count(), 0);
         let mut outcomes: Vec<Option<Outcome>> = Vec::new();
         let mut failed: BTreeMap<String, Failure> = BTreeMap::new();
@@ -194,6 +196,23 @@ impl Sweep {
             false => Some(report::write(self, folder, &outcomes, &failed)?),
         };
         Ok(SweepFinished { outcome, failed })
+    }
+
+    /// Says which runs in the folder are of no combination: those of values that are no longer in the file.
+    fn tell_others(&self, folder: &Path) {
+        let known: HashSet<PathBuf> = self.runs().map(|(slug, _)| folder.join(slug)).collect();
+        let entries = std::fs::read_dir(folder.join("runs")).into_iter().flatten().flatten();
+        let mut others: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+        others.retain(|path| !known.contains(path) && path.join(HEADER).is_file());
+        others.sort();
+        if let Some(first) = others.first() {
+            progress::say(&format!(
+                "other settings have left runs here ({}, such as {}): the tables of this sweep leave them out, `report` and \
+                 `compare` do not until they are deleted",
+                others.len(),
+                first.display()
+            ));
+        }
     }
 
     /// The settings of a combination: `layers last:4, alpha 0.99`.

@@ -399,6 +399,8 @@ fn an_image_does_not_depend_on_those_beside_it() -> Result<(), Error> {
 fn settings_that_cannot_be_are_refused() {
     for (settings, words) in [
         ("image_size = 30", "task.diffseg.image_size"),
+        ("image_size = 13378", "more than 178956970 pixels"),
+        ("image_size = -9223372036854775808", "more than 178956970 pixels"),
         ("batch = 0", "task.diffseg.batch"),
         ("rounds = 0", "task.diffseg.rounds"),
         ("threshold = -1.0", "task.diffseg.threshold"),

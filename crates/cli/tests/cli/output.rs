@@ -66,6 +66,9 @@ fn a_result_that_stdout_does_not_take_is_no_success() {
     lost(tokenrank().args(["compare", arg(&out), arg(&out)]));
     lost(tokenrank().arg("ls"));
     lost(tokenrank().arg("doctor"));
+    lost(tokenrank().arg("--help"));
+    lost(tokenrank().args(["run", "--help"]));
+    lost(tokenrank().arg("--version"));
     // What else is wrong comes first.
     let changed = ["--set", "seed=9"];
     let output = small.command(&out).args(changed).stdout(stdout).output().expect("starts");

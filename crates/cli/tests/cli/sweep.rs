@@ -83,6 +83,11 @@ fn a_sweep_ends_in_one_table_and_resumes() {
     let other: Value =
         serde_json::from_slice(&std::fs::read(out.join("sweep.json")).expect("sweep.json")).expect("JSON");
     assert_eq!(other, stored);
+
+    // Runs of values that are no longer asked for.
+    let fewer = run(&[&args[..], &["--set", "sweep.alpha=[0.5]"]].concat(), 0);
+    let told = words(&fewer);
+    assert!(told.contains("other settings have left runs here (2, such as"), "{told}");
 }
 
 /// What one combination says is what the same settings say alone.

@@ -16,8 +16,8 @@ const NAME: &str = "run.lock";
 /// The right to write to a run's folder, until it is dropped or the process ends in any way.
 ///
 /// The system's lock on the file decides: it goes with its process, so a file left behind is no lock. What the file says
-/// is for people, and for file systems that keep no locks: there an owner counts as gone if it was on this machine and
-/// is no longer running. No clock is asked.
+/// is for people, and for file systems that keep no locks: there an owner counts as gone if it was on this machine, where
+/// this process would see it, and is no longer running. No clock is asked.
 pub(crate) struct Lock {
     file: File,
 }
@@ -31,6 +31,9 @@ pub struct Owner {
     pub pid: u32,
     /// When the process started, in the system's ticks, and which boot these count from: process numbers come again.
     started: Option<String>,
+    /// Where the number is valid: containers of one machine do not see each other's processes.
+    #[serde(default)]
+    namespace: Option<String>,
 }
 
 /// `process 4711 on node17`.
@@ -93,12 +96,13 @@ fn read(file: &mut File) -> Option<Owner> {
 impl Owner {
     fn current() -> Self {
         let pid = std::process::id();
-        Self { host: host(), pid, started: started(pid) }
+        Self { host: host(), pid, started: started(pid), namespace: namespace() }
     }
 
     /// Whether this process certainly no longer runs.
     fn is_gone(&self) -> bool {
-        self.host == host() && self.started.is_some() && started(self.pid) != self.started
+        let in_sight = self.host == host() && self.namespace.is_some() && self.namespace == namespace();
+        in_sight && self.started.is_some() && started(self.pid) != self.started
     }
 }
 
@@ -106,6 +110,11 @@ fn host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "this machine".to_owned() } else { name.to_owned() }
+}
+
+/// The namespace of process numbers; none where the system does not tell.
+fn namespace() -> Option<String> {
+    Some(std::fs::read_link("/proc/self/ns/pid").ok()?.to_string_lossy().into_owned())
 }
 
 /// Start of a process; none where it does not run or the system does not tell.
@@ -140,7 +149,7 @@ mod tests {
         let mut child = std::process::Command::new("true").spawn().expect("starts");
         let started = started(child.id());
         child.wait().expect("ends");
-        let dead = Owner { host: host(), pid: child.id(), started };
+        let dead = Owner { pid: child.id(), started, ..Owner::current() };
         for text in [serde_json::json!(dead).to_string(), "{\"host\": \"torn".into(), "\0\0\0".into()] {
             std::fs::write(dir.path().join(NAME), text).expect("writable");
             Lock::take(dir.path()).map(drop)?;
@@ -156,6 +165,11 @@ mod tests {
         assert!(
             !Owner { host: "elsewhere".into(), started: Some("x 1".into()), ..current.clone() }.is_gone()
         );
+        // A container's processes are not seen from here, whether or not they run.
+        for namespace in [Some("pid:[1]".to_owned()), None] {
+            let started = Some("another boot 1".to_owned());
+            assert!(!Owner { namespace, started, ..current.clone() }.is_gone());
+        }
         assert!(!Owner { started: None, ..current }.is_gone());
     }
 }

@@ -27,7 +27,7 @@ use crate::work::Report;
 
 pub(crate) use folder::PAGE;
 pub use folder::RunFolder;
-pub(crate) use header::{Identity, RunHeader, differences, short};
+pub(crate) use header::{HEADER, Identity, RunHeader, differences, short};
 use lock::Lock;
 pub use merge::{MergeOptions, merge};
 pub(crate) use records::RECORDS;

@@ -8,6 +8,7 @@ use super::aggregate::HeadShare;
 use super::merge::Merging;
 use super::method::Method;
 use crate::error::{Error, Result};
+use crate::pixels::check_side;
 
 /// How images are segmented. Where the paper gives a table and no settings, they are DiffSeg's published ones for
 /// COCO-Stuff; `docs/protocols.md` says which are ours.
@@ -125,6 +126,9 @@ impl DiffSegConfig {
             if value == 0 {
                 return refuse(setting, "must be at least 1".into());
             }
+        }
+        if let Some(side) = self.image_size {
+            check_side("task.diffseg.image_size", side.unsigned_abs())?;
         }
         // Infinity makes one segment of everything, which is a fair question to ask.
         if self.threshold.is_nan() || self.threshold < 0.0 {

@@ -1,13 +1,13 @@
 //! The `[task.guidance]` table of an experiment.
 
 use models::diffusion::SamplerKind;
-use models::limits::MAX_PIXELS;
 use serde::{Deserialize, Serialize};
 
 use super::mask::{Importance, Threshold};
 use super::method::Method;
 use super::sag::Sag;
 use crate::error::{Error, Result};
+use crate::pixels::check_side;
 
 /// What is drawn and how it is guided. The paper gives the table and few of these settings; `docs/protocols.md` says which
 /// are ours.
@@ -168,9 +168,8 @@ impl GuidanceConfig {
             let reason = format!("must be at most {MOST_STEPS}, found {}", self.steps);
             return refuse("task.guidance.steps", reason);
         }
-        if self.image_size.is_some_and(|side| side.unsigned_abs().saturating_pow(2) > MAX_PIXELS) {
-            let reason = format!("a picture of this side has more than {MAX_PIXELS} pixels");
-            return refuse("task.guidance.image_size", reason);
+        if let Some(side) = self.image_size {
+            check_side("task.guidance.image_size", side.unsigned_abs())?;
         }
         if self.first.checked_add(self.count).is_none_or(|end| end > MOST_PICTURES) {
             let reason = format!("the last picture has number {MOST_PICTURES} or above");
@@ -208,6 +207,7 @@ fn is_name(key: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use models::limits::MAX_PIXELS;
     use serde_json::json;
 
     use super::*;

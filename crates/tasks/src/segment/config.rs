@@ -4,7 +4,6 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use models::LayerSelection;
 use models::Stream;
-use models::limits::MAX_PIXELS;
 use models::t5::TokenLookup;
 use serde::{Deserialize, Serialize};
 
@@ -12,6 +11,7 @@ use super::method::Method;
 use super::probe::concept_methods;
 use super::score::ScoreSettings;
 use crate::error::{Error, Result};
+use crate::pixels::check_side;
 
 /// Most steps of a bounce: chains are stationary long before.
 const MOST_STEPS: usize = 100_000;
@@ -271,16 +271,14 @@ impl SegmentConfig {
                 return refuse(setting, "must be at least 1".into());
             }
         }
-        if (self.image_size as u64).saturating_pow(2) > MAX_PIXELS {
-            let reason = format!("{0}×{0} are more than {MAX_PIXELS} pixels", self.image_size);
-            return refuse("task.segment.image_size", reason);
-        }
+        check_side("task.segment.image_size", self.image_size as u64)?;
         self.score.check()
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use models::limits::MAX_PIXELS;
     use serde_json::json;
 
     use super::*;
