@@ -274,6 +274,8 @@ def finished(task: str, settings: dict, records: list[dict], values: dict, **sai
         name = one["name"]
         one["value"] = values.get(f"{name} of {one.get('method')}", values.get(name, one["value"]))
     results["comparisons"] = [one for one in results.get("comparisons", []) if {one["method"], one["minus"]} <= set(keys)]
+    drawn = [one | {"values": one["values"][:4]} for one in results.get("resampled", []) if one["method"] in keys]
+    results |= {"resampled": drawn} if drawn else {}
     return header, results | said, lines + compact({"segment": closing}) + "\n"
 
 
