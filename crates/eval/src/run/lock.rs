@@ -32,7 +32,6 @@ pub struct Owner {
     /// When the process started, in the system's ticks, and which boot these count from: process numbers come again.
     started: Option<String>,
     /// Where the number is valid: containers of one machine do not see each other's processes.
-    #[serde(default)]
     namespace: Option<String>,
 }
 
@@ -171,5 +170,8 @@ mod tests {
             assert!(!Owner { namespace, started, ..current.clone() }.is_gone());
         }
         assert!(!Owner { started: None, ..current }.is_gone());
+        // A file from before the namespace was written is read all the same.
+        let before = serde_json::json!({ "host": host(), "pid": 1, "started": "another boot 1" });
+        assert!(!serde_json::from_value::<Owner>(before).expect("an owner").is_gone());
     }
 }
