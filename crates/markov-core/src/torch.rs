@@ -9,7 +9,7 @@ use ndarray::{Array2, ArrayView2};
 use tch::{Device, Kind, Tensor};
 
 use crate::bounce::bounces;
-use crate::chain::{Direction, RowStochastic, check_alpha};
+use crate::chain::{Direction, check_alpha};
 use crate::propagate::{Block, Propagate};
 use crate::rank::{Stop, TokenRank, token_rank_each};
 use crate::spectrum::{Effort, lambda2_each};
