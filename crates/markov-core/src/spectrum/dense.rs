@@ -39,12 +39,17 @@ pub fn eigenvalues(matrix: ArrayView2<'_, f64>) -> Result<Vec<c64>> {
                 let block = Array2::from_shape_fn((members.len(), members.len()), |(i, j)| {
                     matrix[(members[i], members[j])]
                 });
-                values.extend(irreducible(block.view())?.into_iter().map(|found| found.value));
+                let balanced = to_faer(&balance(block.view()));
+                values.extend(balanced.eigenvalues().map_err(|_| Error::Eigensolver { states: n })?);
             }
         }
     }
     values.sort_by(by_falling_modulus);
     Ok(values)
+}
+
+fn to_faer(matrix: &Array2<f64>) -> faer::Mat<f64> {
+    faer::Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| matrix[(i, j)])
 }
 
 /// All eigenvalues of an irreducible matrix `[m, m]` in falling order of modulus, with their condition numbers. The residual
@@ -54,7 +59,7 @@ pub(super) fn irreducible(matrix: ArrayView2<'_, f64>) -> Result<Vec<Eigenvalue>
     let failed = || Error::Eigensolver { states: m };
     let balanced = balance(matrix);
     let size = balanced.iter().map(|value| value * value).sum::<f64>().sqrt();
-    let modes = faer::Mat::from_fn(m, m, |i, j| balanced[(i, j)]).eigen().map_err(|_| failed())?;
+    let modes = to_faer(&balanced).eigen().map_err(|_| failed())?;
     // The rows of the inverse are the left eigenvectors. Of a matrix without enough eigenvectors it overflows.
     let (right, left) = (modes.U(), modes.U().partial_piv_lu().inverse());
     let mut values: Vec<Eigenvalue> = (0..m)
