@@ -26,9 +26,15 @@ impl Links {
 
     /// Adds the transitions from state `from` to every state whose value in `row` `[n]` is `possible`.
     pub fn add_row<T>(&mut self, from: usize, row: &[T], possible: impl Fn(&T) -> bool) {
+        // The product moves the lowest bit of byte i to bit 56 + i, without a loop over bits.
+        const GATHER: u64 = 0x0102_0408_1020_4080;
         let words = &mut self.bits[from * self.words..][..self.words];
         for (word, values) in words.iter_mut().zip(row.chunks(64)) {
-            *word |= values.iter().rev().fold(0, |bits, value| bits << 1 | u64::from(possible(value)));
+            let mut flags = [0u8; 64];
+            flags.iter_mut().zip(values).for_each(|(flag, value)| *flag = u8::from(possible(value)));
+            for (place, eight) in flags.as_chunks::<8>().0.iter().enumerate() {
+                *word |= (u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56) << (8 * place);
+            }
         }
     }
 
