@@ -97,6 +97,8 @@ fn moduli_equal_those_of_mpmath_and_lapack() {
             // Only a matrix that is nearly reducible may be hard.
             let worst = found.moduli().iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
             assert!(worst < 1e-9 || rule == "nearly_causal", "{at}: {worst:e}");
+            let said = found.errors().into_iter().take(want.len()).fold(0.0, f64::max);
+            println!("{at}: off by {worst:.1e}, estimate {said:.1e}");
         }
         let second = lambda2(&a.forward(), Effort::default()).unwrap();
         let off = (second.modulus - want[1]).abs();

@@ -4,10 +4,8 @@
 
 use ndarray::{Array2, ArrayView2};
 
-/// Balanced when no scaling shortens a row and its column together by more than this factor.
-const GAIN: f64 = 0.95;
-/// Sweeps over the rows; each converges by orders of magnitude, so that three or four are usual.
-const SWEEPS: usize = 64;
+/// Sweeps over the rows. A handful is usual; along a chain whose way back is ever less likely it takes one a state or two.
+const SWEEPS: usize = 100;
 
 /// `D⁻¹ A D` for the diagonal matrix `D` of powers of two, so that nothing is rounded, that balances `matrix` `[n, n]`.
 pub(super) fn balance(matrix: ArrayView2<'_, f64>) -> Array2<f64> {
@@ -25,7 +23,7 @@ pub(super) fn balance(matrix: ArrayView2<'_, f64>) -> Array2<f64> {
             // The power of two nearest to √(row / column), in the exponent range that keeps every entry a normal number.
             let exponent = ((row / column).log2() / 2.0).round().clamp(-500.0, 500.0);
             let factor = exponent.exp2();
-            if exponent != 0.0 && column * factor + row / factor < GAIN * (column + row) {
+            if exponent != 0.0 && column * factor + row / factor < column + row {
                 balanced = false;
                 a.column_mut(i).mapv_inplace(|v| v * factor);
                 a.row_mut(i).mapv_inplace(|v| v / factor);
