@@ -6,10 +6,38 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use crate::chain::{Chain, RowStochastic, Teleported, weighed};
 use crate::kernel::{self, Element};
+use crate::triangle::{self, Triangle};
 use crate::{Error, Result};
 
 /// Rows whose sum is this close to 1 are renormalised, others refused.
 pub const ROW_TOLERANCE: f64 = 1e-3;
+
+/// The number format in which a matrix was stored, which decides how far from 1 a row of a softmax may sum.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Storage {
+    /// 64-bit floats.
+    F64,
+    /// 32-bit floats.
+    F32,
+    /// IEEE half precision, 11 significant bits.
+    F16,
+    /// bfloat16, 8 significant bits.
+    Bf16,
+}
+
+impl Storage {
+    /// How far from 1 a row may sum: [`ROW_TOLERANCE`] for 64 and 32 bits, 2e-3 for half precision, 8e-3 for bfloat16.
+    ///
+    /// Rounding to bfloat16 changes each entry by up to 2⁻⁹ of itself, and so a row sum by up to 2⁻⁹; a softmax computed
+    /// in bfloat16 rounds once more. Twice that sum, 2⁻⁷, is 7.8e-3.
+    pub const fn row_tolerance(self) -> f64 {
+        match self {
+            Storage::F64 | Storage::F32 => ROW_TOLERANCE,
+            Storage::F16 => 2e-3,
+            Storage::Bf16 => 8e-3,
+        }
+    }
+}
 
 /// A checked row-stochastic matrix: square, finite, no negative entry, rows summing to 1.
 ///
@@ -73,6 +101,11 @@ impl<T: Element> Stochastic<T> {
     /// The matrix `[n, n]`, given back.
     pub fn into_values(self) -> Array2<T> {
         self.values
+    }
+
+    /// Whether the matrix is triangular, as that of causal attention is: see [`StochasticView::triangle`].
+    pub fn triangle(&self) -> Option<Triangle> {
+        self.view().triangle()
     }
 
     /// Borrows the matrix as a [`StochasticView`], which has the same chains.
@@ -139,6 +172,12 @@ impl<'a, T: Element> StochasticView<'a, T> {
         scale.iter_mut().for_each(|sum| *sum = sum.recip());
         Ok(StochasticView { values, scale: Cow::Owned(scale) })
     }
+
+    /// Whether the matrix is triangular, as that of causal attention is, read from its exact zeros. `None` for a matrix
+    /// of one state. O(n²) for a triangular matrix, and a few entries of any other.
+    pub fn triangle(&self) -> Option<Triangle> {
+        triangle::recognise(self.values, self.scale.len())
+    }
 }
 
 impl<T: Element> RowStochastic for StochasticView<'_, T> {
@@ -163,9 +202,14 @@ impl<T: Element> RowStochastic for StochasticView<'_, T> {
     fn possible(&self, from: usize, to: usize) -> bool {
         self.values[from * self.scale.len() + to].to_f64() > 0.0
     }
+
+    fn written_out(&self) -> Array2<f64> {
+        let n = self.scale.len();
+        Array2::from_shape_fn((n, n), |(i, j)| self.scale[i] * self.values[i * n + j].to_f64())
+    }
 }
 
-fn side<T>(values: ArrayView2<'_, T>) -> Result<usize> {
+pub(crate) fn side<T>(values: ArrayView2<'_, T>) -> Result<usize> {
     let (rows, columns) = values.dim();
     if rows == 0 || columns == 0 {
         return Err(Error::Empty);
