@@ -4,8 +4,8 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
 use crate::kernel::{self, Element};
 use crate::propagate::{Propagate, dense_blocks, host_block};
-use crate::rank::Classes;
 use crate::stochastic::ROW_TOLERANCE;
+use crate::structure::{Classes, Components, Links};
 use crate::{Error, Result};
 
 /// A row-stochastic matrix `A` that can be multiplied from both sides: stored ([`StochasticView`](crate::StochasticView))
@@ -20,24 +20,14 @@ pub trait RowStochastic: Sized {
     /// `out = y · Aᵀ` for `vectors` rows `y` `[vectors, n]`; `out` has the same shape.
     fn right<C: Element>(&self, y: &[C], vectors: usize, out: &mut [C]);
 
-    /// Whether the transition has a positive probability.
-    fn possible(&self, from: usize, to: usize) -> bool;
+    /// The transitions with a positive probability; `None` where all have one.
+    fn links(&self) -> Option<Links>;
 
-    /// Whether every transition has a positive probability, known without looking.
-    fn all_possible(&self) -> bool {
-        false
-    }
+    /// Entries `from` every token `[m]` of `members` to each of them: `[m, m]`, rows normalised over all states.
+    fn block(&self, members: &[usize]) -> Array2<f64>;
 
-    /// The matrix `[n, n]`, written out. Stored matrices are copied; others push every state one step.
-    fn written_out(&self) -> Array2<f64> {
-        let n = self.states();
-        let mut dense = Array2::eye(n);
-        let unit = dense.clone();
-        if let (Some(unit), Some(dense)) = (unit.as_slice(), dense.as_slice_mut()) {
-            self.left(unit, n, dense);
-        }
-        dense
-    }
+    /// The probabilities of staying, `A[i, i]` `[n]`.
+    fn diagonal(&self) -> Vec<f64>;
 
     /// The forward chain `A`: follow the attention.
     fn forward(self) -> Chain<Self> {
@@ -171,7 +161,7 @@ impl<M: RowStochastic> Chain<M> {
     /// The transition matrix `[n, n]`, written out.
     pub fn dense(&self) -> Array2<f64> {
         let n = self.states();
-        let mut dense = self.matrix.written_out();
+        let mut dense = self.matrix.block(&(0..n).collect::<Vec<_>>());
         if self.alpha < 1.0 {
             let jump: Vec<f64> = (0..n).map(|j| (1.0 - self.alpha) * self.jump.at(j, n)).collect();
             for mut row in dense.rows_mut() {
@@ -186,19 +176,32 @@ impl<M: RowStochastic> Chain<M> {
         }
     }
 
-    /// Whether the teleported matrix, in its forward direction, can go from `i` to `j`.
-    pub(crate) fn edge(&self, i: usize, j: usize) -> bool {
-        (self.alpha > 0.0 && self.matrix.possible(i, j))
-            || (self.alpha < 1.0 && self.jump.at(j, self.states()) > 0.0)
+    /// Transitions of the teleported matrix in its forward direction; `None` where all are possible.
+    fn links(&self) -> Option<Links> {
+        if self.alpha == 1.0 {
+            return self.matrix.links();
+        }
+        let Jump::Given(target) = &self.jump else { return None };
+        let n = self.states();
+        let mut links = if self.alpha > 0.0 { self.matrix.links()? } else { Links::none(n) };
+        let target = target.to_vec();
+        (0..n).for_each(|from| links.add_row(from, &target, |p| *p > 0.0));
+        (!links.all()).then_some(links)
     }
 
-    /// Whether all transitions are possible, known without looking at each.
-    pub(crate) fn all_edges(&self) -> bool {
-        let jumps = match &self.jump {
-            Jump::Uniform => true,
-            Jump::Given(target) => target.iter().all(|p| *p > 0.0),
-        };
-        (self.alpha < 1.0 && jumps) || (self.alpha > 0.0 && self.matrix.all_possible())
+    /// Closed communicating classes: where the chain ends up and never leaves. O(n²).
+    ///
+    /// The steady state is unique when there is one, and the chain settles in it when the period is 1.
+    pub fn classes(&self) -> Classes {
+        match self.links() {
+            None => Classes::whole(self.states()),
+            Some(links) => Classes::of(&links, self.is_backward()),
+        }
+    }
+
+    /// Whether the spectrum is that of the matrix without teleport, but for a factor and the 1.
+    fn only_scaled(&self) -> bool {
+        matches!(self.way, Way::Forward) && self.alpha > 0.0 && self.alpha < 1.0
     }
 
     pub(crate) fn is_backward(&self) -> bool {
@@ -268,6 +271,22 @@ impl<M: RowStochastic> Propagate for Single<'_, M> {
     fn lift(&self, rows: ArrayView2<'_, f64>) -> Result<Array2<f32>> {
         host_block(rows, self.0.states())
     }
+
+    fn components(&self) -> Result<Vec<Components>> {
+        self.0.components()
+    }
+
+    fn scale(&self) -> f64 {
+        self.0.scale()
+    }
+
+    fn block(&self, which: usize, members: &[usize]) -> Result<Array2<f64>> {
+        self.0.block(which, members)
+    }
+
+    fn diagonal(&self, which: usize) -> Result<Vec<f64>> {
+        self.0.diagonal(which)
+    }
 }
 
 impl<M: RowStochastic> Propagate for Chain<M> {
@@ -301,6 +320,42 @@ impl<M: RowStochastic> Propagate for Chain<M> {
 
     fn closed_classes(&self) -> Result<Vec<Classes>> {
         Ok(vec![self.classes()])
+    }
+
+    fn components(&self) -> Result<Vec<Components>> {
+        let links = if self.only_scaled() { self.matrix.links() } else { self.links() };
+        Ok(links.map(|links| Components::of(&links, self.is_backward())).into_iter().collect())
+    }
+
+    fn scale(&self) -> f64 {
+        if self.only_scaled() { self.alpha } else { 1.0 }
+    }
+
+    fn block(&self, _: usize, members: &[usize]) -> Result<Array2<f64>> {
+        let n = self.states();
+        let share = if self.only_scaled() { 0.0 } else { 1.0 - self.alpha };
+        let mut block = self.matrix.block(members) * self.alpha;
+        for (mut column, to) in block.columns_mut().into_iter().zip(members) {
+            column += share * self.jump.at(*to, n);
+        }
+        if let Way::Backward(columns) = &self.way {
+            block = block.reversed_axes();
+            block.rows_mut().into_iter().zip(members).for_each(|(mut row, from)| row *= columns[*from]);
+        }
+        Ok(block)
+    }
+
+    fn diagonal(&self, _: usize) -> Result<Vec<f64>> {
+        let n = self.states();
+        let share = if self.only_scaled() { 0.0 } else { 1.0 - self.alpha };
+        let mut diagonal = self.matrix.diagonal();
+        for (i, value) in diagonal.iter_mut().enumerate() {
+            *value = self.alpha * *value + share * self.jump.at(i, n);
+            if let Way::Backward(columns) = &self.way {
+                *value *= columns[i];
+            }
+        }
+        Ok(diagonal)
     }
 }
 

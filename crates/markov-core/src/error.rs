@@ -85,6 +85,14 @@ pub enum Error {
         /// How many states do not absorb.
         transient: usize,
     },
+    /// A mask that leaves a token nothing to attend to.
+    #[error(
+        "row {row} of the mask allows nothing: a token must attend to at least one token, if only to itself"
+    )]
+    NothingAllowed {
+        /// Row number, from 0.
+        row: usize,
+    },
     /// Teleportation share outside `[0, 1]`.
     #[error("alpha is {0}: it is the probability of following the chain and must lie between 0 and 1")]
     Alpha(f64),

@@ -176,12 +176,12 @@ fn axpy_body<T: Element, C: Element, const FMA: bool>(weight: C, x: &[T], out: &
     }
 }
 
-/// Sum of a row and whether any entry is negative; NaN and infinities show in the sum.
+/// Sum of a row and its least entry; NaN and infinities show in the sum.
 #[inline(always)]
-fn row_body<T: Element>(row: &[T]) -> (f64, bool) {
+fn row_body<T: Element>(row: &[T]) -> (f64, f64) {
     let (heads, tail) = row.as_chunks::<LANES>();
     let mut sums = [0.0; LANES];
-    let mut lows = [0.0; LANES];
+    let mut lows = [f64::INFINITY; LANES];
     for chunk in heads {
         for l in 0..LANES {
             let value = chunk[l].to_f64();
@@ -189,7 +189,7 @@ fn row_body<T: Element>(row: &[T]) -> (f64, bool) {
             lows[l] = if value < lows[l] { value } else { lows[l] };
         }
     }
-    let (mut sum, mut low) = (0.0, 0.0);
+    let (mut sum, mut low) = (0.0, f64::INFINITY);
     for value in tail {
         sum += value.to_f64();
         low = if value.to_f64() < low { value.to_f64() } else { low };
@@ -198,7 +198,7 @@ fn row_body<T: Element>(row: &[T]) -> (f64, bool) {
         sum += sums[l];
         low = if lows[l] < low { lows[l] } else { low };
     }
-    (sum, low < 0.0)
+    (sum, low)
 }
 
 /// `e^x` for `x ≤ 0` to rounding: `x = k ln 2 + r`, Taylor's series for `e^r`, and `2^k` through the exponent bits.
@@ -314,8 +314,8 @@ dispatch!(
     axpy<T, C>, axpy_fast, axpy_body, true; (weight: C, x: &[T], out: &mut [C])
 );
 dispatch!(
-    /// Sum of a row, and whether any entry is negative.
-    row_summary<T>, row_summary_fast, row_body; (row: &[T]) -> (f64, bool)
+    /// Sum of a row and its least entry.
+    row_summary<T>, row_summary_fast, row_body; (row: &[T]) -> (f64, f64)
 );
 
 #[cfg(target_arch = "x86_64")]

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::chain::{Chain, RowStochastic, Single};
 use crate::kernel::Element;
 use crate::rank::{Rule, Stop, TokenRank, token_rank, token_rank_from};
-use crate::spectrum::{Effort, Lambda2, lambda2};
+use crate::spectrum::{Effort, Lambda2, Precision, lambda2, second};
 use crate::stochastic::{ROW_TOLERANCE, StochasticView};
 use crate::{Error, Result};
 
@@ -67,9 +67,12 @@ const SINGLE: f64 = 1e-5;
 
 /// λ₂, in single precision where matrix and tolerance allow.
 fn mixing<T: Element>(chain: &Chain<impl RowStochastic>, effort: Effort) -> Result<Lambda2> {
-    if T::EPSILON > f64::EPSILON && effort.tolerance >= SINGLE {
+    let single = T::EPSILON > f64::EPSILON && effort.tolerance >= SINGLE;
+    if single {
         let rough = Effort { dense_limit: 0, ..effort };
-        if let Ok(found) = lambda2(&Single(chain), rough) {
+        if let Some(found) =
+            second(&Single(chain), rough, Precision::Single).ok().and_then(|all| all.first().copied())
+        {
             return Ok(found);
         }
     }

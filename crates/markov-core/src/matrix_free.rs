@@ -6,6 +6,7 @@ use rayon::prelude::*;
 
 use crate::chain::RowStochastic;
 use crate::kernel::{self, Element};
+use crate::structure::Links;
 use crate::{Error, Result};
 
 /// Rows of the attention matrix held at a time, by default.
@@ -13,7 +14,25 @@ const CHUNK: usize = 128;
 /// Tasks a pass is divided into. Fixed, so that sums are added in the same order on any machine.
 const TASKS: usize = 8;
 
-/// A row-stochastic matrix `softmax(Q Kᵀ · scale)` known by its queries and keys.
+/// Which tokens a token may attend to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mask {
+    /// Every token to itself and to those before it.
+    Causal,
+    /// `allowed[(i, j)]`: whether token *i* may attend to token *j* `[n, n]`.
+    Allowed(Array2<bool>),
+}
+
+impl Mask {
+    fn allows(&self, from: usize, to: usize) -> bool {
+        match self {
+            Mask::Causal => to <= from,
+            Mask::Allowed(allowed) => allowed[(from, to)],
+        }
+    }
+}
+
+/// A row-stochastic matrix `softmax(Q Kᵀ · scale)` known by its queries and keys, and the mask before its softmax.
 ///
 /// Everything is computed in double precision: the result equals that of the stored matrix to rounding. Each product
 /// costs the softmax again; a backward chain costs one more pass when it is made, for the column sums.
@@ -33,6 +52,7 @@ pub struct QueryKey<'a, T> {
     queries: ArrayView2<'a, T>,
     /// Scaled and transposed, `[d, n]`.
     keys: Array2<f64>,
+    mask: Option<Mask>,
     chunk: usize,
 }
 
@@ -56,7 +76,28 @@ impl<'a, T: Element> QueryKey<'a, T> {
         if let Some((row, column, value)) = bad_key.or_else(|| all_queries.find(|(_, _, v)| !v.is_finite())) {
             return Err(Error::NotFinite { row, column, value });
         }
-        Ok(QueryKey { queries, keys: scaled, chunk: CHUNK })
+        Ok(QueryKey { queries, keys: scaled, mask: None, chunk: CHUNK })
+    }
+
+    /// The same head with a mask: what a token may not attend to has probability 0, exactly.
+    ///
+    /// The eigenvalues of a masked head are those of its components. Those of a causal one are read off its diagonal, in
+    /// one pass; a component of more than one token and at most half of them is written out.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] for a mask of another size; [`Error::NothingAllowed`] for a token that may attend to none.
+    pub fn masked(self, mask: Mask) -> Result<Self> {
+        if let Mask::Allowed(allowed) = &mask {
+            let n = self.states();
+            if allowed.dim() != (n, n) {
+                let expected = format!("[{n}, {n}]");
+                return Err(Error::Shape { what: "the mask", found: allowed.shape().to_vec(), expected });
+            }
+            if let Some(row) = allowed.rows().into_iter().position(|row| !row.iter().any(|may| *may)) {
+                return Err(Error::NothingAllowed { row });
+            }
+        }
+        Ok(QueryKey { mask: Some(mask), ..self })
     }
 
     /// Holds at most `rows` rows of the matrix at a time, per thread.
@@ -71,7 +112,16 @@ impl<'a, T: Element> QueryKey<'a, T> {
         let queries = self.queries.slice(s![first..first + count, ..]).mapv(|q| q.to_f64());
         let mut logits =
             queries.dot(&self.keys).as_standard_layout().into_owned().into_raw_vec_and_offset().0;
-        logits.chunks_exact_mut(n).for_each(kernel::softmax);
+        for (row, logits) in logits.chunks_exact_mut(n).enumerate() {
+            let Some(mask) = &self.mask else {
+                kernel::softmax(logits);
+                continue;
+            };
+            let forbidden = |to: &usize| !mask.allows(first + row, *to);
+            (0..n).filter(forbidden).for_each(|to| logits[to] = f64::NEG_INFINITY);
+            kernel::softmax(logits);
+            (0..n).filter(forbidden).for_each(|to| logits[to] = 0.0);
+        }
         logits
     }
 
@@ -135,12 +185,30 @@ impl<T: Element> RowStochastic for QueryKey<'_, T> {
         }
     }
 
-    /// A softmax is positive, though it may be too small for a float.
-    fn possible(&self, _from: usize, _to: usize) -> bool {
-        true
+    /// A softmax is positive where the mask allows it, though it may be too small for a float.
+    fn links(&self) -> Option<Links> {
+        let mask = self.mask.as_ref()?;
+        let n = self.states();
+        let mut links = Links::none(n);
+        let tokens: Vec<usize> = (0..n).collect();
+        (0..n).for_each(|from| links.add_row(from, &tokens, |to| mask.allows(from, *to)));
+        (!links.all()).then_some(links)
     }
 
-    fn all_possible(&self) -> bool {
-        true
+    fn block(&self, members: &[usize]) -> Array2<f64> {
+        let m = members.len();
+        let rows = members.par_iter().flat_map_iter(|from| {
+            let row = self.rows(*from, 1);
+            members.iter().map(move |to| row[*to])
+        });
+        Array2::from_shape_vec((m, m), rows.collect()).unwrap_or_else(|_| Array2::zeros((m, m)))
+    }
+
+    fn diagonal(&self) -> Vec<f64> {
+        let n = self.states();
+        let parts = self.stream(Vec::new, |done: &mut Vec<f64>, first, rows| {
+            done.extend(rows.chunks_exact(n).enumerate().map(|(row, values)| values[first + row]));
+        });
+        parts.into_iter().flatten().collect()
     }
 }

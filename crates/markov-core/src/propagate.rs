@@ -3,7 +3,7 @@
 use ndarray::{Array2, ArrayView2};
 
 use crate::kernel::{self, Element};
-use crate::rank::Classes;
+use crate::structure::{Classes, Components};
 use crate::{Error, Result};
 
 /// A chain, or a batch of chains with the same states, that can move distributions one step.
@@ -48,6 +48,87 @@ pub trait Propagate {
     fn closed_classes(&self) -> Result<Vec<Classes>> {
         Ok(Vec::new())
     }
+
+    /// Strongly connected components of each chain, from exact zeros; none at all means that every chain is one component.
+    /// Of a forward chain with teleport they are those of its matrix without, since teleport moves no eigenvalue but by
+    /// the factor [`scale`](Self::scale).
+    ///
+    /// # Errors
+    /// What the carrier's device reports.
+    fn components(&self) -> Result<Vec<Components>> {
+        Ok(Vec::new())
+    }
+
+    /// The eigenvalue of the closed ones of the [`components`](Self::components): 1, or α of a forward chain with
+    /// teleport, of which one becomes 1.
+    fn scale(&self) -> f64 {
+        1.0
+    }
+
+    /// Entries of chain `which` among `members` `[m, m]`, of what [`components`](Self::components) describes.
+    ///
+    /// # Errors
+    /// What the carrier's device reports.
+    fn block(&self, which: usize, members: &[usize]) -> Result<Array2<f64>> {
+        written_out(self, which, members)
+    }
+
+    /// Diagonal of chain `which` `[n]`, of what [`components`](Self::components) describes.
+    ///
+    /// # Errors
+    /// What the carrier's device reports.
+    fn diagonal(&self, which: usize) -> Result<Vec<f64>> {
+        let all: Vec<usize> = (0..self.states()).collect();
+        Ok(self.block(which, &all)?.diag().to_vec())
+    }
+
+    /// Removes from each vector what belongs to the eigenvalue 1 of its chain, whose right eigenvector is constant.
+    /// A carrier of one component of a chain removes what is outside of it, and nothing else where it is transient.
+    ///
+    /// # Errors
+    /// What the carrier's device reports.
+    fn deflate(&self, x: &mut Self::Block) -> Result<()> {
+        x.centre()
+    }
+
+    /// Dimension of the space that [`deflate`](Self::deflate) leaves, for each chain.
+    fn free(&self) -> Vec<usize> {
+        vec![self.states() - 1; self.chains()]
+    }
+}
+
+/// Rows of the identity pushed through a carrier at a time.
+const ROWS: usize = 64;
+
+/// Entries of chain `which` among `members` `[m, m]`, found by pushing each member one step.
+///
+/// # Errors
+/// What [`Propagate::step`] reports.
+pub(crate) fn written_out<P: Propagate + ?Sized>(
+    chain: &P,
+    which: usize,
+    members: &[usize],
+) -> Result<Array2<f64>> {
+    let (n, chains) = (chain.states(), chain.chains());
+    let mut block = Array2::zeros((members.len(), members.len()));
+    for (group, sources) in members.chunks(ROWS).enumerate() {
+        let k = sources.len();
+        let mut unit = Array2::zeros((chains * k, n));
+        for c in 0..chains {
+            for (i, source) in sources.iter().enumerate() {
+                unit[(c * k + i, *source)] = 1.0;
+            }
+        }
+        let x = chain.lift(unit.view())?;
+        let mut out = x.zeros_like()?;
+        chain.step(&x, &mut out)?;
+        let out = out.lower()?;
+        for i in 0..k {
+            let row = out.row(which * k + i);
+            block.row_mut(group * ROWS + i).assign(&row.select(ndarray::Axis(0), members));
+        }
+    }
+    Ok(block)
 }
 
 /// Row-wise arithmetic on a block of vectors `[rows, n]`. Coefficients are one per row, so that independent
@@ -87,6 +168,11 @@ pub trait Block: Sized {
     /// # Errors
     /// As above.
     fn add(&mut self, by: &[f64], other: &Self) -> Result<()>;
+    /// Multiplies each entry by the same entry of `other`.
+    ///
+    /// # Errors
+    /// As above.
+    fn multiply(&mut self, other: &Self) -> Result<()>;
     /// Subtracts from each row its mean.
     ///
     /// # Errors
@@ -166,6 +252,11 @@ impl<C: Element> Block for Array2<C> {
             let row = row.as_slice_mut().ok_or_else(layout)?;
             kernel::axpy(C::of_f64(*by), nth(other, r)?, row);
         }
+        Ok(())
+    }
+
+    fn multiply(&mut self, other: &Self) -> Result<()> {
+        self.zip_mut_with(other, |value, by| *value = *value * *by);
         Ok(())
     }
 

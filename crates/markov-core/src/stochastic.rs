@@ -6,6 +6,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use crate::chain::{Chain, RowStochastic, Teleported, weighed};
 use crate::kernel::{self, Element};
+use crate::structure::Links;
 use crate::triangle::{self, Triangle};
 use crate::{Error, Result};
 
@@ -58,6 +59,8 @@ pub struct Stochastic<T> {
     values: Array2<T>,
     /// One over each stored row's sum in f64: an f32 row never sums to 1 exactly.
     scale: Vec<f64>,
+    /// Whether every entry is positive.
+    positive: bool,
 }
 
 impl<T: Element> Stochastic<T> {
@@ -78,14 +81,20 @@ impl<T: Element> Stochastic<T> {
         let mut values =
             if values.is_standard_layout() { values } else { values.as_standard_layout().into_owned() };
         let data = values.as_slice_mut().unwrap_or(&mut []);
-        let sums = row_sums(data, n, tolerance)?;
+        let (sums, _) = row_sums(data, n, tolerance)?;
         for (row, sum) in data.chunks_exact_mut(n).zip(sums) {
             for value in row.iter_mut().filter(|_| sum != 1.0) {
                 *value = T::of_f64(value.to_f64() / sum);
             }
         }
-        let scale = data.chunks_exact(n).map(|row| kernel::row_summary(row).0.recip()).collect();
-        Ok(Stochastic { values, scale })
+        let mut positive = true;
+        let scale = data.chunks_exact(n).map(|row| {
+            let (sum, least) = kernel::row_summary(row);
+            positive &= least > 0.0;
+            sum.recip()
+        });
+        let scale = scale.collect();
+        Ok(Stochastic { values, scale, positive })
     }
 
     /// Number of states, `n`.
@@ -110,7 +119,11 @@ impl<T: Element> Stochastic<T> {
 
     /// Borrows the matrix as a [`StochasticView`], which has the same chains.
     pub fn view(&self) -> StochasticView<'_, T> {
-        StochasticView { values: self.values.as_slice().unwrap_or(&[]), scale: Cow::Borrowed(&self.scale) }
+        StochasticView {
+            values: self.values.as_slice().unwrap_or(&[]),
+            scale: Cow::Borrowed(&self.scale),
+            positive: self.positive,
+        }
     }
 
     /// The forward chain `A`: follow the attention.
@@ -154,6 +167,7 @@ impl<T: Element> Stochastic<T> {
 pub struct StochasticView<'a, T> {
     values: &'a [T],
     scale: Cow<'a, [f64]>,
+    positive: bool,
 }
 
 impl<'a, T: Element> StochasticView<'a, T> {
@@ -168,9 +182,9 @@ impl<'a, T: Element> StochasticView<'a, T> {
         if values.len() != states * states {
             return Err(Error::NotSquare { rows: values.len() / states, columns: states });
         }
-        let mut scale = row_sums(values, states, tolerance)?;
+        let (mut scale, positive) = row_sums(values, states, tolerance)?;
         scale.iter_mut().for_each(|sum| *sum = sum.recip());
-        Ok(StochasticView { values, scale: Cow::Owned(scale) })
+        Ok(StochasticView { values, scale: Cow::Owned(scale), positive })
     }
 
     /// Whether the matrix is triangular, as that of causal attention is, read from its exact zeros. `None` for a matrix
@@ -199,13 +213,33 @@ impl<T: Element> RowStochastic for StochasticView<'_, T> {
         }
     }
 
-    fn possible(&self, from: usize, to: usize) -> bool {
-        self.values[from * self.scale.len() + to].to_f64() > 0.0
+    fn links(&self) -> Option<Links> {
+        if self.positive {
+            return None;
+        }
+        let n = self.scale.len();
+        let mut links = Links::none(n);
+        for (from, row) in self.values.chunks_exact(n).enumerate() {
+            links.add_row(from, row, |value| value.to_f64() > 0.0);
+        }
+        Some(links)
     }
 
-    fn written_out(&self) -> Array2<f64> {
+    fn block(&self, members: &[usize]) -> Array2<f64> {
         let n = self.scale.len();
-        Array2::from_shape_fn((n, n), |(i, j)| self.scale[i] * self.values[i * n + j].to_f64())
+        Array2::from_shape_fn((members.len(), members.len()), |(i, j)| {
+            self.values[members[i] * n + members[j]].to_f64() * self.scale[members[i]]
+        })
+    }
+
+    fn diagonal(&self) -> Vec<f64> {
+        let step = self.scale.len() + 1;
+        self.values
+            .iter()
+            .step_by(step)
+            .zip(self.scale.iter())
+            .map(|(value, scale)| value.to_f64() * scale)
+            .collect()
     }
 }
 
@@ -220,14 +254,14 @@ pub(crate) fn side<T>(values: ArrayView2<'_, T>) -> Result<usize> {
     Ok(rows)
 }
 
-/// Sums of all rows, each finite, without negative entries and within `tolerance` of 1.
-fn row_sums<T: Element>(values: &[T], n: usize, tolerance: f64) -> Result<Vec<f64>> {
-    let mut sums = Vec::with_capacity(n);
+/// Sums of all rows, each finite, without negative entries and within `tolerance` of 1; and whether all are positive.
+fn row_sums<T: Element>(values: &[T], n: usize, tolerance: f64) -> Result<(Vec<f64>, bool)> {
+    let (mut sums, mut positive) = (Vec::with_capacity(n), true);
     for (row, entries) in values.chunks_exact(n).enumerate() {
-        let (sum, negative) = kernel::row_summary(entries);
+        let (sum, least) = kernel::row_summary(entries);
         // Written so that NaN fails it, and so that a zero row fails it at any tolerance.
         let sound = (sum - 1.0).abs() <= tolerance && sum > 0.0;
-        if negative || !sound {
+        if least < 0.0 || !sound {
             for (column, value) in entries.iter().map(|v| v.to_f64()).enumerate() {
                 if !value.is_finite() {
                     return Err(Error::NotFinite { row, column, value });
@@ -238,7 +272,8 @@ fn row_sums<T: Element>(values: &[T], n: usize, tolerance: f64) -> Result<Vec<f6
             }
             return Err(Error::RowSum { row, sum, tolerance });
         }
+        positive &= least > 0.0;
         sums.push(sum);
     }
-    Ok(sums)
+    Ok((sums, positive))
 }

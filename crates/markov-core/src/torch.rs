@@ -9,11 +9,12 @@ use ndarray::{Array2, ArrayView2};
 use tch::{Device, Kind, Tensor};
 
 use crate::bounce::bounces;
-use crate::chain::{Direction, RowStochastic, check_alpha};
+use crate::chain::{Direction, check_alpha};
 use crate::propagate::{Block, Propagate};
-use crate::rank::{Classes, Stop, TokenRank, token_rank_each};
+use crate::rank::{Stop, TokenRank, token_rank_each};
 use crate::spectrum::{Effort, lambda2_each};
 use crate::stochastic::{ROW_TOLERANCE, StochasticView};
+use crate::structure::{Classes, Components, Links};
 use crate::{Error, Result};
 
 /// A batch of chains of the same states on a torch device, with uniform teleport.
@@ -83,6 +84,35 @@ impl TorchChains {
 
     fn device(&self) -> Device {
         self.maps.device()
+    }
+
+    /// Transitions with a positive probability of each matrix, without teleport; `None` where all have one in all. What is
+    /// asked first is one number of the device.
+    fn links(&self) -> Result<Option<Vec<Links>>> {
+        let positive = self.maps.f_gt(0.0)?;
+        if positive.f_all()?.f_int64_value(&[])? != 0 {
+            return Ok(None);
+        }
+        let n = self.states as usize;
+        let positive = positive.f_to_kind(Kind::Uint8)?.f_to_device(Device::Cpu)?.f_contiguous()?;
+        let mut host = vec![0u8; positive.numel()];
+        let count = host.len();
+        positive.f_copy_data(&mut host, count)?;
+        let of = |matrix: &[u8]| {
+            let mut links = Links::none(n);
+            matrix.chunks_exact(n).enumerate().for_each(|(i, row)| links.add_row(i, row, |one| *one != 0));
+            links
+        };
+        Ok(Some(host.chunks_exact(n * n).map(of).collect()))
+    }
+
+    /// Entries of the chain, or of a forward one with teleport those of α A, from entries of `A` and of the column sums.
+    fn entries(&self, of_maps: &Tensor, columns: Option<Tensor>) -> Result<Tensor> {
+        let scaled = of_maps.f_mul_scalar(self.alpha)?;
+        Ok(match columns {
+            None => scaled,
+            Some(columns) => scaled.f_add_scalar((1.0 - self.alpha) / self.states as f64)?.f_mul(&columns)?,
+        })
     }
 }
 
@@ -198,6 +228,11 @@ impl Block for TorchBlock {
         Ok(())
     }
 
+    fn multiply(&mut self, other: &Self) -> Result<()> {
+        self.0 = self.0.f_mul(&other.0)?;
+        Ok(())
+    }
+
     fn centre(&mut self) -> Result<()> {
         self.0 = self.0.f_sub(&self.0.f_mean_dim(LAST.as_slice(), true, Kind::Double)?)?;
         Ok(())
@@ -257,16 +292,49 @@ impl Propagate for TorchChains {
         if self.alpha < 1.0 {
             return Ok(Vec::new());
         }
-        let of = |index: i64| -> Result<Classes> {
-            let host = to_host(&self.maps.f_get(index)?)?;
-            let view =
-                StochasticView::new(host.as_slice().unwrap_or(&[]), self.states as usize, ROW_TOLERANCE)?;
-            Ok(match self.columns {
-                None => view.forward().classes(),
-                Some(_) => view.backward()?.classes(),
-            })
-        };
-        (0..self.batch).map(of).collect()
+        let reversed = self.columns.is_some();
+        Ok(match self.links()? {
+            None => Vec::new(),
+            Some(all) => all.iter().map(|links| Classes::of(links, reversed)).collect(),
+        })
+    }
+
+    fn components(&self) -> Result<Vec<Components>> {
+        // The reversal of a chain with jumps from everywhere to everywhere is one component.
+        if self.alpha == 0.0 || (self.alpha < 1.0 && self.columns.is_some()) {
+            return Ok(Vec::new());
+        }
+        let reversed = self.columns.is_some();
+        Ok(match self.links()? {
+            None => Vec::new(),
+            Some(all) => all.iter().map(|links| Components::of(links, reversed)).collect(),
+        })
+    }
+
+    fn scale(&self) -> f64 {
+        if self.columns.is_none() && self.alpha > 0.0 { self.alpha } else { 1.0 }
+    }
+
+    fn block(&self, which: usize, members: &[usize]) -> Result<Array2<f64>> {
+        let index: Vec<i64> = members.iter().map(|member| *member as i64).collect();
+        let index = Tensor::f_from_slice(&index)?.f_to_device(self.device())?;
+        let which = which as i64;
+        let among = self.maps.f_get(which)?.f_index_select(0, &index)?.f_index_select(1, &index)?;
+        match &self.columns {
+            None => to_host(&self.entries(&among, None)?),
+            Some(columns) => {
+                let columns = columns.f_get(which)?.f_reshape([-1])?.f_index_select(0, &index)?;
+                to_host(&self.entries(&among.f_transpose(0, 1)?, Some(columns.f_unsqueeze(1)?))?)
+            }
+        }
+    }
+
+    fn diagonal(&self, which: usize) -> Result<Vec<f64>> {
+        let which = which as i64;
+        let columns =
+            self.columns.as_ref().map(|columns| columns.f_get(which)?.f_reshape([-1])).transpose()?;
+        let diagonal = self.entries(&self.maps.f_get(which)?.f_diagonal(0, 0, 1)?, columns)?;
+        TorchBlock::per_row(&diagonal)
     }
 }
 

@@ -15,10 +15,8 @@ fn kinds() -> impl Strategy<Value = Kind> {
     prop::sample::select(common::KINDS.to_vec())
 }
 
-/// Eigenvalues of a non-normal matrix move by the square root of a perturbation and worse: the oracle's own error.
-fn tolerance(kind: Kind) -> f64 {
-    if kind == Kind::Downhill { 1e-5 } else { 1e-8 }
-}
+/// What Krylov iteration and dense oracle may differ by. Tests of what neither may get wrong are in `reducible.rs`.
+const TOLERANCE: f64 = 1e-8;
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
@@ -28,7 +26,7 @@ proptest! {
         let a = matrix(kind, n, seed);
         let oracle = eigenvalues(a.view()).unwrap()[1].norm();
         let found = lambda2(&Stochastic::new(a).unwrap().forward(), Effort::default()).unwrap();
-        prop_assert!((found.modulus - oracle).abs() < tolerance(kind), "{found:?} {oracle}");
+        prop_assert!((found.modulus - oracle).abs() < TOLERANCE, "{found:?} {oracle}");
     }
 
     #[test]
@@ -40,7 +38,7 @@ proptest! {
         prop_assert_eq!(moduli[0], 1.0);
         prop_assert!(moduli.windows(2).all(|w| w[0] >= w[1]));
         for (found, value) in moduli.iter().zip(&oracle) {
-            prop_assert!((found - value.norm()).abs() < 100.0 * tolerance(kind));
+            prop_assert!((found - value.norm()).abs() < 100.0 * TOLERANCE);
         }
     }
 
@@ -57,7 +55,7 @@ proptest! {
         let of_a = spectrum(&a.forward(), n, Effort::default()).unwrap().moduli();
         let of_t = spectrum(&teleported.forward(), n, Effort::default()).unwrap().moduli();
         for k in 1..n {
-            prop_assert!((of_t[k] - alpha * of_a[k]).abs() < 1000.0 * tolerance(kind), "{k}: {of_t:?} {of_a:?}");
+            prop_assert!((of_t[k] - alpha * of_a[k]).abs() < 1000.0 * TOLERANCE, "{k}: {of_t:?} {of_a:?}");
         }
     }
 
@@ -185,13 +183,12 @@ proptest! {
         let a = matrix(kind, n, seed);
         let oracle = eigenvalues(a.view()).unwrap()[1].norm();
         let found = lambda2(&Stochastic::new(a).unwrap().forward(), Effort::default()).unwrap();
-        prop_assert!((found.modulus - oracle).abs() < tolerance(kind), "{kind:?} {found:?} {oracle}");
+        prop_assert!((found.modulus - oracle).abs() < TOLERANCE, "{kind:?} {found:?} {oracle}");
     }
 
     // The tolerance is held to first order: a rare matrix with a cluster of eigenvalues is off by a few times as much.
     #[test]
     fn rough_lambda2_is_near_its_tolerance(kind in kinds(), n in 60usize..120, seed in any::<u64>()) {
-        prop_assume!(kind != Kind::Downhill);
         let a = matrix(kind, n, seed);
         let oracle = eigenvalues(a.view()).unwrap()[1].norm();
         let found = lambda2(&Stochastic::new(a).unwrap().forward(), Effort::tolerance(1e-4)).unwrap();

@@ -1,4 +1,4 @@
-//! Leading eigenvalues as `rank` writes them. The one place that knows how the library answers.
+//! Leading eigenvalues as `rank` writes them.
 
 use markov_core::{Effort, Result, Stochastic, spectrum};
 
@@ -6,7 +6,7 @@ use markov_core::{Effort, Result, Stochastic, spectrum};
 pub(super) struct Lambda {
     /// Moduli in falling order, beginning with 1.
     pub moduli: Vec<f64>,
-    /// Residual of each; 0 where it was computed exactly.
+    /// Residual of each; 0 where structure gives the answer.
     pub residuals: Vec<f64>,
     /// Condition number of each eigenvalue; infinite where the eigenvalue is defective or nothing is known.
     pub conditions: Vec<f64>,
@@ -17,7 +17,6 @@ pub(super) struct Lambda {
 /// The `min(k, n)` leading moduli of the matrix itself, without teleport, each to the relative accuracy `tolerance`.
 pub(super) fn lambda(matrix: &Stochastic<f64>, k: usize, tolerance: f64) -> Result<Lambda> {
     let found = spectrum(&matrix.forward(), k.min(matrix.states()), Effort::tolerance(tolerance))?;
-    let moduli = found.moduli();
-    let count = moduli.len();
-    Ok(Lambda { moduli, residuals: vec![found.residual; count], conditions: vec![f64::INFINITY; count], short: false })
+    let (moduli, short) = (found.moduli(), !found.converged);
+    Ok(Lambda { moduli, residuals: found.residuals, conditions: found.conditions, short })
 }

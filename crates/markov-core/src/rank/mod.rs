@@ -2,14 +2,12 @@
 
 mod accelerated;
 mod direct;
-mod structure;
 
 use ndarray::{Array1, Array2};
 
-pub use structure::Classes;
-
 use crate::propagate::{Block, Propagate};
 use crate::spectrum::to_dense;
+use crate::structure::Classes;
 use crate::{Error, Result};
 
 /// Largest chain for which the steady state is found by elimination when iterations cannot promise it.

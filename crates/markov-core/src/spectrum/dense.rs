@@ -1,27 +1,79 @@
-//! The dense oracle: every eigenvalue of the written-out matrix, O(n³).
+//! All eigenvalues of a written-out matrix, O(n³): component by component, each balanced first.
 
 use faer::c64;
-use ndarray::{Array2, ArrayView2, s};
+use faer::linalg::solvers::DenseSolveCore;
+use ndarray::{Array2, ArrayView2};
 
+use super::Eigenvalue;
+use super::balance::balance;
 use super::small::by_falling_modulus;
-use crate::propagate::{Block, Propagate};
+use crate::propagate::{Propagate, written_out};
+use crate::structure::{Components, Links};
 use crate::{Error, Result};
-
-/// Rows of the identity pushed through a carrier at a time.
-const ROWS: usize = 64;
 
 /// All eigenvalues of a square matrix `[n, n]`, in falling order of modulus, in double precision.
 ///
+/// The matrix is taken apart into its strongly connected components, whose diagonal blocks hold its eigenvalues, and each
+/// block is balanced, as LAPACK's `gebal` does by permutation and scaling: of a triangular matrix the answer is its
+/// diagonal, to the last bit.
+///
 /// # Errors
-/// [`Error::NotSquare`]; [`Error::Eigensolver`] when the QR iteration fails, as it does on NaN.
+/// [`Error::NotSquare`]; [`Error::Eigensolver`] for NaN and infinities, or when the QR iteration fails.
 pub fn eigenvalues(matrix: ArrayView2<'_, f64>) -> Result<Vec<c64>> {
     let (n, columns) = matrix.dim();
     if n != columns {
         return Err(Error::NotSquare { rows: n, columns });
     }
-    let dense = faer::Mat::from_fn(n, n, |i, j| matrix[(i, j)]);
-    let mut values = dense.eigenvalues().map_err(|_| Error::Eigensolver { states: n })?;
+    if !matrix.iter().all(|value| value.is_finite()) {
+        return Err(Error::Eigensolver { states: n });
+    }
+    let mut links = Links::none(n);
+    for (i, row) in matrix.rows().into_iter().enumerate() {
+        links.add_row(i, &row.to_vec(), |value| *value != 0.0);
+    }
+    let mut values = Vec::with_capacity(n);
+    for members in Components::of(&links, false).members {
+        match members[..] {
+            [one] => values.push(c64::new(matrix[(one, one)], 0.0)),
+            _ => {
+                let block = Array2::from_shape_fn((members.len(), members.len()), |(i, j)| {
+                    matrix[(members[i], members[j])]
+                });
+                let balanced = to_faer(&balance(block.view()));
+                values.extend(balanced.eigenvalues().map_err(|_| Error::Eigensolver { states: n })?);
+            }
+        }
+    }
     values.sort_by(by_falling_modulus);
+    Ok(values)
+}
+
+fn to_faer(matrix: &Array2<f64>) -> faer::Mat<f64> {
+    faer::Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| matrix[(i, j)])
+}
+
+/// All eigenvalues of an irreducible matrix `[m, m]` in falling order of modulus, with their condition numbers. The residual
+/// is the rounding of the balanced matrix, which is what the QR iteration adds to it.
+pub(super) fn irreducible(matrix: ArrayView2<'_, f64>) -> Result<Vec<Eigenvalue>> {
+    let m = matrix.nrows();
+    let failed = || Error::Eigensolver { states: m };
+    let balanced = balance(matrix);
+    let size = balanced.iter().map(|value| value * value).sum::<f64>().sqrt();
+    let modes = to_faer(&balanced).eigen().map_err(|_| failed())?;
+    // The rows of the inverse are the left eigenvectors. Of a matrix without enough eigenvectors it overflows.
+    let (right, left) = (modes.U(), modes.U().partial_piv_lu().inverse());
+    let mut values: Vec<Eigenvalue> = (0..m)
+        .map(|k| {
+            let norm = |entry: &dyn Fn(usize) -> c64| (0..m).map(|i| entry(i).norm_sqr()).sum::<f64>().sqrt();
+            let condition = norm(&|i| right[(i, k)]) * norm(&|i| left[(k, i)]);
+            let condition = if condition.is_finite() { condition.max(1.0) } else { f64::INFINITY };
+            Eigenvalue { value: modes.S().column_vector()[k], residual: f64::EPSILON * size, condition }
+        })
+        .collect();
+    if !values.iter().all(|found| found.value.norm().is_finite()) {
+        return Err(failed());
+    }
+    values.sort_by(|a, b| by_falling_modulus(&a.value, &b.value));
     Ok(values)
 }
 
@@ -30,22 +82,6 @@ pub fn eigenvalues(matrix: ArrayView2<'_, f64>) -> Result<Vec<c64>> {
 /// # Errors
 /// What [`Propagate::step`] reports.
 pub fn to_dense<P: Propagate>(chain: &P, which: usize) -> Result<Array2<f64>> {
-    let (n, chains) = (chain.states(), chain.chains());
-    let mut dense = Array2::zeros((n, n));
-    for first in (0..n).step_by(ROWS) {
-        let k = ROWS.min(n - first);
-        let mut unit = Array2::zeros((chains * k, n));
-        for c in 0..chains {
-            for i in 0..k {
-                unit[(c * k + i, first + i)] = 1.0;
-            }
-        }
-        let x = chain.lift(unit.view())?;
-        let mut out = x.zeros_like()?;
-        chain.step(&x, &mut out)?;
-        dense
-            .slice_mut(s![first..first + k, ..])
-            .assign(&out.lower()?.slice(s![which * k..(which + 1) * k, ..]));
-    }
-    Ok(dense)
+    let all: Vec<usize> = (0..chain.states()).collect();
+    written_out(chain, which, &all)
 }

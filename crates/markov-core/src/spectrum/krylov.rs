@@ -2,12 +2,14 @@
 //!
 //! Every chain has `P 1 = 1`, so a row vector that sums to zero still does after a step: on that subspace the map
 //! `x ↦ x P` has every eigenvalue of `P` but the one that belongs to `1`. Working there deflates it exactly, without
-//! knowing the steady state. Restarts keep the invariant subspace of the leading Ritz values (Stewart 2001,
+//! knowing the steady state. A transient component of a chain has no such eigenvalue and no such subspace; the carrier
+//! says which it is ([`Propagate::deflate`]). Restarts keep the invariant subspace of the leading Ritz values (Stewart 2001,
 //! "A Krylov–Schur algorithm for large eigenproblems").
 
 use faer::c64;
 use ndarray::Array2;
 
+use super::Eigenvalue;
 use super::small::{RitzError, Small, eigenvalues, leading_subspace, ritz_error};
 use crate::Result;
 use crate::propagate::{Block, Propagate};
@@ -26,6 +28,10 @@ pub(crate) struct Arnoldi<'p, P: Propagate> {
     pub(crate) basis: Vec<P::Block>,
     /// For each row: the projected map, `h[(i, j)]` the part of `basis[j] P` along `basis[i]`.
     pub(crate) h: Vec<Small<f64>>,
+    /// Dimension of the whole space that each row can fill.
+    free: Vec<usize>,
+    /// Rows nobody asks anything of any more: their vectors are zero.
+    idle: Vec<bool>,
     random: Random,
 }
 
@@ -33,13 +39,17 @@ impl<'p, P: Propagate> Arnoldi<'p, P> {
     /// A space for `start`, at most `capacity` products between restarts. Returns also the norms of `start`.
     pub(crate) fn new(chain: &'p P, mut start: P::Block, capacity: usize) -> Result<(Self, Vec<f64>)> {
         let rows = start.rows();
-        start.centre()?;
+        chain.deflate(&mut start)?;
         let norms = start.norms()?;
         start.scale(&norms.iter().map(|n| if *n > 0.0 { n.recip() } else { 0.0 }).collect::<Vec<_>>())?;
         let h = vec![Small::zeros(capacity + 1, capacity); rows];
         let mut basis = Vec::with_capacity(capacity + 1);
         basis.push(start);
-        Ok((Arnoldi { chain, basis, h, random: Random::new(0x5eed) }, norms))
+        // A block holds a multiple of the chains, chain by chain.
+        let (free, each) = (chain.free(), rows / chain.chains());
+        let free = free.into_iter().flat_map(|free| std::iter::repeat_n(free, each)).collect();
+        let idle = vec![false; rows];
+        Ok((Arnoldi { chain, basis, h, free, idle, random: Random::new(0x5eed) }, norms))
     }
 
     /// A space whose start is random in every row.
@@ -59,7 +69,7 @@ impl<'p, P: Propagate> Arnoldi<'p, P> {
         let j = self.dimension();
         let mut next = self.basis[j].zeros_like()?;
         self.chain.step(&self.basis[j], &mut next)?;
-        next.centre()?;
+        self.chain.deflate(&mut next)?;
         let mut norms = vec![0.0; self.h.len()];
         // Gram–Schmidt twice is enough (Kahan; Giraud et al. 2005).
         for _ in 0..2 {
@@ -77,34 +87,43 @@ impl<'p, P: Propagate> Arnoldi<'p, P> {
     /// Appends `next` as a basis vector, a random direction instead where it vanished.
     fn push(&mut self, mut next: P::Block, mut norms: Vec<f64>) -> Result<()> {
         let j = self.dimension();
-        let broken: Vec<bool> = norms.iter().map(|norm| *norm <= BREAKDOWN * P::Block::EPSILON).collect();
-        for (h, (norm, broken)) in self.h.iter_mut().zip(norms.iter().zip(&broken)) {
-            h[(j + 1, j)] = if *broken { 0.0 } else { *norm };
+        let vanished: Vec<bool> = norms.iter().map(|norm| *norm <= BREAKDOWN * P::Block::EPSILON).collect();
+        for (h, (norm, vanished)) in self.h.iter_mut().zip(norms.iter().zip(&vanished)) {
+            h[(j + 1, j)] = if *vanished { 0.0 } else { *norm };
         }
+        // Where the space is everything no direction is left.
+        let spent = |row: usize| self.idle[row] || self.basis.len() >= self.free[row];
+        let done: Vec<bool> = (0..vanished.len()).map(spent).collect();
+        let broken: Vec<bool> =
+            vanished.iter().zip(&done).map(|(vanished, done)| *vanished && !done).collect();
         if broken.contains(&true) {
             let fresh = self.fresh()?;
             next.scale(&broken.iter().map(|b| f64::from(u8::from(!b))).collect::<Vec<_>>())?;
             next.add(&broken.iter().map(|b| f64::from(u8::from(*b))).collect::<Vec<_>>(), &fresh)?;
             norms.iter_mut().zip(&broken).filter(|(_, b)| **b).for_each(|(norm, _)| *norm = 1.0);
         }
-        next.scale(&norms.iter().map(|n| n.recip()).collect::<Vec<_>>())?;
+        let lengths = norms.iter().zip(&done).map(|(norm, done)| if *done { 0.0 } else { norm.recip() });
+        next.scale(&lengths.collect::<Vec<_>>())?;
         self.basis.push(next);
         Ok(())
     }
 
-    /// Unit random directions orthogonal to the space; zero where the space is already everything.
+    /// Unit random directions orthogonal to the space; zero where it is everything, and in rows that are idle.
     fn fresh(&mut self) -> Result<P::Block> {
         let (rows, n) = (self.h.len(), self.chain.states());
         let numbers = Array2::from_shape_simple_fn((rows, n), || self.random.symmetric());
         let mut fresh = self.chain.lift(numbers.view())?;
-        fresh.centre()?;
-        let full = self.basis.len() + 1 >= n;
+        self.chain.deflate(&mut fresh)?;
+        let spent: Vec<bool> =
+            self.free.iter().zip(&self.idle).map(|(free, idle)| *idle || self.basis.len() >= *free).collect();
         for _ in 0..3 {
             let minus: Vec<Vec<f64>> =
                 fresh.dots(&self.basis)?.iter().map(|row| row.iter().map(|d| -d).collect()).collect();
             fresh.combine(&minus, &self.basis)?;
             let norms = fresh.norms()?;
-            fresh.scale(&norms.iter().map(|n| if full { 0.0 } else { n.recip() }).collect::<Vec<_>>())?;
+            let lengths =
+                norms.iter().zip(&spent).map(|(norm, spent)| if *spent { 0.0 } else { norm.recip() });
+            fresh.scale(&lengths.collect::<Vec<_>>())?;
         }
         Ok(fresh)
     }
@@ -113,8 +132,12 @@ impl<'p, P: Propagate> Arnoldi<'p, P> {
     /// dropped and that direction replaced by a random one, to look for what the space has missed.
     fn restart(&mut self, keep: usize, renew: bool) -> Result<()> {
         let m = self.dimension();
-        let kept: Vec<Small<f64>> =
-            self.h.iter().map(|h| leading_subspace(h, m, keep)).collect::<Result<Vec<_>>>()?;
+        let kept: Vec<Small<f64>> = self
+            .h
+            .iter()
+            .zip(&self.idle)
+            .map(|(h, idle)| if *idle { Ok(Small::zeros(m, 0)) } else { leading_subspace(h, m, keep) })
+            .collect::<Result<Vec<_>>>()?;
         let width = kept.iter().map(|q| q.columns).max().unwrap_or(0);
         let mut basis = Vec::with_capacity(self.basis.capacity());
         for k in 0..width {
@@ -148,57 +171,71 @@ impl<'p, P: Propagate> Arnoldi<'p, P> {
 }
 
 /// What the iteration found for one chain.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Ritz {
-    /// Leading eigenvalues beside the 1, in falling order of modulus.
-    pub(crate) values: Vec<c64>,
-    /// Largest residual among them.
-    pub(crate) residual: f64,
+    /// Leading eigenvalues beside the deflated one, in falling order of modulus.
+    pub(crate) values: Vec<Eigenvalue>,
     pub(crate) products: usize,
     pub(crate) converged: bool,
 }
 
-/// The `wanted` leading eigenvalues of every chain of the carrier, beside the 1.
+/// The `wanted` leading eigenvalues of every chain of the carrier that is `asked` for, beside the deflated one.
 pub(crate) fn leading<P: Propagate>(
     chain: &P,
+    asked: &[bool],
     wanted: usize,
     tolerance: f64,
     budget: usize,
 ) -> Result<Vec<Ritz>> {
-    let free = chain.states() - 1;
-    let wanted = wanted.min(free);
-    let capacity = free.min((2 * wanted + 48).max(72));
+    let free = chain.free();
+    let most = free.iter().zip(asked).filter(|(_, asked)| **asked).map(|(free, _)| *free).max().unwrap_or(0);
+    let wanted = wanted.min(most);
+    if wanted == 0 {
+        return Ok(vec![Ritz { converged: true, ..Ritz::default() }; chain.chains()]);
+    }
+    let capacity = most.min((2 * wanted + 48).max(72));
     let mut space = Arnoldi::random(chain, capacity)?;
-    let mut found: Vec<Option<Ritz>> = vec![None; chain.chains()];
-    let mut accepted: Vec<Option<Vec<f64>>> = vec![None; chain.chains()];
+    let mut found: Vec<Option<Ritz>> = asked.iter().map(|asked| (!asked).then(Ritz::default)).collect();
+    // Settled: not asked for, or known from the whole space.
+    let mut settled: Vec<bool> = asked.iter().map(|asked| !asked).collect();
+    space.idle.clone_from(&settled);
+    let mut accepted: Vec<Option<Ritz>> = vec![None; chain.chains()];
     let (mut products, mut next_check, mut verifying) = (0, wanted + 5, false);
     loop {
         space.extend()?;
         products += 1;
         let m = space.dimension();
-        let (full, spent) = (m == free, products >= budget);
-        let broken = space.h.iter().all(|h| (0..m).all(|j| h[(m, j)] == 0.0));
+        let (full, spent) = (m == most, products >= budget);
+        let mut broken = space.h.iter().zip(&settled).filter(|(_, settled)| !**settled);
+        let broken = broken.all(|(h, _)| (0..m).all(|j| h[(m, j)] == 0.0));
         if m < next_check && m < capacity && !full && !spent && !(broken && m >= wanted) {
             continue;
         }
-        for (row, h) in
-            space.h.iter().enumerate().filter(|(row, _)| found[*row].is_none()).collect::<Vec<_>>()
-        {
-            let ritz =
-                judge(h, m, wanted, |modulus| goal(modulus, tolerance, P::Block::EPSILON), full, products)?;
-            if ritz.converged || spent {
+        for row in (0..found.len()).filter(|row| found[*row].is_none()).collect::<Vec<_>>() {
+            let goal = |modulus| goal(modulus, tolerance, P::Block::EPSILON);
+            let (h, whole) = (&space.h[row], m >= free[row]);
+            let ritz = judge(h, m.min(free[row]), wanted, goal, whole, P::Block::EPSILON, products)?;
+            if ritz.converged || spent || whole {
+                settled[row] |= whole;
                 found[row] = Some(ritz);
             }
         }
         if found.iter().all(Option::is_some) {
             // One vector cannot see a repeated eigenvalue: look again from a fresh one until nothing new appears.
-            let steady = found.iter().zip(&accepted).all(|(now, before)| same(now, before, tolerance));
+            let steady = found
+                .iter()
+                .zip(&accepted)
+                .zip(&settled)
+                .all(|((now, before), settled)| *settled || same(now, before, tolerance));
             if full || spent || wanted == 1 || steady {
                 return Ok(found.into_iter().flatten().collect());
             }
-            for (now, before) in found.iter_mut().zip(&mut accepted) {
-                *before = now.take().map(|ritz| ritz.values.iter().map(|v| v.norm()).collect());
+            for (row, (now, before)) in found.iter_mut().zip(&mut accepted).enumerate() {
+                if !settled[row] {
+                    *before = now.take();
+                }
             }
+            space.idle.clone_from(&settled);
             verifying = true;
             space.restart(wanted + 1, true)?;
         } else if m == capacity {
@@ -212,12 +249,13 @@ pub(crate) fn leading<P: Propagate>(
     }
 }
 
-fn same(now: &Option<Ritz>, before: &Option<Vec<f64>>, tolerance: f64) -> bool {
+fn same(now: &Option<Ritz>, before: &Option<Ritz>, tolerance: f64) -> bool {
     match (now, before) {
-        (Some(now), Some(before)) => now.values.iter().zip(before).all(|(now, before)| {
-            (now.norm() - before).abs() <= 10.0 * tolerance.max(1e-13) * before.max(SMALL_MODULUS)
+        (Some(now), Some(before)) => now.values.iter().zip(&before.values).all(|(now, before)| {
+            let (now, before) = (now.value.norm(), before.value.norm());
+            (now - before).abs() <= 10.0 * tolerance.max(1e-13) * before.max(SMALL_MODULUS)
         }),
-        _ => false,
+        (None, _) | (_, None) => false,
     }
 }
 
@@ -243,26 +281,30 @@ fn nothing_hidden(
     behind.into_iter().all(|theta| theta.norm() + ritz_error(h, m, *theta).residual <= bar)
 }
 
-/// The leading Ritz values of one row's space, and whether they can be believed.
+/// The leading Ritz values of one row's space, and whether they can be believed. Of a `whole` space, which nothing
+/// couples to more, the residual is the rounding of its matrix.
 fn judge(
     h: &Small<f64>,
     m: usize,
     wanted: usize,
     goal: impl Fn(f64) -> f64,
-    full: bool,
+    whole: bool,
+    epsilon: f64,
     products: usize,
 ) -> Result<Ritz> {
-    let mut values = eigenvalues(h, m)?;
-    let mut residual = 0.0f64;
-    let mut converged = m >= wanted;
-    if !full {
-        for theta in values.iter().take(wanted) {
-            let RitzError { residual: own, condition } = ritz_error(h, m, *theta);
-            residual = residual.max(own);
-            converged &= FIRST_ORDER * own * condition <= goal(theta.norm());
-        }
-        converged = converged && nothing_hidden(h, m, &values, wanted, &goal);
-    }
-    values.truncate(wanted);
-    Ok(Ritz { values, residual, products, converged: converged || full })
+    let values = eigenvalues(h, m)?;
+    let rounding = if whole { epsilon * h.norm(m) } else { 0.0 };
+    let leading: Vec<Eigenvalue> = values
+        .iter()
+        .take(wanted)
+        .map(|theta| {
+            let RitzError { residual, condition } = ritz_error(h, m, *theta);
+            let residual = if whole { rounding } else { residual };
+            Eigenvalue { value: *theta, residual, condition }
+        })
+        .collect();
+    let known = |found: &Eigenvalue| FIRST_ORDER * found.error() <= goal(found.value.norm());
+    let converged =
+        leading.iter().all(known) && (whole || m >= wanted && nothing_hidden(h, m, &values, wanted, &goal));
+    Ok(Ritz { values: leading, products, converged })
 }

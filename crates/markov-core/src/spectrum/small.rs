@@ -30,6 +30,13 @@ impl<T: Copy + Default> Small<T> {
     }
 }
 
+impl Small<f64> {
+    /// Frobenius norm of the leading `m × m` part.
+    pub(crate) fn norm(&self, m: usize) -> f64 {
+        (0..m).flat_map(|i| (0..m).map(move |j| (i, j))).map(|at| self[at].powi(2)).sum::<f64>().sqrt()
+    }
+}
+
 impl<T> std::ops::Index<(usize, usize)> for Small<T> {
     type Output = T;
     #[inline]
@@ -172,7 +179,7 @@ fn unit(mut z: Vec<c64>) -> Vec<c64> {
 pub(crate) struct RitzError {
     /// `‖M x - θ x‖` for the unit Ritz vector `x`.
     pub(crate) residual: f64,
-    /// Condition number of the Ritz value, `1 / |cos(left, right)|`, capped where it carries no digits any more.
+    /// Condition number of the Ritz value, `1 / |cos(left, right)|`, at most `1 / f64::EPSILON`: no digit is left there.
     pub(crate) condition: f64,
 }
 
@@ -186,7 +193,7 @@ pub(crate) fn ritz_error(h: &Small<f64>, m: usize, theta: c64) -> RitzError {
     let left = factors.solve_left(&factors.solve_left(&start));
     let coupling: c64 = right.iter().enumerate().map(|(j, z)| z * h[(m, j)]).sum();
     let cosine: c64 = left.iter().zip(&right).map(|(l, r)| l * r).sum();
-    RitzError { residual: coupling.norm(), condition: cosine.norm().max(1e-6).recip() }
+    RitzError { residual: coupling.norm(), condition: cosine.norm().max(f64::EPSILON).recip() }
 }
 
 /// A complex Schur form `H = Q T Qᴴ` by shifted QR with plane rotations.

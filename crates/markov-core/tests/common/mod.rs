@@ -51,10 +51,20 @@ pub enum Kind {
     Ring,
     /// Never back to an earlier state: triangular, non-normal.
     Downhill,
+    /// A dense first third, then a triangle with a strong link to the token before; the tokens shuffled.
+    Prefix,
 }
 
-pub const KINDS: [Kind; 7] =
-    [Kind::Softmax, Kind::Sparse, Kind::Blocks, Kind::Reversible, Kind::Doubly, Kind::Ring, Kind::Downhill];
+pub const KINDS: [Kind; 8] = [
+    Kind::Softmax,
+    Kind::Sparse,
+    Kind::Blocks,
+    Kind::Reversible,
+    Kind::Doubly,
+    Kind::Ring,
+    Kind::Downhill,
+    Kind::Prefix,
+];
 
 /// A row-stochastic matrix `[n, n]`.
 pub fn matrix(kind: Kind, n: usize, seed: u64) -> Array2<f64> {
@@ -100,6 +110,16 @@ pub fn matrix(kind: Kind, n: usize, seed: u64) -> Array2<f64> {
                 (n, n),
                 |(i, j)| if j < i { 0.0 } else { 0.02 + draw.unit() / (1 + j - i) as f64 },
             )
+        }
+        Kind::Prefix => {
+            let order = draw.permutation(n);
+            let place = |i: usize| order[i];
+            Array2::from_shape_fn((n, n), |(i, j)| {
+                let (i, j) = (place(i), place(j));
+                let seen = j <= i || (i < n / 3 && j < n / 3);
+                let near = if j + 1 == i { 40.0 } else { 0.0 };
+                if seen { 0.02 + draw.unit() + near } else { 0.0 }
+            })
         }
     };
     normalise(raw)

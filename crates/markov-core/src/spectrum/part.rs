@@ -1,0 +1,110 @@
+//! Carriers of a part of a chain: one strongly connected component by itself.
+
+use ndarray::{Array2, ArrayView2};
+
+use crate::Result;
+use crate::kernel::{self, Element};
+use crate::propagate::{Block, Propagate, dense_blocks, host_block};
+
+/// A component that was written out `[m, m]`.
+pub(super) struct Written<C> {
+    values: Array2<C>,
+    closed: bool,
+}
+
+impl<C: Element> Written<C> {
+    /// The component with these entries; a `closed` one has rows of equal sums.
+    pub(super) fn new(block: ArrayView2<'_, f64>, closed: bool) -> Self {
+        let values = block.as_standard_layout().mapv(C::of_f64);
+        Written { values, closed }
+    }
+}
+
+impl<C: Element> Propagate for Written<C> {
+    type Block = Array2<C>;
+
+    fn states(&self) -> usize {
+        self.values.nrows()
+    }
+
+    fn step(&self, x: &Array2<C>, out: &mut Array2<C>) -> Result<()> {
+        let m = self.states();
+        let (x, vectors, out) = dense_blocks(x, out, m)?;
+        kernel::left(self.values.as_slice().unwrap_or(&[]), m, x, vectors, out);
+        Ok(())
+    }
+
+    fn lift(&self, rows: ArrayView2<'_, f64>) -> Result<Array2<C>> {
+        host_block(rows, self.states())
+    }
+
+    fn deflate(&self, x: &mut Array2<C>) -> Result<()> {
+        if self.closed { x.centre() } else { Ok(()) }
+    }
+
+    fn free(&self) -> Vec<usize> {
+        vec![self.states() - usize::from(self.closed)]
+    }
+}
+
+/// One component of each chain of a carrier, walked where it lies: what leaves it is dropped after each step.
+pub(super) struct Inside<'p, P: Propagate> {
+    chain: &'p P,
+    /// 1 for members, 0 for others, a row a chain.
+    members: P::Block,
+    sizes: Vec<usize>,
+    closed: Vec<bool>,
+}
+
+impl<'p, P: Propagate> Inside<'p, P> {
+    /// The component of each chain with these members, none for a chain that is left out, and whether it is closed.
+    pub(super) fn new(chain: &'p P, parts: &[(&[usize], bool)]) -> Result<Self> {
+        let mut members = Array2::zeros((parts.len(), chain.states()));
+        for (mut row, (part, _)) in members.rows_mut().into_iter().zip(parts) {
+            part.iter().for_each(|i| row[*i] = 1.0);
+        }
+        Ok(Inside {
+            chain,
+            members: chain.lift(members.view())?,
+            sizes: parts.iter().map(|(part, _)| part.len()).collect(),
+            closed: parts.iter().map(|(_, closed)| *closed).collect(),
+        })
+    }
+}
+
+impl<P: Propagate> Propagate for Inside<'_, P> {
+    type Block = P::Block;
+
+    fn states(&self) -> usize {
+        self.chain.states()
+    }
+
+    fn chains(&self) -> usize {
+        self.chain.chains()
+    }
+
+    fn step(&self, x: &P::Block, out: &mut P::Block) -> Result<()> {
+        self.chain.step(x, out)?;
+        out.multiply(&self.members)
+    }
+
+    fn lift(&self, rows: ArrayView2<'_, f64>) -> Result<P::Block> {
+        self.chain.lift(rows)
+    }
+
+    fn deflate(&self, x: &mut P::Block) -> Result<()> {
+        x.multiply(&self.members)?;
+        let parts = self.sizes.iter().zip(&self.closed);
+        let means = x
+            .sums()?
+            .into_iter()
+            .zip(parts)
+            .map(|(sum, (size, closed))| if *closed && *size > 0 { -sum / *size as f64 } else { 0.0 });
+        x.add(&means.collect::<Vec<_>>(), &self.members)
+    }
+
+    fn free(&self) -> Vec<usize> {
+        let parts = self.sizes.iter().zip(&self.closed);
+        parts.map(|(size, closed)| size.saturating_sub(usize::from(*closed))).collect()
+    }
+}

@@ -1,0 +1,309 @@
+//! What the zeros of a chain say: its strongly connected components, which of them are closed, and their period.
+//!
+//! Own code beside petgraph's: one bit a transition makes this n²/64 operations, where adjacency lists of a dense
+//! matrix would be larger than the matrix.
+
+/// Which transitions of a chain are possible, one bit each.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Links {
+    states: usize,
+    /// Words of 64 bits that hold a row.
+    words: usize,
+    bits: Vec<u64>,
+}
+
+impl Links {
+    /// No transition between any of `states` states.
+    pub fn none(states: usize) -> Self {
+        let words = states.div_ceil(64);
+        Links { states, words, bits: vec![0; words * states] }
+    }
+
+    /// Number of states.
+    pub fn states(&self) -> usize {
+        self.states
+    }
+
+    /// Adds the transitions from state `from` to every state whose value in `row` `[n]` is `possible`.
+    pub fn add_row<T>(&mut self, from: usize, row: &[T], possible: impl Fn(&T) -> bool) {
+        let words = &mut self.bits[from * self.words..][..self.words];
+        for (word, values) in words.iter_mut().zip(row.chunks(64)) {
+            *word |= values.iter().rev().fold(0, |bits, value| bits << 1 | u64::from(possible(value)));
+        }
+    }
+
+    /// Whether the transition is possible.
+    pub fn has(&self, from: usize, to: usize) -> bool {
+        self.row(from)[to / 64] >> (to % 64) & 1 == 1
+    }
+
+    /// Whether every transition is possible.
+    pub fn all(&self) -> bool {
+        let last = u64::MAX >> ((64 - self.states % 64) % 64);
+        (0..self.states).all(|from| {
+            let Some((tail, whole)) = self.row(from).split_last() else { return true };
+            whole.iter().all(|word| *word == u64::MAX) && *tail == last
+        })
+    }
+
+    fn row(&self, from: usize) -> &[u64] {
+        &self.bits[from * self.words..][..self.words]
+    }
+
+    /// The same transitions, each the other way round.
+    fn reversed(&self) -> Links {
+        let mut reversed = Links::none(self.states);
+        let mut tile = [0u64; 64];
+        for block in 0..self.words {
+            let rows = (self.states - block * 64).min(64);
+            for word in 0..self.words {
+                tile.fill(0);
+                for (r, tile) in tile.iter_mut().take(rows).enumerate() {
+                    *tile = self.bits[(block * 64 + r) * self.words + word];
+                }
+                transpose(&mut tile);
+                let columns = (self.states - word * 64).min(64);
+                for (c, tile) in tile.iter().take(columns).enumerate() {
+                    reversed.bits[(word * 64 + c) * self.words + block] = *tile;
+                }
+            }
+        }
+        reversed
+    }
+}
+
+/// Transposes a 64 × 64 matrix of bits in place: swaps ever smaller off-diagonal quarters (Warren, Hacker's Delight, 7-3).
+fn transpose(tile: &mut [u64; 64]) {
+    let (mut width, mut mask) = (32, u64::from(u32::MAX));
+    while width > 0 {
+        for low in (0..64).filter(|row| row & width == 0) {
+            let swap = (tile[low] >> width ^ tile[low | width]) & mask;
+            tile[low] ^= swap << width;
+            tile[low | width] ^= swap;
+        }
+        width /= 2;
+        mask ^= mask << width;
+    }
+}
+
+/// The strongly connected components of a chain, read from the exact zeros of its matrix.
+///
+/// Sorted so that no walk returns to a component it left, the matrix is block triangular with the components on its
+/// diagonal: its eigenvalues are those of the diagonal blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Components {
+    /// Members of each component in rising order, the components in rising order of their first members.
+    pub members: Vec<Vec<usize>>,
+    /// For each component, whether the chain never leaves it.
+    pub closed: Vec<bool>,
+}
+
+impl Components {
+    /// Components of the chain with these transitions; `reversed` asks for those of the backward chain, which are the
+    /// same sets, closed where the forward chain never enters.
+    pub fn of(links: &Links, reversed: bool) -> Self {
+        let back = links.reversed();
+        let mut members = strong(links, &back);
+        members.iter_mut().for_each(|one| one.sort_unstable());
+        members.sort_unstable_by_key(|one| one[0]);
+        let leaving = if reversed { &back } else { links };
+        let mut mask = vec![0u64; links.words];
+        let closed = members
+            .iter()
+            .map(|one| {
+                one.iter().for_each(|i| mask[i / 64] |= 1 << (i % 64));
+                let stays = |i: &usize| leaving.row(*i).iter().zip(&mask).all(|(row, mask)| row & !mask == 0);
+                let closed = one.iter().all(stays);
+                one.iter().for_each(|i| mask[i / 64] = 0);
+                closed
+            })
+            .collect();
+        Components { members, closed }
+    }
+
+    /// Whether every state leads to every other.
+    pub fn irreducible(&self) -> bool {
+        self.members.len() == 1
+    }
+}
+
+/// Strongly connected components: one depth-first search along the links, a second one against them in the order in which
+/// the first left the states (Kosaraju; Sharir 1981).
+fn strong(links: &Links, back: &Links) -> Vec<Vec<usize>> {
+    let n = links.states;
+    let all = |unseen: &mut Vec<u64>| {
+        *unseen = vec![u64::MAX; links.words];
+        if let (Some(last), false) = (unseen.last_mut(), n.is_multiple_of(64)) {
+            *last = (1 << (n % 64)) - 1;
+        }
+    };
+    let mut unseen = Vec::new();
+    all(&mut unseen);
+    let mut left = Vec::with_capacity(n);
+    for root in 0..n {
+        search(links, &mut unseen, root, &mut left);
+    }
+    all(&mut unseen);
+    let mut components = Vec::new();
+    for root in left.into_iter().rev() {
+        let mut component = Vec::new();
+        search(back, &mut unseen, root, &mut component);
+        if !component.is_empty() {
+            components.push(component);
+        }
+    }
+    components
+}
+
+/// Depth-first search from `root` among the states that are `unseen`; appends the states to `left` as it leaves them.
+fn search(links: &Links, unseen: &mut [u64], root: usize, left: &mut Vec<usize>) {
+    if unseen[root / 64] >> (root % 64) & 1 == 0 {
+        return;
+    }
+    unseen[root / 64] &= !(1 << (root % 64));
+    // Each frame is a state and the word of its row in which it goes on looking: earlier ones have nothing unseen.
+    let mut path = vec![(root, 0)];
+    while let Some((state, word)) = path.last_mut() {
+        let row = links.row(*state);
+        while *word < row.len() && row[*word] & unseen[*word] == 0 {
+            *word += 1;
+        }
+        if *word == row.len() {
+            left.push(*state);
+            path.pop();
+            continue;
+        }
+        let next = *word * 64 + (row[*word] & unseen[*word]).trailing_zeros() as usize;
+        unseen[next / 64] &= !(1 << (next % 64));
+        path.push((next, 0));
+    }
+}
+
+/// Closed communicating classes of a chain, read from the exact zeros of its matrix.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Classes {
+    /// Members of each closed class, in rising order. A chain has at least one.
+    pub closed: Vec<Vec<usize>>,
+    /// Period of the first closed class: 1 where it is aperiodic.
+    pub period: usize,
+}
+
+impl Classes {
+    /// The one class of a chain in which every transition is possible.
+    pub fn whole(states: usize) -> Self {
+        Classes { closed: vec![(0..states).collect()], period: 1 }
+    }
+
+    /// Closed classes of the chain with these transitions, or of its reversal.
+    pub fn of(links: &Links, reversed: bool) -> Self {
+        let Components { members, closed } = Components::of(links, reversed);
+        let closed: Vec<_> =
+            members.into_iter().zip(closed).filter_map(|(one, closed)| closed.then_some(one)).collect();
+        // A cycle is as long backwards as forwards.
+        let period = closed.first().map_or(1, |class| period(class, links));
+        Classes { closed, period }
+    }
+}
+
+/// Greatest common divisor of the cycle lengths of a strongly connected class.
+fn period(class: &[usize], links: &Links) -> usize {
+    let Some(first) = class.first() else { return 1 };
+    let mut level = vec![usize::MAX; links.states];
+    level[*first] = 0;
+    let mut queue = std::collections::VecDeque::from([*first]);
+    let mut gcd = 0usize;
+    while let Some(i) = queue.pop_front() {
+        for &j in class.iter().filter(|j| links.has(i, **j)) {
+            if level[j] == usize::MAX {
+                level[j] = level[i] + 1;
+                queue.push_back(j);
+            } else {
+                let (mut a, mut b) = (gcd, (level[i] + 1).abs_diff(level[j]));
+                while b > 0 {
+                    (a, b) = (b, a % b);
+                }
+                gcd = a;
+            }
+            if gcd == 1 {
+                return 1;
+            }
+        }
+    }
+    gcd.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+    use ndarray::Array2;
+
+    fn links(edges: &Array2<bool>) -> Links {
+        let mut links = Links::none(edges.nrows());
+        for (i, row) in edges.rows().into_iter().enumerate() {
+            links.add_row(i, &row.to_vec(), |edge| *edge);
+        }
+        links
+    }
+
+    /// Which states lead to which, by Warshall's closure.
+    fn reach(edges: &Array2<bool>) -> Array2<bool> {
+        let n = edges.nrows();
+        let mut reach = edges.clone();
+        for k in 0..n {
+            for i in 0..n {
+                for j in 0..n {
+                    reach[(i, j)] |= reach[(i, k)] && reach[(k, j)];
+                }
+            }
+        }
+        reach
+    }
+
+    #[test]
+    fn links_keep_every_bit_and_turn_round() {
+        let mut random = Random::new(9);
+        for n in [1, 2, 63, 64, 65, 127, 128, 130] {
+            let edges = Array2::from_shape_simple_fn((n, n), || random.symmetric() > 0.3);
+            let (there, back) = (links(&edges), links(&edges).reversed());
+            for ((i, j), edge) in edges.indexed_iter() {
+                assert_eq!((there.has(i, j), back.has(j, i)), (*edge, *edge), "{n}: {i} {j}");
+            }
+            assert_eq!(back.reversed(), there);
+            assert!(links(&Array2::from_elem((n, n), true)).all());
+            let mut hole = Array2::from_elem((n, n), true);
+            hole[(n - 1, n - 1)] = false;
+            assert!(!links(&hole).all());
+        }
+    }
+
+    #[test]
+    fn components_agree_with_reachability() {
+        let mut random = Random::new(3);
+        for n in (1..9).chain([70, 129]) {
+            for round in 0..if n < 9 { 60 } else { 4 } {
+                // From a few links a state, where components are large and small, to many.
+                let threshold = if n < 9 { 0.5 } else { 1.0 - f64::from(round + 1) / n as f64 };
+                let edges = Array2::from_shape_simple_fn((n, n), || random.symmetric() > threshold);
+                let reach = reach(&edges);
+                for reversed in [false, true] {
+                    let found = Components::of(&links(&edges), reversed);
+                    let mut of = vec![usize::MAX; n];
+                    for (c, members) in found.members.iter().enumerate() {
+                        assert!(members.windows(2).all(|pair| pair[0] < pair[1]));
+                        members.iter().for_each(|i| of[*i] = c);
+                    }
+                    for i in 0..n {
+                        let mut leaves = false;
+                        for j in 0..n {
+                            let together = i == j || (reach[(i, j)] && reach[(j, i)]);
+                            assert_eq!(of[i] == of[j], together, "{edges:?} {found:?}");
+                            leaves |= !together && if reversed { reach[(j, i)] } else { reach[(i, j)] };
+                        }
+                        assert_eq!(found.closed[of[i]], !leaves, "{edges:?} {found:?}");
+                    }
+                }
+            }
+        }
+    }
+}
