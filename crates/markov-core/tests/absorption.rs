@@ -32,7 +32,10 @@ fn series(dense: &Array2<f64>, absorbing: &[usize]) -> Array2<f64> {
 fn causal(n: usize, seed: u64) -> Array2<f64> {
     let mut draw = common::Draw::new(seed);
     let scale = 0.1 + 3.0 * draw.unit();
-    normalise(Array2::from_shape_fn((n, n), |(i, j)| if j <= i { (scale * draw.normal()).exp() } else { 0.0 }))
+    normalise(Array2::from_shape_fn(
+        (n, n),
+        |(i, j)| if j <= i { (scale * draw.normal()).exp() } else { 0.0 },
+    ))
 }
 
 proptest! {
@@ -137,7 +140,8 @@ fn the_gamblers_ruin() {
         assert!((found.probabilities()[(i, 1)] - i as f64 / n as f64).abs() < 1e-12);
         for j in 1..n {
             // N[i, j] = 2 min(i, j) (n - max(i, j)) / n.
-            let expected = if i == 0 || i == n { 0.0 } else { (2 * i.min(j) * (n - i.max(j))) as f64 / n as f64 };
+            let expected =
+                if i == 0 || i == n { 0.0 } else { (2 * i.min(j) * (n - i.max(j))) as f64 / n as f64 };
             assert!((found.visits_from_each()[(i, j)] - expected).abs() < 1e-10, "{i} {j}");
         }
     }

@@ -410,7 +410,9 @@ fn headers_say_what_a_file_holds() {
     let found: Vec<_> =
         contents.tensors().iter().map(|t| (t.name.as_str(), t.storage, t.is_square())).collect();
     assert_eq!(found.len(), 3);
-    for wanted in [("a.probs", Some(Storage::F16), true), ("b", None, false), ("c", Some(Storage::F16), false)] {
+    for wanted in
+        [("a.probs", Some(Storage::F16), true), ("b", None, false), ("c", Some(Storage::F16), false)]
+    {
         assert!(found.contains(&wanted), "{wanted:?} is not in {found:?}");
     }
     let chosen = contents.choose(&[]).unwrap();

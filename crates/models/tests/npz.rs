@@ -101,7 +101,10 @@ fn matrices_of_an_archive_are_chosen_by_name() {
     let chosen = contents.choose(&[]).expect("one");
     assert_eq!((chosen.len(), chosen[0].name.as_str()), (1, "sigma"));
     assert_eq!(contents.read(chosen[0]).expect("read").data.shape(), [2, 2]);
-    assert_eq!(read(&path, Some("sigma")).expect("read").data.into_raw_vec_and_offset().0, [1.0, 0.25, 0.25, 3.0]);
+    assert_eq!(
+        read(&path, Some("sigma")).expect("read").data.into_raw_vec_and_offset().0,
+        [1.0, 0.25, 0.25, 3.0]
+    );
     assert!(read(&path, None).expect_err("two arrays").to_string().contains("--key"));
     assert!(read(&path, Some("sigmas")).expect_err("no such name").to_string().contains("`sigma`"));
 }

@@ -43,7 +43,12 @@ fn several_tensors_are_analysed_together() {
     );
     let out = dir.path().join("out.safetensors");
     let base = ["rank", arg(&file), "--alpha", "1", "--out", arg(&out)];
-    let both = ["block.0.probs.iterations", "block.0.probs.tokenrank", "block.10.probs.iterations", "block.10.probs.tokenrank"];
+    let both = [
+        "block.0.probs.iterations",
+        "block.0.probs.tokenrank",
+        "block.10.probs.iterations",
+        "block.10.probs.tokenrank",
+    ];
     // All square `*.probs` without a key; the same by patterns, lists and repeated keys.
     for keys in [
         &[][..],
@@ -113,7 +118,8 @@ fn the_only_square_tensor_of_a_foreign_file_needs_no_key() {
     let out = dir.path().join("out.safetensors");
     run(&["rank", arg(&file), "--out", arg(&out)], 0);
     assert_eq!(names(&out), ["iterations", "tokenrank"]);
-    let tensors = [("h", Dtype::F64, vec![2, 1], f64s(&[1.0, -1.0])), ("g", Dtype::F64, vec![1], f64s(&[1.0]))];
+    let tensors =
+        [("h", Dtype::F64, vec![2, 1], f64s(&[1.0, -1.0])), ("g", Dtype::F64, vec![1], f64s(&[1.0]))];
     let file = safetensors(dir.path(), "none.safetensors", &tensors);
     let message = words(&run(&["rank", arg(&file), "--out", arg(&dir.path().join("none"))], 2));
     assert!(message.contains("square") && message.contains("`h`"), "{message}");

@@ -72,10 +72,7 @@ fn teleports_go_where_they_are_sent() {
     let named = safetensors(
         d,
         "named.safetensors",
-        &[
-            ("other", Dtype::F64, vec![1], f64s(&[1.0])),
-            ("teleport", Dtype::F64, vec![5], f64s(&first)),
-        ],
+        &[("other", Dtype::F64, vec![1], f64s(&[1.0])), ("teleport", Dtype::F64, vec![5], f64s(&first))],
     );
     for (teleport, targets) in [(&one, [first, first]), (&each, [first, second]), (&named, [first, first])] {
         run(&["rank", arg(&file), "--alpha", "0.8", "--teleport", arg(teleport), "--out", arg(&out)], 0);
@@ -86,7 +83,10 @@ fn teleports_go_where_they_are_sent() {
         }
     }
     // Bounces teleport as well: one step from token 4.
-    run(&["rank", arg(&file), "--alpha", "0.8", "--teleport", arg(&one), "--start", "4", "--out", arg(&out)], 0);
+    run(
+        &["rank", arg(&file), "--alpha", "0.8", "--teleport", arg(&one), "--start", "4", "--out", arg(&out)],
+        0,
+    );
     assert_close(&read(&out, "bounces").1[..5], &teleported(&CAUSAL, 5, 0.8, &first)[20..], 1e-12);
     // Among the kept tokens it is renormalised.
     let dropped = ["--drop", "2", "--teleport", arg(&one)];
@@ -100,8 +100,11 @@ fn teleports_go_where_they_are_sent() {
     let sums = npy(d, "sums.npy", "<f8", false, &[5], &f64s(&[0.5; 5]));
     let nan = npy(d, "nan.npy", "<f8", false, &[5], &f64s(&[f64::NAN, 0.25, 0.25, 0.25, 0.25]));
     let negative = npy(d, "negative.npy", "<f8", false, &[5], &f64s(&[-0.5, 0.5, 0.5, 0.25, 0.25]));
-    let two =
-        safetensors(d, "two.safetensors", &[("a", Dtype::F64, vec![5], f64s(&first)), ("b", Dtype::F64, vec![5], f64s(&first))]);
+    let two = safetensors(
+        d,
+        "two.safetensors",
+        &[("a", Dtype::F64, vec![5], f64s(&first)), ("b", Dtype::F64, vec![5], f64s(&first))],
+    );
     for (teleport, extra, code, word) in [
         (&short, &[][..], 2, "[5] or [2, 5]"),
         (&sums, &[], 3, "sums to 2.5"),
@@ -141,10 +144,13 @@ fn visits_before_absorption() {
     let n = 7;
     let line: Vec<f64> =
         (0..n * n).map(|k: usize| if (k / n).abs_diff(k % n) == 1 { 0.5 } else { 0.0 }).collect();
-    let line: Vec<f64> = line.chunks(n).flat_map(|row| {
-        let sum: f64 = row.iter().sum();
-        row.iter().map(move |p| p / sum).collect::<Vec<_>>()
-    }).collect();
+    let line: Vec<f64> = line
+        .chunks(n)
+        .flat_map(|row| {
+            let sum: f64 = row.iter().sum();
+            row.iter().map(move |p| p / sum).collect::<Vec<_>>()
+        })
+        .collect();
     let file = square(dir.path(), "line.npy", n, &line);
     run(&["rank", arg(&file), "--absorb", "6", "--absorb", "0", "--out", arg(&out)], 0);
     let (shape, ends) = read(&out, "absorption");
@@ -181,7 +187,8 @@ fn padding_and_sinks_are_named_and_left_out() {
     // Three tokens, two of padding: masked as keys, NaN or zero as queries.
     let five = |fill: f64| {
         let padding = [fill; 5];
-        [[0.5, 0.25, 0.25, 0.0, 0.0], [0.1, 0.8, 0.1, 0.0, 0.0], [0.3, 0.3, 0.4, 0.0, 0.0], padding, padding].concat()
+        [[0.5, 0.25, 0.25, 0.0, 0.0], [0.1, 0.8, 0.1, 0.0, 0.0], [0.3, 0.3, 0.4, 0.0, 0.0], padding, padding]
+            .concat()
     };
     for fill in [nan, 0.0] {
         let file = square(dir.path(), "padded.npy", 5, &five(fill));
@@ -209,7 +216,10 @@ fn padding_and_sinks_are_named_and_left_out() {
     let sink = [0.3, 0.1, 0.1, 0.2, 0.6, 0.1, 0.4, 0.3, 0.28];
     let file = square(dir.path(), "sink.npy", 3, &sink);
     let message = words(&run(&["rank", arg(&file), "--out", arg(&out)], 3));
-    assert!(message.contains("sink") && message.contains("0.500 … 0.980") && message.contains("--drop"), "{message}");
+    assert!(
+        message.contains("sink") && message.contains("0.500 … 0.980") && message.contains("--drop"),
+        "{message}"
+    );
     assert!(message.contains("`--tolerance 0.5`"), "{message}");
     run(&["rank", arg(&file), "--alpha", "1", "--tolerance", "0.5", "--out", arg(&out)], 0);
     assert_close(&read(&out, "tokenrank").1, &steady(&restricted(&sink, 3, &[0, 1, 2]), 3), 1e-6);
@@ -224,7 +234,9 @@ fn padding_and_sinks_are_named_and_left_out() {
     let lost = square(dir.path(), "lost.npy", 3, &[1.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.2, 0.3, 0.5]);
     let message = words(&run(&["rank", arg(&lost), "--drop", "0", "--out", arg(&out)], 3));
     assert!(message.contains("row 1 keeps no mass"), "{message}");
-    for (list, word) in [("5", "no token 5"), ("0-2", "all 3 tokens"), ("x", "token number"), ("2-0", "backwards")] {
+    for (list, word) in
+        [("5", "no token 5"), ("0-2", "all 3 tokens"), ("x", "token number"), ("2-0", "backwards")]
+    {
         let message = words(&run(&["rank", arg(&lost), "--drop", list, "--out", arg(&out)], 2));
         assert!(message.contains(word), "{message}");
     }
@@ -255,7 +267,12 @@ fn metastable_sets_are_written() {
     assert_close(&read(&out, "sets.weights").1, &[0.5; 4], 1e-9);
     assert_eq!(read(&out, "sets.crispness").0, [2]);
     // Islands have sets only with teleport, in the chain of which they are taken.
-    let file = square(dir.path(), "islands.npy", 4, &pairs(&|i, j| i / 2 == j / 2).iter().map(|p| if *p == stay { 0.5 } else { 0.0 }).collect::<Vec<_>>());
+    let file = square(
+        dir.path(),
+        "islands.npy",
+        4,
+        &pairs(&|i, j| i / 2 == j / 2).iter().map(|p| if *p == stay { 0.5 } else { 0.0 }).collect::<Vec<_>>(),
+    );
     run(&["rank", arg(&file), "--sets", "2", "--out", arg(&out)], 0);
     assert_close(&read(&out, "sets.staying").1, &[0.99 + 0.005; 2], 1e-9);
     fs::remove_file(&out).expect("written");
@@ -311,7 +328,8 @@ fn a_missing_quantity_does_not_lose_the_others() {
 
     // Backwards from a token that nobody attends to.
     let file = square(dir.path(), "unseen.npy", 2, &[0.0, 1.0, 0.0, 1.0]);
-    let args = ["rank", arg(&file), "--alpha", "1", "--direction", "backward", "--spectrum", "2", "--start", "0"];
+    let args =
+        ["rank", arg(&file), "--alpha", "1", "--direction", "backward", "--spectrum", "2", "--start", "0"];
     let message = words(&run(&[&args[..], &["--out", arg(&out)]].concat(), 1));
     assert!(message.contains("tokenrank of") && message.contains("bounces of"), "{message}");
     assert_close(&read(&out, "lambda").1, &[1.0, 0.0], 1e-9);
@@ -326,10 +344,18 @@ fn a_causal_map_is_recognised_once_and_explained() {
     let file = npy(dir.path(), "heads.npy", "<f8", false, &[3, 5, 5], &f64s(&heads));
     let said = words(&run(&["rank", arg(&file), "--out", arg(&out)], 0));
     assert_eq!(said.matches("triangular").count(), 1, "{said}");
-    for part in ["2 of 3 matrices are lower triangular", "first token", "diagonal", "--absorb", "--drop", "--teleport"] {
+    for part in [
+        "2 of 3 matrices are lower triangular",
+        "first token",
+        "diagonal",
+        "--absorb",
+        "--drop",
+        "--teleport",
+    ] {
         assert!(said.contains(part), "`{part}` is missing: {said}");
     }
-    let said = words(&run(&["rank", arg(&file), "--absorb", "0", "--direction", "backward", "--out", arg(&out)], 0));
+    let said =
+        words(&run(&["rank", arg(&file), "--absorb", "4", "--direction", "backward", "--out", arg(&out)], 0));
     assert!(said.contains("last token") && !said.contains("--absorb") && said.contains("--drop"), "{said}");
     let file = npy(dir.path(), "upper.npy", "<f8", false, &[2, 2], &f64s(&[0.5, 0.5, 0.0, 1.0]));
     let said = words(&run(&["rank", arg(&file), "--out", arg(&out)], 0));

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use markov_core::{
-    Chain, Error as ChainError, Metastable, Result, RowStochastic, Sets, Stochastic, StochasticView, absorption,
-    bounce_token, metastable_sets, token_rank, uniform,
+    Chain, Error as ChainError, Metastable, Result, RowStochastic, Sets, Stochastic, StochasticView,
+    absorption, bounce_token, metastable_sets, token_rank, uniform,
 };
 use ndarray::{Array, Array1, Dimension};
 
@@ -76,20 +76,29 @@ impl Answer {
         }
         if !questions.absorb.is_empty() {
             let found = visits(matrix, questions);
-            answer.keep("visits", found.map(|(visits, steps, ends)| {
-                vec![("visits", array(visits)), ("steps", array(steps)), ("absorption", array(ends))]
-            }));
+            answer.keep(
+                "visits",
+                found.map(|(visits, steps, ends)| {
+                    vec![("visits", array(visits)), ("steps", array(steps)), ("absorption", array(ends))]
+                }),
+            );
         }
         answer
     }
 
     fn of_chain(&mut self, chain: &Chain<StochasticView<'_, f64>>, questions: &Questions<'_>) {
         let options = questions.options;
-        self.keep("tokenrank", token_rank(chain, options.stop).map(|rank| {
-            vec![("tokenrank", array(rank.pi)), ("iterations", scalar(rank.iterations as f64))]
-        }));
+        self.keep(
+            "tokenrank",
+            token_rank(chain, options.stop).map(|rank| {
+                vec![("tokenrank", array(rank.pi)), ("iterations", scalar(rank.iterations as f64))]
+            }),
+        );
         if let (Some(start), Some(steps)) = (questions.start, options.bounces) {
-            self.keep("bounces", bounce_token(chain, start, steps).map(|states| vec![("bounces", array(states))]));
+            self.keep(
+                "bounces",
+                bounce_token(chain, start, steps).map(|states| vec![("bounces", array(states))]),
+            );
         }
         if let Some(count) = options.sets {
             self.keep("sets", metastable_sets(chain, Sets::Count(count)).map(set_values));
@@ -101,13 +110,16 @@ impl Answer {
             let residual = residuals.iter().copied().fold(0.0, f64::max);
             self.failed.push(("lambda", Reason::Short { residual, wanted }));
         }
-        self.keep("lambda", found.map(|Lambda { moduli, residuals, conditions, .. }| {
-            vec![
-                ("lambda", list(moduli)),
-                ("lambda.residual", list(residuals)),
-                ("lambda.condition", list(conditions)),
-            ]
-        }));
+        self.keep(
+            "lambda",
+            found.map(|Lambda { moduli, residuals, conditions, .. }| {
+                vec![
+                    ("lambda", list(moduli)),
+                    ("lambda.residual", list(residuals)),
+                    ("lambda.condition", list(conditions)),
+                ]
+            }),
+        );
     }
 
     fn keep(&mut self, quantity: &'static str, found: Result<Vec<(&'static str, Values)>>) {

@@ -173,7 +173,10 @@ impl<'a> Plan<'a> {
         };
         let refused = |option, reason: String| AnalysisError::Option { option, reason };
         let missing = |token: usize| {
-            format!("there is no token {token}; the matrices of `{}` have {n} tokens, counted from 0", tensor.name)
+            format!(
+                "there is no token {token}; the matrices of `{}` have {n} tokens, counted from 0",
+                tensor.name
+            )
         };
         if let Some(token) = options.drop.tokens().iter().find(|token| **token >= n) {
             return Err(refused("--drop", missing(*token)));

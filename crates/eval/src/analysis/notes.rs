@@ -48,7 +48,9 @@ impl Triangles {
         );
         let mut advice = Vec::new();
         if options.absorb.is_empty() {
-            advice.push(format!("--absorb counts the visits to every token before a walk ends on the {end} one"));
+            advice.push(format!(
+                "--absorb counts the visits to every token before a walk ends on the {end} one"
+            ));
         }
         if options.drop.is_empty() {
             advice.push("--drop leaves out tokens on which attention rests, such as the first".to_owned());
@@ -158,10 +160,15 @@ mod tests {
         assert!(!hint(padded.view(), &TokenList::of([2]), 1e-3).contains("padding"));
         let sink = array![[0.5, 0.0], [0.5, 0.48]];
         let said = hint(sink.view(), &none, 1e-3);
-        assert!(said.contains("0.500 … 0.980") && said.contains("--tolerance 0.5`") && said.contains("--drop"), "{said}");
+        assert!(
+            said.contains("0.500 … 0.980") && said.contains("--tolerance 0.5`") && said.contains("--drop"),
+            "{said}"
+        );
         let rounded = array![[0.996, 0.0], [0.5, 0.504]];
         assert!(hint(rounded.view(), &none, 1e-3).contains("--tolerance 0.008"));
-        for other in [array![[2.0, -1.0], [0.5, 0.5]], array![[1.0, nan], [0.5, 0.5]], array![[3.0, 4.0], [5.0, 0.1]]] {
+        for other in
+            [array![[2.0, -1.0], [0.5, 0.5]], array![[1.0, nan], [0.5, 0.5]], array![[3.0, 4.0], [5.0, 0.1]]]
+        {
             assert_eq!(hint(other.view(), &none, 1e-3), "");
         }
         assert_eq!(hint(Array2::from_elem((2, 2), nan).view(), &none, 1e-3), "");

@@ -25,7 +25,8 @@ impl Teleport {
         let several = contents.tensors().len() > 1;
         let named = contents.tensors().iter().any(|tensor| tensor.name == NAME);
         if several && !named {
-            let reason = format!("{} holds several tensors; call the one that is meant `{NAME}`", path.display());
+            let reason =
+                format!("{} holds several tensors; call the one that is meant `{NAME}`", path.display());
             return Err(AnalysisError::Option { option: "--teleport", reason });
         }
         let Matrices { name, storage, data } = read_array(path, several.then_some(NAME))?;
@@ -55,7 +56,8 @@ impl Teleport {
         let at = if values.len() == n { 0 } else { which * n };
         let row = ArrayView1::from(values.get(at..at + n).unwrap_or_default());
         let refuse = |reason: String| {
-            let place = if values.len() == n { self.file.clone() } else { format!("{}, vector {which}", self.file) };
+            let place =
+                if values.len() == n { self.file.clone() } else { format!("{}, vector {which}", self.file) };
             let source = ChainError::Distribution { what: "the teleport vector", states: n, reason };
             Err(AnalysisError::Matrix { place, source, hint: String::new() })
         };

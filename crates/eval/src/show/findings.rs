@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use markov_core::{
-    Chain, Effort, Metastable, ROW_TOLERANCE, RowStochastic, Sets, Stochastic, StochasticView, Stop, Triangle,
-    bounce, lambda2, metastable_sets, token_rank, uniform,
+    Chain, Effort, Metastable, ROW_TOLERANCE, RowStochastic, Sets, Stochastic, StochasticView, Stop,
+    Triangle, bounce, lambda2, metastable_sets, token_rank, uniform,
 };
 use models::probe::LayerChain;
 use ndarray::{Array1, Array2, s};
@@ -120,10 +120,11 @@ impl Findings {
     pub fn of(layers: &[LayerChain], questions: Questions, is_patch: impl Fn(usize) -> bool) -> Result<Self> {
         let Questions { alpha, start, bounces, sets } = questions;
         let of_layer = |layer: &LayerChain| -> Result<LayerFindings> {
-            let found = view(&layer.mean)
-                .and_then(|view| Ok((view.triangle(), chain_findings(&view, alpha)?)));
+            let found =
+                view(&layer.mean).and_then(|view| Ok((view.triangle(), chain_findings(&view, alpha)?)));
             let block = Block { stream: layer.stream, number: layer.block };
-            let (triangle, mean) = found.map_err(|source| failed(format!("the mean of the heads of {block}"), source))?;
+            let (triangle, mean) =
+                found.map_err(|source| failed(format!("the mean of the heads of {block}"), source))?;
             Ok(LayerFindings { block, triangle, lambda2: layer.lambda2.clone(), mean })
         };
         let found: Vec<LayerFindings> = layers.par_iter().map(of_layer).collect::<Result<_>>()?;

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use markov_core::Storage;
 
-use super::{Matrices, MatrixFileError, Problem, extension, npy, npz, open, read, safetensors_header, storage};
+use super::{
+    Matrices, MatrixFileError, Problem, extension, npy, npz, open, read, safetensors_header, storage,
+};
 
 /// A tensor by the header of its file.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,11 +61,7 @@ impl Contents {
             other => Err(Problem::Extension { found: other.to_owned() }),
         };
         let failed = |problem| MatrixFileError { path: path.to_owned(), problem };
-        Ok(Self {
-            path: path.to_owned(),
-            named: extension(path) != "npy",
-            tensors: tensors.map_err(failed)?,
-        })
+        Ok(Self { path: path.to_owned(), named: extension(path) != "npy", tensors: tensors.map_err(failed)? })
     }
 
     /// The tensors, in the file's order.
@@ -117,7 +115,8 @@ impl Contents {
         let mut meant = vec![false; self.tensors.len()];
         for key in keys {
             // A name may itself hold commas or stars.
-            let patterns: Vec<&str> = if is_name(key) { vec![key] } else { key.split(',').map(str::trim).collect() };
+            let patterns: Vec<&str> =
+                if is_name(key) { vec![key] } else { key.split(',').map(str::trim).collect() };
             for pattern in patterns {
                 let exact = is_name(pattern) || !pattern.contains('*');
                 let matched: Vec<usize> = (0..self.tensors.len())
@@ -132,8 +131,7 @@ impl Contents {
                 let square: Vec<usize> =
                     matched.iter().copied().filter(|i| exact || self.tensors[*i].is_square()).collect();
                 if square.is_empty() {
-                    let names: Vec<String> =
-                        matched.iter().map(|i| self.tensors[*i].name.clone()).collect();
+                    let names: Vec<String> = matched.iter().map(|i| self.tensors[*i].name.clone()).collect();
                     return Err(Problem::no_matrices(Some(pattern), &names));
                 }
                 square.iter().for_each(|i| meant[*i] = true);

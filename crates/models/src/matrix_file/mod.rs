@@ -232,7 +232,9 @@ fn read_values(
             Storage::F32 => {
                 values.extend(bytes.as_chunks().0.iter().map(|&b| f64::from(f32::from_le_bytes(b))))
             }
-            Storage::F16 => values.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f64())),
+            Storage::F16 => {
+                values.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f64()))
+            }
             Storage::Bf16 => {
                 values.extend(bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f64()))
             }
