@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use eval::Shard;
+use eval::analysis::TokenList;
 use eval::compare::Tolerance;
 pub use slurm::SlurmArgs;
 
@@ -216,15 +217,21 @@ pub struct AttendArgs {
 }
 
 #[derive(clap::Args)]
+#[command(after_help = RANK_OUTPUT)]
 pub struct RankArgs {
-    /// Matrices [..., n, n] in a .safetensors or .npy file, rows summing to 1
+    /// Matrices [..., n, n] in a .safetensors, .npy or .npz file, rows summing to 1
     pub file: PathBuf,
-    /// Tensor of a .safetensors file; may be left out where there is only one
-    #[arg(long, value_name = "NAME")]
-    pub key: Option<String>,
+    /// Tensors by name; `*` stands for any characters, commas separate several, and the option may be repeated:
+    /// block.3.probs, 'block.*.probs' [default: all square tensors called *.probs, or the only square one]
+    #[arg(long = "key", value_name = "PATTERN")]
+    pub keys: Vec<String>,
     /// Share of attention in the teleporting chain; 1 is no teleport
     #[arg(long, value_name = "A", default_value_t = 0.99, allow_negative_numbers = true)]
     pub alpha: f64,
+    /// Teleport to this distribution over the tokens, [n] or [..., n] in a .npy, .npz or .safetensors file (there the only
+    /// tensor, or the one called `teleport`) [default: uniform]
+    #[arg(long, value_name = "FILE")]
+    pub teleport: Option<PathBuf>,
     /// Also bounce from this token, counted from 0
     #[arg(long, value_name = "I")]
     pub start: Option<usize>,
@@ -234,12 +241,31 @@ pub struct RankArgs {
     /// Follow the attention, or go back to those that attend
     #[arg(long, value_enum, default_value_t = Direction::Forward)]
     pub direction: Direction,
-    /// Also write the K largest eigenvalue moduli
+    /// Leave these tokens out, such as padding or an attention sink, and renormalise the other rows: 0,3,60-76
+    #[arg(long, value_name = "I,…", value_parser = <TokenList as std::str::FromStr>::from_str)]
+    pub drop: Vec<TokenList>,
+    /// Also write the expected visits to every token before a walk ends in one of these tokens. Walks begin at --start, else
+    /// as --teleport says, else anywhere, and do not teleport
+    #[arg(long, value_name = "I,…", value_parser = <TokenList as std::str::FromStr>::from_str)]
+    pub absorb: Vec<TokenList>,
+    /// Also write K metastable sets of the chain that TokenRank is taken of, teleport included
+    #[arg(long, value_name = "K")]
+    pub sets: Option<usize>,
+    /// Also write the K largest eigenvalue moduli of the matrix, without teleport
     #[arg(long, value_name = "K")]
     pub spectrum: Option<usize>,
-    /// How far from 1 a row may sum before it is refused
-    #[arg(long, value_name = "T", default_value_t = 1e-3, allow_negative_numbers = true)]
-    pub tolerance: f64,
+    /// Relative accuracy of the eigenvalue moduli
+    #[arg(
+        long,
+        value_name = "T",
+        default_value_t = 1e-10,
+        requires = "spectrum",
+        allow_negative_numbers = true
+    )]
+    pub spectrum_tolerance: f64,
+    /// How far from 1 a row may sum before it is refused [default: 1e-3; of half precision 2e-3, of bfloat16 8e-3]
+    #[arg(long, value_name = "T", allow_negative_numbers = true)]
+    pub tolerance: Option<f64>,
     /// Stop the power method as the reference does (L1 change below 1e-5, at most 200 steps) instead of exactly
     #[arg(long)]
     pub reference_stop: bool,
@@ -247,6 +273,16 @@ pub struct RankArgs {
     #[arg(long, value_name = "FILE.safetensors")]
     pub out: PathBuf,
 }
+
+const RANK_OUTPUT: &str = "\
+Written are, with m tokens that are not dropped: tokenrank [..., m] and iterations [...]; with --start bounces [..., N, m]; with \
+--spectrum lambda, lambda.residual and lambda.condition [..., min(K, m)]; with --sets sets.assignment [..., m], sets.memberships \
+[..., m, K], sets.staying and sets.weights [..., K], sets.crispness [...]; with --absorb visits and steps [..., m] and absorption \
+[..., m, absorbing tokens in rising order]; with --drop tokens [m], the numbers of those that are left. Where several tensors are \
+read, names begin with theirs: block.3.probs.tokenrank.
+
+A quantity that cannot be had for one matrix is NaN there, or left out if no matrix has it; the others are written, stderr gives \
+the reason, and the exit code is 1.";
 
 #[derive(clap::Args)]
 pub struct ShowArgs {

@@ -146,7 +146,7 @@ fn analysis_code(error: &AnalysisError) -> u8 {
         AnalysisError::Option { .. } => USAGE,
         AnalysisError::File(error) => file_code(error),
         AnalysisError::Matrix { .. } => INPUT,
-        AnalysisError::Chain { .. } => OTHER,
+        AnalysisError::Chain { .. } | AnalysisError::Incomplete(_) => OTHER,
     }
 }
 

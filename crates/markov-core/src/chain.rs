@@ -161,12 +161,17 @@ impl<M: RowStochastic> Chain<M> {
     /// The transition matrix `[n, n]`, written out.
     pub fn dense(&self) -> Array2<f64> {
         let n = self.states();
-        let mut dense = Array2::eye(n);
-        let unit = dense.clone();
-        if let (Some(unit), Some(dense)) = (unit.as_slice(), dense.as_slice_mut()) {
-            self.walk(unit, n, dense);
+        let mut dense = self.matrix.block(&(0..n).collect::<Vec<_>>());
+        if self.alpha < 1.0 {
+            let jump: Vec<f64> = (0..n).map(|j| (1.0 - self.alpha) * self.jump.at(j, n)).collect();
+            for mut row in dense.rows_mut() {
+                row.iter_mut().zip(&jump).for_each(|(p, jump)| *p = self.alpha * *p + jump);
+            }
         }
-        dense
+        match &self.way {
+            Way::Forward => dense,
+            Way::Backward(columns) => Array2::from_shape_fn((n, n), |(j, i)| dense[(i, j)] * columns[j]),
+        }
     }
 
     /// Transitions of the teleported matrix in its forward direction; `None` where all are possible.

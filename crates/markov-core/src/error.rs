@@ -63,6 +63,28 @@ pub enum Error {
         /// Column number, from 0.
         column: usize,
     },
+    /// A row of a restricted matrix that has nothing left.
+    #[error(
+        "row {row} keeps no mass: it attends only to tokens that were left out, so a walk cannot go on from it; leave \
+         token {row} out as well, or keep a token that it attends to"
+    )]
+    RowLost {
+        /// Row number in the whole matrix, from 0.
+        row: usize,
+    },
+    /// A state from which a walk is never absorbed.
+    #[error(
+        "a walk from state {state} is never absorbed ({count} of {transient} states are like that), so the expected \
+         number of its steps is infinite; let a state absorb that these states lead to"
+    )]
+    NotAbsorbed {
+        /// The first such state, from 0.
+        state: usize,
+        /// How many states are like that.
+        count: usize,
+        /// How many states do not absorb.
+        transient: usize,
+    },
     /// A mask that leaves a token nothing to attend to.
     #[error(
         "row {row} of the mask allows nothing: a token must attend to at least one token, if only to itself"

@@ -4,7 +4,7 @@
 //! crate checks such a matrix ([`Stochastic`]), walks it in either direction with or without teleportation
 //! ([`Chain`]), and asks three things of it: where a walk is after some steps ([`bounce`]), where it ends up
 //! ([`token_rank`]), and how slowly it gets there ([`lambda2`], [`spectrum`]). [`metastable_sets`] finds the groups of
-//! tokens in which it lingers.
+//! tokens in which it lingers, and [`absorption`] counts what a walk visits before it ends on chosen tokens.
 //!
 //! ```
 //! use markov_core::{Effort, Stochastic, Stop, bounce_token, lambda2, token_rank};
@@ -39,11 +39,14 @@ mod metastable;
 mod propagate;
 mod random;
 mod rank;
+mod restrict;
 pub mod spectrum;
 mod stochastic;
 mod structure;
 #[cfg(feature = "torch")]
 pub mod torch;
+mod triangle;
+mod visits;
 mod weights;
 
 pub use bounce::{bounce, bounce_batch, bounce_token, bounces, uniform};
@@ -56,6 +59,8 @@ pub use metastable::{Metastable, Sets, metastable_sets};
 pub use propagate::{Block, Propagate};
 pub use rank::{Rule, Stop, TokenRank, power_method, token_rank, token_rank_each};
 pub use spectrum::{Effort, Lambda2, Method, Spectrum, lambda2, lambda2_each, spectrum};
-pub use stochastic::{ROW_TOLERANCE, Stochastic, StochasticView};
+pub use stochastic::{ROW_TOLERANCE, Stochastic, StochasticView, Storage};
 pub use structure::{Classes, Components, Links};
+pub use triangle::Triangle;
+pub use visits::{Absorption, absorption};
 pub use weights::{HeadWeights, weigh_heads, weighted_mean};

@@ -6,7 +6,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use half::{bf16, f16};
-use models::matrix_file::{Values, read, write_safetensors};
+use markov_core::Storage;
+use models::matrix_file::{Contents, Values, read, read_array, write_safetensors};
 use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
 use safetensors::tensor::{Dtype, SafeTensors, TensorView, serialize};
@@ -390,5 +391,46 @@ proptest! {
         let read = read(&path, None).unwrap().data;
         prop_assert_eq!(read.shape(), [heads, n, n]);
         prop_assert!(read.iter().zip(&values).all(|(a, b)| a.to_bits() == b.to_bits()));
+    }
+}
+
+#[test]
+fn headers_say_what_a_file_holds() {
+    let folder = Folder::new();
+    let halves = bytes_of(VALUES, |v| f16::from_f64(v).to_le_bytes());
+    let path = folder.file(
+        "maps.safetensors",
+        &safetensors(&[
+            ("a.probs", Dtype::F16, &[2, 2, 2], &halves),
+            ("b", Dtype::I32, &[1, 1], &[0; 4]),
+            ("c", Dtype::F16, &[4, 2], &halves),
+        ]),
+    );
+    let contents = Contents::of(&path).unwrap();
+    let found: Vec<_> =
+        contents.tensors().iter().map(|t| (t.name.as_str(), t.storage, t.is_square())).collect();
+    assert_eq!(found.len(), 3);
+    for wanted in
+        [("a.probs", Some(Storage::F16), true), ("b", None, false), ("c", Some(Storage::F16), false)]
+    {
+        assert!(found.contains(&wanted), "{wanted:?} is not in {found:?}");
+    }
+    let chosen = contents.choose(&[]).unwrap();
+    let matrices = contents.read(chosen[0]).unwrap();
+    assert_eq!((matrices.name.as_str(), matrices.storage), ("a.probs", Storage::F16));
+    assert_eq!(matrices.data, expected(&[2, 2, 2]));
+    assert_eq!(read_array(&path, Some("c")).unwrap().data.shape(), [4, 2]);
+
+    let path = folder.file("one.npy", &npy(1, &npy_header("<f4", false, "(2,)"), &[0; 8]));
+    let contents = Contents::of(&path).unwrap();
+    assert_eq!((contents.tensors()[0].name.as_str(), &contents.tensors()[0].shape[..]), ("one", &[2][..]));
+    assert!(contents.choose(&["one".to_owned()]).unwrap_err().is_usage());
+    assert_eq!(read_array(&path, None).unwrap().data.shape(), [2]);
+    // Types that are not read are described all the same.
+    let path = folder.file("ids.npy", &npy(1, &npy_header("<i8", false, "(1, 1)"), &[0; 8]));
+    assert_eq!(Contents::of(&path).unwrap().tensors()[0].storage, None);
+    for (name, bytes) in [("x.csv", &b""[..]), ("x.npy", b"no"), ("x.npz", b"no"), ("x.safetensors", b"no")] {
+        let message = Contents::of(folder.file(name, bytes)).unwrap_err().to_string();
+        assert!(message.contains(name), "{message}");
     }
 }

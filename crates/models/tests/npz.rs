@@ -3,7 +3,7 @@
 use std::io::{Cursor, Write};
 use std::path::PathBuf;
 
-use models::matrix_file::read_npz;
+use models::matrix_file::{Contents, read, read_npz};
 use zip::write::FileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
@@ -88,4 +88,23 @@ fn what_is_no_archive_of_these_arrays_is_refused() {
     turned[place + 7] ^= 1;
     let text = scratch.refusal(&turned);
     assert!(text.contains("cannot be read"), "{text}");
+}
+
+#[test]
+fn matrices_of_an_archive_are_chosen_by_name() {
+    let scratch = scratch();
+    let path = scratch.file(&archive(CompressionMethod::Deflated, &statistics()));
+    let contents = Contents::of(&path).expect("headers");
+    let names: Vec<&str> = contents.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
+    assert_eq!(names.len(), 2);
+    // The only square one.
+    let chosen = contents.choose(&[]).expect("one");
+    assert_eq!((chosen.len(), chosen[0].name.as_str()), (1, "sigma"));
+    assert_eq!(contents.read(chosen[0]).expect("read").data.shape(), [2, 2]);
+    assert_eq!(
+        read(&path, Some("sigma")).expect("read").data.into_raw_vec_and_offset().0,
+        [1.0, 0.25, 0.25, 3.0]
+    );
+    assert!(read(&path, None).expect_err("two arrays").to_string().contains("--key"));
+    assert!(read(&path, Some("sigmas")).expect_err("no such name").to_string().contains("`sigma`"));
 }

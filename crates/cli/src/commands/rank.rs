@@ -1,6 +1,6 @@
 //! `rank`.
 
-use eval::analysis::{AnalysisOptions, analyse};
+use eval::analysis::{AnalysisError, AnalysisOptions, TokenList, analyse};
 use markov_core::Stop;
 
 use crate::args::{Direction, RankArgs};
@@ -10,18 +10,31 @@ use crate::failure::Failure;
 const BOUNCES: usize = 10;
 
 pub fn rank(args: &RankArgs) -> Result<(), Failure> {
+    let together = |lists: &[TokenList]| TokenList::of(lists.iter().flat_map(TokenList::tokens).copied());
     let options = AnalysisOptions {
         alpha: args.alpha,
+        teleport: args.teleport.clone(),
         direction: match args.direction {
             Direction::Forward => markov_core::Direction::Forward,
             Direction::Backward => markov_core::Direction::Backward,
         },
-        bounces: args.start.map(|start| (start, args.bounces.unwrap_or(BOUNCES))),
+        start: args.start,
+        bounces: args.start.map(|_| args.bounces.unwrap_or(BOUNCES)),
+        drop: together(&args.drop),
+        absorb: together(&args.absorb),
+        sets: args.sets,
         spectrum: args.spectrum,
+        spectrum_tolerance: args.spectrum_tolerance,
         tolerance: args.tolerance,
         stop: if args.reference_stop { Stop::reference() } else { Stop::strict() },
     };
-    analyse(&args.file, args.key.as_deref(), &options, &args.out).map_err(eval::Error::from)?;
-    say!("written: {}", args.out.display());
-    Ok(())
+    let found = analyse(&args.file, &args.keys, &options, &args.out).map_err(eval::Error::from)?;
+    found.notes.iter().for_each(|note| say!("{note}"));
+    if found.written {
+        say!("written: {}", args.out.display());
+    }
+    match found.incomplete {
+        Some(missing) => Err(eval::Error::from(AnalysisError::Incomplete(missing)).into()),
+        None => Ok(()),
+    }
 }

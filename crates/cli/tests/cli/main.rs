@@ -20,6 +20,8 @@ mod paper_diffseg;
 mod paper_guidance;
 mod paper_segment;
 mod rank;
+mod rank_keys;
+mod rank_options;
 mod report;
 mod run;
 mod sd;

@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use crate::common::{arg, run, words};
 
 /// Writes a `.npy` of version 1.0.
-fn npy(dir: &Path, name: &str, descr: &str, fortran: bool, shape: &[usize], data: &[u8]) -> PathBuf {
+pub fn npy(dir: &Path, name: &str, descr: &str, fortran: bool, shape: &[usize], data: &[u8]) -> PathBuf {
     let dims: String = shape.iter().map(|d| format!("{d}, ")).collect();
     let fortran = if fortran { "True" } else { "False" };
     let mut header = format!("{{'descr': '{descr}', 'fortran_order': {fortran}, 'shape': ({dims}), }}");
@@ -26,15 +26,15 @@ fn npy(dir: &Path, name: &str, descr: &str, fortran: bool, shape: &[usize], data
     path
 }
 
-fn f64s(values: &[f64]) -> Vec<u8> {
+pub fn f64s(values: &[f64]) -> Vec<u8> {
     values.iter().flat_map(|value| value.to_le_bytes()).collect()
 }
 
-fn square(dir: &Path, name: &str, n: usize, values: &[f64]) -> PathBuf {
+pub fn square(dir: &Path, name: &str, n: usize, values: &[f64]) -> PathBuf {
     npy(dir, name, "<f8", false, &[n, n], &f64s(values))
 }
 
-fn safetensors(dir: &Path, name: &str, tensors: &[(&str, Dtype, Vec<usize>, Vec<u8>)]) -> PathBuf {
+pub fn safetensors(dir: &Path, name: &str, tensors: &[(&str, Dtype, Vec<usize>, Vec<u8>)]) -> PathBuf {
     let views = tensors.iter().map(|(name, dtype, shape, data)| {
         (*name, TensorView::new(*dtype, shape.clone(), data).expect("whole"))
     });
@@ -44,7 +44,7 @@ fn safetensors(dir: &Path, name: &str, tensors: &[(&str, Dtype, Vec<usize>, Vec<
 }
 
 /// Shape and values of a float64 tensor.
-fn read(path: &Path, name: &str) -> (Vec<usize>, Vec<f64>) {
+pub fn read(path: &Path, name: &str) -> (Vec<usize>, Vec<f64>) {
     let bytes = fs::read(path).expect("written");
     let file = SafeTensors::deserialize(&bytes).expect("a safetensors file");
     let view = file.tensor(name).unwrap_or_else(|_| panic!("no {name} in {:?}", file.names()));
@@ -53,14 +53,14 @@ fn read(path: &Path, name: &str) -> (Vec<usize>, Vec<f64>) {
     (view.shape().to_vec(), values)
 }
 
-fn assert_close(found: &[f64], wanted: &[f64], tolerance: f64) {
+pub fn assert_close(found: &[f64], wanted: &[f64], tolerance: f64) {
     assert_eq!(found.len(), wanted.len());
     let l1: f64 = found.iter().zip(wanted).map(|(a, b)| (a - b).abs()).sum();
     assert!(l1 <= tolerance, "{found:?} is not {wanted:?}");
 }
 
 /// Steady state (5/6, 1/6), λ₂ = 0.4.
-const TWO: [f64; 4] = [0.9, 0.1, 0.5, 0.5];
+pub const TWO: [f64; 4] = [0.9, 0.1, 0.5, 0.5];
 
 #[test]
 fn a_chain_by_hand() {
@@ -129,23 +129,25 @@ fn leading_dimensions_are_kept_and_the_key_is_found() {
         dir.path(),
         "maps.safetensors",
         &[
-            ("block.0.probs", Dtype::F64, vec![3, 2, 2, 2], f64s(&batch)),
-            ("block.1.probs", Dtype::F64, vec![2, 2], f64s(&TWO)),
+            ("block.0.attention", Dtype::F64, vec![3, 2, 2, 2], f64s(&batch)),
+            ("block.1.attention", Dtype::F64, vec![2, 2], f64s(&TWO)),
         ],
     );
     let out = dir.path().join("out.safetensors");
     let args = ["rank", arg(&file), "--start", "0", "--spectrum", "2", "--out", arg(&out)];
     let message = words(&run(&args, 2));
-    assert!(message.contains("block.0.probs") && message.contains("--key"), "{message}");
-    let message = words(&run(&[&args[..], &["--key", "block.0.prob"]].concat(), 2));
-    assert!(message.contains("block.0.probs"), "{message}");
+    assert!(message.contains("block.0.attention") && message.contains("--key"), "{message}");
+    let message = words(&run(&[&args[..], &["--key", "block.0.attentio"]].concat(), 2));
+    assert!(message.contains("block.0.attention"), "{message}");
     assert!(!out.exists());
-    run(&[&args[..], &["--key", "block.0.probs"]].concat(), 0);
+    run(&[&args[..], &["--key", "block.0.attention"]].concat(), 0);
     for (name, shape) in [
         ("tokenrank", vec![3, 2, 2]),
         ("iterations", vec![3, 2]),
         ("bounces", vec![3, 2, 10, 2]),
         ("lambda", vec![3, 2, 2]),
+        ("lambda.residual", vec![3, 2, 2]),
+        ("lambda.condition", vec![3, 2, 2]),
     ] {
         assert_eq!(read(&out, name).0, shape, "{name}");
     }

@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use markov_core::{
-    Chain, Effort, Metastable, ROW_TOLERANCE, RowStochastic, Sets, Stochastic, StochasticView, Stop, bounce,
-    lambda2, metastable_sets, token_rank, uniform,
+    Chain, Effort, Metastable, ROW_TOLERANCE, RowStochastic, Sets, Stochastic, StochasticView, Stop,
+    Triangle, bounce, lambda2, metastable_sets, token_rank, uniform,
 };
 use models::probe::LayerChain;
 use ndarray::{Array1, Array2, s};
@@ -53,6 +53,9 @@ pub(super) struct LayerFindings {
     /// Which it is.
     #[serde(skip)]
     pub block: Block,
+    /// Whether the mean of the heads is triangular, as causal attention is.
+    #[serde(skip)]
+    pub triangle: Option<Triangle>,
     /// λ₂ modulus of each head.
     pub lambda2: Vec<f64>,
     /// The mean of the heads.
@@ -117,10 +120,12 @@ impl Findings {
     pub fn of(layers: &[LayerChain], questions: Questions, is_patch: impl Fn(usize) -> bool) -> Result<Self> {
         let Questions { alpha, start, bounces, sets } = questions;
         let of_layer = |layer: &LayerChain| -> Result<LayerFindings> {
-            let found = view(&layer.mean).and_then(|view| chain_findings(&view, alpha));
+            let found =
+                view(&layer.mean).and_then(|view| Ok((view.triangle(), chain_findings(&view, alpha)?)));
             let block = Block { stream: layer.stream, number: layer.block };
-            let mean = found.map_err(|source| failed(format!("the mean of the heads of {block}"), source))?;
-            Ok(LayerFindings { block, lambda2: layer.lambda2.clone(), mean })
+            let (triangle, mean) =
+                found.map_err(|source| failed(format!("the mean of the heads of {block}"), source))?;
+            Ok(LayerFindings { block, triangle, lambda2: layer.lambda2.clone(), mean })
         };
         let found: Vec<LayerFindings> = layers.par_iter().map(of_layer).collect::<Result<_>>()?;
 

@@ -1,6 +1,7 @@
 //! The findings in words: on the terminal, and as facts on the page.
 
 use comfy_table::{CellAlignment, TableComponent, presets};
+use markov_core::Triangle;
 
 use super::Scene;
 use super::blocks::{axis, span};
@@ -63,7 +64,25 @@ pub(super) fn facts(scene: &Scene) -> Vec<(String, String)> {
         fact("λ₂ of the average", format!("{:.3}", findings.average.lambda2)),
         fact("power method", format!("changes by less than 1e-5 {converged}")),
     ]);
+    facts.extend(causal(scene).map(|said| fact("causal", said)));
     facts
+}
+
+/// What triangular layers do to the answers; nothing where no layer is triangular.
+fn causal(scene: &Scene) -> Option<String> {
+    let layers = &scene.findings.layers;
+    let mut ends = layers.iter().filter_map(|layer| layer.triangle).peekable();
+    let (end, walk) = match ends.peek()? {
+        Triangle::Lower => ("first", "earlier"),
+        Triangle::Upper => ("last", "later"),
+    };
+    Some(format!(
+        "{} of {} layers are triangular: a walk only moves to {walk} tokens, so TokenRank collects on the {end} one whatever \
+         the network learned, and λ₂ is the largest other entry of the diagonal. `tokenrank rank` with --absorb, --drop or \
+         --teleport asks what the mask does not decide",
+        ends.count(),
+        layers.len()
+    ))
 }
 
 /// Where walks start, and which token of the sequence that is: those of a text are numbered in their names.

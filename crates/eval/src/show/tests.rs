@@ -162,6 +162,27 @@ fn scene(grid: (i64, i64), special: i64, layer_count: usize, start: Start) -> Sc
     }
 }
 
+/// Causal layers are said to be so in one line; the others are not.
+#[test]
+fn triangular_layers_are_explained_once() {
+    let mut scene = scene((3, 3), 1, 2, Start::Token(4));
+    let said = |scene: &Scene| -> Vec<String> {
+        summary::facts(scene).into_iter().filter(|(name, _)| name == "causal").map(|(_, fact)| fact).collect()
+    };
+    assert!(said(&scene).is_empty());
+    let mut causal = layers(10, 2);
+    for (i, mut row) in causal[1].mean.rows_mut().into_iter().enumerate() {
+        row.slice_mut(ndarray::s![i + 1..]).fill(0.0);
+        let sum = row.sum();
+        row.mapv_inplace(|value| value / sum);
+    }
+    scene.findings = Findings::of(&causal, QUESTIONS, |_| true).unwrap();
+    let said = said(&scene);
+    assert_eq!(said.len(), 1);
+    assert!(said[0].starts_with("1 of 2 layers are triangular") && said[0].contains("first one"), "{said:?}");
+    assert!(said[0].contains("--absorb") && summary::text(&scene).contains("triangular"));
+}
+
 /// Width and height from a PNG's header.
 fn size(png: &[u8]) -> (u32, u32) {
     assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"));

@@ -23,6 +23,7 @@ impl MatrixFileError {
                 | Problem::ChooseKey { .. }
                 | Problem::UnknownKey { .. }
                 | Problem::KeyWithoutNames { .. }
+                | Problem::NoMatrices { .. }
                 | Problem::NoFolder { .. }
         )
     }
@@ -34,7 +35,7 @@ pub enum Problem {
     /// The file could not be opened or read.
     #[error("the file cannot be read ({0}); check the path and its permissions")]
     Read(io::Error),
-    /// Neither `.safetensors` nor `.npy`.
+    /// Neither `.safetensors` nor `.npy` nor `.npz`.
     #[error("{}", extension_sentence(found))]
     Extension {
         /// The extension, in lower case.
@@ -68,7 +69,7 @@ pub enum Problem {
     #[error("the file holds no tensors")]
     NoTensors,
     /// Several tensors and no key.
-    #[error("the file holds several tensors; choose one with --key: {names}")]
+    #[error("the file holds several tensors; choose with --key: {names}")]
     ChooseKey {
         /// The names, or the first of them.
         names: String,
@@ -81,6 +82,17 @@ pub enum Problem {
         /// The nearest name, or the names there are.
         hint: String,
     },
+    /// No tensor, or none of those that a pattern matches, has the shape of attention.
+    #[error(
+        "{} of floating-point numbers is square, [..., n, n], as attention over n tokens is: {names}",
+        pattern.as_ref().map_or_else(|| "no tensor".to_owned(), |pattern| format!("no tensor that `{pattern}` matches"))
+    )]
+    NoMatrices {
+        /// The pattern, where one was given.
+        pattern: Option<String>,
+        /// The names, or the first of them.
+        names: String,
+    },
     /// A key for a file whose only array has no name.
     #[error("a .npy file holds one array without a name, so --key `{key}` means nothing here; leave it out")]
     KeyWithoutNames {
@@ -89,7 +101,8 @@ pub enum Problem {
     },
     /// Not a floating-point format that is read.
     #[error(
-        "`{name}` holds {found}; attention is read from F64, F32, F16 or BF16 in .safetensors and f8, f4 or f2 in .npy"
+        "`{name}` holds {found}; attention is read from F64, F32, F16 or BF16 in .safetensors and f8, f4 or f2 in .npy \
+         and .npz"
     )]
     NumberFormat {
         /// The tensor.
@@ -159,6 +172,10 @@ impl Problem {
         Self::ChooseKey { names: list(names) }
     }
 
+    pub(super) fn no_matrices(pattern: Option<&str>, names: &[String]) -> Self {
+        Self::NoMatrices { pattern: pattern.map(str::to_owned), names: list(names) }
+    }
+
     pub(super) fn unknown_key(key: &str, names: &[String]) -> Self {
         // A name is near when at most a third of its letters have to change.
         let nearest = names
@@ -207,13 +224,12 @@ fn extension_sentence(found: &str) -> String {
             "it is a pickle, which can run code when it is read; load it where it was made and save the tensor with \
              `safetensors.torch.save_file({'attention': tensor}, 'attention.safetensors')`"
         }
-        "npz" => "take the array out with `numpy.save('attention.npy', numpy.load('file.npz')['name'])`",
         _ => "save the matrix with `numpy.save` or `safetensors`",
     };
     match found {
         "" => format!(
-            "the file has no extension, and attention is read from .safetensors and .npy files; {advice}"
+            "the file has no extension, and attention is read from .safetensors, .npy and .npz files; {advice}"
         ),
-        _ => format!("a .{found} file is not read, only .safetensors and .npy are; {advice}"),
+        _ => format!("a .{found} file is not read, only .safetensors, .npy and .npz are; {advice}"),
     }
 }

@@ -1,9 +1,11 @@
-//! Attention matrices in files of any program: read from `.safetensors` and `.npy`, results written to `.safetensors`.
+//! Attention matrices in files of any program: read from `.safetensors`, `.npy` and `.npz`, results written to
+//! `.safetensors`.
 //!
 //! Whatever the file's number format, matrices arrive in `f64`. Only the tensor asked for is read, so a dump of every
 //! layer of a large network costs no more memory than one of its matrices. The files are not trusted: headers are
 //! checked against the file's length before memory is taken.
 
+mod contents;
 mod error;
 mod npy;
 mod npz;
@@ -14,11 +16,13 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::Path;
 
 use half::{bf16, f16};
+use markov_core::Storage;
 use ndarray::{Array, ArrayD, IxDyn, ShapeBuilder};
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use crate::tensor_file::check_names;
+pub use contents::{Contents, TensorInfo};
 pub use error::{MatrixFileError, Problem};
 pub use npz::read_npz;
 pub use write::{Values, write_safetensors};
@@ -26,17 +30,19 @@ pub use write::{Values, write_safetensors};
 /// Square matrices read from a file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Matrices {
-    /// The tensor's name in a safetensors file, or the file's name without its extension.
+    /// The tensor's name in a `.safetensors` or `.npz` file, or the file's name without its extension.
     pub name: String,
+    /// The number format in the file.
+    pub storage: Storage,
     /// The matrices `[..., n, n]`, in row-major order; every side is at least 1.
     pub data: ArrayD<f64>,
 }
 
-/// Reads the matrices `[..., n, n]` of a `.safetensors` or `.npy` file.
+/// Reads the matrices `[..., n, n]` of a `.safetensors`, `.npy` or `.npz` file.
 ///
 /// A safetensors file may hold F64, F32, F16 or BF16; `key` names the tensor and may be left out where there is only
-/// one. A `.npy` file (format versions 1 to 3) may hold `f8`, `f4` or `f2` of either byte order, in C or Fortran layout.
-/// Values are converted exactly and not examined further: NaN or negative values are the caller's to refuse.
+/// one. A `.npy` file (format versions 1 to 3) may hold `f8`, `f4` or `f2` of either byte order, in C or Fortran layout; an
+/// `.npz` file holds several of them, with names. Values are converted exactly and not examined further: NaN or negative values are the caller's to refuse.
 ///
 /// # Errors
 /// [`MatrixFileError`], naming the file: another extension or number format, a missing or unknown `key`, a damaged,
@@ -53,6 +59,14 @@ pub fn read_table(path: impl AsRef<Path>) -> Result<Matrices, MatrixFileError> {
     read_shaped(path.as_ref(), None, table)
 }
 
+/// Reads an array of any shape, as [`read`] reads matrices.
+///
+/// # Errors
+/// As [`read`], but for the shape: only an array without elements is refused.
+pub fn read_array(path: impl AsRef<Path>, key: Option<&str>) -> Result<Matrices, MatrixFileError> {
+    read_shaped(path.as_ref(), key, any_shape)
+}
+
 /// What a shape `[...]` of a tensor is refused for, if so.
 type CheckShape = fn(&str, &[usize]) -> Result<IxDyn, Problem>;
 
@@ -63,6 +77,7 @@ fn read_shaped(path: &Path, key: Option<&str>, shape: CheckShape) -> Result<Matr
             let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
             npy::read(file, length, name, key, shape)
         }),
+        "npz" => open(path).and_then(|(file, length)| npz::read_chosen(file, length, key, shape)),
         other => Err(Problem::Extension { found: other.to_owned() }),
     };
     matrices.map_err(|problem| MatrixFileError { path: path.to_owned(), problem })
@@ -80,13 +95,8 @@ fn open(path: &Path) -> Result<(File, u64), Problem> {
 /// The longest header that is read, the same as the safetensors format allows.
 const MAX_HEADER: u64 = 100_000_000;
 
-fn read_safetensors(
-    mut file: File,
-    length: u64,
-    key: Option<&str>,
-    check_shape: CheckShape,
-) -> Result<Matrices, Problem> {
-    let damaged = |reason: String| Problem::Damaged { format: "safetensors", reason };
+/// The checked header of a safetensors file, and where its data begin.
+fn safetensors_header(file: &mut File, length: u64) -> Result<(Metadata, u64), Problem> {
     let mut prefix = [0_u8; 8];
     file.read_exact(&mut prefix).map_err(|_| damaged("it is shorter than its header".to_owned()))?;
     let header_length = u64::from_le_bytes(prefix);
@@ -98,23 +108,42 @@ fn read_safetensors(
     // Deserialising checks that tensors fill the data one after the other and that shapes match their bytes.
     check_names(&header).map_err(damaged)?;
     let header: Metadata = serde_json::from_slice(&header).map_err(|error| damaged(error.to_string()))?;
-
     let data_start = 8 + header_length;
     check_length(header.data_len() as u64, length - data_start)?;
+    Ok((header, data_start))
+}
+
+fn damaged(reason: String) -> Problem {
+    Problem::Damaged { format: "safetensors", reason }
+}
+
+fn storage(dtype: Dtype) -> Option<Storage> {
+    match dtype {
+        Dtype::F64 => Some(Storage::F64),
+        Dtype::F32 => Some(Storage::F32),
+        Dtype::F16 => Some(Storage::F16),
+        Dtype::BF16 => Some(Storage::Bf16),
+        _ => None,
+    }
+}
+
+fn read_safetensors(
+    mut file: File,
+    length: u64,
+    key: Option<&str>,
+    check_shape: CheckShape,
+) -> Result<Matrices, Problem> {
+    let (header, data_start) = safetensors_header(&mut file, length)?;
     let name = choose(header.offset_keys(), key)?;
     let info = header.info(&name).ok_or_else(|| damaged(format!("tensor `{name}` has no description")))?;
-    let float = match info.dtype {
-        Dtype::F64 => Float::F64,
-        Dtype::F32 => Float::F32,
-        Dtype::F16 => Float::F16,
-        Dtype::BF16 => Float::Bf16,
-        other => return Err(Problem::NumberFormat { name, found: other.to_string() }),
+    let Some(storage) = storage(info.dtype) else {
+        return Err(Problem::NumberFormat { name, found: info.dtype.to_string() });
     };
     let shape = check_shape(&name, &info.shape)?;
     file.seek(SeekFrom::Start(data_start + info.data_offsets.0 as u64)).map_err(Problem::Read)?;
-    let values = read_values(&mut file, info.shape.iter().product(), float, Order::Little)?;
+    let values = read_values(&mut file, info.shape.iter().product(), storage, Order::Little)?;
     let data = Array::from_shape_vec(shape, values).map_err(|error| damaged(error.to_string()))?;
-    Ok(Matrices { name, data })
+    Ok(Matrices { name, storage, data })
 }
 
 /// The tensor that `key` means, or the only one.
@@ -148,6 +177,14 @@ fn table(name: &str, shape: &[usize]) -> Result<IxDyn, Problem> {
     }
 }
 
+/// Anything with an element.
+fn any_shape(name: &str, shape: &[usize]) -> Result<IxDyn, Problem> {
+    if shape.contains(&0) {
+        return Err(Problem::Empty { name: name.to_owned(), shape: shape.to_vec() });
+    }
+    Ok(IxDyn(shape))
+}
+
 /// The data's promised length against what the file holds.
 fn check_length(expected: u64, found: u64) -> Result<(), Problem> {
     match found {
@@ -157,22 +194,12 @@ fn check_length(expected: u64, found: u64) -> Result<(), Problem> {
     }
 }
 
-/// A floating-point format.
-#[derive(Clone, Copy, Debug, PartialEq)]
-enum Float {
-    F64,
-    F32,
-    F16,
-    Bf16,
-}
-
-impl Float {
-    fn bytes(self) -> usize {
-        match self {
-            Self::F64 => 8,
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-        }
+/// Bytes of a number.
+fn bytes_of(storage: Storage) -> usize {
+    match storage {
+        Storage::F64 => 8,
+        Storage::F32 => 4,
+        Storage::F16 | Storage::Bf16 => 2,
     }
 }
 
@@ -187,26 +214,28 @@ enum Order {
 fn read_values(
     reader: &mut impl Read,
     count: usize,
-    float: Float,
+    storage: Storage,
     order: Order,
 ) -> Result<Vec<f64>, Problem> {
     const BLOCK_VALUES: usize = 8192;
     let mut values = Vec::new();
     values.try_reserve_exact(count).map_err(|_| Problem::Memory { values: count })?;
-    let mut block = vec![0_u8; BLOCK_VALUES * float.bytes()];
+    let mut block = vec![0_u8; BLOCK_VALUES * bytes_of(storage)];
     while values.len() < count {
-        let bytes = &mut block[..(count - values.len()).min(BLOCK_VALUES) * float.bytes()];
+        let bytes = &mut block[..(count - values.len()).min(BLOCK_VALUES) * bytes_of(storage)];
         reader.read_exact(bytes).map_err(Problem::Read)?;
         if order == Order::Big {
-            bytes.chunks_exact_mut(float.bytes()).for_each(<[u8]>::reverse);
+            bytes.chunks_exact_mut(bytes_of(storage)).for_each(<[u8]>::reverse);
         }
-        match float {
-            Float::F64 => values.extend(bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b))),
-            Float::F32 => {
+        match storage {
+            Storage::F64 => values.extend(bytes.as_chunks().0.iter().map(|&b| f64::from_le_bytes(b))),
+            Storage::F32 => {
                 values.extend(bytes.as_chunks().0.iter().map(|&b| f64::from(f32::from_le_bytes(b))))
             }
-            Float::F16 => values.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f64())),
-            Float::Bf16 => {
+            Storage::F16 => {
+                values.extend(bytes.as_chunks().0.iter().map(|&b| f16::from_le_bytes(b).to_f64()))
+            }
+            Storage::Bf16 => {
                 values.extend(bytes.as_chunks().0.iter().map(|&b| bf16::from_le_bytes(b).to_f64()))
             }
         }

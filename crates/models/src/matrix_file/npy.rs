@@ -5,10 +5,18 @@
 
 use std::io::Read;
 
-use super::{CheckShape, Float, Matrices, Order, Problem, array, check_length, read_values};
+use markov_core::Storage;
+
+use super::{CheckShape, Matrices, Order, Problem, array, bytes_of, check_length, read_values};
 
 /// Far longer than the header of any plain array.
 const MAX_HEADER: u64 = 1 << 20;
+
+/// The array's shape and number format, `None` where that is not read; nothing else is looked at.
+pub(super) fn describe(mut file: impl Read, length: u64) -> Result<(Vec<usize>, Option<Storage>), Problem> {
+    let (header, _) = read_header(&mut file, length)?;
+    Ok((header.shape, number_format(&header.descr).map(|(storage, _)| storage)))
+}
 
 pub(super) fn read(
     mut file: impl Read,
@@ -20,14 +28,31 @@ pub(super) fn read(
     if let Some(key) = key {
         return Err(Problem::KeyWithoutNames { key: key.to_owned() });
     }
+    let (header, data_start) = read_header(&mut file, length)?;
+    let (storage, order) = number_format(&header.descr)
+        .ok_or_else(|| Problem::NumberFormat { name: name.clone(), found: header.descr.clone() })?;
+    let count = header.shape.iter().try_fold(1_usize, |count, &side| count.checked_mul(side));
+    let bytes = count.and_then(|count| count.checked_mul(bytes_of(storage)));
+    let (Some(count), Some(bytes)) = (count, bytes) else {
+        return Err(damaged(format!("its shape {:?} is larger than any memory", header.shape)));
+    };
+    check_length(bytes as u64, length - data_start)?;
+    let shape = check_shape(&name, &header.shape)?;
+    let values = read_values(&mut file, count, storage, order)?;
+    let data = array(shape, values, header.fortran).map_err(|error| damaged(error.to_string()))?;
+    Ok(Matrices { name, storage, data })
+}
+
+/// The header of a file of `length` bytes, and where its data begin.
+fn read_header(file: &mut impl Read, length: u64) -> Result<(Header, u64), Problem> {
     let mut start = [0_u8; 8];
     file.read_exact(&mut start).map_err(|_| damaged("it is shorter than its header"))?;
     let [b'\x93', b'N', b'U', b'M', b'P', b'Y', major, minor] = start else {
         return Err(damaged("it does not begin with NumPy's mark"));
     };
     let (header_length, data_start) = match (major, minor) {
-        (1, 0) => (u64::from(u16::from_le_bytes(read_bytes(&mut file)?)), 10),
-        (2 | 3, 0) => (u64::from(u32::from_le_bytes(read_bytes(&mut file)?)), 12),
+        (1, 0) => (u64::from(u16::from_le_bytes(read_bytes(file)?)), 10),
+        (2 | 3, 0) => (u64::from(u32::from_le_bytes(read_bytes(file)?)), 12),
         _ => {
             return Err(damaged(format!(
                 "its format version {major}.{minor} is unknown; 1.0, 2.0 and 3.0 are read"
@@ -40,20 +65,7 @@ pub(super) fn read(
     }
     let mut header = vec![0_u8; header_length as usize];
     file.read_exact(&mut header).map_err(Problem::Read)?;
-    let header = Header::parse(&header).map_err(damaged)?;
-
-    let (float, order) = number_format(&header.descr)
-        .ok_or_else(|| Problem::NumberFormat { name: name.clone(), found: header.descr.clone() })?;
-    let count = header.shape.iter().try_fold(1_usize, |count, &side| count.checked_mul(side));
-    let bytes = count.and_then(|count| count.checked_mul(float.bytes()));
-    let (Some(count), Some(bytes)) = (count, bytes) else {
-        return Err(damaged(format!("its shape {:?} is larger than any memory", header.shape)));
-    };
-    check_length(bytes as u64, length - data_start)?;
-    let shape = check_shape(&name, &header.shape)?;
-    let values = read_values(&mut file, count, float, order)?;
-    let data = array(shape, values, header.fortran).map_err(|error| damaged(error.to_string()))?;
-    Ok(Matrices { name, data })
+    Ok((Header::parse(&header).map_err(damaged)?, data_start))
 }
 
 fn damaged(reason: impl Into<String>) -> Problem {
@@ -66,19 +78,19 @@ fn read_bytes<const N: usize>(file: &mut impl Read) -> Result<[u8; N], Problem> 
     Ok(bytes)
 }
 
-fn number_format(descr: &str) -> Option<(Float, Order)> {
+fn number_format(descr: &str) -> Option<(Storage, Order)> {
     let order = match descr.chars().next()? {
         '<' => Order::Little,
         '>' => Order::Big,
         _ => return None,
     };
-    let float = match &descr[1..] {
-        "f8" => Float::F64,
-        "f4" => Float::F32,
-        "f2" => Float::F16,
+    let storage = match &descr[1..] {
+        "f8" => Storage::F64,
+        "f4" => Storage::F32,
+        "f2" => Storage::F16,
         _ => return None,
     };
-    Some((float, order))
+    Some((storage, order))
 }
 
 /// The three entries that every header has.

@@ -1,13 +1,15 @@
 //! NumPy's `.npz`: a zip archive of `.npy` files, stored or deflated.
 
+use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use ndarray::{ArrayD, IxDyn};
+use ndarray::ArrayD;
 use zip::ZipArchive;
+use zip::read::ZipFile;
 use zip::result::ZipError;
 
-use super::{MatrixFileError, Problem, npy, open};
+use super::{CheckShape, Matrices, MatrixFileError, Problem, TensorInfo, any_shape, choose, npy, open};
 use crate::limits::{ARCHIVED_BYTES, DEFLATE_RATIO};
 
 /// Reads the arrays called `names` of an `.npz` file, as `numpy.savez` and `numpy.savez_compressed` write them: floats of
@@ -21,32 +23,80 @@ pub fn read_npz<const N: usize>(
 ) -> Result<[ArrayD<f64>; N], MatrixFileError> {
     let path = path.as_ref();
     let read = || -> Result<Vec<ArrayD<f64>>, Problem> {
-        let (file, archive_length) = open(path)?;
-        let mut archive = ZipArchive::new(file).map_err(problem)?;
-        let there: Vec<String> =
-            archive.file_names().filter_map(|name| Some(name.strip_suffix(".npy")?.to_owned())).collect();
-        let mut array = |name: &str| {
-            if !there.iter().any(|other| other == name) {
-                return Err(Problem::unknown_key(name, &there));
-            }
-            let mut entry = archive.by_name(&format!("{name}.npy")).map_err(problem)?;
-            let length = entry.size();
-            let most = entry.compressed_size().min(archive_length).saturating_mul(DEFLATE_RATIO);
-            if length > most.min(ARCHIVED_BYTES) {
-                let reason = format!("`{name}` claims {length} bytes, more than the archive can hold");
-                return Err(Problem::Damaged { format: "npz", reason });
-            }
-            // The header's length is checked against the archive's.
-            let matrices = npy::read(&mut entry, length, name.to_owned(), None, any_shape)?;
-            // The archive's checksum is compared where its data end.
-            entry.read(&mut [0]).map_err(Problem::Read)?;
-            Ok(matrices.data)
-        };
-        names.iter().map(|name| array(name)).collect()
+        let (file, length) = open(path)?;
+        let mut archive = Archive::open(file, length)?;
+        names.iter().map(|name| Ok(archive.read(name, any_shape)?.data)).collect()
     };
     let arrays = read().map_err(|problem| MatrixFileError { path: path.to_owned(), problem })?;
     // As many as names.
     Ok(std::array::from_fn(|k| arrays.get(k).cloned().unwrap_or_default()))
+}
+
+/// Reads the array that `key` names, or the only one.
+pub(super) fn read_chosen(
+    file: File,
+    length: u64,
+    key: Option<&str>,
+    check_shape: CheckShape,
+) -> Result<Matrices, Problem> {
+    let mut archive = Archive::open(file, length)?;
+    let name = choose(archive.names(), key)?;
+    archive.read(&name, check_shape)
+}
+
+/// What the archive holds, by the headers of its arrays.
+pub(super) fn describe(file: File, length: u64) -> Result<Vec<TensorInfo>, Problem> {
+    let mut archive = Archive::open(file, length)?;
+    let names = archive.names();
+    let mut describe = |name: String| {
+        let (mut entry, length) = archive.entry(&name)?;
+        let (shape, storage) = npy::describe(&mut entry, length)?;
+        Ok(TensorInfo { name, shape, storage })
+    };
+    names.into_iter().map(&mut describe).collect()
+}
+
+/// An opened archive and its length in bytes.
+struct Archive {
+    zip: ZipArchive<File>,
+    length: u64,
+}
+
+impl Archive {
+    fn open(file: File, length: u64) -> Result<Self, Problem> {
+        Ok(Self { zip: ZipArchive::new(file).map_err(problem)?, length })
+    }
+
+    /// Names of the arrays, without their extension.
+    fn names(&self) -> Vec<String> {
+        self.zip.file_names().filter_map(|name| Some(name.strip_suffix(".npy")?.to_owned())).collect()
+    }
+
+    /// An array's file in the archive and its length in bytes, which the archive can hold.
+    fn entry(&mut self, name: &str) -> Result<(ZipFile<'_>, u64), Problem> {
+        let there = self.names();
+        if !there.iter().any(|other| other == name) {
+            return Err(Problem::unknown_key(name, &there));
+        }
+        let archive_length = self.length;
+        let entry = self.zip.by_name(&format!("{name}.npy")).map_err(problem)?;
+        let length = entry.size();
+        let most = entry.compressed_size().min(archive_length).saturating_mul(DEFLATE_RATIO);
+        if length > most.min(ARCHIVED_BYTES) {
+            let reason = format!("`{name}` claims {length} bytes, more than the archive can hold");
+            return Err(Problem::Damaged { format: "npz", reason });
+        }
+        Ok((entry, length))
+    }
+
+    fn read(&mut self, name: &str, check_shape: CheckShape) -> Result<Matrices, Problem> {
+        let (mut entry, length) = self.entry(name)?;
+        // The header's length is checked against the archive's.
+        let matrices = npy::read(&mut entry, length, name.to_owned(), None, check_shape)?;
+        // The archive's checksum is compared where its data end.
+        entry.read(&mut [0]).map_err(Problem::Read)?;
+        Ok(matrices)
+    }
 }
 
 fn problem(error: ZipError) -> Problem {
@@ -54,12 +104,4 @@ fn problem(error: ZipError) -> Problem {
         ZipError::Io(error) => Problem::Read(error),
         other => Problem::Damaged { format: "npz", reason: other.to_string() },
     }
-}
-
-/// Anything with an element.
-fn any_shape(name: &str, shape: &[usize]) -> Result<IxDyn, Problem> {
-    if shape.contains(&0) {
-        return Err(Problem::Empty { name: name.to_owned(), shape: shape.to_vec() });
-    }
-    Ok(IxDyn(shape))
 }

@@ -1,0 +1,176 @@
+//! What matrices look like, said in a sentence: triangles, padding, sinks that were cut off.
+
+use markov_core::{Direction, Storage, Triangle};
+use ndarray::ArrayView2;
+
+use super::AnalysisOptions;
+use super::tokens::TokenList;
+
+/// How many matrices are triangular.
+#[derive(Default)]
+pub(super) struct Triangles {
+    matrices: usize,
+    lower: usize,
+    upper: usize,
+}
+
+impl Triangles {
+    pub(super) fn count(&mut self, triangle: Option<Triangle>) {
+        self.matrices += 1;
+        match triangle {
+            Some(Triangle::Lower) => self.lower += 1,
+            Some(Triangle::Upper) => self.upper += 1,
+            None => {}
+        }
+    }
+
+    /// What that does to the answers, and what else can be asked; nothing where no matrix is triangular.
+    pub(super) fn note(&self, options: &AnalysisOptions) -> Option<String> {
+        let (count, which) = match (self.lower, self.upper) {
+            (0, 0) => return None,
+            (lower, 0) => (lower, "lower triangular, as causal attention is"),
+            (0, upper) => (upper, "upper triangular, as causal attention is when transposed"),
+            (lower, upper) => (lower + upper, "triangular"),
+        };
+        let towards_first = (self.lower >= self.upper) == (options.direction == Direction::Forward);
+        let (end, walk) = match towards_first {
+            true => ("first", "earlier"),
+            false => ("last", "later"),
+        };
+        let (subject, verb) = match (count, self.matrices) {
+            (1, 1) => ("the matrix".to_owned(), "is"),
+            (count, all) if count == all => (format!("all {all} matrices"), "are"),
+            (count, all) => (format!("{count} of {all} matrices"), "are"),
+        };
+        let mut note = format!(
+            "note: {subject} {verb} {which}. A walk only moves to {walk} tokens, so TokenRank collects on the {end} token \
+             whatever the network learned, and the eigenvalues are the diagonal."
+        );
+        let mut advice = Vec::new();
+        if options.absorb.is_empty() {
+            advice.push(format!(
+                "--absorb counts the visits to every token before a walk ends on the {end} one"
+            ));
+        }
+        if options.drop.is_empty() {
+            advice.push("--drop leaves out tokens on which attention rests, such as the first".to_owned());
+        }
+        if options.teleport.is_none() {
+            advice.push("--teleport starts walks at the tokens that matter".to_owned());
+        }
+        if !advice.is_empty() {
+            note.push_str(&format!(" More than the mask is told by other questions: {}.", advice.join("; ")));
+        }
+        Some(note)
+    }
+}
+
+/// Rows that are kept and sum to less than 1 although nothing that they attend to is missing from the file.
+#[derive(Default)]
+pub(super) struct Short {
+    matrices: usize,
+    least: Option<f64>,
+}
+
+impl Short {
+    pub(super) fn count(&mut self, matrix: ArrayView2<'_, f64>, kept: &[usize], tolerance: f64) {
+        let sum = |row: usize| matrix.row(row).iter().filter(|v| v.is_finite()).sum::<f64>();
+        let least = kept.iter().map(|row| sum(*row)).fold(f64::INFINITY, f64::min);
+        if least < 1.0 - tolerance {
+            self.matrices += 1;
+            self.least = Some(self.least.map_or(least, |before| before.min(least)));
+        }
+    }
+
+    /// That mass was missing before tokens were dropped; nothing where none was.
+    pub(super) fn note(&self) -> Option<String> {
+        let least = self.least?;
+        Some(format!(
+            "note: in {} the rows of kept tokens sum to as little as {least:.3} over all tokens of the file; what is missing \
+             is taken for attention to tokens outside the file and renormalised away with the dropped ones.",
+            matrices(self.matrices)
+        ))
+    }
+}
+
+/// `1 matrix`, `2 matrices`.
+pub(super) fn matrices(count: usize) -> String {
+    if count == 1 { "1 matrix".into() } else { format!("{count} matrices") }
+}
+
+/// What a refused matrix probably is and how to go on, as sentences that follow the refusal.
+pub(super) fn hint(matrix: ArrayView2<'_, f64>, dropped: &TokenList, tolerance: f64) -> String {
+    let kept = |row: &usize| dropped.tokens().binary_search(row).is_err();
+    let rows: Vec<usize> = (0..matrix.nrows()).filter(kept).collect();
+    let is_padding = |row: &usize| {
+        let row = matrix.row(*row);
+        row.iter().all(|v| v.is_nan()) || row.iter().all(|v| *v == 0.0)
+    };
+    let (padding, rest): (Vec<usize>, Vec<usize>) = rows.iter().partition(|row| is_padding(row));
+    if !padding.is_empty() && !rest.is_empty() {
+        let to_drop = TokenList::of(padding.iter().chain(dropped.tokens()).copied());
+        let (rows, list) = (if padding.len() == 1 { "row" } else { "rows" }, TokenList::of(padding));
+        return format!(
+            ". NaN or zeros fill {rows} {list}: probably the tokens of padding. `--drop {to_drop}` leaves them out"
+        );
+    }
+    let sums: Vec<f64> = rest.iter().map(|row| matrix.row(*row).sum()).collect();
+    let least = sums.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = sums.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    let signed = rest.iter().any(|row| matrix.row(*row).iter().any(|v| *v < 0.0));
+    let coarse = Storage::Bf16.row_tolerance();
+    if signed || !(least.is_finite() && most.is_finite()) {
+        return String::new();
+    }
+    if least >= 1.0 - coarse && most <= 1.0 + coarse {
+        return format!(
+            ". All rows sum to {least:.5} … {most:.5}, as after rounding to bfloat16: `--tolerance {coarse}` accepts them"
+        );
+    }
+    if least > 0.0 && most <= 1.0 + tolerance {
+        let wide = ((1.0 - least) * 100.0).ceil() / 100.0;
+        let renormalise = if wide < 1.0 {
+            format!("`--tolerance {wide}` renormalises every row over the tokens that are there")
+        } else {
+            "renormalise the rows where the file is written".to_owned()
+        };
+        return format!(
+            ". Its rows sum to {least:.3} … {most:.3} and never to more than 1: probably the column of an attention sink was \
+             cut off after the softmax, as in gpt-oss. {renormalise}; `--drop I,…`, which names tokens to leave out, renormalises \
+             the others as well"
+        );
+    }
+    String::new()
+}
+
+#[cfg(test)]
+mod tests {
+    use ndarray::{Array2, array};
+
+    use super::*;
+
+    #[test]
+    fn padding_and_sinks_are_recognised() {
+        let nan = f64::NAN;
+        let none = TokenList::default();
+        let padded = array![[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [nan, nan, nan]];
+        assert!(hint(padded.view(), &none, 1e-3).contains("`--drop 2`"));
+        // What is dropped already stays on the list.
+        assert!(hint(padded.view(), &TokenList::of([0]), 1e-3).contains("`--drop 0,2`"));
+        assert!(!hint(padded.view(), &TokenList::of([2]), 1e-3).contains("padding"));
+        let sink = array![[0.5, 0.0], [0.5, 0.48]];
+        let said = hint(sink.view(), &none, 1e-3);
+        assert!(
+            said.contains("0.500 … 0.980") && said.contains("--tolerance 0.5`") && said.contains("--drop"),
+            "{said}"
+        );
+        let rounded = array![[0.996, 0.0], [0.5, 0.504]];
+        assert!(hint(rounded.view(), &none, 1e-3).contains("--tolerance 0.008"));
+        for other in
+            [array![[2.0, -1.0], [0.5, 0.5]], array![[1.0, nan], [0.5, 0.5]], array![[3.0, 4.0], [5.0, 0.1]]]
+        {
+            assert_eq!(hint(other.view(), &none, 1e-3), "");
+        }
+        assert_eq!(hint(Array2::from_elem((2, 2), nan).view(), &none, 1e-3), "");
+    }
+}

@@ -1,0 +1,22 @@
+//! Leading eigenvalues as `rank` writes them.
+
+use markov_core::{Effort, Result, Stochastic, spectrum};
+
+/// Leading eigenvalue moduli of a matrix, with what is known of their accuracy.
+pub(super) struct Lambda {
+    /// Moduli in falling order, beginning with 1.
+    pub moduli: Vec<f64>,
+    /// Residual of each; 0 where structure gives the answer.
+    pub residuals: Vec<f64>,
+    /// Condition number of each eigenvalue; infinite where the eigenvalue is defective or nothing is known.
+    pub conditions: Vec<f64>,
+    /// Whether the accuracy asked for was not reached.
+    pub short: bool,
+}
+
+/// The `min(k, n)` leading moduli of the matrix itself, without teleport, each to the relative accuracy `tolerance`.
+pub(super) fn lambda(matrix: &Stochastic<f64>, k: usize, tolerance: f64) -> Result<Lambda> {
+    let found = spectrum(&matrix.forward(), k.min(matrix.states()), Effort::tolerance(tolerance))?;
+    let (moduli, short) = (found.moduli(), !found.converged);
+    Ok(Lambda { moduli, residuals: found.residuals, conditions: found.conditions, short })
+}

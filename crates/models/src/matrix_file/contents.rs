@@ -1,0 +1,195 @@
+//! What a matrix file holds, and which of its tensors are meant.
+
+use std::path::{Path, PathBuf};
+
+use markov_core::Storage;
+
+use super::{
+    Matrices, MatrixFileError, Problem, extension, npy, npz, open, read, safetensors_header, storage,
+};
+
+/// A tensor by the header of its file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TensorInfo {
+    /// Its name in a `.safetensors` or `.npz` file, or the `.npy` file's name without its extension.
+    pub name: String,
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its number format; `None` for formats that are not read, such as integers.
+    pub storage: Option<Storage>,
+}
+
+impl TensorInfo {
+    /// Whether the tensor can be attention: floating-point numbers `[..., n, n]`, at least one of them.
+    pub fn is_square(&self) -> bool {
+        let square = matches!(self.shape.as_slice(), [.., rows, columns] if rows == columns);
+        square && self.storage.is_some() && !self.shape.contains(&0)
+    }
+}
+
+/// The tensors of a `.safetensors`, `.npy` or `.npz` file, by their headers; no values are read.
+#[derive(Clone, Debug)]
+pub struct Contents {
+    path: PathBuf,
+    /// Whether tensors have names that a key can mean.
+    named: bool,
+    tensors: Vec<TensorInfo>,
+}
+
+impl Contents {
+    /// Reads the headers.
+    ///
+    /// # Errors
+    /// [`MatrixFileError`], naming the file: another extension, or a damaged, truncated or overlong file.
+    pub fn of(path: impl AsRef<Path>) -> Result<Self, MatrixFileError> {
+        let path = path.as_ref();
+        let tensors = match extension(path).as_str() {
+            "safetensors" => open(path).and_then(|(mut file, length)| {
+                let (header, _) = safetensors_header(&mut file, length)?;
+                let describe = |name: String| {
+                    let info = header.info(&name)?;
+                    Some(TensorInfo { shape: info.shape.clone(), storage: storage(info.dtype), name })
+                };
+                Ok(header.offset_keys().into_iter().filter_map(describe).collect())
+            }),
+            "npy" => open(path).and_then(|(file, length)| {
+                let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+                let (shape, storage) = npy::describe(file, length)?;
+                Ok(vec![TensorInfo { name, shape, storage }])
+            }),
+            "npz" => open(path).and_then(|(file, length)| npz::describe(file, length)),
+            other => Err(Problem::Extension { found: other.to_owned() }),
+        };
+        let failed = |problem| MatrixFileError { path: path.to_owned(), problem };
+        Ok(Self { path: path.to_owned(), named: extension(path) != "npy", tensors: tensors.map_err(failed)? })
+    }
+
+    /// The tensors, in the file's order.
+    pub fn tensors(&self) -> &[TensorInfo] {
+        &self.tensors
+    }
+
+    /// The tensors that hold the matrices meant by `keys`, in the file's order, each once.
+    ///
+    /// A key is a name, a pattern in which `*` stands for any characters, or several of either with commas between them. A
+    /// name means its tensor whatever that holds; a pattern means the square ones among those that it matches. Without
+    /// keys, all square tensors called `probs` or `….probs` are meant, as `tokenrank attend` writes them, and otherwise the only
+    /// square one.
+    ///
+    /// # Errors
+    /// [`MatrixFileError`]: a key that matches no tensor or no square one, keys for a `.npy` file, no square tensor at all, or
+    /// several and no key.
+    pub fn choose(&self, keys: &[String]) -> Result<Vec<&TensorInfo>, MatrixFileError> {
+        let chosen = if keys.is_empty() { self.default_choice() } else { self.matching(keys) };
+        chosen.map_err(|problem| MatrixFileError { path: self.path.clone(), problem })
+    }
+
+    fn default_choice(&self) -> Result<Vec<&TensorInfo>, Problem> {
+        if let [] | [_] = self.tensors.as_slice() {
+            // The reader says best what is wrong with it.
+            return match self.tensors.first() {
+                Some(only) => Ok(vec![only]),
+                None => Err(Problem::NoTensors),
+            };
+        }
+        let square: Vec<&TensorInfo> = self.tensors.iter().filter(|tensor| tensor.is_square()).collect();
+        let is_probs = |name: &str| name == "probs" || name.ends_with(".probs");
+        let probs: Vec<&TensorInfo> =
+            square.iter().copied().filter(|tensor| is_probs(&tensor.name)).collect();
+        match square.as_slice() {
+            _ if !probs.is_empty() => Ok(probs),
+            [only] => Ok(vec![only]),
+            [] => Err(Problem::no_matrices(None, &self.names())),
+            several => {
+                let names: Vec<String> = several.iter().map(|tensor| tensor.name.clone()).collect();
+                Err(Problem::choose_key(&names))
+            }
+        }
+    }
+
+    fn matching(&self, keys: &[String]) -> Result<Vec<&TensorInfo>, Problem> {
+        if let (false, Some(key)) = (self.named, keys.first()) {
+            return Err(Problem::KeyWithoutNames { key: key.clone() });
+        }
+        let is_name = |key: &str| self.tensors.iter().any(|tensor| tensor.name == key);
+        let mut meant = vec![false; self.tensors.len()];
+        for key in keys {
+            // A name may itself hold commas or stars.
+            let patterns: Vec<&str> =
+                if is_name(key) { vec![key] } else { key.split(',').map(str::trim).collect() };
+            for pattern in patterns {
+                let exact = is_name(pattern) || !pattern.contains('*');
+                let matched: Vec<usize> = (0..self.tensors.len())
+                    .filter(|i| {
+                        let name = self.tensors[*i].name.as_str();
+                        if exact { name == pattern } else { matches(pattern, name) }
+                    })
+                    .collect();
+                if matched.is_empty() {
+                    return Err(Problem::unknown_key(pattern, &self.names()));
+                }
+                let square: Vec<usize> =
+                    matched.iter().copied().filter(|i| exact || self.tensors[*i].is_square()).collect();
+                if square.is_empty() {
+                    let names: Vec<String> = matched.iter().map(|i| self.tensors[*i].name.clone()).collect();
+                    return Err(Problem::no_matrices(Some(pattern), &names));
+                }
+                square.iter().for_each(|i| meant[*i] = true);
+            }
+        }
+        let chosen = self.tensors.iter().zip(meant).filter(|(_, meant)| *meant).map(|(tensor, _)| tensor);
+        Ok(chosen.collect())
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.tensors.iter().map(|tensor| tensor.name.clone()).collect()
+    }
+
+    /// Reads the matrices `[..., n, n]` of one of the [`tensors`](Self::tensors).
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn read(&self, tensor: &TensorInfo) -> Result<Matrices, MatrixFileError> {
+        read(&self.path, self.named.then_some(tensor.name.as_str()))
+    }
+}
+
+/// Whether `name` is `pattern` with any characters in the place of each `*`.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
+    let mut parts: Vec<&str> = parts.collect();
+    let Some(last) = parts.pop() else { return rest.is_empty() };
+    for part in parts {
+        // The first place where it fits leaves the most for the others.
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    rest.ends_with(last)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn stars_stand_for_any_characters() {
+        for (pattern, name, matched) in [
+            ("*", "", true),
+            ("*", "block.0.probs", true),
+            ("block.*.probs", "block.11.probs", true),
+            ("block.*.probs", "block.11.logits", false),
+            ("block.*.probs", "text.0.block.11.probs", false),
+            ("*.probs", "text.0.block.11.probs", true),
+            ("block.1*", "block.0.probs", false),
+            ("*0*0*", "x0", false),
+            ("*0*0*", "x0y0", true),
+            ("a*a", "a", false),
+            ("a**b", "ab", true),
+            ("exact", "exact", true),
+            ("exact", "exactly", false),
+        ] {
+            assert_eq!(matches(pattern, name), matched, "{pattern} {name}");
+        }
+    }
+}
