@@ -260,7 +260,8 @@ fn configurations_with_absurd_numbers() {
         assert_says(&message, &["config.json"]);
         assert_says(&message, &words);
     }
-    let dir = folder(&[("config.json", br#"{"model_type": "vit"}"#)]);
+    let weights = safetensors(&format!("{{{}}}", entry("a", "[1]", 0, 4)), &[0; 4]);
+    let dir = folder(&[("config.json", br#"{"model_type": "vit"}"#), ("model.safetensors", &weights)]);
     let config = VisionConfig::from_dir(dir.path()).expect("the usual ViT");
     assert_eq!(LayerSelection::All.resolve(config.depth()).expect("all").len(), 12);
 }
