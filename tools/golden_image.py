@@ -280,6 +280,35 @@ CONFIGS = [
       "do_center_crop": False, "resample": 0}, None),
     ({"image_processor_type": "CLIPImageProcessor", "size": {"max_height": 40, "max_width": 30},
       "do_center_crop": False, "resample": 1}, None),
+    ({"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 40, "longest_edge": None}}, None),
+    # Who says how a bare size is meant.
+    ({"image_processor_type": "CLIPImageProcessor", "size": 40, "do_center_crop": False,
+      "default_to_square": True}, None),
+    ({"image_processor_type": "ViTImageProcessor", "size": 40, "default_to_square": False}, None),
+    ({"image_processor_type": "ViTImageProcessor", "size": 40, "default_to_square": None}, None),
+    ({"image_processor_type": "CLIPImageProcessor", "size": 47, "crop_size": 40, "default_to_square": False}, None),
+    # A switch that is null is off, which it is not where it is absent. What belongs to a step that is off may be null.
+    *(({"image_processor_type": f"{name}ImageProcessor", "size": {"height": 48, "width": 40},
+        "crop_size": {"height": 36, "width": 32}, key: None}, None)
+      for name in ("ViT", "DeiT", "CLIP", "Bit")
+      for key in ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_pad", "pad_size", "do_convert_rgb")),
+    ({"image_processor_type": "CLIPImageProcessor", "do_center_crop": None, "crop_size": None}, None),
+    ({"image_processor_type": "ViTImageProcessor", "crop_size": None}, None),
+    ({"image_processor_type": "BitImageProcessor", "do_resize": None, "size": None, "resample": None}, None),
+    ({"image_processor_type": "ViTImageProcessor", "do_rescale": False, "rescale_factor": None, "do_normalize": None,
+      "image_mean": None, "image_std": None}, None),
+]
+
+# Refused by the processors of transformers: a step that is done lacks what it is done with.
+REFUSED = [
+    *({"image_processor_type": f"{name}ImageProcessor", key: None}
+      for name in ("ViT", "DeiT", "CLIP", "Bit")
+      for key in ("size", "resample", "rescale_factor", "image_mean", "image_std")),
+    *({"image_processor_type": f"{name}ImageProcessor", "crop_size": None} for name in ("DeiT", "CLIP", "Bit")),
+    {"image_processor_type": "ViTImageProcessor", "do_center_crop": True},
+    {"image_processor_type": "ViTImageProcessor", "size": {"height": 40, "width": None}},
+    {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": None}},
+    {"image_processor_type": "CLIPImageProcessor", "crop_size": {"height": None, "width": 40}},
 ]
 
 
@@ -294,6 +323,17 @@ def preprocessing(files: dict[str, bytes]) -> list[dict]:
             out.append({"config": config, "model_type": model_type, "picture": name, "shape": list(values.shape),
                         "sha256": sha(values.tobytes())})
     return out
+
+
+def refused(files: dict[str, bytes]) -> list[dict]:
+    for config in REFUSED:
+        try:
+            with Image.open(io.BytesIO(files["420.jpg"])) as picture:
+                processor_for(dict(config), None)(picture.convert("RGB"), return_tensors="np")
+        except (ValueError, TypeError, AttributeError):
+            continue
+        raise SystemExit(f"transformers accepts {config}")
+    return REFUSED
 
 
 def targets(rng) -> list[dict]:
@@ -366,7 +406,8 @@ def main() -> None:
                 entry["cropped"] = crops(pixels)
     write(OUT / "golden.json", {"versions": VERSIONS, "pictures": whole, "truncated": truncated,
                                 "targets": targets(rng)})
-    write(OUT / "preprocess.json", {"versions": VERSIONS, "cases": preprocessing(files)})
+    write(OUT / "preprocess.json", {"versions": VERSIONS, "cases": preprocessing(files),
+                                   "refused": refused(files)})
     if arguments.photographs:
         write(OUT / "photographs.json", {"versions": VERSIONS, "sets": photographs(arguments.photographs)})
 

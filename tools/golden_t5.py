@@ -2,7 +2,8 @@
 vocabulary learned by tokenizers.
 
     pip install torch==2.11.0 transformers==5.23.0 safetensors==0.8.0 sentencepiece==0.2.3
-    python tools/golden_t5.py      # writes crates/models/tests/fixtures/t5-*/
+    python tools/golden_t5.py             # writes crates/models/tests/fixtures/t5-*/
+    python tools/golden_t5.py t5-forge    # writes this network alone, with the tokenizer that is there
 
 `t5-tokenizer/tokenizer.json` has the parts of the one published with FLUX: a table of replaced characters (here NFKC for
 the characters of TEXTS, in the published file for all), spaces, `▁`, unigram pieces. `golden.json` holds
@@ -12,7 +13,7 @@ the characters of TEXTS, in the published file for all), spaces, `▁`, unigram 
                 asked for, if any), length, pad_id, and the ids of each text without padding
     words       text, word, indices of its tokens
 
-`t5-gated/` and `t5-relu/` are model directories as transformers saves them plus `golden.safetensors`:
+`t5-gated/`, `t5-relu/` and `t5-forge/` are model directories as transformers saves them plus `golden.safetensors`:
 
     ids                [2, n]
     mask               [2, n]              if there is one
@@ -25,6 +26,7 @@ the characters of TEXTS, in the published file for all), spaces, `▁`, unigram 
     encoded.f16        [2, n, d]           and in float16
 """
 
+import argparse
 import io
 import json
 import math
@@ -88,7 +90,43 @@ NETWORKS = {
         dtype=torch.float32,
         shard="1GB",
     ),
+    # A configuration as FLUX folders of other tools have it: the MLP is named in parts, `feed_forward_proj` is absent.
+    "t5-forge": dict(
+        config=dict(
+            d_model=12, d_kv=4, d_ff=20, num_layers=2, num_heads=2, is_gated_act=True, dense_act_fn="gelu_pytorch_tanh",
+            tie_word_embeddings=False,
+        ),
+        length=10,
+        mask=False,
+        dtype=torch.float32,
+        shard="1GB",
+        seed=1,
+        left_out=("feed_forward_proj", "architectures", "dtype", "transformers_version"),
+    ),
 }
+
+# Configurations of the MLP, read by T5Config; `t5-forge/configs.json` has what it makes of them.
+MLP_CONFIGS = [
+    {},
+    {"feed_forward_proj": "relu"},
+    {"feed_forward_proj": "gated-gelu"},
+    {"feed_forward_proj": "gated-silu"},
+    {"feed_forward_proj": "gelu"},
+    {"feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu_new", "is_gated_act": True},
+    {"feed_forward_proj": "gated-gelu", "dense_act_fn": "relu", "is_gated_act": False},
+    {"feed_forward_proj": "gated-gelu", "dense_act_fn": "gelu"},
+    {"feed_forward_proj": "relu", "is_gated_act": True},
+    {"is_gated_act": True},
+    {"is_gated_act": None, "feed_forward_proj": "gated-gelu"},
+    {"dense_act_fn": "gelu"},
+    {"is_gated_act": True, "dense_act_fn": "gelu_pytorch_tanh"},
+    # Refused by transformers, at the latest when the network is built.
+    {"feed_forward_proj": None},
+    {"feed_forward_proj": "gelu-new"},
+    {"feed_forward_proj": "gated-gelu-new"},
+    {"dense_act_fn": None},
+    {"dense_act_fn": "mish-mash"},
+]
 
 PROMPTS = ["A photo of a cat, and of two dogs", "the lake"]
 
@@ -282,6 +320,10 @@ def network_fixture(name, tokenizer, generator):
         tensors = load_file(out / "model.safetensors")
         tensors["encoder.embed_tokens.weight"] = tensors["shared.weight"].clone()
         save_file(tensors, out / "model.safetensors", metadata={"format": "pt"})
+    if "left_out" in spec:
+        config = json.loads((out / "config.json").read_text())
+        config = {key: value for key, value in config.items() if key not in spec["left_out"]}
+        (out / "config.json").write_text(json.dumps(config, indent=2) + "\n")
 
     n = spec["length"]
     rows = [tokenizer.encode(prompt).ids for prompt in PROMPTS]
@@ -303,11 +345,34 @@ def network_fixture(name, tokenizer, generator):
     print(f"{name}: noise {noise}, largest probability {largest:.2f}, |encoded| {golden['encoded'].abs().max():.1f}")
 
 
+def mlp_configs():
+    """What T5Config makes of MLP_CONFIGS, and whether the network can be built."""
+    sizes = {"model_type": "t5", "vocab_size": 4, "d_model": 4, "d_kv": 2, "d_ff": 4, "num_layers": 1, "num_heads": 2}
+    rows = []
+    for config in MLP_CONFIGS:
+        try:
+            mlp = T5EncoderModel(T5Config.from_dict(sizes | config)).encoder.block[0].layer[-1].DenseReluDense
+        except Exception:  # of many kinds
+            rows.append({"config": config, "refused": True})
+            continue
+        x = torch.linspace(-3, 3, 7)
+        rows.append({"config": config, "gated": hasattr(mlp, "wi_0"), "activated": mlp.act(x).tolist()})
+    rows = ",\n ".join(json.dumps(row) for row in rows)
+    (FIXTURES / "t5-forge" / "configs.json").write_text(f"[\n {rows}\n]\n")
+
+
 def main():
-    tokenizer = tokenizer_fixture()
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("names", nargs="*", metavar="NAME")
+    names = parser.parse_args().names
+    published = FIXTURES / "t5-tokenizer" / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(published)) if names else tokenizer_fixture()
     generator = torch.Generator().manual_seed(0)
-    for name in NETWORKS:
-        network_fixture(name, tokenizer, generator)
+    for name in names or NETWORKS:
+        seed = NETWORKS[name].get("seed")
+        network_fixture(name, tokenizer, generator if seed is None else torch.Generator().manual_seed(seed))
+    if not names or "t5-forge" in names:
+        mlp_configs()
     for folder in ("t5-tokenizer", *NETWORKS):
         size = sum(file.stat().st_size for file in (FIXTURES / folder).iterdir())
         print(f"{folder}: {size / 1024:.0f} KiB")

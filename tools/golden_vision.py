@@ -12,7 +12,8 @@ Each fixture is a model directory as transformers saves it (config.json, safeten
     block.{i}.hidden   [2, n, d]           what the block returns
     encoded            [2, n, d]           after the last layer norm
     logits             [2, classes]        classifiers only
-    embedding          [2, d]              the others: CLS after the last layer norm, or what CLIP projects it to
+    embedding          [2, d]              the others: CLS after the last layer norm (`pooler_output` of CLIP's image tower
+                                           alone), or what CLIP projects it to
     zero_shot          [3, d]              the classifier of ZERO_SHOT's names and templates
     text.*                                 the text tower where there is one: ids, embedding, block.{i}.probs
     prompt.{k}.*                           the k-th of PROMPTS: ids [n], embedding [d], block.{i}.logits and .probs [heads, n, n]
@@ -38,6 +39,7 @@ from transformers import (
     CLIPModel,
     CLIPTokenizer,
     CLIPVisionConfig,
+    CLIPVisionModel,
     CLIPVisionModelWithProjection,
     Dinov2Config,
     Dinov2ForImageClassification,
@@ -169,6 +171,16 @@ FIXTURES = {
         pixels=(50, 40),
         dtype=torch.bfloat16,
     ),
+    # The image tower without a projection, as networks that read images beside text have it; f16 storage.
+    "clip-tower": dict(
+        model=CLIPVisionModel,
+        config=dict(
+            hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=36, image_size=24,
+            patch_size=6, projection_dim=20, layer_norm_eps=4e-5,
+        ),
+        pixels=(24, 36),
+        dtype=torch.float16,
+    ),
 }
 
 CONFIGS = {
@@ -177,6 +189,7 @@ CONFIGS = {
     Dinov2ForImageClassification: Dinov2Config,
     Dinov2Model: Dinov2Config,
     Dinov2WithRegistersForImageClassification: Dinov2WithRegistersConfig,
+    CLIPVisionModel: CLIPVisionConfig,
     CLIPVisionModelWithProjection: CLIPVisionConfig,
     CLIPModel: CLIPConfig,
 }
@@ -354,6 +367,8 @@ def answer(model, config, pixels, head):
             features = torch.cat([last[:, 0], last[:, 1:].mean(dim=1)], dim=-1)
         return {"logits": features @ head["weight"].T + head["bias"]}
     out = model(pixels, **interpolate(model))
+    if isinstance(model, CLIPVisionModel):
+        return {"embedding": out.pooler_output}
     if hasattr(out, "logits"):
         return {"logits": out.logits}
     if hasattr(out, "image_embeds"):

@@ -94,7 +94,7 @@ impl fmt::Display for Failure {
 }
 
 /// A message may quote the file that it is about, so it is shortened and what would steer the terminal is spelled out.
-fn plain(message: &str) -> String {
+pub fn plain(message: &str) -> String {
     let mut shown = String::new();
     for (count, c) in message.chars().enumerate() {
         match c {

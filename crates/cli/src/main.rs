@@ -8,6 +8,7 @@ mod output;
 mod args;
 mod commands;
 mod failure;
+mod notes;
 mod threads;
 
 use std::process::ExitCode;
@@ -18,6 +19,7 @@ use failure::Failure;
 use output::{colored, print, print_table};
 
 fn main() -> ExitCode {
+    notes::listen();
     let result = match Args::try_parse() {
         Ok(args) => execute(args.command),
         Err(refusal) if refusal.use_stderr() => refusal.exit(),

@@ -48,14 +48,14 @@ pub use weights::{Weights, weight_files};
 pub const ARCHITECTURES: [(&str, &str); 5] = [
     ("vit", "ViTForImageClassification, ViTModel (DINO): any size, patch and resolution"),
     ("dinov2", "Dinov2ForImageClassification, Dinov2Model, with or without registers"),
-    ("clip", "CLIPModel, CLIPVisionModelWithProjection: the image tower"),
+    ("clip", "CLIPModel, CLIPVisionModelWithProjection, CLIPVisionModel: the image tower"),
     (
         "flux",
-        "FluxPipeline (schnell, dev): transformer, T5, CLIP text, autoencoder and schedule as diffusers saves them",
+        "FluxPipeline (schnell, dev) and others of its parts: transformer, T5, CLIP text, autoencoder and schedule as diffusers saves them",
     ),
     (
         "stable-diffusion",
-        "StableDiffusionPipeline (1 and 2): UNet, CLIP text, autoencoder and schedule as diffusers saves them",
+        "StableDiffusionPipeline (1 and 2) and others of its parts: UNet, CLIP text, autoencoder and schedule as diffusers saves them",
     ),
 ];
 

@@ -28,7 +28,7 @@ pub fn reset_peak_host() -> bool {
 }
 
 /// Bytes of the weights of a model directory whose names begin with one of `parts` (all where none is given), as they are
-/// in memory when read in `kind`. A tensor that the files hold twice counts twice.
+/// in memory when read in `kind`.
 ///
 /// # Errors
 /// As [`Weights::open`]; only headers are read.

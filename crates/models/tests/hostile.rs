@@ -79,21 +79,29 @@ fn names_of_shards_stay_in_the_directory() {
         assert_says(&message, &["index.json", "not a file beside it"]);
     }
 
-    // One tensor in two files.
-    let two = json!({ "weight_map": { "a": "1.safetensors", "b": "2.safetensors" } }).to_string();
+    // One tensor in two files, and the index names a third for it.
+    let three = json!({ "weight_map": { "a": "3.safetensors", "b": "1.safetensors", "c": "2.safetensors" } });
     let dir = folder(&[
-        ("model.safetensors.index.json", two.as_bytes()),
+        ("model.safetensors.index.json", three.to_string().as_bytes()),
         ("1.safetensors", &whole),
         ("2.safetensors", &whole),
+        ("3.safetensors", &safetensors(&format!("{{{}}}", entry("d", "[1]", 0, 4)), &[0; 4])),
     ]);
-    assert_says(&open(dir.path()).expect_err("ambiguous"), &["2.safetensors", "`a` is in", "1.safetensors"]);
+    assert_says(&open(dir.path()).expect_err("ambiguous"), &["`a` is in", "1.safetensors", "2.safetensors"]);
 
     #[cfg(unix)]
     {
         use std::os::unix::fs::symlink;
+        // A link is its owner's word, as with a single file; what it leads to must be weights all the same.
         let dir = folder(&[("model.safetensors.index.json", index("one.safetensors").as_bytes())]);
-        symlink(outside.path().join("one.safetensors"), dir.path().join("one.safetensors")).expect("a link");
-        assert_says(&open(dir.path()).expect_err("a way out"), &["leads out of the directory"]);
+        let link = dir.path().join("one.safetensors");
+        symlink(outside.path().join("one.safetensors"), &link).expect("a link");
+        open(dir.path()).expect("a link to a shard");
+        for other in ["/etc/passwd", "/dev/zero", "/dev"] {
+            fs::remove_file(&link).expect("writable");
+            symlink(other, &link).expect("a link");
+            assert_says(&open(dir.path()).expect_err(other), &["one.safetensors"]);
+        }
 
         // As the cache of the hub lays it out, also for a component of a pipeline, and through a link to the folder.
         let hub = tempfile::tempdir().expect("a scratch folder");
@@ -252,7 +260,8 @@ fn configurations_with_absurd_numbers() {
         assert_says(&message, &["config.json"]);
         assert_says(&message, &words);
     }
-    let dir = folder(&[("config.json", br#"{"model_type": "vit"}"#)]);
+    let weights = safetensors(&format!("{{{}}}", entry("a", "[1]", 0, 4)), &[0; 4]);
+    let dir = folder(&[("config.json", br#"{"model_type": "vit"}"#), ("model.safetensors", &weights)]);
     let config = VisionConfig::from_dir(dir.path()).expect("the usual ViT");
     assert_eq!(LayerSelection::All.resolve(config.depth()).expect("all").len(), 12);
 }

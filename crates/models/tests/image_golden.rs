@@ -211,6 +211,8 @@ fn new_sizes_are_truncated_and_rounded_as_in_transformers() {
 #[derive(Deserialize)]
 struct Preprocessing {
     cases: Vec<Case>,
+    /// Configurations that transformers refuses.
+    refused: Vec<Value>,
 }
 
 #[derive(Deserialize)]
@@ -241,6 +243,18 @@ fn pixel_values_equal_those_of_transformers() {
         })
         .collect();
     assert_none(golden.cases.len(), &differences);
+}
+
+#[test]
+fn configurations_that_transformers_refuses_are_refused() {
+    let golden: Preprocessing = golden("preprocess.json");
+    let accepted: Vec<_> = golden
+        .refused
+        .iter()
+        .filter(|config| Preprocessor::from_json(&config.to_string(), None).is_ok())
+        .map(Value::to_string)
+        .collect();
+    assert_none(golden.refused.len(), &accepted);
 }
 
 #[derive(Deserialize)]

@@ -119,23 +119,53 @@ fn the_kinds_of_pipelines_are_told_apart() -> models::Result<()> {
     assert_eq!(PipelineKind::of(&fixture("flux-pipeline"))?, Some(PipelineKind::Flux));
     assert_eq!(PipelineKind::of(&fixture("unet-sd1"))?, None);
     assert!(is_pipeline(&fixture(NAME)) && !is_pipeline(&fixture("unet-sd1")));
-    let other = changed(NAME, "model_index.json", "\"StableDiffusionPipeline\"", "\"KandinskyPipeline\"");
+    let other = changed(NAME, "model_index.json", "UNet2DConditionModel", "UNet3DConditionModel");
     let message = PipelineKind::of(other.path()).expect_err("accepted").to_string();
-    assert!(
-        message.contains("KandinskyPipeline") && message.contains("StableDiffusionPipeline ("),
-        "{message}"
-    );
+    for words in
+        ["_class_name is `StableDiffusionPipeline`", "parts of FluxPipeline (", "StableDiffusionPipeline ("]
+    {
+        assert!(message.contains(words), "{message}");
+    }
     let error =
         FluxPipeline::open(&fixture(NAME), Kind::Float, Device::Cpu).err().expect("no FLUX").to_string();
-    assert!(error.contains("runs FluxPipeline, which is FLUX.1-schnell and FLUX.1-dev"), "{error}");
+    assert!(error.contains("runs the parts of FluxPipeline, which is FLUX.1-schnell and FLUX.1-dev"), "{error}");
     Ok(())
 }
 
-/// Published pipelines name what is not needed, and have it or not; guided ones have another class.
+/// The classes of diffusers 0.42 with the components of `StableDiffusionPipeline`.
+const CLASSES: [&str; 13] = [
+    "CycleDiffusionPipeline",
+    "LEditsPPPipelineStableDiffusion",
+    "SemanticStableDiffusionPipeline",
+    "StableDiffusionAttendAndExcitePipeline",
+    "StableDiffusionDiffEditPipeline",
+    "StableDiffusionImg2ImgPipeline",
+    "StableDiffusionInpaintPipeline",
+    "StableDiffusionPAGImg2ImgPipeline",
+    "StableDiffusionPAGPipeline",
+    "StableDiffusionPanoramaPipeline",
+    "StableDiffusionParadigmsPipeline",
+    "StableDiffusionSAGPipeline",
+    "TextToVideoZeroPipeline",
+];
+
+#[test]
+fn the_parts_decide_and_not_the_class() -> models::Result<()> {
+    for class in CLASSES {
+        let class = format!("\"{class}\"");
+        let dir = changed(NAME, "model_index.json", "\"StableDiffusionPipeline\"", &class);
+        assert_eq!(PipelineKind::of(dir.path())?, Some(PipelineKind::StableDiffusion), "{class}");
+        SdPipeline::open(dir.path(), Kind::Float, Device::Cpu)?;
+    }
+    Ok(())
+}
+
+/// Published pipelines name what is not needed, and have it or not.
 #[test]
 fn what_is_not_needed_may_be_there() -> models::Result<()> {
     for (from, to) in [
-        ("\"StableDiffusionPipeline\"", "\"StableDiffusionSAGPipeline\""),
+        ("\"vae\": [", "\"inverse_scheduler\": [\"diffusers\", \"DDIMInverseScheduler\"], \"vae\": ["),
+        ("\"vae\": [", "\"controlnet\": [null, null], \"pag_applied_layers\": \"mid\", \"vae\": ["),
         (
             "\"scheduler\": [\n    \"diffusers\",\n    \"PNDM",
             "\"scheduler\": [\n    \"diffusers\",\n    \"DDIM",
@@ -164,9 +194,15 @@ fn pipelines_that_do_not_fit_are_refused() {
     for (file, from, to, words) in [
         (
             "model_index.json",
-            "\"StableDiffusionPipeline\"",
-            "\"FluxPipeline\"",
-            "_class_name is `FluxPipeline`",
+            "UNet2DConditionModel",
+            "UNet3DConditionModel",
+            "unet is `UNet3DConditionModel`",
+        ),
+        (
+            "model_index.json",
+            "\"vae\": [",
+            "\"controlnet\": [\"diffusers\", \"ControlNetModel\"], \"vae\": [",
+            "controlnet is `ControlNetModel`",
         ),
         ("model_index.json", "\"CLIPTextModel\"", "\"T5EncoderModel\"", "text_encoder is `T5EncoderModel`"),
         ("model_index.json", "\"PNDMScheduler\"", "null", "scheduler is `absent`"),

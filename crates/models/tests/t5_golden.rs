@@ -9,14 +9,14 @@ use std::path::{Path, PathBuf};
 
 use models::attend::NoProbe;
 use models::probe::KeepAll;
-use models::t5::{T5Encoder, TokenLookup, Tokenizer};
+use models::t5::{T5Config, T5Encoder, TokenLookup, Tokenizer};
 use models::{Device, Kind, clip};
 use safetensors::SafeTensors;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tch::Tensor;
 
-const NETWORKS: [&str; 2] = ["t5-gated", "t5-relu"];
+const NETWORKS: [&str; 3] = ["t5-gated", "t5-relu", "t5-forge"];
 
 /// Largest difference from transformers in float32, of probabilities as they are and of everything else relative to the
 /// largest value of the stage.
@@ -165,8 +165,9 @@ fn directories_of_other_networks_are_refused() {
     };
     for (key, value, said) in [
         ("model_type", json!("umt5"), "`umt5`, not `t5`"),
-        ("feed_forward_proj", json!("gated-tanhshrink"), "gated-tanhshrink"),
-        ("feed_forward_proj", json!("gated-gelu"), "wi_0.weight"),
+        ("dense_act_fn", json!("tanhshrink"), "tanhshrink"),
+        ("feed_forward_proj", json!("gated-gelu-new"), "gated-gelu-new"),
+        ("is_gated_act", json!(true), "wi_0.weight"),
         ("d_kv", json!(0), "d_kv is 0"),
         ("d_model", json!(12), "has shape"),
         ("num_layers", json!(2), "does not use"),
@@ -176,6 +177,37 @@ fn directories_of_other_networks_are_refused() {
         let refused = refusal(&|config| config[key] = value.clone());
         assert!(refused.contains(said), "{key} = {value}: {refused}");
     }
+}
+
+/// A configuration of the MLP, and the network that transformers builds of it.
+#[derive(Deserialize)]
+struct Mlp {
+    config: Value,
+    #[serde(default)]
+    refused: bool,
+    #[serde(default)]
+    gated: bool,
+    /// The activation of -3, -2, … 3.
+    #[serde(default)]
+    activated: Vec<f32>,
+}
+
+#[test]
+fn the_kind_of_mlp_is_read_as_t5_config_reads_it() -> models::Result<()> {
+    let text = fs::read_to_string(fixture("t5-forge").join("configs.json")).expect("a committed fixture");
+    let rows: Vec<Mlp> = serde_json::from_str(&text).expect("a committed fixture");
+    for Mlp { config, refused, gated, activated } in rows {
+        let dir = tempfile::tempdir().expect("a directory");
+        fs::write(dir.path().join("config.json"), config.to_string()).expect("a file");
+        let read = T5Config::from_dir(dir.path());
+        assert_eq!(read.is_err(), refused, "{config}");
+        let Ok(read) = read else { continue };
+        assert_eq!(read.feed_forward.gated, gated, "{config}");
+        let x = Tensor::from_slice(&[-3f32, -2.0, -1.0, 0.0, 1.0, 2.0, 3.0]);
+        let found = difference(&read.feed_forward.activation.apply(&x)?, &Tensor::from_slice(&activated));
+        assert!(found < 1e-6, "{config}: {found:e}");
+    }
+    Ok(())
 }
 
 #[derive(Deserialize)]

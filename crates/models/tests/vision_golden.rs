@@ -18,7 +18,7 @@ use tch::Tensor;
 const PROBS: f64 = 2e-5;
 const LOGITS: f64 = 1e-4;
 
-const FIXTURES: [&str; 11] = [
+const FIXTURES: [&str; 12] = [
     "vit-plain",
     "vit-resized",
     "vit-sharded",
@@ -30,6 +30,7 @@ const FIXTURES: [&str; 11] = [
     "dinov2-backbone",
     "clip-vision",
     "clip-both",
+    "clip-tower",
 ];
 
 fn fixture(name: &str) -> PathBuf {

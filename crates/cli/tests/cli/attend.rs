@@ -39,6 +39,7 @@ fn a_picture_through_every_fixture_network() {
         ("dinov2-backbone", "output.embedding"),
         ("clip-vision", "output.embedding"),
         ("clip-both", "output.embedding"),
+        ("clip-tower", "output.embedding"),
     ] {
         let model = fixture(name);
         let out = dir.path().join(format!("{name}.safetensors"));

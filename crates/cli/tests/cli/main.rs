@@ -3,6 +3,7 @@
 mod attend;
 #[path = "../../../eval/tests/browser/mod.rs"]
 mod browser;
+mod checkpoints;
 mod common;
 mod compare;
 mod diffseg;

@@ -7,12 +7,13 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::nn::{Activation, Extent};
-use crate::vision::Shape;
+use crate::vision::{Names, Said, Shape, Stored};
 
 /// The fields of a Hugging Face CLIP configuration that decide the image tower; defaults are `CLIPVisionConfig`'s.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct ClipVisionConfig {
+    architectures: Vec<String>,
     /// Width of a token.
     pub hidden_size: i64,
     /// Number of blocks.
@@ -31,11 +32,17 @@ pub struct ClipVisionConfig {
     pub num_channels: i64,
     /// Width of the space that images and texts share.
     pub projection_dim: i64,
+    /// Whether `config.json` is that of both towers.
+    #[serde(skip)]
+    whole: bool,
+    #[serde(skip)]
+    stored: Stored,
 }
 
 impl Default for ClipVisionConfig {
     fn default() -> Self {
         Self {
+            architectures: Vec::new(),
             hidden_size: 768,
             num_hidden_layers: 12,
             num_attention_heads: 12,
@@ -46,6 +53,8 @@ impl Default for ClipVisionConfig {
             patch_size: Extent::Square(32),
             num_channels: 3,
             projection_dim: 512,
+            whole: false,
+            stored: Stored::default(),
         }
     }
 }
@@ -53,6 +62,8 @@ impl Default for ClipVisionConfig {
 /// `config.json` of a directory with both towers.
 #[derive(Debug, Clone, Deserialize)]
 pub(crate) struct ClipConfig {
+    #[serde(default)]
+    architectures: Vec<String>,
     #[serde(default)]
     vision_config: ClipVisionConfig,
     text_config: Option<ClipTextConfig>,
@@ -186,7 +197,8 @@ impl ClipTextConfig {
 impl From<ClipConfig> for ClipVisionConfig {
     /// The image tower's settings; the width of the shared space is said once for both towers.
     fn from(config: ClipConfig) -> Self {
-        Self { projection_dim: config.projection_dim, ..config.vision_config }
+        let ClipConfig { architectures, projection_dim, vision_config, .. } = config;
+        Self { architectures, projection_dim, whole: true, ..vision_config }
     }
 }
 
@@ -225,5 +237,31 @@ impl Shape for ClipVisionConfig {
 
     fn inner_sizes(&self) -> Vec<(&'static str, i64)> {
         vec![("intermediate_size", self.intermediate_size), ("projection_dim", self.projection_dim)]
+    }
+
+    fn names(&self) -> Names {
+        Names {
+            folder: "vision_model",
+            landmark: "embeddings.class_embedding",
+            head: "visual_projection.weight",
+        }
+    }
+
+    fn said(&self) -> Result<Said<'_>, String> {
+        match self.architectures.iter().find(|name| name.ends_with("ForImageClassification")) {
+            Some(name) => Err(format!(
+                "architectures says `{name}`, whose classifier is not computed; of CLIP the image tower is, and names or \
+                 embeddings of classes"
+            )),
+            None => Ok(Said::of_projection(&self.architectures, self.whole)),
+        }
+    }
+
+    fn stored(&self) -> Stored {
+        self.stored
+    }
+
+    fn set_stored(&mut self, stored: Stored) {
+        self.stored = stored;
     }
 }

@@ -139,7 +139,8 @@ impl ClipText {
 pub struct ClipTextEncoder(Tower);
 
 impl ClipTextEncoder {
-    /// Reads a `CLIPTextModel` directory, such as `text_encoder` of a FLUX pipeline, and checks that every tensor is used.
+    /// Reads a `CLIPTextModel` directory, such as `text_encoder` of a FLUX pipeline, and checks that every tensor of
+    /// the tower is used.
     ///
     /// # Errors
     /// A missing, misshapen or superfluous tensor, or the configuration of another network.
@@ -150,7 +151,11 @@ impl ClipTextEncoder {
         let folder = weights.pp("text_model");
         let inside = folder.contains("final_layer_norm.weight");
         let tower = Tower::load(if inside { &folder } else { &weights }, config)?;
-        weights.finish()?;
+        // What a whole CLIP has besides.
+        for other in ["text_projection", "vision_model", "visual_projection", "logit_scale"] {
+            weights.skip(other);
+        }
+        weights.finish_network(if inside { "text_model" } else { "" })?;
         Ok(Self(tower))
     }
 

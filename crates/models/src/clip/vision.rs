@@ -1,4 +1,5 @@
-//! The image tower of CLIP as `CLIPModel` and `CLIPVisionModelWithProjection` store it.
+//! The image tower of CLIP as `CLIPModel`, `CLIPVisionModelWithProjection` and `CLIPVisionModel` store it; the last has no
+//! projection, and its embedding is CLS after the last layer norm.
 
 use std::path::Path;
 
@@ -19,7 +20,8 @@ pub(crate) fn load(
     device: Device,
 ) -> Result<VisionTransformer> {
     let weights = Weights::open(dir, kind, device)?;
-    let tower = weights.pp("vision_model");
+    let stored = config.stored();
+    let tower = stored.backbone(&weights);
     let (width, eps) = (config.hidden_size, config.layer_norm_eps);
     let embeddings = embeddings(&tower.pp("embeddings"), config)?;
     let blocks = (0..config.num_hidden_layers)
@@ -28,14 +30,17 @@ pub(crate) fn load(
     // The name is misspelt in every published checkpoint.
     let first_norm = Some(LayerNorm::load(&tower.pp("pre_layrnorm"), width, eps)?);
     let last_norm = LayerNorm::load(&tower.pp("post_layernorm"), width, eps)?;
-    let projection = Linear::load(&weights.pp("visual_projection"), width, config.projection_dim, false)?;
+    let projection = || Linear::load(&weights.pp("visual_projection"), width, config.projection_dim, false);
+    let head = match stored.head {
+        true => Head::Projection { projection: projection()?, classes: None },
+        false => Head::None,
+    };
     for other in ["text_model", "text_projection", "logit_scale"] {
         weights.skip(other);
     }
     // A constant that older files store.
     tower.pp("embeddings").skip("position_ids");
-    weights.finish()?;
-    let head = Head::Projection { projection, classes: None };
+    stored.finish(&weights)?;
     Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, head, kind, device })
 }
 

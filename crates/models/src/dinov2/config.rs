@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::nn::{Activation, Extent};
-use crate::vision::{Shape, class_count};
+use crate::vision::{Names, Said, Shape, Stored, class_count, labels};
 
 /// The fields of a Hugging Face DINOv2 configuration that decide the network; defaults are `Dinov2Config`'s and
 /// `Dinov2WithRegistersConfig`'s.
@@ -37,6 +37,8 @@ pub struct Dinov2Config {
     num_register_tokens: Option<i64>,
     id2label: Option<BTreeMap<String, String>>,
     num_labels: Option<i64>,
+    #[serde(skip)]
+    stored: Stored,
 }
 
 impl Default for Dinov2Config {
@@ -58,6 +60,7 @@ impl Default for Dinov2Config {
             num_register_tokens: None,
             id2label: None,
             num_labels: None,
+            stored: Stored::default(),
         }
     }
 }
@@ -74,12 +77,8 @@ impl Dinov2Config {
         if self.use_swiglu_ffn { ((wide as f64 * 2.0 / 3.0) as i64 + 7) / 8 * 8 } else { wide }
     }
 
-    /// Where a classifier keeps its backbone; nothing for the bare backbone, which is stored at the root.
-    pub(super) fn backbone(&self) -> Option<&'static str> {
-        let bare =
-            self.architectures.iter().any(|name| name.ends_with("Model") || name.ends_with("Backbone"));
-        let name = if self.has_registers() { "dinov2_with_registers" } else { "dinov2" };
-        (!bare).then_some(name)
+    fn class_count(&self) -> i64 {
+        class_count(self.id2label.as_ref(), self.num_labels)
     }
 
     fn has_registers(&self) -> bool {
@@ -113,7 +112,7 @@ impl Shape for Dinov2Config {
     }
 
     fn classes(&self) -> Option<i64> {
-        self.backbone().map(|_| class_count(self.id2label.as_ref(), self.num_labels))
+        self.stored.head.then(|| self.class_count())
     }
 
     fn eps(&self) -> f64 {
@@ -125,5 +124,22 @@ impl Shape for Dinov2Config {
             ("mlp_ratio · hidden_size", self.mlp_width()),
             ("num_register_tokens", self.registers().unwrap_or(1)),
         ]
+    }
+
+    fn names(&self) -> Names {
+        let folder = if self.has_registers() { "dinov2_with_registers" } else { "dinov2" };
+        Names { folder, landmark: "embeddings.cls_token", head: "classifier.weight" }
+    }
+
+    fn said(&self) -> Result<Said<'_>, String> {
+        Ok(Said::of_classifier(&self.architectures, self.class_count(), labels(self.id2label.as_ref())))
+    }
+
+    fn stored(&self) -> Stored {
+        self.stored
+    }
+
+    fn set_stored(&mut self, stored: Stored) {
+        self.stored = stored;
     }
 }

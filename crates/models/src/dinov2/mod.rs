@@ -21,7 +21,8 @@ pub(crate) fn load(
     device: Device,
 ) -> Result<VisionTransformer> {
     let weights = Weights::open(dir, kind, device)?;
-    let backbone = config.backbone().map_or_else(|| weights.clone(), |name| weights.pp(name));
+    let stored = config.stored();
+    let backbone = stored.backbone(&weights);
     let width = config.hidden_size;
     let embeddings = embeddings(&backbone.pp("embeddings"), config)?;
     let blocks = (0..config.num_hidden_layers)
@@ -32,9 +33,7 @@ pub(crate) fn load(
         Some(classes) => Head::ClsAndMean(Linear::load(&weights.pp("classifier"), 2 * width, classes, true)?),
         None => Head::None,
     };
-    // Stands for patches that were hidden in training.
-    backbone.pp("embeddings").skip("mask_token");
-    weights.finish()?;
+    stored.finish(&weights)?;
     Ok(VisionTransformer { embeddings, first_norm: None, blocks, last_norm, head, kind, device })
 }
 

@@ -98,7 +98,9 @@ impl FeatureSource {
             Self::Inception(path) => FeatureNetwork::Inception(Inception::load(path, Kind::Float, device)?),
             Self::Clip(path) => {
                 if VisionConfig::from_dir(path)?.projection().is_none() {
-                    let reason = "no CLIP, whose projected image embedding is wanted as feature".to_owned();
+                    let reason = "no CLIP with a projection (`visual_projection`), whose projected image embedding is wanted as \
+                                  feature"
+                        .to_owned();
                     return Err(Error::Directory { path: path.clone(), reason });
                 }
                 FeatureNetwork::Clip(vision(path)?)

@@ -190,9 +190,8 @@ fn advice(gated: bool, with_token: bool, page: &str) -> String {
 fn pickle_advice(id: &str, file: &str) -> String {
     if file.ends_with(".safetensors") {
         format!(
-            "; where a repository has its weights as a pickle only, convert them once in Python with \
-             `from_pretrained(\"{id}\").save_pretrained(DIR)` of the class that config.json names, and give DIR as the \
-             model's path"
+            "; where a repository has its weights as a pickle only, download it with `hf download {id} --local-dir DIR` and \
+             give DIR as the model's path: the program then says how to convert the weights"
         )
     } else {
         String::new()

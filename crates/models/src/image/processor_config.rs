@@ -148,9 +148,15 @@ fn from_object(config: &Map<String, Value>, model_type: Option<&str>) -> Result<
         ));
     }
 
+    let square = keys.flag("default_to_square", class.square)?;
     let resize = match keys.flag("do_resize", true)? {
-        true => Some(keys.size("size", class.square)?.unwrap_or(class.size)),
+        true => Some(keys.size("size", square)?.unwrap_or(class.size)),
         false => None,
+    };
+    let resample = match (&resize, keys.get("resample")) {
+        (None, None) => None,
+        // Also where nothing is resized: another size may be asked for.
+        _ => keys.resample()?,
     };
     let crop = match keys.flag("do_center_crop", class.do_center_crop)? {
         true => Some(match keys.size("crop_size", true)? {
@@ -177,7 +183,7 @@ fn from_object(config: &Map<String, Value>, model_type: Option<&str>) -> Result<
         }
         false => None,
     };
-    let resample = keys.resample()?.unwrap_or(class.resample);
+    let resample = resample.unwrap_or(class.resample);
     Ok(Preprocessor { processor: class.processor, resize, resample, crop, rescale_factor, normalize })
 }
 
@@ -211,7 +217,8 @@ fn class_of(keys: &Keys<'_>, model_type: Option<&str>) -> Result<&'static Defaul
     })
 }
 
-/// The configuration's keys; `null` counts as missing, as in `transformers`.
+/// The configuration's keys. As in `transformers`, a switch that is `null` is off, whatever it is where it is absent; what a
+/// step is done with may be absent but not `null`.
 struct Keys<'a>(&'a Map<String, Value>);
 
 impl Keys<'_> {
@@ -219,25 +226,37 @@ impl Keys<'_> {
         self.0.get(key).filter(|value| !value.is_null())
     }
 
+    /// What a step is done with.
+    fn needed(&self, key: &str) -> Result<Option<&Value>, ImageError> {
+        match self.0.get(key) {
+            Some(Value::Null) => Err(config_error(format!(
+                "`{key}` is null, but a step that is done needs it, and transformers refuses such a file; give a value, or \
+                 remove the key for the usual one"
+            ))),
+            found => Ok(found),
+        }
+    }
+
     fn wrong(&self, key: &str, expected: &str) -> ImageError {
         let found = self.0.get(key).map(Value::to_string).unwrap_or_default();
         config_error(format!("`{key}` must be {expected}, but is {found}"))
     }
 
-    fn flag(&self, key: &str, default: bool) -> Result<bool, ImageError> {
-        match self.get(key) {
+    fn flag(&self, key: &str, absent: bool) -> Result<bool, ImageError> {
+        match self.0.get(key) {
+            Some(Value::Null) => Ok(false),
             Some(value) => value.as_bool().ok_or_else(|| self.wrong(key, "true or false")),
-            None => Ok(default),
+            None => Ok(absent),
         }
     }
 
     fn number(&self, key: &str) -> Result<Option<f64>, ImageError> {
-        self.get(key).map(|value| value.as_f64().ok_or_else(|| self.wrong(key, "a number"))).transpose()
+        self.needed(key)?.map(|value| value.as_f64().ok_or_else(|| self.wrong(key, "a number"))).transpose()
     }
 
     /// Three numbers, or one for all channels.
     fn channels(&self, key: &str) -> Result<Option<[f64; 3]>, ImageError> {
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.needed(key)? else { return Ok(None) };
         let channels = match value {
             Value::Array(list) => list.iter().map(Value::as_f64).collect::<Option<Vec<_>>>(),
             single => single.as_f64().map(|number| vec![number; 3]),
@@ -249,7 +268,7 @@ impl Keys<'_> {
     }
 
     fn resample(&self) -> Result<Option<Resample>, ImageError> {
-        let Some(value) = self.get("resample") else { return Ok(None) };
+        let Some(value) = self.needed("resample")? else { return Ok(None) };
         let filter = match value {
             Value::String(name) => Resample::from_name(name),
             code => code.as_u64().and_then(Resample::from_code),
@@ -266,7 +285,7 @@ impl Keys<'_> {
     fn size(&self, key: &str, square: bool) -> Result<Option<ResizeRule>, ImageError> {
         const FORMS: &str = "a number of pixels, {height, width}, {shortest_edge}, {shortest_edge, longest_edge} or \
                              {max_height, max_width}, each at least 1";
-        let Some(value) = self.get(key) else { return Ok(None) };
+        let Some(value) = self.needed(key)? else { return Ok(None) };
         let wrong = || self.wrong(key, FORMS);
         let pixels = |value: &Value| {
             let side = value.as_u64().and_then(|side| usize::try_from(side).ok()).ok_or_else(wrong)?;

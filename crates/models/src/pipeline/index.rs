@@ -12,6 +12,8 @@ use crate::limits;
 use crate::weights::{Weights, weight_files};
 
 const INDEX: &str = "model_index.json";
+/// Parts that a pipeline may have besides, which change nothing of what its networks compute.
+const BESIDE: [&str; 4] = ["safety_checker", "feature_extractor", "image_encoder", "inverse_scheduler"];
 
 /// The kinds of pipelines that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -25,33 +27,48 @@ pub enum PipelineKind {
 impl PipelineKind {
     const ALL: [Self; 2] = [Self::Flux, Self::StableDiffusion];
 
-    /// The kind of the pipeline in a directory; none where there is no pipeline but, perhaps, a single network.
+    /// The kind of the pipeline in a directory; none where there is no pipeline but, perhaps, a single network. The parts
+    /// decide: diffusers saves the same ones under many classes, such as `FluxImg2ImgPipeline` and `FluxKontextPipeline`.
     ///
     /// # Errors
-    /// A pipeline of a class that is not read, or a damaged `model_index.json`.
+    /// A pipeline with other parts, or a damaged `model_index.json`.
     pub fn of(dir: &Path) -> Result<Option<Self>> {
         if !is_pipeline(dir) {
             return Ok(None);
         }
-        let class = class(&read(dir)?);
-        let kind = Self::ALL.into_iter().find(|kind| kind.classes().contains(&class.as_str()));
-        let known = Self::ALL.map(|kind| format!("{} ({})", kind.classes()[0], kind.covers()));
-        kind.map(Some).ok_or_else(|| Error::Directory {
+        let index = read(dir)?;
+        let known = Self::ALL.map(|kind| format!("{} ({})", kind.class(), kind.covers()));
+        Self::with_parts(&index).map(Some).ok_or_else(|| Error::Directory {
             path: dir.join(INDEX),
-            reason: format!("_class_name is `{class}`; pipelines that are read are {}", known.join(" and ")),
+            reason: format!(
+                "_class_name is `{}`; pipelines that are read have the parts of {}",
+                class(&index),
+                known.join(" or ")
+            ),
         })
     }
 
-    /// The classes of diffusers that have these components and no others that matter.
-    fn classes(self) -> &'static [&'static str] {
+    /// The kind whose network for removing noise is there.
+    fn with_parts(index: &BTreeMap<String, Value>) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| {
+            let (folder, class) = kind.denoiser();
+            part_class(index, folder) == Some(class)
+        })
+    }
+
+    /// The class of diffusers that stands for all with these parts.
+    fn class(self) -> &'static str {
         match self {
-            Self::Flux => &["FluxPipeline"],
-            Self::StableDiffusion => &[
-                "StableDiffusionPipeline",
-                "StableDiffusionSAGPipeline",
-                "StableDiffusionPAGPipeline",
-                "StableDiffusionImg2ImgPipeline",
-            ],
+            Self::Flux => "FluxPipeline",
+            Self::StableDiffusion => "StableDiffusionPipeline",
+        }
+    }
+
+    /// Folder and class of the network that removes noise.
+    fn denoiser(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Flux => ("transformer", "FluxTransformer2DModel"),
+            Self::StableDiffusion => ("unet", "UNet2DConditionModel"),
         }
     }
 
@@ -131,8 +148,8 @@ pub(crate) trait Part: Copy + fmt::Display + 'static {
     fn classes(self) -> &'static [&'static str];
 }
 
-/// Checks that `dir` is a pipeline with these parts and that no file is missing. Parts that the index names besides, such as
-/// a safety checker, are not looked at.
+/// Checks that `dir` is a pipeline with these parts and that no file is missing. Parts that are null, and those that change
+/// nothing, such as a safety checker, are not looked at.
 pub(super) fn check<P: Part>(dir: &Path) -> Result<()> {
     let kind = P::KIND;
     if !is_pipeline(dir) {
@@ -146,16 +163,15 @@ pub(super) fn check<P: Part>(dir: &Path) -> Result<()> {
     let index = read(dir)?;
     let refuse = |reason: String| Error::Directory { path: dir.join(INDEX), reason };
     let class = class(&index);
-    if !kind.classes().contains(&class.as_str()) {
+    if PipelineKind::with_parts(&index).is_some_and(|other| other != kind) {
         return Err(refuse(format!(
-            "_class_name is `{class}`; this reader runs {}, which is {}",
-            kind.classes()[0],
+            "_class_name is `{class}`; this reader runs the parts of {}, which is {}",
+            kind.class(),
             kind.covers()
         )));
     }
     for part in P::PARTS {
-        // ["library", "class"]
-        let class = index.get(part.folder()).and_then(|entry| entry.get(1)?.as_str());
+        let class = part_class(&index, part.folder());
         let known = part.classes();
         if !class.is_some_and(|class| known.is_empty() || known.contains(&class)) {
             let class = class.unwrap_or("absent");
@@ -164,6 +180,14 @@ pub(super) fn check<P: Part>(dir: &Path) -> Result<()> {
                 None => format!("{part} is `{class}`; a pipeline of this class has one"),
             }));
         }
+    }
+    let ours = |folder: &str| BESIDE.contains(&folder) || P::PARTS.iter().any(|part| part.folder() == folder);
+    let mut foreign = index.keys().filter(|folder| !ours(folder));
+    if let Some((folder, part)) = foreign.find_map(|folder| Some((folder, part_class(&index, folder)?))) {
+        return Err(refuse(format!(
+            "_class_name is `{class}` and {folder} is `{part}`; a {kind} pipeline with such a part is not read, since \
+             what the part adds to the network would be left out"
+        )));
     }
     let missing: Vec<String> = P::PARTS.iter().flat_map(|&part| missing(part, dir)).collect();
     if missing.is_empty() {
@@ -199,6 +223,11 @@ fn read(dir: &Path) -> Result<BTreeMap<String, Value>> {
 
 fn class(index: &BTreeMap<String, Value>) -> String {
     index.get("_class_name").and_then(Value::as_str).unwrap_or("absent").into()
+}
+
+/// The class of a part, of its entry `["library", "class"]`; none of a part that is null or of a setting.
+fn part_class<'a>(index: &'a BTreeMap<String, Value>, folder: &str) -> Option<&'a str> {
+    index.get(folder)?.get(1)?.as_str()
 }
 
 /// What of a part is missing below `dir`, as a list of paths and reasons.

@@ -56,7 +56,8 @@ impl<P: Part> Parts<P> {
         match fits.into_iter().find(|((_, made), (_, read))| made != read) {
             None => Ok(()),
             Some(((maker, made), (reader, read))) => Err(self.refuse(format!(
-                "{maker} {made} and {reader} {read} do not fit; take all folders from one pipeline"
+                "{maker} {made} and {reader} {read} do not fit; take all folders from one pipeline. Networks that read more \
+                 than one picture's latents, as for inpainting, depth or edges, are not run"
             ))),
         }
     }

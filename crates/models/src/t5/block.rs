@@ -89,7 +89,7 @@ struct Mlp {
 impl Mlp {
     fn load(weights: &Weights, config: &T5Config) -> Result<Self> {
         let (width, inner) = (config.d_model, config.d_ff);
-        let FeedForward { activation, gated } = config.feed_forward_proj;
+        let FeedForward { activation, gated } = config.feed_forward;
         let widen = |name: &str| Linear::load(&weights.pp(name), width, inner, false);
         let (widen, gate) = if gated { (widen("wi_0")?, Some(widen("wi_1")?)) } else { (widen("wi")?, None) };
         // As in transformers: the range of float16 is too small for what leaves this layer.

@@ -2,9 +2,9 @@
 
 use std::path::Path;
 
-use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::Error as NameError;
+use serde::{Deserialize, Deserializer};
 
 use crate::error::{Error, Result};
 use crate::limits;
@@ -32,14 +32,27 @@ pub struct T5Config {
     pub relative_attention_max_distance: i64,
     /// Added to the mean square in every layer norm.
     pub layer_norm_epsilon: f64,
-    /// Kind of MLP.
-    pub feed_forward_proj: FeedForward,
+    /// Kind of MLP: `feed_forward_proj`, as far as `is_gated_act` and `dense_act_fn` do not say otherwise. transformers writes
+    /// all three, other tools only the last two.
+    #[serde(skip)]
+    pub feed_forward: FeedForward,
+    /// The name of an activation, or `gated-` and one.
+    feed_forward_proj: String,
+    /// Whether the MLP is gated. `null` is false, as in Python.
+    #[serde(deserialize_with = "present")]
+    is_gated_act: Option<Option<bool>>,
+    #[serde(deserialize_with = "present")]
+    dense_act_fn: Option<Activation>,
     model_type: String,
 }
 
-/// Kind of MLP, in `config.json` the name of an activation or `gated-` and one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
+/// A key that is there; `null` is a value like others, which most types refuse.
+fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(value).map(Some)
+}
+
+/// Kind of MLP.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FeedForward {
     /// Applied to the widened token.
     pub activation: Activation,
@@ -47,21 +60,9 @@ pub struct FeedForward {
     pub gated: bool,
 }
 
-impl TryFrom<String> for FeedForward {
-    type Error = String;
-
-    fn try_from(spec: String) -> Result<Self, String> {
-        let (gated, name) = match spec.strip_prefix("gated-") {
-            Some(name) => (true, name),
-            None => (false, spec.as_str()),
-        };
-        // T5 v1.1 means the tanh approximation, which it calls as the exact one.
-        if gated && name == "gelu" {
-            return Ok(Self { activation: Activation::GeluTanh, gated });
-        }
-        let activation = Activation::deserialize(name.into_deserializer())
-            .map_err(|e: NameError| format!("feed_forward_proj `{spec}`: {e}"))?;
-        Ok(Self { activation, gated })
+impl Default for FeedForward {
+    fn default() -> Self {
+        Self { activation: Activation::Relu, gated: false }
     }
 }
 
@@ -77,7 +78,10 @@ impl Default for T5Config {
             relative_attention_num_buckets: 32,
             relative_attention_max_distance: 128,
             layer_norm_epsilon: 1e-6,
-            feed_forward_proj: FeedForward { activation: Activation::Relu, gated: false },
+            feed_forward: FeedForward::default(),
+            feed_forward_proj: "relu".into(),
+            is_gated_act: None,
+            dense_act_fn: None,
             model_type: "t5".into(),
         }
     }
@@ -93,10 +97,32 @@ impl T5Config {
         let text = limits::read_text(&path, limits::CONFIG_BYTES)
             .map_err(|source| Error::Read { path: path.clone(), source })?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
-        let config: Self =
+        let mut config: Self =
             serde_json::from_str(&text).map_err(|e| refuse(format!("not the configuration of T5: {e}")))?;
         config.check().map_err(refuse)?;
+        config.feed_forward = config.read_feed_forward().map_err(refuse)?;
         Ok(config)
+    }
+
+    fn read_feed_forward(&self) -> Result<FeedForward, String> {
+        let spec = &self.feed_forward_proj;
+        let (gated, name) = match spec.split_once('-') {
+            Some(("gated", name)) if !name.contains('-') => (true, name),
+            Some(_) => {
+                return Err(format!(
+                    "feed_forward_proj is `{spec}`, neither an activation nor `gated-` and one"
+                ));
+            }
+            None => (false, spec.as_str()),
+        };
+        let activation = match self.dense_act_fn {
+            Some(activation) => activation,
+            // T5 v1.1 means the tanh approximation, which it calls as the exact one.
+            None if gated && name == "gelu" => Activation::GeluTanh,
+            None => Activation::deserialize(name.into_deserializer())
+                .map_err(|e: NameError| format!("feed_forward_proj `{spec}`: {e}"))?,
+        };
+        Ok(FeedForward { activation, gated: self.is_gated_act.map_or(gated, Option::unwrap_or_default) })
     }
 
     fn check(&self) -> Result<(), String> {

@@ -47,7 +47,7 @@ impl T5Encoder {
         let blocks =
             (0..config.num_layers).map(|i| Block::load(&block.pp(i), &config)).collect::<Result<_>>()?;
         let final_layer_norm = RmsNorm::load(&encoder.pp("final_layer_norm"), &config)?;
-        weights.finish()?;
+        weights.finish_network("")?;
         Ok(Self { config, embedding, positions, blocks, final_layer_norm, device })
     }
 

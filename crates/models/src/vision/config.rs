@@ -6,6 +6,7 @@ use serde::Deserialize;
 use tch::{Device, Kind};
 
 use super::network::VisionTransformer;
+use super::stored::{Names, Said, Stored};
 use crate::clip::{ClipConfig, ClipVisionConfig};
 use crate::dinov2::Dinov2Config;
 use crate::error::{Error, Result};
@@ -15,7 +16,7 @@ use crate::vit::VitConfig;
 /// What `config.json` says of a vision transformer.
 #[derive(Debug, Clone)]
 pub enum VisionConfig {
-    /// `vit`: ViT and DINO.
+    /// `vit`: ViT and DINO, with or without a classifier.
     Vit(VitConfig),
     /// `dinov2` and `dinov2_with_registers`.
     Dinov2(Dinov2Config),
@@ -43,6 +44,14 @@ pub(crate) trait Shape {
     fn eps(&self) -> f64;
     /// What else is a size, with its name.
     fn inner_sizes(&self) -> Vec<(&'static str, i64)>;
+    /// The names that files have for it.
+    fn names(&self) -> Names;
+    /// What the configuration says of a head.
+    fn said(&self) -> Result<Said<'_>, String>;
+    /// Where its parts are in the files; all at the root until it is [set](Shape::set_stored).
+    fn stored(&self) -> Stored;
+    /// Sets where its parts are.
+    fn set_stored(&mut self, stored: Stored);
 
     /// Patches (rows, columns) of the trained image size; a remainder at the edge is cut.
     fn grid(&self) -> (i64, i64) {
@@ -84,10 +93,12 @@ pub(crate) trait Shape {
 }
 
 impl VisionConfig {
-    /// Reads `config.json` of a model directory and checks that it describes a network that is known.
+    /// Reads `config.json` of a model directory, checks that it describes a network that is known, and looks at the names of
+    /// the tensors beside it: they say where the backbone stands and whether there is a head.
     ///
     /// # Errors
-    /// The file is missing, is no JSON, describes another network, or contradicts itself.
+    /// The file is missing, is no JSON, describes another network, contradicts itself or promises a head that the weights
+    /// lack; there are no weights.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         #[derive(Deserialize)]
         struct Named {
@@ -105,7 +116,7 @@ impl VisionConfig {
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let unreadable = |e: serde_json::Error| refuse(format!("not the configuration of a network: {e}"));
         let Named { model_type } = serde_json::from_str(&text).map_err(unreadable)?;
-        let config = match model_type.as_str() {
+        let mut config = match model_type.as_str() {
             "vit" => Self::Vit(serde_json::from_str(&text).map_err(unreadable)?),
             "dinov2" | "dinov2_with_registers" => {
                 Self::Dinov2(serde_json::from_str(&text).map_err(unreadable)?)
@@ -117,9 +128,21 @@ impl VisionConfig {
                 return Err(refuse(format!("model_type is `{other}`; this version runs {known}")));
             }
         };
-        match config.shape().contradiction() {
-            Some(reason) => Err(refuse(reason)),
-            None => Ok(config),
+        let check =
+            |config: &Self| config.shape().contradiction().map_or(Ok(()), |reason| Err(refuse(reason)));
+        check(&config)?;
+        let stored = Stored::find(dir, &config.shape().names(), &config.shape().said().map_err(refuse)?)?;
+        config.shape_mut().set_stored(stored);
+        // The number of classes counts only now.
+        check(&config)?;
+        Ok(config)
+    }
+
+    fn shape_mut(&mut self) -> &mut dyn Shape {
+        match self {
+            Self::Vit(config) => config,
+            Self::Dinov2(config) => config,
+            Self::Clip(config) => config,
         }
     }
 
@@ -154,11 +177,11 @@ impl VisionConfig {
         self.shape().patch_size()
     }
 
-    /// Width of the space shared with text; CLIP only.
+    /// Width of the space shared with text; none for other networks than CLIP, and for its image tower without projection.
     pub fn projection(&self) -> Option<i64> {
         match self {
-            Self::Clip(config) => Some(config.projection_dim),
-            _ => None,
+            Self::Clip(config) => config.stored().head.then_some(config.projection_dim),
+            Self::Vit(_) | Self::Dinov2(_) => None,
         }
     }
 

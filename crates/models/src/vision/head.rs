@@ -55,7 +55,10 @@ impl HeadSource {
             Some(width) => Ok(width),
             None => Err(Error::Directory {
                 path: dir.into(),
-                reason: "classes given by embeddings or names need the image tower of CLIP".into(),
+                reason:
+                    "classes given by embeddings or names need the image tower of CLIP with its projection, \
+                         `visual_projection`"
+                        .into(),
             }),
         };
         match self {

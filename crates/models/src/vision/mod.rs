@@ -3,6 +3,7 @@
 mod config;
 mod head;
 mod network;
+mod stored;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -17,6 +18,7 @@ pub use config::VisionConfig;
 pub(crate) use head::Head;
 pub use head::HeadSource;
 pub use network::{Encoded, VisionTransformer};
+pub(crate) use stored::{Names, Said, Stored};
 
 /// How to load a network.
 #[derive(Debug, Clone)]
@@ -87,4 +89,9 @@ impl VisionModel {
 /// Number of classes that `config.json` tells; transformers has two where nothing is said.
 pub(crate) fn class_count(labels: Option<&BTreeMap<String, String>>, count: Option<i64>) -> i64 {
     labels.map(|labels| labels.len() as i64).or(count).unwrap_or(2)
+}
+
+/// Names of classes that `config.json` has.
+pub(crate) fn labels(labels: Option<&BTreeMap<String, String>>) -> Vec<&str> {
+    labels.into_iter().flat_map(BTreeMap::values).map(String::as_str).collect()
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::nn::{Activation, Extent};
-use crate::vision::{Shape, class_count};
+use crate::vision::{Names, Said, Shape, Stored, class_count, labels};
 
 /// The fields of a Hugging Face ViT configuration that decide the network; defaults are `ViTConfig`'s.
 #[derive(Debug, Clone, Deserialize)]
@@ -32,6 +32,8 @@ pub struct VitConfig {
     pub qkv_bias: bool,
     id2label: Option<BTreeMap<String, String>>,
     num_labels: Option<i64>,
+    #[serde(skip)]
+    stored: Stored,
 }
 
 impl Default for VitConfig {
@@ -50,14 +52,14 @@ impl Default for VitConfig {
             qkv_bias: true,
             id2label: None,
             num_labels: None,
+            stored: Stored::default(),
         }
     }
 }
 
 impl VitConfig {
-    /// Whether the directory holds a classifier rather than the bare backbone.
-    pub fn is_classifier(&self) -> bool {
-        !self.architectures.iter().any(|name| name == "ViTModel")
+    fn class_count(&self) -> i64 {
+        class_count(self.id2label.as_ref(), self.num_labels)
     }
 }
 
@@ -87,7 +89,7 @@ impl Shape for VitConfig {
     }
 
     fn classes(&self) -> Option<i64> {
-        self.is_classifier().then(|| class_count(self.id2label.as_ref(), self.num_labels))
+        self.stored.head.then(|| self.class_count())
     }
 
     fn eps(&self) -> f64 {
@@ -96,5 +98,21 @@ impl Shape for VitConfig {
 
     fn inner_sizes(&self) -> Vec<(&'static str, i64)> {
         vec![("intermediate_size", self.intermediate_size)]
+    }
+
+    fn names(&self) -> Names {
+        Names { folder: "vit", landmark: "embeddings.cls_token", head: "classifier.weight" }
+    }
+
+    fn said(&self) -> Result<Said<'_>, String> {
+        Ok(Said::of_classifier(&self.architectures, self.class_count(), labels(self.id2label.as_ref())))
+    }
+
+    fn stored(&self) -> Stored {
+        self.stored
+    }
+
+    fn set_stored(&mut self, stored: Stored) {
+        self.stored = stored;
     }
 }

@@ -17,8 +17,8 @@ pub use config::VitConfig;
 /// Reads the weights of a model directory by the names they are published under.
 pub(crate) fn load(dir: &Path, config: &VitConfig, kind: Kind, device: Device) -> Result<VisionTransformer> {
     let weights = Weights::open(dir, kind, device)?;
-    // `ViTForImageClassification` stores its backbone below `vit`, `ViTModel` at the root.
-    let backbone = if config.is_classifier() { weights.pp("vit") } else { weights.clone() };
+    let stored = config.stored();
+    let backbone = stored.backbone(&weights);
     let embeddings = embeddings(&backbone.pp("embeddings"), config)?;
     let blocks = (0..config.num_hidden_layers)
         .map(|i| block(&backbone.pp("encoder").pp("layer").pp(i), config))
@@ -30,9 +30,7 @@ pub(crate) fn load(dir: &Path, config: &VitConfig, kind: Kind, device: Device) -
         }
         None => Head::None,
     };
-    // The pooler of a bare backbone serves no task here.
-    backbone.skip("pooler");
-    weights.finish()?;
+    stored.finish(&weights)?;
     Ok(VisionTransformer { embeddings, first_norm: None, blocks, last_norm, head, kind, device })
 }
 

@@ -1,9 +1,13 @@
 //! What is in a pipeline's directory.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use models::flux::pipeline::{Component, FluxPipeline};
+use models::pipeline::PipelineKind;
 use models::{Device, Kind, memory};
+use safetensors::SafeTensors;
+use serde_json::Value;
 
 use crate::golden::{changed, copy, fixture};
 use crate::{LENGTH, SIZE, open};
@@ -80,10 +84,88 @@ fn every_missing_file_is_named() {
     assert!(refusal(empty.path()).contains("no model_index.json"));
 }
 
+/// The classes of diffusers 0.42 with the components of `FluxPipeline`. Of those that read a mask or edges besides, the network
+/// has more channels, and is refused for these.
+#[test]
+fn the_parts_decide_and_not_the_class() -> models::Result<()> {
+    for class in [
+        "FluxControlPipeline",
+        "FluxControlImg2ImgPipeline",
+        "FluxControlInpaintPipeline",
+        "FluxFillPipeline",
+        "FluxImg2ImgPipeline",
+        "FluxInpaintPipeline",
+        "FluxKontextPipeline",
+        "FluxKontextInpaintPipeline",
+    ] {
+        let dir = changed("flux-pipeline", "model_index.json", "\"FluxPipeline\"", &format!("\"{class}\""));
+        assert_eq!(PipelineKind::of(dir.path())?, Some(PipelineKind::Flux), "{class}");
+        FluxPipeline::open(dir.path(), Kind::Float, Device::Cpu)?;
+        // Optional parts may be absent instead of null.
+        let path = dir.path().join("model_index.json");
+        let text = std::fs::read_to_string(&path).expect("a copy");
+        let mut index: BTreeMap<String, Value> = serde_json::from_str(&text).expect("an index");
+        index.retain(|_, entry| entry.get(1).is_none_or(|class| !class.is_null()));
+        std::fs::write(&path, serde_json::to_string(&index).expect("text")).expect("writable");
+        FluxPipeline::open(dir.path(), Kind::Float, Device::Cpu)?;
+    }
+    let wide =
+        changed("flux-pipeline", "transformer/config.json", "\"in_channels\": 16", "\"in_channels\": 24");
+    let message = refusal(wide.path());
+    assert!(message.contains("do not fit") && message.contains("inpainting"), "{message}");
+    Ok(())
+}
+
+/// `save_pretrained(variant="fp16")`, some networks in shards: transformers and diffusers each under their names.
+#[test]
+fn a_pipeline_saved_as_a_variant_is_read() -> models::Result<()> {
+    let whole = open(Kind::Float)?;
+    let dir = copy("flux-pipeline");
+    for (folder, stem) in [
+        ("text_encoder", "model"),
+        ("text_encoder_2", "model"),
+        ("transformer", "diffusion_pytorch_model"),
+        ("vae", "diffusion_pytorch_model"),
+    ] {
+        let folder = dir.path().join(folder);
+        let safe = folder.join(format!("{stem}.safetensors"));
+        if folder.ends_with("text_encoder_2") || folder.ends_with("transformer") {
+            let shard = format!("{stem}.fp16-00001-of-00001.safetensors");
+            let names =
+                SafeTensors::read_metadata(&std::fs::read(&safe).expect("a fixture")).expect("a fixture").1;
+            let map: BTreeMap<_, _> = names.tensors().into_keys().map(|name| (name, &shard)).collect();
+            let index = serde_json::json!({ "weight_map": map }).to_string();
+            std::fs::write(folder.join(format!("{stem}.safetensors.index.fp16.json")), index)
+                .expect("writable");
+            std::fs::rename(safe, folder.join(shard)).expect("renamed");
+        } else {
+            std::fs::rename(safe, folder.join(format!("{stem}.fp16.safetensors"))).expect("renamed");
+        }
+    }
+    let variant = FluxPipeline::open(dir.path(), Kind::Float, Device::Cpu)?;
+    let texts = ["a cat".to_owned()];
+    let [ours, wanted] = [&variant, &whole].map(|pipeline| pipeline.encode_texts(&texts, LENGTH));
+    assert_eq!(ours?[0].pooled, wanted?[0].pooled);
+    variant.transformer()?;
+    assert_eq!(variant.weight_bytes()?, whole.weight_bytes()?);
+    Ok(())
+}
+
 #[test]
 fn pipelines_that_do_not_fit_are_refused() {
     for (file, from, to, words) in [
-        ("model_index.json", "\"FluxPipeline\"", "\"StableDiffusion3Pipeline\"", "StableDiffusion3Pipeline"),
+        (
+            "model_index.json",
+            "FluxTransformer2DModel",
+            "SD3Transformer2DModel",
+            "transformer is `SD3Transformer2DModel`",
+        ),
+        (
+            "model_index.json",
+            "\"vae\": [",
+            "\"controlnet\": [\"diffusers\", \"FluxControlNetModel\"], \"vae\": [",
+            "controlnet is `FluxControlNetModel`",
+        ),
         (
             "model_index.json",
             "\"CLIPTextModel\"",

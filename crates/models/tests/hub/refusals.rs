@@ -102,7 +102,7 @@ fn a_file_that_is_not_there_is_named() {
         if request.path.ends_with("model.safetensors") { Reply::status(404) } else { reply }
     };
     let text = refused(without, honest, None, "").0.to_string();
-    for word in ["tests/tiny", "no model.safetensors", "HTTP 404", COMMIT, "save_pretrained"] {
+    for word in ["tests/tiny", "no model.safetensors", "HTTP 404", COMMIT, "hf download"] {
         assert!(text.contains(word), "{word} is not in: {text}");
     }
 }

@@ -59,8 +59,8 @@ pub struct FluxPipeline {
 }
 
 impl FluxPipeline {
-    /// Opens a directory whose `model_index.json` names a `FluxPipeline`: reads every configuration and both tokenizers,
-    /// and checks that all weight files are there and that the networks fit together. Nothing large is read. Networks
+    /// Opens a directory whose `model_index.json` names the components of a `FluxPipeline`, whatever its class: reads every
+    /// configuration and both tokenizers, and checks that all weight files are there and that the networks fit together. Nothing large is read. Networks
     /// will compute in `kind` on `device`.
     ///
     /// # Errors

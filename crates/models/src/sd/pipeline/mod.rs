@@ -45,7 +45,7 @@ pub struct SdPipeline {
 }
 
 impl SdPipeline {
-    /// Opens a directory whose `model_index.json` names a `StableDiffusionPipeline` or one with the same components: reads
+    /// Opens a directory whose `model_index.json` names the components of a `StableDiffusionPipeline`, whatever its class: reads
     /// every configuration but the scheduler's, and the tokenizer, and checks that all weight files are there and that the
     /// networks fit together. Nothing large is read. Networks will compute in `kind` on `device`.
     ///

@@ -5,31 +5,21 @@
 //! it remembers what was read, so that [`Weights::finish`] can tell a checkpoint of another network from its own.
 //! [`Weights::drawn`] has no file behind it: for benchmarks of networks that nobody wants to store.
 
+mod checkpoint;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use memmap2::Mmap;
 use safetensors::Dtype;
 use safetensors::tensor::Metadata;
-use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
-use crate::error::{Error, Result};
-use crate::limits::{INDEX_BYTES, read_text};
+use crate::error::{Error, Result, quoted};
 use crate::tensor_file;
-
-/// File names of weights in a Hugging Face directory, in order of preference.
-const SINGLE_FILES: [&str; 2] = ["model.safetensors", "diffusion_pytorch_model.safetensors"];
-/// What older directories hold instead, and we refuse: unpickling runs code.
-const PICKLES: [&str; 5] = [
-    "pytorch_model.bin",
-    "pytorch_model.bin.index.json",
-    "model.pt",
-    "diffusion_pytorch_model.bin",
-    "diffusion_pytorch_model.bin.index.json",
-];
+use checkpoint::Checkpoint;
 
 /// A memory-mapped view of a checkpoint below one name prefix.
 #[derive(Clone)]
@@ -58,20 +48,16 @@ struct Shard {
     start: usize,
 }
 
-#[derive(Deserialize)]
-struct ShardIndex {
-    weight_map: BTreeMap<String, String>,
-}
-
 impl Weights {
-    /// Opens `model.safetensors` (transformers) or `diffusion_pytorch_model.safetensors` (diffusers) in `dir`, or the
-    /// shards that its `.index.json` names. Tensors are handed out in `kind` on `device`, whatever their storage (F32,
-    /// F16 or BF16).
+    /// Opens the weights of a model directory: one safetensors file or the shards that an index names, under the names of
+    /// transformers or diffusers and in the order in which these prefer them; those of a variant (`model.fp16.safetensors`)
+    /// where there are no others. Tensors are handed out in `kind` on `device`, whatever their storage (F32, F16 or BF16).
     ///
     /// # Errors
-    /// No weights, pickled weights only, or a file that is not safetensors.
+    /// No weights, pickled weights only, a file that is not safetensors, or a tensor in two shards of which the index names
+    /// neither.
     pub fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
-        Self::of_files(dir, &weight_files(dir)?, kind, device)
+        Self::of_files(dir, &Checkpoint::find(dir)?, kind, device)
     }
 
     /// Opens one safetensors file that is no model directory, such as a classifier published apart.
@@ -79,20 +65,31 @@ impl Weights {
     /// # Errors
     /// The file cannot be read or is not safetensors.
     pub fn open_file(path: &Path, kind: Kind, device: Device) -> Result<Self> {
-        Self::of_files(path, &[path.into()], kind, device)
+        Self::of_files(path, &Checkpoint::of_file(path), kind, device)
     }
 
-    fn of_files(dir: &Path, files: &[PathBuf], kind: Kind, device: Device) -> Result<Self> {
-        let shards = files.iter().map(|path| Shard::open(path)).collect::<Result<Vec<_>>>()?;
-        let mut index = BTreeMap::new();
+    fn of_files(dir: &Path, checkpoint: &Checkpoint, kind: Kind, device: Device) -> Result<Self> {
+        let shards = checkpoint.files.iter().map(|path| Shard::open(path)).collect::<Result<Vec<_>>>()?;
+        let mut holders: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (i, shard) in shards.iter().enumerate() {
             for name in shard.metadata.tensors().into_keys() {
-                if let Some(other) = index.insert(name.clone(), i) {
+                holders.entry(name).or_default().push(i);
+            }
+        }
+        let mut index = BTreeMap::new();
+        for (name, holders) in holders {
+            // Of several copies all but one are what an older save has left; the index says which one counts.
+            let says = checkpoint.index.as_ref().and_then(|index| index.weight_map.get(&name));
+            let is_named = |&&i: &&usize| shards[i].path.file_name() == says.map(AsRef::as_ref);
+            match (holders.as_slice(), holders.iter().find(is_named)) {
+                (&[only], _) | (_, Some(&only)) => _ = index.insert(name, only),
+                (several, None) => {
+                    let files = several.iter().map(|&i| shards[i].path.display());
                     let reason = format!(
-                        "tensor `{name}` is in {} too, and nothing says which one counts; remove either file",
-                        files[other].display()
+                        "tensor `{name}` is in {}, and the index does not say which one counts; download the files again",
+                        files.map(|file| file.to_string()).collect::<Vec<_>>().join(" and in ")
                     );
-                    return Err(Error::Directory { path: shard.path.clone(), reason });
+                    return Err(Error::Directory { path: dir.into(), reason });
                 }
             }
         }
@@ -137,11 +134,11 @@ impl Weights {
         self.store.device
     }
 
-    /// How many numbers there are in the tensors of the files whose full name is `counted`.
+    /// How many numbers there are in the tensors whose full name is `counted`.
     pub fn numbers(&self, counted: impl Fn(&str) -> bool) -> u64 {
-        let tensors = self.store.shards.iter().flat_map(|shard| shard.metadata.tensors());
-        let numbers = |shape: &[usize]| shape.iter().product::<usize>() as u64;
-        tensors.filter(|(name, _)| counted(name)).map(|(_, info)| numbers(&info.shape)).sum()
+        let tensors = self.store.index.iter().filter(|(name, _)| counted(name));
+        let info = tensors.filter_map(|(name, &shard)| self.store.shards[shard].metadata.info(name));
+        info.map(|info| info.shape.iter().product::<usize>() as u64).sum()
     }
 
     /// Whether the checkpoint has this tensor; drawn weights have every one.
@@ -199,14 +196,34 @@ impl Weights {
     pub fn finish(&self) -> Result<()> {
         let read = self.store.read.lock().unwrap_or_else(PoisonError::into_inner);
         let unread: Vec<_> = self.store.index.keys().filter(|name| !read.contains(*name)).collect();
-        if unread.is_empty() {
-            return Ok(());
+        self.store.all_read(&unread)
+    }
+
+    /// As [`Weights::finish`] for a network that is saved with more than it is made of, as training leaves it: a tensor that
+    /// nobody read is refused where it belongs to a part of the network (a folder of `inside`, or of the root, of which
+    /// something was read), since it would change what that part computes. Other tensors are named in a note.
+    ///
+    /// # Errors
+    /// [`Error::UnreadTensors`] when tensors of the network's parts were not read.
+    pub fn finish_network(&self, inside: &str) -> Result<()> {
+        let part = |name: &str| -> (bool, String) {
+            let below = name.strip_prefix(inside).and_then(|rest| rest.strip_prefix('.'));
+            let path = below.unwrap_or(name);
+            (below.is_some(), path.split('.').next().unwrap_or_default().to_owned())
+        };
+        let read = self.store.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let parts: BTreeSet<_> = read.iter().map(|name| part(name)).collect();
+        let unread = self.store.index.keys().filter(|name| !read.contains(*name));
+        let (own, beside): (Vec<_>, Vec<_>) = unread.partition(|name| parts.contains(&part(name)));
+        if !beside.is_empty() {
+            log::warn!(
+                "{}: {} tensor(s) belong to no part of the network and are not used, such as {}",
+                self.store.dir.display(),
+                beside.len(),
+                quoted(beside.iter().take(3))
+            );
         }
-        Err(Error::UnreadTensors {
-            path: self.store.dir.clone(),
-            count: unread.len(),
-            examples: unread.into_iter().take(5).cloned().collect(),
-        })
+        self.store.all_read(&own)
     }
 
     fn full_name(&self, name: impl Display) -> String {
@@ -226,6 +243,17 @@ impl Weights {
 }
 
 impl Store {
+    fn all_read(&self, unread: &[&String]) -> Result<()> {
+        if unread.is_empty() {
+            return Ok(());
+        }
+        Err(Error::UnreadTensors {
+            path: self.dir.clone(),
+            count: unread.len(),
+            examples: unread.iter().take(5).map(|name| (*name).clone()).collect(),
+        })
+    }
+
     fn mark_read(&self, name: String) {
         self.read.lock().unwrap_or_else(PoisonError::into_inner).insert(name);
     }
@@ -288,73 +316,21 @@ fn draw(shape: &[i64], name: &str, kind: Kind, device: Device) -> Result<Tensor>
     })
 }
 
-/// The weight files of a model directory, in order.
+/// The weight files of a model directory, in order. Where shards have a tensor in common, their index is among them, since it
+/// decides which copy is read.
 ///
 /// # Errors
-/// None is there, or only pickles.
+/// There are none that are read.
 pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
-    let refuse = |reason: String| Err(Error::Directory { path: dir.into(), reason });
-    if !dir.is_dir() {
-        return refuse(
-            "no such model directory; a model is a folder with config.json and safetensors".into(),
-        );
-    }
-    for name in SINGLE_FILES {
-        let single = dir.join(name);
-        if single.is_file() {
-            return Ok(vec![single]);
+    let Checkpoint { mut files, index } = Checkpoint::find(dir)?;
+    if let Some(index) = index {
+        let mut names = BTreeSet::new();
+        for file in &files {
+            if !Shard::open(file)?.metadata.tensors().into_keys().all(|name| names.insert(name)) {
+                files.push(index.path);
+                break;
+            }
         }
-        let index = dir.join(format!("{name}.index.json"));
-        if index.is_file() {
-            return shard_files(dir, &index);
-        }
-    }
-    match PICKLES.iter().find(|name| dir.join(name).exists()) {
-        Some(pickle) => refuse(format!(
-            "only {pickle} is there; pickled weights are not read because loading them runs code. Convert them once \
-             in Python: `AutoModel.from_pretrained(dir).save_pretrained(dir, safe_serialization=True)`"
-        )),
-        None => refuse(format!("no weights; expected {} or its .index.json", SINGLE_FILES.join(", "))),
-    }
-}
-
-fn shard_files(dir: &Path, index: &Path) -> Result<Vec<PathBuf>> {
-    let text = read_text(index, INDEX_BYTES).map_err(|source| Error::Read { path: index.into(), source })?;
-    let parsed: ShardIndex = serde_json::from_str(&text)
-        .map_err(|e| Error::Directory { path: index.into(), reason: format!("not a weight index: {e}") })?;
-    let names: BTreeSet<String> = parsed.weight_map.into_values().collect();
-    let mut files = Vec::with_capacity(names.len());
-    for name in names {
-        // An index names files beside it; anything else is a way out of the directory.
-        let parts: Vec<_> = Path::new(&name).components().collect();
-        if !matches!(parts.as_slice(), [Component::Normal(_)]) {
-            let reason =
-                format!("names the shard `{name}`, which is not a file beside it; download it again");
-            return Err(Error::Directory { path: index.into(), reason });
-        }
-        let path = dir.join(&name);
-        if !stays_inside(dir, &path) {
-            let reason = format!(
-                "names the shard `{name}`, a link that leads out of the directory; put the file itself there, or name \
-                 the directory where it is"
-            );
-            return Err(Error::Directory { path: index.into(), reason });
-        }
-        if !path.is_file() {
-            let reason = format!("shard {name}, named in {}, is missing", index.display());
-            return Err(Error::Directory { path: dir.into(), reason });
-        }
-        files.push(path);
     }
     Ok(files)
-}
-
-/// Whether a file of a directory is there and not somewhere else: what it links to may lie in the directory or, as in the
-/// cache of the hub (`snapshots/COMMIT/FILE` → `../../blobs/ETAG`), among the blobs beside the snapshots. A link to nowhere
-/// leads nowhere else.
-fn stays_inside(dir: &Path, file: &Path) -> bool {
-    let (Ok(dir), Ok(target)) = (dir.canonicalize(), file.canonicalize()) else { return true };
-    let blobs = dir.ancestors().find(|folder| folder.file_name() == Some("snapshots".as_ref()));
-    let blobs = blobs.map(|snapshots| snapshots.with_file_name("blobs"));
-    target.starts_with(&dir) || blobs.is_some_and(|blobs| target.starts_with(blobs))
 }

@@ -1,0 +1,43 @@
+//! Notes of the libraries: what they read otherwise than the user may think.
+
+use std::collections::BTreeSet;
+use std::sync::{Mutex, PoisonError};
+
+use log::{LevelFilter, Log, Metadata, Record};
+
+use crate::failure::plain;
+
+/// Says each note of our libraries once, on stderr.
+struct Notes {
+    said: Mutex<BTreeSet<String>>,
+}
+
+static NOTES: Notes = Notes { said: Mutex::new(BTreeSet::new()) };
+
+/// Begins to say them.
+pub fn listen() {
+    if log::set_logger(&NOTES).is_ok() {
+        log::set_max_level(LevelFilter::Warn);
+    }
+}
+
+impl Log for Notes {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        // Other libraries speak of themselves, which nobody has asked for.
+        metadata.target().split("::").next() == Some("models")
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        // A directory is looked at when an experiment is checked and again when it is run.
+        let note = record.args().to_string();
+        let first = self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(note.clone());
+        if first {
+            say!("note: {}", plain(&note));
+        }
+    }
+
+    fn flush(&self) {}
+}

@@ -1,0 +1,135 @@
+//! How files store a vision transformer: the names of their tensors decide, as they do for transformers' `AutoModel`.
+//!
+//! A backbone is saved at the root of the file or, by a network that is built around it, in a folder; a head is there or not.
+//! `architectures` of config.json says which network was saved. Often it is absent or another one's, so it only
+//! tells whether a head is missing that should be there.
+
+use std::path::Path;
+
+use crate::error::{Error, Result};
+use crate::weights::Weights;
+
+/// Where the parts of a vision transformer are.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Stored {
+    /// Folder of the backbone; empty where it stands at the root.
+    pub(crate) backbone: &'static str,
+    /// Whether there is a head: a classifier, or the projection of CLIP.
+    pub(crate) head: bool,
+}
+
+/// The names that one kind of network has in files.
+pub(crate) struct Names {
+    /// Folder of a backbone that does not stand at the root.
+    pub(crate) folder: &'static str,
+    /// A tensor that every backbone has.
+    pub(crate) landmark: &'static str,
+    /// The first tensor of the head.
+    pub(crate) head: &'static str,
+}
+
+/// What config.json says of the head.
+pub(crate) enum Said<'a> {
+    /// The network of this name has one.
+    Head(&'a str),
+    /// The network of this name, if any, has none. Class names, if config.json has some.
+    NoHead(Option<&'a str>, Vec<&'a str>),
+}
+
+/// What training leaves in files and no network here computes: the tokens that stand for hidden patches, what draws them
+/// again (SimMIM), a loss with weights of its own, and the pooler of a bare backbone.
+const LEFT_IN_BACKBONE: [&str; 2] = ["embeddings.mask_token", "pooler"];
+const LEFT_AT_ROOT: [&str; 2] = ["decoder", "loss_fct"];
+
+impl Stored {
+    /// Looks at the tensors of a model directory; `said` is what its config.json says.
+    ///
+    /// # Errors
+    /// No weights; no backbone of this kind, or two; a head that config.json promises is missing.
+    pub(crate) fn find(dir: &Path, names: &Names, said: &Said) -> Result<Self> {
+        let weights = Weights::open(dir, tch::Kind::Float, tch::Device::Cpu)?;
+        let refuse = |reason: String| Error::Directory { path: dir.into(), reason };
+        let Names { folder, landmark, head } = *names;
+        let (inside, at_root) = (weights.pp(folder).contains(landmark), weights.contains(landmark));
+        let backbone = match (inside, at_root) {
+            (true, true) => {
+                return Err(refuse(format!(
+                    "holds two networks, `{landmark}` and `{folder}.{landmark}`, and nothing says which one is meant; save \
+                     them apart"
+                )));
+            }
+            // Where there is neither, the error names the tensor and its nearest neighbours.
+            (true, false) => folder,
+            (false, true) | (false, false) => "",
+        };
+        let stored = Self { backbone, head: weights.contains(head) };
+        match (said, stored.head) {
+            (Said::Head(name), false) => Err(refuse(format!(
+                "config.json says `{name}`, but the weights have no `{head}`: it was lost when they were converted or saved. Get the \
+                 whole checkpoint; if only the backbone is meant, take `{name}` out of `architectures` in config.json"
+            ))),
+            (Said::NoHead(Some(name), _), true) => {
+                log::warn!(
+                    "{}: config.json says `{name}`, which has no `{head}`, but the weights have one; it is used",
+                    dir.display()
+                );
+                Ok(stored)
+            }
+            (Said::NoHead(_, classes), false) if !classes.is_empty() => {
+                log::warn!(
+                    "{}: config.json names {} classes, such as `{}`, but the weights have no `{head}`; the output is the \
+                     image's embedding",
+                    dir.display(),
+                    classes.len(),
+                    classes[0]
+                );
+                Ok(stored)
+            }
+            (Said::Head(_), true) | (Said::NoHead(..), _) => Ok(stored),
+        }
+    }
+
+    /// The view of the backbone.
+    pub(crate) fn backbone(&self, weights: &Weights) -> Weights {
+        if self.backbone.is_empty() { weights.clone() } else { weights.pp(self.backbone) }
+    }
+
+    /// Checks that every tensor of the network was read. What training leaves is passed over; other tensors beside the
+    /// network are named in a note.
+    ///
+    /// # Errors
+    /// As [`Weights::finish_network`].
+    pub(crate) fn finish(&self, weights: &Weights) -> Result<()> {
+        let backbone = self.backbone(weights);
+        LEFT_IN_BACKBONE.iter().for_each(|name| backbone.skip(name));
+        LEFT_AT_ROOT.iter().for_each(|name| weights.skip(name));
+        weights.finish_network(self.backbone)
+    }
+}
+
+impl<'a> Said<'a> {
+    /// What `architectures` and the class names say of a classifier. One of no classes is none (transformers' `Identity`).
+    pub(crate) fn of_classifier(architectures: &'a [String], classes: i64, labels: Vec<&'a str>) -> Self {
+        let named = labels.iter().any(|label| !label.starts_with("LABEL_"));
+        match architectures.iter().find(|name| name.ends_with("ForImageClassification")) {
+            Some(name) if classes > 0 => Self::Head(name),
+            _ => Self::NoHead(bare(architectures), if named { labels } else { Vec::new() }),
+        }
+    }
+
+    /// What `architectures` says of the projection of CLIP's image tower. `whole` is whether config.json is of both towers.
+    pub(crate) fn of_projection(architectures: &'a [String], whole: bool) -> Self {
+        let projects = |name: &&String| *name == "CLIPModel" || name.ends_with("WithProjection");
+        match (architectures.iter().find(projects), architectures.first()) {
+            (Some(name), _) => Self::Head(name),
+            (None, None) if whole => Self::Head("CLIPModel"),
+            (None, _) => Self::NoHead(bare(architectures), Vec::new()),
+        }
+    }
+}
+
+/// The name of a network without any head among `architectures`.
+fn bare(architectures: &[String]) -> Option<&str> {
+    let name = architectures.iter().find(|name| name.ends_with("Model") || name.ends_with("Backbone"));
+    name.map(String::as_str)
+}
