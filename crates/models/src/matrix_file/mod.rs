@@ -103,6 +103,10 @@ fn read_safetensors(
     check_length(header.data_len() as u64, length - data_start)?;
     let name = choose(header.offset_keys(), key)?;
     let info = header.info(&name).ok_or_else(|| damaged(format!("tensor `{name}` has no description")))?;
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "safetensors' types, of which no other holds such floats"
+    )]
     let float = match info.dtype {
         Dtype::F64 => Float::F64,
         Dtype::F32 => Float::F32,

@@ -52,7 +52,9 @@ pub fn read_npz<const N: usize>(
 fn problem(error: ZipError) -> Problem {
     match error {
         ZipError::Io(error) => Problem::Read(error),
-        other => Problem::Damaged { format: "npz", reason: other.to_string() },
+        other @ (ZipError::InvalidArchive(_) | ZipError::UnsupportedArchive(_) | ZipError::FileNotFound) => {
+            Problem::Damaged { format: "npz", reason: other.to_string() }
+        }
     }
 }
 

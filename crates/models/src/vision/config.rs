@@ -158,7 +158,7 @@ impl VisionConfig {
     pub fn projection(&self) -> Option<i64> {
         match self {
             Self::Clip(config) => Some(config.projection_dim),
-            _ => None,
+            Self::Vit(_) | Self::Dinov2(_) => None,
         }
     }
 
