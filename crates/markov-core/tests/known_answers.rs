@@ -186,13 +186,10 @@ fn edge_rows_off_by_a_thousandth() {
     let near = Stochastic::new(array![[0.9f64 + 9e-4, 0.1], [0.5, 0.5 - 9e-4]]).unwrap();
     assert!(near.values().sum_axis(Axis(1)).iter().all(|sum: &f64| (sum - 1.0).abs() < 1e-15));
     assert!((near.values()[(0, 0)] - 0.9009f64 / 1.0009).abs() < 1e-15);
-    match Stochastic::new(array![[0.9, 0.1], [0.5, 0.5 + 1.1e-3]]).unwrap_err() {
-        Error::RowSum { row, sum, tolerance } => {
-            assert_eq!((row, tolerance), (1, 1e-3));
-            assert!((sum - 1.0011).abs() < 1e-12);
-        }
-        other => panic!("{other:?}"),
-    }
+    let error = Stochastic::new(array![[0.9, 0.1], [0.5, 0.5 + 1.1e-3]]).unwrap_err();
+    let Error::RowSum { row, sum, tolerance } = error else { panic!("{error:?}") };
+    assert_eq!((row, tolerance), (1, 1e-3));
+    assert!((sum - 1.0011).abs() < 1e-12);
     assert!(Stochastic::with_tolerance(array![[0.9, 0.1], [0.5, 0.6]], 0.2).is_ok());
     assert!(Stochastic::with_tolerance(array![[0.9, 0.1], [0.0, 0.0]], 10.0).is_err());
 }
@@ -200,10 +197,8 @@ fn edge_rows_off_by_a_thousandth() {
 #[test]
 fn edge_not_a_number() {
     for bad in [f64::NAN, f64::INFINITY, f64::NEG_INFINITY] {
-        match Stochastic::new(array![[0.5, 0.5], [bad, 0.5]]).unwrap_err() {
-            Error::NotFinite { row: 1, column: 0, .. } => {}
-            other => panic!("{other:?}"),
-        }
+        let error = Stochastic::new(array![[0.5, 0.5], [bad, 0.5]]).unwrap_err();
+        assert!(matches!(error, Error::NotFinite { row: 1, column: 0, .. }), "{error:?}");
     }
     // Also in the vectorised part of a long row.
     let mut long = Array2::<f32>::from_elem((40, 40), 1.0 / 40.0);

@@ -69,7 +69,10 @@ pub fn parse(name: &str) -> Result<Device> {
 pub fn name(device: Device) -> String {
     match device {
         Device::Cuda(index) => format!("cuda:{index}"),
-        _ => "cpu".into(),
+        Device::Cpu => "cpu".into(),
+        // [`parse`] gives neither.
+        Device::Mps => "mps".into(),
+        Device::Vulkan => "vulkan".into(),
     }
 }
 

@@ -102,6 +102,22 @@ pub enum Stream {
     Unet(UnetLayer),
 }
 
+impl fmt::Display for Stream {
+    /// The name of the part in the files of `tokenrank attend`; a UNet's layers have names of their own.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Vision => f.write_str("block"),
+            Self::Text => f.write_str("text.block"),
+            Self::T5 => f.write_str("t5.block"),
+            Self::Dual => f.write_str("dual"),
+            Self::Single => f.write_str("single"),
+            Self::Concept => f.write_str("concept"),
+            Self::Autoencoder => f.write_str("vae.block"),
+            Self::Unet(layer) => write!(f, "unet.{layer}"),
+        }
+    }
+}
+
 /// A part of a UNet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum UnetPart {
@@ -164,14 +180,14 @@ impl fmt::Display for Site {
     /// `unet.mid_block.attentions.0.transformer_blocks.0.attn1`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.stream {
-            Stream::Vision => write!(f, "block.{}", self.block),
-            Stream::Text => write!(f, "text.block.{}", self.block),
-            Stream::T5 => write!(f, "t5.block.{}", self.block),
-            Stream::Dual => write!(f, "dual.{}", self.block),
-            Stream::Single => write!(f, "single.{}", self.block),
-            Stream::Concept => write!(f, "concept.{}", self.block),
-            Stream::Autoencoder => write!(f, "vae.block.{}", self.block),
-            Stream::Unet(layer) => write!(f, "unet.{layer}"),
+            Stream::Unet(_) => self.stream.fmt(f),
+            Stream::Vision
+            | Stream::Text
+            | Stream::T5
+            | Stream::Dual
+            | Stream::Single
+            | Stream::Concept
+            | Stream::Autoencoder => write!(f, "{}.{}", self.stream, self.block),
         }
     }
 }

@@ -39,10 +39,8 @@ fn forward(unet: &Unet, golden: &Golden, probe: &mut dyn AttentionProbe) -> mode
 }
 
 fn layer(site: &Site) -> UnetLayer {
-    match site.stream {
-        Stream::Unet(layer) => layer,
-        other => panic!("a layer of a UNet, not {other:?}"),
-    }
+    let Stream::Unet(layer) = site.stream else { panic!("a layer of a UNet, not {:?}", site.stream) };
+    layer
 }
 
 #[test]

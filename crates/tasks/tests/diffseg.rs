@@ -52,10 +52,12 @@ fn fixture(name: &str) -> Vec<u8> {
 fn golden(file: &SafeTensors, name: &str) -> Tensor {
     let view = file.tensor(name).unwrap_or_else(|_| panic!("there is no golden {name}"));
     let shape: Vec<i64> = view.shape().iter().map(|&d| d as i64).collect();
+    #[expect(clippy::wildcard_enum_match_arm, reason = "the fixture has no other types")]
     let kind = match view.dtype() {
         Dtype::U8 => Kind::Uint8,
         Dtype::I64 => Kind::Int64,
-        _ => Kind::Float,
+        Dtype::F32 => Kind::Float,
+        other => panic!("{name} is of {other:?}"),
     };
     Tensor::from_data_size(view.data(), &shape, kind)
 }

@@ -98,8 +98,7 @@ impl fmt::Display for FluxLayers {
             Self::List(items) => items,
         };
         let names = items.iter().map(|(stream, selection)| match stream {
-            Some(Stream::Dual) => format!("dual.{selection}"),
-            Some(_) => format!("single.{selection}"),
+            Some(stream) => format!("{stream}.{selection}"),
             None => selection.to_string(),
         });
         f.write_str(&names.collect::<Vec<_>>().join(","))
@@ -113,10 +112,7 @@ mod tests {
     fn resolved(spec: &str, dual: usize, single: usize) -> Result<Vec<String>> {
         let chosen = spec.parse::<FluxLayers>()?.resolve(dual, single)?;
         let names = chosen.into_iter().flat_map(|(stream, blocks)| {
-            blocks.into_iter().map(move |block| match stream {
-                Stream::Dual => format!("d{block}"),
-                _ => format!("s{block}"),
-            })
+            blocks.into_iter().map(move |block| format!("{}{block}", &stream.to_string()[..1]))
         });
         Ok(names.collect())
     }

@@ -154,11 +154,19 @@ impl Client {
             request = request.header(RANGE, format!("bytes={from}-"));
         }
         request.call().map_err(|error| {
+            #[expect(
+                clippy::wildcard_enum_match_arm,
+                reason = "ureq's errors, of which new ones are neither"
+            )]
             let certificate = match &error {
                 ureq::Error::Tls(_) | ureq::Error::Rustls(_) => true,
                 ureq::Error::Io(e) => e.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()),
                 _ => false,
             };
+            #[expect(
+                clippy::wildcard_enum_match_arm,
+                reason = "ureq's errors, of which new ones are neither"
+            )]
             let nobody = match &error {
                 ureq::Error::HostNotFound | ureq::Error::BadUri(_) | ureq::Error::Http(_) => true,
                 ureq::Error::Io(e) => e.kind() == std::io::ErrorKind::ConnectionRefused,

@@ -153,6 +153,7 @@ impl<'a> Download<'a> {
     fn write_error(&self, source: io::Error, partial: &Partial) -> HubError {
         use io::ErrorKind as K;
         let (file, path) = (self.wanted.file.into(), partial.path());
+        #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else the system says is passed on")]
         match source.kind() {
             K::StorageFull | K::QuotaExceeded | K::FileTooLarge => {
                 let needed =

@@ -162,7 +162,21 @@ pub enum HubError {
 impl HubError {
     /// Whether the command line, rather than the network or the disk, is at fault.
     pub fn is_usage(&self) -> bool {
-        matches!(self, Self::UnknownModel { .. })
+        match self {
+            Self::UnknownModel { .. } => true,
+            Self::Missing { .. }
+            | Self::Unreachable { .. }
+            | Self::Cut { .. }
+            | Self::Denied { .. }
+            | Self::NotFound { .. }
+            | Self::Answer { .. }
+            | Self::NotPinned { .. }
+            | Self::Damaged { .. }
+            | Self::NoRoom { .. }
+            | Self::File { .. }
+            | Self::Token
+            | Self::Registry(_) => false,
+        }
     }
 
     /// For `map_err` on file operations.

@@ -53,9 +53,21 @@ impl Patience {
         if !passing || self.failures == ATTEMPTS {
             return Err(*error);
         }
+        // Without the advice to give the same command again, which is done here.
         let reason = match &*error {
             HubError::Cut { file, reason, .. } => format!("{file}: {reason}"),
-            other => other.to_string(),
+            HubError::UnknownModel { .. }
+            | HubError::Missing { .. }
+            | HubError::Unreachable { .. }
+            | HubError::Denied { .. }
+            | HubError::NotFound { .. }
+            | HubError::Answer { .. }
+            | HubError::NotPinned { .. }
+            | HubError::Damaged { .. }
+            | HubError::NoRoom { .. }
+            | HubError::File { .. }
+            | HubError::Token
+            | HubError::Registry(_) => error.to_string(),
         };
         progress.note(&format!("{reason}; trying again"));
         std::thread::sleep(self.pause * 2_u32.pow(self.failures - 1));

@@ -78,10 +78,10 @@ pub enum ImageError {
 impl ImageError {
     /// Adds the file's name, unless one is there already.
     pub fn in_file(self, path: &Path) -> Self {
-        match self {
-            named @ Self::InFile { .. } => named,
-            problem => Self::InFile { path: path.to_owned(), problem: Box::new(problem) },
+        if let Self::InFile { .. } = self {
+            return self;
         }
+        Self::InFile { path: path.to_owned(), problem: Box::new(self) }
     }
 
     pub(super) fn jpeg(reason: impl Into<String>) -> Self {

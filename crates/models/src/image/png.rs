@@ -107,6 +107,9 @@ fn decoding(error: DecodingError) -> ImageError {
         DecodingError::IoError(io) if io.kind() == std::io::ErrorKind::UnexpectedEof => {
             ImageError::png("the file is truncated")
         }
-        _ => ImageError::png(error.to_string().trim_end_matches('.')),
+        DecodingError::IoError(_)
+        | DecodingError::Format(_)
+        | DecodingError::Parameter(_)
+        | DecodingError::LimitsExceeded => ImageError::png(error.to_string().trim_end_matches('.')),
     }
 }

@@ -257,9 +257,9 @@ impl Keys<'_> {
     /// Three numbers, or one for all channels.
     fn channels(&self, key: &str) -> Result<Option<[f64; 3]>, ImageError> {
         let Some(value) = self.needed(key)? else { return Ok(None) };
-        let channels = match value {
-            Value::Array(list) => list.iter().map(Value::as_f64).collect::<Option<Vec<_>>>(),
-            single => single.as_f64().map(|number| vec![number; 3]),
+        let channels = match value.as_array() {
+            Some(list) => list.iter().map(Value::as_f64).collect::<Option<Vec<_>>>(),
+            None => value.as_f64().map(|number| vec![number; 3]),
         };
         let channels = channels.and_then(|list| <[f64; 3]>::try_from(list).ok());
         channels
@@ -269,9 +269,9 @@ impl Keys<'_> {
 
     fn resample(&self) -> Result<Option<Resample>, ImageError> {
         let Some(value) = self.needed("resample")? else { return Ok(None) };
-        let filter = match value {
-            Value::String(name) => Resample::from_name(name),
-            code => code.as_u64().and_then(Resample::from_code),
+        let filter = match value.as_str() {
+            Some(name) => Resample::from_name(name),
+            None => value.as_u64().and_then(Resample::from_code),
         };
         filter.map(Some).ok_or_else(|| {
             self.wrong(
@@ -318,8 +318,12 @@ impl Keys<'_> {
                     _ => return Err(wrong()),
                 }
             }
-            side if square => ResizeRule::Exact { height: pixels(side)?, width: pixels(side)? },
-            side => ResizeRule::ShortestEdge { shortest: pixels(side)?, longest: None },
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) if square => {
+                ResizeRule::Exact { height: pixels(value)?, width: pixels(value)? }
+            }
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {
+                ResizeRule::ShortestEdge { shortest: pixels(value)?, longest: None }
+            }
         };
         Ok(Some(rule))
     }

@@ -17,15 +17,27 @@ impl MatrixFileError {
     /// Whether the request was at fault (a wrong or missing key, an unknown extension) rather than the file's content.
     #[must_use]
     pub fn is_usage(&self) -> bool {
-        matches!(
-            self.problem,
+        match self.problem {
             Problem::Extension { .. }
-                | Problem::ChooseKey { .. }
-                | Problem::UnknownKey { .. }
-                | Problem::KeyWithoutNames { .. }
-                | Problem::NoMatrices { .. }
-                | Problem::NoFolder { .. }
-        )
+            | Problem::ChooseKey { .. }
+            | Problem::UnknownKey { .. }
+            | Problem::KeyWithoutNames { .. }
+            | Problem::NoMatrices { .. }
+            | Problem::NoFolder { .. } => true,
+            Problem::Read(_)
+            | Problem::Damaged { .. }
+            | Problem::Truncated { .. }
+            | Problem::Trailing { .. }
+            | Problem::NoTensors
+            | Problem::NumberFormat { .. }
+            | Problem::Dimensions { .. }
+            | Problem::NotTable { .. }
+            | Problem::NotSquare { .. }
+            | Problem::Empty { .. }
+            | Problem::Memory { .. }
+            | Problem::Tensor { .. }
+            | Problem::Write(_) => false,
+        }
     }
 }
 

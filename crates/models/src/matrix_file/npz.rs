@@ -102,6 +102,8 @@ impl Archive {
 fn problem(error: ZipError) -> Problem {
     match error {
         ZipError::Io(error) => Problem::Read(error),
-        other => Problem::Damaged { format: "npz", reason: other.to_string() },
+        other @ (ZipError::InvalidArchive(_) | ZipError::UnsupportedArchive(_) | ZipError::FileNotFound) => {
+            Problem::Damaged { format: "npz", reason: other.to_string() }
+        }
     }
 }

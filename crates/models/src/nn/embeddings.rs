@@ -28,11 +28,9 @@ impl<'de> Deserialize<'de> for Extent {
         use serde::de::Error as _;
         let value = serde_json::Value::deserialize(deserializer)?;
         let side = |v: &serde_json::Value| v.as_i64().filter(|&side| side > 0);
-        match &value {
-            serde_json::Value::Array(pair) if pair.len() == 2 => {
-                side(&pair[0]).zip(side(&pair[1])).map(|(h, w)| Self::Rectangle(h, w))
-            }
-            other => side(other).map(Self::Square),
+        match value.as_array().map(Vec::as_slice) {
+            Some([height, width]) => side(height).zip(side(width)).map(|(h, w)| Self::Rectangle(h, w)),
+            _ => side(&value).map(Self::Square),
         }
         .ok_or_else(|| D::Error::custom(format!("expected a side length or [height, width], found {value}")))
     }

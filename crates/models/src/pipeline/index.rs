@@ -244,9 +244,10 @@ fn missing(part: impl Part, dir: &Path) -> Vec<String> {
     if part.content() == Content::Network
         && let Err(error) = Weights::open(&folder, Kind::Float, Device::Cpu)
     {
-        missing.push(match error {
-            Error::Directory { reason, .. } => format!("{} ({reason})", path("weights")),
-            other => other.to_string(),
+        missing.push(if let Error::Directory { reason, .. } = error {
+            format!("{} ({reason})", path("weights"))
+        } else {
+            error.to_string()
         });
     }
     missing

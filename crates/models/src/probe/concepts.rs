@@ -69,7 +69,12 @@ impl AttentionProbe for ConceptScores {
     fn want(&mut self, site: &Site) -> Want {
         match site.stream {
             Stream::Dual | Stream::Concept => Want::OUTPUT,
-            _ => Want::NONE,
+            Stream::Vision
+            | Stream::Text
+            | Stream::T5
+            | Stream::Single
+            | Stream::Autoencoder
+            | Stream::Unet(_) => Want::NONE,
         }
     }
 
@@ -83,7 +88,12 @@ impl AttentionProbe for ConceptScores {
             }
             Stream::Concept => self.concepts.push(view.output()?.shallow_clone()),
             // A probe beside this one may have asked.
-            _ => {}
+            Stream::Vision
+            | Stream::Text
+            | Stream::T5
+            | Stream::Single
+            | Stream::Autoencoder
+            | Stream::Unet(_) => {}
         }
         Ok(())
     }

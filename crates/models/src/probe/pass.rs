@@ -156,14 +156,18 @@ impl AttentionProbe for PassMaps {
         let pretty =
             pretty.then(|| Ok::<_, Error>(view.logits()?.f_softmax(-2, Kind::Float)?)).transpose()?;
         for (request, average) in &mut self.averages {
-            let maps = match (request.map, &pretty) {
-                (MapKind::Pretty, Some(maps)) => maps,
-                _ => view.probs()?,
+            let maps = match request.map {
+                MapKind::Plain => view.probs()?,
+                MapKind::Pretty => pretty.as_ref().ok_or_else(|| not_computed("softmax over queries"))?,
             };
             average.add(square(maps)?, lambda.as_ref())?;
         }
         Ok(())
     }
+}
+
+fn not_computed(what: &str) -> Error {
+    Error::Probe(format!("an average needs the {what} of the heads, which was not computed"))
 }
 
 /// An average under way.
@@ -197,12 +201,13 @@ impl Average {
         if std::mem::take(&mut self.new_block) && self.weight.scope() == Some(WeightScope::PerBlock) {
             self.close()?;
         }
-        match (self.weight, lambda) {
-            (HeadWeight::Top(count, _), Some(lambda)) => self.open.keep_best(maps, lambda, count.get()),
-            (HeadWeight::Lambda(weight, _), Some(lambda)) => {
-                self.open.add(maps, &weight.apply(lambda)?.f_to_kind(Kind::Float)?)
+        let lambda = || lambda.ok_or_else(|| not_computed("λ₂"));
+        match self.weight {
+            HeadWeight::Top(count, _) => self.open.keep_best(maps, lambda()?, count.get()),
+            HeadWeight::Lambda(weight, _) => {
+                self.open.add(maps, &weight.apply(lambda()?)?.f_to_kind(Kind::Float)?)
             }
-            _ => {
+            HeadWeight::Equal => {
                 let (batch, heads, ..) = maps.size4()?;
                 self.open.add(maps, &Tensor::f_ones([batch, heads], (Kind::Float, maps.device()))?)
             }

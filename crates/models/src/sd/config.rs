@@ -67,9 +67,9 @@ impl PerLevel {
 impl<'de> Deserialize<'de> for PerLevel {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let value = Value::deserialize(deserializer)?;
-        match &value {
-            Value::Array(numbers) => numbers.iter().map(Value::as_i64).collect::<Option<_>>().map(Self::Each),
-            other => other.as_i64().map(Self::Same),
+        match value.as_array() {
+            Some(numbers) => numbers.iter().map(Value::as_i64).collect::<Option<_>>().map(Self::Each),
+            None => value.as_i64().map(Self::Same),
         }
         .ok_or_else(|| de::Error::custom(format!("expected a number or one for each level, found {value}")))
     }

@@ -93,10 +93,8 @@ impl Mlp {
         let widen = |name: &str| Linear::load(&weights.pp(name), width, inner, false);
         let (widen, gate) = if gated { (widen("wi_0")?, Some(widen("wi_1")?)) } else { (widen("wi")?, None) };
         // As in transformers: the range of float16 is too small for what leaves this layer.
-        let narrow = match widen.weight.kind() {
-            Kind::Half => weights.pp("wo").in_kind(Kind::Float),
-            _ => weights.pp("wo"),
-        };
+        let half = widen.weight.kind() == Kind::Half;
+        let narrow = if half { weights.pp("wo").in_kind(Kind::Float) } else { weights.pp("wo") };
         Ok(Self { widen, activation, gate, narrow: Linear::load(&narrow, inner, width, false)? })
     }
 

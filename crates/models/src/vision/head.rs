@@ -184,7 +184,7 @@ impl Head {
         let cls = encoded.cls()?;
         match self {
             Self::Projection { projection, .. } => projection.forward(&cls),
-            _ => Ok(cls),
+            Self::None | Self::Cls(_) | Self::ClsAndMean(_) | Self::LastCls { .. } => Ok(cls),
         }
     }
 }

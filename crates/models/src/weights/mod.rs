@@ -285,6 +285,7 @@ impl Shard {
                 wanted: wanted.into(),
             });
         }
+        #[expect(clippy::wildcard_enum_match_arm, reason = "safetensors' types, of which no other is read")]
         let kind = match info.dtype {
             Dtype::F32 => Kind::Float,
             Dtype::F16 => Kind::Half,

@@ -83,28 +83,60 @@ impl Default for Drawn {
     }
 }
 
-/// Names of the kinds in experiment files.
-const KINDS: [&str; 5] = ["uniform", "tokenrank", "tokenrank-sampled", "column-sum", "random"];
-/// The same with heads weighted by λ₂, as keys of methods.
-const KEYS_LAMBDA: [&str; 5] = [
-    "uniform-lambda2",
-    "tokenrank-lambda2",
-    "tokenrank-sampled-lambda2",
-    "column-sum-lambda2",
-    "random-lambda2",
-];
-const LABELS: [&str; 5] = ["uniform grid", "TokenRank", "TokenRank, drawn", "column sum", "random"];
-const LABELS_LAMBDA: [&str; 5] =
-    ["uniform grid, λ₂", "TokenRank, λ₂", "TokenRank, drawn, λ₂", "column sum, λ₂", "random, λ₂"];
+/// What a method is called that was given no name.
+struct Names {
+    /// Its kind in experiment files, and its key in records and tables.
+    key: &'static str,
+    /// Its key where heads are weighted by λ₂.
+    key_lambda2: &'static str,
+    /// Its name for people.
+    label: &'static str,
+    /// Its name for people where heads are weighted by λ₂.
+    label_lambda2: &'static str,
+}
 
 impl Method {
-    fn kind(&self) -> usize {
+    const fn names(&self) -> Names {
         match self {
-            Self::Uniform(_) => 0,
-            Self::Tokenrank(_) => 1,
-            Self::TokenrankSampled(_) => 2,
-            Self::ColumnSum(_) => 3,
-            Self::Random(_) => 4,
+            Self::Uniform(_) => Names {
+                key: "uniform",
+                key_lambda2: "uniform-lambda2",
+                label: "uniform grid",
+                label_lambda2: "uniform grid, λ₂",
+            },
+            Self::Tokenrank(_) => Names {
+                key: "tokenrank",
+                key_lambda2: "tokenrank-lambda2",
+                label: "TokenRank",
+                label_lambda2: "TokenRank, λ₂",
+            },
+            Self::TokenrankSampled(_) => Names {
+                key: "tokenrank-sampled",
+                key_lambda2: "tokenrank-sampled-lambda2",
+                label: "TokenRank, drawn",
+                label_lambda2: "TokenRank, drawn, λ₂",
+            },
+            Self::ColumnSum(_) => Names {
+                key: "column-sum",
+                key_lambda2: "column-sum-lambda2",
+                label: "column sum",
+                label_lambda2: "column sum, λ₂",
+            },
+            Self::Random(_) => Names {
+                key: "random",
+                key_lambda2: "random-lambda2",
+                label: "random",
+                label_lambda2: "random, λ₂",
+            },
+        }
+    }
+
+    /// Whether every setting has its default.
+    fn is_plain(&self) -> bool {
+        match self {
+            Self::Uniform(grid) => *grid == Grid::default(),
+            Self::Tokenrank(ranked) | Self::ColumnSum(ranked) => *ranked == Ranked::default(),
+            Self::TokenrankSampled(drawn) | Self::Random(drawn) => *drawn == Drawn::default(),
         }
     }
 
@@ -131,25 +163,28 @@ impl Method {
 
     /// Whether the method asks for a steady state.
     pub fn ranks(&self) -> bool {
-        matches!(self, Self::Tokenrank(_) | Self::TokenrankSampled(_))
+        match self {
+            Self::Tokenrank(_) | Self::TokenrankSampled(_) => true,
+            Self::Uniform(_) | Self::ColumnSum(_) | Self::Random(_) => false,
+        }
     }
 
     /// Key of the method in records and tables.
     pub fn key(&self) -> &str {
-        let known = match self.aggregate() {
-            HeadShare::Mean => KINDS,
-            HeadShare::Lambda2 => KEYS_LAMBDA,
-        };
-        self.name().unwrap_or(known[self.kind()])
+        let Names { key, key_lambda2, .. } = self.names();
+        self.name().unwrap_or(match self.aggregate() {
+            HeadShare::Mean => key,
+            HeadShare::Lambda2 => key_lambda2,
+        })
     }
 
     /// The method's name for people, or the one it was given.
     pub fn label(&self) -> &str {
-        let known = match self.aggregate() {
-            HeadShare::Mean => LABELS,
-            HeadShare::Lambda2 => LABELS_LAMBDA,
-        };
-        self.name().unwrap_or(known[self.kind()])
+        let Names { label, label_lambda2, .. } = self.names();
+        self.name().unwrap_or(match self.aggregate() {
+            HeadShare::Mean => label,
+            HeadShare::Lambda2 => label_lambda2,
+        })
     }
 
     /// How many anchors the method asks for.
@@ -164,27 +199,15 @@ impl Method {
 
 impl Serialize for Method {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let kind = KINDS[self.kind()];
-        match Self::named(kind) {
-            Some(plain) if plain == *self => serializer.serialize_str(kind),
-            _ => Self::serialize(self, serializer),
+        match self.is_plain() {
+            true => serializer.serialize_str(self.names().key),
+            false => Self::serialize(self, serializer),
         }
     }
 }
 
 impl NameOrTable for Method {
-    const NAMES: &'static [&'static str] = &KINDS;
     const EXAMPLE: &'static str = "{ tokenrank = { number = 64 } }";
-
-    fn named(kind: &str) -> Option<Self> {
-        Some(match KINDS.iter().position(|name| *name == kind)? {
-            0 => Self::Uniform(Grid::default()),
-            1 => Self::Tokenrank(Ranked::default()),
-            2 => Self::TokenrankSampled(Drawn::default()),
-            3 => Self::ColumnSum(Ranked::default()),
-            _ => Self::Random(Drawn::default()),
-        })
-    }
 
     fn from_table<'de, D: Deserializer<'de>>(table: D) -> Result<Self, D::Error> {
         Self::deserialize(table)
@@ -200,6 +223,7 @@ impl<'de> Deserialize<'de> for Method {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::method::tests::variants;
 
     fn parse(list: &str) -> Result<Vec<Method>, String> {
         #[derive(Deserialize)]
@@ -225,6 +249,34 @@ mod tests {
         assert!(json.starts_with(r#"["uniform",{"uniform":{"side":8,"#), "{json}");
         let back: Vec<Method> = serde_json::from_str(&json).map_err(|e| e.to_string())?;
         assert_eq!(back, methods);
+        Ok(())
+    }
+
+    #[test]
+    fn every_method_reads_back_as_itself() -> Result<(), String> {
+        let kinds = variants::<Method>();
+        assert!(kinds.contains(&"uniform") && kinds.contains(&"random"), "{kinds:?}");
+        let mut called = std::collections::BTreeSet::new();
+        for kind in kinds {
+            let by_name = parse(&format!("{kind:?}"))?;
+            assert_eq!(by_name, parse(&format!("{{ {kind} = {{}} }}"))?, "{kind}");
+            assert_eq!(by_name[0].key(), *kind);
+            // The settings that are written are those of the same kind.
+            assert_eq!(serde_json::to_string(&by_name[0]).map_err(|e| e.to_string())?, format!("{kind:?}"));
+            let weighted = parse(&format!("{{ {kind} = {{ aggregate = \"lambda2\" }} }}"))?;
+            let json = serde_json::to_string(&weighted).map_err(|e| e.to_string())?;
+            assert!(json.starts_with(&format!("[{{{kind:?}:{{")), "{json}");
+            assert_eq!(serde_json::from_str::<Vec<Method>>(&json).map_err(|e| e.to_string())?, weighted);
+            assert_eq!(weighted[0].key(), format!("{kind}-lambda2"));
+            assert_eq!(weighted[0].label(), format!("{}, λ₂", by_name[0].label()));
+            for method in [&by_name[0], &weighted[0]] {
+                assert!(
+                    called.insert(method.label().to_owned()),
+                    "two methods are called {}",
+                    method.label()
+                );
+            }
+        }
         Ok(())
     }
 

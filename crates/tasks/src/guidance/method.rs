@@ -90,16 +90,7 @@ impl Serialize for Method {
 }
 
 impl NameOrTable for Method {
-    const NAMES: &'static [&'static str] = &["none", "sag"];
     const EXAMPLE: &'static str = "{ sag = { mask = \"tokenrank\" } }";
-
-    fn named(name: &str) -> Option<Self> {
-        match name {
-            "none" => Some(Self::None {}),
-            "sag" => Some(Self::Sag(SagMethod::default())),
-            _ => None,
-        }
-    }
 
     fn from_table<'de, D: Deserializer<'de>>(table: D) -> Result<Self, D::Error> {
         Self::deserialize(table)
@@ -115,6 +106,7 @@ impl<'de> Deserialize<'de> for Method {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::method::tests::variants;
 
     fn parse(list: &str) -> Result<Vec<Method>, String> {
         #[derive(Deserialize)]
@@ -137,6 +129,23 @@ mod tests {
         let json = serde_json::to_string(&methods).map_err(|e| e.to_string())?;
         let back: Vec<Method> = serde_json::from_str(&json).map_err(|e| e.to_string())?;
         assert_eq!(back, methods);
+        Ok(())
+    }
+
+    #[test]
+    fn every_method_and_mask_reads_back_as_itself() -> Result<(), String> {
+        for kind in variants::<Method>() {
+            let by_name = parse(&format!("{kind:?}"))?;
+            assert_eq!(by_name, parse(&format!("{{ {kind} = {{}} }}"))?, "{kind}");
+            assert_eq!(by_name[0].key(), *kind);
+            let json = serde_json::to_string(&by_name[0]).map_err(|e| e.to_string())?;
+            assert_eq!(serde_json::from_str::<Method>(&json).map_err(|e| e.to_string())?, by_name[0]);
+        }
+        let mut keys = std::collections::BTreeSet::new();
+        for mask in variants::<Importance>() {
+            let sag = parse(&format!("{{ sag = {{ mask = {mask:?} }} }}"))?;
+            assert!(keys.insert(sag[0].key().to_owned()), "two masks make the key {}", sag[0].key());
+        }
         Ok(())
     }
 

@@ -100,9 +100,13 @@ fn gaussian_blur(x: &Tensor, Blur { kernel, sigma }: Blur) -> models::Result<Ten
 }
 
 fn in_model(error: crate::Error) -> models::Error {
+    use crate::Error as E;
     match error {
-        crate::Error::Model(error) => error,
-        other => models::Error::Probe(other.to_string()),
+        E::Model(error) => error,
+        E::Torch(error) => error.into(),
+        E::Dataset { .. } | E::Setting { .. } | E::Write { .. } | E::Scene(_) | E::Score(_) => {
+            models::Error::Probe(error.to_string())
+        }
     }
 }
 

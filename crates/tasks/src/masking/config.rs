@@ -63,12 +63,26 @@ pub enum Score {
 impl Score {
     /// Whether the score depends on the states of the chain.
     fn is_of_chain(self) -> bool {
-        self.is_steady_state() || self == Self::ColumnSum
+        match self {
+            Self::ColumnSum | Self::Tokenrank | Self::TokenrankLambda2 => true,
+            Self::Random | Self::Center | Self::Cls => false,
+        }
     }
 
     /// Whether it is TokenRank in some form.
     pub fn is_steady_state(self) -> bool {
-        matches!(self, Self::Tokenrank | Self::TokenrankLambda2)
+        match self {
+            Self::Tokenrank | Self::TokenrankLambda2 => true,
+            Self::Random | Self::Center | Self::ColumnSum | Self::Cls => false,
+        }
+    }
+
+    /// Whether the score is computed from the network's attention.
+    fn reads_attention(self) -> bool {
+        match self {
+            Self::ColumnSum | Self::Cls | Self::Tokenrank | Self::TokenrankLambda2 => true,
+            Self::Random | Self::Center => false,
+        }
     }
 
     /// The score's name for people.
@@ -242,7 +256,7 @@ impl MaskingConfig {
             one.alpha = Self::default_alpha();
             one.heads = HeadAverage::default();
         }
-        if matches!(method.score, Score::Random | Score::Center) {
+        if !method.score.reads_attention() {
             one.layers = LayerSelection::default();
         }
         one
@@ -296,5 +310,28 @@ impl Method {
             ClsInChain::Kept => name.into(),
             ClsInChain::Dropped => format!("{name}, no CLS"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+    use crate::method::tests::variants;
+
+    #[test]
+    fn every_score_is_written_as_it_is_read() -> Result<(), serde_json::Error> {
+        let names = variants::<Score>();
+        assert!(names.contains(&"random") && names.contains(&"tokenrank-lambda2"), "{names:?}");
+        let mut labels = BTreeSet::new();
+        for name in names {
+            let score: Score = serde_json::from_value((*name).into())?;
+            assert_eq!(score.to_string(), *name);
+            assert!(labels.insert(score.label()), "two scores are called {}", score.label());
+            // Who drops CLS changes the chain, and a chain is made of attention.
+            assert!(score.reads_attention() || !score.is_of_chain(), "{name}");
+        }
+        Ok(())
     }
 }

@@ -10,7 +10,7 @@ use models::probe::{HeadRanks, LambdaWeighted, MeanMap, RankOnly, Select, token_
 use tch::{Device, Kind, Tensor};
 
 use super::config::{ClsInChain, HeadAverage, MaskingConfig, Method, Score};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::mini::rng::Rng;
 
 /// The reducers that the methods of an experiment need, and no more.
@@ -42,14 +42,30 @@ impl ScoreProbe {
     ) -> Result<Vec<Vec<Vec<f64>>>> {
         let chains = self.0.inner.into_iter().map(ChainProbe::finish).collect::<Result<Vec<ChainMaps>>>()?;
         let score = |method: &Method| -> Result<Vec<Vec<f64>>> {
-            match method.score {
-                Score::Random => Ok(images.iter().map(|id| random(seed, id, layout)).collect()),
-                Score::Center => Ok(vec![center(layout); images.len()]),
-                _ => chains
-                    .iter()
-                    .find(|chain| chain.cls == method.cls)
-                    .map_or(Ok(Vec::new()), |chain| chain.score(config, method.score, layout)),
-            }
+            let chain = chains.iter().find(|chain| chain.cls == method.cls);
+            let not_kept = || {
+                let reason = format!("`{method}` needs attention that was not kept of the pass");
+                Error::from(models::Error::Probe(reason))
+            };
+            let mean = || chain.and_then(|chain| chain.mean.as_ref()).ok_or_else(not_kept);
+            let weighted = || chain.and_then(|chain| chain.weighted.as_ref()).ok_or_else(not_kept);
+            let ranks = || chain.and_then(|chain| chain.ranks.as_ref()).ok_or_else(not_kept);
+            let states = match (method.score, config.heads) {
+                (Score::Random, _) => return Ok(images.iter().map(|id| random(seed, id, layout)).collect()),
+                (Score::Center, _) => return Ok(vec![center(layout); images.len()]),
+                // The mean of the rows: one step from the uniform state.
+                (Score::ColumnSum, _) => mean()?.f_mean_dim(-2i64, false, Kind::Double)?,
+                (Score::Cls, _) => mean()?.f_select(-2, 0)?,
+                (Score::Tokenrank, HeadAverage::BeforeRanking) => token_rank(mean()?, config.alpha)?,
+                (Score::Tokenrank, HeadAverage::AfterRanking) => ranks()?.mean()?,
+                (Score::TokenrankLambda2, HeadAverage::BeforeRanking) => {
+                    token_rank(weighted()?, config.alpha)?
+                }
+                (Score::TokenrankLambda2, HeadAverage::AfterRanking) => {
+                    ranks()?.lambda_weighted(config.lambda_weight)?
+                }
+            };
+            patches(&states, method.cls.tokens(), layout)
         };
         methods.iter().map(score).collect()
     }
@@ -67,16 +83,23 @@ impl AttentionProbe for ScoreProbe {
 
 impl ChainProbe {
     fn new(config: &MaskingConfig, methods: &[Method], cls: ClsInChain) -> Self {
+        let (mut mean, mut weighted, mut ranks, mut lambdas) = (false, false, false, false);
+        for method in methods.iter().filter(|method| method.cls == cls) {
+            match (method.score, config.heads) {
+                (Score::Random | Score::Center, _) => {}
+                (Score::ColumnSum | Score::Cls, _) => mean = true,
+                (Score::Tokenrank, HeadAverage::BeforeRanking) => mean = true,
+                (Score::Tokenrank, HeadAverage::AfterRanking) => ranks = true,
+                (Score::TokenrankLambda2, HeadAverage::BeforeRanking) => weighted = true,
+                (Score::TokenrankLambda2, HeadAverage::AfterRanking) => (ranks, lambdas) = (true, true),
+            }
+        }
         let tokens = cls.tokens();
-        let needs = |score| methods.contains(&Method { score, cls });
-        let after = config.heads == HeadAverage::AfterRanking;
-        let (rank, weighted) = (needs(Score::Tokenrank), needs(Score::TokenrankLambda2));
-        let mean = needs(Score::ColumnSum) || needs(Score::Cls) || (rank && !after);
         Self {
             cls,
             mean: mean.then(|| MeanMap::new(tokens)),
-            weighted: (weighted && !after).then(|| LambdaWeighted::new(tokens, config.lambda_weight)),
-            ranks: ((rank || weighted) && after).then(|| RankOnly::new(tokens, config.alpha, weighted)),
+            weighted: weighted.then(|| LambdaWeighted::new(tokens, config.lambda_weight)),
+            ranks: ranks.then(|| RankOnly::new(tokens, config.alpha, lambdas)),
         }
     }
 
@@ -108,22 +131,6 @@ struct ChainMaps {
     mean: Option<Tensor>,
     weighted: Option<Tensor>,
     ranks: Option<HeadRanks>,
-}
-
-impl ChainMaps {
-    fn score(&self, config: &MaskingConfig, score: Score, layout: &TokenLayout) -> Result<Vec<Vec<f64>>> {
-        let states = match (score, &self.mean, &self.weighted, &self.ranks) {
-            // The mean of the rows: one step from the uniform state.
-            (Score::ColumnSum, Some(mean), ..) => mean.f_mean_dim(-2i64, false, Kind::Double)?,
-            (Score::Cls, Some(mean), ..) => mean.f_select(-2, 0)?,
-            (Score::Tokenrank, _, _, Some(ranks)) => ranks.mean()?,
-            (Score::Tokenrank, Some(mean), ..) => token_rank(mean, config.alpha)?,
-            (Score::TokenrankLambda2, _, _, Some(ranks)) => ranks.lambda_weighted(config.lambda_weight)?,
-            (Score::TokenrankLambda2, _, Some(weighted), _) => token_rank(weighted, config.alpha)?,
-            _ => return Ok(Vec::new()),
-        };
-        patches(&states, self.cls.tokens(), layout)
-    }
 }
 
 /// The image tokens of distributions over a chain's states: `[images, n]` → `[images][patches]`.

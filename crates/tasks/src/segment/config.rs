@@ -172,7 +172,13 @@ impl SegmentConfig {
     /// this need the method run once.
     pub fn of_method(&self, method: &Method) -> Self {
         let mut one = Self { methods: vec![method.clone()], ..self.clone() };
-        let walks = matches!(method, Method::Bounce(_) | Method::BounceLambda2(_) | Method::Tokenrank(_));
+        let walks = match method {
+            Method::Bounce(_) | Method::BounceLambda2(_) | Method::Tokenrank(_) => true,
+            Method::RowSelect(_)
+            | Method::ColumnSelect(_)
+            | Method::ConceptAttention(_)
+            | Method::Rollout(_) => false,
+        };
         if !walks || method.alpha().is_some() {
             one.alpha = Self::default_alpha();
         }
@@ -183,7 +189,11 @@ impl SegmentConfig {
             }
             // Knows nothing of the word, but all of the prompt.
             Method::Tokenrank(_) => one.token = Self::default_token(),
-            _ => {}
+            Method::RowSelect(_)
+            | Method::ColumnSelect(_)
+            | Method::Bounce(_)
+            | Method::BounceLambda2(_)
+            | Method::Rollout(_) => {}
         }
         one
     }

@@ -33,10 +33,6 @@ pub enum Method {
     Rollout(Select),
 }
 
-/// The ways to write [`Method`] without settings.
-const KINDS: [&str; 7] =
-    ["row-select", "column-select", "concept-attention", "bounce", "bounce-lambda2", "tokenrank", "rollout"];
-
 /// A method without settings.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -240,21 +236,7 @@ impl Serialize for Method {
 }
 
 impl NameOrTable for Method {
-    const NAMES: &'static [&'static str] = &KINDS;
     const EXAMPLE: &'static str = "{ bounce = { steps = 3 } }";
-
-    fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "row-select" => Self::RowSelect(Select::default()),
-            "column-select" => Self::ColumnSelect(Select::default()),
-            "concept-attention" => Self::ConceptAttention(Concepts::default()),
-            "bounce" => Self::Bounce(Bounce::default()),
-            "bounce-lambda2" => Self::BounceLambda2(WeightedBounce::default()),
-            "tokenrank" => Self::Tokenrank(Rank::default()),
-            "rollout" => Self::Rollout(Select::default()),
-            _ => return None,
-        })
-    }
 
     fn from_table<'de, D: Deserializer<'de>>(table: D) -> Result<Self, D::Error> {
         Self::deserialize(table)
@@ -268,16 +250,17 @@ impl<'de> Deserialize<'de> for Method {
 }
 
 impl Method {
+    /// Its kind in experiment files.
     fn kind(&self) -> &'static str {
-        KINDS[match self {
-            Self::RowSelect(_) => 0,
-            Self::ColumnSelect(_) => 1,
-            Self::ConceptAttention(_) => 2,
-            Self::Bounce(_) => 3,
-            Self::BounceLambda2(_) => 4,
-            Self::Tokenrank(_) => 5,
-            Self::Rollout(_) => 6,
-        }]
+        match self {
+            Self::RowSelect(_) => "row-select",
+            Self::ColumnSelect(_) => "column-select",
+            Self::ConceptAttention(_) => "concept-attention",
+            Self::Bounce(_) => "bounce",
+            Self::BounceLambda2(_) => "bounce-lambda2",
+            Self::Tokenrank(_) => "tokenrank",
+            Self::Rollout(_) => "rollout",
+        }
     }
 
     /// Key of the method in records and tables.
@@ -322,7 +305,11 @@ impl Method {
             Self::Bounce(Bounce { steps, .. }) | Self::BounceLambda2(WeightedBounce { steps, .. }) => {
                 Some(*steps)
             }
-            _ => None,
+            Self::RowSelect(_)
+            | Self::ColumnSelect(_)
+            | Self::ConceptAttention(_)
+            | Self::Tokenrank(_)
+            | Self::Rollout(_) => None,
         }
     }
 
@@ -354,6 +341,7 @@ impl Method {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::method::tests::variants;
 
     fn parse(list: &str) -> Result<Vec<Method>, String> {
         #[derive(Deserialize)]
@@ -374,13 +362,27 @@ mod tests {
         assert_eq!(keys, ["row-select", "bounce-3", "bounce-lambda2"]);
         let Method::BounceLambda2(weighted) = &methods[2] else { panic!("{:?}", methods[2]) };
         assert_eq!((weighted.steps, weighted.weight.to_string().as_str()), (2, "top:4"));
-        for kind in KINDS {
-            assert_eq!(parse(&format!("{kind:?}"))?[0].key(), kind);
-            assert_eq!(parse(&format!("{{ {kind} = {{}} }}"))?, parse(&format!("{kind:?}"))?);
-        }
         let json = serde_json::to_string(&methods).map_err(|e| e.to_string())?;
         let back: Vec<Method> = serde_json::from_str(&json).map_err(|e| e.to_string())?;
         assert_eq!(back, methods);
+        Ok(())
+    }
+
+    #[test]
+    fn every_method_reads_back_as_itself() -> Result<(), String> {
+        let kinds = variants::<Method>();
+        assert!(kinds.contains(&"row-select") && kinds.contains(&"rollout"), "{kinds:?}");
+        let mut called = std::collections::BTreeSet::new();
+        for kind in kinds {
+            let by_name = parse(&format!("{kind:?}"))?;
+            assert_eq!(by_name, parse(&format!("{{ {kind} = {{}} }}"))?, "{kind}");
+            assert_eq!(by_name[0].key(), *kind);
+            let json = serde_json::to_string(&by_name[0]).map_err(|e| e.to_string())?;
+            assert!(json.starts_with(&format!("{{{kind:?}:{{")), "{json}");
+            assert_eq!(serde_json::from_str::<Method>(&json).map_err(|e| e.to_string())?, by_name[0]);
+            let label = by_name[0].label();
+            assert!(called.insert(label.to_owned()), "two methods are called {label}");
+        }
         Ok(())
     }
 

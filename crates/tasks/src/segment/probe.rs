@@ -37,7 +37,12 @@ pub(super) struct PassSignals {
 pub(super) fn concept_methods(methods: &[Method]) -> impl Iterator<Item = &Concepts> {
     methods.iter().filter_map(|method| match method {
         Method::ConceptAttention(concepts) => Some(concepts),
-        _ => None,
+        Method::RowSelect(_)
+        | Method::ColumnSelect(_)
+        | Method::Bounce(_)
+        | Method::BounceLambda2(_)
+        | Method::Tokenrank(_)
+        | Method::Rollout(_) => None,
     })
 }
 

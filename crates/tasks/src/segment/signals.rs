@@ -37,7 +37,10 @@ pub(super) fn signals(
     kept: &PassSignals,
     targets: &[Target],
 ) -> Result<Vec<Array2<f32>>> {
-    let map = || -> Result<&Tensor> { Ok(kept.maps.get(method.request().unwrap_or_default())?) };
+    let map = || -> Result<&Tensor> {
+        let request = method.request().ok_or_else(|| missing("mean map"))?;
+        Ok(kept.maps.get(request)?)
+    };
     let image = Image::of(layout)?;
     let alpha = method.alpha().unwrap_or(config.alpha);
     match method {

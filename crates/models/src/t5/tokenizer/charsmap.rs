@@ -26,7 +26,7 @@ pub(super) fn check_all(file: &Value) -> Result<(), String> {
                 }
                 open.extend(fields.values());
             }
-            _ => {}
+            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
         }
     }
     Ok(())

@@ -164,9 +164,11 @@ fn referred(cells: &Dataset, name: &str, length: u64) -> Check<Vec<Dataset>> {
     }
     check_chunks(cells, length).map_err(|reason| format!("{name}: {reason}"))?;
     let objects = cells.dereference().map_err(refuse)?;
-    let dataset = |object| match object {
-        Object::Dataset(dataset) => Ok(*dataset),
-        _ => Err(format!("{name} holds something else than arrays")),
+    let dataset = |object| {
+        let Object::Dataset(dataset) = object else {
+            return Err(format!("{name} holds something else than arrays"));
+        };
+        Ok(*dataset)
     };
     objects.into_iter().map(dataset).collect()
 }

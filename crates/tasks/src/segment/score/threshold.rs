@@ -82,7 +82,7 @@ impl Threshold {
             Self::Quantile(number) | Self::Fixed(number) if !(0.0..=1.0).contains(&number) => {
                 Err(format!("the number of `{self}` must lie between 0 and 1"))
             }
-            _ => Ok(()),
+            Self::Mean | Self::Median | Self::Otsu | Self::Quantile(_) | Self::Fixed(_) => Ok(()),
         }
     }
 
