@@ -35,3 +35,4 @@ mod slurm;
 mod slurm_cluster;
 mod sweep;
 mod text;
+mod validate;
