@@ -63,13 +63,13 @@ fn runs_visit_the_times_of_diffusers() -> models::Result<()> {
 fn noise_at_a_time_is_diffusers() -> models::Result<()> {
     for (name, alphas) in cases().alphas {
         let config = config(&name, None)?;
-        let schedule = NoiseSchedule::new(&config)?;
+        let schedule = NoiseSchedule::new(&config);
         let one = Tensor::from_slice(&[1f32]);
         let none = one.zeros_like();
         let last = schedule.times() - 1;
         for (time, alpha) in [0, 1, 77, last].into_iter().zip(alphas) {
             let signal = schedule.add_noise(&one, &none, time)?.double_value(&[0]) as f32;
-            // libtorch's square roots are not rounded as the processor's are.
+            // Exact here, but diffusers' ᾱ comes of libtorch's `linspace`, whose last digit depends on the processor.
             assert!((signal - alpha.sqrt()).abs() < 1e-7, "{name} at {time}: {signal}");
         }
         let message = schedule.add_noise(&one, &none, last + 1).expect_err("accepted").to_string();
@@ -81,7 +81,7 @@ fn noise_at_a_time_is_diffusers() -> models::Result<()> {
 #[test]
 fn every_step_is_that_of_diffusers() -> models::Result<()> {
     let golden = Golden::open("diffusion");
-    let mut worst: f64 = 0.0;
+    let (mut worst, mut worst_noised) = (0f64, 0f64);
     for Run { config: name, kind, steps } in cases().runs {
         let what = format!("{name}.{}.{steps}", if kind == SamplerKind::Pndm { "pndm" } else { "ddim" });
         let narrow = steps == 5;
@@ -94,7 +94,14 @@ fn every_step_is_that_of_diffusers() -> models::Result<()> {
         while let Some(time) = sampler.time() {
             if pass < 3 {
                 let ours = sampler.schedule().add_noise(&samples.get(0), &outputs.get(0), time)?;
-                assert_eq!(ours, noised.get(pass), "{what}: noised at {time}");
+                let difference = relative_difference(&ours, &noised.get(pass));
+                // Ours is the same on every machine; diffusers' ᾱ is off by a unit in the last place on some, and so is
+                // its square root: 1.4e-7 with this golden. In bfloat16 that can become one unit of the largest number.
+                let allowed = if narrow { 1e-2 } else { 5e-7 };
+                assert!(difference < allowed, "{what}: noised at {time}: {difference:e}");
+                if !narrow {
+                    worst_noised = worst_noised.max(difference);
+                }
             }
             let output = outputs.get(pass) + &sample / 4;
             sample = sampler.step(&output, &sample)?;
@@ -110,7 +117,7 @@ fn every_step_is_that_of_diffusers() -> models::Result<()> {
         let message = sampler.step(&sample, &sample).expect_err("accepted").to_string();
         assert!(message.contains("none is left"), "{message}");
     }
-    println!("samplers: largest difference {worst:e}");
+    println!("samplers: largest difference {worst:e}, of noised samples {worst_noised:e}");
     Ok(())
 }
 

@@ -43,7 +43,7 @@ impl Sampler {
     /// steps.
     ///
     /// # Errors
-    /// No step, more steps than the schedule has times, or fewer than Runge-Kutta steps need; libtorch's.
+    /// No step, more steps than the schedule has times, or fewer than Runge-Kutta steps need.
     pub fn new(config: &SamplerConfig, steps: usize) -> Result<Self> {
         let most = config.num_train_timesteps;
         let runge_kutta = config.kind() == SamplerKind::Pndm && !config.skip_prk_steps;
@@ -52,7 +52,7 @@ impl Sampler {
             let reason = format!("{steps} steps; this sampler takes {least} to {most}");
             return Err(Error::Input { input: "steps", reason });
         }
-        let schedule = NoiseSchedule::new(config)?;
+        let schedule = NoiseSchedule::new(config);
         let (times, runge_kutta) = times(config, steps);
         if let Some(time) = times.iter().find(|time| !(0..most).contains(*time)) {
             let reason = format!(

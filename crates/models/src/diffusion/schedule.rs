@@ -1,6 +1,7 @@
 //! How much noise there is at which time.
 
-use tch::{Device, Kind, Tensor};
+use half::{bf16, f16};
+use tch::{Kind, Tensor};
 
 use super::config::{BetaSchedule, PredictionType, SamplerConfig};
 use crate::error::{Error, Result};
@@ -16,25 +17,28 @@ pub struct NoiseSchedule {
 }
 
 impl NoiseSchedule {
-    /// The schedule that a configuration describes, bit for bit diffusers'.
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub fn new(config: &SamplerConfig) -> Result<Self> {
+    /// The schedule that a configuration describes, as diffusers computes it in float32. Additions, products and square
+    /// roots alone, so that it is the same to the bit on every machine; diffusers' own differs between processors in the
+    /// last digit, as `torch.linspace` adds as many steps at once as their registers hold.
+    pub fn new(config: &SamplerConfig) -> Self {
         let times = config.num_train_timesteps;
-        let even = |from: f64, to: f64| Tensor::f_linspace(from, to, times, (Kind::Float, Device::Cpu));
+        let even = |from: f64, to: f64| evenly(from as f32, to as f32, times);
         let betas = match (&config.trained_betas, config.beta_schedule) {
-            (Some(betas), _) => Tensor::f_from_slice(betas)?,
-            (None, BetaSchedule::Linear) => even(config.beta_start, config.beta_end)?,
+            (Some(betas), _) => betas.clone(),
+            (None, BetaSchedule::Linear) => even(config.beta_start, config.beta_end),
             (None, BetaSchedule::ScaledLinear) => {
-                even(config.beta_start.sqrt(), config.beta_end.sqrt())?.f_square()?
+                let roots = even(config.beta_start.sqrt(), config.beta_end.sqrt());
+                roots.into_iter().map(|root| root * root).collect()
             }
         };
-        let alphas = betas.f_neg()?.f_add_scalar(1.0)?.f_cumprod(0, Kind::Float)?;
-        let mut numbers = vec![0f32; times as usize];
-        alphas.f_copy_data(&mut numbers, times as usize)?;
-        let last = if config.ends_without_noise() { 1.0 } else { numbers[0] };
-        Ok(Self { alphas: numbers, last, prediction: config.prediction_type })
+        // libtorch's `cumprod` keeps the product in double precision and rounds what it stores.
+        let product = |product: &mut f64, beta: f32| {
+            *product *= f64::from(1.0 - beta);
+            Some(*product as f32)
+        };
+        let alphas: Vec<f32> = betas.into_iter().scan(1.0, product).collect();
+        let last = if config.ends_without_noise() { 1.0 } else { alphas[0] };
+        Self { alphas, last, prediction: config.prediction_type }
     }
 
     /// `ᾱ` of a time; a time before 0 is the end of a run.
@@ -81,9 +85,11 @@ impl NoiseSchedule {
     /// As [`NoiseSchedule::clean`].
     pub fn add_noise(&self, clean: &Tensor, noise: &Tensor, time: i64) -> Result<Tensor> {
         self.check(time)?;
-        let alpha = Tensor::f_full([1], f64::from(self.alpha(time)), (clean.kind(), clean.device()))?;
-        let rest = alpha.f_neg()?.f_add_scalar(1.0)?.f_sqrt()?;
-        Ok(clean.f_mul(&alpha.f_sqrt()?)?.f_add(&noise.f_mul(&rest)?)?)
+        let rounded = |number: f64| rounded(number, clean.kind());
+        let alpha = rounded(f64::from(self.alpha(time)));
+        // Not by libtorch: the square roots of MKL are not rounded to the nearest, and differ between processors.
+        let (signal, rest) = (rounded(alpha.sqrt()), rounded(rounded(1.0 - alpha).sqrt()));
+        Ok(clean.f_mul_scalar(signal)?.f_add(&noise.f_mul_scalar(rest)?)?)
     }
 
     /// `√ᾱ` and `√(1−ᾱ)`, rounded to float32.
@@ -99,5 +105,31 @@ impl NoiseSchedule {
         }
         let reason = format!("{time} of a schedule of {} times, counted from 0", self.times());
         Err(Error::Input { input: "time", reason })
+    }
+}
+
+/// `count` numbers from `from` to `to`, each from the nearer end as in `torch.linspace`; `from` alone where it is one.
+fn evenly(from: f32, to: f32, count: i64) -> Vec<f32> {
+    if count == 1 {
+        return vec![from];
+    }
+    let step = (to - from) / (count - 1) as f32;
+    (0..count)
+        .map(|index| match index < count / 2 {
+            true => from + step * index as f32,
+            false => to - step * (count - 1 - index) as f32,
+        })
+        .collect()
+}
+
+/// A number as tensors of this type hold it. Narrow types are computed in float32 and rounded then.
+fn rounded(number: f64, kind: Kind) -> f64 {
+    let single = number as f32;
+    #[expect(clippy::wildcard_enum_match_arm, reason = "networks compute in no other of libtorch's types")]
+    match kind {
+        Kind::Double => number,
+        Kind::BFloat16 => bf16::from_f32(single).to_f64(),
+        Kind::Half => f16::from_f32(single).to_f64(),
+        _ => f64::from(single),
     }
 }
