@@ -20,6 +20,14 @@ enum Job {
 }
 
 impl Job {
+    /// Checks the files of every item; the runs of a sweep have the same.
+    fn check_files(&self) -> Result<(), eval::Error> {
+        match self {
+            Self::Run(plan) => plan.check_files(),
+            Self::Sweep(sweep) => sweep.plans().next().map_or(Ok(()), Plan::check_files),
+        }
+    }
+
     fn start_over(&mut self) -> Result<(), eval::Error> {
         match self {
             Self::Run(plan) => plan.start_over(),
@@ -216,6 +224,7 @@ fn tell_pace(items: usize, took: Duration) {
 
 pub fn validate(args: &RunArgs) -> Result<(), Failure> {
     for (config, job) in args.configs.iter().zip(jobs(args, &AtomicBool::new(false))?) {
+        job.check_files()?;
         let (what, title) = match &job {
             Job::Run(plan) => (format!("{} items", plan.items()), &plan.experiment.title),
             Job::Sweep(sweep) => {

@@ -3,6 +3,7 @@
 mod attend;
 #[path = "../../../eval/tests/browser/mod.rs"]
 mod browser;
+mod changed_data;
 mod common;
 mod compare;
 mod diffseg;
@@ -19,6 +20,7 @@ mod paper;
 mod paper_diffseg;
 mod paper_guidance;
 mod paper_segment;
+mod pictures;
 mod rank;
 mod report;
 mod run;
