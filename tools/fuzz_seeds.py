@@ -132,7 +132,13 @@ def pictures() -> None:
     jpeg[frame + 5 : frame + 9] = struct.pack(">HH", 13000, 13000)
     scan = bytes(jpegs[0].read_bytes())
     at = scan.rindex(b"\xff\xd9")
+    tiff = b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHII", 0x0112, 3, 1, 6) + bytes(4)
+    exif = lambda data: scan[:2] + b"\xff\xe1" + struct.pack(">H", len(data) + 8) + b"Exif\0\0" + data + scan[2:]
     bombs = {
+        "exif.jpg": exif(tiff),
+        "exif-beyond.jpg": exif(tiff[:4] + b"\xff\xff\xff\xff" + tiff[8:]),
+        "exif-entries.jpg": exif(tiff[:8] + b"\xff\xff" + tiff[10:]),
+        "exif.png": png(8, 8, whole, chunk(b"eXIf", tiff)),
         "bomb.png": png(100_000, 100_000, whole),
         "area.png": png(13_000, 13_000, whole),
         "zero.png": png(0, 8, whole),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use models::features::FeatureFile;
-use models::image::{Preprocessor, Rgb8};
+use models::image::{Orientation, Preprocessor, Rgb8};
 use models::{Device, Kind, Weights, clip, matrix_file, t5};
 use tasks::dataset::{
     CocoStuffConfig, FolderConfig, ImageNetConfig, ImageNetSegmentationConfig, MasksConfig, PascalVocConfig,
@@ -112,7 +112,9 @@ pub fn npz(data: &[u8]) {
 /// A JPEG or PNG.
 pub fn picture(data: &[u8]) {
     if let Ok(picture) = Rgb8::decode_within(data, MOST_PIXELS) {
-        assert_eq!(picture.data.len(), picture.width * picture.height * 3);
+        let pixels = picture.width * picture.height;
+        let turned = picture.turned(Orientation::of(data)).expect("a picture");
+        assert_eq!((turned.width * turned.height, turned.data.len()), (pixels, 3 * pixels));
     }
 }
 

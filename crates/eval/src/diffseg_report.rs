@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 use crate::experiment::Experiment;
 use crate::masking_report::as_answered;
 use crate::metrics::bootstrap::{RESAMPLES, paired};
-use crate::metrics::diffseg::Matched;
+use crate::metrics::diffseg::{Classes, Matched};
 use crate::metrics::{DiffSegMetric, DiffSegMetrics, Metric};
 use crate::paper::PaperTable;
 use crate::plot::{Kind, Rgb, Segmented, SegmentsRow, SegmentsSheet, segments};
@@ -45,6 +45,8 @@ pub(crate) struct Labelled<'a> {
     pub(crate) items: &'a [DenseImage],
     /// What the classes are called.
     pub(crate) classes: &'a [String],
+    /// Those that segments are matched to.
+    pub(crate) matched: &'a Classes,
 }
 
 /// The column of the paper's table that a metric stands in. What the paper calls mACC equals, on a grid, DiffSeg's published
@@ -167,7 +169,7 @@ pub(crate) fn source_note(paper: &PaperTable) -> String {
 /// Every method minus anchors on a grid, or minus the first where there is no grid.
 pub(crate) fn comparisons(
     methods: &[Method],
-    classes: usize,
+    classes: &Classes,
     records: &[DiffSegRecord],
     seed: u64,
 ) -> Vec<Comparison> {
@@ -233,7 +235,7 @@ pub(crate) fn pictures(
         };
         let of_methods = methods.iter().filter_map(|(key, label)| {
             let found = (record.methods.get(key)?, pictures.methods.get(key)?);
-            Some(segmented(label, found, pictures, labelled.classes.len()))
+            Some(segmented(label, found, pictures, labelled.matched))
         });
         let picture = seen.rgb;
         rows.push(SegmentsRow {
@@ -256,7 +258,7 @@ fn segmented(
     label: &str,
     (segments, picture): (&Segments, &SegmentPicture),
     pictures: &Pictures,
-    classes: usize,
+    classes: &Classes,
 ) -> Segmented {
     let matched = Matched::of(segments, classes).segments.into_iter().enumerate();
     let matched: BTreeMap<usize, usize> =

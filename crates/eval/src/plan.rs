@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::experiment::{Experiment, Fills, TaskConfig};
 use crate::idle::{self, Idle};
 use crate::paper::PaperTable;
+use crate::progress;
 use crate::results::SCHEMA;
 use crate::run::{Identity, RunHeader, Shard};
 use crate::work::Work;
@@ -145,7 +146,9 @@ impl Plan {
         let paper = experiment.fills.as_ref().map(|fills| beside(path, fills, &experiment.task));
         let paper = paper.transpose()?;
         let device = models::device::parse(&options.device)?;
-        let mut work = Work::find(&experiment, device)?;
+        let work = Work::find(&experiment, device);
+        progress::say_notes();
+        let mut work = work?;
         match options.limit {
             Some(0) => return Err(refuse("--limit must be at least 1".into())),
             Some(limit) => work.truncate(limit),
@@ -204,6 +207,21 @@ impl Plan {
     /// Number of items of the manifest.
     pub fn items(&self) -> usize {
         self.work.items()
+    }
+
+    /// Checks the first bytes of every file that items are read from.
+    ///
+    /// # Errors
+    /// Files that are no images or label maps in a format that is read, the first of them by name.
+    pub fn check_files(&self) -> Result<()> {
+        let unreadable = self.work.unreadable();
+        let Some(first) = unreadable.first() else { return Ok(()) };
+        let (items, count) = (self.items(), unreadable.len());
+        let reason = format!(
+            "{count} of {items} items cannot be read, the first because {first}; a run records them as failed and leaves them \
+             out of its table. Convert the files to JPEG or PNG, or take them out of the data set"
+        );
+        Err(Error::Unreadable { path: PathBuf::from(&self.name), reason })
     }
 
     /// Number of batches, which shards share between them.

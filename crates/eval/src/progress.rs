@@ -10,6 +10,11 @@ pub(crate) fn say(line: &str) {
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
+/// Says what was noted while files were listed and read.
+pub(crate) fn say_notes() {
+    models::notes::take().iter().for_each(|line| say(line));
+}
+
 /// A bar over `total` items of which `done` are there already.
 pub(crate) fn bar(total: usize, done: usize) -> ProgressBar {
     let bar = ProgressBar::new(total as u64).with_position(done as u64);

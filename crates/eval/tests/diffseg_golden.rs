@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use eval::metrics::bootstrap::paired;
-use eval::metrics::diffseg::{Matched, Tally, adjusted_rand_index, assign};
+use eval::metrics::diffseg::{Classes, Matched, Tally, adjusted_rand_index, assign};
 use eval::metrics::{DiffSegMetric, DiffSegMetrics, Metric};
 use ndarray::Array2;
 use serde::Deserialize;
@@ -80,7 +80,7 @@ fn each_image_is_matched_and_indexed_as_by_scipy_and_scikit_learn() {
         for (method, wanted) in image {
             let what = format!("{method} of {}", record.id);
             let segments = &record.methods[method];
-            let matched = Matched::of(segments, golden.classes);
+            let matched = Matched::of(segments, &Classes::all(golden.classes));
             let counts = |of: fn(&Tally) -> u64| matched.classes.iter().map(of).collect::<Vec<u64>>();
             assert_eq!(counts(|class| class.true_positives), wanted.tp, "{what}");
             assert_eq!(counts(|class| class.false_positives), wanted.fp, "{what}");
@@ -96,7 +96,7 @@ fn each_image_is_matched_and_indexed_as_by_scipy_and_scikit_learn() {
 #[test]
 fn metrics_are_those_of_numpy() {
     let golden = golden();
-    let mut metrics = DiffSegMetrics::new(golden.classes);
+    let mut metrics = DiffSegMetrics::new(Classes::all(golden.classes));
     golden.records.iter().for_each(|record| metrics.add(record));
     assert_eq!(metrics.items(), golden.records.len() as u64);
     let scores = metrics.finish();
@@ -118,7 +118,7 @@ fn intervals_are_those_of_numpy_on_the_same_draws() {
     let golden = golden();
     for case in &golden.bootstrap {
         let Bootstrap { a, b, metric, resamples, seed, .. } = case;
-        let over = metric.over(golden.classes);
+        let over = metric.over(&Classes::all(golden.classes));
         let ours = paired(&golden.records, a, b, &over, *resamples, *seed).expect("an interval");
         let what = format!("{metric} of {a} and {b}");
         let interval = ours.interval().expect("enough items");

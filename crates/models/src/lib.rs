@@ -25,6 +25,7 @@ pub mod matrix_file;
 pub mod memory;
 mod nn;
 pub mod noise;
+pub mod notes;
 pub mod pipeline;
 pub mod probe;
 pub mod sd;

@@ -7,7 +7,7 @@ use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use models::image::{ImageError, Preprocessor, Resample, ResizeRule, Rgb8, center_crop, resize};
+use models::image::{ImageError, Orientation, Preprocessor, Resample, ResizeRule, Rgb8, center_crop, resize};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -298,5 +298,43 @@ fn photographs_equal_pillow_and_transformers() {
             assert_eq!(sha(&preprocessor.apply_geometry(&picture).unwrap().data), cropped, "{file}, cropped");
             assert_eq!(sha_of_values(preprocessor.apply(&picture).unwrap()), values, "{file}, normalised");
         }
+    }
+}
+
+#[derive(Deserialize)]
+struct Orientations {
+    pictures: Vec<Noted>,
+}
+
+#[derive(Deserialize)]
+struct Noted {
+    name: String,
+    file: String,
+    number: u8,
+    width: usize,
+    height: usize,
+    pixels: String,
+}
+
+fn bytes(hex: &str) -> Vec<u8> {
+    let digits: Vec<char> = hex.chars().collect();
+    let byte = |pair: &[char]| u8::from_str_radix(&pair.iter().collect::<String>(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
+}
+
+#[test]
+fn pictures_are_turned_as_pillow_turns_them() {
+    let golden: Orientations = golden("orientation.json");
+    assert_eq!(golden.pictures.len(), 28);
+    for Noted { name, file, number, width, height, pixels } in golden.pictures {
+        let file = bytes(&file);
+        let (upright, turned) = Rgb8::decode_upright(&file).unwrap();
+        assert_eq!(turned.number(), number, "{name}");
+        assert_eq!((upright.width, upright.height), (width, height), "{name}");
+        assert_eq!(upright.data, bytes(&pixels), "{name}");
+        // The pixels that everything else reads are the stored ones.
+        let stored = Rgb8::decode(&file).unwrap();
+        assert_eq!((stored.width, stored.height), (5, 3), "{name}");
+        assert_eq!(Orientation::of(&file), turned, "{name}");
     }
 }

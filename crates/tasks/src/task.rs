@@ -5,14 +5,15 @@ use std::ops::Range;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use crate::dataset::Sourced;
 use crate::error::Result;
 
 /// An experiment: a manifest of items, each answered by one record.
 pub trait Task {
     /// One unit of the data, such as an image.
-    type Item;
+    type Item: Sourced + Sync;
     /// What the experiment has found out about one item.
-    type Record: Serialize + DeserializeOwned;
+    type Record: Serialize + DeserializeOwned + Sync;
 
     /// The items, in the order in which they are run.
     fn manifest(&self) -> &[Self::Item];
@@ -22,6 +23,12 @@ pub trait Task {
 
     /// Name of the item a record answers.
     fn answered(record: &Self::Record) -> &str;
+
+    /// SHA-256 of what the item of a record was made from ([`Sourced::sha256`]); none where the record does not say.
+    fn made_from(record: &Self::Record) -> Option<&str> {
+        let _ = record;
+        None
+    }
 
     /// Items that are run together. Batches are cut from the manifest, never from what is left to do, so that the
     /// arithmetic of an item does not depend on when the run was interrupted.

@@ -160,3 +160,32 @@ fn images_that_cannot_be_read_are_named() {
     let Err(error) = items[0].load() else { panic!("decoded") };
     assert!(error.to_string().contains("broken.jpg"), "{error}");
 }
+
+#[test]
+fn pictures_that_are_left_out_are_counted() {
+    let webp = "RIFF\0\0\0\0WEBPVP8 ";
+    let files = [
+        ("n01440764/one.JPEG", ""),
+        ("n01440764/two.webp", webp),
+        ("n01440764/notes.txt", "no picture"),
+        ("n01443537/three.bmp", "BM"),
+        ("n01443537/four.jfif", "\u{7f}"),
+        ("synsets.txt", "n01440764\nn01443537\n"),
+    ];
+    let dir = folder(&files);
+    fs::write(dir.path().join("n01443537/four.jfif"), b"\xff\xd8\xff\xe0").expect("writable");
+    let synsets = dir.path().join("synsets.txt");
+    let dataset = dataset("imagenet", serde_json::json!({ "root": dir.path(), "synsets": synsets }));
+    for _ in 0..2 {
+        assert_eq!(listed(&dataset.items(2).expect("a dataset")), [("n01440764/one.JPEG", 0)]);
+    }
+    let said: Vec<String> = models::notes::take();
+    let ours: Vec<&String> =
+        said.iter().filter(|line| line.contains(dir.path().to_str().expect("a path"))).collect();
+    assert_eq!(ours.len(), 1, "{said:?}");
+    let words = [
+        "3 pictures are left out (1 BMP, 1 JPEG, 1 WebP: n01440764/two.webp, n01443537/four.jfif, n01443537/three.bmp)",
+        "because only files named .jpeg, .jpg or .png are read",
+    ];
+    assert!(words.iter().all(|word| ours[0].contains(word)), "{}", ours[0]);
+}

@@ -17,7 +17,7 @@ use crate::print_table;
 /// Every experiment is checked before the first one starts.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let stop = watch()?;
-    let mut jobs = jobs(args, || refuse_stopped(&stop, Fresh::Kept), |_, _| {})?;
+    let mut jobs = jobs(args, || refuse_stopped(&stop, Fresh::Kept), |_| Ok(()), |_, _| {})?;
     // All of them before the first record: until then starting over again loses nothing, from then on nothing need be.
     for job in &mut jobs {
         refuse_stopped(&stop, Fresh::Kept)?;

@@ -24,6 +24,14 @@ impl Job {
         }
     }
 
+    /// Checks the files of every item; the runs of a sweep have the same.
+    fn check_files(&self) -> Result<(), eval::Error> {
+        match self {
+            Self::Run(plan) => plan.check_files(),
+            Self::Sweep(sweep) => sweep.plans().next().map_or(Ok(()), Plan::check_files),
+        }
+    }
+
     /// What a reader must know before it starts.
     fn notes(&self) -> &[String] {
         match self {
@@ -46,24 +54,29 @@ pub fn validate(args: &RunArgs) -> Result<(), Failure> {
         };
         print(&format!("{}: ready, {what}: {title}\n", config.display()));
     };
-    jobs(args, || Ok(()), ready).map(|_| ())
+    jobs(args, || Ok(()), Job::check_files, ready).map(|_| ())
 }
 
-/// Checks every file and says on stderr what is wrong with each and what a reader must know of it. `ready` is told of each
-/// that can start, `go_on` says before each whether to stop.
+/// Checks every file, `also` by the given check, and says on stderr what is wrong with each and what a reader must know of it.
+/// `ready` is told of each that can start, `go_on` says before each whether to stop.
 ///
 /// # Errors
 /// Not every experiment can start.
 pub fn jobs(
     args: &RunArgs,
     go_on: impl Fn() -> Result<(), Failure>,
+    also: impl Fn(&Job) -> Result<(), eval::Error>,
     ready: impl Fn(&Path, &Job),
 ) -> Result<Vec<Job>, Failure> {
     let mut jobs = Vec::new();
     let mut each = Each::of(args.configs.len());
     for (index, config) in args.configs.iter().enumerate() {
         go_on()?;
-        if let Some(job) = each.take(config, job(args, index, config)) {
+        let checked = job(args, index, config).and_then(|job| {
+            also(&job)?;
+            Ok(job)
+        });
+        if let Some(job) = each.take(config, checked) {
             job.notes().iter().for_each(|note| say!("{}: note: {note}", config.display()));
             ready(config, &job);
             jobs.push(job);

@@ -96,7 +96,8 @@ pub fn results(out: &Path) -> Value {
     results
 }
 
-/// Every other file that a finished run leaves, by its path in the folder; shards are left out.
+/// Every other file that a finished run leaves, by its path in the folder; shards are left out, and what the file system said of
+/// the data.
 pub fn files(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     fn walk(root: &Path, folder: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
         for entry in std::fs::read_dir(folder).expect("a folder") {
@@ -104,7 +105,7 @@ pub fn files(out: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
             let name = path.file_name().expect("a name").to_string_lossy().into_owned();
             if path.is_dir() && !name.starts_with("shard-") {
                 walk(root, &path, found);
-            } else if path.is_file() && name != "results.json" {
+            } else if path.is_file() && !["results.json", "inputs.jsonl"].contains(&&*name) {
                 let relative = path.strip_prefix(root).expect("below").to_owned();
                 found.insert(relative, std::fs::read(&path).expect("readable"));
             }

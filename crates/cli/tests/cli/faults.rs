@@ -186,7 +186,7 @@ fn damage_in_the_middle_of_the_records_costs_that_batch() {
 }
 
 /// Scenes of the miniature as files.
-fn scenes(folder: &Path, objects: RangeInclusive<usize>) {
+pub fn scenes(folder: &Path, objects: RangeInclusive<usize>) {
     let spec = tasks::mini::SceneSpec::new(64, objects).expect("a spec");
     tasks::mini::export(folder, &spec, 0, tasks::mini::Split::Val, 9).expect("written");
     // As [dataset.masks] reads them: a row for each class of an image.
@@ -206,7 +206,7 @@ fn scenes(folder: &Path, objects: RangeInclusive<usize>) {
 }
 
 /// An experiment on those files.
-fn on_files(dir: &Path, small: &Small, dataset: &str) -> PathBuf {
+pub fn on_files(dir: &Path, small: &Small, dataset: &str) -> PathBuf {
     let text = std::fs::read_to_string(root().join(small.config)).expect("an experiment");
     let mut document: toml::Table = toml::from_str(&text).expect("TOML");
     document.insert("dataset".into(), toml::from_str::<toml::Table>(dataset).expect("TOML").into());

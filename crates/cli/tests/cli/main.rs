@@ -3,6 +3,7 @@
 mod attend;
 #[path = "../../../eval/tests/browser/mod.rs"]
 mod browser;
+mod changed_data;
 mod checkpoints;
 mod common;
 mod compare;
@@ -20,6 +21,7 @@ mod paper;
 mod paper_diffseg;
 mod paper_guidance;
 mod paper_segment;
+mod pictures;
 mod rank;
 mod rank_keys;
 mod rank_options;

@@ -15,6 +15,7 @@ use crate::environment::{Code, Environment};
 use crate::error::{Error, Result};
 use crate::experiment::TaskConfig;
 use crate::metrics::bootstrap::Additive;
+use crate::metrics::diffseg::Classes;
 use crate::metrics::{DiffSegMetric, MaskingMetric, SegmentMetric};
 use crate::results::MetricValue;
 use crate::run::RunFolder;
@@ -210,7 +211,8 @@ impl Snapshot {
                             "run.json does not name the classes ({e}); run the experiment again with --fresh"
                         ),
                     })?;
-                let metrics = DiffSegMetric::ALL.map(|metric| (metric, metric.over(names.len())));
+                let classes = Classes::of(&run.results.experiment.dataset, names.len(), &records);
+                let metrics = DiffSegMetric::ALL.map(|metric| (metric, metric.over(&classes)));
                 metrics.iter().try_for_each(|(name, metric)| self.break_down(&records, name, metric))?;
                 self.ids = records.into_iter().map(|record| record.id).collect();
             }

@@ -43,7 +43,8 @@ pub struct MethodScores {
     pub map: Option<f64>,
     /// Mean of average precision of the foreground over the images that have some.
     pub map_foreground: Option<f64>,
-    /// Intersection over union of each class that was predicted or labelled anywhere, both summed over all images.
+    /// Intersection over union of each class that some pixel has, both summed over all images. A class that was predicted and
+    /// that no pixel of any image has, such as the background where all else is ignored, is none of the classes.
     pub iou: BTreeMap<u8, f64>,
 }
 
@@ -109,8 +110,9 @@ impl Totals {
     fn finish(&self) -> MethodScores {
         let accuracy = share(self.correct as f64, self.labelled as f64);
         let iou = |counts: &ClassCounts| share(counts.intersection as f64, counts.union() as f64);
-        let iou: BTreeMap<u8, f64> =
-            self.classes.iter().filter_map(|(&class, counts)| Some((class, iou(counts)?))).collect();
+        let iou: BTreeMap<u8, f64> = (self.classes.iter().filter(|(_, counts)| counts.labelled > 0))
+            .filter_map(|(&class, counts)| Some((class, iou(counts)?)))
+            .collect();
         MethodScores {
             accuracy,
             miou: share(iou.values().sum(), iou.len() as f64),
@@ -195,7 +197,9 @@ impl Additive for SegmentMetric {
             .iter()
             .map(|record| record.methods.get(method).ok_or_else(|| missing(record)))
             .collect::<Result<_, _>>()?;
-        let classes: BTreeSet<u8> = scores.iter().flat_map(|score| score.classes.keys().copied()).collect();
+        let labelled = |(&class, counts): (&u8, &ClassCounts)| (counts.labelled > 0).then_some(class);
+        let classes: BTreeSet<u8> =
+            scores.iter().flat_map(|score| score.classes.iter().filter_map(labelled)).collect();
         let pair = |index: usize, score: &MapScore| -> (f64, f64) {
             let average = |ap: Option<f64>| ap.map_or((0.0, 0.0), |ap| (ap, 1.0));
             match self {
@@ -287,6 +291,20 @@ mod tests {
         assert_eq!((scores.miou_identity, scores.map, scores.map_foreground), (None, None, None));
         let sums = SegmentMetric::MiouIdentity.contributions(&records, "bounce").unwrap();
         assert_eq!(SegmentMetric::MiouIdentity.value(&sums.row(0).to_vec()), None);
+    }
+
+    #[test]
+    fn a_class_that_no_pixel_has_is_none_of_the_classes() {
+        // Everything but the object is ignored, so what was taken for background is no background.
+        let records = [
+            record(score(&[(0, 0, 10, 0), (1, 30, 30, 40)], [None, None])),
+            record(score(&[(0, 0, 5, 0), (1, 55, 55, 60)], [None, None])),
+        ];
+        let scores = &gather(&records).finish()["bounce"];
+        assert_eq!(scores.iou, BTreeMap::from([(1, 0.85)]));
+        assert_eq!(scores.miou, Some(0.85));
+        let sums = SegmentMetric::Miou.contributions(&records, "bounce").unwrap().sum_axis(ndarray::Axis(0));
+        assert_eq!(SegmentMetric::Miou.value(&sums.to_vec()), Some(0.85));
     }
 
     fn any_record() -> impl Strategy<Value = SegmentRecord> {

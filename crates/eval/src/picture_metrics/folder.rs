@@ -2,23 +2,26 @@
 
 use std::path::{Path, PathBuf};
 
+use tasks::dataset::{format_of_file, note_left_out, python_order};
+
 use crate::error::{Error, Result};
 
 /// Extensions of what is taken for a picture, in lower case.
 const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 
-/// Paths of the PNG and JPEG files below a folder and its folders, hidden ones left out, in order of their paths; the
-/// first `limit` of them. Links to folders are not followed.
+/// Paths of the PNG and JPEG files below a folder and its folders, hidden ones left out, in Python's order of their paths
+/// ([`python_order`]), as torch-fidelity, pytorch-fid and clean-fid have them: splits and subsets follow it. The first `limit`
+/// of them. Links to folders are not followed. Pictures with other extensions are left out, which is noted.
 ///
 /// # Errors
-/// No such folder, no pictures in it, or a folder that cannot be read.
+/// No such folder, no pictures in it, a folder that cannot be read, or a file that is no PNG or JPEG for all its extension.
 pub fn pictures_below(folder: &Path, limit: Option<usize>) -> Result<Vec<PathBuf>> {
     let refuse =
         |reason: &str| Error::Task(tasks::Error::Dataset { path: folder.into(), reason: reason.into() });
     if !folder.is_dir() {
         return Err(refuse("no such folder; give a folder of PNG or JPEG files"));
     }
-    let mut found = Vec::new();
+    let (mut found, mut others) = (Vec::new(), Vec::new());
     let mut open = vec![folder.to_owned()];
     while let Some(folder) = open.pop() {
         for entry in std::fs::read_dir(&folder).map_err(Error::file("read", &folder))? {
@@ -30,14 +33,30 @@ pub fn pictures_below(folder: &Path, limit: Option<usize>) -> Result<Vec<PathBuf
                 _ if hidden => {}
                 true => open.push(path),
                 false if EXTENSIONS.contains(&extension.as_str()) && path.is_file() => found.push(path),
-                false => {}
+                false => others.push(path),
             }
         }
     }
+    others.sort_by(|a, b| python_order(a, b));
+    note_left_out(folder, &others, "files named .png, .jpg or .jpeg are read");
     if found.is_empty() {
         return Err(refuse("no PNG or JPEG files in this folder or below it"));
     }
-    found.sort();
+    found.sort_by(|a, b| python_order(a, b));
     found.truncate(limit.unwrap_or(usize::MAX));
-    Ok(found)
+    let other = |path: &PathBuf| match format_of_file(path) {
+        Ok(Some("JPEG" | "PNG")) => None,
+        Ok(Some(format)) => Some(format!("{} is a {format} file", path.display())),
+        Ok(None) => Some(format!("{} is no picture in a format that is recognised", path.display())),
+        Err(e) => Some(format!("{} cannot be read: {e}", path.display())),
+    };
+    let wrong: Vec<String> = found.iter().filter_map(other).collect();
+    match wrong.first() {
+        None => Ok(found),
+        Some(first) => Err(refuse(&format!(
+            "{} of {} files named as PNG or JPEG are neither ({first}); convert them, or move them elsewhere",
+            wrong.len(),
+            found.len()
+        ))),
+    }
 }

@@ -6,10 +6,10 @@ use std::sync::{Mutex, PoisonError};
 
 use models::features::{FeatureNetwork, FeatureSource};
 use models::image::Rgb8;
-use models::limits;
+use models::{limits, notes};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
-use tasks::dataset::LabelledImage;
+use tasks::dataset::{DatasetConfig, LabelledImage, Sourced};
 
 use super::reference::{self, Kind};
 use super::{extract_each, pictures_below};
@@ -92,6 +92,29 @@ impl ReferenceSource {
         }
     }
 
+    /// What a data set names.
+    ///
+    /// # Errors
+    /// As [`ReferenceSource::find`], or labelled images that cannot be listed.
+    pub(crate) fn of(dataset: &DatasetConfig) -> Result<Self> {
+        match dataset {
+            DatasetConfig::Reference(reference) => Self::find(&reference.path),
+            labelled => Ok(Self::Images(labelled.items(usize::MAX)?)),
+        }
+    }
+
+    /// The hash that [`ReferenceSource::read`] would return now; none of what the program draws, or cannot be read.
+    pub(crate) fn sha256(&self) -> Option<String> {
+        let of_file = |path: &PathBuf, most| Some(hex(&Sha256::digest(limits::read_bytes(path, most).ok()?)));
+        let hashes: Option<Vec<String>> = match self {
+            Self::Images(images) if images.iter().all(|image| image.path().is_none()) => return None,
+            Self::Images(images) => images.par_iter().map(|image| image.sha256().ok()).collect(),
+            Self::Files(paths) => paths.par_iter().map(|path| of_file(path, limits::PICTURE_BYTES)).collect(),
+            Self::Known(path, _) => return of_file(path, limits::FEATURE_BYTES),
+        };
+        Some(hash_of_hashes(&hashes?))
+    }
+
     /// A line for each picture or file.
     pub(crate) fn manifest(&self) -> Vec<String> {
         match self {
@@ -142,18 +165,14 @@ impl ReferenceSource {
                 let bytes = limits::read_bytes(path, limits::PICTURE_BYTES)
                     .map_err(|source| models::Error::Read { path: path.clone(), source })?;
                 keep(place, hex(&Sha256::digest(&bytes)));
+                notes::orientation_ignored(path, &bytes);
                 let rgb = Rgb8::decode(&bytes).map_err(|e| models::Error::from(e.in_file(path)))?;
                 Ok((place as u64, rgb))
             }),
             Self::Known(..) => return self.read(network, weights_sha256, batch),
         }?;
-        let mut hasher = Sha256::new();
-        hashes
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-            .iter()
-            .for_each(|hash| hasher.update(hash));
-        Ok((Reference::Features(set.finish()), hex(&hasher.finalize())))
+        let hashes = hashes.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok((Reference::Features(set.finish()), hash_of_hashes(&hashes)))
     }
 }
 
@@ -184,6 +203,12 @@ fn readable(paths: Vec<PathBuf>, read: impl Fn(usize) -> Result<()> + Sync) -> R
         faults.push(tasks::Error::Dataset { path, reason }.into());
     }
     Err(Error::all(faults))
+}
+
+fn hash_of_hashes(hashes: &[String]) -> String {
+    let mut hasher = Sha256::new();
+    hashes.iter().for_each(|hash| hasher.update(hash));
+    hex(&hasher.finalize())
 }
 
 fn hex(bytes: &[u8]) -> String {

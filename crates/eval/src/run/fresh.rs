@@ -6,13 +6,15 @@ use std::path::Path;
 
 use super::folder::{PAGE, RESULTS};
 use super::header::HEADER;
+use super::inputs::INPUTS;
 use super::records::RECORDS;
 use crate::error::{Error, Result};
 
 /// The files of a run but for its header, by what their names begin with and how they may end. A name that is not here is
 /// somebody else's.
-const FILES: [(&str, &[&str]); 9] = [
+const FILES: [(&str, &[&str]); 10] = [
     (RECORDS, &[""]),
+    (INPUTS, &[""]),
     (RESULTS, &[""]),
     (PAGE, &[""]),
     ("table", &[".md", ".csv", ".tex", ".parquet"]),

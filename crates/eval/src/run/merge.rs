@@ -1,6 +1,6 @@
 //! Shards to one run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,10 +8,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::folder::header;
 use super::header::RunHeader;
 use super::records::{self, RECORDS, Scan, Segment};
-use super::{Batches, DEPTH, Finished, Outcome, Shard, execute, take};
+use super::{Batches, DEPTH, Finished, Inputs, Outcome, Shard, execute, take};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 use crate::plan::Plan;
+use crate::progress;
 
 /// What to merge, and where to.
 #[derive(Debug, Clone, Default)]
@@ -50,11 +51,15 @@ pub fn merge(options: &MergeOptions, stop: &AtomicBool) -> Result<Vec<Outcome>> 
             )));
         }
     }
-    for ((target, whole), plan) in checked.into_iter().zip(plans) {
+    let mut learned = Vec::new();
+    for ((_, whole), plan) in checked.iter().zip(&plans) {
+        learned.push(whole.check_data(plan)?);
+    }
+    for (((target, whole), plan), inputs) in checked.into_iter().zip(plans).zip(learned) {
         if stop.load(Ordering::Relaxed) {
             return Err(Error::Interrupted { done: 0, total: plan.items(), out: target });
         }
-        whole.write(target)?;
+        whole.write(target, &inputs)?;
         match execute(&plan, stop)? {
             Finished::Run(outcome) => outcomes.push(*outcome),
             Finished::Shard(shard) => {
@@ -128,6 +133,8 @@ struct Whole {
     /// Records in manifest order.
     records: Vec<u8>,
     shards: Vec<PathBuf>,
+    /// Number of shards of the run.
+    of: usize,
 }
 
 impl Whole {
@@ -204,11 +211,38 @@ impl Whole {
         }
         let records = parts.into_values().flatten().collect();
         let shards = known.into_values().map(|(folder, _)| folder.clone()).collect();
-        Ok(Self { header, records, shards })
+        Ok(Self { header, records, shards, of })
     }
 
     fn batches(&self) -> usize {
         Batches { items: self.header.items, batch: self.header.batch, shard: None }.count()
+    }
+
+    /// Checks that all shards were made from the data that is there now, and so from the same.
+    ///
+    /// # Errors
+    /// They were not, with the shards and the items.
+    fn check_data(&self, plan: &Plan) -> Result<Inputs> {
+        let mut inputs = Inputs::open(self.shards.iter().map(PathBuf::as_path));
+        let compared = plan.work.compare_data(&mut inputs, (&self.records, &self.header.fingerprint));
+        compared.unsure().iter().for_each(|line| progress::say(line));
+        if compared.changed.is_empty() {
+            return Ok(inputs);
+        }
+        let of = self.of.max(1);
+        let shard = |&(item, _): &(usize, String)| item / self.header.batch % of + 1;
+        let indices: BTreeSet<usize> = compared.changed.iter().map(shard).collect();
+        let names: Vec<String> = indices.iter().map(|index| format!("{index}/{of}")).collect();
+        let (shards, were) = if names.len() == 1 { ("shard", "was") } else { ("shards", "were") };
+        Err(refused(format!(
+            "{shards} {} {were} made from other data than is there now: {} of {} items have changed ({}). Run {} again with \
+             --shard, which runs what has changed again, and merge again; or put the data back",
+            names.join(", "),
+            compared.changed.len(),
+            self.header.items,
+            compared.names(),
+            if names.len() == 1 { "it" } else { "them" }
+        )))
     }
 
     /// The folder of one of the shards.
@@ -217,7 +251,7 @@ impl Whole {
     }
 
     /// Makes `target` the folder of the run.
-    fn write(self, target: PathBuf) -> Result<()> {
+    fn write(self, target: PathBuf, inputs: &Inputs) -> Result<()> {
         let (out, _lock) = take(target, |folder| self.header.claim(folder)).map_err(|error| match error {
             Error::OtherRun { path, reason } => refused(format!(
                 "{} holds another run ({reason}); say with --out where this one is to be, or remove that one's files",
@@ -229,6 +263,7 @@ impl Whole {
         for shard in &self.shards {
             link(&shard.join("pictures"), &out.join("pictures"))?;
         }
+        inputs.save_all(&out);
         write_whole(&out.join(RECORDS), &self.records)
     }
 }

@@ -5,11 +5,14 @@ mod folder;
 pub(crate) mod forged;
 mod fresh;
 mod header;
+mod inputs;
 mod lock;
 mod merge;
 mod records;
 mod shard;
 
+use std::collections::BTreeSet;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -21,13 +24,14 @@ use crate::error::{Error, Result};
 use crate::files::write_json;
 use crate::plan::{Beside, Plan};
 use crate::progress;
-use crate::results::{DataId, Results, SCHEMA, WeightsId};
+use crate::results::{DataId, Judge, Results, SCHEMA, WeightsId};
 use crate::table::Table;
 use crate::work::Report;
 
 pub(crate) use folder::PAGE;
 pub use folder::RunFolder;
 pub(crate) use header::{HEADER, Identity, RunHeader, differences, short};
+pub(crate) use inputs::{Compared, Inputs, compare_records, since_run};
 use lock::Lock;
 pub use merge::{MergeOptions, merge};
 pub(crate) use records::RECORDS;
@@ -109,7 +113,9 @@ pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Finished> {
     if stop.load(Ordering::Relaxed) {
         return Err(Error::Interrupted { done: 0, total: plan.items(), out: place.out });
     }
-    match (plan.work.run(plan, &place, stop)?, plan.shard) {
+    let reached = plan.work.run(plan, &place, stop);
+    progress::say_notes();
+    match (reached?, plan.shard) {
         (Reached::Whole(report), _) => {
             Ok(Finished::Run(Box::new(conclude(plan, header, *report, place.out)?)))
         }
@@ -167,6 +173,15 @@ fn take(out: PathBuf, claim: impl FnOnce(&Path) -> Result<()>) -> Result<(PathBu
 fn conclude(plan: &Plan, header: RunHeader, report: Report, out: PathBuf) -> Result<Outcome> {
     // Of a run that was whole already: what made it, not what looked at it again.
     let known = (report.fresh == 0).then(|| RunFolder::open(&out).ok()).flatten().map(|known| known.results);
+    let judged = |judge: &Option<Judge>| judge.as_ref().map(|judge| judge.reference_sha256.clone());
+    if let Some((then, now)) =
+        known.as_ref().and_then(|known| judged(&known.judge)).zip(judged(&report.judge))
+        && then != now
+    {
+        progress::say(
+            "the reference has changed since the results were written; they are computed anew from the one that is there",
+        );
+    }
     let environment = known.as_ref().map(|known| known.environment.clone());
     let results = Results {
         schema: SCHEMA,
@@ -256,7 +271,11 @@ pub(crate) enum Reached<T> {
     Part(Part),
 }
 
-/// Every answer of the run or shard, those on disk first.
+/// Times that the data may change while a run goes on before it gives up.
+const ROUNDS: usize = 4;
+
+/// Every answer of the run or shard, those on disk first. Records are compared with the data before the first batch and behind
+/// the last one, and batches of which an item was made from other data are run again.
 pub(crate) fn records<T: Task>(
     task: &mut T,
     place: &Place,
@@ -271,7 +290,6 @@ pub(crate) fn records<T: Task>(
             Answer::Failed(failure) => failure.id == T::id(item),
         }
     })?;
-    let missing = log.missing();
     let (total, before) = (batches.total(), log.answered());
     if place.merged && before < total {
         let reason = format!(
@@ -282,20 +300,45 @@ pub(crate) fn records<T: Task>(
         );
         return Err(Error::Merge { reason });
     }
+    let mut inputs = Inputs::open([place.out.as_path()]);
     let start = Instant::now();
-    let bar = progress::bar(total, before);
-    task.expect(&missing);
-    for range in missing {
-        if stop.load(Ordering::Relaxed) {
-            bar.abandon();
-            return Err(Error::Interrupted { done: log.answered(), total, out: place.out.clone() });
+    let mut fresh = 0;
+    for round in 0.. {
+        // Of shards that are being merged it was done before.
+        let changed = if place.merged { 0 } else { forget_changed(task, &mut log, &mut inputs, &place.out)? };
+        let missing = log.missing();
+        if missing.is_empty() {
+            break;
         }
-        bar.inc(range.len() as u64);
-        let answers = task.run(range.clone())?;
-        log.append(&range, answers)?;
+        if round == ROUNDS {
+            let reason =
+                format!("{changed} items have changed while the run was reading them, again and again");
+            return Err(Error::Unreadable { path: place.out.clone(), reason });
+        }
+        let items: Vec<Range<usize>> = missing.clone();
+        let stamps: Vec<_> =
+            items.into_iter().map(|range| Inputs::look::<T>(&task.manifest()[range])).collect();
+        let bar = progress::bar(total, log.answered());
+        task.expect(&missing);
+        for (range, stamps) in missing.into_iter().zip(stamps) {
+            if stop.load(Ordering::Relaxed) {
+                bar.abandon();
+                return Err(Error::Interrupted { done: log.answered(), total, out: place.out.clone() });
+            }
+            bar.inc(range.len() as u64);
+            let answers = task.run(range.clone())?;
+            for (item, answer) in task.manifest()[range.clone()].iter().zip(&answers) {
+                if let Answer::Record(record) = answer {
+                    inputs.keep(T::id(item), T::made_from(record), &stamps);
+                }
+            }
+            fresh += range.len();
+            log.append(&range, answers)?;
+            inputs.save(&place.out);
+        }
+        bar.finish_and_clear();
     }
-    bar.finish_and_clear();
-    let (fresh, took) = (total - before, start.elapsed());
+    let (fresh, took) = (fresh.min(total), start.elapsed());
     let mut answered = Answered { records: Vec::new(), items: Vec::new(), failed: Vec::new(), fresh, took };
     for (item, answer) in log.into_answers() {
         match answer {
@@ -318,4 +361,32 @@ pub(crate) fn records<T: Task>(
         }),
         _ => Ok(Reached::Whole(answered)),
     }
+}
+
+/// Leaves out the batches with an item that was made from other data than is there now, and says so. Returns the number of
+/// such items.
+fn forget_changed<T: Task>(
+    task: &T,
+    log: &mut RecordLog<T::Record>,
+    inputs: &mut Inputs,
+    out: &Path,
+) -> Result<usize> {
+    let (items, records): (Vec<usize>, Vec<&T::Record>) = log.records().unzip();
+    let pairs =
+        items.iter().zip(records).filter_map(|(&item, record)| Some((task.manifest().get(item)?, record)));
+    let compared = inputs.compare::<T>(&pairs.collect::<Vec<_>>());
+    inputs.save(out);
+    compared.unsure().iter().for_each(|line| progress::say(line));
+    let changed: BTreeSet<usize> = compared.changed.iter().map(|&(place, _)| items[place]).collect();
+    if !changed.is_empty() {
+        let again = log.forget(&changed)?;
+        let were = if changed.len() == 1 { "item was" } else { "items were" };
+        progress::say(&format!(
+            "{} {were} made from other data than is there now ({}); with the rest of their batches {again} items are run \
+             again",
+            changed.len(),
+            compared.names()
+        ));
+    }
+    Ok(changed.len())
 }

@@ -6,7 +6,7 @@
 //! that does not agree with its checksum for any other reason, is left out and its batch is run again. Segments may stand in
 //! any order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom, Write};
 use std::ops::Range;
@@ -223,6 +223,34 @@ impl<R: Serialize + DeserializeOwned> RecordLog<R> {
         }
         tell(path, torn, damaged + foreign, unread);
         Ok(Self { path: path.into(), run: run.into(), file, end: end as u64, batches, answers })
+    }
+
+    /// The records so far, with the items that they are of.
+    pub fn records(&self) -> impl Iterator<Item = (usize, &R)> {
+        let answers = self.answers.iter().flat_map(|(&first, answers)| (first..).zip(answers));
+        answers.filter_map(|(item, answer)| match answer {
+            Answer::Record(record) => Some((item, record)),
+            Answer::Failed(_) => None,
+        })
+    }
+
+    /// Leaves out the batches of these items, so that they are run again, and the results beside them. Returns the number of
+    /// items of the batches.
+    pub fn forget(&mut self, items: &BTreeSet<usize>) -> Result<usize> {
+        let gone = |first: usize, length: usize| items.range(first..first + length).next().is_some();
+        let bytes = read(&self.path)?;
+        let kept = Scan::of(&bytes, &self.run).segments.into_iter();
+        let kept = kept.filter(|segment| !gone(segment.range.start, segment.range.len()));
+        let kept: Vec<&[u8]> = kept.map(|segment| segment.bytes).collect();
+        unfinish(&self.path)?;
+        write_whole(&self.path, &kept.concat())?;
+        // Another file by now.
+        self.file =
+            OpenOptions::new().write(true).open(&self.path).map_err(Error::file("open", &self.path))?;
+        self.end = kept.iter().map(|segment| segment.len() as u64).sum();
+        let before = self.answered();
+        self.answers.retain(|&first, answers| !gone(first, answers.len()));
+        Ok(before - self.answered())
     }
 
     /// The batches that are not answered yet, in order.

@@ -12,6 +12,7 @@ use super::{Report, data_sha256};
 use crate::diffseg_report::{Labelled, comparison_table, comparisons, metric_values, pictures, table};
 use crate::error::{Error, Result};
 use crate::experiment::Experiment;
+use crate::metrics::diffseg::Classes;
 use crate::metrics::{DiffSegMetrics, Metric};
 use crate::plan::Plan;
 use crate::results::Memory;
@@ -53,7 +54,8 @@ impl DiffSegWork {
     }
 
     pub(super) fn manifest(&self) -> Vec<String> {
-        self.items.iter().map(|item| item.id.clone()).collect()
+        // Which samples of a mask are the object is said by a table that is no part of the experiment.
+        self.items.iter().map(|item| format!("{}\t{}", item.id, item.values())).collect()
     }
 
     /// Where the weights are.
@@ -79,20 +81,21 @@ impl DiffSegWork {
         let (records, out) = (&answered.records, &*place.out);
         let memory = (answered.fresh > 0).then(|| Memory::measured(weights));
 
-        let mut metrics = DiffSegMetrics::new(self.classes.len());
+        let matched = Classes::of(&plan.experiment.dataset, self.classes.len(), records);
+        let mut metrics = DiffSegMetrics::new(matched.clone());
         records.iter().for_each(|record| metrics.add(record));
         let methods: Vec<_> = config
             .methods
             .iter()
             .map(|method| (method.key().to_owned(), method.label().to_owned()))
             .collect();
-        let comparisons = comparisons(&config.methods, self.classes.len(), records, *seed);
+        let comparisons = comparisons(&config.methods, &matched, records, *seed);
         let paper = plan.paper.as_ref().map(|beside| &beside.table);
         let mut tables = vec![("table", table(&plan.experiment, &metrics, &methods, paper))];
         if !comparisons.is_empty() {
             tables.push(("comparisons", comparison_table(&comparisons, &methods, metrics.items())));
         }
-        let labelled = Labelled { items: &items, classes: &self.classes };
+        let labelled = Labelled { items: &items, classes: &self.classes, matched: &matched };
         let warnings = warning(config, records).into_iter().collect();
         let pictures = pictures(out, labelled, &methods, records)?;
         Ok(Reached::Whole(Report {

@@ -7,7 +7,6 @@ use std::sync::atomic::AtomicBool;
 use models::features::{FeatureNetwork, FeatureSource};
 use models::sd::pipeline::SdPipeline;
 use models::{Device, memory};
-use tasks::dataset::DatasetConfig;
 use tasks::guidance::{Generated, Guidance, GuidanceConfig, GuidanceRecord, PictureNumber, read_picture};
 
 use super::{Report, data_sha256};
@@ -64,12 +63,7 @@ impl GuidanceWork {
             source.check()?;
             Ok(source)
         };
-        let reference = || -> Result<ReferenceSource> {
-            match &experiment.dataset {
-                DatasetConfig::Reference(reference) => ReferenceSource::find(&reference.path),
-                labelled => Ok(ReferenceSource::Images(labelled.items(usize::MAX)?)),
-            }
-        };
+        let reference = || ReferenceSource::of(&experiment.dataset);
         // What is missing is said all at once: it takes its time to get.
         match (pipeline(), features(), reference()) {
             (Ok(folder), Ok(features), Ok(reference)) => {

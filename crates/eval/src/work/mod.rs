@@ -15,13 +15,18 @@ use models::Device;
 use sha2::{Digest, Sha256};
 
 use tasks::Failure;
+use tasks::dataset::unreadable;
+use tasks::diffseg::DiffSeg;
+use tasks::guidance::Guidance;
+use tasks::masking::Masking;
+use tasks::segment::Segment;
 
 use crate::error::{Error, Result};
 use crate::experiment::{Experiment, TaskConfig};
 use crate::model::ModelConfig;
 use crate::plan::Plan;
 use crate::results::{Comparison, Curves, Judge, Memory, MetricValue, Resamples};
-use crate::run::{Place, Reached};
+use crate::run::{Compared, Inputs, Place, Reached, compare_records};
 use crate::table::Table;
 use diffseg::DiffSegWork;
 use guidance::GuidanceWork;
@@ -143,6 +148,26 @@ impl Work {
             Self::Segment(work) => work.manifest(),
             Self::Guidance(work) => work.manifest(),
             Self::Diffseg(work) => work.manifest(),
+        }
+    }
+
+    /// Items with a file that cannot be read, by its first bytes, with the reason.
+    pub(crate) fn unreadable(&self) -> Vec<String> {
+        match self {
+            Self::Masking(work) => unreadable(&work.items),
+            Self::Segment(work) => unreadable(&work.items),
+            Self::Guidance(_) => Vec::new(),
+            Self::Diffseg(work) => unreadable(&work.items),
+        }
+    }
+
+    /// Compares the bytes of a file of records, of the run with this fingerprint, with the data that is there now.
+    pub(crate) fn compare_data(&self, inputs: &mut Inputs, records: (&[u8], &str)) -> Compared {
+        match self {
+            Self::Masking(work) => compare_records::<Masking>(inputs, &work.items, records),
+            Self::Segment(work) => compare_records::<Segment>(inputs, &work.items, records),
+            Self::Guidance(work) => compare_records::<Guidance>(inputs, &work.items, records),
+            Self::Diffseg(work) => compare_records::<DiffSeg>(inputs, &work.items, records),
         }
     }
 

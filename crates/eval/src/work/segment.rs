@@ -53,7 +53,8 @@ impl SegmentWork {
     pub(super) fn manifest(&self) -> Vec<String> {
         let line = |item: &SegmentedImage| {
             let classes = item.classes.iter().map(|class| format!("\t{} {}", class.label, class.name));
-            format!("{}{}", item.id, classes.collect::<String>())
+            // Which samples of a mask are the object is said by a table that is no part of the experiment.
+            format!("{}{}\t{}", item.id, classes.collect::<String>(), item.values())
         };
         self.items.iter().map(line).collect()
     }

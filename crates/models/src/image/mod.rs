@@ -3,7 +3,8 @@
 //! Published accuracies rest on a decoder, a resampler and a crop, so all three are reproduced to the bit:
 //!
 //! * [`Rgb8::open`] reads JPEG and PNG files as Pillow 13's `Image.open(f).convert("RGB")` does. EXIF orientation and
-//!   colour profiles are ignored and alpha is dropped, not composited.
+//!   colour profiles are ignored and alpha is dropped, not composited. [`Rgb8::decode_upright`] turns the picture as its
+//!   [`Orientation`] says.
 //! * [`resize()`] is Pillow's resampler: coefficients in 22-bit fixed point, an 8-bit picture between the two passes.
 //! * [`center_crop`] and [`Preprocessor`] follow the Pillow-backed image processors of `transformers` 5.23 (the classes
 //!   whose names end in `Pil`), odd margins and `float32` rounding included.
@@ -13,6 +14,7 @@
 mod crop;
 mod error;
 mod jpeg;
+mod orientation;
 mod pixels;
 mod png;
 mod preprocess;
@@ -23,6 +25,7 @@ mod tests;
 
 pub use crop::center_crop;
 pub use error::ImageError;
-pub use pixels::{MAX_PIXELS, Rgb8};
+pub use orientation::Orientation;
+pub use pixels::{FORMAT_BYTES, MAX_PIXELS, Rgb8, format_of};
 pub use preprocess::{Preprocessor, ResizeRule};
 pub use resize::{Resample, nearest_positions, resize};

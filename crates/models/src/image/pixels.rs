@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{ImageError, jpeg, png};
 use crate::limits::{PICTURE_BYTES, read_bytes};
+use crate::notes;
 
 /// The largest picture that is decoded or made: 178,956,970 pixels, where Pillow raises `DecompressionBombError`.
 pub const MAX_PIXELS: u64 = 2 * (1024 * 1024 * 1024 / 4 / 3);
@@ -36,13 +37,15 @@ impl Rgb8 {
         Ok(picture)
     }
 
-    /// Reads a JPEG or PNG file as Pillow 13's `Image.open(path).convert("RGB")` does.
+    /// Reads a JPEG or PNG file as Pillow 13's `Image.open(path).convert("RGB")` does. That an orientation is ignored is noted
+    /// in [`notes`](crate::notes).
     ///
     /// # Errors
     /// [`ImageError::InFile`], naming the file, around one of the errors of [`Rgb8::decode`] or [`ImageError::Io`].
     pub fn open(path: impl AsRef<Path>) -> Result<Self, ImageError> {
         let path = path.as_ref();
         let bytes = read_bytes(path, PICTURE_BYTES).map_err(|error| ImageError::Io(error).in_file(path))?;
+        notes::orientation_ignored(path, &bytes);
         Self::decode(&bytes).map_err(|error| error.in_file(path))
     }
 
@@ -67,7 +70,7 @@ impl Rgb8 {
     /// # Errors
     /// As [`Rgb8::decode`].
     pub fn decode_within(bytes: &[u8], max_pixels: u64) -> Result<Self, ImageError> {
-        match sniff(bytes) {
+        match format_of(bytes) {
             Some("JPEG") => jpeg::decode(bytes, max_pixels),
             Some("PNG") => png::decode(bytes, max_pixels),
             Some(format) => Err(ImageError::UnsupportedFormat { format }),
@@ -99,8 +102,12 @@ pub(super) fn checked_area(width: usize, height: usize, limit: u64) -> Result<us
     })
 }
 
-/// The format by its first bytes.
-fn sniff(bytes: &[u8]) -> Option<&'static str> {
+/// Bytes at the beginning of a file that [`format_of`] looks at.
+pub const FORMAT_BYTES: usize = 16;
+
+/// The usual name of a picture's format by the file's first [`FORMAT_BYTES`] bytes, such as `"JPEG"`; none where they are no
+/// picture's that is recognised.
+pub fn format_of(bytes: &[u8]) -> Option<&'static str> {
     const MAGIC: [(&[u8], &str); 14] = [
         (b"\xff\xd8\xff", "JPEG"),
         (b"\x89PNG\r\n\x1a\n", "PNG"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use models::limits;
 use serde::{Deserialize, Serialize};
 
-use super::{LabelledImage, Source, Subset, check_inside};
+use super::{LabelledImage, Source, Subset, check_inside, note_left_out};
 use crate::error::{Error, Result};
 
 /// Classes of ImageNet-1k; class *k* is the *k*-th synset in alphabetical order.
@@ -66,11 +66,15 @@ impl ImageNetConfig {
             return Err(Error::Dataset { path: self.root.clone(), reason });
         }
         let classes = self.classes(&synsets, &self.root)?;
-        let mut items = Vec::new();
+        let (mut items, mut others) = (Vec::new(), Vec::new());
         for synset in &synsets {
             let folder = self.root.join(synset);
             let label = class(&classes, synset, &folder)?;
-            for path in entries(&folder)?.into_iter().filter(|path| is_image(path)) {
+            for path in entries(&folder)? {
+                if !is_image(&path) {
+                    others.push(path);
+                    continue;
+                }
                 let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
                 let id = format!("{synset}/{name}");
                 items.push(LabelledImage { id, label, source: Source::File(path) });
@@ -80,6 +84,7 @@ impl ImageNetConfig {
             let reason = "the synset folders hold no images".into();
             return Err(Error::Dataset { path: self.root.clone(), reason });
         }
+        note_left_out(&self.root, &others, "files named .jpeg, .jpg or .png are read");
         Ok(items)
     }
 

@@ -4,16 +4,18 @@
 
 mod folder;
 mod imagenet;
+mod listing;
 mod mini;
 mod reference;
 pub mod segmentation;
+mod source;
 mod subset;
 mod table;
 
 use std::path::{Component, Path, PathBuf};
 
 use models::image::Rgb8;
-use models::limits;
+use models::{limits, notes};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -22,12 +24,14 @@ use crate::mini::{SceneSpec, Split};
 
 pub use folder::FolderConfig;
 pub use imagenet::ImageNetConfig;
+pub use listing::{note_left_out, python_order};
 pub use mini::{MiniConfig, Objects};
 pub use reference::ReferenceConfig;
 pub use segmentation::{
     CityscapesConfig, CocoStuffConfig, DenseImage, ImageNetSegmentationConfig, LabelledPixels, MasksConfig,
     PascalVocConfig, SegmentedImage, VocProtocol,
 };
+pub use source::{InputFile, InputKind, Sourced, format_of_file, unreadable};
 pub use subset::Subset;
 
 /// The kinds of datasets, and what each is.
@@ -92,7 +96,7 @@ pub struct Picture {
 }
 
 impl LabelledImage {
-    /// Reads or draws the image.
+    /// Reads or draws the image. An EXIF orientation is ignored, as by torchvision, and noted in [`models::notes`].
     ///
     /// # Errors
     /// The file is missing or no image that we read.
@@ -100,8 +104,8 @@ impl LabelledImage {
         let hex = |bytes: &[u8]| hex(&Sha256::digest(bytes));
         match &self.source {
             Source::File(path) => {
-                let bytes = limits::read_bytes(path, limits::PICTURE_BYTES)
-                    .map_err(|source| models::Error::Read { path: path.clone(), source })?;
+                let bytes = read(path)?;
+                notes::orientation_ignored(path, &bytes);
                 let rgb = Rgb8::decode(&bytes).map_err(|e| models::Error::from(e.in_file(path)))?;
                 Ok(Picture { rgb, sha256: hex(&bytes) })
             }
@@ -123,6 +127,24 @@ impl LabelledImage {
     }
 }
 
+impl Sourced for LabelledImage {
+    fn files(&self) -> Vec<InputFile> {
+        self.path().map(InputFile::image).into_iter().collect()
+    }
+
+    fn sha256(&self) -> Result<String> {
+        match &self.source {
+            Source::File(path) => Ok(hex(&Sha256::digest(read(path)?))),
+            Source::Scene { .. } => Ok(self.load()?.sha256),
+        }
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>> {
+    Ok(limits::read_bytes(path, limits::PICTURE_BYTES)
+        .map_err(|source| models::Error::Read { path: path.into(), source })?)
+}
+
 impl DatasetConfig {
     /// The name of the variant, as in the experiment file.
     pub fn name(&self) -> &'static str {
@@ -136,6 +158,22 @@ impl DatasetConfig {
             Self::Mini(_) => "mini",
             Self::PascalVoc(_) => "pascal-voc",
             Self::Reference(_) => "reference",
+        }
+    }
+
+    /// Whether the data set fixes the classes of pixels, as published protocols do, so that they count where no image has
+    /// them. Otherwise only those exist that some pixel has.
+    pub fn has_fixed_classes(&self) -> bool {
+        match self {
+            Self::Cityscapes(_)
+            | Self::CocoStuff(_)
+            | Self::Folder(_)
+            | Self::Imagenet(_)
+            | Self::ImagenetSegmentation(_)
+            | Self::Mini(_)
+            | Self::PascalVoc(_)
+            | Self::Reference(_) => true,
+            Self::Masks(_) => false,
         }
     }
 

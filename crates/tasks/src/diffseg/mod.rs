@@ -201,6 +201,10 @@ impl Task for DiffSeg {
         &record.id
     }
 
+    fn made_from(record: &DiffSegRecord) -> Option<&str> {
+        Some(record.sha256.as_str()).filter(|sha256| !sha256.is_empty())
+    }
+
     fn batch_size(&self) -> usize {
         self.config.batch
     }

@@ -13,7 +13,8 @@ use crate::pixels::{in_a_picture, pixels};
 pub struct DiffSegRecord {
     /// The image.
     pub id: String,
-    /// SHA-256 of image and labels, as the data set gives it.
+    /// SHA-256 of image and labels, as the data set gives it; empty where it was not written down.
+    #[serde(default)]
     pub sha256: String,
     /// What came of each method, by method.
     pub methods: BTreeMap<String, Segments>,

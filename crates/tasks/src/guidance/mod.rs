@@ -28,6 +28,7 @@ pub use method::{Method, SagMethod};
 pub use record::{Generated, GuidanceRecord, Masks};
 pub use sag::{Sag, SagGuide};
 
+use crate::dataset::{InputFile, Sourced};
 use crate::error::{Error, Result};
 use crate::task::{Answer, Task};
 
@@ -38,6 +39,17 @@ pub struct PictureNumber {
     pub id: String,
     /// Seed of its noise.
     pub seed: u64,
+}
+
+impl Sourced for PictureNumber {
+    /// It is drawn.
+    fn files(&self) -> Vec<InputFile> {
+        Vec::new()
+    }
+
+    fn sha256(&self) -> Result<String> {
+        Ok(String::new())
+    }
 }
 
 /// The guidance experiment on one Stable Diffusion pipeline.

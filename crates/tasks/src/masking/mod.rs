@@ -168,6 +168,10 @@ impl Task for Masking {
         &record.id
     }
 
+    fn made_from(record: &MaskingRecord) -> Option<&str> {
+        Some(record.sha256.as_str()).filter(|sha256| !sha256.is_empty())
+    }
+
     fn batch_size(&self) -> usize {
         self.config.batch
     }

@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 pub struct MaskingRecord {
     /// The image.
     pub id: String,
-    /// SHA-256 of the image file.
+    /// SHA-256 of the image file; empty where it was not written down.
+    #[serde(default)]
     pub sha256: String,
     /// Its class.
     pub label: usize,

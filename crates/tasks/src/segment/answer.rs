@@ -26,7 +26,15 @@ pub(super) fn answer<'a>(
         let path = item.path().map_or_else(|| item.id.clone().into(), Into::into);
         Error::Dataset { path, reason: error.to_string() }
     };
-    let labels = item.load()?.labels;
+    let loaded = item.load()?;
+    if loaded.sha256 != sha256 {
+        let path = item.path().map_or_else(|| item.id.clone().into(), Into::into);
+        let reason =
+            "the image or its mask changed while the run was reading it; the same command reads it again"
+                .into();
+        return Err(Error::Dataset { path, reason });
+    }
+    let labels = loaded.labels;
     let mut methods = BTreeMap::new();
     let mut maps = BTreeMap::new();
     let mut grid = (0, 0);

@@ -173,6 +173,10 @@ impl Task for Segment {
         &record.id
     }
 
+    fn made_from(record: &SegmentRecord) -> Option<&str> {
+        Some(record.sha256.as_str()).filter(|sha256| !sha256.is_empty())
+    }
+
     fn batch_size(&self) -> usize {
         self.config.batch
     }

@@ -11,7 +11,8 @@ use crate::pixels::pixels;
 pub struct SegmentRecord {
     /// The image.
     pub id: String,
-    /// SHA-256 of the image file.
+    /// SHA-256 of image and labels, as the data set gives it; empty where it was not written down.
+    #[serde(default)]
     pub sha256: String,
     /// Names of what the image was searched for.
     pub names: Vec<String>,

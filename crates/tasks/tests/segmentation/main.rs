@@ -4,6 +4,7 @@ mod dense;
 mod gtsegs;
 mod masks;
 mod mini;
+mod orientation;
 mod voc;
 
 use std::fs;

@@ -1,15 +1,18 @@
 //! The segments of one image against its classes.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use tasks::diffseg::Segments;
 
+use super::Classes;
 use super::matching::assign;
 
 /// The segments of one image, each class with the one that stands for it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Matched {
-    /// By class, the segment that stands for it; none where the two have no pixel in common.
+    /// By class, the segment that stands for it; none where the two have no pixel in common, or the class takes no part.
     pub segments: Vec<Option<u32>>,
     /// By class, what is right and wrong.
     pub classes: Vec<Tally>,
@@ -56,38 +59,43 @@ impl Tally {
 }
 
 impl Matched {
-    /// Gives each of `classes` classes (more, where the labels hold more) the segment with which most pixels agree over
-    /// the whole image, by [`assign`] on the histogram of `classes × max(classes, K)`. Pixels of segments that no class
-    /// gets are false negatives of their classes and nothing else.
+    /// Gives each of `classes` (and of further ones that the labels hold) the segment with which most pixels agree over the
+    /// whole image, by [`assign`] on the histogram of `C × max(C, K)` for C classes. Pixels of segments that no class gets are
+    /// false negatives of their classes and nothing else.
     ///
     /// K counts the segments up to the last that has a labelled pixel, as in the published evaluation of DiffSeg
     /// (<https://github.com/google/diffseg>, `diffseg/utils.py`): segments behind it widen nothing.
-    pub fn of(segments: &Segments, classes: usize) -> Self {
+    pub fn of(segments: &Segments, classes: &Classes) -> Self {
         let overlap = || segments.overlap.iter().map(|&(class, segment, n)| (usize::from(class), segment, n));
-        let rows = overlap().map(|(class, ..)| class + 1).max().unwrap_or(0).max(classes);
-        let columns = overlap().map(|(_, segment, _)| segment as usize + 1).max().unwrap_or(0).max(rows);
-        let mut histogram = Array2::<u64>::zeros((rows, columns));
-        overlap().for_each(|(class, segment, n)| histogram[(class, segment as usize)] += n);
+        let matched: BTreeSet<usize> = classes.iter().chain(overlap().map(|(class, ..)| class)).collect();
+        let matched: Vec<usize> = matched.into_iter().collect();
+        let rows: BTreeMap<usize, usize> = matched.iter().copied().zip(0..).collect();
+        let columns =
+            overlap().map(|(_, segment, _)| segment as usize + 1).max().unwrap_or(0).max(matched.len());
+        let mut histogram = Array2::<u64>::zeros((matched.len(), columns));
+        overlap().for_each(|(class, segment, n)| histogram[(rows[&class], segment as usize)] += n);
 
         let (of_class, of_segment) =
             (histogram.sum_axis(ndarray::Axis(1)), histogram.sum_axis(ndarray::Axis(0)));
-        let mut matched = Self {
-            segments: vec![None; rows],
-            classes: vec![Tally::default(); rows],
+        let count = matched.last().map_or(0, |last| last + 1);
+        let mut found = Self {
+            segments: vec![None; count],
+            classes: vec![Tally::default(); count],
             labelled: histogram.sum(),
         };
-        for (class, segment) in assign(histogram.view()) {
-            let true_positives = histogram[(class, segment)];
+        for (row, segment) in assign(histogram.view()) {
+            let true_positives = histogram[(row, segment)];
             let false_positives = of_segment[segment] - true_positives;
-            matched.classes[class] = Tally {
+            let class = matched[row];
+            found.classes[class] = Tally {
                 true_positives,
                 false_positives,
-                false_negatives: of_class[class] - true_positives,
+                false_negatives: of_class[row] - true_positives,
                 idle_positives: if true_positives == 0 { false_positives } else { 0 },
             };
-            matched.segments[class] = (true_positives > 0).then_some(segment as u32);
+            found.segments[class] = (true_positives > 0).then_some(segment as u32);
         }
-        matched
+        found
     }
 
     /// Pixels in the segment of their class.
@@ -111,7 +119,8 @@ mod tests {
     #[test]
     fn a_class_cut_in_two_loses_the_smaller_part() {
         // Class 0 in segments 0 and 1, class 2 in segments 2 and partly 0; class 1 is not there.
-        let found = Matched::of(&segments(&[(0, 0, 30), (0, 1, 20), (2, 0, 5), (2, 2, 40)]), 3);
+        let found =
+            Matched::of(&segments(&[(0, 0, 30), (0, 1, 20), (2, 0, 5), (2, 2, 40)]), &Classes::all(3));
         assert_eq!(found.segments, [Some(0), None, Some(2)]);
         // Segment 1 is left over and goes to the class that is not there.
         assert_eq!(found.classes, [tally(30, 5, 20, 0), tally(0, 20, 0, 20), tally(40, 0, 5, 0)]);
@@ -122,16 +131,16 @@ mod tests {
 
     #[test]
     fn more_segments_than_classes_leave_some_without() {
-        let found = Matched::of(&segments(&[(0, 0, 1), (0, 5, 9), (1, 3, 4)]), 2);
+        let found = Matched::of(&segments(&[(0, 0, 1), (0, 5, 9), (1, 3, 4)]), &Classes::all(2));
         assert_eq!(found.segments, [Some(5), Some(3)]);
         assert_eq!(found.classes, [tally(9, 0, 1, 0), tally(4, 0, 0, 0)]);
     }
 
     #[test]
     fn nothing_labelled_is_nothing_wrong() {
-        let found = Matched::of(&segments(&[]), 2);
+        let found = Matched::of(&segments(&[]), &Classes::all(2));
         assert_eq!((found.labelled, found.classes), (0, vec![Tally::default(); 2]));
         // A label beyond the classes is not lost.
-        assert_eq!(Matched::of(&segments(&[(4, 0, 7)]), 2).correct(), 7);
+        assert_eq!(Matched::of(&segments(&[(4, 0, 7)]), &Classes::all(2)).correct(), 7);
     }
 }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use tasks::diffseg::{DiffSegRecord, Segments};
 
 use super::super::bootstrap::{Additive, BootstrapError, Formula};
-use super::{DiffSegScores, Matched, Tally, adjusted_rand_index, share};
+use super::{Classes, DiffSegScores, Matched, Tally, adjusted_rand_index, share};
 
 /// A metric of segmentation without prompts, by itself; [`DiffSegScores`] has them all and says what they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -63,9 +63,9 @@ impl DiffSegMetric {
         (self != Self::Proposals).then_some(true)
     }
 
-    /// The metric over images of a dataset with so many classes, as the bootstrap needs it.
-    pub fn over(self, classes: usize) -> OverClasses {
-        OverClasses { metric: self, classes }
+    /// The metric over images whose segments are matched to these classes, as the bootstrap needs it.
+    pub fn over(self, classes: &Classes) -> OverClasses {
+        OverClasses { metric: self, classes: classes.clone() }
     }
 }
 
@@ -85,19 +85,19 @@ impl fmt::Display for DiffSegMetric {
     }
 }
 
-/// A metric together with the number of classes of the dataset: [`DiffSegMetric::over`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// A metric together with the classes that segments are matched to: [`DiffSegMetric::over`].
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct OverClasses {
     /// The metric.
     pub metric: DiffSegMetric,
-    /// Number of classes.
-    pub classes: usize,
+    /// The classes.
+    pub classes: Classes,
 }
 
 impl OverClasses {
     /// Pairs of part and whole that an image adds: one pair, or one of each class.
     fn pairs(&self, segments: &Segments) -> Vec<(f64, f64)> {
-        let matched = || Matched::of(segments, self.classes);
+        let matched = || Matched::of(segments, &self.classes);
         let by_class = |whole: fn(Tally) -> u64| -> Vec<(f64, f64)> {
             let pair = |class: Tally| (class.true_positives as f64, whole(class) as f64);
             matched().classes.into_iter().map(pair).collect()

@@ -1,11 +1,13 @@
 //! Metrics of segmentation without prompts, where segments have no names: each image's segments are matched to its
 //! classes first.
 
+mod classes;
 mod image;
 mod matching;
 mod metric;
 mod rand_index;
 
+pub use classes::Classes;
 pub use image::{Matched, Tally};
 pub use matching::assign;
 pub use metric::{DiffSegMetric, OverClasses};
@@ -23,7 +25,7 @@ use super::exact::ExactMean;
 /// exact in any order.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DiffSegMetrics {
-    classes: usize,
+    classes: Classes,
     items: u64,
     methods: BTreeMap<String, Totals>,
 }
@@ -69,9 +71,9 @@ pub struct DiffSegScores {
 }
 
 impl DiffSegMetrics {
-    /// No records yet, of a dataset with so many classes. Classes that no image shows count too: they take left-over
+    /// No records yet, whose segments are matched to these classes. Those that no image shows count too: they take left-over
     /// segments.
-    pub fn new(classes: usize) -> Self {
+    pub fn new(classes: Classes) -> Self {
         Self { classes, ..Self::default() }
     }
 
@@ -82,7 +84,7 @@ impl DiffSegMetrics {
 
     /// Number of classes.
     pub fn classes(&self) -> usize {
-        self.classes
+        self.classes.count()
     }
 }
 
@@ -93,13 +95,13 @@ impl Metric for DiffSegMetrics {
     fn add(&mut self, record: &DiffSegRecord) {
         self.items += 1;
         for (method, segments) in &record.methods {
-            self.methods.entry(method.clone()).or_default().add(segments, self.classes);
+            self.methods.entry(method.clone()).or_default().add(segments, &self.classes);
         }
     }
 
     /// Both must be of one dataset.
     fn merge(&mut self, other: Self) {
-        self.classes = self.classes.max(other.classes);
+        self.classes.join(&other.classes);
         self.items += other.items;
         for (method, totals) in other.methods {
             self.methods.entry(method).or_default().merge(&totals);
@@ -112,7 +114,7 @@ impl Metric for DiffSegMetrics {
 }
 
 impl Totals {
-    fn add(&mut self, segments: &Segments, classes: usize) {
+    fn add(&mut self, segments: &Segments, classes: &Classes) {
         let matched = Matched::of(segments, classes);
         self.images += 1;
         self.proposals += segments.proposals as u64;

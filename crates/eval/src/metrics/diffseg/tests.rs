@@ -2,6 +2,7 @@ use approx::assert_relative_eq;
 use ndarray::Axis;
 use proptest::prelude::*;
 use serde_json::json;
+use tasks::dataset::DatasetConfig;
 
 use super::super::bootstrap::{Additive, paired};
 use super::*;
@@ -21,7 +22,7 @@ fn segments(proposals: usize, overlap: &[(u16, u32, u64)], labelled: u64, found:
 }
 
 fn gather(classes: usize, records: &[DiffSegRecord]) -> DiffSegMetrics {
-    let mut metrics = DiffSegMetrics::new(classes);
+    let mut metrics = DiffSegMetrics::new(Classes::all(classes));
     records.iter().for_each(|record| metrics.add(record));
     metrics
 }
@@ -55,6 +56,42 @@ fn a_class_that_only_gets_left_overs_counts_in_one_miou_only() {
     assert_eq!((scores.class_accuracy, scores.boundary_recall), (Some(0.75), None));
 }
 
+/// Masks of one's own whose pixels are 5, 7 or ignored: there is no background, and nothing for it to take.
+#[test]
+fn a_class_that_no_pixel_has_takes_no_segment() {
+    let records = [
+        record(segments(4, &[(1, 0, 40), (1, 2, 15), (2, 1, 30), (2, 3, 15)], 0, 0)),
+        record(segments(3, &[(1, 0, 50), (2, 1, 20), (2, 2, 30)], 0, 0)),
+    ];
+    let masks: DatasetConfig =
+        serde_json::from_value(json!({ "masks": { "root": "x", "ignore": 0 } })).unwrap();
+    let published: DatasetConfig = serde_json::from_value(json!({ "coco-stuff": { "root": "x" } })).unwrap();
+    assert_eq!(Classes::of(&masks, 3, &records).iter().collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(Classes::of(&published, 27, &records), Classes::all(27));
+
+    let scores = |classes: Classes| {
+        let mut metrics = DiffSegMetrics::new(classes);
+        records.iter().for_each(|record| metrics.add(record));
+        metrics.finish()["uniform"].clone()
+    };
+    // By hand: 40 + 50 of 105 pixels of class 1, 30 + 30 of 95 of class 2, no false positives.
+    let found = scores(Classes::of(&masks, 3, &records));
+    assert_eq!(found.iou, BTreeMap::from([(1, 90.0 / 105.0), (2, 60.0 / 95.0)]));
+    assert_relative_eq!(found.miou.unwrap(), (90.0 / 105.0 + 60.0 / 95.0) / 2.0);
+    // With it, an IoU of 0 counts.
+    let with_background = scores(Classes::all(3));
+    assert_eq!(with_background.iou[&0], 0.0);
+    assert_eq!(
+        (with_background.accuracy, with_background.miou_order_free),
+        (found.accuracy, found.miou_order_free)
+    );
+    assert!(with_background.miou.unwrap() < found.miou.unwrap());
+    // The same in the bootstrap.
+    let over = DiffSegMetric::Miou.over(&Classes::of(&masks, 3, &records));
+    let sums = over.contributions(&records, "uniform").unwrap().sum_axis(Axis(0));
+    assert_relative_eq!(over.value(&sums.to_vec()).unwrap(), found.miou.unwrap());
+}
+
 #[test]
 fn images_without_labels_have_no_say() {
     let empty = record(segments(4, &[], 0, 0));
@@ -86,13 +123,14 @@ fn methods_are_compared_on_the_same_images() {
     };
     let records: Vec<DiffSegRecord> = (0..20).map(image).collect();
     for metric in DiffSegMetric::ALL {
-        let found = paired(&records, "tokenrank", "uniform", &metric.over(3), 100, 1).unwrap();
+        let found = paired(&records, "tokenrank", "uniform", &metric.over(&Classes::all(3)), 100, 1).unwrap();
         let better = metric != DiffSegMetric::Proposals;
         let (low, high) = found.interval().map(|one| (one.low(), one.high())).unwrap();
         assert!(low <= found.value() && found.value() <= high, "{metric}: {found:?}");
         assert_eq!(low > 0.0, better, "{metric}: {found:?}");
     }
-    let message = paired(&records, "random", "uniform", &DiffSegMetric::Miou.over(3), 10, 1).unwrap_err();
+    let message = paired(&records, "random", "uniform", &DiffSegMetric::Miou.over(&Classes::all(3)), 10, 1)
+        .unwrap_err();
     assert!(message.to_string().contains("`random`"), "{message}");
 }
 
@@ -128,7 +166,7 @@ proptest! {
     fn contributions_sum_to_the_metric(records in prop::collection::vec(any_record(), 1..20)) {
         let scores = &gather(4, &records).finish()["uniform"];
         for metric in DiffSegMetric::ALL {
-            let over = metric.over(4);
+            let over = metric.over(&Classes::all(4));
             let sums = over.contributions(&records, "uniform").unwrap().sum_axis(Axis(0));
             let (of_sums, wanted) = (over.value(&sums.to_vec()), metric.of(scores));
             prop_assert_eq!(of_sums.is_some(), wanted.is_some());
@@ -138,7 +176,7 @@ proptest! {
 
     #[test]
     fn pixels_are_counted_once_as_right_or_missed(segments in any_segments(), classes in 1_usize..7) {
-        let matched = Matched::of(&segments, classes);
+        let matched = Matched::of(&segments, &Classes::all(classes));
         let labelled: u64 = segments.overlap.iter().map(|pair| pair.2).sum();
         prop_assert_eq!(matched.labelled, labelled);
         prop_assert_eq!(matched.classes.iter().map(|class| class.labelled()).sum::<u64>(), labelled);

@@ -1,11 +1,11 @@
 //! Items of a DiffSeg run.
 
-use tasks::diffseg::{DiffSegRecord, Segments};
+use tasks::diffseg::{DiffSeg, DiffSegRecord, Segments};
 
 use super::{Items, Score, Source, Spreads, record, values};
 use crate::error::Result;
 use crate::metrics::DiffSegMetric;
-use crate::metrics::diffseg::{Matched, Tally, adjusted_rand_index};
+use crate::metrics::diffseg::{Classes, Matched, Tally, adjusted_rand_index};
 use crate::report_page::budget::Budget;
 use crate::run::RunFolder;
 
@@ -15,9 +15,12 @@ pub(super) fn read(folder: &RunFolder, budget: &mut Budget) -> Result<(Items, Sp
     let dataset = experiment.dataset.labelled_pixels();
     // Without the data set, the classes that occur: those that do not occur take left-over segments alone, which none of
     // the numbers of one image below counts.
-    let classes = dataset.as_ref().ok().map(|found| found.classes.len());
+    let records: Vec<DiffSegRecord> = answers.iter().filter_map(|answer| record(answer).cloned()).collect();
+    let classes =
+        dataset.as_ref().ok().map(|found| Classes::of(&experiment.dataset, found.classes.len(), &records));
+    let matched_to = classes.clone().unwrap_or_default();
     let mut items = Items::of(folder, &answers, Vec::new(), |record| &record.id, |_| Vec::new());
-    let matched = |found: &Segments| Matched::of(found, classes.unwrap_or(0));
+    let matched = |found: &Segments| Matched::of(found, &matched_to);
 
     let mut score = |title, meaning, digits, higher_is_better, value: &dyn Fn(&Segments) -> Option<f64>| {
         let values = values(folder, &answers, |record, key| value(record.methods.get(key)?));
@@ -51,8 +54,10 @@ pub(super) fn read(folder: &RunFolder, budget: &mut Budget) -> Result<(Items, Sp
     });
     score("Segments", "How many the image was cut into.", 0, None, &|found| Some(found.proposals as f64));
 
+    let found = dataset.map(|found| found.items);
+    items.compare_data::<DiffSeg>(folder, &found, &answers);
     let source = Source::items(
-        dataset.map(|found| found.items),
+        found,
         |item| &item.id,
         |item| item.load().ok().map(|found| (found.rgb, Some(found.sha256))),
     );
@@ -60,11 +65,12 @@ pub(super) fn read(folder: &RunFolder, budget: &mut Budget) -> Result<(Items, Sp
         answers.iter().map(|answer| record(answer).map(|one| one.sha256.as_str())).collect();
     items.picture(source, &expected, budget);
 
-    let records: Vec<DiffSegRecord> = answers.iter().filter_map(|answer| record(answer).cloned()).collect();
     let (methods, mut spreads) = (experiment.methods(), Spreads::default());
     // The metrics depend on the number of classes; without it there are no intervals.
-    for metric in DiffSegMetric::ALL.into_iter().filter(|_| classes.is_some()) {
-        let over = metric.over(classes.unwrap_or(0));
+    for (metric, classes) in
+        DiffSegMetric::ALL.into_iter().filter_map(|metric| Some((metric, classes.as_ref()?)))
+    {
+        let over = metric.over(classes);
         spreads.add(&metric.to_string(), &over, &records, &methods, experiment.seed);
     }
     Ok((items, spreads))

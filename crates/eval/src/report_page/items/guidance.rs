@@ -4,6 +4,7 @@ use tasks::guidance::{Guidance, GuidanceRecord};
 
 use super::{Items, Score, Source, Spreads, values};
 use crate::error::Result;
+use crate::picture_metrics::ReferenceSource;
 use crate::report_page::budget::Budget;
 use crate::run::RunFolder;
 
@@ -26,5 +27,16 @@ pub(super) fn read(folder: &RunFolder, budget: &mut Budget) -> Result<(Items, Sp
         false => Source::Missing("the folder pictures is not beside the records".into()),
     };
     items.picture(source, &[], budget);
+    let (then, now) = (&folder.results.judge, ReferenceSource::of(&folder.results.experiment.dataset));
+    // Where the reference is not here, there is nothing to say.
+    if let (Some(then), Some(now)) = (then, now.ok().and_then(|now| now.sha256()))
+        && then.reference_sha256 != now
+    {
+        items.note(
+            folder,
+            "the reference has changed since the run, and the numbers are of the one that was there then"
+                .into(),
+        );
+    }
     Ok((items, Spreads::default()))
 }

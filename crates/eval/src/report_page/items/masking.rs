@@ -1,6 +1,6 @@
 //! Items of a masking run: how long the right answer survives.
 
-use tasks::masking::{MaskingConfig, MaskingRecord};
+use tasks::masking::{Masking, MaskingConfig, MaskingRecord};
 
 use super::{Items, Score, Source, Spreads, Strips, record, values};
 use crate::error::Result;
@@ -70,8 +70,10 @@ pub(super) fn read(
     items.flagged = (!wrong.is_empty()).then_some(("Wrong before", wrong));
 
     let experiment = &folder.results.experiment;
+    let found = experiment.dataset.items(usize::MAX);
+    items.compare_data::<Masking>(folder, &found, &answers);
     let source = Source::items(
-        experiment.dataset.items(usize::MAX),
+        found,
         |item| &item.id,
         |item| item.load().ok().map(|picture| (picture.rgb, Some(picture.sha256))),
     );

@@ -9,15 +9,16 @@ mod thumbnails;
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
-use tasks::Answer;
+use tasks::{Answer, Task};
 
 use super::budget::Budget;
 use crate::error::Result;
 use crate::experiment::TaskConfig;
 use crate::html::plain;
 use crate::metrics::bootstrap::{Additive, Spread, each, paired};
+use crate::progress;
 use crate::results::Comparison;
-use crate::run::RunFolder;
+use crate::run::{RunFolder, since_run};
 use thumbnails::Source;
 pub(super) use thumbnails::{Thumbnails, shrunk};
 
@@ -38,6 +39,8 @@ pub(super) struct Items {
     pub flagged: Option<(&'static str, Vec<usize>)>,
     pub strips: Option<Strips>,
     pub thumbnails: Thumbnails,
+    /// What a reader must know of the data.
+    pub notes: Vec<String>,
     /// Folders of the methods with a picture of each item, as links.
     pub folders: Vec<String>,
 }
@@ -169,6 +172,7 @@ impl Items {
             flagged: None,
             strips: None,
             thumbnails: Thumbnails::default(),
+            notes: Vec::new(),
             folders: Vec::new(),
         }
     }
@@ -223,6 +227,26 @@ impl Items {
         }
         let ids = |item: usize| (self.rows[item].id.as_str(), expected.get(item).copied().flatten());
         self.thumbnails = Thumbnails::make(source, wanted.into_iter().map(|item| (item, ids(item))), budget);
+    }
+}
+
+impl Items {
+    /// Compares the records with the data set that is here; where it is not, there is nothing to say.
+    fn compare_data<T: Task>(
+        &mut self,
+        folder: &RunFolder,
+        found: &tasks::Result<Vec<T::Item>>,
+        answers: &[(usize, Answer<T::Record>)],
+    ) {
+        let records: Vec<&T::Record> = answers.iter().filter_map(record).collect();
+        let lines = found.iter().flat_map(|items| since_run::<T>(&folder.path, items, &records));
+        lines.for_each(|line| self.note(folder, line));
+    }
+
+    /// Puts a sentence on the page, and says it.
+    fn note(&mut self, folder: &RunFolder, line: String) {
+        progress::say(&format!("{}: {line}", folder.path.display()));
+        self.notes.push(line);
     }
 }
 

@@ -1,6 +1,6 @@
 //! Items of a segmentation run.
 
-use tasks::segment::{ClassCounts, MapScore, SegmentRecord};
+use tasks::segment::{ClassCounts, MapScore, Segment, SegmentRecord};
 
 use super::{Items, Score, Source, Spreads, record, values};
 use crate::error::Result;
@@ -29,8 +29,10 @@ pub(super) fn read(folder: &RunFolder, budget: &mut Budget) -> Result<(Items, Sp
     score("AP of the object, %", "Average precision of the foreground.", |score| score.foreground_ap);
 
     let experiment = &folder.results.experiment;
+    let found = experiment.dataset.segmented();
+    items.compare_data::<Segment>(folder, &found, &answers);
     let source = Source::items(
-        experiment.dataset.segmented(),
+        found,
         |item| &item.id,
         |item| item.load().ok().map(|found| (found.rgb, Some(found.sha256))),
     );

@@ -73,6 +73,7 @@ pub(super) fn section(id: &str, run: &Run) -> Markup {
                     "The page has no room for the scores of all " (items.rows.len()) " items of this run; report it by itself."
                 }
             }
+            @for note in &items.notes { p.note role="note" { (note) } }
             @if let Some(note) = &items.thumbnails.note { p.note role="note" { (note) } }
             @if run.has_room { (controls(id, items, score)) }
             noscript { p.note {

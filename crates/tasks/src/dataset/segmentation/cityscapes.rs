@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::dense::{ClassTable, DenseImage, LabelledPixels, Part, missing};
 use super::{IGNORE, Reading, Source};
-use crate::dataset::Subset;
+use crate::dataset::{Subset, note_left_out, python_order};
 use crate::error::{Error, Result};
 
 /// The classes with the ids 7 to 33, as the data set names them.
@@ -137,13 +137,17 @@ fn images_below(folder: &Path) -> Result<Vec<(String, String)>> {
         }
         Ok(found)
     };
-    let mut images = Vec::new();
+    let (mut images, mut others) = (Vec::new(), Vec::new());
     for (path, city) in entries(folder)?.into_iter().filter(|(path, _)| path.is_dir()) {
-        let names = entries(&path)?;
-        let name =
-            |(_, name): &(PathBuf, String)| Some((city.clone(), name.strip_suffix(IMAGE_END)?.to_owned()));
-        images.extend(names.iter().filter_map(name));
+        for (path, name) in entries(&path)? {
+            match name.strip_suffix(IMAGE_END) {
+                Some(name) => images.push((path, (city.clone(), name.to_owned()))),
+                None => others.push(path),
+            }
+        }
     }
-    images.sort();
-    Ok(images)
+    images.sort_by(|(a, _), (b, _)| python_order(a, b));
+    others.sort();
+    note_left_out(folder, &others, &format!("files named *{IMAGE_END} are images of Cityscapes"));
+    Ok(images.into_iter().map(|(_, image)| image).collect())
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use ndarray::Array2;
 
 use super::{IGNORE, Segmented, SegmentedImage, Source};
-use crate::dataset::Subset;
+use crate::dataset::{InputFile, Sourced, Subset};
 use crate::error::{Error, Result};
 
 /// A dataset that gives a class to every pixel.
@@ -43,6 +43,21 @@ impl DenseImage {
     /// The image file, where there is one.
     pub fn path(&self) -> Option<&Path> {
         self.source.path()
+    }
+
+    /// Which samples of the masks are the objects, where a table says so; empty otherwise.
+    pub fn values(&self) -> String {
+        self.source.values()
+    }
+}
+
+impl Sourced for DenseImage {
+    fn files(&self) -> Vec<InputFile> {
+        self.source.files()
+    }
+
+    fn sha256(&self) -> Result<String> {
+        self.source.sha256()
     }
 }
 

@@ -84,6 +84,11 @@ impl Archive {
         Ok(Self { path: path.into(), length, images, truths, synsets })
     }
 
+    /// Where the file is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// The synset of each image, such as `n02123045`.
     pub fn synsets(&self) -> &[String] {
         &self.synsets

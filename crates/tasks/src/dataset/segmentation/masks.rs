@@ -18,7 +18,8 @@ use crate::error::{Error, Result};
 /// * `mask` (may be left out): the mask, relative to the folder of masks; else the image's name with `.png`;
 /// * `value` (may be left out): the palette index or grey level of the object's pixels; else all but 0.
 ///
-/// An image may be listed several times with other names. Other columns are ignored.
+/// An image may be listed several times with other names. Other columns are ignored. Images are turned upright as their EXIF
+/// says before masks are laid over them.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MasksConfig {
@@ -49,6 +50,11 @@ pub(in crate::dataset) struct Object {
 }
 
 impl Object {
+    /// The sample that is the object; all but 0 where there is none.
+    pub(super) fn value(&self) -> Option<u8> {
+        self.value
+    }
+
     /// The labels 0, 1 and [`IGNORE`] of a mask's samples; an error without the file's name where nothing is 1.
     pub(super) fn labels(self, samples: Array2<u8>) -> Result<Array2<u8>, String> {
         let Self { value, ignore } = self;

@@ -13,12 +13,12 @@ mod voc;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use models::image::Rgb8;
-use models::limits;
+use models::image::{Orientation, Rgb8};
+use models::notes;
 use ndarray::Array2;
 use sha2::{Digest, Sha256};
 
-use super::hex;
+use super::{InputFile, InputKind, Sourced, hex, read};
 use crate::error::{Error, Result};
 use crate::mini::{self, SceneSpec, Split};
 use dense::ClassTable;
@@ -116,6 +116,21 @@ impl SegmentedImage {
     pub fn path(&self) -> Option<&Path> {
         self.source.path()
     }
+
+    /// Which samples of the masks are the objects, where a table says so; empty otherwise.
+    pub fn values(&self) -> String {
+        self.source.values()
+    }
+}
+
+impl Sourced for SegmentedImage {
+    fn files(&self) -> Vec<InputFile> {
+        self.source.files()
+    }
+
+    fn sha256(&self) -> Result<String> {
+        self.source.sha256()
+    }
 }
 
 impl Source {
@@ -134,23 +149,68 @@ impl Source {
             Self::Archive { .. } | Self::Scene { .. } => None,
         }
     }
+
+    fn files(&self) -> Vec<InputFile> {
+        match self {
+            Self::Archive { archive, .. } => {
+                vec![InputFile { path: archive.path().into(), kind: InputKind::Archive }]
+            }
+            Self::Files { image, mask, .. } => vec![InputFile::image(image), InputFile::labels(mask)],
+            Self::Objects { image, objects } => {
+                let masks = objects.iter().map(|(mask, ..)| InputFile::labels(mask));
+                std::iter::once(InputFile::image(image)).chain(masks).collect()
+            }
+            Self::Scene { .. } => Vec::new(),
+        }
+    }
+
+    /// What [`Segmented::sha256`] would be now. Files are not decoded for it.
+    fn sha256(&self) -> Result<String> {
+        match self {
+            Self::Files { image, mask, .. } => Ok(digest(&read(image)?, &read(mask)?)),
+            Self::Objects { image, objects } => {
+                let mut hasher = Sha256::new().chain_update(read(image)?);
+                for (mask, ..) in objects {
+                    hasher.update(read(mask)?);
+                }
+                Ok(hex(&hasher.finalize()))
+            }
+            Self::Archive { .. } | Self::Scene { .. } => Ok(self.load()?.sha256),
+        }
+    }
+
+    fn values(&self) -> String {
+        let value = |object: &Object| {
+            object.value().map_or_else(|| "all but 0".to_owned(), |value| value.to_string())
+        };
+        match self {
+            Self::Files { reading: Reading::Object(object), .. } => value(object),
+            Self::Objects { objects, .. } => {
+                let each = objects.iter().map(|(_, object, label)| format!("{label}: {}", value(object)));
+                each.collect::<Vec<_>>().join(", ")
+            }
+            Self::Files { reading: Reading::Voc | Reading::Classes(_), .. }
+            | Self::Archive { .. }
+            | Self::Scene { .. } => String::new(),
+        }
+    }
 }
 
 fn files(image: &Path, mask: &Path, reading: &Reading) -> Result<Segmented> {
-    let (bytes, rgb) = picture(image)?;
+    let picture = picture(image, reading)?;
     let stored = read(mask)?;
-    let labels = labels(&stored, mask, reading, (image, &rgb))?;
-    Ok(Segmented { rgb, labels, sha256: digest(&bytes, &stored) })
+    let labels = labels(&stored, mask, reading, &picture)?;
+    Ok(Segmented { rgb: picture.rgb, labels, sha256: digest(&picture.bytes, &stored) })
 }
 
 /// One map of all objects. What an object's mask ignores is ignored where no object is.
 fn merged(image: &Path, objects: &[(PathBuf, Object, u8)]) -> Result<Segmented> {
-    let (bytes, rgb) = picture(image)?;
-    let mut merged = Array2::zeros((rgb.height, rgb.width));
+    let picture = Picture::upright(image)?;
+    let mut merged = Array2::zeros((picture.rgb.height, picture.rgb.width));
     let mut read_so_far = Vec::new();
     for (mask, object, label) in objects {
         let stored = read(mask)?;
-        let found = labels(&stored, mask, &Reading::Object(*object), (image, &rgb))?;
+        let found = labels(&stored, mask, &Reading::Object(*object), &picture)?;
         merged.zip_mut_with(&found, |pixel, &found| match found {
             1 => *pixel = *label,
             IGNORE if *pixel == 0 => *pixel = IGNORE,
@@ -158,25 +218,60 @@ fn merged(image: &Path, objects: &[(PathBuf, Object, u8)]) -> Result<Segmented> 
         });
         read_so_far.extend(stored);
     }
-    Ok(Segmented { rgb, labels: merged, sha256: digest(&bytes, &read_so_far) })
+    Ok(Segmented { rgb: picture.rgb, labels: merged, sha256: digest(&picture.bytes, &read_so_far) })
 }
 
-/// The bytes of an image file, and what they decode to.
-fn picture(image: &Path) -> Result<(Vec<u8>, Rgb8)> {
-    let bytes = read(image)?;
-    let rgb = Rgb8::decode(&bytes).map_err(|e| models::Error::from(e.in_file(image)))?;
-    Ok((bytes, rgb))
+/// An image file.
+struct Picture<'a> {
+    path: &'a Path,
+    bytes: Vec<u8>,
+    rgb: Rgb8,
+    /// How it was turned.
+    turned: Orientation,
+}
+
+impl<'a> Picture<'a> {
+    /// Turned as its EXIF says. Tools with which people draw masks show images so.
+    fn upright(path: &'a Path) -> Result<Self> {
+        let bytes = read(path)?;
+        let (rgb, turned) = Rgb8::decode_upright(&bytes).map_err(|e| models::Error::from(e.in_file(path)))?;
+        Ok(Self { path, bytes, rgb, turned })
+    }
+
+    /// As it is stored, which is how published data sets were labelled and are read.
+    fn stored(path: &'a Path) -> Result<Self> {
+        let bytes = read(path)?;
+        notes::orientation_ignored(path, &bytes);
+        let rgb = Rgb8::decode(&bytes).map_err(|e| models::Error::from(e.in_file(path)))?;
+        Ok(Self { path, bytes, rgb, turned: Orientation::Upright })
+    }
+}
+
+fn picture<'a>(image: &'a Path, reading: &Reading) -> Result<Picture<'a>> {
+    match reading {
+        Reading::Object(_) => Picture::upright(image),
+        Reading::Voc | Reading::Classes(_) => Picture::stored(image),
+    }
 }
 
 /// The labels that a mask file stores for an image.
-fn labels(stored: &[u8], mask: &Path, reading: &Reading, (image, rgb): (&Path, &Rgb8)) -> Result<Array2<u8>> {
+fn labels(stored: &[u8], mask: &Path, reading: &Reading, picture: &Picture<'_>) -> Result<Array2<u8>> {
     let refuse = |reason: String| Error::Dataset { path: mask.into(), reason };
     let labels = label_map::decode(stored).map_err(refuse)?;
     let (height, width) = labels.dim();
+    let Picture { path, rgb, turned, .. } = picture;
     if (height, width) != (rgb.height, rgb.width) {
+        let how = match turned {
+            Orientation::Upright => String::new(),
+            other => format!(
+                " after it was turned as its EXIF orientation {} says; draw the mask on the upright image, or remove the \
+                 orientation from the file",
+                other.number()
+            ),
+        };
         return Err(refuse(format!(
-            "the mask has {width}×{height} pixels, its image {} has {}×{}; they must be of one size",
-            image.display(),
+            "the mask has {width}×{height} pixels, its image {} has {}×{}{how}; they must be of one size",
+            path.display(),
             rgb.width,
             rgb.height
         )));
@@ -205,11 +300,6 @@ fn scene(spec: &SceneSpec, seed: u64, split: Split, index: u64, which: SceneLabe
         reason: format!("scene {index} has no mask of its leading class ({e})"),
     })?;
     Ok(Segmented { rgb: Rgb8 { width: scene.size, height: scene.size, data: scene.rgb }, labels, sha256 })
-}
-
-fn read(path: &Path) -> Result<Vec<u8>> {
-    Ok(limits::read_bytes(path, limits::PICTURE_BYTES)
-        .map_err(|source| models::Error::Read { path: path.into(), source })?)
 }
 
 /// SHA-256 of the image's bytes followed by the mask's.

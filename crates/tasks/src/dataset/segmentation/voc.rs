@@ -9,8 +9,8 @@ use ndarray::Array2;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{IGNORE, LabelledPixels, NamedClass, Reading, SegmentedImage, Source, label_map, read};
-use crate::dataset::{Subset, check_inside};
+use super::{IGNORE, LabelledPixels, NamedClass, Reading, SegmentedImage, Source, label_map};
+use crate::dataset::{Subset, check_inside, read};
 use crate::error::{Error, Result};
 
 /// What a prompt calls the classes 1 to 20, after ConceptAttention
