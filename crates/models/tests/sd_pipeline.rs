@@ -128,7 +128,10 @@ fn the_kinds_of_pipelines_are_told_apart() -> models::Result<()> {
     }
     let error =
         FluxPipeline::open(&fixture(NAME), Kind::Float, Device::Cpu).err().expect("no FLUX").to_string();
-    assert!(error.contains("runs the parts of FluxPipeline, which is FLUX.1-schnell and FLUX.1-dev"), "{error}");
+    assert!(
+        error.contains("runs the parts of FluxPipeline, which is FLUX.1-schnell and FLUX.1-dev"),
+        "{error}"
+    );
     Ok(())
 }
 

@@ -141,5 +141,5 @@ fn what_is_refused_leaves_nothing_behind() {
         &["show", "--model", arg(&sd), "--image", arg(&image), "--prompt", "x", "--out", arg(&out)],
         3,
     ));
-    assert!(message.contains("runs FluxPipeline"), "{message}");
+    assert!(message.contains("runs the parts of FluxPipeline"), "{message}");
 }

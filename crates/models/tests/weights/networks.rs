@@ -155,7 +155,7 @@ fn a_head_that_config_promises_and_the_weights_lack_is_refused() {
     let lost = |name: &str, head: &str| {
         let dir = renamed(name, |tensor| (!tensor.starts_with(head)).then(|| tensor.to_owned()));
         let message = refusal(dir.path());
-        let config = VisionConfig::from_dir(dir.path()).err().expect("refused as well").to_string();
+        let config = VisionConfig::from_dir(dir.path()).expect_err("refused as well").to_string();
         assert_eq!(message, config);
         (dir, message)
     };
