@@ -333,6 +333,7 @@ fn combinations(path: &Path, document: &DocumentMut, axes: &[Axis]) -> Result<Ve
 }
 
 /// A value as it is compared: 0.9 and 0.90 are one, 1 and 1.0, 'all' and "all".
+#[expect(clippy::wildcard_enum_match_arm, reason = "TOML's values, of which no other is a number or a list")]
 fn canonical(value: &Value) -> String {
     match value {
         Value::Float(number) => number.value().to_string(),
@@ -351,12 +352,10 @@ fn plain(value: &Value) -> String {
 fn context(error: Error, path: &Path, axes: &[Axis], values: &[String]) -> Error {
     let settings: Vec<_> =
         axes.iter().zip(values).map(|(axis, value)| format!("{} = {value}", axis.setting)).collect();
-    match error {
-        Error::Config { reason, .. } => Error::Config {
-            path: path.into(),
-            reason: format!("{reason}\n(in the combination {} of [sweep])", settings.join(", ")),
-        },
-        other => other,
+    let Error::Config { reason, .. } = error else { return error };
+    Error::Config {
+        path: path.into(),
+        reason: format!("{reason}\n(in the combination {} of [sweep])", settings.join(", ")),
     }
 }
 

@@ -58,10 +58,10 @@ impl GuidanceWork {
             Ok(source)
         };
         let reference = || -> Result<ReferenceSource> {
-            match &experiment.dataset {
-                DatasetConfig::Reference(reference) => ReferenceSource::find(&reference.path),
-                labelled => Ok(ReferenceSource::Images(labelled.items(usize::MAX)?)),
+            if let DatasetConfig::Reference(reference) = &experiment.dataset {
+                return ReferenceSource::find(&reference.path);
             }
+            Ok(ReferenceSource::Images(experiment.dataset.items(usize::MAX)?))
         };
         // What is missing is said all at once: it takes its time to get.
         match (pipeline(), features(), reference()) {
