@@ -92,7 +92,8 @@ def main():
     name, flags = processor()
     libtorch = pathlib.Path(os.environ.get("LIBTORCH") or ROOT / ".libtorch/torch")
     executables = built()
-    results = {"processor": name, "settings": {}}
+    chosen = [f"{package}/{target}" for package, target in TARGETS if not args.target or f"{package}/{target}" in args.target]
+    results = {"processor": name, "targets": chosen, "settings": {}}
     with tempfile.TemporaryDirectory() as scratch:
         library, log = pathlib.Path(scratch) / "one_ulp_off.so", pathlib.Path(scratch) / "calls"
         source = ROOT / "tools/other_processors/one_ulp_off.c"
@@ -111,7 +112,7 @@ def main():
             passed, failed = 0, {}
             for (package, target), filters in TARGETS.items():
                 where = f"{package}/{target}"
-                if args.target and where not in args.target:
+                if where not in chosen:
                     continue
                 executable, folder = executables[(package, target)]
                 good, bad = run(executable, folder, filters, environment)

@@ -146,13 +146,37 @@ fn eval_code(error: &eval::Error) -> u8 {
         | eval::Error::Unreadable { .. }
         | eval::Error::Merge { .. }
         | eval::Error::File { action: "read", .. } => INPUT,
-        eval::Error::Task(tasks::Error::Setting { .. } | tasks::Error::Scene(_)) => USAGE,
-        eval::Error::Task(tasks::Error::Dataset { .. }) => INPUT,
-        eval::Error::Task(tasks::Error::Model(error)) => model_code(error),
-        eval::Error::Fidelity(FidelityError::Setting { .. }) => USAGE,
-        eval::Error::Fidelity(_) => INPUT,
+        eval::Error::Task(error) => task_code(error),
+        eval::Error::Fidelity(error) => fidelity_code(error),
         eval::Error::Analysis(error) => analysis_code(error),
-        _ => OTHER,
+        eval::Error::Locked { .. }
+        | eval::Error::File { .. }
+        | eval::Error::Export { .. }
+        | eval::Error::Bootstrap(_) => OTHER,
+    }
+}
+
+fn task_code(error: &tasks::Error) -> u8 {
+    match error {
+        tasks::Error::Setting { .. } | tasks::Error::Scene(_) => USAGE,
+        tasks::Error::Dataset { .. } => INPUT,
+        tasks::Error::Model(error) => model_code(error),
+        tasks::Error::Write { .. } | tasks::Error::Score(_) | tasks::Error::Torch(_) => OTHER,
+    }
+}
+
+fn fidelity_code(error: &FidelityError) -> u8 {
+    match error {
+        FidelityError::Setting { .. } => USAGE,
+        FidelityError::TooFew { .. }
+        | FidelityError::SubsetSize { .. }
+        | FidelityError::Width { .. }
+        | FidelityError::Classes { .. }
+        | FidelityError::Conflict { .. }
+        | FidelityError::NotFinite { .. }
+        | FidelityError::Statistics { .. }
+        | FidelityError::Eigenvalues { .. }
+        | FidelityError::NoLogits => INPUT,
     }
 }
 
@@ -166,10 +190,13 @@ fn analysis_code(error: &AnalysisError) -> u8 {
 }
 
 fn file_code(error: &MatrixFileError) -> u8 {
-    match error.problem {
-        Problem::Write(_) => OTHER,
-        _ if error.is_usage() => USAGE,
-        _ => INPUT,
+    let writing = matches!(error.problem, Problem::Write(_));
+    if error.is_usage() {
+        USAGE
+    } else if writing {
+        OTHER
+    } else {
+        INPUT
     }
 }
 
@@ -192,6 +219,17 @@ fn model_code(error: &models::Error) -> u8 {
         E::Probe(_) | E::Chain(_) | E::Torch(_) => OTHER,
         E::MatrixFile(error) => file_code(error),
         E::Hub(error) if error.is_usage() => USAGE,
-        _ => INPUT,
+        E::Read { .. }
+        | E::Damaged { .. }
+        | E::Directory { .. }
+        | E::Safetensors { .. }
+        | E::MissingTensor { .. }
+        | E::Shape { .. }
+        | E::Dtype { .. }
+        | E::UnreadTensors { .. }
+        | E::NoClassifier { .. }
+        | E::Text { .. }
+        | E::Image(_)
+        | E::Hub(_) => INPUT,
     }
 }

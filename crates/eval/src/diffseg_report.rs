@@ -55,7 +55,12 @@ pub(crate) fn paper_column(metric: DiffSegMetric) -> Option<&'static str> {
     match metric {
         DiffSegMetric::Accuracy => Some("mACC"),
         DiffSegMetric::Miou => Some("mIoU"),
-        _ => None,
+        DiffSegMetric::ClassAccuracy
+        | DiffSegMetric::ImageAccuracy
+        | DiffSegMetric::MiouOrderFree
+        | DiffSegMetric::AdjustedRandIndex
+        | DiffSegMetric::BoundaryRecall
+        | DiffSegMetric::Proposals => None,
     }
 }
 

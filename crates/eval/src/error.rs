@@ -130,6 +130,7 @@ pub enum Error {
 }
 
 /// What to do about what the system says.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the system's errors, of which no other has advice")]
 fn advice(error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind as Kind;
     match error.kind() {

@@ -113,12 +113,13 @@ impl Experiment {
     /// The file is unreadable or no experiment; the message carries line and column.
     pub fn read(path: &Path, assignments: &[String]) -> Result<Self> {
         let document = document(path, assignments)?;
-        parse(path, &document).map_err(|error| match error {
-            Error::Config { path, reason } if !assignments.is_empty() => Error::Config {
-                path,
-                reason: format!("{reason} (with --set {})", assignments.join(" --set ")),
-            },
-            other => other,
+        parse(path, &document).map_err(|mut error| {
+            if let Error::Config { reason, .. } = &mut error
+                && !assignments.is_empty()
+            {
+                reason.push_str(&format!(" (with --set {})", assignments.join(" --set ")));
+            }
+            error
         })
     }
 }

@@ -112,16 +112,10 @@ mod tests {
         let masking = PaperTable::named("masking")?;
         assert_eq!(masking.published("tokenrank", "DINOv2"), Some(0.64));
         assert_eq!(masking.published("tokenrank", "none"), None);
-        let better = |ours| match masking.difference("DINOv2", (ours, 0.64)) {
-            Cell::Difference { better, .. } => better,
-            _ => None,
-        };
+        let better = |ours| masking.difference("DINOv2", (ours, 0.64)).better();
         assert_eq!([0.6, 0.644, 0.7].map(better), [Some(true), None, Some(false)]);
         let guidance = PaperTable::named("guidance")?;
-        let better = |column, pair| match guidance.difference(column, pair) {
-            Cell::Difference { better, .. } => better,
-            _ => None,
-        };
+        let better = |column, pair| guidance.difference(column, pair).better();
         let found =
             [better("IS", (17.0, 16.32)), better("FID", (50.0, 45.77)), better("KID", (0.0183, 0.018))];
         assert_eq!(found, [Some(true), Some(false), None]);

@@ -283,6 +283,7 @@ fn context(error: Error, path: &Path, axes: &[Axis], values: &[String]) -> Error
         axes.iter().zip(values).map(|(axis, value)| format!("{} = {value}", axis.setting)).collect();
     let within =
         |reason: String| format!("{reason}\n(in the combination {} of [sweep])", settings.join(", "));
+    #[expect(clippy::wildcard_enum_match_arm, reason = "every other error says where it is by itself")]
     match error {
         Error::Config { reason, .. } => Error::Config { path: path.into(), reason: within(reason) },
         Error::Task(tasks::Error::Setting { setting, reason }) => {

@@ -102,15 +102,37 @@ impl Cell {
         }
     }
 
-    fn color(self) -> Option<Color> {
+    /// For a difference of two methods: whether the first is better. None where neither is, and for what is no difference.
+    pub(crate) fn better(self) -> Option<bool> {
         match self {
-            Self::Best(_)
-            | Self::FineBest(_)
-            | Self::Difference { better: Some(true), .. }
-            | Self::FineDifference { better: Some(true), .. } => Some(Color::Green),
-            Self::Difference { better: Some(false), .. }
-            | Self::FineDifference { better: Some(false), .. } => Some(Color::Red),
-            _ => None,
+            Self::Difference { better, .. } | Self::FineDifference { better, .. } => better,
+            Self::Empty
+            | Self::Value(_)
+            | Self::Fine(_)
+            | Self::Count(_)
+            | Self::Best(_)
+            | Self::FineBest(_) => None,
+        }
+    }
+
+    /// Whether it is the best of its row.
+    pub(crate) fn is_best(self) -> bool {
+        match self {
+            Self::Best(_) | Self::FineBest(_) => true,
+            Self::Empty
+            | Self::Value(_)
+            | Self::Fine(_)
+            | Self::Count(_)
+            | Self::Difference { .. }
+            | Self::FineDifference { .. } => false,
+        }
+    }
+
+    fn color(self) -> Option<Color> {
+        match self.better() {
+            Some(true) => Some(Color::Green),
+            Some(false) => Some(Color::Red),
+            None => self.is_best().then_some(Color::Green),
         }
     }
 }
@@ -142,11 +164,7 @@ impl Table {
         };
         table.render(presets::ASCII_MARKDOWN, "\n", |cell| {
             let text = cell.text();
-            comfy_table::Cell::new(if matches!(cell, Cell::Best(_) | Cell::FineBest(_)) {
-                format!("**{text}**")
-            } else {
-                text
-            })
+            comfy_table::Cell::new(if cell.is_best() { format!("**{text}**") } else { text })
         })
     }
 

@@ -100,7 +100,7 @@ fn ensure_ours(workspace: &Workspace, folder: &Path, cuda: bool) -> Result<()> {
     pip::install(&staging.home, &staging.scratch, &log, cuda)?;
     match inspect(&staging.home.join("torch")) {
         Found::Good(_) => {}
-        found => {
+        found @ (Found::Wrong(_) | Found::Unversioned | Found::Nothing | Found::Incomplete(_)) => {
             return Err(Error::missing(format!(
                 "what pip installed is not libtorch {WANTED} ({found:?}); its own words are in {}",
                 workspace.shown(&log)

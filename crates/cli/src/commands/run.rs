@@ -96,15 +96,15 @@ fn refuse_stopped(stop: &AtomicBool, fresh: Fresh) -> Result<(), Failure> {
 
 /// An interruption of an experiment with the command that goes on from there.
 fn resumable(error: eval::Error) -> Failure {
-    let message = match &error {
-        eval::Error::Interrupted { done: 0, out, .. } => {
+    let eval::Error::Interrupted { done, out, .. } = &error else { return error.into() };
+    let message = match done {
+        0 => {
             format!(
                 "interrupted before the first item in {}; what was answered before is kept",
                 out.display()
             )
         }
-        eval::Error::Interrupted { .. } => error.to_string(),
-        _ => return error.into(),
+        _ => error.to_string(),
     };
     Failure::interrupted(&message, again(Fresh::Done))
 }

@@ -139,7 +139,12 @@ fn row(value: &Compared, label: &impl Fn(&str) -> String) -> Row {
     };
     let better = match value.verdict {
         Verdict::Moved { better } => better,
-        _ => None,
+        Verdict::Same
+        | Verdict::Within
+        | Verdict::Systematic
+        | Verdict::Undefined
+        | Verdict::Missing
+        | Verdict::New => None,
     };
     let interval = value.interval();
     Row {

@@ -190,7 +190,9 @@ impl Compared {
             Verdict::Undefined => {
                 return format!("{name}: {} → {}", number(self.baseline), number(self.ours));
             }
-            verdict => format!("{name}: {} → {}, {verdict}", number(self.baseline), number(self.ours)),
+            Verdict::Same | Verdict::Within | Verdict::Systematic | Verdict::Moved { .. } => {
+                format!("{name}: {} → {}, {}", number(self.baseline), number(self.ours), self.verdict)
+            }
         };
         if let Some(difference) = self.difference() {
             text.push_str(&format!(" ({difference:+.5}, tolerance {})", self.tolerance));

@@ -44,7 +44,7 @@ impl ReferenceSource {
         }
         Ok(match Kind::of(path)? {
             Kind::Folder => Self::Files(pictures_below(path, None)?),
-            kind => Self::Known(path.into(), kind),
+            kind @ (Kind::Statistics | Kind::Features) => Self::Known(path.into(), kind),
         })
     }
 

@@ -155,11 +155,9 @@ fn is_absent(error: &std::io::Error) -> bool {
 
 /// The header of a folder that is read and not run in.
 pub(super) fn header(folder: &Path) -> Result<Option<RunHeader>> {
-    RunHeader::read(folder).map_err(|error| match error {
-        Error::OtherRun { path, reason } => {
-            Error::Unreadable { path, reason: format!("{reason}; run the experiment again with --fresh") }
-        }
-        other => other,
+    RunHeader::read(folder).map_err(|error| {
+        let Error::OtherRun { path, reason } = error else { return error };
+        Error::Unreadable { path, reason: format!("{reason}; run the experiment again with --fresh") }
     })
 }
 

@@ -252,12 +252,12 @@ impl Whole {
 
     /// Makes `target` the folder of the run.
     fn write(self, target: PathBuf, inputs: &Inputs) -> Result<()> {
-        let (out, _lock) = take(target, |folder| self.header.claim(folder)).map_err(|error| match error {
-            Error::OtherRun { path, reason } => refused(format!(
+        let (out, _lock) = take(target, |folder| self.header.claim(folder)).map_err(|error| {
+            let Error::OtherRun { path, reason } = error else { return error };
+            refused(format!(
                 "{} holds another run ({reason}); say with --out where this one is to be, or remove that one's files",
                 path.display()
-            )),
-            other => other,
+            ))
         })?;
         records::unfinish(&out.join(RECORDS))?;
         for shard in &self.shards {

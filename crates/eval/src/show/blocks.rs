@@ -15,28 +15,43 @@ pub(super) struct Block {
 impl fmt::Display for Block {
     /// `layer 3`, `dual 3`, `single 0`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = match self.stream {
-            Stream::Dual => "dual",
-            Stream::Single => "single",
-            _ => "layer",
-        };
-        write!(f, "{kind} {}", self.number)
+        write!(f, "{} {}", called(self.stream).kind, self.number)
+    }
+}
+
+/// How the blocks of a stream are called.
+struct Called {
+    kind: &'static str,
+    /// Set before the number where two streams are mixed.
+    letter: &'static str,
+    one: &'static str,
+    many: &'static str,
+}
+
+fn called(stream: Stream) -> Called {
+    match stream {
+        Stream::Dual => Called { kind: "dual", letter: "d", one: "dual block", many: "dual blocks" },
+        Stream::Single => Called { kind: "single", letter: "s", one: "single block", many: "single blocks" },
+        Stream::Vision
+        | Stream::Text
+        | Stream::T5
+        | Stream::Concept
+        | Stream::Autoencoder
+        | Stream::Unet(_) => Called { kind: "layer", letter: "", one: "layer", many: "layers" },
     }
 }
 
 /// The blocks along an axis: what the axis is called, and the name of each.
 pub(super) fn axis(blocks: &[Block]) -> (String, Vec<String>) {
     let mixed = blocks.windows(2).any(|pair| pair[0].stream != pair[1].stream);
-    let name = |block: &Block| match block.stream {
-        Stream::Dual if mixed => format!("d{}", block.number),
-        Stream::Single if mixed => format!("s{}", block.number),
-        _ => block.number.to_string(),
+    let name = |block: &Block| match mixed {
+        true => format!("{}{}", called(block.stream).letter, block.number),
+        false => block.number.to_string(),
     };
-    let label = match blocks.first().map(|block| block.stream) {
-        Some(Stream::Dual | Stream::Single) if mixed => "block: d dual, s single",
-        Some(Stream::Dual) => "dual block",
-        Some(Stream::Single) => "single block",
-        _ => "layer",
+    let label = match blocks.first() {
+        Some(_) if mixed => "block: d dual, s single",
+        Some(block) => called(block.stream).one,
+        None => "layer",
     };
     (label.into(), blocks.iter().map(name).collect())
 }
@@ -45,11 +60,7 @@ pub(super) fn axis(blocks: &[Block]) -> (String, Vec<String>) {
 pub(super) fn span(blocks: &[Block]) -> String {
     let runs = blocks.chunk_by(|a, b| a.stream == b.stream).map(|run| {
         let numbers: Vec<usize> = run.iter().map(|block| block.number).collect();
-        let (one, many) = match run[0].stream {
-            Stream::Dual => ("dual block", "dual blocks"),
-            Stream::Single => ("single block", "single blocks"),
-            _ => ("layer", "layers"),
-        };
+        let Called { one, many, .. } = called(run[0].stream);
         match numbers.as_slice() {
             [only] => format!("{one} {only}"),
             [first, .., last] if last - first + 1 == numbers.len() => format!("{many} {first}–{last}"),

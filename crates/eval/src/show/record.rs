@@ -62,8 +62,12 @@ impl Record {
 /// As `tokenrank attend` names its tensors; where there is one stream alone, its number.
 fn named(block: Block) -> Value {
     match block.stream {
-        Stream::Dual => json!(format!("dual.{}", block.number)),
-        Stream::Single => json!(format!("single.{}", block.number)),
-        _ => json!(block.number),
+        Stream::Dual | Stream::Single => json!(format!("{}.{}", block.stream, block.number)),
+        Stream::Vision
+        | Stream::Text
+        | Stream::T5
+        | Stream::Concept
+        | Stream::Autoencoder
+        | Stream::Unet(_) => json!(block.number),
     }
 }

@@ -45,11 +45,11 @@ pub(super) fn table(table: &Table) -> String {
 fn number(cell: &Cell) -> String {
     let text = cell.text();
     let signed = text.starts_with(['-', '+']);
-    match cell {
-        Cell::Best(_) | Cell::FineBest(_) if signed => format!("$\\mathbf{{{text}}}$"),
-        Cell::Best(_) | Cell::FineBest(_) => format!("\\textbf{{{text}}}"),
-        _ if signed => format!("${text}$"),
-        _ => escaped(&text),
+    match (cell.is_best(), signed) {
+        (true, true) => format!("$\\mathbf{{{text}}}$"),
+        (true, false) => format!("\\textbf{{{text}}}"),
+        (false, true) => format!("${text}$"),
+        (false, false) => escaped(&text),
     }
 }
 

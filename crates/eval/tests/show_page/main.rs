@@ -166,12 +166,12 @@ fn check_numbers(step: &Step, map: &Array2<f32>, alpha: f64) {
         other => panic!("direction {other}"),
     };
     let chain = matrix.teleport(alpha).and_then(|matrix| matrix.towards(direction)).expect("a chain");
-    let start: Vec<usize> = match &current.token {
-        serde_json::Value::String(word) => {
+    let start: Vec<usize> = match current.token.as_str() {
+        Some(word) => {
             assert_eq!(word, "word");
             (0..SPECIAL).collect()
         }
-        token => vec![token.as_u64().expect("a number") as usize],
+        None => vec![current.token.as_u64().expect("a number") as usize],
     };
     let mut from = Array1::zeros(TOKENS);
     start.iter().for_each(|token| from[*token] = 1.0 / start.len() as f64);

@@ -77,7 +77,7 @@ fn contents(report: &Page) -> Markup {
     html! {
         @match &report.runs[..] {
             [run] if report.overview.len() == 1 => {
-                @for (id, title) in run::parts(run) { li { a href={ "#run-1-" (id) } { (title) } } }
+                @for part in run::parts(run) { li { a href={ "#run-1-" (part.id()) } { (part.title()) } } }
             }
             runs => {
                 @if !report.together.is_empty() { li { a href="#together-1" { "Together" } } }

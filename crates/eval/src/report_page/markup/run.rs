@@ -11,19 +11,55 @@ use crate::report_page::run::{Run, items_of};
 use crate::report_page::svg::{Chart, DASHES};
 use crate::results::Curves;
 
-/// Parts of a run's section: id and title.
-pub(super) fn parts(run: &Run) -> Vec<(&'static str, &'static str)> {
+/// A part of a run's section.
+#[derive(Clone, Copy)]
+pub(super) enum Part {
+    Values,
+    Differences,
+    Curves,
+    Pictures,
+    Items,
+    Made,
+}
+
+impl Part {
+    /// Its id, after that of the run.
+    pub(super) fn id(self) -> &'static str {
+        match self {
+            Self::Values => "values",
+            Self::Differences => "differences",
+            Self::Curves => "curves",
+            Self::Pictures => "pictures",
+            Self::Items => "items",
+            Self::Made => "made",
+        }
+    }
+
+    pub(super) fn title(self) -> &'static str {
+        match self {
+            Self::Values => "Values",
+            Self::Differences => "Differences",
+            Self::Curves => "Curves",
+            Self::Pictures => "Pictures",
+            Self::Items => "Items",
+            Self::Made => "How it was made",
+        }
+    }
+}
+
+/// The parts of a run's section that have something in them.
+pub(super) fn parts(run: &Run) -> Vec<Part> {
     let pictures =
         !run.pictures.figures.is_empty() || run.pictures.grid.is_some() || !run.pictures.left_out.is_empty();
     let all = [
-        ("values", "Values", true),
-        ("differences", "Differences", !run.differences.is_empty()),
-        ("curves", "Curves", run.results.curves.is_some()),
-        ("pictures", "Pictures", pictures),
-        ("items", "Items", true),
-        ("made", "How it was made", true),
+        (Part::Values, true),
+        (Part::Differences, !run.differences.is_empty()),
+        (Part::Curves, run.results.curves.is_some()),
+        (Part::Pictures, pictures),
+        (Part::Items, true),
+        (Part::Made, true),
     ];
-    all.into_iter().filter(|(.., there)| *there).map(|(id, title, _)| (id, title)).collect()
+    all.into_iter().filter(|(_, there)| *there).map(|(part, _)| part).collect()
 }
 
 /// Task, network, data and number of items, in a line.
@@ -47,9 +83,9 @@ pub(super) fn section(id: &str, run: &Run, several: bool) -> Markup {
                     "ordering, and no difference is given."
                 }
             }
-            @for (part, title) in parts(run) {
-                section.part id={ (id) "-" (part) } aria-labelledby={ (id) "-" (part) "-title" } {
-                    h3 id={ (id) "-" (part) "-title" } { (title) }
+            @for part in parts(run) {
+                section.part id={ (id) "-" (part.id()) } aria-labelledby={ (id) "-" (part.id()) "-title" } {
+                    h3 id={ (id) "-" (part.id()) "-title" } { (part.title()) }
                     (content(id, part, run))
                 }
             }
@@ -57,10 +93,10 @@ pub(super) fn section(id: &str, run: &Run, several: bool) -> Markup {
     }
 }
 
-fn content(id: &str, part: &str, run: &Run) -> Markup {
-    let label = format!("{id}-{part}-title");
+fn content(id: &str, part: Part, run: &Run) -> Markup {
+    let label = format!("{id}-{}-title", part.id());
     match part {
-        "values" => {
+        Part::Values => {
             let table = run.values.table(&run.results.experiment.title, run.notes.clone());
             html! {
                 @if run.values.heads.is_empty() {
@@ -71,13 +107,13 @@ fn content(id: &str, part: &str, run: &Run) -> Markup {
                 (tables::downloads(&table, &format!("{}-values", file_name(&run.name))))
             }
         }
-        "differences" => tables::differences(run, id),
-        "curves" => {
+        Part::Differences => tables::differences(run, id),
+        Part::Curves => {
             html! { @if let Some(curves) = &run.results.curves { (self::curves(id, curves, &run.methods)) } }
         }
-        "pictures" => pictures(run),
-        "items" => items::section(id, run),
-        _ => made(id, &run.recipe),
+        Part::Pictures => pictures(run),
+        Part::Items => items::section(id, run),
+        Part::Made => made(id, &run.recipe),
     }
 }
 

@@ -22,11 +22,10 @@ fn minus(number: &str) -> String {
 
 /// Any table, with its notes below; `label` is the id of its heading.
 pub(super) fn table(table: &Table, label: &str) -> Markup {
-    let class = |cell: &Cell| match cell {
-        Cell::Best(_) | Cell::FineBest(_) => Some("best"),
-        Cell::Difference { better: Some(true), .. } => Some("better"),
-        Cell::Difference { better: Some(false), .. } => Some("worse"),
-        _ => None,
+    let class = |cell: &Cell| match cell.better() {
+        Some(true) => Some("better"),
+        Some(false) => Some("worse"),
+        None => cell.is_best().then_some("best"),
     };
     html! {
         div.scroll tabindex="0" role="region" aria-labelledby=(label) {
@@ -87,10 +86,10 @@ pub(super) fn values(values: &Values, label: &str) -> Markup {
 
 fn cells(values: &Values, index: usize, value: &Value) -> Markup {
     let head = &values.heads[index];
-    let class = match value.difference {
-        Some(Cell::Difference { better: Some(true), .. }) => Some("better"),
-        Some(Cell::Difference { better: Some(false), .. }) => Some("worse"),
-        _ => None,
+    let class = match value.difference.and_then(Cell::better) {
+        Some(true) => Some("better"),
+        Some(false) => Some("worse"),
+        None => None,
     };
     html! {
         td class=[value.best.then_some("best")] data-value=[data(value.value)] {
