@@ -122,11 +122,14 @@ pub struct CompareArgs {
     #[arg(long)]
     pub strict: bool,
     /// Only this run, by the name of its experiment file; may be repeated
-    #[arg(long, value_name = "RUN", conflicts_with = "update")]
+    #[arg(long, value_name = "RUN")]
     pub only: Vec<String>,
-    /// Make the result the baseline, whose tolerances stay
+    /// Write the runs of the result to the baseline; its other runs and its tolerances stay
     #[arg(long)]
     pub update: bool,
+    /// With --update, remove runs from the baseline that the result does not have
+    #[arg(long, requires = "update", conflicts_with = "only")]
+    pub prune: bool,
     /// List values that are the same, too
     #[arg(long)]
     pub all: bool,

@@ -178,14 +178,14 @@ pub(crate) fn comparisons(
         for metric in COMPARED {
             // Images of one class have no boundaries: nothing to compare.
             let over = metric.over(classes);
-            let Ok(interval) = paired(records, method.key(), minus.key(), &over, RESAMPLES, seed) else {
+            let Ok(difference) = paired(records, method.key(), minus.key(), &over, RESAMPLES, seed) else {
                 continue;
             };
             comparisons.push(Comparison {
                 metric: metric.to_string(),
                 method: method.key().to_owned(),
                 minus: minus.key().to_owned(),
-                interval,
+                difference,
             });
         }
     }

@@ -6,7 +6,6 @@ use tasks::guidance::{Guidance, GuidanceConfig, GuidanceRecord, Method, read_pic
 
 use crate::differences::Differences;
 use crate::error::{Error, Result};
-use crate::metrics::bootstrap::Interval;
 use crate::metrics::fidelity::{Resampled, Summary};
 use crate::paper::PaperTable;
 use crate::picture_metrics::Titles;
@@ -204,10 +203,9 @@ pub(crate) fn comparisons(judged: &[Judged]) -> Vec<Comparison> {
     for (method, minus) in pairs {
         let mut push = |metric: &str, ours: &Option<Resampled>, theirs: &Option<Resampled>| {
             let difference = ours.as_ref().zip(theirs.as_ref()).and_then(|(a, b)| a.minus(b));
-            if let Some(found) = difference {
-                let interval = Interval::of(found.value, found.values);
+            if let Some(difference) = difference {
                 let (method, minus) = (method.key.clone(), minus.key.clone());
-                comparisons.push(Comparison { metric: metric.to_owned(), method, minus, interval });
+                comparisons.push(Comparison { metric: metric.to_owned(), method, minus, difference });
             }
         };
         let (a, b) = (&method.summary, &minus.summary);

@@ -6,11 +6,12 @@ use std::fmt;
 
 use models::memory;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use tasks::Failure;
 
 pub use crate::environment::{Code, Environment};
 use crate::experiment::Experiment;
-use crate::metrics::bootstrap::Interval;
+use crate::metrics::significance::PairedDifference;
 
 /// Version of the layout of `results.json`; it rises when a field changes its meaning or goes.
 pub const SCHEMA: u32 = 1;
@@ -57,6 +58,22 @@ pub struct Results {
 }
 
 impl Results {
+    /// Reads the content of `results.json`.
+    ///
+    /// # Errors
+    /// The content is not that of this [`SCHEMA`].
+    pub fn read(mut content: Value) -> serde_json::Result<Self> {
+        // Earlier versions did not repeat the number of items with each difference.
+        let items = content["items"].clone();
+        let comparisons = content.get_mut("comparisons").and_then(Value::as_array_mut);
+        for comparison in comparisons.into_iter().flatten() {
+            if let Some(difference) = comparison.get_mut("interval").and_then(Value::as_object_mut) {
+                difference.entry("items").or_insert_with(|| items.clone());
+            }
+        }
+        serde_json::from_value(content)
+    }
+
     /// The value of a metric for a method.
     pub fn value(&self, metric: &str, method: &str) -> Option<f64> {
         let found = |value: &&MetricValue| value.name == metric && value.method.as_deref() == Some(method);
@@ -90,8 +107,9 @@ pub struct Comparison {
     pub method: String,
     /// The method that is subtracted.
     pub minus: String,
-    /// The difference and how far it moves with the items.
-    pub interval: Interval,
+    /// The difference, and what the items say of it.
+    #[serde(rename = "interval")]
+    pub difference: PairedDifference,
 }
 
 /// A metric over resamples of the items.

@@ -9,6 +9,7 @@ use polars::prelude::{Column, CsvWriter, DataFrame, ParquetWriter, PolarsError, 
 
 use crate::error::{Error, Result};
 use crate::files::write_whole;
+use crate::metrics::significance::PValue;
 
 /// A table with columns of labels and columns of numbers.
 #[derive(Debug, Clone, PartialEq)]
@@ -56,6 +57,8 @@ pub enum Cell {
         /// Whether ours is better; none where the two agree to the digits that were published.
         better: Option<bool>,
     },
+    /// A p value.
+    P(PValue),
     /// As [`Cell::Difference`], to five digits.
     FineDifference {
         /// The difference.
@@ -83,6 +86,7 @@ impl Cell {
             | Self::Difference { value, .. }
             | Self::FineDifference { value, .. } => Some(value),
             Self::Count(count) => Some(count as f64),
+            Self::P(p) => Some(p.value()),
         }
     }
 
@@ -92,6 +96,7 @@ impl Cell {
             Self::Value(value) | Self::Best(value) => format!("{value:.3}"),
             Self::Fine(value) | Self::FineBest(value) => format!("{value:.5}"),
             Self::Count(count) => count.to_string(),
+            Self::P(p) => p.to_string(),
             Self::Difference { value, .. } => format!("{value:+.3}"),
             Self::FineDifference { value, .. } => format!("{value:+.5}"),
         }

@@ -211,15 +211,24 @@ fn resamples_spread_as_fresh_samples_do() {
     let error = errors.iter().map(|r| r.standard_error).sum::<f64>() / 10.0;
     assert!(error > spread / 3.0 && error < spread * 3.0, "{error} beside {spread}");
     assert!(errors.iter().map(|r| r.bias).sum::<f64>() > 0.0);
-    assert!(errors.iter().all(|r| r.low <= r.high && r.level == 0.95));
+    assert!(errors.iter().all(|r| r.low.is_some() && r.low <= r.high && r.level == 0.95));
     let nothing = errors[0].minus(&errors[0]).expect("as many resamples");
-    assert_eq!((nothing.value, nothing.standard_error, nothing.low, nothing.high), (0.0, 0.0, 0.0, 0.0));
+    let interval = nothing.interval().expect("200 items");
+    assert_eq!((nothing.value(), nothing.items()), (0.0, 200));
+    assert_eq!((interval.low(), interval.high(), interval.p_value().value()), (0.0, 0.0, 1.0));
 
     let logits = features(200, 5, 1);
     let score = InceptionScore { splits: 2, ..InceptionScore::default() };
     let resampled = inception_score_resampled(&score, logits.view(), 200, 1).expect("resamples");
     assert_eq!(resampled.value, score.of(logits.view()).expect("a score").mean);
-    assert!(resampled.low < resampled.value && resampled.value < resampled.high + resampled.standard_error);
+    let (low, high) = resampled.low.zip(resampled.high).expect("200 items");
+    assert!(low < resampled.value && resampled.value < high + resampled.standard_error);
+    // Five pictures say nothing, alone or against another five.
+    let five = |k: usize| {
+        frechet_resampled(population.slice(s![k..k + 5, ..]), &reference, 100, 4).expect("resamples")
+    };
+    assert_eq!((five(0).low, five(0).high), (None, None));
+    assert_eq!(five(0).minus(&five(5)).expect("as many resamples").interval(), None);
     assert!(inception_score_resampled(&score, logits.view(), 1, 1).is_err());
     assert_eq!(resampled.minus(&errors[0]), None);
 }

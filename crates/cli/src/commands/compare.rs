@@ -1,6 +1,6 @@
 //! `compare`.
 
-use eval::compare::{Request, Update};
+use eval::compare::Request;
 
 use crate::args::CompareArgs;
 use crate::failure::Failure;
@@ -14,6 +14,7 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
         only: args.only.clone(),
         strict: args.strict,
         update: args.update,
+        prune: args.prune,
         junit: args.junit.clone(),
         markdown: args.markdown.clone(),
     };
@@ -32,12 +33,18 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
     let baseline = args.baseline.display();
     match (update, report) {
         (Some(update), _) => {
-            let what = match update {
-                Update::Created => "made of this result",
-                Update::Changed => "is this result now",
-                Update::Unchanged => "says the same already and was left alone",
+            let what = match (update.created, update.is_written()) {
+                (true, _) => "created from this result",
+                (false, true) => "updated",
+                (false, false) => "says the same already and was left alone",
             };
             say!("baseline: {baseline} {what}");
+            for line in update.lines() {
+                say!("  {line}");
+            }
+            if update.tolerances_changed {
+                say!("  tolerances have changed");
+            }
             Ok(())
         }
         (None, Some(report)) if !report.passes() => {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::{arg, root, run, words};
+use crate::common::{arg, root, run, tokenrank, words};
 
 /// The baseline of the quick suite, as `.ci/run` uses it.
 const QUICK: &str = "eval/baselines/mini-quick.json";
@@ -129,7 +129,8 @@ fn a_baseline_is_made_kept_and_updated() {
     assert!(message.contains("no such baseline") && message.contains("--update"), "{message}");
 
     let output = run(&["compare", arg(&out), arg(&path), "--update", "--tolerance", "auc=0.25"], 0);
-    assert!(words(&output).contains("made of this result"), "{}", words(&output));
+    let told = words(&output);
+    assert!(told.contains("created from this result") && told.contains("added: masking-vit"), "{told}");
     let value: Value = serde_json::from_slice(&std::fs::read(&path).expect("a baseline")).expect("JSON");
     let command = value["command"].as_str().expect("a command");
     assert!(command.starts_with("tokenrank run configs/mini/masking-vit.toml --set "), "{command}");
@@ -152,10 +153,111 @@ fn a_baseline_is_made_kept_and_updated() {
     for word in ["--limit: 4 → 5", "another number of items: 4 → 5", "other data: "] {
         assert!(text.contains(word), "{word}: {text}");
     }
-    assert!(words(&run(&["compare", arg(&other), arg(&path), "--update"], 0)).contains("is this result now"));
+    let told = words(&run(&["compare", arg(&other), arg(&path), "--update"], 0));
+    assert!(told.contains("tiny.json updated") && told.contains("updated: masking-vit"), "{told}");
     let value: Value = serde_json::from_slice(&std::fs::read(&path).expect("a baseline")).expect("JSON");
     assert_eq!(value["tolerances"]["metrics"]["auc"], 0.25);
     run(&["compare", arg(&other), arg(&path)], 0);
+}
+
+/// A result with one of three runs touches that one; the others go only if that is asked for.
+#[test]
+fn an_update_with_a_part_keeps_the_rest() {
+    let dir = scratch();
+    let (all, part) = (dir.path().join("all"), dir.path().join("part"));
+    let path = dir.path().join("suite.json");
+    for seed in ["0", "1", "2"] {
+        let config = dir.path().join(format!("seed-{seed}.toml"));
+        std::fs::copy(root().join("configs/mini/masking-vit.toml"), &config).expect("copied");
+        let set = format!("seed={seed}");
+        let tiny = ["--set", "task.masking.scores=[\"random\", \"cls\"]", "--limit", "4", "--set", &set];
+        run(&[&["run", arg(&config), "--out", arg(&all.join(seed))], &tiny[..]].concat(), 0);
+        if seed == "1" {
+            let less = ["--set", "task.masking.scores=[\"cls\"]"];
+            run(&[&["run", arg(&config), "--out", arg(&part.join(seed))], &tiny[..], &less].concat(), 0);
+        }
+    }
+    run(&["compare", arg(&all), arg(&path), "--update"], 0);
+    let read =
+        || -> Value { serde_json::from_slice(&std::fs::read(&path).expect("a baseline")).expect("JSON") };
+    let before = read();
+
+    // A comparison with a part fails, since runs are missing; an update does not lose them.
+    run(&["compare", arg(&part), arg(&path)], 4);
+    let told = words(&run(&["compare", arg(&part), arg(&path), "--update"], 0));
+    for said in [
+        "suite.json updated",
+        "updated: seed-1",
+        "kept: seed-0, seed-2; this result does not have them, and --prune removes them",
+        "seed-1 no longer has: auc of random, auc-still-right of random",
+    ] {
+        assert!(told.contains(said), "{said}: {told}");
+    }
+    let after = read();
+    for name in ["seed-0", "seed-2"] {
+        assert_eq!(before["runs"][name], after["runs"][name]);
+    }
+    assert_ne!(before["runs"]["seed-1"], after["runs"]["seed-1"]);
+    let command = after["command"].as_str().expect("a command");
+    assert!(command.starts_with(before["command"].as_str().expect("a command")), "{command}");
+
+    // The same once more changes nothing; of a whole result, one run can be chosen.
+    let told = words(&run(&["compare", arg(&part), arg(&path), "--update"], 0));
+    assert!(told.contains("left alone") && told.contains("unchanged: seed-1"), "{told}");
+    let told = words(&run(&["compare", arg(&all), arg(&path), "--update", "--only", "seed-1"], 0));
+    assert!(told.contains("updated: seed-1") && told.contains("kept: seed-0, seed-2"), "{told}");
+    assert_eq!(read()["runs"], before["runs"]);
+
+    let told = words(&run(&["compare", arg(&part), arg(&path), "--update", "--prune"], 0));
+    assert!(told.contains("removed: seed-0, seed-2"), "{told}");
+    assert_eq!(read()["runs"].as_object().expect("runs").keys().collect::<Vec<_>>(), ["seed-1"]);
+}
+
+/// A baseline that was made a minute ago on one thread is met on two, and with the plainest instructions, in all four tasks.
+#[test]
+fn a_fresh_baseline_holds_on_other_threads_and_instructions() {
+    let dir = scratch();
+    let path = dir.path().join("fresh.json");
+    let suite = |name: &str, threads: &str, instructions: Option<&str>| {
+        let out = dir.path().join(name);
+        for config in ["masking-vit", "segment", "diffseg", "guidance"] {
+            let file = format!("configs/mini/{config}.toml");
+            let mut command = tokenrank();
+            command.env("OMP_NUM_THREADS", threads).env_remove("ATEN_CPU_CAPABILITY");
+            command.envs(instructions.map(|value| ("ATEN_CPU_CAPABILITY", value)));
+            command.args(["run", &file, "--limit", "6", "--out", arg(&out.join(config))]);
+            if config == "guidance" {
+                // Few passes and few pictures to compare with, so that it takes seconds.
+                let less = [
+                    "task.guidance.steps=4",
+                    "dataset.mini.count=60",
+                    "metrics.splits=2",
+                    "metrics.resamples=20",
+                ];
+                command.args(less.iter().flat_map(|set| ["--set", set]));
+            }
+            let output = command.output().expect("the binary starts");
+            assert!(output.status.success(), "{config}: {}", words(&output));
+        }
+        out
+    };
+    let one = suite("one", "1", None);
+    run(&["compare", arg(&one), arg(&path), "--update"], 0);
+    let value: Value = serde_json::from_slice(&std::fs::read(&path).expect("a baseline")).expect("JSON");
+    let tolerances = &value["tolerances"];
+    let frechet = tolerances["metrics"]["frechet"].as_f64().expect("a tolerance");
+    let values = value["runs"]["guidance"]["values"].as_array().expect("values");
+    let largest = values.iter().filter(|value| value["metric"] == "frechet");
+    let largest = largest.filter_map(|value| value["value"].as_f64()).fold(0.0, f64::max);
+    assert!((0.004..0.007).contains(&(frechet / largest)), "{frechet} of {largest}");
+
+    for (name, threads, instructions) in [("two", "2", None), ("plain", "2", Some("default"))] {
+        let other = suite(name, threads, instructions);
+        let text = stdout(&["compare", arg(&other), arg(&path)], 0);
+        assert!(text.contains("none of"), "{name}: {text}");
+        // Nor do two folders need a file between them.
+        stdout(&["compare", arg(&other), arg(&one)], 0);
+    }
 }
 
 #[test]
@@ -184,7 +286,8 @@ fn what_cannot_be_compared_is_refused() {
         (vec!["--tolerance", "acu=0.1"], "no metric of these runs"),
         (vec!["--tolerance", "auc=-1"], "no tolerance"),
         (vec!["--only", "nobody"], "there are masking-vit"),
-        (vec!["--only", "masking-vit", "--update"], "cannot be used with"),
+        (vec!["--only", "masking-vit", "--update", "--prune"], "cannot be used with"),
+        (vec!["--prune"], "--update"),
     ] {
         let message = words(&run(&[&["compare", arg(&out), arg(&path)], &more[..]].concat(), 2));
         assert!(message.contains(words_), "{more:?}: {message}");

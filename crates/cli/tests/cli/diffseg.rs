@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::{arg, root, run, words};
+use crate::common::{arg, root, run, says_nothing, verdicts, words};
 use crate::paper::put;
 
 const CONFIG: &str = "configs/mini/diffseg.toml";
@@ -110,6 +110,18 @@ fn one_command_fills_the_table() {
     // Everything is there: the second run computes nothing and says the same.
     let (again, told) = small(&out, 20, &[]);
     assert!(again == table && told.contains("every item was there already"), "{told}");
+}
+
+#[test]
+fn one_image_gives_no_verdict() {
+    let dir = scratch();
+    let out = dir.path().join("run");
+    small(&out, 1, &[]);
+    says_nothing(&out, 1);
+    run(&["report", arg(&out)], 0);
+    let (significant, p) = verdicts(&out.join("report.html"));
+    assert!(!significant.is_empty());
+    assert!(significant.iter().all(|said| said == "too few items") && p.iter().all(|p| p == "–"));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use models::image::Rgb8;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::{arg, root, run, words};
+use crate::common::{arg, root, run, says_nothing, verdicts, words};
 
 const CONFIG: &str = "configs/mini/guidance.toml";
 const METHODS: [&str; 3] = ["none", "sag", "sag-tokenrank"];
@@ -125,6 +125,18 @@ fn one_command_fills_the_table() {
     // Everything is there: the second run draws nothing and says the same.
     let (again, told) = small(&out, &[]);
     assert!(again == table && told.contains("every item was there already"), "{told}");
+}
+
+/// Pictures of five seeds say nothing of a method, whatever their resamples are.
+#[test]
+fn few_pictures_give_no_verdict() {
+    let dir = scratch();
+    let out = dir.path().join("run");
+    small(&out, &["task.guidance.count=5", "metrics.resamples=100"]);
+    says_nothing(&out, 5);
+    run(&["report", arg(&out)], 0);
+    let (significant, _) = verdicts(&out.join("report.html"));
+    assert!(significant.len() == 6 && significant.iter().all(|said| said == "too few items"));
 }
 
 #[test]

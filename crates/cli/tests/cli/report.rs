@@ -1,7 +1,7 @@
 //! `tokenrank report`: from a run to its page.
 
 use crate::browser::Browser;
-use crate::common::{arg, root, run, words};
+use crate::common::{arg, root, run, verdicts, words};
 
 #[test]
 fn a_run_and_its_page() {
@@ -38,6 +38,30 @@ fn a_run_and_its_page() {
     browser.open(&std::fs::canonicalize(&page).expect("there"));
     assert_eq!(browser.eval("document.querySelector('[data-range]').textContent"), "1–12 of 12");
     assert_eq!(browser.complaints, [""; 0]);
+}
+
+/// Two images, one of which a score may happen to be better on: no page makes a verdict of that.
+#[test]
+fn two_images_give_no_verdict() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let config = root().join("configs/mini/masking-vit.toml");
+    let [two, twelve] = ["2", "12"].map(|limit| {
+        let out = dir.path().join(limit);
+        run(&["run", arg(&config), "--limit", limit, "--out", arg(&out)], 0);
+        run(&["report", arg(&out)], 0);
+        out.join("report.html")
+    });
+    let (significant, p) = verdicts(&two);
+    assert!(!significant.is_empty());
+    assert!(significant.iter().all(|said| said == "too few items") && p.iter().all(|p| p == "–"));
+    let html = std::fs::read_to_string(&two).expect("a page");
+    assert!(html.contains("Fewer than 6 items have no interval and no verdict"));
+    // No interval of a method's own value either.
+    assert!(!html.contains("<small>"), "an interval over two images");
+
+    let (significant, p) = verdicts(&twelve);
+    assert!(significant.iter().all(|said| said != "too few items"), "{significant:?}");
+    assert!(p.iter().all(|p| p == "< 0.001" || p.parse::<f64>().is_ok_and(|p| p > 0.0)), "{p:?}");
 }
 
 #[test]

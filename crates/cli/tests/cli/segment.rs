@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::{arg, root, run, words};
+use crate::common::{arg, root, run, says_nothing, verdicts, words};
 
 const CONFIG: &str = "configs/mini/segment.toml";
 
@@ -87,6 +87,37 @@ fn one_command_fills_the_table() {
     // Everything is there: the second run computes nothing and says the same.
     let (again, told) = small(&out, 30, &[]);
     assert!(again == table && told.contains("every item was there already"), "{told}");
+}
+
+/// Differences of one image are chance, on the terminal and on the page; those of six may be more.
+#[test]
+fn few_images_give_no_verdict() {
+    let dir = scratch();
+    let (one, six) = (dir.path().join("one"), dir.path().join("six"));
+    let (table, _) = small(&one, 1, &[]);
+    says_nothing(&one, 1);
+    let table = String::from_utf8(table).expect("text");
+    assert!(table.contains("too few items") && !table.contains("0.000 "), "{table}");
+    run(&["report", arg(&one)], 0);
+    let (significant, p) = verdicts(&one.join("report.html"));
+    assert_eq!(significant.len(), results(&one)["comparisons"].as_array().expect("comparisons").len());
+    assert!(significant.iter().all(|said| said == "too few items") && p.iter().all(|p| p == "–"));
+
+    small(&six, 6, &[]);
+    run(&["report", arg(&six)], 0);
+    let results = results(&six);
+    let (significant, p) = verdicts(&six.join("report.html"));
+    let markdown = std::fs::read_to_string(six.join("comparisons.md")).expect("a table");
+    let markdown = markdown.split_whitespace().collect::<Vec<_>>().join(" ");
+    for said in significant.iter().chain(&p) {
+        assert!(markdown.contains(&format!(" {said} |")), "{said} is on the page and not in\n{markdown}");
+    }
+    assert!(markdown.contains("| yes, ") && markdown.contains("| < 0.001 |"), "{markdown}");
+    for comparison in results["comparisons"].as_array().expect("comparisons") {
+        let interval = &comparison["interval"];
+        let (p, resamples) = (interval["p_value"].as_f64(), interval["resamples"].as_f64());
+        assert!(p >= resamples.map(|resamples| 1.0 / (resamples + 1.0)) && p <= Some(1.0), "{comparison}");
+    }
 }
 
 #[test]

@@ -90,6 +90,24 @@ fn a_sweep_ends_in_one_table_and_resumes() {
     assert!(told.contains("other settings have left runs here (2, such as"), "{told}");
 }
 
+/// Five images do not decide who wins; the values are there all the same.
+#[test]
+fn few_images_have_no_winner() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let path = config(dir.path(), &SWEEP.replace("count = 8", "count = 5"));
+    let out = dir.path().join("sweep");
+    let text = String::from_utf8(run(&["run", arg(&path), "--out", arg(&out)], 0).stdout).expect("text");
+    assert!(
+        text.contains("5 images") && text.contains("Fewer than 6 items have no interval and no verdict"),
+        "{text}"
+    );
+    let stored: Value =
+        serde_json::from_slice(&std::fs::read(out.join("sweep.json")).expect("sweep.json")).expect("JSON");
+    for combination in stored["combinations"].as_array().expect("combinations") {
+        assert!(combination["tokenrank_wins"].is_null() && combination["auc"]["tokenrank"].is_number());
+    }
+}
+
 /// What one combination says is what the same settings say alone.
 #[test]
 fn a_combination_is_the_experiment_that_it_describes() {

@@ -87,19 +87,6 @@ impl Baseline {
         write_whole(path, &bytes)
     }
 
-    /// Whether it says the same but for what made it.
-    pub(super) fn agrees(&self, other: &Self) -> bool {
-        let bare = |baseline: &Self| {
-            let mut bare = baseline.clone();
-            for (run, same) in bare.runs.values_mut().zip(other.runs.values()) {
-                let Snapshot { code, environment, command, .. } = same.clone();
-                (run.code, run.environment, run.command) = (code, environment, command);
-            }
-            bare
-        };
-        bare(self) == *other
-    }
-
     fn check(&self) -> std::result::Result<(), String> {
         self.tolerances.check(metrics(&self.runs))?;
         for (name, run) in &self.runs {

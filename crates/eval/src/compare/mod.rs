@@ -6,6 +6,7 @@
 mod baseline;
 mod junit;
 mod layout;
+mod noise;
 mod per_item;
 mod report;
 mod request;
@@ -14,13 +15,15 @@ mod snapshot;
 #[cfg(test)]
 mod tests;
 mod tolerance;
+mod update;
 mod verdict;
 
 pub use baseline::Baseline;
 pub use per_item::PerItem;
 pub use report::Report;
-pub use request::{Answer, Request, Update};
+pub use request::{Answer, Request};
 pub use runs::{Difference, compare};
 pub use snapshot::{Measured, Runs, Snapshot, read_runs};
 pub use tolerance::{Tolerance, Tolerances};
+pub use update::{RunUpdate, Update};
 pub use verdict::{Compared, Verdict};

@@ -3,14 +3,11 @@
 use ndarray::{Array2, ArrayView1};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::metrics::bootstrap::{Formula, Interval, RESAMPLES, paired_sums};
+use crate::metrics::bootstrap::{Formula, RESAMPLES, paired_sums};
+use crate::metrics::significance::PairedDifference;
 
 /// Seed of the resamples: the same whenever and wherever something is compared.
 const SEED: u64 = 0;
-
-/// Fewer items than these bear out no direction: that five of them move to one side is one chance in 16, and a bootstrap of them
-/// does not know it.
-pub(super) const LEAST_ITEMS: usize = 6;
 
 /// What each item adds to the sums of a metric, and how the metric comes from these.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -38,10 +35,10 @@ impl PerItem {
         rows.filter(|(a, b)| !same(*a, *b)).count()
     }
 
-    /// The metric here minus the metric of `other` over the same items, and how far that moves with these. None where
-    /// one of the two is not defined, they are not of one kind, or the items are fewer than [`LEAST_ITEMS`].
-    pub(super) fn minus(&self, other: &Self) -> Option<Interval> {
-        (self.formula == other.formula && self.sums.nrows() >= LEAST_ITEMS)
+    /// The metric here minus the metric of `other` over the same items, and what these say of it. None where one of the two is
+    /// not defined or they are not of one kind.
+    pub(super) fn minus(&self, other: &Self) -> Option<PairedDifference> {
+        (self.formula == other.formula)
             .then(|| paired_sums(self.sums.view(), other.sums.view(), self.formula, RESAMPLES, SEED))?
     }
 }
@@ -90,6 +87,7 @@ fn read_rows<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Array2<f64>, 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::metrics::significance::{LEAST_ITEMS, Significance};
     use ndarray::array;
     use proptest::prelude::*;
 
@@ -118,8 +116,9 @@ mod tests {
     fn few_items_bear_out_nothing() {
         let moved =
             |items: usize, by: f64| ratios(Array2::from_shape_fn((items, 2), |(_, sum)| [by, 1.0][sum]));
-        assert_eq!(moved(LEAST_ITEMS - 1, 0.5).minus(&moved(LEAST_ITEMS - 1, 0.25)), None);
-        assert!(moved(LEAST_ITEMS, 0.5).minus(&moved(LEAST_ITEMS, 0.25)).unwrap().excludes_zero());
+        let of = |items| moved(items, 0.5).minus(&moved(items, 0.25)).unwrap().significance(None);
+        assert_eq!(of(LEAST_ITEMS - 1), Significance::TooFewItems);
+        assert_eq!(of(LEAST_ITEMS), Significance::Yes { better: None });
     }
 
     #[test]

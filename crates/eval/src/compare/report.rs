@@ -3,6 +3,7 @@
 use super::runs::Difference;
 use super::verdict::{Compared, Verdict};
 use crate::metrics::bootstrap::RESAMPLES;
+use crate::metrics::significance::{Interval, too_few};
 use crate::table::{Cell, Row, Table};
 
 /// What came of comparing runs.
@@ -111,16 +112,22 @@ impl Report {
         let shown = |value: &&Compared| all || value.verdict != Verdict::Same || value.changed > Some(0);
         let rows: Vec<Row> = self.values.iter().filter(shown).map(|value| row(value, &label)).collect();
         let heads = ["run", "metric", "method", "verdict"].map(str::to_owned).to_vec();
-        let columns = ["baseline", "ours", "difference", "tolerance", "from", "to", "p", "items changed"];
+        let columns =
+            ["baseline", "ours", "difference", "tolerance", "from", "to", "p", "items changed", "of"];
+        let is_few = |value: &&Compared| shown(value) && value.paired.is_some() && value.interval().is_none();
+        let few = self.values.iter().any(|value| is_few(&value)).then(too_few);
         (!rows.is_empty()).then(|| Table {
             title: format!("Values beside the baseline {}", label(&self.suite)),
             labels: heads,
             columns: columns.map(str::to_owned).to_vec(),
             rows,
-            notes: vec![format!(
+            notes: std::iter::once(format!(
                 "From, to, p: paired bootstrap of the difference over the items, {RESAMPLES} resamples (drawn pictures: as \
-                 many as `metrics.resamples`), 95 % percentile interval. Systematic: the interval leaves out 0."
-            )],
+                 many as `metrics.resamples`), 95 % percentile interval, two-sided p. Systematic: the interval leaves out 0 and \
+                 p is at most 0.05."
+            ))
+            .chain(few)
+            .collect(),
         })
     }
 }
@@ -134,7 +141,7 @@ fn row(value: &Compared, label: &impl Fn(&str) -> String) -> Row {
         Verdict::Moved { better } => better,
         _ => None,
     };
-    let interval = value.interval.as_ref();
+    let interval = value.interval();
     Row {
         labels: vec![
             label(&value.run),
@@ -147,10 +154,11 @@ fn row(value: &Compared, label: &impl Fn(&str) -> String) -> Row {
             fine(value.ours),
             difference(value.difference(), better),
             Cell::Fine(value.tolerance),
-            difference(interval.map(|interval| interval.low), None),
-            difference(interval.map(|interval| interval.high), None),
-            interval.map_or(Cell::Empty, |interval| Cell::Fine(interval.p_value)),
+            difference(interval.map(Interval::low), None),
+            difference(interval.map(Interval::high), None),
+            interval.map_or(Cell::Empty, |interval| Cell::P(interval.p_value())),
             value.changed.map_or(Cell::Empty, Cell::Count),
+            value.items.map_or(Cell::Empty, Cell::Count),
         ],
     }
 }

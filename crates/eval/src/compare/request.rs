@@ -6,7 +6,8 @@ use super::baseline::{Baseline, metrics, suite};
 use super::report::Report;
 use super::runs::compare;
 use super::snapshot::{Runs, read_runs};
-use super::tolerance::{Tolerance, Tolerances};
+use super::tolerance::{DEFAULT, Tolerance, Tolerances};
+use super::update::{Update, merged};
 use crate::error::{Error, Result};
 use crate::files::write_whole;
 
@@ -23,8 +24,10 @@ pub struct Request {
     pub only: Vec<String>,
     /// Whether what is systematic is a failure.
     pub strict: bool,
-    /// Whether the result becomes the baseline.
+    /// Whether the result is written to the baseline.
     pub update: bool,
+    /// Whether an update removes runs from the baseline that the result does not have.
+    pub prune: bool,
     /// Where JUnit XML goes.
     pub junit: Option<PathBuf>,
     /// Where Markdown goes.
@@ -35,19 +38,15 @@ pub struct Request {
 pub struct Answer {
     /// The comparison; none where there was nothing to compare with and the baseline is new.
     pub report: Option<Report>,
-    /// What the baseline is to be made of, with the one there is.
-    wanted: Option<(Runs, Tolerances, Option<Baseline>)>,
+    /// What the baseline is to be made of.
+    wanted: Option<Wanted>,
 }
 
-/// What became of a baseline.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Update {
-    /// There was none.
-    Created,
-    /// It says something else now.
-    Changed,
-    /// It said the same before, and was left alone.
-    Unchanged,
+/// What a baseline is to be made of.
+struct Wanted {
+    ours: Runs,
+    tolerances: Tolerances,
+    known: Option<Baseline>,
 }
 
 impl Request {
@@ -79,8 +78,12 @@ impl Request {
                 return Err(Error::Unreadable { path: self.baseline.clone(), reason });
             }
         };
-        let mut tolerances =
-            known.as_ref().map_or_else(Tolerances::default, |known| known.tolerances.clone());
+        let mut tolerances = match &known {
+            Some(known) => known.tolerances.clone(),
+            // A default that was asked for is one for every metric.
+            None if self.tolerances.iter().any(|one| one.metric == DEFAULT) => Tolerances::default(),
+            None => Tolerances::for_runs(baseline.as_ref().unwrap_or(&ours)),
+        };
         self.tolerances.iter().for_each(|one| tolerances.set(one));
         let nothing = Runs::new();
         let both = [&ours, baseline.as_ref().unwrap_or(&nothing)];
@@ -90,13 +93,14 @@ impl Request {
         }
         let report = match &baseline {
             Some(runs) => {
-                let runs = self.chosen(runs.clone())?;
+                // A run that is asked for may be new to a baseline that is updated.
+                let runs = if self.update { self.only_of(runs.clone()) } else { self.chosen(runs.clone())? };
                 let name = known.as_ref().map_or_else(|| suite(&self.baseline), |known| known.suite.clone());
                 Some(compare(&name, &ours, &runs, &tolerances, self.strict))
             }
             None => None,
         };
-        let wanted = self.update.then_some((ours, tolerances, known));
+        let wanted = self.update.then_some(Wanted { ours, tolerances, known });
         Ok(Answer { report, wanted })
     }
 
@@ -108,17 +112,21 @@ impl Request {
         if let Some(report) = &answer.report {
             self.export(report)?;
         }
-        answer.wanted.map(|(ours, tolerances, known)| self.update(ours, tolerances, known)).transpose()
+        answer.wanted.map(|wanted| self.update(wanted)).transpose()
     }
 
     /// Those of the runs that were asked for.
-    fn chosen(&self, mut runs: Runs) -> Result<Runs> {
+    fn chosen(&self, runs: Runs) -> Result<Runs> {
         if let Some(name) = self.only.iter().find(|name| !runs.contains_key(*name)) {
             let known: Vec<&str> = runs.keys().map(String::as_str).collect();
             return refuse(format!("--only {name}: there is no such run; there are {}", known.join(", ")));
         }
+        Ok(self.only_of(runs))
+    }
+
+    fn only_of(&self, mut runs: Runs) -> Runs {
         runs.retain(|name, _| self.only.is_empty() || self.only.contains(name));
-        Ok(runs)
+        runs
     }
 
     fn export(&self, report: &Report) -> Result<()> {
@@ -132,31 +140,21 @@ impl Request {
         Ok(())
     }
 
-    /// Makes the result the baseline.
-    fn update(&self, ours: Runs, tolerances: Tolerances, known: Option<Baseline>) -> Result<Update> {
+    /// Writes the result to the baseline.
+    fn update(&self, wanted: Wanted) -> Result<Update> {
+        let Wanted { ours, tolerances, known } = wanted;
         if let Some((name, run)) = ours.iter().find(|(_, run)| !run.failed.is_empty()) {
             let reason = format!(
-                "{} items of the run {name} could not be read, so it is no baseline; mend them and run it again",
+                "{} items of the run {name} could not be read, so the run is no baseline; fix these items and run it again",
                 run.failed.len()
             );
             return Err(Error::Unreadable { path: self.result.clone(), reason });
         }
-        let mut baseline = Baseline::new(&self.baseline, ours, tolerances);
-        // A metric that has gone takes its tolerance along.
-        let names: Vec<(String, String)> =
-            metrics(&baseline.runs).map(|(run, metric)| (run.to_owned(), metric.to_owned())).collect();
-        baseline.tolerances.keep_only(names.iter().map(|(run, metric)| (&**run, &**metric)));
-        let Some(known) = known else {
+        let (baseline, update) = merged(&self.baseline, ours, tolerances, known, self.prune);
+        if update.is_written() {
             baseline.write(&self.baseline)?;
-            return Ok(Update::Created);
-        };
-        baseline.suite = known.suite.clone();
-        baseline.command = baseline.command.or_else(|| known.command.clone());
-        if baseline.agrees(&known) {
-            return Ok(Update::Unchanged);
         }
-        baseline.write(&self.baseline)?;
-        Ok(Update::Changed)
+        Ok(update)
     }
 }
 

@@ -177,6 +177,12 @@ impl Snapshot {
         Ok(())
     }
 
+    /// Whether the run says the same as another one, whatever program, machine and command made the two.
+    pub(super) fn agrees(&self, other: &Self) -> bool {
+        let Self { code, environment, command, .. } = other.clone();
+        Self { code, environment, command, ..self.clone() } == *other
+    }
+
     /// What decides the resamples.
     pub(super) fn seed(&self) -> &Value {
         &self.experiment["seed"]

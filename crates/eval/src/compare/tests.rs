@@ -11,6 +11,7 @@ use tasks::masking::MaskingRecord;
 use super::*;
 use crate::environment::{Code, Environment};
 use crate::metrics::bootstrap::Additive;
+use crate::metrics::significance::Significance;
 use crate::metrics::{MaskingCurves, MaskingMetric, Metric};
 
 /// Shares of tokens removed.
@@ -138,7 +139,9 @@ fn a_tokenrank_that_orders_otherwise_is_caught_by_its_values() {
         for metric in ["auc", "auc-still-right"] {
             let moved = of(&report, metric, "tokenrank");
             assert_eq!(moved.verdict, Verdict::Moved { better: Some(better) });
-            assert!(moved.interval.unwrap().excludes_zero() && moved.changed > Some(ITEMS / 2), "{moved:?}");
+            let significance = moved.paired.unwrap().significance(Some(false));
+            assert_eq!(significance, Significance::Yes { better: Some(better) });
+            assert!(moved.changed > Some(ITEMS / 2), "{moved:?}");
             assert_eq!(of(&report, metric, "random").verdict, Verdict::Same);
         }
         // Failures stand first.
@@ -283,7 +286,7 @@ fn pictures_are_counted_where_metrics_are_no_sums() {
         compare("s", &one(ours), &one(guidance(30.0, 0)), &tolerances(0.5), false).values.remove(0)
     };
     let within = run(guidance(30.25, 5));
-    assert_eq!((within.verdict, within.changed, within.interval), (Verdict::Within, Some(5), None));
+    assert_eq!((within.verdict, within.changed, within.paired), (Verdict::Within, Some(5), None));
     assert_eq!(run(guidance(29.0, 24)).verdict, Verdict::Moved { better: Some(true) });
     let mut judged = guidance(30.0, 0);
     judged.judge_sha256 = None;
@@ -306,15 +309,15 @@ fn of_drawn_pictures_the_resamples_of_both_runs_belong_together() {
         compare("s", &one(ours), &one(baseline), &tolerances(0.5), false).values.remove(0)
     };
     let near = run(drawn(0.25, 0, 5));
-    let interval = near.interval.unwrap();
-    assert!((interval.low - 0.25).abs() < 1e-12 && (interval.high - 0.25).abs() < 1e-12, "{interval:?}");
-    assert_eq!((near.verdict, interval.resamples), (Verdict::Systematic, 200));
+    let interval = near.interval().unwrap();
+    assert!((interval.low() - 0.25).abs() < 1e-12 && (interval.high() - 0.25).abs() < 1e-12, "{interval:?}");
+    assert_eq!((near.verdict, interval.resamples()), (Verdict::Systematic, 200));
     // Nothing is said of pictures that are the same, of other seeds' resamples, or of another number of them.
-    assert_eq!(run(drawn(0.0, 0, 0)).interval, None);
-    assert_eq!(run(drawn(0.25, 1, 5)).interval, None);
+    assert_eq!(run(drawn(0.0, 0, 0)).paired, None);
+    assert_eq!(run(drawn(0.25, 1, 5)).paired, None);
     let mut fewer = drawn(0.25, 0, 5);
     fewer.values[0].resampled.pop();
-    assert_eq!(run(fewer).interval, None);
+    assert_eq!(run(fewer).paired, None);
 }
 
 #[test]
@@ -326,11 +329,11 @@ fn on_the_terminal_and_as_markdown() {
 masking-vit: other data: dddddddddddd → 000000000000
 
 Values beside the baseline mini-quick
- run         ┆ metric          ┆ method    ┆ verdict      ┆ baseline ┆    ours ┆ difference ┆ tolerance ┆     from ┆       to ┆       p ┆ items changed 
-═════════════╪═════════════════╪═══════════╪══════════════╪══════════╪═════════╪════════════╪═══════════╪══════════╪══════════╪═════════╪═══════════════
- masking-vit ┆ auc             ┆ tokenrank ┆ moved, worse ┆  0.34921 ┆ 0.73016 ┆   +0.38095 ┆   0.02000 ┆ +0.33333 ┆ +0.44444 ┆ 0.00020 ┆            24 
- masking-vit ┆ auc-still-right ┆ tokenrank ┆ moved, worse ┆  0.29365 ┆ 0.62698 ┆   +0.33333 ┆   0.02000 ┆ +0.33333 ┆ +0.33333 ┆ 0.00020 ┆            21 
-From, to, p: paired bootstrap of the difference over the items, 10000 resamples (drawn pictures: as many as `metrics.resamples`), 95 % percentile interval. Systematic: the interval leaves out 0.
+ run         ┆ metric          ┆ method    ┆ verdict      ┆ baseline ┆    ours ┆ difference ┆ tolerance ┆     from ┆       to ┆       p ┆ items changed ┆ of 
+═════════════╪═════════════════╪═══════════╪══════════════╪══════════╪═════════╪════════════╪═══════════╪══════════╪══════════╪═════════╪═══════════════╪════
+ masking-vit ┆ auc             ┆ tokenrank ┆ moved, worse ┆  0.34921 ┆ 0.73016 ┆   +0.38095 ┆   0.02000 ┆ +0.33333 ┆ +0.44444 ┆ < 0.001 ┆            24 ┆ 24 
+ masking-vit ┆ auc-still-right ┆ tokenrank ┆ moved, worse ┆  0.29365 ┆ 0.62698 ┆   +0.33333 ┆   0.02000 ┆ +0.33333 ┆ +0.33333 ┆ < 0.001 ┆            21 ┆ 24 
+From, to, p: paired bootstrap of the difference over the items, 10000 resamples (drawn pictures: as many as `metrics.resamples`), 95 % percentile interval, two-sided p. Systematic: the interval leaves out 0 and p is at most 0.05.
 mini-quick: 2 of 4 values moved (2 worse); 2 the same; not the baseline's runs: masking-vit.
 ");
     insta::assert_snapshot!(report.to_markdown(false), @r"
@@ -340,12 +343,12 @@ mini-quick: 2 of 4 values moved (2 worse); 2 the same; not the baseline's runs: 
 
 Values beside the baseline mini-quick
 
-| run         | metric          | method    | verdict      | baseline |    ours | difference | tolerance |     from |       to |       p | items changed |
-|-------------|-----------------|-----------|--------------|----------|---------|------------|-----------|----------|----------|---------|---------------|
-| masking-vit | auc             | tokenrank | moved, worse |  0.34921 | 0.73016 |   +0.38095 |   0.02000 | +0.33333 | +0.44444 | 0.00020 |            24 |
-| masking-vit | auc-still-right | tokenrank | moved, worse |  0.29365 | 0.62698 |   +0.33333 |   0.02000 | +0.33333 | +0.33333 | 0.00020 |            21 |
+| run         | metric          | method    | verdict      | baseline |    ours | difference | tolerance |     from |       to |       p | items changed | of |
+|-------------|-----------------|-----------|--------------|----------|---------|------------|-----------|----------|----------|---------|---------------|----|
+| masking-vit | auc             | tokenrank | moved, worse |  0.34921 | 0.73016 |   +0.38095 |   0.02000 | +0.33333 | +0.44444 | < 0.001 |            24 | 24 |
+| masking-vit | auc-still-right | tokenrank | moved, worse |  0.29365 | 0.62698 |   +0.33333 |   0.02000 | +0.33333 | +0.33333 | < 0.001 |            21 | 24 |
 
-From, to, p: paired bootstrap of the difference over the items, 10000 resamples (drawn pictures: as many as `metrics.resamples`), 95 % percentile interval. Systematic: the interval leaves out 0.
+From, to, p: paired bootstrap of the difference over the items, 10000 resamples (drawn pictures: as many as `metrics.resamples`), 95 % percentile interval, two-sided p. Systematic: the interval leaves out 0 and p is at most 0.05.
 
 **2 of 4 values moved (2 worse); 2 the same; not the baseline's runs: masking-vit.**
 ");
@@ -376,6 +379,7 @@ mod files {
     use std::path::Path;
 
     use super::super::baseline::Baseline;
+    use super::super::update::merged;
     use super::*;
 
     fn written(dir: &Path) -> (std::path::PathBuf, Baseline) {
@@ -440,14 +444,80 @@ mod files {
         let dir = tempfile::tempdir().unwrap();
         let (path, baseline) = written(dir.path());
         let back = Baseline::read(&path).unwrap().unwrap();
-        let mut other = baseline;
-        for run in other.runs.values_mut() {
+        let mut other = baseline.runs;
+        for run in other.values_mut() {
             (run.environment.processor, run.code.commit) = (None, None);
         }
-        assert!(other.agrees(&back));
-        for run in other.runs.values_mut() {
-            run.values[0].value = Some(0.5);
+        let update =
+            |ours: &Runs| merged(&path, ours.clone(), back.tolerances.clone(), Some(back.clone()), false);
+        let (same, what) = update(&other);
+        assert!(!what.is_written() && same == back, "{what:?}");
+        other.values_mut().for_each(|run| run.values[0].value = Some(0.5));
+        let (_, what) = update(&other);
+        assert_eq!(what.runs["masking-vit"], RunUpdate::Updated { gone: Vec::new() });
+    }
+
+    /// Three runs in the baseline, one in the result: the others go only if that is asked for.
+    #[test]
+    fn runs_that_the_result_lacks_are_kept_unless_pruned() {
+        let path = Path::new("suite.json");
+        let names = ["clip", "dino", "vit"];
+        let runs = |shift: f64, names: &[&str]| -> Runs {
+            names.iter().map(|name| ((*name).to_owned(), masking(shift))).collect()
+        };
+        let mut tolerances = tolerances(0.01);
+        tolerances.metrics.insert("dino/auc".into(), 0.02);
+        let known = Baseline::new(path, runs(0.0, &names), tolerances.clone());
+        let ours = {
+            let mut ours = runs(0.3, &["vit"]);
+            ours.get_mut("vit").unwrap().values.remove(0);
+            ours
+        };
+        let update = |prune| merged(path, ours.clone(), tolerances.clone(), Some(known.clone()), prune);
+
+        let (baseline, what) = update(false);
+        assert_eq!(baseline.runs.keys().collect::<Vec<_>>(), names);
+        for name in ["clip", "dino"] {
+            assert_eq!((&what.runs[name], &baseline.runs[name]), (&RunUpdate::Kept, &known.runs[name]));
         }
-        assert!(!other.agrees(&back));
+        assert_eq!((&baseline.runs["vit"], &baseline.tolerances), (&ours["vit"], &tolerances));
+        assert_eq!(
+            what.lines(),
+            [
+                "updated: vit",
+                "kept: clip, dino; this result does not have them, and --prune removes them",
+                "vit no longer has: auc of random",
+            ]
+        );
+
+        let (baseline, what) = update(true);
+        assert_eq!(baseline.runs, ours);
+        assert!(
+            baseline.tolerances.metrics.is_empty() && what.tolerances_changed,
+            "the tolerance of dino is left"
+        );
+        assert_eq!(what.lines()[..2], ["updated: vit", "removed: clip, dino"]);
+    }
+
+    /// A metric of another scale comes to a baseline: the default is not for it.
+    #[test]
+    fn tolerances_of_a_new_metric_follow_its_scale() {
+        let path = Path::new("suite.json");
+        let known = Baseline::new(path, one(masking(0.0)), tolerances(0.01));
+        let ours: Runs = [("guidance".to_owned(), guidance(155.215, 0))].into();
+        let (baseline, _) = merged(path, ours.clone(), known.tolerances.clone(), Some(known), false);
+        assert_eq!(
+            baseline.tolerances,
+            Tolerances { default: 0.01, metrics: [("frechet".into(), 0.78)].into() }
+        );
+        // And so it is where there was no baseline, or where two folders are compared.
+        let fresh = Tolerances::for_runs(&ours);
+        assert_eq!(fresh, Tolerances { default: 0.005, metrics: [("frechet".into(), 0.78)].into() });
+        let moved: Runs = [("guidance".to_owned(), guidance(155.193, 1))].into();
+        assert!(compare("s", &moved, &ours, &fresh, false).passes());
+        // Runs of other scales have tolerances of their own.
+        let both: Runs = [("a".to_owned(), guidance(155.215, 0)), ("b".to_owned(), guidance(3.0, 0))].into();
+        let fresh = Tolerances::for_runs(&both);
+        assert_eq!((fresh.of("a", "frechet"), fresh.of("b", "frechet")), (0.78, 0.015));
     }
 }

@@ -1,9 +1,15 @@
 //! How far values may lie from a baseline's.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+
+use super::noise::Noise;
+use super::snapshot::Runs;
+
+/// What stands for every metric that no other tolerance is for.
+pub(super) const DEFAULT: &str = "default";
 
 /// Share by which a difference may be above its tolerance: 0.3 − 0.2 is within 0.1, whatever its last binary digit.
 const ROUNDING: f64 = 1e-9;
@@ -33,10 +39,50 @@ impl Tolerances {
         known.copied().unwrap_or(self.default)
     }
 
+    /// For these runs, from how far each metric moves where nothing but the machine changes: see [`Noise`]. A tolerance is one for
+    /// all runs where it is the same in all of them, and left out where it is the default.
+    pub(super) fn for_runs(runs: &Runs) -> Self {
+        let mut tolerances = Self::default();
+        tolerances.take_in(runs, &Runs::new());
+        tolerances
+    }
+
+    /// Adds tolerances for the metrics that no run of `known` has. What is there already stays.
+    pub(super) fn take_in(&mut self, runs: &Runs, known: &Runs) {
+        let has = |runs: &Runs, metric: &str| {
+            runs.values().any(|run| run.values.iter().any(|value| value.metric == metric))
+        };
+        let metrics: BTreeSet<&str> =
+            runs.values().flat_map(|run| &run.values).map(|value| &*value.metric).collect();
+        for metric in metrics.into_iter().filter(|metric| !has(known, metric)) {
+            let of_run = |name: &String| {
+                let values = runs[name].values.iter().filter(|value| value.metric == metric);
+                let noise = Noise::of(metric);
+                values.map(|value| noise.tolerance(value.value, runs[name].items)).reduce(f64::max)
+            };
+            let each: BTreeMap<&String, f64> =
+                runs.keys().filter_map(|name| Some((name, of_run(name)?))).collect();
+            let one =
+                each.values().copied().reduce(f64::max).filter(|one| each.values().all(|other| other == one));
+            match one {
+                Some(one) => self.add(metric.to_owned(), one),
+                None => each.into_iter().for_each(|(name, one)| self.add(format!("{name}/{metric}"), one)),
+            }
+        }
+    }
+
+    fn add(&mut self, name: String, tolerance: f64) {
+        let metric = name.rsplit_once('/').map_or(&*name, |(_, metric)| metric);
+        let is_said = self.metrics.contains_key(metric) || self.metrics.contains_key(&name);
+        if !is_said && tolerance != self.default {
+            self.metrics.insert(name, tolerance);
+        }
+    }
+
     /// Takes one from the command line.
     pub(super) fn set(&mut self, one: &Tolerance) {
         match &*one.metric {
-            "default" => self.default = one.value,
+            DEFAULT => self.default = one.value,
             metric => _ = self.metrics.insert(metric.to_owned(), one.value),
         }
     }

@@ -2,10 +2,9 @@
 
 use std::fmt;
 
-use super::per_item::LEAST_ITEMS;
 use super::snapshot::{Measured, Snapshot};
 use super::tolerance::exceeds;
-use crate::metrics::bootstrap::Interval;
+use crate::metrics::significance::{Interval, PairedDifference, Significance};
 
 /// How a value stands to the baseline's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +13,7 @@ pub enum Verdict {
     Same,
     /// No farther away than the tolerance.
     Within,
-    /// The same, but the interval of the difference leaves out 0: the items have moved to one side.
+    /// The same, but the difference is significant: the items have moved to one side.
     Systematic,
     /// Farther away than the tolerance.
     Moved {
@@ -82,11 +81,13 @@ pub struct Compared {
     pub ours: Option<f64>,
     /// How far apart they may be.
     pub tolerance: f64,
-    /// Ours minus the baseline's over resamples of the items, where items have changed and what they add, or the metric over
+    /// Ours minus the baseline's and what the items say of it, where items have changed and what they add, or the metric over
     /// the same resamples, is known of both.
-    pub interval: Option<Interval>,
+    pub paired: Option<PairedDifference>,
     /// Items that add something else, or pictures that are others; none where it is not known.
     pub changed: Option<usize>,
+    /// Number of items that both sides have; none where these are others.
+    pub items: Option<usize>,
     /// How it stands.
     pub verdict: Verdict,
 }
@@ -107,14 +108,16 @@ impl Compared {
             baseline: baseline.1.and_then(|measured| measured.value),
             ours: ours.1.and_then(|measured| measured.value),
             tolerance,
-            interval: None,
+            paired: None,
             changed: None,
+            items: None,
             verdict: Verdict::Same,
         };
         match (ours.1, baseline.1) {
             (Some(a), Some(b)) => {
                 // Items can be told apart where they are the same ones.
                 if ours.0.ids == baseline.0.ids {
+                    compared.items = Some(ours.0.ids.len());
                     compared.look_at_items((ours.0, a), (baseline.0, b));
                 }
                 compared.verdict = compared.judge(either.higher_is_better);
@@ -129,14 +132,13 @@ impl Compared {
         if let (Some(a), Some(b)) = (&ours.1.per_item, &baseline.1.per_item) {
             self.changed = Some(a.changed(b));
             if self.changed > Some(0) {
-                self.interval = a.minus(b);
+                self.paired = a.minus(b);
             }
         } else if let Some(method) = &self.method {
             let pictures = ours.0.pictures.get(method).zip(baseline.0.pictures.get(method));
             self.changed = pictures.map(|(a, b)| a.iter().zip(b).filter(|(a, b)| a != b).count());
-            let enough = ours.0.ids.len() >= LEAST_ITEMS && ours.0.seed() == baseline.0.seed();
-            if self.changed > Some(0) && enough {
-                self.interval = resampled(ours.1, baseline.1);
+            if self.changed > Some(0) && ours.0.seed() == baseline.0.seed() {
+                self.paired = resampled(ours.1, baseline.1, ours.0.ids.len());
             }
         }
     }
@@ -151,10 +153,15 @@ impl Compared {
         if exceeds(difference, self.tolerance) {
             return Verdict::Moved { better: higher_is_better.map(|higher| (difference > 0.0) == higher) };
         }
-        match &self.interval {
-            Some(interval) if interval.excludes_zero() => Verdict::Systematic,
-            _ => Verdict::Within,
+        match self.paired.map(|paired| paired.significance(higher_is_better)) {
+            Some(Significance::Yes { .. }) => Verdict::Systematic,
+            None | Some(Significance::No | Significance::TooFewItems) => Verdict::Within,
         }
+    }
+
+    /// The interval of the difference, where there is one.
+    pub fn interval(&self) -> Option<&Interval> {
+        self.paired.as_ref()?.interval()
     }
 
     /// Ours minus the baseline's.
@@ -188,20 +195,21 @@ impl Compared {
         if let Some(difference) = self.difference() {
             text.push_str(&format!(" ({difference:+.5}, tolerance {})", self.tolerance));
         }
-        if let Some(Interval { low, high, p_value, .. }) = self.interval {
-            text.push_str(&format!("; 95 % interval {low:+.5} … {high:+.5}, p {p_value:.4}"));
+        if let Some(interval) = self.interval() {
+            let (low, high) = (interval.low(), interval.high());
+            text.push_str(&format!("; 95 % interval {low:+.5} … {high:+.5}, p {}", interval.p_value()));
         }
-        if let Some(changed) = self.changed {
-            text.push_str(&format!("; {changed} items changed"));
+        if let (Some(changed), Some(items)) = (self.changed, self.items) {
+            text.push_str(&format!("; {changed} of {items} items changed"));
         }
         text
     }
 }
 
 /// The difference over resamples that drew the same items on both sides.
-fn resampled(ours: &Measured, baseline: &Measured) -> Option<Interval> {
+fn resampled(ours: &Measured, baseline: &Measured, items: usize) -> Option<PairedDifference> {
     let (a, b) = (&ours.resampled, &baseline.resampled);
     let differences = || a.iter().zip(b).map(|(a, b)| a - b).collect();
     let known = !a.is_empty() && a.len() == b.len();
-    known.then(|| Some(Interval::of(ours.value? - baseline.value?, differences())))?
+    known.then(|| PairedDifference::of(ours.value? - baseline.value?, items, differences))?
 }

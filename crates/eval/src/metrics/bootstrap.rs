@@ -1,20 +1,18 @@
 //! How sure the difference of two methods is: the paired bootstrap over items (Efron 1979).
 //!
 //! Items are drawn with replacement, as many as there are, and both methods are judged on the same draw; what is compared
-//! is the metric over the draw, not a mean of values per item. The interval is the percentile interval: the middle 95 %
-//! of the differences, quantiles linear between neighbours. The two sides may as well be one method in two runs
-//! ([`paired_sums`]).
+//! is the metric over the draw, not a mean of values per item. What the differences over the draws say, and from how many
+//! items on, is the matter of [`super::significance`]. The two sides may as well be one method in two runs ([`paired_sums`]).
 
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tasks::Rng;
 
+use super::significance::{PairedDifference, spread};
+
 /// Resamples that are enough for a percentile interval of 95 %.
 pub const RESAMPLES: usize = 10_000;
-
-/// Share of the differences inside an [`Interval`].
-pub const LEVEL: f64 = 0.95;
 
 /// How far apart two values may lie, of their size, that differ in nothing but the order of summation.
 const ROUNDING: f64 = 1e-12;
@@ -89,37 +87,18 @@ pub enum BootstrapError {
     },
 }
 
-/// The difference of a metric between two methods, and how far it moves with the items.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Interval {
-    /// The metric of the first method minus that of the second, over all items.
-    pub difference: f64,
-    /// Lower end of the percentile interval.
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
-    /// Share of the resampled differences between the ends: [`LEVEL`].
-    pub level: f64,
-    /// Two-sided: twice the share of resampled differences at 0 or beyond it, seen from the side where most lie; the
-    /// difference itself counts as one more on either account, so that it is never 0, and it is never above 1.
-    pub p_value: f64,
-    /// Resamples on which the metric was defined for both methods.
-    pub resamples: usize,
-}
-
 /// A metric of one method, and how far it moves with the items.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
     /// Over all items.
     pub value: f64,
-    /// Lower end of the percentile interval of [`LEVEL`].
-    pub low: f64,
-    /// Upper end.
-    pub high: f64,
+    /// Lower and upper end of its 95 % percentile interval; none where too few items contribute
+    /// ([`LEAST_ITEMS`](super::significance::LEAST_ITEMS)).
+    pub interval: Option<(f64, f64)>,
 }
 
 /// The bootstrap of `metric` for each of `methods` by itself, with the draws of [`paired`]. None for a method that an item
-/// lacks, or where the metric is not defined over all items or on no resample.
+/// lacks, or where the metric is not defined over all items.
 pub fn each<M: Additive>(
     records: &[M::Record],
     methods: &[&str],
@@ -149,15 +128,13 @@ pub fn each<M: Additive>(
     }
     let resampled: Vec<Vec<Option<f64>>> =
         (0..resamples as u64).into_par_iter().map_init(|| vec![0; items], draw).collect();
-    let spread = |(method, value): (usize, Option<f64>)| {
+    let of_method = |(method, value): (usize, Option<f64>)| {
         let mut values: Vec<f64> = resampled.iter().filter_map(|values| values[method]).collect();
         values.sort_unstable_by(f64::total_cmp);
-        let outside = (1.0 - LEVEL) / 2.0;
-        let ends = || (quantile(&values, outside), quantile(&values, 1.0 - outside));
-        let (low, high) = (!values.is_empty()).then(ends)?;
-        Some(Spread { value: value?, low, high })
+        let contributing = parts[method].as_ref().map_or(0, |part| contributing(part.view()));
+        Some(Spread { value: value?, interval: spread(contributing, &values) })
     };
-    seen.into_iter().enumerate().map(spread).collect()
+    seen.into_iter().enumerate().map(of_method).collect()
 }
 
 /// The paired bootstrap of `metric` between the methods `a` and `b`, over items. Resample `r` draws its items, each a
@@ -173,7 +150,7 @@ pub fn paired<M: Additive>(
     metric: &M,
     resamples: usize,
     seed: u64,
-) -> Result<Interval, BootstrapError> {
+) -> Result<PairedDifference, BootstrapError> {
     let items = records.len();
     let undefined = || BootstrapError::Undefined { a: a.to_owned(), b: b.to_owned(), items };
     let (of_a, of_b) = (metric.contributions(records, a)?, metric.contributions(records, b)?);
@@ -189,7 +166,7 @@ pub fn paired_sums(
     formula: Formula,
     resamples: usize,
     seed: u64,
-) -> Option<Interval> {
+) -> Option<PairedDifference> {
     let (items, middle) = (a.nrows(), a.ncols());
     let both = concatenate(Axis(1), &[a.view(), b.view()]).ok()?;
     let both = both.as_standard_layout();
@@ -208,30 +185,15 @@ pub fn paired_sums(
         (0..items).for_each(|_| counts[rng.below(items)] += 1);
         difference(counts)
     };
-    let differences: Vec<f64> =
-        (0..resamples as u64).into_par_iter().map_init(|| vec![0; items], draw).flatten_iter().collect();
-    (!differences.is_empty()).then(|| Interval::of(seen, differences))
+    let differences =
+        || (0..resamples as u64).into_par_iter().map_init(|| vec![0; items], draw).flatten_iter().collect();
+    PairedDifference::of(seen, contributing(both.view()), differences)
 }
 
-impl Interval {
-    /// Whether 0 lies outside.
-    pub fn excludes_zero(&self) -> bool {
-        self.low > 0.0 || self.high < 0.0
-    }
-
-    /// A difference and those over resamples, of which there is at least one.
-    pub(crate) fn of(difference: f64, mut resampled: Vec<f64>) -> Self {
-        resampled.sort_unstable_by(f64::total_cmp);
-        let outside = (1.0 - LEVEL) / 2.0;
-        Self {
-            difference,
-            low: quantile(&resampled, outside),
-            high: quantile(&resampled, 1.0 - outside),
-            level: LEVEL,
-            p_value: p_value(&resampled),
-            resamples: resampled.len(),
-        }
-    }
+/// Number of items that add anything at all to the sums: an image that was wrong before masking adds nothing to what is measured on
+/// those that were right.
+fn contributing(rows: ArrayView2<'_, f64>) -> usize {
+    rows.rows().into_iter().filter(|row| row.iter().any(|&value| value != 0.0)).count()
 }
 
 /// `Σ counts[i] · rows[i]` over rows of `width` numbers, item by item.
@@ -244,27 +206,12 @@ fn weighted_sums(rows: &[f64], width: usize, counts: &[u32]) -> Vec<f64> {
     sums
 }
 
-/// Linear between neighbours, as `numpy.quantile`; `sorted` is not empty.
-pub(super) fn quantile(sorted: &[f64], share: f64) -> f64 {
-    let last = sorted.len() - 1;
-    let position = share * last as f64;
-    let below = (position as usize).min(last);
-    let (low, high) = (sorted[below], sorted[(below + 1).min(last)]);
-    low + (high - low) * (position - below as f64)
-}
-
-fn p_value(sorted: &[f64]) -> f64 {
-    let not_above = sorted.partition_point(|&difference| difference <= 0.0);
-    let not_below = sorted.len() - sorted.partition_point(|&difference| difference < 0.0);
-    let beyond = not_above.min(not_below);
-    (2.0 * (beyond + 1) as f64 / (sorted.len() + 1) as f64).min(1.0)
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
     use tasks::Rng;
 
+    use super::super::significance::{LEAST_ITEMS, Significance};
     use super::*;
 
     /// The mean over items of one number each; a record is the numbers of the methods `0`, `1`, ….
@@ -299,6 +246,12 @@ mod tests {
         (0..items).map(|_| near(shift)).collect()
     }
 
+    /// Lower end, upper end and p.
+    fn ends(found: &PairedDifference) -> (f64, f64, f64) {
+        let interval = found.interval().expect("an interval");
+        (interval.low(), interval.high(), interval.p_value().value())
+    }
+
     #[test]
     fn rounding_is_no_difference() {
         // Thirds that are summed in two orders: every resample of a difference of 0 is one of a few parts in 1e17.
@@ -313,20 +266,20 @@ mod tests {
         let one = concatenate(Axis(1), &[a.view(), b.view()]).unwrap();
         let other = concatenate(Axis(1), &[b.view(), a.view()]).unwrap();
         let found = paired_sums(one.view(), other.view(), Formula::Ratios, 500, 3).unwrap();
-        assert_eq!((found.low, found.high, found.p_value), (0.0, 0.0, 1.0));
+        assert_eq!(ends(&found), (0.0, 0.0, 1.0));
     }
 
     #[test]
     fn a_difference_far_below_the_spread_of_the_items_is_found() {
         let ours = paired(&pairs(400, 0.3, 1), "0", "1", &Mean, 2000, 5).unwrap();
         // The standard error of a difference of two uniforms of width 2 over 400 items is sqrt(2/3)/20 = 0.041.
-        assert!((ours.difference - 0.3).abs() < 0.15, "{ours:?}");
-        assert!(ours.low > 0.0 && ours.low < 0.3 && ours.high > 0.3, "{ours:?}");
-        let width = ours.high - ours.low;
-        assert!((width - 2.0 * 1.96 * 0.041).abs() < 0.03, "{ours:?}");
-        assert_eq!(ours.p_value, 2.0 / 2001.0);
-        let turned = paired(&pairs(400, 0.3, 1), "1", "0", &Mean, 2000, 5).unwrap();
-        assert!((turned.low + ours.high).abs() < 1e-12 && turned.p_value == ours.p_value, "{turned:?}");
+        assert!((ours.value() - 0.3).abs() < 0.15, "{ours:?}");
+        let (low, high, p) = ends(&ours);
+        assert!(low > 0.0 && low < 0.3 && high > 0.3, "{ours:?}");
+        assert!((high - low - 2.0 * 1.96 * 0.041).abs() < 0.03, "{ours:?}");
+        assert_eq!((p, ours.items()), (2.0 / 2001.0, 400));
+        let turned = ends(&paired(&pairs(400, 0.3, 1), "1", "0", &Mean, 2000, 5).unwrap());
+        assert!((turned.0 + high).abs() < 1e-12 && turned.2 == p, "{turned:?}");
     }
 
     #[test]
@@ -335,7 +288,8 @@ mod tests {
         let left_out = (0..300_u64)
             .filter(|&seed| {
                 let found = paired(&pairs(60, 0.0, seed), "0", "1", &Mean, 200, seed).unwrap();
-                found.low > 0.0 || found.high < 0.0
+                let (low, high, _) = ends(&found);
+                low > 0.0 || high < 0.0
             })
             .count();
         assert!((4..=34).contains(&left_out), "{left_out} of 300");
@@ -350,12 +304,13 @@ mod tests {
         let mean = records.iter().map(|record| record[0]).sum::<f64>() / 400.0;
         assert!((spread.value - mean).abs() < 1e-9);
         // The standard error of the mean of uniforms of width 100 over 400 items is 1.44.
-        assert!((spread.high - spread.low - 2.0 * 1.96 * 1.44).abs() < 0.7, "{spread:?}");
-        assert!(spread.low < mean && mean < spread.high);
+        let (low, high) = spread.interval.expect("400 items");
+        assert!((high - low - 2.0 * 1.96 * 1.44).abs() < 0.7, "{spread:?}");
+        assert!(low < mean && mean < high);
         // The same draws as for pairs: a method against one that is 0 moves as by itself.
         let beside: Vec<Vec<f64>> = records.iter().map(|record| vec![record[0], 0.0]).collect();
-        let pair = paired(&beside, "0", "1", &Mean, 2000, 5).unwrap();
-        assert!((pair.low - spread.low).abs() < 1e-9 && (pair.high - spread.high).abs() < 1e-9);
+        let pair = ends(&paired(&beside, "0", "1", &Mean, 2000, 5).unwrap());
+        assert!((pair.0 - low).abs() < 1e-9 && (pair.1 - high).abs() < 1e-9);
         assert_eq!(each(&[], &["0"], &Mean, 10, 0), [None]);
     }
 
@@ -397,23 +352,43 @@ mod tests {
             refusal(&[vec![1.0, 2.0], vec![1.0]], 10).starts_with("item 1 has no answer of the method `1`")
         );
         assert!(refusal(&[], 10).contains("over 0 items"));
-        assert!(refusal(&[vec![1.0, 2.0]], 0).contains("over 1 items"));
+        assert!(refusal(&vec![vec![1.0, 2.0]; 6], 0).contains("over 6 items"));
+    }
+
+    #[test]
+    fn what_contributes_nothing_is_not_counted() {
+        let sums = |contributing: usize| {
+            Array2::from_shape_fn((40, 2), |(item, _)| if item < contributing { 1.0 } else { 0.0 })
+        };
+        let found = |contributing: usize| {
+            let (a, mut b) = (sums(contributing), sums(contributing));
+            b.column_mut(0).fill(0.0);
+            paired_sums(a.view(), b.view(), Formula::Ratios, 500, 1).unwrap()
+        };
+        let (few, enough) = (found(5), found(6));
+        assert_eq!((few.items(), few.interval(), few.value()), (5, None, 1.0));
+        assert_eq!((enough.items(), enough.significance(None)), (6, Significance::Yes { better: None }));
     }
 
     proptest! {
         #[test]
         fn a_method_does_not_differ_from_itself(values in prop::collection::vec(-1e3..1e3, 1..30), seed: u64) {
             let records: Vec<Vec<f64>> = values.iter().map(|&value| vec![value]).collect();
-            let none = Interval { difference: 0.0, low: 0.0, high: 0.0, level: LEVEL, p_value: 1.0, resamples: 50 };
-            prop_assert_eq!(paired(&records, "0", "0", &Mean, 50, seed), Ok(none));
+            let found = paired(&records, "0", "0", &Mean, 50, seed).unwrap();
+            prop_assert_eq!((found.value(), found.items()), (0.0, records.len()));
+            match found.interval() {
+                None => prop_assert!(records.len() < LEAST_ITEMS),
+                Some(_) => prop_assert_eq!(ends(&found), (0.0, 0.0, 1.0)),
+            }
         }
 
         #[test]
         fn ends_enclose_the_middle_and_shift_with_the_difference(seed: u64, shift in -3.0..3.0) {
             let (still, moved) = (pairs(20, 0.0, 0), pairs(20, shift, 0));
             let [still, moved] = [still, moved].map(|records| paired(&records, "0", "1", &Mean, 99, seed).unwrap());
-            prop_assert!(still.low <= still.high);
-            for (before, after) in [(still.low, moved.low), (still.high, moved.high), (still.difference, moved.difference)] {
+            let (value, (low, high, _)) = (still.value(), ends(&still));
+            prop_assert!(low <= high);
+            for (before, after) in [(low, ends(&moved).0), (high, ends(&moved).1), (value, moved.value())] {
                 prop_assert!((before + shift - after).abs() < 1e-9);
             }
         }

@@ -6,6 +6,7 @@ mod exact;
 pub mod fidelity;
 mod masking;
 mod segment;
+pub mod significance;
 
 pub use diffseg::{DiffSegMetric, DiffSegMetrics, DiffSegScores};
 pub use masking::{MaskingCurves, MaskingMetric, MethodCurve, OverFractions, area_under, item_area};

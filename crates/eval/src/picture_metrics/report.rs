@@ -1,6 +1,7 @@
 //! The table of a comparison. What a number is called depends on the features it rests on.
 
-use crate::metrics::fidelity::Summary;
+use crate::metrics::fidelity::{Resampled, Summary};
+use crate::metrics::significance::too_few;
 use crate::table::{Cell, Row, Table};
 
 /// What the metrics are called.
@@ -33,6 +34,11 @@ impl Titles {
     }
 }
 
+/// The ends of an interval, where there are enough pictures for one.
+fn interval(found: &Resampled) -> Option<(f64, f64)> {
+    found.low.zip(found.high)
+}
+
 /// A row per metric: value, spread and, where items were resampled, the interval.
 #[must_use]
 pub fn table(title: String, titles: &Titles, summary: &Summary) -> Table {
@@ -49,26 +55,25 @@ pub fn table(title: String, titles: &Titles, summary: &Summary) -> Table {
     };
     let mut notes = Vec::new();
     if let Some(score) = summary.inception_score {
-        let interval = summary.inception_score_resampled.as_ref().map(|found| (found.low, found.high));
+        let interval = summary.inception_score_resampled.as_ref().and_then(interval);
         row(&titles.score, "↑", Cell::Value(score.mean), Cell::Value(score.std), interval);
         notes.push(format!("± of {}: standard deviation over the splits.", titles.score));
     }
     let found = summary.frechet_resampled.as_ref();
     let error = Cell::from(found.map(|found| found.standard_error));
-    row(
-        &titles.frechet,
-        "↓",
-        Cell::Value(summary.frechet),
-        error,
-        found.map(|found| (found.low, found.high)),
-    );
+    row(&titles.frechet, "↓", Cell::Value(summary.frechet), error, found.and_then(interval));
     if let Some(found) = found {
+        let said = match interval(found) {
+            Some(_) => format!(
+                "Its interval lies too high, by about {:.3}: resamples have fewer different pictures.",
+                found.bias
+            ),
+            None => too_few(),
+        };
         notes.push(format!(
-            "± of {}: standard error over {} resamples of the generated pictures. Its interval lies too high, by about \
-             {:.3}: resamples have fewer different pictures.",
+            "± of {}: standard error over {} resamples of the generated pictures. {said}",
             titles.frechet,
             found.values.len(),
-            found.bias
         ));
     }
     if let Some(kernel) = summary.kernel {

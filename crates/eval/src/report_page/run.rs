@@ -9,9 +9,10 @@ use super::recipe::Recipe;
 use super::values::Values;
 use crate::error::{Error, Result};
 use crate::experiment::TaskConfig;
+use crate::metrics::significance::{Interval, LEAST_ITEMS, PValue, Significance, too_few};
 use crate::results::{Comparison, Results};
 use crate::run::{RECORDS, RunFolder};
-use crate::{diffseg_report, guidance_report, masking_report, segment_report};
+use crate::{differences, diffseg_report, guidance_report, masking_report, segment_report};
 
 pub(super) struct Run {
     /// Its folder as seen from that of all runs, or the name of its experiment.
@@ -21,6 +22,8 @@ pub(super) struct Run {
     pub methods: Vec<(String, String)>,
     pub values: Values,
     pub differences: Vec<Differences>,
+    /// What their intervals and verdicts are.
+    pub differences_notes: Vec<String>,
     pub pictures: Pictures,
     pub items: Items,
     /// Whether the page has room for the scores of all items.
@@ -36,7 +39,6 @@ pub(super) struct Run {
 pub(super) struct Differences {
     pub head: heads::Head,
     pub rows: Vec<Difference>,
-    pub resamples: usize,
 }
 
 /// In the units of the head.
@@ -44,11 +46,11 @@ pub(super) struct Difference {
     pub method: String,
     pub minus: String,
     pub value: f64,
-    pub low: f64,
-    pub high: f64,
-    pub p_value: f64,
-    /// Whether the first method is the better one; none where the interval holds 0.
-    pub better: Option<bool>,
+    /// Its lower and upper end, and p; none where there are too few items.
+    pub interval: Option<(f64, f64, PValue)>,
+    /// Number of items behind it.
+    pub items: usize,
+    pub significance: Significance,
 }
 
 impl Run {
@@ -70,6 +72,11 @@ impl Run {
             name,
             methods: results.experiment.methods(),
             differences: differences(&results, &spreads.comparisons),
+            differences_notes: differences::notes(
+                results.comparisons.iter().chain(&spreads.comparisons),
+                "the same items",
+                "",
+            ),
             notes: notes(&results, &values),
             has_room: budget
                 .items(items.scores.iter().flat_map(|score| &score.values).map(Vec::len).sum::<usize>() * 5),
@@ -122,21 +129,19 @@ fn differences(results: &Results, further: &[Comparison]) -> Vec<Differences> {
     for comparison in results.comparisons.iter().chain(further) {
         let known = results.metrics.iter().find(|value| value.name == comparison.metric);
         let head = heads::head(results, &comparison.metric, known.and_then(|value| value.higher_is_better));
-        let interval = &comparison.interval;
-        let sure = interval.low > 0.0 || interval.high < 0.0;
-        let higher = head.higher_is_better.filter(|_| sure);
+        let found = &comparison.difference;
+        let ends = |one: &Interval| (head.scale * one.low(), head.scale * one.high(), one.p_value());
         let row = Difference {
             method: label(&comparison.method),
             minus: label(&comparison.minus),
-            value: head.scale * interval.difference,
-            low: head.scale * interval.low,
-            high: head.scale * interval.high,
-            p_value: interval.p_value,
-            better: higher.map(|higher| (interval.difference > 0.0) == higher),
+            value: head.scale * found.value(),
+            interval: found.interval().map(ends),
+            items: found.items(),
+            significance: found.significance(head.higher_is_better),
         };
         match all.iter_mut().find(|known| known.head.name == head.name) {
             Some(known) => known.rows.push(row),
-            None => all.push(Differences { head, rows: vec![row], resamples: interval.resamples }),
+            None => all.push(Differences { head, rows: vec![row] }),
         }
     }
     all
@@ -169,9 +174,11 @@ fn notes(results: &Results, values: &Values) -> Vec<String> {
     if (0..values.heads.len()).any(|column| values.has_intervals(column)) {
         notes.push(format!(
             "Intervals: 95 % percentile intervals of a bootstrap over the items, {} resamples. Methods share their items, so the \
-             intervals of two may overlap although their difference is certain: see the differences.",
+             intervals of two may overlap although their difference is significant: see the differences.",
             values.resamples
         ));
+    } else if values.resamples > 0 && results.items < LEAST_ITEMS as u64 {
+        notes.push(too_few());
     }
     if values.comparable && values.paper.is_some() {
         notes.push("Δ: ours − paper's.".into());

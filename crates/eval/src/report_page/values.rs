@@ -55,7 +55,9 @@ impl Values {
             let spread = spreads.values.get(&(head.name.clone(), method.to_owned()));
             Value {
                 value,
-                interval: spread.map(|spread| (head.scale * spread.low, head.scale * spread.high)),
+                interval: spread
+                    .and_then(|spread| spread.interval)
+                    .map(|(low, high)| (head.scale * low, head.scale * high)),
                 published,
                 difference: if comparable { difference() } else { None },
                 best: false,

@@ -58,7 +58,7 @@ impl RunFolder {
                 value["schema"]
             )));
         }
-        let results: Results = serde_json::from_value(value).map_err(|e| damaged(e.to_string()))?;
+        let results = Results::read(value).map_err(|e| damaged(e.to_string()))?;
         // Tables and curves are as large as its settings say.
         check(&results.experiment).map_err(|e| damaged(e.to_string()))?;
         match header {

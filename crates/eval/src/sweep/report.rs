@@ -11,6 +11,7 @@ use super::methods::{Goal, SweptMethod};
 use super::{Sweep, Variant};
 use crate::error::Result;
 use crate::files::write_json;
+use crate::metrics::significance::{LEAST_ITEMS, too_few};
 use crate::results::{Code, Environment, SCHEMA};
 use crate::run::Outcome;
 use crate::table::{Cell, Row, Table};
@@ -42,7 +43,7 @@ struct Stored<'a> {
 }
 
 /// The goal's metric of every method of a combination, in the order of the columns; none where a combination lacks the
-/// method.
+/// method. Whether the paper's methods win is left open where it lacks either kind, or has too few items.
 struct Scored<'a> {
     variant: &'a Variant,
     values: Vec<Option<f64>>,
@@ -65,6 +66,9 @@ pub(super) fn write(
         vec![format!("{items} images. {} What does not depend on a setting was run once.", sweep.goal.note)];
     let mut table = table(sweep, &columns, &scored, &notes);
     let mut summary = summary(sweep, &columns, &scored);
+    if results.clone().any(|one| one.items < LEAST_ITEMS as u64) {
+        summary.notes.push(too_few());
+    }
     let unread = unread(failed, items + failed.len() as u64);
     table.notes.extend(unread.clone());
     summary.notes.extend(unread);
@@ -138,12 +142,17 @@ impl Columns {
             outcomes.get(shared.variant)?.as_ref()?.results.value(goal.metric, &shared.method.key)
         };
         let values: Vec<Option<f64>> = self.methods.iter().map(value).collect();
+        let sources = variant.methods.iter().filter_map(|shared| outcomes.get(shared.variant)?.as_ref());
+        let items = sources.map(|outcome| outcome.results.items).min().unwrap_or(0);
         let best = |ours: bool| {
             let of_kind = self.methods.iter().zip(&values).filter(|(method, _)| method.ours == ours);
             goal.best(of_kind.filter_map(|(_, value)| *value))
         };
-        let wins =
-            best(true).zip(best(false)).map(|(ours, others)| ours != others && goal.better(ours, others));
+        let enough = items >= LEAST_ITEMS as u64;
+        let wins = best(true)
+            .zip(best(false))
+            .filter(|_| enough)
+            .map(|(ours, others)| ours != others && goal.better(ours, others));
         Scored { variant, values, wins }
     }
 
@@ -199,8 +208,10 @@ fn summary(sweep: &Sweep, columns: &Columns, scored: &[Scored]) -> Table {
                 Cell::from((!values.is_empty()).then(mean))
             };
             let mut cells: Vec<Cell> = (0..columns.methods.len()).map(mean).collect();
-            cells.push(Cell::Count(having.iter().filter(|row| row.wins == Some(true)).count()));
-            cells.push(Cell::Count(having.len()));
+            let known: Vec<bool> = having.iter().filter_map(|row| row.wins).collect();
+            let wins = known.iter().filter(|wins| **wins).count();
+            cells.push(if known.is_empty() { Cell::Empty } else { Cell::Count(wins) });
+            cells.push(Cell::Count(known.len()));
             rows.push(Row { labels: vec![axis.clone(), value.clone()], cells });
         }
     }

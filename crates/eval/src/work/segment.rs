@@ -158,14 +158,14 @@ fn comparisons(config: &SegmentConfig, records: &[SegmentRecord], seed: u64) -> 
     for (method, minus) in pairs {
         for metric in [SegmentMetric::Accuracy, SegmentMetric::Miou, SegmentMetric::Map] {
             // Several classes have no average precision: nothing to compare.
-            let Ok(interval) = paired(records, method.key(), minus.key(), &metric, RESAMPLES, seed) else {
+            let Ok(difference) = paired(records, method.key(), minus.key(), &metric, RESAMPLES, seed) else {
                 continue;
             };
             comparisons.push(Comparison {
                 metric: metric.to_string(),
                 method: method.key().to_owned(),
                 minus: minus.key().to_owned(),
-                interval,
+                difference,
             });
         }
     }

@@ -88,8 +88,9 @@ fn methods_are_compared_on_the_same_images() {
     for metric in DiffSegMetric::ALL {
         let found = paired(&records, "tokenrank", "uniform", &metric.over(3), 100, 1).unwrap();
         let better = metric != DiffSegMetric::Proposals;
-        assert!(found.low <= found.difference && found.difference <= found.high, "{metric}: {found:?}");
-        assert_eq!(found.low > 0.0, better, "{metric}: {found:?}");
+        let (low, high) = found.interval().map(|one| (one.low(), one.high())).unwrap();
+        assert!(low <= found.value() && found.value() <= high, "{metric}: {found:?}");
+        assert_eq!(low > 0.0, better, "{metric}: {found:?}");
     }
     let message = paired(&records, "random", "uniform", &DiffSegMetric::Miou.over(3), 10, 1).unwrap_err();
     assert!(message.to_string().contains("`random`"), "{message}");

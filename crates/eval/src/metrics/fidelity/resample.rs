@@ -14,7 +14,7 @@ use tasks::Rng;
 use super::inception_score::Prepared;
 use super::products::gram;
 use super::{FidelityError, Gaussian, InceptionScore, frechet_distance};
-use crate::metrics::bootstrap::{LEVEL, quantile};
+use crate::metrics::significance::{LEVEL, PairedDifference, spread};
 
 /// Mean and population standard deviation over the parts of a metric: splits, subsets.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -42,10 +42,13 @@ pub struct Resampled {
     pub standard_error: f64,
     /// Mean over the resamples minus `value`.
     pub bias: f64,
-    /// Lower end of the percentile interval.
-    pub low: f64,
+    /// Number of items.
+    pub items: usize,
+    /// Lower end of the percentile interval; none with too few items
+    /// ([`LEAST_ITEMS`](crate::metrics::significance::LEAST_ITEMS)).
+    pub low: Option<f64>,
     /// Upper end.
-    pub high: f64,
+    pub high: Option<f64>,
     /// Share of the resamples between the ends.
     pub level: f64,
     /// Over each resample, in order: resample `r` of `n` items draws the same items whatever is measured.
@@ -53,23 +56,22 @@ pub struct Resampled {
 }
 
 impl Resampled {
-    fn new(value: f64, values: Vec<f64>) -> Self {
+    fn new(value: f64, items: usize, values: Vec<f64>) -> Self {
         let (mean, standard_error) = mean_and_std(&values, 1);
         let mut sorted = values.clone();
         sorted.sort_unstable_by(f64::total_cmp);
-        let outside = (1.0 - LEVEL) / 2.0;
-        let (low, high) = (quantile(&sorted, outside), quantile(&sorted, 1.0 - outside));
-        Self { value, standard_error, bias: mean - value, low, high, level: LEVEL, values }
+        let (low, high) = spread(items, &sorted).unzip();
+        Self { value, standard_error, bias: mean - value, items, low, high, level: LEVEL, values }
     }
 
     /// The difference to another method, resample by resample: both must have been resampled with the same seed over
-    /// items that belong together in pairs, such as pictures of the same seeds. None where the numbers of resamples
-    /// differ.
+    /// items that belong together in pairs, such as pictures of the same seeds. None where the numbers of items or of
+    /// resamples differ.
     #[must_use]
-    pub fn minus(&self, other: &Self) -> Option<Self> {
-        let same = self.values.len() == other.values.len();
-        let difference = || self.values.iter().zip(&other.values).map(|(a, b)| a - b).collect();
-        same.then(|| Self::new(self.value - other.value, difference()))
+    pub fn minus(&self, other: &Self) -> Option<PairedDifference> {
+        let same = (self.items, self.values.len()) == (other.items, other.values.len());
+        let differences = || self.values.iter().zip(&other.values).map(|(a, b)| a - b).collect();
+        same.then(|| PairedDifference::of(self.value - other.value, self.items, differences))?
     }
 }
 
@@ -88,7 +90,7 @@ pub fn inception_score_resampled(
     let value = score.over(&probs, &negentropies, &order).mean;
     // Drawn items come in no particular order, so there is nothing to shuffle.
     let over = |drawn: &[usize]| Ok(score.over(&probs, &negentropies, drawn).mean);
-    Ok(Resampled::new(value, over_resamples(logits.nrows(), resamples, seed, over)?))
+    Ok(Resampled::new(value, logits.nrows(), over_resamples(logits.nrows(), resamples, seed, over)?))
 }
 
 /// The Fréchet distance to `reference` over resamples of the items of features `[n, d]`. The reference stays as it is.
@@ -107,7 +109,7 @@ pub fn frechet_resampled(
         drawn.iter().for_each(|&item| counts[item] += 1.0);
         frechet_distance(reference, &weighted(features, &counts))
     };
-    Ok(Resampled::new(value, over_resamples(features.nrows(), resamples, seed, over)?))
+    Ok(Resampled::new(value, features.nrows(), over_resamples(features.nrows(), resamples, seed, over)?))
 }
 
 /// Mean and covariance of items that were drawn this often.

@@ -115,9 +115,9 @@ impl Spreads {
         let Some((method, _)) = methods.get(lead) else { return };
         for (minus, _) in methods.iter().filter(|(key, _)| key != method) {
             // Nothing right before masking: nothing to compare.
-            let Ok(interval) = paired(records, method, minus, metric, RESAMPLES, seed) else { continue };
+            let Ok(difference) = paired(records, method, minus, metric, RESAMPLES, seed) else { continue };
             let (metric, method, minus) = (name.to_owned(), method.clone(), minus.clone());
-            self.comparisons.push(Comparison { metric, method, minus, interval });
+            self.comparisons.push(Comparison { metric, method, minus, difference });
         }
     }
 }

@@ -71,7 +71,7 @@ fn content(id: &str, part: &str, run: &Run) -> Markup {
                 (tables::downloads(&table, &format!("{}-values", file_name(&run.name))))
             }
         }
-        "differences" => tables::differences(&run.differences, id),
+        "differences" => tables::differences(run, id),
         "curves" => {
             html! { @if let Some(curves) = &run.results.curves { (self::curves(id, curves, &run.methods)) } }
         }

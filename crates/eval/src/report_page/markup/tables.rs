@@ -3,7 +3,8 @@
 use maud::{Markup, html};
 
 use crate::html::plain;
-use crate::report_page::run::Differences;
+use crate::metrics::significance::Significance;
+use crate::report_page::run::{Difference, Differences, Run};
 use crate::report_page::svg;
 use crate::report_page::tables::downloads as forms;
 use crate::report_page::values::{Value, Values};
@@ -113,46 +114,57 @@ fn cells(values: &Values, index: usize, value: &Value) -> Markup {
 }
 
 /// Paired differences, a table for each metric.
-pub(super) fn differences(all: &[Differences], id: &str) -> Markup {
+pub(super) fn differences(run: &Run, id: &str) -> Markup {
     html! {
-        @for (index, one) in all.iter().enumerate() {
-            @let reach = one.rows.iter().flat_map(|row| [row.low.abs(), row.high.abs()]).fold(0.0, f64::max);
-            @let label = format!("{id}-differences-{index}");
-            div.scroll tabindex="0" role="region" aria-labelledby=(label) {
-                table.differences data-sortable {
-                    caption id=(label) { (one.head.with_arrow()) }
-                    thead { tr {
-                        th.text scope="col" { "Difference" }
-                        th scope="col" { "Δ" }
-                        th scope="col" { "from" }
-                        th scope="col" { "to" }
-                        td.drawn { "95 % interval around 0" }
-                        th scope="col" { "p" }
-                        th.text scope="col" { "Certain" }
-                    } }
-                    tbody {
-                        @for row in &one.rows {
-                            @let class = match row.better { Some(true) => "better", Some(false) => "worse", None => "unsure" };
-                            tr class=(class) {
-                                th scope="row" { (row.method) " − " (row.minus) }
-                                @for value in [row.value, row.low, row.high] {
-                                    td data-value=(value) { (minus(&format!("{value:+.*}", one.head.digits))) }
-                                }
-                                td.drawn { (svg::interval(row.value, (row.low, row.high), reach)) }
-                                td data-value=(row.p_value) {
-                                    @if row.p_value < 0.001 { "< 0.001" } @else { (format!("{:.3}", row.p_value)) }
-                                }
-                                td.text { (match row.better { Some(true) => "better", Some(false) => "worse", None => "no" }) }
+        @for (index, one) in run.differences.iter().enumerate() { (differences_of(one, &format!("{id}-differences-{index}"))) }
+        (notes(&run.differences_notes))
+    }
+}
+
+fn differences_of(one: &Differences, label: &str) -> Markup {
+    let ends = one.rows.iter().filter_map(|row| row.interval);
+    let reach = ends.flat_map(|(low, high, _)| [low.abs(), high.abs()]).fold(0.0, f64::max);
+    let signed = |value: f64| minus(&format!("{value:+.*}", one.head.digits));
+    let class = |row: &Difference| match row.significance {
+        Significance::Yes { better: Some(true) } => "better",
+        Significance::Yes { better: Some(false) } => "worse",
+        Significance::Yes { better: None } | Significance::No | Significance::TooFewItems => "unsure",
+    };
+    html! {
+        div.scroll tabindex="0" role="region" aria-labelledby=(label) {
+            table.differences data-sortable {
+                caption id=(label) { (one.head.with_arrow()) }
+                thead { tr {
+                    th.text scope="col" { "Difference" }
+                    th scope="col" { "Δ" }
+                    th scope="col" { "from" }
+                    th scope="col" { "to" }
+                    td.drawn { "95 % interval around 0" }
+                    th scope="col" { "p" }
+                    th scope="col" { "items" }
+                    th.text scope="col" { "Significant" }
+                } }
+                tbody {
+                    @for row in &one.rows {
+                        tr class=(class(row)) {
+                            th scope="row" { (row.method) " − " (row.minus) }
+                            td data-value=(row.value) { (signed(row.value)) }
+                            @if let Some((low, high, p)) = row.interval {
+                                td data-value=(low) { (signed(low)) }
+                                td data-value=(high) { (signed(high)) }
+                                td.drawn { (svg::interval(row.value, (low, high), reach)) }
+                                td data-value=(p.value()) { (p) }
+                            } @else {
+                                td { "–" }
+                                td { "–" }
+                                td.drawn {}
+                                td { "–" }
                             }
+                            td data-value=(row.items) { (row.items) }
+                            td.text { (row.significance) }
                         }
                     }
                 }
-            }
-        }
-        @if let Some(first) = all.first() {
-            p.words {
-                "Paired bootstrap over the same items, " (first.resamples) " resamples; 95 % percentile intervals. Certain: the interval "
-                "leaves out 0; better or worse says it of the first method."
             }
         }
     }

@@ -1,0 +1,340 @@
+//! What items say of a difference: the one rule for tables, pages, sweeps and comparisons of runs.
+//!
+//! - **Fewer than [`LEAST_ITEMS`] items say nothing.** Five items that all move to one side are one chance in 16, and a bootstrap
+//!   of five items does not know that: there is no interval, no p value and no verdict.
+//! - **p is never 0.** Of `n` resamples, `k` lie at 0 or beyond it; the observed difference counts as one more on either account.
+//!   One side has `(k + 1) / (n + 1)`; p is two-sided, twice that of the side with fewer, and at most 1.
+//! - **Significant** means that the interval leaves out 0 and that p is at most 0.05. With very few resamples the interval is
+//!   shorter than it should be; p is then too large for a verdict.
+//!
+//! [`PairedDifference`] is the only way to an [`Interval`], a [`PValue`] or a [`Significance`], and it knows its number of items.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The fewest items that bear out a difference.
+pub const LEAST_ITEMS: usize = 6;
+
+/// Fraction of the resampled values inside an interval.
+pub const LEVEL: f64 = 0.95;
+
+/// A metric of one side minus that of the other over the same items, and what the items say of it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Stored", into = "Stored")]
+pub struct PairedDifference {
+    value: f64,
+    items: usize,
+    interval: Option<Interval>,
+}
+
+/// The percentile interval of a difference.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Interval {
+    low: f64,
+    high: f64,
+    p_value: PValue,
+    resamples: usize,
+}
+
+/// A two-sided p value, above 0 and at most 1. It is displayed with three digits, or as `< 0.001` where it is below that.
+#[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
+pub struct PValue(f64);
+
+/// Whether the items bear out a difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Significance {
+    /// There are fewer than [`LEAST_ITEMS`] items.
+    TooFewItems,
+    /// They do not.
+    No,
+    /// They do.
+    Yes {
+        /// Whether the first side is the better one; none where the metric is neither good nor bad.
+        better: Option<bool>,
+    },
+}
+
+impl fmt::Display for Significance {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::TooFewItems => "too few items",
+            Self::No => "no",
+            Self::Yes { better: None } => "yes",
+            Self::Yes { better: Some(true) } => "yes, better",
+            Self::Yes { better: Some(false) } => "yes, worse",
+        })
+    }
+}
+
+impl PairedDifference {
+    /// A difference over so many items; `resampled` gives the differences over resamples of them, and is asked only where there
+    /// are enough items. None where the difference, or every resampled one, is no finite number.
+    pub(crate) fn of(value: f64, items: usize, resampled: impl FnOnce() -> Vec<f64>) -> Option<Self> {
+        if !value.is_finite() {
+            return None;
+        }
+        let interval = match items < LEAST_ITEMS {
+            true => None,
+            false => Some(Interval::of(resampled())?),
+        };
+        Some(Self { value, items, interval })
+    }
+
+    /// The difference over all items.
+    pub fn value(&self) -> f64 {
+        self.value
+    }
+
+    /// Number of items that contribute to the metric.
+    pub fn items(&self) -> usize {
+        self.items
+    }
+
+    /// Its percentile interval; none with fewer than [`LEAST_ITEMS`] items.
+    pub fn interval(&self) -> Option<&Interval> {
+        self.interval.as_ref()
+    }
+
+    /// What the items say of the difference, in a metric of which more is better, worse or neither.
+    pub fn significance(&self, higher_is_better: Option<bool>) -> Significance {
+        match &self.interval {
+            None => Significance::TooFewItems,
+            Some(interval) if interval.is_significant() => {
+                let better = higher_is_better.map(|higher| (self.value > 0.0) == higher);
+                Significance::Yes { better }
+            }
+            Some(_) => Significance::No,
+        }
+    }
+
+    /// Whether the first side is better, where the items bear that out.
+    pub fn better(&self, higher_is_better: Option<bool>) -> Option<bool> {
+        match self.significance(higher_is_better) {
+            Significance::Yes { better } => better,
+            Significance::No | Significance::TooFewItems => None,
+        }
+    }
+}
+
+impl Interval {
+    /// Lower end.
+    pub fn low(&self) -> f64 {
+        self.low
+    }
+
+    /// Upper end.
+    pub fn high(&self) -> f64 {
+        self.high
+    }
+
+    /// How likely a difference as large as this one is where there is none.
+    pub fn p_value(&self) -> PValue {
+        self.p_value
+    }
+
+    /// Resamples on which both sides have the metric.
+    pub fn resamples(&self) -> usize {
+        self.resamples
+    }
+
+    /// Of the differences over resamples; none where none of them is a finite number.
+    fn of(mut resampled: Vec<f64>) -> Option<Self> {
+        resampled.retain(|value| value.is_finite());
+        resampled.sort_unstable_by(f64::total_cmp);
+        let (low, high) = ends(&resampled)?;
+        Some(Self { low, high, p_value: PValue::of(&resampled), resamples: resampled.len() })
+    }
+
+    fn is_significant(&self) -> bool {
+        (self.low > 0.0 || self.high < 0.0) && self.p_value.0 <= 1.0 - LEVEL
+    }
+}
+
+impl PValue {
+    /// The number.
+    pub fn value(self) -> f64 {
+        self.0
+    }
+
+    /// Of the differences over resamples, in ascending order.
+    fn of(sorted: &[f64]) -> Self {
+        let not_above = sorted.partition_point(|&difference| difference <= 0.0);
+        let not_below = sorted.len() - sorted.partition_point(|&difference| difference < 0.0);
+        let beyond = not_above.min(not_below);
+        Self((2.0 * (beyond + 1) as f64 / (sorted.len() + 1) as f64).min(1.0))
+    }
+}
+
+impl fmt::Display for PValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0 < 0.001 { f.write_str("< 0.001") } else { write!(f, "{:.3}", self.0) }
+    }
+}
+
+/// The percentile interval of the value of one method over resamples of so many items, in ascending order. None with fewer than
+/// [`LEAST_ITEMS`] items or without resamples.
+pub(crate) fn spread(items: usize, sorted: &[f64]) -> Option<(f64, f64)> {
+    if items < LEAST_ITEMS { None } else { ends(sorted) }
+}
+
+/// The ends of the middle [`LEVEL`] of sorted values; none where there are none.
+fn ends(sorted: &[f64]) -> Option<(f64, f64)> {
+    let outside = (1.0 - LEVEL) / 2.0;
+    (!sorted.is_empty()).then(|| (quantile(sorted, outside), quantile(sorted, 1.0 - outside)))
+}
+
+/// Linear between neighbours, as `numpy.quantile`; `sorted` is not empty.
+fn quantile(sorted: &[f64], fraction: f64) -> f64 {
+    let last = sorted.len() - 1;
+    let position = fraction * last as f64;
+    let below = (position as usize).min(last);
+    let (low, high) = (sorted[below], sorted[(below + 1).min(last)]);
+    low + (high - low) * (position - below as f64)
+}
+
+/// A sentence for tables in which some difference rests on too few items.
+pub(crate) fn too_few() -> String {
+    format!(
+        "Fewer than {LEAST_ITEMS} items have no interval and no verdict: that five of them move to one side is one chance in 16."
+    )
+}
+
+/// A [`PairedDifference`] in `results.json`.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    difference: f64,
+    items: usize,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    low: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    high: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    level: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    p_value: Option<f64>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    resamples: Option<usize>,
+}
+
+impl From<PairedDifference> for Stored {
+    fn from(found: PairedDifference) -> Self {
+        let PairedDifference { value, items, interval } = found;
+        Self {
+            difference: value,
+            items,
+            low: interval.map(|one| one.low),
+            high: interval.map(|one| one.high),
+            level: interval.map(|_| LEVEL),
+            p_value: interval.map(|one| one.p_value.0),
+            resamples: interval.map(|one| one.resamples),
+        }
+    }
+}
+
+impl From<Stored> for PairedDifference {
+    /// An earlier version stored intervals of any number of items; the rule holds for them as well.
+    fn from(stored: Stored) -> Self {
+        let Stored { difference, items, low, high, p_value, resamples, .. } = stored;
+        let interval = || {
+            let resamples = resamples?;
+            // What no resampling can give is not printed as a p value either.
+            let p_value = PValue(p_value?.clamp(1.0 / (resamples + 1) as f64, 1.0));
+            Some(Interval { low: low?, high: high?, p_value, resamples })
+        };
+        Self { value: difference, items, interval: if items < LEAST_ITEMS { None } else { interval() } }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn of(items: usize, resampled: &[f64]) -> PairedDifference {
+        PairedDifference::of(1.0, items, || resampled.to_vec()).unwrap()
+    }
+
+    #[test]
+    fn five_items_say_nothing_and_six_do() {
+        let few = PairedDifference::of(1.0, LEAST_ITEMS - 1, || panic!("nothing to resample")).unwrap();
+        assert_eq!((few.value(), few.items(), few.interval()), (1.0, 5, None));
+        assert_eq!(few.significance(Some(true)), Significance::TooFewItems);
+        assert_eq!(few.better(Some(true)), None);
+        let enough = of(LEAST_ITEMS, &[1.0; 1000]);
+        assert_eq!(enough.significance(Some(true)), Significance::Yes { better: Some(true) });
+        assert_eq!((enough.better(Some(false)), enough.better(None)), (Some(false), None));
+        assert_eq!(spread(5, &[1.0; 9]), None);
+        assert_eq!(spread(6, &[1.0; 9]), Some((1.0, 1.0)));
+    }
+
+    #[test]
+    fn p_is_never_printed_as_nothing() {
+        let shown = |resamples: usize| of(6, &vec![1.0; resamples]).interval().unwrap().p_value().to_string();
+        assert_eq!(
+            [shown(100), shown(1_998), shown(1_999), shown(2_000)],
+            ["0.020", "0.001", "0.001", "< 0.001"]
+        );
+        assert_eq!(PValue(0.000_999_9).to_string(), "< 0.001");
+        assert_eq!(PValue(0.001).to_string(), "0.001");
+    }
+
+    /// All of 20 resamples on one side: the interval leaves out 0, but p is 2 / 21.
+    #[test]
+    fn few_resamples_give_no_verdict() {
+        assert_eq!(of(100, &[1.0; 20]).significance(None), Significance::No);
+        assert_eq!(of(100, &[1.0; 39]).significance(None), Significance::Yes { better: None });
+    }
+
+    #[test]
+    fn what_is_no_number_is_no_interval() {
+        assert_eq!(PairedDifference::of(f64::NAN, 9, Vec::new), None);
+        assert_eq!(PairedDifference::of(1.0, 9, || vec![f64::NAN, f64::INFINITY]), None);
+        let some = of(9, &[1.0, f64::NAN, 2.0, 3.0]);
+        assert_eq!(some.interval().unwrap().resamples(), 3);
+    }
+
+    #[test]
+    fn results_of_an_earlier_version_are_held_to_the_rule() {
+        let read = |items: usize, p: f64| -> PairedDifference {
+            let old = serde_json::json!({
+                "difference": 0.5, "items": items, "low": 0.1, "high": 0.9, "level": 0.95, "p_value": p, "resamples": 999,
+            });
+            serde_json::from_value(old).unwrap()
+        };
+        assert_eq!(read(2, 0.0).significance(None), Significance::TooFewItems);
+        assert_eq!(
+            serde_json::to_value(read(2, 0.0)).unwrap(),
+            serde_json::json!({ "difference": 0.5, "items": 2 })
+        );
+        let p = read(8, 0.0).interval().unwrap().p_value();
+        assert_eq!((p.value(), p.to_string().as_str()), (0.001, "0.001"));
+    }
+
+    proptest! {
+        #[test]
+        fn p_is_within_its_bounds_and_comes_back(
+            items in 0_usize..20, resampled in prop::collection::vec(-2.0..2.0, 1..300), ties in 0_usize..40,
+        ) {
+            let mut resampled = resampled;
+            resampled.extend(std::iter::repeat_n(0.0, ties));
+            let found = PairedDifference::of(0.25, items, || resampled.clone()).unwrap();
+            prop_assert_eq!(found.interval().is_some(), items >= LEAST_ITEMS);
+            if let Some(interval) = found.interval() {
+                let least = 1.0 / (resampled.len() + 1) as f64;
+                let p = interval.p_value().value();
+                prop_assert!(p >= least && p <= 1.0);
+                prop_assert!(interval.low() <= interval.high());
+                // A verdict says that nearly all resamples lie on one side.
+                if found.significance(None) != Significance::No {
+                    let positive = resampled.iter().filter(|value| **value > 0.0).count();
+                    let negative = resampled.iter().filter(|value| **value < 0.0).count();
+                    prop_assert!(positive.max(negative) as f64 >= LEVEL * resampled.len() as f64);
+                }
+            }
+            let json = serde_json::to_string(&found).unwrap();
+            prop_assert_eq!(serde_json::from_str::<PairedDifference>(&json).unwrap(), found);
+        }
+    }
+}
