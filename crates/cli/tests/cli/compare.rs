@@ -225,11 +225,11 @@ fn a_fresh_baseline_holds_on_other_threads_and_instructions() {
             let mut command = tokenrank();
             command.env("OMP_NUM_THREADS", threads).env_remove("ATEN_CPU_CAPABILITY");
             command.envs(instructions.map(|value| ("ATEN_CPU_CAPABILITY", value)));
-            command.args(["run", &file, "--limit", "8", "--out", arg(&out.join(config))]);
+            command.args(["run", &file, "--limit", "6", "--out", arg(&out.join(config))]);
             if config == "guidance" {
                 // Few passes and few pictures to compare with, so that it takes seconds.
                 let less = [
-                    "task.guidance.steps=6",
+                    "task.guidance.steps=4",
                     "dataset.mini.count=60",
                     "metrics.splits=2",
                     "metrics.resamples=20",
