@@ -1,6 +1,7 @@
 //! Errors as the user meets them: one paragraph and an exit code.
 
 use std::fmt;
+use std::path::Path;
 
 use eval::analysis::AnalysisError;
 use eval::metrics::fidelity::FidelityError;
@@ -43,6 +44,20 @@ impl Failure {
     /// Something that stopped the command and is the user's neither to fix nor to find.
     pub fn other(message: impl Into<String>) -> Self {
         Self::new(OTHER, message)
+    }
+
+    /// What several failures come to, each of which has been said.
+    pub fn of_several(code: u8, message: &str) -> Self {
+        Self::new(code, message)
+    }
+
+    /// The same with the name of the file that it is about before it, if it does not name it.
+    pub fn about(self, file: &Path) -> Self {
+        let name = file.display().to_string();
+        if self.message.contains(&name) {
+            return self;
+        }
+        Self { message: format!("{name}: {}", self.message), ..self }
     }
 
     /// A run that is whole but for items whose data cannot be read.

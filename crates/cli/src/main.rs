@@ -41,7 +41,7 @@ fn execute(command: Command) -> Result<(), Failure> {
     let _no_grad = models::no_grad();
     match command {
         Command::Run(args) => commands::run::run(&args),
-        Command::Validate(args) => commands::run::validate(&args),
+        Command::Validate(args) => commands::validate::validate(&args),
         Command::Ls(args) => commands::ls::ls(&args),
         Command::Merge(args) => commands::run::merge(&args),
         Command::Compare(args) => commands::compare::compare(&args),

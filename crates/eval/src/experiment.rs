@@ -11,6 +11,7 @@ use tasks::masking::MaskingConfig;
 use tasks::segment::SegmentConfig;
 use toml_edit::{DocumentMut, Item, Value};
 
+use crate::by_name;
 use crate::error::{Error, Result};
 use crate::judge::MetricsConfig;
 use crate::model::ModelConfig;
@@ -76,6 +77,10 @@ impl TaskConfig {
 }
 
 impl Experiment {
+    /// The keys of the file itself.
+    pub(crate) const KEYS: [&'static str; 7] =
+        ["title", "seed", "fills", "model", "dataset", "task", "metrics"];
+
     /// Whether a difference to the paper's value says something: of networks that could be the paper's it does; a
     /// miniature is none.
     pub(crate) fn is_comparable(&self) -> bool {
@@ -148,7 +153,7 @@ pub(crate) fn document(path: &Path, assignments: &[String]) -> Result<DocumentMu
 /// The experiment that a document describes.
 pub(crate) fn parse(path: &Path, document: &DocumentMut) -> Result<Experiment> {
     let refuse = |e: toml::de::Error| Error::Config { path: path.into(), reason: brief(&e.to_string()) };
-    toml::from_str(&document.to_string()).map_err(refuse)
+    by_name::from_toml(&document.to_string()).map_err(refuse)
 }
 
 /// What a parser says; where it quotes a line that nobody could read, without the quotation.
@@ -223,7 +228,7 @@ mod tests {
         assert_eq!(experiment.model.source, ModelSource::Path("/some where/else".into()));
         let TaskConfig::Masking(masking) = experiment.task else { panic!("another task") };
         assert_eq!(masking.layers.to_string(), "last:2");
-        assert_eq!(masking.fractions.to, 0.5);
+        assert_eq!(masking.fractions.values().last(), Some(&0.5));
         Ok(())
     }
 
@@ -233,6 +238,9 @@ mod tests {
         let message = read(&text, &[]).expect_err("an unknown key").to_string();
         assert!(message.contains("weigths") && message.contains("line"), "{message}");
         assert!(message.contains('^'), "{message}");
+        let message = read(MINI, &["speed=1"]).expect_err("an unknown key").to_string();
+        let keys = Experiment::KEYS.map(|key| format!("`{key}`")).join(", ");
+        assert!(message.contains(&format!("expected one of {keys}")), "{message}");
     }
 
     #[test]

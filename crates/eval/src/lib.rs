@@ -7,6 +7,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod analysis;
+mod by_name;
 pub mod compare;
 mod differences;
 mod diffseg_report;
@@ -16,6 +17,7 @@ mod experiment;
 mod files;
 mod guidance_report;
 mod html;
+mod idle;
 mod judge;
 mod masking_report;
 pub mod metrics;

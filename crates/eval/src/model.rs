@@ -1,8 +1,8 @@
 //! `[model]` of an experiment: which network, and where its classes come from.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use models::{HeadSource, limits};
+use models::{HeadSource, VisionConfig, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -101,20 +101,13 @@ impl ModelSource {
 }
 
 impl ClassSource {
-    /// Checks that the file is there.
+    /// Checks that the file is there. `network` is what the classes are for, where that is known.
     ///
     /// # Errors
     /// It is not; the message says how to get it.
-    pub(crate) fn present(&self) -> Result<()> {
+    pub(crate) fn present(&self, network: Option<&VisionConfig>) -> Result<()> {
         let (path, how) = match self {
-            Self::Head(path) => (
-                path,
-                format!(
-                    "DINO's linear heads are published as pickles: download one, then `python \
-                     tools/convert_dino_head.py FILE.pth {}`",
-                    path.display()
-                ),
-            ),
+            Self::Head(path) => (path, Self::advice(path, network)),
             Self::Embeddings(path) => {
                 (path, "write [classes, d] there, in the order of the labels".to_owned())
             }
@@ -125,6 +118,29 @@ impl ClassSource {
             return Ok(());
         }
         Err(models::Error::Directory { path: path.clone(), reason: format!("no such file; {how}") }.into())
+    }
+
+    /// How to get a linear head for a network, or what the network has instead.
+    fn advice(path: &Path, network: Option<&VisionConfig>) -> String {
+        let convert = format!("`python tools/convert_dino_head.py FILE.pth {}`", path.display());
+        match network {
+            Some(config) if config.projection().is_some() => {
+                "a CLIP has no place for a linear head: leave model.head out and say the classes with \
+                 model.zero_shot.descriptor or model.class_embeddings"
+                    .to_owned()
+            }
+            Some(config) if config.classes().is_some() => {
+                "this network has a classifier of its own: leave model.head out".to_owned()
+            }
+            Some(VisionConfig::Dinov2(_)) => format!(
+                "DINOv2's linear heads are published as pickles (dinov2_…_linear_head.pth): download one, then {convert}; or \
+                 take a checkpoint with a classifier, such as facebook/dinov2-small-imagenet1k-1-layer, and leave model.head \
+                 out"
+            ),
+            Some(VisionConfig::Vit(_) | VisionConfig::Clip(_)) | None => {
+                format!("DINO's linear heads are published as pickles: download one, then {convert}")
+            }
+        }
     }
 
     /// The same for the network, with the names and templates of a descriptor.

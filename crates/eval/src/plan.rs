@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 use crate::environment::Code;
 use crate::error::{Error, Result};
 use crate::experiment::{Experiment, Fills, TaskConfig};
+use crate::idle::{self, Idle};
 use crate::paper::PaperTable;
 use crate::results::SCHEMA;
 use crate::run::{Identity, RunHeader, Shard};
@@ -96,6 +97,9 @@ pub struct Plan {
     pub paper: Option<Beside>,
     /// Name of the experiment file without extension.
     pub name: String,
+    /// What a reader must know before the run starts, a sentence each: settings without effect, metrics that so few items
+    /// do not have.
+    pub notes: Vec<String>,
     /// The network, the data and what is done with them.
     pub(crate) work: Work,
     pub(crate) shard: Option<Shard>,
@@ -115,11 +119,27 @@ impl Plan {
     /// # Errors
     /// The first thing that is wrong or missing.
     pub fn new(path: &Path, options: &RunOptions) -> Result<Self> {
-        Self::of(path, Experiment::read(path, &options.assignments)?, options)
+        let experiment = Experiment::read(path, &options.assignments)?;
+        check(&experiment)?;
+        let idle = Idle::notes(&idle::idle(&experiment.task))
+            .map_err(|reason| Error::Config { path: path.into(), reason })?;
+        let mut plan = Self::of(path, experiment, options)?;
+        plan.notes.splice(0..0, idle);
+        Ok(plan)
     }
 
-    /// Checks an experiment that was read from `path`.
+    /// Checks an experiment that was read from `path`, and reads what cannot be known to be whole otherwise.
+    ///
+    /// # Errors
+    /// The first thing that is wrong or missing.
     pub(crate) fn of(path: &Path, experiment: Experiment, options: &RunOptions) -> Result<Self> {
+        let mut plan = Self::found(path, experiment, options)?;
+        plan.notes = plan.work.prove()?;
+        Ok(plan)
+    }
+
+    /// Checks an experiment and finds the files that it names.
+    fn found(path: &Path, experiment: Experiment, options: &RunOptions) -> Result<Self> {
         let refuse = |reason: String| Error::Config { path: path.into(), reason };
         check(&experiment)?;
         let paper = experiment.fills.as_ref().map(|fills| beside(path, fills, &experiment.task));
@@ -141,6 +161,7 @@ impl Plan {
             work,
             paper,
             name,
+            notes: Vec::new(),
             shard,
             fresh,
             merged: false,
@@ -163,7 +184,8 @@ impl Plan {
             device: device.into(),
             ..RunOptions::default()
         };
-        let mut plan = Self::of(&path, experiment, &options)?;
+        // Its items are answered: what they are made from is read again with the answers.
+        let mut plan = Self::found(&path, experiment, &options)?;
         plan.merged = true;
         plan.command.clone_from(&header.command);
         plan.arithmetic.clone_from(&header.identity.device);

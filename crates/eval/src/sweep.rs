@@ -1,10 +1,12 @@
 //! `[sweep]` of an experiment: settings that take several values, every combination of them a run, and one table.
 //!
-//! A key is a setting of the task (`layers`, `alpha`) or, with dots, any setting of the file (`model.image_size`); its value
-//! lists what the setting becomes. Many combinations say the same of a method (the order of a random score knows no
-//! α): each method is run once for all of them.
+//! A key is written as in the file (`seed`, `model.image_size`, `dataset.mini.count`); settings of the task need no more than
+//! their own name (`layers`, `noise.steps`). Its value lists what the setting becomes. Many combinations say the same of a
+//! method (the order of a random score knows no α): each method is run once for all of them.
 
+mod axes;
 mod methods;
+mod names;
 mod report;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -13,20 +15,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
 use tasks::Failure;
-use toml_edit::{DocumentMut, Item, Value};
 
 use crate::error::{Error, Result};
 use crate::experiment::{self, Experiment};
+use crate::idle::{self, Idle};
 use crate::plan::{Plan, RunOptions, check};
 use crate::progress;
 use crate::run::{Finished, HEADER, Outcome, execute};
 
+use axes::Axis;
 use methods::Goal;
 pub use methods::SweptMethod;
+use names::{brief_hash, folder_names};
 pub use report::SweepOutcome;
-
-/// More combinations than anybody reads.
-const MOST: usize = 1000;
 
 /// A sweep whose every run is known to be able to start.
 pub struct Sweep {
@@ -38,6 +39,9 @@ pub struct Sweep {
     pub axes: Vec<String>,
     /// Every combination, the last setting changing fastest.
     pub variants: Vec<Variant>,
+    /// What a reader must know before the sweep starts, a sentence each: settings without effect in every combination, and the
+    /// notes of its runs.
+    pub notes: Vec<String>,
     name: String,
     out: Option<PathBuf>,
 }
@@ -54,6 +58,8 @@ pub struct SweepFinished {
 pub struct Variant {
     /// The value of each axis, as in the file but for quotes.
     pub values: Vec<String>,
+    /// Folder of its run, below that of the sweep.
+    pub folder: PathBuf,
     /// Key and name of each method, and the run that has its numbers.
     pub methods: Vec<Shared>,
     /// What is left to run after the combinations before it; none where nothing is.
@@ -82,16 +88,23 @@ impl Sweep {
     pub fn new(path: &Path, options: &RunOptions) -> Result<Option<Self>> {
         let mut document = experiment::document(path, &options.assignments)?;
         let Some(sweep) = document.remove("sweep") else { return Ok(None) };
-        let axes = axes(&document, sweep).map_err(|reason| Error::Config { path: path.into(), reason })?;
+        let refuse = |reason: String| Error::Config { path: path.into(), reason };
+        let axes = axes::axes(&document, sweep).map_err(refuse)?;
         let combinations = combinations(path, &document, &axes)?;
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("sweep").to_owned();
         let Some(first) = combinations.first() else { return Ok(None) };
         let (title, goal) = (first.experiment.title.clone(), methods::goal(&first.experiment.task));
 
+        let idle = idle::in_all(combinations.iter().map(|combination| &combination.experiment.task));
+        let mut notes = Idle::notes(&idle).map_err(refuse)?;
+
+        let settings: Vec<&str> = axes.iter().map(|axis| &*axis.setting).collect();
+        let folders = folder_names(&settings, combinations.iter().map(|combination| &*combination.values));
         let mut seen = HashMap::new();
         let mut variants = Vec::new();
-        for (index, Combination { values, mut experiment }) in combinations.into_iter().enumerate() {
-            check(&experiment)?;
+        let known = combinations.into_iter().zip(folders).enumerate();
+        for (index, (Combination { values, mut experiment }, folder)) in known {
+            check(&experiment).map_err(|e| context(e, path, &axes, &values))?;
             let runs = methods::taken_apart(&experiment);
             let signature = |one: &Experiment| serde_json::json!(one).to_string();
             let mut first_here = Vec::new();
@@ -109,10 +122,16 @@ impl Sweep {
             } else {
                 Some(Plan::of(path, experiment, options).map_err(|e| context(e, path, &axes, &values))?)
             };
-            variants.push(Variant { values, methods: shared, plan });
+            for note in plan.iter().flat_map(|plan| &plan.notes) {
+                if !notes.contains(note) {
+                    notes.push(note.clone());
+                }
+            }
+            let folder = Path::new("runs").join(folder);
+            variants.push(Variant { values, folder, methods: shared, plan });
         }
         let axes = axes.into_iter().map(|axis| axis.setting).collect();
-        Ok(Some(Self { title, goal, axes, variants, name, out: options.out.clone() }))
+        Ok(Some(Self { title, goal, axes, variants, notes, name, out: options.out.clone() }))
     }
 
     /// Number of images of each run.
@@ -134,10 +153,9 @@ impl Sweep {
             return Ok(());
         }
         let folder = self.folder()?;
-        for index in 0..self.variants.len() {
-            let out = folder.join(self.slug(&self.variants[index]));
-            if let Some(plan) = &mut self.variants[index].plan {
-                plan.in_folder(out).start_over()?;
+        for variant in &mut self.variants {
+            if let Some(plan) = &mut variant.plan {
+                plan.in_folder(folder.join(&variant.folder)).start_over()?;
                 plan.fresh = false;
             }
         }
@@ -146,7 +164,7 @@ impl Sweep {
 
     /// Its runs, each with its folder below that of the sweep.
     pub fn runs(&self) -> impl Iterator<Item = (PathBuf, &Plan)> {
-        self.variants.iter().filter_map(|variant| Some((self.slug(variant), variant.plan.as_ref()?)))
+        self.variants.iter().filter_map(|variant| Some((variant.folder.clone(), variant.plan.as_ref()?)))
     }
 
     /// Runs what is left of every run, in order, and writes the table of all; of a shard, its part of every run, and no
@@ -170,7 +188,7 @@ impl Sweep {
                 outcomes.push(None);
                 continue;
             };
-            let out = folder.join(self.slug(variant));
+            let out = folder.join(&variant.folder);
             if stop.load(Ordering::Relaxed) {
                 return Err(Error::Interrupted { done: 0, total: plan.items(), out });
             }
@@ -200,7 +218,7 @@ impl Sweep {
 
     /// Says which runs in the folder are of no combination: those of values that are no longer in the file.
     fn tell_others(&self, folder: &Path) {
-        let known: HashSet<PathBuf> = self.runs().map(|(slug, _)| folder.join(slug)).collect();
+        let known: HashSet<PathBuf> = self.runs().map(|(below, _)| folder.join(below)).collect();
         let entries = std::fs::read_dir(folder.join("runs")).into_iter().flatten().flatten();
         let mut others: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
         others.retain(|path| !known.contains(path) && path.join(HEADER).is_file());
@@ -222,32 +240,6 @@ impl Sweep {
         pairs.join(", ")
     }
 
-    /// Folder of a combination's run, below that of the sweep.
-    fn slug(&self, variant: &Variant) -> PathBuf {
-        let mut name = self.letters(variant);
-        // On some disks A and a are one name.
-        let twin = |other: &&Variant| self.letters(other).eq_ignore_ascii_case(&name);
-        if self.variants.iter().filter(twin).count() > 1 {
-            name = format!(
-                "{name}-{}",
-                brief_hash(Sha256::digest(serde_json::json!(variant.values).to_string()))
-            );
-        }
-        Path::new("runs").join(name)
-    }
-
-    /// The settings of a combination in letters that any disk takes; several may have the same.
-    fn letters(&self, variant: &Variant) -> String {
-        let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
-        let parts: Vec<_> = self
-            .axes
-            .iter()
-            .zip(&variant.values)
-            .map(|(axis, value)| format!("{axis}-{value}").chars().map(plain).collect::<String>())
-            .collect();
-        parts.join("_")
-    }
-
     fn folder(&self) -> Result<PathBuf> {
         if let Some(out) = &self.out {
             return Ok(out.clone());
@@ -261,55 +253,8 @@ impl Sweep {
     }
 }
 
-/// Enough of a hash for the name of a folder.
-fn brief_hash(hash: impl AsRef<[u8]>) -> String {
-    hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// A setting and what it becomes.
-struct Axis {
-    /// As written in `[sweep]`.
-    setting: String,
-    /// As written for `--set`.
-    key: String,
-    values: Vec<Value>,
-}
-
-/// The axes of `[sweep]`, in the order of the file.
-fn axes(document: &DocumentMut, sweep: Item) -> Result<Vec<Axis>, String> {
-    let table =
-        sweep.as_table_like().ok_or("`sweep` is a table: [sweep], then settings and lists of values")?;
-    let task = document.get("task").and_then(Item::as_table_like).and_then(|task| task.iter().next());
-    let task = task.map_or("", |(name, _)| name);
-    let mut axes = Vec::new();
-    for (setting, values) in table.iter() {
-        let refuse = |reason: &str| Err(format!("sweep.{setting} {reason}"));
-        let Some(values) = values.as_array() else {
-            return refuse("is no list; write the values that the setting takes, such as [0.9, 0.99]");
-        };
-        let values: Vec<Value> = values.iter().map(|value| value.clone().decorated("", "")).collect();
-        let mut known: Vec<String> = values.iter().map(canonical).collect();
-        known.sort();
-        if values.is_empty() {
-            return refuse("is empty; write the values that the setting takes, such as [0.9, 0.99]");
-        }
-        if known.windows(2).any(|pair| pair[0] == pair[1]) {
-            return refuse("lists a value twice");
-        }
-        let key = if setting.contains('.') { setting.to_owned() } else { format!("task.{task}.{setting}") };
-        axes.push(Axis { setting: setting.to_owned(), key, values });
-    }
-    match axes.iter().map(|axis| axis.values.len()).try_fold(1usize, usize::checked_mul) {
-        _ if axes.is_empty() => {
-            Err("[sweep] names no setting; write lists such as alpha = [0.9, 0.99]".into())
-        }
-        Some(count) if count <= MOST => Ok(axes),
-        _ => Err(format!("[sweep] has more than {MOST} combinations; leave some values out")),
-    }
-}
-
 /// Every combination of the values, the last axis changing fastest.
-fn combinations(path: &Path, document: &DocumentMut, axes: &[Axis]) -> Result<Vec<Combination>> {
+fn combinations(path: &Path, document: &toml_edit::DocumentMut, axes: &[Axis]) -> Result<Vec<Combination>> {
     let count = axes.iter().map(|axis| axis.values.len()).product();
     let combination = |mut index: usize| {
         let mut chosen = Vec::new();
@@ -318,7 +263,7 @@ fn combinations(path: &Path, document: &DocumentMut, axes: &[Axis]) -> Result<Ve
             index /= axis.values.len();
         }
         chosen.reverse();
-        let values: Vec<String> = chosen.iter().map(|value| plain(value)).collect();
+        let values: Vec<String> = chosen.iter().map(|value| axes::plain(value)).collect();
         let mut document = document.clone();
         for (axis, &value) in axes.iter().zip(&chosen) {
             experiment::insert(&mut document, &axis.key, value.clone()).map_err(|reason| Error::Config {
@@ -332,30 +277,17 @@ fn combinations(path: &Path, document: &DocumentMut, axes: &[Axis]) -> Result<Ve
     (0..count).map(combination).collect()
 }
 
-/// A value as it is compared: 0.9 and 0.90 are one, 1 and 1.0, 'all' and "all".
-fn canonical(value: &Value) -> String {
-    match value {
-        Value::Float(number) => number.value().to_string(),
-        Value::Integer(number) => number.value().to_string(),
-        Value::Array(values) => format!("{:?}", values.iter().map(canonical).collect::<Vec<_>>()),
-        other => plain(other).trim().to_owned(),
-    }
-}
-
-/// A value without quotes.
-fn plain(value: &Value) -> String {
-    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
-}
-
 /// A refusal of one combination says which.
 fn context(error: Error, path: &Path, axes: &[Axis], values: &[String]) -> Error {
     let settings: Vec<_> =
         axes.iter().zip(values).map(|(axis, value)| format!("{} = {value}", axis.setting)).collect();
+    let within =
+        |reason: String| format!("{reason}\n(in the combination {} of [sweep])", settings.join(", "));
     match error {
-        Error::Config { reason, .. } => Error::Config {
-            path: path.into(),
-            reason: format!("{reason}\n(in the combination {} of [sweep])", settings.join(", ")),
-        },
+        Error::Config { reason, .. } => Error::Config { path: path.into(), reason: within(reason) },
+        Error::Task(tasks::Error::Setting { setting, reason }) => {
+            tasks::Error::Setting { setting, reason: within(reason) }.into()
+        }
         other => other,
     }
 }

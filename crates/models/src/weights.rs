@@ -3,8 +3,10 @@
 //! [`Weights`] is a memory-mapped view over one or many safetensors files of a model directory. It is walked like
 //! folders (`weights.pp("encoder").pp("layer").pp(3)`), so paths in the code equal the names in the checkpoint, and
 //! it remembers what was read, so that [`Weights::finish`] can tell a checkpoint of another network from its own.
-//! [`Weights::drawn`] has no file behind it: for benchmarks of networks that nobody wants to store.
+//! [`Weights::drawn`] has no file behind it: for benchmarks of networks that nobody wants to store. Within [`headers_only`]
+//! networks are put together without reading a number, and [`wanted_tensors`] tells which tensors a network asks for.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::path::{Component, Path, PathBuf};
@@ -61,6 +63,66 @@ struct Shard {
 #[derive(Deserialize)]
 struct ShardIndex {
     weight_map: BTreeMap<String, String>,
+}
+
+/// What a thread's networks are put together from.
+enum Source {
+    /// The files.
+    Files,
+    /// Placeholders of tensors that the files have.
+    Headers,
+    /// Placeholders of tensors that the files need not have; what was asked for, with its shape.
+    Nothing(Vec<(String, Vec<i64>)>),
+}
+
+thread_local! {
+    static SOURCE: RefCell<Source> = const { RefCell::new(Source::Files) };
+}
+
+/// Calls `load` while this thread's networks are put together from `source`; returns what has become of that.
+fn from_source<T>(source: Source, load: impl FnOnce() -> T) -> (T, Source) {
+    struct Before(Option<Source>);
+
+    impl Drop for Before {
+        fn drop(&mut self) {
+            if let Some(before) = self.0.take() {
+                SOURCE.replace(before);
+            }
+        }
+    }
+
+    let mut before = Before(Some(SOURCE.replace(source)));
+    let loaded = load();
+    (loaded, SOURCE.replace(before.0.take().unwrap_or(Source::Files)))
+}
+
+/// Checks what `load` would load: names, shapes and types of all tensors are compared with what the network asks for, and
+/// the network is put together from placeholders that take no memory. The files' headers are read, their numbers are not.
+/// Loading on other threads is not affected.
+///
+/// # Errors
+/// Those of `load`.
+pub fn headers_only<T>(load: impl FnOnce() -> Result<T>) -> Result<()> {
+    from_source(Source::Headers, load).0.map(drop)
+}
+
+/// Full names and shapes of the tensors that `load` asks for, in its order, whatever the files hold: what a checkpoint of
+/// this network has to have.
+///
+/// # Errors
+/// Those of `load`: configuration and weight files have to be there, if without a tensor.
+pub fn wanted_tensors<T>(load: impl FnOnce() -> Result<T>) -> Result<Vec<(String, Vec<i64>)>> {
+    let (loaded, source) = from_source(Source::Nothing(Vec::new()), load);
+    loaded?;
+    Ok(match source {
+        Source::Nothing(wanted) => wanted,
+        Source::Files | Source::Headers => Vec::new(),
+    })
+}
+
+/// A zero that is seen as a tensor of any shape.
+fn placeholder(shape: &[i64], kind: Kind, device: Device) -> Result<Tensor> {
+    Ok(Tensor::f_zeros(vec![1; shape.len()], (kind, device))?.f_expand(shape, false)?)
 }
 
 impl Weights {
@@ -149,16 +211,24 @@ impl Weights {
         self.store.drawn || self.store.index.contains_key(&self.full_name(name))
     }
 
+    /// Full names of all tensors of the files, in order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.store.index.keys().map(String::as_str)
+    }
+
     /// What the metadata of the first file say under `key`.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.store.shards.first()?.metadata.metadata().as_ref()?.get(key).map(String::as_str)
     }
 
-    /// Shape of the tensor `name`, where the files decide and not the configuration.
+    /// Shape of the tensor `name`, where the files decide and not the configuration. Within [`wanted_tensors`] it is empty.
     ///
     /// # Errors
     /// [`Error::MissingTensor`] with the nearest names.
     pub fn shape(&self, name: impl Display) -> Result<Vec<i64>> {
+        if SOURCE.with_borrow(|source| matches!(source, Source::Nothing(_))) {
+            return Ok(Vec::new());
+        }
         let name = self.full_name(name);
         let shard =
             self.store.index.get(&name).and_then(|&shard| self.store.shards[shard].metadata.info(&name));
@@ -175,10 +245,25 @@ impl Weights {
         if self.store.drawn {
             return draw(shape, &name, self.kind, self.store.device);
         }
+        let unread = SOURCE.with_borrow_mut(|source| {
+            if let Source::Nothing(wanted) = source {
+                wanted.push((name.clone(), shape.to_vec()));
+            }
+            matches!(source, Source::Nothing(_))
+        });
+        if unread {
+            return placeholder(shape, self.kind, self.store.device);
+        }
         let Some(&shard) = self.store.index.get(&name) else {
             return Err(self.missing(name));
         };
-        let tensor = self.store.shards[shard].tensor(&name, shape)?;
+        let shard = &self.store.shards[shard];
+        if SOURCE.with_borrow(|source| matches!(source, Source::Headers)) {
+            shard.find(&name, shape)?;
+            self.store.mark_read(name);
+            return placeholder(shape, self.kind, self.store.device);
+        }
+        let tensor = shard.tensor(&name, shape)?;
         self.store.mark_read(name);
         Ok(tensor.f_to_device(self.store.device)?.f_to_kind(self.kind)?)
     }
@@ -241,6 +326,13 @@ impl Shard {
     }
 
     fn tensor(&self, name: &str, wanted: &[i64]) -> Result<Tensor> {
+        let (kind, (from, to)) = self.find(name, wanted)?;
+        // `tensor_file::header` has checked that the offsets fit the file and the shape.
+        Ok(Tensor::f_from_data_size(&self.map[self.start + from..self.start + to], wanted, kind)?)
+    }
+
+    /// The type of a tensor of this shape and where its numbers are.
+    fn find(&self, name: &str, wanted: &[i64]) -> Result<(Kind, (usize, usize))> {
         let Some(info) = self.metadata.info(name) else {
             return Err(Error::MissingTensor {
                 name: name.into(),
@@ -269,9 +361,7 @@ impl Shard {
                 });
             }
         };
-        let (from, to) = info.data_offsets;
-        // `tensor_file::header` has checked that the offsets fit the file and the shape.
-        Ok(Tensor::f_from_data_size(&self.map[self.start + from..self.start + to], &found, kind)?)
+        Ok((kind, info.data_offsets))
     }
 }
 

@@ -3,6 +3,7 @@
 pub mod attend;
 pub mod compare;
 pub mod doctor;
+mod each;
 pub mod fetch;
 mod flux;
 pub mod ls;
@@ -12,3 +13,4 @@ pub mod report;
 pub mod run;
 pub mod show;
 pub mod slurm;
+pub mod validate;

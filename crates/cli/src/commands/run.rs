@@ -1,37 +1,23 @@
-//! `run`, `validate` and `merge`.
+//! `run` and `merge`.
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use eval::{Finished, MergeOptions, Outcome, Plan, RunOptions, ShardOutcome, Sweep, execute, paper_tables};
+use eval::{Finished, MergeOptions, Outcome, ShardOutcome, execute, paper_tables};
 
+use super::validate::{Job, jobs};
 use crate::args::{MergeArgs, RunArgs};
 use crate::failure::{Failure, INTERRUPTED};
-use crate::{print, print_table};
-
-/// What an experiment file asks for.
-enum Job {
-    Run(Box<Plan>),
-    Sweep(Sweep),
-}
-
-impl Job {
-    fn start_over(&mut self) -> Result<(), eval::Error> {
-        match self {
-            Self::Run(plan) => plan.start_over(),
-            Self::Sweep(sweep) => sweep.start_over(),
-        }
-    }
-}
+use crate::print_table;
 
 /// Every experiment is checked before the first one starts.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let stop = watch()?;
-    let mut jobs = jobs(args, &stop)?;
+    let mut jobs = jobs(args, || refuse_stopped(&stop, Fresh::Kept), |_, _| {})?;
     // All of them before the first record: until then starting over again loses nothing, from then on nothing need be.
     for job in &mut jobs {
         refuse_stopped(&stop, Fresh::Kept)?;
@@ -212,67 +198,4 @@ fn tell_pace(items: usize, took: Duration) {
         0 => say!("every item was there already"),
         _ => say!("{items} items in {seconds:.1} s ({:.1} per second)", items as f64 / seconds),
     }
-}
-
-pub fn validate(args: &RunArgs) -> Result<(), Failure> {
-    for (config, job) in args.configs.iter().zip(jobs(args, &AtomicBool::new(false))?) {
-        let (what, title) = match &job {
-            Job::Run(plan) => (format!("{} items", plan.items()), &plan.experiment.title),
-            Job::Sweep(sweep) => {
-                let (combinations, runs) = (sweep.variants.len(), sweep.plans().count());
-                let items = sweep.items();
-                (format!("{combinations} combinations in {runs} runs of {items} items"), &sweep.title)
-            }
-        };
-        print(&format!("{}: ready, {what}: {title}\n", config.display()));
-    }
-    Ok(())
-}
-
-/// The command as it was given, without what decides no number: the folder, which shard, whether to start over.
-fn command() -> String {
-    let mut words = vec!["tokenrank".to_owned()];
-    let mut given = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
-    while let Some(word) = given.next() {
-        match &*word {
-            "--out" | "--shard" => _ = given.next(),
-            "--fresh" => {}
-            _ if word.starts_with("--out=") || word.starts_with("--shard=") => {}
-            _ => words.push(word),
-        }
-    }
-    shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
-}
-
-fn jobs(args: &RunArgs, stop: &AtomicBool) -> Result<Vec<Job>, Failure> {
-    let several = args.configs.len() > 1;
-    // Below one folder, runs are told apart by the names of their files.
-    let folder = |config: &Path| Some(args.out.as_ref()?.join(config.file_stem()?));
-    let job = |(index, config): (usize, &PathBuf)| {
-        refuse_stopped(stop, Fresh::Kept)?;
-        if several
-            && args.out.is_some()
-            && args.configs[..index].iter().any(|other| folder(other) == folder(config))
-        {
-            let name = config.file_stem().unwrap_or_default().to_string_lossy();
-            return Err(Failure::usage(format!(
-                "two experiments are called {name}: below one --out both would have the same folder; run them one by one, \
-                 or leave --out away"
-            )));
-        }
-        let options = RunOptions {
-            assignments: args.assignments.clone(),
-            limit: args.limit,
-            out: if several { folder(config) } else { args.out.clone() },
-            device: args.device.clone(),
-            shard: args.shard,
-            fresh: args.fresh,
-            command: Some(command()),
-        };
-        match Sweep::new(config, &options)? {
-            Some(sweep) => Ok(Job::Sweep(sweep)),
-            None => Ok(Job::Run(Box::new(Plan::new(config, &options)?))),
-        }
-    };
-    args.configs.iter().enumerate().map(job).collect()
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use eval::slurm::{ArrayJob, Resources, SlurmError, Submitted, submit, submit_command};
 use eval::{Plan, RunOptions, Sweep};
 
+use super::each::Each;
 use crate::args::SlurmArgs;
 use crate::failure::Failure;
 use crate::print;
@@ -12,9 +13,11 @@ use crate::print;
 /// Every experiment is checked here, before a node is asked for.
 pub fn slurm(args: &SlurmArgs) -> Result<(), Failure> {
     let mut job = job(args)?;
+    let mut each = Each::of(args.configs.len());
     for config in &args.configs {
-        add(args, config, &mut job)?;
+        each.take(config, add(args, config, &mut job));
     }
+    each.conclude("can be spread")?;
     if let ([_], false) = (&args.configs[..], job.sweep) {
         job.runs.clear();
     }
@@ -40,15 +43,18 @@ fn add(args: &SlurmArgs, config: &Path, job: &mut ArrayJob) -> Result<(), Failur
         device: "cpu".into(),
         ..RunOptions::default()
     };
+    let tell = |notes: &[String]| notes.iter().for_each(|note| say!("{}: note: {note}", config.display()));
     let (sweep, plan);
     let runs: Vec<(PathBuf, &Plan)> = match Sweep::new(config, &options)? {
         Some(found) => {
             sweep = found;
+            tell(&sweep.notes);
             job.sweep = true;
             sweep.runs().collect()
         }
         None => {
             plan = Plan::new(config, &options)?;
+            tell(&plan.notes);
             vec![(PathBuf::new(), &plan)]
         }
     };

@@ -113,6 +113,32 @@ fn one_command_fills_the_table() {
 }
 
 #[test]
+fn one_segment_everywhere_is_said() {
+    let dir = scratch();
+    let out = dir.path().join("run");
+    // DiffSeg's own threshold, which is wider than all distances of so small a network.
+    let (table, told) = small(&out, 6, &["task.diffseg.threshold=1.1"]);
+    for word in ["every image is one segment", "task.diffseg.threshold = 1.1", "uniform grid, TokenRank"] {
+        assert!(table.contains(word) && told.contains(word), "{word} is not in\n{table}\n{told}");
+    }
+    let warning = |text: &str| text.matches("arning: ").count();
+    assert_eq!((warning(&table), warning(&told)), (1, 1));
+    assert!(
+        std::fs::read_to_string(out.join("table.md")).expect("a table").contains("Warning: uniform grid")
+    );
+    // Of a run that is read again it is said again.
+    let (again, told) = small(&out, 6, &["task.diffseg.threshold=1.1"]);
+    assert!(again == table && told.contains("warning: uniform grid"), "{told}");
+
+    // One anchor makes one segment whatever the threshold, and no other run has a word of it.
+    let one = "task.diffseg.methods=[{ uniform = { side = 1 } }]";
+    for (name, change) in [("one", one), ("ours", "task.diffseg.threshold=0.1")] {
+        let (table, told) = small(&dir.path().join(name), 6, &[change]);
+        assert_eq!((warning(&table), warning(&told)), (0, 0), "{table}\n{told}");
+    }
+}
+
+#[test]
 fn a_run_cut_short_resumes_to_the_same_records() {
     let dir = scratch();
     let (whole, cut) = (dir.path().join("whole"), dir.path().join("cut"));

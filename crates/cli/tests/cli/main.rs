@@ -32,3 +32,4 @@ mod slurm;
 mod slurm_cluster;
 mod sweep;
 mod text;
+mod validate;

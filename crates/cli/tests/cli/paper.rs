@@ -3,6 +3,10 @@
 use std::path::Path;
 use std::process::Output;
 
+use models::clip::ClipTextEncoder;
+use models::sd::Unet;
+use models::vae::Autoencoder;
+use models::{Device, Kind};
 use serde_json::{Value, json};
 
 use crate::common::{root, tokenrank, words};
@@ -30,10 +34,30 @@ pub fn put(dir: &Path, name: &str, content: impl AsRef<[u8]>) {
     std::fs::write(path, content).expect("writable");
 }
 
-/// A safetensors file without a tensor: `validate` reads headers, nothing large.
-pub const NO_TENSORS: &[u8] = b"\x02\0\0\0\0\0\0\0{}";
+/// A safetensors file with the tensors that `load` asks for and with no number written: it is as long as the published one
+/// and takes no room. `validate` reads headers, nothing large.
+pub fn put_weights<T>(dir: &Path, name: &str, load: impl FnOnce(&Path) -> models::Result<T>) {
+    const NO_TENSORS: &[u8] = b"\x02\0\0\0\0\0\0\0{}";
+    put(dir, name, NO_TENSORS);
+    let path = dir.join(name);
+    let wanted = models::wanted_tensors(|| load(path.parent().expect("a folder"))).expect("a network");
+    let (mut header, mut end) = (serde_json::Map::new(), 0);
+    for (tensor, shape) in wanted {
+        if header.contains_key(&tensor) {
+            continue;
+        }
+        let start = end;
+        end += 2 * shape.iter().product::<i64>() as u64;
+        header.insert(tensor, json!({ "dtype": "F16", "shape": shape, "data_offsets": [start, end] }));
+    }
+    let header = Value::Object(header).to_string();
+    let bytes = [&(header.len() as u64).to_le_bytes(), header.as_bytes()].concat();
+    std::fs::write(&path, &bytes).expect("writable");
+    let file = std::fs::OpenOptions::new().write(true).open(&path).expect("just written");
+    file.set_len(bytes.len() as u64 + end).expect("a sparse file");
+}
 
-/// A pipeline with the configurations of Stable Diffusion 1.4 and 1.5, a small tokenizer, and weight files without tensors.
+/// A pipeline with the configurations of Stable Diffusion 1.4 and 1.5, a small tokenizer, and weight files without numbers.
 pub fn stable_diffusion(dir: &Path) {
     let entry = |library: &str, class: &str| json!([library, class]);
     let configurations: [(&str, Value); 5] = [
@@ -95,13 +119,12 @@ pub fn stable_diffusion(dir: &Path) {
     for (file, configuration) in configurations {
         put(dir, file, configuration.to_string());
     }
-    for file in [
-        "text_encoder/model.safetensors",
-        "unet/diffusion_pytorch_model.safetensors",
-        "vae/diffusion_pytorch_model.safetensors",
-    ] {
-        put(dir, file, NO_TENSORS);
-    }
+    put_weights(dir, "text_encoder/model.safetensors", |dir| {
+        ClipTextEncoder::load(dir, Kind::Half, Device::Cpu)
+    });
+    let diffusers = |part: &str| format!("{part}/diffusion_pytorch_model.safetensors");
+    put_weights(dir, &diffusers("unet"), |dir| Unet::load(dir, Kind::Half, Device::Cpu));
+    put_weights(dir, &diffusers("vae"), |dir| Autoencoder::load(dir, Kind::Half, Device::Cpu));
     let tokenizer = root().join("crates/models/tests/fixtures/clip-tokenizer");
     for file in ["vocab.json", "merges.txt"] {
         let content = std::fs::read(tokenizer.join(file)).expect("a committed fixture");

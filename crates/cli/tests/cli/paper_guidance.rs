@@ -1,8 +1,11 @@
 //! The paper's guidance experiment: what `validate` says offline with nothing fetched, and that it fits a pipeline of the
 //! published shape.
 
-use crate::common::words;
-use crate::paper::{put, stable_diffusion, validate};
+use models::inception::Inception;
+use models::{Device, Kind};
+
+use crate::common::{root, words};
+use crate::paper::{put, put_weights, stable_diffusion, validate};
 
 const CONFIG: &str = "configs/paper/guidance-sd15.toml";
 
@@ -33,8 +36,14 @@ fn the_experiment_fits_a_pipeline_of_the_published_shape() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let folder = |name: &str| dir.path().join(name);
     stable_diffusion(&folder("sd"));
-    put(&folder("coco"), "000000000139.jpg", "not read before a run");
-    put(&folder("inception"), "weights.safetensors", "");
+    let picture =
+        std::fs::read(root().join("crates/tasks/tests/fixtures/gtsegs/0-image.png")).expect("a fixture");
+    put(&folder("coco"), "000000000139.jpg", &picture);
+    put(&folder("coco"), "000000000285.jpg", &picture);
+    let weights = "weights.safetensors";
+    put_weights(&folder("inception"), weights, |dir| {
+        Inception::load(&dir.join(weights), Kind::Float, Device::Cpu)
+    });
     let sets = [
         format!("model.path={}", folder("sd").display()),
         format!("dataset.reference.path={}", folder("coco").display()),

@@ -3,10 +3,15 @@
 
 use std::path::Path;
 
+use models::clip::ClipTextEncoder;
+use models::flux::FluxTransformer;
+use models::t5::T5Encoder;
+use models::vae::Autoencoder;
+use models::{Device, Kind};
 use serde_json::{Value, json};
 
 use crate::common::{arg, root, words};
-use crate::paper::{NO_TENSORS, put, validate};
+use crate::paper::{put, put_weights, validate};
 
 const IMAGENET: &str = "configs/paper/segment-imagenet.toml";
 const VOC: &str = "configs/paper/segment-voc.toml";
@@ -33,8 +38,8 @@ fn everything_that_is_missing_is_said_at_once() {
     }
 }
 
-/// A pipeline with the configurations of FLUX.1-schnell, small tokenizers, and weight files that are there and empty:
-/// `validate` reads nothing large.
+/// A pipeline with the configurations of FLUX.1-schnell, small tokenizers, and weight files without numbers: `validate`
+/// reads nothing large.
 fn pipeline(dir: &Path) {
     let entry = |library: &str, class: &str| json!([library, class]);
     let configurations: [(&str, Value); 6] = [
@@ -97,14 +102,12 @@ fn pipeline(dir: &Path) {
     for (file, configuration) in configurations {
         put(dir, file, configuration.to_string());
     }
-    for file in [
-        "text_encoder/model.safetensors",
-        "text_encoder_2/model.safetensors",
-        "transformer/diffusion_pytorch_model.safetensors",
-        "vae/diffusion_pytorch_model.safetensors",
-    ] {
-        put(dir, file, NO_TENSORS);
-    }
+    let (kind, device) = (Kind::BFloat16, Device::Cpu);
+    put_weights(dir, "text_encoder/model.safetensors", |dir| ClipTextEncoder::load(dir, kind, device));
+    put_weights(dir, "text_encoder_2/model.safetensors", |dir| T5Encoder::load(dir, kind, device));
+    let diffusers = |part: &str| format!("{part}/diffusion_pytorch_model.safetensors");
+    put_weights(dir, &diffusers("transformer"), |dir| FluxTransformer::load(dir, kind, device));
+    put_weights(dir, &diffusers("vae"), |dir| Autoencoder::load(dir, kind, device));
     let fixtures = root().join("crates/models/tests/fixtures");
     for (file, fixture) in [
         ("tokenizer/vocab.json", "clip-tokenizer/vocab.json"),

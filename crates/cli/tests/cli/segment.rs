@@ -37,6 +37,20 @@ fn small(out: &Path, limit: usize, changes: &[&str]) -> (Vec<u8>, String) {
 }
 
 #[test]
+fn masks_that_are_empty_everywhere_are_said() {
+    let dir = scratch();
+    let methods = "task.segment.methods=[\"row-select\", \"bounce\"]";
+    // No signal lies above its own largest value.
+    for (threshold, warned) in [("fixed:1", true), ("mean", false)] {
+        let set = format!("task.segment.score.threshold={threshold}");
+        let (table, told) = small(&dir.path().join(threshold.replace(':', "-")), 4, &[methods, &set]);
+        let table = String::from_utf8(table).expect("text");
+        let warning = "arning: Row select, Multi-bounce: every mask is empty";
+        assert_eq!((table.contains(warning), told.contains(warning)), (warned, warned), "{table}\n{told}");
+    }
+}
+
+#[test]
 fn one_command_fills_the_table() {
     let dir = scratch();
     let out = dir.path().join("run");

@@ -115,6 +115,39 @@ fn a_combination_is_the_experiment_that_it_describes() {
 }
 
 #[test]
+fn seeds_and_data_are_swept_like_settings_of_the_task() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let (experiment, _) = SWEEP.split_once("[sweep]").expect("a sweep");
+    let path =
+        config(dir.path(), &format!("{experiment}[sweep]\nseed = [0, 1]\ndataset.mini.seed = [0, 5]\n"));
+    let out = dir.path().join("out");
+    let args = ["run", arg(&path), "--out", arg(&out), "--set", "task.masking.scores=[\"random\", \"cls\"]"];
+    let table = String::from_utf8(run(&args, 0).stdout).expect("text");
+    assert!(table.contains("seed") && table.contains("dataset.mini.seed"), "{table}");
+    let read = |path: &Path| -> Value {
+        serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON")
+    };
+    let sweep = read(&out.join("sweep.json"));
+    let combinations = sweep["combinations"].as_array().expect("combinations");
+    let settings: Vec<&Value> = combinations.iter().map(|one| &one["settings"]).collect();
+    let wanted = [("0", "0"), ("0", "5"), ("1", "0"), ("1", "5")]
+        .map(|(seed, data)| serde_json::json!({ "seed": seed, "dataset.mini.seed": data }));
+    assert_eq!(settings, wanted.iter().collect::<Vec<_>>());
+    // The CLS row of an image knows no seed, but the images do.
+    let cls = |index: usize| &combinations[index]["auc"]["cls"];
+    assert_eq!((cls(0), cls(1)), (cls(2), cls(3)));
+    let run_of = |name: &str| read(&out.join("runs").join(name).join("results.json"));
+    for (name, seed, data) in [("seed-0_dataset.mini.seed-5", 0, 5), ("seed-1_dataset.mini.seed-5", 1, 5)] {
+        let experiment = &run_of(name)["experiment"];
+        assert_eq!(
+            (&experiment["seed"], &experiment["dataset"]["mini"]["seed"]),
+            (&seed.into(), &data.into())
+        );
+    }
+    assert_ne!(run_of("seed-0_dataset.mini.seed-0")["data"], run_of("seed-0_dataset.mini.seed-5")["data"]);
+}
+
+#[test]
 fn a_sweep_is_checked_before_anything_runs() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let out = dir.path().join("out");
@@ -126,6 +159,9 @@ fn a_sweep_is_checked_before_anything_runs() {
     let refusal = run(&["run", arg(&bad), "--out", arg(&out)], 2);
     let message = String::from_utf8(refusal.stderr).expect("text");
     assert!(message.contains("alpha") && message.contains('2'), "{message}");
+    assert!(
+        words(&run(&["validate", arg(&bad)], 2)).contains("in the combination layers = last:1, alpha = 2.0")
+    );
     assert!(!out.exists());
 }
 

@@ -1,18 +1,24 @@
 //! What an experiment's pictures are compared with.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use models::features::FeatureNetwork;
+use models::features::{FeatureNetwork, FeatureSource};
 use models::image::Rgb8;
 use models::limits;
+use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use tasks::dataset::LabelledImage;
 
 use super::reference::{self, Kind};
 use super::{extract_each, pictures_below};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::fidelity::Reference;
+use crate::progress;
+
+/// Most pictures that are named among those that cannot be read.
+const MOST_FAULTS: usize = 8;
 
 /// Pictures, or what is known of some.
 #[derive(Debug, Clone)]
@@ -40,6 +46,50 @@ impl ReferenceSource {
             Kind::Folder => Self::Files(pictures_below(path, None)?),
             kind => Self::Known(path.into(), kind),
         })
+    }
+
+    /// Reads everything that [`ReferenceSource::read`] will read, without a network; of pictures once in the life of the
+    /// process. Returns the number of pictures, where it is known.
+    ///
+    /// # Errors
+    /// Every picture that cannot be read, a damaged file, or features of another network or width.
+    pub(crate) fn prove(&self, features: &FeatureSource) -> Result<Option<usize>> {
+        match self {
+            Self::Images(images) => {
+                // A scene is drawn, not read.
+                let files: Vec<_> = images.iter().filter(|image| image.path().is_some()).collect();
+                let paths = files.iter().filter_map(|image| Some(image.path()?.to_path_buf())).collect();
+                readable(paths, |place| Ok(files[place].load().map(|_| ())?))?;
+                Ok(Some(images.len()))
+            }
+            Self::Files(paths) => {
+                let read =
+                    |place: usize| Ok(Rgb8::open(&paths[place]).map(|_| ()).map_err(models::Error::from)?);
+                readable(paths.clone(), read)?;
+                Ok(Some(paths.len()))
+            }
+            Self::Known(path, kind) => {
+                let (width, reference) = (
+                    features.width()?,
+                    match kind {
+                        Kind::Statistics => reference::statistics(path)?,
+                        Kind::Features | Kind::Folder => reference::features(path, &features.sha256()?)?,
+                    },
+                );
+                let (found, items) = match &reference {
+                    Reference::Features(features) => (features.features.ncols(), Some(features.len())),
+                    Reference::Statistics(gaussian) => (gaussian.width(), None),
+                };
+                if found == width {
+                    return Ok(items);
+                }
+                let reason = format!(
+                    "holds features of {found} numbers, and the network of metrics.features gives {width}; name the \
+                     network that made it, or another reference"
+                );
+                Err(tasks::Error::Dataset { path: path.clone(), reason }.into())
+            }
+        }
     }
 
     /// A line for each picture or file.
@@ -105,6 +155,35 @@ impl ReferenceSource {
             .for_each(|hash| hasher.update(hash));
         Ok((Reference::Features(set.finish()), hex(&hasher.finalize())))
     }
+}
+
+/// Checks that every one of these files can be read, on every core, and remembers for the runs of a sweep that they could.
+fn readable(paths: Vec<PathBuf>, read: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
+    static KNOWN: Mutex<BTreeSet<Vec<PathBuf>>> = Mutex::new(BTreeSet::new());
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    if paths.is_empty() || known().contains(&paths) {
+        return Ok(());
+    }
+    let bar = progress::bar(paths.len(), 0).with_message("of the reference checked");
+    let each = |place| {
+        let found = read(place).err();
+        bar.inc(1);
+        found
+    };
+    let mut faults: Vec<Error> = (0..paths.len()).into_par_iter().filter_map(each).collect();
+    bar.finish_and_clear();
+    if faults.is_empty() {
+        known().insert(paths);
+        return Ok(());
+    }
+    let more = faults.len().saturating_sub(MOST_FAULTS);
+    faults.truncate(MOST_FAULTS);
+    if more > 0 {
+        let reason = format!("{more} more pictures of the reference cannot be read");
+        let path = paths[0].parent().unwrap_or(Path::new("")).to_path_buf();
+        faults.push(tasks::Error::Dataset { path, reason }.into());
+    }
+    Err(Error::all(faults))
 }
 
 fn hex(bytes: &[u8]) -> String {

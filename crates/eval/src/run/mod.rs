@@ -187,6 +187,10 @@ fn conclude(plan: &Plan, header: RunHeader, report: Report, out: PathBuf) -> Res
     };
     let note = (!results.failed.is_empty()).then(|| unread(&results));
     let mut tables = report.tables;
+    report.warnings.iter().for_each(|warning| progress::say(&format!("warning: {warning}")));
+    if let Some((_, table)) = tables.first_mut() {
+        table.notes.extend(report.warnings.iter().map(|warning| format!("Warning: {warning}")));
+    }
     for (name, table) in &mut tables {
         table.notes.extend(note.clone());
         table.export(&out, name)?;

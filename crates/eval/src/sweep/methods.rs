@@ -2,7 +2,7 @@
 
 use tasks::diffseg::{DiffSegConfig, Method as DiffSegMethod};
 use tasks::guidance::{GuidanceConfig, Importance, Method as GuidanceMethod};
-use tasks::masking::{MaskingConfig, Method};
+use tasks::masking::{MaskingConfig, Method, Score};
 use tasks::segment::{Method as SegmentMethod, SegmentConfig};
 
 use crate::experiment::{Experiment, TaskConfig};
@@ -103,11 +103,16 @@ pub(super) fn goal(task: &TaskConfig) -> &'static Goal {
 /// that are equal need one run.
 pub(super) fn taken_apart(experiment: &Experiment) -> Vec<(SweptMethod, Experiment)> {
     let alone = |task: TaskConfig| Experiment { task, ..experiment.clone() };
+    // Of a method that draws nothing the seed decides nothing.
+    let drawn = |draws: bool, one: Experiment| Experiment { seed: if draws { one.seed } else { 0 }, ..one };
     match &experiment.task {
         TaskConfig::Masking(config) => config
             .methods()
             .into_iter()
-            .map(|method| (of_masking(method), alone(TaskConfig::Masking(config.of_method(method)))))
+            .map(|method| {
+                let one = alone(TaskConfig::Masking(config.of_method(method)));
+                (of_masking(method), drawn(method.score == Score::Random, one))
+            })
             .collect(),
         TaskConfig::Segment(config) => config
             .methods
@@ -122,7 +127,11 @@ pub(super) fn taken_apart(experiment: &Experiment) -> Vec<(SweptMethod, Experime
         TaskConfig::Diffseg(config) => config
             .methods
             .iter()
-            .map(|method| (of_diffseg(method), alone(TaskConfig::Diffseg(config.of_method(method)))))
+            .map(|method| {
+                let one = alone(TaskConfig::Diffseg(config.of_method(method)));
+                let draws = matches!(method, DiffSegMethod::TokenrankSampled(_) | DiffSegMethod::Random(_));
+                (of_diffseg(method), drawn(draws, one))
+            })
             .collect(),
     }
 }

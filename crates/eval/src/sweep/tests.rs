@@ -98,24 +98,63 @@ fn settings_of_other_parts_are_written_with_dots() {
     assert_eq!(sizes, [Some(64), Some(64), Some(96), Some(96)]);
     assert_eq!(sweep.axes, ["model.image_size", "alpha"]);
     assert_eq!(sweep.variants[1].values, ["64", "0.99"]);
-    assert_eq!(sweep.slug(&sweep.variants[2]), PathBuf::from("runs/model.image-size-96_alpha-0.9"));
+    assert_eq!(sweep.variants[2].folder, PathBuf::from("runs/model.image-size-96_alpha-0.9"));
 }
 
 #[test]
-fn every_combination_has_a_folder_of_its_own() {
-    let mut sweep = swept("layers = [\"last:1\", \"all\"]\nalpha = [0.9, 0.99]");
-    let slugs = |sweep: &Sweep| -> Vec<String> {
-        sweep.variants.iter().map(|one| sweep.slug(one).display().to_string()).collect()
+fn every_key_of_the_file_can_be_swept() {
+    let sweep = swept("seed = [0, 1]\n\"dataset.mini.count\" = [3, 4]");
+    assert_eq!(sweep.axes, ["seed", "dataset.mini.count"]);
+    let plan = |index: usize| sweep.variants[index].plan.as_ref().expect("a run");
+    let seeds: Vec<u64> = sweep.plans().map(|plan| plan.experiment.seed).collect();
+    assert_eq!((seeds, plan(1).items()), (vec![0, 0, 1, 1], 4));
+    assert_eq!(sweep.variants[3].folder, PathBuf::from("runs/seed-1_dataset.mini.count-4"));
+    // The seed decides the random order, so the other scores are run with the first seed only.
+    let scores = |index: usize| {
+        let TaskConfig::Masking(task) = &plan(index).experiment.task else { panic!("another task") };
+        task.scores.clone()
     };
-    let before = slugs(&sweep);
-    assert_eq!(before[0], "runs/layers-last-1_alpha-0.9");
-    // Two that differ in what no name of a folder shows; the others keep their names.
-    sweep.variants[1].values = vec!["last-1".into(), "0.9".into()];
-    let after = slugs(&sweep);
-    assert_eq!(after[2..], before[2..]);
-    assert!(after[0] != after[1] && after[..2].iter().all(|slug| slug.starts_with(&before[0])), "{after:?}");
-    sweep.variants.swap(0, 1);
-    assert_eq!(slugs(&sweep)[..2], [&*after[1], &*after[0]], "names depend on the values alone");
+    assert_eq!((scores(0).len(), scores(2)), (5, vec![Score::Random]));
+
+    // Without quotes dots make tables; the task may be named or not.
+    let nested = swept(
+        "model.image_size = [64, 96]\nfractions.step = [0.2, 0.4]\ntask.masking.alpha = [0.9, 0.99]\ntitle = [\"a\"]",
+    );
+    assert_eq!(nested.axes, ["model.image_size", "fractions.step", "task.masking.alpha", "title"]);
+    assert_eq!(nested.variants.len(), 8);
+    let TaskConfig::Masking(task) = &nested.variants[2].plan.as_ref().expect("a run").experiment.task else {
+        panic!("another task")
+    };
+    assert_eq!((task.fractions.values().len(), task.alpha), (3, 0.9));
+
+    // Lists of fractions are values like any others.
+    let curves = swept("fractions = [[0.0, 0.5], { from = 0.0, to = 0.8, step = 0.2 }]");
+    let points: Vec<usize> = curves
+        .plans()
+        .map(|plan| match &plan.experiment.task {
+            TaskConfig::Masking(task) => task.fractions.values().len(),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(points, [2, 5]);
+}
+
+#[test]
+fn a_setting_without_effect_in_every_combination_is_said() {
+    let random = |axes: &str| {
+        let text = BASE.replace(
+            "[\"random\", \"column-sum\", \"cls\", \"tokenrank\", \"tokenrank-lambda2\"]",
+            "[\"random\"]",
+        );
+        sweep(&format!("{text}alpha = 0.5\n[sweep]\n{axes}"), &[])
+            .expect("a good sweep")
+            .expect("a sweep")
+            .notes
+    };
+    let notes = random("seed = [0, 1]");
+    assert!(notes.len() == 1 && notes[0].contains("task.masking.alpha = 0.5 has no effect"), "{notes:?}");
+    let notes = random("scores = [[\"random\"], [\"tokenrank\"]]");
+    assert_eq!(notes, [""; 0]);
 }
 
 #[test]
@@ -152,6 +191,19 @@ fn what_cannot_be_run_is_refused_with_its_setting() {
         ("cls = [\"kept\", \"sometimes\"]", &["sometimes", "kept"]),
         ("alpha = [0.9, 1.5]", &["alpha", "1.5"]),
         ("\"model.path.x\" = [1]", &["sweep.model.path.x", "a value, not a table"]),
+        ("seed = [0, -1]", &["seed", "-1", "seed = -1"]),
+        ("seed = 1", &["sweep.seed", "no list"]),
+        ("model.path = 1", &["sweep.model.path", "no list"]),
+        ("\"dataset.mini.cuont\" = [1]", &["unknown field `cuont`"]),
+        ("\"dataset.mini.count\" = [0, 1]", &["dataset.mini.count", "at least 1"]),
+        (
+            "alpha = [0.5, 0.9]\n\"task.masking.alpha\" = [0.5]",
+            &["sweep.alpha and sweep.task.masking.alpha", "one setting"],
+        ),
+        ("fractions = [[0.0, 0.5]]\nfractions_step = [1]", &["unknown field `fractions_step`"]),
+        ("\"fractions.to\" = [0.5]\nfractions = [[0.0, 0.5]]", &["one setting"]),
+        ("model.path = [\"a\"]\n\"model.id\" = [\"b\"]", &["one setting"]),
+        ("fractions = [[0.0, 0.5, 0.2]]", &["0.2 is listed after 0.5"]),
     ] {
         let message = refusal(axes);
         assert!(words.iter().all(|word| message.contains(word)), "{axes}: {message}");

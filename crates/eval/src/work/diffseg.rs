@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use models::sd::pipeline::SdPipeline;
 use models::{Device, memory};
 use tasks::dataset::{DenseImage, LabelledPixels};
-use tasks::diffseg::{DiffSeg, DiffSegConfig};
+use tasks::diffseg::{DiffSeg, DiffSegConfig, DiffSegRecord, Method, Segments};
 
 use super::{Report, data_sha256};
 use crate::diffseg_report::{Labelled, comparison_table, comparisons, metric_values, pictures, table};
@@ -34,7 +34,9 @@ impl DiffSegWork {
         let pipeline = || -> Result<PathBuf> {
             let folder = model.source.folder()?;
             let pipeline = SdPipeline::open(&folder, model.dtype.kind(), device)?;
-            DiffSeg::new(task.clone(), pipeline, Vec::new(), experiment.seed)?;
+            pipeline.tokenizer().encode(&task.prompt)?;
+            let weights = pipeline.check_weights();
+            super::fitting(DiffSeg::new(task.clone(), pipeline, Vec::new(), experiment.seed), weights)?;
             Ok(folder)
         };
         // What is missing is said all at once: it takes its time to get.
@@ -91,6 +93,7 @@ impl DiffSegWork {
             tables.push(("comparisons", comparison_table(&comparisons, &methods, metrics.items())));
         }
         let labelled = Labelled { items: &items, classes: &self.classes };
+        let warnings = warning(config, records).into_iter().collect();
         let pictures = pictures(out, labelled, &methods, records)?;
         Ok(Reached::Whole(Report {
             items: metrics.items(),
@@ -103,10 +106,34 @@ impl DiffSegWork {
             data_sha256: data_sha256(records.iter().map(|record| record.sha256.as_str())),
             methods,
             tables,
+            warnings,
             pictures,
             failed: answered.failed,
             fresh: answered.fresh,
             took: answered.took,
         }))
     }
+}
+
+/// One segment in every image is what a threshold makes that is wider than all distances.
+fn warning(config: &DiffSegConfig, records: &[DiffSegRecord]) -> Option<String> {
+    let one = |segments: &Segments| {
+        let mut winners = segments.overlap.iter().map(|(_, segment, _)| segment);
+        let first = winners.next();
+        winners.all(|segment| Some(segment) == first)
+    };
+    let everywhere = |method: &&Method| {
+        let mut found = records.iter().filter_map(|record| record.methods.get(method.key())).peekable();
+        found.peek().is_some() && found.all(one)
+    };
+    let labels: Vec<&str> = config.methods.iter().filter(everywhere).map(Method::label).collect();
+    let several = config.methods.iter().any(|method| method.anchors() > 1);
+    (!labels.is_empty() && several).then(|| {
+        format!(
+            "{}: every image is one segment, whatever the anchors; task.diffseg.threshold = {} is wider than the distances \
+             between this network's maps, and rows that are equal for that reason compare nothing. Set it lower",
+            labels.join(", "),
+            config.threshold
+        )
+    })
 }

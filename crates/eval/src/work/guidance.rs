@@ -23,6 +23,8 @@ use crate::plan::Plan;
 use crate::results::{Judge, Memory};
 use crate::run::{Place, Reached, records};
 
+/// Fewest pictures of a set that has a covariance, and so a distance to another.
+const FEWEST: usize = 2;
 /// Pictures that a feature network looks at together.
 const JUDGED_AT_ONCE: usize = 32;
 
@@ -49,12 +51,17 @@ impl GuidanceWork {
         let pipeline = || -> Result<PathBuf> {
             let folder = model.source.folder()?;
             let pipeline = SdPipeline::open(&folder, model.dtype.kind(), device)?;
-            Guidance::new(task.clone(), pipeline, items.clone(), Path::new(""))?;
+            for text in [&task.prompt, &task.negative_prompt] {
+                pipeline.tokenizer().encode(text)?;
+            }
+            let weights = pipeline.check_weights();
+            super::fitting(Guidance::new(task.clone(), pipeline, items.clone(), Path::new("")), weights)?;
             Ok(folder)
         };
         let features = || -> Result<FeatureSource> {
             let source = FeatureSource::from_str(&metrics.features)?;
             source.present()?;
+            source.check()?;
             Ok(source)
         };
         let reference = || -> Result<ReferenceSource> {
@@ -74,6 +81,43 @@ impl GuidanceWork {
                 Err(Error::all(errors.into_iter().flatten().collect()))
             }
         }
+    }
+
+    /// Reads the reference, and checks that there are pictures enough, before the first one is drawn.
+    pub(super) fn prove(&self) -> Result<Vec<String>> {
+        let drawn = self.items.len();
+        if drawn < FEWEST {
+            let reason = format!(
+                "{drawn} picture under each method is drawn, and the distances of [metrics] are between sets of at least \
+                 {FEWEST}; draw more, and allow more where the number of items is limited"
+            );
+            return Err(tasks::Error::Setting { setting: "task.guidance.count", reason }.into());
+        }
+        let reference = self.reference.prove(&self.features)?;
+        if let Some(found) = reference.filter(|found| *found < FEWEST) {
+            let reason = format!(
+                "the reference has {found} picture, and the distances of [metrics] are between sets of at least {FEWEST}; \
+                 add pictures"
+            );
+            return Err(tasks::Error::Setting { setting: "dataset", reason }.into());
+        }
+        let mut notes = Vec::new();
+        let MetricsConfig { splits, kernel, .. } = &self.metrics;
+        if drawn < *splits {
+            notes.push(format!(
+                "no Inception Score: metrics.splits is {splits}, and {drawn} pictures are drawn under each method"
+            ));
+        }
+        let fewest = reference.map(|found| found.min(drawn));
+        if let Some(fewest) = fewest.filter(|fewest| *fewest < kernel.subset_size) {
+            notes.push(format!(
+                "the kernel distance will have subsets of {fewest} instead of metrics.kernel.subset_size = {}: {drawn} \
+                 pictures are drawn under each method, the reference has {}",
+                kernel.subset_size,
+                reference.unwrap_or_default()
+            ));
+        }
+        Ok(notes)
     }
 
     pub(super) fn manifest(&self) -> Vec<String> {
@@ -135,6 +179,7 @@ impl GuidanceWork {
         }
         let hashes = records.iter().flat_map(|record| record.methods.values().map(|drawn| &drawn.sha256));
         let data_sha256 = data_sha256(hashes.map(String::as_str).chain([reference_sha256.as_str()]));
+        let warnings = judged.iter().filter_map(|method| warning(&method.label, method.mask_area?)).collect();
         Ok(Reached::Whole(Report {
             items: records.len() as u64,
             metrics: metric_values(&judged, paper),
@@ -146,12 +191,27 @@ impl GuidanceWork {
             data_sha256,
             methods,
             tables,
+            warnings,
             pictures: pictures(out, &folder, config, records)?,
             failed: answered.failed,
             fresh: answered.fresh,
             took: answered.took,
         }))
     }
+}
+
+/// Masks that are the same everywhere guide by nothing that attention says.
+fn warning(label: &str, mask_area: f64) -> Option<String> {
+    let what = match mask_area {
+        area if area <= 0.0 => {
+            "no token is degraded in any picture, so guidance has nothing to lead away from"
+        }
+        area if area >= 1.0 => "every token is degraded in every picture, wherever attention is",
+        _ => return None,
+    };
+    Some(format!(
+        "{label}: {what}; task.guidance.threshold and the mask of the method decide which tokens are"
+    ))
 }
 
 /// Features of the pictures of a method, under their numbers.
@@ -167,4 +227,17 @@ fn features(
         let rgb = read_picture(&Guidance::file(folder, method, &record.id), generated)?;
         Ok((record.seed, rgb))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn masks_of_nothing_and_of_everything_are_said() {
+        let said = |area| warning("SAG", area).unwrap_or_default();
+        assert!(said(0.0).starts_with("SAG: no token is degraded in any picture"));
+        assert!(said(1.0).starts_with("SAG: every token is degraded in every picture"));
+        assert_eq!([said(0.01), said(0.99)], ["", ""]);
+    }
 }

@@ -29,50 +29,62 @@ pub(crate) struct MaskingWork {
     pub(super) config: MaskingConfig,
 }
 
-/// A network that is known to be there whole.
+/// A network whose files are there and hold what it needs.
 struct Network {
     folder: PathBuf,
-    head: Option<HeadSource>,
-    classes: usize,
+    config: VisionConfig,
 }
 
 impl Network {
     fn find(experiment: &Experiment, task: &MaskingConfig) -> Result<Self> {
-        let folder = experiment.model.source.folder()?;
-        let network = VisionConfig::from_dir(&folder)?;
-        // Headers only: what is torn or no checkpoint shows here.
-        models::Weights::open(&folder, models::Kind::Float, models::Device::Cpu)?;
-        models::image::Preprocessor::from_dir(&folder).map_err(models::Error::from)?;
-        task.layers.resolve(network.depth())?;
-        let classes = experiment.model.classes.as_ref();
-        classes.map_or(Ok(()), ClassSource::present)?;
-        let head = classes.map(ClassSource::head).transpose()?;
-        let classes = match &head {
-            Some(head) => head.check(&folder, &network)?,
-            None => network.classes().ok_or_else(|| models::Error::NoClassifier { path: folder.clone() })?,
+        let model = &experiment.model;
+        let folder = model.source.folder()?;
+        let config = VisionConfig::from_dir(&folder)?;
+        let options = LoadOptions {
+            kind: model.dtype.kind(),
+            image_size: model.image_size.map(|side| (side, side)),
+            ..LoadOptions::default()
         };
-        Ok(Self { folder, head, classes: classes as usize })
+        models::headers_only(|| VisionModel::load(&folder, &options))?;
+        task.layers.resolve(config.depth())?;
+        Ok(Self { folder, config })
     }
+}
+
+/// Number of classes of a network, and where they come from that it does not have itself.
+fn classes(classes: Option<&ClassSource>, network: &Network) -> Result<(usize, Option<HeadSource>)> {
+    let Network { folder, config } = network;
+    let head = classes.map(ClassSource::head).transpose()?;
+    let count = match &head {
+        Some(head) => head.check(folder, config)?,
+        None => config.classes().ok_or_else(|| models::Error::NoClassifier { path: folder.clone() })?,
+    };
+    Ok((count as usize, head))
 }
 
 impl MaskingWork {
     pub(super) fn find(experiment: &Experiment, task: &MaskingConfig) -> Result<Self> {
+        let source = experiment.model.classes.as_ref();
         let network = Network::find(experiment, task);
-        let classes = network.as_ref().map_or(usize::MAX, |network| network.classes);
-        let items = experiment.dataset.items(classes);
-        // What is missing is said all at once: it takes its time to get.
-        match (network, items) {
-            (Ok(Network { folder, head, .. }), Ok(items)) => {
+        let config = network.as_ref().ok().map(|network| &network.config);
+        // What is missing is said all at once, each thing once: it takes its time to get.
+        let there = source.map_or(Ok(()), |source| source.present(config));
+        let classes = match (&network, there) {
+            (Ok(network), Ok(())) => classes(source, network).map(Some),
+            (_, there) => there.map(|()| None),
+        };
+        let count = classes
+            .as_ref()
+            .ok()
+            .and_then(|classes| classes.as_ref())
+            .map_or(usize::MAX, |(count, _)| *count);
+        match (network, classes, experiment.dataset.items(count)) {
+            (Ok(Network { folder, .. }), Ok(Some((_, head))), Ok(items)) => {
                 Ok(Self { folder, head, items, config: task.clone() })
             }
-            (network, items) => {
-                let mut errors: Vec<Error> = network.err().into_iter().collect();
-                if !errors.is_empty() {
-                    let head = experiment.model.classes.as_ref().and_then(|classes| classes.present().err());
-                    errors.extend(head);
-                }
-                errors.extend(items.err().map(Error::Task));
-                Err(Error::all(errors))
+            (network, classes, items) => {
+                let errors = [network.err(), classes.err(), items.err().map(Error::Task)];
+                Err(Error::all(errors.into_iter().flatten().collect()))
             }
         }
     }
@@ -114,6 +126,7 @@ impl MaskingWork {
         let methods: Vec<_> =
             config.methods().iter().map(|method| (method.to_string(), method.label())).collect();
         let table = masking_table(title, &curves, &methods, plan.paper.as_ref());
+        let warnings = warning(&curves).into_iter().collect();
         let pictures = masking_pictures(out, title, &items, &preprocessor, &curves, &methods, records)?;
         Ok(Reached::Whole(Report {
             items: curves.items(),
@@ -126,12 +139,22 @@ impl MaskingWork {
             data_sha256: data_sha256(records.iter().map(|record| record.sha256.as_str())),
             methods,
             tables: vec![("table", table)],
+            warnings,
             pictures,
             failed: answered.failed,
             fresh: answered.fresh,
             took: answered.took,
         }))
     }
+}
+
+/// Where nothing is right, removing tokens cannot make it wrong.
+fn warning(curves: &MaskingCurves) -> Option<String> {
+    (curves.items() > 0 && curves.right_unmasked() == 0).then(|| {
+        "no image is classified right before masking, so there is no AUC; do the labels of the dataset count classes as the \
+         network does, and do the images look as its preprocessing expects?"
+            .to_owned()
+    })
 }
 
 fn metric_values(curves: &MaskingCurves, paper: Option<&Beside>) -> Vec<MetricValue> {
@@ -162,4 +185,29 @@ fn curves_of(curves: &MaskingCurves) -> Curves {
         still_right.insert(method, curve.still_right);
     }
     Curves { fractions: curves.fractions().to_vec(), accuracy, still_right }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tasks::masking::MaskingRecord;
+
+    #[test]
+    fn nothing_right_before_masking_is_said() {
+        let mut curves = MaskingCurves::new(vec![0.0, 0.5]);
+        assert_eq!(warning(&curves), None);
+        let mut record = MaskingRecord {
+            id: "a".into(),
+            sha256: String::new(),
+            label: 3,
+            unmasked: 2,
+            predicted: BTreeMap::new(),
+            scores: None,
+        };
+        curves.add(&record);
+        assert!(warning(&curves).is_some_and(|warning| warning.contains("no image is classified right")));
+        record.unmasked = 3;
+        curves.add(&record);
+        assert_eq!(warning(&curves), None);
+    }
 }

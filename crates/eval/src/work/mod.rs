@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 
 use tasks::Failure;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::experiment::{Experiment, TaskConfig};
 use crate::model::ModelConfig;
 use crate::plan::Plan;
@@ -54,6 +54,8 @@ pub(crate) struct Report {
     pub(crate) methods: Vec<(String, String)>,
     /// The names of their files, and the tables.
     pub(crate) tables: Vec<(&'static str, Table)>,
+    /// Why the numbers say less than they seem to, a sentence each: below the table and on stderr.
+    pub(crate) warnings: Vec<String>,
     pub(crate) pictures: Vec<PathBuf>,
     /// Items answered by this process, and the time those took.
     pub(crate) fresh: usize,
@@ -89,6 +91,19 @@ impl Work {
             Reached::Whole(report) => Reached::Whole(Box::new(report)),
             Reached::Part(part) => Reached::Part(part),
         })
+    }
+
+    /// Reads what is there but may not be whole or enough, where a run would meet it after its last item only. Returns what a
+    /// reader must know before the run starts.
+    ///
+    /// # Errors
+    /// Something that the run will need cannot be read, or is too little.
+    pub(crate) fn prove(&self) -> Result<Vec<String>> {
+        match self {
+            Self::Guidance(work) => work.prove(),
+            // Their images are items: one that cannot be read is said with the results and tried again.
+            Self::Masking(_) | Self::Segment(_) | Self::Diffseg(_) => Ok(Vec::new()),
+        }
     }
 
     /// Items that are run together.
@@ -164,6 +179,15 @@ fn no_classes(model: &ModelConfig, image_size: &str) -> Result<()> {
          and image_size out"
     );
     Err(tasks::Error::Setting { setting: "model", reason }.into())
+}
+
+/// Settings that fit and weights that are whole, or what is wrong with either.
+fn fitting<T>(fits: tasks::Result<T>, weights: models::Result<()>) -> Result<()> {
+    let errors = [fits.err().map(Error::from), weights.err().map(Error::from)];
+    match errors.into_iter().flatten().collect::<Vec<_>>() {
+        none if none.is_empty() => Ok(()),
+        some => Err(Error::all(some)),
+    }
 }
 
 /// What `hash` says of these files, asked once in the life of the process: the runs of a sweep share tens of gigabytes.

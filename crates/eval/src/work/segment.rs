@@ -35,16 +35,17 @@ impl SegmentWork {
             let pipeline = FluxPipeline::open(&folder, model.dtype.kind(), device)?;
             Ok((folder, pipeline))
         });
+        let weights = pipeline.as_ref().map_or(Ok(()), |(_, pipeline)| pipeline.check_weights());
         // What is missing is said all at once: it takes its time to get.
         match (pipeline, experiment.dataset.segmented()) {
             (Ok((folder, pipeline)), Ok(items)) => {
-                Segment::new(task.clone(), pipeline, items.clone(), experiment.seed)?;
+                let fits = Segment::new(task.clone(), pipeline, items.clone(), experiment.seed);
+                super::fitting(fits, weights)?;
                 Ok(Self { folder, items, config: task.clone() })
             }
             (pipeline, items) => {
-                let mut errors: Vec<Error> = pipeline.err().map(Error::from).into_iter().collect();
-                errors.extend(items.err().map(Error::from));
-                Err(Error::all(errors))
+                let pipeline = pipeline.err().or(weights.err()).map(Error::from);
+                Err(Error::all(pipeline.into_iter().chain(items.err().map(Error::from)).collect()))
             }
         }
     }
@@ -93,6 +94,7 @@ impl SegmentWork {
         if !comparisons.is_empty() {
             tables.push(("comparisons", comparison_table(&comparisons, &methods, metrics.items())));
         }
+        let warnings = warnings(&methods, records);
         let pictures = pictures(out, config, &items, &methods, records)?;
         Ok(Reached::Whole(Report {
             items: metrics.items(),
@@ -105,12 +107,41 @@ impl SegmentWork {
             data_sha256: data_sha256(records.iter().map(|record| record.sha256.as_str())),
             methods,
             tables,
+            warnings,
             pictures,
             failed: answered.failed,
             fresh: answered.fresh,
             took: answered.took,
         }))
     }
+}
+
+/// Masks of one kind in every image say nothing of the images.
+fn warnings(methods: &[(String, String)], records: &[SegmentRecord]) -> Vec<String> {
+    let all = |key: &str, is: fn(u64, u64) -> bool| {
+        let counts = records.iter().filter_map(|record| record.methods.get(key)).map(|score| {
+            let of = |background: bool| {
+                let classes = score.classes.iter().filter(|(class, _)| (**class == 0) == background);
+                classes.map(|(_, counts)| counts.predicted).sum::<u64>()
+            };
+            (of(true), of(false))
+        });
+        // An image whose pixels are all ignored says neither.
+        let mut counts = counts.filter(|(background, foreground)| background + foreground > 0).peekable();
+        counts.peek().is_some() && counts.all(|(background, foreground)| is(background, foreground))
+    };
+    let named = |is: fn(u64, u64) -> bool| -> Option<String> {
+        let labels = methods.iter().filter(|(key, _)| all(key, is)).map(|(_, label)| label.as_str());
+        let labels: Vec<&str> = labels.collect();
+        (!labels.is_empty()).then(|| labels.join(", "))
+    };
+    let empty = named(|_, foreground| foreground == 0).map(|labels| {
+        format!("{labels}: every mask is empty; the signal is constant, or task.segment.score.threshold lies above it")
+    });
+    let full = named(|background, _| background == 0).map(|labels| {
+        format!("{labels}: every mask covers its whole image; task.segment.score.threshold lies below the signal everywhere")
+    });
+    empty.into_iter().chain(full).collect()
 }
 
 /// The column of the paper's table that a metric stands in.

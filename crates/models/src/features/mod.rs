@@ -13,8 +13,9 @@ use crate::attend::{KeyBias, NoProbe};
 use crate::error::{Error, Result};
 use crate::identity::{files_sha256, model_sha256};
 use crate::image::Rgb8;
-use crate::inception::Inception;
+use crate::inception::{self, Inception};
 use crate::vision::{LoadOptions, VisionConfig, VisionModel};
+use crate::weights::headers_only;
 pub use file::FeatureFile;
 
 /// Where the miniature ViT is, seen from the root of the repository.
@@ -86,6 +87,29 @@ impl FeatureSource {
             }
         };
         Err(Error::Directory { path: path.clone(), reason: how })
+    }
+
+    /// Checks what [`FeatureSource::load`] would load; of the weights the headers are read.
+    ///
+    /// # Errors
+    /// As [`FeatureSource::load`].
+    pub fn check(&self) -> Result<()> {
+        headers_only(|| self.load(Device::Cpu))
+    }
+
+    /// Numbers of a picture's features.
+    ///
+    /// # Errors
+    /// The configuration of a directory cannot be read.
+    pub fn width(&self) -> Result<usize> {
+        let width = match self {
+            Self::Inception(_) => inception::WIDTH,
+            Self::Clip(path) | Self::Mini(path) => {
+                let config = VisionConfig::from_dir(path)?;
+                config.projection().unwrap_or_else(|| config.width())
+            }
+        };
+        Ok(width.max(0) as usize)
     }
 
     /// Loads the network in float32.

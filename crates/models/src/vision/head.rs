@@ -1,5 +1,6 @@
 //! From encoded tokens to classes.
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind, Tensor};
@@ -10,7 +11,7 @@ use crate::clip::{ClipText, Tokenizer, unit};
 use crate::error::{Error, Result};
 use crate::matrix_file;
 use crate::nn::Linear;
-use crate::weights::Weights;
+use crate::weights::{Weights, headers_only};
 
 /// What stands behind the last block.
 pub(crate) enum Head {
@@ -60,19 +61,21 @@ impl HeadSource {
         };
         match self {
             Self::Linear(path) => {
-                if path.extension().is_some_and(|extension| extension == "pth" || extension == "pt") {
-                    let reason = "a pickle is not read; `python tools/convert_dino_head.py FILE.pth \
-                                  FILE.safetensors` makes a safetensors file of it";
-                    return refuse(path, reason.into());
+                if let Some(reason) = not_a_head(path, config) {
+                    return refuse(path, reason);
                 }
-                if config.classes().is_some() || config.projection().is_some() {
-                    return refuse(
-                        dir,
-                        "has a head of its own; a linear head fits a bare backbone only".into(),
-                    );
+                if config.projection().is_some() {
+                    let reason = "is CLIP, which has no place for a linear head; leave model.head out and say the classes \
+                                  with model.zero_shot.descriptor or model.class_embeddings";
+                    return refuse(dir, reason.into());
+                }
+                if config.classes().is_some() {
+                    let reason = "has a head of its own, and a linear head fits a bare backbone only; leave model.head out";
+                    return refuse(dir, reason.into());
                 }
                 let weights = Weights::open_file(path, Kind::Float, Device::Cpu)?;
                 let (classes, features) = linear_shape(&weights, path)?;
+                headers_only(|| Linear::load(&weights, features, classes, true))?;
                 let width = config.width();
                 match features / width {
                     1 | 2 if features % width == 0 => Ok(classes),
@@ -90,7 +93,11 @@ impl HeadSource {
             Self::ZeroShot { names, templates } => {
                 projection()?;
                 ClipText::check(dir)?;
-                Tokenizer::from_dir(dir)?;
+                headers_only(|| ClipText::load(dir, Kind::Float, Device::Cpu))?;
+                let tokenizer = Tokenizer::from_dir(dir)?;
+                for name in names {
+                    tokenizer.encode(name)?;
+                }
                 if names.is_empty() || templates.is_empty() {
                     return refuse(dir, "a zero-shot classifier needs names of classes and templates".into());
                 }
@@ -186,16 +193,66 @@ impl Head {
     }
 }
 
-/// Classes and features of a linear classifier's file.
+/// What a file is that cannot be a linear head whatever it holds, and what to do with it.
+fn not_a_head(path: &Path, config: &VisionConfig) -> Option<String> {
+    if path.extension().is_some_and(|extension| extension == "pth" || extension == "pt") {
+        let reason = "a pickle is not read; `python tools/convert_dino_head.py FILE.pth FILE.safetensors` makes a safetensors \
+                      file of it";
+        return Some(reason.into());
+    }
+    let mut begin = [0; NUMPY.len()];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut begin));
+    if path.extension().is_some_and(|extension| extension == "npy") || (read.is_ok() && begin == *NUMPY) {
+        let what = "a NumPy array; a linear head is a safetensors file with the tensors";
+        return Some(match config.projection() {
+            Some(_) => {
+                format!("{what} `weight` and `bias`; embeddings of classes go to model.class_embeddings")
+            }
+            None => format!(
+                "{what} `weight` [classes, features] and `bias` [classes], which `safetensors.numpy.save_file` writes from \
+                 two such arrays"
+            ),
+        });
+    }
+    None
+}
+
+/// What a file of NumPy begins with.
+const NUMPY: &[u8; 6] = b"\x93NUMPY";
+
+/// Classes and features of a linear classifier's file, which holds a `weight` and a `bias` that fit and nothing else.
 fn linear_shape(weights: &Weights, path: &Path) -> Result<(i64, i64)> {
-    match weights.shape("weight")?.as_slice() {
-        &[classes, features] => Ok((classes, features)),
-        other => {
-            let reason = format!("`weight` has shape {other:?}; a linear classifier has [classes, features]");
-            Err(Error::Directory { path: path.into(), reason })
-        }
+    let refuse = |reason: String| Err(Error::Directory { path: path.into(), reason });
+    let quoted = |names: Vec<&str>| {
+        let more = if names.len() > 5 { ", …" } else { "" };
+        names.iter().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ") + more
+    };
+    let lacks: Vec<&str> = HEAD.into_iter().filter(|name| !weights.contains(name)).collect();
+    let others: Vec<&str> = weights.names().filter(|name| !HEAD.contains(name)).collect();
+    let found = match (lacks.is_empty(), others.is_empty()) {
+        (true, true) => None,
+        (false, true) => Some(format!("lacks {}", quoted(lacks))),
+        (true, false) => Some(format!("also holds {}", quoted(others))),
+        (false, false) => Some(format!("lacks {} and holds {}", quoted(lacks), quoted(others))),
+    };
+    if let Some(found) = found {
+        return refuse(format!(
+            "a linear head has the tensors `weight` [classes, features] and `bias` [classes] and no others; this file {found}. \
+             Save these two under their names; `python tools/convert_dino_head.py` does so from a published pickle"
+        ));
+    }
+    let (weight, bias) = (weights.shape("weight")?, weights.shape("bias")?);
+    match (weight.as_slice(), bias.as_slice()) {
+        (&[classes, features], &[biases]) if classes == biases => Ok((classes, features)),
+        (&[classes, _], _) => refuse(format!(
+            "`weight` has {classes} classes and `bias` the shape {bias:?}; a linear head has one bias for each class"
+        )),
+        _ => refuse(format!("`weight` has shape {weight:?}; a linear classifier has [classes, features]")),
     }
 }
+
+/// The tensors of a linear head.
+const HEAD: [&str; 2] = ["weight", "bias"];
 
 /// Unit rows `[classes, d]` of a file.
 fn class_embeddings(path: &Path, width: i64) -> Result<Tensor> {

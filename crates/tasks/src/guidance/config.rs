@@ -4,7 +4,7 @@ use models::diffusion::SamplerKind;
 use serde::{Deserialize, Serialize};
 
 use super::mask::{Importance, Threshold};
-use super::method::Method;
+use super::method::{Method, SagMethod};
 use super::sag::Sag;
 use crate::error::{Error, Result};
 use crate::pixels::check_side;
@@ -102,6 +102,11 @@ impl GuidanceConfig {
         8
     }
 
+    /// Whether there is classifier-free guidance, which reads the negative prompt.
+    pub fn is_guided_by_text(&self) -> bool {
+        self.guidance_scale > 1.0
+    }
+
     /// How a method guides with these settings; none for a plain run.
     pub fn sag(&self, method: &Method) -> Option<Sag> {
         let Method::Sag(own) = method else { return None };
@@ -118,15 +123,30 @@ impl GuidanceConfig {
     /// this need the method run once.
     pub fn of_method(&self, method: &Method) -> Self {
         let mut one = Self { methods: vec![method.clone()], ..self.clone() };
-        let Some(sag) = self.sag(method) else {
-            one.scale = Self::default_scale();
-            one.alpha = Self::default_alpha();
-            one.threshold = Threshold::default();
-            one.blur = Blur::default();
-            return one;
+        // A plain run reads none of them, and a method's own setting stands before the task's.
+        let (scale, alpha, threshold, blur) = match method {
+            Method::None {} => (false, false, false, false),
+            Method::Sag(own) => (
+                own.scale.is_none(),
+                own.alpha.is_none() && own.mask != Importance::ColumnSum,
+                own.threshold.is_none(),
+                own.blur.is_none(),
+            ),
         };
-        if sag.importance == Importance::ColumnSum {
+        if !scale {
+            one.scale = Self::default_scale();
+        }
+        if !alpha {
             one.alpha = Self::default_alpha();
+        }
+        if !threshold {
+            one.threshold = Threshold::default();
+        }
+        if !blur {
+            one.blur = Blur::default();
+        }
+        if !self.is_guided_by_text() {
+            one.negative_prompt = String::new();
         }
         one
     }
@@ -177,6 +197,16 @@ impl GuidanceConfig {
         }
         if !self.guidance_scale.is_finite() {
             return refuse("task.guidance.guidance_scale", "must be a finite number".into());
+        }
+        for method in &self.methods {
+            if let Method::Sag(SagMethod { mask: Importance::ColumnSum, alpha: Some(alpha), .. }) = method {
+                let reason = format!(
+                    "alpha = {alpha} of `{}` has no effect: the mask of column sums reads no chain with teleport; leave it \
+                     out, or set mask = \"tokenrank\"",
+                    method.key()
+                );
+                return refuse("task.guidance.methods", reason);
+            }
         }
         for sag in self.methods.iter().filter_map(|method| self.sag(method)) {
             if !(sag.alpha > 0.0 && sag.alpha <= 1.0) {

@@ -8,6 +8,7 @@ use models::probe::LambdaWeight;
 use serde::de::{self, IntoDeserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::fractions::Fractions;
 use crate::error::{Error, Result};
 
 /// What is removed, in which order and how much of it. The paper gives the table and few of these settings;
@@ -155,32 +156,6 @@ pub enum HeadAverage {
     AfterRanking,
 }
 
-/// Shares of the patch tokens, `from, from + step, …, to`.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Fractions {
-    /// First share; 0 is the unmasked image.
-    pub from: f64,
-    /// Last share, below 1: one patch must remain.
-    pub to: f64,
-    /// Distance of two shares.
-    pub step: f64,
-}
-
-impl Fractions {
-    /// The shares in rising order.
-    pub fn values(&self) -> Vec<f64> {
-        (0..=self.steps()).map(|i| self.from + self.step * i as f64).collect()
-    }
-
-    /// One less than there are shares.
-    fn steps(&self) -> usize {
-        let Self { from, to, step } = *self;
-        // Half a step of slack: 0.95 / 0.05 is 18.999… in binary.
-        ((to - from) / step + 0.5).floor() as usize
-    }
-}
-
 /// A row of the table: a score, and for scores of a chain, which chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Method {
@@ -254,7 +229,6 @@ impl MaskingConfig {
     /// [`Error::Setting`] with the first setting out of range.
     pub fn check(&self) -> Result<()> {
         let refuse = |setting, reason: String| Err(Error::Setting { setting, reason });
-        let Fractions { from, to, step } = self.fractions;
         if self.scores.is_empty() {
             return refuse("task.masking.scores", "lists no scores".into());
         }
@@ -266,17 +240,8 @@ impl MaskingConfig {
         if methods.windows(2).any(|pair| pair[0] == pair[1]) {
             return refuse("task.masking", "a score or a choice of `cls` is listed twice".into());
         }
-        if !(from >= 0.0 && to < 1.0 && from < to) {
-            let reason = format!("must rise within 0 ≤ from < to < 1, found {from} to {to}");
-            return refuse("task.masking.fractions", reason);
-        }
-        if !(step > 0.0 && step <= to - from) {
-            let reason = format!("step must lie between 0 and to - from, found {step}");
-            return refuse("task.masking.fractions", reason);
-        }
-        // Before they are listed.
-        if self.fractions.steps() >= 1000 {
-            return refuse("task.masking.fractions", "asks for more than 1000 shares".into());
+        if let Some(fault) = self.fractions.fault() {
+            return refuse("task.masking.fractions", fault);
         }
         if !(self.alpha > 0.0 && self.alpha <= 1.0) {
             return refuse("task.masking.alpha", format!("must lie in (0, 1], found {}", self.alpha));

@@ -5,6 +5,7 @@
 //! at a fraction of the cost. CLS and registers always stay.
 
 mod config;
+mod fractions;
 mod record;
 mod removal;
 mod scores;
@@ -21,7 +22,8 @@ use models::vision::VisionModel;
 use ndarray::Array3;
 use rayon::prelude::*;
 
-pub use config::{ClsInChain, Fractions, HeadAverage, MaskingConfig, Method, Score};
+pub use config::{ClsInChain, HeadAverage, MaskingConfig, Method, Score};
+pub use fractions::{EvenFractions, Fractions};
 pub use record::{MaskingRecord, ScoreMaps};
 
 use crate::dataset::LabelledImage;

@@ -20,7 +20,8 @@ use crate::flow_match::{FlowMatchConfig, Schedule};
 pub use crate::pipeline::{Draw, Phase, PictureEncoder};
 use crate::pipeline::{Grain, Parts, is_pipeline};
 use crate::t5::T5Config;
-use crate::vae::AutoencoderConfig;
+use crate::vae::{Autoencoder, AutoencoderConfig};
+use crate::weights::headers_only;
 use crate::{clip, t5};
 pub use index::Component;
 pub use look::{Look, LookPlan, Looking};
@@ -184,6 +185,19 @@ impl FluxPipeline {
     /// As [`FluxTransformer::load`].
     pub fn transformer(&self) -> Result<FluxTransformer> {
         self.parts.load(Component::Transformer, FluxTransformer::load)
+    }
+
+    /// Checks names, shapes and types of the tensors of all networks; only headers are read.
+    ///
+    /// # Errors
+    /// The first network that cannot be loaded.
+    pub fn check_weights(&self) -> Result<()> {
+        headers_only(|| {
+            self.parts.load(Component::ClipText, clip::ClipTextEncoder::load)?;
+            self.parts.load(Component::T5, t5::T5Encoder::load)?;
+            self.parts.load(Component::Vae, Autoencoder::load)?;
+            self.transformer()
+        })
     }
 
     /// Every file that decides what the pipeline computes, in a fixed order: configurations, tokenizers and weights.

@@ -15,7 +15,8 @@ use crate::clip::{self, ClipTextEncoder};
 use crate::error::Result;
 pub use crate::pipeline::{Draw, Phase, PictureEncoder};
 use crate::pipeline::{Grain, Parts, one_by_one};
-use crate::vae::{AutoencoderConfig, Decoder};
+use crate::vae::{Autoencoder, AutoencoderConfig, Decoder};
+use crate::weights::headers_only;
 pub use component::Component;
 
 /// Side of the latents where the UNet's configuration gives none: Stable Diffusion 1's.
@@ -163,6 +164,18 @@ impl SdPipeline {
     /// As [`Decoder::load`].
     pub fn decoder(&self) -> Result<Decoder> {
         self.parts.load(Component::Vae, Decoder::load)
+    }
+
+    /// Checks names, shapes and types of the tensors of all networks; only headers are read.
+    ///
+    /// # Errors
+    /// The first network that cannot be loaded.
+    pub fn check_weights(&self) -> Result<()> {
+        headers_only(|| {
+            self.parts.load(Component::ClipText, ClipTextEncoder::load)?;
+            self.parts.load(Component::Vae, Autoencoder::load)?;
+            self.unet()
+        })
     }
 
     /// Every file that decides what the pipeline computes, in a fixed order: configurations, tokenizer and weights.

@@ -1,0 +1,118 @@
+//! `validate`, and the check of every experiment before `run` starts the first one.
+
+use std::path::Path;
+
+use eval::{Plan, RunOptions, Sweep};
+
+use super::each::Each;
+use crate::args::RunArgs;
+use crate::failure::Failure;
+use crate::print;
+
+/// What an experiment file asks for.
+pub enum Job {
+    Run(Box<Plan>),
+    Sweep(Sweep),
+}
+
+impl Job {
+    /// Begins the folders of the job anew where that is asked for.
+    pub fn start_over(&mut self) -> Result<(), eval::Error> {
+        match self {
+            Self::Run(plan) => plan.start_over(),
+            Self::Sweep(sweep) => sweep.start_over(),
+        }
+    }
+
+    /// What a reader must know before it starts.
+    fn notes(&self) -> &[String] {
+        match self {
+            Self::Run(plan) => &plan.notes,
+            Self::Sweep(sweep) => &sweep.notes,
+        }
+    }
+}
+
+/// Answers for every file, whatever is wrong with the others.
+pub fn validate(args: &RunArgs) -> Result<(), Failure> {
+    let ready = |config: &Path, job: &Job| {
+        let (what, title) = match job {
+            Job::Run(plan) => (format!("{} items", plan.items()), &plan.experiment.title),
+            Job::Sweep(sweep) => {
+                let (combinations, runs) = (sweep.variants.len(), sweep.plans().count());
+                let items = sweep.items();
+                (format!("{combinations} combinations in {runs} runs of {items} items"), &sweep.title)
+            }
+        };
+        print(&format!("{}: ready, {what}: {title}\n", config.display()));
+    };
+    jobs(args, || Ok(()), ready).map(|_| ())
+}
+
+/// Checks every file and says on stderr what is wrong with each and what a reader must know of it. `ready` is told of each
+/// that can start, `go_on` says before each whether to stop.
+///
+/// # Errors
+/// Not every experiment can start.
+pub fn jobs(
+    args: &RunArgs,
+    go_on: impl Fn() -> Result<(), Failure>,
+    ready: impl Fn(&Path, &Job),
+) -> Result<Vec<Job>, Failure> {
+    let mut jobs = Vec::new();
+    let mut each = Each::of(args.configs.len());
+    for (index, config) in args.configs.iter().enumerate() {
+        go_on()?;
+        if let Some(job) = each.take(config, job(args, index, config)) {
+            job.notes().iter().for_each(|note| say!("{}: note: {note}", config.display()));
+            ready(config, &job);
+            jobs.push(job);
+        }
+    }
+    each.conclude("can start").map(|()| jobs)
+}
+
+/// Checks one file.
+fn job(args: &RunArgs, index: usize, config: &Path) -> Result<Job, Failure> {
+    let several = args.configs.len() > 1;
+    // Below one folder, runs are told apart by the names of their files.
+    let folder = |config: &Path| Some(args.out.as_ref()?.join(config.file_stem()?));
+    if several
+        && args.out.is_some()
+        && args.configs[..index].iter().any(|other| folder(other) == folder(config))
+    {
+        let name = config.file_stem().unwrap_or_default().to_string_lossy();
+        return Err(Failure::usage(format!(
+            "two experiments are called {name}: below one --out both would have the same folder; run them one by one, or \
+             leave --out away"
+        )));
+    }
+    let options = RunOptions {
+        assignments: args.assignments.clone(),
+        limit: args.limit,
+        out: if several { folder(config) } else { args.out.clone() },
+        device: args.device.clone(),
+        shard: args.shard,
+        fresh: args.fresh,
+        command: Some(command()),
+    };
+    match Sweep::new(config, &options)? {
+        Some(sweep) => Ok(Job::Sweep(sweep)),
+        None => Ok(Job::Run(Box::new(Plan::new(config, &options)?))),
+    }
+}
+
+/// The command as it was given, without what decides no number: the folder, which shard, whether to start over.
+fn command() -> String {
+    let mut words = vec!["tokenrank".to_owned()];
+    let mut given = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());
+    while let Some(word) = given.next() {
+        match &*word {
+            "--out" | "--shard" => _ = given.next(),
+            "--fresh" => {}
+            _ if word.starts_with("--out=") || word.starts_with("--shard=") => {}
+            _ => words.push(word),
+        }
+    }
+    shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
+}

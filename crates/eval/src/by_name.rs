@@ -1,0 +1,429 @@
+//! Tables are read by the names of their keys, never by position.
+//!
+//! Structs that derive `Deserialize` also read a list and take its values in the order of their fields, so that
+//! `subset = [5, 3]` would mean `{ count = 5, seed = 3 }`. [`ByName`] wraps a deserializer and refuses a list wherever a
+//! struct is wanted, at every depth and without a word in the structs themselves.
+
+use std::fmt;
+
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess,
+    Visitor,
+};
+
+/// Reads a TOML document in which every struct is a table.
+///
+/// # Errors
+/// The parser's, with line, column and a caret; a list in the place of a table among them.
+pub(crate) fn from_toml<T: DeserializeOwned>(text: &str) -> Result<T, toml::de::Error> {
+    T::deserialize(ByName(toml::de::Deserializer::parse(text)?))
+}
+
+/// The same as what it holds, except that structs are read from tables alone.
+struct ByName<T>(T);
+
+/// A visitor, and the fields of the struct that it visits where it visits one.
+struct Visit<V> {
+    visitor: V,
+    wanted: Wanted,
+}
+
+/// What a visitor takes instead of a list.
+#[derive(Clone, Copy)]
+enum Wanted {
+    /// Nothing else: a list is fine.
+    Any,
+    /// A table with any keys.
+    Table,
+    /// A table with these keys.
+    Fields(&'static [&'static str]),
+}
+
+impl<V> Visit<V> {
+    fn any(visitor: V) -> Self {
+        Self { visitor, wanted: Wanted::Any }
+    }
+
+    fn fields(visitor: V, fields: &'static [&'static str]) -> Self {
+        Self { visitor, wanted: Wanted::Fields(fields) }
+    }
+}
+
+macro_rules! deserialize {
+    ($($method:ident)*) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+            self.0.$method(Visit::any(visitor))
+        })*
+    };
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for ByName<D> {
+    type Error = D::Error;
+
+    deserialize! {
+        deserialize_any deserialize_bool deserialize_i8 deserialize_i16 deserialize_i32 deserialize_i64 deserialize_i128
+        deserialize_u8 deserialize_u16 deserialize_u32 deserialize_u64 deserialize_u128 deserialize_f32 deserialize_f64
+        deserialize_char deserialize_str deserialize_string deserialize_bytes deserialize_byte_buf deserialize_option
+        deserialize_unit deserialize_seq deserialize_identifier deserialize_ignored_any
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_map(Visit { visitor, wanted: Wanted::Table })
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_struct(name, fields, Visit::fields(visitor, fields))
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_unit_struct(name, Visit::any(visitor))
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_newtype_struct(name, Visit::any(visitor))
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, D::Error> {
+        self.0.deserialize_tuple(length, Visit::any(visitor))
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        length: usize,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_tuple_struct(name, length, Visit::any(visitor))
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        self.0.deserialize_enum(name, variants, Visit::any(visitor))
+    }
+
+    fn is_human_readable(&self) -> bool {
+        self.0.is_human_readable()
+    }
+}
+
+macro_rules! visit {
+    ($($method:ident: $kind:ty,)*) => {
+        $(fn $method<E: Error>(self, value: $kind) -> Result<V::Value, E> {
+            self.visitor.$method(value)
+        })*
+    };
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for Visit<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.visitor.expecting(f)
+    }
+
+    visit! {
+        visit_bool: bool, visit_i8: i8, visit_i16: i16, visit_i32: i32, visit_i64: i64, visit_i128: i128, visit_u8: u8,
+        visit_u16: u16, visit_u32: u32, visit_u64: u64, visit_u128: u128, visit_f32: f32, visit_f64: f64, visit_char: char,
+        visit_str: &str, visit_borrowed_str: &'de str, visit_string: String, visit_bytes: &[u8],
+        visit_borrowed_bytes: &'de [u8], visit_byte_buf: Vec<u8>,
+    }
+
+    fn visit_none<E: Error>(self) -> Result<V::Value, E> {
+        self.visitor.visit_none()
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
+        self.visitor.visit_unit()
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
+        self.visitor.visit_some(ByName(deserializer))
+    }
+
+    fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
+        self.visitor.visit_newtype_struct(ByName(deserializer))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, list: A) -> Result<V::Value, A::Error> {
+        match self.wanted {
+            Wanted::Any => self.visitor.visit_seq(ByName(list)),
+            Wanted::Table | Wanted::Fields([]) => Err(A::Error::custom("expected a table, found a list")),
+            Wanted::Fields(fields) => {
+                let keys: Vec<String> = fields.iter().map(|field| format!("`{field}`")).collect();
+                let keys = keys.join(", ");
+                Err(A::Error::custom(format!("expected a table with keys among {keys}, found a list")))
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        self.visitor.visit_map(ByName(map))
+    }
+
+    fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<V::Value, A::Error> {
+        self.visitor.visit_enum(ByName(data))
+    }
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for ByName<S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
+        self.0.deserialize(ByName(deserializer))
+    }
+}
+
+impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for ByName<A> {
+    type Error = A::Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        self.0.next_element_seed(ByName(seed))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.0.size_hint()
+    }
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for ByName<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        self.0.next_key_seed(seed)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        self.0.next_value_seed(ByName(seed))
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.0.size_hint()
+    }
+}
+
+impl<'de, A: EnumAccess<'de>> EnumAccess<'de> for ByName<A> {
+    type Error = A::Error;
+    type Variant = ByName<A::Variant>;
+
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self::Variant), A::Error> {
+        self.0.variant_seed(seed).map(|(value, variant)| (value, ByName(variant)))
+    }
+}
+
+impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for ByName<A> {
+    type Error = A::Error;
+
+    fn unit_variant(self) -> Result<(), A::Error> {
+        self.0.unit_variant()
+    }
+
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
+        self.0.newtype_variant_seed(ByName(seed))
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, length: usize, visitor: V) -> Result<V::Value, A::Error> {
+        self.0.tuple_variant(length, Visit::any(visitor))
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, A::Error> {
+        self.0.struct_variant(fields, Visit::fields(visitor, fields))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use tasks::masking::Fractions;
+    use toml::Value;
+
+    use super::*;
+    use crate::experiment::{Experiment, TaskConfig};
+
+    /// Every table that an experiment can have, beside those of the files in `configs`.
+    const TABLES: [&str; 6] = [
+        r#"
+        title = "t"
+        fills = { table = "masking", column = "ViT" }
+        [model]
+        path = "m"
+        zero_shot = { descriptor = "d", templates = "single" }
+        [dataset.folder]
+        root = "r"
+        subset = { count = 5, seed = 3 }
+        [task.masking]
+        scores = ["random"]
+        fractions = { from = 0.0, to = 0.9, step = 0.3 }
+        "#,
+        r#"
+        title = "t"
+        model = { path = "m" }
+        [dataset.imagenet]
+        root = "r"
+        subset = { count = 5 }
+        [task.masking]
+        scores = ["random"]
+        fractions = [0.0, 0.5]
+        "#,
+        r#"
+        title = "t"
+        model = { path = "m" }
+        dataset = { mini = { count = 3, objects = { from = 1, to = 3 } } }
+        [task.segment]
+        methods = [{ row-select = { name = "a" } }, { bounce = { steps = 3 } }, { bounce-lambda2 = { weight = "top:2" } },
+          { tokenrank = { alpha = 0.9 } }, { concept-attention = { softmax = true } }, { rollout = { name = "b" } }]
+        noise = { steps = 4, at = [2], samples = 1 }
+        blocks = { dual = "all" }
+        score = { side = 64, blur = true }
+        "#,
+        r#"
+        title = "t"
+        model = { path = "m" }
+        dataset = { reference = { path = "r" } }
+        metrics = { features = "mini", kernel = { subsets = 5, subset_size = 6 } }
+        [task.guidance]
+        methods = [{ none = {} }, { sag = { mask = "tokenrank", blur = { kernel = 3, sigma = 1.0 } } }]
+        count = 2
+        blur = { kernel = 9, sigma = 1.0 }
+        "#,
+        r#"
+        title = "t"
+        model = { path = "m" }
+        dataset = { masks = { root = "r" } }
+        [task.diffseg]
+        methods = [{ uniform = { side = 6 } }, { tokenrank = { number = 3 } }, { tokenrank-sampled = { number = 3 } },
+          { column-sum = { radius = 1 } }, { random = { number = 9 } }]
+        "#,
+        r#"
+        title = "t"
+        model = { path = "m" }
+        dataset = { coco-stuff = { root = "r" } }
+        [task.diffseg]
+        methods = ["uniform"]
+        "#,
+    ];
+
+    /// Calls `change` with the document and every table below its root turned into the list of its values.
+    fn each_as_list(document: &Value, change: &mut impl FnMut(&str, &Value)) {
+        fn places(value: &Value, path: &[String], found: &mut Vec<Vec<String>>) {
+            let inner: Vec<(String, &Value)> = match value {
+                Value::Table(table) => table.iter().map(|(key, value)| (key.clone(), value)).collect(),
+                Value::Array(list) => {
+                    list.iter().enumerate().map(|(i, value)| (i.to_string(), value)).collect()
+                }
+                _ => Vec::new(),
+            };
+            if value.is_table() && !path.is_empty() {
+                found.push(path.to_vec());
+            }
+            for (key, value) in inner {
+                places(value, &[path, &[key]].concat(), found);
+            }
+        }
+
+        fn at<'a>(value: &'a mut Value, path: &[String]) -> &'a mut Value {
+            path.iter().fold(value, |value, key| match value {
+                Value::Array(list) => &mut list[key.parse::<usize>().expect("a place")],
+                other => &mut other[key.as_str()],
+            })
+        }
+
+        let mut found = Vec::new();
+        places(document, &[], &mut found);
+        for path in found {
+            let mut changed = document.clone();
+            let place = at(&mut changed, &path);
+            let Value::Table(table) = place.clone() else { panic!("no table") };
+            *place = Value::Array(table.into_iter().map(|(_, value)| value).collect());
+            change(&path.join("."), &changed);
+        }
+    }
+
+    #[test]
+    fn no_table_of_an_experiment_is_read_from_a_list() {
+        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+        let mut texts: Vec<String> = TABLES.map(str::to_owned).to_vec();
+        for folder in ["mini", "paper", "examples"] {
+            for entry in std::fs::read_dir(configs.join(folder)).expect("configs") {
+                texts.push(std::fs::read_to_string(entry.expect("a file").path()).expect("readable"));
+            }
+        }
+        let mut refused = std::collections::BTreeSet::new();
+        for text in texts {
+            let mut document: Value = toml::from_str(&text).expect("TOML");
+            document.as_table_mut().expect("a document").remove("sweep");
+            let text = |document: &Value| toml::to_string(document).expect("TOML");
+            from_toml::<Experiment>(&text(&document)).unwrap_or_else(|e| panic!("{e} in {document}"));
+            each_as_list(&document, &mut |place, changed| {
+                let message = match from_toml::<Experiment>(&text(changed)) {
+                    Err(error) => error.to_string(),
+                    // A list of fractions is a list of fractions.
+                    Ok(Experiment { task: TaskConfig::Masking(task), .. })
+                        if place == "task.masking.fractions" =>
+                    {
+                        assert!(matches!(task.fractions, Fractions::List(_)), "{task:?}");
+                        return;
+                    }
+                    Ok(read) => panic!("{place} was read from a list: {read:?}"),
+                };
+                assert!(message.contains('^'), "{place}: {message}");
+                refused.insert(place.to_owned());
+            });
+        }
+        for place in [
+            "model",
+            "model.zero_shot",
+            "fills",
+            "metrics",
+            "metrics.kernel",
+            "dataset",
+            "dataset.mini",
+            "dataset.mini.objects",
+            "dataset.folder.subset",
+            "dataset.imagenet.subset",
+            "task",
+            "task.masking",
+            "task.segment.noise",
+            "task.segment.blocks",
+            "task.segment.score",
+            "task.segment.methods.1.bounce",
+            "task.guidance.blur",
+            "task.guidance.methods.0.none",
+            "task.guidance.methods.1.sag.blur",
+            "task.diffseg.methods.4.random",
+        ] {
+            assert!(refused.contains(place), "{place} was not tried among {refused:?}");
+        }
+    }
+
+    #[test]
+    fn the_refusal_names_the_keys_and_shows_the_place() {
+        let text = TABLES[0].replace("{ count = 5, seed = 3 }", "[5, 3]");
+        let message = from_toml::<Experiment>(&text).expect_err("refused").to_string();
+        for word in ["subset = [5, 3]", "^", "expected a table with keys among `count`, `seed`, found a list"]
+        {
+            assert!(message.contains(word), "{word} is not in {message}");
+        }
+    }
+}

@@ -1,0 +1,217 @@
+//! Settings that change nothing: no method of the experiment reads them.
+
+use serde_json::Value;
+use tasks::guidance::GuidanceConfig;
+
+use crate::experiment::TaskConfig;
+
+/// A setting that differs from its default and that no method reads.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Idle {
+    /// As in `--set`: `task.masking.alpha`.
+    key: String,
+    /// As JSON.
+    value: Value,
+    /// Why it has no effect where that is not a matter of the methods, and what to do.
+    reason: Option<String>,
+}
+
+/// The settings of a task without effect on any of its methods.
+pub(crate) fn idle(task: &TaskConfig) -> Vec<Idle> {
+    let own = settings(task);
+    let of_methods: Vec<Value> = of_methods(task).iter().map(settings).collect();
+    let settings = own.as_object().into_iter().flatten();
+    // A method that does not read a setting has its default.
+    let unread = settings.filter(|(name, value)| {
+        !of_methods.is_empty()
+            && of_methods.iter().all(|one| !one.get(*name).is_some_and(|one| part(one, value)))
+    });
+    let reason = |name: &str| match task {
+        TaskConfig::Guidance(task) if name == "negative_prompt" => Some(without_guidance(task)),
+        _ => None,
+    };
+    unread
+        .map(|(name, value)| Idle {
+            key: format!("task.{}.{name}", task.name()),
+            value: value.clone(),
+            reason: reason(name),
+        })
+        .collect()
+}
+
+/// The settings that have no effect in any of several combinations.
+pub(crate) fn in_all<'a>(mut tasks: impl Iterator<Item = &'a TaskConfig>) -> Vec<Idle> {
+    let mut found = tasks.next().map(idle).unwrap_or_default();
+    for task in tasks {
+        let here = idle(task);
+        found.retain(|known| here.iter().any(|idle| idle.key == known.key));
+    }
+    found
+}
+
+impl Idle {
+    /// A sentence for each setting.
+    ///
+    /// # Errors
+    /// One of them is no leftover of another list of methods but contradicts the settings beside it.
+    pub(crate) fn notes(idle: &[Self]) -> Result<Vec<String>, String> {
+        let note = |Self { key, value, reason }: &Self| match reason {
+            Some(reason) => Err(format!("{key} = {value} has no effect: {reason}")),
+            None => Ok(format!("{key} = {value} has no effect: none of the methods listed reads it")),
+        };
+        idle.iter().map(note).collect()
+    }
+}
+
+fn without_guidance(task: &GuidanceConfig) -> String {
+    format!(
+        "guidance_scale is {}, and classifier-free guidance, which leads away from that prompt, begins above 1; set \
+         task.guidance.guidance_scale, such as 7.5, or leave negative_prompt out",
+        task.guidance_scale
+    )
+}
+
+/// The settings of each method by itself.
+fn of_methods(task: &TaskConfig) -> Vec<TaskConfig> {
+    match task {
+        TaskConfig::Masking(task) => {
+            task.methods().into_iter().map(|method| TaskConfig::Masking(task.of_method(method))).collect()
+        }
+        TaskConfig::Segment(task) => {
+            task.methods.iter().map(|method| TaskConfig::Segment(task.of_method(method))).collect()
+        }
+        TaskConfig::Guidance(task) => {
+            task.methods.iter().map(|method| TaskConfig::Guidance(task.of_method(method))).collect()
+        }
+        TaskConfig::Diffseg(task) => {
+            task.methods.iter().map(|method| TaskConfig::Diffseg(task.of_method(method))).collect()
+        }
+    }
+}
+
+/// `[task.NAME]` as JSON.
+fn settings(task: &TaskConfig) -> Value {
+    serde_json::json!(task).get(task.name()).cloned().unwrap_or_default()
+}
+
+/// Whether a method's value of a setting is the task's, or some of it where that is a list.
+fn part(one: &Value, of: &Value) -> bool {
+    match (one, of) {
+        (Value::Array(some), Value::Array(all)) => some.iter().all(|value| all.contains(value)),
+        _ => one == of,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn task(settings: Value) -> TaskConfig {
+        serde_json::from_value(settings).expect("a task")
+    }
+
+    fn keys(settings: Value) -> Vec<String> {
+        idle(&task(settings)).into_iter().map(|idle| idle.key).collect()
+    }
+
+    #[test]
+    fn what_no_method_reads_is_found() {
+        let fractions = serde_json::json!([0.0, 0.5]);
+        let masking = |scores: Value, more: Value| {
+            let mut table = serde_json::json!({ "scores": scores, "fractions": fractions });
+            table.as_object_mut().expect("a table").extend(more.as_object().expect("a table").clone());
+            keys(serde_json::json!({ "masking": table }))
+        };
+        let chosen = serde_json::json!({
+            "alpha": 0.5, "lambda_weight": "squared", "heads": "after-ranking", "layers": "last:2", "cls": "dropped"
+        });
+        let all =
+            ["layers", "cls", "heads", "alpha", "lambda_weight"].map(|key| format!("task.masking.{key}"));
+        assert_eq!(masking(serde_json::json!(["random", "center"]), chosen.clone()), all);
+        let of_rows = ["cls", "heads", "alpha", "lambda_weight"].map(|key| format!("task.masking.{key}"));
+        assert_eq!(masking(serde_json::json!(["cls"]), chosen.clone()), of_rows);
+        let lambda = ["task.masking.lambda_weight"];
+        assert_eq!(masking(serde_json::json!(["random", "tokenrank"]), chosen.clone()), lambda);
+        assert!(masking(serde_json::json!(["random", "tokenrank-lambda2"]), chosen).is_empty());
+        // Defaults that are written out change nothing either, and nobody expects them to.
+        let defaults = serde_json::json!({ "alpha": 0.99, "cls": ["kept"], "layers": "all" });
+        assert!(masking(serde_json::json!(["random"]), defaults).is_empty());
+
+        let segment = |methods: Value| {
+            let blocks = serde_json::json!({ "single": "all" });
+            let table =
+                serde_json::json!({ "methods": methods, "alpha": 0.5, "token": "last", "blocks": blocks });
+            keys(serde_json::json!({ "segment": table }))
+        };
+        assert_eq!(
+            segment(serde_json::json!(["concept-attention"])),
+            ["token", "blocks", "alpha"].map(|key| format!("task.segment.{key}"))
+        );
+        assert_eq!(segment(serde_json::json!(["row-select"])), ["task.segment.alpha"]);
+        assert_eq!(segment(serde_json::json!(["tokenrank"])), ["task.segment.token"]);
+        assert!(segment(serde_json::json!(["bounce", "concept-attention"])).is_empty());
+        let own = serde_json::json!([{ "bounce": { "alpha": 0.9 } }]);
+        assert_eq!(segment(own), ["task.segment.alpha"]);
+
+        let diffseg =
+            |methods: Value| keys(serde_json::json!({ "diffseg": { "methods": methods, "alpha": 0.5 } }));
+        assert_eq!(diffseg(serde_json::json!(["uniform", "random", "column-sum"])), ["task.diffseg.alpha"]);
+        assert!(diffseg(serde_json::json!(["uniform", "tokenrank"])).is_empty());
+    }
+
+    #[test]
+    fn settings_of_guidance_belong_to_methods_too() {
+        let guidance = |methods: Value, more: Value| {
+            let mut table = serde_json::json!({ "methods": methods, "count": 2 });
+            table.as_object_mut().expect("a table").extend(more.as_object().expect("a table").clone());
+            keys(serde_json::json!({ "guidance": table }))
+        };
+        let chosen = serde_json::json!({
+            "scale": 2.0, "alpha": 0.5, "threshold": "area", "blur": { "kernel": 3, "sigma": 2.0 }
+        });
+        let all = ["scale", "alpha", "threshold", "blur"].map(|key| format!("task.guidance.{key}"));
+        assert_eq!(guidance(serde_json::json!(["none"]), chosen.clone()), all);
+        assert_eq!(guidance(serde_json::json!(["none", "sag"]), chosen.clone()), ["task.guidance.alpha"]);
+        let own = serde_json::json!([{ "sag": { "mask": "tokenrank", "scale": 1.0, "alpha": 0.9 } }]);
+        let mut found = guidance(own, chosen);
+        found.sort();
+        assert_eq!(found, ["task.guidance.alpha", "task.guidance.scale"]);
+
+        let prompts = |scale: f64| serde_json::json!({ "negative_prompt": "fog", "guidance_scale": scale });
+        assert_eq!(guidance(serde_json::json!(["none"]), prompts(1.0)), ["task.guidance.negative_prompt"]);
+        assert!(guidance(serde_json::json!(["none"]), prompts(1.5)).is_empty());
+    }
+
+    #[test]
+    fn a_prompt_that_is_not_read_is_refused_unless_another_combination_reads_it() {
+        let scaled = |scale: f64| {
+            let table = serde_json::json!({
+                "methods": ["none"], "count": 2, "negative_prompt": "fog", "guidance_scale": scale
+            });
+            task(serde_json::json!({ "guidance": table }))
+        };
+        let message = Idle::notes(&idle(&scaled(0.5))).expect_err("refused");
+        for word in ["task.guidance.negative_prompt", "\"fog\"", "guidance_scale is 0.5", "such as 7.5"] {
+            assert!(message.contains(word), "{word} is not in {message}");
+        }
+        assert!(in_all([scaled(1.0), scaled(7.5)].iter()).is_empty());
+        assert_eq!(in_all([scaled(0.0), scaled(1.0)].iter()).len(), 1);
+    }
+
+    #[test]
+    fn no_experiment_of_ours_has_one() {
+        let configs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+        let mut seen = 0;
+        for folder in ["mini", "paper", "examples"] {
+            for entry in std::fs::read_dir(configs.join(folder)).expect("configs") {
+                let path = entry.expect("a file").path();
+                let mut document = crate::experiment::document(&path, &[]).expect("an experiment");
+                document.remove("sweep");
+                let experiment = crate::experiment::parse(&path, &document).expect("an experiment");
+                assert_eq!(idle(&experiment.task), [], "{}", path.display());
+                seen += 1;
+            }
+        }
+        assert!(seen >= 17, "{seen} experiments");
+    }
+}

@@ -1,0 +1,107 @@
+//! The settings that a sweep varies, as `[sweep]` lists them.
+
+use toml_edit::{DocumentMut, Item, TableLike, Value};
+
+use crate::experiment::Experiment;
+
+/// More combinations than anybody reads.
+const MOST: usize = 1000;
+
+/// A setting and what it becomes.
+pub(super) struct Axis {
+    /// As written in `[sweep]`.
+    pub(super) setting: String,
+    /// As written for `--set`.
+    pub(super) key: String,
+    pub(super) values: Vec<Value>,
+}
+
+/// The axes of `[sweep]`, in the order of the file.
+pub(super) fn axes(document: &DocumentMut, sweep: Item) -> Result<Vec<Axis>, String> {
+    let table =
+        sweep.as_table_like().ok_or("`sweep` is a table: [sweep], then settings and lists of values")?;
+    let task = document.get("task").and_then(Item::as_table_like).and_then(|task| task.iter().next());
+    let task = task.map_or("", |(name, _)| name);
+    let mut axes = Vec::new();
+    gather(table, "", task, &mut axes)?;
+    for (index, axis) in axes.iter().enumerate() {
+        if let Some(other) = axes[..index].iter().find(|other| overlap(&axis.key, &other.key)) {
+            return Err(format!(
+                "sweep.{} and sweep.{} are about one setting; leave one of them out",
+                other.setting, axis.setting
+            ));
+        }
+    }
+    match axes.iter().map(|axis| axis.values.len()).try_fold(1usize, usize::checked_mul) {
+        _ if axes.is_empty() => {
+            Err("[sweep] names no setting; write lists such as alpha = [0.9, 0.99]".into())
+        }
+        Some(count) if count <= MOST => Ok(axes),
+        _ => Err(format!("[sweep] has more than {MOST} combinations; leave some values out")),
+    }
+}
+
+/// The lists of a table and of the tables in it: `model.image_size` may be written with quotes or without.
+fn gather(table: &dyn TableLike, folder: &str, task: &str, axes: &mut Vec<Axis>) -> Result<(), String> {
+    for (name, item) in table.iter() {
+        let setting = if folder.is_empty() { name.to_owned() } else { format!("{folder}.{name}") };
+        let refuse = |reason: &str| Err(format!("sweep.{setting} {reason}"));
+        let Some(values) = item.as_array() else {
+            match item.as_table_like() {
+                Some(inner) => gather(inner, &setting, task, axes)?,
+                None => {
+                    return refuse(
+                        "is no list; write the values that the setting takes, such as [0.9, 0.99]",
+                    );
+                }
+            }
+            continue;
+        };
+        let values: Vec<Value> = values.iter().map(|value| value.clone().decorated("", "")).collect();
+        let mut known: Vec<String> = values.iter().map(canonical).collect();
+        known.sort();
+        if values.is_empty() {
+            return refuse("is empty; write the values that the setting takes, such as [0.9, 0.99]");
+        }
+        if known.windows(2).any(|pair| pair[0] == pair[1]) {
+            return refuse("lists a value twice");
+        }
+        axes.push(Axis { key: key(&setting, task), setting, values });
+    }
+    Ok(())
+}
+
+/// Where a setting stands in the file: where its first name is one of the file's own, there; otherwise it is the task's.
+fn key(setting: &str, task: &str) -> String {
+    let first = setting.split('.').next().unwrap_or_default().trim();
+    if Experiment::KEYS.contains(&first) { setting.to_owned() } else { format!("task.{task}.{setting}") }
+}
+
+/// Whether one of two keys names the other's setting or a table that holds it.
+fn overlap(a: &str, b: &str) -> bool {
+    let parts = |key: &str| -> Vec<String> {
+        let mut parts: Vec<String> = key.split('.').map(|part| part.trim().to_owned()).collect();
+        // Two ways to name the network.
+        if parts == ["model", "id"] {
+            parts[1] = "path".into();
+        }
+        parts
+    };
+    let (a, b) = (parts(a), parts(b));
+    a.starts_with(&b) || b.starts_with(&a)
+}
+
+/// A value as it is compared: 0.9 and 0.90 are one, 1 and 1.0, 'all' and "all".
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Float(number) => number.value().to_string(),
+        Value::Integer(number) => number.value().to_string(),
+        Value::Array(values) => format!("{:?}", values.iter().map(canonical).collect::<Vec<_>>()),
+        other => plain(other).trim().to_owned(),
+    }
+}
+
+/// A value without quotes.
+pub(super) fn plain(value: &Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

@@ -1,0 +1,74 @@
+//! Names of the folders of a sweep's runs.
+
+use std::collections::HashMap;
+
+use sha2::{Digest, Sha256};
+
+/// Longest name before a hash stands for the rest. Disks take 255 bytes.
+const LONGEST: usize = 100;
+
+/// A name for the folder of every combination, in their order: `layers-last-4_alpha-0.99`. It depends on the values of the
+/// combination, and where two of them look alike it ends with a hash of these.
+pub(super) fn folder_names<'a>(
+    settings: &[&str],
+    combinations: impl Iterator<Item = &'a [String]> + Clone,
+) -> Vec<String> {
+    let plain: Vec<String> = combinations.clone().map(|values| letters(settings, values)).collect();
+    // On some disks A and a are one name.
+    let mut alike: HashMap<String, usize> = HashMap::new();
+    for name in &plain {
+        *alike.entry(name.to_ascii_lowercase()).or_default() += 1;
+    }
+    let named = |(mut name, values): (String, &[String])| {
+        if name.len() <= LONGEST && alike.get(&name.to_ascii_lowercase()) == Some(&1) {
+            return name;
+        }
+        // Letters are ASCII.
+        name.truncate(LONGEST);
+        format!("{name}-{}", brief_hash(Sha256::digest(serde_json::json!(values).to_string())))
+    };
+    plain.into_iter().zip(combinations).map(named).collect()
+}
+
+/// Settings and values in letters that any disk takes; several combinations may have the same.
+fn letters(settings: &[&str], values: &[String]) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
+    let part = |(setting, value): (&&str, &String)| format!("{setting}-{value}").chars().map(plain).collect();
+    settings.iter().zip(values).map(part).collect::<Vec<String>>().join("_")
+}
+
+/// Enough of a hash for the name of a folder.
+pub(super) fn brief_hash(hash: impl AsRef<[u8]>) -> String {
+    hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(combinations: &[[&str; 2]]) -> Vec<String> {
+        let combinations: Vec<Vec<String>> =
+            combinations.iter().map(|values| values.map(str::to_owned).to_vec()).collect();
+        folder_names(&["layers", "alpha"], combinations.iter().map(Vec::as_slice))
+    }
+
+    #[test]
+    fn every_combination_has_a_name_of_its_own() {
+        let before = names(&[["last:1", "0.9"], ["last:1", "0.99"], ["all", "0.9"]]);
+        assert_eq!(before, ["layers-last-1_alpha-0.9", "layers-last-1_alpha-0.99", "layers-all_alpha-0.9"]);
+        // Two that differ in what no name of a folder shows; the others keep their names.
+        let after = names(&[["last:1", "0.9"], ["LAST-1", "0.9"], ["all", "0.9"]]);
+        assert_eq!(after[2], before[2]);
+        assert!(after[0] != after[1] && after[0].starts_with(&before[0]), "{after:?}");
+        let turned = names(&[["LAST-1", "0.9"], ["last:1", "0.9"], ["all", "0.9"]]);
+        assert_eq!(turned[..2], [after[1].clone(), after[0].clone()], "names depend on the values alone");
+    }
+
+    #[test]
+    fn long_values_have_short_names() {
+        let long = "x/".repeat(500);
+        let names = names(&[[&format!("{long}a"), "1"], [&format!("{long}b"), "1"], ["all", "1"]]);
+        assert!(names[0] != names[1] && names.iter().all(|name| name.len() < 120), "{names:?}");
+        assert_eq!(names[2], "layers-all_alpha-1");
+    }
+}
