@@ -110,6 +110,7 @@ impl Cell {
             | Self::Value(_)
             | Self::Fine(_)
             | Self::Count(_)
+            | Self::P(_)
             | Self::Best(_)
             | Self::FineBest(_) => None,
         }
@@ -123,6 +124,7 @@ impl Cell {
             | Self::Value(_)
             | Self::Fine(_)
             | Self::Count(_)
+            | Self::P(_)
             | Self::Difference { .. }
             | Self::FineDifference { .. } => false,
         }

@@ -279,6 +279,9 @@ impl Weights {
     /// # Errors
     /// [`Error::UnreadTensors`] when some were not: the files belong to another network than the config says.
     pub fn finish(&self) -> Result<()> {
+        if SOURCE.with_borrow(|source| matches!(source, Source::Nothing(_))) {
+            return Ok(());
+        }
         let read = self.store.read.lock().unwrap_or_else(PoisonError::into_inner);
         let unread: Vec<_> = self.store.index.keys().filter(|name| !read.contains(*name)).collect();
         self.store.all_read(&unread)

@@ -9,6 +9,7 @@ use models::vision::VisionTransformer;
 use models::{Device, Error, HeadSource, Kind, Weights};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
+use tch::Tensor;
 use tempfile::TempDir;
 
 fn fixture(name: &str) -> PathBuf {
@@ -177,9 +178,42 @@ fn a_head_that_does_not_fit_is_refused() {
     let message = refusal("base.safetensors", "dino-small");
     assert!(message.contains("base.safetensors") && message.contains("48 features"), "{message}");
     let message = refusal("other.safetensors", "dino-small");
-    assert!(message.contains("no tensor `weight`"), "{message}");
+    assert!(message.contains("lacks `weight`, `bias` and holds"), "{message}");
     let message = refusal("head.pth", "dino-small");
     assert!(message.contains("convert_dino_head.py"), "{message}");
     let message = refusal("absent.safetensors", "dino-small");
     assert!(message.contains("absent.safetensors"), "{message}");
+}
+
+/// A network put together from headers asks for the tensors that it reads, and they are those of its files.
+#[test]
+fn headers_alone_tell_whether_a_network_can_be_loaded() {
+    for name in ["vit-plain", "dino-small", "dinov2-registers", "clip-both"] {
+        let load = || VisionTransformer::load(&fixture(name), Kind::Float, Device::Cpu, None);
+        models::headers_only(load).expect(name);
+        let weights = Weights::open(&fixture(name), Kind::Float, Device::Cpu).expect("weights");
+        let wanted = models::wanted_tensors(load).expect(name);
+        assert!(!wanted.is_empty());
+        let mut numbers = 0;
+        for (tensor, shape) in wanted {
+            assert_eq!(weights.shape(&tensor).expect("a stored tensor"), shape, "{name}: {tensor}");
+            // Only within the call there are no numbers.
+            let largest = |read: Tensor| read.abs().max().double_value(&[]);
+            models::headers_only(|| {
+                assert_eq!(largest(weights.get(&shape, &tensor)?), 0.0);
+                Ok(())
+            })
+            .expect(name);
+            numbers += usize::from(largest(weights.get(&shape, &tensor).expect("numbers")) > 0.0);
+        }
+        assert!(numbers > 0, "{name} is all zeros");
+    }
+    let dir = copy("vit-plain");
+    edit(dir.path(), "config.json", |text| {
+        text.replace("\"intermediate_size\": 64", "\"intermediate_size\": 63")
+    });
+    let load = || VisionTransformer::load(dir.path(), Kind::Float, Device::Cpu, None);
+    let read = load().err().map(|e| e.to_string());
+    let seen = models::headers_only(load).err().map(|e| e.to_string());
+    assert!(read.is_some() && read == seen, "{read:?}, by headers {seen:?}");
 }
