@@ -166,6 +166,22 @@ fn rough_tolerances_single_precision_and_batches_see_structure_too() {
     }
 }
 
+/// Beyond the effort the answer is what the iteration had, and says so; λ₂ alone is refused.
+#[test]
+fn a_tolerance_out_of_reach_is_said() {
+    // Softmax of noise: its eigenvalues fill a disc, so that none stands out.
+    let a = Stochastic::new(common::matrix(common::Kind::Softmax, 150, 8)).unwrap();
+    let effort = Effort { max_products: 20, dense_limit: 0, ..Effort::default() };
+    let found = spectrum(&a.forward(), 3, effort).unwrap();
+    assert!(!found.converged && found.values.len() == 3 && found.method == Method::Krylov, "{found:?}");
+    let whole = spectrum(&a.forward(), 150, Effort::default()).unwrap();
+    let (near, exact) = (found.moduli()[1], whole.moduli()[1]);
+    assert!(found.errors()[1] > 1e-10 * exact && (near - exact).abs() < exact, "{near} {exact}");
+    let rough = Effort { max_products: 4, ..effort };
+    let error = lambda2(&a.forward(), rough).unwrap_err();
+    assert!(matches!(error, markov_core::Error::NotConverged { .. }), "{error}");
+}
+
 #[test]
 fn teleport_scales_what_structure_finds() {
     for rule in ["previous_token", "prefix", "blocks"] {

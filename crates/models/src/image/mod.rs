@@ -27,5 +27,6 @@ pub use crop::center_crop;
 pub use error::ImageError;
 pub use orientation::Orientation;
 pub use pixels::{FORMAT_BYTES, MAX_PIXELS, Rgb8, format_of};
+pub use png::with_end as png_with_end;
 pub use preprocess::{Preprocessor, ResizeRule};
 pub use resize::{Resample, nearest_positions, resize};

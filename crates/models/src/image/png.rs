@@ -1,5 +1,6 @@
 //! PNG: the file's own samples, turned into RGB the way Pillow's modes do it.
 
+use std::borrow::Cow;
 use std::io::Cursor;
 
 use png::{BitDepth, ColorType, Decoder, DecodingError, Info, Limits, Transformations};
@@ -8,8 +9,32 @@ use super::ImageError;
 use super::pixels::{Rgb8, checked_area};
 use crate::limits::DEFLATE_RATIO;
 
+/// The chunk that ends a PNG file: no data, and its checksum.
+const END: &[u8; 12] = b"\0\0\0\0IEND\xae\x42\x60\x82";
+
+/// The same PNG file with the chunk that ends it, where that is missing or cut off and all others are whole. Such files are
+/// common, and Pillow reads them; one that is cut off earlier stays as it is.
+pub fn with_end(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let (mut place, mut has_samples) = (8, false);
+    while let Some(&[a, b, c, d, ref kind @ ..]) = bytes.get(place..place + 8) {
+        let Some(next) = place.checked_add(12 + u32::from_be_bytes([a, b, c, d]) as usize) else { break };
+        if kind == b"IEND" || next > bytes.len() {
+            break;
+        }
+        has_samples |= kind == b"IDAT";
+        place = next;
+    }
+    let rest = bytes.get(place..).unwrap_or_default();
+    if has_samples && rest.len() < END.len() && END.starts_with(rest) {
+        Cow::Owned([&bytes[..place], END].concat())
+    } else {
+        Cow::Borrowed(bytes)
+    }
+}
+
 /// Decodes a PNG file to RGB; of an animated one, the first frame.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, ImageError> {
+    let bytes = &*with_end(bytes);
     let mut decoder = Decoder::new(Cursor::new(bytes));
     decoder.set_transformations(Transformations::IDENTITY);
     decoder.set_ignore_text_chunk(true);

@@ -289,3 +289,21 @@ let kept = if width <= height { new_width <= new_height } else { new_width >= ne
         prop_assert!((exact - new_width.max(new_height) as f64).abs() < 1.0);
     }
 }
+
+/// Pillow reads a PNG whose last chunk is missing or cut off, and refuses one that ends earlier.
+#[test]
+fn a_png_without_its_last_chunk_is_read() {
+    let whole = png_fixture();
+    let picture = Rgb8::decode(&whole).unwrap();
+    for missing in 1..=12 {
+        let cut = &whole[..whole.len() - missing];
+        assert_eq!(Rgb8::decode(cut).unwrap(), picture, "{missing} bytes cut off");
+    }
+    for missing in [13, 16, 40] {
+        assert_says(&refusal(Rgb8::decode(&whole[..whole.len() - missing])), &["truncated"]);
+    }
+    // What stands where the last chunk should be is not passed over.
+    let mut other = whole[..whole.len() - 12].to_vec();
+    other.extend(b"\0\0\0\0IDOT");
+    assert!(Rgb8::decode(&other).is_err());
+}

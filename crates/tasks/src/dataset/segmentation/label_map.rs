@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 
+use models::image::png_with_end;
 use models::limits::{DEFLATE_RATIO, MAX_PIXELS};
 use ndarray::Array2;
 use png::{BitDepth, ColorType, Decoder, Limits, Transformations};
@@ -17,6 +18,7 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Array2<u8>, String> {
     if !bytes.starts_with(SIGNATURE) {
         return Err("is no PNG file; labels are stored as PNG, because other formats alter them".into());
     }
+    let bytes = &*png_with_end(bytes);
     let mut decoder = Decoder::new(Cursor::new(bytes));
     decoder.set_transformations(Transformations::IDENTITY);
     decoder.set_ignore_text_chunk(true);
@@ -140,6 +142,16 @@ mod tests {
             altered[at] ^= flip;
             let _ = decode(&altered);
         }
+    }
+
+    #[test]
+    fn a_file_without_its_last_chunk_is_read() {
+        let whole = encode(2, ColorType::Grayscale, BitDepth::Eight, &[3, 4, 5, 6]);
+        for missing in 0..=12 {
+            let labels = decode(&whole[..whole.len() - missing]).unwrap();
+            assert_eq!(labels.as_slice().unwrap(), [3, 4, 5, 6], "{missing} bytes cut off");
+        }
+        assert!(decode(&whole[..whole.len() - 13]).is_err());
     }
 
     #[test]
