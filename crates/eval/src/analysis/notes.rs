@@ -119,7 +119,8 @@ pub(super) fn hint(matrix: ArrayView2<'_, f64>, dropped: &TokenList, tolerance: 
     let most = sums.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let signed = rest.iter().any(|row| matrix.row(*row).iter().any(|v| *v < 0.0));
     let coarse = Storage::Bf16.row_tolerance();
-    if signed || !(least.is_finite() && most.is_finite()) {
+    // The least and the greatest leave NaN out.
+    if signed || sums.is_empty() || !sums.iter().all(|sum| sum.is_finite()) {
         return String::new();
     }
     if least >= 1.0 - coarse && most <= 1.0 + coarse {
