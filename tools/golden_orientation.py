@@ -66,7 +66,7 @@ def main() -> None:
         "jpeg-big-endian-6": jpeg(exif + tiff(6, ">")),
         "jpeg-long-5": jpeg(exif + tiff(5, "<", 4)),
         "jpeg-xmp-8": jpeg(adobe + xmp(8)),
-        "jpeg-exif-2-xmp-8": jpeg(adobe + xmp(8), exif + tiff(2)),
+        "jpeg-xmp-8-exif-2": jpeg(adobe + xmp(8), exif + tiff(2)),
         "jpeg-exif-in-two-segments-7": jpeg(exif + tiff(7)[:20], exif + tiff(7)[20:]),
         "png-big-endian-6": png(tiff(6, ">")),
         "png-xmp-3": png(None, xmp(3)),

@@ -302,8 +302,4 @@ fn a_png_without_its_last_chunk_is_read() {
     for missing in [13, 16, 40] {
         assert_says(&refusal(Rgb8::decode(&whole[..whole.len() - missing])), &["truncated"]);
     }
-    // What stands where the last chunk should be is not passed over.
-    let mut other = whole[..whole.len() - 12].to_vec();
-    other.extend(b"\0\0\0\0IDOT");
-    assert!(Rgb8::decode(&other).is_err());
 }
