@@ -12,10 +12,32 @@ use super::{CheckShape, Matrices, Order, Problem, array, bytes_of, check_length,
 /// Far longer than the header of any plain array.
 const MAX_HEADER: u64 = 1 << 20;
 
-/// The array's shape and number format, `None` where that is not read; nothing else is looked at.
+/// The array's shape and number format, `None` where that is not read; its data are as long as these say.
 pub(super) fn describe(mut file: impl Read, length: u64) -> Result<(Vec<usize>, Option<Storage>), Problem> {
-    let (header, _) = read_header(&mut file, length)?;
-    Ok((header.shape, number_format(&header.descr).map(|(storage, _)| storage)))
+    let (header, data_start) = read_header(&mut file, length)?;
+    let storage = number_format(&header.descr).map(|(storage, _)| storage);
+    match storage {
+        Some(storage) => _ = count(&header.shape, storage, length - data_start)?,
+        // Of another format the size of a number is not known, but no array has more numbers than bytes.
+        None => {
+            let numbers = header.shape.iter().try_fold(1_u64, |count, &side| count.checked_mul(side as u64));
+            if numbers.is_none_or(|numbers| numbers > length - data_start) {
+                return Err(damaged(format!("its shape {:?} is larger than the file", header.shape)));
+            }
+        }
+    }
+    Ok((header.shape, storage))
+}
+
+/// How many numbers an array of this shape has, which fill the `length` bytes of its data.
+fn count(shape: &[usize], storage: Storage, length: u64) -> Result<usize, Problem> {
+    let count = shape.iter().try_fold(1_usize, |count, &side| count.checked_mul(side));
+    let bytes = count.and_then(|count| count.checked_mul(bytes_of(storage)));
+    let (Some(count), Some(bytes)) = (count, bytes) else {
+        return Err(damaged(format!("its shape {shape:?} is larger than any memory")));
+    };
+    check_length(bytes as u64, length)?;
+    Ok(count)
 }
 
 pub(super) fn read(
@@ -31,12 +53,7 @@ pub(super) fn read(
     let (header, data_start) = read_header(&mut file, length)?;
     let (storage, order) = number_format(&header.descr)
         .ok_or_else(|| Problem::NumberFormat { name: name.clone(), found: header.descr.clone() })?;
-    let count = header.shape.iter().try_fold(1_usize, |count, &side| count.checked_mul(side));
-    let bytes = count.and_then(|count| count.checked_mul(bytes_of(storage)));
-    let (Some(count), Some(bytes)) = (count, bytes) else {
-        return Err(damaged(format!("its shape {:?} is larger than any memory", header.shape)));
-    };
-    check_length(bytes as u64, length - data_start)?;
+    let count = count(&header.shape, storage, length - data_start)?;
     let shape = check_shape(&name, &header.shape)?;
     let values = read_values(&mut file, count, storage, order)?;
     let data = array(shape, values, header.fortran).map_err(|error| damaged(error.to_string()))?;
