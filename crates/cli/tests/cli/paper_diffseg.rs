@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::common::{root, words};
-use crate::paper::{put, stable_diffusion, validate};
+use crate::paper::{JPEG_BEGINS, PNG_BEGINS, put, stable_diffusion, validate};
 
 const CONFIG: &str = "configs/paper/diffseg-coco-stuff.toml";
 
@@ -28,13 +28,13 @@ fn everything_that_is_missing_is_said_at_once() {
     }
 }
 
-/// A tree with a file for each image of the published list and for its pixel map, all empty: `validate` opens none.
+/// A tree with a file for each image of the published list and for its pixel map, each as far as `validate` reads it.
 fn coco(dir: &Path) {
     let list =
         std::fs::read_to_string(root().join("datasets/coco-stuff/images.txt")).expect("a committed list");
     for name in list.lines().map(str::trim).filter(|line| !line.is_empty() && !line.starts_with('#')) {
-        put(dir, &format!("val2017/{name}.jpg"), "");
-        put(dir, &format!("stuffthingmaps/val2017/{name}.png"), "");
+        put(dir, &format!("val2017/{name}.jpg"), JPEG_BEGINS);
+        put(dir, &format!("stuffthingmaps/val2017/{name}.png"), PNG_BEGINS);
     }
 }
 

@@ -11,7 +11,7 @@ use models::{Device, Kind};
 use serde_json::{Value, json};
 
 use crate::common::{arg, root, words};
-use crate::paper::{put, put_weights, validate};
+use crate::paper::{JPEG_BEGINS, put, put_weights, validate};
 
 const IMAGENET: &str = "configs/paper/segment-imagenet.toml";
 const VOC: &str = "configs/paper/segment-voc.toml";
@@ -135,7 +135,7 @@ fn the_experiments_fit_a_pipeline_of_the_published_shape() {
 
     let voc = dir.path().join("VOC2012");
     put(&voc, "ImageSets/Segmentation/val.txt", "2007_000033\n");
-    put(&voc, "JPEGImages/2007_000033.jpg", "not read before a run");
+    put(&voc, "JPEGImages/2007_000033.jpg", JPEG_BEGINS);
     let mask = std::fs::read(fixtures.join("0-mask.png")).expect("a committed fixture");
     put(&voc, "SegmentationClass/2007_000033.png", mask);
     let answer = ready(VOC, &[format!("dataset.pascal-voc.root={}", voc.display())]);
