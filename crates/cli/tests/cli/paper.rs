@@ -27,11 +27,11 @@ pub fn validate(config: &str, sets: &[String], code: i32) -> Output {
     output
 }
 
-/// Writes a file and the folders above it.
 /// The first bytes of a picture, by which `validate` knows its format.
 pub const JPEG_BEGINS: &[u8] = b"\xff\xd8\xff\xe0";
 pub const PNG_BEGINS: &[u8] = b"\x89PNG\r\n\x1a\n";
 
+/// Writes a file and the folders above it.
 pub fn put(dir: &Path, name: &str, content: impl AsRef<[u8]>) {
     let path = dir.join(name);
     std::fs::create_dir_all(path.parent().expect("a parent")).expect("writable");
