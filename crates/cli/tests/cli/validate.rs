@@ -311,7 +311,9 @@ fn weights_that_a_network_cannot_use_are_found_by_validate() {
         let stored = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
         let mut names: Vec<String> = stored.names().into_iter().map(str::to_owned).collect();
         names.sort();
-        let name = names.iter().find(|name| name.ends_with("weight")).expect("a tensor").clone();
+        // A classifier that is missing is a case of its own.
+        let inside = |name: &&String| name.ends_with("weight") && !name.starts_with("classifier");
+        let name = names.iter().find(inside).expect("a tensor").clone();
         let refused = |expected: &str| {
             let message = words(&run(&with(&["validate", config], &[&set]), 3));
             assert!(

@@ -261,13 +261,14 @@ fn labels(stored: &[u8], mask: &Path, reading: &Reading, picture: &Picture<'_>) 
     let (height, width) = labels.dim();
     let Picture { path, rgb, turned, .. } = picture;
     if (height, width) != (rgb.height, rgb.width) {
-        let how = match turned {
-            Orientation::Upright => String::new(),
-            other => format!(
+        let how = if *turned == Orientation::Upright {
+            String::new()
+        } else {
+            format!(
                 " after it was turned as its EXIF orientation {} says; draw the mask on the upright image, or remove the \
                  orientation from the file",
-                other.number()
-            ),
+                turned.number()
+            )
         };
         return Err(refuse(format!(
             "the mask has {width}×{height} pixels, its image {} has {}×{}{how}; they must be of one size",
