@@ -27,8 +27,8 @@ pub(crate) fn idle(task: &TaskConfig) -> Vec<Idle> {
             && of_methods.iter().all(|one| !one.get(*name).is_some_and(|one| part(one, value)))
     });
     let reason = |name: &str| match task {
-        TaskConfig::Guidance(task) if name == "negative_prompt" => Some(without_guidance(task)),
-        _ => None,
+        TaskConfig::Guidance(task) => (name == "negative_prompt").then(|| without_guidance(task)),
+        TaskConfig::Masking(_) | TaskConfig::Segment(_) | TaskConfig::Diffseg(_) => None,
     };
     unread
         .map(|(name, value)| Idle {

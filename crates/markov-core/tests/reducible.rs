@@ -68,7 +68,8 @@ fn weight(rule: &str, n: usize, i: usize, j: usize) -> f64 {
 }
 
 fn map(rule: &str, n: usize) -> Stochastic<f64> {
-    Stochastic::new(normalise(Array2::from_shape_fn((n, n), |(i, j)| weight(rule, n, i, j)))).unwrap()
+    Stochastic::new(normalise(Array2::from_shape_fn((n, n), |(i, j)| weight(rule, n, i, j))))
+        .expect("stochastic")
 }
 
 /// Every modulus is right, or the answer says how wrong it may be.
@@ -276,7 +277,7 @@ fn made_of_blocks(states: usize, seed: u64) -> (Array2<f64>, Vec<f64>) {
     for size in sizes {
         let block = a.slice(ndarray::s![first..first + size, first..first + size]);
         // A positive block is one component: no structure to find.
-        moduli.extend(eigenvalues(block).unwrap().iter().map(|value| value.norm()));
+        moduli.extend(eigenvalues(block).expect("eigenvalues").iter().map(|value| value.norm()));
         first += size;
     }
     moduli.sort_by(|a, b| b.total_cmp(a));
@@ -358,7 +359,7 @@ fn by_reachability(a: &Array2<f64>) -> Vec<f64> {
         let members: Vec<usize> = (0..n).filter(|j| reach[(i, *j)] && reach[(*j, i)]).collect();
         members.iter().for_each(|j| seen[*j] = true);
         let block = a.select(Axis(0), &members).select(Axis(1), &members);
-        moduli.extend(eigenvalues(block.view()).unwrap().iter().map(|value| value.norm()));
+        moduli.extend(eigenvalues(block.view()).expect("eigenvalues").iter().map(|value| value.norm()));
     }
     moduli.sort_by(|a, b| b.total_cmp(a));
     moduli

@@ -78,9 +78,10 @@ fn set(file: &Path, key: &str, value: Value) {
     let mut config: Value =
         serde_json::from_slice(&fs::read(file).expect("readable")).expect("a configuration");
     let fields = config.as_object_mut().expect("an object");
-    match value {
-        Value::Null => _ = fields.remove(key),
-        value => _ = fields.insert(key.to_owned(), value),
+    if value.is_null() {
+        fields.remove(key);
+    } else {
+        fields.insert(key.to_owned(), value);
     }
     fs::write(file, config.to_string()).expect("writable");
 }

@@ -71,6 +71,7 @@ const TABLES: [&str; 6] = [
 
 /// Calls `change` with the document and every table below its root turned into the list of its values.
 fn each_as_list(document: &Value, change: &mut impl FnMut(&str, &Value)) {
+    #[expect(clippy::wildcard_enum_match_arm, reason = "TOML's values, of which no other holds more")]
     fn places(value: &Value, path: &[String], found: &mut Vec<Vec<String>>) {
         let inner: Vec<(String, &Value)> = match value {
             Value::Table(table) => table.iter().map(|(key, value)| (key.clone(), value)).collect(),
@@ -86,9 +87,12 @@ fn each_as_list(document: &Value, change: &mut impl FnMut(&str, &Value)) {
     }
 
     fn at<'a>(value: &'a mut Value, path: &[String]) -> &'a mut Value {
-        path.iter().fold(value, |value, key| match value {
-            Value::Array(list) => &mut list[key.parse::<usize>().expect("a place")],
-            other => &mut other[key.as_str()],
+        path.iter().fold(value, |value, key| {
+            if value.is_array() {
+                &mut value[key.parse::<usize>().expect("a place")]
+            } else {
+                &mut value[key.as_str()]
+            }
         })
     }
 

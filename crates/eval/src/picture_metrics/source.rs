@@ -97,10 +97,10 @@ impl ReferenceSource {
     /// # Errors
     /// As [`ReferenceSource::find`], or labelled images that cannot be listed.
     pub(crate) fn of(dataset: &DatasetConfig) -> Result<Self> {
-        match dataset {
-            DatasetConfig::Reference(reference) => Self::find(&reference.path),
-            labelled => Ok(Self::Images(labelled.items(usize::MAX)?)),
+        if let DatasetConfig::Reference(reference) = dataset {
+            return Self::find(&reference.path);
         }
+        Ok(Self::Images(dataset.items(usize::MAX)?))
     }
 
     /// The hash that [`ReferenceSource::read`] would return now; none of what the program draws, or cannot be read.

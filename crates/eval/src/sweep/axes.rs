@@ -92,6 +92,7 @@ fn overlap(a: &str, b: &str) -> bool {
 }
 
 /// A value as it is compared: 0.9 and 0.90 are one, 1 and 1.0, 'all' and "all".
+#[expect(clippy::wildcard_enum_match_arm, reason = "TOML's values, of which no other is a number or a list")]
 fn canonical(value: &Value) -> String {
     match value {
         Value::Float(number) => number.value().to_string(),

@@ -131,9 +131,9 @@ fn every_key_of_the_file_can_be_swept() {
     let curves = swept("fractions = [[0.0, 0.5], { from = 0.0, to = 0.8, step = 0.2 }]");
     let points: Vec<usize> = curves
         .plans()
-        .map(|plan| match &plan.experiment.task {
-            TaskConfig::Masking(task) => task.fractions.values().len(),
-            other => panic!("{other:?}"),
+        .map(|plan| {
+            let TaskConfig::Masking(task) = &plan.experiment.task else { panic!("another task") };
+            task.fractions.values().len()
         })
         .collect();
     assert_eq!(points, [2, 5]);

@@ -307,7 +307,12 @@ mod tests {
             let back = match there {
                 Orientation::Turn90 => Orientation::Turn270,
                 Orientation::Turn270 => Orientation::Turn90,
-                same => same,
+                same @ (Orientation::Upright
+                | Orientation::Mirror
+                | Orientation::Turn180
+                | Orientation::Flip
+                | Orientation::Transpose
+                | Orientation::Transverse) => same,
             };
             let turned = picture.clone().turned(there).and_then(|turned| turned.turned(back)).expect("turned");
             prop_assert_eq!(turned, picture);

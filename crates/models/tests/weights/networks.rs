@@ -20,9 +20,10 @@ fn set(dir: &Path, key: &str, value: Value) {
     let mut config: Value =
         serde_json::from_slice(&fs::read(&path).expect("readable")).expect("a configuration");
     let fields = config.as_object_mut().expect("an object");
-    match value {
-        Value::Null => _ = fields.remove(key),
-        value => _ = fields.insert(key.to_owned(), value),
+    if value.is_null() {
+        fields.remove(key);
+    } else {
+        fields.insert(key.to_owned(), value);
     }
     fs::write(path, config.to_string()).expect("writable");
 }
