@@ -153,7 +153,7 @@ fn validate_looks_at_the_first_bytes_of_every_file() {
     }
     std::fs::write(folder.join("images/000004.png"), whole).expect("writable");
     let told = validate(3);
-    assert!(told.contains("masks/000006.png is no PNG file"), "{told}");
+    assert!(told.contains("masks/000006.png is not a PNG file"), "{told}");
 }
 
 /// Python sorts whole paths, so `a-b/…` comes before `a/…`; splits of the class score follow that order.

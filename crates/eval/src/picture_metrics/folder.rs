@@ -47,7 +47,7 @@ pub fn pictures_below(folder: &Path, limit: Option<usize>) -> Result<Vec<PathBuf
     let other = |path: &PathBuf| match format_of_file(path) {
         Ok(Some("JPEG" | "PNG")) => None,
         Ok(Some(format)) => Some(format!("{} is a {format} file", path.display())),
-        Ok(None) => Some(format!("{} is no picture in a format that is recognised", path.display())),
+        Ok(None) => Some(format!("{} is not an image in a known format", path.display())),
         Err(e) => Some(format!("{} cannot be read: {e}", path.display())),
     };
     let wrong: Vec<String> = found.iter().filter_map(other).collect();

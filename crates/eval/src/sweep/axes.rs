@@ -50,9 +50,7 @@ fn gather(table: &dyn TableLike, folder: &str, task: &str, axes: &mut Vec<Axis>)
             match item.as_table_like() {
                 Some(inner) => gather(inner, &setting, task, axes)?,
                 None => {
-                    return refuse(
-                        "is no list; write the values that the setting takes, such as [0.9, 0.99]",
-                    );
+                    return refuse("must be a list of the values to try, such as [0.9, 0.99]");
                 }
             }
             continue;

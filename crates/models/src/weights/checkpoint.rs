@@ -265,7 +265,9 @@ fn none(dir: &Path, libraries: [Library; 2], files: &[String]) -> String {
     }
     let expected = libraries.map(|library| format!("{}.safetensors", library.stem())).join(" or ");
     let other = files.iter().find(|file| file.ends_with(".safetensors"));
-    let other = other.map(|other| format!("; {other} is no name of a network's weights")).unwrap_or_default();
+    let other = other
+        .map(|other| format!("; {other} is not a file name that transformers or diffusers give to weights"))
+        .unwrap_or_default();
     format!("no weights; expected {expected}, or an index of shards{other}")
 }
 

@@ -259,7 +259,7 @@ fn what_is_missing_is_said() {
         refusal(dir.path()).contains("no weights; expected model.safetensors or diffusion_pytorch_model")
     );
     write(&dir.path().join("open_clip.safetensors"), [("t".to_owned(), 0.0)]);
-    assert!(refusal(dir.path()).contains("open_clip.safetensors is no name"));
+    assert!(refusal(dir.path()).contains("open_clip.safetensors is not a file name"));
     write(&dir.path().join("model-00001-of-00002.safetensors"), [("t".to_owned(), 0.0)]);
     let message = refusal(dir.path());
     assert!(message.contains("no index") && message.contains("model.safetensors.index.json"), "{message}");

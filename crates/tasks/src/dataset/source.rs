@@ -65,8 +65,8 @@ impl InputFile {
             (InputKind::Labels, Some(format)) => {
                 Some(format!("is a {format} file; labels are stored as PNG"))
             }
-            (InputKind::Image, None) => Some("is no picture in a format that is recognised".into()),
-            (InputKind::Labels, None) => Some("is no PNG file".into()),
+            (InputKind::Image, None) => Some("is not an image in a known format".into()),
+            (InputKind::Labels, None) => Some("is not a PNG file".into()),
         }
     }
 }
