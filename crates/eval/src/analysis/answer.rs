@@ -41,8 +41,8 @@ pub(super) enum Data {
 pub(super) enum Reason {
     /// It does not exist or could not be computed.
     Chain(ChainError),
-    /// It was computed, and its error may be larger than was asked for.
-    Short { residual: f64, wanted: f64 },
+    /// It was computed, but the iteration gave up before it was as sure as was asked for.
+    Short { error: f64, wanted: f64 },
 }
 
 /// The answers for one matrix.
@@ -106,9 +106,8 @@ impl Answer {
     }
 
     fn lambda(&mut self, found: Result<Lambda>, wanted: f64) {
-        if let Ok(Lambda { short: true, residuals, .. }) = &found {
-            let residual = residuals.iter().copied().fold(0.0, f64::max);
-            self.failed.push(("lambda", Reason::Short { residual, wanted }));
+        if let Ok(Lambda { short: Some(error), .. }) = found {
+            self.failed.push(("lambda", Reason::Short { error, wanted }));
         }
         self.keep(
             "lambda",

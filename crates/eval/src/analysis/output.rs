@@ -134,11 +134,29 @@ impl std::fmt::Display for Reason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Reason::Chain(error) => error.fmt(f),
-            Reason::Short { residual, wanted } => write!(
+            Reason::Short { error, wanted } if error > wanted => write!(
                 f,
-                "the residual is {residual:.1e}, and an accuracy of {wanted:.1e} was wanted; the values are written with their \
-                 residuals. A larger --spectrum-tolerance accepts them"
+                "the relative error is about {error:.1e} where the iteration gave up, and {wanted:.1e} was wanted; the values are \
+                 written with their residuals. A larger --spectrum-tolerance accepts them"
+            ),
+            Reason::Short { wanted, .. } => write!(
+                f,
+                "the iteration gave up before it could rule out, to {wanted:.1e}, that another eigenvalue is larger: many have \
+                 nearly the same modulus. The values are written with their residuals. A larger --spectrum-tolerance accepts them"
             ),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spectrum_that_fell_short_says_in_what() {
+        let said = |error| Reason::Short { error, wanted: 1e-10 }.to_string();
+        assert!(said(3e-9).contains("relative error is about 3.0e-9"), "{}", said(3e-9));
+        // Known well, but not known to be the largest.
+        assert!(said(1e-15).contains("rule out, to 1.0e-10"), "{}", said(1e-15));
     }
 }

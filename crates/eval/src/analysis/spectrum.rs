@@ -10,13 +10,16 @@ pub(super) struct Lambda {
     pub residuals: Vec<f64>,
     /// Condition number of each eigenvalue; infinite where the eigenvalue is defective or nothing is known.
     pub conditions: Vec<f64>,
-    /// Whether the accuracy asked for was not reached.
-    pub short: bool,
+    /// Where the iteration gave up: the largest relative error among them, to first order.
+    pub short: Option<f64>,
 }
 
 /// The `min(k, n)` leading moduli of the matrix itself, without teleport, each to the relative accuracy `tolerance`.
 pub(super) fn lambda(matrix: &Stochastic<f64>, k: usize, tolerance: f64) -> Result<Lambda> {
     let found = spectrum(&matrix.forward(), k.min(matrix.states()), Effort::tolerance(tolerance))?;
-    let (moduli, short) = (found.moduli(), !found.converged);
+    let moduli = found.moduli();
+    let relative =
+        moduli.iter().zip(found.errors()).map(|(modulus, error)| error / modulus.max(f64::MIN_POSITIVE));
+    let short = (!found.converged).then(|| relative.fold(0.0, f64::max));
     Ok(Lambda { moduli, residuals: found.residuals, conditions: found.conditions, short })
 }
