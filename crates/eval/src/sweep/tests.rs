@@ -178,7 +178,7 @@ fn an_experiment_without_a_sweep_is_none() {
 fn what_cannot_be_run_is_refused_with_its_setting() {
     for (axes, words) in [
         ("", &["names no setting"][..]),
-        ("alpha = 0.9", &["sweep.alpha", "no list"]),
+        ("alpha = 0.9", &["sweep.alpha", "must be a list"]),
         ("alpha = []", &["sweep.alpha", "empty"]),
         ("alpha = [0.9, 0.9]", &["sweep.alpha", "twice"]),
         ("alpha = [0.9, 0.90]", &["sweep.alpha", "twice"]),
@@ -192,8 +192,8 @@ fn what_cannot_be_run_is_refused_with_its_setting() {
         ("alpha = [0.9, 1.5]", &["alpha", "1.5"]),
         ("\"model.path.x\" = [1]", &["sweep.model.path.x", "a value, not a table"]),
         ("seed = [0, -1]", &["seed", "-1", "seed = -1"]),
-        ("seed = 1", &["sweep.seed", "no list"]),
-        ("model.path = 1", &["sweep.model.path", "no list"]),
+        ("seed = 1", &["sweep.seed", "must be a list"]),
+        ("model.path = 1", &["sweep.model.path", "must be a list"]),
         ("\"dataset.mini.cuont\" = [1]", &["unknown field `cuont`"]),
         ("\"dataset.mini.count\" = [0, 1]", &["dataset.mini.count", "at least 1"]),
         (
