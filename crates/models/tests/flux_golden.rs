@@ -15,6 +15,10 @@ use tempfile::TempDir;
 
 /// Tolerance of the project: largest difference from diffusers in float32, relative to the largest number of a stage.
 const RELATIVE: f64 = 1e-4;
+/// Where exponentials end one unit in the last place off, as they may on another processor, frequencies of the sinusoids do too
+/// (6e-8), and with them the angles of a guidance of 3,500 (2e-4). 3.3e-4 at most in three draws of
+/// `tools/other_processors/one_ulp_off.c`.
+const STAGES: f64 = 5e-4;
 /// The same where both compute in bfloat16, whose numbers are 2⁻⁸ apart.
 const RELATIVE_BF16: f64 = 2e-2;
 
@@ -103,7 +107,7 @@ fn every_stage_is_that_of_diffusers() -> models::Result<()> {
         let mut check = |stage: String, ours: &Tensor| {
             let difference = relative_difference(ours, &golden.get(&stage));
             assert!(
-                difference <= RELATIVE,
+                difference <= STAGES,
                 "{name}: {stage} is the first stage that differs, by {difference:e}"
             );
             differences.push((stage, difference));
