@@ -160,18 +160,21 @@ impl<M: RowStochastic> Chain<M> {
 
     /// The transition matrix `[n, n]`, written out.
     pub fn dense(&self) -> Array2<f64> {
+        self.among(&(0..self.states()).collect::<Vec<_>>(), 1.0 - self.alpha)
+    }
+
+    /// Transitions among `members` `[m, m]`, of which `share` jump.
+    fn among(&self, members: &[usize], share: f64) -> Array2<f64> {
         let n = self.states();
-        let mut dense = self.matrix.block(&(0..n).collect::<Vec<_>>());
-        if self.alpha < 1.0 {
-            let jump: Vec<f64> = (0..n).map(|j| (1.0 - self.alpha) * self.jump.at(j, n)).collect();
-            for mut row in dense.rows_mut() {
-                row.iter_mut().zip(&jump).for_each(|(p, jump)| *p = self.alpha * *p + jump);
-            }
+        let mut block = self.matrix.block(members) * self.alpha;
+        if share > 0.0 {
+            block += &Array1::from_iter(members.iter().map(|to| share * self.jump.at(*to, n)));
         }
-        match &self.way {
-            Way::Forward => dense,
-            Way::Backward(columns) => Array2::from_shape_fn((n, n), |(j, i)| dense[(i, j)] * columns[j]),
+        if let Way::Backward(columns) = &self.way {
+            block = block.reversed_axes().as_standard_layout().into_owned();
+            block.rows_mut().into_iter().zip(members).for_each(|(mut row, from)| row *= columns[*from]);
         }
+        block
     }
 
     /// Transitions of the teleported matrix in its forward direction; `None` where all are possible.
@@ -330,17 +333,7 @@ impl<M: RowStochastic> Propagate for Chain<M> {
     }
 
     fn block(&self, _: usize, members: &[usize]) -> Result<Array2<f64>> {
-        let n = self.states();
-        let share = if self.only_scaled() { 0.0 } else { 1.0 - self.alpha };
-        let mut block = self.matrix.block(members) * self.alpha;
-        for (mut column, to) in block.columns_mut().into_iter().zip(members) {
-            column += share * self.jump.at(*to, n);
-        }
-        if let Way::Backward(columns) = &self.way {
-            block = block.reversed_axes();
-            block.rows_mut().into_iter().zip(members).for_each(|(mut row, from)| row *= columns[*from]);
-        }
-        Ok(block)
+        Ok(self.among(members, if self.only_scaled() { 0.0 } else { 1.0 - self.alpha }))
     }
 
     fn diagonal(&self, _: usize) -> Result<Vec<f64>> {
