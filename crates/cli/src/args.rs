@@ -5,9 +5,9 @@ mod slurm;
 use std::path::PathBuf;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use eval::Shard;
 use eval::analysis::TokenList;
 use eval::compare::Tolerance;
+use runs::Shard;
 pub use slurm::SlurmArgs;
 
 /// Attention as discrete-time Markov chains.

@@ -127,6 +127,12 @@ impl From<models::Error> for Failure {
     }
 }
 
+impl From<runs::Error> for Failure {
+    fn from(error: runs::Error) -> Self {
+        Self::new(run_code(&error), error.to_string())
+    }
+}
+
 impl From<eval::Error> for Failure {
     fn from(error: eval::Error) -> Self {
         Self::new(eval_code(&error), error.to_string())
@@ -136,23 +142,27 @@ impl From<eval::Error> for Failure {
 fn eval_code(error: &eval::Error) -> u8 {
     match error {
         eval::Error::Several(errors) => errors.iter().map(eval_code).min().unwrap_or(OTHER),
-        eval::Error::Config { .. }
-        | eval::Error::Override { .. }
-        | eval::Error::OtherRun { .. }
-        | eval::Error::Spread { .. }
-        | eval::Error::Compare { .. } => USAGE,
-        eval::Error::Interrupted { .. } => INTERRUPTED,
-        eval::Error::NothingRead { .. }
-        | eval::Error::Unreadable { .. }
-        | eval::Error::Merge { .. }
-        | eval::Error::File { action: "read", .. } => INPUT,
+        eval::Error::Config { .. } | eval::Error::Override { .. } | eval::Error::Compare { .. } => USAGE,
+        eval::Error::Run(error) => run_code(error),
         eval::Error::Task(error) => task_code(error),
         eval::Error::Fidelity(error) => fidelity_code(error),
         eval::Error::Analysis(error) => analysis_code(error),
-        eval::Error::Locked { .. }
-        | eval::Error::File { .. }
-        | eval::Error::Export { .. }
-        | eval::Error::Bootstrap(_) => OTHER,
+        eval::Error::Export { .. } | eval::Error::Bootstrap(_) => OTHER,
+    }
+}
+
+fn run_code(error: &runs::Error) -> u8 {
+    use runs::{Error as E, FileAction};
+    match error {
+        E::OtherRun { .. } | E::Spread { .. } => USAGE,
+        E::Interrupted { .. } => INTERRUPTED,
+        E::NothingRead { .. }
+        | E::Unreadable { .. }
+        | E::Merge { .. }
+        | E::File { action: FileAction::Read, .. } => INPUT,
+        E::Task(error) => task_code(error),
+        E::Locked { .. }
+        | E::File { action: FileAction::Create | FileAction::Write | FileAction::Remove, .. } => OTHER,
     }
 }
 

@@ -8,16 +8,17 @@ use tasks::dataset::segmentation::{IGNORE, Segmented as Image};
 use tasks::diffseg::{DiffSegRecord, Method, Pictures, SegmentPicture, Segments, middle, nearest};
 
 use crate::differences::Differences;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::experiment::Experiment;
+use crate::figures::write_figure;
 use crate::masking_report::as_answered;
 use crate::metrics::bootstrap::{RESAMPLES, paired};
 use crate::metrics::diffseg::{Classes, Matched};
 use crate::metrics::{DiffSegMetric, DiffSegMetrics, Metric};
 use crate::paper::PaperTable;
-use crate::plot::{Kind, Rgb, Segmented, SegmentsRow, SegmentsSheet, segments};
 use crate::results::{Comparison, MetricValue};
 use crate::table::{Cell, Row, Table};
+use plot::{Kind, Rgb, Segmented, SegmentsRow, SegmentsSheet, segments};
 
 /// The columns of the table.
 const SHOWN: [DiffSegMetric; 7] = [
@@ -253,9 +254,7 @@ pub(crate) fn pictures(
         return Ok(Vec::new());
     }
     let sheet = SegmentsSheet { rows, classes: labelled.classes.to_vec(), dots: "anchor".into() };
-    let path = out.join("pictures.png");
-    segments(&path, &sheet).map_err(|e| Error::Export { path: path.clone(), reason: e.to_string() })?;
-    Ok(vec![path])
+    Ok(vec![write_figure(out.join("pictures.png"), segments(&sheet))?])
 }
 
 /// Segments in the colours of the classes they are matched to.

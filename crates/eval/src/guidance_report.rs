@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use tasks::guidance::{Guidance, GuidanceConfig, GuidanceRecord, Method, read_picture};
 
 use crate::differences::Differences;
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::figures::write_figure;
 use crate::metrics::fidelity::{Resampled, Summary};
 use crate::paper::PaperTable;
 use crate::picture_metrics::Titles;
-use crate::plot::{Ends, Gallery, Map, OverlayRow, Rgb, gallery, overlays};
 use crate::results::{Comparison, MetricValue, Resamples};
 use crate::table::{Cell, Row, Table};
+use plot::{Ends, Gallery, Map, OverlayRow, Rgb, gallery, overlays};
 
 /// Pictures whose masks are drawn.
 const MASKED: usize = 3;
@@ -245,9 +246,6 @@ pub(crate) fn pictures(
         let picture = read_picture(&Guidance::file(folder, method.key(), &record.id), generated)?;
         Ok(Some(Rgb { width: picture.width, height: picture.height, pixels: picture.data }))
     };
-    let drawn = |path: PathBuf, done: Result<(), crate::plot::PlotError>| {
-        done.map_err(|e| Error::Export { path: path.clone(), reason: e.to_string() }).map(|()| path)
-    };
     let row = |method: &Method| -> Result<(String, Vec<Rgb>)> {
         let row = shown.iter().filter_map(|record| read(method, record).transpose());
         Ok((method.label().to_owned(), row.collect::<Result<_>>()?))
@@ -256,8 +254,7 @@ pub(crate) fn pictures(
         columns: shown.iter().map(|record| format!("seed {}", record.seed)).collect(),
         rows: config.methods.iter().map(row).collect::<Result<_>>()?,
     };
-    let path = out.join("pictures.png");
-    let mut paths = vec![drawn(path.clone(), gallery(&path, &sheet))?];
+    let mut paths = vec![write_figure(out.join("pictures.png"), gallery(&sheet))?];
 
     let mut rows = Vec::new();
     for record in shown.iter().take(MASKED) {
@@ -275,8 +272,8 @@ pub(crate) fn pictures(
         }
     }
     if !rows.is_empty() {
-        let path = out.join("masks.png");
-        paths.push(drawn(path.clone(), overlays(&path, &rows, Ends::ZeroAndOne("left alone", "degraded")))?);
+        let sheet = overlays(&rows, Ends::ZeroAndOne("left alone", "degraded"));
+        paths.push(write_figure(out.join("masks.png"), sheet)?);
     }
     Ok(paths)
 }

@@ -6,13 +6,14 @@ use models::image::Preprocessor;
 use tasks::dataset::{LabelledImage, Picture};
 use tasks::masking::MaskingRecord;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
+use crate::figures::write_figure;
 use crate::metrics::{MaskingCurves, Metric};
 use crate::paper::PaperTable;
 use crate::plan::Beside;
-use crate::plot::{CurvePlot, Ends, Map, OverlayRow, Rgb, Series, curves, overlays};
-use crate::progress::say;
 use crate::table::{Cell, Row, Table};
+use plot::{CurvePlot, Ends, Map, OverlayRow, Rgb, Series, curves, overlays};
+use runs::progress::say;
 
 /// Ours beside the paper's. `labels` are the keys and names of the methods in row order.
 pub(crate) fn masking_table(
@@ -98,8 +99,6 @@ pub(crate) fn masking_pictures(
     labels: &[(String, String)],
     records: &[MaskingRecord],
 ) -> Result<Vec<PathBuf>> {
-    let failed =
-        |path: &Path, e: &dyn std::fmt::Display| Error::Export { path: path.into(), reason: e.to_string() };
     let values = masking.finish();
     let series = labels
         .iter()
@@ -114,9 +113,7 @@ pub(crate) fn masking_pictures(
         y_label: "top-1 accuracy".into(),
         series,
     };
-    let path = out.join("curves.png");
-    curves(&path, &plot).map_err(|e| failed(&path, &e))?;
-    let mut pictures = vec![path];
+    let mut pictures = vec![write_figure(out.join("curves.png"), curves(&plot))?];
 
     let mut rows = Vec::new();
     for (item, record) in items.iter().zip(records) {
@@ -136,9 +133,7 @@ pub(crate) fn masking_pictures(
         rows.push(OverlayRow { image, label: record.id.clone(), maps: maps.collect() });
     }
     if !rows.is_empty() {
-        let path = out.join("overlays.png");
-        overlays(&path, &rows, Ends::OfEachMap).map_err(|e| failed(&path, &e))?;
-        pictures.push(path);
+        pictures.push(write_figure(out.join("overlays.png"), overlays(&rows, Ends::OfEachMap))?);
     }
     Ok(pictures)
 }

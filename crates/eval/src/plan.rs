@@ -5,15 +5,14 @@ use std::path::{Path, PathBuf};
 use models::Device;
 use sha2::{Digest, Sha256};
 
-use crate::environment::Code;
 use crate::error::{Error, Result};
 use crate::experiment::{Experiment, Fills, TaskConfig};
 use crate::idle::{self, Idle};
 use crate::paper::PaperTable;
-use crate::progress;
-use crate::results::SCHEMA;
-use crate::run::{Identity, RunHeader, Shard};
 use crate::work::Work;
+use runs::layout::SCHEMA;
+use runs::progress;
+use runs::{Code, Identity, RunHeader, Shard};
 
 /// How to run an experiment.
 #[derive(Debug, Clone, Default)]
@@ -178,7 +177,7 @@ impl Plan {
     /// The run whose folder has this header, with nothing of it asked twice; `device` does what is left.
     pub(crate) fn of_header(header: &RunHeader, device: &str, out: PathBuf) -> Result<Self> {
         let path = PathBuf::from(format!("{}.toml", header.name));
-        let other = |reason: String| Error::OtherRun { path: out.clone(), reason };
+        let other = |reason: String| Error::from(runs::Error::OtherRun { path: out.clone(), reason });
         let experiment = serde_json::from_value(header.identity.experiment.clone())
             .map_err(|e| other(format!("its experiment cannot be read: {e}")))?;
         let options = RunOptions {
@@ -221,7 +220,7 @@ impl Plan {
             "{count} of {items} items cannot be read, the first because {first}; a run records them as failed and leaves them \
              out of its table. Convert the files to JPEG or PNG, or take them out of the data set"
         );
-        Err(Error::Unreadable { path: PathBuf::from(&self.name), reason })
+        Err(Error::unreadable(Path::new(&self.name), reason))
     }
 
     /// Number of batches, which shards share between them.
@@ -269,7 +268,7 @@ impl Plan {
         let mut plan = self.clone();
         plan.arithmetic = if cuda { "cuda" } else { "cpu" }.to_owned();
         let header = plan.header()?;
-        known.iter().try_for_each(|(path, known)| header.allows(path, known, shards))
+        Ok(known.iter().try_for_each(|(path, known)| header.allows(path, known, shards))?)
     }
 
     /// The folder of the run.

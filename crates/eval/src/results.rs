@@ -9,17 +9,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tasks::Failure;
 
-pub use crate::environment::{Code, Environment};
 use crate::experiment::Experiment;
 use crate::metrics::significance::PairedDifference;
-
-/// Version of the layout of `results.json`; it rises when a field changes its meaning or goes.
-pub const SCHEMA: u32 = 1;
+use runs::{Code, Environment};
 
 /// The content of `results.json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Results {
-    /// [`SCHEMA`] of the program that wrote it.
+    /// [`SCHEMA`](runs::layout::SCHEMA) of the program that wrote it.
     pub schema: u32,
     /// Hash of everything that decides the numbers: settings, weights, images, code.
     pub fingerprint: String,
@@ -61,7 +58,7 @@ impl Results {
     /// Reads the content of `results.json`.
     ///
     /// # Errors
-    /// The content is not that of this [`SCHEMA`].
+    /// The content is not that of this [`SCHEMA`](runs::layout::SCHEMA).
     pub fn read(mut content: Value) -> serde_json::Result<Self> {
         // Earlier versions did not repeat the number of items with each difference.
         let items = content["items"].clone();

@@ -8,15 +8,16 @@ use tasks::dataset::segmentation::Segmented;
 use tasks::segment::{SegmentConfig, SegmentRecord};
 
 use crate::differences::Differences;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::experiment::Experiment;
+use crate::figures::write_figure;
 use crate::masking_report::as_answered;
 use crate::metrics::{Metric, SegmentMetric, SegmentMetrics};
 use crate::paper::PaperTable;
-use crate::plot::{Ends, Map, OverlayRow, Rgb, overlays};
 use crate::results::Comparison;
 use crate::table::{Cell, Row, Table};
 use crate::work::paper_column;
+use plot::{Ends, Map, OverlayRow, Rgb, overlays};
 
 /// Pixels a side of the pictures.
 const SHOWN: usize = 224;
@@ -152,8 +153,5 @@ pub(crate) fn pictures(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    let path = out.join("overlays.png");
-    overlays(&path, &rows, Ends::OfEachMap)
-        .map_err(|e| Error::Export { path: path.clone(), reason: e.to_string() })?;
-    Ok(vec![path])
+    Ok(vec![write_figure(out.join("overlays.png"), overlays(&rows, Ends::OfEachMap))?])
 }

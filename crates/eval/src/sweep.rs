@@ -17,11 +17,12 @@ use sha2::{Digest, Sha256};
 use tasks::Failure;
 
 use crate::error::{Error, Result};
+use crate::execute::{Finished, Outcome, execute};
 use crate::experiment::{self, Experiment};
 use crate::idle::{self, Idle};
 use crate::plan::{Plan, RunOptions, check};
-use crate::progress;
-use crate::run::{Finished, HEADER, Outcome, execute};
+use runs::layout::HEADER;
+use runs::progress;
 
 use axes::Axis;
 use methods::Goal;
@@ -190,7 +191,7 @@ impl Sweep {
             };
             let out = folder.join(&variant.folder);
             if stop.load(Ordering::Relaxed) {
-                return Err(Error::Interrupted { done: 0, total: plan.items(), out });
+                return Err(runs::Error::Interrupted { done: 0, total: plan.items(), out }.into());
             }
             number += 1;
             before(number, total, &self.describe(variant));

@@ -8,8 +8,8 @@ use comfy_table::{CellAlignment, Color, TableComponent, presets};
 use polars::prelude::{Column, CsvWriter, DataFrame, ParquetWriter, PolarsError, SerWriter};
 
 use crate::error::{Error, Result};
-use crate::files::write_whole;
 use crate::metrics::significance::PValue;
+use runs::files::write_whole;
 
 /// A table with columns of labels and columns of numbers.
 #[derive(Debug, Clone, PartialEq)]
@@ -230,7 +230,7 @@ impl Table {
         write("md", self.to_markdown().as_bytes())?;
         write("csv", &self.to_csv()?)?;
         write("tex", self.to_latex().as_bytes())?;
-        write("parquet", &self.to_parquet()?)
+        Ok(write("parquet", &self.to_parquet()?)?)
     }
 
     fn frame(&self) -> Result<DataFrame, PolarsError> {

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use eval::slurm::Gpu;
+use runs::slurm::Gpu;
 
 #[derive(clap::Args)]
 #[command(after_help = SLURM_NOTES)]

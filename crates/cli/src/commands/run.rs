@@ -96,7 +96,7 @@ fn refuse_stopped(stop: &AtomicBool, fresh: Fresh) -> Result<(), Failure> {
 
 /// An interruption of an experiment with the command that goes on from there.
 fn resumable(error: eval::Error) -> Failure {
-    let eval::Error::Interrupted { done, out, .. } = &error else { return error.into() };
+    let eval::Error::Run(runs::Error::Interrupted { done, out, .. }) = &error else { return error.into() };
     let message = match done {
         0 => {
             format!(

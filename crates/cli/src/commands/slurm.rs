@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use eval::slurm::{ArrayJob, Resources, SlurmError, Submitted, submit, submit_command};
 use eval::{Plan, RunOptions, Sweep};
+use runs::slurm::{ArrayJob, Resources, SlurmError, Submitted, submit, submit_command};
 
 use super::each::Each;
 use crate::args::SlurmArgs;

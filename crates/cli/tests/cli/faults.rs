@@ -157,7 +157,7 @@ fn a_segment_cut_in_the_middle_of_its_write_is_said_and_redone() {
         let left = std::fs::read(out.join("records.jsonl")).expect("records");
         assert_eq!(left.len(), records.len() / 2 / 512 * 512);
         let told = words(&small.run(&out, &[], 0));
-        assert!(told.contains("beginning of a segment that was never finished"), "{told}");
+        assert!(told.contains("beginning of a chunk that was never finished"), "{told}");
         assert_same(&whole, &out);
     }
 }
@@ -175,7 +175,7 @@ fn damage_in_the_middle_of_the_records_costs_that_batch() {
     bytes[middle] ^= 4;
     std::fs::write(&records, bytes).expect("writable");
     let told = words(&small.run(&out, &[], 0));
-    assert!(told.contains("1 segment is damaged") && told.contains("2 items in"), "{told}");
+    assert!(told.contains("1 chunk is damaged") && told.contains("2 items in"), "{told}");
     assert_same(&whole, &out);
     // A damaged header is no licence to guess.
     let header = out.join("run.json");

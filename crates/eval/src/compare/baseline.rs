@@ -11,7 +11,8 @@ use super::layout::to_json;
 use super::snapshot::{Runs, Snapshot};
 use super::tolerance::Tolerances;
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use runs::FileAction;
+use runs::files::write_whole;
 
 /// Version of the layout; it rises when a field changes its meaning or goes.
 const SCHEMA: u64 = 1;
@@ -50,9 +51,9 @@ impl Baseline {
     pub fn read(path: &Path) -> Result<Option<Self>> {
         let bytes = match limits::read_bytes(path, limits::RESULTS_BYTES) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            other => other.map_err(Error::file("read", path))?,
+            other => other.map_err(Error::file(FileAction::Read, path))?,
         };
-        let refuse = |reason: String| Error::Unreadable { path: path.into(), reason };
+        let refuse = |reason: String| Error::unreadable(path, reason);
         let damaged = |reason: String| {
             refuse(format!(
                 "this baseline is damaged: {reason}; restore the file, or remove it and write it anew with --update"
@@ -82,9 +83,9 @@ impl Baseline {
     pub fn write(&self, path: &Path) -> Result<()> {
         let bytes = to_json(self).map_err(|e| Error::Export { path: path.into(), reason: e.to_string() })?;
         if let Some(folder) = path.parent() {
-            std::fs::create_dir_all(folder).map_err(Error::file("create", folder))?;
+            std::fs::create_dir_all(folder).map_err(Error::file(FileAction::Create, folder))?;
         }
-        write_whole(path, &bytes)
+        Ok(write_whole(path, &bytes)?)
     }
 
     fn check(&self) -> std::result::Result<(), String> {

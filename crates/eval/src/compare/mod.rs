@@ -4,13 +4,14 @@
 //! every value; [`Request::answer`] is the whole command. How: docs/compare.md.
 
 mod baseline;
+mod comparison;
+mod difference;
 mod junit;
 mod layout;
 mod noise;
 mod per_item;
 mod report;
 mod request;
-mod runs;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -19,10 +20,11 @@ mod update;
 mod verdict;
 
 pub use baseline::Baseline;
+pub use comparison::compare;
+pub use difference::Difference;
 pub use per_item::PerItem;
 pub use report::Report;
 pub use request::{Answer, Request};
-pub use runs::{Difference, compare};
 pub use snapshot::{Measured, Runs, Snapshot, read_runs};
 pub use tolerance::{Tolerance, Tolerances};
 pub use update::{RunUpdate, Update};

@@ -1,6 +1,6 @@
 //! A comparison in words: on the terminal and as Markdown.
 
-use super::runs::Difference;
+use super::difference::Difference;
 use super::verdict::{Compared, Verdict};
 use crate::metrics::bootstrap::RESAMPLES;
 use crate::metrics::significance::{Interval, too_few};

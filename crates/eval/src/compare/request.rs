@@ -3,13 +3,13 @@
 use std::path::PathBuf;
 
 use super::baseline::{Baseline, metrics, suite};
+use super::comparison::compare;
 use super::report::Report;
-use super::runs::compare;
 use super::snapshot::{Runs, read_runs};
 use super::tolerance::{DEFAULT, Tolerance, Tolerances};
 use super::update::{Update, merged};
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use runs::files::write_whole;
 
 /// What is to be compared, and how.
 #[derive(Debug, Clone, Default)]
@@ -74,8 +74,8 @@ impl Request {
             (Some(known), false) => Some(known.runs.clone()),
             (None, false) if self.update => None,
             (None, false) => {
-                let reason = "there is no such baseline; --update makes it of this result".into();
-                return Err(Error::Unreadable { path: self.baseline.clone(), reason });
+                let reason = "there is no such baseline; --update makes it of this result";
+                return Err(Error::unreadable(&self.baseline, reason));
             }
         };
         let mut tolerances = match &known {
@@ -148,7 +148,7 @@ impl Request {
                 "{} items of the run {name} could not be read, so the run is no baseline; fix these items and run it again",
                 run.failed.len()
             );
-            return Err(Error::Unreadable { path: self.result.clone(), reason });
+            return Err(Error::unreadable(&self.result, reason));
         }
         let (baseline, update) = merged(&self.baseline, ours, tolerances, known, self.prune);
         if update.is_written() {

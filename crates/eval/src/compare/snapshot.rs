@@ -11,14 +11,14 @@ use tasks::masking::MaskingRecord;
 use tasks::segment::SegmentRecord;
 
 use super::per_item::PerItem;
-use crate::environment::{Code, Environment};
 use crate::error::{Error, Result};
 use crate::experiment::TaskConfig;
+use crate::folder::RunFolder;
 use crate::metrics::bootstrap::Additive;
 use crate::metrics::diffseg::Classes;
 use crate::metrics::{DiffSegMetric, MaskingMetric, SegmentMetric};
 use crate::results::MetricValue;
-use crate::run::RunFolder;
+use runs::{Code, Environment};
 
 /// Digits of a picture's hash that are kept.
 const DIGITS: usize = 16;
@@ -150,11 +150,8 @@ impl Snapshot {
             pictures: BTreeMap::new(),
         };
         snapshot.read_items(run)?;
-        snapshot.adds_up().map_err(|reason| Error::Unreadable {
-            path: run.path.clone(),
-            reason: format!("results.json and records.jsonl do not belong together: {reason}; the command that made the run \
-                             makes its results again"),
-        })?;
+        snapshot.adds_up().map_err(|reason| Error::unreadable(&run.path, format!("results.json and records.jsonl do not belong together: {reason}; the command that made the run \
+                             makes its results again")))?;
         Ok(snapshot)
     }
 
@@ -205,12 +202,9 @@ impl Snapshot {
             TaskConfig::Diffseg(_) => {
                 let records = run.records::<DiffSegRecord>()?;
                 let names: Vec<String> =
-                    serde_json::from_str(&run.header().identity.classes).map_err(|e| Error::Unreadable {
-                        path: run.path.clone(),
-                        reason: format!(
+                    serde_json::from_str(&run.header().identity.classes).map_err(|e| Error::unreadable(&run.path, format!(
                             "run.json does not name the classes ({e}); run the experiment again with --fresh"
-                        ),
-                    })?;
+                        )))?;
                 let classes = Classes::of(&run.results.experiment.dataset, names.len(), &records);
                 let metrics = DiffSegMetric::ALL.map(|metric| (metric, metric.over(&classes)));
                 metrics.iter().try_for_each(|(name, metric)| self.break_down(&records, name, metric))?;

@@ -9,10 +9,10 @@ use tasks::Rng;
 use tasks::masking::MaskingRecord;
 
 use super::*;
-use crate::environment::{Code, Environment};
 use crate::metrics::bootstrap::Additive;
 use crate::metrics::significance::Significance;
 use crate::metrics::{MaskingCurves, MaskingMetric, Metric};
+use runs::{Code, Environment};
 
 /// Shares of tokens removed.
 const FRACTIONS: [f64; 4] = [0.0, 0.3, 0.6, 0.9];

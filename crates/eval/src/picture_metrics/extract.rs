@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 use crate::metrics::fidelity::{FeatureSet, Item};
-use crate::progress::bar;
+use runs::progress::bar;
 
 /// Features of pictures of any sizes, each under its number; `batch` of them (at least one) run at a time. Numbers decide
 /// what the set is, batches do not, up to the last digits of float32.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use tasks::dataset::{format_of_file, note_left_out, python_order};
 
 use crate::error::{Error, Result};
+use runs::FileAction;
 
 /// Extensions of what is taken for a picture, in lower case.
 const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
@@ -24,9 +25,10 @@ pub fn pictures_below(folder: &Path, limit: Option<usize>) -> Result<Vec<PathBuf
     let (mut found, mut others) = (Vec::new(), Vec::new());
     let mut open = vec![folder.to_owned()];
     while let Some(folder) = open.pop() {
-        for entry in std::fs::read_dir(&folder).map_err(Error::file("read", &folder))? {
-            let entry = entry.map_err(Error::file("read", &folder))?;
-            let (path, kind) = (entry.path(), entry.file_type().map_err(Error::file("read", &folder))?);
+        for entry in std::fs::read_dir(&folder).map_err(Error::file(FileAction::Read, &folder))? {
+            let entry = entry.map_err(Error::file(FileAction::Read, &folder))?;
+            let (path, kind) =
+                (entry.path(), entry.file_type().map_err(Error::file(FileAction::Read, &folder))?);
             let hidden = entry.file_name().to_string_lossy().starts_with('.');
             let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
             match kind.is_dir() {

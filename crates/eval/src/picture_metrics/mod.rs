@@ -16,7 +16,6 @@ use models::features::FeatureSource;
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::files::write_whole;
 use crate::judge::MOST_RESAMPLES;
 use crate::metrics::fidelity::{Reference, Settings, Summary, evaluate};
 use crate::table::Table;
@@ -24,6 +23,7 @@ pub(crate) use extract::extract_each;
 pub use extract::{extract, extract_folder};
 pub use folder::pictures_below;
 pub use report::{Titles, table};
+use runs::files::write_whole;
 pub(crate) use source::ReferenceSource;
 
 /// What `tokenrank metrics` is asked for.
@@ -140,7 +140,7 @@ impl Report {
     pub fn write(&self, path: &Path) -> Result<()> {
         let failed = |reason: String| Error::Export { path: path.into(), reason };
         let text = serde_json::to_string_pretty(self).map_err(|e| failed(e.to_string()))?;
-        write_whole(path, format!("{text}\n").as_bytes())
+        Ok(write_whole(path, format!("{text}\n").as_bytes())?)
     }
 }
 

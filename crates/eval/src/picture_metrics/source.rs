@@ -15,7 +15,8 @@ use super::reference::{self, Kind};
 use super::{extract_each, pictures_below};
 use crate::error::{Error, Result};
 use crate::metrics::fidelity::Reference;
-use crate::progress;
+use runs::FileAction;
+use runs::progress;
 
 /// Most pictures that are named among those that cannot be read.
 const MOST_FAULTS: usize = 8;
@@ -139,7 +140,7 @@ impl ReferenceSource {
             Self::Files(paths) => paths.len(),
             Self::Known(path, kind) => {
                 let bytes = limits::read_bytes(path, limits::FEATURE_BYTES)
-                    .map_err(crate::error::Error::file("read", path))?;
+                    .map_err(crate::error::Error::file(FileAction::Read, path))?;
                 let hash = hex(&Sha256::digest(&bytes));
                 let reference = match kind {
                     Kind::Statistics => reference::statistics(path)?,

@@ -5,6 +5,7 @@ use std::path::{Component, Path, PathBuf};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 use crate::error::{Error, Result};
+use runs::FileAction;
 
 /// Everything that could be more than a part of a name; a colon too, which would end a scheme.
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
@@ -18,7 +19,7 @@ impl Links {
     /// # Errors
     /// There is no such folder.
     pub fn from(folder: &Path) -> Result<Self> {
-        let folder = std::fs::canonicalize(folder).map_err(Error::file("find", folder))?;
+        let folder = std::fs::canonicalize(folder).map_err(Error::file(FileAction::Read, folder))?;
         Ok(Self { folder })
     }
 

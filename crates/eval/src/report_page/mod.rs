@@ -19,14 +19,15 @@ mod values;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use crate::folder::RunFolder;
 use crate::html::plain;
 use crate::paper_table::paper_tables;
-use crate::run::{PAGE, RunFolder};
 use crate::table::Table;
 use budget::Budget;
 use links::Links;
 use run::Run;
+use runs::files::write_whole;
+use runs::layout::PAGE;
 use sweep::SweepView;
 
 /// Runs that are shown in full; of further ones, the row of the overview.

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::links::Links;
+use crate::folder::RunFolder;
 use crate::results::Results;
-use crate::run::RunFolder;
 
 /// What made a run.
 pub(super) struct Recipe {

@@ -9,10 +9,11 @@ use super::recipe::Recipe;
 use super::values::Values;
 use crate::error::{Error, Result};
 use crate::experiment::TaskConfig;
+use crate::folder::RunFolder;
 use crate::metrics::significance::{Interval, LEAST_ITEMS, PValue, Significance, too_few};
 use crate::results::{Comparison, Results};
-use crate::run::{RECORDS, RunFolder};
 use crate::{differences, diffseg_report, guidance_report, masking_report, segment_report};
+use runs::layout::RECORDS;
 
 pub(super) struct Run {
     /// Its folder as seen from that of all runs, or the name of its experiment.
@@ -101,7 +102,7 @@ fn belong_together(folder: &RunFolder, items: &Items, spreads: &Spreads) -> Resu
         let reason = format!(
             "{what}: they are of different runs or have been changed since; run the experiment again with --fresh"
         );
-        Err(Error::Unreadable { path: folder.path.join(RECORDS), reason })
+        Err(Error::unreadable(&folder.path.join(RECORDS), reason))
     };
     let answered = items.rows.iter().filter(|row| row.failed.is_none()).count();
     if answered as u64 != results.items {

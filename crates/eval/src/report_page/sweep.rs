@@ -8,9 +8,10 @@ use serde_json::{Map, Value};
 
 use super::links::Links;
 use crate::error::{Error, Result};
-use crate::results::SCHEMA;
-use crate::run::RunFolder;
+use crate::folder::RunFolder;
 use crate::table::{Cell, Row, Table};
+use runs::FileAction;
+use runs::layout::SCHEMA;
 
 /// A sweep's folder has its runs two folders down.
 const FILE: &str = "sweep.json";
@@ -51,10 +52,10 @@ impl SweepView {
 
     fn read(folder: &Path, runs: &[RunFolder], links: &Links) -> Result<Self> {
         let path = folder.join(FILE);
-        let bytes = limits::read_bytes(&path, limits::RESULTS_BYTES).map_err(Error::file("read", &path))?;
-        let damaged = |reason: String| Error::Unreadable {
-            path: path.clone(),
-            reason: format!("{reason}; the command that made the sweep writes it again"),
+        let bytes =
+            limits::read_bytes(&path, limits::RESULTS_BYTES).map_err(Error::file(FileAction::Read, &path))?;
+        let damaged = |reason: String| {
+            Error::unreadable(&path, format!("{reason}; the command that made the sweep writes it again"))
         };
         let stored: Stored = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
         if stored.schema != SCHEMA {

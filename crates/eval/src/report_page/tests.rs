@@ -13,9 +13,9 @@ use tasks::{Answer, Failure, Rng};
 
 use super::report;
 use crate::experiment::{Experiment, TaskConfig};
+use crate::forged;
 use crate::metrics::{MaskingCurves, Metric};
 use crate::results::{Curves, MetricValue};
-use crate::run::forged;
 
 /// The experiment of the miniature ViT.
 fn experiment() -> Experiment {

@@ -1,14 +1,12 @@
 //! From findings to pictures.
 
-use std::path::Path;
-
 use super::blocks::{averaged, axis, span};
 use super::findings::{METASTABLE_STATES, REFERENCE_CHANGE, SetFindings};
 use super::folder::Staged;
 use super::tokens::{Origin, percent};
 use super::{Figure, Scene};
 use crate::error::{Error, Result};
-use crate::plot::{
+use plot::{
     Family, HeatMap, Histogram, Line, Member, PlotError, Region, Regions, Section, Stroke, Tile, TileSheet,
     family, heatmap, histogram, regions, tiles,
 };
@@ -20,38 +18,34 @@ const COLUMNS: usize = 7;
 pub(super) fn draw(scene: &Scene, staged: &Staged) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     let mut add =
-        |file: &str, title: &str, caption: String, draw: &dyn Fn(&Path) -> Result<(), PlotError>| {
-            draw(&staged.path(file))
-                .map_err(|e| Error::Export { path: file.into(), reason: e.to_string() })?;
-            let (title, png) = (title.to_owned(), staged.read(file)?);
+        |file: &str, title: &str, caption: String, draw: &dyn Fn() -> Result<Vec<u8>, PlotError>| {
+            let png = draw().map_err(|e| Error::Export { path: file.into(), reason: e.to_string() })?;
+            staged.write(file, &png)?;
+            let title = title.to_owned();
             figures.push(Figure { file: file.into(), title, caption, png });
             Ok::<(), Error>(())
         };
     let sheet = bounces(scene);
-    add("bounces.png", "Bounces", sheet.note.clone(), &|path| tiles(path, &sheet))?;
+    add("bounces.png", "Bounces", sheet.note.clone(), &|| tiles(&sheet))?;
     let sheet = ranks(scene);
     let ranked = if scene.tokens.layout.text > 0 { "TokenRank per block" } else { "TokenRank per layer" };
-    add("tokenrank-layers.png", ranked, sheet.note.clone(), &|path| tiles(path, &sheet))?;
+    add("tokenrank-layers.png", ranked, sheet.note.clone(), &|| tiles(&sheet))?;
     let caption =
         "Second largest eigenvalue modulus of each head, without teleport. Near 1 a walk mixes slowly: \
                    the head has groups of tokens in which it lingers."
             .to_owned();
-    add("lambda2.png", "λ₂ of each head", caption, &|path| heatmap(path, &lambda2_map(scene)))?;
+    add("lambda2.png", "λ₂ of each head", caption, &|| heatmap(&lambda2_map(scene)))?;
     let caption = "How many heads have which λ₂, coloured by block.".to_owned();
-    add("lambda2-histogram.png", "λ₂ of all heads", caption, &|path| {
-        histogram(path, &lambda2_histogram(scene))
-    })?;
+    add("lambda2-histogram.png", "λ₂ of all heads", caption, &|| histogram(&lambda2_histogram(scene)))?;
     if let Some(sets) = &scene.findings.metastable {
         let plot = metastable(scene, sets);
-        add("metastable.png", "Metastable sets", plot.notes.join(" "), &|path| regions(path, &plot))?;
+        add("metastable.png", "Metastable sets", plot.notes.join(" "), &|| regions(&plot))?;
     }
     let caption =
         "L1 change of the state in each step of the power method, from the uniform state, forward. The \
                    reference implementation stops at 1e-5 or after 200 steps."
             .to_owned();
-    add("convergence.png", "Convergence of the power method", caption, &|path| {
-        family(path, &convergence(scene))
-    })?;
+    add("convergence.png", "Convergence of the power method", caption, &|| family(&convergence(scene)))?;
     Ok(figures)
 }
 

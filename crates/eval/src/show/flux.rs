@@ -14,7 +14,7 @@ use super::record::Record;
 use super::tokens::{Origin, Start, Tokens};
 use super::{Drawing, PAGE_BUDGET, Pass, Shown, check, file_name, model_name, publish, stem};
 use crate::error::Result;
-use crate::plot::Rgb;
+use plot::Rgb;
 
 /// What to show of a FLUX pipeline.
 #[derive(Debug, Clone)]

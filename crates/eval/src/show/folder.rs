@@ -5,7 +5,8 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
-use crate::files::write_whole;
+use runs::FileAction;
+use runs::files::write_whole;
 
 /// The folder under way.
 const NAME: &str = ".tokenrank-show.partial";
@@ -28,17 +29,19 @@ impl Staged {
     /// It cannot be made.
     pub fn beside(out: &Path) -> Result<Self> {
         let made = !out.exists();
-        fs::create_dir_all(out).map_err(Error::file("create", out))?;
-        let lock = File::open(out).map_err(Error::file("read", out))?;
+        fs::create_dir_all(out).map_err(Error::file(FileAction::Create, out))?;
+        let lock = File::open(out).map_err(Error::file(FileAction::Read, out))?;
         // File systems that lock no folders leave two processes that draw into one of them on their own.
         while lock.lock().is_err_and(|e| e.kind() == ErrorKind::Interrupted) {}
         let folder = out.join(NAME);
         match fs::remove_dir_all(&folder) {
-            Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::file("remove", &folder)(e)),
+            Err(e) if e.kind() != ErrorKind::NotFound => {
+                return Err(Error::file(FileAction::Remove, &folder)(e));
+            }
             _ => {}
         }
         // All of it: who was waited for may have removed what it had made.
-        fs::create_dir_all(&folder).map_err(Error::file("create", &folder))?;
+        fs::create_dir_all(&folder).map_err(Error::file(FileAction::Create, &folder))?;
         Ok(Self { out: out.into(), folder, made, _lock: lock })
     }
 
@@ -52,7 +55,7 @@ impl Staged {
     /// # Errors
     /// It cannot be written.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        write_whole(&self.path(name), bytes)
+        Ok(write_whole(&self.path(name), bytes)?)
     }
 
     /// Reads a file back.
@@ -61,7 +64,7 @@ impl Staged {
     /// It cannot be read.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.path(name);
-        fs::read(&path).map_err(Error::file("read", &path))
+        fs::read(&path).map_err(Error::file(FileAction::Read, &path))
     }
 
     /// Brings the files of these names to `out`, in order, each whole and on the disk, over files of the same names, and
@@ -73,7 +76,9 @@ impl Staged {
         if let Some(last) = names.last() {
             let path = out.join(last);
             match fs::remove_file(&path) {
-                Err(e) if e.kind() != ErrorKind::NotFound => return Err(Error::file("remove", &path)(e)),
+                Err(e) if e.kind() != ErrorKind::NotFound => {
+                    return Err(Error::file(FileAction::Remove, &path)(e));
+                }
                 _ => {}
             }
         }

@@ -19,12 +19,12 @@ use models::probe::LayerChain;
 
 use crate::analysis::AnalysisError;
 use crate::error::{Error, Result};
-use crate::plot::Rgb;
 use blocks::Block;
 use findings::{Findings, Questions};
 pub use flux::{FluxShowOptions, show_flux};
 use folder::Staged;
 pub use page::{Figure, Page, PageLayer};
+use plot::Rgb;
 use record::Record;
 pub use tokens::Start;
 use tokens::{Origin, Tokens};

@@ -13,7 +13,7 @@ use super::record::Record;
 use super::tokens::{Start, Tokens};
 use super::{Drawing, PAGE_BUDGET, Pass, Shown, check, model_name, publish, stem};
 use crate::error::Result;
-use crate::plot::Rgb;
+use plot::Rgb;
 
 /// What to show of a vision network.
 #[derive(Debug, Clone)]

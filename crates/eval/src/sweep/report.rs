@@ -10,11 +10,12 @@ use tasks::Failure;
 use super::methods::{Goal, SweptMethod};
 use super::{Sweep, Variant};
 use crate::error::Result;
-use crate::files::write_json;
+use crate::execute::Outcome;
 use crate::metrics::significance::{LEAST_ITEMS, too_few};
-use crate::results::{Code, Environment, SCHEMA};
-use crate::run::Outcome;
 use crate::table::{Cell, Row, Table};
+use runs::files::write_json;
+use runs::layout::SCHEMA;
+use runs::{Code, Environment};
 
 /// What a finished sweep leaves behind.
 pub struct SweepOutcome {

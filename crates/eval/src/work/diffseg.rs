@@ -16,7 +16,7 @@ use crate::metrics::diffseg::Classes;
 use crate::metrics::{DiffSegMetrics, Metric};
 use crate::plan::Plan;
 use crate::results::Memory;
-use crate::run::{Place, Reached, records};
+use runs::{RunState, RunStore, answers};
 
 /// A Stable Diffusion pipeline and images with a class for every pixel.
 #[derive(Clone)]
@@ -67,18 +67,18 @@ impl DiffSegWork {
         Ok(SdPipeline::open(&self.folder, models::Kind::Float, Device::Cpu)?.sha256()?)
     }
 
-    pub(super) fn run(&self, plan: &Plan, place: &Place, stop: &AtomicBool) -> Result<Reached<Report>> {
+    pub(super) fn run(&self, plan: &Plan, store: &RunStore, stop: &AtomicBool) -> Result<RunState<Report>> {
         let (Experiment { model, seed, .. }, config) = (&plan.experiment, &self.config);
         let pipeline = SdPipeline::open(&self.folder, model.dtype.kind(), plan.device)?;
         let weights = pipeline.weight_bytes()?;
         memory::reset_peak_host();
         let mut task = DiffSeg::new(config.clone(), pipeline, self.items.clone(), *seed)?;
-        let answered = match records(&mut task, place, stop)? {
-            Reached::Whole(answered) => answered,
-            Reached::Part(part) => return Ok(Reached::Part(part)),
+        let answered = match answers(&mut task, store, stop)? {
+            RunState::Complete(answered) => answered,
+            RunState::Shard(part) => return Ok(RunState::Shard(part)),
         };
         let items = answered.of(&self.items);
-        let (records, out) = (&answered.records, &*place.out);
+        let (records, out) = (&answered.records, &*store.out);
         let memory = (answered.fresh > 0).then(|| Memory::measured(weights));
 
         let matched = Classes::of(&plan.experiment.dataset, self.classes.len(), records);
@@ -98,7 +98,7 @@ impl DiffSegWork {
         let labelled = Labelled { items: &items, classes: &self.classes, matched: &matched };
         let warnings = warning(config, records).into_iter().collect();
         let pictures = pictures(out, labelled, &methods, records)?;
-        Ok(Reached::Whole(Report {
+        Ok(RunState::Complete(Report {
             items: metrics.items(),
             metrics: metric_values(&metrics, paper),
             comparisons,

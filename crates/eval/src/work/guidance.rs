@@ -20,7 +20,7 @@ use crate::metrics::fidelity::{FeatureSet, evaluate};
 use crate::picture_metrics::{ReferenceSource, Titles, extract_each};
 use crate::plan::Plan;
 use crate::results::{Judge, Memory};
-use crate::run::{Place, Reached, records};
+use runs::{RunState, RunStore, answers};
 
 /// Fewest pictures of a set that has a covariance, and so a distance to another.
 const FEWEST: usize = 2;
@@ -128,18 +128,18 @@ impl GuidanceWork {
         Ok(SdPipeline::open(&self.folder, models::Kind::Float, Device::Cpu)?.sha256()?)
     }
 
-    pub(super) fn run(&self, plan: &Plan, place: &Place, stop: &AtomicBool) -> Result<Reached<Report>> {
+    pub(super) fn run(&self, plan: &Plan, store: &RunStore, stop: &AtomicBool) -> Result<RunState<Report>> {
         let (Experiment { model, seed, .. }, config) = (&plan.experiment, &self.config);
         let pipeline = SdPipeline::open(&self.folder, model.dtype.kind(), plan.device)?;
         let weights = pipeline.weight_bytes()?;
         memory::reset_peak_host();
-        let folder = place.out.join("pictures");
+        let folder = store.out.join("pictures");
         let mut task = Guidance::new(config.clone(), pipeline, self.items.clone(), &folder)?;
-        let answered = match records(&mut task, place, stop)? {
-            Reached::Whole(answered) => answered,
-            Reached::Part(part) => return Ok(Reached::Part(part)),
+        let answered = match answers(&mut task, store, stop)? {
+            RunState::Complete(answered) => answered,
+            RunState::Shard(part) => return Ok(RunState::Shard(part)),
         };
-        let (records, out) = (&answered.records, &*place.out);
+        let (records, out) = (&answered.records, &*store.out);
         let memory = (answered.fresh > 0).then(|| Memory::measured(weights));
         // The networks that draw leave before the one that judges comes.
         drop(task);
@@ -174,7 +174,7 @@ impl GuidanceWork {
         let hashes = records.iter().flat_map(|record| record.methods.values().map(|drawn| &drawn.sha256));
         let data_sha256 = data_sha256(hashes.map(String::as_str).chain([reference_sha256.as_str()]));
         let warnings = judged.iter().filter_map(|method| warning(&method.label, method.mask_area?)).collect();
-        Ok(Reached::Whole(Report {
+        Ok(RunState::Complete(Report {
             items: records.len() as u64,
             metrics: metric_values(&judged, paper),
             comparisons,

@@ -16,7 +16,7 @@ use crate::metrics::{MaskingCurves, MaskingMetric, Metric};
 use crate::model::ClassSource;
 use crate::plan::{Beside, Plan};
 use crate::results::{Curves, MetricValue};
-use crate::run::{Place, Reached, records};
+use runs::{RunState, RunStore, answers};
 
 /// A classifier and labelled images.
 #[derive(Clone)]
@@ -103,7 +103,7 @@ impl MaskingWork {
         Ok(models::model_sha256(&self.folder, self.head.as_ref().and_then(HeadSource::file))?)
     }
 
-    pub(super) fn run(&self, plan: &Plan, place: &Place, stop: &AtomicBool) -> Result<Reached<Report>> {
+    pub(super) fn run(&self, plan: &Plan, store: &RunStore, stop: &AtomicBool) -> Result<RunState<Report>> {
         let (Experiment { title, model, seed, .. }, config) = (&plan.experiment, &self.config);
         let options = LoadOptions {
             kind: model.dtype.kind(),
@@ -114,12 +114,12 @@ impl MaskingWork {
         let model = VisionModel::load(&self.folder, &options)?;
         let preprocessor = model.preprocessor.clone();
         let mut task = Masking::new(config.clone(), model, self.items.clone(), *seed)?;
-        let answered = match records(&mut task, place, stop)? {
-            Reached::Whole(answered) => answered,
-            Reached::Part(part) => return Ok(Reached::Part(part)),
+        let answered = match answers(&mut task, store, stop)? {
+            RunState::Complete(answered) => answered,
+            RunState::Shard(part) => return Ok(RunState::Shard(part)),
         };
         let items = answered.of(&self.items);
-        let (records, out) = (&answered.records, &*place.out);
+        let (records, out) = (&answered.records, &*store.out);
 
         let mut curves = MaskingCurves::new(config.fractions.values());
         records.iter().for_each(|record| curves.add(record));
@@ -128,7 +128,7 @@ impl MaskingWork {
         let table = masking_table(title, &curves, &methods, plan.paper.as_ref());
         let warnings = warning(&curves).into_iter().collect();
         let pictures = masking_pictures(out, title, &items, &preprocessor, &curves, &methods, records)?;
-        Ok(Reached::Whole(Report {
+        Ok(RunState::Complete(Report {
             items: curves.items(),
             metrics: metric_values(&curves, plan.paper.as_ref()),
             comparisons: Vec::new(),

@@ -26,11 +26,11 @@ use crate::experiment::{Experiment, TaskConfig};
 use crate::model::ModelConfig;
 use crate::plan::Plan;
 use crate::results::{Comparison, Curves, Judge, Memory, MetricValue, Resamples};
-use crate::run::{Compared, Inputs, Place, Reached, compare_records};
 use crate::table::Table;
 use diffseg::DiffSegWork;
 use guidance::GuidanceWork;
 use masking::MaskingWork;
+use runs::{Compared, Inputs, RunState, RunStore, compare_records};
 use segment::SegmentWork;
 
 pub(crate) use segment::paper_column;
@@ -85,16 +85,21 @@ impl Work {
     ///
     /// # Errors
     /// An item cannot be answered, or a file of the run cannot be written.
-    pub(crate) fn run(&self, plan: &Plan, place: &Place, stop: &AtomicBool) -> Result<Reached<Box<Report>>> {
+    pub(crate) fn run(
+        &self,
+        plan: &Plan,
+        store: &RunStore,
+        stop: &AtomicBool,
+    ) -> Result<RunState<Box<Report>>> {
         let reached = match self {
-            Self::Masking(work) => work.run(plan, place, stop),
-            Self::Segment(work) => work.run(plan, place, stop),
-            Self::Guidance(work) => work.run(plan, place, stop),
-            Self::Diffseg(work) => work.run(plan, place, stop),
+            Self::Masking(work) => work.run(plan, store, stop),
+            Self::Segment(work) => work.run(plan, store, stop),
+            Self::Guidance(work) => work.run(plan, store, stop),
+            Self::Diffseg(work) => work.run(plan, store, stop),
         };
         Ok(match reached? {
-            Reached::Whole(report) => Reached::Whole(Box::new(report)),
-            Reached::Part(part) => Reached::Part(part),
+            RunState::Complete(report) => RunState::Complete(Box::new(report)),
+            RunState::Shard(part) => RunState::Shard(part),
         })
     }
 

@@ -16,8 +16,8 @@ use crate::metrics::{Metric, SegmentMetric, SegmentMetrics};
 use crate::paper::PaperTable;
 use crate::plan::Plan;
 use crate::results::{Comparison, Memory, MetricValue};
-use crate::run::{Place, Reached, records};
 use crate::segment_report::{comparison_table, pictures, table};
+use runs::{RunState, RunStore, answers};
 
 /// A FLUX pipeline and images whose pixels are labelled.
 #[derive(Clone)]
@@ -68,18 +68,18 @@ impl SegmentWork {
         Ok(FluxPipeline::open(&self.folder, models::Kind::Float, Device::Cpu)?.sha256()?)
     }
 
-    pub(super) fn run(&self, plan: &Plan, place: &Place, stop: &AtomicBool) -> Result<Reached<Report>> {
+    pub(super) fn run(&self, plan: &Plan, store: &RunStore, stop: &AtomicBool) -> Result<RunState<Report>> {
         let (Experiment { model, seed, .. }, config) = (&plan.experiment, &self.config);
         let pipeline = FluxPipeline::open(&self.folder, model.dtype.kind(), plan.device)?;
         let weights = pipeline.weight_bytes()?;
         memory::reset_peak_host();
         let mut task = Segment::new(config.clone(), pipeline, self.items.clone(), *seed)?;
-        let answered = match records(&mut task, place, stop)? {
-            Reached::Whole(answered) => answered,
-            Reached::Part(part) => return Ok(Reached::Part(part)),
+        let answered = match answers(&mut task, store, stop)? {
+            RunState::Complete(answered) => answered,
+            RunState::Shard(part) => return Ok(RunState::Shard(part)),
         };
         let items = answered.of(&self.items);
-        let (records, out) = (&answered.records, &*place.out);
+        let (records, out) = (&answered.records, &*store.out);
         let memory = (answered.fresh > 0).then(|| Memory::measured(weights));
 
         let mut metrics = SegmentMetrics::new();
@@ -97,7 +97,7 @@ impl SegmentWork {
         }
         let warnings = warnings(&methods, records);
         let pictures = pictures(out, config, &items, &methods, records)?;
-        Ok(Reached::Whole(Report {
+        Ok(RunState::Complete(Report {
             items: metrics.items(),
             metrics: metric_values(&metrics, paper),
             comparisons,

@@ -4,10 +4,10 @@ use tasks::diffseg::{DiffSeg, DiffSegRecord, Segments};
 
 use super::{Items, Score, Source, Spreads, record, values};
 use crate::error::Result;
+use crate::folder::RunFolder;
 use crate::metrics::DiffSegMetric;
 use crate::metrics::diffseg::{Classes, Matched, Tally, adjusted_rand_index};
 use crate::report_page::budget::Budget;
-use crate::run::RunFolder;
 
 pub(super) fn read(folder: &RunFolder, budget: &mut Budget) -> Result<(Items, Spreads)> {
     let answers = folder.answers::<DiffSegRecord>()?;

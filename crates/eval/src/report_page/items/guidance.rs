@@ -4,9 +4,9 @@ use tasks::guidance::{Guidance, GuidanceRecord};
 
 use super::{Items, Score, Source, Spreads, values};
 use crate::error::Result;
+use crate::folder::RunFolder;
 use crate::picture_metrics::ReferenceSource;
 use crate::report_page::budget::Budget;
-use crate::run::RunFolder;
 
 pub(super) fn read(folder: &RunFolder, budget: &mut Budget) -> Result<(Items, Spreads)> {
     let answers = folder.answers::<GuidanceRecord>()?;

@@ -4,9 +4,9 @@ use tasks::masking::{Masking, MaskingConfig, MaskingRecord};
 
 use super::{Items, Score, Source, Spreads, Strips, record, values};
 use crate::error::Result;
+use crate::folder::RunFolder;
 use crate::metrics::{MaskingMetric, item_area};
 use crate::report_page::budget::Budget;
-use crate::run::RunFolder;
 
 pub(super) fn read(
     folder: &RunFolder,

@@ -14,11 +14,12 @@ use tasks::{Answer, Task};
 use super::budget::Budget;
 use crate::error::Result;
 use crate::experiment::TaskConfig;
+use crate::folder::RunFolder;
 use crate::html::plain;
 use crate::metrics::bootstrap::{Additive, Spread, each, paired};
-use crate::progress;
 use crate::results::Comparison;
-use crate::run::{RunFolder, since_run};
+use runs::progress;
+use runs::since_run;
 use thumbnails::Source;
 pub(super) use thumbnails::{Thumbnails, shrunk};
 

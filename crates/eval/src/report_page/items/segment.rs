@@ -4,9 +4,9 @@ use tasks::segment::{ClassCounts, MapScore, Segment, SegmentRecord};
 
 use super::{Items, Score, Source, Spreads, record, values};
 use crate::error::Result;
+use crate::folder::RunFolder;
 use crate::metrics::SegmentMetric;
 use crate::report_page::budget::Budget;
-use crate::run::RunFolder;
 
 pub(super) fn read(folder: &RunFolder, budget: &mut Budget) -> Result<(Items, Spreads)> {
     let answers = folder.answers::<SegmentRecord>()?;

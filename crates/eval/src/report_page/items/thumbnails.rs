@@ -7,8 +7,8 @@ use models::image::{Resample, Rgb8, resize};
 use rayon::prelude::*;
 
 use crate::html::png_uri;
-use crate::plot::Rgb;
 use crate::report_page::budget::Budget;
+use plot::Rgb;
 
 /// Pixels of the longer side.
 const SIDE: usize = 96;

@@ -177,7 +177,7 @@ fn what_is_unfinished_or_damaged_is_refused_and_leaves_no_page() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let refused = |word: &str| {
         let error = report(dir.path(), None).expect_err("refused");
-        assert!(matches!(error, Error::Unreadable { .. }), "{error}");
+        assert!(matches!(error, Error::Run(runs::Error::Unreadable { .. })), "{error}");
         let message = error.to_string();
         assert!(message.contains(word) && !message.contains('\n'), "{message}");
         assert!(!dir.path().join("report.html").exists());
@@ -261,7 +261,7 @@ fn the_lines_of_records_are_those_of_the_file() {
     page(dir.path(), 60);
     let text = read(&dir.path().join("records.jsonl"));
     let lines: Vec<&str> = text.lines().collect();
-    let folder = crate::run::RunFolder::open(dir.path()).expect("a run");
+    let folder = crate::folder::RunFolder::open(dir.path()).expect("a run");
     let answers = folder.answers::<MaskingRecord>().expect("answers");
     assert_eq!(answers.len(), 60);
     for (item, (line, answer)) in answers.into_iter().enumerate() {
@@ -301,7 +301,8 @@ fn a_sweep_has_its_table_and_says_when_it_is_damaged() {
     std::fs::write(&sweep, "{").expect("written");
     let error = report(dir.path(), None).expect_err("damaged");
     assert!(
-        matches!(error, Error::Unreadable { .. }) && error.to_string().contains("writes it again"),
+        matches!(error, Error::Run(runs::Error::Unreadable { .. }))
+            && error.to_string().contains("writes it again"),
         "{error}"
     );
 }

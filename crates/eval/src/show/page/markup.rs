@@ -1,8 +1,7 @@
 //! The page's HTML.
 
 use maud::{DOCTYPE, Markup, PreEscaped, html};
-use plotters::style::RGBColor;
-use plotters::style::colors::colormaps::{ColorMap, ViridisRGB};
+use plot::viridis;
 use serde::Serialize;
 
 use super::matrices::encode;
@@ -294,12 +293,6 @@ fn embedded(page: &Page<'_>) -> Markup {
             }
         }
     }
-}
-
-/// The scale of the pictures beside the page.
-fn viridis(t: f64) -> [u8; 3] {
-    let RGBColor(red, green, blue) = ViridisRGB.get_color(t.clamp(0.0, 1.0));
-    [red, green, blue]
 }
 
 fn viridis_table() -> String {

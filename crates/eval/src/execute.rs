@@ -1,0 +1,196 @@
+//! Running a plan: records as they come, then results, table and pictures.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use runs::files::write_json;
+use runs::layout::{RESULTS, SCHEMA};
+use runs::{
+    Code, Earlier, Environment, RecordSource, RunHeader, RunState, RunStore, Shard, ShardSummary, progress,
+};
+use tasks::Failure;
+
+use crate::error::Result;
+use crate::folder::RunFolder;
+use crate::plan::{Beside, Plan};
+use crate::results::{DataId, Judge, Results, WeightsId};
+use crate::table::Table;
+use crate::work::Report;
+
+/// What a finished run leaves behind.
+pub struct Outcome {
+    /// The content of `results.json`.
+    pub results: Results,
+    /// The tables, as printed.
+    pub tables: Vec<Table>,
+    /// Name of the experiment file without extension.
+    pub name: String,
+    /// The paper's table that the run stands beside.
+    pub paper: Option<Beside>,
+    /// Keys and names of the methods in row order.
+    pub methods: Vec<(String, String)>,
+    /// Folder of the run.
+    pub out: PathBuf,
+    /// Pictures in that folder.
+    pub pictures: Vec<PathBuf>,
+    /// Items answered by this process; the others were on disk.
+    pub fresh: usize,
+    /// The time those took.
+    pub took: Duration,
+}
+
+/// How far a process came that did what it was asked.
+pub enum Finished {
+    /// The whole run.
+    Run(Box<Outcome>),
+    /// One of its shards.
+    Shard(ShardOutcome),
+}
+
+/// A finished shard.
+pub struct ShardOutcome {
+    /// Which one.
+    pub shard: Shard,
+    /// Its folder, in that of the run.
+    pub out: PathBuf,
+    /// Folder of the run.
+    pub run: PathBuf,
+    /// Items of the shard.
+    pub items: usize,
+    /// Those whose data cannot be read.
+    pub failed: Vec<Failure>,
+    /// Items answered by this process.
+    pub fresh: usize,
+    /// The time those took.
+    pub took: Duration,
+}
+
+/// Runs a plan, or what is left of it, to its results; of a shard, to its records. When `stop` becomes true the batch
+/// in flight is finished and the run ends with [`runs::Error::Interrupted`].
+///
+/// # Errors
+/// The run cannot go on, or a file of it cannot be written. An item whose data cannot be read is none: it is in
+/// [`Results::failed`].
+pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Finished> {
+    let (header, run, store) = begin(plan)?;
+    let interrupted = |done, out| Err(runs::Error::Interrupted { done, total: plan.items(), out }.into());
+    if stop.load(Ordering::Relaxed) {
+        return interrupted(0, store.out);
+    }
+    let reached = plan.work.run(plan, &store, stop);
+    progress::say_notes();
+    match (reached?, plan.shard) {
+        (RunState::Complete(report), _) => {
+            Ok(Finished::Run(Box::new(conclude(plan, header, *report, store.out)?)))
+        }
+        (RunState::Shard(ShardSummary { items, failed, fresh, took }), Some(shard)) => {
+            Ok(Finished::Shard(ShardOutcome { shard, out: store.out, run, items, failed, fresh, took }))
+        }
+        (RunState::Shard(summary), None) => interrupted(summary.items, store.out),
+    }
+}
+
+impl Plan {
+    /// Where the plan is to start over, removes what its folder has of an earlier run and makes the folder its own, so that
+    /// [`execute`] goes on from there.
+    ///
+    /// # Errors
+    /// The folder is in use; a file cannot be removed or written.
+    pub fn start_over(&mut self) -> Result<()> {
+        if self.fresh {
+            begin(self)?;
+            self.fresh = false;
+        }
+        Ok(())
+    }
+}
+
+/// Opens the folder of a plan. Returns its header, the folder of the run and the open folder, which for a shard lies below that
+/// of the run.
+fn begin(plan: &Plan) -> Result<(RunHeader, PathBuf, RunStore)> {
+    let header = plan.header()?;
+    let run = plan.out(&header.fingerprint);
+    let out = plan.shard.map_or_else(|| run.clone(), |shard| run.join(shard.folder()));
+    let source = if plan.merged { RecordSource::Shards } else { RecordSource::Run };
+    let names = made_files();
+    let earlier = if plan.fresh { Earlier::Remove(&names) } else { Earlier::Resume };
+    let store = RunStore::open(out, &header, source, earlier)?;
+    Ok((header, run, store))
+}
+
+/// Names of all files that runs make from their records: tables in every format, and figures.
+fn made_files() -> Vec<String> {
+    let tables = ["table", "comparisons"].into_iter();
+    let tables =
+        tables.flat_map(|name| ["md", "csv", "tex", "parquet"].map(|format| format!("{name}.{format}")));
+    let figures = ["curves.png", "overlays.png", "pictures.png", "masks.png"].map(str::to_owned);
+    tables.chain(figures).collect()
+}
+
+/// Writes what a run has to say once all its items are answered.
+fn conclude(plan: &Plan, header: RunHeader, report: Report, out: PathBuf) -> Result<Outcome> {
+    // Of a run that was whole already: what made it, not what looked at it again.
+    let known = (report.fresh == 0).then(|| RunFolder::open(&out).ok()).flatten().map(|known| known.results);
+    let judged = |judge: &Option<Judge>| judge.as_ref().map(|judge| judge.reference_sha256.clone());
+    if let Some((then, now)) =
+        known.as_ref().and_then(|known| judged(&known.judge)).zip(judged(&report.judge))
+        && then != now
+    {
+        progress::say(
+            "the reference has changed since the results were written; they are computed anew from the one that is there",
+        );
+    }
+    let environment = known.as_ref().map(|known| known.environment.clone());
+    let results = Results {
+        schema: SCHEMA,
+        fingerprint: header.fingerprint,
+        experiment: plan.experiment.clone(),
+        items: report.items,
+        failed: report.failed,
+        metrics: report.metrics,
+        comparisons: report.comparisons,
+        curves: report.curves,
+        judge: report.judge,
+        memory: report.memory.or_else(|| known.and_then(|known| known.memory)),
+        weights: WeightsId { sha256: header.identity.weights_sha256 },
+        data: DataId { dataset: plan.experiment.dataset.name().into(), sha256: report.data_sha256 },
+        code: Code::current(),
+        environment: environment.unwrap_or_else(|| Environment::current(plan.device)),
+        resampled: report.resampled,
+    };
+    let note = (!results.failed.is_empty()).then(|| unread(&results));
+    let mut tables = report.tables;
+    report.warnings.iter().for_each(|warning| progress::say(&format!("warning: {warning}")));
+    if let Some((_, table)) = tables.first_mut() {
+        table.notes.extend(report.warnings.iter().map(|warning| format!("Warning: {warning}")));
+    }
+    for (name, table) in &mut tables {
+        table.notes.extend(note.clone());
+        table.export(&out, name)?;
+    }
+    // Last: where there are results, everything else is there too.
+    write_json(&out.join(RESULTS), &results)?;
+    Ok(Outcome {
+        results,
+        tables: tables.into_iter().map(|(_, table)| table).collect(),
+        name: plan.name.clone(),
+        paper: plan.paper.clone(),
+        methods: report.methods,
+        out,
+        pictures: report.pictures,
+        fresh: report.fresh,
+        took: report.took,
+    })
+}
+
+/// A line below the tables of results that lack items.
+fn unread(results: &Results) -> String {
+    let (failed, total) = (results.failed.len(), results.items + results.failed.len() as u64);
+    let names: Vec<&str> = results.failed.iter().take(5).map(|failure| &*failure.id).collect();
+    let more = if failed > names.len() { ", …" } else { "" };
+    format!(
+        "{failed} of {total} items could not be read and count for nothing here: {}{more}.",
+        names.join(", ")
+    )
+}

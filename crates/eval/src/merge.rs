@@ -1,0 +1,56 @@
+//! `tokenrank merge`: shards become runs, and the runs conclude.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use runs::runs_of_shards;
+
+use crate::error::Result;
+use crate::execute::{Finished, Outcome, execute};
+use crate::plan::Plan;
+
+/// What to merge, and where to.
+#[derive(Debug, Clone, Default)]
+pub struct MergeOptions {
+    /// Folders of shards, or folders that hold them at any depth.
+    pub dirs: Vec<PathBuf>,
+    /// Folder of the run or runs; the one that holds the shards where `None`.
+    pub out: Option<PathBuf>,
+    /// `cpu` or `cuda:N`: where the work after the last record is done, such as judging images.
+    pub device: String,
+}
+
+/// Puts shards together to whole runs and concludes these: records, results, tables and figures are those of a single
+/// run. Shards are only read. Everything is checked before the first file is written.
+///
+/// # Errors
+/// [`runs::Error::Merge`] if shards are missing, unfinished, given twice, or of different runs; those of [`execute`].
+pub fn merge(options: &MergeOptions, stop: &AtomicBool) -> Result<Vec<Outcome>> {
+    let sharded = runs_of_shards(&options.dirs, options.out.as_deref())?;
+    let plans: Vec<Plan> = sharded
+        .iter()
+        .map(|(target, run)| Plan::of_header(&run.header, &options.device, target.clone()))
+        .collect::<Result<_>>()?;
+    for ((_, run), plan) in sharded.iter().zip(&plans) {
+        run.check_size(plan.items(), plan.batches())?;
+    }
+    let mut learned = Vec::new();
+    for ((_, run), plan) in sharded.iter().zip(&plans) {
+        learned.push(run.check_data(|inputs, records| plan.work.compare_data(inputs, records))?);
+    }
+    let mut outcomes = Vec::new();
+    for (((target, run), plan), inputs) in sharded.into_iter().zip(plans).zip(learned) {
+        if stop.load(Ordering::Relaxed) {
+            return Err(runs::Error::Interrupted { done: 0, total: plan.items(), out: target }.into());
+        }
+        run.write(target, &inputs)?;
+        match execute(&plan, stop)? {
+            Finished::Run(outcome) => outcomes.push(*outcome),
+            Finished::Shard(shard) => {
+                let reason = format!("{} is a shard, not a run", shard.out.display());
+                return Err(runs::Error::Merge { reason }.into());
+            }
+        }
+    }
+    Ok(outcomes)
+}

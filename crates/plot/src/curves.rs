@@ -1,0 +1,210 @@
+//! Curves over a common axis: accuracy against the share of tokens masked, say.
+
+use super::PlotError;
+use super::axes::{Frame, TICK, axes, labelled};
+use super::canvas::{Align, Canvas, Text, fitted, text_width};
+use super::color::{self, FAINT, INK, range};
+use super::ticks::{label, ticks, widened};
+
+/// Width and height of a plot of curves in pixels: twice what a page shows, for print.
+pub const SIZE: (u32, u32) = (1600, 1000);
+
+/// One named curve.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// Its name in the legend.
+    pub name: String,
+    /// `(x, y)` in the order in which they are joined. A point that is not finite breaks the curve.
+    pub points: Vec<(f64, f64)>,
+}
+
+/// A plot of curves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CurvePlot {
+    /// Above the plot; shortened where it is too long.
+    pub title: String,
+    /// Under the horizontal axis.
+    pub x_label: String,
+    /// Beside the vertical axis.
+    pub y_label: String,
+    /// The curves in the order of the legend. Twelve have a colour of their own; dashes and markers tell more apart.
+    pub series: Vec<Series>,
+}
+
+const TITLE: f64 = 36.0;
+const LABEL: f64 = 30.0;
+const NAME: f64 = 27.0;
+const LINE: f64 = 3.5;
+/// Of the widest name in the legend, beyond which names are shortened.
+const WIDEST_NAME: f64 = 400.0;
+/// Of the piece of line beside a name.
+const SAMPLE: f64 = 78.0;
+
+/// Strokes and gaps in pixels; empty for a whole line.
+const DASHES: [&[f64]; 3] = [&[], &[17.0, 8.0], &[4.5, 6.5]];
+
+#[derive(Debug, Clone, Copy)]
+enum Marker {
+    Circle,
+    Square,
+    Triangle,
+    Diamond,
+}
+
+const MARKERS: [Marker; 4] = [Marker::Circle, Marker::Square, Marker::Triangle, Marker::Diamond];
+
+/// The look of one curve.
+struct Look {
+    ink: [u8; 3],
+    dash: &'static [f64],
+    marker: Marker,
+}
+
+impl Look {
+    fn of(index: usize) -> Self {
+        // Neighbours differ in all three; four markers against three dashes give twelve pairs.
+        Self { ink: color::series(index), dash: DASHES[index % 3], marker: MARKERS[index % 4] }
+    }
+}
+
+/// Draws the curves into a PNG of [`SIZE`] pixels, with a grid and a legend at the right.
+///
+/// Points that are not finite are left out; a series without any is named in the legend as such.
+///
+/// # Errors
+/// [`PlotError::Write`] where the file cannot be written.
+pub fn curves(plot: &CurvePlot) -> Result<Vec<u8>, PlotError> {
+    let mut canvas = Canvas::new(SIZE.0, SIZE.1)?;
+    let (width, height) = (f64::from(SIZE.0), f64::from(SIZE.1));
+
+    let points = || {
+        plot.series.iter().flat_map(|series| &series.points).filter(|(x, y)| x.is_finite() && y.is_finite())
+    };
+    let x = range(points().map(|&(x, _)| x));
+    let y = range(points().map(|&(_, y)| y));
+    let some = x.is_some();
+    let (x, y) = (x.unwrap_or((0.0, 1.0)), y.unwrap_or((0.0, 1.0)));
+    let x = if x.0 == x.1 { widened(x.0, x.1, 1) } else { x };
+    let y = widened(y.0, y.1, 6);
+    let (x_ticks, x_step) = ticks(x.0, x.1, 10);
+    let (y_ticks, y_step) = ticks(y.0, y.1, 6);
+
+    let names: Vec<String> = plot.series.iter().map(legend_name).collect();
+    let legend = names.iter().map(|name| text_width(name, NAME)).fold(0.0, f64::max).min(WIDEST_NAME);
+    let numbers = y_ticks.iter().map(|&tick| text_width(&label(tick, y_step), TICK)).fold(0.0, f64::max);
+    // A margin keeps markers at the ends of the range off the frame.
+    let margin = 0.02 * (x.1 - x.0);
+    let frame = Frame {
+        left: 84.0 + numbers,
+        right: width - if names.is_empty() { 40.0 } else { legend + SAMPLE + 76.0 },
+        top: 96.0,
+        bottom: height - 122.0,
+        x: (x.0 - margin, x.1 + margin),
+        y,
+    };
+
+    axes(&mut canvas, &frame, &labelled(&x_ticks, x_step), &labelled(&y_ticks, y_step))?;
+    let text = |size, align| Text { size, ink: INK, align, upwards: false };
+    let title = fitted(&plot.title, TITLE, width - 80.0);
+    // Over the axes where it fits there, else over the whole picture.
+    let half = text_width(&title, TITLE) / 2.0;
+    let centre = ((frame.left + frame.right) / 2.0)
+        .clamp((40.0 + half).min(width / 2.0), (width - 40.0 - half).max(width / 2.0));
+    canvas.text((centre, 50.0), &title, text(TITLE, Align::Middle))?;
+    let x_label = fitted(&plot.x_label, LABEL, frame.right - frame.left);
+    canvas.text(((frame.left + frame.right) / 2.0, height - 36.0), &x_label, text(LABEL, Align::Middle))?;
+    let y_label = fitted(&plot.y_label, LABEL, frame.bottom - frame.top);
+    let upwards = Text { upwards: true, ..text(LABEL, Align::Middle) };
+    canvas.text((36.0, (frame.top + frame.bottom) / 2.0), &y_label, upwards)?;
+    if !some {
+        let middle = ((frame.left + frame.right) / 2.0, (frame.top + frame.bottom) / 2.0);
+        canvas.text(middle, "no data", Text { ink: FAINT, ..text(LABEL, Align::Middle) })?;
+    }
+
+    for (index, series) in plot.series.iter().enumerate() {
+        curve(&mut canvas, &frame, series, &Look::of(index))?;
+    }
+    legend_entries(&mut canvas, &frame, &names)?;
+    canvas.finish()
+}
+
+fn legend_name(series: &Series) -> String {
+    let drawn = series.points.iter().any(|(x, y)| x.is_finite() && y.is_finite());
+    if drawn { series.name.clone() } else { format!("{} (no data)", series.name) }
+}
+
+fn curve(canvas: &mut Canvas, frame: &Frame, series: &Series, look: &Look) -> Result<(), PlotError> {
+    let finite = |(x, y): &(f64, f64)| x.is_finite() && y.is_finite();
+    for run in series.points.split(|point| !finite(point)) {
+        let run: Vec<(f64, f64)> = run.iter().map(|&(x, y)| (frame.x_of(x), frame.y_of(y))).collect();
+        dashed(canvas, &run, look)?;
+        // Markers of a dense curve would hide it.
+        let every = run.len().div_ceil(25).max(1);
+        for &point in run.iter().step_by(every) {
+            marker(canvas, point, look)?;
+        }
+    }
+    Ok(())
+}
+
+/// A line through pixels in the look's strokes and gaps.
+fn dashed(canvas: &mut Canvas, points: &[(f64, f64)], look: &Look) -> Result<(), PlotError> {
+    if look.dash.is_empty() {
+        return if points.len() > 1 { canvas.line(points, look.ink, LINE) } else { Ok(()) };
+    }
+    let (mut part, mut left) = (0, look.dash[0]);
+    let mut stroke: Vec<(f64, f64)> = points.first().copied().into_iter().collect();
+    for pair in points.windows(2) {
+        let ((mut x, mut y), (to_x, to_y)) = (pair[0], pair[1]);
+        loop {
+            let rest = (to_x - x).hypot(to_y - y);
+            if rest <= left {
+                left -= rest;
+                stroke.push((to_x, to_y));
+                break;
+            }
+            (x, y) = (x + (to_x - x) * left / rest, y + (to_y - y) * left / rest);
+            stroke.push((x, y));
+            if part % 2 == 0 {
+                canvas.line(&stroke, look.ink, LINE)?;
+            }
+            stroke = vec![(x, y)];
+            part += 1;
+            left = look.dash[part % look.dash.len()];
+        }
+    }
+    if part % 2 == 0 && stroke.len() > 1 { canvas.line(&stroke, look.ink, LINE) } else { Ok(()) }
+}
+
+fn marker(canvas: &mut Canvas, (x, y): (f64, f64), look: &Look) -> Result<(), PlotError> {
+    let corners = |count: usize, radius: f64, turn: f64| -> Vec<(f64, f64)> {
+        let angle = |i: usize| std::f64::consts::TAU * (i as f64 / count as f64 + turn);
+        (0..count).map(|i| (x + radius * angle(i).sin(), y - radius * angle(i).cos())).collect()
+    };
+    let shape = match look.marker {
+        Marker::Circle => corners(24, 7.5, 0.0),
+        Marker::Square => corners(4, 9.5, 0.125),
+        Marker::Triangle => corners(3, 10.0, 0.0),
+        Marker::Diamond => corners(4, 10.0, 0.0),
+    };
+    canvas.fill(&shape, look.ink)
+}
+
+fn legend_entries(canvas: &mut Canvas, frame: &Frame, names: &[String]) -> Result<(), PlotError> {
+    let step = 46.0;
+    let room = ((frame.bottom - frame.top) / step) as usize;
+    let shown = if names.len() > room { room.saturating_sub(1) } else { names.len() };
+    let left = frame.right + 36.0;
+    let style = Text { size: NAME, ink: INK, align: Align::Start, upwards: false };
+    for (index, name) in names.iter().take(shown).enumerate() {
+        let (y, look) = (frame.top + 20.0 + step * index as f64, Look::of(index));
+        dashed(canvas, &[(left, y), (left + SAMPLE - 14.0, y)], &look)?;
+        marker(canvas, (left + (SAMPLE - 14.0) / 2.0, y), &look)?;
+        canvas.text((left + SAMPLE, y), &fitted(name, NAME, WIDEST_NAME), style)?;
+    }
+    if shown < names.len() {
+        let (y, more) = (frame.top + 20.0 + step * shown as f64, names.len() - shown);
+        canvas.text((left, y), &format!("and {more} more"), Text { ink: FAINT, ..style })?;
+    }
+    Ok(())
+}

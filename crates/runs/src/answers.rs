@@ -1,0 +1,182 @@
+//! Answering the items of a run: what is on disk first, then what is missing, batch by batch.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tasks::{Answer, Failure, Task};
+
+use crate::error::{Error, Result};
+use crate::inputs::Inputs;
+use crate::layout::RECORDS;
+use crate::progress;
+use crate::records::RecordLog;
+use crate::shard::Batches;
+use crate::store::{RecordSource, RunStore};
+
+/// The answers to all items of a run.
+pub struct Answers<R> {
+    /// In manifest order.
+    pub records: Vec<R>,
+    /// The items of the records, by their places in the manifest.
+    pub items: Vec<usize>,
+    /// Items whose data cannot be read.
+    pub failed: Vec<Failure>,
+    /// Number of items that this process answered.
+    pub fresh: usize,
+    /// The time those took.
+    pub took: Duration,
+}
+
+impl<R> Answers<R> {
+    /// The items that have records, out of all items of the manifest, in the order of the records.
+    pub fn of<I: Clone>(&self, items: &[I]) -> Vec<I> {
+        self.items.iter().filter_map(|&index| items.get(index).cloned()).collect()
+    }
+}
+
+/// What a finished shard has done.
+pub struct ShardSummary {
+    /// Items of the shard.
+    pub items: usize,
+    /// Those whose data cannot be read.
+    pub failed: Vec<Failure>,
+    /// Number of items that this process answered.
+    pub fresh: usize,
+    /// The time those took.
+    pub took: Duration,
+}
+
+/// How far a process has brought a run after its last batch.
+pub enum RunState<T> {
+    /// The run is complete.
+    Complete(T),
+    /// One of its shards is complete.
+    Shard(ShardSummary),
+}
+
+/// Times that the data may change during a run before the run gives up.
+const ROUNDS: usize = 4;
+
+/// Returns every answer of the run or shard. Answers on disk are kept; missing batches are run. Records are compared with the
+/// data before the first batch and after the last one, and a batch with an item that was made from other data is run again.
+/// When `stop` becomes true, the batch in flight is finished and kept.
+///
+/// # Errors
+/// [`Error::Interrupted`] after `stop`; no item could be read; records of shards are missing; a file cannot be written.
+pub fn answers<T: Task>(
+    task: &mut T,
+    store: &RunStore,
+    stop: &AtomicBool,
+) -> Result<RunState<Answers<T::Record>>> {
+    let batches = Batches { items: task.manifest().len(), batch: task.batch_size(), shard: store.shard };
+    let merged = store.source == RecordSource::Shards;
+    let path = store.out.join(RECORDS);
+    let mut log = RecordLog::open(&path, &store.fingerprint, batches, !merged, |i, answer| {
+        let Some(item) = task.manifest().get(i) else { return false };
+        match answer {
+            Answer::Record(record) => T::answered(record) == T::id(item) && task.is_whole(record),
+            Answer::Failed(failure) => failure.id == T::id(item),
+        }
+    })?;
+    let (total, before) = (batches.total(), log.answered());
+    if merged && before < total {
+        let reason = format!(
+            "the shards of {} lack {} of {total} items, or pictures of these; run them again with their --shard, which makes \
+             what is missing, and merge again",
+            store.out.display(),
+            total - before
+        );
+        return Err(Error::Merge { reason });
+    }
+    let mut inputs = Inputs::open([store.out.as_path()]);
+    let start = Instant::now();
+    let mut fresh = 0;
+    for round in 0.. {
+        // The merge has compared the shards with the data already.
+        let changed = if merged { 0 } else { forget_changed(task, &mut log, &mut inputs, &store.out)? };
+        let missing = log.missing();
+        if missing.is_empty() {
+            break;
+        }
+        if round == ROUNDS {
+            let reason =
+                format!("{changed} items have changed while the run was reading them, again and again");
+            return Err(Error::Unreadable { path: store.out.clone(), reason });
+        }
+        let items: Vec<Range<usize>> = missing.clone();
+        let stamps: Vec<_> =
+            items.into_iter().map(|range| Inputs::look::<T>(&task.manifest()[range])).collect();
+        let bar = progress::bar(total, log.answered());
+        task.expect(&missing);
+        for (range, stamps) in missing.into_iter().zip(stamps) {
+            if stop.load(Ordering::Relaxed) {
+                bar.abandon();
+                return Err(Error::Interrupted { done: log.answered(), total, out: store.out.clone() });
+            }
+            bar.inc(range.len() as u64);
+            let answers = task.run(range.clone())?;
+            for (item, answer) in task.manifest()[range.clone()].iter().zip(&answers) {
+                if let Answer::Record(record) = answer {
+                    inputs.keep(T::id(item), T::made_from(record), &stamps);
+                }
+            }
+            fresh += range.len();
+            log.append(&range, answers)?;
+            inputs.save(&store.out);
+        }
+        bar.finish_and_clear();
+    }
+    let (fresh, took) = (fresh.min(total), start.elapsed());
+    let mut answered = Answers { records: Vec::new(), items: Vec::new(), failed: Vec::new(), fresh, took };
+    for (item, answer) in log.into_answers() {
+        match answer {
+            Answer::Record(record) => {
+                answered.items.push(item);
+                answered.records.push(record);
+            }
+            Answer::Failed(failure) => answered.failed.push(failure),
+        }
+    }
+    if store.shard.is_some() {
+        return Ok(RunState::Shard(ShardSummary { items: total, failed: answered.failed, fresh, took }));
+    }
+    match answered.failed.first() {
+        Some(first) if answered.records.is_empty() => Err(Error::NothingRead {
+            items: answered.failed.len(),
+            id: first.id.clone(),
+            reason: first.reason.clone(),
+        }),
+        _ => Ok(RunState::Complete(answered)),
+    }
+}
+
+/// Leaves out the batches with an item that was made from other data than is there now, and says so. Returns the number of
+/// such items.
+fn forget_changed<T: Task>(
+    task: &T,
+    log: &mut RecordLog<T::Record>,
+    inputs: &mut Inputs,
+    out: &Path,
+) -> Result<usize> {
+    let (items, records): (Vec<usize>, Vec<&T::Record>) = log.records().unzip();
+    let pairs =
+        items.iter().zip(records).filter_map(|(&item, record)| Some((task.manifest().get(item)?, record)));
+    let compared = inputs.compare::<T>(&pairs.collect::<Vec<_>>());
+    inputs.save(out);
+    compared.unsure().iter().for_each(|line| progress::say(line));
+    let changed: BTreeSet<usize> = compared.changed.iter().map(|&(place, _)| items[place]).collect();
+    if !changed.is_empty() {
+        let again = log.forget(&changed)?;
+        let were = if changed.len() == 1 { "item was" } else { "items were" };
+        progress::say(&format!(
+            "{} {were} made from other data than is there now ({}); with the rest of their batches {again} items are run \
+             again",
+            changed.len(),
+            compared.names()
+        ));
+    }
+    Ok(changed.len())
+}

@@ -1,0 +1,72 @@
+//! Starting over.
+
+use std::ffi::OsStr;
+use std::io::{Error as IoError, ErrorKind};
+use std::path::Path;
+
+use crate::error::{Error, FileAction, Result};
+use crate::layout::{HEADER, INPUTS, PAGE, PICTURES, RECORDS, RESULTS};
+
+/// Removes what a run has left in its folder and nothing else: the files that every run has, those called `names` (tables and
+/// figures), its page, and `run.json` last. In a folder without `run.json` only records are removed.
+///
+/// # Errors
+/// A file cannot be removed, or a folder is where a file should be.
+pub(crate) fn start_over(folder: &Path, names: &[String]) -> Result<()> {
+    if !folder.join(HEADER).exists() {
+        return remove(&folder.join(RECORDS));
+    }
+    let own = [RECORDS, INPUTS, RESULTS, PAGE].into_iter();
+    own.chain(names.iter().map(String::as_str)).try_for_each(|name| remove(&folder.join(name)))?;
+    start_pictures_over(&folder.join(PICTURES))?;
+    remove(&folder.join(HEADER))
+}
+
+/// Removes the pictures of every method, and the folders that are empty then.
+fn start_pictures_over(pictures: &Path) -> Result<()> {
+    for method in entries(pictures)? {
+        for file in entries(&method)? {
+            if file.file_name().is_some_and(is_picture) {
+                remove(&file)?;
+            }
+        }
+        remove_if_empty(&method)?;
+    }
+    remove_if_empty(pictures)
+}
+
+/// Whether a run gives its pictures such names: `00000012.png`.
+fn is_picture(name: &OsStr) -> bool {
+    let digits = name.to_str().and_then(|name| name.strip_suffix(".png"));
+    digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// What is in a folder; nothing where there is none.
+fn entries(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+    let read = || std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_, IoError>>();
+    match read() {
+        Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Vec::new()),
+        other => other.map_err(Error::file(FileAction::Read, folder)),
+    }
+}
+
+fn remove(file: &Path) -> Result<()> {
+    match std::fs::remove_file(file) {
+        Err(e) if e.kind() == ErrorKind::NotFound => Ok(()),
+        other => other.map_err(Error::file(FileAction::Remove, file)),
+    }
+}
+
+fn remove_if_empty(folder: &Path) -> Result<()> {
+    match std::fs::remove_dir(folder) {
+        Err(e)
+            if matches!(
+                e.kind(),
+                ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::DirectoryNotEmpty
+            ) =>
+        {
+            Ok(())
+        }
+        other => other.map_err(Error::file(FileAction::Remove, folder)),
+    }
+}

@@ -1,0 +1,225 @@
+//! `run.json`: what a folder of records belongs to.
+
+use std::collections::BTreeSet;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use models::limits;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, FileAction, Result};
+use crate::files::write_json;
+use crate::layout::{HEADER, RECORDS, SCHEMA};
+use crate::shard::Shard;
+
+/// Everything that decides the numbers of a run. Records of one identity belong together.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// As checked: `--set` applied, defaults filled in.
+    pub experiment: Value,
+    /// `--limit`.
+    pub limit: Option<usize>,
+    /// `cpu` or `cuda`: they round differently.
+    pub device: String,
+    /// Hash of the network's files.
+    pub weights_sha256: String,
+    /// Where the classes come from.
+    pub classes: String,
+    /// Hash over what is asked about every item.
+    pub manifest_sha256: String,
+    /// Hash over the program's sources.
+    pub sources_sha256: String,
+}
+
+impl Identity {
+    /// One hash for all of it.
+    pub fn fingerprint(&self) -> String {
+        let digest = Sha256::digest(serde_json::json!(self).to_string());
+        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// What differs in `other`, as `key: old → new`.
+    pub fn differences(&self, other: &Self) -> Vec<String> {
+        let mut changes = Vec::new();
+        differences("", &self.experiment, &other.experiment, &mut changes);
+        let limit = |limit: Option<usize>| limit.map_or("none".to_owned(), |limit| limit.to_string());
+        let rest = [
+            ("--limit", limit(self.limit), limit(other.limit)),
+            ("--device", self.device.clone(), other.device.clone()),
+            ("weights", short(&self.weights_sha256), short(&other.weights_sha256)),
+            ("classes", self.classes.clone(), other.classes.clone()),
+            ("items and labels", short(&self.manifest_sha256), short(&other.manifest_sha256)),
+            ("program", short(&self.sources_sha256), short(&other.sources_sha256)),
+        ];
+        let differ = rest.into_iter().filter(|(_, old, new)| old != new);
+        changes.extend(differ.map(|(key, old, new)| format!("{key}: {old} → {new}")));
+        changes
+    }
+}
+
+/// Enough of a hash to tell it from another.
+pub fn short(hash: &str) -> String {
+    hash.chars().take(12).collect()
+}
+
+/// The content of `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunHeader {
+    /// [`SCHEMA`] of the program that wrote it.
+    pub schema: u32,
+    /// Name of the experiment file without extension.
+    pub name: String,
+    /// [`Identity::fingerprint`] of what follows.
+    pub fingerprint: String,
+    /// What decides the numbers.
+    pub identity: Identity,
+    /// The command that began it, without its folder; it decides nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub command: Option<String>,
+    /// Items of the whole manifest.
+    pub items: usize,
+    /// Items of a batch.
+    pub batch: usize,
+    /// The shard whose folder it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub shard: Option<Shard>,
+}
+
+impl RunHeader {
+    /// The header of a folder; none where there is no run.
+    ///
+    /// # Errors
+    /// It cannot be read or is damaged.
+    pub fn read(folder: &Path) -> Result<Option<Self>> {
+        let path = folder.join(HEADER);
+        let bytes = match limits::read_bytes(&path, limits::RESULTS_BYTES) {
+            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+            other => other.map_err(Error::file(FileAction::Read, &path))?,
+        };
+        let damaged = |reason: String| Error::OtherRun { path: folder.into(), reason };
+        let value: Value =
+            serde_json::from_slice(&bytes).map_err(|e| damaged(format!("run.json is damaged: {e}")))?;
+        if value["schema"] != SCHEMA {
+            let reason = format!("it was written by another version, schema {}", value["schema"]);
+            return Err(damaged(reason));
+        }
+        let header: Self =
+            serde_json::from_value(value).map_err(|e| damaged(format!("run.json is damaged: {e}")))?;
+        if header.fingerprint != header.identity.fingerprint() || header.batch == 0 {
+            return Err(damaged("run.json is damaged: it does not agree with its fingerprint".into()));
+        }
+        Ok(Some(header))
+    }
+
+    /// The header of a folder that is read and not run in; `None` where there is no run.
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] where it is damaged.
+    pub fn look(folder: &Path) -> Result<Option<Self>> {
+        Self::read(folder).map_err(|error| match error {
+            Error::OtherRun { path, reason } => {
+                Error::Unreadable { path, reason: format!("{reason}; run the experiment again with --fresh") }
+            }
+            other @ (Error::File { .. }
+            | Error::Spread { .. }
+            | Error::Locked { .. }
+            | Error::NothingRead { .. }
+            | Error::Unreadable { .. }
+            | Error::Merge { .. }
+            | Error::Interrupted { .. }
+            | Error::Task(_)) => other,
+        })
+    }
+
+    /// Those of a run's folder and of the shards in it, with their folders.
+    ///
+    /// # Errors
+    /// A folder cannot be read; a header is damaged.
+    pub fn of_folder(run: &Path) -> Result<Vec<(PathBuf, Self)>> {
+        let entries = match std::fs::read_dir(run) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(Error::file(FileAction::Read, run))?,
+        };
+        let mut folders = vec![run.to_path_buf()];
+        for entry in entries {
+            let entry = entry.map_err(Error::file(FileAction::Read, run))?;
+            if entry.file_name().to_string_lossy().starts_with("shard-") && entry.path().is_dir() {
+                folders.push(entry.path());
+            }
+        }
+        folders.sort();
+        let headers =
+            folders.into_iter().map(|folder| Ok(Self::read(&folder)?.map(|header| (folder, header))));
+        headers.filter_map(Result::transpose).collect()
+    }
+
+    /// Checks that what a folder holds, of the run or of a shard, goes together with `shards` shards of this one.
+    ///
+    /// # Errors
+    /// It does not, with the reason.
+    pub fn allows(&self, folder: &Path, known: &Self, shards: usize) -> Result<()> {
+        let refuse = |reason: String| Err(Error::Spread { path: folder.into(), reason });
+        if let Some(shard) = known.shard.filter(|shard| shard.of != shards) {
+            return refuse(format!(
+                "is a shard of {}, which makes no run with others of {shards}; go on with --nodes {}, or choose another --out",
+                shard.of, shard.of
+            ));
+        }
+        if known.fingerprint != self.fingerprint && has_records(folder) {
+            return refuse(format!(
+                "has records of another experiment ({}); choose another --out, or remove that folder",
+                known.identity.differences(&self.identity).join("; ")
+            ));
+        }
+        Ok(())
+    }
+
+    /// Makes `folder` the folder of this run, or checks that it is. A folder without records may be taken over; records
+    /// without a header belong to an unknown run and are never overwritten.
+    ///
+    /// # Errors
+    /// It holds another run, with the differences; it cannot be written.
+    pub fn claim(&self, folder: &Path) -> Result<()> {
+        match Self::read(folder)? {
+            None if has_records(folder) => {
+                let reason = "there are records, and no run.json that says of what".into();
+                Err(Error::OtherRun { path: folder.into(), reason })
+            }
+            None => write_json(&folder.join(HEADER), self),
+            Some(known) if known != *self && !has_records(folder) => write_json(&folder.join(HEADER), self),
+            Some(known) if (&known.fingerprint, known.shard) == (&self.fingerprint, self.shard) => Ok(()),
+            Some(known) => {
+                let mut changes = known.identity.differences(&self.identity);
+                let shard = |header: &Self| header.shard.map_or("none".to_owned(), |shard| shard.to_string());
+                if known.shard != self.shard {
+                    changes.push(format!("--shard: {} → {}", shard(&known), shard(self)));
+                }
+                Err(Error::OtherRun { path: folder.into(), reason: changes.join("; ") })
+            }
+        }
+    }
+}
+
+fn has_records(folder: &Path) -> bool {
+    folder.join(RECORDS).metadata().is_ok_and(|records| records.len() > 0)
+}
+
+/// Settings that differ, as `key: old → new`.
+pub fn differences(key: &str, old: &Value, new: &Value, changes: &mut Vec<String>) {
+    use Value::{Null, Object};
+    match (old, new) {
+        (Object(a), Object(b)) => {
+            let keys: BTreeSet<&String> = a.keys().chain(b.keys()).collect();
+            for name in keys {
+                let path = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+                differences(&path, a.get(name).unwrap_or(&Null), b.get(name).unwrap_or(&Null), changes);
+            }
+        }
+        _ if old != new => changes.push(format!("{key}: {old} → {new}")),
+        _ => {}
+    }
+}

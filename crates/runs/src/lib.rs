@@ -1,0 +1,32 @@
+//! Runs on disk, for any [`tasks::Task`].
+//!
+//! A run is a folder. [`RunHeader`] says what it belongs to, [`RunStore`] locks it, [`answers`] appends the answers to its items
+//! batch by batch, and [`Shard`]s divide the batches between processes until [`runs_of_shards`] puts them together. Neither an
+//! interruption nor a shard changes a record. Metrics, tables and experiments are unknown here.
+
+#![deny(clippy::print_stdout, clippy::print_stderr)]
+
+mod answers;
+mod environment;
+mod error;
+pub mod files;
+mod fresh;
+mod header;
+mod inputs;
+pub mod layout;
+mod lock;
+mod merge;
+pub mod progress;
+pub mod records;
+mod shard;
+pub mod slurm;
+mod store;
+
+pub use answers::{Answers, RunState, ShardSummary, answers};
+pub use environment::{Code, Environment};
+pub use error::{Error, FileAction, Result};
+pub use header::{Identity, RunHeader, differences, short};
+pub use inputs::{Compared, Inputs, compare_records, since_run};
+pub use merge::{ShardedRun, runs_of_shards};
+pub use shard::{Batches, Shard};
+pub use store::{Earlier, RecordSource, RunStore};

@@ -1,0 +1,177 @@
+//! One process at a time in a run's folder.
+
+use std::fmt;
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, FileAction, Result};
+use crate::progress;
+
+/// The file in the folder.
+const NAME: &str = "run.lock";
+
+/// The right to write to a run's folder, until it is dropped or the process ends in any way.
+///
+/// The system's lock on the file decides: it goes with its process, so a file left behind is no lock. What the file says
+/// is for people, and for file systems that keep no locks: there an owner counts as gone if it was on this machine, where
+/// this process would see it, and is no longer running. No clock is asked.
+pub(crate) struct Lock {
+    file: File,
+}
+
+/// Who has the lock.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Name of the machine.
+    pub host: String,
+    /// Process.
+    pub pid: u32,
+    /// When the process started, in the system's ticks, and which boot these count from: process numbers come again.
+    started: Option<String>,
+    /// Where the number is valid: containers of one machine do not see each other's processes.
+    namespace: Option<String>,
+}
+
+/// `process 4711 on node17`.
+impl fmt::Display for Owner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process {} on {}", self.pid, self.host)
+    }
+}
+
+impl Lock {
+    /// Takes the folder.
+    ///
+    /// # Errors
+    /// [`Error::Locked`] with the owner; the file cannot be written.
+    pub fn take(folder: &Path) -> Result<Self> {
+        let path = folder.join(NAME);
+        let options = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
+        let mut file = options().map_err(Error::file(FileAction::Write, &path))?;
+        let locked = file.try_lock();
+        let owner = read(&mut file);
+        let refuse =
+            || Err(Error::Locked { path: folder.into(), owner: owner.as_ref().map(ToString::to_string) });
+        match (locked, &owner) {
+            (Err(TryLockError::WouldBlock), _) => return refuse(),
+            (Err(TryLockError::Error(_)), Some(owner)) if !owner.is_gone() => return refuse(),
+            (_, Some(owner)) => {
+                progress::say(&format!("{owner} was here before and ended early; its records are kept"));
+            }
+            (_, None) => {}
+        }
+        let mut lock = Self { file };
+        let owner = serde_json::json!(Owner::current());
+        lock.write(format!("{owner}\n").as_bytes()).map_err(Error::file(FileAction::Write, &path))?;
+        Ok(lock)
+    }
+
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        self.file.set_len(0)?;
+        self.file.rewind()?;
+        self.file.write_all(bytes)?;
+        self.file.sync_data()
+    }
+}
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        // An empty file has no owner. It stays: a process that waits to open it must not lock one that is gone. Where it
+        // cannot be emptied, the next process finds an owner that no longer runs.
+        let _ = self.file.set_len(0);
+    }
+}
+
+/// The owner that the file names, if it names one.
+fn read(file: &mut File) -> Option<Owner> {
+    let mut text = String::new();
+    file.take(4096).read_to_string(&mut text).ok()?;
+    serde_json::from_str(&text).ok()
+}
+
+impl Owner {
+    fn current() -> Self {
+        let pid = std::process::id();
+        Self { host: host(), pid, started: started(pid), namespace: namespace() }
+    }
+
+    /// Whether this process certainly no longer runs.
+    fn is_gone(&self) -> bool {
+        let in_sight = self.host == host() && self.namespace.is_some() && self.namespace == namespace();
+        in_sight && self.started.is_some() && started(self.pid) != self.started
+    }
+}
+
+fn host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "this machine".to_owned() } else { name.to_owned() }
+}
+
+/// The namespace of process numbers; none where the system does not tell.
+fn namespace() -> Option<String> {
+    Some(std::fs::read_link("/proc/self/ns/pid").ok()?.to_string_lossy().into_owned())
+}
+
+/// Start of a process; none where it does not run or the system does not tell.
+fn started(pid: u32) -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name of the program stands in parentheses and may have spaces and parentheses itself.
+    let (_, after) = stat.rsplit_once(')')?;
+    // proc(5): starttime is field 22, the 20th after the name.
+    let ticks = after.split_whitespace().nth(19)?;
+    Some(format!("{} {ticks}", boot.trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_is_told_who_the_first_is() -> Result<()> {
+        let dir = tempfile::tempdir().expect("a scratch folder");
+        let first = Lock::take(dir.path())?;
+        let message = Lock::take(dir.path()).err().expect("refused").to_string();
+        assert!(message.contains(&format!("process {}", std::process::id())), "{message}");
+        drop(first);
+        assert_eq!(std::fs::read(dir.path().join(NAME)).expect("the file stays"), b"");
+        Lock::take(dir.path()).map(drop)
+    }
+
+    #[test]
+    fn what_a_dead_process_left_is_no_lock() -> Result<()> {
+        let dir = tempfile::tempdir().expect("a scratch folder");
+        let mut child = std::process::Command::new("true").spawn().expect("starts");
+        let started = started(child.id());
+        child.wait().expect("ends");
+        let dead = Owner { pid: child.id(), started, ..Owner::current() };
+        for text in [serde_json::json!(dead).to_string(), "{\"host\": \"torn".into(), "\0\0\0".into()] {
+            std::fs::write(dir.path().join(NAME), text).expect("writable");
+            Lock::take(dir.path()).map(drop)?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn without_locks_of_the_system_a_process_is_known_by_its_start() {
+        let current = Owner::current();
+        assert!(!current.is_gone());
+        assert!(Owner { started: Some("another boot 1".into()), ..current.clone() }.is_gone());
+        assert!(
+            !Owner { host: "elsewhere".into(), started: Some("x 1".into()), ..current.clone() }.is_gone()
+        );
+        // A container's processes are not seen from here, whether or not they run.
+        for namespace in [Some("pid:[1]".to_owned()), None] {
+            let started = Some("another boot 1".to_owned());
+            assert!(!Owner { namespace, started, ..current.clone() }.is_gone());
+        }
+        assert!(!Owner { started: None, ..current }.is_gone());
+        // A file from before the namespace was written is read all the same.
+        let before = serde_json::json!({ "host": host(), "pid": 1, "started": "another boot 1" });
+        assert!(!serde_json::from_value::<Owner>(before).expect("an owner").is_gone());
+    }
+}

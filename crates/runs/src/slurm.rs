@@ -1,0 +1,265 @@
+//! A run on a Slurm cluster: the scripts of a job array, a task for each shard, and of a merge behind it.
+//!
+//! Text only: nothing here asks a cluster anything but [`submit`]. The scripts rest on what a run promises: SIGTERM ends it after
+//! the batch in flight with exit code 5, and the same command goes on from there.
+
+mod quote;
+mod script;
+
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use crate::files::write_whole;
+
+/// What can go wrong on the way to a cluster.
+#[derive(Debug, thiserror::Error)]
+pub enum SlurmError {
+    /// Something that cannot stand in a script.
+    #[error("{what} `{value}` {reason}")]
+    Text {
+        /// Which option or path.
+        what: &'static str,
+        /// As given.
+        value: String,
+        /// What is wrong and what to do.
+        reason: &'static str,
+    },
+    /// A folder or script that cannot be written.
+    #[error(transparent)]
+    File(#[from] crate::Error),
+    /// Shell lines that bash cannot read.
+    #[error("--prologue `{}` is nothing that bash can read: {reason}", lines.join("\n"))]
+    Prologue {
+        /// As given.
+        lines: Vec<String>,
+        /// What bash says.
+        reason: String,
+    },
+    /// Slurm did not take the jobs.
+    #[error("cannot submit with `{command}`: {reason}")]
+    Submit {
+        /// As a person types it.
+        command: String,
+        /// What the system or Slurm says.
+        reason: String,
+    },
+}
+
+/// What a task of the array, and the merge, ask of the cluster. What is not given is left to the cluster's defaults.
+#[derive(Debug, Clone, Default)]
+pub struct Resources {
+    /// `--partition`.
+    pub partition: Option<String>,
+    /// `--account`.
+    pub account: Option<String>,
+    /// `--time`, in any form that Slurm reads: minutes, `HH:MM:SS`, `D-HH`.
+    pub time: Option<String>,
+    /// `--cpus-per-task`.
+    pub cpus: Option<NonZeroUsize>,
+    /// `--mem` of a node: `16G`.
+    pub memory: Option<String>,
+    /// One GPU, of this type where there is a choice.
+    pub gpu: Option<Gpu>,
+}
+
+/// One GPU of a node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Gpu {
+    /// Whatever there is.
+    Any,
+    /// `a100`, as the cluster calls it.
+    Type(String),
+}
+
+impl std::str::FromStr for Gpu {
+    type Err = String;
+
+    /// `1` or `a100:1`: a shard computes on one GPU.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (kind, count) = text.rsplit_once(':').map_or((None, text), |(kind, count)| (Some(kind), count));
+        let plain = |kind: &&str| {
+            !kind.is_empty() && kind.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c))
+        };
+        match (kind, count) {
+            (None, "1") => Ok(Self::Any),
+            (Some(kind), "1") if plain(&kind) => Ok(Self::Type(kind.into())),
+            (_, count) if count.parse::<u32>().is_ok_and(|count| count > 1) => {
+                Err("a shard computes on one GPU: ask for --gpus 1 and for more shards".into())
+            }
+            _ => Err("expected 1, or a type and 1 as in a100:1".into()),
+        }
+    }
+}
+
+/// A run as a job array with a merge behind it.
+#[derive(Debug, Clone)]
+pub struct ArrayJob {
+    /// Name of the job, as `squeue` shows it.
+    pub name: String,
+    /// The `tokenrank` that the nodes run; absolute.
+    pub program: PathBuf,
+    /// Where it is started: relative paths in experiments start there. Absolute.
+    pub directory: PathBuf,
+    /// Experiment files; absolute.
+    pub configs: Vec<PathBuf>,
+    /// `--set` assignments.
+    pub assignments: Vec<String>,
+    /// Only the first items of the manifest.
+    pub limit: Option<usize>,
+    /// Folder of the run, or of the runs of several experiments; absolute.
+    pub out: PathBuf,
+    /// Tasks of the array.
+    pub shards: NonZeroUsize,
+    /// How many of them may run at a time.
+    pub max_running: Option<NonZeroUsize>,
+    /// What each asks of the cluster.
+    pub resources: Resources,
+    /// Seconds before the time limit at which a task is told to finish its batch.
+    pub grace: u32,
+    /// How often a task that met its time limit queues again.
+    pub max_requeues: u32,
+    /// `#SBATCH` options of both scripts, verbatim.
+    pub sbatch: Vec<String>,
+    /// `#SBATCH` options of the merge alone, verbatim, after the others.
+    pub merge_sbatch: Vec<String>,
+    /// Folders of the runs where there are several, of experiments or of a sweep; absolute. Empty where `out` is the only one.
+    pub runs: Vec<PathBuf>,
+    /// Whether an experiment is a sweep, whose table is made of merged runs.
+    pub sweep: bool,
+    /// Shell lines before `tokenrank`: `module load cuda`.
+    pub prologue: Vec<String>,
+    /// Where scripts and logs go; absolute.
+    pub folder: PathBuf,
+}
+
+/// The text of the three scripts.
+#[derive(Debug, Clone)]
+pub struct Scripts {
+    /// The array.
+    pub array: String,
+    /// The merge.
+    pub merge: String,
+    /// What submits both.
+    pub submit: String,
+}
+
+impl ArrayJob {
+    /// The scripts.
+    ///
+    /// # Errors
+    /// A path or an option that no script can hold; a prologue that bash cannot read; less time than the grace takes.
+    pub fn scripts(&self) -> Result<Scripts, SlurmError> {
+        self.check_time()?;
+        self.check_prologue()?;
+        Ok(Scripts {
+            array: script::array(self)?,
+            merge: script::merge(self)?,
+            submit: script::submit(&self.file("array.sbatch"), &self.file("merge.sbatch"))?,
+        })
+    }
+
+    /// Writes `array.sbatch`, `merge.sbatch`, `submit.sh` and an empty `logs/`, and returns the path of `submit.sh`.
+    ///
+    /// # Errors
+    /// As [`scripts`](Self::scripts); or a file cannot be written.
+    pub fn write(&self) -> Result<PathBuf, SlurmError> {
+        let scripts = self.scripts()?;
+        let logs = self.file("logs");
+        std::fs::create_dir_all(&logs).map_err(crate::Error::file(crate::FileAction::Create, &logs))?;
+        write_whole(&self.file("array.sbatch"), scripts.array.as_bytes())?;
+        write_whole(&self.file("merge.sbatch"), scripts.merge.as_bytes())?;
+        let submit = self.file("submit.sh");
+        write_whole(&submit, scripts.submit.as_bytes())?;
+        Ok(submit)
+    }
+
+    /// Slurm looks at the time every half minute and signals up to a minute early.
+    fn check_time(&self) -> Result<(), SlurmError> {
+        match self.resources.time.as_deref() {
+            Some(time) if seconds(time).is_some_and(|limit| limit <= u64::from(self.grace) + 60) => {
+                let reason = "is no more than --grace and the minute by which Slurm may signal early, so that every shard would \
+                              be told to stop as it starts; give more time, or a smaller --grace";
+                Err(SlurmError::Text { what: "--time", value: time.into(), reason })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// A quote without its twin would be found on the node, after the wait for one. Without bash here nothing is checked.
+    fn check_prologue(&self) -> Result<(), SlurmError> {
+        let Some(last) = self.prologue.last() else { return Ok(()) };
+        if last.chars().rev().take_while(|&c| c == '\\').count() % 2 == 1 {
+            let reason = "ends in a backslash, which joins the line after it; leave it out";
+            return Err(SlurmError::Text { what: "--prologue", value: last.clone(), reason });
+        }
+        let text = self.prologue.join("\n");
+        match Command::new("bash").args(["-n", "-c", &text, "prologue"]).stdin(Stdio::null()).output() {
+            Ok(output) if !output.status.success() => Err(SlurmError::Prologue {
+                lines: self.prologue.clone(),
+                reason: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+}
+
+/// A time limit as Slurm reads it; none for one without end, and for what Slurm has to judge itself.
+fn seconds(time: &str) -> Option<u64> {
+    let (days, rest) = time.split_once('-').map_or((None, time), |(days, rest)| (Some(days), rest));
+    let parts = rest.split(':').map(|part| part.parse().ok()).collect::<Option<Vec<u64>>>()?;
+    let [hours, minutes, seconds] = match (days, &parts[..]) {
+        (None, &[minutes]) => [0, minutes, 0],
+        (None, &[minutes, seconds]) => [0, minutes, seconds],
+        (Some(_), &[hours]) => [hours, 0, 0],
+        (Some(_), &[hours, minutes]) => [hours, minutes, 0],
+        (_, &[hours, minutes, seconds]) => [hours, minutes, seconds],
+        _ => return None,
+    };
+    let days: u64 = days.map_or(Ok(0), str::parse).ok()?;
+    let units = [(days, 86_400), (hours, 3_600), (minutes, 60), (seconds, 1)];
+    let total =
+        units.iter().try_fold(0u64, |sum, &(count, unit)| sum.checked_add(count.checked_mul(unit)?))?;
+    (total > 0).then_some(total)
+}
+
+/// How a person types the command that submits.
+///
+/// # Errors
+/// A path that no command line can hold.
+pub fn submit_command(script: &Path) -> Result<String, SlurmError> {
+    Ok(format!("sh {}", quote::shell_path("the folder of the scripts", script)?))
+}
+
+/// Both jobs in the queue.
+#[derive(Debug, Clone)]
+pub struct Submitted {
+    /// Their numbers, as `submit.sh` prints them.
+    pub jobs: String,
+    /// What the cluster has to say besides, such as that a budget is nearly used up.
+    pub said: String,
+}
+
+/// Runs `submit.sh`.
+///
+/// # Errors
+/// There is no `sbatch` here, or it refuses.
+pub fn submit(script: &Path) -> Result<Submitted, SlurmError> {
+    let command = submit_command(script)?;
+    let refuse = |reason: String| SlurmError::Submit { command: command.clone(), reason };
+    let output = Command::new("sh").arg(script).stdin(Stdio::null()).output();
+    let output = output.map_err(|e| refuse(e.to_string()))?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    if !output.status.success() {
+        let advice = match output.status.code() {
+            Some(127) => "; submit on a machine of the cluster that has Slurm's commands",
+            _ => "",
+        };
+        return Err(refuse(format!("{}{advice}", said.trim())));
+    }
+    Ok(Submitted { jobs: String::from_utf8_lossy(&output.stdout).into_owned(), said: said.into_owned() })
+}
