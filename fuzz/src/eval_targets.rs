@@ -1,5 +1,5 @@
 //! The targets that need the crate `eval`, apart from the others: experiments, and the files that runs leave behind.
-//! `crates/eval/tests/hostile.rs` includes this file.
+//! `crates/pages/tests/hostile.rs` includes this file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,7 +8,8 @@ use std::str::FromStr;
 use std::sync::atomic::AtomicBool;
 
 use eval::compare::{Baseline, Tolerance, compare, read_runs};
-use eval::{ClassSource, MergeOptions, ModelConfig, Shard, TaskConfig};
+use eval::{ClassSource, MergeOptions, ModelConfig};
+use runs::Shard;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tasks::dataset::DatasetConfig;
@@ -46,12 +47,7 @@ pub fn experiment(data: &[u8]) {
     let _ = model.classes.as_ref().map(ClassSource::head);
     let _ = eval::title(&path);
     let Ok(experiment) = eval::Experiment::read(&path, &["seed=1".to_owned()]) else { return };
-    let _ = match &experiment.task {
-        TaskConfig::Masking(task) => task.check(),
-        TaskConfig::Segment(task) => task.check(),
-        TaskConfig::Guidance(task) => task.check(),
-        TaskConfig::Diffseg(task) => task.check(),
-    };
+    let _ = experiment.task.kind().validate(&experiment);
     if let DatasetConfig::Mini(mini) = &experiment.dataset
         && mini.count <= MOST_SCENES
     {
@@ -67,7 +63,7 @@ pub fn run_folder(data: &[u8]) {
     if let Ok(runs) = read_runs(dir.path()) {
         let _ = compare("suite", &runs, &runs, &Default::default(), true).to_junit();
     }
-    let _ = eval::report(dir.path(), None);
+    let _ = pages::report(dir.path(), None);
     let options = MergeOptions {
         dirs: vec![dir.path().into()],
         out: Some(dir.path().join("merged")),
@@ -185,7 +181,7 @@ pub fn arguments(data: &[u8]) {
         assert_eq!(layers.to_string().parse::<models::LayerSelection>().ok(), Some(layers.clone()));
         let _ = (layers.resolve(12), layers.resolve(0));
     }
-    let _ = eval::slurm::Gpu::from_str(&text);
+    let _ = runs::slurm::Gpu::from_str(&text);
     let _ = models::flux::FluxLayers::from_str(&text).map(|layers| layers.resolve(2, 0));
     let _ = models::sd::UnetLayers::from_str(&text);
     let _ = models::device::parse(&text);

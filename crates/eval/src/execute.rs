@@ -12,11 +12,14 @@ use runs::{
 use tasks::Failure;
 
 use crate::error::Result;
+use crate::experiments::KINDS;
+use crate::experiments::kind::{Report, RunInputs};
+use crate::experiments::spec::MethodInfo;
 use crate::folder::RunFolder;
-use crate::plan::{Beside, Plan};
+use crate::paper::PaperTarget;
+use crate::plan::Plan;
 use crate::results::{DataId, Judge, Results, WeightsId};
 use crate::table::Table;
-use crate::work::Report;
 
 /// What a finished run leaves behind.
 pub struct Outcome {
@@ -27,13 +30,13 @@ pub struct Outcome {
     /// Name of the experiment file without extension.
     pub name: String,
     /// The paper's table that the run stands beside.
-    pub paper: Option<Beside>,
-    /// Keys and names of the methods in row order.
-    pub methods: Vec<(String, String)>,
+    pub paper: Option<PaperTarget>,
+    /// The methods in row order.
+    pub methods: Vec<MethodInfo>,
     /// Folder of the run.
     pub out: PathBuf,
-    /// Pictures in that folder.
-    pub pictures: Vec<PathBuf>,
+    /// Figures in that folder.
+    pub figures: Vec<PathBuf>,
     /// Items answered by this process; the others were on disk.
     pub fresh: usize,
     /// The time those took.
@@ -78,11 +81,12 @@ pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Finished> {
     if stop.load(Ordering::Relaxed) {
         return interrupted(0, store.out);
     }
-    let reached = plan.work.run(plan, &store, stop);
+    let inputs = RunInputs { experiment: &plan.experiment, device: plan.device, paper: plan.paper.as_ref() };
+    let reached = plan.prepared.run(&inputs, &store, stop);
     progress::say_notes();
     match (reached?, plan.shard) {
         (RunState::Complete(report), _) => {
-            Ok(Finished::Run(Box::new(conclude(plan, header, *report, store.out)?)))
+            Ok(Finished::Run(Box::new(conclude(plan, header, report, store.out)?)))
         }
         (RunState::Shard(ShardSummary { items, failed, fresh, took }), Some(shard)) => {
             Ok(Finished::Shard(ShardOutcome { shard, out: store.out, run, items, failed, fresh, took }))
@@ -124,7 +128,7 @@ fn made_files() -> Vec<String> {
     let tables = ["table", "comparisons"].into_iter();
     let tables =
         tables.flat_map(|name| ["md", "csv", "tex", "parquet"].map(|format| format!("{name}.{format}")));
-    let figures = ["curves.png", "overlays.png", "pictures.png", "masks.png"].map(str::to_owned);
+    let figures = KINDS.iter().flat_map(|facts| facts.figures).map(|figure| figure.file.to_owned());
     tables.chain(figures).collect()
 }
 
@@ -176,9 +180,9 @@ fn conclude(plan: &Plan, header: RunHeader, report: Report, out: PathBuf) -> Res
         tables: tables.into_iter().map(|(_, table)| table).collect(),
         name: plan.name.clone(),
         paper: plan.paper.clone(),
-        methods: report.methods,
+        methods: plan.experiment.methods(),
         out,
-        pictures: report.pictures,
+        figures: report.figures,
         fresh: report.fresh,
         took: report.took,
     })

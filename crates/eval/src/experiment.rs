@@ -64,46 +64,14 @@ pub enum TaskConfig {
     Diffseg(DiffSegConfig),
 }
 
-impl TaskConfig {
-    /// The name of the variant, as in the experiment file.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::Masking(_) => "masking",
-            Self::Segment(_) => "segment",
-            Self::Guidance(_) => "guidance",
-            Self::Diffseg(_) => "diffseg",
-        }
-    }
-}
-
 impl Experiment {
     /// The keys of the file itself.
     pub(crate) const KEYS: [&'static str; 7] =
         ["title", "seed", "fills", "model", "dataset", "task", "metrics"];
 
-    /// Whether a difference to the paper's value says something: of networks that could be the paper's it does; a
-    /// miniature is none.
+    /// Whether the difference from the published value is meaningful. It is not for miniature data sets.
     pub(crate) fn is_comparable(&self) -> bool {
         !matches!(self.dataset, DatasetConfig::Mini(_))
-    }
-
-    /// Keys and names of its methods, in the order of its table's rows.
-    pub fn methods(&self) -> Vec<(String, String)> {
-        let named = |key: &str, label: &str| (key.to_owned(), label.to_owned());
-        match &self.task {
-            TaskConfig::Masking(task) => {
-                task.methods().iter().map(|method| (method.to_string(), method.label())).collect()
-            }
-            TaskConfig::Segment(task) => {
-                task.methods.iter().map(|one| named(one.key(), one.label())).collect()
-            }
-            TaskConfig::Guidance(task) => {
-                task.methods.iter().map(|one| named(one.key(), one.label())).collect()
-            }
-            TaskConfig::Diffseg(task) => {
-                task.methods.iter().map(|one| named(one.key(), one.label())).collect()
-            }
-        }
     }
 
     /// Reads an experiment file and applies `--set` assignments (`key.path=value`; a value that is no TOML is a

@@ -10,7 +10,6 @@ use runs::layout::{DEPTH, RESULTS, SCHEMA};
 use runs::{FileAction, RunHeader};
 
 use crate::error::{Error, Result};
-use crate::plan::check;
 use crate::results::Results;
 
 /// The folder of a finished run.
@@ -54,7 +53,7 @@ impl RunFolder {
         }
         let results = Results::read(value).map_err(|e| damaged(e.to_string()))?;
         // Tables and curves are as large as its settings say.
-        check(&results.experiment).map_err(|e| damaged(e.to_string()))?;
+        results.experiment.check().map_err(|e| damaged(e.to_string()))?;
         match header {
             Some(header) if header.fingerprint == results.fingerprint => {
                 Ok(Self { path: path.into(), results, header })
@@ -81,7 +80,7 @@ impl RunFolder {
     ///
     /// # Errors
     /// None has finished; one of them is damaged.
-    pub(crate) fn find_finished(dir: &Path) -> Result<(Vec<Self>, Vec<PathBuf>)> {
+    pub fn find_finished(dir: &Path) -> Result<(Vec<Self>, Vec<PathBuf>)> {
         let Found { runs, unfinished, shards } = Found::below(dir)?;
         match unfinished.first() {
             Some(path) if runs.is_empty() => Self::open(path).map(|run| (vec![run], Vec::new())),

@@ -1,4 +1,5 @@
-//! Finished runs for tests, without networks.
+//! Finished runs for tests, without networks. Nothing else uses it: files that cannot be written end it with a panic.
+#![doc(hidden)]
 
 use std::path::Path;
 
@@ -18,7 +19,7 @@ use runs::{Identity, RunHeader};
 const BATCH: usize = 16;
 
 /// Writes the folder of a run that gave these answers; `say` adds what the results say of them.
-pub(crate) fn write<R: Serialize + Clone>(
+pub fn write<R: Serialize + Clone>(
     folder: &Path,
     name: &str,
     experiment: &Experiment,

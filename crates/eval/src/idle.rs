@@ -1,7 +1,6 @@
 //! Settings that change nothing: no method of the experiment reads them.
 
 use serde_json::Value;
-use tasks::guidance::GuidanceConfig;
 
 use crate::experiment::TaskConfig;
 
@@ -19,22 +18,18 @@ pub(crate) struct Idle {
 /// The settings of a task without effect on any of its methods.
 pub(crate) fn idle(task: &TaskConfig) -> Vec<Idle> {
     let own = settings(task);
-    let of_methods: Vec<Value> = of_methods(task).iter().map(settings).collect();
+    let of_methods: Vec<Value> = task.kind().alone().iter().map(settings).collect();
     let settings = own.as_object().into_iter().flatten();
     // A method that does not read a setting has its default.
     let unread = settings.filter(|(name, value)| {
         !of_methods.is_empty()
             && of_methods.iter().all(|one| !one.get(*name).is_some_and(|one| part(one, value)))
     });
-    let reason = |name: &str| match task {
-        TaskConfig::Guidance(task) => (name == "negative_prompt").then(|| without_guidance(task)),
-        TaskConfig::Masking(_) | TaskConfig::Segment(_) | TaskConfig::Diffseg(_) => None,
-    };
     unread
         .map(|(name, value)| Idle {
             key: format!("task.{}.{name}", task.name()),
             value: value.clone(),
-            reason: reason(name),
+            reason: task.kind().contradiction(name),
         })
         .collect()
 }
@@ -60,32 +55,6 @@ impl Idle {
             None => Ok(format!("{key} = {value} has no effect: none of the methods listed reads it")),
         };
         idle.iter().map(note).collect()
-    }
-}
-
-fn without_guidance(task: &GuidanceConfig) -> String {
-    format!(
-        "guidance_scale is {}, and classifier-free guidance, which leads away from that prompt, begins above 1; set \
-         task.guidance.guidance_scale, such as 7.5, or leave negative_prompt out",
-        task.guidance_scale
-    )
-}
-
-/// The settings of each method by itself.
-fn of_methods(task: &TaskConfig) -> Vec<TaskConfig> {
-    match task {
-        TaskConfig::Masking(task) => {
-            task.methods().into_iter().map(|method| TaskConfig::Masking(task.of_method(method))).collect()
-        }
-        TaskConfig::Segment(task) => {
-            task.methods.iter().map(|method| TaskConfig::Segment(task.of_method(method))).collect()
-        }
-        TaskConfig::Guidance(task) => {
-            task.methods.iter().map(|method| TaskConfig::Guidance(task.of_method(method))).collect()
-        }
-        TaskConfig::Diffseg(task) => {
-            task.methods.iter().map(|method| TaskConfig::Diffseg(task.of_method(method))).collect()
-        }
     }
 }
 

@@ -36,7 +36,7 @@ pub fn merge(options: &MergeOptions, stop: &AtomicBool) -> Result<Vec<Outcome>> 
     }
     let mut learned = Vec::new();
     for ((_, run), plan) in sharded.iter().zip(&plans) {
-        learned.push(run.check_data(|inputs, records| plan.work.compare_data(inputs, records))?);
+        learned.push(run.check_data(|inputs, records| plan.prepared.compare_data(inputs, records))?);
     }
     let mut outcomes = Vec::new();
     for (((target, run), plan), inputs) in sharded.into_iter().zip(plans).zip(learned) {

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
+use crate::experiments::spec::MetricSpec;
 use crate::table::Cell;
 
 const TABLES: [(&str, &str); 4] = [
@@ -11,6 +12,27 @@ const TABLES: [(&str, &str); 4] = [
     ("masking", include_str!("../../../eval/tables/masking.toml")),
     ("segment", include_str!("../../../eval/tables/segment.toml")),
 ];
+
+/// The table of the paper beside which a run stands.
+#[derive(Debug, Clone)]
+pub struct PaperTarget {
+    /// The table.
+    pub table: PaperTable,
+    /// The column that the run fills; `None` where it fills the table.
+    pub column: Option<String>,
+}
+
+impl PaperTarget {
+    /// The column of a metric.
+    pub fn column_of<'a>(&'a self, metric: &MetricSpec) -> Option<&'a str> {
+        metric.paper_column(self.column.as_deref())
+    }
+
+    /// The published value of a metric for a method, in the unit of results.
+    pub fn published(&self, metric: &MetricSpec, method: &str) -> Option<f64> {
+        Some(self.table.published(method, self.column_of(metric)?)? / metric.unit.scale())
+    }
+}
 
 /// A table of the paper.
 #[derive(Debug, Clone, Deserialize)]

@@ -1,8 +1,10 @@
 //! Runs that fill a table of the paper, side by side, each beside the paper's column.
 
-use crate::masking_report::source_note;
+use crate::experiments::spec::{MethodInfo, Unit};
+use crate::experiments::tables::fills_a_column;
+use crate::experiments::{KINDS, head};
 use crate::paper::PaperTable;
-use crate::results::Results;
+use crate::results::{MetricValue, Results};
 use crate::table::{Cell, Row, Table};
 
 /// A finished run: the name of its experiment file, and what came out.
@@ -57,7 +59,9 @@ impl<'a> Side<'a> {
     }
 
     fn cells(&self, paper: &PaperTable, method: &str) -> Vec<Cell> {
-        let (ours, published) = (self.results.value("auc", method), paper.published(method, self.column));
+        let metric = (self.results.experiment.task.kind().facts().metrics)().into_iter().find(fills_a_column);
+        let ours = metric.and_then(|metric| self.results.value(metric.key, method));
+        let published = paper.published(method, self.column);
         let mut cells = vec![Cell::from(ours), Cell::from(published)];
         if self.is_comparable() {
             cells.push(ours.zip(published).map_or(Cell::Empty, |pair| paper.difference(self.column, pair)));
@@ -68,34 +72,44 @@ impl<'a> Side<'a> {
     /// What stands in the column is what its experiment says, which need not be the paper's network.
     fn note(&self) -> String {
         let results = self.results;
-        let right = results.metrics.iter().find(|metric| metric.name == "unmasked-accuracy");
-        let right = match right.and_then(|metric| metric.value) {
-            Some(share) => format!(", {:.1} % right before masking", 100.0 * share),
-            None => String::new(),
-        };
-        format!("{}: {}; {} images{right}.", self.head, results.experiment.title, results.items)
+        let of_run = results.metrics.iter().filter(|value| value.method.is_none());
+        let of_run: String =
+            of_run.filter_map(|value| whole(results, value)).map(|text| format!(", {text}")).collect();
+        format!("{}: {}; {} images{of_run}.", self.head, results.experiment.title, results.items)
     }
 }
 
+/// A value of the whole run with its name: `97.5 % right before masking`.
+pub fn whole(results: &Results, value: &MetricValue) -> Option<String> {
+    let head = head(results, &value.name);
+    let text = head.text(head.spec.unit.scale() * value.value?);
+    let unit = match head.spec.unit {
+        Unit::Percent => " %",
+        Unit::Plain => "",
+    };
+    Some(format!("{text}{unit} {}", head.title))
+}
+
 fn table(paper: &PaperTable, sides: &[Side]) -> Table {
-    let mut methods: Vec<(String, String)> = Vec::new();
+    let mut methods: Vec<MethodInfo> = Vec::new();
     for method in sides.iter().flat_map(|side| side.results.experiment.methods()) {
-        if !methods.contains(&method) {
+        if !methods.iter().any(|known| known.key == method.key) {
             methods.push(method);
         }
     }
-    let row = |(key, label): (String, String)| Row {
-        labels: vec![label],
-        cells: sides.iter().flat_map(|side| side.cells(paper, &key)).collect(),
+    let row = |method: MethodInfo| Row {
+        cells: sides.iter().flat_map(|side| side.cells(paper, &method.key)).collect(),
+        labels: vec![method.label],
     };
     let mut notes: Vec<String> = sides.iter().map(Side::note).collect();
     if sides.iter().any(Side::is_comparable) {
         notes.push("Δ: ours − paper's.".into());
     }
-    notes.push(source_note(paper));
+    let facts = KINDS.iter().find(|facts| facts.name == paper.task);
+    notes.extend(facts.map(|facts| (facts.source_note)(paper)));
     Table {
         title: format!("{}: {}", paper.title, paper.metric),
-        labels: vec!["tokens masked by".into()],
+        labels: vec![facts.map_or("method", |facts| facts.rows).to_owned()],
         columns: sides.iter().flat_map(Side::heads).collect(),
         rows: methods.into_iter().map(row).collect(),
         notes,

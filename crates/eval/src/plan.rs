@@ -1,15 +1,17 @@
 //! From an experiment file to a checked plan: everything that can be refused is refused here, before any work.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use models::Device;
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::experiment::{Experiment, Fills, TaskConfig};
+use crate::experiments::kind::Prepared;
+use crate::experiments::spec::Filling;
 use crate::idle::{self, Idle};
-use crate::paper::PaperTable;
-use crate::work::Work;
+use crate::paper::{PaperTable, PaperTarget};
 use runs::layout::SCHEMA;
 use runs::progress;
 use runs::{Code, Identity, RunHeader, Shard};
@@ -33,56 +35,24 @@ pub struct RunOptions {
     pub command: Option<String>,
 }
 
-/// A table of the paper beside which a run stands.
-#[derive(Debug, Clone)]
-pub struct Beside {
-    /// The table.
-    pub table: PaperTable,
-    /// The column that the run fills; none where it fills the table.
-    pub column: Option<String>,
-}
-
-/// Checks the settings of the task.
-pub(crate) fn check(experiment: &Experiment) -> Result<()> {
-    match &experiment.task {
-        TaskConfig::Masking(task) => task.check()?,
-        TaskConfig::Segment(task) => task.check()?,
-        TaskConfig::Guidance(task) => task.check()?,
-        TaskConfig::Diffseg(task) => task.check()?,
-    }
-    let drawn = matches!(experiment.task, TaskConfig::Guidance(_));
-    let refuse =
-        |reason: &str| Err(tasks::Error::Setting { setting: "metrics", reason: reason.into() }.into());
-    match &experiment.metrics {
-        Some(metrics) if drawn => metrics.check(),
-        Some(_) => {
-            refuse("has a meaning for generated pictures only, those of [task.guidance]; leave it out")
-        }
-        None if drawn => {
-            refuse("is missing: say which network judges the pictures, as in `features = \"mini\"`")
-        }
-        None => Ok(()),
-    }
-}
-
-/// The table that `fills` names. What stands in a column differs: networks, each a run, or metrics, all of one run.
-fn beside(path: &Path, fills: &Fills, task: &TaskConfig) -> Result<Beside> {
+/// The table that `fills` names.
+fn target(path: &Path, fills: &Fills, task: &TaskConfig) -> Result<PaperTarget> {
     let table = PaperTable::named(&fills.table)?;
     let refuse = |reason: String| Err(Error::Config { path: path.into(), reason });
     if table.task != task.name() {
         return refuse(format!("fills.table `{}` is a table of [task.{}]", fills.table, table.task));
     }
-    match (&fills.column, task) {
-        (None, TaskConfig::Masking(_)) => {
+    match (&fills.column, task.kind().facts().filling) {
+        (None, Filling::Column) => {
             refuse(format!("fills.column is missing; it is one of {}", table.columns.join(", ")))
         }
-        (Some(column), TaskConfig::Masking(_)) if !table.columns.contains(column) => {
-            refuse(format!("fills.column `{column}` is none of {}", table.columns.join(", ")))
+        (Some(column), Filling::Column) if !table.columns.contains(column) => {
+            refuse(format!("fills.column `{column}` is not one of {}", table.columns.join(", ")))
         }
-        (Some(_), TaskConfig::Segment(_) | TaskConfig::Guidance(_) | TaskConfig::Diffseg(_)) => {
+        (Some(_), Filling::Table) => {
             refuse("fills.column has no meaning here: one run fills every column; leave it out".into())
         }
-        (column, _) => Ok(Beside { table, column: column.clone() }),
+        (column, Filling::Column | Filling::Table) => Ok(PaperTarget { table, column: column.clone() }),
     }
 }
 
@@ -94,14 +64,14 @@ pub struct Plan {
     /// Where the network runs.
     pub device: Device,
     /// The paper's table that the run stands beside.
-    pub paper: Option<Beside>,
+    pub paper: Option<PaperTarget>,
     /// Name of the experiment file without extension.
     pub name: String,
     /// What a reader must know before the run starts, a sentence each: settings without effect, metrics that so few items
     /// do not have.
     pub notes: Vec<String>,
-    /// The network, the data and what is done with them.
-    pub(crate) work: Work,
+    /// The network and the data.
+    pub(crate) prepared: Arc<dyn Prepared>,
     pub(crate) shard: Option<Shard>,
     pub(crate) fresh: bool,
     /// Whether its records come from shards, so that all are there and none is to be made.
@@ -120,7 +90,7 @@ impl Plan {
     /// The first thing that is wrong or missing.
     pub fn new(path: &Path, options: &RunOptions) -> Result<Self> {
         let experiment = Experiment::read(path, &options.assignments)?;
-        check(&experiment)?;
+        experiment.check()?;
         let idle = Idle::notes(&idle::idle(&experiment.task))
             .map_err(|reason| Error::Config { path: path.into(), reason })?;
         let mut plan = Self::of(path, experiment, options)?;
@@ -134,23 +104,23 @@ impl Plan {
     /// The first thing that is wrong or missing.
     pub(crate) fn of(path: &Path, experiment: Experiment, options: &RunOptions) -> Result<Self> {
         let mut plan = Self::found(path, experiment, options)?;
-        plan.notes = plan.work.prove()?;
+        plan.notes = plan.prepared.prove()?;
         Ok(plan)
     }
 
     /// Checks an experiment and finds the files that it names.
     fn found(path: &Path, experiment: Experiment, options: &RunOptions) -> Result<Self> {
         let refuse = |reason: String| Error::Config { path: path.into(), reason };
-        check(&experiment)?;
-        let paper = experiment.fills.as_ref().map(|fills| beside(path, fills, &experiment.task));
+        experiment.check()?;
+        let paper = experiment.fills.as_ref().map(|fills| target(path, fills, &experiment.task));
         let paper = paper.transpose()?;
         let device = models::device::parse(&options.device)?;
-        let work = Work::find(&experiment, device);
+        let prepared = experiment.task.kind().open(&experiment, device);
         progress::say_notes();
-        let mut work = work?;
+        let mut prepared = prepared?;
         match options.limit {
             Some(0) => return Err(refuse("--limit must be at least 1".into())),
-            Some(limit) => work.truncate(limit),
+            Some(limit) => prepared.truncate(limit),
             None => {}
         }
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("run").to_owned();
@@ -160,7 +130,7 @@ impl Plan {
         Ok(Self {
             experiment,
             device,
-            work,
+            prepared: prepared.into(),
             paper,
             name,
             notes: Vec::new(),
@@ -205,7 +175,7 @@ impl Plan {
 
     /// Number of items of the manifest.
     pub fn items(&self) -> usize {
-        self.work.items()
+        self.prepared.items()
     }
 
     /// Checks the first bytes of every file that items are read from.
@@ -213,7 +183,7 @@ impl Plan {
     /// # Errors
     /// Files that are no images or label maps in a format that is read, the first of them by name.
     pub fn check_files(&self) -> Result<()> {
-        let unreadable = self.work.unreadable();
+        let unreadable = self.prepared.unreadable();
         let Some(first) = unreadable.first() else { return Ok(()) };
         let (items, count) = (self.items(), unreadable.len());
         let reason = format!(
@@ -225,21 +195,21 @@ impl Plan {
 
     /// Number of batches, which shards share between them.
     pub fn batches(&self) -> usize {
-        self.work.items().div_ceil(self.work.batch().max(1))
+        self.prepared.items().div_ceil(self.prepared.batch().max(1))
     }
 
     /// What the folder of the run says that it is: settings, weights, images and code.
     pub(crate) fn header(&self) -> Result<RunHeader> {
         let mut manifest = Sha256::new();
-        for line in self.work.manifest() {
+        for line in self.prepared.manifest() {
             manifest.update(format!("{line}\n"));
         }
         let identity = Identity {
             experiment: serde_json::json!(self.experiment),
             limit: self.limit,
             device: self.arithmetic.clone(),
-            weights_sha256: self.work.weights_sha256()?,
-            classes: self.work.classes(),
+            weights_sha256: self.prepared.weights_sha256()?,
+            classes: self.prepared.classes(),
             manifest_sha256: manifest.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
             sources_sha256: Code::current().sources_sha256,
         };
@@ -249,8 +219,8 @@ impl Plan {
             fingerprint: identity.fingerprint(),
             identity,
             command: self.command.clone(),
-            items: self.work.items(),
-            batch: self.work.batch(),
+            items: self.prepared.items(),
+            batch: self.prepared.batch(),
             shard: self.shard,
         })
     }

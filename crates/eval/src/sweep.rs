@@ -5,7 +5,6 @@
 //! method (the order of a random score knows no α): each method is run once for all of them.
 
 mod axes;
-mod methods;
 mod names;
 mod report;
 
@@ -18,15 +17,14 @@ use tasks::Failure;
 
 use crate::error::{Error, Result};
 use crate::execute::{Finished, Outcome, execute};
-use crate::experiment::{self, Experiment};
+use crate::experiment::{self, Experiment, TaskConfig};
+use crate::experiments::spec::{Facts, MethodInfo};
 use crate::idle::{self, Idle};
-use crate::plan::{Plan, RunOptions, check};
+use crate::plan::{Plan, RunOptions};
 use runs::layout::HEADER;
 use runs::progress;
 
 use axes::Axis;
-use methods::Goal;
-pub use methods::SweptMethod;
 use names::{brief_hash, folder_names};
 pub use report::SweepOutcome;
 
@@ -35,7 +33,7 @@ pub struct Sweep {
     /// The experiment's title.
     pub title: String,
     /// What the tables show.
-    pub(crate) goal: &'static Goal,
+    pub(crate) facts: &'static Facts,
     /// Names of the settings that are varied, in the order of the file.
     pub axes: Vec<String>,
     /// Every combination, the last setting changing fastest.
@@ -70,7 +68,7 @@ pub struct Variant {
 /// A method of a combination, run there or with an earlier one.
 pub struct Shared {
     /// The method.
-    pub method: SweptMethod,
+    pub method: MethodInfo,
     /// The combination whose run has its numbers.
     pub variant: usize,
 }
@@ -94,7 +92,7 @@ impl Sweep {
         let combinations = combinations(path, &document, &axes)?;
         let name = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or("sweep").to_owned();
         let Some(first) = combinations.first() else { return Ok(None) };
-        let (title, goal) = (first.experiment.title.clone(), methods::goal(&first.experiment.task));
+        let (title, facts) = (first.experiment.title.clone(), first.experiment.task.kind().facts());
 
         let idle = idle::in_all(combinations.iter().map(|combination| &combination.experiment.task));
         let mut notes = Idle::notes(&idle).map_err(refuse)?;
@@ -105,8 +103,8 @@ impl Sweep {
         let mut variants = Vec::new();
         let known = combinations.into_iter().zip(folders).enumerate();
         for (index, (Combination { values, mut experiment }, folder)) in known {
-            check(&experiment).map_err(|e| context(e, path, &axes, &values))?;
-            let runs = methods::taken_apart(&experiment);
+            experiment.check().map_err(|e| context(e, path, &axes, &values))?;
+            let runs = taken_apart(&experiment);
             let signature = |one: &Experiment| serde_json::json!(one).to_string();
             let mut first_here = Vec::new();
             let mut shared = Vec::new();
@@ -117,7 +115,7 @@ impl Sweep {
                 }
                 shared.push(Shared { method, variant });
             }
-            methods::keep_families(&mut experiment.task, &first_here);
+            experiment.task = experiment.task.kind().only(&first_here);
             let plan = if first_here.is_empty() {
                 None
             } else {
@@ -132,7 +130,7 @@ impl Sweep {
             variants.push(Variant { values, folder, methods: shared, plan });
         }
         let axes = axes.into_iter().map(|axis| axis.setting).collect();
-        Ok(Some(Self { title, goal, axes, variants, notes, name, out: options.out.clone() }))
+        Ok(Some(Self { title, facts, axes, variants, notes, name, out: options.out.clone() }))
     }
 
     /// Number of images of each run.
@@ -252,6 +250,17 @@ impl Sweep {
         let fingerprint = brief_hash(hasher.finalize());
         Ok(Path::new("results/runs").join(format!("{}-{fingerprint}", self.name)))
     }
+}
+
+/// Every method of an experiment, and the experiment that has its numbers and no setting that does not decide them: two
+/// that are equal need one run.
+fn taken_apart(experiment: &Experiment) -> Vec<(MethodInfo, Experiment)> {
+    let kind = experiment.task.kind();
+    let alone = |(method, task): (MethodInfo, TaskConfig)| {
+        let seed = if method.seeded { experiment.seed } else { 0 };
+        (method, Experiment { task, seed, ..experiment.clone() })
+    };
+    kind.methods().into_iter().zip(kind.alone()).map(alone).collect()
 }
 
 /// Every combination of the values, the last axis changing fastest.

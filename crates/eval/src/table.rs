@@ -90,7 +90,8 @@ impl Cell {
         }
     }
 
-    pub(crate) fn text(self) -> String {
+    /// As in tables.
+    pub fn text(self) -> String {
         match self {
             Self::Empty => "–".into(),
             Self::Value(value) | Self::Best(value) => format!("{value:.3}"),
@@ -103,7 +104,7 @@ impl Cell {
     }
 
     /// For a difference of two methods: whether the first is better. None where neither is, and for what is no difference.
-    pub(crate) fn better(self) -> Option<bool> {
+    pub fn better(self) -> Option<bool> {
         match self {
             Self::Difference { better, .. } | Self::FineDifference { better, .. } => better,
             Self::Empty
@@ -117,7 +118,7 @@ impl Cell {
     }
 
     /// Whether it is the best of its row.
-    pub(crate) fn is_best(self) -> bool {
+    pub fn is_best(self) -> bool {
         match self {
             Self::Best(_) | Self::FineBest(_) => true,
             Self::Empty

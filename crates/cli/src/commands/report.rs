@@ -5,7 +5,7 @@ use crate::failure::Failure;
 use crate::print;
 
 pub fn report(args: &ReportArgs) -> Result<(), Failure> {
-    let page = eval::report(&args.dir, args.out.as_deref())?;
+    let page = pages::report(&args.dir, args.out.as_deref())?;
     print(&format!("{}\n", page.path.display()));
     let runs = if page.runs == 1 { "run" } else { "runs" };
     say!("{} {runs}, {:.1} MiB", page.runs, page.bytes as f64 / f64::from(1 << 20));

@@ -187,7 +187,7 @@ fn tell(outcome: &Outcome) {
         say!("memory:   {memory}");
     }
     say!("results:  {}", outcome.out.join("results.json").display());
-    for picture in &outcome.pictures {
+    for picture in &outcome.figures {
         say!("picture:  {}", picture.display());
     }
 }

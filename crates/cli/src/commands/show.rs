@@ -1,9 +1,9 @@
 //! `show`.
 
-use eval::show::{Drawing, FluxShowOptions, ShowOptions, Start, show as draw, show_flux};
 use models::attend::ChainTokens;
 use models::flux::pipeline::FluxPipeline;
 use models::t5::TokenLookup;
+use pages::show::{Drawing, FluxShowOptions, ShowOptions, Start, show as draw, show_flux};
 
 use super::flux;
 use crate::args::ShowArgs;

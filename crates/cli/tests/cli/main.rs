@@ -1,7 +1,7 @@
 //! The binary as people run it.
 
 mod attend;
-#[path = "../../../eval/tests/browser/mod.rs"]
+#[path = "../../../pages/tests/browser/mod.rs"]
 mod browser;
 mod changed_data;
 mod checkpoints;

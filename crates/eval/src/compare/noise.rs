@@ -1,63 +1,24 @@
 //! How far metrics move where nothing but the machine changes: its threads, its instruction set.
 
+use crate::experiments::KINDS;
+use crate::experiments::spec::Noise;
+
 /// Significant digits of a tolerance.
 const DIGITS: i32 = 2;
 
-/// What a tolerance of a metric is made of: the largest of three parts.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Noise {
-    /// In the units of the metric.
-    absolute: f64,
-    /// Fraction of the value.
-    relative: f64,
-    /// Divided by the number of items: how much one item may move.
-    item: f64,
-}
-
-/// A fraction that pixels or predictions add up to.
-const FRACTION: Noise = Noise { absolute: 0.005, relative: 0.0, item: 0.12 };
-
-/// What is assumed of a metric that is not among [`NOISE`].
+/// What is assumed of a metric that no experiment has.
 const OTHER: Noise = Noise { absolute: 0.005, relative: 0.005, item: 0.12 };
 
-/// By the names of the metrics in results.
-const NOISE: [(&str, Noise); 19] = [
-    // One image is classified otherwise.
-    ("unmasked-accuracy", Noise { absolute: 0.005, relative: 0.0, item: 1.0 }),
-    ("auc", FRACTION),
-    ("auc-still-right", FRACTION),
-    ("accuracy", FRACTION),
-    ("class-accuracy", FRACTION),
-    ("image-accuracy", FRACTION),
-    ("miou", FRACTION),
-    ("miou-identity", FRACTION),
-    ("miou-order-free", FRACTION),
-    ("map", FRACTION),
-    ("map-foreground", FRACTION),
-    // A segment more or less in one image; in two images.
-    ("adjusted-rand-index", Noise { absolute: 0.005, relative: 0.0, item: 0.24 }),
-    ("boundary-recall", Noise { absolute: 0.005, relative: 0.0, item: 0.24 }),
-    ("proposals", Noise { absolute: 0.005, relative: 0.0, item: 2.0 }),
-    ("inception-score", Noise { absolute: 0.0, relative: 0.005, item: 0.0 }),
-    ("frechet", Noise { absolute: 0.0, relative: 0.005, item: 0.0 }),
-    ("kernel", Noise { absolute: 0.0005, relative: 0.02, item: 0.0 }),
-    // One drawn picture comes to lie inside or outside.
-    ("precision", Noise { absolute: 0.005, relative: 0.0, item: 1.0 }),
-    ("recall", Noise { absolute: 0.005, relative: 0.0, item: 1.0 }),
-];
+/// How far a metric moves with the machine, by its key in results.
+pub(super) fn noise(metric: &str) -> Noise {
+    KINDS.iter().find_map(|facts| facts.metric(metric)).map_or(OTHER, |metric| metric.noise)
+}
 
-impl Noise {
-    /// Of a metric by its name in results.
-    pub(super) fn of(metric: &str) -> Self {
-        NOISE.iter().find(|(name, _)| *name == metric).map_or(OTHER, |(_, noise)| *noise)
-    }
-
-    /// How far a value over so many items may move, rounded up to two digits.
-    pub(super) fn tolerance(self, value: Option<f64>, items: u64) -> f64 {
-        let value = value.filter(|value| value.is_finite()).unwrap_or(0.0);
-        let of_an_item = self.item / items.max(1) as f64;
-        rounded_up(self.absolute.max(self.relative * value.abs()).max(of_an_item))
-    }
+/// How far a value over so many items may move, rounded up to two digits.
+pub(super) fn tolerance(noise: Noise, value: Option<f64>, items: u64) -> f64 {
+    let value = value.filter(|value| value.is_finite()).unwrap_or(0.0);
+    let of_an_item = noise.item / items.max(1) as f64;
+    rounded_up(noise.absolute.max(noise.relative * value.abs()).max(of_an_item))
 }
 
 /// To [`DIGITS`] digits, upwards.
@@ -80,19 +41,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::metrics::{DiffSegMetric, MaskingMetric, SegmentMetric};
-
-    #[test]
-    fn every_metric_of_sums_has_a_line() {
-        let known = |name: String| NOISE.iter().any(|(known, _)| *known == name);
-        assert!(MaskingMetric::ALL.iter().all(|metric| known(metric.to_string())));
-        assert!(SegmentMetric::ALL.iter().all(|metric| known(metric.to_string())));
-        assert!(DiffSegMetric::ALL.iter().all(|metric| known(metric.to_string())));
-    }
 
     #[test]
     fn tolerances_follow_scale_and_items() {
-        let of = |metric: &str, value: f64, items: u64| Noise::of(metric).tolerance(Some(value), items);
+        let of = |metric: &str, value: f64, items: u64| tolerance(noise(metric), Some(value), items);
         assert_eq!(
             [of("frechet", 155.215, 6), of("frechet", 56.7, 24), of("frechet", 2.6, 50_000)],
             [0.78, 0.29, 0.013]
@@ -102,7 +54,7 @@ mod tests {
         assert_eq!(of("unmasked-accuracy", 1.0, 24), 0.042);
         assert!(of("unmasked-accuracy", 1.0, 24) < 2.0 / 24.0);
         assert_eq!(of("somebody's own", 1_000.0, 24), 5.0);
-        assert_eq!(Noise::of("frechet").tolerance(None, 0), 0.0);
+        assert_eq!(tolerance(noise("frechet"), None, 0), 0.0);
     }
 
     proptest! {

@@ -5,23 +5,13 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use tasks::diffseg::DiffSegRecord;
-use tasks::guidance::GuidanceRecord;
-use tasks::masking::MaskingRecord;
-use tasks::segment::SegmentRecord;
 
-use super::per_item::PerItem;
 use crate::error::{Error, Result};
-use crate::experiment::TaskConfig;
+use crate::experiments::view::ItemSums;
 use crate::folder::RunFolder;
-use crate::metrics::bootstrap::Additive;
-use crate::metrics::diffseg::Classes;
-use crate::metrics::{DiffSegMetric, MaskingMetric, SegmentMetric};
+use crate::metrics::per_item::PerItem;
 use crate::results::MetricValue;
 use runs::{Code, Environment};
-
-/// Digits of a picture's hash that are kept.
-const DIGITS: usize = 16;
 
 /// How far a value may lie from what its items add up to: order of summation, and nothing else.
 const EXACT: f64 = 1e-9;
@@ -186,54 +176,15 @@ impl Snapshot {
         &self.experiment["seed"]
     }
 
+    /// Adds what each item contributes.
     fn read_items(&mut self, run: &RunFolder) -> Result<()> {
-        match &run.results.experiment.task {
-            TaskConfig::Masking(task) => {
-                let (records, fractions) = (run.records::<MaskingRecord>()?, task.fractions.values());
-                let metrics = MaskingMetric::ALL.map(|metric| (metric, metric.over(&fractions)));
-                metrics.iter().try_for_each(|(name, metric)| self.break_down(&records, name, metric))?;
-                self.ids = records.into_iter().map(|record| record.id).collect();
-            }
-            TaskConfig::Segment(_) => {
-                let records = run.records::<SegmentRecord>()?;
-                SegmentMetric::ALL.iter().try_for_each(|metric| self.break_down(&records, metric, metric))?;
-                self.ids = records.into_iter().map(|record| record.id).collect();
-            }
-            TaskConfig::Diffseg(_) => {
-                let records = run.records::<DiffSegRecord>()?;
-                let names: Vec<String> =
-                    serde_json::from_str(&run.header().identity.classes).map_err(|e| Error::unreadable(&run.path, format!(
-                            "run.json does not name the classes ({e}); run the experiment again with --fresh"
-                        )))?;
-                let classes = Classes::of(&run.results.experiment.dataset, names.len(), &records);
-                let metrics = DiffSegMetric::ALL.map(|metric| (metric, metric.over(&classes)));
-                metrics.iter().try_for_each(|(name, metric)| self.break_down(&records, name, metric))?;
-                self.ids = records.into_iter().map(|record| record.id).collect();
-            }
-            TaskConfig::Guidance(_) => {
-                for record in run.records::<GuidanceRecord>()? {
-                    for (method, drawn) in record.methods {
-                        let hash = drawn.sha256.chars().take(DIGITS).collect();
-                        self.pictures.entry(method).or_default().push(hash);
-                    }
-                    self.ids.push(record.id);
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Puts beside the values of a metric what they come from.
-    fn break_down<M: Additive>(
-        &mut self,
-        records: &[M::Record],
-        name: &impl ToString,
-        metric: &M,
-    ) -> Result<()> {
-        let name = name.to_string();
-        for measured in self.values.iter_mut().filter(|measured| measured.metric == name) {
-            let sums = metric.contributions(records, measured.method.as_deref().unwrap_or_default())?;
-            measured.per_item = Some(PerItem { formula: metric.formula(), sums });
+        let ItemSums { ids, mut sums, generated } = run.results.experiment.task.kind().sums(run)?;
+        (self.ids, self.pictures) = (ids, generated);
+        for measured in &mut self.values {
+            let method = measured.method.clone().unwrap_or_default();
+            let metric =
+                sums.keys().find(|(metric, _)| *metric == measured.metric).map(|(metric, _)| *metric);
+            measured.per_item = metric.and_then(|metric| sums.remove(&(metric, method)));
         }
         Ok(())
     }

@@ -9,9 +9,10 @@ use tasks::Rng;
 use tasks::masking::MaskingRecord;
 
 use super::*;
+use crate::experiments::masking::metrics::{MaskingCurves, MaskingMetric};
 use crate::metrics::bootstrap::Additive;
+use crate::metrics::per_item::PerItem;
 use crate::metrics::significance::Significance;
-use crate::metrics::{MaskingCurves, MaskingMetric, Metric};
 use runs::{Code, Environment};
 
 /// Shares of tokens removed.

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::noise::Noise;
+use super::noise::{noise, tolerance};
 use super::snapshot::Runs;
 
 /// What stands for every metric that no other tolerance is for.
@@ -39,7 +39,7 @@ impl Tolerances {
         known.copied().unwrap_or(self.default)
     }
 
-    /// For these runs, from how far each metric moves where nothing but the machine changes: see [`Noise`]. A tolerance is one for
+    /// For these runs, from how far each metric moves where nothing but the machine changes: see [`Noise`](crate::experiments::spec::Noise). A tolerance is one for
     /// all runs where it is the same in all of them, and left out where it is the default.
     pub(super) fn for_runs(runs: &Runs) -> Self {
         let mut tolerances = Self::default();
@@ -57,8 +57,8 @@ impl Tolerances {
         for metric in metrics.into_iter().filter(|metric| !has(known, metric)) {
             let of_run = |name: &String| {
                 let values = runs[name].values.iter().filter(|value| value.metric == metric);
-                let noise = Noise::of(metric);
-                values.map(|value| noise.tolerance(value.value, runs[name].items)).reduce(f64::max)
+                let noise = noise(metric);
+                values.map(|value| tolerance(noise, value.value, runs[name].items)).reduce(f64::max)
             };
             let each: BTreeMap<&String, f64> =
                 runs.keys().filter_map(|name| Some((name, of_run(name)?))).collect();

@@ -9,6 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tasks::Rng;
 
+use super::exact::exact_sum;
 use super::significance::{PairedDifference, spread};
 
 /// Resamples that are enough for a percentile interval of 95 %.
@@ -31,9 +32,13 @@ pub trait Additive: Sync {
     /// How the metric comes from the sums.
     fn formula(&self) -> Formula;
 
-    /// The metric from the sums; none where it is not defined.
-    fn value(&self, sums: &[f64]) -> Option<f64> {
-        self.formula().value(sums)
+    /// The metric over all records; `None` where it is not defined or an item has no answer of the method. Sums are exact, so
+    /// the order of the records does not matter.
+    fn value_over(&self, records: &[Self::Record], method: &str) -> Option<f64> {
+        let contributions = self.contributions(records, method).ok()?;
+        let sums: Vec<f64> =
+            contributions.columns().into_iter().map(|column| exact_sum(column.iter().copied())).collect();
+        self.formula().value(&sums)
     }
 }
 
@@ -99,7 +104,7 @@ pub struct Spread {
 
 /// The bootstrap of `metric` for each of `methods` by itself, with the draws of [`paired`]. None for a method that an item
 /// lacks, or where the metric is not defined over all items.
-pub fn each<M: Additive>(
+pub fn each<M: Additive + ?Sized>(
     records: &[M::Record],
     methods: &[&str],
     metric: &M,
@@ -112,7 +117,7 @@ pub fn each<M: Additive>(
     let values = |counts: &[u32]| -> Vec<Option<f64>> {
         let value = |part: &Option<Array2<f64>>| {
             let rows = part.as_ref()?.as_standard_layout();
-            metric.value(&weighted_sums(rows.as_slice()?, rows.ncols(), counts))
+            metric.formula().value(&weighted_sums(rows.as_slice()?, rows.ncols(), counts))
         };
         parts.iter().map(value).collect()
     };
@@ -143,7 +148,7 @@ pub fn each<M: Additive>(
 ///
 /// # Errors
 /// A method is missing from an item; the metric is not defined over all items (there may be none) or on no resample.
-pub fn paired<M: Additive>(
+pub fn paired<M: Additive + ?Sized>(
     records: &[M::Record],
     a: &str,
     b: &str,

@@ -1,71 +1,60 @@
-//! Means that are the same in whatever order values come.
-
-use serde::{Deserialize, Serialize};
+//! Sums that are the same in whatever order their terms come.
 
 /// Bits behind the binary point: every double from one half to 1 is a whole number of these units.
 const BITS: u32 = 53;
 const UNITS: f64 = (1_u64 << BITS) as f64;
 
-/// The mean of numbers in 0…1. Each is rounded to a multiple of 2⁻⁵³ (by at most 2⁻⁵⁴, and not at all from one half up)
-/// and summed as a whole number, so the sum is exact and merging is exact in any order.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct ExactMean {
-    count: u64,
+/// A sum of numbers. Each is rounded to a multiple of 2⁻⁵³ (by at most 2⁻⁵⁴, and not at all from one half up) and summed as a
+/// whole number, so the sum is exact in any order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct ExactSum {
     /// Whole part of the sum.
-    whole: u64,
+    whole: i64,
     /// The rest in units of 2⁻⁵³, below 1.
     fraction: u64,
 }
 
-impl ExactMean {
-    /// Takes a number in 0…1 into account; one outside is taken to the nearer end.
+impl ExactSum {
+    /// Adds a finite number.
     pub(super) fn add(&mut self, value: f64) {
-        self.count += 1;
-        self.carry((value.clamp(0.0, 1.0) * UNITS).round_ties_even() as u64);
+        let floor = value.floor();
+        let units = self.fraction + ((value - floor) * UNITS).round_ties_even() as u64;
+        self.whole += floor as i64 + (units >> BITS) as i64;
+        self.fraction = units & ((1 << BITS) - 1);
     }
 
-    pub(super) fn merge(&mut self, other: &Self) {
-        self.count += other.count;
-        self.whole += other.whole;
-        self.carry(other.fraction);
+    /// The sum, rounded once.
+    pub(super) fn value(self) -> f64 {
+        self.whole as f64 + self.fraction as f64 / UNITS
     }
+}
 
-    fn carry(&mut self, units: u64) {
-        let sum = self.fraction + units;
-        self.whole += sum >> BITS;
-        self.fraction = sum & ((1 << BITS) - 1);
-    }
-
-    /// The mean; none of nothing.
-    pub(super) fn mean(&self) -> Option<f64> {
-        (self.count > 0).then(|| (self.whole as f64 + self.fraction as f64 / UNITS) / self.count as f64)
-    }
+/// The sum of some numbers.
+pub(super) fn exact_sum(values: impl IntoIterator<Item = f64>) -> f64 {
+    let mut sum = ExactSum::default();
+    values.into_iter().for_each(|value| sum.add(value));
+    sum.value()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn of(values: &[f64]) -> ExactMean {
-        let mut mean = ExactMean::default();
-        values.iter().for_each(|&value| mean.add(value));
-        mean
+    #[test]
+    fn sums_by_hand() {
+        assert_eq!(exact_sum([]), 0.0);
+        assert_eq!(exact_sum([1.0, 1.0, 1.0]), 3.0);
+        assert_eq!(exact_sum([0.75, 0.5, 1.0]), 2.25);
+        assert_eq!(exact_sum([-0.25, -0.5, 1.0]), 0.25);
+        assert_eq!(exact_sum([f64::EPSILON / 2.0]), f64::EPSILON / 2.0);
+        assert_eq!(exact_sum([1e15, 49.0]), 1e15 + 49.0);
     }
 
     #[test]
-    fn means_by_hand() {
-        assert_eq!(of(&[]).mean(), None);
-        assert_eq!(of(&[1.0, 1.0, 1.0]).mean(), Some(1.0));
-        assert_eq!(of(&[0.75, 0.5, 1.0]).mean(), Some(0.75));
-        assert_eq!(of(&[0.0, 1.5]).mean(), Some(0.5));
-        assert_eq!(of(&[f64::EPSILON / 2.0]).mean(), Some(f64::EPSILON / 2.0));
-    }
-
-    #[test]
-    fn order_is_of_no_consequence_where_it_is_for_doubles() {
+    fn the_order_does_not_matter_where_it_does_for_doubles() {
         let values = [0.1, 0.2, 0.3];
         let turned = [0.3, 0.2, 0.1];
         assert_ne!(values.iter().sum::<f64>(), turned.iter().sum::<f64>());
-        assert_eq!(of(&values), of(&turned));
+        assert_eq!(exact_sum(values), exact_sum(turned));
     }
 }

@@ -194,7 +194,7 @@ fn quantile(sorted: &[f64], fraction: f64) -> f64 {
 }
 
 /// A sentence for tables in which some difference rests on too few items.
-pub(crate) fn too_few() -> String {
+pub fn too_few() -> String {
     format!(
         "Fewer than {LEAST_ITEMS} items have no interval and no verdict: that five of them move to one side is one chance in 16."
     )

@@ -7,10 +7,10 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 use tasks::Failure;
 
-use super::methods::{Goal, SweptMethod};
 use super::{Sweep, Variant};
 use crate::error::Result;
 use crate::execute::Outcome;
+use crate::experiments::spec::{Better, MethodInfo, MetricSpec};
 use crate::metrics::significance::{LEAST_ITEMS, too_few};
 use crate::table::{Cell, Row, Table};
 use runs::files::write_json;
@@ -60,11 +60,13 @@ pub(super) fn write(
 ) -> Result<SweepOutcome> {
     let columns = Columns::of(sweep);
     let scored: Vec<Scored> =
-        sweep.variants.iter().map(|variant| columns.score(sweep.goal, variant, outcomes)).collect();
+        sweep.variants.iter().map(|variant| columns.score(sweep, variant, outcomes)).collect();
     let results = outcomes.iter().flatten().map(|outcome| &outcome.results);
     let (items, first) = (results.clone().map(|one| one.items).max().unwrap_or(0), results.clone().next());
-    let notes =
-        vec![format!("{items} images. {} What does not depend on a setting was run once.", sweep.goal.note)];
+    let notes = vec![format!(
+        "{items} images. {} What does not depend on a setting was run once.",
+        sweep.facts.goal.note
+    )];
     let mut table = table(sweep, &columns, &scored, &notes);
     let mut summary = summary(sweep, &columns, &scored);
     if results.clone().any(|one| one.items < LEAST_ITEMS as u64) {
@@ -83,7 +85,7 @@ pub(super) fn write(
             title: &sweep.title,
             items,
             failed,
-            metric: sweep.goal.metric,
+            metric: sweep.facts.goal.metric,
             combinations: scored.iter().map(|row| columns.store(sweep, row)).collect(),
             code: first.code.clone(),
             environment: first.environment.clone(),
@@ -106,7 +108,7 @@ fn unread(failed: &[Failure], total: u64) -> Option<String> {
 /// The methods of all combinations. Where no combination has two of one family (CLS read both ways), a method goes by the
 /// family's name and leaves the rest to the axis.
 struct Columns {
-    methods: Vec<SweptMethod>,
+    methods: Vec<MethodInfo>,
     merged: bool,
 }
 
@@ -127,61 +129,81 @@ impl Columns {
         columns
     }
 
-    fn same(&self, a: &SweptMethod, b: &SweptMethod) -> bool {
+    fn same(&self, a: &MethodInfo, b: &MethodInfo) -> bool {
         a.family == b.family && (self.merged || a.key == b.key)
     }
 
     fn heads(&self) -> impl Iterator<Item = String> {
         let head =
-            |method: &SweptMethod| if self.merged { &method.family_label } else { &method.label }.clone();
+            |method: &MethodInfo| if self.merged { &method.family_label } else { &method.label }.clone();
         self.methods.iter().map(head)
     }
 
-    fn score<'a>(&self, goal: &Goal, variant: &'a Variant, outcomes: &[Option<Outcome>]) -> Scored<'a> {
-        let value = |method: &SweptMethod| {
+    fn score<'a>(&self, sweep: &Sweep, variant: &'a Variant, outcomes: &[Option<Outcome>]) -> Scored<'a> {
+        let value = |method: &MethodInfo| {
             let shared = variant.methods.iter().find(|shared| self.same(method, &shared.method))?;
-            outcomes.get(shared.variant)?.as_ref()?.results.value(goal.metric, &shared.method.key)
+            outcomes.get(shared.variant)?.as_ref()?.results.value(sweep.facts.goal.metric, &shared.method.key)
         };
         let values: Vec<Option<f64>> = self.methods.iter().map(value).collect();
         let sources = variant.methods.iter().filter_map(|shared| outcomes.get(shared.variant)?.as_ref());
         let items = sources.map(|outcome| outcome.results.items).min().unwrap_or(0);
         let best = |ours: bool| {
             let of_kind = self.methods.iter().zip(&values).filter(|(method, _)| method.ours == ours);
-            goal.best(of_kind.filter_map(|(_, value)| *value))
+            best_of(sweep, of_kind.filter_map(|(_, value)| *value))
         };
         let enough = items >= LEAST_ITEMS as u64;
         let wins = best(true)
             .zip(best(false))
             .filter(|_| enough)
-            .map(|(ours, others)| ours != others && goal.better(ours, others));
+            .map(|(ours, others)| ours != others && at_least_as_good(sweep, ours, others));
         Scored { variant, values, wins }
     }
 
     fn store(&self, sweep: &Sweep, row: &Scored<'_>) -> Map<String, Value> {
         let settings: BTreeMap<&str, &str> =
             sweep.axes.iter().zip(&row.variant.values).map(|(axis, value)| (&**axis, &**value)).collect();
-        let key = |method: &SweptMethod| if self.merged { &method.family } else { &method.key }.clone();
+        let key = |method: &MethodInfo| if self.merged { &method.family } else { &method.key }.clone();
         let values: BTreeMap<String, Option<f64>> =
             self.methods.iter().map(key).zip(row.values.iter().copied()).collect();
         Map::from_iter([
             ("settings".to_owned(), json!(settings)),
-            (sweep.goal.metric.to_owned(), json!(values)),
-            (sweep.goal.wins_key.to_owned(), json!(row.wins)),
+            (sweep.facts.goal.metric.to_owned(), json!(values)),
+            (sweep.facts.goal.wins_key.to_owned(), json!(row.wins)),
         ])
     }
 }
 
+/// The metric of the tables.
+fn metric(sweep: &Sweep) -> Option<MetricSpec> {
+    sweep.facts.metric(sweep.facts.goal.metric)
+}
+
+/// What shown numbers are multiplied by.
+fn scale(sweep: &Sweep) -> f64 {
+    metric(sweep).map_or(1.0, |metric| metric.unit.scale())
+}
+
+/// Whether `a` is at least as good as `b`.
+fn at_least_as_good(sweep: &Sweep, a: f64, b: f64) -> bool {
+    if metric(sweep).is_some_and(|metric| metric.better == Better::Lower) { a <= b } else { a >= b }
+}
+
+/// The best of some values.
+fn best_of(sweep: &Sweep, values: impl Iterator<Item = f64>) -> Option<f64> {
+    values.reduce(|a, b| if at_least_as_good(sweep, a, b) { a } else { b })
+}
+
 fn table(sweep: &Sweep, columns: &Columns, scored: &[Scored], notes: &[String]) -> Table {
     let row = |row: &Scored| {
-        let best = sweep.goal.best(row.values.iter().flatten().copied());
+        let best = best_of(sweep, row.values.iter().flatten().copied());
         let cell = |value: &Option<f64>| match *value {
-            Some(value) if best == Some(value) => Cell::Best(value * sweep.goal.scale),
-            other => other.map(|value| value * sweep.goal.scale).into(),
+            Some(value) if best == Some(value) => Cell::Best(value * scale(sweep)),
+            other => other.map(|value| value * scale(sweep)).into(),
         };
         Row { labels: row.variant.values.clone(), cells: row.values.iter().map(cell).collect() }
     };
     Table {
-        title: format!("{}: {} of every combination", sweep.title, sweep.goal.head),
+        title: format!("{}: {} of every combination", sweep.title, sweep.facts.goal.head),
         labels: sweep.axes.clone(),
         columns: columns.heads().collect(),
         rows: scored.iter().map(row).collect(),
@@ -205,7 +227,7 @@ fn summary(sweep: &Sweep, columns: &Columns, scored: &[Scored]) -> Table {
                 scored.iter().filter(|row| row.variant.values[index] == *value).collect();
             let mean = |column: usize| {
                 let values: Vec<f64> = having.iter().filter_map(|row| row.values[column]).collect();
-                let mean = || sweep.goal.scale * values.iter().sum::<f64>() / values.len() as f64;
+                let mean = || scale(sweep) * values.iter().sum::<f64>() / values.len() as f64;
                 Cell::from((!values.is_empty()).then(mean))
             };
             let mut cells: Vec<Cell> = (0..columns.methods.len()).map(mean).collect();
@@ -217,10 +239,10 @@ fn summary(sweep: &Sweep, columns: &Columns, scored: &[Scored]) -> Table {
         }
     }
     Table {
-        title: format!("{}: mean {} over all combinations with a value", sweep.title, sweep.goal.head),
+        title: format!("{}: mean {} over all combinations with a value", sweep.title, sweep.facts.goal.head),
         labels: vec!["setting".into(), "value".into()],
-        columns: columns.heads().chain([format!("{} wins", sweep.goal.ours), "of".into()]).collect(),
+        columns: columns.heads().chain([format!("{} wins", sweep.facts.goal.ours), "of".into()]).collect(),
         rows,
-        notes: vec![sweep.goal.wins_note.into()],
+        notes: vec![sweep.facts.goal.wins_note.into()],
     }
 }

@@ -1,0 +1,169 @@
+//! Metrics of segmentation without prompts, where segments have no names.
+
+use std::fmt;
+
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+use tasks::diffseg::{DiffSegRecord, Segments};
+
+use super::classes::Classes;
+use super::matched::{Matched, Tally};
+use super::rand_index::adjusted_rand_index;
+use crate::experiments::measure::Measure;
+use crate::experiments::spec::{Better, MetricSpec, Noise, PaperColumn, Unit};
+use crate::metrics::bootstrap::{Additive, BootstrapError, Formula};
+
+/// A metric of segmentation without prompts. Each image's segments are matched to its classes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DiffSegMetric {
+    /// Fraction of the labelled pixels of all images that lie in the segment of their class: DiffSeg's ACC.
+    Accuracy,
+    /// Mean over the classes of the fraction of their pixels, over all images, that lie in the segment of their class: the
+    /// other thing that "mACC" can mean.
+    ClassAccuracy,
+    /// Mean over the images of the fraction of their labelled pixels that lie in the segment of their class.
+    ImageAccuracy,
+    /// Mean over the classes of TP / (TP + FP + FN), each summed over the images. Classes that an image does not show get
+    /// left-over segments, in SciPy's order, as in DiffSeg's evaluation: their pixels are false positives.
+    Miou,
+    /// [`Miou`](Self::Miou) where segments that share no pixel with their class count for nothing, so that it does not depend on
+    /// which class gets a left-over segment. Of two segments that share equally many pixels with a class, SciPy's order
+    /// still decides.
+    MiouOrderFree,
+    /// Mean over the images of the adjusted Rand index between segments and classes, which sees over-segmentation.
+    AdjustedRandIndex,
+    /// Fraction of the pixels at boundaries of classes that have a boundary of segments nearby.
+    BoundaryRecall,
+    /// Mean number of segments of an image.
+    Proposals,
+}
+
+impl DiffSegMetric {
+    /// All of them, in the order of results and tables.
+    pub const ALL: [Self; 8] = [
+        Self::Accuracy,
+        Self::ClassAccuracy,
+        Self::ImageAccuracy,
+        Self::Miou,
+        Self::MiouOrderFree,
+        Self::AdjustedRandIndex,
+        Self::BoundaryRecall,
+        Self::Proposals,
+    ];
+
+    /// What the shared code must know of it.
+    pub fn spec(self) -> MetricSpec {
+        let beside = |column, spec| MetricSpec { column: PaperColumn::Named(column), ..spec };
+        let alone = |spec| MetricSpec { compared: false, ..spec };
+        // A segment more or less in one image moves these, in two images the last.
+        let of_segments = |item, spec| MetricSpec { noise: Noise { item, ..Noise::FRACTION }, ..spec };
+        match self {
+            // What the paper calls mACC equals, on a grid, DiffSeg's published fraction of right pixels.
+            Self::Accuracy => beside("mACC", MetricSpec::percent("accuracy", "pixel acc")),
+            Self::ClassAccuracy => alone(MetricSpec::percent("class-accuracy", "class acc")),
+            Self::ImageAccuracy => {
+                MetricSpec { in_table: false, ..alone(MetricSpec::percent("image-accuracy", "image acc")) }
+            }
+            Self::Miou => beside("mIoU", MetricSpec::percent("miou", "mIoU")),
+            Self::MiouOrderFree => MetricSpec::percent("miou-order-free", "mIoU, order-free"),
+            Self::AdjustedRandIndex => of_segments(0.24, MetricSpec::percent("adjusted-rand-index", "ARI")),
+            Self::BoundaryRecall => {
+                of_segments(0.24, MetricSpec::percent("boundary-recall", "boundary recall"))
+            }
+            Self::Proposals => MetricSpec {
+                unit: Unit::Plain,
+                better: Better::Neither,
+                ..alone(of_segments(2.0, MetricSpec::percent("proposals", "segments")))
+            },
+        }
+    }
+
+    /// The metric over images whose segments are matched to these classes.
+    pub fn over(self, classes: &Classes) -> OverClasses {
+        OverClasses { metric: self, classes: classes.clone() }
+    }
+}
+
+/// All metrics over images whose segments are matched to these classes.
+pub fn measures(classes: &Classes) -> Vec<Measure<DiffSegRecord>> {
+    DiffSegMetric::ALL.map(|metric| Measure::new(metric.spec(), metric.over(classes))).into()
+}
+
+impl fmt::Display for DiffSegMetric {
+    /// The name of the metric in results.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.spec().key)
+    }
+}
+
+/// A metric together with the classes that segments are matched to: [`DiffSegMetric::over`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OverClasses {
+    /// The metric.
+    pub metric: DiffSegMetric,
+    /// The classes.
+    pub classes: Classes,
+}
+
+impl OverClasses {
+    /// Pairs of part and whole that an image adds: one pair, or one of each class.
+    fn pairs(&self, segments: &Segments) -> Vec<(f64, f64)> {
+        let matched = || Matched::of(segments, &self.classes);
+        let by_class = |whole: fn(Tally) -> u64| -> Vec<(f64, f64)> {
+            let pair = |class: Tally| (class.true_positives as f64, whole(class) as f64);
+            matched().classes.into_iter().map(pair).collect()
+        };
+        let mean = |value: Option<f64>| vec![value.map_or((0.0, 0.0), |value| (value, 1.0))];
+        match self.metric {
+            DiffSegMetric::ClassAccuracy => by_class(Tally::labelled),
+            DiffSegMetric::Miou => by_class(Tally::union),
+            DiffSegMetric::MiouOrderFree => by_class(Tally::overlapping_union),
+            DiffSegMetric::Accuracy => {
+                let matched = matched();
+                vec![(matched.correct() as f64, matched.labelled as f64)]
+            }
+            DiffSegMetric::ImageAccuracy => {
+                let matched = matched();
+                mean(fraction(matched.correct() as f64, matched.labelled as f64))
+            }
+            DiffSegMetric::AdjustedRandIndex => mean(adjusted_rand_index(&segments.overlap)),
+            DiffSegMetric::BoundaryRecall => {
+                vec![(segments.boundary.found as f64, segments.boundary.labelled as f64)]
+            }
+            DiffSegMetric::Proposals => mean(Some(segments.proposals as f64)),
+        }
+    }
+}
+
+impl Additive for OverClasses {
+    type Record = DiffSegRecord;
+
+    fn contributions(&self, records: &[DiffSegRecord], method: &str) -> Result<Array2<f64>, BootstrapError> {
+        let missing = |record: &DiffSegRecord| BootstrapError::Missing {
+            method: method.to_owned(),
+            item: record.id.clone(),
+        };
+        let pairs: Vec<Vec<(f64, f64)>> = records
+            .iter()
+            .map(|record| {
+                record.methods.get(method).map(|found| self.pairs(found)).ok_or_else(|| missing(record))
+            })
+            .collect::<Result<_, _>>()?;
+        // An image whose labels go beyond the classes has more pairs than others.
+        let most = pairs.iter().map(Vec::len).max().unwrap_or(1);
+        Ok(Array2::from_shape_fn((pairs.len(), 2 * most), |(item, column)| {
+            let (part, whole) = pairs[item].get(column / 2).copied().unwrap_or_default();
+            if column % 2 == 0 { part } else { whole }
+        }))
+    }
+
+    fn formula(&self) -> Formula {
+        Formula::Ratios
+    }
+}
+
+/// A part as a fraction of a whole; `None` of nothing.
+pub(super) fn fraction(part: f64, of: f64) -> Option<f64> {
+    (of > 0.0).then(|| part / of)
+}

@@ -1,0 +1,254 @@
+//! DiffSeg: a Stable Diffusion pipeline and images with a class for every pixel.
+
+mod classes;
+mod items;
+mod matched;
+mod matching;
+pub mod metrics;
+mod rand_index;
+mod tables;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use models::sd::pipeline::SdPipeline;
+use models::{Device, memory};
+use runs::{Compared, Inputs, RunState, RunStore, answers, compare_records};
+use tasks::dataset::{DenseImage, LabelledPixels, unreadable};
+use tasks::diffseg::{DiffSeg, DiffSegConfig, DiffSegRecord, Method, Segments};
+
+use super::kind::{Kind, Prepared, Report, RunInputs};
+use super::measure::{comparisons, values};
+use super::setup::{data_sha256, fitting, no_metrics, once, refuse_vision_settings};
+use super::spec::{Facts, FigureFile, Filling, Goal, MethodInfo};
+use super::tables::difference_table;
+use super::view::{ItemSums, ItemView};
+use crate::error::{Error, Result};
+use crate::experiment::{Experiment, TaskConfig};
+use crate::folder::RunFolder;
+use crate::results::{Memory, Results};
+pub use classes::Classes;
+pub use matched::{Matched, Tally};
+pub use matching::assign;
+use metrics::{DiffSegMetric, measures};
+pub use rand_index::adjusted_rand_index;
+
+/// DiffSeg as data.
+pub const FACTS: Facts = Facts {
+    name: "diffseg",
+    metrics: || DiffSegMetric::ALL.map(DiffSegMetric::spec).into(),
+    rows: "anchors",
+    figures: &[FigureFile { file: "pictures.png", title: "Pictures" }],
+    filling: Filling::Table,
+    goal: Goal {
+        metric: "miou",
+        head: "mIoU ↑",
+        ours: "TokenRank",
+        wins_key: "tokenrank_wins",
+        note: "mIoU in percent, every image's segments matched to its classes, pixels summed over the images; higher is \
+               better.",
+        wins_note: "TokenRank wins: greatest or drawn, it is above every other choice of anchors of the combination.",
+    },
+    source_note: tables::source_note,
+};
+
+impl Kind for DiffSegConfig {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn validate(&self, experiment: &Experiment) -> Result<()> {
+        self.check()?;
+        no_metrics(experiment)
+    }
+
+    fn methods(&self) -> Vec<MethodInfo> {
+        let info = |method: &Method| MethodInfo {
+            ours: method.ranks(),
+            seeded: matches!(method, Method::TokenrankSampled(_) | Method::Random(_)),
+            ..MethodInfo::new(method.key(), method.label())
+        };
+        self.methods.iter().map(info).collect()
+    }
+
+    fn alone(&self) -> Vec<TaskConfig> {
+        self.methods.iter().map(|method| TaskConfig::Diffseg(self.of_method(method))).collect()
+    }
+
+    fn only(&self, families: &[String]) -> TaskConfig {
+        let mut config = self.clone();
+        config.methods.retain(|method| families.iter().any(|family| family == method.key()));
+        TaskConfig::Diffseg(config)
+    }
+
+    fn open(&self, experiment: &Experiment, device: Device) -> Result<Box<dyn Prepared>> {
+        Ok(Box::new(PreparedDiffSeg::find(experiment, self, device)?))
+    }
+
+    fn meaning(&self, _: &Results) -> String {
+        tables::MEANING.to_owned()
+    }
+
+    fn sums(&self, run: &RunFolder) -> Result<ItemSums> {
+        let records = run.records::<DiffSegRecord>()?;
+        let names: Vec<String> = serde_json::from_str(&run.header().identity.classes).map_err(|e| {
+            let reason =
+                format!("run.json does not name the classes ({e}); run the experiment again with --fresh");
+            Error::unreadable(&run.path, reason)
+        })?;
+        let classes = Classes::of(&run.results.experiment.dataset, names.len(), &records);
+        ItemSums::of(&measures(&classes), &records, &Kind::methods(self), |record| &record.id)
+    }
+
+    fn items(&self, run: &RunFolder) -> Result<ItemView> {
+        items::view(self, run)
+    }
+}
+
+/// A Stable Diffusion pipeline and images with a class for every pixel.
+struct PreparedDiffSeg {
+    folder: PathBuf,
+    items: Vec<DenseImage>,
+    /// What the classes are called.
+    classes: Vec<String>,
+    config: DiffSegConfig,
+}
+
+impl PreparedDiffSeg {
+    fn find(experiment: &Experiment, task: &DiffSegConfig, device: Device) -> Result<Self> {
+        let model = &experiment.model;
+        refuse_vision_settings(model, "task.diffseg.image_size")?;
+        let pipeline = || -> Result<PathBuf> {
+            let folder = model.source.folder()?;
+            let pipeline = SdPipeline::open(&folder, model.dtype.kind(), device)?;
+            pipeline.tokenizer().encode(&task.prompt)?;
+            let weights = pipeline.check_weights();
+            fitting(DiffSeg::new(task.clone(), pipeline, Vec::new(), experiment.seed), weights)?;
+            Ok(folder)
+        };
+        // Everything that is missing is reported in one error, since each item may take hours to download.
+        match (pipeline(), experiment.dataset.labelled_pixels()) {
+            (Ok(folder), Ok(LabelledPixels { classes, items })) => {
+                Ok(Self { folder, items, classes, config: task.clone() })
+            }
+            (pipeline, labelled) => {
+                let mut errors: Vec<Error> = pipeline.err().into_iter().collect();
+                errors.extend(labelled.err().map(Error::from));
+                Err(Error::all(errors))
+            }
+        }
+    }
+}
+
+impl Prepared for PreparedDiffSeg {
+    fn items(&self) -> usize {
+        self.items.len()
+    }
+
+    fn truncate(&mut self, limit: usize) {
+        self.items.truncate(limit);
+    }
+
+    fn batch(&self) -> usize {
+        self.config.batch
+    }
+
+    fn manifest(&self) -> Vec<String> {
+        // Which values of a mask are the object is said by a table that is no part of the experiment.
+        self.items.iter().map(|item| format!("{}\t{}", item.id, item.values())).collect()
+    }
+
+    fn unreadable(&self) -> Vec<String> {
+        unreadable(&self.items)
+    }
+
+    /// The names of the classes as a JSON list.
+    fn classes(&self) -> String {
+        serde_json::json!(self.classes).to_string()
+    }
+
+    fn weights_sha256(&self) -> Result<String> {
+        once(vec![self.folder.clone()], || {
+            Ok(SdPipeline::open(&self.folder, models::Kind::Float, Device::Cpu)?.sha256()?)
+        })
+    }
+
+    fn compare_data(&self, inputs: &mut Inputs, records: (&[u8], &str)) -> Compared {
+        compare_records::<DiffSeg>(inputs, &self.items, records)
+    }
+
+    fn run(&self, inputs: &RunInputs<'_>, store: &RunStore, stop: &AtomicBool) -> Result<RunState<Report>> {
+        let (Experiment { model, dataset, seed, .. }, config) = (inputs.experiment, &self.config);
+        let pipeline = SdPipeline::open(&self.folder, model.dtype.kind(), inputs.device)?;
+        let weights = pipeline.weight_bytes()?;
+        memory::reset_peak_host();
+        let mut task = DiffSeg::new(config.clone(), pipeline, self.items.clone(), *seed)?;
+        let answers = match answers(&mut task, store, stop)? {
+            RunState::Complete(answers) => answers,
+            RunState::Shard(shard) => return Ok(RunState::Shard(shard)),
+        };
+        let (items, records) = (answers.of(&self.items), &answers.records);
+        let memory = (answers.fresh > 0).then(|| Memory::measured(weights));
+
+        let matched = Classes::of(dataset, self.classes.len(), records);
+        let (methods, measures) = (Kind::methods(config), measures(&matched));
+        let metrics = values(&measures, records, &methods, inputs.paper);
+        let comparisons = comparisons(&measures, records, &pairs(&config.methods), *seed);
+        let count = records.len() as u64;
+        let mut tables = vec![("table", tables::table(inputs, (count, &matched), &metrics, &methods))];
+        if !comparisons.is_empty() {
+            let title = "Differences of anchors on the same images";
+            tables.push(("comparisons", difference_table(&FACTS, title, &comparisons, &methods, count)));
+        }
+        let labelled = tables::Labelled { items: &items, classes: &self.classes, matched: &matched };
+        Ok(RunState::Complete(Report {
+            items: count,
+            metrics,
+            comparisons,
+            resampled: Vec::new(),
+            curves: None,
+            judge: None,
+            memory,
+            data_sha256: data_sha256(records.iter().map(|record| record.sha256.as_str())),
+            tables,
+            warnings: warning(config, records).into_iter().collect(),
+            figures: tables::figures(&store.out, labelled, &methods, records)?,
+            failed: answers.failed,
+            fresh: answers.fresh,
+            took: answers.took,
+        }))
+    }
+}
+
+/// Every method minus anchors on a grid, or minus the first where there is no grid.
+fn pairs(methods: &[Method]) -> Vec<(&str, &str)> {
+    let grid = methods.iter().find(|method| matches!(method, Method::Uniform(_)));
+    let Some(minus) = grid.or(methods.first()) else { return Vec::new() };
+    let others = methods.iter().filter(|method| method.key() != minus.key());
+    others.map(|method| (method.key(), minus.key())).collect()
+}
+
+/// One segment in every image is what a threshold makes that is wider than all distances.
+fn warning(config: &DiffSegConfig, records: &[DiffSegRecord]) -> Option<String> {
+    let one = |segments: &Segments| {
+        let mut winners = segments.overlap.iter().map(|(_, segment, _)| segment);
+        let first = winners.next();
+        winners.all(|segment| Some(segment) == first)
+    };
+    let everywhere = |method: &&Method| {
+        let mut found = records.iter().filter_map(|record| record.methods.get(method.key())).peekable();
+        found.peek().is_some() && found.all(one)
+    };
+    let labels: Vec<&str> = config.methods.iter().filter(everywhere).map(Method::label).collect();
+    let several = config.methods.iter().any(|method| method.anchors() > 1);
+    (!labels.is_empty() && several).then(|| {
+        format!(
+            "{}: every image is one segment, whatever the anchors; task.diffseg.threshold = {} is wider than the distances \
+             between this network's maps, and rows that are equal for that reason compare nothing. Set it lower",
+            labels.join(", "),
+            config.threshold
+        )
+    })
+}

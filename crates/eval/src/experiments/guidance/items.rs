@@ -1,0 +1,51 @@
+//! The items of a guidance run: generated images.
+
+use runs::layout::PICTURES;
+use tasks::guidance::{Guidance, GuidanceConfig, GuidanceRecord};
+
+use crate::error::Result;
+use crate::experiments::kind::Kind;
+use crate::experiments::view::{Generated, ImageSource, Item, ItemView, Score, values};
+use crate::folder::RunFolder;
+use crate::picture_metrics::ReferenceSource;
+
+/// The items with their scores and images.
+pub(super) fn view(config: &GuidanceConfig, run: &RunFolder) -> Result<ItemView> {
+    let (answers, methods) = (run.answers::<GuidanceRecord>()?, Kind::methods(config));
+    let facts = |record: &GuidanceRecord| vec![record.seed.to_string()];
+    let mut items = ItemView::of(methods.clone(), &answers, vec!["seed"], |record| &record.id, facts);
+    items.score(Score {
+        title: "Masked, %",
+        meaning: "Share of the tokens whose part of the picture was blurred, on average over the passes.",
+        higher_is_better: None,
+        digits: 2,
+        values: values(&methods, &answers, |record, key| Some(100.0 * record.methods.get(key)?.mask_area?)),
+    });
+    let folder = run.path.join(PICTURES);
+    let files =
+        |row: &Item| methods.iter().map(|method| Guidance::file(&folder, &method.key, &row.id)).collect();
+    let files: Vec<Vec<_>> = items.rows.iter().map(files).collect();
+    let of_lead = items
+        .rows
+        .iter()
+        .zip(&files)
+        .filter_map(|(row, files)| Some((row.id.clone(), files.get(items.lead)?.clone())));
+    items.images = if folder.is_dir() {
+        ImageSource::files(of_lead.collect::<Vec<_>>())
+    } else {
+        ImageSource::Missing("the folder pictures is not beside the records".into())
+    };
+    let folders = methods.iter().map(|method| folder.join(&method.key)).collect();
+    items.generated = Some(Generated { folders, files, row: "seed" });
+
+    let (then, now) = (&run.results.judge, ReferenceSource::of(&run.results.experiment.dataset));
+    // Where the reference is not here, there is nothing to say.
+    if let (Some(then), Some(now)) = (then, now.ok().and_then(|now| now.sha256()))
+        && then.reference_sha256 != now
+    {
+        let note =
+            "the reference has changed since the run, and the numbers are of the one that was there then";
+        items.notes.push(note.into());
+    }
+    Ok(items)
+}

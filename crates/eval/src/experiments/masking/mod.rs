@@ -1,0 +1,283 @@
+//! Masking: accuracy of a classifier while the most important tokens are removed.
+
+mod items;
+pub mod metrics;
+mod tables;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use models::{Device, HeadSource, LoadOptions, VisionConfig, VisionModel};
+use runs::{Compared, Inputs, RunState, RunStore, answers, compare_records};
+use tasks::dataset::{LabelledImage, unreadable};
+use tasks::masking::{Masking, MaskingConfig, MaskingRecord, Score};
+
+use super::kind::{Kind, Prepared, Report, RunInputs};
+use super::measure::values;
+use super::setup::{data_sha256, no_metrics, once};
+use super::spec::{Facts, FigureFile, Filling, Goal, MethodInfo};
+use super::view::{ItemSums, ItemView};
+use crate::error::{Error, Result};
+use crate::experiment::{Experiment, TaskConfig};
+use crate::folder::RunFolder;
+use crate::model::ClassSource;
+use crate::results::{Curves, Results};
+use metrics::{MaskingCurves, MaskingMetric, measures};
+
+/// Masking as data.
+pub const FACTS: Facts = Facts {
+    name: "masking",
+    metrics: || MaskingMetric::ALL.map(MaskingMetric::spec).into(),
+    rows: "tokens masked by",
+    figures: &[
+        FigureFile { file: "curves.png", title: "curves" },
+        FigureFile { file: "overlays.png", title: "What the methods see" },
+    ],
+    filling: Filling::Column,
+    goal: Goal {
+        metric: "auc",
+        head: "AUC ↓",
+        ours: "TokenRank",
+        wins_key: "tokenrank_wins",
+        note: "AUC: accuracy ÷ unmasked accuracy, mean over the shares removed; lower is better.",
+        wins_note: "TokenRank wins: plain or weighted by λ₂, it is below every other score of the combination.",
+    },
+    source_note: tables::source_note,
+};
+
+impl Kind for MaskingConfig {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn validate(&self, experiment: &Experiment) -> Result<()> {
+        self.check()?;
+        no_metrics(experiment)
+    }
+
+    fn methods(&self) -> Vec<MethodInfo> {
+        let info = |method: tasks::masking::Method| MethodInfo {
+            family: method.score.to_string(),
+            family_label: method.score.label().to_owned(),
+            ours: method.score.is_steady_state(),
+            seeded: method.score == Score::Random,
+            ..MethodInfo::new(&method.to_string(), &method.label())
+        };
+        self.methods().into_iter().map(info).collect()
+    }
+
+    fn alone(&self) -> Vec<TaskConfig> {
+        let alone = |method| TaskConfig::Masking(self.of_method(method));
+        self.methods().into_iter().map(alone).collect()
+    }
+
+    fn only(&self, families: &[String]) -> TaskConfig {
+        let mut config = self.clone();
+        config.scores.retain(|score| families.contains(&score.to_string()));
+        TaskConfig::Masking(config)
+    }
+
+    fn open(&self, experiment: &Experiment, _: Device) -> Result<Box<dyn Prepared>> {
+        Ok(Box::new(PreparedMasking::find(experiment, self)?))
+    }
+
+    fn meaning(&self, _: &Results) -> String {
+        tables::meaning(&self.fractions.values())
+    }
+
+    fn sums(&self, run: &RunFolder) -> Result<ItemSums> {
+        let records = run.records::<MaskingRecord>()?;
+        ItemSums::of(&measures(&self.fractions.values()), &records, &Kind::methods(self), |record| &record.id)
+    }
+
+    fn items(&self, run: &RunFolder) -> Result<ItemView> {
+        items::view(self, run)
+    }
+}
+
+/// A classifier and labelled images.
+struct PreparedMasking {
+    /// Where the network is.
+    folder: PathBuf,
+    /// Classes for a network that has none of its own.
+    head: Option<HeadSource>,
+    items: Vec<LabelledImage>,
+    config: MaskingConfig,
+}
+
+/// A network whose files are there and hold what it needs.
+struct Network {
+    folder: PathBuf,
+    config: VisionConfig,
+}
+
+impl Network {
+    fn find(experiment: &Experiment, task: &MaskingConfig) -> Result<Self> {
+        let model = &experiment.model;
+        let folder = model.source.folder()?;
+        let config = VisionConfig::from_dir(&folder)?;
+        let options = LoadOptions {
+            kind: model.dtype.kind(),
+            image_size: model.image_size.map(|side| (side, side)),
+            ..LoadOptions::default()
+        };
+        models::headers_only(|| VisionModel::load(&folder, &options))?;
+        task.layers.resolve(config.depth())?;
+        Ok(Self { folder, config })
+    }
+}
+
+/// Number of classes of a network, and where they come from that it does not have itself.
+fn classes(classes: Option<&ClassSource>, network: &Network) -> Result<(usize, Option<HeadSource>)> {
+    let Network { folder, config } = network;
+    let head = classes.map(ClassSource::head).transpose()?;
+    let count = match &head {
+        Some(head) => head.check(folder, config)?,
+        None => config.classes().ok_or_else(|| models::Error::NoClassifier { path: folder.clone() })?,
+    };
+    Ok((count as usize, head))
+}
+
+impl PreparedMasking {
+    fn find(experiment: &Experiment, task: &MaskingConfig) -> Result<Self> {
+        let source = experiment.model.classes.as_ref();
+        let network = Network::find(experiment, task);
+        let config = network.as_ref().ok().map(|network| &network.config);
+        // Everything that is missing is reported in one error, since each item may take hours to download.
+        let there = source.map_or(Ok(()), |source| source.present(config));
+        let classes = match (&network, there) {
+            (Ok(network), Ok(())) => classes(source, network).map(Some),
+            (_, there) => there.map(|()| None),
+        };
+        let count = classes
+            .as_ref()
+            .ok()
+            .and_then(|classes| classes.as_ref())
+            .map_or(usize::MAX, |(count, _)| *count);
+        match (network, classes, experiment.dataset.items(count)) {
+            (Ok(Network { folder, .. }), Ok(Some((_, head))), Ok(items)) => {
+                Ok(Self { folder, head, items, config: task.clone() })
+            }
+            (network, classes, items) => {
+                let errors = [network.err(), classes.err(), items.err().map(Error::Task)];
+                Err(Error::all(errors.into_iter().flatten().collect()))
+            }
+        }
+    }
+}
+
+impl Prepared for PreparedMasking {
+    fn items(&self) -> usize {
+        self.items.len()
+    }
+
+    fn truncate(&mut self, limit: usize) {
+        self.items.truncate(limit);
+    }
+
+    fn batch(&self) -> usize {
+        self.config.batch
+    }
+
+    fn manifest(&self) -> Vec<String> {
+        self.items.iter().map(|item| format!("{}\t{}", item.id, item.label)).collect()
+    }
+
+    fn unreadable(&self) -> Vec<String> {
+        unreadable(&self.items)
+    }
+
+    fn classes(&self) -> String {
+        format!("{:?}", self.head)
+    }
+
+    fn weights_sha256(&self) -> Result<String> {
+        let head = self.head.as_ref().and_then(HeadSource::file);
+        let files = std::iter::once(self.folder.clone()).chain(head.map(Path::to_path_buf)).collect();
+        once(files, || Ok(models::model_sha256(&self.folder, head)?))
+    }
+
+    fn compare_data(&self, inputs: &mut Inputs, records: (&[u8], &str)) -> Compared {
+        compare_records::<Masking>(inputs, &self.items, records)
+    }
+
+    fn run(&self, inputs: &RunInputs<'_>, store: &RunStore, stop: &AtomicBool) -> Result<RunState<Report>> {
+        let (Experiment { title, model, seed, .. }, config) = (inputs.experiment, &self.config);
+        let options = LoadOptions {
+            kind: model.dtype.kind(),
+            device: inputs.device,
+            image_size: model.image_size.map(|side| (side, side)),
+            head: self.head.clone(),
+        };
+        let model = VisionModel::load(&self.folder, &options)?;
+        let preprocessor = model.preprocessor.clone();
+        let mut task = Masking::new(config.clone(), model, self.items.clone(), *seed)?;
+        let answers = match answers(&mut task, store, stop)? {
+            RunState::Complete(answers) => answers,
+            RunState::Shard(shard) => return Ok(RunState::Shard(shard)),
+        };
+        let (items, records) = (answers.of(&self.items), &answers.records);
+        let fractions = config.fractions.values();
+        let (methods, curves) = (Kind::methods(config), MaskingCurves::of(&fractions, records));
+        let figures = tables::figures(&store.out, title, &items, &preprocessor, &curves, &methods, records)?;
+        Ok(RunState::Complete(Report {
+            items: curves.items(),
+            metrics: values(&measures(&fractions), records, &methods, inputs.paper),
+            comparisons: Vec::new(),
+            resampled: Vec::new(),
+            curves: Some(curves_of(&curves)),
+            judge: None,
+            memory: None,
+            data_sha256: data_sha256(records.iter().map(|record| record.sha256.as_str())),
+            tables: vec![("table", tables::table(title, &curves, &methods, inputs.paper))],
+            warnings: warning(&curves).into_iter().collect(),
+            figures,
+            failed: answers.failed,
+            fresh: answers.fresh,
+            took: answers.took,
+        }))
+    }
+}
+
+/// Where nothing is right, removing tokens cannot make it wrong.
+fn warning(curves: &MaskingCurves) -> Option<String> {
+    (curves.items() > 0 && curves.right_unmasked() == 0).then(|| {
+        "no image is classified right before masking, so there is no AUC; do the labels of the dataset count classes as the \
+         network does, and do the images look as its preprocessing expects?"
+            .to_owned()
+    })
+}
+
+fn curves_of(curves: &MaskingCurves) -> Curves {
+    let (mut accuracy, mut still_right) = (BTreeMap::new(), BTreeMap::new());
+    for (method, curve) in curves.finish() {
+        accuracy.insert(method.clone(), curve.accuracy);
+        still_right.insert(method, curve.still_right);
+    }
+    Curves { fractions: curves.fractions().to_vec(), accuracy, still_right }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_right_before_masking_is_said() {
+        let mut curves = MaskingCurves::new(vec![0.0, 0.5]);
+        assert_eq!(warning(&curves), None);
+        let mut record = MaskingRecord {
+            id: "a".into(),
+            sha256: String::new(),
+            label: 3,
+            unmasked: 2,
+            predicted: BTreeMap::new(),
+            scores: None,
+        };
+        curves.add(&record);
+        assert!(warning(&curves).is_some_and(|warning| warning.contains("no image is classified right")));
+        record.unmasked = 3;
+        curves.add(&record);
+        assert_eq!(warning(&curves), None);
+    }
+}

@@ -1,0 +1,83 @@
+//! Metrics that are sums over the items, bound to the settings they need: the values of a run, the comparisons of its methods and
+//! the columns of its table all come from here.
+
+use super::spec::{Level, Listed, MethodInfo, MetricSpec};
+use crate::metrics::bootstrap::{Additive, RESAMPLES, paired};
+use crate::paper::PaperTarget;
+use crate::results::{Comparison, MetricValue};
+
+/// A metric with the way it is computed from records of type `R`.
+pub struct Measure<R> {
+    /// Everything else about it.
+    pub spec: MetricSpec,
+    /// What an item contributes, and how the metric comes from the contributions.
+    pub metric: Box<dyn Additive<Record = R>>,
+}
+
+impl<R> Measure<R> {
+    /// A metric.
+    pub fn new(spec: MetricSpec, metric: impl Additive<Record = R> + 'static) -> Self {
+        Self { spec, metric: Box::new(metric) }
+    }
+
+    /// Whether it is a value of each method rather than of the run.
+    pub fn is_of_methods(&self) -> bool {
+        self.spec.level == Level::Method
+    }
+
+    /// The keys of the methods that it is a value of; one empty key where it is a value of the run.
+    pub(crate) fn rows(&self, methods: &[MethodInfo]) -> Vec<String> {
+        match self.spec.level {
+            Level::Run => vec![String::new()],
+            Level::Method => methods.iter().map(|method| method.key.clone()).collect(),
+        }
+    }
+}
+
+/// The value of every metric: those of the run first, then method by method in the order of their keys.
+pub(crate) fn values<R>(
+    measures: &[Measure<R>],
+    records: &[R],
+    methods: &[MethodInfo],
+    paper: Option<&PaperTarget>,
+) -> Vec<MetricValue> {
+    let mut keys: Vec<&str> = methods.iter().map(|method| method.key.as_str()).collect();
+    keys.sort_unstable();
+    let of_run = measures.iter().filter(|measure| !measure.is_of_methods()).map(|measure| (measure, None));
+    let of_methods = keys.into_iter().flat_map(|key| {
+        let measures = measures.iter().filter(|measure| measure.is_of_methods());
+        measures.map(move |measure| (measure, Some(key)))
+    });
+    let value = |(measure, method): (&Measure<R>, Option<&str>)| {
+        let spec = &measure.spec;
+        let value = measure.metric.value_over(records, method.unwrap_or_default());
+        (value.is_some() || spec.listed == Listed::Always).then(|| MetricValue {
+            name: spec.key.to_owned(),
+            method: method.map(str::to_owned),
+            value,
+            higher_is_better: spec.better.higher_is_better(),
+            published: method.and_then(|method| paper?.published(spec, method)),
+        })
+    };
+    of_run.chain(of_methods).filter_map(value).collect()
+}
+
+/// Differences of pairs of methods, the second subtracted from the first, in every metric in which methods are compared. A
+/// metric that is not defined for one of the two is left out.
+pub(crate) fn comparisons<R>(
+    measures: &[Measure<R>],
+    records: &[R],
+    pairs: &[(&str, &str)],
+    seed: u64,
+) -> Vec<Comparison> {
+    let mut comparisons = Vec::new();
+    for &(method, minus) in pairs {
+        for measure in measures.iter().filter(|measure| measure.spec.compared) {
+            let found = paired(records, method, minus, &*measure.metric, RESAMPLES, seed);
+            let Ok(difference) = found else { continue };
+            let (method, minus) = (method.to_owned(), minus.to_owned());
+            comparisons.push(Comparison { metric: measure.spec.key.to_owned(), method, minus, difference });
+        }
+    }
+    comparisons
+}

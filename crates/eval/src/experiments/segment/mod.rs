@@ -1,0 +1,237 @@
+//! Segmentation: a FLUX pipeline and images whose pixels are labelled.
+
+mod items;
+pub mod metrics;
+mod tables;
+
+use std::path::PathBuf;
+use std::sync::atomic::AtomicBool;
+
+use models::flux::pipeline::FluxPipeline;
+use models::{Device, memory};
+use runs::{Compared, Inputs, RunState, RunStore, answers, compare_records};
+use tasks::dataset::{SegmentedImage, unreadable};
+use tasks::segment::{Method, Segment, SegmentConfig, SegmentRecord};
+
+use super::kind::{Kind, Prepared, Report, RunInputs};
+use super::measure::{comparisons, values};
+use super::setup::{data_sha256, fitting, no_metrics, once, refuse_vision_settings};
+use super::spec::{Facts, FigureFile, Filling, Goal, MethodInfo};
+use super::tables::difference_table;
+use super::view::{ItemSums, ItemView};
+use crate::error::{Error, Result};
+use crate::experiment::{Experiment, TaskConfig};
+use crate::folder::RunFolder;
+use crate::results::{Memory, Results};
+use metrics::{SegmentMetric, measures};
+
+/// Segmentation as data.
+pub const FACTS: Facts = Facts {
+    name: "segment",
+    metrics: || SegmentMetric::ALL.map(SegmentMetric::spec).into(),
+    rows: "method",
+    figures: &[FigureFile { file: "overlays.png", title: "What the methods see" }],
+    filling: Filling::Table,
+    goal: Goal {
+        metric: "miou",
+        head: "mIoU ↑",
+        ours: "Multi-bounce",
+        wins_key: "bounce_wins",
+        note: "mIoU in percent, intersections and unions summed over the images first; higher is better.",
+        wins_note: "Multi-bounce wins: plain or weighted by λ₂, it is above every other method of the combination.",
+    },
+    source_note: tables::source_note,
+};
+
+impl Kind for SegmentConfig {
+    fn facts(&self) -> &'static Facts {
+        &FACTS
+    }
+
+    fn validate(&self, experiment: &Experiment) -> Result<()> {
+        self.check()?;
+        no_metrics(experiment)
+    }
+
+    fn methods(&self) -> Vec<MethodInfo> {
+        let info = |method: &Method| MethodInfo {
+            ours: matches!(method, Method::Bounce(_) | Method::BounceLambda2(_)),
+            ..MethodInfo::new(method.key(), method.label())
+        };
+        self.methods.iter().map(info).collect()
+    }
+
+    fn alone(&self) -> Vec<TaskConfig> {
+        self.methods.iter().map(|method| TaskConfig::Segment(self.of_method(method))).collect()
+    }
+
+    fn only(&self, families: &[String]) -> TaskConfig {
+        let mut config = self.clone();
+        config.methods.retain(|method| families.iter().any(|family| family == method.key()));
+        TaskConfig::Segment(config)
+    }
+
+    fn open(&self, experiment: &Experiment, device: Device) -> Result<Box<dyn Prepared>> {
+        Ok(Box::new(PreparedSegment::find(experiment, self, device)?))
+    }
+
+    fn meaning(&self, _: &Results) -> String {
+        tables::meaning()
+    }
+
+    fn sums(&self, run: &RunFolder) -> Result<ItemSums> {
+        let records = run.records::<SegmentRecord>()?;
+        ItemSums::of(&measures(), &records, &Kind::methods(self), |record| &record.id)
+    }
+
+    fn items(&self, run: &RunFolder) -> Result<ItemView> {
+        items::view(self, run)
+    }
+}
+
+/// A FLUX pipeline and images whose pixels are labelled.
+struct PreparedSegment {
+    folder: PathBuf,
+    items: Vec<SegmentedImage>,
+    config: SegmentConfig,
+}
+
+impl PreparedSegment {
+    fn find(experiment: &Experiment, task: &SegmentConfig, device: Device) -> Result<Self> {
+        let model = &experiment.model;
+        refuse_vision_settings(model, "task.segment.image_size")?;
+        let pipeline = model.source.folder().and_then(|folder| {
+            let pipeline = FluxPipeline::open(&folder, model.dtype.kind(), device)?;
+            Ok((folder, pipeline))
+        });
+        let weights = pipeline.as_ref().map_or(Ok(()), |(_, pipeline)| pipeline.check_weights());
+        // Everything that is missing is reported in one error, since each item may take hours to download.
+        match (pipeline, experiment.dataset.segmented()) {
+            (Ok((folder, pipeline)), Ok(items)) => {
+                let fits = Segment::new(task.clone(), pipeline, items.clone(), experiment.seed);
+                fitting(fits, weights)?;
+                Ok(Self { folder, items, config: task.clone() })
+            }
+            (pipeline, items) => {
+                let pipeline = pipeline.err().or(weights.err()).map(Error::from);
+                Err(Error::all(pipeline.into_iter().chain(items.err().map(Error::from)).collect()))
+            }
+        }
+    }
+}
+
+impl Prepared for PreparedSegment {
+    fn items(&self) -> usize {
+        self.items.len()
+    }
+
+    fn truncate(&mut self, limit: usize) {
+        self.items.truncate(limit);
+    }
+
+    fn batch(&self) -> usize {
+        self.config.batch
+    }
+
+    fn manifest(&self) -> Vec<String> {
+        let line = |item: &SegmentedImage| {
+            let classes = item.classes.iter().map(|class| format!("\t{} {}", class.label, class.name));
+            // Which values of a mask are the object is said by a table that is no part of the experiment.
+            format!("{}{}\t{}", item.id, classes.collect::<String>(), item.values())
+        };
+        self.items.iter().map(line).collect()
+    }
+
+    fn unreadable(&self) -> Vec<String> {
+        unreadable(&self.items)
+    }
+
+    fn weights_sha256(&self) -> Result<String> {
+        once(vec![self.folder.clone()], || {
+            Ok(FluxPipeline::open(&self.folder, models::Kind::Float, Device::Cpu)?.sha256()?)
+        })
+    }
+
+    fn compare_data(&self, inputs: &mut Inputs, records: (&[u8], &str)) -> Compared {
+        compare_records::<Segment>(inputs, &self.items, records)
+    }
+
+    fn run(&self, inputs: &RunInputs<'_>, store: &RunStore, stop: &AtomicBool) -> Result<RunState<Report>> {
+        let (Experiment { model, seed, .. }, config) = (inputs.experiment, &self.config);
+        let pipeline = FluxPipeline::open(&self.folder, model.dtype.kind(), inputs.device)?;
+        let weights = pipeline.weight_bytes()?;
+        memory::reset_peak_host();
+        let mut task = Segment::new(config.clone(), pipeline, self.items.clone(), *seed)?;
+        let answers = match answers(&mut task, store, stop)? {
+            RunState::Complete(answers) => answers,
+            RunState::Shard(shard) => return Ok(RunState::Shard(shard)),
+        };
+        let (items, records) = (answers.of(&self.items), &answers.records);
+        let memory = (answers.fresh > 0).then(|| Memory::measured(weights));
+
+        let (methods, measures) = (Kind::methods(config), measures());
+        let metrics = values(&measures, records, &methods, inputs.paper);
+        let comparisons = comparisons(&measures, records, &pairs(&config.methods), *seed);
+        let count = records.len() as u64;
+        let mut tables = vec![("table", tables::table(inputs, count, &metrics, &methods))];
+        if !comparisons.is_empty() {
+            let title = "Differences of methods on the same images";
+            tables.push(("comparisons", difference_table(&FACTS, title, &comparisons, &methods, count)));
+        }
+        Ok(RunState::Complete(Report {
+            items: count,
+            metrics,
+            comparisons,
+            resampled: Vec::new(),
+            curves: None,
+            judge: None,
+            memory,
+            data_sha256: data_sha256(records.iter().map(|record| record.sha256.as_str())),
+            tables,
+            warnings: warnings(&methods, records),
+            figures: tables::figures(&store.out, config, &items, &methods, records)?,
+            failed: answers.failed,
+            fresh: answers.fresh,
+            took: answers.took,
+        }))
+    }
+}
+
+/// Every method minus the one listed before it, and λ₂-weighted bounces minus the same unweighted.
+fn pairs(methods: &[Method]) -> Vec<(&str, &str)> {
+    let mut pairs: Vec<_> = methods.windows(2).map(|pair| (pair[1].key(), pair[0].key())).collect();
+    for weighted in methods {
+        let unweighted = methods.iter().find(|plain| weighted.is_weighted_form_of(plain));
+        let pair = unweighted.map(|plain| (weighted.key(), plain.key()));
+        pairs.extend(pair.filter(|pair| !pairs.contains(pair)));
+    }
+    pairs
+}
+
+/// Masks of one kind in every image say nothing of the images.
+fn warnings(methods: &[MethodInfo], records: &[SegmentRecord]) -> Vec<String> {
+    let all = |key: &str, is: fn(u64, u64) -> bool| {
+        let counts = records.iter().filter_map(|record| record.methods.get(key)).map(|score| {
+            let of = |background: bool| {
+                let classes = score.classes.iter().filter(|(class, _)| (**class == 0) == background);
+                classes.map(|(_, counts)| counts.predicted).sum::<u64>()
+            };
+            (of(true), of(false))
+        });
+        // An image whose pixels are all ignored says neither.
+        let mut counts = counts.filter(|(background, foreground)| background + foreground > 0).peekable();
+        counts.peek().is_some() && counts.all(|(background, foreground)| is(background, foreground))
+    };
+    let named = |is: fn(u64, u64) -> bool| -> Option<String> {
+        let labels = methods.iter().filter(|method| all(&method.key, is)).map(|method| method.label.as_str());
+        let labels: Vec<&str> = labels.collect();
+        (!labels.is_empty()).then(|| labels.join(", "))
+    };
+    let empty = named(|_, foreground| foreground == 0).map(|labels| {
+        format!("{labels}: every mask is empty; the signal is constant, or task.segment.score.threshold lies above it")
+    });
+    let full = named(|background, _| background == 0).map(|labels| {
+        format!("{labels}: every mask covers its whole image; task.segment.score.threshold lies below the signal everywhere")
+    });
+    empty.into_iter().chain(full).collect()
+}

@@ -1,0 +1,73 @@
+//! What experiments share when they find their networks and data.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+use crate::experiment::Experiment;
+use crate::model::ModelConfig;
+
+/// Refuses `[metrics]`, which has a meaning for generated images only.
+///
+/// # Errors
+/// The experiment has `[metrics]`.
+pub(super) fn no_metrics(experiment: &Experiment) -> Result<()> {
+    if experiment.metrics.is_none() {
+        return Ok(());
+    }
+    let reason = "has a meaning for generated pictures only, those of [task.guidance]; leave it out".into();
+    Err(tasks::Error::Setting { setting: "metrics", reason }.into())
+}
+
+/// Refuses settings of vision networks in `[model]`, for which a pipeline has no use: its image size is the task's.
+///
+/// # Errors
+/// One of them is set.
+pub(super) fn refuse_vision_settings(model: &ModelConfig, image_size: &str) -> Result<()> {
+    if model.classes.is_none() && model.image_size.is_none() {
+        return Ok(());
+    }
+    let reason = format!(
+        "a pipeline has no classes of its own and its image size is {image_size}; leave head, class_embeddings, zero_shot \
+         and image_size out"
+    );
+    Err(tasks::Error::Setting { setting: "model", reason }.into())
+}
+
+/// Checks that settings fit and weights are whole.
+///
+/// # Errors
+/// What is wrong with either, in one error.
+pub(super) fn fitting<T>(fits: tasks::Result<T>, weights: models::Result<()>) -> Result<()> {
+    let errors = [fits.err().map(Error::from), weights.err().map(Error::from)];
+    match errors.into_iter().flatten().collect::<Vec<_>>() {
+        none if none.is_empty() => Ok(()),
+        some => Err(Error::all(some)),
+    }
+}
+
+/// The hash of these files, computed once in the life of the process: the runs of a sweep share tens of gigabytes.
+///
+/// # Errors
+/// Those of `hash`.
+pub(super) fn once(files: Vec<PathBuf>, hash: impl FnOnce() -> Result<String>) -> Result<String> {
+    static KNOWN: Mutex<BTreeMap<Vec<PathBuf>, String>> = Mutex::new(BTreeMap::new());
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let found = known().get(&files).cloned();
+    if let Some(found) = found {
+        return Ok(found);
+    }
+    let hash = hash()?;
+    known().insert(files, hash.clone());
+    Ok(hash)
+}
+
+/// Hash over the hashes of all images.
+pub(super) fn data_sha256<'a>(images: impl Iterator<Item = &'a str>) -> String {
+    let mut hasher = Sha256::new();
+    images.for_each(|sha256| hasher.update(sha256));
+    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}

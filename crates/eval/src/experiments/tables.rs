@@ -1,0 +1,157 @@
+//! Tables of a run: ours next to the paper's, and the differences of methods.
+
+use super::spec::{Facts, MethodInfo, MetricSpec, PaperColumn, Unit};
+use crate::metrics::significance::{Interval, too_few};
+use crate::paper::PaperTarget;
+use crate::results::{Comparison, MetricValue};
+use crate::table::{Cell, Row, Table};
+
+/// What a table shows next to the published values.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Comparable {
+    /// The difference of ours from the paper's.
+    Yes,
+    /// Nothing: ours is a miniature, or was judged by another network.
+    No,
+}
+
+/// Methods in rows; the metrics of the table that some method has in columns; then, for each of these with a column in the
+/// paper's table, the published value and, where the two are comparable, the difference.
+pub(crate) fn metric_table(
+    facts: &Facts,
+    (title, notes): (&str, Vec<String>),
+    values: &[MetricValue],
+    methods: &[MethodInfo],
+    paper: Option<&PaperTarget>,
+    comparable: Comparable,
+) -> Table {
+    let ours = |metric: &MetricSpec, key: &str| {
+        let named = |value: &&MetricValue| value.name == metric.key && value.method.as_deref() == Some(key);
+        Some(metric.unit.scale() * values.iter().find(named)?.value?)
+    };
+    let has_values = |metric: &MetricSpec| methods.iter().any(|method| ours(metric, &method.key).is_some());
+    let shown: Vec<MetricSpec> =
+        (facts.metrics)().into_iter().filter(|metric| metric.in_table && has_values(metric)).collect();
+    let beside: Vec<(&MetricSpec, &str)> = paper.map_or_else(Vec::new, |paper| {
+        shown.iter().filter_map(|metric| Some((metric, paper.column_of(metric)?))).collect()
+    });
+    let mut columns: Vec<String> = shown.iter().map(MetricSpec::head).collect();
+    for (_, column) in &beside {
+        columns.push(format!("paper, {column}"));
+        columns.extend((comparable == Comparable::Yes).then(|| format!("Δ {column}")));
+    }
+    let row = |method: &MethodInfo| {
+        let mut cells: Vec<Cell> = shown.iter().map(|metric| ours(metric, &method.key).into()).collect();
+        for ((metric, column), paper) in beside.iter().zip(paper.into_iter().cycle()) {
+            let published = paper.table.published(&method.key, column);
+            cells.push(published.into());
+            if comparable == Comparable::Yes {
+                let pair = ours(metric, &method.key).zip(published);
+                cells.push(pair.map_or(Cell::Empty, |pair| paper.table.difference(column, pair)));
+            }
+        }
+        Row { labels: vec![method.label.clone()], cells }
+    };
+    Table {
+        title: title.to_owned(),
+        labels: vec![facts.rows.to_owned()],
+        columns,
+        rows: methods.iter().map(row).collect(),
+        notes,
+    }
+}
+
+/// How differences of methods are shown.
+pub(crate) struct Differences<'a> {
+    pub(crate) title: &'static str,
+    pub(crate) methods: &'a [MethodInfo],
+    /// What was drawn again and again, such as `200 images`.
+    pub(crate) over: String,
+    /// The unit of all metrics; differences of percentages are percentage points.
+    pub(crate) unit: Unit,
+}
+
+impl Differences<'_> {
+    /// A row for each comparison; `metric` gives the title of a metric and whether larger is better.
+    pub(crate) fn table(&self, comparisons: &[Comparison], metric: impl Fn(&str) -> (String, bool)) -> Table {
+        let (unit, of_intervals) = match self.unit {
+            Unit::Percent => ("points", " in percentage points"),
+            Unit::Plain => ("", ""),
+        };
+        Table {
+            title: self.title.into(),
+            labels: ["difference", "metric", "significant"].map(str::to_owned).to_vec(),
+            columns: [unit, "from", "to", "p", "items"].map(str::to_owned).to_vec(),
+            rows: comparisons.iter().map(|comparison| self.row(comparison, &metric)).collect(),
+            notes: difference_notes(comparisons, &self.over, of_intervals),
+        }
+    }
+
+    fn row(&self, comparison: &Comparison, metric: &impl Fn(&str) -> (String, bool)) -> Row {
+        let Comparison { method, minus, difference: found, .. } = comparison;
+        let (head, higher_is_better) = metric(&comparison.metric);
+        let scale = self.unit.scale();
+        let difference = |value: f64, better| Cell::Difference { value: scale * value, better };
+        let end = |end: fn(&Interval) -> f64| {
+            found.interval().map_or(Cell::Empty, |interval| difference(end(interval), None))
+        };
+        Row {
+            labels: vec![
+                format!("{} − {}", self.name(method), self.name(minus)),
+                head,
+                found.significance(Some(higher_is_better)).to_string(),
+            ],
+            cells: vec![
+                difference(found.value(), found.better(Some(higher_is_better))),
+                end(Interval::low),
+                end(Interval::high),
+                found.interval().map_or(Cell::Empty, |interval| Cell::P(interval.p_value())),
+                Cell::Count(found.items()),
+            ],
+        }
+    }
+
+    fn name<'a>(&'a self, key: &'a str) -> &'a str {
+        self.methods.iter().find(|method| method.key == key).map_or(key, |method| &method.label)
+    }
+}
+
+/// The table of comparisons in metrics of `facts`, all of which are percentages.
+pub(crate) fn difference_table(
+    facts: &Facts,
+    title: &'static str,
+    comparisons: &[Comparison],
+    methods: &[MethodInfo],
+    items: u64,
+) -> Table {
+    let shown = Differences { title, methods, over: format!("{items} images"), unit: Unit::Percent };
+    shown.table(comparisons, |key| {
+        let metric = facts.metric(key);
+        let title = metric.map_or_else(String::new, |metric| metric.title.to_owned());
+        (title, metric.and_then(|metric| metric.better.higher_is_better()).unwrap_or(true))
+    })
+}
+
+/// What the intervals, p values and verdicts below a table of differences are; `unit` follows "intervals".
+pub fn difference_notes<'a>(
+    comparisons: impl IntoIterator<Item = &'a Comparison>,
+    over: &str,
+    unit: &str,
+) -> Vec<String> {
+    let (known, few): (Vec<_>, Vec<_>) =
+        comparisons.into_iter().map(|comparison| comparison.difference.interval()).partition(Option::is_some);
+    let resamples = known.iter().flatten().map(|interval| interval.resamples()).min();
+    let known = resamples.map(|resamples| {
+        format!(
+            "Paired bootstrap over {over}, {resamples} resamples; 95 % percentile intervals{unit}; p is two-sided and at least \
+             2 / (resamples + 1). Significant: the interval leaves out 0 and p is at most 0.05; better or worse says it of the \
+             first method."
+        )
+    });
+    known.into_iter().chain((!few.is_empty()).then(too_few)).collect()
+}
+
+/// Whether a metric stands in the column that the experiment file names.
+pub(crate) fn fills_a_column(metric: &MetricSpec) -> bool {
+    metric.column == PaperColumn::Filled
+}

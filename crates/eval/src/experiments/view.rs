@@ -1,0 +1,308 @@
+//! The items of a finished run as data: what each adds to the metrics, and what a page shows of it.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::PathBuf;
+
+use models::image::Rgb8;
+use runs::since_run;
+use tasks::{Answer, Task};
+
+use super::measure::Measure;
+use super::spec::MethodInfo;
+use crate::error::Result;
+use crate::folder::RunFolder;
+use crate::metrics::bootstrap::{Additive, RESAMPLES, Spread, each, paired};
+use crate::metrics::per_item::PerItem;
+use crate::results::Comparison;
+
+/// Resamples behind the interval of a method's own value.
+const SPREAD_RESAMPLES: usize = 2_000;
+
+/// What each item of a run adds to its metrics.
+#[derive(Debug, Default)]
+pub struct ItemSums {
+    /// Names of the items.
+    pub ids: Vec<String>,
+    /// By metric and method; the method is empty for values of the whole run.
+    pub sums: BTreeMap<(&'static str, String), PerItem>,
+    /// Hashes of generated images, by method.
+    pub generated: BTreeMap<String, Vec<String>>,
+}
+
+impl ItemSums {
+    /// Those of records, for metrics that are sums over them.
+    ///
+    /// # Errors
+    /// An item has no answer of a method.
+    pub(crate) fn of<R>(
+        measures: &[Measure<R>],
+        records: &[R],
+        methods: &[MethodInfo],
+        id: impl Fn(&R) -> &str,
+    ) -> Result<Self> {
+        let mut sums = BTreeMap::new();
+        for measure in measures {
+            for method in measure.rows(methods) {
+                let of_items = measure.metric.contributions(records, &method)?;
+                let sum = PerItem { formula: measure.metric.formula(), sums: of_items };
+                sums.insert((measure.spec.key, method), sum);
+            }
+        }
+        let ids = records.iter().map(|record| id(record).to_owned()).collect();
+        Ok(Self { ids, sums, generated: BTreeMap::new() })
+    }
+}
+
+/// Every item of a run in manifest order, those that could not be read included.
+pub struct ItemView {
+    /// The items.
+    pub rows: Vec<Item>,
+    /// What [`Item::facts`] are.
+    pub facts: Vec<&'static str>,
+    /// The methods.
+    pub methods: Vec<MethodInfo>,
+    /// The method that a table of items opens with, by its place.
+    pub lead: usize,
+    /// Numbers of every item and method.
+    pub scores: Vec<Score>,
+    /// A kind of items that is worth a filter: its name, and their places.
+    pub flagged: Option<(&'static str, Vec<usize>)>,
+    /// Right and wrong, step by step.
+    pub strips: Option<Strips>,
+    /// Where images of the items come from.
+    pub images: ImageSource,
+    /// What each item's data hashed to; `None` where it is unknown.
+    pub expected: Vec<Option<String>>,
+    /// Where the images are that the methods have generated.
+    pub generated: Option<Generated>,
+    /// What a reader must know of the data, a sentence each.
+    pub notes: Vec<String>,
+    /// How far the metrics move with the items.
+    pub spreads: Spreads,
+}
+
+/// An item of a run.
+pub struct Item {
+    /// Its name.
+    pub id: String,
+    /// Line of `records.jsonl`, from 1.
+    pub line: usize,
+    /// As many as [`ItemView::facts`].
+    pub facts: Vec<String>,
+    /// Why it could not be read.
+    pub failed: Option<String>,
+}
+
+/// A number that every method has for every item.
+pub struct Score {
+    /// Its name.
+    pub title: &'static str,
+    /// What it is, in a sentence.
+    pub meaning: &'static str,
+    /// Whether a larger value is better; `None` where it is neither.
+    pub higher_is_better: Option<bool>,
+    /// Digits after the decimal point.
+    pub digits: usize,
+    /// By method, then by item; `None` where it is not defined.
+    pub values: Vec<Vec<Option<f64>>>,
+}
+
+/// Right and wrong, step by step.
+pub struct Strips {
+    /// What the steps are.
+    pub title: &'static str,
+    /// The name of each step.
+    pub steps: Vec<String>,
+    /// By method, then by item: a character a step, `1` for right and `0` for wrong; empty where there is nothing.
+    pub right: Vec<Vec<String>>,
+}
+
+/// A function that reads an item's image, together with the hash of what was read.
+pub type ReadImage = Box<dyn Fn() -> Option<(Rgb8, Option<String>)> + Send + Sync>;
+
+/// Where images of the items come from.
+pub enum ImageSource {
+    /// A reader for each item, by its name.
+    Items(HashMap<String, ReadImage>),
+    /// There are none, with the reason.
+    Missing(String),
+}
+
+impl ImageSource {
+    /// From the data set.
+    pub(crate) fn items<I: Send + Sync + 'static>(
+        found: tasks::Result<Vec<I>>,
+        id: impl Fn(&I) -> &str,
+        read: impl Fn(&I) -> Option<(Rgb8, Option<String>)> + Copy + Send + Sync + 'static,
+    ) -> Self {
+        match found {
+            Ok(items) => {
+                let with_id = |item: I| {
+                    let name = id(&item).to_owned();
+                    let read: ReadImage = Box::new(move || read(&item));
+                    (name, read)
+                };
+                Self::Items(items.into_iter().map(with_id).collect())
+            }
+            Err(error) => Self::Missing(error.to_string()),
+        }
+    }
+
+    /// From files, by the names of the items.
+    pub(crate) fn files(files: impl IntoIterator<Item = (String, PathBuf)>) -> Self {
+        let with_id = |(name, path): (String, PathBuf)| {
+            let read: ReadImage = Box::new(move || Some((Rgb8::open(&path).ok()?, None)));
+            (name, read)
+        };
+        Self::Items(files.into_iter().map(with_id).collect())
+    }
+}
+
+/// Images that methods have generated, a folder for each method.
+pub struct Generated {
+    /// Folders of the methods, in their order.
+    pub folders: Vec<PathBuf>,
+    /// By item, then by method: the file.
+    pub files: Vec<Vec<PathBuf>>,
+    /// What the first of an item's facts is, before its value: `seed`.
+    pub row: &'static str,
+}
+
+/// How far the metrics of methods move with the items.
+#[derive(Default)]
+pub struct Spreads {
+    /// By metric and method.
+    pub values: BTreeMap<(String, String), Spread>,
+    /// Number of resamples behind the intervals; 0 where there are none.
+    pub resamples: usize,
+    /// Differences between methods that the results do not have.
+    pub comparisons: Vec<Comparison>,
+}
+
+impl Spreads {
+    /// Of all methods in all metrics of methods.
+    pub(crate) fn of<R>(measures: &[Measure<R>], records: &[R], methods: &[MethodInfo], seed: u64) -> Self {
+        let keys: Vec<&str> = methods.iter().map(|method| method.key.as_str()).collect();
+        let mut spreads = Self::default();
+        for measure in measures.iter().filter(|measure| measure.is_of_methods()) {
+            spreads.resamples = SPREAD_RESAMPLES;
+            let found = each(records, &keys, &*measure.metric, SPREAD_RESAMPLES, seed);
+            for (key, spread) in keys.iter().zip(found) {
+                if let Some(spread) = spread {
+                    spreads.values.insert((measure.spec.key.to_owned(), (*key).to_owned()), spread);
+                }
+            }
+        }
+        spreads
+    }
+
+    /// Adds the method at `lead` minus each of the others.
+    pub(crate) fn compare<R>(
+        &mut self,
+        measures: &[Measure<R>],
+        records: &[R],
+        (methods, lead): (&[MethodInfo], usize),
+        seed: u64,
+    ) {
+        let Some(method) = methods.get(lead) else { return };
+        for measure in measures.iter().filter(|measure| measure.is_of_methods()) {
+            for minus in methods.iter().filter(|other| other.key != method.key) {
+                let metric: &dyn Additive<Record = R> = &*measure.metric;
+                // A metric that is not defined for one of the two compares nothing.
+                let found = paired(records, &method.key, &minus.key, metric, RESAMPLES, seed);
+                let Ok(difference) = found else { continue };
+                let (metric, method, minus) =
+                    (measure.spec.key.to_owned(), method.key.clone(), minus.key.clone());
+                self.comparisons.push(Comparison { metric, method, minus, difference });
+            }
+        }
+    }
+}
+
+impl ItemView {
+    /// Items without scores and images. `facts` are a record's, under the names `heads`.
+    pub(crate) fn of<R>(
+        methods: Vec<MethodInfo>,
+        answers: &[(usize, Answer<R>)],
+        heads: Vec<&'static str>,
+        id: impl Fn(&R) -> &str,
+        facts: impl Fn(&R) -> Vec<String>,
+    ) -> Self {
+        let row = |(line, answer): &(usize, Answer<R>)| match answer {
+            Answer::Record(record) => {
+                Item { id: id(record).to_owned(), line: *line, facts: facts(record), failed: None }
+            }
+            Answer::Failed(failure) => Item {
+                id: failure.id.clone(),
+                line: *line,
+                facts: vec![String::new(); heads.len()],
+                failed: Some(failure.reason.clone()),
+            },
+        };
+        Self {
+            rows: answers.iter().map(row).collect(),
+            facts: heads,
+            // The paper's own methods are what one looks at first.
+            lead: methods.iter().position(|method| method.ours).unwrap_or(0),
+            methods,
+            scores: Vec::new(),
+            flagged: None,
+            strips: None,
+            images: ImageSource::Missing("the run has none".into()),
+            expected: Vec::new(),
+            generated: None,
+            notes: Vec::new(),
+            spreads: Spreads::default(),
+        }
+    }
+
+    /// Adds a score that some item has, to two digits more than are shown, so that whoever sorts by the shown digits and two
+    /// more finds the same order.
+    pub(crate) fn score(&mut self, mut score: Score) {
+        let unit = 10f64.powi(score.digits as i32 + 2);
+        for value in score.values.iter_mut().flatten().flatten() {
+            *value = (*value * unit).round() / unit;
+        }
+        if score.values.iter().flatten().any(Option::is_some) {
+            self.scores.push(score);
+        }
+    }
+
+    /// Compares the records with the data set that is here. Where it is not, there is nothing to say.
+    pub(crate) fn compare_data<T: Task>(
+        &mut self,
+        run: &RunFolder,
+        found: &tasks::Result<Vec<T::Item>>,
+        answers: &[(usize, Answer<T::Record>)],
+    ) {
+        let records: Vec<&T::Record> = answers.iter().filter_map(record).collect();
+        self.notes.extend(found.iter().flat_map(|items| since_run::<T>(&run.path, items, &records)));
+        self.expected = answers
+            .iter()
+            .map(|answer| record(answer).and_then(|record| T::made_from(record)).map(str::to_owned))
+            .collect();
+    }
+}
+
+/// The record of an answer.
+pub(crate) fn record<R>((_, answer): &(usize, Answer<R>)) -> Option<&R> {
+    match answer {
+        Answer::Record(record) => Some(record),
+        Answer::Failed(_) => None,
+    }
+}
+
+/// All records of the answers.
+pub(crate) fn records<R: Clone>(answers: &[(usize, Answer<R>)]) -> Vec<R> {
+    answers.iter().filter_map(|answer| record(answer).cloned()).collect()
+}
+
+/// By method, then by item: the `value` of a record for the key of a method.
+pub(crate) fn values<R>(
+    methods: &[MethodInfo],
+    answers: &[(usize, Answer<R>)],
+    value: impl Fn(&R, &str) -> Option<f64>,
+) -> Vec<Vec<Option<f64>>> {
+    let of = |key: &str| answers.iter().map(|answer| value(record(answer)?, key)).collect();
+    methods.iter().map(|method| of(&method.key)).collect()
+}

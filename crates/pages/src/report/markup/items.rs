@@ -1,0 +1,246 @@
+//! The items of a run. What is here is what the script shows first; it then sorts, filters and pages.
+
+use std::borrow::Cow;
+
+use maud::{Markup, PreEscaped, html};
+use serde::Serialize;
+
+use eval::experiments::view::{Item, Score};
+
+use crate::html::{json, plain};
+use crate::report::items::Items;
+use crate::report::run::Run;
+
+/// Items on a page of the table, here as in the script.
+const SHOWN: usize = 25;
+
+/// What the script is told.
+#[derive(Serialize)]
+struct Data<'a> {
+    shown: usize,
+    ids: Vec<Cow<'a, str>>,
+    lines: Vec<usize>,
+    facts: Vec<Facts<'a>>,
+    methods: &'a [String],
+    lead: usize,
+    scores: Vec<ScoreData<'a>>,
+    /// Item and reason.
+    failed: Vec<(usize, Cow<'a, str>)>,
+    flagged: &'a Option<(&'static str, Vec<usize>)>,
+    strips: Option<StripsData<'a>>,
+    /// Item, URI, width, height; those of the first page are in the table.
+    thumbnails: Vec<(usize, &'a str, usize, usize)>,
+    /// Items whose pictures are in the table.
+    drawn: Vec<(usize, usize, usize)>,
+    records: &'a str,
+    /// Folders of the methods with a picture of each item.
+    folders: &'a [String],
+}
+
+#[derive(Serialize)]
+struct Facts<'a> {
+    head: &'static str,
+    values: Vec<&'a str>,
+}
+
+#[derive(Serialize)]
+struct ScoreData<'a> {
+    title: &'a str,
+    meaning: &'a str,
+    /// 1 where more is better, -1 where less is, 0 where neither.
+    better: i8,
+    digits: usize,
+    values: &'a [Vec<Option<f64>>],
+}
+
+#[derive(Serialize)]
+struct StripsData<'a> {
+    title: &'a str,
+    steps: &'a [String],
+    right: &'a [Vec<String>],
+}
+
+pub(super) fn section(id: &str, run: &Run) -> Markup {
+    let items = &run.items;
+    let Some(score) = items.view.scores.first() else {
+        return html! { p.words { "No method has a score of its own for each item." } };
+    };
+    let order = items.worst_first(score, items.view.lead);
+    let first: Vec<usize> = order.into_iter().take(SHOWN).collect();
+    html! {
+        div.items data-items {
+            p.words data-meaning { (score.meaning) }
+            @if !run.has_room {
+                p.note role="note" {
+                    "The page has no room for the scores of all " (items.view.rows.len()) " items of this run; report it by itself."
+                }
+            }
+            @for note in &items.view.notes { p.note role="note" { (note) } }
+            @if let Some(note) = &items.thumbnails.note { p.note role="note" { (note) } }
+            @if run.has_room { (controls(id, items, score)) }
+            noscript { p.note {
+                "Without JavaScript: the " (first.len()) " items of " (items.view.rows.len()) " that are worst for " (items.methods[items.view.lead])
+                ". All of them are in " a href=(run.records) { "records.jsonl" } "."
+            } }
+            div.scroll tabindex="0" role="region" aria-labelledby={ (id) "-items-title" } { (table(run, score, &first)) }
+            @if run.has_room {
+                div.pages.scripted {
+                    button type="button" data-go="-1" { "Previous" }
+                    span data-range aria-live="polite" {
+                        "1–" (first.len()) " of " (items.view.rows.len())
+                    }
+                    button type="button" data-go="1" { "Next" }
+                    label { span { "Rows" } select data-size {
+                        @for size in [SHOWN, 100, 500] { option value=(size) { (size) } }
+                    } }
+                }
+                script type="application/json" { (PreEscaped(json(&data(run, &first)))) }
+            }
+        }
+    }
+}
+
+/// How the ends of a score are called.
+fn ends(score: &Score) -> (&'static str, &'static str) {
+    match score.higher_is_better {
+        Some(_) => ("Worst 50", "Best 50"),
+        None => ("Largest 50", "Smallest 50"),
+    }
+}
+
+fn controls(id: &str, items: &Items, score: &Score) -> Markup {
+    let failed = items.view.rows.iter().filter(|row| row.failed.is_some()).count();
+    let (worst, best) = ends(score);
+    let mut choices = vec![("all", "All".to_owned()), ("worst", worst.to_owned()), ("best", best.to_owned())];
+    if let Some((title, flagged)) = &items.view.flagged {
+        choices.push(("flagged", format!("{title} ({})", flagged.len())));
+    }
+    if failed > 0 {
+        choices.push(("failed", format!("Failed ({failed})")));
+    }
+    html! {
+        form.bar.scripted onsubmit="return false" aria-label="Which items, in which order" {
+            label { span { "Score" } select data-score {
+                @for (index, score) in items.view.scores.iter().enumerate() { option value=(index) { (score.title) } }
+            } }
+            label { span { "Order by" } select data-method {
+                @for (index, method) in items.methods.iter().enumerate() {
+                    option value=(index) selected[index == items.view.lead] { (method) }
+                }
+            } }
+            @if items.methods.len() > 1 {
+                label { span { "minus" } select data-minus {
+                    option value="" { "nothing" }
+                    @for (index, method) in items.methods.iter().enumerate() { option value=(index) { (method) } }
+                } }
+            }
+            label.grow { span { "Name contains" } input type="search" data-filter autocomplete="off" spellcheck="false"; }
+            fieldset {
+                legend { "Show" }
+                div.segments {
+                    @for (value, title) in &choices {
+                        label { input type="radio" name={ (id) "-show" } value=(value) checked[*value == "all"]; span { (title) } }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn table(run: &Run, score: &Score, first: &[usize]) -> Markup {
+    let items = &run.items;
+    let pictures = !items.thumbnails.pictures.is_empty();
+    html! {
+        table.drill {
+            thead { tr {
+                @if pictures { td.thumb { span.unseen { "Picture" } } }
+                th.text scope="col" data-sort="id" { "Item" }
+                @for (index, fact) in items.view.facts.iter().enumerate() { th.text scope="col" data-sort={ "fact-" (index) } { (fact) } }
+                th.scripted scope="col" data-sort="difference" hidden { "Difference" }
+                @for (index, method) in items.methods.iter().enumerate() {
+                    th scope="col" data-sort={ "method-" (index) }
+                        aria-sort=[(index == items.view.lead).then_some(
+                            if score.higher_is_better == Some(true) { "ascending" } else { "descending" }
+                        )] { (method) }
+                }
+                th scope="col" data-sort="line" { "Record" }
+            } }
+            tbody { @for &item in first { (row(run, score, item, &items.view.rows[item])) } }
+        }
+    }
+}
+
+fn row(run: &Run, score: &Score, item: usize, row: &Item) -> Markup {
+    let items = &run.items;
+    html! {
+        tr data-item=(item) {
+            @if !items.thumbnails.pictures.is_empty() {
+                td.thumb { @if let Some(small) = items.thumbnails.pictures.get(&item) {
+                    img src=(small.uri) width=(small.width) height=(small.height) alt="";
+                } }
+            }
+            th scope="row" { (plain(&row.id)) @if let Some(reason) = &row.failed { small { (plain(reason)) } } }
+            @for fact in &row.facts { td.text { (fact) } }
+            @for (index, values) in score.values.iter().enumerate() {
+                td class=[(index == items.view.lead).then_some("key")] { (text(values[item], score.digits)) }
+            }
+            td { a href=(run.records) { "line " (row.line) } }
+        }
+    }
+}
+
+fn text(value: Option<f64>, digits: usize) -> String {
+    value.map_or("–".to_owned(), |value| format!("{value:.digits$}").replace('-', "−"))
+}
+
+fn data<'a>(run: &'a Run, first: &[usize]) -> Data<'a> {
+    let items = &run.items;
+    let score = |score: &'a Score| ScoreData {
+        title: score.title,
+        meaning: score.meaning,
+        better: match score.higher_is_better {
+            Some(true) => 1,
+            Some(false) => -1,
+            None => 0,
+        },
+        digits: score.digits,
+        values: &score.values,
+    };
+    let fact = |(index, head): (usize, &&'static str)| Facts {
+        head,
+        values: items.view.rows.iter().map(|row| row.facts[index].as_str()).collect(),
+    };
+    let pictures = || items.thumbnails.pictures.iter();
+    Data {
+        shown: SHOWN,
+        ids: items.view.rows.iter().map(|row| plain(&row.id)).collect(),
+        lines: items.view.rows.iter().map(|row| row.line).collect(),
+        facts: items.view.facts.iter().enumerate().map(fact).collect(),
+        methods: &items.methods,
+        lead: items.view.lead,
+        scores: items.view.scores.iter().map(score).collect(),
+        failed: items
+            .view
+            .rows
+            .iter()
+            .enumerate()
+            .filter_map(|(item, row)| Some((item, plain(row.failed.as_deref()?))))
+            .collect(),
+        flagged: &items.view.flagged,
+        strips: items.view.strips.as_ref().map(|strips| StripsData {
+            title: strips.title,
+            steps: &strips.steps,
+            right: &strips.right,
+        }),
+        thumbnails: pictures()
+            .filter(|(item, _)| !first.contains(item))
+            .map(|(&item, small)| (item, small.uri.as_str(), small.width, small.height))
+            .collect(),
+        drawn: pictures()
+            .filter(|(item, _)| first.contains(item))
+            .map(|(&item, small)| (item, small.width, small.height))
+            .collect(),
+        records: &run.records,
+        folders: &items.folders,
+    }
+}

@@ -1,0 +1,146 @@
+//! `tokenrank report`: one HTML file from the finished runs of a folder.
+//!
+//! The page holds everything that it shows. Tables are there without the script, which sorts, filters, pages and draws the
+//! cross-hair of curves; pictures are data URIs up to a budget, and what is left out is said.
+
+mod budget;
+mod items;
+mod links;
+mod markup;
+mod pictures;
+mod recipe;
+mod run;
+mod svg;
+mod sweep;
+mod tables;
+mod thumbnails;
+mod values;
+
+use std::path::{Path, PathBuf};
+
+use crate::html::plain;
+use budget::Budget;
+use eval::RunFolder;
+use eval::Table;
+use eval::paper_tables;
+use eval::{Error, Result};
+use links::Links;
+use run::Run;
+use runs::files::write_whole;
+use runs::layout::PAGE;
+use sweep::SweepView;
+
+/// Runs that are shown in full; of further ones, the row of the overview.
+const IN_FULL: usize = 24;
+
+/// A page that was written.
+#[derive(Debug)]
+pub struct ReportPage {
+    /// Where it is.
+    pub path: PathBuf,
+    /// Its size in bytes.
+    pub bytes: usize,
+    /// Number of runs in it.
+    pub runs: usize,
+    /// Folders of the runs that have not finished and are not in it.
+    pub unfinished: Vec<PathBuf>,
+}
+
+/// Writes the page of the finished runs in `dir`, itself a run or a folder of runs, to `out`; `report.html` in `dir` where
+/// nothing is said. Runs that have not finished are named on it.
+///
+/// # Errors
+/// No run in `dir` has finished, or one is damaged; the page cannot be written.
+pub fn report(dir: &Path, out: Option<&Path>) -> Result<ReportPage> {
+    let path = out.map_or_else(|| dir.join(PAGE), Path::to_path_buf);
+    if path.is_dir() {
+        let reason = "is a folder; give the name of a file, such as report.html".to_owned();
+        return Err(Error::Export { path, reason });
+    }
+    let (folders, unfinished) = RunFolder::find_finished(dir)?;
+    let beside = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let links = Links::from(beside)?;
+    let html = Page::of(dir, &folders, &unfinished, &links)?.to_html();
+    write_whole(&path, html.as_bytes())?;
+    Ok(ReportPage { path, bytes: html.len(), runs: folders.len(), unfinished })
+}
+
+/// What the page shows.
+struct Page {
+    title: String,
+    /// Every run, shown in full or not.
+    overview: Vec<Overview>,
+    /// Tables of the paper that several runs fill.
+    together: Vec<Table>,
+    sweeps: Vec<SweepView>,
+    runs: Vec<Run>,
+    /// Names and links of runs that have not finished.
+    unfinished: Vec<(String, String)>,
+}
+
+/// A line about a run.
+struct Overview {
+    name: String,
+    title: String,
+    task: &'static str,
+    items: u64,
+    failed: usize,
+    /// Metric, method and value of the best method.
+    best: Option<(String, String, String)>,
+    /// Its folder.
+    href: String,
+}
+
+impl Page {
+    fn of(dir: &Path, folders: &[RunFolder], unfinished: &[PathBuf], links: &Links) -> Result<Self> {
+        let mut budget = Budget::default();
+        let below =
+            |path: &Path| plain(&path.strip_prefix(dir).unwrap_or(path).display().to_string()).into_owned();
+        let name = |folder: &RunFolder| {
+            let below = below(&folder.path);
+            if below.is_empty() { plain(folder.name()).into_owned() } else { below }
+        };
+        let runs =
+            folders.iter().take(IN_FULL).map(|folder| Run::of(name(folder), folder, links, &mut budget));
+        let runs = runs.collect::<Result<Vec<_>>>()?;
+        let overview = folders.iter().map(|folder| Overview::of(name(folder), folder, links));
+        let named: Vec<_> = folders.iter().map(|folder| (folder.name(), &folder.results)).collect();
+        let title = match folders {
+            [only] => plain(&only.results.experiment.title).into_owned(),
+            _ => {
+                let full = std::fs::canonicalize(dir).unwrap_or_else(|_| dir.to_path_buf());
+                plain(&full.file_name().unwrap_or(full.as_os_str()).to_string_lossy()).into_owned()
+            }
+        };
+        Ok(Self {
+            title,
+            overview: overview.collect(),
+            together: paper_tables(&named).into_iter().map(|(_, table)| table).collect(),
+            sweeps: SweepView::find(dir, folders, links)?,
+            runs,
+            unfinished: unfinished.iter().map(|path| (below(path), links.to(path))).collect(),
+        })
+    }
+
+    fn to_html(&self) -> String {
+        markup::page(self).into_string()
+    }
+}
+
+impl Overview {
+    fn of(name: String, folder: &RunFolder, links: &Links) -> Self {
+        let results = &folder.results;
+        Self {
+            name,
+            title: plain(&results.experiment.title).into_owned(),
+            task: results.experiment.task.name(),
+            items: results.items,
+            failed: results.failed.len(),
+            best: values::best(results),
+            href: links.to(&folder.path),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,117 @@
+//! Pictures that the run made, and drawn pictures method by method.
+
+use std::path::PathBuf;
+
+use eval::RunFolder;
+use models::image::Rgb8;
+
+use super::budget::Budget;
+use super::items::Items;
+use super::links::Links;
+use super::thumbnails::shrunk;
+use crate::html::png_uri;
+
+/// Drawn pictures that are shown side by side, and their longer side in pixels.
+const SIDE_BY_SIDE: usize = 16;
+const SIDE: usize = 192;
+
+/// Pictures and what is not shown of them.
+#[derive(Default)]
+pub(super) struct Pictures {
+    pub figures: Vec<Figure>,
+    pub grid: Option<Grid>,
+    /// Names and links of pictures that the page has no room for.
+    pub left_out: Vec<(String, String)>,
+}
+
+/// A PNG file of the run.
+pub(super) struct Figure {
+    pub title: String,
+    pub file: String,
+    pub href: String,
+    pub uri: String,
+    pub width: u32,
+    pub height: u32,
+}
+
+/// Pictures from the same noise, a column for each method.
+pub(super) struct Grid {
+    pub methods: Vec<String>,
+    /// Number and seed, then a picture for each method.
+    pub rows: Vec<(String, Vec<Option<Shown>>)>,
+    /// How many there are in all.
+    pub of: usize,
+}
+
+/// A picture, small, and the way to the file.
+pub(super) struct Shown {
+    pub uri: String,
+    pub href: String,
+    pub width: usize,
+    pub height: usize,
+}
+
+impl Pictures {
+    /// The PNG files of a run's folder but `curves.png`, which the page draws itself.
+    pub fn find(run: &RunFolder, links: &Links, budget: &mut Budget) -> Self {
+        let known = run.results.experiment.task.kind().facts().figures;
+        let mut files: Vec<_> = std::fs::read_dir(&run.path).into_iter().flatten().flatten().collect();
+        files.sort_by_key(std::fs::DirEntry::file_name);
+        let mut found = Self::default();
+        for entry in files {
+            let (name, path) = (entry.file_name().to_string_lossy().into_owned(), entry.path());
+            if name == "curves.png" || !name.ends_with(".png") || !path.is_file() {
+                continue;
+            }
+            let href = links.to(&path);
+            let bytes = std::fs::read(&path).unwrap_or_default();
+            // A file that is no PNG has no size.
+            let Some((width, height)) = size(&bytes) else { continue };
+            if budget.picture(bytes.len()) {
+                let title = known.iter().find(|figure| figure.file == name);
+                let title = title.map_or(name.trim_end_matches(".png"), |figure| figure.title).to_owned();
+                let uri = png_uri(&bytes);
+                found.figures.push(Figure { title, file: name, href, uri, width, height });
+            } else {
+                found.left_out.push((name, href));
+            }
+        }
+        found
+    }
+
+    /// Adds what each method drew from the same noise.
+    pub fn side_by_side(&mut self, items: &Items, links: &Links, budget: &mut Budget) {
+        let Some(generated) = &items.view.generated else { return };
+        let mut rows = Vec::new();
+        let drawn = items.view.rows.iter().zip(&generated.files).filter(|(row, _)| row.failed.is_none());
+        let drawn: Vec<_> = drawn.collect();
+        for (row, files) in drawn.iter().take(SIDE_BY_SIDE) {
+            let shown = |path: &PathBuf| {
+                let (png, width, height) = shrunk(&Rgb8::open(path).ok()?, SIDE)?;
+                Some((png, Shown { uri: String::new(), href: links.to(path), width, height }))
+            };
+            let found: Vec<Option<(Vec<u8>, Shown)>> = files.iter().map(shown).collect();
+            if !budget.picture(found.iter().flatten().map(|(png, _)| png.len()).sum()) {
+                break;
+            }
+            let with_uri = |found: Option<(Vec<u8>, Shown)>| {
+                found.map(|(png, shown)| Shown { uri: png_uri(&png), ..shown })
+            };
+            if found.iter().any(Option::is_some) {
+                let fact = row.facts.first().map_or("", String::as_str);
+                let name = format!("{} {fact}", generated.row);
+                rows.push((name, found.into_iter().map(with_uri).collect()));
+            }
+        }
+        if !rows.is_empty() {
+            self.grid = Some(Grid { methods: items.methods.clone(), rows, of: drawn.len() });
+        }
+    }
+}
+
+/// Width and height of a PNG file, from its header.
+fn size(png: &[u8]) -> Option<(u32, u32)> {
+    let header = png.strip_prefix(b"\x89PNG\r\n\x1a\n")?.get(4..16)?.strip_prefix(b"IHDR")?;
+    let number = |at: usize| Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?));
+    Some((number(0)?, number(4)?))
+}

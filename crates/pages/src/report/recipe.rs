@@ -1,0 +1,127 @@
+//! What made a run, and how to make it again.
+
+use std::path::Path;
+
+use super::links::Links;
+use eval::RunFolder;
+use eval::results::Results;
+
+/// What made a run.
+pub(super) struct Recipe {
+    /// Name of an experiment file with its content: TOML, or JSON where TOML cannot say it.
+    pub file: String,
+    pub text: String,
+    /// The command that runs it.
+    pub command: String,
+    /// Terms and descriptions; of hashes, to be copied.
+    pub facts: Vec<Fact>,
+    /// Files of the run: name, link, size in bytes.
+    pub files: Vec<(String, String, u64)>,
+}
+
+pub(super) struct Fact {
+    pub term: &'static str,
+    pub description: String,
+    /// Whether it is something to be copied whole.
+    pub is_code: bool,
+}
+
+impl Recipe {
+    pub fn of(folder: &RunFolder, links: &Links) -> Self {
+        let results = &folder.results;
+        let (kind, text) = match toml::to_string_pretty(&results.experiment) {
+            Ok(text) => ("toml", text),
+            Err(_) => ("json", serde_json::to_string_pretty(&results.experiment).unwrap_or_default()),
+        };
+        let file = format!("{}.{kind}", folder.name());
+        let mut command = vec!["tokenrank".to_owned(), "run".to_owned(), file.clone()];
+        if let Some(limit) = folder.limit() {
+            command.extend(["--limit".to_owned(), limit.to_string()]);
+        }
+        command.extend(["--device".to_owned(), results.environment.device.clone()]);
+        let quoted = shlex::try_join(command.iter().map(String::as_str));
+        Self {
+            command: quoted.unwrap_or_else(|_| command.join(" ")),
+            file,
+            text,
+            facts: facts(results),
+            files: files(&folder.path, links),
+        }
+    }
+}
+
+fn facts(results: &Results) -> Vec<Fact> {
+    let Results { code, environment, weights, data, judge, memory, .. } = results;
+    let mut facts = Vec::new();
+    let mut push = |term, description: String, is_code| facts.push(Fact { term, description, is_code });
+    push("Fingerprint", results.fingerprint.clone(), true);
+    push("Weights, SHA-256", weights.sha256.clone(), true);
+    push("Data, SHA-256", data.sha256.clone(), true);
+    push("Data set", data.dataset.clone(), false);
+    if let Some(judge) = judge {
+        push("Judged by", judge.features.clone(), false);
+        push("Its weights, SHA-256", judge.weights_sha256.clone(), true);
+        push("Reference, SHA-256", judge.reference_sha256.clone(), true);
+    }
+    push("Program", format!("tokenrank {}", code.version), false);
+    if let Some(commit) = &code.commit {
+        push("Commit", commit.clone(), true);
+    }
+    push("Sources, SHA-256", code.sources_sha256.clone(), true);
+    push("Device", environment.device.clone(), false);
+    let processor = environment.processor.as_deref().unwrap_or("unknown processor");
+    let threads = match environment.threads {
+        1 => "1 thread".to_owned(),
+        threads => format!("{threads} threads"),
+    };
+    push("Machine", format!("{}, {processor}, {threads}", environment.platform), false);
+    if let Some(libtorch) = &environment.libtorch {
+        push("libtorch", libtorch.clone(), false);
+    }
+    if let Some(memory) = memory {
+        push("Memory", memory.to_string(), false);
+    }
+    facts
+}
+
+/// Files of a run's folder by name; folders with a stroke behind them.
+fn files(folder: &Path, links: &Links) -> Vec<(String, String, u64)> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let of_run = |entry: std::fs::DirEntry| {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        let is_other = name.ends_with(".html") || name.ends_with(".lock") || name.starts_with('.');
+        let size = entry.metadata().map_or(0, |metadata| metadata.len());
+        let (name, size) = if path.is_dir() { (format!("{name}/"), 0) } else { (name, size) };
+        (!is_other).then(|| (name, links.to(&path), size))
+    };
+    let mut files: Vec<_> = entries.filter_map(of_run).collect();
+    files.sort();
+    files
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use eval::Experiment;
+
+    #[test]
+    fn an_experiment_is_the_same_when_written_and_read() {
+        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+        let mut seen = 0;
+        for folder in ["mini", "paper"] {
+            for entry in std::fs::read_dir(configs.join(folder)).expect("a folder") {
+                let path = entry.expect("listed").path();
+                let experiment = Experiment::read(&path, &[]).expect("an experiment");
+                let text = toml::to_string_pretty(&experiment).expect("TOML");
+                let dir = tempfile::tempdir().expect("a scratch folder");
+                let copy = dir.path().join("copy.toml");
+                std::fs::write(&copy, text).expect("written");
+                let again = Experiment::read(&copy, &[]).expect("the same experiment");
+                assert_eq!(serde_json::json!(again), serde_json::json!(experiment), "{}", path.display());
+                seen += 1;
+            }
+        }
+        assert!(seen > 10, "{seen} experiments");
+    }
+}

@@ -1,0 +1,179 @@
+//! Everything that the page shows of one run.
+
+use super::budget::Budget;
+use super::items::Items;
+use super::links::Links;
+use super::pictures::Pictures;
+use super::recipe::Recipe;
+use super::values::Values;
+use eval::experiments::spec::{MethodInfo, Unit};
+use eval::experiments::{Head, difference_notes, head};
+use eval::metrics::significance::{Interval, LEAST_ITEMS, PValue, Significance, too_few};
+use eval::results::{Comparison, Results};
+use eval::{Error, Result, RunFolder};
+use runs::layout::RECORDS;
+
+pub(super) struct Run {
+    /// Its folder as seen from that of all runs, or the name of its experiment.
+    pub name: String,
+    pub results: Results,
+    /// The methods.
+    pub methods: Vec<MethodInfo>,
+    pub values: Values,
+    pub differences: Vec<Differences>,
+    /// What their intervals and verdicts are.
+    pub differences_notes: Vec<String>,
+    pub pictures: Pictures,
+    pub items: Items,
+    /// Whether the page has room for the scores of all items.
+    pub has_room: bool,
+    /// Link to the records.
+    pub records: String,
+    pub recipe: Recipe,
+    /// What a reader of the values must know.
+    pub notes: Vec<String>,
+}
+
+/// Differences of methods in one metric.
+pub(super) struct Differences {
+    pub head: Head,
+    pub rows: Vec<Difference>,
+}
+
+/// In the units of the head.
+pub(super) struct Difference {
+    pub method: String,
+    pub minus: String,
+    pub value: f64,
+    /// Its lower and upper end, and p; none where there are too few items.
+    pub interval: Option<(f64, f64, PValue)>,
+    /// Number of items behind it.
+    pub items: usize,
+    pub significance: Significance,
+}
+
+impl Run {
+    /// # Errors
+    /// Records are missing, damaged, or those of another run.
+    pub fn of(name: String, folder: &RunFolder, links: &Links, budget: &mut Budget) -> Result<Self> {
+        let results = folder.results.clone();
+        let items = Items::read(folder, links, budget)?;
+        let spreads = &items.view.spreads;
+        belong_together(folder, &items)?;
+        let mut pictures = Pictures::find(folder, links, budget);
+        pictures.side_by_side(&items, links, budget);
+        let values = Values::of(&results, spreads);
+        Ok(Self {
+            name,
+            methods: results.experiment.methods(),
+            differences: differences(&results, &spreads.comparisons),
+            differences_notes: difference_notes(
+                results.comparisons.iter().chain(&spreads.comparisons),
+                "the same items",
+                "",
+            ),
+            notes: notes(&results, &values),
+            has_room: budget.items(
+                items.view.scores.iter().flat_map(|score| &score.values).map(Vec::len).sum::<usize>() * 5,
+            ),
+            records: links.to(&folder.path.join(RECORDS)),
+            recipe: Recipe::of(folder, links),
+            values,
+            pictures,
+            items,
+            results,
+        })
+    }
+
+    pub fn is_miniature(&self) -> bool {
+        self.values.paper.is_some() && !self.values.comparable
+    }
+}
+
+/// Refuses records that are not those of the results: intervals and items would be another run's.
+fn belong_together(folder: &RunFolder, items: &Items) -> Result<()> {
+    let results = &folder.results;
+    let refuse = |what: String| {
+        let reason = format!(
+            "{what}: they are of different runs or have been changed since; run the experiment again with --fresh"
+        );
+        Err(Error::unreadable(&folder.path.join(RECORDS), reason))
+    };
+    let answered = items.view.rows.iter().filter(|row| row.failed.is_none()).count();
+    if answered as u64 != results.items {
+        return refuse(format!("{answered} items are answered here and {} in results.json", results.items));
+    }
+    for ((metric, method), spread) in &items.view.spreads.values {
+        let Some(value) = results.value(metric, method) else { continue };
+        // Sums in another order differ in the last digits.
+        if (value - spread.value).abs() > 1e-9 * value.abs().max(1.0) {
+            let found = spread.value;
+            return refuse(format!(
+                "the records make {metric} of {method} {found:?}, results.json says {value:?}"
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// The paired comparisons, those of the results first, by metric.
+fn differences(results: &Results, further: &[Comparison]) -> Vec<Differences> {
+    let methods = results.experiment.methods();
+    let label = |key: &str| {
+        methods.iter().find(|method| method.key == key).map_or(key, |method| &method.label).to_owned()
+    };
+    let mut all: Vec<Differences> = Vec::new();
+    for comparison in results.comparisons.iter().chain(further) {
+        let head = head(results, &comparison.metric);
+        let (scale, found) = (head.spec.unit.scale(), &comparison.difference);
+        let ends = |one: &Interval| (scale * one.low(), scale * one.high(), one.p_value());
+        let row = Difference {
+            method: label(&comparison.method),
+            minus: label(&comparison.minus),
+            value: scale * found.value(),
+            interval: found.interval().map(ends),
+            items: found.items(),
+            significance: found.significance(head.spec.better.higher_is_better()),
+        };
+        match all.iter_mut().find(|known| known.head.key == head.key) {
+            Some(known) => known.rows.push(row),
+            None => all.push(Differences { head, rows: vec![row] }),
+        }
+    }
+    all
+}
+
+/// Such as `1 item`.
+pub(super) fn items_of(count: u64) -> String {
+    if count == 1 { "1 item".to_owned() } else { format!("{count} items") }
+}
+
+fn notes(results: &Results, values: &Values) -> Vec<String> {
+    let mut notes = Vec::new();
+    let of_run: Vec<String> = values.whole.iter().map(|text| format!(", {text}")).collect();
+    let percent = values.heads.iter().any(|head| head.spec.unit == Unit::Percent);
+    notes.push(format!(
+        "{}{}{}.",
+        items_of(results.items),
+        of_run.concat(),
+        if percent { "; shares in percent" } else { "" }
+    ));
+    let kind = results.experiment.task.kind();
+    notes.push(kind.meaning(results));
+    if (0..values.heads.len()).any(|column| values.has_intervals(column)) {
+        notes.push(format!(
+            "Intervals: 95 % percentile intervals of a bootstrap over the items, {} resamples. Methods share their items, so the \
+             intervals of two may overlap although their difference is significant: see the differences.",
+            values.resamples
+        ));
+    } else if values.resamples > 0 && results.items < LEAST_ITEMS as u64 {
+        notes.push(too_few());
+    }
+    if values.comparable && values.paper.is_some() {
+        notes.push("Δ: ours − paper's.".into());
+    }
+    if let Some(paper) = &values.paper {
+        notes.push((kind.facts().source_note)(paper));
+    }
+    notes
+}

@@ -1,0 +1,334 @@
+//! The page as text.
+
+use super::*;
+use eval::Error;
+
+/// Elements that have no end.
+const VOID: [&str; 6] = ["meta", "link", "img", "input", "br", "hr"];
+
+struct Element {
+    name: String,
+    attributes: Vec<(String, String)>,
+}
+
+impl Element {
+    fn get(&self, name: &str) -> Option<&str> {
+        self.attributes.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// The start tags of a page; ends must fit them. Text of scripts and styles is passed over.
+fn elements(html: &str) -> Vec<Element> {
+    let (mut found, mut open) = (Vec::new(), Vec::<String>::new());
+    let mut rest = html.strip_prefix("<!DOCTYPE html>").expect("a doctype");
+    while let Some(at) = rest.find('<') {
+        rest = &rest[at + 1..];
+        if let Some(end) = rest.strip_prefix('/') {
+            let (name, after) = end.split_once('>').expect("an end tag");
+            assert_eq!(open.pop().as_deref(), Some(name), "what is open is closed");
+            rest = after;
+            continue;
+        }
+        let length = rest.find(|c: char| !c.is_ascii_alphanumeric()).expect("a name");
+        assert!(length > 0, "a bare `<` before {}", &rest[..30.min(rest.len())]);
+        let name = rest[..length].to_owned();
+        rest = &rest[length..];
+        let mut attributes: Vec<(String, String)> = Vec::new();
+        while !rest.starts_with('>') {
+            rest = rest.trim_start();
+            let length = rest.find(['=', ' ', '>']).expect("an attribute");
+            let key = rest[..length].to_owned();
+            rest = &rest[length..];
+            let mut value = String::new();
+            if let Some(quoted) = rest.strip_prefix("=\"") {
+                let (inside, after) = quoted.split_once('"').expect("a quote");
+                value = inside
+                    .replace("&quot;", "\"")
+                    .replace("&lt;", "<")
+                    .replace("&gt;", ">")
+                    .replace("&amp;", "&");
+                rest = after;
+            }
+            assert!(!attributes.iter().any(|(known, _)| *known == key), "{name} has {key} twice");
+            attributes.push((key, value));
+        }
+        rest = &rest[1..];
+        if name == "script" || name == "style" {
+            rest = &rest[rest.find(&format!("</{name}>")).expect("its end")..];
+        }
+        if !VOID.contains(&name.as_str()) {
+            open.push(name.clone());
+        }
+        found.push(Element { name, attributes });
+    }
+    assert_eq!(open, [""; 0]);
+    found
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).expect("a page")
+}
+
+#[test]
+fn the_page_of_a_run_has_everything_and_loads_nothing() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let path = page(dir.path(), 60);
+    assert_eq!(path, dir.path().join("report.html"));
+    let html = read(&path);
+    let elements = elements(&html);
+    let named = |name: &'static str| elements.iter().filter(move |element| element.name == name);
+    for landmark in ["header", "nav", "main", "footer", "h1"] {
+        assert_eq!(named(landmark).count(), 1, "{landmark}");
+    }
+    assert!(
+        elements
+            .iter()
+            .any(|element| element.get("class") == Some("skip") && element.get("href") == Some("#main"))
+    );
+
+    // What is loaded is in the page; what is linked is in the page, held by it, or beside it.
+    for element in &elements {
+        for key in ["src", "srcset", "data", "action"] {
+            let value = element.get(key).unwrap_or("data:");
+            assert!(value.starts_with("data:"), "{} {key} {value}", element.name);
+        }
+        let href = element.get("href").unwrap_or("#");
+        assert!(!href.contains(':') || href.starts_with("data:"), "{href}");
+        assert!(!element.attributes.iter().any(|(key, _)| key.starts_with("on") && key != "onsubmit"));
+    }
+    assert!(
+        !html.contains("http:") && !html.contains("https:") && !html.contains("url("),
+        "another place is named"
+    );
+    let ids: Vec<&str> = elements.iter().filter_map(|element| element.get("id")).collect();
+    for (place, id) in ids.iter().enumerate() {
+        assert!(!ids[..place].contains(id), "#{id} is there twice");
+    }
+    for element in &elements {
+        for key in ["aria-labelledby", "aria-describedby"] {
+            assert!(element.get(key).is_none_or(|id| ids.contains(&id)), "{key} {:?}", element.get(key));
+        }
+        if let Some(anchor) = element.get("href").and_then(|href| href.strip_prefix('#')) {
+            assert!(ids.contains(&anchor), "#{anchor} leads nowhere");
+        }
+    }
+
+    // A miniature says so, shows the paper's value and no difference.
+    assert!(html.contains("A miniature."));
+    assert!(html.contains("<td class=\"paper\" data-value=\"0.26\">0.26</td>"));
+    let values =
+        html.split("id=\"run-1-values\"").nth(1).expect("values").split("</table>").next().expect("a table");
+    assert!(
+        values.contains(">paper</th>") && !values.contains(">Δ</th>"),
+        "a difference to the paper's value"
+    );
+    // Intervals, failures, the recipe.
+    assert!(html.contains(" … ") && html.contains("1 item could not be read"));
+    // What the numbers are.
+    assert!(html.contains("AUC: accuracy ÷ unmasked accuracy, mean over 0–95 %"));
+    assert!(html.contains("tokenrank run masking-vit.toml --limit 60 --device cpu"));
+    for file in ["records.jsonl", "results.json", "run.json"] {
+        assert!(elements.iter().any(|element| element.get("href") == Some(file)), "{file}");
+    }
+    for kind in ["md", "tex", "csv", "parquet"] {
+        let file = format!("masking-vit-values.{kind}");
+        assert!(elements.iter().any(|element| element.get("download") == Some(&file)), "{file}");
+    }
+    // The table is there without the script, in its order: the worst first.
+    let rows: Vec<_> = named("tr").filter(|row| row.get("data-item").is_some()).collect();
+    assert_eq!(rows.len(), 25);
+}
+
+#[test]
+fn names_are_never_more_than_names() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let evil = "</script><img src=x onerror=alert(1)>\" onfocus=\"alert(2)' {{}} <!--\u{202e}";
+    let mut experiment = experiment();
+    experiment.title = format!("title {evil}");
+    let answers = answers(30, &experiment, |item| format!("{evil}{item}"));
+    let folder = dir.path().join("runs & \"more\" <b>");
+    forge(&folder.join("a:b"), evil.trim_start_matches("</script>"), &experiment, &answers);
+    forge(&folder.join("<i>"), "second", &experiment, &answers);
+    let out = dir.path().join("page.html");
+    let written = report(&folder, Some(&out)).expect("a page");
+    assert_eq!((written.runs, &written.path), (2, &out));
+    let html = read(&out);
+    let elements = elements(&html);
+    assert_eq!(html.matches("<script").count(), 2 + 2, "a name has begun a script");
+    for element in &elements {
+        assert!(
+            !element
+                .attributes
+                .iter()
+                .any(|(key, _)| key.starts_with("onerror") || key.starts_with("onfocus"))
+        );
+        assert!(element.get("src") != Some("x"));
+    }
+    assert!(html.contains("title &lt;/script&gt;&lt;img src=x"));
+    // Nothing turns the direction of a name unseen.
+    assert!(html.contains("id=\"run-1-title\">title &lt;/script&gt;"), "the title");
+    assert!((0..30).any(|item| html.contains(&format!("&lt;!--[U+202E]{item}<"))), "an item");
+    let records = "runs%20%26%20%22more%22%20%3Cb%3E/a%3Ab/records.jsonl";
+    assert!(elements.iter().any(|element| element.get("href") == Some(records)));
+}
+
+#[test]
+fn what_is_unfinished_or_damaged_is_refused_and_leaves_no_page() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let refused = |word: &str| {
+        let error = report(dir.path(), None).expect_err("refused");
+        assert!(matches!(error, Error::Run(runs::Error::Unreadable { .. })), "{error}");
+        let message = error.to_string();
+        assert!(message.contains(word) && !message.contains('\n'), "{message}");
+        assert!(!dir.path().join("report.html").exists());
+    };
+    refused("no finished run here");
+    page(dir.path(), 40);
+    std::fs::remove_file(dir.path().join("report.html")).expect("removed");
+    let file = |name: &str| dir.path().join(name);
+    let records = std::fs::read(file("records.jsonl")).expect("records");
+    std::fs::write(file("records.jsonl"), &records[..records.len() / 2]).expect("written");
+    refused("whole records");
+    std::fs::write(file("records.jsonl"), &records).expect("written");
+    let results = std::fs::read(file("results.json")).expect("results");
+    std::fs::write(file("results.json"), &results[..100]).expect("written");
+    refused("results.json");
+    std::fs::remove_file(file("results.json")).expect("removed");
+    refused("has not finished");
+    std::fs::write(file("run.json"), "{").expect("written");
+    refused("run.json is damaged");
+}
+
+#[test]
+fn records_of_another_run_are_refused() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let (ours, others) = (dir.path().join("ours"), dir.path().join("others"));
+    let experiment = experiment();
+    let mut answers = answers(40, &experiment, |item| item.to_string());
+    forge(&ours, "masking-vit", &experiment, &answers);
+    let Some(Answer::Record(record)) = answers.first_mut() else { panic!("a record") };
+    let label = record.label;
+    record.predicted.values_mut().flatten().for_each(|class| *class = label);
+    forge(&others, "masking-vit", &experiment, &answers);
+    std::fs::copy(others.join("records.jsonl"), ours.join("records.jsonl")).expect("copied");
+    let message = report(&ours, None).expect_err("refused").to_string();
+    assert!(message.contains("records.jsonl") && message.contains("of different runs"), "{message}");
+    report(&others, None).expect("a page");
+}
+
+#[test]
+fn runs_that_have_not_finished_are_named() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let experiment = experiment();
+    for name in ["vit", "clip"] {
+        let answers = answers(20, &experiment, |item| item.to_string());
+        forge(&dir.path().join(name), "masking-vit", &experiment, &answers);
+    }
+    std::fs::remove_file(dir.path().join("clip/results.json")).expect("removed");
+    let written = report(dir.path(), None).expect("a page");
+    assert_eq!((written.runs, &written.unfinished[..]), (1, &[dir.path().join("clip")][..]));
+    let html = read(&written.path);
+    elements(&html);
+    assert!(html.contains("1 run has not finished</h2>") && html.contains("<a href=\"clip/\">clip</a>"));
+}
+
+#[test]
+fn several_runs_share_the_papers_table() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let mut experiment = experiment();
+    forge(
+        &dir.path().join("vit"),
+        "masking-vit",
+        &experiment,
+        &answers(20, &experiment, |item| item.to_string()),
+    );
+    experiment.fills.as_mut().expect("a table").column = Some("CLIP".into());
+    forge(
+        &dir.path().join("clip"),
+        "masking-clip",
+        &experiment,
+        &answers(20, &experiment, |item| item.to_string()),
+    );
+    let html = read(&report(dir.path(), None).expect("a page").path);
+    elements(&html);
+    assert!(html.contains("id=\"together-1\"") && html.contains("Masking the most influential tokens: AUC"));
+    assert!(html.contains("href=\"#run-2\"") && html.contains("2 runs · 38 items"));
+}
+
+#[test]
+fn the_lines_of_records_are_those_of_the_file() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    page(dir.path(), 60);
+    let text = read(&dir.path().join("records.jsonl"));
+    let lines: Vec<&str> = text.lines().collect();
+    let folder = eval::RunFolder::open(dir.path()).expect("a run");
+    let answers = folder.answers::<MaskingRecord>().expect("answers");
+    assert_eq!(answers.len(), 60);
+    for (item, (line, answer)) in answers.into_iter().enumerate() {
+        assert!(lines[line - 1].contains(&format!("scene/{item:05}")), "{line}: {answer:?}");
+    }
+}
+
+#[test]
+fn a_sweep_has_its_table_and_says_when_it_is_damaged() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let experiment = experiment();
+    for run in ["layers-last-1", "layers-all"] {
+        forge(
+            &dir.path().join("runs").join(run),
+            "sweep",
+            &experiment,
+            &answers(12, &experiment, |item| item.to_string()),
+        );
+    }
+    let sweep = dir.path().join("sweep.json");
+    let combination = |layers: &str, ours: f64| serde_json::json!({ "settings": { "layers": layers }, "auc": { "tokenrank": ours, "random": 0.8 } });
+    let stored = serde_json::json!({
+        "schema": 1, "title": "Open <choices>", "items": 11, "metric": "auc",
+        "combinations": [combination("last:1", 0.3), combination("all", 0.9)],
+    });
+    std::fs::write(&sweep, stored.to_string()).expect("written");
+    let html = read(&report(dir.path(), None).expect("a page").path);
+    elements(&html);
+    assert!(html.contains("Open &lt;choices&gt;: AUC ↓ of every combination"));
+    // The best of each combination, and methods by their names.
+    assert!(
+        html.contains("<td class=\"best\" data-value=\"0.3\">0.300</td>") && html.contains(">TokenRank</th>")
+    );
+    assert!(html.contains("<td class=\"best\" data-value=\"0.8\">0.800</td>"));
+    assert!(html.contains("href=\"#run-1\">runs/layers-all</a>"));
+
+    std::fs::write(&sweep, "{").expect("written");
+    let error = report(dir.path(), None).expect_err("damaged");
+    assert!(
+        matches!(error, Error::Run(runs::Error::Unreadable { .. }))
+            && error.to_string().contains("writes it again"),
+        "{error}"
+    );
+}
+
+#[test]
+fn pictures_beyond_the_budget_are_named_and_linked() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let experiment = experiment();
+    forge(dir.path(), "masking-vit", &experiment, &answers(12, &experiment, |item| item.to_string()));
+    // What counts is the size of the file: 300 by 200 pixels, says its header.
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x01\x2c\0\0\0\xc8".to_vec();
+    png.resize(8 << 20, 0);
+    for name in ["masks.png", "overlays.png"] {
+        std::fs::write(dir.path().join(name), &png).expect("written");
+    }
+    std::fs::write(dir.path().join("none.png"), "no picture").expect("written");
+    let html = read(&report(dir.path(), None).expect("a page").path);
+    assert!(
+        html.contains("What was degraded, pass by pass") && html.contains("width=\"300\" height=\"200\"")
+    );
+    assert!(!html.contains("What the methods see"));
+    assert!(
+        html.contains(
+            "up to 12 MiB of pictures. Left out, and beside it as files: <a href=\"overlays.png\">"
+        )
+    );
+    // The scenes of these items are not those of the data set: said, not shown.
+    assert!(html.contains("cannot be read any more or have changed"));
+}

@@ -1,0 +1,169 @@
+//! The values of a run: every method and metric with its interval, beside the paper's.
+
+use eval::experiments::view::Spreads;
+use eval::experiments::{Head, heads, is_comparable};
+use eval::results::Results;
+use eval::{Cell, PaperTable, Row, Table, whole};
+
+/// Methods in rows, metrics in columns.
+pub(super) struct Values {
+    pub heads: Vec<Head>,
+    pub rows: Vec<MethodRow>,
+    pub paper: Option<PaperTable>,
+    /// Whether differences to the paper's values say something.
+    pub comparable: bool,
+    /// Resamples behind the intervals; 0 where there are none.
+    pub resamples: usize,
+    /// Values of the whole run, each with its name.
+    pub whole: Vec<String>,
+}
+
+pub(super) struct MethodRow {
+    pub label: String,
+    /// As many as there are heads.
+    pub cells: Vec<Value>,
+}
+
+/// One value, in the units of its head.
+#[derive(Default)]
+pub(super) struct Value {
+    pub value: Option<f64>,
+    pub interval: Option<(f64, f64)>,
+    pub published: Option<f64>,
+    /// A [`Cell::Difference`], where differences say something.
+    pub difference: Option<Cell>,
+    /// Whether it is the best of its column.
+    pub best: bool,
+}
+
+impl Values {
+    pub fn of(results: &Results, spreads: &Spreads) -> Self {
+        let heads = heads(results);
+        let (paper, comparable) = (paper_of(results), is_comparable(results));
+        let value = |head: &Head, method: &str| {
+            let found = results
+                .metrics
+                .iter()
+                .find(|value| value.name == head.key && value.method.as_deref() == Some(method));
+            let scaled = |value: Option<f64>| value.map(|value| head.spec.unit.scale() * value);
+            let (value, published) = (
+                scaled(found.and_then(|found| found.value)),
+                scaled(found.and_then(|found| found.published)),
+            );
+            let difference = || Some(paper.as_ref()?.difference(head.column.as_ref()?, (value?, published?)));
+            let spread = spreads.values.get(&(head.key.clone(), method.to_owned()));
+            Value {
+                value,
+                interval: spread
+                    .and_then(|spread| spread.interval)
+                    .map(|(low, high)| (head.spec.unit.scale() * low, head.spec.unit.scale() * high)),
+                published,
+                difference: if comparable { difference() } else { None },
+                best: false,
+            }
+        };
+        let mut rows: Vec<MethodRow> = results
+            .experiment
+            .methods()
+            .into_iter()
+            .map(|method| MethodRow {
+                cells: heads.iter().map(|head| value(head, &method.key)).collect(),
+                label: method.label,
+            })
+            .collect();
+        for (column, head) in heads.iter().enumerate() {
+            let Some(higher) = head.spec.better.higher_is_better() else { continue };
+            let values = rows.iter().filter_map(|row| row.cells[column].value);
+            let best = values.reduce(|a, b| if higher { a.max(b) } else { a.min(b) });
+            for row in &mut rows {
+                let cell = &mut row.cells[column];
+                cell.best = cell.value.is_some() && cell.value == best;
+            }
+        }
+        let of_run = results.metrics.iter().filter(|value| value.method.is_none());
+        let whole = of_run.filter_map(|value| whole(results, value)).collect();
+        Self { heads, rows, paper, comparable, resamples: spreads.resamples, whole }
+    }
+
+    /// A value of the paper, with its own digits.
+    pub fn published(&self, column: usize, value: f64) -> String {
+        let head = &self.heads[column];
+        match self.paper.as_ref().zip(head.column.as_ref()) {
+            Some((paper, column)) => paper.text(column, value),
+            None => head.text(value),
+        }
+    }
+
+    /// Whether a column has values of the paper.
+    pub fn has_paper(&self, column: usize) -> bool {
+        self.rows.iter().any(|row| row.cells[column].published.is_some())
+    }
+
+    /// Whether a column has intervals.
+    pub fn has_intervals(&self, column: usize) -> bool {
+        self.rows.iter().any(|row| row.cells[column].interval.is_some())
+    }
+
+    /// The same for files.
+    pub fn table(&self, title: &str, notes: Vec<String>) -> Table {
+        let mut columns = Vec::new();
+        for (index, head) in self.heads.iter().enumerate() {
+            columns.push(head.with_arrow());
+            if self.has_intervals(index) {
+                columns.extend([format!("{}, from", head.title), format!("{}, to", head.title)]);
+            }
+            if self.has_paper(index) {
+                columns.push(format!("{}, paper", head.title));
+                columns.extend(self.comparable.then(|| format!("{}, Δ", head.title)));
+            }
+        }
+        let row = |row: &MethodRow| {
+            let mut cells = Vec::new();
+            for (index, value) in row.cells.iter().enumerate() {
+                let fine = self.heads[index].spec.digits > 3;
+                cells.push(match value.value {
+                    Some(best) if value.best && fine => Cell::FineBest(best),
+                    Some(best) if value.best => Cell::Best(best),
+                    Some(value) if fine => Cell::Fine(value),
+                    other => other.into(),
+                });
+                if self.has_intervals(index) {
+                    let (low, high) = value.interval.unzip();
+                    cells.extend([Cell::from(low), Cell::from(high)]);
+                }
+                if self.has_paper(index) {
+                    cells.push(value.published.into());
+                    if self.comparable {
+                        cells.push(match value.difference {
+                            Some(Cell::Difference { value, better }) if fine => {
+                                Cell::FineDifference { value, better }
+                            }
+                            other => other.unwrap_or(Cell::Empty),
+                        });
+                    }
+                }
+            }
+            Row { labels: vec![row.label.clone()], cells }
+        };
+        Table {
+            title: title.to_owned(),
+            labels: vec!["method".into()],
+            columns,
+            rows: self.rows.iter().map(row).collect(),
+            notes,
+        }
+    }
+}
+
+/// The paper's table next to which a run stands.
+fn paper_of(results: &Results) -> Option<PaperTable> {
+    PaperTable::named(&results.experiment.fills.as_ref()?.table).ok()
+}
+
+/// Metric, method and value of the method that is best in the first metric of a run.
+pub(super) fn best(results: &Results) -> Option<(String, String, String)> {
+    let values = Values::of(results, &Spreads::default());
+    let head = values.heads.first()?;
+    let row = values.rows.iter().find(|row| row.cells.first().is_some_and(|cell| cell.best))?;
+    Some((head.with_arrow(), row.label.clone(), head.text(row.cells[0].value?)))
+}

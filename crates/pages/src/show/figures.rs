@@ -1,0 +1,268 @@
+//! From findings to pictures.
+
+use super::blocks::{averaged, axis, span};
+use super::findings::{METASTABLE_STATES, REFERENCE_CHANGE, SetFindings};
+use super::folder::Staged;
+use super::tokens::{Origin, percent};
+use super::{Figure, Scene};
+use eval::{Error, Result};
+use plot::{
+    Family, HeatMap, Histogram, Line, Member, PlotError, Region, Regions, Section, Stroke, Tile, TileSheet,
+    family, heatmap, histogram, regions, tiles,
+};
+
+/// Most maps in a row of the TokenRank sheet.
+const COLUMNS: usize = 7;
+
+/// Draws every picture into the folder under way.
+pub(super) fn draw(scene: &Scene, staged: &Staged) -> Result<Vec<Figure>> {
+    let mut figures = Vec::new();
+    let mut add =
+        |file: &str, title: &str, caption: String, draw: &dyn Fn() -> Result<Vec<u8>, PlotError>| {
+            let png = draw().map_err(|e| Error::Export { path: file.into(), reason: e.to_string() })?;
+            staged.write(file, &png)?;
+            let title = title.to_owned();
+            figures.push(Figure { file: file.into(), title, caption, png });
+            Ok::<(), Error>(())
+        };
+    let sheet = bounces(scene);
+    add("bounces.png", "Bounces", sheet.note.clone(), &|| tiles(&sheet))?;
+    let sheet = ranks(scene);
+    let ranked = if scene.tokens.layout.text > 0 { "TokenRank per block" } else { "TokenRank per layer" };
+    add("tokenrank-layers.png", ranked, sheet.note.clone(), &|| tiles(&sheet))?;
+    let caption =
+        "Second largest eigenvalue modulus of each head, without teleport. Near 1 a walk mixes slowly: \
+                   the head has groups of tokens in which it lingers."
+            .to_owned();
+    add("lambda2.png", "λ₂ of each head", caption, &|| heatmap(&lambda2_map(scene)))?;
+    let caption = "How many heads have which λ₂, coloured by block.".to_owned();
+    add("lambda2-histogram.png", "λ₂ of all heads", caption, &|| histogram(&lambda2_histogram(scene)))?;
+    if let Some(sets) = &scene.findings.metastable {
+        let plot = metastable(scene, sets);
+        add("metastable.png", "Metastable sets", plot.notes.join(" "), &|| regions(&plot))?;
+    }
+    let caption =
+        "L1 change of the state in each step of the power method, from the uniform state, forward. The \
+                   reference implementation stops at 1e-5 or after 200 steps."
+            .to_owned();
+    add("convergence.png", "Convergence of the power method", caption, &|| family(&convergence(scene)))?;
+    Ok(figures)
+}
+
+fn bounces(scene: &Scene) -> TileSheet {
+    let Scene { tokens, start: Origin { states, name }, findings, drawing, .. } = scene;
+    let mark = if states.len() == 1 { tokens.place(states.start) } else { None };
+    let start = match mark {
+        None if tokens.layout.text == 0 => format!("start: {name}, not in the picture"),
+        _ => format!("start: {name}"),
+    };
+    let strip = |heading: &str, states: &[Vec<f64>], steady: &[f64]| {
+        let map = |title: String, state: &[f64]| Tile {
+            title,
+            note: tokens.share_of_others(state),
+            values: tokens.on_patches(state),
+            mark,
+        };
+        let picture = Tile { title: "picture".into(), note: start.clone(), values: Vec::new(), mark };
+        let steps = (1..).zip(states).map(|(n, state)| map(format!("n = {n}"), state));
+        let tiles = std::iter::once(picture).chain(steps).chain([map("n = ∞".into(), steady)]).collect();
+        Section { heading: heading.into(), tiles }
+    };
+    let average = &findings.average;
+    let sinks = tokens.others_name().map_or_else(String::new, |name| {
+        format!(" Under each n: the share of the walk on {name}, which no patch shows.")
+    });
+    TileSheet {
+        title: format!("Bounces from {name} · {}", scene.title),
+        image: scene.picture.clone(),
+        grid: tokens.grid(),
+        columns: drawing.bounces + 2,
+        sections: vec![
+            strip("forward: following the attention", &findings.forward, &average.incoming),
+            strip("backward: to the tokens that attend", &findings.backward, &average.outgoing),
+        ],
+        note: format!(
+            "Probability of each patch after n steps in multiples of an even share, 1/{}; n = ∞ is the steady state, \
+             TokenRank. ≥: colours end at the 95th percentile of the patches.{sinks} Mean of the heads of {}, α = {}.",
+            tokens.states(),
+            span(&findings.blocks()),
+            drawing.alpha
+        ),
+    }
+}
+
+fn ranks(scene: &Scene) -> TileSheet {
+    let Scene { tokens, findings, drawing, .. } = scene;
+    let sheet = |heading: &str, average: &[f64], of: &dyn Fn(usize) -> Vec<f64>| {
+        let map = |title: String, state: &[f64]| Tile {
+            title,
+            note: tokens.share_of_others(state),
+            values: tokens.on_patches(state),
+            mark: None,
+        };
+        let picture = Tile { title: "picture".into(), ..Tile::default() };
+        let mut tiles = vec![picture, map(averaged(&findings.blocks()), average)];
+        if findings.layers.len() > 1 {
+            let layers = findings.layers.iter().enumerate();
+            tiles.extend(layers.map(|(i, layer)| map(layer.block.to_string(), &of(i))));
+        }
+        Section { heading: heading.into(), tiles }
+    };
+    let sinks = tokens
+        .others_name()
+        .map_or_else(String::new, |name| format!(" Under each title: the share of {name}."));
+    let average = &findings.average;
+    let sections = vec![
+        sheet("incoming attention: steady state of the forward chain", &average.incoming, &|i| {
+            findings.layers[i].mean.incoming.clone()
+        }),
+        sheet("outgoing attention: steady state of the backward chain", &average.outgoing, &|i| {
+            findings.layers[i].mean.outgoing.clone()
+        }),
+    ];
+    // Rows of about the same length.
+    let maps = sections.iter().map(|section| section.tiles.len()).max().unwrap_or(1);
+    TileSheet {
+        title: format!("TokenRank · {}", scene.title),
+        image: scene.picture.clone(),
+        grid: tokens.grid(),
+        columns: maps.div_ceil(maps.div_ceil(COLUMNS)),
+        sections,
+        note: format!(
+            "Share of each patch in multiples of an even share, 1/{}. ≥: colours end at the 95th percentile of the \
+             patches.{sinks} Heads are averaged before ranking, α = {}.",
+            tokens.states(),
+            drawing.alpha
+        ),
+    }
+}
+
+fn lambda2_map(scene: &Scene) -> HeatMap {
+    let layers = &scene.findings.layers;
+    let (x_label, col_names) = axis(&scene.findings.blocks());
+    let heads = layers.iter().map(|layer| layer.lambda2.len()).max().unwrap_or(0);
+    // Layers run across: networks are deeper than they have heads.
+    let value =
+        |head: usize| layers.iter().map(move |layer| layer.lambda2.get(head).copied().unwrap_or(f64::NAN));
+    HeatMap {
+        title: format!("λ₂ of each head · {}", scene.title),
+        x_label,
+        y_label: "head".into(),
+        value_label: "λ₂".into(),
+        rows: heads,
+        cols: layers.len(),
+        values: (0..heads).flat_map(value).collect(),
+        row_names: (0..heads).map(|head| head.to_string()).collect(),
+        col_names,
+        decimals: Some(2),
+    }
+}
+
+fn lambda2_histogram(scene: &Scene) -> Histogram {
+    let (name_label, names) = axis(&scene.findings.blocks());
+    let heads = scene.findings.layers.iter().map(|layer| layer.lambda2.clone());
+    Histogram {
+        title: format!("λ₂ of all heads · {}", scene.title),
+        x_label: "λ₂".into(),
+        y_label: "heads".into(),
+        groups: names.into_iter().zip(heads).collect(),
+        name_label,
+    }
+}
+
+fn metastable(scene: &Scene, sets: &SetFindings) -> Regions {
+    let Scene { tokens, findings, drawing, .. } = scene;
+    let patches = tokens.of_patches(&sets.assignment);
+    let group = |set: usize| Region {
+        name: format!("set {}", set + 1),
+        cells: vec![
+            patches.iter().filter(|patch| **patch == set).count().to_string(),
+            percent(sets.weights[set]),
+            percent(sets.staying[set]),
+            percent(sets.staying_by_chance[set]),
+        ],
+        label_at: sets.centres[set].and_then(|state| tokens.place(state)),
+    };
+    let chosen = match drawing.sets {
+        Some(_) => "asked for",
+        None => "chosen by the spectral gap",
+    };
+    let mut notes = vec![format!(
+        "Mean of the heads of {}, α = {}. {} sets, {chosen}; PCCA+ on the reversibilised chain, crispness {:.2}. \
+         Share: of the steady state. Stays: the probability that a walk in the set is still there after one step. By \
+         chance: the same if each jump to another token went by the tokens’ shares.",
+        span(&findings.blocks()),
+        drawing.alpha,
+        sets.sizes.len(),
+        sets.crispness,
+    )];
+    notes.extend(super::summary::sets_of_others(scene, sets));
+    Regions {
+        title: format!("Metastable sets · {}", scene.title),
+        image: scene.picture.clone(),
+        grid: tokens.grid(),
+        groups: (0..sets.sizes.len()).map(group).collect(),
+        assignment: patches,
+        columns: ["patches", "share", "stays", "stays\nby chance"].map(str::to_owned).to_vec(),
+        notes,
+    }
+}
+
+fn convergence(scene: &Scene) -> Family {
+    let Scene { findings, drawing, .. } = scene;
+    let points = |changes: &[f64]| -> Vec<(f64, f64)> {
+        (1..).zip(changes).map(|(step, change)| (f64::from(step), *change)).collect()
+    };
+    let average = &findings.average;
+    let longest = findings.layers.iter().map(|layer| &layer.mean).chain([average]);
+    let steps = longest.map(|chain| chain.convergence.len()).max().unwrap_or(1) as f64;
+    let rate = drawing.alpha * average.lambda2;
+    // Through the last change, which the slowest mode alone has left.
+    let slope: Vec<(f64, f64)> = match average.convergence.last() {
+        Some(last) if rate > 0.0 && *last > 0.0 => {
+            let count = average.convergence.len() as f64;
+            let at = |step: f64| (step, last * rate.powf(step - count));
+            (1..=average.convergence.len()).map(|step| at(step as f64)).collect()
+        }
+        _ => Vec::new(),
+    };
+    let (label, names) = axis(&findings.blocks());
+    // The average is the layer where there is only one.
+    let members = if findings.layers.len() > 1 { findings.layers.as_slice() } else { &[] };
+    Family {
+        title: format!("Convergence of the power method · {}", scene.title),
+        x_label: "step".into(),
+        y_label: "L1 change of the step".into(),
+        members: members
+            .iter()
+            .zip(names)
+            .map(|(layer, name)| Member { name, points: points(&layer.mean.convergence) })
+            .collect(),
+        name_label: format!("{label}, heads averaged"),
+        lines: vec![
+            Line {
+                name: averaged(&findings.blocks()),
+                points: points(&average.convergence),
+                stroke: Stroke::Thick,
+            },
+            Line {
+                name: format!("its slope from λ₂: factor α λ₂ = {rate:.3}"),
+                points: slope,
+                stroke: Stroke::Dashed,
+            },
+            Line {
+                name: format!("reference stop, {REFERENCE_CHANGE:e}").replace("-", "−"),
+                points: vec![(1.0, REFERENCE_CHANGE), (steps, REFERENCE_CHANGE)],
+                stroke: Stroke::Dotted,
+            },
+        ],
+    }
+}
+
+/// Why there is no picture of metastable sets.
+pub(super) fn without_sets(states: usize) -> String {
+    format!(
+        "Metastable sets: left out, since they take n³ operations and the chain has {states} states, more than \
+         {METASTABLE_STATES}; a smaller --image-size gives fewer."
+    )
+}

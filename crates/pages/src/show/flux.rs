@@ -1,0 +1,102 @@
+//! A picture and a prompt through a FLUX pipeline.
+
+use std::path::Path;
+
+use models::capture::Chains;
+use models::flux::FluxLayers;
+use models::flux::pipeline::{FluxPipeline, Look, LookPlan};
+use models::image::Rgb8;
+use models::{Device, Kind};
+use serde_json::json;
+
+use super::findings::LAMBDA_TOLERANCE;
+use super::record::Record;
+use super::tokens::{Origin, Start, Tokens};
+use super::{Drawing, PAGE_BUDGET, Pass, Shown, check, file_name, model_name, publish, stem};
+use eval::Result;
+use plot::Rgb;
+
+/// What to show of a FLUX pipeline.
+#[derive(Debug, Clone)]
+pub struct FluxShowOptions {
+    /// Where bounces start.
+    pub start: Start,
+    /// What is drawn.
+    pub drawing: Drawing,
+    /// Blocks that are shown and averaged.
+    pub layers: FluxLayers,
+    /// The prompt, and the noise on the picture.
+    pub look: Look,
+    /// The type that the networks compute in.
+    pub kind: Kind,
+    /// Where they run.
+    pub device: Device,
+}
+
+/// Looks at `image`, or where there is none at a picture that the pipeline in `dir` makes of the prompt, and writes
+/// pictures, a page and the numbers behind them to the folder `out`, a made picture as `image.png`. Files of the same
+/// names are replaced, others stay; an error leaves the folder as it was.
+///
+/// The states of the chains are all tokens, those of the text first; pictures show those of the image.
+///
+/// # Errors
+/// Options that fit neither pipeline nor image, a word that the prompt does not have, weights or an image that cannot be
+/// read, an attention map without the steady state asked for, a folder that cannot be written.
+pub fn show_flux(dir: &Path, image: Option<&Path>, options: &FluxShowOptions, out: &Path) -> Result<Shown> {
+    let FluxShowOptions { start, drawing, layers, look, kind, device } = options;
+    check(*drawing, out)?;
+    let pipeline = FluxPipeline::open(dir, *kind, *device)?;
+    let depth = pipeline.transformer_config();
+    let blocks = layers.resolve(depth.num_layers, depth.num_single_layers)?;
+    let plan = look.plan(&pipeline)?;
+    let tokenizer = plan.tokenizer()?;
+    let cut = if tokenizer.truncates(&look.prompt)? { ", cut at its end" } else { "" };
+    let layout = plan.layout()?;
+    let tokens = Tokens::new(layout.clone(), layout).spelling(&tokenizer.pieces(&look.prompt)?);
+    let start = match word(start, &plan)? {
+        Some(word) => word,
+        None => tokens.start(start)?,
+    };
+    let picture = image.map(Rgb8::open).transpose().map_err(models::Error::from)?;
+
+    let sigma = plan.sigma()?;
+    let looking = plan.prepare(picture.as_ref())?;
+    let Chains { layers, .. } = Chains::flux(&looking, blocks, LAMBDA_TOLERANCE, PAGE_BUDGET)?;
+    let Look { prompt, steps, step, seed, .. } = look;
+    let seen = looking.picture;
+    let (title, source) = match image {
+        Some(image) => (format!("{} · ", stem(image)), file_name(image)),
+        None => (String::new(), format!("made of the prompt in {steps} steps")),
+    };
+    let fact = |name: &str, value: String| (name.to_owned(), value);
+    let pass = Pass {
+        title: format!("{} · {title}“{prompt}”", model_name(dir)),
+        picture: Rgb { width: seen.width, height: seen.height, pixels: seen.data },
+        made: image.is_none(),
+        tokens,
+        start,
+        drawing: *drawing,
+        about: vec![
+            fact("image", source),
+            fact("prompt", format!("“{prompt}”{cut}")),
+            fact("noise", format!("{:.0} %, as before step {step} of {steps}, seed {seed}", 100.0 * sigma)),
+        ],
+        record: Record {
+            model: dir.into(),
+            image: image.map(Into::into),
+            settings: vec![
+                ("prompt", json!(prompt)),
+                ("noise", json!({ "steps": steps, "step": step, "sigma": sigma, "seed": seed })),
+            ],
+        },
+    };
+    publish(pass, layers, out)
+}
+
+/// The text tokens of the word that bounces start from, if they start from one: text stands in front.
+fn word(start: &Start, plan: &LookPlan<'_>) -> Result<Option<Origin>> {
+    let Start::Word { word, lookup } = start else { return Ok(None) };
+    let (tokenizer, clip) = (plan.tokenizer()?, plan.pipeline().clip_tokenizer());
+    let states = lookup.tokens(&tokenizer, clip, &plan.look().prompt, word)?;
+    Ok(Some(Origin { states, name: format!("“{word}”") }))
+}

@@ -1,0 +1,193 @@
+//! What the paper's figures show, for one image through one network: what `tokenrank show` computes and draws.
+
+mod blocks;
+mod figures;
+mod findings;
+mod flux;
+mod folder;
+mod page;
+mod record;
+mod summary;
+#[cfg(test)]
+mod tests;
+mod tokens;
+mod vision;
+
+use std::path::{Path, PathBuf};
+
+use models::probe::LayerChain;
+
+use blocks::Block;
+use eval::analysis::AnalysisError;
+use eval::{Error, Result};
+use findings::{Findings, Questions};
+pub use flux::{FluxShowOptions, show_flux};
+use folder::Staged;
+pub use page::{Figure, Page, PageLayer};
+use plot::Rgb;
+use record::Record;
+pub use tokens::Start;
+use tokens::{Origin, Tokens};
+pub use vision::{ShowOptions, show};
+
+/// What is drawn, of whichever network.
+#[derive(Debug, Clone, Copy)]
+pub struct Drawing {
+    /// Bounces of the strip.
+    pub bounces: usize,
+    /// Share of attention in the teleporting chain.
+    pub alpha: f64,
+    /// How many metastable sets; none for as many as the spectral gap says.
+    pub sets: Option<usize>,
+}
+
+/// What was made.
+pub struct Shown {
+    /// The findings in words and tables.
+    pub summary: String,
+    /// The files written.
+    pub files: Vec<PathBuf>,
+}
+
+/// Most bounces that a strip has room for.
+const MOST_BOUNCES: usize = 30;
+/// Most sets that have a colour of their own.
+const MOST_SETS: usize = 12;
+/// Numbers of attention maps on the page, two bytes each.
+const PAGE_BUDGET: usize = 12 << 20;
+
+/// One pass, as far as it is known before its chains are asked.
+struct Pass {
+    /// Network and image by name.
+    title: String,
+    /// What the patches cover, as the network saw it.
+    picture: Rgb,
+    /// Whether the network made it.
+    made: bool,
+    tokens: Tokens,
+    start: Origin,
+    drawing: Drawing,
+    /// What else a reader must know: terms with their descriptions.
+    about: Vec<(String, String)>,
+    record: Record,
+}
+
+/// Everything that pictures show.
+struct Scene {
+    title: String,
+    picture: Rgb,
+    tokens: Tokens,
+    /// Where bounces start.
+    start: Origin,
+    findings: Findings,
+    drawing: Drawing,
+    about: Vec<(String, String)>,
+}
+
+/// Asks the chains of a pass and writes pictures, a page and the numbers behind them to the folder `out`, the picture
+/// itself too where it was made. Files of the same names are replaced, others stay; an error leaves the folder as it was.
+fn publish(pass: Pass, layers: Vec<LayerChain>, out: &Path) -> Result<Shown> {
+    let Pass { title, picture, made, tokens, start, drawing, about, record } = pass;
+    if let Some(sets) = drawing.sets.filter(|sets| *sets > tokens.states()) {
+        let reason = format!("the chain has only {} states, fewer than {sets} sets", tokens.states());
+        return Err(AnalysisError::Option { option: "--sets", reason }.into());
+    }
+    let Drawing { bounces, alpha, sets } = drawing;
+    let questions = Questions { alpha, start: start.states.clone(), bounces, sets };
+    let findings = Findings::of(&layers, questions, |state| tokens.place(state).is_some())?;
+    let scene = Scene { title, picture, tokens, start, findings, drawing, about };
+
+    let staged = Staged::beside(out)?;
+    let mut names = Vec::new();
+    let picture =
+        scene.picture.png().map_err(|e| Error::Export { path: "image.png".into(), reason: e.to_string() })?;
+    if made {
+        staged.write("image.png", &picture)?;
+        names.push("image.png".to_owned());
+    }
+    let figures = figures::draw(&scene, &staged)?;
+    names.extend(figures.iter().map(|figure| figure.file.clone()));
+    staged.write("index.html", page_of(&scene, &picture, layers, figures).as_bytes())?;
+    let json = serde_json::to_string(&record.beside(&scene))
+        .map_err(|e| Error::Export { path: out.join("show.json"), reason: e.to_string() })?;
+    staged.write("show.json", format!("{json}\n").as_bytes())?;
+    names.extend(["index.html", "show.json"].map(str::to_owned));
+    let files = staged.publish(out, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    Ok(Shown { summary: summary::text(&scene), files })
+}
+
+/// Refusals that need neither network nor image.
+fn check(options: Drawing, out: &Path) -> Result<()> {
+    let refuse = |option, reason: String| Err(AnalysisError::Option { option, reason }.into());
+    if !(options.alpha > 0.0 && options.alpha <= 1.0) {
+        return refuse("--alpha", format!("must lie in (0, 1], found {}", options.alpha));
+    }
+    if !(1..=MOST_BOUNCES).contains(&options.bounces) {
+        return refuse(
+            "--bounces",
+            format!("must lie between 1 and {MOST_BOUNCES}, found {}", options.bounces),
+        );
+    }
+    if let Some(sets) = options.sets.filter(|sets| !(1..=MOST_SETS).contains(sets)) {
+        return refuse("--sets", format!("must lie between 1 and {MOST_SETS}, found {sets}"));
+    }
+    if out.exists() && !out.is_dir() {
+        return refuse("--out", format!("{} is a file; give a folder", out.display()));
+    }
+    Ok(())
+}
+
+/// The folder's name; of a folder in the hub's cache the model's id.
+fn model_name(dir: &Path) -> String {
+    let full = dir.canonicalize().unwrap_or_else(|_| dir.into());
+    let parts = full.components().filter_map(|part| part.as_os_str().to_str()).collect::<Vec<_>>();
+    match parts.iter().rev().find_map(|part| part.strip_prefix("models--")) {
+        Some(id) => id.replace("--", "/"),
+        None => file_name(&full),
+    }
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned())
+}
+
+fn stem(path: &Path) -> String {
+    file_name(path.with_extension("").as_path())
+}
+
+/// The page, as large as it may be.
+fn page_of(scene: &Scene, picture: &[u8], layers: Vec<LayerChain>, figures: Vec<Figure>) -> String {
+    let fitting = PAGE_BUDGET / scene.tokens.states().pow(2).max(1);
+    let (all, headless) = (layers.len(), layers.iter().filter(|layer| layer.heads.is_empty()).count());
+    let many = if scene.tokens.layout.text > 0 { "blocks" } else { "layers" };
+    let mut facts = summary::facts(scene);
+    if fitting < all {
+        facts.push((
+            "maps on this page".into(),
+            format!("the last {fitting} of {all} {many}, heads averaged"),
+        ));
+    } else if headless > 0 {
+        let heads = if headless == all { "without their heads" } else { "heads of the last ones only" };
+        facts.push(("maps on this page".into(), format!("all {many}, {heads}, for their size")));
+    }
+    let layers = layers.into_iter().skip(all.saturating_sub(fitting)).map(|layer| PageLayer {
+        name: Block { stream: layer.stream, number: layer.block }.to_string(),
+        mean: layer.mean,
+        heads: layer.heads,
+        lambda2: layer.lambda2,
+    });
+    let page = Page {
+        title: scene.title.clone(),
+        facts,
+        picture,
+        layout: scene.tokens.layout.clone(),
+        alpha: scene.drawing.alpha,
+        start: scene.start.states.clone(),
+        start_name: scene.start.name.clone(),
+        text: scene.tokens.pieces().to_vec(),
+        bounces: scene.drawing.bounces,
+        layers: layers.collect(),
+        figures,
+    };
+    page.to_html()
+}

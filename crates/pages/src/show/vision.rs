@@ -1,0 +1,80 @@
+//! An image through a network that reads images alone.
+
+use std::path::Path;
+
+use models::attend::ChainTokens;
+use models::capture::Chains;
+use models::image::Rgb8;
+use models::{Device, LayerSelection, LoadOptions, VisionConfig, VisionModel};
+use serde_json::json;
+
+use super::findings::LAMBDA_TOLERANCE;
+use super::record::Record;
+use super::tokens::{Start, Tokens};
+use super::{Drawing, PAGE_BUDGET, Pass, Shown, check, model_name, publish, stem};
+use eval::Result;
+use plot::Rgb;
+
+/// What to show of a vision network.
+#[derive(Debug, Clone)]
+pub struct ShowOptions {
+    /// Where bounces start.
+    pub start: Start,
+    /// What is drawn.
+    pub drawing: Drawing,
+    /// Layers that are shown and averaged.
+    pub layers: LayerSelection,
+    /// Which tokens are states.
+    pub tokens: ChainTokens,
+    /// Another image size than the published preprocessing gives, in pixels: a plain resize to a square.
+    pub image_size: Option<usize>,
+    /// Where the network runs.
+    pub device: Device,
+}
+
+/// Runs `image` through the network in `dir` and writes pictures, a page and the numbers behind them to the folder
+/// `out`. Files of the same names are replaced, others stay; an error leaves the folder as it was.
+///
+/// # Errors
+/// Options that fit neither network nor image, weights or an image that cannot be read, an attention map without the
+/// steady state asked for, a folder that cannot be written.
+pub fn show(dir: &Path, image: &Path, options: &ShowOptions, out: &Path) -> Result<Shown> {
+    check(options.drawing, out)?;
+    let config = VisionConfig::from_dir(dir)?;
+    options.layers.resolve(config.depth())?;
+    let picture = Rgb8::open(image).map_err(models::Error::from)?;
+    let load = LoadOptions {
+        device: options.device,
+        image_size: options.image_size.map(|side| (side, side)),
+        ..LoadOptions::default()
+    };
+    let model = VisionModel::load(dir, &load)?;
+    let Chains { layers, sequence, states } =
+        Chains::vision(&model, &picture, &options.layers, options.tokens, LAMBDA_TOLERANCE, PAGE_BUDGET)?;
+
+    let tokens = Tokens::new(states, sequence);
+    let seen = model.preprocessor.apply_geometry(&picture).map_err(models::Error::from)?;
+    let pass = Pass {
+        title: format!("{} · {}", model_name(dir), stem(image)),
+        picture: covered(&seen, tokens.grid(), config.patch_size()),
+        made: false,
+        start: tokens.start(&options.start)?,
+        tokens,
+        drawing: options.drawing,
+        about: Vec::new(),
+        record: Record {
+            model: dir.into(),
+            image: Some(image.into()),
+            settings: vec![("without_special", json!(options.tokens == ChainTokens::WithoutSpecial))],
+        },
+    };
+    publish(pass, layers, out)
+}
+
+/// The part of the picture that whole patches cover: convolutions cut the rest.
+pub(super) fn covered(seen: &Rgb8, (rows, cols): (usize, usize), (patch_h, patch_w): (i64, i64)) -> Rgb {
+    let (height, width) = (rows * patch_h as usize, cols * patch_w as usize);
+    let line = |y: usize| &seen.data[y * seen.width * 3..][..width.min(seen.width) * 3];
+    let pixels = (0..height.min(seen.height)).flat_map(|y| line(y).iter().copied()).collect();
+    Rgb { width: width.min(seen.width), height: height.min(seen.height), pixels }
+}

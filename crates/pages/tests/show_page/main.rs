@@ -1,0 +1,331 @@
+//! The page of `tokenrank show` in a browser: it loads without errors, a click changes the maps, and its numbers are
+//! those of `markov-core`.
+
+#[path = "../browser/mod.rs"]
+mod browser;
+
+use std::fs;
+use std::process::Command;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use markov_core::{Direction, Stochastic, Stop, bounce, token_rank};
+use models::TokenLayout;
+use ndarray::{Array1, Array2};
+use pages::show::{Figure, Page, PageLayer};
+use serde::Deserialize;
+
+const SPECIAL: usize = 2;
+const ROWS: usize = 5;
+const COLUMNS: usize = 7;
+const TOKENS: usize = SPECIAL + ROWS * COLUMNS;
+const BOUNCES: usize = 4;
+/// What 16 bits an entry leave of a probability.
+const QUANTISED: f64 = 2e-5;
+
+/// What the driver saw.
+#[derive(Deserialize)]
+struct Report {
+    steps: Vec<Step>,
+    tip: String,
+    errors: Vec<String>,
+    enabled: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Step {
+    what: String,
+    current: Current,
+    hash: String,
+    chain: String,
+    large: String,
+    first: String,
+    steady: String,
+    start: String,
+    reason: String,
+    head_disabled: bool,
+    top: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Current {
+    layer: String,
+    head: serde_json::Value,
+    direction: String,
+    /// A number, or `word`.
+    token: serde_json::Value,
+    bounces: Vec<Vec<f64>>,
+    steady: Vec<f64>,
+    converged: bool,
+}
+
+impl Report {
+    fn step(&self, what: &str) -> &Step {
+        self.steps.iter().find(|step| step.what == what).expect(what)
+    }
+}
+
+/// A map with a sink, some structure and no symmetry.
+fn attention(seed: usize) -> Array2<f32> {
+    let logit = |i: usize, j: usize| {
+        let wave = ((i * 31 + j * 17 + seed * 101) as f32 * 0.73).sin();
+        let near = if i.abs_diff(j) < 3 { 2.0 } else { 0.0 };
+        let sink = if j == 9 + seed { 4.0 } else { 0.0 };
+        2.0 * wave + near + sink
+    };
+    let mut map = Array2::from_shape_fn((TOKENS, TOKENS), |(i, j)| logit(i, j).exp());
+    for mut row in map.rows_mut() {
+        let sum = row.sum();
+        row /= sum;
+    }
+    map
+}
+
+fn layers() -> Vec<PageLayer> {
+    let layer = |block: usize| {
+        let heads = vec![attention(2 * block), attention(2 * block + 1)];
+        let mean = (&heads[0] + &heads[1]) / 2.0;
+        PageLayer { name: format!("block.{block}"), mean, heads, lambda2: vec![0.25, 0.75] }
+    };
+    vec![layer(0), layer(1)]
+}
+
+/// A picture of plain colours.
+fn picture() -> Vec<u8> {
+    let (width, height) = (COLUMNS * 8, ROWS * 8);
+    let mut file = Vec::new();
+    let mut encoder = png::Encoder::new(&mut file, width as u32, height as u32);
+    encoder.set_color(png::ColorType::Rgb);
+    let pixels: Vec<u8> =
+        (0..width * height).flat_map(|at| [(at % width * 4) as u8, (at / width * 6) as u8, 120]).collect();
+    let mut writer = encoder.write_header().expect("a header");
+    writer.write_image_data(&pixels).expect("pixels");
+    drop(writer);
+    file
+}
+
+fn page(picture: &[u8], alpha: f64, layers: Vec<PageLayer>) -> Page<'_> {
+    Page {
+        title: "tiny <network> · patches.png".into(),
+        facts: vec![("Network".into(), "two layers, two heads & nothing else".into())],
+        picture,
+        layout: TokenLayout::vision(SPECIAL as i64, (ROWS as i64, COLUMNS as i64)),
+        alpha,
+        start: 12..13,
+        start_name: "row 1, column 3".into(),
+        text: Vec::new(),
+        bounces: BOUNCES,
+        layers,
+        figures: vec![Figure {
+            file: "bounces.png".into(),
+            title: "Bounces".into(),
+            caption: "A picture beside the page.".into(),
+            png: picture.to_vec(),
+        }],
+    }
+}
+
+/// Opens the page in a browser, with the driver in it, and reads its report. `None` where there is no browser.
+fn drive(html: &str) -> Option<Report> {
+    let browser = browser::find()?;
+    let catch = "<script>window.failures = [];
+        console.error = (...all) => failures.push(all.join(' '));
+        addEventListener('error', (event) => failures.push(event.message));
+        addEventListener('unhandledrejection', (event) => failures.push(String(event.reason)));</script>";
+    let driver = format!("<script>{}</script></body>", include_str!("driver.js"));
+    assert!(html.contains("<body>") && html.contains("</body>"));
+    let html = html.replacen("<body>", &format!("<body>{catch}"), 1).replacen("</body>", &driver, 1);
+
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let file = dir.path().join("index.html");
+    fs::write(&file, html).expect("writable");
+    let output = Command::new(&browser)
+        .args(browser::QUIET)
+        .args(["--window-size=1280,1600", "--enable-logging=stderr", "--virtual-time-budget=20000"])
+        .arg(format!("--user-data-dir={}", dir.path().join("profile").display()))
+        .args(["--dump-dom", &format!("file://{}", file.display())])
+        .output()
+        .unwrap_or_else(|e| panic!("{}: {e}", browser.display()));
+    let log = String::from_utf8_lossy(&output.stderr);
+    let dom = String::from_utf8_lossy(&output.stdout);
+    let console: Vec<&str> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
+    assert_eq!(console, [""; 0], "the page wrote to the console");
+    let report = dom.split_once("<pre id=\"report\">").and_then(|(_, rest)| rest.split_once("</pre>"));
+    let (report, _) = report.unwrap_or_else(|| panic!("the driver did not finish\n{log}"));
+    Some(serde_json::from_slice(&STANDARD.decode(report).expect("base64")).expect("a report"))
+}
+
+/// The chain a step shows, asked of markov-core.
+fn check_numbers(step: &Step, map: &Array2<f32>, alpha: f64) {
+    let current = &step.current;
+    let matrix = Stochastic::new(map.clone()).expect("a transition matrix");
+    let direction = match current.direction.as_str() {
+        "forward" => Direction::Forward,
+        "backward" => Direction::Backward,
+        other => panic!("direction {other}"),
+    };
+    let chain = matrix.teleport(alpha).and_then(|matrix| matrix.towards(direction)).expect("a chain");
+    let start: Vec<usize> = match current.token.as_str() {
+        Some(word) => {
+            assert_eq!(word, "word");
+            (0..SPECIAL).collect()
+        }
+        None => vec![current.token.as_u64().expect("a number") as usize],
+    };
+    let mut from = Array1::zeros(TOKENS);
+    start.iter().for_each(|token| from[*token] = 1.0 / start.len() as f64);
+    let bounces = bounce(&chain, from.view(), BOUNCES).expect("bounces");
+    assert_eq!(current.bounces.len(), BOUNCES);
+    for (n, (found, expected)) in current.bounces.iter().zip(bounces.rows()).enumerate() {
+        let off = worst(found, &expected.to_vec());
+        assert!(off < QUANTISED, "{}: bounce {} is off by {off:e}", step.what, n + 1);
+    }
+    assert!(current.converged, "{}", step.what);
+    let off =
+        worst(&current.steady, &token_rank(&chain, Stop::strict()).expect("a steady state").pi.to_vec());
+    assert!(off < QUANTISED, "{}: the steady state is off by {off:e}", step.what);
+}
+
+fn worst(found: &[f64], expected: &[f64]) -> f64 {
+    assert_eq!(found.len(), expected.len());
+    found.iter().zip(expected).map(|(f, e)| (f - e).abs()).fold(0.0, f64::max)
+}
+
+fn token(row: usize, column: usize) -> usize {
+    SPECIAL + row * COLUMNS + column
+}
+
+#[test]
+fn a_reader_picks_patches_layers_and_heads() {
+    let picture = picture();
+    let Some(report) = drive(&page(&picture, 0.99, layers()).to_html()) else { return };
+    assert_eq!(report.errors, [""; 0]);
+    assert!(report.enabled);
+    let layers = layers();
+    let all = (&layers[0].mean + &layers[1].mean) / 2.0;
+
+    let opened = report.step("opened");
+    assert_eq!((opened.current.layer.as_str(), &opened.current.token), ("mean", &12.into()));
+    assert_eq!(opened.current.head, "mean");
+    check_numbers(opened, &all, 0.99);
+
+    let clicked = report.step("clicked");
+    assert_eq!(clicked.current.token, token(3, 5));
+    assert!(clicked.chain.contains("row 3, column 5"), "{}", clicked.chain);
+    assert!(report.tip.starts_with("row 3, column 5 · token 28"), "{}", report.tip);
+    assert_ne!(clicked.large, opened.large, "a click changes the large map");
+    assert_ne!(clicked.first, opened.first, "a click changes the strip");
+    assert_ne!(clicked.start, opened.start, "a click moves the mark");
+    assert_eq!(clicked.steady, opened.steady, "the steady state does not depend on the start");
+    check_numbers(clicked, &all, 0.99);
+
+    let layer = report.step("layer");
+    assert_ne!(layer.large, clicked.large);
+    check_numbers(layer, &layers[0].mean, 0.99);
+
+    let head = report.step("head");
+    assert_eq!((head.current.layer.as_str(), &head.current.head), ("block.1", &1.into()));
+    assert!(head.chain.contains("λ₂ = 0.750"), "{}", head.chain);
+    check_numbers(head, &layers[1].heads[1], 0.99);
+
+    let backward = report.step("backward");
+    assert_ne!(backward.steady, head.steady);
+    check_numbers(backward, &layers[1].heads[1], 0.99);
+
+    let arrow = report.step("arrow");
+    assert_eq!(arrow.current.token, token(2, 5));
+    let register = report.step("register");
+    assert_eq!(register.current.token, 1);
+    check_numbers(register, &layers[1].heads[1], 0.99);
+
+    let third = report.step("third bounce");
+    assert_ne!(third.large, register.large);
+    assert!(third.hash.contains("bounce=3") && third.hash.contains("scale=maximum"), "{}", third.hash);
+
+    let mean = report.step("mean of layers");
+    assert!(mean.head_disabled && mean.reason.contains("pick a layer"), "{}", mean.reason);
+    check_numbers(mean, &all, 0.99);
+
+    let linked = report.step("linked");
+    assert_eq!((linked.current.layer.as_str(), &linked.current.token), ("block.0", &7.into()));
+    assert_eq!(linked.current.direction, "forward");
+    check_numbers(linked, &layers[0].heads[1], 0.99);
+    // The sink of this head is token 10, in row 1.
+    assert_eq!(linked.top[0], "row 1, column 1");
+
+    let nonsense = report.step("nonsense");
+    assert_eq!(nonsense.current.token, linked.current.token, "an address without sense changes nothing");
+    check_numbers(nonsense, &layers[0].mean, 0.99);
+}
+
+/// The text stands where the special tokens of other networks stand: a piece and padding.
+#[test]
+fn walks_start_from_a_word_of_several_tokens() {
+    let picture = picture();
+    let page = Page {
+        layout: TokenLayout::joint(SPECIAL as i64, (ROWS as i64, COLUMNS as i64)),
+        start: 0..SPECIAL,
+        start_name: "“a word”".into(),
+        text: vec!["a".into()],
+        ..page(&picture, 0.99, layers())
+    };
+    let Some(report) = drive(&page.to_html()) else { return };
+    assert_eq!(report.errors, [""; 0]);
+    let layers = layers();
+    let all = (&layers[0].mean + &layers[1].mean) / 2.0;
+
+    let opened = report.step("opened");
+    assert_eq!(opened.current.token, "word");
+    assert!(opened.chain.contains("start: “a word” ·"), "{}", opened.chain);
+    check_numbers(opened, &all, 0.99);
+
+    let clicked = report.step("clicked");
+    assert_eq!(clicked.current.token, token(3, 5));
+    check_numbers(clicked, &all, 0.99);
+
+    // Padding has no button: the second is the first token, behind the word's.
+    let first = report.step("register");
+    assert_eq!(first.current.token, 0);
+    assert!(first.chain.contains("start: text 0 “a” (token 0)"), "{}", first.chain);
+    check_numbers(first, &layers[1].heads[1], 0.99);
+}
+
+#[test]
+fn without_teleportation_and_without_heads() {
+    let picture = picture();
+    let mut layers = layers();
+    layers.iter_mut().for_each(|layer| layer.heads.clear());
+    let Some(report) = drive(&page(&picture, 1.0, layers).to_html()) else { return };
+    assert_eq!(report.errors, [""; 0]);
+    assert!(!report.enabled, "λ₂ of a head whose map is not embedded cannot be picked");
+    let layers = self::layers();
+    let layer = report.step("layer");
+    assert!(layer.head_disabled && layer.reason.contains("too large"), "{}", layer.reason);
+    check_numbers(layer, &layers[0].mean, 1.0);
+    check_numbers(report.step("backward"), &layers[0].mean, 1.0);
+}
+
+#[test]
+fn the_page_holds_everything_it_needs() {
+    let picture = picture();
+    let mut layers = layers();
+    layers[0].name = "</script><b>".into();
+    let html = page(&picture, 0.99, layers).to_html();
+    assert!(!html.contains("://"), "the page names another place");
+    assert!(!html.contains("</script><b>"), "a name ends the script");
+    assert!(html.contains("<h1>tiny &lt;network&gt; · patches.png</h1>"));
+    assert!(html.contains(r#"<a href="bounces.png">bounces.png</a>"#));
+    for link in html.split("src=\"").skip(1) {
+        assert!(link.starts_with("data:image/png;base64,"), "{}", &link[..40]);
+    }
+}
+
+#[test]
+fn maps_that_are_too_large_leave_the_figures() {
+    let picture = picture();
+    let html = page(&picture, 0.99, Vec::new()).to_html();
+    assert!(html.contains("too large for a page") && html.contains("bounces.png"));
+    assert!(html.contains("two layers, two heads &amp; nothing else"));
+    assert!(!html.contains("<script") && !html.contains("<select"));
+}
