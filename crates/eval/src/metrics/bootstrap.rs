@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tasks::Rng;
 
-use super::exact::exact_sum;
+use super::exact::exact_sums;
 use super::significance::{PairedDifference, spread};
 
 /// Resamples that are enough for a percentile interval of 95 %.
@@ -35,10 +35,7 @@ pub trait Additive: Sync {
     /// The metric over all records; `None` where it is not defined or an item has no answer of the method. Sums are exact, so
     /// the order of the records does not matter.
     fn value_over(&self, records: &[Self::Record], method: &str) -> Option<f64> {
-        let contributions = self.contributions(records, method).ok()?;
-        let sums: Vec<f64> =
-            contributions.columns().into_iter().map(|column| exact_sum(column.iter().copied())).collect();
-        self.formula().value(&sums)
+        self.formula().value(&exact_sums(self.contributions(records, method).ok()?.view()))
     }
 }
 

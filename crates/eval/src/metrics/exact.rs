@@ -1,5 +1,7 @@
 //! Sums that are the same in whatever order their terms come.
 
+use ndarray::ArrayView2;
+
 /// Bits behind the binary point: every double from one half to 1 is a whole number of these units.
 const BITS: u32 = 53;
 const UNITS: f64 = (1_u64 << BITS) as f64;
@@ -7,7 +9,7 @@ const UNITS: f64 = (1_u64 << BITS) as f64;
 /// A sum of numbers. Each is rounded to a multiple of 2⁻⁵³ (by at most 2⁻⁵⁴, and not at all from one half up) and summed as a
 /// whole number, so the sum is exact in any order.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct ExactSum {
+struct ExactSum {
     /// Whole part of the sum.
     whole: i64,
     /// The rest in units of 2⁻⁵³, below 1.
@@ -16,7 +18,7 @@ pub(super) struct ExactSum {
 
 impl ExactSum {
     /// Adds a finite number.
-    pub(super) fn add(&mut self, value: f64) {
+    fn add(&mut self, value: f64) {
         let floor = value.floor();
         let units = self.fraction + ((value - floor) * UNITS).round_ties_even() as u64;
         self.whole += floor as i64 + (units >> BITS) as i64;
@@ -24,13 +26,18 @@ impl ExactSum {
     }
 
     /// The sum, rounded once.
-    pub(super) fn value(self) -> f64 {
+    fn value(self) -> f64 {
         self.whole as f64 + self.fraction as f64 / UNITS
     }
 }
 
+/// The sum of each column.
+pub(crate) fn exact_sums(rows: ArrayView2<'_, f64>) -> Vec<f64> {
+    rows.columns().into_iter().map(|column| exact_sum(column.iter().copied())).collect()
+}
+
 /// The sum of some numbers.
-pub(super) fn exact_sum(values: impl IntoIterator<Item = f64>) -> f64 {
+pub(crate) fn exact_sum(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut sum = ExactSum::default();
     values.into_iter().for_each(|value| sum.add(value));
     sum.value()

@@ -1,8 +1,8 @@
 //! Pictures that the run made, and drawn pictures method by method.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use eval::RunFolder;
+use eval::experiments::KINDS;
 use models::image::Rgb8;
 
 use super::budget::Budget;
@@ -53,9 +53,8 @@ pub(super) struct Shown {
 
 impl Pictures {
     /// The PNG files of a run's folder but `curves.png`, which the page draws itself.
-    pub fn find(run: &RunFolder, links: &Links, budget: &mut Budget) -> Self {
-        let known = run.results.experiment.task.kind().facts().figures;
-        let mut files: Vec<_> = std::fs::read_dir(&run.path).into_iter().flatten().flatten().collect();
+    pub fn find(folder: &Path, links: &Links, budget: &mut Budget) -> Self {
+        let mut files: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().collect();
         files.sort_by_key(std::fs::DirEntry::file_name);
         let mut found = Self::default();
         for entry in files {
@@ -68,7 +67,8 @@ impl Pictures {
             // A file that is no PNG has no size.
             let Some((width, height)) = size(&bytes) else { continue };
             if budget.picture(bytes.len()) {
-                let title = known.iter().find(|figure| figure.file == name);
+                let mut known = KINDS.iter().flat_map(|facts| facts.figures);
+                let title = known.find(|figure| figure.file == name);
                 let title = title.map_or(name.trim_end_matches(".png"), |figure| figure.title).to_owned();
                 let uri = png_uri(&bytes);
                 found.figures.push(Figure { title, file: name, href, uri, width, height });

@@ -60,7 +60,7 @@ impl Run {
         let items = Items::read(folder, links, budget)?;
         let spreads = &items.view.spreads;
         belong_together(folder, &items)?;
-        let mut pictures = Pictures::find(folder, links, budget);
+        let mut pictures = Pictures::find(&folder.path, links, budget);
         pictures.side_by_side(&items, links, budget);
         let values = Values::of(&results, spreads);
         Ok(Self {
