@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     };
     // What no command has said itself.
     models::notes::take().iter().for_each(|line| say!("{line}"));
-    let failures: Vec<Failure> = result.err().into_iter().chain(output::lost()).collect();
+    let failures: Vec<Failure> = result.err().into_iter().chain(output::lost().map(Failure::other)).collect();
     failures.iter().for_each(Failure::tell);
     failures.first().map_or(ExitCode::SUCCESS, |failure| ExitCode::from(failure.code()))
 }

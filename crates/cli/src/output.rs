@@ -3,8 +3,6 @@
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::OnceLock;
 
-use crate::failure::Failure;
-
 /// The first thing that went wrong with stdout.
 static LOST: OnceLock<io::Error> = OnceLock::new();
 
@@ -42,10 +40,10 @@ pub fn print(text: &str) {
 }
 
 /// Why something that was printed has not arrived.
-pub fn lost() -> Option<Failure> {
+pub fn lost() -> Option<String> {
     let reason = LOST.get()?;
-    Some(Failure::other(format!(
+    Some(format!(
         "cannot write to stdout: {reason}; what was to be printed is lost, files are written all the same. Make room, or \
          send stdout somewhere else"
-    )))
+    ))
 }

@@ -13,10 +13,10 @@ use tasks::Failure;
 
 use crate::error::Result;
 use crate::experiments::KINDS;
+use crate::experiments::PaperTarget;
 use crate::experiments::kind::{Report, RunInputs};
 use crate::experiments::spec::MethodInfo;
 use crate::folder::RunFolder;
-use crate::paper::PaperTarget;
 use crate::plan::Plan;
 use crate::results::{DataId, Judge, Results, WeightsId};
 use crate::table::Table;

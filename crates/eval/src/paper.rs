@@ -3,36 +3,7 @@
 use serde::Deserialize;
 
 use crate::error::{Error, Result};
-use crate::experiments::spec::MetricSpec;
 use crate::table::Cell;
-
-const TABLES: [(&str, &str); 4] = [
-    ("diffseg", include_str!("../../../eval/tables/diffseg.toml")),
-    ("guidance", include_str!("../../../eval/tables/guidance.toml")),
-    ("masking", include_str!("../../../eval/tables/masking.toml")),
-    ("segment", include_str!("../../../eval/tables/segment.toml")),
-];
-
-/// The table of the paper beside which a run stands.
-#[derive(Debug, Clone)]
-pub struct PaperTarget {
-    /// The table.
-    pub table: PaperTable,
-    /// The column that the run fills; `None` where it fills the table.
-    pub column: Option<String>,
-}
-
-impl PaperTarget {
-    /// The column of a metric.
-    pub fn column_of<'a>(&'a self, metric: &MetricSpec) -> Option<&'a str> {
-        metric.paper_column(self.column.as_deref())
-    }
-
-    /// The published value of a metric for a method, in the unit of results.
-    pub fn published(&self, metric: &MetricSpec, method: &str) -> Option<f64> {
-        Some(self.table.published(method, self.column_of(metric)?)? / metric.unit.scale())
-    }
-}
 
 /// A table of the paper.
 #[derive(Debug, Clone, Deserialize)]
@@ -67,23 +38,28 @@ pub struct PaperRow {
 }
 
 impl PaperTable {
-    /// The table of that name.
+    /// Reads a file of `eval/tables`.
     ///
     /// # Errors
-    /// There is none; the message lists those that exist.
-    pub fn named(name: &str) -> Result<Self> {
+    /// It is not such a file.
+    pub fn read(name: &str, text: &str) -> Result<Self> {
         let path = || format!("eval/tables/{name}.toml").into();
-        let Some((_, text)) = TABLES.iter().find(|(known, _)| *known == name) else {
-            let known: Vec<_> = TABLES.iter().map(|(known, _)| *known).collect();
-            let reason = format!("no such table; there is {}", known.join(", "));
-            return Err(Error::Config { path: path(), reason });
-        };
         toml::from_str(text).map_err(|e| Error::Config { path: path(), reason: e.to_string() })
     }
 
-    /// Every table, by name.
-    pub fn all() -> Vec<(String, Self)> {
-        TABLES.iter().filter_map(|(name, _)| Some(((*name).to_owned(), Self::named(name).ok()?))).collect()
+    /// Checks that every row and column has a value.
+    #[cfg(test)]
+    pub(crate) fn check(&self) -> std::result::Result<(), String> {
+        let columns = self.columns.len();
+        if (self.higher_is_better.len(), self.digits.len()) != (columns, columns) {
+            return Err("every column has a direction and a number of digits".into());
+        }
+        match self.rows.iter().find(|row| row.published.len() != columns) {
+            Some(row) => {
+                Err(format!("row {} has {} values for {columns} columns", row.label, row.published.len()))
+            }
+            None => Ok(()),
+        }
     }
 
     /// The row beside a method.
@@ -114,47 +90,5 @@ impl PaperTable {
 
     fn index(&self, column: &str) -> Option<usize> {
         self.columns.iter().position(|known| known == column)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_table_is_whole() -> Result<()> {
-        for (name, _) in TABLES {
-            let table = PaperTable::named(name)?;
-            let columns = table.columns.len();
-            assert_eq!((table.higher_is_better.len(), table.digits.len()), (columns, columns), "{name}");
-            for row in &table.rows {
-                assert_eq!(row.published.len(), columns, "{name}, row {}", row.label);
-            }
-        }
-        let masking = PaperTable::named("masking")?;
-        assert_eq!(masking.published("tokenrank", "DINOv2"), Some(0.64));
-        assert_eq!(masking.published("tokenrank", "none"), None);
-        let better = |ours| masking.difference("DINOv2", (ours, 0.64)).better();
-        assert_eq!([0.6, 0.644, 0.7].map(better), [Some(true), None, Some(false)]);
-        let guidance = PaperTable::named("guidance")?;
-        let better = |column, pair| guidance.difference(column, pair).better();
-        let found =
-            [better("IS", (17.0, 16.32)), better("FID", (50.0, 45.77)), better("KID", (0.0183, 0.018))];
-        assert_eq!(found, [Some(true), Some(false), None]);
-        Ok(())
-    }
-
-    #[test]
-    fn the_segmentation_table_is_whole_and_its_odd_row_is_odd() -> Result<()> {
-        let table = PaperTable::named("segment")?;
-        assert_eq!(table.rows.len(), 5);
-        // ConceptAttention's mIoU follows from its accuracy; that of no other row does.
-        let follows = |row: &&PaperRow| {
-            let accuracy = row.published[0] / 100.0;
-            (100.0 * accuracy / (2.0 - accuracy) - row.published[1]).abs() <= 0.005
-        };
-        let odd: Vec<&str> = table.rows.iter().filter(follows).map(|row| row.method.as_str()).collect();
-        assert_eq!(odd, ["concept-attention"]);
-        Ok(())
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::experiments::spec::{MethodInfo, Unit};
 use crate::experiments::tables::fills_a_column;
-use crate::experiments::{KINDS, head};
+use crate::experiments::{KINDS, head, paper_tables as paper_tables_by_name};
 use crate::paper::PaperTable;
 use crate::results::{MetricValue, Results};
 use crate::table::{Cell, Row, Table};
@@ -12,11 +12,11 @@ pub type Named<'a> = (&'a str, &'a Results);
 
 /// For each of the paper's tables that several runs fill, under its name: all of them.
 pub fn paper_tables(runs: &[Named<'_>]) -> Vec<(String, Table)> {
-    let tables = PaperTable::all().into_iter().filter_map(|(name, paper)| {
-        let sides = Side::all(&name, &paper, runs);
+    let tables = paper_tables_by_name().into_iter().filter_map(|(name, paper)| {
+        let sides = Side::all(name, &paper, runs);
         // Combinations of a sweep have one name; the sweep has a table of its own.
         let twins = |side: &Side| sides.iter().filter(|other| other.head == side.head).count() > 1;
-        (sides.len() > 1 && !sides.iter().any(twins)).then(|| (name, table(&paper, &sides)))
+        (sides.len() > 1 && !sides.iter().any(twins)).then(|| (name.to_owned(), table(&paper, &sides)))
     });
     tables.collect()
 }

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 use crate::experiment::{Experiment, Fills, TaskConfig};
 use crate::experiments::kind::Prepared;
 use crate::experiments::spec::Filling;
+use crate::experiments::{PaperTarget, paper_table};
 use crate::idle::{self, Idle};
-use crate::paper::{PaperTable, PaperTarget};
 use runs::layout::SCHEMA;
 use runs::progress;
 use runs::{Code, Identity, RunHeader, Shard};
@@ -37,7 +37,7 @@ pub struct RunOptions {
 
 /// The table that `fills` names.
 fn target(path: &Path, fills: &Fills, task: &TaskConfig) -> Result<PaperTarget> {
-    let table = PaperTable::named(&fills.table)?;
+    let table = paper_table(&fills.table)?;
     let refuse = |reason: String| Err(Error::Config { path: path.into(), reason });
     if table.task != task.name() {
         return refuse(format!("fills.table `{}` is a table of [task.{}]", fills.table, table.task));

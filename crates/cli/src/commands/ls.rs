@@ -25,7 +25,10 @@ pub fn ls(args: &LsArgs) -> Result<(), Failure> {
     section(Listing::Models, "checkpoints, for `tokenrank fetch` and [model] id", checkpoints()?);
     section(Listing::Datasets, "datasets", own(&tasks::dataset::KINDS));
     section(Listing::Experiments, "experiments", experiments(Path::new("configs")));
-    let tables = eval::PaperTable::all().into_iter().map(|(name, table)| (name, table.title)).collect();
+    let tables = eval::experiments::paper_tables()
+        .into_iter()
+        .map(|(name, table)| (name.to_owned(), table.title))
+        .collect();
     section(Listing::Tables, "tables", tables);
     print(&text);
     Ok(())

@@ -13,8 +13,8 @@ use super::spec::{Facts, MethodInfo, MetricSpec};
 use super::view::{ItemSums, ItemView};
 use crate::error::Result;
 use crate::experiment::{Experiment, TaskConfig};
+use crate::experiments::target::PaperTarget;
 use crate::folder::RunFolder;
-use crate::paper::PaperTarget;
 use crate::results::{Comparison, Curves, Judge, Memory, MetricValue, Resamples, Results};
 use crate::table::Table;
 

@@ -2,8 +2,8 @@
 //! the columns of its table all come from here.
 
 use super::spec::{Level, Listed, MethodInfo, MetricSpec};
+use crate::experiments::target::PaperTarget;
 use crate::metrics::bootstrap::{Additive, RESAMPLES, paired};
-use crate::paper::PaperTarget;
 use crate::results::{Comparison, MetricValue};
 
 /// A metric with the way it is computed from records of type `R`.

@@ -13,14 +13,17 @@ pub mod segment;
 mod setup;
 pub mod spec;
 pub(crate) mod tables;
+mod target;
 pub mod view;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::experiment::{Experiment, TaskConfig};
+use crate::paper::PaperTable;
 use crate::results::Results;
 use kind::Kind;
 use spec::{Facts, MethodInfo, MetricSpec};
 pub use tables::difference_notes;
+pub use target::PaperTarget;
 
 /// Every experiment, as data.
 pub const KINDS: [&Facts; 4] = [&masking::FACTS, &segment::FACTS, &guidance::FACTS, &diffseg::FACTS];
@@ -55,6 +58,28 @@ impl Experiment {
     pub(crate) fn check(&self) -> Result<()> {
         self.task.kind().validate(self)
     }
+}
+
+/// The paper's tables by name, in the order of their names.
+pub fn paper_tables() -> Vec<(&'static str, PaperTable)> {
+    let table = |facts: &&Facts| Some((facts.name, PaperTable::read(facts.name, facts.paper_table?).ok()?));
+    let mut tables: Vec<_> = KINDS.iter().filter_map(table).collect();
+    tables.sort_by_key(|(name, _)| *name);
+    tables
+}
+
+/// The paper's table of this name.
+///
+/// # Errors
+/// There is none; the message lists those that exist.
+pub fn paper_table(name: &str) -> Result<PaperTable> {
+    let text = KINDS.iter().find(|facts| facts.name == name).and_then(|facts| facts.paper_table);
+    let known = || paper_tables().into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
+    let text = text.ok_or_else(|| Error::Config {
+        path: format!("eval/tables/{name}.toml").into(),
+        reason: format!("no such table; the tables are {}", known()),
+    })?;
+    PaperTable::read(name, text)
 }
 
 /// A metric of finished results, ready to be shown.
@@ -114,6 +139,39 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
+
+    #[test]
+    fn every_table_of_the_paper_is_complete() -> Result<()> {
+        assert_eq!(paper_tables().len(), KINDS.iter().filter(|facts| facts.paper_table.is_some()).count());
+        for (name, table) in paper_tables() {
+            table.check().map_err(|reason| Error::Config { path: name.into(), reason })?;
+        }
+        let masking = paper_table("masking")?;
+        assert_eq!(masking.published("tokenrank", "DINOv2"), Some(0.64));
+        assert_eq!(masking.published("tokenrank", "none"), None);
+        let better = |ours| masking.difference("DINOv2", (ours, 0.64)).better();
+        assert_eq!([0.6, 0.644, 0.7].map(better), [Some(true), None, Some(false)]);
+        let guidance = paper_table("guidance")?;
+        let better = |column, pair| guidance.difference(column, pair).better();
+        let found =
+            [better("IS", (17.0, 16.32)), better("FID", (50.0, 45.77)), better("KID", (0.0183, 0.018))];
+        assert_eq!(found, [Some(true), Some(false), None]);
+        Ok(())
+    }
+
+    #[test]
+    fn one_row_of_the_segmentation_table_has_another_miou() -> Result<()> {
+        let table = paper_table("segment")?;
+        let methods = ["row-select", "column-select", "concept-attention", "bounce", "bounce-lambda2"];
+        // ConceptAttention's mIoU follows from its accuracy; that of no other row does.
+        let follows = |method: &&str| {
+            let value = |column| table.published(method, column).expect("a published value");
+            let accuracy = value("Acc") / 100.0;
+            (100.0 * accuracy / (2.0 - accuracy) - value("mIoU")).abs() <= 0.005
+        };
+        assert_eq!(methods.into_iter().filter(follows).collect::<Vec<_>>(), ["concept-attention"]);
+        Ok(())
+    }
 
     #[test]
     fn names_and_keys_are_unique() {

@@ -236,7 +236,9 @@ pub struct Facts {
     pub rows: &'static str,
     /// The figures it may draw.
     pub figures: &'static [FigureFile],
-    /// What a run fills in a table of the paper.
+    /// The table of the paper with the name of the experiment: the content of its file in `eval/tables`.
+    pub paper_table: Option<&'static str>,
+    /// What a run fills in that table.
     pub filling: Filling,
     /// What the tables of a sweep show.
     pub goal: Goal,

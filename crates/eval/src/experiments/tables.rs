@@ -1,8 +1,8 @@
 //! Tables of a run: ours next to the paper's, and the differences of methods.
 
 use super::spec::{Facts, MethodInfo, MetricSpec, PaperColumn, Unit};
+use crate::experiments::target::PaperTarget;
 use crate::metrics::significance::{Interval, too_few};
-use crate::paper::PaperTarget;
 use crate::results::{Comparison, MetricValue};
 use crate::table::{Cell, Row, Table};
 

@@ -14,7 +14,7 @@ use crate::sd::pipeline::SdPipeline;
 use crate::site::{Stream, TokenLayout, UnetLayer};
 
 /// One look of the UNet at a picture beside a text. No noise is put on the picture: the network is only told that there is
-/// some, as DiffSeg does (arXiv 2308.12469, section 3.2).
+/// some, as arXiv 2308.12469 does (section 3.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SdLook {
     /// The text beside the picture; the empty one is that of unconditional sampling.
@@ -27,7 +27,7 @@ pub struct SdLook {
 }
 
 impl SdLook {
-    /// The timestep of DiffSeg.
+    /// The timestep of arXiv 2308.12469.
     pub const USUAL_TIMESTEP: u32 = 300;
 
     /// Height and width in pixels of what the pipeline sees.

@@ -1,7 +1,7 @@
 //! The values of a run: every method and metric with its interval, beside the paper's.
 
 use eval::experiments::view::Spreads;
-use eval::experiments::{Head, heads, is_comparable};
+use eval::experiments::{Head, heads, is_comparable, paper_table};
 use eval::results::Results;
 use eval::{Cell, PaperTable, Row, Table, whole};
 
@@ -157,7 +157,7 @@ impl Values {
 
 /// The paper's table next to which a run stands.
 fn paper_of(results: &Results) -> Option<PaperTable> {
-    PaperTable::named(&results.experiment.fills.as_ref()?.table).ok()
+    paper_table(&results.experiment.fills.as_ref()?.table).ok()
 }
 
 /// Metric, method and value of the method that is best in the first metric of a run.

@@ -1,7 +1,7 @@
 //! From findings to pictures.
 
 use super::blocks::{averaged, axis, span};
-use super::findings::{METASTABLE_STATES, REFERENCE_CHANGE, SetFindings};
+use super::findings::{REFERENCE_CHANGE, SetFindings};
 use super::folder::Staged;
 use super::tokens::{Origin, percent};
 use super::{Figure, Scene};
@@ -257,12 +257,4 @@ fn convergence(scene: &Scene) -> Family {
             },
         ],
     }
-}
-
-/// Why there is no picture of metastable sets.
-pub(super) fn without_sets(states: usize) -> String {
-    format!(
-        "Metastable sets: left out, since they take n³ operations and the chain has {states} states, more than \
-         {METASTABLE_STATES}; a smaller --image-size gives fewer."
-    )
 }

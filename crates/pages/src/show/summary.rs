@@ -5,8 +5,7 @@ use markov_core::Triangle;
 
 use super::Scene;
 use super::blocks::{axis, span};
-use super::figures::without_sets;
-use super::findings::SetFindings;
+use super::findings::{METASTABLE_STATES, SetFindings};
 use super::tokens::percent;
 
 /// Tokens in the list of TokenRank's first.
@@ -184,4 +183,12 @@ fn table(title: &str, head: Vec<String>, rows: Vec<Vec<String>>) -> String {
         column.set_cell_alignment(CellAlignment::Right);
     }
     format!("{title}\n{table}\n\n")
+}
+
+/// Why there is no picture of metastable sets.
+pub(super) fn without_sets(states: usize) -> String {
+    format!(
+        "Metastable sets: left out, since they take n³ operations and the chain has {states} states, more than \
+         {METASTABLE_STATES}; a smaller --image-size gives fewer."
+    )
 }

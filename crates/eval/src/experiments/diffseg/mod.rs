@@ -41,6 +41,7 @@ pub const FACTS: Facts = Facts {
     metrics: || DiffSegMetric::ALL.map(DiffSegMetric::spec).into(),
     rows: "anchors",
     figures: &[FigureFile { file: "pictures.png", title: "Pictures" }],
+    paper_table: Some(include_str!("../../../../../eval/tables/diffseg.toml")),
     filling: Filling::Table,
     goal: Goal {
         metric: "miou",

@@ -1,8 +1,8 @@
 //! What a network says of generated images. The metrics are not sums over the images; intervals come from resampling these.
 
 use crate::experiments::spec::{Better, Listed, MetricSpec, Noise, PaperColumn};
+use crate::experiments::target::PaperTarget;
 use crate::metrics::fidelity::{Resampled, Summary};
-use crate::paper::PaperTarget;
 use crate::picture_metrics::Titles;
 use crate::results::{Comparison, MetricValue, Resamples};
 

@@ -48,6 +48,7 @@ pub const FACTS: Facts = Facts {
         FigureFile { file: "pictures.png", title: "Pictures" },
         FigureFile { file: "masks.png", title: "What was degraded, pass by pass" },
     ],
+    paper_table: Some(include_str!("../../../../../eval/tables/guidance.toml")),
     filling: Filling::Table,
     goal: Goal {
         metric: "frechet",

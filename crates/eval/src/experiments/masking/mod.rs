@@ -34,6 +34,7 @@ pub const FACTS: Facts = Facts {
         FigureFile { file: "curves.png", title: "curves" },
         FigureFile { file: "overlays.png", title: "What the methods see" },
     ],
+    paper_table: Some(include_str!("../../../../../eval/tables/masking.toml")),
     filling: Filling::Column,
     goal: Goal {
         metric: "auc",

@@ -10,7 +10,8 @@ use super::metrics::MaskingCurves;
 use crate::error::Result;
 use crate::experiments::figures::{as_answered, write_figure};
 use crate::experiments::spec::MethodInfo;
-use crate::paper::{PaperTable, PaperTarget};
+use crate::experiments::target::PaperTarget;
+use crate::paper::PaperTable;
 use crate::table::{Cell, Row, Table};
 use plot::{CurvePlot, Ends, Map, OverlayRow, Rgb, Series, curves, overlays};
 

@@ -31,6 +31,7 @@ pub const FACTS: Facts = Facts {
     metrics: || SegmentMetric::ALL.map(SegmentMetric::spec).into(),
     rows: "method",
     figures: &[FigureFile { file: "overlays.png", title: "What the methods see" }],
+    paper_table: Some(include_str!("../../../../../eval/tables/segment.toml")),
     filling: Filling::Table,
     goal: Goal {
         metric: "miou",

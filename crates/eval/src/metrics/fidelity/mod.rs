@@ -19,6 +19,7 @@ mod precision_recall;
 mod products;
 mod random_state;
 mod resample;
+mod spread;
 mod summary;
 
 pub use error::FidelityError;
@@ -29,5 +30,6 @@ pub use kernel::KernelDistance;
 pub use moments::{Gaussian, Moments};
 pub use precision_recall::{PrecisionRecall, Share};
 pub use random_state::RandomState;
-pub use resample::{Resampled, Spread, frechet_resampled, inception_score_resampled};
+pub use resample::{Resampled, frechet_resampled, inception_score_resampled};
+pub use spread::Spread;
 pub use summary::{KernelSummary, Reference, Settings, Summary, evaluate};
