@@ -236,7 +236,7 @@ pub(crate) fn pictures(
     config: &GuidanceConfig,
     records: &[GuidanceRecord],
 ) -> Result<Vec<PathBuf>> {
-    let shown = &records[..config.shown.min(records.len())];
+    let shown = &records[..config.figures.min(records.len())];
     if shown.is_empty() {
         return Ok(Vec::new());
     }

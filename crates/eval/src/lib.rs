@@ -28,6 +28,8 @@ pub mod picture_metrics;
 mod plan;
 pub mod plot;
 mod progress;
+#[cfg(test)]
+mod reference;
 mod report_page;
 pub mod results;
 mod run;

@@ -148,7 +148,7 @@ fn of_masking(method: Method) -> SweptMethod {
 
 fn of_segment(method: &SegmentMethod) -> SweptMethod {
     let (key, label) = (method.key().to_owned(), method.label().to_owned());
-    let ours = matches!(method, SegmentMethod::Bounce(_) | SegmentMethod::BounceLambda2(_));
+    let ours = matches!(method, SegmentMethod::Bounce(_));
     SweptMethod { family: key.clone(), family_label: label.clone(), key, label, ours }
 }
 
@@ -166,8 +166,8 @@ fn of_diffseg(method: &DiffSegMethod) -> SweptMethod {
 /// Leaves only methods of these families.
 pub(super) fn keep_families(task: &mut TaskConfig, families: &[String]) {
     match task {
-        TaskConfig::Masking(MaskingConfig { scores, .. }) => {
-            scores.retain(|score| families.contains(&score.to_string()));
+        TaskConfig::Masking(MaskingConfig { methods, .. }) => {
+            methods.retain(|score| families.contains(&score.to_string()));
         }
         TaskConfig::Segment(SegmentConfig { methods, .. }) => {
             methods.retain(|method| families.iter().any(|family| family == method.key()));

@@ -42,7 +42,7 @@ impl Network {
         let config = VisionConfig::from_dir(&folder)?;
         let options = LoadOptions {
             kind: model.dtype.kind(),
-            image_size: model.image_size.map(|side| (side, side)),
+            image_size: task.image_size.map(|side| (side, side)),
             ..LoadOptions::default()
         };
         models::headers_only(|| VisionModel::load(&folder, &options))?;
@@ -108,7 +108,7 @@ impl MaskingWork {
         let options = LoadOptions {
             kind: model.dtype.kind(),
             device: plan.device,
-            image_size: model.image_size.map(|side| (side, side)),
+            image_size: config.image_size.map(|side| (side, side)),
             head: self.head.clone(),
         };
         let model = VisionModel::load(&self.folder, &options)?;
