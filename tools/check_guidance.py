@@ -57,6 +57,8 @@ def main():
     report = {"pictures": len(numbers), "steps": task["steps"], "methods": {}}
     for method in task["methods"]:
         mask = method if isinstance(method, str) else method["sag"]["mask"]
+        if not isinstance(method, str) and method["sag"].get("weight") == "lambda2":
+            mask += "-lambda2"
         name = {"none": "none", "column-sum": "sag"}.get(mask, f"sag-{mask}")
         pipeline = pipeline_of(experiment["model"]["path"], mask)
         pipeline.set_progress_bar_config(disable=True)

@@ -20,7 +20,7 @@ Every prediction that differs is explained or counted as unexplained:
     logit tie   in the peer, our class is less than --logit-tie behind the best one;
     order tie   the two sides have removed different tokens, whose scores lie closer than --score-tie of the largest
                 one, and without those that we removed the peer says our class. Which they were is read from our score
-                map where the run has kept it (`task.masking.overlays`), otherwise every single exchange near the cut
+                map where the run has kept it (`task.masking.figures`), otherwise every single exchange near the cut
                 is tried.
 
 A model directory that has changed since the run is refused. Exit code 1 where a prediction is unexplained, where
@@ -87,8 +87,9 @@ class Run:
         apart = [root / model["head"]] if "head" in model else []
         if self.results["weights"]["sha256"] != weights_digest(self.model_path, apart):
             sys.exit(f"{self.model_path} no longer holds the weights of the run")
-        self.image_size = model.get("image_size")
         self.masking = experiment["task"]["masking"]
+        # Older results have the size with the model, and the methods as `scores`.
+        self.image_size = self.masking.get("image_size", model.get("image_size"))
         self.images = self._images(experiment["dataset"], root, images)
 
     def _images(self, dataset, root, images):
@@ -112,7 +113,7 @@ class Run:
         chosen = self.masking["cls"]
         return [
             Method(score, kept == "kept")
-            for score in self.masking["scores"]
+            for score in self.masking.get("methods") or self.masking["scores"]
             for kept in (chosen if score in OF_CHAIN else ["kept"])
         ]
 

@@ -3,7 +3,7 @@
 
     pip install torch==2.11.0 diffusers==0.42.0 transformers==5.23.0 numpy==2.4.6 pillow==13.0.0 scikit-learn==1.9.1
     cargo run -p tasks --example mini_export -- --out DIR/scenes --split val --count 100 --size 96 --objects 1-3
-    tokenrank run configs/mini/segment.toml --limit 100 --set task.segment.overlays=100 --out DIR/run
+    tokenrank run configs/mini/segment.toml --limit 100 --set task.segment.figures=100 --out DIR/run
     python tools/check_segment.py --run DIR/run --scenes DIR/scenes --report results/precision/segment-mini.json
 
 Reads `results.json` (settings) and `records.jsonl` (signals and counts) of the run. Everything else is computed anew: texts,
@@ -132,9 +132,20 @@ def average(blocks, weights):
     return mean / mean.sum(1, keepdims=True)
 
 
+def named(method):
+    """Key and settings of a method, of present and of older results."""
+    if isinstance(method, str):
+        return method, {}
+    [(kind, settings)] = method.items()
+    if kind == "bounce" and settings.get("weight", "equal") != "equal":
+        kind = "bounce-lambda2"
+    return kind, settings
+
+
 def signal_of(kind, settings, task, maps, outputs, tokens, length):
-    streams = [("dual", b) for b in chosen(task["blocks"]["dual"], 1 + max(b for s, b in maps if s == "dual"))]
-    streams += [("single", b) for b in chosen(task["blocks"]["single"], 1 + max(b for s, b in maps if s == "single"))]
+    layers = task.get("layers") or task["blocks"]
+    streams = [("dual", b) for b in chosen(layers["dual"], 1 + max(b for s, b in maps if s == "dual"))]
+    streams += [("single", b) for b in chosen(layers["single"], 1 + max(b for s, b in maps if s == "single"))]
     numpy = lambda which: [maps[key][which].double().numpy() for key in streams]
     plain = numpy(0)
     equal = [np.ones(len(block)) for block in plain]
@@ -152,14 +163,14 @@ def signal_of(kind, settings, task, maps, outputs, tokens, length):
         return (start @ product)[image]
     if kind == "concept-attention":
         scores = []
-        for block in chosen(settings["blocks"], len(outputs)):
+        for block in chosen(settings.get("layers") or settings["blocks"], len(outputs)):
             concepts, tokens = (x.double() for x in outputs[block])
             products = concepts @ tokens.T
             scores.append(products.softmax(0)[0].numpy() if settings["softmax"] else products[0].numpy())
         return np.mean(scores, 0)
     weights = equal
     if kind == "bounce-lambda2":
-        power = {"proportional": 1, "squared": 2}[settings["weight"]]
+        power = {"lambda2": 1, "lambda2-squared": 2, "proportional": 1, "squared": 2}[settings["weight"]]
         weights = [np.array([lambda2(head) for head in block]) ** power for block in plain]
     matrix = average(numpy(1) if settings["map"] == "pretty" else plain, weights)
     backward = settings["direction"] == "backward"
@@ -205,7 +216,7 @@ def main():
     def encoded(text):
         return pipeline.encode_prompt(text, None, max_sequence_length=length)[:2]
 
-    methods = [next(iter(method.items())) for method in task["methods"]]
+    methods = [named(method) for method in task["methods"]]
     worst = {kind: 0.0 for kind, _ in methods}
     unequal = {kind: 0 for kind, _ in methods}
     worst_ap = {kind: 0.0 for kind, _ in methods}

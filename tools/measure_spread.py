@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 
 EXPERIMENTS = {"masking-vit": 96, "segment": 24, "guidance": 40, "diffseg": 24}
-CHEAP = ["--set", 'task.masking.scores=["center", "cls", "random"]', "--set", "task.masking.fractions={ from = 0.0, to = 0.5, step = 0.5 }"]
+CHEAP = ["--set", 'task.masking.methods=["center", "cls", "random"]', "--set", "task.masking.fractions={ from = 0.0, to = 0.5, step = 0.5 }"]
 
 
 def timed(command):

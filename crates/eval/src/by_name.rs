@@ -2,14 +2,17 @@
 //!
 //! Structs that derive `Deserialize` also read a list and take its values in the order of their fields, so that
 //! `subset = [5, 3]` would mean `{ count = 5, seed = 3 }`. [`ByName`] wraps a deserializer and refuses a list wherever a
-//! struct is wanted, at every depth and without a word in the structs themselves.
+//! struct is wanted, at every depth and without a word in the structs themselves. It also says which key was probably meant
+//! by an unknown one, and which two keys are the old and the new name of one setting.
 
 use std::fmt;
 
+use serde::Deserialize;
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess,
-    Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, IntoDeserializer, MapAccess,
+    SeqAccess, VariantAccess, Visitor,
 };
+use tasks::OLD_NAMES;
 
 /// Reads a TOML document in which every struct is a table.
 ///
@@ -166,7 +169,9 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Visit<V> {
             Wanted::Any => self.visitor.visit_seq(ByName(list)),
             Wanted::Table | Wanted::Fields([]) => Err(A::Error::custom("expected a table, found a list")),
             Wanted::Fields(fields) => {
-                let keys: Vec<String> = fields.iter().map(|field| format!("`{field}`")).collect();
+                let is_old = |field: &str| renamed(fields).any(|(old, _)| old == field);
+                let fields = fields.iter().filter(|field| !is_old(field));
+                let keys: Vec<String> = fields.map(|field| format!("`{field}`")).collect();
                 let keys = keys.join(", ");
                 Err(A::Error::custom(format!("expected a table with keys among {keys}, found a list")))
             }
@@ -174,7 +179,11 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Visit<V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
-        self.visitor.visit_map(ByName(map))
+        let map = ByName(map);
+        match self.wanted {
+            Wanted::Any | Wanted::Table => self.visitor.visit_map(map),
+            Wanted::Fields(fields) => self.visitor.visit_map(Keys { map, fields, seen: Vec::new() }),
+        }
     }
 
     fn visit_enum<A: EnumAccess<'de>>(self, data: A) -> Result<V::Value, A::Error> {
@@ -215,6 +224,84 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for ByName<A> {
 
     fn size_hint(&self) -> Option<usize> {
         self.0.size_hint()
+    }
+}
+
+/// The keys of a struct's table.
+struct Keys<A> {
+    map: A,
+    /// The names of the fields, old names among them.
+    fields: &'static [&'static str],
+    /// The keys so far.
+    seen: Vec<String>,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Keys<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        let Self { map, fields, seen } = self;
+        map.next_key_seed(Key { seed, fields, seen })
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        self.map.next_value_seed(seed)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        self.map.size_hint()
+    }
+}
+
+/// Reads one key of a struct's table.
+struct Key<'a, S> {
+    seed: S,
+    fields: &'static [&'static str],
+    seen: &'a mut Vec<String>,
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<'_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
+        let Self { seed, fields, seen } = self;
+        let key = String::deserialize(deserializer)?;
+        let twice = renamed(fields).find(|(old, new)| {
+            [(old, new), (new, old)].iter().any(|(a, b)| key == **a && seen.iter().any(|seen| seen == *b))
+        });
+        if let Some((old, new)) = twice {
+            return Err(D::Error::custom(format!(
+                "`{old}` is the old name of `{new}`; give only one of them"
+            )));
+        }
+        seen.push(key.clone());
+        seed.deserialize(key.as_str().into_deserializer()).map_err(|error: D::Error| {
+            match fields.contains(&&*key) {
+                true => error,
+                false => D::Error::custom(unknown(&key, fields)),
+            }
+        })
+    }
+}
+
+/// The old and new names among the fields of a struct.
+fn renamed(fields: &'static [&'static str]) -> impl Iterator<Item = (&'static str, &'static str)> {
+    let both = |old: &str, new: &str| fields.contains(&old) && fields.contains(&new);
+    OLD_NAMES.iter().map(|name| (name.old, name.new)).filter(move |(old, new)| both(old, new))
+}
+
+/// The message about an unknown key, with the key that was probably meant.
+fn unknown(key: &str, fields: &'static [&'static str]) -> String {
+    let is_old = |field: &str| renamed(fields).any(|(old, _)| old == field);
+    let current: Vec<&str> = fields.iter().copied().filter(|field| !is_old(field)).collect();
+    let distance = |field: &&&str| strsim::osa_distance(key, field);
+    let near = current.iter().min_by_key(distance).filter(|field| distance(field) <= 1 + key.len() / 4);
+    let near = near.map_or_else(String::new, |field| format!(" (did you mean `{field}`?)"));
+    let names: Vec<String> = current.iter().map(|field| format!("`{field}`")).collect();
+    match names.as_slice() {
+        [] => format!("unknown field `{key}`; this table takes no settings"),
+        [only] => format!("unknown field `{key}`{near}, expected {only}"),
+        _ => format!("unknown field `{key}`{near}, expected one of {}", names.join(", ")),
     }
 }
 

@@ -3,7 +3,10 @@
 use std::path::Path;
 
 use models::limits;
-use serde::{Deserialize, Serialize};
+use schemars::JsonSchema;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use tasks::OLD_NAMES;
 use tasks::dataset::DatasetConfig;
 use tasks::diffseg::DiffSegConfig;
 use tasks::guidance::GuidanceConfig;
@@ -16,42 +19,42 @@ use crate::error::{Error, Result};
 use crate::judge::MetricsConfig;
 use crate::model::ModelConfig;
 
-/// An experiment: which network looks at which data, and what is measured.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// An experiment: a network, a dataset, and what is measured.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, remote = "Self")]
 pub struct Experiment {
-    /// One line for people.
+    /// Title in tables and figures.
     pub title: String,
-    /// Seed of everything random in the experiment, together with the item's name.
+    /// Seed of all random choices of the experiment. Each item draws from a stream of its own, given by seed and name.
     #[serde(default)]
     pub seed: u64,
-    /// The cells of a table of the paper that the run stands beside.
+    /// The table of the paper that the results are compared with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fills: Option<Fills>,
     /// The network.
     pub model: ModelConfig,
-    /// The data.
+    /// The dataset; one table, such as `[dataset.imagenet]`.
     pub dataset: DatasetConfig,
-    /// What is done with them.
+    /// The kind of experiment and its settings; one table, such as `[task.masking]`.
     pub task: TaskConfig,
-    /// How generated pictures are judged.
+    /// How generated images are scored; only for `[task.guidance]`, which requires it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub metrics: Option<MetricsConfig>,
 }
 
-/// Where the result stands in a table of the paper.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// Cells of a table of the paper.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Fills {
-    /// Name of a file in `eval/tables`.
+    /// Table of the paper: name of a file in `eval/tables`, without extension.
     pub table: String,
-    /// Column of that table, where a run fills one.
+    /// Column of that table, if the run fills only one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub column: Option<String>,
 }
 
 /// `[task.*]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TaskConfig {
     /// Accuracy while the most important tokens are removed.
@@ -63,6 +66,35 @@ pub enum TaskConfig {
     /// Segments without prompts, by merging self-attention around anchors.
     Diffseg(DiffSegConfig),
 }
+
+impl Serialize for Experiment {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Experiment {
+    /// Moves the image size of a masking experiment from `[model]`, where older files have it, to its task.
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let mut experiment = Self::deserialize(deserializer)?;
+        if let TaskConfig::Masking(task) = &mut experiment.task
+            && let Some(side) = experiment.model.image_size.take()
+            && task.image_size.replace(side).is_some()
+        {
+            let reason = format!(
+                "{} is the old name of {}; give only one of them",
+                OLD_SIZE.join("."),
+                SIZE.join(".")
+            );
+            return Err(D::Error::custom(reason));
+        }
+        Ok(experiment)
+    }
+}
+
+/// Where the image size of a masking experiment stands, and where it stands in older files.
+const SIZE: [&str; 3] = ["task", "masking", "image_size"];
+const OLD_SIZE: [&str; 2] = ["model", "image_size"];
 
 impl Experiment {
     /// The keys of the file itself.
@@ -145,9 +177,36 @@ fn set(document: &mut DocumentMut, assignment: &str) -> Result<(), String> {
 /// Most parts of a dotted key; `task.masking.fractions.step` has four.
 const DEEPEST_KEY: usize = 8;
 
-/// Gives the setting at a dotted key a value.
+/// Name of the experiment's task; empty if the document has none.
+pub(crate) fn task_name(document: &DocumentMut) -> &str {
+    let task = document.get("task").and_then(Item::as_table_like).and_then(|task| task.iter().next());
+    task.map_or("", |(name, _)| name)
+}
+
+/// A dotted key with the present names of its settings.
+pub(crate) fn present_key(document: &DocumentMut, key: &str) -> String {
+    let mut parts: Vec<&str> = key.split('.').map(str::trim).collect();
+    if parts == OLD_SIZE && task_name(document) == "masking" {
+        return SIZE.join(".");
+    }
+    if let [task, kind, setting, ..] = &mut parts[..] {
+        let table = format!("{task}.{kind}");
+        if let Some(name) = OLD_NAMES.iter().find(|name| name.table == table && name.old == *setting) {
+            *setting = name.new;
+        }
+    }
+    parts.join(".")
+}
+
+/// Gives the setting at a dotted key a value. Where the document has an old name of the setting, it gets the present one.
 pub(crate) fn insert(document: &mut DocumentMut, key: &str, value: Value) -> Result<(), String> {
-    let mut keys: Vec<&str> = key.split('.').map(str::trim).collect();
+    let key = &*present_key(document, key);
+    let mut keys: Vec<&str> = key.split('.').collect();
+    if keys == SIZE
+        && let Some(model) = document.get_mut(OLD_SIZE[0]).and_then(Item::as_table_like_mut)
+    {
+        model.remove(OLD_SIZE[1]);
+    }
     let last = keys.pop().unwrap_or_default();
     if last.is_empty() || keys.iter().any(|key| key.is_empty()) {
         return Err(format!("`{key}` is no key; write it as in the file, such as model.path"));
@@ -160,9 +219,18 @@ pub(crate) fn insert(document: &mut DocumentMut, key: &str, value: Value) -> Res
         ));
     }
     let mut table: &mut dyn toml_edit::TableLike = document.as_table_mut();
+    let mut place = String::new();
     for key in keys {
+        place = if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
         let entry = table.entry(key).or_insert_with(|| Item::Table(toml_edit::Table::new()));
         table = entry.as_table_like_mut().ok_or_else(|| format!("`{key}` is a value, not a table"))?;
+        for name in OLD_NAMES.iter().filter(|name| name.table == place) {
+            if !table.contains_key(name.new)
+                && let Some(item) = table.remove(name.old)
+            {
+                table.insert(name.new, item);
+            }
+        }
     }
     table.insert(last, Item::Value(value));
     // One says where the network is; the other would contradict what was just said.
@@ -175,7 +243,7 @@ pub(crate) fn insert(document: &mut DocumentMut, key: &str, value: Value) -> Res
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use crate::model::ModelSource;
 
@@ -186,6 +254,197 @@ mod tests {
         let path = dir.path().join("experiment.toml");
         std::fs::write(&path, text).expect("writable");
         Experiment::read(&path, &assignments.iter().map(|&a| a.to_owned()).collect::<Vec<_>>())
+    }
+
+    /// An experiment of each kind in old names, and the same in present ones.
+    pub(crate) const OLD_AND_NEW: [(&str, &str); 4] = [
+        (
+            r#"
+            title = "t"
+            [model]
+            path = "m"
+            image_size = 96
+            [dataset.mini]
+            count = 3
+            [task.masking]
+            scores = ["cls", "tokenrank", "tokenrank-lambda2"]
+            alpha = 0.9
+            fractions = [0.0, 0.5]
+            overlays = 2
+            "#,
+            r#"
+            title = "t"
+            [model]
+            path = "m"
+            [dataset.mini]
+            count = 3
+            [task.masking]
+            methods = ["cls", "tokenrank", { tokenrank = { weight = "lambda2" } }]
+            image_size = 96
+            alpha = 0.9
+            fractions = [0.0, 0.5]
+            figures = 2
+            "#,
+        ),
+        (
+            r#"
+            title = "t"
+            [model]
+            path = "m"
+            [dataset.mini]
+            count = 3
+            [task.segment]
+            methods = ["row-select", { concept-attention = { blocks = "0" } }, "bounce-lambda2",
+              { bounce-lambda2 = { name = "b", weight = "squared", scope = "global" } }]
+            blocks = { dual = "last:2" }
+            overlays = 2
+            "#,
+            r#"
+            title = "t"
+            [model]
+            path = "m"
+            [dataset.mini]
+            count = 3
+            [task.segment]
+            methods = ["row-select", { concept-attention = { layers = "0" } }, { bounce = { weight = "lambda2" } },
+              { bounce = { name = "b", weight = "lambda2-squared", scope = "global" } }]
+            layers = { dual = "last:2" }
+            figures = 2
+            "#,
+        ),
+        (
+            r#"
+            title = "t"
+            [model]
+            path = "m"
+            [dataset.reference]
+            path = "r"
+            [task.guidance]
+            methods = ["none", { sag = { mask = "tokenrank-lambda2" } }]
+            count = 2
+            shown = 1
+            "#,
+            r#"
+            title = "t"
+            [model]
+            path = "m"
+            [dataset.reference]
+            path = "r"
+            [task.guidance]
+            methods = ["none", { sag = { mask = "tokenrank", weight = "lambda2" } }]
+            count = 2
+            figures = 1
+            "#,
+        ),
+        (
+            r#"
+            title = "t"
+            [model]
+            path = "m"
+            [dataset.masks]
+            root = "r"
+            [task.diffseg]
+            methods = ["uniform", { tokenrank = { aggregate = "lambda2" } }, { random = { aggregate = "mean" } }]
+            shown = 1
+            "#,
+            r#"
+            title = "t"
+            [model]
+            path = "m"
+            [dataset.masks]
+            root = "r"
+            [task.diffseg]
+            methods = ["uniform", "tokenrank-lambda2", { random = { weight = "equal" } }]
+            figures = 1
+            "#,
+        ),
+    ];
+
+    #[test]
+    fn old_names_mean_the_present_ones() -> Result<()> {
+        for (old, new) in OLD_AND_NEW {
+            let json = serde_json::json!(read(new, &[])?);
+            assert_eq!(serde_json::json!(read(old, &[])?), json);
+            // Results have the present names, and are read back.
+            let back: Experiment = serde_json::from_value(json.clone()).expect("an experiment");
+            assert_eq!(serde_json::json!(back), json);
+            for name in OLD_NAMES {
+                let [_, kind, ..] = name.table.split('.').collect::<Vec<_>>()[..] else { panic!("{name:?}") };
+                let settings = json["task"].get(kind).map(|task| task.to_string()).unwrap_or_default();
+                assert!(!settings.contains(&format!("\"{}\":", name.old)), "{name:?}: {settings}");
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_old_name_and_its_present_one_are_not_given_together() {
+        for name in OLD_NAMES.iter().filter(|name| !name.table.ends_with(".methods")) {
+            let (old, _) = OLD_AND_NEW
+                .iter()
+                .find(|(old, _)| {
+                    old.contains(&format!("[{}]", name.table)) && old.contains(&format!("{} =", name.old))
+                })
+                .expect("an example of the old name");
+            let value = old.lines().find_map(|line| line.trim().strip_prefix(&format!("{} = ", name.old)));
+            let value = value.filter(|value| !value.ends_with(',')).unwrap_or("{ dual = \"all\" }");
+            let table = format!("[{}]", name.table);
+            let both = old.replace(&table, &format!("{table}\n{} = {value}", name.new));
+            let message = read(&both, &[]).expect_err(&both).to_string();
+            let wanted = format!("`{}` is the old name of `{}`", name.old, name.new);
+            assert!(
+                message.contains(&wanted) && message.contains('^') && message.contains("line"),
+                "{message}"
+            );
+        }
+        let both = OLD_AND_NEW[0].0.replace("[task.masking]", "[task.masking]\nimage_size = 64");
+        let message = read(&both, &[]).expect_err("both").to_string();
+        assert!(message.contains("model.image_size is the old name of task.masking.image_size"), "{message}");
+        let both = OLD_AND_NEW[3]
+            .0
+            .replace("{ aggregate = \"mean\" }", "{ aggregate = \"mean\", weight = \"equal\" }");
+        let message = read(&both, &[]).expect_err("both").to_string();
+        assert!(
+            message.contains("`aggregate` is the old name of `weight`") && message.contains('^'),
+            "{message}"
+        );
+    }
+
+    #[test]
+    fn assignments_take_old_names_in_files_of_either_kind() -> Result<()> {
+        let (old, new) = OLD_AND_NEW[0];
+        for text in [old, new] {
+            for assignments in [
+                ["task.masking.scores=[\"cls\"]", "task.masking.overlays=7", "model.image_size=64"],
+                ["task.masking.methods=[\"cls\"]", "task.masking.figures=7", "task.masking.image_size=64"],
+            ] {
+                let TaskConfig::Masking(task) = read(text, &assignments)?.task else {
+                    panic!("another task")
+                };
+                assert_eq!((task.methods.len(), task.figures, task.image_size), (1, 7, Some(64)));
+            }
+        }
+        let (old, new) = OLD_AND_NEW[1];
+        for text in [old, new] {
+            for assignment in ["task.segment.blocks.single=all", "task.segment.layers.single=all"] {
+                let TaskConfig::Segment(task) = read(text, &[assignment])?.task else {
+                    panic!("another task")
+                };
+                let layers = serde_json::json!(task.layers);
+                assert_eq!(layers, serde_json::json!({ "dual": "last:2", "single": "all" }));
+            }
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn an_unknown_key_is_answered_with_the_nearest_one() {
+        let message = read(&MINI.replace("alpha =", "alfa ="), &[]).expect_err("unknown").to_string();
+        assert!(message.contains("unknown field `alfa` (did you mean `alpha`?)"), "{message}");
+        assert!(!message.contains("`scores`"), "old names are not offered: {message}");
+        let message =
+            read(&OLD_AND_NEW[3].1.replace("{ weight", "{ wieght"), &[]).expect_err("unknown").to_string();
+        assert!(message.contains("did you mean `weight`?") && message.contains('^'), "{message}");
     }
 
     #[test]

@@ -87,7 +87,7 @@ mod tests {
     fn what_no_method_reads_is_found() {
         let fractions = serde_json::json!([0.0, 0.5]);
         let masking = |scores: Value, more: Value| {
-            let mut table = serde_json::json!({ "scores": scores, "fractions": fractions });
+            let mut table = serde_json::json!({ "methods": scores, "fractions": fractions });
             table.as_object_mut().expect("a table").extend(more.as_object().expect("a table").clone());
             keys(serde_json::json!({ "masking": table }))
         };
@@ -107,14 +107,14 @@ mod tests {
         assert!(masking(serde_json::json!(["random"]), defaults).is_empty());
 
         let segment = |methods: Value| {
-            let blocks = serde_json::json!({ "single": "all" });
+            let layers = serde_json::json!({ "single": "all" });
             let table =
-                serde_json::json!({ "methods": methods, "alpha": 0.5, "token": "last", "blocks": blocks });
+                serde_json::json!({ "methods": methods, "alpha": 0.5, "token": "last", "layers": layers });
             keys(serde_json::json!({ "segment": table }))
         };
         assert_eq!(
             segment(serde_json::json!(["concept-attention"])),
-            ["token", "blocks", "alpha"].map(|key| format!("task.segment.{key}"))
+            ["token", "layers", "alpha"].map(|key| format!("task.segment.{key}"))
         );
         assert_eq!(segment(serde_json::json!(["row-select"])), ["task.segment.alpha"]);
         assert_eq!(segment(serde_json::json!(["tokenrank"])), ["task.segment.token"]);

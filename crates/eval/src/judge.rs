@@ -1,5 +1,6 @@
 //! `[metrics]` of an experiment: how generated pictures are judged.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
@@ -12,30 +13,30 @@ const MOST_SUBSETS: usize = 100_000;
 /// Most pictures of a subset; torch-fidelity takes 1,000.
 const MOST_OF_SUBSET: usize = 10_000_000;
 
-/// `[metrics]`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+/// `[metrics]`: how generated images are scored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MetricsConfig {
-    /// The network that looks at the pictures: `mini`, `inception:FILE` or `clip:DIR`.
+    /// Network whose features are compared: `mini`, `inception:FILE` or `clip:DIR`.
     pub features: String,
-    /// Parts of the pictures over which the Inception Score is averaged.
+    /// Number of parts of the images over which the Inception Score is averaged; at least 1.
     #[serde(default = "MetricsConfig::default_splits")]
     pub splits: usize,
-    /// Subsets of the kernel distance.
+    /// Subsets from which the kernel distance (KID) is estimated.
     #[serde(default)]
     pub kernel: Subsets,
-    /// Resamples of the pictures, for standard errors and for intervals of differences between methods; 0 for none.
+    /// Number of bootstrap resamples of the images, for standard errors and intervals; 0 turns them off.
     #[serde(default)]
     pub resamples: usize,
 }
 
 /// Subsets of the kernel distance.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Subsets {
-    /// How many.
+    /// Number of subsets, 1 to 100000.
     pub subsets: usize,
-    /// Pictures of each.
+    /// Number of images in each subset; at least 2.
     pub subset_size: usize,
 }
 

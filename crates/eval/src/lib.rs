@@ -24,6 +24,8 @@ mod paper;
 mod paper_table;
 pub mod picture_metrics;
 mod plan;
+#[cfg(test)]
+mod reference;
 pub mod results;
 mod sweep;
 mod table;

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use models::{HeadSource, VisionConfig, limits};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
 /// `[model]`.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "ModelTable", into = "ModelTable")]
 pub struct ModelConfig {
     /// Where the network is.
@@ -17,7 +18,8 @@ pub struct ModelConfig {
     pub classes: Option<ClassSource>,
     /// Type of weights and activations.
     pub dtype: Dtype,
-    /// Another image size than the published preprocessing gives, in pixels: a plain resize to a square.
+    /// Image size in files that have it here and not in their task. Masking experiments move it to their task when they are read;
+    /// others refuse it.
     pub image_size: Option<usize>,
 }
 
@@ -42,29 +44,29 @@ pub enum ClassSource {
 }
 
 /// `[model.zero_shot]`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ZeroShot {
-    /// A dataset's descriptor, with `classes` in order and, if it has some, `templates`.
+    /// TOML file that lists the names of the classes (`classes`) in label order and, optionally, prompts (`templates`).
     pub descriptor: PathBuf,
-    /// Which prompts a class is read in.
+    /// Prompts over which the text embedding of a class is averaged.
     #[serde(default)]
     pub templates: Templates,
 }
 
-/// The prompts that a class is read in.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Prompts for a class.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Templates {
-    /// `a photo of a {}` alone.
+    /// Only `a photo of a {}`.
     #[default]
     Single,
-    /// All of the descriptor's.
+    /// All templates of the descriptor.
     Descriptor,
 }
 
 /// Type of weights and activations.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Dtype {
     /// 32-bit floats.
@@ -185,22 +187,31 @@ impl ZeroShot {
     }
 }
 
-/// `[model]` as written.
-#[derive(Serialize, Deserialize)]
+/// `[model]`: the network. Give `path` or `id`; of `head`, `class_embeddings` and `zero_shot`, give at most one.
+#[derive(Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{ "required": ["id"] }, { "required": ["path"] }]))]
 struct ModelTable {
+    /// Id of a published checkpoint on the Hugging Face hub, such as `facebook/dino-vits16`. `tokenrank fetch` downloads it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     id: Option<String>,
+    /// Folder of a network in Hugging Face format.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     path: Option<PathBuf>,
+    /// Linear classifier for a network without one: a `.safetensors` file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     head: Option<PathBuf>,
+    /// Class embeddings for CLIP, `[classes, d]` in label order: a `.safetensors` or `.npy` file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     class_embeddings: Option<PathBuf>,
+    /// Class names from which CLIP's text tower computes class embeddings.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     zero_shot: Option<ZeroShot>,
+    /// Type of weights and activations.
     #[serde(default)]
     dtype: Dtype,
+    /// Old name of `image_size` in `[task.masking]`.
+    #[schemars(extend("deprecated" = true))]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     image_size: Option<usize>,
 }

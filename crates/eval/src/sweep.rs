@@ -1,6 +1,6 @@
 //! `[sweep]` of an experiment: settings that take several values, every combination of them a run, and one table.
 //!
-//! A key is written as in the file (`seed`, `model.image_size`, `dataset.mini.count`); settings of the task need no more than
+//! A key is written as in the file (`seed`, `model.dtype`, `dataset.mini.count`); settings of the task need no more than
 //! their own name (`layers`, `noise.steps`). Its value lists what the setting becomes. Many combinations say the same of a
 //! method (the order of a random score knows no α): each method is run once for all of them.
 

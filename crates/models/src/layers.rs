@@ -1,9 +1,11 @@
 //! Which blocks of a network take part: `all`, `last:4`, or a list.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::de::{self, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -126,6 +128,22 @@ impl<'de> Deserialize<'de> for LayerSelection {
             }
         }
         deserializer.deserialize_any(Spec)
+    }
+}
+
+impl JsonSchema for LayerSelection {
+    fn schema_name() -> Cow<'static, str> {
+        "LayerSelection".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "`\"all\"`, `\"last:N\"`, or numbers counted from 0: `\"0,3\"` or `[0, 3]`.",
+            "anyOf": [
+                { "type": "string", "pattern": "^\\s*(all|last:[1-9][0-9]*|(block\\.)?[0-9]+(\\s*,\\s*(block\\.)?[0-9]+)*)\\s*$" },
+                { "type": "array", "items": { "type": "integer", "minimum": 0 } },
+            ],
+        })
     }
 }
 

@@ -33,7 +33,7 @@ fn job(folder: &str) -> ArrayJob {
 fn full() -> ArrayJob {
     ArrayJob {
         configs: vec!["/home/ada/a.toml".into(), "/home/ada/b.toml".into()],
-        assignments: vec!["task.masking.layers=all".into(), "task.masking.scores=[\"cls\"]".into()],
+        assignments: vec!["task.masking.layers=all".into(), "task.masking.methods=[\"cls\"]".into()],
         limit: Some(50_000),
         max_running: NonZeroUsize::new(16),
         resources: Resources {
@@ -80,7 +80,7 @@ fn an_array_as_it_is_submitted() {
     shard="${SLURM_ARRAY_TASK_ID:?is set by sbatch, which submits this script}/64"
     cd -- /home/ada/tables || exit 3
     module load cuda
-    /opt/tokenrank/bin/tokenrank run /home/ada/a.toml /home/ada/b.toml --set task.masking.layers=all --set 'task.masking.scores=["cls"]' --limit 50000 --out /scratch/ada/masking-vit --device cuda:0 --shard "$shard" &
+    /opt/tokenrank/bin/tokenrank run /home/ada/a.toml /home/ada/b.toml --set task.masking.layers=all --set 'task.masking.methods=["cls"]' --limit 50000 --out /scratch/ada/masking-vit --device cuda:0 --shard "$shard" &
     code=$?
     "#);
     assert!(!text.contains('@') || text.matches('@').count() == 1, "a placeholder is left: {text}");
@@ -255,7 +255,7 @@ wait"#,
             program: self.path("tokenrank"),
             directory: root.into(),
             configs: vec![root.join("it's \"a\" table.toml")],
-            assignments: vec!["task.masking.scores=[\"cls\", 'x'] $(touch ran)".into()],
+            assignments: vec!["task.masking.methods=[\"cls\", 'x'] $(touch ran)".into()],
             out: root.join("out `touch ran` \\ dir"),
             prologue: vec!["export PROLOGUE=read".into()],
             ..job("/unused")
@@ -301,7 +301,7 @@ fn every_word_reaches_the_program_as_it_was_given() {
     assert_eq!(
         stage.read("arguments"),
         format!(
-            "[run][{root}/it's \"a\" table.toml][--set][task.masking.scores=[\"cls\", 'x'] $(touch ran)]\
+            "[run][{root}/it's \"a\" table.toml][--set][task.masking.methods=[\"cls\", 'x'] $(touch ran)]\
              [--out][{root}/out `touch ran` \\ dir][--device][cpu][--shard][3/64]\n\
              [merge][{root}/out `touch ran` \\ dir][--device][cpu]\n"
         )

@@ -13,7 +13,9 @@ pub mod mini;
 mod pixels;
 pub mod segment;
 mod task;
+mod vocabulary;
 
 pub use error::{Error, Result};
 pub use mini::rng::Rng;
 pub use task::{Answer, Failure, Task};
+pub use vocabulary::{OLD_NAMES, OldName};

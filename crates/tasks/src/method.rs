@@ -1,32 +1,143 @@
-//! Methods as experiments write them: a name alone, or a table with settings.
+//! Methods as experiment files write them: a name alone, or a table with settings.
+//!
+//! `"bounce"`, `{ bounce = { steps = 3 } }` and `{ bounce-lambda2 = { steps = 3 } }` are three ways to write a method. Which
+//! names there are, and what each implies, stands in one table for each experiment ([`Named::METHODS`]); reading, writing and
+//! the JSON schema follow from it.
 
-use std::collections::BTreeMap;
+use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
 
-use serde::Deserializer;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{Error, IntoDeserializer, MapAccess, Visitor};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::value::MapDeserializer;
+use serde::de::{
+    Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny,
+    IntoDeserializer, MapAccess, VariantAccess, Visitor,
+};
+use serde::{Serialize, Serializer};
+use serde_json::{Map, Value};
 
-/// A method that its name alone may stand for. The names are those of the enum's variants, which serde knows: there is
-/// no second list that a new method could be missing from.
-pub(crate) trait NameOrTable: Sized {
-    /// A table, for the error about what is neither.
-    const EXAMPLE: &'static str;
+/// How much each head counts where the maps of several heads are averaged: `weight` of a method.
+#[derive(
+    Debug,
+    Clone,
+    Copy,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    Serialize,
+    serde::Deserialize,
+    JsonSchema,
+)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadShare {
+    /// All heads count the same.
+    #[default]
+    #[serde(alias = "mean")]
+    Equal,
+    /// Each head counts in proportion to the λ₂ of its own map; the weights sum to 1.
+    Lambda2,
+}
 
-    /// The method of a table, the externally tagged form of an enum. Settings that the table leaves out have their
-    /// defaults.
-    fn from_table<'de, D: Deserializer<'de>>(table: D) -> Result<Self, D::Error>;
+/// One name of a method.
+#[derive(Debug)]
+pub(crate) struct MethodKind {
+    /// Name in experiment files, and key in records and tables.
+    pub(crate) name: &'static str,
+    /// Name in tables and figures.
+    pub(crate) label: &'static str,
+    /// The variant that holds its settings, in kebab case. It is `name` unless this is a short form of another method.
+    pub(crate) variant: &'static str,
+    /// Settings of the variant that a short form fixes, such as `weight = "lambda2"`.
+    pub(crate) implies: &'static [(&'static str, &'static str)],
+}
 
-    /// Reads either.
-    fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Either(PhantomData))
+impl MethodKind {
+    /// A method under the name of its variant.
+    pub(crate) const fn new(name: &'static str, label: &'static str) -> Self {
+        Self { name, label, variant: name, implies: &[] }
+    }
+
+    /// A short form of the method `variant` with the settings `implies`.
+    pub(crate) const fn short(
+        name: &'static str,
+        label: &'static str,
+        variant: &'static str,
+        implies: &'static [(&'static str, &'static str)],
+    ) -> Self {
+        Self { name, label, variant, implies }
     }
 }
 
-struct Either<M>(PhantomData<M>);
+/// The methods of one experiment.
+pub(crate) trait Named: Sized + 'static {
+    /// Every name, in the order in which they are listed for users.
+    const METHODS: &'static [MethodKind];
+    /// A table, quoted in the error about a value that is neither a name nor a table.
+    const EXAMPLE: &'static str;
+    /// The methods as tables: an externally tagged enum in kebab case whose variants each hold one struct of settings.
+    type Table: DeserializeOwned + JsonSchema + TryInto<Self, Error: fmt::Display>;
 
-impl<'de, M: NameOrTable> Visitor<'de> for Either<M> {
+    /// The name that says most about the method: the short form if there is one.
+    fn kind_name(&self) -> &'static str;
+
+    /// The label of [`Named::kind_name`].
+    fn kind_label(&self) -> &'static str {
+        let name = self.kind_name();
+        Self::METHODS.iter().find(|kind| kind.name == name).map_or(name, |kind| kind.label)
+    }
+}
+
+/// For `#[serde(with = "crate::method::list")]` on a list of methods.
+pub(crate) mod list {
+    use super::*;
+
+    pub(crate) fn serialize<M: Serialize, S: Serializer>(
+        methods: &[M],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(methods.iter().map(Written))
+    }
+
+    pub(crate) fn deserialize<'de, M: Named, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<M>, D::Error> {
+        let list: Vec<Read<M>> = Vec::deserialize(deserializer)?;
+        Ok(list.into_iter().map(|Read(method)| method).collect())
+    }
+}
+
+/// Writes a method as its table, or as its name where the table would be empty.
+struct Written<'a, M>(&'a M);
+
+impl<M: Serialize> Serialize for Written<'_, M> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let table = serde_json::to_value(self.0).map_err(serde::ser::Error::custom)?;
+        let entry = table.as_object().and_then(|table| table.iter().next());
+        match entry {
+            Some((name, settings)) if settings.as_object().is_some_and(Map::is_empty) => {
+                serializer.serialize_str(name)
+            }
+            _ => table.serialize(serializer),
+        }
+    }
+}
+
+/// Reads a method from its name or its table.
+struct Read<M>(M);
+
+impl<'de, M: Named> Deserialize<'de> for Read<M> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(NameOrTable(PhantomData)).map(Self)
+    }
+}
+
+struct NameOrTable<M>(PhantomData<M>);
+
+impl<'de, M: Named> Visitor<'de> for NameOrTable<M> {
     type Value = M;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -35,50 +146,328 @@ impl<'de, M: NameOrTable> Visitor<'de> for Either<M> {
 
     /// `"name"` means `{ name = {} }`.
     fn visit_str<E: Error>(self, name: &str) -> Result<M, E> {
-        let no_settings = BTreeMap::<&str, &str>::new();
-        let table = BTreeMap::from([(name, no_settings)]);
-        M::from_table(MapAccessDeserializer::new(table.into_deserializer()))
+        let no_settings = MapDeserializer::new(std::iter::empty::<(&str, &str)>());
+        read(find::<M, E>(name)?, no_settings)
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<M, A::Error> {
-        M::from_table(MapAccessDeserializer::new(map))
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<M, A::Error> {
+        let Some(kind) = map.next_key_seed(KindSeed::<M>(PhantomData))? else {
+            return Err(A::Error::custom(format!("expected a method, such as {}", M::EXAMPLE)));
+        };
+        let method = map.next_value_seed(SettingsSeed::<M>(kind, PhantomData))?;
+        if let Some(other) = map.next_key::<String>()? {
+            map.next_value::<IgnoredAny>()?;
+            let reason = format!("a table describes one method; write a second table for `{other}`");
+            return Err(A::Error::custom(reason));
+        }
+        Ok(method)
+    }
+}
+
+/// The entry of a name.
+fn find<M: Named, E: Error>(name: &str) -> Result<&'static MethodKind, E> {
+    M::METHODS.iter().find(|kind| kind.name == name).ok_or_else(|| {
+        let names: Vec<String> = M::METHODS.iter().map(|kind| format!("`{}`", kind.name)).collect();
+        E::custom(format!("unknown method `{name}`, expected one of {}", names.join(", ")))
+    })
+}
+
+/// Reads the key of a method's table.
+struct KindSeed<M>(PhantomData<M>);
+
+impl<'de, M: Named> DeserializeSeed<'de> for KindSeed<M> {
+    type Value = &'static MethodKind;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
+        find::<M, D::Error>(&String::deserialize(deserializer)?)
+    }
+}
+
+/// Reads the settings of a method.
+struct SettingsSeed<M>(&'static MethodKind, PhantomData<M>);
+
+impl<'de, M: Named> DeserializeSeed<'de> for SettingsSeed<M> {
+    type Value = M;
+
+    fn deserialize<D: Deserializer<'de>>(self, settings: D) -> Result<M, D::Error> {
+        read(self.0, settings)
+    }
+}
+
+fn read<'de, M: Named, D: Deserializer<'de>>(kind: &'static MethodKind, settings: D) -> Result<M, D::Error> {
+    let table = M::Table::deserialize(Variant { kind, settings })?;
+    let method: M = table.try_into().map_err(D::Error::custom)?;
+    if !kind.implies.is_empty() && method.kind_name() != kind.name {
+        return Err(D::Error::custom(format!(
+            "with these settings the method is `{}`, not `{}`; write `{}`",
+            method.kind_name(),
+            kind.name,
+            kind.variant
+        )));
+    }
+    Ok(method)
+}
+
+/// A variant of an externally tagged enum with its settings.
+struct Variant<D> {
+    kind: &'static MethodKind,
+    settings: D,
+}
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Variant<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        visitor.visit_enum(self)
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map struct enum identifier ignored_any
+    }
+}
+
+impl<'de, D: Deserializer<'de>> EnumAccess<'de> for Variant<D> {
+    type Error = D::Error;
+    type Variant = Self;
+
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), D::Error> {
+        Ok((seed.deserialize(self.kind.variant.into_deserializer())?, self))
+    }
+}
+
+impl<'de, D: Deserializer<'de>> VariantAccess<'de> for Variant<D> {
+    type Error = D::Error;
+
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, D::Error> {
+        seed.deserialize(Settings(self))
+    }
+
+    fn unit_variant(self) -> Result<(), D::Error> {
+        Err(only_structs())
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _: usize, _: V) -> Result<V::Value, D::Error> {
+        Err(only_structs())
+    }
+
+    fn struct_variant<V: Visitor<'de>>(self, _: &'static [&'static str], _: V) -> Result<V::Value, D::Error> {
+        Err(only_structs())
+    }
+}
+
+/// A test reads every method, so users do not see this.
+fn only_structs<E: Error>() -> E {
+    E::custom("a method must hold a struct of settings")
+}
+
+/// The settings of a method: those that are written, and those that its name implies.
+struct Settings<D>(Variant<D>);
+
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for Settings<D> {
+    type Error = D::Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
+        let Variant { kind, settings } = self.0;
+        settings.deserialize_any(WithImplied { visitor, implies: kind.implies })
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
+        let Variant { kind, settings } = self.0;
+        settings.deserialize_struct(name, fields, WithImplied { visitor, implies: kind.implies })
+    }
+
+    serde::forward_to_deserialize_any! {
+        bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+        newtype_struct seq tuple tuple_struct map enum identifier ignored_any
+    }
+}
+
+/// A visitor of settings, and the settings to add to those it is shown.
+struct WithImplied<V> {
+    visitor: V,
+    implies: &'static [(&'static str, &'static str)],
+}
+
+impl<'de, V: Visitor<'de>> Visitor<'de> for WithImplied<V> {
+    type Value = V::Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a table of settings")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<V::Value, A::Error> {
+        self.visitor.visit_map(ImpliedMap { map, left: self.implies.to_vec(), value: None })
+    }
+}
+
+/// A table, and after its last key the implied ones that it did not have.
+struct ImpliedMap<A> {
+    map: A,
+    left: Vec<(&'static str, &'static str)>,
+    /// Of the implied key that was shown last.
+    value: Option<&'static str>,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for ImpliedMap<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        let mut seed = Some(seed);
+        if let Some(key) = self.map.next_key_seed(KeySeed { seed: &mut seed, left: &mut self.left })? {
+            return Ok(Some(key));
+        }
+        let (Some(seed), Some((key, value))) = (seed, self.left.pop()) else { return Ok(None) };
+        self.value = Some(value);
+        seed.deserialize(key.into_deserializer()).map(Some)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        match self.value.take() {
+            Some(value) => seed.deserialize(value.into_deserializer()),
+            None => self.map.next_value_seed(seed),
+        }
+    }
+}
+
+/// Reads a written key with a seed that stays where it is when there is none.
+struct KeySeed<'a, S> {
+    seed: &'a mut Option<S>,
+    left: &'a mut Vec<(&'static str, &'static str)>,
+}
+
+impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for KeySeed<'_, S> {
+    type Value = S::Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
+        let key = String::deserialize(deserializer)?;
+        self.left.retain(|(implied, _)| *implied != key);
+        match self.seed.take() {
+            Some(seed) => seed.deserialize(key.into_deserializer()),
+            None => Err(D::Error::custom("a key was read twice")),
+        }
+    }
+}
+
+/// The JSON schema of a list of methods: names, or tables of the settings that each name has.
+pub(crate) struct ListSchema<M>(PhantomData<M>);
+
+impl<M: Named> JsonSchema for ListSchema<M> {
+    fn schema_name() -> Cow<'static, str> {
+        format!("Methods{}", M::Table::schema_name()).into()
+    }
+
+    fn schema_id() -> Cow<'static, str> {
+        std::any::type_name::<Self>().into()
+    }
+
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn json_schema(generator: &mut SchemaGenerator) -> Schema {
+        let variants = M::Table::json_schema(generator);
+        let variants = variants.get("oneOf").and_then(Value::as_array).cloned().unwrap_or_default();
+        let of = |variant: &str| {
+            variants.iter().find_map(|schema| Some((schema, schema.get("properties")?.get(variant)?)))
+        };
+        let mut tables = Map::new();
+        for kind in M::METHODS {
+            let Some((schema, settings)) = of(kind.variant) else { continue };
+            let mut settings = settings.clone();
+            let meaning = match kind.implies {
+                [] => schema.get("description").cloned().unwrap_or_default(),
+                implies => {
+                    let implied = implies.iter().map(|(key, value)| format!("`{key} = \"{value}\"`"));
+                    let implied: Vec<String> = implied.collect();
+                    format!("Short for `{}` with {}.", kind.variant, implied.join(" and ")).into()
+                }
+            };
+            if let Some(settings) = settings.as_object_mut() {
+                settings.insert("description".into(), meaning);
+            }
+            tables.insert(kind.name.into(), settings);
+        }
+        let names: Vec<&str> = M::METHODS.iter().map(|kind| kind.name).collect();
+        json_schema!({
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "anyOf": [
+                    { "enum": names },
+                    {
+                        "type": "object",
+                        "properties": tables,
+                        "additionalProperties": false,
+                        "minProperties": 1,
+                        "maxProperties": 1,
+                    },
+                ],
+            },
+        })
     }
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
-    use serde::de::value::StrDeserializer;
+    use std::collections::BTreeSet;
 
     use super::*;
 
-    /// Names of an enum's variants as its `Deserialize` lists them, so that a test walks those that are added later.
-    pub(crate) fn variants<'de, T: serde::Deserialize<'de>>() -> &'static [&'static str] {
-        let no_variant: StrDeserializer<'de, Expected> = "?".into_deserializer();
-        match T::deserialize(no_variant) {
-            Err(Expected(names)) => names,
-            Ok(_) => panic!("`?` is no name"),
+    /// Reads a list of methods as an experiment file has it.
+    pub(crate) fn parse<M: Named>(list: &str) -> Result<Vec<M>, String> {
+        struct List<M>(Vec<M>);
+
+        impl<'de, M: Named> Deserialize<'de> for List<M> {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let mut table =
+                    std::collections::BTreeMap::<String, Vec<Read<M>>>::deserialize(deserializer)?;
+                let list = table.remove("methods").unwrap_or_default();
+                Ok(Self(list.into_iter().map(|Read(method)| method).collect()))
+            }
+        }
+
+        toml::from_str(&format!("methods = [{list}]")).map(|List(list)| list).map_err(|e| e.to_string())
+    }
+
+    /// What is written for a method.
+    pub(crate) fn written<M: Serialize>(method: &M) -> String {
+        serde_json::to_string(&Written(method)).expect("JSON")
+    }
+
+    /// Walks a table of methods: each name is read, known by its entry and written so that it reads back the same.
+    pub(crate) fn walk<M: Named + Serialize + PartialEq + fmt::Debug>() {
+        let (mut names, mut labels) = (BTreeSet::new(), BTreeSet::new());
+        for kind in M::METHODS {
+            assert!(names.insert(kind.name), "the name {} is given twice", kind.name);
+            assert!(labels.insert(kind.label), "the label {} is given twice", kind.label);
+            let by_name = parse::<M>(&format!("{:?}", kind.name)).expect(kind.name);
+            assert_eq!(by_name, parse(&format!("{{ {} = {{}} }}", kind.name)).expect(kind.name));
+            assert_eq!((by_name[0].kind_name(), by_name[0].kind_label()), (kind.name, kind.label));
+            let json = written(&by_name[0]);
+            let Read(back) = serde_json::from_str::<Read<M>>(&json).expect(&json);
+            assert_eq!(back, by_name[0], "{json}");
+            if !kind.implies.is_empty() {
+                let settings: Vec<String> =
+                    kind.implies.iter().map(|(key, value)| format!("{key} = {value:?}")).collect();
+                let long = format!("{{ {} = {{ {} }} }}", kind.variant, settings.join(", "));
+                assert_eq!(by_name, parse(&long).expect(&long));
+            }
         }
     }
 
-    /// The names that an unknown one is not among.
-    #[derive(Debug)]
-    struct Expected(&'static [&'static str]);
-
-    impl fmt::Display for Expected {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            write!(f, "expected one of {:?}", self.0)
-        }
-    }
-
-    impl std::error::Error for Expected {}
-
-    impl Error for Expected {
-        fn custom<T: fmt::Display>(message: T) -> Self {
-            panic!("{message}")
-        }
-
-        fn unknown_variant(_: &str, names: &'static [&'static str]) -> Self {
-            Self(names)
+    /// What is refused, and a word of the message.
+    pub(crate) fn refused<M: Named + fmt::Debug>(cases: &[(&str, &str)]) {
+        let common =
+            [("3", "name of a method"), ("{}", "expected a method"), ("\"no-such\"", "expected one of")];
+        for (list, word) in cases.iter().chain(&common) {
+            let message = parse::<M>(list).expect_err(list);
+            assert!(message.contains(word) && message.contains('^'), "{list}: {message}");
         }
     }
 }

@@ -68,7 +68,7 @@ fn difference(ours: &Tensor, golden: &Tensor) -> f64 {
 }
 
 fn both() -> Aggregator {
-    Aggregator::new(&[HeadShare::Mean, HeadShare::Lambda2].into())
+    Aggregator::new(&[HeadShare::Equal, HeadShare::Lambda2].into())
 }
 
 /// Where layer `number` of these sits in a network is of no account.
@@ -105,7 +105,7 @@ fn every_step_is_that_of_a_second_computation() -> Result<(), Error> {
 
     let aggregates = stored(&file, &layers, 2)?;
     assert_eq!(aggregates.grid(), grid);
-    for (name, share) in [("mean", HeadShare::Mean), ("lambda2", HeadShare::Lambda2)] {
+    for (name, share) in [("mean", HeadShare::Equal), ("lambda2", HeadShare::Lambda2)] {
         for image in 0..2 {
             let ours = aggregates.get(share, image)?;
             // Numbers are of the order of 1/n; in the worst row, relative to its greatest.
@@ -220,7 +220,7 @@ fn aggregates_do_not_depend_on_how_heads_are_shown() -> Result<(), Error> {
     }
     let (together, single) = (together.finish()?, single.0.finish()?);
     assert_eq!(together.grid(), (9, 7));
-    for share in [HeadShare::Mean, HeadShare::Lambda2] {
+    for share in [HeadShare::Equal, HeadShare::Lambda2] {
         for image in 0..3 {
             let found = together.get(share, image)?;
             assert!(difference(&found, &single.get(share, image)?) < 1e-7);
@@ -228,7 +228,7 @@ fn aggregates_do_not_depend_on_how_heads_are_shown() -> Result<(), Error> {
             assert!(sums.abs().max().double_value(&[]) < 1e-6);
         }
     }
-    let apart = difference(&together.get(HeadShare::Mean, 0)?, &together.get(HeadShare::Lambda2, 0)?);
+    let apart = difference(&together.get(HeadShare::Equal, 0)?, &together.get(HeadShare::Lambda2, 0)?);
     assert!(apart > 1e-5, "λ₂ changes nothing");
     Ok(())
 }
@@ -262,11 +262,11 @@ fn what_streams_by_is_what_keeping_every_map_gives() -> Result<(), Error> {
     let [fine, coarse] = [of(16), of(8)].map(|layers| Tensor::cat(&layers, 1));
     assert!(fine.size()[1] > 2 && coarse.size()[1] >= 2);
     for image in 0..2 {
-        for share in [HeadShare::Mean, HeadShare::Lambda2] {
+        for share in [HeadShare::Equal, HeadShare::Lambda2] {
             let mean = |heads: &Tensor| {
                 let heads = heads.get(image);
                 let weights = match share {
-                    HeadShare::Mean => Tensor::ones([heads.size()[0]], (Kind::Double, Device::Cpu)),
+                    HeadShare::Equal => Tensor::ones([heads.size()[0]], (Kind::Double, Device::Cpu)),
                     HeadShare::Lambda2 => {
                         let moduli = heads.linalg_eigvals().abs().sort(-1, true).0;
                         moduli.select(-1, 1)
@@ -296,7 +296,7 @@ fn scenes(count: usize) -> Vec<DenseImage> {
 
 const METHODS: &str = r#"methods = ["uniform", { tokenrank = { number = 40 } }, { tokenrank-sampled = { number = 40 } },
     { column-sum = { number = 40, radius = 2 } }, { random = { number = 40 } },
-    { tokenrank = { number = 40, aggregate = "lambda2" } }]"#;
+    { tokenrank = { number = 40, weight = "lambda2" } }]"#;
 
 fn task(settings: &str, count: usize) -> Result<DiffSeg, Error> {
     let config = toml::from_str(&format!("{METHODS}\n{settings}")).expect("a configuration");

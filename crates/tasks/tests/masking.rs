@@ -27,7 +27,7 @@ fn items() -> Vec<LabelledImage> {
 
 fn config(heads: &str, batch: usize) -> MaskingConfig {
     serde_json::from_value(serde_json::json!({
-        "scores": ["random", "center", "column-sum", "cls", "tokenrank", "tokenrank-lambda2"],
+        "methods": ["random", "center", "column-sum", "cls", "tokenrank", "tokenrank-lambda2"],
         "cls": ["kept", "dropped"],
         "layers": "last:2",
         "heads": heads,

@@ -26,7 +26,7 @@ fn quick(out: &Path, name: &str, change: Option<&str>) {
 
 /// A few items with two methods: enough where values do not matter.
 fn tiny(out: &Path, more: &[&str]) {
-    let scores = "task.masking.scores=[\"random\", \"cls\"]";
+    let scores = "task.masking.methods=[\"random\", \"cls\"]";
     let args = ["run", "configs/mini/masking-vit.toml", "--set", scores, "--out", arg(out)];
     let limit: &[&str] = if more.contains(&"--limit") { &[] } else { &["--limit", "4"] };
     run(&[&args[..], limit, more].concat(), 0);
@@ -170,10 +170,10 @@ fn an_update_with_a_part_keeps_the_rest() {
         let config = dir.path().join(format!("seed-{seed}.toml"));
         std::fs::copy(root().join("configs/mini/masking-vit.toml"), &config).expect("copied");
         let set = format!("seed={seed}");
-        let tiny = ["--set", "task.masking.scores=[\"random\", \"cls\"]", "--limit", "4", "--set", &set];
+        let tiny = ["--set", "task.masking.methods=[\"random\", \"cls\"]", "--limit", "4", "--set", &set];
         run(&[&["run", arg(&config), "--out", arg(&all.join(seed))], &tiny[..]].concat(), 0);
         if seed == "1" {
-            let less = ["--set", "task.masking.scores=[\"cls\"]"];
+            let less = ["--set", "task.masking.methods=[\"cls\"]"];
             run(&[&["run", arg(&config), "--out", arg(&part.join(seed))], &tiny[..], &less].concat(), 0);
         }
     }

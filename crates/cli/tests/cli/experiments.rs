@@ -33,7 +33,7 @@ pub const ALL: [Small; 4] = [
             "task.guidance.count=9",
             "task.guidance.steps=2",
             "task.guidance.batch=2",
-            "task.guidance.shown=2",
+            "task.guidance.figures=2",
             "dataset.mini.count=24",
             "metrics.splits=2",
             "metrics.kernel={ subsets = 5, subset_size = 6 }",

@@ -107,10 +107,10 @@ fn a_changed_experiment_is_refused_until_it_may_start_over() {
 #[test]
 fn starting_over_leaves_nothing_of_the_run_before() {
     let fewer: [&[&str]; 4] = [
-        &["--set", "task.masking.scores=[\"random\"]"],
+        &["--set", "task.masking.methods=[\"random\"]"],
         &["--set", "task.segment.methods=[\"row-select\"]"],
-        &["--set", "task.guidance.methods=[\"none\"]", "--set", "task.guidance.shown=0"],
-        &["--set", "task.diffseg.methods=[\"random\"]", "--set", "task.diffseg.shown=0"],
+        &["--set", "task.guidance.methods=[\"none\"]", "--set", "task.guidance.figures=0"],
+        &["--set", "task.diffseg.methods=[\"random\"]", "--set", "task.diffseg.figures=0"],
     ];
     for (small, fewer) in ALL.iter().zip(fewer) {
         let dir = scratch();

@@ -18,7 +18,7 @@ const SMALL: [&str; 8] = [
     "task.guidance.count=8",
     "task.guidance.steps=3",
     "task.guidance.batch=4",
-    "task.guidance.shown=2",
+    "task.guidance.figures=2",
     "dataset.mini.count=24",
     "metrics.splits=2",
     "metrics.kernel={ subsets = 5, subset_size = 6 }",

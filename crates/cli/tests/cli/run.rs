@@ -176,8 +176,15 @@ fn runs_that_fill_columns_of_one_table_end_in_it() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let out = dir.path().join("all");
     let configs = ["dinov2", "clip", "vit", "dinov1"].map(|name| format!("configs/mini/masking-{name}.toml"));
-    let mut args =
-        vec!["run", "--limit", "3", "--out", arg(&out), "--set", "task.masking.scores=[\"random\", \"cls\"]"];
+    let mut args = vec![
+        "run",
+        "--limit",
+        "3",
+        "--out",
+        arg(&out),
+        "--set",
+        "task.masking.methods=[\"random\", \"cls\"]",
+    ];
     args.extend(configs.iter().map(String::as_str));
     let (table, words) = table_of_all(&args);
     assert_eq!(
@@ -213,7 +220,7 @@ fn ours_minus_the_papers() {
         path
     });
     let out = dir.path().join("out");
-    let scores = "task.masking.scores=[\"cls\", \"tokenrank-lambda2\"]";
+    let scores = "task.masking.methods=[\"cls\", \"tokenrank-lambda2\"]";
     let args = ["run", arg(&configs[0]), arg(&configs[1]), "--out", arg(&out), "--set", scores];
     let (table, words) = table_of_all(&args);
     assert_eq!(words[3..9], ["ViT", "paper", "Δ", "DINOv1", "paper", "Δ"], "{table}");
@@ -241,9 +248,9 @@ fn mistakes_in_an_experiment_are_refused_before_any_work() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let out = dir.path().join("run");
     for (set, code, word) in [
-        ("task.masking.scores=[\"tokenrnk\"]", 2, "tokenrnk"),
-        ("task.masking.scores=[]", 2, "lists no scores"),
-        ("task.masking.scores=[\"cls\", \"cls\"]", 2, "twice"),
+        ("task.masking.methods=[\"tokenrnk\"]", 2, "tokenrnk"),
+        ("task.masking.methods=[]", 2, "lists no methods"),
+        ("task.masking.methods=[\"cls\", \"cls\"]", 2, "twice"),
         ("task.masking.layers=last:99", 2, "blocks"),
         ("task.masking.layers=some", 2, "last:N"),
         ("task.masking.fractions.to=1.0", 2, "fractions"),

@@ -249,15 +249,15 @@ fn palette_png(path: &Path, width: usize, height: usize, indices: &[u8]) {
 fn what_cannot_run_is_refused_before_anything_is_loaded() {
     for (change, code, expected) in [
         ("task.segment.image_size=100", 2, "must be a multiple of 8"),
-        ("task.segment.blocks={ dual = \"last:9\" }", 2, "3 blocks"),
+        ("task.segment.layers={ dual = \"last:9\" }", 2, "3 blocks"),
         ("task.segment.noise={ steps = 4, at = [4] }", 2, "there is no step 4"),
         ("task.segment.prompt=a star", 2, "must have the name's place"),
         ("task.segment.methods=[]", 2, "lists no methods"),
         ("task.segment.methods=[\"bounce\", \"bounce\"]", 2, "two methods are called `bounce`"),
         ("task.segment.methods=[\"bounces\"]", 2, "bounces"),
         (
-            "task.segment.methods=[{ concept-attention = { blocks = \"0\" } }, { concept-attention = { name = \"b\", \
-             background = [\"grass\"], blocks = \"0\" } }]",
+            "task.segment.methods=[{ concept-attention = { layers = \"0\" } }, { concept-attention = { name = \"b\", \
+             background = [\"grass\"], layers = \"0\" } }]",
             2,
             "the same background concepts",
         ),

@@ -106,7 +106,7 @@ fn what_is_no_whole_run_is_refused_and_nothing_is_written() {
 #[test]
 fn a_sweep_and_several_experiments_are_sharded_as_one_run_is() {
     let dir = tempfile::tempdir().expect("a scratch folder");
-    let sets = ["--set", "task.masking.scores=[\"cls\", \"tokenrank\"]", "--set", "task.masking.batch=3"];
+    let sets = ["--set", "task.masking.methods=[\"cls\", \"tokenrank\"]", "--set", "task.masking.batch=3"];
     let configs = ["configs/mini/masking-vit.toml", "configs/mini/masking-dinov1.toml"];
     let (whole, apart) = (dir.path().join("whole"), dir.path().join("apart"));
     let args = [&["run"], &configs[..], &["--limit", "9"], &sets].concat();

@@ -17,9 +17,9 @@ count = 8
 seed = 0
 
 [task.masking]
-scores = ["random", "cls", "tokenrank", "tokenrank-lambda2"]
+methods = ["random", "cls", "tokenrank", "tokenrank-lambda2"]
 fractions = { from = 0.0, to = 0.8, step = 0.4 }
-overlays = 0
+figures = 0
 
 [sweep]
 layers = ["last:1", "all"]
@@ -64,7 +64,7 @@ fn a_sweep_ends_in_one_table_and_resumes() {
     let scores = |index: usize| -> Value {
         let path = out.join(folder(index)).join("results.json");
         let results: Value = serde_json::from_slice(&std::fs::read(path).expect("results")).expect("JSON");
-        results["experiment"]["task"]["masking"]["scores"].clone()
+        results["experiment"]["task"]["masking"]["methods"].clone()
     };
     let (steady, all) =
         (["tokenrank", "tokenrank-lambda2"], ["random", "cls", "tokenrank", "tokenrank-lambda2"]);
@@ -139,7 +139,7 @@ fn seeds_and_data_are_swept_like_settings_of_the_task() {
     let path =
         config(dir.path(), &format!("{experiment}[sweep]\nseed = [0, 1]\ndataset.mini.seed = [0, 5]\n"));
     let out = dir.path().join("out");
-    let args = ["run", arg(&path), "--out", arg(&out), "--set", "task.masking.scores=[\"random\", \"cls\"]"];
+    let args = ["run", arg(&path), "--out", arg(&out), "--set", "task.masking.methods=[\"random\", \"cls\"]"];
     let table = String::from_utf8(run(&args, 0).stdout).expect("text");
     assert!(table.contains("seed") && table.contains("dataset.mini.seed"), "{table}");
     let read = |path: &Path| -> Value {

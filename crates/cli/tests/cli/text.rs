@@ -110,9 +110,9 @@ fn a_model_given_twice() {
     let output = tokenrank().args(["run", "mine.toml"]).current_dir(dir.path()).output().expect("an answer");
     assert_eq!(output.status.code(), Some(2));
     assert_snapshot!(String::from_utf8(output.stderr).expect("text"), @r"
-  × experiment mine.toml: TOML parse error at line 5, column 1
+  × experiment mine.toml: TOML parse error at line 6, column 1
   │   |
-  │ 5 | [model]
+  │ 6 | [model]
   │   | ^^^^^^^
   │ a model has an `id` or a `path`, not both
 ");
@@ -126,12 +126,12 @@ fn an_unknown_key_is_shown_where_it_stands() {
     let output = tokenrank().args(["run", "mine.toml"]).current_dir(dir.path()).output().expect("an answer");
     assert_eq!(output.status.code(), Some(2));
     assert_snapshot!(String::from_utf8(output.stderr).expect("text"), @r"
-× experiment mine.toml: TOML parse error at line 17, column 1
+× experiment mine.toml: TOML parse error at line 18, column 1
 │    |
-│ 17 | alfa = 0.99
+│ 18 | alfa = 0.99
 │    | ^^^^
-│ unknown field `alfa`, expected one of `scores`, `layers`, `cls`, `heads`, `alpha`,
-│ `lambda_weight`, `fractions`, `batch`, `overlays`
+│ unknown field `alfa` (did you mean `alpha`?), expected one of `methods`, `image_size`, `layers`,
+│ `cls`, `heads`, `alpha`, `lambda_weight`, `fractions`, `batch`, `figures`
 ");
 }
 

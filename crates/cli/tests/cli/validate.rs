@@ -164,7 +164,7 @@ fn settings_without_effect_are_refused_or_said() {
     assert!(message.contains("alpha = 0.5 of `sag` has no effect"), "{message}");
 
     // A list of methods that was made shorter leaves settings behind, which change nothing.
-    let short = ["task.masking.scores=[\"random\", \"cls\"]", "task.masking.alpha=0.5"];
+    let short = ["task.masking.methods=[\"random\", \"cls\"]", "task.masking.alpha=0.5"];
     for verb in ["validate", "run"] {
         let output = run(&with(&[verb, MASKING, "--limit", "2", "--out", arg(&out)], &short), 0);
         let note = format!("{MASKING}: note: task.masking.alpha = 0.5 has no effect: none of the methods");

@@ -6,7 +6,7 @@ use toml::Value;
 use super::*;
 use crate::experiment::{Experiment, TaskConfig};
 
-/// Every table that an experiment can have, beside those of the files in `configs`.
+/// Every table that an experiment can have, in addition to those of the files in `configs`.
 const TABLES: [&str; 6] = [
     r#"
     title = "t"
@@ -18,7 +18,7 @@ const TABLES: [&str; 6] = [
     root = "r"
     subset = { count = 5, seed = 3 }
     [task.masking]
-    scores = ["random"]
+    methods = [{ random = {} }]
     fractions = { from = 0.0, to = 0.9, step = 0.3 }
     "#,
     r#"
@@ -28,7 +28,7 @@ const TABLES: [&str; 6] = [
     root = "r"
     subset = { count = 5 }
     [task.masking]
-    scores = ["random"]
+    methods = ["random"]
     fractions = [0.0, 0.5]
     "#,
     r#"
@@ -36,10 +36,10 @@ const TABLES: [&str; 6] = [
     model = { path = "m" }
     dataset = { mini = { count = 3, objects = { from = 1, to = 3 } } }
     [task.segment]
-    methods = [{ row-select = { name = "a" } }, { bounce = { steps = 3 } }, { bounce-lambda2 = { weight = "top:2" } },
+    methods = [{ row-select = { name = "a" } }, { bounce = { steps = 3 } }, { bounce-lambda2 = { weight = "lambda2-top:2" } },
       { tokenrank = { alpha = 0.9 } }, { concept-attention = { softmax = true } }, { rollout = { name = "b" } }]
     noise = { steps = 4, at = [2], samples = 1 }
-    blocks = { dual = "all" }
+    layers = { dual = "all" }
     score = { side = 64, blur = true }
     "#,
     r#"
@@ -152,7 +152,7 @@ fn no_table_of_an_experiment_is_read_from_a_list() {
         "task",
         "task.masking",
         "task.segment.noise",
-        "task.segment.blocks",
+        "task.segment.layers",
         "task.segment.score",
         "task.segment.methods.1.bounce",
         "task.guidance.blur",

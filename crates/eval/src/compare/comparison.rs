@@ -9,6 +9,7 @@ use super::report::Report;
 use super::snapshot::{Measured, Runs, Snapshot};
 use super::tolerance::Tolerances;
 use super::verdict::Compared;
+use crate::experiment::Experiment;
 use runs::{differences, short};
 
 /// Settings that say what a run is called and where things lie. What lies there has hashes.
@@ -100,9 +101,14 @@ fn differ_in(ours: &Snapshot, baseline: &Snapshot, differ: &mut impl FnMut(&'sta
     hash("judge", "another network judges", judges.0, judges.1);
 }
 
-/// An experiment without what decides no number.
+/// An experiment without the settings that change no number. Old names of settings become the present ones, if this program can
+/// still read the experiment; otherwise it is compared as it is.
 fn decisive(experiment: &Value) -> Value {
-    let mut experiment = experiment.clone();
+    let read = serde_json::from_value::<Experiment>(experiment.clone());
+    let mut experiment = match read {
+        Ok(read) => serde_json::json!(read),
+        Err(_) => experiment.clone(),
+    };
     let Some(settings) = experiment.as_object_mut() else { return experiment };
     NAMES.iter().for_each(|name| _ = settings.remove(*name));
     for part in ["model", "dataset"] {

@@ -249,6 +249,38 @@ fn where_things_lie_and_who_ran_it_is_no_difference() {
     );
 }
 
+/// A baseline that was written before settings were renamed is a baseline still.
+#[test]
+fn old_names_of_settings_are_no_difference() {
+    for (old, new) in crate::experiment::tests::OLD_AND_NEW {
+        let json = |text: &str| json!(toml::from_str::<toml::Value>(text).unwrap());
+        let experiment = |text: &str| json!(serde_json::from_value::<crate::Experiment>(json(text)).unwrap());
+        let mut baseline = masking(0.0);
+        // As an earlier program wrote it, without what it had no default for.
+        baseline.experiment = json(old);
+        let mut ours = masking(0.0);
+        ours.experiment = experiment(new);
+        let report = compare("suite", &one(ours.clone()), &one(baseline.clone()), &tolerances(0.0), false);
+        assert!(report.passes(), "{:?}", report.differences);
+        ours.experiment["seed"] = json!(3);
+        assert!(!compare("suite", &one(ours), &one(baseline), &tolerances(0.0), false).passes());
+    }
+    // The committed one, which an earlier program wrote.
+    let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../eval/baselines/mini-quick.json");
+    let baseline: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    let mut seen = 0;
+    let mut runs = vec![&baseline];
+    while let Some(value) = runs.pop() {
+        if let Some(experiment) = value.get("experiment").filter(|experiment| experiment.is_object()) {
+            serde_json::from_value::<crate::Experiment>(experiment.clone()).unwrap();
+            seen += 1;
+        }
+        runs.extend(value.as_object().into_iter().flat_map(|table| table.values()));
+        runs.extend(value.as_array().into_iter().flatten());
+    }
+    assert!(seen >= 7, "{seen} experiments");
+}
+
 #[test]
 fn the_tolerance_is_the_edge() {
     let mut ours = masking(0.0);

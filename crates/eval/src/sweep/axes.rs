@@ -2,9 +2,9 @@
 
 use toml_edit::{DocumentMut, Item, TableLike, Value};
 
-use crate::experiment::Experiment;
+use crate::experiment::{self, Experiment};
 
-/// More combinations than anybody reads.
+/// Maximum number of combinations of a sweep.
 const MOST: usize = 1000;
 
 /// A setting and what it becomes.
@@ -20,10 +20,11 @@ pub(super) struct Axis {
 pub(super) fn axes(document: &DocumentMut, sweep: Item) -> Result<Vec<Axis>, String> {
     let table =
         sweep.as_table_like().ok_or("`sweep` is a table: [sweep], then settings and lists of values")?;
-    let task = document.get("task").and_then(Item::as_table_like).and_then(|task| task.iter().next());
-    let task = task.map_or("", |(name, _)| name);
     let mut axes = Vec::new();
-    gather(table, "", task, &mut axes)?;
+    gather(table, "", experiment::task_name(document), &mut axes)?;
+    for axis in &mut axes {
+        axis.key = experiment::present_key(document, &axis.key);
+    }
     for (index, axis) in axes.iter().enumerate() {
         if let Some(other) = axes[..index].iter().find(|other| overlap(&axis.key, &other.key)) {
             return Err(format!(
@@ -41,7 +42,7 @@ pub(super) fn axes(document: &DocumentMut, sweep: Item) -> Result<Vec<Axis>, Str
     }
 }
 
-/// The lists of a table and of the tables in it: `model.image_size` may be written with quotes or without.
+/// The lists of a table and of the tables in it: `noise.steps` may be written with quotes or without.
 fn gather(table: &dyn TableLike, folder: &str, task: &str, axes: &mut Vec<Axis>) -> Result<(), String> {
     for (name, item) in table.iter() {
         let setting = if folder.is_empty() { name.to_owned() } else { format!("{folder}.{name}") };

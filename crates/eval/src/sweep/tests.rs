@@ -16,7 +16,7 @@ count = 3
 seed = 0
 
 [task.masking]
-scores = ["random", "column-sum", "cls", "tokenrank", "tokenrank-lambda2"]
+methods = ["random", "column-sum", "cls", "tokenrank", "tokenrank-lambda2"]
 fractions = { from = 0.0, to = 0.8, step = 0.4 }
 "#;
 
@@ -69,7 +69,7 @@ fn a_method_is_run_once_for_all_settings_that_it_does_not_know() {
     let mut runs = HashMap::new();
     for plan in sweep.plans() {
         let TaskConfig::Masking(task) = &plan.experiment.task else { panic!("another task") };
-        task.scores.iter().for_each(|&score| *runs.entry(score).or_insert(0) += 1);
+        task.methods.iter().for_each(|&score| *runs.entry(score).or_insert(0) += 1);
     }
     let expected = [
         (Score::Random, 1),
@@ -94,11 +94,28 @@ fn a_method_is_run_once_for_all_settings_that_it_does_not_know() {
 #[test]
 fn settings_of_other_parts_are_written_with_dots() {
     let sweep = swept("\"model.image_size\" = [64, 96]\nalpha = [0.9, 0.99]");
-    let sizes: Vec<_> = sweep.plans().map(|plan| plan.experiment.model.image_size).collect();
+    let size = |plan: &Plan| {
+        let TaskConfig::Masking(task) = &plan.experiment.task else { panic!("another task") };
+        task.image_size
+    };
+    let sizes: Vec<_> = sweep.plans().map(size).collect();
     assert_eq!(sizes, [Some(64), Some(64), Some(96), Some(96)]);
     assert_eq!(sweep.axes, ["model.image_size", "alpha"]);
     assert_eq!(sweep.variants[1].values, ["64", "0.99"]);
     assert_eq!(sweep.variants[2].folder, PathBuf::from("runs/model.image-size-96_alpha-0.9"));
+}
+
+#[test]
+fn old_names_of_settings_can_be_swept() {
+    let sweep = swept("scores = [[\"cls\"], [\"tokenrank\"]]\noverlays = [1, 2]");
+    // Folders are called as before.
+    assert_eq!(sweep.axes, ["scores", "overlays"]);
+    let TaskConfig::Masking(task) = &sweep.variants[1].plan.as_ref().expect("a run").experiment.task else {
+        panic!("another task")
+    };
+    assert_eq!((task.methods.as_slice(), task.figures), (&[Score::Cls][..], 2));
+    let message = refusal("scores = [[\"cls\"]]\nmethods = [[\"cls\"]]");
+    assert!(message.contains("sweep.scores and sweep.methods are about one setting"), "{message}");
 }
 
 #[test]
@@ -112,7 +129,7 @@ fn every_key_of_the_file_can_be_swept() {
     // The seed decides the random order, so the other scores are run with the first seed only.
     let scores = |index: usize| {
         let TaskConfig::Masking(task) = &plan(index).experiment.task else { panic!("another task") };
-        task.scores.clone()
+        task.methods.clone()
     };
     assert_eq!((scores(0).len(), scores(2)), (5, vec![Score::Random]));
 
@@ -153,7 +170,7 @@ fn a_setting_without_effect_in_every_combination_is_said() {
     };
     let notes = random("seed = [0, 1]");
     assert!(notes.len() == 1 && notes[0].contains("task.masking.alpha = 0.5 has no effect"), "{notes:?}");
-    let notes = random("scores = [[\"random\"], [\"tokenrank\"]]");
+    let notes = random("methods = [[\"random\"], [\"tokenrank\"]]");
     assert_eq!(notes, [""; 0]);
 }
 

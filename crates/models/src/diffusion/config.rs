@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -9,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::limits;
 
 /// The samplers that are computed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SamplerKind {
     /// Pseudo numerical methods (arXiv 2202.09778), diffusers' `PNDMScheduler`: Stable Diffusion 1.5's own.

@@ -2,6 +2,7 @@
 
 use markov_core::{Direction, Effort, Stop, lambda2_many, token_rank_many};
 use ndarray::ArrayView3;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -21,13 +22,15 @@ const LEAST_WEIGHT: f64 = 1e-12;
 const HOST_STATES: i64 = 256;
 
 /// How a head's weight grows with its λ₂. The paper gives no formula.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum LambdaWeight {
-    /// `w ∝ |λ₂|`.
+    /// In proportion to |λ₂|.
     #[default]
     Proportional,
-    /// `w ∝ |λ₂|²`, which favours structured heads more.
+    /// In proportion to |λ₂|², which favours heads with much structure.
     Squared,
 }
 

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::ops::Range;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -13,14 +14,16 @@ use crate::error::{Error, Result};
 use crate::site::Site;
 
 /// What a head contributes to an average.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum MapKind {
-    /// Its attention: the softmax over keys.
+    /// The attention map: a softmax over keys.
     #[default]
     Plain,
-    /// The softmax over queries instead, which brings out for each key who asks for it most; the rows of the average
-    /// are made to sum to 1 afterwards. The authors' code calls its results "pretty".
+    /// A softmax over queries, which shows for each key the queries that attend to it most. The rows of the average are scaled to
+    /// sum to 1. The authors' code calls its results "pretty".
     Pretty,
 }
 
@@ -45,14 +48,16 @@ impl HeadWeight {
     }
 }
 
-/// Over what weights sum to 1. The paper does not say.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// Set of heads over which weights sum to 1. The paper does not say.
+#[derive(
+    Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
+)]
 #[serde(rename_all = "kebab-case")]
 pub enum WeightScope {
-    /// The heads of a block; blocks share equally.
+    /// The heads of one layer; all layers count the same.
     #[default]
     PerBlock,
-    /// All heads of all blocks and passes.
+    /// All heads of all layers and passes.
     Global,
 }
 

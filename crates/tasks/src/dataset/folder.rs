@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::table::Table;
@@ -11,15 +12,15 @@ use crate::error::{Error, Result};
 
 /// `[dataset.folder]`: images listed in a CSV file with the columns `file` (relative to `root`) and `label` (class
 /// index from 0); other columns are ignored.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct FolderConfig {
-    /// The folder.
+    /// Folder of the images.
     pub root: PathBuf,
-    /// Name of the table within the folder.
+    /// CSV file with the columns `file` and `label`, relative to `root`.
     #[serde(default = "FolderConfig::default_labels")]
     pub labels: PathBuf,
-    /// A part of the images instead of all.
+    /// Random subset of the images. Default: all images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<Subset>,
 }

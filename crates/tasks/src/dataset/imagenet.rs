@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use models::limits;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{LabelledImage, Source, Subset, check_inside, note_left_out};
@@ -15,20 +16,20 @@ const IMAGE_EXTENSIONS: [&str; 3] = ["jpeg", "jpg", "png"];
 
 /// `[dataset.imagenet]`: either one folder per synset (`root/n01440764/*.JPEG`), or a flat folder
 /// (`root/ILSVRC2012_val_00000001.JPEG`, …) with a ground-truth file.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageNetConfig {
-    /// The folder.
+    /// Folder of the images.
     pub root: PathBuf,
-    /// Needed for the flat layout: lines of `file class`, separated by a space or comma, where class is an index in
+    /// Ground-truth file, required for the flat layout: lines of `file class`, separated by a space or comma, where class is an index in
     /// alphabetical synset order (Caffe's `val.txt`) or a synset (`LOC_val_solution.csv`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ground_truth: Option<PathBuf>,
-    /// Needed where not all 1000 synsets occur: a file with one synset per line in class order; what follows the
-    /// synset in a line is ignored (`LOC_synset_mapping.txt`).
+    /// File with one synset per line in class order, such as `LOC_synset_mapping.txt`; the rest of a line is ignored. Required
+    /// if the images do not cover all 1000 synsets.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub synsets: Option<PathBuf>,
-    /// A part of the images instead of all.
+    /// Random subset of the images. Default: all images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<Subset>,
 }

@@ -1,5 +1,6 @@
 //! The miniature scenes as a dataset.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::segmentation::{self, DenseImage, LabelledPixels, NamedClass, SceneLabels, SegmentedImage};
@@ -12,32 +13,32 @@ const MOST_SCENES: u64 = 1_000_000;
 
 /// `[dataset.mini]`: procedural scenes. Whole images carry the class of their one object; pixels are labelled with the
 /// exact mask of the scene's leading class, however many objects there are, or with the classes of all objects.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MiniConfig {
-    /// Number of scenes.
+    /// Number of scenes, at least 1.
     pub count: u64,
-    /// Seed of the data set.
+    /// Seed of the scenes.
     #[serde(default)]
     pub seed: u64,
-    /// Side length in pixels.
+    /// Side of a scene in pixels.
     #[serde(default = "MiniConfig::default_size")]
     pub size: usize,
-    /// `val` (default) or `train`.
+    /// Part of the data set.
     #[serde(default = "MiniConfig::default_split")]
     pub split: Split,
-    /// Objects in a scene; one where nothing is said.
+    /// Number of objects in a scene.
     #[serde(default, skip_serializing_if = "Objects::is_one")]
     pub objects: Objects,
 }
 
-/// Fewest and most objects of a scene, each number as likely as the others: `{ from = 1, to = 3 }`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// Range of the number of objects in a scene; all numbers in it are equally likely.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Objects {
-    /// Fewest.
+    /// Smallest number of objects, at least 1.
     pub from: usize,
-    /// Most.
+    /// Largest number of objects.
     pub to: usize,
 }
 

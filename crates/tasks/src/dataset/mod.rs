@@ -16,6 +16,7 @@ use std::path::{Component, Path, PathBuf};
 
 use models::image::Rgb8;
 use models::{limits, notes};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -48,7 +49,7 @@ pub const KINDS: [(&str, &str); 9] = [
 ];
 
 /// The `[dataset.*]` table of an experiment.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum DatasetConfig {
     /// Cityscapes with the class of every pixel.

@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// `[dataset.reference]`: a folder of pictures without labels, or what is known of one: the mean and covariance of their
-/// features (`.npz` with `mu` and `sigma`), or the features themselves (`.safetensors`).
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `[dataset.reference]`: images that generated images are compared with, as a folder, as the mean and covariance of their
+/// features (`.npz`), or as the features themselves (`.safetensors`).
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReferenceConfig {
-    /// The folder or file.
+    /// Folder of images, `.npz` file with `mu` and `sigma`, or `.safetensors` file of features.
     pub path: PathBuf,
 }

@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 
-/// A random part of a dataset, the same for the same seed.
-#[derive(Debug, Clone, Copy, Serialize, Deserialize)]
+/// A random subset of a dataset; the same seed gives the same subset.
+#[derive(Debug, Clone, Copy, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subset {
-    /// Number of images.
+    /// Number of images, at least 1.
     pub count: usize,
     /// Seed of the draw.
     #[serde(default)]

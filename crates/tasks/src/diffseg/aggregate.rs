@@ -12,22 +12,10 @@ use std::ops::Range;
 use models::attend::{AttentionProbe, View, Want};
 use models::probe::{LAMBDA_TOLERANCE, lambda2};
 use models::{Site, Stream};
-use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
-
-/// How heads share in the mean map of a resolution.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum HeadShare {
-    /// Equally.
-    #[default]
-    Mean,
-    /// By the λ₂ of each head's own map, with weights that sum to 1 over all heads of all layers of the resolution. What a
-    /// resolution weighs does not change.
-    Lambda2,
-}
+use crate::method::HeadShare;
 
 /// Weight of a head without structure, so that heads share equally where none has any.
 const LEAST_WEIGHT: f64 = 1e-12;
@@ -99,7 +87,7 @@ impl AttentionProbe for Aggregator {
         let maps = view.probs()?;
         for (share, sums) in &mut self.sums {
             let weights = match share {
-                HeadShare::Mean => None,
+                HeadShare::Equal => None,
                 HeadShare::Lambda2 => {
                     let lambda = lambda2(maps, LAMBDA_TOLERANCE)?;
                     Some(lambda.f_clamp_min(LEAST_WEIGHT)?.f_to_kind(Kind::Float)?)

@@ -2,48 +2,53 @@
 
 use std::collections::BTreeSet;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::aggregate::HeadShare;
 use super::merge::Merging;
 use super::method::Method;
 use crate::error::{Error, Result};
+use crate::method::{HeadShare, ListSchema, list};
 use crate::pixels::check_side;
 
-/// How images are segmented. Where the paper gives a table and no settings, they are DiffSeg's published ones for
-/// COCO-Stuff; `docs/protocols.md` says which are ours.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `[task.diffseg]`: segmentation without prompts, by merging the self-attention maps of a UNet around anchors. Where the paper
+/// names no setting, the default is the one DiffSeg published for COCO-Stuff; `docs/protocols.md` says which are our choices.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DiffSegConfig {
-    /// The methods, rows of the table. All see one pass of the UNet.
+    /// Methods to compare, that is, ways to choose the anchors. Each is a row of the table; all read the same pass of the UNet.
+    #[serde(with = "list")]
+    #[schemars(with = "ListSchema<Method>")]
     pub methods: Vec<Method>,
-    /// The time of the training schedule that the UNet is told. Nothing is added to the picture whatever it is.
+    /// Diffusion timestep passed to the UNet. No noise is added to the image, whatever the timestep.
     #[serde(default = "DiffSegConfig::default_timestep")]
     pub timestep: u16,
-    /// The prompt; empty as published.
+    /// Prompt passed to the UNet. DiffSeg uses the empty prompt.
     #[serde(default)]
     pub prompt: String,
-    /// Side of the square that pictures and labels are brought to, in pixels; what the network was made for by default.
+    /// Side in pixels of the square to which images and labels are resized. Default: the size the network was trained for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_size: Option<i64>,
-    /// Maps closer than this are one segment.
+    /// Two maps whose distance (symmetric Kullback–Leibler divergence) is below this value are merged into one segment; at least
+    /// 0.
     #[serde(default = "DiffSegConfig::default_threshold")]
     pub threshold: f64,
-    /// Rounds of merging, the first one included, in which each anchor gathers all maps that are close to it.
+    /// Number of merging rounds, including the first one, in which each anchor collects all maps near it; at least 1.
     #[serde(default = "DiffSegConfig::default_rounds")]
     pub rounds: usize,
-    /// Share of attention in the teleporting chain.
+    /// Probability that the chain follows the attention in a step; otherwise it jumps to a random token. Range (0, 1].
     #[serde(default = "DiffSegConfig::default_alpha")]
     pub alpha: f64,
-    /// How far from a true boundary a predicted one still counts, as a share of the picture's diagonal.
+    /// Largest distance between a true and a predicted boundary that still counts as found, as a fraction of the image diagonal
+    /// in [0, 1]. Only boundary recall reads it.
     #[serde(default = "DiffSegConfig::default_tolerance")]
     pub tolerance: f64,
-    /// Pictures that go through the UNet together.
+    /// Number of images that pass through the UNet together.
     #[serde(default = "DiffSegConfig::default_batch")]
     pub batch: usize,
-    /// Pictures, from the first on, that are shown with their segments and anchors.
-    #[serde(default = "DiffSegConfig::default_shown")]
-    pub shown: usize,
+    /// Number of images, from the start of the dataset, whose segments and anchors are drawn.
+    #[serde(default = "DiffSegConfig::default_figures", alias = "shown")]
+    pub figures: usize,
 }
 
 impl DiffSegConfig {
@@ -72,7 +77,7 @@ impl DiffSegConfig {
         4
     }
 
-    fn default_shown() -> usize {
+    fn default_figures() -> usize {
         8
     }
 

@@ -1,65 +1,68 @@
 //! The methods of `[task.diffseg]`: where the anchors come from.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
-use super::aggregate::HeadShare;
-use crate::method::NameOrTable;
+use crate::method::{HeadShare, MethodKind, Named};
 
-/// A method, written as its name alone (`"tokenrank"`) or with settings (`{ tokenrank = { number = 64 } }`).
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", remote = "Self")]
+/// A way to choose the anchors, written as its name alone (`"tokenrank"`) or with settings (`{ tokenrank = { number = 64 } }`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// Anchors on a grid (arXiv 2308.12469, section 3.3).
+    /// Anchors on a regular grid, as in DiffSeg (arXiv 2308.12469, section 3.3).
     Uniform(Grid),
-    /// The tokens of greatest TokenRank.
+    /// The tokens with the largest TokenRank.
     Tokenrank(Ranked),
-    /// Tokens drawn in proportion to their TokenRank.
+    /// Tokens drawn at random with probabilities proportional to their TokenRank, without replacement.
     TokenrankSampled(Drawn),
-    /// The tokens of greatest column sum, which is attention received.
+    /// The tokens with the largest column sum, that is, those that receive the most attention.
     ColumnSum(Ranked),
-    /// Tokens drawn alike.
+    /// Tokens drawn at random, all equally likely.
     Random(Drawn),
 }
 
 /// Settings of `uniform`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Grid {
-    /// Key of the method in records and tables instead of its own.
+    /// Key of the method in records and tables. Two methods of one kind need different names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Anchors along each side.
+    /// Number of anchors along each side of the grid; there are `side`² anchors.
     pub side: usize,
-    /// Which aggregate is segmented.
-    pub aggregate: HeadShare,
+    /// How much each attention head counts in the map that is segmented.
+    #[serde(alias = "aggregate")]
+    pub weight: HeadShare,
 }
 
 /// Settings of `tokenrank` and `column-sum`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Ranked {
-    /// Key of the method in records and tables instead of its own.
+    /// Key of the method in records and tables. Two methods of one kind need different names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// How many anchors; all tokens where there are fewer.
+    /// Number of anchors, 1 to 65536. If the image has fewer tokens, all of them are anchors.
     pub number: usize,
-    /// An anchor suppresses the tokens that are at most this many rows and columns away; 0 for none.
+    /// Distance in rows and columns within which an anchor excludes all other tokens from being anchors; 0 excludes none.
     pub radius: usize,
-    /// Which aggregate is ranked and segmented.
-    pub aggregate: HeadShare,
+    /// How much each attention head counts in the map that is ranked and segmented.
+    #[serde(alias = "aggregate")]
+    pub weight: HeadShare,
 }
 
 /// Settings of `tokenrank-sampled` and `random`.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Drawn {
-    /// Key of the method in records and tables instead of its own.
+    /// Key of the method in records and tables. Two methods of one kind need different names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// How many anchors; all tokens where there are fewer.
+    /// Number of anchors, 1 to 65536. If the image has fewer tokens, all of them are anchors.
     pub number: usize,
-    /// Which aggregate is ranked and segmented.
-    pub aggregate: HeadShare,
+    /// How much each attention head counts in the map that is ranked and segmented.
+    #[serde(alias = "aggregate")]
+    pub weight: HeadShare,
 }
 
 /// As many as the published grid has.
@@ -67,79 +70,63 @@ const ANCHORS: usize = 256;
 
 impl Default for Grid {
     fn default() -> Self {
-        Self { name: None, side: 16, aggregate: HeadShare::Mean }
+        Self { name: None, side: 16, weight: HeadShare::Equal }
     }
 }
 
 impl Default for Ranked {
     fn default() -> Self {
-        Self { name: None, number: ANCHORS, radius: 1, aggregate: HeadShare::Mean }
+        Self { name: None, number: ANCHORS, radius: 1, weight: HeadShare::Equal }
     }
 }
 
 impl Default for Drawn {
     fn default() -> Self {
-        Self { name: None, number: ANCHORS, aggregate: HeadShare::Mean }
+        Self { name: None, number: ANCHORS, weight: HeadShare::Equal }
     }
 }
 
-/// What a method is called that was given no name.
-struct Names {
-    /// Its kind in experiment files, and its key in records and tables.
-    key: &'static str,
-    /// Its key where heads are weighted by λ₂.
-    key_lambda2: &'static str,
-    /// Its name for people.
-    label: &'static str,
-    /// Its name for people where heads are weighted by λ₂.
-    label_lambda2: &'static str,
+impl Named for Method {
+    const METHODS: &'static [MethodKind] = {
+        const WEIGHTED: &[(&str, &str)] = &[("weight", "lambda2")];
+        &[
+            MethodKind::new("uniform", "uniform grid"),
+            MethodKind::new("tokenrank", "TokenRank"),
+            MethodKind::new("tokenrank-sampled", "TokenRank, drawn"),
+            MethodKind::new("column-sum", "column sum"),
+            MethodKind::new("random", "random"),
+            MethodKind::short("uniform-lambda2", "uniform grid, λ₂", "uniform", WEIGHTED),
+            MethodKind::short("tokenrank-lambda2", "TokenRank, λ₂", "tokenrank", WEIGHTED),
+            MethodKind::short(
+                "tokenrank-sampled-lambda2",
+                "TokenRank, drawn, λ₂",
+                "tokenrank-sampled",
+                WEIGHTED,
+            ),
+            MethodKind::short("column-sum-lambda2", "column sum, λ₂", "column-sum", WEIGHTED),
+            MethodKind::short("random-lambda2", "random, λ₂", "random", WEIGHTED),
+        ]
+    };
+    const EXAMPLE: &'static str = "{ tokenrank = { number = 64 } }";
+    type Table = Self;
+
+    fn kind_name(&self) -> &'static str {
+        match (self, self.aggregate()) {
+            (Self::Uniform(_), HeadShare::Equal) => "uniform",
+            (Self::Uniform(_), HeadShare::Lambda2) => "uniform-lambda2",
+            (Self::Tokenrank(_), HeadShare::Equal) => "tokenrank",
+            (Self::Tokenrank(_), HeadShare::Lambda2) => "tokenrank-lambda2",
+            (Self::TokenrankSampled(_), HeadShare::Equal) => "tokenrank-sampled",
+            (Self::TokenrankSampled(_), HeadShare::Lambda2) => "tokenrank-sampled-lambda2",
+            (Self::ColumnSum(_), HeadShare::Equal) => "column-sum",
+            (Self::ColumnSum(_), HeadShare::Lambda2) => "column-sum-lambda2",
+            (Self::Random(_), HeadShare::Equal) => "random",
+            (Self::Random(_), HeadShare::Lambda2) => "random-lambda2",
+        }
+    }
 }
 
 impl Method {
-    const fn names(&self) -> Names {
-        match self {
-            Self::Uniform(_) => Names {
-                key: "uniform",
-                key_lambda2: "uniform-lambda2",
-                label: "uniform grid",
-                label_lambda2: "uniform grid, λ₂",
-            },
-            Self::Tokenrank(_) => Names {
-                key: "tokenrank",
-                key_lambda2: "tokenrank-lambda2",
-                label: "TokenRank",
-                label_lambda2: "TokenRank, λ₂",
-            },
-            Self::TokenrankSampled(_) => Names {
-                key: "tokenrank-sampled",
-                key_lambda2: "tokenrank-sampled-lambda2",
-                label: "TokenRank, drawn",
-                label_lambda2: "TokenRank, drawn, λ₂",
-            },
-            Self::ColumnSum(_) => Names {
-                key: "column-sum",
-                key_lambda2: "column-sum-lambda2",
-                label: "column sum",
-                label_lambda2: "column sum, λ₂",
-            },
-            Self::Random(_) => Names {
-                key: "random",
-                key_lambda2: "random-lambda2",
-                label: "random",
-                label_lambda2: "random, λ₂",
-            },
-        }
-    }
-
-    /// Whether every setting has its default.
-    fn is_plain(&self) -> bool {
-        match self {
-            Self::Uniform(grid) => *grid == Grid::default(),
-            Self::Tokenrank(ranked) | Self::ColumnSum(ranked) => *ranked == Ranked::default(),
-            Self::TokenrankSampled(drawn) | Self::Random(drawn) => *drawn == Drawn::default(),
-        }
-    }
-
     fn name(&self) -> Option<&str> {
         match self {
             Self::Uniform(Grid { name, .. })
@@ -153,11 +140,11 @@ impl Method {
     /// Which aggregate the method reads.
     pub fn aggregate(&self) -> HeadShare {
         match self {
-            Self::Uniform(Grid { aggregate, .. })
-            | Self::Tokenrank(Ranked { aggregate, .. })
-            | Self::ColumnSum(Ranked { aggregate, .. })
-            | Self::TokenrankSampled(Drawn { aggregate, .. })
-            | Self::Random(Drawn { aggregate, .. }) => *aggregate,
+            Self::Uniform(Grid { weight, .. })
+            | Self::Tokenrank(Ranked { weight, .. })
+            | Self::ColumnSum(Ranked { weight, .. })
+            | Self::TokenrankSampled(Drawn { weight, .. })
+            | Self::Random(Drawn { weight, .. }) => *weight,
         }
     }
 
@@ -171,20 +158,12 @@ impl Method {
 
     /// Key of the method in records and tables.
     pub fn key(&self) -> &str {
-        let Names { key, key_lambda2, .. } = self.names();
-        self.name().unwrap_or(match self.aggregate() {
-            HeadShare::Mean => key,
-            HeadShare::Lambda2 => key_lambda2,
-        })
+        self.name().unwrap_or(self.kind_name())
     }
 
-    /// The method's name for people, or the one it was given.
+    /// Name of the method in tables and figures: its own `name`, or the label of its kind.
     pub fn label(&self) -> &str {
-        let Names { label, label_lambda2, .. } = self.names();
-        self.name().unwrap_or(match self.aggregate() {
-            HeadShare::Mean => label,
-            HeadShare::Lambda2 => label_lambda2,
-        })
+        self.name().unwrap_or(self.kind_label())
     }
 
     /// How many anchors the method asks for.
@@ -197,100 +176,50 @@ impl Method {
     }
 }
 
-impl Serialize for Method {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self.is_plain() {
-            true => serializer.serialize_str(self.names().key),
-            false => Self::serialize(self, serializer),
-        }
-    }
-}
-
-impl NameOrTable for Method {
-    const EXAMPLE: &'static str = "{ tokenrank = { number = 64 } }";
-
-    fn from_table<'de, D: Deserializer<'de>>(table: D) -> Result<Self, D::Error> {
-        Self::deserialize(table)
-    }
-}
-
-impl<'de> Deserialize<'de> for Method {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::read(deserializer)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::method::tests::variants;
-
-    fn parse(list: &str) -> Result<Vec<Method>, String> {
-        #[derive(Deserialize)]
-        struct List {
-            methods: Vec<Method>,
-        }
-        toml::from_str::<List>(&format!("methods = [{list}]"))
-            .map(|list| list.methods)
-            .map_err(|e| e.to_string())
-    }
+    use crate::method::tests::{parse, refused, walk, written};
 
     #[test]
     fn methods_are_names_or_tables() -> Result<(), String> {
-        let methods = parse(
-            r#""uniform", { uniform = { side = 8, aggregate = "lambda2" } }, "tokenrank", "tokenrank-sampled",
+        let methods: Vec<Method> = parse(
+            r#""uniform", { uniform = { side = 8, weight = "lambda2" } }, "tokenrank", "tokenrank-sampled",
                { column-sum = { number = 64, radius = 2 } }, { random = { number = 9, name = "nine" } }"#,
         )?;
         let keys: Vec<&str> = methods.iter().map(Method::key).collect();
         let wanted = ["uniform", "uniform-lambda2", "tokenrank", "tokenrank-sampled", "column-sum", "nine"];
         assert_eq!(keys, wanted);
         assert_eq!(methods.iter().map(Method::anchors).collect::<Vec<_>>(), [256, 64, 256, 256, 64, 9]);
-        let json = serde_json::to_string(&methods).map_err(|e| e.to_string())?;
-        assert!(json.starts_with(r#"["uniform",{"uniform":{"side":8,"#), "{json}");
-        let back: Vec<Method> = serde_json::from_str(&json).map_err(|e| e.to_string())?;
-        assert_eq!(back, methods);
+        assert_eq!(written(&methods[0]), r#"{"uniform":{"side":16,"weight":"equal"}}"#);
         Ok(())
     }
 
     #[test]
-    fn every_method_reads_back_as_itself() -> Result<(), String> {
-        let kinds = variants::<Method>();
-        assert!(kinds.contains(&"uniform") && kinds.contains(&"random"), "{kinds:?}");
-        let mut called = std::collections::BTreeSet::new();
-        for kind in kinds {
-            let by_name = parse(&format!("{kind:?}"))?;
-            assert_eq!(by_name, parse(&format!("{{ {kind} = {{}} }}"))?, "{kind}");
-            assert_eq!(by_name[0].key(), *kind);
-            // The settings that are written are those of the same kind.
-            assert_eq!(serde_json::to_string(&by_name[0]).map_err(|e| e.to_string())?, format!("{kind:?}"));
-            let weighted = parse(&format!("{{ {kind} = {{ aggregate = \"lambda2\" }} }}"))?;
-            let json = serde_json::to_string(&weighted).map_err(|e| e.to_string())?;
-            assert!(json.starts_with(&format!("[{{{kind:?}:{{")), "{json}");
-            assert_eq!(serde_json::from_str::<Vec<Method>>(&json).map_err(|e| e.to_string())?, weighted);
-            assert_eq!(weighted[0].key(), format!("{kind}-lambda2"));
-            assert_eq!(weighted[0].label(), format!("{}, λ₂", by_name[0].label()));
-            for method in [&by_name[0], &weighted[0]] {
-                assert!(
-                    called.insert(method.label().to_owned()),
-                    "two methods are called {}",
-                    method.label()
-                );
-            }
-        }
-        Ok(())
+    fn every_method_reads_back_as_itself() {
+        walk::<Method>();
+    }
+
+    #[test]
+    fn old_names_still_read() {
+        let old = parse::<Method>(
+            r#"{ tokenrank = { number = 36, aggregate = "lambda2" } }, { random = { aggregate = "mean" } }"#,
+        );
+        assert_eq!(old, parse(r#"{ tokenrank = { number = 36, weight = "lambda2" } }, "random""#));
     }
 
     #[test]
     fn what_is_no_method_is_refused_by_name() {
-        for (list, word) in [
+        refused::<Method>(&[
             ("\"kmeans\"", "kmeans"),
             ("{ tokenrank = { radii = 1 } }", "radii"),
             ("{ uniform = { number = 9 } }", "number"),
-            ("{ random = { aggregate = \"max\" } }", "max"),
-            ("3", "name of a method"),
-        ] {
-            let message = parse(list).expect_err(list);
-            assert!(message.contains(word), "{list}: {message}");
-        }
+            ("{ random = { weight = \"max\" } }", "max"),
+            (
+                "{ tokenrank-lambda2 = { weight = \"equal\" } }",
+                "the method is `tokenrank`, not `tokenrank-lambda2`",
+            ),
+            ("{ uniform = {}, random = {} }", "second table for `random`"),
+        ]);
     }
 }

@@ -25,7 +25,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use tch::Tensor;
 
-pub use aggregate::{Aggregates, Aggregator, HeadShare};
+pub use aggregate::{Aggregates, Aggregator};
 pub use anchors::{anchors, drawn, ranked, uniform};
 pub use config::DiffSegConfig;
 pub use labels::labels;
@@ -37,6 +37,7 @@ pub use score::boundary;
 
 use crate::dataset::segmentation::{DenseImage, Segmented};
 use crate::error::{Error, Result};
+pub use crate::method::HeadShare;
 use crate::task::{Answer, Failure, Task, in_order};
 
 /// The DiffSeg experiment on one Stable Diffusion pipeline and one dataset.
@@ -248,7 +249,7 @@ impl Task for DiffSeg {
         let (config, grid) = (&self.config, aggregates.grid());
         drop(aggregates);
         let record = |((place, image), found): (&(usize, Segmented), &Vec<Segmentation>)| {
-            let shown = (range.start + place < config.shown).then_some(grid);
+            let shown = (range.start + place < config.figures).then_some(grid);
             (*place, Self::record(config, &items[*place], image, found, size.0, shown))
         };
         let records: Vec<_> = images.par_iter().zip(&found).map(record).collect();

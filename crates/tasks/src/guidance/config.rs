@@ -1,72 +1,76 @@
 //! The `[task.guidance]` table of an experiment.
 
 use models::diffusion::SamplerKind;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::mask::{Importance, Threshold};
 use super::method::{Method, SagMethod};
 use super::sag::Sag;
 use crate::error::{Error, Result};
+use crate::method::{ListSchema, list};
 use crate::pixels::check_side;
 
-/// What is drawn and how it is guided. The paper gives the table and few of these settings; `docs/protocols.md` says which
-/// are ours.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `[task.guidance]`: images generated with self-attention guidance. The paper gives the table and few of these settings;
+/// `docs/protocols.md` says which are our choices.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct GuidanceConfig {
-    /// The methods, rows of the table. Picture `k` begins with the same noise under each.
+    /// Methods to compare. Each is a row of the table; image `k` starts from the same noise under every method.
+    #[serde(with = "list")]
+    #[schemars(with = "ListSchema<Method>")]
     pub methods: Vec<Method>,
-    /// Number of pictures under each method.
+    /// Number of images to generate with each method; at least 1.
     pub count: u64,
-    /// Number of the first picture. Picture `k` is drawn from the noise of seed `seed + k`, so runs over parts of the
-    /// numbers make the pictures of one run over all.
+    /// Number of the first image. Image `k` starts from the noise of seed `seed + k`, so a run can be split into ranges of
+    /// numbers.
     #[serde(default)]
     pub first: u64,
-    /// The prompt; empty for pictures of whatever the network knows.
+    /// Prompt; empty for unconditional images.
     #[serde(default)]
     pub prompt: String,
-    /// What classifier-free guidance leads away from.
+    /// Prompt that classifier-free guidance moves away from.
     #[serde(default)]
     pub negative_prompt: String,
-    /// Scale of classifier-free guidance; at most 1 for none.
+    /// Scale of classifier-free guidance. Values up to 1 turn it off.
     #[serde(default = "GuidanceConfig::default_guidance_scale")]
     pub guidance_scale: f64,
-    /// The sampler; the pipeline's own by default.
+    /// Sampler. Default: the one in the pipeline's files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sampler: Option<SamplerKind>,
-    /// Steps of the sampler.
+    /// Number of sampling steps, 1 to 1000.
     #[serde(default = "GuidanceConfig::default_steps")]
     pub steps: usize,
-    /// Side of the pictures in pixels; what the network was made for by default.
+    /// Side of the square images in pixels. Default: the size the network was trained for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_size: Option<i64>,
-    /// How far self-attention guidance moves the prediction.
+    /// Factor by which self-attention guidance moves the predicted noise; 0 has no effect.
     #[serde(default = "GuidanceConfig::default_scale")]
     pub scale: f64,
-    /// Share of attention in the teleporting chain.
+    /// Probability that the chain follows the attention in a step; otherwise it jumps to a random token. Range (0, 1].
     #[serde(default = "GuidanceConfig::default_alpha")]
     pub alpha: f64,
-    /// Which tokens are important enough to be degraded.
+    /// Which tokens are important enough to be blurred.
     #[serde(default)]
     pub threshold: Threshold,
-    /// How they are.
+    /// Gaussian blur of the latents under important tokens.
     #[serde(default)]
     pub blur: Blur,
-    /// Pictures that are drawn together.
+    /// Number of images that are generated together.
     #[serde(default = "GuidanceConfig::default_batch")]
     pub batch: usize,
-    /// Pictures, from the first on, that are shown side by side with their masks.
-    #[serde(default = "GuidanceConfig::default_shown")]
-    pub shown: usize,
+    /// Number of images, from the first one, that are drawn side by side with their masks.
+    #[serde(default = "GuidanceConfig::default_figures", alias = "shown")]
+    pub figures: usize,
 }
 
 /// A Gaussian blur of latents.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Blur {
-    /// Side of the kernel in latents, odd.
+    /// Side of the kernel in latent pixels; an odd number.
     pub kernel: usize,
-    /// Standard deviation in latents.
+    /// Standard deviation in latent pixels; above 0.
     pub sigma: f64,
 }
 
@@ -98,7 +102,7 @@ impl GuidanceConfig {
         8
     }
 
-    fn default_shown() -> usize {
+    fn default_figures() -> usize {
         8
     }
 
@@ -125,7 +129,7 @@ impl GuidanceConfig {
         let mut one = Self { methods: vec![method.clone()], ..self.clone() };
         // A plain run reads none of them, and a method's own setting stands before the task's.
         let (scale, alpha, threshold, blur) = match method {
-            Method::None {} => (false, false, false, false),
+            Method::None(_) => (false, false, false, false),
             Method::Sag(own) => (
                 own.scale.is_none(),
                 own.alpha.is_none() && own.mask != Importance::ColumnSum,

@@ -1,13 +1,14 @@
 //! Which latents are degraded: where the attention of the UNet's middle says that something is.
 
 use models::probe::{LAMBDA_TOLERANCE, lambda2, token_rank};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
 
 /// What makes an image token important.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Importance {
     /// Attention received from all tokens: one step from the uniform state (arXiv 2210.00939).
@@ -19,13 +20,13 @@ pub enum Importance {
 }
 
 /// Which tokens are important enough.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Threshold {
-    /// Those above the average.
+    /// Tokens whose importance is above the average.
     #[default]
     AboveAverage,
-    /// The most important ones, as many as have an above-average column sum: masks of one area, whatever the importance.
+    /// The most important tokens, as many as have an above-average column sum, so that all masks have the same area.
     Area,
 }
 

@@ -1,42 +1,124 @@
 //! The methods of `[task.guidance]`.
 
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::config::Blur;
 use super::mask::{Importance, Threshold};
-use crate::method::NameOrTable;
+use crate::method::{HeadShare, MethodKind, Named};
 
 /// A method, written as its name alone (`"sag"`) or with settings (`{ sag = { mask = "tokenrank" } }`).
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", remote = "Self", deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// The sampler alone.
-    None {},
+    /// The sampler without self-attention guidance.
+    None(NoSettings),
     /// Self-attention guidance (arXiv 2210.00939).
     Sag(SagMethod),
 }
 
+/// Settings of `none`.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NoSettings {}
+
 /// Settings of `sag`; those that are left out are the task's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "SagTable", into = "SagTable")]
 pub struct SagMethod {
     /// Key of the method in records, tables and folders instead of one that its mask gives.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// What makes a token important.
     pub mask: Importance,
     /// Which tokens are important enough.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub threshold: Option<Threshold>,
-    /// Share of attention in the teleporting chain.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// Probability that the chain follows the attention in a step.
     pub alpha: Option<f64>,
     /// How far the prediction moves.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub scale: Option<f64>,
-    /// How the picture is degraded.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// How the image is degraded.
     pub blur: Option<Blur>,
+}
+
+/// Settings of `sag` as written. Settings that are left out are those of `[task.guidance]`.
+#[derive(Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+struct SagTable {
+    /// Key of the method in records, tables and folders. Two methods of one kind need different names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    name: Option<String>,
+    /// How the importance of a token is measured. The guidance blurs the image where tokens are important.
+    mask: Mask,
+    /// How much each attention head counts in the map that is ranked; only for `mask = "tokenrank"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    weight: Option<HeadShare>,
+    /// Which tokens are important enough to be blurred.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    threshold: Option<Threshold>,
+    /// Probability that the chain follows the attention in a step, in (0, 1]; only for `mask = "tokenrank"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    alpha: Option<f64>,
+    /// Factor by which the guidance moves the predicted noise; 0 has no effect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scale: Option<f64>,
+    /// Gaussian blur of the latents.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    blur: Option<Blur>,
+}
+
+/// `mask` of `sag`.
+#[derive(Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Mask {
+    /// Attention received from all tokens.
+    #[default]
+    ColumnSum,
+    /// TokenRank: the steady state of the attention chain.
+    Tokenrank,
+    /// Old name of `mask = "tokenrank"` with `weight = "lambda2"`.
+    TokenrankLambda2,
+}
+
+impl Default for SagTable {
+    fn default() -> Self {
+        SagMethod::default().into()
+    }
+}
+
+impl TryFrom<SagTable> for SagMethod {
+    type Error = &'static str;
+
+    fn try_from(table: SagTable) -> Result<Self, Self::Error> {
+        let SagTable { name, mask, weight, threshold, alpha, scale, blur } = table;
+        let mask = match (mask, weight) {
+            (Mask::ColumnSum, None | Some(HeadShare::Equal)) => Importance::ColumnSum,
+            (Mask::ColumnSum, Some(HeadShare::Lambda2)) => {
+                return Err(
+                    "weight = \"lambda2\" needs mask = \"tokenrank\": column sums weight all heads equally",
+                );
+            }
+            (Mask::Tokenrank, None | Some(HeadShare::Equal)) => Importance::Tokenrank,
+            (Mask::Tokenrank, Some(HeadShare::Lambda2)) => Importance::TokenrankLambda2,
+            (Mask::TokenrankLambda2, None | Some(HeadShare::Lambda2)) => Importance::TokenrankLambda2,
+            (Mask::TokenrankLambda2, Some(HeadShare::Equal)) => {
+                return Err(
+                    "mask = \"tokenrank-lambda2\" contradicts weight = \"equal\"; write mask = \"tokenrank\"",
+                );
+            }
+        };
+        Ok(Self { name, mask, threshold, alpha, scale, blur })
+    }
+}
+
+impl From<SagMethod> for SagTable {
+    fn from(SagMethod { name, mask, threshold, alpha, scale, blur }: SagMethod) -> Self {
+        let (mask, weight) = match mask {
+            Importance::ColumnSum => (Mask::ColumnSum, None),
+            Importance::Tokenrank => (Mask::Tokenrank, None),
+            Importance::TokenrankLambda2 => (Mask::Tokenrank, Some(HeadShare::Lambda2)),
+        };
+        Self { name, mask, weight, threshold, alpha, scale, blur }
+    }
 }
 
 impl Default for SagMethod {
@@ -52,12 +134,24 @@ impl Default for SagMethod {
     }
 }
 
-impl Method {
-    /// Key of the method in records, tables and folders.
-    pub fn key(&self) -> &str {
+impl Named for Method {
+    const METHODS: &'static [MethodKind] = &[
+        MethodKind::new("none", "no guidance"),
+        MethodKind::new("sag", "SAG"),
+        MethodKind::short("sag-tokenrank", "SAG + TokenRank", "sag", &[("mask", "tokenrank")]),
+        MethodKind::short(
+            "sag-tokenrank-lambda2",
+            "SAG + TokenRank, λ₂",
+            "sag",
+            &[("mask", "tokenrank"), ("weight", "lambda2")],
+        ),
+    ];
+    const EXAMPLE: &'static str = "{ sag = { mask = \"tokenrank\" } }";
+    type Table = Self;
+
+    fn kind_name(&self) -> &'static str {
         match self {
-            Self::None {} => "none",
-            Self::Sag(SagMethod { name: Some(name), .. }) => name,
+            Self::None(_) => "none",
             Self::Sag(SagMethod { mask, .. }) => match mask {
                 Importance::ColumnSum => "sag",
                 Importance::Tokenrank => "sag-tokenrank",
@@ -65,101 +159,66 @@ impl Method {
             },
         }
     }
+}
 
-    /// The method's name for people: that of its mask, or the one it was given.
+impl Method {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::None(_) => None,
+            Self::Sag(sag) => sag.name.as_deref(),
+        }
+    }
+
+    /// Key of the method in records, tables and folders.
+    pub fn key(&self) -> &str {
+        self.name().unwrap_or(self.kind_name())
+    }
+
+    /// Name of the method in tables and figures: its own `name`, or the label of its kind.
     pub fn label(&self) -> &str {
-        match self {
-            Self::None {} => "no guidance",
-            Self::Sag(SagMethod { name: Some(name), .. }) => name,
-            Self::Sag(SagMethod { mask, .. }) => match mask {
-                Importance::ColumnSum => "SAG",
-                Importance::Tokenrank => "SAG + TokenRank",
-                Importance::TokenrankLambda2 => "SAG + TokenRank, λ₂",
-            },
-        }
-    }
-}
-
-impl Serialize for Method {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        match self {
-            Self::None {} => serializer.serialize_str("none"),
-            Self::Sag(_) => Self::serialize(self, serializer),
-        }
-    }
-}
-
-impl NameOrTable for Method {
-    const EXAMPLE: &'static str = "{ sag = { mask = \"tokenrank\" } }";
-
-    fn from_table<'de, D: Deserializer<'de>>(table: D) -> Result<Self, D::Error> {
-        Self::deserialize(table)
-    }
-}
-
-impl<'de> Deserialize<'de> for Method {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::read(deserializer)
+        self.name().unwrap_or(self.kind_label())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::method::tests::variants;
-
-    fn parse(list: &str) -> Result<Vec<Method>, String> {
-        #[derive(Deserialize)]
-        struct List {
-            methods: Vec<Method>,
-        }
-        toml::from_str::<List>(&format!("methods = [{list}]"))
-            .map(|list| list.methods)
-            .map_err(|e| e.to_string())
-    }
+    use crate::method::tests::{parse, refused, walk, written};
 
     #[test]
     fn methods_are_names_or_tables() -> Result<(), String> {
-        let methods = parse(
-            r#""none", "sag", { sag = { mask = "tokenrank" } }, { sag = { mask = "tokenrank-lambda2" } },
+        let methods: Vec<Method> = parse(
+            r#""none", "sag", { sag = { mask = "tokenrank" } }, { sag = { mask = "tokenrank", weight = "lambda2" } },
                { sag = { mask = "tokenrank", threshold = "area", name = "same-area", alpha = 0.9 } }"#,
         )?;
         let keys: Vec<&str> = methods.iter().map(Method::key).collect();
         assert_eq!(keys, ["none", "sag", "sag-tokenrank", "sag-tokenrank-lambda2", "same-area"]);
-        let json = serde_json::to_string(&methods).map_err(|e| e.to_string())?;
-        let back: Vec<Method> = serde_json::from_str(&json).map_err(|e| e.to_string())?;
-        assert_eq!(back, methods);
+        assert_eq!(written(&methods[0]), r#""none""#);
+        assert_eq!(written(&methods[3]), r#"{"sag":{"mask":"tokenrank","weight":"lambda2"}}"#);
         Ok(())
     }
 
     #[test]
-    fn every_method_and_mask_reads_back_as_itself() -> Result<(), String> {
-        for kind in variants::<Method>() {
-            let by_name = parse(&format!("{kind:?}"))?;
-            assert_eq!(by_name, parse(&format!("{{ {kind} = {{}} }}"))?, "{kind}");
-            assert_eq!(by_name[0].key(), *kind);
-            let json = serde_json::to_string(&by_name[0]).map_err(|e| e.to_string())?;
-            assert_eq!(serde_json::from_str::<Method>(&json).map_err(|e| e.to_string())?, by_name[0]);
-        }
-        let mut keys = std::collections::BTreeSet::new();
-        for mask in variants::<Importance>() {
-            let sag = parse(&format!("{{ sag = {{ mask = {mask:?} }} }}"))?;
-            assert!(keys.insert(sag[0].key().to_owned()), "two masks make the key {}", sag[0].key());
-        }
-        Ok(())
+    fn every_method_and_mask_reads_back_as_itself() {
+        walk::<Method>();
+    }
+
+    #[test]
+    fn old_names_still_read() {
+        let old = parse::<Method>(r#"{ sag = { mask = "tokenrank-lambda2" } }"#);
+        assert_eq!(old, parse(r#""sag-tokenrank-lambda2""#));
     }
 
     #[test]
     fn what_is_no_method_is_refused_by_name() {
-        for (list, word) in [
+        refused::<Method>(&[
             ("\"pag\"", "pag"),
             ("{ sag = { masks = \"tokenrank\" } }", "masks"),
             ("{ sag = { mask = \"cls\" } }", "cls"),
             ("{ none = { scale = 1 } }", "scale"),
-            ("3", "name of a method"),
-        ] {
-            let message = parse(list).expect_err(list);
-            assert!(message.contains(word), "{list}: {message}");
-        }
+            ("{ sag = { weight = \"lambda2\" } }", "needs mask = \"tokenrank\""),
+            ("{ sag = { mask = \"tokenrank-lambda2\", weight = \"equal\" } }", "contradicts"),
+            ("{ sag-tokenrank = { mask = \"column-sum\" } }", "the method is `sag`, not `sag-tokenrank`"),
+        ]);
     }
 }

@@ -162,7 +162,7 @@ impl Guidance {
             Ok(Generated {
                 sha256: pictures::sha256(&rgb),
                 mask_area: masks.map(pictures::area),
-                masks: masks.filter(|_| index < self.config.shown).cloned(),
+                masks: masks.filter(|_| index < self.config.figures).cloned(),
             })
         };
         range.clone().enumerate().map(keep).collect()

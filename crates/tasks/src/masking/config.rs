@@ -5,46 +5,57 @@ use std::fmt;
 use models::LayerSelection;
 use models::attend::ChainTokens;
 use models::probe::LambdaWeight;
+use schemars::JsonSchema;
 use serde::de::{self, IntoDeserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::fractions::Fractions;
 use crate::error::{Error, Result};
+use crate::method::{HeadShare, ListSchema, MethodKind, Named, list};
+use crate::pixels::check_side;
 
-/// What is removed, in which order and how much of it. The paper gives the table and few of these settings;
-/// `docs/protocols.md` says which are ours.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `[task.masking]`: accuracy of a classifier while the most important image tokens are removed. The paper gives the table and
+/// few of these settings; `docs/protocols.md` says which are our choices.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MaskingConfig {
-    /// Scores that order the tokens, most important first.
-    pub scores: Vec<Score>,
-    /// Blocks whose attention is read.
+    /// Methods to compare, that is, scores that order the tokens from the most important to the least.
+    #[serde(with = "list", alias = "scores")]
+    #[schemars(with = "ListSchema<Score>")]
+    pub methods: Vec<Score>,
+    /// Side in pixels of the square to which images are resized. Default: the published preprocessing of the network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_size: Option<usize>,
+    /// Layers whose attention is read.
     #[serde(default)]
     pub layers: LayerSelection,
-    /// Whether CLS is a state of the chain, one choice or a list of both; each makes a row of its own.
+    /// Whether the CLS token and registers are states of the chain. A list of both gives two rows for each method that reads a
+    /// chain.
     #[serde(default = "MaskingConfig::default_cls", deserialize_with = "one_or_more")]
+    #[schemars(with = "OneOrMore")]
     pub cls: Vec<ClsInChain>,
     /// When heads and layers are averaged.
     #[serde(default)]
     pub heads: HeadAverage,
-    /// Share of attention in the teleporting chain.
+    /// Probability that the chain follows the attention in a step; otherwise it jumps to a random token. Range (0, 1].
     #[serde(default = "MaskingConfig::default_alpha")]
     pub alpha: f64,
-    /// How the weight of a head grows with its λ₂.
+    /// How the weight of a head grows with its λ₂ in methods with `weight = "lambda2"`.
     #[serde(default)]
     pub lambda_weight: LambdaWeight,
-    /// Shares of patch tokens that are removed.
+    /// Fractions of the image tokens that are removed, in rising order within [0, 1): a list such as `[0.0, 0.2, 0.5]`, or
+    /// `{ from = 0.0, to = 0.9, step = 0.1 }`.
     pub fractions: Fractions,
-    /// Images that are run together.
+    /// Number of images that are run together.
     #[serde(default = "MaskingConfig::default_batch")]
     pub batch: usize,
-    /// Images, from the start of the manifest, whose score maps are kept for pictures.
-    #[serde(default = "MaskingConfig::default_overlays")]
-    pub overlays: usize,
+    /// Number of images, from the start of the dataset, whose score maps are kept and drawn.
+    #[serde(default = "MaskingConfig::default_figures", alias = "overlays")]
+    pub figures: usize,
 }
 
 /// What makes a token important.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Score {
     /// Nothing: a random order, fixed by the seed and the image.
@@ -59,6 +70,73 @@ pub enum Score {
     Tokenrank,
     /// The steady state, heads weighted by λ₂.
     TokenrankLambda2,
+}
+
+/// A score as a table.
+#[derive(Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum ScoreTable {
+    /// A random order, fixed by the seed and the image.
+    Random(NoSettings),
+    /// Tokens near the centre of the image first.
+    Center(NoSettings),
+    /// Attention received from all tokens.
+    ColumnSum(NoSettings),
+    /// Attention received from the CLS token.
+    Cls(NoSettings),
+    /// TokenRank: the steady state of the attention chain.
+    Tokenrank(RankSettings),
+}
+
+/// Settings of a score that has none.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NoSettings {}
+
+/// Settings of `tokenrank`.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RankSettings {
+    /// How much each attention head counts in the map that is ranked.
+    #[serde(default)]
+    weight: HeadShare,
+}
+
+impl From<ScoreTable> for Score {
+    fn from(table: ScoreTable) -> Self {
+        match table {
+            ScoreTable::Random(NoSettings {}) => Self::Random,
+            ScoreTable::Center(NoSettings {}) => Self::Center,
+            ScoreTable::ColumnSum(NoSettings {}) => Self::ColumnSum,
+            ScoreTable::Cls(NoSettings {}) => Self::Cls,
+            ScoreTable::Tokenrank(RankSettings { weight: HeadShare::Equal }) => Self::Tokenrank,
+            ScoreTable::Tokenrank(RankSettings { weight: HeadShare::Lambda2 }) => Self::TokenrankLambda2,
+        }
+    }
+}
+
+impl Named for Score {
+    const METHODS: &'static [MethodKind] = &[
+        MethodKind::new("random", "Random"),
+        MethodKind::new("center", "Center"),
+        MethodKind::new("column-sum", "Column sum"),
+        MethodKind::new("cls", "CLS token"),
+        MethodKind::new("tokenrank", "TokenRank"),
+        MethodKind::short("tokenrank-lambda2", "TokenRank, λ₂", "tokenrank", &[("weight", "lambda2")]),
+    ];
+    const EXAMPLE: &'static str = "{ tokenrank = { weight = \"lambda2\" } }";
+    type Table = ScoreTable;
+
+    fn kind_name(&self) -> &'static str {
+        match self {
+            Self::Random => "random",
+            Self::Center => "center",
+            Self::ColumnSum => "column-sum",
+            Self::Cls => "cls",
+            Self::Tokenrank => "tokenrank",
+            Self::TokenrankLambda2 => "tokenrank-lambda2",
+        }
+    }
 }
 
 impl Score {
@@ -86,39 +164,25 @@ impl Score {
         }
     }
 
-    /// The score's name for people.
+    /// Name of the score in tables and figures.
     pub fn label(self) -> &'static str {
-        match self {
-            Self::Random => "Random",
-            Self::Center => "Center",
-            Self::ColumnSum => "Column sum",
-            Self::Cls => "CLS token",
-            Self::Tokenrank => "TokenRank",
-            Self::TokenrankLambda2 => "TokenRank, λ₂",
-        }
+        self.kind_label()
     }
 }
 
 impl fmt::Display for Score {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Random => "random",
-            Self::Center => "center",
-            Self::ColumnSum => "column-sum",
-            Self::Cls => "cls",
-            Self::Tokenrank => "tokenrank",
-            Self::TokenrankLambda2 => "tokenrank-lambda2",
-        })
+        f.write_str(self.kind_name())
     }
 }
 
-/// Whether CLS and registers are states of the chain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// Whether the CLS token and registers are states of the chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ClsInChain {
-    /// They are; their share of the score is ignored.
+    /// They are states of the chain; the part of the score that falls on them is ignored.
     Kept,
-    /// They leave before the softmax.
+    /// They are removed before the softmax.
     Dropped,
 }
 
@@ -132,7 +196,16 @@ impl ClsInChain {
     }
 }
 
-/// A choice by itself or a list of choices.
+/// A choice by itself or a list of choices, for the JSON schema.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum OneOrMore {
+    One(ClsInChain),
+    List(Vec<ClsInChain>),
+}
+
+/// Reads a choice by itself or a list of choices.
 fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ClsInChain>, D::Error> {
     struct Choices;
 
@@ -160,7 +233,7 @@ fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ClsInCh
 }
 
 /// When heads and layers are averaged.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum HeadAverage {
     /// Transition matrices are averaged, then ranked once.
@@ -202,14 +275,14 @@ impl MaskingConfig {
         16
     }
 
-    fn default_overlays() -> usize {
+    fn default_figures() -> usize {
         4
     }
 
-    /// Every row of the table, in the order of `scores`.
+    /// Every row of the table, in the order of the file.
     pub fn methods(&self) -> Vec<Method> {
         let mut methods = Vec::new();
-        for &score in &self.scores {
+        for &score in &self.methods {
             if score.is_of_chain() {
                 methods.extend(self.cls.iter().map(|&cls| Method { score, cls }));
             } else {
@@ -222,7 +295,7 @@ impl MaskingConfig {
     /// The settings that decide the numbers of one method, all others at their defaults: two configurations that agree
     /// in this need the method run once.
     pub fn of_method(&self, method: Method) -> Self {
-        let mut one = Self { scores: vec![method.score], cls: vec![method.cls], ..self.clone() };
+        let mut one = Self { methods: vec![method.score], cls: vec![method.cls], ..self.clone() };
         if method.score != Score::TokenrankLambda2 {
             one.lambda_weight = LambdaWeight::default();
         }
@@ -243,8 +316,8 @@ impl MaskingConfig {
     /// [`Error::Setting`] with the first setting out of range.
     pub fn check(&self) -> Result<()> {
         let refuse = |setting, reason: String| Err(Error::Setting { setting, reason });
-        if self.scores.is_empty() {
-            return refuse("task.masking.scores", "lists no scores".into());
+        if self.methods.is_empty() {
+            return refuse("task.masking.methods", "lists no methods".into());
         }
         if self.cls.is_empty() {
             return refuse("task.masking.cls", "list `kept`, `dropped` or both".into());
@@ -252,13 +325,19 @@ impl MaskingConfig {
         let mut methods = self.methods();
         methods.sort();
         if methods.windows(2).any(|pair| pair[0] == pair[1]) {
-            return refuse("task.masking", "a score or a choice of `cls` is listed twice".into());
+            return refuse("task.masking", "a method or a choice of `cls` is listed twice".into());
         }
         if let Some(fault) = self.fractions.fault() {
             return refuse("task.masking.fractions", fault);
         }
         if !(self.alpha > 0.0 && self.alpha <= 1.0) {
             return refuse("task.masking.alpha", format!("must lie in (0, 1], found {}", self.alpha));
+        }
+        if let Some(side) = self.image_size {
+            if side == 0 {
+                return refuse("task.masking.image_size", "must be at least 1".into());
+            }
+            check_side("task.masking.image_size", side as u64)?;
         }
         if self.batch == 0 {
             return refuse("task.masking.batch", "must be at least 1".into());
@@ -280,23 +359,27 @@ impl Method {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
-    use crate::method::tests::variants;
+    use crate::method::tests::{parse, refused, walk};
 
     #[test]
-    fn every_score_is_written_as_it_is_read() -> Result<(), serde_json::Error> {
-        let names = variants::<Score>();
-        assert!(names.contains(&"random") && names.contains(&"tokenrank-lambda2"), "{names:?}");
-        let mut labels = BTreeSet::new();
-        for name in names {
-            let score: Score = serde_json::from_value((*name).into())?;
-            assert_eq!(score.to_string(), *name);
-            assert!(labels.insert(score.label()), "two scores are called {}", score.label());
-            // Who drops CLS changes the chain, and a chain is made of attention.
-            assert!(score.reads_attention() || !score.is_of_chain(), "{name}");
+    fn every_score_is_written_as_it_is_read() {
+        walk::<Score>();
+        for kind in Score::METHODS {
+            let score = parse::<Score>(&format!("{:?}", kind.name)).expect(kind.name)[0];
+            assert_eq!((score.to_string().as_str(), score.label()), (kind.name, kind.label));
+            assert_eq!(serde_json::json!(score), kind.name);
+            // Dropping CLS changes the chain, and a chain is made of attention.
+            assert!(score.reads_attention() || !score.is_of_chain(), "{score}");
         }
-        Ok(())
+    }
+
+    #[test]
+    fn what_is_no_score_is_refused_by_name() {
+        refused::<Score>(&[
+            ("\"tokenrnk\"", "tokenrnk"),
+            ("{ column-sum = { weight = \"lambda2\" } }", "weight"),
+            ("{ tokenrank = { weight = \"squared\" } }", "squared"),
+        ]);
     }
 }

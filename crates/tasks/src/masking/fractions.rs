@@ -2,12 +2,13 @@
 
 use std::fmt;
 
+use schemars::JsonSchema;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 /// Shares of the patch tokens that are removed, rising: evenly spaced, or a list.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Fractions {
     /// Written `{ from = 0.0, to = 0.9, step = 0.1 }`.
@@ -16,15 +17,15 @@ pub enum Fractions {
     List(Vec<f64>),
 }
 
-/// Shares of the patch tokens, `from, from + step, …, to`.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// Evenly spaced fractions of the image tokens: `from`, `from + step`, …, `to`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvenFractions {
-    /// First share; 0 is the unmasked image.
+    /// First fraction, at least 0; 0 is the unmasked image.
     pub from: f64,
-    /// Last share, below 1: one patch must remain.
+    /// Last fraction, below 1 so that at least one patch remains.
     pub to: f64,
-    /// Distance of two shares.
+    /// Difference of two neighbouring fractions; above 0.
     pub step: f64,
 }
 

@@ -131,7 +131,7 @@ impl Masking {
         let record = |(image, item): (usize, &&LabelledImage)| {
             let (place, sha256) = &decoded[image];
             let of_methods = || self.methods.iter().map(Method::to_string).zip(0..);
-            let pictured = first + place < self.config.overlays;
+            let pictured = first + place < self.config.figures;
             let map = |method: usize| scores[method][image].iter().map(|&score| score as f32).collect();
             let record = MaskingRecord {
                 id: item.id.clone(),

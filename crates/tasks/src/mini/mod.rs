@@ -25,18 +25,19 @@ pub use layout::{BORDER, SEVERAL_AREA, SINGLE_AREA};
 pub use shape::Class;
 pub use spec::{MAX_OBJECTS, MAX_SIZE, MIN_SIZE, SceneSpec, SpecError};
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use background::{Background, Distractor};
 use rng::Rng;
 
-/// Which part of the data set a scene belongs to. The streams of the splits have nothing in common.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+/// Part of the data set a scene belongs to. The parts are drawn from independent random streams.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Split {
     /// Scenes for training models.
     Train,
-    /// Scenes that no model was trained on.
+    /// Scenes for evaluation; no model was trained on them.
     Val,
 }
 

@@ -4,13 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use models::LayerSelection;
 use models::Stream;
+use models::probe::WeightScope;
 use models::t5::TokenLookup;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::method::Method;
+use super::method::{Bounce, Method, Weight};
 use super::probe::concept_methods;
 use super::score::ScoreSettings;
 use crate::error::{Error, Result};
+use crate::method::{ListSchema, list};
 use crate::pixels::check_side;
 
 /// Most steps of a bounce: chains are stationary long before.
@@ -18,56 +21,58 @@ const MOST_STEPS: usize = 100_000;
 /// Most passes at one step of the schedule.
 const MOST_SAMPLES: usize = 1000;
 
-/// What is read from which part of which pass, and how it becomes a mask. The paper gives the table and few of these
-/// settings; `docs/protocols.md` says which are ours.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+/// `[task.segment]`: zero-shot segmentation by a word of the prompt. The paper gives the table and few of these settings;
+/// `docs/protocols.md` says which are our choices.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SegmentConfig {
-    /// The methods, rows of the table. One pass serves all of them.
+    /// Methods to compare. Each is a row of the table; all read the same passes.
+    #[serde(with = "list")]
+    #[schemars(with = "ListSchema<Method>")]
     pub methods: Vec<Method>,
-    /// The prompt of a class; `{}` is its name. Of several classes, the prompts with commas between them.
+    /// Prompt for a class; `{}` stands for its name and must occur once. For several classes the prompts are joined by commas.
     #[serde(default = "SegmentConfig::default_prompt")]
     pub prompt: String,
-    /// Which tokens of the prompt stand for the name.
+    /// Which tokens of the prompt stand for the name of the class.
     #[serde(default = "SegmentConfig::default_token")]
     pub token: TokenLookup,
-    /// Number of text tokens, padding included.
+    /// Number of text tokens, including padding.
     #[serde(default = "SegmentConfig::default_text_tokens")]
     pub text_tokens: usize,
-    /// What the transformer is told of the whole prompt by CLIP.
+    /// CLIP's embedding of the whole prompt that the transformer receives.
     #[serde(default)]
     pub pooled: Pooled,
-    /// Guidance scale, for transformers that were distilled with one; theirs by default.
+    /// Guidance scale for transformers distilled with one. Default: the one in the pipeline's files.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub guidance: Option<f64>,
-    /// Side in pixels to which pictures are brought, whatever their proportions.
+    /// Side in pixels of the square to which images are resized, whatever their proportions.
     #[serde(default = "SegmentConfig::default_image_size")]
     pub image_size: usize,
-    /// How much noise is on the pictures.
+    /// Noise added to the images.
     #[serde(default)]
     pub noise: Noise,
-    /// Blocks whose attention is read.
-    #[serde(default)]
-    pub blocks: Blocks,
-    /// Share of attention in the teleporting chain.
+    /// Layers whose attention is read.
+    #[serde(default, alias = "blocks")]
+    pub layers: Layers,
+    /// Probability that the chain follows the attention in a step; otherwise it jumps to a random token. Range (0, 1].
     #[serde(default = "SegmentConfig::default_alpha")]
     pub alpha: f64,
-    /// From signals to masks and numbers.
+    /// How a map over tokens becomes a mask over pixels.
     #[serde(default)]
     pub score: ScoreSettings,
-    /// Most heads whose maps are alive at once; by default what fits into 256 MiB.
+    /// Maximum number of heads whose attention maps are in memory at once. Default: as many as fit into 256 MiB.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub heads_at_once: Option<usize>,
-    /// Pictures that are run together.
+    /// Number of images that are run together.
     #[serde(default = "SegmentConfig::default_batch")]
     pub batch: usize,
-    /// Pictures, from the start of the manifest, whose signals are kept to be looked at.
-    #[serde(default = "SegmentConfig::default_overlays")]
-    pub overlays: usize,
+    /// Number of images, from the start of the dataset, whose maps are kept and drawn.
+    #[serde(default = "SegmentConfig::default_figures", alias = "overlays")]
+    pub figures: usize,
 }
 
-/// What the transformer is told of the whole prompt by CLIP.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// CLIP's embedding of the whole prompt that the transformer receives.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Pooled {
     /// CLIP's pooled embedding of the prompt, as in generation.
@@ -77,15 +82,15 @@ pub enum Pooled {
     Zeros,
 }
 
-/// Noise levels: those of a sampling schedule.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Noise levels, given as steps of a sampling schedule.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Noise {
-    /// Steps of the schedule.
+    /// Number of steps of the schedule, 1 to 1000.
     pub steps: usize,
-    /// At which of its steps, from 0, the picture is noised and passed through; maps are averaged over them.
+    /// Steps, counted from 0, at which the image is noised and passed through the network. Maps are averaged over them.
     pub at: Vec<usize>,
-    /// Passes at each of them, with noise of their own.
+    /// Number of passes at each step, each with its own noise; 1 to 1000.
     pub samples: usize,
 }
 
@@ -96,27 +101,27 @@ impl Default for Noise {
     }
 }
 
-/// Blocks of each stream; a stream that is not named is not read.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+/// Layers of each stream of a diffusion transformer. A stream that is left out is not read.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub struct Blocks {
-    /// Of the dual blocks.
+pub struct Layers {
+    /// Dual layers, in which text and image have weights of their own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dual: Option<LayerSelection>,
-    /// Of the single blocks.
+    /// Single layers, in which text and image share weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub single: Option<LayerSelection>,
 }
 
-impl Default for Blocks {
-    /// As the authors' demo: the last ten dual blocks.
+impl Default for Layers {
+    /// The last ten dual layers, as in the demo of the paper's authors.
     fn default() -> Self {
         Self { dual: Some(LayerSelection::Last(10)), single: None }
     }
 }
 
-impl Blocks {
-    /// The chosen blocks of a network with so many of each stream.
+impl Layers {
+    /// The chosen layers of a network with `dual` and `single` layers.
     ///
     /// # Errors
     /// The network has fewer than are asked for.
@@ -158,7 +163,7 @@ impl SegmentConfig {
         1
     }
 
-    fn default_overlays() -> usize {
+    fn default_figures() -> usize {
         6
     }
 
@@ -173,7 +178,7 @@ impl SegmentConfig {
     pub fn of_method(&self, method: &Method) -> Self {
         let mut one = Self { methods: vec![method.clone()], ..self.clone() };
         let walks = match method {
-            Method::Bounce(_) | Method::BounceLambda2(_) | Method::Tokenrank(_) => true,
+            Method::Bounce(_) | Method::Tokenrank(_) => true,
             Method::RowSelect(_)
             | Method::ColumnSelect(_)
             | Method::ConceptAttention(_)
@@ -184,16 +189,12 @@ impl SegmentConfig {
         }
         match method {
             Method::ConceptAttention(_) => {
-                one.blocks = Blocks::default();
+                one.layers = Layers::default();
                 one.token = Self::default_token();
             }
             // Knows nothing of the word, but all of the prompt.
             Method::Tokenrank(_) => one.token = Self::default_token(),
-            Method::RowSelect(_)
-            | Method::ColumnSelect(_)
-            | Method::Bounce(_)
-            | Method::BounceLambda2(_)
-            | Method::Rollout(_) => {}
+            Method::RowSelect(_) | Method::ColumnSelect(_) | Method::Bounce(_) | Method::Rollout(_) => {}
         }
         one
     }
@@ -222,6 +223,13 @@ impl SegmentConfig {
                     format!("`{}` takes {steps} steps; give between 1 and {MOST_STEPS}", method.key());
                 return refuse("task.segment.methods", reason);
             }
+            if let Method::Bounce(Bounce { weight: Weight::Equal, scope, .. }) = method
+                && *scope != WeightScope::default()
+            {
+                let reason =
+                    format!("scope of `{}` has no effect without a weight such as \"lambda2\"", method.key());
+                return refuse("task.segment.methods", reason);
+            }
             if let Method::ConceptAttention(concepts) = method
                 && concepts.background.is_empty()
                 && concepts.softmax
@@ -245,11 +253,8 @@ impl SegmentConfig {
             let reason = format!("must have the name's place `{{}}` once, found {:?}", self.prompt);
             return refuse("task.segment.prompt", reason);
         }
-        if self.blocks.dual.is_none() && self.blocks.single.is_none() {
-            return refuse(
-                "task.segment.blocks",
-                "names blocks of no stream; set dual, single or both".into(),
-            );
+        if self.layers.dual.is_none() && self.layers.single.is_none() {
+            return refuse("task.segment.layers", "selects no layers; set dual, single or both".into());
         }
         let Noise { steps, at, samples } = &self.noise;
         if *steps == 0 || *steps > 1000 {

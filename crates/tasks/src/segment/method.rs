@@ -1,5 +1,6 @@
 //! The methods of `[task.segment]`: how the attention of a pass becomes a signal over image tokens.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
@@ -7,107 +8,87 @@ use std::str::FromStr;
 use markov_core::Direction;
 use models::LayerSelection;
 use models::probe::{HeadWeight, LambdaWeight, MapKind, MapRequest, WeightScope};
-use serde::de;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
 
-use crate::method::NameOrTable;
+use crate::method::{MethodKind, Named};
 
 /// A method and its settings, written as its name alone (`"bounce"`) or with settings
 /// (`{ bounce = { steps = 3, name = "bounce-3" } }`). Two of a kind need names of their own.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case", remote = "Self")]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
 pub enum Method {
-    /// The word's row of the mean map: one step forward from it.
+    /// The word's row of the mean attention map: where the word attends to.
     RowSelect(Select),
-    /// The word's column of the mean map: what image tokens give to it.
+    /// The word's column of the mean attention map: how much each image token attends to the word.
     ColumnSelect(Select),
     /// Products of attention outputs of a concept and of image tokens (ConceptAttention, arXiv 2502.04320).
     ConceptAttention(Concepts),
-    /// Several steps from the word.
+    /// Several steps of the attention chain that start at the word.
     Bounce(Bounce),
-    /// The same on the mean map whose heads are weighted by λ₂.
-    BounceLambda2(WeightedBounce),
-    /// The steady state, which knows nothing of the word.
+    /// The steady state of the attention chain. It does not depend on the word.
     Tokenrank(Rank),
-    /// The word's row of the rollout over the chosen blocks (Abnar and Zuidema, arXiv 2005.00928).
+    /// The word's row of the attention rollout over the chosen layers (Abnar and Zuidema, arXiv 2005.00928).
     Rollout(Select),
 }
 
-/// A method without settings.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+/// Settings of a method that has only a name.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Select {
-    /// Key of the method in records and tables instead of its kind.
+    /// Key of the method in records and tables. Two methods of one kind need different names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
 /// Settings of `bounce`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Bounce {
-    /// Key of the method in records and tables instead of its kind.
+    /// Key of the method in records and tables. Two methods of one kind need different names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Number of steps. The paper's is 2.
+    /// Number of steps, 1 to 100000. The paper takes 2.
     pub steps: usize,
-    /// Which way the chain runs.
+    /// Direction in which the chain runs.
     pub direction: Way,
-    /// What is averaged over heads, blocks and passes.
+    /// Attention map that is averaged over heads, layers and passes.
     pub map: MapKind,
-    /// Share of attention in the teleporting chain instead of the task's.
+    /// Probability that the chain follows the attention in a step, in (0, 1]. Default: the `alpha` of the task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
+    /// How much each attention head counts in the average.
+    pub weight: Weight,
+    /// Set of heads over which the weights sum to 1. It matters only for a `weight` by λ₂. The paper does not say.
+    pub scope: WeightScope,
 }
 
 impl Default for Bounce {
     fn default() -> Self {
-        Self { name: None, steps: 2, direction: Way::Forward, map: MapKind::Pretty, alpha: None }
-    }
-}
-
-/// Settings of `bounce-lambda2`: those of [`Bounce`] and how heads are weighted.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct WeightedBounce {
-    /// Key of the method in records and tables instead of its kind.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub name: Option<String>,
-    /// Number of steps. The paper's is 2.
-    pub steps: usize,
-    /// Which way the chain runs.
-    pub direction: Way,
-    /// What is averaged over heads, blocks and passes.
-    pub map: MapKind,
-    /// Share of attention in the teleporting chain instead of the task's.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub alpha: Option<f64>,
-    /// How the weight of a head follows from its λ₂. The paper gives no formula.
-    pub weight: Formula,
-    /// Over what weights sum to 1. The paper does not say.
-    pub scope: WeightScope,
-}
-
-impl Default for WeightedBounce {
-    fn default() -> Self {
-        let Bounce { name, steps, direction, map, alpha } = Bounce::default();
-        let (weight, scope) = (Formula::default(), WeightScope::default());
-        Self { name, steps, direction, map, alpha, weight, scope }
+        Self {
+            name: None,
+            steps: 2,
+            direction: Way::Forward,
+            map: MapKind::Pretty,
+            alpha: None,
+            weight: Weight::Equal,
+            scope: WeightScope::default(),
+        }
     }
 }
 
 /// Settings of `tokenrank`.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rank {
-    /// Key of the method in records and tables instead of its kind.
+    /// Key of the method in records and tables. Two methods of one kind need different names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Which way the chain runs.
+    /// Direction in which the chain runs.
     pub direction: Way,
-    /// What is averaged over heads, blocks and passes.
+    /// Attention map that is averaged over heads, layers and passes.
     pub map: MapKind,
-    /// Share of attention in the teleporting chain instead of the task's.
+    /// Probability that the chain follows the attention in a step, in (0, 1]. Default: the `alpha` of the task.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub alpha: Option<f64>,
 }
@@ -119,17 +100,19 @@ impl Default for Rank {
 }
 
 /// Settings of `concept-attention`. The defaults are those of its authors' code.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Concepts {
-    /// Key of the method in records and tables instead of its kind.
+    /// Key of the method in records and tables. Two methods of one kind need different names.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// Concepts beside what is searched for, which take what does not belong to it.
+    /// Concepts other than the class, which take the image tokens that do not belong to it. All methods of a file share one
+    /// list.
     pub background: Vec<String>,
-    /// Dual blocks whose outputs are compared.
-    pub blocks: LayerSelection,
-    /// Whether the concepts of an image token share 1.
+    /// Dual layers whose outputs are compared.
+    #[serde(alias = "blocks")]
+    pub layers: LayerSelection,
+    /// Whether a softmax over the concepts is taken at each image token.
     pub softmax: bool,
 }
 
@@ -139,20 +122,20 @@ impl Default for Concepts {
         Self {
             name: None,
             background: background.map(str::to_owned).to_vec(),
-            blocks: LayerSelection::List((14..18).collect()),
+            layers: LayerSelection::List((14..18).collect()),
             softmax: true,
         }
     }
 }
 
-/// Which way a chain runs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Direction in which a chain runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Way {
-    /// Follow the attention.
+    /// From a token to the tokens it attends to.
     #[default]
     Forward,
-    /// From a token to those that attend to it.
+    /// From a token to the tokens that attend to it.
     Backward,
 }
 
@@ -165,146 +148,152 @@ impl From<Way> for Direction {
     }
 }
 
-/// How the weight of a head follows from its λ₂: `proportional`, `squared`, or `top:N`, which takes the `N` heads with
-/// the largest λ₂ equally.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Formula {
-    /// A weight for every head.
-    Every(LambdaWeight),
-    /// Only so many heads.
+/// How much each attention head counts in an average: `equal`, `lambda2` (in proportion to its λ₂), `lambda2-squared` (in
+/// proportion to the square), or `lambda2-top:N` (only the `N` heads with the largest λ₂, equally). Files written before these
+/// names say `proportional`, `squared` and `top:N` for the last three.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub enum Weight {
+    /// All heads count the same.
+    #[default]
+    Equal,
+    /// Every head counts by its λ₂.
+    Lambda2(LambdaWeight),
+    /// The heads with the largest λ₂ count the same, the others not at all.
     Top(NonZeroUsize),
 }
 
-impl Default for Formula {
-    fn default() -> Self {
-        Self::Every(LambdaWeight::Proportional)
-    }
-}
-
-impl Formula {
+impl Weight {
     fn over(self, scope: WeightScope) -> HeadWeight {
         match self {
-            Self::Every(weight) => HeadWeight::Lambda(weight, scope),
+            Self::Equal => HeadWeight::Equal,
+            Self::Lambda2(weight) => HeadWeight::Lambda(weight, scope),
             Self::Top(count) => HeadWeight::Top(count, scope),
         }
     }
 }
 
-impl fmt::Display for Formula {
+impl fmt::Display for Weight {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Every(LambdaWeight::Proportional) => f.write_str("proportional"),
-            Self::Every(LambdaWeight::Squared) => f.write_str("squared"),
-            Self::Top(count) => write!(f, "top:{count}"),
+            Self::Equal => f.write_str("equal"),
+            Self::Lambda2(LambdaWeight::Proportional) => f.write_str("lambda2"),
+            Self::Lambda2(LambdaWeight::Squared) => f.write_str("lambda2-squared"),
+            Self::Top(count) => write!(f, "lambda2-top:{count}"),
         }
     }
 }
 
-impl FromStr for Formula {
+impl FromStr for Weight {
     type Err = &'static str;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         match text {
-            "proportional" => Ok(Self::Every(LambdaWeight::Proportional)),
-            "squared" => Ok(Self::Every(LambdaWeight::Squared)),
+            "equal" => Ok(Self::Equal),
+            "lambda2" | "proportional" => Ok(Self::Lambda2(LambdaWeight::Proportional)),
+            "lambda2-squared" | "squared" => Ok(Self::Lambda2(LambdaWeight::Squared)),
             _ => text
-                .strip_prefix("top:")
+                .strip_prefix("lambda2-top:")
+                .or_else(|| text.strip_prefix("top:"))
                 .and_then(|count| count.parse().ok())
                 .map(Self::Top)
-                .ok_or("expected `proportional`, `squared` or `top:N` with N of at least 1"),
+                .ok_or(
+                    "expected `equal`, `lambda2`, `lambda2-squared` or `lambda2-top:N` with N of at least 1",
+                ),
         }
     }
 }
 
-impl Serialize for Formula {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+impl TryFrom<String> for Weight {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        text.parse()
     }
 }
 
-impl<'de> Deserialize<'de> for Formula {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+impl From<Weight> for String {
+    fn from(weight: Weight) -> Self {
+        weight.to_string()
     }
 }
 
-impl Serialize for Method {
-    /// With the settings written out.
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        Self::serialize(self, serializer)
+impl JsonSchema for Weight {
+    fn schema_name() -> Cow<'static, str> {
+        "Weight".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "`equal`; `lambda2`, in proportion to the λ₂ of its map; `lambda2-squared`, in proportion to the square; \
+                            `lambda2-top:N`, only the N heads with the largest λ₂, equally.",
+            "type": "string",
+            "pattern": "^(equal|lambda2|lambda2-squared|lambda2-top:[1-9][0-9]*|proportional|squared|top:[1-9][0-9]*)$",
+        })
     }
 }
 
-impl NameOrTable for Method {
+impl Named for Method {
+    const METHODS: &'static [MethodKind] = &[
+        MethodKind::new("row-select", "Row select"),
+        MethodKind::new("column-select", "Column select"),
+        MethodKind::new("concept-attention", "ConceptAttention"),
+        MethodKind::new("bounce", "Multi-bounce"),
+        MethodKind::short("bounce-lambda2", "Multi-bounce, λ₂", "bounce", &[("weight", "lambda2")]),
+        MethodKind::new("tokenrank", "TokenRank"),
+        MethodKind::new("rollout", "Rollout"),
+    ];
     const EXAMPLE: &'static str = "{ bounce = { steps = 3 } }";
+    type Table = Self;
 
-    fn from_table<'de, D: Deserializer<'de>>(table: D) -> Result<Self, D::Error> {
-        Self::deserialize(table)
-    }
-}
-
-impl<'de> Deserialize<'de> for Method {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::read(deserializer)
-    }
-}
-
-impl Method {
-    /// Its kind in experiment files.
-    fn kind(&self) -> &'static str {
+    fn kind_name(&self) -> &'static str {
         match self {
             Self::RowSelect(_) => "row-select",
             Self::ColumnSelect(_) => "column-select",
             Self::ConceptAttention(_) => "concept-attention",
-            Self::Bounce(_) => "bounce",
-            Self::BounceLambda2(_) => "bounce-lambda2",
+            Self::Bounce(Bounce { weight: Weight::Equal, .. }) => "bounce",
+            Self::Bounce(Bounce { weight: Weight::Lambda2(_) | Weight::Top(_), .. }) => "bounce-lambda2",
             Self::Tokenrank(_) => "tokenrank",
             Self::Rollout(_) => "rollout",
+        }
+    }
+}
+
+impl Method {
+    fn name(&self) -> Option<&str> {
+        match self {
+            Self::RowSelect(Select { name })
+            | Self::ColumnSelect(Select { name })
+            | Self::Rollout(Select { name })
+            | Self::ConceptAttention(Concepts { name, .. })
+            | Self::Bounce(Bounce { name, .. })
+            | Self::Tokenrank(Rank { name, .. }) => name.as_deref(),
         }
     }
 
     /// Key of the method in records and tables.
     pub fn key(&self) -> &str {
-        let name = match self {
-            Self::RowSelect(Select { name }) | Self::ColumnSelect(Select { name }) => name,
-            Self::Rollout(Select { name }) => name,
-            Self::ConceptAttention(Concepts { name, .. }) => name,
-            Self::Bounce(Bounce { name, .. }) => name,
-            Self::BounceLambda2(WeightedBounce { name, .. }) => name,
-            Self::Tokenrank(Rank { name, .. }) => name,
-        };
-        name.as_deref().unwrap_or(self.kind())
+        self.name().unwrap_or(self.kind_name())
     }
 
-    /// The method's name for people: that of its kind, or the one it was given.
+    /// Name of the method in tables and figures: its own `name`, or the label of its kind.
     pub fn label(&self) -> &str {
-        if self.key() != self.kind() {
-            return self.key();
-        }
-        match self {
-            Self::RowSelect(_) => "Row select",
-            Self::ColumnSelect(_) => "Column select",
-            Self::ConceptAttention(_) => "ConceptAttention",
-            Self::Bounce(_) => "Multi-bounce",
-            Self::BounceLambda2(_) => "Multi-bounce, λ₂",
-            Self::Tokenrank(_) => "TokenRank",
-            Self::Rollout(_) => "Rollout",
-        }
+        // A name that repeats the kind is no other name.
+        if self.key() == self.kind_name() { self.kind_label() } else { self.key() }
     }
 
-    /// Whether it differs from `other` in the weights of the heads alone, which that one leaves equal.
+    /// Whether the two methods differ only in the weights of the heads, which `other` leaves equal.
     pub fn is_weighted_form_of(&self, other: &Self) -> bool {
-        let (Self::BounceLambda2(weighted), Self::Bounce(plain)) = (self, other) else { return false };
-        (weighted.steps, weighted.direction, weighted.map, weighted.alpha)
-            == (plain.steps, plain.direction, plain.map, plain.alpha)
+        let (Self::Bounce(weighted), Self::Bounce(plain)) = (self, other) else { return false };
+        (weighted.weight != Weight::Equal && plain.weight == Weight::Equal)
+            && (weighted.steps, weighted.direction, weighted.map, weighted.alpha)
+                == (plain.steps, plain.direction, plain.map, plain.alpha)
     }
 
     /// The number of its steps, if it takes several.
     pub fn steps(&self) -> Option<usize> {
         match self {
-            Self::Bounce(Bounce { steps, .. }) | Self::BounceLambda2(WeightedBounce { steps, .. }) => {
-                Some(*steps)
-            }
+            Self::Bounce(Bounce { steps, .. }) => Some(*steps),
             Self::RowSelect(_)
             | Self::ColumnSelect(_)
             | Self::ConceptAttention(_)
@@ -316,9 +305,7 @@ impl Method {
     /// Its own share of attention in the teleporting chain, if it has one.
     pub fn alpha(&self) -> Option<f64> {
         match self {
-            Self::Bounce(Bounce { alpha, .. })
-            | Self::BounceLambda2(WeightedBounce { alpha, .. })
-            | Self::Tokenrank(Rank { alpha, .. }) => *alpha,
+            Self::Bounce(Bounce { alpha, .. }) | Self::Tokenrank(Rank { alpha, .. }) => *alpha,
             Self::RowSelect(_) | Self::ColumnSelect(_) | Self::ConceptAttention(_) | Self::Rollout(_) => None,
         }
     }
@@ -327,10 +314,8 @@ impl Method {
     pub fn request(&self) -> Option<MapRequest> {
         match self {
             Self::RowSelect(_) | Self::ColumnSelect(_) => Some(MapRequest::default()),
-            Self::Bounce(Bounce { map, .. }) | Self::Tokenrank(Rank { map, .. }) => {
-                Some(MapRequest { map: *map, weight: HeadWeight::Equal })
-            }
-            Self::BounceLambda2(WeightedBounce { map, weight, scope, .. }) => {
+            Self::Tokenrank(Rank { map, .. }) => Some(MapRequest { map: *map, weight: HeadWeight::Equal }),
+            Self::Bounce(Bounce { map, weight, scope, .. }) => {
                 Some(MapRequest { map: *map, weight: weight.over(*scope) })
             }
             Self::ConceptAttention(_) | Self::Rollout(_) => None,
@@ -341,61 +326,50 @@ impl Method {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::method::tests::variants;
-
-    fn parse(list: &str) -> Result<Vec<Method>, String> {
-        #[derive(Deserialize)]
-        struct List {
-            methods: Vec<Method>,
-        }
-        toml::from_str::<List>(&format!("methods = [{list}]"))
-            .map(|list| list.methods)
-            .map_err(|e| e.to_string())
-    }
+    use crate::method::tests::{parse, refused, walk, written};
 
     #[test]
     fn methods_are_names_or_tables() -> Result<(), String> {
-        let methods = parse(
-            r#""row-select", { bounce = { steps = 3, name = "bounce-3" } }, { bounce-lambda2 = { weight = "top:4", scope = "global" } }"#,
+        let methods: Vec<Method> = parse(
+            r#""row-select", { bounce = { steps = 3, name = "bounce-3" } },
+               { bounce = { weight = "lambda2-top:4", scope = "global" } }"#,
         )?;
         let keys: Vec<&str> = methods.iter().map(Method::key).collect();
         assert_eq!(keys, ["row-select", "bounce-3", "bounce-lambda2"]);
-        let Method::BounceLambda2(weighted) = &methods[2] else { panic!("{:?}", methods[2]) };
-        assert_eq!((weighted.steps, weighted.weight.to_string().as_str()), (2, "top:4"));
-        let json = serde_json::to_string(&methods).map_err(|e| e.to_string())?;
-        let back: Vec<Method> = serde_json::from_str(&json).map_err(|e| e.to_string())?;
-        assert_eq!(back, methods);
+        let Method::Bounce(weighted) = &methods[2] else { panic!("{:?}", methods[2]) };
+        assert_eq!((weighted.steps, weighted.weight.to_string().as_str()), (2, "lambda2-top:4"));
+        assert_eq!(written(&methods[0]), r#""row-select""#);
+        assert!(written(&methods[2]).starts_with(r#"{"bounce":{"steps":2,"#), "{}", written(&methods[2]));
         Ok(())
     }
 
     #[test]
-    fn every_method_reads_back_as_itself() -> Result<(), String> {
-        let kinds = variants::<Method>();
-        assert!(kinds.contains(&"row-select") && kinds.contains(&"rollout"), "{kinds:?}");
-        let mut called = std::collections::BTreeSet::new();
-        for kind in kinds {
-            let by_name = parse(&format!("{kind:?}"))?;
-            assert_eq!(by_name, parse(&format!("{{ {kind} = {{}} }}"))?, "{kind}");
-            assert_eq!(by_name[0].key(), *kind);
-            let json = serde_json::to_string(&by_name[0]).map_err(|e| e.to_string())?;
-            assert!(json.starts_with(&format!("{{{kind:?}:{{")), "{json}");
-            assert_eq!(serde_json::from_str::<Method>(&json).map_err(|e| e.to_string())?, by_name[0]);
-            let label = by_name[0].label();
-            assert!(called.insert(label.to_owned()), "two methods are called {label}");
+    fn every_method_reads_back_as_itself() {
+        walk::<Method>();
+    }
+
+    #[test]
+    fn old_names_still_read() {
+        for (old, new) in [
+            ("{ bounce-lambda2 = { weight = \"proportional\" } }", "\"bounce-lambda2\""),
+            (
+                "{ bounce-lambda2 = { weight = \"squared\", scope = \"global\" } }",
+                "{ bounce = { weight = \"lambda2-squared\", scope = \"global\" } }",
+            ),
+            ("{ bounce-lambda2 = { weight = \"top:4\" } }", "{ bounce = { weight = \"lambda2-top:4\" } }"),
+            ("{ concept-attention = { blocks = \"0\" } }", "{ concept-attention = { layers = \"0\" } }"),
+        ] {
+            assert_eq!(parse::<Method>(old).expect(old), parse(new).expect(new));
         }
-        Ok(())
     }
 
     #[test]
     fn what_is_no_method_is_refused_by_name() {
-        for (list, word) in [
+        refused::<Method>(&[
             ("\"bounces\"", "bounces"),
             ("{ bounce = { step = 3 } }", "step"),
-            ("{ bounce-lambda2 = { weight = \"top:0\" } }", "top:N"),
-            ("3", "name of a method"),
-        ] {
-            let message = parse(list).expect_err(list);
-            assert!(message.contains(word), "{list}: {message}");
-        }
+            ("{ bounce = { weight = \"lambda2-top:0\" } }", "top:N"),
+            ("{ bounce-lambda2 = { weight = \"equal\" } }", "the method is `bounce`"),
+        ]);
     }
 }

@@ -23,8 +23,8 @@ use models::t5::Tokenizer;
 use ndarray::Array2;
 use rayon::prelude::*;
 
-pub use config::{Blocks, Noise, Pooled, SegmentConfig};
-pub use method::{Bounce, Concepts, Formula, Method, Rank, Select, Way, WeightedBounce};
+pub use config::{Layers, Noise, Pooled, SegmentConfig};
+pub use method::{Bounce, Concepts, Method, Rank, Select, Way, Weight};
 pub use record::{ClassCounts, MapScore, SegmentMaps, SegmentRecord};
 
 use crate::dataset::segmentation::{NamedClass, SegmentedImage};
@@ -123,7 +123,7 @@ impl Segment {
             batch.iter().map(|&index| Ok(ready.picture(index)?.sha256.as_str())).collect::<Result<_>>()?;
         let record = |(place, &index): (usize, &usize)| {
             let own = of_methods.iter().map(|maps| &maps[place * classes..(place + 1) * classes]);
-            match answer(config, several, &items[index], hashes[place], index < config.overlays, own) {
+            match answer(config, several, &items[index], hashes[place], index < config.figures, own) {
                 Ok(record) => Ok(Answer::Record(record)),
                 Err(e @ Error::Dataset { .. }) => Ok(Answer::Failed(Failure::new(&items[index].id, e))),
                 Err(e) => Err(e),

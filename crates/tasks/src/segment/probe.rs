@@ -40,7 +40,6 @@ pub(super) fn concept_methods(methods: &[Method]) -> impl Iterator<Item = &Conce
         Method::RowSelect(_)
         | Method::ColumnSelect(_)
         | Method::Bounce(_)
-        | Method::BounceLambda2(_)
         | Method::Tokenrank(_)
         | Method::Rollout(_) => None,
     })
@@ -52,11 +51,11 @@ impl SignalProbe {
     /// # Errors
     /// It has fewer than are asked for.
     pub(super) fn new(config: &SegmentConfig, dual: usize, single: usize) -> Result<Self> {
-        let chosen = config.blocks.resolve(dual, single)?;
+        let chosen = config.layers.resolve(dual, single)?;
         let requests: BTreeSet<MapRequest> = config.methods.iter().filter_map(Method::request).collect();
         let rolls = config.methods.iter().any(|method| matches!(method, Method::Rollout(_)));
         let concepts = concept_methods(&config.methods).map(|concepts| {
-            let blocks = concepts.blocks.resolve(dual)?;
+            let blocks = concepts.layers.resolve(dual)?;
             let streams = [Stream::Dual, Stream::Concept].map(|stream| (stream, blocks.clone()));
             Ok(Select::of_streams(streams.into(), ConceptScores::new(concepts.softmax)))
         });
@@ -79,7 +78,7 @@ impl SignalProbe {
         let mut last = of_maps
             .filter(|_| config.methods.iter().any(|method| !matches!(method, Method::ConceptAttention(_))));
         for concepts in concept_methods(&config.methods) {
-            let block = concepts.blocks.resolve(dual)?.last().copied().unwrap_or(0);
+            let block = concepts.layers.resolve(dual)?.last().copied().unwrap_or(0);
             last = last.max(Some((Stream::Dual, block)));
         }
         Ok(last.unwrap_or((Stream::Dual, 0)))

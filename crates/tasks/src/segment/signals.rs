@@ -9,7 +9,7 @@ use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 
 use super::config::SegmentConfig;
-use super::method::{Bounce, Method, Rank, WeightedBounce};
+use super::method::{Bounce, Method, Rank};
 use super::probe::PassSignals;
 use crate::error::{Error, Result};
 
@@ -50,8 +50,7 @@ pub(super) fn signals(
             let rollout = kept.rollout.as_ref().ok_or_else(|| missing("rollout"))?;
             image.rows(rollout, targets)
         }
-        Method::Bounce(Bounce { steps, direction, .. })
-        | Method::BounceLambda2(WeightedBounce { steps, direction, .. }) => {
+        Method::Bounce(Bounce { steps, direction, .. }) => {
             image.bounces(map()?, targets, alpha, (*direction).into(), *steps)
         }
         Method::Tokenrank(Rank { direction, .. }) => {

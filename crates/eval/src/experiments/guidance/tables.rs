@@ -143,7 +143,7 @@ pub(super) fn figures(
     config: &GuidanceConfig,
     records: &[GuidanceRecord],
 ) -> Result<Vec<PathBuf>> {
-    let shown = &records[..config.shown.min(records.len())];
+    let shown = &records[..config.figures.min(records.len())];
     if shown.is_empty() {
         return Ok(Vec::new());
     }

@@ -75,7 +75,7 @@ impl Kind for MaskingConfig {
 
     fn only(&self, families: &[String]) -> TaskConfig {
         let mut config = self.clone();
-        config.scores.retain(|score| families.contains(&score.to_string()));
+        config.methods.retain(|score| families.contains(&score.to_string()));
         TaskConfig::Masking(config)
     }
 
@@ -120,7 +120,7 @@ impl Network {
         let config = VisionConfig::from_dir(&folder)?;
         let options = LoadOptions {
             kind: model.dtype.kind(),
-            image_size: model.image_size.map(|side| (side, side)),
+            image_size: task.image_size.map(|side| (side, side)),
             ..LoadOptions::default()
         };
         models::headers_only(|| VisionModel::load(&folder, &options))?;
@@ -208,7 +208,7 @@ impl Prepared for PreparedMasking {
         let options = LoadOptions {
             kind: model.dtype.kind(),
             device: inputs.device,
-            image_size: model.image_size.map(|side| (side, side)),
+            image_size: config.image_size.map(|side| (side, side)),
             head: self.head.clone(),
         };
         let model = VisionModel::load(&self.folder, &options)?;

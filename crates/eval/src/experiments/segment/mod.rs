@@ -56,7 +56,7 @@ impl Kind for SegmentConfig {
 
     fn methods(&self) -> Vec<MethodInfo> {
         let info = |method: &Method| MethodInfo {
-            ours: matches!(method, Method::Bounce(_) | Method::BounceLambda2(_)),
+            ours: matches!(method, Method::Bounce(_)),
             ..MethodInfo::new(method.key(), method.label())
         };
         self.methods.iter().map(info).collect()

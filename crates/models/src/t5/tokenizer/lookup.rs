@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Tokenizer;
@@ -9,18 +10,17 @@ use crate::clip;
 use crate::error::{Error, Result};
 
 /// Which tokens of a T5 sequence stand for a word; a word may be several.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenLookup {
-    /// The first of them.
+    /// The first token of the word.
     First,
-    /// All of them, to be averaged.
+    /// The mean over all tokens of the word.
     Mean,
-    /// The last of them.
+    /// The last token of the word.
     Last,
-    /// Where CLIP's tokenizer has the word, counted without start of text, which is what the code published with arXiv
-    /// 2507.17657 reads from the T5 sequence. T5 and CLIP cut texts into different pieces, so this is often another
-    /// word's token.
+    /// The position of the word in CLIP's tokens (not counting start of text), read from the T5 sequence, as in the code
+    /// published with arXiv 2507.17657. The two tokenizers split text differently, so this is often the token of another word.
     ClipIndex,
 }
 

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dense::{ClassTable, DenseImage, LabelledPixels, Part, missing};
@@ -49,15 +50,15 @@ const LABEL_END: &str = "_gtFine_labelIds.png";
 /// `[dataset.cityscapes]`: `leftImg8bit/{split}/{city}/*_leftImg8bit.png` and `gtFine/{split}/{city}/*_gtFine_labelIds.png`
 /// of Cordts et al., "The Cityscapes dataset for semantic urban scene understanding", CVPR 2016, in the 27 classes of
 /// unsupervised segmentation: the ids 7 to 33, everything else left out.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CityscapesConfig {
-    /// The folder that holds `leftImg8bit` and `gtFine`.
+    /// Folder that holds `leftImg8bit` and `gtFine`.
     pub root: PathBuf,
-    /// `val` (default) or `train`.
+    /// Split, such as `val` or `train`.
     #[serde(default = "CityscapesConfig::default_split")]
     pub split: String,
-    /// A part of the images instead of all.
+    /// Random subset of the images. Default: all images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<Subset>,
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use models::limits;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::dense::{ClassTable, DenseImage, LabelledPixels, Part, missing};
@@ -22,22 +23,22 @@ const LABELS_URL: &str = "http://calvin.inf.ed.ac.uk/wp-content/uploads/data/coc
 
 /// `[dataset.coco-stuff]`: COCO-Stuff of Caesar, Uijlings and Ferrari, "COCO-Stuff: Thing and stuff classes in context",
 /// CVPR 2018, in the 27 coarse classes and on the 2,175 images on which unsupervised segmentation is measured.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct CocoStuffConfig {
-    /// The folder that holds everything.
+    /// Folder that holds the images and the pixel maps.
     pub root: PathBuf,
-    /// The folder of images (`*.jpg`) within it.
+    /// Folder of images (`*.jpg`), relative to `root`.
     #[serde(default = "CocoStuffConfig::default_images")]
     pub images: PathBuf,
-    /// The folder of pixel maps (`*.png`) within it.
+    /// Folder of pixel maps (`*.png`), relative to `root`.
     #[serde(default = "CocoStuffConfig::default_labels")]
     pub labels: PathBuf,
-    /// A file with the names of the images, without endings, one a line, instead of the published list that comes with
-    /// the program (`datasets/coco-stuff/images.txt`). Lines that begin with `#` are left out.
+    /// File with one image name per line, without extension; lines that begin with `#` are ignored. Default: the published list
+    /// of 2,175 images, which comes with the program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub list: Option<PathBuf>,
-    /// A part of the images instead of all.
+    /// Random subset of the images. Default: all images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<Subset>,
 }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use models::limits;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::gtsegs::Archive;
@@ -17,16 +18,16 @@ const NAMES: &str = include_str!("../../../../../datasets/imagenet-segmentation/
 
 /// `[dataset.imagenet-segmentation]`: the file of Guillaumin, Küttel and Ferrari, "ImageNet auto-annotation with
 /// segmentation propagation", IJCV 2014.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ImageNetSegmentationConfig {
-    /// The file `gtsegs_ijcv.mat`.
+    /// Path of the file `gtsegs_ijcv.mat`.
     pub path: PathBuf,
-    /// A TOML file of lines such as `n02123045 = "cat"`: what a prompt calls each synset, instead of the short names
-    /// that come with the program (`datasets/imagenet-segmentation/names.toml`).
+    /// TOML file with the name of each synset for prompts, in lines such as `n02123045 = "cat"`. Default: short names that come
+    /// with the program.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub names: Option<PathBuf>,
-    /// A part of the images instead of all.
+    /// Random subset of the images. Default: all images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<Subset>,
 }

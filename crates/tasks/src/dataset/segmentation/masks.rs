@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use ndarray::Array2;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{DenseImage, IGNORE, LabelledPixels, NamedClass, Reading, SegmentedImage, Source};
@@ -20,24 +21,24 @@ use crate::error::{Error, Result};
 ///
 /// An image may be listed several times with other names. Other columns are ignored. Images are turned upright as their EXIF
 /// says before masks are laid over them.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MasksConfig {
-    /// The folder that holds everything.
+    /// Folder that holds the images, masks and table.
     pub root: PathBuf,
-    /// The folder of images within it.
+    /// Folder of images, relative to `root`.
     #[serde(default = "MasksConfig::default_images")]
     pub images: PathBuf,
-    /// The folder of masks within it.
+    /// Folder of masks, relative to `root`.
     #[serde(default = "MasksConfig::default_masks")]
     pub masks: PathBuf,
-    /// The table within it.
+    /// CSV file that lists images and masks, relative to `root`.
     #[serde(default = "MasksConfig::default_table")]
     pub table: PathBuf,
-    /// A palette index or grey level of pixels that count for nothing.
+    /// Palette index or grey level of pixels that are ignored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ignore: Option<u8>,
-    /// A part of the images instead of all.
+    /// Random subset of the images. Default: all images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<Subset>,
 }

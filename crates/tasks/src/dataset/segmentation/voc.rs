@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use models::limits;
 use ndarray::Array2;
 use rayon::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{IGNORE, LabelledPixels, NamedClass, Reading, SegmentedImage, Source, label_map};
@@ -41,30 +42,30 @@ const NAMES: [&str; 20] = [
 /// `[dataset.pascal-voc]`: `ImageSets/Segmentation/{split}.txt` lists the images `JPEGImages/*.jpg` and the label maps
 /// `SegmentationClass/*.png`, palette files whose indices are the classes. Images without any of the classes are left
 /// out.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PascalVocConfig {
-    /// The folder, such as `VOCdevkit/VOC2012`.
+    /// Folder, such as `VOCdevkit/VOC2012`.
     pub root: PathBuf,
-    /// Which images, and what is looked for in them.
+    /// Which images are used, and which classes are searched in them.
     #[serde(default)]
     pub protocol: VocProtocol,
-    /// Name of the list of images: `val` (default), `train` or `trainval`.
+    /// List of images: `val`, `train` or `trainval`.
     #[serde(default = "PascalVocConfig::default_split")]
     pub split: String,
-    /// A part of the images instead of all.
+    /// Random subset of the images. Default: all images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub subset: Option<Subset>,
 }
 
-/// Which images of PASCAL VOC, and what is looked for in them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+/// Which images of PASCAL VOC are used, and which classes are searched in them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum VocProtocol {
-    /// Images in which one class occurs, counted at full resolution.
+    /// Images in which exactly one class occurs at full resolution.
     #[default]
     SingleClass,
-    /// All images, and all classes that occur in each.
+    /// All images; every class that occurs in an image is searched.
     MultiClass,
 }
 

@@ -1,5 +1,6 @@
 //! How a signal becomes a mask.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::Threshold;
@@ -7,18 +8,18 @@ use crate::error::{Error, Result};
 
 /// How a signal over image tokens becomes a mask over pixels. The defaults are those of ConceptAttention's evaluation
 /// without its blur; `docs/protocols.md` says which program does what.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ScoreSettings {
-    /// Side of the square, in pixels, at which mask and labels are compared.
+    /// Side in pixels of the square at which mask and labels are compared, 1 to 8192.
     pub side: usize,
-    /// How the token map comes to that size.
+    /// How the token map is enlarged to that size.
     pub upsample: Upsample,
-    /// Where the signal, brought to 0…1, is cut: what lies above is foreground.
+    /// Value above which the map, scaled to [0, 1], is foreground.
     pub threshold: Threshold,
-    /// Whether it is cut before or after it comes to that size.
+    /// Whether the threshold is applied before or after the map is enlarged.
     pub threshold_at: ThresholdAt,
-    /// Whether the token map is first blurred by a Gaussian of 3×3 tokens, σ = 1.
+    /// Whether the token map is first blurred (Gaussian, 3×3 tokens, σ = 1).
     pub blur: bool,
 }
 
@@ -34,8 +35,8 @@ impl Default for ScoreSettings {
     }
 }
 
-/// How a token map comes to the size of the labels.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// How a token map is enlarged to the size of the labels.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Upsample {
     /// Each pixel takes the token at the floor of its corner, as torch's `interpolate(mode="nearest")`.
@@ -45,8 +46,8 @@ pub enum Upsample {
     Bilinear,
 }
 
-/// Where the signal is brought to 0…1 and cut.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// Where the map is scaled to [0, 1] and the threshold applied.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ThresholdAt {
     /// On the token map, as ConceptAttention does. The mask comes to pixels by nearest neighbour whatever `upsample`

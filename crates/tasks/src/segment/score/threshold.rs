@@ -1,8 +1,10 @@
 //! Where a signal is cut.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
 
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
 /// The value above which a signal in 0…1 is foreground. Written `mean`, `median`, `otsu`, `quantile:0.8`, `fixed:0.5`.
@@ -21,6 +23,20 @@ pub enum Threshold {
     Quantile(f64),
     /// This value.
     Fixed(f64),
+}
+
+impl JsonSchema for Threshold {
+    fn schema_name() -> Cow<'static, str> {
+        "ScoreThreshold".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "description": "`mean`, `median`, `otsu`, `quantile:Q` or `fixed:V`, with Q and V from 0 to 1.",
+            "type": "string",
+            "pattern": "^(mean|median|otsu|(quantile|fixed):[0-9.]+)$",
+        })
+    }
 }
 
 /// A text that names no threshold.
