@@ -10,6 +10,7 @@ use tasks::OLD_NAMES;
 use tasks::dataset::DatasetConfig;
 use tasks::diffseg::DiffSegConfig;
 use tasks::guidance::GuidanceConfig;
+use tasks::kept::KeptConfig;
 use tasks::masking::MaskingConfig;
 use tasks::segment::SegmentConfig;
 use toml_edit::{DocumentMut, Item, Value};
@@ -65,6 +66,8 @@ pub enum TaskConfig {
     Guidance(GuidanceConfig),
     /// Segments without prompts, by merging self-attention around anchors.
     Diffseg(DiffSegConfig),
+    /// How many tokens a threshold on their score keeps.
+    Kept(KeptConfig),
 }
 
 impl Serialize for Experiment {

@@ -7,6 +7,7 @@ pub mod dataset;
 pub mod diffseg;
 mod error;
 pub mod guidance;
+pub mod kept;
 pub mod masking;
 mod method;
 pub mod mini;

@@ -6,6 +6,7 @@
 pub mod diffseg;
 mod figures;
 pub mod guidance;
+pub mod kept;
 pub mod kind;
 pub mod masking;
 pub mod measure;
@@ -26,7 +27,8 @@ pub use tables::difference_notes;
 pub use target::PaperTarget;
 
 /// Every experiment, as data.
-pub const KINDS: [&Facts; 4] = [&masking::FACTS, &segment::FACTS, &guidance::FACTS, &diffseg::FACTS];
+pub const KINDS: [&Facts; 5] =
+    [&masking::FACTS, &segment::FACTS, &guidance::FACTS, &diffseg::FACTS, &kept::FACTS];
 
 impl TaskConfig {
     /// The settings as what the shared code asks.
@@ -36,6 +38,7 @@ impl TaskConfig {
             Self::Segment(task) => task,
             Self::Guidance(task) => task,
             Self::Diffseg(task) => task,
+            Self::Kept(task) => task,
         }
     }
 

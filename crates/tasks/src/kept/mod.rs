@@ -1,0 +1,238 @@
+//! Kept tokens: how many image tokens a threshold on their score keeps. The smallest experiment there is: a model for new ones,
+//! and a quick look at how concentrated the attention of a network is.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+use models::attend::{ChainTokens, KeyBias};
+use models::probe::{MeanMap, Select, token_rank};
+use models::vision::VisionModel;
+use models::{LayerSelection, Segment, TokenLayout};
+use ndarray::Array3;
+use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+use crate::dataset::LabelledImage;
+use crate::error::{Error, Result};
+use crate::task::{Answer, Failure, Task, in_order};
+
+/// `[task.kept]`: the fraction of image tokens whose score reaches a threshold. Not an experiment of the paper.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct KeptConfig {
+    /// Methods to compare, that is, scores of tokens.
+    pub methods: Vec<KeptMethod>,
+    /// Score from which on a token is kept, in multiples of an even share of the attention: with 1, tokens that receive more
+    /// than their share. Greater than 0.
+    #[serde(default = "KeptConfig::default_threshold")]
+    pub threshold: f64,
+    /// Layers whose attention is read.
+    #[serde(default)]
+    pub layers: LayerSelection,
+    /// Probability that the chain follows the attention in a step; otherwise it jumps to a random token. Range (0, 1].
+    #[serde(default = "KeptConfig::default_alpha")]
+    pub alpha: f64,
+    /// Number of images that are run together.
+    #[serde(default = "KeptConfig::default_batch")]
+    pub batch: usize,
+}
+
+/// A score of tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KeptMethod {
+    /// Attention received from all tokens: one step from the uniform state.
+    ColumnSum,
+    /// The steady state.
+    Tokenrank,
+}
+
+impl KeptMethod {
+    /// Its key in records and results.
+    pub fn key(self) -> &'static str {
+        match self {
+            Self::ColumnSum => "column-sum",
+            Self::Tokenrank => "tokenrank",
+        }
+    }
+
+    /// Its name in tables.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::ColumnSum => "Column sum",
+            Self::Tokenrank => "TokenRank",
+        }
+    }
+}
+
+impl KeptConfig {
+    fn default_threshold() -> f64 {
+        1.0
+    }
+
+    fn default_alpha() -> f64 {
+        0.99
+    }
+
+    fn default_batch() -> usize {
+        16
+    }
+
+    /// Checks the settings against each other.
+    ///
+    /// # Errors
+    /// [`Error::Setting`] for the first one that is out of range.
+    pub fn check(&self) -> Result<()> {
+        let refuse = |setting, reason: String| Err(Error::Setting { setting, reason });
+        let different: BTreeSet<KeptMethod> = self.methods.iter().copied().collect();
+        if self.methods.is_empty() || different.len() < self.methods.len() {
+            return refuse("task.kept.methods", "must list at least one method, and each once".into());
+        }
+        if !(self.threshold > 0.0 && self.threshold.is_finite()) {
+            let reason = format!("must be a finite number above 0, found {}", self.threshold);
+            return refuse("task.kept.threshold", reason);
+        }
+        if !(self.alpha > 0.0 && self.alpha <= 1.0) {
+            return refuse("task.kept.alpha", format!("must lie in (0, 1], found {}", self.alpha));
+        }
+        if self.batch == 0 {
+            return refuse("task.kept.batch", "must be at least 1".into());
+        }
+        Ok(())
+    }
+
+    /// The same settings with one method, and defaults for what it does not read.
+    #[must_use]
+    pub fn of_method(&self, method: KeptMethod) -> Self {
+        let alpha = match method {
+            KeptMethod::ColumnSum => Self::default_alpha(),
+            KeptMethod::Tokenrank => self.alpha,
+        };
+        Self { methods: vec![method], alpha, ..self.clone() }
+    }
+}
+
+/// What is known of one image.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct KeptRecord {
+    /// The image.
+    pub id: String,
+    /// SHA-256 of the image file.
+    pub sha256: String,
+    /// Number of its image tokens.
+    pub tokens: u64,
+    /// Number of those whose score reaches the threshold, by method.
+    pub kept: BTreeMap<String, u64>,
+}
+
+/// The experiment on one network and one dataset.
+pub struct Kept {
+    config: KeptConfig,
+    model: VisionModel,
+    items: Vec<LabelledImage>,
+}
+
+impl Kept {
+    /// Puts the experiment together.
+    ///
+    /// # Errors
+    /// A setting is out of range or does not fit the network.
+    pub fn new(config: KeptConfig, model: VisionModel, items: Vec<LabelledImage>) -> Result<Self> {
+        config.check()?;
+        config.layers.resolve(model.network.depth())?;
+        Ok(Self { config, model, items })
+    }
+
+    /// By method, then by image: the number of tokens that are kept.
+    fn count(&self, pixels: &[Array3<f32>]) -> Result<(u64, Vec<Vec<u64>>)> {
+        let network = &self.model.network;
+        let blocks = self.config.layers.resolve(network.depth())?;
+        let mut probe = Select::new(blocks, MeanMap::new(ChainTokens::All));
+        let (tokens, layout) = network.embed(&VisionModel::batch(pixels)?)?;
+        network.encode(&tokens, &layout, &KeyBias::none(), &mut probe)?;
+        let mean = probe.inner.finish()?;
+        let count = |method: &KeptMethod| {
+            let states = match method {
+                KeptMethod::ColumnSum => mean.f_mean_dim(-2i64, false, Kind::Double)?,
+                KeptMethod::Tokenrank => token_rank(&mean, self.config.alpha)?,
+            };
+            kept(&states, &layout, self.config.threshold)
+        };
+        let counts = self.config.methods.iter().map(count).collect::<Result<_>>()?;
+        Ok((layout.count(Segment::Image) as u64, counts))
+    }
+}
+
+/// By image, the number of image tokens whose state is at least `threshold / n`; `states` is `[images, n]`.
+fn kept(states: &Tensor, layout: &TokenLayout, threshold: f64) -> Result<Vec<u64>> {
+    let columns = layout.indices(|segment| segment == Segment::Image);
+    let states = states.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
+    let even = 1.0 / states.size()[1] as f64;
+    let chosen = states.f_index_select(-1, &Tensor::f_from_slice(&columns)?)?.f_contiguous()?;
+    let mut flat = vec![0.0f64; chosen.numel()];
+    chosen.f_copy_data(&mut flat, chosen.numel())?;
+    let count = |row: &[f64]| row.iter().filter(|&&state| state >= threshold * even).count() as u64;
+    Ok(flat.chunks(columns.len().max(1)).map(count).collect())
+}
+
+impl Task for Kept {
+    type Item = LabelledImage;
+    type Record = KeptRecord;
+
+    fn manifest(&self) -> &[LabelledImage] {
+        &self.items
+    }
+
+    fn id(item: &LabelledImage) -> &str {
+        &item.id
+    }
+
+    fn answered(record: &KeptRecord) -> &str {
+        &record.id
+    }
+
+    fn made_from(record: &KeptRecord) -> Option<&str> {
+        Some(&record.sha256)
+    }
+
+    fn batch_size(&self) -> usize {
+        self.config.batch
+    }
+
+    fn run(&mut self, range: Range<usize>) -> Result<Vec<Answer<KeptRecord>>> {
+        let items = &self.items[range];
+        let read = |(place, item): (usize, &LabelledImage)| {
+            let loaded = item.load().and_then(|image| {
+                let pixels = self.model.preprocessor.apply(&image.rgb).map_err(models::Error::from)?;
+                Ok((pixels, image.sha256))
+            });
+            match loaded {
+                Ok((pixels, sha256)) => Ok((place, pixels, sha256)),
+                Err(error) => Err((place, Failure::new(&item.id, error))),
+            }
+        };
+        let read: Vec<_> = items.par_iter().enumerate().map(read).collect();
+        let (mut pixels, mut found, mut failures) = (Vec::new(), Vec::new(), Vec::new());
+        for one in read {
+            match one {
+                Ok((place, image, sha256)) => {
+                    pixels.push(image);
+                    found.push((place, sha256));
+                }
+                Err(failure) => failures.push(failure),
+            }
+        }
+        if found.is_empty() {
+            return Ok(in_order([], failures));
+        }
+        let (tokens, counts) = self.count(&pixels)?;
+        let record = |(image, (place, sha256)): (usize, (usize, String))| {
+            let methods = self.config.methods.iter().map(|method| method.key().to_owned());
+            let kept = methods.zip(counts.iter().map(|of_method| of_method[image])).collect();
+            (place, KeptRecord { id: items[place].id.clone(), sha256, tokens, kept })
+        };
+        Ok(in_order(found.into_iter().enumerate().map(record), failures))
+    }
+}
