@@ -8,11 +8,13 @@ use clap::{Parser, Subcommand, ValueEnum};
 use eval::analysis::TokenList;
 use eval::compare::Tolerance;
 use runs::Shard;
+
+use crate::exit_code::ExitCode;
 pub use slurm::SlurmArgs;
 
 /// Attention as discrete-time Markov chains.
 #[derive(Parser)]
-#[command(name = "tokenrank", version, about, long_about = LONG_ABOUT, after_help = EXIT_CODES)]
+#[command(name = "tokenrank", version, about, long_about = LONG_ABOUT, after_help = ExitCode::help())]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
@@ -23,10 +25,6 @@ Attention as discrete-time Markov chains: reruns the experiments of Erel, Dünke
 arXiv 2507.17657) and analyses the attention of any network.
 
 The result goes to stdout, progress and messages to stderr.";
-
-const EXIT_CODES: &str = "\
-Exit codes: 0 fine · 1 anything not named here · 2 usage or config · 3 weights or data missing or unreadable · \
-4 a metric moved (compare) · 5 interrupted, resumable";
 
 #[derive(Subcommand)]
 pub enum Command {

@@ -3,51 +3,40 @@
 use std::fmt;
 use std::path::Path;
 
-use eval::analysis::AnalysisError;
-use eval::metrics::fidelity::FidelityError;
 use miette::{GraphicalReportHandler, GraphicalTheme, MietteDiagnostic, Severity};
 use models::hub::HubError;
-use models::matrix_file::{MatrixFileError, Problem};
+use runs::slurm::SlurmError;
+
+use crate::exit_code::ExitCode;
 
 /// An error with its exit code.
 #[derive(Debug)]
 pub struct Failure {
     message: String,
-    code: u8,
+    code: ExitCode,
     /// What to run next, as a shell reads it.
     command: Option<Vec<u8>>,
 }
 
-/// Anything not named below.
-const OTHER: u8 = 1;
-/// Usage or config.
-const USAGE: u8 = 2;
-/// Weights or data missing or unreadable.
-const INPUT: u8 = 3;
 /// Characters of a message; the longest list what is missing of a pipeline.
 const LONGEST_MESSAGE: usize = 10_000;
-/// A metric that moved.
-const MOVED: u8 = 4;
-/// Interrupted, resumable.
-pub const INTERRUPTED: u8 = 5;
-
 impl Failure {
-    fn new(code: u8, message: impl Into<String>) -> Self {
+    fn new(code: ExitCode, message: impl Into<String>) -> Self {
         Self { message: message.into(), code, command: None }
     }
 
     /// A contradiction in the arguments.
     pub fn usage(message: impl Into<String>) -> Self {
-        Self::new(USAGE, message)
+        Self::new(ExitCode::Usage, message)
     }
 
     /// Something that stopped the command and is the user's neither to fix nor to find.
     pub fn other(message: impl Into<String>) -> Self {
-        Self::new(OTHER, message)
+        Self::new(ExitCode::Other, message)
     }
 
     /// What several failures come to, each of which has been said.
-    pub fn of_several(code: u8, message: &str) -> Self {
+    pub fn of_several(code: ExitCode, message: &str) -> Self {
         Self::new(code, message)
     }
 
@@ -62,17 +51,20 @@ impl Failure {
 
     /// A run that is whole but for items whose data cannot be read.
     pub fn unread(message: impl Into<String>) -> Self {
-        Self::new(INPUT, message)
+        Self::new(ExitCode::Input, message)
     }
 
     /// A result that is not the baseline's.
     pub fn moved(message: impl Into<String>) -> Self {
-        Self::new(MOVED, message)
+        Self::new(ExitCode::Moved, message)
     }
 
     /// Work that was interrupted, with the command that goes on from there as a shell reads it.
     pub fn interrupted(message: &str, command: Vec<u8>) -> Self {
-        Self { command: Some(command), ..Self::new(INTERRUPTED, format!("{message}; resume with:")) }
+        Self {
+            command: Some(command),
+            ..Self::new(ExitCode::Interrupted, format!("{message}; resume with:"))
+        }
     }
 
     /// Says it on stderr; the command on a line of its own, as it is, so that it can be pasted.
@@ -84,7 +76,7 @@ impl Failure {
     }
 
     /// The exit code.
-    pub fn code(&self) -> u8 {
+    pub fn code(&self) -> ExitCode {
         self.code
     }
 }
@@ -121,125 +113,15 @@ pub fn plain(message: &str) -> String {
     shown
 }
 
-impl From<models::Error> for Failure {
-    fn from(error: models::Error) -> Self {
-        Self::new(model_code(&error), error.to_string())
-    }
+/// Errors of the libraries, each with the exit code of its kind.
+macro_rules! failures_of {
+    ($($error:ty),* $(,)?) => {$(
+        impl From<$error> for Failure {
+            fn from(error: $error) -> Self {
+                Self::new(error.kind().into(), error.to_string())
+            }
+        }
+    )*};
 }
 
-impl From<runs::Error> for Failure {
-    fn from(error: runs::Error) -> Self {
-        Self::new(run_code(&error), error.to_string())
-    }
-}
-
-impl From<eval::Error> for Failure {
-    fn from(error: eval::Error) -> Self {
-        Self::new(eval_code(&error), error.to_string())
-    }
-}
-
-fn eval_code(error: &eval::Error) -> u8 {
-    match error {
-        eval::Error::Several(errors) => errors.iter().map(eval_code).min().unwrap_or(OTHER),
-        eval::Error::Config { .. } | eval::Error::Override { .. } | eval::Error::Compare { .. } => USAGE,
-        eval::Error::Run(error) => run_code(error),
-        eval::Error::Task(error) => task_code(error),
-        eval::Error::Fidelity(error) => fidelity_code(error),
-        eval::Error::Analysis(error) => analysis_code(error),
-        eval::Error::Export { .. } | eval::Error::Bootstrap(_) => OTHER,
-    }
-}
-
-fn run_code(error: &runs::Error) -> u8 {
-    use runs::{Error as E, FileAction};
-    match error {
-        E::OtherRun { .. } | E::Spread { .. } => USAGE,
-        E::Interrupted { .. } => INTERRUPTED,
-        E::NothingRead { .. }
-        | E::Unreadable { .. }
-        | E::Merge { .. }
-        | E::File { action: FileAction::Read, .. } => INPUT,
-        E::Task(error) => task_code(error),
-        E::Locked { .. }
-        | E::File { action: FileAction::Create | FileAction::Write | FileAction::Remove, .. } => OTHER,
-    }
-}
-
-fn task_code(error: &tasks::Error) -> u8 {
-    match error {
-        tasks::Error::Setting { .. } | tasks::Error::Scene(_) => USAGE,
-        tasks::Error::Dataset { .. } => INPUT,
-        tasks::Error::Model(error) => model_code(error),
-        tasks::Error::Write { .. } | tasks::Error::Score(_) | tasks::Error::Torch(_) => OTHER,
-    }
-}
-
-fn fidelity_code(error: &FidelityError) -> u8 {
-    match error {
-        FidelityError::Setting { .. } => USAGE,
-        FidelityError::TooFew { .. }
-        | FidelityError::SubsetSize { .. }
-        | FidelityError::Width { .. }
-        | FidelityError::Classes { .. }
-        | FidelityError::Conflict { .. }
-        | FidelityError::NotFinite { .. }
-        | FidelityError::Statistics { .. }
-        | FidelityError::Eigenvalues { .. }
-        | FidelityError::NoLogits => INPUT,
-    }
-}
-
-fn analysis_code(error: &AnalysisError) -> u8 {
-    match error {
-        AnalysisError::Option { .. } => USAGE,
-        AnalysisError::File(error) => file_code(error),
-        AnalysisError::Matrix { .. } => INPUT,
-        AnalysisError::Chain { .. } | AnalysisError::Incomplete(_) => OTHER,
-    }
-}
-
-fn file_code(error: &MatrixFileError) -> u8 {
-    let writing = matches!(error.problem, Problem::Write(_));
-    if error.is_usage() {
-        USAGE
-    } else if writing {
-        OTHER
-    } else {
-        INPUT
-    }
-}
-
-impl From<HubError> for Failure {
-    fn from(error: HubError) -> Self {
-        models::Error::from(error).into()
-    }
-}
-
-fn model_code(error: &models::Error) -> u8 {
-    use models::Error as E;
-    match error {
-        E::Device { .. }
-        | E::Layers { .. }
-        | E::MixedSizes { .. }
-        | E::ImageSize { .. }
-        | E::Input { .. }
-        | E::Word { .. }
-        | E::NoTextTower { .. } => USAGE,
-        E::Probe(_) | E::Chain(_) | E::Torch(_) => OTHER,
-        E::MatrixFile(error) => file_code(error),
-        E::Hub(error) if error.is_usage() => USAGE,
-        E::Read { .. }
-        | E::Damaged { .. }
-        | E::Directory { .. }
-        | E::Safetensors { .. }
-        | E::MissingTensor { .. }
-        | E::Shape { .. }
-        | E::Dtype { .. }
-        | E::UnreadTensors { .. }
-        | E::NoClassifier { .. }
-        | E::Text { .. }
-        | E::Image(_)
-        | E::Hub(_) => INPUT,
-    }
-}
+failures_of!(models::Error, HubError, runs::Error, SlurmError, eval::Error);

@@ -7,18 +7,18 @@
 mod output;
 mod args;
 mod commands;
+mod exit_code;
 mod failure;
 mod notes;
 mod threads;
 
-use std::process::ExitCode;
-
 use args::{Args, Command};
 use clap::Parser;
+use exit_code::ExitCode;
 use failure::Failure;
 use output::{colored, print, print_table};
 
-fn main() -> ExitCode {
+fn main() -> std::process::ExitCode {
     notes::listen();
     let result = match Args::try_parse() {
         Ok(args) => execute(args.command),
@@ -33,7 +33,8 @@ fn main() -> ExitCode {
     models::notes::take().iter().for_each(|line| say!("{line}"));
     let failures: Vec<Failure> = result.err().into_iter().chain(output::lost().map(Failure::other)).collect();
     failures.iter().for_each(Failure::tell);
-    failures.first().map_or(ExitCode::SUCCESS, |failure| ExitCode::from(failure.code()))
+    let code = failures.first().map_or(ExitCode::Fine, Failure::code);
+    std::process::ExitCode::from(code.code())
 }
 
 fn execute(command: Command) -> Result<(), Failure> {

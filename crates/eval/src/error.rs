@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use models::ErrorKind;
 use runs::FileAction;
 
 /// Result of everything in this crate.
@@ -67,6 +68,19 @@ fn list(errors: &[Error]) -> String {
 }
 
 impl Error {
+    /// What the user can do about it; of several errors, what comes first among the kinds.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Several(errors) => errors.iter().map(Self::kind).min().unwrap_or(ErrorKind::Other),
+            Self::Config { .. } | Self::Override { .. } | Self::Compare { .. } => ErrorKind::Usage,
+            Self::Run(error) => error.kind(),
+            Self::Task(error) => error.kind(),
+            Self::Fidelity(error) => error.kind(),
+            Self::Analysis(error) => error.kind(),
+            Self::Export { .. } | Self::Bootstrap(_) => ErrorKind::Other,
+        }
+    }
+
     /// One error of many; `errors` is not empty.
     pub(crate) fn all(mut errors: Vec<Self>) -> Self {
         if errors.len() == 1 { errors.remove(0) } else { Self::Several(errors) }

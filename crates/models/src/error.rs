@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use crate::error_kind::ErrorKind;
+
 /// Result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -194,4 +196,33 @@ pub(crate) fn quoted(names: impl IntoIterator<Item = impl std::fmt::Display>) ->
 
 fn nearest_names(names: &[String]) -> String {
     if names.is_empty() { String::new() } else { format!("; nearest: {}", quoted(names)) }
+}
+
+impl Error {
+    /// What the user can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Device { .. }
+            | Self::Layers { .. }
+            | Self::MixedSizes { .. }
+            | Self::ImageSize { .. }
+            | Self::Input { .. }
+            | Self::Word { .. }
+            | Self::NoTextTower { .. } => ErrorKind::Usage,
+            Self::Read { .. }
+            | Self::Damaged { .. }
+            | Self::Directory { .. }
+            | Self::Safetensors { .. }
+            | Self::MissingTensor { .. }
+            | Self::Shape { .. }
+            | Self::Dtype { .. }
+            | Self::UnreadTensors { .. }
+            | Self::NoClassifier { .. }
+            | Self::Text { .. }
+            | Self::Image(_) => ErrorKind::Input,
+            Self::MatrixFile(error) => error.kind(),
+            Self::Hub(error) => error.kind(),
+            Self::Probe(_) | Self::Chain(_) | Self::Torch(_) => ErrorKind::Other,
+        }
+    }
 }

@@ -11,6 +11,7 @@ pub mod device;
 pub mod diffusion;
 pub mod dinov2;
 mod error;
+mod error_kind;
 pub mod features;
 pub mod files;
 pub mod flow_match;
@@ -38,6 +39,7 @@ pub mod vit;
 mod weights;
 
 pub use error::{Error, Result};
+pub use error_kind::ErrorKind;
 pub use identity::model_sha256;
 pub use layers::LayerSelection;
 pub use site::{Segment, Site, Stream, TokenLayout, UnetLayer, UnetPart};

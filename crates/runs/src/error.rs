@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use models::ErrorKind;
+
 /// Result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -135,6 +137,23 @@ impl Error {
     /// For `map_err` on file operations.
     pub fn file(action: FileAction, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::File { action, path: path.into(), source }
+    }
+
+    /// What the user can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::OtherRun { .. } | Self::Spread { .. } => ErrorKind::Usage,
+            Self::Interrupted { .. } => ErrorKind::Interrupted,
+            Self::NothingRead { .. }
+            | Self::Unreadable { .. }
+            | Self::Merge { .. }
+            | Self::File { action: FileAction::Read, .. } => ErrorKind::Input,
+            Self::Task(error) => error.kind(),
+            Self::Locked { .. }
+            | Self::File { action: FileAction::Create | FileAction::Write | FileAction::Remove, .. } => {
+                ErrorKind::Other
+            }
+        }
     }
 
     /// A folder or file that cannot be used, with what is wrong and what to do.

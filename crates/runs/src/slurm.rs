@@ -10,6 +10,8 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use models::ErrorKind;
+
 use crate::files::write_whole;
 
 /// What can go wrong on the way to a cluster.
@@ -44,6 +46,17 @@ pub enum SlurmError {
         /// What the system or Slurm says.
         reason: String,
     },
+}
+
+impl SlurmError {
+    /// What the user can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Text { .. } | Self::Prologue { .. } => ErrorKind::Usage,
+            Self::File(error) => error.kind(),
+            Self::Submit { .. } => ErrorKind::Other,
+        }
+    }
 }
 
 /// What a task of the array, and the merge, ask of the cluster. What is not given is left to the cluster's defaults.

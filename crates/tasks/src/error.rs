@@ -1,5 +1,6 @@
 //! What can go wrong in an experiment.
 
+use models::ErrorKind;
 use std::path::PathBuf;
 
 /// Result of everything in this crate.
@@ -44,4 +45,16 @@ pub enum Error {
     /// libtorch failed.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
+}
+
+impl Error {
+    /// What the user can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Setting { .. } | Self::Scene(_) => ErrorKind::Usage,
+            Self::Dataset { .. } => ErrorKind::Input,
+            Self::Model(error) => error.kind(),
+            Self::Write { .. } | Self::Score(_) | Self::Torch(_) => ErrorKind::Other,
+        }
+    }
 }

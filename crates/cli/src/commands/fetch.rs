@@ -4,7 +4,8 @@ use indicatif::{ProgressBar, ProgressStyle};
 use models::hub::{Hub, Progress, Registry};
 
 use crate::args::FetchArgs;
-use crate::failure::{Failure, INTERRUPTED};
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
 use crate::print;
 
 /// Every name is checked before the first download.
@@ -15,7 +16,7 @@ pub fn fetch(args: &FetchArgs) -> Result<(), Failure> {
     // what is at work would run beside it.
     let stop = || {
         say!("interrupted; the same command goes on from there");
-        signal_hook::low_level::exit(INTERRUPTED.into());
+        signal_hook::low_level::exit(ExitCode::Interrupted.code().into());
     };
     ctrlc::set_handler(stop).map_err(|e| Failure::other(format!("cannot watch for Ctrl-C: {e}")))?;
     let hub = Hub::from_env().with_offline(args.offline);

@@ -11,7 +11,8 @@ use eval::{Finished, MergeOptions, Outcome, ShardOutcome, execute, paper_tables}
 
 use super::validate::{Job, jobs};
 use crate::args::{MergeArgs, RunArgs};
-use crate::failure::{Failure, INTERRUPTED};
+use crate::exit_code::ExitCode;
+use crate::failure::Failure;
 use crate::print_table;
 
 /// Every experiment is checked before the first one starts.
@@ -57,7 +58,7 @@ fn watch() -> Result<Arc<AtomicBool>, Failure> {
         // The second one does not wait for the batch in flight. Nor does it run destructors: libtorch's would do so while the
         // main thread computes.
         if flag.swap(true, Ordering::Relaxed) {
-            signal_hook::low_level::exit(INTERRUPTED.into());
+            signal_hook::low_level::exit(ExitCode::Interrupted.code().into());
         }
         say!("stopping after the batch in flight; Ctrl-C again stops at once");
     };

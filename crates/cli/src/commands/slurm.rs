@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use eval::{Plan, RunOptions, Sweep};
-use runs::slurm::{ArrayJob, Resources, SlurmError, Submitted, submit, submit_command};
+use runs::slurm::{ArrayJob, Resources, Submitted, submit, submit_command};
 
 use super::each::Each;
 use crate::args::SlurmArgs;
@@ -134,14 +134,4 @@ fn name(configs: &[PathBuf]) -> Result<String, Failure> {
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     let failed = |e| Failure::usage(format!("{} is no path: {e}", path.display()));
     std::path::absolute(path).map_err(failed)
-}
-
-impl From<SlurmError> for Failure {
-    fn from(error: SlurmError) -> Self {
-        match error {
-            SlurmError::Text { .. } | SlurmError::Prologue { .. } => Self::usage(error.to_string()),
-            SlurmError::File(error) => error.into(),
-            SlurmError::Submit { .. } => Self::other(error.to_string()),
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! What can be wrong with an analysis.
 
 use markov_core::Error as ChainError;
+use models::ErrorKind;
 use models::matrix_file::MatrixFileError;
 
 /// Why a file could not be analysed, or not completely.
@@ -38,4 +39,16 @@ pub enum AnalysisError {
     /// Some quantities could not be had; the others were written.
     #[error("{0}")]
     Incomplete(String),
+}
+
+impl AnalysisError {
+    /// What the user can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Option { .. } => ErrorKind::Usage,
+            Self::File(error) => error.kind(),
+            Self::Matrix { .. } => ErrorKind::Input,
+            Self::Chain { .. } | Self::Incomplete(_) => ErrorKind::Other,
+        }
+    }
 }

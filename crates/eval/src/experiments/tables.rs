@@ -73,7 +73,11 @@ pub(crate) struct Differences<'a> {
 
 impl Differences<'_> {
     /// A row for each comparison; `metric` gives the title of a metric and whether larger is better.
-    pub(crate) fn table(&self, comparisons: &[Comparison], metric: impl Fn(&str) -> (String, bool)) -> Table {
+    pub(crate) fn table(
+        &self,
+        comparisons: &[Comparison],
+        metric: impl Fn(&str) -> (String, Option<bool>),
+    ) -> Table {
         let (unit, of_intervals) = match self.unit {
             Unit::Percent => ("points", " in percentage points"),
             Unit::Plain => ("", ""),
@@ -87,7 +91,7 @@ impl Differences<'_> {
         }
     }
 
-    fn row(&self, comparison: &Comparison, metric: &impl Fn(&str) -> (String, bool)) -> Row {
+    fn row(&self, comparison: &Comparison, metric: &impl Fn(&str) -> (String, Option<bool>)) -> Row {
         let Comparison { method, minus, difference: found, .. } = comparison;
         let (head, higher_is_better) = metric(&comparison.metric);
         let scale = self.unit.scale();
@@ -99,10 +103,10 @@ impl Differences<'_> {
             labels: vec![
                 format!("{} − {}", self.name(method), self.name(minus)),
                 head,
-                found.significance(Some(higher_is_better)).to_string(),
+                found.significance(higher_is_better).to_string(),
             ],
             cells: vec![
-                difference(found.value(), found.better(Some(higher_is_better))),
+                difference(found.value(), found.better(higher_is_better)),
                 end(Interval::low),
                 end(Interval::high),
                 found.interval().map_or(Cell::Empty, |interval| Cell::P(interval.p_value())),
@@ -128,7 +132,7 @@ pub(crate) fn difference_table(
     shown.table(comparisons, |key| {
         let metric = facts.metric(key);
         let title = metric.map_or_else(String::new, |metric| metric.title.to_owned());
-        (title, metric.and_then(|metric| metric.better.higher_is_better()).unwrap_or(true))
+        (title, metric.and_then(|metric| metric.better.higher_is_better()))
     })
 }
 

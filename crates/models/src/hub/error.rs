@@ -1,5 +1,6 @@
 //! What can go wrong between the hub and the cache.
 
+use crate::error_kind::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// Result of everything in this module.
@@ -160,10 +161,11 @@ pub enum HubError {
 }
 
 impl HubError {
-    /// Whether the command line, rather than the network or the disk, is at fault.
-    pub fn is_usage(&self) -> bool {
+    /// What the user can do about it: [`Usage`](ErrorKind::Usage) where the command line, rather than the network or the disk, is at
+    /// fault.
+    pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::UnknownModel { .. } => true,
+            Self::UnknownModel { .. } => ErrorKind::Usage,
             Self::Missing { .. }
             | Self::Unreachable { .. }
             | Self::Cut { .. }
@@ -175,7 +177,7 @@ impl HubError {
             | Self::NoRoom { .. }
             | Self::File { .. }
             | Self::Token
-            | Self::Registry(_) => false,
+            | Self::Registry(_) => ErrorKind::Input,
         }
     }
 

@@ -1,5 +1,6 @@
 //! What can be wrong with a matrix file, one sentence each.
 
+use crate::error_kind::ErrorKind;
 use std::io;
 use std::path::PathBuf;
 
@@ -14,16 +15,17 @@ pub struct MatrixFileError {
 }
 
 impl MatrixFileError {
-    /// Whether the request was at fault (a wrong or missing key, an unknown extension) rather than the file's content.
+    /// What the user can do about it: [`Usage`](ErrorKind::Usage) where the request was at fault (a wrong or missing key, an unknown
+    /// extension) rather than the file's content.
     #[must_use]
-    pub fn is_usage(&self) -> bool {
+    pub fn kind(&self) -> ErrorKind {
         match self.problem {
             Problem::Extension { .. }
             | Problem::ChooseKey { .. }
             | Problem::UnknownKey { .. }
             | Problem::KeyWithoutNames { .. }
             | Problem::NoMatrices { .. }
-            | Problem::NoFolder { .. } => true,
+            | Problem::NoFolder { .. } => ErrorKind::Usage,
             Problem::Read(_)
             | Problem::Damaged { .. }
             | Problem::Truncated { .. }
@@ -35,8 +37,8 @@ impl MatrixFileError {
             | Problem::NotSquare { .. }
             | Problem::Empty { .. }
             | Problem::Memory { .. }
-            | Problem::Tensor { .. }
-            | Problem::Write(_) => false,
+            | Problem::Tensor { .. } => ErrorKind::Input,
+            Problem::Write(_) => ErrorKind::Other,
         }
     }
 }

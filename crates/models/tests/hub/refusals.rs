@@ -14,7 +14,7 @@ fn refused(hub: Twist, storage: Twist, token: Option<&str>, more: &str) -> (HubE
         hub = hub.with_token(token);
     }
     let error = hub.fetch(&model_at("main", more), &mut ()).expect_err("a refusal");
-    assert!(!error.to_string().contains('\n') && !error.is_usage(), "{error}");
+    assert!(!error.to_string().contains('\n') && error.kind() != models::ErrorKind::Usage, "{error}");
     assert!(matches!(hub.snapshot(&model()), Err(HubError::Missing { .. })), "{error}");
     (error, blobs(cache.path()))
 }

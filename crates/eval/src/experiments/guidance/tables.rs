@@ -132,7 +132,7 @@ pub(super) fn comparison_table(comparisons: &[Comparison], methods: &[MethodInfo
     shown.table(comparisons, |key| {
         let metric = GuidanceMetric::ALL.into_iter().find(|metric| metric.spec().key == key);
         let better = metric.and_then(|metric| metric.spec().better.higher_is_better());
-        (metric.map_or_else(String::new, |metric| metric.title(titles).to_owned()), better.unwrap_or(true))
+        (metric.map_or_else(String::new, |metric| metric.title(titles).to_owned()), better)
     })
 }
 

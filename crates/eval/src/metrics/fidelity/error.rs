@@ -1,5 +1,7 @@
 //! Why a distance between sets of pictures cannot be computed.
 
+use models::ErrorKind;
+
 /// Features that a metric cannot be computed from.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FidelityError {
@@ -99,4 +101,22 @@ pub enum FidelityError {
 
 fn or(advice: &str) -> String {
     if advice.is_empty() { String::new() } else { format!(", or {advice}") }
+}
+
+impl FidelityError {
+    /// What the user can do about it.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Setting { .. } => ErrorKind::Usage,
+            Self::TooFew { .. }
+            | Self::SubsetSize { .. }
+            | Self::Width { .. }
+            | Self::Classes { .. }
+            | Self::Conflict { .. }
+            | Self::NotFinite { .. }
+            | Self::Statistics { .. }
+            | Self::Eigenvalues { .. }
+            | Self::NoLogits => ErrorKind::Input,
+        }
+    }
 }
