@@ -13,8 +13,9 @@ use crate::chain::{Direction, check_alpha};
 use crate::propagate::{Block, Propagate};
 use crate::rank::{Stop, TokenRank, token_rank_each};
 use crate::spectrum::{Effort, lambda2_each};
-use crate::stochastic::{ROW_TOLERANCE, StochasticView};
+use crate::stochastic::StochasticView;
 use crate::structure::{Classes, Components, Links};
+use crate::tolerance::ROW_TOLERANCE;
 use crate::{Error, Result};
 
 /// A batch of chains of the same states on a torch device, with uniform teleport.

@@ -3,7 +3,7 @@
 
 use faer::c64;
 
-use super::small::Small;
+use super::matrix::Small;
 
 /// Double steps on one eigenvalue before giving up.
 const STEPS: usize = 60;
