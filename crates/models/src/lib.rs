@@ -42,7 +42,7 @@ pub use identity::model_sha256;
 pub use layers::LayerSelection;
 pub use site::{Segment, Site, Stream, TokenLayout, UnetLayer, UnetPart};
 pub use tch::{Device, Kind};
-pub use vision::{HeadSource, LoadOptions, VisionConfig, VisionModel};
+pub use vision::{HeadSource, LoadOptions, VisionConfig, VisionFamily, VisionModel};
 pub use weights::{Weights, headers_only, wanted_tensors, weight_files};
 
 /// Network architectures that are read, and what serves them.

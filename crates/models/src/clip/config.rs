@@ -7,7 +7,7 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::nn::{Activation, Extent};
-use crate::vision::{Names, Said, Shape, Stored};
+use crate::vision::{Facts, Names, Said};
 
 /// The fields of a Hugging Face CLIP configuration that decide the image tower; defaults are `CLIPVisionConfig`'s.
 #[derive(Debug, Clone, Deserialize)]
@@ -35,8 +35,6 @@ pub struct ClipVisionConfig {
     /// Whether `config.json` is that of both towers.
     #[serde(skip)]
     whole: bool,
-    #[serde(skip)]
-    stored: Stored,
 }
 
 impl Default for ClipVisionConfig {
@@ -54,7 +52,6 @@ impl Default for ClipVisionConfig {
             num_channels: 3,
             projection_dim: 512,
             whole: false,
-            stored: Stored::default(),
         }
     }
 }
@@ -85,6 +82,40 @@ pub(super) struct BlockShape {
 }
 
 impl ClipVisionConfig {
+    pub(crate) fn facts(&self) -> Facts {
+        Facts {
+            depth: self.num_hidden_layers,
+            width: self.hidden_size,
+            heads: self.num_attention_heads,
+            image_size: self.image_size.height_width(),
+            patch_size: self.patch_size.height_width(),
+            channels: self.num_channels,
+            classes: None,
+            projection: Some(self.projection_dim),
+            eps: self.layer_norm_eps,
+            inner_sizes: vec![
+                ("intermediate_size", self.intermediate_size),
+                ("projection_dim", self.projection_dim),
+            ],
+            names: Names {
+                folder: "vision_model",
+                landmark: "embeddings.class_embedding",
+                head: "visual_projection.weight",
+            },
+        }
+    }
+
+    /// What the configuration says of a head.
+    pub(crate) fn said(&self) -> Result<Said<'_>, String> {
+        match self.architectures.iter().find(|name| name.ends_with("ForImageClassification")) {
+            Some(name) => Err(format!(
+                "architectures says `{name}`, whose classifier is not computed; of CLIP the image tower is, and names or \
+                 embeddings of classes"
+            )),
+            None => Ok(Said::of_projection(&self.architectures, self.whole)),
+        }
+    }
+
     pub(super) fn block(&self) -> BlockShape {
         BlockShape {
             width: self.hidden_size,
@@ -199,69 +230,5 @@ impl From<ClipConfig> for ClipVisionConfig {
     fn from(config: ClipConfig) -> Self {
         let ClipConfig { architectures, projection_dim, vision_config, .. } = config;
         Self { architectures, projection_dim, whole: true, ..vision_config }
-    }
-}
-
-impl Shape for ClipVisionConfig {
-    fn depth(&self) -> usize {
-        self.num_hidden_layers
-    }
-
-    fn width(&self) -> i64 {
-        self.hidden_size
-    }
-
-    fn heads(&self) -> i64 {
-        self.num_attention_heads
-    }
-
-    fn image_size(&self) -> (i64, i64) {
-        self.image_size.height_width()
-    }
-
-    fn patch_size(&self) -> (i64, i64) {
-        self.patch_size.height_width()
-    }
-
-    fn channels(&self) -> i64 {
-        self.num_channels
-    }
-
-    fn classes(&self) -> Option<i64> {
-        None
-    }
-
-    fn eps(&self) -> f64 {
-        self.layer_norm_eps
-    }
-
-    fn inner_sizes(&self) -> Vec<(&'static str, i64)> {
-        vec![("intermediate_size", self.intermediate_size), ("projection_dim", self.projection_dim)]
-    }
-
-    fn names(&self) -> Names {
-        Names {
-            folder: "vision_model",
-            landmark: "embeddings.class_embedding",
-            head: "visual_projection.weight",
-        }
-    }
-
-    fn said(&self) -> Result<Said<'_>, String> {
-        match self.architectures.iter().find(|name| name.ends_with("ForImageClassification")) {
-            Some(name) => Err(format!(
-                "architectures says `{name}`, whose classifier is not computed; of CLIP the image tower is, and names or \
-                 embeddings of classes"
-            )),
-            None => Ok(Said::of_projection(&self.architectures, self.whole)),
-        }
-    }
-
-    fn stored(&self) -> Stored {
-        self.stored
-    }
-
-    fn set_stored(&mut self, stored: Stored) {
-        self.stored = stored;
     }
 }

@@ -11,7 +11,6 @@ use crate::weights::Weights;
 use config::BlockShape;
 pub(crate) use config::ClipConfig;
 pub use config::ClipVisionConfig;
-pub(crate) use text::unit;
 pub use text::{ClipText, ClipTextEncoder};
 pub use tokenizer::Tokenizer;
 pub(crate) use vision::load;

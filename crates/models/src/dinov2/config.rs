@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::nn::{Activation, Extent};
-use crate::vision::{Names, Said, Shape, Stored, class_count, labels};
+use crate::vision::{Facts, Names, Said, class_count, labels};
 
 /// The fields of a Hugging Face DINOv2 configuration that decide the network; defaults are `Dinov2Config`'s and
 /// `Dinov2WithRegistersConfig`'s.
@@ -37,8 +37,6 @@ pub struct Dinov2Config {
     num_register_tokens: Option<i64>,
     id2label: Option<BTreeMap<String, String>>,
     num_labels: Option<i64>,
-    #[serde(skip)]
-    stored: Stored,
 }
 
 impl Default for Dinov2Config {
@@ -60,7 +58,6 @@ impl Default for Dinov2Config {
             num_register_tokens: None,
             id2label: None,
             num_labels: None,
-            stored: Stored::default(),
         }
     }
 }
@@ -74,72 +71,42 @@ impl Dinov2Config {
     /// Width inside the MLP; a SwiGLU keeps two thirds, rounded up to a multiple of 8.
     pub fn mlp_width(&self) -> i64 {
         let wide = (self.hidden_size as f64 * self.mlp_ratio) as i64;
-        if self.use_swiglu_ffn { ((wide as f64 * 2.0 / 3.0) as i64 + 7) / 8 * 8 } else { wide }
+        if self.use_swiglu_ffn { ((wide as f64 * 2.0 / 3.0) as i64).saturating_add(7) / 8 * 8 } else { wide }
     }
 
-    fn class_count(&self) -> i64 {
+    pub(super) fn class_count(&self) -> i64 {
         class_count(self.id2label.as_ref(), self.num_labels)
     }
 
     fn has_registers(&self) -> bool {
         self.model_type == "dinov2_with_registers"
     }
-}
 
-impl Shape for Dinov2Config {
-    fn depth(&self) -> usize {
-        self.num_hidden_layers
+    pub(crate) fn facts(&self) -> Facts {
+        Facts {
+            depth: self.num_hidden_layers,
+            width: self.hidden_size,
+            heads: self.num_attention_heads,
+            image_size: self.image_size.height_width(),
+            patch_size: self.patch_size.height_width(),
+            channels: self.num_channels,
+            classes: Some(self.class_count()),
+            projection: None,
+            eps: self.layer_norm_eps,
+            inner_sizes: vec![
+                ("mlp_ratio · hidden_size", self.mlp_width()),
+                ("num_register_tokens", self.registers().unwrap_or(1)),
+            ],
+            names: Names {
+                folder: if self.has_registers() { "dinov2_with_registers" } else { "dinov2" },
+                landmark: "embeddings.cls_token",
+                head: "classifier.weight",
+            },
+        }
     }
 
-    fn width(&self) -> i64 {
-        self.hidden_size
-    }
-
-    fn heads(&self) -> i64 {
-        self.num_attention_heads
-    }
-
-    fn image_size(&self) -> (i64, i64) {
-        self.image_size.height_width()
-    }
-
-    fn patch_size(&self) -> (i64, i64) {
-        self.patch_size.height_width()
-    }
-
-    fn channels(&self) -> i64 {
-        self.num_channels
-    }
-
-    fn classes(&self) -> Option<i64> {
-        self.stored.head.then(|| self.class_count())
-    }
-
-    fn eps(&self) -> f64 {
-        self.layer_norm_eps
-    }
-
-    fn inner_sizes(&self) -> Vec<(&'static str, i64)> {
-        vec![
-            ("mlp_ratio · hidden_size", self.mlp_width()),
-            ("num_register_tokens", self.registers().unwrap_or(1)),
-        ]
-    }
-
-    fn names(&self) -> Names {
-        let folder = if self.has_registers() { "dinov2_with_registers" } else { "dinov2" };
-        Names { folder, landmark: "embeddings.cls_token", head: "classifier.weight" }
-    }
-
-    fn said(&self) -> Result<Said<'_>, String> {
-        Ok(Said::of_classifier(&self.architectures, self.class_count(), labels(self.id2label.as_ref())))
-    }
-
-    fn stored(&self) -> Stored {
-        self.stored
-    }
-
-    fn set_stored(&mut self, stored: Stored) {
-        self.stored = stored;
+    /// What the configuration says of a head.
+    pub(crate) fn said(&self) -> Said<'_> {
+        Said::of_classifier(&self.architectures, self.class_count(), labels(self.id2label.as_ref()))
     }
 }

@@ -9,7 +9,7 @@ use tch::{Device, Kind};
 
 use crate::error::Result;
 use crate::nn::{Attention, Block, LayerNorm, Linear, Mlp, PatchEmbeddings};
-use crate::vision::{Head, Shape, VisionTransformer};
+use crate::vision::{Head, Stored, VisionTransformer};
 use crate::weights::Weights;
 pub use config::Dinov2Config;
 
@@ -17,11 +17,11 @@ pub use config::Dinov2Config;
 pub(crate) fn load(
     dir: &Path,
     config: &Dinov2Config,
+    stored: Stored,
     kind: Kind,
     device: Device,
 ) -> Result<VisionTransformer> {
     let weights = Weights::open(dir, kind, device)?;
-    let stored = config.stored();
     let backbone = stored.backbone(&weights);
     let width = config.hidden_size;
     let embeddings = embeddings(&backbone.pp("embeddings"), config)?;
@@ -29,7 +29,7 @@ pub(crate) fn load(
         .map(|i| block(&backbone.pp("encoder").pp("layer").pp(i), config))
         .collect::<Result<_>>()?;
     let last_norm = LayerNorm::load(&backbone.pp("layernorm"), width, config.layer_norm_eps)?;
-    let head = match config.classes() {
+    let head = match stored.head.then(|| config.class_count()) {
         Some(classes) => Head::ClsAndMean(Linear::load(&weights.pp("classifier"), 2 * width, classes, true)?),
         None => Head::None,
     };
@@ -38,7 +38,8 @@ pub(crate) fn load(
 }
 
 fn embeddings(weights: &Weights, config: &Dinov2Config) -> Result<PatchEmbeddings> {
-    let (width, patch, trained) = (config.hidden_size, config.patch_size(), config.grid());
+    let facts = config.facts();
+    let (width, patch, trained) = (facts.width, facts.patch_size, facts.grid());
     let projection = weights.pp("patch_embeddings").pp("projection");
     let registers = config.registers();
     Ok(PatchEmbeddings {

@@ -1,93 +1,71 @@
-//! Which network a model directory holds.
+//! The vision transformers that are known, by the `model_type` of their configuration. A new network is a folder of its own and
+//! a variant here.
 
 use std::path::Path;
 
 use serde::Deserialize;
 use tch::{Device, Kind};
 
+use super::facts::Facts;
 use super::network::VisionTransformer;
-use super::stored::{Names, Said, Stored};
-use crate::clip::{ClipConfig, ClipVisionConfig};
-use crate::dinov2::Dinov2Config;
+use super::stored::{Said, Stored};
+use crate::clip::{self, ClipConfig, ClipVisionConfig};
+use crate::dinov2::{self, Dinov2Config};
 use crate::error::{Error, Result};
 use crate::limits;
-use crate::vit::VitConfig;
+use crate::vit::{self, VitConfig};
 
-/// What `config.json` says of a vision transformer.
+/// What `config.json` says of a vision transformer, and where the weights beside it have its parts.
 #[derive(Debug, Clone)]
-pub enum VisionConfig {
+pub struct VisionConfig {
+    network: Network,
+    facts: Facts,
+    stored: Stored,
+}
+
+/// Networks with files of the same kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VisionFamily {
     /// `vit`: ViT and DINO, with or without a classifier.
-    Vit(VitConfig),
+    Vit,
     /// `dinov2` and `dinov2_with_registers`.
-    Dinov2(Dinov2Config),
+    Dinov2,
     /// The image tower of `clip`, or `clip_vision_model`.
+    Clip,
+}
+
+#[derive(Debug, Clone)]
+enum Network {
+    Vit(VitConfig),
+    Dinov2(Dinov2Config),
     Clip(ClipVisionConfig),
 }
 
-/// Facts that decide what fits a network; the tensors are not read for them.
-pub(crate) trait Shape {
-    /// Number of blocks.
-    fn depth(&self) -> usize;
-    /// Width of a token.
-    fn width(&self) -> i64;
-    /// Number of heads of a block.
-    fn heads(&self) -> i64;
-    /// Trained image size (height, width) in pixels.
-    fn image_size(&self) -> (i64, i64);
-    /// Patch size (height, width) in pixels.
-    fn patch_size(&self) -> (i64, i64);
-    /// Colour channels.
-    fn channels(&self) -> i64;
-    /// Number of classes; none for a bare backbone.
-    fn classes(&self) -> Option<i64>;
-    /// Added to the variance in every layer norm.
-    fn eps(&self) -> f64;
-    /// What else is a size, with its name.
-    fn inner_sizes(&self) -> Vec<(&'static str, i64)>;
-    /// The names that files have for it.
-    fn names(&self) -> Names;
-    /// What the configuration says of a head.
-    fn said(&self) -> Result<Said<'_>, String>;
-    /// Where its parts are in the files; all at the root until it is [set](Shape::set_stored).
-    fn stored(&self) -> Stored;
-    /// Sets where its parts are.
-    fn set_stored(&mut self, stored: Stored);
-
-    /// Patches (rows, columns) of the trained image size; a remainder at the edge is cut.
-    fn grid(&self) -> (i64, i64) {
-        let ((height, width), (patch_h, patch_w)) = (self.image_size(), self.patch_size());
-        (height / patch_h, width / patch_w)
+impl Network {
+    /// The network that `config.json` with this `model_type` describes; none where it is not known.
+    fn parse(model_type: &str, config: &str) -> serde_json::Result<Option<Self>> {
+        Ok(Some(match model_type {
+            "vit" => Self::Vit(serde_json::from_str(config)?),
+            "dinov2" | "dinov2_with_registers" => Self::Dinov2(serde_json::from_str(config)?),
+            "clip" => Self::Clip(serde_json::from_str::<ClipConfig>(config)?.into()),
+            "clip_vision_model" => Self::Clip(serde_json::from_str(config)?),
+            _ => return Ok(None),
+        }))
     }
 
-    /// What contradicts itself.
-    fn contradiction(&self) -> Option<String> {
-        let ((image_h, image_w), (patch_h, patch_w)) = (self.image_size(), self.patch_size());
-        let (width, heads) = (self.width(), self.heads());
-        let sizes = [
-            ("hidden_size", width),
-            ("num_attention_heads", heads),
-            ("image_size", image_h.min(image_w)),
-            ("image_size", image_h.max(image_w)),
-            ("patch_size", patch_h.min(patch_w)),
-            ("patch_size", patch_h.max(patch_w)),
-            ("the number of classes", self.classes().unwrap_or(1)),
-        ];
-        let absurd = limits::check(&limits::BLOCKS, [("num_hidden_layers", limits::count(self.depth()))])
-            .and_then(|()| limits::check(&limits::SIZES, sizes))
-            .and_then(|()| limits::check(&limits::SIZES, self.inner_sizes()));
-        let eps = self.eps();
-        if let Err(reason) = absurd {
-            Some(reason)
-        } else if width % heads != 0 {
-            Some(format!("hidden_size {width} is no multiple of num_attention_heads {heads}"))
-        } else if !(eps.is_finite() && eps >= 0.0) {
-            Some(format!("layer_norm_eps is {eps}, which is no number to add to a variance"))
-        } else if image_h < patch_h || image_w < patch_w {
-            Some(format!("image_size {image_h}x{image_w} is smaller than patch_size {patch_h}x{patch_w}"))
-        } else if self.channels() != 3 {
-            Some(format!("num_channels is {}; images are read as RGB, so it must be 3", self.channels()))
-        } else {
-            None
+    fn facts(&self) -> Facts {
+        match self {
+            Self::Vit(config) => config.facts(),
+            Self::Dinov2(config) => config.facts(),
+            Self::Clip(config) => config.facts(),
+        }
+    }
+
+    fn said(&self) -> Result<Said<'_>, String> {
+        match self {
+            Self::Vit(config) => Ok(config.said()),
+            Self::Dinov2(config) => Ok(config.said()),
+            Self::Clip(config) => config.said(),
         }
     }
 }
@@ -116,77 +94,61 @@ impl VisionConfig {
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let unreadable = |e: serde_json::Error| refuse(format!("not the configuration of a network: {e}"));
         let Named { model_type } = serde_json::from_str(&text).map_err(unreadable)?;
-        let mut config = match model_type.as_str() {
-            "vit" => Self::Vit(serde_json::from_str(&text).map_err(unreadable)?),
-            "dinov2" | "dinov2_with_registers" => {
-                Self::Dinov2(serde_json::from_str(&text).map_err(unreadable)?)
-            }
-            "clip" => Self::Clip(serde_json::from_str::<ClipConfig>(&text).map_err(unreadable)?.into()),
-            "clip_vision_model" => Self::Clip(serde_json::from_str(&text).map_err(unreadable)?),
-            other => {
-                let known = "vit, dinov2, dinov2_with_registers, clip and clip_vision_model";
-                return Err(refuse(format!("model_type is `{other}`; this version runs {known}")));
-            }
+        let Some(network) = Network::parse(&model_type, &text).map_err(unreadable)? else {
+            let known = "vit, dinov2, dinov2_with_registers, clip and clip_vision_model";
+            return Err(refuse(format!("model_type is `{model_type}`; this version runs {known}")));
         };
-        let check =
-            |config: &Self| config.shape().contradiction().map_or(Ok(()), |reason| Err(refuse(reason)));
-        check(&config)?;
-        let stored = Stored::find(dir, &config.shape().names(), &config.shape().said().map_err(refuse)?)?;
-        config.shape_mut().set_stored(stored);
-        // The number of classes counts only now.
-        check(&config)?;
+        let facts = network.facts();
+        if let Some(reason) = facts.contradiction() {
+            return Err(refuse(reason));
+        }
+        let stored = Stored::find(dir, &facts.names, &network.said().map_err(refuse)?)?;
+        let config = Self { network, facts, stored };
+        // The number of classes counts only where there is a classifier.
+        let classes = config.classes().map(|classes| ("the number of classes", classes));
+        limits::check(&limits::SIZES, classes).map_err(refuse)?;
         Ok(config)
     }
 
-    fn shape_mut(&mut self) -> &mut dyn Shape {
-        match self {
-            Self::Vit(config) => config,
-            Self::Dinov2(config) => config,
-            Self::Clip(config) => config,
-        }
-    }
-
-    fn shape(&self) -> &dyn Shape {
-        match self {
-            Self::Vit(config) => config,
-            Self::Dinov2(config) => config,
-            Self::Clip(config) => config,
-        }
-    }
-
     pub(crate) fn load(&self, dir: &Path, kind: Kind, device: Device) -> Result<VisionTransformer> {
-        match self {
-            Self::Vit(config) => crate::vit::load(dir, config, kind, device),
-            Self::Dinov2(config) => crate::dinov2::load(dir, config, kind, device),
-            Self::Clip(config) => crate::clip::load(dir, config, kind, device),
+        match &self.network {
+            Network::Vit(config) => vit::load(dir, config, self.stored, kind, device),
+            Network::Dinov2(config) => dinov2::load(dir, config, self.stored, kind, device),
+            Network::Clip(config) => clip::load(dir, config, self.stored, kind, device),
+        }
+    }
+
+    /// The family.
+    pub fn family(&self) -> VisionFamily {
+        match &self.network {
+            Network::Vit(_) => VisionFamily::Vit,
+            Network::Dinov2(_) => VisionFamily::Dinov2,
+            Network::Clip(_) => VisionFamily::Clip,
         }
     }
 
     /// Number of blocks.
     pub fn depth(&self) -> usize {
-        self.shape().depth()
+        self.facts.depth
     }
 
     /// Width of a token.
     pub fn width(&self) -> i64 {
-        self.shape().width()
+        self.facts.width
     }
 
     /// Patch size (height, width) in pixels.
     pub fn patch_size(&self) -> (i64, i64) {
-        self.shape().patch_size()
+        self.facts.patch_size
     }
 
     /// Width of the space shared with text; none for other networks than CLIP, and for its image tower without projection.
     pub fn projection(&self) -> Option<i64> {
-        match self {
-            Self::Clip(config) => config.stored().head.then_some(config.projection_dim),
-            Self::Vit(_) | Self::Dinov2(_) => None,
-        }
+        self.facts.projection.filter(|_| self.stored.head)
     }
 
     /// Number of classes of the directory's own classifier; none without.
     pub fn classes(&self) -> Option<i64> {
-        self.shape().classes()
+        self.facts.classes.filter(|_| self.stored.head)
     }
 }
