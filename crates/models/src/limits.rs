@@ -8,8 +8,6 @@ use std::io::{self, ErrorKind, Read};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
-pub use crate::image::MAX_PIXELS;
-
 /// Most bytes of a JSON configuration. The largest that are published list 21,841 class names in 1.3 MB.
 pub const CONFIG_BYTES: u64 = 4 << 20;
 /// Most bytes of an index of weight files. That of a network with 91,991 tensors has 8.9 MB.
@@ -23,6 +21,8 @@ pub const EXPERIMENT_BYTES: u64 = 1 << 20;
 /// Most bytes of what a run says of itself besides its records, and of a baseline. The baseline of the quick suite, with what
 /// each of 24 items adds to 174 values, has 136 kB; 100,000 items would take 570 MB.
 pub const RESULTS_BYTES: u64 = 1 << 30;
+/// The largest picture that is decoded or made: 178,956,970 pixels, where Pillow raises `DecompressionBombError`.
+pub const MAX_PIXELS: u64 = 2 * (1024 * 1024 * 1024 / 4 / 3);
 /// Most bytes of a picture's file. [`MAX_PIXELS`] pixels of 16-bit RGBA take 1.4 GB before they are compressed.
 pub const PICTURE_BYTES: u64 = 2 << 30;
 /// Most bytes of an array in a compressed archive. The covariance of Inception's 2,048 features has 34 MB.

@@ -5,13 +5,16 @@ use std::path::Path;
 use serde::Deserialize;
 use tch::Kind;
 
-use super::blocks::MLP_RATIO;
-use super::conditioning::SINUSOIDS;
 use crate::error::{Error, Result};
 use crate::limits;
 
 /// Widths of a token that stand side by side at most while a block runs: counted, in [`FluxConfig::activation_bytes`].
 const WIDTHS_PER_TOKEN: i64 = 20;
+
+/// Width of an MLP in widths of a token.
+pub(super) const MLP_RATIO: i64 = 4;
+/// Numbers that a scalar is spread over.
+pub(super) const SINUSOIDS: i64 = 256;
 
 const CLASS_NAME: &str = "FluxTransformer2DModel";
 

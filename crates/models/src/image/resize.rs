@@ -6,7 +6,8 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::ImageError;
-use super::pixels::{MAX_PIXELS, Rgb8, checked_area};
+use super::pixels::{Rgb8, checked_area};
+use crate::limits::MAX_PIXELS;
 
 /// A resampling filter; the numbers are Pillow's, which `preprocessor_config.json` uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
