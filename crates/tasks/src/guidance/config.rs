@@ -3,6 +3,7 @@
 use models::diffusion::SamplerKind;
 use serde::{Deserialize, Serialize};
 
+use super::blur::Blur;
 use super::mask::{Importance, Threshold};
 use super::method::{Method, SagMethod};
 use super::sag::Sag;
@@ -58,23 +59,6 @@ pub struct GuidanceConfig {
     /// Pictures, from the first on, that are shown side by side with their masks.
     #[serde(default = "GuidanceConfig::default_shown")]
     pub shown: usize,
-}
-
-/// A Gaussian blur of latents.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Blur {
-    /// Side of the kernel in latents, odd.
-    pub kernel: usize,
-    /// Standard deviation in latents.
-    pub sigma: f64,
-}
-
-impl Default for Blur {
-    /// diffusers' for latents.
-    fn default() -> Self {
-        Self { kernel: 9, sigma: 1.0 }
-    }
 }
 
 impl GuidanceConfig {

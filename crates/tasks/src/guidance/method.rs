@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::config::Blur;
+use super::blur::Blur;
 use super::mask::{Importance, Threshold};
 use crate::method::NameOrTable;
 

@@ -3,6 +3,7 @@
 //! Picture `k` begins with the noise of its own seed under every method, whatever the batch. Pictures are written as PNG
 //! files, one folder a method, before their record is; metrics of them are another crate's business.
 
+mod blur;
 mod config;
 mod mask;
 mod method;
@@ -22,7 +23,8 @@ use models::sd::{ClassifierFree, Guide, Start, Unet, sample, to_pixels};
 use models::vae::Decoder;
 use tch::{Kind, Tensor};
 
-pub use config::{Blur, GuidanceConfig};
+pub use blur::Blur;
+pub use config::GuidanceConfig;
 pub use mask::{Importance, Threshold};
 pub use method::{Method, SagMethod};
 pub use record::{Generated, GuidanceRecord, Masks};

@@ -11,7 +11,7 @@ use models::sd::{Guide, Pass};
 use models::{Site, Stream, UnetPart};
 use tch::{Kind, Tensor};
 
-use super::config::Blur;
+use super::blur::Blur;
 use super::mask::{Importance, Threshold, mask};
 
 /// How a run is guided by its own attention.

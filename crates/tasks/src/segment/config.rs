@@ -7,8 +7,7 @@ use models::Stream;
 use models::t5::TokenLookup;
 use serde::{Deserialize, Serialize};
 
-use super::method::Method;
-use super::probe::concept_methods;
+use super::method::{Method, concept_methods};
 use super::score::ScoreSettings;
 use crate::error::{Error, Result};
 use crate::pixels::check_side;

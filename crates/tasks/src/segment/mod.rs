@@ -31,8 +31,9 @@ use crate::dataset::segmentation::{NamedClass, SegmentedImage};
 use crate::error::{Error, Result};
 use crate::task::{Answer, Failure, Task};
 use answer::answer;
+use method::concept_methods;
 use passes::Ready;
-use probe::{SignalProbe, concept_methods};
+use probe::SignalProbe;
 use signals::{Target, signals};
 
 /// The segmentation experiment on one FLUX pipeline and one dataset.

@@ -13,7 +13,8 @@ use tch::Tensor;
 
 use super::Segment;
 use super::config::Pooled;
-use super::probe::{PassSignals, SignalProbe, concept_methods};
+use super::method::concept_methods;
+use super::probe::{PassSignals, SignalProbe};
 use crate::dataset::segmentation::{Segmented, SegmentedImage};
 use crate::error::Result;
 use crate::task::Failure;

@@ -9,7 +9,7 @@ use models::{Site, Stream};
 use tch::Tensor;
 
 use super::config::SegmentConfig;
-use super::method::{Concepts, Method};
+use super::method::{Method, concept_methods};
 use crate::error::Result;
 
 /// Blocks by stream.
@@ -31,19 +31,6 @@ pub(super) struct PassSignals {
     pub(super) rollout: Option<Tensor>,
     /// Of every `concept-attention` method in their order, `[batch, concepts, image tokens]`.
     pub(super) concepts: Vec<Tensor>,
-}
-
-/// The settings of the `concept-attention` methods, in order.
-pub(super) fn concept_methods(methods: &[Method]) -> impl Iterator<Item = &Concepts> {
-    methods.iter().filter_map(|method| match method {
-        Method::ConceptAttention(concepts) => Some(concepts),
-        Method::RowSelect(_)
-        | Method::ColumnSelect(_)
-        | Method::Bounce(_)
-        | Method::BounceLambda2(_)
-        | Method::Tokenrank(_)
-        | Method::Rollout(_) => None,
-    })
 }
 
 impl SignalProbe {
