@@ -5,19 +5,21 @@
 //! then all pictures through the autoencoder, then the transformer. [`FluxPipeline::watch`] tells when.
 
 mod index;
+mod joint;
 mod look;
 mod pass;
 mod pictures;
 mod texts;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tch::{Device, Kind};
 
 use super::{FluxConfig, FluxTransformer};
 use crate::error::Result;
 use crate::flow_match::{FlowMatchConfig, Schedule};
-pub use crate::pipeline::{Draw, Phase, PictureEncoder};
+pub use crate::pipeline::{Draw, EncodedText, Phase, PictureEncoder};
 use crate::pipeline::{Grain, Parts, is_pipeline};
 use crate::t5::T5Config;
 use crate::vae::{Autoencoder, AutoencoderConfig};
@@ -26,7 +28,6 @@ use crate::{clip, t5};
 pub use index::Component;
 pub use look::{Look, LookPlan, Looking};
 pub use pass::{Generation, denoise, noised_pass};
-pub use texts::EncodedText;
 
 /// Pixels of a latent's side that the transformer reads as one token.
 const LATENTS_PER_TOKEN: i64 = 2;
@@ -55,7 +56,7 @@ pub struct FluxPipeline {
     transformer: FluxConfig,
     t5: T5Config,
     vae: AutoencoderConfig,
-    clip_tokenizer: clip::Tokenizer,
+    clip_tokenizer: Arc<clip::Tokenizer>,
     most_text_tokens: usize,
 }
 
@@ -75,7 +76,7 @@ impl FluxPipeline {
             transformer: FluxConfig::from_dir(&folder(Component::Transformer))?,
             t5: T5Config::from_dir(&folder(Component::T5))?,
             vae: AutoencoderConfig::from_dir(&folder(Component::Vae))?,
-            clip_tokenizer: clip::Tokenizer::from_dir(&folder(Component::ClipTokenizer))?,
+            clip_tokenizer: Arc::new(clip::Tokenizer::from_dir(&folder(Component::ClipTokenizer))?),
             most_text_tokens,
             parts,
         };
