@@ -4,17 +4,21 @@
 //! network computes its attention through [`attend::attend`], so a [`attend::AttentionProbe`] sees the maps of any of
 //! them without hooks or copies of the network.
 
+#![warn(unreachable_pub)]
+
 pub mod attend;
 pub mod capture;
 pub mod clip;
+mod config_file;
 pub mod device;
 pub mod diffusion;
-pub mod dinov2;
+mod dinov2;
 mod error;
 pub mod features;
 pub mod files;
 pub mod flow_match;
 pub mod flux;
+mod hex;
 pub mod hub;
 mod identity;
 pub mod image;
@@ -34,10 +38,11 @@ pub mod t5;
 mod tensor_file;
 pub mod vae;
 pub mod vision;
-pub mod vit;
+mod vit;
 mod weights;
 
 pub use error::{Error, Result};
+pub use hex::hex;
 pub use identity::model_sha256;
 pub use layers::LayerSelection;
 pub use site::{Segment, Site, Stream, TokenLayout, UnetLayer, UnetPart};

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::config_file;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::nn::{Activation, Extent};
@@ -12,26 +13,26 @@ use crate::vision::{Facts, Names, Said};
 /// The fields of a Hugging Face CLIP configuration that decide the image tower; defaults are `CLIPVisionConfig`'s.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
-pub struct ClipVisionConfig {
+pub(crate) struct ClipVisionConfig {
     architectures: Vec<String>,
     /// Width of a token.
-    pub hidden_size: i64,
+    pub(crate) hidden_size: i64,
     /// Number of blocks.
-    pub num_hidden_layers: usize,
+    pub(crate) num_hidden_layers: usize,
     /// Heads per block.
-    pub num_attention_heads: i64,
+    pub(crate) num_attention_heads: i64,
     /// Width of the MLP.
-    pub intermediate_size: i64,
+    pub(crate) intermediate_size: i64,
     /// Activation of the MLP.
-    pub hidden_act: Activation,
+    pub(crate) hidden_act: Activation,
     /// Added to the variance in every layer norm.
-    pub layer_norm_eps: f64,
+    pub(crate) layer_norm_eps: f64,
     image_size: Extent,
     patch_size: Extent,
     /// Colour channels.
-    pub num_channels: i64,
+    pub(crate) num_channels: i64,
     /// Width of the space that images and texts share.
-    pub projection_dim: i64,
+    pub(crate) projection_dim: i64,
     /// Whether `config.json` is that of both towers.
     #[serde(skip)]
     whole: bool,
@@ -162,8 +163,7 @@ impl ClipTextConfig {
     /// The text tower's settings and the width of the space that images and texts share.
     pub(super) fn from_dir(dir: &Path) -> Result<(Self, i64)> {
         let path = dir.join("config.json");
-        let text = limits::read_text(&path, limits::CONFIG_BYTES)
-            .map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = config_file::read(&path)?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: ClipConfig =
             serde_json::from_str(&text).map_err(|e| refuse(format!("not the configuration of CLIP: {e}")))?;
@@ -180,8 +180,7 @@ impl ClipTextConfig {
             model_type: String,
         }
         let path = dir.join("config.json");
-        let text = limits::read_text(&path, limits::CONFIG_BYTES)
-            .map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = config_file::read(&path)?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let unreadable = |e| refuse(format!("not the configuration of a CLIP text tower: {e}"));
         let Named { model_type } = serde_json::from_str(&text).map_err(unreadable)?;

@@ -11,29 +11,29 @@ use crate::vision::{Facts, Names, Said, class_count, labels};
 /// `Dinov2WithRegistersConfig`'s.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
-pub struct Dinov2Config {
+pub(crate) struct Dinov2Config {
     model_type: String,
     architectures: Vec<String>,
     /// Width of a token.
-    pub hidden_size: i64,
+    pub(crate) hidden_size: i64,
     /// Number of blocks.
-    pub num_hidden_layers: usize,
+    pub(crate) num_hidden_layers: usize,
     /// Heads per block.
-    pub num_attention_heads: i64,
+    pub(crate) num_attention_heads: i64,
     /// Width of the MLP in widths of a token.
-    pub mlp_ratio: f64,
+    pub(crate) mlp_ratio: f64,
     /// Activation of the MLP.
-    pub hidden_act: Activation,
+    pub(crate) hidden_act: Activation,
     /// Added to the variance in every layer norm.
-    pub layer_norm_eps: f64,
+    pub(crate) layer_norm_eps: f64,
     image_size: Extent,
     patch_size: Extent,
     /// Colour channels.
-    pub num_channels: i64,
+    pub(crate) num_channels: i64,
     /// Whether query, key and value have a bias.
-    pub qkv_bias: bool,
+    pub(crate) qkv_bias: bool,
     /// Whether the MLP is a SwiGLU.
-    pub use_swiglu_ffn: bool,
+    pub(crate) use_swiglu_ffn: bool,
     num_register_tokens: Option<i64>,
     id2label: Option<BTreeMap<String, String>>,
     num_labels: Option<i64>,
@@ -64,12 +64,12 @@ impl Default for Dinov2Config {
 
 impl Dinov2Config {
     /// Register tokens; none for `dinov2`.
-    pub fn registers(&self) -> Option<i64> {
+    pub(crate) fn registers(&self) -> Option<i64> {
         self.has_registers().then(|| self.num_register_tokens.unwrap_or(4))
     }
 
     /// Width inside the MLP; a SwiGLU keeps two thirds, rounded up to a multiple of 8.
-    pub fn mlp_width(&self) -> i64 {
+    pub(crate) fn mlp_width(&self) -> i64 {
         let wide = (self.hidden_size as f64 * self.mlp_ratio) as i64;
         if self.use_swiglu_ffn { ((wide as f64 * 2.0 / 3.0) as i64).saturating_add(7) / 8 * 8 } else { wide }
     }

@@ -21,7 +21,7 @@ pub(crate) use parts::Parts;
 pub use parts::Phase;
 pub(crate) use pictures::Grain;
 pub use pictures::{Draw, PictureDecoder, PictureEncoder, pixels, rgb, to_pixels};
-pub use predict::{NoisePipeline, NoisePredictor};
+pub use predict::{NoiseInput, NoisePipeline, NoisePredictor};
 pub use sample::{ClassifierFree, Guide, Pass, Start, sample};
 pub use texts::EncodedText;
 pub(crate) use texts::one_by_one;

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use markov_core::torch::to_vec;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
@@ -120,11 +121,7 @@ pub fn rgb(pixels: &Tensor) -> Result<Rgb8> {
     let levels =
         pixels.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_div_scalar(2.0)?.f_add_scalar(0.5)?;
     let levels = levels.f_clamp(0.0, 1.0)?.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
-    let levels = levels.f_permute([1, 2, 0])?.f_contiguous()?;
-    let mut data = vec![0; levels.numel()];
-    let count = data.len();
-    levels.f_copy_data(&mut data, count)?;
-    Ok(Rgb8::new(width as usize, height as usize, data)?)
+    Ok(Rgb8::new(width as usize, height as usize, to_vec(&levels.f_permute([1, 2, 0])?)?)?)
 }
 
 /// 8-bit pixels `[batch, height, width, 3]` on the host of decoded pictures `[batch, 3, height, width]` from -1 to 1, as

@@ -10,6 +10,18 @@ use crate::diffusion::{SamplerConfig, SamplerKind};
 use crate::error::Result;
 use crate::site::Stream;
 
+/// What one pass reads. Tensors may have any float type and live anywhere.
+pub struct NoiseInput<'a> {
+    /// Latents with noise in them, `[batch, channels, h, w]`.
+    pub latents: &'a Tensor,
+    /// How noisy they are, counted as in training; all of a batch share it.
+    pub timestep: f64,
+    /// Encoded prompts, `[batch, tokens, width]`.
+    pub text: &'a Tensor,
+    /// The step that the sites have which a probe sees.
+    pub step: usize,
+}
+
 /// A network that predicts the noise in latents.
 pub trait NoisePredictor {
     /// The type that the network computes in.
@@ -18,34 +30,17 @@ pub trait NoisePredictor {
     /// Where the network lives.
     fn device(&self) -> Device;
 
-    /// The predicted noise, of the shape of `latents` `[batch, channels, h, w]`.
-    ///
-    /// `timestep` counts as in training and all of a batch share it; `text` `[batch, tokens, width]` holds encoded prompts.
-    /// Both tensors may have any float type and live anywhere. The sites that the probe sees have this `step`.
+    /// The predicted noise, of the shape of the latents.
     ///
     /// # Errors
     /// An input of another shape; libtorch's and the probe's.
-    fn predict(
-        &self,
-        latents: &Tensor,
-        timestep: f64,
-        text: &Tensor,
-        step: usize,
-        probe: &mut dyn AttentionProbe,
-    ) -> Result<Tensor>;
+    fn predict(&self, input: &NoiseInput<'_>, probe: &mut dyn AttentionProbe) -> Result<Tensor>;
 
     /// The same pass for the probe's sake: it ends behind the last block, without a prediction.
     ///
     /// # Errors
     /// As [`NoisePredictor::predict`].
-    fn watch(
-        &self,
-        latents: &Tensor,
-        timestep: f64,
-        text: &Tensor,
-        step: usize,
-        probe: &mut dyn AttentionProbe,
-    ) -> Result<()>;
+    fn watch(&self, input: &NoiseInput<'_>, probe: &mut dyn AttentionProbe) -> Result<()>;
 }
 
 /// A pipeline around a [`NoisePredictor`]. Its networks are loaded when they are asked for and leave when they are dropped.

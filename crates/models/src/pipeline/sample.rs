@@ -2,7 +2,7 @@
 
 use tch::Tensor;
 
-use super::predict::NoisePredictor;
+use super::predict::{NoiseInput, NoisePredictor};
 use crate::attend::{AttentionProbe, NoProbe};
 use crate::diffusion::{NoiseSchedule, Sampler};
 use crate::error::{Error, Result};
@@ -94,7 +94,8 @@ pub fn sample(
             Some(guide) => guide.probe(),
             None => &mut none,
         };
-        let said = network.predict(&shown, time as f64, &both, index, probe)?;
+        let input = NoiseInput { latents: &shown, timestep: time as f64, text: &both, step: index };
+        let said = network.predict(&input, probe)?;
         let (output, mut predicted) = match guidance {
             Some(ClassifierFree { scale, .. }) => {
                 let halves = said.f_chunk(2, 0)?;

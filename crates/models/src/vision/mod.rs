@@ -1,5 +1,6 @@
 //! Vision transformers with the preprocessing they were published with.
 
+mod embeddings;
 mod encoded;
 mod facts;
 mod head;
@@ -15,6 +16,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::image::Preprocessor;
+pub(crate) use embeddings::embeddings;
 pub use encoded::Encoded;
 pub(crate) use facts::Facts;
 pub(crate) use head::Head;

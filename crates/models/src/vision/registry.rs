@@ -10,6 +10,7 @@ use super::facts::Facts;
 use super::network::VisionTransformer;
 use super::stored::{Said, Stored};
 use crate::clip::{self, ClipConfig, ClipVisionConfig};
+use crate::config_file;
 use crate::dinov2::{self, Dinov2Config};
 use crate::error::{Error, Result};
 use crate::limits;
@@ -89,8 +90,7 @@ impl VisionConfig {
                 "no such model directory; a model is a folder with config.json and safetensors".into();
             return Err(Error::Directory { path: dir.into(), reason });
         }
-        let text = limits::read_text(&path, limits::CONFIG_BYTES)
-            .map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = config_file::read(&path)?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let unreadable = |e: serde_json::Error| refuse(format!("not the configuration of a network: {e}"));
         let Named { model_type } = serde_json::from_str(&text).map_err(unreadable)?;

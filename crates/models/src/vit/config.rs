@@ -10,26 +10,26 @@ use crate::vision::{Facts, Names, Said, class_count, labels};
 /// The fields of a Hugging Face ViT configuration that decide the network; defaults are `ViTConfig`'s.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
-pub struct VitConfig {
+pub(crate) struct VitConfig {
     architectures: Vec<String>,
     /// Width of a token.
-    pub hidden_size: i64,
+    pub(crate) hidden_size: i64,
     /// Number of blocks.
-    pub num_hidden_layers: usize,
+    pub(crate) num_hidden_layers: usize,
     /// Heads per block.
-    pub num_attention_heads: i64,
+    pub(crate) num_attention_heads: i64,
     /// Width of the MLP.
-    pub intermediate_size: i64,
+    pub(crate) intermediate_size: i64,
     /// Activation of the MLP.
-    pub hidden_act: Activation,
+    pub(crate) hidden_act: Activation,
     /// Added to the variance in every layer norm.
-    pub layer_norm_eps: f64,
+    pub(crate) layer_norm_eps: f64,
     image_size: Extent,
     patch_size: Extent,
     /// Colour channels.
-    pub num_channels: i64,
+    pub(crate) num_channels: i64,
     /// Whether query, key and value have a bias.
-    pub qkv_bias: bool,
+    pub(crate) qkv_bias: bool,
     id2label: Option<BTreeMap<String, String>>,
     num_labels: Option<i64>,
 }

@@ -9,10 +9,10 @@ use std::path::Path;
 use tch::{Device, Kind};
 
 use crate::error::Result;
-use crate::nn::{Attention, Block, LayerNorm, Linear, Mlp, PatchEmbeddings};
-use crate::vision::{Head, Stored, VisionTransformer};
+use crate::nn::{Attention, Block, LayerNorm, Linear, Mlp};
+use crate::vision::{Head, Stored, VisionTransformer, embeddings};
 use crate::weights::Weights;
-pub use config::VitConfig;
+pub(crate) use config::VitConfig;
 
 /// Reads the weights of a model directory by the names they are published under.
 pub(crate) fn load(
@@ -24,7 +24,7 @@ pub(crate) fn load(
 ) -> Result<VisionTransformer> {
     let weights = Weights::open(dir, kind, device)?;
     let backbone = stored.backbone(&weights);
-    let embeddings = embeddings(&backbone.pp("embeddings"), config)?;
+    let embeddings = embeddings(&backbone.pp("embeddings"), &config.facts(), None)?;
     let blocks = (0..config.num_hidden_layers)
         .map(|i| block(&backbone.pp("encoder").pp("layer").pp(i), config))
         .collect::<Result<_>>()?;
@@ -37,24 +37,6 @@ pub(crate) fn load(
     };
     stored.finish(&weights)?;
     Ok(VisionTransformer { embeddings, first_norm: None, blocks, last_norm, head, kind, device })
-}
-
-fn embeddings(weights: &Weights, config: &VitConfig) -> Result<PatchEmbeddings> {
-    let facts = config.facts();
-    let (width, patch, trained) = (facts.width, facts.patch_size, facts.grid());
-    let projection = weights.pp("patch_embeddings").pp("projection");
-    Ok(PatchEmbeddings {
-        cls_token: weights.get(&[1, 1, width], "cls_token")?,
-        register_tokens: None,
-        position_embeddings: weights.get(&[1, 1 + trained.0 * trained.1, width], "position_embeddings")?,
-        projection: Linear {
-            weight: projection.get(&[width, config.num_channels, patch.0, patch.1], "weight")?,
-            bias: Some(projection.get(&[width], "bias")?),
-        },
-        patch,
-        trained,
-        antialias: false,
-    })
 }
 
 fn block(weights: &Weights, config: &VitConfig) -> Result<Block> {

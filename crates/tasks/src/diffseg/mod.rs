@@ -18,10 +18,9 @@ mod score;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use models::pipeline::{Draw, NoisePipeline, NoisePredictor, PictureEncoder};
+use models::pipeline::{Draw, NoiseInput, NoisePipeline, NoisePredictor, PictureEncoder};
 use ndarray::Array2;
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 use tch::Tensor;
 
 pub use aggregate::{Aggregates, Aggregator, HeadShare};
@@ -36,6 +35,7 @@ pub use score::boundary;
 
 use crate::dataset::segmentation::{DenseImage, Segmented};
 use crate::error::{Error, Result};
+use crate::seed::seed_of;
 use crate::task::{Answer, Failure, Task, in_order};
 
 /// The DiffSeg experiment on one pipeline and one dataset.
@@ -142,14 +142,14 @@ impl DiffSeg {
         let (batch, ..) = latents.size4()?;
         let mut probe = Aggregator::new(&self.config.aggregates());
         let text = ready.text.f_unsqueeze(0)?.f_expand([batch, -1, -1], false)?;
-        ready.network.watch(latents, f64::from(self.config.timestep), &text, 0, &mut probe)?;
+        let timestep = f64::from(self.config.timestep);
+        ready.network.watch(&NoiseInput { latents, timestep, text: &text, step: 0 }, &mut probe)?;
         probe.finish()
     }
 
     /// What decides the anchors drawn for a picture, whatever stands beside it.
     fn seed_of(&self, id: &str) -> u64 {
-        let digest = Sha256::digest(format!("{}/{id}", self.seed));
-        digest.iter().take(8).fold(0, |seed, &byte| seed << 8 | u64::from(byte))
+        seed_of(&format!("{}/{id}", self.seed))
     }
 
     /// The record of one item from what the methods, in their order, made of it.

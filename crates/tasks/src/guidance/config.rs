@@ -7,6 +7,7 @@ use super::blur::Blur;
 use super::mask::{Importance, Threshold};
 use super::method::{Method, SagMethod};
 use super::sag::Sag;
+use crate::alpha::check_alpha;
 use crate::error::{Error, Result};
 use crate::pixels::check_side;
 
@@ -87,7 +88,7 @@ impl GuidanceConfig {
     }
 
     /// Whether there is classifier-free guidance, which reads the negative prompt.
-    pub fn is_guided_by_text(&self) -> bool {
+    pub(crate) fn is_guided_by_text(&self) -> bool {
         self.guidance_scale > 1.0
     }
 
@@ -193,9 +194,7 @@ impl GuidanceConfig {
             }
         }
         for sag in self.methods.iter().filter_map(|method| self.sag(method)) {
-            if !(sag.alpha > 0.0 && sag.alpha <= 1.0) {
-                return refuse("task.guidance.alpha", format!("must lie in (0, 1], found {}", sag.alpha));
-            }
+            check_alpha("task.guidance.alpha", sag.alpha)?;
             if !sag.scale.is_finite() {
                 return refuse("task.guidance.scale", "must be a finite number".into());
             }

@@ -9,6 +9,7 @@ use serde::de::{self, IntoDeserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::fractions::Fractions;
+use crate::alpha::check_alpha;
 use crate::error::{Error, Result};
 
 /// What is removed, in which order and how much of it. The paper gives the table and few of these settings;
@@ -257,9 +258,7 @@ impl MaskingConfig {
         if let Some(fault) = self.fractions.fault() {
             return refuse("task.masking.fractions", fault);
         }
-        if !(self.alpha > 0.0 && self.alpha <= 1.0) {
-            return refuse("task.masking.alpha", format!("must lie in (0, 1], found {}", self.alpha));
-        }
+        check_alpha("task.masking.alpha", self.alpha)?;
         if self.batch == 0 {
             return refuse("task.masking.batch", "must be at least 1".into());
         }

@@ -7,7 +7,6 @@ use models::image::{Resample, resize};
 use models::pipeline::{Draw, EncodedText, JointNetwork, JointPass};
 use models::{TokenLayout, noise};
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 use tch::Tensor;
 
 use super::config::Pooled;
@@ -16,6 +15,7 @@ use super::probe::{PassSignals, SignalProbe};
 use super::{Segment, depths};
 use crate::dataset::segmentation::{Segmented, SegmentedImage};
 use crate::error::Result;
+use crate::seed::seed_of;
 use crate::task::Failure;
 
 /// Pictures that are decoded before the first of them is encoded.
@@ -136,8 +136,7 @@ impl Segment {
 
     /// The seed of the noise on a picture, whatever stands beside it.
     fn noise_seed(&self, id: &str, sample: usize) -> u64 {
-        let digest = Sha256::digest(format!("{}/{id}/{sample}", self.seed));
-        digest.iter().take(8).fold(0, |seed, &byte| seed << 8 | u64::from(byte))
+        seed_of(&format!("{}/{id}/{sample}", self.seed))
     }
 }
 

@@ -8,7 +8,7 @@ use super::{Component, SdPipeline};
 use crate::attend::AttentionProbe;
 use crate::diffusion::{SamplerConfig, SamplerKind};
 use crate::error::Result;
-use crate::pipeline::{NoisePipeline, NoisePredictor, PictureDecoder, PictureEncoder};
+use crate::pipeline::{NoiseInput, NoisePipeline, NoisePredictor, PictureDecoder, PictureEncoder};
 use crate::sd::Unet;
 use crate::site::Stream;
 
@@ -21,25 +21,13 @@ impl NoisePredictor for Unet {
         self.device()
     }
 
-    fn predict(
-        &self,
-        latents: &Tensor,
-        timestep: f64,
-        text: &Tensor,
-        step: usize,
-        probe: &mut dyn AttentionProbe,
-    ) -> Result<Tensor> {
+    fn predict(&self, input: &NoiseInput<'_>, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
+        let &NoiseInput { latents, timestep, text, step } = input;
         self.forward(latents, timestep, text, step, probe)
     }
 
-    fn watch(
-        &self,
-        latents: &Tensor,
-        timestep: f64,
-        text: &Tensor,
-        step: usize,
-        probe: &mut dyn AttentionProbe,
-    ) -> Result<()> {
+    fn watch(&self, input: &NoiseInput<'_>, probe: &mut dyn AttentionProbe) -> Result<()> {
+        let &NoiseInput { latents, timestep, text, step } = input;
         let mut state = self.embed(latents, timestep, text, step)?;
         self.blocks().try_for_each(|block| block.forward(&mut state, probe))
     }

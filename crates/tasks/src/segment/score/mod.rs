@@ -27,10 +27,10 @@ use average_precision::Ranking;
 use resample::{labels_at, nearest, upsample};
 use signal::{Signal, blurred, checked};
 
-pub use argmax::{ClassSignal, score_classes};
+pub(crate) use argmax::{ClassSignal, score_classes};
 pub use error::ScoreError;
 pub use settings::{ScoreSettings, ThresholdAt, Upsample};
-pub use signal::min_max;
+pub(crate) use signal::min_max;
 pub use threshold::{Threshold, UnknownThreshold};
 
 /// The label of pixels that count nowhere.
