@@ -30,7 +30,7 @@ pub use record::{ClassCounts, MapScore, SegmentMaps, SegmentRecord};
 use crate::dataset::segmentation::{NamedClass, SegmentedImage};
 use crate::error::{Error, Result};
 use crate::task::{Answer, Failure, Task};
-use answer::answer;
+use answer::{Question, Signals, answer};
 use method::concept_methods;
 use passes::Ready;
 use probe::SignalProbe;
@@ -41,8 +41,7 @@ pub struct Segment {
     config: SegmentConfig,
     pipeline: Box<dyn JointPipeline>,
     items: Vec<SegmentedImage>,
-    /// Whether several classes are told apart in a picture; otherwise one is told from everything else.
-    several: bool,
+    question: Question,
     seed: u64,
     schedule: Schedule,
     tokens: Box<dyn PromptTokens>,
@@ -64,11 +63,12 @@ impl Segment {
     ) -> Result<Self> {
         let (schedule, tokens) = check(&config, &pipeline)?;
         let several = items.iter().any(|item| item.classes.len() > 1);
+        let question = if several { Question::Classes } else { Question::OneClass };
         let segment = Self {
             config,
             pipeline: Box::new(pipeline),
             items,
-            several,
+            question,
             seed,
             schedule,
             tokens,
@@ -118,12 +118,13 @@ impl Segment {
 
         let classes = self.items[batch[0]].classes.len();
         // Tensors stay behind: they must not be seen from other threads.
-        let (config, several, items) = (&self.config, self.several, &self.items);
+        let (config, question, items) = (&self.config, self.question, &self.items);
         let hashes: Vec<&str> =
             batch.iter().map(|&index| Ok(ready.picture(index)?.sha256.as_str())).collect::<Result<_>>()?;
         let record = |(place, &index): (usize, &usize)| {
             let own = of_methods.iter().map(|maps| &maps[place * classes..(place + 1) * classes]);
-            match answer(config, several, &items[index], hashes[place], index < config.overlays, own) {
+            let keep = if index < config.overlays { Signals::Keep } else { Signals::Drop };
+            match answer(config, question, &items[index], hashes[place], keep, own) {
                 Ok(record) => Ok(Answer::Record(record)),
                 Err(e @ Error::Dataset { .. }) => Ok(Answer::Failed(Failure::new(&items[index].id, e))),
                 Err(e) => Err(e),

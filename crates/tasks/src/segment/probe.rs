@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use models::attend::{AttentionProbe, View, Want};
-use models::probe::{ConceptScores, MapRequest, PassAverages, PassMaps, Rollout, Select};
+use models::probe::{ConceptScale, ConceptScores, MapRequest, PassAverages, PassMaps, Rollout, Select};
 use models::{Site, Stream};
 use tch::Tensor;
 
@@ -45,7 +45,8 @@ impl SignalProbe {
         let concepts = concept_methods(&config.methods).map(|concepts| {
             let blocks = concepts.blocks.resolve(dual)?;
             let streams = [Stream::Dual, Stream::Concept].map(|stream| (stream, blocks.clone()));
-            Ok(Select::of_streams(streams.into(), ConceptScores::new(concepts.softmax)))
+            let scale = if concepts.softmax { ConceptScale::Softmax } else { ConceptScale::Products };
+            Ok(Select::of_streams(streams.into(), ConceptScores::new(scale)))
         });
         Ok(Self {
             concepts: concepts.collect::<Result<_>>()?,

@@ -27,7 +27,7 @@ use crate::weights::headers_only;
 use crate::{clip, t5};
 pub use index::Component;
 pub use look::{Look, LookPlan, Looking};
-pub use pass::{Generation, denoise, noised_pass};
+pub use pass::{Denoising, Generation};
 
 /// Pixels of a latent's side that the transformer reads as one token.
 const LATENTS_PER_TOKEN: i64 = 2;
@@ -36,7 +36,7 @@ const LATENTS_PER_TOKEN: i64 = 2;
 ///
 /// ```no_run
 /// use models::attend::NoProbe;
-/// use models::flux::pipeline::{Draw, FluxPipeline, noised_pass};
+/// use models::flux::pipeline::{Denoising, Draw, FluxPipeline};
 /// use models::{Device, Kind, noise};
 /// # fn main() -> models::Result<()> {
 /// let dir = std::path::Path::new("FLUX.1-schnell");
@@ -47,7 +47,8 @@ const LATENTS_PER_TOKEN: i64 = 2;
 /// let transformer = pipeline.transformer()?;
 /// let schedule = pipeline.schedule(4, (512, 512))?;
 /// let noise = noise::normal(&latents[0].size(), 0)?;
-/// let velocity = noised_pass(&transformer, &schedule, 2, &latents[0], &noise, &texts[0], None, &mut NoProbe)?;
+/// let run = Denoising { transformer: &transformer, schedule: &schedule, text: &texts[0], guidance: None };
+/// let velocity = run.noised_pass(2, &latents[0], &noise, &mut NoProbe)?;
 /// # Ok(()) }
 /// ```
 pub struct FluxPipeline {
@@ -121,11 +122,6 @@ impl FluxPipeline {
         &self.transformer
     }
 
-    /// Configuration of the T5 encoder.
-    pub fn t5_config(&self) -> &T5Config {
-        &self.t5
-    }
-
     /// Configuration of the autoencoder.
     pub fn vae_config(&self) -> &AutoencoderConfig {
         &self.vae
@@ -137,7 +133,7 @@ impl FluxPipeline {
     }
 
     /// The longest text that T5's tokenizer makes, in tokens: its `model_max_length`, or 512 where it says none.
-    pub fn most_text_tokens(&self) -> usize {
+    pub(crate) fn most_text_tokens(&self) -> usize {
         self.most_text_tokens
     }
 
