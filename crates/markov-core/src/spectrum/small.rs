@@ -1,5 +1,7 @@
 //! The small projected eigenproblem of a Krylov method: eigenvalues, single eigenvectors, and an ordered complex
-//! Schur form for restarts. Everything here is at most a few hundred rows.
+//! Schur form for restarts. Everything here is at most a few hundred rows. It is our own where faer has no such function:
+//! eigenvalues of a full matrix come from faer, but restarts need a Schur form in falling order, and Ritz errors need single
+//! eigenvectors.
 
 use faer::c64;
 
