@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use models::{HeadSource, VisionConfig, limits};
+use models::{HeadSource, VisionConfig, VisionFamily, limits};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -124,22 +124,22 @@ impl ClassSource {
 
     /// How to get a linear head for a network, or what the network has instead.
     fn advice(path: &Path, network: Option<&VisionConfig>) -> String {
-        let convert = format!("`python tools/convert_dino_head.py FILE.pth {}`", path.display());
-        match network {
-            Some(config) if config.projection().is_some() => {
-                "a CLIP has no place for a linear head: leave model.head out and say the classes with \
+        if network.is_some_and(|config| config.projection().is_some()) {
+            return "a CLIP has no place for a linear head: leave model.head out and say the classes with \
                  model.zero_shot.descriptor or model.class_embeddings"
-                    .to_owned()
-            }
-            Some(config) if config.classes().is_some() => {
-                "this network has a classifier of its own: leave model.head out".to_owned()
-            }
-            Some(VisionConfig::Dinov2(_)) => format!(
+                .to_owned();
+        }
+        if network.is_some_and(|config| config.classes().is_some()) {
+            return "this network has a classifier of its own: leave model.head out".to_owned();
+        }
+        let convert = format!("`python tools/convert_dino_head.py FILE.pth {}`", path.display());
+        match network.map(VisionConfig::family) {
+            Some(VisionFamily::Dinov2) => format!(
                 "DINOv2's linear heads are published as pickles (dinov2_…_linear_head.pth): download one, then {convert}; or \
                  take a checkpoint with a classifier, such as facebook/dinov2-small-imagenet1k-1-layer, and leave model.head \
                  out"
             ),
-            Some(VisionConfig::Vit(_) | VisionConfig::Clip(_)) | None => {
+            Some(VisionFamily::Vit | VisionFamily::Clip) | None => {
                 format!("DINO's linear heads are published as pickles: download one, then {convert}")
             }
         }

@@ -4,8 +4,8 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
 use crate::kernel::{self, Element};
 use crate::propagate::{Propagate, dense_blocks, host_block};
-use crate::stochastic::ROW_TOLERANCE;
 use crate::structure::{Classes, Components, Links};
+use crate::tolerance::ROW_TOLERANCE;
 use crate::{Error, Result};
 
 /// A row-stochastic matrix `A` that can be multiplied from both sides: stored ([`StochasticView`](crate::StochasticView))

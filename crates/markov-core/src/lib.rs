@@ -29,6 +29,8 @@
 //! Everything is computed in double precision whatever the storage. Feature `torch` adds the same algorithms for a
 //! batch of matrices on a torch device.
 
+#![warn(unreachable_pub)]
+
 mod bounce;
 mod chain;
 mod error;
@@ -43,6 +45,7 @@ mod restrict;
 pub mod spectrum;
 mod stochastic;
 mod structure;
+mod tolerance;
 #[cfg(feature = "torch")]
 pub mod torch;
 mod triangle;
@@ -59,8 +62,9 @@ pub use metastable::{Metastable, Sets, metastable_sets};
 pub use propagate::{Block, Propagate};
 pub use rank::{Rule, Stop, TokenRank, power_method, token_rank, token_rank_each};
 pub use spectrum::{Effort, Lambda2, Method, Spectrum, lambda2, lambda2_each, spectrum};
-pub use stochastic::{ROW_TOLERANCE, Stochastic, StochasticView, Storage};
+pub use stochastic::{Stochastic, StochasticView};
 pub use structure::{Classes, Components, Links};
+pub use tolerance::{ROW_TOLERANCE, Storage};
 pub use triangle::Triangle;
 pub use visits::{Absorption, absorption};
 pub use weights::{HeadWeights, weigh_heads, weighted_mean};

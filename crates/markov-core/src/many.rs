@@ -8,7 +8,8 @@ use crate::chain::{Chain, RowStochastic, Single};
 use crate::kernel::Element;
 use crate::rank::{Rule, Stop, TokenRank, token_rank, token_rank_from};
 use crate::spectrum::{Effort, Lambda2, Precision, lambda2, second};
-use crate::stochastic::{ROW_TOLERANCE, StochasticView};
+use crate::stochastic::StochasticView;
+use crate::tolerance::ROW_TOLERANCE;
 use crate::{Error, Result};
 
 /// What one attention head is as a chain.

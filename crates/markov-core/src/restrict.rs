@@ -3,7 +3,8 @@
 use ndarray::{Array2, ArrayView2};
 
 use crate::kernel::Element;
-use crate::stochastic::{ROW_TOLERANCE, side};
+use crate::stochastic::side;
+use crate::tolerance::ROW_TOLERANCE;
 use crate::{Error, Result, Stochastic};
 
 impl<T: Element> Stochastic<T> {

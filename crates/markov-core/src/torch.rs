@@ -6,15 +6,17 @@
 //! Nothing here records gradients.
 
 use ndarray::{Array2, ArrayView2};
-use tch::{Device, Kind, Tensor};
+use tch::kind::Element;
+use tch::{Device, Kind, TchError, Tensor};
 
 use crate::bounce::bounces;
 use crate::chain::{Direction, check_alpha};
 use crate::propagate::{Block, Propagate};
 use crate::rank::{Stop, TokenRank, token_rank_each};
 use crate::spectrum::{Effort, lambda2_each};
-use crate::stochastic::{ROW_TOLERANCE, StochasticView};
+use crate::stochastic::StochasticView;
 use crate::structure::{Classes, Components, Links};
+use crate::tolerance::ROW_TOLERANCE;
 use crate::{Error, Result};
 
 /// A batch of chains of the same states on a torch device, with uniform teleport.
@@ -94,10 +96,7 @@ impl TorchChains {
             return Ok(None);
         }
         let n = self.states as usize;
-        let positive = positive.f_to_kind(Kind::Uint8)?.f_to_device(Device::Cpu)?.f_contiguous()?;
-        let mut host = vec![0u8; positive.numel()];
-        let count = host.len();
-        positive.f_copy_data(&mut host, count)?;
+        let host: Vec<u8> = to_vec(&positive)?;
         let of = |matrix: &[u8]| {
             let mut links = Links::none(n);
             matrix.chunks_exact(n).enumerate().for_each(|(i, row)| links.add_row(i, row, |one| *one != 0));
@@ -130,6 +129,18 @@ fn first_fault(maps: &Tensor, states: i64) -> Result<Error> {
     Ok(Error::RowSum { row: 0, sum: f64::NAN, tolerance: ROW_TOLERANCE })
 }
 
+/// The numbers of a tensor of any shape and kind in row-major order, on the host as `T`.
+///
+/// # Errors
+/// libtorch's.
+pub fn to_vec<T: Element + Copy>(tensor: &Tensor) -> std::result::Result<Vec<T>, TchError> {
+    let tensor = tensor.f_to_device(Device::Cpu)?.f_to_kind(T::KIND)?.f_contiguous()?;
+    let mut host = vec![T::ZERO; tensor.numel()];
+    let count = host.len();
+    tensor.f_copy_data(&mut host, count)?;
+    Ok(host)
+}
+
 /// A tensor `[r, c]` as an array on the host.
 fn to_host(tensor: &Tensor) -> Result<Array2<f64>> {
     let shape = tensor.size();
@@ -141,14 +152,7 @@ fn to_host(tensor: &Tensor) -> Result<Array2<f64>> {
             expected: "two axes".into(),
         });
     };
-    let mut host = vec![0.0; (rows * columns) as usize];
-    let count = host.len();
-    tensor
-        .f_to_kind(Kind::Double)?
-        .f_to_device(Device::Cpu)?
-        .f_contiguous()?
-        .f_copy_data(&mut host, count)?;
-    Array2::from_shape_vec((rows as usize, columns as usize), host).map_err(|_| Error::Shape {
+    Array2::from_shape_vec((rows as usize, columns as usize), to_vec(tensor)?).map_err(|_| Error::Shape {
         what: "a tensor on its way to the host",
         found: vec![rows as usize, columns as usize],
         expected: "as many numbers as its shape says".into(),

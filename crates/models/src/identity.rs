@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+use crate::hex::hex;
 use crate::weights::weight_files;
 
 /// Files besides `config.json` that decide what a network sees of a picture.
@@ -58,17 +59,13 @@ pub(crate) fn files_sha256(files: impl IntoIterator<Item = PathBuf>) -> Result<S
             }
         }
         if let (Some((path, expected)), Some(alone)) = (downloaded, alone) {
-            let found = hex(alone);
+            let found = hex(alone.finalize());
             if found != expected {
                 return Err(Error::Damaged { path, expected, found });
             }
         }
     }
-    Ok(hex(all))
-}
-
-fn hex(hasher: Sha256) -> String {
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    Ok(hex(all.finalize()))
 }
 
 /// The data behind a file of the hub's cache and their SHA-256, which large files have for a name there.
@@ -94,8 +91,8 @@ mod tests {
         let head = dir.path().join("head.safetensors");
         let hashes =
             || [None, Some(&*head)].map(|head| model_sha256(dir.path(), head).expect("files that are there"));
-        assert_eq!(hashes()[0], hex(Sha256::new_with_prefix(b"{}weights")));
-        assert_eq!(hashes()[1], hex(Sha256::new_with_prefix(b"{}weightsclasses")));
+        assert_eq!(hashes()[0], hex(Sha256::digest(b"{}weights")));
+        assert_eq!(hashes()[1], hex(Sha256::digest(b"{}weightsclasses")));
         for name in PREPROCESSING.into_iter().chain(TOKENIZER) {
             for text in ["one", "another"] {
                 let before = hashes();
@@ -115,7 +112,7 @@ mod tests {
         let (blobs, snapshot) = (dir.path().join("blobs"), dir.path().join("snapshots/0123"));
         std::fs::create_dir_all(&blobs)?;
         std::fs::create_dir_all(&snapshot)?;
-        let expected = hex(Sha256::new_with_prefix(b"weights"));
+        let expected = hex(Sha256::digest(b"weights"));
         let (blob, link) = (blobs.join(&expected), snapshot.join("model.safetensors"));
         std::fs::write(&blob, b"weights")?;
         std::os::unix::fs::symlink(&blob, &link)?;

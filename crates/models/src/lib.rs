@@ -4,18 +4,22 @@
 //! network computes its attention through [`attend::attend`], so a [`attend::AttentionProbe`] sees the maps of any of
 //! them without hooks or copies of the network.
 
+#![warn(unreachable_pub)]
+
 pub mod attend;
 pub mod capture;
 pub mod clip;
+mod config_file;
 pub mod device;
 pub mod diffusion;
-pub mod dinov2;
+mod dinov2;
 mod error;
 mod error_kind;
 pub mod features;
 pub mod files;
 pub mod flow_match;
 pub mod flux;
+mod hex;
 pub mod hub;
 mod identity;
 pub mod image;
@@ -35,16 +39,17 @@ pub mod t5;
 mod tensor_file;
 pub mod vae;
 pub mod vision;
-pub mod vit;
+mod vit;
 mod weights;
 
 pub use error::{Error, Result};
 pub use error_kind::ErrorKind;
+pub use hex::hex;
 pub use identity::model_sha256;
 pub use layers::LayerSelection;
 pub use site::{Segment, Site, Stream, TokenLayout, UnetLayer, UnetPart};
 pub use tch::{Device, Kind};
-pub use vision::{HeadSource, LoadOptions, VisionConfig, VisionModel};
+pub use vision::{HeadSource, LoadOptions, VisionConfig, VisionFamily, VisionModel};
 pub use weights::{Weights, headers_only, wanted_tensors, weight_files};
 
 /// Network architectures that are read, and what serves them.

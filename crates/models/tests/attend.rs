@@ -3,7 +3,9 @@
 use std::ops::Range;
 
 use models::attend::{AttentionProbe, ChainTokens, KeyBias, NoProbe, View, Want, attend, attend_scaled};
-use models::probe::{KeepAll, LambdaWeight, LambdaWeighted, LayerChains, MeanMap, RankOnly, Select, Tee};
+use models::probe::{
+    KeepAll, LambdaWeight, LambdaWeighted, LayerChains, MeanMap, RankOnly, RankParts, Select, Tee,
+};
 use models::{Device, Kind, Site, Stream, TokenLayout};
 use proptest::prelude::*;
 use tch::Tensor;
@@ -67,7 +69,7 @@ proptest! {
                 KeepAll::default(),
                 Tee(
                     MeanMap::new(states),
-                    Tee(LambdaWeighted::new(states, LambdaWeight::Proportional), RankOnly::new(states, 0.99, true)),
+                    Tee(LambdaWeighted::new(states, LambdaWeight::Proportional), RankOnly::new(states, 0.99, RankParts::RanksAndLambdas)),
                 ),
             ),
         );
@@ -153,7 +155,7 @@ proptest! {
 fn a_probe_that_saw_nothing_says_so() {
     assert!(MeanMap::new(ChainTokens::All).finish().is_err());
     assert!(LambdaWeighted::new(ChainTokens::All, LambdaWeight::Squared).finish().is_err());
-    assert!(RankOnly::new(ChainTokens::All, 0.99, true).finish().is_err());
+    assert!(RankOnly::new(ChainTokens::All, 0.99, RankParts::RanksAndLambdas).finish().is_err());
     assert!(LayerChains::new(ChainTokens::All, 1e-4, 0).finish().is_err());
 }
 

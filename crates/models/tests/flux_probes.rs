@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use models::attend::{AttentionProbe, NoProbe, View, Want};
 use models::flux::{FluxInput, FluxTransformer};
 use models::probe::{
-    ConceptScores, HeadWeight, KeepAll, KeptLayer, LambdaWeight, MapKind, MapRequest, PassMaps, Rollout,
-    Select, Tee, WeightScope,
+    ConceptScale, ConceptScores, HeadWeight, KeepAll, KeptLayer, LambdaWeight, MapKind, MapRequest, PassMaps,
+    Rollout, Select, Tee, WeightScope,
 };
 use models::{Device, Kind, Segment, Site, Stream};
 use tch::Tensor;
@@ -104,7 +104,7 @@ fn concept_scores_are_products_of_outputs() -> models::Result<()> {
     let mut outputs = Outputs::default();
     let _ = network.forward(&inputs.borrow(Some(&concepts)), &mut outputs)?;
     let flat = |x: &Tensor| x.transpose(1, 2).flatten(2, 3);
-    for softmax in [true, false] {
+    for scale in [ConceptScale::Softmax, ConceptScale::Products] {
         let mut wanted = Tensor::zeros([2, 3, IMAGE], (Kind::Float, Device::Cpu));
         for pair in
             outputs.0.iter().filter(|(site, _)| site.stream != Stream::Single).collect::<Vec<_>>().chunks(2)
@@ -115,11 +115,14 @@ fn concept_scores_are_products_of_outputs() -> models::Result<()> {
                 (Stream::Dual, Stream::Concept, beside.block)
             );
             let product = flat(concept).matmul(&flat(joint).narrow(1, TEXT, IMAGE).transpose(1, 2));
-            wanted += if softmax { product.softmax(1, Kind::Float) } else { product } / 2.0;
+            wanted += match scale {
+                ConceptScale::Softmax => product.softmax(1, Kind::Float),
+                ConceptScale::Products => product,
+            } / 2.0;
         }
         // Beside a probe that makes heads come in parts.
         let parts = PassMaps::new([MapRequest::default()], Some(1));
-        let mut probe = Tee(ConceptScores::new(softmax), Select::of_streams(joint(), parts));
+        let mut probe = Tee(ConceptScores::new(scale), Select::of_streams(joint(), parts));
         let _ = network.forward(&inputs.borrow(Some(&concepts)), &mut probe)?;
         assert_near(&probe.0.finish()?, &wanted, "concept scores");
     }

@@ -5,7 +5,8 @@ use std::fs;
 use std::io::{Cursor, Write};
 use std::path::Path;
 
-use models::image::{MAX_PIXELS, Rgb8};
+use models::image::Rgb8;
+use models::limits::MAX_PIXELS;
 use models::{Device, Kind, LayerSelection, VisionConfig, Weights, matrix_file};
 use serde_json::{Value, json};
 use tempfile::TempDir;

@@ -26,7 +26,7 @@ fn picture(file: &str) -> Vec<u8> {
 }
 
 fn sha(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    models::hex(Sha256::digest(bytes))
 }
 
 fn sha_of_values(values: impl IntoIterator<Item = f32>) -> String {

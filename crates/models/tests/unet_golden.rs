@@ -9,7 +9,7 @@ use std::path::Path;
 
 use golden::{Golden, changed, copy, fixture, relative_difference};
 use models::attend::{AttentionProbe, ChainTokens, NoProbe, View, Want};
-use models::probe::{KeepAll, LayerChains, MeanMap, RankOnly, Rollout, Select};
+use models::probe::{KeepAll, LayerChains, MeanMap, RankOnly, RankParts, Rollout, Select};
 use models::sd::{Unet, UnetConfig};
 use models::{Device, Error, Kind, Segment, Site, Stream, TokenLayout, UnetLayer, UnetPart};
 use tch::Tensor;
@@ -174,7 +174,7 @@ fn probes_of_chains_decline_what_is_none() -> models::Result<()> {
     };
     let everything: [fn() -> Box<dyn AttentionProbe>; 4] = [
         || Box::new(MeanMap::new(ChainTokens::All)),
-        || Box::new(RankOnly::new(ChainTokens::WithoutSpecial, 0.99, false)),
+        || Box::new(RankOnly::new(ChainTokens::WithoutSpecial, 0.99, RankParts::Ranks)),
         || Box::new(Rollout::default()),
         || Box::new(LayerChains::new(ChainTokens::All, 1e-4, 0)),
     ];

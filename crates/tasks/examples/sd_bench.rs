@@ -14,7 +14,8 @@ use std::process::ExitCode;
 use std::time::Instant;
 
 use models::diffusion::{Sampler, SamplerConfig};
-use models::sd::{Guide, Start, Unet, UnetConfig, sample};
+use models::pipeline::{Guide, Start, sample};
+use models::sd::{Unet, UnetConfig};
 use models::{Device, Kind, device, no_grad};
 use serde_json::{Value, json};
 use tasks::guidance::{Blur, Importance, Sag, SagGuide, Threshold};

@@ -3,6 +3,9 @@
 //! An experiment is a [`Task`]: a manifest of items, each answered by one record. What becomes of the records is not
 //! its business; metrics, resuming and tables live in the crate `eval`.
 
+#![warn(unreachable_pub)]
+
+mod alpha;
 pub mod dataset;
 pub mod diffseg;
 mod error;
@@ -12,6 +15,7 @@ pub mod masking;
 mod method;
 pub mod mini;
 mod pixels;
+mod seed;
 pub mod segment;
 mod task;
 mod vocabulary;

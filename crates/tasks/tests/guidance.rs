@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use models::attend::{AttentionProbe, NoProbe};
 use models::diffusion::{Sampler, SamplerConfig, SamplerKind};
+use models::pipeline::{ClassifierFree, Guide, Pass, Start, sample, to_pixels};
 use models::sd::pipeline::SdPipeline;
-use models::sd::{ClassifierFree, Guide, Pass, Start, sample, to_pixels};
 use models::{Device, Kind, noise};
 use safetensors::{Dtype, SafeTensors};
 use serde::Deserialize;

@@ -10,7 +10,7 @@ use super::TokenRank;
 use crate::Result;
 use crate::propagate::{Block, Propagate};
 use crate::spectrum::krylov::Arnoldi;
-use crate::spectrum::small::Small;
+use crate::spectrum::matrix::Small;
 
 /// Plain steps first: most heads of a network need few, and they smooth the start of the Krylov space.
 const PLAIN: usize = 4;

@@ -1,9 +1,10 @@
 //! Eigenvalues of a small real Hessenberg matrix by the implicit double-shift QR iteration (Francis 1961), in place and
-//! without ceremony: a Krylov method asks for them after every few products.
+//! without ceremony: a Krylov method asks for them after every few products. faer solves full matrices; here the Hessenberg
+//! form is there already, and most are so small that reducing them again would cost more than the iteration.
 
 use faer::c64;
 
-use super::small::Small;
+use super::matrix::Small;
 
 /// Double steps on one eigenvalue before giving up.
 const STEPS: usize = 60;

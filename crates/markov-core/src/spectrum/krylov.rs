@@ -10,7 +10,8 @@ use faer::c64;
 use ndarray::Array2;
 
 use super::Eigenvalue;
-use super::small::{RitzError, Small, eigenvalues, leading_subspace, ritz_error};
+use super::matrix::Small;
+use super::small::{RitzError, eigenvalues, leading_subspace, ritz_error};
 use crate::Result;
 use crate::propagate::{Block, Propagate};
 use crate::random::Random;

@@ -11,9 +11,10 @@ mod balance;
 mod dense;
 mod francis;
 pub(crate) mod krylov;
+pub(crate) mod matrix;
 mod part;
 mod reducible;
-pub(crate) mod small;
+mod small;
 
 pub use dense::{eigenvalues, to_dense};
 pub use faer::c64;

@@ -1,56 +1,13 @@
 //! The small projected eigenproblem of a Krylov method: eigenvalues, single eigenvectors, and an ordered complex
-//! Schur form for restarts. Everything here is at most a few hundred rows.
+//! Schur form for restarts. Everything here is at most a few hundred rows. It is our own where faer has no such function:
+//! eigenvalues of a full matrix come from faer, but restarts need a Schur form in falling order, and Ritz errors need single
+//! eigenvectors.
 
 use faer::c64;
 
 use super::francis::hessenberg_eigenvalues;
+use super::matrix::Small;
 use crate::{Error, Result};
-
-/// A small dense matrix, row-major.
-#[derive(Debug, Clone)]
-pub(crate) struct Small<T> {
-    pub(crate) rows: usize,
-    pub(crate) columns: usize,
-    values: Vec<T>,
-}
-
-impl<T: Copy + Default> Small<T> {
-    pub(crate) fn zeros(rows: usize, columns: usize) -> Self {
-        Small { rows, columns, values: vec![T::default(); rows * columns] }
-    }
-
-    pub(crate) fn from_fn(rows: usize, columns: usize, f: impl Fn(usize, usize) -> T) -> Self {
-        let mut all = Self::zeros(rows, columns);
-        for i in 0..rows {
-            for j in 0..columns {
-                all[(i, j)] = f(i, j);
-            }
-        }
-        all
-    }
-}
-
-impl Small<f64> {
-    /// Frobenius norm of the leading `m × m` part.
-    pub(crate) fn norm(&self, m: usize) -> f64 {
-        (0..m).flat_map(|i| (0..m).map(move |j| (i, j))).map(|at| self[at].powi(2)).sum::<f64>().sqrt()
-    }
-}
-
-impl<T> std::ops::Index<(usize, usize)> for Small<T> {
-    type Output = T;
-    #[inline]
-    fn index(&self, (i, j): (usize, usize)) -> &T {
-        &self.values[i * self.columns + j]
-    }
-}
-
-impl<T> std::ops::IndexMut<(usize, usize)> for Small<T> {
-    #[inline]
-    fn index_mut(&mut self, (i, j): (usize, usize)) -> &mut T {
-        &mut self.values[i * self.columns + j]
-    }
-}
 
 /// Orders by falling modulus; equal moduli keep conjugate pairs side by side.
 pub(crate) fn by_falling_modulus(a: &c64, b: &c64) -> std::cmp::Ordering {

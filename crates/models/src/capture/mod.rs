@@ -6,6 +6,7 @@ mod sd;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use markov_core::torch::to_vec;
 use ndarray::Array3;
 use tch::{Kind, Tensor};
 
@@ -146,16 +147,11 @@ enum Host {
 
 impl Host {
     fn copy(tensor: &Tensor) -> Result<Self> {
-        let tensor = tensor.f_to_device(tch::Device::Cpu)?.f_contiguous()?;
-        let count = tensor.numel();
-        if tensor.kind() == Kind::Int64 {
-            let mut ids = vec![0; count];
-            tensor.f_copy_data(&mut ids, count)?;
-            return Ok(Self::Ids(ids));
-        }
-        let mut values = vec![0.0; count];
-        tensor.f_to_kind(Kind::Float)?.f_copy_data(&mut values, count)?;
-        Ok(Self::Float(values))
+        Ok(if tensor.kind() == Kind::Int64 {
+            Self::Ids(to_vec(tensor)?)
+        } else {
+            Self::Float(to_vec(tensor)?)
+        })
     }
 
     fn values(&self) -> Values<'_> {

@@ -4,39 +4,38 @@ use std::path::Path;
 
 use serde::Deserialize;
 
+use crate::config_file;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::nn::{Activation, Extent};
-use crate::vision::{Names, Said, Shape, Stored};
+use crate::vision::{Facts, Names, Said};
 
 /// The fields of a Hugging Face CLIP configuration that decide the image tower; defaults are `CLIPVisionConfig`'s.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
-pub struct ClipVisionConfig {
+pub(crate) struct ClipVisionConfig {
     architectures: Vec<String>,
     /// Width of a token.
-    pub hidden_size: i64,
+    pub(crate) hidden_size: i64,
     /// Number of blocks.
-    pub num_hidden_layers: usize,
+    pub(crate) num_hidden_layers: usize,
     /// Heads per block.
-    pub num_attention_heads: i64,
+    pub(crate) num_attention_heads: i64,
     /// Width of the MLP.
-    pub intermediate_size: i64,
+    pub(crate) intermediate_size: i64,
     /// Activation of the MLP.
-    pub hidden_act: Activation,
+    pub(crate) hidden_act: Activation,
     /// Added to the variance in every layer norm.
-    pub layer_norm_eps: f64,
+    pub(crate) layer_norm_eps: f64,
     image_size: Extent,
     patch_size: Extent,
     /// Colour channels.
-    pub num_channels: i64,
+    pub(crate) num_channels: i64,
     /// Width of the space that images and texts share.
-    pub projection_dim: i64,
+    pub(crate) projection_dim: i64,
     /// Whether `config.json` is that of both towers.
     #[serde(skip)]
     whole: bool,
-    #[serde(skip)]
-    stored: Stored,
 }
 
 impl Default for ClipVisionConfig {
@@ -54,7 +53,6 @@ impl Default for ClipVisionConfig {
             num_channels: 3,
             projection_dim: 512,
             whole: false,
-            stored: Stored::default(),
         }
     }
 }
@@ -85,6 +83,40 @@ pub(super) struct BlockShape {
 }
 
 impl ClipVisionConfig {
+    pub(crate) fn facts(&self) -> Facts {
+        Facts {
+            depth: self.num_hidden_layers,
+            width: self.hidden_size,
+            heads: self.num_attention_heads,
+            image_size: self.image_size.height_width(),
+            patch_size: self.patch_size.height_width(),
+            channels: self.num_channels,
+            classes: None,
+            projection: Some(self.projection_dim),
+            eps: self.layer_norm_eps,
+            inner_sizes: vec![
+                ("intermediate_size", self.intermediate_size),
+                ("projection_dim", self.projection_dim),
+            ],
+            names: Names {
+                folder: "vision_model",
+                landmark: "embeddings.class_embedding",
+                head: "visual_projection.weight",
+            },
+        }
+    }
+
+    /// What the configuration says of a head.
+    pub(crate) fn said(&self) -> Result<Said<'_>, String> {
+        match self.architectures.iter().find(|name| name.ends_with("ForImageClassification")) {
+            Some(name) => Err(format!(
+                "architectures says `{name}`, whose classifier is not computed; of CLIP the image tower is, and names or \
+                 embeddings of classes"
+            )),
+            None => Ok(Said::of_projection(&self.architectures, self.whole)),
+        }
+    }
+
     pub(super) fn block(&self) -> BlockShape {
         BlockShape {
             width: self.hidden_size,
@@ -131,8 +163,7 @@ impl ClipTextConfig {
     /// The text tower's settings and the width of the space that images and texts share.
     pub(super) fn from_dir(dir: &Path) -> Result<(Self, i64)> {
         let path = dir.join("config.json");
-        let text = limits::read_text(&path, limits::CONFIG_BYTES)
-            .map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = config_file::read(&path)?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: ClipConfig =
             serde_json::from_str(&text).map_err(|e| refuse(format!("not the configuration of CLIP: {e}")))?;
@@ -149,8 +180,7 @@ impl ClipTextConfig {
             model_type: String,
         }
         let path = dir.join("config.json");
-        let text = limits::read_text(&path, limits::CONFIG_BYTES)
-            .map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = config_file::read(&path)?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let unreadable = |e| refuse(format!("not the configuration of a CLIP text tower: {e}"));
         let Named { model_type } = serde_json::from_str(&text).map_err(unreadable)?;
@@ -199,69 +229,5 @@ impl From<ClipConfig> for ClipVisionConfig {
     fn from(config: ClipConfig) -> Self {
         let ClipConfig { architectures, projection_dim, vision_config, .. } = config;
         Self { architectures, projection_dim, whole: true, ..vision_config }
-    }
-}
-
-impl Shape for ClipVisionConfig {
-    fn depth(&self) -> usize {
-        self.num_hidden_layers
-    }
-
-    fn width(&self) -> i64 {
-        self.hidden_size
-    }
-
-    fn heads(&self) -> i64 {
-        self.num_attention_heads
-    }
-
-    fn image_size(&self) -> (i64, i64) {
-        self.image_size.height_width()
-    }
-
-    fn patch_size(&self) -> (i64, i64) {
-        self.patch_size.height_width()
-    }
-
-    fn channels(&self) -> i64 {
-        self.num_channels
-    }
-
-    fn classes(&self) -> Option<i64> {
-        None
-    }
-
-    fn eps(&self) -> f64 {
-        self.layer_norm_eps
-    }
-
-    fn inner_sizes(&self) -> Vec<(&'static str, i64)> {
-        vec![("intermediate_size", self.intermediate_size), ("projection_dim", self.projection_dim)]
-    }
-
-    fn names(&self) -> Names {
-        Names {
-            folder: "vision_model",
-            landmark: "embeddings.class_embedding",
-            head: "visual_projection.weight",
-        }
-    }
-
-    fn said(&self) -> Result<Said<'_>, String> {
-        match self.architectures.iter().find(|name| name.ends_with("ForImageClassification")) {
-            Some(name) => Err(format!(
-                "architectures says `{name}`, whose classifier is not computed; of CLIP the image tower is, and names or \
-                 embeddings of classes"
-            )),
-            None => Ok(Said::of_projection(&self.architectures, self.whole)),
-        }
-    }
-
-    fn stored(&self) -> Stored {
-        self.stored
-    }
-
-    fn set_stored(&mut self, stored: Stored) {
-        self.stored = stored;
     }
 }

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::config::ClipTextConfig;
 use crate::attend::{AttentionProbe, KeyBias, NoProbe};
 use crate::error::Result;
-use crate::nn::{Block, LayerNorm, Linear};
+use crate::nn::{Block, LayerNorm, Linear, unit};
 use crate::site::{Site, Stream, TokenLayout};
 use crate::weights::Weights;
 
@@ -185,9 +185,4 @@ impl ClipTextEncoder {
     pub fn pooled(&self, ids: &Tensor, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
         self.0.pooled(ids, probe)
     }
-}
-
-/// Rows divided by their Euclidean length.
-pub(crate) fn unit(x: &Tensor) -> Result<Tensor> {
-    Ok(x.f_div(&x.f_norm_scalaropt_dim(2.0, [-1i64], true)?)?)
 }

@@ -5,6 +5,7 @@
 //! carries `</w>`. Nothing else is cleaned: HTML entities, control characters and zero-width joiners are encoded as
 //! they stand.
 
+mod description;
 mod files;
 mod special;
 
@@ -19,7 +20,8 @@ use tokenizers::{PaddingDirection, PaddingParams, PaddingStrategy, SplitDelimite
 use tokenizers::{TruncationDirection, TruncationParams};
 
 use crate::error::{Error, Result};
-use files::{Description, ModelFiles, Settings, Side};
+use description::{Description, Settings, Side};
+use files::ModelFiles;
 use special::SpecialTokens;
 
 type Built = tokenizers::Result<tokenizers::Tokenizer>;

@@ -9,18 +9,18 @@ use super::block;
 use super::config::ClipVisionConfig;
 use crate::error::Result;
 use crate::nn::{LayerNorm, Linear, PatchEmbeddings};
-use crate::vision::{Head, Shape, VisionTransformer};
+use crate::vision::{Head, Stored, VisionTransformer};
 use crate::weights::Weights;
 
 /// Reads the image tower of a model directory by the names it is published under.
 pub(crate) fn load(
     dir: &Path,
     config: &ClipVisionConfig,
+    stored: Stored,
     kind: Kind,
     device: Device,
 ) -> Result<VisionTransformer> {
     let weights = Weights::open(dir, kind, device)?;
-    let stored = config.stored();
     let tower = stored.backbone(&weights);
     let (width, eps) = (config.hidden_size, config.layer_norm_eps);
     let embeddings = embeddings(&tower.pp("embeddings"), config)?;
@@ -45,7 +45,8 @@ pub(crate) fn load(
 }
 
 fn embeddings(weights: &Weights, config: &ClipVisionConfig) -> Result<PatchEmbeddings> {
-    let (width, patch, trained) = (config.hidden_size, config.patch_size(), config.grid());
+    let facts = config.facts();
+    let (width, patch, trained) = (facts.width, facts.patch_size, facts.grid());
     let positions = [1 + trained.0 * trained.1, width];
     let projection = [width, config.num_channels, patch.0, patch.1];
     Ok(PatchEmbeddings {

@@ -6,6 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::config_file;
 use crate::error::{Error, Result};
 use crate::limits;
 
@@ -117,8 +118,7 @@ impl SamplerConfig {
     /// It is missing, another scheduler's (and `kind` says none), or sets an option that is not computed here.
     pub fn from_dir(dir: &Path, kind: Option<SamplerKind>) -> Result<Self> {
         let path = dir.join("scheduler_config.json");
-        let text = limits::read_text(&path, limits::CONFIG_BYTES)
-            .map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = config_file::read(&path)?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: Self = serde_json::from_str(&text)
             .map_err(|e| refuse(format!("not the configuration of a sampler: {e}")))?;

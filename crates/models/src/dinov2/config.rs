@@ -5,40 +5,38 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::nn::{Activation, Extent};
-use crate::vision::{Names, Said, Shape, Stored, class_count, labels};
+use crate::vision::{Facts, Names, Said, class_count, labels};
 
 /// The fields of a Hugging Face DINOv2 configuration that decide the network; defaults are `Dinov2Config`'s and
 /// `Dinov2WithRegistersConfig`'s.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
-pub struct Dinov2Config {
+pub(crate) struct Dinov2Config {
     model_type: String,
     architectures: Vec<String>,
     /// Width of a token.
-    pub hidden_size: i64,
+    pub(crate) hidden_size: i64,
     /// Number of blocks.
-    pub num_hidden_layers: usize,
+    pub(crate) num_hidden_layers: usize,
     /// Heads per block.
-    pub num_attention_heads: i64,
+    pub(crate) num_attention_heads: i64,
     /// Width of the MLP in widths of a token.
-    pub mlp_ratio: f64,
+    pub(crate) mlp_ratio: f64,
     /// Activation of the MLP.
-    pub hidden_act: Activation,
+    pub(crate) hidden_act: Activation,
     /// Added to the variance in every layer norm.
-    pub layer_norm_eps: f64,
+    pub(crate) layer_norm_eps: f64,
     image_size: Extent,
     patch_size: Extent,
     /// Colour channels.
-    pub num_channels: i64,
+    pub(crate) num_channels: i64,
     /// Whether query, key and value have a bias.
-    pub qkv_bias: bool,
+    pub(crate) qkv_bias: bool,
     /// Whether the MLP is a SwiGLU.
-    pub use_swiglu_ffn: bool,
+    pub(crate) use_swiglu_ffn: bool,
     num_register_tokens: Option<i64>,
     id2label: Option<BTreeMap<String, String>>,
     num_labels: Option<i64>,
-    #[serde(skip)]
-    stored: Stored,
 }
 
 impl Default for Dinov2Config {
@@ -60,86 +58,55 @@ impl Default for Dinov2Config {
             num_register_tokens: None,
             id2label: None,
             num_labels: None,
-            stored: Stored::default(),
         }
     }
 }
 
 impl Dinov2Config {
     /// Register tokens; none for `dinov2`.
-    pub fn registers(&self) -> Option<i64> {
+    pub(crate) fn registers(&self) -> Option<i64> {
         self.has_registers().then(|| self.num_register_tokens.unwrap_or(4))
     }
 
     /// Width inside the MLP; a SwiGLU keeps two thirds, rounded up to a multiple of 8.
-    pub fn mlp_width(&self) -> i64 {
+    pub(crate) fn mlp_width(&self) -> i64 {
         let wide = (self.hidden_size as f64 * self.mlp_ratio) as i64;
-        if self.use_swiglu_ffn { ((wide as f64 * 2.0 / 3.0) as i64 + 7) / 8 * 8 } else { wide }
+        if self.use_swiglu_ffn { ((wide as f64 * 2.0 / 3.0) as i64).saturating_add(7) / 8 * 8 } else { wide }
     }
 
-    fn class_count(&self) -> i64 {
+    pub(super) fn class_count(&self) -> i64 {
         class_count(self.id2label.as_ref(), self.num_labels)
     }
 
     fn has_registers(&self) -> bool {
         self.model_type == "dinov2_with_registers"
     }
-}
 
-impl Shape for Dinov2Config {
-    fn depth(&self) -> usize {
-        self.num_hidden_layers
+    pub(crate) fn facts(&self) -> Facts {
+        Facts {
+            depth: self.num_hidden_layers,
+            width: self.hidden_size,
+            heads: self.num_attention_heads,
+            image_size: self.image_size.height_width(),
+            patch_size: self.patch_size.height_width(),
+            channels: self.num_channels,
+            classes: Some(self.class_count()),
+            projection: None,
+            eps: self.layer_norm_eps,
+            inner_sizes: vec![
+                ("mlp_ratio · hidden_size", self.mlp_width()),
+                ("num_register_tokens", self.registers().unwrap_or(1)),
+            ],
+            names: Names {
+                folder: if self.has_registers() { "dinov2_with_registers" } else { "dinov2" },
+                landmark: "embeddings.cls_token",
+                head: "classifier.weight",
+            },
+        }
     }
 
-    fn width(&self) -> i64 {
-        self.hidden_size
-    }
-
-    fn heads(&self) -> i64 {
-        self.num_attention_heads
-    }
-
-    fn image_size(&self) -> (i64, i64) {
-        self.image_size.height_width()
-    }
-
-    fn patch_size(&self) -> (i64, i64) {
-        self.patch_size.height_width()
-    }
-
-    fn channels(&self) -> i64 {
-        self.num_channels
-    }
-
-    fn classes(&self) -> Option<i64> {
-        self.stored.head.then(|| self.class_count())
-    }
-
-    fn eps(&self) -> f64 {
-        self.layer_norm_eps
-    }
-
-    fn inner_sizes(&self) -> Vec<(&'static str, i64)> {
-        vec![
-            ("mlp_ratio · hidden_size", self.mlp_width()),
-            ("num_register_tokens", self.registers().unwrap_or(1)),
-        ]
-    }
-
-    fn names(&self) -> Names {
-        let folder = if self.has_registers() { "dinov2_with_registers" } else { "dinov2" };
-        Names { folder, landmark: "embeddings.cls_token", head: "classifier.weight" }
-    }
-
-    fn said(&self) -> Result<Said<'_>, String> {
-        Ok(Said::of_classifier(&self.architectures, self.class_count(), labels(self.id2label.as_ref())))
-    }
-
-    fn stored(&self) -> Stored {
-        self.stored
-    }
-
-    fn set_stored(&mut self, stored: Stored) {
-        self.stored = stored;
+    /// What the configuration says of a head.
+    pub(crate) fn said(&self) -> Said<'_> {
+        Said::of_classifier(&self.architectures, self.class_count(), labels(self.id2label.as_ref()))
     }
 }

@@ -8,52 +8,33 @@ use std::path::Path;
 use tch::{Device, Kind};
 
 use crate::error::Result;
-use crate::nn::{Attention, Block, LayerNorm, Linear, Mlp, PatchEmbeddings};
-use crate::vision::{Head, Shape, VisionTransformer};
+use crate::nn::{Attention, Block, LayerNorm, Linear, Mlp};
+use crate::vision::{Head, Stored, VisionTransformer, embeddings};
 use crate::weights::Weights;
-pub use config::Dinov2Config;
+pub(crate) use config::Dinov2Config;
 
 /// Reads the weights of a model directory by the names they are published under.
 pub(crate) fn load(
     dir: &Path,
     config: &Dinov2Config,
+    stored: Stored,
     kind: Kind,
     device: Device,
 ) -> Result<VisionTransformer> {
     let weights = Weights::open(dir, kind, device)?;
-    let stored = config.stored();
     let backbone = stored.backbone(&weights);
     let width = config.hidden_size;
-    let embeddings = embeddings(&backbone.pp("embeddings"), config)?;
+    let embeddings = embeddings(&backbone.pp("embeddings"), &config.facts(), config.registers())?;
     let blocks = (0..config.num_hidden_layers)
         .map(|i| block(&backbone.pp("encoder").pp("layer").pp(i), config))
         .collect::<Result<_>>()?;
     let last_norm = LayerNorm::load(&backbone.pp("layernorm"), width, config.layer_norm_eps)?;
-    let head = match config.classes() {
+    let head = match stored.head.then(|| config.class_count()) {
         Some(classes) => Head::ClsAndMean(Linear::load(&weights.pp("classifier"), 2 * width, classes, true)?),
         None => Head::None,
     };
     stored.finish(&weights)?;
     Ok(VisionTransformer { embeddings, first_norm: None, blocks, last_norm, head, kind, device })
-}
-
-fn embeddings(weights: &Weights, config: &Dinov2Config) -> Result<PatchEmbeddings> {
-    let (width, patch, trained) = (config.hidden_size, config.patch_size(), config.grid());
-    let projection = weights.pp("patch_embeddings").pp("projection");
-    let registers = config.registers();
-    Ok(PatchEmbeddings {
-        cls_token: weights.get(&[1, 1, width], "cls_token")?,
-        register_tokens: registers.map(|n| weights.get(&[1, n, width], "register_tokens")).transpose()?,
-        position_embeddings: weights.get(&[1, 1 + trained.0 * trained.1, width], "position_embeddings")?,
-        projection: Linear {
-            weight: projection.get(&[width, config.num_channels, patch.0, patch.1], "weight")?,
-            bias: Some(projection.get(&[width], "bias")?),
-        },
-        patch,
-        trained,
-        // transformers smooths only where there are registers.
-        antialias: registers.is_some(),
-    })
 }
 
 fn block(weights: &Weights, config: &Dinov2Config) -> Result<Block> {

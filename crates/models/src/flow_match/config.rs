@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
+use crate::config_file;
 use crate::error::{Error, Result};
 use crate::limits;
 
@@ -69,8 +70,7 @@ impl FlowMatchConfig {
     /// It is missing, another scheduler's, or sets an option that is not computed here.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let path = dir.join("scheduler_config.json");
-        let text = limits::read_text(&path, limits::CONFIG_BYTES)
-            .map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = config_file::read(&path)?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: Self = serde_json::from_str(&text)
             .map_err(|e| refuse(format!("not the configuration of {CLASS_NAME}: {e}")))?;

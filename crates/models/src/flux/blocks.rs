@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::config::FluxConfig;
+use super::config::{FluxConfig, MLP_RATIO};
 use super::modulation::{AdaptiveNorm, Modulation};
 use super::rope::Rotary;
 use crate::attend::{AttentionProbe, KeyBias, attend};
@@ -11,8 +11,6 @@ use crate::nn::{Activation, Linear, Mlp, RmsNorm};
 use crate::site::{Segment, Site};
 use crate::weights::Weights;
 
-/// Width of an MLP in widths of a token.
-pub(super) const MLP_RATIO: i64 = 4;
 const QK_NORM_EPS: f64 = 1e-6;
 const FLOAT16_MAX: f64 = 65504.0;
 

@@ -2,13 +2,11 @@
 
 use tch::Tensor;
 
-use super::config::FluxConfig;
+use super::config::{FluxConfig, SINUSOIDS};
 use crate::error::Result;
 use crate::nn::{Embedder, Sinusoids};
 use crate::weights::Weights;
 
-/// Numbers that a scalar is spread over.
-pub(super) const SINUSOIDS: i64 = 256;
 /// Noise level and guidance enter the sinusoids a thousandfold.
 const SCALAR_SCALE: f64 = 1000.0;
 

@@ -5,13 +5,17 @@ use std::path::Path;
 use serde::Deserialize;
 use tch::Kind;
 
-use super::blocks::MLP_RATIO;
-use super::conditioning::SINUSOIDS;
+use crate::config_file;
 use crate::error::{Error, Result};
 use crate::limits;
 
 /// Widths of a token that stand side by side at most while a block runs: counted, in [`FluxConfig::activation_bytes`].
 const WIDTHS_PER_TOKEN: i64 = 20;
+
+/// Width of an MLP in widths of a token.
+pub(super) const MLP_RATIO: i64 = 4;
+/// Numbers that a scalar is spread over.
+pub(super) const SINUSOIDS: i64 = 256;
 
 const CLASS_NAME: &str = "FluxTransformer2DModel";
 
@@ -66,7 +70,7 @@ impl Default for FluxConfig {
 
 impl FluxConfig {
     /// The guidance scale where none is given: that of diffusers' pipeline where the network takes one, else none.
-    pub fn usual_guidance(&self) -> Option<f64> {
+    pub(crate) fn usual_guidance(&self) -> Option<f64> {
         self.guidance_embeds.then_some(3.5)
     }
 
@@ -81,8 +85,7 @@ impl FluxConfig {
                 "no such directory; the transformer of a diffusers pipeline is its folder `transformer`";
             return Err(Error::Directory { path: dir.into(), reason: reason.into() });
         }
-        let text = limits::read_text(&path, limits::CONFIG_BYTES)
-            .map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = config_file::read(&path)?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: Self = serde_json::from_str(&text)
             .map_err(|e| refuse(format!("not the configuration of a FLUX transformer: {e}")))?;

@@ -167,7 +167,7 @@ impl FluxTransformer {
     ///
     /// # Errors
     /// As [`FluxTransformer::forward`].
-    pub fn forward_to(
+    pub(crate) fn forward_to(
         &self,
         input: &FluxInput<'_>,
         last: Option<(Stream, usize)>,

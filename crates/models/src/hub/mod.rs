@@ -3,7 +3,8 @@
 //! [`Registry`] lists them (`configs/models.toml`). [`Hub::fetch`] downloads one into the cache that Python's
 //! `huggingface_hub` uses as well, so that neither fetches what the other has. [`find`] is the way from an id in an
 //! experiment to a folder. Files get their final name only when size and SHA-256 are right; a download that was cut
-//! goes on where it ended.
+//! goes on where it ended. These checks, resuming under the same name and the settings that Python's client reads from the
+//! environment are why the client is our own and not the crate `hf-hub`.
 
 mod address;
 mod cache;

@@ -8,6 +8,7 @@ use sha2::{Digest, Sha256};
 
 use super::cache::unique;
 use super::error::{HubError, Result};
+use crate::hex::hex;
 
 /// Data that do not have their final name yet.
 pub(super) struct Partial {
@@ -83,7 +84,7 @@ impl Partial {
 
     /// SHA-256 of what has arrived, in hexadecimal.
     pub(super) fn sha256(&self) -> String {
-        self.hasher.clone().finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+        hex(self.hasher.clone().finalize())
     }
 
     /// Waits until the data are on the disk: a name must not outlive a power failure that its data do not.

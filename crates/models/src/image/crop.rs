@@ -1,7 +1,8 @@
 //! The crop of `transformers`' Pillow-backed image processors.
 
 use super::ImageError;
-use super::pixels::{MAX_PIXELS, Rgb8, checked_area};
+use super::pixels::{Rgb8, checked_area};
+use crate::limits::MAX_PIXELS;
 
 /// Cuts `(width, height)` pixels from the middle; where the picture is smaller, zeros are added around it.
 ///

@@ -12,6 +12,7 @@
 //! Nothing here uses more than one thread: callers run one picture per thread.
 
 mod crop;
+mod decode;
 mod error;
 mod jpeg;
 mod orientation;
@@ -24,9 +25,10 @@ mod resize;
 mod tests;
 
 pub use crop::center_crop;
+pub use decode::{FORMAT_BYTES, format_of};
 pub use error::ImageError;
 pub use orientation::Orientation;
-pub use pixels::{FORMAT_BYTES, MAX_PIXELS, Rgb8, format_of};
+pub use pixels::Rgb8;
 pub use png::with_end as png_with_end;
 pub use preprocess::{Preprocessor, ResizeRule};
 pub use resize::{Resample, nearest_positions, resize};

@@ -93,15 +93,6 @@ impl Orientation {
 }
 
 impl Rgb8 {
-    /// [`Rgb8::decode`], then turned upright as Pillow 13's `ImageOps.exif_transpose` does.
-    ///
-    /// # Errors
-    /// As [`Rgb8::decode`]; not enough memory for a second picture.
-    pub fn decode_upright(bytes: &[u8]) -> Result<(Self, Orientation), ImageError> {
-        let orientation = Orientation::of(bytes);
-        Ok((Self::decode(bytes)?.turned(orientation)?, orientation))
-    }
-
     /// The picture with its stored pixels brought upright.
     ///
     /// # Errors

@@ -1,13 +1,7 @@
-//! The decoded picture, and which decoder a file goes to.
+//! The decoded picture.
 
-use std::path::Path;
-
-use super::{ImageError, jpeg, png};
-use crate::limits::{PICTURE_BYTES, read_bytes};
-use crate::notes;
-
-/// The largest picture that is decoded or made: 178,956,970 pixels, where Pillow raises `DecompressionBombError`.
-pub const MAX_PIXELS: u64 = 2 * (1024 * 1024 * 1024 / 4 / 3);
+use super::ImageError;
+use crate::limits::MAX_PIXELS;
 
 /// A picture of 8-bit RGB samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,47 +31,6 @@ impl Rgb8 {
         Ok(picture)
     }
 
-    /// Reads a JPEG or PNG file as Pillow 13's `Image.open(path).convert("RGB")` does. That an orientation is ignored is noted
-    /// in [`notes`](crate::notes).
-    ///
-    /// # Errors
-    /// [`ImageError::InFile`], naming the file, around one of the errors of [`Rgb8::decode`] or [`ImageError::Io`].
-    pub fn open(path: impl AsRef<Path>) -> Result<Self, ImageError> {
-        let path = path.as_ref();
-        let bytes = read_bytes(path, PICTURE_BYTES).map_err(|error| ImageError::Io(error).in_file(path))?;
-        notes::orientation_ignored(path, &bytes);
-        Self::decode(&bytes).map_err(|error| error.in_file(path))
-    }
-
-    /// Decodes the bytes of a JPEG or PNG file as Pillow 13's `Image.open(file).convert("RGB")` does.
-    ///
-    /// What that means where formats leave room: EXIF orientation, gamma and colour profiles are ignored; alpha and
-    /// transparent colours are dropped, leaving the colour underneath; 16-bit gray is clipped at 255, while 16-bit RGB
-    /// and gray with alpha keep their high byte; CMYK JPEGs are taken to be inverted as Adobe writes them. A JPEG that
-    /// ends too early is refused. One whose data are damaged in a way that libjpeg only warns of is read, as Pillow
-    /// does, since some well-known ImageNet files are of that kind; only there may pixels differ from Pillow's. PNG data
-    /// with a wrong checksum are refused.
-    ///
-    /// # Errors
-    /// [`ImageError::UnsupportedFormat`] or [`ImageError::UnknownFormat`] for anything but JPEG and PNG,
-    /// [`ImageError::Corrupt`] for damaged or truncated data, [`ImageError::TooLarge`] above [`MAX_PIXELS`].
-    pub fn decode(bytes: &[u8]) -> Result<Self, ImageError> {
-        Self::decode_within(bytes, MAX_PIXELS)
-    }
-
-    /// [`Rgb8::decode`] with a limit on `width × height`, checked against the header before memory is taken.
-    ///
-    /// # Errors
-    /// As [`Rgb8::decode`].
-    pub fn decode_within(bytes: &[u8], max_pixels: u64) -> Result<Self, ImageError> {
-        match format_of(bytes) {
-            Some("JPEG") => jpeg::decode(bytes, max_pixels),
-            Some("PNG") => png::decode(bytes, max_pixels),
-            Some(format) => Err(ImageError::UnsupportedFormat { format }),
-            None => Err(ImageError::UnknownFormat),
-        }
-    }
-
     /// The fields are public, so what they promise is checked where it is relied on.
     pub(super) fn check(&self) -> Result<(), ImageError> {
         let Self { width, height, ref data } = *self;
@@ -100,40 +53,4 @@ pub(super) fn checked_area(width: usize, height: usize, limit: u64) -> Result<us
         height: height as u64,
         limit,
     })
-}
-
-/// Bytes at the beginning of a file that [`format_of`] looks at.
-pub const FORMAT_BYTES: usize = 16;
-
-/// The usual name of a picture's format by the file's first [`FORMAT_BYTES`] bytes, such as `"JPEG"`; none where they are no
-/// picture's that is recognised.
-pub fn format_of(bytes: &[u8]) -> Option<&'static str> {
-    const MAGIC: [(&[u8], &str); 14] = [
-        (b"\xff\xd8\xff", "JPEG"),
-        (b"\x89PNG\r\n\x1a\n", "PNG"),
-        (b"GIF87a", "GIF"),
-        (b"GIF89a", "GIF"),
-        (b"BM", "BMP"),
-        (b"II*\0", "TIFF"),
-        (b"MM\0*", "TIFF"),
-        (b"\0\0\0\x0cjP  ", "JPEG 2000"),
-        (b"\xff\x4f\xff\x51", "JPEG 2000"),
-        (b"\xff\x0a", "JPEG XL"),
-        (b"\0\0\0\x0cJXL ", "JPEG XL"),
-        (b"8BPS", "Photoshop"),
-        (b"%PDF", "PDF"),
-        (b"qoif", "QOI"),
-    ];
-    if let Some((_, format)) = MAGIC.iter().find(|(magic, _)| bytes.starts_with(magic)) {
-        return Some(format);
-    }
-    match (bytes.get(..4), bytes.get(4..8), bytes.get(8..12)) {
-        (Some(b"RIFF"), _, Some(b"WEBP")) => Some("WebP"),
-        (_, Some(b"ftyp"), Some(b"avif" | b"avis")) => Some("AVIF"),
-        (_, Some(b"ftyp"), Some(b"heic" | b"heix" | b"mif1" | b"msf1")) => Some("HEIF"),
-        _ => match bytes {
-            [b'P', b'1'..=b'7', b' ' | b'\n' | b'\r' | b'\t', ..] => Some("PNM"),
-            _ => None,
-        },
-    }
 }

@@ -3,8 +3,9 @@
 use ndarray::Array3;
 use serde::Serialize;
 
-use super::pixels::MAX_PIXELS;
+use super::pixels::checked_area;
 use super::{ImageError, Resample, Rgb8, center_crop, resize};
+use crate::limits::MAX_PIXELS;
 
 /// How a picture's new size follows from its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -108,7 +109,7 @@ impl Preprocessor {
     /// # Errors
     /// [`ImageError::Empty`] or [`ImageError::TooLarge`] for a size that no picture can have.
     pub fn with_size(&self, height: usize, width: usize) -> Result<Self, ImageError> {
-        super::pixels::checked_area(width, height, MAX_PIXELS)?;
+        checked_area(width, height, MAX_PIXELS)?;
         Ok(Self { resize: Some(ResizeRule::Exact { height, width }), crop: None, ..self.clone() })
     }
 

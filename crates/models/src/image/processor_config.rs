@@ -5,10 +5,11 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use super::pixels::{MAX_PIXELS, checked_area};
+use super::pixels::checked_area;
 use super::preprocess::Normalize;
 use super::{ImageError, Preprocessor, Resample, ResizeRule};
 use crate::limits;
+use crate::limits::MAX_PIXELS;
 
 /// What a processor class of `transformers` 5.23 does where its configuration is silent.
 struct Defaults {

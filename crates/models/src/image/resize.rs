@@ -6,7 +6,8 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::ImageError;
-use super::pixels::{MAX_PIXELS, Rgb8, checked_area};
+use super::pixels::{Rgb8, checked_area};
+use crate::limits::MAX_PIXELS;
 
 /// A resampling filter; the numbers are Pillow's, which `preprocessor_config.json` uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -33,13 +34,13 @@ impl Resample {
 
     /// The filter with Pillow's number `code`, if it is one of these.
     #[must_use]
-    pub fn from_code(code: u64) -> Option<Self> {
+    pub(crate) fn from_code(code: u64) -> Option<Self> {
         Self::ALL.into_iter().find(|&filter| filter as u64 == code)
     }
 
     /// The filter called `name` in Pillow (`"bicubic"`; upper or lower case).
     #[must_use]
-    pub fn from_name(name: &str) -> Option<Self> {
+    pub(crate) fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|filter| filter.name().eq_ignore_ascii_case(name))
     }
 

@@ -113,7 +113,7 @@ impl Inception {
     }
 
     /// Whether the file says that its weights are the published ones; no others give an FID.
-    pub fn is_published(&self) -> bool {
+    pub(crate) fn is_published(&self) -> bool {
         self.published
     }
 

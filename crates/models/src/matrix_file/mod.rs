@@ -7,6 +7,7 @@
 
 mod contents;
 mod error;
+mod info;
 mod npy;
 mod npz;
 mod write;
@@ -22,8 +23,9 @@ use safetensors::Dtype;
 use safetensors::tensor::Metadata;
 
 use crate::tensor_file::check_names;
-pub use contents::{Contents, TensorInfo};
+pub use contents::Contents;
 pub use error::{MatrixFileError, Problem};
+pub use info::TensorInfo;
 pub use npz::read_npz;
 pub use write::{Values, write_safetensors};
 

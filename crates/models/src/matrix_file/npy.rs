@@ -2,6 +2,9 @@
 //!
 //! The format is described in NumPy's documentation of `numpy.lib.format`. Versions 1 to 3 differ in the width of the
 //! header's length and in its text encoding, and the headers of plain arrays are ASCII in all of them.
+//!
+//! The reader is our own and not the crate `ndarray-npy`: it converts half, single and double precision of either byte order
+//! to `f64` while reading, and compares what the header claims with the file's length before it takes memory.
 
 use std::io::Read;
 

@@ -9,7 +9,8 @@ use zip::ZipArchive;
 use zip::read::ZipFile;
 use zip::result::ZipError;
 
-use super::{CheckShape, Matrices, MatrixFileError, Problem, TensorInfo, any_shape, choose, npy, open};
+use super::info::TensorInfo;
+use super::{CheckShape, Matrices, MatrixFileError, Problem, any_shape, choose, npy, open};
 use crate::limits::{ARCHIVED_BYTES, DEFLATE_RATIO};
 
 /// Reads the arrays called `names` of an `.npz` file, as `numpy.savez` and `numpy.savez_compressed` write them: floats of

@@ -223,3 +223,8 @@ impl Activation {
         })
     }
 }
+
+/// Rows divided by their Euclidean length.
+pub(crate) fn unit(x: &Tensor) -> Result<Tensor> {
+    Ok(x.f_div(&x.f_norm_scalaropt_dim(2.0, [-1i64], true)?)?)
+}

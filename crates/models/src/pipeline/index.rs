@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use tch::{Device, Kind};
 
+use crate::config_file;
 use crate::error::{Error, Result};
-use crate::limits;
 use crate::weights::{Weights, weight_files};
 
 const INDEX: &str = "model_index.json";
@@ -213,8 +213,7 @@ pub(super) fn files<P: Part>(dir: &Path) -> Result<Vec<PathBuf>> {
 
 fn read(dir: &Path) -> Result<BTreeMap<String, Value>> {
     let path = dir.join(INDEX);
-    let text = limits::read_text(&path, limits::CONFIG_BYTES)
-        .map_err(|source| Error::Read { path: path.clone(), source })?;
+    let text = config_file::read(&path)?;
     serde_json::from_str(&text).map_err(|e| Error::Directory {
         path,
         reason: format!("not the index of a pipeline: {e}; download it again"),

@@ -2,12 +2,13 @@
 
 use std::path::Path;
 
+use markov_core::torch::to_vec;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::image::Rgb8;
 use crate::noise;
-use crate::vae::Encoder;
+use crate::vae::{Decoder, Encoder};
 
 /// Which latents of the encoder's distribution are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +85,24 @@ impl PictureEncoder {
     }
 }
 
+/// The decoder half of a pipeline's autoencoder.
+pub struct PictureDecoder(Decoder);
+
+impl PictureDecoder {
+    pub(crate) fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
+        Decoder::load(dir, kind, device).map(Self)
+    }
+
+    /// Pixels `[batch, 3, height, width]` from -1 to 1 but for overshoots, of latents `[batch, channels, h, w]` that are scaled
+    /// as the network reads them; on the pipeline's device in its type.
+    ///
+    /// # Errors
+    /// As [`Decoder::decode`].
+    pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
+        self.0.decode(&self.0.config().unscale(latents)?)
+    }
+}
+
 /// Samples `[3, height, width]` from -1 to 1 as pipelines read pictures, float32 on the CPU.
 ///
 /// # Errors
@@ -102,11 +121,18 @@ pub fn rgb(pixels: &Tensor) -> Result<Rgb8> {
     let levels =
         pixels.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_div_scalar(2.0)?.f_add_scalar(0.5)?;
     let levels = levels.f_clamp(0.0, 1.0)?.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
-    let levels = levels.f_permute([1, 2, 0])?.f_contiguous()?;
-    let mut data = vec![0; levels.numel()];
-    let count = data.len();
-    levels.f_copy_data(&mut data, count)?;
-    Ok(Rgb8::new(width as usize, height as usize, data)?)
+    Ok(Rgb8::new(width as usize, height as usize, to_vec(&levels.f_permute([1, 2, 0])?)?)?)
+}
+
+/// 8-bit pixels `[batch, height, width, 3]` on the host of decoded pictures `[batch, 3, height, width]` from -1 to 1, as
+/// diffusers rounds them.
+///
+/// # Errors
+/// libtorch's.
+pub fn to_pixels(decoded: &Tensor) -> Result<Tensor> {
+    let unit = decoded.f_to_kind(Kind::Float)?.f_div_scalar(2.0)?.f_add_scalar(0.5)?.f_clamp(0.0, 1.0)?;
+    let levels = unit.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
+    Ok(levels.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_to_device(Device::Cpu)?)
 }
 
 #[cfg(test)]

@@ -1,10 +1,11 @@
 //! From maps in a tensor to chain quantities.
 
+use markov_core::torch::to_vec;
 use markov_core::{Direction, Effort, Stop, lambda2_many, token_rank_many};
 use ndarray::ArrayView3;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
 
@@ -88,9 +89,7 @@ fn split(maps: &Tensor) -> Result<(Vec<i64>, i64)> {
 /// Hands the maps to the host's cores as `[maps, n, n]`. libtorch is idle meanwhile, so the two never compete.
 fn on_host(maps: &Tensor, reduce: impl FnOnce(ArrayView3<'_, f32>) -> Result<Vec<f64>>) -> Result<Vec<f64>> {
     let (_, n) = split(maps)?;
-    let maps = maps.f_to_kind(Kind::Float)?.f_contiguous()?;
-    let mut data = vec![0f32; maps.numel()];
-    maps.f_to_device(Device::Cpu)?.f_copy_data(&mut data, maps.numel())?;
+    let data: Vec<f32> = to_vec(maps)?;
     let n = n as usize;
     let count = data.len() / (n * n).max(1);
     let view = ArrayView3::from_shape((count, n, n), &data)

@@ -10,10 +10,19 @@ use crate::attend::{AttentionProbe, View, Want};
 use crate::error::{Error, Result};
 use crate::site::{Segment, Site, Stream, TokenLayout};
 
+/// How the scores of one layer are scaled before layers are averaged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConceptScale {
+    /// The concepts of an image token share 1.
+    Softmax,
+    /// Products as they are.
+    Products,
+}
+
 /// Products of attention outputs, before the projection and over all heads, of the concepts beside the dual blocks and of
 /// the image tokens; averaged over layers and passes.
 pub struct ConceptScores {
-    softmax: bool,
+    scale: ConceptScale,
     /// Outputs of the image tokens of the layer under way, `[batch, heads, image, head dim]` for consecutive heads.
     image: Vec<Tensor>,
     /// The same of the concepts.
@@ -23,9 +32,9 @@ pub struct ConceptScores {
 }
 
 impl ConceptScores {
-    /// With `softmax`, the concepts of an image token share 1 in every layer; without, products are averaged as they are.
-    pub fn new(softmax: bool) -> Self {
-        Self { softmax, image: Vec::new(), concepts: Vec::new(), sum: None, layers: 0 }
+    /// Scores that are scaled so in every layer.
+    pub fn new(scale: ConceptScale) -> Self {
+        Self { scale, image: Vec::new(), concepts: Vec::new(), sum: None, layers: 0 }
     }
 
     /// Scores `[batch, concepts, image tokens]` float32.
@@ -50,7 +59,11 @@ impl ConceptScores {
         let image = side_by_side(std::mem::take(&mut self.image))?;
         let concepts = side_by_side(std::mem::take(&mut self.concepts))?;
         let scores = concepts.f_bmm(&image.f_transpose(1, 2)?)?;
-        accumulate(&mut self.sum, if self.softmax { scores.f_softmax(1, Kind::Float)? } else { scores })?;
+        let scores = match self.scale {
+            ConceptScale::Softmax => scores.f_softmax(1, Kind::Float)?,
+            ConceptScale::Products => scores,
+        };
+        accumulate(&mut self.sum, scores)?;
         self.layers += 1;
         Ok(())
     }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use markov_core::torch::to_vec;
 use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 
@@ -114,9 +115,6 @@ impl AttentionProbe for LayerChains {
 /// A matrix on the host.
 fn matrix(tensor: &Tensor) -> Result<Array2<f32>> {
     let (rows, columns) = tensor.size2()?;
-    let tensor = tensor.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
-    let mut data = vec![0.0; tensor.numel()];
-    tensor.f_copy_data(&mut data, tensor.numel())?;
-    Array2::from_shape_vec((rows as usize, columns as usize), data)
+    Array2::from_shape_vec((rows as usize, columns as usize), to_vec(tensor)?)
         .map_err(|e| Error::Probe(format!("a map of {rows} × {columns}: {e}")))
 }

@@ -21,13 +21,13 @@ use crate::error::Result;
 use crate::site::{Site, Stream};
 
 pub use chain::{LAMBDA_TOLERANCE, LambdaWeight, lambda2, token_rank};
-pub use concepts::ConceptScores;
+pub use concepts::{ConceptScale, ConceptScores};
 pub use footprint::MapFootprint;
 pub use keep::{KeepAll, KeptLayer};
 pub use layers::{LayerChain, LayerChains};
 pub use mean::{LambdaWeighted, MeanMap};
 pub use pass::{HeadWeight, MapKind, MapRequest, PassAverages, PassMaps, WeightScope};
-pub use rank::{HeadRanks, RankOnly};
+pub use rank::{HeadRanks, RankOnly, RankParts};
 pub use rollout::Rollout;
 
 /// Lets a probe see some blocks only.

@@ -10,11 +10,20 @@ use crate::attend::{AttentionProbe, ChainTokens, View, Want};
 use crate::error::{Error, Result};
 use crate::site::Site;
 
+/// What [`RankOnly`] computes of every head; the greater includes the smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum RankParts {
+    /// The steady state.
+    Ranks,
+    /// The steady state and λ₂, by which heads can be weighted.
+    RanksAndLambdas,
+}
+
 /// Reduces every head to its steady state and, if asked for, its λ₂.
 pub struct RankOnly {
     tokens: ChainTokens,
     alpha: f64,
-    with_lambda: bool,
+    parts: RankParts,
     ranks: Vec<Tensor>,
     lambdas: Vec<Tensor>,
 }
@@ -29,8 +38,8 @@ pub struct HeadRanks {
 
 impl RankOnly {
     /// Ranks the given states with teleport `alpha`.
-    pub fn new(tokens: ChainTokens, alpha: f64, with_lambda: bool) -> Self {
-        Self { tokens, alpha, with_lambda, ranks: Vec::new(), lambdas: Vec::new() }
+    pub fn new(tokens: ChainTokens, alpha: f64, parts: RankParts) -> Self {
+        Self { tokens, alpha, parts, ranks: Vec::new(), lambdas: Vec::new() }
     }
 
     /// The steady states of every head seen.
@@ -41,7 +50,10 @@ impl RankOnly {
         if self.ranks.is_empty() {
             return Err(nothing_seen());
         }
-        let lambdas = self.with_lambda.then(|| Tensor::f_cat(&self.lambdas, 1)).transpose()?;
+        let lambdas = match self.parts {
+            RankParts::Ranks => None,
+            RankParts::RanksAndLambdas => Some(Tensor::f_cat(&self.lambdas, 1)?),
+        };
         Ok(HeadRanks { ranks: Tensor::f_cat(&self.ranks, 1)?, lambdas })
     }
 }
@@ -59,7 +71,7 @@ impl AttentionProbe for RankOnly {
             same_size(&states(before), &states(&ranks))?;
         }
         self.ranks.push(ranks);
-        if self.with_lambda {
+        if self.parts == RankParts::RanksAndLambdas {
             self.lambdas.push(lambda2(&maps, LAMBDA_TOLERANCE)?);
         }
         Ok(())

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::{Deserialize, Deserializer, de};
 use serde_json::{Map, Value};
 
+use crate::config_file;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::nn::{Extent, Groups, Sinusoids};
@@ -158,8 +159,7 @@ impl UnetConfig {
             return Err(Error::Directory { path: dir.into(), reason: reason.into() });
         }
         let path = dir.join("config.json");
-        let text = limits::read_text(&path, limits::CONFIG_BYTES)
-            .map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = config_file::read(&path)?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let unreadable = |e| refuse(format!("not the configuration of a UNet: {e}"));
         let fields: Map<String, Value> = serde_json::from_str(&text).map_err(unreadable)?;

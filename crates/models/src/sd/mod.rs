@@ -9,11 +9,9 @@ mod layers;
 mod parts;
 
 pub mod pipeline;
-mod sample;
 mod transformer;
 mod unet;
 
 pub use config::UnetConfig;
 pub use layers::UnetLayers;
-pub use sample::{ClassifierFree, Guide, Pass, Start, sample, to_pixels};
 pub use unet::{Unet, UnetBlock, UnetState};

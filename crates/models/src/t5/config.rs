@@ -6,6 +6,7 @@ use serde::de::IntoDeserializer;
 use serde::de::value::Error as NameError;
 use serde::{Deserialize, Deserializer};
 
+use crate::config_file;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::nn::Activation;
@@ -94,8 +95,7 @@ impl T5Config {
     /// It cannot be read, is another network's, or contradicts itself.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
-        let text = limits::read_text(&path, limits::CONFIG_BYTES)
-            .map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = config_file::read(&path)?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let mut config: Self =
             serde_json::from_str(&text).map_err(|e| refuse(format!("not the configuration of T5: {e}")))?;

@@ -5,6 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use tch::Tensor;
 
+use crate::config_file;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::nn::Groups;
@@ -91,8 +92,7 @@ impl AutoencoderConfig {
             return Err(Error::Directory { path: dir.into(), reason: reason.into() });
         }
         let path = dir.join("config.json");
-        let text = limits::read_text(&path, limits::CONFIG_BYTES)
-            .map_err(|source| Error::Read { path: path.clone(), source })?;
+        let text = config_file::read(&path)?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let config: Self = serde_json::from_str(&text)
             .map_err(|e| refuse(format!("not the configuration of an autoencoder: {e}")))?;

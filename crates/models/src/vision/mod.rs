@@ -1,11 +1,14 @@
 //! Vision transformers with the preprocessing they were published with.
 
-mod config;
+mod embeddings;
+mod encoded;
+mod facts;
 mod head;
 mod network;
+mod registry;
+mod source;
 mod stored;
 
-use std::collections::BTreeMap;
 use std::path::Path;
 
 use ndarray::Array3;
@@ -13,12 +16,14 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::image::Preprocessor;
-pub(crate) use config::Shape;
-pub use config::VisionConfig;
+pub(crate) use embeddings::embeddings;
+pub use encoded::Encoded;
+pub(crate) use facts::Facts;
 pub(crate) use head::Head;
-pub use head::HeadSource;
-pub use network::{Encoded, VisionTransformer};
-pub(crate) use stored::{Names, Said, Stored};
+pub use network::VisionTransformer;
+pub use registry::{VisionConfig, VisionFamily};
+pub use source::HeadSource;
+pub(crate) use stored::{Names, Said, Stored, class_count, labels};
 
 /// How to load a network.
 #[derive(Debug, Clone)]
@@ -45,6 +50,23 @@ pub struct VisionModel {
     pub network: VisionTransformer,
     /// From 8-bit RGB to the network's pixels.
     pub preprocessor: Preprocessor,
+}
+
+impl VisionTransformer {
+    /// Reads a Hugging Face directory (`config.json` + safetensors) and checks that every tensor is used. `head` gives
+    /// classes to a network that has none of its own.
+    ///
+    /// # Errors
+    /// A missing, misshapen or superfluous tensor, a network that is not known, a head that does not fit it.
+    pub fn load(dir: &Path, kind: Kind, device: Device, head: Option<&HeadSource>) -> Result<Self> {
+        let config = VisionConfig::from_dir(dir)?;
+        let mut network = config.load(dir, kind, device)?;
+        if let Some(source) = head {
+            source.check(dir, &config)?;
+            network.head = source.add_to(network.head, dir, config.width(), kind, device)?;
+        }
+        Ok(network)
+    }
 }
 
 impl VisionModel {
@@ -84,14 +106,4 @@ impl VisionModel {
             .collect::<Result<Vec<_>, _>>()?;
         Ok(Tensor::f_stack(&tensors, 0)?)
     }
-}
-
-/// Number of classes that `config.json` tells; transformers has two where nothing is said.
-pub(crate) fn class_count(labels: Option<&BTreeMap<String, String>>, count: Option<i64>) -> i64 {
-    labels.map(|labels| labels.len() as i64).or(count).unwrap_or(2)
-}
-
-/// Names of classes that `config.json` has.
-pub(crate) fn labels(labels: Option<&BTreeMap<String, String>>) -> Vec<&str> {
-    labels.into_iter().flat_map(BTreeMap::values).map(String::as_str).collect()
 }

@@ -1,11 +1,9 @@
 //! A vision transformer, whichever network its weights come from.
 
-use std::path::Path;
-
 use tch::{Device, Kind, Tensor};
 
-use super::config::VisionConfig;
-use super::head::{Head, HeadSource};
+use super::encoded::Encoded;
+use super::head::Head;
 use crate::attend::{AttentionProbe, KeyBias};
 use crate::error::Result;
 use crate::nn::{Block, LayerNorm, PatchEmbeddings};
@@ -36,32 +34,7 @@ pub struct VisionTransformer {
     pub(crate) device: Device,
 }
 
-/// What the blocks have made of an image's tokens.
-pub struct Encoded {
-    /// `[batch, n, width]` after the last layer norm.
-    pub tokens: Tensor,
-    /// Special tokens in front.
-    special: i64,
-    /// CLS `[batch, width]` after each of the last blocks that the head looks at, normalised, in order.
-    last_cls: Vec<Tensor>,
-}
-
 impl VisionTransformer {
-    /// Reads a Hugging Face directory (`config.json` + safetensors) and checks that every tensor is used. `head` gives
-    /// classes to a network that has none of its own.
-    ///
-    /// # Errors
-    /// A missing, misshapen or superfluous tensor, a network that is not known, a head that does not fit it.
-    pub fn load(dir: &Path, kind: Kind, device: Device, head: Option<&HeadSource>) -> Result<Self> {
-        let config = VisionConfig::from_dir(dir)?;
-        let mut network = config.load(dir, kind, device)?;
-        if let Some(source) = head {
-            source.check(dir, &config)?;
-            network.head = network.head.with_classes(source, dir, config.width(), kind, device)?;
-        }
-        Ok(network)
-    }
-
     /// Number of blocks.
     pub fn depth(&self) -> usize {
         self.blocks.len()
@@ -133,24 +106,5 @@ impl VisionTransformer {
     /// libtorch's.
     pub fn embedding(&self, encoded: &Encoded) -> Result<Tensor> {
         self.head.embedding(encoded)
-    }
-}
-
-impl Encoded {
-    /// CLS `[batch, width]`.
-    pub(crate) fn cls(&self) -> Result<Tensor> {
-        Ok(self.tokens.f_select(1, 0)?)
-    }
-
-    /// Mean of the patches `[batch, width]`.
-    pub(crate) fn mean_patch(&self) -> Result<Tensor> {
-        let patches = self.tokens.size()[1] - self.special;
-        let kind = self.tokens.kind();
-        Ok(self.tokens.f_narrow(1, self.special, patches)?.f_mean_dim(1i64, false, kind)?)
-    }
-
-    /// CLS of the last blocks, side by side, `[batch, blocks·width]`.
-    pub(crate) fn last_cls(&self) -> Result<Tensor> {
-        Ok(Tensor::f_cat(&self.last_cls, -1)?)
     }
 }

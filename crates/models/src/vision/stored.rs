@@ -4,6 +4,7 @@
 //! `architectures` of config.json says which network was saved. Often it is absent or another one's, so it only
 //! tells whether a head is missing that should be there.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -19,6 +20,7 @@ pub(crate) struct Stored {
 }
 
 /// The names that one kind of network has in files.
+#[derive(Debug, Clone)]
 pub(crate) struct Names {
     /// Folder of a backbone that does not stand at the root.
     pub(crate) folder: &'static str,
@@ -132,4 +134,14 @@ impl<'a> Said<'a> {
 fn bare(architectures: &[String]) -> Option<&str> {
     let name = architectures.iter().find(|name| name.ends_with("Model") || name.ends_with("Backbone"));
     name.map(String::as_str)
+}
+
+/// Number of classes that `config.json` tells; transformers has two where nothing is said.
+pub(crate) fn class_count(labels: Option<&BTreeMap<String, String>>, count: Option<i64>) -> i64 {
+    labels.map(|labels| labels.len() as i64).or(count).unwrap_or(2)
+}
+
+/// Names of classes that `config.json` has.
+pub(crate) fn labels(labels: Option<&BTreeMap<String, String>>) -> Vec<&str> {
+    labels.into_iter().flat_map(BTreeMap::values).map(String::as_str).collect()
 }

@@ -191,7 +191,7 @@ impl Weights {
 
     /// The same view, handing its tensors out in another type.
     #[must_use]
-    pub fn in_kind(&self, kind: Kind) -> Self {
+    pub(crate) fn in_kind(&self, kind: Kind) -> Self {
         Self { kind, ..self.clone() }
     }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex};
 
 use models::attend::{AttentionProbe, NoProbe, View, Want};
-use models::flux::pipeline::{Component, Draw, FluxPipeline, Generation, Phase, denoise, noised_pass};
+use models::flux::pipeline::{Component, Denoising, Draw, FluxPipeline, Generation, Phase};
 use models::{Device, Error, Kind, Site, Stream};
 use tch::Tensor;
 
@@ -92,21 +92,17 @@ fn a_picture_is_noised_and_passed_as_in_diffusers() -> models::Result<()> {
             let latents = &latents[i as usize];
             check(latents, &of(&format!("latents{suffix}")), "latents", tolerance);
             let noise = of("input.noise");
-            let velocity = noised_pass(
-                &transformer,
-                &schedule,
-                first,
-                latents,
-                &noise,
+            let run = Denoising {
+                transformer: &transformer,
+                schedule: &schedule,
                 text,
-                GENERATION.guidance,
-                &mut NoProbe,
-            )?;
+                guidance: GENERATION.guidance,
+            };
+            let velocity = run.noised_pass(first, latents, &noise, &mut NoProbe)?;
             check(&velocity.squeeze_dim(0), &of(&format!("again.velocity{suffix}")), "velocity", tolerance);
             if kind == Kind::Float {
                 let noised = models::flow_match::add_noise(latents, &noise, schedule.sigma(first)?)?;
-                let guidance = GENERATION.guidance;
-                let rest = denoise(&transformer, &schedule, first, &noised, text, guidance, &mut NoProbe)?;
+                let rest = run.denoise(first, &noised, &mut NoProbe)?;
                 check(&rest, &of("again.latents"), "again.latents", RELATIVE);
             }
         }

@@ -219,5 +219,5 @@ impl Counter {
 }
 
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    models::hex(Sha256::digest(bytes))
 }

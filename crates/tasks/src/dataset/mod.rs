@@ -15,7 +15,7 @@ mod table;
 use std::path::{Component, Path, PathBuf};
 
 use models::image::Rgb8;
-use models::{limits, notes};
+use models::{hex, limits, notes};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -270,9 +270,4 @@ fn check_inside(name: &str) -> Result<(), String> {
         return Ok(());
     }
     Err(format!("`{name}` leads out of the folder of images; name files relative to it and without `..`"))
-}
-
-/// Hexadecimal digits.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

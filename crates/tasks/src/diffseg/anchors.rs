@@ -1,7 +1,8 @@
 //! Which tokens the merging begins with.
 
+use markov_core::torch::to_vec;
 use models::probe::token_rank;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::method::Method;
 use crate::error::Result;
@@ -28,14 +29,14 @@ pub fn anchors(
     Ok(match method {
         Method::Uniform(own) => uniform(grid, own.side),
         Method::Tokenrank(own) => {
-            ranked(&host(&token_rank(aggregate, alpha)?)?, grid, own.number, own.radius)
+            ranked(&to_vec(&token_rank(aggregate, alpha)?)?, grid, own.number, own.radius)
         }
         Method::ColumnSum(own) => {
             let sums = aggregate.f_sum_dim_intlist(0i64, false, Kind::Double)?;
-            ranked(&host(&sums)?, grid, own.number, own.radius)
+            ranked(&to_vec(&sums)?, grid, own.number, own.radius)
         }
         Method::TokenrankSampled(own) => {
-            drawn(&host(&token_rank(aggregate, alpha)?)?, own.number, &mut rng(0))
+            drawn(&to_vec(&token_rank(aggregate, alpha)?)?, own.number, &mut rng(0))
         }
         Method::Random(own) => drawn(&vec![1.0; tokens], own.number, &mut rng(1)),
     })
@@ -104,15 +105,6 @@ pub fn drawn(weights: &[f64], number: usize, rng: &mut Rng) -> Vec<usize> {
         chosen.push(left.remove(place).0);
     }
     chosen
-}
-
-/// The numbers of `[n]`.
-fn host(numbers: &Tensor) -> Result<Vec<f64>> {
-    let numbers = numbers.f_to_kind(Kind::Double)?.f_to_device(Device::Cpu)?.f_contiguous()?;
-    let mut host = vec![0.0; numbers.numel()];
-    let count = host.len();
-    numbers.f_copy_data(&mut host, count)?;
-    Ok(host)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::merge::Merging;
 use super::method::Method;
+use crate::alpha::check_alpha;
 use crate::error::{Error, Result};
 use crate::method::{HeadShare, ListSchema, list};
 use crate::pixels::check_side;
@@ -140,9 +141,7 @@ impl DiffSegConfig {
             let reason = format!("must be a distance from 0 up, found {}", self.threshold);
             return refuse("task.diffseg.threshold", reason);
         }
-        if !(self.alpha > 0.0 && self.alpha <= 1.0) {
-            return refuse("task.diffseg.alpha", format!("must lie in (0, 1], found {}", self.alpha));
-        }
+        check_alpha("task.diffseg.alpha", self.alpha)?;
         if !(0.0..=1.0).contains(&self.tolerance) {
             return refuse("task.diffseg.tolerance", format!("must lie in [0, 1], found {}", self.tolerance));
         }

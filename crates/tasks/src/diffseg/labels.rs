@@ -1,7 +1,8 @@
 //! From proposals over tokens to a label for every pixel.
 
+use markov_core::torch::to_vec;
 use ndarray::Array2;
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use crate::error::Result;
 
@@ -31,15 +32,14 @@ pub fn labels(proposals: &Tensor, grid: (usize, usize), size: (usize, usize)) ->
         });
     }
     let (_, places) = best.ok_or_else(|| models::Error::Probe("there are no proposals".into()))?;
-    let places = places.f_to_kind(Kind::Int)?.f_to_device(Device::Cpu)?.f_contiguous()?;
-    let mut host = vec![0i32; places.numel()];
-    places.f_copy_data(&mut host, places.numel())?;
-    let host = host.into_iter().map(|place| place as u16).collect();
+    let host = to_vec::<i64>(&places)?.into_iter().map(|place| place as u16).collect();
     Ok(Array2::from_shape_vec(size, host).map_err(|e| models::Error::Probe(format!("labels: {e}")))?)
 }
 
 #[cfg(test)]
 mod tests {
+    use tch::{Device, Kind};
+
     use super::*;
 
     #[test]

@@ -10,7 +10,8 @@
 //! Everything is float32. What is below the smallest normal number of that type, zeros included, has that number's
 //! logarithm, so where one map has nothing, the distance is large and finite.
 
-use tch::{Device, Kind, Tensor};
+use markov_core::torch::to_vec;
+use tch::{Kind, Tensor};
 
 use crate::error::Result;
 
@@ -69,9 +70,7 @@ pub fn gather(aggregate: &Tensor, anchors: &[usize], threshold: f64) -> Result<T
 pub fn unite(proposals: &Tensor, threshold: f64) -> Result<Tensor> {
     let (count, _) = proposals.size2()?;
     let close = distances(proposals, proposals)?.f_lt(threshold)?;
-    let close = close.f_to_kind(Kind::Uint8)?.f_to_device(Device::Cpu)?.f_contiguous()?;
-    let mut flags = vec![0u8; close.numel()];
-    close.f_copy_data(&mut flags, close.numel())?;
+    let flags: Vec<u8> = to_vec(&close)?;
     let groups = groups(&flags, count as usize);
     let mut shares = vec![0f32; groups.len() * count as usize];
     for (shares, group) in shares.chunks_mut(count as usize).zip(&groups) {
@@ -143,6 +142,8 @@ impl Maps {
 
 #[cfg(test)]
 mod tests {
+    use tch::Device;
+
     use super::*;
     use proptest::prelude::*;
 

@@ -18,11 +18,9 @@ mod score;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use models::sd::Unet;
-use models::sd::pipeline::{Draw, PictureEncoder, SdPipeline};
+use models::pipeline::{Draw, NoiseInput, NoisePipeline, NoisePredictor, PictureEncoder};
 use ndarray::Array2;
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 use tch::Tensor;
 
 pub use aggregate::{Aggregates, Aggregator};
@@ -38,12 +36,13 @@ pub use score::boundary;
 use crate::dataset::segmentation::{DenseImage, Segmented};
 use crate::error::{Error, Result};
 pub use crate::method::HeadShare;
+use crate::seed::seed_of;
 use crate::task::{Answer, Failure, Task, in_order};
 
-/// The DiffSeg experiment on one Stable Diffusion pipeline and one dataset.
+/// The DiffSeg experiment on one pipeline and one dataset.
 pub struct DiffSeg {
     config: DiffSegConfig,
-    pipeline: SdPipeline,
+    pipeline: Box<dyn NoisePipeline>,
     items: Vec<DenseImage>,
     /// Side of pictures and label maps in pixels.
     side: i64,
@@ -56,7 +55,7 @@ struct Ready {
     /// `[tokens, width]`.
     text: Tensor,
     encoder: PictureEncoder,
-    unet: Unet,
+    network: Box<dyn NoisePredictor>,
 }
 
 /// What a method makes of an aggregate.
@@ -96,7 +95,7 @@ impl DiffSeg {
     /// A setting is out of range or does not fit the pipeline.
     pub fn new(
         config: DiffSegConfig,
-        pipeline: SdPipeline,
+        pipeline: impl NoisePipeline + 'static,
         items: Vec<DenseImage>,
         seed: u64,
     ) -> Result<Self> {
@@ -111,10 +110,10 @@ impl DiffSeg {
         if let Err(error) = pipeline.latent_shape((height, width)) {
             return refuse(error.to_string());
         }
-        if pipeline.unet_config().attention_layers().is_empty() {
+        if pipeline.streams().is_empty() {
             return refuse("this UNet has no attention to segment by".into());
         }
-        Ok(Self { config, pipeline, items, side: height, seed, ready: None })
+        Ok(Self { config, pipeline: Box::new(pipeline), items, side: height, seed, ready: None })
     }
 
     fn prepare(&self) -> Result<Ready> {
@@ -126,7 +125,7 @@ impl DiffSeg {
         Ok(Ready {
             text: text.shallow_clone(),
             encoder: self.pipeline.picture_encoder()?,
-            unet: self.pipeline.unet()?,
+            network: self.pipeline.network()?,
         })
     }
 
@@ -144,17 +143,14 @@ impl DiffSeg {
         let (batch, ..) = latents.size4()?;
         let mut probe = Aggregator::new(&self.config.aggregates());
         let text = ready.text.f_unsqueeze(0)?.f_expand([batch, -1, -1], false)?;
-        let mut state = ready.unet.embed(latents, f64::from(self.config.timestep), &text, 0)?;
-        for block in ready.unet.blocks() {
-            block.forward(&mut state, &mut probe)?;
-        }
+        let timestep = f64::from(self.config.timestep);
+        ready.network.watch(&NoiseInput { latents, timestep, text: &text, step: 0 }, &mut probe)?;
         probe.finish()
     }
 
     /// What decides the anchors drawn for a picture, whatever stands beside it.
     fn seed_of(&self, id: &str) -> u64 {
-        let digest = Sha256::digest(format!("{}/{id}", self.seed));
-        digest.iter().take(8).fold(0, |seed, &byte| seed << 8 | u64::from(byte))
+        seed_of(&format!("{}/{id}", self.seed))
     }
 
     /// The record of one item from what the methods, in their order, made of it.

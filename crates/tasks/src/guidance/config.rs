@@ -4,9 +4,11 @@ use models::diffusion::SamplerKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::blur::Blur;
 use super::mask::{Importance, Threshold};
 use super::method::{Method, SagMethod};
 use super::sag::Sag;
+use crate::alpha::check_alpha;
 use crate::error::{Error, Result};
 use crate::method::{ListSchema, list};
 use crate::pixels::check_side;
@@ -64,23 +66,6 @@ pub struct GuidanceConfig {
     pub figures: usize,
 }
 
-/// A Gaussian blur of latents.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct Blur {
-    /// Side of the kernel in latent pixels; an odd number.
-    pub kernel: usize,
-    /// Standard deviation in latent pixels; above 0.
-    pub sigma: f64,
-}
-
-impl Default for Blur {
-    /// diffusers' for latents.
-    fn default() -> Self {
-        Self { kernel: 9, sigma: 1.0 }
-    }
-}
-
 impl GuidanceConfig {
     fn default_guidance_scale() -> f64 {
         1.0
@@ -107,7 +92,7 @@ impl GuidanceConfig {
     }
 
     /// Whether there is classifier-free guidance, which reads the negative prompt.
-    pub fn is_guided_by_text(&self) -> bool {
+    pub(crate) fn is_guided_by_text(&self) -> bool {
         self.guidance_scale > 1.0
     }
 
@@ -213,9 +198,7 @@ impl GuidanceConfig {
             }
         }
         for sag in self.methods.iter().filter_map(|method| self.sag(method)) {
-            if !(sag.alpha > 0.0 && sag.alpha <= 1.0) {
-                return refuse("task.guidance.alpha", format!("must lie in (0, 1], found {}", sag.alpha));
-            }
+            check_alpha("task.guidance.alpha", sag.alpha)?;
             if !sag.scale.is_finite() {
                 return refuse("task.guidance.scale", "must be a finite number".into());
             }

@@ -3,7 +3,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::config::Blur;
+use super::blur::Blur;
 use super::mask::{Importance, Threshold};
 use crate::method::{HeadShare, MethodKind, Named};
 

@@ -3,6 +3,7 @@
 //! Picture `k` begins with the noise of its own seed under every method, whatever the batch. Pictures are written as PNG
 //! files, one folder a method, before their record is; metrics of them are another crate's business.
 
+mod blur;
 mod config;
 mod mask;
 mod method;
@@ -17,12 +18,13 @@ use std::path::{Path, PathBuf};
 use models::diffusion::{Sampler, SamplerConfig};
 use models::image::Rgb8;
 use models::noise;
-use models::sd::pipeline::SdPipeline;
-use models::sd::{ClassifierFree, Guide, Start, Unet, sample, to_pixels};
-use models::vae::Decoder;
+use models::pipeline::{
+    ClassifierFree, Guide, NoisePipeline, NoisePredictor, PictureDecoder, Start, sample, to_pixels,
+};
 use tch::{Kind, Tensor};
 
-pub use config::{Blur, GuidanceConfig};
+pub use blur::Blur;
+pub use config::GuidanceConfig;
 pub use mask::{Importance, Threshold};
 pub use method::{Method, SagMethod};
 pub use record::{Generated, GuidanceRecord, Masks};
@@ -52,10 +54,10 @@ impl Sourced for PictureNumber {
     }
 }
 
-/// The guidance experiment on one Stable Diffusion pipeline.
+/// The guidance experiment on one pipeline.
 pub struct Guidance {
     config: GuidanceConfig,
-    pipeline: SdPipeline,
+    pipeline: Box<dyn NoisePipeline>,
     sampler: SamplerConfig,
     items: Vec<PictureNumber>,
     /// `[channels, h, w]`.
@@ -66,8 +68,8 @@ pub struct Guidance {
 
 /// Everything that runs read, and the networks.
 struct Ready {
-    unet: Unet,
-    decoder: Decoder,
+    network: Box<dyn NoisePredictor>,
+    decoder: PictureDecoder,
     /// The prompt, and what guidance leads away from, `[tokens, width]` each.
     text: Tensor,
     unconditional: Tensor,
@@ -87,7 +89,7 @@ impl Guidance {
     /// A setting is out of range or does not fit the pipeline.
     pub fn new(
         config: GuidanceConfig,
-        pipeline: SdPipeline,
+        pipeline: impl NoisePipeline + 'static,
         items: Vec<PictureNumber>,
         folder: &Path,
     ) -> Result<Self> {
@@ -104,9 +106,17 @@ impl Guidance {
                 return Err(Error::Setting { setting: "task.guidance.blur.kernel", reason });
             }
         }
-        let sampler = SamplerConfig::from_dir(&pipeline.scheduler_dir(), config.sampler)?;
+        let sampler = pipeline.sampler(config.sampler)?;
         Sampler::new(&sampler, config.steps)?;
-        Ok(Self { config, pipeline, sampler, items, shape, folder: folder.into(), ready: None })
+        Ok(Self {
+            config,
+            pipeline: Box::new(pipeline),
+            sampler,
+            items,
+            shape,
+            folder: folder.into(),
+            ready: None,
+        })
     }
 
     /// The file of a picture under a method, below the folder of the run's pictures.
@@ -124,8 +134,8 @@ impl Guidance {
         Ok(Ready {
             text: text.shallow_clone(),
             unconditional: unconditional.shallow_clone(),
-            unet: pipeline.unet()?,
-            decoder: pipeline.decoder()?,
+            network: pipeline.network()?,
+            decoder: pipeline.picture_decoder()?,
         })
     }
 
@@ -140,8 +150,8 @@ impl Guidance {
         let sampler = Sampler::new(&self.sampler, self.config.steps)?;
         let mut guide = self.config.sag(method).map(|sag| SagGuide::new(sag, batch));
         let latents =
-            sample(&ready.unet, sampler, &start, guide.as_mut().map(|guide| guide as &mut dyn Guide))?;
-        let decoded = ready.decoder.decode(&self.pipeline.vae_config().unscale(&latents)?)?;
+            sample(&*ready.network, sampler, &start, guide.as_mut().map(|guide| guide as &mut dyn Guide))?;
+        let decoded = ready.decoder.decode(&latents)?;
         Ok((to_pixels(&decoded)?, guide.map(SagGuide::into_masks).unwrap_or_default()))
     }
 

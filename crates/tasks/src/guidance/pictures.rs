@@ -2,22 +2,21 @@
 
 use std::path::Path;
 
+use markov_core::torch::to_vec;
 use models::files::write_whole;
+use models::hex;
 use models::image::Rgb8;
 use sha2::{Digest, Sha256};
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
 use super::record::Masks;
-use crate::dataset::hex;
 use crate::error::{Error, Result};
 
 /// One picture of `[batch, h, w, 3]` (uint8).
 pub(super) fn picture(pixels: &Tensor, place: usize) -> Result<Rgb8> {
-    let pixels = pixels.f_get(place as i64)?.f_contiguous()?;
+    let pixels = pixels.f_get(place as i64)?;
     let (height, width, _) = pixels.size3()?;
-    let mut data = vec![0u8; pixels.numel()];
-    pixels.f_copy_data(&mut data, pixels.numel())?;
-    Ok(Rgb8::new(width as usize, height as usize, data).map_err(models::Error::from)?)
+    Ok(Rgb8::new(width as usize, height as usize, to_vec(&pixels)?).map_err(models::Error::from)?)
 }
 
 /// SHA-256 of the pixels.
@@ -47,9 +46,7 @@ pub(super) fn masks(passes: &[Tensor]) -> Result<Vec<Masks>> {
     let grid = (rows as usize, columns as usize);
     let mut each = vec![Masks { grid, passes: Vec::new() }; batch as usize];
     for pass in passes {
-        let pass = pass.f_to_device(Device::Cpu)?.f_to_kind(Kind::Uint8)?.f_contiguous()?;
-        let mut bits = vec![0u8; pass.numel()];
-        pass.f_copy_data(&mut bits, pass.numel())?;
+        let bits: Vec<u8> = to_vec(pass)?;
         for (picture, bits) in each.iter_mut().zip(bits.chunks(grid.0 * grid.1)) {
             picture.passes.push(bits.iter().map(|&bit| if bit == 0 { '.' } else { '#' }).collect());
         }

@@ -7,11 +7,11 @@
 use std::ops::Range;
 
 use models::attend::{AttentionProbe, NoProbe, View, Want};
-use models::sd::{Guide, Pass};
+use models::pipeline::{Guide, NoiseInput, Pass};
 use models::{Site, Stream, UnetPart};
 use tch::{Kind, Tensor};
 
-use super::config::Blur;
+use super::blur::Blur;
 use super::mask::{Importance, Threshold, mask};
 
 /// How a run is guided by its own attention.
@@ -67,7 +67,9 @@ impl Guide for SagGuide {
         let noise = pass.schedule.noise(pass.latents, pass.output, pass.time)?;
         let degraded = degrade(&clean, &mask, blur)?;
         let degraded = pass.schedule.add_noise(&degraded, &noise, pass.time)?;
-        let without = pass.unet.forward(&degraded, pass.time as f64, pass.text, pass.index, &mut NoProbe)?;
+        let input =
+            NoiseInput { latents: &degraded, timestep: pass.time as f64, text: pass.text, step: pass.index };
+        let without = pass.network.predict(&input, &mut NoProbe)?;
         self.masks.push(mask);
         Ok(pass.output.f_sub(&without)?.f_mul_scalar(scale)?)
     }

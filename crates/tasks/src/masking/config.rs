@@ -10,6 +10,7 @@ use serde::de::{self, IntoDeserializer, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::fractions::Fractions;
+use crate::alpha::check_alpha;
 use crate::error::{Error, Result};
 use crate::method::{HeadShare, ListSchema, MethodKind, Named, list};
 use crate::pixels::check_side;
@@ -330,9 +331,7 @@ impl MaskingConfig {
         if let Some(fault) = self.fractions.fault() {
             return refuse("task.masking.fractions", fault);
         }
-        if !(self.alpha > 0.0 && self.alpha <= 1.0) {
-            return refuse("task.masking.alpha", format!("must lie in (0, 1], found {}", self.alpha));
-        }
+        check_alpha("task.masking.alpha", self.alpha)?;
         if let Some(side) = self.image_size {
             if side == 0 {
                 return refuse("task.masking.image_size", "must be at least 1".into());

@@ -1,9 +1,10 @@
 //! Classifying images from the tokens that remain.
 
+use markov_core::torch::to_vec;
 use models::attend::{KeyBias, NoProbe};
 use models::vision::{Encoded, VisionTransformer};
 use models::{Segment, TokenLayout};
-use tch::{Device, Kind, Tensor};
+use tch::{Device, Tensor};
 
 use crate::error::Result;
 
@@ -75,8 +76,6 @@ pub(super) fn classes(network: &VisionTransformer, encoded: &Encoded) -> Result<
     let Some(logits) = network.logits(encoded)? else {
         return Ok(Vec::new());
     };
-    let classes = logits.f_argmax(-1, false)?.f_to_device(Device::Cpu)?.f_to_kind(Kind::Int64)?;
-    let mut out = vec![0i64; classes.numel()];
-    classes.f_copy_data(&mut out, classes.numel())?;
-    Ok(out.into_iter().map(|class| class as usize).collect())
+    let classes: Vec<i64> = to_vec(&logits.f_argmax(-1, false)?)?;
+    Ok(classes.into_iter().map(|class| class as usize).collect())
 }

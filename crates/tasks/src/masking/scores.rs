@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use markov_core::torch::to_vec;
 use models::Site;
 use models::TokenLayout;
 use models::attend::{AttentionProbe, ChainTokens, View, Want};
-use models::probe::{HeadRanks, LambdaWeighted, MeanMap, RankOnly, Select, token_rank};
+use models::probe::{HeadRanks, LambdaWeighted, MeanMap, RankOnly, RankParts, Select, token_rank};
 use tch::{Device, Kind, Tensor};
 
 use super::config::{ClsInChain, HeadAverage, MaskingConfig, Method, Score};
@@ -83,15 +84,17 @@ impl AttentionProbe for ScoreProbe {
 
 impl ChainProbe {
     fn new(config: &MaskingConfig, methods: &[Method], cls: ClsInChain) -> Self {
-        let (mut mean, mut weighted, mut ranks, mut lambdas) = (false, false, false, false);
+        let (mut mean, mut weighted, mut ranks) = (false, false, None);
         for method in methods.iter().filter(|method| method.cls == cls) {
             match (method.score, config.heads) {
                 (Score::Random | Score::Center, _) => {}
                 (Score::ColumnSum | Score::Cls, _) => mean = true,
                 (Score::Tokenrank, HeadAverage::BeforeRanking) => mean = true,
-                (Score::Tokenrank, HeadAverage::AfterRanking) => ranks = true,
+                (Score::Tokenrank, HeadAverage::AfterRanking) => ranks = ranks.max(Some(RankParts::Ranks)),
                 (Score::TokenrankLambda2, HeadAverage::BeforeRanking) => weighted = true,
-                (Score::TokenrankLambda2, HeadAverage::AfterRanking) => (ranks, lambdas) = (true, true),
+                (Score::TokenrankLambda2, HeadAverage::AfterRanking) => {
+                    ranks = Some(RankParts::RanksAndLambdas);
+                }
             }
         }
         let tokens = cls.tokens();
@@ -99,7 +102,7 @@ impl ChainProbe {
             cls,
             mean: mean.then(|| MeanMap::new(tokens)),
             weighted: weighted.then(|| LambdaWeighted::new(tokens, config.lambda_weight)),
-            ranks: ranks.then(|| RankOnly::new(tokens, config.alpha, lambdas)),
+            ranks: ranks.map(|parts| RankOnly::new(tokens, config.alpha, parts)),
         }
     }
 
@@ -143,9 +146,8 @@ fn patches(states: &Tensor, tokens: ChainTokens, layout: &TokenLayout) -> Result
         .map(|(column, _)| column)
         .collect();
     let states = states.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
-    let chosen = states.f_index_select(-1, &Tensor::f_from_slice(&columns)?)?.f_contiguous()?;
-    let mut flat = vec![0.0; chosen.numel()];
-    chosen.f_copy_data(&mut flat, chosen.numel())?;
+    let chosen = states.f_index_select(-1, &Tensor::f_from_slice(&columns)?)?;
+    let flat: Vec<f64> = to_vec(&chosen)?;
     Ok(flat.chunks(columns.len()).map(<[f64]>::to_vec).collect())
 }
 

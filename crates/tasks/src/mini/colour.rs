@@ -75,7 +75,7 @@ impl Colour {
 }
 
 /// The nearest 8-bit level, ties upwards.
-pub fn to_level(value: f64) -> u8 {
+pub(crate) fn to_level(value: f64) -> u8 {
     (value + 0.5).floor().clamp(0.0, 255.0) as u8
 }
 
@@ -101,7 +101,7 @@ fn muted(rgb: [f64; 3]) -> [u8; 3] {
 }
 
 /// The two tones of a background, clear of the objects' colours where that can be had.
-pub fn tones(rng: &mut Rng, objects: &[[u8; 3]]) -> [[u8; 3]; 2] {
+pub(crate) fn tones(rng: &mut Rng, objects: &[[u8; 3]]) -> [[u8; 3]; 2] {
     let mut best = ([[128; 3]; 2], i32::MIN);
     for _ in 0..DRAWS {
         let first = muted([(); 3].map(|()| rng.range(16.0, 240.0)));

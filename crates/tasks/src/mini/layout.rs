@@ -78,7 +78,7 @@ fn all_in_view(placed: &[Raster], newest: &Raster, max_overlap: f64) -> bool {
 
 /// Sets one figure per class into the unit square, the last on top. No figure has more than `max_overlap` of its
 /// area hidden by those above it (counted on the reference grid).
-pub fn arrange(rng: &mut Rng, classes: &[Class], max_overlap: f64) -> Vec<Figure> {
+pub(crate) fn arrange(rng: &mut Rng, classes: &[Class], max_overlap: f64) -> Vec<Figure> {
     let area = areas(classes.len());
     let frame = [BORDER, BORDER, 1.0 - BORDER, 1.0 - BORDER];
     let room = 1.0 - 2.0 * BORDER;

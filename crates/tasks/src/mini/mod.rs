@@ -23,7 +23,7 @@ pub use colour::Colour;
 pub use export::{ExportError, export};
 pub use layout::{BORDER, SEVERAL_AREA, SINGLE_AREA};
 pub use shape::Class;
-pub use spec::{MAX_OBJECTS, MAX_SIZE, MIN_SIZE, SceneSpec, SpecError};
+pub use spec::{SceneSpec, SpecError};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

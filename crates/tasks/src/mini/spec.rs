@@ -5,11 +5,11 @@ use std::ops::RangeInclusive;
 use thiserror::Error;
 
 /// Smallest side in pixels: below it the smallest objects are a handful of pixels.
-pub const MIN_SIZE: usize = 32;
+const MIN_SIZE: usize = 32;
 /// Largest side in pixels.
-pub const MAX_SIZE: usize = 2048;
+const MAX_SIZE: usize = 2048;
 /// Most objects in one scene.
-pub const MAX_OBJECTS: usize = 6;
+const MAX_OBJECTS: usize = 6;
 /// Most distractors in one scene.
 const MAX_DISTRACTORS: usize = 64;
 
@@ -61,7 +61,7 @@ impl SceneSpec {
     /// most a tenth of an object hidden by others.
     ///
     /// # Errors
-    /// When the size is not within [`MIN_SIZE`] to [`MAX_SIZE`] or the objects not within 1 to [`MAX_OBJECTS`].
+    /// When the size is not within 32 to 2048 or the objects not within 1 to 6.
     pub fn new(size: usize, objects: RangeInclusive<usize>) -> Result<Self, SpecError> {
         let objects = objects.into_inner();
         if !(MIN_SIZE..=MAX_SIZE).contains(&size) {

@@ -10,16 +10,31 @@ use super::score::{ClassSignal, ScoreError, ScoreSettings, min_max, score, score
 use crate::dataset::segmentation::{IGNORE, SegmentedImage};
 use crate::error::{Error, Result};
 
+/// What is told apart in a picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Question {
+    /// One class from everything else.
+    OneClass,
+    /// Several classes from each other.
+    Classes,
+}
+
+/// Whether a record keeps the signals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signals {
+    /// Keeps them, of several classes the first one's.
+    Keep,
+    /// Drops them.
+    Drop,
+}
+
 /// The record of a picture from the signals of its classes under each method, in the order of the configuration.
-///
-/// With `several`, classes are told from each other; else the picture's one class is told from everything else. `shown`
-/// keeps the signals, of several classes the first one's.
 pub(super) fn answer<'a>(
     config: &SegmentConfig,
-    several: bool,
+    question: Question,
     item: &SegmentedImage,
     sha256: &str,
-    shown: bool,
+    keep: Signals,
     signals: impl Iterator<Item = &'a [Array2<f32>]>,
 ) -> Result<SegmentRecord> {
     let failed = |error: ScoreError| {
@@ -40,12 +55,14 @@ pub(super) fn answer<'a>(
     let mut grid = (0, 0);
     for (method, of_classes) in config.methods.iter().zip(signals) {
         let key = method.key().to_owned();
-        let scored = match of_classes {
-            [only] if !several => two_classes(item.classes[0].label, only, &labels, &config.score),
-            _ => several_classes(item, of_classes, &labels, &config.score),
+        let scored = match (question, of_classes) {
+            (Question::OneClass, [only]) => two_classes(item.classes[0].label, only, &labels, &config.score),
+            (Question::OneClass | Question::Classes, _) => {
+                several_classes(item, of_classes, &labels, &config.score)
+            }
         };
         methods.insert(key.clone(), scored.map_err(failed)?);
-        if let (true, Some(first)) = (shown, of_classes.first()) {
+        if let (Signals::Keep, Some(first)) = (keep, of_classes.first()) {
             grid = first.dim();
             let scaled = min_max(first.view()).map_err(failed)?;
             maps.insert(key, scaled.into_iter().collect());
@@ -56,7 +73,7 @@ pub(super) fn answer<'a>(
         sha256: sha256.to_owned(),
         names: item.classes.iter().map(|class| class.name.clone()).collect(),
         methods,
-        maps: shown.then_some(SegmentMaps { grid, maps }),
+        maps: (keep == Signals::Keep).then_some(SegmentMaps { grid, maps }),
     })
 }
 

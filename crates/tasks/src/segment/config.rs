@@ -9,9 +9,9 @@ use models::t5::TokenLookup;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::method::{Bounce, Method, Weight};
-use super::probe::concept_methods;
+use super::method::{Bounce, Method, Weight, concept_methods};
 use super::score::ScoreSettings;
+use crate::alpha::check_alpha;
 use crate::error::{Error, Result};
 use crate::method::{ListSchema, list};
 use crate::pixels::check_side;
@@ -272,10 +272,8 @@ impl SegmentConfig {
             let reason = format!("must be at most {MOST_SAMPLES}, found {samples}");
             return refuse("task.segment.noise.samples", reason);
         }
-        let alphas = self.methods.iter().filter_map(Method::alpha).chain([self.alpha]);
-        if let Some(alpha) = alphas.into_iter().find(|alpha| !(*alpha > 0.0 && *alpha <= 1.0)) {
-            return refuse("task.segment.alpha", format!("must lie in (0, 1], found {alpha}"));
-        }
+        let mut alphas = self.methods.iter().filter_map(Method::alpha).chain([self.alpha]);
+        alphas.try_for_each(|alpha| check_alpha("task.segment.alpha", alpha))?;
         for (setting, value) in [
             ("task.segment.batch", Some(self.batch)),
             ("task.segment.heads_at_once", self.heads_at_once),

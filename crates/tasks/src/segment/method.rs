@@ -323,6 +323,18 @@ impl Method {
     }
 }
 
+/// The settings of the `concept-attention` methods, in order.
+pub(super) fn concept_methods(methods: &[Method]) -> impl Iterator<Item = &Concepts> {
+    methods.iter().filter_map(|method| match method {
+        Method::ConceptAttention(concepts) => Some(concepts),
+        Method::RowSelect(_)
+        | Method::ColumnSelect(_)
+        | Method::Bounce(_)
+        | Method::Tokenrank(_)
+        | Method::Rollout(_) => None,
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

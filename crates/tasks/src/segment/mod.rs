@@ -17,9 +17,9 @@ mod signals;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
+use models::Stream;
 use models::flow_match::Schedule;
-use models::flux::pipeline::FluxPipeline;
-use models::t5::Tokenizer;
+use models::pipeline::{JointPipeline, PromptTokens};
 use ndarray::Array2;
 use rayon::prelude::*;
 
@@ -30,21 +30,21 @@ pub use record::{ClassCounts, MapScore, SegmentMaps, SegmentRecord};
 use crate::dataset::segmentation::{NamedClass, SegmentedImage};
 use crate::error::{Error, Result};
 use crate::task::{Answer, Failure, Task};
-use answer::answer;
+use answer::{Question, Signals, answer};
+use method::concept_methods;
 use passes::Ready;
-use probe::{SignalProbe, concept_methods};
+use probe::SignalProbe;
 use signals::{Target, signals};
 
-/// The segmentation experiment on one FLUX pipeline and one dataset.
+/// The segmentation experiment on one pipeline and one dataset.
 pub struct Segment {
     config: SegmentConfig,
-    pipeline: FluxPipeline,
+    pipeline: Box<dyn JointPipeline>,
     items: Vec<SegmentedImage>,
-    /// Whether several classes are told apart in a picture; otherwise one is told from everything else.
-    several: bool,
+    question: Question,
     seed: u64,
     schedule: Schedule,
-    tokenizer: Tokenizer,
+    tokens: Box<dyn PromptTokens>,
     /// The items that this process answers.
     expected: Vec<usize>,
     ready: Option<Ready>,
@@ -57,20 +57,21 @@ impl Segment {
     /// A setting is out of range or does not fit the pipeline, or a class has a name that the prompt's tokens do not show.
     pub fn new(
         config: SegmentConfig,
-        pipeline: FluxPipeline,
+        pipeline: impl JointPipeline + 'static,
         items: Vec<SegmentedImage>,
         seed: u64,
     ) -> Result<Self> {
-        let (schedule, tokenizer) = check(&config, &pipeline)?;
+        let (schedule, tokens) = check(&config, &pipeline)?;
         let several = items.iter().any(|item| item.classes.len() > 1);
+        let question = if several { Question::Classes } else { Question::OneClass };
         let segment = Self {
             config,
-            pipeline,
+            pipeline: Box::new(pipeline),
             items,
-            several,
+            question,
             seed,
             schedule,
-            tokenizer,
+            tokens,
             expected: Vec::new(),
             ready: None,
         };
@@ -88,8 +89,7 @@ impl Segment {
     fn targets(&self, image: i64, item: &SegmentedImage) -> Result<Vec<Target>> {
         let prompt = self.prompt(item);
         let target = |(concept, class): (i64, &NamedClass)| {
-            let clip = self.pipeline.clip_tokenizer();
-            let tokens = self.config.token.tokens(&self.tokenizer, clip, &prompt, &class.name)?;
+            let tokens = self.tokens.find(self.config.token, &prompt, &class.name)?;
             Ok(Target { image, tokens, concept })
         };
         (0..).zip(&item.classes).map(target).collect()
@@ -118,12 +118,13 @@ impl Segment {
 
         let classes = self.items[batch[0]].classes.len();
         // Tensors stay behind: they must not be seen from other threads.
-        let (config, several, items) = (&self.config, self.several, &self.items);
+        let (config, question, items) = (&self.config, self.question, &self.items);
         let hashes: Vec<&str> =
             batch.iter().map(|&index| Ok(ready.picture(index)?.sha256.as_str())).collect::<Result<_>>()?;
         let record = |(place, &index): (usize, &usize)| {
             let own = of_methods.iter().map(|maps| &maps[place * classes..(place + 1) * classes]);
-            match answer(config, several, &items[index], hashes[place], index < config.figures, own) {
+            let keep = if index < config.figures { Signals::Keep } else { Signals::Drop };
+            match answer(config, question, &items[index], hashes[place], keep, own) {
                 Ok(record) => Ok(Answer::Record(record)),
                 Err(e @ Error::Dataset { .. }) => Ok(Answer::Failed(Failure::new(&items[index].id, e))),
                 Err(e) => Err(e),
@@ -133,11 +134,11 @@ impl Segment {
     }
 }
 
-/// Checks settings against a pipeline; returns its schedule and tokenizer under them.
+/// Checks settings against a pipeline; returns its noise levels under them, and what finds words in prompts.
 ///
 /// # Errors
 /// A setting is out of range or does not fit the pipeline.
-fn check(config: &SegmentConfig, pipeline: &FluxPipeline) -> Result<(Schedule, Tokenizer)> {
+fn check(config: &SegmentConfig, pipeline: &dyn JointPipeline) -> Result<(Schedule, Box<dyn PromptTokens>)> {
     config.check()?;
     let side = config.image_size as i64;
     let pixels = pipeline.pixels_per_token();
@@ -146,15 +147,21 @@ fn check(config: &SegmentConfig, pipeline: &FluxPipeline) -> Result<(Schedule, T
             format!("must be a multiple of {pixels}, the pixels of an image token's side; found {side}");
         return Err(Error::Setting { setting: "task.segment.image_size", reason });
     }
-    let depth = pipeline.transformer_config();
-    let (dual, single) = (depth.num_layers, depth.num_single_layers);
+    let (dual, single) = depths(pipeline);
     SignalProbe::new(config, dual, single)?;
-    if config.guidance.is_some() && !depth.guidance_embeds {
+    if config.guidance.is_some() && !pipeline.takes_guidance() {
         let reason = "this transformer was not distilled with guidance and takes none; leave it out".into();
         return Err(Error::Setting { setting: "task.segment.guidance", reason });
     }
     let schedule = pipeline.schedule(config.noise.steps, (side, side))?;
-    Ok((schedule, pipeline.t5_tokenizer(config.text_tokens)?))
+    Ok((schedule, pipeline.prompt_tokens(config.text_tokens)?))
+}
+
+/// Numbers of dual and of single blocks.
+fn depths(pipeline: &dyn JointPipeline) -> (usize, usize) {
+    let streams = pipeline.streams();
+    let of = |stream| streams.get(&stream).copied().unwrap_or(0);
+    (of(Stream::Dual), of(Stream::Single))
 }
 
 impl Task for Segment {

@@ -3,30 +3,30 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use models::flow_match::add_noise;
-use models::flux::pipeline::{Draw, EncodedText};
-use models::flux::{FluxInput, FluxTransformer, pack_latents};
 use models::image::{Resample, resize};
+use models::pipeline::{Draw, EncodedText, JointNetwork, JointPass};
 use models::{TokenLayout, noise};
 use rayon::prelude::*;
-use sha2::{Digest, Sha256};
 use tch::Tensor;
 
-use super::Segment;
 use super::config::Pooled;
-use super::probe::{PassSignals, SignalProbe, concept_methods};
+use super::method::concept_methods;
+use super::probe::{PassSignals, SignalProbe};
+use super::{Segment, depths};
 use crate::dataset::segmentation::{Segmented, SegmentedImage};
 use crate::error::Result;
+use crate::seed::seed_of;
 use crate::task::Failure;
 
 /// Pictures that are decoded before the first of them is encoded.
 const DECODED_AT_ONCE: usize = 16;
 
-/// Everything that the passes read, and the transformer.
+/// Everything that the passes read, and the network.
 pub(super) struct Ready {
     texts: BTreeMap<String, EncodedText>,
     /// By item.
     pictures: HashMap<usize, Result<Encoded, Failure>>,
-    transformer: FluxTransformer,
+    network: Box<dyn JointNetwork>,
 }
 
 /// A picture of an item.
@@ -37,7 +37,7 @@ pub(super) struct Encoded {
 }
 
 impl Segment {
-    /// Encodes what these items need, and loads the transformer.
+    /// Encodes what these items need, and loads the network.
     pub(super) fn prepare(&self, expected: &[usize]) -> Result<Ready> {
         let of_expected = || expected.iter().map(|&index| &self.items[index]);
         let mut texts: BTreeSet<String> = of_expected().map(|item| self.prompt(item)).collect();
@@ -51,7 +51,7 @@ impl Segment {
         let mut pictures = HashMap::new();
         // Of the readable items, in the order in which their pictures are encoded.
         let mut hashes: Vec<(usize, String)> = Vec::new();
-        let batches = expected.chunks(DECODED_AT_ONCE).filter_map(|chunk| {
+        let mut batches = expected.chunks(DECODED_AT_ONCE).filter_map(|chunk| {
             let read = |&index: &usize| items[index].load().and_then(|picture| pixels(&picture, side));
             let decoded: Vec<Result<(Vec<f32>, String)>> = chunk.par_iter().map(read).collect();
             let mut flat = Vec::with_capacity(chunk.len() * 3 * side * side);
@@ -68,21 +68,20 @@ impl Segment {
                 }
             }
             let (count, side) = ((hashes.len() - before) as i64, side as i64);
-            let stack =
-                || -> Result<Tensor> { Ok(Tensor::f_from_slice(&flat)?.f_reshape([count, 3, side, side])?) };
+            let stack = || -> models::Result<Tensor> {
+                Ok(Tensor::f_from_slice(&flat)?.f_reshape([count, 3, side, side])?)
+            };
             (count > 0).then(stack)
         });
-        let latents = self.pipeline.encode_pictures(batches, Draw::Mode)?;
+        let latents = self.pipeline.encode_pictures(&mut batches, Draw::Mode)?;
         let encoded = latents.into_iter().zip(hashes);
         pictures.extend(encoded.map(|(latents, (index, sha256))| (index, Ok(Encoded { latents, sha256 }))));
-        Ok(Ready { texts, pictures, transformer: self.pipeline.transformer()? })
+        Ok(Ready { texts, pictures, network: self.pipeline.network()? })
     }
 
     /// What is kept of all passes over a batch of items with equally many classes, and what their tokens are.
     pub(super) fn passes(&self, ready: &Ready, batch: &[usize]) -> Result<(PassSignals, TokenLayout)> {
-        let transformer = &ready.transformer;
-        let depth = transformer.config();
-        let (dual, single) = (depth.num_layers, depth.num_single_layers);
+        let (dual, single) = depths(&*self.pipeline);
         let mut probe = SignalProbe::new(&self.config, dual, single)?;
         let last = probe.last_block(&self.config, dual)?;
 
@@ -108,9 +107,6 @@ impl Segment {
             })
         });
         let concepts = concepts.transpose()?;
-        let side = self.config.image_size as i64;
-        let grid = self.pipeline.grid((side, side))?;
-
         let mut layout = None;
         for &step in &self.config.noise.at {
             for sample in 0..self.config.noise.samples {
@@ -121,19 +117,17 @@ impl Segment {
                     Ok(add_noise(latents, &noise, self.schedule.sigma(step)?)?)
                 });
                 let noised = Tensor::f_stack(&noised.collect::<Result<Vec<_>>>()?, 0)?;
-                let input = FluxInput {
-                    latents: &pack_latents(&noised)?,
-                    grid,
+                let pass = JointPass {
+                    latents: &noised,
                     text: &prompts,
                     pooled: &pooled,
                     concepts: concepts.as_ref(),
-                    timestep: self.schedule.noise_level(step, transformer.kind())?,
-                    guidance: self.config.guidance.or(depth.usual_guidance()),
+                    schedule: &self.schedule,
                     step,
+                    guidance: self.config.guidance,
                 };
-                let state = transformer.forward_to(&input, Some(last), &mut probe)?;
+                layout = Some(ready.network.watch(&pass, last, &mut probe)?);
                 probe.end_pass()?;
-                layout = Some(state.layout().clone());
             }
         }
         let layout = layout.ok_or_else(|| models::Error::Probe("no pass was asked for".into()))?;
@@ -142,8 +136,7 @@ impl Segment {
 
     /// The seed of the noise on a picture, whatever stands beside it.
     fn noise_seed(&self, id: &str, sample: usize) -> u64 {
-        let digest = Sha256::digest(format!("{}/{id}/{sample}", self.seed));
-        digest.iter().take(8).fold(0, |seed, &byte| seed << 8 | u64::from(byte))
+        seed_of(&format!("{}/{id}/{sample}", self.seed))
     }
 }
 

@@ -4,12 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use models::attend::{AttentionProbe, View, Want};
-use models::probe::{ConceptScores, MapRequest, PassAverages, PassMaps, Rollout, Select};
+use models::probe::{ConceptScale, ConceptScores, MapRequest, PassAverages, PassMaps, Rollout, Select};
 use models::{Site, Stream};
 use tch::Tensor;
 
 use super::config::SegmentConfig;
-use super::method::{Concepts, Method};
+use super::method::{Method, concept_methods};
 use crate::error::Result;
 
 /// Blocks by stream.
@@ -33,18 +33,6 @@ pub(super) struct PassSignals {
     pub(super) concepts: Vec<Tensor>,
 }
 
-/// The settings of the `concept-attention` methods, in order.
-pub(super) fn concept_methods(methods: &[Method]) -> impl Iterator<Item = &Concepts> {
-    methods.iter().filter_map(|method| match method {
-        Method::ConceptAttention(concepts) => Some(concepts),
-        Method::RowSelect(_)
-        | Method::ColumnSelect(_)
-        | Method::Bounce(_)
-        | Method::Tokenrank(_)
-        | Method::Rollout(_) => None,
-    })
-}
-
 impl SignalProbe {
     /// For a network of so many dual and single blocks.
     ///
@@ -57,7 +45,8 @@ impl SignalProbe {
         let concepts = concept_methods(&config.methods).map(|concepts| {
             let blocks = concepts.layers.resolve(dual)?;
             let streams = [Stream::Dual, Stream::Concept].map(|stream| (stream, blocks.clone()));
-            Ok(Select::of_streams(streams.into(), ConceptScores::new(concepts.softmax)))
+            let scale = if concepts.softmax { ConceptScale::Softmax } else { ConceptScale::Products };
+            Ok(Select::of_streams(streams.into(), ConceptScores::new(scale)))
         });
         Ok(Self {
             concepts: concepts.collect::<Result<_>>()?,

@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use markov_core::torch::{bounce, token_rank};
+use markov_core::torch::{bounce, to_vec, token_rank};
 use markov_core::{Direction, Stop};
 use models::{Segment, TokenLayout};
 use ndarray::Array2;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::config::SegmentConfig;
 use super::method::{Bounce, Method, Rank};
@@ -121,10 +121,6 @@ impl Image {
 }
 
 fn to_grid(values: &Tensor, (rows, columns): (i64, i64)) -> Result<Array2<f32>> {
-    let values = values.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
-    let mut flat = vec![0.0; values.numel()];
-    let count = flat.len();
-    values.f_copy_data(&mut flat, count)?;
-    Array2::from_shape_vec((rows as usize, columns as usize), flat)
+    Array2::from_shape_vec((rows as usize, columns as usize), to_vec(values)?)
         .map_err(|e| models::Error::Probe(format!("a signal of {rows} × {columns} tokens: {e}")).into())
 }

@@ -1,33 +1,15 @@
-//! What the files of a tokenizer directory say, with the precedence that transformers gives them.
+//! Vocabulary, merges and added tokens as the files of a tokenizer directory have them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::ErrorKind;
-use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
-use serde_json::{Map, Value};
+use tokenizers::AddedToken;
 
-use super::special::{SpecialTokens, TokenEntry};
 use crate::error::{Error, Result};
 use crate::limits::{TOKENIZER_BYTES, read_text as read_limited};
-
-/// Context length of every CLIP that says nothing else.
-const CONTEXT_LENGTH: usize = 77;
-
-/// Context lengths that are believed: start, end and one token at least, and nothing that exhausts memory.
-const CONTEXT_LENGTHS: RangeInclusive<f64> = 3.0..=65536.0;
-
-/// transformers writes 1e30 for a `model_max_length` that is not known, and reads anything above this as not known.
-const NO_LENGTH: f64 = 1e20;
-
-/// Everything that a tokenizer is built from.
-pub(super) struct Description {
-    pub files: ModelFiles,
-    pub special: SpecialTokens,
-    pub settings: Settings,
-}
 
 /// Vocabulary and merges of the BPE.
 pub(super) struct ModelFiles {
@@ -40,53 +22,36 @@ pub(super) struct ModelFiles {
     pub added: BTreeMap<u32, TokenEntry>,
 }
 
-/// What happens to a sequence of ids.
-pub(super) struct Settings {
-    pub context_length: usize,
-    pub truncation_side: Side,
-    pub padding_side: Side,
-    /// Whether special tokens inside the text are encoded as ordinary words.
-    pub split_special_tokens: bool,
+/// A token as the files spell it out.
+#[derive(Clone, Deserialize)]
+pub(super) struct TokenEntry {
+    content: String,
+    #[serde(default)]
+    single_word: bool,
+    #[serde(default)]
+    lstrip: bool,
+    #[serde(default)]
+    rstrip: bool,
+    normalized: Option<bool>,
+    #[serde(default)]
+    special: bool,
 }
 
-/// The end at which a sequence is cut or padded.
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub(super) enum Side {
-    Left,
-    #[default]
-    Right,
-}
-
-/// `tokenizer_config.json`, less the special tokens.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct TokenizerConfig {
-    model_max_length: Option<f64>,
-    truncation_side: Side,
-    padding_side: Side,
-    split_special_tokens: bool,
-}
-
-impl Description {
-    pub(super) fn read(dir: &Path) -> Result<Self> {
-        let files = ModelFiles::read(dir)?;
-        let path = dir.join("tokenizer_config.json");
-        let entries: Map<String, Value> = read_json(&path)?.unwrap_or_default();
-        let config = TokenizerConfig::deserialize(&entries).or_else(|e| refuse(&path, unreadable(&e)))?;
-        let settings = Settings {
-            context_length: context_length(dir, config.model_max_length)?,
-            truncation_side: config.truncation_side,
-            padding_side: config.padding_side,
-            split_special_tokens: config.split_special_tokens,
-        };
-        let special = SpecialTokens::read(dir, &entries, &files)?;
-        Ok(Self { files, special, settings })
+impl From<TokenEntry> for AddedToken {
+    fn from(entry: TokenEntry) -> Self {
+        Self {
+            normalized: entry.normalized.unwrap_or(!entry.special),
+            content: entry.content,
+            single_word: entry.single_word,
+            lstrip: entry.lstrip,
+            rstrip: entry.rstrip,
+            special: entry.special,
+        }
     }
 }
 
 impl ModelFiles {
-    fn read(dir: &Path) -> Result<Self> {
+    pub(super) fn read(dir: &Path) -> Result<Self> {
         let path = dir.join("tokenizer.json");
         if path.is_file() { Self::from_tokenizer_json(path) } else { Self::from_vocabulary_and_merges(dir) }
     }
@@ -179,42 +144,6 @@ fn checked_merges(
         checked.push((left, right));
     }
     Ok(checked)
-}
-
-/// The smaller of what the tokenizer and the text encoder say.
-fn context_length(dir: &Path, model_max_length: Option<f64>) -> Result<usize> {
-    #[derive(Deserialize)]
-    struct ModelConfig {
-        text_config: Option<TextConfig>,
-        max_position_embeddings: Option<f64>,
-    }
-    #[derive(Deserialize)]
-    struct TextConfig {
-        max_position_embeddings: Option<f64>,
-    }
-    let [tokenizer, model] = ["tokenizer_config.json", "config.json"].map(|name| dir.join(name));
-    let positions = read_json::<ModelConfig>(&model)?.and_then(|config| match config.text_config {
-        Some(text) => text.max_position_embeddings,
-        None => config.max_position_embeddings,
-    });
-    let mut shortest = None;
-    let said = model_max_length.filter(|&length| length <= NO_LENGTH);
-    for (path, key, length) in
-        [(&tokenizer, "model_max_length", said), (&model, "max_position_embeddings", positions)]
-    {
-        let Some(length) = length else { continue };
-        if !CONTEXT_LENGTHS.contains(&length) || length.fract() != 0.0 {
-            let (least, most) = (CONTEXT_LENGTHS.start(), CONTEXT_LENGTHS.end());
-            return refuse(
-                path,
-                format!(
-                    "{key} is {length}; a context is {least} to {most} tokens long, in CLIP {CONTEXT_LENGTH}"
-                ),
-            );
-        }
-        shortest = Some(shortest.map_or(length, |other: f64| other.min(length)));
-    }
-    Ok(shortest.map_or(CONTEXT_LENGTH, |length| length as usize))
 }
 
 pub(super) fn refuse<T>(path: &Path, reason: impl Into<String>) -> Result<T> {

@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
-use super::files::{ModelFiles, read_json, refuse, unreadable};
+use super::files::{ModelFiles, TokenEntry, read_json, refuse, unreadable};
 use crate::error::Result;
 
 const START_OF_TEXT: &str = "<|startoftext|>";
@@ -179,34 +179,6 @@ impl Declared {
         tokens.extend(into_added(files.added.clone()));
         let file = if files.added.is_empty() { file } else { files.vocabulary_file.clone() };
         Ok(Self { tokens, file })
-    }
-}
-
-/// A token as the files spell it out.
-#[derive(Clone, Deserialize)]
-pub(super) struct TokenEntry {
-    content: String,
-    #[serde(default)]
-    single_word: bool,
-    #[serde(default)]
-    lstrip: bool,
-    #[serde(default)]
-    rstrip: bool,
-    normalized: Option<bool>,
-    #[serde(default)]
-    special: bool,
-}
-
-impl From<TokenEntry> for AddedToken {
-    fn from(entry: TokenEntry) -> Self {
-        Self {
-            normalized: entry.normalized.unwrap_or(!entry.special),
-            content: entry.content,
-            single_word: entry.single_word,
-            lstrip: entry.lstrip,
-            rstrip: entry.rstrip,
-            special: entry.special,
-        }
     }
 }
 

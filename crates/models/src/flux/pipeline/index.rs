@@ -49,11 +49,6 @@ impl Component {
             Self::Vae => "vae",
         }
     }
-
-    /// Whether it is a network.
-    pub fn has_weights(self) -> bool {
-        self.content() == Content::Network
-    }
 }
 
 impl Part for Component {

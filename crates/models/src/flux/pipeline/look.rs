@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use tch::Tensor;
 
 use super::pass::packed;
-use super::{Draw, EncodedText, FluxPipeline, denoise};
-use crate::attend::AttentionProbe;
+use super::{Denoising, Draw, EncodedText, FluxPipeline};
+use crate::attend::{AttentionProbe, NoProbe};
 use crate::error::{Error, Result};
 use crate::flow_match::{Schedule, add_noise};
 use crate::flux::{FluxInput, FluxTransformer, unpack_latents};
@@ -146,8 +146,9 @@ impl<'a> LookPlan<'a> {
             }
             None => {
                 let transformer = pipeline.transformer()?;
-                let none = &mut crate::attend::NoProbe;
-                let latents = denoise(&transformer, &self.schedule, 0, &noise, &text, None, none)?;
+                let (schedule, text) = (&self.schedule, &text);
+                let run = Denoising { transformer: &transformer, schedule, text, guidance: None };
+                let latents = run.denoise(0, &noise, &mut NoProbe)?;
                 let picture = rgb(&pipeline.decode(&latents.f_unsqueeze(0)?)?.f_squeeze_dim(0)?)?;
                 let encoded = encode(&picture)?;
                 (picture, encoded, transformer)

@@ -5,19 +5,21 @@
 //! then all pictures through the autoencoder, then the transformer. [`FluxPipeline::watch`] tells when.
 
 mod index;
+mod joint;
 mod look;
 mod pass;
 mod pictures;
 mod texts;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tch::{Device, Kind};
 
 use super::{FluxConfig, FluxTransformer};
 use crate::error::Result;
 use crate::flow_match::{FlowMatchConfig, Schedule};
-pub use crate::pipeline::{Draw, Phase, PictureEncoder};
+pub use crate::pipeline::{Draw, EncodedText, Phase, PictureEncoder};
 use crate::pipeline::{Grain, Parts, is_pipeline};
 use crate::t5::T5Config;
 use crate::vae::{Autoencoder, AutoencoderConfig};
@@ -25,8 +27,7 @@ use crate::weights::headers_only;
 use crate::{clip, t5};
 pub use index::Component;
 pub use look::{Look, LookPlan, Looking};
-pub use pass::{Generation, denoise, noised_pass};
-pub use texts::EncodedText;
+pub use pass::{Denoising, Generation};
 
 /// Pixels of a latent's side that the transformer reads as one token.
 const LATENTS_PER_TOKEN: i64 = 2;
@@ -35,7 +36,7 @@ const LATENTS_PER_TOKEN: i64 = 2;
 ///
 /// ```no_run
 /// use models::attend::NoProbe;
-/// use models::flux::pipeline::{Draw, FluxPipeline, noised_pass};
+/// use models::flux::pipeline::{Denoising, Draw, FluxPipeline};
 /// use models::{Device, Kind, noise};
 /// # fn main() -> models::Result<()> {
 /// let dir = std::path::Path::new("FLUX.1-schnell");
@@ -46,7 +47,8 @@ const LATENTS_PER_TOKEN: i64 = 2;
 /// let transformer = pipeline.transformer()?;
 /// let schedule = pipeline.schedule(4, (512, 512))?;
 /// let noise = noise::normal(&latents[0].size(), 0)?;
-/// let velocity = noised_pass(&transformer, &schedule, 2, &latents[0], &noise, &texts[0], None, &mut NoProbe)?;
+/// let run = Denoising { transformer: &transformer, schedule: &schedule, text: &texts[0], guidance: None };
+/// let velocity = run.noised_pass(2, &latents[0], &noise, &mut NoProbe)?;
 /// # Ok(()) }
 /// ```
 pub struct FluxPipeline {
@@ -55,7 +57,7 @@ pub struct FluxPipeline {
     transformer: FluxConfig,
     t5: T5Config,
     vae: AutoencoderConfig,
-    clip_tokenizer: clip::Tokenizer,
+    clip_tokenizer: Arc<clip::Tokenizer>,
     most_text_tokens: usize,
 }
 
@@ -75,7 +77,7 @@ impl FluxPipeline {
             transformer: FluxConfig::from_dir(&folder(Component::Transformer))?,
             t5: T5Config::from_dir(&folder(Component::T5))?,
             vae: AutoencoderConfig::from_dir(&folder(Component::Vae))?,
-            clip_tokenizer: clip::Tokenizer::from_dir(&folder(Component::ClipTokenizer))?,
+            clip_tokenizer: Arc::new(clip::Tokenizer::from_dir(&folder(Component::ClipTokenizer))?),
             most_text_tokens,
             parts,
         };
@@ -120,11 +122,6 @@ impl FluxPipeline {
         &self.transformer
     }
 
-    /// Configuration of the T5 encoder.
-    pub fn t5_config(&self) -> &T5Config {
-        &self.t5
-    }
-
     /// Configuration of the autoencoder.
     pub fn vae_config(&self) -> &AutoencoderConfig {
         &self.vae
@@ -136,7 +133,7 @@ impl FluxPipeline {
     }
 
     /// The longest text that T5's tokenizer makes, in tokens: its `model_max_length`, or 512 where it says none.
-    pub fn most_text_tokens(&self) -> usize {
+    pub(crate) fn most_text_tokens(&self) -> usize {
         self.most_text_tokens
     }
 

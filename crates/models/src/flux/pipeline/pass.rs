@@ -52,7 +52,8 @@ impl FluxPipeline {
         let latents = self.parts.with(Component::Transformer, FluxTransformer::load, |transformer| {
             let latents = (0..).zip(&encoded).map(|(i, text)| {
                 let noise = noise.f_select(0, i)?;
-                denoise(transformer, &schedule, 0, &noise, text, options.guidance, probe)
+                Denoising { transformer, schedule: &schedule, text, guidance: options.guidance }
+                    .denoise(0, &noise, probe)
             });
             Ok(Tensor::f_stack(&latents.collect::<Result<Vec<_>>>()?, 0)?)
         })?;
@@ -60,54 +61,78 @@ impl FluxPipeline {
     }
 }
 
-/// Runs the steps of a schedule from `first` on over latents `[channels, h, w]` that are as noisy as its noise level says,
-/// and returns them without noise: the same shape, on the CPU in the network's type.
-///
-/// # Errors
-/// As [`noised_pass`].
-pub fn denoise(
-    transformer: &FluxTransformer,
-    schedule: &Schedule,
-    first: usize,
-    latents: &Tensor,
-    text: &EncodedText,
-    guidance: Option<f64>,
-    probe: &mut dyn AttentionProbe,
-) -> Result<Tensor> {
-    schedule.sigma(first)?;
-    let latents = latents.f_to_device(transformer.device())?.f_to_kind(transformer.kind())?;
-    let (mut tokens, grid) = packed(&latents)?;
-    for step in first..schedule.steps() {
-        let velocity = pass(transformer, schedule, step, (&tokens, grid), text, guidance, probe)?;
-        tokens = schedule.step(&tokens, &velocity, step)?;
-    }
-    Ok(unpack_latents(&tokens, grid)?.f_squeeze_dim(0)?.f_to_device(Device::Cpu)?)
+/// A transformer that follows a prompt along the noise levels of a schedule.
+pub struct Denoising<'a> {
+    /// The transformer.
+    pub transformer: &'a FluxTransformer,
+    /// The noise levels.
+    pub schedule: &'a Schedule,
+    /// The prompt.
+    pub text: &'a EncodedText,
+    /// As in [`Generation`].
+    pub guidance: Option<f64>,
 }
 
-/// One pass over a picture that has as much noise as there is before `step` of a schedule: the velocity `[1,
-/// rows·columns, 4·channels]`, packed, on the network's device.
-///
-/// `latents` and `noise` are `[channels, h, w]` of any float type and anywhere, the latents scaled. `guidance` is that of
-/// [`Generation`]. The site that the probe sees has this step.
-///
-/// # Errors
-/// No such step, latents, noise or a text of another shape, guidance for a network that takes none; libtorch's and the
-/// probe's.
-#[expect(clippy::too_many_arguments, reason = "each is a thing of its own, and none has a default")]
-pub fn noised_pass(
-    transformer: &FluxTransformer,
-    schedule: &Schedule,
-    step: usize,
-    latents: &Tensor,
-    noise: &Tensor,
-    text: &EncodedText,
-    guidance: Option<f64>,
-    probe: &mut dyn AttentionProbe,
-) -> Result<Tensor> {
-    let sigma = schedule.sigma(step)?;
-    let latents = latents.f_to_device(transformer.device())?.f_to_kind(transformer.kind())?;
-    let (tokens, grid) = packed(&add_noise(&latents, noise, sigma)?)?;
-    pass(transformer, schedule, step, (&tokens, grid), text, guidance, probe)
+impl Denoising<'_> {
+    /// Runs the steps of the schedule from `first` on over latents `[channels, h, w]` that are as noisy as its noise level
+    /// says, and returns them without noise: the same shape, on the CPU in the network's type.
+    ///
+    /// # Errors
+    /// As [`Denoising::noised_pass`].
+    pub fn denoise(&self, first: usize, latents: &Tensor, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
+        self.schedule.sigma(first)?;
+        let (mut tokens, grid) = packed(&self.place(latents)?)?;
+        for step in first..self.schedule.steps() {
+            let velocity = self.pass(step, (&tokens, grid), probe)?;
+            tokens = self.schedule.step(&tokens, &velocity, step)?;
+        }
+        Ok(unpack_latents(&tokens, grid)?.f_squeeze_dim(0)?.f_to_device(Device::Cpu)?)
+    }
+
+    /// One pass over a picture that has as much noise as there is before `step` of the schedule: the velocity `[1,
+    /// rows·columns, 4·channels]`, packed, on the network's device.
+    ///
+    /// `latents` and `noise` are `[channels, h, w]` of any float type and anywhere, the latents scaled. The site that the
+    /// probe sees has this step.
+    ///
+    /// # Errors
+    /// No such step, latents, noise or a text of another shape, guidance for a network that takes none; libtorch's and the
+    /// probe's.
+    pub fn noised_pass(
+        &self,
+        step: usize,
+        latents: &Tensor,
+        noise: &Tensor,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<Tensor> {
+        let sigma = self.schedule.sigma(step)?;
+        let (tokens, grid) = packed(&add_noise(&self.place(latents)?, noise, sigma)?)?;
+        self.pass(step, (&tokens, grid), probe)
+    }
+
+    fn place(&self, latents: &Tensor) -> Result<Tensor> {
+        Ok(latents.f_to_device(self.transformer.device())?.f_to_kind(self.transformer.kind())?)
+    }
+
+    fn pass(
+        &self,
+        step: usize,
+        (tokens, grid): (&Tensor, (i64, i64)),
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<Tensor> {
+        let Self { transformer, schedule, text, guidance } = *self;
+        let input = FluxInput {
+            latents: tokens,
+            grid,
+            text: &text.text.f_unsqueeze(0)?,
+            pooled: &text.pooled.f_unsqueeze(0)?,
+            concepts: None,
+            timestep: schedule.noise_level(step, transformer.kind())?,
+            guidance: guidance.or(transformer.config().usual_guidance()),
+            step,
+        };
+        transformer.forward(&input, probe)
+    }
 }
 
 /// Latents `[channels, h, w]` as tokens `[1, rows·columns, 4·channels]`, with rows and columns.
@@ -118,26 +143,4 @@ pub(super) fn packed(latents: &Tensor) -> Result<(Tensor, (i64, i64))> {
     };
     let per_token = super::LATENTS_PER_TOKEN;
     Ok((pack_latents(&latents.f_unsqueeze(0)?)?, (height / per_token, width / per_token)))
-}
-
-fn pass(
-    transformer: &FluxTransformer,
-    schedule: &Schedule,
-    step: usize,
-    (tokens, grid): (&Tensor, (i64, i64)),
-    text: &EncodedText,
-    guidance: Option<f64>,
-    probe: &mut dyn AttentionProbe,
-) -> Result<Tensor> {
-    let input = FluxInput {
-        latents: tokens,
-        grid,
-        text: &text.text.f_unsqueeze(0)?,
-        pooled: &text.pooled.f_unsqueeze(0)?,
-        concepts: None,
-        timestep: schedule.noise_level(step, transformer.kind())?,
-        guidance: guidance.or(transformer.config().usual_guidance()),
-        step,
-    };
-    transformer.forward(&input, probe)
 }

@@ -1,24 +1,11 @@
 //! Prompts.
 
-use tch::Tensor;
-
 use super::{Component, FluxPipeline};
 use crate::attend::NoProbe;
 use crate::clip::ClipTextEncoder;
 use crate::error::Result;
-use crate::pipeline::one_by_one;
+use crate::pipeline::{EncodedText, one_by_one};
 use crate::t5::T5Encoder;
-
-/// A prompt as the transformer reads it, on the CPU in the pipeline's type.
-#[derive(Debug)]
-pub struct EncodedText {
-    /// T5's embedding of each token, `[length, joint_attention_dim]`, padding included.
-    pub text: Tensor,
-    /// CLIP's vector of the whole prompt, `[pooled_projection_dim]`.
-    pub pooled: Tensor,
-    /// T5's ids, `[length]`, padding included.
-    pub ids: Vec<i64>,
-}
 
 impl FluxPipeline {
     /// Encodes prompts, `length` T5 tokens each (FLUX schnell 256, dev 512): all through CLIP, which is then let go, then

@@ -36,11 +36,6 @@ impl Component {
             Self::Scheduler => "scheduler",
         }
     }
-
-    /// Whether it is a network.
-    pub fn has_weights(self) -> bool {
-        self.content() == Content::Network
-    }
 }
 
 impl Part for Component {

@@ -4,6 +4,7 @@
 //! and the halves of the autoencoder are handed out to whoever samples with them.
 
 mod component;
+mod predict;
 
 use std::path::{Path, PathBuf};
 

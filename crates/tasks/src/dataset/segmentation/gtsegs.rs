@@ -11,8 +11,8 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use hdf5_pure::{ChunkCacheConfig, DType, Dataset, File, FileAccessProperties, Object};
-use models::image::{MAX_PIXELS, Rgb8};
-use models::limits::DEFLATE_RATIO;
+use models::image::Rgb8;
+use models::limits::{DEFLATE_RATIO, MAX_PIXELS};
 use ndarray::Array2;
 
 use super::{Segmented, digest};

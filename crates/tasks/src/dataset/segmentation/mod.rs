@@ -14,11 +14,11 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use models::image::{Orientation, Rgb8};
-use models::notes;
+use models::{hex, notes};
 use ndarray::Array2;
 use sha2::{Digest, Sha256};
 
-use super::{InputFile, InputKind, Sourced, hex, read};
+use super::{InputFile, InputKind, Sourced, read};
 use crate::error::{Error, Result};
 use crate::mini::{self, SceneSpec, Split};
 use dense::ClassTable;

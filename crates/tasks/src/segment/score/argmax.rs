@@ -11,11 +11,11 @@ use crate::segment::record::MapScore;
 /// A signal `[rows, columns]` over image tokens and the class it speaks for. Several may speak for one class: the
 /// background concepts of ConceptAttention all speak for class 0.
 #[derive(Debug, Clone, Copy)]
-pub struct ClassSignal<'a> {
+pub(crate) struct ClassSignal<'a> {
     /// The class, as in the labels; not [`IGNORED`].
-    pub class: u8,
+    pub(crate) class: u8,
     /// The signal, comparable to the others as it is: nothing is scaled.
-    pub map: ArrayView2<'a, f32>,
+    pub(crate) map: ArrayView2<'a, f32>,
 }
 
 /// Scores signals of one shape against labels `[height, width]` of any classes, [`IGNORED`] among them. A pixel goes to
@@ -24,7 +24,7 @@ pub struct ClassSignal<'a> {
 ///
 /// # Errors
 /// No signals, of several shapes, of class [`IGNORED`], empty, not finite or too small to blur; labels that are empty.
-pub fn score_classes(
+pub(crate) fn score_classes(
     signals: &[ClassSignal],
     labels: ArrayView2<u8>,
     settings: &ScoreSettings,

@@ -12,6 +12,7 @@
 mod argmax;
 mod average_precision;
 mod counts;
+mod error;
 mod resample;
 mod settings;
 mod signal;
@@ -26,57 +27,14 @@ use average_precision::Ranking;
 use resample::{labels_at, nearest, upsample};
 use signal::{Signal, blurred, checked};
 
-pub use argmax::{ClassSignal, score_classes};
+pub(crate) use argmax::{ClassSignal, score_classes};
+pub use error::ScoreError;
 pub use settings::{ScoreSettings, ThresholdAt, Upsample};
-pub use signal::min_max;
+pub(crate) use signal::min_max;
 pub use threshold::{Threshold, UnknownThreshold};
 
 /// The label of pixels that count nowhere.
 pub const IGNORED: u8 = 255;
-
-/// A signal or label map that cannot be scored.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ScoreError {
-    /// A map without tokens or pixels.
-    #[error("a {what} of {rows}×{columns} has nothing to score")]
-    Empty {
-        /// Signal or label map.
-        what: &'static str,
-        /// Its rows.
-        rows: usize,
-        /// Its columns.
-        columns: usize,
-    },
-    /// A signal with a value that is no number.
-    #[error(
-        "the signal is {value} at token ({row}, {column}); look for an overflow in what it was computed from"
-    )]
-    NotFinite {
-        /// The value.
-        value: String,
-        /// Its row.
-        row: usize,
-        /// Its column.
-        column: usize,
-    },
-    /// A blur that reaches past the mirrored edge.
-    #[error("the blur mirrors the signal at its edge, which takes 2×2 tokens; there are {rows}×{columns}")]
-    TooSmallToBlur {
-        /// Rows of the signal.
-        rows: usize,
-        /// Columns of the signal.
-        columns: usize,
-    },
-    /// A label that is neither background nor foreground.
-    #[error(
-        "label {0} in a map of two classes: 0 is background, 1 foreground and 255 ignored; label the class that is \
-         searched for as 1 first, or score several classes"
-    )]
-    NotTwoClasses(u8),
-    /// Signals of several classes that do not go together.
-    #[error("signals of several classes: {0}")]
-    Signals(String),
-}
 
 /// Scores a signal `[rows, columns]` over image tokens against labels `[height, width]`: 0 background, 1 foreground,
 /// [`IGNORED`]. Signal and labels cover the same picture, whatever their sizes.

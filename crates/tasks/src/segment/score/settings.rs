@@ -60,7 +60,7 @@ pub enum ThresholdAt {
 
 impl ScoreSettings {
     /// Largest side in pixels.
-    pub const MAX_SIDE: usize = 8192;
+    pub(crate) const MAX_SIDE: usize = 8192;
 
     /// Checks what the types cannot.
     ///

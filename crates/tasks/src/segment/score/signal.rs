@@ -49,7 +49,7 @@ impl Signal {
 ///
 /// # Errors
 /// The map is empty or has a value that is not finite.
-pub fn min_max(map: ArrayView2<f32>) -> Result<Array2<f32>, ScoreError> {
+pub(crate) fn min_max(map: ArrayView2<f32>) -> Result<Array2<f32>, ScoreError> {
     checked(map).map(|map| Signal::new(map.to_owned()).map)
 }
 

@@ -1,8 +1,8 @@
 //! From noise to latents of pictures.
 
-use tch::{Device, Kind, Tensor};
+use tch::Tensor;
 
-use super::Unet;
+use super::predict::{NoiseInput, NoisePredictor};
 use crate::attend::{AttentionProbe, NoProbe};
 use crate::diffusion::{NoiseSchedule, Sampler};
 use crate::error::{Error, Result};
@@ -29,7 +29,7 @@ pub struct ClassifierFree<'a> {
 /// One pass of a run, as a [`Guide`] sees it.
 pub struct Pass<'a> {
     /// The network.
-    pub unet: &'a Unet,
+    pub network: &'a dyn NoisePredictor,
     /// How much noise there is at which time.
     pub schedule: &'a NoiseSchedule,
     /// Number of the pass in the run, from 0.
@@ -61,13 +61,13 @@ pub trait Guide {
 /// # Errors
 /// Shapes that do not fit, libtorch's, or the guide's.
 pub fn sample(
-    unet: &Unet,
+    network: &dyn NoisePredictor,
     mut sampler: Sampler,
     start: &Start<'_>,
     mut guide: Option<&mut dyn Guide>,
 ) -> Result<Tensor> {
     let place = |tensor: &Tensor| -> Result<Tensor> {
-        Ok(tensor.f_to_device(unet.device())?.f_to_kind(unet.kind())?)
+        Ok(tensor.f_to_device(network.device())?.f_to_kind(network.kind())?)
     };
     let mut latents = place(start.noise)?;
     let text = place(start.text)?;
@@ -94,7 +94,8 @@ pub fn sample(
             Some(guide) => guide.probe(),
             None => &mut none,
         };
-        let said = unet.forward(&shown, time as f64, &both, index, probe)?;
+        let input = NoiseInput { latents: &shown, timestep: time as f64, text: &both, step: index };
+        let said = network.predict(&input, probe)?;
         let (output, mut predicted) = match guidance {
             Some(ClassifierFree { scale, .. }) => {
                 let halves = said.f_chunk(2, 0)?;
@@ -107,21 +108,10 @@ pub fn sample(
         if let Some(guide) = &mut guide {
             let text = unconditional.as_ref().unwrap_or(&text);
             let schedule = sampler.schedule();
-            let pass = Pass { unet, schedule, index, time, latents: &latents, output: &output, text };
+            let pass = Pass { network, schedule, index, time, latents: &latents, output: &output, text };
             predicted = predicted.f_add(&guide.change(&pass)?)?;
         }
         latents = sampler.step(&predicted, &latents)?;
     }
     Ok(latents)
-}
-
-/// 8-bit pixels `[batch, height, width, 3]` on the host of decoded pictures `[batch, 3, height, width]` from -1 to 1, as
-/// diffusers rounds them.
-///
-/// # Errors
-/// libtorch's.
-pub fn to_pixels(decoded: &Tensor) -> Result<Tensor> {
-    let unit = decoded.f_to_kind(Kind::Float)?.f_div_scalar(2.0)?.f_add_scalar(0.5)?.f_clamp(0.0, 1.0)?;
-    let levels = unit.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
-    Ok(levels.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_to_device(Device::Cpu)?)
 }

@@ -1,0 +1,69 @@
+//! Stable Diffusion as experiments see it.
+
+use std::collections::BTreeMap;
+
+use tch::{Device, Kind, Tensor};
+
+use super::{Component, SdPipeline};
+use crate::attend::AttentionProbe;
+use crate::diffusion::{SamplerConfig, SamplerKind};
+use crate::error::Result;
+use crate::pipeline::{NoiseInput, NoisePipeline, NoisePredictor, PictureDecoder, PictureEncoder};
+use crate::sd::Unet;
+use crate::site::Stream;
+
+impl NoisePredictor for Unet {
+    fn kind(&self) -> Kind {
+        self.kind()
+    }
+
+    fn device(&self) -> Device {
+        self.device()
+    }
+
+    fn predict(&self, input: &NoiseInput<'_>, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
+        let &NoiseInput { latents, timestep, text, step } = input;
+        self.forward(latents, timestep, text, step, probe)
+    }
+
+    fn watch(&self, input: &NoiseInput<'_>, probe: &mut dyn AttentionProbe) -> Result<()> {
+        let &NoiseInput { latents, timestep, text, step } = input;
+        let mut state = self.embed(latents, timestep, text, step)?;
+        self.blocks().try_for_each(|block| block.forward(&mut state, probe))
+    }
+}
+
+impl NoisePipeline for SdPipeline {
+    fn default_size(&self) -> (i64, i64) {
+        self.default_size()
+    }
+
+    fn latent_shape(&self, size: (i64, i64)) -> Result<[i64; 3]> {
+        self.latent_shape(size)
+    }
+
+    fn streams(&self) -> BTreeMap<Stream, usize> {
+        let layers = self.unet_config().attention_layers();
+        layers.into_iter().map(|(_, layer)| (Stream::Unet(layer), 1)).collect()
+    }
+
+    fn sampler(&self, kind: Option<SamplerKind>) -> Result<SamplerConfig> {
+        SamplerConfig::from_dir(&self.scheduler_dir(), kind)
+    }
+
+    fn encode_texts(&self, texts: &[String]) -> Result<Vec<Tensor>> {
+        self.encode_texts(texts)
+    }
+
+    fn network(&self) -> Result<Box<dyn NoisePredictor>> {
+        Ok(Box::new(self.unet()?))
+    }
+
+    fn picture_encoder(&self) -> Result<PictureEncoder> {
+        self.picture_encoder()
+    }
+
+    fn picture_decoder(&self) -> Result<PictureDecoder> {
+        self.parts.load(Component::Vae, PictureDecoder::load)
+    }
+}

@@ -1,0 +1,69 @@
+//! What decides which images, heads and files fit a vision transformer.
+
+use super::stored::Names;
+use crate::limits;
+
+/// What the configuration of a network says of its shape and of its names in files; the tensors are not read for it.
+#[derive(Debug, Clone)]
+pub(crate) struct Facts {
+    /// Number of blocks.
+    pub(crate) depth: usize,
+    /// Width of a token.
+    pub(crate) width: i64,
+    /// Heads per block.
+    pub(crate) heads: i64,
+    /// Trained image size (height, width) in pixels.
+    pub(crate) image_size: (i64, i64),
+    /// Patch size (height, width) in pixels.
+    pub(crate) patch_size: (i64, i64),
+    /// Colour channels.
+    pub(crate) channels: i64,
+    /// Number of classes of a classifier, if the files have one; none for networks that never have one.
+    pub(crate) classes: Option<i64>,
+    /// Width of the space shared with text, if the files have the projection; none for networks that never have one.
+    pub(crate) projection: Option<i64>,
+    /// Added to the variance in every layer norm.
+    pub(crate) eps: f64,
+    /// Further sizes, each with its name in the configuration.
+    pub(crate) inner_sizes: Vec<(&'static str, i64)>,
+    /// Names in files.
+    pub(crate) names: Names,
+}
+
+impl Facts {
+    /// Patches (rows, columns) of the trained image size; a remainder at the edge is cut.
+    pub(crate) fn grid(&self) -> (i64, i64) {
+        let ((height, width), (patch_h, patch_w)) = (self.image_size, self.patch_size);
+        (height / patch_h, width / patch_w)
+    }
+
+    /// The first contradiction or absurd number, if any.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        let Self { depth, width, heads, channels, eps, .. } = *self;
+        let ((image_h, image_w), (patch_h, patch_w)) = (self.image_size, self.patch_size);
+        let sizes = [
+            ("hidden_size", width),
+            ("num_attention_heads", heads),
+            ("image_size", image_h.min(image_w)),
+            ("image_size", image_h.max(image_w)),
+            ("patch_size", patch_h.min(patch_w)),
+            ("patch_size", patch_h.max(patch_w)),
+        ];
+        let absurd = limits::check(&limits::BLOCKS, [("num_hidden_layers", limits::count(depth))])
+            .and_then(|()| limits::check(&limits::SIZES, sizes))
+            .and_then(|()| limits::check(&limits::SIZES, self.inner_sizes.iter().copied()));
+        if let Err(reason) = absurd {
+            Some(reason)
+        } else if width % heads != 0 {
+            Some(format!("hidden_size {width} is no multiple of num_attention_heads {heads}"))
+        } else if !(eps.is_finite() && eps >= 0.0) {
+            Some(format!("layer_norm_eps is {eps}, which is no number to add to a variance"))
+        } else if image_h < patch_h || image_w < patch_w {
+            Some(format!("image_size {image_h}x{image_w} is smaller than patch_size {patch_h}x{patch_w}"))
+        } else if channels != 3 {
+            Some(format!("num_channels is {channels}; images are read as RGB, so it must be 3"))
+        } else {
+            None
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! The vision transformers that are known, by the `model_type` of their configuration. A new network is a folder of its own and
+//! a variant here.
+
+use std::path::Path;
+
+use serde::Deserialize;
+use tch::{Device, Kind};
+
+use super::facts::Facts;
+use super::network::VisionTransformer;
+use super::stored::{Said, Stored};
+use crate::clip::{self, ClipConfig, ClipVisionConfig};
+use crate::config_file;
+use crate::dinov2::{self, Dinov2Config};
+use crate::error::{Error, Result};
+use crate::limits;
+use crate::vit::{self, VitConfig};
+
+/// What `config.json` says of a vision transformer, and where the weights beside it have its parts.
+#[derive(Debug, Clone)]
+pub struct VisionConfig {
+    network: Network,
+    facts: Facts,
+    stored: Stored,
+}
+
+/// Networks with files of the same kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum VisionFamily {
+    /// `vit`: ViT and DINO, with or without a classifier.
+    Vit,
+    /// `dinov2` and `dinov2_with_registers`.
+    Dinov2,
+    /// The image tower of `clip`, or `clip_vision_model`.
+    Clip,
+}
+
+#[derive(Debug, Clone)]
+enum Network {
+    Vit(VitConfig),
+    Dinov2(Dinov2Config),
+    Clip(ClipVisionConfig),
+}
+
+impl Network {
+    /// The network that `config.json` with this `model_type` describes; none where it is not known.
+    fn parse(model_type: &str, config: &str) -> serde_json::Result<Option<Self>> {
+        Ok(Some(match model_type {
+            "vit" => Self::Vit(serde_json::from_str(config)?),
+            "dinov2" | "dinov2_with_registers" => Self::Dinov2(serde_json::from_str(config)?),
+            "clip" => Self::Clip(serde_json::from_str::<ClipConfig>(config)?.into()),
+            "clip_vision_model" => Self::Clip(serde_json::from_str(config)?),
+            _ => return Ok(None),
+        }))
+    }
+
+    fn facts(&self) -> Facts {
+        match self {
+            Self::Vit(config) => config.facts(),
+            Self::Dinov2(config) => config.facts(),
+            Self::Clip(config) => config.facts(),
+        }
+    }
+
+    fn said(&self) -> Result<Said<'_>, String> {
+        match self {
+            Self::Vit(config) => Ok(config.said()),
+            Self::Dinov2(config) => Ok(config.said()),
+            Self::Clip(config) => config.said(),
+        }
+    }
+}
+
+impl VisionConfig {
+    /// Reads `config.json` of a model directory, checks that it describes a network that is known, and looks at the names of
+    /// the tensors beside it: they say where the backbone stands and whether there is a head.
+    ///
+    /// # Errors
+    /// The file is missing, is no JSON, describes another network, contradicts itself or promises a head that the weights
+    /// lack; there are no weights.
+    pub fn from_dir(dir: &Path) -> Result<Self> {
+        #[derive(Deserialize)]
+        struct Named {
+            #[serde(default)]
+            model_type: String,
+        }
+        let path = dir.join("config.json");
+        if !dir.is_dir() {
+            let reason =
+                "no such model directory; a model is a folder with config.json and safetensors".into();
+            return Err(Error::Directory { path: dir.into(), reason });
+        }
+        let text = config_file::read(&path)?;
+        let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
+        let unreadable = |e: serde_json::Error| refuse(format!("not the configuration of a network: {e}"));
+        let Named { model_type } = serde_json::from_str(&text).map_err(unreadable)?;
+        let Some(network) = Network::parse(&model_type, &text).map_err(unreadable)? else {
+            let known = "vit, dinov2, dinov2_with_registers, clip and clip_vision_model";
+            return Err(refuse(format!("model_type is `{model_type}`; this version runs {known}")));
+        };
+        let facts = network.facts();
+        if let Some(reason) = facts.contradiction() {
+            return Err(refuse(reason));
+        }
+        let stored = Stored::find(dir, &facts.names, &network.said().map_err(refuse)?)?;
+        let config = Self { network, facts, stored };
+        // The number of classes counts only where there is a classifier.
+        let classes = config.classes().map(|classes| ("the number of classes", classes));
+        limits::check(&limits::SIZES, classes).map_err(refuse)?;
+        Ok(config)
+    }
+
+    pub(crate) fn load(&self, dir: &Path, kind: Kind, device: Device) -> Result<VisionTransformer> {
+        match &self.network {
+            Network::Vit(config) => vit::load(dir, config, self.stored, kind, device),
+            Network::Dinov2(config) => dinov2::load(dir, config, self.stored, kind, device),
+            Network::Clip(config) => clip::load(dir, config, self.stored, kind, device),
+        }
+    }
+
+    /// The family.
+    pub fn family(&self) -> VisionFamily {
+        match &self.network {
+            Network::Vit(_) => VisionFamily::Vit,
+            Network::Dinov2(_) => VisionFamily::Dinov2,
+            Network::Clip(_) => VisionFamily::Clip,
+        }
+    }
+
+    /// Number of blocks.
+    pub fn depth(&self) -> usize {
+        self.facts.depth
+    }
+
+    /// Width of a token.
+    pub fn width(&self) -> i64 {
+        self.facts.width
+    }
+
+    /// Patch size (height, width) in pixels.
+    pub fn patch_size(&self) -> (i64, i64) {
+        self.facts.patch_size
+    }
+
+    /// Width of the space shared with text; none for other networks than CLIP, and for its image tower without projection.
+    pub fn projection(&self) -> Option<i64> {
+        self.facts.projection.filter(|_| self.stored.head)
+    }
+
+    /// Number of classes of the directory's own classifier; none without.
+    pub fn classes(&self) -> Option<i64> {
+        self.facts.classes.filter(|_| self.stored.head)
+    }
+}

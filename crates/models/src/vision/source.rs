@@ -1,0 +1,235 @@
+//! Classes for a network that has none of its own.
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use tch::{Device, Kind, Tensor};
+
+use super::head::Head;
+use super::registry::VisionConfig;
+use crate::clip::{ClipText, Tokenizer};
+use crate::error::{Error, Result};
+use crate::matrix_file;
+use crate::nn::{Linear, unit};
+use crate::weights::{Weights, headers_only};
+
+/// Where classes come from that a model directory does not have itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HeadSource {
+    /// A linear classifier published apart from its backbone, as DINO's are: safetensors with `weight`
+    /// `[classes, features]` and `bias` `[classes]`. Features of two widths are CLS beside the mean patch, of four CLS of
+    /// the last four blocks.
+    Linear(PathBuf),
+    /// Embeddings of classes `[classes, d]` in CLIP's shared space, in `.safetensors` or `.npy`; rows are normalised.
+    ClassEmbeddings(PathBuf),
+    /// Names of classes that CLIP's own text tower reads, each in every template (`a photo of a {}`).
+    ZeroShot {
+        /// In class order.
+        names: Vec<String>,
+        /// `{}` stands for the name.
+        templates: Vec<String>,
+    },
+}
+
+impl HeadSource {
+    /// Checks that it fits the network of `dir`, without reading what is large; gives the number of classes.
+    ///
+    /// # Errors
+    /// A file that cannot be read, has another shape, or belongs to another kind of network.
+    pub fn check(&self, dir: &Path, config: &VisionConfig) -> Result<i64> {
+        let refuse = |path: &Path, reason: String| Err(Error::Directory { path: path.into(), reason });
+        let projection = || match config.projection() {
+            Some(width) => Ok(width),
+            None => Err(Error::Directory {
+                path: dir.into(),
+                reason:
+                    "classes given by embeddings or names need the image tower of CLIP with its projection, \
+                         `visual_projection`"
+                        .into(),
+            }),
+        };
+        match self {
+            Self::Linear(path) => {
+                if let Some(reason) = not_a_head(path, config) {
+                    return refuse(path, reason);
+                }
+                if config.projection().is_some() {
+                    let reason = "is CLIP, which has no place for a linear head; leave model.head out and say the classes \
+                                  with model.zero_shot.descriptor or model.class_embeddings";
+                    return refuse(dir, reason.into());
+                }
+                if config.classes().is_some() {
+                    let reason = "has a head of its own, and a linear head fits a bare backbone only; leave model.head out";
+                    return refuse(dir, reason.into());
+                }
+                let weights = Weights::open_file(path, Kind::Float, Device::Cpu)?;
+                let (classes, features) = linear_shape(&weights, path)?;
+                headers_only(|| Linear::load(&weights, features, classes, true))?;
+                let width = config.width();
+                match features / width {
+                    1 | 2 if features % width == 0 => Ok(classes),
+                    4 if features % width == 0 && config.depth() >= 4 => Ok(classes),
+                    _ => refuse(
+                        path,
+                        format!(
+                            "a classifier of {features} features fits no network of width {width} and depth {}",
+                            config.depth()
+                        ),
+                    ),
+                }
+            }
+            Self::ClassEmbeddings(path) => Ok(class_embeddings(path, projection()?)?.size()[0]),
+            Self::ZeroShot { names, templates } => {
+                projection()?;
+                ClipText::check(dir)?;
+                headers_only(|| ClipText::load(dir, Kind::Float, Device::Cpu))?;
+                let tokenizer = Tokenizer::from_dir(dir)?;
+                for name in names {
+                    tokenizer.encode(name)?;
+                }
+                if names.is_empty() || templates.is_empty() {
+                    return refuse(dir, "a zero-shot classifier needs names of classes and templates".into());
+                }
+                match templates.iter().find(|template| !template.contains("{}")) {
+                    Some(template) => refuse(dir, format!("template `{template}` has no {{}} for the class")),
+                    None => Ok(names.len() as i64),
+                }
+            }
+        }
+    }
+
+    /// The file that holds it.
+    pub fn file(&self) -> Option<&Path> {
+        match self {
+            Self::Linear(path) | Self::ClassEmbeddings(path) => Some(path),
+            Self::ZeroShot { .. } => None,
+        }
+    }
+
+    /// Gives a head these classes, which have been [checked](Self::check) against the network of `dir`.
+    pub(crate) fn add_to(
+        &self,
+        head: Head,
+        dir: &Path,
+        width: i64,
+        kind: Kind,
+        device: Device,
+    ) -> Result<Head> {
+        match (self, head) {
+            (Self::ClassEmbeddings(path), Head::Projection { projection, .. }) => {
+                let classes = class_embeddings(path, projection.weight.size()[0])?;
+                let classes = Some(classes.f_to_device(device)?.f_to_kind(kind)?);
+                Ok(Head::Projection { projection, classes })
+            }
+            (Self::ZeroShot { names, templates }, Head::Projection { projection, .. }) => {
+                let classes = Some(zero_shot(dir, names, templates, kind, device)?);
+                Ok(Head::Projection { projection, classes })
+            }
+            (Self::Linear(path), _) => {
+                let weights = Weights::open_file(path, kind, device)?;
+                let (classes, features) = linear_shape(&weights, path)?;
+                let classifier = Linear::load(&weights, features, classes, true)?;
+                weights.finish()?;
+                Ok(match features / width {
+                    1 => Head::Cls(classifier),
+                    2 => Head::ClsAndMean(classifier),
+                    blocks => Head::LastCls { blocks: blocks as usize, classifier },
+                })
+            }
+            (_, other) => Ok(other),
+        }
+    }
+}
+
+/// What a file is that cannot be a linear head whatever it holds, and what to do with it.
+fn not_a_head(path: &Path, config: &VisionConfig) -> Option<String> {
+    if path.extension().is_some_and(|extension| extension == "pth" || extension == "pt") {
+        let reason = "a pickle is not read; `python tools/convert_dino_head.py FILE.pth FILE.safetensors` makes a safetensors \
+                      file of it";
+        return Some(reason.into());
+    }
+    let mut begin = [0; NUMPY.len()];
+    let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut begin));
+    if path.extension().is_some_and(|extension| extension == "npy") || (read.is_ok() && begin == *NUMPY) {
+        let what = "a NumPy array; a linear head is a safetensors file with the tensors";
+        return Some(match config.projection() {
+            Some(_) => {
+                format!("{what} `weight` and `bias`; embeddings of classes go to model.class_embeddings")
+            }
+            None => format!(
+                "{what} `weight` [classes, features] and `bias` [classes], which `safetensors.numpy.save_file` writes from \
+                 two such arrays"
+            ),
+        });
+    }
+    None
+}
+
+/// What a file of NumPy begins with.
+const NUMPY: &[u8; 6] = b"\x93NUMPY";
+
+/// Classes and features of a linear classifier's file, which holds a `weight` and a `bias` that fit and nothing else.
+fn linear_shape(weights: &Weights, path: &Path) -> Result<(i64, i64)> {
+    let refuse = |reason: String| Err(Error::Directory { path: path.into(), reason });
+    let quoted = |names: Vec<&str>| {
+        let more = if names.len() > 5 { ", …" } else { "" };
+        names.iter().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ") + more
+    };
+    let lacks: Vec<&str> = HEAD.into_iter().filter(|name| !weights.contains(name)).collect();
+    let others: Vec<&str> = weights.names().filter(|name| !HEAD.contains(name)).collect();
+    let found = match (lacks.is_empty(), others.is_empty()) {
+        (true, true) => None,
+        (false, true) => Some(format!("lacks {}", quoted(lacks))),
+        (true, false) => Some(format!("also holds {}", quoted(others))),
+        (false, false) => Some(format!("lacks {} and holds {}", quoted(lacks), quoted(others))),
+    };
+    if let Some(found) = found {
+        return refuse(format!(
+            "a linear head has the tensors `weight` [classes, features] and `bias` [classes] and no others; this file {found}. \
+             Save these two under their names; `python tools/convert_dino_head.py` does so from a published pickle"
+        ));
+    }
+    let (weight, bias) = (weights.shape("weight")?, weights.shape("bias")?);
+    match (weight.as_slice(), bias.as_slice()) {
+        (&[classes, features], &[biases]) if classes == biases => Ok((classes, features)),
+        (&[classes, _], _) => refuse(format!(
+            "`weight` has {classes} classes and `bias` the shape {bias:?}; a linear head has one bias for each class"
+        )),
+        _ => refuse(format!("`weight` has shape {weight:?}; a linear classifier has [classes, features]")),
+    }
+}
+
+/// The tensors of a linear head.
+const HEAD: [&str; 2] = ["weight", "bias"];
+
+/// Unit rows `[classes, d]` of a file.
+fn class_embeddings(path: &Path, width: i64) -> Result<Tensor> {
+    let refuse = |reason: String| Error::Directory { path: path.into(), reason };
+    let table = matrix_file::read_table(path)?.data;
+    let (classes, found) = (table.shape()[0] as i64, table.shape()[1] as i64);
+    if found != width {
+        return Err(refuse(format!("class embeddings of {found} numbers; this network projects to {width}")));
+    }
+    if table.outer_iter().any(|row| !row.iter().map(|x| x * x).sum::<f64>().is_normal()) {
+        return Err(refuse("a class embedding is zero or not finite, so it has no direction".into()));
+    }
+    let flat: Vec<f64> = table.into_iter().collect();
+    unit(&Tensor::f_from_slice(&flat)?.f_reshape([classes, width])?)
+}
+
+/// Unit rows `[classes, d]` of what the text tower of `dir` reads.
+fn zero_shot(
+    dir: &Path,
+    names: &[String],
+    templates: &[String],
+    kind: Kind,
+    device: Device,
+) -> Result<Tensor> {
+    let (tokenizer, tower) = (Tokenizer::from_dir(dir)?, ClipText::load(dir, kind, device)?);
+    let prompts = |name: &String| -> Result<Tensor> {
+        let encoded = templates.iter().map(|template| tokenizer.encode(&template.replace("{}", name)));
+        let ids = encoded.collect::<Result<Vec<_>>>()?;
+        Ok(Tensor::f_from_slice(&ids.concat())?.f_reshape([templates.len() as i64, -1])?)
+    };
+    tower.classifier(&names.iter().map(prompts).collect::<Result<Vec<_>>>()?)
+}
