@@ -5,6 +5,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod bench;
+mod circles;
 mod error;
 mod launch;
 mod libtorch;
@@ -34,6 +35,7 @@ Commands:
                     `-- FILTER` picks tests by name
   bench [ARGS]      time λ₂ and TokenRank over a batch of heads, beside torch where TOKENRANK_PYTHON,
                     .venv/bin/python or python3 can `import torch`
+  circles           list import circles between the files of each crate; fails if there is a new one
 
 Environment:
   LIBTORCH          a libtorch 2.11.0 of your own: the folder that holds lib/ and include/
@@ -47,6 +49,7 @@ enum Task {
     Demo { quick: bool, args: Vec<String> },
     Test { args: Vec<String> },
     Bench { args: Vec<String> },
+    Circles,
 }
 
 fn parse(args: &[String]) -> Result<Task> {
@@ -54,7 +57,7 @@ fn parse(args: &[String]) -> Result<Task> {
     let help = rest.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--help" || arg == "-h");
     match command.as_str() {
         "help" | "--help" | "-h" => Ok(Task::Help),
-        "setup" | "demo" | "test" | "bench" if help => Ok(Task::Help),
+        "setup" | "demo" | "test" | "bench" | "circles" if help => Ok(Task::Help),
         "setup" => {
             let mut cuda = false;
             for arg in rest {
@@ -71,8 +74,10 @@ fn parse(args: &[String]) -> Result<Task> {
         }
         "test" => Ok(Task::Test { args: rest.to_vec() }),
         "bench" => Ok(Task::Bench { args: rest.to_vec() }),
+        "circles" if rest.is_empty() => Ok(Task::Circles),
+        "circles" => Err(Error::usage("`circles` takes no arguments")),
         other => Err(Error::usage(format!(
-            "there is no command `{other}`; the commands are setup, demo, test and bench"
+            "there is no command `{other}`; the commands are setup, demo, test, bench and circles"
         ))),
     }
 }
@@ -90,6 +95,7 @@ fn run(task: Task) -> Result<u8> {
         Task::Demo { quick, args } => launch::Cargo::new(&workspace)?.run(&launch::demo(quick, &args)),
         Task::Test { args } => launch::Cargo::new(&workspace)?.run(&launch::test(&args)),
         Task::Bench { args } => bench::run(&workspace, &args),
+        Task::Circles => circles::run(&workspace),
     }
 }
 
