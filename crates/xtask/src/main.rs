@@ -10,8 +10,10 @@ mod error;
 mod launch;
 mod libtorch;
 mod needs;
+mod outcome;
 mod pip;
 mod setup;
+mod suite;
 mod version;
 mod workspace;
 
@@ -28,11 +30,11 @@ Usage: cargo xtask <COMMAND>
 Commands:
   setup [--cuda]    put libtorch 2.11.0 into .libtorch, or check the one LIBTORCH names;
                     --cuda brings the CUDA libraries along (about 5 GB on disk instead of 1.2 GB)
-  demo [--quick] [ARGS]
-                    set up if needed, then `tokenrank run configs/mini/*.toml ARGS`; --quick leaves all but the
-                    masking table out
-  test [ARGS]       set up if needed, then `cargo test --workspace ARGS`, documentation tests included;
-                    `-- FILTER` picks tests by name
+  demo [--full] [ARGS]
+                    set up if needed, then the masking table on the miniatures, `tokenrank run` with ARGS; --full
+                    runs the other three experiments as well
+  test [ARGS]       set up if needed, then run every test, documentation tests included, two test binaries at a
+                    time; `-- FILTER` picks tests by name, other ARGS go to `cargo test`, which runs them itself
   bench [ARGS]      time λ₂ and TokenRank over a batch of heads, beside torch where TOKENRANK_PYTHON,
                     .venv/bin/python or python3 can `import torch`
   circles           list import circles between the files of each crate; fails if there is a new one
@@ -46,7 +48,7 @@ Environment:
 enum Task {
     Help,
     Setup { cuda: bool },
-    Demo { quick: bool, args: Vec<String> },
+    Demo { full: bool, args: Vec<String> },
     Test { args: Vec<String> },
     Bench { args: Vec<String> },
     Circles,
@@ -69,8 +71,8 @@ fn parse(args: &[String]) -> Result<Task> {
             Ok(Task::Setup { cuda })
         }
         "demo" => {
-            let (quick, args): (Vec<String>, _) = rest.iter().cloned().partition(|arg| arg == "--quick");
-            Ok(Task::Demo { quick: !quick.is_empty(), args })
+            let (full, args): (Vec<String>, _) = rest.iter().cloned().partition(|arg| arg == "--full");
+            Ok(Task::Demo { full: !full.is_empty(), args })
         }
         "test" => Ok(Task::Test { args: rest.to_vec() }),
         "bench" => Ok(Task::Bench { args: rest.to_vec() }),
@@ -92,8 +94,15 @@ fn run(task: Task) -> Result<u8> {
     match task {
         Task::Help => Ok(0),
         Task::Setup { cuda } => setup::ensure(&workspace, cuda).map(|_| 0),
-        Task::Demo { quick, args } => launch::Cargo::new(&workspace)?.run(&launch::demo(quick, &args)),
-        Task::Test { args } => launch::Cargo::new(&workspace)?.run(&launch::test(&args)),
+        Task::Demo { full, args } => launch::Cargo::new(&workspace)?.run(&launch::demo(full, &args)),
+        Task::Test { args } => {
+            let cargo = launch::Cargo::new(&workspace)?;
+            match args.split_first() {
+                None => suite::run(&workspace, &cargo, &[]),
+                Some((dashes, of_tests)) if dashes == "--" => suite::run(&workspace, &cargo, of_tests),
+                Some(_) => cargo.run(&launch::test(&args)),
+            }
+        }
         Task::Bench { args } => bench::run(&workspace, &args),
         Task::Circles => circles::run(&workspace),
     }
@@ -126,9 +135,9 @@ mod tests {
         assert_eq!(parse(&words("setup")).unwrap(), Task::Setup { cuda: false });
         assert_eq!(parse(&words("setup --cuda")).unwrap(), Task::Setup { cuda: true });
         assert_eq!(parse(&words("test -- power")).unwrap(), Task::Test { args: words("-- power") });
-        let demo = |quick| Task::Demo { quick, args: words("--limit 4") };
+        let demo = |full| Task::Demo { full, args: words("--limit 4") };
         assert_eq!(parse(&words("demo --limit 4")).unwrap(), demo(false));
-        assert_eq!(parse(&words("demo --limit --quick 4")).unwrap(), demo(true));
+        assert_eq!(parse(&words("demo --limit --full 4")).unwrap(), demo(true));
     }
 
     #[test]
