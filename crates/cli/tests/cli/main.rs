@@ -29,7 +29,7 @@ mod report;
 mod run;
 mod sd;
 mod segment;
-#[path = "../../../models/tests/hub/server.rs"]
+#[path = "../../../models/tests/models/hub/server.rs"]
 mod server;
 mod shards;
 mod show;
