@@ -16,6 +16,7 @@ mod guidance;
 mod hostile;
 mod kills;
 mod metrics;
+mod on_files;
 mod output;
 mod paper;
 mod paper_diffseg;
@@ -33,6 +34,8 @@ mod segment;
 mod server;
 mod shards;
 mod show;
+#[path = "../../../xtask/tests/skipped/mod.rs"]
+mod skipped;
 mod slurm;
 mod slurm_cluster;
 mod sweep;
