@@ -5,7 +5,7 @@
     python tools/golden_inception.py     # writes crates/models/tests/fixtures/inception/
 
 24 million weights are too many to store, so each is a function of its tensor's name and its place (`draw`, and the same in
-crates/models/tests/inception_golden.rs). `golden.safetensors` holds, for two pictures of 45 by 61 pixels:
+crates/models/tests/models/inception_golden). `golden.safetensors` holds, for two pictures of 45 by 61 pixels:
 
     stage.{name}            [n]         numbers of the stage [2, c, h, w] at places spread over it, row-major
     stage.{name}.moments    [2]         its mean and root mean square

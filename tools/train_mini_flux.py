@@ -48,7 +48,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer, T5Config,
 
 from golden_clip_tokenizer import vocabulary
 from mini_networks import CLASSES
-from train_mini_vision import Muon, decode, portable
+from train_mini_vision import Muon, decode, pace, portable
 
 COLOURS = "red orange yellow green teal blue purple pink white black".split()
 SIZE = 96
@@ -213,11 +213,6 @@ def latents_of(vae, scenes, file):
         save_file({"latents": torch.cat(means).contiguous()}, file.with_suffix(".part"))
         file.with_suffix(".part").rename(file)
     return load_file(file)["latents"]
-
-
-def pace(step, steps, warmup, cooldown):
-    """Share of the full learning rate: linear warm-up, constant, then linear to zero over the last share of the steps."""
-    return min(1.0, (step + 1) / warmup, (steps - step) / (cooldown * steps))
 
 
 class Miniature(torch.nn.Module):
@@ -463,6 +458,31 @@ def publish(network, vae, shift, scale, out):
         file.chmod(0o644)
 
 
+def write_report(measured, sizes, vae, scenes, arguments):
+    """Prints what was measured and how it was trained, and writes it where `--report` says."""
+    report = {
+        **measured,
+        "parameters": {**sizes, "vae": sum(p.numel() for p in vae.parameters())},
+        "bytes": sum(file.stat().st_size for file in arguments.out.rglob("*.safetensors")),
+        "train_scenes": len(scenes),
+        "steps": arguments.steps,
+        "batch": arguments.batch,
+        "seed": arguments.seed,
+        "command": "python " + shlex.join(portable(word) for word in sys.argv),
+        "versions": {
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "diffusers": diffusers.__version__,
+            "transformers": transformers.__version__,
+            "numpy": np.__version__,
+        },
+    }
+    print(json.dumps(report, indent=2), flush=True)
+    if arguments.report:
+        arguments.report.parent.mkdir(parents=True, exist_ok=True)
+        arguments.report.write_text(json.dumps(report, indent=2) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--train", type=Path, required=True, help="exported scenes to learn from")
@@ -505,27 +525,7 @@ def main():
     print(sizes, {name: len(each) for name, each in zip(("t5", "clip"), network.tokenizers, strict=True)}, flush=True)
     losses = train_transformer(network, scenes, latents, val, val_latents, arguments.work, arguments)
     publish(network, vae, shift, scale, arguments.out)
-    report = {
-        **losses,
-        "parameters": {**sizes, "vae": sum(p.numel() for p in vae.parameters())},
-        "bytes": sum(file.stat().st_size for file in arguments.out.rglob("*.safetensors")),
-        "train_scenes": len(scenes),
-        "steps": arguments.steps,
-        "batch": arguments.batch,
-        "seed": arguments.seed,
-        "command": "python " + shlex.join(portable(word) for word in sys.argv),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "diffusers": diffusers.__version__,
-            "transformers": transformers.__version__,
-            "numpy": np.__version__,
-        },
-    }
-    print(json.dumps(report, indent=2), flush=True)
-    if arguments.report:
-        arguments.report.parent.mkdir(parents=True, exist_ok=True)
-        arguments.report.write_text(json.dumps(report, indent=2) + "\n")
+    write_report(losses, sizes, vae, scenes, arguments)
 
 
 if __name__ == "__main__":

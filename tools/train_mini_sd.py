@@ -18,22 +18,17 @@ checkpoint with the same batches when it was stopped.
 
 import argparse
 import copy
-import json
-import platform
-import shlex
-import sys
 import time
 from pathlib import Path
 
-import diffusers
 import numpy as np
 import torch
 import transformers
 from diffusers import AutoencoderKL, PNDMScheduler, StableDiffusionPipeline, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from train_mini_flux import LATENTS, TEXT, Scenes, caption, clip_tokenizer, latents_of, pace, rename_tower
-from train_mini_vision import Muon, portable
+from train_mini_flux import LATENTS, TEXT, Scenes, caption, clip_tokenizer, latents_of, rename_tower, write_report
+from train_mini_vision import Muon, pace
 
 SIZE = 64
 SIDE = 16
@@ -260,27 +255,7 @@ def main():
     print(sizes, flush=True)
     average, measured = train(network, scenes, latents * scale, val, val_latents * scale, arguments.work, arguments)
     publish(average, vae, arguments.out)
-    report = {
-        **measured,
-        "parameters": {**sizes, "vae": sum(p.numel() for p in vae.parameters())},
-        "bytes": sum(file.stat().st_size for file in arguments.out.rglob("*.safetensors")),
-        "train_scenes": len(scenes),
-        "steps": arguments.steps,
-        "batch": arguments.batch,
-        "seed": arguments.seed,
-        "command": "python " + shlex.join(portable(word) for word in sys.argv),
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "diffusers": diffusers.__version__,
-            "transformers": transformers.__version__,
-            "numpy": np.__version__,
-        },
-    }
-    print(json.dumps(report, indent=2), flush=True)
-    if arguments.report:
-        arguments.report.parent.mkdir(parents=True, exist_ok=True)
-        arguments.report.write_text(json.dumps(report, indent=2) + "\n")
+    write_report(measured, sizes, vae, scenes, arguments)
 
 
 if __name__ == "__main__":

@@ -166,11 +166,9 @@ def build(arguments):
     return Clip(templates, "\n".join(captions[:2000] + templates))
 
 
-def pace(step, arguments):
+def pace(step, steps, warmup, cooldown):
     """Share of the full learning rate: linear warm-up, constant, then linear to zero over the last share of the steps."""
-    warm = (step + 1) / arguments.warmup
-    cool = (arguments.steps - step) / (arguments.cooldown * arguments.steps)
-    return min(1.0, warm, cool)
+    return min(1.0, (step + 1) / warmup, (steps - step) / (cooldown * steps))
 
 
 class Muon(torch.optim.Optimizer):
@@ -295,7 +293,7 @@ def main():
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         for stepper in steppers:
             for group in stepper.param_groups:
-                group["lr"] = group["full"] * pace(step, arguments)
+                group["lr"] = group["full"] * pace(step, arguments.steps, arguments.warmup, arguments.cooldown)
             stepper.step()
             stepper.zero_grad(set_to_none=True)
         losses.append(loss.item())

@@ -1,9 +1,13 @@
 //! How much memory a pass takes whose maps are watched: what was computed beforehand, and not all heads at once.
 //!
-//! One test, so that the peak of the process is that of its passes.
+//! One test at a time, so that the peak of the process is that of its passes.
+
+#[path = "../../xtask/tests/skipped/mod.rs"]
+mod skipped;
 
 use std::ops::Range;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use models::attend::{AttentionProbe, NoProbe, View, Want};
 use models::flux::{FluxConfig, FluxInput, FluxTransformer};
@@ -12,6 +16,9 @@ use models::probe::{
 };
 use models::{Device, Kind, Site, memory};
 use tch::Tensor;
+
+/// Held by a test that measures the peak of the process.
+static PEAK: Mutex<()> = Mutex::new(());
 
 /// Measured and computed memory agree within this factor.
 const FACTOR: f64 = 2.0;
@@ -147,6 +154,7 @@ fn growth<T>(work: impl FnOnce() -> models::Result<T>) -> models::Result<Option<
 
 #[test]
 fn a_pass_takes_what_its_heads_at_once_take() -> models::Result<()> {
+    let _alone = PEAK.lock().unwrap_or_else(PoisonError::into_inner);
     give_back_what_is_free();
     let dir = tempfile::tempdir().expect("a scratch folder");
     write(dir.path());
@@ -183,7 +191,7 @@ fn a_pass_takes_what_its_heads_at_once_take() -> models::Result<()> {
     let unwatched = network.forward(&input, &mut NoProbe)?;
     let _ = network.forward(&input, &mut PassMaps::new(REQUESTS, Some(1)))?;
     let Some((_, plain)) = growth(|| network.forward(&input, &mut NoProbe))? else {
-        eprintln!("skipped: this system does not let a process reset its peak memory");
+        skipped::skipped("this system does not let a process reset its peak memory");
         return Ok(());
     };
     let allowed = FACTOR * config.activation_bytes(TOKENS, Kind::Float) as f64;
@@ -211,4 +219,19 @@ fn a_pass_takes_what_its_heads_at_once_take() -> models::Result<()> {
         }
     }
     Ok(())
+}
+
+#[test]
+fn the_peak_of_memory_is_read_where_the_system_tells() {
+    let _alone = PEAK.lock().unwrap_or_else(PoisonError::into_inner);
+    let reset = memory::reset_peak_host();
+    let Some(before) = memory::peak_host() else {
+        skipped::skipped("this system does not tell the peak memory of a process");
+        return;
+    };
+    let held: Vec<u8> = vec![1; 64 << 20];
+    assert_eq!(held.iter().map(|&byte| u64::from(byte)).sum::<u64>(), 64 << 20);
+    drop(held);
+    let after = memory::peak_host().expect("it was read before");
+    assert!(after >= before + if reset { 32 << 20 } else { 0 }, "{before} bytes, then {after}");
 }

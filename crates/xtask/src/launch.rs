@@ -3,7 +3,7 @@
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 
 use crate::error::{Error, Result};
 use crate::libtorch::Libtorch;
@@ -32,7 +32,7 @@ impl Step {
 }
 
 /// The columns of the masking table, on miniature networks.
-const QUICK: [&str; 4] = [
+const FIRST: [&str; 4] = [
     "configs/mini/masking-vit.toml",
     "configs/mini/masking-clip.toml",
     "configs/mini/masking-dinov1.toml",
@@ -43,13 +43,13 @@ const QUICK: [&str; 4] = [
 const MORE: [&str; 3] =
     ["configs/mini/segment.toml", "configs/mini/guidance.toml", "configs/mini/diffseg.toml"];
 
-/// The demo: the tables on the miniatures, or the masking table alone.
-pub fn demo(quick: bool, args: &[String]) -> Step {
-    let more: &[&str] = if quick { &[] } else { &MORE };
-    Step::new(&[&["run", "--package", "tokenrank", "--", "run"], &QUICK[..], more].concat(), args)
+/// The demo: the masking table on the miniatures, or the tables of all four experiments.
+pub fn demo(full: bool, args: &[String]) -> Step {
+    let more: &[&str] = if full { &MORE } else { &[] };
+    Step::new(&[&["run", "--package", "tokenrank", "--", "run"], &FIRST[..], more].concat(), args)
 }
 
-/// Every test of the workspace, or of the packages picked.
+/// The tests that arguments of cargo pick: of some packages, targets or names.
 pub fn test(args: &[String]) -> Step {
     let picks_package = args.iter().take_while(|arg| *arg != "--").any(|arg| {
         arg == "-p" || arg == "--package" || arg.starts_with("-p=") || arg.starts_with("--package=")
@@ -98,6 +98,11 @@ impl Cargo {
 
     /// Runs one step with this terminal and returns its exit code.
     pub fn run(&self, step: &Step) -> Result<u8> {
+        exit_code(&mut self.command(step))
+    }
+
+    /// A step, ready to be started.
+    pub fn command(&self, step: &Step) -> Command {
         let mut command = cargo(&self.workspace, step);
         if let Libtorch::Users(folder) = &self.ready.libtorch {
             command.env("LIBTORCH", folder);
@@ -105,10 +110,18 @@ impl Cargo {
         if let Some(cxx) = self.ready.cxx {
             command.env("CXX", cxx);
         }
-        if self.rpath_fails || step.documentation {
+        if step.documentation {
             command.env(LOADER_PATH, &self.loader_path);
         }
-        exit_code(&mut command)
+        self.find_libtorch(&mut command);
+        command
+    }
+
+    /// Names libtorch to a program that was built here, where its rpath does not lead there.
+    pub fn find_libtorch(&self, command: &mut Command) {
+        if self.rpath_fails {
+            command.env(LOADER_PATH, &self.loader_path);
+        }
     }
 }
 
@@ -120,17 +133,22 @@ pub fn cargo(workspace: &Workspace, step: &Step) -> Command {
     command
 }
 
-/// Runs a program with this terminal; one ended by a signal counts as the shell counts it.
+/// Runs a program with this terminal and returns its exit code.
 pub fn exit_code(command: &mut Command) -> Result<u8> {
     let status = command.status().map_err(|error| {
         Error::missing(format!("{} cannot be started: {error}", command.get_program().to_string_lossy()))
     })?;
+    Ok(code_of(status))
+}
+
+/// The exit code of a process; one ended by a signal counts as the shell counts it.
+pub fn code_of(status: ExitStatus) -> u8 {
     #[cfg(unix)]
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
     #[cfg(not(unix))]
     let signal: Option<i32> = None;
     let code = status.code().or_else(|| signal.map(|signal| 128 + signal)).unwrap_or(1);
-    Ok(u8::try_from(code).unwrap_or(1))
+    u8::try_from(code).unwrap_or(1)
 }
 
 /// Variables whose flags take the place of those in .cargo/config.toml, the rpath among them.
@@ -181,10 +199,10 @@ mod tests {
 
     #[test]
     fn the_demo_takes_arguments_of_run() {
-        let args = |quick| demo(quick, &words("--limit 4")).args;
-        let masking = format!("run --package tokenrank -- run {}", QUICK.join(" "));
-        assert_eq!(args(true), words(&format!("{masking} --limit 4")));
-        assert_eq!(args(false), words(&format!("{masking} {} --limit 4", MORE.join(" "))));
+        let args = |full| demo(full, &words("--limit 4")).args;
+        let masking = format!("run --package tokenrank -- run {}", FIRST.join(" "));
+        assert_eq!(args(false), words(&format!("{masking} --limit 4")));
+        assert_eq!(args(true), words(&format!("{masking} {} --limit 4", MORE.join(" "))));
     }
 
     #[test]

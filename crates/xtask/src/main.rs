@@ -5,12 +5,15 @@
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
 mod bench;
+mod circles;
 mod error;
 mod launch;
 mod libtorch;
 mod needs;
+mod outcome;
 mod pip;
 mod setup;
+mod suite;
 mod version;
 mod workspace;
 
@@ -27,13 +30,14 @@ Usage: cargo xtask <COMMAND>
 Commands:
   setup [--cuda]    put libtorch 2.11.0 into .libtorch, or check the one LIBTORCH names;
                     --cuda brings the CUDA libraries along (about 5 GB on disk instead of 1.2 GB)
-  demo [--quick] [ARGS]
-                    set up if needed, then `tokenrank run configs/mini/*.toml ARGS`; --quick leaves all but the
-                    masking table out
-  test [ARGS]       set up if needed, then `cargo test --workspace ARGS`, documentation tests included;
-                    `-- FILTER` picks tests by name
+  demo [--full] [ARGS]
+                    set up if needed, then the masking table on the miniatures, `tokenrank run` with ARGS; --full
+                    runs the other three experiments as well
+  test [ARGS]       set up if needed, then run every test, documentation tests included, two test binaries at a
+                    time; `-- FILTER` picks tests by name, other ARGS go to `cargo test`, which runs them itself
   bench [ARGS]      time λ₂ and TokenRank over a batch of heads, beside torch where TOKENRANK_PYTHON,
                     .venv/bin/python or python3 can `import torch`
+  circles           list import circles between the files of each crate; fails if there is a new one
 
 Environment:
   LIBTORCH          a libtorch 2.11.0 of your own: the folder that holds lib/ and include/
@@ -44,9 +48,10 @@ Environment:
 enum Task {
     Help,
     Setup { cuda: bool },
-    Demo { quick: bool, args: Vec<String> },
+    Demo { full: bool, args: Vec<String> },
     Test { args: Vec<String> },
     Bench { args: Vec<String> },
+    Circles,
 }
 
 fn parse(args: &[String]) -> Result<Task> {
@@ -54,7 +59,7 @@ fn parse(args: &[String]) -> Result<Task> {
     let help = rest.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--help" || arg == "-h");
     match command.as_str() {
         "help" | "--help" | "-h" => Ok(Task::Help),
-        "setup" | "demo" | "test" | "bench" if help => Ok(Task::Help),
+        "setup" | "demo" | "test" | "bench" | "circles" if help => Ok(Task::Help),
         "setup" => {
             let mut cuda = false;
             for arg in rest {
@@ -66,13 +71,15 @@ fn parse(args: &[String]) -> Result<Task> {
             Ok(Task::Setup { cuda })
         }
         "demo" => {
-            let (quick, args): (Vec<String>, _) = rest.iter().cloned().partition(|arg| arg == "--quick");
-            Ok(Task::Demo { quick: !quick.is_empty(), args })
+            let (full, args): (Vec<String>, _) = rest.iter().cloned().partition(|arg| arg == "--full");
+            Ok(Task::Demo { full: !full.is_empty(), args })
         }
         "test" => Ok(Task::Test { args: rest.to_vec() }),
         "bench" => Ok(Task::Bench { args: rest.to_vec() }),
+        "circles" if rest.is_empty() => Ok(Task::Circles),
+        "circles" => Err(Error::usage("`circles` takes no arguments")),
         other => Err(Error::usage(format!(
-            "there is no command `{other}`; the commands are setup, demo, test and bench"
+            "there is no command `{other}`; the commands are setup, demo, test, bench and circles"
         ))),
     }
 }
@@ -87,9 +94,17 @@ fn run(task: Task) -> Result<u8> {
     match task {
         Task::Help => Ok(0),
         Task::Setup { cuda } => setup::ensure(&workspace, cuda).map(|_| 0),
-        Task::Demo { quick, args } => launch::Cargo::new(&workspace)?.run(&launch::demo(quick, &args)),
-        Task::Test { args } => launch::Cargo::new(&workspace)?.run(&launch::test(&args)),
+        Task::Demo { full, args } => launch::Cargo::new(&workspace)?.run(&launch::demo(full, &args)),
+        Task::Test { args } => {
+            let cargo = launch::Cargo::new(&workspace)?;
+            match args.split_first() {
+                None => suite::run(&workspace, &cargo, &[]),
+                Some((dashes, of_tests)) if dashes == "--" => suite::run(&workspace, &cargo, of_tests),
+                Some(_) => cargo.run(&launch::test(&args)),
+            }
+        }
         Task::Bench { args } => bench::run(&workspace, &args),
+        Task::Circles => circles::run(&workspace),
     }
 }
 
@@ -120,9 +135,9 @@ mod tests {
         assert_eq!(parse(&words("setup")).unwrap(), Task::Setup { cuda: false });
         assert_eq!(parse(&words("setup --cuda")).unwrap(), Task::Setup { cuda: true });
         assert_eq!(parse(&words("test -- power")).unwrap(), Task::Test { args: words("-- power") });
-        let demo = |quick| Task::Demo { quick, args: words("--limit 4") };
+        let demo = |full| Task::Demo { full, args: words("--limit 4") };
         assert_eq!(parse(&words("demo --limit 4")).unwrap(), demo(false));
-        assert_eq!(parse(&words("demo --limit --quick 4")).unwrap(), demo(true));
+        assert_eq!(parse(&words("demo --limit --full 4")).unwrap(), demo(true));
     }
 
     #[test]

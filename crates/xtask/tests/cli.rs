@@ -260,7 +260,7 @@ echo "cxx: ${CXX-unset}"; exit 7"#;
 fn demo_passes_arguments_and_the_exit_code_on() {
     let machine = Machine::with_pip(INSTALL);
     machine.program("cargo", CARGO);
-    let output = machine.run(&["demo", "--limit", "4"]);
+    let output = machine.run(&["demo", "--full", "--limit", "4"]);
     assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
     let said = String::from_utf8(output.stdout).unwrap();
     let command = said.lines().find(|line| line.starts_with("args: ")).expect("cargo was called");
@@ -291,7 +291,7 @@ fn a_libtorch_of_the_user_and_rustflags_go_by_the_loaders_path() {
     assert!(said.contains("cxx: clang++\n"), "{said}");
 
     machine.pip(INSTALL);
-    let mut command = machine.command(&["test", "--", "power"]);
+    let mut command = machine.command(&["test", "-p", "eval", "--", "power"]);
     let output =
         command.env("RUSTFLAGS", "-Cdebuginfo=0").env("LD_LIBRARY_PATH", "/elsewhere").output().unwrap();
     let said = String::from_utf8(output.stdout.clone()).unwrap();
@@ -300,13 +300,88 @@ fn a_libtorch_of_the_user_and_rustflags_go_by_the_loaders_path() {
     assert!(stderr(&output).contains("RUSTFLAGS replaces"), "{}", stderr(&output));
 }
 
+/// A cargo that has built the test binaries of these names, and runs documentation tests that pass.
+fn cargo_of_tests(machine: &Machine, names: &[&str]) {
+    let messages = names.iter().map(|name| {
+        let (path, package) = (machine.bin().join(name), machine.root().join("crates").join(name));
+        fs::create_dir_all(&package).unwrap();
+        format!(
+            r#"{{"reason":"compiler-artifact","manifest_path":"{}","target":{{"kind":["test"],"name":"{name}"}},"profile":{{"test":true}},"executable":"{}"}}"#,
+            package.join("Cargo.toml").display(),
+            path.display()
+        )
+    });
+    let messages: Vec<String> = messages.map(|message| format!("echo '{message}'")).collect();
+    machine.program(
+        "cargo",
+        &format!(
+            "echo \"$@\" >> {log}\nfor arg in \"$@\"; do if [ \"$arg\" = --doc ]; then echo 'test lib.rs - a ... ok'; exit 0; fi; done\n{}",
+            messages.join("\n"),
+            log = machine.root().join("calls").display()
+        ),
+    );
+}
+
 #[test]
-fn test_runs_the_whole_workspace_and_passes_the_exit_code_on() {
+fn test_runs_every_binary_and_names_what_failed_and_was_skipped() {
+    let machine = Machine::with_pip(INSTALL);
+    cargo_of_tests(&machine, &["good", "skips", "fails", "dies"]);
+    machine.program("good", "echo \"in $PWD with $*\"; echo 'test one ... ok'; echo 'test two ... ok'");
+    machine.program(
+        "skips",
+        "echo 'skipped: three: no browser' >&2; echo 'test three ... ok'; echo 'test four ... ignored'",
+    );
+    machine.program("fails", "echo 'test five ... FAILED'; exit 101");
+    machine.program("dies", "kill -9 $$");
+    let output = machine.run(&["test", "--", "--nocapture"]);
+    assert_eq!(output.status.code(), Some(101), "{}", stderr(&output));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let package = machine.root().join("crates/good");
+    assert!(said.contains(&format!("in {} with --nocapture\ntest one ... ok", package.display())), "{said}");
+    let (_, end) = said.split_once("== skipped\n").expect("a summary");
+    let (skipped, failed) = end.split_once("== failed\n").expect("failures");
+    for line in ["skips/tests/skips: three: no browser", "skips/tests/skips: four: marked #[ignore]"] {
+        assert!(skipped.contains(line), "{said}");
+    }
+    assert!(
+        failed.contains("fails/tests/fails: five")
+            && failed.contains("dies/tests/dies: (ended with signal: 9"),
+        "{said}"
+    );
+    assert!(said.ends_with("== 3 tests passed, 2 failed, 2 skipped\n"), "{said}");
+    let list = fs::read_to_string(machine.root().join("target/skipped.txt")).unwrap();
+    assert_eq!(list.lines().count(), 2, "{list}");
+
+    let calls = fs::read_to_string(machine.root().join("calls")).unwrap();
+    let mut calls: Vec<&str> = calls.lines().collect();
+    calls.sort();
+    assert_eq!(
+        calls,
+        [
+            "test --workspace --doc --no-fail-fast -- --nocapture",
+            "test --workspace --no-run --message-format=json-render-diagnostics",
+        ]
+    );
+}
+
+#[test]
+fn test_without_failures_succeeds_and_a_build_that_fails_ends_it() {
+    let machine = Machine::with_pip(INSTALL);
+    cargo_of_tests(&machine, &["good"]);
+    machine.program("good", "echo 'test one ... ok'");
+    let output = machine.run(&["test"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    machine.program("cargo", "exit 101");
+    assert_eq!(machine.run(&["test"]).status.code(), Some(101));
+}
+
+#[test]
+fn tests_that_are_picked_are_run_by_cargo() {
     let machine = Machine::with_pip(INSTALL);
     machine.program("cargo", "echo \"args: $*\"; exit 101");
-    let output = machine.run(&["test"]);
+    let output = machine.run(&["test", "-p", "eval", "--", "power"]);
     assert_eq!(output.status.code(), Some(101));
-    assert_eq!(String::from_utf8(output.stdout).unwrap(), "args: test --workspace --no-fail-fast\n");
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "args: test --no-fail-fast -p eval -- power\n");
 }
 
 #[test]

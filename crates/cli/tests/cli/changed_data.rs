@@ -1,57 +1,11 @@
 //! Data that change under a run: what was answered from other images or masks is noticed, named and run again.
 
 use std::path::Path;
-use std::process::Output;
 use std::time::{Duration, SystemTime};
 
 use crate::common::{arg, run, words};
-use crate::experiments::{ALL, Small, assert_same, segments};
-use crate::faults::{on_files, scenes};
-
-/// An experiment on scenes that lie in files.
-struct OnFiles<'a> {
-    small: &'a Small,
-    dir: tempfile::TempDir,
-    config: std::path::PathBuf,
-}
-
-impl<'a> OnFiles<'a> {
-    fn new(small: &'a Small) -> Self {
-        let dir = tempfile::tempdir().expect("a scratch folder");
-        let folder = dir.path().join("scenes");
-        let dataset = match small.task {
-            "masking" => format!("[folder]\nroot = {folder:?}"),
-            _ => format!("[masks]\nroot = {folder:?}\ntable = \"masks.csv\""),
-        };
-        scenes(&folder, if small.task == "diffseg" { 2..=3 } else { 1..=1 });
-        let config = on_files(dir.path(), small, &dataset);
-        Self { small, dir, config }
-    }
-
-    #[track_caller]
-    fn run(&self, out: &str, more: &[&str], code: i32) -> Output {
-        let out = self.out(out);
-        let args = self.small.args(&out, more);
-        let config = arg(&self.config);
-        let args: Vec<&str> =
-            args.iter().map(|word| if word == self.small.config { config } else { word }).collect();
-        run(&args, code)
-    }
-
-    fn out(&self, name: &str) -> std::path::PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn file(&self, name: &str) -> std::path::PathBuf {
-        self.dir.path().join("scenes").join(name)
-    }
-
-    /// Puts one file of the scenes in the place of another.
-    fn replace(&self, name: &str, by: &str) {
-        let bytes = std::fs::read(self.file(by)).expect("a file");
-        std::fs::write(self.file(name), bytes).expect("writable");
-    }
-}
+use crate::experiments::{ALL, assert_same, segments};
+use crate::on_files::OnFiles;
 
 /// Sets the time of every file in a folder back.
 fn touch(folder: &Path) {

@@ -8,6 +8,16 @@ pub fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// A folder of the test's own.
+pub fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir().expect("a scratch folder")
+}
+
+/// Whether TOKENRANK_CAMPAIGN asks for the whole of what the default run does a part of.
+pub fn full_campaign() -> bool {
+    std::env::var_os("TOKENRANK_CAMPAIGN").is_some_and(|value| value == "full")
+}
+
 /// The binary, in the root of the repository.
 pub fn tokenrank() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_tokenrank"));

@@ -3,18 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::common::{arg, root, run, tokenrank, words};
+use crate::common::{arg, root, run, scratch, tokenrank, words};
 
 /// The baseline of the quick suite, as `.ci/run` uses it.
 const QUICK: &str = "eval/baselines/mini-quick.json";
 /// Items of each of its runs.
 const LIMIT: &str = "24";
-
-fn scratch() -> TempDir {
-    tempfile::tempdir().expect("a scratch folder")
-}
 
 /// A run of the quick suite with a change, below `out` as several runs of one command are.
 fn quick(out: &Path, name: &str, change: Option<&str>) {

@@ -4,18 +4,13 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::common::{arg, root, run, says_nothing, verdicts, words};
+use crate::common::{arg, root, run, says_nothing, scratch, verdicts, words};
 use crate::paper::put;
 
 const CONFIG: &str = "configs/mini/diffseg.toml";
 const METHODS: [&str; 6] =
     ["uniform", "tokenrank", "tokenrank-sampled", "column-sum", "random", "tokenrank-lambda2"];
-
-fn scratch() -> TempDir {
-    tempfile::tempdir().expect("a scratch folder")
-}
 
 fn results(out: &Path) -> Value {
     let text = std::fs::read_to_string(out.join("results.json")).expect("results");

@@ -1,17 +1,14 @@
 //! What else can happen to a run: a second process, signals, disks, damaged files, clocks.
 
-use std::ops::RangeInclusive;
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
-use crate::common::{arg, root, run, tokenrank, words};
+use crate::common::{root, scratch, tokenrank, words};
 use crate::experiments::{ALL, SIGXFSZ, Small, assert_same, limited, results, segments};
-
-fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a scratch folder")
-}
+use crate::on_files::OnFiles;
+use crate::skipped::skipped;
 
 /// Starts a run and waits until it has recorded a batch. None where it was over before that could be seen.
 fn under_way(small: &Small, out: &Path) -> Option<Child> {
@@ -185,60 +182,16 @@ fn damage_in_the_middle_of_the_records_costs_that_batch() {
     assert!(message.contains("run.json is damaged") && message.contains("--fresh"), "{message}");
 }
 
-/// Scenes of the miniature as files.
-pub fn scenes(folder: &Path, objects: RangeInclusive<usize>) {
-    let spec = tasks::mini::SceneSpec::new(64, objects).expect("a spec");
-    tasks::mini::export(folder, &spec, 0, tasks::mini::Split::Val, 9).expect("written");
-    // As [dataset.masks] reads them: a row for each class of an image.
-    let scenes = std::fs::read_to_string(folder.join("scenes.jsonl")).expect("scenes");
-    let mut rows = std::collections::BTreeSet::new();
-    for line in scenes.lines() {
-        let scene: serde_json::Value = serde_json::from_str(line).expect("a scene");
-        let file = scene["file"].as_str().expect("a name").trim_start_matches("images/").to_owned();
-        for object in scene["objects"].as_array().expect("objects") {
-            let (name, label) = (object["class"].as_str().expect("a class"), object["label"].as_u64());
-            rows.insert(format!("{file},{name},{}", 1 + label.expect("a label")));
-        }
-    }
-    let rows: Vec<String> = rows.into_iter().collect();
-    std::fs::write(folder.join("masks.csv"), format!("file,name,value\n{}\n", rows.join("\n")))
-        .expect("written");
-}
-
-/// An experiment on those files.
-pub fn on_files(dir: &Path, small: &Small, dataset: &str) -> PathBuf {
-    let text = std::fs::read_to_string(root().join(small.config)).expect("an experiment");
-    let mut document: toml::Table = toml::from_str(&text).expect("TOML");
-    document.insert("dataset".into(), toml::from_str::<toml::Table>(dataset).expect("TOML").into());
-    let path = dir.join(Path::new(small.config).file_name().expect("a name"));
-    std::fs::write(&path, toml::to_string(&document).expect("TOML")).expect("written");
-    path
-}
-
 #[test]
 fn an_image_that_cannot_be_read_is_recorded_and_the_run_goes_on() {
     for small in [&ALL[0], &ALL[1], &ALL[3]] {
-        let dir = scratch();
-        let folder = dir.path().join("scenes");
-        let dataset = match small.task {
-            "masking" => format!("[folder]\nroot = {folder:?}"),
-            _ => format!("[masks]\nroot = {folder:?}\ntable = \"masks.csv\""),
-        };
-        scenes(&folder, if small.task == "diffseg" { 2..=3 } else { 1..=1 });
-        let config = on_files(dir.path(), small, &dataset);
-        let go = |out: &Path, code: i32| -> Output {
-            let args = small.args(out, &[]);
-            let args: Vec<&str> =
-                args.iter().map(|word| if word == small.config { arg(&config) } else { word }).collect();
-            run(&args, code)
-        };
-        let (whole, out) = (dir.path().join("whole"), dir.path().join("run"));
-        go(&whole, 0);
+        let on = OnFiles::new(small);
+        on.run("whole", &[], 0);
 
-        let image = folder.join("images/000004.png");
+        let (image, out) = (on.file("images/000004.png"), on.out("run"));
         let bytes = std::fs::read(&image).expect("an image");
         std::fs::write(&image, &bytes[..bytes.len() / 2]).expect("writable");
-        let output = go(&out, 3);
+        let output = on.run("run", &[], 3);
         let table = String::from_utf8(output.stdout.clone()).expect("text");
         assert!(table.contains("1 of 9 items could not be read and count for nothing here"), "{table}");
         let message = words(&output);
@@ -258,18 +211,18 @@ fn an_image_that_cannot_be_read_is_recorded_and_the_run_goes_on() {
         );
 
         // Asked again nothing has changed; mended, its batch is run again and the rest is kept.
-        let again = go(&out, 3);
+        let again = on.run("run", &[], 3);
         assert!(again.stdout == output.stdout && words(&again).contains("could not be read the last time"));
         std::fs::write(&image, &bytes).expect("writable");
-        go(&out, 0);
-        assert_same(&whole, &out);
+        on.run("run", &[], 0);
+        assert_same(&on.out("whole"), &out);
 
-        for entry in std::fs::read_dir(folder.join("images")).expect("images") {
+        for entry in std::fs::read_dir(on.file("images")).expect("images") {
             std::fs::write(entry.expect("a file").path(), "no image").expect("writable");
         }
-        let message = words(&go(&dir.path().join("none"), 3));
+        let message = words(&on.run("none", &[], 3));
         assert!(message.contains("none of the 9 items could be read"), "{message}");
-        assert!(!dir.path().join("none/results.json").exists());
+        assert!(!on.out("none/results.json").exists());
     }
 }
 
@@ -284,7 +237,7 @@ fn with_mounts(script: &str) -> Option<Output> {
     };
     let way = ways.iter().find(can);
     if way.is_none() {
-        eprintln!("skipped: file systems cannot be mounted here (unshare --mount)");
+        skipped("file systems cannot be mounted here (unshare --mount)");
     }
     attempt(way?, script)
 }
@@ -393,7 +346,7 @@ fn a_clock_that_goes_backwards_is_of_no_consequence() {
     assert_same(&whole, &out);
     // And a process whose own clock runs backwards against the files'.
     let Ok(found) = Command::new("faketime").arg("--version").output() else {
-        eprintln!("skipped: faketime is not installed");
+        skipped("faketime is not installed, the last part is left out");
         return;
     };
     assert!(found.status.success());

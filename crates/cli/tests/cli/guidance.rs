@@ -6,9 +6,8 @@ use std::path::{Path, PathBuf};
 
 use models::image::Rgb8;
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::common::{arg, root, run, says_nothing, verdicts, words};
+use crate::common::{arg, root, run, says_nothing, scratch, verdicts, words};
 
 const CONFIG: &str = "configs/mini/guidance.toml";
 const METHODS: [&str; 3] = ["none", "sag", "sag-tokenrank"];
@@ -24,10 +23,6 @@ const SMALL: [&str; 8] = [
     "metrics.kernel={ subsets = 5, subset_size = 6 }",
     "metrics.resamples=8",
 ];
-
-fn scratch() -> TempDir {
-    tempfile::tempdir().expect("a scratch folder")
-}
 
 /// Arguments of the miniature's experiment, made small and then changed.
 fn arguments<'a>(verb: &'a str, config: &'a str, changes: &[&'a str]) -> Vec<&'a str> {

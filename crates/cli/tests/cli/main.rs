@@ -16,6 +16,7 @@ mod guidance;
 mod hostile;
 mod kills;
 mod metrics;
+mod on_files;
 mod output;
 mod paper;
 mod paper_diffseg;
@@ -29,10 +30,12 @@ mod report;
 mod run;
 mod sd;
 mod segment;
-#[path = "../../../models/tests/hub/server.rs"]
+#[path = "../../../models/tests/models/hub/server.rs"]
 mod server;
 mod shards;
 mod show;
+#[path = "../../../xtask/tests/skipped/mod.rs"]
+mod skipped;
 mod slurm;
 mod slurm_cluster;
 mod sweep;

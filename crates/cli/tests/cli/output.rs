@@ -7,18 +7,15 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::common::{arg, root, run, tokenrank, words};
+use crate::common::{arg, root, run, scratch, tokenrank, words};
 use crate::experiments::{ALL, results};
-
-fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a scratch folder")
-}
+use crate::skipped::skipped;
 
 /// A device that takes nothing.
 fn full() -> Option<File> {
     let file = File::options().write(true).open("/dev/full").ok();
     if file.is_none() {
-        eprintln!("skipped: there is no /dev/full here");
+        skipped("there is no /dev/full here");
     }
     file
 }
@@ -149,7 +146,7 @@ fn words_that_are_no_text_are_taken_and_given_back() {
     let dir = scratch();
     let out = dir.path().join(OsStr::from_bytes(b"a \xff run"));
     if std::fs::create_dir(&out).is_err() {
-        eprintln!("skipped: this disk takes names in UTF-8 only");
+        skipped("this disk takes names in UTF-8 only");
         return;
     }
     let args = ALL[3].args(Path::new("OUT"), &[]).into_iter();

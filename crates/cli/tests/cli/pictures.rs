@@ -7,15 +7,11 @@ use models::image::{Orientation, Rgb8};
 use serde_json::Value;
 use tasks::mini::{SceneSpec, Split, scene};
 
-use crate::common::{arg, root, run, words};
+use crate::common::{arg, root, run, scratch, words};
 use crate::experiments::results;
 
 fn fixture(name: &str) -> PathBuf {
     root().join("crates/cli/tests/fixtures").join(name)
-}
-
-fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a scratch folder")
 }
 
 fn write_png(path: &Path, rgb: &Rgb8) {
@@ -139,7 +135,7 @@ fn pictures_that_metrics_cannot_read_are_counted_and_named() {
 fn validate_looks_at_the_first_bytes_of_every_file() {
     let dir = scratch();
     let folder = dir.path().join("scenes");
-    crate::faults::scenes(&folder, 1..=1);
+    crate::on_files::scenes(&folder, 1..=1);
     let masks = format!("root = {folder:?}\ntable = \"masks.csv\"");
     let config = on_masks(dir.path(), "configs/mini/segment.toml", &masks);
     let validate = |code: i32| words(&run(&["validate", arg(&config)], code));

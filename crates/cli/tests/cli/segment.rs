@@ -3,15 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use tempfile::TempDir;
 
-use crate::common::{arg, root, run, says_nothing, verdicts, words};
+use crate::common::{arg, root, run, says_nothing, scratch, verdicts, words};
 
 const CONFIG: &str = "configs/mini/segment.toml";
-
-fn scratch() -> TempDir {
-    tempfile::tempdir().expect("a scratch folder")
-}
 
 fn results(out: &Path) -> Value {
     let text = std::fs::read_to_string(out.join("results.json")).expect("results");

@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 use serde_json::{Value, json};
 
 use crate::common::{arg, root, run, tokenrank, words};
+use crate::skipped::skipped;
 use crate::slurm_cluster::{Cluster, NODES, processes};
 
 const CONFIG: &str = "configs/mini/masking-vit.toml";
@@ -254,7 +255,7 @@ fn on_a_real_cluster() {
     let mut cluster = match Cluster::start() {
         Ok(cluster) => cluster,
         Err(reason) => {
-            eprintln!("skipped: no Slurm on this machine: {reason}");
+            skipped(&format!("no Slurm on this machine: {reason}"));
             return;
         }
     };

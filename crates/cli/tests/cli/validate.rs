@@ -6,7 +6,7 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
 
-use crate::common::{arg, root, run, tokenrank, words};
+use crate::common::{arg, root, run, scratch, tokenrank, words};
 
 const MASKING: &str = "configs/mini/masking-vit.toml";
 const GUIDANCE: &str = "configs/mini/guidance.toml";
@@ -19,10 +19,6 @@ const FEW: [&str; 5] = [
     "metrics.splits=2",
     "metrics.kernel={ subsets = 2, subset_size = 3 }",
 ];
-
-fn scratch() -> tempfile::TempDir {
-    tempfile::tempdir().expect("a scratch folder")
-}
 
 /// A miniature's experiment file with other words, in a folder of its own.
 fn edited(dir: &Path, name: &str, config: &str, changes: &[(&str, &str)]) -> PathBuf {

@@ -1,7 +1,9 @@
 //! Chromium or Chrome for tests of pages, spoken to over pipes in its DevTools protocol.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
-#![allow(clippy::print_stderr, reason = "a test that is skipped says why")]
+
+#[path = "../../../xtask/tests/skipped/mod.rs"]
+mod skipped;
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};
@@ -35,7 +37,7 @@ pub fn find() -> Option<PathBuf> {
     let found = std::env::split_paths(&path).flat_map(|dir| names.map(|name| dir.join(name)));
     let found = found.into_iter().find(|file| file.is_file());
     if found.is_none() {
-        eprintln!("skipped: no chromium or google-chrome in PATH, and CHROME is not set");
+        skipped::skipped("no chromium or google-chrome in PATH, and CHROME is not set");
     }
     found
 }

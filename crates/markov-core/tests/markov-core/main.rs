@@ -1,0 +1,11 @@
+//! The algorithms against known answers, second computations and each other, in one binary.
+
+mod absorption;
+mod common;
+mod known_answers;
+mod matrix_free;
+mod metastable;
+mod properties;
+mod reducible;
+#[cfg(feature = "torch")]
+mod torch;

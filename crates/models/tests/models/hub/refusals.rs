@@ -1,0 +1,191 @@
+//! What is refused, in which words, and that nothing bad stays behind.
+
+use models::hub::{Hub, HubError};
+
+use super::server::{COMMIT, Reply, Request, StandIn, Twist, honest, sha256};
+use super::{blobs, files, hub_at, model, model_at, repository, weights};
+
+/// The error of a fetch from a hub with this twist, and what it leaves in the cache.
+fn refused(hub: Twist, storage: Twist, token: Option<&str>, more: &str) -> (HubError, Vec<String>) {
+    let cache = tempfile::tempdir().expect("a scratch folder");
+    let stand_in = StandIn::start(files(), hub, storage);
+    let mut hub = hub_at(&stand_in.hub, cache.path());
+    if let Some(token) = token {
+        hub = hub.with_token(token);
+    }
+    let error = hub.fetch(&model_at("main", more), &mut ()).expect_err("a refusal");
+    assert!(!error.to_string().contains('\n') && error.kind() != models::ErrorKind::Usage, "{error}");
+    assert!(matches!(hub.snapshot(&model()), Err(HubError::Missing { .. })), "{error}");
+    (error, blobs(cache.path()))
+}
+
+#[test]
+fn data_with_another_hash_are_removed() {
+    let flipped = |_: &Request, _, mut reply: Reply| {
+        if let Some(byte) = reply.content.get_mut(77) {
+            *byte ^= 1;
+        }
+        reply
+    };
+    let (error, left) = refused(honest, flipped, None, "");
+    let mut bad = weights();
+    bad[77] ^= 1;
+    let text = error.to_string();
+    for word in ["model.safetensors", "tests/tiny", &sha256(&weights()), &sha256(&bad), "removed"] {
+        assert!(text.contains(word), "{word} is not in: {text}");
+    }
+    assert_eq!(left, [&sha256(b"{}")[..40]]);
+}
+
+#[test]
+fn data_of_another_size_are_removed() {
+    let longer = |_: &Request, _, mut reply: Reply| {
+        reply.content.push(0);
+        reply
+    };
+    let (error, left) = refused(honest, longer, None, "");
+    assert!(matches!(error, HubError::Damaged { what: "size", .. }), "{error}");
+    assert_eq!(left.len(), 1);
+}
+
+#[test]
+fn data_that_are_not_the_pinned_ones_are_not_downloaded() {
+    let pin = |what: &str| format!("published.\"model.safetensors\" = {{ {what} }}\n");
+    let (error, left) = refused(honest, honest, None, &pin(&format!("sha256 = \"{}\"", "0".repeat(64))));
+    assert!(matches!(error, HubError::NotPinned { what: "sha256", .. }), "{error}");
+    assert_eq!(left.len(), 1);
+    let (error, _) = refused(honest, honest, None, &pin("size = 3"));
+    assert!(matches!(error, HubError::NotPinned { what: "size", .. }), "{error}");
+
+    // A server that sends no hash of its own: the pinned one decides.
+    let silent = |_: &Request, _, mut reply: Reply| {
+        for (name, value) in &mut reply.headers {
+            if *name == "X-Linked-Etag" {
+                *value = "\"some-tag\"".into();
+            }
+        }
+        reply
+    };
+    let (error, left) = refused(silent, honest, None, &pin(&format!("sha256 = \"{}\"", "0".repeat(64))));
+    assert!(matches!(error, HubError::Damaged { what: "sha256", .. }), "{error}");
+    assert_eq!(left.len(), 1);
+}
+
+#[test]
+fn a_gated_model_names_the_page_and_the_token() {
+    let locked = |_: &Request, _, _| Reply::status(401);
+    let (error, left) = refused(locked, honest, None, "gated = true\n");
+    let text = error.to_string();
+    for word in ["HTTP 401", "/tests/tiny and set HF_TOKEN", "Accept its terms at http://127.0.0.1"] {
+        assert!(text.contains(word), "{word} is not in: {text}");
+    }
+    assert_eq!(left, [""; 0]);
+
+    let forbidden = |_: &Request, _, _| Reply::status(403);
+    let text = refused(forbidden, honest, Some("hf_secret"), "").0.to_string();
+    for word in ["HTTP 403", "If the model is gated, accept", "account of your access token"] {
+        assert!(text.contains(word), "{word} is not in: {text}");
+    }
+    assert!(!text.contains("hf_secret"), "{text}");
+}
+
+#[test]
+fn a_token_that_cannot_be_sent_is_not_shown_either() {
+    let (error, _) = refused(honest, honest, Some("hf_sec\nret"), "");
+    assert!(matches!(error, HubError::Token), "{error}");
+    assert!(!error.to_string().contains("hf_sec"), "{error}");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_named() {
+    let without = |request: &Request, _, reply| {
+        if request.path.ends_with("model.safetensors") { Reply::status(404) } else { reply }
+    };
+    let text = refused(without, honest, None, "").0.to_string();
+    for word in ["tests/tiny", "no model.safetensors", "HTTP 404", COMMIT, "hf download"] {
+        assert!(text.contains(word), "{word} is not in: {text}");
+    }
+}
+
+#[test]
+fn offline_names_every_missing_file_and_asks_nobody() {
+    let cache = tempfile::tempdir().expect("a scratch folder");
+    let stand_in = StandIn::start(files(), honest, honest);
+    let hub = hub_at(&stand_in.hub, cache.path());
+    let text = hub.clone().with_offline(true).fetch(&model(), &mut ()).expect_err("offline").to_string();
+    for word in ["config.json, model.safetensors missing", "`tokenrank fetch tiny`", "--offline"] {
+        assert!(text.contains(word), "{word} is not in: {text}");
+    }
+    assert_eq!(stand_in.hub.requests().len(), 0);
+    let folder = hub.fetch(&model(), &mut ()).expect("a model");
+    assert_eq!(hub.with_offline(true).fetch(&model(), &mut ()).expect("a model"), folder);
+}
+
+#[test]
+fn nobody_there() {
+    let cache = tempfile::tempdir().expect("a scratch folder");
+    // Port 1 is for a service that no machine runs.
+    let hub = Hub::at("http://127.0.0.1:1", cache.path());
+    let text = hub.fetch(&model(), &mut ()).expect_err("nobody").to_string();
+    for word in ["cannot reach http://127.0.0.1:1/tests/tiny/resolve/main/config.json", "HF_ENDPOINT"] {
+        assert!(text.contains(word), "{word} is not in: {text}");
+    }
+    assert_eq!(blobs(cache.path()), [""; 0]);
+}
+
+/// What a server says becomes names of files, so it may say no paths.
+#[test]
+fn headers_that_lead_out_of_the_cache_are_refused() {
+    fn with(reply: Reply, header: &str, value: &str) -> Reply {
+        let mut reply = reply;
+        reply.headers.iter_mut().filter(|(name, _)| *name == header).for_each(|(_, old)| *old = value.into());
+        reply
+    }
+    let twists: [Twist; 5] = [
+        |_, _, reply| with(reply, "ETag", "\"../../../evil\""),
+        |_, _, reply| with(reply, "ETag", "\"\""),
+        |_, _, reply| with(reply, "X-Repo-Commit", "../../evil"),
+        |_, _, reply| with(reply, "X-Repo-Commit", ""),
+        |_, _, reply| with(reply, "Location", "file:///etc/passwd"),
+    ];
+    for twist in twists {
+        let (error, left) = refused(twist, honest, None, "");
+        assert!(matches!(error, HubError::Answer { .. }), "{error}");
+        assert_eq!(left, [""; 0]);
+    }
+}
+
+#[test]
+fn a_commit_that_was_asked_for_is_the_commit_that_comes() {
+    let cache = tempfile::tempdir().expect("a scratch folder");
+    let stand_in = StandIn::start(files(), honest, honest);
+    let other = "f".repeat(40);
+    let error =
+        hub_at(&stand_in.hub, cache.path()).fetch(&model_at(&other, ""), &mut ()).expect_err("another");
+    assert!(matches!(&error, HubError::Answer { what, .. } if what.contains(COMMIT)), "{error}");
+}
+
+/// `/dev/full` answers every write as a full disk does.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_full_disk_says_how_much_is_needed_and_where() {
+    let cache = tempfile::tempdir().expect("a scratch folder");
+    let folder = repository(cache.path()).join("blobs");
+    std::fs::create_dir_all(&folder).expect("writable");
+    let incomplete = folder.join(format!("{}.incomplete", sha256(&weights())));
+    std::os::unix::fs::symlink("/dev/full", &incomplete).expect("a link");
+    let stand_in = StandIn::start(files(), honest, honest);
+    let hub = hub_at(&stand_in.hub, cache.path());
+    let error = hub.fetch(&model(), &mut ()).expect_err("a full disk");
+    let text = error.to_string();
+    for word in
+        ["no room for model.safetensors", &folder.display().to_string(), "1.0 MB still needed", "No space"]
+    {
+        assert!(text.contains(word), "{word} is not in: {text}");
+    }
+    assert_eq!(stand_in.ranges(), ["-"], "a full disk was tried again");
+    assert!(!folder.join(sha256(&weights())).exists());
+    // With room again the download ends well.
+    std::fs::remove_file(&incomplete).expect("removable");
+    hub.fetch(&model(), &mut ()).expect("a model");
+}

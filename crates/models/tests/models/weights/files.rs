@@ -1,0 +1,315 @@
+//! Which files of a directory are read. `tools/golden_checkpoints.py` asked transformers and diffusers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use models::{Device, Error, Kind, Weights, weight_files};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::write;
+
+#[derive(Deserialize)]
+struct Golden {
+    written: Vec<Written>,
+    read: Vec<Read>,
+    twice: Vec<Twice>,
+    explicit: Vec<Explicit>,
+}
+
+#[derive(Deserialize)]
+struct Written {
+    library: String,
+    variant: Option<String>,
+    sharded: bool,
+    files: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct Read {
+    library: String,
+    variant: Option<String>,
+    present: Vec<String>,
+    taken: Option<String>,
+}
+
+#[derive(Deserialize)]
+struct Twice {
+    library: String,
+    index: String,
+    taken: String,
+}
+
+#[derive(Deserialize)]
+struct Explicit {
+    file: String,
+    taken: String,
+}
+
+fn golden() -> Golden {
+    let text = fs::read_to_string(crate::golden::fixture("checkpoints").join("golden.json"))
+        .expect("a committed fixture");
+    serde_json::from_str(&text).expect("a committed fixture")
+}
+
+impl Golden {
+    /// The names of a kind of weights, as `save_pretrained` wrote them.
+    fn names(&self, library: &str, kind: &str) -> &[String] {
+        let (form, variant) =
+            kind.split_once('.').map_or((kind, None), |(form, variant)| (form, Some(variant)));
+        let same = |written: &&Written| {
+            written.library == library
+                && written.variant.as_deref() == variant
+                && written.sharded == (form == "sharded")
+        };
+        &self.written.iter().find(same).expect("a kind").files
+    }
+
+    /// Writes weights of one kind whose every tensor is `number`.
+    fn write(&self, dir: &Path, library: &str, kind: &str, number: f32) {
+        let names = self.names(library, kind);
+        let shards: Vec<&String> = names.iter().filter(|name| name.ends_with(".safetensors")).collect();
+        let mut weight_map = BTreeMap::new();
+        for (i, shard) in shards.iter().enumerate() {
+            write(&dir.join(shard), [(format!("t{i}"), number)]);
+            weight_map.insert(format!("t{i}"), (*shard).clone());
+        }
+        if let Some(index) = names.iter().find(|name| name.ends_with(".json")) {
+            fs::write(dir.join(index), json!({ "weight_map": weight_map }).to_string()).expect("writable");
+        }
+    }
+}
+
+fn folder(library: &str) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let config = match library {
+        "diffusers" => json!({ "_class_name": "AutoencoderKL", "_diffusers_version": "0.42.0" }),
+        _ => json!({ "model_type": "vit" }),
+    };
+    fs::write(dir.path().join("config.json"), config.to_string()).expect("writable");
+    dir
+}
+
+fn open(dir: &Path) -> Result<Weights, Error> {
+    Weights::open(dir, Kind::Float, Device::Cpu)
+}
+
+/// The number of a tensor.
+fn number(dir: &Path, name: &str) -> Result<f64, Error> {
+    Ok(open(dir)?.get(&[1], name)?.double_value(&[0]))
+}
+
+fn refusal(dir: &Path) -> String {
+    open(dir).err().expect("it was accepted").to_string()
+}
+
+const KINDS: [&str; 4] = ["single", "sharded", "single.fp16", "sharded.fp16"];
+
+/// Whatever lies in a folder, the weights are those that its library reads: without a variant where that finds some, and with
+/// `variant="fp16"` otherwise.
+#[test]
+fn of_several_weights_those_are_read_that_the_library_reads() {
+    let golden = golden();
+    let plain = golden.read.iter().filter(|row| row.variant.is_none());
+    for row in plain {
+        let fp16 = |other: &&Read| {
+            other.variant.is_some() && (&other.library, &other.present) == (&row.library, &row.present)
+        };
+        let fp16 = golden.read.iter().find(fp16).expect("a row");
+        let wanted = row.taken.as_ref().or(fp16.taken.as_ref());
+        let dir = folder(&row.library);
+        for kind in &row.present {
+            let at = KINDS.iter().position(|known| known == kind).expect("a kind");
+            golden.write(dir.path(), &row.library, kind, at as f32);
+        }
+        let what = format!("{} with {:?}", row.library, row.present);
+        let Some(wanted) = wanted else {
+            assert!(refusal(dir.path()).contains("no weights"), "{what}");
+            continue;
+        };
+        let found = number(dir.path(), "t0").unwrap_or_else(|e| panic!("{what}: {e}"));
+        assert_eq!(KINDS[found as usize], wanted, "{what}");
+        // All shards, and nothing else.
+        let sharded = wanted.starts_with("sharded");
+        assert_eq!(number(dir.path(), "t1").ok(), sharded.then_some(found), "{what}");
+        let weights = golden.names(&row.library, wanted).iter().filter(|name| name.ends_with(".safetensors"));
+        let weights: Vec<PathBuf> = weights.map(|name| dir.path().join(name)).collect();
+        assert_eq!(weight_files(dir.path()).expect("files"), weights, "{what}");
+    }
+}
+
+/// Both libraries read the copy of the last shard, whatever the index says; here the index counts, and where it names that
+/// shard all agree.
+#[test]
+fn the_index_says_which_copy_of_a_tensor_counts() {
+    let golden = golden();
+    for Twice { library, index, taken } in &golden.twice {
+        assert_eq!(taken, "second", "the libraries have changed their ways");
+        let dir = folder(library);
+        golden.write(dir.path(), library, "sharded", 0.0);
+        let names = golden.names(library, "sharded");
+        let shards: Vec<&String> = names.iter().filter(|name| name.ends_with(".safetensors")).collect();
+        for (number, shard) in [1.0, 2.0].into_iter().zip(&shards) {
+            write(&dir.path().join(shard), [("t0".to_owned(), number), ("t1".to_owned(), number)]);
+        }
+        let (counts, other) = if index == "first" { (1.0, 1) } else { (2.0, 0) };
+        let named = shards[1 - other];
+        let map = json!({ "weight_map": { "t0": named, "t1": named, "t9": shards[other] } });
+        let path = dir.path().join(names.iter().find(|name| name.ends_with(".json")).expect("an index"));
+        fs::write(&path, map.to_string()).expect("writable");
+        let found = ["t0", "t1"].map(|name| number(dir.path(), name).expect("read"));
+        assert_eq!(found, [counts; 2], "{library}, {index}");
+        // It decides what is read, so it belongs to the identity of the weights; a tensor counts once.
+        assert_eq!(weight_files(dir.path()).expect("files").last(), Some(&path));
+        assert_eq!(open(dir.path()).expect("read").numbers(|_| true), 2);
+
+        // Named nowhere, or in a third file.
+        let map = json!({ "weight_map": { "t0": shards[0], "t9": shards[1] } });
+        fs::write(&path, map.to_string()).expect("writable");
+        let message = refusal(dir.path());
+        assert!(message.contains("`t1` is in") && message.contains("does not say"), "{message}");
+    }
+}
+
+#[test]
+fn of_three_copies_the_index_may_name_any() {
+    let dir = folder("transformers");
+    let shards = ["a.safetensors", "b.safetensors", "c.safetensors"];
+    for (number, shard) in [1.0, 2.0, 3.0].into_iter().zip(shards) {
+        write(&dir.path().join(shard), [("t".to_owned(), number)]);
+    }
+    for (i, named) in shards.into_iter().enumerate() {
+        let map = json!({ "weight_map": { "t": named, "x": shards[0], "y": shards[1], "z": shards[2] } });
+        fs::write(dir.path().join("model.safetensors.index.json"), map.to_string()).expect("writable");
+        assert_eq!(number(dir.path(), "t").expect("read"), i as f64 + 1.0);
+    }
+}
+
+#[test]
+fn the_file_that_the_configuration_names_comes_first() {
+    let golden = golden();
+    for Explicit { file, taken } in &golden.explicit {
+        let dir = folder("transformers");
+        for kind in ["single", "sharded"] {
+            golden.write(dir.path(), "transformers", kind, if kind == taken { 1.0 } else { 0.0 });
+        }
+        write(
+            &dir.path().join("other.safetensors"),
+            [("t0".to_owned(), if taken == "other" { 1.0 } else { 0.0 })],
+        );
+        let config = json!({ "model_type": "vit", "transformers_weights": file });
+        fs::write(dir.path().join("config.json"), config.to_string()).expect("writable");
+        assert_eq!(number(dir.path(), "t0").expect("read"), 1.0, "{file}");
+    }
+    for (file, word) in [
+        ("../model.safetensors", "beside config.json"),
+        ("/etc/passwd", "beside config.json"),
+        ("pytorch_model.bin", "beside config.json"),
+        ("absent.safetensors", "lacks absent.safetensors"),
+    ] {
+        let dir = folder("transformers");
+        golden.write(dir.path(), "transformers", "single", 0.0);
+        let config = json!({ "model_type": "vit", "transformers_weights": file });
+        fs::write(dir.path().join("config.json"), config.to_string()).expect("writable");
+        let message = refusal(dir.path());
+        assert!(message.contains(word), "{file}: {message}");
+    }
+}
+
+/// A folder with files of both libraries is the one's whose configuration it has.
+#[test]
+fn the_configuration_says_whose_folder_it_is() {
+    let golden = golden();
+    for (library, other) in [("diffusers", "transformers"), ("transformers", "diffusers")] {
+        let dir = folder(library);
+        golden.write(dir.path(), other, "single", 1.0);
+        assert_eq!(number(dir.path(), "t0").expect("read"), 1.0);
+        golden.write(dir.path(), library, "single.fp16", 3.0);
+        assert_eq!(number(dir.path(), "t0").expect("read"), 1.0, "a variant before whole weights");
+        golden.write(dir.path(), library, "single", 2.0);
+        assert_eq!(number(dir.path(), "t0").expect("read"), 2.0);
+    }
+}
+
+#[test]
+fn a_variant_is_read_where_it_is_the_only_one_or_fp16() {
+    let dir = folder("transformers");
+    let add = |name: &str, number: f32| write(&dir.path().join(name), [("t".to_owned(), number)]);
+    add("model.bf16.safetensors", 1.0);
+    assert_eq!(number(dir.path(), "t").expect("read"), 1.0);
+    add("model.ema.safetensors", 2.0);
+    let message = refusal(dir.path());
+    assert!(message.contains("`bf16`, `ema`") && message.contains("keep one"), "{message}");
+    add("model.fp16.safetensors", 3.0);
+    assert_eq!(number(dir.path(), "t").expect("read"), 3.0);
+    // An index as older diffusers wrote it.
+    let dir = folder("diffusers");
+    let shard = "diffusion_pytorch_model-00001-of-00001.fp16.safetensors";
+    write(&dir.path().join(shard), [("t".to_owned(), 4.0)]);
+    let index = dir.path().join("diffusion_pytorch_model.safetensors.fp16.index.json");
+    fs::write(index, json!({ "weight_map": { "t": shard } }).to_string()).expect("writable");
+    assert_eq!(number(dir.path(), "t").expect("read"), 4.0);
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let dir = folder("transformers");
+    assert!(
+        refusal(dir.path()).contains("no weights; expected model.safetensors or diffusion_pytorch_model")
+    );
+    write(&dir.path().join("open_clip.safetensors"), [("t".to_owned(), 0.0)]);
+    assert!(refusal(dir.path()).contains("open_clip.safetensors is not a file name"));
+    write(&dir.path().join("model-00001-of-00002.safetensors"), [("t".to_owned(), 0.0)]);
+    let message = refusal(dir.path());
+    assert!(message.contains("no index") && message.contains("model.safetensors.index.json"), "{message}");
+}
+
+/// The advice keeps every tensor and destroys nothing: `AutoModel…save_pretrained` over the folder would drop the classifier.
+#[test]
+fn pickles_are_refused_with_a_way_out_that_loses_nothing() {
+    for (file, library) in [
+        ("pytorch_model.bin", "transformers"),
+        ("pytorch_model.fp16.bin", "transformers"),
+        ("pytorch_model-00001-of-00002.bin", "transformers"),
+        ("pytorch_model.bin.index.json", "transformers"),
+        ("model.pt", "transformers"),
+        ("diffusion_pytorch_model.bin", "diffusers"),
+        ("diffusion_pytorch_model.fp16.bin", "diffusers"),
+    ] {
+        let dir = folder(library);
+        fs::write(dir.path().join(file), b"\x80\x02").expect("writable");
+        let message = refusal(dir.path());
+        let advice = format!("python tools/convert_pickle.py '{}'", dir.path().display());
+        assert!(message.contains(file) && message.contains(&advice), "{message}");
+        assert!(!message.contains("save_pretrained"), "{message}");
+    }
+    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/convert_pickle.py");
+    assert!(tool.is_file());
+}
+
+/// Shards may be links to anywhere, as a single file may: caches lie on other disks. Their names may not lead out.
+#[cfg(unix)]
+#[test]
+fn shards_may_be_links() {
+    use std::os::unix::fs::symlink;
+
+    let (dir, elsewhere) = (folder("transformers"), tempfile::tempdir().expect("a scratch folder"));
+    let golden = golden();
+    golden.write(elsewhere.path(), "transformers", "sharded", 5.0);
+    for name in golden.names("transformers", "sharded") {
+        symlink(elsewhere.path().join(name), dir.path().join(name)).expect("a link");
+    }
+    assert_eq!(number(dir.path(), "t1").expect("read"), 5.0);
+    let second = elsewhere.path().join(&golden.names("transformers", "sharded")[1]);
+    fs::remove_file(&second).expect("removed");
+    assert!(refusal(dir.path()).contains("link to a file that is missing"));
+    fs::create_dir(&second).expect("a folder");
+    assert!(refusal(dir.path()).contains("is missing"));
+
+    let dir = folder("transformers");
+    golden.write(elsewhere.path(), "transformers", "single", 6.0);
+    symlink(elsewhere.path().join("model.safetensors"), dir.path().join("model.safetensors"))
+        .expect("a link");
+    assert_eq!(number(dir.path(), "t0").expect("read"), 6.0);
+}
