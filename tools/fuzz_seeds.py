@@ -1,4 +1,4 @@
-"""Writes the seeds of the fuzz corpus: a small whole file of every kind, and the hostile ones of docs/reliability.md.
+"""Writes the seeds of the fuzz corpus: a small whole file of every kind, and the hostile ones of results/reliability/README.md.
 
     python tools/fuzz_seeds.py
 

@@ -7,7 +7,7 @@ Needs torch 2.11.0, diffusers 0.42.0, transformers 5.23.0, tokenizers 0.23.3, sa
     cargo run -p tasks --example mini_export -- --out DIR/train --split train --count 20000 --size 96 --objects 1-3
     cargo run -p tasks --example mini_export -- --out DIR/val --split val --count 1000 --size 96 --objects 1-3
 
-and `docs/miniatures.md` records the command that made the committed weights.
+and `results/mini/README.md` records the command that made the committed weights.
 
 Two stages, each of which goes on from its last checkpoint with the same batches when it was stopped:
 

@@ -7,7 +7,7 @@ Needs torch 2.11.0, diffusers 0.42.0, transformers 5.23.0, tokenizers 0.23.3, sa
     cargo run -p tasks --example mini_export -- --out DIR/train --split train --count 40000 --size 64
     cargo run -p tasks --example mini_export -- --out DIR/val --split val --count 1000 --size 64
 
-and `docs/miniatures.md` records the command that made the committed weights.
+and `results/mini/README.md` records the command that made the committed weights.
 
 The autoencoder is the miniature FLUX's: 64 x 64 pixels are 16 x 16 latents of 4 channels. Stable Diffusion's latents have
 no shift, so FLUX's goes into the biases of its 1 x 1 convolutions around the latents. UNet and text tower learn together

@@ -7,7 +7,7 @@ Needs torch 2.11.0, transformers 5.23.0, safetensors 0.8.0, numpy 2.4.6, pillow 
     cargo run -p tasks --example mini_export -- --out DIR/val --split val --count 2000
     cargo run -p tasks --example mini_export -- --out DIR/check --split val --count 2000 --seed 1
 
-and `docs/miniatures.md` records the command that made the committed weights.
+and `results/mini/README.md` records the command that made the committed weights.
 
 `mini_networks.py` has the architectures: vit, clip, dino, dinov2. All learn from labels, also those whose namesakes learned
 without: what is miniature here is the network. Three things help them to learn from few scenes:

@@ -14,26 +14,6 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::workspace::Workspace;
 
-/// Circles that are still there, as [`Circle::line`] prints them. Remove a line together with its circle; never add one.
-const KNOWN: &[&str] = &[
-    "cli: failure, output",
-    "eval: compare/report, compare/runs",
-    "eval: metrics/fidelity/inception_score, metrics/fidelity/resample",
-    "eval: plan, run, run/folder, run/header, run/inputs, run/records, work",
-    "eval: segment_report, work/segment",
-    "eval: show/figures, show/summary",
-    "markov-core: chain, stochastic",
-    "markov-core: spectrum/francis, spectrum/small",
-    "models: clip/config, clip/text, clip/vision, dinov2, dinov2/config, vision/config, vision/head, vision/network, vit, vit/config",
-    "models: clip/tokenizer/files, clip/tokenizer/special",
-    "models: flux/blocks, flux/conditioning, flux/config",
-    "models: image/jpeg, image/orientation, image/pixels, image/png, limits, notes",
-    "models: matrix_file/contents, matrix_file/npz",
-    "tasks: error, pixels, segment/record, segment/score",
-    "tasks: guidance/config, guidance/method, guidance/sag",
-    "tasks: segment/config, segment/probe",
-];
-
 /// The place of a file in its crate: the names of its module path. Empty for `lib.rs` and `main.rs`.
 type Module = Vec<String>;
 
@@ -54,6 +34,11 @@ impl Circle {
         let files: Vec<String> = self.files.iter().map(shown).collect();
         format!("{}: {}", self.of, files.join(", "))
     }
+
+    /// The circle and every import that is part of it.
+    fn report(&self) -> String {
+        format!("import circle between files of {}\n  {}", self.line(), self.imports.join("\n  "))
+    }
 }
 
 /// A module path as the path of its file without extension.
@@ -61,7 +46,7 @@ fn shown(module: &Module) -> String {
     if module.is_empty() { "lib".to_owned() } else { module.join("/") }
 }
 
-/// Fails if the crates have an import circle that is not in [`KNOWN`], or no longer one that is.
+/// Fails if the crates have an import circle.
 pub fn run(workspace: &Workspace) -> Result<u8> {
     let crates = workspace.root.join("crates");
     let mut names: Vec<String> = list(&crates)?.into_iter().map(|(name, _)| name).collect();
@@ -71,24 +56,11 @@ pub fn run(workspace: &Workspace) -> Result<u8> {
         let graph = imports::graph(&source::files(&crates.join(name).join("src"))?);
         circles.extend(circles_of(name, &graph));
     }
-    let faults = compared(&circles, KNOWN);
-    if !faults.is_empty() {
-        return Err(Error::missing(faults.join("\n")));
+    if !circles.is_empty() {
+        return Err(Error::missing(circles.iter().map(Circle::report).collect::<Vec<_>>().join("\n")));
     }
-    println!("{} crates, {} import circles, all of them known", names.len(), circles.len());
+    println!("{} crates, no import circles", names.len());
     Ok(0)
-}
-
-/// What differs between the circles found and the known ones, ready to be read.
-fn compared(found: &[Circle], known: &[&str]) -> Vec<String> {
-    let lines: BTreeSet<String> = found.iter().map(Circle::line).collect();
-    let new = found.iter().filter(|circle| !known.contains(&circle.line().as_str())).map(|circle| {
-        format!("import circle between files of {}\n  {}", circle.line(), circle.imports.join("\n  "))
-    });
-    let gone = known.iter().filter(|line| !lines.contains(**line)).map(|line| {
-        format!("this import circle no longer exists, remove it from KNOWN in circles.rs: {line}")
-    });
-    new.chain(gone).collect()
 }
 
 /// The groups of files that reach each other.
@@ -230,16 +202,9 @@ mod tests {
     }
 
     #[test]
-    fn new_circles_and_known_ones_that_are_gone_are_faults() {
+    fn a_circle_is_reported_with_its_imports() {
         let found = circles(&[("a.rs", "use crate::b::f;"), ("b.rs", "use crate::a::g;")]);
-        assert_eq!(compared(&found, &["made-up: a, b"]), [""; 0]);
-        let faults = compared(&found, &["made-up: c, d"]);
-        assert_eq!(faults.len(), 2);
-        assert!(
-            faults[0].contains("made-up: a, b") && faults[0].contains("a imports f of b"),
-            "{}",
-            faults[0]
-        );
-        assert!(faults[1].ends_with("made-up: c, d"), "{}", faults[1]);
+        let report = found[0].report();
+        assert!(report.contains("made-up: a, b") && report.contains("a imports f of b"), "{report}");
     }
 }

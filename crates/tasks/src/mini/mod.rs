@@ -6,8 +6,8 @@
 //! [`scene`] draws an item in memory, [`export`] writes the same items as PNGs for training and for the eye.
 //!
 //! The geometry lives in the unit square and does not depend on the size in pixels: scene 7 at 256 pixels is scene 7
-//! at 64 pixels, sharper. `docs/miniatures.md` shows the scenes and says how the miniature models were trained on
-//! them.
+//! at 64 pixels, sharper. `docs/miniatures.md` shows the scenes; `results/mini/README.md` says how the miniature
+//! models were trained on them.
 
 mod background;
 mod colour;
