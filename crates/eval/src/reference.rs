@@ -67,6 +67,22 @@ fn places(schema: &Value, table: &str) -> BTreeSet<String> {
     }
 }
 
+/// Where the settings of an inner table are listed.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inner {
+    /// Below the row of the table.
+    Here,
+    /// In a section of their own.
+    Elsewhere,
+}
+
+impl Inner {
+    /// Of the table at this path; the file as a whole has sections for its tables.
+    fn of(path: &str) -> Self {
+        if path.is_empty() { Self::Elsewhere } else { Self::Here }
+    }
+}
+
 /// Writes the reference from a schema.
 struct Reference<'a> {
     schema: &'a Value,
@@ -140,11 +156,11 @@ impl<'a> Reference<'a> {
         let first: String = meaning.chars().take(1).flat_map(char::to_uppercase).collect();
         let rest: String = meaning.chars().skip(1).collect();
         self.push(format_args!("{first}{rest}\n\n| key | type | default | meaning |\n|---|---|---|---|\n"));
-        self.rows(path, schema, &Value::Null);
+        self.rows("", schema, &Value::Null, Inner::of(path));
     }
 
     /// A row for each setting of a table and of the tables in it.
-    fn rows(&mut self, path: &str, schema: &'a Value, defaults: &Value) {
+    fn rows(&mut self, path: &str, schema: &'a Value, defaults: &Value, inner: Inner) {
         let schema = self.resolve(schema);
         let required = schema["required"].as_array().cloned().unwrap_or_default();
         for (key, setting) in properties(schema).filter(|(_, setting)| setting["deprecated"] != true) {
@@ -162,9 +178,9 @@ impl<'a> Reference<'a> {
             let kind = self.kind(setting);
             let (meaning, values) = (self.description(setting), self.values(value));
             self.push(format_args!("| `{full}` | {kind} | {default} | {meaning}{values} |\n"));
-            if properties(value).next().is_some() {
-                let inner = defaults.get(key).or_else(|| setting.get("default")).cloned().unwrap_or_default();
-                self.rows(&full, value, &inner);
+            if inner == Inner::Here && properties(value).next().is_some() {
+                let defaults = defaults.get(key).or_else(|| setting.get("default")).cloned().unwrap_or_default();
+                self.rows(&full, value, &defaults, inner);
             }
         }
     }
@@ -270,7 +286,7 @@ each file in `configs`. `--set KEY=VALUE` changes a key on the command line. Unk
 the setting is off or, where its meaning says so, follows from other data.
 
 A file has one table `[dataset.*]` and one table `[task.*]`. A method in `methods` is written as its name (`\"bounce\"`) or as a
-table with settings (`{ bounce = { steps = 3, name = \"bounce-3\" } }`).
+table with settings (`{ bounce = { steps = 3, name = \"bounce-3\" } }`). Keys are relative to the table in the heading.
 ";
 
 const OLD_GRAMMAR: &str = "| `model.image_size` (masking) | `task.masking.image_size` |
