@@ -1,6 +1,6 @@
 //! `cargo xtask test`: every test of the workspace, several test binaries at a time.
 //!
-//! Cargo runs one binary after the other, and ours spend much of their time waiting for processes they have started.
+//! Cargo runs one binary after the other, and in the longest of ours the tests wait for processes they have started.
 
 use std::collections::VecDeque;
 use std::fs::{self, File};
@@ -15,8 +15,11 @@ use crate::launch::{self, Cargo, Step};
 use crate::outcome::Outcome;
 use crate::workspace::Workspace;
 
-/// How many test binaries run at the same time. Each uses as many threads as there are cores.
+/// How many test binaries run at the same time.
 const AT_ONCE: usize = 2;
+
+/// How many tests of a binary run at the same time, a core: most of the long ones wait for a process they have started.
+const TESTS_PER_CORE: usize = 2;
 
 /// The names of what takes longest, which starts first.
 const FIRST: [&str; 2] = ["cli/tests/cli", DOCUMENTATION];
@@ -51,19 +54,25 @@ struct Done {
 pub fn run(workspace: &Workspace, cargo: &Cargo, args: &[String]) -> Result<u8> {
     let build =
         Step::new(&["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"], &[]);
+    let started = Instant::now();
     let (code, binaries) = built(&mut cargo.command(&build))?;
     if code != 0 {
         return Ok(code);
     }
+    println!("== {} test binaries built ({:.0} s)", binaries.len(), started.elapsed().as_secs_f64());
     let documentation = Step {
         documentation: true,
         ..Step::new(&["test", "--workspace", "--doc", "--no-fail-fast", "--"], args)
     };
+    let threads = TESTS_PER_CORE * std::thread::available_parallelism().map_or(1, usize::from);
     let mut jobs = vec![Job { name: DOCUMENTATION.to_owned(), command: cargo.command(&documentation) }];
     for binary in binaries {
         let mut command = Command::new(&binary.path);
         command.args(args).current_dir(&binary.package).env("CARGO_MANIFEST_DIR", &binary.package);
         cargo.find_libtorch(&mut command);
+        if std::env::var_os("RUST_TEST_THREADS").is_none() {
+            command.env("RUST_TEST_THREADS", threads.to_string());
+        }
         jobs.push(Job { name: binary.name, command });
     }
     jobs.sort_by_key(|job| FIRST.iter().position(|name| *name == job.name).unwrap_or(FIRST.len()));
