@@ -23,7 +23,7 @@ pub(super) struct Row {
 
 impl<'a> Table<'a> {
     /// Opens a table. `holds` says, after "it lists", what it should hold, for whoever has no such file.
-    pub fn open(path: &'a Path, holds: &str) -> Result<Self> {
+    pub(crate) fn open(path: &'a Path, holds: &str) -> Result<Self> {
         let refuse = |reason: String| Error::Dataset { path: path.into(), reason };
         if !path.is_file() {
             return Err(refuse(format!("no such file; it lists {holds}")));
@@ -37,7 +37,7 @@ impl<'a> Table<'a> {
     }
 
     /// Where a column that must be there is.
-    pub fn column(&self, name: &str) -> Result<usize> {
+    pub(crate) fn column(&self, name: &str) -> Result<usize> {
         self.optional(name).ok_or_else(|| {
             let headers: Vec<_> = self.headers.iter().collect();
             self.refuse(format!("has no column `{name}`; its columns are `{}`", headers.join("`, `")))
@@ -45,12 +45,12 @@ impl<'a> Table<'a> {
     }
 
     /// Where a column is, if there is one of that name.
-    pub fn optional(&self, name: &str) -> Option<usize> {
+    pub(crate) fn optional(&self, name: &str) -> Option<usize> {
         self.headers.iter().position(|header| header == name)
     }
 
     /// All lines after the header.
-    pub fn rows(&mut self) -> Result<Vec<Row>> {
+    pub(crate) fn rows(&mut self) -> Result<Vec<Row>> {
         let row = |cells: csv::Result<csv::StringRecord>| match cells {
             Ok(cells) => Ok(Row { line: cells.position().map_or(0, csv::Position::line), cells }),
             Err(e) => Err(Error::Dataset { path: self.path.into(), reason: format!("cannot be read: {e}") }),
@@ -59,19 +59,19 @@ impl<'a> Table<'a> {
     }
 
     /// An error about the table.
-    pub fn refuse(&self, reason: String) -> Error {
+    pub(crate) fn refuse(&self, reason: String) -> Error {
         Error::Dataset { path: self.path.into(), reason }
     }
 }
 
 impl Row {
     /// The text of a cell, which may be empty.
-    pub fn cell(&self, column: usize) -> &str {
+    pub(crate) fn cell(&self, column: usize) -> &str {
         self.cells.get(column).unwrap_or_default()
     }
 
     /// The text of a cell that need not be there, in a column that need not be there.
-    pub fn optional(&self, column: Option<usize>) -> Option<&str> {
+    pub(crate) fn optional(&self, column: Option<usize>) -> Option<&str> {
         column.map(|column| self.cell(column)).filter(|text| !text.is_empty())
     }
 }

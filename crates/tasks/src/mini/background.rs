@@ -62,7 +62,7 @@ pub(super) struct Background {
 }
 
 impl Background {
-    pub fn draw(rng: &mut Rng, texture: Texture, tones: [[u8; 3]; 2]) -> Self {
+    pub(crate) fn draw(rng: &mut Rng, texture: Texture, tones: [[u8; 3]; 2]) -> Self {
         let frequency = match texture {
             Texture::Shaded => 1.0,
             Texture::Striped => rng.range(4.0, 10.0),
@@ -83,7 +83,7 @@ impl Background {
     }
 
     /// Colour at a point of the unit square, in levels, not yet rounded.
-    pub fn at(&self, x: f64, y: f64) -> [f64; 3] {
+    pub(crate) fn at(&self, x: f64, y: f64) -> [f64; 3] {
         let (c, s) = self.direction;
         let (u, v) = (c * (x - 0.5) + s * (y - 0.5), c * (y - 0.5) - s * (x - 0.5));
         let mixing = match self.texture {
@@ -115,7 +115,7 @@ impl Background {
 }
 
 /// Grain in `[-1, 1)`: its lattice points are the pixel centres of a 64-pixel image.
-pub fn grain(noise: ValueNoise, x: f64, y: f64) -> f64 {
+pub(crate) fn grain(noise: ValueNoise, x: f64, y: f64) -> f64 {
     noise.at(x * GRAIN_CELLS - 0.5, y * GRAIN_CELLS - 0.5)
 }
 
@@ -140,7 +140,7 @@ enum Form {
 }
 
 impl Distractor {
-    pub fn draw(rng: &mut Rng) -> Self {
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
         let mut anywhere = || (rng.range(0.02, 0.98), rng.range(0.02, 0.98));
         let centre = anywhere();
         let form = match rng.below(5) {
@@ -200,7 +200,7 @@ impl Distractor {
     }
 
     /// Lays the distractor over `below`, the colour of the pixel of the given width at `(x, y)`.
-    pub fn over(&self, below: [f64; 3], x: f64, y: f64, pixel: f64) -> [f64; 3] {
+    pub(crate) fn over(&self, below: [f64; 3], x: f64, y: f64, pixel: f64) -> [f64; 3] {
         let cover = self.cover(x, y, pixel);
         [0, 1, 2].map(|i| below[i] + (f64::from(self.rgb[i]) - below[i]) * cover)
     }

@@ -19,7 +19,7 @@ pub(super) struct Solid {
 }
 
 impl Solid {
-    pub fn draw(rng: &mut Rng, figure: Figure, rgb: [u8; 3]) -> Self {
+    pub(crate) fn draw(rng: &mut Rng, figure: Figure, rgb: [u8; 3]) -> Self {
         let ((dx, dy), strength) = (rng.direction(), rng.range(0.0, 70.0));
         Self {
             figure,

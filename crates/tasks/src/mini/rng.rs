@@ -88,13 +88,13 @@ impl Rng {
 
 /// A field of random values over the plane: one value per lattice point, smooth in between.
 #[derive(Debug, Clone, Copy)]
-pub struct ValueNoise {
+pub(crate) struct ValueNoise {
     key: u64,
 }
 
 impl ValueNoise {
     /// The next field of the stream.
-    pub fn draw(rng: &mut Rng) -> Self {
+    pub(crate) fn draw(rng: &mut Rng) -> Self {
         Self { key: rng.bits() }
     }
 
@@ -105,7 +105,7 @@ impl ValueNoise {
     }
 
     /// The field at `(x, y)` in lattice units, in `[-1, 1)`: smoothstep between the four lattice points around.
-    pub fn at(self, x: f64, y: f64) -> f64 {
+    pub(crate) fn at(self, x: f64, y: f64) -> f64 {
         let (x0, y0) = (x.floor(), y.floor());
         let smooth = |t: f64| t * t * (3.0 - 2.0 * t);
         let (tx, ty) = (smooth(x - x0), smooth(y - y0));

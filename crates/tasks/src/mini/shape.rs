@@ -224,7 +224,7 @@ pub(super) struct Figure {
 impl Figure {
     /// A figure of the given area (a share of the unit square) at the origin. `aspect` stretches one axis and shrinks
     /// the other, leaving the area alone.
-    pub fn new(class: Class, area: f64, aspect: f64, turn: (f64, f64)) -> Self {
+    pub(crate) fn new(class: Class, area: f64, aspect: f64, turn: (f64, f64)) -> Self {
         let scale = (area / class.area()).sqrt();
         Self { class, centre: (0.0, 0.0), turn, axes: (scale * aspect, scale / aspect) }
     }
@@ -239,18 +239,18 @@ impl Figure {
     }
 
     /// Reach to the left, up, right and down of the centre.
-    pub fn reaches(&self) -> [f64; 4] {
+    pub(crate) fn reaches(&self) -> [f64; 4] {
         [(-1.0, 0.0), (0.0, -1.0), (1.0, 0.0), (0.0, 1.0)].map(|direction| self.reach(direction))
     }
 
     /// Whether the point, in unit coordinates, lies inside.
-    pub fn contains(&self, x: f64, y: f64) -> bool {
+    pub(crate) fn contains(&self, x: f64, y: f64) -> bool {
         let ((c, s), (dx, dy)) = (self.turn, (x - self.centre.0, y - self.centre.1));
         self.class.contains((c * dx + s * dy) / self.axes.0, (c * dy - s * dx) / self.axes.1)
     }
 
     /// The pixels `x0..x1, y0..y1` of a grid with `size` pixels a side that the figure can touch.
-    pub fn pixels(&self, size: usize) -> [usize; 4] {
+    pub(crate) fn pixels(&self, size: usize) -> [usize; 4] {
         let [left, up, right, down] = self.reaches();
         let first = |edge: f64| ((edge * size as f64).floor().max(0.0) as usize).min(size);
         let past =

@@ -6,7 +6,7 @@ use markov_core::torch::{bounce, to_vec, token_rank};
 use markov_core::{Direction, Stop};
 use models::{Segment, TokenLayout};
 use ndarray::Array2;
-use tch::{Device, Kind, Tensor};
+use tch::{Kind, Tensor};
 
 use super::config::SegmentConfig;
 use super::method::{Bounce, Method, Rank, WeightedBounce};

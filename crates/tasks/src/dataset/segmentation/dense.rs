@@ -92,7 +92,7 @@ pub(in crate::dataset) struct ClassTable {
 
 impl ClassTable {
     /// A table from pairs of sample and class, with 255 left out. `holds` ends the sentence "…, but".
-    pub fn new(pairs: impl IntoIterator<Item = (u8, u8)>, holds: &'static str) -> Self {
+    pub(crate) fn new(pairs: impl IntoIterator<Item = (u8, u8)>, holds: &'static str) -> Self {
         let mut classes = [None; 256];
         classes[usize::from(IGNORE)] = Some(IGNORE);
         pairs.into_iter().for_each(|(sample, class)| classes[usize::from(sample)] = Some(class));
@@ -100,7 +100,7 @@ impl ClassTable {
     }
 
     /// The classes of a map's samples; an error without the file's name where one is unknown.
-    pub fn labels(&self, samples: Array2<u8>) -> Result<Array2<u8>, String> {
+    pub(crate) fn labels(&self, samples: Array2<u8>) -> Result<Array2<u8>, String> {
         let class = |sample: u8| self.classes[usize::from(sample)];
         match samples.iter().find(|&&sample| class(sample).is_none()) {
             None => Ok(samples.mapv_into(|sample| class(sample).unwrap_or(IGNORE))),

@@ -46,7 +46,7 @@ type Check<T> = std::result::Result<T, String>;
 
 impl Archive {
     /// Opens the file and reads the synsets of its images.
-    pub fn open(path: &Path) -> Result<Self> {
+    pub(crate) fn open(path: &Path) -> Result<Self> {
         let refuse = |reason: String| Error::Dataset { path: path.into(), reason };
         if !path.is_file() {
             return Err(refuse(format!(
@@ -85,17 +85,17 @@ impl Archive {
     }
 
     /// Where the file is.
-    pub fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// The synset of each image, such as `n02123045`.
-    pub fn synsets(&self) -> &[String] {
+    pub(crate) fn synsets(&self) -> &[String] {
         &self.synsets
     }
 
     /// Reads one image and its mask.
-    pub fn load(&self, index: usize) -> Result<Segmented> {
+    pub(crate) fn load(&self, index: usize) -> Result<Segmented> {
         self.entry(index).map_err(|reason| {
             let reason = unlike(&format!("image {index} of {}: {reason}", self.images.len()));
             Error::Dataset { path: self.path.clone(), reason }
