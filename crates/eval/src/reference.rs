@@ -179,7 +179,8 @@ impl<'a> Reference<'a> {
             let (meaning, values) = (self.description(setting), self.values(value));
             self.push(format_args!("| `{full}` | {kind} | {default} | {meaning}{values} |\n"));
             if inner == Inner::Here && properties(value).next().is_some() {
-                let defaults = defaults.get(key).or_else(|| setting.get("default")).cloned().unwrap_or_default();
+                let defaults =
+                    defaults.get(key).or_else(|| setting.get("default")).cloned().unwrap_or_default();
                 self.rows(&full, value, &defaults, inner);
             }
         }

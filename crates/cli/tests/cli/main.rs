@@ -14,6 +14,7 @@ mod fetch;
 mod flux;
 mod guidance;
 mod hostile;
+mod kept;
 mod kills;
 mod metrics;
 mod on_files;
