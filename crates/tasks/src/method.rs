@@ -329,7 +329,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for ImpliedMap<A> {
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
         match self.value.take() {
-            Some(value) => seed.deserialize(value.into_deserializer()),
+            // A JSON value reads as an option too, unlike a plain string.
+            Some(value) => seed.deserialize(Value::from(value)).map_err(A::Error::custom),
             None => self.map.next_value_seed(seed),
         }
     }
