@@ -101,7 +101,7 @@ fn unread(failed: &[Failure], total: u64) -> Option<String> {
     let (count, more) = (failed.len(), if failed.len() > names.len() { ", …" } else { "" });
     (count > 0).then(|| {
         let names = names.join(", ");
-        format!("{count} of {total} items could not be read and count for nothing here: {names}{more}.")
+        format!("{count} of {total} items could not be read and are excluded here: {names}{more}.")
     })
 }
 
