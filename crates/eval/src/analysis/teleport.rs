@@ -25,8 +25,10 @@ impl Teleport {
         let several = contents.tensors().len() > 1;
         let named = contents.tensors().iter().any(|tensor| tensor.name == NAME);
         if several && !named {
-            let reason =
-                format!("{} holds several tensors; name the one with the distribution `{NAME}`", path.display());
+            let reason = format!(
+                "{} holds several tensors; name the one with the distribution `{NAME}`",
+                path.display()
+            );
             return Err(AnalysisError::Option { option: "--teleport", reason });
         }
         let Matrices { name, storage, data } = read_array(path, several.then_some(NAME))?;
