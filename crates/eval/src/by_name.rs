@@ -284,13 +284,13 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<'_, S> {
     }
 }
 
-/// The old and new names among the fields of a struct.
+/// Returns the old and new names among the fields of a struct.
 fn renamed(fields: &'static [&'static str]) -> impl Iterator<Item = (&'static str, &'static str)> {
     let both = |old: &str, new: &str| fields.contains(&old) && fields.contains(&new);
     OLD_NAMES.iter().map(|name| (name.old, name.new)).filter(move |(old, new)| both(old, new))
 }
 
-/// The message about an unknown key, with the key that was probably meant.
+/// Returns the message about an unknown key, with the key that was probably meant.
 fn unknown(key: &str, fields: &'static [&'static str]) -> String {
     let is_old = |field: &str| renamed(fields).any(|(old, _)| old == field);
     let current: Vec<&str> = fields.iter().copied().filter(|field| !is_old(field)).collect();

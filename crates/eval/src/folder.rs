@@ -137,6 +137,8 @@ struct Found {
 }
 
 impl Found {
+    /// Finds the runs below a folder.
+    ///
     /// # Errors
     /// Fails if there is no run, finished or not, or if one is damaged.
     fn below(dir: &Path) -> Result<Self> {

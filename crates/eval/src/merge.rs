@@ -9,7 +9,7 @@ use crate::error::Result;
 use crate::execute::{Finished, Outcome, execute};
 use crate::plan::Plan;
 
-/// What to merge, and where to.
+/// The shards to merge and the place of the merged runs.
 #[derive(Debug, Clone, Default)]
 pub struct MergeOptions {
     /// Folders of shards, or folders that hold them at any depth.
@@ -24,7 +24,8 @@ pub struct MergeOptions {
 /// run. Shards are only read. Everything is checked before the first file is written.
 ///
 /// # Errors
-/// [`runs::Error::Merge`] if shards are missing, unfinished, given twice, or of different runs; those of [`execute`].
+/// Fails with [`runs::Error::Merge`] if shards are missing, unfinished, given twice, or of different runs; also as [`execute`]
+/// does.
 pub fn merge(options: &MergeOptions, stop: &AtomicBool) -> Result<Vec<Outcome>> {
     let sharded = runs_of_shards(&options.dirs, options.out.as_deref())?;
     let plans: Vec<Plan> = sharded

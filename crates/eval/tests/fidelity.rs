@@ -9,7 +9,7 @@ use ndarray::{Array1, Array2, Axis, concatenate, s};
 use proptest::prelude::*;
 use tasks::Rng;
 
-/// Correlated features `[n, d]`.
+/// Returns correlated features `[n, d]`.
 fn features(n: usize, d: usize, seed: u64) -> Array2<f64> {
     let mut rng = Rng::keyed(&[seed]);
     let mut normal =

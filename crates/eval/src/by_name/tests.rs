@@ -6,7 +6,7 @@ use toml::Value;
 use super::*;
 use crate::experiment::{Experiment, TaskConfig};
 
-/// Every table that an experiment can have and that no file in `configs` has.
+/// More experiments, so that every possible table occurs in one of them or in a file in `configs`.
 const TABLES: [&str; 6] = [
     r#"
     title = "t"

@@ -98,7 +98,7 @@ fn differ_in(ours: &Snapshot, baseline: &Snapshot, differ: &mut impl FnMut(&'sta
     hash("data", "other data", Some(&baseline.data_sha256), Some(&ours.data_sha256));
     hash("weights", "other weights", Some(&baseline.weights_sha256), Some(&ours.weights_sha256));
     let judges = (baseline.judge_sha256.as_ref(), ours.judge_sha256.as_ref());
-    hash("judge", "another network judges", judges.0, judges.1);
+    hash("judge", "another feature network", judges.0, judges.1);
 }
 
 /// Returns an experiment without the settings that do not affect its numbers. Old names of settings become the present ones, if

@@ -19,12 +19,12 @@ use runs::{Code, Environment};
 const FRACTIONS: [f64; 4] = [0.0, 0.3, 0.6, 0.9];
 const ITEMS: usize = 24;
 
-/// A run in which TokenRank's order is changed: the network stays right until a fraction of tokens larger by `shift` is removed.
+/// Returns a run with a changed token order of TokenRank: the network stays right until a fraction larger by `shift` is removed.
 fn masking(shift: f64) -> Snapshot {
     masking_with(|item| 0.1 + Rng::keyed(&[7, item as u64]).range(0.0, 0.5) + shift)
 }
 
-/// A run in which the network is right until the fraction `ends` of an image's tokens has been removed by TokenRank.
+/// Returns a run in which the network is right until TokenRank has removed the fraction `ends` of an image's tokens.
 fn masking_with(ends: impl Fn(usize) -> f64) -> Snapshot {
     let predicted = |ends: f64| FRACTIONS.iter().map(|&removed| if removed < ends { 3 } else { 1 }).collect();
     let record = |item: usize| MaskingRecord {
@@ -85,7 +85,7 @@ fn masking_with(ends: impl Fn(usize) -> f64) -> Snapshot {
     }
 }
 
-/// A run with metrics of generated images, which are not sums over items.
+/// Returns a run with metrics of generated images, which are not sums over items.
 fn guidance(frechet: f64, changed: usize) -> Snapshot {
     let hash = |item| format!("{:016x}", if item < changed { item + 1000 } else { item });
     let value = Measured {

@@ -248,7 +248,7 @@ mod tests {
         (0..items).map(|_| near(shift)).collect()
     }
 
-    /// Lower end, upper end and p.
+    /// Returns lower end, upper end and p.
     fn interval_and_p(found: &PairedDifference) -> (f64, f64, f64) {
         let interval = found.interval().expect("an interval");
         (interval.low(), interval.high(), interval.p_value().value())

@@ -1,7 +1,7 @@
 //! Significance of a difference over items: one rule for tables, pages, sweeps and comparisons of runs.
 //!
 //! - **Fewer than [`LEAST_ITEMS`] items give no interval, no p value and no verdict.** Five items all move to one side by chance
-//!   once in 16 times, and a bootstrap of five items does not show that.
+//!   once in 16, and a bootstrap of five items does not show that.
 //! - **p is never 0.** Of `n` resamples, `k` lie at 0 or beyond it; the observed difference counts as one more in both numbers.
 //!   One side has `(k + 1) / (n + 1)`; p is two-sided, twice that of the side with fewer, and at most 1.
 //! - **Significant** means that the interval leaves out 0 and that p is at most 0.05. With very few resamples the interval is
@@ -37,7 +37,7 @@ pub struct Interval {
     resamples: usize,
 }
 
-/// A two-sided p value, above 0 and at most 1. It is displayed with three digits, or as `< 0.001` where it is below that.
+/// A two-sided p value, above 0 and at most 1. It is displayed with three digits, or as `< 0.001` if it is smaller.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct PValue(f64);
 
@@ -196,7 +196,7 @@ fn quantile(sorted: &[f64], fraction: f64) -> f64 {
 /// Returns the note for tables in which some difference has too few items.
 pub fn too_few() -> String {
     format!(
-        "Fewer than {LEAST_ITEMS} items have no interval and no verdict: five items all move to one side by chance once in 16 times."
+        "Fewer than {LEAST_ITEMS} items have no interval and no verdict: five items all move to one side by chance once in 16."
     )
 }
 

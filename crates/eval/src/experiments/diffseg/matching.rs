@@ -50,7 +50,7 @@ impl Search {
         }
     }
 
-    /// Assigns one more row, moving others to other columns where that is cheaper.
+    /// Assigns one more row, moving other rows to other columns if that is cheaper.
     fn place(&mut self, row: usize) {
         let columns = self.row_of.len();
         // The order in which columns are visited decides ties: the first row of equal costs gets column 0.

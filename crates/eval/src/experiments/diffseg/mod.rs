@@ -48,9 +48,10 @@ pub const FACTS: Facts = Facts {
         head: "mIoU ↑",
         ours: "TokenRank",
         wins_key: "tokenrank_wins",
-        note: "mIoU in percent, the segments of every image are matched to its classes, pixels are summed over the images; higher is \
-               better.",
-        wins_note: "TokenRank wins: with its highest or with drawn tokens as anchors, it is above every other choice of anchors in the combination.",
+        note: "mIoU in percent, each image's segments are matched to its classes, pixels are summed over the images; \
+               higher is better.",
+        wins_note: "TokenRank wins: with the greatest or with drawn tokens as anchors, it is above every other choice of anchors in \
+                    the combination.",
     },
     source_note: tables::source_note,
 };

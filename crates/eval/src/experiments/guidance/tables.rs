@@ -116,8 +116,8 @@ fn notes(judged: &[Judged], titles: &Titles, paper: Option<&PaperTable>) -> Vec<
 }
 
 /// Explanation of precision and recall.
-pub(super) const FRACTIONS: &str = "Precision and recall (arXiv 1904.06991): fraction of the generated images among the reference, and of \
-                                 the reference among the generated images.";
+pub(super) const FRACTIONS: &str = "Precision and recall (arXiv 1904.06991): fraction of the generated images among the \
+                                    reference, and of the reference among the generated images.";
 
 /// Returns the note on the paper's values.
 pub(super) fn source_note(paper: &PaperTable) -> String {

@@ -71,8 +71,7 @@ pub(super) fn figures(
         else {
             continue;
         };
-        let picture =
-            resize(&segmented.rgb, (SHOWN, SHOWN), Resample::Bicubic).map_err(models::Error::from)?;
+        let rgb = resize(&segmented.rgb, (SHOWN, SHOWN), Resample::Bicubic).map_err(models::Error::from)?;
         let (height, width) = segmented.labels.dim();
         let class = item.classes.first().map_or(0, |class| class.label);
         let truth = segmented.labels.iter().map(|&label| f64::from(u8::from(label == class)));
@@ -84,7 +83,7 @@ pub(super) fn figures(
         });
         let prompt = config.prompt_for(record.names.iter().map(String::as_str));
         rows.push(OverlayRow {
-            image: Rgb { width: picture.width, height: picture.height, pixels: picture.data },
+            image: Rgb { width: rgb.width, height: rgb.height, pixels: rgb.data },
             label: format!("{} · {prompt}", record.id),
             maps: std::iter::once(truth).chain(of_methods).collect(),
         });
