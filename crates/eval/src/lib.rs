@@ -16,13 +16,13 @@ pub mod experiments;
 mod folder;
 pub mod forged;
 mod idle;
+pub mod image_metrics;
 mod judge;
 mod merge;
 pub mod metrics;
 mod model;
 mod paper;
 mod paper_table;
-pub mod picture_metrics;
 mod plan;
 #[cfg(test)]
 mod reference;

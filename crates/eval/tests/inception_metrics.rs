@@ -5,8 +5,8 @@
 mod draw;
 
 use draw::picture;
+use eval::image_metrics::extract;
 use eval::metrics::fidelity::{InceptionScore, KernelDistance, Reference, Settings, evaluate};
-use eval::picture_metrics::extract;
 use models::features::FeatureSource;
 use models::image::Rgb8;
 use serde::Deserialize;

@@ -395,8 +395,7 @@ fn a_reference_is_read_before_the_first_picture_is_drawn() {
     let sets = [&few[..], &["task.guidance.count=3", "metrics.splits=10", "metrics.kernel.subset_size=100"]]
         .concat();
     let output = run(&with(&["validate", arg(&unlabelled)], &sets), 0);
-    for word in ["note: no Inception Score: metrics.splits is 10, and 3 images", "subsets of 3 instead of"]
-    {
+    for word in ["note: no Inception Score: metrics.splits is 10, and 3 images", "subsets of 3 instead of"] {
         assert!(words(&output).contains(word), "{word} is not in {}", words(&output));
     }
 }

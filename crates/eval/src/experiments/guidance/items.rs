@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::experiments::kind::Kind;
 use crate::experiments::view::{Generated, ImageSource, Item, ItemView, Score, values};
 use crate::folder::RunFolder;
-use crate::picture_metrics::ReferenceSource;
+use crate::image_metrics::ReferenceSource;
 
 /// Returns the items with their scores and images.
 pub(super) fn view(config: &GuidanceConfig, run: &RunFolder) -> Result<ItemView> {

@@ -3,8 +3,8 @@
 
 use crate::experiments::spec::{Better, Listed, MetricSpec, Noise, PaperColumn};
 use crate::experiments::target::PaperTarget;
+use crate::image_metrics::Titles;
 use crate::metrics::fidelity::{Resampled, Summary};
-use crate::picture_metrics::Titles;
 use crate::results::{Comparison, MetricValue, Resamples};
 
 /// A metric of generated images.

@@ -24,9 +24,9 @@ use super::view::{ItemSums, ItemView};
 use crate::error::{Error, Result};
 use crate::experiment::{Experiment, TaskConfig};
 use crate::folder::RunFolder;
+use crate::image_metrics::{ReferenceSource, Titles, extract_each};
 use crate::judge::MetricsConfig;
 use crate::metrics::fidelity::{FeatureSet, evaluate};
-use crate::picture_metrics::{ReferenceSource, Titles, extract_each};
 use crate::results::{Judge, Memory, Results};
 use metrics::{GuidanceMetric, Judged};
 

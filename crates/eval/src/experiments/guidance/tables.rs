@@ -11,9 +11,9 @@ use crate::experiments::figures::write_figure;
 use crate::experiments::spec::{MethodInfo, Unit};
 use crate::experiments::tables::Differences;
 use crate::experiments::target::PaperTarget;
+use crate::image_metrics::Titles;
 use crate::metrics::fidelity::Summary;
 use crate::paper::PaperTable;
-use crate::picture_metrics::Titles;
 use crate::results::Comparison;
 use crate::table::{Cell, Row, Table};
 
