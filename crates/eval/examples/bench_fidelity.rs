@@ -1,10 +1,10 @@
-//! How long the metrics of generated pictures take on features of the usual size.
+//! Measures how long the metrics of generated images take on features of the usual size.
 //!
 //! ```text
 //! cargo run --release -p eval --example bench_fidelity -- 50000 2048 1008
 //! ```
 //!
-//! Numbers of pictures, numbers per feature, classes. Random features; prints a JSON line.
+//! Arguments: number of images, numbers per feature, number of classes. Features are random; prints a JSON line per stage.
 
 use std::process::ExitCode;
 use std::time::Instant;

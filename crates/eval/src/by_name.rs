@@ -1,9 +1,9 @@
-//! Tables are read by the names of their keys, never by position.
+//! Reads tables by the names of their keys, never by position.
 //!
 //! Structs that derive `Deserialize` also read a list and take its values in the order of their fields, so that
 //! `subset = [5, 3]` would mean `{ count = 5, seed = 3 }`. [`ByName`] wraps a deserializer and refuses a list wherever a
-//! struct is wanted, at every depth and without a word in the structs themselves. It also says which key was probably meant
-//! by an unknown one, and which two keys are the old and the new name of one setting.
+//! struct is wanted, at every depth and without a change to the structs themselves. Its messages also suggest a key for an
+//! unknown one, and name two keys that are the old and the new name of one setting.
 
 use std::fmt;
 
@@ -17,28 +17,28 @@ use tasks::OLD_NAMES;
 /// Reads a TOML document in which every struct is a table.
 ///
 /// # Errors
-/// The parser's, with line, column and a caret; a list in the place of a table among them.
+/// Fails with the parser's message (line, column and a caret), also where a list stands in the place of a table.
 pub(crate) fn from_toml<T: DeserializeOwned>(text: &str) -> Result<T, toml::de::Error> {
     T::deserialize(ByName(toml::de::Deserializer::parse(text)?))
 }
 
-/// The same as what it holds, except that structs are read from tables alone.
+/// Wraps a deserializer, visitor or seed; reads structs from tables only.
 struct ByName<T>(T);
 
-/// A visitor, and the fields of the struct that it visits where it visits one.
+/// A visitor and, if it visits a struct, the fields of that struct.
 struct Visit<V> {
     visitor: V,
     wanted: Wanted,
 }
 
-/// What a visitor takes instead of a list.
+/// What a visitor accepts.
 #[derive(Clone, Copy)]
 enum Wanted {
-    /// Nothing else: a list is fine.
+    /// Anything, lists included.
     Any,
-    /// A table with any keys.
+    /// Only a table, with any keys.
     Table,
-    /// A table with these keys.
+    /// Only a table with these keys.
     Fields(&'static [&'static str]),
 }
 
@@ -232,7 +232,7 @@ struct Keys<A> {
     map: A,
     /// The names of the fields, old names among them.
     fields: &'static [&'static str],
-    /// The keys so far.
+    /// The keys read so far.
     seen: Vec<String>,
 }
 
@@ -284,13 +284,13 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Key<'_, S> {
     }
 }
 
-/// The old and new names among the fields of a struct.
+/// Returns the old and new names among the fields of a struct.
 fn renamed(fields: &'static [&'static str]) -> impl Iterator<Item = (&'static str, &'static str)> {
     let both = |old: &str, new: &str| fields.contains(&old) && fields.contains(&new);
     OLD_NAMES.iter().map(|name| (name.old, name.new)).filter(move |(old, new)| both(old, new))
 }
 
-/// The message about an unknown key, with the key that was probably meant.
+/// Returns the message about an unknown key, with the key that was probably meant.
 fn unknown(key: &str, fields: &'static [&'static str]) -> String {
     let is_old = |field: &str| renamed(fields).any(|(old, _)| old == field);
     let current: Vec<&str> = fields.iter().copied().filter(|field| !is_old(field)).collect();

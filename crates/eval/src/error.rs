@@ -1,4 +1,4 @@
-//! What can go wrong in a run.
+//! The errors of this crate.
 
 use std::path::{Path, PathBuf};
 
@@ -11,15 +11,15 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// An experiment file that cannot be understood.
+    /// An experiment file is invalid.
     #[error("experiment {}: {reason}", path.display())]
     Config {
         /// The file.
         path: PathBuf,
-        /// What is wrong, with the line where there is one.
+        /// What is wrong, with the line if it is known.
         reason: String,
     },
-    /// A `--set` that cannot be applied.
+    /// A `--set` cannot be applied.
     #[error("--set {assignment}: {reason}")]
     Override {
         /// As given.
@@ -27,16 +27,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: String,
     },
-    /// A comparison that was asked for in a way that does not fit what is compared.
+    /// The request for a comparison does not fit the runs that are compared.
     #[error("{reason}")]
     Compare {
-        /// What does not fit, and what to do.
+        /// What does not fit and what to do.
         reason: String,
     },
-    /// The files of a run.
+    /// An error of the crate `runs`: the files of a run.
     #[error(transparent)]
     Run(#[from] runs::Error),
-    /// A table or a picture could not be made.
+    /// A table or a figure could not be made.
     #[error("cannot make {}: {reason}", path.display())]
     Export {
         /// The file.
@@ -44,31 +44,31 @@ pub enum Error {
         /// What went wrong.
         reason: String,
     },
-    /// Several things at once, none of which depends on another.
-    #[error("{} things are in the way of this experiment:\n{}", .0.len(), list(.0))]
+    /// Several independent errors.
+    #[error("{} problems keep this experiment from running:\n{}", .0.len(), list(.0))]
     Several(Vec<Error>),
-    /// The analysis of a file of matrices.
+    /// An error in the analysis of a file of matrices.
     #[error(transparent)]
     Analysis(Box<crate::analysis::AnalysisError>),
-    /// An interval around a difference of two methods.
+    /// No interval can be computed for the difference of two methods.
     #[error(transparent)]
     Bootstrap(#[from] crate::metrics::bootstrap::BootstrapError),
-    /// Features that a metric cannot be computed from.
+    /// A metric cannot be computed from the features.
     #[error(transparent)]
     Fidelity(#[from] crate::metrics::fidelity::FidelityError),
-    /// An experiment: its settings, data or network.
+    /// An error of the crate `tasks`: settings, data or network of an experiment.
     #[error(transparent)]
     Task(#[from] tasks::Error),
 }
 
-/// Numbered, a line each.
+/// Lists the errors, numbered, one per line.
 fn list(errors: &[Error]) -> String {
     let lines: Vec<String> = (1..).zip(errors).map(|(number, error)| format!("{number}. {error}")).collect();
     lines.join("\n")
 }
 
 impl Error {
-    /// What the user can do about it; of several errors, what comes first among the kinds.
+    /// Returns the kind of the error; of several errors, the kind that comes first in [`ErrorKind`].
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Several(errors) => errors.iter().map(Self::kind).min().unwrap_or(ErrorKind::Other),
@@ -81,17 +81,17 @@ impl Error {
         }
     }
 
-    /// One error of many; `errors` is not empty.
+    /// Combines errors into one; `errors` is not empty.
     pub(crate) fn all(mut errors: Vec<Self>) -> Self {
         if errors.len() == 1 { errors.remove(0) } else { Self::Several(errors) }
     }
 
-    /// For `map_err` on file operations.
+    /// Returns a function for `map_err` on file operations.
     pub fn file(action: FileAction, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| runs::Error::file(action, path)(source).into()
     }
 
-    /// A folder or file that cannot be used, with what is wrong and what to do.
+    /// Returns the error for an unusable folder or file; `reason` says what is wrong and what to do.
     pub fn unreadable(path: &Path, reason: impl Into<String>) -> Self {
         runs::Error::unreadable(path, reason).into()
     }

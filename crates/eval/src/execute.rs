@@ -1,4 +1,4 @@
-//! Running a plan: records as they come, then results, table and pictures.
+//! Executes a plan: writes records as items are answered, then results, tables and figures.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -21,15 +21,15 @@ use crate::plan::Plan;
 use crate::results::{DataId, Judge, Results, WeightsId};
 use crate::table::Table;
 
-/// What a finished run leaves behind.
+/// The outcome of a finished run.
 pub struct Outcome {
     /// The content of `results.json`.
     pub results: Results,
-    /// The tables, as printed.
+    /// The tables, as they are printed.
     pub tables: Vec<Table>,
     /// Name of the experiment file without extension.
     pub name: String,
-    /// The paper's table that the run stands beside.
+    /// The paper's table that the run is compared with.
     pub paper: Option<PaperTarget>,
     /// The methods in row order.
     pub methods: Vec<MethodInfo>,
@@ -37,13 +37,13 @@ pub struct Outcome {
     pub out: PathBuf,
     /// Figures in that folder.
     pub figures: Vec<PathBuf>,
-    /// Items answered by this process; the others were on disk.
+    /// Number of items answered by this process; the others were on disk.
     pub fresh: usize,
-    /// The time those took.
+    /// Time that this process took to answer them.
     pub took: Duration,
 }
 
-/// How far a process came that did what it was asked.
+/// What a process has finished.
 pub enum Finished {
     /// The whole run.
     Run(Box<Outcome>),
@@ -53,28 +53,28 @@ pub enum Finished {
 
 /// A finished shard.
 pub struct ShardOutcome {
-    /// Which one.
+    /// The shard.
     pub shard: Shard,
-    /// Its folder, in that of the run.
+    /// Folder of the shard, inside the folder of the run.
     pub out: PathBuf,
     /// Folder of the run.
     pub run: PathBuf,
-    /// Items of the shard.
+    /// Number of items of the shard.
     pub items: usize,
-    /// Those whose data cannot be read.
+    /// Items whose data cannot be read.
     pub failed: Vec<Failure>,
-    /// Items answered by this process.
+    /// Number of items answered by this process.
     pub fresh: usize,
-    /// The time those took.
+    /// Time that this process took to answer them.
     pub took: Duration,
 }
 
-/// Runs a plan, or what is left of it, to its results; of a shard, to its records. When `stop` becomes true the batch
-/// in flight is finished and the run ends with [`runs::Error::Interrupted`].
+/// Runs a plan and writes its results; of a shard, only its records. Items that are already answered are not run again. When
+/// `stop` becomes true, the run finishes the batch in flight and ends with [`runs::Error::Interrupted`].
 ///
 /// # Errors
-/// The run cannot go on, or a file of it cannot be written. An item whose data cannot be read is none: it is in
-/// [`Results::failed`].
+/// Fails if an item cannot be answered or a file cannot be written. An item whose data cannot be read is not an error: it is
+/// listed in [`Results::failed`].
 pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Finished> {
     let (header, run, store) = begin(plan)?;
     let interrupted = |done, out| Err(runs::Error::Interrupted { done, total: plan.items(), out }.into());
@@ -96,11 +96,11 @@ pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Finished> {
 }
 
 impl Plan {
-    /// Where the plan is to start over, removes what its folder has of an earlier run and makes the folder its own, so that
-    /// [`execute`] goes on from there.
+    /// If the plan is to start over, removes the files of an earlier run from its folder and takes the folder over, so that
+    /// [`execute`] starts from the first item.
     ///
     /// # Errors
-    /// The folder is in use; a file cannot be removed or written.
+    /// Fails if the folder is in use, or a file cannot be removed or written.
     pub fn start_over(&mut self) -> Result<()> {
         if self.fresh {
             begin(self)?;
@@ -110,8 +110,8 @@ impl Plan {
     }
 }
 
-/// Opens the folder of a plan. Returns its header, the folder of the run and the open folder, which for a shard lies below that
-/// of the run.
+/// Opens the folder of a plan. Returns its header, the folder of the run and the open folder, which for a shard lies inside the
+/// folder of the run.
 fn begin(plan: &Plan) -> Result<(RunHeader, PathBuf, RunStore)> {
     let header = plan.header()?;
     let run = plan.out(&header.fingerprint);
@@ -123,7 +123,7 @@ fn begin(plan: &Plan) -> Result<(RunHeader, PathBuf, RunStore)> {
     Ok((header, run, store))
 }
 
-/// Names of all files that runs make from their records: tables in every format, and figures.
+/// Returns the names of all files that runs make from their records: tables in every format, and figures.
 fn made_files() -> Vec<String> {
     let tables = ["table", "comparisons"].into_iter();
     let tables =
@@ -132,9 +132,9 @@ fn made_files() -> Vec<String> {
     tables.chain(figures).collect()
 }
 
-/// Writes what a run has to say once all its items are answered.
+/// Writes results, tables and warnings once all items are answered.
 fn conclude(plan: &Plan, header: RunHeader, report: Report, out: PathBuf) -> Result<Outcome> {
-    // Of a run that was whole already: what made it, not what looked at it again.
+    // A run that was complete already keeps the environment of the process that computed it.
     let known = (report.fresh == 0).then(|| RunFolder::open(&out).ok()).flatten().map(|known| known.results);
     let judged = |judge: &Option<Judge>| judge.as_ref().map(|judge| judge.reference_sha256.clone());
     if let Some((then, now)) =
@@ -142,7 +142,7 @@ fn conclude(plan: &Plan, header: RunHeader, report: Report, out: PathBuf) -> Res
         && then != now
     {
         progress::say(
-            "the reference has changed since the results were written; they are computed anew from the one that is there",
+            "the reference has changed since the results were written; they are computed again from the present one",
         );
     }
     let environment = known.as_ref().map(|known| known.environment.clone());
@@ -173,7 +173,7 @@ fn conclude(plan: &Plan, header: RunHeader, report: Report, out: PathBuf) -> Res
         table.notes.extend(note.clone());
         table.export(&out, name)?;
     }
-    // Last: where there are results, everything else is there too.
+    // Written last: if results.json exists, all other files exist too.
     write_json(&out.join(RESULTS), &results)?;
     Ok(Outcome {
         results,
@@ -188,13 +188,10 @@ fn conclude(plan: &Plan, header: RunHeader, report: Report, out: PathBuf) -> Res
     })
 }
 
-/// A line below the tables of results that lack items.
+/// Returns the note below tables of results in which items are missing.
 fn unread(results: &Results) -> String {
     let (failed, total) = (results.failed.len(), results.items + results.failed.len() as u64);
     let names: Vec<&str> = results.failed.iter().take(5).map(|failure| &*failure.id).collect();
     let more = if failed > names.len() { ", …" } else { "" };
-    format!(
-        "{failed} of {total} items could not be read and count for nothing here: {}{more}.",
-        names.join(", ")
-    )
+    format!("{failed} of {total} items could not be read and are excluded here: {}{more}.", names.join(", "))
 }

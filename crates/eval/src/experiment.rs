@@ -62,9 +62,9 @@ pub enum TaskConfig {
     Masking(MaskingConfig),
     /// Zero-shot segmentation by a word of the prompt.
     Segment(SegmentConfig),
-    /// Pictures that are drawn with self-attention guidance.
+    /// Images generated with self-attention guidance.
     Guidance(GuidanceConfig),
-    /// Segments without prompts, by merging self-attention around anchors.
+    /// Segmentation without prompts: self-attention is merged around anchors.
     Diffseg(DiffSegConfig),
     /// How many tokens a threshold on their score keeps.
     Kept(KeptConfig),
@@ -95,25 +95,25 @@ impl<'de> Deserialize<'de> for Experiment {
     }
 }
 
-/// Where the image size of a masking experiment stands, and where it stands in older files.
+/// Path of the image size of a masking experiment, and its path in older files.
 const SIZE: [&str; 3] = ["task", "masking", "image_size"];
 const OLD_SIZE: [&str; 2] = ["model", "image_size"];
 
 impl Experiment {
-    /// The keys of the file itself.
+    /// The top-level keys of an experiment file.
     pub(crate) const KEYS: [&'static str; 7] =
         ["title", "seed", "fills", "model", "dataset", "task", "metrics"];
 
-    /// Whether the difference from the published value is meaningful. It is not for miniature data sets.
+    /// Returns whether the difference from the published value is meaningful. It is not for miniature data sets.
     pub(crate) fn is_comparable(&self) -> bool {
         !matches!(self.dataset, DatasetConfig::Mini(_))
     }
 
-    /// Reads an experiment file and applies `--set` assignments (`key.path=value`; a value that is no TOML is a
-    /// string).
+    /// Reads an experiment file and applies `--set` assignments (`key.path=value`; a value that is not TOML is read
+    /// as a string).
     ///
     /// # Errors
-    /// The file is unreadable or no experiment; the message carries line and column.
+    /// Fails if the file cannot be read or is not an experiment; the message carries line and column.
     pub fn read(path: &Path, assignments: &[String]) -> Result<Self> {
         let document = document(path, assignments)?;
         parse(path, &document).map_err(|mut error| {
@@ -127,10 +127,10 @@ impl Experiment {
     }
 }
 
-/// The title of an experiment file, with or without a sweep; none where the file is something else.
+/// Returns the title of an experiment file, with or without a sweep; `None` if the file is something else.
 ///
 /// # Errors
-/// The file is unreadable or no experiment.
+/// Fails if the file cannot be read or is not a valid experiment.
 pub fn title(path: &Path) -> Result<Option<String>> {
     let mut document = document(path, &[])?;
     if !document.contains_key("task") {
@@ -140,7 +140,7 @@ pub fn title(path: &Path) -> Result<Option<String>> {
     Ok(Some(parse(path, &document)?.title))
 }
 
-/// An experiment file with assignments applied, not yet understood.
+/// Reads an experiment file and applies assignments, without checking its keys.
 pub(crate) fn document(path: &Path, assignments: &[String]) -> Result<DocumentMut> {
     let refuse = |reason: String| Error::Config { path: path.into(), reason };
     let text = limits::read_text(path, limits::EXPERIMENT_BYTES)
@@ -154,13 +154,13 @@ pub(crate) fn document(path: &Path, assignments: &[String]) -> Result<DocumentMu
     Ok(document)
 }
 
-/// The experiment that a document describes.
+/// Parses the experiment that a document describes.
 pub(crate) fn parse(path: &Path, document: &DocumentMut) -> Result<Experiment> {
     let refuse = |e: toml::de::Error| Error::Config { path: path.into(), reason: brief(&e.to_string()) };
     by_name::from_toml(&document.to_string()).map_err(refuse)
 }
 
-/// What a parser says; where it quotes a line that nobody could read, without the quotation.
+/// Returns a parser's message, without the quoted line if that is too long to be read.
 fn brief(message: &str) -> String {
     const LONGEST_LINE: usize = 300;
     let mut lines: Vec<&str> = message.trim().lines().collect();
@@ -177,16 +177,16 @@ fn set(document: &mut DocumentMut, assignment: &str) -> Result<(), String> {
     insert(document, key.trim(), value)
 }
 
-/// Most parts of a dotted key; `task.masking.fractions.step` has four.
+/// Maximum number of parts of a dotted key; `task.masking.fractions.step` has four.
 const DEEPEST_KEY: usize = 8;
 
-/// Name of the experiment's task; empty if the document has none.
+/// Returns the name of the experiment's task; empty if the document has none.
 pub(crate) fn task_name(document: &DocumentMut) -> &str {
     let task = document.get("task").and_then(Item::as_table_like).and_then(|task| task.iter().next());
     task.map_or("", |(name, _)| name)
 }
 
-/// A dotted key with the present names of its settings.
+/// Replaces old names of settings in a dotted key by the present ones.
 pub(crate) fn present_key(document: &DocumentMut, key: &str) -> String {
     let mut parts: Vec<&str> = key.split('.').map(str::trim).collect();
     if parts == OLD_SIZE && task_name(document) == "masking" {
@@ -201,7 +201,7 @@ pub(crate) fn present_key(document: &DocumentMut, key: &str) -> String {
     parts.join(".")
 }
 
-/// Gives the setting at a dotted key a value. Where the document has an old name of the setting, it gets the present one.
+/// Sets the setting at a dotted key. If the document has the setting under an old name, the present name replaces it.
 pub(crate) fn insert(document: &mut DocumentMut, key: &str, value: Value) -> Result<(), String> {
     let key = &*present_key(document, key);
     let mut keys: Vec<&str> = key.split('.').collect();
@@ -212,7 +212,7 @@ pub(crate) fn insert(document: &mut DocumentMut, key: &str, value: Value) -> Res
     }
     let last = keys.pop().unwrap_or_default();
     if last.is_empty() || keys.iter().any(|key| key.is_empty()) {
-        return Err(format!("`{key}` is no key; write it as in the file, such as model.path"));
+        return Err(format!("`{key}` is not a key; write it as in the file, such as model.path"));
     }
     if keys.len() >= DEEPEST_KEY {
         let begin = keys[..4].join(".");
@@ -236,7 +236,7 @@ pub(crate) fn insert(document: &mut DocumentMut, key: &str, value: Value) -> Res
         }
     }
     table.insert(last, Item::Value(value));
-    // One says where the network is; the other would contradict what was just said.
+    // `path` and `id` both name the network; the one that was not assigned would contradict the assignment.
     match key {
         "model.path" => table.remove("id"),
         "model.id" => table.remove("path"),
@@ -259,7 +259,7 @@ pub(crate) mod tests {
         Experiment::read(&path, &assignments.iter().map(|&a| a.to_owned()).collect::<Vec<_>>())
     }
 
-    /// An experiment of each kind in old names, and the same in present ones.
+    /// An experiment of each kind with old names, and the same experiment with present ones.
     pub(crate) const OLD_AND_NEW: [(&str, &str); 4] = [
         (
             r#"
@@ -364,11 +364,11 @@ pub(crate) mod tests {
     ];
 
     #[test]
-    fn old_names_mean_the_present_ones() -> Result<()> {
+    fn old_names_parse_to_the_same_experiment() -> Result<()> {
         for (old, new) in OLD_AND_NEW {
             let json = serde_json::json!(read(new, &[])?);
             assert_eq!(serde_json::json!(read(old, &[])?), json);
-            // Results have the present names, and are read back.
+            // Results are written with the present names and can be read back.
             let back: Experiment = serde_json::from_value(json.clone()).expect("an experiment");
             assert_eq!(serde_json::json!(back), json);
             for name in OLD_NAMES {
@@ -381,7 +381,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_old_name_and_its_present_one_are_not_given_together() {
+    fn an_old_name_next_to_its_present_name_is_refused() {
         for name in OLD_NAMES.iter().filter(|name| !name.table.ends_with(".methods")) {
             let (old, _) = OLD_AND_NEW
                 .iter()
@@ -414,7 +414,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn assignments_take_old_names_in_files_of_either_kind() -> Result<()> {
+    fn assignments_accept_old_and_present_names() -> Result<()> {
         let (old, new) = OLD_AND_NEW[0];
         for text in [old, new] {
             for assignments in [
@@ -441,7 +441,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn an_unknown_key_is_answered_with_the_nearest_one() {
+    fn an_unknown_key_suggests_the_nearest_one() {
         let message = read(&MINI.replace("alpha =", "alfa ="), &[]).expect_err("unknown").to_string();
         assert!(message.contains("unknown field `alfa` (did you mean `alpha`?)"), "{message}");
         assert!(!message.contains("`scores`"), "old names are not offered: {message}");
@@ -480,7 +480,7 @@ pub(crate) mod tests {
         let published = MINI.replace(path, id);
         let experiment = read(&published, &[])?;
         assert_eq!(experiment.model.source, ModelSource::Id("facebook/dino-vits16".into()));
-        // What is written into results can be read again.
+        // The form in results can be read back.
         let json = serde_json::json!(experiment.model);
         assert_eq!(json, serde_json::json!({ "id": "facebook/dino-vits16", "dtype": "f32" }));
         assert_eq!(
@@ -507,7 +507,7 @@ pub(crate) mod tests {
         for assignment in ["seed", "=1", "model..path=x", "seed.deeper=1", "no_such_key=1"] {
             assert!(read(MINI, &[assignment]).is_err(), "{assignment} was accepted");
         }
-        // However deep the key is, the message is short.
+        // The message stays short for a very deep key.
         let deep = format!("{}a=1", "a.".repeat(100_000));
         let message = super::set(&mut DocumentMut::new(), &deep).expect_err("too deep");
         assert_eq!(message, "`a.a.a.a.…` has 100001 parts; no setting has more than 8");

@@ -1,4 +1,4 @@
-//! Finished runs, read back.
+//! Reads finished runs back.
 
 use std::path::{Path, PathBuf};
 
@@ -14,7 +14,7 @@ use crate::results::Results;
 
 /// The folder of a finished run.
 pub struct RunFolder {
-    /// Where it is.
+    /// The folder.
     pub path: PathBuf,
     /// Its `results.json`.
     pub results: Results,
@@ -22,10 +22,10 @@ pub struct RunFolder {
 }
 
 impl RunFolder {
-    /// Reads a folder.
+    /// Reads the folder of a finished run.
     ///
     /// # Errors
-    /// There is no finished run in it, or its files are damaged or of another version.
+    /// Fails if there is no finished run in the folder, or its files are damaged or of another version.
     pub fn open(path: &Path) -> Result<Self> {
         let refuse = |reason: String| Error::unreadable(path, reason);
         let header = RunHeader::look(path)?;
@@ -33,9 +33,9 @@ impl RunFolder {
         let bytes = match limits::read_bytes(&file, limits::RESULTS_BYTES) {
             Err(e) if is_absent(&e) => {
                 return Err(refuse(match header {
-                    Some(_) => "this run has not finished; the command that began it goes on where it stopped".into(),
-                    None => "there is no finished run here (no results.json); give the folder of a run, or one that holds \
-                             such folders"
+                    Some(_) => "this run has not finished; the command that started it continues where it stopped".into(),
+                    None => "there is no finished run here (no results.json); give the folder of a run, or a folder \
+                             that contains runs"
                         .into(),
                 }));
             }
@@ -52,21 +52,21 @@ impl RunFolder {
             )));
         }
         let results = Results::read(value).map_err(|e| damaged(e.to_string()))?;
-        // Tables and curves are as large as its settings say.
+        // The settings decide the size of tables and curves, so they are checked first.
         results.experiment.check().map_err(|e| damaged(e.to_string()))?;
         match header {
             Some(header) if header.fingerprint == results.fingerprint => {
                 Ok(Self { path: path.into(), results, header })
             }
             Some(_) => Err(refuse("run.json and results.json are of different runs".into())),
-            None => Err(refuse("run.json is missing beside results.json".into())),
+            None => Err(refuse("there is a results.json, but run.json is missing".into())),
         }
     }
 
-    /// The runs in a folder: itself, or those below it (several experiments, a sweep), by path.
+    /// Returns the runs in a folder, sorted by path: the folder itself, or those below it (several experiments, a sweep).
     ///
     /// # Errors
-    /// There are none; one of them is unfinished or damaged.
+    /// Fails if there are none, or if one of them is unfinished or damaged.
     pub fn find(dir: &Path) -> Result<Vec<Self>> {
         let found = Found::below(dir)?;
         match found.unfinished.first() {
@@ -75,11 +75,11 @@ impl RunFolder {
         }
     }
 
-    /// The finished runs in a folder as [`RunFolder::find`] has them, and the folders of those that have not finished or are
+    /// Returns the finished runs in a folder in the order of [`RunFolder::find`], and the folders of unfinished runs and of
     /// shards that have not been merged.
     ///
     /// # Errors
-    /// None has finished; one of them is damaged.
+    /// Fails if none has finished or if one is damaged.
     pub fn find_finished(dir: &Path) -> Result<(Vec<Self>, Vec<PathBuf>)> {
         let Found { runs, unfinished, shards } = Found::below(dir)?;
         match unfinished.first() {
@@ -88,57 +88,59 @@ impl RunFolder {
         }
     }
 
-    /// Name of the experiment file without extension.
+    /// Returns the name of the experiment file without extension.
     pub fn name(&self) -> &str {
         &self.header.name
     }
 
-    /// `--limit` of the run.
+    /// Returns the `--limit` of the run.
     pub fn limit(&self) -> Option<usize> {
         self.header.identity.limit
     }
 
-    /// What the folder says that it is.
+    /// Returns the header of the run (`run.json`).
     pub(crate) fn header(&self) -> &RunHeader {
         &self.header
     }
 
-    /// The records in manifest order. `R` is the record type of the experiment's task.
+    /// Reads the records in manifest order. `R` is the record type of the experiment's task.
     ///
     /// # Errors
-    /// They are not all there, or damaged.
+    /// Fails if records are missing or damaged.
     pub fn records<R: DeserializeOwned>(&self) -> Result<Vec<R>> {
         Ok(self.answers()?.into_iter().filter_map(|(_, answer)| answer.record()).collect())
     }
 
-    /// The answers in manifest order, each with the line of `records.jsonl` where it stands, from 1. `R` is the record type of the
+    /// Reads the answers in manifest order, each with its line in `records.jsonl`, counted from 1. `R` is the record type of the
     /// experiment's task.
     ///
     /// # Errors
-    /// They are not all there, or damaged.
+    /// Fails if records are missing or damaged.
     pub fn answers<R: DeserializeOwned>(&self) -> Result<Vec<(usize, Answer<R>)>> {
         Ok(runs::records::finished(&self.path, &self.header)?)
     }
 }
 
-/// Whether there is no such file, or a file where its folder would be.
+/// Returns whether the error means that the file does not exist, or that a file stands where its folder would be.
 fn is_absent(error: &std::io::Error) -> bool {
     matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory)
 }
 
-/// What is below a folder.
+/// The runs below a folder.
 #[derive(Default)]
 struct Found {
     runs: Vec<RunFolder>,
     /// Folders of runs without results.
     unfinished: Vec<PathBuf>,
-    /// Folders of runs of which there are shards alone.
+    /// Folders of runs that consist of unmerged shards only.
     shards: Vec<PathBuf>,
 }
 
 impl Found {
+    /// Finds the runs below a folder.
+    ///
     /// # Errors
-    /// There is no run, finished or not; one is damaged.
+    /// Fails if there is no run, finished or not, or if one is damaged.
     fn below(dir: &Path) -> Result<Self> {
         let mut found = Self::default();
         found.walk(dir, DEPTH)?;
@@ -182,7 +184,7 @@ impl Found {
             Err(e) if is_absent(&e) => {
                 return Err(Error::unreadable(
                     dir,
-                    "there is no such folder; give that of a run, or one that holds such folders",
+                    "there is no such folder; give the folder of a run, or a folder that contains runs",
                 ));
             }
             other => other.map_err(Error::file(FileAction::Read, dir))?,

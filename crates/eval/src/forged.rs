@@ -1,4 +1,4 @@
-//! Finished runs for tests, without networks. Nothing else uses it: files that cannot be written end it with a panic.
+//! Writes finished runs for tests, without networks. Only tests use it; it panics if a file cannot be written.
 #![doc(hidden)]
 
 use std::path::Path;
@@ -15,10 +15,10 @@ use runs::records::chunk;
 use runs::{Code, Environment};
 use runs::{Identity, RunHeader};
 
-/// Items of a chunk.
+/// Number of items in a chunk.
 const BATCH: usize = 16;
 
-/// Writes the folder of a run that gave these answers; `say` adds what the results say of them.
+/// Writes the folder of a run with these answers; `say` fills in the results.
 pub fn write<R: Serialize + Clone>(
     folder: &Path,
     name: &str,

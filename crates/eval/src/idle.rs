@@ -1,4 +1,4 @@
-//! Settings that change nothing: no method of the experiment reads them.
+//! Settings without effect: no method of the experiment reads them.
 
 use serde_json::Value;
 
@@ -7,15 +7,15 @@ use crate::experiment::TaskConfig;
 /// A setting that differs from its default and that no method reads.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Idle {
-    /// As in `--set`: `task.masking.alpha`.
+    /// The key as in `--set`: `task.masking.alpha`.
     key: String,
-    /// As JSON.
+    /// The value as JSON.
     value: Value,
-    /// Why it has no effect where that is not a matter of the methods, and what to do.
+    /// Why the setting has no effect, and what to do, if the methods are not the reason.
     reason: Option<String>,
 }
 
-/// The settings of a task without effect on any of its methods.
+/// Returns the settings of a task that have no effect on any of its methods.
 pub(crate) fn idle(task: &TaskConfig) -> Vec<Idle> {
     let own = settings(task);
     let of_methods: Vec<Value> = task.kind().alone().iter().map(settings).collect();
@@ -34,7 +34,7 @@ pub(crate) fn idle(task: &TaskConfig) -> Vec<Idle> {
         .collect()
 }
 
-/// The settings that have no effect in any of several combinations.
+/// Returns the settings that have no effect in any of several combinations.
 pub(crate) fn in_all<'a>(mut tasks: impl Iterator<Item = &'a TaskConfig>) -> Vec<Idle> {
     let mut found = tasks.next().map(idle).unwrap_or_default();
     for task in tasks {
@@ -45,10 +45,10 @@ pub(crate) fn in_all<'a>(mut tasks: impl Iterator<Item = &'a TaskConfig>) -> Vec
 }
 
 impl Idle {
-    /// A sentence for each setting.
+    /// Returns a sentence for each setting.
     ///
     /// # Errors
-    /// One of them is no leftover of another list of methods but contradicts the settings beside it.
+    /// Fails if a setting contradicts other settings, rather than being left over from another list of methods.
     pub(crate) fn notes(idle: &[Self]) -> Result<Vec<String>, String> {
         let note = |Self { key, value, reason }: &Self| match reason {
             Some(reason) => Err(format!("{key} = {value} has no effect: {reason}")),
@@ -58,12 +58,12 @@ impl Idle {
     }
 }
 
-/// `[task.NAME]` as JSON.
+/// Returns the table `[task.NAME]` as JSON.
 fn settings(task: &TaskConfig) -> Value {
     serde_json::json!(task).get(task.name()).cloned().unwrap_or_default()
 }
 
-/// Whether a method's value of a setting is the task's, or some of it where that is a list.
+/// Returns whether a method's value of a setting equals the task's value or, if that is a list, is part of it.
 fn part(one: &Value, of: &Value) -> bool {
     match (one, of) {
         (Value::Array(some), Value::Array(all)) => some.iter().all(|value| all.contains(value)),
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_method_reads_is_found() {
+    fn settings_that_no_method_reads_are_found() {
         let fractions = serde_json::json!([0.0, 0.5]);
         let masking = |scores: Value, more: Value| {
             let mut table = serde_json::json!({ "methods": scores, "fractions": fractions });
@@ -102,7 +102,7 @@ mod tests {
         let lambda = ["task.masking.lambda_weight"];
         assert_eq!(masking(serde_json::json!(["random", "tokenrank"]), chosen.clone()), lambda);
         assert!(masking(serde_json::json!(["random", "tokenrank-lambda2"]), chosen).is_empty());
-        // Defaults that are written out change nothing either, and nobody expects them to.
+        // A default that is written out has no effect either, and needs no note.
         let defaults = serde_json::json!({ "alpha": 0.99, "cls": ["kept"], "layers": "all" });
         assert!(masking(serde_json::json!(["random"]), defaults).is_empty());
 
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_of_guidance_belong_to_methods_too() {
+    fn idle_settings_of_guidance_are_found() {
         let guidance = |methods: Value, more: Value| {
             let mut table = serde_json::json!({ "methods": methods, "count": 2 });
             table.as_object_mut().expect("a table").extend(more.as_object().expect("a table").clone());
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn no_experiment_of_ours_has_one() {
+    fn committed_experiments_have_no_idle_settings() {
         let configs = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
         let mut seen = 0;
         for folder in ["mini", "paper", "examples"] {

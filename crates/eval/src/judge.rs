@@ -1,4 +1,4 @@
-//! `[metrics]` of an experiment: how generated pictures are judged.
+//! `[metrics]` of an experiment: how generated images are scored.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -6,11 +6,11 @@ use serde::{Deserialize, Serialize};
 use crate::error::Result;
 use crate::metrics::fidelity::{InceptionScore, KernelDistance, Settings};
 
-/// Most resamples: each costs an eigendecomposition, and 1,000 are plenty.
+/// Maximum number of resamples: each costs an eigendecomposition, and 1,000 are plenty.
 pub(crate) const MOST_RESAMPLES: usize = 100_000;
-/// Most subsets of the kernel distance; torch-fidelity takes 100.
+/// Maximum number of subsets of the kernel distance; torch-fidelity takes 100.
 const MOST_SUBSETS: usize = 100_000;
-/// Most pictures of a subset; torch-fidelity takes 1,000.
+/// Maximum number of images in a subset; torch-fidelity takes 1,000.
 const MOST_OF_SUBSET: usize = 10_000_000;
 
 /// `[metrics]`: how generated images are scored.
@@ -41,7 +41,7 @@ pub struct Subsets {
 }
 
 impl Default for Subsets {
-    /// torch-fidelity's.
+    /// Returns torch-fidelity's defaults.
     fn default() -> Self {
         let KernelDistance { subsets, subset_size, .. } = KernelDistance::default();
         Self { subsets, subset_size }
@@ -53,7 +53,7 @@ impl MetricsConfig {
         InceptionScore::default().splits
     }
 
-    /// The same for the metrics; `seed` decides the resamples.
+    /// Converts the table to the settings of the metrics; `seed` decides the resamples.
     pub(crate) fn settings(&self, seed: u64) -> Settings {
         let defaults = Settings::default();
         let Subsets { subsets, subset_size } = self.kernel;
@@ -82,7 +82,7 @@ impl MetricsConfig {
             }
         }
         if self.resamples == 1 {
-            return refuse("metrics.resamples", "must be 0, for none, or at least 2".into());
+            return refuse("metrics.resamples", "must be 0 (no resamples) or at least 2".into());
         }
         Ok(())
     }
@@ -93,7 +93,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_never_end_is_refused() {
+    fn numbers_that_would_take_forever_are_refused() {
         let check = |settings: &str| {
             let config: MetricsConfig =
                 toml::from_str(&format!("features = \"mini\"\n{settings}")).expect("a table");

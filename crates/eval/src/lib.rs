@@ -1,7 +1,7 @@
 //! Experiments as files, runs that can be resumed, metrics and tables.
 //!
-//! [`Experiment`] is an experiment file as checked; [`Plan`] is an experiment whose weights and data are known to be
-//! there; [`execute`] runs it to a [`results::Results`]. A [`Sweep`] is many of them in one file. Metrics are plain numeric
+//! [`Experiment`] is a checked experiment file; [`Plan`] is an experiment whose weights and data are known to exist;
+//! [`execute`] runs it and returns [`results::Results`]. A [`Sweep`] is many of them in one file. Metrics are plain numeric
 //! code that never sees a tensor.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
@@ -16,13 +16,13 @@ pub mod experiments;
 mod folder;
 pub mod forged;
 mod idle;
+pub mod image_metrics;
 mod judge;
 mod merge;
 pub mod metrics;
 mod model;
 mod paper;
 mod paper_table;
-pub mod picture_metrics;
 mod plan;
 #[cfg(test)]
 mod reference;

@@ -1,4 +1,4 @@
-//! `tokenrank merge`: shards become runs, and the runs conclude.
+//! `tokenrank merge`: joins shards to runs and finishes the runs.
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,22 +9,23 @@ use crate::error::Result;
 use crate::execute::{Finished, Outcome, execute};
 use crate::plan::Plan;
 
-/// What to merge, and where to.
+/// The shards to merge and the place of the merged runs.
 #[derive(Debug, Clone, Default)]
 pub struct MergeOptions {
     /// Folders of shards, or folders that hold them at any depth.
     pub dirs: Vec<PathBuf>,
-    /// Folder of the run or runs; the one that holds the shards where `None`.
+    /// Folder of the run or runs; if `None`, the folder that holds the shards.
     pub out: Option<PathBuf>,
-    /// `cpu` or `cuda:N`: where the work after the last record is done, such as judging images.
+    /// `cpu` or `cuda:N`: device for the work after the last record, such as scoring images.
     pub device: String,
 }
 
-/// Puts shards together to whole runs and concludes these: records, results, tables and figures are those of a single
+/// Joins shards to complete runs and finishes these: records, results, tables and figures equal those of an unsharded
 /// run. Shards are only read. Everything is checked before the first file is written.
 ///
 /// # Errors
-/// [`runs::Error::Merge`] if shards are missing, unfinished, given twice, or of different runs; those of [`execute`].
+/// Fails with [`runs::Error::Merge`] if shards are missing, unfinished, given twice, or of different runs; also as [`execute`]
+/// does.
 pub fn merge(options: &MergeOptions, stop: &AtomicBool) -> Result<Vec<Outcome>> {
     let sharded = runs_of_shards(&options.dirs, options.out.as_deref())?;
     let plans: Vec<Plan> = sharded

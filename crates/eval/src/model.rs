@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 
-/// `[model]`.
+/// The network of an experiment, `[model]`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "ModelTable", into = "ModelTable")]
 pub struct ModelConfig {
@@ -18,7 +18,7 @@ pub struct ModelConfig {
     pub classes: Option<ClassSource>,
     /// Type of weights and activations.
     pub dtype: Dtype,
-    /// Image size in files that have it here and not in their task. Masking experiments move it to their task when they are read;
+    /// Image size in files that set it here and not in their task. Masking experiments move it to their task when they are read;
     /// others refuse it.
     pub image_size: Option<usize>,
 }
@@ -28,7 +28,7 @@ pub struct ModelConfig {
 pub enum ModelSource {
     /// A Hugging Face directory: `config.json`, safetensors, `preprocessor_config.json`.
     Path(PathBuf),
-    /// A published checkpoint by its hub id, such as `facebook/dino-vits16`, once `tokenrank fetch` has got it.
+    /// A published checkpoint by its hub id, such as `facebook/dino-vits16`, downloaded by `tokenrank fetch`.
     Id(String),
 }
 
@@ -39,7 +39,7 @@ pub enum ClassSource {
     Head(PathBuf),
     /// Embeddings of classes `[classes, d]` for CLIP, in a `.safetensors` or `.npy` file.
     Embeddings(PathBuf),
-    /// Names that CLIP's own text tower reads.
+    /// Class names that CLIP's own text tower embeds.
     ZeroShot(ZeroShot),
 }
 
@@ -79,7 +79,7 @@ pub enum Dtype {
 }
 
 impl Dtype {
-    /// The same for libtorch.
+    /// Returns the libtorch type.
     pub fn kind(self) -> models::Kind {
         match self {
             Self::F32 => models::Kind::Float,
@@ -90,10 +90,10 @@ impl Dtype {
 }
 
 impl ModelSource {
-    /// The folder of the network.
+    /// Returns the folder of the network.
     ///
     /// # Errors
-    /// A published checkpoint is unknown, or files of it are not in the cache.
+    /// Fails if a published checkpoint is unknown or not completely in the cache.
     pub fn folder(&self) -> models::Result<PathBuf> {
         match self {
             Self::Path(path) => Ok(path.clone()),
@@ -103,17 +103,17 @@ impl ModelSource {
 }
 
 impl ClassSource {
-    /// Checks that the file is there. `network` is what the classes are for, where that is known.
+    /// Checks that the file exists. `network` is the network that the classes are for, if it is known.
     ///
     /// # Errors
-    /// It is not; the message says how to get it.
+    /// Fails if the file does not exist; the message says how to get it.
     pub(crate) fn present(&self, network: Option<&VisionConfig>) -> Result<()> {
         let (path, how) = match self {
             Self::Head(path) => (path, Self::advice(path, network)),
             Self::Embeddings(path) => {
                 (path, "write [classes, d] there, in the order of the labels".to_owned())
             }
-            // Read in any case, and its error names it.
+            // The descriptor is read in any case; that error names it.
             Self::ZeroShot(_) => return Ok(()),
         };
         if path.exists() {
@@ -122,10 +122,10 @@ impl ClassSource {
         Err(models::Error::Directory { path: path.clone(), reason: format!("no such file; {how}") }.into())
     }
 
-    /// How to get a linear head for a network, or what the network has instead.
+    /// Returns how to get a linear head for a network, or what the network has instead.
     fn advice(path: &Path, network: Option<&VisionConfig>) -> String {
         if network.is_some_and(|config| config.projection().is_some()) {
-            return "a CLIP has no place for a linear head: leave model.head out and say the classes with \
+            return "a CLIP model takes no linear head: leave model.head out and give the classes with \
                  model.zero_shot.descriptor or model.class_embeddings"
                 .to_owned();
         }
@@ -145,10 +145,10 @@ impl ClassSource {
         }
     }
 
-    /// The same for the network, with the names and templates of a descriptor.
+    /// Converts the source to the form that the network takes, with the names and templates of a descriptor.
     ///
     /// # Errors
-    /// The descriptor cannot be read.
+    /// Fails if the descriptor cannot be read.
     pub fn head(&self) -> Result<HeadSource> {
         match self {
             Self::Head(path) => Ok(HeadSource::Linear(path.clone())),
@@ -158,7 +158,7 @@ impl ClassSource {
     }
 }
 
-/// What a zero-shot classifier takes from a dataset's descriptor.
+/// The part of a dataset's descriptor that a zero-shot classifier needs.
 #[derive(Deserialize)]
 struct Descriptor {
     classes: Vec<String>,
@@ -236,13 +236,13 @@ impl TryFrom<ModelTable> for ModelConfig {
             (None, None, Some(zero_shot)) => Some(ClassSource::ZeroShot(zero_shot)),
             _ => {
                 return Err(
-                    "`head`, `class_embeddings` and `zero_shot` are three ways to say the classes; give one",
+                    "`head`, `class_embeddings` and `zero_shot` are three ways to define the classes; give one of them",
                 );
             }
         };
         if image_size.is_some_and(|side| side == 0 || (side as u64).saturating_pow(2) > limits::MAX_PIXELS) {
             return Err(
-                "`image_size` is the side of a picture: at least 1, and at most 178,956,970 pixels in all",
+                "`image_size` is the side of an image in pixels: at least 1, and at most 178,956,970 pixels in total",
             );
         }
         Ok(Self { source, classes, dtype, image_size })
@@ -283,7 +283,7 @@ mod tests {
     }
 
     #[test]
-    fn classes_are_said_in_one_way_and_survive_results() -> Result<(), String> {
+    fn classes_have_one_source_and_round_trip_through_results() -> Result<(), String> {
         let zero_shot = ZeroShot { descriptor: "classes.toml".into(), templates: Templates::Descriptor };
         for (table, wanted) in [
             ("", None),
@@ -305,9 +305,9 @@ mod tests {
     }
 
     #[test]
-    fn the_image_size_is_one_that_a_picture_can_have() {
+    fn an_impossible_image_size_is_refused() {
         let most = limits::MAX_PIXELS.isqrt();
-        assert_eq!(limits::MAX_PIXELS, 178_956_970, "which the message has");
+        assert_eq!(limits::MAX_PIXELS, 178_956_970, "the message contains this number");
         assert!(parse(&format!("image_size = {most}")).is_ok());
         for side in [0, most + 1, 1 << 32, i64::MAX as u64] {
             let message = parse(&format!("image_size = {side}")).expect_err("refused");
@@ -325,7 +325,7 @@ mod tests {
         {
             for (templates, wanted) in [(Templates::Single, 1), (Templates::Descriptor, prompts)] {
                 let Ok(HeadSource::ZeroShot { names, templates }) = read(descriptor, templates) else {
-                    panic!("{descriptor} is no descriptor");
+                    panic!("{descriptor} is not a descriptor");
                 };
                 let different: std::collections::BTreeSet<_> = names.iter().collect();
                 assert_eq!((names.len(), different.len(), templates.len()), (count, count, wanted));

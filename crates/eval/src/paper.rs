@@ -9,19 +9,19 @@ use crate::table::Cell;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaperTable {
-    /// Its heading.
+    /// Heading of the table.
     pub title: String,
-    /// The `[task.*]` whose runs stand beside it.
+    /// The `[task.*]` whose runs are compared with the table.
     pub task: String,
     /// Where the values were published.
     pub source: String,
-    /// What its values are.
+    /// What the values measure.
     pub metric: String,
     /// Column heads.
     pub columns: Vec<String>,
-    /// Whether a larger value is a better one, by column.
+    /// Whether larger values are better, by column.
     higher_is_better: Vec<bool>,
-    /// Digits after the point that were published, by column.
+    /// Number of published digits after the decimal point, by column.
     digits: Vec<i32>,
     rows: Vec<PaperRow>,
 }
@@ -30,9 +30,9 @@ pub struct PaperTable {
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PaperRow {
-    /// Key of the method of a run that stands beside the row.
+    /// Key of the method of a run that is compared with the row.
     pub method: String,
-    /// The paper's name for it.
+    /// The paper's name for the method.
     pub label: String,
     published: Vec<f64>,
 }
@@ -41,7 +41,7 @@ impl PaperTable {
     /// Reads a file of `eval/tables`.
     ///
     /// # Errors
-    /// It is not such a file.
+    /// Fails if the text is not a valid table.
     pub fn read(name: &str, text: &str) -> Result<Self> {
         let path = || format!("eval/tables/{name}.toml").into();
         toml::from_str(text).map_err(|e| Error::Config { path: path(), reason: e.to_string() })
@@ -62,12 +62,12 @@ impl PaperTable {
         }
     }
 
-    /// The row beside a method.
+    /// Returns the row for a method.
     pub fn row(&self, method: &str) -> Option<&PaperRow> {
         self.rows.iter().find(|row| row.method == method)
     }
 
-    /// Ours minus the paper's in a column, from a pair of the two.
+    /// Returns our value minus the paper's in a column, from the pair (ours, published).
     pub fn difference(&self, column: &str, (ours, published): (f64, f64)) -> Cell {
         let value = ours - published;
         let index = self.index(column);
@@ -77,13 +77,13 @@ impl PaperTable {
         Cell::Difference { value, better: higher.map(|&higher| (value > 0.0) == higher) }
     }
 
-    /// A value as the paper prints it: with as many digits as its column has.
+    /// Formats a value with as many digits as the paper prints in this column.
     pub fn text(&self, column: &str, value: f64) -> String {
         let digits = self.index(column).and_then(|i| self.digits.get(i)).map_or(0, |&digits| digits.max(0));
         format!("{value:.*}", digits as usize)
     }
 
-    /// The published value of a row in a column.
+    /// Returns the published value of a row in a column.
     pub fn published(&self, method: &str, column: &str) -> Option<f64> {
         self.row(method)?.published.get(self.index(column)?).copied()
     }

@@ -1,4 +1,4 @@
-//! Runs that fill a table of the paper, side by side, each beside the paper's column.
+//! Tables that show several runs side by side, each next to its column of a table of the paper.
 
 use crate::experiments::spec::{MethodInfo, Unit};
 use crate::experiments::tables::fills_a_column;
@@ -7,14 +7,14 @@ use crate::paper::PaperTable;
 use crate::results::{MetricValue, Results};
 use crate::table::{Cell, Row, Table};
 
-/// A finished run: the name of its experiment file, and what came out.
+/// A finished run: the name of its experiment file and its results.
 pub type Named<'a> = (&'a str, &'a Results);
 
-/// For each of the paper's tables that several runs fill, under its name: all of them.
+/// Returns, for each table of the paper that several runs fill, its name and a table of all these runs.
 pub fn paper_tables(runs: &[Named<'_>]) -> Vec<(String, Table)> {
     let tables = paper_tables_by_name().into_iter().filter_map(|(name, paper)| {
         let sides = Side::all(name, &paper, runs);
-        // Combinations of a sweep have one name; the sweep has a table of its own.
+        // Combinations of a sweep share one name; the sweep has its own table.
         let twins = |side: &Side| sides.iter().filter(|other| other.head == side.head).count() > 1;
         (sides.len() > 1 && !sides.iter().any(twins)).then(|| (name.to_owned(), table(&paper, &sides)))
     });
@@ -25,12 +25,12 @@ pub fn paper_tables(runs: &[Named<'_>]) -> Vec<(String, Table)> {
 struct Side<'a> {
     results: &'a Results,
     column: &'a str,
-    /// The paper's name of the column, and the experiment's where several runs stand beside it.
+    /// The paper's name of the column, followed by the experiment's name if several runs fill it.
     head: String,
 }
 
 impl<'a> Side<'a> {
-    /// The runs that fill a table, in the order of its columns.
+    /// Returns the runs that fill a table, in the order of its columns.
     fn all(table: &str, paper: &PaperTable, runs: &[Named<'a>]) -> Vec<Self> {
         let column = |&(name, results): &Named<'a>| {
             let fills = results.experiment.fills.as_ref()?;
@@ -69,7 +69,7 @@ impl<'a> Side<'a> {
         cells
     }
 
-    /// What stands in the column is what its experiment says, which need not be the paper's network.
+    /// Returns the note below the column. The column shows the experiment's network, which need not be the paper's.
     fn note(&self) -> String {
         let results = self.results;
         let of_run = results.metrics.iter().filter(|value| value.method.is_none());
@@ -79,7 +79,7 @@ impl<'a> Side<'a> {
     }
 }
 
-/// A value of the whole run with its name: `97.5 % right before masking`.
+/// Formats a value of the whole run with its name: `97.5 % right before masking`.
 pub fn whole(results: &Results, value: &MetricValue) -> Option<String> {
     let head = head(results, &value.name);
     let text = head.text(head.spec.unit.scale() * value.value?);

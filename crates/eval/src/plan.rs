@@ -1,4 +1,4 @@
-//! From an experiment file to a checked plan: everything that can be refused is refused here, before any work.
+//! Turns an experiment file into a checked plan: everything that can be refused is refused here, before any work.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -21,21 +21,21 @@ use runs::{Code, Identity, RunHeader, Shard};
 pub struct RunOptions {
     /// `--set` assignments.
     pub assignments: Vec<String>,
-    /// Only the first items of the manifest.
+    /// Maximum number of items, taken from the start of the manifest.
     pub limit: Option<usize>,
     /// Folder of the run instead of the default below `results/runs`.
     pub out: Option<PathBuf>,
     /// `cpu` or `cuda:N`.
     pub device: String,
-    /// Only a part of the batches.
+    /// Run only this part of the batches.
     pub shard: Option<Shard>,
-    /// Whether what the folder has of an earlier run is removed.
+    /// Whether the files of an earlier run are removed from the folder.
     pub fresh: bool,
-    /// The command that asks for it, to be written down.
+    /// The command line, recorded in the run.
     pub command: Option<String>,
 }
 
-/// The table that `fills` names.
+/// Returns the paper's table that `fills` names.
 fn target(path: &Path, fills: &Fills, task: &TaskConfig) -> Result<PaperTarget> {
     let table = paper_table(&fills.table)?;
     let refuse = |reason: String| Err(Error::Config { path: path.into(), reason });
@@ -56,27 +56,26 @@ fn target(path: &Path, fills: &Fills, task: &TaskConfig) -> Result<PaperTarget> 
     }
 }
 
-/// An experiment whose settings, network, weights and data are known to be there.
+/// An experiment whose settings are checked and whose network, weights and data are known to exist.
 #[derive(Clone)]
 pub struct Plan {
     /// The experiment with all assignments applied.
     pub experiment: Experiment,
     /// Where the network runs.
     pub device: Device,
-    /// The paper's table that the run stands beside.
+    /// The paper's table that the run is compared with.
     pub paper: Option<PaperTarget>,
     /// Name of the experiment file without extension.
     pub name: String,
-    /// What a reader must know before the run starts, a sentence each: settings without effect, metrics that so few items
-    /// do not have.
+    /// Notes for the user before the run starts, a sentence each: settings without effect, metrics that need more items.
     pub notes: Vec<String>,
     /// The network and the data.
     pub(crate) prepared: Arc<dyn Prepared>,
     pub(crate) shard: Option<Shard>,
     pub(crate) fresh: bool,
-    /// Whether its records come from shards, so that all are there and none is to be made.
+    /// Whether the records come from shards, so that no item has to be run.
     pub(crate) merged: bool,
-    /// What made the records, `cpu` or `cuda`.
+    /// Type of device that made the records, `cpu` or `cuda`.
     arithmetic: String,
     limit: Option<usize>,
     out: Option<PathBuf>,
@@ -87,7 +86,7 @@ impl Plan {
     /// Checks an experiment file against the files it names.
     ///
     /// # Errors
-    /// The first thing that is wrong or missing.
+    /// Fails with the first problem found.
     pub fn new(path: &Path, options: &RunOptions) -> Result<Self> {
         let experiment = Experiment::read(path, &options.assignments)?;
         experiment.check()?;
@@ -98,10 +97,10 @@ impl Plan {
         Ok(plan)
     }
 
-    /// Checks an experiment that was read from `path`, and reads what cannot be known to be whole otherwise.
+    /// Checks an experiment that was read from `path`, and reads the files whose integrity no cheaper check can show.
     ///
     /// # Errors
-    /// The first thing that is wrong or missing.
+    /// Fails with the first problem found.
     pub(crate) fn of(path: &Path, experiment: Experiment, options: &RunOptions) -> Result<Self> {
         let mut plan = Self::found(path, experiment, options)?;
         plan.notes = plan.prepared.prove()?;
@@ -144,7 +143,7 @@ impl Plan {
         })
     }
 
-    /// The run whose folder has this header, with nothing of it asked twice; `device` does what is left.
+    /// Returns the plan of the run with this header, without running any item again; `device` does the remaining work.
     pub(crate) fn of_header(header: &RunHeader, device: &str, out: PathBuf) -> Result<Self> {
         let path = PathBuf::from(format!("{}.toml", header.name));
         let other = |reason: String| Error::from(runs::Error::OtherRun { path: out.clone(), reason });
@@ -156,7 +155,7 @@ impl Plan {
             device: device.into(),
             ..RunOptions::default()
         };
-        // Its items are answered: what they are made from is read again with the answers.
+        // All items are answered; their data is read again together with the answers.
         let mut plan = Self::found(&path, experiment, &options)?;
         plan.merged = true;
         plan.command.clone_from(&header.command);
@@ -168,12 +167,12 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The same run in another folder.
+    /// Returns this plan with another folder for the run.
     pub(crate) fn in_folder(&self, out: PathBuf) -> Self {
         Self { out: Some(out), ..self.clone() }
     }
 
-    /// Number of items of the manifest.
+    /// Returns the number of items of the manifest.
     pub fn items(&self) -> usize {
         self.prepared.items()
     }
@@ -181,24 +180,24 @@ impl Plan {
     /// Checks the first bytes of every file that items are read from.
     ///
     /// # Errors
-    /// Files that are no images or label maps in a format that is read, the first of them by name.
+    /// Fails if files are not images or label maps in a supported format; the message names the first.
     pub fn check_files(&self) -> Result<()> {
         let unreadable = self.prepared.unreadable();
         let Some(first) = unreadable.first() else { return Ok(()) };
         let (items, count) = (self.items(), unreadable.len());
         let reason = format!(
-            "{count} of {items} items cannot be read, the first because {first}; a run records them as failed and leaves them \
+            "{count} of {items} items cannot be read (first: {first}); a run records them as failed and leaves them \
              out of its table. Convert the files to JPEG or PNG, or take them out of the data set"
         );
         Err(Error::unreadable(Path::new(&self.name), reason))
     }
 
-    /// Number of batches, which shards share between them.
+    /// Returns the number of batches, which are distributed over the shards.
     pub fn batches(&self) -> usize {
         self.prepared.items().div_ceil(self.prepared.batch().max(1))
     }
 
-    /// What the folder of the run says that it is: settings, weights, images and code.
+    /// Returns the header of the run: settings, weights, images and code.
     pub(crate) fn header(&self) -> Result<RunHeader> {
         let mut manifest = Sha256::new();
         for line in self.prepared.manifest() {
@@ -225,11 +224,11 @@ impl Plan {
         })
     }
 
-    /// Checks that this run can be spread over so many shards in a folder: what is there already belongs to it. `cuda` says
-    /// what the shards compute on, wherever this is asked.
+    /// Checks that this run can be split into this number of shards in a folder, so that everything already there belongs to
+    /// it. `cuda` is whether the shards compute on a GPU, which this machine need not have.
     ///
     /// # Errors
-    /// Shards of another number or of another experiment are there, or such a run, with what differs.
+    /// Fails if the folder has another number of shards, or shards or a run of another experiment; the message says what differs.
     pub fn spreads_in(&self, folder: &Path, shards: usize, cuda: bool) -> Result<()> {
         let known = RunHeader::of_folder(folder)?;
         if known.is_empty() {
@@ -241,7 +240,7 @@ impl Plan {
         Ok(known.iter().try_for_each(|(path, known)| header.allows(path, known, shards))?)
     }
 
-    /// The folder of the run.
+    /// Returns the folder of the run.
     pub(crate) fn out(&self, fingerprint: &str) -> PathBuf {
         let default = || Path::new("results/runs").join(format!("{}-{}", self.name, &fingerprint[..8]));
         self.out.clone().unwrap_or_else(default)

@@ -11,7 +11,7 @@ use tasks::OLD_NAMES;
 
 use crate::experiment::Experiment;
 
-/// The JSON schema of an experiment file, with `[sweep]` and old names.
+/// Returns the JSON schema of an experiment file, with `[sweep]` and old names.
 fn schema() -> Value {
     let mut schema = json!(schemars::schema_for!(Experiment));
     schema["title"] = "tokenrank experiment".into();
@@ -44,7 +44,7 @@ fn schema() -> Value {
     schema
 }
 
-/// JSON pointers to the schemas of a table such as `task.masking`, or of the settings of methods, such as
+/// Returns JSON pointers to the schemas of a table such as `task.masking`, or of the settings of methods, such as
 /// `task.diffseg.methods`.
 fn places(schema: &Value, table: &str) -> BTreeSet<String> {
     let mut parts = table.split('.').skip(1);
@@ -121,7 +121,7 @@ impl<'a> Reference<'a> {
         let _ = self.text.write_fmt(text);
     }
 
-    /// What a schema refers to, for an option the schema of its value.
+    /// Follows the reference of a schema; for an option, returns the schema of its value.
     fn resolve(&self, schema: &'a Value) -> &'a Value {
         if let Some(reference) = schema["$ref"].as_str() {
             return self
@@ -135,14 +135,14 @@ impl<'a> Reference<'a> {
         }
     }
 
-    /// The meaning of a setting: its own, else that of its type.
+    /// Returns the description of a setting or, if it has none, of its type.
     fn description(&self, schema: &'a Value) -> String {
         let own = schema["description"].as_str();
         let text = own.or_else(|| self.resolve(schema)["description"].as_str()).unwrap_or_default();
         text.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
-    /// The tables of an enum such as `[task.*]`.
+    /// Returns the tables of an enum such as `[task.*]`.
     fn variants(&self, schema: &'a Value) -> Vec<(&'a str, &'a Value)> {
         let variants = self.resolve(schema)["oneOf"].as_array();
         variants.into_iter().flatten().filter_map(|variant| properties(variant).next()).collect()
@@ -151,7 +151,7 @@ impl<'a> Reference<'a> {
     fn table(&mut self, path: &str, heading: &str, schema: &'a Value, depth: &str) {
         let meaning = self.description(schema);
         self.push(format_args!("\n##{depth} {heading}\n\n"));
-        // The name of the table stands in the heading.
+        // The heading already names the table.
         let meaning = meaning.strip_prefix(&format!("{heading}: ")).unwrap_or(&meaning);
         let first: String = meaning.chars().take(1).flat_map(char::to_uppercase).collect();
         let rest: String = meaning.chars().skip(1).collect();
@@ -159,7 +159,7 @@ impl<'a> Reference<'a> {
         self.rows("", schema, &Value::Null, Inner::of(path));
     }
 
-    /// A row for each setting of a table and of the tables in it.
+    /// Writes a row for each setting of a table and of the tables in it.
     fn rows(&mut self, path: &str, schema: &'a Value, defaults: &Value, inner: Inner) {
         let schema = self.resolve(schema);
         let required = schema["required"].as_array().cloned().unwrap_or_default();
@@ -186,7 +186,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    /// The methods of a task and their settings.
+    /// Writes the methods of a task and their settings.
     fn methods(&mut self, path: &str, task: &'a Value) {
         let task = self.resolve(task);
         let tables = &task["properties"]["methods"]["items"]["anyOf"][1];
@@ -227,7 +227,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    /// The type of a setting in words.
+    /// Returns the type of a setting in words.
     fn kind(&self, setting: &'a Value) -> String {
         let setting = self.resolve(setting);
         let kind = match &setting["type"] {
@@ -250,7 +250,7 @@ impl<'a> Reference<'a> {
         }
     }
 
-    /// The values of a choice and what they mean.
+    /// Returns the values of a choice and their meanings.
     fn values(&self, setting: &'a Value) -> String {
         let setting = match setting["anyOf"].as_array().map(Vec::as_slice) {
             Some([choice, list]) if list["type"] == "array" => self.resolve(choice),
@@ -270,7 +270,7 @@ fn properties(schema: &Value) -> impl Iterator<Item = (&str, &Value)> {
     schema["properties"].as_object().into_iter().flatten().map(|(key, setting)| (key.as_str(), setting))
 }
 
-/// The values of an enum of names and their descriptions, without old ones.
+/// Returns the values of an enum of names and their descriptions, without old names.
 fn constants(schema: &Value) -> Vec<(&str, &str)> {
     let each = schema["oneOf"].as_array().into_iter().flatten();
     let each =
@@ -301,7 +301,7 @@ fn root() -> PathBuf {
 }
 
 #[test]
-fn the_reference_and_the_schema_are_those_of_the_types() {
+fn the_reference_and_the_schema_are_up_to_date() {
     let schema = schema();
     let files = [
         ("configs/schema.json", serde_json::to_string_pretty(&schema).expect("JSON") + "\n"),
@@ -315,7 +315,7 @@ fn the_reference_and_the_schema_are_those_of_the_types() {
         let found = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(
             found == wanted,
-            "{} is out of date; write it anew with UPDATE_REFERENCE=1 cargo test -p eval --lib reference",
+            "{} is out of date; regenerate it with UPDATE_REFERENCE=1 cargo test -p eval --lib reference",
             path.display()
         );
     }
@@ -349,7 +349,7 @@ fn every_setting_has_a_meaning_and_every_table_refuses_unknown_keys() {
     assert!(problems.is_empty(), "{problems:#?}");
 }
 
-/// Whether a value satisfies a schema, for the keywords that ours uses; the first violation otherwise.
+/// Returns the first violation of a schema by a value; knows only the keywords that our schema uses.
 fn violation(root: &Value, schema: &Value, value: &Value, path: &str) -> Option<String> {
     let all = |schemas: &Value| schemas.as_array().cloned().unwrap_or_default();
     let number = |limit: &Value| limit.as_f64().expect("a number");
@@ -367,7 +367,7 @@ fn violation(root: &Value, schema: &Value, value: &Value, path: &str) -> Option<
             "oneOf" => (all(of).iter().filter(|one| fits(one)).count() != 1)
                 .then(|| format!("{path}: not exactly one alternative fits {value}")),
             "const" => (value != of).then(|| format!("{path}: {value} is not {of}")),
-            "enum" => (!all(of).contains(value)).then(|| format!("{path}: {value} is none of {of}")),
+            "enum" => (!all(of).contains(value)).then(|| format!("{path}: {value} is not one of {of}")),
             "type" => {
                 let kinds = if of.is_array() { all(of) } else { vec![of.clone()] };
                 let is = |kind: &Value| match kind.as_str() {
@@ -380,7 +380,7 @@ fn violation(root: &Value, schema: &Value, value: &Value, path: &str) -> Option<
                     Some("null") => value.is_null(),
                     _ => panic!("unknown type {kind}"),
                 };
-                (!kinds.iter().any(is)).then(|| format!("{path}: {value} is no {of}"))
+                (!kinds.iter().any(is)).then(|| format!("{path}: {value} is not of type {of}"))
             }
             "required" => value.as_object().and_then(|table| {
                 let missing =
@@ -429,7 +429,7 @@ fn violation(root: &Value, schema: &Value, value: &Value, path: &str) -> Option<
 }
 
 #[test]
-fn every_experiment_of_ours_satisfies_the_schema_and_names_it() {
+fn committed_experiments_satisfy_the_schema_and_name_it() {
     let schema = schema();
     let mut seen = 0;
     for folder in ["mini", "paper", "examples"] {
@@ -450,7 +450,7 @@ fn every_experiment_of_ours_satisfies_the_schema_and_names_it() {
 }
 
 #[test]
-fn the_schema_takes_old_names_and_refuses_what_no_type_reads() {
+fn the_schema_accepts_old_names_and_refuses_unknown_keys() {
     let schema = schema();
     for (text, refused) in
         crate::experiment::tests::OLD_AND_NEW.map(|(old, _)| (old.to_owned(), false)).into_iter().chain(

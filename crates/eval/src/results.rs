@@ -1,4 +1,4 @@
-//! `results.json`: what came out of a run, and everything that decided it.
+//! `results.json`: the results of a run, and everything that decided them.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -22,23 +22,23 @@ pub struct Results {
     pub fingerprint: String,
     /// The experiment with defaults filled in and `--set` applied.
     pub experiment: Experiment,
-    /// Number of items answered.
+    /// Number of answered items.
     pub items: u64,
-    /// Items whose data cannot be read; they count for nothing.
+    /// Items whose data cannot be read; no metric counts them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<Failure>,
-    /// Values with their meaning.
+    /// Values of the metrics.
     pub metrics: Vec<MetricValue>,
-    /// How sure differences between methods are.
+    /// Differences between methods, with their intervals.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub comparisons: Vec<Comparison>,
-    /// Curves behind the values, where there are some.
+    /// Curves from which values were computed, if there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub curves: Option<Curves>,
-    /// What judged generated pictures.
+    /// The network that scored generated images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge: Option<Judge>,
-    /// What the run took of memory, where that is watched.
+    /// Memory that the run used, if it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory: Option<Memory>,
     /// The network.
@@ -49,7 +49,7 @@ pub struct Results {
     pub code: Code,
     /// The machine.
     pub environment: Environment,
-    /// Metrics over resamples of the items, where they are no sums over these: two runs are compared by them.
+    /// Metrics over resamples of the items, for metrics that are not sums over items; used to compare two runs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resampled: Vec<Resamples>,
 }
@@ -58,7 +58,7 @@ impl Results {
     /// Reads the content of `results.json`.
     ///
     /// # Errors
-    /// The content is not that of this [`SCHEMA`](runs::layout::SCHEMA).
+    /// Fails if the content does not have this [`SCHEMA`](runs::layout::SCHEMA).
     pub fn read(mut content: Value) -> serde_json::Result<Self> {
         // Earlier versions did not repeat the number of items with each difference.
         let items = content["items"].clone();
@@ -71,7 +71,7 @@ impl Results {
         serde_json::from_value(content)
     }
 
-    /// The value of a metric for a method.
+    /// Returns the value of a metric for a method.
     pub fn value(&self, metric: &str, method: &str) -> Option<f64> {
         let found = |value: &&MetricValue| value.name == metric && value.method.as_deref() == Some(method);
         self.metrics.iter().find(found)?.value
@@ -83,14 +83,14 @@ impl Results {
 pub struct MetricValue {
     /// Name of the metric.
     pub name: String,
-    /// Which row of the table; none for values of the whole run.
+    /// Key of the method; `None` for values of the whole run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// The value; none where it is not defined.
+    /// The value; `None` if it is not defined.
     pub value: Option<f64>,
-    /// Whether a larger value is a better one; none where it is neither.
+    /// Whether larger values are better; `None` if neither larger nor smaller is better.
     pub higher_is_better: Option<bool>,
-    /// The paper's value of the cell beside which this one stands.
+    /// The paper's published value for the same cell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub published: Option<f64>,
 }
@@ -104,7 +104,7 @@ pub struct Comparison {
     pub method: String,
     /// The method that is subtracted.
     pub minus: String,
-    /// The difference, and what the items say of it.
+    /// The difference with its interval.
     #[serde(rename = "interval")]
     pub difference: PairedDifference,
 }
@@ -116,32 +116,32 @@ pub struct Resamples {
     pub metric: String,
     /// The method.
     pub method: String,
-    /// In order: resample `r` of `n` items draws the same items in every run of the same seed.
+    /// The values in order: resample `r` of `n` items draws the same items in every run with the same seed.
     pub values: Vec<f64>,
 }
 
-/// What judged generated pictures.
+/// The network and the reference that generated images were scored with.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Judge {
-    /// What the features are called.
+    /// Name of the features.
     pub features: String,
     /// Hash of the network's weights.
     pub weights_sha256: String,
-    /// Hash over the pictures of the reference, or of its file.
+    /// Hash over the images of the reference, or of its file.
     pub reference_sha256: String,
 }
 
 /// Memory of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Memory {
-    /// The most that the process had in the host's RAM at once, in bytes, where the system tells.
+    /// Peak memory of the process in the host's RAM, in bytes, if the system reports it.
     pub peak_host: Option<u64>,
     /// Bytes of the weights of each network; one is on the device at a time.
     pub weights: BTreeMap<String, u64>,
 }
 
 impl Memory {
-    /// Of the process so far, with networks of these weights.
+    /// Returns the memory of the process so far, with the sizes of the networks' weights in bytes.
     pub(crate) fn measured<N: ToString>(weights: impl IntoIterator<Item = (N, u64)>) -> Self {
         let weights = weights.into_iter().map(|(network, bytes)| (network.to_string(), bytes));
         Self { peak_host: memory::peak_host(), weights: weights.collect() }
@@ -149,7 +149,7 @@ impl Memory {
 }
 
 impl fmt::Display for Memory {
-    /// Such as `peak 1.2 GiB on the host; weights transformer 22.1 GiB, vae 0.2 GiB`, the largest first.
+    /// Formats as `peak 1.2 GiB on the host; weights transformer 22.1 GiB, vae 0.2 GiB`, the largest network first.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.peak_host {
             Some(peak) => write!(f, "peak {} on the host", Amount(peak))?,
@@ -166,7 +166,7 @@ impl fmt::Display for Memory {
     }
 }
 
-/// Bytes for people, in the largest unit of which there is one.
+/// Formats a byte count in the largest unit that gives at least 1.
 struct Amount(u64);
 
 impl fmt::Display for Amount {
@@ -179,14 +179,14 @@ impl fmt::Display for Amount {
     }
 }
 
-/// Accuracy over shares of removed tokens.
+/// Accuracy over fractions of removed tokens.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Curves {
-    /// Shares of patch tokens removed.
+    /// Fractions of patch tokens removed.
     pub fractions: Vec<f64>,
-    /// Top-1 accuracy at each share, by method.
+    /// Top-1 accuracy at each fraction, by method.
     pub accuracy: BTreeMap<String, Vec<f64>>,
-    /// Share of the images right before masking that are still right, by method.
+    /// Of the images classified correctly before masking, the fraction still classified correctly, by method.
     pub still_right: BTreeMap<String, Vec<f64>>,
 }
 

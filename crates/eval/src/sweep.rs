@@ -1,8 +1,8 @@
-//! `[sweep]` of an experiment: settings that take several values, every combination of them a run, and one table.
+//! `[sweep]` of an experiment: settings that take several values. Each combination is a run, and one table shows all runs.
 //!
 //! A key is written as in the file (`seed`, `model.dtype`, `dataset.mini.count`); settings of the task need no more than
-//! their own name (`layers`, `noise.steps`). Its value lists what the setting becomes. Many combinations say the same of a
-//! method (the order of a random score knows no α): each method is run once for all of them.
+//! their own name (`layers`, `noise.steps`). Its value lists what the setting becomes. Many combinations give the same numbers
+//! for a method (α does not affect a random score): each method is run once for all of them.
 
 mod axes;
 mod names;
@@ -28,44 +28,44 @@ use axes::Axis;
 use names::{brief_hash, folder_names};
 pub use report::SweepOutcome;
 
-/// A sweep whose every run is known to be able to start.
+/// A sweep whose runs have all been checked.
 pub struct Sweep {
     /// The experiment's title.
     pub title: String,
-    /// What the tables show.
+    /// The description of the experiment, which says what the tables show.
     pub(crate) facts: &'static Facts,
     /// Names of the settings that are varied, in the order of the file.
     pub axes: Vec<String>,
-    /// Every combination, the last setting changing fastest.
+    /// Every combination; the last setting changes fastest.
     pub variants: Vec<Variant>,
-    /// What a reader must know before the sweep starts, a sentence each: settings without effect in every combination, and the
-    /// notes of its runs.
+    /// Notes for the user before the sweep starts, a sentence each: settings without effect in every combination, and the
+    /// notes of the runs.
     pub notes: Vec<String>,
     name: String,
     out: Option<PathBuf>,
 }
 
-/// What a process that was to run a sweep, or a shard of one, has done.
+/// The outcome of a sweep, or of a shard of one.
 pub struct SweepFinished {
-    /// The tables; none of a shard.
+    /// The tables; `None` for a shard.
     pub outcome: Option<SweepOutcome>,
-    /// Items whose data cannot be read, of every run.
+    /// Items of any run whose data cannot be read.
     pub failed: Vec<Failure>,
 }
 
 /// One combination of settings.
 pub struct Variant {
-    /// The value of each axis, as in the file but for quotes.
+    /// The value of each axis, as in the file but without quotes.
     pub values: Vec<String>,
-    /// Folder of its run, below that of the sweep.
+    /// Folder of the run, relative to the folder of the sweep.
     pub folder: PathBuf,
-    /// Key and name of each method, and the run that has its numbers.
+    /// The methods, each with the run that has its numbers.
     pub methods: Vec<Shared>,
-    /// What is left to run after the combinations before it; none where nothing is.
+    /// The methods that no earlier combination runs; `None` if there are none.
     pub plan: Option<Plan>,
 }
 
-/// A method of a combination, run there or with an earlier one.
+/// A method of a combination, run in this combination or in an earlier one.
 pub struct Shared {
     /// The method.
     pub method: MethodInfo,
@@ -80,10 +80,10 @@ struct Combination {
 }
 
 impl Sweep {
-    /// Checks every run of an experiment file with a `[sweep]`; none where the file has none.
+    /// Checks every run of an experiment file with a `[sweep]`. Returns `None` if the file has no sweep.
     ///
     /// # Errors
-    /// The first thing that is wrong or missing.
+    /// Fails with the first problem found.
     pub fn new(path: &Path, options: &RunOptions) -> Result<Option<Self>> {
         let mut document = experiment::document(path, &options.assignments)?;
         let Some(sweep) = document.remove("sweep") else { return Ok(None) };
@@ -133,20 +133,20 @@ impl Sweep {
         Ok(Some(Self { title, facts, axes, variants, notes, name, out: options.out.clone() }))
     }
 
-    /// Number of images of each run.
+    /// Returns the number of images of each run.
     pub fn items(&self) -> usize {
         self.plans().map(|plan| plan.items()).max().unwrap_or(0)
     }
 
-    /// Runs that are needed.
+    /// Returns the plans of the runs that are needed.
     pub fn plans(&self) -> impl Iterator<Item = &Plan> {
         self.variants.iter().filter_map(|variant| variant.plan.as_ref())
     }
 
-    /// Where the sweep is to start over, begins all of its runs anew, so that [`Sweep::execute`] goes on from there.
+    /// If the sweep is to start over, resets all of its runs, so that [`Sweep::execute`] runs them from their first items.
     ///
     /// # Errors
-    /// Those of [`Plan::start_over`].
+    /// Fails as [`Plan::start_over`] does.
     pub fn start_over(&mut self) -> Result<()> {
         if !self.plans().any(|plan| plan.fresh) {
             return Ok(());
@@ -161,17 +161,17 @@ impl Sweep {
         Ok(())
     }
 
-    /// Its runs, each with its folder below that of the sweep.
+    /// Returns the runs, each with its folder inside the folder of the sweep.
     pub fn runs(&self) -> impl Iterator<Item = (PathBuf, &Plan)> {
         self.variants.iter().filter_map(|variant| Some((variant.folder.clone(), variant.plan.as_ref()?)))
     }
 
-    /// Runs what is left of every run, in order, and writes the table of all; of a shard, its part of every run, and no
-    /// table. Beside it are the items that some run could not read. `before` is told the number of a run, of how many, and
-    /// its settings.
+    /// Runs the remaining items of every run, in order, and writes the table of all runs; of a shard, only its part of every
+    /// run and no table. Also returns the items that some run could not read. Before each run, `before` is called with the
+    /// number of the run, the number of runs and the settings.
     ///
     /// # Errors
-    /// Those of [`execute`]; what was answered before stays, and the same sweep goes on from there.
+    /// Fails as [`execute`] does; answered items stay, and the same sweep continues from there.
     pub fn execute(
         &self,
         stop: &AtomicBool,
@@ -204,7 +204,7 @@ impl Sweep {
                     shard.failed
                 }
             };
-            // An image that cannot be read fails in every run.
+            // An unreadable image fails in every run.
             failed.extend(unread.into_iter().map(|failure| (failure.id.clone(), failure)));
         }
         let failed: Vec<Failure> = failed.into_values().collect();
@@ -215,7 +215,7 @@ impl Sweep {
         Ok(SweepFinished { outcome, failed })
     }
 
-    /// Says which runs in the folder are of no combination: those of values that are no longer in the file.
+    /// Prints which runs in the folder belong to no combination: those whose values are no longer in the file.
     fn tell_others(&self, folder: &Path) {
         let known: HashSet<PathBuf> = self.runs().map(|(below, _)| folder.join(below)).collect();
         let entries = std::fs::read_dir(folder.join("runs")).into_iter().flatten().flatten();
@@ -232,7 +232,7 @@ impl Sweep {
         }
     }
 
-    /// The settings of a combination: `layers last:4, alpha 0.99`.
+    /// Formats the settings of a combination: `layers last:4, alpha 0.99`.
     fn describe(&self, variant: &Variant) -> String {
         let pairs: Vec<_> =
             self.axes.iter().zip(&variant.values).map(|(axis, value)| format!("{axis} {value}")).collect();
@@ -252,8 +252,8 @@ impl Sweep {
     }
 }
 
-/// Every method of an experiment, and the experiment that has its numbers and no setting that does not decide them: two
-/// that are equal need one run.
+/// Returns every method of an experiment with the experiment reduced to that method and to the settings that affect it. Two
+/// reduced experiments that are equal need only one run.
 fn taken_apart(experiment: &Experiment) -> Vec<(MethodInfo, Experiment)> {
     let kind = experiment.task.kind();
     let alone = |(method, task): (MethodInfo, TaskConfig)| {
@@ -263,7 +263,7 @@ fn taken_apart(experiment: &Experiment) -> Vec<(MethodInfo, Experiment)> {
     kind.methods().into_iter().zip(kind.alone()).map(alone).collect()
 }
 
-/// Every combination of the values, the last axis changing fastest.
+/// Returns every combination of the values; the last axis changes fastest.
 fn combinations(path: &Path, document: &toml_edit::DocumentMut, axes: &[Axis]) -> Result<Vec<Combination>> {
     let count = axes.iter().map(|axis| axis.values.len()).product();
     let combination = |mut index: usize| {
@@ -287,7 +287,7 @@ fn combinations(path: &Path, document: &toml_edit::DocumentMut, axes: &[Axis]) -
     (0..count).map(combination).collect()
 }
 
-/// A refusal of one combination says which.
+/// Adds the combination to the message of an error.
 fn context(error: Error, path: &Path, axes: &[Axis], values: &[String]) -> Error {
     let settings: Vec<_> =
         axes.iter().zip(values).map(|(axis, value)| format!("{} = {value}", axis.setting)).collect();

@@ -1,4 +1,4 @@
-//! The table of a run: on the terminal, as Markdown, CSV, LaTeX and Parquet. The only module that knows polars.
+//! The table of a run: on the terminal, as Markdown, CSV, LaTeX and Parquet. The only module that uses polars.
 
 mod latex;
 
@@ -16,54 +16,54 @@ use runs::files::write_whole;
 pub struct Table {
     /// Heading.
     pub title: String,
-    /// Heads of the labels.
+    /// Heads of the label columns.
     pub labels: Vec<String>,
-    /// Heads of the numbers.
+    /// Heads of the number columns.
     pub columns: Vec<String>,
-    /// As many labels and cells each as there are heads.
+    /// The rows, each with as many labels and cells as there are heads.
     pub rows: Vec<Row>,
-    /// What a reader must know, below the table.
+    /// Notes below the table.
     pub notes: Vec<String>,
 }
 
 /// Labels and numbers of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
-    /// What the row is about.
+    /// Labels of the row.
     pub labels: Vec<String>,
-    /// Its numbers.
+    /// Numbers of the row.
     pub cells: Vec<Cell>,
 }
 
-/// A number and how it is to be read.
+/// A number and how it is shown.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Cell {
-    /// There is none.
+    /// No number.
     Empty,
-    /// To three digits.
+    /// A number with three digits after the decimal point.
     Value(f64),
-    /// To five digits.
+    /// A number with five digits after the decimal point.
     Fine(f64),
-    /// As [`Cell::Value`], and the best of its row or column.
+    /// Like [`Cell::Value`], and the best of its row or column.
     Best(f64),
-    /// As [`Cell::Fine`], likewise.
+    /// Like [`Cell::Fine`], and the best of its row or column.
     FineBest(f64),
     /// A whole number.
     Count(usize),
-    /// Ours minus the paper's, with its sign.
+    /// Our value minus the paper's, with its sign.
     Difference {
         /// The difference.
         value: f64,
-        /// Whether ours is better; none where the two agree to the digits that were published.
+        /// Whether ours is better; `None` if the two agree to the published digits.
         better: Option<bool>,
     },
     /// A p value.
     P(PValue),
-    /// As [`Cell::Difference`], to five digits.
+    /// Like [`Cell::Difference`], with five digits.
     FineDifference {
         /// The difference.
         value: f64,
-        /// Whether the first is better; none where neither is.
+        /// Whether the first is better; `None` if neither is.
         better: Option<bool>,
     },
 }
@@ -75,7 +75,7 @@ impl From<Option<f64>> for Cell {
 }
 
 impl Cell {
-    /// The number.
+    /// Returns the number.
     pub fn value(self) -> Option<f64> {
         match self {
             Self::Empty => None,
@@ -90,7 +90,7 @@ impl Cell {
         }
     }
 
-    /// As in tables.
+    /// Formats the number as tables show it.
     pub fn text(self) -> String {
         match self {
             Self::Empty => "–".into(),
@@ -103,7 +103,7 @@ impl Cell {
         }
     }
 
-    /// For a difference of two methods: whether the first is better. None where neither is, and for what is no difference.
+    /// Returns whether the first of two methods is better; `None` if neither is, or if the cell is not a difference.
     pub fn better(self) -> Option<bool> {
         match self {
             Self::Difference { better, .. } | Self::FineDifference { better, .. } => better,
@@ -117,7 +117,7 @@ impl Cell {
         }
     }
 
-    /// Whether it is the best of its row.
+    /// Returns whether the number is the best of its row.
     pub fn is_best(self) -> bool {
         match self {
             Self::Best(_) | Self::FineBest(_) => true,
@@ -141,7 +141,7 @@ impl Cell {
 }
 
 impl Table {
-    /// For the terminal; with `color`, differences and the best of a row stand out.
+    /// Formats the table for the terminal; with `color`, differences and the best of a row are highlighted.
     pub fn to_text(&self, color: bool) -> String {
         self.render(presets::UTF8_NO_BORDERS, "", |cell| {
             let text = comfy_table::Cell::new(cell.text());
@@ -152,9 +152,9 @@ impl Table {
         })
     }
 
-    /// As Markdown; the best of a row is bold.
+    /// Formats the table as Markdown; the best of a row is bold.
     pub fn to_markdown(&self) -> String {
-        // A row is a line, and a stroke ends a cell.
+        // A row is one line, and `|` ends a cell.
         let line = |text: &String| text.replace(['\n', '\r'], " ");
         let name = |text: &String| line(text).replace('|', "\\|");
         let row = |row: &Row| Row { labels: row.labels.iter().map(name).collect(), cells: row.cells.clone() };
@@ -173,7 +173,7 @@ impl Table {
 
     fn render(&self, preset: &str, gap: &str, cell: impl Fn(Cell) -> comfy_table::Cell) -> String {
         let mut table = comfy_table::Table::new();
-        // Whether there are colours is the caller's choice, not a matter of where the program runs.
+        // The caller decides about colours, not the environment of the process.
         table.load_preset(preset).enforce_styling();
         table.set_header(self.labels.iter().chain(&self.columns));
         for Row { labels, cells } in &self.rows {
@@ -194,16 +194,16 @@ impl Table {
         text
     }
 
-    /// As a LaTeX table in the manner of booktabs, never wider than the text; the best is bold. It needs
-    /// `\\usepackage{booktabs,graphicx}` and compiles with pdfLaTeX: what that cannot set stands as its code point.
+    /// Formats the table as LaTeX in the style of booktabs, never wider than the text; the best is bold. It needs
+    /// `\\usepackage{booktabs,graphicx}` and compiles with pdfLaTeX: characters that it cannot set appear as code points.
     pub fn to_latex(&self) -> String {
         latex::table(self)
     }
 
-    /// As CSV, numbers in full.
+    /// Formats the table as CSV, with all digits of the numbers.
     ///
     /// # Errors
-    /// Two columns have one name.
+    /// Fails if two columns have the same name.
     pub fn to_csv(&self) -> Result<Vec<u8>> {
         let failed = |e: PolarsError| Error::Export { path: "table.csv".into(), reason: e.to_string() };
         let mut bytes = Vec::new();
@@ -211,10 +211,10 @@ impl Table {
         Ok(bytes)
     }
 
-    /// As Parquet, numbers in full.
+    /// Encodes the table as Parquet, with all digits of the numbers.
     ///
     /// # Errors
-    /// Two columns have one name.
+    /// Fails if two columns have the same name.
     pub fn to_parquet(&self) -> Result<Vec<u8>> {
         let failed = |e: PolarsError| Error::Export { path: "table.parquet".into(), reason: e.to_string() };
         let mut bytes = Vec::new();
@@ -225,7 +225,7 @@ impl Table {
     /// Writes `{name}.md`, `{name}.csv`, `{name}.tex` and `{name}.parquet` to a folder.
     ///
     /// # Errors
-    /// A file cannot be written.
+    /// Fails if a file cannot be written.
     pub fn export(&self, folder: &Path, name: &str) -> Result<()> {
         let write = |kind: &str, bytes: &[u8]| write_whole(&folder.join(format!("{name}.{kind}")), bytes);
         write("md", self.to_markdown().as_bytes())?;
@@ -249,8 +249,8 @@ impl Table {
         DataFrame::new(self.rows.len(), columns)
     }
 
-    /// The heads of the numbers; one that comes again (`paper`, beside each of ours) has the last one that does not
-    /// before it (`ViT, paper`).
+    /// Returns unique heads of the number columns: a repeated head (`paper`, next to each of ours) is prefixed with the last
+    /// head that is not repeated (`ViT, paper`).
     fn unique_columns(&self) -> Vec<String> {
         let mut names = Vec::new();
         let mut group = "";
@@ -309,7 +309,7 @@ Paper: compare orderings.
     }
 
     #[test]
-    fn colours_are_asked_for() {
+    fn colours_are_only_used_if_requested() {
         let (plain, colored) = (table().to_text(false), table().to_text(true));
         assert!(!plain.contains('\u{1b}'));
         let lines: Vec<&str> = colored.lines().filter(|line| line.contains('\u{1b}')).collect();
@@ -337,7 +337,7 @@ Paper: compare orderings.
     }
 
     #[test]
-    fn no_name_breaks_a_row_of_markdown() {
+    fn special_characters_do_not_break_a_row_of_markdown() {
         let mut table = table();
         table.title = "a\nb".into();
         table.rows.truncate(1);
@@ -356,7 +356,7 @@ Paper: compare orderings.
     }
 
     #[test]
-    fn columns_of_a_file_have_names_of_their_own() {
+    fn columns_of_a_file_have_unique_names() {
         let heads = ["ViT", "paper", "Δ", "CLIP", "paper", "Δ"].map(String::from).to_vec();
         let table = Table { columns: heads, ..table() };
         assert_eq!(table.unique_columns(), ["ViT", "ViT, paper", "ViT, Δ", "CLIP", "CLIP, paper", "CLIP, Δ"]);

@@ -1,7 +1,7 @@
 //! `metrics`.
 
+use eval::image_metrics::{Request, measure};
 use eval::metrics::fidelity::{InceptionScore, KernelDistance, Settings};
-use eval::picture_metrics::{Request, measure};
 
 use crate::args::MetricsArgs;
 use crate::failure::Failure;

@@ -278,8 +278,8 @@ fn what_cannot_be_compared_is_refused() {
     tiny(&out, &[]);
     run(&["compare", arg(&out), arg(&path), "--update"], 0);
     for (more, words_) in [
-        (vec!["--tolerance", "acu=0.1"], "no metric of these runs"),
-        (vec!["--tolerance", "auc=-1"], "no tolerance"),
+        (vec!["--tolerance", "acu=0.1"], "not a metric of these runs"),
+        (vec!["--tolerance", "auc=-1"], "must be a finite number ≥ 0"),
         (vec!["--only", "nobody"], "there are masking-vit"),
         (vec!["--only", "masking-vit", "--update", "--prune"], "cannot be used with"),
         (vec!["--prune"], "--update"),

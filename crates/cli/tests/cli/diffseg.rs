@@ -255,7 +255,7 @@ fn coco_stuff_runs_end_to_end() {
     let lost = coco.join("stuffthingmaps/val2017/000000000724.png");
     std::fs::remove_file(lost).expect("just written");
     let message = words(&run(&["validate", arg(&config), "--set", "model.path=datasets/mini/models/vit"], 3));
-    for word in ["2 things", "lacks 1 of the 3 pixel maps", "model_index.json"] {
+    for word in ["2 problems", "lacks 1 of the 3 pixel maps", "model_index.json"] {
         assert!(message.contains(word), "{word} is not in\n{message}");
     }
 }

@@ -193,7 +193,7 @@ fn an_image_that_cannot_be_read_is_recorded_and_the_run_goes_on() {
         std::fs::write(&image, &bytes[..bytes.len() / 2]).expect("writable");
         let output = on.run("run", &[], 3);
         let table = String::from_utf8(output.stdout.clone()).expect("text");
-        assert!(table.contains("1 of 9 items could not be read and count for nothing here"), "{table}");
+        assert!(table.contains("1 of 9 items could not be read and are excluded here"), "{table}");
         let message = words(&output);
         assert!(
             message.contains("000004.png") && message.contains("the same command tries it again"),

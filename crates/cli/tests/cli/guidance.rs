@@ -79,9 +79,9 @@ fn one_command_fills_the_table() {
         "paper, FID",
         "45.770",
         "masked, %",
-        "8 pictures under each method, from the same noise; 24 reference pictures",
+        "8 images per method, from the same noise; 24 reference images",
         "SAG + TokenRank − SAG",
-        "Paired bootstrap over the picture numbers, 8 resamples",
+        "Paired bootstrap over the image numbers, 8 resamples",
     ] {
         assert!(table.contains(word), "{word} is not in\n{table}");
     }
@@ -257,8 +257,8 @@ fn metrics_belong_to_drawn_pictures() {
     let without =
         edited(dir.path(), |text| text.split_once("[metrics]").expect("a table of metrics").0.to_owned());
     let message = words(&run(&["validate", arg(&without)], 2));
-    assert!(message.contains("metrics: is missing: say which network judges"), "{message}");
+    assert!(message.contains("metrics: is missing: name the network that scores"), "{message}");
     let message =
         words(&run(&["validate", "configs/mini/segment.toml", "--set", "metrics.features=mini"], 2));
-    assert!(message.contains("a meaning for generated pictures only"), "{message}");
+    assert!(message.contains("only applies to generated images"), "{message}");
 }

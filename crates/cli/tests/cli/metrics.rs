@@ -55,7 +55,7 @@ fn two_folders_of_scenes_by_the_miniature_vit() {
     let with_folder = ["--reference", arg(&reference), "--out", arg(&out)];
     let output = run(&[&base[..], &with_folder, &["--save-reference", arg(&cache)]].concat(), 0);
     assert_snapshot!(plain(&output.stdout, dir.path()), @r"
-…/generated against …/reference: 40 generated, 50 reference pictures, features of miniature ViT
+…/generated against …/reference: 40 generated, 50 reference images, features of miniature ViT
  metric                             ┆    value ┆       ± 
 ════════════════════════════════════╪══════════╪═════════
  class score (miniature ViT) ↑      ┆    3.### ┆   0.### 
@@ -65,7 +65,7 @@ fn two_folders_of_scenes_by_the_miniature_vit() {
  recall (miniature ViT) ↑           ┆    0.### ┆       – 
 ± of class score (miniature ViT): standard deviation over the splits.
 ± of kernel distance (miniature ViT): standard deviation over 100 subsets of 40.
-Kernel distance: subsets of 40 instead of 1000, since there are 40 generated and 50 reference pictures; values are comparable between equal subset sizes only.
+Kernel distance: subsets of 40 instead of 1000, since there are 40 generated and 50 reference images; values are comparable between equal subset sizes only.
 ");
     assert_snapshot!(plain(&output.stderr, dir.path()), @r"
 features: …/reference.safetensors
@@ -102,7 +102,7 @@ results:  …/metrics.json
     // Resamples add an interval.
     let resampled = run(&[&base[..], &["--reference", arg(&cache), "--resamples", "40"]].concat(), 0);
     assert_snapshot!(plain(&resampled.stdout, dir.path()), @r"
-…/generated against …/reference.safetensors: 40 generated, 50 reference pictures, features of miniature ViT
+…/generated against …/reference.safetensors: 40 generated, 50 reference images, features of miniature ViT
  metric                             ┆    value ┆       ± ┆ 95 % from ┆     to 
 ════════════════════════════════════╪══════════╪═════════╪═══════════╪════════
  class score (miniature ViT) ↑      ┆    3.### ┆   0.### ┆     2.### ┆  3.### 
@@ -111,9 +111,9 @@ results:  …/metrics.json
  precision (miniature ViT) ↑        ┆    0.### ┆       – ┆         – ┆      – 
  recall (miniature ViT) ↑           ┆    0.### ┆       – ┆         – ┆      – 
 ± of class score (miniature ViT): standard deviation over the splits.
-± of Fréchet distance (miniature ViT): standard error over 40 resamples of the generated pictures. Its interval lies too high, by about 10.###: resamples have fewer different pictures.
+± of Fréchet distance (miniature ViT): standard error over 40 resamples of the generated images. Its interval lies too high, by about 10.###: resamples have fewer different images.
 ± of kernel distance (miniature ViT): standard deviation over 100 subsets of 40.
-Kernel distance: subsets of 40 instead of 1000, since there are 40 generated and 50 reference pictures; values are comparable between equal subset sizes only.
+Kernel distance: subsets of 40 instead of 1000, since there are 40 generated and 50 reference images; values are comparable between equal subset sizes only.
 ");
 }
 
@@ -128,11 +128,11 @@ fn statistics_and_features_of_other_networks() {
     let base = ["metrics", "--generated", arg(&generated)];
     let output = run(&[&base[..], &["--reference", arg(&npz), "--features", "mini"]].concat(), 0);
     assert_snapshot!(plain(&output.stdout, dir.path()), @r"
-…/generated against …/statistics.npz: 8 generated, unknown reference pictures, features of miniature ViT
+…/generated against …/statistics.npz: 8 generated, unknown reference images, features of miniature ViT
  metric                             ┆   value ┆ ± 
 ════════════════════════════════════╪═════════╪═══
  Fréchet distance (miniature ViT) ↓ ┆ 156.### ┆ – 
-No Inception Score: the Inception Score needs at least 10 generated pictures, and there are 8; add pictures, or ask for fewer splits.
+No Inception Score: the Inception Score needs at least 10 generated images, and there are 8; add images, or ask for fewer splits.
 No kernel distance, precision or recall: they need the features of the reference, and it holds their mean and covariance only.
 ");
 
@@ -145,7 +145,7 @@ No kernel distance, precision or recall: they need the features of the reference
     let args = ["--reference", arg(&others), "--features", &clip, "--save-reference", arg(&cache)];
     let output = run(&[&base[..], &args].concat(), 0);
     assert_snapshot!(plain(&output.stdout, dir.path()), @r"
-…/generated against …/others: 8 generated, 9 reference pictures, features of CLIP
+…/generated against …/others: 8 generated, 9 reference images, features of CLIP
  metric                    ┆     value ┆        ± 
 ═══════════════════════════╪═══════════╪══════════
  Fréchet distance (CLIP) ↓ ┆   150.### ┆        – 
@@ -154,7 +154,7 @@ No kernel distance, precision or recall: they need the features of the reference
  recall (CLIP) ↑           ┆     1.### ┆        – 
 ± of kernel distance (CLIP): standard deviation over 100 subsets of 8.
 No Inception Score: these features come without classes.
-Kernel distance: subsets of 8 instead of 1000, since there are 8 generated and 9 reference pictures; values are comparable between equal subset sizes only.
+Kernel distance: subsets of 8 instead of 1000, since there are 8 generated and 9 reference images; values are comparable between equal subset sizes only.
 ");
 
     let refused = words(&run(&[&base[..], &["--reference", arg(&cache), "--features", "mini"]].concat(), 2));
@@ -217,11 +217,11 @@ fn what_cannot_be_compared_is_refused() {
             "mini",
             &[],
             3,
-            "give a folder of pictures, .npz statistics or .safetensors features",
+            "give a folder of images, .npz statistics or .safetensors features",
         ),
-        (&generated, &text, "mini", &[], 2, "neither a folder of pictures, nor .npz statistics"),
+        (&generated, &text, "mini", &[], 2, "neither a folder of images, nor .npz statistics"),
         (&generated, &npz, "mini", &[], 3, "this is not a valid npz file"),
-        (&generated, &narrow, "mini", &[], 3, "features of 64 numbers where there are 3"),
+        (&generated, &narrow, "mini", &[], 3, "expected features of 3 numbers, found 64"),
         (&generated, &other, "mini", &[], 3, "--save-reference FILE` writes them"),
         (
             &generated,
@@ -235,7 +235,7 @@ fn what_cannot_be_compared_is_refused() {
         (&generated, &generated, "clip:", &[], 2, "names no file or folder"),
         (&generated, &generated, &pickle, &[], 3, "tools/convert_inception.py FILE.pth FILE.safetensors"),
         (&generated, &generated, &clip, &[], 3, "no CLIP"),
-        (&generated, &generated, "mini", &["--limit", "1"], 3, "needs at least 2 pictures, and there are 1"),
+        (&generated, &generated, "mini", &["--limit", "1"], 3, "needs at least 2 images, and there are 1"),
         (&generated, &generated, "mini", &["--batch", "0"], 2, "give at least 1"),
         (&generated, &generated, "mini", &["--splits", "0"], 2, "splits is 0; it must be at least 1"),
         (&generated, &generated, "mini", &["--resamples", "1"], 2, "the number of resamples is 1"),

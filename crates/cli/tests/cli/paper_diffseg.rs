@@ -14,7 +14,7 @@ fn everything_that_is_missing_is_said_at_once() {
     let sets = [format!("dataset.coco-stuff.root={}", dir.path().join("nowhere").display())];
     let message = words(&validate(CONFIG, &sets, 3));
     for word in [
-        "2 things",
+        "2 problems",
         "CompVis/stable-diffusion-v1-4",
         "unet/diffusion_pytorch_model.safetensors",
         "tokenrank fetch stable-diffusion-v1-4",

@@ -19,7 +19,7 @@ fn everything_that_is_missing_is_said_at_once() {
     ];
     let message = words(&validate(CONFIG, &sets, 3));
     for word in [
-        "3 things",
+        "3 problems",
         "stable-diffusion-v1-5/stable-diffusion-v1-5",
         "unet/diffusion_pytorch_model.safetensors",
         "tokenrank fetch stable-diffusion-v1-5",

@@ -26,7 +26,7 @@ fn everything_that_is_missing_is_said_at_once() {
     ] {
         let message = words(&validate(config, &[format!("{setting}={}", nowhere.display())], 3));
         for word in [
-            "2 things",
+            "2 problems",
             "black-forest-labs/FLUX.1-schnell",
             "model_index.json",
             "diffusion_pytorch_model-00003-of-00003.safetensors",

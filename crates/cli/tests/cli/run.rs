@@ -336,7 +336,7 @@ fn validate_answers_for_every_experiment() {
                         .map(|key| format!("{key}={}", nowhere.join(key).display()));
                     (
                         validate(&config, &sets, 3),
-                        vec!["2 things", "nowhere/model.path", "nowhere/dataset.folder.root"],
+                        vec!["2 problems", "nowhere/model.path", "nowhere/dataset.folder.root"],
                     )
                 }
                 // Tests of their own have the others.
@@ -348,7 +348,7 @@ fn validate_answers_for_every_experiment() {
                     ];
                     let head = name == "masking-dinov1";
                     let answer = validate(&config, &sets[..1 + usize::from(head)], 3);
-                    let count = if head { "3 things" } else { "2 things" };
+                    let count = if head { "3 problems" } else { "2 problems" };
                     let mut wanted =
                         vec![count, "config.json", "model.safetensors", "tokenrank fetch", "image-net.org"];
                     wanted.extend(head.then_some("tools/convert_dino_head.py"));

@@ -199,7 +199,7 @@ fn items_that_cannot_be_read_are_said_of_a_sweep_too() {
     let (out, shards) = (dir.path().join("out"), dir.path().join("shards"));
     let args = ["run", arg(&path), "--out", arg(&out)];
     let output = run(&args, 3);
-    let said = "1 of 6 items could not be read and count for nothing here: ";
+    let said = "1 of 6 items could not be read and are excluded here: ";
     let text = String::from_utf8(output.stdout.clone()).expect("text");
     assert_eq!(text.matches(said).count(), 2, "{text}");
     let message = words(&output);

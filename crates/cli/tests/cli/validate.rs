@@ -239,7 +239,7 @@ fn a_head_that_does_not_fit_is_found_by_validate() {
             "leave model.head out and say the classes with model.zero_shot",
         ),
         ("model.path=datasets/mini/models/vit", "has a classifier of its own: leave model.head out"),
-        ("model.path=no/such/network", "2 things"),
+        ("model.path=no/such/network", "2 problems"),
     ] {
         let message = answers(model, &lost, 3);
         assert!(message.contains(advice), "{model}: {advice} is not in {message}");
@@ -364,7 +364,7 @@ fn a_reference_is_read_before_the_first_picture_is_drawn() {
         std::fs::write(path, &bytes[..bytes.len() / 2]).expect("writable");
     }
     for config in [&unlabelled, &labelled] {
-        refused(config, &[], 3, &["2 things", "000002.png", "000004.png"]);
+        refused(config, &[], 3, &["2 problems", "000002.png", "000004.png"]);
     }
     for (path, bytes) in &whole {
         std::fs::write(path, bytes).expect("writable");
@@ -376,7 +376,7 @@ fn a_reference_is_read_before_the_first_picture_is_drawn() {
     std::fs::create_dir(&alone).expect("writable");
     std::fs::copy(&whole[0].0, alone.join("one.png")).expect("copied");
     let one = format!("dataset.reference.path={}", arg(&alone));
-    refused(&unlabelled, &[&one], 2, &["the reference has 1 picture", "at least 2"]);
+    refused(&unlabelled, &[&one], 2, &["the reference has 1 image", "at least 2"]);
 
     // Features of another network.
     let features = dir.path().join("features.safetensors");
@@ -391,8 +391,7 @@ fn a_reference_is_read_before_the_first_picture_is_drawn() {
     let sets = [&few[..], &["task.guidance.count=3", "metrics.splits=10", "metrics.kernel.subset_size=100"]]
         .concat();
     let output = run(&with(&["validate", arg(&unlabelled)], &sets), 0);
-    for word in ["note: no Inception Score: metrics.splits is 10, and 3 pictures", "subsets of 3 instead of"]
-    {
+    for word in ["note: no Inception Score: metrics.splits is 10, and 3 images", "subsets of 3 instead of"] {
         assert!(words(&output).contains(word), "{word} is not in {}", words(&output));
     }
 }

@@ -1,4 +1,4 @@
-//! The questions to one matrix and their answers. One that fails does not lose the others.
+//! The quantities computed for one matrix. If one fails, the others are still computed.
 
 use std::collections::BTreeMap;
 
@@ -11,58 +11,58 @@ use ndarray::{Array, Array1, Dimension};
 use super::AnalysisOptions;
 use super::spectrum::{Lambda, lambda};
 
-/// What is asked of a matrix, its tokens numbered as they are after dropping.
+/// What to compute for a matrix; tokens are numbered as they are after dropping.
 pub(super) struct Questions<'a> {
     pub options: &'a AnalysisOptions,
-    /// The token that bounces, and walks until absorption, start from.
+    /// The token from which bounces, and walks until absorption, start.
     pub start: Option<usize>,
     /// Absorbing tokens.
     pub absorb: &'a [usize],
-    /// Where a teleporting walk begins anew; uniform where there is none.
+    /// Distribution that teleports go to; uniform if `None`.
     pub teleport: Option<Array1<f64>>,
 }
 
-/// One array of the output, over one matrix.
+/// One array of the output, for one matrix.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Values {
     pub shape: Vec<usize>,
     pub data: Data,
 }
 
-/// Its numbers, in row-major order.
+/// The numbers of an array, in row-major order.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Data {
     F64(Vec<f64>),
     I64(Vec<i64>),
 }
 
-/// Why a quantity is missing, or not as accurate as it was asked for.
+/// Why a quantity is missing, or less accurate than requested.
 #[derive(Debug)]
 pub(super) enum Reason {
-    /// It does not exist or could not be computed.
+    /// The quantity does not exist or could not be computed.
     Chain(ChainError),
-    /// It was computed, but the iteration gave up before it was as sure as was asked for.
+    /// The quantity was computed, but the iteration gave up before it reached the requested accuracy.
     Short { error: f64, wanted: f64 },
 }
 
-/// The answers for one matrix.
+/// The quantities computed for one matrix.
 #[derive(Default)]
 pub(super) struct Answer {
     /// Arrays by their names in the output.
     pub found: BTreeMap<&'static str, Values>,
-    /// What is missing or short.
+    /// Quantities that are missing or less accurate than requested.
     pub failed: Vec<(&'static str, Reason)>,
 }
 
 impl Answer {
-    /// Asks everything that the options ask.
+    /// Computes everything that the options request.
     pub(super) fn of(matrix: &Stochastic<f64>, questions: &Questions<'_>) -> Self {
         let mut answer = Self::default();
         let options = questions.options;
         match chain(matrix, questions) {
             Ok(chain) => answer.of_chain(&chain, questions),
             Err(error) => {
-                // Whatever walks this chain is missing for the same reason.
+                // Every other quantity of this chain is missing for the same reason.
                 answer.failed.push(("tokenrank", Reason::Chain(error)));
                 let others = [("bounces", options.bounces.is_some()), ("sets", options.sets.is_some())];
                 for (quantity, _) in others.into_iter().filter(|(_, asked)| *asked) {
@@ -129,7 +129,7 @@ impl Answer {
     }
 }
 
-/// The chain of TokenRank, bounces and metastable sets: teleport first, reversal second.
+/// Returns the chain of TokenRank, bounces and metastable sets: teleport first, reversal second.
 fn chain<'m>(
     matrix: &'m Stochastic<f64>,
     questions: &Questions<'_>,
@@ -144,7 +144,7 @@ fn chain<'m>(
 
 type Visits = (Array1<f64>, Array1<f64>, ndarray::Array2<f64>);
 
-/// Expected visits, steps and the probabilities of ending in each absorbing token, without teleport.
+/// Returns expected visits, steps and the probability of ending in each absorbing token, without teleport.
 fn visits(matrix: &Stochastic<f64>, questions: &Questions<'_>) -> Result<Visits> {
     let chain = matrix.view().teleport(1.0)?.towards(questions.options.direction)?;
     let absorbed = absorption(&chain, questions.absorb)?;

@@ -1,4 +1,4 @@
-//! The chain analysis of any attention matrices: what `tokenrank rank` computes and writes.
+//! The chain analysis of arbitrary attention matrices, as computed and written by `tokenrank rank`.
 
 mod answer;
 mod error;
@@ -23,63 +23,63 @@ use output::Output;
 use teleport::Teleport;
 pub use tokens::TokenList;
 
-/// Most numbers of one kind of answer together, 16 GiB.
+/// Maximum number of values of one quantity over all matrices (16 GiB).
 const MOST_NUMBERS: usize = 1 << 31;
 
-/// What to ask of the chains.
+/// What to compute for the matrices.
 #[derive(Debug, Clone)]
 pub struct AnalysisOptions {
-    /// Share of attention in the teleporting chain.
+    /// Weight of attention in the teleporting chain (α).
     pub alpha: f64,
-    /// File with the distribution that teleports go to, over all tokens of the file; uniform where there is none.
+    /// File with the distribution that teleports go to, over all tokens of the file; uniform if `None`.
     pub teleport: Option<PathBuf>,
     /// Direction of everything but the eigenvalues.
     pub direction: Direction,
-    /// Where bounces, and walks until absorption, start.
+    /// Token from which bounces, and walks until absorption, start.
     pub start: Option<usize>,
-    /// How many bounces; needs a start.
+    /// Number of bounces; needs a start.
     pub bounces: Option<usize>,
     /// Tokens that are left out of the chain.
     pub drop: TokenList,
-    /// Tokens in which walks end; none asks for no absorption.
+    /// Tokens in which walks end; if empty, nothing about absorption is computed.
     pub absorb: TokenList,
-    /// How many metastable sets.
+    /// Number of metastable sets.
     pub sets: Option<usize>,
-    /// How many eigenvalue moduli.
+    /// Number of eigenvalue moduli.
     pub spectrum: Option<usize>,
-    /// Relative accuracy of these.
+    /// Relative accuracy of the eigenvalue moduli.
     pub spectrum_tolerance: f64,
-    /// How far from 1 a row may sum; by the number format of the file where there is none.
+    /// How far the sum of a row may lie from 1; if `None`, the number format of the file decides.
     pub tolerance: Option<f64>,
-    /// When the power method stops.
+    /// Stopping rule of the power method.
     pub stop: Stop,
 }
 
-/// What an analysis came to.
+/// The outcome of an analysis.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Analysis {
-    /// What is remarkable about the matrices, a paragraph each.
+    /// Remarks on the matrices, a paragraph each.
     pub notes: Vec<String>,
     /// Whether the file was written; it is not when every quantity is missing.
     pub written: bool,
-    /// What is missing or less accurate than was asked for, with the reasons; the other quantities were written.
+    /// Quantities that are missing or less accurate than requested, with the reasons; the others were written.
     pub incomplete: Option<String>,
 }
 
-/// Analyses the matrices of `file` that `keys` mean ([`Contents::choose`]) and writes the answers to `out`, whole or not at
-/// all.
+/// Analyses the matrices of `file` that `keys` select ([`Contents::choose`]) and writes the quantities to `out`, completely or
+/// not at all.
 ///
 /// With `m` tokens that are not dropped, float64 except where noted: `tokenrank` `[..., m]`, `iterations` `[...]`; `bounces`
 /// `[..., bounces, m]`; `lambda`, `lambda.residual` and `lambda.condition` `[..., min(spectrum, m)]`; `sets.assignment` `[..., m]`
 /// (int64), `sets.memberships` `[..., m, sets]`, `sets.staying` and `sets.weights` `[..., sets]`, `sets.crispness` `[...]`; `visits`
-/// and `steps` `[..., m]`, `absorption` `[..., m, absorb]`; `tokens` `[m]` (int64), the numbers of the kept tokens, where some
-/// are dropped. Of several tensors, names begin with the tensor's name and a dot.
+/// and `steps` `[..., m]`, `absorption` `[..., m, absorb]`; `tokens` `[m]` (int64), the numbers of the kept tokens, if some
+/// are dropped. With several tensors, names begin with the tensor's name and a dot.
 ///
-/// A quantity that cannot be had for a matrix is NaN there (-1 among int64), or left out when no matrix has it;
+/// A quantity that cannot be computed for a matrix is NaN there (-1 among int64), or left out when no matrix has it;
 /// [`Analysis::incomplete`] has the reasons.
 ///
 /// # Errors
-/// Options that do not fit, a file that cannot be read or written, a matrix that is not a transition matrix.
+/// Fails if an option does not fit, a file cannot be read or written, or a matrix is not a transition matrix.
 pub fn analyse(
     file: &Path,
     keys: &[String],
@@ -98,7 +98,7 @@ pub fn analyse(
     let mut plans = Vec::new();
     for tensor in &tensors {
         if !tensor.is_square() {
-            // Refused with the reader's reason.
+            // The reader refuses the tensor, with its reason.
             contents.read(tensor)?;
         }
         plans.push(Plan::of(file, tensor, several, options, teleport.as_ref())?);
@@ -106,7 +106,7 @@ pub fn analyse(
     check_numbers(&plans, options)?;
     let source = Source { contents: &contents, options, teleport: teleport.as_ref() };
     if several {
-        // A matrix that is refused is named before the work on the others begins.
+        // All matrices are checked before the work on any of them begins.
         plans.iter().try_for_each(|plan| source.chains(plan).map(drop))?;
     }
 
@@ -143,18 +143,18 @@ pub fn analyse(
     Ok(Analysis { notes, written, incomplete: output.incomplete() })
 }
 
-/// A tensor and what its tokens are called after dropping.
+/// A tensor and the numbers of its tokens after dropping.
 struct Plan<'a> {
     tensor: &'a TensorInfo,
     /// File and tensor, for messages.
     place: String,
-    /// What stands before the names in the output.
+    /// Prefix of the names in the output.
     prefix: String,
     outer: Vec<usize>,
     n: usize,
     /// Tokens that are not dropped.
     kept: Vec<usize>,
-    /// Positions among the kept tokens.
+    /// Position of the start among the kept tokens.
     start: Option<usize>,
     absorb: Vec<usize>,
 }
@@ -211,7 +211,7 @@ impl<'a> Plan<'a> {
         self.outer.iter().product()
     }
 
-    /// File, tensor and index of a matrix, for messages.
+    /// Returns file, tensor and index of a matrix, for messages.
     fn place(&self, flat: usize) -> String {
         let mut rest = flat;
         let mut index: Vec<String> = self
@@ -230,7 +230,7 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// Where matrices come from.
+/// The file of matrices and the options that apply to all of them.
 struct Source<'a> {
     contents: &'a Contents,
     options: &'a AnalysisOptions,
@@ -240,7 +240,7 @@ struct Source<'a> {
 type Chains = (Vec<Stochastic<f64>>, Vec<Option<ndarray::Array1<f64>>>);
 
 impl Source<'_> {
-    /// The matrices of a tensor, checked and without dropped tokens, and the teleport distribution of each.
+    /// Reads the matrices of a tensor, checked and without dropped tokens, and the teleport distribution of each.
     fn chains(&self, plan: &Plan<'_>) -> Result<Chains, AnalysisError> {
         self.chains_counted(plan, &mut Short::default())
     }
@@ -299,7 +299,7 @@ fn check(options: &AnalysisOptions) -> Result<(), AnalysisError> {
     }
 }
 
-/// Refuses to write over a file that is read, and into a folder that does not exist, before any work.
+/// Refuses an output that would overwrite an input or whose folder does not exist, before any work.
 fn check_out(out: &Path, read: &Path, what: &str) -> Result<(), AnalysisError> {
     let same = match (out.canonicalize(), read.canonicalize()) {
         (Ok(out), Ok(read)) => out == read,
@@ -318,7 +318,7 @@ fn check_out(out: &Path, read: &Path, what: &str) -> Result<(), AnalysisError> {
     }
 }
 
-/// Refuses answers that fit no memory.
+/// Refuses outputs that do not fit into memory.
 fn check_numbers(plans: &[Plan<'_>], options: &AnalysisOptions) -> Result<(), AnalysisError> {
     let asked = [
         ("--bounces", options.bounces.filter(|_| options.start.is_some())),
@@ -349,7 +349,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bounces_that_fit_no_memory_are_refused() {
+    fn bounces_that_exceed_the_memory_limit_are_refused() {
         let dir = tempfile::tempdir().expect("a scratch folder");
         let (file, out) = (dir.path().join("two.safetensors"), dir.path().join("out.safetensors"));
         let tensor = ("a".to_owned(), vec![3, 2, 2], Values::F64(&[0.5; 12]));

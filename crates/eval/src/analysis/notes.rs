@@ -1,4 +1,4 @@
-//! What matrices look like, said in a sentence: triangles, padding, sinks that were cut off.
+//! Notes on properties of the matrices: triangular masks, padding, attention sinks that were cut off.
 
 use markov_core::{Direction, Storage, Triangle};
 use ndarray::ArrayView2;
@@ -6,7 +6,7 @@ use ndarray::ArrayView2;
 use super::AnalysisOptions;
 use super::tokens::TokenList;
 
-/// How many matrices are triangular.
+/// Counts of triangular matrices.
 #[derive(Default)]
 pub(super) struct Triangles {
     matrices: usize,
@@ -24,7 +24,7 @@ impl Triangles {
         }
     }
 
-    /// What that does to the answers, and what else can be asked; nothing where no matrix is triangular.
+    /// Returns a note on the effect of triangular matrices and on alternatives; `None` if no matrix is triangular.
     pub(super) fn note(&self, options: &AnalysisOptions) -> Option<String> {
         let (count, which) = match (self.lower, self.upper) {
             (0, 0) => return None,
@@ -59,13 +59,13 @@ impl Triangles {
             advice.push("--teleport starts walks at the tokens that matter".to_owned());
         }
         if !advice.is_empty() {
-            note.push_str(&format!(" More than the mask is told by other questions: {}.", advice.join("; ")));
+            note.push_str(&format!(" Other questions show more than the mask: {}.", advice.join("; ")));
         }
         Some(note)
     }
 }
 
-/// Rows that are kept and sum to less than 1 although nothing that they attend to is missing from the file.
+/// Rows of kept tokens that sum to less than 1 over all tokens of the file.
 #[derive(Default)]
 pub(super) struct Short {
     matrices: usize,
@@ -82,7 +82,7 @@ impl Short {
         }
     }
 
-    /// That mass was missing before tokens were dropped; nothing where none was.
+    /// Returns a note that mass was missing before tokens were dropped; `None` if none was.
     pub(super) fn note(&self) -> Option<String> {
         let least = self.least?;
         Some(format!(
@@ -93,12 +93,12 @@ impl Short {
     }
 }
 
-/// `1 matrix`, `2 matrices`.
+/// Formats a count: `1 matrix`, `2 matrices`.
 pub(super) fn matrices(count: usize) -> String {
     if count == 1 { "1 matrix".into() } else { format!("{count} matrices") }
 }
 
-/// What a refused matrix probably is and how to go on, as sentences that follow the refusal.
+/// Returns what a refused matrix probably is and what to do, as sentences that follow the error message.
 pub(super) fn hint(matrix: ArrayView2<'_, f64>, dropped: &TokenList, tolerance: f64) -> String {
     let kept = |row: &usize| dropped.tokens().binary_search(row).is_err();
     let rows: Vec<usize> = (0..matrix.nrows()).filter(kept).collect();
@@ -119,7 +119,7 @@ pub(super) fn hint(matrix: ArrayView2<'_, f64>, dropped: &TokenList, tolerance: 
     let most = sums.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let signed = rest.iter().any(|row| matrix.row(*row).iter().any(|v| *v < 0.0));
     let coarse = Storage::Bf16.row_tolerance();
-    // The least and the greatest leave NaN out.
+    // `min` and `max` ignore NaN.
     if signed || sums.is_empty() || !sums.iter().all(|sum| sum.is_finite()) {
         return String::new();
     }
@@ -156,7 +156,7 @@ mod tests {
         let none = TokenList::default();
         let padded = array![[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [nan, nan, nan]];
         assert!(hint(padded.view(), &none, 1e-3).contains("`--drop 2`"));
-        // What is dropped already stays on the list.
+        // Tokens that are already dropped stay on the list.
         assert!(hint(padded.view(), &TokenList::of([0]), 1e-3).contains("`--drop 0,2`"));
         assert!(!hint(padded.view(), &TokenList::of([2]), 1e-3).contains("padding"));
         let sink = array![[0.5, 0.0], [0.5, 0.48]];

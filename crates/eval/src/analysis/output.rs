@@ -1,4 +1,4 @@
-//! The answers for all matrices as arrays of one file.
+//! The quantities of all matrices as arrays of one file.
 
 use std::collections::BTreeMap;
 use std::mem::{Discriminant, discriminant};
@@ -11,7 +11,7 @@ use super::AnalysisError;
 use super::answer::{Answer, Data, Reason, Values};
 use super::notes::matrices;
 
-/// Arrays to be written, by name.
+/// Arrays to write, by name.
 #[derive(Default)]
 pub(super) struct Output {
     arrays: Vec<(String, Values)>,
@@ -23,7 +23,7 @@ struct Failure {
     quantity: &'static str,
     kind: Kind,
     count: usize,
-    /// Where it was first, and why.
+    /// The first matrix that lacks it, and why.
     place: String,
     reason: String,
 }
@@ -35,8 +35,8 @@ enum Kind {
 }
 
 impl Output {
-    /// Adds the answers for matrices `[outer..., n, n]`, each name behind `prefix`. Where a matrix lacks what another one
-    /// has, there is NaN, or -1 among whole numbers; what no matrix has is left out.
+    /// Adds the quantities of matrices `[outer..., n, n]`, with `prefix` before each name. If a matrix lacks a quantity that
+    /// another one has, its entries are NaN, or -1 among integers; a quantity that every matrix lacks is left out.
     pub(super) fn add(&mut self, prefix: &str, outer: &[usize], answers: &[Answer]) {
         let mut shapes: BTreeMap<&str, &Values> = BTreeMap::new();
         for (name, values) in answers.iter().flat_map(|answer| &answer.found) {
@@ -67,13 +67,13 @@ impl Output {
         }
     }
 
-    /// Adds the numbers that tokens have in the whole matrix.
+    /// Adds the numbers of the kept tokens in the whole matrix.
     pub(super) fn add_tokens(&mut self, prefix: &str, tokens: &[usize]) {
         let data = Data::I64(tokens.iter().map(|token| *token as i64).collect());
         self.arrays.push((format!("{prefix}tokens"), Values { shape: vec![tokens.len()], data }));
     }
 
-    /// Notes what is missing of a matrix; `place` names it.
+    /// Records the quantities that a matrix lacks; `place` names the matrix.
     pub(super) fn note_failures(&mut self, answer: Answer, place: impl Fn() -> String) {
         for (quantity, reason) in answer.failed {
             let kind = match &reason {
@@ -90,12 +90,12 @@ impl Output {
         }
     }
 
-    /// Whether any answer is there to be written.
+    /// Returns whether there is nothing to write.
     pub(super) fn is_empty(&self) -> bool {
         self.arrays.is_empty()
     }
 
-    /// What is missing, with the reason of each; nothing where all is there.
+    /// Returns the missing quantities with their reasons; `None` if none is missing.
     pub(super) fn incomplete(&self) -> Option<String> {
         let lines = self.failures.iter().map(|failure| {
             let Failure { quantity, count, place, reason, .. } = failure;
@@ -117,7 +117,7 @@ impl Output {
         (!lines.is_empty()).then(|| format!("{}{rest}", lines.join("\n")))
     }
 
-    /// Writes the arrays, whole or not at all.
+    /// Writes the arrays, completely or not at all.
     pub(super) fn write(&self, out: &Path, metadata: &BTreeMap<String, String>) -> Result<(), AnalysisError> {
         let described = self.arrays.iter().map(|(name, Values { shape, data })| {
             let values = match data {
@@ -153,10 +153,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_spectrum_that_fell_short_says_in_what() {
+    fn an_inaccurate_spectrum_says_what_is_inaccurate() {
         let said = |error| Reason::Short { error, wanted: 1e-10 }.to_string();
         assert!(said(3e-9).contains("relative error is about 3.0e-9"), "{}", said(3e-9));
-        // Known well, but not known to be the largest.
+        // Accurate, but not proven to be the largest.
         assert!(said(1e-15).contains("rule out, to 1.0e-10"), "{}", said(1e-15));
     }
 }

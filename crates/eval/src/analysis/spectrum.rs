@@ -2,19 +2,19 @@
 
 use markov_core::{Effort, Result, Stochastic, spectrum};
 
-/// Leading eigenvalue moduli of a matrix, with what is known of their accuracy.
+/// Leading eigenvalue moduli of a matrix and their accuracy.
 pub(super) struct Lambda {
-    /// Moduli in falling order, beginning with 1.
+    /// Moduli in descending order, beginning with 1.
     pub moduli: Vec<f64>,
-    /// Residual of each; 0 where structure gives the answer.
+    /// Residual of each eigenvalue; 0 if the structure of the matrix gives it exactly.
     pub residuals: Vec<f64>,
-    /// Condition number of each eigenvalue; infinite where the eigenvalue is defective or nothing is known.
+    /// Condition number of each eigenvalue; infinite if the eigenvalue is defective or the number is unknown.
     pub conditions: Vec<f64>,
-    /// Where the iteration gave up: the largest relative error among them, to first order.
+    /// If the iteration gave up: the largest relative error of the moduli, to first order.
     pub short: Option<f64>,
 }
 
-/// The `min(k, n)` leading moduli of the matrix itself, without teleport, each to the relative accuracy `tolerance`.
+/// Returns the `min(k, n)` leading moduli of the matrix itself, without teleport, each to the relative accuracy `tolerance`.
 pub(super) fn lambda(matrix: &Stochastic<f64>, k: usize, tolerance: f64) -> Result<Lambda> {
     let found = spectrum(&matrix.forward(), k.min(matrix.states()), Effort::tolerance(tolerance))?;
     let moduli = found.moduli();

@@ -1,4 +1,4 @@
-//! Where a teleporting walk begins anew, from a file.
+//! Teleport distributions from a file.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use ndarray::{Array1, ArrayD, ArrayView1};
 
 use super::AnalysisError;
 
-/// The tensor of teleport distributions, where a file holds several tensors.
+/// Name of the tensor of teleport distributions in a file of several tensors.
 const NAME: &str = "teleport";
 
 /// Distributions over the tokens: one for all matrices `[n]`, or one for each `[..., n]`.
@@ -25,8 +25,10 @@ impl Teleport {
         let several = contents.tensors().len() > 1;
         let named = contents.tensors().iter().any(|tensor| tensor.name == NAME);
         if several && !named {
-            let reason =
-                format!("{} holds several tensors; call the one that is meant `{NAME}`", path.display());
+            let reason = format!(
+                "{} holds several tensors; name the one with the distribution `{NAME}`",
+                path.display()
+            );
             return Err(AnalysisError::Option { option: "--teleport", reason });
         }
         let Matrices { name, storage, data } = read_array(path, several.then_some(NAME))?;
@@ -34,7 +36,7 @@ impl Teleport {
         Ok(Self { file, values: data, tolerance: storage.row_tolerance() })
     }
 
-    /// Whether there is a distribution over `n` tokens for all, or each, of matrices `[outer..., n, n]`.
+    /// Checks that the file has one distribution over `n` tokens, or one for each of the matrices `[outer..., n, n]`.
     pub(super) fn check(&self, outer: &[usize], n: usize, tensor: &str) -> Result<(), AnalysisError> {
         let shape = self.values.shape();
         let each = [outer, &[n]].concat();
@@ -50,7 +52,7 @@ impl Teleport {
         Err(AnalysisError::Option { option: "--teleport", reason })
     }
 
-    /// The distribution for matrix `which` among its kept tokens, renormalised.
+    /// Returns the distribution for matrix `which` over its kept tokens, renormalised.
     pub(super) fn of(&self, which: usize, n: usize, kept: &[usize]) -> Result<Array1<f64>, AnalysisError> {
         let values = self.values.as_slice().unwrap_or_default();
         let at = if values.len() == n { 0 } else { which * n };

@@ -1,17 +1,17 @@
-//! Lists of tokens as people write them: `0,3,60-76`.
+//! Lists of tokens in text form: `0,3,60-76`.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// Most tokens in a list, far more than any matrix has.
+/// Maximum number of tokens in a list, far more than any matrix has.
 const MOST: usize = 1 << 20;
 
-/// Tokens by number, counted from 0, in rising order, each once.
+/// Token numbers, counted from 0, in ascending order, each once.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct TokenList(Vec<usize>);
 
 impl TokenList {
-    /// Of tokens in any order, repeated or not.
+    /// Makes a list of tokens in any order, with or without repetitions.
     pub fn of(tokens: impl IntoIterator<Item = usize>) -> Self {
         let mut tokens: Vec<usize> = tokens.into_iter().collect();
         tokens.sort_unstable();
@@ -19,12 +19,12 @@ impl TokenList {
         Self(tokens)
     }
 
-    /// The tokens in rising order.
+    /// Returns the tokens in ascending order.
     pub fn tokens(&self) -> &[usize] {
         &self.0
     }
 
-    /// Whether no token is named.
+    /// Returns whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
@@ -57,7 +57,7 @@ impl FromStr for TokenList {
     }
 }
 
-/// As [`TokenList::from_str`] reads it, runs of three and more as ranges.
+/// Formats the list as [`TokenList::from_str`] reads it; three or more consecutive tokens become a range.
 impl fmt::Display for TokenList {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut comma = "";

@@ -6,7 +6,7 @@ use toml::Value;
 use super::*;
 use crate::experiment::{Experiment, TaskConfig};
 
-/// Every table that an experiment can have, in addition to those of the files in `configs`.
+/// More experiments, so that every possible table occurs in one of them or in a file in `configs`.
 const TABLES: [&str; 6] = [
     r#"
     title = "t"
@@ -69,7 +69,7 @@ const TABLES: [&str; 6] = [
     "#,
 ];
 
-/// Calls `change` with the document and every table below its root turned into the list of its values.
+/// Calls `change` once for every table below the root, with the document in which this table is the list of its values.
 fn each_as_list(document: &Value, change: &mut impl FnMut(&str, &Value)) {
     #[expect(clippy::wildcard_enum_match_arm, reason = "TOML's values, of which no other holds more")]
     fn places(value: &Value, path: &[String], found: &mut Vec<Vec<String>>) {
@@ -101,7 +101,7 @@ fn each_as_list(document: &Value, change: &mut impl FnMut(&str, &Value)) {
     for path in found {
         let mut changed = document.clone();
         let place = at(&mut changed, &path);
-        let Value::Table(table) = place.clone() else { panic!("no table") };
+        let Value::Table(table) = place.clone() else { panic!("not a table") };
         *place = Value::Array(table.into_iter().map(|(_, value)| value).collect());
         change(&path.join("."), &changed);
     }
@@ -125,7 +125,7 @@ fn no_table_of_an_experiment_is_read_from_a_list() {
         each_as_list(&document, &mut |place, changed| {
             let message = match from_toml::<Experiment>(&text(changed)) {
                 Err(error) => error.to_string(),
-                // A list of fractions is a list of fractions.
+                // `fractions` may be a list.
                 Ok(Experiment { task: TaskConfig::Masking(task), .. })
                     if place == "task.masking.fractions" =>
                 {
@@ -165,7 +165,7 @@ fn no_table_of_an_experiment_is_read_from_a_list() {
 }
 
 #[test]
-fn the_refusal_names_the_keys_and_shows_the_place() {
+fn the_error_names_the_keys_and_the_place() {
     let text = TABLES[0].replace("{ count = 5, seed = 3 }", "[5, 3]");
     let message = from_toml::<Experiment>(&text).expect_err("refused").to_string();
     for word in ["subset = [5, 3]", "^", "expected a table with keys among `count`, `seed`, found a list"] {

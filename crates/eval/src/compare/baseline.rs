@@ -1,4 +1,4 @@
-//! `eval/baselines/*.json`: the values that results are held to.
+//! Baselines (`eval/baselines/*.json`): the values that results are compared with.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -14,28 +14,28 @@ use crate::error::{Error, Result};
 use runs::FileAction;
 use runs::files::write_whole;
 
-/// Version of the layout; it rises when a field changes its meaning or goes.
+/// Version of the layout; it rises when a field changes its meaning or is removed.
 const SCHEMA: u64 = 1;
 
-/// The content of the file.
+/// The content of a baseline file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Baseline {
     /// Version of the layout.
     pub schema: u64,
-    /// Name of the suite: that of the file.
+    /// Name of the suite, which is the name of the file.
     pub suite: String,
-    /// The command whose result this is.
+    /// The command that produced the result.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// To be edited by hand.
+    /// The tolerances; meant to be edited by hand.
     pub tolerances: Tolerances,
     /// The runs by their names.
     pub runs: Runs,
 }
 
 impl Baseline {
-    /// Of runs that are to be the baseline.
+    /// Makes a baseline of runs.
     pub(super) fn new(path: &Path, runs: Runs, tolerances: Tolerances) -> Self {
         let commands: BTreeSet<&str> = runs.values().filter_map(|run| run.command.as_deref()).collect();
         let commands: Vec<String> =
@@ -44,10 +44,10 @@ impl Baseline {
         Self { schema: SCHEMA, suite: suite(path), command, tolerances, runs }
     }
 
-    /// Reads a file; none where there is none.
+    /// Reads a baseline file. Returns `None` if there is no such file.
     ///
     /// # Errors
-    /// It cannot be read, is damaged, or of another version.
+    /// Fails if the file cannot be read, is damaged, or has another version.
     pub fn read(path: &Path) -> Result<Option<Self>> {
         let bytes = match limits::read_bytes(path, limits::RESULTS_BYTES) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -68,18 +68,18 @@ impl Baseline {
                      it and write it anew with --update"
                 )));
             }
-            None => return Err(damaged("it has no schema, so it is no baseline".into())),
+            None => return Err(damaged("it has no schema, so it is not a baseline".into())),
         }
-        // From the bytes once more: the message has the line.
+        // Parsed from the bytes again, so that the message has the line.
         let baseline: Self = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
         baseline.check().map_err(damaged)?;
         Ok(Some(baseline))
     }
 
-    /// Writes the file, whole or not at all.
+    /// Writes the file, completely or not at all.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// Fails if the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let bytes = to_json(self).map_err(|e| Error::Export { path: path.into(), reason: e.to_string() })?;
         if let Some(folder) = path.parent() {
@@ -97,12 +97,12 @@ impl Baseline {
     }
 }
 
-/// The metrics of runs, with the names of these.
+/// Returns pairs of run and metric.
 pub(super) fn metrics(runs: &Runs) -> impl Iterator<Item = (&str, &str)> + Clone {
     runs.iter().flat_map(|(name, run)| run.values.iter().map(move |value| (&**name, &*value.metric)))
 }
 
-/// The name of a suite, by its file or folder.
+/// Returns the name of a suite, from its file or folder.
 pub(super) fn suite(path: &Path) -> String {
     path.file_stem().map_or_else(|| "results".to_owned(), |stem| stem.to_string_lossy().into_owned())
 }
@@ -113,10 +113,10 @@ fn check_run(run: &Snapshot) -> std::result::Result<(), String> {
         return Err(format!("{} items and {items} names of items", run.items));
     }
     if !run.failed.is_empty() {
-        return Err("items that could not be read are no baseline".into());
+        return Err("a baseline must not have items that could not be read".into());
     }
     if run.pictures.values().any(|hashes| hashes.len() != items) {
-        return Err("the hashes of the pictures are not as many as the items".into());
+        return Err("`pictures` must have a hash for each of the items".into());
     }
     let mut seen = BTreeSet::new();
     for value in &run.values {

@@ -1,4 +1,4 @@
-//! Runs beside runs: whether they are of one kind, then value by value.
+//! Compares runs with runs: first whether they are comparable, then value by value.
 
 use std::collections::BTreeSet;
 
@@ -12,11 +12,11 @@ use super::verdict::Compared;
 use crate::experiment::Experiment;
 use runs::{differences, short};
 
-/// Settings that say what a run is called and where things lie. What lies there has hashes.
+/// Settings that only name a run or say where files are. The files themselves are compared by their hashes.
 const NAMES: [&str; 2] = ["title", "fills"];
 const PLACES: [&str; 2] = ["path", "root"];
 
-/// Compares every value of every run; `strict` takes what is systematic for a failure.
+/// Compares every value of every run; `strict` makes systematic differences fail.
 pub fn compare(suite: &str, ours: &Runs, baseline: &Runs, tolerances: &Tolerances, strict: bool) -> Report {
     let mut report = Report {
         suite: suite.to_owned(),
@@ -34,7 +34,7 @@ pub fn compare(suite: &str, ours: &Runs, baseline: &Runs, tolerances: &Tolerance
                 differ_in(ours, baseline, &mut differ);
                 report.values.extend(values(name, ours, baseline, tolerances));
             }
-            (None, _) => differ("missing", "the baseline has this run and the result has not".into()),
+            (None, _) => differ("missing", "the baseline has this run, the result does not".into()),
             (_, None) => differ("new", "a run that the baseline has not; --update takes it in".into()),
         }
     }
@@ -42,14 +42,14 @@ pub fn compare(suite: &str, ours: &Runs, baseline: &Runs, tolerances: &Tolerance
     report.notes.extend(made_with(ours, baseline));
     report.notes.extend(without_items(ours, baseline));
     if !ours.is_empty() && !baseline.is_empty() && !ours.keys().any(|name| baseline.contains_key(name)) {
-        let note = "No run is called as one of the baseline's. Runs are called by their experiment files, or, where a folder has \
-                    several of one file, by their folders in it: give folders of one kind.";
+        let note = "No run has the same name as a run of the baseline. Runs are named after their experiment files or, if a folder has \
+                    several runs of one file, after their folders in it: give folders of the same kind.";
         report.notes.push(note.into());
     }
     report
 }
 
-/// Every value of two runs of one name, in the order of the baseline.
+/// Compares every value of two runs with the same name, in the order of the baseline.
 fn values(name: &str, ours: &Snapshot, baseline: &Snapshot, tolerances: &Tolerances) -> Vec<Compared> {
     fn find<'a>(run: &'a Snapshot, like: &Measured) -> Option<&'a Measured> {
         run.values.iter().find(|value| (&value.metric, &value.method) == (&like.metric, &like.method))
@@ -63,7 +63,7 @@ fn values(name: &str, ours: &Snapshot, baseline: &Snapshot, tolerances: &Toleran
     all.filter_map(pair).collect()
 }
 
-/// What makes a run another one.
+/// Reports the differences that make a run incomparable with the baseline's.
 fn differ_in(ours: &Snapshot, baseline: &Snapshot, differ: &mut impl FnMut(&'static str, String)) {
     let mut settings = Vec::new();
     differences("", &decisive(&baseline.experiment), &decisive(&ours.experiment), &mut settings);
@@ -98,11 +98,11 @@ fn differ_in(ours: &Snapshot, baseline: &Snapshot, differ: &mut impl FnMut(&'sta
     hash("data", "other data", Some(&baseline.data_sha256), Some(&ours.data_sha256));
     hash("weights", "other weights", Some(&baseline.weights_sha256), Some(&ours.weights_sha256));
     let judges = (baseline.judge_sha256.as_ref(), ours.judge_sha256.as_ref());
-    hash("judge", "another network judges", judges.0, judges.1);
+    hash("judge", "another feature network", judges.0, judges.1);
 }
 
-/// An experiment without the settings that change no number. Old names of settings become the present ones, if this program can
-/// still read the experiment; otherwise it is compared as it is.
+/// Returns an experiment without the settings that do not affect its numbers. Old names of settings become the present ones, if
+/// this program can still read the experiment; otherwise it is compared as it is.
 fn decisive(experiment: &Value) -> Value {
     let read = serde_json::from_value::<Experiment>(experiment.clone());
     let mut experiment = match read {
@@ -124,7 +124,7 @@ fn without_places(value: &mut Value) {
     table.values_mut().for_each(without_places);
 }
 
-/// Values of which one side alone knows what the items add.
+/// Notes the values for which only one side has the contributions of the items.
 fn without_items(ours: &Runs, baseline: &Runs) -> Vec<String> {
     let mut notes = Vec::new();
     for (name, ours) in ours {
@@ -136,13 +136,13 @@ fn without_items(ours: &Runs, baseline: &Runs) -> Vec<String> {
         let values: Vec<String> = ours.values.iter().filter_map(other).collect();
         if !values.is_empty() {
             let values = values.join(", ");
-            notes.push(format!("{name}: one side alone has the items of {values}; there is no interval."));
+            notes.push(format!("{name}: only one side has the items of {values}; there is no interval."));
         }
     }
     notes
 }
 
-/// Programs and machines, where there are two; that explains differences and is none.
+/// Notes other programs and machines, which may explain differences but do not fail the comparison.
 fn made_with(ours: &Runs, baseline: &Runs) -> Vec<String> {
     let pair = ours.iter().find_map(|(name, ours)| Some((ours, baseline.get(name)?)));
     let Some((ours, baseline)) = pair else { return Vec::new() };
@@ -161,7 +161,7 @@ fn made_with(ours: &Runs, baseline: &Runs) -> Vec<String> {
         [("program", program(baseline), program(ours)), ("machine", machine(baseline), machine(ours))]
     {
         if old != new {
-            notes.push(format!("Another {what}, which is no failure: {old} → {new}."));
+            notes.push(format!("Another {what}, which is not a failure: {old} → {new}."));
         }
     }
     notes

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
-/// Something that makes a run another one than the baseline's, so that no value of it can be held against that.
+/// A difference that makes a run incomparable with the baseline's run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// Name of the run.
     pub run: String,
-    /// What kind of thing: `settings`, `items`, `data`, ….
+    /// Kind of the difference: `settings`, `items`, `data`, ….
     pub kind: &'static str,
-    /// What it is, old before new.
+    /// Description, old before new.
     pub what: String,
 }
 

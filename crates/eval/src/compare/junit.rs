@@ -5,14 +5,14 @@ use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 use super::report::Report;
 use super::verdict::Compared;
 
-/// What every run has a test case for beside its values.
+/// Test case that every run has in addition to its values.
 const IDENTITY: &str = "same experiment, items, data and weights";
 
 impl Report {
-    /// As JUnit XML: a suite for each run, a test case for each of its values and one for the run itself.
+    /// Formats the report as JUnit XML: a suite for each run, a test case for each of its values and one for the run itself.
     ///
     /// # Errors
-    /// A name that cannot be written as XML.
+    /// Fails if a name cannot be written as XML.
     pub fn to_junit(&self) -> Result<String, String> {
         let mut runs: Vec<&str> = self.values.iter().map(|value| &*value.run).collect();
         runs.extend(self.differences.iter().map(|difference| &*difference.run));
@@ -20,7 +20,7 @@ impl Report {
         runs.dedup();
         let mut junit = quick_junit::Report::new(self.suite.as_str());
         junit.add_test_suites(runs.into_iter().map(|run| self.suite_of(run)));
-        // What quick_junit leaves of what XML has no room for.
+        // Removes characters that XML does not allow and quick_junit keeps.
         let xml = junit.to_string().map_err(|e| e.to_string())?;
         Ok(xml.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}"))
     }

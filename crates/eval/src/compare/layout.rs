@@ -1,14 +1,14 @@
-//! JSON for people and for version control: a line for each thing down to some depth, one line for all below it.
+//! JSON that is easy to read and to diff: one value per line down to some depth, everything below that on one line.
 
 use std::io::{Result, Write};
 
 use serde::Serialize;
 use serde_json::ser::Formatter;
 
-/// How deep things stand on lines of their own: in a baseline, down to each value of each run.
+/// Depth down to which values stand on their own lines: in a baseline, down to each value of each run.
 const DEPTH: usize = 4;
 
-/// The JSON of a value, with a line break at the end.
+/// Formats a value as JSON, with a line break at the end.
 pub(super) fn to_json(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Lines::default()))?;
@@ -16,7 +16,7 @@ pub(super) fn to_json(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// serde_json's pretty format as far as [`DEPTH`].
+/// serde_json's pretty format down to [`DEPTH`].
 #[derive(Default)]
 struct Lines {
     depth: usize,
@@ -96,7 +96,7 @@ mod tests {
     use super::to_json;
 
     #[test]
-    fn deep_things_stand_on_one_line() {
+    fn deep_values_stand_on_one_line() {
         let value = serde_json::json!({ "a": { "b": { "c": [{ "d": [1, 2] }, []], "e": {} } } });
         let bytes = to_json(&value).unwrap();
         insta::assert_snapshot!(String::from_utf8(bytes.clone()).unwrap(), @r#"

@@ -1,7 +1,7 @@
-//! Results beside the values they are held to: which metric has moved, by how much, and whether the items bear it out.
+//! Compares results with a baseline: which metric has moved, by how much, and whether the difference is significant.
 //!
-//! [`compare`] looks at [`Runs`], be they of folders ([`read_runs`]) or of a [`Baseline`] file, and says a [`Verdict`] of
-//! every value; [`Request::answer`] is the whole command. How: docs/compare.md.
+//! [`compare`] takes [`Runs`], read from folders ([`read_runs`]) or from a [`Baseline`] file, and gives a [`Verdict`] for
+//! every value; [`Request::answer`] is the whole command. See docs/compare.md.
 
 mod baseline;
 mod comparison;

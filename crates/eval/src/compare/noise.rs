@@ -1,4 +1,4 @@
-//! How far metrics move where nothing but the machine changes: its threads, its instruction set.
+//! How far metrics move if only the machine changes: its threads or its instruction set.
 
 use crate::experiments::KINDS;
 use crate::experiments::spec::Noise;
@@ -6,28 +6,28 @@ use crate::experiments::spec::Noise;
 /// Significant digits of a tolerance.
 const DIGITS: i32 = 2;
 
-/// What is assumed of a metric that no experiment has.
+/// Noise that is assumed for a metric that no experiment has.
 const OTHER: Noise = Noise { absolute: 0.005, relative: 0.005, item: 0.12 };
 
-/// How far a metric moves with the machine, by its key in results.
+/// Returns how far a metric moves with the machine, by its key in results.
 pub(super) fn noise(metric: &str) -> Noise {
     KINDS.iter().find_map(|facts| facts.metric(metric)).map_or(OTHER, |metric| metric.noise)
 }
 
-/// How far a value over so many items may move, rounded up to two digits.
+/// Returns how far a value over this number of items may move, rounded up to two digits.
 pub(super) fn tolerance(noise: Noise, value: Option<f64>, items: u64) -> f64 {
     let value = value.filter(|value| value.is_finite()).unwrap_or(0.0);
     let of_an_item = noise.item / items.max(1) as f64;
     rounded_up(noise.absolute.max(noise.relative * value.abs()).max(of_an_item))
 }
 
-/// To [`DIGITS`] digits, upwards.
+/// Rounds up to [`DIGITS`] significant digits.
 fn rounded_up(value: f64) -> f64 {
     if value <= 0.0 {
         return 0.0;
     }
     let unit = DIGITS - 1 - value.log10().floor() as i32;
-    // Through text: 0.29 is to be written as such. A number that has two digits stays what it is.
+    // Through text, so that 0.29 is written as 0.29. A number with two digits stays unchanged.
     let mut digits = (value * 10f64.powi(unit) * (1.0 - 1e-9)).ceil();
     let mut unit = unit;
     if digits >= 10f64.powi(DIGITS) {

@@ -1,4 +1,4 @@
-//! A comparison in words: on the terminal and as Markdown.
+//! The report of a comparison: for the terminal and as Markdown.
 
 use super::difference::Difference;
 use super::verdict::{Compared, Verdict};
@@ -6,35 +6,35 @@ use crate::metrics::bootstrap::RESAMPLES;
 use crate::metrics::significance::{Interval, too_few};
 use crate::table::{Cell, Row, Table};
 
-/// What came of comparing runs.
+/// The result of comparing runs.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Report {
     /// Name of the suite.
     pub suite: String,
     /// Number of runs of the baseline.
     pub runs: usize,
-    /// Runs that are not what the baseline's are.
+    /// Differences that make runs incomparable with the baseline's.
     pub differences: Vec<Difference>,
     /// Every value, the worst verdict first.
     pub values: Vec<Compared>,
-    /// What explains differences and is none.
+    /// Remarks that may explain differences but do not fail the comparison.
     pub notes: Vec<String>,
-    /// Whether what is systematic is a failure.
+    /// Whether systematic differences fail.
     pub strict: bool,
 }
 
 impl Report {
-    /// Whether the result is held to be the baseline's.
+    /// Returns whether the result agrees with the baseline.
     pub fn passes(&self) -> bool {
         self.differences.is_empty() && self.values.iter().all(|value| !value.verdict.fails(self.strict))
     }
 
-    /// How many values have a verdict that is wanted.
+    /// Returns the number of values with a wanted verdict.
     fn count(&self, wanted: impl Fn(Verdict) -> bool) -> usize {
         self.values.iter().filter(|value| wanted(value.verdict)).count()
     }
 
-    /// The last line: how many values are how.
+    /// Returns the last line: the number of values by verdict.
     pub fn closing(&self) -> String {
         let all = self.values.len();
         let moved = self.count(|verdict| matches!(verdict, Verdict::Moved { .. }));
@@ -69,7 +69,7 @@ impl Report {
         format!("{}.", parts.join("; "))
     }
 
-    /// For the terminal; with `all`, values that are the same are listed too.
+    /// Formats the report for the terminal; with `all`, unchanged values are listed too.
     pub fn to_text(&self, all: bool, color: bool) -> String {
         let mut text: String =
             self.differences.iter().map(|difference| plain(&format!("{difference}")) + "\n").collect();
@@ -87,7 +87,7 @@ impl Report {
         text
     }
 
-    /// As Markdown, such as for the summary of a CI job.
+    /// Formats the report as Markdown, for instance for the summary of a CI job.
     pub fn to_markdown(&self, all: bool) -> String {
         let verdict = if self.passes() { "as the baseline" } else { "not as the baseline" };
         let mut text = format!("### {}: {verdict}\n\n", escaped(&self.suite));
@@ -107,7 +107,7 @@ impl Report {
         text
     }
 
-    /// The values that are not the same, or all; none where there are none.
+    /// Returns the table of the values that differ, or of all; `None` if it would be empty.
     fn table(&self, all: bool, label: impl Fn(&str) -> String) -> Option<Table> {
         let shown = |value: &&Compared| all || value.verdict != Verdict::Same || value.changed > Some(0);
         let rows: Vec<Row> = self.values.iter().filter(shown).map(|value| row(value, &label)).collect();
@@ -117,12 +117,12 @@ impl Report {
         let is_few = |value: &&Compared| shown(value) && value.paired.is_some() && value.interval().is_none();
         let few = self.values.iter().any(|value| is_few(&value)).then(too_few);
         (!rows.is_empty()).then(|| Table {
-            title: format!("Values beside the baseline {}", label(&self.suite)),
+            title: format!("Values compared with the baseline {}", label(&self.suite)),
             labels: heads,
             columns: columns.map(str::to_owned).to_vec(),
             rows,
             notes: std::iter::once(format!(
-                "From, to, p: paired bootstrap of the difference over the items, {RESAMPLES} resamples (drawn pictures: as \
+                "From, to, p: paired bootstrap of the difference over the items, {RESAMPLES} resamples (generated images: as \
                  many as `metrics.resamples`), 95 % percentile interval, two-sided p. Systematic: the interval leaves out 0 and \
                  p is at most 0.05."
             ))
@@ -168,7 +168,7 @@ fn row(value: &Compared, label: &impl Fn(&str) -> String) -> Row {
     }
 }
 
-/// Names come from files; what would steer a terminal is spelled out.
+/// Escapes control characters, since names come from files and could steer a terminal.
 fn plain(text: &str) -> String {
     let mut plain = String::with_capacity(text.len());
     for c in text.chars() {
@@ -177,7 +177,7 @@ fn plain(text: &str) -> String {
     plain
 }
 
-/// Text that means nothing to Markdown or HTML.
+/// Escapes text for Markdown and HTML.
 fn escaped(text: &str) -> String {
     let text = plain(text);
     let mut escaped = String::with_capacity(text.len());

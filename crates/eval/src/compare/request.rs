@@ -1,4 +1,4 @@
-//! The whole of `tokenrank compare`: what is read, compared and written.
+//! `tokenrank compare`: reads both sides, compares them and writes the outputs.
 
 use std::path::PathBuf;
 
@@ -11,38 +11,38 @@ use super::update::{Update, merged};
 use crate::error::{Error, Result};
 use runs::files::write_whole;
 
-/// What is to be compared, and how.
+/// What to compare, and how.
 #[derive(Debug, Clone, Default)]
 pub struct Request {
-    /// Folder of a run, or one that holds several.
+    /// Folder of a run, or a folder that contains several.
     pub result: PathBuf,
-    /// A file of `eval/baselines`, or another such folder.
+    /// A file of `eval/baselines`, or another folder of runs.
     pub baseline: PathBuf,
-    /// What goes before the baseline's own.
+    /// Tolerances that replace those of the baseline.
     pub tolerances: Vec<Tolerance>,
-    /// Only these runs; all where there are none.
+    /// Compare only these runs; all if empty.
     pub only: Vec<String>,
-    /// Whether what is systematic is a failure.
+    /// Whether systematic differences fail.
     pub strict: bool,
     /// Whether the result is written to the baseline.
     pub update: bool,
     /// Whether an update removes runs from the baseline that the result does not have.
     pub prune: bool,
-    /// Where JUnit XML goes.
+    /// File to write JUnit XML to.
     pub junit: Option<PathBuf>,
-    /// Where Markdown goes.
+    /// File to write Markdown to.
     pub markdown: Option<PathBuf>,
 }
 
-/// What came of it.
+/// The outcome of a request.
 pub struct Answer {
-    /// The comparison; none where there was nothing to compare with and the baseline is new.
+    /// The comparison; `None` if the baseline is new, so that there is nothing to compare with.
     pub report: Option<Report>,
-    /// What the baseline is to be made of.
+    /// The new baseline, if one is to be written.
     wanted: Option<Wanted>,
 }
 
-/// What a baseline is to be made of.
+/// What to make a baseline of.
 struct Wanted {
     ours: Runs,
     tolerances: Tolerances,
@@ -53,7 +53,7 @@ impl Request {
     /// Reads both sides and compares them.
     ///
     /// # Errors
-    /// A side cannot be read or has nothing that was asked for; two files to be written are one.
+    /// Fails if a side cannot be read or has none of the requested runs, or if two outputs are the same file.
     pub fn answer(&self) -> Result<Answer> {
         if let (Some(junit), Some(markdown)) = (&self.junit, &self.markdown)
             && junit == markdown
@@ -80,7 +80,7 @@ impl Request {
         };
         let mut tolerances = match &known {
             Some(known) => known.tolerances.clone(),
-            // A default that was asked for is one for every metric.
+            // A default from the command line holds for every metric.
             None if self.tolerances.iter().any(|one| one.metric == DEFAULT) => Tolerances::default(),
             None => Tolerances::for_runs(baseline.as_ref().unwrap_or(&ours)),
         };
@@ -93,7 +93,7 @@ impl Request {
         }
         let report = match &baseline {
             Some(runs) => {
-                // A run that is asked for may be new to a baseline that is updated.
+                // A requested run may be new to the baseline that is updated.
                 let runs = if self.update { self.only_of(runs.clone()) } else { self.chosen(runs.clone())? };
                 let name = known.as_ref().map_or_else(|| suite(&self.baseline), |known| known.suite.clone());
                 Some(compare(&name, &ours, &runs, &tolerances, self.strict))
@@ -104,10 +104,10 @@ impl Request {
         Ok(Answer { report, wanted })
     }
 
-    /// Writes what is to be written of an answer. Returns what became of the baseline; none where nothing was to.
+    /// Writes the requested outputs. Returns what changed in the baseline; `None` if no update was requested.
     ///
     /// # Errors
-    /// A file cannot be written, or the result is no baseline.
+    /// Fails if a file cannot be written, or if the result cannot be a baseline.
     pub fn write(&self, answer: Answer) -> Result<Option<Update>> {
         if let Some(report) = &answer.report {
             self.export(report)?;
@@ -115,7 +115,7 @@ impl Request {
         answer.wanted.map(|wanted| self.update(wanted)).transpose()
     }
 
-    /// Those of the runs that were asked for.
+    /// Returns the requested runs.
     fn chosen(&self, runs: Runs) -> Result<Runs> {
         if let Some(name) = self.only.iter().find(|name| !runs.contains_key(*name)) {
             let known: Vec<&str> = runs.keys().map(String::as_str).collect();
@@ -145,7 +145,7 @@ impl Request {
         let Wanted { ours, tolerances, known } = wanted;
         if let Some((name, run)) = ours.iter().find(|(_, run)| !run.failed.is_empty()) {
             let reason = format!(
-                "{} items of the run {name} could not be read, so the run is no baseline; fix these items and run it again",
+                "{} items of the run {name} could not be read, so the run cannot be a baseline; fix these items and run it again",
                 run.failed.len()
             );
             return Err(Error::unreadable(&self.result, reason));

@@ -1,4 +1,4 @@
-//! What is known of a run when it is compared: what it was, its numbers, and what each item adds to them.
+//! The data of a run that a comparison uses: its settings, its numbers, and the contribution of each item to them.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::metrics::per_item::PerItem;
 use crate::results::MetricValue;
 use runs::{Code, Environment};
 
-/// How far a value may lie from what its items add up to: order of summation, and nothing else.
+/// How far a value may lie from the sum over its items. Only the order of summation may differ.
 const EXACT: f64 = 1e-9;
 
 /// Runs by their names.
@@ -33,25 +33,25 @@ pub struct Snapshot {
     /// Items that could not be read.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<String>,
-    /// Hash over the images; where pictures are drawn, over those that they are compared with.
+    /// Hash over the images; for a run that generates images, over the reference images.
     pub data_sha256: String,
     /// Hash of the network's files.
     pub weights_sha256: String,
-    /// Hash of the network that judges drawn pictures.
+    /// Hash of the network that scores generated images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge_sha256: Option<String>,
-    /// The program that made the run. Another one is no difference.
+    /// The program that made the run. Another program does not fail a comparison.
     pub code: Code,
-    /// The machine. Another one is no difference.
+    /// The machine. Another machine does not fail a comparison.
     pub environment: Environment,
     /// The command that made it.
     #[serde(skip)]
     pub command: Option<String>,
-    /// Names of the items, in the order of everything that is said per item.
+    /// Names of the items, in the order of all per-item values.
     pub ids: Vec<String>,
     /// The numbers.
     pub values: Vec<Measured>,
-    /// The first digits of the hashes of drawn pictures, by method.
+    /// The first digits of the hashes of generated images, by method.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub pictures: BTreeMap<String, Vec<String>>,
 }
@@ -62,33 +62,33 @@ pub struct Snapshot {
 pub struct Measured {
     /// Name of the metric.
     pub metric: String,
-    /// Which row of the table; none for values of the whole run.
+    /// Key of the method; `None` for values of the whole run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// The value; none where it is not defined.
+    /// The value; `None` if it is not defined.
     pub value: Option<f64>,
-    /// Whether a larger value is a better one; none where it is neither.
+    /// Whether larger values are better; `None` if neither larger nor smaller is better.
     pub higher_is_better: Option<bool>,
-    /// What each item adds, where the metric depends on the items through sums alone.
+    /// What each item adds, if the metric depends on the items only through sums.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub per_item: Option<PerItem>,
-    /// Where it is no such metric: what it is over resamples of the items, which are the same in every run of one seed.
+    /// For other metrics: the values over resamples of the items, which are the same in every run with the same seed.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resampled: Vec<f64>,
 }
 
 impl Measured {
-    /// The metric and the method: `auc of tokenrank`.
+    /// Returns metric and method as text: `auc of tokenrank`.
     pub(super) fn name(&self) -> String {
         format!("{} of {}", self.metric, self.method.as_deref().unwrap_or("the run"))
     }
 }
 
-/// The runs of a folder: by the names of their experiment files, or, where several have one name (a sweep), by their
-/// folders below it.
+/// Reads the runs of a folder, keyed by the names of their experiment files or, if several share a name (a sweep), by their
+/// folders inside it.
 ///
 /// # Errors
-/// There are none; one of them is unfinished or damaged.
+/// Fails if there are none, or if one of them is unfinished or damaged.
 pub fn read_runs(dir: &Path) -> Result<Runs> {
     let found = RunFolder::find(dir)?;
     let mut names: Vec<&str> = found.iter().map(RunFolder::name).collect();
@@ -102,10 +102,10 @@ pub fn read_runs(dir: &Path) -> Result<Runs> {
 }
 
 impl Snapshot {
-    /// Of a finished run and its records.
+    /// Makes a snapshot of a finished run and its records.
     ///
     /// # Errors
-    /// The records are not all there, or damaged.
+    /// Fails if records are missing or damaged.
     pub fn of(run: &RunFolder) -> Result<Self> {
         let (results, header) = (&run.results, run.header());
         let judge = results.judge.as_ref();
@@ -128,7 +128,7 @@ impl Snapshot {
             limit: header.identity.limit,
             items: results.items,
             failed: results.failed.iter().map(|failure| failure.id.clone()).collect(),
-            // The hash of a guidance run's data is one over what it drew as well.
+            // The data hash of a guidance run also covers the images that it generated.
             data_sha256: judge.map_or(&results.data.sha256, |judge| &judge.reference_sha256).clone(),
             weights_sha256: results.weights.sha256.clone(),
             judge_sha256: judge.map(|judge| judge.weights_sha256.clone()),
@@ -145,7 +145,7 @@ impl Snapshot {
         Ok(snapshot)
     }
 
-    /// Checks every value against what the items add to it.
+    /// Checks every value against the sum over the items.
     pub(super) fn adds_up(&self) -> std::result::Result<(), String> {
         for value in &self.values {
             let Some(per_item) = &value.per_item else { continue };
@@ -165,18 +165,18 @@ impl Snapshot {
         Ok(())
     }
 
-    /// Whether the run says the same as another one, whatever program, machine and command made the two.
+    /// Returns whether two runs have the same content, whatever program, machine and command made them.
     pub(super) fn agrees(&self, other: &Self) -> bool {
         let Self { code, environment, command, .. } = other.clone();
         Self { code, environment, command, ..self.clone() } == *other
     }
 
-    /// What decides the resamples.
+    /// Returns the seed, which decides the resamples.
     pub(super) fn seed(&self) -> &Value {
         &self.experiment["seed"]
     }
 
-    /// Adds what each item contributes.
+    /// Reads the contribution of each item.
     fn read_items(&mut self, run: &RunFolder) -> Result<()> {
         let ItemSums { ids, mut sums, generated } = run.results.experiment.task.kind().sums(run)?;
         (self.ids, self.pictures) = (ids, generated);

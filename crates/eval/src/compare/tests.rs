@@ -1,4 +1,4 @@
-//! Comparisons of runs that nobody ran.
+//! Comparisons of made-up runs.
 
 use std::collections::BTreeMap;
 
@@ -15,16 +15,16 @@ use crate::metrics::per_item::PerItem;
 use crate::metrics::significance::Significance;
 use runs::{Code, Environment};
 
-/// Shares of tokens removed.
+/// Fractions of tokens removed.
 const FRACTIONS: [f64; 4] = [0.0, 0.3, 0.6, 0.9];
 const ITEMS: usize = 24;
 
-/// A run in which TokenRank orders the tokens otherwise by `shift`: the network is right for as much longer.
+/// Returns a run with a changed token order of TokenRank: the network stays right until a fraction larger by `shift` is removed.
 fn masking(shift: f64) -> Snapshot {
     masking_with(|item| 0.1 + Rng::keyed(&[7, item as u64]).range(0.0, 0.5) + shift)
 }
 
-/// A run in which the network is right until the share `ends` of an image's tokens has been removed by TokenRank.
+/// Returns a run in which the network is right until TokenRank has removed the fraction `ends` of an image's tokens.
 fn masking_with(ends: impl Fn(usize) -> f64) -> Snapshot {
     let predicted = |ends: f64| FRACTIONS.iter().map(|&removed| if removed < ends { 3 } else { 1 }).collect();
     let record = |item: usize| MaskingRecord {
@@ -85,7 +85,7 @@ fn masking_with(ends: impl Fn(usize) -> f64) -> Snapshot {
     }
 }
 
-/// Metrics of drawn pictures, which are no sums.
+/// Returns a run with metrics of generated images, which are not sums over items.
 fn guidance(frechet: f64, changed: usize) -> Snapshot {
     let hash = |item| format!("{:016x}", if item < changed { item + 1000 } else { item });
     let value = Measured {
@@ -130,10 +130,10 @@ fn a_run_is_the_same_as_itself() {
     assert_eq!(report.to_text(false, false), "mini-quick: none of 4 values moved; 4 the same.\n");
 }
 
-/// The settings are the same: what is caught is the metric.
+/// The settings are equal, so only the values can reveal the change.
 #[test]
-fn a_tokenrank_that_orders_otherwise_is_caught_by_its_values() {
-    // Removing late what matters keeps the network right for longer, which is worse; the other way round better.
+fn a_changed_token_order_is_caught_by_its_values() {
+    // Removing important tokens later keeps the network right for longer, which is worse; removing them earlier is better.
     for (shift, better) in [(0.3, false), (-0.3, true)] {
         let report = against(masking(shift), 0.02);
         assert!(!report.passes() && report.differences.is_empty(), "{report:?}");
@@ -145,13 +145,13 @@ fn a_tokenrank_that_orders_otherwise_is_caught_by_its_values() {
             assert!(moved.changed > Some(ITEMS / 2), "{moved:?}");
             assert_eq!(of(&report, metric, "random").verdict, Verdict::Same);
         }
-        // Failures stand first.
+        // Failures come first.
         let ranks: Vec<usize> = report.values.iter().map(|value| value.verdict.rank()).collect();
         assert!(ranks.is_sorted(), "{ranks:?}");
     }
 }
 
-/// A chain the wrong way round: attention's sinks, on which the class hangs here, are those of the forward chain alone.
+/// A transposed chain: the attention sinks, on which the class depends here, exist only in the forward chain.
 #[test]
 fn a_transposed_chain_is_caught_by_its_values() {
     const TOKENS: usize = 16;
@@ -168,7 +168,7 @@ fn a_transposed_chain_is_caught_by_its_values() {
         let scores = token_rank(&chain, Stop::default()).unwrap().pi;
         let mut order: Vec<usize> = (0..TOKENS).collect();
         order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
-        // Right until the third of the object's tokens has gone.
+        // Right until the third of the object's tokens is removed.
         let third = order.iter().enumerate().filter(|(_, token)| **token < OBJECT).nth(2).unwrap().0;
         (third + 1) as f64 / TOKENS as f64
     };
@@ -180,7 +180,7 @@ fn a_transposed_chain_is_caught_by_its_values() {
 }
 
 #[test]
-fn a_metric_that_comes_and_one_that_goes_are_failures() {
+fn a_new_and_a_missing_metric_are_failures() {
     let mut ours = masking(0.0);
     let gone = ours.values.remove(1);
     ours.values.push(Measured { metric: "accuracy".into(), ..gone });
@@ -189,7 +189,7 @@ fn a_metric_that_comes_and_one_that_goes_are_failures() {
     assert_eq!(of(&report, "accuracy", "random").verdict, Verdict::New);
     assert!(!report.passes() && report.closing().contains("1 missing; 1 new"), "{}", report.closing());
     assert!(of(&report, "accuracy", "random").sentence().contains("--update"));
-    // And so are whole runs.
+    // New and missing runs are failures too.
     let report = compare("s", &one(masking(0.0)), &Runs::new(), &tolerances(1.0), false);
     assert!(report.differences[0].kind == "new" && !report.passes());
     let report = compare("s", &Runs::new(), &one(masking(0.0)), &tolerances(1.0), false);
@@ -197,7 +197,7 @@ fn a_metric_that_comes_and_one_that_goes_are_failures() {
 }
 
 #[test]
-fn another_run_is_a_failure_whatever_its_values_are() {
+fn an_incomparable_run_is_a_failure_whatever_its_values_are() {
     type Change = fn(&mut Snapshot);
     let kinds: [(&str, &str, Change); 7] = [
         ("settings", "task.masking.alpha: 0.99 → 0.5", |run| {
@@ -217,14 +217,14 @@ fn another_run_is_a_failure_whatever_its_values_are() {
         let [difference] = &report.differences[..] else { panic!("{kind}: {:?}", report.differences) };
         assert!(difference.kind == kind && difference.what.contains(words), "{difference:?}");
         assert!(!report.passes() && report.to_text(false, false).starts_with("masking-vit: "));
-        // The values are compared all the same.
+        // The values are compared nevertheless.
         assert_eq!(report.values.len(), 4);
     }
 }
 
-/// Both are said, and the settings first.
+/// Both are reported, the settings first.
 #[test]
-fn settings_do_not_hide_what_moved() {
+fn changed_settings_do_not_hide_moved_values() {
     let mut ours = masking(0.3);
     ours.experiment["task"]["masking"]["alpha"] = json!(0.5);
     let text = against(ours, 0.02).to_text(false, false);
@@ -233,7 +233,7 @@ fn settings_do_not_hide_what_moved() {
 }
 
 #[test]
-fn where_things_lie_and_who_ran_it_is_no_difference() {
+fn paths_titles_and_machines_do_not_fail_a_comparison() {
     let mut ours = masking(0.0);
     ours.experiment["model"]["path"] = json!("elsewhere");
     ours.experiment["title"] = json!("Another title");
@@ -249,14 +249,14 @@ fn where_things_lie_and_who_ran_it_is_no_difference() {
     );
 }
 
-/// A baseline that was written before settings were renamed is a baseline still.
+/// A baseline that was written before settings were renamed is still valid.
 #[test]
-fn old_names_of_settings_are_no_difference() {
+fn old_names_of_settings_do_not_fail_a_comparison() {
     for (old, new) in crate::experiment::tests::OLD_AND_NEW {
         let json = |text: &str| json!(toml::from_str::<toml::Value>(text).unwrap());
         let experiment = |text: &str| json!(serde_json::from_value::<crate::Experiment>(json(text)).unwrap());
         let mut baseline = masking(0.0);
-        // As an earlier program wrote it, without what it had no default for.
+        // As an earlier program wrote it.
         baseline.experiment = json(old);
         let mut ours = masking(0.0);
         ours.experiment = experiment(new);
@@ -265,7 +265,7 @@ fn old_names_of_settings_are_no_difference() {
         ours.experiment["seed"] = json!(3);
         assert!(!compare("suite", &one(ours), &one(baseline), &tolerances(0.0), false).passes());
     }
-    // The committed one, which an earlier program wrote.
+    // The committed baseline, which an earlier program wrote.
     let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../eval/baselines/mini-quick.json");
     let baseline: serde_json::Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
     let mut seen = 0;
@@ -282,20 +282,20 @@ fn old_names_of_settings_are_no_difference() {
 }
 
 #[test]
-fn the_tolerance_is_the_edge() {
+fn only_differences_above_the_tolerance_are_moved() {
     let mut ours = masking(0.0);
     let value = ours.values[0].value.unwrap();
     ours.values[0].value = Some(value + 0.0625);
     for (tolerance, passes) in [(0.0625, true), (0.07, true), (0.0624, false)] {
         assert_eq!(against(ours.clone(), tolerance).passes(), passes, "{tolerance}");
     }
-    // No tolerance at all asks for the same bits.
+    // A tolerance of 0 requires equal bits.
     ours.values[0].value = Some(value.next_up());
     assert!(!against(ours.clone(), 0.0).passes() && against(ours, 1e-9).passes());
 }
 
 #[test]
-fn what_is_systematic_is_a_warning_unless_it_is_asked_for() {
+fn systematic_differences_fail_only_if_strict() {
     let loose = tolerances(1.0);
     let run = |strict| compare("s", &one(masking(0.3)), &one(masking(0.0)), &loose, strict);
     assert_eq!(of(&run(false), "auc", "tokenrank").verdict, Verdict::Systematic);
@@ -304,7 +304,7 @@ fn what_is_systematic_is_a_warning_unless_it_is_asked_for() {
 }
 
 #[test]
-fn a_value_that_one_side_has_not_is_a_failure() {
+fn a_value_undefined_on_one_side_is_a_failure() {
     for value in [None, Some(f64::NAN)] {
         let mut ours = masking(0.0);
         ours.values[0].value = value;
@@ -314,7 +314,7 @@ fn a_value_that_one_side_has_not_is_a_failure() {
 }
 
 #[test]
-fn pictures_are_counted_where_metrics_are_no_sums() {
+fn changed_images_are_counted_for_metrics_that_are_not_sums() {
     let run = |ours: Snapshot| {
         compare("s", &one(ours), &one(guidance(30.0, 0)), &tolerances(0.5), false).values.remove(0)
     };
@@ -328,8 +328,8 @@ fn pictures_are_counted_where_metrics_are_no_sums() {
 }
 
 #[test]
-fn of_drawn_pictures_the_resamples_of_both_runs_belong_together() {
-    // Resamples move far, and both runs' in the same way.
+fn resamples_of_generated_images_are_paired_between_runs() {
+    // The values over resamples vary a lot, but equally in both runs.
     let drawn = |shift: f64, seed: u64, changed: usize| {
         let mut run = guidance(30.0 + shift, changed);
         let move_of = |resample: u64| Rng::keyed(&[3, resample]).range(-5.0, 5.0);
@@ -345,7 +345,7 @@ fn of_drawn_pictures_the_resamples_of_both_runs_belong_together() {
     let interval = near.interval().unwrap();
     assert!((interval.low() - 0.25).abs() < 1e-12 && (interval.high() - 0.25).abs() < 1e-12, "{interval:?}");
     assert_eq!((near.verdict, interval.resamples()), (Verdict::Systematic, 200));
-    // Nothing is said of pictures that are the same, of other seeds' resamples, or of another number of them.
+    // Equal images, other seeds and other numbers of resamples give no interval.
     assert_eq!(run(drawn(0.0, 0, 0)).paired, None);
     assert_eq!(run(drawn(0.25, 1, 5)).paired, None);
     let mut fewer = drawn(0.25, 0, 5);
@@ -361,12 +361,12 @@ fn on_the_terminal_and_as_markdown() {
     insta::assert_snapshot!(report.to_text(false, false), @r"
 masking-vit: other data: dddddddddddd → 000000000000
 
-Values beside the baseline mini-quick
+Values compared with the baseline mini-quick
  run         ┆ metric          ┆ method    ┆ verdict      ┆ baseline ┆    ours ┆ difference ┆ tolerance ┆     from ┆       to ┆       p ┆ items changed ┆ of 
 ═════════════╪═════════════════╪═══════════╪══════════════╪══════════╪═════════╪════════════╪═══════════╪══════════╪══════════╪═════════╪═══════════════╪════
  masking-vit ┆ auc             ┆ tokenrank ┆ moved, worse ┆  0.34921 ┆ 0.73016 ┆   +0.38095 ┆   0.02000 ┆ +0.33333 ┆ +0.44444 ┆ < 0.001 ┆            24 ┆ 24 
  masking-vit ┆ auc-still-right ┆ tokenrank ┆ moved, worse ┆  0.29365 ┆ 0.62698 ┆   +0.33333 ┆   0.02000 ┆ +0.33333 ┆ +0.33333 ┆ < 0.001 ┆            21 ┆ 24 
-From, to, p: paired bootstrap of the difference over the items, 10000 resamples (drawn pictures: as many as `metrics.resamples`), 95 % percentile interval, two-sided p. Systematic: the interval leaves out 0 and p is at most 0.05.
+From, to, p: paired bootstrap of the difference over the items, 10000 resamples (generated images: as many as `metrics.resamples`), 95 % percentile interval, two-sided p. Systematic: the interval leaves out 0 and p is at most 0.05.
 mini-quick: 2 of 4 values moved (2 worse); 2 the same; not the baseline's runs: masking-vit.
 ");
     insta::assert_snapshot!(report.to_markdown(false), @r"
@@ -374,21 +374,21 @@ mini-quick: 2 of 4 values moved (2 worse); 2 the same; not the baseline's runs: 
 
 - **masking-vit**: other data: dddddddddddd → 000000000000
 
-Values beside the baseline mini-quick
+Values compared with the baseline mini-quick
 
 | run         | metric          | method    | verdict      | baseline |    ours | difference | tolerance |     from |       to |       p | items changed | of |
 |-------------|-----------------|-----------|--------------|----------|---------|------------|-----------|----------|----------|---------|---------------|----|
 | masking-vit | auc             | tokenrank | moved, worse |  0.34921 | 0.73016 |   +0.38095 |   0.02000 | +0.33333 | +0.44444 | < 0.001 |            24 | 24 |
 | masking-vit | auc-still-right | tokenrank | moved, worse |  0.29365 | 0.62698 |   +0.33333 |   0.02000 | +0.33333 | +0.33333 | < 0.001 |            21 | 24 |
 
-From, to, p: paired bootstrap of the difference over the items, 10000 resamples (drawn pictures: as many as `metrics.resamples`), 95 % percentile interval, two-sided p. Systematic: the interval leaves out 0 and p is at most 0.05.
+From, to, p: paired bootstrap of the difference over the items, 10000 resamples (generated images: as many as `metrics.resamples`), 95 % percentile interval, two-sided p. Systematic: the interval leaves out 0 and p is at most 0.05.
 
 **2 of 4 values moved (2 worse); 2 the same; not the baseline's runs: masking-vit.**
 ");
 }
 
 #[test]
-fn junit_is_xml_whatever_names_are() {
+fn junit_is_valid_xml_for_any_names() {
     let mut ours = masking(0.3);
     ours.values[2].metric = "a<b & \"c\" \u{1}".into();
     ours.values[2].per_item = None;
@@ -425,7 +425,7 @@ mod files {
     }
 
     #[test]
-    fn a_baseline_comes_back_as_it_was_written() {
+    fn a_baseline_round_trips() {
         let dir = tempfile::tempdir().unwrap();
         let (path, mut baseline) = written(dir.path());
         let back = Baseline::read(&path).unwrap().unwrap();
@@ -441,7 +441,7 @@ mod files {
     }
 
     #[test]
-    fn damage_is_told_from_another_version() {
+    fn damage_is_distinguished_from_another_version() {
         let dir = tempfile::tempdir().unwrap();
         let (path, _) = written(dir.path());
         let text = std::fs::read_to_string(&path).unwrap();
@@ -459,7 +459,7 @@ mod files {
             (with("\"schema\": 1", "\"schema\": 2"), "has schema 2, this program reads 1"),
             (with("\"suite\"", "\"sweet\""), "unknown field `sweet`"),
             (with("\"metric\":", "\"metrik\":"), "unknown field `metrik`"),
-            (with("\"default\": 0.01", "\"default\": -1"), "the tolerance -1"),
+            (with("\"default\": 0.01", "\"default\": -1"), "found -1"),
             (with("masking-vit/auc", "masking-vit/acu"), "`masking-vit/acu`"),
             (with("\"items\": 24", "\"items\": 23"), "23 items and 24 names"),
             (with("\"method\":\"random\"", "\"method\":\"tokenrank\""), "comes twice"),
@@ -473,7 +473,7 @@ mod files {
     }
 
     #[test]
-    fn who_made_it_alone_is_no_reason_to_write_it_anew() {
+    fn another_program_or_machine_does_not_update_the_baseline() {
         let dir = tempfile::tempdir().unwrap();
         let (path, baseline) = written(dir.path());
         let back = Baseline::read(&path).unwrap().unwrap();
@@ -490,7 +490,7 @@ mod files {
         assert_eq!(what.runs["masking-vit"], RunUpdate::Updated { gone: Vec::new() });
     }
 
-    /// Three runs in the baseline, one in the result: the others go only if that is asked for.
+    /// Three runs in the baseline, one in the result: the others are removed only if requested.
     #[test]
     fn runs_that_the_result_lacks_are_kept_unless_pruned() {
         let path = Path::new("suite.json");
@@ -527,12 +527,12 @@ mod files {
         assert_eq!(baseline.runs, ours);
         assert!(
             baseline.tolerances.metrics.is_empty() && what.tolerances_changed,
-            "the tolerance of dino is left"
+            "the tolerance of dino stays"
         );
         assert_eq!(what.lines()[..2], ["updated: vit", "removed: clip, dino"]);
     }
 
-    /// A metric of another scale comes to a baseline: the default is not for it.
+    /// The default tolerance does not suit a new metric of another scale.
     #[test]
     fn tolerances_of_a_new_metric_follow_its_scale() {
         let path = Path::new("suite.json");
@@ -543,12 +543,12 @@ mod files {
             baseline.tolerances,
             Tolerances { default: 0.01, metrics: [("frechet".into(), 0.78)].into() }
         );
-        // And so it is where there was no baseline, or where two folders are compared.
+        // The rule also holds without a baseline, or if two folders are compared.
         let fresh = Tolerances::for_runs(&ours);
         assert_eq!(fresh, Tolerances { default: 0.005, metrics: [("frechet".into(), 0.78)].into() });
         let moved: Runs = [("guidance".to_owned(), guidance(155.193, 1))].into();
         assert!(compare("s", &moved, &ours, &fresh, false).passes());
-        // Runs of other scales have tolerances of their own.
+        // Runs of different scales have different tolerances.
         let both: Runs = [("a".to_owned(), guidance(155.215, 0)), ("b".to_owned(), guidance(3.0, 0))].into();
         let fresh = Tolerances::for_runs(&both);
         assert_eq!((fresh.of("a", "frechet"), fresh.of("b", "frechet")), (0.78, 0.015));

@@ -8,46 +8,47 @@ use serde::{Deserialize, Serialize};
 use super::noise::{noise, tolerance};
 use super::snapshot::Runs;
 
-/// What stands for every metric that no other tolerance is for.
+/// Name that stands for every metric without a tolerance of its own.
 pub(super) const DEFAULT: &str = "default";
 
-/// Share by which a difference may be above its tolerance: 0.3 − 0.2 is within 0.1, whatever its last binary digit.
+/// Fraction by which a difference may exceed its tolerance: 0.3 − 0.2 is within 0.1, whatever its last binary digit.
 const ROUNDING: f64 = 1e-9;
 
 /// Tolerances of a baseline: absolute, in the units of the metrics.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Tolerances {
-    /// Where nothing else is said.
+    /// Tolerance of all other metrics.
     pub default: f64,
-    /// By metric, as `auc`, or by run and metric, as `segment/miou`, which goes before.
+    /// Tolerances by metric (`auc`), or by run and metric (`segment/miou`), which takes precedence.
     #[serde(default)]
     pub metrics: BTreeMap<String, f64>,
 }
 
 impl Default for Tolerances {
-    /// Half a point of a share.
+    /// Returns a default of half a percentage point.
     fn default() -> Self {
         Self { default: 0.005, metrics: BTreeMap::new() }
     }
 }
 
 impl Tolerances {
-    /// The tolerance of a metric of a run.
+    /// Returns the tolerance of a metric of a run.
     pub fn of(&self, run: &str, metric: &str) -> f64 {
         let known = self.metrics.get(&format!("{run}/{metric}")).or_else(|| self.metrics.get(metric));
         known.copied().unwrap_or(self.default)
     }
 
-    /// For these runs, from how far each metric moves where nothing but the machine changes: see [`Noise`](crate::experiments::spec::Noise). A tolerance is one for
-    /// all runs where it is the same in all of them, and left out where it is the default.
+    /// Returns the tolerances for these runs, from how far each metric moves if only the machine changes (see
+    /// [`Noise`](crate::experiments::spec::Noise)). A tolerance that is equal in all runs is listed once, without a run; the
+    /// default is not listed.
     pub(super) fn for_runs(runs: &Runs) -> Self {
         let mut tolerances = Self::default();
         tolerances.take_in(runs, &Runs::new());
         tolerances
     }
 
-    /// Adds tolerances for the metrics that no run of `known` has. What is there already stays.
+    /// Adds tolerances for the metrics that no run of `known` has. Existing tolerances stay.
     pub(super) fn take_in(&mut self, runs: &Runs, known: &Runs) {
         let has = |runs: &Runs, metric: &str| {
             runs.values().any(|run| run.values.iter().any(|value| value.metric == metric))
@@ -79,7 +80,7 @@ impl Tolerances {
         }
     }
 
-    /// Takes one from the command line.
+    /// Sets a tolerance from the command line.
     pub(super) fn set(&mut self, one: &Tolerance) {
         match &*one.metric {
             DEFAULT => self.default = one.value,
@@ -87,23 +88,23 @@ impl Tolerances {
         }
     }
 
-    /// Leaves out what is for none of these metrics of runs.
+    /// Removes tolerances for none of these pairs of run and metric.
     pub(super) fn keep_only<'a>(&mut self, known: impl Iterator<Item = (&'a str, &'a str)> + Clone) {
         self.metrics.retain(|name, _| is_known(name, known.clone()));
     }
 
-    /// A name that is none of the metrics of any run, or a number that is no tolerance, as a sentence.
+    /// Returns a sentence if a name is not a metric of any run, or if a number is not a valid tolerance.
     pub(super) fn check<'a>(
         &self,
         known: impl Iterator<Item = (&'a str, &'a str)> + Clone,
     ) -> Result<(), String> {
         if let Some(value) = std::iter::once(&self.default).chain(self.metrics.values()).find(|v| !valid(**v))
         {
-            return Err(format!("the tolerance {value} is no number from 0"));
+            return Err(format!("tolerance must be a finite number ≥ 0, found {value}"));
         }
         match self.metrics.keys().find(|name| !is_known(name, known.clone())) {
             Some(name) => Err(format!(
-                "there is a tolerance for `{name}`, which is no metric of these runs; names are as in `auc` or \
+                "there is a tolerance for `{name}`, which is not a metric of these runs; write names as in `auc` or \
                  `masking-vit/auc`"
             )),
             None => Ok(()),
@@ -111,7 +112,7 @@ impl Tolerances {
     }
 }
 
-/// Whether a name is that of a metric, or of a run and a metric.
+/// Returns whether a name is a known metric, or a known run and metric.
 fn is_known<'a>(name: &str, mut known: impl Iterator<Item = (&'a str, &'a str)>) -> bool {
     known.any(|(run, metric)| name == metric || name.rsplit_once('/') == Some((run, metric)))
 }
@@ -120,17 +121,17 @@ fn valid(value: f64) -> bool {
     value.is_finite() && value >= 0.0
 }
 
-/// Whether a difference is more than a tolerance.
+/// Returns whether a difference exceeds a tolerance.
 pub(super) fn exceeds(difference: f64, tolerance: f64) -> bool {
     difference.abs() > tolerance * (1.0 + ROUNDING)
 }
 
-/// `METRIC=VALUE` of the command line.
+/// A tolerance from the command line, `METRIC=VALUE`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Tolerance {
     /// A metric, a run and a metric, or `default`.
     pub metric: String,
-    /// From 0.
+    /// The tolerance, at least 0.
     pub value: f64,
 }
 
@@ -141,7 +142,7 @@ impl FromStr for Tolerance {
         let (metric, value) = text.rsplit_once('=').ok_or("expected METRIC=VALUE, such as auc=0.01")?;
         match value.trim().parse() {
             Ok(value) if valid(value) => Ok(Self { metric: metric.trim().to_owned(), value }),
-            _ => Err(format!("`{value}` is no tolerance; give a number from 0, such as 0.01")),
+            _ => Err(format!("tolerance must be a finite number ≥ 0, such as 0.01, found `{value}`")),
         }
     }
 }
@@ -151,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_most_particular_goes_first() {
+    fn the_most_specific_tolerance_takes_precedence() {
         let mut tolerances = Tolerances::default();
         for text in ["default=0.1", "auc=0.2", "vit/auc=0.3"] {
             tolerances.set(&text.parse().unwrap());
@@ -164,13 +165,13 @@ mod tests {
     }
 
     #[test]
-    fn the_edge_is_within() {
+    fn difference_equal_to_tolerance_passes() {
         assert!(!exceeds(0.3 - 0.2, 0.1) && !exceeds(-0.1, 0.1));
         assert!(exceeds(0.1000001, 0.1) && exceeds(f64::MIN_POSITIVE, 0.0) && !exceeds(0.0, 0.0));
     }
 
     #[test]
-    fn what_is_no_tolerance_is_refused() {
+    fn invalid_tolerances_are_refused() {
         for text in ["auc", "auc=", "auc=-1", "auc=nan", "auc=inf", "=x"] {
             assert!(text.parse::<Tolerance>().is_err(), "{text}");
         }

@@ -1,4 +1,4 @@
-//! A baseline that takes in a result: run by run, and nothing goes that was not asked to go.
+//! Updates a baseline with a result, run by run. Runs are removed only on request.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -7,37 +7,37 @@ use super::baseline::{Baseline, metrics};
 use super::snapshot::{Runs, Snapshot};
 use super::tolerance::Tolerances;
 
-/// What became of a baseline.
+/// The changes to a baseline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
     /// Whether there was no baseline before.
     pub created: bool,
-    /// What became of each run of the result and of the baseline.
+    /// The change to each run of the result and of the baseline.
     pub runs: BTreeMap<String, RunUpdate>,
-    /// Whether a tolerance is another one now.
+    /// Whether a tolerance has changed.
     pub tolerances_changed: bool,
 }
 
-/// What became of a run of a baseline.
+/// The change to a run of a baseline.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RunUpdate {
     /// The baseline did not have the run.
     Added,
-    /// The run says something else now.
+    /// The content of the run has changed.
     Updated {
-        /// Values that the run had before and has no longer, such as `auc of cls`.
+        /// Values that the run no longer has, such as `auc of cls`.
         gone: Vec<String>,
     },
-    /// The result says what the baseline said.
+    /// The result equals the baseline.
     Unchanged,
-    /// The result does not have the run; it stays as it was.
+    /// The result does not have the run; the baseline keeps it.
     Kept,
-    /// The result does not have the run, and it was to be removed.
+    /// The result does not have the run, and its removal was requested.
     Removed,
 }
 
 impl Update {
-    /// Whether the file was written: a baseline that says the same already is left alone.
+    /// Returns whether the file is written: an unchanged baseline is not.
     pub fn is_written(&self) -> bool {
         let is_changed = |run: &RunUpdate| match run {
             RunUpdate::Added | RunUpdate::Updated { .. } | RunUpdate::Removed => true,
@@ -46,7 +46,7 @@ impl Update {
         self.created || self.tolerances_changed || self.runs.values().any(is_changed)
     }
 
-    /// One line for each thing that can become of a run, with the names of these runs.
+    /// Returns one line for each kind of change, with the names of the runs.
     pub fn lines(&self) -> Vec<String> {
         let names = |wanted: fn(&RunUpdate) -> bool| {
             let found = self.runs.iter().filter(|(_, what)| wanted(what)).map(|(name, _)| name.as_str());
@@ -77,8 +77,8 @@ impl Update {
     }
 }
 
-/// The baseline with the runs of a result in it. Runs that say the same stay as they are, whatever program or machine made the
-/// result; runs that the result lacks stay as well, or go with `prune`.
+/// Returns the baseline with the runs of a result in it. Runs with equal content stay as they are, whatever program or machine
+/// made the result; runs that the result lacks stay as well, or are removed with `prune`.
 pub(super) fn merged(
     path: &Path,
     ours: Runs,
@@ -113,7 +113,7 @@ pub(super) fn merged(
     }
     let mut tolerances = made.tolerances;
     tolerances.take_in(&runs, &known.runs);
-    // A metric that has gone takes its tolerance along.
+    // The tolerance of a removed metric is removed too.
     let names: Vec<(String, String)> =
         metrics(&runs).map(|(run, metric)| (run.to_owned(), metric.to_owned())).collect();
     tolerances.keep_only(names.iter().map(|(run, metric)| (&**run, &**metric)));
@@ -122,13 +122,13 @@ pub(super) fn merged(
     (Baseline { schema: made.schema, suite: known.suite, command, tolerances, runs }, update)
 }
 
-/// Values that a run had and has no longer.
+/// Returns the values that a run no longer has.
 fn gone(old: &Snapshot, new: &Snapshot) -> Vec<String> {
     let is_gone = |value: &&super::Measured| !new.values.iter().any(|other| other.name() == value.name());
     old.values.iter().filter(is_gone).map(super::Measured::name).collect()
 }
 
-/// The commands that make the whole baseline: that of the result alone only if nothing else is left.
+/// Returns the commands that make the whole baseline: only the result's command if no other runs remain.
 fn command(update: &Update, old: Option<String>, new: Option<String>) -> Option<String> {
     let of_the_result = |what: &RunUpdate| !matches!(what, RunUpdate::Kept);
     match (old, new) {

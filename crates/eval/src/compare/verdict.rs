@@ -1,4 +1,4 @@
-//! What is said of one value.
+//! The verdict on one value.
 
 use std::fmt;
 
@@ -6,21 +6,21 @@ use super::snapshot::{Measured, Snapshot};
 use super::tolerance::exceeds;
 use crate::metrics::significance::{Interval, PairedDifference, Significance};
 
-/// How a value stands to the baseline's.
+/// How a value compares with the baseline's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
-    /// To the last bit.
+    /// Equal to the last bit.
     Same,
-    /// No farther away than the tolerance.
+    /// Within the tolerance.
     Within,
-    /// The same, but the difference is significant: the items have moved to one side.
+    /// Within the tolerance, but the difference is significant: the items have moved to one side.
     Systematic,
-    /// Farther away than the tolerance.
+    /// Outside the tolerance.
     Moved {
-        /// Whether ours is better; none where the metric is neither good nor bad.
+        /// Whether ours is better; `None` if neither larger nor smaller is better.
         better: Option<bool>,
     },
-    /// Defined in one of the two runs only.
+    /// Defined in only one of the two runs.
     Undefined,
     /// Not in the result.
     Missing,
@@ -29,7 +29,7 @@ pub enum Verdict {
 }
 
 impl Verdict {
-    /// Whether it fails the comparison; `strict` takes what is systematic for a failure.
+    /// Returns whether the verdict fails the comparison; `strict` makes systematic differences fail.
     pub fn fails(self, strict: bool) -> bool {
         match self {
             Self::Same | Self::Within => false,
@@ -38,7 +38,7 @@ impl Verdict {
         }
     }
 
-    /// The worst first.
+    /// Returns the rank for sorting, the worst verdict first.
     pub(super) fn rank(self) -> usize {
         match self {
             Self::Missing | Self::New | Self::Undefined => 0,
@@ -66,34 +66,34 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// A value beside the baseline's.
+/// A value compared with the baseline's.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Compared {
     /// Name of the run.
     pub run: String,
     /// Name of the metric.
     pub metric: String,
-    /// Which row of the table; none for values of the whole run.
+    /// Key of the method; `None` for values of the whole run.
     pub method: Option<String>,
     /// The baseline's value.
     pub baseline: Option<f64>,
-    /// The result's.
+    /// The result's value.
     pub ours: Option<f64>,
-    /// How far apart they may be.
+    /// How far apart the two values may be.
     pub tolerance: f64,
-    /// Ours minus the baseline's and what the items say of it, where items have changed and what they add, or the metric over
-    /// the same resamples, is known of both.
+    /// Ours minus the baseline's with its interval, if items have changed and both sides have the contributions of the items or
+    /// the metric over the same resamples.
     pub paired: Option<PairedDifference>,
-    /// Items that add something else, or pictures that are others; none where it is not known.
+    /// Number of items whose contribution or image has changed; `None` if unknown.
     pub changed: Option<usize>,
-    /// Number of items that both sides have; none where these are others.
+    /// Number of items of both sides; `None` if the sides have different items.
     pub items: Option<usize>,
-    /// How it stands.
+    /// The verdict.
     pub verdict: Verdict,
 }
 
 impl Compared {
-    /// Compares a metric of a method; one of the two may be missing.
+    /// Compares a metric of a method; one of the two values may be missing.
     pub(super) fn new(
         run: &str,
         ours: (&Snapshot, Option<&Measured>),
@@ -115,10 +115,10 @@ impl Compared {
         };
         match (ours.1, baseline.1) {
             (Some(a), Some(b)) => {
-                // Items can be told apart where they are the same ones.
+                // Items can only be compared if both sides have the same ones.
                 if ours.0.ids == baseline.0.ids {
                     compared.items = Some(ours.0.ids.len());
-                    compared.look_at_items((ours.0, a), (baseline.0, b));
+                    compared.compare_items((ours.0, a), (baseline.0, b));
                 }
                 compared.verdict = compared.judge(either.higher_is_better);
             }
@@ -128,7 +128,7 @@ impl Compared {
         Some(compared)
     }
 
-    fn look_at_items(&mut self, ours: (&Snapshot, &Measured), baseline: (&Snapshot, &Measured)) {
+    fn compare_items(&mut self, ours: (&Snapshot, &Measured), baseline: (&Snapshot, &Measured)) {
         if let (Some(a), Some(b)) = (&ours.1.per_item, &baseline.1.per_item) {
             self.changed = Some(a.changed(b));
             if self.changed > Some(0) {
@@ -159,17 +159,17 @@ impl Compared {
         }
     }
 
-    /// The interval of the difference, where there is one.
+    /// Returns the interval of the difference, if there is one.
     pub fn interval(&self) -> Option<&Interval> {
         self.paired.as_ref()?.interval()
     }
 
-    /// Ours minus the baseline's.
+    /// Returns ours minus the baseline's.
     pub fn difference(&self) -> Option<f64> {
         Some(self.ours? - self.baseline?)
     }
 
-    /// The metric and the method: `auc of tokenrank`.
+    /// Returns metric and method as text: `auc of tokenrank`.
     pub fn name(&self) -> String {
         match &self.method {
             Some(method) => format!("{} of {method}", self.metric),
@@ -177,15 +177,15 @@ impl Compared {
         }
     }
 
-    /// All of it in one sentence.
+    /// Describes the comparison in one sentence.
     pub fn sentence(&self) -> String {
         let number = |value: Option<f64>| value.map_or("undefined".to_owned(), |value| format!("{value:.5}"));
         let name = self.name();
         let advice = "if that is meant, --update takes it into the baseline";
         let mut text = match self.verdict {
-            Verdict::Missing => return format!("{name} is in the baseline and not in the result; {advice}"),
+            Verdict::Missing => return format!("{name} is in the baseline but not in the result; {advice}"),
             Verdict::New => {
-                return format!("{name} is {} and not in the baseline; {advice}", number(self.ours));
+                return format!("{name} is {} and missing in the baseline; {advice}", number(self.ours));
             }
             Verdict::Undefined => {
                 return format!("{name}: {} → {}", number(self.baseline), number(self.ours));
@@ -208,7 +208,7 @@ impl Compared {
     }
 }
 
-/// The difference over resamples that drew the same items on both sides.
+/// Returns the difference over resamples that drew the same items on both sides.
 fn resampled(ours: &Measured, baseline: &Measured, items: usize) -> Option<PairedDifference> {
     let (a, b) = (&ours.resampled, &baseline.resampled);
     let differences = || a.iter().zip(b).map(|(a, b)| a - b).collect();

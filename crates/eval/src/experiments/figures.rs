@@ -1,4 +1,4 @@
-//! Figures of a run as files, and the items that they show.
+//! Writes the figures of a run, and loads the items that they show.
 
 use std::path::PathBuf;
 
@@ -8,10 +8,10 @@ use runs::progress::say;
 
 use crate::error::{Error, Result};
 
-/// Writes a figure, whole or not at all, and returns its path.
+/// Writes a figure, completely or not at all, and returns its path.
 ///
 /// # Errors
-/// It could not be drawn, or cannot be written.
+/// Fails if the figure cannot be drawn or written.
 pub(crate) fn write_figure(path: PathBuf, png: Result<Vec<u8>, PlotError>) -> Result<PathBuf> {
     match png {
         Ok(png) => write_whole(&path, &png)?,
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_was_answered_is_shown() {
+    fn changed_and_missing_items_are_not_shown() {
         let shown = |loaded: tasks::Result<String>| as_answered("one", "12ab", loaded, |hash: &String| hash);
         assert_eq!(shown(Ok("12ab".into())).as_deref(), Some("12ab"));
         assert_eq!(shown(Ok("34cd".into())), None);

@@ -1,5 +1,5 @@
-//! What the shared code asks of an experiment: checking, running and reading back go through these traits, and nothing outside
-//! the folder of an experiment knows which one it is.
+//! The traits that every experiment implements: the shared code checks, runs and reads experiments through them and never asks
+//! which experiment it has.
 
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
@@ -20,26 +20,26 @@ use crate::table::Table;
 
 /// The settings of an experiment, `[task.NAME]`.
 pub trait Kind {
-    /// The experiment as data.
+    /// Returns the description of the experiment.
     fn facts(&self) -> &'static Facts;
 
     /// Checks the settings against each other; `experiment` is the file that holds them.
     ///
     /// # Errors
-    /// A setting is out of range or contradicts another one.
+    /// Fails if a setting is out of range or contradicts another one.
     fn validate(&self, experiment: &Experiment) -> Result<()>;
 
-    /// The methods, in the order of the rows.
+    /// Returns the methods, in the order of the rows.
     fn methods(&self) -> Vec<MethodInfo>;
 
-    /// For each of [`methods`](Kind::methods) the same settings with that method alone, in which every setting that the method
-    /// does not read has its default.
+    /// Returns, for each of [`methods`](Kind::methods), the settings with only that method; every setting that the method does not
+    /// read has its default.
     fn alone(&self) -> Vec<TaskConfig>;
 
-    /// The same settings with the methods of these families only.
+    /// Returns the settings with only the methods of these families.
     fn only(&self, families: &[String]) -> TaskConfig;
 
-    /// Why a setting without effect contradicts the settings beside it; `None` where it is only not read by the methods listed.
+    /// Returns why a setting without effect contradicts other settings; `None` if the listed methods merely do not read it.
     fn contradiction(&self, setting: &str) -> Option<String> {
         let _ = setting;
         None
@@ -48,97 +48,98 @@ pub trait Kind {
     /// Finds the network and the data that `experiment` names.
     ///
     /// # Errors
-    /// Everything that is missing, in one error.
+    /// Fails with everything that is missing, in one error.
     fn open(&self, experiment: &Experiment, device: Device) -> Result<Box<dyn Prepared>>;
 
-    /// The title of a metric of finished results, where it depends on them.
+    /// Returns the title of a metric, which may depend on the results.
     fn title(&self, metric: &MetricSpec, results: &Results) -> String {
         let _ = results;
         metric.title.to_owned()
     }
 
-    /// What the metrics of finished results are, for a reader of the table.
+    /// Returns an explanation of the metrics, for readers of the table.
     fn meaning(&self, results: &Results) -> String;
 
-    /// Whether the difference from published values is meaningful, as far as the judge of the results goes.
+    /// Returns whether the results were scored by the published network, so that the difference from published values is
+    /// meaningful.
     fn judged_as_published(&self, results: &Results) -> bool {
         let _ = results;
         true
     }
 
-    /// What each item of a finished run adds to its metrics.
+    /// Returns what each item of a finished run adds to its metrics.
     ///
     /// # Errors
-    /// Records are missing or damaged.
+    /// Fails if records are missing or damaged.
     fn sums(&self, run: &RunFolder) -> Result<ItemSums>;
 
-    /// The items of a finished run, one by one.
+    /// Returns the items of a finished run, one by one.
     ///
     /// # Errors
-    /// Records are missing or damaged.
+    /// Fails if records are missing or damaged.
     fn items(&self, run: &RunFolder) -> Result<ItemView>;
 }
 
-/// An experiment whose network and data are known to be there.
+/// An experiment whose network and data are known to exist.
 pub trait Prepared: Send + Sync {
-    /// Number of items of the manifest.
+    /// Returns the number of items of the manifest.
     fn items(&self) -> usize;
 
-    /// Keeps the first items of the manifest.
+    /// Keeps only the first `limit` items of the manifest.
     fn truncate(&mut self, limit: usize);
 
-    /// Number of items that are run together.
+    /// Returns the number of items that are run together.
     fn batch(&self) -> usize;
 
-    /// A line for each item: what is asked about it.
+    /// Returns a line for each item with everything that defines its task.
     fn manifest(&self) -> Vec<String>;
 
-    /// Items with a file that cannot be read, by its first bytes, each with the reason.
+    /// Returns items whose files have first bytes of no supported format, each with the reason.
     fn unreadable(&self) -> Vec<String> {
         Vec::new()
     }
 
-    /// Where the classes come from, for the fingerprint of the run.
+    /// Returns the source of the classes, for the fingerprint of the run.
     fn classes(&self) -> String {
         String::new()
     }
 
-    /// Hash of the network's files.
+    /// Returns the hash of the network's files.
     ///
     /// # Errors
-    /// A file cannot be read.
+    /// Fails if a file cannot be read.
     fn weights_sha256(&self) -> Result<String>;
 
-    /// Reads what the run would need only after its last item. Returns notes for the user, a sentence each.
+    /// Reads the data that the run needs only after its last item. Returns notes for the user, a sentence each.
     ///
     /// # Errors
-    /// Something cannot be read, or is too little.
+    /// Fails if the data cannot be read or is insufficient.
     fn prove(&self) -> Result<Vec<String>> {
         Ok(Vec::new())
     }
 
-    /// Compares the bytes of a file of records, of the run with this fingerprint, with the data that is there now.
+    /// Compares a file of records (its bytes and the fingerprint of its run) with the present data.
     fn compare_data(&self, inputs: &mut Inputs, records: (&[u8], &str)) -> Compared;
 
-    /// Runs what is left of the items and reports on all of them.
+    /// Runs the remaining items and reports on all items.
     ///
     /// # Errors
-    /// An item cannot be answered, or a file of the run cannot be written.
+    /// Fails if an item cannot be answered or a file of the run cannot be written.
     fn run(&self, inputs: &RunInputs<'_>, store: &RunStore, stop: &AtomicBool) -> Result<RunState<Report>>;
 }
 
-/// What a run takes from its plan.
+/// The part of a plan that a run needs.
 #[derive(Clone, Copy)]
 pub struct RunInputs<'a> {
     /// The experiment.
     pub experiment: &'a Experiment,
     /// Where the network runs.
     pub device: Device,
-    /// The table of the paper beside which the run stands.
+    /// The paper's table that the run is compared with.
     pub paper: Option<&'a PaperTarget>,
 }
 
-/// What a run reports once every item is answered.
+/// The report of a run once every item is answered.
 pub struct Report {
     /// Number of items with a record.
     pub items: u64,
@@ -150,22 +151,22 @@ pub struct Report {
     pub comparisons: Vec<Comparison>,
     /// Metrics over resamples of the items.
     pub resampled: Vec<Resamples>,
-    /// Curves behind the values.
+    /// Curves from which values were computed.
     pub curves: Option<Curves>,
-    /// What judged generated images.
+    /// The network that scored generated images.
     pub judge: Option<Judge>,
-    /// Memory of the run, where it was measured.
+    /// Memory of the run, if it was measured.
     pub memory: Option<Memory>,
     /// Hash over the hashes of the data.
     pub data_sha256: String,
     /// The tables with the names of their files.
     pub tables: Vec<(&'static str, Table)>,
-    /// Why the numbers say less than they seem to, a sentence each: shown below the table and on stderr.
+    /// Reasons to doubt the numbers, a sentence each: shown below the table and on stderr.
     pub warnings: Vec<String>,
-    /// The figures that were drawn.
+    /// Files of the figures.
     pub figures: Vec<PathBuf>,
     /// Number of items that this process answered.
     pub fresh: usize,
-    /// The time those took.
+    /// Time that this process took to answer them.
     pub took: Duration,
 }

@@ -1,5 +1,5 @@
-//! Metrics that are sums over the items, bound to the settings they need: the values of a run, the comparisons of its methods and
-//! the columns of its table all come from here.
+//! Metrics that are sums over the items, together with their settings. The values of a run, the comparisons of its methods and the
+//! columns of its table are computed from them.
 
 use super::spec::{Level, Listed, MethodInfo, MetricSpec};
 use crate::experiments::target::PaperTarget;
@@ -8,24 +8,24 @@ use crate::results::{Comparison, MetricValue};
 
 /// A metric with the way it is computed from records of type `R`.
 pub struct Measure<R> {
-    /// Everything else about it.
+    /// Title, unit and other properties of the metric.
     pub spec: MetricSpec,
-    /// What an item contributes, and how the metric comes from the contributions.
+    /// The contributions of an item and the formula.
     pub metric: Box<dyn Additive<Record = R>>,
 }
 
 impl<R> Measure<R> {
-    /// A metric.
+    /// Makes a metric.
     pub fn new(spec: MetricSpec, metric: impl Additive<Record = R> + 'static) -> Self {
         Self { spec, metric: Box::new(metric) }
     }
 
-    /// Whether it is a value of each method rather than of the run.
+    /// Returns whether the metric has a value for each method rather than one for the run.
     pub fn is_of_methods(&self) -> bool {
         self.spec.level == Level::Method
     }
 
-    /// The keys of the methods that it is a value of; one empty key where it is a value of the run.
+    /// Returns the keys of the methods that have a value; one empty key for a metric of the run.
     pub(crate) fn rows(&self, methods: &[MethodInfo]) -> Vec<String> {
         match self.spec.level {
             Level::Run => vec![String::new()],
@@ -34,7 +34,7 @@ impl<R> Measure<R> {
     }
 }
 
-/// The value of every metric: those of the run first, then method by method in the order of their keys.
+/// Returns the value of every metric: metrics of the run first, then method by method in the order of their keys.
 pub(crate) fn values<R>(
     measures: &[Measure<R>],
     records: &[R],
@@ -62,8 +62,8 @@ pub(crate) fn values<R>(
     of_run.chain(of_methods).filter_map(value).collect()
 }
 
-/// Differences of pairs of methods, the second subtracted from the first, in every metric in which methods are compared. A
-/// metric that is not defined for one of the two is left out.
+/// Returns the differences of pairs of methods (first minus second) in every metric in which methods are compared. A metric that is
+/// not defined for one of the two is left out.
 pub(crate) fn comparisons<R>(
     measures: &[Measure<R>],
     records: &[R],

@@ -26,12 +26,12 @@ use spec::{Facts, MethodInfo, MetricSpec};
 pub use tables::difference_notes;
 pub use target::PaperTarget;
 
-/// Every experiment, as data.
+/// The descriptions of all experiments.
 pub const KINDS: [&Facts; 5] =
     [&masking::FACTS, &segment::FACTS, &guidance::FACTS, &diffseg::FACTS, &kept::FACTS];
 
 impl TaskConfig {
-    /// The settings as what the shared code asks.
+    /// Returns the settings as the trait that the shared code uses.
     pub fn kind(&self) -> &dyn Kind {
         match self {
             Self::Masking(task) => task,
@@ -42,14 +42,14 @@ impl TaskConfig {
         }
     }
 
-    /// The name of the variant, as in the experiment file.
+    /// Returns the name of the variant, as in the experiment file.
     pub fn name(&self) -> &'static str {
         self.kind().facts().name
     }
 }
 
 impl Experiment {
-    /// Its methods, in the order of its table's rows.
+    /// Returns the methods, in the order of the table's rows.
     pub fn methods(&self) -> Vec<MethodInfo> {
         self.task.kind().methods()
     }
@@ -57,13 +57,13 @@ impl Experiment {
     /// Checks the settings.
     ///
     /// # Errors
-    /// A setting is out of range or contradicts another one.
+    /// Fails if a setting is out of range or contradicts another one.
     pub(crate) fn check(&self) -> Result<()> {
         self.task.kind().validate(self)
     }
 }
 
-/// The paper's tables by name, in the order of their names.
+/// Returns the paper's tables by name, in the order of their names.
 pub fn paper_tables() -> Vec<(&'static str, PaperTable)> {
     let table = |facts: &&Facts| Some((facts.name, PaperTable::read(facts.name, facts.paper_table?).ok()?));
     let mut tables: Vec<_> = KINDS.iter().filter_map(table).collect();
@@ -71,10 +71,10 @@ pub fn paper_tables() -> Vec<(&'static str, PaperTable)> {
     tables
 }
 
-/// The paper's table of this name.
+/// Returns the paper's table with this name.
 ///
 /// # Errors
-/// There is none; the message lists those that exist.
+/// Fails if there is no such table; the message lists the existing ones.
 pub fn paper_table(name: &str) -> Result<PaperTable> {
     let text = KINDS.iter().find(|facts| facts.name == name).and_then(|facts| facts.paper_table);
     let known = || paper_tables().into_iter().map(|(name, _)| name).collect::<Vec<_>>().join(", ");
@@ -90,27 +90,27 @@ pub fn paper_table(name: &str) -> Result<PaperTable> {
 pub struct Head {
     /// The metric.
     pub spec: MetricSpec,
-    /// Its key in results: that of the metric, or of one that this program does not know.
+    /// Key in results; it may belong to a metric that this program does not know.
     pub key: String,
-    /// Its title, which may depend on the results.
+    /// Title, which may depend on the results.
     pub title: String,
-    /// Its column in the paper's table beside which the run stands.
+    /// Column of the paper's table that the metric is compared with.
     pub column: Option<String>,
 }
 
 impl Head {
-    /// The title with an arrow to the better side.
+    /// Returns the title with an arrow towards better values.
     pub fn with_arrow(&self) -> String {
         format!("{}{}", self.title, self.spec.better.arrow())
     }
 
-    /// A value in the unit of the metric as text.
+    /// Formats a value that is in the unit of the metric.
     pub fn text(&self, value: f64) -> String {
         format!("{value:.*}", self.spec.digits)
     }
 }
 
-/// The metric of finished results with this key.
+/// Returns the metric of finished results with this key.
 pub fn head(results: &Results, key: &str) -> Head {
     let kind = results.experiment.task.kind();
     let unknown = MetricSpec::plain("", "", spec::Better::Neither);
@@ -121,7 +121,7 @@ pub fn head(results: &Results, key: &str) -> Head {
     Head { spec: spec.unwrap_or(unknown), key: key.to_owned(), title, column }
 }
 
-/// The metrics of methods that have a value, in the order of the results.
+/// Returns the metrics of methods that have a value, in the order of the results.
 pub fn heads(results: &Results) -> Vec<Head> {
     let mut heads: Vec<Head> = Vec::new();
     for value in results.metrics.iter().filter(|value| value.method.is_some() && value.value.is_some()) {
@@ -132,7 +132,7 @@ pub fn heads(results: &Results) -> Vec<Head> {
     heads
 }
 
-/// Whether differences of these results from the paper's values are meaningful.
+/// Returns whether differences of these results from the paper's values are meaningful.
 pub fn is_comparable(results: &Results) -> bool {
     results.experiment.is_comparable() && results.experiment.task.kind().judged_as_published(results)
 }
@@ -163,10 +163,10 @@ mod tests {
     }
 
     #[test]
-    fn one_row_of_the_segmentation_table_has_another_miou() -> Result<()> {
+    fn only_the_miou_of_concept_attention_follows_from_its_accuracy() -> Result<()> {
         let table = paper_table("segment")?;
         let methods = ["row-select", "column-select", "concept-attention", "bounce", "bounce-lambda2"];
-        // ConceptAttention's mIoU follows from its accuracy; that of no other row does.
+        // The mIoU of ConceptAttention's row is a function of its accuracy; no other row's mIoU is.
         let follows = |method: &&str| {
             let value = |column| table.published(method, column).expect("a published value");
             let accuracy = value("Acc") / 100.0;

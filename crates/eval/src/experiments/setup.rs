@@ -1,4 +1,4 @@
-//! What experiments share when they find their networks and data.
+//! Functions that experiments share to find their networks and data.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -10,22 +10,22 @@ use crate::error::{Error, Result};
 use crate::experiment::Experiment;
 use crate::model::ModelConfig;
 
-/// Refuses `[metrics]`, which has a meaning for generated images only.
+/// Refuses `[metrics]`, which only applies to generated images.
 ///
 /// # Errors
-/// The experiment has `[metrics]`.
+/// Fails if the experiment has `[metrics]`.
 pub(super) fn no_metrics(experiment: &Experiment) -> Result<()> {
     if experiment.metrics.is_none() {
         return Ok(());
     }
-    let reason = "has a meaning for generated pictures only, those of [task.guidance]; leave it out".into();
+    let reason = "only applies to generated images, those of [task.guidance]; leave it out".into();
     Err(tasks::Error::Setting { setting: "metrics", reason }.into())
 }
 
-/// Refuses settings of vision networks in `[model]`, for which a pipeline has no use: its image size is the task's.
+/// Refuses settings of vision networks in `[model]`, which a pipeline does not use: the task has the image size.
 ///
 /// # Errors
-/// One of them is set.
+/// Fails if one of them is set.
 pub(super) fn refuse_vision_settings(model: &ModelConfig, image_size: &str) -> Result<()> {
     if model.classes.is_none() && model.image_size.is_none() {
         return Ok(());
@@ -37,10 +37,10 @@ pub(super) fn refuse_vision_settings(model: &ModelConfig, image_size: &str) -> R
     Err(tasks::Error::Setting { setting: "model", reason }.into())
 }
 
-/// Checks that settings fit and weights are whole.
+/// Checks that settings fit and weights are complete.
 ///
 /// # Errors
-/// What is wrong with either, in one error.
+/// Fails with the problems of both, in one error.
 pub(super) fn fitting<T>(fits: tasks::Result<T>, weights: models::Result<()>) -> Result<()> {
     let errors = [fits.err().map(Error::from), weights.err().map(Error::from)];
     match errors.into_iter().flatten().collect::<Vec<_>>() {
@@ -49,10 +49,10 @@ pub(super) fn fitting<T>(fits: tasks::Result<T>, weights: models::Result<()>) ->
     }
 }
 
-/// The hash of these files, computed once in the life of the process: the runs of a sweep share tens of gigabytes.
+/// Returns the hash of these files, computed once per process: the runs of a sweep share tens of gigabytes.
 ///
 /// # Errors
-/// Those of `hash`.
+/// Fails if `hash` fails.
 pub(super) fn once(files: Vec<PathBuf>, hash: impl FnOnce() -> Result<String>) -> Result<String> {
     static KNOWN: Mutex<BTreeMap<Vec<PathBuf>, String>> = Mutex::new(BTreeMap::new());
     let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -65,7 +65,7 @@ pub(super) fn once(files: Vec<PathBuf>, hash: impl FnOnce() -> Result<String>) -
     Ok(hash)
 }
 
-/// Hash over the hashes of all images.
+/// Returns the hash over the hashes of all images.
 pub(super) fn data_sha256<'a>(images: impl Iterator<Item = &'a str>) -> String {
     let mut hasher = Sha256::new();
     images.for_each(|sha256| hasher.update(sha256));

@@ -1,20 +1,20 @@
-//! What the shared code must know of a metric, a method and an experiment, as data.
+//! Descriptions of metrics, methods and experiments, as data for the shared code.
 
 use crate::paper::PaperTable;
 
-/// Which side of a metric is the better one.
+/// Which values of a metric are better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Better {
-    /// Larger values.
+    /// Larger values are better.
     Higher,
-    /// Smaller values.
+    /// Smaller values are better.
     Lower,
-    /// Neither: the metric describes.
+    /// Neither: the metric only describes.
     Neither,
 }
 
 impl Better {
-    /// As in results: `None` where the metric is neither good nor bad.
+    /// Converts to the form in results: `None` for [`Better::Neither`].
     pub fn higher_is_better(self) -> Option<bool> {
         match self {
             Self::Higher => Some(true),
@@ -23,7 +23,7 @@ impl Better {
         }
     }
 
-    /// What follows the title of the metric in the head of a column.
+    /// Returns the arrow that follows the title of the metric in the head of a column.
     pub fn arrow(self) -> &'static str {
         match self {
             Self::Higher => " ↑",
@@ -33,17 +33,17 @@ impl Better {
     }
 }
 
-/// In which unit a metric is shown. Results hold fractions of 1 in either case.
+/// The unit in which a metric is shown. Results hold fractions between 0 and 1 in either case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unit {
-    /// As in results.
+    /// The number as in results.
     Plain,
     /// In percent.
     Percent,
 }
 
 impl Unit {
-    /// What shown numbers are multiplied by.
+    /// Returns the factor by which shown numbers are multiplied.
     pub fn scale(self) -> f64 {
         match self {
             Self::Plain => 1.0,
@@ -52,10 +52,10 @@ impl Unit {
     }
 }
 
-/// The column of the paper's table beside which a metric stands.
+/// The column of the paper's table that a metric is compared with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PaperColumn {
-    /// None: the paper does not report the metric.
+    /// No column: the paper does not report the metric.
     No,
     /// The column of this name.
     Named(&'static str),
@@ -63,72 +63,72 @@ pub enum PaperColumn {
     Filled,
 }
 
-/// What a metric is a value of.
+/// Whether a metric has one value for the run or one for each method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Level {
-    /// Of the run as a whole.
+    /// One value for the run.
     Run,
-    /// Of each method.
+    /// One value for each method.
     Method,
 }
 
 /// Whether results list a metric without a value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Listed {
-    /// Always, as `null` where it is not defined.
+    /// Always, as `null` if it is not defined.
     Always,
-    /// Only where it is defined.
+    /// Only if it is defined.
     WhereDefined,
 }
 
-/// How far a metric moves where only the machine changes: its threads or its instruction set. A tolerance is the largest of
-/// the three parts.
+/// How far a metric moves if only the machine changes: its threads or its instruction set. A tolerance is the largest of the
+/// three parts.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Noise {
-    /// In the units of the metric.
+    /// Absolute part, in the unit of results.
     pub absolute: f64,
-    /// As a fraction of the value.
+    /// Relative part, as a fraction of the value.
     pub relative: f64,
-    /// How much one item may move, divided by the number of items.
+    /// Largest change by one item; it is divided by the number of items.
     pub item: f64,
 }
 
 impl Noise {
-    /// Of a fraction that pixels or predictions add up to.
+    /// Noise of a fraction that is a sum over pixels or predictions.
     pub const FRACTION: Self = Self { absolute: 0.005, relative: 0.0, item: 0.12 };
-    /// Of a mean over the items to which one item may contribute 1 more or less.
+    /// Noise of a mean over the items to which one item may contribute 1 more or less.
     pub const ITEM: Self = Self { absolute: 0.005, relative: 0.0, item: 1.0 };
 }
 
-/// A metric: everything about it except how it is computed, which stands beside it in the experiment's `metrics.rs`.
+/// The description of a metric: everything except its computation, which is in the experiment's `metrics.rs`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MetricSpec {
-    /// Its name in results.
+    /// Name in results.
     pub key: &'static str,
-    /// Its name in tables and pages.
+    /// Name in tables and pages.
     pub title: &'static str,
-    /// The unit in which it is shown.
+    /// Unit in which the metric is shown.
     pub unit: Unit,
-    /// Digits after the decimal point on pages.
+    /// Number of digits after the decimal point on pages.
     pub digits: usize,
-    /// Which side is better.
+    /// Which values are better.
     pub better: Better,
-    /// What it is a value of.
+    /// Whether the metric belongs to the run or to each method.
     pub level: Level,
-    /// Where it stands in the paper's table.
+    /// Column of the paper's table.
     pub column: PaperColumn,
-    /// Whether tables of a run show it.
+    /// Whether tables of a run show the metric.
     pub in_table: bool,
-    /// Whether methods are compared in it.
+    /// Whether methods are compared in this metric.
     pub compared: bool,
-    /// Whether results list it without a value.
+    /// Whether results list the metric without a value.
     pub listed: Listed,
-    /// How far it moves with the machine.
+    /// How far the metric moves with the machine.
     pub noise: Noise,
 }
 
 impl MetricSpec {
-    /// A fraction shown in percent, better if higher, in the table of the run and compared between methods.
+    /// Describes a fraction shown in percent, better if higher, in the table of the run and compared between methods.
     pub const fn percent(key: &'static str, title: &'static str) -> Self {
         Self {
             key,
@@ -145,17 +145,17 @@ impl MetricSpec {
         }
     }
 
-    /// A number shown as it is, listed even without a value.
+    /// Describes a number shown as it is, listed even without a value.
     pub const fn plain(key: &'static str, title: &'static str, better: Better) -> Self {
         Self { unit: Unit::Plain, digits: 3, better, listed: Listed::Always, ..Self::percent(key, title) }
     }
 
-    /// Its title with an arrow to the better side.
+    /// Returns the title with an arrow towards better values.
     pub fn head(&self) -> String {
         format!("{}{}", self.title, self.better.arrow())
     }
 
-    /// The name of its column in the paper's table; `filled` is the column that the experiment file fills.
+    /// Returns the name of the column in the paper's table; `filled` is the column that the experiment file fills.
     pub fn paper_column<'a>(&self, filled: Option<&'a str>) -> Option<&'a str> {
         match self.column {
             PaperColumn::No => None,
@@ -168,22 +168,22 @@ impl MetricSpec {
 /// A method of an experiment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MethodInfo {
-    /// Its key in results.
+    /// Key in results.
     pub key: String,
-    /// Its name in tables and figures.
+    /// Name in tables and figures.
     pub label: String,
-    /// What it has in common with its variants within a run, such as a score with CLS in the chain and without.
+    /// Key shared by the variants of a method in a run, such as a score with and without CLS in the chain.
     pub family: String,
-    /// The family's name in tables.
+    /// Name of the family in tables.
     pub family_label: String,
-    /// Whether it is the paper's.
+    /// Whether the method is the paper's.
     pub ours: bool,
-    /// Whether the seed of the experiment decides what it does.
+    /// Whether the seed of the experiment affects the method.
     pub seeded: bool,
 }
 
 impl MethodInfo {
-    /// A method without variants, which the seed decides.
+    /// Describes a method without variants that depends on the seed.
     pub fn new(key: &str, label: &str) -> Self {
         let (key, label) = (key.to_owned(), label.to_owned());
         Self { family: key.clone(), family_label: label.clone(), key, label, ours: false, seeded: true }
@@ -193,13 +193,13 @@ impl MethodInfo {
 /// A figure that a run may draw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FigureFile {
-    /// Its file in the run's folder.
+    /// File in the folder of the run.
     pub file: &'static str,
-    /// Its title on the page.
+    /// Title on the page.
     pub title: &'static str,
 }
 
-/// What a run of an experiment fills in a table of the paper.
+/// The part of a table of the paper that a run fills.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Filling {
     /// One column, since columns are networks.
@@ -208,46 +208,46 @@ pub enum Filling {
     Table,
 }
 
-/// What the tables of a sweep show.
+/// The metric that the tables of a sweep show, and the methods that should win.
 #[derive(Debug, Clone, Copy)]
 pub struct Goal {
     /// Key of the metric.
     pub metric: &'static str,
-    /// Its name over a column, with an arrow to the better side.
+    /// Head of a column, with an arrow towards better values.
     pub head: &'static str,
-    /// The paper's methods together.
+    /// Name of the paper's methods together.
     pub ours: &'static str,
-    /// The key under which `sweep.json` says whether they win.
+    /// Key in `sweep.json` for whether the paper's methods win.
     pub wins_key: &'static str,
-    /// What the metric is, in a sentence.
+    /// Explanation of the metric, in a sentence.
     pub note: &'static str,
-    /// What winning means, in a sentence.
+    /// Explanation of winning, in a sentence.
     pub wins_note: &'static str,
 }
 
-/// An experiment as data.
+/// The description of an experiment.
 #[derive(Debug, Clone, Copy)]
 pub struct Facts {
-    /// Its key in `[task]`, and the name of its folders.
+    /// Key in `[task]`, and name of the experiment's folders.
     pub name: &'static str,
-    /// Its metrics, in the order of results and tables.
+    /// The metrics, in the order of results and tables.
     pub metrics: fn() -> Vec<MetricSpec>,
-    /// What the rows of its table are.
+    /// Head of the rows of the table.
     pub rows: &'static str,
-    /// The figures it may draw.
+    /// The figures that a run may draw.
     pub figures: &'static [FigureFile],
-    /// The table of the paper with the name of the experiment: the content of its file in `eval/tables`.
+    /// The paper's table with the name of the experiment: the content of its file in `eval/tables`.
     pub paper_table: Option<&'static str>,
-    /// What a run fills in that table.
+    /// The part of that table that a run fills.
     pub filling: Filling,
-    /// What the tables of a sweep show.
+    /// The goal that the tables of a sweep show.
     pub goal: Goal,
-    /// What a reader of the paper's values must know.
+    /// Returns the note on the paper's values.
     pub source_note: fn(&PaperTable) -> String,
 }
 
 impl Facts {
-    /// The metric with this key in results.
+    /// Returns the metric with this key in results.
     pub fn metric(&self, key: &str) -> Option<MetricSpec> {
         (self.metrics)().into_iter().find(|metric| metric.key == key)
     }

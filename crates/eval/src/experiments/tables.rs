@@ -1,4 +1,4 @@
-//! Tables of a run: ours next to the paper's, and the differences of methods.
+//! Tables of a run: our values next to the paper's, and the differences of methods.
 
 use super::spec::{Facts, MethodInfo, MetricSpec, PaperColumn, Unit};
 use crate::experiments::target::PaperTarget;
@@ -6,17 +6,17 @@ use crate::metrics::significance::{Interval, too_few};
 use crate::results::{Comparison, MetricValue};
 use crate::table::{Cell, Row, Table};
 
-/// What a table shows next to the published values.
+/// Whether a table shows the difference from the published values.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Comparable {
-    /// The difference of ours from the paper's.
+    /// It shows the difference.
     Yes,
-    /// Nothing: ours is a miniature, or was judged by another network.
+    /// It does not: our run is a miniature, or was scored by another network.
     No,
 }
 
-/// Methods in rows; the metrics of the table that some method has in columns; then, for each of these with a column in the
-/// paper's table, the published value and, where the two are comparable, the difference.
+/// Returns a table with methods in rows and, in columns, the metrics that some method has; then, for each of these with a column
+/// in the paper's table, the published value and, if the two are comparable, the difference.
 pub(crate) fn metric_table(
     facts: &Facts,
     (title, notes): (&str, Vec<String>),
@@ -32,17 +32,17 @@ pub(crate) fn metric_table(
     let has_values = |metric: &MetricSpec| methods.iter().any(|method| ours(metric, &method.key).is_some());
     let shown: Vec<MetricSpec> =
         (facts.metrics)().into_iter().filter(|metric| metric.in_table && has_values(metric)).collect();
-    let beside: Vec<(&MetricSpec, &str)> = paper.map_or_else(Vec::new, |paper| {
+    let in_paper: Vec<(&MetricSpec, &str)> = paper.map_or_else(Vec::new, |paper| {
         shown.iter().filter_map(|metric| Some((metric, paper.column_of(metric)?))).collect()
     });
     let mut columns: Vec<String> = shown.iter().map(MetricSpec::head).collect();
-    for (_, column) in &beside {
+    for (_, column) in &in_paper {
         columns.push(format!("paper, {column}"));
         columns.extend((comparable == Comparable::Yes).then(|| format!("Δ {column}")));
     }
     let row = |method: &MethodInfo| {
         let mut cells: Vec<Cell> = shown.iter().map(|metric| ours(metric, &method.key).into()).collect();
-        for ((metric, column), paper) in beside.iter().zip(paper.into_iter().cycle()) {
+        for ((metric, column), paper) in in_paper.iter().zip(paper.into_iter().cycle()) {
             let published = paper.table.published(&method.key, column);
             cells.push(published.into());
             if comparable == Comparable::Yes {
@@ -65,14 +65,14 @@ pub(crate) fn metric_table(
 pub(crate) struct Differences<'a> {
     pub(crate) title: &'static str,
     pub(crate) methods: &'a [MethodInfo],
-    /// What was drawn again and again, such as `200 images`.
+    /// The items that were resampled, such as `200 images`.
     pub(crate) over: String,
     /// The unit of all metrics; differences of percentages are percentage points.
     pub(crate) unit: Unit,
 }
 
 impl Differences<'_> {
-    /// A row for each comparison; `metric` gives the title of a metric and whether larger is better.
+    /// Returns a table with a row for each comparison; `metric` gives the title of a metric and whether larger is better.
     pub(crate) fn table(
         &self,
         comparisons: &[Comparison],
@@ -120,7 +120,7 @@ impl Differences<'_> {
     }
 }
 
-/// The table of comparisons in metrics of `facts`, all of which are percentages.
+/// Returns the table of comparisons in the metrics of `facts`, all of which are percentages.
 pub(crate) fn difference_table(
     facts: &Facts,
     title: &'static str,
@@ -136,7 +136,7 @@ pub(crate) fn difference_table(
     })
 }
 
-/// What the intervals, p values and verdicts below a table of differences are; `unit` follows "intervals".
+/// Returns notes on the intervals, p values and verdicts of a table of differences; `unit` follows "intervals".
 pub fn difference_notes<'a>(
     comparisons: impl IntoIterator<Item = &'a Comparison>,
     over: &str,
@@ -148,14 +148,14 @@ pub fn difference_notes<'a>(
     let known = resamples.map(|resamples| {
         format!(
             "Paired bootstrap over {over}, {resamples} resamples; 95 % percentile intervals{unit}; p is two-sided and at least \
-             2 / (resamples + 1). Significant: the interval leaves out 0 and p is at most 0.05; better or worse says it of the \
+             2 / (resamples + 1). Significant: the interval leaves out 0 and p is at most 0.05; better or worse refers to the \
              first method."
         )
     });
     known.into_iter().chain((!few.is_empty()).then(too_few)).collect()
 }
 
-/// Whether a metric stands in the column that the experiment file names.
+/// Returns whether a metric is compared with the column that the experiment file names.
 pub(crate) fn fills_a_column(metric: &MetricSpec) -> bool {
     metric.column == PaperColumn::Filled
 }

@@ -1,4 +1,4 @@
-//! The items of a finished run as data: what each adds to the metrics, and what a page shows of it.
+//! The items of a finished run: their contributions to the metrics, and the data that a page shows.
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::metrics::bootstrap::{Additive, RESAMPLES, Spread, each, paired};
 use crate::metrics::per_item::PerItem;
 use crate::results::Comparison;
 
-/// Resamples behind the interval of a method's own value.
+/// Number of resamples for the interval of one method's value.
 const SPREAD_RESAMPLES: usize = 2_000;
 
 /// What each item of a run adds to its metrics.
@@ -23,17 +23,17 @@ const SPREAD_RESAMPLES: usize = 2_000;
 pub struct ItemSums {
     /// Names of the items.
     pub ids: Vec<String>,
-    /// By metric and method; the method is empty for values of the whole run.
+    /// Contributions by metric and method; the method is empty for values of the whole run.
     pub sums: BTreeMap<(&'static str, String), PerItem>,
     /// Hashes of generated images, by method.
     pub generated: BTreeMap<String, Vec<String>>,
 }
 
 impl ItemSums {
-    /// Those of records, for metrics that are sums over them.
+    /// Computes the contributions of records, for metrics that are sums over them.
     ///
     /// # Errors
-    /// An item has no answer of a method.
+    /// Fails if an item has no answer of a method.
     pub(crate) fn of<R>(
         measures: &[Measure<R>],
         records: &[R],
@@ -53,29 +53,29 @@ impl ItemSums {
     }
 }
 
-/// Every item of a run in manifest order, those that could not be read included.
+/// Every item of a run in manifest order, including those that could not be read.
 pub struct ItemView {
     /// The items.
     pub rows: Vec<Item>,
-    /// What [`Item::facts`] are.
+    /// Names of [`Item::facts`].
     pub facts: Vec<&'static str>,
     /// The methods.
     pub methods: Vec<MethodInfo>,
-    /// The method that a table of items opens with, by its place.
+    /// Index of the method that a table of items shows first.
     pub lead: usize,
-    /// Numbers of every item and method.
+    /// Scores of every item and method.
     pub scores: Vec<Score>,
-    /// A kind of items that is worth a filter: its name, and their places.
+    /// A group of items that gets a filter: its name and the indices of the items.
     pub flagged: Option<(&'static str, Vec<usize>)>,
-    /// Right and wrong, step by step.
+    /// Right and wrong answers, step by step.
     pub strips: Option<Strips>,
-    /// Where images of the items come from.
+    /// Source of the images of the items.
     pub images: ImageSource,
-    /// What each item's data hashed to; `None` where it is unknown.
+    /// Hash of each item's data at the time of the run; `None` if unknown.
     pub expected: Vec<Option<String>>,
-    /// Where the images are that the methods have generated.
+    /// Files of the images that the methods have generated.
     pub generated: Option<Generated>,
-    /// What a reader must know of the data, a sentence each.
+    /// Notes on the data, a sentence each.
     pub notes: Vec<String>,
     /// How far the metrics move with the items.
     pub spreads: Spreads,
@@ -83,37 +83,37 @@ pub struct ItemView {
 
 /// An item of a run.
 pub struct Item {
-    /// Its name.
+    /// Name of the item.
     pub id: String,
     /// Line of `records.jsonl`, from 1.
     pub line: usize,
-    /// As many as [`ItemView::facts`].
+    /// Values in the order of [`ItemView::facts`].
     pub facts: Vec<String>,
-    /// Why it could not be read.
+    /// Why the item could not be read.
     pub failed: Option<String>,
 }
 
-/// A number that every method has for every item.
+/// A score of every method for every item.
 pub struct Score {
-    /// Its name.
+    /// Name of the score.
     pub title: &'static str,
-    /// What it is, in a sentence.
+    /// Explanation, in a sentence.
     pub meaning: &'static str,
-    /// Whether a larger value is better; `None` where it is neither.
+    /// Whether larger values are better; `None` if neither larger nor smaller is better.
     pub higher_is_better: Option<bool>,
-    /// Digits after the decimal point.
+    /// Number of digits after the decimal point.
     pub digits: usize,
-    /// By method, then by item; `None` where it is not defined.
+    /// Values by method, then by item; `None` if not defined.
     pub values: Vec<Vec<Option<f64>>>,
 }
 
-/// Right and wrong, step by step.
+/// Right and wrong answers, step by step.
 pub struct Strips {
-    /// What the steps are.
+    /// Title of the steps.
     pub title: &'static str,
     /// The name of each step.
     pub steps: Vec<String>,
-    /// By method, then by item: a character a step, `1` for right and `0` for wrong; empty where there is nothing.
+    /// By method, then by item: one character per step, `1` for right and `0` for wrong; empty without answers.
     pub right: Vec<Vec<String>>,
 }
 
@@ -124,12 +124,12 @@ pub type ReadImage = Box<dyn Fn() -> Option<(Rgb8, Option<String>)> + Send + Syn
 pub enum ImageSource {
     /// A reader for each item, by its name.
     Items(HashMap<String, ReadImage>),
-    /// There are none, with the reason.
+    /// No images, with the reason.
     Missing(String),
 }
 
 impl ImageSource {
-    /// From the data set.
+    /// Reads images from the data set.
     pub(crate) fn items<I: Send + Sync + 'static>(
         found: tasks::Result<Vec<I>>,
         id: impl Fn(&I) -> &str,
@@ -148,7 +148,7 @@ impl ImageSource {
         }
     }
 
-    /// From files, by the names of the items.
+    /// Reads images from files, by the names of the items.
     pub(crate) fn files(files: impl IntoIterator<Item = (String, PathBuf)>) -> Self {
         let with_id = |(name, path): (String, PathBuf)| {
             let read: ReadImage = Box::new(move || Some((Rgb8::open(&path).ok()?, None)));
@@ -160,27 +160,27 @@ impl ImageSource {
 
 /// Images that methods have generated, a folder for each method.
 pub struct Generated {
-    /// Folders of the methods, in their order.
+    /// Folders of the methods, in the order of the methods.
     pub folders: Vec<PathBuf>,
     /// By item, then by method: the file.
     pub files: Vec<Vec<PathBuf>>,
-    /// What the first of an item's facts is, before its value: `seed`.
+    /// Name of the first of an item's facts, shown before its value: `seed`.
     pub row: &'static str,
 }
 
 /// How far the metrics of methods move with the items.
 #[derive(Default)]
 pub struct Spreads {
-    /// By metric and method.
+    /// Values with intervals, by metric and method.
     pub values: BTreeMap<(String, String), Spread>,
-    /// Number of resamples behind the intervals; 0 where there are none.
+    /// Number of resamples for the intervals; 0 without intervals.
     pub resamples: usize,
     /// Differences between methods that the results do not have.
     pub comparisons: Vec<Comparison>,
 }
 
 impl Spreads {
-    /// Of all methods in all metrics of methods.
+    /// Computes the spread of every method in every metric of methods.
     pub(crate) fn of<R>(measures: &[Measure<R>], records: &[R], methods: &[MethodInfo], seed: u64) -> Self {
         let keys: Vec<&str> = methods.iter().map(|method| method.key.as_str()).collect();
         let mut spreads = Self::default();
@@ -208,7 +208,7 @@ impl Spreads {
         for measure in measures.iter().filter(|measure| measure.is_of_methods()) {
             for minus in methods.iter().filter(|other| other.key != method.key) {
                 let metric: &dyn Additive<Record = R> = &*measure.metric;
-                // A metric that is not defined for one of the two compares nothing.
+                // A metric that is not defined for one of the two is left out.
                 let found = paired(records, &method.key, &minus.key, metric, RESAMPLES, seed);
                 let Ok(difference) = found else { continue };
                 let (metric, method, minus) =
@@ -220,7 +220,7 @@ impl Spreads {
 }
 
 impl ItemView {
-    /// Items without scores and images. `facts` are a record's, under the names `heads`.
+    /// Makes a view without scores and images. `facts` returns the facts of a record, whose names are `heads`.
     pub(crate) fn of<R>(
         methods: Vec<MethodInfo>,
         answers: &[(usize, Answer<R>)],
@@ -242,7 +242,7 @@ impl ItemView {
         Self {
             rows: answers.iter().map(row).collect(),
             facts: heads,
-            // The paper's own methods are what one looks at first.
+            // The paper's own methods are shown first.
             lead: methods.iter().position(|method| method.ours).unwrap_or(0),
             methods,
             scores: Vec::new(),
@@ -256,8 +256,8 @@ impl ItemView {
         }
     }
 
-    /// Adds a score that some item has, to two digits more than are shown, so that whoever sorts by the shown digits and two
-    /// more finds the same order.
+    /// Adds a score if some item has it. Values are rounded to two digits more than are shown, so that sorting by the rounded values
+    /// gives the same order everywhere.
     pub(crate) fn score(&mut self, mut score: Score) {
         let unit = 10f64.powi(score.digits as i32 + 2);
         for value in score.values.iter_mut().flatten().flatten() {
@@ -268,7 +268,7 @@ impl ItemView {
         }
     }
 
-    /// Compares the records with the data set that is here. Where it is not, there is nothing to say.
+    /// Compares the records with the present data set, if there is one.
     pub(crate) fn compare_data<T: Task>(
         &mut self,
         run: &RunFolder,
@@ -284,7 +284,7 @@ impl ItemView {
     }
 }
 
-/// The record of an answer.
+/// Returns the record of an answer.
 pub(crate) fn record<R>((_, answer): &(usize, Answer<R>)) -> Option<&R> {
     match answer {
         Answer::Record(record) => Some(record),
@@ -292,12 +292,12 @@ pub(crate) fn record<R>((_, answer): &(usize, Answer<R>)) -> Option<&R> {
     }
 }
 
-/// All records of the answers.
+/// Returns all records of the answers.
 pub(crate) fn records<R: Clone>(answers: &[(usize, Answer<R>)]) -> Vec<R> {
     answers.iter().filter_map(|answer| record(answer).cloned()).collect()
 }
 
-/// By method, then by item: the `value` of a record for the key of a method.
+/// Returns, by method and then by item, the `value` of a record for the key of a method.
 pub(crate) fn values<R>(
     methods: &[MethodInfo],
     answers: &[(usize, Answer<R>)],

@@ -1,8 +1,8 @@
-//! How sure the difference of two methods is: the paired bootstrap over items (Efron 1979).
+//! Uncertainty of the difference of two methods: the paired bootstrap over items (Efron 1979).
 //!
-//! Items are drawn with replacement, as many as there are, and both methods are judged on the same draw; what is compared
-//! is the metric over the draw, not a mean of values per item. What the differences over the draws say, and from how many
-//! items on, is the matter of [`super::significance`]. The two sides may as well be one method in two runs ([`paired_sums`]).
+//! Items are drawn with replacement, as many as there are, and both methods are evaluated on the same draw. The
+//! metric over the draw is compared, not a mean of values per item. [`super::significance`] decides what the differences over the
+//! draws show, and how many items that takes. The two sides may also be one method in two runs ([`paired_sums`]).
 
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use rayon::prelude::*;
@@ -12,34 +12,34 @@ use tasks::Rng;
 use super::exact::exact_sums;
 use super::significance::{PairedDifference, spread};
 
-/// Resamples that are enough for a percentile interval of 95 %.
+/// Number of resamples, enough for a 95 % percentile interval.
 pub const RESAMPLES: usize = 10_000;
 
-/// How far apart two values may lie, of their size, that differ in nothing but the order of summation.
+/// Largest relative difference of two values that differ only in the order of summation.
 const ROUNDING: f64 = 1e-12;
 
 /// A metric that depends on the items only through sums over them: a ratio of sums, a mean of ratios.
 pub trait Additive: Sync {
-    /// What one item contributes.
+    /// The record of one item.
     type Record;
 
-    /// What each item adds to the sums for one method, `[items, sums]`.
+    /// Returns what each item adds to the sums for one method, `[items, sums]`.
     ///
     /// # Errors
-    /// [`BootstrapError::Missing`] for the first item that has no answer of the method.
+    /// Fails with [`BootstrapError::Missing`] for the first item that has no answer of the method.
     fn contributions(&self, records: &[Self::Record], method: &str) -> Result<Array2<f64>, BootstrapError>;
 
-    /// How the metric comes from the sums.
+    /// Returns the formula that gives the metric from the sums.
     fn formula(&self) -> Formula;
 
-    /// The metric over all records; `None` where it is not defined or an item has no answer of the method. Sums are exact, so
+    /// Returns the metric over all records; `None` if it is not defined or an item has no answer of the method. Sums are exact, so
     /// the order of the records does not matter.
     fn value_over(&self, records: &[Self::Record], method: &str) -> Option<f64> {
         self.formula().value(&exact_sums(self.contributions(records, method).ok()?.view()))
     }
 }
 
-/// How a metric comes from sums over items, which stand in pairs of part and whole.
+/// The formula of a metric from sums over items; the sums are pairs of part and whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Formula {
@@ -50,7 +50,7 @@ pub enum Formula {
 }
 
 impl Formula {
-    /// The metric; none where no pair has a whole.
+    /// Returns the metric; `None` if no pair has a whole above 0.
     pub fn value(self, sums: &[f64]) -> Option<f64> {
         let ratios = || sums.chunks_exact(2).filter(|pair| pair[1] > 0.0).map(|pair| pair[0] / pair[1]);
         let count = ratios().count();
@@ -62,10 +62,10 @@ impl Formula {
     }
 }
 
-/// Two methods that cannot be compared.
+/// Why two methods cannot be compared.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BootstrapError {
-    /// An item that one of the methods has not answered.
+    /// An item has no answer of one of the methods.
     #[error(
         "item {item} has no answer of the method `{method}`, so it cannot be paired; compare methods of one run"
     )]
@@ -75,7 +75,7 @@ pub enum BootstrapError {
         /// The item.
         item: String,
     },
-    /// Nothing to resample, or a metric without a value.
+    /// There is nothing to resample, or the metric is not defined.
     #[error(
         "`{a}` and `{b}` cannot be compared over {items} items: the metric is not defined for one of them"
     )]
@@ -89,18 +89,18 @@ pub enum BootstrapError {
     },
 }
 
-/// A metric of one method, and how far it moves with the items.
+/// A metric of one method and its interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Spread {
-    /// Over all items.
+    /// The metric over all items.
     pub value: f64,
-    /// Lower and upper end of its 95 % percentile interval; none where too few items contribute
+    /// Lower and upper end of the 95 % percentile interval; `None` if too few items contribute
     /// ([`LEAST_ITEMS`](super::significance::LEAST_ITEMS)).
     pub interval: Option<(f64, f64)>,
 }
 
-/// The bootstrap of `metric` for each of `methods` by itself, with the draws of [`paired`]. None for a method that an item
-/// lacks, or where the metric is not defined over all items.
+/// Returns the bootstrap of `metric` for each of `methods` by itself, with the draws of [`paired`]. `None` for a method that an
+/// item lacks, or if the metric is not defined over all items.
 pub fn each<M: Additive + ?Sized>(
     records: &[M::Record],
     methods: &[&str],
@@ -139,12 +139,12 @@ pub fn each<M: Additive + ?Sized>(
     seen.into_iter().enumerate().map(of_method).collect()
 }
 
-/// The paired bootstrap of `metric` between the methods `a` and `b`, over items. Resample `r` draws its items, each a
-/// `below(items)`, from the stream `Rng::keyed(&[seed, r])`: the result depends on the seed and the order of the records
-/// alone, not on the number of threads, and different pairs of methods see the same draws.
+/// Returns the paired bootstrap of `metric` between the methods `a` and `b`, over items. Resample `r` draws its items, each a
+/// `below(items)`, from the stream `Rng::keyed(&[seed, r])`: the result depends only on the seed and the order of the
+/// records, not on the number of threads, and different pairs of methods see the same draws.
 ///
 /// # Errors
-/// A method is missing from an item; the metric is not defined over all items (there may be none) or on no resample.
+/// Fails if an item lacks a method, or if the metric is not defined over all items (there may be none) or on any resample.
 pub fn paired<M: Additive + ?Sized>(
     records: &[M::Record],
     a: &str,
@@ -159,9 +159,9 @@ pub fn paired<M: Additive + ?Sized>(
     paired_sums(of_a.view(), of_b.view(), metric.formula(), resamples, seed).ok_or_else(undefined)
 }
 
-/// The same between two sides of which it is known what each item adds to their sums, `[items, sums of the side]`: two
-/// methods of one run, or one method in two runs over the same items in the same order. None where the numbers of items
-/// differ or the metric is not defined over all items or on no resample.
+/// Returns the paired bootstrap between two sides, given what each item adds to their sums, `[items, sums of the side]`: two
+/// methods of one run, or one method in two runs over the same items in the same order. `None` if the numbers of items
+/// differ, or if the metric is not defined over all items or on any resample.
 pub fn paired_sums(
     a: ArrayView2<'_, f64>,
     b: ArrayView2<'_, f64>,
@@ -175,7 +175,7 @@ pub fn paired_sums(
     let difference = |counts: &[u32]| {
         let sums = weighted_sums(both.as_slice().unwrap_or_default(), both.ncols(), counts);
         let (a, b) = (formula.value(&sums[..middle])?, formula.value(&sums[middle..])?);
-        // Sums of the same numbers in another order: no difference, on whichever side of 0 it comes out.
+        // Sums of the same numbers in another order count as equal, whatever the sign of the rounding error.
         let rounding = ROUNDING * a.abs().max(b.abs()).max(1.0);
         Some(if (a - b).abs() <= rounding { 0.0 } else { a - b })
     };
@@ -192,13 +192,13 @@ pub fn paired_sums(
     PairedDifference::of(seen, contributing(both.view()), differences)
 }
 
-/// Number of items that add anything at all to the sums: an image that was wrong before masking adds nothing to what is measured on
-/// those that were right.
+/// Returns the number of items that add anything to the sums: an image that was wrong before masking adds nothing to a metric of
+/// the images that were right.
 fn contributing(rows: ArrayView2<'_, f64>) -> usize {
     rows.rows().into_iter().filter(|row| row.iter().any(|&value| value != 0.0)).count()
 }
 
-/// `Σ counts[i] · rows[i]` over rows of `width` numbers, item by item.
+/// Returns `Σ counts[i] · rows[i]` over rows of `width` numbers.
 fn weighted_sums(rows: &[f64], width: usize, counts: &[u32]) -> Vec<f64> {
     let mut sums = vec![0.0; width];
     for (row, &count) in rows.chunks_exact(width.max(1)).zip(counts) {
@@ -216,7 +216,7 @@ mod tests {
     use super::super::significance::{LEAST_ITEMS, Significance};
     use super::*;
 
-    /// The mean over items of one number each; a record is the numbers of the methods `0`, `1`, ….
+    /// The mean over items of one number each; a record holds the numbers of the methods `0`, `1`, ….
     struct Mean;
 
     impl Additive for Mean {
@@ -238,7 +238,7 @@ mod tests {
         }
     }
 
-    /// Pairs of numbers that share a large part, the second without and the first with `shift`.
+    /// Returns pairs of numbers with a large common part; `shift` is added to the first.
     fn pairs(items: usize, shift: f64, seed: u64) -> Vec<Vec<f64>> {
         let mut rng = Rng::keyed(&[seed, 99]);
         let mut near = |shift: f64| {
@@ -248,27 +248,27 @@ mod tests {
         (0..items).map(|_| near(shift)).collect()
     }
 
-    /// Lower end, upper end and p.
-    fn ends(found: &PairedDifference) -> (f64, f64, f64) {
+    /// Returns lower end, upper end and p.
+    fn interval_and_p(found: &PairedDifference) -> (f64, f64, f64) {
         let interval = found.interval().expect("an interval");
         (interval.low(), interval.high(), interval.p_value().value())
     }
 
     #[test]
-    fn rounding_is_no_difference() {
-        // Thirds that are summed in two orders: every resample of a difference of 0 is one of a few parts in 1e17.
+    fn rounding_is_not_a_difference() {
+        // Thirds summed in two orders: every resample of a difference of 0 differs by a few parts in 1e17.
         let thirds = |turn: usize| {
             Array2::from_shape_fn((12, 2), |(item, sum)| match sum {
                 0 => f64::from(u8::try_from((item + turn) % 3).unwrap()) / 3.0,
                 _ => 1.0,
             })
         };
-        // Two pairs of sums whose order is exchanged: the same metric, added up otherwise.
+        // Two pairs of sums in exchanged order: the same metric, summed in another order.
         let (a, b) = (thirds(0), thirds(1));
         let one = concatenate(Axis(1), &[a.view(), b.view()]).unwrap();
         let other = concatenate(Axis(1), &[b.view(), a.view()]).unwrap();
         let found = paired_sums(one.view(), other.view(), Formula::Ratios, 500, 3).unwrap();
-        assert_eq!(ends(&found), (0.0, 0.0, 1.0));
+        assert_eq!(interval_and_p(&found), (0.0, 0.0, 1.0));
     }
 
     #[test]
@@ -276,21 +276,21 @@ mod tests {
         let ours = paired(&pairs(400, 0.3, 1), "0", "1", &Mean, 2000, 5).unwrap();
         // The standard error of a difference of two uniforms of width 2 over 400 items is sqrt(2/3)/20 = 0.041.
         assert!((ours.value() - 0.3).abs() < 0.15, "{ours:?}");
-        let (low, high, p) = ends(&ours);
+        let (low, high, p) = interval_and_p(&ours);
         assert!(low > 0.0 && low < 0.3 && high > 0.3, "{ours:?}");
         assert!((high - low - 2.0 * 1.96 * 0.041).abs() < 0.03, "{ours:?}");
         assert_eq!((p, ours.items()), (2.0 / 2001.0, 400));
-        let turned = ends(&paired(&pairs(400, 0.3, 1), "1", "0", &Mean, 2000, 5).unwrap());
+        let turned = interval_and_p(&paired(&pairs(400, 0.3, 1), "1", "0", &Mean, 2000, 5).unwrap());
         assert!((turned.0 + high).abs() < 1e-12 && turned.2 == p, "{turned:?}");
     }
 
     #[test]
-    fn intervals_hold_what_they_promise() {
-        // 300 samples of no difference: 95 % intervals leave 0 out in 15 of them, give or take 3.8.
+    fn intervals_cover_the_true_value_as_often_as_stated() {
+        // 300 samples without a difference: 95 % intervals leave 0 out in 15 of them, with a standard deviation of 3.8.
         let left_out = (0..300_u64)
             .filter(|&seed| {
                 let found = paired(&pairs(60, 0.0, seed), "0", "1", &Mean, 200, seed).unwrap();
-                let (low, high, _) = ends(&found);
+                let (low, high, _) = interval_and_p(&found);
                 low > 0.0 || high < 0.0
             })
             .count();
@@ -301,7 +301,7 @@ mod tests {
     fn the_spread_of_one_method_is_that_of_its_mean() {
         let records = pairs(400, 0.0, 2);
         let found = each(&records, &["0", "1", "7"], &Mean, 2000, 5);
-        assert_eq!(found[2], None, "a method that is not there");
+        assert_eq!(found[2], None, "a missing method");
         let spread = found[0].expect("a mean");
         let mean = records.iter().map(|record| record[0]).sum::<f64>() / 400.0;
         assert!((spread.value - mean).abs() < 1e-9);
@@ -309,15 +309,15 @@ mod tests {
         let (low, high) = spread.interval.expect("400 items");
         assert!((high - low - 2.0 * 1.96 * 1.44).abs() < 0.7, "{spread:?}");
         assert!(low < mean && mean < high);
-        // The same draws as for pairs: a method against one that is 0 moves as by itself.
-        let beside: Vec<Vec<f64>> = records.iter().map(|record| vec![record[0], 0.0]).collect();
-        let pair = ends(&paired(&beside, "0", "1", &Mean, 2000, 5).unwrap());
+        // The same draws as for pairs: a method compared with constant 0 varies as by itself.
+        let against_zero: Vec<Vec<f64>> = records.iter().map(|record| vec![record[0], 0.0]).collect();
+        let pair = interval_and_p(&paired(&against_zero, "0", "1", &Mean, 2000, 5).unwrap());
         assert!((pair.0 - low).abs() < 1e-9 && (pair.1 - high).abs() < 1e-9);
         assert_eq!(each(&[], &["0"], &Mean, 10, 0), [None]);
     }
 
     #[test]
-    fn the_number_of_threads_is_of_no_consequence() {
+    fn the_number_of_threads_does_not_matter() {
         let records = pairs(50, 0.1, 3);
         let run = || paired(&records, "0", "1", &Mean, 500, 7).unwrap();
         let with =
@@ -326,12 +326,12 @@ mod tests {
         assert_ne!(with(1), paired(&records, "0", "1", &Mean, 500, 8).unwrap());
     }
 
-    /// Two runs of one method are two columns of one.
+    /// Two runs of one method give the same result as two methods of one run.
     #[test]
-    fn sides_may_have_sums_of_their_own() {
+    fn sides_may_have_different_numbers_of_sums() {
         let records = pairs(40, 0.2, 9);
         let (a, b) = (Mean.contributions(&records, "0").unwrap(), Mean.contributions(&records, "1").unwrap());
-        // A class that one side alone has ever seen, with nothing in it.
+        // A class without pixels that only one side has.
         let wide = concatenate(Axis(1), &[b.view(), Array2::zeros((40, 2)).view()]).unwrap();
         let wanted = paired(&records, "0", "1", &Mean, 300, 4).unwrap();
         assert_eq!(paired_sums(a.view(), wide.view(), Formula::Ratios, 300, 4), Some(wanted));
@@ -346,7 +346,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_paired_is_refused() {
+    fn unpaired_methods_are_refused() {
         let refusal = |records: &[Vec<f64>], resamples| {
             paired(records, "0", "1", &Mean, resamples, 0).unwrap_err().to_string()
         };
@@ -358,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contributes_nothing_is_not_counted() {
+    fn items_without_a_contribution_are_not_counted() {
         let sums = |contributing: usize| {
             Array2::from_shape_fn((40, 2), |(item, _)| if item < contributing { 1.0 } else { 0.0 })
         };
@@ -380,17 +380,17 @@ mod tests {
             prop_assert_eq!((found.value(), found.items()), (0.0, records.len()));
             match found.interval() {
                 None => prop_assert!(records.len() < LEAST_ITEMS),
-                Some(_) => prop_assert_eq!(ends(&found), (0.0, 0.0, 1.0)),
+                Some(_) => prop_assert_eq!(interval_and_p(&found), (0.0, 0.0, 1.0)),
             }
         }
 
         #[test]
-        fn ends_enclose_the_middle_and_shift_with_the_difference(seed: u64, shift in -3.0..3.0) {
+        fn intervals_enclose_the_middle_and_shift_with_the_difference(seed: u64, shift in -3.0..3.0) {
             let (still, moved) = (pairs(20, 0.0, 0), pairs(20, shift, 0));
             let [still, moved] = [still, moved].map(|records| paired(&records, "0", "1", &Mean, 99, seed).unwrap());
-            let (value, (low, high, _)) = (still.value(), ends(&still));
+            let (value, (low, high, _)) = (still.value(), interval_and_p(&still));
             prop_assert!(low <= high);
-            for (before, after) in [(low, ends(&moved).0), (high, ends(&moved).1), (value, moved.value())] {
+            for (before, after) in [(low, interval_and_p(&moved).0), (high, interval_and_p(&moved).1), (value, moved.value())] {
                 prop_assert!((before + shift - after).abs() < 1e-9);
             }
         }

@@ -1,8 +1,8 @@
-//! Sums that are the same in whatever order their terms come.
+//! Sums that do not depend on the order of their terms.
 
 use ndarray::ArrayView2;
 
-/// Bits behind the binary point: every double from one half to 1 is a whole number of these units.
+/// Bits after the binary point: every double from one half to 1 is a multiple of the unit 2⁻⁵³.
 const BITS: u32 = 53;
 const UNITS: f64 = (1_u64 << BITS) as f64;
 
@@ -12,7 +12,7 @@ const UNITS: f64 = (1_u64 << BITS) as f64;
 struct ExactSum {
     /// Whole part of the sum.
     whole: i64,
-    /// The rest in units of 2⁻⁵³, below 1.
+    /// Fractional part of the sum in units of 2⁻⁵³.
     fraction: u64,
 }
 
@@ -25,18 +25,18 @@ impl ExactSum {
         self.fraction = units & ((1 << BITS) - 1);
     }
 
-    /// The sum, rounded once.
+    /// Returns the sum, rounded once.
     fn value(self) -> f64 {
         self.whole as f64 + self.fraction as f64 / UNITS
     }
 }
 
-/// The sum of each column.
+/// Returns the exact sum of each column.
 pub(crate) fn exact_sums(rows: ArrayView2<'_, f64>) -> Vec<f64> {
     rows.columns().into_iter().map(|column| exact_sum(column.iter().copied())).collect()
 }
 
-/// The sum of some numbers.
+/// Returns the exact sum of numbers.
 pub(crate) fn exact_sum(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut sum = ExactSum::default();
     values.into_iter().for_each(|value| sum.add(value));

@@ -1,4 +1,4 @@
-//! Tools that metrics are made of. Plain numbers in and out; what the metrics are stands with each experiment.
+//! Numeric building blocks of metrics, on plain numbers. The metrics themselves are defined in each experiment.
 
 pub mod bootstrap;
 pub(crate) mod exact;

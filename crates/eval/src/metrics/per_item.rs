@@ -1,4 +1,4 @@
-//! What each item of a run adds to a metric.
+//! Contributions of the items of a run to a metric.
 
 use ndarray::{Array2, ArrayView1};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -6,50 +6,50 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::bootstrap::{Formula, RESAMPLES, paired_sums};
 use super::significance::PairedDifference;
 
-/// Seed of the resamples: the same whenever and wherever something is compared.
+/// Seed of the resamples, equal in all comparisons.
 const SEED: u64 = 0;
 
-/// What each item adds to the sums of a metric, and how the metric comes from these.
+/// The contributions of the items to the sums of a metric, and the formula that gives the metric from the sums.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PerItem {
-    /// The metric from the sums.
+    /// The formula of the metric.
     pub formula: Formula,
-    /// `[items, sums]`, the sums in pairs of part and whole.
+    /// `[items, sums]`; the sums are pairs of part and whole.
     #[serde(serialize_with = "write_rows", deserialize_with = "read_rows")]
     pub sums: Array2<f64>,
 }
 
 impl PerItem {
-    /// The metric over all items; none where it is not defined.
+    /// Returns the metric over all items; `None` if it is not defined.
     pub fn value(&self) -> Option<f64> {
         self.formula.value(&self.sums.sum_axis(ndarray::Axis(0)).to_vec())
     }
 
-    /// Number of items that add something else than in `other`, which has the same items.
+    /// Returns the number of items whose contribution differs from that in `other`, which has the same items.
     pub(crate) fn changed(&self, other: &Self) -> usize {
         let rows = self.sums.rows().into_iter().zip(other.sums.rows());
-        // The columns are classes; one that another item alone shows may be missing on one side.
+        // The columns are classes; a class that only another item shows may be missing on one side.
         let same_columns = self.sums.ncols() == other.sums.ncols();
         let same = |a, b| if same_columns { a == b } else { something(&a).eq(something(&b)) };
         rows.filter(|(a, b)| !same(*a, *b)).count()
     }
 
-    /// The metric here minus the metric of `other` over the same items, and what these say of it. None where one of the two is
-    /// not defined or they are not of one kind.
+    /// Returns the metric minus that of `other` over the same items, with its interval. `None` if one of the two is not defined or
+    /// their formulas differ.
     pub(crate) fn minus(&self, other: &Self) -> Option<PairedDifference> {
         (self.formula == other.formula)
             .then(|| paired_sums(self.sums.view(), other.sums.view(), self.formula, RESAMPLES, SEED))?
     }
 }
 
-/// The pairs of an item in which there is something. A class that another item alone shows adds empty ones.
+/// Returns the non-empty pairs of an item. A class that only another item shows adds empty pairs.
 fn something<'a>(row: &'a ArrayView1<'_, f64>) -> impl Iterator<Item = (f64, f64)> + 'a {
     let pairs = (0..row.len() / 2).map(|pair| (row[2 * pair], row[2 * pair + 1]));
     pairs.filter(|pair| *pair != (0.0, 0.0))
 }
 
-/// A number, whole ones without a point: counts are most of them.
+/// A number that is written without a decimal point if it is an integer, as most are.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Number {
@@ -78,7 +78,7 @@ fn read_rows<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Array2<f64>, 
     let (items, width) = (rows.len(), rows.first().map_or(2, Vec::len));
     if width % 2 != 0 || rows.iter().any(|row| row.len() != width) {
         return Err(serde::de::Error::custom(
-            "sums: every item has the same number of sums, and these stand in pairs",
+            "sums: every item must have the same number of sums, and an even one",
         ));
     }
     Array2::from_shape_vec((items, width), rows.concat()).map_err(serde::de::Error::custom)
@@ -102,18 +102,18 @@ mod tests {
     }
 
     #[test]
-    fn items_change_by_what_they_add() {
+    fn items_with_other_contributions_have_changed() {
         let one = ratios(array![[1.0, 1.0, 0.0, 0.0], [0.0, 1.0, 3.0, 4.0]]);
-        // A class in the middle that the second item alone shows.
+        // A class in the middle that only the second item shows.
         let other = ratios(array![[1.0, 1.0, 0.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 2.0, 3.0, 4.0]]);
         assert_eq!((one.changed(&one), one.changed(&other), other.changed(&one)), (0, 1, 1));
-        // The same pair under another class.
+        // An equal pair of another class.
         let (here, there) = (ratios(array![[1.0, 2.0, 0.0, 0.0]]), ratios(array![[0.0, 0.0, 1.0, 2.0]]));
         assert_eq!(here.changed(&there), 1);
     }
 
     #[test]
-    fn few_items_bear_out_nothing() {
+    fn few_items_give_no_interval() {
         let moved =
             |items: usize, by: f64| ratios(Array2::from_shape_fn((items, 2), |(_, sum)| [by, 1.0][sum]));
         let of = |items| moved(items, 0.5).minus(&moved(items, 0.25)).unwrap().significance(None);
@@ -124,7 +124,7 @@ mod tests {
     #[test]
     fn rows_that_do_not_fit_are_refused() {
         for (rows, _why) in
-            [("[[1,2],[1]]", "uneven"), ("[[1],[2]]", "no pairs"), ("[[1,null]]", "no number")]
+            [("[[1,2],[1]]", "uneven"), ("[[1],[2]]", "no pairs"), ("[[1,null]]", "not a number")]
         {
             let json = format!(r#"{{"formula":"ratios","sums":{rows}}}"#);
             assert!(serde_json::from_str::<PerItem>(&json).is_err(), "{json}");

@@ -1,25 +1,25 @@
-//! What items say of a difference: the one rule for tables, pages, sweeps and comparisons of runs.
+//! Significance of a difference over items: one rule for tables, pages, sweeps and comparisons of runs.
 //!
-//! - **Fewer than [`LEAST_ITEMS`] items say nothing.** Five items that all move to one side are one chance in 16, and a bootstrap
-//!   of five items does not know that: there is no interval, no p value and no verdict.
-//! - **p is never 0.** Of `n` resamples, `k` lie at 0 or beyond it; the observed difference counts as one more on either account.
+//! - **Fewer than [`LEAST_ITEMS`] items give no interval, no p value and no verdict.** Five items all move to one side by chance
+//!   once in 16, and a bootstrap of five items does not show that.
+//! - **p is never 0.** Of `n` resamples, `k` lie at 0 or beyond it; the observed difference counts as one more in both numbers.
 //!   One side has `(k + 1) / (n + 1)`; p is two-sided, twice that of the side with fewer, and at most 1.
 //! - **Significant** means that the interval leaves out 0 and that p is at most 0.05. With very few resamples the interval is
 //!   shorter than it should be; p is then too large for a verdict.
 //!
-//! [`PairedDifference`] is the only way to an [`Interval`], a [`PValue`] or a [`Significance`], and it knows its number of items.
+//! Only a [`PairedDifference`], which has its number of items, gives an [`Interval`], a [`PValue`] or a [`Significance`].
 
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The fewest items that bear out a difference.
+/// Minimum number of items for an interval and a verdict.
 pub const LEAST_ITEMS: usize = 6;
 
 /// Fraction of the resampled values inside an interval.
 pub const LEVEL: f64 = 0.95;
 
-/// A metric of one side minus that of the other over the same items, and what the items say of it.
+/// A metric of one side minus that of the other over the same items, with its interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(from = "Stored", into = "Stored")]
 pub struct PairedDifference {
@@ -37,20 +37,20 @@ pub struct Interval {
     resamples: usize,
 }
 
-/// A two-sided p value, above 0 and at most 1. It is displayed with three digits, or as `< 0.001` where it is below that.
+/// A two-sided p value, above 0 and at most 1. It is displayed with three digits, or as `< 0.001` if it is smaller.
 #[derive(Debug, Clone, Copy, PartialEq, PartialOrd)]
 pub struct PValue(f64);
 
-/// Whether the items bear out a difference.
+/// Whether a difference is significant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Significance {
     /// There are fewer than [`LEAST_ITEMS`] items.
     TooFewItems,
-    /// They do not.
+    /// The difference is not significant.
     No,
-    /// They do.
+    /// The difference is significant.
     Yes {
-        /// Whether the first side is the better one; none where the metric is neither good nor bad.
+        /// Whether the first side is better; `None` if neither larger nor smaller is better.
         better: Option<bool>,
     },
 }
@@ -68,8 +68,8 @@ impl fmt::Display for Significance {
 }
 
 impl PairedDifference {
-    /// A difference over so many items; `resampled` gives the differences over resamples of them, and is asked only where there
-    /// are enough items. None where the difference, or every resampled one, is no finite number.
+    /// Makes a difference over this number of items; `resampled` computes the differences over resamples of the items and is
+    /// called only if there are enough items. `None` if the difference, or every resampled one, is not finite.
     pub(crate) fn of(value: f64, items: usize, resampled: impl FnOnce() -> Vec<f64>) -> Option<Self> {
         if !value.is_finite() {
             return None;
@@ -81,22 +81,22 @@ impl PairedDifference {
         Some(Self { value, items, interval })
     }
 
-    /// The difference over all items.
+    /// Returns the difference over all items.
     pub fn value(&self) -> f64 {
         self.value
     }
 
-    /// Number of items that contribute to the metric.
+    /// Returns the number of items that contribute to the metric.
     pub fn items(&self) -> usize {
         self.items
     }
 
-    /// Its percentile interval; none with fewer than [`LEAST_ITEMS`] items.
+    /// Returns the percentile interval; `None` with fewer than [`LEAST_ITEMS`] items.
     pub fn interval(&self) -> Option<&Interval> {
         self.interval.as_ref()
     }
 
-    /// What the items say of the difference, in a metric of which more is better, worse or neither.
+    /// Returns the significance of the difference, for a metric in which larger values are better, worse or neither.
     pub fn significance(&self, higher_is_better: Option<bool>) -> Significance {
         match &self.interval {
             None => Significance::TooFewItems,
@@ -108,7 +108,7 @@ impl PairedDifference {
         }
     }
 
-    /// Whether the first side is better, where the items bear that out.
+    /// Returns whether the first side is better; `None` if the difference is not significant.
     pub fn better(&self, higher_is_better: Option<bool>) -> Option<bool> {
         match self.significance(higher_is_better) {
             Significance::Yes { better } => better,
@@ -118,27 +118,27 @@ impl PairedDifference {
 }
 
 impl Interval {
-    /// Lower end.
+    /// Returns the lower end.
     pub fn low(&self) -> f64 {
         self.low
     }
 
-    /// Upper end.
+    /// Returns the upper end.
     pub fn high(&self) -> f64 {
         self.high
     }
 
-    /// How likely a difference as large as this one is where there is none.
+    /// Returns the probability of a difference at least this large if there is no true difference.
     pub fn p_value(&self) -> PValue {
         self.p_value
     }
 
-    /// Resamples on which both sides have the metric.
+    /// Returns the number of resamples on which both sides have the metric.
     pub fn resamples(&self) -> usize {
         self.resamples
     }
 
-    /// Of the differences over resamples; none where none of them is a finite number.
+    /// Computes the interval of the differences over resamples; `None` if none of them is finite.
     fn of(mut resampled: Vec<f64>) -> Option<Self> {
         resampled.retain(|value| value.is_finite());
         resampled.sort_unstable_by(f64::total_cmp);
@@ -152,12 +152,12 @@ impl Interval {
 }
 
 impl PValue {
-    /// The number.
+    /// Returns the number.
     pub fn value(self) -> f64 {
         self.0
     }
 
-    /// Of the differences over resamples, in ascending order.
+    /// Computes the p value of the differences over resamples, which are in ascending order.
     fn of(sorted: &[f64]) -> Self {
         let not_above = sorted.partition_point(|&difference| difference <= 0.0);
         let not_below = sorted.len() - sorted.partition_point(|&difference| difference < 0.0);
@@ -172,19 +172,19 @@ impl fmt::Display for PValue {
     }
 }
 
-/// The percentile interval of the value of one method over resamples of so many items, in ascending order. None with fewer than
-/// [`LEAST_ITEMS`] items or without resamples.
+/// Returns the percentile interval of values over resamples of this number of items; the values are in ascending order. `None` with
+/// fewer than [`LEAST_ITEMS`] items or without resamples.
 pub(crate) fn spread(items: usize, sorted: &[f64]) -> Option<(f64, f64)> {
     if items < LEAST_ITEMS { None } else { ends(sorted) }
 }
 
-/// The ends of the middle [`LEVEL`] of sorted values; none where there are none.
+/// Returns the ends of the middle [`LEVEL`] of sorted values; `None` without values.
 fn ends(sorted: &[f64]) -> Option<(f64, f64)> {
     let outside = (1.0 - LEVEL) / 2.0;
     (!sorted.is_empty()).then(|| (quantile(sorted, outside), quantile(sorted, 1.0 - outside)))
 }
 
-/// Linear between neighbours, as `numpy.quantile`; `sorted` is not empty.
+/// Returns a quantile, linear between neighbours as in `numpy.quantile`; `sorted` is not empty.
 fn quantile(sorted: &[f64], fraction: f64) -> f64 {
     let last = sorted.len() - 1;
     let position = fraction * last as f64;
@@ -193,14 +193,14 @@ fn quantile(sorted: &[f64], fraction: f64) -> f64 {
     low + (high - low) * (position - below as f64)
 }
 
-/// A sentence for tables in which some difference rests on too few items.
+/// Returns the note for tables in which some difference has too few items.
 pub fn too_few() -> String {
     format!(
-        "Fewer than {LEAST_ITEMS} items have no interval and no verdict: that five of them move to one side is one chance in 16."
+        "Fewer than {LEAST_ITEMS} items have no interval and no verdict: five items all move to one side by chance once in 16."
     )
 }
 
-/// A [`PairedDifference`] in `results.json`.
+/// A [`PairedDifference`] as stored in `results.json`.
 #[derive(Serialize, Deserialize)]
 struct Stored {
     difference: f64,
@@ -233,12 +233,12 @@ impl From<PairedDifference> for Stored {
 }
 
 impl From<Stored> for PairedDifference {
-    /// An earlier version stored intervals of any number of items; the rule holds for them as well.
+    /// Applies the rule also to results of an earlier version, which stored intervals for any number of items.
     fn from(stored: Stored) -> Self {
         let Stored { difference, items, low, high, p_value, resamples, .. } = stored;
         let interval = || {
             let resamples = resamples?;
-            // What no resampling can give is not printed as a p value either.
+            // A p value below the smallest possible one is raised to it.
             let p_value = PValue(p_value?.clamp(1.0 / (resamples + 1) as f64, 1.0));
             Some(Interval { low: low?, high: high?, p_value, resamples })
         };
@@ -257,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn five_items_say_nothing_and_six_do() {
+    fn five_items_give_no_interval_and_six_do() {
         let few = PairedDifference::of(1.0, LEAST_ITEMS - 1, || panic!("nothing to resample")).unwrap();
         assert_eq!((few.value(), few.items(), few.interval()), (1.0, 5, None));
         assert_eq!(few.significance(Some(true)), Significance::TooFewItems);
@@ -270,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn p_is_never_printed_as_nothing() {
+    fn p_is_never_printed_as_zero() {
         let shown = |resamples: usize| of(6, &vec![1.0; resamples]).interval().unwrap().p_value().to_string();
         assert_eq!(
             [shown(100), shown(1_998), shown(1_999), shown(2_000)],
@@ -288,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_is_no_interval() {
+    fn values_that_are_not_finite_give_no_interval() {
         assert_eq!(PairedDifference::of(f64::NAN, 9, Vec::new), None);
         assert_eq!(PairedDifference::of(1.0, 9, || vec![f64::NAN, f64::INFINITY]), None);
         let some = of(9, &[1.0, f64::NAN, 2.0, 3.0]);
@@ -296,7 +296,7 @@ mod tests {
     }
 
     #[test]
-    fn results_of_an_earlier_version_are_held_to_the_rule() {
+    fn the_rule_applies_to_results_of_an_earlier_version() {
         let read = |items: usize, p: f64| -> PairedDifference {
             let old = serde_json::json!({
                 "difference": 0.5, "items": items, "low": 0.1, "high": 0.9, "level": 0.95, "p_value": p, "resamples": 999,
@@ -314,7 +314,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn p_is_within_its_bounds_and_comes_back(
+        fn p_is_within_its_bounds_and_round_trips(
             items in 0_usize..20, resampled in prop::collection::vec(-2.0..2.0, 1..300), ties in 0_usize..40,
         ) {
             let mut resampled = resampled;
@@ -326,7 +326,7 @@ mod tests {
                 let p = interval.p_value().value();
                 prop_assert!(p >= least && p <= 1.0);
                 prop_assert!(interval.low() <= interval.high());
-                // A verdict says that nearly all resamples lie on one side.
+                // Significance implies that nearly all resamples lie on one side.
                 if found.significance(None) != Significance::No {
                     let positive = resampled.iter().filter(|value| **value > 0.0).count();
                     let negative = resampled.iter().filter(|value| **value < 0.0).count();

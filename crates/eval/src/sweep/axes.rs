@@ -7,16 +7,16 @@ use crate::experiment::{self, Experiment};
 /// Maximum number of combinations of a sweep.
 const MOST: usize = 1000;
 
-/// A setting and what it becomes.
+/// A setting and its values.
 pub(super) struct Axis {
-    /// As written in `[sweep]`.
+    /// The setting as written in `[sweep]`.
     pub(super) setting: String,
-    /// As written for `--set`.
+    /// The setting as written for `--set`.
     pub(super) key: String,
     pub(super) values: Vec<Value>,
 }
 
-/// The axes of `[sweep]`, in the order of the file.
+/// Returns the axes of `[sweep]`, in the order of the file.
 pub(super) fn axes(document: &DocumentMut, sweep: Item) -> Result<Vec<Axis>, String> {
     let table =
         sweep.as_table_like().ok_or("`sweep` is a table: [sweep], then settings and lists of values")?;
@@ -28,7 +28,7 @@ pub(super) fn axes(document: &DocumentMut, sweep: Item) -> Result<Vec<Axis>, Str
     for (index, axis) in axes.iter().enumerate() {
         if let Some(other) = axes[..index].iter().find(|other| overlap(&axis.key, &other.key)) {
             return Err(format!(
-                "sweep.{} and sweep.{} are about one setting; leave one of them out",
+                "sweep.{} and sweep.{} name the same setting; leave one of them out",
                 other.setting, axis.setting
             ));
         }
@@ -42,7 +42,7 @@ pub(super) fn axes(document: &DocumentMut, sweep: Item) -> Result<Vec<Axis>, Str
     }
 }
 
-/// The lists of a table and of the tables in it: `noise.steps` may be written with quotes or without.
+/// Collects the lists of a table and of the tables in it: `noise.steps` may be written with quotes or without.
 fn gather(table: &dyn TableLike, folder: &str, task: &str, axes: &mut Vec<Axis>) -> Result<(), String> {
     for (name, item) in table.iter() {
         let setting = if folder.is_empty() { name.to_owned() } else { format!("{folder}.{name}") };
@@ -70,17 +70,17 @@ fn gather(table: &dyn TableLike, folder: &str, task: &str, axes: &mut Vec<Axis>)
     Ok(())
 }
 
-/// Where a setting stands in the file: where its first name is one of the file's own, there; otherwise it is the task's.
+/// Returns the full key of a setting: the key itself if it begins with a top-level key of the file, otherwise a key of the task.
 fn key(setting: &str, task: &str) -> String {
     let first = setting.split('.').next().unwrap_or_default().trim();
     if Experiment::KEYS.contains(&first) { setting.to_owned() } else { format!("task.{task}.{setting}") }
 }
 
-/// Whether one of two keys names the other's setting or a table that holds it.
+/// Returns whether two keys are equal or one of them names a table that holds the other.
 fn overlap(a: &str, b: &str) -> bool {
     let parts = |key: &str| -> Vec<String> {
         let mut parts: Vec<String> = key.split('.').map(|part| part.trim().to_owned()).collect();
-        // Two ways to name the network.
+        // `id` and `path` both name the network.
         if parts == ["model", "id"] {
             parts[1] = "path".into();
         }
@@ -90,7 +90,7 @@ fn overlap(a: &str, b: &str) -> bool {
     a.starts_with(&b) || b.starts_with(&a)
 }
 
-/// A value as it is compared: 0.9 and 0.90 are one, 1 and 1.0, 'all' and "all".
+/// Returns the form in which values are compared: 0.9 equals 0.90, 1 equals 1.0, 'all' equals "all".
 #[expect(clippy::wildcard_enum_match_arm, reason = "TOML's values, of which no other is a number or a list")]
 fn canonical(value: &Value) -> String {
     match value {
@@ -101,7 +101,7 @@ fn canonical(value: &Value) -> String {
     }
 }
 
-/// A value without quotes.
+/// Formats a value without quotes.
 pub(super) fn plain(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), str::to_owned)
 }

@@ -4,17 +4,17 @@ use std::collections::HashMap;
 
 use sha2::{Digest, Sha256};
 
-/// Longest name before a hash stands for the rest. Disks take 255 bytes.
+/// Maximum length of a name before a hash replaces the rest. File systems allow 255 bytes.
 const LONGEST: usize = 100;
 
-/// A name for the folder of every combination, in their order: `layers-last-4_alpha-0.99`. It depends on the values of the
-/// combination, and where two of them look alike it ends with a hash of these.
+/// Returns a folder name for every combination, in order: `layers-last-4_alpha-0.99`. It depends only on the values of
+/// the combination; if two names would be equal, they end with a hash of the values.
 pub(super) fn folder_names<'a>(
     settings: &[&str],
     combinations: impl Iterator<Item = &'a [String]> + Clone,
 ) -> Vec<String> {
     let plain: Vec<String> = combinations.clone().map(|values| letters(settings, values)).collect();
-    // On some disks A and a are one name.
+    // Some file systems ignore case.
     let mut alike: HashMap<String, usize> = HashMap::new();
     for name in &plain {
         *alike.entry(name.to_ascii_lowercase()).or_default() += 1;
@@ -30,14 +30,14 @@ pub(super) fn folder_names<'a>(
     plain.into_iter().zip(combinations).map(named).collect()
 }
 
-/// Settings and values in letters that any disk takes; several combinations may have the same.
+/// Formats settings and values in characters that any file system allows; several combinations may give the same name.
 fn letters(settings: &[&str], values: &[String]) -> String {
     let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
     let part = |(setting, value): (&&str, &String)| format!("{setting}-{value}").chars().map(plain).collect();
     settings.iter().zip(values).map(part).collect::<Vec<String>>().join("_")
 }
 
-/// Enough of a hash for the name of a folder.
+/// Returns the first digits of a hash, enough for the name of a folder.
 pub(super) fn brief_hash(hash: impl AsRef<[u8]>) -> String {
     hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
 }
@@ -53,15 +53,15 @@ mod tests {
     }
 
     #[test]
-    fn every_combination_has_a_name_of_its_own() {
+    fn every_combination_has_a_unique_name() {
         let before = names(&[["last:1", "0.9"], ["last:1", "0.99"], ["all", "0.9"]]);
         assert_eq!(before, ["layers-last-1_alpha-0.9", "layers-last-1_alpha-0.99", "layers-all_alpha-0.9"]);
-        // Two that differ in what no name of a folder shows; the others keep their names.
+        // Two combinations that differ only in characters that names cannot show; the others keep their names.
         let after = names(&[["last:1", "0.9"], ["LAST-1", "0.9"], ["all", "0.9"]]);
         assert_eq!(after[2], before[2]);
         assert!(after[0] != after[1] && after[0].starts_with(&before[0]), "{after:?}");
         let turned = names(&[["LAST-1", "0.9"], ["last:1", "0.9"], ["all", "0.9"]]);
-        assert_eq!(turned[..2], [after[1].clone(), after[0].clone()], "names depend on the values alone");
+        assert_eq!(turned[..2], [after[1].clone(), after[0].clone()], "names depend only on the values");
     }
 
     #[test]

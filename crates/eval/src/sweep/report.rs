@@ -1,4 +1,4 @@
-//! The tables of a sweep: every combination, and what each value of a setting does on average.
+//! The tables of a sweep: every combination, and the mean for each value of a setting.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -17,7 +17,7 @@ use runs::files::write_json;
 use runs::layout::SCHEMA;
 use runs::{Code, Environment};
 
-/// What a finished sweep leaves behind.
+/// The outcome of a finished sweep.
 pub struct SweepOutcome {
     /// A row for each combination.
     pub table: Table,
@@ -27,24 +27,24 @@ pub struct SweepOutcome {
     pub out: PathBuf,
 }
 
-/// `sweep.json`.
+/// The content of `sweep.json`.
 #[derive(Serialize)]
 struct Stored<'a> {
     schema: u32,
     title: &'a str,
     items: u64,
-    /// Items that some run could not read; there they count for nothing.
+    /// Items that some run could not read; its metrics exclude them.
     #[serde(skip_serializing_if = "<[Failure]>::is_empty")]
     failed: &'a [Failure],
     metric: &'static str,
-    /// `settings`, the metric by method, and whether the paper's methods are ahead of all others.
+    /// For each combination: `settings`, the metric by method, and whether the paper's methods are ahead of all others.
     combinations: Vec<Map<String, Value>>,
     code: Code,
     environment: Environment,
 }
 
-/// The goal's metric of every method of a combination, in the order of the columns; none where a combination lacks the
-/// method. Whether the paper's methods win is left open where it lacks either kind, or has too few items.
+/// The goal's metric of every method of a combination, in the order of the columns; `None` if the combination lacks the method.
+/// Whether the paper's methods win is `None` if the combination lacks them or all others, or has too few items.
 struct Scored<'a> {
     variant: &'a Variant,
     values: Vec<Option<f64>>,
@@ -64,7 +64,7 @@ pub(super) fn write(
     let results = outcomes.iter().flatten().map(|outcome| &outcome.results);
     let (items, first) = (results.clone().map(|one| one.items).max().unwrap_or(0), results.clone().next());
     let notes = vec![format!(
-        "{items} images. {} What does not depend on a setting was run once.",
+        "{items} images. {} Methods that do not depend on a setting were run once.",
         sweep.facts.goal.note
     )];
     let mut table = table(sweep, &columns, &scored, &notes);
@@ -78,7 +78,7 @@ pub(super) fn write(
     table.export(&out, "table")?;
     summary.export(&out, "summary")?;
 
-    // Last: where it is, everything else is there too.
+    // Written last: if it exists, all other files exist too.
     if let Some(first) = first {
         let stored = Stored {
             schema: SCHEMA,
@@ -95,18 +95,18 @@ pub(super) fn write(
     Ok(SweepOutcome { table, summary, out })
 }
 
-/// A line below the tables where items could not be read.
+/// Returns the note below the tables if items could not be read.
 fn unread(failed: &[Failure], total: u64) -> Option<String> {
     let names: Vec<&str> = failed.iter().take(5).map(|failure| &*failure.id).collect();
     let (count, more) = (failed.len(), if failed.len() > names.len() { ", …" } else { "" });
     (count > 0).then(|| {
         let names = names.join(", ");
-        format!("{count} of {total} items could not be read and count for nothing here: {names}{more}.")
+        format!("{count} of {total} items could not be read and are excluded here: {names}{more}.")
     })
 }
 
-/// The methods of all combinations. Where no combination has two of one family (CLS read both ways), a method goes by the
-/// family's name and leaves the rest to the axis.
+/// The methods of all combinations. If no combination has two methods of one family (with and without CLS), a column has the name
+/// of the family, and the axis distinguishes its methods.
 struct Columns {
     methods: Vec<MethodInfo>,
     merged: bool,
@@ -173,22 +173,22 @@ impl Columns {
     }
 }
 
-/// The metric of the tables.
+/// Returns the metric of the tables.
 fn metric(sweep: &Sweep) -> Option<MetricSpec> {
     sweep.facts.metric(sweep.facts.goal.metric)
 }
 
-/// What shown numbers are multiplied by.
+/// Returns the factor by which shown numbers are multiplied.
 fn scale(sweep: &Sweep) -> f64 {
     metric(sweep).map_or(1.0, |metric| metric.unit.scale())
 }
 
-/// Whether `a` is at least as good as `b`.
+/// Returns whether `a` is at least as good as `b`.
 fn at_least_as_good(sweep: &Sweep, a: f64, b: f64) -> bool {
     if metric(sweep).is_some_and(|metric| metric.better == Better::Lower) { a <= b } else { a >= b }
 }
 
-/// The best of some values.
+/// Returns the best of some values.
 fn best_of(sweep: &Sweep, values: impl Iterator<Item = f64>) -> Option<f64> {
     values.reduce(|a, b| if at_least_as_good(sweep, a, b) { a } else { b })
 }
@@ -211,7 +211,7 @@ fn table(sweep: &Sweep, columns: &Columns, scored: &[Scored], notes: &[String]) 
     }
 }
 
-/// Means over the combinations that share a value, and in how many of them the paper's methods win.
+/// Returns the table of means over the combinations with the same value, and of how often the paper's methods win in them.
 fn summary(sweep: &Sweep, columns: &Columns, scored: &[Scored]) -> Table {
     let mut rows = Vec::new();
     for (index, axis) in sweep.axes.iter().enumerate() {

@@ -20,7 +20,7 @@ methods = ["random", "column-sum", "cls", "tokenrank", "tokenrank-lambda2"]
 fractions = { from = 0.0, to = 0.8, step = 0.4 }
 "#;
 
-/// The sweep of an experiment file below the repository's root, where the miniature network is.
+/// Returns the sweep of an experiment file that uses the miniature network of the repository.
 fn sweep(text: &str, assignments: &[&str]) -> Result<Option<Sweep>> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     let dir = tempfile::tempdir().expect("a scratch folder");
@@ -43,7 +43,7 @@ fn refusal(axes: &str) -> String {
 }
 
 #[test]
-fn every_combination_once_the_last_setting_fastest() {
+fn combinations_vary_the_last_setting_fastest() {
     let sweep = swept("layers = [\"last:1\", \"all\"]\nalpha = [0.9, 0.99]");
     let values: Vec<String> = sweep.variants.iter().map(|variant| sweep.describe(variant)).collect();
     let expected = [
@@ -60,7 +60,7 @@ fn every_combination_once_the_last_setting_fastest() {
 }
 
 #[test]
-fn a_method_is_run_once_for_all_settings_that_it_does_not_know() {
+fn a_method_is_run_once_for_all_settings_that_do_not_affect_it() {
     let sweep = swept(
         "layers = [\"last:1\", \"all\"]\nheads = [\"before-ranking\", \"after-ranking\"]\n\
          cls = [\"kept\", \"dropped\"]\nalpha = [0.9, 0.99]\nlambda_weight = [\"proportional\", \"squared\"]",
@@ -82,7 +82,7 @@ fn a_method_is_run_once_for_all_settings_that_it_does_not_know() {
     for (index, variant) in sweep.variants.iter().enumerate() {
         assert_eq!(variant.methods.len(), 5);
         for Shared { method, variant: source } in &variant.methods {
-            // The numbers come from a run before it that has the method, and from its own if it has one.
+            // The numbers come from its own run or from an earlier one that has the method.
             let plan = sweep.variants[*source].plan.as_ref().expect("a run");
             let TaskConfig::Masking(task) = &plan.experiment.task else { panic!("another task") };
             let has = task.methods().iter().map(Method::to_string).any(|key| key == method.key);
@@ -92,7 +92,7 @@ fn a_method_is_run_once_for_all_settings_that_it_does_not_know() {
 }
 
 #[test]
-fn settings_of_other_parts_are_written_with_dots() {
+fn settings_outside_the_task_are_written_with_dots() {
     let sweep = swept("\"model.image_size\" = [64, 96]\nalpha = [0.9, 0.99]");
     let size = |plan: &Plan| {
         let TaskConfig::Masking(task) = &plan.experiment.task else { panic!("another task") };
@@ -108,14 +108,14 @@ fn settings_of_other_parts_are_written_with_dots() {
 #[test]
 fn old_names_of_settings_can_be_swept() {
     let sweep = swept("scores = [[\"cls\"], [\"tokenrank\"]]\noverlays = [1, 2]");
-    // Folders are called as before.
+    // Folders keep the old names.
     assert_eq!(sweep.axes, ["scores", "overlays"]);
     let TaskConfig::Masking(task) = &sweep.variants[1].plan.as_ref().expect("a run").experiment.task else {
         panic!("another task")
     };
     assert_eq!((task.methods.as_slice(), task.figures), (&[Score::Cls][..], 2));
     let message = refusal("scores = [[\"cls\"]]\nmethods = [[\"cls\"]]");
-    assert!(message.contains("sweep.scores and sweep.methods are about one setting"), "{message}");
+    assert!(message.contains("sweep.scores and sweep.methods name the same setting"), "{message}");
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn every_key_of_the_file_can_be_swept() {
     };
     assert_eq!((task.fractions.values().len(), task.alpha), (3, 0.9));
 
-    // Lists of fractions are values like any others.
+    // Lists of fractions are ordinary values.
     let curves = swept("fractions = [[0.0, 0.5], { from = 0.0, to = 0.8, step = 0.2 }]");
     let points: Vec<usize> = curves
         .plans()
@@ -157,7 +157,7 @@ fn every_key_of_the_file_can_be_swept() {
 }
 
 #[test]
-fn a_setting_without_effect_in_every_combination_is_said() {
+fn a_setting_without_effect_in_every_combination_gives_a_note() {
     let random = |axes: &str| {
         let text = BASE.replace(
             "[\"random\", \"column-sum\", \"cls\", \"tokenrank\", \"tokenrank-lambda2\"]",
@@ -175,7 +175,7 @@ fn a_setting_without_effect_in_every_combination_is_said() {
 }
 
 #[test]
-fn both_readings_of_cls_in_one_combination_stay_apart() {
+fn methods_with_and_without_cls_in_one_combination_stay_separate() {
     let sweep = swept("alpha = [0.9, 0.99]\ncls = [[\"kept\", \"dropped\"]]");
     let names: Vec<_> = sweep.variants[0].methods.iter().map(|shared| shared.method.key.clone()).collect();
     assert!(
@@ -185,14 +185,14 @@ fn both_readings_of_cls_in_one_combination_stay_apart() {
 }
 
 #[test]
-fn an_experiment_without_a_sweep_is_none() {
+fn an_experiment_without_a_sweep_gives_none() {
     assert!(sweep(BASE, &[]).expect("a good experiment").is_none());
     let assigned = sweep(BASE, &["sweep.alpha=[0.5, 0.9]"]).expect("a good sweep").expect("a sweep");
     assert_eq!(assigned.variants.len(), 2);
 }
 
 #[test]
-fn what_cannot_be_run_is_refused_with_its_setting() {
+fn invalid_sweeps_are_refused_with_the_setting() {
     for (axes, words) in [
         ("", &["names no setting"][..]),
         ("alpha = 0.9", &["sweep.alpha", "must be a list"]),
@@ -215,11 +215,11 @@ fn what_cannot_be_run_is_refused_with_its_setting() {
         ("\"dataset.mini.count\" = [0, 1]", &["dataset.mini.count", "at least 1"]),
         (
             "alpha = [0.5, 0.9]\n\"task.masking.alpha\" = [0.5]",
-            &["sweep.alpha and sweep.task.masking.alpha", "one setting"],
+            &["sweep.alpha and sweep.task.masking.alpha", "the same setting"],
         ),
         ("fractions = [[0.0, 0.5]]\nfractions_step = [1]", &["unknown field `fractions_step`"]),
-        ("\"fractions.to\" = [0.5]\nfractions = [[0.0, 0.5]]", &["one setting"]),
-        ("model.path = [\"a\"]\n\"model.id\" = [\"b\"]", &["one setting"]),
+        ("\"fractions.to\" = [0.5]\nfractions = [[0.0, 0.5]]", &["the same setting"]),
+        ("model.path = [\"a\"]\n\"model.id\" = [\"b\"]", &["the same setting"]),
         ("fractions = [[0.0, 0.5, 0.2]]", &["0.2 is listed after 0.5"]),
     ] {
         let message = refusal(axes);

@@ -2,7 +2,7 @@
 
 use super::{Cell, Row, Table};
 
-/// What a character becomes.
+/// How a character is set in LaTeX.
 enum Set {
     Text(&'static str),
     Math(&'static str),
@@ -11,10 +11,10 @@ enum Set {
     Unknown,
 }
 
-/// What makes a table that is wider than the text as wide as that, and leaves any other alone.
+/// LaTeX command that shrinks a table to the width of the text if it is wider.
 const FITTED: &str = "\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}";
 
-/// A `table` environment with booktabs' rules; notes stand below.
+/// Formats a `table` environment with booktabs' rules and the notes below.
 pub(super) fn table(table: &Table) -> String {
     let Table { title, labels, columns, rows, notes } = table;
     let line = |cells: Vec<String>| format!("    {} \\\\\n", cells.join(" & "));
@@ -41,7 +41,7 @@ pub(super) fn table(table: &Table) -> String {
     text + "\\end{table}\n"
 }
 
-/// A number with a proper minus; the best is bold.
+/// Formats a number with a typographic minus sign; the best is bold.
 fn number(cell: &Cell) -> String {
     let text = cell.text();
     let signed = text.starts_with(['-', '+']);
@@ -53,7 +53,7 @@ fn number(cell: &Cell) -> String {
     }
 }
 
-/// Text in which nothing is a command.
+/// Escapes text so that it contains no LaTeX command.
 fn escaped(text: &str) -> String {
     let mut out = String::new();
     let mut math = false;
@@ -88,7 +88,7 @@ fn set(character: char) -> Set {
         '~' => Set::Text("\\textasciitilde{}"),
         '^' => Set::Text("\\textasciicircum{}"),
         '\\' => Set::Text("\\textbackslash{}"),
-        // Characters of other glyphs in the default encoding, and ligatures of several.
+        // Characters with other glyphs in the default encoding, and characters that form ligatures.
         '<' => Set::Math("<"),
         '>' => Set::Math(">"),
         '|' => Set::Math("|"),
@@ -126,7 +126,7 @@ fn set(character: char) -> Set {
         '’' => Set::Text("'"),
         '\u{a0}' => Set::Text("~"),
         ' '..='~' => Set::AsIs,
-        // Letters with accents, which every LaTeX of the last years reads; not those of Icelandic, which need T1.
+        // Accented letters, which every recent LaTeX reads; not the Icelandic ones, which need T1.
         'À'..='ÿ' if !matches!(character, 'Ð' | 'ð' | 'Þ' | 'þ') => Set::AsIs,
         _ => Set::Unknown,
     }
@@ -139,7 +139,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_in_a_text_is_a_command() {
+    fn escaped_text_contains_no_commands() {
         assert_snapshot!(escaped("TokenRank, λ₂ ↓ (α = 0.99)"), @r"TokenRank, $\lambda _2$ $\downarrow $ ($\alpha $ = 0.99)");
         assert_snapshot!(escaped(r#"a\b{c}_d^e~f&g%h#i$j <k> "l" [m]"#), @r"a\textbackslash{}b\{c\}\_d\textasciicircum{}e\textasciitilde{}f\&g\%h\#i\$j $<$k$>$ ''l'' {[}m]");
         assert_snapshot!(escaped("Dünkel – 12 − 3 … “x” \u{1f600}日"), @"Dünkel -- 12 $-$ 3 \\dots{} ``x'' [U+1F600][U+65E5]");

@@ -59,7 +59,7 @@ fn golden() -> Golden {
 
 fn close(ours: Option<f64>, golden: f64, what: &str) {
     let ours = ours.unwrap_or_else(|| panic!("{what}: no value"));
-    assert!((ours - golden).abs() <= 1e-12, "{what}: {ours} beside {golden}");
+    assert!((ours - golden).abs() <= 1e-12, "{what}: {ours}, expected {golden}");
 }
 
 #[test]
@@ -74,7 +74,7 @@ fn ties_are_broken_as_scipy_does() {
 }
 
 #[test]
-fn each_image_is_matched_and_indexed_as_by_scipy_and_scikit_learn() {
+fn matching_and_rand_index_agree_with_scipy_and_scikit_learn() {
     let golden = golden();
     for (record, image) in golden.records.iter().zip(&golden.images) {
         for (method, wanted) in image {
@@ -94,7 +94,7 @@ fn each_image_is_matched_and_indexed_as_by_scipy_and_scikit_learn() {
 }
 
 #[test]
-fn metrics_are_those_of_numpy() {
+fn metrics_agree_with_numpy() {
     let golden = golden();
     let value = |metric: DiffSegMetric, method: &str| {
         metric.over(&Classes::all(golden.classes)).value_over(&golden.records, method)
@@ -106,12 +106,12 @@ fn metrics_are_those_of_numpy() {
             close(value(metric, method), wanted[&name], &format!("{name} of {method}"));
         }
     }
-    // Where there are more segments than classes in sight, left-over segments cost IoU.
+    // With more segments than visible classes, left-over segments lower the IoU.
     assert!(value(DiffSegMetric::MiouOrderFree, "many") > value(DiffSegMetric::Miou, "many"));
 }
 
 #[test]
-fn intervals_are_those_of_numpy_on_the_same_draws() {
+fn intervals_agree_with_numpy_on_the_same_draws() {
     let golden = golden();
     for case in &golden.bootstrap {
         let Bootstrap { a, b, metric, resamples, seed, .. } = case;

@@ -1,14 +1,15 @@
-//! What holds for distances between sets of features whatever the features are.
+//! Properties of distances between sets of features that hold for any features.
 
 use eval::metrics::fidelity::{
-    FeatureSet, FidelityError, Gaussian, InceptionScore, Item, KernelDistance, Moments, PrecisionRecall,
-    Reference, Settings, Share, evaluate, frechet_distance, frechet_resampled, inception_score_resampled,
+    FeatureSet, FidelityError, Fractions, Gaussian, InceptionScore, Item, KernelDistance, Moments,
+    PrecisionRecall, Reference, Settings, evaluate, frechet_distance, frechet_resampled,
+    inception_score_resampled,
 };
 use ndarray::{Array1, Array2, Axis, concatenate, s};
 use proptest::prelude::*;
 use tasks::Rng;
 
-/// Correlated features `[n, d]`.
+/// Returns correlated features `[n, d]`.
 fn features(n: usize, d: usize, seed: u64) -> Array2<f64> {
     let mut rng = Rng::keyed(&[seed]);
     let mut normal =
@@ -25,15 +26,15 @@ fn frechet(a: &Array2<f64>, b: &Array2<f64>) -> f64 {
     frechet_distance(&gaussian(a), &gaussian(b)).expect("a distance")
 }
 
-fn share(a: &Array2<f64>, b: &Array2<f64>) -> Share {
-    PrecisionRecall::default().between(a.view(), b.view()).expect("shares")
+fn fractions(a: &Array2<f64>, b: &Array2<f64>) -> Fractions {
+    PrecisionRecall::default().between(a.view(), b.view()).expect("precision and recall")
 }
 
 fn close(a: f64, b: f64, scale: f64) -> bool {
     (a - b).abs() <= 1e-7 * scale
 }
 
-/// The orthogonal map `I − 2vvᵀ/‖v‖²`, twice with different `v`.
+/// Applies the orthogonal map `I − 2vvᵀ/‖v‖²` twice with different `v`.
 fn turned(x: &Array2<f64>) -> Array2<f64> {
     let d = x.ncols();
     let reflected = |x: Array2<f64>, v: Array1<f64>| {
@@ -59,7 +60,7 @@ fn set(features: &Array2<f64>, logits: &Array2<f64>, numbers: &[usize]) -> Featu
 }
 
 #[test]
-fn the_distance_of_normal_distributions_is_the_known_one() {
+fn the_distance_of_normal_distributions_follows_the_closed_form() {
     // Diagonal covariances commute: ‖Δμ‖² + Σ (σ₁ − σ₂)².
     let diagonal = |mean: [f64; 3], deviations: [f64; 3]| {
         let variances = Array1::from_iter(deviations.map(|x: f64| x * x));
@@ -69,7 +70,7 @@ fn the_distance_of_normal_distributions_is_the_known_one() {
     let b = diagonal([1.0, 4.0, 2.5], [4.0, 2.0, 1.0]);
     let distance = frechet_distance(&a, &b).expect("a distance");
     assert!(close(distance, 4.0 + 0.25 + 9.0 + 4.0 + 4.0, 1.0), "{distance}");
-    // No spread at all leaves the distance of the means.
+    // Without any spread, only the distance of the means remains.
     let (a, b) = (diagonal([0.0; 3], [0.0; 3]), diagonal([3.0, 4.0, 0.0], [0.0; 3]));
     assert_eq!(frechet_distance(&a, &b), Ok(25.0));
 }
@@ -80,12 +81,12 @@ fn precision_and_recall_of_known_sets() {
     let reference = line(&[0.0, 1.0, 2.0, 3.0, 10.0]);
     // Third neighbours of the reference are 3, 2, 2, 3 and 9 away, so its balls cover −3 to 19.
     let generated = line(&[-2.5, -3.5, 18.0, 20.0, 2.2]);
-    assert_eq!(share(&generated, &reference).precision, 3.0 / 5.0);
-    assert_eq!(share(&reference, &generated).recall, 3.0 / 5.0);
-    // All in one place: balls of radius 0 that hold each other.
+    assert_eq!(fractions(&generated, &reference).precision, 3.0 / 5.0);
+    assert_eq!(fractions(&reference, &generated).recall, 3.0 / 5.0);
+    // All points are equal: balls of radius 0 contain each other.
     let (same, apart) = (line(&[5.0; 6]), line(&[5.0 + 1e-6; 6]));
-    assert_eq!(share(&same, &same), Share { precision: 1.0, recall: 1.0 });
-    assert_eq!(share(&same, &apart), Share { precision: 0.0, recall: 0.0 });
+    assert_eq!(fractions(&same, &same), Fractions { precision: 1.0, recall: 1.0 });
+    assert_eq!(fractions(&same, &apart), Fractions { precision: 0.0, recall: 0.0 });
 }
 
 #[test]
@@ -95,7 +96,7 @@ fn a_subset_larger_than_the_set_is_refused_with_what_to_set() {
     assert_eq!(
         refused.to_string(),
         "the kernel distance draws subsets of 1000 without replacement, and there are 30 generated and 90 reference \
-         pictures; set the subset size to at most 30, or add pictures"
+         images; set the subset size to at most 30, or add images"
     );
     for (kernel, words) in [
         (
@@ -113,7 +114,7 @@ fn a_subset_larger_than_the_set_is_refused_with_what_to_set() {
 }
 
 #[test]
-fn what_does_not_belong_together_is_refused() {
+fn inconsistent_features_are_refused() {
     let (a, b) = (features(30, 4, 1), features(30, 5, 2));
     let width = FidelityError::Width { wanted: 5, found: 4 };
     assert_eq!(
@@ -126,11 +127,11 @@ fn what_does_not_belong_together_is_refused() {
         PrecisionRecall::default().between(a.slice(s![..3, ..]), a.view()).expect_err("three items");
     assert_eq!(
         refused.to_string(),
-        "precision and recall needs at least 4 generated pictures, and there are 3; add pictures, or ask for fewer \
+        "precision and recall needs at least 4 generated images, and there are 3; add images, or ask for fewer \
          neighbours"
     );
     assert!(
-        Gaussian::of(a.slice(s![..1, ..])).expect_err("one item").to_string().contains("at least 2 pictures")
+        Gaussian::of(a.slice(s![..1, ..])).expect_err("one item").to_string().contains("at least 2 images")
     );
     assert!(Gaussian::new(Array1::zeros(3), Array2::zeros((3, 4)), None).is_err());
     assert!(Gaussian::new(Array1::zeros(0), Array2::zeros((0, 0)), None).is_err());
@@ -143,8 +144,8 @@ fn what_does_not_belong_together_is_refused() {
     set.add(3, item(&[1.0, 2.0], Some(&[0.0]))).expect("the same again");
     assert_eq!(set.len(), 1);
     for (number, wrong, words) in [
-        (3, item(&[1.0, 2.5], Some(&[0.0])), "item 3 is there twice"),
-        (4, item(&[1.0], Some(&[0.0])), "features of 1 numbers where there are 2"),
+        (3, item(&[1.0, 2.5], Some(&[0.0])), "item 3 was given twice"),
+        (4, item(&[1.0], Some(&[0.0])), "expected features of 2 numbers, found 1"),
         (4, item(&[1.0, 2.0], None), "item 4 has 0 logits where the others have 1"),
         (4, item(&[1.0, f64::NAN], Some(&[0.0])), "item 4 has a feature that is not finite"),
     ] {
@@ -155,7 +156,7 @@ fn what_does_not_belong_together_is_refused() {
 }
 
 #[test]
-fn everything_at_once_says_what_it_left_out() {
+fn notes_name_reduced_and_missing_metrics() {
     let (generated, reference, logits) = (features(40, 6, 1), features(25, 6, 5), features(40, 3, 3));
     let all: Vec<usize> = (0..40).collect();
     let generated = set(&generated, &logits, &all).finish();
@@ -165,9 +166,9 @@ fn everything_at_once_says_what_it_left_out() {
     assert_eq!(
         summary.notes,
         [
-            "Kernel distance: subsets of 25 instead of 1000, since there are 40 generated and 25 reference pictures; \
+            "Kernel distance: subsets of 25 instead of 1000, since there are 40 generated and 25 reference images; \
              values are comparable between equal subset sizes only.",
-            "Precision and recall: 30 of the 40 generated pictures, drawn with seed 2020."
+            "Precision and recall: 30 of the 40 generated images, drawn with seed 2020."
         ]
     );
     assert_eq!((summary.generated, summary.reference), (40, Some(25)));
@@ -186,7 +187,7 @@ fn everything_at_once_says_what_it_left_out() {
     assert_eq!(less.notes.len(), 2, "{:?}", less.notes);
 }
 
-/// The standard error over resamples beside the spread over fresh samples, and the bias that documentation warns of.
+/// Compares the standard error over resamples with the spread over fresh samples, and checks the documented bias.
 #[test]
 fn resamples_spread_as_fresh_samples_do() {
     let reference = gaussian(&features(4000, 3, 9));
@@ -209,7 +210,7 @@ fn resamples_spread_as_fresh_samples_do() {
         })
         .collect();
     let error = errors.iter().map(|r| r.standard_error).sum::<f64>() / 10.0;
-    assert!(error > spread / 3.0 && error < spread * 3.0, "{error} beside {spread}");
+    assert!(error > spread / 3.0 && error < spread * 3.0, "{error}, expected about {spread}");
     assert!(errors.iter().map(|r| r.bias).sum::<f64>() > 0.0);
     assert!(errors.iter().all(|r| r.low.is_some() && r.low <= r.high && r.level == 0.95));
     let nothing = errors[0].minus(&errors[0]).expect("as many resamples");
@@ -223,7 +224,7 @@ fn resamples_spread_as_fresh_samples_do() {
     assert_eq!(resampled.value, score.of(logits.view()).expect("a score").mean);
     let (low, high) = resampled.low.zip(resampled.high).expect("200 items");
     assert!(low < resampled.value && resampled.value < high + resampled.standard_error);
-    // Five pictures say nothing, alone or against another five.
+    // Five images give no interval, alone or compared with another five.
     let five = |k: usize| {
         frechet_resampled(population.slice(s![k..k + 5, ..]), &reference, 100, 4).expect("resamples")
     };
@@ -237,7 +238,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(48))]
 
     #[test]
-    fn frechet_is_a_squared_distance_that_no_rotation_changes(
+    fn frechet_is_a_squared_distance_invariant_under_rotation(
         (n, m, d) in (2_usize..40, 2_usize..40, 1_usize..12), seed in 0_u64..1000,
     ) {
         let (a, b) = (features(n, d, seed), features(m, d, seed + 1));
@@ -255,7 +256,7 @@ proptest! {
     }
 
     #[test]
-    fn no_rotation_changes_kernel_distance_precision_or_recall(
+    fn kernel_distance_precision_and_recall_are_invariant_under_rotation(
         (n, m, d) in (5_usize..40, 5_usize..40, 1_usize..12), seed in 0_u64..1000,
     ) {
         let (a, b) = (features(n, d, seed), features(m, d, seed + 1));
@@ -264,17 +265,17 @@ proptest! {
         let (straight, turned_) = (distance(&a, &b), distance(&turned(&a), &turned(&b)));
         let scale = 1.0 + a.iter().chain(&b).map(|x| x * x).sum::<f64>().powi(3);
         prop_assert!(close(straight.mean, turned_.mean, scale) && close(straight.std, turned_.std, scale));
-        let (there, back) = (share(&a, &b), share(&b, &a));
+        let (there, back) = (fractions(&a, &b), fractions(&b, &a));
         prop_assert_eq!((there.precision, there.recall), (back.recall, back.precision));
-        prop_assert_eq!(there, share(&turned(&a), &turned(&b)));
-        prop_assert_eq!(share(&a, &a), Share { precision: 1.0, recall: 1.0 });
-        // More pictures of one set can only be inside more of the other.
+        prop_assert_eq!(there, fractions(&turned(&a), &turned(&b)));
+        prop_assert_eq!(fractions(&a, &a), Fractions { precision: 1.0, recall: 1.0 });
+        // Adding images to one set can only increase the fraction of the other set inside it.
         let both = concatenate(Axis(0), &[a.view(), b.view()]).expect("one width");
-        prop_assert_eq!(share(&a, &both).precision, 1.0);
+        prop_assert_eq!(fractions(&a, &both).precision, 1.0);
     }
 
     #[test]
-    fn neither_order_nor_cut_nor_repetition_of_items_matters(
+    fn order_division_and_repetition_of_items_do_not_matter(
         order in Just((0..24_usize).collect::<Vec<_>>()).prop_shuffle(), cut in 0_usize..24, seed in 0_u64..100,
     ) {
         let (x, logits) = (features(24, 3, seed), features(24, 4, seed + 1));
@@ -289,7 +290,7 @@ proptest! {
     }
 
     #[test]
-    fn moments_that_stream_are_those_at_once(
+    fn streamed_moments_equal_moments_at_once(
         (n, d) in (2_usize..60, 1_usize..8), cuts in prop::collection::vec(0_usize..60, 0..5), far in 0.0..1e4_f64,
         seed in 0_u64..100,
     ) {
@@ -311,7 +312,7 @@ proptest! {
         let off = |a: &Array2<f64>, b: &Array2<f64>| (a - b).iter().fold(0.0_f64, |m, d| m.max(d.abs()));
         prop_assert!(off(&streamed.covariance, &whole.covariance) <= 1e-9 * (1.0 + whole.covariance.iter().fold(0.0_f64, |m, v| m.max(v.abs()))));
         prop_assert!((&streamed.mean - &whole.mean).iter().all(|d| d.abs() <= 1e-10 * (1.0 + far)));
-        // And the textbook's.
+        // Also equal to the textbook formula.
         let centred = &x - &x.mean_axis(Axis(0)).expect("items");
         prop_assert!(off(&whole.covariance, &(centred.t().dot(&centred) / (n as f64 - 1.0))) <= 1e-9 * (1.0 + far));
     }

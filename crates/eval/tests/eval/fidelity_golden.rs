@@ -10,7 +10,7 @@ use ndarray::Array2;
 use safetensors::SafeTensors;
 use serde::Deserialize;
 
-/// What is asked for, relative to the value.
+/// Required accuracy, relative to the value.
 const RELATIVE: f64 = 1e-6;
 
 #[derive(Deserialize)]
@@ -52,7 +52,7 @@ fn golden() -> Golden {
     serde_json::from_str(include_str!("../fixtures/fidelity/golden.json")).expect("the fixture")
 }
 
-/// A float32 table of the fixture.
+/// Reads a float32 table of the fixture.
 fn table(name: &str) -> Array2<f64> {
     let file = SafeTensors::deserialize(include_bytes!("../fixtures/fidelity/features.safetensors"))
         .expect("the fixture");
@@ -63,14 +63,14 @@ fn table(name: &str) -> Array2<f64> {
 }
 
 #[test]
-fn metrics_are_those_of_torch_fidelity() {
+fn metrics_agree_with_torch_fidelity() {
     let mut worst = 0.0_f64;
     for (name, case) in golden().cases {
         let [generated, reference, logits] =
             ["generated", "reference", "logits"].map(|part| table(&format!("{name}.{part}")));
         let mut close = |what: &str, ours: f64, theirs: f64| {
             let difference = (ours - theirs).abs() / theirs.abs();
-            println!("{name}: {what} {ours} beside {theirs}, {difference:.1e}");
+            println!("{name}: {what} {ours}, expected {theirs}, difference {difference:.1e}");
             assert!(difference <= RELATIVE, "{name}: {what} is {ours} where torch-fidelity has {theirs}");
             worst = worst.max(difference);
         };
@@ -101,17 +101,18 @@ fn metrics_are_those_of_torch_fidelity() {
             both("Inception Score", score.of(logits.view()).expect("a score"), theirs);
         }
         for (neighbours, theirs) in [(3, wanted.precision_recall), (1, wanted.precision_recall_nearest)] {
-            let share =
-                PrecisionRecall { neighbours }.between(generated.view(), reference.view()).expect("shares");
-            close("precision", share.precision, theirs[0]);
-            close("recall", share.recall, theirs[1]);
+            let found = PrecisionRecall { neighbours }
+                .between(generated.view(), reference.view())
+                .expect("precision and recall");
+            close("precision", found.precision, theirs[0]);
+            close("recall", found.recall, theirs[1]);
         }
     }
     println!("largest relative difference: {worst:.1e}");
 }
 
 #[test]
-fn draws_are_those_of_numpy() {
+fn draws_agree_with_numpy() {
     for Draw { seed, n, size, permutation, choices } in golden().draws {
         let mut rng = RandomState::new(seed);
         assert_eq!(rng.permutation(n), permutation, "permutation of {n}, seed {seed}");

@@ -1,8 +1,8 @@
 //! From pixels to Inception Score, FID and KID against torch-fidelity, with random weights that both draw by one formula
 //! (`tools/golden_inception.py`).
 
+use eval::image_metrics::extract;
 use eval::metrics::fidelity::{InceptionScore, KernelDistance, Reference, Settings, evaluate};
-use eval::picture_metrics::extract;
 use models::features::FeatureSource;
 use models::image::Rgb8;
 use serde::Deserialize;
@@ -19,7 +19,7 @@ struct Golden {
 }
 
 #[test]
-fn metrics_of_pictures_are_those_of_torch_fidelity() {
+fn metrics_of_images_agree_with_torch_fidelity() {
     let golden = include_str!("../../../models/tests/fixtures/inception/metrics.json");
     let golden: Golden = serde_json::from_str(golden).expect("the fixture");
     let folder = tempfile::tempdir().expect("a scratch folder");
@@ -29,8 +29,8 @@ fn metrics_of_pictures_are_those_of_torch_fidelity() {
     let network = FeatureSource::Inception(file).load(models::Device::Cpu).expect("the network");
     assert!(!network.is_published_inception());
 
-    let features = |pictures: Vec<Rgb8>| {
-        let numbered = (0_u64..).zip(pictures).map(Ok);
+    let features = |images: Vec<Rgb8>| {
+        let numbered = (0_u64..).zip(images).map(Ok);
         extract(&network, numbered, 7).expect("features").finish()
     };
     let generated = features(
@@ -58,7 +58,7 @@ fn metrics_of_pictures_are_those_of_torch_fidelity() {
         ("its deviation", kernel.distance.std, golden.kernel_inception_distance_std),
     ] {
         let difference = (ours - theirs).abs() / theirs.abs();
-        println!("{what}: {ours} beside {theirs}, {difference:.1e}");
+        println!("{what}: {ours}, expected {theirs}, difference {difference:.1e}");
         assert!(difference <= 1e-3, "{what} is {ours} where torch-fidelity has {theirs}");
     }
     assert_eq!(found.notes, [""; 0]);

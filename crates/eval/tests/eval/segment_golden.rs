@@ -41,11 +41,11 @@ fn golden() -> Golden {
 
 fn close(ours: Option<f64>, golden: f64, what: &str) {
     let ours = ours.unwrap_or_else(|| panic!("{what}: no value"));
-    assert!((ours - golden).abs() <= 1e-12, "{what}: {ours} beside {golden}");
+    assert!((ours - golden).abs() <= 1e-12, "{what}: {ours}, expected {golden}");
 }
 
 #[test]
-fn metrics_are_those_of_numpy() {
+fn metrics_agree_with_numpy() {
     let golden = golden();
     for (method, wanted) in &golden.metrics {
         assert_eq!(wanted.len(), SegmentMetric::ALL.len());
@@ -71,7 +71,7 @@ fn the_published_miou_of_concept_attention_is_a_function_of_its_accuracy() {
 }
 
 #[test]
-fn intervals_are_those_of_numpy_on_the_same_draws() {
+fn intervals_agree_with_numpy_on_the_same_draws() {
     let golden = golden();
     for case in &golden.bootstrap {
         let Bootstrap { a, b, metric, resamples, seed, .. } = case;

@@ -11,13 +11,13 @@ use crate::experiments::kind::Kind;
 use crate::experiments::view::{ImageSource, ItemView, Score, Spreads, records, values};
 use crate::folder::RunFolder;
 
-/// The items with their scores and images.
+/// Returns the items with their scores and images.
 pub(super) fn view(config: &DiffSegConfig, run: &RunFolder) -> Result<ItemView> {
     let (answers, methods) = (run.answers::<DiffSegRecord>()?, Kind::methods(config));
     let experiment = &run.results.experiment;
     let dataset = experiment.dataset.labelled_pixels();
-    // Without the data set, the classes that occur: those that do not occur take left-over segments alone, which none of
-    // the numbers of one image below counts.
+    // Without the data set, only classes that occur in the records: a class that does not occur takes only left-over segments,
+    // which none of the scores below counts.
     let records: Vec<DiffSegRecord> = records(&answers);
     let classes =
         dataset.as_ref().ok().map(|found| Classes::of(&experiment.dataset, found.classes.len(), &records));
@@ -32,7 +32,7 @@ pub(super) fn view(config: &DiffSegConfig, run: &RunFolder) -> Result<ItemView> 
     let good = Some(true);
     score(
         "IoU, order-free, %",
-        "Mean over the classes of this image of intersection over union; left-over segments count for nothing.",
+        "Mean over the classes of this image of intersection over union; left-over segments do not count.",
         1,
         good,
         &|found| {
@@ -59,7 +59,7 @@ pub(super) fn view(config: &DiffSegConfig, run: &RunFolder) -> Result<ItemView> 
         good,
         &|found| fraction(100.0 * found.boundary.found as f64, found.boundary.labelled as f64),
     );
-    score("Segments", "How many the image was cut into.", 0, None, &|found| Some(found.proposals as f64));
+    score("Segments", "Number of segments of the image.", 0, None, &|found| Some(found.proposals as f64));
 
     let found = dataset.map(|found| found.items);
     items.compare_data::<DiffSeg>(run, &found, &answers);

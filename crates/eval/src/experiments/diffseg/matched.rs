@@ -1,4 +1,4 @@
-//! The segments of one image against its classes.
+//! Matches the segments of one image to its classes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,55 +8,55 @@ use tasks::diffseg::Segments;
 use super::classes::Classes;
 use super::matching::assign;
 
-/// The segments of one image, each class with the one that stands for it.
+/// The segments of one image, matched to classes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Matched {
-    /// By class, the segment that stands for it; none where the two have no pixel in common, or the class takes no part.
+    /// By class, the matched segment; `None` if it shares no pixel with the class, or the class does not take part.
     pub segments: Vec<Option<u32>>,
-    /// By class, what is right and wrong.
+    /// By class, counts of right and wrong pixels.
     pub classes: Vec<Tally>,
     /// Pixels that are not ignored.
     pub labelled: u64,
 }
 
-/// Pixels of one class.
+/// Pixel counts of one class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Tally {
-    /// Of the class and in its segment.
+    /// Pixels of the class inside its segment.
     pub true_positives: u64,
-    /// In its segment and of other classes.
+    /// Pixels of other classes inside its segment.
     pub false_positives: u64,
-    /// Of the class and in other segments.
+    /// Pixels of the class in other segments.
     pub false_negatives: u64,
-    /// Those of the false positives that lie in a segment without any pixel of the class: a left-over segment that the
-    /// class was given because none was left to it.
+    /// False positives that lie in a segment without any pixel of the class: a left-over segment that the class was given
+    /// because no other was left.
     pub idle_positives: u64,
 }
 
 impl Tally {
-    /// Pixels of the class.
+    /// Returns the number of pixels of the class.
     pub fn labelled(self) -> u64 {
         self.true_positives + self.false_negatives
     }
 
-    /// Pixels of the class or in its segment. A left-over segment counts, as published.
+    /// Returns the number of pixels of the class or in its segment. A left-over segment counts, as published.
     pub fn union(self) -> u64 {
         self.labelled() + self.false_positives
     }
 
-    /// Pixels of the class or in its segment, a left-over segment aside.
+    /// Returns the number of pixels of the class or in its segment, not counting a left-over segment.
     pub fn overlapping_union(self) -> u64 {
         self.union() - self.idle_positives
     }
 }
 
 impl Matched {
-    /// Gives each of `classes` (and of further ones that the labels hold) the segment with which most pixels agree over the
-    /// whole image, by [`assign`] on the histogram of `C × max(C, K)` for C classes. Pixels of segments that no class gets are
-    /// false negatives of their classes and nothing else.
+    /// Matches each of `classes` (and of any others in the labels) to a segment so that as many pixels as possible agree over
+    /// the whole image, by [`assign`] on the histogram of `C × max(C, K)` for C classes. Pixels in unmatched segments are only false
+    /// negatives of their classes.
     ///
     /// K counts the segments up to the last that has a labelled pixel, as in the published evaluation of DiffSeg
-    /// (<https://github.com/google/diffseg>, `diffseg/utils.py`): segments behind it widen nothing.
+    /// (<https://github.com/google/diffseg>, `diffseg/utils.py`): segments after it do not enlarge the matrix.
     pub fn of(segments: &Segments, classes: &Classes) -> Self {
         let overlap = || segments.overlap.iter().map(|&(class, segment, n)| (usize::from(class), segment, n));
         let matched: BTreeSet<usize> = classes.iter().chain(overlap().map(|(class, ..)| class)).collect();
@@ -110,11 +110,11 @@ mod tests {
 
     #[test]
     fn a_class_cut_in_two_loses_the_smaller_part() {
-        // Class 0 in segments 0 and 1, class 2 in segments 2 and partly 0; class 1 is not there.
+        // Class 0 in segments 0 and 1, class 2 in segment 2 and partly in 0; class 1 does not occur.
         let found =
             Matched::of(&segments(&[(0, 0, 30), (0, 1, 20), (2, 0, 5), (2, 2, 40)]), &Classes::all(3));
         assert_eq!(found.segments, [Some(0), None, Some(2)]);
-        // Segment 1 is left over and goes to the class that is not there.
+        // Segment 1 is left over and goes to the class that does not occur.
         assert_eq!(found.classes, [tally(30, 5, 20, 0), tally(0, 20, 0, 20), tally(40, 0, 5, 0)]);
         assert_eq!((found.labelled, found.correct()), (95, 70));
         let absent = found.classes[1];
@@ -122,14 +122,14 @@ mod tests {
     }
 
     #[test]
-    fn more_segments_than_classes_leave_some_without() {
+    fn with_more_segments_than_classes_some_stay_unmatched() {
         let found = Matched::of(&segments(&[(0, 0, 1), (0, 5, 9), (1, 3, 4)]), &Classes::all(2));
         assert_eq!(found.segments, [Some(5), Some(3)]);
         assert_eq!(found.classes, [tally(9, 0, 1, 0), tally(4, 0, 0, 0)]);
     }
 
     #[test]
-    fn nothing_labelled_is_nothing_wrong() {
+    fn an_image_without_labels_has_no_errors() {
         let found = Matched::of(&segments(&[]), &Classes::all(2));
         assert_eq!((found.labelled, found.classes), (0, vec![Tally::default(); 2]));
         // A label beyond the classes is not lost.

@@ -1,21 +1,21 @@
-//! Which segment stands for which class: one segment a class, so that as many pixels as possible agree.
+//! Assigns one segment to each class so that as many pixels as possible agree.
 //!
-//! Several assignments can be best, and the metric depends on which is taken: classes that an image does not show get
-//! left-over segments, whose pixels are then wrong. Published numbers rest on SciPy's `linear_sum_assignment`, so the
-//! order in which ties are broken is SciPy's. It follows from its method: rows are placed one after another, each by the
+//! Several assignments can be best, and the metric depends on the choice: classes that an image does not show get
+//! left-over segments, whose pixels are then wrong. Published numbers use SciPy's `linear_sum_assignment`, so ties
+//! are broken as in SciPy. It follows from its method: rows are placed one after another, each by the
 //! shortest augmenting path (D. F. Crouse, "On implementing 2D rectangular assignment algorithms", IEEE TAES 52, 2016),
-//! and of columns equally near the search prefers a free one, and among those the one it looked at last.
+//! and among equally near columns the search prefers a free one, and among those the one it visited last.
 
 use ndarray::{Array2, ArrayView2};
 
-/// Pixels beyond which a sum is no longer exact in the doubles that SciPy counts with.
+/// Largest number of pixels that is exact in the doubles that SciPy uses.
 const MOST: u64 = 1 << 53;
 
-/// Pairs of row and column, each row and column at most once, with the largest possible sum of entries; in rising order
-/// of the rows. There are as many pairs as the shorter side is long.
+/// Returns pairs of row and column with the largest possible sum of entries, in ascending order of the rows. Each row and
+/// column occurs at most once. There are as many pairs as the shorter side is long.
 pub fn assign(gains: ArrayView2<'_, u64>) -> Vec<(usize, usize)> {
     let wide = gains.ncols() >= gains.nrows();
-    // Every row of the search finds a column, so the longer side must be that of the columns.
+    // Every row of the search gets a column, so the columns must be the longer side.
     let gains = if wide { gains } else { gains.reversed_axes() };
     let mut search = Search::new(gains);
     (0..gains.nrows()).for_each(|row| search.place(row));
@@ -28,8 +28,8 @@ pub fn assign(gains: ArrayView2<'_, u64>) -> Vec<(usize, usize)> {
     turned
 }
 
-/// The assignment of the rows that are placed so far, and the prices that prove it best: no cost less the prices of its
-/// row and column is below 0, and those of assigned pairs are 0.
+/// The assignment of the rows placed so far, and the prices that prove it optimal: every cost minus the prices of its row and
+/// column is at least 0, and exactly 0 for assigned pairs.
 struct Search {
     costs: Array2<i64>,
     row_price: Vec<i64>,
@@ -50,10 +50,10 @@ impl Search {
         }
     }
 
-    /// Assigns one more row, moving others to other columns where that is cheaper.
+    /// Assigns one more row, moving other rows to other columns if that is cheaper.
     fn place(&mut self, row: usize) {
         let columns = self.row_of.len();
-        // The order in which columns are looked at decides ties: the first row of equal costs gets column 0.
+        // The order in which columns are visited decides ties: the first row of equal costs gets column 0.
         let mut open: Vec<usize> = (0..columns).rev().collect();
         let mut distance = vec![i64::MAX; columns];
         let mut reached_from = vec![row; columns];
@@ -125,7 +125,7 @@ mod tests {
         assert_eq!(assign(tall.view()), [(0, 1), (2, 0)]);
     }
 
-    /// The largest sum over all assignments of the rows from `row` on.
+    /// Returns the largest sum over all assignments of the rows from `row` on.
     fn best(gains: &Array2<u64>, row: usize, taken: u32) -> u64 {
         if row == gains.nrows() {
             return 0;

@@ -21,27 +21,27 @@ pub enum DiffSegMetric {
     /// Fraction of the labelled pixels of all images that lie in the segment of their class: DiffSeg's ACC.
     Accuracy,
     /// Mean over the classes of the fraction of their pixels, over all images, that lie in the segment of their class: the
-    /// other thing that "mACC" can mean.
+    /// other possible meaning of "mACC".
     ClassAccuracy,
     /// Mean over the images of the fraction of their labelled pixels that lie in the segment of their class.
     ImageAccuracy,
     /// Mean over the classes of TP / (TP + FP + FN), each summed over the images. Classes that an image does not show get
     /// left-over segments, in SciPy's order, as in DiffSeg's evaluation: their pixels are false positives.
     Miou,
-    /// [`Miou`](Self::Miou) where segments that share no pixel with their class count for nothing, so that it does not depend on
-    /// which class gets a left-over segment. Of two segments that share equally many pixels with a class, SciPy's order
-    /// still decides.
+    /// Like [`Miou`](Self::Miou), but segments that share no pixel with their class do not count, so that the value does not
+    /// depend on which class gets a left-over segment. Between two segments that share equally many pixels with a class, SciPy's
+    /// order still decides.
     MiouOrderFree,
-    /// Mean over the images of the adjusted Rand index between segments and classes, which sees over-segmentation.
+    /// Mean over the images of the adjusted Rand index between segments and classes, which penalises over-segmentation.
     AdjustedRandIndex,
-    /// Fraction of the pixels at boundaries of classes that have a boundary of segments nearby.
+    /// Fraction of the pixels on boundaries of classes that have a boundary of segments nearby.
     BoundaryRecall,
     /// Mean number of segments of an image.
     Proposals,
 }
 
 impl DiffSegMetric {
-    /// All of them, in the order of results and tables.
+    /// All metrics, in the order of results and tables.
     pub const ALL: [Self; 8] = [
         Self::Accuracy,
         Self::ClassAccuracy,
@@ -53,20 +53,20 @@ impl DiffSegMetric {
         Self::Proposals,
     ];
 
-    /// What the shared code must know of it.
+    /// Returns the description of the metric for the shared code.
     pub fn spec(self) -> MetricSpec {
-        let beside = |column, spec| MetricSpec { column: PaperColumn::Named(column), ..spec };
+        let published = |column, spec| MetricSpec { column: PaperColumn::Named(column), ..spec };
         let alone = |spec| MetricSpec { compared: false, ..spec };
-        // A segment more or less in one image moves these, in two images the last.
+        // One segment more or less in one image moves these; the last is moved by one in each of two images.
         let of_segments = |item, spec| MetricSpec { noise: Noise { item, ..Noise::FRACTION }, ..spec };
         match self {
-            // What the paper calls mACC equals, on a grid, DiffSeg's published fraction of right pixels.
-            Self::Accuracy => beside("mACC", MetricSpec::percent("accuracy", "pixel acc")),
+            // The paper's mACC for a uniform grid equals DiffSeg's published fraction of right pixels.
+            Self::Accuracy => published("mACC", MetricSpec::percent("accuracy", "pixel acc")),
             Self::ClassAccuracy => alone(MetricSpec::percent("class-accuracy", "class acc")),
             Self::ImageAccuracy => {
                 MetricSpec { in_table: false, ..alone(MetricSpec::percent("image-accuracy", "image acc")) }
             }
-            Self::Miou => beside("mIoU", MetricSpec::percent("miou", "mIoU")),
+            Self::Miou => published("mIoU", MetricSpec::percent("miou", "mIoU")),
             Self::MiouOrderFree => MetricSpec::percent("miou-order-free", "mIoU, order-free"),
             Self::AdjustedRandIndex => of_segments(0.24, MetricSpec::percent("adjusted-rand-index", "ARI")),
             Self::BoundaryRecall => {
@@ -80,19 +80,19 @@ impl DiffSegMetric {
         }
     }
 
-    /// The metric over images whose segments are matched to these classes.
+    /// Returns the metric over images whose segments are matched to these classes.
     pub fn over(self, classes: &Classes) -> OverClasses {
         OverClasses { metric: self, classes: classes.clone() }
     }
 }
 
-/// All metrics over images whose segments are matched to these classes.
+/// Returns all metrics over images whose segments are matched to these classes.
 pub fn measures(classes: &Classes) -> Vec<Measure<DiffSegRecord>> {
     DiffSegMetric::ALL.map(|metric| Measure::new(metric.spec(), metric.over(classes))).into()
 }
 
 impl fmt::Display for DiffSegMetric {
-    /// The name of the metric in results.
+    /// Writes the name of the metric in results.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.spec().key)
     }
@@ -108,7 +108,7 @@ pub struct OverClasses {
 }
 
 impl OverClasses {
-    /// Pairs of part and whole that an image adds: one pair, or one of each class.
+    /// Returns the pairs of part and whole that an image adds: one pair, or one per class.
     fn pairs(&self, segments: &Segments) -> Vec<(f64, f64)> {
         let matched = || Matched::of(segments, &self.classes);
         let by_class = |whole: fn(Tally) -> u64| -> Vec<(f64, f64)> {
@@ -151,7 +151,7 @@ impl Additive for OverClasses {
                 record.methods.get(method).map(|found| self.pairs(found)).ok_or_else(|| missing(record))
             })
             .collect::<Result<_, _>>()?;
-        // An image whose labels go beyond the classes has more pairs than others.
+        // An image with labels beyond the classes has more pairs than others.
         let most = pairs.iter().map(Vec::len).max().unwrap_or(1);
         Ok(Array2::from_shape_fn((pairs.len(), 2 * most), |(item, column)| {
             let (part, whole) = pairs[item].get(column / 2).copied().unwrap_or_default();
@@ -163,8 +163,8 @@ impl Additive for OverClasses {
         Formula::Ratios
     }
 
-    /// The mean of the adjusted Rand index is taken of half the index plus one half, as in all results so far: the last digit of
-    /// the mean depends on it.
+    /// Averages half the adjusted Rand index plus one half, as in all results so far: the last digit of the mean depends on
+    /// this.
     fn value_over(&self, records: &[DiffSegRecord], method: &str) -> Option<f64> {
         let sums = exact_sums(self.contributions(records, method).ok()?.view());
         if self.metric != DiffSegMetric::AdjustedRandIndex {
@@ -176,7 +176,7 @@ impl Additive for OverClasses {
     }
 }
 
-/// A part as a fraction of a whole; `None` of nothing.
+/// Returns a part as a fraction of a whole; `None` if the whole is 0.
 pub(super) fn fraction(part: f64, of: f64) -> Option<f64> {
     (of > 0.0).then(|| part / of)
 }

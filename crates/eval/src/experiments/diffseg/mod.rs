@@ -35,12 +35,12 @@ pub use matching::assign;
 use metrics::{DiffSegMetric, measures};
 pub use rand_index::adjusted_rand_index;
 
-/// DiffSeg as data.
+/// Description of the experiment.
 pub const FACTS: Facts = Facts {
     name: "diffseg",
     metrics: || DiffSegMetric::ALL.map(DiffSegMetric::spec).into(),
     rows: "anchors",
-    figures: &[FigureFile { file: "pictures.png", title: "Pictures" }],
+    figures: &[FigureFile { file: "pictures.png", title: "Images" }],
     paper_table: Some(include_str!("../../../../../eval/tables/diffseg.toml")),
     filling: Filling::Table,
     goal: Goal {
@@ -48,9 +48,10 @@ pub const FACTS: Facts = Facts {
         head: "mIoU ↑",
         ours: "TokenRank",
         wins_key: "tokenrank_wins",
-        note: "mIoU in percent, every image's segments matched to its classes, pixels summed over the images; higher is \
-               better.",
-        wins_note: "TokenRank wins: greatest or drawn, it is above every other choice of anchors of the combination.",
+        note: "mIoU in percent, each image's segments are matched to its classes, pixels are summed over the images; \
+               higher is better.",
+        wins_note: "TokenRank wins: with the greatest or with drawn tokens as anchors, it is above every other choice of anchors in \
+                    the combination.",
     },
     source_note: tables::source_note,
 };
@@ -112,7 +113,7 @@ impl Kind for DiffSegConfig {
 struct PreparedDiffSeg {
     folder: PathBuf,
     items: Vec<DenseImage>,
-    /// What the classes are called.
+    /// The names of the classes.
     classes: Vec<String>,
     config: DiffSegConfig,
 }
@@ -157,7 +158,7 @@ impl Prepared for PreparedDiffSeg {
     }
 
     fn manifest(&self) -> Vec<String> {
-        // Which values of a mask are the object is said by a table that is no part of the experiment.
+        // A table outside the experiment says which values of a mask are the object.
         self.items.iter().map(|item| format!("{}\t{}", item.id, item.values())).collect()
     }
 
@@ -165,7 +166,7 @@ impl Prepared for PreparedDiffSeg {
         unreadable(&self.items)
     }
 
-    /// The names of the classes as a JSON list.
+    /// Returns the names of the classes as a JSON list.
     fn classes(&self) -> String {
         serde_json::json!(self.classes).to_string()
     }
@@ -223,7 +224,7 @@ impl Prepared for PreparedDiffSeg {
     }
 }
 
-/// Every method minus anchors on a grid, or minus the first where there is no grid.
+/// Returns pairs of methods: every method minus anchors on a grid, or minus the first method if there is no grid.
 fn pairs(methods: &[Method]) -> Vec<(&str, &str)> {
     let grid = methods.iter().find(|method| matches!(method, Method::Uniform(_)));
     let Some(minus) = grid.or(methods.first()) else { return Vec::new() };
@@ -231,7 +232,7 @@ fn pairs(methods: &[Method]) -> Vec<(&str, &str)> {
     others.map(|method| (method.key(), minus.key())).collect()
 }
 
-/// One segment in every image is what a threshold makes that is wider than all distances.
+/// Returns a warning if every image is one segment, which happens if the threshold is larger than all distances.
 fn warning(config: &DiffSegConfig, records: &[DiffSegRecord]) -> Option<String> {
     let one = |segments: &Segments| {
         let mut winners = segments.overlap.iter().map(|(_, segment, _)| segment);
@@ -246,8 +247,8 @@ fn warning(config: &DiffSegConfig, records: &[DiffSegRecord]) -> Option<String> 
     let several = config.methods.iter().any(|method| method.anchors() > 1);
     (!labels.is_empty() && several).then(|| {
         format!(
-            "{}: every image is one segment, whatever the anchors; task.diffseg.threshold = {} is wider than the distances \
-             between this network's maps, and rows that are equal for that reason compare nothing. Set it lower",
+            "{}: every image is one segment, whatever the anchors; task.diffseg.threshold = {} is larger than the distances \
+             between this network's maps, so these rows do not compare the anchors. Set it lower",
             labels.join(", "),
             config.threshold
         )

@@ -1,10 +1,10 @@
-//! How well two partitions of the same pixels agree, whatever their parts are called.
+//! Agreement of two partitions of the same pixels, independent of the names of their parts.
 
 use std::collections::BTreeMap;
 
-/// The adjusted Rand index (Hubert and Arabie 1985) between classes and segments, from `(class, segment, pixels)`: 1 for
-/// equal partitions, about 0 for unrelated ones. None without pixels. Unlike a matching of segments to classes, it sees
-/// when a class is cut into several segments.
+/// Returns the adjusted Rand index (Hubert and Arabie 1985) between classes and segments, from `(class, segment, pixels)`: 1 for
+/// equal partitions, about 0 for unrelated ones. `None` without pixels. Unlike a matching of segments to classes, it
+/// penalises a class that is cut into several segments.
 ///
 /// Counted over ordered pairs of pixels, as in scikit-learn's `adjusted_rand_score`; the counts are whole numbers.
 pub fn adjusted_rand_index(overlap: &[(u16, u32, u64)]) -> Option<f64> {
@@ -48,7 +48,7 @@ mod tests {
         // Names do not matter.
         assert_eq!(adjusted_rand_index(&[(0, 7, 5), (4, 1, 9)]), Some(1.0));
         assert_eq!(adjusted_rand_index(&[(0, 0, 1)]), Some(1.0));
-        // One segment for two classes says nothing; crossing halves are worse than chance.
+        // One segment for two classes is as good as chance; crossing halves are worse than chance.
         assert_eq!(adjusted_rand_index(&[(0, 0, 5), (1, 0, 5)]), Some(0.0));
         assert_eq!(adjusted_rand_index(&[(0, 0, 1), (0, 1, 1), (1, 0, 1), (1, 1, 1)]), Some(-0.5));
         // scikit-learn's own example: [0, 0, 1, 2] against [0, 0, 1, 1].
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn large_pictures_do_not_overflow() {
+    fn large_images_do_not_overflow() {
         let side = 100_000_u64 * 100_000 / 4;
         let overlap = [(0, 0, side), (0, 1, side), (1, 0, side), (1, 1, side)];
         assert_relative_eq!(adjusted_rand_index(&overlap).unwrap(), 0.0, epsilon = 1e-9);

@@ -24,13 +24,13 @@ use crate::table::Table;
 #[derive(Clone, Copy)]
 pub(super) struct Labelled<'a> {
     pub(super) items: &'a [DenseImage],
-    /// What the classes are called.
+    /// The names of the classes.
     pub(super) classes: &'a [String],
-    /// Those that segments are matched to.
+    /// The classes to which segments are matched.
     pub(super) matched: &'a Classes,
 }
 
-/// Ours next to the paper's, a row for each method.
+/// Returns the table of our values next to the paper's, a row for each method.
 pub(super) fn table(
     inputs: &RunInputs<'_>,
     (items, classes): (u64, &Classes),
@@ -47,22 +47,22 @@ pub(super) fn table(
     metric_table(&FACTS, (&experiment.title, notes), values, methods, *paper, comparable)
 }
 
-/// What the metrics are.
+/// Explanation of the metrics.
 pub(super) const MEANING: &str = "Class acc: mean over the classes. mIoU: classes that an image does not show get left-over \
-                                  segments, as in DiffSeg's evaluation; order-free: those count for nothing. ARI: adjusted \
-                                  Rand index × 100. Segments: their mean number.";
+                                  segments, as in DiffSeg's evaluation; order-free: those do not count. ARI: adjusted \
+                                  Rand index × 100. Segments: mean number per image.";
 
-/// What a reader of the paper's values must know.
+/// Returns the note on the paper's values.
 pub(super) fn source_note(paper: &PaperTable) -> String {
     format!(
-        "Paper: {}. Its mACC stands beside pixel acc: the uniform grid's equals the pixel accuracy that DiffSeg published; it \
-         may as well be class acc. 12.5 points of accuracy with 1.3 of mIoU between its rows are implausible under one metric. \
-         How it chooses anchors by TokenRank is not published; compare orderings, not values.",
+        "Paper: {}. Its mACC is compared with pixel acc, since its value for the uniform grid equals the pixel accuracy that \
+         DiffSeg published; it may also be class acc. Its rows differ by 12.5 points of accuracy but only 1.3 of mIoU, which is \
+         implausible under one metric. How it chooses anchors by TokenRank is not published; compare orderings, not values.",
         paper.source,
     )
 }
 
-/// Draws `pictures.png` where records carry segments: picture, truth, and every method's segments with its anchors.
+/// Draws `pictures.png` if records carry segments: image, ground truth, and every method's segments with its anchors.
 pub(super) fn figures(
     out: &Path,
     labelled: Labelled<'_>,
@@ -91,9 +91,9 @@ pub(super) fn figures(
             let found = (record.methods.get(key)?, pictures.methods.get(key)?);
             Some(segmented(label, found, pictures, labelled.matched))
         });
-        let picture = seen.rgb;
+        let rgb = seen.rgb;
         rows.push(SegmentsRow {
-            image: Rgb { width: picture.width, height: picture.height, pixels: picture.data },
+            image: Rgb { width: rgb.width, height: rgb.height, pixels: rgb.data },
             label: record.id.clone(),
             maps: std::iter::once(truth).chain(of_methods).collect(),
         });
@@ -105,7 +105,7 @@ pub(super) fn figures(
     Ok(vec![write_figure(out.join("pictures.png"), segments(&sheet))?])
 }
 
-/// Segments in the colours of the classes they are matched to.
+/// Returns segments in the colours of the classes to which they are matched.
 fn segmented(
     label: &str,
     (segments, picture): (&Segments, &SegmentPicture),

@@ -37,7 +37,7 @@ fn values(classes: usize, records: &[DiffSegRecord]) -> [Option<f64>; 8] {
 #[test]
 fn sums_come_before_ratios() {
     let records = [
-        // Class 0 whole in segment 0, class 1 in segments 1 and 2; segment 2 goes to class 2, which is not there.
+        // Class 0 is segment 0, class 1 is cut into segments 1 and 2; segment 2 goes to class 2, which does not occur.
         record(segments(3, &[(0, 0, 50), (1, 1, 30), (1, 2, 20)], 10, 10)),
         record(segments(2, &[(0, 0, 8), (0, 1, 2), (2, 1, 10)], 30, 10)),
     ];
@@ -45,7 +45,7 @@ fn sums_come_before_ratios() {
     assert_eq!(accuracy, Some(98.0 / 120.0));
     assert_relative_eq!(class.unwrap(), (58.0 / 60.0 + 30.0 / 50.0 + 1.0) / 3.0);
     assert_relative_eq!(image.unwrap(), (0.8 + 0.9) / 2.0);
-    // Class 2 has 10 right pixels, the 20 of the left-over segment of the first image, and 2 of the second.
+    // Class 2 has 10 right pixels; its union also has the 20 of the left-over segment in the first image and 2 in the second.
     assert_relative_eq!(miou.unwrap(), (58.0 / 60.0 + 0.6 + 10.0 / 32.0) / 3.0);
     assert_relative_eq!(order_free.unwrap(), (58.0 / 60.0 + 0.6 + 10.0 / 12.0) / 3.0);
     assert_eq!((recall, proposals), (Some(0.5), Some(2.5)));
@@ -55,13 +55,13 @@ fn sums_come_before_ratios() {
 }
 
 #[test]
-fn a_class_that_only_gets_left_overs_counts_in_one_miou_only() {
+fn a_class_with_only_left_over_segments_counts_in_miou_but_not_order_free() {
     let records = [record(segments(2, &[(0, 0, 6), (0, 1, 2)], 0, 0))];
     let [_, class, _, miou, order_free, _, recall, _] = values(2, &records);
     assert_eq!((miou, order_free, class, recall), (Some(0.375), Some(0.75), Some(0.75), None));
 }
 
-/// Masks of one's own whose pixels are 5, 7 or ignored: there is no background, and nothing for it to take.
+/// Custom masks whose pixels are 5, 7 or ignored: there is no background, so the background must not take a segment.
 #[test]
 fn a_class_that_no_pixel_has_takes_no_segment() {
     let records = [
@@ -79,7 +79,7 @@ fn a_class_that_no_pixel_has_takes_no_segment() {
     let (present, all) = (Classes::of(&masks, 3, &records), Classes::all(3));
     let miou = of(DiffSegMetric::Miou, &present).unwrap();
     assert_relative_eq!(miou, (90.0 / 105.0 + 60.0 / 95.0) / 2.0);
-    // With the class, an IoU of 0 counts.
+    // With the absent class, an IoU of 0 counts.
     assert!(of(DiffSegMetric::Miou, &all).unwrap() < miou);
     for metric in [DiffSegMetric::Accuracy, DiffSegMetric::MiouOrderFree] {
         assert_eq!(of(metric, &present), of(metric, &all));
@@ -87,7 +87,7 @@ fn a_class_that_no_pixel_has_takes_no_segment() {
 }
 
 #[test]
-fn images_without_labels_have_no_say() {
+fn images_without_labels_do_not_count() {
     let empty = record(segments(4, &[], 0, 0));
     let seen = record(segments(4, &[(0, 0, 3), (1, 0, 1)], 2, 1));
     assert_eq!(
@@ -138,7 +138,7 @@ fn any_record() -> impl Strategy<Value = DiffSegRecord> {
 
 proptest! {
     #[test]
-    fn any_order_gives_the_same(
+    fn the_order_of_records_does_not_matter(
         (records, shuffled) in prop::collection::vec(any_record(), 1..20)
             .prop_flat_map(|records| (Just(records.clone()), Just(records).prop_shuffle())),
     ) {

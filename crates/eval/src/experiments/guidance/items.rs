@@ -7,16 +7,16 @@ use crate::error::Result;
 use crate::experiments::kind::Kind;
 use crate::experiments::view::{Generated, ImageSource, Item, ItemView, Score, values};
 use crate::folder::RunFolder;
-use crate::picture_metrics::ReferenceSource;
+use crate::image_metrics::ReferenceSource;
 
-/// The items with their scores and images.
+/// Returns the items with their scores and images.
 pub(super) fn view(config: &GuidanceConfig, run: &RunFolder) -> Result<ItemView> {
     let (answers, methods) = (run.answers::<GuidanceRecord>()?, Kind::methods(config));
     let facts = |record: &GuidanceRecord| vec![record.seed.to_string()];
     let mut items = ItemView::of(methods.clone(), &answers, vec!["seed"], |record| &record.id, facts);
     items.score(Score {
         title: "Masked, %",
-        meaning: "Share of the tokens whose part of the picture was blurred, on average over the passes.",
+        meaning: "Fraction of the tokens whose part of the image was blurred, on average over the passes.",
         higher_is_better: None,
         digits: 2,
         values: values(&methods, &answers, |record, key| Some(100.0 * record.methods.get(key)?.mask_area?)),
@@ -33,18 +33,17 @@ pub(super) fn view(config: &GuidanceConfig, run: &RunFolder) -> Result<ItemView>
     items.images = if folder.is_dir() {
         ImageSource::files(of_lead.collect::<Vec<_>>())
     } else {
-        ImageSource::Missing("the folder pictures is not beside the records".into())
+        ImageSource::Missing("the folder `pictures` is missing next to the records".into())
     };
     let folders = methods.iter().map(|method| folder.join(&method.key)).collect();
     items.generated = Some(Generated { folders, files, row: "seed" });
 
     let (then, now) = (&run.results.judge, ReferenceSource::of(&run.results.experiment.dataset));
-    // Where the reference is not here, there is nothing to say.
+    // Without the reference, there is nothing to compare.
     if let (Some(then), Some(now)) = (then, now.ok().and_then(|now| now.sha256()))
         && then.reference_sha256 != now
     {
-        let note =
-            "the reference has changed since the run, and the numbers are of the one that was there then";
+        let note = "the reference has changed since the run; the numbers belong to the earlier one";
         items.notes.push(note.into());
     }
     Ok(items)

@@ -1,9 +1,10 @@
-//! What a network says of generated images. The metrics are not sums over the images; intervals come from resampling these.
+//! Metrics of generated images from the features of a network. They are not sums over the images; intervals come from resampling
+//! the images.
 
 use crate::experiments::spec::{Better, Listed, MetricSpec, Noise, PaperColumn};
 use crate::experiments::target::PaperTarget;
+use crate::image_metrics::Titles;
 use crate::metrics::fidelity::{Resampled, Summary};
-use crate::picture_metrics::Titles;
 use crate::results::{Comparison, MetricValue, Resamples};
 
 /// A metric of generated images.
@@ -22,35 +23,36 @@ pub enum GuidanceMetric {
 }
 
 impl GuidanceMetric {
-    /// All of them, in the order of results.
+    /// All metrics, in the order of results.
     pub const ALL: [Self; 5] = [Self::Score, Self::Frechet, Self::Kernel, Self::Precision, Self::Recall];
-    /// Those of the paper, in its order.
+    /// The metrics of the paper, in its order.
     pub const OF_PAPER: [Self; 3] = [Self::Score, Self::Frechet, Self::Kernel];
 
-    /// What the shared code must know of it.
+    /// Returns the description of the metric for the shared code.
     pub fn spec(self) -> MetricSpec {
         let relative = Noise { absolute: 0.0, relative: 0.005, item: 0.0 };
-        let beside = |column, noise, spec| MetricSpec { column: PaperColumn::Named(column), noise, ..spec };
-        // One generated image comes to lie inside or outside.
+        let published =
+            |column, noise, spec| MetricSpec { column: PaperColumn::Named(column), noise, ..spec };
+        // One generated image may move inside or outside.
         let fraction = |spec| MetricSpec { noise: Noise::ITEM, listed: Listed::Always, ..spec };
         match self {
             Self::Score => {
-                beside("IS", relative, MetricSpec::plain("inception-score", "class score", Better::Higher))
+                published("IS", relative, MetricSpec::plain("inception-score", "class score", Better::Higher))
             }
             Self::Frechet => {
-                beside("FID", relative, MetricSpec::plain("frechet", "Fréchet distance", Better::Lower))
+                published("FID", relative, MetricSpec::plain("frechet", "Fréchet distance", Better::Lower))
             }
             Self::Kernel => {
                 let noise = Noise { absolute: 0.0005, relative: 0.02, item: 0.0 };
                 let spec = MetricSpec::plain("kernel", "kernel distance", Better::Lower);
-                MetricSpec { digits: 5, ..beside("KID", noise, spec) }
+                MetricSpec { digits: 5, ..published("KID", noise, spec) }
             }
             Self::Precision => fraction(MetricSpec::plain("precision", "precision", Better::Higher)),
             Self::Recall => fraction(MetricSpec::plain("recall", "recall", Better::Higher)),
         }
     }
 
-    /// Its title among those that the features give.
+    /// Returns the title of the metric for these features.
     pub fn title(self, titles: &Titles) -> &str {
         match self {
             Self::Score => &titles.score,
@@ -61,7 +63,7 @@ impl GuidanceMetric {
         }
     }
 
-    /// Its value in a summary.
+    /// Returns the value of the metric in a summary.
     pub fn value(self, summary: &Summary) -> Option<f64> {
         match self {
             Self::Score => summary.inception_score.map(|score| score.mean),
@@ -72,7 +74,7 @@ impl GuidanceMetric {
         }
     }
 
-    /// How far its value is from certain: a standard error over resamples, or the standard deviation over subsets.
+    /// Returns the uncertainty of the value: a standard error over resamples, or the standard deviation over subsets.
     pub fn error(self, summary: &Summary) -> Option<f64> {
         match self {
             Self::Kernel => summary.kernel.map(|kernel| kernel.distance.std),
@@ -82,7 +84,7 @@ impl GuidanceMetric {
         }
     }
 
-    /// The metric over resamples of the images, where it was resampled.
+    /// Returns the metric over resamples of the images, if it was resampled.
     pub fn resampled(self, summary: &Summary) -> Option<&Resampled> {
         match self {
             Self::Score => summary.inception_score_resampled.as_ref(),
@@ -92,16 +94,16 @@ impl GuidanceMetric {
     }
 }
 
-/// What the metrics say of a method.
+/// The metrics of one method.
 pub(super) struct Judged {
     pub(super) key: String,
     pub(super) label: String,
     pub(super) summary: Summary,
-    /// Fraction of the tokens that were degraded; `None` where nothing is.
+    /// Fraction of the tokens that were degraded; `None` for a method without a mask.
     pub(super) mask_area: Option<f64>,
 }
 
-/// The values of all metrics, method by method.
+/// Returns the values of all metrics, method by method.
 pub(super) fn values(judged: &[Judged], paper: Option<&PaperTarget>) -> Vec<MetricValue> {
     let of_method = |method: &Judged| {
         GuidanceMetric::ALL.map(|metric| {
@@ -118,7 +120,7 @@ pub(super) fn values(judged: &[Judged], paper: Option<&PaperTarget>) -> Vec<Metr
     judged.iter().flat_map(of_method).collect()
 }
 
-/// The metrics over resamples of the picture numbers.
+/// Returns the metrics over resamples of the image numbers.
 pub(super) fn resamples(judged: &[Judged]) -> Vec<Resamples> {
     let of = |method: &Judged| {
         GuidanceMetric::ALL.map(|metric| {
@@ -129,7 +131,8 @@ pub(super) fn resamples(judged: &[Judged]) -> Vec<Resamples> {
     judged.iter().flat_map(of).flatten().collect()
 }
 
-/// Every method minus the one listed before it, and minus the first, over the same resamples of the picture numbers.
+/// Returns the differences of every method from the one listed before it and from the first, over the same resamples of the image
+/// numbers.
 pub(super) fn comparisons(judged: &[Judged]) -> Vec<Comparison> {
     let mut pairs: Vec<(&Judged, &Judged)> = judged.windows(2).map(|pair| (&pair[1], &pair[0])).collect();
     if let Some((first, rest)) = judged.split_first() {

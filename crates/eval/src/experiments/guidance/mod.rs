@@ -1,4 +1,4 @@
-//! Guidance: a Stable Diffusion pipeline generates images, and a network judges them.
+//! Guidance: a Stable Diffusion pipeline generates images, and a feature network scores them.
 
 mod items;
 pub mod metrics;
@@ -24,28 +24,28 @@ use super::view::{ItemSums, ItemView};
 use crate::error::{Error, Result};
 use crate::experiment::{Experiment, TaskConfig};
 use crate::folder::RunFolder;
+use crate::image_metrics::{ReferenceSource, Titles, extract_each};
 use crate::judge::MetricsConfig;
 use crate::metrics::fidelity::{FeatureSet, evaluate};
-use crate::picture_metrics::{ReferenceSource, Titles, extract_each};
 use crate::results::{Judge, Memory, Results};
 use metrics::{GuidanceMetric, Judged};
 
-/// Fewest images of a set that has a covariance, and so a distance to another.
+/// Minimum number of images of a set: fewer have no covariance, and so no distance to another set.
 const FEWEST: usize = 2;
-/// Images that a feature network looks at together.
+/// Number of images that a feature network processes at once.
 const JUDGED_AT_ONCE: usize = 32;
 /// Digits of an image's hash that are kept for comparisons.
 const DIGITS: usize = 16;
 /// The name of the features of the published Inception.
 const INCEPTION: &str = "Inception-v3";
 
-/// Guidance as data.
+/// Description of the experiment.
 pub const FACTS: Facts = Facts {
     name: "guidance",
     metrics: || GuidanceMetric::ALL.map(GuidanceMetric::spec).into(),
     rows: "method",
     figures: &[
-        FigureFile { file: "pictures.png", title: "Pictures" },
+        FigureFile { file: "pictures.png", title: "Images" },
         FigureFile { file: "masks.png", title: "What was degraded, pass by pass" },
     ],
     paper_table: Some(include_str!("../../../../../eval/tables/guidance.toml")),
@@ -55,9 +55,9 @@ pub const FACTS: Facts = Facts {
         head: "Fréchet distance ↓",
         ours: "TokenRank",
         wins_key: "tokenrank_wins",
-        note: "Fréchet distance between features of the drawn and of the reference pictures; lower is better. Its value \
-               depends on the features and on the number of pictures.",
-        wins_note: "TokenRank wins: in some form, it is below every other method of the combination.",
+        note: "Fréchet distance between features of the generated and of the reference images; lower is better. Its value \
+               depends on the features and on the number of images.",
+        wins_note: "TokenRank wins: in some form, it is below every other method in the combination.",
     },
     source_note: tables::source_note,
 };
@@ -73,7 +73,7 @@ impl Kind for GuidanceConfig {
             Some(metrics) => metrics.check(),
             None => {
                 let reason =
-                    "is missing: say which network judges the pictures, as in `features = \"mini\"`".into();
+                    "is missing: name the network that scores the images, as in `features = \"mini\"`".into();
                 Err(tasks::Error::Setting { setting: "metrics", reason }.into())
             }
         }
@@ -120,7 +120,7 @@ impl Kind for GuidanceConfig {
     }
 
     fn meaning(&self, results: &Results) -> String {
-        format!("{} depends on the number of pictures. {}", titles(results).frechet, tables::FRACTIONS)
+        format!("{} depends on the number of images. {}", titles(results).frechet, tables::FRACTIONS)
     }
 
     fn judged_as_published(&self, results: &Results) -> bool {
@@ -144,13 +144,13 @@ impl Kind for GuidanceConfig {
     }
 }
 
-/// The titles of the metrics of finished results.
+/// Returns the titles of the metrics of finished results.
 fn titles(results: &Results) -> Titles {
     let features = results.judge.as_ref().map_or("", |judge| judge.features.as_str());
     Titles::new(features, features == INCEPTION)
 }
 
-/// A Stable Diffusion pipeline, and what its pictures are compared with.
+/// A Stable Diffusion pipeline and the reference that its images are compared with.
 struct PreparedGuidance {
     folder: PathBuf,
     items: Vec<PictureNumber>,
@@ -214,8 +214,8 @@ impl Prepared for PreparedGuidance {
     }
 
     fn manifest(&self) -> Vec<String> {
-        let pictures = self.items.iter().map(|item| format!("{}\t{}", item.id, item.seed));
-        pictures.chain(self.reference.manifest()).collect()
+        let images = self.items.iter().map(|item| format!("{}\t{}", item.id, item.seed));
+        images.chain(self.reference.manifest()).collect()
     }
 
     fn weights_sha256(&self) -> Result<String> {
@@ -228,21 +228,21 @@ impl Prepared for PreparedGuidance {
         compare_records::<Guidance>(inputs, &self.items, records)
     }
 
-    /// Reads the reference, and checks that there are pictures enough, before the first one is drawn.
+    /// Reads the reference and checks that there are enough images before the first one is generated.
     fn prove(&self) -> Result<Vec<String>> {
         let drawn = self.items.len();
         if drawn < FEWEST {
             let reason = format!(
-                "{drawn} picture under each method is drawn, and the distances of [metrics] are between sets of at least \
-                 {FEWEST}; draw more, and allow more where the number of items is limited"
+                "only {drawn} image per method is generated, and the distances of [metrics] need sets of at least \
+                 {FEWEST}; generate more images, and raise the limit on the number of items if there is one"
             );
             return Err(tasks::Error::Setting { setting: "task.guidance.count", reason }.into());
         }
         let reference = self.reference.prove(&self.features)?;
         if let Some(found) = reference.filter(|found| *found < FEWEST) {
             let reason = format!(
-                "the reference has {found} picture, and the distances of [metrics] are between sets of at least {FEWEST}; \
-                 add pictures"
+                "the reference has {found} image, and the distances of [metrics] need sets of at least {FEWEST}; \
+                 add images"
             );
             return Err(tasks::Error::Setting { setting: "dataset", reason }.into());
         }
@@ -250,14 +250,14 @@ impl Prepared for PreparedGuidance {
         let MetricsConfig { splits, kernel, .. } = &self.metrics;
         if drawn < *splits {
             notes.push(format!(
-                "no Inception Score: metrics.splits is {splits}, and {drawn} pictures are drawn under each method"
+                "no Inception Score: metrics.splits is {splits}, and {drawn} images are generated per method"
             ));
         }
         let fewest = reference.map(|found| found.min(drawn));
         if let Some(fewest) = fewest.filter(|fewest| *fewest < kernel.subset_size) {
             notes.push(format!(
                 "the kernel distance will have subsets of {fewest} instead of metrics.kernel.subset_size = {}: {drawn} \
-                 pictures are drawn under each method, the reference has {}",
+                 images are generated per method, the reference has {}",
                 kernel.subset_size,
                 reference.unwrap_or_default()
             ));
@@ -278,7 +278,7 @@ impl Prepared for PreparedGuidance {
         };
         let records = &answers.records;
         let memory = (answers.fresh > 0).then(|| Memory::measured(weights));
-        // The networks that generate leave memory before the one that judges enters it.
+        // The generating networks are freed before the feature network is loaded.
         drop(task);
 
         let network = self.features.load(inputs.device)?;
@@ -328,13 +328,11 @@ impl Prepared for PreparedGuidance {
     }
 }
 
-/// Masks that are the same everywhere guide by nothing that attention says.
+/// Returns a warning for masks that are uniform, so that they do not depend on attention.
 fn warning(label: &str, mask_area: f64) -> Option<String> {
     let what = match mask_area {
-        area if area <= 0.0 => {
-            "no token is degraded in any picture, so guidance has nothing to lead away from"
-        }
-        area if area >= 1.0 => "every token is degraded in every picture, wherever attention is",
+        area if area <= 0.0 => "no token is degraded in any image, so guidance has no effect",
+        area if area >= 1.0 => "every token is degraded in every image, whatever the attention",
         _ => return None,
     };
     Some(format!(
@@ -342,7 +340,7 @@ fn warning(label: &str, mask_area: f64) -> Option<String> {
     ))
 }
 
-/// Features of the pictures of a method, under their numbers.
+/// Returns the features of the images of a method, by their numbers.
 fn features(
     network: &FeatureNetwork,
     folder: &Path,
@@ -362,10 +360,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn masks_of_nothing_and_of_everything_are_said() {
+    fn empty_and_full_masks_give_a_warning() {
         let said = |area| warning("SAG", area).unwrap_or_default();
-        assert!(said(0.0).starts_with("SAG: no token is degraded in any picture"));
-        assert!(said(1.0).starts_with("SAG: every token is degraded in every picture"));
+        assert!(said(0.0).starts_with("SAG: no token is degraded in any image"));
+        assert!(said(1.0).starts_with("SAG: every token is degraded in every image"));
         assert_eq!([said(0.01), said(0.99)], ["", ""]);
     }
 }

@@ -11,18 +11,18 @@ use crate::experiments::figures::write_figure;
 use crate::experiments::spec::{MethodInfo, Unit};
 use crate::experiments::tables::Differences;
 use crate::experiments::target::PaperTarget;
+use crate::image_metrics::Titles;
 use crate::metrics::fidelity::Summary;
 use crate::paper::PaperTable;
-use crate::picture_metrics::Titles;
 use crate::results::Comparison;
 use crate::table::{Cell, Row, Table};
 
-/// Pictures whose masks are drawn.
+/// Number of images whose masks are drawn.
 const MASKED: usize = 3;
-/// Passes whose masks are drawn.
+/// Maximum number of passes whose masks are drawn.
 const PASSES: usize = 6;
 
-/// Ours next to the paper's, a row for each method; differences where the two are comparable.
+/// Returns the table of our values next to the paper's, a row for each method, with differences if the two are comparable.
 pub(super) fn table(
     title: &str,
     judged: &[Judged],
@@ -37,11 +37,11 @@ pub(super) fn table(
     }
     columns.extend([GuidanceMetric::Precision, GuidanceMetric::Recall].map(|metric| metric.spec().head()));
     columns.push("masked, %".to_owned());
-    let beside: Vec<(GuidanceMetric, &PaperTarget, &str)> = paper.map_or_else(Vec::new, |paper| {
+    let in_paper: Vec<(GuidanceMetric, &PaperTarget, &str)> = paper.map_or_else(Vec::new, |paper| {
         let column = |metric: GuidanceMetric| Some((metric, paper, paper.column_of(&metric.spec())?));
         GuidanceMetric::OF_PAPER.into_iter().filter_map(column).collect()
     });
-    for (.., column) in &beside {
+    for (.., column) in &in_paper {
         columns.push(format!("paper, {column}"));
         columns.extend(comparable.then(|| format!("Δ {column}")));
     }
@@ -57,7 +57,7 @@ pub(super) fn table(
             cells.push(metric.value(summary).into());
         }
         cells.push(method.mask_area.map(|fraction| 100.0 * fraction).into());
-        for (metric, paper, column) in &beside {
+        for (metric, paper, column) in &in_paper {
             let published = paper.table.published(&method.key, column);
             cells.push(published.into());
             if comparable {
@@ -83,14 +83,16 @@ fn notes(judged: &[Judged], titles: &Titles, paper: Option<&PaperTable>) -> Vec<
     {
         let reference = reference.map_or_else(|| "unknown".to_owned(), |count| count.to_string());
         notes.push(format!(
-            "{generated} pictures under each method, from the same noise; {reference} reference pictures. {} depends on \
-             both numbers. {FRACTIONS} Masked: tokens whose part of the picture was blurred.",
+            "{generated} images per method, from the same noise; {reference} reference images. {} depends on \
+             both numbers. {FRACTIONS} Masked: fraction of the tokens whose part of the image was blurred.",
             titles.frechet
         ));
         let mut spreads = Vec::new();
         if let Some(found) = frechet_resampled {
-            spreads
-                .push(format!("standard error over {} resamples of the drawn pictures", found.values.len()));
+            spreads.push(format!(
+                "standard error over {} resamples of the generated images",
+                found.values.len()
+            ));
         }
         if let Some(kernel) = kernel {
             spreads.push(format!(
@@ -113,22 +115,22 @@ fn notes(judged: &[Judged], titles: &Titles, paper: Option<&PaperTable>) -> Vec<
     notes
 }
 
-/// What two of the metrics are.
-pub(super) const FRACTIONS: &str = "Precision and recall (arXiv 1904.06991): shares of drawn pictures among the reference, and of the \
-                                 reference among those drawn.";
+/// Explanation of precision and recall.
+pub(super) const FRACTIONS: &str = "Precision and recall (arXiv 1904.06991): fraction of the generated images among the \
+                                    reference, and of the reference among the generated images.";
 
-/// What a reader of the paper's values must know.
+/// Returns the note on the paper's values.
 pub(super) fn source_note(paper: &PaperTable) -> String {
     format!(
-        "Paper: {}. Its number of pictures, reference, sampler, scale and mask are not published; compare orderings, not values.",
+        "Paper: {}. Its number of images, reference, sampler, scale and mask are not published; compare orderings, not values.",
         paper.source
     )
 }
 
-/// Differences of methods with their intervals.
+/// Returns the table of differences of methods with their intervals.
 pub(super) fn comparison_table(comparisons: &[Comparison], methods: &[MethodInfo], titles: &Titles) -> Table {
     let title = "Differences of methods from the same noise";
-    let shown = Differences { title, methods, over: "the picture numbers".into(), unit: Unit::Plain };
+    let shown = Differences { title, methods, over: "the image numbers".into(), unit: Unit::Plain };
     shown.table(comparisons, |key| {
         let metric = GuidanceMetric::ALL.into_iter().find(|metric| metric.spec().key == key);
         let better = metric.and_then(|metric| metric.spec().better.higher_is_better());
@@ -136,7 +138,7 @@ pub(super) fn comparison_table(comparisons: &[Comparison], methods: &[MethodInfo
     })
 }
 
-/// Draws `pictures.png`, the same noise under each method, and `masks.png`, what was degraded in which pass.
+/// Draws `pictures.png` (images from the same noise under each method) and `masks.png` (the tokens degraded in each pass).
 pub(super) fn figures(
     out: &Path,
     folder: &Path,
@@ -149,8 +151,8 @@ pub(super) fn figures(
     }
     let read = |method: &Method, record: &GuidanceRecord| -> Result<Option<Rgb>> {
         let Some(generated) = record.methods.get(method.key()) else { return Ok(None) };
-        let picture = read_picture(&Guidance::file(folder, method.key(), &record.id), generated)?;
-        Ok(Some(Rgb { width: picture.width, height: picture.height, pixels: picture.data }))
+        let rgb = read_picture(&Guidance::file(folder, method.key(), &record.id), generated)?;
+        Ok(Some(Rgb { width: rgb.width, height: rgb.height, pixels: rgb.data }))
     };
     let row = |method: &Method| -> Result<(String, Vec<Rgb>)> {
         let row = shown.iter().filter_map(|record| read(method, record).transpose());
@@ -184,7 +186,7 @@ pub(super) fn figures(
     Ok(paths)
 }
 
-/// Up to [`PASSES`] passes of so many, the first and the last among them, at equal distances.
+/// Returns up to [`PASSES`] of `passes` passes at equal distances, including the first and the last.
 fn some_passes(passes: usize) -> impl Iterator<Item = usize> {
     let count = PASSES.min(passes);
     (0..count).map(move |i| if count > 1 { i * (passes - 1) / (count - 1) } else { 0 })

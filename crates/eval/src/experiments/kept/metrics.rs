@@ -11,13 +11,13 @@ use crate::metrics::bootstrap::{Additive, BootstrapError, Formula};
 pub struct KeptFraction;
 
 impl KeptFraction {
-    /// What the shared code must know of it.
+    /// Returns the description of the metric for the shared code.
     pub fn spec(&self) -> MetricSpec {
         MetricSpec { better: Better::Neither, ..MetricSpec::percent("kept", "tokens kept") }
     }
 }
 
-/// All metrics.
+/// Returns all metrics.
 pub fn measures() -> Vec<Measure<KeptRecord>> {
     vec![Measure::new(KeptFraction.spec(), KeptFraction)]
 }
@@ -25,7 +25,7 @@ pub fn measures() -> Vec<Measure<KeptRecord>> {
 impl Additive for KeptFraction {
     type Record = KeptRecord;
 
-    /// A pair: tokens that are kept, and tokens.
+    /// Returns a pair: the number of kept tokens and the number of tokens.
     fn contributions(&self, records: &[KeptRecord], method: &str) -> Result<Array2<f64>, BootstrapError> {
         let mut pairs = Array2::zeros((records.len(), 2));
         for (mut pair, record) in pairs.rows_mut().into_iter().zip(records) {

@@ -22,7 +22,7 @@ use crate::folder::RunFolder;
 use crate::results::Results;
 use metrics::{KeptFraction, measures};
 
-/// Kept tokens as data.
+/// Description of the experiment.
 pub const FACTS: Facts = Facts {
     name: "kept",
     metrics: || vec![KeptFraction.spec()],

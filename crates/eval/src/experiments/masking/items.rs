@@ -1,4 +1,4 @@
-//! The items of a masking run: how long the right answer survives.
+//! The items of a masking run: how many tokens can be removed before the answer becomes wrong.
 
 use tasks::masking::{Masking, MaskingConfig, MaskingRecord};
 
@@ -8,7 +8,7 @@ use crate::experiments::kind::Kind;
 use crate::experiments::view::{ImageSource, ItemView, Score, Spreads, Strips, record, records, values};
 use crate::folder::RunFolder;
 
-/// The items with their scores, strips and images.
+/// Returns the items with their scores, strips and images.
 pub(super) fn view(config: &MaskingConfig, run: &RunFolder) -> Result<ItemView> {
     let (answers, methods) = (run.answers::<MaskingRecord>()?, Kind::methods(config));
     let fractions = config.fractions.values();
@@ -29,7 +29,7 @@ pub(super) fn view(config: &MaskingConfig, run: &RunFolder) -> Result<ItemView> 
     });
     items.score(Score {
         title: "First wrong at, %",
-        meaning: "Share of tokens removed at the first wrong answer; 100 where none is wrong.",
+        meaning: "Fraction of tokens removed at the first wrong answer; 100 if no answer is wrong.",
         higher_is_better: Some(false),
         digits: 0,
         values: values(&methods, &answers, |record, key| {
@@ -58,7 +58,7 @@ pub(super) fn view(config: &MaskingConfig, run: &RunFolder) -> Result<ItemView> 
             .collect()
     };
     items.strips = Some(Strips {
-        title: "right at each share of removed tokens",
+        title: "right at each fraction of removed tokens",
         steps: fractions.iter().map(|fraction| format!("{:.0} %", 100.0 * fraction)).collect(),
         right: methods.iter().map(|method| of(&method.key)).collect(),
     });

@@ -10,7 +10,7 @@ use crate::experiments::measure::Measure;
 use crate::experiments::spec::{Better, Level, MetricSpec, Noise, PaperColumn, Unit};
 use crate::metrics::bootstrap::{Additive, BootstrapError, Formula};
 
-/// Counts behind the masking curves. Whole numbers, so that the order of the records does not matter.
+/// Counts from which the masking curves are computed. Integers, so that the order of the records does not matter.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MaskingCurves {
     fractions: Vec<f64>,
@@ -23,58 +23,58 @@ pub struct MaskingCurves {
 #[derive(Debug, Clone, Default, PartialEq)]
 struct Counts {
     right: Vec<u64>,
-    /// Among the images that were right before masking.
+    /// Counts only images that were right before masking.
     still_right: Vec<u64>,
 }
 
-/// The curve of one method and its area in two readings.
+/// The curve of one method, with two definitions of its area.
 #[derive(Debug, Clone, PartialEq)]
 pub struct MethodCurve {
-    /// Accuracy at each share of removed tokens.
+    /// Accuracy at each fraction of removed tokens.
     pub accuracy: Vec<f64>,
-    /// Share of the images right before masking that are still right.
+    /// Fraction of the images right before masking that are still right.
     pub still_right: Vec<f64>,
-    /// Area under accuracy ÷ unmasked accuracy, as a share of the range of fractions; none where nothing was right
-    /// before masking.
+    /// Area under accuracy ÷ unmasked accuracy, divided by the range of fractions; `None` if no image was right before
+    /// masking.
     pub auc: Option<f64>,
-    /// Area under `still_right`, likewise.
+    /// Area under `still_right`, divided by the range of fractions; `None` if no image was right before masking.
     pub auc_still_right: Option<f64>,
 }
 
 impl MaskingCurves {
-    /// The counts of records; `fractions` rise.
+    /// Counts records; `fractions` are ascending.
     pub fn of(fractions: &[f64], records: &[MaskingRecord]) -> Self {
         let mut curves = Self::new(fractions.to_vec());
         records.iter().for_each(|record| curves.add(record));
         curves
     }
 
-    /// No records yet; `fractions` rise.
+    /// Starts without records; `fractions` are ascending.
     pub fn new(fractions: Vec<f64>) -> Self {
         Self { fractions, items: 0, right_unmasked: 0, methods: BTreeMap::new() }
     }
 
-    /// Number of records.
+    /// Returns the number of records.
     pub fn items(&self) -> u64 {
         self.items
     }
 
-    /// Images right before masking.
+    /// Returns the number of images right before masking.
     pub fn right_unmasked(&self) -> u64 {
         self.right_unmasked
     }
 
-    /// Shares of removed tokens.
+    /// Returns the fractions of removed tokens.
     pub fn fractions(&self) -> &[f64] {
         &self.fractions
     }
 
-    /// Top-1 accuracy before masking; 0 without records.
+    /// Returns the top-1 accuracy before masking; 0 without records.
     pub fn unmasked_accuracy(&self) -> f64 {
-        share(self.right_unmasked, self.items)
+        fraction(self.right_unmasked, self.items)
     }
 
-    /// Takes one record into account.
+    /// Adds one record.
     pub fn add(&mut self, record: &MaskingRecord) {
         let before = record.unmasked == record.label;
         self.items += 1;
@@ -92,13 +92,14 @@ impl MaskingCurves {
         }
     }
 
-    /// The curve of every method.
+    /// Returns the curve of every method.
     pub fn finish(&self) -> BTreeMap<String, MethodCurve> {
         let unmasked = self.unmasked_accuracy();
-        let shares = |counts: &[u64], of: u64| counts.iter().map(|&n| share(n, of)).collect::<Vec<f64>>();
+        let fractions =
+            |counts: &[u64], of: u64| counts.iter().map(|&n| fraction(n, of)).collect::<Vec<f64>>();
         let curve = |counts: &Counts| {
-            let accuracy = shares(&counts.right, self.items);
-            let still_right = shares(&counts.still_right, self.right_unmasked);
+            let accuracy = fractions(&counts.right, self.items);
+            let still_right = fractions(&counts.still_right, self.right_unmasked);
             let anything = self.right_unmasked > 0;
             MethodCurve {
                 auc: anything.then(|| area_under(&self.fractions, &accuracy) / unmasked),
@@ -111,20 +112,20 @@ impl MaskingCurves {
     }
 }
 
-fn share(count: u64, of: u64) -> f64 {
+fn fraction(count: u64, of: u64) -> f64 {
     if of == 0 { 0.0 } else { count as f64 / of as f64 }
 }
 
-/// Area under the points by the trapezoid rule, divided by the range of `x`: the mean height of the curve. `x` rises
-/// and has as many values as `y`, at least two.
+/// Returns the area under the points by the trapezoid rule, divided by the range of `x`: the mean height of the curve. `x` is
+/// ascending and has as many values as `y`, at least two.
 pub fn area_under(x: &[f64], y: &[f64]) -> f64 {
     let range = x.last().zip(x.first()).map_or(0.0, |(last, first)| last - first);
     let area: f64 = x.windows(2).zip(y.windows(2)).map(|(x, y)| (x[1] - x[0]) * (y[0] + y[1]) / 2.0).sum();
     area / range
 }
 
-/// Area under an image's own right answers, 1 for right and 0 for wrong: how long its answer survives. None without answers
-/// of the method.
+/// Returns the area under the answers to one image, 1 for right and 0 for wrong: how long the right answer survives. `None` if the
+/// record has no answers of the method.
 pub fn item_area(record: &MaskingRecord, method: &str, fractions: &[f64]) -> Option<f64> {
     let right = record.predicted.get(method)?.iter().map(|&class| f64::from(u8::from(class == record.label)));
     Some(area_under(fractions, &right.collect::<Vec<_>>()))
@@ -142,17 +143,17 @@ pub enum MaskingMetric {
 }
 
 impl MaskingMetric {
-    /// All of them, in the order of results and tables.
+    /// All metrics, in the order of results and tables.
     pub const ALL: [Self; 3] = [Self::UnmaskedAccuracy, Self::Auc, Self::AucStillRight];
 
-    /// What the shared code must know of it.
+    /// Returns the description of the metric for the shared code.
     pub fn spec(self) -> MetricSpec {
         match self {
             Self::UnmaskedAccuracy => MetricSpec {
                 unit: Unit::Percent,
                 digits: 1,
                 level: Level::Run,
-                // One image is classified otherwise.
+                // One image may be classified differently.
                 noise: Noise::ITEM,
                 ..MetricSpec::plain("unmasked-accuracy", "right before masking", Better::Higher)
             },
@@ -163,20 +164,20 @@ impl MaskingMetric {
         }
     }
 
-    /// The metric over these fractions of removed tokens.
+    /// Returns the metric over these fractions of removed tokens.
     pub fn over(self, fractions: &[f64]) -> OverFractions {
         OverFractions { metric: self, fractions: fractions.to_vec() }
     }
 }
 
-/// All metrics over these fractions of removed tokens.
+/// Returns all metrics over these fractions of removed tokens.
 pub fn measures(fractions: &[f64]) -> Vec<Measure<MaskingRecord>> {
     let measure = |metric: MaskingMetric| Measure::new(metric.spec(), metric.over(fractions));
     MaskingMetric::ALL.map(measure).into()
 }
 
 impl fmt::Display for MaskingMetric {
-    /// The name of the metric in results.
+    /// Writes the name of the metric in results.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.spec().key)
     }
@@ -187,14 +188,14 @@ impl fmt::Display for MaskingMetric {
 pub struct OverFractions {
     /// The metric.
     pub metric: MaskingMetric,
-    /// Fractions of removed tokens, rising.
+    /// Fractions of removed tokens, ascending.
     pub fractions: Vec<f64>,
 }
 
 impl Additive for OverFractions {
     type Record = MaskingRecord;
 
-    /// A pair: the area under an image's own curve of right answers, and whether it was right before masking.
+    /// Returns a pair: the area under the answers to an image, and whether it was right before masking.
     fn contributions(&self, records: &[MaskingRecord], method: &str) -> Result<Array2<f64>, BootstrapError> {
         let mut pairs = Array2::zeros((records.len(), 2));
         for (mut pair, record) in pairs.rows_mut().into_iter().zip(records) {
@@ -219,8 +220,8 @@ impl Additive for OverFractions {
         Formula::Ratios
     }
 
-    /// Read off the curve of the method, whose counts are whole numbers: the sums of [`contributions`](Self::contributions) make
-    /// the same area but for the last digits.
+    /// Computes the value from the method's curve, whose counts are integers: the sums of
+    /// [`contributions`](Self::contributions) give the same area except for the last digits.
     fn value_over(&self, records: &[MaskingRecord], method: &str) -> Option<f64> {
         let curves = MaskingCurves::of(&self.fractions, records);
         let curve = || curves.finish().remove(method);
@@ -257,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn two_readings_differ_where_masking_repairs_an_image() {
+    fn the_two_areas_differ_if_masking_corrects_an_image() {
         let mut curves = MaskingCurves::new(vec![0.0, 0.5]);
         curves.add(&record(3, 3, &[3, 1]));
         curves.add(&record(3, 2, &[2, 3]));
@@ -269,7 +270,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_right_before_masking_has_no_area() {
+    fn without_a_right_image_there_is_no_area() {
         let mut curves = MaskingCurves::new(vec![0.0, 0.5]);
         curves.add(&record(3, 2, &[2, 3]));
         assert_eq!(curves.finish()["tokenrank"].auc, None);
@@ -277,7 +278,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_items_add_makes_the_metrics(
+        fn contributions_of_items_give_the_metrics(
             answers in prop::collection::vec((0usize..3, 0usize..3, 0usize..3, 0usize..3), 1..40),
         ) {
             let records: Vec<_> =

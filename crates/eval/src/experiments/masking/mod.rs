@@ -25,7 +25,7 @@ use crate::model::ClassSource;
 use crate::results::{Curves, Results};
 use metrics::{MaskingCurves, MaskingMetric, measures};
 
-/// Masking as data.
+/// Description of the experiment.
 pub const FACTS: Facts = Facts {
     name: "masking",
     metrics: || MaskingMetric::ALL.map(MaskingMetric::spec).into(),
@@ -41,8 +41,8 @@ pub const FACTS: Facts = Facts {
         head: "AUC ↓",
         ours: "TokenRank",
         wins_key: "tokenrank_wins",
-        note: "AUC: accuracy ÷ unmasked accuracy, mean over the shares removed; lower is better.",
-        wins_note: "TokenRank wins: plain or weighted by λ₂, it is below every other score of the combination.",
+        note: "AUC: accuracy ÷ unmasked accuracy, mean over the fractions removed; lower is better.",
+        wins_note: "TokenRank wins: plain or weighted by λ₂, it is below every other score in the combination.",
     },
     source_note: tables::source_note,
 };
@@ -99,7 +99,7 @@ impl Kind for MaskingConfig {
 
 /// A classifier and labelled images.
 struct PreparedMasking {
-    /// Where the network is.
+    /// Folder of the network.
     folder: PathBuf,
     /// Classes for a network that has none of its own.
     head: Option<HeadSource>,
@@ -107,7 +107,7 @@ struct PreparedMasking {
     config: MaskingConfig,
 }
 
-/// A network whose files are there and hold what it needs.
+/// A network whose files exist and are complete.
 struct Network {
     folder: PathBuf,
     config: VisionConfig,
@@ -129,7 +129,7 @@ impl Network {
     }
 }
 
-/// Number of classes of a network, and where they come from that it does not have itself.
+/// Returns the number of classes of a network, and the source of the classes if the network has none itself.
 fn classes(classes: Option<&ClassSource>, network: &Network) -> Result<(usize, Option<HeadSource>)> {
     let Network { folder, config } = network;
     let head = classes.map(ClassSource::head).transpose()?;
@@ -241,7 +241,7 @@ impl Prepared for PreparedMasking {
     }
 }
 
-/// Where nothing is right, removing tokens cannot make it wrong.
+/// Returns a warning if no image is right before masking, since then there is no AUC.
 fn warning(curves: &MaskingCurves) -> Option<String> {
     (curves.items() > 0 && curves.right_unmasked() == 0).then(|| {
         "no image is classified right before masking, so there is no AUC; do the labels of the dataset count classes as the \
@@ -264,7 +264,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_right_before_masking_is_said() {
+    fn a_run_without_right_images_gives_a_warning() {
         let mut curves = MaskingCurves::new(vec![0.0, 0.5]);
         assert_eq!(warning(&curves), None);
         let mut record = MaskingRecord {

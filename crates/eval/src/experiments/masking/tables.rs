@@ -15,7 +15,7 @@ use crate::paper::PaperTable;
 use crate::table::{Cell, Row, Table};
 use plot::{CurvePlot, Ends, Map, OverlayRow, Rgb, Series, curves, overlays};
 
-/// Ours next to the paper's, a row for each method.
+/// Returns the table of our values next to the paper's, a row for each method.
 pub(crate) fn table(
     title: &str,
     curves: &MaskingCurves,
@@ -54,7 +54,7 @@ pub(crate) fn table(
     }
 }
 
-/// What the metrics are, over these shares of removed patches.
+/// Returns an explanation of the metrics over these fractions of removed patches.
 pub(crate) fn meaning(fractions: &[f64]) -> String {
     format!(
         "AUC: accuracy ÷ unmasked accuracy, mean over {:.0}–{:.0} % of the patches removed; “right before”: only images that \
@@ -64,7 +64,7 @@ pub(crate) fn meaning(fractions: &[f64]) -> String {
     )
 }
 
-/// What a reader of the paper's values must know.
+/// Returns the note on the paper's values.
 pub(crate) fn source_note(paper: &PaperTable) -> String {
     format!(
         "Paper: {}. Its images, layers, fractions and normalisation are not published; compare orderings, not values.",
@@ -72,7 +72,7 @@ pub(crate) fn source_note(paper: &PaperTable) -> String {
     )
 }
 
-/// Draws `curves.png` and, where records carry scores, `overlays.png`.
+/// Draws `curves.png` and, if records carry scores, `overlays.png`.
 pub(crate) fn figures(
     out: &Path,
     title: &str,
@@ -92,7 +92,7 @@ pub(crate) fn figures(
         .collect();
     let plot = CurvePlot {
         title: title.to_owned(),
-        x_label: "share of patch tokens removed".into(),
+        x_label: "fraction of patch tokens removed".into(),
         y_label: "top-1 accuracy".into(),
         series,
     };
@@ -101,12 +101,12 @@ pub(crate) fn figures(
     let mut rows = Vec::new();
     for (item, record) in items.iter().zip(records) {
         let Some(scores) = &record.scores else { continue };
-        let Some(picture) =
-            as_answered(&record.id, &record.sha256, item.load(), |picture: &Picture| &picture.sha256)
+        let Some(image) =
+            as_answered(&record.id, &record.sha256, item.load(), |image: &Picture| &image.sha256)
         else {
             continue;
         };
-        let seen = preprocessor.apply_geometry(&picture.rgb).map_err(models::Error::from)?;
+        let seen = preprocessor.apply_geometry(&image.rgb).map_err(models::Error::from)?;
         let (map_rows, columns) = scores.grid;
         let maps = methods.iter().filter_map(|MethodInfo { key, label, .. }| {
             let values = scores.maps.get(key)?.iter().map(|&value| f64::from(value)).collect();

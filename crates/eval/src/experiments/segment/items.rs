@@ -8,7 +8,7 @@ use crate::experiments::kind::Kind;
 use crate::experiments::view::{ImageSource, ItemView, Score, Spreads, records, values};
 use crate::folder::RunFolder;
 
-/// The items with their scores and images.
+/// Returns the items with their scores and images.
 pub(super) fn view(config: &SegmentConfig, run: &RunFolder) -> Result<ItemView> {
     let (answers, methods) = (run.answers::<SegmentRecord>()?, Kind::methods(config));
     let facts = |record: &SegmentRecord| vec![record.names.join(", ")];

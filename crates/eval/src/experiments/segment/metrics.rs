@@ -11,15 +11,15 @@ use crate::experiments::measure::Measure;
 use crate::experiments::spec::{MetricSpec, PaperColumn};
 use crate::metrics::bootstrap::{Additive, BootstrapError, Formula};
 
-/// A metric of segmentation, a fraction of 1.
+/// A metric of segmentation, between 0 and 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum SegmentMetric {
     /// Fraction of the labelled pixels of all images whose class is right.
     Accuracy,
     /// Mean intersection over union of the classes that some pixel has, intersections and unions summed over the images first. A
-    /// class that was predicted and that no pixel of any image has, such as the background where everything else is ignored, does
-    /// not count.
+    /// class that is predicted but that no pixel of any image has, such as the background if everything except objects is ignored,
+    /// does not count.
     Miou,
     /// `acc / (2 − acc)`, the "mIoU" of ConceptAttention's published evaluation. It histograms the two complementary
     /// channels of mask and labels without an argmax, so that each pixel counts in both bins: either class then has all
@@ -32,31 +32,31 @@ pub enum SegmentMetric {
 }
 
 impl SegmentMetric {
-    /// All of them, in the order of results and tables.
+    /// All metrics, in the order of results and tables.
     pub const ALL: [Self; 5] =
         [Self::Accuracy, Self::Miou, Self::MiouIdentity, Self::Map, Self::MapForeground];
 
-    /// What the shared code must know of it.
+    /// Returns the description of the metric for the shared code.
     pub fn spec(self) -> MetricSpec {
-        let beside = |column, spec| MetricSpec { column: PaperColumn::Named(column), ..spec };
+        let published = |column, spec| MetricSpec { column: PaperColumn::Named(column), ..spec };
         let alone = |spec| MetricSpec { compared: false, ..spec };
         match self {
-            Self::Accuracy => beside("Acc", MetricSpec::percent("accuracy", "Acc")),
-            Self::Miou => beside("mIoU", MetricSpec::percent("miou", "mIoU")),
+            Self::Accuracy => published("Acc", MetricSpec::percent("accuracy", "Acc")),
+            Self::Miou => published("mIoU", MetricSpec::percent("miou", "mIoU")),
             Self::MiouIdentity => alone(MetricSpec::percent("miou-identity", "acc/(2−acc)")),
-            Self::Map => beside("mAP", MetricSpec::percent("map", "mAP")),
+            Self::Map => published("mAP", MetricSpec::percent("map", "mAP")),
             Self::MapForeground => alone(MetricSpec::percent("map-foreground", "AP of the object")),
         }
     }
 }
 
-/// All metrics.
+/// Returns all metrics.
 pub fn measures() -> Vec<Measure<SegmentRecord>> {
     SegmentMetric::ALL.map(|metric| Measure::new(metric.spec(), metric)).into()
 }
 
 impl fmt::Display for SegmentMetric {
-    /// The name of the metric in results.
+    /// Writes the name of the metric in results.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.spec().key)
     }
@@ -65,7 +65,7 @@ impl fmt::Display for SegmentMetric {
 impl Additive for SegmentMetric {
     type Record = SegmentRecord;
 
-    /// Pairs of part and whole: one pair, or one of each class for [`SegmentMetric::Miou`].
+    /// Returns pairs of part and whole: one pair, or one per class for [`SegmentMetric::Miou`].
     fn contributions(&self, records: &[SegmentRecord], method: &str) -> Result<Array2<f64>, BootstrapError> {
         let missing = |record: &SegmentRecord| BootstrapError::Missing {
             method: method.to_owned(),
@@ -113,7 +113,7 @@ mod tests {
     use approx::assert_relative_eq;
     use proptest::prelude::*;
 
-    /// A score from rows of (class, intersection, predicted, labelled).
+    /// Makes a score from rows of (class, intersection, predicted, labelled).
     fn score(classes: &[(u8, u64, u64, u64)], aps: [Option<f64>; 2]) -> MapScore {
         MapScore {
             classes: classes
@@ -139,7 +139,7 @@ mod tests {
         }
     }
 
-    /// The value of every metric, in the order of [`SegmentMetric::ALL`].
+    /// Returns the value of every metric, in the order of [`SegmentMetric::ALL`].
     fn values(records: &[SegmentRecord]) -> [Option<f64>; 5] {
         SegmentMetric::ALL.map(|metric| metric.value_over(records, "bounce"))
     }
@@ -158,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn the_identity_of_the_published_accuracy_is_the_published_miou() {
+    fn the_identity_gives_the_published_miou_from_the_published_accuracy() {
         let identity = Formula::Identity.value(&[0.8307, 1.0]);
         assert_relative_eq!(identity.unwrap(), 0.7104, epsilon = 5e-5);
     }
@@ -173,7 +173,7 @@ mod tests {
 
     #[test]
     fn a_class_that_no_pixel_has_does_not_count() {
-        // Everything but the object is ignored, so what was taken for background is no background.
+        // Everything except the object is ignored, so there is no background, although it was predicted.
         let records = [
             record(score(&[(0, 0, 10, 0), (1, 30, 30, 40)], [None, None])),
             record(score(&[(0, 0, 5, 0), (1, 55, 55, 60)], [None, None])),
@@ -190,7 +190,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_order_gives_the_same(
+        fn the_order_of_records_does_not_matter(
             (records, shuffled) in prop::collection::vec(any_record(), 1..30)
                 .prop_flat_map(|records| (Just(records.clone()), Just(records).prop_shuffle())),
         ) {

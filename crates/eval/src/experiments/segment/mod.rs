@@ -1,4 +1,4 @@
-//! Segmentation: a FLUX pipeline and images whose pixels are labelled.
+//! Segmentation: a FLUX pipeline segments images with labelled pixels.
 
 mod items;
 pub mod metrics;
@@ -25,7 +25,7 @@ use crate::folder::RunFolder;
 use crate::results::{Memory, Results};
 use metrics::{SegmentMetric, measures};
 
-/// Segmentation as data.
+/// Description of the experiment.
 pub const FACTS: Facts = Facts {
     name: "segment",
     metrics: || SegmentMetric::ALL.map(SegmentMetric::spec).into(),
@@ -39,7 +39,7 @@ pub const FACTS: Facts = Facts {
         ours: "Multi-bounce",
         wins_key: "bounce_wins",
         note: "mIoU in percent, intersections and unions summed over the images first; higher is better.",
-        wins_note: "Multi-bounce wins: plain or weighted by λ₂, it is above every other method of the combination.",
+        wins_note: "Multi-bounce wins: plain or weighted by λ₂, it is above every other method in the combination.",
     },
     source_note: tables::source_note,
 };
@@ -90,7 +90,7 @@ impl Kind for SegmentConfig {
     }
 }
 
-/// A FLUX pipeline and images whose pixels are labelled.
+/// A FLUX pipeline and images with labelled pixels.
 struct PreparedSegment {
     folder: PathBuf,
     items: Vec<SegmentedImage>,
@@ -137,7 +137,7 @@ impl Prepared for PreparedSegment {
     fn manifest(&self) -> Vec<String> {
         let line = |item: &SegmentedImage| {
             let classes = item.classes.iter().map(|class| format!("\t{} {}", class.label, class.name));
-            // Which values of a mask are the object is said by a table that is no part of the experiment.
+            // A table outside the experiment says which values of a mask are the object.
             format!("{}{}\t{}", item.id, classes.collect::<String>(), item.values())
         };
         self.items.iter().map(line).collect()
@@ -198,7 +198,7 @@ impl Prepared for PreparedSegment {
     }
 }
 
-/// Every method minus the one listed before it, and λ₂-weighted bounces minus the same unweighted.
+/// Returns pairs of methods: every method minus the one listed before it, and λ₂-weighted bounces minus the unweighted ones.
 fn pairs(methods: &[Method]) -> Vec<(&str, &str)> {
     let mut pairs: Vec<_> = methods.windows(2).map(|pair| (pair[1].key(), pair[0].key())).collect();
     for weighted in methods {
@@ -209,7 +209,7 @@ fn pairs(methods: &[Method]) -> Vec<(&str, &str)> {
     pairs
 }
 
-/// Masks of one kind in every image say nothing of the images.
+/// Returns warnings for methods whose masks are empty, or full, in every image.
 fn warnings(methods: &[MethodInfo], records: &[SegmentRecord]) -> Vec<String> {
     let all = |key: &str, is: fn(u64, u64) -> bool| {
         let counts = records.iter().filter_map(|record| record.methods.get(key)).map(|score| {
@@ -219,7 +219,7 @@ fn warnings(methods: &[MethodInfo], records: &[SegmentRecord]) -> Vec<String> {
             };
             (of(true), of(false))
         });
-        // An image whose pixels are all ignored says neither.
+        // An image whose pixels are all ignored counts as neither.
         let mut counts = counts.filter(|(background, foreground)| background + foreground > 0).peekable();
         counts.peek().is_some() && counts.all(|(background, foreground)| is(background, foreground))
     };

@@ -19,10 +19,10 @@ use crate::paper::PaperTable;
 use crate::results::MetricValue;
 use crate::table::Table;
 
-/// Pixels a side of the images in the figure.
+/// Side of the images in the figure, in pixels.
 const SHOWN: usize = 224;
 
-/// Ours next to the paper's, a row for each method.
+/// Returns the table of our values next to the paper's, a row for each method.
 pub(super) fn table(
     inputs: &RunInputs<'_>,
     items: u64,
@@ -36,16 +36,16 @@ pub(super) fn table(
     metric_table(&FACTS, (&experiment.title, notes), values, methods, *paper, comparable)
 }
 
-/// What the metrics are.
+/// Returns an explanation of the metrics.
 pub(super) fn meaning() -> String {
     format!(
         "mIoU: intersections and unions summed over the images first. {}: what ConceptAttention's evaluation prints as mIoU, a \
-         function of accuracy and no IoU.",
+         function of accuracy, not an IoU.",
         SegmentMetric::MiouIdentity.spec().title,
     )
 }
 
-/// What a reader of the paper's values must know.
+/// Returns the note on the paper's values.
 pub(super) fn source_note(paper: &PaperTable) -> String {
     format!(
         "Paper: {}. Its network, noise level, blocks, prompts and λ₂ formula are not published; the mIoU of its ConceptAttention \
@@ -55,7 +55,7 @@ pub(super) fn source_note(paper: &PaperTable) -> String {
     )
 }
 
-/// Draws `overlays.png` where records carry signals: picture, truth, and every method's signal.
+/// Draws `overlays.png` if records carry signals: image, ground truth, and every method's signal.
 pub(super) fn figures(
     out: &Path,
     config: &SegmentConfig,
@@ -71,8 +71,7 @@ pub(super) fn figures(
         else {
             continue;
         };
-        let picture =
-            resize(&segmented.rgb, (SHOWN, SHOWN), Resample::Bicubic).map_err(models::Error::from)?;
+        let rgb = resize(&segmented.rgb, (SHOWN, SHOWN), Resample::Bicubic).map_err(models::Error::from)?;
         let (height, width) = segmented.labels.dim();
         let class = item.classes.first().map_or(0, |class| class.label);
         let truth = segmented.labels.iter().map(|&label| f64::from(u8::from(label == class)));
@@ -84,7 +83,7 @@ pub(super) fn figures(
         });
         let prompt = config.prompt_for(record.names.iter().map(String::as_str));
         rows.push(OverlayRow {
-            image: Rgb { width: picture.width, height: picture.height, pixels: picture.data },
+            image: Rgb { width: rgb.width, height: rgb.height, pixels: rgb.data },
             label: format!("{} · {prompt}", record.id),
             maps: std::iter::once(truth).chain(of_methods).collect(),
         });

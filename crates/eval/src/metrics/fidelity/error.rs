@@ -1,57 +1,57 @@
-//! Why a distance between sets of pictures cannot be computed.
+//! Why a distance between sets of images cannot be computed.
 
 use models::ErrorKind;
 
-/// Features that a metric cannot be computed from.
+/// Why a metric cannot be computed from features.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FidelityError {
-    /// Fewer items than the metric is defined for.
-    #[error("{metric} needs at least {needed} {what}, and there are {items}; add pictures{}", or(advice))]
+    /// There are fewer items than the metric needs.
+    #[error("{metric} needs at least {needed} {what}, and there are {items}; add images{}", or(advice))]
     TooFew {
         /// The metric.
         metric: &'static str,
-        /// Whose items these are.
+        /// What the items are, such as `generated images`.
         what: &'static str,
-        /// How many there are.
+        /// Number of items.
         items: usize,
-        /// How many it takes.
+        /// Number of items that the metric needs.
         needed: usize,
-        /// What else helps, or nothing.
+        /// What else helps; may be empty.
         advice: &'static str,
     },
-    /// Subsets that are larger than what they are drawn from.
+    /// Subsets are larger than the sets from which they are drawn.
     #[error(
         "the kernel distance draws subsets of {subset_size} without replacement, and there are {generated} generated \
-         and {reference} reference pictures; set the subset size to at most {}, or add pictures",
+         and {reference} reference images; set the subset size to at most {}, or add images",
         generated.min(reference)
     )]
     SubsetSize {
-        /// The size asked for.
+        /// The requested size.
         subset_size: usize,
-        /// Generated items.
+        /// Number of generated items.
         generated: usize,
-        /// Reference items.
+        /// Number of reference items.
         reference: usize,
     },
-    /// A setting outside its range.
+    /// A setting is outside its range.
     #[error("{setting} is {value}; it must be {range}")]
     Setting {
         /// Which setting.
         setting: &'static str,
-        /// What it is.
+        /// Its value.
         value: String,
-        /// What it may be.
+        /// Its range.
         range: &'static str,
     },
-    /// Features of two widths.
-    #[error("features of {found} numbers where there are {wanted}; all must come from one network and layer")]
+    /// Features have two widths.
+    #[error("expected features of {wanted} numbers, found {found}; all must come from one network and layer")]
     Width {
         /// Numbers per item so far.
         wanted: usize,
         /// Numbers of this one.
         found: usize,
     },
-    /// Logits for some items only, or of two numbers of classes.
+    /// Only some items have logits, or logits have two numbers of classes.
     #[error("item {item} has {found} logits where the others have {wanted}; all must come from one network")]
     Classes {
         /// The item.
@@ -61,16 +61,16 @@ pub enum FidelityError {
         /// Logits of this one.
         found: usize,
     },
-    /// Two answers for one item.
+    /// One item was given twice with different features.
     #[error(
-        "item {item} is there twice with different features; the parts come from different runs, or a picture has \
+        "item {item} was given twice with different features; the parts come from different runs, or an image has \
          changed between them"
     )]
     Conflict {
         /// The item.
         item: u64,
     },
-    /// A number that is NaN or infinite.
+    /// A number is NaN or infinite.
     #[error(
         "item {item} has a feature that is not finite; the network overflowed, or its weights are damaged"
     )]
@@ -78,7 +78,7 @@ pub enum FidelityError {
         /// The item, or its row.
         item: u64,
     },
-    /// Statistics that are no mean and covariance of each other.
+    /// The mean and the covariance have different sizes.
     #[error("a mean of {mean} numbers and a covariance of {rows} by {columns} do not belong together")]
     Statistics {
         /// Numbers of the mean.
@@ -88,13 +88,13 @@ pub enum FidelityError {
         /// Columns of the covariance.
         columns: usize,
     },
-    /// The eigenvalues could not be found.
+    /// The eigenvalues of a covariance could not be computed.
     #[error("the eigenvalues of a covariance of {width} by {width} were not found; does it hold NaN?")]
     Eigenvalues {
         /// Its width.
         width: usize,
     },
-    /// A class score where the network has no classes.
+    /// The Inception Score was requested for a network without classes.
     #[error("the Inception Score needs class logits, and these features come without")]
     NoLogits,
 }
@@ -104,7 +104,7 @@ fn or(advice: &str) -> String {
 }
 
 impl FidelityError {
-    /// What the user can do about it.
+    /// Returns the kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Setting { .. } => ErrorKind::Usage,

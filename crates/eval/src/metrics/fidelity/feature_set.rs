@@ -1,4 +1,4 @@
-//! Features by item: what batches and shards add to and what merges.
+//! Features by item, collected from batches and shards.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -8,18 +8,18 @@ use serde::{Deserialize, Serialize};
 
 use super::FidelityError;
 
-/// What the network says of one item.
+/// The output of the network for one item.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Item {
     /// The feature `[d]`, as the network computed it.
     pub features: Vec<f32>,
-    /// Class logits `[classes]`; none for a network without classes.
+    /// Class logits `[classes]`; `None` for a network without classes.
     pub logits: Option<Vec<f32>>,
 }
 
-/// Features of items, each under its number: the seed or the place in the list, never the place in a batch.
+/// Features of items by number: the seed or the index in the list, never the index in a batch.
 ///
-/// A merge is a union, so neither batches nor shards nor the order in which they arrive have any influence.
+/// Merging is a union, so the result does not depend on batches, on shards, or on their order.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct FeatureSet {
     items: BTreeMap<u64, Item>,
@@ -32,45 +32,45 @@ pub struct Features {
     pub numbers: Vec<u64>,
     /// `[n, d]`.
     pub features: Array2<f64>,
-    /// `[n, classes]`; none for a network without classes.
+    /// `[n, classes]`; `None` for a network without classes.
     pub logits: Option<Array2<f64>>,
 }
 
 impl FeatureSet {
-    /// No items yet.
+    /// Returns an empty set.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Number of items.
+    /// Returns the number of items.
     #[must_use]
     pub fn len(&self) -> usize {
         self.items.len()
     }
 
-    /// Whether there are no items.
+    /// Returns whether there are no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// Whether the item is there.
+    /// Returns whether the set has the item.
     #[must_use]
     pub fn contains(&self, number: u64) -> bool {
         self.items.contains_key(&number)
     }
 
-    /// The items and their numbers, in order.
+    /// Returns the items with their numbers, in ascending order.
     pub fn items(&self) -> impl Iterator<Item = (u64, &Item)> {
         self.items.iter().map(|(&number, item)| (number, item))
     }
 
-    /// Takes an item into account; the same item with the same features is no more than itself.
+    /// Adds an item. Adding an item again with the same features has no effect.
     ///
     /// # Errors
-    /// Features of another width or with other classes than those there, an item that is there with other features, a
-    /// number that is not finite.
+    /// Fails if the width or the number of classes differs from the other items, if the item already has different features, or
+    /// if a number is not finite.
     pub fn add(&mut self, number: u64, item: Item) -> Result<(), FidelityError> {
         let logits = item.logits.iter().flatten();
         if item.features.iter().chain(logits).any(|value| !value.is_finite()) {
@@ -97,15 +97,15 @@ impl FeatureSet {
         }
     }
 
-    /// Takes all items of `other` into account.
+    /// Adds all items of `other`.
     ///
     /// # Errors
-    /// As [`FeatureSet::add`].
+    /// Fails as [`FeatureSet::add`] does.
     pub fn merge(&mut self, other: Self) -> Result<(), FidelityError> {
         other.items.into_iter().try_for_each(|(number, item)| self.add(number, item))
     }
 
-    /// The items in the order of their numbers.
+    /// Returns the features in the order of the items' numbers.
     #[must_use]
     pub fn finish(&self) -> Features {
         let width = self.items.values().next().map_or(0, |item| item.features.len());
@@ -126,13 +126,13 @@ impl FeatureSet {
 }
 
 impl Features {
-    /// Number of items.
+    /// Returns the number of items.
     #[must_use]
     pub fn len(&self) -> usize {
         self.features.nrows()
     }
 
-    /// Whether there are no items.
+    /// Returns whether there are no items.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0

@@ -6,16 +6,16 @@ use ndarray::{Array2, ArrayView2};
 use super::products::product;
 use super::{FidelityError, Gaussian};
 
-/// `‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁ Σ₂)^½`.
+/// Returns `‖μ₁ − μ₂‖² + tr Σ₁ + tr Σ₂ − 2 tr (Σ₁ Σ₂)^½`.
 ///
 /// The trace of the root is the sum of the roots of the eigenvalues of `Σ₁ Σ₂`, which are those of the symmetric
 /// `Lᵀ Σ₂ L` for `Σ₁ = L Lᵀ`; `L` comes from the eigenvectors of `Σ₁`, without the directions in which `Σ₁` is zero up to
-/// rounding. Eigenvalues that rounding makes negative count as zero. Nothing has to be regular, so fewer items than
-/// numbers per feature are no difficulty. With the pooled features of Inception-v3 this is the FID; torch-fidelity
+/// rounding. Eigenvalues that rounding makes negative count as zero. The covariances may be singular, so there may be
+/// fewer items than numbers per feature. With the pooled features of Inception-v3 this is the FID; torch-fidelity
 /// computes it from the eigenvalues of the unsymmetric product.
 ///
 /// # Errors
-/// Distributions of different widths, or eigenvalues that were not found.
+/// Fails if the distributions have different widths, or if the eigenvalues cannot be computed.
 pub fn frechet_distance(a: &Gaussian, b: &Gaussian) -> Result<f64, FidelityError> {
     let (wanted, found) = (a.width(), b.width());
     if wanted != found {
@@ -26,18 +26,18 @@ pub fn frechet_distance(a: &Gaussian, b: &Gaussian) -> Result<f64, FidelityError
     Ok(means + traces - 2.0 * trace_of_root(a.covariance.view(), b.covariance.view())?)
 }
 
-/// `tr (Σ₁ Σ₂)^½`.
+/// Returns `tr (Σ₁ Σ₂)^½`.
 fn trace_of_root(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> Result<f64, FidelityError> {
     let factor = factor(a)?;
     let inner = product(factor.t(), product(b, factor.view()).view());
-    // Symmetric but for rounding; the solver reads the lower half.
+    // Symmetric up to rounding; the solver reads the lower half.
     let eigenvalues = to_faer(inner.view())
         .self_adjoint_eigenvalues(Side::Lower)
         .map_err(|_| FidelityError::Eigenvalues { width: inner.nrows() })?;
     Ok(eigenvalues.into_iter().map(|value| value.max(0.0).sqrt()).sum())
 }
 
-/// `L` `[d, rank]` with `L Lᵀ` = `covariance` `[d, d]`.
+/// Returns `L` `[d, rank]` with `L Lᵀ` = `covariance` `[d, d]`.
 fn factor(covariance: ArrayView2<'_, f64>) -> Result<Array2<f64>, FidelityError> {
     let width = covariance.nrows();
     let eigen = to_faer(covariance)

@@ -7,32 +7,32 @@ use super::{FidelityError, RandomState, Spread};
 /// How the Inception Score is computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct InceptionScore {
-    /// Parts of the items over which the score is averaged.
+    /// Number of parts of the items over which the score is averaged.
     pub splits: usize,
-    /// Seed of the shuffle before the split; none keeps the order.
+    /// Seed of the shuffle before the split; `None` keeps the order.
     pub seed: Option<u32>,
 }
 
 impl Default for InceptionScore {
-    /// torch-fidelity's: 10 splits, shuffled by seed 2020.
+    /// Returns torch-fidelity's settings: 10 splits, shuffled with seed 2020.
     fn default() -> Self {
         Self { splits: 10, seed: Some(2020) }
     }
 }
 
 impl InceptionScore {
-    /// The score from logits `[n, classes]`: `exp` of the mean of `KL(p(y|x) ‖ p(y))` in each split, with `p(y)` of the
+    /// Returns the score from logits `[n, classes]`: `exp` of the mean of `KL(p(y|x) ‖ p(y))` in each split, with `p(y)` of the
     /// split; mean and population standard deviation over the splits.
     ///
     /// # Errors
-    /// Fewer items than splits, no split at all, no classes, or a logit that is not finite.
+    /// Fails if there are fewer items than splits, no splits, no classes, or a logit that is not finite.
     pub fn of(&self, logits: ArrayView2<'_, f64>) -> Result<Spread, FidelityError> {
         let Prepared { probs, negentropies } = Prepared::new(logits)?;
         let order = self.order(logits.nrows())?;
         Ok(self.over(&probs, &negentropies, &order))
     }
 
-    /// The order in which `n` items are split.
+    /// Returns the order in which `n` items are split.
     pub(super) fn order(&self, n: usize) -> Result<Vec<usize>, FidelityError> {
         if self.splits == 0 {
             let range = "at least 1";
@@ -41,7 +41,7 @@ impl InceptionScore {
         if n < self.splits {
             return Err(FidelityError::TooFew {
                 metric: "the Inception Score",
-                what: "generated pictures",
+                what: "generated images",
                 items: n,
                 needed: self.splits,
                 advice: "ask for fewer splits",
@@ -53,7 +53,7 @@ impl InceptionScore {
         })
     }
 
-    /// The score of the items in this order, which may name an item any number of times.
+    /// Returns the score of the items in this order, which may contain an item any number of times.
     pub(super) fn over(&self, probs: &Array2<f64>, negentropies: &Array1<f64>, order: &[usize]) -> Spread {
         let (n, classes) = (order.len(), probs.ncols());
         let scores: Vec<f64> = (0..self.splits)
@@ -74,7 +74,7 @@ impl InceptionScore {
     }
 }
 
-/// What every order of the items needs.
+/// Quantities that do not depend on the order of the items.
 pub(super) struct Prepared {
     /// Class probabilities `[n, classes]`.
     pub(super) probs: Array2<f64>,
@@ -106,7 +106,7 @@ impl Prepared {
     }
 }
 
-/// `p log p`, which is 0 at 0.
+/// Returns `p log p`, which is 0 at 0.
 fn plogp(p: f64) -> f64 {
     if p > 0.0 { p * p.ln() } else { 0.0 }
 }
@@ -137,12 +137,12 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_score_is_refused() {
+    fn too_few_items_and_no_splits_are_refused() {
         let few = Array2::zeros((9, 4));
         let said = InceptionScore::default().of(few.view()).unwrap_err().to_string();
         assert_eq!(
             said,
-            "the Inception Score needs at least 10 generated pictures, and there are 9; add pictures, or ask for fewer \
+            "the Inception Score needs at least 10 generated images, and there are 9; add images, or ask for fewer \
              splits"
         );
         let none = InceptionScore { splits: 0, seed: None };

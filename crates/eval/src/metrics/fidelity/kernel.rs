@@ -9,36 +9,36 @@ use super::{FidelityError, RandomState, Spread};
 /// `(gamma · xᵀy + coef0) ^ degree`, over subsets. With the pooled features of Inception-v3 this is the KID.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct KernelDistance {
-    /// Pairs of subsets.
+    /// Number of pairs of subsets.
     pub subsets: usize,
-    /// Items of a subset, drawn without replacement.
+    /// Number of items in a subset, drawn without replacement.
     pub subset_size: usize,
     /// Power of the kernel.
     pub degree: i32,
-    /// Weight of the product; one over the numbers of a feature where none is given.
+    /// Factor of the product; one over the width of the features if `None`.
     pub gamma: Option<f64>,
-    /// What is added to it.
+    /// Constant that is added to the product.
     pub coef0: f64,
     /// Seed of the draws.
     pub seed: u32,
 }
 
 impl Default for KernelDistance {
-    /// torch-fidelity's: 100 subsets of 1,000, cubic, seed 2020.
+    /// Returns torch-fidelity's settings: 100 subsets of 1,000, cubic, seed 2020.
     fn default() -> Self {
         Self { subsets: 100, subset_size: 1000, degree: 3, gamma: None, coef0: 1.0, seed: 2020 }
     }
 }
 
-/// Rows of the block in which kernels are summed.
+/// Number of rows of the blocks in which kernels are summed.
 const BLOCK: usize = 256;
 
 impl KernelDistance {
-    /// The distance between features `[n, d]` and `[m, d]`: mean and population standard deviation over the subsets. One
+    /// Returns the distance between features `[n, d]` and `[m, d]`: mean and population standard deviation over the subsets. One
     /// generator draws both, first among `generated`, then among `reference`.
     ///
     /// # Errors
-    /// Subsets larger than either set, or of fewer than two; features of different widths or not finite.
+    /// Fails if subsets are larger than either set or smaller than two, or if features have different widths or are not finite.
     pub fn between<'a>(
         &self,
         generated: ArrayView2<'a, f64>,
@@ -79,7 +79,7 @@ impl KernelDistance {
         Ok(Spread::of(&distances))
     }
 
-    /// `Σ_{i≠j} k(xᵢ, xⱼ) / m(m−1) + Σ_{i≠j} k(yᵢ, yⱼ) / m(m−1) − 2 Σ k(xᵢ, yⱼ) / m²`.
+    /// Returns `Σ_{i≠j} k(xᵢ, xⱼ) / m(m−1) + Σ_{i≠j} k(yᵢ, yⱼ) / m(m−1) − 2 Σ k(xᵢ, yⱼ) / m²`.
     fn squared_discrepancy(&self, x: ArrayView2<'_, f64>, y: ArrayView2<'_, f64>) -> f64 {
         let size = x.nrows() as f64;
         let gamma = self.gamma.unwrap_or(1.0 / x.ncols() as f64);

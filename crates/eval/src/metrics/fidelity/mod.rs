@@ -1,13 +1,13 @@
-//! How far generated pictures are from real ones, from features of a network: Inception Score, Fréchet distance, kernel
+//! Distances between generated and real images, from features of a network: Inception Score, Fréchet distance, kernel
 //! distance, precision and recall.
 //!
-//! Plain numbers in double precision: nothing here knows which network the features come from. With the pooled features
+//! Everything is computed in double precision and independent of the network that the features come from. With the pooled features
 //! of Inception-v3 the Fréchet distance is the FID and the kernel distance the KID of the literature; with any other
-//! features they are not and must be called by the features' name.
+//! features they are not, and must carry the name of the features.
 //!
-//! Draws are those of NumPy's `RandomState`, so that the same features in the same order give the digits of
-//! torch-fidelity. A [`FeatureSet`] keeps features by the number of their item, which fixes that order whatever the
-//! batches and shards they come from.
+//! Random draws follow NumPy's `RandomState`, so that the same features in the same order give the digits of
+//! torch-fidelity. A [`FeatureSet`] keeps features by the number of their item, which fixes that order for any batches and
+//! shards.
 
 mod error;
 mod feature_set;
@@ -28,7 +28,7 @@ pub use frechet::frechet_distance;
 pub use inception_score::InceptionScore;
 pub use kernel::KernelDistance;
 pub use moments::{Gaussian, Moments};
-pub use precision_recall::{PrecisionRecall, Share};
+pub use precision_recall::{Fractions, PrecisionRecall};
 pub use random_state::RandomState;
 pub use resample::{Resampled, frechet_resampled, inception_score_resampled};
 pub use spread::Spread;

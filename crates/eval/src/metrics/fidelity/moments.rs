@@ -1,36 +1,36 @@
-//! Mean and covariance of features, at once or as they stream by.
+//! Mean and covariance of features, from all features at once or from a stream of batches.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2, Axis, Zip};
 
 use super::FidelityError;
 use super::products::gram;
 
-/// The normal distribution that a Fréchet distance compares.
+/// A normal distribution, as compared by the Fréchet distance.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gaussian {
     /// `[d]`.
     pub mean: Array1<f64>,
     /// `[d, d]`.
     pub covariance: Array2<f64>,
-    /// Items behind them, where it is known.
+    /// Number of items that they were computed from, if known.
     pub items: Option<u64>,
 }
 
 impl Gaussian {
-    /// Mean and unbiased covariance (divided by n − 1) of features `[n, d]`.
+    /// Computes mean and unbiased covariance (divided by n − 1) of features `[n, d]`.
     ///
     /// # Errors
-    /// Fewer than two items, or a feature that is not finite.
+    /// Fails if there are fewer than two items, or if a feature is not finite.
     pub fn of(features: ArrayView2<'_, f64>) -> Result<Self, FidelityError> {
         let mut moments = Moments::new();
         moments.add(features)?;
         moments.finish()
     }
 
-    /// From published statistics: a mean `[d]` and a covariance `[d, d]`.
+    /// Makes a distribution from published statistics: a mean `[d]` and a covariance `[d, d]`.
     ///
     /// # Errors
-    /// The sizes do not agree, or a number is not finite.
+    /// Fails if the sizes do not agree, or if a number is not finite.
     pub fn new(
         mean: Array1<f64>,
         covariance: Array2<f64>,
@@ -46,17 +46,17 @@ impl Gaussian {
         Ok(Self { mean, covariance, items })
     }
 
-    /// Numbers of a feature.
+    /// Returns the number of numbers per feature.
     #[must_use]
     pub fn width(&self) -> usize {
         self.mean.len()
     }
 }
 
-/// Mean and scatter of features that are seen once and forgotten: for references too large to hold.
+/// Mean and scatter of a stream of features, for references too large for memory.
 ///
-/// Batches are joined by the formula of Chan, Golub and LeVeque (1979), which is as stable as two passes. States merge;
-/// another order or another cut of the batches changes the last digits only.
+/// Batches are joined by the formula of Chan, Golub and LeVeque (1979), which is as stable as two passes. Two states can be merged;
+/// another order or another division into batches changes only the last digits.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Moments {
     items: u64,
@@ -66,22 +66,22 @@ pub struct Moments {
 }
 
 impl Moments {
-    /// No items yet.
+    /// Starts without items.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Items seen.
+    /// Returns the number of items added.
     #[must_use]
     pub fn items(&self) -> u64 {
         self.items
     }
 
-    /// Takes a batch of features `[n, d]` into account.
+    /// Adds a batch of features `[n, d]`.
     ///
     /// # Errors
-    /// Features of another width than before, or not finite: then nothing has changed.
+    /// Fails if features have another width than before or are not finite; the state is then unchanged.
     pub fn add(&mut self, features: ArrayView2<'_, f64>) -> Result<(), FidelityError> {
         let Some(mean) = features.mean_axis(Axis(0)) else {
             return Ok(());
@@ -93,10 +93,10 @@ impl Moments {
         self.merge(&Self { items: features.nrows() as u64, mean, scatter: gram(centred.view()) })
     }
 
-    /// Takes everything into account that `other` has seen.
+    /// Adds all items of `other`.
     ///
     /// # Errors
-    /// Features of another width.
+    /// Fails if the features have another width.
     pub fn merge(&mut self, other: &Self) -> Result<(), FidelityError> {
         if other.items == 0 {
             return Ok(());
@@ -119,15 +119,15 @@ impl Moments {
         Ok(())
     }
 
-    /// Mean and unbiased covariance (divided by n − 1).
+    /// Returns mean and unbiased covariance (divided by n − 1).
     ///
     /// # Errors
-    /// Fewer than two items.
+    /// Fails if there are fewer than two items.
     pub fn finish(&self) -> Result<Gaussian, FidelityError> {
         if self.items < 2 {
             return Err(FidelityError::TooFew {
                 metric: "a covariance",
-                what: "pictures",
+                what: "images",
                 items: self.items as usize,
                 needed: 2,
                 advice: "",
@@ -138,7 +138,7 @@ impl Moments {
     }
 }
 
-/// `matrix += weight · v vᵀ`.
+/// Computes `matrix += weight · v vᵀ`.
 fn add_outer(matrix: &mut Array2<f64>, v: ArrayView1<'_, f64>, weight: f64) {
     Zip::from(matrix.rows_mut()).and(v).par_for_each(|mut row, &x| row.scaled_add(weight * x, &v));
 }

@@ -1,4 +1,4 @@
-//! Precision and recall of generated pictures (Kynkäänniemi et al., arXiv 1904.06991).
+//! Precision and recall of generated images (Kynkäänniemi et al., arXiv 1904.06991).
 
 use std::ops::Range;
 
@@ -10,45 +10,45 @@ use super::FidelityError;
 /// How precision and recall are computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PrecisionRecall {
-    /// The k of the k-th nearest neighbour, the item itself not counted, that a ball reaches to.
+    /// k: a ball reaches to the k-th nearest neighbour, not counting the item itself.
     pub neighbours: usize,
 }
 
 impl Default for PrecisionRecall {
-    /// The paper's and torch-fidelity's: the third neighbour.
+    /// Returns the third neighbour, as in the paper and in torch-fidelity.
     fn default() -> Self {
         Self { neighbours: 3 }
     }
 }
 
-/// Shares of items that lie among those of the other set.
+/// Fractions of items that lie among the items of the other set.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct Share {
-    /// Share of the generated items inside a ball of some reference item.
+pub struct Fractions {
+    /// Fraction of the generated items inside a ball of some reference item.
     pub precision: f64,
-    /// Share of the reference items inside a ball of some generated item.
+    /// Fraction of the reference items inside a ball of some generated item.
     pub recall: f64,
 }
 
-/// Rows and columns of a block of distances.
+/// Numbers of rows and columns of a block of distances.
 const ROWS: usize = 512;
 const COLUMNS: usize = 2048;
 
 impl PrecisionRecall {
-    /// Precision and recall between features `[n, d]` and `[m, d]`. Takes four times `n·m·d` products.
+    /// Returns precision and recall between features `[n, d]` and `[m, d]`. Takes four times `n·m·d` products.
     ///
     /// # Errors
-    /// Not more items than neighbours on either side, features of different widths, or not finite.
+    /// Fails if a set does not have more items than neighbours, or if features have different widths or are not finite.
     pub fn between<'a>(
         &self,
         generated: ArrayView2<'a, f64>,
         reference: ArrayView2<'a, f64>,
-    ) -> Result<Share, FidelityError> {
+    ) -> Result<Fractions, FidelityError> {
         let (wanted, found) = (reference.ncols(), generated.ncols());
         if wanted != found {
             return Err(FidelityError::Width { wanted, found });
         }
-        for (features, what) in [(generated, "generated pictures"), (reference, "reference pictures")] {
+        for (features, what) in [(generated, "generated images"), (reference, "reference images")] {
             let (items, needed) = (features.nrows(), self.neighbours + 1);
             if items < needed {
                 let (metric, advice) = ("precision and recall", "ask for fewer neighbours");
@@ -59,14 +59,14 @@ impl PrecisionRecall {
                 return Err(FidelityError::NotFinite { item: row as u64 });
             }
         }
-        // Distances do not change, and cancel less, around the middle.
+        // Shifting the mean to 0 keeps the distances and reduces cancellation.
         let Some(middle) = reference.mean_axis(Axis(0)) else {
-            return Ok(Share { precision: 0.0, recall: 0.0 });
+            return Ok(Fractions { precision: 0.0, recall: 0.0 });
         };
         let (generated, reference) = (Points::new(&generated - &middle), Points::new(&reference - &middle));
-        Ok(Share {
-            precision: generated.share_inside(&reference, &reference.radii(self.neighbours)),
-            recall: reference.share_inside(&generated, &generated.radii(self.neighbours)),
+        Ok(Fractions {
+            precision: generated.fraction_inside(&reference, &reference.radii(self.neighbours)),
+            recall: reference.fraction_inside(&generated, &generated.radii(self.neighbours)),
         })
     }
 }
@@ -88,8 +88,8 @@ impl Points {
         (0..items).step_by(length).map(|start| start..(start + length).min(items)).collect()
     }
 
-    /// Squared distances `[rows, columns]` between these points and others: `‖x‖² + ‖y‖² − 2 xᵀy`, and anew from the
-    /// differences where next to nothing is left of the sum.
+    /// Returns squared distances `[rows, columns]` between these points and others: `‖x‖² + ‖y‖² − 2 xᵀy`, recomputed from the
+    /// differences if the sum cancels almost completely.
     fn squared_distances(&self, rows: &Range<usize>, others: &Self, columns: &Range<usize>) -> Array2<f64> {
         const CANCELLED: f64 = 1e-8;
         let (x, y) = (self.points.slice(s![rows.clone(), ..]), others.points.slice(s![columns.clone(), ..]));
@@ -104,7 +104,7 @@ impl Points {
         distances
     }
 
-    /// Squared distance of each point to its k-th nearest neighbour among the others.
+    /// Returns the squared distance of each point to its k-th nearest neighbour among the others.
     fn radii(&self, neighbours: usize) -> Vec<f64> {
         let of_rows = |rows: Range<usize>| {
             // The item itself is the nearest, at distance 0.
@@ -124,8 +124,8 @@ impl Points {
         self.blocks(ROWS).into_par_iter().flat_map_iter(of_rows).collect()
     }
 
-    /// Share of these points within the radius of some other point.
-    fn share_inside(&self, others: &Self, radii: &[f64]) -> f64 {
+    /// Returns the fraction of these points within the radius of some other point.
+    fn fraction_inside(&self, others: &Self, radii: &[f64]) -> f64 {
         let inside = |rows: Range<usize>| {
             let mut found = vec![false; rows.len()];
             for columns in others.blocks(COLUMNS) {

@@ -1,18 +1,18 @@
-//! Large matrix products in double precision, in blocks, on every core.
+//! Large matrix products in double precision, in blocks on all cores.
 
 use std::ops::Range;
 
 use ndarray::{Array2, ArrayView2, Axis, s};
 use rayon::prelude::*;
 
-/// Rows or columns of a block: a block of products (2 MB) stays in the cache of a core.
+/// Number of rows or columns of a block: a block of products (2 MB) stays in the cache of a core.
 const BLOCK: usize = 512;
 
 fn blocks(length: usize) -> impl Iterator<Item = Range<usize>> + Clone {
     (0..length).step_by(BLOCK).map(move |start| start..(start + BLOCK).min(length))
 }
 
-/// `Xᵀ X` `[columns, columns]` of `x` `[rows, columns]`: the blocks above the diagonal, mirrored.
+/// Returns `Xᵀ X` `[columns, columns]` of `x` `[rows, columns]`; only blocks on and above the diagonal are computed, then mirrored.
 pub(super) fn gram(x: ArrayView2<'_, f64>) -> Array2<f64> {
     let columns = x.ncols();
     let pairs: Vec<(Range<usize>, Range<usize>)> =
@@ -33,7 +33,7 @@ pub(super) fn gram(x: ArrayView2<'_, f64>) -> Array2<f64> {
     gram
 }
 
-/// `A B` `[m, n]` of `a` `[m, k]` and `b` `[k, n]`, in blocks of rows.
+/// Returns `A B` `[m, n]` of `a` `[m, k]` and `b` `[k, n]`, in blocks of rows.
 pub(super) fn product(a: ArrayView2<'_, f64>, b: ArrayView2<'_, f64>) -> Array2<f64> {
     let mut product = Array2::zeros((a.nrows(), b.ncols()));
     let rows: Vec<_> = product.axis_chunks_iter_mut(Axis(0), BLOCK).zip(blocks(a.nrows())).collect();
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_make_the_whole() {
+    fn products_in_blocks_equal_whole_products() {
         let (rows, columns) = (37, 2 * BLOCK + 5);
         let x =
             Array2::from_shape_fn((rows, columns), |(i, j)| ((i * 31 + j * 17) % 101) as f64 / 50.0 - 1.0);

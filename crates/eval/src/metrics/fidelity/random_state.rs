@@ -1,4 +1,4 @@
-//! The draws of NumPy's legacy `RandomState`, number for number.
+//! NumPy's legacy `RandomState`, with identical draws.
 
 use rand_mt::Mt;
 
@@ -8,13 +8,13 @@ use rand_mt::Mt;
 pub struct RandomState(Mt);
 
 impl RandomState {
-    /// The generator of a seed.
+    /// Returns the generator for a seed.
     #[must_use]
     pub fn new(seed: u32) -> Self {
         Self(Mt::new(seed))
     }
 
-    /// `permutation(n)`: the numbers `0..n` shuffled by Fisher and Yates from the end. `n` is below 2³².
+    /// Returns `permutation(n)`: the numbers `0..n` shuffled by Fisher and Yates from the end. `n` is below 2³².
     pub fn permutation(&mut self, n: usize) -> Vec<usize> {
         let mut numbers: Vec<usize> = (0..n).collect();
         for i in (1..n).rev() {
@@ -23,7 +23,7 @@ impl RandomState {
         numbers
     }
 
-    /// `choice(n, size, replace=False)`: the beginning of a permutation; all of it where `size` is above `n`, which NumPy
+    /// Returns `choice(n, size, replace=False)`: the beginning of a permutation; all of it if `size` is above `n`, which NumPy
     /// refuses.
     pub fn choice(&mut self, n: usize, size: usize) -> Vec<usize> {
         let mut numbers = self.permutation(n);
@@ -31,7 +31,7 @@ impl RandomState {
         numbers
     }
 
-    /// Uniform among `0..=max`, by rejection below the next power of two (`random_interval` in NumPy's
+    /// Draws uniformly from `0..=max`, by rejection below the next power of two (`random_interval` in NumPy's
     /// `distributions.c`).
     fn up_to(&mut self, max: u32) -> u32 {
         let mask = u32::MAX >> max.leading_zeros().min(31);
@@ -48,7 +48,7 @@ impl RandomState {
 mod tests {
     use super::*;
 
-    /// `RandomState(2020)` and its neighbours; more in `tools/golden_metrics.py`.
+    /// Values of `RandomState(2020)` and nearby seeds; more in `tools/golden_metrics.py`.
     #[test]
     fn permutations_are_numpys() {
         assert_eq!(RandomState::new(2020).permutation(10), PERMUTATION);

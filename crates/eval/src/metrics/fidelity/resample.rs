@@ -1,10 +1,9 @@
-//! Spreads of metrics: over the parts a metric itself makes, and over resamples of the items (bootstrap, Efron 1979).
+//! Uncertainty of metrics over resamples of the items (bootstrap, Efron 1979).
 //!
-//! An Inception Score hardly moves with how often an item is drawn, but a Fréchet distance does: a resample has fewer
-//! different items than the sample and its covariance misses more of the spread, so the distance over resamples is
-//! biased upwards, the more the fewer items there are. [`Resampled::standard_error`] is the number to quote for it;
-//! its percentile interval lies too high by [`Resampled::bias`]. The difference of two methods over the same draws
-//! ([`Resampled::minus`]) has next to none of it.
+//! Repeated items hardly change an Inception Score, but they change a Fréchet distance: a resample has fewer different items
+//! than the sample, so its covariance is less accurate and the distance over resamples is biased upwards, more so with
+//! fewer items. Quote [`Resampled::standard_error`] for it; its percentile interval lies too high by
+//! [`Resampled::bias`]. The difference of two methods over the same draws ([`Resampled::minus`]) has almost no bias.
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rayon::prelude::*;
@@ -20,7 +19,7 @@ use crate::metrics::significance::{LEVEL, PairedDifference, spread};
 /// A metric over all items and over resamples of them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Resampled {
-    /// Over all items.
+    /// The metric over all items.
     pub value: f64,
     /// Standard deviation over the resamples.
     pub standard_error: f64,
@@ -28,14 +27,14 @@ pub struct Resampled {
     pub bias: f64,
     /// Number of items.
     pub items: usize,
-    /// Lower end of the percentile interval; none with too few items
+    /// Lower end of the percentile interval; `None` with too few items
     /// ([`LEAST_ITEMS`](crate::metrics::significance::LEAST_ITEMS)).
     pub low: Option<f64>,
-    /// Upper end.
+    /// Upper end of the percentile interval.
     pub high: Option<f64>,
-    /// Share of the resamples between the ends.
+    /// Fraction of the resamples inside the interval.
     pub level: f64,
-    /// Over each resample, in order: resample `r` of `n` items draws the same items whatever is measured.
+    /// The metric over each resample, in order: resample `r` of `n` items draws the same items for every metric.
     pub values: Vec<f64>,
 }
 
@@ -48,9 +47,8 @@ impl Resampled {
         Self { value, standard_error, bias: mean - value, items, low, high, level: LEVEL, values }
     }
 
-    /// The difference to another method, resample by resample: both must have been resampled with the same seed over
-    /// items that belong together in pairs, such as pictures of the same seeds. None where the numbers of items or of
-    /// resamples differ.
+    /// Returns the difference from another method, resample by resample. Both must have been resampled with the same seed over
+    /// paired items, such as images from the same seeds. `None` if the numbers of items or of resamples differ.
     #[must_use]
     pub fn minus(&self, other: &Self) -> Option<PairedDifference> {
         let same = (self.items, self.values.len()) == (other.items, other.values.len());
@@ -59,10 +57,10 @@ impl Resampled {
     }
 }
 
-/// The Inception Score over resamples of the items of logits `[n, classes]`; splits are those of `score`.
+/// Returns the Inception Score over resamples of the items of logits `[n, classes]`; the splits are those of `score`.
 ///
 /// # Errors
-/// Those of [`InceptionScore::of`], or fewer than two resamples.
+/// Fails as [`InceptionScore::of`] does, or with fewer than two resamples.
 pub fn inception_score_resampled(
     score: &InceptionScore,
     logits: ArrayView2<'_, f64>,
@@ -72,15 +70,15 @@ pub fn inception_score_resampled(
     let Prepared { probs, negentropies } = Prepared::new(logits)?;
     let order = score.order(logits.nrows())?;
     let value = score.over(&probs, &negentropies, &order).mean;
-    // Drawn items come in no particular order, so there is nothing to shuffle.
+    // Drawn items are in random order already, so they are not shuffled.
     let over = |drawn: &[usize]| Ok(score.over(&probs, &negentropies, drawn).mean);
     Ok(Resampled::new(value, logits.nrows(), over_resamples(logits.nrows(), resamples, seed, over)?))
 }
 
-/// The Fréchet distance to `reference` over resamples of the items of features `[n, d]`. The reference stays as it is.
+/// Returns the Fréchet distance to `reference` over resamples of the items of features `[n, d]`. The reference is not resampled.
 ///
 /// # Errors
-/// Those of [`frechet_distance`] and [`Gaussian::of`], or fewer than two resamples.
+/// Fails as [`frechet_distance`] and [`Gaussian::of`] do, or with fewer than two resamples.
 pub fn frechet_resampled(
     features: ArrayView2<'_, f64>,
     reference: &Gaussian,
@@ -96,7 +94,7 @@ pub fn frechet_resampled(
     Ok(Resampled::new(value, features.nrows(), over_resamples(features.nrows(), resamples, seed, over)?))
 }
 
-/// Mean and covariance of items that were drawn this often.
+/// Returns mean and covariance of items, each drawn as often as `counts` says.
 fn weighted(features: ArrayView2<'_, f64>, counts: &Array1<f64>) -> Gaussian {
     let items = counts.sum();
     let mean = counts.dot(&features) / items;
@@ -107,7 +105,7 @@ fn weighted(features: ArrayView2<'_, f64>, counts: &Array1<f64>) -> Gaussian {
     Gaussian { mean, covariance: gram(rows.view()) / (items - 1.0), items: Some(items as u64) }
 }
 
-/// A metric over resamples; resample `r` draws its items, each a `below(items)`, from the stream `Rng::keyed(&[seed, r])`.
+/// Computes a metric over resamples; resample `r` draws its items, each a `below(items)`, from the stream `Rng::keyed(&[seed, r])`.
 fn over_resamples(
     items: usize,
     resamples: usize,

@@ -1,41 +1,41 @@
-//! Every metric of two sets of features at once.
+//! All metrics of two sets of features.
 
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Features, FidelityError, Gaussian, InceptionScore, KernelDistance, PrecisionRecall, RandomState,
-    Resampled, Share, Spread, frechet_distance, frechet_resampled, inception_score_resampled,
+    Features, FidelityError, Fractions, Gaussian, InceptionScore, KernelDistance, PrecisionRecall,
+    RandomState, Resampled, Spread, frechet_distance, frechet_resampled, inception_score_resampled,
 };
 
-/// What generated pictures are compared with.
+/// The reference that generated images are compared with.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Reference {
-    /// Features of every picture.
+    /// Features of every image.
     Features(Features),
-    /// Their mean and covariance alone: enough for the Fréchet distance and nothing else.
+    /// Only mean and covariance of the features: enough for the Fréchet distance, but for no other metric.
     Statistics(Gaussian),
 }
 
 /// How [`evaluate`] computes.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Settings {
-    /// Of generated pictures by themselves.
+    /// Settings of the Inception Score, which needs no reference.
     pub inception_score: InceptionScore,
-    /// Against a reference; subsets shrink to the smaller set, which is noted.
+    /// Settings of the kernel distance; subsets shrink to the smaller set, with a note.
     pub kernel: KernelDistance,
-    /// Against a reference.
+    /// Settings of precision and recall.
     pub precision_recall: PrecisionRecall,
-    /// The most items of a set that precision and recall look at: their cost grows with the square. More are thinned by
-    /// a draw of the kernel distance's seed, which is noted.
+    /// Maximum number of items per set for precision and recall, whose cost grows with its square. From larger sets, this
+    /// number is drawn with the seed of the kernel distance, with a note.
     pub precision_recall_items: usize,
-    /// Resamples for standard errors of Inception Score and Fréchet distance; 0 for none.
+    /// Number of resamples for standard errors of Inception Score and Fréchet distance; 0 for none.
     pub resamples: usize,
     /// Seed of the resamples.
     pub seed: u64,
 }
 
 impl Default for Settings {
-    /// torch-fidelity's settings, at most 10,000 items for precision and recall, no resamples.
+    /// Returns torch-fidelity's settings, at most 10,000 items for precision and recall, no resamples.
     fn default() -> Self {
         Self {
             inception_score: InceptionScore::default(),
@@ -48,30 +48,30 @@ impl Default for Settings {
     }
 }
 
-/// All metrics; which features they come from is for the caller to say wherever they are shown.
+/// All metrics. Callers must name the features wherever they show them.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Summary {
-    /// Generated items.
+    /// Number of generated items.
     pub generated: usize,
-    /// Reference items, where it is known.
+    /// Number of reference items, if known.
     pub reference: Option<u64>,
-    /// None without logits, or with fewer items than splits.
+    /// The Inception Score; `None` without logits, or with fewer items than splits.
     pub inception_score: Option<Spread>,
-    /// Over resamples of the generated items.
+    /// The Inception Score over resamples of the generated items.
     pub inception_score_resampled: Option<Resampled>,
     /// The Fréchet distance.
     pub frechet: f64,
-    /// Over resamples of the generated items; biased upwards, see [`Resampled`].
+    /// The Fréchet distance over resamples of the generated items; biased upwards, see [`Resampled`].
     pub frechet_resampled: Option<Resampled>,
-    /// The kernel distance; none against statistics.
+    /// The kernel distance; `None` against statistics.
     pub kernel: Option<KernelSummary>,
-    /// None against statistics, or with too few items.
-    pub precision_recall: Option<Share>,
-    /// What was done otherwise than asked, or not at all, and why: a sentence each.
+    /// Precision and recall; `None` against statistics, or with too few items.
+    pub precision_recall: Option<Fractions>,
+    /// Deviations from the settings and missing metrics, with the reason: a sentence each.
     pub notes: Vec<String>,
 }
 
-/// The kernel distance and the subsets behind it.
+/// The kernel distance and its subsets.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct KernelSummary {
     /// Mean and standard deviation over the subsets.
@@ -79,14 +79,14 @@ pub struct KernelSummary {
     pub distance: Spread,
     /// Number of subsets.
     pub subsets: usize,
-    /// Items of each.
+    /// Number of items in each subset.
     pub subset_size: usize,
 }
 
-/// Every metric of `generated` against `reference` that they allow; notes say what is missing and why.
+/// Computes every metric of `generated` against `reference` that the data allow; notes say which are missing and why.
 ///
 /// # Errors
-/// Features that do not belong together, that are not finite or fewer than two.
+/// Fails if features have different widths, are not finite, or are fewer than two.
 pub fn evaluate(
     generated: &Features,
     reference: &Reference,
@@ -137,7 +137,7 @@ pub fn evaluate(
     Ok(summary)
 }
 
-/// What needs the features of every reference item.
+/// Computes the metrics that need the features of every reference item.
 fn compare(
     generated: &Features,
     reference: &Features,
@@ -151,7 +151,7 @@ fn compare(
     if kernel.subset_size > fewest {
         notes.push(format!(
             "Kernel distance: subsets of {fewest} instead of {}, since there are {} generated and {} reference \
-             pictures; values are comparable between equal subset sizes only.",
+             images; values are comparable between equal subset sizes only.",
             kernel.subset_size,
             ours.nrows(),
             theirs.nrows()
@@ -170,7 +170,7 @@ fn compare(
             return features.to_owned();
         }
         notes.push(format!(
-            "Precision and recall: {most} of the {items} {whose} pictures, drawn with seed {}.",
+            "Precision and recall: {most} of the {items} {whose} images, drawn with seed {}.",
             kernel.seed
         ));
         features.select(ndarray::Axis(0), &rng.choice(items, most))

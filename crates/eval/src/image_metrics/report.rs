@@ -1,27 +1,27 @@
-//! The table of a comparison. What a number is called depends on the features it rests on.
+//! The table of the metrics. The names of the metrics depend on the features.
 
 use crate::metrics::fidelity::{Resampled, Summary};
 use crate::metrics::significance::too_few;
 use crate::table::{Cell, Row, Table};
 
-/// What the metrics are called.
+/// The titles of the metrics.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Titles {
-    /// Of the score of class probabilities.
+    /// Title of the score of class probabilities.
     pub score: String,
-    /// Of the Fréchet distance.
+    /// Title of the Fréchet distance.
     pub frechet: String,
-    /// Of the kernel distance.
+    /// Title of the kernel distance.
     pub kernel: String,
-    /// Of the share of generated pictures among the real ones.
+    /// Title of the fraction of generated images among the real ones.
     pub precision: String,
-    /// Of the share of real pictures among the generated ones.
+    /// Title of the fraction of real images among the generated ones.
     pub recall: String,
 }
 
 impl Titles {
-    /// Only the published Inception-v3 gives what the literature calls Inception Score, FID and KID; numbers of any other
-    /// network carry its name.
+    /// Returns the titles for these features. Only the published Inception-v3 gives Inception Score, FID and KID as the
+    /// literature defines them; metrics of any other network carry its name.
     #[must_use]
     pub fn new(features: &str, published_inception: bool) -> Self {
         let [score, frechet, kernel] = match published_inception {
@@ -34,12 +34,12 @@ impl Titles {
     }
 }
 
-/// The ends of an interval, where there are enough pictures for one.
+/// Returns the ends of an interval, if there are enough images for one.
 fn interval(found: &Resampled) -> Option<(f64, f64)> {
     found.low.zip(found.high)
 }
 
-/// A row per metric: value, spread and, where items were resampled, the interval.
+/// Returns a table with a row per metric: value, spread and, if items were resampled, the interval.
 #[must_use]
 pub fn table(title: String, titles: &Titles, summary: &Summary) -> Table {
     let resampled = summary.frechet_resampled.is_some();
@@ -65,13 +65,13 @@ pub fn table(title: String, titles: &Titles, summary: &Summary) -> Table {
     if let Some(found) = found {
         let said = match interval(found) {
             Some(_) => format!(
-                "Its interval lies too high, by about {:.3}: resamples have fewer different pictures.",
+                "Its interval lies too high, by about {:.3}: resamples have fewer different images.",
                 found.bias
             ),
             None => too_few(),
         };
         notes.push(format!(
-            "± of {}: standard error over {} resamples of the generated pictures. {said}",
+            "± of {}: standard error over {} resamples of the generated images. {said}",
             titles.frechet,
             found.values.len(),
         ));
@@ -83,9 +83,9 @@ pub fn table(title: String, titles: &Titles, summary: &Summary) -> Table {
             titles.kernel, kernel.subsets, kernel.subset_size
         ));
     }
-    if let Some(share) = summary.precision_recall {
-        row(&titles.precision, "↑", Cell::Value(share.precision), Cell::Empty, None);
-        row(&titles.recall, "↑", Cell::Value(share.recall), Cell::Empty, None);
+    if let Some(found) = summary.precision_recall {
+        row(&titles.precision, "↑", Cell::Value(found.precision), Cell::Empty, None);
+        row(&titles.recall, "↑", Cell::Value(found.recall), Cell::Empty, None);
     }
     notes.extend(summary.notes.iter().cloned());
     let mut columns = vec!["value".to_owned(), "±".to_owned()];

@@ -1,4 +1,4 @@
-//! What an experiment's pictures are compared with.
+//! The reference that an experiment's generated images are compared with.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -12,16 +12,16 @@ use sha2::{Digest, Sha256};
 use tasks::dataset::{DatasetConfig, LabelledImage, Sourced};
 
 use super::reference::{self, Kind};
-use super::{extract_each, pictures_below};
+use super::{extract_each, images_below};
 use crate::error::{Error, Result};
 use crate::metrics::fidelity::Reference;
 use runs::FileAction;
 use runs::progress;
 
-/// Most pictures that are named among those that cannot be read.
-const MOST_FAULTS: usize = 8;
+/// Maximum number of unreadable images that a message names.
+const MOST_NAMED: usize = 8;
 
-/// Pictures, or what is known of some.
+/// The source of a reference: images, or a file with their features or statistics.
 #[derive(Debug, Clone)]
 pub(crate) enum ReferenceSource {
     /// Images of a dataset; their labels do not matter.
@@ -33,10 +33,10 @@ pub(crate) enum ReferenceSource {
 }
 
 impl ReferenceSource {
-    /// What is at a path.
+    /// Returns the reference at a path.
     ///
     /// # Errors
-    /// Nothing, or nothing that pictures can be compared with.
+    /// Fails if there is nothing at the path, or nothing that images can be compared with.
     pub(crate) fn find(path: &Path) -> Result<Self> {
         if !path.exists() {
             let reason = "no such folder or file; say where the pictures, .npz statistics or .safetensors features are \
@@ -44,20 +44,20 @@ impl ReferenceSource {
             return Err(tasks::Error::Dataset { path: path.into(), reason: reason.into() }.into());
         }
         Ok(match Kind::of(path)? {
-            Kind::Folder => Self::Files(pictures_below(path, None)?),
+            Kind::Folder => Self::Files(images_below(path, None)?),
             kind @ (Kind::Statistics | Kind::Features) => Self::Known(path.into(), kind),
         })
     }
 
-    /// Reads everything that [`ReferenceSource::read`] will read, without a network; of pictures once in the life of the
-    /// process. Returns the number of pictures, where it is known.
+    /// Reads everything that [`ReferenceSource::read`] will read, without a network; images only once per process. Returns the
+    /// number of images, if it is known.
     ///
     /// # Errors
-    /// Every picture that cannot be read, a damaged file, or features of another network or width.
+    /// Fails with all images that cannot be read, or if a file is damaged or has features of another network or width.
     pub(crate) fn prove(&self, features: &FeatureSource) -> Result<Option<usize>> {
         match self {
             Self::Images(images) => {
-                // A scene is drawn, not read.
+                // Procedural scenes have no file.
                 let files: Vec<_> = images.iter().filter(|image| image.path().is_some()).collect();
                 let paths = files.iter().filter_map(|image| Some(image.path()?.to_path_buf())).collect();
                 readable(paths, |place| Ok(files[place].load().map(|_| ())?))?;
@@ -85,7 +85,7 @@ impl ReferenceSource {
                     return Ok(items);
                 }
                 let reason = format!(
-                    "holds features of {found} numbers, and the network of metrics.features gives {width}; name the \
+                    "holds features of {found} numbers, but the network of metrics.features gives {width}; name the \
                      network that made it, or another reference"
                 );
                 Err(tasks::Error::Dataset { path: path.clone(), reason }.into())
@@ -93,10 +93,10 @@ impl ReferenceSource {
         }
     }
 
-    /// What a data set names.
+    /// Returns the reference that a data set names.
     ///
     /// # Errors
-    /// As [`ReferenceSource::find`], or labelled images that cannot be listed.
+    /// Fails as [`ReferenceSource::find`] does, or if labelled images cannot be listed.
     pub(crate) fn of(dataset: &DatasetConfig) -> Result<Self> {
         if let DatasetConfig::Reference(reference) = dataset {
             return Self::find(&reference.path);
@@ -104,7 +104,7 @@ impl ReferenceSource {
         Ok(Self::Images(dataset.items(usize::MAX)?))
     }
 
-    /// The hash that [`ReferenceSource::read`] would return now; none of what the program draws, or cannot be read.
+    /// Returns the hash that [`ReferenceSource::read`] would return now; `None` for procedural scenes and for unreadable files.
     pub(crate) fn sha256(&self) -> Option<String> {
         let of_file = |path: &PathBuf, most| Some(hex(&Sha256::digest(limits::read_bytes(path, most).ok()?)));
         let hashes: Option<Vec<String>> = match self {
@@ -116,7 +116,7 @@ impl ReferenceSource {
         Some(hash_of_hashes(&hashes?))
     }
 
-    /// A line for each picture or file.
+    /// Returns a line for each image or file.
     pub(crate) fn manifest(&self) -> Vec<String> {
         match self {
             Self::Images(images) => images.iter().map(|image| image.id.clone()).collect(),
@@ -125,10 +125,10 @@ impl ReferenceSource {
         }
     }
 
-    /// The reference in the features of a network whose weights have this hash, and a hash over everything that was read.
+    /// Returns the features of the reference for a network whose weights have this hash, and a hash over everything that was read.
     ///
     /// # Errors
-    /// A file cannot be read or holds features of another network.
+    /// Fails if a file cannot be read or holds features of another network.
     pub(crate) fn read(
         &self,
         network: &FeatureNetwork,
@@ -149,7 +149,7 @@ impl ReferenceSource {
                 return Ok((reference, hash));
             }
         };
-        // Pictures are read on several cores; their hashes are put together in order.
+        // Images are read on several cores; their hashes are combined in order.
         let hashes = Mutex::new(vec![String::new(); count]);
         let keep = |place: usize, hash: String| {
             if let Some(slot) = hashes.lock().unwrap_or_else(PoisonError::into_inner).get_mut(place) {
@@ -158,9 +158,9 @@ impl ReferenceSource {
         };
         let set = match self {
             Self::Images(images) => extract_each(network, images, batch, "reference", |place, image| {
-                let picture = image.load()?;
-                keep(place, picture.sha256);
-                Ok((place as u64, picture.rgb))
+                let loaded = image.load()?;
+                keep(place, loaded.sha256);
+                Ok((place as u64, loaded.rgb))
             }),
             Self::Files(paths) => extract_each(network, paths, batch, "reference", |place, path| {
                 let bytes = limits::read_bytes(path, limits::PICTURE_BYTES)
@@ -177,7 +177,7 @@ impl ReferenceSource {
     }
 }
 
-/// Checks that every one of these files can be read, on every core, and remembers for the runs of a sweep that they could.
+/// Checks on all cores that every one of these files can be read, and remembers this for the other runs of a sweep.
 fn readable(paths: Vec<PathBuf>, read: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
     static KNOWN: Mutex<BTreeSet<Vec<PathBuf>>> = Mutex::new(BTreeSet::new());
     let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -196,10 +196,10 @@ fn readable(paths: Vec<PathBuf>, read: impl Fn(usize) -> Result<()> + Sync) -> R
         known().insert(paths);
         return Ok(());
     }
-    let more = faults.len().saturating_sub(MOST_FAULTS);
-    faults.truncate(MOST_FAULTS);
+    let more = faults.len().saturating_sub(MOST_NAMED);
+    faults.truncate(MOST_NAMED);
     if more > 0 {
-        let reason = format!("{more} more pictures of the reference cannot be read");
+        let reason = format!("{more} more images of the reference cannot be read");
         let path = paths[0].parent().unwrap_or(Path::new("")).to_path_buf();
         faults.push(tasks::Error::Dataset { path, reason }.into());
     }

@@ -1,4 +1,4 @@
-//! What generated pictures are compared with, other than a folder.
+//! References other than folders: files of statistics or features.
 
 use std::path::Path;
 
@@ -9,13 +9,13 @@ use ndarray::{Ix1, Ix2};
 use crate::error::{Error, Result};
 use crate::metrics::fidelity::{FeatureSet, Gaussian, Item, Reference};
 
-/// What a `--reference` is, by its name.
+/// The kind of a `--reference`, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     Folder,
-    /// `.npz` with `mu` and `sigma`.
+    /// A `.npz` file with `mu` and `sigma`.
     Statistics,
-    /// `.safetensors` of `--save-reference`.
+    /// A `.safetensors` file written by `--save-reference`.
     Features,
 }
 
@@ -24,22 +24,22 @@ impl Kind {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase();
         match extension.as_str() {
             _ if path.is_dir() => Ok(Self::Folder),
-            // Others, such as pipes, would only be met when every picture is drawn, and may never end.
+            // Other files, such as pipes, would only be read after all images are generated, and may never end.
             _ if path.exists() && !path.is_file() => refuse(
                 "--reference",
-                format!("{} is no regular file; give a folder or a file", path.display()),
+                format!("{} is not a regular file; give a folder or a file", path.display()),
             ),
             "npz" => Ok(Self::Statistics),
             "safetensors" => Ok(Self::Features),
             _ if path.exists() => refuse(
                 "--reference",
                 format!(
-                    "{} is neither a folder of pictures, nor .npz statistics, nor .safetensors features",
+                    "{} is neither a folder of images, nor .npz statistics, nor .safetensors features",
                     path.display()
                 ),
             ),
             _ => {
-                let reason = "no such folder or file; give a folder of pictures, .npz statistics or .safetensors features";
+                let reason = "no such folder or file; give a folder of images, .npz statistics or .safetensors features";
                 Err(tasks::Error::Dataset { path: path.into(), reason: reason.into() }.into())
             }
         }
@@ -50,21 +50,24 @@ fn refuse<T>(setting: &'static str, reason: String) -> Result<T> {
     Err(tasks::Error::Setting { setting, reason }.into())
 }
 
-/// The usual `mu` `[d]` and `sigma` `[d, d]`, which pytorch-fid, clean-fid and others write.
+/// Reads `mu` `[d]` and `sigma` `[d, d]` in the format of pytorch-fid, clean-fid and others.
 pub(super) fn statistics(path: &Path) -> Result<Reference> {
     let [mean, covariance] = read_npz(path, ["mu", "sigma"]).map_err(models::Error::from)?;
-    let shapes =
-        format!("`mu` is {:?} and `sigma` {:?}; [d] and [d, d] are needed", mean.shape(), covariance.shape());
+    let shapes = format!(
+        "expected `mu` [d] and `sigma` [d, d], found {:?} and {:?}",
+        mean.shape(),
+        covariance.shape()
+    );
     let (Ok(mean), Ok(covariance)) =
         (mean.into_dimensionality::<Ix1>(), covariance.into_dimensionality::<Ix2>())
     else {
         return Err(Error::Task(tasks::Error::Dataset { path: path.into(), reason: shapes }));
     };
-    // The usual layout does not say how many pictures are behind it.
+    // This format does not contain the number of images.
     Ok(Reference::Statistics(Gaussian::new(mean, covariance, None)?))
 }
 
-/// Features that were kept, if they come from the weights with this hash.
+/// Reads saved features, if they come from the weights with this hash.
 pub(super) fn features(path: &Path, sha256: &str) -> Result<Reference> {
     let FeatureFile { name, sha256: found, items } = FeatureFile::read(path)?;
     if found != sha256 {
@@ -87,7 +90,7 @@ pub(super) fn features(path: &Path, sha256: &str) -> Result<Reference> {
     Ok(Reference::Features(set.finish()))
 }
 
-/// Keeps features for [`features`].
+/// Saves features for [`features`].
 pub(super) fn save(path: &Path, name: &str, sha256: &str, set: &FeatureSet) -> Result<()> {
     let items = set.items().map(|(number, item)| {
         let Item { features, logits } = item.clone();
@@ -112,7 +115,7 @@ mod tests {
         assert_eq!(Kind::of(&at("file.npz")).ok(), Some(Kind::Statistics));
         for name in ["socket.npz", "device.safetensors"] {
             let message = Kind::of(&at(name)).expect_err("refused").to_string();
-            assert!(message.contains(name) && message.contains("no regular file"), "{message}");
+            assert!(message.contains(name) && message.contains("not a regular file"), "{message}");
         }
     }
 }

@@ -1,6 +1,6 @@
-//! Metrics of generated pictures against real ones: `tokenrank metrics`, and the pieces that experiments use.
+//! Metrics of generated images against real ones: `tokenrank metrics`, and the pieces that experiments use.
 //!
-//! [`extract`] turns pictures into a [`FeatureSet`](crate::metrics::fidelity::FeatureSet) with any
+//! [`extract`] turns images into a [`FeatureSet`](crate::metrics::fidelity::FeatureSet) with any
 //! [`FeatureNetwork`](models::features::FeatureNetwork); [`evaluate`](crate::metrics::fidelity::evaluate) compares two of
 //! them; [`Titles`] says what the numbers are called, which depends on the network.
 
@@ -21,61 +21,61 @@ use crate::metrics::fidelity::{Reference, Settings, Summary, evaluate};
 use crate::table::Table;
 pub(crate) use extract::extract_each;
 pub use extract::{extract, extract_folder};
-pub use folder::pictures_below;
+pub use folder::images_below;
 pub use report::{Titles, table};
 use runs::files::write_whole;
 pub(crate) use source::ReferenceSource;
 
-/// What `tokenrank metrics` is asked for.
+/// A request of `tokenrank metrics`.
 #[derive(Debug, Clone)]
 pub struct Request {
-    /// Folder of generated pictures.
+    /// Folder of generated images.
     pub generated: PathBuf,
-    /// Folder of real pictures, `.npz` of their statistics, or safetensors of their features.
+    /// Folder of real images, `.npz` of their statistics, or safetensors of their features.
     pub reference: PathBuf,
-    /// Which features.
+    /// Source of the features.
     pub features: FeatureSource,
     /// `cpu` or `cuda:N`.
     pub device: String,
-    /// Pictures in one pass of the network.
+    /// Number of images in one pass of the network.
     pub batch: usize,
-    /// The first pictures of each folder only.
+    /// Maximum number of images, taken from the start of each folder.
     pub limit: Option<usize>,
     /// How the metrics are computed.
     pub settings: Settings,
-    /// Where to keep the features of a reference folder.
+    /// File to save the features of a reference folder to.
     pub save_reference: Option<PathBuf>,
 }
 
-/// What was found, as it is written.
+/// The metrics as they are written to JSON.
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
-    /// The features' name.
+    /// Name of the features.
     pub features: String,
-    /// Which weights they come from.
+    /// Hash of the weights that the features come from.
     pub weights_sha256: String,
     /// Whether the distances are the FID and KID of the literature.
     pub published_inception: bool,
-    /// Folder of the generated pictures.
+    /// Folder of the generated images.
     pub generated: PathBuf,
-    /// What they were compared with.
+    /// Folder or file that they were compared with.
     pub reference: PathBuf,
     /// Seed of the shuffles and draws.
     pub seed: u32,
-    /// The numbers.
+    /// The metrics.
     pub metrics: Summary,
 }
 
-/// Computes every metric that generated pictures and reference allow.
+/// Computes every metric that the generated images and the reference allow.
 ///
 /// # Errors
-/// Anything missing or unreadable, a reference of other features, too few pictures.
+/// Fails if files are missing or unreadable, if the reference has other features, or if there are too few images.
 pub fn measure(request: &Request) -> Result<Report> {
     let Request { generated, reference, features, device, batch, limit, settings, save_reference } = request;
     let setting =
         |setting, reason: &str| Err(tasks::Error::Setting { setting, reason: reason.into() }.into());
     if *batch == 0 {
-        return setting("--batch", "0 pictures at a time; give at least 1");
+        return setting("--batch", "0 images at a time; give at least 1");
     }
     if settings.resamples > MOST_RESAMPLES {
         let reason = format!("must be at most {MOST_RESAMPLES}, found {}", settings.resamples);
@@ -85,15 +85,15 @@ pub fn measure(request: &Request) -> Result<Report> {
     if save_reference.is_some() && kind != reference::Kind::Folder {
         return setting("--save-reference", "keeps the features of a folder, and --reference names a file");
     }
-    let ours = pictures_below(generated, *limit)?;
+    let ours = images_below(generated, *limit)?;
     let sha256 = features.sha256()?;
-    // Cheap refusals come before the network.
+    // Cheap checks come before the network is loaded.
     let there = match kind {
         reference::Kind::Folder => None,
         reference::Kind::Statistics => Some(reference::statistics(reference)?),
         reference::Kind::Features => Some(reference::features(reference, &sha256)?),
     };
-    let theirs = there.is_none().then(|| pictures_below(reference, *limit)).transpose()?;
+    let theirs = there.is_none().then(|| images_below(reference, *limit)).transpose()?;
     let network = features.load(models::device::parse(device)?)?;
 
     let theirs = match (there, theirs) {
@@ -119,11 +119,11 @@ pub fn measure(request: &Request) -> Result<Report> {
 }
 
 impl Report {
-    /// For the terminal.
+    /// Returns the table for the terminal.
     #[must_use]
     pub fn table(&self) -> Table {
         let title = format!(
-            "{} against {}: {} generated, {} reference pictures, features of {}",
+            "{} against {}: {} generated, {} reference images, features of {}",
             self.generated.display(),
             self.reference.display(),
             self.metrics.generated,
@@ -133,10 +133,10 @@ impl Report {
         table(title, &Titles::new(&self.features, self.published_inception), &self.metrics)
     }
 
-    /// Writes everything as JSON, whole or not at all.
+    /// Writes everything as JSON, completely or not at all.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// Fails if the file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let failed = |reason: String| Error::Export { path: path.into(), reason };
         let text = serde_json::to_string_pretty(self).map_err(|e| failed(e.to_string()))?;
@@ -149,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn resamples_that_never_end_are_refused_before_anything_is_read() {
+    fn too_many_resamples_are_refused_before_anything_is_read() {
         let request = Request {
             generated: "nowhere".into(),
             reference: "nowhere".into(),

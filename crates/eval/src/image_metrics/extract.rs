@@ -1,4 +1,4 @@
-//! Pictures through a feature network, a batch at a time.
+//! Extracts features of images with a feature network, batch by batch.
 
 use std::path::PathBuf;
 
@@ -10,21 +10,21 @@ use crate::error::Result;
 use crate::metrics::fidelity::{FeatureSet, Item};
 use runs::progress::bar;
 
-/// Features of pictures of any sizes, each under its number; `batch` of them (at least one) run at a time. Numbers decide
-/// what the set is, batches do not, up to the last digits of float32.
+/// Extracts features of images of any sizes, `batch` of them (at least one) at a time. The set is keyed by the numbers of the
+/// images and does not depend on the batches, up to the last digits of float32.
 ///
 /// # Errors
-/// Those of the pictures and of the network, or a number that comes twice.
+/// Fails if an image cannot be read, if the network fails, or if a number is repeated with different features.
 pub fn extract(
     network: &FeatureNetwork,
-    pictures: impl IntoIterator<Item = Result<(u64, Rgb8)>>,
+    images: impl IntoIterator<Item = Result<(u64, Rgb8)>>,
     batch: usize,
 ) -> Result<FeatureSet> {
     let mut set = FeatureSet::new();
-    let mut pictures = pictures.into_iter();
+    let mut images = images.into_iter();
     loop {
         let (numbers, batch): (Vec<u64>, Vec<Rgb8>) =
-            pictures.by_ref().take(batch.max(1)).collect::<Result<Vec<_>>>()?.into_iter().unzip();
+            images.by_ref().take(batch.max(1)).collect::<Result<Vec<_>>>()?.into_iter().unzip();
         if numbers.is_empty() {
             return Ok(set);
         }
@@ -32,10 +32,10 @@ pub fn extract(
     }
 }
 
-/// Features of files, numbered from 0 in the order of `paths`, decoded on every core.
+/// Extracts features of files, numbered from 0 in the order of `paths` and decoded on all cores.
 ///
 /// # Errors
-/// A file that is no readable picture, by its name; those of the network.
+/// Fails if a file is not a readable image (the message names it), or if the network fails.
 pub fn extract_folder(
     network: &FeatureNetwork,
     paths: &[PathBuf],
@@ -47,10 +47,10 @@ pub fn extract_folder(
     })
 }
 
-/// Features of items, each read on any core by `read`, which is told the place in the list and says the number.
+/// Extracts features of items, read on all cores by `read`, which gets the index in the list and returns the number.
 ///
 /// # Errors
-/// As [`extract`].
+/// Fails as [`extract`] does.
 pub(crate) fn extract_each<T: Sync>(
     network: &FeatureNetwork,
     items: &[T],
@@ -62,18 +62,18 @@ pub(crate) fn extract_each<T: Sync>(
     let bar = bar(items.len(), 0).with_message(what);
     for (index, chunk) in items.chunks(batch.max(1)).enumerate() {
         let first = index * batch.max(1);
-        let pictures = chunk.par_iter().enumerate().map(|(place, item)| read(first + place, item));
-        let (numbers, pictures): (Vec<u64>, Vec<Rgb8>) =
-            pictures.collect::<Result<Vec<_>>>()?.into_iter().unzip();
-        add(&mut set, network, &numbers, &pictures)?;
+        let images = chunk.par_iter().enumerate().map(|(place, item)| read(first + place, item));
+        let (numbers, images): (Vec<u64>, Vec<Rgb8>) =
+            images.collect::<Result<Vec<_>>>()?.into_iter().unzip();
+        add(&mut set, network, &numbers, &images)?;
         bar.inc(chunk.len() as u64);
     }
     bar.finish_and_clear();
     Ok(set)
 }
 
-fn add(set: &mut FeatureSet, network: &FeatureNetwork, numbers: &[u64], pictures: &[Rgb8]) -> Result<()> {
-    for (&number, found) in numbers.iter().zip(network.of(pictures)?) {
+fn add(set: &mut FeatureSet, network: &FeatureNetwork, numbers: &[u64], images: &[Rgb8]) -> Result<()> {
+    for (&number, found) in numbers.iter().zip(network.of(images)?) {
         set.add(number, Item { features: found.features, logits: found.logits })?;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! The pictures of a folder, in an order that does not depend on the file system.
+//! Lists the images of a folder, in an order that does not depend on the file system.
 
 use std::path::{Path, PathBuf};
 
@@ -7,16 +7,16 @@ use tasks::dataset::{format_of_file, note_left_out, python_order};
 use crate::error::{Error, Result};
 use runs::FileAction;
 
-/// Extensions of what is taken for a picture, in lower case.
+/// Extensions of image files, in lower case.
 const EXTENSIONS: [&str; 3] = ["png", "jpg", "jpeg"];
 
-/// Paths of the PNG and JPEG files below a folder and its folders, hidden ones left out, in Python's order of their paths
-/// ([`python_order`]), as torch-fidelity, pytorch-fid and clean-fid have them: splits and subsets follow it. The first `limit`
-/// of them. Links to folders are not followed. Pictures with other extensions are left out, which is noted.
+/// Returns the first `limit` paths of the PNG and JPEG files in a folder and its subfolders, in Python's order of paths
+/// ([`python_order`]), as in torch-fidelity, pytorch-fid and clean-fid: splits and subsets depend on it. Hidden files are left out,
+/// and links to folders are not followed. Images with other extensions are left out, with a note.
 ///
 /// # Errors
-/// No such folder, no pictures in it, a folder that cannot be read, or a file that is no PNG or JPEG for all its extension.
-pub fn pictures_below(folder: &Path, limit: Option<usize>) -> Result<Vec<PathBuf>> {
+/// Fails if the folder does not exist, has no images or cannot be read, or if a file is not a PNG or JPEG despite its extension.
+pub fn images_below(folder: &Path, limit: Option<usize>) -> Result<Vec<PathBuf>> {
     let refuse =
         |reason: &str| Error::Task(tasks::Error::Dataset { path: folder.into(), reason: reason.into() });
     if !folder.is_dir() {
