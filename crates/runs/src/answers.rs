@@ -103,8 +103,7 @@ pub fn answers<T: Task>(
             break;
         }
         if round == ROUNDS {
-            let reason =
-                format!("{changed} items kept changing while the run was reading them");
+            let reason = format!("{changed} items kept changing while the run was reading them");
             return Err(Error::Unreadable { path: store.out.clone(), reason });
         }
         let items: Vec<Range<usize>> = missing.clone();

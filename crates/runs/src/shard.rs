@@ -93,7 +93,9 @@ impl Shard {
                 (number(index)?, number(of)?)
             }
             None => {
-                return Err(format!("`{text}` is not a shard; write 2/4 (the second of four), auto or auto/4"));
+                return Err(format!(
+                    "`{text}` is not a shard; write 2/4 (the second of four), auto or auto/4"
+                ));
             }
         };
         Self::new(index, of)
@@ -117,9 +119,11 @@ fn from_environment(count: impl Fn(&str) -> Result<Option<usize>, String>) -> Re
     }
     match count("JOB_COMPLETION_INDEX")? {
         Some(completion) => Ok(1 + completion),
-        None => Err("auto: neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set; outside a Slurm job array \
+        None => Err(
+            "auto: neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set; outside a Slurm job array \
                      or a Kubernetes Indexed Job give the shard, as in 2/4"
-            .into()),
+                .into(),
+        ),
     }
 }
 

@@ -36,7 +36,8 @@ pub(super) fn sbatch(what: &'static str, text: &str) -> Result<String, SlurmErro
 pub(super) fn sbatch_file(what: &'static str, folder: &Path, name: &str) -> Result<String, SlurmError> {
     let folder = text(what, folder)?;
     if folder.contains('\\') {
-        let reason = "contains a backslash, which Slurm does not allow in the path of a log; choose another folder";
+        let reason =
+            "contains a backslash, which Slurm does not allow in the path of a log; choose another folder";
         return Err(SlurmError::Text { what, value: folder.into(), reason });
     }
     sbatch(what, &format!("{}/{name}", folder.replace('%', "%%")))
