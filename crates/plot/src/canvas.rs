@@ -36,7 +36,7 @@ pub enum Align {
     End,
 }
 
-/// How a text is set.
+/// Style and position of a text.
 #[derive(Debug, Clone, Copy)]
 pub struct Text {
     /// Line height in pixels.

@@ -48,11 +48,11 @@ pub struct Line {
 /// Line style of a highlighted curve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stroke {
-    /// A thick line.
+    /// Thick solid line.
     Thick,
     /// Dashes in a colour that the family does not have.
     Dashed,
-    /// Dots.
+    /// Dotted line.
     Dotted,
 }
 

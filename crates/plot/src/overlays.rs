@@ -42,7 +42,7 @@ pub enum ColorRange {
 const MARGIN: u32 = 30;
 const TOP: u32 = 24;
 const GAP: u32 = 16;
-/// Two lines.
+/// Height of the titles, two lines.
 const TITLES: u32 = 84;
 const LABELS: u32 = 48;
 const FOOT: u32 = 84;

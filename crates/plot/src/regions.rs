@@ -125,7 +125,7 @@ fn check(plot: &Regions) -> Result<(), String> {
     }
 }
 
-/// Widths of the table's columns, the names first.
+/// Widths of the table's columns; the first column has the names.
 struct TableLayout {
     widths: Vec<f64>,
     rows: usize,

@@ -18,7 +18,7 @@ use crate::store::{RecordSource, RunStore};
 
 /// The answers to all items of a run.
 pub struct Answers<R> {
-    /// In manifest order.
+    /// Records in manifest order.
     pub records: Vec<R>,
     /// Index in the manifest of the item of each record.
     pub items: Vec<usize>,
@@ -39,7 +39,7 @@ impl<R> Answers<R> {
 
 /// Summary of a finished shard.
 pub struct ShardSummary {
-    /// Items of the shard.
+    /// Number of items of the shard.
     pub items: usize,
     /// Items of the shard whose data cannot be read.
     pub failed: Vec<Failure>,

@@ -35,7 +35,7 @@ pub struct Owner {
     namespace: Option<String>,
 }
 
-/// `process 4711 on node17`.
+/// Written as `process 4711 on node17`.
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} on {}", self.pid, self.host)

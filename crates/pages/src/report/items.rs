@@ -13,9 +13,9 @@ use crate::html::plain;
 
 /// The items as shown on the page.
 pub(super) struct Items {
-    /// The items.
+    /// Items and scores.
     pub view: ItemView,
-    /// Names of the methods.
+    /// Labels of the methods.
     pub methods: Vec<String>,
     pub thumbnails: Thumbnails,
     /// Links to the folders with the images that each method generated.

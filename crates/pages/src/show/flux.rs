@@ -16,10 +16,10 @@ use super::{Drawing, PAGE_BUDGET, Pass, Shown, check, file_name, model_name, pub
 use eval::Result;
 use plot::Rgb;
 
-/// What to show of a FLUX pipeline.
+/// Options of [`show_flux`].
 #[derive(Debug, Clone)]
 pub struct FluxShowOptions {
-    /// Where bounces start.
+    /// Start of the bounces.
     pub start: Start,
     /// Settings of the figures.
     pub drawing: Drawing,

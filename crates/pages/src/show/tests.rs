@@ -88,7 +88,7 @@ fn convergence_counts_as_the_power_method_does() {
     let at_stop = average.convergence[reference.iterations - 1];
     assert!((at_stop - reference.residual).abs() < 1e-12 && at_stop < REFERENCE_CHANGE);
     assert!(average.convergence.windows(2).all(|pair| pair[1] < pair[0]));
-    // The slowest mode is left in the end.
+    // At the end only the slowest mode contributes.
     let [.., before, last] = average.convergence.as_slice() else { panic!("too short") };
     assert!((last / before - 0.99 * average.lambda2).abs() < 0.05, "{}", last / before);
 }
@@ -183,7 +183,7 @@ fn triangular_layers_are_explained_once() {
     assert!(said[0].contains("--absorb") && summary::text(&scene).contains("triangular"));
 }
 
-/// Width and height from a PNG's header.
+/// Reads width and height from a PNG's header.
 fn size(png: &[u8]) -> (u32, u32) {
     assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"));
     let number = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());

@@ -15,10 +15,10 @@ use super::{Drawing, PAGE_BUDGET, Pass, Shown, check, model_name, publish, stem}
 use eval::Result;
 use plot::Rgb;
 
-/// What to show of a vision network.
+/// Options of [`show`].
 #[derive(Debug, Clone)]
 pub struct ShowOptions {
-    /// Where bounces start.
+    /// Start of the bounces.
     pub start: Start,
     /// Settings of the figures.
     pub drawing: Drawing,

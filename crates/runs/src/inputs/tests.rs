@@ -9,7 +9,7 @@ use tasks::dataset::InputKind;
 
 use super::*;
 
-/// An image and its mask, and how often they were hashed.
+/// An item with an image and a mask, which counts how often they are hashed.
 #[derive(Clone)]
 struct Item {
     id: &'static str,
@@ -38,7 +38,7 @@ struct Fake;
 
 impl Task for Fake {
     type Item = Item;
-    /// Name and hash.
+    /// Name of the item and hash of its data.
     type Record = (String, String);
 
     fn manifest(&self) -> &[Item] {
@@ -66,7 +66,7 @@ impl Task for Fake {
     }
 }
 
-/// An item in a folder, with its record.
+/// Returns an item whose files are in a folder, and its record.
 fn item(folder: &Path) -> (Item, (String, String)) {
     let files = ["image", "mask"].map(|name| folder.join(name));
     files.iter().for_each(|path| std::fs::write(path, "first").expect("writable"));
@@ -108,7 +108,7 @@ fn files_with_equal_metadata_are_hashed_once() {
     assert_eq!(read.seen, inputs.seen);
     assert_eq!(later(&mut read, &item, &record), None);
     assert_eq!(item.hashed.load(Ordering::Relaxed), 1);
-    // Touched: read again and found to be the same.
+    // A file with a new time but the same content is hashed once more.
     let touched = std::fs::File::options().write(true).open(&item.files[1]).expect("a file");
     touched.set_modified(UNIX_EPOCH + Duration::from_secs(5)).expect("a time");
     assert_eq!(later(&mut read, &item, &record), None);

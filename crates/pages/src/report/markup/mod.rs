@@ -146,7 +146,7 @@ fn failed(report: &Page) -> Markup {
 const SHOWN_FAILURES: usize = 100;
 
 fn overview(report: &Page) -> Markup {
-    // The runs of a sweep have one title.
+    // The runs of a sweep have the same title.
     let titles = report.overview.windows(2).any(|pair| pair[0].title != pair[1].title);
     let row = |(index, run): (usize, &Overview)| {
         let in_full = index < report.runs.len();

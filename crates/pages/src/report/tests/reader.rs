@@ -56,7 +56,7 @@ fn ten_thousand_items_by_keyboard() {
     let outline = browser.eval("getComputedStyle(document.activeElement).outlineStyle");
     assert_eq!(outline, "solid", "the focus can be seen");
 
-    // Typed letters filter.
+    // Typing filters the items by name.
     browser.eval("document.querySelector('[data-filter]').focus()");
     "0123".chars().for_each(|letter| browser.press(&letter.to_string()));
     // scene/00123, scene/01230 to 01239.

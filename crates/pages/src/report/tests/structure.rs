@@ -134,7 +134,7 @@ fn the_page_of_a_run_has_everything_and_loads_nothing() {
         let file = format!("masking-vit-values.{kind}");
         assert!(elements.iter().any(|element| element.get("download") == Some(&file)), "{file}");
     }
-    // The table is there without the script, in its order: the worst first.
+    // The page contains the table without the script, sorted with the worst items first.
     let rows: Vec<_> = named("tr").filter(|row| row.get("data-item").is_some()).collect();
     assert_eq!(rows.len(), 25);
 }
