@@ -1,4 +1,4 @@
-//! Pages that people look at: [`show`] draws the chains of one image, [`report`](fn@report) the finished runs of a folder. Each is one HTML
+//! Writes HTML pages: [`show`] shows the chains of one image, [`report`](fn@report) the finished runs of a folder. Each page is one
 //! file that loads nothing.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]

@@ -1,4 +1,4 @@
-//! The corpus of experiments and of the files of runs, and damaged copies of it, as in `crates/tasks/tests/hostile.rs`.
+//! Reads the corpus of experiments and files of runs, and damaged copies of it, as in `crates/tasks/tests/hostile.rs`.
 
 #[path = "../../../fuzz/src/eval_targets.rs"]
 mod eval_targets;
@@ -57,7 +57,7 @@ fn folders_of_runs_are_read_or_refused() {
     run("run_folder");
 }
 
-/// Most of the reading lies behind the checks of the headers: seeds that do not pass these would test little.
+/// Most of the parsing comes after the checks of the headers, so seeds that fail these checks would test little.
 #[test]
 fn seeds_of_runs_and_baselines_are_read() {
     let seed = |name: &str| {
@@ -77,9 +77,9 @@ fn seeds_of_runs_and_baselines_are_read() {
     assert!(eval::compare::Baseline::read(&path).expect("whole").is_some());
 }
 
-/// Depth and size that would exhaust the stack or the memory of a reader that trusts them.
+/// Depth and size that would exhaust the stack or the memory of a reader without limits.
 #[test]
-fn bombs_are_refused() {
+fn too_deep_and_too_large_files_are_refused() {
     let deep = 200_000;
     for (text, word) in [
         (format!("x = {}", "[".repeat(deep)), "recurs"),

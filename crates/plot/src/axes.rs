@@ -1,11 +1,11 @@
-//! The rectangle that curves and bars stand in, with its grid and the numbers along it.
+//! Draws the axes of a plot: the frame, the grid and the numbers along it.
 
 use super::PlotError;
 use super::canvas::{Align, Canvas, Text, fitted};
 use super::color::{self, GRID, INK};
 use super::ticks::label;
 
-/// Size of the numbers.
+/// Text size of the numbers.
 pub const TICK: f64 = 27.0;
 const TITLE: f64 = 36.0;
 const LABEL: f64 = 30.0;
@@ -30,12 +30,12 @@ impl Frame {
     }
 }
 
-/// Ticks with their values written out.
+/// Returns the ticks with their labels.
 pub fn labelled(ticks: &[f64], step: f64) -> Vec<(f64, String)> {
     ticks.iter().map(|&tick| (tick, label(tick, step))).collect()
 }
 
-/// The title above a picture of `width × height`, and what runs along the two axes; shortened where they are too long.
+/// Draws the title of a figure of `width × height` and the labels of both axes; texts that are too long are shortened.
 pub fn captions(
     canvas: &mut Canvas,
     frame: &Frame,
@@ -51,7 +51,7 @@ pub fn captions(
     canvas.text((40.0, centre.1), &fitted(y_label, LABEL, room.1), upwards)
 }
 
-/// Grid lines and numbers at the ticks, then the two axes.
+/// Draws grid lines and numbers at the ticks, then the two axes.
 pub fn axes(
     canvas: &mut Canvas,
     frame: &Frame,

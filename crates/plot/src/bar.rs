@@ -1,18 +1,18 @@
-//! The colour bar beside curves and bars that are coloured by what they belong to, a layer say.
+//! Draws the colour bar of plots whose curves or bars are coloured by group, such as a layer.
 
 use super::PlotError;
 use super::canvas::{Align, Canvas, Text, fitted};
 use super::color::{INK, place, viridis};
 
-/// Viridis without its brightest end, which white paper swallows.
+/// Viridis without its brightest end, which is hard to see on white paper.
 pub fn on_paper(t: f64) -> [u8; 3] {
     viridis(0.88 * t.clamp(0.0, 1.0))
 }
 
-/// Width in pixels that [`steps`] takes, numbers and label included.
+/// Width in pixels of the colour bar of [`steps`], numbers and label included.
 pub const ROOM: f64 = 150.0;
 
-/// An upright bar in one piece for each name, the first at the top, with `label` beside it.
+/// Draws an upright colour bar with one step for each name, the first at the top, and `label` next to it.
 pub fn steps(
     canvas: &mut Canvas,
     (left, top): (f64, f64),
@@ -22,7 +22,7 @@ pub fn steps(
 ) -> Result<(), PlotError> {
     let size = 24.0;
     let piece = height / names.len().max(1) as f64;
-    // Every second, fifth, … name where all would run into each other.
+    // Leave out names that would overlap.
     let every = (size * 1.2 / piece).ceil().max(1.0) as usize;
     for (i, name) in names.iter().enumerate() {
         let y = |i: usize| (top + piece * i as f64).round();
@@ -39,7 +39,7 @@ pub fn steps(
     canvas.text((left + ROOM - 44.0, top + height / 2.0), &fitted(label, 28.0, height), text)
 }
 
-/// The colour of step `i` of `count`.
+/// Returns the colour of step `i` of `count`.
 pub fn of_step(i: usize, count: usize) -> [u8; 3] {
     on_paper(place(i as f64, (0.0, count.saturating_sub(1) as f64)))
 }

@@ -1,4 +1,4 @@
-//! A sheet to draw on: lines, markers, text and single pixels, smoothed and written as PNG.
+//! A canvas for lines, markers, text and single pixels, smoothed and written as PNG.
 
 use std::io;
 use std::sync::OnceLock;
@@ -16,19 +16,19 @@ use rayon::prelude::*;
 use super::PlotError;
 use super::color::WHITE;
 
-/// Everything is drawn this much larger and averaged down, which smooths edges and spaces letters evenly.
+/// Everything is drawn larger by this factor and averaged down, which smooths edges and spaces letters evenly.
 const OVERSAMPLING: u32 = 2;
 
 /// DejaVu Sans, reduced to Latin, Greek, arrows and mathematical signs.
 const FONT: &[u8] = include_bytes!("../assets/DejaVuSans-subset.ttf");
 const FAMILY: &str = "tokenrank-dejavu";
 
-/// A font size is the height of a line; capitals are this part of it.
+/// Height of capitals as a fraction of the font size, which is the height of a line.
 const CAPITALS: f64 = 0.626;
-/// plotters puts the baseline this part of the size below the top of the text.
+/// Distance of plotters' baseline from the top of the text, as a fraction of the font size.
 const BASELINE: f64 = 0.5;
 
-/// Which end of the text lies at the point given.
+/// Which end of the text lies at the given point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Align {
     Start,
@@ -36,20 +36,20 @@ pub enum Align {
     End,
 }
 
-/// How a text is set.
+/// Style and position of a text.
 #[derive(Debug, Clone, Copy)]
 pub struct Text {
     /// Line height in pixels.
     pub size: f64,
-    /// Ink.
+    /// Colour.
     pub ink: [u8; 3],
-    /// Which end lies at the point.
+    /// Which end of the text lies at the point.
     pub align: Align,
-    /// Reading upwards rather than to the right.
+    /// Whether the text is rotated to read upwards.
     pub upwards: bool,
 }
 
-/// A picture in the making; coordinates are pixels of the finished file, from the top left.
+/// A figure being drawn; coordinates are pixels of the finished file, from the top left.
 pub struct Canvas {
     width: u32,
     height: u32,
@@ -57,7 +57,7 @@ pub struct Canvas {
 }
 
 impl Canvas {
-    /// A white canvas of this many pixels.
+    /// Returns a white canvas of this size in pixels.
     pub fn new(width: u32, height: u32) -> Result<Self, PlotError> {
         let draw_error = |reason: &str| PlotError::Draw(reason.to_owned());
         if !font_registered() {
@@ -65,12 +65,12 @@ impl Canvas {
         }
         let samples = u64::from(width) * u64::from(height) * u64::from(OVERSAMPLING).pow(2);
         if width == 0 || height == 0 || samples > 1 << 29 {
-            return Err(draw_error(&format!("{width} × {height} pixels are not a size to draw at")));
+            return Err(draw_error(&format!("cannot draw a figure of {width} × {height} pixels")));
         }
         Ok(Self { width, height, pixels: vec![WHITE[0]; samples as usize * 3] })
     }
 
-    /// A line through the points.
+    /// Draws a line through the points.
     pub fn line(&mut self, points: &[(f64, f64)], ink: [u8; 3], width: f64) -> Result<(), PlotError> {
         let style = ShapeStyle {
             color: rgb(ink).to_rgba(),
@@ -81,13 +81,13 @@ impl Canvas {
         self.draw(|area| area.draw(&PathElement::new(points, style)))
     }
 
-    /// A filled shape.
+    /// Draws a filled polygon.
     pub fn fill(&mut self, corners: &[(f64, f64)], ink: [u8; 3]) -> Result<(), PlotError> {
         let corners: Vec<(i32, i32)> = corners.iter().map(|&point| scaled_point(point)).collect();
         self.draw(|area| area.draw(&Polygon::new(corners, rgb(ink).filled())))
     }
 
-    /// Text at a point: the vertical middle of its capitals is level with it.
+    /// Draws text at a point, level with the vertical middle of the capitals.
     pub fn text(&mut self, at: (f64, f64), text: &str, how: Text) -> Result<(), PlotError> {
         let size = how.size * f64::from(OVERSAMPLING);
         let horizontal = match how.align {
@@ -105,7 +105,7 @@ impl Canvas {
         self.draw(|area| area.draw_text(text, &style, corner))
     }
 
-    /// Colours each pixel of a rectangle by its place in it.
+    /// Colours each pixel of a rectangle by its column and row within it.
     pub fn paint(&mut self, (x, y): (u32, u32), (w, h): (u32, u32), color: impl Fn(u32, u32) -> [u8; 3]) {
         let stride = (self.width * OVERSAMPLING * 3) as usize;
         for row in 0..h.min(self.height.saturating_sub(y)) {
@@ -122,7 +122,7 @@ impl Canvas {
         }
     }
 
-    /// The finished picture as the content of a PNG file.
+    /// Returns the finished figure as the content of a PNG file.
     pub fn finish(self) -> Result<Vec<u8>, PlotError> {
         encoded(self.width, self.height, &self.averaged()).map_err(|error| PlotError::Draw(error.to_string()))
     }
@@ -156,7 +156,7 @@ impl Canvas {
     }
 }
 
-/// Makes the font known to plotters, once.
+/// Registers the font with plotters, once. Returns whether that succeeded.
 fn font_registered() -> bool {
     static REGISTERED: OnceLock<bool> = OnceLock::new();
     *REGISTERED.get_or_init(|| plotters::style::register_font(FAMILY, FontStyle::Normal, FONT).is_ok())
@@ -178,17 +178,16 @@ fn scaled_point((x, y): (f64, f64)) -> (i32, i32) {
     (scaled(x), scaled(y))
 }
 
-/// The width of a text in pixels.
+/// Returns the width of a text in pixels.
 pub fn text_width(text: &str, size: f64) -> f64 {
     let oversampled = size * f64::from(OVERSAMPLING);
     let measured = font_registered().then(|| font(oversampled).box_size(text).ok()).flatten();
-    // Without the font no canvas is made; any width will do.
+    // Without the font no canvas can be made, so any width will do.
     measured.map(|(width, _)| f64::from(width)).unwrap_or(oversampled * 0.5 * text.chars().count() as f64)
         / f64::from(OVERSAMPLING)
 }
 
-/// The text, or as much of its beginning as fits into `width` pixels with an ellipsis after it. Line breaks become
-/// spaces.
+/// Returns the text, or if it is wider than `width` pixels its beginning and an ellipsis. Line breaks become spaces.
 pub fn fitted(text: &str, size: f64, width: f64) -> String {
     let line: Vec<char> = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let whole: String = line.iter().collect();
@@ -210,7 +209,7 @@ pub fn fitted(text: &str, size: f64, width: f64) -> String {
     shortened(fits)
 }
 
-/// The text in lines of at most `width` pixels, broken at spaces; a word that is too long alone is shortened.
+/// Breaks the text at spaces into lines of at most `width` pixels; single words that are too long are shortened.
 pub fn wrapped(text: &str, size: f64, width: f64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
@@ -225,8 +224,8 @@ pub fn wrapped(text: &str, size: f64, width: f64) -> Vec<String> {
     lines
 }
 
-/// The text on one line where it fits into `width` pixels, else on two, broken at a space or after a hyphen; what is
-/// still too long is shortened.
+/// Returns the text as one line if it fits into `width` pixels, otherwise as two lines, broken at a space or after a hyphen. A
+/// line that is still too long is shortened.
 pub fn two_lines(text: &str, size: f64, width: f64) -> Vec<String> {
     if text_width(text, size) <= width {
         return vec![text.to_owned()];
@@ -240,7 +239,7 @@ pub fn two_lines(text: &str, size: f64, width: f64) -> Vec<String> {
     }
 }
 
-/// The content of a PNG file: 8-bit RGB.
+/// Encodes 8-bit RGB pixels as the content of a PNG file.
 pub fn encoded(width: u32, height: u32, pixels: &[u8]) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);

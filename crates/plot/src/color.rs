@@ -1,22 +1,22 @@
-//! Colours: the inks of the furniture, series that colour-blind readers can tell apart, and the viridis scale.
+//! Colours: of text and axes, of series that colour-blind readers can tell apart, and the viridis scale.
 
 use plotters::style::RGBColor;
 use plotters::style::colors::colormaps::{ColorMap, ViridisRGB};
 
-/// Paper.
+/// Background.
 pub const WHITE: [u8; 3] = [255, 255, 255];
 /// Text and axes.
 pub const INK: [u8; 3] = [38, 38, 38];
-/// Notes of lesser weight.
+/// Secondary text.
 pub const FAINT: [u8; 3] = [110, 110, 110];
 /// Grid lines.
 pub const GRID: [u8; 3] = [226, 226, 226];
 /// Cells of a heat map without a value.
 pub const NO_VALUE: [u8; 3] = [214, 214, 214];
 
-/// Twelve inks: the palette of Okabe and Ito without its yellow, which white paper swallows, then colours of Paul
+/// Twelve colours: the palette of Okabe and Ito without its yellow, which is hard to see on white paper, then colours of Paul
 /// Tol's muted scheme. The first eight are distinct under the common colour-vision deficiencies; dashes and markers
-/// carry the rest.
+/// tell the others apart.
 const SERIES: [[u8; 3]; 12] = [
     [0, 114, 178],
     [213, 94, 0],
@@ -32,12 +32,12 @@ const SERIES: [[u8; 3]; 12] = [
     [68, 170, 153],
 ];
 
-/// The ink of the series with this number.
+/// Returns the colour of the series with this number.
 pub fn series(index: usize) -> [u8; 3] {
     SERIES[index % SERIES.len()]
 }
 
-/// Twelve colours for areas over a grey picture: all eight of Okabe and Ito with white for their black, then colours of
+/// Twelve colours for areas over a grey image: all eight of Okabe and Ito with white instead of black, then colours of
 /// Paul Tol's muted scheme.
 const REGIONS: [[u8; 3]; 12] = [
     [230, 159, 0],
@@ -54,12 +54,12 @@ const REGIONS: [[u8; 3]; 12] = [
     [170, 68, 153],
 ];
 
-/// The colour of the area with this number.
+/// Returns the colour of the area with this number.
 pub fn regions(index: usize) -> [u8; 3] {
     REGIONS[index % REGIONS.len()]
 }
 
-/// The colour of the class with this number: those of [`regions`], then the same darker, then lighter.
+/// Returns the colour of the class with this number: the colours of [`regions`], then darker, then lighter ones.
 pub fn area(class: usize) -> [u8; 3] {
     let plain = regions(class);
     match class / REGIONS.len() % 3 {
@@ -69,32 +69,32 @@ pub fn area(class: usize) -> [u8; 3] {
     }
 }
 
-/// Viridis at `t`, clamped to 0…1.
+/// Returns the viridis colour at `t`, clamped to 0…1.
 pub fn viridis(t: f64) -> [u8; 3] {
     let RGBColor(r, g, b) = ViridisRGB.get_color(t.clamp(0.0, 1.0));
     [r, g, b]
 }
 
-/// `over` laid on `under` with the given opacity, 0…1.
+/// Blends `over` onto `under` with the given opacity, 0…1.
 pub fn blend(under: [u8; 3], over: [u8; 3], opacity: f64) -> [u8; 3] {
     std::array::from_fn(|i| {
         (f64::from(under[i]) * (1.0 - opacity) + f64::from(over[i]) * opacity).round() as u8
     })
 }
 
-/// The grey of a colour (ITU-R BT.601 luma).
+/// Converts a colour to grey (ITU-R BT.601 luma).
 pub fn grey([r, g, b]: [u8; 3]) -> [u8; 3] {
     [((299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b) + 500) / 1000) as u8; 3]
 }
 
-/// The grey of a colour in a narrow band of dark greys: laid under a colour scale it shows through without lightening
-/// one value to the look of another.
+/// Converts a colour to one of a narrow range of dark greys. Under a colour scale these show through without making a value
+/// look like a larger one.
 pub fn dim([r, g, b]: [u8; 3]) -> [u8; 3] {
     let [light, ..] = grey([r, g, b]);
     [48 + light / 4; 3]
 }
 
-/// The smallest and largest finite value.
+/// Returns the smallest and largest finite value; `None` if there is no finite value.
 pub fn range(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     let finite = values.into_iter().filter(|value| value.is_finite());
     finite.fold(None, |range, value| match range {
@@ -103,7 +103,7 @@ pub fn range(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     })
 }
 
-/// The smallest finite value and the 95th percentile; the largest one where these coincide.
+/// Returns the smallest finite value and the 95th percentile, or the largest value if these two are equal.
 pub fn bulk(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     let mut finite: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
     finite.sort_by(f64::total_cmp);
@@ -112,9 +112,9 @@ pub fn bulk(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     Some((low, if percentile > low { percentile } else { largest }))
 }
 
-/// Where a value lies between the ends of a range, 0…1; the bottom where the ends coincide.
+/// Maps a value from a range to 0…1; returns 0 if the range is empty.
 pub fn place(value: f64, (low, high): (f64, f64)) -> f64 {
-    // Halves first: the difference of two finite numbers may overflow.
+    // Halved first, because the difference of two finite numbers may overflow.
     let span = high / 2.0 - low / 2.0;
     if span > 0.0 { (value / 2.0 - low / 2.0) / span } else { 0.0 }
 }

@@ -1,4 +1,4 @@
-//! Curves over a common axis: accuracy against the share of tokens masked, say.
+//! Draws curves over a common axis, such as accuracy against the fraction of masked tokens.
 
 use super::PlotError;
 use super::axes::{Frame, TICK, axes, labelled};
@@ -6,13 +6,13 @@ use super::canvas::{Align, Canvas, Text, fitted, text_width};
 use super::color::{self, FAINT, INK, range};
 use super::ticks::{label, ticks, widened};
 
-/// Width and height of a plot of curves in pixels: twice what a page shows, for print.
+/// Width and height of a plot of curves in pixels, twice the size shown on a page, for print.
 pub const SIZE: (u32, u32) = (1600, 1000);
 
 /// One named curve.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Series {
-    /// Its name in the legend.
+    /// Name in the legend.
     pub name: String,
     /// `(x, y)` in the order in which they are joined. A point that is not finite breaks the curve.
     pub points: Vec<(f64, f64)>,
@@ -21,13 +21,13 @@ pub struct Series {
 /// A plot of curves.
 #[derive(Debug, Clone, PartialEq)]
 pub struct CurvePlot {
-    /// Above the plot; shortened where it is too long.
+    /// Title above the plot; shortened if it is too long.
     pub title: String,
-    /// Under the horizontal axis.
+    /// Label of the horizontal axis.
     pub x_label: String,
-    /// Beside the vertical axis.
+    /// Label of the vertical axis.
     pub y_label: String,
-    /// The curves in the order of the legend. Twelve have a colour of their own; dashes and markers tell more apart.
+    /// The curves in the order of the legend. There are twelve colours; dashes and markers distinguish further curves.
     pub series: Vec<Series>,
 }
 
@@ -35,12 +35,12 @@ const TITLE: f64 = 36.0;
 const LABEL: f64 = 30.0;
 const NAME: f64 = 27.0;
 const LINE: f64 = 3.5;
-/// Of the widest name in the legend, beyond which names are shortened.
+/// Width beyond which names in the legend are shortened.
 const WIDEST_NAME: f64 = 400.0;
-/// Of the piece of line beside a name.
+/// Width of the line sample next to a name.
 const SAMPLE: f64 = 78.0;
 
-/// Strokes and gaps in pixels; empty for a whole line.
+/// Lengths of strokes and gaps in pixels; empty for a solid line.
 const DASHES: [&[f64]; 3] = [&[], &[17.0, 8.0], &[4.5, 6.5]];
 
 #[derive(Debug, Clone, Copy)]
@@ -53,26 +53,26 @@ enum Marker {
 
 const MARKERS: [Marker; 4] = [Marker::Circle, Marker::Square, Marker::Triangle, Marker::Diamond];
 
-/// The look of one curve.
-struct Look {
+/// Colour, dashes and marker of a curve.
+struct Style {
     ink: [u8; 3],
     dash: &'static [f64],
     marker: Marker,
 }
 
-impl Look {
+impl Style {
     fn of(index: usize) -> Self {
-        // Neighbours differ in all three; four markers against three dashes give twelve pairs.
+        // Neighbours differ in all three; four markers and three dash patterns give twelve pairs.
         Self { ink: color::series(index), dash: DASHES[index % 3], marker: MARKERS[index % 4] }
     }
 }
 
 /// Draws the curves into a PNG of [`SIZE`] pixels, with a grid and a legend at the right.
 ///
-/// Points that are not finite are left out; a series without any is named in the legend as such.
+/// Points that are not finite are left out; a series without any finite point is marked `(no data)` in the legend.
 ///
 /// # Errors
-/// [`PlotError::Write`] where the file cannot be written.
+/// Fails with [`PlotError::Draw`] if the drawing library fails.
 pub fn curves(plot: &CurvePlot) -> Result<Vec<u8>, PlotError> {
     let mut canvas = Canvas::new(SIZE.0, SIZE.1)?;
     let (width, height) = (f64::from(SIZE.0), f64::from(SIZE.1));
@@ -106,7 +106,7 @@ pub fn curves(plot: &CurvePlot) -> Result<Vec<u8>, PlotError> {
     axes(&mut canvas, &frame, &labelled(&x_ticks, x_step), &labelled(&y_ticks, y_step))?;
     let text = |size, align| Text { size, ink: INK, align, upwards: false };
     let title = fitted(&plot.title, TITLE, width - 80.0);
-    // Over the axes where it fits there, else over the whole picture.
+    // Centred over the axes if it fits there, otherwise over the whole figure.
     let half = text_width(&title, TITLE) / 2.0;
     let centre = ((frame.left + frame.right) / 2.0)
         .clamp((40.0 + half).min(width / 2.0), (width - 40.0 - half).max(width / 2.0));
@@ -122,7 +122,7 @@ pub fn curves(plot: &CurvePlot) -> Result<Vec<u8>, PlotError> {
     }
 
     for (index, series) in plot.series.iter().enumerate() {
-        curve(&mut canvas, &frame, series, &Look::of(index))?;
+        curve(&mut canvas, &frame, series, &Style::of(index))?;
     }
     legend_entries(&mut canvas, &frame, &names)?;
     canvas.finish()
@@ -133,26 +133,26 @@ fn legend_name(series: &Series) -> String {
     if drawn { series.name.clone() } else { format!("{} (no data)", series.name) }
 }
 
-fn curve(canvas: &mut Canvas, frame: &Frame, series: &Series, look: &Look) -> Result<(), PlotError> {
+fn curve(canvas: &mut Canvas, frame: &Frame, series: &Series, style: &Style) -> Result<(), PlotError> {
     let finite = |(x, y): &(f64, f64)| x.is_finite() && y.is_finite();
     for run in series.points.split(|point| !finite(point)) {
         let run: Vec<(f64, f64)> = run.iter().map(|&(x, y)| (frame.x_of(x), frame.y_of(y))).collect();
-        dashed(canvas, &run, look)?;
-        // Markers of a dense curve would hide it.
+        dashed(canvas, &run, style)?;
+        // Markers at every point would hide a dense curve.
         let every = run.len().div_ceil(25).max(1);
         for &point in run.iter().step_by(every) {
-            marker(canvas, point, look)?;
+            marker(canvas, point, style)?;
         }
     }
     Ok(())
 }
 
-/// A line through pixels in the look's strokes and gaps.
-fn dashed(canvas: &mut Canvas, points: &[(f64, f64)], look: &Look) -> Result<(), PlotError> {
-    if look.dash.is_empty() {
-        return if points.len() > 1 { canvas.line(points, look.ink, LINE) } else { Ok(()) };
+/// Draws a line through points in the strokes and gaps of a style.
+fn dashed(canvas: &mut Canvas, points: &[(f64, f64)], style: &Style) -> Result<(), PlotError> {
+    if style.dash.is_empty() {
+        return if points.len() > 1 { canvas.line(points, style.ink, LINE) } else { Ok(()) };
     }
-    let (mut part, mut left) = (0, look.dash[0]);
+    let (mut part, mut left) = (0, style.dash[0]);
     let mut stroke: Vec<(f64, f64)> = points.first().copied().into_iter().collect();
     for pair in points.windows(2) {
         let ((mut x, mut y), (to_x, to_y)) = (pair[0], pair[1]);
@@ -166,28 +166,28 @@ fn dashed(canvas: &mut Canvas, points: &[(f64, f64)], look: &Look) -> Result<(),
             (x, y) = (x + (to_x - x) * left / rest, y + (to_y - y) * left / rest);
             stroke.push((x, y));
             if part % 2 == 0 {
-                canvas.line(&stroke, look.ink, LINE)?;
+                canvas.line(&stroke, style.ink, LINE)?;
             }
             stroke = vec![(x, y)];
             part += 1;
-            left = look.dash[part % look.dash.len()];
+            left = style.dash[part % style.dash.len()];
         }
     }
-    if part % 2 == 0 && stroke.len() > 1 { canvas.line(&stroke, look.ink, LINE) } else { Ok(()) }
+    if part % 2 == 0 && stroke.len() > 1 { canvas.line(&stroke, style.ink, LINE) } else { Ok(()) }
 }
 
-fn marker(canvas: &mut Canvas, (x, y): (f64, f64), look: &Look) -> Result<(), PlotError> {
+fn marker(canvas: &mut Canvas, (x, y): (f64, f64), style: &Style) -> Result<(), PlotError> {
     let corners = |count: usize, radius: f64, turn: f64| -> Vec<(f64, f64)> {
         let angle = |i: usize| std::f64::consts::TAU * (i as f64 / count as f64 + turn);
         (0..count).map(|i| (x + radius * angle(i).sin(), y - radius * angle(i).cos())).collect()
     };
-    let shape = match look.marker {
+    let shape = match style.marker {
         Marker::Circle => corners(24, 7.5, 0.0),
         Marker::Square => corners(4, 9.5, 0.125),
         Marker::Triangle => corners(3, 10.0, 0.0),
         Marker::Diamond => corners(4, 10.0, 0.0),
     };
-    canvas.fill(&shape, look.ink)
+    canvas.fill(&shape, style.ink)
 }
 
 fn legend_entries(canvas: &mut Canvas, frame: &Frame, names: &[String]) -> Result<(), PlotError> {
@@ -195,16 +195,16 @@ fn legend_entries(canvas: &mut Canvas, frame: &Frame, names: &[String]) -> Resul
     let room = ((frame.bottom - frame.top) / step) as usize;
     let shown = if names.len() > room { room.saturating_sub(1) } else { names.len() };
     let left = frame.right + 36.0;
-    let style = Text { size: NAME, ink: INK, align: Align::Start, upwards: false };
+    let text = Text { size: NAME, ink: INK, align: Align::Start, upwards: false };
     for (index, name) in names.iter().take(shown).enumerate() {
-        let (y, look) = (frame.top + 20.0 + step * index as f64, Look::of(index));
-        dashed(canvas, &[(left, y), (left + SAMPLE - 14.0, y)], &look)?;
-        marker(canvas, (left + (SAMPLE - 14.0) / 2.0, y), &look)?;
-        canvas.text((left + SAMPLE, y), &fitted(name, NAME, WIDEST_NAME), style)?;
+        let (y, style) = (frame.top + 20.0 + step * index as f64, Style::of(index));
+        dashed(canvas, &[(left, y), (left + SAMPLE - 14.0, y)], &style)?;
+        marker(canvas, (left + (SAMPLE - 14.0) / 2.0, y), &style)?;
+        canvas.text((left + SAMPLE, y), &fitted(name, NAME, WIDEST_NAME), text)?;
     }
     if shown < names.len() {
         let (y, more) = (frame.top + 20.0 + step * shown as f64, names.len() - shown);
-        canvas.text((left, y), &format!("and {more} more"), Text { ink: FAINT, ..style })?;
+        canvas.text((left, y), &format!("and {more} more"), Text { ink: FAINT, ..text })?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! A family of curves that fall, on a logarithmic axis: the convergence of one chain per layer, say.
+//! Draws a family of falling curves on a logarithmic axis, such as the convergence of one chain per layer.
 
 use super::PlotError;
 use super::axes::{Frame, TICK, axes, captions, labelled};
@@ -8,57 +8,57 @@ use super::color::{FAINT, INK, range, series};
 use super::curves::SIZE;
 use super::ticks::ticks;
 
-/// Curves coloured by their place in the family, and some that stand out.
+/// A family of curves coloured in order, and some highlighted curves.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Family {
-    /// Above the plot; shortened where it is too long.
+    /// Title above the plot; shortened if it is too long.
     pub title: String,
-    /// Under the horizontal axis.
+    /// Label of the horizontal axis.
     pub x_label: String,
-    /// Beside the vertical, logarithmic axis.
+    /// Label of the vertical, logarithmic axis.
     pub y_label: String,
     /// The curves, from dark to bright.
     pub members: Vec<Member>,
-    /// What the curves are called by, beside the colour bar.
+    /// Label of the colour bar: what the names of the curves are.
     pub name_label: String,
-    /// Drawn over the family, named in a legend.
+    /// Highlighted curves, drawn over the family and named in a legend.
     pub lines: Vec<Line>,
 }
 
 /// One curve of the family.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Member {
-    /// Its name on the colour bar, as short as a number.
+    /// Name on the colour bar, as short as a number.
     pub name: String,
-    /// `(x, y)` in the order in which they are joined; those whose `y` is not above zero are left out.
+    /// `(x, y)` in the order in which they are joined; points with `y` ≤ 0 are left out.
     pub points: Vec<(f64, f64)>,
 }
 
-/// A curve that stands out.
+/// A highlighted curve.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Line {
-    /// In the legend.
+    /// Name in the legend.
     pub name: String,
-    /// As those of [`Member`].
+    /// Points as in [`Member`].
     pub points: Vec<(f64, f64)>,
-    /// How it is drawn.
+    /// Line style.
     pub stroke: Stroke,
 }
 
-/// The look of a curve that stands out.
+/// Line style of a highlighted curve.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stroke {
-    /// A thick line.
+    /// Thick solid line.
     Thick,
     /// Dashes in a colour that the family does not have.
     Dashed,
-    /// Dots.
+    /// Dotted line.
     Dotted,
 }
 
 impl Stroke {
-    /// Ink, width, and the length of strokes and gaps.
-    fn look(self) -> ([u8; 3], f64, f64) {
+    /// Returns colour, width, and the length of strokes and gaps.
+    fn style(self) -> ([u8; 3], f64, f64) {
         match self {
             Self::Thick => (INK, 5.0, 0.0),
             Self::Dashed => (series(1), 4.0, 14.0),
@@ -70,7 +70,7 @@ impl Stroke {
 /// Draws the family into a PNG of 1600 × 1000 pixels.
 ///
 /// # Errors
-/// [`PlotError::Write`] where the file cannot be written.
+/// Fails with [`PlotError::Draw`] if the drawing library fails.
 pub fn family(plot: &Family) -> Result<Vec<u8>, PlotError> {
     let mut canvas = Canvas::new(SIZE.0, SIZE.1)?;
     let (width, height) = (f64::from(SIZE.0), f64::from(SIZE.1));
@@ -109,7 +109,7 @@ pub fn family(plot: &Family) -> Result<Vec<u8>, PlotError> {
         polyline(&mut canvas, &place(points), (of_step(i, members.len()), 3.0, 0.0))?;
     }
     for (line, points) in plot.lines.iter().zip(&lines) {
-        polyline(&mut canvas, &place(points), line.stroke.look())?;
+        polyline(&mut canvas, &place(points), line.stroke.style())?;
     }
     if !plot.members.is_empty() {
         let names: Vec<&str> = plot.members.iter().map(|member| member.name.as_str()).collect();
@@ -125,7 +125,7 @@ pub fn family(plot: &Family) -> Result<Vec<u8>, PlotError> {
     canvas.finish()
 }
 
-/// `10⁻⁵`, in the digits of the shipped font.
+/// Writes a power of ten as `1e−5`.
 fn power_of_ten(power: i64) -> String {
     match power {
         0 => "1".into(),
@@ -142,7 +142,7 @@ fn polyline(
     if dash <= 0.0 {
         return if points.len() > 1 { canvas.line(points, ink, width) } else { Ok(()) };
     }
-    // Strokes and gaps are as long as each other and go on around corners.
+    // Strokes and gaps have equal lengths and continue around corners.
     let mut walked = 0.0;
     for pair in points.windows(2) {
         let ((x, y), (to_x, to_y)) = (pair[0], pair[1]);
@@ -151,7 +151,7 @@ fn polyline(
         let mut t = 0.0;
         while t < length {
             let part = (walked / dash).floor();
-            // Rounding must not leave a piece without length.
+            // Rounding must not leave a stroke of length zero.
             let step = ((part + 1.0) * dash - walked).max(0.1).min(length - t);
             if part as i64 % 2 == 0 {
                 canvas.line(&[at(t), at(t + step)], ink, width)?;
@@ -162,14 +162,14 @@ fn polyline(
     Ok(())
 }
 
-/// In the upper right corner, over the curves, which have fallen by then.
+/// Draws the legend in the upper right corner, where the falling curves leave room.
 fn legend(canvas: &mut Canvas, frame: &Frame, lines: &[Line]) -> Result<(), PlotError> {
     let widest = lines.iter().map(|line| text_width(&line.name, TICK)).fold(0.0, f64::max).min(640.0);
     let left = frame.right - widest - 130.0;
     for (i, line) in lines.iter().enumerate() {
         let y = frame.top + 30.0 + 44.0 * i as f64;
         let sample = [(left, y), (left + 90.0, y)];
-        polyline(canvas, &sample, line.stroke.look())?;
+        polyline(canvas, &sample, line.stroke.style())?;
         let ink = if line.points.is_empty() { FAINT } else { INK };
         let text = Text { size: TICK, ink, align: Align::Start, upwards: false };
         canvas.text((left + 106.0, y), &fitted(&line.name, TICK, 640.0), text)?;

@@ -1,16 +1,16 @@
-//! Pictures in rows and columns.
+//! Draws images in rows and columns.
 
 use super::PlotError;
 use super::canvas::{Align, Canvas, Text, two_lines};
 use super::color::{FAINT, INK};
-use super::picture::{Rgb, fitting, resized};
+use super::image::{Rgb, fitting, resized};
 
-/// Rows of pictures, each row under one heading.
+/// Rows of images, each row under one heading.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Gallery {
-    /// Above each column.
+    /// Title of each column.
     pub columns: Vec<String>,
-    /// The heading of each row, and as many pictures as there are columns.
+    /// Heading of each row, and an image for each column.
     pub rows: Vec<(String, Vec<Rgb>)>,
 }
 
@@ -24,14 +24,14 @@ const SMALL: f64 = 24.0;
 /// Draws a gallery.
 ///
 /// # Errors
-/// [`PlotError::Shape`] where there is no picture, a buffer has not the size it claims, or a row has not a picture for each
-/// column; [`PlotError::Write`] where the file cannot be written.
+/// Fails with [`PlotError::Shape`] if there is no image, an image has a wrong number of samples, or a row does not have one image
+/// for each column; with [`PlotError::Draw`] if the drawing library fails.
 pub fn gallery(gallery: &Gallery) -> Result<Vec<u8>, PlotError> {
     check(gallery).map_err(PlotError::Shape)?;
     let columns = gallery.columns.len() as u32;
     // Few columns are shown large, many small enough for one page.
     let side = (2400 / columns).saturating_sub(GAP).clamp(128, 384);
-    let row_height = |row: &[Rgb]| row.iter().map(|picture| fitting(picture, side).1).max().unwrap_or(side);
+    let row_height = |row: &[Rgb]| row.iter().map(|image| fitting(image, side).1).max().unwrap_or(side);
     let width = 2 * MARGIN + columns * side + (columns - 1) * GAP;
     let height =
         TOP + gallery.rows.iter().map(|(_, row)| HEADING + row_height(row) + GAP).sum::<u32>() + MARGIN;
@@ -49,9 +49,9 @@ pub fn gallery(gallery: &Gallery) -> Result<Vec<u8>, PlotError> {
         let text = Text { size: TEXT, ink: INK, align: Align::Start, upwards: false };
         canvas.text((f64::from(MARGIN), f64::from(y + HEADING / 2)), heading, text)?;
         y += HEADING;
-        for (column, picture) in (0..).zip(row) {
-            let (w, h) = fitting(picture, side);
-            let pixels = resized(picture, w, h);
+        for (column, image) in (0..).zip(row) {
+            let (w, h) = fitting(image, side);
+            let pixels = resized(image, w, h);
             canvas.paint((left(column) + (side - w) / 2, y), (w, h), |x, y| pixels[(y * w + x) as usize]);
         }
         y += row_height(row) + GAP;
@@ -61,14 +61,14 @@ pub fn gallery(gallery: &Gallery) -> Result<Vec<u8>, PlotError> {
 
 fn check(Gallery { columns, rows }: &Gallery) -> Result<(), String> {
     if columns.is_empty() || rows.is_empty() {
-        return Err("there is no picture to draw".to_owned());
+        return Err("there is no image to draw".to_owned());
     }
     for (heading, row) in rows {
         if row.len() != columns.len() {
-            return Err(format!("row `{heading}` has {} pictures for {} columns", row.len(), columns.len()));
+            return Err(format!("row `{heading}` has {} images for {} columns", row.len(), columns.len()));
         }
-        for (picture, column) in row.iter().zip(columns) {
-            picture.check().map_err(|what| format!("row `{heading}`, column `{column}`: {what}"))?;
+        for (image, column) in row.iter().zip(columns) {
+            image.check().map_err(|what| format!("row `{heading}`, column `{column}`: {what}"))?;
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! A matrix in colour.
+//! Draws a matrix as a heat map.
 
 use super::PlotError;
 use super::canvas::{Align, Canvas, Text, fitted, text_width, two_lines};
@@ -8,36 +8,36 @@ use super::ticks::{label, ticks};
 /// A matrix with its labels.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct HeatMap {
-    /// Above the matrix; shortened where it is too long.
+    /// Title above the matrix; shortened if it is too long.
     pub title: String,
-    /// Under the columns.
+    /// Label of the columns, below them.
     pub x_label: String,
-    /// Beside the rows.
+    /// Label of the rows, to their left.
     pub y_label: String,
-    /// Beside the colour bar: what the values are.
+    /// Label of the colour bar: what the values are.
     pub value_label: String,
-    /// Rows of the matrix.
+    /// Number of rows of the matrix.
     pub rows: usize,
-    /// Columns of the matrix.
+    /// Number of columns of the matrix.
     pub cols: usize,
-    /// `rows × cols` values, row by row. Those that are not finite are grey.
+    /// `rows × cols` values, row by row. Values that are not finite are drawn grey.
     pub values: Vec<f64>,
-    /// A name for each row; where empty, rows are numbered from 0.
+    /// A name for each row; if empty, rows are numbered from 0.
     pub row_names: Vec<String>,
-    /// A name for each column; where empty, columns are numbered from 0.
+    /// A name for each column; if empty, columns are numbered from 0.
     pub col_names: Vec<String>,
-    /// Decimals of a number written into each cell, where all of them have room.
+    /// Decimals of the numbers written into the cells, if every number fits; `None` for no numbers.
     pub decimals: Option<usize>,
 }
 
 const TITLE: f64 = 34.0;
 const LABEL: f64 = 28.0;
 const TICK: f64 = 24.0;
-/// Of the longer side of the matrix in pixels, about.
+/// Approximate length of the longer side of the matrix in pixels.
 const SIDE: usize = 900;
-/// Of the shorter side at least, so that the labels have room.
+/// Minimum length of the shorter side in pixels, so that the labels have room.
 const SHORT: usize = 260;
-/// Of numbers in cells.
+/// Minimum text size of numbers in cells.
 const SMALLEST: f64 = 14.0;
 const WIDEST_NAME: f64 = 280.0;
 const BAR: u32 = 34;
@@ -46,8 +46,8 @@ const BAR: u32 = 34;
 /// pixels, square unless there are few rows or columns; a matrix of more than 900 rows or columns is averaged down to at most that many.
 ///
 /// # Errors
-/// [`PlotError::Shape`] where values or names have not the size of the matrix; [`PlotError::Write`] where the file
-/// cannot be written.
+/// Fails with [`PlotError::Shape`] if the number of values or names does not match the matrix; with [`PlotError::Draw`] if the
+/// drawing library fails.
 pub fn heatmap(map: &HeatMap) -> Result<Vec<u8>, PlotError> {
     check(map).map_err(PlotError::Shape)?;
     let grid = Grid::new(map);
@@ -68,7 +68,7 @@ pub fn heatmap(map: &HeatMap) -> Result<Vec<u8>, PlotError> {
     let width = content.max(text_width(&map.title, TITLE).min(SIDE as f64) + 60.0).ceil();
     let title = two_lines(&map.title, TITLE, width - 60.0);
     let top = if map.title.is_empty() { 36.0 } else { 46.0 + 44.0 * title.len() as f64 };
-    // Under a wide title a narrow matrix stands in the middle.
+    // A narrow matrix is centred under a wide title.
     let left = before + (width - content) / 2.0;
     let bar_left = left + w + 36.0;
     let bar_right = left + w + after;
@@ -126,11 +126,11 @@ pub fn heatmap(map: &HeatMap) -> Result<Vec<u8>, PlotError> {
 fn check(map: &HeatMap) -> Result<(), String> {
     let HeatMap { rows, cols, values, row_names, col_names, .. } = map;
     if *rows == 0 || *cols == 0 || rows.checked_mul(*cols) != Some(values.len()) {
-        return Err(format!("a matrix of {rows} × {cols} has not {} values", values.len()));
+        return Err(format!("expected {rows} × {cols} values, found {}", values.len()));
     }
     for (names, count, what) in [(row_names, rows, "rows"), (col_names, cols, "columns")] {
         if !names.is_empty() && names.len() != *count {
-            return Err(format!("{count} {what} have {} names", names.len()));
+            return Err(format!("expected a name for each of {count} {what}, found {}", names.len()));
         }
     }
     Ok(())
@@ -140,7 +140,7 @@ fn frame(canvas: &mut Canvas, (x, y): (f64, f64), (w, h): (f64, f64)) -> Result<
     canvas.line(&[(x, y), (x + w, y), (x + w, y + h), (x, y + h), (x, y)], INK, 1.5)
 }
 
-/// The matrix as it is drawn: averaged where it is too large, each cell a rectangle of whole pixels.
+/// The matrix as it is drawn: averaged if it is too large, each cell a rectangle of whole pixels.
 struct Grid {
     rows: usize,
     cols: usize,
@@ -158,19 +158,19 @@ impl Grid {
                 let (ys, xs) = (block(i / cols, rows, map.rows), block(i % cols, cols, map.cols));
                 let cells = ys.flat_map(|y| xs.clone().map(move |x| map.values[y * map.cols + x]));
                 let finite: Vec<f64> = cells.filter(|value| value.is_finite()).collect();
-                // Of nothing the mean is not a number, which is drawn as such.
+                // The mean of no values is NaN, which is drawn grey.
                 finite.iter().map(|value| value / finite.len() as f64).sum::<f64>()
                     / f64::from(!finite.is_empty())
             })
             .collect();
         let cell = (SIDE / rows.max(cols)).clamp(1, 72);
-        // Few rows or columns are stretched so that the labels beside them have room.
+        // Few rows or columns are stretched so that their labels have room.
         let pixels = |count: usize| (count * cell.max(SHORT.div_ceil(count))) as u32;
         Self { rows, cols, values, w: pixels(cols), h: pixels(rows) }
     }
 
-    /// Writes the value into each cell, in ink or white, whichever the cell's colour sets off; nothing where the cells
-    /// are too small to be read.
+    /// Writes the value into each cell, in ink or white, whichever contrasts with the cell's colour. Writes nothing if the cells
+    /// are too small.
     fn numbers(
         &self,
         canvas: &mut Canvas,
@@ -214,13 +214,13 @@ impl<'a> Axis<'a> {
         Self { count, length, names }
     }
 
-    /// Place along the side and text of each label that has room.
+    /// Returns position along the side and text of each label that has room.
     fn labels(&self) -> Vec<(f64, String)> {
         let cell = f64::from(self.length) / self.count as f64;
         let middle = |i: usize| (i as f64 + 0.5) * cell;
         if self.names.is_empty() {
             let (values, step) = ticks(0.0, (self.count - 1) as f64, 8.min(self.count));
-            // Numbers of rows are whole.
+            // Row and column numbers are integers.
             let whole = values.into_iter().filter(|value| step >= 1.0 || value.fract() == 0.0);
             return whole.map(|value| (middle(value as usize), format!("{value:.0}"))).collect();
         }

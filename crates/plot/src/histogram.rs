@@ -1,4 +1,4 @@
-//! How often values between 0 and 1 occur, in bars stacked by group.
+//! Draws a histogram of values between 0 and 1, in bars stacked by group.
 
 use super::PlotError;
 use super::axes::{Frame, TICK, axes, captions, labelled};
@@ -8,29 +8,29 @@ use super::color::{INK, WHITE};
 use super::curves::SIZE;
 use super::ticks::{ticks, widened};
 
-/// Values in groups.
+/// A histogram of grouped values.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Histogram {
-    /// Above the plot; shortened where it is too long.
+    /// Title above the plot; shortened if it is too long.
     pub title: String,
-    /// What the values are.
+    /// Label of the horizontal axis: what the values are.
     pub x_label: String,
-    /// What is counted.
+    /// Label of the vertical axis: what is counted.
     pub y_label: String,
-    /// Name, as short as a number, and values of each group, from dark to bright, stacked from the bottom. Values lie between 0 and 1;
-    /// others are left out.
+    /// Name, as short as a number, and values of each group, from dark to bright, stacked from the bottom. Values outside 0…1 are
+    /// left out.
     pub groups: Vec<(String, Vec<f64>)>,
-    /// What the groups are called by, beside the colour bar.
+    /// Label of the colour bar: what the names of the groups are.
     pub name_label: String,
 }
 
-/// Bars between 0 and 1.
+/// Number of bars between 0 and 1.
 const BINS: usize = 20;
 
 /// Draws the histogram into a PNG of 1600 × 1000 pixels, with the median marked.
 ///
 /// # Errors
-/// [`PlotError::Write`] where the file cannot be written.
+/// Fails with [`PlotError::Draw`] if the drawing library fails.
 pub fn histogram(plot: &Histogram) -> Result<Vec<u8>, PlotError> {
     let mut canvas = Canvas::new(SIZE.0, SIZE.1)?;
     let (width, height) = (f64::from(SIZE.0), f64::from(SIZE.1));
@@ -51,7 +51,7 @@ pub fn histogram(plot: &Histogram) -> Result<Vec<u8>, PlotError> {
     };
     let (x_ticks, x_step) = ticks(0.0, 1.0, 10);
     let (y_ticks, y_step) = ticks(frame.y.0, frame.y.1, 6);
-    // Heads are counted in whole numbers.
+    // Counts are integers.
     let (y_ticks, y_step) =
         if y_step < 1.0 { ticks(frame.y.0, frame.y.1, frame.y.1 as usize) } else { (y_ticks, y_step) };
     axes(&mut canvas, &frame, &labelled(&x_ticks, x_step), &labelled(&y_ticks, y_step))?;
@@ -94,7 +94,7 @@ pub fn histogram(plot: &Histogram) -> Result<Vec<u8>, PlotError> {
     canvas.finish()
 }
 
-/// How many values fall into each bar; 1 belongs to the last.
+/// Counts the values in each bar; 1 belongs to the last bar.
 fn count(values: &[f64]) -> [usize; BINS] {
     let mut counts = [0; BINS];
     for value in values {

@@ -1,6 +1,6 @@
-//! Figures of results: curves, score overlays, heat maps and the like.
+//! Draws figures of results, such as curves, score overlays and heat maps.
 //!
-//! Plain numbers go in, the content of a PNG file comes out. Text is set in a font that is shipped with the program
+//! Each function takes plain numbers and returns the content of a PNG file. Text is set in a font that is shipped with the program
 //! (DejaVu Sans), so a figure looks the same on every machine.
 
 mod axes;
@@ -12,8 +12,8 @@ mod family;
 mod gallery;
 mod heatmap;
 mod histogram;
+mod image;
 mod overlays;
-mod picture;
 mod regions;
 mod segments;
 mod ticks;
@@ -27,19 +27,19 @@ pub use family::{Family, Line, Member, Stroke, family};
 pub use gallery::{Gallery, gallery};
 pub use heatmap::{HeatMap, heatmap};
 pub use histogram::{Histogram, histogram};
-pub use overlays::{Ends, Map, OverlayRow, overlays};
-pub use picture::Rgb;
+pub use image::Rgb;
+pub use overlays::{ColorRange, Map, OverlayRow, overlays};
 pub use regions::{Region, Regions, regions};
 pub use segments::{Kind, Segmented, SegmentsRow, SegmentsSheet, segments};
 pub use tiles::{Section, Tile, TileSheet, tiles};
 
-/// Why a figure was not drawn.
+/// Reason why a figure could not be drawn.
 #[derive(Debug, Error)]
 pub enum PlotError {
-    /// The data do not have the shape they say they have: which sizes disagree.
+    /// Sizes of the data disagree; the text names them.
     #[error("{0}")]
     Shape(String),
-    /// The drawing library failed, in its own words.
+    /// The drawing library failed, with its message.
     #[error("{0}")]
     Draw(String),
 }

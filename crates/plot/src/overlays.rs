@@ -1,61 +1,61 @@
-//! Scores laid over the pictures they belong to.
+//! Draws scores over the images they belong to.
 
 use super::PlotError;
 use super::canvas::{Align, Canvas, Text, fitted, two_lines};
 use super::color::{FAINT, INK, blend, bulk, grey, place, viridis};
-use super::picture::{Rgb, fitting, resized};
+use super::image::{Rgb, fitting, resized};
 
-/// A score for each patch of a picture.
+/// A score for each patch of an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Map {
-    /// Over its column.
+    /// Title of its column.
     pub title: String,
-    /// Rows of patches.
+    /// Number of rows of patches.
     pub rows: usize,
-    /// Patches in a row.
+    /// Number of patches in a row.
     pub cols: usize,
-    /// `rows × cols` scores, row by row. One that is not finite leaves its patch uncoloured.
+    /// `rows × cols` scores, row by row. A score that is not finite leaves its patch uncoloured.
     pub values: Vec<f64>,
 }
 
-/// A picture with its scores.
+/// An image with its scores.
 #[derive(Debug, Clone, PartialEq)]
 pub struct OverlayRow {
-    /// The picture.
+    /// The image.
     pub image: Rgb,
-    /// Above the row.
+    /// Label above the row.
     pub label: String,
-    /// In the same order, under the same titles, in every row.
+    /// The maps, with the same titles in the same order in every row.
     pub maps: Vec<Map>,
 }
 
-/// Which values the ends of the colours stand for.
+/// The values at the two ends of the colour scale.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Ends {
-    /// Each map's own minimum and its own 95th percentile: a few attention sinks would otherwise leave no colour for
-    /// the rest.
-    OfEachMap,
-    /// 0 and 1, and what they are called.
-    ZeroAndOne(&'static str, &'static str),
+pub enum ColorRange {
+    /// Each map's own minimum and 95th percentile: with the maximum, a few attention sinks would leave no colour for the
+    /// other patches.
+    PerMap,
+    /// 0 and 1, with a name for each.
+    ZeroToOne(&'static str, &'static str),
 }
 
 const MARGIN: u32 = 30;
 const TOP: u32 = 24;
 const GAP: u32 = 16;
-/// Two lines.
+/// Height of the titles, two lines.
 const TITLES: u32 = 84;
 const LABELS: u32 = 48;
 const FOOT: u32 = 84;
 const TEXT: f64 = 28.0;
 const OPACITY: f64 = 0.6;
 
-/// Draws a grid: a row for each picture, the picture first and then each of its scores as a viridis map over the
-/// picture in grey, with a bar below that says what its ends are. A patch has one colour, since a token has one score.
+/// Draws a grid with a row for each image: first the image, then each of its scores as a viridis map over the image in grey. A
+/// colour bar below shows the range. Each patch has one colour, since a token has one score.
 ///
 /// # Errors
-/// [`PlotError::Shape`] where there is no row, a buffer has not the size it claims, or rows have unlike maps;
-/// [`PlotError::Write`] where the file cannot be written.
-pub fn overlays(rows: &[OverlayRow], ends: Ends) -> Result<Vec<u8>, PlotError> {
+/// Fails with [`PlotError::Shape`] if there is no row, an image or a map has a wrong number of values, or rows have different
+/// maps; with [`PlotError::Draw`] if the drawing library fails.
+pub fn overlays(rows: &[OverlayRow], range: ColorRange) -> Result<Vec<u8>, PlotError> {
     check(rows).map_err(PlotError::Shape)?;
     let titles: Vec<&str> =
         rows.iter().take(1).flat_map(|row| &row.maps).map(|map| map.title.as_str()).collect();
@@ -70,7 +70,7 @@ pub fn overlays(rows: &[OverlayRow], ends: Ends) -> Result<Vec<u8>, PlotError> {
     let text = |align| Text { size: TEXT, ink: INK, align, upwards: false };
     let left = |column: u32| MARGIN + column * (side + GAP);
 
-    for (column, title) in (0..).zip(std::iter::once("picture").chain(titles)) {
+    for (column, title) in (0..).zip(std::iter::once("image").chain(titles)) {
         let centre = f64::from(left(column)) + f64::from(side) / 2.0;
         // The last line stands just above the first row's label.
         for (line, title) in (0..).zip(two_lines(title, TEXT, f64::from(side)).iter().rev()) {
@@ -85,13 +85,13 @@ pub fn overlays(rows: &[OverlayRow], ends: Ends) -> Result<Vec<u8>, PlotError> {
         y += LABELS;
         let (w, h) = fitting(&row.image, side);
         let inset = (side - w) / 2;
-        let picture = resized(&row.image, w, h);
-        let at = |x: u32, y: u32| picture[(y * w + x) as usize];
+        let pixels = resized(&row.image, w, h);
+        let at = |x: u32, y: u32| pixels[(y * w + x) as usize];
         canvas.paint((left(0) + inset, y), (w, h), at);
         for (column, map) in (1..).zip(&row.maps) {
-            let limits = match ends {
-                Ends::OfEachMap => bulk(map.values.iter().copied()),
-                Ends::ZeroAndOne(..) => Some((0.0, 1.0)),
+            let limits = match range {
+                ColorRange::PerMap => bulk(map.values.iter().copied()),
+                ColorRange::ZeroToOne(..) => Some((0.0, 1.0)),
             };
             canvas.paint((left(column) + inset, y), (w, h), |px, py| {
                 let patch =
@@ -105,7 +105,7 @@ pub fn overlays(rows: &[OverlayRow], ends: Ends) -> Result<Vec<u8>, PlotError> {
         }
         y += full + GAP;
     }
-    scale(&mut canvas, width, f64::from(y) + f64::from(FOOT) / 2.0 - 8.0, ends)?;
+    scale(&mut canvas, width, f64::from(y) + f64::from(FOOT) / 2.0 - 8.0, range)?;
     canvas.finish()
 }
 
@@ -115,14 +115,14 @@ fn check(rows: &[OverlayRow]) -> Result<(), String> {
         row.image.check().map_err(|what| format!("row {number}: {what}"))?;
         if !row.maps.iter().map(|map| &map.title).eq(first.maps.iter().map(|map| &map.title)) {
             return Err(format!(
-                "row {number} has other maps than row 0; every row must have the same in one order"
+                "row {number} has other maps than row 0; every row must have the same maps in the same order"
             ));
         }
         for Map { title, rows, cols, values } in &row.maps {
             if *rows == 0 || *cols == 0 || rows.checked_mul(*cols) != Some(values.len()) {
                 let found = values.len();
                 return Err(format!(
-                    "row {number}, map `{title}`: {rows} × {cols} patches have not {found} scores"
+                    "row {number}, map `{title}`: expected {rows} × {cols} scores, found {found}"
                 ));
             }
         }
@@ -130,17 +130,17 @@ fn check(rows: &[OverlayRow]) -> Result<(), String> {
     Ok(())
 }
 
-/// The colour bar at the foot, in the colours as blended over middle grey.
-fn scale(canvas: &mut Canvas, width: u32, y: f64, ends: Ends) -> Result<(), PlotError> {
+/// Draws the colour bar at the foot, with the colours blended over middle grey.
+fn scale(canvas: &mut Canvas, width: u32, y: f64, range: ColorRange) -> Result<(), PlotError> {
     let (length, thickness) = (260u32, 24u32);
     let left = width / 2 - length / 2;
     let corner = (left, (y - f64::from(thickness) / 2.0) as u32);
     canvas.paint(corner, (length, thickness), |x, _| {
         blend([128; 3], viridis(f64::from(x) / f64::from(length - 1)), OPACITY)
     });
-    let (low, high) = match ends {
-        Ends::OfEachMap => ("each map's minimum", "its 95th percentile"),
-        Ends::ZeroAndOne(zero, one) => (zero, one),
+    let (low, high) = match range {
+        ColorRange::PerMap => ("each map's minimum", "its 95th percentile"),
+        ColorRange::ZeroToOne(zero, one) => (zero, one),
     };
     let text = Text { size: TEXT, ink: FAINT, align: Align::End, upwards: false };
     canvas.text((f64::from(left) - 14.0, y), low, text)?;

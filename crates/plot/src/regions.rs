@@ -1,37 +1,37 @@
-//! Patches in groups: a coloured picture and a table of what each group is.
+//! Draws patches in groups: a coloured image and a table of the groups.
 
 use super::PlotError;
 use super::canvas::{Align, Canvas, Text, fitted, text_width, wrapped};
 use super::color::{FAINT, GRID, INK, WHITE, blend, grey, regions as color};
-use super::picture::{Rgb, fitting, resized};
+use super::image::{Rgb, fitting, resized};
 
-/// A picture whose patches are in groups.
+/// An image whose patches are in groups.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Regions {
-    /// Above everything; shortened where it is too long.
+    /// Title above everything; shortened if it is too long.
     pub title: String,
-    /// The picture.
+    /// The image.
     pub image: Rgb,
-    /// Rows of patches, patches in a row.
+    /// Number of rows of patches, number of patches in a row.
     pub grid: (usize, usize),
     /// The group of each patch, row by row.
     pub assignment: Vec<usize>,
-    /// The groups, in their order.
+    /// The groups, in order.
     pub groups: Vec<Region>,
-    /// Heads of the table, one for each cell of a group; a line break in a head is kept.
+    /// Column heads of the table, one for each cell of a group; line breaks in a head are kept.
     pub columns: Vec<String>,
-    /// What a reader must know, below everything, a paragraph each.
+    /// Notes below everything, one paragraph each.
     pub notes: Vec<String>,
 }
 
 /// A group in the table.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Region {
-    /// Its name.
+    /// Name of the group.
     pub name: String,
-    /// What the table says of it.
+    /// The cells of its table row.
     pub cells: Vec<String>,
-    /// A patch to write its number on, as row and column.
+    /// Row and column of the patch that gets the number of the group.
     pub label_at: Option<(usize, usize)>,
 }
 
@@ -43,11 +43,11 @@ const SMALL: f64 = 22.0;
 const ROW: f64 = 46.0;
 const OPACITY: f64 = 0.55;
 
-/// Draws the picture, the picture with each patch in its group's colour and number, and the table.
+/// Draws the image, the image with each patch in its group's colour and number, and the table.
 ///
 /// # Errors
-/// [`PlotError::Shape`] where the picture or a group does not fit; [`PlotError::Write`] where the file cannot be
-/// written.
+/// Fails with [`PlotError::Shape`] if sizes of the image, the patches or the groups disagree; with [`PlotError::Draw`] if the
+/// drawing library fails.
 pub fn regions(plot: &Regions) -> Result<Vec<u8>, PlotError> {
     check(plot).map_err(PlotError::Shape)?;
     let (w, h) = fitting(&plot.image, SIDE);
@@ -63,13 +63,13 @@ pub fn regions(plot: &Regions) -> Result<Vec<u8>, PlotError> {
     let text = |size, ink| Text { size, ink, align: Align::Start, upwards: false };
     canvas.text((MARGIN, 46.0), &fitted(&plot.title, TITLE, width - 2.0 * MARGIN), text(TITLE, INK))?;
     let (left, top) = (MARGIN as u32, 96);
-    let picture = resized(&plot.image, w, h);
-    canvas.paint((left, top), (w, h), |x, y| picture[(y * w + x) as usize]);
+    let pixels = resized(&plot.image, w, h);
+    canvas.paint((left, top), (w, h), |x, y| pixels[(y * w + x) as usize]);
     let right = left + w + 24;
     let (rows, cols) = plot.grid;
     canvas.paint((right, top), (w, h), |x, y| {
         let patch = (y as usize * rows / h as usize) * cols + x as usize * cols / w as usize;
-        blend(grey(picture[(y * w + x) as usize]), color(plot.assignment[patch]), OPACITY)
+        blend(grey(pixels[(y * w + x) as usize]), color(plot.assignment[patch]), OPACITY)
     });
     for (number, (row, col)) in (1..).zip(plot.groups.iter().map(|group| group.label_at)).filter_map(of_pair)
     {
@@ -93,7 +93,7 @@ fn of_pair<T>((number, at): (usize, Option<T>)) -> Option<(usize, T)> {
     at.map(|at| (number, at))
 }
 
-/// A number on a disc.
+/// Draws a number on a disc.
 fn badge(canvas: &mut Canvas, (x, y): (f64, f64), number: usize, ink: [u8; 3]) -> Result<(), PlotError> {
     let circle = |radius: f64| -> Vec<(f64, f64)> {
         let angle = |i: u32| std::f64::consts::TAU * f64::from(i) / 32.0;
@@ -109,18 +109,23 @@ fn check(plot: &Regions) -> Result<(), String> {
     let (rows, cols) = plot.grid;
     plot.image.check()?;
     if rows == 0 || rows.checked_mul(cols) != Some(plot.assignment.len()) || cols == 0 {
-        return Err(format!("{rows} × {cols} patches have not {} groups", plot.assignment.len()));
+        return Err(format!(
+            "expected the groups of {rows} × {cols} patches, found {}",
+            plot.assignment.len()
+        ));
     }
     if let Some(group) = plot.assignment.iter().find(|group| **group >= plot.groups.len()) {
         return Err(format!("there is no group {group} of {}", plot.groups.len()));
     }
     match plot.groups.iter().find(|group| group.cells.len() != plot.columns.len()) {
-        Some(group) => Err(format!("group `{}` has not {} cells", group.name, plot.columns.len())),
+        Some(Region { name, cells, .. }) => {
+            Err(format!("group `{name}`: expected {} cells, found {}", plot.columns.len(), cells.len()))
+        }
         None => Ok(()),
     }
 }
 
-/// Widths of the table's columns, the names first.
+/// Widths of the table's columns; the first column has the names.
 struct TableLayout {
     widths: Vec<f64>,
     rows: usize,
@@ -157,7 +162,7 @@ impl TableLayout {
             })
             .collect();
         for (head, end) in plot.columns.iter().zip(&ends[1..]) {
-            // Heads stand on the line below them.
+            // Heads are aligned at their last line.
             for (i, line) in head.lines().rev().enumerate() {
                 let at = (*end, top + 44.0 - 27.0 * i as f64);
                 canvas.text(at, line, text(SMALL, FAINT, Align::End))?;

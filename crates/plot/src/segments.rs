@@ -1,79 +1,78 @@
-//! Segments laid over the pictures they belong to, with dots where they began.
+//! Draws segments over the images they belong to, with a dot at each starting point.
 
 use super::PlotError;
 use super::canvas::{Align, Canvas, Text, fitted, text_width, two_lines};
 use super::color::{FAINT, INK, NO_VALUE, WHITE, area, blend, grey};
-use super::picture::{Rgb, fitting, resized};
+use super::image::{Rgb, fitting, resized};
 use std::collections::BTreeSet;
 
-/// A sheet of segmented pictures.
+/// A sheet of segmented images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SegmentsSheet {
-    /// From top to bottom.
+    /// Rows from top to bottom.
     pub rows: Vec<SegmentsRow>,
-    /// What the classes are called.
+    /// Names of the classes.
     pub classes: Vec<String>,
-    /// What a dot is called.
+    /// Name of the dots in the legend.
     pub dots: String,
 }
 
-/// A picture and ways to segment it.
+/// An image and its segmentations.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SegmentsRow {
-    /// The picture.
+    /// The image.
     pub image: Rgb,
-    /// Above the row.
+    /// Label above the row.
     pub label: String,
-    /// In the same order, under the same titles, in every row.
+    /// The segmentations, with the same titles in the same order in every row.
     pub maps: Vec<Segmented>,
 }
 
-/// A picture's segments.
+/// A segmentation of an image.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Segmented {
-    /// Over its column.
+    /// Title of its column.
     pub title: String,
-    /// Rows and columns of the labels.
+    /// Number of rows and columns of the labels.
     pub size: (usize, usize),
     /// The segment of each pixel, row by row.
     pub labels: Vec<usize>,
-    /// What each segment is.
+    /// Kind of each segment.
     pub kinds: Vec<Kind>,
-    /// Places from 0 to 1, from left and from top.
+    /// Positions of the dots, 0…1 from the left and from the top.
     pub dots: Vec<(f64, f64)>,
 }
 
-/// What a segment is.
+/// Kind of a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
-    /// It stands for this class.
+    /// Segment of this class.
     Class(usize),
-    /// It stands for none.
+    /// Segment without a class.
     LeftOver,
-    /// It is no segment.
+    /// Pixels outside all segments, which are not evaluated.
     Ignored,
 }
 
 const MARGIN: u32 = 30;
 const TOP: u32 = 24;
 const GAP: u32 = 16;
-/// Two lines.
+/// Height of the titles, two lines.
 const TITLES: u32 = 84;
 const LABELS: u32 = 44;
 const TEXT: f64 = 28.0;
 const SMALL: f64 = 24.0;
-/// A line of the legend.
+/// Height of a line of the legend.
 const LINE: f64 = 40.0;
 const SWATCH: f64 = 24.0;
 const OPACITY: f64 = 0.6;
 
-/// Draws a grid: a row for each picture, the picture first and then each of its segmentations over the picture in grey:
-/// segments in the colours of their classes, those without a class in the picture's grey and hatched, lines between
-/// segments, and the dots. Below stands what the colours mean.
+/// Draws a grid with a row for each image: first the image, then each segmentation over the image in grey. Segments have the
+/// colours of their classes, or are grey and hatched if they have no class; lines separate segments. A legend stands below.
 ///
 /// # Errors
-/// [`PlotError::Shape`] where there is no row, a map has not the size it claims, or rows have unlike maps;
-/// [`PlotError::Write`] where the file cannot be written.
+/// Fails with [`PlotError::Shape`] if there is no row, a segmentation has a wrong number of labels, or rows have different
+/// segmentations; with [`PlotError::Draw`] if the drawing library fails.
 pub fn segments(sheet: &SegmentsSheet) -> Result<Vec<u8>, PlotError> {
     check(&sheet.rows).map_err(PlotError::Shape)?;
     let titles: Vec<&str> =
@@ -90,7 +89,7 @@ pub fn segments(sheet: &SegmentsSheet) -> Result<Vec<u8>, PlotError> {
     let mut canvas = Canvas::new(width, height)?;
     let text = |align| Text { size: TEXT, ink: INK, align, upwards: false };
     let left = |column: u32| MARGIN + column * (side + GAP);
-    for (column, title) in (0..).zip(std::iter::once("picture").chain(titles)) {
+    for (column, title) in (0..).zip(std::iter::once("image").chain(titles)) {
         let centre = f64::from(left(column)) + f64::from(side) / 2.0;
         // The last line stands just above the first row's label.
         for (line, title) in (0..).zip(two_lines(title, TEXT, f64::from(side)).iter().rev()) {
@@ -106,8 +105,8 @@ pub fn segments(sheet: &SegmentsSheet) -> Result<Vec<u8>, PlotError> {
         y += LABELS;
         let (w, h) = fitting(&row.image, side);
         let inset = (side - w) / 2;
-        let picture = resized(&row.image, w, h);
-        let at = |x: u32, y: u32| picture[(y * w + x) as usize];
+        let pixels = resized(&row.image, w, h);
+        let at = |x: u32, y: u32| pixels[(y * w + x) as usize];
         canvas.paint((left(0) + inset, y), (w, h), at);
         for (column, map) in (1..).zip(&row.maps) {
             let corner = (left(column) + inset, y);
@@ -134,7 +133,7 @@ pub fn segments(sheet: &SegmentsSheet) -> Result<Vec<u8>, PlotError> {
     canvas.finish()
 }
 
-/// The colour of a pixel at a place of its picture.
+/// Returns the colour of the pixel at a position of its image.
 fn colored(kind: Kind, under: [u8; 3], (x, y): (u32, u32)) -> [u8; 3] {
     match kind {
         Kind::Class(class) => blend(under, area(class), OPACITY),
@@ -144,7 +143,7 @@ fn colored(kind: Kind, under: [u8; 3], (x, y): (u32, u32)) -> [u8; 3] {
     }
 }
 
-/// A small disc with a rim, so that it shows on every colour.
+/// Draws a small disc with a rim, visible on every colour.
 fn dot(canvas: &mut Canvas, (x, y): (f64, f64)) -> Result<(), PlotError> {
     let circle = |radius: f64| -> Vec<(f64, f64)> {
         let angle = |i: u32| std::f64::consts::TAU * f64::from(i) / 16.0;
@@ -154,7 +153,7 @@ fn dot(canvas: &mut Canvas, (x, y): (f64, f64)) -> Result<(), PlotError> {
     canvas.fill(&circle(2.2), WHITE)
 }
 
-/// What colours and dots mean, in lines.
+/// The lines of the legend.
 struct Legend {
     lines: Vec<Vec<(Sign, String, f64)>>,
 }
@@ -231,14 +230,14 @@ fn check(rows: &[SegmentsRow]) -> Result<(), String> {
         row.image.check().map_err(|what| format!("row {number}: {what}"))?;
         if !row.maps.iter().map(|map| &map.title).eq(first.maps.iter().map(|map| &map.title)) {
             return Err(format!(
-                "row {number} has other maps than row 0; every row must have the same in one order"
+                "row {number} has other maps than row 0; every row must have the same maps in the same order"
             ));
         }
         for Segmented { title, size: (rows, columns), labels, kinds, .. } in &row.maps {
             if *rows == 0 || *columns == 0 || rows.checked_mul(*columns) != Some(labels.len()) {
                 let found = labels.len();
                 return Err(format!(
-                    "row {number}, map `{title}`: {rows} × {columns} pixels have not {found} labels"
+                    "row {number}, map `{title}`: expected {rows} × {columns} labels, found {found}"
                 ));
             }
             if let Some(label) = labels.iter().find(|label| **label >= kinds.len()) {

@@ -1,4 +1,4 @@
-//! The pictures are PNG files a reader can open, of the size announced, with something on them.
+//! Tests that figures are valid PNG files of the documented size and content.
 
 use std::io::Cursor;
 
@@ -7,21 +7,21 @@ use super::*;
 
 mod sheets;
 
-struct Picture {
+struct Png {
     width: u32,
     height: u32,
     pixels: Vec<u8>,
 }
 
-fn read(content: &[u8]) -> Picture {
+fn read(content: &[u8]) -> Png {
     let mut reader = png::Decoder::new(Cursor::new(content)).read_info().unwrap();
     let mut pixels = vec![0; reader.output_buffer_size().unwrap()];
     let info = reader.next_frame(&mut pixels).unwrap();
     assert_eq!((info.color_type, info.bit_depth), (png::ColorType::Rgb, png::BitDepth::Eight));
-    Picture { width: info.width, height: info.height, pixels }
+    Png { width: info.width, height: info.height, pixels }
 }
 
-impl Picture {
+impl Png {
     fn at(&self, x: u32, y: u32) -> [u8; 3] {
         let start = ((y * self.width + x) * 3) as usize;
         self.pixels[start..start + 3].try_into().unwrap()
@@ -31,7 +31,7 @@ impl Picture {
         self.pixels.chunks_exact(3).filter(|pixel| *pixel == color).count()
     }
 
-    /// Pixels that are not paper among the outermost `margin` ones, where nothing may be drawn.
+    /// Counts the pixels that are not white within `margin` of the edge, where nothing may be drawn.
     fn inked_margin(&self, margin: u32) -> usize {
         let edge = |x: u32, y: u32| {
             x < margin || y < margin || x + margin >= self.width || y + margin >= self.height
@@ -46,42 +46,47 @@ fn series(name: &str, points: &[(f64, f64)]) -> Series {
 }
 
 fn plot(series: Vec<Series>) -> CurvePlot {
-    CurvePlot { title: "Masking".into(), x_label: "share masked".into(), y_label: "accuracy".into(), series }
+    CurvePlot {
+        title: "Masking".into(),
+        x_label: "fraction masked".into(),
+        y_label: "accuracy".into(),
+        series,
+    }
 }
 
-fn drawn(plot: &CurvePlot) -> Picture {
+fn drawn(plot: &CurvePlot) -> Png {
     read(&curves(plot).unwrap())
 }
 
 #[test]
 fn curves_are_drawn_in_their_colours() {
-    let picture = drawn(&plot(vec![
+    let figure = drawn(&plot(vec![
         series("a", &[(0.0, 0.9), (0.5, 0.8), (0.9, 0.1)]),
         series("b", &[(0.0, 0.9), (0.5, 0.5), (0.9, 0.05)]),
     ]));
-    assert_eq!((picture.width, picture.height), CURVES_SIZE);
+    assert_eq!((figure.width, figure.height), CURVES_SIZE);
     for index in 0..2 {
-        assert!(picture.count(color::series(index)) > 1000, "series {index}");
+        assert!(figure.count(color::series(index)) > 1000, "series {index}");
     }
-    assert_eq!(picture.count(color::series(2)), 0);
-    assert_eq!(picture.inked_margin(12), 0);
+    assert_eq!(figure.count(color::series(2)), 0);
+    assert_eq!(figure.inked_margin(12), 0);
 }
 
 #[test]
 fn twelve_series_have_twelve_colours() {
     let all =
         (0..12).map(|i| series(&format!("score {i}"), &[(0.0, 1.0), (1.0, f64::from(i) / 12.0)])).collect();
-    let picture = drawn(&plot(all));
+    let figure = drawn(&plot(all));
     for index in 0..12 {
-        assert!(picture.count(color::series(index)) > 300, "series {index}");
+        assert!(figure.count(color::series(index)) > 300, "series {index}");
         assert!((0..index).all(|other| color::series(other) != color::series(index)));
     }
 }
 
 #[test]
-fn long_names_and_many_series_stay_on_the_paper() {
-    let long =
-        "the share of the tokens that were masked, in the order of a score with a very long name, ".repeat(4);
+fn long_names_and_many_series_stay_inside_the_figure() {
+    let long = "the fraction of the tokens that were masked, in the order of a score with a very long name, "
+        .repeat(4);
     let all = (0..40).map(|i| series(&format!("{i} {long}"), &[(0.0, 1.0), (1.0, f64::from(i))])).collect();
     let mut plot = plot(all);
     (plot.title, plot.x_label, plot.y_label) = (long.clone(), long.clone(), long);
@@ -89,7 +94,7 @@ fn long_names_and_many_series_stay_on_the_paper() {
 }
 
 #[test]
-fn odd_data_are_drawn_all_the_same() {
+fn empty_and_extreme_data_are_drawn() {
     let nan = f64::NAN;
     let cases = [
         vec![],
@@ -105,9 +110,9 @@ fn odd_data_are_drawn_all_the_same() {
         vec![series("same point", &[(0.0, 0.1), (0.0, 0.1), (0.0, 0.2)]), series("dashed", &[(0.0, 0.1); 3])],
     ];
     for case in cases {
-        let picture = drawn(&plot(case.clone()));
-        assert_eq!((picture.width, picture.height), CURVES_SIZE, "{case:?}");
-        assert!(picture.count(color::INK) > 1000, "{case:?}");
+        let figure = drawn(&plot(case.clone()));
+        assert_eq!((figure.width, figure.height), CURVES_SIZE, "{case:?}");
+        assert!(figure.count(color::INK) > 1000, "{case:?}");
     }
 }
 
@@ -128,34 +133,34 @@ fn map(title: &str, rows: usize, cols: usize) -> Map {
     Map { title: title.into(), rows, cols, values: (0..rows * cols).map(|i| i as f64).collect() }
 }
 
-fn overlay(rows: &[OverlayRow]) -> Result<Picture, PlotError> {
-    overlays(rows, Ends::OfEachMap).map(|png| read(&png))
+fn overlay(rows: &[OverlayRow]) -> Result<Png, PlotError> {
+    overlays(rows, ColorRange::PerMap).map(|png| read(&png))
 }
 
 #[test]
-fn overlays_show_the_picture_and_its_maps() {
+fn overlays_show_the_image_and_its_maps() {
     let row = |label: &str, image: Rgb| OverlayRow {
         image,
         label: label.into(),
         maps: vec![map("a", 2, 2), map("b", 3, 2)],
     };
     let rows = [row("square", gradient(64, 64)), row(&"wide ".repeat(200), gradient(96, 32))];
-    let picture = overlay(&rows).unwrap();
-    assert_eq!(picture.width, 2 * 30 + 3 * 360 + 2 * 16);
-    assert_eq!(picture.inked_margin(12), 0);
-    // The middle of the first picture, the darkest and the brightest patch of its first map.
+    let figure = overlay(&rows).unwrap();
+    assert_eq!(figure.width, 2 * 30 + 3 * 360 + 2 * 16);
+    assert_eq!(figure.inked_margin(12), 0);
+    // The middle of the first image, the darkest and the brightest patch of its first map.
     let (top, left) = (24 + 84 + 48, 30 + 360 + 16);
-    let [red, green, blue] = picture.at(30 + 180, top + 180);
+    let [red, green, blue] = figure.at(30 + 180, top + 180);
     assert!(red.abs_diff(127) < 6 && green.abs_diff(127) < 6 && blue == 120);
     let under = color::grey([19, 19, 120]);
     let first = color::blend(under, color::viridis(0.0), 0.6);
-    assert!(picture.at(left + 30, top + 30).iter().zip(first).all(|(a, b)| a.abs_diff(b) < 6));
-    let [red, green, blue] = picture.at(left + 350, top + 350);
+    assert!(figure.at(left + 30, top + 30).iter().zip(first).all(|(a, b)| a.abs_diff(b) < 6));
+    let [red, green, blue] = figure.at(left + 350, top + 350);
     assert!(red > 200 && green > 200 && blue < 140, "{red} {green} {blue}");
 }
 
 #[test]
-fn a_few_large_scores_leave_colour_for_the_rest() {
+fn colour_range_ends_at_the_95th_percentile() {
     let mut scores: Vec<f64> = (0..100).map(f64::from).collect();
     scores[99] = 1e6;
     assert_eq!(color::bulk(scores), Some((0.0, 94.0)));
@@ -164,16 +169,16 @@ fn a_few_large_scores_leave_colour_for_the_rest() {
 }
 
 #[test]
-fn a_map_without_values_is_the_picture_in_grey() {
+fn a_map_without_values_shows_the_image_in_grey() {
     let empty = Map { values: vec![f64::NAN; 4], ..map("nan", 2, 2) };
     let rows = [OverlayRow { image: gradient(40, 40), label: String::new(), maps: vec![empty] }];
-    let picture = overlay(&rows).unwrap();
-    let [red, green, blue] = picture.at(30 + 360 + 16 + 100, 24 + 84 + 48 + 100);
+    let figure = overlay(&rows).unwrap();
+    let [red, green, blue] = figure.at(30 + 360 + 16 + 100, 24 + 84 + 48 + 100);
     assert!(red == green && green == blue);
 }
 
 #[test]
-fn overlays_refuse_what_does_not_fit() {
+fn overlays_refuse_mismatched_sizes() {
     let good = OverlayRow { image: gradient(8, 8), label: "x".into(), maps: vec![map("a", 2, 2)] };
     let cut = OverlayRow { image: Rgb { pixels: vec![0; 5], ..gradient(8, 8) }, ..good.clone() };
     let short = OverlayRow { maps: vec![Map { values: vec![1.0], ..map("a", 2, 2) }], ..good.clone() };
@@ -196,17 +201,17 @@ fn matrix(rows: usize, cols: usize) -> HeatMap {
     HeatMap { rows, cols, values, ..HeatMap::default() }
 }
 
-fn heat(map: &HeatMap) -> Result<Picture, PlotError> {
+fn heat(map: &HeatMap) -> Result<Png, PlotError> {
     heatmap(map).map(|png| read(&png))
 }
 
 #[test]
-fn heat_maps_of_any_size() {
+fn heat_maps_of_any_size_are_drawn() {
     for (rows, cols) in [(1, 1), (1, 900), (12, 2), (3, 200), (197, 197), (1200, 2000)] {
-        let picture = heat(&matrix(rows, cols)).unwrap();
-        assert!(picture.width < 1400 && picture.height < 1200, "{rows} × {cols}");
-        assert_eq!(picture.inked_margin(8), 0, "{rows} × {cols}");
-        assert!(picture.count(color::WHITE) < picture.pixels.len() / 3);
+        let figure = heat(&matrix(rows, cols)).unwrap();
+        assert!(figure.width < 1400 && figure.height < 1200, "{rows} × {cols}");
+        assert_eq!(figure.inked_margin(8), 0, "{rows} × {cols}");
+        assert!(figure.count(color::WHITE) < figure.pixels.len() / 3);
     }
     let names =
         |count: usize| (0..count).map(|i| format!("a long name of line {i}, {}", "x".repeat(99))).collect();
@@ -226,14 +231,14 @@ fn heat_maps_of_any_size() {
 fn cells_without_a_value_are_grey() {
     let mut map = matrix(2, 2);
     map.values[3] = f64::NAN;
-    let picture = heat(&map).unwrap();
-    assert!(picture.count(color::NO_VALUE) > 10_000);
+    let figure = heat(&map).unwrap();
+    assert!(figure.count(color::NO_VALUE) > 10_000);
     map.values = vec![f64::NAN; 4];
     assert!(heat(&map).unwrap().count(color::NO_VALUE) > 40_000);
 }
 
 #[test]
-fn heat_maps_refuse_what_does_not_fit() {
+fn heat_maps_refuse_mismatched_sizes() {
     assert!(heat(&HeatMap { values: vec![0.0; 3], ..matrix(2, 2) }).is_err());
     assert!(heat(&HeatMap { row_names: vec!["one".into()], ..matrix(2, 2) }).is_err());
     assert!(heat(&HeatMap::default()).is_err());
@@ -270,7 +275,7 @@ fn the_font_has_the_signs_the_field_uses() {
         canvas.text((20.0, 20.0), sign, how).unwrap();
         read(&canvas.finish().unwrap()).pixels
     };
-    // A sign the font lacks is drawn as its box.
+    // A sign that is missing in the font is drawn as a box.
     let missing = shape("\u{4e00}");
     for sign in "→αλπΣ₂²−×≤≥±…‖∞äß".chars() {
         assert_ne!(shape(&sign.to_string()), missing, "{sign}");

@@ -1,6 +1,6 @@
-//! Round numbers along an axis and how they are written.
+//! Positions and labels of ticks along an axis.
 
-/// Round numbers inside `low..=high`, about `count` of them, and the step between them.
+/// Returns about `count` round numbers inside `low..=high`, and the step between them.
 pub fn ticks(low: f64, high: f64, count: usize) -> (Vec<f64>, f64) {
     let step = step(low, high, count);
     let (first, last) = ((low / step - 1e-9).ceil(), (high / step + 1e-9).floor());
@@ -12,7 +12,7 @@ pub fn ticks(low: f64, high: f64, count: usize) -> (Vec<f64>, f64) {
     (values, step)
 }
 
-/// 1, 2 or 5 times a power of ten, so that `count` steps or fewer span the range.
+/// Returns the step, 1, 2 or 5 times a power of ten, such that at most `count` steps span the range.
 fn step(low: f64, high: f64, count: usize) -> f64 {
     let raw = (high - low) / count.max(1) as f64;
     if !(raw.is_finite() && raw > 0.0) {
@@ -24,7 +24,7 @@ fn step(low: f64, high: f64, count: usize) -> f64 {
     factor * power
 }
 
-/// A range widened to whole steps, from zero where the values come close to it.
+/// Widens a range to whole steps, and down to zero if the values come close to zero.
 pub fn widened(low: f64, high: f64, count: usize) -> (f64, f64) {
     let low = if low >= 0.0 && low < 0.4 * high { 0.0 } else { low };
     if low == high {
@@ -35,7 +35,7 @@ pub fn widened(low: f64, high: f64, count: usize) -> (f64, f64) {
     ((low / step + 1e-9).floor() * step, (high / step - 1e-9).ceil() * step)
 }
 
-/// A tick's value with as many decimals as its step needs.
+/// Writes a tick's value with as many decimals as its step needs.
 pub fn label(value: f64, step: f64) -> String {
     let largest = value.abs().max(step.abs());
     if !(1e-4..1e6).contains(&largest) {
@@ -55,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn round_numbers() {
+    fn ticks_are_round_numbers() {
         assert_eq!(labels(0.0, 1.0, 5), ["0.0", "0.2", "0.4", "0.6", "0.8", "1.0"]);
         assert_eq!(
             labels(0.0, 0.95, 10),
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn odd_ranges_end() {
+    fn extreme_ranges_have_a_limited_number_of_ticks() {
         for (low, high) in [(1.0, 1.0), (f64::MIN, f64::MAX), (0.0, f64::MIN_POSITIVE), (1e15, 1e15 + 1.0)] {
             assert!(ticks(low, high, 5).0.len() <= 1001, "{low} {high}");
         }

@@ -1,44 +1,44 @@
-//! Maps over the patches of one picture, side by side, each with a colour bar of its own.
+//! Draws maps over the patches of one image side by side, each with its own colour bar.
 
 use super::PlotError;
 use super::canvas::{Align, Canvas, Text, fitted, wrapped};
 use super::color::{FAINT, INK, WHITE, blend, bulk, dim, place, range, viridis};
-use super::picture::{Rgb, fitting, resized};
+use super::image::{Rgb, fitting, resized};
 
 /// A sheet of maps.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TileSheet {
-    /// Above everything; shortened where it is too long.
+    /// Title above everything; shortened if it is too long.
     pub title: String,
-    /// The picture.
+    /// The image.
     pub image: Rgb,
-    /// Rows of patches, patches in a row.
+    /// Number of rows of patches, number of patches in a row.
     pub grid: (usize, usize),
-    /// Tiles in a row at most.
+    /// Maximum number of tiles in a row.
     pub columns: usize,
     /// Groups of tiles, each beginning a new row.
     pub sections: Vec<Section>,
-    /// What a reader must know, below everything.
+    /// Note below everything.
     pub note: String,
 }
 
 /// Tiles under a heading.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Section {
-    /// Above the first tile.
+    /// Heading above the first tile.
     pub heading: String,
-    /// From left to right; rows that are full go on in the next.
+    /// The tiles from left to right, in as many rows as needed.
     pub tiles: Vec<Tile>,
 }
 
-/// A map, or the picture itself.
+/// A map, or the image itself.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub struct Tile {
-    /// Above the map.
+    /// Title above the map.
     pub title: String,
-    /// Below the title, in faint ink.
+    /// Note below the title, in faint ink.
     pub note: String,
-    /// A value for each patch, row by row; empty for the picture itself. One that is not finite leaves its patch grey.
+    /// A value for each patch, row by row; empty for the image itself. A value that is not finite leaves its patch grey.
     pub values: Vec<f64>,
     /// Row and column of a patch that is framed.
     pub mark: Option<(usize, usize)>,
@@ -50,30 +50,31 @@ const TITLE: f64 = 34.0;
 const HEADING: f64 = 30.0;
 const TEXT: f64 = 26.0;
 const SMALL: f64 = 22.0;
-/// Over a tile: its title and its note.
+/// Height above a map, for title and note.
 const ABOVE: u32 = 66;
-/// Under a tile: its colour bar and the numbers.
+/// Height below a map, for the colour bar and its numbers.
 const BELOW: u32 = 58;
 const BAR: u32 = 14;
-/// Of a heading, and after a section.
+/// Height of a heading.
 const HEAD: u32 = 52;
+/// Space after a section.
 const SPACE: u32 = 16;
-/// Of the colours over the dimmed picture.
+/// Opacity of the colours over the dimmed image.
 const OPACITY: f64 = 0.72;
 
-/// Draws the sheet. Each map goes from its own minimum to its own maximum; where the maximum is more than twice the
-/// 95th percentile, colours end there and the number at the bar's end says `≥`: a few attention sinks would otherwise
-/// leave no colour for the rest.
+/// Draws the sheet. The colours of each map range from its own minimum to its own maximum. If the maximum is more than twice the
+/// 95th percentile, they end at the percentile and the number at the bar's end begins with `≥`, because a few attention sinks would
+/// leave no colour for the other patches.
 ///
 /// # Errors
-/// [`PlotError::Shape`] where the picture, a map or a mark does not fit; [`PlotError::Write`] where the file cannot be
-/// written.
+/// Fails with [`PlotError::Shape`] if sizes of the image, a map or a mark disagree; with [`PlotError::Draw`] if the drawing
+/// library fails.
 pub fn tiles(sheet: &TileSheet) -> Result<Vec<u8>, PlotError> {
     check(sheet).map_err(PlotError::Shape)?;
     let columns = sheet.columns.max(1) as u32;
     let side = (2400 / columns).saturating_sub(GAP).clamp(190, 330);
     let (w, h) = fitting(&sheet.image, side);
-    // Numbers under narrow pictures need room.
+    // Numbers under narrow images need room.
     let pitch = w.max(170) + GAP;
     let width = (2 * MARGIN + columns * pitch - GAP).max(900);
     let line_width = f64::from(width - 2 * MARGIN);
@@ -90,7 +91,7 @@ pub fn tiles(sheet: &TileSheet) -> Result<Vec<u8>, PlotError> {
     let title = fitted(&sheet.title, TITLE, line_width);
     canvas.text((margin, 46.0), &title, left_aligned(TITLE, INK))?;
 
-    let painter = Painter { sheet, picture: resized(&sheet.image, w, h), size: (w, h) };
+    let painter = Painter { sheet, pixels: resized(&sheet.image, w, h), size: (w, h) };
     let mut y = 84;
     for section in &sheet.sections {
         let heading = fitted(&section.heading, HEADING, line_width);
@@ -117,7 +118,7 @@ fn check(sheet: &TileSheet) -> Result<(), String> {
     sheet.image.check()?;
     for Tile { title, values, mark, .. } in sheet.sections.iter().flat_map(|section| &section.tiles) {
         if !values.is_empty() && rows.checked_mul(cols) != Some(values.len()) {
-            return Err(format!("map `{title}`: {rows} × {cols} patches have not {} values", values.len()));
+            return Err(format!("map `{title}`: expected {rows} × {cols} values, found {}", values.len()));
         }
         if let Some((row, col)) = mark.filter(|&(row, col)| row >= rows || col >= cols) {
             return Err(format!("map `{title}`: there is no patch ({row}, {col}) of {rows} × {cols}"));
@@ -128,12 +129,12 @@ fn check(sheet: &TileSheet) -> Result<(), String> {
 
 struct Painter<'a> {
     sheet: &'a TileSheet,
-    picture: Vec<[u8; 3]>,
+    pixels: Vec<[u8; 3]>,
     size: (u32, u32),
 }
 
 impl Painter<'_> {
-    /// A tile whose titles begin at `y`, centred over the map that begins at `x`; words may take `room` pixels.
+    /// Draws a tile whose title begins at `y`, centred over the map that begins at `x`; texts may be `room` pixels wide.
     fn tile(&self, canvas: &mut Canvas, tile: &Tile, (x, y): (u32, u32), room: u32) -> Result<(), PlotError> {
         let (w, h) = self.size;
         let (rows, cols) = self.sheet.grid;
@@ -158,7 +159,7 @@ impl Painter<'_> {
         };
         let colors: Vec<Option<[u8; 3]>> = tile.values.iter().map(color).collect();
         canvas.paint((x, top), (w, h), |px, py| {
-            let pixel = self.picture[(py * w + px) as usize];
+            let pixel = self.pixels[(py * w + px) as usize];
             if colors.is_empty() {
                 return pixel;
             }
@@ -179,7 +180,7 @@ impl Painter<'_> {
         canvas.text((f64::from(x + w), y), &high, text(SMALL, INK, Align::End))
     }
 
-    /// A white frame with a dark edge around a patch: it stands out from every colour of the scale.
+    /// Draws a white frame with a dark edge around a patch, visible on every colour of the scale.
     fn mark(
         &self,
         canvas: &mut Canvas,
@@ -201,7 +202,7 @@ impl Painter<'_> {
     }
 }
 
-/// What a map's colours mean.
+/// The colour scale of a map.
 struct Scale {
     limits: (f64, f64),
     clipped: bool,
@@ -215,7 +216,7 @@ impl Scale {
         Some(Self { limits: (low, if clipped { percentile } else { high }), clipped })
     }
 
-    /// The numbers at the two ends of the bar.
+    /// Returns the numbers at the two ends of the bar.
     fn words(&self) -> (String, String) {
         let (low, high) = self.limits;
         let decimals = match high.abs() {

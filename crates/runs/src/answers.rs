@@ -1,4 +1,4 @@
-//! Answering the items of a run: what is on disk first, then what is missing, batch by batch.
+//! Answers the items of a run: reads the answers on disk, then computes the missing ones batch by batch.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -18,54 +18,55 @@ use crate::store::{RecordSource, RunStore};
 
 /// The answers to all items of a run.
 pub struct Answers<R> {
-    /// In manifest order.
+    /// Records in manifest order.
     pub records: Vec<R>,
-    /// The items of the records, by their places in the manifest.
+    /// Index in the manifest of the item of each record.
     pub items: Vec<usize>,
     /// Items whose data cannot be read.
     pub failed: Vec<Failure>,
     /// Number of items that this process answered.
     pub fresh: usize,
-    /// The time those took.
+    /// Time this process took for them.
     pub took: Duration,
 }
 
 impl<R> Answers<R> {
-    /// The items that have records, out of all items of the manifest, in the order of the records.
+    /// Returns the items that have records, in the order of the records; `items` are all items of the manifest.
     pub fn of<I: Clone>(&self, items: &[I]) -> Vec<I> {
         self.items.iter().filter_map(|&index| items.get(index).cloned()).collect()
     }
 }
 
-/// What a finished shard has done.
+/// Summary of a finished shard.
 pub struct ShardSummary {
-    /// Items of the shard.
+    /// Number of items of the shard.
     pub items: usize,
-    /// Those whose data cannot be read.
+    /// Items of the shard whose data cannot be read.
     pub failed: Vec<Failure>,
     /// Number of items that this process answered.
     pub fresh: usize,
-    /// The time those took.
+    /// Time this process took for them.
     pub took: Duration,
 }
 
-/// How far a process has brought a run after its last batch.
+/// What is complete after the last batch of a process.
 pub enum RunState<T> {
     /// The run is complete.
     Complete(T),
-    /// One of its shards is complete.
+    /// One shard of the run is complete.
     Shard(ShardSummary),
 }
 
-/// Times that the data may change during a run before the run gives up.
+/// Number of times that the data may change during a run before the run gives up.
 const ROUNDS: usize = 4;
 
 /// Returns every answer of the run or shard. Answers on disk are kept; missing batches are run. Records are compared with the
-/// data before the first batch and after the last one, and a batch with an item that was made from other data is run again.
-/// When `stop` becomes true, the batch in flight is finished and kept.
+/// data before the first batch and after the last one, and a batch with an item whose data has changed is run again.
+/// When `stop` becomes true, the current batch is finished and kept.
 ///
 /// # Errors
-/// [`Error::Interrupted`] after `stop`; no item could be read; records of shards are missing; a file cannot be written.
+/// Fails with [`Error::Interrupted`] after `stop`, and if no item could be read, records of shards are missing, or a file cannot
+/// be written.
 pub fn answers<T: Task>(
     task: &mut T,
     store: &RunStore,
@@ -95,15 +96,14 @@ pub fn answers<T: Task>(
     let start = Instant::now();
     let mut fresh = 0;
     for round in 0.. {
-        // The merge has compared the shards with the data already.
+        // A merge has already compared the shards with the data.
         let changed = if merged { 0 } else { forget_changed(task, &mut log, &mut inputs, &store.out)? };
         let missing = log.missing();
         if missing.is_empty() {
             break;
         }
         if round == ROUNDS {
-            let reason =
-                format!("{changed} items have changed while the run was reading them, again and again");
+            let reason = format!("{changed} items kept changing while the run was reading them");
             return Err(Error::Unreadable { path: store.out.clone(), reason });
         }
         let items: Vec<Range<usize>> = missing.clone();
@@ -153,7 +153,7 @@ pub fn answers<T: Task>(
     }
 }
 
-/// Leaves out the batches with an item that was made from other data than is there now, and says so. Returns the number of
+/// Discards the batches with an item whose data has changed since it was answered, and prints a note. Returns the number of
 /// such items.
 fn forget_changed<T: Task>(
     task: &T,
@@ -172,7 +172,7 @@ fn forget_changed<T: Task>(
         let again = log.forget(&changed)?;
         let were = if changed.len() == 1 { "item was" } else { "items were" };
         progress::say(&format!(
-            "{} {were} made from other data than is there now ({}); with the rest of their batches {again} items are run \
+            "{} {were} computed from data that has since changed ({}); with the rest of their batches {again} items are run \
              again",
             changed.len(),
             compared.names()

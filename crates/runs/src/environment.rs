@@ -1,4 +1,4 @@
-//! What a run was made with and on.
+//! The code, the machine and the libraries that made a run.
 
 use models::Device;
 use serde::{Deserialize, Serialize};
@@ -8,14 +8,14 @@ use serde::{Deserialize, Serialize};
 pub struct Code {
     /// Version of the program.
     pub version: String,
-    /// Commit of the checkout, where known; it ends in `-dirty` if the sources differed from it.
+    /// Commit of the checkout, if known; it ends in `-dirty` if the sources differed from the commit.
     pub commit: Option<String>,
-    /// SHA-256 over the sources and the versions of all dependencies.
+    /// SHA-256 of the sources and the versions of all dependencies.
     pub sources_sha256: String,
 }
 
 impl Code {
-    /// The code this program was built from.
+    /// Returns the code that this program was built from.
     pub fn current() -> Self {
         let commit = env!("TOKENRANK_COMMIT");
         Self {
@@ -26,23 +26,23 @@ impl Code {
     }
 }
 
-/// The machine and libraries of a run. It says nothing about who ran it where.
+/// The machine and libraries of a run, without host name, user name or path.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
     /// Operating system and processor architecture.
     pub platform: String,
-    /// Processor, where the system tells.
+    /// Processor, if the system reports it.
     pub processor: Option<String>,
-    /// Threads that libtorch computes with.
+    /// Number of threads that libtorch computes with.
     pub threads: i32,
     /// `cpu` or `cuda:N`.
     pub device: String,
-    /// Version of libtorch, where it can be told.
+    /// Version of libtorch, if known.
     pub libtorch: Option<String>,
 }
 
 impl Environment {
-    /// This machine, computing on `device`.
+    /// Returns the environment of this process, which computes on `device`.
     pub fn current(device: Device) -> Self {
         let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let processor = cpuinfo

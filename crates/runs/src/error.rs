@@ -1,10 +1,10 @@
-//! What can go wrong with a run on disk.
+//! Errors of reading, writing, sharding and merging runs.
 
 use std::path::{Path, PathBuf};
 
 use models::ErrorKind;
 
-/// Result of everything in this crate.
+/// Result with this crate's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of this crate.
@@ -13,30 +13,30 @@ pub enum Error {
     /// A file of the run could not be read or written.
     #[error("cannot {action} {}: {source}{}", path.display(), advice(source))]
     File {
-        /// What was tried.
+        /// The attempted action.
         action: FileAction,
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The system's error.
         source: std::io::Error,
     },
-    /// The folder holds a run of something else.
+    /// The folder holds another run.
     #[error("{} holds a run of another experiment ({reason}); choose another --out, or start over with --fresh", path.display())]
     OtherRun {
         /// The folder.
         path: PathBuf,
-        /// How it differs.
+        /// How the two runs differ.
         reason: String,
     },
-    /// Shards of this run cannot go on in the folder.
+    /// Shards of this run cannot continue in the folder.
     #[error("{} {reason}", path.display())]
     Spread {
         /// The folder.
         path: PathBuf,
-        /// What it holds, and what to do.
+        /// What the folder holds, and what to do.
         reason: String,
     },
-    /// Another process is at work in the folder.
+    /// Another process is working in the folder.
     #[error(
         "{} is in use by {}; wait until it has ended, or choose another --out",
         path.display(),
@@ -45,7 +45,7 @@ pub enum Error {
     Locked {
         /// The folder.
         path: PathBuf,
-        /// The process, where it has said who it is.
+        /// The process, if the lock file names it.
         owner: Option<String>,
     },
     /// None of the items could be read.
@@ -53,14 +53,14 @@ pub enum Error {
         "none of the {items} items could be read, so there is nothing to measure; the first is `{id}`: {reason}"
     )]
     NothingRead {
-        /// How many there are.
+        /// Number of items.
         items: usize,
-        /// The first one.
+        /// Name of the first item.
         id: String,
-        /// What is wrong with it.
+        /// Why the first item could not be read.
         reason: String,
     },
-    /// A folder or file of a run that cannot be used.
+    /// A folder or file of a run cannot be used.
     #[error("{}: {reason}", path.display())]
     Unreadable {
         /// The folder or file.
@@ -68,37 +68,37 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
-    /// Shards that do not make a run.
+    /// Shards cannot be merged to a run.
     #[error("{reason}")]
     Merge {
-        /// What is missing, too much, or does not fit, and what to do.
+        /// What is missing, superfluous or inconsistent, and what to do.
         reason: String,
     },
     /// The run was interrupted between two batches.
     #[error("interrupted after {done} of {total} items, which are kept in {}", out.display())]
     Interrupted {
-        /// Items answered.
+        /// Number of items answered.
         done: usize,
-        /// Items of the run.
+        /// Number of items of the run.
         total: usize,
         /// Folder of the run.
         out: PathBuf,
     },
-    /// An item that could not be answered.
+    /// An item could not be answered.
     #[error(transparent)]
     Task(#[from] tasks::Error),
 }
 
-/// What was tried with a file.
+/// The attempted action on a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileAction {
     /// Creating a folder.
     Create,
-    /// Opening for reading, or reading.
+    /// Opening a file for reading, or reading it.
     Read,
-    /// Opening for writing, or writing.
+    /// Opening a file for writing, or writing it.
     Write,
-    /// Removing.
+    /// Removing a file or folder.
     Remove,
 }
 
@@ -113,19 +113,19 @@ impl std::fmt::Display for FileAction {
     }
 }
 
-/// What to do about what the system says.
-#[expect(clippy::wildcard_enum_match_arm, reason = "the system's errors, of which no other has advice")]
+/// Returns advice on a system error; empty if there is none.
+#[expect(clippy::wildcard_enum_match_arm, reason = "the enum of the standard library is open-ended")]
 fn advice(error: &std::io::Error) -> &'static str {
     use std::io::ErrorKind as Kind;
     match error.kind() {
         Kind::StorageFull | Kind::QuotaExceeded => {
-            "; make room and give the same command again: what was finished before is kept"
+            "; free some space and run the same command again: finished work is kept"
         }
         Kind::PermissionDenied | Kind::ReadOnlyFilesystem => {
-            "; name a place where you may read and write, or have its permissions changed"
+            "; choose a folder that you may read and write, or change its permissions"
         }
         Kind::AlreadyExists | Kind::NotADirectory | Kind::IsADirectory | Kind::DirectoryNotEmpty => {
-            "; move what is there out of the way, or name another place"
+            "; move the existing file or folder away, or choose another path"
         }
         Kind::NotFound => "; create the folder first, or correct the path",
         Kind::InvalidFilename => "; choose a shorter name",
@@ -134,12 +134,12 @@ fn advice(error: &std::io::Error) -> &'static str {
 }
 
 impl Error {
-    /// For `map_err` on file operations.
+    /// Returns a function for `map_err` on file operations.
     pub fn file(action: FileAction, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::File { action, path: path.into(), source }
     }
 
-    /// What the user can do about it.
+    /// Returns the kind of the error, which decides the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::OtherRun { .. } | Self::Spread { .. } => ErrorKind::Usage,
@@ -156,7 +156,7 @@ impl Error {
         }
     }
 
-    /// A folder or file that cannot be used, with what is wrong and what to do.
+    /// Returns the error of a folder or file that cannot be used; `reason` says what is wrong and what to do.
     pub fn unreadable(path: &Path, reason: impl Into<String>) -> Self {
         Self::Unreadable { path: path.into(), reason: reason.into() }
     }

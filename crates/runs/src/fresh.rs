@@ -1,4 +1,4 @@
-//! Starting over.
+//! Removes the files of an earlier run, to start over.
 
 use std::ffi::OsStr;
 use std::io::{Error as IoError, ErrorKind};
@@ -7,41 +7,41 @@ use std::path::Path;
 use crate::error::{Error, FileAction, Result};
 use crate::layout::{HEADER, INPUTS, PAGE, PICTURES, RECORDS, RESULTS};
 
-/// Removes what a run has left in its folder and nothing else: the files that every run has, those called `names` (tables and
-/// figures), its page, and `run.json` last. In a folder without `run.json` only records are removed.
+/// Removes the files of a run from its folder and nothing else: the files that every run has, the files named `names` (tables
+/// and figures), its page, and `run.json` last. In a folder without `run.json` only records are removed.
 ///
 /// # Errors
-/// A file cannot be removed, or a folder is where a file should be.
+/// Fails if a file cannot be removed or a folder has the name of a file.
 pub(crate) fn start_over(folder: &Path, names: &[String]) -> Result<()> {
     if !folder.join(HEADER).exists() {
         return remove(&folder.join(RECORDS));
     }
     let own = [RECORDS, INPUTS, RESULTS, PAGE].into_iter();
     own.chain(names.iter().map(String::as_str)).try_for_each(|name| remove(&folder.join(name)))?;
-    start_pictures_over(&folder.join(PICTURES))?;
+    remove_images(&folder.join(PICTURES))?;
     remove(&folder.join(HEADER))
 }
 
-/// Removes the pictures of every method, and the folders that are empty then.
-fn start_pictures_over(pictures: &Path) -> Result<()> {
-    for method in entries(pictures)? {
+/// Removes the generated images of every method, and the folders that this leaves empty.
+fn remove_images(images: &Path) -> Result<()> {
+    for method in entries(images)? {
         for file in entries(&method)? {
-            if file.file_name().is_some_and(is_picture) {
+            if file.file_name().is_some_and(is_image) {
                 remove(&file)?;
             }
         }
         remove_if_empty(&method)?;
     }
-    remove_if_empty(pictures)
+    remove_if_empty(images)
 }
 
-/// Whether a run gives its pictures such names: `00000012.png`.
-fn is_picture(name: &OsStr) -> bool {
+/// Whether a name is that of a generated image, such as `00000012.png`.
+fn is_image(name: &OsStr) -> bool {
     let digits = name.to_str().and_then(|name| name.strip_suffix(".png"));
     digits.is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
-/// What is in a folder; nothing where there is none.
+/// Returns the paths in a folder; empty if there is no such folder.
 fn entries(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
     let read = || std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_, IoError>>();
     match read() {

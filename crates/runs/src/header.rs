@@ -1,4 +1,4 @@
-//! `run.json`: what a folder of records belongs to.
+//! `run.json`, which identifies the run that a folder of records belongs to.
 
 use std::collections::BTreeSet;
 use std::io::ErrorKind;
@@ -14,34 +14,34 @@ use crate::files::write_json;
 use crate::layout::{HEADER, RECORDS, SCHEMA};
 use crate::shard::Shard;
 
-/// Everything that decides the numbers of a run. Records of one identity belong together.
+/// Everything that determines the numbers of a run. Records with the same identity belong together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
-    /// As checked: `--set` applied, defaults filled in.
+    /// The checked experiment: `--set` applied, defaults filled in.
     pub experiment: Value,
     /// `--limit`.
     pub limit: Option<usize>,
-    /// `cpu` or `cuda`: they round differently.
+    /// `cpu` or `cuda`, which round differently.
     pub device: String,
     /// Hash of the network's files.
     pub weights_sha256: String,
-    /// Where the classes come from.
+    /// Source of the classes.
     pub classes: String,
-    /// Hash over what is asked about every item.
+    /// Hash of the manifest: items and labels.
     pub manifest_sha256: String,
-    /// Hash over the program's sources.
+    /// Hash of the program's sources.
     pub sources_sha256: String,
 }
 
 impl Identity {
-    /// One hash for all of it.
+    /// Returns the hash of the whole identity.
     pub fn fingerprint(&self) -> String {
         let digest = Sha256::digest(serde_json::json!(self).to_string());
         digest.iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// What differs in `other`, as `key: old → new`.
+    /// Returns the differences of `other`, as `key: old → new`.
     pub fn differences(&self, other: &Self) -> Vec<String> {
         let mut changes = Vec::new();
         differences("", &self.experiment, &other.experiment, &mut changes);
@@ -60,7 +60,7 @@ impl Identity {
     }
 }
 
-/// Enough of a hash to tell it from another.
+/// Returns the beginning of a hash, long enough to tell it from another.
 pub fn short(hash: &str) -> String {
     hash.chars().take(12).collect()
 }
@@ -73,27 +73,27 @@ pub struct RunHeader {
     pub schema: u32,
     /// Name of the experiment file without extension.
     pub name: String,
-    /// [`Identity::fingerprint`] of what follows.
+    /// [`Identity::fingerprint`] of `identity`.
     pub fingerprint: String,
-    /// What decides the numbers.
+    /// Everything that determines the numbers.
     pub identity: Identity,
-    /// The command that began it, without its folder; it decides nothing.
+    /// The command that started the run, without its folder; for information only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
-    /// Items of the whole manifest.
+    /// Number of items of the whole manifest.
     pub items: usize,
-    /// Items of a batch.
+    /// Number of items of a batch.
     pub batch: usize,
-    /// The shard whose folder it is.
+    /// The shard that the folder belongs to; `None` for a whole run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub shard: Option<Shard>,
 }
 
 impl RunHeader {
-    /// The header of a folder; none where there is no run.
+    /// Reads the header of a folder. Returns `None` if there is no run.
     ///
     /// # Errors
-    /// It cannot be read or is damaged.
+    /// Fails if the header cannot be read or is damaged.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(HEADER);
         let bytes = match limits::read_bytes(&path, limits::RESULTS_BYTES) {
@@ -115,10 +115,10 @@ impl RunHeader {
         Ok(Some(header))
     }
 
-    /// The header of a folder that is read and not run in; `None` where there is no run.
+    /// Reads the header of a folder in which nothing will be run. Returns `None` if there is no run.
     ///
     /// # Errors
-    /// [`Error::Unreadable`] where it is damaged.
+    /// Fails with [`Error::Unreadable`] if the header is damaged.
     pub fn look(folder: &Path) -> Result<Option<Self>> {
         Self::read(folder).map_err(|error| match error {
             Error::OtherRun { path, reason } => {
@@ -135,10 +135,10 @@ impl RunHeader {
         })
     }
 
-    /// Those of a run's folder and of the shards in it, with their folders.
+    /// Reads the headers of a run's folder and of the shards in it. Returns each with its folder.
     ///
     /// # Errors
-    /// A folder cannot be read; a header is damaged.
+    /// Fails if a folder cannot be read or a header is damaged.
     pub fn of_folder(run: &Path) -> Result<Vec<(PathBuf, Self)>> {
         let entries = match std::fs::read_dir(run) {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -157,10 +157,11 @@ impl RunHeader {
         headers.filter_map(Result::transpose).collect()
     }
 
-    /// Checks that what a folder holds, of the run or of a shard, goes together with `shards` shards of this one.
+    /// Checks that the run or shard in `folder`, with header `known`, is compatible with a division of this run into `shards`
+    /// shards.
     ///
     /// # Errors
-    /// It does not, with the reason.
+    /// Fails with the reason if it is not.
     pub fn allows(&self, folder: &Path, known: &Self, shards: usize) -> Result<()> {
         let refuse = |reason: String| Err(Error::Spread { path: folder.into(), reason });
         if let Some(shard) = known.shard.filter(|shard| shard.of != shards) {
@@ -178,15 +179,15 @@ impl RunHeader {
         Ok(())
     }
 
-    /// Makes `folder` the folder of this run, or checks that it is. A folder without records may be taken over; records
+    /// Makes `folder` the folder of this run, or checks that it already is. A folder without records may be taken over; records
     /// without a header belong to an unknown run and are never overwritten.
     ///
     /// # Errors
-    /// It holds another run, with the differences; it cannot be written.
+    /// Fails if the folder holds another run, with the differences, or cannot be written.
     pub fn claim(&self, folder: &Path) -> Result<()> {
         match Self::read(folder)? {
             None if has_records(folder) => {
-                let reason = "there are records, and no run.json that says of what".into();
+                let reason = "it has records but no run.json that identifies them".into();
                 Err(Error::OtherRun { path: folder.into(), reason })
             }
             None => write_json(&folder.join(HEADER), self),
@@ -208,7 +209,7 @@ fn has_records(folder: &Path) -> bool {
     folder.join(RECORDS).metadata().is_ok_and(|records| records.len() > 0)
 }
 
-/// Settings that differ, as `key: old → new`.
+/// Appends the settings that differ to `changes`, as `key: old → new`.
 pub fn differences(key: &str, old: &Value, new: &Value, changes: &mut Vec<String>) {
     use Value::{Null, Object};
     match (old, new) {

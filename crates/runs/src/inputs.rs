@@ -1,9 +1,9 @@
-//! Whether the data that items were made from are still those.
+//! Checks whether the data of a run have changed since its records were made.
 //!
-//! A record has the SHA-256 of the files of its item. To hash them all whenever a run goes on would read the whole data set, so
-//! `inputs.jsonl` keeps what the file system said of the files before they were read: as long as it says the same (size, time of
-//! modification and, on Unix, time of the last change of state, which nobody can set back), the content is the same. Where it
-//! does not, or nothing was kept, files are hashed. The file spares time and decides nothing: any part of it may be lost.
+//! A record has the SHA-256 of the files of its item. Hashing all files whenever a run continues would read the whole data set, so
+//! `inputs.jsonl` keeps the metadata of the files from before they were read: as long as the metadata are equal (size, time of
+//! modification and, on Unix, time of the last change of state, which nobody can set back), the content is the same. Files with
+//! other or unknown metadata are hashed. `inputs.jsonl` only saves time: any part of it may be lost.
 
 use std::collections::HashMap;
 use std::fs::{Metadata, OpenOptions};
@@ -20,18 +20,18 @@ use tasks::dataset::{InputFile, Sourced};
 use crate::layout::INPUTS;
 use crate::records::Scan;
 
-/// A file may change within one tick of a file system's clock (two seconds on FAT) and look the same. What is younger when it
-/// is looked at is therefore hashed the next time.
+/// A file may change within one tick of a file system's clock (two seconds on FAT) and keep its metadata. Files younger than this
+/// are therefore hashed again the next time.
 const SETTLED: Duration = Duration::from_secs(3);
-/// Changed items that are named.
+/// Maximum number of changed items that are named.
 const NAMED: usize = 5;
 
-/// What the file system says of a file: bytes, and times in nanoseconds since 1970.
+/// Metadata of a file: size in bytes, and times in nanoseconds since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Stamp {
     bytes: u64,
     modified: u64,
-    /// Where the system has none, the time of modification once more.
+    /// Time of the last change of state; the time of modification on systems that do not record it.
     changed: u64,
 }
 
@@ -43,7 +43,7 @@ impl Stamp {
         Some(Self { bytes: found.len(), modified, changed: state_changed(&found).unwrap_or(modified) })
     }
 
-    /// Whether a change from now on will show.
+    /// Whether any later change will alter the stamp.
     fn is_settled(self, now: u64) -> bool {
         let settled = |time: u64| time.saturating_add(SETTLED.as_nanos() as u64) < now;
         settled(self.modified) && settled(self.changed)
@@ -63,7 +63,7 @@ fn state_changed(_: &Metadata) -> Option<u64> {
     None
 }
 
-/// What an item was made from, and the stamps of its files then.
+/// The hash of an item's data, and the stamps of its files when they were hashed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Seen {
@@ -72,25 +72,25 @@ struct Seen {
     files: Vec<Stamp>,
 }
 
-/// What is known of the files of a run's items.
+/// Hashes and stamps of the files of a run's items, as kept in `inputs.jsonl`.
 #[derive(Debug, Default)]
 pub struct Inputs {
     seen: HashMap<String, Seen>,
-    /// Not in the file yet.
+    /// Names of the items that are not in the file yet.
     new: Vec<String>,
 }
 
-/// The stamps of items' files before they are read, by the items' names; without those that are not settled.
+/// The stamps of items' files from before they were read, by item name; items with unsettled stamps are left out.
 pub(crate) type Stamps = HashMap<String, Vec<Stamp>>;
 
-/// What a comparison of records with the data found.
+/// Result of comparing records with the data.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Compared {
-    /// Items that were made from other data, by their places in the records that were given, with what has changed.
+    /// Records whose data have changed: index among the given records, and the item and files that changed.
     pub changed: Vec<(usize, String)>,
-    /// Items whose data cannot be read now, with the reason of the first.
+    /// Items whose data cannot be read now, each with the reason.
     pub unread: Vec<String>,
-    /// Records that do not say what they were made from.
+    /// Number of records without a hash of their data.
     pub unknown: usize,
 }
 
@@ -102,7 +102,7 @@ enum Found {
 }
 
 impl Inputs {
-    /// What the folders of a run or of its shards keep. Lines that make no sense are left out.
+    /// Reads the `inputs.jsonl` files of a run or of its shards. Lines that cannot be parsed are skipped.
     pub fn open<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Self {
         let mut inputs = Self::default();
         for folder in folders {
@@ -113,7 +113,7 @@ impl Inputs {
         inputs
     }
 
-    /// Compares records with the data of their items, and learns what it had to hash.
+    /// Compares records with the data of their items, and remembers the hashes it had to compute.
     pub fn compare<T: Task>(&mut self, records: &[(&T::Item, &T::Record)]) -> Compared {
         let now = now();
         let found: Vec<Found> = records
@@ -138,7 +138,7 @@ impl Inputs {
             return Found::Same(None);
         }
         let Some(made_from) = made_from else { return Found::Unknown };
-        // Before anything is read: what changes after this shows the next time.
+        // Taken before anything is read, so that a later change shows the next time.
         let stamps = stamps(&files);
         let seen = self.seen.get(id);
         let differ = || {
@@ -166,7 +166,7 @@ impl Inputs {
         }
     }
 
-    /// The stamps of the files of items that are about to be read.
+    /// Returns the stamps of the files of items that are about to be read.
     pub(crate) fn look<T: Task>(items: &[T::Item]) -> Stamps {
         let now = now();
         let look = |item: &T::Item| {
@@ -177,7 +177,7 @@ impl Inputs {
         items.par_iter().filter_map(look).collect()
     }
 
-    /// Keeps what was said of an item's files before a record was made from them.
+    /// Keeps the stamps that an item's files had before a record was made from them.
     pub(crate) fn keep(&mut self, id: &str, made_from: Option<&str>, before: &Stamps) {
         if let (Some(sha256), Some(stamps)) = (made_from, before.get(id)) {
             self.learn(Seen { id: id.to_owned(), sha256: sha256.to_owned(), files: stamps.clone() });
@@ -189,13 +189,13 @@ impl Inputs {
         self.seen.insert(seen.id.clone(), seen);
     }
 
-    /// Appends to the file of a folder what it does not have yet. Where that fails, files are hashed the next time.
+    /// Appends the new entries to the folder's `inputs.jsonl`. Write errors are ignored: the files are then hashed again.
     pub fn save(&mut self, folder: &Path) {
         let new = std::mem::take(&mut self.new);
         self.append(folder, new.iter().filter_map(|id| self.seen.get(id)));
     }
 
-    /// Writes all of it to the file of a folder that has none of it.
+    /// Writes all entries to the folder's `inputs.jsonl`, replacing that file.
     pub(crate) fn save_all(&self, folder: &Path) {
         let mut all: Vec<&Seen> = self.seen.values().collect();
         all.sort_by(|a, b| a.id.cmp(&b.id));
@@ -212,7 +212,8 @@ impl Inputs {
     }
 }
 
-/// Compares the records of a file's bytes with the data of `items`, the manifest of that run. Places are those of items.
+/// Compares records with the data of `items`, the manifest of their run. `bytes` is the content of the records file, `run` the
+/// run's fingerprint. The indices returned are those of items.
 pub fn compare_records<T: Task>(
     inputs: &mut Inputs,
     items: &[T::Item],
@@ -237,8 +238,8 @@ pub fn compare_records<T: Task>(
     compared
 }
 
-/// Compares the records of a finished run, in its folder, with the data that is here, and says what a reader must know: a
-/// sentence each. `items` are those of the data set, in any order.
+/// Compares the records of a finished run in `folder` with the data on this machine. Returns a sentence for each thing that a
+/// reader must know. `items` are the items of the data set, in any order.
 pub fn since_run<T: Task>(folder: &Path, items: &[T::Item], records: &[&T::Record]) -> Vec<String> {
     let by_id: HashMap<&str, &T::Item> = items.iter().map(|item| (T::id(item), item)).collect();
     let pair = |record: &&'_ T::Record| by_id.get(T::answered(record)).copied();
@@ -249,8 +250,8 @@ pub fn since_run<T: Task>(folder: &Path, items: &[T::Item], records: &[&T::Recor
     if !compared.changed.is_empty() {
         let have = if compared.changed.len() == 1 { "item has" } else { "items have" };
         lines.push(format!(
-            "{} {have} changed since the run, and the numbers are of the data as they were then ({}); the command of the run \
-             runs them again",
+            "{} {have} changed since the run ({}); the numbers describe the data at that time. Give the run's command again to \
+             update them",
             compared.changed.len(),
             compared.names()
         ));
@@ -264,12 +265,12 @@ pub fn since_run<T: Task>(folder: &Path, items: &[T::Item], records: &[&T::Recor
 }
 
 impl Compared {
-    /// The changed items by name, the first few of them.
+    /// Returns the names of the first few changed items.
     pub fn names(&self) -> String {
         named(self.changed.iter().map(|(_, what)| what.as_str()))
     }
 
-    /// What is not known of the others, a sentence each.
+    /// Returns a sentence for each reason why it is unknown whether items have changed.
     pub fn unsure(&self) -> Vec<String> {
         let mut lines = Vec::new();
         if let Some(first) = self.unread.first() {
@@ -290,18 +291,18 @@ impl Compared {
     }
 }
 
-/// The first few of some names.
+/// Joins the first few names.
 pub(crate) fn named<'a>(names: impl ExactSizeIterator<Item = &'a str>) -> String {
     let more = if names.len() > NAMED { "; …" } else { "" };
     format!("{}{more}", names.take(NAMED).collect::<Vec<_>>().join("; "))
 }
 
-/// Stamps of all files; none where one cannot be looked at.
+/// Returns the stamps of all files; `None` if the metadata of one cannot be read.
 fn stamps(files: &[InputFile]) -> Option<Vec<Stamp>> {
     files.iter().map(|file| Stamp::of(&file.path)).collect()
 }
 
-/// Nanoseconds since 1970. With a clock that is wrong, files are hashed that need not be.
+/// Returns the nanoseconds since 1970. A wrong clock only causes unnecessary hashing.
 fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(0)

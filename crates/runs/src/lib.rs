@@ -1,8 +1,8 @@
 //! Runs on disk, for any [`tasks::Task`].
 //!
-//! A run is a folder. [`RunHeader`] says what it belongs to, [`RunStore`] locks it, [`answers`] appends the answers to its items
-//! batch by batch, and [`Shard`]s divide the batches between processes until [`runs_of_shards`] puts them together. Neither an
-//! interruption nor a shard changes a record. Metrics, tables and experiments are unknown here.
+//! A run is a folder. [`RunHeader`] identifies the run, [`RunStore`] locks the folder, [`answers`] appends the answers to its items
+//! batch by batch, and [`Shard`]s divide the batches between processes until [`runs_of_shards`] merges them. Neither an
+//! interruption nor the division into shards changes a record. This crate knows nothing of metrics, tables and experiments.
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 

@@ -1,4 +1,4 @@
-//! One process at a time in a run's folder.
+//! The lock that admits one process at a time to a run's folder.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
@@ -10,32 +10,32 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, FileAction, Result};
 use crate::progress;
 
-/// The file in the folder.
+/// Name of the lock file.
 const NAME: &str = "run.lock";
 
-/// The right to write to a run's folder, until it is dropped or the process ends in any way.
+/// The exclusive right to write to a run's folder, held until the value is dropped or the process ends in any way.
 ///
-/// The system's lock on the file decides: it goes with its process, so a file left behind is no lock. What the file says
-/// is for people, and for file systems that keep no locks: there an owner counts as gone if it was on this machine, where
-/// this process would see it, and is no longer running. No clock is asked.
+/// The operating system's lock on the file decides: it ends with its process, so a leftover file does not lock the folder. The
+/// file's content names the owner in error messages, and decides on file systems without locks: there an owner counts as gone
+/// if it ran on this machine, where this process would see it, and no longer runs. Timestamps are not used.
 pub(crate) struct Lock {
     file: File,
 }
 
-/// Who has the lock.
+/// The process that holds the lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// Name of the machine.
     pub host: String,
-    /// Process.
+    /// Process number.
     pub pid: u32,
-    /// When the process started, in the system's ticks, and which boot these count from: process numbers come again.
+    /// Boot of the system and start of the process in ticks since then, because process numbers are reused.
     started: Option<String>,
-    /// Where the number is valid: containers of one machine do not see each other's processes.
+    /// Namespace of the process number: containers on one machine do not see each other's processes.
     namespace: Option<String>,
 }
 
-/// `process 4711 on node17`.
+/// Written as `process 4711 on node17`.
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} on {}", self.pid, self.host)
@@ -43,10 +43,10 @@ impl fmt::Display for Owner {
 }
 
 impl Lock {
-    /// Takes the folder.
+    /// Locks the folder.
     ///
     /// # Errors
-    /// [`Error::Locked`] with the owner; the file cannot be written.
+    /// Fails with [`Error::Locked`] and the owner if another process holds the lock, and if the file cannot be written.
     pub fn take(folder: &Path) -> Result<Self> {
         let path = folder.join(NAME);
         let options = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
@@ -59,7 +59,7 @@ impl Lock {
             (Err(TryLockError::WouldBlock), _) => return refuse(),
             (Err(TryLockError::Error(_)), Some(owner)) if !owner.is_gone() => return refuse(),
             (_, Some(owner)) => {
-                progress::say(&format!("{owner} was here before and ended early; its records are kept"));
+                progress::say(&format!("{owner} ended before it finished this run; its records are kept"));
             }
             (_, None) => {}
         }
@@ -79,13 +79,13 @@ impl Lock {
 
 impl Drop for Lock {
     fn drop(&mut self) {
-        // An empty file has no owner. It stays: a process that waits to open it must not lock one that is gone. Where it
+        // An empty file has no owner. The file is not removed: a process about to open it must not lock a deleted file. If it
         // cannot be emptied, the next process finds an owner that no longer runs.
         let _ = self.file.set_len(0);
     }
 }
 
-/// The owner that the file names, if it names one.
+/// Returns the owner that the file names; `None` if it names none.
 fn read(file: &mut File) -> Option<Owner> {
     let mut text = String::new();
     file.take(4096).read_to_string(&mut text).ok()?;
@@ -98,7 +98,7 @@ impl Owner {
         Self { host: host(), pid, started: started(pid), namespace: namespace() }
     }
 
-    /// Whether this process certainly no longer runs.
+    /// Whether the process certainly no longer runs.
     fn is_gone(&self) -> bool {
         let in_sight = self.host == host() && self.namespace.is_some() && self.namespace == namespace();
         in_sight && self.started.is_some() && started(self.pid) != self.started
@@ -111,12 +111,12 @@ fn host() -> String {
     if name.is_empty() { "this machine".to_owned() } else { name.to_owned() }
 }
 
-/// The namespace of process numbers; none where the system does not tell.
+/// Returns the namespace of process numbers; `None` if the system does not report it.
 fn namespace() -> Option<String> {
     Some(std::fs::read_link("/proc/self/ns/pid").ok()?.to_string_lossy().into_owned())
 }
 
-/// Start of a process; none where it does not run or the system does not tell.
+/// Returns boot and start of a process; `None` if it does not run or the system does not report it.
 fn started(pid: u32) -> Option<String> {
     let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_is_told_who_the_first_is() -> Result<()> {
+    fn a_locked_folder_names_its_owner() -> Result<()> {
         let dir = tempfile::tempdir().expect("a scratch folder");
         let first = Lock::take(dir.path())?;
         let message = Lock::take(dir.path()).err().expect("refused").to_string();
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dead_process_left_is_no_lock() -> Result<()> {
+    fn lock_files_of_dead_processes_are_ignored() -> Result<()> {
         let dir = tempfile::tempdir().expect("a scratch folder");
         let mut child = std::process::Command::new("true").spawn().expect("starts");
         let started = started(child.id());
@@ -157,20 +157,20 @@ mod tests {
     }
 
     #[test]
-    fn without_locks_of_the_system_a_process_is_known_by_its_start() {
+    fn without_system_locks_an_owner_is_recognised_by_its_start() {
         let current = Owner::current();
         assert!(!current.is_gone());
         assert!(Owner { started: Some("another boot 1".into()), ..current.clone() }.is_gone());
         assert!(
             !Owner { host: "elsewhere".into(), started: Some("x 1".into()), ..current.clone() }.is_gone()
         );
-        // A container's processes are not seen from here, whether or not they run.
+        // Processes of another container cannot be seen from here, whether or not they run.
         for namespace in [Some("pid:[1]".to_owned()), None] {
             let started = Some("another boot 1".to_owned());
             assert!(!Owner { namespace, started, ..current.clone() }.is_gone());
         }
         assert!(!Owner { started: None, ..current }.is_gone());
-        // A file from before the namespace was written is read all the same.
+        // Lock files of older versions have no namespace.
         let before = serde_json::json!({ "host": host(), "pid": 1, "started": "another boot 1" });
         assert!(!serde_json::from_value::<Owner>(before).expect("an owner").is_gone());
     }

@@ -1,4 +1,4 @@
-//! Shards put together to one run.
+//! Merges shards to one run.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -14,24 +14,24 @@ use crate::records::{self, Chunk, Scan};
 use crate::shard::{Batches, Shard};
 use crate::store::take;
 
-/// Missing shards that are named.
+/// Maximum number of missing shards that are named.
 const NAMED: usize = 8;
 
 fn refused(reason: String) -> Error {
     Error::Merge { reason }
 }
 
-/// The shards in `dirs`, folders of shards or folders that hold them at any depth, checked and put together: each run with
-/// the folder it is to have, which is the one that holds its shards where `out` does not name another.
+/// Finds the shards in `dirs`, which are shards or hold shards at some depth, and checks and merges them. Returns each run with
+/// its folder: below `out`, or else the folder that holds its shards.
 ///
 /// # Errors
-/// [`Error::Merge`] if shards are missing, unfinished, given twice, or of different runs.
+/// Fails with [`Error::Merge`] if shards are missing, unfinished, given twice, or of different runs.
 pub fn runs_of_shards(dirs: &[PathBuf], out: Option<&Path>) -> Result<Vec<(PathBuf, ShardedRun)>> {
     let groups = groups(dirs, out)?.into_iter();
     groups.map(|(target, shards)| Ok((target, ShardedRun::of(&shards)?))).collect()
 }
 
-/// The folders of shards, by the folder of their run.
+/// Returns the folders of shards, grouped by the folder of their run.
 fn groups(dirs: &[PathBuf], out: Option<&Path>) -> Result<BTreeMap<PathBuf, Vec<PathBuf>>> {
     let mut groups: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
     for dir in dirs {
@@ -50,7 +50,7 @@ fn groups(dirs: &[PathBuf], out: Option<&Path>) -> Result<BTreeMap<PathBuf, Vec<
                     return Err(refused("say with --out where the run of these shards is to be".into()));
                 }
                 None => run.to_path_buf(),
-                // As below the folder that was given.
+                // At the same relative path as below the given folder.
                 Some(out) => match run.strip_prefix(dir) {
                     Ok(below) if below.as_os_str().is_empty() => out.to_owned(),
                     Ok(below) => out.join(below),
@@ -63,7 +63,7 @@ fn groups(dirs: &[PathBuf], out: Option<&Path>) -> Result<BTreeMap<PathBuf, Vec<
     Ok(groups)
 }
 
-/// Folders of shards in a folder, itself among them.
+/// Appends the folders of shards in `dir`, or `dir` if it is one itself.
 fn find(dir: &Path, depth: usize, shards: &mut Vec<PathBuf>) -> Result<()> {
     if RunHeader::look(dir)?.is_some_and(|header| header.shard.is_some()) {
         shards.push(dir.into());
@@ -81,14 +81,14 @@ fn find(dir: &Path, depth: usize, shards: &mut Vec<PathBuf>) -> Result<()> {
     below.iter().filter(|path| path.is_dir()).try_for_each(|path| find(path, depth - 1, shards))
 }
 
-/// The shards of a run, all of them complete.
+/// The complete shards of a run.
 pub struct ShardedRun {
     /// Header of the run.
     pub header: RunHeader,
-    /// Records in manifest order.
+    /// Content of the merged records file, in manifest order.
     records: Vec<u8>,
     shards: Vec<PathBuf>,
-    /// Number of shards of the run.
+    /// Number of shards that the run was divided into.
     of: usize,
 }
 
@@ -100,7 +100,7 @@ impl ShardedRun {
             let Some((shard, header)) =
                 RunHeader::look(folder)?.and_then(|header| Some((header.shard?, header)))
             else {
-                return Err(refused(format!("{} is no shard", folder.display())));
+                return Err(refused(format!("{} is not a shard", folder.display())));
             };
             if let Some((_, (first, other))) = known.first_key_value()
                 && (&other.fingerprint, other.shard.map(|shard| shard.of))
@@ -111,7 +111,7 @@ impl ShardedRun {
                     changes.push(format!("--shard: {shard}, not one of those of the other"));
                 }
                 return Err(refused(format!(
-                    "{} and {} are of different runs ({}); merge each with its own",
+                    "{} and {} are of different runs ({}); merge each only with shards of its own run",
                     first.display(),
                     folder.display(),
                     changes.join("; ")
@@ -129,14 +129,14 @@ impl ShardedRun {
         let of = first.shard.map_or(1, |shard| shard.of);
 
         let whole = Batches { items: header.items, batch: header.batch, shard: None };
-        // Shards beyond the last batch have nothing to do. Their number is anybody's claim, so it is not counted up to.
+        // Shards beyond the last batch have nothing to do. `of` comes from a file and may be huge, so the loop ends at the batches.
         let busy = of.min(whole.count());
         let missing = (1..=busy).map(|index| Shard { index, of }).filter(|shard| !known.contains_key(shard));
         let mut lacking: Vec<String> =
             missing.take(NAMED + 1).map(|shard| format!("shard {shard} is not there")).collect();
         if lacking.len() > NAMED {
             let there = known.keys().filter(|shard| shard.index <= busy).count();
-            lacking[NAMED] = format!("nor are others, {} in all", busy - there);
+            lacking[NAMED] = format!("nor are other shards, {} in all", busy - there);
         }
         let mut parts: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
         for (&shard, (folder, _)) in &known {
@@ -170,10 +170,10 @@ impl ShardedRun {
         Ok(Self { header, records, shards, of })
     }
 
-    /// Checks that the run has this many items and batches, as its experiment says.
+    /// Checks that the run has the numbers of items and batches that its experiment gives.
     ///
     /// # Errors
-    /// It has not: the header is damaged.
+    /// Fails if they differ, because then the header is damaged.
     pub fn check_size(&self, items: usize, batches: usize) -> Result<()> {
         if (items, batches) == (self.header.items, self.batches()) {
             return Ok(());
@@ -189,11 +189,11 @@ impl ShardedRun {
         Batches { items: self.header.items, batch: self.header.batch, shard: None }.count()
     }
 
-    /// Checks that all shards were made from the data that is there now, and so from the same. `compare` compares the bytes of
-    /// records, of the run with that fingerprint, with the data.
+    /// Checks that the data have not changed since any shard was made, so that all shards have the same data. `compare` compares
+    /// the content of a records file, given with the run's fingerprint, with the data.
     ///
     /// # Errors
-    /// They were not, with the shards and the items.
+    /// Fails with the shards and the items if data have changed.
     pub fn check_data(&self, compare: impl FnOnce(&mut Inputs, (&[u8], &str)) -> Compared) -> Result<Inputs> {
         let mut inputs = Inputs::open(self.shards.iter().map(PathBuf::as_path));
         let compared = compare(&mut inputs, (&self.records, &self.header.fingerprint));
@@ -220,7 +220,7 @@ impl ShardedRun {
     /// Makes `target` the folder of the run, with all records and generated images.
     ///
     /// # Errors
-    /// It holds another run; a file cannot be written.
+    /// Fails if `target` holds another run or a file cannot be written.
     pub fn write(self, target: PathBuf, inputs: &Inputs) -> Result<()> {
         let (out, _lock) = take(target, |folder| self.header.claim(folder)).map_err(|error| {
             let Error::OtherRun { path, reason } = error else { return error };
@@ -238,7 +238,7 @@ impl ShardedRun {
     }
 }
 
-/// The files below a folder at the same places below another one: the same files where the disk allows it, else copies.
+/// Links the files below `from` to the same relative paths below `to`; copies them if the file system cannot link.
 fn link(from: &Path, to: &Path) -> Result<()> {
     let entries = match fs::read_dir(from) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(()),
@@ -252,7 +252,7 @@ fn link(from: &Path, to: &Path) -> Result<()> {
             link(&from, &to)?;
             continue;
         }
-        // From a merge before.
+        // A file of an earlier merge.
         let _ = fs::remove_file(&to);
         if fs::hard_link(&from, &to).is_err() {
             let bytes = fs::read(&from).map_err(Error::file(FileAction::Read, &from))?;

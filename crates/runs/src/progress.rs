@@ -1,21 +1,21 @@
-//! A progress bar on stderr; nothing where stderr is no terminal.
+//! Notes and a progress bar on stderr. The bar is hidden if stderr is not a terminal.
 
 use std::io::Write;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
-/// A line for the person who waits. Where it cannot be written, as when the terminal has gone, the work goes on.
+/// Prints a line to stderr and ignores write errors, so that a closed terminal does not stop the run.
 pub fn say(line: &str) {
     let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
-/// Says what was noted while files were listed and read.
+/// Prints the notes that were collected while files were listed and read.
 pub fn say_notes() {
     models::notes::take().iter().for_each(|line| say(line));
 }
 
-/// A bar over `total` items of which `done` are there already.
+/// Returns a bar over `total` items, of which `done` are finished already.
 pub fn bar(total: usize, done: usize) -> ProgressBar {
     let bar = ProgressBar::new(total as u64).with_position(done as u64);
     let template = "{bar:32} {pos}/{len} items · {per_sec} · {eta} left {msg}";

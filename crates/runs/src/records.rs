@@ -1,10 +1,10 @@
 //! Records on disk: chunks of JSON lines, each closed by a line with its checksum.
 //!
-//! A chunk holds the answers to one batch in manifest order, a line each: the record, or `{"failed": …}` for an item
-//! whose data cannot be read. The line `{"segment": …}` behind them says which items they are and has the SHA-256 of the run's
-//! fingerprint and their bytes. A chunk is taken whole or not at all: one that a crash has torn, that is another run's, or
-//! that does not agree with its checksum for any other reason, is left out and its batch is run again. Segments may stand in
-//! any order.
+//! A chunk holds the answers to one batch in manifest order, one per line: the record, or `{"failed": …}` for an item
+//! whose data cannot be read. The closing line `{"segment": …}` gives the items of the chunk and the SHA-256 of the run's
+//! fingerprint and the chunk's bytes. A chunk is used completely or not at all: if a crash has torn it, if it belongs to another
+//! run, or if its checksum is wrong for any other reason, it is left out and its batch is run again. Chunks may stand in any
+//! order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{File, OpenOptions};
@@ -48,32 +48,32 @@ struct FailedLine {
     failed: Failure,
 }
 
-/// A chunk of a run that agrees with its checksum.
+/// A chunk of a run whose checksum is right.
 #[derive(Debug, Clone)]
 pub struct Chunk<'a> {
-    /// Its items.
+    /// Indices of its items.
     pub range: Range<usize>,
-    /// The line of the file that its first answer is, from 1.
+    /// Number of the line of its first answer in the file, from 1.
     pub line: usize,
-    /// All of it, closing line included.
+    /// The bytes of the chunk, closing line included.
     pub bytes: &'a [u8],
-    /// Its answers.
+    /// The lines of its answers.
     lines: &'a [u8],
 }
 
-/// What the bytes of a file of records are.
+/// The chunks found in a records file.
 #[derive(Debug, Default)]
 pub struct Scan<'a> {
-    /// In the order of the file.
+    /// Valid chunks in the order of the file.
     pub chunks: Vec<Chunk<'a>>,
-    /// Segments that do not agree with their checksums.
+    /// Number of chunks whose checksum is wrong.
     pub damaged: usize,
-    /// Bytes behind the last closing line.
+    /// Number of bytes after the last closing line.
     pub torn: usize,
 }
 
 impl<'a> Scan<'a> {
-    /// Those of the run with this fingerprint.
+    /// Finds the chunks of the run with the fingerprint `run`.
     pub fn of(bytes: &'a [u8], run: &str) -> Self {
         let mut scan = Self::default();
         let (mut start, mut at, mut first) = (0, 0, 1);
@@ -94,7 +94,7 @@ impl<'a> Scan<'a> {
 }
 
 impl<'a> Chunk<'a> {
-    /// The chunk whose closing line begins at `closing`; none if that line does not fit what is before it.
+    /// Returns the chunk whose closing line begins at `closing`; `None` if the closing line does not match the answers.
     fn closed(bytes: &'a [u8], closing: usize, line: usize, run: &str) -> Option<Self> {
         let lines = &bytes[..closing];
         let ClosingLine { segment: closing_line } = serde_json::from_slice(&bytes[closing..]).ok()?;
@@ -108,7 +108,7 @@ impl<'a> Chunk<'a> {
         })
     }
 
-    /// The answers; none if a line is no answer.
+    /// Parses the answers. Returns `None` if a line is not an answer.
     pub fn answers<R: DeserializeOwned>(&self) -> Option<Vec<Answer<R>>> {
         let answer = |line: &[u8]| {
             if line.starts_with(FAILED) {
@@ -120,7 +120,7 @@ impl<'a> Chunk<'a> {
     }
 }
 
-/// The bytes of a chunk of the run with this fingerprint.
+/// Returns the bytes of a chunk of the run with the fingerprint `run`.
 pub fn chunk<R: Serialize>(run: &str, first: usize, answers: &[Answer<R>]) -> serde_json::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     for answer in answers {
@@ -143,7 +143,7 @@ fn sha256(run: &str, lines: &[u8]) -> String {
     digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// The bytes of a file of records; none where there is no such file.
+/// Returns the bytes of a records file; empty if there is no such file.
 pub fn read(path: &Path) -> Result<Vec<u8>> {
     match limits::read_bytes(path, limits::RECORD_BYTES) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -151,11 +151,11 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
     }
 }
 
-/// The answers of a finished run in manifest order, each with the line of [`RECORDS`] where it stands, from 1. `R` is the record
-/// type of the run's task.
+/// Returns the answers of a finished run in manifest order, each with the number of its line in [`RECORDS`], from 1. `R` is the
+/// record type of the run's task.
 ///
 /// # Errors
-/// [`Error::Unreadable`] where they are not all there, or damaged.
+/// Fails with [`Error::Unreadable`] if answers are missing or damaged.
 pub fn finished<R: DeserializeOwned>(folder: &Path, header: &RunHeader) -> Result<Vec<(usize, Answer<R>)>> {
     let path = folder.join(RECORDS);
     let bytes = read(&path)?;
@@ -184,17 +184,17 @@ pub struct RecordLog<R> {
     /// Fingerprint of the run.
     run: String,
     file: File,
-    /// Where the last whole chunk ends.
+    /// Offset of the end of the last complete chunk.
     end: u64,
     batches: Batches,
-    /// By first item.
+    /// Answers of each batch, by index of its first item.
     answers: BTreeMap<usize, Vec<Answer<R>>>,
 }
 
 impl<R: Serialize + DeserializeOwned> RecordLog<R> {
-    /// Opens or creates the records of the run with this fingerprint and keeps every whole chunk of its batches.
-    /// `is(i, answer)` says whether an answer is about item `i`. With `retry`, batches with an item that could not be read are
-    /// left out. Where batches are left to run, results that are there go first: they would be read beside other records.
+    /// Opens or creates the records of the run with the fingerprint `run` and keeps every complete chunk of its batches.
+    /// `is(i, answer)` is true if an answer belongs to item `i`. With `retry`, batches with an item that could not be read are
+    /// left out. If batches remain to be run, existing results are removed first, because they belong to other records.
     pub fn open(
         path: &Path,
         run: &str,
@@ -246,7 +246,7 @@ impl<R: Serialize + DeserializeOwned> RecordLog<R> {
         Ok(Self { path: path.into(), run: run.into(), file, end: end as u64, batches, answers })
     }
 
-    /// The records so far, with the items that they are of.
+    /// Returns the records so far, each with the index of its item.
     pub fn records(&self) -> impl Iterator<Item = (usize, &R)> {
         let answers = self.answers.iter().flat_map(|(&first, answers)| (first..).zip(answers));
         answers.filter_map(|(item, answer)| match answer {
@@ -255,8 +255,7 @@ impl<R: Serialize + DeserializeOwned> RecordLog<R> {
         })
     }
 
-    /// Leaves out the batches of these items, so that they are run again, and the results beside them. Returns the number of
-    /// items of the batches.
+    /// Removes the batches of these items, so that they are run again, and the results. Returns the number of items removed.
     pub fn forget(&mut self, items: &BTreeSet<usize>) -> Result<usize> {
         let gone = |first: usize, length: usize| items.range(first..first + length).next().is_some();
         let bytes = read(&self.path)?;
@@ -265,7 +264,7 @@ impl<R: Serialize + DeserializeOwned> RecordLog<R> {
         let kept: Vec<&[u8]> = kept.map(|chunk| chunk.bytes).collect();
         unfinish(&self.path)?;
         write_whole(&self.path, &kept.concat())?;
-        // Another file by now.
+        // The path now names a new file.
         self.file = OpenOptions::new()
             .write(true)
             .open(&self.path)
@@ -276,7 +275,7 @@ impl<R: Serialize + DeserializeOwned> RecordLog<R> {
         Ok(before - self.answered())
     }
 
-    /// The batches that are not answered yet, in order.
+    /// Returns the batches that are not answered yet, in order.
     pub fn missing(&self) -> Vec<Range<usize>> {
         self.batches.mine().filter(|range| !self.answers.contains_key(&range.start)).collect()
     }
@@ -291,7 +290,7 @@ impl<R: Serialize + DeserializeOwned> RecordLog<R> {
             self.file.sync_data()
         };
         if let Err(e) = write() {
-            // What was written of it is no whole chunk; where it cannot be cut off now, the next run will.
+            // The bytes written are an incomplete chunk. If they cannot be cut off now, the next run does it.
             let _ = self.file.set_len(self.end);
             return Err(Error::file(FileAction::Write, &self.path)(e));
         }
@@ -300,18 +299,18 @@ impl<R: Serialize + DeserializeOwned> RecordLog<R> {
         Ok(())
     }
 
-    /// Items answered so far.
+    /// Returns the number of items answered so far.
     pub fn answered(&self) -> usize {
         self.answers.values().map(Vec::len).sum()
     }
 
-    /// All answers in manifest order, with the items that they are about.
+    /// Returns all answers in manifest order, each with the index of its item.
     pub fn into_answers(self) -> impl Iterator<Item = (usize, Answer<R>)> {
         self.answers.into_iter().flat_map(|(first, answers)| (first..).zip(answers))
     }
 }
 
-/// Removes the results beside records that are about to change.
+/// Removes the results in the folder of records that are about to change.
 pub(super) fn unfinish(records: &Path) -> Result<()> {
     let results = records.with_file_name(RESULTS);
     match std::fs::remove_file(&results) {
@@ -321,7 +320,7 @@ pub(super) fn unfinish(records: &Path) -> Result<()> {
     }
 }
 
-/// Says what of the records is not used.
+/// Prints which parts of the records are not used.
 fn tell(path: &Path, torn: usize, damaged: usize, unread: usize) {
     let path = path.display();
     if torn > 0 {
@@ -330,14 +329,14 @@ fn tell(path: &Path, torn: usize, damaged: usize, unread: usize) {
         ));
     }
     if damaged > 0 {
-        let (chunks, them) = if damaged == 1 { ("chunk is", "it") } else { ("chunks are", "them") };
+        let (chunks, their) = if damaged == 1 { ("chunk is", "its") } else { ("chunks are", "their") };
         progress::say(&format!(
-            "{path}: {damaged} {chunks} damaged or of other items; the items of {them} are run again"
+            "{path}: {damaged} {chunks} damaged or of other items; {their} items are run again"
         ));
     }
     if unread > 0 {
-        let items = if unread == 1 { "item" } else { "items" };
-        progress::say(&format!("{unread} {items} could not be read the last time; that is tried again"));
+        let (items, they) = if unread == 1 { ("item", "it is") } else { ("items", "they are") };
+        progress::say(&format!("{unread} {items} could not be read the last time; {they} tried again"));
     }
 }
 
@@ -386,7 +385,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
-        fn cut_anywhere_the_records_are_whole_batches_and_are_completed(cut in 0usize..1000) {
+        fn records_cut_anywhere_keep_complete_batches_and_are_completed(cut in 0usize..1000) {
             let dir = tempfile::tempdir().expect("a scratch folder");
             let path = dir.path().join(RECORDS);
             let whole = fill(&path);
@@ -396,14 +395,14 @@ mod tests {
         }
 
         #[test]
-        fn a_bit_that_flips_costs_segments_and_is_never_read(at in 0usize..1000, bit in 0u8..8) {
+        fn a_flipped_bit_loses_chunks_but_never_changes_an_answer(at in 0usize..1000, bit in 0u8..8) {
             let dir = tempfile::tempdir().expect("a scratch folder");
             let path = dir.path().join(RECORDS);
             let mut bytes = fill(&path);
             let at = at % bytes.len();
             bytes[at] ^= 1 << bit;
             std::fs::write(&path, &bytes).expect("writable");
-            // Whatever is left is right, and what is missing comes back.
+            // The remaining answers are right, and the missing ones are computed again.
             let log = open(&path);
             prop_assert!(log.answered() < 7);
             for (i, found) in log.into_answers() {
@@ -413,7 +412,7 @@ mod tests {
         }
 
         #[test]
-        fn anything_at_all_is_read_without_harm(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        fn arbitrary_bytes_are_read_as_no_records(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
             let dir = tempfile::tempdir().expect("a scratch folder");
             let path = dir.path().join(RECORDS);
             std::fs::write(&path, &bytes).expect("writable");
@@ -423,7 +422,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_of_segments_is_of_no_consequence() {
+    fn chunks_may_stand_in_any_order() {
         let dir = tempfile::tempdir().expect("a scratch folder");
         let path = dir.path().join(RECORDS);
         let whole = fill(&path);
@@ -450,7 +449,7 @@ mod tests {
     }
 
     #[test]
-    fn results_stand_beside_the_records_they_are_of_alone() {
+    fn results_are_removed_when_a_batch_is_missing() {
         let dir = tempfile::tempdir().expect("a scratch folder");
         let path = dir.path().join(RECORDS);
         let whole = fill(&path);
@@ -458,7 +457,7 @@ mod tests {
         std::fs::write(&results, "{}").expect("writable");
         open(&path);
         assert!(results.exists());
-        // To be tried again, or lost.
+        // Batches that are retried, and batches that are lost.
         open_again(&path, true);
         assert!(!results.exists());
         for left in [&whole[..whole.len() / 2], b""] {
@@ -479,8 +478,8 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_leaves_whole_segments() {
-        // A device that takes nothing.
+    fn a_failed_append_leaves_complete_chunks() {
+        // A device on which every write fails.
         let Ok(file) = OpenOptions::new().write(true).open("/dev/full") else { return };
         let dir = tempfile::tempdir().expect("a scratch folder");
         let mut log = open(&dir.path().join(RECORDS));

@@ -1,4 +1,4 @@
-//! Which batches of a manifest a process runs.
+//! Division of the batches of a manifest between processes.
 
 use std::fmt;
 use std::ops::Range;
@@ -6,20 +6,20 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-/// One of several processes that share a manifest between them.
+/// One of several parts that the batches of a manifest are divided into.
 ///
-/// Shards take turns at whole batches: batch `b`, counted from 0, belongs to shard `b mod of + 1`. Batches are the same
-/// whoever runs them, so any sharding gives the records of a single run, bit for bit.
+/// Shards take turns at batches: batch `b`, counted from 0, belongs to shard `b mod of + 1`. Batches do not depend on the number
+/// of shards, so any sharding gives the records of a single run, bit for bit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "AsWritten")]
 pub struct Shard {
-    /// From 1.
+    /// Number of the shard, from 1.
     pub index: usize,
     /// Number of shards.
     pub of: usize,
 }
 
-/// Numbers of a file that may be those of no shard.
+/// The numbers as written in a file, which may be invalid.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct AsWritten {
@@ -45,8 +45,8 @@ impl fmt::Display for Shard {
 impl FromStr for Shard {
     type Err = String;
 
-    /// Reads `2/4`; `auto`, both numbers from the variables that Slurm sets in a job array; or `auto/4`, where the first
-    /// may also come from a Kubernetes Indexed Job.
+    /// Reads `2/4`; `auto`, which takes both numbers from the variables that Slurm sets in a job array; or `auto/4`, which takes
+    /// the first from a Slurm job array or a Kubernetes Indexed Job.
     fn from_str(text: &str) -> Result<Self, String> {
         Self::parse(text, |name| std::env::var(name).ok())
     }
@@ -66,103 +66,107 @@ impl Shard {
     fn parse(text: &str, variable: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
         let count = |name: &str| -> Result<Option<usize>, String> {
             let Some(value) = variable(name) else { return Ok(None) };
-            value.parse().map(Some).map_err(|_| format!("{name} is `{value}`, no number"))
+            value.parse().map(Some).map_err(|_| format!("{name} must be a number, found `{value}`"))
         };
         let (index, of) = match text.split_once('/') {
             None if text == "auto" => {
                 let of = count("SLURM_ARRAY_TASK_COUNT")?
-                    .ok_or("auto: SLURM_ARRAY_TASK_COUNT is not set; in anything but a Slurm job array say how many shards \
-                            there are, as in auto/8")?;
+                    .ok_or("auto: SLURM_ARRAY_TASK_COUNT is not set; outside a Slurm job array give the number of shards, \
+                            as in auto/8")?;
                 (from_environment(count)?, of)
             }
             Some(("auto", of)) => {
-                let of = of.parse().map_err(|_| format!("`{of}` is no number of shards"))?;
-                // `sbatch --array=3` is an array of one task whose first number is 3: which of eight that is, it does not say.
+                let of = of.parse().map_err(|_| format!("`{of}` is not a number of shards"))?;
+                // `sbatch --array=3` is an array of one task, number 3. Its variables do not tell which of eight shards that is.
                 match count("SLURM_ARRAY_TASK_COUNT")? {
                     Some(tasks) if tasks != of && variable("SLURM_ARRAY_TASK_ID").is_some() => {
                         return Err(format!(
-                            "auto/{of}: the Slurm job array has {tasks} of the {of} tasks, and its numbers do not say which; \
-                             name the shard, as in $SLURM_ARRAY_TASK_ID/{of}"
+                            "auto/{of}: the Slurm job array has {tasks} of the {of} tasks, and its variables do not tell which; \
+                             give the shard, as in $SLURM_ARRAY_TASK_ID/{of}"
                         ));
                     }
                     _ => (from_environment(count)?, of),
                 }
             }
             Some((index, of)) => {
-                let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is no number"));
+                let number = |text: &str| text.parse().map_err(|_| format!("`{text}` is not a number"));
                 (number(index)?, number(of)?)
             }
             None => {
-                return Err(format!("`{text}` is no shard; write 2/4 (the second of four), auto or auto/4"));
+                return Err(format!(
+                    "`{text}` is not a shard; write 2/4 (the second of four), auto or auto/4"
+                ));
             }
         };
         Self::new(index, of)
     }
 
-    /// The folder of the shard, below that of the run.
+    /// Returns the name of the shard's folder below the folder of the run.
     pub fn folder(&self) -> String {
         format!("shard-{}-of-{}", self.index, self.of)
     }
 }
 
-/// Index from 1 of this task of a Slurm job array, or of this pod of a Kubernetes Indexed Job.
+/// Returns the number, from 1, of this task of a Slurm job array or of this pod of a Kubernetes Indexed Job.
 fn from_environment(count: impl Fn(&str) -> Result<Option<usize>, String>) -> Result<usize, String> {
     if let Some(task) = count("SLURM_ARRAY_TASK_ID")? {
         let first = count("SLURM_ARRAY_TASK_MIN")?.unwrap_or(1);
         let step = count("SLURM_ARRAY_TASK_STEP")?.unwrap_or(1).max(1);
         return match task.checked_sub(first) {
             Some(past) if past % step == 0 => Ok(1 + past / step),
-            _ => Err(format!("SLURM_ARRAY_TASK_ID {task} is none of {first}, {}, …", first + step)),
+            _ => Err(format!("SLURM_ARRAY_TASK_ID {task} is not one of {first}, {}, …", first + step)),
         };
     }
     match count("JOB_COMPLETION_INDEX")? {
         Some(completion) => Ok(1 + completion),
-        None => Err("auto: neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set; outside of a Slurm job array \
-                     or a Kubernetes Indexed Job say which shard this is, as in 2/4"
-            .into()),
+        None => Err(
+            "auto: neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set; outside a Slurm job array \
+                     or a Kubernetes Indexed Job give the shard, as in 2/4"
+                .into(),
+        ),
     }
 }
 
-/// A manifest cut into batches, and whose they are.
+/// A manifest divided into batches, and the shard whose batches are to be run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Batches {
-    /// Items of the whole manifest.
+    /// Number of items of the whole manifest.
     pub items: usize,
-    /// Items of a batch; the last one may have fewer.
+    /// Number of items of a batch; the last one may have fewer.
     pub batch: usize,
-    /// None where one process runs all of them.
+    /// `None` if one process runs all batches.
     pub shard: Option<Shard>,
 }
 
 impl Batches {
-    /// Those to be run, in order.
+    /// Returns the batches to be run, in order.
     pub fn mine(self) -> impl Iterator<Item = Range<usize>> {
         let (first, step) = self.turns();
         (first..self.count()).step_by(step).map(move |batch| self.range(batch))
     }
 
-    /// Number of items to be run. Nothing is counted one by one: numbers of a damaged header may be of any size.
+    /// Returns the number of items to be run, without a loop, because the numbers of a damaged header may be huge.
     pub fn total(self) -> usize {
         let (first, step) = self.turns();
         let mine = self.count().saturating_sub(first).div_ceil(step);
-        // The last batch of all may be short.
+        // The last batch of the manifest may be short.
         match self.count().checked_sub(1).filter(|&last| last >= first && (last - first) % step == 0) {
             Some(last) => (mine - 1) * self.batch + self.range(last).len(),
             None => mine * self.batch,
         }
     }
 
-    /// Batches of the whole manifest.
+    /// Returns the number of batches of the whole manifest.
     pub fn count(self) -> usize {
         self.items.div_ceil(self.batch)
     }
 
-    /// The first batch to be run, and how far it is to the next.
+    /// Returns the first batch to be run, and the step to the next.
     fn turns(self) -> (usize, usize) {
         self.shard.map_or((0, 1), |shard| (shard.index - 1, shard.of))
     }
 
-    /// Whether these items are a batch that is to be run.
+    /// Whether these items are one of the batches to be run.
     pub fn has(self, range: &Range<usize>) -> bool {
         let batch = range.start / self.batch;
         let mine = self.shard.is_none_or(|shard| batch % shard.of == shard.index - 1);
@@ -192,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn shards_are_named_or_told_by_the_environment() {
+    fn shards_are_parsed_or_read_from_the_environment() {
         let slurm = |id, min, step, count| {
             [("ID", id), ("MIN", min), ("STEP", step), ("COUNT", count)]
                 .map(|(name, value)| (format!("SLURM_ARRAY_TASK_{name}"), value))
@@ -209,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_shard_is_refused() {
+    fn invalid_shards_are_refused() {
         let refused = [
             parse("5/4", &[]),
             parse("0/4", &[]),
@@ -221,7 +225,7 @@ mod tests {
             parse("auto", &[("SLURM_ARRAY_TASK_COUNT", "8")]),
             parse("auto/8", &[("SLURM_ARRAY_TASK_ID", "x")]),
             parse("auto", &[("JOB_COMPLETION_INDEX", "0")]),
-            // `sbatch --array=3`: one task of eight submitted again, alone.
+            // `sbatch --array=3`: one of eight tasks submitted again alone.
             parse(
                 "auto/8",
                 &[
@@ -236,20 +240,20 @@ mod tests {
         there is no shard 5 of 4; they count from 1 to 4
         there is no shard 0 of 4; they count from 1 to 4
         a run has at least one shard
-        `two` is no shard; write 2/4 (the second of four), auto or auto/4
-        `four` is no number
-        auto: SLURM_ARRAY_TASK_COUNT is not set; in anything but a Slurm job array say how many shards there are, as in auto/8
-        auto: neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set; outside of a Slurm job array or a Kubernetes Indexed Job say which shard this is, as in 2/4
-        auto: neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set; outside of a Slurm job array or a Kubernetes Indexed Job say which shard this is, as in 2/4
-        SLURM_ARRAY_TASK_ID is `x`, no number
-        auto: SLURM_ARRAY_TASK_COUNT is not set; in anything but a Slurm job array say how many shards there are, as in auto/8
-        auto/8: the Slurm job array has 1 of the 8 tasks, and its numbers do not say which; name the shard, as in $SLURM_ARRAY_TASK_ID/8
+        `two` is not a shard; write 2/4 (the second of four), auto or auto/4
+        `four` is not a number
+        auto: SLURM_ARRAY_TASK_COUNT is not set; outside a Slurm job array give the number of shards, as in auto/8
+        auto: neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set; outside a Slurm job array or a Kubernetes Indexed Job give the shard, as in 2/4
+        auto: neither SLURM_ARRAY_TASK_ID nor JOB_COMPLETION_INDEX is set; outside a Slurm job array or a Kubernetes Indexed Job give the shard, as in 2/4
+        SLURM_ARRAY_TASK_ID must be a number, found `x`
+        auto: SLURM_ARRAY_TASK_COUNT is not set; outside a Slurm job array give the number of shards, as in auto/8
+        auto/8: the Slurm job array has 1 of the 8 tasks, and its variables do not tell which; give the shard, as in $SLURM_ARRAY_TASK_ID/8
         ");
     }
 
     proptest! {
         #[test]
-        fn every_batch_is_exactly_one_shards(items in 0usize..200, batch in 1usize..20, of in 1usize..12) {
+        fn every_batch_belongs_to_exactly_one_shard(items in 0usize..200, batch in 1usize..20, of in 1usize..12) {
             let of_shard = |index| Batches { items, batch, shard: Some(Shard { index, of }) };
             let whole = Batches { items, batch, shard: None };
             let mut all: Vec<_> = (1..=of).flat_map(|index| of_shard(index).mine()).collect();

@@ -1,7 +1,7 @@
-//! A run on a Slurm cluster: the scripts of a job array, a task for each shard, and of a merge behind it.
+//! A run on a Slurm cluster: writes the scripts of a job array with a task for each shard, and of a merge after it.
 //!
-//! Text only: nothing here asks a cluster anything but [`submit`]. The scripts rest on what a run promises: SIGTERM ends it after
-//! the batch in flight with exit code 5, and the same command goes on from there.
+//! Only [`submit`] contacts a cluster. The scripts rely on two properties of a run: SIGTERM ends it after the current batch with
+//! exit code 5, and the same command continues from there.
 
 mod quote;
 mod script;
@@ -14,42 +14,42 @@ use models::ErrorKind;
 
 use crate::files::write_whole;
 
-/// What can go wrong on the way to a cluster.
+/// Errors of writing and submitting the scripts.
 #[derive(Debug, thiserror::Error)]
 pub enum SlurmError {
-    /// Something that cannot stand in a script.
+    /// A text cannot be written into a script.
     #[error("{what} `{value}` {reason}")]
     Text {
-        /// Which option or path.
+        /// Name of the option or path.
         what: &'static str,
-        /// As given.
+        /// The text as given.
         value: String,
         /// What is wrong and what to do.
         reason: &'static str,
     },
-    /// A folder or script that cannot be written.
+    /// A folder or script cannot be written.
     #[error(transparent)]
     File(#[from] crate::Error),
-    /// Shell lines that bash cannot read.
+    /// Bash cannot parse the shell lines of the prologue.
     #[error("--prologue `{}` is nothing that bash can read: {reason}", lines.join("\n"))]
     Prologue {
-        /// As given.
+        /// The lines as given.
         lines: Vec<String>,
-        /// What bash says.
+        /// Bash's error message.
         reason: String,
     },
-    /// Slurm did not take the jobs.
+    /// Slurm refused the jobs.
     #[error("cannot submit with `{command}`: {reason}")]
     Submit {
-        /// As a person types it.
+        /// The command, as typed into a shell.
         command: String,
-        /// What the system or Slurm says.
+        /// Error message of the system or of Slurm.
         reason: String,
     },
 }
 
 impl SlurmError {
-    /// What the user can do about it.
+    /// Returns the kind of the error, which decides the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Text { .. } | Self::Prologue { .. } => ErrorKind::Usage,
@@ -59,7 +59,7 @@ impl SlurmError {
     }
 }
 
-/// What a task of the array, and the merge, ask of the cluster. What is not given is left to the cluster's defaults.
+/// Resources of each task of the array, and of the merge. Fields that are `None` are left to the cluster's defaults.
 #[derive(Debug, Clone, Default)]
 pub struct Resources {
     /// `--partition`.
@@ -72,23 +72,23 @@ pub struct Resources {
     pub cpus: Option<NonZeroUsize>,
     /// `--mem` of a node: `16G`.
     pub memory: Option<String>,
-    /// One GPU, of this type where there is a choice.
+    /// One GPU, of any or of a given type.
     pub gpu: Option<Gpu>,
 }
 
 /// One GPU of a node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Gpu {
-    /// Whatever there is.
+    /// A GPU of any type.
     Any,
-    /// `a100`, as the cluster calls it.
+    /// A GPU of this type, by the cluster's name for it: `a100`.
     Type(String),
 }
 
 impl std::str::FromStr for Gpu {
     type Err = String;
 
-    /// `1` or `a100:1`: a shard computes on one GPU.
+    /// Reads `1` or `a100:1`; other counts are refused, since a shard computes on one GPU.
     fn from_str(text: &str) -> Result<Self, String> {
         let (kind, count) = text.rsplit_once(':').map_or((None, text), |(kind, count)| (Some(kind), count));
         let plain = |kind: &&str| {
@@ -105,63 +105,64 @@ impl std::str::FromStr for Gpu {
     }
 }
 
-/// A run as a job array with a merge behind it.
+/// A run as a job array followed by a merge.
 #[derive(Debug, Clone)]
 pub struct ArrayJob {
     /// Name of the job, as `squeue` shows it.
     pub name: String,
-    /// The `tokenrank` that the nodes run; absolute.
+    /// Path of the `tokenrank` program on the nodes; absolute.
     pub program: PathBuf,
-    /// Where it is started: relative paths in experiments start there. Absolute.
+    /// Working folder, from which relative paths in experiments start; absolute.
     pub directory: PathBuf,
     /// Experiment files; absolute.
     pub configs: Vec<PathBuf>,
     /// `--set` assignments.
     pub assignments: Vec<String>,
-    /// Only the first items of the manifest.
+    /// Number of items to use from the beginning of the manifest; `None` for all.
     pub limit: Option<usize>,
     /// Folder of the run, or of the runs of several experiments; absolute.
     pub out: PathBuf,
-    /// Tasks of the array.
+    /// Number of tasks of the array.
     pub shards: NonZeroUsize,
-    /// How many of them may run at a time.
+    /// Maximum number of tasks that run at a time.
     pub max_running: Option<NonZeroUsize>,
-    /// What each asks of the cluster.
+    /// Resources of each task.
     pub resources: Resources,
-    /// Seconds before the time limit at which a task is told to finish its batch.
+    /// Seconds before the time limit at which a task is asked to stop after its batch.
     pub grace: u32,
-    /// How often a task that met its time limit queues again.
+    /// Maximum number of times that a task which met its time limit queues again.
     pub max_requeues: u32,
     /// `#SBATCH` options of both scripts, verbatim.
     pub sbatch: Vec<String>,
     /// `#SBATCH` options of the merge alone, verbatim, after the others.
     pub merge_sbatch: Vec<String>,
-    /// Folders of the runs where there are several, of experiments or of a sweep; absolute. Empty where `out` is the only one.
+    /// Folders of the runs if there are several, of experiments or of a sweep; absolute. Empty if `out` is the only one.
     pub runs: Vec<PathBuf>,
-    /// Whether an experiment is a sweep, whose table is made of merged runs.
+    /// Whether an experiment is a sweep, whose table is made from merged runs.
     pub sweep: bool,
-    /// Shell lines before `tokenrank`: `module load cuda`.
+    /// Shell lines to run before `tokenrank`, such as `module load cuda`.
     pub prologue: Vec<String>,
-    /// Where scripts and logs go; absolute.
+    /// Folder of the scripts and logs; absolute.
     pub folder: PathBuf,
 }
 
 /// The text of the three scripts.
 #[derive(Debug, Clone)]
 pub struct Scripts {
-    /// The array.
+    /// Script of the array.
     pub array: String,
-    /// The merge.
+    /// Script of the merge.
     pub merge: String,
-    /// What submits both.
+    /// Script that submits both.
     pub submit: String,
 }
 
 impl ArrayJob {
-    /// The scripts.
+    /// Returns the text of the scripts.
     ///
     /// # Errors
-    /// A path or an option that no script can hold; a prologue that bash cannot read; less time than the grace takes.
+    /// Fails if a path or an option cannot be written into a script, bash cannot parse the prologue, or the time limit is not
+    /// longer than the grace.
     pub fn scripts(&self) -> Result<Scripts, SlurmError> {
         self.check_time()?;
         self.check_prologue()?;
@@ -175,7 +176,7 @@ impl ArrayJob {
     /// Writes `array.sbatch`, `merge.sbatch`, `submit.sh` and an empty `logs/`, and returns the path of `submit.sh`.
     ///
     /// # Errors
-    /// As [`scripts`](Self::scripts); or a file cannot be written.
+    /// Fails like [`scripts`](Self::scripts), and if a file cannot be written.
     pub fn write(&self) -> Result<PathBuf, SlurmError> {
         let scripts = self.scripts()?;
         let logs = self.file("logs");
@@ -187,7 +188,7 @@ impl ArrayJob {
         Ok(submit)
     }
 
-    /// Slurm looks at the time every half minute and signals up to a minute early.
+    /// Refuses a time limit within the grace. Slurm checks the time every half minute and signals up to a minute early.
     fn check_time(&self) -> Result<(), SlurmError> {
         match self.resources.time.as_deref() {
             Some(time) if seconds(time).is_some_and(|limit| limit <= u64::from(self.grace) + 60) => {
@@ -199,11 +200,11 @@ impl ArrayJob {
         }
     }
 
-    /// A quote without its twin would be found on the node, after the wait for one. Without bash here nothing is checked.
+    /// Checks the syntax of the prologue here, before jobs wait for a node. Without bash on this machine nothing is checked.
     fn check_prologue(&self) -> Result<(), SlurmError> {
         let Some(last) = self.prologue.last() else { return Ok(()) };
         if last.chars().rev().take_while(|&c| c == '\\').count() % 2 == 1 {
-            let reason = "ends in a backslash, which joins the line after it; leave it out";
+            let reason = "ends in a backslash, which joins the next line to it; remove the backslash";
             return Err(SlurmError::Text { what: "--prologue", value: last.clone(), reason });
         }
         let text = self.prologue.join("\n");
@@ -221,7 +222,7 @@ impl ArrayJob {
     }
 }
 
-/// A time limit as Slurm reads it; none for one without end, and for what Slurm has to judge itself.
+/// Returns the seconds of a time limit as Slurm reads it; `None` if it is unlimited or has a form that only Slurm can judge.
 fn seconds(time: &str) -> Option<u64> {
     let (days, rest) = time.split_once('-').map_or((None, time), |(days, rest)| (Some(days), rest));
     let parts = rest.split(':').map(|part| part.parse().ok()).collect::<Option<Vec<u64>>>()?;
@@ -240,27 +241,27 @@ fn seconds(time: &str) -> Option<u64> {
     (total > 0).then_some(total)
 }
 
-/// How a person types the command that submits.
+/// Returns the command that submits the jobs, as typed into a shell.
 ///
 /// # Errors
-/// A path that no command line can hold.
+/// Fails if the path cannot be written into a command line.
 pub fn submit_command(script: &Path) -> Result<String, SlurmError> {
     Ok(format!("sh {}", quote::shell_path("the folder of the scripts", script)?))
 }
 
-/// Both jobs in the queue.
+/// The jobs that were submitted.
 #[derive(Debug, Clone)]
 pub struct Submitted {
-    /// Their numbers, as `submit.sh` prints them.
+    /// Numbers of both jobs, as `submit.sh` prints them.
     pub jobs: String,
-    /// What the cluster has to say besides, such as that a budget is nearly used up.
+    /// Messages of the cluster on stderr, such as that a budget is nearly used up.
     pub said: String,
 }
 
 /// Runs `submit.sh`.
 ///
 /// # Errors
-/// There is no `sbatch` here, or it refuses.
+/// Fails if there is no `sbatch` on this machine, or if it refuses the jobs.
 pub fn submit(script: &Path) -> Result<Submitted, SlurmError> {
     let command = submit_command(script)?;
     let refuse = |reason: String| SlurmError::Submit { command: command.clone(), reason };

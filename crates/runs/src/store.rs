@@ -1,4 +1,4 @@
-//! The folder of a run, while one process works in it.
+//! The folder of a run while a process works in it.
 
 use std::path::{Path, PathBuf};
 
@@ -8,27 +8,27 @@ use crate::header::RunHeader;
 use crate::lock::Lock;
 use crate::shard::Shard;
 
-/// Where the records of a run come from.
+/// Source of the records of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RecordSource {
-    /// From this process: records that are missing are made.
+    /// This process, which computes missing records.
     Run,
-    /// From shards: every record has to be there.
+    /// Shards; a missing record is an error.
     Shards,
 }
 
-/// What a process does with the files that an earlier run has left in the folder.
+/// What to do with the files that an earlier run has left in the folder.
 #[derive(Debug, Clone, Copy)]
 pub enum Earlier<'a> {
-    /// Goes on where that run stopped.
+    /// Continue that run where it stopped.
     Resume,
-    /// Removes them: those of every run, and the files of these names.
+    /// Remove the files that every run has, and the files with these names.
     Remove(&'a [String]),
 }
 
 /// The folder of a run or of a shard, locked by this process until the value is dropped.
 pub struct RunStore {
-    /// Where it is.
+    /// Path of the folder.
     pub out: PathBuf,
     /// Fingerprint of the run.
     pub(crate) fingerprint: String,
@@ -41,7 +41,7 @@ impl RunStore {
     /// Creates the folder of the run with this header, or checks that it belongs to that run.
     ///
     /// # Errors
-    /// The folder is in use, holds another run, or cannot be written.
+    /// Fails if the folder is in use, holds another run, or cannot be written.
     pub fn open(
         out: PathBuf,
         header: &RunHeader,

@@ -1,4 +1,4 @@
-//! The scripts as text, as bash reads them, and as they act among stand-ins for Slurm's commands.
+//! Tests of the scripts: their text, their syntax, and their behaviour with stand-ins for Slurm's commands.
 
 use std::num::NonZeroUsize;
 use std::os::unix::fs::PermissionsExt;
@@ -52,7 +52,7 @@ fn full() -> ArrayJob {
 }
 
 #[test]
-fn an_array_as_it_is_submitted() {
+fn script_of_the_array() {
     let text = full().scripts().expect("scripts").array;
     let (head, body) = text.split_once("\n\n").expect("options, then commands");
     insta::assert_snapshot!(head, @r#"
@@ -87,7 +87,7 @@ fn an_array_as_it_is_submitted() {
 }
 
 #[test]
-fn a_merge_as_it_is_submitted() {
+fn script_of_the_merge() {
     insta::assert_snapshot!(full().scripts().expect("scripts").merge, @r#"
     #!/bin/bash
     # Written by `tokenrank slurm`: results and tables from the shards. It says which shards lack, if any do.
@@ -113,24 +113,24 @@ fn a_merge_as_it_is_submitted() {
     "#);
 }
 
-/// The runs of a sweep are merged one by one, then read for its table.
+/// A sweep of two runs, which are merged one by one and then read for the table.
 fn sweep() -> ArrayJob {
     let runs = ["alpha-0.5", "alpha-0.9"].map(|run| PathBuf::from("/scratch/ada/masking-vit/runs").join(run));
     ArrayJob { sweep: true, runs: runs.into(), ..job("/scratch") }
 }
 
 #[test]
-fn a_sweep_ends_in_its_table() {
+fn script_of_the_merge_of_a_sweep_makes_its_table() {
     let text = sweep().scripts().expect("scripts").merge;
     let (_, body) = text.split_once("|| exit 3\n").expect("a body");
     insta::assert_snapshot!(body, @r#"
     /opt/tokenrank/bin/tokenrank merge /scratch/ada/masking-vit --device cpu
     code=$?
-    # 3: either items could not be read, and the runs are made without them, or a shard is not done, and none is made.
+    # 3: either items could not be read, and the runs are merged without them, or a shard is unfinished, and nothing is merged.
     [ "$code" -eq 0 ] || [ "$code" -eq 3 ] || exit "$code"
     made() {
         [ ! -e "$1/results.json" ] || return 0
-        echo "the merge has not made $1: submit again what is not done" >&2
+        echo "the merge did not write $1: submit again to finish its shards" >&2
         exit 3
     }
     made /scratch/ada/masking-vit/runs/alpha-0.5
@@ -140,7 +140,7 @@ fn a_sweep_ends_in_its_table() {
 }
 
 #[test]
-fn bash_reads_every_script() {
+fn bash_can_parse_every_script() {
     let mut strange = full();
     strange.name = "it's $(a) \"name\" #1".into();
     strange.configs = vec!["/a b/it's \"it\" `x` $y \\ z*.toml".into()];
@@ -157,7 +157,7 @@ fn bash_reads_every_script() {
 }
 
 #[test]
-fn what_no_script_can_hold_is_refused() {
+fn text_that_a_script_cannot_hold_is_refused() {
     let refuse = |job: ArrayJob, word: &str| {
         let message = job.scripts().expect_err("refused").to_string();
         assert!(message.contains(word), "{message}");
@@ -174,7 +174,7 @@ fn what_no_script_can_hold_is_refused() {
     refuse(ArrayJob { out: bytes.into(), ..job("/a") }, "UTF-8");
 }
 
-/// Slurm signals up to a minute before the grace begins: what is left must be more than nothing.
+/// Slurm signals up to a minute before the grace begins, and a shard needs some time before that.
 #[test]
 fn a_time_limit_is_longer_than_the_grace() {
     let limited = |time: &str, grace| {
@@ -185,7 +185,7 @@ fn a_time_limit_is_longer_than_the_grace() {
         let message = limited(time, 120).expect_err("refused").to_string();
         assert!(message.contains("--grace") && message.contains(time), "{message}");
     }
-    // Slurm knows times that are none, and says what it does not.
+    // Slurm reads `0` and `UNLIMITED` as no limit, and refuses invalid times itself.
     for time in ["4", "03:01", "0:03:01", "0-1", "1-0", "0-0:4", "0", "UNLIMITED", "tomorrow"] {
         assert!(limited(time, 120).is_ok(), "{time}");
     }
@@ -208,8 +208,8 @@ fn a_shard_has_one_gpu() {
     }
 }
 
-/// A folder with stand-ins: a `tokenrank` that writes down its arguments and how it ends, `squeue` that says what is in
-/// `state`, `scontrol` that writes down what it is asked.
+/// A folder with stand-ins: a `tokenrank` that records its arguments and how it ends, a `squeue` that prints the file `state`,
+/// a `scontrol` that records its arguments.
 struct Stage {
     dir: tempfile::TempDir,
 }
@@ -273,7 +273,7 @@ wait"#,
         command
     }
 
-    /// Runs the array's task, signals its shell once the shard has begun, and waits.
+    /// Runs a task of the array, signals its shell once the shard has begun, and waits for its end.
     fn signalled(&self, script: &str, restarts: u32) -> Output {
         let child = self.bash(script).env("SLURM_RESTART_COUNT", restarts.to_string()).spawn().expect("bash");
         while !self.path("started").exists() {
@@ -290,7 +290,7 @@ fn signal(signal: &str, child: &Child) {
 }
 
 #[test]
-fn every_word_reaches_the_program_as_it_was_given() {
+fn arguments_reach_the_program_unchanged() {
     let stage = Stage::new();
     let job = stage.job();
     let output = stage.bash(&job.scripts().expect("scripts").array).env("ENDS", "3").output().expect("bash");
@@ -310,9 +310,9 @@ fn every_word_reaches_the_program_as_it_was_given() {
     assert_eq!(stage.read("asked"), "", "nothing was requeued");
 }
 
-/// A merge ends with 3 where items could not be read, and where it makes nothing: the folders tell.
+/// A merge ends with 3 if items could not be read and if it writes nothing; the folders show which.
 #[test]
-fn a_sweep_makes_its_table_of_what_is_merged_and_computes_nothing_else() {
+fn the_table_of_a_sweep_is_made_only_if_every_run_was_merged() {
     let stage = Stage::new();
     let runs = ["it's", "$HOME"].map(|run| stage.path("out").join(run));
     let job = ArrayJob { sweep: true, runs: runs.to_vec(), ..stage.job() };
@@ -332,14 +332,14 @@ fn a_sweep_makes_its_table_of_what_is_merged_and_computes_nothing_else() {
         assert_eq!(merged_with("3"), (3, ran));
     }
     assert_eq!(merged_with("0"), (0, 1));
-    assert_eq!(merged_with("5"), (5, 0), "a merge that was interrupted is no merge");
+    assert_eq!(merged_with("5"), (5, 0), "an interrupted merge does not count");
     let several = ArrayJob { sweep: false, ..job }.scripts().expect("scripts").merge;
     let output = stage.bash(&several).env("ENDS", "3").output().expect("bash");
     assert_eq!(output.status.code(), Some(3), "{output:?}");
 }
 
 #[test]
-fn warned_of_its_time_limit_a_task_finishes_its_batch_and_queues_again() {
+fn a_task_near_its_time_limit_finishes_its_batch_and_queues_again() {
     let stage = Stage::new();
     let output = stage.signalled(&stage.job().scripts().expect("scripts").array, 99);
     assert_eq!(output.status.code(), Some(5), "{output:?}");
@@ -348,7 +348,7 @@ fn warned_of_its_time_limit_a_task_finishes_its_batch_and_queues_again() {
 }
 
 #[test]
-fn a_task_does_not_queue_again_for_ever() {
+fn a_task_queues_again_a_limited_number_of_times() {
     let stage = Stage::new();
     let output = stage.signalled(&stage.job().scripts().expect("scripts").array, 100);
     assert_eq!(output.status.code(), Some(5), "{output:?}");
@@ -357,9 +357,9 @@ fn a_task_does_not_queue_again_for_ever() {
     assert!(said.contains("not done after 100 restarts"), "{said}");
 }
 
-/// `scancel` and preemption signal every process: the shell neither repeats the signal nor brings back what was cancelled.
+/// `scancel` and preemption signal every process: the shell neither repeats the signal nor queues a cancelled task again.
 #[test]
-fn a_task_that_slurm_ends_is_left_to_slurm() {
+fn a_task_that_slurm_ends_is_not_queued_again() {
     let stage = Stage::new();
     std::fs::write(stage.path("state"), "COMPLETING\n").expect("written");
     let mut child = stage.bash(&stage.job().scripts().expect("scripts").array).spawn().expect("bash");
@@ -370,7 +370,7 @@ fn a_task_that_slurm_ends_is_left_to_slurm() {
     std::thread::sleep(std::time::Duration::from_millis(300));
     assert!(child.try_wait().expect("a child").is_none(), "the shell waits for the shard");
     assert!(!stage.read("arguments").contains("finished"), "the shell passed the signal on");
-    // What Slurm itself does.
+    // Slurm signals the other processes itself.
     let shard = Command::new("pkill").args(["-TERM", "-P", &child.id().to_string()]).status();
     assert!(shard.expect("pkill").success());
     assert_eq!(child.wait().expect("an end").code(), Some(5));
@@ -378,7 +378,7 @@ fn a_task_that_slurm_ends_is_left_to_slurm() {
 }
 
 #[test]
-fn both_jobs_are_submitted_the_merge_behind_the_array() {
+fn the_merge_is_submitted_to_run_after_the_array() {
     let stage = Stage::new();
     stage.tool(
         "sbatch",
@@ -404,7 +404,7 @@ fn both_jobs_are_submitted_the_merge_behind_the_array() {
     assert_eq!(output.status.code(), Some(1), "{output:?}");
     assert_eq!(String::from_utf8_lossy(&output.stdout), "");
 
-    // Without its merge the array is of no use, and in the way of the next one.
+    // An array without its merge is useless and would block the next one, so it is cancelled.
     std::fs::write(stage.path("asked"), "").expect("written");
     stage.tool("sbatch", "case $* in *--dependency*) exit 1 ;; *) echo 42 ;; esac");
     for (code, word) in [(0, "taken back"), (1, "scancel 42")] {

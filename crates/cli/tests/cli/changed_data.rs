@@ -34,7 +34,7 @@ fn an_image_or_mask_that_was_replaced_is_noticed_and_its_batch_run_again() {
             _ => shift_mask(&on.file(&victim)),
         }
         let told = words(&on.run("run", &[], 0));
-        let noticed = "1 item was made from other data than is there now (";
+        let noticed = "1 item was computed from data that has since changed (";
         assert!(told.contains(noticed) && told.contains("000004.png"), "{told}");
         assert!(told.contains(&format!("{batch} items are run again")), "{}: {told}", small.task);
         assert!(told.contains(&format!("{batch} items in")), "{}: {told}", small.task);
@@ -80,7 +80,7 @@ fn a_half_finished_run_does_not_go_on_with_other_images() {
     }
     std::fs::write(on.file("images/000008.png"), first).expect("writable");
     let told = words(&on.run("run", &[], 0));
-    assert!(told.contains("5 items were made from other data than is there now"), "{told}");
+    assert!(told.contains("5 items were computed from data that has since changed"), "{told}");
     assert!(told.contains("9 items in"), "{told}");
     on.run("anew", &[], 0);
     assert_same(&on.out("anew"), &on.out("run"));

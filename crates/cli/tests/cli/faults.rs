@@ -129,7 +129,7 @@ fn records_that_nobody_knows_of_are_left_alone() {
     std::fs::remove_file(out.join("run.json")).expect("a header");
     let changed = ["--set", "task.masking.alpha=0.2", "--set", "seed=7"];
     let message = words(&small.run(&out, &changed, 2));
-    assert!(message.contains("no run.json that says of what") && message.contains("--fresh"), "{message}");
+    assert!(message.contains("no run.json that identifies them") && message.contains("--fresh"), "{message}");
     assert_eq!(std::fs::read(out.join("records.jsonl")).expect("records"), records);
     // Records of another run, for all that its items are the same.
     let whole = dir.path().join("whole");

@@ -1,4 +1,4 @@
-//! What the pages that the program writes have in common: one HTML file each that loads nothing.
+//! Parts common to all pages. Each page is one HTML file that loads nothing.
 
 use std::borrow::Cow;
 
@@ -6,24 +6,24 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde::Serialize;
 
-/// Colours, type and controls.
+/// Style sheet of colours, fonts and controls.
 pub(crate) const STYLE: &str = include_str!("base.css");
 
-/// A page may use what it holds and nothing else, not even by mistake.
+/// Content security policy: a page may use only its own content.
 pub(crate) const POLICY: &str =
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
 
-/// Content of a file as a URI that holds it.
+/// Returns the content of a file as a data URI.
 pub(crate) fn data_uri(kind: &str, content: &[u8]) -> String {
     format!("data:{kind};base64,{}", STANDARD.encode(content))
 }
 
-/// The content of a PNG file as a URI that holds it.
+/// Returns the content of a PNG file as a data URI.
 pub(crate) fn png_uri(png: &[u8]) -> String {
     data_uri("image/png", png)
 }
 
-/// A name in which what would steer the reader's eye unseen, controls and marks of direction, stands as its code point.
+/// Replaces control characters and direction marks, which could disguise a name, by their code points.
 pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     let unseen = |c: char| {
         let direction = matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
@@ -36,7 +36,7 @@ pub(crate) fn plain(text: &str) -> Cow<'_, str> {
     text.chars().map(shown).collect()
 }
 
-/// A value as JSON that no name in it can end the script element of.
+/// Returns a value as JSON without `<`, so that no text in it can end the script element.
 pub(crate) fn json(value: &impl Serialize) -> String {
     serde_json::json!(value).to_string().replace('<', "\\u003c")
 }
@@ -46,13 +46,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn marks_of_direction_and_controls_are_seen() {
+    fn direction_marks_and_control_characters_are_shown() {
         assert_eq!(plain("λ₂ <b>\n日"), "λ₂ <b>\n日");
         assert_eq!(plain("a\u{202e}gnp.exe\u{7}"), "a[U+202E]gnp.exe[U+0007]");
     }
 
     #[test]
-    fn json_does_not_end_its_element() {
+    fn json_cannot_end_its_script_element() {
         let names = ["</script><b>", "<!--<script>"];
         let text = json(&names);
         assert!(!text.contains('<'), "{text}");

@@ -1,42 +1,43 @@
-//! How much a page may hold.
+//! Limits on the size of a page.
 
-/// Bytes of the run's own pictures, and of small ones of items.
-pub(super) const PICTURES: usize = 12 << 20;
+/// Maximum bytes of the figures and images of runs.
+pub(super) const IMAGES: usize = 12 << 20;
+/// Maximum bytes of the thumbnails of items.
 const THUMBNAILS: usize = 4 << 20;
-/// Bytes of the items' scores.
+/// Maximum bytes of the items' scores.
 const ITEMS: usize = 24 << 20;
 
-/// What is left for each.
+/// Remaining bytes of each kind.
 pub(super) struct Budget {
-    pictures: usize,
+    images: usize,
     thumbnails: usize,
     items: usize,
 }
 
 impl Default for Budget {
     fn default() -> Self {
-        Self { pictures: PICTURES, thumbnails: THUMBNAILS, items: ITEMS }
+        Self { images: IMAGES, thumbnails: THUMBNAILS, items: ITEMS }
     }
 }
 
 impl Budget {
-    /// Whether a picture of so many bytes fits; it then counts.
-    pub fn picture(&mut self, bytes: usize) -> bool {
-        take(&mut self.pictures, bytes)
+    /// Whether an image of this many bytes fits; if so, it is charged to the budget.
+    pub fn image(&mut self, bytes: usize) -> bool {
+        take(&mut self.images, bytes)
     }
 
-    /// Likewise for a small picture.
+    /// Whether a thumbnail of this many bytes fits; if so, it is charged to the budget.
     pub fn thumbnail(&mut self, bytes: usize) -> bool {
         take(&mut self.thumbnails, bytes)
     }
 
-    /// Likewise for the scores of a run's items.
+    /// Whether scores of this many bytes fit; if so, they are charged to the budget.
     pub fn items(&mut self, bytes: usize) -> bool {
         take(&mut self.items, bytes)
     }
 }
 
-/// Base64 takes four bytes for three.
+/// Charges bytes to a budget if they fit in base64, which takes four bytes for three.
 fn take(left: &mut usize, bytes: usize) -> bool {
     let bytes = bytes.div_ceil(3) * 4;
     let fits = bytes <= *left;

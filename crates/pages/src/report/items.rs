@@ -1,4 +1,4 @@
-//! The items of a run with small images of some of them.
+//! The items of a run, with thumbnails of some of them.
 
 use std::cmp::Ordering;
 
@@ -11,14 +11,14 @@ use super::links::Links;
 use super::thumbnails::{OF_EACH, OF_LEAD, Thumbnails};
 use crate::html::plain;
 
-/// What the page shows of the items.
+/// The items as shown on the page.
 pub(super) struct Items {
-    /// The items.
+    /// Items and scores.
     pub view: ItemView,
-    /// Names of the methods.
+    /// Labels of the methods.
     pub methods: Vec<String>,
     pub thumbnails: Thumbnails,
-    /// Folders of the methods with an image of each item, as links.
+    /// Links to the folders with the images that each method generated.
     pub folders: Vec<String>,
 }
 
@@ -26,7 +26,7 @@ impl Items {
     /// Reads the items of a run.
     ///
     /// # Errors
-    /// Records are missing or damaged.
+    /// Fails if records are missing or damaged.
     pub fn read(run: &RunFolder, links: &Links, budget: &mut Budget) -> Result<Self> {
         let mut view = run.results.experiment.task.kind().items(run)?;
         for note in &view.notes {
@@ -43,8 +43,8 @@ impl Items {
         Ok(items)
     }
 
-    /// Items by a score of a method, the worst first; of a score that is neither good nor bad, the largest. Those without a
-    /// value come last; equals stay in manifest order.
+    /// Sorts items by a score of a method, worst first, or largest first if the score is neither good nor bad. Items without a
+    /// value come last; equal items stay in manifest order.
     pub fn worst_first(&self, score: &Score, method: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.view.rows.len()).collect();
         let Some(values) = score.values.get(method) else { return order };
@@ -58,7 +58,7 @@ impl Items {
         order
     }
 
-    /// Embeds images of the items at either end, for each method in turn, until the budget is spent.
+    /// Embeds thumbnails of the best and worst items, for each method in turn, until the budget is spent.
     fn embed(&mut self, budget: &mut Budget) {
         let Some(score) = self.view.scores.first() else { return };
         let orders: Vec<Vec<usize>> =
@@ -69,7 +69,7 @@ impl Items {
                 wanted.push(item);
             }
         };
-        // The lead's first: it is what the table opens with.
+        // First those of the lead method, by which the table is sorted when the page opens.
         let lead = orders.get(self.view.lead).into_iter();
         lead.flat_map(|order| order.iter().take(OF_LEAD)).for_each(|&item| push(item));
         for rank in 0..OF_EACH {

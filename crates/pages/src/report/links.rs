@@ -1,4 +1,4 @@
-//! Links from the page to files, relative, so that a folder can be moved with its page.
+//! Relative links from the page to files, so that a folder can be moved together with its page.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -7,23 +7,23 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use eval::{Error, Result};
 use runs::FileAction;
 
-/// Everything that could be more than a part of a name; a colon too, which would end a scheme.
+/// Characters to escape: all that have a meaning in a URL, including the colon, which would end a scheme.
 const NAME: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// The folder of the page.
+/// Makes links relative to the folder of the page.
 pub(super) struct Links {
     folder: PathBuf,
 }
 
 impl Links {
     /// # Errors
-    /// There is no such folder.
+    /// Fails if there is no such folder.
     pub fn from(folder: &Path) -> Result<Self> {
         let folder = std::fs::canonicalize(folder).map_err(Error::file(FileAction::Read, folder))?;
         Ok(Self { folder })
     }
 
-    /// The way to a file or folder, as a URL reference.
+    /// Returns the relative URL of a file or folder.
     pub fn to(&self, target: &Path) -> String {
         let target = std::fs::canonicalize(target).unwrap_or_else(|_| target.to_path_buf());
         let (from, to): (Vec<_>, Vec<_>) =
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn links_lead_from_folder_to_folder_and_are_never_more_than_paths() {
+    fn links_are_relative_and_escaped() {
         let dir = tempfile::tempdir().expect("a scratch folder");
         let file = dir.path().join("runs/java:script/a b#c?.png");
         std::fs::create_dir_all(file.parent().expect("a folder")).expect("made");

@@ -1,13 +1,13 @@
 //! `tokenrank report`: one HTML file from the finished runs of a folder.
 //!
-//! The page holds everything that it shows. Tables are there without the script, which sorts, filters, pages and draws the
-//! cross-hair of curves; pictures are data URIs up to a budget, and what is left out is said.
+//! The page contains everything that it shows. Tables work without the script, which sorts, filters, pages and draws the
+//! cross-hair of curves. Images are data URIs up to a budget; the page names those left out.
 
 mod budget;
+mod images;
 mod items;
 mod links;
 mod markup;
-mod pictures;
 mod recipe;
 mod run;
 mod svg;
@@ -30,27 +30,27 @@ use runs::files::write_whole;
 use runs::layout::PAGE;
 use sweep::SweepView;
 
-/// Runs that are shown in full; of further ones, the row of the overview.
+/// Maximum number of runs shown in full; further runs appear only in the overview.
 const IN_FULL: usize = 24;
 
 /// A page that was written.
 #[derive(Debug)]
 pub struct ReportPage {
-    /// Where it is.
+    /// Path of the page.
     pub path: PathBuf,
-    /// Its size in bytes.
+    /// Size in bytes.
     pub bytes: usize,
-    /// Number of runs in it.
+    /// Number of runs on the page.
     pub runs: usize,
-    /// Folders of the runs that have not finished and are not in it.
+    /// Folders of unfinished runs, which are not on the page.
     pub unfinished: Vec<PathBuf>,
 }
 
-/// Writes the page of the finished runs in `dir`, itself a run or a folder of runs, to `out`; `report.html` in `dir` where
-/// nothing is said. Runs that have not finished are named on it.
+/// Writes the page of the finished runs in `dir`, which is a run or a folder of runs, to `out`, by default `report.html` in `dir`.
+/// The page names unfinished runs.
 ///
 /// # Errors
-/// No run in `dir` has finished, or one is damaged; the page cannot be written.
+/// Fails if `dir` has no finished run, a run is damaged, or the page cannot be written.
 pub fn report(dir: &Path, out: Option<&Path>) -> Result<ReportPage> {
     let path = out.map_or_else(|| dir.join(PAGE), Path::to_path_buf);
     if path.is_dir() {
@@ -58,17 +58,17 @@ pub fn report(dir: &Path, out: Option<&Path>) -> Result<ReportPage> {
         return Err(Error::Export { path, reason });
     }
     let (folders, unfinished) = RunFolder::find_finished(dir)?;
-    let beside = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let links = Links::from(beside)?;
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let links = Links::from(folder)?;
     let html = Page::of(dir, &folders, &unfinished, &links)?.to_html();
     write_whole(&path, html.as_bytes())?;
     Ok(ReportPage { path, bytes: html.len(), runs: folders.len(), unfinished })
 }
 
-/// What the page shows.
+/// Content of the page.
 struct Page {
     title: String,
-    /// Every run, shown in full or not.
+    /// A row for every run, shown in full or not.
     overview: Vec<Overview>,
     /// Tables of the paper that several runs fill.
     together: Vec<Table>,
@@ -78,7 +78,7 @@ struct Page {
     unfinished: Vec<(String, String)>,
 }
 
-/// A line about a run.
+/// Row of the overview.
 struct Overview {
     name: String,
     title: String,
@@ -87,7 +87,7 @@ struct Overview {
     failed: usize,
     /// Metric, method and value of the best method.
     best: Option<(String, String, String)>,
-    /// Its folder.
+    /// Link to its folder.
     href: String,
 }
 

@@ -1,4 +1,4 @@
-//! What made a run, and how to make it again.
+//! The origin of a run, and how to repeat it.
 
 use std::path::Path;
 
@@ -6,14 +6,15 @@ use super::links::Links;
 use eval::RunFolder;
 use eval::results::Results;
 
-/// What made a run.
+/// The origin of a run, and how to repeat it.
 pub(super) struct Recipe {
-    /// Name of an experiment file with its content: TOML, or JSON where TOML cannot say it.
+    /// Name of the experiment file.
     pub file: String,
+    /// Its content: TOML, or JSON if TOML cannot represent the experiment.
     pub text: String,
-    /// The command that runs it.
+    /// The command that runs the experiment.
     pub command: String,
-    /// Terms and descriptions; of hashes, to be copied.
+    /// Facts about data, program and machine.
     pub facts: Vec<Fact>,
     /// Files of the run: name, link, size in bytes.
     pub files: Vec<(String, String, u64)>,
@@ -22,7 +23,7 @@ pub(super) struct Recipe {
 pub(super) struct Fact {
     pub term: &'static str,
     pub description: String,
-    /// Whether it is something to be copied whole.
+    /// Whether the description is a hash or the like, with a button to copy it.
     pub is_code: bool,
 }
 
@@ -84,7 +85,7 @@ fn facts(results: &Results) -> Vec<Fact> {
     facts
 }
 
-/// Files of a run's folder by name; folders with a stroke behind them.
+/// Returns the files of a run's folder, sorted by name; names of folders end in a slash.
 fn files(folder: &Path, links: &Links) -> Vec<(String, String, u64)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let of_run = |entry: std::fs::DirEntry| {
@@ -106,7 +107,7 @@ mod tests {
     use eval::Experiment;
 
     #[test]
-    fn an_experiment_is_the_same_when_written_and_read() {
+    fn experiments_are_unchanged_by_writing_and_reading() {
         let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
         let mut seen = 0;
         for folder in ["mini", "paper"] {

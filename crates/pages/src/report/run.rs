@@ -1,9 +1,9 @@
-//! Everything that the page shows of one run.
+//! The content of the page for one run.
 
 use super::budget::Budget;
+use super::images::Images;
 use super::items::Items;
 use super::links::Links;
-use super::pictures::Pictures;
 use super::recipe::Recipe;
 use super::values::Values;
 use eval::experiments::spec::{MethodInfo, Unit};
@@ -14,23 +14,23 @@ use eval::{Error, Result, RunFolder};
 use runs::layout::RECORDS;
 
 pub(super) struct Run {
-    /// Its folder as seen from that of all runs, or the name of its experiment.
+    /// Path of its folder relative to the folder of all runs, or the name of its experiment.
     pub name: String,
     pub results: Results,
-    /// The methods.
+    /// The methods of the experiment.
     pub methods: Vec<MethodInfo>,
     pub values: Values,
     pub differences: Vec<Differences>,
-    /// What their intervals and verdicts are.
+    /// Notes that explain intervals and verdicts of the differences.
     pub differences_notes: Vec<String>,
-    pub pictures: Pictures,
+    pub images: Images,
     pub items: Items,
     /// Whether the page has room for the scores of all items.
     pub has_room: bool,
     /// Link to the records.
     pub records: String,
     pub recipe: Recipe,
-    /// What a reader of the values must know.
+    /// Notes that explain the values.
     pub notes: Vec<String>,
 }
 
@@ -40,28 +40,28 @@ pub(super) struct Differences {
     pub rows: Vec<Difference>,
 }
 
-/// In the units of the head.
+/// A difference of two methods, in the units of the head.
 pub(super) struct Difference {
     pub method: String,
     pub minus: String,
     pub value: f64,
-    /// Its lower and upper end, and p; none where there are too few items.
+    /// Lower and upper end of its interval, and the p-value; `None` if there are too few items.
     pub interval: Option<(f64, f64, PValue)>,
-    /// Number of items behind it.
+    /// Number of items that it is computed from.
     pub items: usize,
     pub significance: Significance,
 }
 
 impl Run {
     /// # Errors
-    /// Records are missing, damaged, or those of another run.
+    /// Fails if records are missing, damaged, or of another run.
     pub fn of(name: String, folder: &RunFolder, links: &Links, budget: &mut Budget) -> Result<Self> {
         let results = folder.results.clone();
         let items = Items::read(folder, links, budget)?;
         let spreads = &items.view.spreads;
         belong_together(folder, &items)?;
-        let mut pictures = Pictures::find(&folder.path, links, budget);
-        pictures.side_by_side(&items, links, budget);
+        let mut images = Images::find(&folder.path, links, budget);
+        images.side_by_side(&items, links, budget);
         let values = Values::of(&results, spreads);
         Ok(Self {
             name,
@@ -79,7 +79,7 @@ impl Run {
             records: links.to(&folder.path.join(RECORDS)),
             recipe: Recipe::of(folder, links),
             values,
-            pictures,
+            images,
             items,
             results,
         })
@@ -90,7 +90,7 @@ impl Run {
     }
 }
 
-/// Refuses records that are not those of the results: intervals and items would be another run's.
+/// Refuses records that do not match the results, since intervals and items would come from another run.
 fn belong_together(folder: &RunFolder, items: &Items) -> Result<()> {
     let results = &folder.results;
     let refuse = |what: String| {
@@ -105,7 +105,7 @@ fn belong_together(folder: &RunFolder, items: &Items) -> Result<()> {
     }
     for ((metric, method), spread) in &items.view.spreads.values {
         let Some(value) = results.value(metric, method) else { continue };
-        // Sums in another order differ in the last digits.
+        // Summation in another order changes the last digits.
         if (value - spread.value).abs() > 1e-9 * value.abs().max(1.0) {
             let found = spread.value;
             return refuse(format!(
@@ -116,7 +116,7 @@ fn belong_together(folder: &RunFolder, items: &Items) -> Result<()> {
     Ok(())
 }
 
-/// The paired comparisons, those of the results first, by metric.
+/// Returns the paired comparisons grouped by metric, those of the results first.
 fn differences(results: &Results, further: &[Comparison]) -> Vec<Differences> {
     let methods = results.experiment.methods();
     let label = |key: &str| {
@@ -143,7 +143,7 @@ fn differences(results: &Results, further: &[Comparison]) -> Vec<Differences> {
     all
 }
 
-/// Such as `1 item`.
+/// Writes a number of items, such as `1 item`.
 pub(super) fn items_of(count: u64) -> String {
     if count == 1 { "1 item".to_owned() } else { format!("{count} items") }
 }
@@ -156,7 +156,7 @@ fn notes(results: &Results, values: &Values) -> Vec<String> {
         "{}{}{}.",
         items_of(results.items),
         of_run.concat(),
-        if percent { "; shares in percent" } else { "" }
+        if percent { "; fractions in percent" } else { "" }
     ));
     let kind = results.experiment.task.kind();
     notes.push(kind.meaning(results));

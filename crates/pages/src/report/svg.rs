@@ -1,24 +1,24 @@
-//! Drawings in the page itself: curves, and differences with their intervals.
+//! SVG drawings in the page: curves, and differences with their intervals.
 
 use maud::{Markup, html};
 
-/// Size of a chart in its own units, and the frame around what is drawn.
+/// Size and margins of a chart in its own units.
 const WIDTH: f64 = 560.0;
 const HEIGHT: f64 = 340.0;
 const LEFT: f64 = 48.0;
 const RIGHT: f64 = 14.0;
 const TOP: f64 = 12.0;
 const BOTTOM: f64 = 46.0;
-/// Strokes of twelve series, told apart by colour and dashes; the inks are in the style sheet.
+/// Dashes of twelve series; the style sheet has their colours.
 pub(super) const DASHES: [&str; 12] =
     ["", "7 4", "2 3", "10 3 2 3", "", "7 4", "2 3", "10 3 2 3", "", "7 4", "2 3", "10 3 2 3"];
 
-/// Shares over shares: a line for each series, by its place among all methods.
+/// A chart of fractions over fractions, with a line for each series.
 pub(super) struct Chart<'a> {
     pub title: &'a str,
     pub x: &'a [f64],
     pub x_label: &'a str,
-    /// Place among the methods, and as many values as `x`, 0 to 1.
+    /// Index of the method, and a value between 0 and 1 for each entry of `x`.
     pub series: Vec<(usize, &'a [f64])>,
 }
 
@@ -60,7 +60,7 @@ impl Chart<'_> {
     }
 }
 
-/// A difference as a dot with its interval, on a scale that all of a table share; the mark in the middle is 0.
+/// Draws a difference as a dot with its interval. `reach` is the largest value of the table's scale; the mark in the middle is 0.
 pub(super) fn interval(value: f64, (low, high): (f64, f64), reach: f64) -> Markup {
     let across = |value: f64| 90.0 + 84.0 * (value / reach.max(1e-12)).clamp(-1.0, 1.0);
     html! {

@@ -15,12 +15,12 @@ use eval::{Error, Result};
 use runs::FileAction;
 use runs::layout::SCHEMA;
 
-/// A sweep's folder has its runs two folders down.
+/// Name of the file, in the folder two levels above each run of the sweep.
 const FILE: &str = "sweep.json";
 
 pub(super) struct SweepView {
     pub table: Table,
-    /// Its files: name and link.
+    /// Names and links of the sweep's files.
     pub files: Vec<(String, String)>,
 }
 
@@ -34,10 +34,10 @@ struct Stored {
 }
 
 impl SweepView {
-    /// The sweeps to which the runs belong.
+    /// Finds the sweeps that the runs belong to.
     ///
     /// # Errors
-    /// The file of one is damaged.
+    /// Fails if the file of a sweep is damaged.
     pub fn find(dir: &Path, folders: &[RunFolder], links: &Links) -> Result<Vec<Self>> {
         let mut seen: Vec<PathBuf> = Vec::new();
         for folder in folders {
@@ -64,7 +64,7 @@ impl SweepView {
             return Err(damaged(format!("has schema {}, this program reads {SCHEMA}", stored.schema)));
         }
         let of_sweep = |run: &&RunFolder| run.path.starts_with(folder);
-        // A run knows whether more is better, and how its metric is called.
+        // The results of a run know the direction and the name of the metric.
         let metric = runs.iter().filter(of_sweep).find_map(|run| {
             run.results.metrics.iter().find(|value| value.name == stored.metric)?;
             Some(head(&run.results, &stored.metric))

@@ -1,18 +1,18 @@
-//! Tables as files that the page itself holds.
+//! Tables as files that are embedded in the page.
 
 use crate::html::data_uri;
 use eval::Table;
 
-/// A file that the browser can save or the reader can copy.
+/// An embedded file that the reader can save or copy.
 pub(super) struct Download {
     pub label: &'static str,
     pub file: String,
     pub uri: String,
-    /// Where it is text.
+    /// Content of a text file; `None` for a binary file.
     pub text: Option<String>,
 }
 
-/// A table in every form. One that cannot be made is left out.
+/// Returns a table in every file format, without formats that fail.
 pub(super) fn downloads(table: &Table, name: &str) -> Vec<Download> {
     let mut all = Vec::new();
     let mut push = |label, kind: &str, mime: &str, bytes: Vec<u8>| {

@@ -1,4 +1,4 @@
-//! The page of runs that no network made: its structure, hostile names, and a browser where there is one.
+//! Tests of the page of invented runs: its structure, hostile names, and its behaviour in a browser if there is one.
 
 #[path = "../../tests/browser/mod.rs"]
 mod browser;
@@ -17,13 +17,14 @@ use eval::forged;
 use eval::results::{Curves, MetricValue};
 use eval::{Experiment, TaskConfig};
 
-/// The experiment of the miniature ViT.
+/// Reads the experiment of the miniature ViT.
 fn experiment() -> Experiment {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/mini/masking-vit.toml");
     Experiment::read(&config, &[]).expect("an experiment")
 }
 
-/// Answers of classifiers that forget: sooner under some methods than under others. The last item cannot be read.
+/// Invents answers of a classifier that becomes wrong as tokens are removed, sooner under some methods than under others. The last
+/// item cannot be read.
 fn answers(
     items: usize,
     experiment: &Experiment,
@@ -83,7 +84,7 @@ fn forge(folder: &Path, name: &str, experiment: &Experiment, answers: &[Answer<M
     });
 }
 
-/// A run of so many items, and its page.
+/// Writes a run with this number of items and its page. Returns the path of the page.
 fn page(dir: &Path, items: usize) -> PathBuf {
     let experiment = experiment();
     forge(dir, "masking-vit", &experiment, &answers(items, &experiment, |item| format!("scene/{item:05}")));

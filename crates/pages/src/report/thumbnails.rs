@@ -1,4 +1,4 @@
-//! Small pictures of items, read again from the data set.
+//! Thumbnails of items, read again from the data set.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +11,19 @@ use crate::html::png_uri;
 
 use plot::Rgb;
 
-/// Pixels of the longer side.
+/// Longer side of a thumbnail in pixels.
 const SIDE: usize = 96;
-/// Items at the worst end of the method that the table opens with, and at either end of each method.
+/// Number of worst items of the lead method that get a thumbnail.
 pub(super) const OF_LEAD: usize = 32;
+/// Number of best and of worst items of each method that get a thumbnail.
 pub(super) const OF_EACH: usize = 8;
 
-/// Pictures by item, and what a reader must know of those that are not there.
+/// Thumbnails by item.
 #[derive(Default)]
 pub(super) struct Thumbnails {
-    /// As data URIs, with width and height.
-    pub pictures: BTreeMap<usize, Thumbnail>,
-    /// Why there are none, or not all.
+    /// Thumbnails, by index of the item.
+    pub images: BTreeMap<usize, Thumbnail>,
+    /// Reason why thumbnails are missing, if any are.
     pub note: Option<String>,
 }
 
@@ -33,7 +34,7 @@ pub(super) struct Thumbnail {
 }
 
 impl Thumbnails {
-    /// Pictures of items with these ids, whose identity is compared where it is known.
+    /// Makes thumbnails of items. `wanted` has the index of each item, its id and, if known, the hash of its data for comparison.
     pub(super) fn make<'a>(
         source: &ImageSource,
         wanted: impl Iterator<Item = (usize, (&'a str, Option<&'a str>))>,
@@ -42,7 +43,8 @@ impl Thumbnails {
         let items = match source {
             ImageSource::Items(items) => items,
             ImageSource::Missing(reason) => {
-                let note = format!("The data set is not here, so items have no pictures: {reason}");
+                let note =
+                    format!("The data set is not on this machine, so items have no thumbnails: {reason}");
                 return Self { note: Some(note), ..Self::default() };
             }
         };
@@ -56,12 +58,12 @@ impl Thumbnails {
             (item, small)
         };
         let small: Vec<_> = wanted.par_iter().map(read).collect();
-        let (mut pictures, mut missing, mut over) = (BTreeMap::new(), 0, 0);
+        let (mut images, mut missing, mut over) = (BTreeMap::new(), 0, 0);
         for (item, found) in small {
             match found {
                 Err(_) => missing += 1,
                 Ok((png, width, height)) if budget.thumbnail(png.len()) => {
-                    pictures.insert(item, Thumbnail { uri: png_uri(&png), width, height });
+                    images.insert(item, Thumbnail { uri: png_uri(&png), width, height });
                 }
                 Ok(_) => over += 1,
             }
@@ -69,15 +71,13 @@ impl Thumbnails {
         let mut notes = Vec::new();
         if missing > 0 {
             notes.push(format!(
-                "{missing} pictures of items cannot be read any more or have changed since the run."
+                "{missing} images of items cannot be read any more or have changed since the run."
             ));
         }
         if over > 0 {
-            notes.push(format!(
-                "{over} further pictures of items are left out: the page would grow too large."
-            ));
+            notes.push(format!("{over} more images of items are left out to limit the size of the page."));
         }
-        Self { pictures, note: (!notes.is_empty()).then(|| notes.join(" ")) }
+        Self { images, note: (!notes.is_empty()).then(|| notes.join(" ")) }
     }
 }
 
@@ -85,7 +85,7 @@ fn thumbnail(rgb: &Rgb8) -> Option<(Vec<u8>, usize, usize)> {
     shrunk(rgb, SIDE)
 }
 
-/// A PNG within a square of this side, never enlarged, with its width and height.
+/// Returns a PNG reduced to fit into a square with this side, with its width and height. Small images are not enlarged.
 pub(super) fn shrunk(rgb: &Rgb8, side: usize) -> Option<(Vec<u8>, usize, usize)> {
     let longer = rgb.width.max(rgb.height);
     let scaled = |length: usize| (length * side / longer.max(1)).max(1);

@@ -1,26 +1,26 @@
-//! The values of a run: every method and metric with its interval, beside the paper's.
+//! The values of a run: every method and metric with its interval, next to the paper's value.
 
 use eval::experiments::view::Spreads;
 use eval::experiments::{Head, heads, is_comparable, paper_table};
 use eval::results::Results;
 use eval::{Cell, PaperTable, Row, Table, whole};
 
-/// Methods in rows, metrics in columns.
+/// The table of values, with methods in rows and metrics in columns.
 pub(super) struct Values {
     pub heads: Vec<Head>,
     pub rows: Vec<MethodRow>,
     pub paper: Option<PaperTable>,
-    /// Whether differences to the paper's values say something.
+    /// Whether differences from the paper's values are meaningful.
     pub comparable: bool,
-    /// Resamples behind the intervals; 0 where there are none.
+    /// Number of bootstrap resamples of the intervals; 0 if there are no intervals.
     pub resamples: usize,
-    /// Values of the whole run, each with its name.
+    /// Values that belong to the whole run, each with its name.
     pub whole: Vec<String>,
 }
 
 pub(super) struct MethodRow {
     pub label: String,
-    /// As many as there are heads.
+    /// One cell for each head.
     pub cells: Vec<Value>,
 }
 
@@ -30,9 +30,9 @@ pub(super) struct Value {
     pub value: Option<f64>,
     pub interval: Option<(f64, f64)>,
     pub published: Option<f64>,
-    /// A [`Cell::Difference`], where differences say something.
+    /// The [`Cell::Difference`] from the paper's value, if differences are meaningful.
     pub difference: Option<Cell>,
-    /// Whether it is the best of its column.
+    /// Whether the value is the best of its column.
     pub best: bool,
 }
 
@@ -85,7 +85,7 @@ impl Values {
         Self { heads, rows, paper, comparable, resamples: spreads.resamples, whole }
     }
 
-    /// A value of the paper, with its own digits.
+    /// Writes a value of the paper, with the digits of the paper.
     pub fn published(&self, column: usize, value: f64) -> String {
         let head = &self.heads[column];
         match self.paper.as_ref().zip(head.column.as_ref()) {
@@ -104,7 +104,7 @@ impl Values {
         self.rows.iter().any(|row| row.cells[column].interval.is_some())
     }
 
-    /// The same for files.
+    /// Returns the values as a table for files.
     pub fn table(&self, title: &str, notes: Vec<String>) -> Table {
         let mut columns = Vec::new();
         for (index, head) in self.heads.iter().enumerate() {
@@ -155,12 +155,12 @@ impl Values {
     }
 }
 
-/// The paper's table next to which a run stands.
+/// Returns the paper's table that a run fills, if any.
 fn paper_of(results: &Results) -> Option<PaperTable> {
     paper_table(&results.experiment.fills.as_ref()?.table).ok()
 }
 
-/// Metric, method and value of the method that is best in the first metric of a run.
+/// Returns metric, method and value of the method that is best in the first metric of a run.
 pub(super) fn best(results: &Results) -> Option<(String, String, String)> {
     let values = Values::of(results, &Spreads::default());
     let head = values.heads.first()?;

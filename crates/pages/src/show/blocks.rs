@@ -1,4 +1,4 @@
-//! Blocks of a network by name.
+//! Names of the blocks of a network.
 
 use std::fmt;
 
@@ -8,7 +8,7 @@ use models::Stream;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Block {
     pub stream: Stream,
-    /// From 0 within its stream.
+    /// Number within its stream, from 0.
     pub number: usize,
 }
 
@@ -19,10 +19,10 @@ impl fmt::Display for Block {
     }
 }
 
-/// How the blocks of a stream are called.
+/// Names for the blocks of a stream.
 struct Called {
     kind: &'static str,
-    /// Set before the number where two streams are mixed.
+    /// Prefix of the number if two streams are mixed.
     letter: &'static str,
     one: &'static str,
     many: &'static str,
@@ -41,7 +41,7 @@ fn called(stream: Stream) -> Called {
     }
 }
 
-/// The blocks along an axis: what the axis is called, and the name of each.
+/// Returns the label of an axis along which the blocks stand, and the name of each block.
 pub(super) fn axis(blocks: &[Block]) -> (String, Vec<String>) {
     let mixed = blocks.windows(2).any(|pair| pair[0].stream != pair[1].stream);
     let name = |block: &Block| match mixed {
@@ -56,7 +56,7 @@ pub(super) fn axis(blocks: &[Block]) -> (String, Vec<String>) {
     (label.into(), blocks.iter().map(name).collect())
 }
 
-/// `layers 0–11`, `layers 0, 3, 7`, `layer 11`, `dual blocks 9–18`, `dual blocks 0–2 and single block 0`.
+/// Writes a list of blocks: `layers 0–11`, `layers 0, 3, 7`, `layer 11`, `dual blocks 9–18`, `dual blocks 0–2 and single block 0`.
 pub(super) fn span(blocks: &[Block]) -> String {
     let runs = blocks.chunk_by(|a, b| a.stream == b.stream).map(|run| {
         let numbers: Vec<usize> = run.iter().map(|block| block.number).collect();
@@ -76,7 +76,7 @@ pub(super) fn span(blocks: &[Block]) -> String {
     }
 }
 
-/// What the averaged chain is called in pictures.
+/// Returns the name of the averaged chain in figures.
 pub(super) fn averaged(blocks: &[Block]) -> String {
     match blocks {
         [only] => only.to_string(),

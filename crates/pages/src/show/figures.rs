@@ -1,4 +1,4 @@
-//! From findings to pictures.
+//! Draws figures of the findings.
 
 use super::blocks::{averaged, axis, span};
 use super::findings::{REFERENCE_CHANGE, SetFindings};
@@ -11,10 +11,10 @@ use plot::{
     family, heatmap, histogram, regions, tiles,
 };
 
-/// Most maps in a row of the TokenRank sheet.
+/// Maximum number of maps in a row of the TokenRank sheet.
 const COLUMNS: usize = 7;
 
-/// Draws every picture into the folder under way.
+/// Draws every figure into the staging folder.
 pub(super) fn draw(scene: &Scene, staged: &Staged) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     let mut add =
@@ -32,10 +32,10 @@ pub(super) fn draw(scene: &Scene, staged: &Staged) -> Result<Vec<Figure>> {
     add("tokenrank-layers.png", ranked, sheet.note.clone(), &|| tiles(&sheet))?;
     let caption =
         "Second largest eigenvalue modulus of each head, without teleport. Near 1 a walk mixes slowly: \
-                   the head has groups of tokens in which it lingers."
+                   the head has groups of tokens in which the walk stays long."
             .to_owned();
     add("lambda2.png", "λ₂ of each head", caption, &|| heatmap(&lambda2_map(scene)))?;
-    let caption = "How many heads have which λ₂, coloured by block.".to_owned();
+    let caption = "Histogram of λ₂ over the heads, coloured by block.".to_owned();
     add("lambda2-histogram.png", "λ₂ of all heads", caption, &|| histogram(&lambda2_histogram(scene)))?;
     if let Some(sets) = &scene.findings.metastable {
         let plot = metastable(scene, sets);
@@ -53,28 +53,28 @@ fn bounces(scene: &Scene) -> TileSheet {
     let Scene { tokens, start: Origin { states, name }, findings, drawing, .. } = scene;
     let mark = if states.len() == 1 { tokens.place(states.start) } else { None };
     let start = match mark {
-        None if tokens.layout.text == 0 => format!("start: {name}, not in the picture"),
+        None if tokens.layout.text == 0 => format!("start: {name}, not in the image"),
         _ => format!("start: {name}"),
     };
     let strip = |heading: &str, states: &[Vec<f64>], steady: &[f64]| {
         let map = |title: String, state: &[f64]| Tile {
             title,
-            note: tokens.share_of_others(state),
+            note: tokens.probability_of_others(state),
             values: tokens.on_patches(state),
             mark,
         };
-        let picture = Tile { title: "picture".into(), note: start.clone(), values: Vec::new(), mark };
+        let image = Tile { title: "image".into(), note: start.clone(), values: Vec::new(), mark };
         let steps = (1..).zip(states).map(|(n, state)| map(format!("n = {n}"), state));
-        let tiles = std::iter::once(picture).chain(steps).chain([map("n = ∞".into(), steady)]).collect();
+        let tiles = std::iter::once(image).chain(steps).chain([map("n = ∞".into(), steady)]).collect();
         Section { heading: heading.into(), tiles }
     };
     let average = &findings.average;
     let sinks = tokens.others_name().map_or_else(String::new, |name| {
-        format!(" Under each n: the share of the walk on {name}, which no patch shows.")
+        format!(" Under each n: the probability of {name}, which the maps do not show.")
     });
     TileSheet {
         title: format!("Bounces from {name} · {}", scene.title),
-        image: scene.picture.clone(),
+        image: scene.image.clone(),
         grid: tokens.grid(),
         columns: drawing.bounces + 2,
         sections: vec![
@@ -82,7 +82,7 @@ fn bounces(scene: &Scene) -> TileSheet {
             strip("backward: to the tokens that attend", &findings.backward, &average.outgoing),
         ],
         note: format!(
-            "Probability of each patch after n steps in multiples of an even share, 1/{}; n = ∞ is the steady state, \
+            "Probability of each patch after n steps in multiples of the uniform probability, 1/{}; n = ∞ is the steady state, \
              TokenRank. ≥: colours end at the 95th percentile of the patches.{sinks} Mean of the heads of {}, α = {}.",
             tokens.states(),
             span(&findings.blocks()),
@@ -96,12 +96,12 @@ fn ranks(scene: &Scene) -> TileSheet {
     let sheet = |heading: &str, average: &[f64], of: &dyn Fn(usize) -> Vec<f64>| {
         let map = |title: String, state: &[f64]| Tile {
             title,
-            note: tokens.share_of_others(state),
+            note: tokens.probability_of_others(state),
             values: tokens.on_patches(state),
             mark: None,
         };
-        let picture = Tile { title: "picture".into(), ..Tile::default() };
-        let mut tiles = vec![picture, map(averaged(&findings.blocks()), average)];
+        let image = Tile { title: "image".into(), ..Tile::default() };
+        let mut tiles = vec![image, map(averaged(&findings.blocks()), average)];
         if findings.layers.len() > 1 {
             let layers = findings.layers.iter().enumerate();
             tiles.extend(layers.map(|(i, layer)| map(layer.block.to_string(), &of(i))));
@@ -110,7 +110,7 @@ fn ranks(scene: &Scene) -> TileSheet {
     };
     let sinks = tokens
         .others_name()
-        .map_or_else(String::new, |name| format!(" Under each title: the share of {name}."));
+        .map_or_else(String::new, |name| format!(" Under each title: the probability of {name}."));
     let average = &findings.average;
     let sections = vec![
         sheet("incoming attention: steady state of the forward chain", &average.incoming, &|i| {
@@ -124,12 +124,12 @@ fn ranks(scene: &Scene) -> TileSheet {
     let maps = sections.iter().map(|section| section.tiles.len()).max().unwrap_or(1);
     TileSheet {
         title: format!("TokenRank · {}", scene.title),
-        image: scene.picture.clone(),
+        image: scene.image.clone(),
         grid: tokens.grid(),
         columns: maps.div_ceil(maps.div_ceil(COLUMNS)),
         sections,
         note: format!(
-            "Share of each patch in multiples of an even share, 1/{}. ≥: colours end at the 95th percentile of the \
+            "TokenRank of each patch in multiples of the uniform probability, 1/{}. ≥: colours end at the 95th percentile of the \
              patches.{sinks} Heads are averaged before ranking, α = {}.",
             tokens.states(),
             drawing.alpha
@@ -141,7 +141,7 @@ fn lambda2_map(scene: &Scene) -> HeatMap {
     let layers = &scene.findings.layers;
     let (x_label, col_names) = axis(&scene.findings.blocks());
     let heads = layers.iter().map(|layer| layer.lambda2.len()).max().unwrap_or(0);
-    // Layers run across: networks are deeper than they have heads.
+    // One column per layer: networks have more layers than heads.
     let value =
         |head: usize| layers.iter().map(move |layer| layer.lambda2.get(head).copied().unwrap_or(f64::NAN));
     HeatMap {
@@ -184,13 +184,13 @@ fn metastable(scene: &Scene, sets: &SetFindings) -> Regions {
         label_at: sets.centres[set].and_then(|state| tokens.place(state)),
     };
     let chosen = match drawing.sets {
-        Some(_) => "asked for",
+        Some(_) => "as requested",
         None => "chosen by the spectral gap",
     };
     let mut notes = vec![format!(
         "Mean of the heads of {}, α = {}. {} sets, {chosen}; PCCA+ on the reversibilised chain, crispness {:.2}. \
-         Share: of the steady state. Stays: the probability that a walk in the set is still there after one step. By \
-         chance: the same if each jump to another token went by the tokens’ shares.",
+         Weight: the probability of the set in the steady state. Stays: the probability that a walk in the set is still there \
+         after one step. By chance: the same if jumps to other tokens followed the steady state.",
         span(&findings.blocks()),
         drawing.alpha,
         sets.sizes.len(),
@@ -199,11 +199,11 @@ fn metastable(scene: &Scene, sets: &SetFindings) -> Regions {
     notes.extend(super::summary::sets_of_others(scene, sets));
     Regions {
         title: format!("Metastable sets · {}", scene.title),
-        image: scene.picture.clone(),
+        image: scene.image.clone(),
         grid: tokens.grid(),
         groups: (0..sets.sizes.len()).map(group).collect(),
         assignment: patches,
-        columns: ["patches", "share", "stays", "stays\nby chance"].map(str::to_owned).to_vec(),
+        columns: ["patches", "weight", "stays", "stays\nby chance"].map(str::to_owned).to_vec(),
         notes,
     }
 }
@@ -217,7 +217,7 @@ fn convergence(scene: &Scene) -> Family {
     let longest = findings.layers.iter().map(|layer| &layer.mean).chain([average]);
     let steps = longest.map(|chain| chain.convergence.len()).max().unwrap_or(1) as f64;
     let rate = drawing.alpha * average.lambda2;
-    // Through the last change, which the slowest mode alone has left.
+    // Through the last change, to which only the slowest mode still contributes.
     let slope: Vec<(f64, f64)> = match average.convergence.last() {
         Some(last) if rate > 0.0 && *last > 0.0 => {
             let count = average.convergence.len() as f64;
@@ -227,7 +227,7 @@ fn convergence(scene: &Scene) -> Family {
         _ => Vec::new(),
     };
     let (label, names) = axis(&findings.blocks());
-    // The average is the layer where there is only one.
+    // With only one layer, the average is that layer.
     let members = if findings.layers.len() > 1 { findings.layers.as_slice() } else { &[] };
     Family {
         title: format!("Convergence of the power method · {}", scene.title),

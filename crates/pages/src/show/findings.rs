@@ -1,4 +1,4 @@
-//! The numbers behind the pictures.
+//! The numbers behind the figures.
 
 use std::ops::Range;
 
@@ -15,19 +15,19 @@ use super::blocks::Block;
 use eval::Result;
 use eval::analysis::AnalysisError;
 
-/// Relative accuracy of λ₂: attention itself is known to about 1e-7.
+/// Relative accuracy of λ₂; attention itself is accurate to about 1e-7.
 pub(super) const LAMBDA_TOLERANCE: f64 = 1e-6;
 /// The reference implementation's power method stops at this L1 change, or after [`MOST_STEPS`].
 pub(super) const REFERENCE_CHANGE: f64 = 1e-5;
 const MOST_STEPS: usize = 200;
-/// Where the picture of convergence ends.
+/// L1 change at which the figure of convergence ends.
 const LEAST_CHANGE: f64 = 1e-8;
-/// Largest chain whose metastable sets are looked for, a matter of n³ operations.
+/// Largest number of states of a chain whose metastable sets are computed, which takes n³ operations.
 pub(super) const METASTABLE_STATES: usize = 2000;
-/// Metastable sets that the spectral gap may choose.
+/// Maximum number of metastable sets that the spectral gap may choose.
 const MOST_SETS: usize = 6;
 
-/// What is known of a chain in both directions.
+/// Findings on a chain in both directions.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct ChainFindings {
     /// λ₂ modulus of the matrix, without teleport.
@@ -41,39 +41,39 @@ pub(super) struct ChainFindings {
 }
 
 impl ChainFindings {
-    /// The step at which the reference implementation stops; none where it gives up first.
+    /// Returns the step at which the reference implementation stops; `None` if it reaches its step limit first.
     pub fn steps(&self) -> Option<usize> {
         self.convergence.iter().position(|change| *change < REFERENCE_CHANGE).map(|before| before + 1)
     }
 }
 
-/// One layer.
+/// Findings on one layer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct LayerFindings {
-    /// Which it is.
+    /// The block of the layer.
     #[serde(skip)]
     pub block: Block,
-    /// Whether the mean of the heads is triangular, as causal attention is.
+    /// The triangle of the mean of the heads, if it is triangular like causal attention.
     #[serde(skip)]
     pub triangle: Option<Triangle>,
     /// λ₂ modulus of each head.
     pub lambda2: Vec<f64>,
-    /// The mean of the heads.
+    /// Findings on the mean of the heads.
     pub mean: ChainFindings,
 }
 
-/// Everything that is drawn.
+/// All findings on one image.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub(super) struct Findings {
-    /// The layers in order.
+    /// Findings on the layers, in order.
     pub layers: Vec<LayerFindings>,
-    /// The mean over layers and heads.
+    /// Findings on the mean over layers and heads.
     pub average: ChainFindings,
-    /// States `[n]` of that chain after 1, 2, … steps along the attention.
+    /// States `[n]` of the mean chain after 1, 2, … steps forward, along the attention.
     pub forward: Vec<Vec<f64>>,
-    /// The same against it.
+    /// States `[n]` of the mean chain after 1, 2, … steps backward, against the attention.
     pub backward: Vec<Vec<f64>>,
-    /// Metastable sets of that chain; none where it is too large.
+    /// Metastable sets of the mean chain; `None` if it is too large.
     pub metastable: Option<SetFindings>,
 }
 
@@ -82,41 +82,41 @@ pub(super) struct Findings {
 pub(super) struct SetFindings {
     /// The set of each state `[n]`.
     pub assignment: Vec<usize>,
-    /// States in each set.
+    /// Number of states in each set.
     pub sizes: Vec<usize>,
-    /// Share of each set in the steady state.
+    /// Probability of each set in the steady state.
     pub weights: Vec<f64>,
-    /// Probability that a stationary walk in the set is there after a step.
+    /// Probability that a stationary walk in the set is still there after a step.
     pub staying: Vec<f64>,
-    /// The same, if each jump to another state went by the states' shares of the steady state.
+    /// The probability in `staying`, if jumps to other states followed the steady state.
     pub staying_by_chance: Vec<f64>,
-    /// The state most typical of each set's patches, for a label.
+    /// The patch most typical of each set, for a label.
     #[serde(skip)]
     pub centres: Vec<Option<usize>>,
-    /// Between 0 and 1: 1 where every state belongs to one set alone.
+    /// Between 0 and 1; 1 if every state belongs to only one set.
     pub crispness: f64,
 }
 
-/// What to find out.
+/// Settings of the findings.
 #[derive(Debug, Clone)]
 pub(super) struct Questions {
     pub alpha: f64,
-    /// The states bounces start from, each as likely as the others.
+    /// The states that bounces start from, with equal probabilities.
     pub start: Range<usize>,
     pub bounces: usize,
     pub sets: Option<usize>,
 }
 
 impl Findings {
-    /// The blocks, in order.
+    /// Returns the blocks, in order.
     pub fn blocks(&self) -> Vec<Block> {
         self.layers.iter().map(|layer| layer.block).collect()
     }
 
-    /// Asks the layers and their mean. `patches` are the states a label may stand on.
+    /// Computes the findings on the layers and their mean. Labels of sets may stand only on states for which `is_patch` is true.
     ///
     /// # Errors
-    /// A matrix that is no chain, or without the steady state that was asked for.
+    /// Fails if a matrix is not row-stochastic or does not have the requested steady state.
     pub fn of(layers: &[LayerChain], questions: Questions, is_patch: impl Fn(usize) -> bool) -> Result<Self> {
         let Questions { alpha, start, bounces, sets } = questions;
         let of_layer = |layer: &LayerChain| -> Result<LayerFindings> {
@@ -157,7 +157,7 @@ fn view(map: &Array2<f32>) -> markov_core::Result<StochasticView<'_, f32>> {
     StochasticView::new(map.as_slice().unwrap_or_default(), map.nrows(), ROW_TOLERANCE)
 }
 
-/// The mean over layers, all of which have as many heads, in double precision.
+/// Returns the mean over layers, which all have the same number of heads, in double precision.
 fn average(layers: &[LayerChain]) -> markov_core::Result<Stochastic<f64>> {
     let n = layers.first().map_or(0, |layer| layer.mean.nrows());
     let mut mean = Array2::<f64>::zeros((n, n));
@@ -179,12 +179,12 @@ fn chain_findings<M: RowStochastic + Clone>(matrix: &M, alpha: f64) -> markov_co
     })
 }
 
-/// L1 changes of the power method's steps from the uniform state, until one is small or the reference would give up.
+/// Returns the L1 changes of the power method's steps from the uniform state, up to a small change or the reference's step limit.
 fn convergence<M: RowStochastic>(chain: &Chain<M>) -> markov_core::Result<Vec<f64>> {
     let mut changes = Vec::new();
     let mut state: Array1<f64> = uniform(chain);
     while changes.len() < MOST_STEPS && changes.last().is_none_or(|change| *change >= LEAST_CHANGE) {
-        // A few steps at a time: most chains are done after ten.
+        // Ten steps at a time, since most chains have converged by then.
         let states = bounce(chain, state.view(), 10.min(MOST_STEPS - changes.len()))?;
         for next in states.rows() {
             changes.push((&next - &state).mapv(f64::abs).sum());
@@ -211,10 +211,11 @@ fn set_findings<M: RowStochastic>(
     let stays_put = chain.dense().diag().to_owned();
     let by_chance = |(states, weight): (&Vec<usize>, &f64)| {
         let of_state = |state: &usize| {
-            let (put, share) = (stays_put[*state], pi[*state]);
-            // The others of the set among all others; a chain of one state has none.
-            let others = if share < 1.0 { (weight - share).max(0.0) / (1.0 - share) } else { 0.0 };
-            share / weight * (put + (1.0 - put) * others)
+            let (put, probability) = (stays_put[*state], pi[*state]);
+            // Fraction of the set's other states among all other states; a chain of one state has no others.
+            let others =
+                if probability < 1.0 { (weight - probability).max(0.0) / (1.0 - probability) } else { 0.0 };
+            probability / weight * (put + (1.0 - put) * others)
         };
         states.iter().map(of_state).sum()
     };

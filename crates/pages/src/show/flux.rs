@@ -1,4 +1,4 @@
-//! A picture and a prompt through a FLUX pipeline.
+//! Shows an image and a prompt in a FLUX pipeline.
 
 use std::path::Path;
 
@@ -16,32 +16,32 @@ use super::{Drawing, PAGE_BUDGET, Pass, Shown, check, file_name, model_name, pub
 use eval::Result;
 use plot::Rgb;
 
-/// What to show of a FLUX pipeline.
+/// Options of [`show_flux`].
 #[derive(Debug, Clone)]
 pub struct FluxShowOptions {
-    /// Where bounces start.
+    /// Start of the bounces.
     pub start: Start,
-    /// What is drawn.
+    /// Settings of the figures.
     pub drawing: Drawing,
-    /// Blocks that are shown and averaged.
+    /// The blocks to show and average.
     pub layers: FluxLayers,
-    /// The prompt, and the noise on the picture.
+    /// The prompt, and the noise added to the image.
     pub look: Look,
-    /// The type that the networks compute in.
+    /// Number type of the networks' computations.
     pub kind: Kind,
-    /// Where they run.
+    /// Device of the networks.
     pub device: Device,
 }
 
-/// Looks at `image`, or where there is none at a picture that the pipeline in `dir` makes of the prompt, and writes
-/// pictures, a page and the numbers behind them to the folder `out`, a made picture as `image.png`. Files of the same
-/// names are replaced, others stay; an error leaves the folder as it was.
+/// Captures attention on `image`, or without one on an image that the pipeline in `dir` generates from the prompt, and writes
+/// figures, a page and the numbers behind them to the folder `out`, with a generated image as `image.png`. Files of the same
+/// names are replaced, others stay; an error leaves the folder unchanged.
 ///
-/// The states of the chains are all tokens, those of the text first; pictures show those of the image.
+/// The states of the chains are all tokens, text tokens first; figures show the image tokens.
 ///
 /// # Errors
-/// Options that fit neither pipeline nor image, a word that the prompt does not have, weights or an image that cannot be
-/// read, an attention map without the steady state asked for, a folder that cannot be written.
+/// Fails if options do not fit the pipeline or the image, the prompt does not contain the word, weights or the image cannot be
+/// read, an attention map does not have the requested steady state, or the folder cannot be written.
 pub fn show_flux(dir: &Path, image: Option<&Path>, options: &FluxShowOptions, out: &Path) -> Result<Shown> {
     let FluxShowOptions { start, drawing, layers, look, kind, device } = options;
     check(*drawing, out)?;
@@ -57,10 +57,10 @@ pub fn show_flux(dir: &Path, image: Option<&Path>, options: &FluxShowOptions, ou
         Some(word) => word,
         None => tokens.start(start)?,
     };
-    let picture = image.map(Rgb8::open).transpose().map_err(models::Error::from)?;
+    let decoded = image.map(Rgb8::open).transpose().map_err(models::Error::from)?;
 
     let sigma = plan.sigma()?;
-    let looking = plan.prepare(picture.as_ref())?;
+    let looking = plan.prepare(decoded.as_ref())?;
     let Chains { layers, .. } = Chains::flux(&looking, blocks, LAMBDA_TOLERANCE, PAGE_BUDGET)?;
     let Look { prompt, steps, step, seed, .. } = look;
     let seen = looking.picture;
@@ -71,8 +71,8 @@ pub fn show_flux(dir: &Path, image: Option<&Path>, options: &FluxShowOptions, ou
     let fact = |name: &str, value: String| (name.to_owned(), value);
     let pass = Pass {
         title: format!("{} · {title}“{prompt}”", model_name(dir)),
-        picture: Rgb { width: seen.width, height: seen.height, pixels: seen.data },
-        made: image.is_none(),
+        image: Rgb { width: seen.width, height: seen.height, pixels: seen.data },
+        generated: image.is_none(),
         tokens,
         start,
         drawing: *drawing,
@@ -93,7 +93,7 @@ pub fn show_flux(dir: &Path, image: Option<&Path>, options: &FluxShowOptions, ou
     publish(pass, layers, out)
 }
 
-/// The text tokens of the word that bounces start from, if they start from one: text stands in front.
+/// Returns the text tokens of the word that bounces start from; `None` if they do not start from a word. Text tokens come first.
 fn word(start: &Start, plan: &LookPlan<'_>) -> Result<Option<Origin>> {
     let Start::Word { word, lookup } = start else { return Ok(None) };
     let (tokenizer, clip) = (plan.tokenizer()?, plan.pipeline().clip_tokenizer());

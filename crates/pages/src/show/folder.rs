@@ -1,4 +1,4 @@
-//! A folder of files that appears whole.
+//! Publishes the files of a folder only when all of them are complete.
 
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -8,30 +8,30 @@ use eval::{Error, Result};
 use runs::FileAction;
 use runs::files::write_whole;
 
-/// The folder under way.
+/// Name of the staging folder.
 const NAME: &str = ".tokenrank-show.partial";
 
-/// A folder under way inside the one it is meant for, of one process at a time; gone again where nothing is published.
+/// A staging folder inside the output folder, used by one process at a time and removed when the value is dropped.
 pub(super) struct Staged {
     out: PathBuf,
     folder: PathBuf,
-    /// Whether the folder that it is meant for was made for it.
+    /// Whether the output folder was created together with the staging folder.
     made: bool,
-    /// The lock on that folder. It goes with its process, however that ends.
+    /// Lock on the output folder. It ends with its process, in whatever way that ends.
     _lock: File,
 }
 
 impl Staged {
-    /// An empty folder on the same disk as `out`, inside it, once no other process draws there. What one that was killed has
-    /// left is removed.
+    /// Waits until no other process draws into `out`, then creates an empty staging folder inside it. A staging folder left by a
+    /// killed process is removed.
     ///
     /// # Errors
-    /// It cannot be made.
-    pub fn beside(out: &Path) -> Result<Self> {
+    /// Fails if the folder cannot be created.
+    pub fn inside(out: &Path) -> Result<Self> {
         let made = !out.exists();
         fs::create_dir_all(out).map_err(Error::file(FileAction::Create, out))?;
         let lock = File::open(out).map_err(Error::file(FileAction::Read, out))?;
-        // File systems that lock no folders leave two processes that draw into one of them on their own.
+        // On file systems that cannot lock folders, nothing separates two processes that draw into the same folder.
         while lock.lock().is_err_and(|e| e.kind() == ErrorKind::Interrupted) {}
         let folder = out.join(NAME);
         match fs::remove_dir_all(&folder) {
@@ -40,12 +40,12 @@ impl Staged {
             }
             _ => {}
         }
-        // All of it: who was waited for may have removed what it had made.
+        // With its parents: the process waited for may have removed the output folder.
         fs::create_dir_all(&folder).map_err(Error::file(FileAction::Create, &folder))?;
         Ok(Self { out: out.into(), folder, made, _lock: lock })
     }
 
-    /// Where a file of this name is to be written.
+    /// Returns the path for a file of this name.
     pub fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
@@ -53,7 +53,7 @@ impl Staged {
     /// Writes a file.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// Fails if the file cannot be written.
     pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         Ok(write_whole(&self.path(name), bytes)?)
     }
@@ -61,17 +61,17 @@ impl Staged {
     /// Reads a file back.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// Fails if the file cannot be read.
     pub fn read(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.path(name);
         fs::read(&path).map_err(Error::file(FileAction::Read, &path))
     }
 
-    /// Brings the files of these names to `out`, in order, each whole and on the disk, over files of the same names, and
-    /// says where they are. The last of them is not there before all are: an old one is removed first.
+    /// Writes the files of these names to `out`, in order and each completely, replacing files of the same names. Returns their
+    /// paths. The last file exists only if all others are written: an old one is removed first.
     ///
     /// # Errors
-    /// A file cannot be written.
+    /// Fails if a file cannot be written.
     pub fn publish(self, out: &Path, names: &[&str]) -> Result<Vec<PathBuf>> {
         if let Some(last) = names.last() {
             let path = out.join(last);
@@ -95,10 +95,10 @@ impl Staged {
 
 impl Drop for Staged {
     fn drop(&mut self) {
-        // What is left is of no use; where it cannot be removed the reason is the one already reported.
+        // Errors are ignored: a failure here has the same cause as the error already reported.
         let _ = fs::remove_dir_all(&self.folder);
         if self.made {
-            // Which fails where something was published.
+            // Fails, as intended, if files were published.
             let _ = fs::remove_dir(&self.out);
         }
     }

@@ -1,4 +1,4 @@
-//! What the paper's figures show, for one image through one network: what `tokenrank show` computes and draws.
+//! Computes and draws what the paper's figures show, for one image and one network: `tokenrank show`.
 
 mod blocks;
 mod figures;
@@ -30,52 +30,52 @@ pub use tokens::Start;
 use tokens::{Origin, Tokens};
 pub use vision::{ShowOptions, show};
 
-/// What is drawn, of whichever network.
+/// Settings of the figures, for any network.
 #[derive(Debug, Clone, Copy)]
 pub struct Drawing {
-    /// Bounces of the strip.
+    /// Number of bounces shown.
     pub bounces: usize,
-    /// Share of attention in the teleporting chain.
+    /// Weight α of attention in the teleporting chain.
     pub alpha: f64,
-    /// How many metastable sets; none for as many as the spectral gap says.
+    /// Number of metastable sets; `None` to choose by the spectral gap.
     pub sets: Option<usize>,
 }
 
-/// What was made.
+/// The output of `show`.
 pub struct Shown {
     /// The findings in words and tables.
     pub summary: String,
-    /// The files written.
+    /// Paths of the files written.
     pub files: Vec<PathBuf>,
 }
 
-/// Most bounces that a strip has room for.
+/// Maximum number of bounces, for which the strip has room.
 const MOST_BOUNCES: usize = 30;
-/// Most sets that have a colour of their own.
+/// Maximum number of sets with distinct colours.
 const MOST_SETS: usize = 12;
-/// Numbers of attention maps on the page, two bytes each.
+/// Maximum number of entries of all attention maps on the page, two bytes each.
 const PAGE_BUDGET: usize = 12 << 20;
 
-/// One pass, as far as it is known before its chains are asked.
+/// One forward pass, before its chains are analysed.
 struct Pass {
-    /// Network and image by name.
+    /// Names of network and image.
     title: String,
-    /// What the patches cover, as the network saw it.
-    picture: Rgb,
-    /// Whether the network made it.
-    made: bool,
+    /// The part of the image that the patches cover, as the network saw it.
+    image: Rgb,
+    /// Whether the network generated the image.
+    generated: bool,
     tokens: Tokens,
     start: Origin,
     drawing: Drawing,
-    /// What else a reader must know: terms with their descriptions.
+    /// Further facts: terms with their descriptions.
     about: Vec<(String, String)>,
     record: Record,
 }
 
-/// Everything that pictures show.
+/// Everything that figures and page show.
 struct Scene {
     title: String,
-    picture: Rgb,
+    image: Rgb,
     tokens: Tokens,
     /// Where bounces start.
     start: Origin,
@@ -84,10 +84,10 @@ struct Scene {
     about: Vec<(String, String)>,
 }
 
-/// Asks the chains of a pass and writes pictures, a page and the numbers behind them to the folder `out`, the picture
-/// itself too where it was made. Files of the same names are replaced, others stay; an error leaves the folder as it was.
+/// Analyses the chains of a pass and writes figures, a page and the numbers behind them to the folder `out`, and also the image
+/// if it was generated. Files of the same names are replaced, others stay; an error leaves the folder unchanged.
 fn publish(pass: Pass, layers: Vec<LayerChain>, out: &Path) -> Result<Shown> {
-    let Pass { title, picture, made, tokens, start, drawing, about, record } = pass;
+    let Pass { title, image, generated, tokens, start, drawing, about, record } = pass;
     if let Some(sets) = drawing.sets.filter(|sets| *sets > tokens.states()) {
         let reason = format!("the chain has only {} states, fewer than {sets} sets", tokens.states());
         return Err(AnalysisError::Option { option: "--sets", reason }.into());
@@ -95,20 +95,20 @@ fn publish(pass: Pass, layers: Vec<LayerChain>, out: &Path) -> Result<Shown> {
     let Drawing { bounces, alpha, sets } = drawing;
     let questions = Questions { alpha, start: start.states.clone(), bounces, sets };
     let findings = Findings::of(&layers, questions, |state| tokens.place(state).is_some())?;
-    let scene = Scene { title, picture, tokens, start, findings, drawing, about };
+    let scene = Scene { title, image, tokens, start, findings, drawing, about };
 
-    let staged = Staged::beside(out)?;
+    let staged = Staged::inside(out)?;
     let mut names = Vec::new();
-    let picture =
-        scene.picture.png().map_err(|e| Error::Export { path: "image.png".into(), reason: e.to_string() })?;
-    if made {
-        staged.write("image.png", &picture)?;
+    let png =
+        scene.image.png().map_err(|e| Error::Export { path: "image.png".into(), reason: e.to_string() })?;
+    if generated {
+        staged.write("image.png", &png)?;
         names.push("image.png".to_owned());
     }
     let figures = figures::draw(&scene, &staged)?;
     names.extend(figures.iter().map(|figure| figure.file.clone()));
-    staged.write("index.html", page_of(&scene, &picture, layers, figures).as_bytes())?;
-    let json = serde_json::to_string(&record.beside(&scene))
+    staged.write("index.html", page_of(&scene, &png, layers, figures).as_bytes())?;
+    let json = serde_json::to_string(&record.to_json(&scene))
         .map_err(|e| Error::Export { path: out.join("show.json"), reason: e.to_string() })?;
     staged.write("show.json", format!("{json}\n").as_bytes())?;
     names.extend(["index.html", "show.json"].map(str::to_owned));
@@ -116,7 +116,7 @@ fn publish(pass: Pass, layers: Vec<LayerChain>, out: &Path) -> Result<Shown> {
     Ok(Shown { summary: summary::text(&scene), files })
 }
 
-/// Refusals that need neither network nor image.
+/// Checks the settings that need neither network nor image.
 fn check(options: Drawing, out: &Path) -> Result<()> {
     let refuse = |option, reason: String| Err(AnalysisError::Option { option, reason }.into());
     if !(options.alpha > 0.0 && options.alpha <= 1.0) {
@@ -137,7 +137,7 @@ fn check(options: Drawing, out: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The folder's name; of a folder in the hub's cache the model's id.
+/// Returns the name of the folder, or the model id if the folder lies in the hub's cache.
 fn model_name(dir: &Path) -> String {
     let full = dir.canonicalize().unwrap_or_else(|_| dir.into());
     let parts = full.components().filter_map(|part| part.as_os_str().to_str()).collect::<Vec<_>>();
@@ -155,8 +155,8 @@ fn stem(path: &Path) -> String {
     file_name(path.with_extension("").as_path())
 }
 
-/// The page, as large as it may be.
-fn page_of(scene: &Scene, picture: &[u8], layers: Vec<LayerChain>, figures: Vec<Figure>) -> String {
+/// Returns the page, with as many maps as fit.
+fn page_of(scene: &Scene, image: &[u8], layers: Vec<LayerChain>, figures: Vec<Figure>) -> String {
     let fitting = PAGE_BUDGET / scene.tokens.states().pow(2).max(1);
     let (all, headless) = (layers.len(), layers.iter().filter(|layer| layer.heads.is_empty()).count());
     let many = if scene.tokens.layout.text > 0 { "blocks" } else { "layers" };
@@ -168,7 +168,7 @@ fn page_of(scene: &Scene, picture: &[u8], layers: Vec<LayerChain>, figures: Vec<
         ));
     } else if headless > 0 {
         let heads = if headless == all { "without their heads" } else { "heads of the last ones only" };
-        facts.push(("maps on this page".into(), format!("all {many}, {heads}, for their size")));
+        facts.push(("maps on this page".into(), format!("all {many}, {heads}, to limit the page's size")));
     }
     let layers = layers.into_iter().skip(all.saturating_sub(fitting)).map(|layer| PageLayer {
         name: Block { stream: layer.stream, number: layer.block }.to_string(),
@@ -179,7 +179,7 @@ fn page_of(scene: &Scene, picture: &[u8], layers: Vec<LayerChain>, figures: Vec<
     let page = Page {
         title: scene.title.clone(),
         facts,
-        picture,
+        image,
         layout: scene.tokens.layout.clone(),
         alpha: scene.drawing.alpha,
         start: scene.start.states.clone(),

@@ -1,4 +1,4 @@
-//! The numbers behind the pictures as a file.
+//! The content of `show.json`, with the numbers behind the figures.
 
 use std::path::PathBuf;
 
@@ -10,19 +10,19 @@ use super::blocks::Block;
 use super::findings::ChainFindings;
 use super::tokens::Origin;
 
-/// What `show.json` says of where the maps come from.
+/// The source of the attention maps, as recorded in `show.json`.
 pub(super) struct Record {
     pub model: PathBuf,
-    /// None where the network made the picture.
+    /// Path of the image; `None` if the network generated it.
     pub image: Option<PathBuf>,
     /// Settings that only some networks have.
     pub settings: Vec<(&'static str, Value)>,
 }
 
 impl Record {
-    /// The content of `show.json`.
-    pub fn beside(self, scene: &Scene) -> Value {
-        let Scene { picture, tokens, start: Origin { states, name }, findings, drawing, .. } = scene;
+    /// Returns the content of `show.json`.
+    pub fn to_json(self, scene: &Scene) -> Value {
+        let Scene { image, tokens, start: Origin { states, name }, findings, drawing, .. } = scene;
         let steps = |chain: &ChainFindings| chain.steps();
         let mut start =
             json!({ "state": states.start, "token": tokens.in_sequence(states.start), "name": name });
@@ -33,7 +33,7 @@ impl Record {
             "alpha": drawing.alpha,
             "bounces": drawing.bounces,
             "layers": findings.blocks().into_iter().map(named).collect::<Vec<_>>(),
-            "picture": [picture.height, picture.width],
+            "picture": [image.height, image.width],
             "states": tokens.layout,
             "start": start,
         });
@@ -59,7 +59,7 @@ impl Record {
     }
 }
 
-/// As `tokenrank attend` names its tensors; where there is one stream alone, its number.
+/// Returns the name of a block as in the tensors of `tokenrank attend`, or its number if the network has only one stream.
 fn named(block: Block) -> Value {
     match block.stream {
         Stream::Dual | Stream::Single => json!(format!("{}.{}", block.stream, block.number)),

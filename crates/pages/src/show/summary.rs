@@ -1,4 +1,4 @@
-//! The findings in words: on the terminal, and as facts on the page.
+//! The findings as text for the terminal, and as facts for the page.
 
 use comfy_table::{CellAlignment, TableComponent, presets};
 use markov_core::Triangle;
@@ -8,10 +8,10 @@ use super::blocks::{axis, span};
 use super::findings::{METASTABLE_STATES, SetFindings};
 use super::tokens::percent;
 
-/// Tokens in the list of TokenRank's first.
+/// Number of tokens in the list of the largest TokenRank.
 const FIRST: usize = 8;
 
-/// What is printed.
+/// Returns the text for the terminal.
 pub(super) fn text(scene: &Scene) -> String {
     let mut text = format!("{}\n", scene.title);
     let facts = facts(scene);
@@ -29,9 +29,9 @@ pub(super) fn text(scene: &Scene) -> String {
     text
 }
 
-/// Settings and what was found in a line each.
+/// Returns settings and main findings, one line each.
 pub(super) fn facts(scene: &Scene) -> Vec<(String, String)> {
-    let Scene { picture, tokens, findings, drawing, about, .. } = scene;
+    let Scene { image, tokens, findings, drawing, about, .. } = scene;
     let (rows, cols) = tokens.grid();
     let (low, high) = findings
         .layers
@@ -54,7 +54,7 @@ pub(super) fn facts(scene: &Scene) -> Vec<(String, String)> {
     let fact = |name: &str, value: String| (name.to_owned(), value);
     let mut facts = about.clone();
     facts.extend([
-        fact("picture", format!("{} × {} pixels", picture.width, picture.height)),
+        fact("image size", format!("{} × {} pixels", image.width, image.height)),
         fact("chain", states),
         fact("averaged", format!("heads of {}, before ranking", span(&findings.blocks()))),
         fact("teleport", format!("α = {}, none for λ₂", drawing.alpha)),
@@ -63,11 +63,11 @@ pub(super) fn facts(scene: &Scene) -> Vec<(String, String)> {
         fact("λ₂ of the average", format!("{:.3}", findings.average.lambda2)),
         fact("power method", format!("changes by less than 1e-5 {converged}")),
     ]);
-    facts.extend(causal(scene).map(|said| fact("causal", said)));
+    facts.extend(causal(scene).map(|sentence| fact("causal", sentence)));
     facts
 }
 
-/// What triangular layers do to the answers; nothing where no layer is triangular.
+/// Explains the effect of triangular layers on the findings; `None` if no layer is triangular.
 fn causal(scene: &Scene) -> Option<String> {
     let layers = &scene.findings.layers;
     let mut ends = layers.iter().filter_map(|layer| layer.triangle).peekable();
@@ -84,7 +84,7 @@ fn causal(scene: &Scene) -> Option<String> {
     ))
 }
 
-/// Where walks start, and which token of the sequence that is: those of a text are numbered in their names.
+/// Returns where walks start, with the number of the token in the sequence unless its name contains that number.
 fn origin(Scene { tokens, start, .. }: &Scene) -> String {
     let names: Vec<String> = start.states.clone().map(|state| tokens.name(state)).collect();
     match names.as_slice() {
@@ -98,7 +98,7 @@ fn origin(Scene { tokens, start, .. }: &Scene) -> String {
     }
 }
 
-/// Which sets the states that are no patches belong to, in a sentence; none where the chain has none.
+/// Returns a sentence that names the sets of the states that are not patches; `None` if all states are patches.
 pub(super) fn sets_of_others(scene: &Scene, sets: &SetFindings) -> Option<String> {
     let tokens = &scene.tokens;
     let set = |state: usize| sets.assignment[state] + 1;
@@ -109,7 +109,7 @@ pub(super) fn sets_of_others(scene: &Scene, sets: &SetFindings) -> Option<String
             .collect();
         return (!words.is_empty()).then(|| format!("{}.", words.join(", ")));
     }
-    // A prompt is long: set by set.
+    // A prompt has many tokens, so they are grouped by set.
     let pieces = tokens.pieces();
     let parts = (1..=sets.sizes.len()).filter_map(|number| {
         let (words, padding): (Vec<usize>, Vec<usize>) =
@@ -143,12 +143,12 @@ fn first_tokens(scene: &Scene) -> String {
     let (tokens, average) = (&scene.tokens, &scene.findings.average);
     let mut order: Vec<usize> = (0..tokens.states()).collect();
     order.sort_by(|a, b| average.incoming[*b].total_cmp(&average.incoming[*a]));
-    let even = tokens.states() as f64;
+    let states = tokens.states() as f64;
     let rows = order.iter().take(FIRST).map(|&state| {
         let (incoming, outgoing) = (average.incoming[state], average.outgoing[state]);
-        vec![tokens.name(state), percent(incoming), format!("{:.2}", incoming * even), percent(outgoing)]
+        vec![tokens.name(state), percent(incoming), format!("{:.2}", incoming * states), percent(outgoing)]
     });
-    let head = ["token", "incoming", "× even share", "outgoing"].map(str::to_owned).to_vec();
+    let head = ["token", "incoming", "× uniform", "outgoing"].map(str::to_owned).to_vec();
     table("TokenRank of the average", head, rows.collect())
 }
 
@@ -164,7 +164,7 @@ fn sets(scene: &Scene, sets: &SetFindings) -> String {
             percent(sets.staying_by_chance[set]),
         ]
     });
-    let head = ["set", "tokens", "patches", "share", "stays", "stays by chance"].map(str::to_owned).to_vec();
+    let head = ["set", "tokens", "patches", "weight", "stays", "stays by chance"].map(str::to_owned).to_vec();
     let mut text = table("Metastable sets of the average", head, rows.collect());
     if let Some(words) = sets_of_others(scene, sets) {
         text.push_str(&format!("{words}\n"));
@@ -185,7 +185,7 @@ fn table(title: &str, head: Vec<String>, rows: Vec<Vec<String>>) -> String {
     format!("{title}\n{table}\n\n")
 }
 
-/// Why there is no picture of metastable sets.
+/// Returns the reason why metastable sets are left out.
 pub(super) fn without_sets(states: usize) -> String {
     format!(
         "Metastable sets: left out, since they take n³ operations and the chain has {states} states, more than \

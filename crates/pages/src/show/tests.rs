@@ -1,4 +1,4 @@
-//! The findings against the chains themselves, and the pictures and files they become.
+//! Tests of the findings against markov-core, and of the figures and files.
 
 use std::fs;
 use std::path::Path;
@@ -14,7 +14,7 @@ use super::vision::covered;
 use super::*;
 use models::image::Rgb8;
 
-/// Row-stochastic numbers that differ from layer to layer, with two groups of tokens that keep to themselves.
+/// Returns a row-stochastic matrix that differs between layers, with two groups of tokens that mostly attend to themselves.
 fn map(n: usize, layer: usize) -> Array2<f32> {
     let mut map = Array2::from_shape_fn((n, n), |(i, j)| {
         let within = if (i < n / 3) == (j < n / 3) { 8.0 } else { 1.0 };
@@ -68,7 +68,7 @@ fn bounces_and_steady_states_are_those_of_the_mean_chain() {
     }
     close(&found.average.incoming, token_rank(&forward, Stop::strict()).unwrap().pi);
     close(&found.average.outgoing, token_rank(&backward, Stop::strict()).unwrap().pi);
-    // A layer by itself.
+    // A single layer.
     let alone = Stochastic::new(layers[2].mean.mapv(f64::from)).unwrap();
     let pi = token_rank(&alone.teleport(0.99).unwrap().forward(), Stop::strict()).unwrap().pi;
     close(&found.layers[2].mean.incoming, pi);
@@ -88,14 +88,14 @@ fn convergence_counts_as_the_power_method_does() {
     let at_stop = average.convergence[reference.iterations - 1];
     assert!((at_stop - reference.residual).abs() < 1e-12 && at_stop < REFERENCE_CHANGE);
     assert!(average.convergence.windows(2).all(|pair| pair[1] < pair[0]));
-    // The slowest mode is left in the end.
+    // At the end only the slowest mode contributes.
     let [.., before, last] = average.convergence.as_slice() else { panic!("too short") };
     assert!((last / before - 0.99 * average.lambda2).abs() < 0.05, "{}", last / before);
 }
 
 #[test]
-fn a_chain_that_does_not_converge_ends_where_the_reference_gives_up() {
-    // Two states that hardly ever change into each other, one of them the likelier.
+fn a_chain_that_does_not_converge_stops_at_the_step_limit() {
+    // Two states with rare transitions, one of them more probable.
     let mean = ndarray::array![[0.9999f32, 0.0001], [0.0003, 0.9997]];
     let layer =
         LayerChain { stream: Stream::Vision, block: 0, mean, lambda2: vec![0.9996], heads: Vec::new() };
@@ -105,7 +105,7 @@ fn a_chain_that_does_not_converge_ends_where_the_reference_gives_up() {
 }
 
 #[test]
-fn metastable_sets_stay_more_than_by_chance_where_tokens_keep_to_themselves() {
+fn metastable_sets_of_separate_groups_stay_more_than_by_chance() {
     let n = 18;
     let found = Findings::of(&layers(n, 2), QUESTIONS, |state| state > 0).unwrap();
     let sets = found.metastable.unwrap();
@@ -119,10 +119,10 @@ fn metastable_sets_stay_more_than_by_chance_where_tokens_keep_to_themselves() {
         assert!(centre > 0 && group(centre) == set);
     }
 
-    // Jumps that go by the shares alone stay by chance alone.
-    let shares: Vec<f32> = (0..n).map(|j| (1 + j % 4) as f32).collect();
-    let total: f32 = shares.iter().sum();
-    let mean = Array2::from_shape_fn((n, n), |(_, j)| shares[j] / total);
+    // If all jumps follow the steady state, walks stay exactly as often as by chance.
+    let weights: Vec<f32> = (0..n).map(|j| (1 + j % 4) as f32).collect();
+    let total: f32 = weights.iter().sum();
+    let mean = Array2::from_shape_fn((n, n), |(_, j)| weights[j] / total);
     let layer = LayerChain { stream: Stream::Vision, block: 0, mean, lambda2: vec![0.0], heads: Vec::new() };
     let sets = Findings::of(&[layer], QUESTIONS, |_| true).unwrap().metastable.unwrap();
     close(&sets.staying_by_chance, sets.staying);
@@ -136,7 +136,7 @@ fn sets_of_a_large_chain_are_left_out() {
 }
 
 #[test]
-fn a_map_that_is_no_chain_is_named() {
+fn an_invalid_map_is_named_in_the_error() {
     let mut layers = layers(5, 2);
     layers[1].mean[(2, 3)] = f32::NAN;
     let error = Findings::of(&layers, QUESTIONS, |_| true).unwrap_err().to_string();
@@ -152,8 +152,8 @@ fn scene(grid: (i64, i64), special: i64, layer_count: usize, start: Start) -> Sc
     let findings = Findings::of(&layers, questions, |state| tokens.place(state).is_some()).unwrap();
     let (height, width) = (grid.0 as usize * 4, grid.1 as usize * 4);
     Scene {
-        title: format!("{} · {}", "a network with a very long name ".repeat(9), "picture ".repeat(30)),
-        picture: Rgb { width, height, pixels: vec![90; width * height * 3] },
+        title: format!("{} · {}", "a network with a very long name ".repeat(9), "image ".repeat(30)),
+        image: Rgb { width, height, pixels: vec![90; width * height * 3] },
         tokens,
         start,
         findings,
@@ -162,7 +162,7 @@ fn scene(grid: (i64, i64), special: i64, layer_count: usize, start: Start) -> Sc
     }
 }
 
-/// Causal layers are said to be so in one line; the others are not.
+/// Causal layers are explained in one line; other layers have no such line.
 #[test]
 fn triangular_layers_are_explained_once() {
     let mut scene = scene((3, 3), 1, 2, Start::Token(4));
@@ -183,7 +183,7 @@ fn triangular_layers_are_explained_once() {
     assert!(said[0].contains("--absorb") && summary::text(&scene).contains("triangular"));
 }
 
-/// Width and height from a PNG's header.
+/// Reads width and height from a PNG's header.
 fn size(png: &[u8]) -> (u32, u32) {
     assert!(png.starts_with(b"\x89PNG\r\n\x1a\n"));
     let number = |at: usize| u32::from_be_bytes(png[at..at + 4].try_into().unwrap());
@@ -199,7 +199,7 @@ fn grids_of_every_shape_are_drawn() {
         ((11, 3), 5, 13, Start::Patch(10, 0)),
     ] {
         let scene = scene(grid, special, layers, start);
-        let staged = Staged::beside(&dir.path().join("out")).unwrap();
+        let staged = Staged::inside(&dir.path().join("out")).unwrap();
         let figures = figures::draw(&scene, &staged).unwrap();
         let names: Vec<&str> = figures.iter().map(|figure| figure.file.as_str()).collect();
         assert_eq!(
@@ -224,11 +224,11 @@ fn grids_of_every_shape_are_drawn() {
         }
         assert_eq!(text.contains("register 4 belongs to set"), special == 5);
     }
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left where nothing is published");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left if nothing is published");
 }
 
 #[test]
-fn the_picture_is_cut_to_whole_patches() {
+fn the_image_is_cut_to_complete_patches() {
     let data: Vec<u8> = (0..7 * 5).flat_map(|i| [i as u8; 3]).collect();
     let seen = Rgb8 { width: 7, height: 5, data };
     let covered = covered(&seen, (2, 3), (2, 2));
@@ -237,7 +237,7 @@ fn the_picture_is_cut_to_whole_patches() {
 }
 
 #[test]
-fn folders_have_names() {
+fn models_are_named_by_their_folders() {
     assert_eq!(model_name(Path::new("/models/vit-tiny")), "vit-tiny");
     let cached = Path::new("/hub/models--facebook--dino-vits16/snapshots/0123abcd");
     assert_eq!(model_name(cached), "facebook/dino-vits16");
@@ -248,11 +248,11 @@ fn folders_have_names() {
 fn files_of_the_same_names_are_replaced_and_others_stay() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("a/b");
-    let staged = Staged::beside(&out).unwrap();
+    let staged = Staged::inside(&out).unwrap();
     staged.write("one", b"first").unwrap();
     staged.publish(&out, &["one"]).unwrap();
     fs::write(out.join("mine"), b"stays").unwrap();
-    let staged = Staged::beside(&out).unwrap();
+    let staged = Staged::inside(&out).unwrap();
     staged.write("one", b"second").unwrap();
     staged.write("not asked for", b"").unwrap();
     assert_eq!(staged.publish(&out, &["one"]).unwrap(), [out.join("one")]);
@@ -262,14 +262,14 @@ fn files_of_the_same_names_are_replaced_and_others_stay() {
 }
 
 #[test]
-fn a_folder_that_was_cut_short_does_not_look_whole_and_is_mended() {
+fn an_interrupted_folder_lacks_its_last_file_and_can_be_drawn_again() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("out");
-    // What a killed process leaves.
-    let left = Staged::beside(&out).unwrap();
+    // Files that a killed process leaves.
+    let left = Staged::inside(&out).unwrap();
     left.write("show.json", b"of a killed process").unwrap();
     std::mem::forget(left);
-    // A lock would have gone with its process.
+    // The lock of a killed process would be released; here the folder is replaced instead.
     let unlocked = fs::File::open(&out).unwrap();
     assert!(unlocked.try_lock().is_err(), "no other process draws here meanwhile");
     let copy = dir.path().join("copy");
@@ -281,9 +281,9 @@ fn a_folder_that_was_cut_short_does_not_look_whole_and_is_mended() {
     }
     fs::write(out.join("show.json"), b"of an older run").unwrap();
 
-    // `two` cannot be replaced, so the last file must not say that all are there.
+    // `two` cannot be replaced, so the last file must be missing.
     fs::create_dir(out.join("two")).unwrap();
-    let staged = Staged::beside(&out).unwrap();
+    let staged = Staged::inside(&out).unwrap();
     for name in ["one", "two", "show.json"] {
         staged.write(name, b"new").unwrap();
     }
@@ -292,5 +292,5 @@ fn a_folder_that_was_cut_short_does_not_look_whole_and_is_mended() {
     assert!(!out.join("show.json").exists());
     let mut left: Vec<_> = fs::read_dir(&out).unwrap().map(|entry| entry.unwrap().file_name()).collect();
     left.sort();
-    assert_eq!(left, ["one", "two"], "nothing under way is left");
+    assert_eq!(left, ["one", "two"], "the staging folder is removed");
 }

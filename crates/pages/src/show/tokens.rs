@@ -1,4 +1,4 @@
-//! The states of a chain by name, and which of them a walk starts from.
+//! The names of the states of a chain, and the states that a walk starts from.
 
 use std::ops::Range;
 
@@ -8,21 +8,21 @@ use models::{Segment, TokenLayout};
 use eval::Result;
 use eval::analysis::AnalysisError;
 
-/// Where the bounces start.
+/// Start of the bounces.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Start {
     /// The patch under the middle of the image.
     #[default]
     Middle,
-    /// A token of the sequence, counted from 0: CLS or the first text token.
+    /// A token of the sequence, counted from 0; token 0 is CLS or the first text token.
     Token(usize),
     /// A patch by row and column, counted from 0.
     Patch(usize, usize),
-    /// A word of a FLUX pipeline's prompt: those of its tokens that the lookup says, each as likely as the others.
+    /// A word of a FLUX pipeline's prompt: the tokens that the lookup selects, with equal probabilities.
     Word {
-        /// As in the prompt.
+        /// The word, as in the prompt.
         word: String,
-        /// Which tokens stand for it.
+        /// Which of the word's tokens are used.
         lookup: TokenLookup,
     },
 }
@@ -31,19 +31,19 @@ pub enum Start {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Origin {
     pub states: Range<usize>,
-    /// `“star”`, `patch 3,7`.
+    /// Name of the start, such as `“star”` or `patch 3,7`.
     pub name: String,
 }
 
 /// The states of the chains of one image.
 pub(super) struct Tokens {
-    /// What the states are.
+    /// Kinds of the states.
     pub layout: TokenLayout,
-    /// What the tokens of the whole sequence are, whether they are states or not.
+    /// Kinds of all tokens of the sequence, including those that are not states.
     sequence: TokenLayout,
-    /// States that are patches, in reading order.
+    /// The states that are patches, in reading order.
     patches: Vec<usize>,
-    /// What text tokens spell; those behind are padding.
+    /// Spelling of the text tokens; the text tokens after these are padding.
     pieces: Vec<String>,
 }
 
@@ -54,9 +54,9 @@ impl Tokens {
         Self { layout, sequence, patches, pieces: Vec::new() }
     }
 
-    /// With what the text tokens spell, as T5's tokenizer writes it, padding left out.
+    /// Sets the spelling of the text tokens, as T5's tokenizer writes it, without padding.
     pub fn spelling(self, pieces: &[String]) -> Self {
-        // A lone `▁` is a space that belongs to no piece.
+        // A `▁` alone is a space that does not belong to a piece.
         let spelt = |piece: &String| match piece.trim_start_matches('▁') {
             "" => " ".to_owned(),
             piece => piece.to_owned(),
@@ -64,20 +64,20 @@ impl Tokens {
         Self { pieces: pieces.iter().map(spelt).collect(), ..self }
     }
 
-    /// Number of states.
+    /// Returns the number of states.
     pub fn states(&self) -> usize {
         self.layout.tokens() as usize
     }
 
-    /// Rows and columns of patches.
+    /// Returns the number of rows and columns of patches.
     pub fn grid(&self) -> (usize, usize) {
         (self.layout.image.0 as usize, self.layout.image.1 as usize)
     }
 
-    /// The state a walk starts from, unless it is a word, which the tokenizer knows.
+    /// Returns the state that a walk starts from. Words need a tokenizer and are refused.
     ///
     /// # Errors
-    /// A token or patch that the chain does not have.
+    /// Fails if the chain does not have the token or patch, and for a word.
     pub fn start(&self, start: &Start) -> Result<Origin> {
         let refuse = |option, reason| Err(AnalysisError::Option { option, reason }.into());
         let (rows, cols) = self.grid();
@@ -124,18 +124,18 @@ impl Tokens {
                 }
             }
             Start::Word { ref word, .. } => {
-                return refuse("--word", format!("`{word}`: this network reads no prompt"));
+                return refuse("--word", format!("`{word}`: this network has no prompt"));
             }
         };
         Ok(Origin { states: state..state + 1, name: self.name(state) })
     }
 
-    /// Number of a state in the whole sequence.
+    /// Returns the number of a state in the whole sequence.
     pub fn in_sequence(&self, state: usize) -> usize {
         state + self.sequence.tokens() as usize - self.states()
     }
 
-    /// `CLS`, `register 1`, `text 2 “star”`, `patch 3,7`.
+    /// Returns the name of a state, such as `CLS`, `register 1`, `text 2 “star”` or `patch 3,7`.
     pub fn name(&self, state: usize) -> String {
         match self.place(state) {
             Some((row, col)) => format!("patch {row},{col}"),
@@ -148,24 +148,24 @@ impl Tokens {
         }
     }
 
-    /// What the text tokens spell, padding left out.
+    /// Returns the spelling of the text tokens, without padding.
     pub fn pieces(&self) -> &[String] {
         &self.pieces
     }
 
-    /// Row and column of a state that is a patch.
+    /// Returns row and column of a state; `None` if it is not a patch.
     pub fn place(&self, state: usize) -> Option<(usize, usize)> {
         let index = self.patches.iter().position(|patch| *patch == state)?;
         let (_, cols) = self.grid();
         Some((index / cols, index % cols))
     }
 
-    /// States that are no patches: they stand in front.
+    /// Returns the states that are not patches; they come first.
     pub fn others(&self) -> Range<usize> {
         0..self.states() - self.patches.len()
     }
 
-    /// What the states that are no patches are called together; none where the chain has none.
+    /// Returns a common name for the states that are not patches; `None` if there are none.
     pub fn others_name(&self) -> Option<&'static str> {
         match (self.layout.text, self.layout.special) {
             (0, 0) => None,
@@ -175,27 +175,27 @@ impl Tokens {
         }
     }
 
-    /// The patches' entries of a distribution over the states, in multiples of an even share.
+    /// Returns the probabilities of the patches in a distribution over the states, in multiples of the uniform probability.
     pub fn on_patches(&self, distribution: &[f64]) -> Vec<f64> {
         let n = distribution.len() as f64;
         self.patches.iter().map(|patch| distribution[*patch] * n).collect()
     }
 
-    /// What the states that are no patches have of a distribution, in words; empty where there are none.
-    pub fn share_of_others(&self, distribution: &[f64]) -> String {
-        let share: f64 = self.others().map(|state| distribution[state]).sum();
-        self.others_name().map_or_else(String::new, |name| format!("{name} {}", percent(share)))
+    /// Writes the total probability of the states that are not patches; empty if there are none.
+    pub fn probability_of_others(&self, distribution: &[f64]) -> String {
+        let probability: f64 = self.others().map(|state| distribution[state]).sum();
+        self.others_name().map_or_else(String::new, |name| format!("{name} {}", percent(probability)))
     }
 
-    /// Values of each patch's state.
+    /// Returns the values of the patches, from values of all states.
     pub fn of_patches<T: Copy>(&self, values: &[T]) -> Vec<T> {
         self.patches.iter().map(|patch| values[*patch]).collect()
     }
 }
 
-/// A share in per cent, to two digits.
-pub(super) fn percent(share: f64) -> String {
-    let value = 100.0 * share;
+/// Writes a fraction as a percentage with two digits.
+pub(super) fn percent(fraction: f64) -> String {
+    let value = 100.0 * fraction;
     let decimals = [9.95, 0.995, 0.0995].iter().filter(|limit| value < **limit).count();
     format!("{value:.decimals$} %")
 }
@@ -239,7 +239,7 @@ mod tests {
         let error = tokens.start(&Start::Token(9)).unwrap_err().to_string();
         assert!(error.contains("9 tokens, counted from 0: 5 of the text, then 2 × 2 patches"), "{error}");
         let word = Start::Word { word: "star".into(), lookup: TokenLookup::Mean };
-        assert!(tokens.start(&word).is_err(), "a word is the tokenizer's to find");
+        assert!(tokens.start(&word).is_err(), "only a tokenizer can find a word");
     }
 
     #[test]
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_exist_is_refused() {
+    fn missing_tokens_and_patches_are_refused() {
         for (start, dropped, words) in [
             (Start::Token(18), false, "there is no token 18; the sequence has 18 tokens"),
             (Start::Token(18), true, "there is no token 18"),
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn shares_have_two_digits() {
+    fn percentages_have_two_digits() {
         let written = [1.0, 0.0996, 0.04251, 0.0031, 0.00042, 0.0].map(percent);
         assert_eq!(written, ["100 %", "10 %", "4.3 %", "0.31 %", "0.042 %", "0.000 %"]);
     }
@@ -281,9 +281,9 @@ mod tests {
     #[test]
     fn distributions_are_split_into_patches_and_the_rest() {
         let tokens = tokens(2, false);
-        let mut shares = vec![0.05; 17];
-        shares[0] = 0.2;
-        assert_eq!(tokens.on_patches(&shares), vec![0.05 * 17.0; 15]);
-        assert_eq!(tokens.share_of_others(&shares), "CLS and registers 25 %");
+        let mut state = vec![0.05; 17];
+        state[0] = 0.2;
+        assert_eq!(tokens.on_patches(&state), vec![0.05 * 17.0; 15]);
+        assert_eq!(tokens.probability_of_others(&state), "CLS and registers 25 %");
     }
 }

@@ -1,4 +1,4 @@
-//! An image through a network that reads images alone.
+//! Shows an image in a network that takes only images.
 
 use std::path::Path;
 
@@ -15,34 +15,34 @@ use super::{Drawing, PAGE_BUDGET, Pass, Shown, check, model_name, publish, stem}
 use eval::Result;
 use plot::Rgb;
 
-/// What to show of a vision network.
+/// Options of [`show`].
 #[derive(Debug, Clone)]
 pub struct ShowOptions {
-    /// Where bounces start.
+    /// Start of the bounces.
     pub start: Start,
-    /// What is drawn.
+    /// Settings of the figures.
     pub drawing: Drawing,
-    /// Layers that are shown and averaged.
+    /// The layers to show and average.
     pub layers: LayerSelection,
-    /// Which tokens are states.
+    /// The tokens that are states.
     pub tokens: ChainTokens,
-    /// Another image size than the published preprocessing gives, in pixels: a plain resize to a square.
+    /// Side in pixels of a square that the image is resized to, instead of the published preprocessing.
     pub image_size: Option<usize>,
-    /// Where the network runs.
+    /// Device of the network.
     pub device: Device,
 }
 
-/// Runs `image` through the network in `dir` and writes pictures, a page and the numbers behind them to the folder
-/// `out`. Files of the same names are replaced, others stay; an error leaves the folder as it was.
+/// Runs `image` through the network in `dir` and writes figures, a page and the numbers behind them to the folder `out`. Files of
+/// the same names are replaced, others stay; an error leaves the folder unchanged.
 ///
 /// # Errors
-/// Options that fit neither network nor image, weights or an image that cannot be read, an attention map without the
-/// steady state asked for, a folder that cannot be written.
+/// Fails if options do not fit the network or the image, weights or the image cannot be read, an attention map does not have the
+/// requested steady state, or the folder cannot be written.
 pub fn show(dir: &Path, image: &Path, options: &ShowOptions, out: &Path) -> Result<Shown> {
     check(options.drawing, out)?;
     let config = VisionConfig::from_dir(dir)?;
     options.layers.resolve(config.depth())?;
-    let picture = Rgb8::open(image).map_err(models::Error::from)?;
+    let decoded = Rgb8::open(image).map_err(models::Error::from)?;
     let load = LoadOptions {
         device: options.device,
         image_size: options.image_size.map(|side| (side, side)),
@@ -50,14 +50,14 @@ pub fn show(dir: &Path, image: &Path, options: &ShowOptions, out: &Path) -> Resu
     };
     let model = VisionModel::load(dir, &load)?;
     let Chains { layers, sequence, states } =
-        Chains::vision(&model, &picture, &options.layers, options.tokens, LAMBDA_TOLERANCE, PAGE_BUDGET)?;
+        Chains::vision(&model, &decoded, &options.layers, options.tokens, LAMBDA_TOLERANCE, PAGE_BUDGET)?;
 
     let tokens = Tokens::new(states, sequence);
-    let seen = model.preprocessor.apply_geometry(&picture).map_err(models::Error::from)?;
+    let seen = model.preprocessor.apply_geometry(&decoded).map_err(models::Error::from)?;
     let pass = Pass {
         title: format!("{} · {}", model_name(dir), stem(image)),
-        picture: covered(&seen, tokens.grid(), config.patch_size()),
-        made: false,
+        image: covered(&seen, tokens.grid(), config.patch_size()),
+        generated: false,
         start: tokens.start(&options.start)?,
         tokens,
         drawing: options.drawing,
@@ -71,7 +71,7 @@ pub fn show(dir: &Path, image: &Path, options: &ShowOptions, out: &Path) -> Resu
     publish(pass, layers, out)
 }
 
-/// The part of the picture that whole patches cover: convolutions cut the rest.
+/// Returns the part of the image that complete patches cover; the convolution ignores the rest.
 pub(super) fn covered(seen: &Rgb8, (rows, cols): (usize, usize), (patch_h, patch_w): (i64, i64)) -> Rgb {
     let (height, width) = (rows * patch_h as usize, cols * patch_w as usize);
     let line = |y: usize| &seen.data[y * seen.width * 3..][..width.min(seen.width) * 3];

@@ -1,4 +1,4 @@
-//! Chromium or Chrome for tests of pages, spoken to over pipes in its DevTools protocol.
+//! Controls Chromium or Chrome for tests of pages, through pipes in the DevTools protocol.
 
 #![allow(dead_code, reason = "each test binary uses a part")]
 
@@ -14,10 +14,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-/// Long enough for any machine that answers at all.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// Time limit for a reply of the browser, generous for slow machines.
+const TIMEOUT: Duration = Duration::from_secs(120);
 
-/// What every start of the browser needs.
+/// Arguments for every start of the browser.
 pub const QUIET: [&str; 6] = [
     "--headless",
     "--no-sandbox",
@@ -27,7 +27,7 @@ pub const QUIET: [&str; 6] = [
     "--hide-scrollbars",
 ];
 
-/// Chromium or Chrome: of the environment variable `CHROME`, else in the search path. Where there is none, that is said.
+/// Finds Chromium or Chrome: the environment variable `CHROME`, otherwise the search path. Prints a note if there is none.
 pub fn find() -> Option<PathBuf> {
     if let Some(chrome) = std::env::var_os("CHROME") {
         return Some(chrome.into());
@@ -49,15 +49,15 @@ pub struct Browser {
     replies: Receiver<Value>,
     session: Option<String>,
     last: u64,
-    /// What the page wrote to the console, and what it failed at.
+    /// Console messages and errors of the page.
     pub complaints: Vec<String>,
-    /// Addresses that it asked for.
+    /// Addresses that the page requested.
     pub requests: Vec<String>,
     _folder: tempfile::TempDir,
 }
 
 impl Browser {
-    /// None where there is no browser.
+    /// Starts a browser. Returns `None` if there is none.
     pub fn start() -> Option<Self> {
         let chrome = find()?;
         let folder = tempfile::tempdir().expect("a scratch folder");
@@ -106,14 +106,14 @@ impl Browser {
         Some(browser)
     }
 
-    /// Opens a file and waits until its script has said that it is ready.
+    /// Opens a file and waits until its script reports that it is ready.
     pub fn open(&mut self, file: &Path) {
         let url = format!("file://{}", file.display());
         self.call("Page.navigate", json!({ "url": url }));
         self.until("document.documentElement?.dataset.ready !== undefined");
     }
 
-    /// Waits for an expression to hold.
+    /// Waits until an expression is true.
     pub fn until(&mut self, condition: &str) {
         for _ in 0..2400 {
             if self.eval(condition) == Value::Bool(true) {
@@ -124,7 +124,7 @@ impl Browser {
         panic!("{condition} does not hold; {:?}", self.complaints);
     }
 
-    /// The value of an expression.
+    /// Returns the value of an expression.
     pub fn eval(&mut self, expression: &str) -> Value {
         let asked = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
         let mut answer = self.call("Runtime.evaluate", asked);
@@ -132,7 +132,7 @@ impl Browser {
         answer["result"]["value"].take()
     }
 
-    /// Presses a key as a reader does: `Tab`, `Enter`, `ArrowRight`, or a character.
+    /// Presses a key: `Tab`, `Enter`, `ArrowRight`, or a character.
     pub fn press(&mut self, key: &str) {
         let (code, text) = match key {
             "Tab" => (9, ""),
@@ -151,27 +151,27 @@ impl Browser {
         }
     }
 
-    /// The size of the window in pixels.
+    /// Sets the size of the window in pixels.
     pub fn resize(&mut self, width: u32, height: u32) {
         let metrics = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": false });
         self.call("Emulation.setDeviceMetricsOverride", metrics);
     }
 
-    /// What the reader prefers: a medium (`screen`, `print`) and a scheme (`light`, `dark`).
+    /// Sets the medium (`screen`, `print`) and the preferred colour scheme (`light`, `dark`).
     pub fn prefer(&mut self, medium: &str, scheme: &str) {
         let features = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         self.call("Emulation.setEmulatedMedia", json!({ "media": medium, "features": features }));
     }
 
-    /// A picture of the window, as PNG; of the whole page if it is asked for.
+    /// Returns a screenshot of the window or of the whole page, as PNG.
     pub fn screenshot(&mut self, whole: bool) -> Vec<u8> {
         use base64::Engine;
         let shot = self.call("Page.captureScreenshot", json!({ "captureBeyondViewport": whole }));
-        let data = shot["data"].as_str().expect("a picture");
+        let data = shot["data"].as_str().expect("a screenshot");
         base64::engine::general_purpose::STANDARD.decode(data).expect("base64")
     }
 
-    /// Sends a command and waits for its answer; what happens meanwhile is noted.
+    /// Sends a command and waits for its answer; records events that arrive in the meantime.
     pub fn call(&mut self, method: &str, params: Value) -> Value {
         self.last += 1;
         let mut message = json!({ "id": self.last, "method": method, "params": params });
@@ -182,7 +182,7 @@ impl Browser {
         bytes.push(0);
         self.commands.write_all(&bytes).expect("the browser listens");
         loop {
-            let mut answer = self.replies.recv_timeout(PATIENCE).unwrap_or_else(|e| panic!("{method}: {e}"));
+            let mut answer = self.replies.recv_timeout(TIMEOUT).unwrap_or_else(|e| panic!("{method}: {e}"));
             if answer["id"] == self.last {
                 assert!(answer["error"].is_null(), "{method}: {}", answer["error"]);
                 return answer["result"].take();

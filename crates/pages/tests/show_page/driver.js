@@ -1,4 +1,4 @@
-// Does to the page what a reader does, and leaves what came of it in the document.
+// Acts on the page like a reader, and writes a report of the results into the document.
 (async () => {
   const settled = () => new Promise((done) => setTimeout(done, 50));
   while (document.documentElement.dataset.ready === undefined) await settled();
@@ -33,7 +33,7 @@
   };
 
   await look("opened");
-  // 7 columns; 1.5 rows above the 5 of the picture: the middle of row 3, column 5.
+  // 7 columns; 1.5 rows above the 5 rows of the image: the middle of row 3, column 5.
   clickAt(canvas("picture"), 5.5 / 7, (1.5 + 3.5) / 6.5);
   const tip = $("tip").textContent;
   await look("clicked");

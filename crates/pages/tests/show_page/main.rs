@@ -1,4 +1,4 @@
-//! The page of `tokenrank show` in a browser: it loads without errors, a click changes the maps, and its numbers are
+//! Tests the page of `tokenrank show` in a browser: it loads without errors, a click changes the maps, and its numbers equal
 //! those of `markov-core`.
 
 #[path = "../browser/mod.rs"]
@@ -20,10 +20,10 @@ const ROWS: usize = 5;
 const COLUMNS: usize = 7;
 const TOKENS: usize = SPECIAL + ROWS * COLUMNS;
 const BOUNCES: usize = 4;
-/// What 16 bits an entry leave of a probability.
+/// Error of a probability from encoding entries in 16 bits.
 const QUANTISED: f64 = 2e-5;
 
-/// What the driver saw.
+/// The driver's report.
 #[derive(Deserialize)]
 struct Report {
     steps: Vec<Step>,
@@ -66,7 +66,7 @@ impl Report {
     }
 }
 
-/// A map with a sink, some structure and no symmetry.
+/// Returns a map with a sink, some structure and no symmetry.
 fn attention(seed: usize) -> Array2<f32> {
     let logit = |i: usize, j: usize| {
         let wave = ((i * 31 + j * 17 + seed * 101) as f32 * 0.73).sin();
@@ -91,8 +91,8 @@ fn layers() -> Vec<PageLayer> {
     vec![layer(0), layer(1)]
 }
 
-/// A picture of plain colours.
-fn picture() -> Vec<u8> {
+/// Returns a PNG image with colour gradients.
+fn image() -> Vec<u8> {
     let (width, height) = (COLUMNS * 8, ROWS * 8);
     let mut file = Vec::new();
     let mut encoder = png::Encoder::new(&mut file, width as u32, height as u32);
@@ -105,11 +105,11 @@ fn picture() -> Vec<u8> {
     file
 }
 
-fn page(picture: &[u8], alpha: f64, layers: Vec<PageLayer>) -> Page<'_> {
+fn page(image: &[u8], alpha: f64, layers: Vec<PageLayer>) -> Page<'_> {
     Page {
         title: "tiny <network> · patches.png".into(),
         facts: vec![("Network".into(), "two layers, two heads & nothing else".into())],
-        picture,
+        image,
         layout: TokenLayout::vision(SPECIAL as i64, (ROWS as i64, COLUMNS as i64)),
         alpha,
         start: 12..13,
@@ -120,13 +120,13 @@ fn page(picture: &[u8], alpha: f64, layers: Vec<PageLayer>) -> Page<'_> {
         figures: vec![Figure {
             file: "bounces.png".into(),
             title: "Bounces".into(),
-            caption: "A picture beside the page.".into(),
-            png: picture.to_vec(),
+            caption: "A figure in the folder of the page.".into(),
+            png: image.to_vec(),
         }],
     }
 }
 
-/// Opens the page in a browser, with the driver in it, and reads its report. `None` where there is no browser.
+/// Opens the page with the driver in a browser and returns the driver's report. Returns `None` if there is no browser.
 fn drive(html: &str) -> Option<Report> {
     let browser = browser::find()?;
     let catch = "<script>window.failures = [];
@@ -156,7 +156,7 @@ fn drive(html: &str) -> Option<Report> {
     Some(serde_json::from_slice(&STANDARD.decode(report).expect("base64")).expect("a report"))
 }
 
-/// The chain a step shows, asked of markov-core.
+/// Compares the chain that a step shows with markov-core.
 fn check_numbers(step: &Step, map: &Array2<f32>, alpha: f64) {
     let current = &step.current;
     let matrix = Stochastic::new(map.clone()).expect("a transition matrix");
@@ -198,8 +198,8 @@ fn token(row: usize, column: usize) -> usize {
 
 #[test]
 fn a_reader_picks_patches_layers_and_heads() {
-    let picture = picture();
-    let Some(report) = drive(&page(&picture, 0.99, layers()).to_html()) else { return };
+    let image = image();
+    let Some(report) = drive(&page(&image, 0.99, layers()).to_html()) else { return };
     assert_eq!(report.errors, [""; 0]);
     assert!(report.enabled);
     let layers = layers();
@@ -255,20 +255,20 @@ fn a_reader_picks_patches_layers_and_heads() {
     assert_eq!(linked.top[0], "row 1, column 1");
 
     let nonsense = report.step("nonsense");
-    assert_eq!(nonsense.current.token, linked.current.token, "an address without sense changes nothing");
+    assert_eq!(nonsense.current.token, linked.current.token, "an invalid address changes nothing");
     check_numbers(nonsense, &layers[0].mean, 0.99);
 }
 
-/// The text stands where the special tokens of other networks stand: a piece and padding.
+/// The text, a piece and padding, takes the place of the special tokens of other networks.
 #[test]
 fn walks_start_from_a_word_of_several_tokens() {
-    let picture = picture();
+    let image = image();
     let page = Page {
         layout: TokenLayout::joint(SPECIAL as i64, (ROWS as i64, COLUMNS as i64)),
         start: 0..SPECIAL,
         start_name: "“a word”".into(),
         text: vec!["a".into()],
-        ..page(&picture, 0.99, layers())
+        ..page(&image, 0.99, layers())
     };
     let Some(report) = drive(&page.to_html()) else { return };
     assert_eq!(report.errors, [""; 0]);
@@ -284,7 +284,7 @@ fn walks_start_from_a_word_of_several_tokens() {
     assert_eq!(clicked.current.token, token(3, 5));
     check_numbers(clicked, &all, 0.99);
 
-    // Padding has no button: the second is the first token, behind the word's.
+    // Padding has no button: the second button, after the word's, is the first token.
     let first = report.step("register");
     assert_eq!(first.current.token, 0);
     assert!(first.chain.contains("start: text 0 “a” (token 0)"), "{}", first.chain);
@@ -292,11 +292,11 @@ fn walks_start_from_a_word_of_several_tokens() {
 }
 
 #[test]
-fn without_teleportation_and_without_heads() {
-    let picture = picture();
+fn a_page_without_teleportation_and_without_heads() {
+    let image = image();
     let mut layers = layers();
     layers.iter_mut().for_each(|layer| layer.heads.clear());
-    let Some(report) = drive(&page(&picture, 1.0, layers).to_html()) else { return };
+    let Some(report) = drive(&page(&image, 1.0, layers).to_html()) else { return };
     assert_eq!(report.errors, [""; 0]);
     assert!(!report.enabled, "λ₂ of a head whose map is not embedded cannot be picked");
     let layers = self::layers();
@@ -307,11 +307,11 @@ fn without_teleportation_and_without_heads() {
 }
 
 #[test]
-fn the_page_holds_everything_it_needs() {
-    let picture = picture();
+fn the_page_loads_nothing_and_escapes_names() {
+    let image = image();
     let mut layers = layers();
     layers[0].name = "</script><b>".into();
-    let html = page(&picture, 0.99, layers).to_html();
+    let html = page(&image, 0.99, layers).to_html();
     assert!(!html.contains("://"), "the page names another place");
     assert!(!html.contains("</script><b>"), "a name ends the script");
     assert!(html.contains("<h1>tiny &lt;network&gt; · patches.png</h1>"));
@@ -323,8 +323,8 @@ fn the_page_holds_everything_it_needs() {
 
 #[test]
 fn maps_that_are_too_large_leave_the_figures() {
-    let picture = picture();
-    let html = page(&picture, 0.99, Vec::new()).to_html();
+    let image = image();
+    let html = page(&image, 0.99, Vec::new()).to_html();
     assert!(html.contains("too large for a page") && html.contains("bounces.png"));
     assert!(html.contains("two layers, two heads &amp; nothing else"));
     assert!(!html.contains("<script") && !html.contains("<select"));

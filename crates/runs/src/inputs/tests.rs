@@ -9,7 +9,7 @@ use tasks::dataset::InputKind;
 
 use super::*;
 
-/// An image and its mask, and how often they were hashed.
+/// An item with an image and a mask, which counts how often they are hashed.
 #[derive(Clone)]
 struct Item {
     id: &'static str,
@@ -38,7 +38,7 @@ struct Fake;
 
 impl Task for Fake {
     type Item = Item;
-    /// Name and hash.
+    /// Name of the item and hash of its data.
     type Record = (String, String);
 
     fn manifest(&self) -> &[Item] {
@@ -66,7 +66,7 @@ impl Task for Fake {
     }
 }
 
-/// An item in a folder, with its record.
+/// Returns an item whose files are in a folder, and its record.
 fn item(folder: &Path) -> (Item, (String, String)) {
     let files = ["image", "mask"].map(|name| folder.join(name));
     files.iter().for_each(|path| std::fs::write(path, "first").expect("writable"));
@@ -76,7 +76,7 @@ fn item(folder: &Path) -> (Item, (String, String)) {
     (item, record)
 }
 
-/// As [`Inputs::compare`] so long after the files were written that a change shows.
+/// Compares like [`Inputs::compare`], at a time when all stamps are settled. Returns what changed.
 fn later(inputs: &mut Inputs, item: &Item, record: &(String, String)) -> Option<String> {
     match inputs.found(item, item.id, Fake::made_from(record), u64::MAX) {
         Found::Same(seen) => {
@@ -90,7 +90,7 @@ fn later(inputs: &mut Inputs, item: &Item, record: &(String, String)) -> Option<
 }
 
 #[test]
-fn files_are_hashed_once_while_the_file_system_says_the_same() {
+fn files_with_equal_metadata_are_hashed_once() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let (item, record) = item(dir.path());
     let mut inputs = Inputs::default();
@@ -98,7 +98,7 @@ fn files_are_hashed_once_while_the_file_system_says_the_same() {
         assert_eq!(later(&mut inputs, &item, &record), None);
     }
     assert_eq!(item.hashed.load(Ordering::Relaxed), 1);
-    // Kept beside the records, whatever else is in the file.
+    // Entries are appended even if the file ends in a torn line.
     std::fs::write(dir.path().join(INPUTS), "{\"torn\n").expect("writable");
     inputs.save(dir.path());
     inputs.save(dir.path());
@@ -108,7 +108,7 @@ fn files_are_hashed_once_while_the_file_system_says_the_same() {
     assert_eq!(read.seen, inputs.seen);
     assert_eq!(later(&mut read, &item, &record), None);
     assert_eq!(item.hashed.load(Ordering::Relaxed), 1);
-    // Touched: read again and found to be the same.
+    // A file with a new time but the same content is hashed once more.
     let touched = std::fs::File::options().write(true).open(&item.files[1]).expect("a file");
     touched.set_modified(UNIX_EPOCH + Duration::from_secs(5)).expect("a time");
     assert_eq!(later(&mut read, &item, &record), None);
@@ -117,7 +117,7 @@ fn files_are_hashed_once_while_the_file_system_says_the_same() {
 }
 
 #[test]
-fn files_that_were_just_written_are_not_trusted_by_their_time() {
+fn stamps_of_files_just_written_are_not_kept() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let (item, record) = item(dir.path());
     let mut inputs = Inputs::default();
@@ -127,7 +127,7 @@ fn files_that_were_just_written_are_not_trusted_by_their_time() {
 }
 
 #[test]
-fn what_has_changed_is_named() {
+fn changed_files_are_named() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let (item, record) = item(dir.path());
     let mut inputs = Inputs::default();
@@ -135,7 +135,7 @@ fn what_has_changed_is_named() {
     assert_eq!(later(&mut inputs, &item, &record), Some("a".into()), "nothing is known of the files");
     std::fs::write(&item.files[1], "first").expect("writable");
     assert_eq!(later(&mut inputs, &item, &record), None);
-    // Of the same size and time.
+    // Another content of the same size and modification time.
     let time = std::fs::metadata(&item.files[1]).and_then(|found| found.modified()).expect("a time");
     std::thread::sleep(Duration::from_millis(50));
     std::fs::write(&item.files[1], "other").expect("writable");
@@ -152,7 +152,7 @@ fn what_has_changed_is_named() {
 }
 
 #[test]
-fn what_cannot_be_known_is_no_change() {
+fn unreadable_and_unhashed_items_do_not_count_as_changed() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let (item, record) = item(dir.path());
     let silent = ("a".to_owned(), String::new());
@@ -163,10 +163,10 @@ fn what_cannot_be_known_is_no_change() {
     std::fs::remove_file(&item.files[0]).expect("removable");
     let compared = inputs.compare::<Fake>(&[(&item, &record)]);
     assert_eq!((compared.changed.len(), compared.unread.len()), (0, 1));
-    // Of a finished run, too; and an item that the data set does not have any more.
+    // The record of a finished run, whose item has left the data set.
     let lines = since_run::<Fake>(dir.path(), &[], &[&record]);
     assert_eq!(lines, ["1 item is no longer in the data set"]);
-    // Drawn by the program.
+    // An item without files, as if drawn by the program.
     let drawn = Item { files: Vec::new(), ..item };
     assert_eq!(inputs.compare::<Fake>(&[(&drawn, &record)]), Compared::default());
 }

@@ -1,10 +1,10 @@
-//! Words of a script: for the shell, and for the lines that Slurm reads.
+//! Quotes words of a script, for the shell and for `#SBATCH` lines.
 
 use std::path::Path;
 
 use super::SlurmError;
 
-/// One word for the shell, whatever is in it but a line break.
+/// Quotes any text without a line break as one word for the shell.
 pub(super) fn shell(what: &'static str, text: &str) -> Result<String, SlurmError> {
     let text = one_line(what, text)?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:,+@%".contains(c);
@@ -15,12 +15,12 @@ pub(super) fn shell(what: &'static str, text: &str) -> Result<String, SlurmError
     })
 }
 
-/// [`shell`] for a path.
+/// Quotes a path, see [`shell`].
 pub(super) fn shell_path(what: &'static str, path: &Path) -> Result<String, SlurmError> {
     shell(what, text(what, path)?)
 }
 
-/// The value of an option in a `#SBATCH` line. Slurm knows quotes and backslashes there, and takes `#` for a comment.
+/// Quotes the value of an option in a `#SBATCH` line, where Slurm reads quotes and backslashes and takes `#` for a comment.
 pub(super) fn sbatch(what: &'static str, text: &str) -> Result<String, SlurmError> {
     let text = one_line(what, text)?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:,+@%".contains(c);
@@ -31,20 +31,22 @@ pub(super) fn sbatch(what: &'static str, text: &str) -> Result<String, SlurmErro
     })
 }
 
-/// A file of `folder` in a `#SBATCH` line, where `%` has a meaning and a backslash takes it away: `name` may have `%a`.
+/// Quotes the path of a file in `folder` for a `#SBATCH` line, where `%` begins a placeholder and a backslash disables these.
+/// `name` may contain `%a`.
 pub(super) fn sbatch_file(what: &'static str, folder: &Path, name: &str) -> Result<String, SlurmError> {
     let folder = text(what, folder)?;
     if folder.contains('\\') {
-        let reason = "has a backslash, which Slurm does not take in the name of a log; choose another folder";
+        let reason =
+            "contains a backslash, which Slurm does not allow in the path of a log; choose another folder";
         return Err(SlurmError::Text { what, value: folder.into(), reason });
     }
     sbatch(what, &format!("{}/{name}", folder.replace('%', "%%")))
 }
 
-/// A line that stands in a script as it was given.
+/// Returns a line that is written into a script as it was given; refuses line breaks.
 pub(super) fn one_line<'a>(what: &'static str, text: &'a str) -> Result<&'a str, SlurmError> {
     if text.contains(['\n', '\r', '\0']) {
-        let reason = "has a line break; give what belongs on one line";
+        let reason = "contains a line break; write it on one line";
         return Err(SlurmError::Text { what, value: text.escape_debug().to_string(), reason });
     }
     Ok(text)
@@ -54,6 +56,6 @@ fn text<'a>(what: &'static str, path: &'a Path) -> Result<&'a str, SlurmError> {
     path.to_str().ok_or_else(|| SlurmError::Text {
         what,
         value: path.display().to_string(),
-        reason: "is not UTF-8; choose a path that is",
+        reason: "is not valid UTF-8; choose another path",
     })
 }

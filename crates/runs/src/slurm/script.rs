@@ -1,11 +1,11 @@
-//! The scripts.
+//! The text of the scripts.
 
 use std::path::Path;
 
 use super::quote::{one_line, sbatch, sbatch_file, shell, shell_path};
 use super::{ArrayJob, Gpu, SlurmError};
 
-/// What both shells do with a signal, and how they tell Slurm's.
+/// Commands of a task of the array: run the shard, pass on Slurm's warning, queue again.
 const ARRAY_BODY: &str = r#"
 shard="${SLURM_ARRAY_TASK_ID:?is set by sbatch, which submits this script}/@SHARDS@"
 # Never SLURM_JOB_ID: that of one task is also the number of the whole array.
@@ -14,7 +14,7 @@ restarts="${SLURM_RESTART_COUNT:-0}"
 run=
 warned=
 
-# False where Slurm is ending this task: it was cancelled, or preempted and queues again by itself.
+# False if Slurm is ending this task: it was cancelled, or preempted and queues again by itself.
 goes_on() {
     case "$(squeue --noheader --jobs="$task" --format=%T 2>/dev/null)" in
         '' | RUNNING | SIGNALING) true ;;
@@ -22,8 +22,8 @@ goes_on() {
     esac
 }
 
-# Before the time limit, or where it warns of preemption, Slurm signals this shell alone, which passes it on. A task that Slurm is ending needs no help: every
-# process of it was signalled, and a second signal would stop the shard within its batch.
+# Before the time limit, or to warn of preemption, Slurm signals only this shell, which passes the signal on. When Slurm ends a task it signals every process
+# itself, and a second signal would stop the shard within its batch.
 warn() {
     goes_on || return
     warned=yes
@@ -45,17 +45,17 @@ code=$?
 # 5: interrupted, resumable; 143: the signal came before the program could watch for it.
 if [ -n "$warned" ] && { [ "$code" -eq 5 ] || [ "$code" -eq 143 ]; } && goes_on; then
     if [ "$restarts" -lt @REQUEUES@ ]; then
-        echo "shard $shard: told to stop before it was done; queues again" >&2
+        echo "shard $shard: asked to stop before it was done; queues again" >&2
         scontrol requeue "$task"
     else
-        echo "shard $shard: not done after $restarts restarts; 'scontrol requeue $task' goes on" >&2
+        echo "shard $shard: not done after $restarts restarts; 'scontrol requeue $task' continues it" >&2
     fi
 fi
 echo "shard $shard: exit $code" >&2
 exit "$code"
 "#;
 
-/// The array: a task for each shard.
+/// Returns the script of the array, with a task for each shard.
 pub(super) fn array(job: &ArrayJob) -> Result<String, SlurmError> {
     let mut lines = vec![
         "#!/bin/bash".to_owned(),
@@ -82,7 +82,7 @@ cd -- @DIRECTORY@ || exit 3
 @MERGE@
 "#;
 
-/// The merge, which waits for the array.
+/// Returns the script of the merge, which waits for the array.
 pub(super) fn merge(job: &ArrayJob) -> Result<String, SlurmError> {
     let mut lines = vec![
         "#!/bin/bash".to_owned(),
@@ -97,18 +97,18 @@ pub(super) fn merge(job: &ArrayJob) -> Result<String, SlurmError> {
     Ok(format!("{}\n{}", lines.join("\n"), fill(MERGE_BODY, job)?))
 }
 
-/// What submits both and prints their numbers.
+/// Returns the script that submits both jobs and prints their numbers.
 pub(super) fn submit(array: &Path, merge: &Path) -> Result<String, SlurmError> {
     let what = "the folder of the scripts";
     let (array, merge) = (shell_path(what, array)?, shell_path(what, merge)?);
     Ok(format!(
         r#"#!/bin/sh
 # Written by `tokenrank slurm`: submits the shards, and the merge behind them; prints the numbers of both jobs.
-# Submitted again, shards that are done end at once and the others go on.
+# If they are submitted again, finished shards end at once and the others continue.
 array=$(sbatch --parsable {array}) || exit
 array=${{array%%;*}}
-# afterany: a shard with items that could not be read ends with exit code 3 and must not keep the merge from being made;
-# of shards that are not done the merge says which, and makes nothing.
+# afterany: a shard with items that could not be read ends with exit code 3 and must not prevent the merge;
+# if shards are unfinished, the merge names them and writes nothing.
 if ! merge=$(sbatch --parsable --dependency=afterany:"$array" {merge}); then
     if scancel "$array"; then
         echo "the merge was refused, and the array $array taken back" >&2
@@ -123,12 +123,12 @@ echo "merge ${{merge%%;*}}"
     ))
 }
 
-/// `#SBATCH --key=value`.
+/// Returns the line `#SBATCH --key=value`.
 fn option(key: &str, value: &str) -> String {
     format!("#SBATCH --{key}={value}")
 }
 
-/// What the array and the merge have in common.
+/// Appends the options that the array and the merge have in common.
 fn resources(job: &ArrayJob, lines: &mut Vec<String>) -> Result<(), SlurmError> {
     let wanted = &job.resources;
     lines.push(option("nodes", "1"));
@@ -160,7 +160,7 @@ fn log(job: &ArrayJob, name: &str) -> Result<String, SlurmError> {
     sbatch_file("the folder of the logs", &job.folder.join("logs"), name)
 }
 
-/// `#SBATCH` lines as given, with or without the word in front.
+/// Appends `#SBATCH` lines as given, with or without `#SBATCH` in front.
 fn verbatim(what: &'static str, options: &[String], lines: &mut Vec<String>) -> Result<(), SlurmError> {
     for given in options {
         let option = one_line(what, given)?.trim_start_matches("#SBATCH").trim();
@@ -173,7 +173,7 @@ fn verbatim(what: &'static str, options: &[String], lines: &mut Vec<String>) -> 
     Ok(())
 }
 
-/// `tokenrank run …`, all but the shard.
+/// Returns the command `tokenrank run …` without the shard.
 fn run(job: &ArrayJob) -> Result<String, SlurmError> {
     let mut words = vec![shell_path("the program", &job.program)?, "run".to_owned()];
     for config in &job.configs {
@@ -190,8 +190,8 @@ fn run(job: &ArrayJob) -> Result<String, SlurmError> {
     Ok(words.join(" "))
 }
 
-/// `tokenrank merge …`. Where there are several runs it must have made each: of one that no shard began it knows nothing. Of a
-/// sweep `run` then has nothing to compute, and makes the table.
+/// Returns the commands around `tokenrank merge …`. With several runs they check that each was merged, since the merge cannot
+/// know of a run that no shard has started. For a sweep, `run` then makes the table without computing anything.
 fn merge_command(job: &ArrayJob) -> Result<String, SlurmError> {
     let program = shell_path("the program", &job.program)?;
     let merge = format!("{program} merge {} --device {}", shell_path("--out", &job.out)?, device(job));
@@ -209,21 +209,21 @@ fn merge_command(job: &ArrayJob) -> Result<String, SlurmError> {
 
 const MERGED: &str = r#"
 code=$?
-# 3: either items could not be read, and the runs are made without them, or a shard is not done, and none is made.
+# 3: either items could not be read, and the runs are merged without them, or a shard is unfinished, and nothing is merged.
 [ "$code" -eq 0 ] || [ "$code" -eq 3 ] || exit "$code"
 made() {
     [ ! -e "$1/results.json" ] || return 0
-    echo "the merge has not made $1: submit again what is not done" >&2
+    echo "the merge did not write $1: submit again to finish its shards" >&2
     exit 3
 }
 "#;
 
-/// Slurm shows a task its own GPU alone.
+/// Returns the device of a task, to which Slurm shows only its own GPU.
 fn device(job: &ArrayJob) -> &'static str {
     if job.resources.gpu.is_some() { "cuda:0" } else { "cpu" }
 }
 
-/// The body with what the user gave, in which nothing is taken for a placeholder.
+/// Fills in the placeholders of a body. Placeholders within the user's own text are not replaced.
 fn fill(body: &str, job: &ArrayJob) -> Result<String, SlurmError> {
     let mut lines = Vec::new();
     for line in body.lines() {

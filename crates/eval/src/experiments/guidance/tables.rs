@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use plot::{Ends, Gallery, Map, OverlayRow, Rgb, gallery, overlays};
+use plot::{ColorRange, Gallery, Map, OverlayRow, Rgb, gallery, overlays};
 use tasks::guidance::{Guidance, GuidanceConfig, GuidanceRecord, Method, read_picture};
 
 use super::metrics::{GuidanceMetric, Judged};
@@ -180,7 +180,7 @@ pub(super) fn figures(
         }
     }
     if !rows.is_empty() {
-        let sheet = overlays(&rows, Ends::ZeroAndOne("left alone", "degraded"));
+        let sheet = overlays(&rows, ColorRange::ZeroToOne("left alone", "degraded"));
         paths.push(write_figure(out.join("masks.png"), sheet)?);
     }
     Ok(paths)

@@ -13,7 +13,7 @@ use crate::experiments::spec::MethodInfo;
 use crate::experiments::target::PaperTarget;
 use crate::paper::PaperTable;
 use crate::table::{Cell, Row, Table};
-use plot::{CurvePlot, Ends, Map, OverlayRow, Rgb, Series, curves, overlays};
+use plot::{ColorRange, CurvePlot, Map, OverlayRow, Rgb, Series, curves, overlays};
 
 /// Returns the table of our values next to the paper's, a row for each method.
 pub(crate) fn table(
@@ -116,7 +116,7 @@ pub(crate) fn figures(
         rows.push(OverlayRow { image, label: record.id.clone(), maps: maps.collect() });
     }
     if !rows.is_empty() {
-        figures.push(write_figure(out.join("overlays.png"), overlays(&rows, Ends::OfEachMap))?);
+        figures.push(write_figure(out.join("overlays.png"), overlays(&rows, ColorRange::PerMap))?);
     }
     Ok(figures)
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use models::image::{Resample, resize};
-use plot::{Ends, Map, OverlayRow, Rgb, overlays};
+use plot::{ColorRange, Map, OverlayRow, Rgb, overlays};
 use tasks::dataset::SegmentedImage;
 use tasks::dataset::segmentation::Segmented;
 use tasks::segment::{SegmentConfig, SegmentRecord};
@@ -91,5 +91,5 @@ pub(super) fn figures(
     if rows.is_empty() {
         return Ok(Vec::new());
     }
-    Ok(vec![write_figure(out.join("overlays.png"), overlays(&rows, Ends::OfEachMap))?])
+    Ok(vec![write_figure(out.join("overlays.png"), overlays(&rows, ColorRange::PerMap))?])
 }

@@ -1,4 +1,4 @@
-// Curves: values at a share of removed tokens, and one line lifted out of the others.
+// Curves: shows the values at a fraction of removed tokens, and highlights one line.
 
 function makeCurves(box) {
   const charts = [...box.querySelectorAll("svg.chart")].map((chart) => ({
@@ -9,16 +9,16 @@ function makeCurves(box) {
   const slider = box.querySelector(".at input");
   const at = box.querySelector("[data-at]");
   const entries = [...box.querySelectorAll(".legend li")];
-  const shares = [...box.querySelector("details table").tHead.rows[0].cells].slice(1);
+  const fractions = [...box.querySelector("details table").tHead.rows[0].cells].slice(1);
   const values = entries.map((entry) =>
     [...entry.querySelectorAll(".value")].map((span) => ({ span, values: (span.dataset.values ?? "").split(" ") })),
   );
 
   const show = (step) => {
     slider.value = step;
-    const share = shares[step]?.textContent ?? "";
-    at.textContent = `${share} % removed`;
-    slider.setAttribute("aria-valuetext", `${share} % of the tokens removed`);
+    const fraction = fractions[step]?.textContent ?? "";
+    at.textContent = `${fraction} % removed`;
+    slider.setAttribute("aria-valuetext", `${fraction} % of the tokens removed`);
     for (const { cursor, places } of charts) {
       cursor.setAttribute("x1", places[step]);
       cursor.setAttribute("x2", places[step]);
@@ -47,10 +47,10 @@ function makeCurves(box) {
     element.addEventListener("pointerenter", () => light(series));
     element.addEventListener("pointerleave", () => light(null));
   }
-  // Not on the lines: one that listens to the focus is a stop on the keyboard's way, without a name.
+  // Not on the lines: an SVG element with a focus listener becomes a tab stop without a name.
   for (const entry of entries) {
     entry.addEventListener("focus", () => light(entry.dataset.series));
     entry.addEventListener("blur", () => light(null));
   }
-  show(Math.floor((shares.length - 1) / 2));
+  show(Math.floor((fractions.length - 1) / 2));
 }

@@ -1,6 +1,6 @@
-// The items of a run: sorted, filtered and shown a page at a time, so that their number does not matter.
+// The items of a run: sorts, filters and shows them one page at a time, so that their number does not matter.
 
-/** Items at either end that a quick filter shows. */
+/** Number of best or worst items that a quick filter shows. */
 const AT_AN_END = 50;
 
 class Items {
@@ -14,12 +14,12 @@ class Items {
     this.failed = new Map(this.data.failed);
     this.flagged = this.data.flagged?.[1] ?? [];
     this.names = this.data.ids.map((id) => id.toLocaleLowerCase());
-    this.pictures = new Map(this.data.thumbnails.map(([item, uri, width, height]) => [item, { uri, width, height }]));
+    this.images = new Map(this.data.thumbnails.map(([item, uri, width, height]) => [item, { uri, width, height }]));
     for (const [item, width, height] of this.data.drawn) {
       const uri = this.body.querySelector(`tr[data-item="${item}"] img`).getAttribute("src");
-      this.pictures.set(item, { uri, width, height });
+      this.images.set(item, { uri, width, height });
     }
-    this.withPictures = this.pictures.size > 0;
+    this.withImages = this.images.size > 0;
     this.open = new Set();
     this.state = { score: 0, method: this.data.lead, minus: null, show: "all", filter: "", page: 0, size: this.data.shown };
     this.byKey();
@@ -59,7 +59,7 @@ class Items {
     return this.data.scores[this.state.score];
   }
 
-  /** The number that decides which items are worst: of the method, or of the method minus another. */
+  /** Returns the number by which items are worst: the score of the method, or the method minus another. */
   key(item) {
     const { method, minus } = this.state;
     const value = this.score.values[method][item];
@@ -68,7 +68,7 @@ class Items {
     return other === null ? null : value - other;
   }
 
-  /** The direction in which the worst come first; of numbers that are neither good nor bad, the largest. */
+  /** Returns the direction in which the worst items come first; for scores that are neither good nor bad, the largest. */
   get worstFirst() {
     return this.score.better > 0 ? 1 : -1;
   }
@@ -77,7 +77,7 @@ class Items {
     return sort.startsWith("method-") || sort === "difference" ? this.worstFirst : 1;
   }
 
-  /** Sorts by the number that was chosen. */
+  /** Sorts by the chosen method or difference. */
   byKey() {
     const { state } = this;
     state.sort = state.minus === null ? `method-${state.method}` : "difference";
@@ -89,7 +89,7 @@ class Items {
     this.draw();
   }
 
-  /** What an item is sorted by. */
+  /** Returns the sort key of an item. */
   value(item) {
     const [kind, place] = this.state.sort.split("-");
     if (kind === "id") return this.data.ids[item];
@@ -99,7 +99,7 @@ class Items {
     return this.score.values[place][item];
   }
 
-  /** Items that pass the filters, in order. */
+  /** Returns the items that pass the filters, in order. */
   chosen() {
     const { show, filter, direction } = this.state;
     let items = [];
@@ -140,14 +140,14 @@ class Items {
     const held = document.activeElement;
     back.disabled = state.page === 0;
     on.disabled = state.page === pages - 1;
-    // The focus does not stay on a button that is disabled, nor does it go to one.
+    // If the focused button becomes disabled, the focus moves to the other one.
     if (held === back && back.disabled) on.focus();
     if (held === on && on.disabled) back.focus();
     this.box.querySelector("[data-meaning]").textContent = this.score.meaning;
   }
 
   columns() {
-    return Number(this.withPictures) + 2 + this.data.facts.length + this.data.methods.length + Number(this.state.minus !== null);
+    return Number(this.withImages) + 2 + this.data.facts.length + this.data.methods.length + Number(this.state.minus !== null);
   }
 
   nothing() {
@@ -165,8 +165,8 @@ class Items {
     return sign && value > 0 ? `+${text}` : text;
   }
 
-  picture(item) {
-    const { uri, width, height } = this.pictures.get(item);
+  image(item) {
+    const { uri, width, height } = this.images.get(item);
     const image = document.createElement("img");
     Object.assign(image, { width, height, alt: "", src: uri });
     return image;
@@ -189,9 +189,9 @@ class Items {
       if (name) cell.className = name;
       return cell;
     };
-    if (this.withPictures) {
+    if (this.withImages) {
       const holder = cell("", "thumb");
-      if (this.pictures.has(item)) holder.append(this.picture(item));
+      if (this.images.has(item)) holder.append(this.image(item));
     }
     const head = document.createElement("th");
     head.scope = "row";
@@ -225,7 +225,7 @@ class Items {
     button.setAttribute("aria-expanded", this.open.has(item));
   }
 
-  /** Everything that is known of an item. */
+  /** Returns a row with all details of an item. */
   more(item) {
     const { data } = this;
     const row = document.createElement("tr");
@@ -235,7 +235,7 @@ class Items {
     const inside = document.createElement("div");
     inside.className = "inside";
     cell.append(inside);
-    if (this.pictures.has(item)) inside.append(this.picture(item));
+    if (this.images.has(item)) inside.append(this.image(item));
     if (!this.failed.has(item)) inside.append(this.scores(item));
     const links = document.createElement("p");
     links.className = "words";
@@ -245,7 +245,7 @@ class Items {
       const link = document.createElement("a");
       link.href = `${folder}/${encodeURIComponent(data.ids[item])}.png`;
       link.textContent = data.methods[method];
-      links.append(method ? ", " : ". Pictures: ", link);
+      links.append(method ? ", " : ". Images: ", link);
     });
     inside.append(links);
     return row;
@@ -278,12 +278,12 @@ class Items {
   }
 }
 
-/** A number with the minus that is as wide as a plus. */
+/** Writes a number with a minus sign that is as wide as a plus. */
 function number(value, { digits }) {
   return value.toFixed(digits).replace("-", "−");
 }
 
-/** A mark for each step: tall and blue where the answer was right, low and orange where it was wrong. */
+/** Draws a mark for each step: tall and blue if the answer was right, low and orange if it was wrong. */
 function strip({ steps, right }, method, item) {
   const marks = right[method][item];
   const strip = document.createElement("span");

@@ -1,4 +1,4 @@
-//! The items of a run. What is here is what the script shows first; it then sorts, filters and pages.
+//! The items of a run. The page contains the rows that the script shows first; the script then sorts, filters and pages.
 
 use std::borrow::Cow;
 
@@ -11,10 +11,10 @@ use crate::html::{json, plain};
 use crate::report::items::Items;
 use crate::report::run::Run;
 
-/// Items on a page of the table, here as in the script.
+/// Number of items on a page of the table, also in the script.
 const SHOWN: usize = 25;
 
-/// What the script is told.
+/// Data for the script.
 #[derive(Serialize)]
 struct Data<'a> {
     shown: usize,
@@ -24,16 +24,16 @@ struct Data<'a> {
     methods: &'a [String],
     lead: usize,
     scores: Vec<ScoreData<'a>>,
-    /// Item and reason.
+    /// Failed items, each with the reason.
     failed: Vec<(usize, Cow<'a, str>)>,
     flagged: &'a Option<(&'static str, Vec<usize>)>,
     strips: Option<StripsData<'a>>,
-    /// Item, URI, width, height; those of the first page are in the table.
+    /// Thumbnails: item, URI, width, height; without those in the table.
     thumbnails: Vec<(usize, &'a str, usize, usize)>,
-    /// Items whose pictures are in the table.
+    /// Items whose thumbnails are in the table, with width and height.
     drawn: Vec<(usize, usize, usize)>,
     records: &'a str,
-    /// Folders of the methods with a picture of each item.
+    /// Links to the folders with the images that each method generated.
     folders: &'a [String],
 }
 
@@ -47,7 +47,7 @@ struct Facts<'a> {
 struct ScoreData<'a> {
     title: &'a str,
     meaning: &'a str,
-    /// 1 where more is better, -1 where less is, 0 where neither.
+    /// 1 if more is better, -1 if less is better, otherwise 0.
     better: i8,
     digits: usize,
     values: &'a [Vec<Option<f64>>],
@@ -63,7 +63,7 @@ struct StripsData<'a> {
 pub(super) fn section(id: &str, run: &Run) -> Markup {
     let items = &run.items;
     let Some(score) = items.view.scores.first() else {
-        return html! { p.words { "No method has a score of its own for each item." } };
+        return html! { p.words { "No method has a score for each item." } };
     };
     let order = items.worst_first(score, items.view.lead);
     let first: Vec<usize> = order.into_iter().take(SHOWN).collect();
@@ -72,15 +72,15 @@ pub(super) fn section(id: &str, run: &Run) -> Markup {
             p.words data-meaning { (score.meaning) }
             @if !run.has_room {
                 p.note role="note" {
-                    "The page has no room for the scores of all " (items.view.rows.len()) " items of this run; report it by itself."
+                    "The scores of all " (items.view.rows.len()) " items of this run do not fit on this page; make a report of this run alone."
                 }
             }
             @for note in &items.view.notes { p.note role="note" { (note) } }
             @if let Some(note) = &items.thumbnails.note { p.note role="note" { (note) } }
             @if run.has_room { (controls(id, items, score)) }
             noscript { p.note {
-                "Without JavaScript: the " (first.len()) " items of " (items.view.rows.len()) " that are worst for " (items.methods[items.view.lead])
-                ". All of them are in " a href=(run.records) { "records.jsonl" } "."
+                "Without JavaScript, the table shows the " (first.len()) " of " (items.view.rows.len()) " items that are worst for " (items.methods[items.view.lead])
+                ". All items are in " a href=(run.records) { "records.jsonl" } "."
             } }
             div.scroll tabindex="0" role="region" aria-labelledby={ (id) "-items-title" } { (table(run, score, &first)) }
             @if run.has_room {
@@ -100,7 +100,7 @@ pub(super) fn section(id: &str, run: &Run) -> Markup {
     }
 }
 
-/// How the ends of a score are called.
+/// Returns the names of the two ends of a score.
 fn ends(score: &Score) -> (&'static str, &'static str) {
     match score.higher_is_better {
         Some(_) => ("Worst 50", "Best 50"),
@@ -149,11 +149,11 @@ fn controls(id: &str, items: &Items, score: &Score) -> Markup {
 
 fn table(run: &Run, score: &Score, first: &[usize]) -> Markup {
     let items = &run.items;
-    let pictures = !items.thumbnails.pictures.is_empty();
+    let images = !items.thumbnails.images.is_empty();
     html! {
         table.drill {
             thead { tr {
-                @if pictures { td.thumb { span.unseen { "Picture" } } }
+                @if images { td.thumb { span.unseen { "Image" } } }
                 th.text scope="col" data-sort="id" { "Item" }
                 @for (index, fact) in items.view.facts.iter().enumerate() { th.text scope="col" data-sort={ "fact-" (index) } { (fact) } }
                 th.scripted scope="col" data-sort="difference" hidden { "Difference" }
@@ -174,8 +174,8 @@ fn row(run: &Run, score: &Score, item: usize, row: &Item) -> Markup {
     let items = &run.items;
     html! {
         tr data-item=(item) {
-            @if !items.thumbnails.pictures.is_empty() {
-                td.thumb { @if let Some(small) = items.thumbnails.pictures.get(&item) {
+            @if !items.thumbnails.images.is_empty() {
+                td.thumb { @if let Some(small) = items.thumbnails.images.get(&item) {
                     img src=(small.uri) width=(small.width) height=(small.height) alt="";
                 } }
             }
@@ -210,7 +210,7 @@ fn data<'a>(run: &'a Run, first: &[usize]) -> Data<'a> {
         head,
         values: items.view.rows.iter().map(|row| row.facts[index].as_str()).collect(),
     };
-    let pictures = || items.thumbnails.pictures.iter();
+    let images = || items.thumbnails.images.iter();
     Data {
         shown: SHOWN,
         ids: items.view.rows.iter().map(|row| plain(&row.id)).collect(),
@@ -232,11 +232,11 @@ fn data<'a>(run: &'a Run, first: &[usize]) -> Data<'a> {
             steps: &strips.steps,
             right: &strips.right,
         }),
-        thumbnails: pictures()
+        thumbnails: images()
             .filter(|(item, _)| !first.contains(item))
             .map(|(&item, small)| (item, small.uri.as_str(), small.width, small.height))
             .collect(),
-        drawn: pictures()
+        drawn: images()
             .filter(|(item, _)| first.contains(item))
             .map(|(&item, small)| (item, small.width, small.height))
             .collect(),

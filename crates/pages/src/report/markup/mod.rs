@@ -32,7 +32,7 @@ pub(super) fn page(report: &Page) -> Markup {
                 title { (report.title) " · tokenrank report" }
                 link rel="icon" href="data:,";
                 style { (PreEscaped(page::STYLE)) (PreEscaped(STYLE)) }
-                // Before anything is drawn: what needs the script shows without moving the rest.
+                // Runs before the first rendering, so that elements which need the script do not shift the others.
                 script { (PreEscaped("document.documentElement.dataset.script = \"\";")) }
             }
             body {
@@ -89,7 +89,7 @@ fn contents(report: &Page) -> Markup {
     }
 }
 
-/// Runs that are missing from everything below.
+/// Lists the unfinished runs, which the page does not contain.
 fn unfinished(report: &Page) -> Markup {
     let count = report.unfinished.len();
     html! {
@@ -97,8 +97,8 @@ fn unfinished(report: &Page) -> Markup {
             section.failed aria-labelledby="unfinished-title" {
                 h2 #unfinished-title { (count) @if count == 1 { " run has" } @else { " runs have" } " not finished" }
                 p.words {
-                    "Nothing of " @if count == 1 { "it" } @else { "them" } " is below. The command that began a run goes on where it "
-                    "stopped; shards are put together by " code { "tokenrank merge" } "."
+                    @if count == 1 { "Its" } @else { "Their" } " results are not on this page. The command that started a run continues "
+                    "it where it stopped; shards are merged by " code { "tokenrank merge" } "."
                 }
                 ul.list { @for (name, href) in &report.unfinished { li { a href={ (href) "/" } { (name) } } } }
             }
@@ -106,7 +106,7 @@ fn unfinished(report: &Page) -> Markup {
     }
 }
 
-/// Items that could not be read, first of all.
+/// Lists the items that could not be read, before all results.
 fn failed(report: &Page) -> Markup {
     let runs: Vec<_> = report.runs.iter().filter(|run| !run.results.failed.is_empty()).collect();
     let hidden: usize = report.overview.iter().skip(report.runs.len()).map(|run| run.failed).sum();
@@ -118,8 +118,8 @@ fn failed(report: &Page) -> Markup {
                     (count) @if count == 1 { " item" } @else { " items" } " could not be read"
                 }
                 p.words {
-                    "They count for nothing in any number below. Mend or leave out what is wrong; the same command tries them again "
-                    "and keeps the rest."
+                    "They are excluded from all numbers below. Fix or remove these files and run the same command again: it retries "
+                    "only them."
                 }
                 @for run in runs {
                     div.scroll tabindex="0" role="region" aria-label="Items that could not be read" {
@@ -146,7 +146,7 @@ fn failed(report: &Page) -> Markup {
 const SHOWN_FAILURES: usize = 100;
 
 fn overview(report: &Page) -> Markup {
-    // The runs of a sweep have one title.
+    // The runs of a sweep have the same title.
     let titles = report.overview.windows(2).any(|pair| pair[0].title != pair[1].title);
     let row = |(index, run): (usize, &Overview)| {
         let in_full = index < report.runs.len();
@@ -191,7 +191,7 @@ fn overview(report: &Page) -> Markup {
             }
             @if report.overview.len() > report.runs.len() {
                 p.words {
-                    "The first " (IN_FULL) " runs are shown in full below. For another one, give its folder to "
+                    "The first " (IN_FULL) " runs are shown in full below. For another run, give its folder to "
                     code { "tokenrank report" } "."
                 }
             }
@@ -205,7 +205,7 @@ fn together(index: usize, table: &eval::Table) -> Markup {
         section id=(id) aria-labelledby={ (id) "-title" } {
             h2 id={ (id) "-title" } { (plain(&table.title)) }
             (tables::table(table, &format!("{id}-title")))
-            p.words { "Lower is better. What the values are, and their intervals, stand with each run below." }
+            p.words { "Lower is better. The sections of the runs below explain the values and give their intervals." }
             (tables::downloads(table, &id))
         }
     }

@@ -1,4 +1,4 @@
-// The page: what is copied, and everything brought to life.
+// The page: copies text and starts the other scripts.
 
 function say(text) {
   document.getElementById("said").textContent = text;
@@ -8,7 +8,7 @@ async function copy(text) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    // Where the page may not reach the clipboard, the selection may.
+    // If the page may not use the clipboard, copy the selection.
     const area = document.createElement("textarea");
     area.value = text;
     document.body.append(area);

@@ -1,4 +1,4 @@
-//! One run.
+//! The section of a run.
 
 use maud::{Markup, html};
 
@@ -6,7 +6,7 @@ use super::{items, tables};
 use eval::experiments::spec::MethodInfo;
 
 use crate::html::{data_uri, plain};
-use crate::report::pictures::{Figure, Grid};
+use crate::report::images::{Figure, Grid};
 use crate::report::recipe::Recipe;
 use crate::report::run::{Run, items_of};
 use crate::report::svg::{Chart, DASHES};
@@ -19,19 +19,19 @@ pub(super) enum Part {
     Values,
     Differences,
     Curves,
-    Pictures,
+    Images,
     Items,
     Made,
 }
 
 impl Part {
-    /// Its id, after that of the run.
+    /// Returns the id of the part, which is appended to the id of the run.
     pub(super) fn id(self) -> &'static str {
         match self {
             Self::Values => "values",
             Self::Differences => "differences",
             Self::Curves => "curves",
-            Self::Pictures => "pictures",
+            Self::Images => "pictures",
             Self::Items => "items",
             Self::Made => "made",
         }
@@ -42,29 +42,29 @@ impl Part {
             Self::Values => "Values",
             Self::Differences => "Differences",
             Self::Curves => "Curves",
-            Self::Pictures => "Pictures",
+            Self::Images => "Figures and images",
             Self::Items => "Items",
             Self::Made => "How it was made",
         }
     }
 }
 
-/// The parts of a run's section that have something in them.
+/// Returns the parts of a run's section that have content.
 pub(super) fn parts(run: &Run) -> Vec<Part> {
-    let pictures =
-        !run.pictures.figures.is_empty() || run.pictures.grid.is_some() || !run.pictures.left_out.is_empty();
+    let images =
+        !run.images.figures.is_empty() || run.images.grid.is_some() || !run.images.left_out.is_empty();
     let all = [
         (Part::Values, true),
         (Part::Differences, !run.differences.is_empty()),
         (Part::Curves, run.results.curves.is_some()),
-        (Part::Pictures, pictures),
+        (Part::Images, images),
         (Part::Items, true),
         (Part::Made, true),
     ];
     all.into_iter().filter(|(_, there)| *there).map(|(part, _)| part).collect()
 }
 
-/// Task, network, data and number of items, in a line.
+/// Returns task, network, data and number of items in one line.
 pub(super) fn about(run: &Run) -> String {
     let model = match &run.results.experiment.model.source {
         ModelSource::Path(path) => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy(),
@@ -81,8 +81,8 @@ pub(super) fn section(id: &str, run: &Run, several: bool) -> Markup {
             @if several { p.words { (run.name) " · " (about(run)) } }
             @if run.is_miniature() {
                 p.note role="note" {
-                    b { "A miniature." } " Its numbers are not the paper's: the paper's values stand beside them as a reminder of the "
-                    "ordering, and no difference is given."
+                    b { "A miniature." } " Its numbers cannot be compared with the paper's. The paper's values are shown only for their "
+                    "order, without differences."
                 }
             }
             @for part in parts(run) {
@@ -102,7 +102,7 @@ fn content(id: &str, part: Part, run: &Run) -> Markup {
             let table = run.values.table(&run.results.experiment.title, run.notes.clone());
             html! {
                 @if run.values.heads.is_empty() {
-                    p.note role="note" { "No metric is defined over these items, so there is nothing beside the paper's values." }
+                    p.note role="note" { "No metric is defined over these items, so there is nothing to compare with the paper's values." }
                 }
                 (tables::values(&run.values, &label))
                 (tables::notes(&run.notes))
@@ -113,13 +113,13 @@ fn content(id: &str, part: Part, run: &Run) -> Markup {
         Part::Curves => {
             html! { @if let Some(curves) = &run.results.curves { (self::curves(id, curves, &run.methods)) } }
         }
-        Part::Pictures => pictures(run),
+        Part::Images => images(run),
         Part::Items => items::section(id, run),
         Part::Made => made(id, &run.recipe),
     }
 }
 
-/// A name that every file system takes.
+/// Returns a name that is valid on every file system.
 fn file_name(name: &str) -> String {
     name.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' || c == '-' { c } else { '-' }).collect()
 }
@@ -138,7 +138,7 @@ fn curves(id: &str, curves: &Curves, methods: &[MethodInfo]) -> Markup {
                     figure {
                         figcaption { (title) }
                         (Chart {
-                            title: &format!("{title}, over the share of removed tokens; the numbers are in the table below"),
+                            title: &format!("{title}, over the fraction of removed tokens; the numbers are in the table below"),
                             x: &curves.fractions,
                             x_label: "% of patch tokens removed",
                             series: methods
@@ -153,7 +153,7 @@ fn curves(id: &str, curves: &Curves, methods: &[MethodInfo]) -> Markup {
             label.at.scripted {
                 span { "Values at " b data-at {} }
                 input type="range" min="0" max=(curves.fractions.len().saturating_sub(1)) step="1" value="0"
-                    aria-label="Share of removed tokens at which values are shown";
+                    aria-label="Fraction of removed tokens at which values are shown";
             }
             ul.legend {
                 @for (place, MethodInfo { key, label, .. }) in methods.iter().enumerate() {
@@ -177,7 +177,7 @@ fn curves(id: &str, curves: &Curves, methods: &[MethodInfo]) -> Markup {
                         table #{ (id) "-curve-" (index) } {
                             thead { tr {
                                 th.text scope="col" { "% removed" }
-                                @for share in &curves.fractions { th scope="col" { (format!("{:.0}", 100.0 * share)) } }
+                                @for fraction in &curves.fractions { th scope="col" { (format!("{:.0}", 100.0 * fraction)) } }
                             } }
                             tbody {
                                 @for MethodInfo { key, label, .. } in methods {
@@ -197,7 +197,7 @@ fn curves(id: &str, curves: &Curves, methods: &[MethodInfo]) -> Markup {
     }
 }
 
-fn pictures(run: &Run) -> Markup {
+fn images(run: &Run) -> Markup {
     let figure = |figure: &Figure| {
         html! {
             figure {
@@ -210,12 +210,12 @@ fn pictures(run: &Run) -> Markup {
         }
     };
     html! {
-        @if let Some(grid) = &run.pictures.grid { (side_by_side(grid)) }
-        @for one in &run.pictures.figures { (figure(one)) }
-        @if !run.pictures.left_out.is_empty() {
+        @if let Some(grid) = &run.images.grid { (side_by_side(grid)) }
+        @for one in &run.images.figures { (figure(one)) }
+        @if !run.images.left_out.is_empty() {
             p.note role="note" {
-                "The page holds up to " (crate::report::budget::PICTURES >> 20) " MiB of pictures. Left out, and beside it as files: "
-                @for (index, (name, href)) in run.pictures.left_out.iter().enumerate() {
+                "The page holds up to " (crate::report::budget::IMAGES >> 20) " MiB of images. Left out, and available as files: "
+                @for (index, (name, href)) in run.images.left_out.iter().enumerate() {
                     @if index > 0 { ", " } a href=(href) { (name) }
                 }
                 "."
@@ -226,7 +226,7 @@ fn pictures(run: &Run) -> Markup {
 
 fn side_by_side(grid: &Grid) -> Markup {
     html! {
-        div.scroll tabindex="0" role="region" aria-label="Pictures from the same noise" {
+        div.scroll tabindex="0" role="region" aria-label="Images from the same noise" {
             table.pictures {
                 caption { "The same noise under each method" }
                 thead { tr { td {} @for (name, _) in &grid.rows { th scope="col" { (name) } } } }
@@ -236,9 +236,9 @@ fn side_by_side(grid: &Grid) -> Markup {
                             th scope="row" { (method) }
                             @for (name, shown) in &grid.rows {
                                 td {
-                                    @if let Some(picture) = &shown[place] {
-                                        a href=(picture.href) {
-                                            img src=(picture.uri) width=(picture.width) height=(picture.height)
+                                    @if let Some(image) = &shown[place] {
+                                        a href=(image.href) {
+                                            img src=(image.uri) width=(image.width) height=(image.height)
                                                 alt={ (method) ", " (name) };
                                         }
                                     } @else { "–" }
@@ -250,7 +250,7 @@ fn side_by_side(grid: &Grid) -> Markup {
             }
         }
         @if grid.rows.len() < grid.of {
-            p.words { "The first " (grid.rows.len()) " of " (grid.of) "; the others are files of the run, one by one among the items." }
+            p.words { "The first " (grid.rows.len()) " of " (grid.of) "; links to the others are among the items." }
         }
     }
 }
@@ -261,7 +261,7 @@ fn made(id: &str, recipe: &Recipe) -> Markup {
         div.made {
             div {
                 h4 { "Run it again" }
-                p.words { "In the folder that the paths of the experiment start from, with the file saved there:" }
+                p.words { "Save the file in the folder from which the paths of the experiment start, and run there:" }
                 div.code {
                     pre tabindex="0" { code { (recipe.command) } }
                     button.copy.scripted type="button" data-copy=(recipe.command) aria-label="Copy the command" { "copy" }

@@ -1,6 +1,6 @@
-// Tables whose heads are buttons that sort them.
+// Tables with column heads that are buttons for sorting.
 
-/** What a cell is sorted by: its number to the last digit, else its words. */
+/** Returns the sort key of a cell: its number with all digits, otherwise its text. */
 function sortingValue(cell) {
   if (!cell) return null;
   if (cell.dataset.value !== undefined) return Number(cell.dataset.value);
@@ -10,14 +10,14 @@ function sortingValue(cell) {
 
 const words = new Intl.Collator("en", { numeric: true });
 
-/** Two values in rising order; what is missing comes last, whichever way round. */
+/** Compares two values for sorting; missing values come last in both directions. */
 function compare(a, b, direction) {
   if (a === null || b === null) return (a === null) - (b === null);
   const order = typeof a === "number" && typeof b === "number" ? a - b : words.compare(String(a), String(b));
   return direction * order;
 }
 
-/** Makes the words of a head a button. */
+/** Turns the text of a column head into a button. */
 function headButton(head, pressed) {
   const button = document.createElement("button");
   button.type = "button";
@@ -27,7 +27,7 @@ function headButton(head, pressed) {
   return button;
 }
 
-/** Shows which head the rows follow. */
+/** Marks the column head that the rows are sorted by. */
 function showSorted(heads, sorted, direction) {
   for (const head of heads) {
     if (head === sorted) head.setAttribute("aria-sort", direction > 0 ? "ascending" : "descending");

@@ -1,4 +1,4 @@
-//! Tables that are sorted by their heads and saved as files.
+//! Tables that can be sorted by their column heads and saved as files.
 
 use maud::{Markup, html};
 
@@ -10,17 +10,17 @@ use crate::report::values::{Value, Values};
 use eval::metrics::significance::Significance;
 use eval::{Cell, Table};
 
-/// A number's place for sorting, to the last digit.
+/// Returns a number with all its digits, for sorting.
 fn data(value: Option<f64>) -> Option<String> {
     value.map(|value| format!("{value}"))
 }
 
-/// A number with the minus that is as wide as a plus.
+/// Replaces the hyphen of a number by a minus sign, which is as wide as a plus.
 fn minus(number: &str) -> String {
     number.replace('-', "−")
 }
 
-/// Any table, with its notes below; `label` is the id of its heading.
+/// Returns any table with its notes below; `label` is the id of its heading.
 pub(super) fn table(table: &Table, label: &str) -> Markup {
     let class = |cell: &Cell| match cell.better() {
         Some(true) => Some("better"),
@@ -56,7 +56,7 @@ pub(super) fn notes(notes: &[String]) -> Markup {
     html! { @for note in notes { p.words { (plain(note)) } } }
 }
 
-/// Every method and metric beside the paper's value.
+/// Returns the table of every method and metric next to the paper's value.
 pub(super) fn values(values: &Values, label: &str) -> Markup {
     html! {
         div.scroll tabindex="0" role="region" aria-labelledby=(label) {
@@ -112,7 +112,7 @@ fn cells(values: &Values, index: usize, value: &Value) -> Markup {
     }
 }
 
-/// Paired differences, a table for each metric.
+/// Returns the paired differences, with a table for each metric.
 pub(super) fn differences(run: &Run, id: &str) -> Markup {
     html! {
         @for (index, one) in run.differences.iter().enumerate() { (differences_of(one, &format!("{id}-differences-{index}"))) }
@@ -169,7 +169,7 @@ fn differences_of(one: &Differences, label: &str) -> Markup {
     }
 }
 
-/// The table as files that the page holds; text can be copied too.
+/// Returns links that save the table in each file format, with buttons that copy text formats.
 pub(super) fn downloads(table: &Table, name: &str) -> Markup {
     html! {
         div.files role="group" aria-label="This table as a file" {

@@ -1,4 +1,4 @@
-//! The page in a browser, as a reader uses it.
+//! Tests that use the page in a browser like a reader.
 
 use super::browser::Browser;
 use super::*;
@@ -14,7 +14,7 @@ fn text(browser: &mut Browser, selector: &str) -> String {
     text.as_str().expect("text").to_owned()
 }
 
-/// Widest overhang of the page over its window, in pixels.
+/// Returns by how many pixels the page is wider than its window.
 fn overhang(browser: &mut Browser) -> i64 {
     let over = browser.eval("document.documentElement.scrollWidth - document.documentElement.clientWidth");
     over.as_i64().expect("a number")
@@ -29,21 +29,21 @@ fn ten_thousand_items_by_keyboard() {
     browser.open(&page);
     assert_eq!(text(&mut browser, "[data-range]"), "1–25 of 10,000");
 
-    // What the page came with is what the script shows first.
+    // The script first shows the rows that the page contains.
     let html = std::fs::read_to_string(&page).expect("a page");
     let first = names(&mut browser);
     let at = |name: &str| html.find(&format!("scope=\"row\">{name}<")).expect("in the page");
     assert!(first.windows(2).all(|pair| at(&pair[0]) < at(&pair[1])));
 
-    // The first stop is the way past everything else.
+    // The first tab stop skips to the content.
     browser.press("Tab");
     assert_eq!(browser.eval("document.activeElement.className"), "skip");
-    // From the curves it is one step into the slider, not one more for each line.
+    // The slider of the curves is the next tab stop; the lines are not tab stops.
     browser.eval("[...document.querySelectorAll('.differences button')].at(-1).focus()");
     browser.press("Tab");
     assert_eq!(browser.eval("document.activeElement.type"), "range");
 
-    // Heads are buttons: by name, then backwards.
+    // Column heads are buttons that sort by name, then backwards.
     let head = "document.querySelector('th[data-sort=id]')";
     browser.eval(&format!("{head}.querySelector('button').focus()"));
     browser.press("Enter");
@@ -56,7 +56,7 @@ fn ten_thousand_items_by_keyboard() {
     let outline = browser.eval("getComputedStyle(document.activeElement).outlineStyle");
     assert_eq!(outline, "solid", "the focus can be seen");
 
-    // Typed letters filter.
+    // Typing filters the items by name.
     browser.eval("document.querySelector('[data-filter]').focus()");
     "0123".chars().for_each(|letter| browser.press(&letter.to_string()));
     // scene/00123, scene/01230 to 01239.
@@ -74,14 +74,14 @@ fn ten_thousand_items_by_keyboard() {
     browser.eval("document.querySelector('.bar input[value=flagged]').click()");
     assert_eq!(text(&mut browser, "[data-range]"), "1–25 of 1,000, of 10,000 in all");
 
-    // A page further with the last one in sight: the focus goes where it can be used.
+    // On the last page `Next` is disabled, so the focus moves to `Previous`.
     browser.eval("document.querySelector('.bar input[value=worst]').click()");
     browser.eval("document.querySelector('[data-go=\"1\"]').focus()");
     browser.press("Enter");
     assert_eq!(text(&mut browser, "[data-range]"), "26–50 of 50, of 10,000 in all");
     assert_eq!(browser.eval("document.activeElement.dataset.go"), "-1");
 
-    // The difference of two methods orders all of them.
+    // The items are sorted by the difference of two methods.
     browser.eval("document.querySelector('.bar input[value=all]').click()");
     let choose = "const minus = document.querySelector('[data-minus]'); minus.value = '0'; minus.dispatchEvent(new Event('change'))";
     browser.eval(choose);
@@ -93,7 +93,7 @@ fn ten_thousand_items_by_keyboard() {
         "{shown:?}"
     );
 
-    // Pages, and one item in full.
+    // The next page, and the details of one item.
     browser.eval("document.querySelector('[data-go=\"1\"]').focus()");
     browser.press("Enter");
     assert_eq!(text(&mut browser, "[data-range]"), "26–50 of 10,000");
@@ -106,7 +106,7 @@ fn ten_thousand_items_by_keyboard() {
     browser.press("Enter");
     assert_eq!(browser.eval("document.querySelectorAll('tr.more').length"), 0);
 
-    // Curves answer to the keyboard as well.
+    // Curves can be used with the keyboard.
     browser.eval("document.querySelector('.at input').focus()");
     let before = text(&mut browser, ".legend .value");
     (0..6).for_each(|_| browser.press("ArrowLeft"));
@@ -122,7 +122,7 @@ fn ten_thousand_items_by_keyboard() {
 }
 
 #[test]
-fn narrow_dark_and_printed() {
+fn the_page_adapts_to_width_colour_scheme_and_print() {
     let Some(mut browser) = Browser::start() else { return };
     let dir = tempfile::tempdir().expect("a scratch folder");
     let path = page(dir.path(), 60);
@@ -131,7 +131,7 @@ fn narrow_dark_and_printed() {
         browser.open(&path);
         assert_eq!(overhang(&mut browser), 0, "{width} pixels wide");
     }
-    // On a desk the method that decides the order is in sight.
+    // On a wide screen the column that decides the order is visible.
     let hidden =
         "document.querySelector('table.drill [aria-sort]').getBoundingClientRect().right - innerWidth";
     assert!(browser.eval(hidden).as_f64().expect("a number") < 0.0);
@@ -147,20 +147,20 @@ fn narrow_dark_and_printed() {
     let dark = [browser.eval(paper), browser.eval(ink)];
     assert_eq!((&light[0], &light[1]), (&"rgb(255, 255, 255)".into(), &"rgb(38, 38, 38)".into()));
     assert_eq!((&dark[0], &dark[1]), (&"rgb(20, 22, 27)".into(), &"rgb(232, 234, 239)".into()));
-    // Paper is white whatever the screen is.
+    // Printed pages are white even if the screen is dark.
     browser.prefer("print", "dark");
     assert_eq!(browser.eval(paper), "rgb(255, 255, 255)");
     assert_eq!(browser.eval("getComputedStyle(document.querySelector('.bar')).display"), "none");
-    // Buttons would leave the heads of further pages empty.
+    // With buttons, the repeated heads of further pages would be empty.
     let button = "getComputedStyle(document.querySelector('thead button')).display";
     assert_eq!(browser.eval(button), "contents");
     assert!(browser.screenshot(true).starts_with(b"\x89PNG"));
     assert_eq!(browser.complaints, [""; 0]);
 }
 
-/// Words on their paper, by the contrast that WCAG asks of small text.
+/// Checks the contrast of text with its background, which WCAG requires for small text.
 #[test]
-fn words_can_be_read() {
+fn text_has_enough_contrast() {
     let Some(mut browser) = Browser::start() else { return };
     let dir = tempfile::tempdir().expect("a scratch folder");
     browser.open(&page(dir.path(), 60));

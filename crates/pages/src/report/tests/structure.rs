@@ -1,9 +1,9 @@
-//! The page as text.
+//! Tests of the page as text.
 
 use super::*;
 use eval::Error;
 
-/// Elements that have no end.
+/// Elements without an end tag.
 const VOID: [&str; 6] = ["meta", "link", "img", "input", "br", "hr"];
 
 struct Element {
@@ -17,7 +17,7 @@ impl Element {
     }
 }
 
-/// The start tags of a page; ends must fit them. Text of scripts and styles is passed over.
+/// Returns the start tags of a page and checks that end tags match them. The text of scripts and styles is skipped.
 fn elements(html: &str) -> Vec<Element> {
     let (mut found, mut open) = (Vec::new(), Vec::<String>::new());
     let mut rest = html.strip_prefix("<!DOCTYPE html>").expect("a doctype");
@@ -86,7 +86,7 @@ fn the_page_of_a_run_has_everything_and_loads_nothing() {
             .any(|element| element.get("class") == Some("skip") && element.get("href") == Some("#main"))
     );
 
-    // What is loaded is in the page; what is linked is in the page, held by it, or beside it.
+    // Loaded content is in the page; links lead to the page itself, to embedded data, or to files in its folder.
     for element in &elements {
         for key in ["src", "srcset", "data", "action"] {
             let value = element.get(key).unwrap_or("data:");
@@ -102,7 +102,7 @@ fn the_page_of_a_run_has_everything_and_loads_nothing() {
     );
     let ids: Vec<&str> = elements.iter().filter_map(|element| element.get("id")).collect();
     for (place, id) in ids.iter().enumerate() {
-        assert!(!ids[..place].contains(id), "#{id} is there twice");
+        assert!(!ids[..place].contains(id), "the id #{id} occurs twice");
     }
     for element in &elements {
         for key in ["aria-labelledby", "aria-describedby"] {
@@ -124,7 +124,7 @@ fn the_page_of_a_run_has_everything_and_loads_nothing() {
     );
     // Intervals, failures, the recipe.
     assert!(html.contains(" … ") && html.contains("1 item could not be read"));
-    // What the numbers are.
+    // The meaning of the numbers.
     assert!(html.contains("AUC: accuracy ÷ unmasked accuracy, mean over 0–95 %"));
     assert!(html.contains("tokenrank run masking-vit.toml --limit 60 --device cpu"));
     for file in ["records.jsonl", "results.json", "run.json"] {
@@ -134,13 +134,13 @@ fn the_page_of_a_run_has_everything_and_loads_nothing() {
         let file = format!("masking-vit-values.{kind}");
         assert!(elements.iter().any(|element| element.get("download") == Some(&file)), "{file}");
     }
-    // The table is there without the script, in its order: the worst first.
+    // The page contains the table without the script, sorted with the worst items first.
     let rows: Vec<_> = named("tr").filter(|row| row.get("data-item").is_some()).collect();
     assert_eq!(rows.len(), 25);
 }
 
 #[test]
-fn names_are_never_more_than_names() {
+fn hostile_names_are_escaped() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let evil = "</script><img src=x onerror=alert(1)>\" onfocus=\"alert(2)' {{}} <!--\u{202e}";
     let mut experiment = experiment();
@@ -165,7 +165,7 @@ fn names_are_never_more_than_names() {
         assert!(element.get("src") != Some("x"));
     }
     assert!(html.contains("title &lt;/script&gt;&lt;img src=x"));
-    // Nothing turns the direction of a name unseen.
+    // Direction marks in names are shown.
     assert!(html.contains("id=\"run-1-title\">title &lt;/script&gt;"), "the title");
     assert!((0..30).any(|item| html.contains(&format!("&lt;!--[U+202E]{item}<"))), "an item");
     let records = "runs%20%26%20%22more%22%20%3Cb%3E/a%3Ab/records.jsonl";
@@ -173,7 +173,7 @@ fn names_are_never_more_than_names() {
 }
 
 #[test]
-fn what_is_unfinished_or_damaged_is_refused_and_leaves_no_page() {
+fn unfinished_and_damaged_runs_are_refused_without_a_page() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let refused = |word: &str| {
         let error = report(dir.path(), None).expect_err("refused");
@@ -233,7 +233,7 @@ fn runs_that_have_not_finished_are_named() {
 }
 
 #[test]
-fn several_runs_share_the_papers_table() {
+fn several_runs_fill_one_table_of_the_paper() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let mut experiment = experiment();
     forge(
@@ -256,7 +256,7 @@ fn several_runs_share_the_papers_table() {
 }
 
 #[test]
-fn the_lines_of_records_are_those_of_the_file() {
+fn line_numbers_of_records_match_the_file() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     page(dir.path(), 60);
     let text = read(&dir.path().join("records.jsonl"));
@@ -270,7 +270,7 @@ fn the_lines_of_records_are_those_of_the_file() {
 }
 
 #[test]
-fn a_sweep_has_its_table_and_says_when_it_is_damaged() {
+fn a_sweep_has_its_table_and_a_damaged_one_is_refused() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let experiment = experiment();
     for run in ["layers-last-1", "layers-all"] {
@@ -308,27 +308,25 @@ fn a_sweep_has_its_table_and_says_when_it_is_damaged() {
 }
 
 #[test]
-fn pictures_beyond_the_budget_are_named_and_linked() {
+fn images_beyond_the_budget_are_named_and_linked() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let experiment = experiment();
     forge(dir.path(), "masking-vit", &experiment, &answers(12, &experiment, |item| item.to_string()));
-    // What counts is the size of the file: 300 by 200 pixels, says its header.
+    // The budget counts the size of the file; the header gives 300 by 200 pixels.
     let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x01\x2c\0\0\0\xc8".to_vec();
     png.resize(8 << 20, 0);
     for name in ["masks.png", "overlays.png"] {
         std::fs::write(dir.path().join(name), &png).expect("written");
     }
-    std::fs::write(dir.path().join("none.png"), "no picture").expect("written");
+    std::fs::write(dir.path().join("none.png"), "not an image").expect("written");
     let html = read(&report(dir.path(), None).expect("a page").path);
     assert!(
         html.contains("What was degraded, pass by pass") && html.contains("width=\"300\" height=\"200\"")
     );
     assert!(!html.contains("What the methods see"));
     assert!(
-        html.contains(
-            "up to 12 MiB of pictures. Left out, and beside it as files: <a href=\"overlays.png\">"
-        )
+        html.contains("up to 12 MiB of images. Left out, and available as files: <a href=\"overlays.png\">")
     );
-    // The scenes of these items are not those of the data set: said, not shown.
+    // The scenes of these items are not in the data set, so the page says so and does not show them.
     assert!(html.contains("cannot be read any more or have changed"));
 }

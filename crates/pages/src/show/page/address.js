@@ -1,24 +1,24 @@
-// The view as the fragment of the page's address, so that it can be linked.
+// The view as the fragment of the page's address, so that it can be shared as a link.
 
-/** In place of the number of a layer or head: the mean of all of them. */
+/** Stands for the mean of all layers or heads instead of a number. */
 const MEAN = "mean";
-/** In place of a number of bounces: the steady state. */
+/** Stands for the steady state instead of a number of bounces. */
 const STEADY_BOUNCE = "inf";
 
-/** In place of the number of a token: the word that the page opens with, which is several. */
+/** Stands for the word of several tokens that the page opens with, instead of the number of a token. */
 const WORD = "word";
 
-/** The fragment that leads back to what is chosen. */
+/** Returns the fragment for the chosen view. */
 function addressOf({ layer, smooth, ...rest }, layerName) {
   return `#${new URLSearchParams({ layer: layerName, ...rest, smooth: smooth ? 1 : 0 })}`;
 }
 
-/** What a fragment chooses; whatever makes no sense on this page is left out. */
+/** Reads the view from a fragment; values that are invalid on this page are ignored. */
 function chosenBy(fragment, { layers, bounces, states, word }) {
-  const said = new URLSearchParams(fragment.slice(1));
+  const given = new URLSearchParams(fragment.slice(1));
   const chosen = {};
   const read = (key, meaning) => {
-    const value = said.has(key) ? meaning(said.get(key)) : undefined;
+    const value = given.has(key) ? meaning(given.get(key)) : undefined;
     if (value !== undefined) chosen[key] = value;
   };
   const within = (text, low, high) => (/^\d+$/.test(text) && +text >= low && +text <= high ? +text : undefined);

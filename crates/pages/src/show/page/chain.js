@@ -1,8 +1,8 @@
-"use strict"; // The first of the page's scripts; it holds for all of them, which are joined.
+"use strict"; // In the first of the page's scripts, which are joined, so it applies to all.
 
-// Attention matrices as the page embeds them, and the chains they give. The definitions are those of markov-core.
+// Decodes the attention matrices of the page and computes their chains, by the definitions of markov-core.
 
-/** Largest L1 change of a step at which the power method stops, and the most steps it takes. */
+/** The power method stops when the L1 change of a step is below `change`, or after `steps` steps. */
 const STEADY = { change: 1e-8, steps: 5000 };
 
 /**
@@ -25,7 +25,7 @@ function decodeMatrix(base64, n) {
   return matrix;
 }
 
-/** The mean of matrices of one size. */
+/** Returns the mean of matrices of the same size. */
 function meanMatrix(matrices) {
   const mean = new Float32Array(matrices[0].length);
   for (const matrix of matrices) {
@@ -40,7 +40,7 @@ class Chain {
     Object.assign(this, { matrix, n, alpha, direction });
     if (direction === "backward") {
       const columns = this.left(new Float64Array(n).fill(1));
-      // A column without any mass, possible only at α = 1, has no backward row: a walk ends there.
+      // A column of zeros, possible only at α = 1, has no backward row: a walk ends there.
       this.weights = columns.map((sum) => {
         const teleported = alpha * sum + (1 - alpha);
         return teleported > 0 ? 1 / teleported : 0;
@@ -48,19 +48,19 @@ class Chain {
     }
   }
 
-  /** x A. */
+  /** Returns x A. */
   left(x) {
     const { matrix, n } = this;
     const out = new Float64Array(n);
     for (let i = 0, k = 0; i < n; i += 1) {
-      const share = x[i];
-      if (share === 0) k += n;
-      else for (let j = 0; j < n; j += 1, k += 1) out[j] += share * matrix[k];
+      const mass = x[i];
+      if (mass === 0) k += n;
+      else for (let j = 0; j < n; j += 1, k += 1) out[j] += mass * matrix[k];
     }
     return out;
   }
 
-  /** A y. */
+  /** Returns A y. */
   right(y) {
     const { matrix, n } = this;
     const out = new Float64Array(n);
@@ -72,22 +72,22 @@ class Chain {
     return out;
   }
 
-  /** The state after one step from the distribution x. */
+  /** Returns the state after one step from the distribution x. */
   step(x) {
-    const y = this.direction === "forward" ? x : x.map((share, j) => share * this.weights[j]);
+    const y = this.direction === "forward" ? x : x.map((mass, j) => mass * this.weights[j]);
     const out = this.direction === "forward" ? this.left(y) : this.right(y);
     const jump = ((1 - this.alpha) * total(y)) / this.n;
-    return out.map((share) => this.alpha * share + jump);
+    return out.map((mass) => this.alpha * mass + jump);
   }
 
-  /** The states after 1, 2, …, steps steps from tokens that are equally likely. */
+  /** Returns the states after 1, 2, …, `steps` steps from tokens with equal probabilities. */
   bounces(tokens, steps) {
     let state = new Float64Array(this.n);
     for (const token of tokens) state[token] = 1 / tokens.length;
     return Array.from({ length: steps }, () => (state = this.step(state)));
   }
 
-  /** The steady state by the power method from the uniform state: { state, steps, converged }. */
+  /** Returns the steady state by the power method from the uniform state: { state, steps, converged }. */
   steady() {
     let state = new Float64Array(this.n).fill(1 / this.n);
     for (let steps = 1; steps <= STEADY.steps; steps += 1) {
@@ -107,6 +107,6 @@ class Chain {
 
 function total(x) {
   let sum = 0;
-  for (const share of x) sum += share;
+  for (const value of x) sum += value;
   return sum;
 }

@@ -1,8 +1,8 @@
-// Maps of token probabilities on canvases: where tokens lie, what colour they get, how numbers are written.
+// Draws maps of token probabilities on canvases: positions and colours of tokens, and the format of numbers.
 
-/** Tokens that are no patches sit in rows of cells above the picture, half a cell apart from it. */
+/** Tokens that are not patches are drawn as rows of cells above the image, with a gap of half a cell. */
 class Geometry {
-  constructor(layout, picture, text = []) {
+  constructor(layout, image, text = []) {
     const [rows, columns] = layout.image;
     const segments = { special: layout.special, text: layout.text, image: rows * columns };
     this.text = text;
@@ -15,14 +15,14 @@ class Geometry {
     }
     this.others = this.tokens.map((_, token) => token).filter((token) => !this.isPatch(token));
     this.above = this.others.length > 0 ? Math.ceil(this.others.length / columns) + 0.5 : 0;
-    this.aspect = (picture.naturalWidth / picture.naturalHeight) * (rows / (rows + this.above));
+    this.aspect = (image.naturalWidth / image.naturalHeight) * (rows / (rows + this.above));
   }
 
   isPatch(token) {
     return this.tokens[token].segment === "image";
   }
 
-  /** Column and row of a token's cell, in cells from the top left; the row may be fractional. */
+  /** Returns column and row of a token's cell, in cells from the top left; the row may be fractional. */
   place(token) {
     if (this.isPatch(token)) {
       const patch = token - this.firstPatch;
@@ -32,7 +32,7 @@ class Geometry {
     return [index % this.columns, Math.floor(index / this.columns)];
   }
 
-  /** The token at a point given as fractions of the map's width and height, or null. */
+  /** Returns the token at a point given as fractions of the map's width and height, or null. */
   tokenAt(x, y) {
     const column = Math.floor(x * this.columns);
     const height = y * (this.rows + this.above);
@@ -42,13 +42,13 @@ class Geometry {
     return this.others[Math.floor(height) * this.columns + column] ?? null;
   }
 
-  /** Row and column of a patch, counted from 0. */
+  /** Returns row and column of a patch, counted from 0. */
   patch(token) {
     const patch = token - this.firstPatch;
     return [Math.floor(patch / this.columns), patch % this.columns];
   }
 
-  /** What a token is called. */
+  /** Returns the name of a token. */
   name(token) {
     const { segment, index } = this.tokens[token];
     if (segment === "text") return `text ${index} ${this.spelling(token) || "padding"}`;
@@ -57,25 +57,25 @@ class Geometry {
     return `row ${row}, column ${column}`;
   }
 
-  /** What a token of the text spells; nothing for other tokens and for padding. */
+  /** Returns the quoted spelling of a text token; an empty string for other tokens and padding. */
   spelling(token) {
     const { segment, index } = this.tokens[token];
     return segment === "text" && index < this.text.length ? `“${this.text[index]}”` : "";
   }
 
-  /** Whether a token fills up a text that is shorter than the network reads. */
+  /** Whether a token is padding of the text. */
   isPadding(token) {
     const { segment, index } = this.tokens[token];
     return segment === "text" && index >= this.text.length;
   }
 
-  /** The part of a state that colours are made for: where there is text, the image alone. */
+  /** Returns the part of a state that sets the colour scale: with text, only the image. */
   coloured(state) {
     const patches = this.rows * this.columns;
     return this.tokens[0].segment === "text" ? state.slice(this.firstPatch, this.firstPatch + patches) : state;
   }
 
-  /** Moves an element over a token's cell. */
+  /** Places an element over a token's cell. */
   cover(element, token) {
     const [x, y] = this.place(token);
     element.style.left = `${(100 * x) / this.columns}%`;
@@ -85,7 +85,7 @@ class Geometry {
   }
 }
 
-/** Viridis at 256 points, from a string of hexadecimal colours. */
+/** Viridis at 256 points, read from a string of hexadecimal colours. */
 class Viridis {
   constructor(hex) {
     this.colours = hex.match(/.{6}/g).map((c) => [0, 2, 4].map((at) => parseInt(c.slice(at, at + 2), 16)));
@@ -96,7 +96,7 @@ class Viridis {
   }
 }
 
-/** Ends of the colour scale of a map: its minimum, and its maximum or, against sinks, its 95th percentile. */
+/** Returns the colour scale of a map: from its minimum to its maximum or, to limit attention sinks, its 95th percentile. */
 function colourScale(state, mode, geometry) {
   const sorted = Float64Array.from(geometry.coloured(state)).sort();
   const [low, largest] = [sorted[0], sorted[sorted.length - 1]];
@@ -106,10 +106,10 @@ function colourScale(state, mode, geometry) {
 }
 
 /**
- * Draws a map, laid over a picture where one is given.
- * options: { state, scale, geometry, viridis, smooth, picture, opacity }
+ * Draws a map, over an image if one is given.
+ * options: { state, scale, geometry, viridis, smooth, image, opacity }
  */
-function drawMap(canvas, { state, scale, geometry, viridis, smooth, picture = null, opacity = 1 }) {
+function drawMap(canvas, { state, scale, geometry, viridis, smooth, image = null, opacity = 1 }) {
   const { rows, columns, above } = geometry;
   const context = fitted(canvas, geometry);
   const [cellWidth, cellHeight] = [canvas.width / columns, canvas.height / (rows + above)];
@@ -130,8 +130,8 @@ function drawMap(canvas, { state, scale, geometry, viridis, smooth, picture = nu
   }
   small.getContext("2d").putImageData(pixels, 0, 0);
   const top = Math.round(above * cellHeight);
-  if (picture) {
-    context.drawImage(picture, 0, top, canvas.width, canvas.height - top);
+  if (image) {
+    context.drawImage(image, 0, top, canvas.width, canvas.height - top);
   }
   context.globalAlpha = opacity;
   context.imageSmoothingEnabled = smooth;
@@ -140,8 +140,8 @@ function drawMap(canvas, { state, scale, geometry, viridis, smooth, picture = nu
   context.globalAlpha = 1;
 }
 
-/** Draws the picture, with empty cells for the tokens that are no patches. */
-function drawPicture(canvas, { geometry, picture, line }) {
+/** Draws the image, with empty cells for the tokens that are not patches. */
+function drawPlainImage(canvas, { geometry, image, line }) {
   const { rows, columns, above } = geometry;
   const context = fitted(canvas, geometry);
   const [cellWidth, cellHeight] = [canvas.width / columns, canvas.height / (rows + above)];
@@ -151,15 +151,15 @@ function drawPicture(canvas, { geometry, picture, line }) {
     context.strokeRect(Math.round(x * cellWidth) + 0.5, Math.round(y * cellHeight) + 0.5, Math.ceil(cellWidth) - 2, Math.ceil(cellHeight) - 2);
   }
   const top = Math.round(above * cellHeight);
-  context.drawImage(picture, 0, top, canvas.width, canvas.height - top);
+  context.drawImage(image, 0, top, canvas.width, canvas.height - top);
 }
 
-/** A picture in grey (ITU-R BT.601), on a canvas. */
-function inGrey(picture) {
+/** Returns a canvas with an image in grey (ITU-R BT.601). */
+function inGrey(image) {
   const canvas = document.createElement("canvas");
-  [canvas.width, canvas.height] = [picture.naturalWidth, picture.naturalHeight];
+  [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
   const context = canvas.getContext("2d");
-  context.drawImage(picture, 0, 0);
+  context.drawImage(image, 0, 0);
   const pixels = context.getImageData(0, 0, canvas.width, canvas.height);
   for (let at = 0; at < pixels.data.length; at += 4) {
     const [red, green, blue] = pixels.data.subarray(at, at + 3);
@@ -169,7 +169,7 @@ function inGrey(picture) {
   return canvas;
 }
 
-/** Gives a canvas as many pixels as it covers on the screen, and clears it. */
+/** Resizes a canvas to the pixels that it covers on the screen, which clears it. */
 function fitted(canvas, geometry) {
   const width = Math.max(1, Math.round(canvas.clientWidth * (window.devicePixelRatio || 1)));
   canvas.width = width;
@@ -177,9 +177,9 @@ function fitted(canvas, geometry) {
   return canvas.getContext("2d");
 }
 
-/** A probability as a percentage of three digits. */
-function percent(share) {
-  const value = 100 * share;
+/** Writes a probability as a percentage with three digits. */
+function percent(probability) {
+  const value = 100 * probability;
   if (value === 0) return "0 %";
   if (value < 0.001) return "< 0.001 %";
   return `${value >= 99.95 ? "100" : value.toFixed(value >= 10 ? 1 : value >= 0.1 ? 2 : 3)} %`;

@@ -10,20 +10,20 @@ use crate::html::{self, png_uri};
 use models::TokenLayout;
 
 const STYLE: &str = include_str!("page.css");
-/// One script: chains, maps and addresses, then the page that uses them.
+/// Joined to one script: chains, maps and addresses, then the page that uses them.
 const SCRIPTS: [&str; 4] =
     [include_str!("chain.js"), include_str!("maps.js"), include_str!("address.js"), include_str!("page.js")];
 
-/// What the script is told.
+/// Data for the script.
 #[derive(Serialize)]
 struct Data<'a> {
     layout: &'a TokenLayout,
     states: i64,
     alpha: f64,
     token: usize,
-    /// The walk from several tokens that the page opens with.
+    /// The word of several tokens that walks start from when the page opens.
     word: Option<Word<'a>>,
-    /// What the text tokens spell.
+    /// Spelling of the text tokens.
     text: &'a [String],
     bounces: usize,
     layers: Vec<LayerData<'a>>,
@@ -42,7 +42,7 @@ struct LayerData<'a> {
     name: &'a str,
     /// Number of heads whose maps are embedded.
     embedded: usize,
-    /// `null` where a value is not finite.
+    /// λ₂ of each head; `null` if not finite.
     lambda2: &'a [f64],
 }
 
@@ -77,7 +77,7 @@ pub fn page(page: &Page<'_>) -> Markup {
                         (strip())
                         (lambda_table(&page.layers))
                     } @else {
-                        p.note { "The attention maps are too large for a page; fewer layers or a smaller image fit." }
+                        p.note { "The attention maps are too large for a page; choose fewer layers or a smaller image." }
                         (facts(&page.facts))
                     }
                     @if !page.figures.is_empty() { (figures(&page.figures)) }
@@ -112,7 +112,7 @@ fn controls(layers: &[PageLayer]) -> Markup {
                 ("backward", "backward", "From a token to those that attend to it"),
             ]))
             (choice("scale", "Top of colours", &[
-                ("percentile", "95th percentile", "A few attention sinks would leave no colour for the rest"),
+                ("percentile", "95th percentile", "Keeps colours for the other tokens if there are a few attention sinks"),
                 ("maximum", "maximum", "From the smallest to the largest probability"),
             ]))
             label { span { "Opacity of maps" } input #opacity type="range" min="0" max="100" step="5"; }
@@ -122,7 +122,7 @@ fn controls(layers: &[PageLayer]) -> Markup {
     }
 }
 
-/// Radio buttons: value, label, what it means.
+/// Radio buttons; `options` are value, label and meaning.
 fn choice(name: &str, legend: &str, options: &[(&str, &str, &str)]) -> Markup {
     html! {
         fieldset {
@@ -145,7 +145,7 @@ fn panels(facts: &[(String, String)]) -> Markup {
                     aria-labelledby="picture-title" aria-describedby="picture-help start-words" { canvas {} }
                 p.words { "From " b #start-words {} "." }
                 p #picture-help .words { "Click a patch of any map, or move with the arrow keys." }
-                div #other-tokens .buttons role="group" aria-label="Start from a token that is no patch" {}
+                div #other-tokens .buttons role="group" aria-label="Start from a token that is not a patch" {}
             }
             section.panel aria-labelledby="map-title" {
                 h2 #map-title {}
@@ -161,7 +161,7 @@ fn panels(facts: &[(String, String)]) -> Markup {
                     aria-labelledby="rank-title" aria-describedby="rank-words" { canvas {} }
                 (colour_bar())
                 p #rank-words .words {}
-                ol .top data-show="inf" aria-label="Tokens with the largest shares" {}
+                ol .top data-show="inf" aria-label="Tokens with the largest TokenRank" {}
             }
             (self::facts(facts))
         }
@@ -183,7 +183,7 @@ fn strip() -> Markup {
         section aria-labelledby="strip-title" {
             h2 #strip-title { "Bounce by bounce" }
             p.words {
-                "Each map has colours of its own; the number below is the top of its scale. Pick one to see it large."
+                "Each map has its own colour scale; the number below is the top of the scale. Pick a map to enlarge it."
             }
             ol #strip .strip {}
         }
@@ -224,7 +224,7 @@ fn lambda_table(layers: &[PageLayer]) -> Markup {
             }
             p.words {
                 "The second largest eigenvalue modulus of the matrix, without teleportation: near 1 the walk mixes slowly "
-                "and the head keeps sets of tokens apart; near 0 it forgets its start at once. Pick a cell to see the head."
+                "and the head keeps sets of tokens apart; near 0 the walk forgets its start at once. Pick a cell to see the head."
             } }
         }
     }
@@ -241,7 +241,7 @@ fn lambda_cell(number: usize, layer: &PageLayer, head: usize) -> Markup {
     }
 }
 
-/// Viridis under whichever ink can be read on it.
+/// Returns the CSS of a cell: viridis as background, black or white text for contrast.
 fn cell_style(lambda: f64) -> String {
     let [red, green, blue] = viridis(lambda);
     let luma = 0.299 * f64::from(red) + 0.587 * f64::from(green) + 0.114 * f64::from(blue);
@@ -263,7 +263,7 @@ fn figures(figures: &[Figure]) -> Markup {
     }
 }
 
-/// The picture, the settings and the matrices, each where the script finds it by its id.
+/// Embeds the image, the settings and the matrices, each with the id by which the script finds it.
 fn embedded(page: &Page<'_>) -> Markup {
     let layers = page.layers.iter().map(|PageLayer { name, heads, lambda2, .. }| LayerData {
         name,
@@ -284,7 +284,7 @@ fn embedded(page: &Page<'_>) -> Markup {
     };
     let data = html::json(&data);
     html! {
-        img #picture src=(png_uri(page.picture)) alt="" hidden;
+        img #picture src=(png_uri(page.image)) alt="" hidden;
         script #data type="application/json" { (PreEscaped(data)) }
         @for (i, layer) in page.layers.iter().enumerate() {
             script id={ "map-" (i) "-mean" } type="text/plain" { (encode(&layer.mean)) }

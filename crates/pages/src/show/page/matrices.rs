@@ -1,14 +1,14 @@
-//! Row-stochastic matrices as text.
+//! Encodes row-stochastic matrices as text.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use ndarray::Array2;
 
-/// A row-stochastic matrix `[n, n]` as base64 of little-endian u16, row by row: each √(entry / largest entry of its
-/// row) in 65,535ths. The reader normalises rows, so their maxima need no place.
+/// Encodes a row-stochastic matrix `[n, n]` as base64 of little-endian u16, row by row: each √(entry / largest entry of its
+/// row) in 65,535ths. The script normalises rows, so their maxima are not stored.
 ///
-/// An entry p of a row with maximum m comes back off by at most √(p m) / 65,535 (before rows are normalised): the root
-/// spends its digits on the many small entries, which decide the backward chain.
+/// An entry p of a row with maximum m is decoded with an error of at most √(p m) / 65,535 (before rows are normalised): the root
+/// gives more precision to the many small entries, which determine the backward chain.
 pub fn encode(matrix: &Array2<f32>) -> String {
     let mut bytes = Vec::with_capacity(2 * matrix.len());
     for row in matrix.rows() {
@@ -28,7 +28,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_come_back_within_the_stated_bound() {
+    fn entries_are_decoded_within_the_documented_error() {
         let matrix = array![
             [0.7f32, 0.25, 0.05 - 3e-6, 3e-6],
             [0.25, 0.25, 0.25, 0.25],

@@ -1,24 +1,24 @@
-// The page: what is chosen, what follows from it, and how it is shown.
+// The page: the chosen view, the numbers that follow from it, and how they are shown.
 
-/** Matrices kept decoded; the others are decoded again when they are wanted. */
+/** Maximum number of decoded matrices that are kept; others are decoded again when needed. */
 const KEPT_MATRICES = 12;
-/** Tokens listed below a map. */
+/** Number of tokens listed below a map. */
 const TOP_TOKENS = 8;
 
 const $ = (id) => document.getElementById(id);
 
 class Page {
-  constructor(data, picture) {
+  constructor(data, image) {
     this.data = data;
-    this.geometry = new Geometry(data.layout, picture, data.text);
+    this.geometry = new Geometry(data.layout, image, data.text);
     this.viridis = new Viridis(data.viridis);
-    this.picture = picture;
-    this.grey = inGrey(picture);
+    this.image = image;
+    this.grey = inGrey(image);
     this.matrices = new Map();
     this.chosen = {};
     this.n = data.states;
     this.state = {
-      // As in the figures.
+      // The average, as in the figures.
       layer: data.layers.length > 1 ? MEAN : 0,
       head: MEAN,
       direction: "forward",
@@ -30,9 +30,9 @@ class Page {
     };
   }
 
-  // ---- what follows from what is chosen
+  // ---- numbers of the chosen view
 
-  /** The matrix of a layer and head, decoded at most once while it is kept. */
+  /** Returns the matrix of a layer and head, decoded at most once while it is kept. */
   matrix(layer, head) {
     const key = `${layer}/${head}`;
     let matrix = this.matrices.get(key);
@@ -49,7 +49,7 @@ class Page {
     return matrix;
   }
 
-  /** The chosen chain and its steady state. */
+  /** Returns the chosen chain and its steady state. */
   chain() {
     const { layer, head, direction } = this.state;
     const key = `${layer}/${head}/${direction}`;
@@ -60,7 +60,7 @@ class Page {
     return this.chosen;
   }
 
-  /** What is shown now, as numbers: for scripts that read the page. */
+  /** Returns the numbers shown now, for scripts that read the page. */
   current() {
     const { chain, steady } = this.chain();
     const { layer, head, direction, token } = this.state;
@@ -77,7 +77,7 @@ class Page {
     };
   }
 
-  /** The tokens that walks start from. */
+  /** Returns the tokens that walks start from. */
   startTokens() {
     return this.state.token === WORD ? this.data.word.tokens : [this.state.token];
   }
@@ -86,16 +86,16 @@ class Page {
     return layer === MEAN ? MEAN : this.data.layers[layer].name;
   }
 
-  /** Why no head can be picked, or nothing. */
+  /** Returns the reason why no head can be picked, or an empty string. */
   headsMissing() {
-    if (this.state.layer === MEAN) return "Heads of different layers have nothing in common: pick a layer first.";
-    if (!this.data.layers[this.state.layer].embedded) return "The maps of single heads were too large to embed.";
+    if (this.state.layer === MEAN) return "Heads belong to a layer: pick a layer first.";
+    if (!this.data.layers[this.state.layer].embedded) return "The maps of single heads are too large to embed.";
     return "";
   }
 
   // ---- choosing
 
-  /** Changes what is chosen, keeps it possible, shows it. */
+  /** Changes the view, makes it consistent and shows it. */
   choose(changes) {
     Object.assign(this.state, changes);
     const layer = this.data.layers[this.state.layer];
@@ -104,7 +104,7 @@ class Page {
     history.replaceState(null, "", addressOf(this.state, this.layerName(this.state.layer)));
   }
 
-  /** Moves the start by rows and columns of patches; from another token, to the middle of the picture. */
+  /** Moves the start by rows and columns of patches; from another token, to the middle of the image. */
   move(rows, columns) {
     const { token } = this.state;
     const { geometry } = this;
@@ -131,7 +131,7 @@ class Page {
     const others = geometry.others.filter((token) => !geometry.isPadding(token));
     for (const token of data.word ? [WORD, ...others] : others) {
       const name = token === WORD ? data.word.name : geometry.name(token);
-      // A prompt has many tokens: what they spell is enough.
+      // A prompt has many tokens, so buttons show only the spelling.
       const textContent = token !== WORD && geometry.spelling(token) || name;
       const button = element("button", { type: "button", textContent, title: name });
       button.dataset.token = token;
@@ -182,7 +182,7 @@ class Page {
     return tile;
   }
 
-  /** Names the cells above the picture. */
+  /** Returns the label of the cells above the image. */
   cellLabel() {
     const { others, columns, rows, above, tokens } = this.geometry;
     const label = element("span", { className: "cell-label" });
@@ -195,10 +195,10 @@ class Page {
     return label;
   }
 
-  /** Marks, pointer and keyboard of a map. */
+  /** Adds marks to a map, and reactions to pointer and keyboard. */
   watch(map) {
     map.append(element("div", { className: "mark start" }), element("div", { className: "mark hover", hidden: true }));
-    // A word has a mark on each of its tokens.
+    // Each token of a word has a mark.
     for (const _ of this.data.word?.tokens.slice(1) ?? []) map.append(element("div", { className: "mark start" }));
     const tokenOf = (event) => {
       const box = map.querySelector("canvas").getBoundingClientRect();
@@ -219,7 +219,7 @@ class Page {
     });
   }
 
-  /** Outlines a token in every map and says its share in the one under the pointer. */
+  /** Outlines a token in every map, and shows its probability in the map under the pointer. */
   hover(map, token, event) {
     for (const mark of document.querySelectorAll(".mark.hover")) {
       mark.hidden = token === null;
@@ -241,7 +241,7 @@ class Page {
     tip.style.top = `${y + box.height > window.innerHeight ? y - box.height - 30 : y}px`;
   }
 
-  /** The distribution a map shows: of one bounce, the chosen one, the steady state, or none. */
+  /** Returns the distribution that a map shows: of one bounce, of the chosen bounce, the steady state, or null. */
   shown(what) {
     if (what === "chosen") return this.shown(String(this.state.bounce));
     if (what === STEADY_BOUNCE) return this.chain().steady.state;
@@ -312,8 +312,8 @@ class Page {
         : forward ? `Where following the attention leads in ${bounce} steps.` : `From a token to those that attend to it, ${bounce} times over.`;
     const { steady } = this.chain();
     $("rank-words").textContent =
-      `${forward ? "Incoming" : "Outgoing"} attention: each token’s share of the walk in the long run, from any start. ` +
-      (steady.converged ? `${steady.steps} steps of the power method.` : `Not settled after ${steady.steps} steps: the chain has no unique steady state, or mixes very slowly.`);
+      `${forward ? "Incoming" : "Outgoing"} attention: each token’s probability in the long run, from any start. ` +
+      (steady.converged ? `${steady.steps} steps of the power method.` : `Not converged after ${steady.steps} steps: the chain has no unique steady state, or mixes very slowly.`);
   }
 
   showMap(map) {
@@ -327,11 +327,11 @@ class Page {
       if (!mark.hidden) geometry.cover(mark, starts[at]);
     });
     if (!distribution) {
-      drawPicture(canvas, { geometry, picture: this.picture, line: getComputedStyle(map).color });
+      drawPlainImage(canvas, { geometry, image: this.image, line: getComputedStyle(map).color });
       return;
     }
     const scale = colourScale(distribution, state.scale, geometry);
-    const overlay = what === "chosen" || map.closest(".panel") ? { picture: this.grey, opacity: state.opacity / 100 } : {};
+    const overlay = what === "chosen" || map.closest(".panel") ? { image: this.grey, opacity: state.opacity / 100 } : {};
     drawMap(canvas, { state: distribution, scale, geometry, viridis, smooth: state.smooth, ...overlay });
     const most = `${scale.clipped ? "≥ " : ""}${percent(scale.high)}`;
     const bar = map.parentElement.querySelector(".bar");
@@ -341,7 +341,7 @@ class Page {
     } else {
       map.parentElement.querySelector(".range").textContent = most;
     }
-    const best = distribution.reduce((best, share, token) => (share > distribution[best] ? token : best), 0);
+    const best = distribution.reduce((best, probability, token) => (probability > distribution[best] ? token : best), 0);
     canvas.setAttribute("role", "img");
     canvas.setAttribute(
       "aria-label",
@@ -354,7 +354,7 @@ class Page {
     for (const bar of document.querySelectorAll(".bar i")) bar.style.background = `linear-gradient(90deg, ${stops})`;
   }
 
-  /** The tokens with the largest probabilities of the map that a list stands below. */
+  /** Lists the tokens with the largest probabilities in the map above the list. */
   showTop(list) {
     const state = this.shown(list.dataset.show);
     const order = Array.from(state.keys()).sort((a, b) => state[b] - state[a]).slice(0, TOP_TOKENS);
@@ -383,9 +383,9 @@ function element(name, properties = {}) {
 
 async function main() {
   const data = JSON.parse($("data").textContent);
-  const picture = $("picture");
-  await picture.decode();
-  const page = new Page(data, picture);
+  const image = $("picture");
+  await image.decode();
+  const page = new Page(data, image);
   page.build();
   Object.assign(page.state, chosenBy(location.hash, data));
   page.choose({});

@@ -1,33 +1,36 @@
-//! Pictures to draw on.
+//! Images that figures are drawn from.
 
 use super::PlotError;
 use super::canvas::encoded;
 
-/// A picture.
+/// An RGB image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rgb {
-    /// Pixels in a row.
+    /// Number of pixels in a row.
     pub width: usize,
-    /// Rows.
+    /// Number of rows.
     pub height: usize,
     /// `height × width × 3` samples, row by row.
     pub pixels: Vec<u8>,
 }
 
 impl Rgb {
-    /// Whether the samples are as many as the sides say.
+    /// Checks that the number of samples matches the sides.
     pub(super) fn check(&self) -> Result<(), String> {
         let Self { width, height, pixels } = self;
         if *width == 0 || *height == 0 || width.checked_mul(height * 3) != Some(pixels.len()) {
-            return Err(format!("a picture of {width} × {height} pixels has not {} samples", pixels.len()));
+            return Err(format!(
+                "an image of {width} × {height} pixels needs {width} × {height} × 3 samples, found {}",
+                pixels.len()
+            ));
         }
         Ok(())
     }
 
-    /// The content of a PNG file with this picture.
+    /// Returns the image as the content of a PNG file.
     ///
     /// # Errors
-    /// [`PlotError::Shape`] where the samples are not as many as the sides say.
+    /// Fails with [`PlotError::Shape`] if the number of samples does not match the sides.
     pub fn png(&self) -> Result<Vec<u8>, PlotError> {
         self.check().map_err(PlotError::Shape)?;
         encoded(self.width as u32, self.height as u32, &self.pixels)
@@ -35,14 +38,14 @@ impl Rgb {
     }
 }
 
-/// The picture's size within a square, its shape kept.
+/// Returns the size of the image scaled to fit into a square, with the aspect ratio kept.
 pub(super) fn fitting(image: &Rgb, side: u32) -> (u32, u32) {
     let scale = f64::from(side) / image.width.max(image.height) as f64;
     let fit = |length: usize| ((length as f64 * scale).round() as u32).clamp(1, side);
     (fit(image.width), fit(image.height))
 }
 
-/// The picture at another size: each pixel averages the samples it covers, or takes the nearest one.
+/// Resizes the image: each pixel averages the samples it covers, or takes the nearest one.
 pub(super) fn resized(image: &Rgb, width: u32, height: u32) -> Vec<[u8; 3]> {
     let span = |i: u32, to: u32, from: usize| {
         let (i, to) = (i as usize, to as usize);

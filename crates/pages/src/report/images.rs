@@ -1,4 +1,4 @@
-//! Pictures that the run made, and drawn pictures method by method.
+//! Figures that a run drew, and images that it generated, method by method.
 
 use std::path::{Path, PathBuf};
 
@@ -11,20 +11,21 @@ use super::links::Links;
 use super::thumbnails::shrunk;
 use crate::html::png_uri;
 
-/// Drawn pictures that are shown side by side, and their longer side in pixels.
+/// Maximum number of rows of generated images shown side by side.
 const SIDE_BY_SIDE: usize = 16;
+/// Longer side of these images in pixels.
 const SIDE: usize = 192;
 
-/// Pictures and what is not shown of them.
+/// Figures and images of a run.
 #[derive(Default)]
-pub(super) struct Pictures {
+pub(super) struct Images {
     pub figures: Vec<Figure>,
     pub grid: Option<Grid>,
-    /// Names and links of pictures that the page has no room for.
+    /// Names and links of figures that do not fit on the page.
     pub left_out: Vec<(String, String)>,
 }
 
-/// A PNG file of the run.
+/// A figure of the run, a PNG file.
 pub(super) struct Figure {
     pub title: String,
     pub file: String,
@@ -34,16 +35,16 @@ pub(super) struct Figure {
     pub height: u32,
 }
 
-/// Pictures from the same noise, a column for each method.
+/// Images generated from the same noise, to be compared between methods.
 pub(super) struct Grid {
     pub methods: Vec<String>,
-    /// Number and seed, then a picture for each method.
+    /// Number and seed, then an image for each method.
     pub rows: Vec<(String, Vec<Option<Shown>>)>,
-    /// How many there are in all.
+    /// Number of rows in the whole run.
     pub of: usize,
 }
 
-/// A picture, small, and the way to the file.
+/// A small version of an image, with the link to its file.
 pub(super) struct Shown {
     pub uri: String,
     pub href: String,
@@ -51,8 +52,8 @@ pub(super) struct Shown {
     pub height: usize,
 }
 
-impl Pictures {
-    /// The PNG files of a run's folder but `curves.png`, which the page draws itself.
+impl Images {
+    /// Finds the PNG files in a run's folder except `curves.png`, whose curves the page draws itself.
     pub fn find(folder: &Path, links: &Links, budget: &mut Budget) -> Self {
         let mut files: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().collect();
         files.sort_by_key(std::fs::DirEntry::file_name);
@@ -64,9 +65,9 @@ impl Pictures {
             }
             let href = links.to(&path);
             let bytes = std::fs::read(&path).unwrap_or_default();
-            // A file that is no PNG has no size.
+            // Files that are not PNG are skipped.
             let Some((width, height)) = size(&bytes) else { continue };
-            if budget.picture(bytes.len()) {
+            if budget.image(bytes.len()) {
                 let mut known = KINDS.iter().flat_map(|facts| facts.figures);
                 let title = known.find(|figure| figure.file == name);
                 let title = title.map_or(name.trim_end_matches(".png"), |figure| figure.title).to_owned();
@@ -79,7 +80,7 @@ impl Pictures {
         found
     }
 
-    /// Adds what each method drew from the same noise.
+    /// Adds the images that each method generated from the same noise.
     pub fn side_by_side(&mut self, items: &Items, links: &Links, budget: &mut Budget) {
         let Some(generated) = &items.view.generated else { return };
         let mut rows = Vec::new();
@@ -91,7 +92,7 @@ impl Pictures {
                 Some((png, Shown { uri: String::new(), href: links.to(path), width, height }))
             };
             let found: Vec<Option<(Vec<u8>, Shown)>> = files.iter().map(shown).collect();
-            if !budget.picture(found.iter().flatten().map(|(png, _)| png.len()).sum()) {
+            if !budget.image(found.iter().flatten().map(|(png, _)| png.len()).sum()) {
                 break;
             }
             let with_uri = |found: Option<(Vec<u8>, Shown)>| {
@@ -109,7 +110,7 @@ impl Pictures {
     }
 }
 
-/// Width and height of a PNG file, from its header.
+/// Reads width and height from the header of a PNG file; `None` if it is not a PNG file.
 fn size(png: &[u8]) -> Option<(u32, u32)> {
     let header = png.strip_prefix(b"\x89PNG\r\n\x1a\n")?.get(4..16)?.strip_prefix(b"IHDR")?;
     let number = |at: usize| Some(u32::from_be_bytes(header.get(at..at + 4)?.try_into().ok()?));
