@@ -41,10 +41,16 @@ pub enum Error {
     Score(#[from] crate::segment::score::ScoreError),
     /// A network, its weights or an image.
     #[error(transparent)]
-    Model(#[from] models::Error),
+    Model(Box<models::Error>),
     /// libtorch failed.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
+}
+
+impl From<models::Error> for Error {
+    fn from(error: models::Error) -> Self {
+        Self::Model(Box::new(error))
+    }
 }
 
 impl Error {

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
+use crate::browser::skipped::skipped;
 use crate::common::{root, scratch, tokenrank, words};
 use crate::experiments::{ALL, SIGXFSZ, Small, assert_same, limited, results, segments};
 use crate::on_files::OnFiles;
-use crate::skipped::skipped;
 
 /// Starts a run and waits until it has recorded a batch. None where it was over before that could be seen.
 fn under_way(small: &Small, out: &Path) -> Option<Child> {

@@ -35,8 +35,6 @@ mod segment;
 mod server;
 mod shards;
 mod show;
-#[path = "../../../xtask/tests/skipped/mod.rs"]
-mod skipped;
 mod slurm;
 mod slurm_cluster;
 mod sweep;

@@ -7,9 +7,9 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
+use crate::browser::skipped::skipped;
 use crate::common::{arg, root, run, scratch, tokenrank, words};
 use crate::experiments::{ALL, results};
-use crate::skipped::skipped;
 
 /// A device that takes nothing.
 fn full() -> Option<File> {

@@ -8,8 +8,8 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
+use crate::browser::skipped::skipped;
 use crate::common::{arg, root, run, tokenrank, words};
-use crate::skipped::skipped;
 use crate::slurm_cluster::{Cluster, NODES, processes};
 
 const CONFIG: &str = "configs/mini/masking-vit.toml";

@@ -108,7 +108,7 @@ fn publish(pass: Pass, layers: Vec<LayerChain>, out: &Path) -> Result<Shown> {
     let figures = figures::draw(&scene, &staged)?;
     names.extend(figures.iter().map(|figure| figure.file.clone()));
     staged.write("index.html", page_of(&scene, &png, layers, figures).as_bytes())?;
-    let json = serde_json::to_string(&record.to_json(&scene))
+    let json = serde_json::to_string(&record.into_json(&scene))
         .map_err(|e| Error::Export { path: out.join("show.json"), reason: e.to_string() })?;
     staged.write("show.json", format!("{json}\n").as_bytes())?;
     names.extend(["index.html", "show.json"].map(str::to_owned));

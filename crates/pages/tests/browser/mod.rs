@@ -3,7 +3,7 @@
 #![allow(dead_code, reason = "each test binary uses a part")]
 
 #[path = "../../../xtask/tests/skipped/mod.rs"]
-mod skipped;
+pub mod skipped;
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Write};

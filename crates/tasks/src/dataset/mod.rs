@@ -102,7 +102,7 @@ impl LabelledImage {
     /// # Errors
     /// The file is missing or no image that we read.
     pub fn load(&self) -> Result<Picture> {
-        let hex = |bytes: &[u8]| hex(&Sha256::digest(bytes));
+        let hex = |bytes: &[u8]| hex(Sha256::digest(bytes));
         match &self.source {
             Source::File(path) => {
                 let bytes = read(path)?;
@@ -135,7 +135,7 @@ impl Sourced for LabelledImage {
 
     fn sha256(&self) -> Result<String> {
         match &self.source {
-            Source::File(path) => Ok(hex(&Sha256::digest(read(path)?))),
+            Source::File(path) => Ok(hex(Sha256::digest(read(path)?))),
             Source::Scene { .. } => Ok(self.load()?.sha256),
         }
     }

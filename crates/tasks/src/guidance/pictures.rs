@@ -21,7 +21,7 @@ pub(super) fn picture(pixels: &Tensor, place: usize) -> Result<Rgb8> {
 
 /// SHA-256 of the pixels.
 pub(super) fn sha256(rgb: &Rgb8) -> String {
-    hex(&Sha256::digest(&rgb.data))
+    hex(Sha256::digest(&rgb.data))
 }
 
 /// Writes a PNG whole or not at all.

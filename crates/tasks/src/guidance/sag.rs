@@ -104,7 +104,7 @@ fn gaussian_blur(x: &Tensor, Blur { kernel, sigma }: Blur) -> models::Result<Ten
 fn in_model(error: crate::Error) -> models::Error {
     use crate::Error as E;
     match error {
-        E::Model(error) => error,
+        E::Model(error) => *error,
         E::Torch(error) => error.into(),
         E::Dataset { .. } | E::Setting { .. } | E::Write { .. } | E::Scene(_) | E::Score(_) => {
             models::Error::Probe(error.to_string())

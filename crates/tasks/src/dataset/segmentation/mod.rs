@@ -173,7 +173,7 @@ impl Source {
                 for (mask, ..) in objects {
                     hasher.update(read(mask)?);
                 }
-                Ok(hex(&hasher.finalize()))
+                Ok(hex(hasher.finalize()))
             }
             Self::Archive { .. } | Self::Scene { .. } => Ok(self.load()?.sha256),
         }
@@ -305,5 +305,5 @@ fn scene(spec: &SceneSpec, seed: u64, split: Split, index: u64, which: SceneLabe
 
 /// SHA-256 of the image's bytes followed by the mask's.
 fn digest(image: &[u8], mask: &[u8]) -> String {
-    hex(&Sha256::new().chain_update(image).chain_update(mask).finalize())
+    hex(Sha256::new().chain_update(image).chain_update(mask).finalize())
 }
