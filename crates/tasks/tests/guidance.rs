@@ -207,7 +207,7 @@ fn records_say_what_was_masked() -> Result<(), Error> {
     let path = Guidance::file(folder.path(), "sag", "00000002");
     std::fs::copy(Guidance::file(folder.path(), "sag", "00000003"), &path).expect("writable");
     let message = read_picture(&path, &records[2].methods["sag"]).expect_err("accepted").to_string();
-    assert!(message.contains("00000002.png") && message.contains("not the picture"), "{message}");
+    assert!(message.contains("00000002.png") && message.contains("not the image"), "{message}");
     Ok(())
 }
 

@@ -186,7 +186,7 @@ fn a_picture_that_was_changed_is_not_judged() {
     std::fs::copy(folder.join("00000001.png"), folder.join("00000002.png")).expect("copied");
     let output = run(&[&arguments("run", CONFIG, &[])[..], &["--out", arg(&out)]].concat(), 3);
     let message = words(&output);
-    assert!(message.contains("00000002.png") && message.contains("not the picture that the run wrote"));
+    assert!(message.contains("00000002.png") && message.contains("not the image that the run wrote"));
 }
 
 /// The experiment file of the miniature with other tables.

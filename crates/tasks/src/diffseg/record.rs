@@ -6,7 +6,7 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::config::MOST_ANCHORS;
-use crate::pixels::{in_a_picture, pixels};
+use crate::pixels::{in_an_image, pixels};
 
 /// How the segments of one image fared, by method.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ fn overlap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(u16, u32, 
         return Err(D::Error::custom(format!("no picture has class {class} in segment {segment}")));
     }
     let all = overlap.iter().fold(0, |all: u64, (.., pixels)| all.saturating_add(*pixels));
-    in_a_picture(all).map(|_| overlap)
+    in_an_image(all).map(|_| overlap)
 }
 
 /// What pictures of an image are drawn from, beside the image itself.

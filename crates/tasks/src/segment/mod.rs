@@ -188,7 +188,7 @@ impl Task for Segment {
         self.config.batch
     }
 
-    fn expect(&mut self, batches: &[Range<usize>]) {
+    fn prefetch(&mut self, batches: &[Range<usize>]) {
         self.expected = batches.iter().cloned().flatten().collect();
         self.ready = None;
     }
