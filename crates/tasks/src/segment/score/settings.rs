@@ -62,7 +62,7 @@ impl ScoreSettings {
     /// Largest side in pixels.
     pub(crate) const MAX_SIDE: usize = 8192;
 
-    /// Checks what the types cannot.
+    /// Checks what the types cannot express.
     ///
     /// # Errors
     /// [`Error::Setting`] with the first setting out of range.
