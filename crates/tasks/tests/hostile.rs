@@ -71,5 +71,5 @@ fn a_chunk_that_ends_behind_the_file_is_refused() {
     let config = ImageNetSegmentationConfig { path, names: None, subset: None };
     let items = DatasetConfig::ImagenetSegmentation(config).segmented().expect("an index that is whole");
     let reasons = items.iter().filter_map(|item| Some(item.load().err()?.to_string())).collect::<String>();
-    assert!(reasons.contains("ends behind the file"), "{reasons}");
+    assert!(reasons.contains("ends beyond the end of the file"), "{reasons}");
 }

@@ -108,7 +108,7 @@ fn tables_that_are_refused() {
 fn masks_that_are_refused() {
     for (row, word) in [
         ("large.png,", "the mask has 3×3 pixels"),
-        ("a.jpg,", "no PNG"),
+        ("a.jpg,", "not a PNG"),
         ("empty.png,", "all are 0 or ignored"),
         ("a.png,4", "has the value 4"),
     ] {
