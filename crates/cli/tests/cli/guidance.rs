@@ -124,7 +124,7 @@ fn one_command_fills_the_table() {
 
     // Everything is there: the second run draws nothing and says the same.
     let (again, told) = small(&out, &[]);
-    assert!(again == table && told.contains("every item was there already"), "{told}");
+    assert!(again == table && told.contains("all items were already done"), "{told}");
 }
 
 /// Pictures of five seeds say nothing of a method, whatever their resamples are.

@@ -100,7 +100,7 @@ fn one_command_fills_the_table() {
 
     // Everything is there: the second run computes nothing and says the same.
     let (again, told) = small(&out, 30, &[]);
-    assert!(again == table && told.contains("every item was there already"), "{told}");
+    assert!(again == table && told.contains("all items were already done"), "{told}");
 }
 
 /// Differences of one image are chance, on the terminal and on the page; those of six may be more.
