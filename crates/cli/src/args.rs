@@ -36,7 +36,7 @@ pub enum Command {
     Merge(MergeArgs),
     /// Write a page about finished runs: tables next to the paper's, curves, figures, all items
     Report(ReportArgs),
-    /// Compare results with a baseline or with another run: which metrics moved, and by how much
+    /// Compare results with a baseline or another run: which metrics moved, and by how much
     Compare(CompareArgs),
     /// List models, datasets, experiments and tables
     Ls(LsArgs),

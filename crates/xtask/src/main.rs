@@ -1,6 +1,6 @@
 //! `cargo xtask`: set-up, demo, tests and benchmarks of the workspace.
 //!
-//! Needs nothing but Rust, a C++ compiler and python3 with pip; whatever is missing is said in one line.
+//! It needs only Rust, a C++ compiler and python3 with pip, and reports what is missing in one line.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -25,21 +25,21 @@ Set-up, demo, tests and benchmarks of the workspace.
 Usage: cargo xtask <COMMAND>
 
 Commands:
-  setup [--cuda]    put libtorch 2.11.0 into .libtorch, or check the one LIBTORCH names;
-                    --cuda brings the CUDA libraries along (about 5 GB on disk instead of 1.2 GB)
+  setup [--cuda]    put libtorch 2.11.0 into .libtorch, or check the one that LIBTORCH names;
+                    --cuda includes the CUDA libraries (about 5 GB on disk instead of 1.2 GB)
   demo [--quick] [ARGS]
-                    set up if needed, then `tokenrank run configs/mini/*.toml ARGS`; --quick leaves all but the
-                    masking table out
+                    set up if needed, then `tokenrank run configs/mini/*.toml ARGS`; --quick runs the masking
+                    table only
   test [ARGS]       set up if needed, then `cargo test --workspace ARGS`, documentation tests included;
-                    `-- FILTER` picks tests by name
-  bench [ARGS]      time λ₂ and TokenRank over a batch of heads, beside torch where TOKENRANK_PYTHON,
+                    `-- FILTER` selects tests by name
+  bench [ARGS]      time λ₂ and TokenRank over a batch of heads, and compare with torch if TOKENRANK_PYTHON,
                     .venv/bin/python or python3 can `import torch`
 
 Environment:
   LIBTORCH          a libtorch 2.11.0 of your own: the folder that holds lib/ and include/
 ";
 
-/// What the command line asks for.
+/// The task that the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Task {
     Help,
@@ -72,12 +72,12 @@ fn parse(args: &[String]) -> Result<Task> {
         "test" => Ok(Task::Test { args: rest.to_vec() }),
         "bench" => Ok(Task::Bench { args: rest.to_vec() }),
         other => Err(Error::usage(format!(
-            "there is no command `{other}`; the commands are setup, demo, test and bench"
+            "unknown command `{other}`; the commands are setup, demo, test and bench"
         ))),
     }
 }
 
-/// Runs the task and returns the exit code to leave with.
+/// Runs the task and returns the exit code of the process.
 fn run(task: Task) -> Result<u8> {
     if task == Task::Help {
         print!("{USAGE}");
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_a_usage_error() {
+    fn unknown_commands_and_options_are_usage_errors() {
         for line in ["frobnicate", "setup --gpu", "setup --cuda now"] {
             assert_eq!(parse(&words(line)).unwrap_err().exit_code(), 2, "{line}");
         }

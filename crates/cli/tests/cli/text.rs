@@ -27,8 +27,7 @@ Commands:
   validate  Check experiments, their weights and data, without running anything
   merge     Merge shards into whole runs and print their tables
   report    Write a page about finished runs: tables next to the paper's, curves, figures, all items
-  compare   Compare results with a baseline or with another run: which metrics moved, and by how
-            much
+  compare   Compare results with a baseline or another run: which metrics moved, and by how much
   ls        List models, datasets, experiments and tables
   fetch     Download published checkpoints and print their folders
   attend    Write the attention of one forward pass to a file
