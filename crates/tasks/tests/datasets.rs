@@ -162,7 +162,7 @@ fn images_that_cannot_be_read_are_named() {
 }
 
 #[test]
-fn pictures_that_are_left_out_are_counted() {
+fn images_that_are_left_out_are_counted() {
     let webp = "RIFF\0\0\0\0WEBPVP8 ";
     let files = [
         ("n01440764/one.JPEG", ""),

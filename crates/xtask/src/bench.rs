@@ -40,8 +40,8 @@ pub fn run(workspace: &Workspace, args: &[String]) -> Result<u8> {
 
 /// Returns where cargo puts the example: the build folder is the one of this program.
 fn example() -> Result<PathBuf> {
-    let exe =
-        env::current_exe().map_err(|error| Error::missing(format!("cannot find the path of this program: {error}")))?;
+    let exe = env::current_exe()
+        .map_err(|error| Error::missing(format!("cannot find the path of this program: {error}")))?;
     let target = exe.ancestors().nth(2).unwrap_or(&exe);
     Ok(target.join("release/examples").join(format!("bench_heads{}", env::consts::EXE_SUFFIX)))
 }

@@ -29,7 +29,7 @@ impl FluxArgs {
         .find_map(|(given, option)| given.then_some(option))
     }
 
-    /// The look at a picture of this size beside this prompt.
+    /// Returns the capture settings for an image of this size and this prompt.
     pub fn look(&self, prompt: &str, image_size: Option<usize>) -> Look {
         Look {
             prompt: prompt.into(),

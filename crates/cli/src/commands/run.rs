@@ -101,10 +101,7 @@ fn resumable(error: eval::Error) -> Failure {
     let eval::Error::Run(runs::Error::Interrupted { done, out, .. }) = &error else { return error.into() };
     let message = match done {
         0 => {
-            format!(
-                "interrupted before the first item in {}; all earlier results are kept",
-                out.display()
-            )
+            format!("interrupted before the first item in {}; all earlier results are kept", out.display())
         }
         _ => error.to_string(),
     };

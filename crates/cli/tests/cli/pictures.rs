@@ -129,8 +129,7 @@ fn pictures_that_metrics_cannot_read_are_counted_and_named() {
 
     copy("webp-as.jpg");
     let told = metrics(3);
-    for word in ["1 of 3 files named as PNG or JPEG", "webp-as.jpg is a WebP file", "2 images are left out"]
-    {
+    for word in ["1 of 3 files named as PNG or JPEG", "webp-as.jpg is a WebP file", "2 images are left out"] {
         assert!(told.contains(word), "{word} is not in {told}");
     }
 }

@@ -120,7 +120,10 @@ impl ImageNetConfig {
             let label = match class_name.parse::<usize>() {
                 Ok(label) if label < CLASSES => label,
                 Ok(label) => {
-                    return Err(refuse(format!("line {number}: class must lie in 0 to {}, found {label}", CLASSES - 1)));
+                    return Err(refuse(format!(
+                        "line {number}: class must lie in 0 to {}, found {label}",
+                        CLASSES - 1
+                    )));
                 }
                 Err(_) => class(&classes, class_name, ground_truth)?,
             };

@@ -25,7 +25,11 @@ impl Subset {
     /// its id.
     pub(super) fn draw<T>(self, items: Vec<T>, id: impl Fn(&T) -> &str, root: &Path) -> Result<Vec<T>> {
         if self.count == 0 || self.count > items.len() {
-            let reason = format!("subset.count must lie between 1 and {}, the number of images, found {}", items.len(), self.count);
+            let reason = format!(
+                "subset.count must lie between 1 and {}, the number of images, found {}",
+                items.len(),
+                self.count
+            );
             return Err(Error::Dataset { path: root.into(), reason });
         }
         let ticket = |item: &T| Sha256::digest(format!("{}/{}", self.seed, id(item)));

@@ -38,9 +38,9 @@ pub struct Aggregates {
 }
 
 impl Aggregator {
-    /// Creates the probe. It computes one aggregate for each of `shares`.
-    pub fn new(shares: &BTreeSet<HeadShare>) -> Self {
-        Self { sums: shares.iter().map(|share| (*share, BTreeMap::new())).collect() }
+    /// Creates the probe. It computes one aggregate for each of `weightings`.
+    pub fn new(weightings: &BTreeSet<HeadShare>) -> Self {
+        Self { sums: weightings.iter().map(|weighting| (*weighting, BTreeMap::new())).collect() }
     }
 
     /// Returns the aggregates.
@@ -50,10 +50,10 @@ impl Aggregator {
     pub fn finish(self) -> Result<Aggregates> {
         let mut grid = (0, 0);
         let mut of = BTreeMap::new();
-        for (share, sums) in self.sums {
+        for (weighting, sums) in self.sums {
             let (finest, aggregate) = aggregate(sums)?;
             grid = finest;
-            of.insert(share, aggregate);
+            of.insert(weighting, aggregate);
         }
         Ok(Aggregates { grid, of })
     }
@@ -69,9 +69,9 @@ impl Aggregates {
     ///
     /// # Errors
     /// Fails if this aggregate was not requested, or if there is no such image.
-    pub fn get(&self, share: HeadShare, image: usize) -> Result<Tensor> {
-        let found = self.of.get(&share);
-        let found = found.ok_or_else(|| models::Error::Probe(format!("{share:?} was not requested")))?;
+    pub fn get(&self, weighting: HeadShare, image: usize) -> Result<Tensor> {
+        let found = self.of.get(&weighting);
+        let found = found.ok_or_else(|| models::Error::Probe(format!("{weighting:?} was not requested")))?;
         Ok(found.f_get(image as i64)?)
     }
 }
@@ -86,8 +86,8 @@ impl AttentionProbe for Aggregator {
             return Ok(());
         }
         let maps = view.probs()?;
-        for (share, sums) in &mut self.sums {
-            let weights = match share {
+        for (weighting, sums) in &mut self.sums {
+            let weights = match weighting {
                 HeadShare::Equal => None,
                 HeadShare::Lambda2 => {
                     let lambda = lambda2(maps, LAMBDA_TOLERANCE)?;

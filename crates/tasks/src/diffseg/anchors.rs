@@ -160,7 +160,10 @@ mod tests {
         for (weight, first) in weights.iter().zip(firsts) {
             let fraction = first as f64 / 4000.0;
             // The tolerance is four standard deviations.
-            assert!((fraction - weight / 10.0).abs() < 0.03, "{weight} of 10 drawn first in a fraction {fraction} of the draws");
+            assert!(
+                (fraction - weight / 10.0).abs() < 0.03,
+                "{weight} of 10 drawn first in a fraction {fraction} of the draws"
+            );
         }
     }
 

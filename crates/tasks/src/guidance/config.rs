@@ -160,8 +160,9 @@ impl GuidanceConfig {
         }
         // Method names become folder names.
         if let Some(key) = keys.iter().find(|key| !is_name(key)) {
-            let reason =
-                format!("`{key}` must begin with a letter or digit; after that, `-`, `_` and `.` are allowed too");
+            let reason = format!(
+                "`{key}` must begin with a letter or digit; after that, `-`, `_` and `.` are allowed too"
+            );
             return refuse("task.guidance.methods", reason);
         }
         for (setting, value) in [
@@ -181,7 +182,8 @@ impl GuidanceConfig {
             check_side("task.guidance.image_size", side.unsigned_abs())?;
         }
         if self.first.checked_add(self.count).is_none_or(|end| end > MOST_IMAGES) {
-            let reason = format!("image numbers must stay below {MOST_IMAGES}, but `first` and `count` go beyond");
+            let reason =
+                format!("image numbers must stay below {MOST_IMAGES}, but `first` and `count` go beyond");
             return refuse("task.guidance.count", reason);
         }
         if !self.guidance_scale.is_finite() {

@@ -166,7 +166,7 @@ impl Guidance {
     ) -> Result<Vec<Generated>> {
         let masks = pictures::masks(masks)?;
         let keep = |(place, index): (usize, usize)| {
-            let rgb = pictures::picture(pixels, place)?;
+            let rgb = pictures::image(pixels, place)?;
             let path = Self::file(&self.folder, method.key(), &self.items[index].id);
             pictures::write(&path, &rgb)?;
             let masks = masks.get(place);

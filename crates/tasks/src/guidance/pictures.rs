@@ -13,7 +13,7 @@ use super::record::Masks;
 use crate::error::{Error, Result};
 
 /// Returns image `place` of `[batch, h, w, 3]` (uint8).
-pub(super) fn picture(pixels: &Tensor, place: usize) -> Result<Rgb8> {
+pub(super) fn image(pixels: &Tensor, place: usize) -> Result<Rgb8> {
     let pixels = pixels.f_get(place as i64)?;
     let (height, width, _) = pixels.size3()?;
     Ok(Rgb8::new(width as usize, height as usize, to_vec(&pixels)?).map_err(models::Error::from)?)
@@ -47,8 +47,8 @@ pub(super) fn masks(passes: &[Tensor]) -> Result<Vec<Masks>> {
     let mut each = vec![Masks { grid, passes: Vec::new() }; batch as usize];
     for pass in passes {
         let bits: Vec<u8> = to_vec(pass)?;
-        for (picture, bits) in each.iter_mut().zip(bits.chunks(grid.0 * grid.1)) {
-            picture.passes.push(bits.iter().map(|&bit| if bit == 0 { '.' } else { '#' }).collect());
+        for (masks, bits) in each.iter_mut().zip(bits.chunks(grid.0 * grid.1)) {
+            masks.passes.push(bits.iter().map(|&bit| if bit == 0 { '.' } else { '#' }).collect());
         }
     }
     Ok(each)

@@ -31,9 +31,7 @@ pub enum SpecError {
     )]
     Distractors(usize, usize),
     /// The overlap is out of range.
-    #[error(
-        "the overlap, the fraction of an object that others may hide, must lie in [0, 0.5], found {0}"
-    )]
+    #[error("the overlap, the fraction of an object that others may hide, must lie in [0, 0.5], found {0}")]
     Overlap(f64),
     /// No split has this name.
     #[error("unknown split {0:?} of the miniature data set, expected `train` or `val`")]

@@ -266,7 +266,10 @@ impl SegmentConfig {
             return refuse("task.segment.noise.at", reason);
         }
         if at.is_empty() || *samples == 0 {
-            return refuse("task.segment.noise", "asks for no passes: `at` is empty or `samples` is 0".into());
+            return refuse(
+                "task.segment.noise",
+                "asks for no passes: `at` is empty or `samples` is 0".into(),
+            );
         }
         if *samples > MOST_SAMPLES {
             let reason = format!("must be at most {MOST_SAMPLES}, found {samples}");

@@ -18,7 +18,7 @@ fn archive(path: &Path) -> DatasetConfig {
 }
 
 #[test]
-fn pixels_are_those_that_python_reads() {
+fn pixels_equal_those_that_python_reads() {
     let items = listed(&archive(&fixture().join("gtsegs.mat")));
     let ids: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
     assert_eq!(ids, ["n02123045-00000", "n02442172-00001", "n02690373-00002"]);
@@ -63,7 +63,7 @@ fn a_subset_keeps_ids_and_pixels() {
 }
 
 #[test]
-fn names_of_ones_own() {
+fn custom_class_names() {
     let path = fixture().join("gtsegs.mat");
     let with = |names: &str| {
         let dir = folder(&[("names.toml", names.as_bytes().to_vec())]);
@@ -175,7 +175,7 @@ fn a_file_of_another_layout_is_refused() {
 }
 
 #[test]
-fn a_file_of_other_things_is_refused() {
+fn a_file_with_other_contents_is_refused() {
     let file = |fill: &dyn Fn(&mut FileBuilder)| {
         let mut builder = FileBuilder::new();
         fill(&mut builder);

@@ -57,7 +57,9 @@ impl Archive {
         match hdf5_pure::is_hdf5(path) {
             Ok(true) => {}
             Ok(false) => {
-                return Err(refuse(format!("is not a MATLAB v7.3 (HDF5) file; get gtsegs_ijcv.mat from {URL}")));
+                return Err(refuse(format!(
+                    "is not a MATLAB v7.3 (HDF5) file; get gtsegs_ijcv.mat from {URL}"
+                )));
             }
             Err(e) => return Err(refuse(format!("cannot be read: {e}"))),
         }
@@ -186,7 +188,9 @@ fn check_chunks(dataset: &Dataset, length: u64) -> Check<()> {
     let chunks = dataset.chunks().map_err(|e| e.to_string())?;
     match chunks.iter().find(|chunk| chunk.address.saturating_add(chunk.storage_size) > length) {
         None => Ok(()),
-        Some(chunk) => Err(format!("a chunk of {} bytes ends beyond the end of the file", chunk.storage_size)),
+        Some(chunk) => {
+            Err(format!("a chunk of {} bytes ends beyond the end of the file", chunk.storage_size))
+        }
     }
 }
 

@@ -81,9 +81,7 @@ fn grey<'a>(pixels: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, String> {
     let level = |pixel: &[u8]| match *pixel {
         [level] => Ok(level),
         [r, g, b] if r == g && g == b => Ok(r),
-        [] => {
-            Err("is partly transparent; store the labels as opaque grey levels".to_owned())
-        }
+        [] => Err("is partly transparent; store the labels as opaque grey levels".to_owned()),
         _ => Err("is a coloured image; store the labels as palette indices or grey levels".to_owned()),
     };
     pixels.map(level).collect()

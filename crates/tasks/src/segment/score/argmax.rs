@@ -42,7 +42,9 @@ pub(crate) fn score_classes(
         }
         if signal.map.dim() != first.map.dim() {
             let ((rows, columns), (other_rows, other_columns)) = (first.map.dim(), signal.map.dim());
-            let reason = format!("they must have one shape, found {rows}×{columns} and {other_rows}×{other_columns} tokens");
+            let reason = format!(
+                "they must have one shape, found {rows}×{columns} and {other_rows}×{other_columns} tokens"
+            );
             return Err(ScoreError::Signals(reason));
         }
         let map = checked(signal.map)?;
