@@ -7,7 +7,7 @@ use models::ErrorKind;
 pub enum ExitCode {
     /// The command succeeded.
     Fine = 0,
-    /// Any error without a code of its own.
+    /// Any error that has no other code.
     Other = 1,
     /// Arguments or an experiment file are wrong.
     Usage = 2,

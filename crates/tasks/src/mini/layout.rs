@@ -17,7 +17,7 @@ const STRETCH: f64 = 1.12;
 /// Side of the reference grid on which overlaps are counted: each row is one `u64`.
 const GRID: usize = 64;
 /// Number of places tried for an object before the whole layout is drawn afresh, and number of fresh layouts before
-/// each object gets a cell of its own.
+/// each object gets its own cell.
 const TRIES: usize = 48;
 const LAYOUTS: usize = 24;
 

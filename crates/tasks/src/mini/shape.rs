@@ -251,7 +251,7 @@ impl Figure {
         self.class.contains((c * dx + s * dy) / self.axes.0, (c * dy - s * dx) / self.axes.1)
     }
 
-    /// The pixels `x0..x1, y0..y1` of a grid with `size` pixels a side that the figure can touch.
+    /// Returns the pixels `x0..x1, y0..y1` that the figure can touch, in an image of `size` by `size` pixels.
     pub(super) fn pixels(&self, size: usize) -> [usize; 4] {
         let [left, up, right, down] = self.reaches();
         let first = |edge: f64| ((edge * size as f64).floor().max(0.0) as usize).min(size);

@@ -101,7 +101,7 @@ impl Segment {
         })?;
         let concepts = concept_methods(&self.config.methods).next().map(|_| {
             of_batch(&|item| {
-                // Each concept is embedded as a text of its own, of which the first token is taken.
+                // Each concept is embedded as a separate text, of which the first token is taken.
                 let first = |name: &String| Ok(ready.text(name)?.text.f_get(0)?);
                 let concepts = self.concepts(item).unwrap_or_default();
                 Ok(Tensor::f_stack(&concepts.iter().map(first).collect::<Result<Vec<_>>>()?, 0)?)

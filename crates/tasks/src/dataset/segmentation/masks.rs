@@ -15,12 +15,12 @@ use crate::error::{Error, Result};
 /// `[dataset.masks]`: images, a PNG mask for each object, and a CSV file that lists them in the columns
 ///
 /// * `file`: the image, relative to the folder of images;
-/// * `name`: what a prompt calls the object, such as `dog`;
-/// * `mask` (may be left out): the mask, relative to the folder of masks; else the image's name with `.png`;
-/// * `value` (may be left out): the palette index or grey level of the object's pixels; else all but 0.
+/// * `name`: the name of the object in prompts, such as `dog`;
+/// * `mask` (optional): the mask, relative to the folder of masks. Default: the image's name with the extension `.png`;
+/// * `value` (optional): the palette index or grey level of the object's pixels. Default: all values but 0.
 ///
-/// An image may be listed several times with other names. Other columns are ignored. Images are turned upright as their EXIF
-/// says before masks are laid over them.
+/// An image may be listed several times with different names. Other columns are ignored. Images are rotated upright
+/// according to their EXIF data before masks are applied.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MasksConfig {
