@@ -1,5 +1,5 @@
-//! The targets that need the crate `eval`, apart from the others: experiments, and the files that runs leave behind.
-//! `crates/pages/tests/hostile.rs` includes this file.
+//! Fuzz targets that need the crate `eval`: experiments, and the files that runs write. `crates/pages/tests/hostile.rs`
+//! includes this file.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -14,12 +14,12 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tasks::dataset::DatasetConfig;
 
-/// Where one input of several files is cut, as in `targets.rs`.
+/// The byte at which an input of several files is split, as in `targets.rs`.
 const BETWEEN_FILES: u8 = 0xff;
-/// Scenes above this are not listed, so that an input is read in milliseconds.
+/// Datasets with more scenes are not listed, so that an input is read in milliseconds.
 const MOST_SCENES: u64 = 1000;
 
-/// The target of that name.
+/// Returns the target with this name.
 pub fn eval_target(name: &str) -> Option<fn(&[u8])> {
     Some(match name {
         "arguments" => arguments,
@@ -30,14 +30,14 @@ pub fn eval_target(name: &str) -> Option<fn(&[u8])> {
     })
 }
 
-/// A folder of one input, in memory where the system has such a place.
+/// Creates a folder for one input, in memory if the system has a folder for that.
 fn scratch() -> tempfile::TempDir {
     let memory = Path::new("/dev/shm");
     let dir = if memory.is_dir() { tempfile::tempdir_in(memory) } else { tempfile::tempdir() };
     dir.expect("a scratch folder")
 }
 
-/// An experiment file, and the descriptor of a dataset that one may name.
+/// Reads an experiment file, and the descriptor of a dataset that it may name.
 pub fn experiment(data: &[u8]) {
     let dir = scratch();
     let path = dir.path().join("experiment.toml");
@@ -56,8 +56,8 @@ pub fn experiment(data: &[u8]) {
     }
 }
 
-/// `run.json`, `results.json`, `records.jsonl` of a run and the `sweep.json` above it: what comparisons, reports and merges
-/// read.
+/// Reads `run.json`, `results.json`, `records.jsonl` of a run and the `sweep.json` above it, as comparisons, reports
+/// and merges do.
 pub fn run_folder(data: &[u8]) {
     let Some(dir) = run_laid_out(data) else { return };
     if let Ok(runs) = read_runs(dir.path()) {
@@ -72,7 +72,7 @@ pub fn run_folder(data: &[u8]) {
     let _ = eval::merge(&options, &AtomicBool::new(true));
 }
 
-/// The files of a run in a folder, with the hashes that they should have; none where there are many scenes to list.
+/// Writes the files of a run to a folder, with correct hashes. Returns `None` if there are too many scenes to list.
 pub fn run_laid_out(data: &[u8]) -> Option<tempfile::TempDir> {
     let dir = scratch();
     let run = dir.path().join("runs/one");
@@ -95,7 +95,8 @@ pub fn run_laid_out(data: &[u8]) -> Option<tempfile::TempDir> {
     Some(dir)
 }
 
-/// A header with the fingerprint of its identity, and that: no fuzzer guesses a SHA-256, and whoever means harm computes it.
+/// Returns a header with the correct fingerprint of its identity, and the fingerprint. A fuzzer cannot guess a SHA-256,
+/// but an attacker can compute it.
 fn signed_header(bytes: &[u8]) -> (Vec<u8>, Option<String>) {
     let header = serde_json::from_slice::<Value>(bytes).ok();
     let identity = header.as_ref().and_then(|header| header.get("identity"));
@@ -113,7 +114,7 @@ fn with_fingerprint(bytes: &[u8], fingerprint: Option<String>) -> Vec<u8> {
     }
 }
 
-/// Records whose closing lines have the checksums of the run and of what is before them.
+/// Returns the records with correct checksums in their closing lines.
 fn signed(bytes: &[u8], fingerprint: &str) -> Vec<u8> {
     let (mut all, mut segment) = (Vec::new(), Vec::new());
     for line in bytes.split_inclusive(|&byte| byte == b'\n') {
@@ -135,7 +136,7 @@ fn hex(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Whether the file is of an experiment with more scenes than are worth listing here.
+/// Whether an experiment in the file has too many scenes to be listed here.
 fn too_many_scenes(bytes: &[u8]) -> bool {
     let Ok(file) = serde_json::from_slice::<Value>(bytes) else { return false };
     let count = |experiment: &Value| experiment["dataset"]["mini"]["count"].as_u64();
@@ -145,7 +146,7 @@ fn too_many_scenes(bytes: &[u8]) -> bool {
         .any(|&count| count > MOST_SCENES)
 }
 
-/// A baseline, and another one that is held to it.
+/// Reads two baselines and compares them.
 pub fn baseline(data: &[u8]) {
     let dir = scratch();
     let mut parts = data.split(|&byte| byte == BETWEEN_FILES);
@@ -167,7 +168,7 @@ pub fn baseline(data: &[u8]) {
     }
 }
 
-/// What stands behind options, each word for every one of them.
+/// Parses the values of command-line options; each text is tried as every kind of value.
 pub fn arguments(data: &[u8]) {
     let text = String::from_utf8_lossy(data);
     if let Ok(shard) = text.parse::<Shard>() {

@@ -1,4 +1,4 @@
-//! What the fuzz targets share with the tests that run their corpus.
+//! The fuzz targets, which the tests on the corpus use as well.
 
 #[cfg(feature = "eval")]
 mod eval_targets;

@@ -1,6 +1,7 @@
-//! Damage to files, the same for the same number: what the tests do to the corpus where no fuzzer runs.
+//! Reproducible damage to files, with which the tests vary the corpus if no fuzzer runs.
 
-/// A copy of `seed` with a few random changes: bits, extreme numbers, cuts, repeats and parts of `other`.
+/// Returns a copy of `seed` with a few random changes: flipped bits, extreme numbers, cuts, repeats and parts of
+/// `other`. The same `number` gives the same changes.
 pub fn mutated(seed: &[u8], other: &[u8], number: u64) -> Vec<u8> {
     let mut state = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x2545_f491_4f6c_dd1d;
     // Marsaglia's xorshift.

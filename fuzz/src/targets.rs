@@ -1,5 +1,5 @@
-//! What each fuzz target does with its bytes: the calls through which the program reads a file, and nothing else. An error
-//! is fine, a panic, an abort, an endless loop or memory out of proportion to the file are not.
+//! The fuzz targets. Each passes its bytes to the functions with which the program reads a file. An error is fine; a
+//! panic, an abort, an endless loop or memory out of proportion to the file is a bug.
 //!
 //! `crates/tasks/tests/hostile.rs` includes this file and runs the committed corpus through the same functions.
 
@@ -15,13 +15,13 @@ use tasks::dataset::{
     VocProtocol,
 };
 
-/// Where one input of several files is cut: a byte that no text in UTF-8 has.
+/// The byte at which an input of several files is split. It does not occur in UTF-8 text.
 pub const BETWEEN_FILES: u8 = 0xff;
-/// Pictures above this are refused in the targets, so that an input is read in milliseconds.
+/// Larger images are refused in the targets, so that an input is read in milliseconds.
 const MOST_PIXELS: u64 = 1 << 20;
-const PICTURE: &[u8] = include_bytes!("../../crates/models/tests/fixtures/image/pictures/gray1.png");
+const IMAGE: &[u8] = include_bytes!("../../crates/models/tests/fixtures/image/pictures/gray1.png");
 
-/// The target of that name.
+/// Returns the target with this name.
 pub fn target(name: &str) -> Option<fn(&[u8])> {
     Some(match name {
         "safetensors" => safetensors,
@@ -40,7 +40,7 @@ pub fn target(name: &str) -> Option<fn(&[u8])> {
     })
 }
 
-/// A folder of this process, in memory where the system has such a place.
+/// Returns a folder for this process, in memory if the system has a folder for that.
 fn scratch() -> &'static Path {
     static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
     let folder = FOLDER.get_or_init(|| {
@@ -51,7 +51,7 @@ fn scratch() -> &'static Path {
     folder.path()
 }
 
-/// Writes a file of the scratch folder. Each target has files of its own, so that targets can run beside each other.
+/// Writes a file to the scratch folder. Each target has its own files, so that targets can run at the same time.
 fn put(name: &str, bytes: &[u8]) -> PathBuf {
     let path = scratch().join(name);
     fs::create_dir_all(path.parent().expect("a folder")).expect("writable");
@@ -59,7 +59,7 @@ fn put(name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// Writes parts of an input to files of one folder; parts that are not there are empty, `None` leaves the file out.
+/// Writes the parts of an input to files of one folder. The file of an empty or missing part is removed.
 fn put_parts(folder: &str, data: &[u8], names: &[&str]) -> PathBuf {
     let mut parts = data.split(|&byte| byte == BETWEEN_FILES);
     for name in names {
@@ -74,13 +74,13 @@ fn put_parts(folder: &str, data: &[u8], names: &[&str]) -> PathBuf {
     dir
 }
 
-/// The text in the last part of an input.
+/// Returns the last part of an input as text.
 fn last_text(data: &[u8]) -> String {
     let last = data.rsplit(|&byte| byte == BETWEEN_FILES).next().unwrap_or_default();
     String::from_utf8_lossy(last).into_owned()
 }
 
-/// A weight file, a file of attention and a file of features.
+/// Reads a weight file, a file of attention and a file of features.
 pub fn safetensors(data: &[u8]) {
     let path = put("weights.safetensors", data);
     if let Ok(weights) = Weights::open_file(&path, Kind::Float, Device::Cpu) {
@@ -97,28 +97,29 @@ pub fn safetensors(data: &[u8]) {
     let _ = FeatureFile::read(&path);
 }
 
-/// NumPy's array.
+/// Reads a NumPy array.
 pub fn npy(data: &[u8]) {
     let path = put("array.npy", data);
     let _ = matrix_file::read(&path, None);
     let _ = matrix_file::read_table(&path);
 }
 
-/// NumPy's archive, as statistics of pictures come.
+/// Reads a NumPy archive with the statistics of a set of images.
 pub fn npz(data: &[u8]) {
     let _ = matrix_file::read_npz(put("statistics.npz", data), ["mu", "sigma"]);
 }
 
-/// A JPEG or PNG.
+/// Reads a JPEG or PNG file.
 pub fn picture(data: &[u8]) {
-    if let Ok(picture) = Rgb8::decode_within(data, MOST_PIXELS) {
-        let pixels = picture.width * picture.height;
-        let turned = picture.turned(Orientation::of(data)).expect("a picture");
+    if let Ok(image) = Rgb8::decode_within(data, MOST_PIXELS) {
+        let pixels = image.width * image.height;
+        let turned = image.turned(Orientation::of(data)).expect("an image");
         assert_eq!((turned.width * turned.height, turned.data.len()), (pixels, 3 * pixels));
     }
 }
 
-/// `vocab.json`, `merges.txt`, `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`, `config.json`, a text.
+/// Reads `vocab.json`, `merges.txt`, `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`,
+/// `config.json` and a text.
 pub fn clip_tokenizer(data: &[u8]) {
     let names = [
         "vocab.json",
@@ -140,7 +141,7 @@ pub fn clip_tokenizer(data: &[u8]) {
     }
 }
 
-/// `tokenizer.json`, `tokenizer_config.json`, a text.
+/// Reads `tokenizer.json`, `tokenizer_config.json` and a text.
 pub fn t5_tokenizer(data: &[u8]) {
     let dir = put_parts("t5", data, &["tokenizer.json", "tokenizer_config.json"]);
     if let Ok(tokenizer) = t5::Tokenizer::from_dir(&dir, None) {
@@ -154,7 +155,7 @@ pub fn t5_tokenizer(data: &[u8]) {
     }
 }
 
-/// Every configuration, whatever it is one of.
+/// Reads a JSON file as every kind of configuration.
 pub fn config(data: &[u8]) {
     for name in ["config.json", "scheduler_config.json", "preprocessor_config.json", "model_index.json"] {
         put(&format!("config/{name}"), data);
@@ -190,7 +191,7 @@ pub fn config(data: &[u8]) {
     let _ = models::pipeline::PipelineKind::of(&dir);
 }
 
-/// `*.index.json`.
+/// Reads a `*.index.json` file.
 pub fn weight_index(data: &[u8]) {
     put("index/one.safetensors", b"");
     let index = put("index/model.safetensors.index.json", data);
@@ -200,7 +201,7 @@ pub fn weight_index(data: &[u8]) {
     }
 }
 
-/// `gtsegs_ijcv.mat`.
+/// Reads `gtsegs_ijcv.mat`.
 pub fn gtsegs(data: &[u8]) {
     let path = put("gtsegs.mat", data);
     let config = ImageNetSegmentationConfig { path, names: None, subset: None };
@@ -210,10 +211,10 @@ pub fn gtsegs(data: &[u8]) {
     }
 }
 
-/// A PNG of labels.
+/// Reads a PNG file of labels.
 pub fn label_map(data: &[u8]) {
     put("masks/masks/one.png", data);
-    put("masks/images/one.png", PICTURE);
+    put("masks/images/one.png", IMAGE);
     put("masks/labels.csv", b"file,name\none.png,cat\n");
     for item in masks().segmented().unwrap_or_default() {
         let _ = item.load();
@@ -231,12 +232,12 @@ fn masks() -> tasks::dataset::DatasetConfig {
     })
 }
 
-/// `labels.csv` of a folder of images, and of a folder of images and masks.
+/// Reads `labels.csv` of a folder of images, and of a folder of images and masks.
 pub fn table(data: &[u8]) {
     use tasks::dataset::DatasetConfig;
     let root = scratch().join("table");
     for name in ["table/one.png", "table/images/one.png", "table/masks/one.png"] {
-        put(name, PICTURE);
+        put(name, IMAGE);
     }
     put("table/labels.csv", data);
     let folder = FolderConfig { root: root.clone(), labels: "labels.csv".into(), subset: None };
@@ -255,16 +256,16 @@ pub fn table(data: &[u8]) {
     let _ = masks.labelled_pixels();
 }
 
-/// A list of images: COCO-Stuff's, VOC's, the ground truth and synsets of a flat ImageNet.
+/// Reads a list of images: those of COCO-Stuff and VOC, and the ground truth and synsets of a flat ImageNet folder.
 pub fn list(data: &[u8]) {
     use tasks::dataset::DatasetConfig;
     let list = put("list/ImageSets/Segmentation/val.txt", data);
     let root = scratch().join("list");
     for name in ["list/val2017/one.jpg", "list/JPEGImages/one.jpg", "list/one.JPEG"] {
-        put(name, PICTURE);
+        put(name, IMAGE);
     }
     for name in ["list/stuffthingmaps/val2017/one.png", "list/SegmentationClass/one.png"] {
-        put(name, PICTURE);
+        put(name, IMAGE);
     }
     let coco = CocoStuffConfig {
         root: root.clone(),

@@ -2,12 +2,12 @@
 
 use models::ErrorKind;
 
-/// How a command has ended.
+/// The outcome of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ExitCode {
-    /// Everything was done.
+    /// The command succeeded.
     Fine = 0,
-    /// Anything that no other code names.
+    /// Any error that has no other code.
     Other = 1,
     /// Arguments or an experiment file are wrong.
     Usage = 2,
@@ -34,12 +34,12 @@ impl ExitCode {
         }
     }
 
-    /// The number that the shell sees.
+    /// The number that the shell receives.
     pub fn code(self) -> u8 {
         self as u8
     }
 
-    /// All of them in one line, for `--help`.
+    /// Returns all exit codes in one line, for `--help`.
     pub fn help() -> String {
         let each = Self::ALL.map(|code| format!("{} {}", code.code(), code.meaning()));
         format!("Exit codes: {}", each.join(" · "))

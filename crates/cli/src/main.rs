@@ -1,6 +1,6 @@
-//! `tokenrank`: attention as Markov chains. Arguments → checked plan → call.
+//! `tokenrank`: analyses attention as Markov chains. `main` parses the arguments and calls the command.
 
-// Those panic where nothing can be written; `output` does not.
+// These macros panic if nothing can be written; those of `output` do not.
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 #[macro_use]
@@ -29,7 +29,7 @@ fn main() -> std::process::ExitCode {
             Ok(())
         }
     };
-    // What no command has said itself.
+    // Prints the notes that no command has printed itself.
     models::notes::take().iter().for_each(|line| say!("{line}"));
     let failures: Vec<Failure> = result.err().into_iter().chain(output::lost().map(Failure::other)).collect();
     failures.iter().for_each(Failure::tell);
@@ -42,7 +42,7 @@ fn execute(command: Command) -> Result<(), Failure> {
     if matches!(command, Run(_) | Merge(_) | Attend(_) | Show(_) | Metrics(_)) {
         threads::sleep_while_waiting();
     }
-    // Nothing here trains a network.
+    // No command trains a network.
     let _no_grad = models::no_grad();
     match command {
         Command::Run(args) => commands::run::run(&args),

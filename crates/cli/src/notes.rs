@@ -1,4 +1,4 @@
-//! Notes of the libraries: what they read otherwise than the user may think.
+//! Notes of the libraries: inputs that they read in another way than the user may expect.
 
 use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
@@ -7,14 +7,14 @@ use log::{LevelFilter, Log, Metadata, Record};
 
 use crate::failure::plain;
 
-/// Says each note of our libraries once, on stderr.
+/// Prints each note of our libraries once, on stderr.
 struct Notes {
     said: Mutex<BTreeSet<String>>,
 }
 
 static NOTES: Notes = Notes { said: Mutex::new(BTreeSet::new()) };
 
-/// Begins to say them.
+/// Starts to print notes.
 pub fn listen() {
     if log::set_logger(&NOTES).is_ok() {
         log::set_max_level(LevelFilter::Warn);
@@ -23,7 +23,7 @@ pub fn listen() {
 
 impl Log for Notes {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
-        // Other libraries speak of themselves, which nobody has asked for.
+        // Messages of other libraries are not meant for the user.
         metadata.target().split("::").next() == Some("models")
     }
 
@@ -31,7 +31,7 @@ impl Log for Notes {
         if !self.enabled(record.metadata()) {
             return;
         }
-        // A directory is looked at when an experiment is checked and again when it is run.
+        // A directory is read when an experiment is checked and again when it is run, so notes repeat.
         let note = record.args().to_string();
         let first = self.said.lock().unwrap_or_else(PoisonError::into_inner).insert(note.clone());
         if first {

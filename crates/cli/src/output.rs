@@ -1,17 +1,18 @@
-//! The result on stdout, everything else on stderr.
+//! Output: results go to stdout, everything else to stderr.
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::OnceLock;
 
-/// The first thing that went wrong with stdout.
+/// The first error of stdout.
 static LOST: OnceLock<io::Error> = OnceLock::new();
 
-/// `eprintln!` that never panics: a stderr that cannot be written, such as that of a terminal that has gone, stops no work.
+/// Like `eprintln!`, but without a panic: a stderr that cannot be written, such as that of a closed terminal, does not
+/// stop the run.
 macro_rules! say {
     ($($words:tt)*) => { $crate::output::say(format_args!($($words)*).to_string()) };
 }
 
-/// Writes a line to stderr, as far as that can be written.
+/// Writes a line to stderr and ignores errors.
 pub fn say(line: impl AsRef<[u8]>) {
     let line = [line.as_ref(), b"\n"].concat();
     let _ = io::stderr().write_all(&line);
@@ -22,14 +23,14 @@ pub fn print_table(table: &eval::Table) {
     print(&format!("{}\n", table.to_text(colored())));
 }
 
-/// Whether stdout is in colour: where somebody looks who has not asked for none (<https://no-color.org>).
+/// Whether to colour stdout: it is a terminal and `NO_COLOR` is unset (<https://no-color.org>).
 pub fn colored() -> bool {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     io::stdout().is_terminal() && !plain
 }
 
-/// Prints to stdout. A reader that has gone away (`tokenrank … | head`) is no error; any other is [`lost`]'s to say when
-/// all work is done.
+/// Prints to stdout. A reader that has closed the pipe (`tokenrank … | head`) is not an error. Any other error is kept
+/// for [`lost`], which is asked when all work is done.
 pub fn print(text: &str) {
     let mut stdout = io::stdout().lock();
     if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
@@ -39,11 +40,11 @@ pub fn print(text: &str) {
     }
 }
 
-/// Why something that was printed has not arrived.
+/// Returns the error message if something that was printed could not be written.
 pub fn lost() -> Option<String> {
     let reason = LOST.get()?;
     Some(format!(
-        "cannot write to stdout: {reason}; what was to be printed is lost, files are written all the same. Make room, or \
-         send stdout somewhere else"
+        "cannot write to stdout: {reason}; the printed results are lost, but all files were written. Free some space, or \
+         redirect stdout elsewhere"
     ))
 }

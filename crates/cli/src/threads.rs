@@ -4,11 +4,11 @@
 #[cfg(unix)]
 const POLICY: &str = "OMP_WAIT_POLICY";
 
-/// Starts the program anew with threads that sleep while they wait, unless the user has chosen a policy.
+/// Restarts the program with threads that sleep while they wait, unless the user has chosen a policy.
 ///
-/// libgomp's threads spin between parallel regions by default. On cores that anything else uses as well they then take
-/// time from the very work they wait for: measured on two busy cores, the masking experiment took seven times as long.
-/// Where the restart fails the program goes on as it is.
+/// By default, the threads of libgomp spin between parallel regions. On cores that other programs use too, they then
+/// take time from the work they wait for: on two busy cores, the masking experiment took seven times as long. If the
+/// restart fails, the program continues as it is.
 pub fn sleep_while_waiting() {
     #[cfg(unix)]
     if std::env::var_os(POLICY).is_none()
@@ -20,7 +20,7 @@ pub fn sleep_while_waiting() {
         if let Some(name) = arguments.next() {
             command.arg0(name);
         }
-        // Returns only if it fails.
+        // `exec` returns only if it fails.
         let _ = command.args(arguments).env(POLICY, "passive").exec();
     }
 }

@@ -110,7 +110,7 @@ pub fn answers<T: Task>(
         let stamps: Vec<_> =
             items.into_iter().map(|range| Inputs::look::<T>(&task.manifest()[range])).collect();
         let bar = progress::bar(total, log.answered());
-        task.expect(&missing);
+        task.prefetch(&missing);
         for (range, stamps) in missing.into_iter().zip(stamps) {
             if stop.load(Ordering::Relaxed) {
                 bar.abandon();

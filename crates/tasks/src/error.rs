@@ -1,9 +1,9 @@
-//! What can go wrong in an experiment.
+//! The errors of this crate.
 
 use models::ErrorKind;
 use std::path::PathBuf;
 
-/// Result of everything in this crate.
+/// Result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// An error of this crate.
@@ -30,7 +30,7 @@ pub enum Error {
     Write {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error message of the operating system.
         reason: String,
     },
     /// A scene specification that cannot be drawn.
@@ -54,7 +54,7 @@ impl From<models::Error> for Error {
 }
 
 impl Error {
-    /// What the user can do about it.
+    /// The kind of the error, which decides what the user can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Setting { .. } | Self::Scene(_) => ErrorKind::Usage,

@@ -1,7 +1,7 @@
 //! The experiments of the paper and the datasets they read.
 //!
-//! An experiment is a [`Task`]: a manifest of items, each answered by one record. What becomes of the records is not
-//! its business; metrics, resuming and tables live in the crate `eval`.
+//! An experiment is a [`Task`]: a manifest of items, each answered by one record. The crate `eval` stores the records,
+//! resumes runs and computes metrics and tables.
 
 #![warn(unreachable_pub)]
 

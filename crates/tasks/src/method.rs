@@ -1,8 +1,8 @@
 //! Methods as experiment files write them: a name alone, or a table with settings.
 //!
-//! `"bounce"`, `{ bounce = { steps = 3 } }` and `{ bounce-lambda2 = { steps = 3 } }` are three ways to write a method. Which
-//! names there are, and what each implies, stands in one table for each experiment ([`Named::METHODS`]); reading, writing and
-//! the JSON schema follow from it.
+//! `"bounce"`, `{ bounce = { steps = 3 } }` and `{ bounce-lambda2 = { steps = 3 } }` are three ways to write a method.
+//! One table for each experiment ([`Named::METHODS`]) lists the names and the settings that each name implies; reading,
+//! writing and the JSON schema are derived from this table.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -74,24 +74,25 @@ impl MethodKind {
 
 /// The methods of one experiment.
 pub(crate) trait Named: Sized + 'static {
-    /// Every name, in the order in which they are listed for users.
+    /// All names, in the order in which they are listed for users.
     const METHODS: &'static [MethodKind];
-    /// A table, quoted in the error about a value that is neither a name nor a table.
+    /// An example of a table, quoted in the error about a value that is neither a name nor a table.
     const EXAMPLE: &'static str;
-    /// The methods as tables: an externally tagged enum in kebab case whose variants each hold one struct of settings.
+    /// The methods as tables: an externally tagged enum in kebab case, each variant of which holds one struct of
+    /// settings.
     type Table: DeserializeOwned + JsonSchema + TryInto<Self, Error: fmt::Display>;
 
-    /// The name that says most about the method: the short form if there is one.
+    /// The most specific name of the method: the short form if there is one.
     fn kind_name(&self) -> &'static str;
 
-    /// The label of [`Named::kind_name`].
+    /// The label that belongs to [`Named::kind_name`].
     fn kind_label(&self) -> &'static str {
         let name = self.kind_name();
         Self::METHODS.iter().find(|kind| kind.name == name).map_or(name, |kind| kind.label)
     }
 }
 
-/// For `#[serde(with = "crate::method::list")]` on a list of methods.
+/// Functions for `#[serde(with = "crate::method::list")]` on a list of methods.
 pub(crate) mod list {
     use super::*;
 
@@ -110,7 +111,7 @@ pub(crate) mod list {
     }
 }
 
-/// Writes a method as its table, or as its name where the table would be empty.
+/// Writes a method as its table, or as its name if the table would be empty.
 struct Written<'a, M>(&'a M);
 
 impl<M: Serialize> Serialize for Written<'_, M> {
@@ -164,7 +165,7 @@ impl<'de, M: Named> Visitor<'de> for NameOrTable<M> {
     }
 }
 
-/// The entry of a name.
+/// Returns the entry with this name.
 fn find<M: Named, E: Error>(name: &str) -> Result<&'static MethodKind, E> {
     M::METHODS.iter().find(|kind| kind.name == name).ok_or_else(|| {
         let names: Vec<String> = M::METHODS.iter().map(|kind| format!("`{}`", kind.name)).collect();
@@ -256,12 +257,12 @@ impl<'de, D: Deserializer<'de>> VariantAccess<'de> for Variant<D> {
     }
 }
 
-/// A test reads every method, so users do not see this.
+/// Only a mistake in our own enums leads here. A test reads every method, so users never see this error.
 fn only_structs<E: Error>() -> E {
     E::custom("a method must hold a struct of settings")
 }
 
-/// The settings of a method: those that are written, and those that its name implies.
+/// The settings of a method: those in the file, and those that its name implies.
 struct Settings<D>(Variant<D>);
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for Settings<D> {
@@ -288,7 +289,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Settings<D> {
     }
 }
 
-/// A visitor of settings, and the settings to add to those it is shown.
+/// Passes a table of settings on to `visitor`, with the implied settings added.
 struct WithImplied<V> {
     visitor: V,
     implies: &'static [(&'static str, &'static str)],
@@ -306,11 +307,11 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for WithImplied<V> {
     }
 }
 
-/// A table, and after its last key the implied ones that it did not have.
+/// The keys of a table, followed by the implied keys that the table does not contain.
 struct ImpliedMap<A> {
     map: A,
     left: Vec<(&'static str, &'static str)>,
-    /// Of the implied key that was shown last.
+    /// Value of the implied key that was returned last.
     value: Option<&'static str>,
 }
 
@@ -336,7 +337,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for ImpliedMap<A> {
     }
 }
 
-/// Reads a written key with a seed that stays where it is when there is none.
+/// Reads the next key of the table with a seed. The seed is left in place if there is no further key.
 struct KeySeed<'a, S> {
     seed: &'a mut Option<S>,
     left: &'a mut Vec<(&'static str, &'static str)>,
@@ -355,7 +356,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for KeySeed<'_, S> {
     }
 }
 
-/// The JSON schema of a list of methods: names, or tables of the settings that each name has.
+/// The JSON schema of a list of methods: each entry is a name, or a table with the settings of that name.
 pub(crate) struct ListSchema<M>(PhantomData<M>);
 
 impl<M: Named> JsonSchema for ListSchema<M> {
@@ -420,7 +421,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Reads a list of methods as an experiment file has it.
+    /// Reads a list of methods as in an experiment file.
     pub(crate) fn parse<M: Named>(list: &str) -> Result<Vec<M>, String> {
         struct List<M>(Vec<M>);
 
@@ -436,17 +437,18 @@ pub(crate) mod tests {
         toml::from_str(&format!("methods = [{list}]")).map(|List(list)| list).map_err(|e| e.to_string())
     }
 
-    /// What is written for a method.
+    /// Returns the text that is written for a method.
     pub(crate) fn written<M: Serialize>(method: &M) -> String {
         serde_json::to_string(&Written(method)).expect("JSON")
     }
 
-    /// Walks a table of methods: each name is read, known by its entry and written so that it reads back the same.
+    /// Checks every entry of a table of methods: its name can be read, leads back to the entry, and is written in a
+    /// form that reads back as the same method.
     pub(crate) fn walk<M: Named + Serialize + PartialEq + fmt::Debug>() {
         let (mut names, mut labels) = (BTreeSet::new(), BTreeSet::new());
         for kind in M::METHODS {
-            assert!(names.insert(kind.name), "the name {} is given twice", kind.name);
-            assert!(labels.insert(kind.label), "the label {} is given twice", kind.label);
+            assert!(names.insert(kind.name), "the name {} occurs twice", kind.name);
+            assert!(labels.insert(kind.label), "the label {} occurs twice", kind.label);
             let by_name = parse::<M>(&format!("{:?}", kind.name)).expect(kind.name);
             assert_eq!(by_name, parse(&format!("{{ {} = {{}} }}", kind.name)).expect(kind.name));
             assert_eq!((by_name[0].kind_name(), by_name[0].kind_label()), (kind.name, kind.label));
@@ -462,7 +464,7 @@ pub(crate) mod tests {
         }
     }
 
-    /// What is refused, and a word of the message.
+    /// Checks that each text is refused with a message that contains the word next to it.
     pub(crate) fn refused<M: Named + fmt::Debug>(cases: &[(&str, &str)]) {
         let common =
             [("3", "name of a method"), ("{}", "expected a method"), ("\"no-such\"", "expected one of")];

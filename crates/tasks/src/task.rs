@@ -1,4 +1,4 @@
-//! What every experiment looks like from outside.
+//! The interface of every experiment.
 
 use std::ops::Range;
 
@@ -12,7 +12,7 @@ use crate::error::Result;
 pub trait Task {
     /// One unit of the data, such as an image.
     type Item: Sourced + Sync;
-    /// What the experiment has found out about one item.
+    /// Result of the experiment for one item.
     type Record: Serialize + DeserializeOwned + Sync;
 
     /// The items, in the order in which they are run.
@@ -21,44 +21,45 @@ pub trait Task {
     /// Name of an item, unique within the manifest.
     fn id(item: &Self::Item) -> &str;
 
-    /// Name of the item a record answers.
+    /// Name of the item that a record answers.
     fn answered(record: &Self::Record) -> &str;
 
-    /// SHA-256 of what the item of a record was made from ([`Sourced::sha256`]); none where the record does not say.
+    /// SHA-256 of the data from which the record was computed ([`Sourced::sha256`]), or `None` if the record does not
+    /// store it.
     fn made_from(record: &Self::Record) -> Option<&str> {
         let _ = record;
         None
     }
 
-    /// Items that are run together. Batches are cut from the manifest, never from what is left to do, so that the
-    /// arithmetic of an item does not depend on when the run was interrupted.
+    /// Number of items that are run together. Batches are cut from the manifest, not from the items that are left, so
+    /// that the arithmetic of an item does not depend on when the run was interrupted.
     fn batch_size(&self) -> usize;
 
-    /// Whether what a record of this task refers to is still there. If not, its batch is run again.
+    /// Whether the files that a record refers to still exist. If not, the batch of the record is run again.
     fn is_whole(&self, record: &Self::Record) -> bool {
         let _ = record;
         true
     }
 
-    /// Hears, before the first batch, which batches this process will run and in which order: a shard has every `N`th, a
-    /// resumed run what is left. What they need may be read ahead.
-    fn expect(&mut self, batches: &[Range<usize>]) {
+    /// Announces, before the first batch, the batches that this process will run, in order: a shard has every `N`th
+    /// batch, a resumed run the batches that are left. The task may load their data ahead of time.
+    fn prefetch(&mut self, batches: &[Range<usize>]) {
         let _ = batches;
     }
 
-    /// Runs the items `range` of the manifest, a whole batch, and answers each, in order.
+    /// Runs the items `range` of the manifest, which must be a whole batch, and returns one answer for each, in order.
     ///
     /// # Errors
-    /// What is wrong with the run. What is wrong with the data of one item is its [`Answer::Failed`].
+    /// Fails if the run cannot go on. An item whose own data is unreadable is an [`Answer::Failed`] instead.
     fn run(&mut self, range: Range<usize>) -> Result<Vec<Answer<Self::Record>>>;
 }
 
-/// What became of an item.
+/// The outcome of one item.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Answer<R> {
-    /// It was answered.
+    /// The record of the item.
     Record(R),
-    /// Its data cannot be read.
+    /// The data of the item cannot be read.
     Failed(Failure),
 }
 
@@ -83,13 +84,13 @@ impl<R> Answer<R> {
 }
 
 impl Failure {
-    /// Of an item, with what was said when it was read.
+    /// A failure of the item `id`; `reason` is usually the error that occurred while its data was read.
     pub(crate) fn new(id: &str, reason: impl ToString) -> Self {
         Self { id: id.to_owned(), reason: reason.to_string() }
     }
 }
 
-/// Puts the failures of a batch back among the records of its other items. `places` are those of the records.
+/// Merges the records and the failures of a batch in the order of its items. `places` are the positions of the records.
 pub(crate) fn in_order<R>(
     records: impl IntoIterator<Item = (usize, R)>,
     failures: impl IntoIterator<Item = (usize, Failure)>,

@@ -1,10 +1,10 @@
-//! Settings that had another name in earlier versions. Files with the old names still parse.
+//! Settings that had another name in earlier versions. Files with the old names can still be read.
 
 /// A setting and its earlier name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OldName {
-    /// The table that holds the setting, such as `task.masking`; of a setting of methods, the list, such as
-    /// `task.diffseg.methods`.
+    /// The table that holds the setting, such as `task.masking`. For a setting of a method, the list of methods, such
+    /// as `task.diffseg.methods`.
     pub table: &'static str,
     /// Earlier name.
     pub old: &'static str,

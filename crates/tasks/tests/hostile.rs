@@ -65,11 +65,11 @@ corpus! {
 
 /// The library would take the memory first: 670 MB of a file of 31 kB.
 #[test]
-fn a_chunk_that_ends_behind_the_file_is_refused() {
+fn a_chunk_that_ends_beyond_the_file_is_refused() {
     use tasks::dataset::{DatasetConfig, ImageNetSegmentationConfig};
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/gtsegs/chunk-behind-the-file");
     let config = ImageNetSegmentationConfig { path, names: None, subset: None };
     let items = DatasetConfig::ImagenetSegmentation(config).segmented().expect("an index that is whole");
     let reasons = items.iter().filter_map(|item| Some(item.load().err()?.to_string())).collect::<String>();
-    assert!(reasons.contains("ends behind the file"), "{reasons}");
+    assert!(reasons.contains("ends beyond the end of the file"), "{reasons}");
 }

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: our numbers, and torch's beside them where a Python has it.
+//! `cargo xtask bench`: times our code, and torch for comparison if a Python has it.
 
 use std::env;
 use std::path::PathBuf;
@@ -12,15 +12,15 @@ use crate::workspace::Workspace;
 /// The example of markov-core that times λ₂ and TokenRank over a batch of heads. It needs no libtorch.
 const EXAMPLE: [&str; 5] = ["--release", "--package", "markov-core", "--example", "bench_heads"];
 
-/// Times the same in torch, runs the example on the same matrices and prints the ratios.
+/// Times the same computation in torch, runs the example on the same matrices and prints the ratios.
 const PEER: &str = "tools/bench_peer.py";
 
-/// Runs the benchmark, beside torch if a Python has it; `args` go to whichever program prints the result.
+/// Runs the benchmark, and torch's for comparison if a Python has it. `args` go to the program that prints the result.
 pub fn run(workspace: &Workspace, args: &[String]) -> Result<u8> {
     let Some(python) = python_with_torch(workspace) else {
         eprintln!(
             "torch skipped: none of TOKENRANK_PYTHON, .venv/bin/python and python3 can `import torch`; \
-             `python3 -m venv .venv && .venv/bin/pip install torch==2.11.0 numpy` makes one that can"
+             to create one, run `python3 -m venv .venv && .venv/bin/pip install torch==2.11.0 numpy`"
         );
         let step = Step::new(&[&["run"], &EXAMPLE[..], &["--"]].concat(), args);
         return launch::exit_code(&mut launch::cargo(workspace, &step));
@@ -34,19 +34,19 @@ pub fn run(workspace: &Workspace, args: &[String]) -> Result<u8> {
     }
     let mut peer = Command::new(python);
     peer.arg(PEER).arg("--ours").arg(example()?).args(args).current_dir(&workspace.root);
-    // Another libtorch on the loader's path would be mixed into the one of this Python.
+    // Another libtorch on the loader's path would be mixed with the one of this Python.
     launch::exit_code(peer.env_remove("LD_LIBRARY_PATH"))
 }
 
-/// Where cargo puts the example: this program lies in the same build folder.
+/// Returns where cargo puts the example: the build folder is the one of this program.
 fn example() -> Result<PathBuf> {
-    let exe =
-        env::current_exe().map_err(|error| Error::missing(format!("this program has no path: {error}")))?;
+    let exe = env::current_exe()
+        .map_err(|error| Error::missing(format!("cannot find the path of this program: {error}")))?;
     let target = exe.ancestors().nth(2).unwrap_or(&exe);
     Ok(target.join("release/examples").join(format!("bench_heads{}", env::consts::EXE_SUFFIX)))
 }
 
-/// The first Python that can `import torch`: the user's choice, the repository's venv, the system's.
+/// Returns the first Python that can `import torch`: the user's choice, the repository's venv, or the system's.
 fn python_with_torch(workspace: &Workspace) -> Option<PathBuf> {
     let chosen = env::var_os("TOKENRANK_PYTHON").filter(|value| !value.is_empty()).map(PathBuf::from);
     let candidates =

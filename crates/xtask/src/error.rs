@@ -1,15 +1,15 @@
-//! One line that says what is missing and what to do.
+//! Errors of one line that says what is missing and what to do.
 
 use std::fmt;
 
-/// What went wrong, as one line for the terminal, and the exit code it leads to.
+/// An error as one line for the terminal, with the exit code to which it leads.
 #[derive(Debug)]
 pub struct Error {
     line: String,
     usage: bool,
 }
 
-/// Result of everything in this program.
+/// Result type of this program.
 pub type Result<T> = std::result::Result<T, Error>;
 
 impl Error {

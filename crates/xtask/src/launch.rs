@@ -1,4 +1,4 @@
-//! Running cargo on the workspace with libtorch where the loader finds it.
+//! Runs cargo on the workspace such that the loader finds libtorch.
 
 use std::env;
 use std::ffi::OsString;
@@ -10,7 +10,7 @@ use crate::libtorch::Libtorch;
 use crate::setup::{self, Ready};
 use crate::workspace::Workspace;
 
-/// The variable in which the dynamic loader looks for folders.
+/// The environment variable with the folders that the dynamic loader searches.
 const LOADER_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } else { "LD_LIBRARY_PATH" };
 
 /// One call of cargo.
@@ -18,13 +18,13 @@ const LOADER_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } e
 pub struct Step {
     /// Its arguments.
     pub args: Vec<String>,
-    /// Whether it runs documentation tests: rustdoc builds them in a temporary folder and without our linker flags,
-    /// so no rpath leads them to libtorch.
+    /// Whether it runs documentation tests. rustdoc builds them in a temporary folder and without our linker flags, so
+    /// they have no rpath to libtorch.
     pub documentation: bool,
 }
 
 impl Step {
-    /// A step without documentation tests.
+    /// A step that does not run documentation tests.
     pub fn new(args: &[&str], rest: &[String]) -> Self {
         let args = args.iter().map(|arg| (*arg).to_owned()).chain(rest.iter().cloned()).collect();
         Self { args, documentation: false }
@@ -43,13 +43,13 @@ const FIRST: [&str; 4] = [
 const MORE: [&str; 3] =
     ["configs/mini/segment.toml", "configs/mini/guidance.toml", "configs/mini/diffseg.toml"];
 
-/// The demo: the masking table on the miniatures, or the tables of all four experiments.
+/// Returns the demo: the masking table on the miniatures, or the tables of all four experiments.
 pub fn demo(full: bool, args: &[String]) -> Step {
     let more: &[&str] = if full { &MORE } else { &[] };
     Step::new(&[&["run", "--package", "tokenrank", "--", "run"], &FIRST[..], more].concat(), args)
 }
 
-/// The tests that arguments of cargo pick: of some packages, targets or names.
+/// Returns the tests that arguments of cargo select: of some packages, targets or names.
 pub fn test(args: &[String]) -> Step {
     let picks_package = args.iter().take_while(|arg| *arg != "--").any(|arg| {
         arg == "-p" || arg == "--package" || arg.starts_with("-p=") || arg.starts_with("--package=")
@@ -59,7 +59,7 @@ pub fn test(args: &[String]) -> Step {
     Step { documentation: true, ..Step::new(head, args) }
 }
 
-/// cargo, prepared for this workspace.
+/// Runs cargo, prepared for this workspace.
 #[derive(Debug)]
 pub struct Cargo {
     workspace: Workspace,
@@ -69,7 +69,7 @@ pub struct Cargo {
 }
 
 impl Cargo {
-    /// Sets up if needed.
+    /// Sets up the workspace if needed.
     pub fn new(workspace: &Workspace) -> Result<Self> {
         let ready = setup::ensure(workspace, false)?;
         let exe = env::current_exe().ok();
@@ -84,7 +84,7 @@ impl Cargo {
         if let Some(reason) = rpath.fails() {
             let folder = folder.display();
             eprintln!(
-                "{reason}: {LOADER_PATH} is set for what runs from here; a binary started by hand needs \
+                "{reason}: xtask sets {LOADER_PATH} for the programs it starts; to start a binary by hand, set \
                  {LOADER_PATH}={folder}"
             );
         }
@@ -96,7 +96,7 @@ impl Cargo {
         })
     }
 
-    /// Runs one step with this terminal and returns its exit code.
+    /// Runs one step in this terminal and returns its exit code.
     pub fn run(&self, step: &Step) -> Result<u8> {
         exit_code(&mut self.command(step))
     }
@@ -125,15 +125,15 @@ impl Cargo {
     }
 }
 
-/// A step as the user would start it at the repository root.
+/// Returns a step as the user would start it at the repository root.
 pub fn cargo(workspace: &Workspace, step: &Step) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    // LIBTORCH came from .cargo/config.toml and will again: a variable that comes and goes would rebuild torch-sys.
+    // Cargo sets LIBTORCH from .cargo/config.toml itself. torch-sys is rebuilt whenever the inherited variable changes.
     command.args(&step.args).current_dir(&workspace.root).env_remove("LIBTORCH");
     command
 }
 
-/// Runs a program with this terminal and returns its exit code.
+/// Runs a program in this terminal and returns its exit code.
 pub fn exit_code(command: &mut Command) -> Result<u8> {
     let status = command.status().map_err(|error| {
         Error::missing(format!("{} cannot be started: {error}", command.get_program().to_string_lossy()))
@@ -151,10 +151,10 @@ pub fn code_of(status: ExitStatus) -> u8 {
     u8::try_from(code).unwrap_or(1)
 }
 
-/// Variables whose flags take the place of those in .cargo/config.toml, the rpath among them.
+/// Variables that replace the flags in .cargo/config.toml, including the rpath.
 const RUSTFLAGS: [&str; 2] = ["CARGO_ENCODED_RUSTFLAGS", "RUSTFLAGS"];
 
-/// What decides whether a binary finds libtorch by its rpath, which leads from `target/debug` to `.libtorch`.
+/// The conditions under which a binary finds libtorch by its rpath, which leads from `target/debug` to `.libtorch`.
 struct Rpath {
     users_libtorch: bool,
     replaced_by: Option<&'static str>,
@@ -162,26 +162,26 @@ struct Rpath {
 }
 
 impl Rpath {
-    /// Why the rpath does not lead to libtorch, if so.
+    /// Returns why the rpath does not lead to libtorch; `None` if it does.
     fn fails(&self) -> Option<String> {
         if self.users_libtorch {
-            return Some("LIBTORCH is not where the binaries look for it".to_owned());
+            return Some("LIBTORCH is not the folder in which the binaries look for libtorch".to_owned());
         }
         if let Some(name) = self.replaced_by {
-            return Some(format!("{name} replaces the flags by which the binaries find libtorch"));
+            return Some(format!("{name} replaces the linker flags by which the binaries find libtorch"));
         }
         self.elsewhere
-            .then(|| "the build folder is not target/, from where the binaries find libtorch".to_owned())
+            .then(|| "the build folder is not target/, so the binaries do not find libtorch".to_owned())
     }
 }
 
-/// Whether this program was built in `target/<profile>` of the repository, as all else then will be.
+/// Whether this program was built in `target/<profile>` of the repository; everything else is then built there too.
 fn in_usual_target(exe: &Path, root: &Path) -> bool {
     let profile = exe.canonicalize().ok().and_then(|exe| exe.parent().map(Path::to_owned));
     profile.is_some_and(|profile| profile.parent() == Some(&root.join("target")))
 }
 
-/// A folder in front of a search path.
+/// Puts a folder in front of a search path.
 fn prepend(folder: &Path, path: Option<OsString>) -> Result<OsString> {
     let rest = path.filter(|path| !path.is_empty());
     let rest: Vec<PathBuf> = rest.iter().flat_map(env::split_paths).collect();

@@ -1,4 +1,4 @@
-//! Which libtorch the build takes: the set-up's own, or the user's.
+//! The libtorch for the build: the one of the set-up, or the user's own.
 
 use std::env;
 use std::ffi::OsStr;
@@ -6,24 +6,24 @@ use std::path::{Path, PathBuf};
 
 use crate::workspace::Workspace;
 
-/// A libtorch folder (holding `lib/` and `include/`) and whose it is.
+/// A libtorch folder (holding `lib/` and `include/`) and its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Libtorch {
-    /// `.libtorch/torch` of the repository, where the binaries' rpath points.
+    /// `.libtorch/torch` of the repository, to which the rpath of the binaries leads.
     Ours(PathBuf),
-    /// A folder the user named in `LIBTORCH`, absolute.
+    /// The absolute path of a folder that the user named in `LIBTORCH`.
     Users(PathBuf),
 }
 
 impl Libtorch {
-    /// The libtorch the environment chooses.
+    /// Returns the libtorch that the environment selects.
     pub fn chosen(workspace: &Workspace) -> Self {
         let here = env::current_dir().unwrap_or_else(|_| workspace.root.clone());
         Self::from_value(workspace, env::var_os("LIBTORCH").as_deref(), &here)
     }
 
-    /// `.cargo/config.toml` sets `LIBTORCH` for whatever cargo runs, this program included, so only another value is
-    /// the user's own.
+    /// `.cargo/config.toml` sets `LIBTORCH` for every program that cargo runs, including this one, so only another
+    /// value is the user's own.
     fn from_value(workspace: &Workspace, value: Option<&OsStr>, here: &Path) -> Self {
         let ours = workspace.libtorch_home().join("torch");
         let Some(value) = value.filter(|value| !value.is_empty()) else { return Self::Ours(ours) };

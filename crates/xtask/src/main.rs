@@ -1,6 +1,6 @@
 //! `cargo xtask`: set-up, demo, tests and benchmarks of the workspace.
 //!
-//! Needs nothing but Rust, a C++ compiler and python3 with pip; whatever is missing is said in one line.
+//! It needs only Rust, a C++ compiler and python3 with pip, and reports what is missing in one line.
 
 #![cfg_attr(test, allow(clippy::unwrap_used))]
 
@@ -28,14 +28,14 @@ Set-up, demo, tests and benchmarks of the workspace.
 Usage: cargo xtask <COMMAND>
 
 Commands:
-  setup [--cuda]    put libtorch 2.11.0 into .libtorch, or check the one LIBTORCH names;
-                    --cuda brings the CUDA libraries along (about 5 GB on disk instead of 1.2 GB)
+  setup [--cuda]    put libtorch 2.11.0 into .libtorch, or check the one that LIBTORCH names;
+                    --cuda includes the CUDA libraries (about 5 GB on disk instead of 1.2 GB)
   demo [--full] [ARGS]
                     set up if needed, then the masking table on the miniatures, `tokenrank run` with ARGS; --full
                     runs the other three experiments as well
   test [ARGS]       set up if needed, then run every test, documentation tests included, two test binaries at a
-                    time; `-- FILTER` picks tests by name, other ARGS go to `cargo test`, which runs them itself
-  bench [ARGS]      time λ₂ and TokenRank over a batch of heads, beside torch where TOKENRANK_PYTHON,
+                    time; `-- FILTER` selects tests by name, other ARGS go to `cargo test`, which runs them itself
+  bench [ARGS]      time λ₂ and TokenRank over a batch of heads, and compare with torch if TOKENRANK_PYTHON,
                     .venv/bin/python or python3 can `import torch`
   circles           list import circles between the files of each crate; fails if there is a new one
 
@@ -43,7 +43,7 @@ Environment:
   LIBTORCH          a libtorch 2.11.0 of your own: the folder that holds lib/ and include/
 ";
 
-/// What the command line asks for.
+/// The task that the command line asks for.
 #[derive(Debug, PartialEq, Eq)]
 enum Task {
     Help,
@@ -79,12 +79,12 @@ fn parse(args: &[String]) -> Result<Task> {
         "circles" if rest.is_empty() => Ok(Task::Circles),
         "circles" => Err(Error::usage("`circles` takes no arguments")),
         other => Err(Error::usage(format!(
-            "there is no command `{other}`; the commands are setup, demo, test, bench and circles"
+            "unknown command `{other}`; the commands are setup, demo, test, bench and circles"
         ))),
     }
 }
 
-/// Runs the task and returns the exit code to leave with.
+/// Runs the task and returns the exit code of the process.
 fn run(task: Task) -> Result<u8> {
     if task == Task::Help {
         print!("{USAGE}");
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_is_a_usage_error() {
+    fn unknown_commands_and_options_are_usage_errors() {
         for line in ["frobnicate", "setup --gpu", "setup --cuda now"] {
             assert_eq!(parse(&words(line)).unwrap_err().exit_code(), 2, "{line}");
         }

@@ -1,4 +1,4 @@
-//! What has to be on the machine before anything is downloaded or built.
+//! Checks what must be installed before anything is downloaded or built.
 
 use std::env;
 use std::path::Path;
@@ -7,13 +7,13 @@ use std::process::{Command, Stdio};
 use crate::error::{Error, Result};
 use crate::version::{WANTED, major_minor};
 
-/// The oldest glibc the wheels of libtorch run on (`manylinux_2_28`).
+/// The oldest glibc on which the wheels of libtorch run (`manylinux_2_28`).
 const GLIBC: (u32, u32) = (2, 28);
 
 /// The oldest pip that knows the platform tags of the wheels.
 const PIP: (u32, u32) = (20, 3);
 
-/// A machine, as far as the choice of a libtorch goes.
+/// The properties of a machine on which the choice of a libtorch depends.
 #[derive(Debug, Clone, Copy)]
 pub struct Platform<'a> {
     /// `linux`, `macos`, …
@@ -22,12 +22,12 @@ pub struct Platform<'a> {
     pub arch: &'a str,
     /// `glibc` or `musl`; anything else counts as glibc.
     pub libc: &'a str,
-    /// glibc's version where it could be found out.
+    /// Version of glibc, if known.
     pub glibc: Option<(u32, u32)>,
 }
 
 impl Platform<'static> {
-    /// The machine this program runs on.
+    /// Returns the machine on which this program runs.
     pub fn here() -> Self {
         Self {
             os: env::consts::OS,
@@ -40,7 +40,7 @@ impl Platform<'static> {
 }
 
 impl Platform<'_> {
-    /// Refuses machines the wheels do not serve, and says what does.
+    /// Fails on machines for which there are no wheels; the error says what to do instead.
     pub fn check(&self) -> Result<()> {
         let this = match (self.os, self.arch, self.libc, self.glibc) {
             ("linux", "x86_64", "musl", _) => "x86_64 Linux with musl".to_owned(),
@@ -51,16 +51,16 @@ impl Platform<'_> {
             (os, arch, _, _) => format!("{arch} {os}"),
         };
         Err(Error::missing(format!(
-            "the set-up brings libtorch for x86_64 Linux with glibc {}.{} or newer, and this is {this}: install \
+            "the set-up downloads libtorch only for x86_64 Linux with glibc {}.{} or newer, and this is {this}: install \
              libtorch {WANTED} yourself and set LIBTORCH to the folder that holds its lib/ and include/",
             GLIBC.0, GLIBC.1
         )))
     }
 }
 
-/// Finds a C++ compiler and returns the value `CXX` needs, or none where the default `c++` will do.
+/// Finds a C++ compiler. Returns the value that `CXX` needs, or `None` if the default `c++` works.
 pub fn cxx() -> Result<Option<&'static str>> {
-    // The variables the `cc` crate reads, in any of its spellings.
+    // The variables that the `cc` crate reads, in all of their spellings.
     let chosen = env::vars().any(|(name, value)| {
         (name == "CXX" || name.starts_with("CXX_") || name == "HOST_CXX") && !value.is_empty()
     });
@@ -79,7 +79,7 @@ pub fn cxx() -> Result<Option<&'static str>> {
 pub fn pip() -> Result<()> {
     let Ok(python) = Command::new("python3").arg("--version").stdin(Stdio::null()).output() else {
         return Err(Error::missing(format!(
-            "python3 is not on PATH; it brings libtorch from the Python package registry: install it with pip (Debian \
+            "python3 is not on PATH; it is needed to download libtorch from the Python package registry: install it with pip (Debian \
              and Ubuntu: `apt install python3-pip`), or set LIBTORCH to a libtorch {WANTED} of your own"
         )));
     };
@@ -103,14 +103,14 @@ pub fn pip() -> Result<()> {
     }
 }
 
-/// Whether the program is there and can say its version.
+/// Whether the program exists and prints its version.
 fn answers(program: &str) -> bool {
     let mut command = Command::new(program);
     command.arg("--version").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.status().is_ok_and(|status| status.success())
 }
 
-/// The first line a program prints, if it runs and succeeds.
+/// Returns the first line that a program prints, if it runs and succeeds.
 fn first_line(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     let text = output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())?;
@@ -120,7 +120,7 @@ fn first_line(command: &mut Command) -> Option<String> {
 /// Whether this Python can `import torch`.
 pub fn imports_torch(python: &Path) -> bool {
     let mut command = Command::new(python);
-    // Another libtorch on the loader's path would be mixed into this Python's own.
+    // Another libtorch on the loader's path would be mixed with this Python's own.
     command.args(["-c", "import torch"]).env_remove("LD_LIBRARY_PATH").stdin(Stdio::null());
     command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }

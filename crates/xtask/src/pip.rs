@@ -1,4 +1,4 @@
-//! Installing wheels with pip: the command, its log, and what its failures mean.
+//! Installs wheels with pip: the command, its log, and the meaning of its errors.
 
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
@@ -10,14 +10,14 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::version::WANTED;
 
-/// The wheels of a CPU libtorch. `libtorch_cpu.so` of the Linux wheel links CUDA's runtime and profiler
-/// libraries, so these two come along; nothing else is loaded without a GPU.
+/// The wheels of a CPU libtorch. `libtorch_cpu.so` of the Linux wheel links CUDA's runtime and profiler libraries, so
+/// these two wheels are needed as well; nothing else is loaded without a GPU.
 const CPU_WHEELS: [&str; 3] = ["torch==2.11.0", "nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"];
 
-/// The arguments of `python3` that install libtorch into `target`.
+/// Returns the arguments with which `python3` installs libtorch into `target`.
 ///
-/// The wheels' tags are given rather than taken from the Python that happens to run pip: the C++ libraries are the
-/// same in every wheel, so any python3 will do.
+/// The tags of the wheels are given explicitly rather than taken from the Python that runs pip: the C++ libraries are
+/// identical in every wheel, so any python3 will do.
 pub fn install_args(target: &Path, cuda: bool) -> Vec<String> {
     let mut args: Vec<String> =
         ["-m", "pip", "install", "--no-compile", "--no-input", "--progress-bar", "off"]
@@ -27,7 +27,7 @@ pub fn install_args(target: &Path, cuda: bool) -> Vec<String> {
         ["--only-binary", ":all:", "--implementation", "cp", "--python-version", "3.12"].map(str::to_owned),
     );
     args.extend(["--abi", "cp312"].map(str::to_owned));
-    // pip takes platform tags literally, so every older glibc a wheel may name is listed.
+    // pip matches platform tags literally, so every older glibc that a wheel may name is listed.
     args.extend(
         (5..=28).rev().flat_map(|minor| ["--platform".to_owned(), format!("manylinux_2_{minor}_x86_64")]),
     );
@@ -42,10 +42,10 @@ pub fn install_args(target: &Path, cuda: bool) -> Vec<String> {
     args
 }
 
-/// Runs pip into `target`, keeping its scratch files in `scratch` and what it says in `log`.
+/// Runs pip to install into `target`. Its temporary files go to `scratch`, its output to `log`.
 ///
 /// # Errors
-/// One line with the reason, taken from pip's own words where it is a known one.
+/// Fails with one line that gives the reason, derived from pip's output if it is a known one.
 pub fn install(target: &Path, scratch: &Path, log: &Path, cuda: bool) -> Result<()> {
     let unwritable =
         |error: io::Error| Error::missing(format!("{} cannot be written: {error}", log.display()));
@@ -53,11 +53,11 @@ pub fn install(target: &Path, scratch: &Path, log: &Path, cuda: bool) -> Result<
     let err = out.try_clone().map_err(unwritable)?;
     let mut child = Command::new("python3")
         .args(install_args(target, cuda))
-        // The wheel is 1.2 GB unpacked: a small /tmp would not hold it, and moving it from there would be a copy.
+        // The unpacked wheel takes 1.2 GB: a small /tmp could not hold it, and moving it from there would be a copy.
         .env("TMPDIR", scratch)
         .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
         .env("PIP_ROOT_USER_ACTION", "ignore")
-        // Settings of the user's pip that contradict --target.
+        // Settings of the user's pip that would contradict --target.
         .env("PIP_USER", "0")
         .env("PIP_REQUIRE_VIRTUALENV", "0")
         .env_remove("PIP_PREFIX")
@@ -72,7 +72,7 @@ pub fn install(target: &Path, scratch: &Path, log: &Path, cuda: bool) -> Result<
         match child.try_wait() {
             Ok(Some(status)) => break status,
             Ok(None) => thread::sleep(Duration::from_millis(200)),
-            Err(error) => return Err(Error::missing(format!("pip cannot be waited for: {error}"))),
+            Err(error) => return Err(Error::missing(format!("cannot wait for pip: {error}"))),
         }
         if watched {
             let megabytes = (size(target) + size(scratch)) / 1_000_000;
@@ -82,17 +82,17 @@ pub fn install(target: &Path, scratch: &Path, log: &Path, cuda: bool) -> Result<
     };
     if watched {
         eprint!("\r{:18}\r", "");
-        // Nothing depends on the line having been wiped.
+        // It does not matter if the line cannot be erased.
         let _ = io::stderr().flush();
     }
     if status.success() {
         return Ok(());
     }
     let text = fs::read(log).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default();
-    Err(Error::missing(format!("{} (pip's own words: {})", diagnose(&text), log.display())))
+    Err(Error::missing(format!("{} (output of pip: {})", diagnose(&text), log.display())))
 }
 
-/// What a failed pip run says went wrong, and what to do.
+/// Returns what went wrong in a failed pip run, and what to do.
 fn diagnose(log: &str) -> String {
     let says = |needles: &[&str]| needles.iter().any(|needle| log.contains(needle));
     if says(&["No space left on device", "Errno 28", "Disk quota exceeded", "Errno 122"]) {
@@ -134,7 +134,7 @@ fn diagnose(log: &str) -> String {
     format!("pip failed: {}", last.unwrap_or("it printed nothing"))
 }
 
-/// Bytes of the files under a folder; what vanishes while counting counts as nothing.
+/// Returns the total size of the files under a folder; files that vanish meanwhile count as 0.
 fn size(dir: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(dir) else { return 0 };
     entries
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn pips_words_become_one_line() {
+    fn errors_of_pip_become_one_line() {
         let refused = "WARNING: Retrying (Retry(total=4, …)) after connection broken by 'NewConnectionError(…: Failed \
                        to establish a new connection: [Errno 111] Connection refused')': /simple/torch/\nERROR: No \
                        matching distribution found for torch==2.11.0\n";

@@ -1,4 +1,4 @@
-//! `cargo xtask setup`: libtorch in its place, whole or not at all.
+//! `cargo xtask setup`: puts libtorch in place, completely or not at all.
 
 use std::fs;
 use std::io;
@@ -13,20 +13,20 @@ use crate::pip;
 use crate::version::{Found, WANTED, inspect};
 use crate::workspace::Workspace;
 
-/// What a build needs to know after the set-up.
+/// The result of the set-up, which a build needs.
 #[derive(Debug)]
 pub struct Ready {
     /// The libtorch to build against.
     pub libtorch: Libtorch,
-    /// The C++ compiler to name in `CXX`, where the default would not do.
+    /// The C++ compiler to name in `CXX`; `None` if the default works.
     pub cxx: Option<&'static str>,
 }
 
-/// Makes sure the workspace can be built: a C++ compiler, and libtorch 2.11.0 in the user's `LIBTORCH` or in
-/// `.libtorch`, downloaded if it is not there. With `cuda`, `.libtorch` holds the CUDA libraries as well.
+/// Makes sure that the workspace can be built: it needs a C++ compiler, and libtorch 2.11.0 in the user's `LIBTORCH` or
+/// in `.libtorch`, where it is downloaded if missing. With `cuda`, `.libtorch` includes the CUDA libraries.
 ///
 /// # Errors
-/// One line for whatever is missing.
+/// Fails with one line that says what is missing.
 pub fn ensure(workspace: &Workspace, cuda: bool) -> Result<Ready> {
     let cxx = needs::cxx()?;
     let libtorch = Libtorch::chosen(workspace);
@@ -43,7 +43,7 @@ pub fn ensure(workspace: &Workspace, cuda: bool) -> Result<Ready> {
     Ok(Ready { libtorch, cxx })
 }
 
-/// The version of the user's own libtorch, if it is one this workspace can be built against.
+/// Returns the version of the user's own libtorch. Fails if this workspace cannot be built against it.
 fn check_users(folder: &Path) -> Result<String> {
     let shown = folder.display();
     let remedy = format!("name a libtorch {WANTED} or unset LIBTORCH to have one downloaded");
@@ -56,7 +56,7 @@ fn check_users(folder: &Path) -> Result<String> {
             "LIBTORCH names {shown}, which has neither version.py nor build-version to tell its version: {remedy}"
         ))),
         Found::Nothing => {
-            Err(Error::missing(format!("LIBTORCH names {shown}, which is no folder: {remedy}")))
+            Err(Error::missing(format!("LIBTORCH names {shown}, which is not a folder: {remedy}")))
         }
         Found::Incomplete(file) => Err(Error::missing(format!(
             "LIBTORCH names {shown}, which has no {}: it must be the folder that holds lib/ and include/; {remedy}",
@@ -65,7 +65,8 @@ fn check_users(folder: &Path) -> Result<String> {
     }
 }
 
-/// Whether `.libtorch` came with the CUDA libraries. It is put in place whole, so one of them tells.
+/// Whether `.libtorch` includes the CUDA libraries. It is always put in place completely, so checking one of them is
+/// enough.
 fn has_cuda(home: &Path) -> bool {
     home.join("nvidia/cudnn").is_dir()
 }
@@ -102,12 +103,12 @@ fn ensure_ours(workspace: &Workspace, folder: &Path, cuda: bool) -> Result<()> {
         Found::Good(_) => {}
         found @ (Found::Wrong(_) | Found::Unversioned | Found::Nothing | Found::Incomplete(_)) => {
             return Err(Error::missing(format!(
-                "what pip installed is not libtorch {WANTED} ({found:?}); its own words are in {}",
+                "what pip installed is not libtorch {WANTED} ({found:?}); the output of pip is in {}",
                 workspace.shown(&log)
             )));
         }
     }
-    // Another set-up may have finished meanwhile; its libtorch may already be in use.
+    // Another set-up may have finished meanwhile, and its libtorch may already be in use.
     if !complete() {
         staging.put_in_place(&home)?;
     }
@@ -119,7 +120,7 @@ fn cannot_write(path: &Path, error: &io::Error) -> Error {
     Error::missing(format!("{} cannot be written: {error}", path.display()))
 }
 
-/// A folder beside `.libtorch`, on the same disk, that is renamed when it is complete and removed when it is not.
+/// A folder next to `.libtorch`, on the same disk, that is renamed when it is complete and removed otherwise.
 struct Staging {
     root: PathBuf,
     home: PathBuf,
@@ -150,12 +151,12 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // A failure here leaves a folder that the next set-up removes.
+        // If this fails, the next set-up removes the folder.
         let _ = fs::remove_dir_all(&self.root);
     }
 }
 
-/// Removes the folders of set-ups that were killed: those whose process is gone.
+/// Removes the folders of set-ups that were killed, that is, whose process no longer exists.
 fn remove_abandoned(root: &Path) {
     let Ok(entries) = fs::read_dir(root) else { return };
     for entry in entries.flatten() {

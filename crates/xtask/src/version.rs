@@ -1,4 +1,4 @@
-//! The version of a libtorch folder, read from the files the two distributions carry.
+//! Reads the version of a libtorch folder from the files of its two distributions.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,23 +6,22 @@ use std::path::{Path, PathBuf};
 /// The libtorch this workspace is built against (`tch` 0.24 pins it).
 pub const WANTED: &str = "2.11.0";
 
-/// What a folder turned out to hold.
+/// The content of a folder.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Found {
-    /// The version wanted, with the local suffix it was built under (`2.11.0+cu130`).
+    /// The wanted version, with its local suffix (`2.11.0+cu130`).
     Good(String),
     /// Another version.
     Wrong(String),
-    /// The library, but neither `version.py` nor `build-version` tells which.
+    /// The library, but neither `version.py` nor `build-version` gives its version.
     Unversioned,
-    /// No such folder.
+    /// The folder does not exist.
     Nothing,
-    /// A folder without this file.
+    /// The folder lacks this file.
     Incomplete(PathBuf),
 }
 
-/// Looks into a libtorch folder: a pip package (`torch/`, with `version.py`) or an unpacked zip (with
-/// `build-version`).
+/// Inspects a libtorch folder: a pip package (`torch/`, with `version.py`) or an unpacked zip (with `build-version`).
 pub fn inspect(libtorch: &Path) -> Found {
     if !libtorch.is_dir() {
         return Found::Nothing;
@@ -45,12 +44,12 @@ pub fn inspect(libtorch: &Path) -> Found {
     }
 }
 
-/// `libtorch_cpu.so` under the platform's own naming.
+/// Returns the name of `libtorch_cpu.so` on this platform.
 pub fn library_name() -> String {
     format!("{}torch_cpu{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
 }
 
-/// The value of `__version__ = '…'` in `torch/version.py`.
+/// Returns the value of `__version__ = '…'` in `torch/version.py`.
 fn of_version_py(text: &str) -> Option<String> {
     let line = text.lines().find_map(|line| line.strip_prefix("__version__"))?;
     let value = line.trim_start().strip_prefix('=')?.trim();
@@ -58,12 +57,12 @@ fn of_version_py(text: &str) -> Option<String> {
     (!value.is_empty()).then(|| value.to_owned())
 }
 
-/// A version without its local suffix: `2.11.0+cu130` is release `2.11.0`.
+/// Returns a version without its local suffix: `2.11.0` for `2.11.0+cu130`.
 fn release(version: &str) -> &str {
     version.split_once('+').map_or(version, |(release, _)| release)
 }
 
-/// The leading numbers of a dotted version: `23.2.1` gives `(23, 2)`, `20.3b1` gives `(20, 3)`.
+/// Returns the leading numbers of a dotted version: `(23, 2)` for `23.2.1`, `(20, 3)` for `20.3b1`.
 pub fn major_minor(version: &str) -> Option<(u32, u32)> {
     let mut numbers = version.split('.').map(|part| {
         let digits = part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit()).len();
@@ -87,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn the_suffix_does_not_count() {
+    fn the_local_suffix_is_ignored() {
         for good in ["2.11.0", "2.11.0+cu130", "2.11.0+cpu"] {
             assert_eq!(release(good), WANTED, "{good}");
         }
@@ -105,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_folder_is_told_by_what_it_lacks() {
+    fn incomplete_folders_are_recognised() {
         let dir = tempfile::tempdir().unwrap();
         let home = dir.path().join("torch");
         assert_eq!(inspect(&home), Found::Nothing);

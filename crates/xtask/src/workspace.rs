@@ -1,11 +1,11 @@
-//! Where the repository and its build folder are.
+//! The locations of the repository and its build folder.
 
 use std::env;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 
-/// The checkout this program works on.
+/// The checkout on which this program works.
 #[derive(Debug, Clone)]
 pub struct Workspace {
     /// Repository root, absolute.
@@ -13,7 +13,7 @@ pub struct Workspace {
 }
 
 impl Workspace {
-    /// Walks up from the current folder to the repository root.
+    /// Finds the repository root, starting at the current folder and going up.
     pub fn find() -> Result<Self> {
         let here = env::current_dir()
             .and_then(|dir| dir.canonicalize())
@@ -27,12 +27,12 @@ impl Workspace {
         }
     }
 
-    /// The set-up's own folder: what pip installs, `torch` among it.
+    /// The folder of the set-up, with everything that pip installs, including `torch`.
     pub fn libtorch_home(&self) -> PathBuf {
         self.root.join(".libtorch")
     }
 
-    /// Cargo's build folder, as far as the environment tells.
+    /// The build folder of cargo, as far as the environment tells.
     pub fn target(&self) -> PathBuf {
         match env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty()) {
             Some(dir) => self.root.join(dir),
@@ -40,7 +40,7 @@ impl Workspace {
         }
     }
 
-    /// A path for people: relative to the repository root where it lies inside.
+    /// Returns a path for messages: relative to the repository root if it lies inside.
     pub fn shown<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
         path.strip_prefix(&self.root).unwrap_or(path).display()
     }

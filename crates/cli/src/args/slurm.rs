@@ -1,4 +1,4 @@
-//! `tokenrank slurm`.
+//! Arguments of `tokenrank slurm`.
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -11,13 +11,13 @@ pub struct SlurmArgs {
     /// Experiment files, such as configs/mini/masking-vit.toml
     #[arg(required = true, value_name = "CONFIG")]
     pub configs: Vec<PathBuf>,
-    /// Shards: tasks of the job array, each on a node or a GPU of one
+    /// Number of shards, that is, tasks of the job array; each runs on a node or on a GPU of one
     #[arg(long = "nodes", visible_alias = "shards", value_name = "N")]
     pub shards: NonZeroUsize,
-    /// Submit the array and the merge, and print the numbers of both jobs
+    /// Submit the array and the merge, and print the ids of both jobs
     #[arg(long)]
     pub submit: bool,
-    /// Change a setting of the file: model.path=DIR, task.masking.layers=all
+    /// Override a setting of the file, such as model.path=DIR or task.masking.layers=all
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub assignments: Vec<String>,
     /// Run only the first N items
@@ -26,35 +26,35 @@ pub struct SlurmArgs {
     /// Folder of the run or runs, on a file system that every node sees [default: results/runs/NAME-slurm]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
-    /// Folder of scripts and logs [default: slurm in the folder of the run]
+    /// Folder for scripts and logs [default: slurm in the folder of the run]
     #[arg(long, value_name = "DIR")]
     pub folder: Option<PathBuf>,
     #[command(flatten)]
     pub resources: ResourceArgs,
-    /// Let at most M shards run at a time
+    /// Run at most M shards at a time
     #[arg(long, value_name = "M")]
     pub max_running: Option<NonZeroUsize>,
-    /// Seconds before the time limit at which a shard is told to finish its batch; more than a batch takes
+    /// Seconds before the time limit at which a shard is told to finish its batch; must be more than a batch takes
     #[arg(long, value_name = "SECONDS", default_value_t = 120, value_parser = clap::value_parser!(u32).range(1..=65_535))]
     pub grace: u32,
-    /// How often a shard that met its time limit queues again
+    /// Number of times that a shard is requeued after it reached its time limit
     #[arg(long, value_name = "N", default_value_t = 100)]
     pub max_requeues: u32,
 }
 
 #[derive(clap::Args)]
-#[command(next_help_heading = "What each shard, and the merge, asks of the cluster")]
+#[command(next_help_heading = "Resources of each shard and of the merge")]
 pub struct ResourceArgs {
-    /// A GPU: 1, or with its type as in a100:1; networks then run on cuda:0 [default: none, on the CPU]
+    /// GPU: 1, or with its type as in a100:1; networks then run on cuda:0 [default: none, networks run on the CPU]
     #[arg(long = "gpus", value_name = "[TYPE:]1")]
     pub gpu: Option<Gpu>,
-    /// CPU cores
+    /// Number of CPU cores
     #[arg(long, value_name = "N")]
     pub cpus: Option<NonZeroUsize>,
     /// Memory, such as 16G
     #[arg(long = "mem", value_name = "SIZE")]
     pub memory: Option<String>,
-    /// Time limit as Slurm reads it: minutes, HH:MM:SS, D-HH. A shard that meets it queues again
+    /// Time limit in a format of Slurm: minutes, HH:MM:SS, D-HH. A shard that reaches it is requeued
     #[arg(long, value_name = "TIME")]
     pub time: Option<String>,
     /// Partition
@@ -63,18 +63,18 @@ pub struct ResourceArgs {
     /// Account
     #[arg(long, value_name = "NAME")]
     pub account: Option<String>,
-    /// Any other option of sbatch, as in --sbatch=--constraint=ib; may be repeated
+    /// Additional option for sbatch, as in --sbatch=--constraint=ib; may be repeated
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
     pub sbatch: Vec<String>,
-    /// The same for the merge alone, as in --merge-sbatch=--mem=64G
+    /// Additional option for sbatch for the merge alone, as in --merge-sbatch=--mem=64G
     #[arg(long, value_name = "OPTION", allow_hyphen_values = true)]
     pub merge_sbatch: Vec<String>,
-    /// A shell line before tokenrank starts, such as "module load cuda"; may be repeated
+    /// Shell line that runs before tokenrank starts, such as "module load cuda"; may be repeated
     #[arg(long, value_name = "LINE", allow_hyphen_values = true)]
     pub prologue: Vec<String>,
 }
 
 const SLURM_NOTES: &str = "\
-Experiments are checked here first. A shard that is preempted, loses its node or meets its time limit queues again and goes on \
-where it was. The merge starts when no shard is left to run, and says which are not done, if any. Run the printed command again \
-to go on after a failure: shards that are done end at once.";
+Experiments are checked here first. A shard that is preempted, loses its node or reaches its time limit is requeued and resumes \
+where it stopped. The merge starts when all shards have ended, and names those that are not done, if any. To resume after a \
+failure, run the printed command again: shards that are done end at once.";

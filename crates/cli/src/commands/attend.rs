@@ -43,14 +43,14 @@ fn of_vision(args: &AttendArgs) -> Result<Capture, Failure> {
         image_size: image_size.map(|side| (side, side)),
         ..LoadOptions::default()
     };
-    // Cheap refusals first.
+    // Settings that can be checked without loading weights are checked first.
     layers.resolve(models::VisionConfig::from_dir(dir)?.depth())?;
     if !prompts.is_empty() {
         ClipText::check(dir)?;
     }
-    let picture = Rgb8::open(image).map_err(models::Error::from)?;
+    let image = Rgb8::open(image).map_err(models::Error::from)?;
     let model = VisionModel::load(dir, &options)?;
-    let mut capture = Capture::vision(&model, &picture, &layers)?;
+    let mut capture = Capture::vision(&model, &image, &layers)?;
     capture.add_prompts(dir, &options, prompts, &layers)?;
     Ok(capture)
 }
@@ -67,12 +67,12 @@ fn of_flux(args: &AttendArgs) -> Result<Capture, Failure> {
     let blocks = layers.resolve(depth.num_layers, depth.num_single_layers)?;
     let look = flux.look(prompt, *image_size);
     let plan = look.plan(&pipeline)?;
-    let picture = Rgb8::open(image).map_err(models::Error::from)?;
+    let image = Rgb8::open(image).map_err(models::Error::from)?;
     let tokenizer = plan.tokenizer()?;
     if tokenizer.truncates(prompt)? {
         say!("the prompt `{prompt}` is longer than {} tokens and was truncated", tokenizer.length());
     }
-    Ok(Capture::flux(&plan.prepare(Some(&picture))?, blocks)?)
+    Ok(Capture::flux(&plan.prepare(Some(&image))?, blocks)?)
 }
 
 fn of_sd(args: &AttendArgs) -> Result<Capture, Failure> {
@@ -103,11 +103,11 @@ fn of_sd(args: &AttendArgs) -> Result<Capture, Failure> {
         image_size: *image_size,
     };
     look.size(&pipeline)?;
-    let picture = Rgb8::open(image).map_err(models::Error::from)?;
+    let image = Rgb8::open(image).map_err(models::Error::from)?;
     let tokenizer = pipeline.tokenizer();
     if tokenizer.truncates(prompt)? {
         let most = tokenizer.context_length();
         say!("the prompt `{prompt}` is longer than {most} tokens and was truncated");
     }
-    Ok(Capture::sd(&pipeline, &picture, &look, &layers)?)
+    Ok(Capture::sd(&pipeline, &image, &look, &layers)?)
 }

@@ -20,7 +20,7 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
     };
     let answer = request.answer()?;
     let report = answer.report.clone();
-    // Said before anything is written, which may fail.
+    // Printed before anything is written, since writing may fail.
     if let Some(report) = &report {
         print(&report.to_text(args.all, colored()));
     }
@@ -36,7 +36,7 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
             let what = match (update.created, update.is_written()) {
                 (true, _) => "created from this result",
                 (false, true) => "updated",
-                (false, false) => "says the same already and was left alone",
+                (false, false) => "already has these values and was left alone",
             };
             say!("baseline: {baseline} {what}");
             for line in update.lines() {
@@ -53,7 +53,7 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
                 false => "; if all of it is meant, the same command with --update makes it the baseline",
             };
             Err(Failure::moved(format!(
-                "the result is not what {baseline} says: {}{advice}",
+                "the result differs from {baseline}: {}{advice}",
                 report.closing().trim_end_matches('.')
             )))
         }

@@ -1,9 +1,9 @@
-//! `doctor`: can a run start here?
+//! `doctor`: checks whether a run can start on this machine.
 
 use crate::failure::Failure;
 use crate::print;
 
-/// The libtorch this program was built for.
+/// The version of libtorch for which this program was built.
 const LIBTORCH: &str = "2.11.0";
 
 pub fn doctor() -> Result<(), Failure> {
@@ -20,7 +20,7 @@ pub fn doctor() -> Result<(), Failure> {
             }
             lines.push(format!("libtorch   {version} in {}", library.folder.display()));
         }
-        None => lines.push("libtorch   loaded; this system does not tell from where".into()),
+        None => lines.push("libtorch   loaded from an unknown folder".into()),
     }
     lines.push(format!("cpu        {} threads", models::device::threads()));
     lines.push(match models::device::cuda_devices() {
@@ -34,7 +34,7 @@ pub fn doctor() -> Result<(), Failure> {
     }
     let hub = models::hub::Hub::from_env();
     let cache = hub.cache();
-    let state = if cache.is_dir() { "" } else { " (not there yet)" };
+    let state = if cache.is_dir() { "" } else { " (does not exist yet)" };
     lines.push(format!("hub cache  {}{state}", cache.display()));
     print(&format!("{}\n", lines.join("\n")));
     if problems.is_empty() { Ok(()) } else { Err(Failure::other(problems.join("\n"))) }

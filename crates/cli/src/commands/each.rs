@@ -1,23 +1,23 @@
-//! Commands that check several experiment files: one that cannot start does not keep the others from being checked.
+//! Checks several experiment files: an error in one file does not stop the checks of the others.
 
 use std::path::{Path, PathBuf};
 
 use crate::failure::Failure;
 
-/// What became of each file.
+/// The results of the checks so far.
 pub struct Each {
     of: usize,
     failed: Vec<(PathBuf, Failure)>,
 }
 
 impl Each {
-    /// So many files, none of them checked yet.
+    /// Starts the check of this many files.
     pub fn of(files: usize) -> Self {
         Self { of: files, failed: Vec::new() }
     }
 
-    /// The answer about a file, if it is one to work with; otherwise its name and what is wrong with it go to stderr. What is
-    /// wrong with the only file is the command's failure, and said once.
+    /// Returns the result of a file that passed its check. Otherwise it prints the file's name and the error to stderr;
+    /// the error of an only file is kept for [`Each::conclude`] instead, so that it is not printed twice.
     pub fn take<T>(&mut self, file: &Path, answer: Result<T, Failure>) -> Option<T> {
         match answer {
             Ok(answer) => Some(answer),
@@ -32,11 +32,11 @@ impl Each {
         }
     }
 
-    /// Fails if a file did; of several, with their names and the gravest exit code: what to change in a file comes before
-    /// what to get for it.
+    /// Fails if a file failed. If there are several files, the error lists the failed ones and has the lowest of their
+    /// exit codes: errors in the settings come before missing inputs.
     ///
     /// # Errors
-    /// A file failed.
+    /// Fails if a file failed.
     pub fn conclude(mut self, what: &str) -> Result<(), Failure> {
         if self.of == 1 {
             return self.failed.pop().map_or(Ok(()), |(_, failure)| Err(failure));

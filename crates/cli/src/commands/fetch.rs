@@ -8,14 +8,14 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::print;
 
-/// Every name is checked before the first download.
+/// All names are checked before the first download.
 pub fn fetch(args: &FetchArgs) -> Result<(), Failure> {
     let registry = Registry::embedded()?;
     let models = args.names.iter().map(|name| registry.find(name)).collect::<Result<Vec<_>, _>>()?;
-    // Files get their names when they are whole, so that stopping at any moment is safe, and without destructors: those of
-    // what is at work would run beside it.
+    // A file gets its name only when it is complete, so the program may stop at any moment. It exits without
+    // destructors, which would run while other threads still work.
     let stop = || {
-        say!("interrupted; the same command goes on from there");
+        say!("interrupted; run the same command again to resume");
         signal_hook::low_level::exit(ExitCode::Interrupted.code().into());
     };
     ctrlc::set_handler(stop).map_err(|e| Failure::other(format!("cannot watch for Ctrl-C: {e}")))?;
@@ -27,7 +27,7 @@ pub fn fetch(args: &FetchArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A bar per file on stderr; nothing but notes where stderr is no terminal.
+/// A progress bar per file on stderr; only notes if stderr is not a terminal.
 #[derive(Default)]
 struct Bar {
     file: String,

@@ -1,4 +1,4 @@
-//! What `attend` and `show` share of FLUX pipelines: their options.
+//! Options of FLUX pipelines, which `attend` and `show` have in common.
 
 use std::path::Path;
 
@@ -11,12 +11,12 @@ use crate::args::{Dtype, FluxArgs, Lookup};
 use crate::failure::Failure;
 
 impl FluxArgs {
-    /// The first option that is given.
+    /// Returns the first option of FLUX pipelines that is given.
     fn given(&self) -> Option<&'static str> {
         self.given_beside_dtype().or(self.dtype.map(|_| "--dtype"))
     }
 
-    /// The first option that is given and means something to FLUX pipelines alone.
+    /// Returns the first given option that applies to FLUX pipelines only.
     pub fn given_beside_dtype(&self) -> Option<&'static str> {
         let Self { noise_step, noise_steps, text_tokens, seed, dtype: _ } = self;
         [
@@ -29,7 +29,7 @@ impl FluxArgs {
         .find_map(|(given, option)| given.then_some(option))
     }
 
-    /// The look at a picture of this size beside this prompt.
+    /// Returns the capture settings for an image of this size and this prompt.
     pub fn look(&self, prompt: &str, image_size: Option<usize>) -> Look {
         Look {
             prompt: prompt.into(),
@@ -41,7 +41,7 @@ impl FluxArgs {
         }
     }
 
-    /// The type that networks compute in on a device.
+    /// Returns the type in which networks compute on a device.
     pub fn kind(&self, device: Device) -> Kind {
         match (self.dtype, device) {
             (Some(Dtype::F32), _) | (None, Device::Cpu) => Kind::Float,
@@ -62,12 +62,12 @@ impl From<Lookup> for TokenLookup {
     }
 }
 
-/// Refuses what only FLUX pipelines take: their options, and those of `others` that are given.
+/// Fails if an option that only FLUX pipelines have, or one of `others`, is given.
 pub fn refuse(dir: &Path, flux: &FluxArgs, others: &[(bool, &'static str)]) -> Result<(), Failure> {
     let other = others.iter().find_map(|(given, option)| given.then_some(*option));
     match other.or_else(|| flux.given()) {
         None => Ok(()),
-        // Whoever opens it says so.
+        // Opening the directory will report this error.
         Some(_) if !dir.is_dir() => Ok(()),
         Some(option) => Err(Failure::usage(format!(
             "{option} is for FLUX pipelines, and {} has no model_index.json; leave {option} out, or give the directory of \
@@ -77,7 +77,7 @@ pub fn refuse(dir: &Path, flux: &FluxArgs, others: &[(bool, &'static str)]) -> R
     }
 }
 
-/// Why a number of prompts other than 1 is refused.
+/// Returns the error for a number of prompts other than 1.
 pub fn one_prompt(found: usize) -> Failure {
     let reason = match found {
         0 => "--prompt is missing: a FLUX pipeline looks at an image beside a text; say what is in it, or give \
@@ -88,7 +88,7 @@ pub fn one_prompt(found: usize) -> Failure {
     Failure::usage(reason)
 }
 
-/// The blocks asked for.
+/// Parses the selection of blocks.
 pub fn layers(spec: Option<&str>) -> Result<FluxLayers, Failure> {
     Ok(spec.map(str::parse).transpose()?.unwrap_or_default())
 }

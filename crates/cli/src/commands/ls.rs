@@ -34,7 +34,7 @@ pub fn ls(args: &LsArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Published checkpoints with what there is to know about them.
+/// Returns the published checkpoints with a description of each.
 fn checkpoints() -> Result<Vec<(String, String)>, Failure> {
     let (hub, registry) = (Hub::from_env(), Registry::embedded()?);
     let row = |model: &Model| {
@@ -45,7 +45,7 @@ fn checkpoints() -> Result<Vec<(String, String)>, Failure> {
     Ok(registry.models().iter().map(row).collect())
 }
 
-/// Experiment files below a folder with their titles; those that cannot be read are listed with the reason.
+/// Returns the experiment files below a folder with their titles; an unreadable file is listed with a hint instead.
 fn experiments(folder: &Path) -> Vec<(String, String)> {
     let mut found = Vec::new();
     let mut folders = vec![folder.to_path_buf()];

@@ -1,4 +1,4 @@
-//! One module per command: from its arguments to the call and the words printed.
+//! One module per command: it turns the arguments into a call of the libraries and prints the result.
 
 pub mod attend;
 pub mod compare;

@@ -6,7 +6,7 @@ use markov_core::Stop;
 use crate::args::{Direction, RankArgs};
 use crate::failure::Failure;
 
-/// Bounces written where only a start is given.
+/// Number of bounces that are written if only a start is given.
 const BOUNCES: usize = 10;
 
 pub fn rank(args: &RankArgs) -> Result<(), Failure> {

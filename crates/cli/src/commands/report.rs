@@ -11,7 +11,7 @@ pub fn report(args: &ReportArgs) -> Result<(), Failure> {
     say!("{} {runs}, {:.1} MiB", page.runs, page.bytes as f64 / f64::from(1 << 20));
     if !page.unfinished.is_empty() {
         let names: Vec<_> = page.unfinished.iter().map(|path| path.display().to_string()).collect();
-        say!("not on it, because not finished: {}", names.join(", "));
+        say!("left out because they are not finished: {}", names.join(", "));
     }
     Ok(())
 }

@@ -15,11 +15,12 @@ use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::print_table;
 
-/// Every experiment is checked before the first one starts.
+/// All experiments are checked before the first one starts.
 pub fn run(args: &RunArgs) -> Result<(), Failure> {
     let stop = watch()?;
     let mut jobs = jobs(args, || refuse_stopped(&stop, Fresh::Kept), |_| Ok(()), |_, _| {})?;
-    // All of them before the first record: until then starting over again loses nothing, from then on nothing need be.
+    // All folders are cleared before the first record is written. An interruption before that loses nothing if the
+    // command starts over again; after that, nothing need be cleared.
     for job in &mut jobs {
         refuse_stopped(&stop, Fresh::Kept)?;
         job.start_over()?;
@@ -32,7 +33,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
     done.conclude(args.out.as_deref())
 }
 
-/// Shards to whole runs.
+/// Merges shards into whole runs.
 pub fn merge(args: &MergeArgs) -> Result<(), Failure> {
     let options =
         MergeOptions { dirs: args.dirs.clone(), out: args.out.clone(), device: args.device.clone() };
@@ -50,71 +51,68 @@ pub fn merge(args: &MergeArgs) -> Result<(), Failure> {
     done.conclude(folder)
 }
 
-/// A switch that Ctrl-C, or a scheduler's SIGTERM, turns on.
+/// Returns a flag that Ctrl-C, or a scheduler's SIGTERM, sets.
 fn watch() -> Result<Arc<AtomicBool>, Failure> {
     let stop = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&stop);
     let handler = move || {
-        // The second one does not wait for the batch in flight. Nor does it run destructors: libtorch's would do so while the
-        // main thread computes.
+        // The second signal does not wait for the current batch. It also exits without destructors: libtorch's would
+        // run while the main thread computes.
         if flag.swap(true, Ordering::Relaxed) {
             signal_hook::low_level::exit(ExitCode::Interrupted.code().into());
         }
-        say!("stopping after the batch in flight; Ctrl-C again stops at once");
+        say!("stopping after the current batch; press Ctrl-C again to stop at once");
     };
     ctrlc::set_handler(handler).map_err(|e| Failure::other(format!("cannot watch for Ctrl-C: {e}")))?;
     Ok(stop)
 }
 
-/// Whether `--fresh` belongs to the command that goes on.
+/// Whether the command that resumes still needs `--fresh`.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fresh {
-    /// Not all folders have been begun anew, and there is no record to lose in those that have.
+    /// Yes: not all folders have been cleared, and those that have been hold no record yet.
     Kept,
-    /// All folders have been begun anew.
+    /// No: all folders have been cleared.
     Done,
 }
 
-/// The command as it was given, as a shell reads it.
+/// Returns the command as it was given, quoted for a shell.
 fn again(fresh: Fresh) -> Vec<u8> {
     let stays = |word: &OsString| fresh == Fresh::Kept || word != "--fresh";
     let words: Vec<OsString> = std::env::args_os().filter(stays).collect();
-    // Fails at a zero byte only, which no argument has.
+    // Quoting fails only for a zero byte, which no argument contains.
     shlex::bytes::try_join(words.iter().map(|word| word.as_encoded_bytes())).unwrap_or_default()
 }
 
-/// An interruption between two experiments.
+/// Fails if the command was interrupted between two experiments.
 fn refuse_stopped(stop: &AtomicBool, fresh: Fresh) -> Result<(), Failure> {
     if !stop.load(Ordering::Relaxed) {
         return Ok(());
     }
     let message = match fresh {
         Fresh::Kept => "interrupted before the first experiment began",
-        Fresh::Done => "interrupted between two experiments; what was answered is kept",
+        Fresh::Done => "interrupted between two experiments; all finished items are kept",
     };
     Err(Failure::interrupted(message, again(fresh)))
 }
 
-/// An interruption of an experiment with the command that goes on from there.
+/// Turns an interruption of an experiment into a failure with the command that resumes it.
 fn resumable(error: eval::Error) -> Failure {
     let eval::Error::Run(runs::Error::Interrupted { done, out, .. }) = &error else { return error.into() };
     let message = match done {
         0 => {
-            format!(
-                "interrupted before the first item in {}; what was answered before is kept",
-                out.display()
-            )
+            format!("interrupted before the first item in {}; all earlier results are kept", out.display())
         }
         _ => error.to_string(),
     };
     Failure::interrupted(&message, again(Fresh::Done))
 }
 
-/// What the jobs of a command have come to.
+/// The results of a command's jobs so far.
 #[derive(Default)]
 struct Done {
     outcomes: Vec<Outcome>,
-    /// Items whose data cannot be read, with the reasons; the runs of a sweep have the same items.
+    /// Unreadable items with the reasons. The runs of a sweep have the same items, so each is listed once.
     unread: BTreeSet<String>,
 }
 
@@ -159,7 +157,7 @@ impl Done {
         self.unread.extend(failed.iter().map(|failure| format!("{}: {}", failure.id, failure.reason)));
     }
 
-    /// The tables of the paper that several runs fill, and the exit code.
+    /// Prints the tables of the paper that several runs fill, and returns the outcome of the command.
     fn conclude(self, folder: Option<&Path>) -> Result<(), Failure> {
         let runs: Vec<_> = self.outcomes.iter().map(|run| (run.name.as_str(), &run.results)).collect();
         for (name, table) in paper_tables(&runs) {
@@ -175,8 +173,8 @@ impl Done {
             count => (count, "items"),
         };
         Err(Failure::unread(format!(
-            "{count} {items} could not be read and count for nothing in the table ({first}{}); everything else is done. Mend \
-             or leave out what is wrong; the same command tries it again and keeps the rest",
+            "{count} {items} could not be read and are excluded from the table (first: {first}{}). All other items are done. Fix \
+             or remove these files and run the same command again, which retries only them",
             if count > 1 { "; …" } else { "" }
         )))
     }
@@ -188,15 +186,15 @@ fn tell(outcome: &Outcome) {
         say!("memory:   {memory}");
     }
     say!("results:  {}", outcome.out.join("results.json").display());
-    for picture in &outcome.figures {
-        say!("picture:  {}", picture.display());
+    for figure in &outcome.figures {
+        say!("figure:   {}", figure.display());
     }
 }
 
 fn tell_pace(items: usize, took: Duration) {
     let seconds = took.as_secs_f64();
     match items {
-        0 => say!("every item was there already"),
+        0 => say!("all items were already done"),
         _ => say!("{items} items in {seconds:.1} s ({:.1} per second)", items as f64 / seconds),
     }
 }

@@ -10,7 +10,7 @@ use crate::args::SlurmArgs;
 use crate::failure::Failure;
 use crate::print;
 
-/// Every experiment is checked here, before a node is asked for.
+/// Every experiment is checked here, before a node is requested.
 pub fn slurm(args: &SlurmArgs) -> Result<(), Failure> {
     let mut job = job(args)?;
     let mut each = Each::of(args.configs.len());
@@ -34,12 +34,12 @@ pub fn slurm(args: &SlurmArgs) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Checks an experiment, and that its shards can go on in their folders.
+/// Checks an experiment, and that its shards can resume in their folders.
 fn add(args: &SlurmArgs, config: &Path, job: &mut ArrayJob) -> Result<(), Failure> {
     let options = RunOptions {
         assignments: args.assignments.clone(),
         limit: args.limit,
-        // The GPU is the nodes', not this machine's.
+        // The GPU belongs to the nodes, not to this machine.
         device: "cpu".into(),
         ..RunOptions::default()
     };
@@ -67,7 +67,7 @@ fn add(args: &SlurmArgs, config: &Path, job: &mut ArrayJob) -> Result<(), Failur
             config.display()
         )));
     }
-    // As `tokenrank run` tells runs below one folder apart.
+    // Folders of several runs are named as `tokenrank run` names them.
     let mut folder = job.out.clone();
     if args.configs.len() > 1 {
         folder.extend(config.file_stem());
@@ -81,7 +81,7 @@ fn add(args: &SlurmArgs, config: &Path, job: &mut ArrayJob) -> Result<(), Failur
     Ok(())
 }
 
-/// The job, but for what only its experiments tell.
+/// Returns the job without the parts that depend on its experiments.
 fn job(args: &SlurmArgs) -> Result<ArrayJob, Failure> {
     let name = name(&args.configs)?;
     let out = match &args.out {
@@ -119,7 +119,7 @@ fn job(args: &SlurmArgs) -> Result<ArrayJob, Failure> {
     })
 }
 
-/// The names of the experiments, which also tell their folders apart.
+/// Returns the joined names of the experiments. Fails if two names are equal, since their folders would be the same.
 fn name(configs: &[PathBuf]) -> Result<String, Failure> {
     let names: Vec<_> =
         configs.iter().map(|config| config.file_stem().unwrap_or_default().to_string_lossy()).collect();
@@ -132,6 +132,6 @@ fn name(configs: &[PathBuf]) -> Result<String, Failure> {
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, Failure> {
-    let failed = |e| Failure::usage(format!("{} is no path: {e}", path.display()));
+    let failed = |e| Failure::usage(format!("invalid path `{}`: {e}", path.display()));
     std::path::absolute(path).map_err(failed)
 }

@@ -9,14 +9,14 @@ use crate::args::RunArgs;
 use crate::failure::Failure;
 use crate::print;
 
-/// What an experiment file asks for.
+/// The job that an experiment file describes.
 pub enum Job {
     Run(Box<Plan>),
     Sweep(Sweep),
 }
 
 impl Job {
-    /// Begins the folders of the job anew where that is asked for.
+    /// Clears the folders of the job if the user asked to start over.
     pub fn start_over(&mut self) -> Result<(), eval::Error> {
         match self {
             Self::Run(plan) => plan.start_over(),
@@ -24,7 +24,7 @@ impl Job {
         }
     }
 
-    /// Checks the files of every item; the runs of a sweep have the same.
+    /// Checks the files of every item. The runs of a sweep have the same items.
     fn check_files(&self) -> Result<(), eval::Error> {
         match self {
             Self::Run(plan) => plan.check_files(),
@@ -32,7 +32,7 @@ impl Job {
         }
     }
 
-    /// What a reader must know before it starts.
+    /// Notes that the user should read before the job starts.
     fn notes(&self) -> &[String] {
         match self {
             Self::Run(plan) => &plan.notes,
@@ -41,7 +41,7 @@ impl Job {
     }
 }
 
-/// Answers for every file, whatever is wrong with the others.
+/// Checks every file, even if others have errors.
 pub fn validate(args: &RunArgs) -> Result<(), Failure> {
     let ready = |config: &Path, job: &Job| {
         let (what, title) = match job {
@@ -57,11 +57,11 @@ pub fn validate(args: &RunArgs) -> Result<(), Failure> {
     jobs(args, || Ok(()), Job::check_files, ready).map(|_| ())
 }
 
-/// Checks every file, `also` by the given check, and says on stderr what is wrong with each and what a reader must know of it.
-/// `ready` is told of each that can start, `go_on` says before each whether to stop.
+/// Checks every file, also by the check `also`, and prints errors and notes to stderr. `ready` is called for each file
+/// that can start; `go_on` is called before each file and may stop the checks.
 ///
 /// # Errors
-/// Not every experiment can start.
+/// Fails if an experiment cannot start.
 pub fn jobs(
     args: &RunArgs,
     go_on: impl Fn() -> Result<(), Failure>,
@@ -88,7 +88,7 @@ pub fn jobs(
 /// Checks one file.
 fn job(args: &RunArgs, index: usize, config: &Path) -> Result<Job, Failure> {
     let several = args.configs.len() > 1;
-    // Below one folder, runs are told apart by the names of their files.
+    // Several runs below one folder are told apart by the names of their files.
     let folder = |config: &Path| Some(args.out.as_ref()?.join(config.file_stem()?));
     if several
         && args.out.is_some()
@@ -115,7 +115,8 @@ fn job(args: &RunArgs, index: usize, config: &Path) -> Result<Job, Failure> {
     }
 }
 
-/// The command as it was given, without what decides no number: the folder, which shard, whether to start over.
+/// Returns the command as it was given, without the arguments that do not affect the results: the folder, the shard,
+/// and whether to start over.
 fn command() -> String {
     let mut words = vec!["tokenrank".to_owned()];
     let mut given = std::env::args_os().skip(1).map(|word| word.to_string_lossy().into_owned());

@@ -25,7 +25,7 @@ fn an_image_or_mask_that_was_replaced_is_noticed_and_its_batch_run_again() {
         touch(&on.file("images"));
         let again = on.run("run", &[], 0);
         let told = words(&again);
-        assert!(told.contains("every item was there already") && again.stdout == first.stdout, "{told}");
+        assert!(told.contains("all items were already done") && again.stdout == first.stdout, "{told}");
 
         let (folder, batch) = if small.task == "masking" { ("images", 5) } else { ("masks", 2) };
         let (victim, other) = (format!("{folder}/000004.png"), format!("{folder}/000007.png"));
@@ -40,7 +40,7 @@ fn an_image_or_mask_that_was_replaced_is_noticed_and_its_batch_run_again() {
         assert!(told.contains(&format!("{batch} items in")), "{}: {told}", small.task);
         on.run("anew", &[], 0);
         assert_same(&on.out("anew"), &on.out("run"));
-        assert!(words(&on.run("run", &[], 0)).contains("every item was there already"));
+        assert!(words(&on.run("run", &[], 0)).contains("all items were already done"));
     }
 }
 

@@ -104,7 +104,7 @@ fn one_command_fills_the_table() {
 
     // Everything is there: the second run computes nothing and says the same.
     let (again, told) = small(&out, 20, &[]);
-    assert!(again == table && told.contains("every item was there already"), "{told}");
+    assert!(again == table && told.contains("all items were already done"), "{told}");
 }
 
 #[test]

@@ -119,7 +119,7 @@ fn one_command_fills_the_table() {
 
     // Everything is there: the second run draws nothing and says the same.
     let (again, told) = small(&out, &[]);
-    assert!(again == table && told.contains("every item was there already"), "{told}");
+    assert!(again == table && told.contains("all items were already done"), "{told}");
 }
 
 /// Pictures of five seeds say nothing of a method, whatever their resamples are.
@@ -181,7 +181,7 @@ fn a_picture_that_was_changed_is_not_judged() {
     std::fs::copy(folder.join("00000001.png"), folder.join("00000002.png")).expect("copied");
     let output = run(&[&arguments("run", CONFIG, &[])[..], &["--out", arg(&out)]].concat(), 3);
     let message = words(&output);
-    assert!(message.contains("00000002.png") && message.contains("not the picture that the run wrote"));
+    assert!(message.contains("00000002.png") && message.contains("not the image that the run wrote"));
 }
 
 /// The experiment file of the miniature with other tables.

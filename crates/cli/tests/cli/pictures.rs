@@ -117,7 +117,7 @@ fn pictures_that_metrics_cannot_read_are_counted_and_named() {
         words(&run(&[&args[..], &["--out", arg(&out)]].concat(), code))
     };
     let told = metrics(0);
-    let line = "2 pictures are left out (1 BMP, 1 WebP: a.bmp, a.webp), because only files named .png, .jpg or .jpeg are read";
+    let line = "2 images are left out (1 BMP, 1 WebP: a.bmp, a.webp), because only files named .png, .jpg or .jpeg are read";
     assert_eq!(told.matches(line).count(), 1, "{told}");
     assert_eq!(told.matches("jpg-exif6.jpg carries an EXIF orientation").count(), 1, "{told}");
     let report: Value = serde_json::from_slice(&std::fs::read(&out).expect("written")).expect("JSON");
@@ -125,8 +125,7 @@ fn pictures_that_metrics_cannot_read_are_counted_and_named() {
 
     copy("webp-as.jpg");
     let told = metrics(3);
-    for word in ["1 of 3 files named as PNG or JPEG", "webp-as.jpg is a WebP file", "2 pictures are left out"]
-    {
+    for word in ["1 of 3 files named as PNG or JPEG", "webp-as.jpg is a WebP file", "2 images are left out"] {
         assert!(told.contains(word), "{word} is not in {told}");
     }
 }

@@ -83,5 +83,8 @@ fn what_is_no_finished_run_is_refused() {
     // Beside a whole run it is said that it is missing.
     run(&["run", arg(&config), "--limit", "4", "--out", arg(&dir.path().join("whole"))], 0);
     let message = words(&run(&["report", arg(dir.path())], 0));
-    assert!(message.contains("not on it, because not finished") && message.contains(arg(&out)), "{message}");
+    assert!(
+        message.contains("left out because they are not finished") && message.contains(arg(&out)),
+        "{message}"
+    );
 }

@@ -60,7 +60,7 @@ fn a_run_leaves_table_results_and_pictures() {
     // Everything is there: the second run computes nothing and says the same.
     let again = run(&args, 0);
     assert_eq!(String::from_utf8(again.stdout).expect("text"), table);
-    assert!(words_of(&again.stderr).contains("every item was there already"));
+    assert!(words_of(&again.stderr).contains("all items were already done"));
 }
 
 fn words_of(stderr: &[u8]) -> String {

@@ -95,7 +95,7 @@ fn one_command_fills_the_table() {
 
     // Everything is there: the second run computes nothing and says the same.
     let (again, told) = small(&out, 30, &[]);
-    assert!(again == table && told.contains("every item was there already"), "{told}");
+    assert!(again == table && told.contains("all items were already done"), "{told}");
 }
 
 /// Differences of one image are chance, on the terminal and on the page; those of six may be more.
@@ -246,7 +246,7 @@ fn what_cannot_run_is_refused_before_anything_is_loaded() {
         ("task.segment.image_size=100", 2, "must be a multiple of 8"),
         ("task.segment.layers={ dual = \"last:9\" }", 2, "3 blocks"),
         ("task.segment.noise={ steps = 4, at = [4] }", 2, "there is no step 4"),
-        ("task.segment.prompt=a star", 2, "must have the name's place"),
+        ("task.segment.prompt=a star", 2, "must contain the placeholder"),
         ("task.segment.methods=[]", 2, "lists no methods"),
         ("task.segment.methods=[\"bounce\", \"bounce\"]", 2, "two methods are called `bounce`"),
         ("task.segment.methods=[\"bounces\"]", 2, "bounces"),

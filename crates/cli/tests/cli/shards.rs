@@ -38,7 +38,7 @@ fn any_sharding_gives_the_files_of_one_run() {
         // Merged again, and run as a whole: there is nothing left to do.
         run(&["merge", arg(&apart)], 0);
         let told = words(&small.run(&apart, &[], 0));
-        assert!(told.contains("every item was there already"), "{told}");
+        assert!(told.contains("all items were already done"), "{told}");
         assert_same(&whole, &apart);
     }
 }

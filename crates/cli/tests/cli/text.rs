@@ -23,19 +23,19 @@ The result goes to stdout, progress and messages to stderr.
 Usage: tokenrank <COMMAND>
 
 Commands:
-  run       Run experiments, or what is left of them, and print their tables
+  run       Run experiments, or the rest of interrupted ones, and print their tables
   validate  Check experiments, their weights and data, without running anything
-  merge     Put shards together to whole runs and print their tables
-  report    Write a page of finished runs: tables beside the paper's, curves, pictures, every item
-  compare   Hold results against a baseline or against another run: which metric moved, by how much
-  ls        List what there is
+  merge     Merge shards into whole runs and print their tables
+  report    Write a page about finished runs: tables next to the paper's, curves, figures, all items
+  compare   Compare results with a baseline or another run: which metrics moved, and by how much
+  ls        List models, datasets, experiments and tables
   fetch     Download published checkpoints and print their folders
   attend    Write the attention of one forward pass to a file
   rank      Analyse attention matrices from any program as Markov chains
-  show      Draw what the attention of an image is as a Markov chain, for any network
-  metrics   Compare two folders of pictures: class score, Fréchet and kernel distance, precision,
+  show      Draw the attention of an image as a Markov chain, for any network
+  metrics   Compare two folders of images: class score, Fréchet and kernel distance, precision,
             recall
-  slurm     Write, and submit, the jobs that spread experiments over a Slurm cluster
+  slurm     Write the jobs that spread experiments over a Slurm cluster, and submit them on request
   doctor    Check whether a run can start on this machine
   help      Print this message or the help of the given subcommand(s)
 
@@ -46,7 +46,7 @@ Options:
   -V, --version
           Print version
 
-Exit codes: 0 fine · 1 anything not named here · 2 usage or config · 3 weights or data missing or
+Exit codes: 0 fine · 1 anything else · 2 usage or config · 3 weights, data or a run missing or
 unreadable · 4 a metric moved (compare) · 5 interrupted, resumable
 ");
 }
@@ -54,7 +54,7 @@ unreadable · 4 a metric moved (compare) · 5 interrupted, resumable
 #[test]
 fn help_of_run() {
     assert_snapshot!(stdout(&["run", "-h"]), @r"
-Run experiments, or what is left of them, and print their tables
+Run experiments, or the rest of interrupted ones, and print their tables
 
 Usage: tokenrank run [OPTIONS] <CONFIG>...
 
@@ -62,14 +62,16 @@ Arguments:
   <CONFIG>...  Experiment files, such as configs/mini/masking-vit.toml
 
 Options:
-      --set <KEY=VALUE>  Change a setting of the file: model.path=DIR, task.masking.layers=all
+      --set <KEY=VALUE>  Override a setting of the file, such as model.path=DIR or
+                         task.masking.layers=all
       --limit <N>        Run only the first N items
       --out <DIR>        Folder of the run or runs [default: results/runs/NAME-FINGERPRINT]
-      --device <DEVICE>  Where networks run: cpu or cuda:N [default: cpu]
-      --shard <I/N>      Run one of N parts, counted from 1, into its own folder DIR/shard-I-of-N;
-                         `tokenrank merge DIR` makes the run. auto: I and N of a Slurm job array;
-                         auto/N: I of a Slurm job array or of a Kubernetes Indexed Job
-      --fresh            Start over: remove what the folder has of an earlier run
+      --device <DEVICE>  Device on which networks run: cpu or cuda:N [default: cpu]
+      --shard <I/N>      Run shard I of N, counted from 1, in its own folder DIR/shard-I-of-N;
+                         `tokenrank merge DIR` combines the shards. auto takes I and N from a Slurm
+                         job array, auto/N takes I from a Slurm job array or a Kubernetes Indexed
+                         Job
+      --fresh            Start over: remove what an earlier run left in the folder
   -h, --help             Print help
 ");
 }
@@ -85,11 +87,12 @@ Arguments:
   <NAME>...  Names or hub ids, as `tokenrank ls models` lists them
 
 Options:
-      --offline  Download nothing: print the folders, or what is missing
+      --offline  Do not download anything: print the folders, or what is missing
   -h, --help     Print help
 
-Environment, as in Python's huggingface_hub, whose cache is shared: HF_HOME and HF_HUB_CACHE (where
-files are kept), HF_ENDPOINT (a mirror), HF_TOKEN (for gated models), HF_HUB_OFFLINE=1
+Environment variables, as in Python's huggingface_hub, whose cache is shared: HF_HOME and
+HF_HUB_CACHE (folder of the cache), HF_ENDPOINT (a mirror), HF_TOKEN (for gated models),
+HF_HUB_OFFLINE=1 (no downloads)
 ");
 }
 

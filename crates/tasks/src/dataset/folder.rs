@@ -51,7 +51,7 @@ fn read_table(root: &Path, path: &Path) -> Result<Vec<LabelledImage>> {
     for row in table.rows()? {
         let (line, name, class) = (row.line, row.cell(file), row.cell(label));
         let label = class.parse().map_err(|_| {
-            table.refuse(format!("line {line}: label `{class}` is no class index (a whole number from 0)"))
+            table.refuse(format!("line {line}: label `{class}` must be a class index (a whole number ≥ 0)"))
         })?;
         check_inside(name).map_err(|reason| table.refuse(format!("line {line}: {reason}")))?;
         let path = root.join(name);

@@ -1,4 +1,4 @@
-//! The validation set of ImageNet-1k, in the layouts in which people have it.
+//! The validation set of ImageNet-1k, in its common layouts.
 
 use std::collections::{BTreeMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{LabelledImage, Source, Subset, check_inside, note_left_out};
 use crate::error::{Error, Result};
 
-/// Classes of ImageNet-1k; class *k* is the *k*-th synset in alphabetical order.
+/// Number of classes of ImageNet-1k; class *k* is the *k*-th synset in alphabetical order.
 const CLASSES: usize = 1000;
 const IMAGE_EXTENSIONS: [&str; 3] = ["jpeg", "jpg", "png"];
 
@@ -114,13 +114,16 @@ impl ImageNetConfig {
         let classes =
             if synsets.is_empty() { BTreeMap::new() } else { self.classes(&synsets, ground_truth)? };
         let mut items = Vec::with_capacity(rows.len());
-        // By its file: a name may have its extension on one line and lack it on another.
+        // Keyed by the file, since a name may have its extension on one line and lack it on another.
         let mut seen = HashSet::new();
         for (number, file, class_name) in rows {
             let label = match class_name.parse::<usize>() {
                 Ok(label) if label < CLASSES => label,
                 Ok(label) => {
-                    return Err(refuse(format!("line {number}: class {label} is beyond {}", CLASSES - 1)));
+                    return Err(refuse(format!(
+                        "line {number}: class must lie in 0 to {}, found {label}",
+                        CLASSES - 1
+                    )));
                 }
                 Err(_) => class(&classes, class_name, ground_truth)?,
             };
@@ -139,13 +142,13 @@ impl ImageNetConfig {
         Ok(items)
     }
 
-    /// The file of a name that may lack its extension.
+    /// Returns the file for a name that may lack its extension.
     fn image(&self, name: &str) -> Option<PathBuf> {
         let candidates = [name.to_owned(), format!("{name}.JPEG"), format!("{name}.jpg")];
         candidates.iter().map(|name| self.root.join(name)).find(|path| path.is_file())
     }
 
-    /// Synset → class index.
+    /// Returns the class index of every synset.
     fn classes(&self, found: &[String], place: &Path) -> Result<BTreeMap<String, usize>> {
         let in_order: Vec<String> = match &self.synsets {
             Some(file) => read(file)?
@@ -188,7 +191,7 @@ fn read(path: &Path) -> Result<String> {
         .map_err(|e| Error::Dataset { path: path.into(), reason: format!("cannot be read: {e}") })
 }
 
-/// What a folder holds, sorted by name.
+/// Returns the entries of a folder, sorted by name.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let unreadable =
         |e: std::io::Error| Error::Dataset { path: folder.into(), reason: format!("cannot be read: {e}") };

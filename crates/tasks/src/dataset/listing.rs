@@ -1,4 +1,4 @@
-//! Files of a folder: their order, and which pictures among them are left out.
+//! Files of a folder: their order, and a note about images that are left out.
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
@@ -8,16 +8,16 @@ use models::notes;
 
 use super::source::format_of_file;
 
-/// Files that are named when some are left out.
+/// Maximum number of left-out files that a note names.
 const NAMED: usize = 3;
 
-/// The order in which Python's `sorted` has paths as strings. Published tools list folders so, and orders decide subsets and
-/// splits. `Path` compares folder by folder instead and has `a/1.png` before `a-b/1.png`.
+/// The order of Python's `sorted` on paths as strings. Published tools list folders in this order, and the order
+/// decides subsets and splits. `Path` compares folder by folder instead and sorts `a/1.png` before `a-b/1.png`.
 pub fn python_order(a: &Path, b: &Path) -> Ordering {
     code_points(a).cmp(code_points(b))
 }
 
-/// Code points; bytes that are no UTF-8 as Python's `surrogateescape` writes them.
+/// Returns the code points of a path; invalid UTF-8 bytes are mapped as Python's `surrogateescape` does.
 fn code_points(path: &Path) -> impl Iterator<Item = u32> + '_ {
     path.as_os_str().as_encoded_bytes().utf8_chunks().flat_map(|chunk| {
         let escaped = chunk.invalid().iter().map(|&byte| 0xdc00 + u32::from(byte));
@@ -25,8 +25,8 @@ fn code_points(path: &Path) -> impl Iterator<Item = u32> + '_ {
     })
 }
 
-/// Notes, in one line, the pictures among files that a listing of `folder` does not take, and why: `taken` says which it
-/// takes. Files that are no pictures are nobody's concern.
+/// Notes, in one line, the images among `files` that a listing of `folder` leaves out. `taken` ends the sentence "… are
+/// left out, because only". Files that are not images are not mentioned.
 pub fn note_left_out(folder: &Path, files: &[PathBuf], taken: &str) {
     let mut formats: BTreeMap<&str, usize> = BTreeMap::new();
     let mut names = Vec::new();
@@ -41,7 +41,7 @@ pub fn note_left_out(folder: &Path, files: &[PathBuf], taken: &str) {
     }
     let formats: Vec<String> = formats.iter().map(|(format, count)| format!("{count} {format}")).collect();
     let more = if names.len() > NAMED { ", …" } else { "" };
-    let files = if names.len() == 1 { "picture is" } else { "pictures are" };
+    let files = if names.len() == 1 { "image is" } else { "images are" };
     notes::note(format!(
         "{}: {} {files} left out ({}: {}{more}), because only {taken}",
         folder.display(),
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn paths_are_ordered_as_python_orders_strings() {
-        // `sorted` of Python 3.11 on these strings.
+        // The result of `sorted` in Python 3.11 on these strings.
         let wanted = [
             "A/1.png",
             "a b/1.png",
@@ -79,10 +79,10 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn bytes_that_are_no_text_are_ordered_as_python_escapes_them() {
+    fn invalid_utf8_is_ordered_as_python_escapes_it() {
         use std::os::unix::ffi::OsStrExt;
 
-        // Escapes lie above most letters, and below full-width ones.
+        // Escaped bytes sort after most letters and before full-width ones.
         let raw = Path::new(std::ffi::OsStr::from_bytes(b"\xff"));
         assert_eq!(python_order(Path::new("é"), raw), Ordering::Less);
         assert_eq!(python_order(raw, Path::new("\u{ff21}")), Ordering::Less);

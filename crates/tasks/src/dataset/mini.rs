@@ -8,7 +8,7 @@ use super::{LabelledImage, Source};
 use crate::error::{Error, Result};
 use crate::mini::{self, SceneSpec, Split};
 
-/// Most scenes of a dataset, which are listed before the first one is drawn: far more than anybody waits for.
+/// Maximum number of scenes of a dataset. All scenes are listed before the first one is drawn.
 const MOST_SCENES: u64 = 1_000_000;
 
 /// `[dataset.mini]`: procedural scenes. Whole images carry the class of their one object; pixels are labelled with the
@@ -69,7 +69,7 @@ impl MiniConfig {
                 setting: "dataset.mini.objects",
                 reason:
                     "a label for the whole image needs scenes of one object; leave `objects` out, or use an \
-                         experiment that asks for pixel labels"
+                         experiment that reads pixel labels"
                         .into(),
             });
         }
@@ -98,7 +98,7 @@ impl MiniConfig {
         Ok((0..self.count).map(item).collect())
     }
 
-    /// All objects of each scene, the background as class 0 and the ten shapes after it.
+    /// Returns the scenes with all of their objects: the background is class 0 and the ten shapes follow.
     pub(super) fn labelled_pixels(&self) -> Result<LabelledPixels> {
         let spec = self.spec()?;
         let &Self { seed, split, .. } = self;
@@ -116,7 +116,7 @@ impl MiniConfig {
         if !(1..=MOST_SCENES).contains(&self.count) {
             return Err(Error::Setting {
                 setting: "dataset.mini.count",
-                reason: format!("is {}; it must be at least 1 and at most {MOST_SCENES}", self.count),
+                reason: format!("must lie between 1 and {MOST_SCENES}, found {}", self.count),
             });
         }
         Ok(SceneSpec::new(self.size, self.objects.from..=self.objects.to)?)

@@ -1,5 +1,5 @@
-//! Labelled images: where they lie, which there are, and reading one. A dataset labels whole images with a class
-//! ([`DatasetConfig::items`]), or the pixels of classes to look for ([`DatasetConfig::segmented`]), or all pixels
+//! Labelled images: listing and loading them. A dataset labels whole images with a class ([`DatasetConfig::items`]), or
+//! the pixels of classes to search for ([`DatasetConfig::segmented`]), or all pixels
 //! ([`DatasetConfig::labelled_pixels`]), or several of these.
 
 mod folder;
@@ -35,17 +35,17 @@ pub use segmentation::{
 pub use source::{InputFile, InputKind, Sourced, format_of_file, unreadable};
 pub use subset::Subset;
 
-/// The kinds of datasets, and what each is.
+/// The kinds of datasets with a description of each.
 pub const KINDS: [(&str, &str); 9] = [
     ("cityscapes", "streets seen from a car with the class of every pixel, 27 classes"),
     ("coco-stuff", "2,175 images of COCO's val2017 with the class of every pixel, 27 coarse classes"),
     ("folder", "a folder of images with a table of labels (labels.csv)"),
     ("imagenet", "the validation set of ImageNet-1k, in synset folders or flat with a ground-truth file"),
     ("imagenet-segmentation", "4,276 images of ImageNet with a mask of the object (gtsegs_ijcv.mat)"),
-    ("masks", "a folder of images and PNG masks with a table of what they show (labels.csv)"),
+    ("masks", "a folder of images and PNG masks with a table of the objects (labels.csv)"),
     ("mini", "procedural scenes of ten classes of shapes, drawn in memory; labels and exact masks"),
-    ("pascal-voc", "PASCAL VOC 2012 with the class of every pixel, one class an image or all"),
-    ("reference", "a folder of pictures, or statistics of one, that generated pictures are compared with"),
+    ("pascal-voc", "PASCAL VOC 2012 with the class of every pixel; images with one class, or all images"),
+    ("reference", "a folder of images, or its statistics, with which generated images are compared"),
 ];
 
 /// The `[dataset.*]` table of an experiment.
@@ -68,14 +68,14 @@ pub enum DatasetConfig {
     Mini(MiniConfig),
     /// PASCAL VOC with the class of every pixel.
     PascalVoc(PascalVocConfig),
-    /// What generated pictures are compared with.
+    /// Images with which generated images are compared.
     Reference(ReferenceConfig),
 }
 
 /// One image of a dataset and its class.
 #[derive(Debug, Clone)]
 pub struct LabelledImage {
-    /// Unique within the dataset.
+    /// Name of the image, unique within the dataset.
     pub id: String,
     /// Class index, from 0.
     pub label: usize,
@@ -88,7 +88,7 @@ enum Source {
     Scene { spec: SceneSpec, seed: u64, split: Split, index: u64 },
 }
 
-/// A decoded image and the identity of what it was decoded from.
+/// A decoded image and the hash of its source.
 pub struct Picture {
     /// 8-bit RGB.
     pub rgb: Rgb8,
@@ -100,7 +100,7 @@ impl LabelledImage {
     /// Reads or draws the image. An EXIF orientation is ignored, as by torchvision, and noted in [`models::notes`].
     ///
     /// # Errors
-    /// The file is missing or no image that we read.
+    /// Fails if the file is missing, or is not an image in a supported format.
     pub fn load(&self) -> Result<Picture> {
         let hex = |bytes: &[u8]| hex(Sha256::digest(bytes));
         match &self.source {
@@ -119,7 +119,7 @@ impl LabelledImage {
         }
     }
 
-    /// The file, where there is one.
+    /// The image file; `None` if the image is drawn.
     pub fn path(&self) -> Option<&std::path::Path> {
         match &self.source {
             Source::File(path) => Some(path),
@@ -147,7 +147,7 @@ fn read(path: &Path) -> Result<Vec<u8>> {
 }
 
 impl DatasetConfig {
-    /// The name of the variant, as in the experiment file.
+    /// Name of the variant, as in the experiment file.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Cityscapes(_) => "cityscapes",
@@ -162,8 +162,8 @@ impl DatasetConfig {
         }
     }
 
-    /// Whether the data set fixes the classes of pixels, as published protocols do, so that they count where no image has
-    /// them. Otherwise only those exist that some pixel has.
+    /// Whether the data set has a fixed list of classes, as published protocols do. A class of such a list counts even
+    /// if it occurs in no image. Otherwise only the classes that occur in some pixel exist.
     pub fn has_fixed_classes(&self) -> bool {
         match self {
             Self::Cityscapes(_)
@@ -178,11 +178,11 @@ impl DatasetConfig {
         }
     }
 
-    /// Lists the images. `classes` is the number of classes of the network that will look at them.
+    /// Lists the images. `classes` is the number of classes of the network that will classify them.
     ///
     /// # Errors
-    /// The dataset is missing or contradictory, an image file is missing, a label is none of the classes, or the kind
-    /// of dataset has no labels for whole images.
+    /// Fails if the dataset is missing or contradictory, if an image file is missing, if a label is not below
+    /// `classes`, or if this kind of dataset has no labels for whole images.
     pub fn items(&self, classes: usize) -> Result<Vec<LabelledImage>> {
         let items = match self {
             Self::Folder(config) => config.items()?,
@@ -214,8 +214,8 @@ impl DatasetConfig {
     /// Lists the images with pixel labels and the classes to look for in each.
     ///
     /// # Errors
-    /// The dataset is missing or contradictory, a file is missing, or the kind of dataset has no pixel labels. What is
-    /// wrong with a single image or mask shows in [`SegmentedImage::load`].
+    /// Fails if the dataset is missing or contradictory, if a file is missing, or if this kind of dataset has no pixel
+    /// labels. Errors in a single image or mask are reported by [`SegmentedImage::load`].
     pub fn segmented(&self) -> Result<Vec<SegmentedImage>> {
         match self {
             Self::ImagenetSegmentation(config) => config.segmented(),
@@ -224,7 +224,7 @@ impl DatasetConfig {
             Self::PascalVoc(config) => config.segmented(),
             Self::Cityscapes(_) | Self::CocoStuff(_) => {
                 let others = "imagenet-segmentation, pascal-voc, masks or mini";
-                Err(self.without("labels all pixels, with no object of an image to look for", others))
+                Err(self.without("labels all pixels but does not say which objects to search for", others))
             }
             Self::Folder(_) | Self::Imagenet(_) => {
                 let others = "imagenet-segmentation, pascal-voc, masks (a folder of your own) or mini";
@@ -239,8 +239,8 @@ impl DatasetConfig {
     /// Lists the images with a class for every pixel.
     ///
     /// # Errors
-    /// The dataset is missing or contradictory, a file is missing, or the kind of dataset does not label all pixels.
-    /// What is wrong with a single image or label map shows in [`DenseImage::load`].
+    /// Fails if the dataset is missing or contradictory, if a file is missing, or if this kind of dataset does not
+    /// label all pixels. Errors in a single image or label map are reported by [`DenseImage::load`].
     pub fn labelled_pixels(&self) -> Result<LabelledPixels> {
         match self {
             Self::Cityscapes(config) => config.labelled_pixels(),
@@ -263,7 +263,7 @@ impl DatasetConfig {
     }
 }
 
-/// Refuses a name in a list that leads out of the folder of which the list speaks.
+/// Fails if a name in a list leads out of the folder to which the list belongs.
 fn check_inside(name: &str) -> Result<(), String> {
     let inside = |part| matches!(part, Component::Normal(_) | Component::CurDir);
     if Path::new(name).components().all(inside) {

@@ -1,4 +1,4 @@
-//! What generated pictures are compared with.
+//! Images with which generated images are compared.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! What items are made from, so that data which change under a run are noticed.
+//! The source files of items, and their hashes, from which a run notices that its data have changed.
 
 use std::fs::File;
 use std::io::Read;
@@ -9,31 +9,32 @@ use rayon::prelude::*;
 
 use crate::error::Result;
 
-/// An item that may be made from files.
+/// An item that may be read from files.
 pub trait Sourced {
-    /// The files that it is read from, the image first; none where the program draws it.
+    /// The files from which the item is read, the image first; empty if the program draws the item.
     fn files(&self) -> Vec<InputFile>;
 
-    /// SHA-256, as hexadecimal digits, of what it would be made from now: what its record has, if nothing has changed.
+    /// Returns the SHA-256, as hexadecimal digits, of the data as they are now. It equals the hash in the record if
+    /// nothing has changed.
     ///
     /// # Errors
-    /// A file cannot be read.
+    /// Fails if a file cannot be read.
     fn sha256(&self) -> Result<String>;
 }
 
-/// A file that an item is read from.
+/// A file from which an item is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InputFile {
-    /// Where it is.
+    /// Its path.
     pub path: PathBuf,
-    /// What it holds.
+    /// Its content.
     pub kind: InputKind,
 }
 
-/// What a file holds for an item.
+/// The content of a file of an item.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InputKind {
-    /// The image.
+    /// An image.
     Image,
     /// A mask or a map of labels.
     Labels,
@@ -50,7 +51,7 @@ impl InputFile {
         Self { path: path.into(), kind: InputKind::Labels }
     }
 
-    /// What is wrong with the file by its first bytes; none where they are those of a format that is read.
+    /// Returns what is wrong with the file, judged by its first bytes; `None` if they belong to a supported format.
     fn problem(&self) -> Option<String> {
         let format = match format_of_file(&self.path) {
             Ok(format) => format,
@@ -71,10 +72,10 @@ impl InputFile {
     }
 }
 
-/// The format of a picture by the first bytes of its file; none where they are no picture's.
+/// Returns the image format that the first bytes of the file belong to, if any.
 ///
 /// # Errors
-/// The file cannot be read.
+/// Fails if the file cannot be read.
 pub fn format_of_file(path: &Path) -> std::io::Result<Option<&'static str>> {
     if !std::fs::metadata(path)?.is_file() {
         return Ok(None);
@@ -84,7 +85,8 @@ pub fn format_of_file(path: &Path) -> std::io::Result<Option<&'static str>> {
     Ok(format_of(&first))
 }
 
-/// Items with a file that, by its first bytes, cannot be read, each with the reason; in the order of the items.
+/// Returns, in the order of the items, one line for each item with a file whose first bytes show that it cannot be
+/// read.
 pub fn unreadable<I: Sourced + Sync>(items: &[I]) -> Vec<String> {
     let problem = |item: &I| {
         let problem = |file: &InputFile| Some(format!("{} {}", file.path.display(), file.problem()?));

@@ -21,10 +21,15 @@ pub struct Subset {
 }
 
 impl Subset {
-    /// Draws without replacement and keeps the dataset's order. Each image's chance depends on the seed and its id only.
+    /// Draws without replacement and keeps the dataset's order. The priority of an image depends only on the seed and
+    /// its id.
     pub(super) fn draw<T>(self, items: Vec<T>, id: impl Fn(&T) -> &str, root: &Path) -> Result<Vec<T>> {
         if self.count == 0 || self.count > items.len() {
-            let reason = format!("subset.count is {}, the dataset has {} images", self.count, items.len());
+            let reason = format!(
+                "subset.count must lie between 1 and {}, the number of images, found {}",
+                items.len(),
+                self.count
+            );
             return Err(Error::Dataset { path: root.into(), reason });
         }
         let ticket = |item: &T| Sha256::digest(format!("{}/{}", self.seed, id(item)));

@@ -22,7 +22,8 @@ pub(super) struct Row {
 }
 
 impl<'a> Table<'a> {
-    /// Opens a table. `holds` says, after "it lists", what it should hold, for whoever has no such file.
+    /// Opens a table. `holds` describes its content for the error about a missing file; it continues the words "it
+    /// lists".
     pub(super) fn open(path: &'a Path, holds: &str) -> Result<Self> {
         let refuse = |reason: String| Error::Dataset { path: path.into(), reason };
         if !path.is_file() {
@@ -36,7 +37,7 @@ impl<'a> Table<'a> {
         Ok(Self { path, reader, headers })
     }
 
-    /// Where a column that must be there is.
+    /// Returns the position of a required column.
     pub(super) fn column(&self, name: &str) -> Result<usize> {
         self.optional(name).ok_or_else(|| {
             let headers: Vec<_> = self.headers.iter().collect();
@@ -44,12 +45,12 @@ impl<'a> Table<'a> {
         })
     }
 
-    /// Where a column is, if there is one of that name.
+    /// Returns the position of an optional column.
     pub(super) fn optional(&self, name: &str) -> Option<usize> {
         self.headers.iter().position(|header| header == name)
     }
 
-    /// All lines after the header.
+    /// Reads all lines after the header.
     pub(super) fn rows(&mut self) -> Result<Vec<Row>> {
         let row = |cells: csv::Result<csv::StringRecord>| match cells {
             Ok(cells) => Ok(Row { line: cells.position().map_or(0, csv::Position::line), cells }),
@@ -58,19 +59,19 @@ impl<'a> Table<'a> {
         self.reader.records().map(row).collect()
     }
 
-    /// An error about the table.
+    /// Returns an error about the table.
     pub(super) fn refuse(&self, reason: String) -> Error {
         Error::Dataset { path: self.path.into(), reason }
     }
 }
 
 impl Row {
-    /// The text of a cell, which may be empty.
+    /// Returns the text of a cell, which may be empty.
     pub(super) fn cell(&self, column: usize) -> &str {
         self.cells.get(column).unwrap_or_default()
     }
 
-    /// The text of a cell that need not be there, in a column that need not be there.
+    /// Returns the text of a cell that may be empty, in a column that may be missing.
     pub(super) fn optional(&self, column: Option<usize>) -> Option<&str> {
         column.map(|column| self.cell(column)).filter(|text| !text.is_empty())
     }

@@ -1,9 +1,10 @@
-//! The self-attention of all resolutions of a UNet as one matrix over the tokens of the finest (arXiv 2308.12469, section
-//! 3.2).
+//! Aggregates the self-attention of all resolutions of a UNet into one matrix over the tokens of the finest grid (arXiv
+//! 2308.12469, section 3.2).
 //!
-//! Maps of one resolution are averaged over heads and layers. Their rows, pictures of attention over the keys, are
-//! enlarged to the finest grid (bilinear, half-pixel centres, edges repeated), brought to sum 1 each, repeated over the
-//! queries that a coarse query stands for, and averaged over resolutions with weights in proportion to their side.
+//! Maps of one resolution are averaged over heads and layers. Their rows, which are images of attention over the keys,
+//! are enlarged to the finest grid (bilinear, half-pixel centres, edges repeated) and normalised to sum 1. Each is
+//! repeated for all fine queries that its coarse query covers. The maps are then averaged over the resolutions with
+//! weights in proportion to the side of their grids.
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,15 +18,15 @@ use tch::{Kind, Tensor};
 use crate::error::Result;
 use crate::method::HeadShare;
 
-/// Weight of a head without structure, so that heads share equally where none has any.
+/// Minimum weight of a head, so that all heads have equal weights if none of them has any structure.
 const LEAST_WEIGHT: f64 = 1e-12;
 
-/// The probe that aggregates the self-attention of a UNet's pass while it goes by.
+/// The probe that aggregates the self-attention of a UNet during a pass.
 ///
-/// For each [`HeadShare`] it keeps one float32 sum a resolution, `[batch, n, n]` of its `n` tokens: 64 MiB an image at 64 by
-/// 64 tokens, and 4.3 MiB more for the three coarser grids of Stable Diffusion together. The finest sum becomes the
-/// aggregate in place.
-/// λ₂ is found head by head, of those whose maps are alive ([`heads_at_once`](models::attend::heads_at_once)).
+/// For each [`HeadShare`] it keeps one float32 sum per resolution, `[batch, n, n]` for its `n` tokens: 64 MiB per image
+/// at 64 by 64 tokens, and 4.3 MiB more for the three coarser grids of Stable Diffusion together. The finest sum is
+/// turned into the aggregate in place. λ₂ is computed for the heads whose maps are in memory
+/// ([`heads_at_once`](models::attend::heads_at_once)).
 pub struct Aggregator {
     sums: BTreeMap<HeadShare, BTreeMap<(i64, i64), Tensor>>,
 }
@@ -37,40 +38,40 @@ pub struct Aggregates {
 }
 
 impl Aggregator {
-    /// One aggregate for each way in which heads may share.
-    pub fn new(shares: &BTreeSet<HeadShare>) -> Self {
-        Self { sums: shares.iter().map(|share| (*share, BTreeMap::new())).collect() }
+    /// Creates the probe. It computes one aggregate for each of `weightings`.
+    pub fn new(weightings: &BTreeSet<HeadShare>) -> Self {
+        Self { sums: weightings.iter().map(|weighting| (*weighting, BTreeMap::new())).collect() }
     }
 
-    /// Aggregates what was seen.
+    /// Returns the aggregates.
     ///
     /// # Errors
-    /// No self-attention of a UNet was seen; libtorch's.
+    /// Fails if no self-attention of a UNet was seen, or if libtorch fails.
     pub fn finish(self) -> Result<Aggregates> {
         let mut grid = (0, 0);
         let mut of = BTreeMap::new();
-        for (share, sums) in self.sums {
+        for (weighting, sums) in self.sums {
             let (finest, aggregate) = aggregate(sums)?;
             grid = finest;
-            of.insert(share, aggregate);
+            of.insert(weighting, aggregate);
         }
         Ok(Aggregates { grid, of })
     }
 }
 
 impl Aggregates {
-    /// Tokens of the finest grid as (rows, columns).
+    /// Rows and columns of the finest token grid.
     pub fn grid(&self) -> (usize, usize) {
         (self.grid.0 as usize, self.grid.1 as usize)
     }
 
-    /// The aggregate of one image, `[n, n]` float32 on the network's device, rows summing to 1.
+    /// Returns the aggregate of one image, `[n, n]` float32 on the network's device; its rows sum to 1.
     ///
     /// # Errors
-    /// It was not asked for, or there is no such image.
-    pub fn get(&self, share: HeadShare, image: usize) -> Result<Tensor> {
-        let found = self.of.get(&share);
-        let found = found.ok_or_else(|| models::Error::Probe(format!("{share:?} was not asked for")))?;
+    /// Fails if this aggregate was not requested, or if there is no such image.
+    pub fn get(&self, weighting: HeadShare, image: usize) -> Result<Tensor> {
+        let found = self.of.get(&weighting);
+        let found = found.ok_or_else(|| models::Error::Probe(format!("{weighting:?} was not requested")))?;
         Ok(found.f_get(image as i64)?)
     }
 }
@@ -85,8 +86,8 @@ impl AttentionProbe for Aggregator {
             return Ok(());
         }
         let maps = view.probs()?;
-        for (share, sums) in &mut self.sums {
-            let weights = match share {
+        for (weighting, sums) in &mut self.sums {
+            let weights = match weighting {
                 HeadShare::Equal => None,
                 HeadShare::Lambda2 => {
                     let lambda = lambda2(maps, LAMBDA_TOLERANCE)?;
@@ -103,8 +104,8 @@ fn is_ours(site: &Site) -> bool {
     matches!(site.stream, Stream::Unet(layer) if !layer.cross)
 }
 
-/// Adds the heads of `maps` `[batch, heads, n, n]`, weighted by `weights` `[batch, heads]`, to the sum of their grid: one
-/// at a time, so that nothing of their size is made.
+/// Adds the heads of `maps` `[batch, heads, n, n]`, weighted by `weights` `[batch, heads]`, to the sum of their grid.
+/// One head is added at a time, so that no second tensor of that size is needed.
 fn add(
     sums: &mut BTreeMap<(i64, i64), Tensor>,
     grid: (i64, i64),
@@ -126,12 +127,12 @@ fn add(
     Ok(())
 }
 
-/// The finest grid and the aggregate over it, `[batch, n, n]`, from the sums of all grids, which need no weights since rows
-/// are brought to sum 1.
+/// Returns the finest grid and the aggregate over it, `[batch, n, n]`, from the sums of all grids. The sums need not be
+/// divided by their weights, since rows are normalised to sum 1.
 fn aggregate(mut sums: BTreeMap<(i64, i64), Tensor>) -> Result<((i64, i64), Tensor)> {
     let nothing = || models::Error::Probe("no self-attention of a UNet was seen".into());
     let finest = *sums.keys().max_by_key(|(rows, columns)| rows * columns).ok_or_else(nothing)?;
-    // The side of a square of as many tokens.
+    // The side of a square with the same number of tokens.
     let side = |(rows, columns): (i64, i64)| ((rows * columns) as f64).sqrt();
     let total: f64 = sums.keys().map(|grid| side(*grid)).sum();
     let mut aggregate = sums.remove(&finest).ok_or_else(nothing)?;
@@ -146,17 +147,17 @@ fn aggregate(mut sums: BTreeMap<(i64, i64), Tensor>) -> Result<((i64, i64), Tens
     Ok((finest, aggregate))
 }
 
-/// Rows `[queries, keys]` over the keys of `grid` as rows over those of `finest`, each with sum `weight`.
+/// Enlarges rows `[queries, keys]` over the keys of `grid` to rows over the keys of `finest`, each with sum `weight`.
 fn enlarge(map: &Tensor, grid: (i64, i64), finest: (i64, i64), weight: f64) -> Result<Tensor> {
     let queries = map.size()[0];
-    let pictures = map.f_reshape([1, queries, grid.0, grid.1])?;
-    let enlarged = pictures.f_upsample_bilinear2d([finest.0, finest.1], false, None, None)?;
+    let images = map.f_reshape([1, queries, grid.0, grid.1])?;
+    let enlarged = images.f_upsample_bilinear2d([finest.0, finest.1], false, None, None)?;
     let mut enlarged = enlarged.f_reshape([queries, finest.0 * finest.1])?;
     let sums = enlarged.f_sum_dim_intlist(-1i64, true, Kind::Float)?.f_div_scalar(weight)?;
     Ok(enlarged.f_div_(&sums)?)
 }
 
-/// Adds to every row of `aggregate`, a query of `finest`, the row of `map` whose query lies under it.
+/// Adds to every row of `aggregate`, a query of `finest`, the row of `map` whose query covers it.
 fn repeat_into(aggregate: &Tensor, map: &Tensor, grid: (i64, i64), finest: (i64, i64)) -> Result<()> {
     let under: Vec<i64> = (0..finest.1).map(|column| column * grid.1 / finest.1).collect();
     let under = Tensor::f_from_slice(&under)?.f_to_device(map.device())?;

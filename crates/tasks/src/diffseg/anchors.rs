@@ -1,4 +1,4 @@
-//! Which tokens the merging begins with.
+//! Anchors: the tokens with which merging begins.
 
 use markov_core::torch::to_vec;
 use models::probe::token_rank;
@@ -8,14 +8,14 @@ use super::method::Method;
 use crate::error::Result;
 use crate::mini::rng::Rng;
 
-/// The anchors of a method on an aggregate `[n, n]` over `grid`: tokens in row order of the grid, in the order in which
-/// they are merged.
+/// Returns the anchors of a method on an aggregate `[n, n]` over `grid`, as token numbers in row order of the grid. The
+/// anchors are listed in the order in which they are merged.
 ///
-/// On a grid that is row by row; ranked ones begin with the greatest, drawn ones with the first drawn. `seed` decides what
-/// is drawn.
+/// Grid anchors are listed row by row, ranked ones from the largest score down, drawn ones in the order of drawing.
+/// `seed` determines the draws.
 ///
 /// # Errors
-/// A map that is no transition matrix; libtorch's.
+/// Fails if the map is not a transition matrix, or if libtorch fails.
 pub fn anchors(
     method: &Method,
     aggregate: &Tensor,
@@ -24,7 +24,7 @@ pub fn anchors(
     seed: u64,
 ) -> Result<Vec<usize>> {
     let tokens = grid.0 * grid.1;
-    // A stream of its own for every kind, so that kinds do not draw alike.
+    // Every kind of method has its own stream, so that kinds draw independently.
     let rng = |kind: u64| Rng::keyed(&[seed, kind]);
     Ok(match method {
         Method::Uniform(own) => uniform(grid, own.side),
@@ -42,8 +42,8 @@ pub fn anchors(
     })
 }
 
-/// `side` by `side` tokens at equal whole distances, as far from the edges as those leave room for: the published places, at
-/// 16 on 64 by 64 the rows and columns 1, 5, …, 61. All of a side's tokens where it has fewer.
+/// `side` by `side` tokens at equal whole distances, centred on the grid as in the published code: for 16 on 64 by 64
+/// tokens, the rows and columns 1, 5, …, 61. If a side has fewer than `side` tokens, all of them are taken.
 pub fn uniform((rows, columns): (usize, usize), side: usize) -> Vec<usize> {
     let places = |length: usize| {
         let count = side.clamp(1, length.max(1));
@@ -54,8 +54,9 @@ pub fn uniform((rows, columns): (usize, usize), side: usize) -> Vec<usize> {
     places(rows).flat_map(|row| places(columns).map(move |column| row * columns + column)).collect()
 }
 
-/// The `number` tokens of greatest score, greatest first, such that no two are within `radius` rows and columns of each
-/// other; where that leaves too few, the greatest of those left out follow. Ties go to the first in row order.
+/// Returns the `number` tokens with the largest scores, largest first, such that no two are within `radius` rows and
+/// columns of each other. If these are too few, the largest of the excluded tokens follow. Of equal tokens the first in
+/// row order is taken.
 pub fn ranked(scores: &[f64], (rows, columns): (usize, usize), number: usize, radius: usize) -> Vec<usize> {
     let mut order: Vec<usize> = (0..scores.len()).collect();
     order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]).then(a.cmp(&b)));
@@ -83,8 +84,8 @@ pub fn ranked(scores: &[f64], (rows, columns): (usize, usize), number: usize, ra
     peaks
 }
 
-/// `number` tokens drawn one after the other in proportion to their weights, without replacement; those without weight only
-/// once no others are left.
+/// Draws `number` tokens one after the other without replacement, with probabilities in proportion to their weights.
+/// Tokens of weight 0 are drawn only when no others are left.
 pub fn drawn(weights: &[f64], number: usize, rng: &mut Rng) -> Vec<usize> {
     let mut left: Vec<(usize, f64)> = weights.iter().copied().enumerate().collect();
     let mut chosen = Vec::with_capacity(number.min(left.len()));
@@ -96,7 +97,7 @@ pub fn drawn(weights: &[f64], number: usize, rng: &mut Rng) -> Vec<usize> {
                 target -= weight;
                 target < 0.0
             };
-            // Rounding may carry the sum past the end; the last that could be drawn is meant then.
+            // Rounding may carry the target past the end of the sum; then the last token with a weight is drawn.
             let last = || left.iter().rposition(|(_, weight)| *weight > 0.0);
             left.iter().position(falls_on).or_else(last).unwrap_or(0)
         } else {
@@ -130,7 +131,7 @@ mod tests {
         assert_eq!(uniform((3, 5), 16), (0..15).collect::<Vec<_>>());
         assert_eq!(uniform((5, 5), 1), [12]);
         assert_eq!(uniform((1, 1), 4), [0]);
-        // Rows 0, 3, 6 of 8 leave one row over, columns 0, 2, 4 of 5 none.
+        // Rows 0, 3, 6 of 8 leave one row over; columns 0, 2, 4 of 5 leave none.
         assert_eq!(uniform((8, 5), 3), [0, 2, 4, 15, 17, 19, 30, 32, 34]);
     }
 
@@ -140,10 +141,10 @@ mod tests {
         for (token, score) in [(7, 9.0), (8, 8.0), (13, 7.0), (21, 6.0), (28, 5.0)] {
             scores[token] = score;
         }
-        // On 5 by 6 tokens 8 and 13 are beside 7, 28 is beside 21.
+        // On 5 by 6 tokens 8 and 13 are next to 7, and 28 is next to 21.
         assert_eq!(ranked(&scores, (5, 6), 2, 1), [7, 21]);
         assert_eq!(ranked(&scores, (5, 6), 4, 0), [7, 8, 13, 21]);
-        // A radius that leaves one peak: the rest follow by score.
+        // The radius leaves one peak; the other anchors follow by score.
         assert_eq!(ranked(&scores, (5, 6), 4, 9), [7, 8, 13, 21]);
     }
 
@@ -153,13 +154,16 @@ mod tests {
         let mut firsts = [0usize; 4];
         for seed in 0..4000 {
             let order = drawn(&weights, 4, &mut Rng::keyed(&[seed]));
-            assert_eq!(order[3], 0, "what weighs nothing comes last");
+            assert_eq!(order[3], 0, "tokens of weight 0 come last");
             firsts[order[0]] += 1;
         }
         for (weight, first) in weights.iter().zip(firsts) {
-            let share = first as f64 / 4000.0;
-            // Four standard deviations.
-            assert!((share - weight / 10.0).abs() < 0.03, "{weight} of 10 drawn first in {share}");
+            let fraction = first as f64 / 4000.0;
+            // The tolerance is four standard deviations.
+            assert!(
+                (fraction - weight / 10.0).abs() < 0.03,
+                "{weight} of 10 drawn first in a fraction {fraction} of the draws"
+            );
         }
     }
 

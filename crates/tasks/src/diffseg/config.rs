@@ -69,7 +69,7 @@ impl DiffSegConfig {
         0.99
     }
 
-    /// That of the Berkeley segmentation benchmark.
+    /// The tolerance of the Berkeley segmentation benchmark.
     fn default_tolerance() -> f64 {
         0.0075
     }
@@ -82,18 +82,18 @@ impl DiffSegConfig {
         8
     }
 
-    /// How maps are merged.
+    /// Returns the settings of merging.
     pub fn merging(&self) -> Merging {
         Merging { threshold: self.threshold, rounds: self.rounds }
     }
 
-    /// The aggregates that some method asks for.
+    /// Returns the aggregates that the methods read.
     pub fn aggregates(&self) -> BTreeSet<HeadShare> {
         self.methods.iter().map(Method::aggregate).collect()
     }
 
-    /// The settings that decide the segments of one method, all others at their defaults: two configurations that agree in
-    /// this need the method run once.
+    /// Returns the settings on which the results of one method depend, with defaults for all others. If two
+    /// configurations agree in this, the method need be run only once.
     pub fn of_method(&self, method: &Method) -> Self {
         let mut one = Self { methods: vec![method.clone()], ..self.clone() };
         if !method.ranks() {
@@ -102,7 +102,7 @@ impl DiffSegConfig {
         one
     }
 
-    /// Checks what the types cannot.
+    /// Checks what the types cannot express.
     ///
     /// # Errors
     /// [`Error::Setting`] with the first setting out of range.
@@ -124,7 +124,7 @@ impl DiffSegConfig {
             let anchors = method.anchors();
             if !(1..=MOST_ANCHORS).contains(&anchors) {
                 let reason =
-                    format!("`{}` asks for {anchors} anchors; it can have 1 to {MOST_ANCHORS}", method.key());
+                    format!("`{}` asks for {anchors} anchors; give 1 to {MOST_ANCHORS}", method.key());
                 return refuse("task.diffseg.methods", reason);
             }
         }
@@ -136,9 +136,9 @@ impl DiffSegConfig {
         if let Some(side) = self.image_size {
             check_side("task.diffseg.image_size", side.unsigned_abs())?;
         }
-        // Infinity makes one segment of everything, which is a fair question to ask.
+        // Infinity is allowed: it merges everything into one segment.
         if self.threshold.is_nan() || self.threshold < 0.0 {
-            let reason = format!("must be a distance from 0 up, found {}", self.threshold);
+            let reason = format!("must be a number ≥ 0, found {}", self.threshold);
             return refuse("task.diffseg.threshold", reason);
         }
         check_alpha("task.diffseg.alpha", self.alpha)?;

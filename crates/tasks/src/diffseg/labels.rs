@@ -1,4 +1,4 @@
-//! From proposals over tokens to a label for every pixel.
+//! Assigns a segment to every pixel.
 
 use markov_core::torch::to_vec;
 use ndarray::Array2;
@@ -6,20 +6,21 @@ use tch::Tensor;
 
 use crate::error::Result;
 
-/// Proposals that are enlarged at once: 16 MiB of them at 512 by 512 pixels.
+/// Number of proposals that are enlarged at once: they take 16 MiB at 512 by 512 pixels.
 const PROPOSALS_AT_ONCE: i64 = 16;
 
-/// The proposal that is greatest at each pixel, `[height, width]`: proposals `[proposals, n]` over `grid` are enlarged
-/// to `size` (bilinear, half-pixel centres, edges repeated), a few at a time. Ties go to the first.
+/// Returns the proposal with the largest value at each pixel, `[height, width]`. Proposals `[proposals, n]` over `grid`
+/// are enlarged to `size` (bilinear, half-pixel centres, edges repeated), a few at a time. Of equal proposals the first
+/// is taken.
 ///
 /// # Errors
-/// There are no proposals; libtorch's.
+/// Fails if there are no proposals, or if libtorch fails.
 pub fn labels(proposals: &Tensor, grid: (usize, usize), size: (usize, usize)) -> Result<Array2<u16>> {
     let (count, _) = proposals.size2()?;
-    let pictures = proposals.f_reshape([1, count, grid.0 as i64, grid.1 as i64])?;
+    let images = proposals.f_reshape([1, count, grid.0 as i64, grid.1 as i64])?;
     let mut best: Option<(Tensor, Tensor)> = None;
     for first in (0..count).step_by(PROPOSALS_AT_ONCE as usize) {
-        let some = pictures.f_narrow(1, first, PROPOSALS_AT_ONCE.min(count - first))?;
+        let some = images.f_narrow(1, first, PROPOSALS_AT_ONCE.min(count - first))?;
         let enlarged = some.f_upsample_bilinear2d([size.0 as i64, size.1 as i64], false, None, None)?;
         let (values, places) = enlarged.f_max_dim(1, false)?;
         let places = places.f_add_scalar(first)?;
@@ -43,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn chunks_do_not_show() -> Result<()> {
+    fn labels_do_not_depend_on_the_chunks() -> Result<()> {
         tch::manual_seed(4);
         let count = 2 * PROPOSALS_AT_ONCE + 5;
         let proposals = Tensor::rand([count, 12], (Kind::Float, Device::Cpu));

@@ -1,37 +1,37 @@
 //! Anchors grow into segments by iterative merging (arXiv 2308.12469, section 3.3), with the published order of steps.
 //!
-//! Maps are distributions over tokens; the distance of two is their symmetric Kullback-Leibler divergence
-//! `D(x, y) = ½ Σ x log(x/y) + ½ Σ y log(y/x)`. In the first round each anchor's map becomes the mean of all maps that are
-//! closer to it than the threshold. In every later round the proposals are gone through in order: each that belongs to no
-//! proposal yet becomes the mean of all that are closer to it than the threshold, also of those that belong to one already,
-//! which then belong to it. Distances of a round are between the proposals as they were when it began. A map always
-//! belongs to itself, at a threshold of 0 too.
+//! Maps are distributions over tokens. The distance of two maps is their symmetric Kullback-Leibler divergence
+//! `D(x, y) = ½ Σ x log(x/y) + ½ Σ y log(y/x)`. In the first round each anchor's map becomes the mean of all maps that
+//! are closer to it than the threshold. Every later round goes through the proposals in order: a proposal that does not
+//! yet belong to another one is replaced by the mean of all proposals that are closer to it than the threshold,
+//! including those that already belong to another one, and all of these then belong to it. Distances are computed once,
+//! at the beginning of a round. A map always belongs to itself, even at a threshold of 0.
 //!
-//! Everything is float32. What is below the smallest normal number of that type, zeros included, has that number's
-//! logarithm, so where one map has nothing, the distance is large and finite.
+//! All numbers are float32. A value below the smallest normal number of that type, such as 0, is given the logarithm of
+//! that number. If a map is 0 where the other is not, the distance is therefore large but finite.
 
 use markov_core::torch::to_vec;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
 
-/// How maps are merged.
+/// Settings of merging.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Merging {
     /// Maps closer than this are merged.
     pub threshold: f64,
-    /// Rounds, the first one included.
+    /// Number of rounds, including the first one.
     pub rounds: usize,
 }
 
-/// Maps whose logarithms are alive at once: 8 MiB of them at 64 by 64 tokens.
+/// Number of maps whose logarithms are in memory at once: they take 8 MiB at 64 by 64 tokens.
 const MAPS_AT_ONCE: i64 = 512;
 
-/// The proposals that `anchors` grow into, `[proposals, n]` float32, from an aggregate `[n, n]` float32 whose rows are
-/// positive and sum to 1.
+/// Merges maps around `anchors`. `aggregate` is `[n, n]` float32 with positive rows that sum to 1. Returns the
+/// proposals, `[proposals, n]` float32.
 ///
 /// # Errors
-/// libtorch's.
+/// Fails if libtorch fails.
 pub fn merge(aggregate: &Tensor, anchors: &[usize], merging: &Merging) -> Result<Tensor> {
     let mut proposals = gather(aggregate, anchors, merging.threshold)?;
     for _ in 1..merging.rounds {
@@ -40,11 +40,11 @@ pub fn merge(aggregate: &Tensor, anchors: &[usize], merging: &Merging) -> Result
     Ok(proposals)
 }
 
-/// The first round: for each anchor the mean of all rows of `aggregate` `[n, n]` closer to it than `threshold`, `[anchors,
-/// n]`.
+/// The first round. Returns for each anchor the mean of all rows of `aggregate` `[n, n]` that are closer to it than
+/// `threshold`, `[anchors, n]`.
 ///
 /// # Errors
-/// libtorch's.
+/// Fails if libtorch fails.
 pub fn gather(aggregate: &Tensor, anchors: &[usize], threshold: f64) -> Result<Tensor> {
     let (n, _) = aggregate.size2()?;
     let anchors: Vec<i64> = anchors.iter().map(|&token| token as i64).collect();
@@ -63,26 +63,26 @@ pub fn gather(aggregate: &Tensor, anchors: &[usize], threshold: f64) -> Result<T
     Ok(sum.f_div_(&count)?)
 }
 
-/// A later round: `[proposals, n]` to fewer or equally many.
+/// A later round. Replaces `[proposals, n]` by fewer or equally many proposals.
 ///
 /// # Errors
-/// libtorch's.
+/// Fails if libtorch fails.
 pub fn unite(proposals: &Tensor, threshold: f64) -> Result<Tensor> {
     let (count, _) = proposals.size2()?;
     let close = distances(proposals, proposals)?.f_lt(threshold)?;
     let flags: Vec<u8> = to_vec(&close)?;
     let groups = groups(&flags, count as usize);
-    let mut shares = vec![0f32; groups.len() * count as usize];
-    for (shares, group) in shares.chunks_mut(count as usize).zip(&groups) {
+    let mut weights = vec![0f32; groups.len() * count as usize];
+    for (weights, group) in weights.chunks_mut(count as usize).zip(&groups) {
         for &member in group {
-            shares[member] = 1.0 / group.len() as f32;
+            weights[member] = 1.0 / group.len() as f32;
         }
     }
-    let shares = Tensor::f_from_slice(&shares)?.f_reshape([groups.len() as i64, count])?;
-    Ok(shares.f_to_device(proposals.device())?.f_matmul(proposals)?)
+    let weights = Tensor::f_from_slice(&weights)?.f_reshape([groups.len() as i64, count])?;
+    Ok(weights.f_to_device(proposals.device())?.f_matmul(proposals)?)
 }
 
-/// Who is averaged with whom, `close[i * count + j]` telling whether `j` is close to `i`.
+/// Returns the groups of proposals that are averaged. `close[i * count + j]` is 1 if `j` is close to `i`.
 fn groups(close: &[u8], count: usize) -> Vec<Vec<usize>> {
     let mut belongs = vec![false; count];
     let mut groups = Vec::new();
@@ -97,20 +97,20 @@ fn groups(close: &[u8], count: usize) -> Vec<Vec<usize>> {
     groups
 }
 
-/// The distances of every row of `x` `[k, n]` to every row of `y` `[m, n]`, `[k, m]` float32.
+/// Returns the distances of every row of `x` `[k, n]` to every row of `y` `[m, n]`, `[k, m]` float32.
 ///
 /// # Errors
-/// libtorch's.
+/// Fails if libtorch fails.
 pub fn distances(x: &Tensor, y: &Tensor) -> Result<Tensor> {
     Maps::new(x)?.distances(&Maps::new(y)?)
 }
 
-/// Maps with what distances need of them.
+/// Maps with the intermediate results that distances need.
 struct Maps {
-    /// `[k, n]`.
+    /// The maps, `[k, n]`.
     maps: Tensor,
-    /// `log(n x)`. The factor leaves distances as they are, since it cancels, and brings the numbers that they are
-    /// differences of near 0.
+    /// `log(n x)`. The factor `n` cancels in distances. It keeps the logarithms near 0, which makes their differences
+    /// more accurate.
     logs: Tensor,
     /// `Σ x log(n x)`, `[k, 1]`.
     negentropy: Tensor,
@@ -125,13 +125,13 @@ impl Maps {
         Ok(Self { maps: maps.shallow_clone(), logs, negentropy })
     }
 
-    /// The numbers of the maps, from `first` on.
+    /// Returns the row numbers of the maps, starting at `first`.
     fn numbers(&self, first: i64) -> Result<Tensor> {
         let count = self.maps.size()[0];
         Ok(Tensor::f_arange_start(first, first + count, (Kind::Int64, self.maps.device()))?)
     }
 
-    /// `[k, m]`: ½ (Σ x log x + Σ y log y − x·log y − log x·y), at least 0.
+    /// Returns `[k, m]`: ½ (Σ x log x + Σ y log y − x·log y − log x·y), at least 0.
     fn distances(&self, other: &Self) -> Result<Tensor> {
         let mut cross = self.maps.f_matmul(&other.logs.f_transpose(0, 1)?)?;
         let _ = cross.f_add_(&self.logs.f_matmul(&other.maps.f_transpose(0, 1)?)?)?;
@@ -188,7 +188,7 @@ mod tests {
         }
 
         #[test]
-        fn names_of_tokens_do_not_matter(seed in 0i64..1000, threshold in 0.01f64..2.0) {
+        fn the_order_of_tokens_does_not_matter(seed in 0i64..1000, threshold in 0.01f64..2.0) {
             let maps = maps(seed, 24, 1.0);
             let order = Tensor::randperm(24, (Kind::Int64, Device::Cpu));
             let renamed = maps.index_select(0, &order).index_select(1, &order);
@@ -204,17 +204,17 @@ mod tests {
     }
 
     #[test]
-    fn a_proposal_takes_in_what_belongs_elsewhere() {
-        // 1 is close to 0 and 2, which are far from each other, as in the published code.
+    fn a_proposal_absorbs_members_of_earlier_groups() {
+        // 1 is close to 0 and to 2, which are far from each other, as in the published code.
         let close = [1, 1, 0, 1, 1, 1, 0, 1, 1];
         assert_eq!(groups(&close, 3), [vec![0, 1], vec![1, 2]]);
-        // Everything is close to 1 only, itself but for its own flag.
+        // All proposals are close to 1 only; a proposal belongs to itself although its own flag is 0.
         let close = [0, 0, 0, 1, 0, 1, 0, 0, 0];
         assert_eq!(groups(&close, 3), [vec![0], vec![0, 1, 2]]);
     }
 
     #[test]
-    fn zeros_are_far_and_not_infinitely_so() -> Result<()> {
+    fn distances_from_zeros_are_large_but_finite() -> Result<()> {
         let maps = Tensor::from_slice(&[0.5f32, 0.5, 0.0, 0.0, 0.0, 0.0, 0.5, 0.5]).reshape([2, 4]);
         let found = distances(&maps, &maps)?;
         let far = (0.5f64 / f64::from(f32::MIN_POSITIVE)).ln();
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_do_not_show() -> Result<()> {
+    fn merging_does_not_depend_on_the_chunks() -> Result<()> {
         let n = MAPS_AT_ONCE + 7;
         let maps = maps(3, n, 0.5);
         let anchors = [0, 5, MAPS_AT_ONCE as usize, n as usize - 1];

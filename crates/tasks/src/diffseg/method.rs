@@ -1,4 +1,4 @@
-//! The methods of `[task.diffseg]`: where the anchors come from.
+//! The methods of `[task.diffseg]`: ways to choose the anchors.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -65,7 +65,7 @@ pub struct Drawn {
     pub weight: HeadShare,
 }
 
-/// As many as the published grid has.
+/// The number of anchors of the published grid.
 const ANCHORS: usize = 256;
 
 impl Default for Grid {
@@ -137,7 +137,7 @@ impl Method {
         }
     }
 
-    /// Which aggregate the method reads.
+    /// The aggregate that the method reads.
     pub fn aggregate(&self) -> HeadShare {
         match self {
             Self::Uniform(Grid { weight, .. })
@@ -148,7 +148,7 @@ impl Method {
         }
     }
 
-    /// Whether the method asks for a steady state.
+    /// Whether the method computes a steady state.
     pub fn ranks(&self) -> bool {
         match self {
             Self::Tokenrank(_) | Self::TokenrankSampled(_) => true,
@@ -166,7 +166,7 @@ impl Method {
         self.name().unwrap_or(self.kind_label())
     }
 
-    /// How many anchors the method asks for.
+    /// The number of anchors that the method asks for.
     pub fn anchors(&self) -> usize {
         match self {
             Self::Uniform(Grid { side, .. }) => side.saturating_mul(*side),
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn old_names_still_read() {
+    fn old_names_can_still_be_read() {
         let old = parse::<Method>(
             r#"{ tokenrank = { number = 36, aggregate = "lambda2" } }, { random = { aggregate = "mean" } }"#,
         );
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_method_is_refused_by_name() {
+    fn unknown_methods_and_settings_are_refused() {
         refused::<Method>(&[
             ("\"kmeans\"", "kmeans"),
             ("{ tokenrank = { radii = 1 } }", "radii"),

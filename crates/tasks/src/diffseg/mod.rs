@@ -1,9 +1,9 @@
-//! Unsupervised segmentation of pictures by the self-attention of Stable Diffusion (DiffSeg, Tian et al., arXiv 2308.12469),
-//! with anchors on a grid or chosen by TokenRank.
+//! Unsupervised segmentation of images by the self-attention of Stable Diffusion (DiffSeg, Tian et al., arXiv
+//! 2308.12469), with anchors on a grid or chosen by TokenRank.
 //!
-//! The UNet sees a picture once, as it is; a probe aggregates its self-attention while it goes by. Every method then
-//! chooses anchors, merges maps around them, and gives each pixel to the proposal that is greatest there. Whether
-//! segments are right is another crate's business: records say how many pixels of which segment have which label.
+//! The UNet processes an image once, without added noise, while a probe aggregates its self-attention. Every method
+//! then chooses anchors, merges the maps around them, and assigns each pixel to the proposal with the largest value
+//! there. The records count the pixels of each pair of segment and label; the crate `eval` computes metrics from them.
 
 mod aggregate;
 mod anchors;
@@ -44,24 +44,24 @@ pub struct DiffSeg {
     config: DiffSegConfig,
     pipeline: Box<dyn NoisePipeline>,
     items: Vec<DenseImage>,
-    /// Side of pictures and label maps in pixels.
+    /// Side of images and label maps in pixels.
     side: i64,
     seed: u64,
     ready: Option<Ready>,
 }
 
-/// The prompt, and the networks.
+/// The networks and the embedded prompt.
 struct Ready {
-    /// `[tokens, width]`.
+    /// The embedded prompt, `[tokens, width]`.
     text: Tensor,
     encoder: PictureEncoder,
     network: Box<dyn NoisePredictor>,
 }
 
-/// What a method makes of an aggregate.
+/// The result of a method on one aggregate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Segmentation {
-    /// The anchors as tokens in row order, in the order in which they were merged.
+    /// The anchors as token numbers in row order, listed in the order in which they were merged.
     pub anchors: Vec<usize>,
     /// Number of segments.
     pub proposals: usize,
@@ -69,11 +69,11 @@ pub struct Segmentation {
     pub labels: Array2<u16>,
 }
 
-/// Segments one image by its aggregate `[n, n]` over `grid`, with a label for each of `size` pixels (rows, columns). `seed`
-/// decides what is drawn.
+/// Segments one image by its aggregate `[n, n]` over `grid`, with a label for each of `size` pixels (rows, columns).
+/// `seed` determines the draws.
 ///
 /// # Errors
-/// A map that is no transition matrix; libtorch's.
+/// Fails if the map is not a transition matrix, or if libtorch fails.
 pub fn segment(
     config: &DiffSegConfig,
     method: &Method,
@@ -89,10 +89,10 @@ pub fn segment(
 }
 
 impl DiffSeg {
-    /// Puts the experiment together; nothing large is read yet. `seed` decides the anchors that are drawn.
+    /// Creates the experiment; nothing large is loaded yet. `seed` determines the anchors that are drawn.
     ///
     /// # Errors
-    /// A setting is out of range or does not fit the pipeline.
+    /// Fails if a setting is out of range or does not fit the pipeline.
     pub fn new(
         config: DiffSegConfig,
         pipeline: impl NoisePipeline + 'static,
@@ -104,14 +104,14 @@ impl DiffSeg {
         let refuse = |reason: String| Err(Error::Setting { setting: "task.diffseg.image_size", reason });
         if height != width {
             return refuse(format!(
-                "this network was made for pictures of {height} by {width} pixels and squares are segmented; say which side"
+                "the network was trained on images of {height} by {width} pixels, but only square images are segmented; set the side"
             ));
         }
         if let Err(error) = pipeline.latent_shape((height, width)) {
             return refuse(error.to_string());
         }
         if pipeline.streams().is_empty() {
-            return refuse("this UNet has no attention to segment by".into());
+            return refuse("this UNet has no self-attention, which the segmentation reads".into());
         }
         Ok(Self { config, pipeline: Box::new(pipeline), items, side: height, seed, ready: None })
     }
@@ -119,7 +119,7 @@ impl DiffSeg {
     fn prepare(&self) -> Result<Ready> {
         let texts = self.pipeline.encode_texts(std::slice::from_ref(&self.config.prompt))?;
         let [text] = &texts[..] else {
-            let reason = "one text did not make one embedding".into();
+            let reason = "the text encoder did not return one embedding for the prompt".into();
             return Err(models::Error::Text { text: self.config.prompt.clone(), reason }.into());
         };
         Ok(Ready {
@@ -129,7 +129,8 @@ impl DiffSeg {
         })
     }
 
-    /// Latents `[batch, channels, h, w]`, means, each picture encoded by itself.
+    /// Returns the latents `[batch, channels, h, w]`: the mean of the encoder's distribution. Each image is encoded by
+    /// itself.
     fn latents<'a>(&self, ready: &Ready, images: impl Iterator<Item = &'a Segmented>) -> Result<Tensor> {
         let latents = images.map(|image| {
             let pixels = samples(&image.rgb, self.side)?;
@@ -138,7 +139,8 @@ impl DiffSeg {
         Ok(Tensor::f_cat(&latents.collect::<Result<Vec<_>>>()?, 0)?)
     }
 
-    /// One pass over pictures, without noise, up to the last block: what the network would answer is not asked.
+    /// One pass over images without noise, up to the last block with attention; the prediction of the network is not
+    /// computed.
     fn aggregates(&self, ready: &Ready, latents: &Tensor) -> Result<Aggregates> {
         let (batch, ..) = latents.size4()?;
         let mut probe = Aggregator::new(&self.config.aggregates());
@@ -148,12 +150,12 @@ impl DiffSeg {
         probe.finish()
     }
 
-    /// What decides the anchors drawn for a picture, whatever stands beside it.
+    /// Returns the seed of the anchors drawn for an image. It does not depend on the other images of the batch.
     fn seed_of(&self, id: &str) -> u64 {
         seed_of(&format!("{}/{id}", self.seed))
     }
 
-    /// The record of one item from what the methods, in their order, made of it.
+    /// Returns the record of one item from the segmentations of all methods, in their order.
     fn record(
         config: &DiffSegConfig,
         item: &DenseImage,
@@ -163,7 +165,7 @@ impl DiffSeg {
         grid: Option<(usize, usize)>,
     ) -> DiffSegRecord {
         let truth = nearest(&image.labels, side);
-        // Of the diagonal.
+        // The tolerance is a fraction of the diagonal.
         let reach = config.tolerance * (side as f64).hypot(side as f64);
         let mut methods = BTreeMap::new();
         let mut pictures = grid.map(|grid| Pictures { size: (side, side), grid, methods: BTreeMap::new() });
@@ -241,7 +243,7 @@ impl Task for DiffSeg {
         };
         let found: Vec<Vec<Segmentation>> = images.iter().enumerate().map(of_item).collect::<Result<_>>()?;
 
-        // Tensors stay behind: they must not be seen from other threads.
+        // Only these fields are captured below: tensors must not be accessed from other threads.
         let (config, grid) = (&self.config, aggregates.grid());
         drop(aggregates);
         let record = |((place, image), found): (&(usize, Segmented), &Vec<Segmentation>)| {

@@ -1,4 +1,4 @@
-//! What the network sees of an image, and the labels beside it.
+//! The part of an image that the network sees, and the matching labels.
 
 use models::image::{Rgb8, center_crop};
 use ndarray::{Array2, s};
@@ -7,11 +7,11 @@ use tch::Tensor;
 use crate::dataset::segmentation::Segmented;
 use crate::error::Result;
 
-/// The middle of an image and of its labels: a square of the short side. With an odd number of pixels to remove, the smaller
-/// half goes at the top and left.
+/// Crops an image and its labels to the central square with the side of the shorter edge. If an odd number of pixels is
+/// removed, the smaller half is removed at the top or left.
 ///
 /// # Errors
-/// A picture that is not what its fields say.
+/// Fails if the size of the image does not match its data.
 pub fn middle(image: &Segmented) -> Result<Segmented> {
     let (height, width) = image.labels.dim();
     let side = height.min(width);
@@ -23,17 +23,18 @@ pub fn middle(image: &Segmented) -> Result<Segmented> {
     })
 }
 
-/// Samples `[1, 3, side, side]` from -1 to 1 of a picture, float32 on the CPU: bilinear between the pixels whose centres are
-/// nearest, not averaged where the picture shrinks and not rounded, as `tf.image.resize` does.
+/// Returns the samples `[1, 3, side, side]` of an image, from -1 to 1, float32 on the CPU. Samples are interpolated
+/// bilinearly between the pixels with the nearest centres, without averaging when the image shrinks and without
+/// rounding, as `tf.image.resize` does.
 ///
 /// # Errors
-/// libtorch's.
-pub fn samples(picture: &Rgb8, side: i64) -> Result<Tensor> {
-    let pixels = models::pipeline::pixels(picture)?.f_unsqueeze(0)?;
+/// Fails if libtorch fails.
+pub fn samples(image: &Rgb8, side: i64) -> Result<Tensor> {
+    let pixels = models::pipeline::pixels(image)?.f_unsqueeze(0)?;
     Ok(pixels.f_upsample_bilinear2d([side, side], false, None, None)?)
 }
 
-/// Labels of `side` by `side` pixels, each that of the pixel under its centre.
+/// Resizes labels to `side` by `side` pixels; each pixel takes the label under its centre.
 pub fn nearest(labels: &Array2<u8>, side: usize) -> Array2<u8> {
     let (rows, columns) = labels.dim();
     let under = |place: usize, from: usize| (2 * place + 1) * from / (2 * side);
@@ -70,8 +71,8 @@ mod tests {
     #[test]
     fn samples_go_from_minus_one_to_one_without_rounding() -> Result<()> {
         let data = vec![0, 0, 0, 255, 255, 255, 0, 0, 0, 255, 255, 255];
-        let picture = Rgb8::new(2, 2, data).map_err(models::Error::from)?;
-        let found: Vec<f64> = Vec::try_from(samples(&picture, 4)?.get(0).get(0).get(0))?;
+        let image = Rgb8::new(2, 2, data).map_err(models::Error::from)?;
+        let found: Vec<f64> = Vec::try_from(samples(&image, 4)?.get(0).get(0).get(0))?;
         assert_eq!(found, [-1.0, -0.5, 0.5, 1.0]);
         Ok(())
     }

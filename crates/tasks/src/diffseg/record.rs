@@ -1,4 +1,4 @@
-//! What the experiment writes down.
+//! The records of the experiment.
 
 use std::collections::BTreeMap;
 
@@ -6,48 +6,49 @@ use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::config::MOST_ANCHORS;
-use crate::pixels::{in_a_picture, pixels};
+use crate::pixels::{in_an_image, pixels};
 
-/// How the segments of one image fared, by method.
+/// The segmentations of one image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct DiffSegRecord {
-    /// The image.
+    /// Name of the image.
     pub id: String,
-    /// SHA-256 of image and labels, as the data set gives it; empty where it was not written down.
+    /// SHA-256 of image and labels, as computed by the data set; empty in records that do not store it.
     #[serde(default)]
     pub sha256: String,
-    /// What came of each method, by method.
+    /// Segments by method.
     pub methods: BTreeMap<String, Segments>,
-    /// Segments and anchors by method, for the images of which pictures are made.
+    /// Segments and anchors by method, for the images that are drawn in figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pictures: Option<Pictures>,
 }
 
-/// Segments against the labels of an image, in pixels of the label map.
+/// Comparison of segments with the labels of an image, in pixels of the label map.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Segments {
-    /// Number of segments: all proposals, whether or not they won a pixel.
+    /// Number of segments, including those without a pixel.
     #[serde(deserialize_with = "proposals")]
     pub proposals: usize,
-    /// `(class, segment, pixels)` of every pair that meets, ascending; classes from 0; ignored pixels count nowhere.
+    /// `(class, segment, pixels)` for every pair with common pixels, in ascending order. Classes count from 0; ignored
+    /// pixels are not counted.
     #[serde(deserialize_with = "overlap")]
     pub overlap: Vec<(u16, u32, u64)>,
-    /// How many of the true boundaries were found.
+    /// Recall of the true boundaries.
     pub boundary: Boundary,
 }
 
-/// True boundaries, and those of them that a segment's boundary comes near ([`boundary`](super::boundary())).
+/// Pixels of true boundaries, and how many of them have a segment's boundary nearby ([`boundary`](super::boundary())).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Boundary {
-    /// Pixels of true boundaries.
+    /// Number of pixels of true boundaries.
     #[serde(deserialize_with = "pixels")]
     pub labelled: u64,
-    /// Those with a predicted boundary within the tolerance.
+    /// Number of these pixels with a predicted boundary within the tolerance.
     #[serde(deserialize_with = "pixels")]
     pub found: u64,
 }
 
-/// A number of proposals that some configuration can have asked for.
+/// Deserializes a number of proposals. Fails if no configuration allows that many.
 fn proposals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {
     let proposals = usize::deserialize(deserializer)?;
     match proposals <= MOST_ANCHORS {
@@ -56,27 +57,28 @@ fn proposals<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Err
     }
 }
 
-/// Pairs that a picture can have: they become a matrix of classes and segments.
+/// Deserializes the overlaps of one image. Fails if they are out of range: they become a matrix of classes and
+/// segments.
 fn overlap<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<(u16, u32, u64)>, D::Error> {
     let overlap = Vec::<(u16, u32, u64)>::deserialize(deserializer)?;
     let possible = |&(class, segment, _): &(u16, u32, u64)| {
         class <= u8::MAX.into() && usize::try_from(segment).is_ok_and(|segment| segment < MOST_ANCHORS)
     };
     if let Some((class, segment, _)) = overlap.iter().find(|pair| !possible(pair)) {
-        return Err(D::Error::custom(format!("no picture has class {class} in segment {segment}")));
+        return Err(D::Error::custom(format!("class {class} and segment {segment} are out of range")));
     }
     let all = overlap.iter().fold(0, |all: u64, (.., pixels)| all.saturating_add(*pixels));
-    in_a_picture(all).map(|_| overlap)
+    in_an_image(all).map(|_| overlap)
 }
 
-/// What pictures of an image are drawn from, beside the image itself.
+/// The data from which figures of an image are drawn, in addition to the image itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Pictures {
     /// Rows and columns of the label maps.
     pub size: (usize, usize),
-    /// Tokens as (rows, columns).
+    /// Rows and columns of the token grid.
     pub grid: (usize, usize),
-    /// By method.
+    /// Segments and anchors by method.
     pub methods: BTreeMap<String, SegmentPicture>,
 }
 
@@ -89,13 +91,13 @@ pub struct SegmentPicture {
     pub anchors: Vec<(u16, u16)>,
 }
 
-/// A list of labels as `(label, how often in a row)`.
+/// A run-length encoded list of labels: `(label, number of repetitions)`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Runs(Vec<(u16, u32)>);
 
 impl Runs {
-    /// Writes labels down.
+    /// Encodes labels.
     pub fn encode(labels: impl IntoIterator<Item = u16>) -> Self {
         let mut runs: Vec<(u16, u32)> = Vec::new();
         for label in labels {
@@ -107,7 +109,7 @@ impl Runs {
         Self(runs)
     }
 
-    /// The labels, one by one.
+    /// Returns the labels one by one.
     pub fn decode(&self) -> impl Iterator<Item = u16> {
         self.0.iter().flat_map(|&(label, count)| (0..count).map(move |_| label))
     }
@@ -120,7 +122,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn runs_give_back_what_they_were_given(labels in proptest::collection::vec(0u16..4, 0..200)) {
+        fn decoding_gives_back_the_encoded_labels(labels in proptest::collection::vec(0u16..4, 0..200)) {
             let runs = Runs::encode(labels.iter().copied());
             prop_assert!(runs.0.windows(2).all(|pair| pair[0].0 != pair[1].0));
             prop_assert_eq!(runs.decode().collect::<Vec<_>>(), labels);
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_without_pictures_says_nothing_of_them() -> serde_json::Result<()> {
+    fn a_record_without_pictures_omits_the_key() -> serde_json::Result<()> {
         let boundary = Boundary { labelled: 8, found: 5 };
         let segments = Segments { proposals: 3, overlap: vec![(0, 1, 20), (2, 0, 7)], boundary };
         let record = DiffSegRecord {

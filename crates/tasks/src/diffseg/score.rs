@@ -1,12 +1,12 @@
-//! Segments against the labels of an image.
+//! Compares segments with the labels of an image.
 
 use ndarray::{Array2, ArrayView2};
 
 use super::record::{Boundary, Segments};
 use crate::dataset::segmentation::IGNORE;
 
-/// Counts what meets in two maps of one size, and the boundaries; `proposals` says how many segments there are and `reach`
-/// how many pixels from a true boundary a predicted one may be.
+/// Counts the common pixels of segments and classes, and the boundaries that were found. `proposals` is the number of
+/// segments, `reach` the maximum distance in pixels between a true and a predicted boundary.
 pub(super) fn score(
     segments: ArrayView2<'_, u16>,
     truth: ArrayView2<'_, u8>,
@@ -22,13 +22,13 @@ pub(super) fn score(
     Segments { proposals, overlap, boundary: boundary(segments, truth, reach) }
 }
 
-/// How many pixels of true boundaries have a predicted boundary within `reach` pixels.
+/// Counts the pixels of true boundaries that have a predicted boundary within `reach` pixels.
 ///
-/// A pixel lies on a predicted boundary where one of its four neighbours belongs to another segment, and on a true one where
-/// it and one of its four neighbours have different labels, neither of them [`IGNORE`]; so a boundary between two
-/// regions is two pixels wide. Distances are Euclidean between the centres of pixels. Each true pixel is asked for itself:
-/// nothing is matched one to one, unlike in the Berkeley benchmark, and predicted boundaries where there is none cost
-/// nothing.
+/// A pixel lies on a predicted boundary if one of its four neighbours belongs to another segment. It lies on a true
+/// boundary if it and one of its four neighbours have different labels, neither of them [`IGNORE`]. A boundary between
+/// two regions is therefore two pixels wide. Distances are Euclidean, between the centres of pixels. Each true pixel is
+/// checked by itself: unlike in the Berkeley benchmark, pixels are not matched one to one, and additional predicted
+/// boundaries are not penalised.
 pub fn boundary(segments: ArrayView2<'_, u16>, truth: ArrayView2<'_, u8>, reach: f64) -> Boundary {
     let predicted = edges(segments, |a, b| a != b);
     let labelled = edges(truth, |a, b| a != b && a != IGNORE && b != IGNORE);
@@ -46,7 +46,7 @@ pub fn boundary(segments: ArrayView2<'_, u16>, truth: ArrayView2<'_, u8>, reach:
     counts
 }
 
-/// Pixels with a neighbour from which they are divided.
+/// Returns the pixels for which `divided` holds with one of their four neighbours.
 fn edges<T: Copy>(map: ArrayView2<'_, T>, divided: impl Fn(T, T) -> bool) -> Array2<bool> {
     let (rows, columns) = map.dim();
     let mut edges = Array2::from_elem((rows, columns), false);
@@ -61,7 +61,7 @@ fn edges<T: Copy>(map: ArrayView2<'_, T>, divided: impl Fn(T, T) -> bool) -> Arr
     edges
 }
 
-/// The offsets within `reach`, nearest first.
+/// Returns the offsets within `reach`, nearest first.
 fn disc(reach: f64) -> Vec<(isize, isize)> {
     let whole = reach.max(0.0).floor() as isize;
     let square = |(down, right): &(isize, isize)| (down * down + right * right) as f64;
@@ -84,8 +84,8 @@ mod tests {
         let found = score(segments.view(), truth.view(), 4, 0.0);
         assert_eq!(found.proposals, 4);
         assert_eq!(found.overlap, [(0, 0, 1), (0, 2, 2), (3, 0, 3)]);
-        // The true boundary runs around the 0 in the second row, beside 255 there is none; the predicted one touches two of
-        // its three pixels.
+        // The true boundary runs around the 0 in the second row; next to 255 there is no boundary. The predicted
+        // boundary touches two of its three pixels.
         assert_eq!(found.boundary, Boundary { labelled: 3, found: 2 });
     }
 

@@ -14,7 +14,7 @@ pub struct Blur {
 }
 
 impl Default for Blur {
-    /// diffusers' for latents.
+    /// The values that diffusers uses for latents.
     fn default() -> Self {
         Self { kernel: 9, sigma: 1.0 }
     }

@@ -91,12 +91,12 @@ impl GuidanceConfig {
         8
     }
 
-    /// Whether there is classifier-free guidance, which reads the negative prompt.
+    /// Whether classifier-free guidance is on. Only then is the negative prompt read.
     pub(crate) fn is_guided_by_text(&self) -> bool {
         self.guidance_scale > 1.0
     }
 
-    /// How a method guides with these settings; none for a plain run.
+    /// The guidance of a method under these settings; `None` for the method `none`.
     pub fn sag(&self, method: &Method) -> Option<Sag> {
         let Method::Sag(own) = method else { return None };
         Some(Sag {
@@ -108,11 +108,11 @@ impl GuidanceConfig {
         })
     }
 
-    /// The settings that decide the pictures of one method, all others at their defaults: two configurations that agree in
-    /// this need the method run once.
+    /// Returns the settings on which the images of one method depend, with defaults for all others. If two
+    /// configurations agree in this, the method need be run only once.
     pub fn of_method(&self, method: &Method) -> Self {
         let mut one = Self { methods: vec![method.clone()], ..self.clone() };
-        // A plain run reads none of them, and a method's own setting stands before the task's.
+        // A method's own settings take precedence over the task's. The method `none` reads neither.
         let (scale, alpha, threshold, blur) = match method {
             Method::None(_) => (false, false, false, false),
             Method::Sag(own) => (
@@ -140,7 +140,7 @@ impl GuidanceConfig {
         one
     }
 
-    /// Checks what the types cannot.
+    /// Checks what the types cannot express.
     ///
     /// # Errors
     /// [`Error::Setting`] with the first setting out of range.
@@ -158,10 +158,11 @@ impl GuidanceConfig {
             );
             return refuse("task.guidance.methods", reason);
         }
-        // Names become folders.
+        // Method names become folder names.
         if let Some(key) = keys.iter().find(|key| !is_name(key)) {
-            let reason =
-                format!("`{key}` must begin with a letter or digit and go on with these, `-`, `_` and `.`");
+            let reason = format!(
+                "`{key}` must begin with a letter or digit; after that, `-`, `_` and `.` are allowed too"
+            );
             return refuse("task.guidance.methods", reason);
         }
         for (setting, value) in [
@@ -180,8 +181,9 @@ impl GuidanceConfig {
         if let Some(side) = self.image_size {
             check_side("task.guidance.image_size", side.unsigned_abs())?;
         }
-        if self.first.checked_add(self.count).is_none_or(|end| end > MOST_PICTURES) {
-            let reason = format!("the last picture has number {MOST_PICTURES} or above");
+        if self.first.checked_add(self.count).is_none_or(|end| end > MOST_IMAGES) {
+            let reason =
+                format!("image numbers must stay below {MOST_IMAGES}, but `first` and `count` go beyond");
             return refuse("task.guidance.count", reason);
         }
         if !self.guidance_scale.is_finite() {
@@ -190,7 +192,7 @@ impl GuidanceConfig {
         for method in &self.methods {
             if let Method::Sag(SagMethod { mask: Importance::ColumnSum, alpha: Some(alpha), .. }) = method {
                 let reason = format!(
-                    "alpha = {alpha} of `{}` has no effect: the mask of column sums reads no chain with teleport; leave it \
+                    "alpha = {alpha} of `{}` has no effect: the column-sum mask does not depend on it; leave it \
                      out, or set mask = \"tokenrank\"",
                     method.key()
                 );
@@ -212,8 +214,8 @@ impl GuidanceConfig {
     }
 }
 
-/// Numbers of pictures have eight digits in file names.
-const MOST_PICTURES: u64 = 100_000_000;
+/// The number of an image has eight digits in file names.
+const MOST_IMAGES: u64 = 100_000_000;
 /// Networks are trained on schedules of 1,000 steps, and a sampler cannot take more.
 const MOST_STEPS: usize = 1000;
 
@@ -230,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_no_sampler_takes_and_no_memory_holds_is_refused() {
+    fn steps_and_image_size_out_of_range_are_refused() {
         let check = |steps: usize, side: i64| {
             let table = json!({ "methods": ["none"], "count": 1, "steps": steps, "image_size": side });
             let config: GuidanceConfig = serde_json::from_value(table).expect("a table");

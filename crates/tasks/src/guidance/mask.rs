@@ -1,4 +1,5 @@
-//! Which latents are degraded: where the attention of the UNet's middle says that something is.
+//! Which latents are degraded: those under the tokens that the self-attention in the middle of the UNet marks as
+//! important.
 
 use models::probe::{LAMBDA_TOLERANCE, lambda2, token_rank};
 use schemars::JsonSchema;
@@ -43,18 +44,18 @@ pub(super) fn importance(maps: &Tensor, kind: Importance, alpha: f64) -> Result<
     }
 }
 
-/// `[batch, n]`.
+/// Column sums of the mean map, `[batch, n]`.
 fn column_sum(maps: &Tensor) -> Result<Tensor> {
     let mean = maps.f_mean_dim(1i64, false, Kind::Float)?;
     Ok(mean.f_sum_dim_intlist(1i64, false, Kind::Float)?)
 }
 
-/// The mean of the heads with weights `∝ λ₂`, `[batch, n, n]`.
+/// The mean of the heads' maps, weighted in proportion to their λ₂: `[batch, n, n]`.
 fn weighted_mean(maps: &Tensor) -> Result<Tensor> {
-    // [batch, heads]; a head without structure keeps a little, so that heads share equally where none has any.
+    // Shape [batch, heads]. The small minimum gives all heads equal weights if none of them has any structure.
     let lambda = lambda2(maps, LAMBDA_TOLERANCE)?.f_to_kind(Kind::Float)?.f_clamp_min(1e-12)?;
-    let share = lambda.f_div(&lambda.f_sum_dim_intlist(1i64, true, Kind::Float)?)?;
-    let weighted = maps.f_mul(&share.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?;
+    let weights = lambda.f_div(&lambda.f_sum_dim_intlist(1i64, true, Kind::Float)?)?;
+    let weighted = maps.f_mul(&weights.f_unsqueeze(-1)?.f_unsqueeze(-1)?)?;
     Ok(weighted.f_sum_dim_intlist(1i64, false, Kind::Float)?)
 }
 
@@ -65,7 +66,7 @@ pub(super) fn mask(maps: &Tensor, kind: Importance, threshold: Threshold, alpha:
         Threshold::AboveAverage => Ok(importance.f_gt(1.0)?),
         Threshold::Area => {
             let area = column_sum(maps)?.f_gt(1.0)?.f_sum_dim_intlist(1i64, true, Kind::Int64)?;
-            // Rank of each token, 0 the most important; ties go to the first.
+            // Rank of each token, 0 for the most important; of equal tokens the first one ranks higher.
             let order = importance.f_argsort_stable(true, 1, true)?;
             let rank = order.f_argsort_stable(true, 1, false)?;
             Ok(rank.f_lt_tensor(&area)?)
@@ -121,8 +122,8 @@ mod tests {
     }
 
     #[test]
-    fn what_everybody_asks_for_is_masked() -> Result<()> {
-        // All tokens look at token 3, which looks at token 5.
+    fn the_token_that_all_others_attend_to_is_masked() -> Result<()> {
+        // All tokens attend to token 3, which attends to token 5.
         let map = Tensor::full([1, 1, 9, 9], 0.05, (Kind::Float, Device::Cpu));
         let _ = map.narrow(3, 3, 1).fill_(0.6);
         let _ = map.narrow(2, 3, 1).fill_(0.025);

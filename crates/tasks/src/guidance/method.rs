@@ -22,11 +22,11 @@ pub enum Method {
 #[serde(deny_unknown_fields)]
 pub struct NoSettings {}
 
-/// Settings of `sag`; those that are left out are the task's.
+/// Settings of `sag`. `None` stands for the value in `[task.guidance]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "SagTable", into = "SagTable")]
 pub struct SagMethod {
-    /// Key of the method in records, tables and folders instead of one that its mask gives.
+    /// Key of the method in records, tables and folders. Default: a key derived from the mask.
     pub name: Option<String>,
     /// What makes a token important.
     pub mask: Importance,
@@ -34,7 +34,7 @@ pub struct SagMethod {
     pub threshold: Option<Threshold>,
     /// Probability that the chain follows the attention in a step.
     pub alpha: Option<f64>,
-    /// How far the prediction moves.
+    /// Factor by which the prediction is moved.
     pub scale: Option<f64>,
     /// How the image is degraded.
     pub blur: Option<Blur>,
@@ -204,13 +204,13 @@ mod tests {
     }
 
     #[test]
-    fn old_names_still_read() {
+    fn old_names_can_still_be_read() {
         let old = parse::<Method>(r#"{ sag = { mask = "tokenrank-lambda2" } }"#);
         assert_eq!(old, parse(r#""sag-tokenrank-lambda2""#));
     }
 
     #[test]
-    fn what_is_no_method_is_refused_by_name() {
+    fn unknown_methods_and_settings_are_refused() {
         refused::<Method>(&[
             ("\"pag\"", "pag"),
             ("{ sag = { masks = \"tokenrank\" } }", "masks"),

@@ -1,7 +1,7 @@
 //! Self-attention guidance of Stable Diffusion, with masks from column sums and from TokenRank.
 //!
-//! Picture `k` begins with the noise of its own seed under every method, whatever the batch. Pictures are written as PNG
-//! files, one folder a method, before their record is; metrics of them are another crate's business.
+//! Image `k` starts from the noise of its own seed under every method, whatever the batch. The images are written as
+//! PNG files, one folder per method, before their record is written; the crate `eval` computes metrics on them.
 
 mod blur;
 mod config;
@@ -34,17 +34,17 @@ use crate::dataset::{InputFile, Sourced};
 use crate::error::{Error, Result};
 use crate::task::{Answer, Task};
 
-/// A picture to be drawn.
+/// An image to generate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PictureNumber {
-    /// Eight digits.
+    /// Its number, eight digits.
     pub id: String,
     /// Seed of its noise.
     pub seed: u64,
 }
 
 impl Sourced for PictureNumber {
-    /// It is drawn.
+    /// The image is generated, not read from a file.
     fn files(&self) -> Vec<InputFile> {
         Vec::new()
     }
@@ -60,30 +60,30 @@ pub struct Guidance {
     pipeline: Box<dyn NoisePipeline>,
     sampler: SamplerConfig,
     items: Vec<PictureNumber>,
-    /// `[channels, h, w]`.
+    /// Shape of the latents, `[channels, h, w]`.
     shape: [i64; 3],
     folder: PathBuf,
     ready: Option<Ready>,
 }
 
-/// Everything that runs read, and the networks.
+/// The networks and the embedded prompts.
 struct Ready {
     network: Box<dyn NoisePredictor>,
     decoder: PictureDecoder,
-    /// The prompt, and what guidance leads away from, `[tokens, width]` each.
+    /// Embeddings of the prompt and of the negative prompt, `[tokens, width]` each.
     text: Tensor,
     unconditional: Tensor,
 }
 
 impl Guidance {
-    /// The pictures of a configuration. `seed` is that of picture 0.
+    /// Lists the images of a configuration. `seed` belongs to image 0.
     pub fn items(config: &GuidanceConfig, seed: u64) -> Vec<PictureNumber> {
         let numbers = config.first..config.first + config.count;
         numbers.map(|k| PictureNumber { id: format!("{k:08}"), seed: seed.wrapping_add(k) }).collect()
     }
 
-    /// Puts the experiment together; nothing large is read yet. Pictures will be written to `folder`, one folder in it for
-    /// each method.
+    /// Creates the experiment; nothing large is loaded yet. The images will be written to `folder`, with one subfolder
+    /// for each method.
     ///
     /// # Errors
     /// A setting is out of range or does not fit the pipeline.
@@ -119,7 +119,7 @@ impl Guidance {
         })
     }
 
-    /// The file of a picture under a method, below the folder of the run's pictures.
+    /// The file of an image under a method, below the folder of the run's images.
     pub fn file(folder: &Path, method: &str, id: &str) -> PathBuf {
         folder.join(method).join(format!("{id}.png"))
     }
@@ -128,7 +128,7 @@ impl Guidance {
         let Self { config, pipeline, .. } = self;
         let texts = pipeline.encode_texts(&[config.prompt.clone(), config.negative_prompt.clone()])?;
         let [text, unconditional] = &texts[..] else {
-            let reason = "two texts did not make two embeddings".into();
+            let reason = "the text encoder did not return one embedding for each prompt".into();
             return Err(models::Error::Text { text: config.prompt.clone(), reason }.into());
         };
         Ok(Ready {
@@ -139,7 +139,8 @@ impl Guidance {
         })
     }
 
-    /// Draws the pictures of a batch under one method: 8-bit pixels `[batch, h, w, 3]` and the masks of each pass.
+    /// Generates the images of a batch under one method. Returns 8-bit pixels `[batch, h, w, 3]` and the masks of each
+    /// pass.
     fn draw(&self, ready: &Ready, method: &Method, noise: &Tensor) -> Result<(Tensor, Vec<Tensor>)> {
         let batch = noise.size()[0];
         let each =
@@ -155,7 +156,7 @@ impl Guidance {
         Ok((to_pixels(&decoded)?, guide.map(SagGuide::into_masks).unwrap_or_default()))
     }
 
-    /// Writes the pictures of a batch and says what became of them.
+    /// Writes the images of a batch to files and returns their entries in the records.
     fn keep(
         &self,
         method: &Method,
@@ -165,7 +166,7 @@ impl Guidance {
     ) -> Result<Vec<Generated>> {
         let masks = pictures::masks(masks)?;
         let keep = |(place, index): (usize, usize)| {
-            let rgb = pictures::picture(pixels, place)?;
+            let rgb = pictures::image(pixels, place)?;
             let path = Self::file(&self.folder, method.key(), &self.items[index].id);
             pictures::write(&path, &rgb)?;
             let masks = masks.get(place);
@@ -179,14 +180,14 @@ impl Guidance {
     }
 }
 
-/// The pixels of a file that a run wrote, if they are those of its record.
+/// Reads the pixels of an image that a run wrote, and compares them with its record.
 ///
 /// # Errors
-/// The file is missing, damaged or another picture.
+/// Fails if the file is missing or damaged, or holds another image.
 pub fn read_picture(path: &Path, generated: &Generated) -> Result<Rgb8> {
     let rgb = Rgb8::open(path).map_err(models::Error::from)?;
     if pictures::sha256(&rgb) != generated.sha256 {
-        let reason = "is not the picture that the run wrote; remove that file and run the same command, which draws it again".into();
+        let reason = "is not the image that the run wrote; remove the file and run the same command again, which generates it anew".into();
         return Err(Error::Dataset { path: path.into(), reason });
     }
     Ok(rgb)
@@ -223,7 +224,7 @@ impl Task for Guidance {
         };
         let items = &self.items[range.clone()];
         let noise = items.iter().map(|item| noise::normal(&self.shape, item.seed));
-        // Rounded as the network computes, whatever the batch.
+        // The noise is rounded to the network's type here, so that it does not depend on the batch.
         let noise = Tensor::f_stack(&noise.collect::<models::Result<Vec<_>>>()?, 0)?;
         let mut records: Vec<GuidanceRecord> = items
             .iter()

@@ -1,4 +1,4 @@
-//! From tensors to files and records.
+//! Converts tensors to image files and records.
 
 use std::path::Path;
 
@@ -12,8 +12,8 @@ use tch::Tensor;
 use super::record::Masks;
 use crate::error::{Error, Result};
 
-/// One picture of `[batch, h, w, 3]` (uint8).
-pub(super) fn picture(pixels: &Tensor, place: usize) -> Result<Rgb8> {
+/// Returns image `place` of `[batch, h, w, 3]` (uint8).
+pub(super) fn image(pixels: &Tensor, place: usize) -> Result<Rgb8> {
     let pixels = pixels.f_get(place as i64)?;
     let (height, width, _) = pixels.size3()?;
     Ok(Rgb8::new(width as usize, height as usize, to_vec(&pixels)?).map_err(models::Error::from)?)
@@ -24,7 +24,7 @@ pub(super) fn sha256(rgb: &Rgb8) -> String {
     hex(Sha256::digest(&rgb.data))
 }
 
-/// Writes a PNG whole or not at all.
+/// Writes a PNG file atomically: either the whole file appears or none.
 pub(super) fn write(path: &Path, rgb: &Rgb8) -> Result<()> {
     let encode = |out: &mut _| -> Result<(), png::EncodingError> {
         let mut encoder = png::Encoder::new(out, rgb.width as u32, rgb.height as u32);
@@ -39,7 +39,7 @@ pub(super) fn write(path: &Path, rgb: &Rgb8) -> Result<()> {
     written.map_err(|e| Error::Write { path: path.into(), reason: e.to_string() })
 }
 
-/// The masks of each picture, from those of each pass, `[batch, rows, columns]` bool.
+/// Returns the masks of each image, from the masks of each pass, `[batch, rows, columns]` bool.
 pub(super) fn masks(passes: &[Tensor]) -> Result<Vec<Masks>> {
     let Some(first) = passes.first() else { return Ok(Vec::new()) };
     let (batch, rows, columns) = first.size3()?;
@@ -47,14 +47,14 @@ pub(super) fn masks(passes: &[Tensor]) -> Result<Vec<Masks>> {
     let mut each = vec![Masks { grid, passes: Vec::new() }; batch as usize];
     for pass in passes {
         let bits: Vec<u8> = to_vec(pass)?;
-        for (picture, bits) in each.iter_mut().zip(bits.chunks(grid.0 * grid.1)) {
-            picture.passes.push(bits.iter().map(|&bit| if bit == 0 { '.' } else { '#' }).collect());
+        for (masks, bits) in each.iter_mut().zip(bits.chunks(grid.0 * grid.1)) {
+            masks.passes.push(bits.iter().map(|&bit| if bit == 0 { '.' } else { '#' }).collect());
         }
     }
     Ok(each)
 }
 
-/// Share of the tokens that were degraded, on average over the passes.
+/// Fraction of the tokens that were degraded, averaged over the passes.
 pub(super) fn area(masks: &Masks) -> f64 {
     let degraded: usize = masks.passes.iter().map(|pass| pass.matches('#').count()).sum();
     let all: usize = masks.passes.iter().map(String::len).sum();

@@ -1,38 +1,38 @@
-//! What the experiment writes down.
+//! The records of the experiment.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// One picture number under every method.
+/// One image number, with the image that each method generated.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct GuidanceRecord {
-    /// Number of the picture, eight digits: the name of its files.
+    /// Number of the image, eight digits; also the name of its files.
     pub id: String,
-    /// Seed of the noise that it begins with.
+    /// Seed of its initial noise.
     pub seed: u64,
-    /// What became of it, by method.
+    /// The generated image, by method.
     pub methods: BTreeMap<String, Generated>,
 }
 
-/// A picture in the folder of its method.
+/// A generated image in the folder of its method.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Generated {
     /// SHA-256 of its pixels, 8-bit RGB row by row.
     pub sha256: String,
-    /// Share of the tokens that were degraded, on average over the passes; none where there is no mask.
+    /// Fraction of the tokens that were degraded, averaged over the passes; `None` for methods without a mask.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask_area: Option<f64>,
-    /// The masks, for the pictures that are shown.
+    /// The masks, for the images that are drawn in figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub masks: Option<Masks>,
 }
 
-/// Which tokens were degraded in which pass.
+/// The tokens that were degraded in each pass.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Masks {
-    /// Tokens as (rows, columns).
+    /// Rows and columns of the token grid.
     pub grid: (usize, usize),
-    /// For each pass a character a token in row order, `#` where it was degraded, `.` elsewhere.
+    /// One string per pass with one character per token in row order: `#` if it was degraded, `.` otherwise.
     pub passes: Vec<String>,
 }

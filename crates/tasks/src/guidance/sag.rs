@@ -1,8 +1,8 @@
 //! Self-attention guidance (Hong et al., arXiv 2210.00939), step by step as diffusers' `StableDiffusionSAGPipeline`.
 //!
-//! What the network thinks the picture is, is blurred where its own attention says that something is, and noised again with
-//! the same noise; the prediction moves away from the one for that. A probe sees the attention; the network knows nothing of
-//! it.
+//! The current estimate of the clean image is blurred where the network's own attention is high, and noised again with
+//! the same noise. The prediction is then moved away from the prediction for this degraded image. The attention is read
+//! by a probe; the network itself is unchanged.
 
 use std::ops::Range;
 
@@ -14,22 +14,22 @@ use tch::{Kind, Tensor};
 use super::blur::Blur;
 use super::mask::{Importance, Threshold, mask};
 
-/// How a run is guided by its own attention.
+/// Settings of self-attention guidance.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sag {
     /// What makes a token important.
     pub importance: Importance,
     /// Which tokens are important enough.
     pub threshold: Threshold,
-    /// Share of attention in the teleporting chain.
+    /// Probability that the teleporting chain follows the attention in a step.
     pub alpha: f64,
-    /// How far the prediction moves: `s` of `ε + s (ε − ε̂)`.
+    /// Factor by which the prediction is moved: `s` in `ε + s (ε − ε̂)`.
     pub scale: f64,
-    /// How the picture is degraded.
+    /// How the image is degraded.
     pub blur: Blur,
 }
 
-/// [`Sag`] on one run of a batch.
+/// Applies [`Sag`] while one batch of images is generated.
 pub struct SagGuide {
     settings: Sag,
     batch: i64,
@@ -39,12 +39,12 @@ pub struct SagGuide {
 }
 
 impl SagGuide {
-    /// For a run of `batch` pictures.
+    /// Creates the guide for a batch of `batch` images.
     pub fn new(settings: Sag, batch: i64) -> Self {
         Self { settings, batch, map: MiddleMap::default(), masks: Vec::new() }
     }
 
-    /// The mask of each pass, `[batch, rows, columns]` bool.
+    /// Returns the mask of each pass, `[batch, rows, columns]` bool.
     pub fn into_masks(self) -> Vec<Tensor> {
         self.masks
     }
@@ -57,7 +57,7 @@ impl Guide for SagGuide {
 
     fn change(&mut self, pass: &Pass<'_>) -> models::Result<Tensor> {
         let (maps, grid) = self.map.take()?;
-        // Of both halves of classifier-free guidance, the unconditional one.
+        // The first half of the batch is the unconditional half of classifier-free guidance.
         let maps = maps.f_narrow(0, 0, self.batch)?;
         let Sag { importance, threshold, alpha, scale, blur } = self.settings;
         let mask = mask(&maps, importance, threshold, alpha).map_err(in_model)?;
@@ -75,7 +75,7 @@ impl Guide for SagGuide {
     }
 }
 
-/// `clean` `[batch, channels, h, w]`, blurred where `mask` `[batch, rows, columns]` is true.
+/// Returns `clean` `[batch, channels, h, w]`, blurred where `mask` `[batch, rows, columns]` is true.
 fn degrade(clean: &Tensor, mask: &Tensor, blur: Blur) -> models::Result<Tensor> {
     let (.., height, width) = clean.size4()?;
     let mask = mask.f_unsqueeze(1)?.f_to_kind(clean.kind())?;
@@ -85,7 +85,7 @@ fn degrade(clean: &Tensor, mask: &Tensor, blur: Blur) -> models::Result<Tensor> 
     Ok(blurred.f_mul(&mask)?.f_add(&clean.f_mul(&rest)?)?)
 }
 
-/// Every channel of `x` `[batch, channels, h, w]` blurred, the edges mirrored.
+/// Blurs every channel of `x` `[batch, channels, h, w]`; the edges are mirrored.
 fn gaussian_blur(x: &Tensor, Blur { kernel, sigma }: Blur) -> models::Result<Tensor> {
     let (_, channels, ..) = x.size4()?;
     let half = (kernel / 2) as i64;
@@ -112,7 +112,8 @@ fn in_model(error: crate::Error) -> models::Error {
     }
 }
 
-/// Keeps the self-attention of the UNet's middle: `[batch, heads, n, n]` float32 of its first transformer layer.
+/// Keeps the self-attention of the first transformer layer in the middle block of the UNet: `[batch, heads, n, n]`
+/// float32.
 #[derive(Default)]
 struct MiddleMap {
     heads: Vec<Tensor>,
@@ -128,7 +129,7 @@ impl MiddleMap {
     fn take(&mut self) -> models::Result<(Tensor, (i64, i64))> {
         let heads = std::mem::take(&mut self.heads);
         if heads.is_empty() {
-            return Err(models::Error::Probe("the middle of this UNet has no self-attention".into()));
+            return Err(models::Error::Probe("the middle block of this UNet has no self-attention".into()));
         }
         Ok((Tensor::f_cat(&heads, 1)?, self.grid))
     }

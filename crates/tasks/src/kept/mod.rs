@@ -1,5 +1,5 @@
-//! Kept tokens: how many image tokens a threshold on their score keeps. The smallest experiment there is: a model for new ones,
-//! and a quick look at how concentrated the attention of a network is.
+//! Kept tokens: how many image tokens a threshold on their score keeps. This is the smallest experiment: a template for
+//! new ones, and a quick measure of how concentrated the attention of a network is.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -24,8 +24,8 @@ use crate::task::{Answer, Failure, Task, in_order};
 pub struct KeptConfig {
     /// Methods to compare, that is, scores of tokens.
     pub methods: Vec<KeptMethod>,
-    /// Score from which on a token is kept, in multiples of an even share of the attention: with 1, tokens that receive more
-    /// than their share. Greater than 0.
+    /// A token is kept if its score is at least this value, in multiples of the score under uniform attention: with 1,
+    /// tokens that receive more attention than average. Greater than 0.
     #[serde(default = "KeptConfig::default_threshold")]
     pub threshold: f64,
     /// Layers whose attention is read.
@@ -50,7 +50,7 @@ pub enum KeptMethod {
 }
 
 impl KeptMethod {
-    /// Its key in records and results.
+    /// Key of the method in records and results.
     pub fn key(self) -> &'static str {
         match self {
             Self::ColumnSum => "column-sum",
@@ -58,7 +58,7 @@ impl KeptMethod {
         }
     }
 
-    /// Its name in tables.
+    /// Name of the method in tables.
     pub fn label(self) -> &'static str {
         match self {
             Self::ColumnSum => "Column sum",
@@ -80,10 +80,10 @@ impl KeptConfig {
         16
     }
 
-    /// Checks the settings against each other.
+    /// Checks the settings.
     ///
     /// # Errors
-    /// [`Error::Setting`] for the first one that is out of range.
+    /// [`Error::Setting`] for the first setting that is out of range.
     pub fn check(&self) -> Result<()> {
         let refuse = |setting, reason: String| Err(Error::Setting { setting, reason });
         let different: BTreeSet<KeptMethod> = self.methods.iter().copied().collect();
@@ -103,7 +103,7 @@ impl KeptConfig {
         Ok(())
     }
 
-    /// The same settings with one method, and defaults for what it does not read.
+    /// Returns these settings with one method only, and defaults for the settings that it does not read.
     #[must_use]
     pub fn of_method(&self, method: KeptMethod) -> Self {
         let alpha = match method {
@@ -114,16 +114,16 @@ impl KeptConfig {
     }
 }
 
-/// What is known of one image.
+/// The result for one image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct KeptRecord {
-    /// The image.
+    /// Name of the image.
     pub id: String,
     /// SHA-256 of the image file.
     pub sha256: String,
-    /// Number of its image tokens.
+    /// Number of image tokens.
     pub tokens: u64,
-    /// Number of those whose score reaches the threshold, by method.
+    /// Number of image tokens whose score reaches the threshold, by method.
     pub kept: BTreeMap<String, u64>,
 }
 
@@ -135,17 +135,17 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// Puts the experiment together.
+    /// Creates the experiment.
     ///
     /// # Errors
-    /// A setting is out of range or does not fit the network.
+    /// Fails if a setting is out of range or does not fit the network.
     pub fn new(config: KeptConfig, model: VisionModel, items: Vec<LabelledImage>) -> Result<Self> {
         config.check()?;
         config.layers.resolve(model.network.depth())?;
         Ok(Self { config, model, items })
     }
 
-    /// By method, then by image: the number of tokens that are kept.
+    /// Returns the number of image tokens, and the number of tokens kept, `[method][image]`.
     fn count(&self, pixels: &[Array3<f32>]) -> Result<(u64, Vec<Vec<u64>>)> {
         let network = &self.model.network;
         let blocks = self.config.layers.resolve(network.depth())?;
@@ -165,7 +165,8 @@ impl Kept {
     }
 }
 
-/// By image, the number of image tokens whose state is at least `threshold / n`; `states` is `[images, n]`.
+/// Returns, for each image, the number of image tokens whose state is at least `threshold / n`; `states` is
+/// `[images, n]`.
 fn kept(states: &Tensor, layout: &TokenLayout, threshold: f64) -> Result<Vec<u64>> {
     let columns = layout.indices(|segment| segment == Segment::Image);
     let states = states.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;

@@ -141,7 +141,7 @@ impl Named for Score {
 }
 
 impl Score {
-    /// Whether the score depends on the states of the chain.
+    /// Whether the score depends on which tokens are states of the chain.
     fn is_of_chain(self) -> bool {
         match self {
             Self::ColumnSum | Self::Tokenrank | Self::TokenrankLambda2 => true,
@@ -149,7 +149,7 @@ impl Score {
         }
     }
 
-    /// Whether it is TokenRank in some form.
+    /// Whether the score is a form of TokenRank.
     pub fn is_steady_state(self) -> bool {
         match self {
             Self::Tokenrank | Self::TokenrankLambda2 => true,
@@ -188,7 +188,7 @@ pub enum ClsInChain {
 }
 
 impl ClsInChain {
-    /// The same in terms of a probe.
+    /// Returns the tokens of the chain, in the terms of a probe.
     pub fn tokens(self) -> ChainTokens {
         match self {
             Self::Kept => ChainTokens::All,
@@ -197,7 +197,7 @@ impl ClsInChain {
     }
 }
 
-/// A choice by itself or a list of choices, for the JSON schema.
+/// A single choice or a list of choices, for the JSON schema.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
@@ -206,7 +206,7 @@ enum OneOrMore {
     List(Vec<ClsInChain>),
 }
 
-/// Reads a choice by itself or a list of choices.
+/// Reads a single choice or a list of choices.
 fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ClsInChain>, D::Error> {
     struct Choices;
 
@@ -244,12 +244,12 @@ pub enum HeadAverage {
     AfterRanking,
 }
 
-/// A row of the table: a score, and for scores of a chain, which chain.
+/// A row of the table: a score, and the chain from which it is computed if it needs one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Method {
-    /// What orders the tokens.
+    /// The score that orders the tokens.
     pub score: Score,
-    /// The chain's states; scores of no chain have [`ClsInChain::Kept`].
+    /// The states of the chain. [`ClsInChain::Kept`] for scores that use no chain.
     pub cls: ClsInChain,
 }
 
@@ -280,7 +280,7 @@ impl MaskingConfig {
         4
     }
 
-    /// Every row of the table, in the order of the file.
+    /// Returns every row of the table, in the order of the file.
     pub fn methods(&self) -> Vec<Method> {
         let mut methods = Vec::new();
         for &score in &self.methods {
@@ -293,15 +293,15 @@ impl MaskingConfig {
         methods
     }
 
-    /// The settings that decide the numbers of one method, all others at their defaults: two configurations that agree
-    /// in this need the method run once.
+    /// Returns the settings on which the results of one method depend, with defaults for all others. If two
+    /// configurations agree in this, the method need be run only once.
     pub fn of_method(&self, method: Method) -> Self {
         let mut one = Self { methods: vec![method.score], cls: vec![method.cls], ..self.clone() };
         if method.score != Score::TokenrankLambda2 {
             one.lambda_weight = LambdaWeight::default();
         }
         if !method.score.is_steady_state() {
-            // Column sums and rows are linear: the mean of the heads' is that of the mean head.
+            // Column sums and rows are linear: averaging over heads before or after gives the same.
             one.alpha = Self::default_alpha();
             one.heads = HeadAverage::default();
         }
@@ -311,7 +311,7 @@ impl MaskingConfig {
         one
     }
 
-    /// Checks what the types cannot.
+    /// Checks what the types cannot express.
     ///
     /// # Errors
     /// [`Error::Setting`] with the first setting out of range.
@@ -328,8 +328,8 @@ impl MaskingConfig {
         if methods.windows(2).any(|pair| pair[0] == pair[1]) {
             return refuse("task.masking", "a method or a choice of `cls` is listed twice".into());
         }
-        if let Some(fault) = self.fractions.fault() {
-            return refuse("task.masking.fractions", fault);
+        if let Some(problem) = self.fractions.problem() {
+            return refuse("task.masking.fractions", problem);
         }
         check_alpha("task.masking.alpha", self.alpha)?;
         if let Some(side) = self.image_size {
@@ -346,7 +346,7 @@ impl MaskingConfig {
 }
 
 impl Method {
-    /// The method's name for people.
+    /// Name of the method in tables and figures.
     pub fn label(&self) -> String {
         let name = self.score.label();
         match self.cls {
@@ -362,19 +362,19 @@ mod tests {
     use crate::method::tests::{parse, refused, walk};
 
     #[test]
-    fn every_score_is_written_as_it_is_read() {
+    fn every_score_reads_back_as_itself() {
         walk::<Score>();
         for kind in Score::METHODS {
             let score = parse::<Score>(&format!("{:?}", kind.name)).expect(kind.name)[0];
             assert_eq!((score.to_string().as_str(), score.label()), (kind.name, kind.label));
             assert_eq!(serde_json::json!(score), kind.name);
-            // Dropping CLS changes the chain, and a chain is made of attention.
+            // Dropping CLS changes the chain, so the score must read attention.
             assert!(score.reads_attention() || !score.is_of_chain(), "{score}");
         }
     }
 
     #[test]
-    fn what_is_no_score_is_refused_by_name() {
+    fn unknown_scores_and_settings_are_refused() {
         refused::<Score>(&[
             ("\"tokenrnk\"", "tokenrnk"),
             ("{ column-sum = { weight = \"lambda2\" } }", "weight"),

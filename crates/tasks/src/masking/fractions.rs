@@ -7,7 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Shares of the patch tokens that are removed, rising: evenly spaced, or a list.
+/// Fractions of the patch tokens that are removed, in rising order: evenly spaced, or a list.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Fractions {
@@ -29,11 +29,11 @@ pub struct EvenFractions {
     pub step: f64,
 }
 
-/// Most points of a curve.
+/// Maximum number of points of a curve.
 const MOST_FRACTIONS: usize = 1000;
 
 impl EvenFractions {
-    /// One less than there are shares.
+    /// The number of fractions minus one.
     fn steps(&self) -> usize {
         let Self { from, to, step } = *self;
         // Half a step of slack: 0.95 / 0.05 is 18.999… in binary.
@@ -42,7 +42,7 @@ impl EvenFractions {
 }
 
 impl Fractions {
-    /// The shares in rising order.
+    /// The fractions in rising order.
     pub fn values(&self) -> Vec<f64> {
         match self {
             Self::Even(even) => (0..=even.steps()).map(|i| even.from + even.step * i as f64).collect(),
@@ -50,8 +50,8 @@ impl Fractions {
         }
     }
 
-    /// Why no curve can be drawn over these shares, if none can.
-    pub(super) fn fault(&self) -> Option<String> {
+    /// Why no curve can be drawn over these fractions; `None` if one can.
+    pub(super) fn problem(&self) -> Option<String> {
         match self {
             Self::Even(EvenFractions { from, to, .. }) if !(*from >= 0.0 && *to < 1.0 && from < to) => {
                 Some(format!("must rise within 0 ≤ from < to < 1, found {from} to {to}"))
@@ -59,28 +59,28 @@ impl Fractions {
             Self::Even(EvenFractions { from, to, step }) if !(*step > 0.0 && *step <= to - from) => {
                 Some(format!("step must lie between 0 and to - from, found {step}"))
             }
-            // Before they are listed.
+            // Checked before the fractions are listed.
             Self::Even(even) => (even.steps() >= MOST_FRACTIONS)
-                .then(|| format!("asks for more than {MOST_FRACTIONS} shares")),
-            Self::List(list) => fault_of_list(list),
+                .then(|| format!("asks for more than {MOST_FRACTIONS} fractions")),
+            Self::List(list) => problem_of_list(list),
         }
     }
 }
 
-fn fault_of_list(list: &[f64]) -> Option<String> {
-    const EXAMPLE: &str = "list the shares that are removed, rising, such as [0.0, 0.2, 0.5], or write { from = 0.0, to = \
+fn problem_of_list(list: &[f64]) -> Option<String> {
+    const EXAMPLE: &str = "list the fractions to remove in rising order, such as [0.0, 0.2, 0.5], or write { from = 0.0, to = \
                            0.9, step = 0.1 }";
-    if let Some(share) = list.iter().find(|share| !(0.0..1.0).contains(*share)) {
+    if let Some(fraction) = list.iter().find(|fraction| !(0.0..1.0).contains(*fraction)) {
         return Some(format!(
-            "a share must lie in [0, 1), so that one patch remains, found {share}; {EXAMPLE}"
+            "a fraction must lie in [0, 1), so that at least one patch remains, found {fraction}; {EXAMPLE}"
         ));
     }
     if let Some(pair) = list.windows(2).find(|pair| pair[0] >= pair[1]) {
         return Some(format!("{} is listed after {}; {EXAMPLE}", pair[1], pair[0]));
     }
     match list.len() {
-        0 | 1 => Some(format!("a curve needs at least two shares; {EXAMPLE}")),
-        count if count > MOST_FRACTIONS => Some(format!("lists more than {MOST_FRACTIONS} shares")),
+        0 | 1 => Some(format!("a curve needs at least two fractions; {EXAMPLE}")),
+        count if count > MOST_FRACTIONS => Some(format!("lists more than {MOST_FRACTIONS} fractions")),
         _ => None,
     }
 }
@@ -93,7 +93,7 @@ impl<'de> Deserialize<'de> for Fractions {
             type Value = Fractions;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of shares, or a table such as { from = 0.0, to = 0.9, step = 0.1 }")
+                f.write_str("a list of fractions, or a table such as { from = 0.0, to = 0.9, step = 0.1 }")
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Fractions, A::Error> {
@@ -102,12 +102,12 @@ impl<'de> Deserialize<'de> for Fractions {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> Result<Fractions, A::Error> {
                 let mut list = Vec::new();
-                while let Some(share) = values.next_element()? {
-                    list.push(share);
+                while let Some(fraction) = values.next_element()? {
+                    list.push(fraction);
                 }
-                // Here, where the place in the file is known.
-                match fault_of_list(&list) {
-                    Some(fault) => Err(de::Error::custom(fault)),
+                // Checked here, where an error can still point to the place in the file.
+                match problem_of_list(&list) {
+                    Some(problem) => Err(de::Error::custom(problem)),
                     None => Ok(Fractions::List(list)),
                 }
             }
@@ -134,10 +134,10 @@ mod tests {
     #[test]
     fn a_list_is_the_points_of_the_curve() -> Result<(), String> {
         let list = read("[0, 0.2, 0.5]")?;
-        assert_eq!((list.values(), list.fault()), (vec![0.0, 0.2, 0.5], None));
+        assert_eq!((list.values(), list.problem()), (vec![0.0, 0.2, 0.5], None));
         let even = read("{ from = 0.0, to = 0.5, step = 0.25 }")?;
-        assert_eq!((even.values(), even.fault()), (vec![0.0, 0.25, 0.5], None));
-        // What runs write down is read again, and a table is written as it always was.
+        assert_eq!((even.values(), even.problem()), (vec![0.0, 0.25, 0.5], None));
+        // What a run writes can be read again, and a table keeps its written form.
         for fractions in [list, even.clone()] {
             let json = serde_json::json!(fractions);
             assert_eq!(serde_json::from_value::<Fractions>(json).expect("read again"), fractions);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_curve_is_refused() {
+    fn fractions_that_make_no_curve_are_refused() {
         for (value, word) in [
             ("[0.0, 0.5, 0.2]", "0.2 is listed after 0.5"),
             ("[0.0, 0.5, 0.5]", "0.5 is listed after 0.5"),
@@ -157,20 +157,20 @@ mod tests {
             ("[0.3]", "at least two"),
             ("[]", "at least two"),
             ("[0.0, \"all\"]", "string"),
-            ("0.5", "a list of shares, or a table"),
+            ("0.5", "a list of fractions, or a table"),
             ("{ from = 0.0, to = 0.5 }", "step"),
         ] {
             let message = read(value).expect_err(value);
             assert!(message.contains(word) && message.contains('^'), "{value}: {message}");
         }
         let even = |from, to, step| Fractions::Even(EvenFractions { from, to, step });
-        let faulty = [
+        let impossible = [
             even(0.5, 0.2, 0.1),
             even(0.0, 1.0, 0.1),
             even(0.0, 0.5, f64::NAN),
             even(0.0, 0.9, 1e-4),
             Fractions::List(vec![0.5]),
         ];
-        assert!(faulty.iter().all(|fractions| fractions.fault().is_some()));
+        assert!(impossible.iter().all(|fractions| fractions.problem().is_some()));
     }
 }

@@ -1,8 +1,8 @@
-//! Masking the most influential tokens: accuracy while the top share of patch tokens is removed.
+//! Masking: classification accuracy while a growing fraction of the most important patch tokens is removed.
 //!
-//! One probed pass per image gives the scores of all methods; then, for each share, the images are classified again
-//! from the tokens that remain. Tokens leave after the patch embedding, which equals `-∞` on their keys in every layer
-//! at a fraction of the cost. CLS and registers always stay.
+//! One probed pass per image gives the scores of all methods. Then, for each fraction, the images are classified again
+//! from the tokens that remain. Tokens are removed after the patch embedding, which is equivalent to adding `-∞` to
+//! their keys in every layer, but much cheaper. CLS and registers are never removed.
 
 mod config;
 mod fractions;
@@ -39,25 +39,25 @@ pub struct Masking {
     model: VisionModel,
     items: Vec<LabelledImage>,
     seed: u64,
-    /// The batches that are still to come.
+    /// The batches that will be run later, in order.
     expected: VecDeque<Range<usize>>,
-    /// The batch that is being decoded in the background.
+    /// The batch that is being decoded in the background, and the channel on which it will arrive.
     upcoming: Option<(Range<usize>, Receiver<Batch>)>,
 }
 
 /// Decoded and preprocessed images.
 struct Batch {
-    /// Place in the batch and hash of each image.
+    /// Position in the batch and hash of each image.
     decoded: Vec<(usize, String)>,
     pixels: Vec<Array3<f32>>,
     failures: Vec<(usize, Failure)>,
 }
 
 impl Masking {
-    /// Puts the experiment together. `seed` decides the random order of each image.
+    /// Creates the experiment. `seed` determines the random order of each image.
     ///
     /// # Errors
-    /// A setting is out of range or does not fit the network.
+    /// Fails if a setting is out of range or does not fit the network.
     pub fn new(
         config: MaskingConfig,
         model: VisionModel,
@@ -74,7 +74,7 @@ impl Masking {
         Ok(Self { config, methods, model, items, seed, expected: VecDeque::new(), upcoming: None })
     }
 
-    /// The images of `range`; those of the batch after it are decoded in the background meanwhile.
+    /// Returns the images of `range`, and starts to decode the next batch in the background.
     fn load(&mut self, range: &Range<usize>) -> Batch {
         let preprocessor = &self.model.preprocessor;
         let batch = match self.upcoming.take() {
@@ -93,7 +93,7 @@ impl Masking {
         batch
     }
 
-    /// The records of a batch whose images are at hand.
+    /// Returns the records of a batch whose images are decoded.
     fn answer(&self, first: usize, batch: Batch) -> Result<Vec<Answer<MaskingRecord>>> {
         let Batch { decoded, pixels, failures } = batch;
         if decoded.is_empty() {
@@ -110,7 +110,7 @@ impl Masking {
         let names: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
         let scores = probe.finish(&self.config, &self.methods, &layout, &names, self.seed)?;
 
-        // All methods of all images lose equally many tokens at one share, so they run together.
+        // At a given fraction all methods remove equally many tokens of every image, so they run together.
         let orders: Vec<Order> = scores
             .iter()
             .flat_map(|maps| maps.iter().enumerate().map(|(image, map)| Order::of_scores(image, map)))
@@ -131,7 +131,7 @@ impl Masking {
         let record = |(image, item): (usize, &&LabelledImage)| {
             let (place, sha256) = &decoded[image];
             let of_methods = || self.methods.iter().map(Method::to_string).zip(0..);
-            let pictured = first + place < self.config.figures;
+            let drawn = first + place < self.config.figures;
             let map = |method: usize| scores[method][image].iter().map(|&score| score as f32).collect();
             let record = MaskingRecord {
                 id: item.id.clone(),
@@ -141,7 +141,7 @@ impl Masking {
                 predicted: of_methods()
                     .map(|(name, method)| (name, curves[method * items.len() + image].clone()))
                     .collect(),
-                scores: pictured.then(|| ScoreMaps {
+                scores: drawn.then(|| ScoreMaps {
                     grid: (layout.image.0 as usize, layout.image.1 as usize),
                     maps: of_methods().map(|(name, method)| (name, map(method))).collect(),
                 }),
@@ -176,7 +176,7 @@ impl Task for Masking {
         self.config.batch
     }
 
-    fn expect(&mut self, batches: &[Range<usize>]) {
+    fn prefetch(&mut self, batches: &[Range<usize>]) {
         self.expected = batches.iter().cloned().collect();
     }
 
@@ -188,9 +188,9 @@ impl Task for Masking {
 
 fn decode(preprocessor: &Preprocessor, items: &[LabelledImage]) -> Batch {
     let read = |item: &LabelledImage| -> Result<(Array3<f32>, String)> {
-        let picture = item.load()?;
-        let pixels = preprocessor.apply(&picture.rgb).map_err(models::Error::from)?;
-        Ok((pixels, picture.sha256))
+        let image = item.load()?;
+        let pixels = preprocessor.apply(&image.rgb).map_err(models::Error::from)?;
+        Ok((pixels, image.sha256))
     };
     let each: Vec<_> =
         items.par_iter().map(|item| read(item).map_err(|e| Failure::new(&item.id, e))).collect();

@@ -1,24 +1,24 @@
-//! What the experiment writes down.
+//! The records of the experiment.
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-/// What masking has done to one image.
+/// The predictions for one image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MaskingRecord {
-    /// The image.
+    /// Name of the image.
     pub id: String,
-    /// SHA-256 of the image file; empty where it was not written down.
+    /// SHA-256 of the image file; empty in records that do not store it.
     #[serde(default)]
     pub sha256: String,
     /// Its class.
     pub label: usize,
     /// The class predicted from all tokens.
     pub unmasked: usize,
-    /// The class predicted at each share, by method.
+    /// The class predicted at each fraction, by method.
     pub predicted: BTreeMap<String, Vec<usize>>,
-    /// Patch scores by method, for the images of which pictures are made.
+    /// Scores of the patches by method, for the images that are drawn in figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scores: Option<ScoreMaps>,
 }
@@ -26,7 +26,7 @@ pub struct MaskingRecord {
 /// Scores of the patches of one image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ScoreMaps {
-    /// Patches as (rows, columns).
+    /// Rows and columns of the patch grid.
     pub grid: (usize, usize),
     /// One value per patch in row order, by method.
     pub maps: BTreeMap<String, Vec<f32>>,

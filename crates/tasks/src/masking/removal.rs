@@ -8,9 +8,10 @@ use tch::{Device, Tensor};
 
 use crate::error::Result;
 
-/// Tokens that run through the network at once: enough to fill the cores or the device, few enough to stay in cache.
+/// Number of tokens that run through the network at once on the CPU: enough to occupy all cores, few enough to stay in
+/// the cache.
 const TOKENS_AT_ONCE: i64 = 4096;
-/// The same on a GPU, which wants more to do.
+/// Number of tokens that run through the network at once on a GPU, which needs more parallel work.
 const TOKENS_AT_ONCE_CUDA: i64 = 1 << 17;
 
 /// The patches of one image of a batch, most important first.
@@ -20,7 +21,7 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// Sorts patches by falling score; equal scores keep row order.
+    /// Sorts patches by falling score; patches with equal scores keep their row order.
     pub(super) fn of_scores(image: usize, scores: &[f64]) -> Self {
         let mut patches: Vec<usize> = (0..scores.len()).collect();
         patches.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
@@ -28,14 +29,14 @@ impl Order {
     }
 }
 
-/// How many of `patches` a share removes: the nearest whole number, at least one remaining.
+/// Returns how many of `patches` a fraction removes: the nearest whole number, but at least one patch remains.
 pub(super) fn removed_patches(fraction: f64, patches: usize) -> usize {
     ((fraction * patches as f64).round() as usize).min(patches.saturating_sub(1))
 }
 
-/// The class of each order's image after removing its first `removed` patches.
+/// Returns the class of each order's image after its first `removed` patches are removed.
 ///
-/// `tokens` `[images, n, width]` as embedded.
+/// `tokens` are the embedded tokens, `[images, n, width]`.
 pub(super) fn classify_without(
     network: &VisionTransformer,
     tokens: &Tensor,
@@ -59,7 +60,7 @@ pub(super) fn classify_without(
         for order in chunk {
             let mut remaining = special.clone();
             remaining.extend(order.patches[removed..].iter().map(|&patch| patches[patch]));
-            // In sequence order, so that equal sets of tokens give equal sums.
+            // Sorted back to sequence order, so that equal sets of tokens give bit-equal sums.
             remaining.sort_unstable();
             indices.extend(remaining.into_iter().map(|token| order.image as i64 * n + token));
         }
@@ -71,7 +72,7 @@ pub(super) fn classify_without(
     Ok(predicted)
 }
 
-/// The most likely class of each image; empty for a network without classifier.
+/// Returns the most likely class of each image; empty if the network has no classifier.
 pub(super) fn classes(network: &VisionTransformer, encoded: &Encoded) -> Result<Vec<usize>> {
     let Some(logits) = network.logits(encoded)? else {
         return Ok(Vec::new());

@@ -1,4 +1,4 @@
-//! How important each patch token is, under every method at once, from one probed pass.
+//! Scores of the patch tokens under every method, computed from one probed pass.
 
 use std::collections::BTreeSet;
 use std::ops::Range;
@@ -14,10 +14,10 @@ use super::config::{ClsInChain, HeadAverage, MaskingConfig, Method, Score};
 use crate::error::{Error, Result};
 use crate::mini::rng::Rng;
 
-/// The reducers that the methods of an experiment need, and no more.
+/// The reducers that the methods of an experiment need, and no others.
 pub(super) struct ScoreProbe(Select<Vec<ChainProbe>>);
 
-/// Reducers of one kind of chain.
+/// The reducers for one kind of chain.
 struct ChainProbe {
     cls: ClsInChain,
     mean: Option<MeanMap>,
@@ -32,7 +32,8 @@ impl ScoreProbe {
         Self(Select::new(blocks, probes))
     }
 
-    /// Scores of every method: `[method][image]`, one value per patch in row order, larger is more important.
+    /// Returns the scores of every method, `[method][image]`: one value per patch in row order, larger for more
+    /// important patches.
     pub(super) fn finish(
         self,
         config: &MaskingConfig,
@@ -45,7 +46,7 @@ impl ScoreProbe {
         let score = |method: &Method| -> Result<Vec<Vec<f64>>> {
             let chain = chains.iter().find(|chain| chain.cls == method.cls);
             let not_kept = || {
-                let reason = format!("`{method}` needs attention that was not kept of the pass");
+                let reason = format!("`{method}` needs attention that was not kept from the pass");
                 Error::from(models::Error::Probe(reason))
             };
             let mean = || chain.and_then(|chain| chain.mean.as_ref()).ok_or_else(not_kept);
@@ -54,7 +55,7 @@ impl ScoreProbe {
             let states = match (method.score, config.heads) {
                 (Score::Random, _) => return Ok(images.iter().map(|id| random(seed, id, layout)).collect()),
                 (Score::Center, _) => return Ok(vec![center(layout); images.len()]),
-                // The mean of the rows: one step from the uniform state.
+                // The mean of the rows is one step from the uniform state.
                 (Score::ColumnSum, _) => mean()?.f_mean_dim(-2i64, false, Kind::Double)?,
                 (Score::Cls, _) => mean()?.f_select(-2, 0)?,
                 (Score::Tokenrank, HeadAverage::BeforeRanking) => token_rank(mean()?, config.alpha)?,
@@ -128,7 +129,7 @@ impl AttentionProbe for ChainProbe {
     }
 }
 
-/// What the reducers of one kind of chain have kept.
+/// The maps that the reducers of one kind of chain have kept.
 struct ChainMaps {
     cls: ClsInChain,
     mean: Option<Tensor>,
@@ -136,7 +137,7 @@ struct ChainMaps {
     ranks: Option<HeadRanks>,
 }
 
-/// The image tokens of distributions over a chain's states: `[images, n]` → `[images][patches]`.
+/// Selects the image tokens from distributions over the states of a chain: `[images, n]` → `[images][patches]`.
 fn patches(states: &Tensor, tokens: ChainTokens, layout: &TokenLayout) -> Result<Vec<Vec<f64>>> {
     let image: BTreeSet<i64> =
         layout.indices(|segment| segment == models::Segment::Image).into_iter().collect();
@@ -159,7 +160,7 @@ fn random(seed: u64, image: &str, layout: &TokenLayout) -> Vec<f64> {
     (0..rows * columns).map(|_| rng.unit()).collect()
 }
 
-/// Minus the distance to the centre of the grid, in patches.
+/// The negative distance of each patch to the centre of the grid, in patches.
 fn center(layout: &TokenLayout) -> Vec<f64> {
     let (rows, columns) = layout.image;
     let offset = |index: i64, count: i64| index as f64 - (count - 1) as f64 / 2.0;

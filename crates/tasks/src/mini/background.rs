@@ -1,18 +1,18 @@
-//! Textured backgrounds and the small things scattered over them.
+//! Textured backgrounds, and the distractors scattered over them.
 
 use serde::{Deserialize, Serialize};
 
 use super::rng::{Rng, ValueNoise};
 
-/// What a background looks like.
+/// Kind of background.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Texture {
-    /// One tone passes into the other.
+    /// A gradient from one tone to the other.
     Shaded,
     /// Stripes of the two tones.
     Striped,
-    /// A board of the two tones.
+    /// A checkerboard of the two tones.
     Checked,
     /// Smooth noise of several scales.
     Cloudy,
@@ -21,7 +21,7 @@ pub enum Texture {
 }
 
 impl Texture {
-    /// All five.
+    /// All five textures.
     pub const ALL: [Texture; 5] =
         [Texture::Shaded, Texture::Striped, Texture::Checked, Texture::Cloudy, Texture::Grainy];
 
@@ -37,7 +37,7 @@ impl Texture {
     }
 }
 
-/// Grain is laid on a grid of this many cells a side, whatever the image's size.
+/// Number of cells along each side of the grid on which grain is drawn, at every image size.
 const GRAIN_CELLS: f64 = 64.0;
 
 /// A wave of period 1 between −1 and 1: mostly flat, with short ramps, so that stripes have soft edges at any size.
@@ -46,17 +46,17 @@ fn wave(phase: f64) -> f64 {
     (triangle * 3.0).clamp(-1.0, 1.0)
 }
 
-/// A background, drawn: a function from the unit square to colours.
+/// A background with all random choices made: a function from the unit square to colours.
 #[derive(Debug, Clone)]
 pub(super) struct Background {
     texture: Texture,
     tones: [[u8; 3]; 2],
     direction: (f64, f64),
-    /// Periods (or noise cells) a side, and where the first begins.
+    /// Periods (or noise cells) along a side, and where the first one begins.
     frequency: f64,
     phase: (f64, f64),
     noise: [ValueNoise; 3],
-    /// Levels of grain, and of the light that falls in from one side.
+    /// Strength of the grain, and of the light from one side, in colour levels.
     grain: f64,
     light: ((f64, f64), f64),
 }
@@ -82,7 +82,7 @@ impl Background {
         }
     }
 
-    /// Colour at a point of the unit square, in levels, not yet rounded.
+    /// Colour at a point of the unit square, in levels and not yet rounded.
     pub(super) fn at(&self, x: f64, y: f64) -> [f64; 3] {
         let (c, s) = self.direction;
         let (u, v) = (c * (x - 0.5) + s * (y - 0.5), c * (y - 0.5) - s * (x - 0.5));
@@ -114,12 +114,12 @@ impl Background {
     }
 }
 
-/// Grain in `[-1, 1)`: its lattice points are the pixel centres of a 64-pixel image.
+/// Grain in `[-1, 1)`. Its lattice points are the pixel centres of a 64-pixel image.
 pub(super) fn grain(noise: ValueNoise, x: f64, y: f64) -> f64 {
     noise.at(x * GRAIN_CELLS - 0.5, y * GRAIN_CELLS - 0.5)
 }
 
-/// A small thing that is of no class: it lies on the background, beneath the objects.
+/// A small thing that belongs to no class. It lies on the background, beneath the objects.
 #[derive(Debug, Clone)]
 pub(super) struct Distractor {
     form: Form,
@@ -129,9 +129,9 @@ pub(super) struct Distractor {
 
 #[derive(Debug, Clone)]
 enum Form {
-    /// Straight strokes of the given half-width: one is a line, two that meet are a fragment of a corner.
+    /// Straight strokes of the given half-width: one stroke is a line, two that meet form a corner.
     Strokes { ends: [(f64, f64); 3], count: usize, half: f64 },
-    /// A part of a circle's outline: the points whose direction from the centre is within a sector.
+    /// An arc of a circle: the points of its outline whose direction from the centre lies within a sector.
     Arc { centre: (f64, f64), radius: f64, half: f64, towards: (f64, f64), cosine: f64 },
     /// A dot.
     Dot { centre: (f64, f64), radius: f64 },
@@ -171,7 +171,7 @@ impl Distractor {
         Self { form, rgb, opacity: rng.range(0.55, 0.95) }
     }
 
-    /// How much of a pixel of the given width at `(x, y)` the distractor covers, 0 to 1, times its opacity.
+    /// The fraction of the pixel of the given width at `(x, y)` that the distractor covers, times its opacity.
     fn cover(&self, x: f64, y: f64, pixel: f64) -> f64 {
         let edge = |outside: f64| (0.5 - outside / pixel).clamp(0.0, 1.0);
         let length = |(x, y): (f64, f64)| (x * x + y * y).sqrt();
@@ -199,7 +199,7 @@ impl Distractor {
         cover * self.opacity
     }
 
-    /// Lays the distractor over `below`, the colour of the pixel of the given width at `(x, y)`.
+    /// Returns the colour of the pixel of the given width at `(x, y)` after the distractor is laid over `below`.
     pub(super) fn over(&self, below: [f64; 3], x: f64, y: f64, pixel: f64) -> [f64; 3] {
         let cover = self.cover(x, y, pixel);
         [0, 1, 2].map(|i| below[i] + (f64::from(self.rgb[i]) - below[i]) * cover)

@@ -1,10 +1,10 @@
-//! Colours with names, and backgrounds that keep clear of them.
+//! Named colours, and background tones that differ from them.
 
 use serde::{Deserialize, Serialize};
 
 use super::rng::Rng;
 
-/// A colour with a name, as captions use it. Each object's own colour varies a little around it.
+/// A colour with the name used in captions. The colour of each object varies a little around it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 #[allow(missing_docs)]
@@ -22,7 +22,7 @@ pub enum Colour {
 }
 
 impl Colour {
-    /// All ten.
+    /// All ten colours.
     pub const ALL: [Colour; 10] = [
         Colour::Red,
         Colour::Orange,
@@ -68,39 +68,39 @@ impl Colour {
         }
     }
 
-    /// One object's shade of the colour.
+    /// Draws the shade of one object.
     pub(super) fn shade(self, rng: &mut Rng) -> [u8; 3] {
         self.rgb().map(|level| to_level(f64::from(level) + rng.range(-14.0, 14.0)))
     }
 }
 
-/// The nearest 8-bit level, ties upwards.
+/// Rounds to the nearest 8-bit level; ties go up.
 pub(crate) fn to_level(value: f64) -> u8 {
     (value + 0.5).floor().clamp(0.0, 255.0) as u8
 }
 
-/// Squared distance of two colours, weighted roughly as the eye does (2, 4, 3).
+/// Squared distance of two colours, weighted roughly by the eye's sensitivity (2, 4, 3).
 fn distance(a: [u8; 3], b: [u8; 3]) -> i32 {
     let square = |i: usize| (i32::from(a[i]) - i32::from(b[i])) * (i32::from(a[i]) - i32::from(b[i]));
     2 * square(0) + 4 * square(1) + 3 * square(2)
 }
 
-/// How far a background stays from every object's colour, and how far its own two tones lie apart at most.
+/// Minimum distance of a background from every object's colour, and maximum distance between its own two tones.
 const CLEAR: i32 = 9 * 68 * 68;
 const TONES_APART: i32 = 9 * 72 * 72;
-/// After this many draws the best pair so far is taken: with many objects no pair may be clear of all.
+/// Number of draws after which the best pair so far is taken: with many objects, every pair may be too close to one.
 const DRAWS: usize = 96;
 
-/// How much of a background's saturation is kept: objects are bright, backgrounds are muted.
+/// Fraction of the saturation that a background keeps: objects are bright, backgrounds muted.
 const SATURATION: f64 = 0.55;
 
-/// A colour drawn towards the grey of the same mean.
+/// Mixes a colour with the grey of the same mean.
 fn muted(rgb: [f64; 3]) -> [u8; 3] {
     let grey = (rgb[0] + rgb[1] + rgb[2]) / 3.0;
     rgb.map(|level| to_level(grey + (level - grey) * SATURATION))
 }
 
-/// The two tones of a background, clear of the objects' colours where that can be had.
+/// Draws the two tones of a background, far from the colours of the objects if possible.
 pub(crate) fn tones(rng: &mut Rng, objects: &[[u8; 3]]) -> [[u8; 3]; 2] {
     let mut best = ([[128; 3]; 2], i32::MIN);
     for _ in 0..DRAWS {

@@ -1,4 +1,4 @@
-//! Scenes as files: for training, and to look at.
+//! Writes scenes to files, for training and for inspection.
 
 use std::fs::{self, File};
 use std::io::{BufWriter, Write};
@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::{Class, Colour, Scene, SceneSpec, Split, Texture, scene};
 
-/// Why scenes could not be written.
+/// An error while scenes are written.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum ExportError {
@@ -19,17 +19,17 @@ pub enum ExportError {
     Write {
         /// The folder or file.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the operating system.
         source: std::io::Error,
     },
-    /// A picture could not be encoded.
+    /// An image could not be encoded.
     #[error(
         "{path} could not be written as a PNG ({source}): choose a folder that can be written to and has room"
     )]
     Png {
         /// The file.
         path: PathBuf,
-        /// What the encoder said.
+        /// The error of the encoder.
         source: png::EncodingError,
     },
 }
@@ -52,22 +52,21 @@ struct LineObject {
     pixels: usize,
 }
 
-/// Scenes drawn before any is written: bounds the memory, and keeps every core busy.
+/// Number of scenes that are drawn before any is written: few enough to bound the memory, enough for all cores.
 const CHUNK: u64 = 1024;
 
 /// Writes the first `count` scenes of a split into `dir`:
 ///
 /// - `images/000000.png`, … 8-bit RGB;
 /// - `masks/000000.png`, … 8-bit grey, [`Scene::labels`]: 0 for the background, `k + 1` for class `k`;
-/// - `labels.csv` with columns `file,label`: an image folder as classifiers read it. Only where `spec` asks for single
-///   objects;
+/// - `labels.csv` with columns `file,label`: an image folder for classifiers. Only if `spec` asks for single objects;
 /// - `scenes.jsonl`: per scene a line with `file`, `caption`, `background` and, per object from the lowest to the
 ///   topmost, `class`, `label`, `colour`, `bbox` and `pixels` in view.
 ///
 /// Files of the same names are overwritten.
 ///
 /// # Errors
-/// When a folder or file cannot be written; what was written before stays.
+/// Fails if a folder or file cannot be written. Files that were written before stay.
 pub fn export(dir: &Path, spec: &SceneSpec, seed: u64, split: Split, count: u64) -> Result<(), ExportError> {
     for folder in ["images", "masks"] {
         let path = dir.join(folder);
@@ -97,7 +96,7 @@ pub fn export(dir: &Path, spec: &SceneSpec, seed: u64, split: Split, count: u64)
     labels.map_or(Ok(()), TextFile::close)
 }
 
-/// Writes a scene's two pictures and returns its lines of `labels.csv` and `scenes.jsonl`.
+/// Writes the image and the mask of a scene; returns its lines of `labels.csv` and `scenes.jsonl`.
 fn write_scene(dir: &Path, index: u64, scene: &Scene) -> Result<(String, String), ExportError> {
     let name = format!("{index:06}.png");
     let file = format!("images/{name}");
@@ -123,7 +122,7 @@ fn write_scene(dir: &Path, index: u64, scene: &Scene) -> Result<(String, String)
 
 fn write_png(path: PathBuf, size: usize, colour: png::ColorType, data: &[u8]) -> Result<(), ExportError> {
     let result = File::create(&path).map_err(png::EncodingError::from).and_then(|file| {
-        // A scene's side is at most MAX_SIZE, far below u32::MAX.
+        // The side of a scene is at most MAX_SIZE, far below u32::MAX.
         let mut encoder = png::Encoder::new(BufWriter::new(file), size as u32, size as u32);
         encoder.set_color(colour);
         encoder.set_depth(png::BitDepth::Eight);
@@ -134,7 +133,7 @@ fn write_png(path: PathBuf, size: usize, colour: png::ColorType, data: &[u8]) ->
     result.map_err(|source| ExportError::Png { path, source })
 }
 
-/// A text file under way, which knows its name for the errors.
+/// A text file being written, together with its path for error messages.
 struct TextFile {
     path: PathBuf,
     out: BufWriter<File>,

@@ -1,23 +1,23 @@
-//! Where the objects of a scene go: areas, turns and places, on a reference grid that does not depend on the
-//! image's size, so that a scene has the same geometry at every size.
+//! The layout of a scene: areas, rotations and places of its objects, on a reference grid that does not depend on the
+//! image's size. A scene therefore has the same geometry at every size.
 
 use super::rng::Rng;
 use super::shape::{Class, Figure};
 
-/// Share of the image that the object of a single-object scene covers.
+/// Fraction of the image that the object of a single-object scene covers.
 pub const SINGLE_AREA: (f64, f64) = (0.12, 0.30);
-/// Share that all objects of a scene with several cover together, hidden parts included; each takes an equal slice
-/// of it, give or take.
+/// Fraction of the image that all objects of a scene with several objects cover together, hidden parts included. Each
+/// object gets roughly an equal part of it.
 pub const SEVERAL_AREA: (f64, f64) = (0.16, 0.34);
-/// Every object stays this far from the image's border.
+/// Minimum distance of every object from the image's border.
 pub const BORDER: f64 = 0.02;
 /// One axis is stretched by up to this factor, the other shrunk by it.
 const STRETCH: f64 = 1.12;
 
-/// Side of the reference grid on which overlaps are counted: one row is one `u64`.
+/// Side of the reference grid on which overlaps are counted: each row is one `u64`.
 const GRID: usize = 64;
-/// Places tried for an object before the whole layout is drawn afresh, and how often that may happen before each
-/// object gets a cell of its own.
+/// Number of places tried for an object before the whole layout is drawn afresh, and number of fresh layouts before
+/// each object gets its own cell.
 const TRIES: usize = 48;
 const LAYOUTS: usize = 24;
 
@@ -29,7 +29,7 @@ fn areas(count: usize) -> (f64, f64) {
     }
 }
 
-/// Draws a figure that fits into a box with `room` a side; smaller than `area` asks where it must.
+/// Draws a figure that fits into a box with side `room`; it is smaller than `area` asks if necessary.
 fn draw_figure(rng: &mut Rng, class: Class, area: (f64, f64), room: f64) -> Figure {
     let turn = rng.direction();
     let aspect = if rng.chance(0.5) { rng.range(1.0, STRETCH) } else { 1.0 / rng.range(1.0, STRETCH) };
@@ -39,7 +39,7 @@ fn draw_figure(rng: &mut Rng, class: Class, area: (f64, f64), room: f64) -> Figu
     Figure::new(class, rng.range(area.0.min(largest), area.1.min(largest)), aspect, turn)
 }
 
-/// Moves the figure to a random place within the box `x0..x1, y0..y1` that it fits into.
+/// Moves the figure to a random place within the box `x0..x1, y0..y1`.
 fn place(rng: &mut Rng, figure: &mut Figure, [x0, y0, x1, y1]: [f64; 4]) {
     let [left, up, right, down] = figure.reaches();
     figure.centre = (rng.range(x0 + left, x1 - right), rng.range(y0 + up, y1 - down));
@@ -47,7 +47,7 @@ fn place(rng: &mut Rng, figure: &mut Figure, [x0, y0, x1, y1]: [f64; 4]) {
 
 type Raster = [u64; GRID];
 
-/// The figure on the reference grid: a bit for each cell whose centre lies inside.
+/// Rasters the figure on the reference grid: a bit is set for each cell whose centre lies inside.
 fn raster(figure: &Figure) -> Raster {
     let mut rows = [0; GRID];
     let [x0, y0, x1, y1] = figure.pixels(GRID);
@@ -64,7 +64,7 @@ fn count(raster: &Raster) -> u32 {
     raster.iter().map(|row| row.count_ones()).sum()
 }
 
-/// Whether every object beneath `newest` keeps enough of itself in view.
+/// Whether enough of every object beneath `newest` stays visible.
 fn all_in_view(placed: &[Raster], newest: &Raster, max_overlap: f64) -> bool {
     placed.iter().enumerate().all(|(i, object)| {
         let mut hidden = 0;
@@ -76,8 +76,8 @@ fn all_in_view(placed: &[Raster], newest: &Raster, max_overlap: f64) -> bool {
     })
 }
 
-/// Sets one figure per class into the unit square, the last on top. No figure has more than `max_overlap` of its
-/// area hidden by those above it (counted on the reference grid).
+/// Places one figure per class into the unit square, the last on top. Of no figure is more than `max_overlap` of the
+/// area hidden by the figures above it (counted on the reference grid).
 pub(crate) fn arrange(rng: &mut Rng, classes: &[Class], max_overlap: f64) -> Vec<Figure> {
     let area = areas(classes.len());
     let frame = [BORDER, BORDER, 1.0 - BORDER, 1.0 - BORDER];
@@ -101,7 +101,7 @@ pub(crate) fn arrange(rng: &mut Rng, classes: &[Class], max_overlap: f64) -> Vec
     in_cells(rng, classes, area)
 }
 
-/// The way out when nothing fits: a board of cells, one object in each, in random order.
+/// Fallback if no random layout fits: a board of cells with one object in each, in random order.
 fn in_cells(rng: &mut Rng, classes: &[Class], area: (f64, f64)) -> Vec<Figure> {
     let columns = (1..).find(|side| side * side >= classes.len()).unwrap_or(1);
     let cell = (1.0 - 2.0 * BORDER) / columns as f64;

@@ -1,12 +1,12 @@
 //! The miniature data set: procedural scenes of shapes, drawn from a seed.
 //!
-//! A scene is one or more objects of ten classes of shapes, of varied colour, size, place and turn, on a textured
-//! background with distractors, together with the exact mask, box, class and colour of each object and a caption. It
-//! is a pure function of `(spec, seed, split, index)`, the same on every platform, so the data set needs no files:
-//! [`scene`] draws an item in memory, [`export`] writes the same items as PNGs for training and for the eye.
+//! A scene consists of one or more objects of ten classes of shapes, with varied colour, size, place and rotation, on a
+//! textured background with distractors, together with the exact mask, box, class and colour of each object and a
+//! caption. It is a pure function of `(spec, seed, split, index)` and identical on every platform, so the data set
+//! needs no files: [`scene`] draws an item in memory, [`export`] writes the same items as PNG files.
 //!
-//! The geometry lives in the unit square and does not depend on the size in pixels: scene 7 at 256 pixels is scene 7
-//! at 64 pixels, sharper. `docs/miniatures.md` shows the scenes; `results/mini/README.md` says how the miniature
+//! The geometry lives in the unit square and does not depend on the size in pixels: scene 7 at 256 pixels is scene 7 at
+//! 64 pixels, only sharper. `docs/miniatures.md` shows the scenes; `results/mini/README.md` says how the miniature
 //! models were trained on them.
 
 mod background;
@@ -45,7 +45,7 @@ impl Split {
     /// Both splits.
     pub const ALL: [Split; 2] = [Split::Train, Split::Val];
 
-    /// `train` or `val`.
+    /// The name of the split, `train` or `val`.
     pub fn name(self) -> &'static str {
         match self {
             Split::Train => "train",
@@ -68,27 +68,27 @@ impl std::str::FromStr for Split {
 /// One object of a scene.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Object {
-    /// What it is.
+    /// Class of its shape.
     pub class: Class,
-    /// The name of its colour.
+    /// Name of its colour.
     pub colour: Colour,
-    /// Its own shade of that colour, before light and grain.
+    /// Its own shade of that colour, before light and grain are added.
     pub rgb: [u8; 3],
-    /// The smallest box around the mask, in pixels: `[x0, y0, x1, y1]`, the last column and row excluded. All 0 where
-    /// nothing is in view.
+    /// The smallest box around the mask, in pixels: `[x0, y0, x1, y1]`, excluding column `x1` and row `y1`. All 0 if no
+    /// part is visible.
     pub bbox: [usize; 4],
-    /// Row by row, `size * size`: whether the pixel's centre lies in the part of the object that is in view.
+    /// For each pixel, row by row (`size * size`): whether its centre lies in the visible part of the object.
     pub mask: Vec<bool>,
 }
 
 impl Object {
-    /// Pixels in view.
+    /// Number of visible pixels.
     pub fn area(&self) -> usize {
         self.mask.iter().filter(|&&inside| inside).count()
     }
 }
 
-/// A picture with everything known about it.
+/// An image with everything known about it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Scene {
     /// Width and height in pixels.
@@ -97,9 +97,9 @@ pub struct Scene {
     pub rgb: Vec<u8>,
     /// The objects, from the lowest to the topmost. Their classes differ, and so do their colours.
     pub objects: Vec<Object>,
-    /// What the background looks like.
+    /// Kind of background.
     pub background: Texture,
-    /// One line of English: `a red star on a striped background`.
+    /// A caption, such as `a red star on a striped background`.
     pub caption: String,
 }
 
@@ -116,8 +116,8 @@ impl Scene {
     }
 }
 
-/// What a stream of random numbers is for. Each part of a scene has its own, so that a change in how one is drawn
-/// leaves the others as they were.
+/// The purpose of a stream of random numbers. Each part of a scene has its own stream, so that a change in how one part
+/// is drawn leaves the others as they were.
 #[derive(Clone, Copy)]
 enum Part {
     Order = 0,
@@ -145,11 +145,11 @@ pub fn leading_class(seed: u64, split: Split, index: u64) -> Class {
     order[(index % block) as usize]
 }
 
-/// Scene `index` of a split of the data set that `seed` and `spec` describe.
+/// Draws scene `index` of a split of the data set that `seed` and `spec` describe.
 ///
-/// Deterministic, to the bit, on every platform. Neither the scene's geometry nor its colours depend on `spec`'s size.
-/// In single-object scenes the object covers a share of the image within [`SINGLE_AREA`]; in others the objects
-/// together have an area within [`SEVERAL_AREA`] (less only where so many do not fit).
+/// The result is identical to the bit on every platform. Neither geometry nor colours depend on the size in `spec`. In
+/// single-object scenes the object covers a fraction of the image within [`SINGLE_AREA`]; in others the objects
+/// together have an area within [`SEVERAL_AREA`] (less only if that many objects do not fit).
 pub fn scene(spec: &SceneSpec, seed: u64, split: Split, index: u64) -> Scene {
     let part = |part: Part| stream(seed, split, index, part);
 
@@ -159,7 +159,7 @@ pub fn scene(spec: &SceneSpec, seed: u64, split: Split, index: u64) -> Scene {
     let mut others: Vec<Class> = Class::ALL.into_iter().filter(|&class| class != first).collect();
     rng.shuffle(&mut others);
     let mut classes: Vec<Class> = std::iter::once(first).chain(others).take(count).collect();
-    // The leading class is not always the lowest one.
+    // Shuffled so that the leading class is not always the lowest object.
     rng.shuffle(&mut classes);
 
     let figures = layout::arrange(&mut part(Part::Layout), &classes, spec.max_overlap());
@@ -204,7 +204,7 @@ pub fn scene(spec: &SceneSpec, seed: u64, split: Split, index: u64) -> Scene {
     Scene { size: spec.size(), rgb, objects, background: texture, caption }
 }
 
-/// The smallest box around the set pixels, past-the-end exclusive; zeros if there is none.
+/// The smallest box around the set pixels, ends excluded; all zeros if no pixel is set.
 fn bounding_box(mask: &[bool], size: usize) -> [usize; 4] {
     let mut bbox: Option<[usize; 4]> = None;
     for at in mask.iter().enumerate().filter_map(|(at, &inside)| inside.then_some(at)) {
@@ -215,7 +215,7 @@ fn bounding_box(mask: &[bool], size: usize) -> [usize; 4] {
     bbox.unwrap_or_default()
 }
 
-/// `a red star, an orange ring and a blue heart on a striped background`.
+/// Returns a caption such as `a red star, an orange ring and a blue heart on a striped background`.
 fn caption(objects: &[Object], background: Texture) -> String {
     let phrases: Vec<String> = objects
         .iter()

@@ -1,14 +1,14 @@
-//! From a scene's parts to pixels and masks.
+//! Draws the parts of a scene to pixels and masks.
 
 use super::background::{Background, Distractor, grain};
 use super::colour::to_level;
 use super::rng::{Rng, ValueNoise};
 use super::shape::Figure;
 
-/// Samples a side within each pixel, from which an object's edge is smoothed.
+/// Number of samples along each side of a pixel, from which the edges of objects are smoothed.
 const SAMPLES: usize = 4;
 
-/// A figure with its surface: a colour, light from one side, a little grain.
+/// A figure with its surface: a colour, light from one side and a little grain.
 #[derive(Debug, Clone)]
 pub(super) struct Solid {
     figure: Figure,
@@ -30,14 +30,14 @@ impl Solid {
         }
     }
 
-    /// Colour at a point, in levels, not yet rounded.
+    /// Colour at a point, in levels and not yet rounded.
     fn at(&self, x: f64, y: f64) -> [f64; 3] {
         let (dx, dy) = (x - self.figure.centre.0, y - self.figure.centre.1);
         let light = self.light.0 * dx + self.light.1 * dy + self.grain * grain(self.noise, x, y);
         self.rgb.map(|level| f64::from(level) + light)
     }
 
-    /// The share of the pixel `(column, row)` that the figure covers, from a grid of samples.
+    /// The fraction of the pixel `(column, row)` that the figure covers, estimated from a grid of samples.
     fn cover(&self, column: usize, row: usize, size: usize) -> f64 {
         let at = |pixel: usize, sample: usize| {
             (pixel as f64 + (sample as f64 + 0.5) / SAMPLES as f64) / size as f64
@@ -49,7 +49,8 @@ impl Solid {
     }
 }
 
-/// The picture: background, then distractors, then the objects from the lowest to the topmost. `size * size * 3` bytes.
+/// Paints the image: background, then distractors, then the objects from the lowest to the topmost. Returns
+/// `size * size * 3` bytes.
 pub(super) fn paint(
     size: usize,
     background: &Background,
@@ -84,7 +85,7 @@ pub(super) fn paint(
     canvas.into_iter().flat_map(|rgb| rgb.map(to_level)).collect()
 }
 
-/// For each object, the pixels whose centre it covers and no object above it does.
+/// Returns for each object the pixels whose centre it covers and no object above it covers.
 pub(super) fn masks(size: usize, solids: &[Solid]) -> Vec<Vec<bool>> {
     let centre = |i: usize| (i as f64 + 0.5) / size as f64;
     let mut owner: Vec<Option<usize>> = vec![None; size * size];

@@ -1,9 +1,9 @@
-//! Random numbers that are the same on every platform and for ever.
+//! Random numbers that are identical on every platform and in every version.
 //!
-//! A scene is a function of its coordinates (seed, split, index), so its numbers come from a counter-based stream
-//! keyed by those coordinates: SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators",
-//! OOPSLA 2014). Only integer operations and the exactly rounded `+ - * / sqrt` are used: no `sin`, no `powf`,
-//! whose last bit is a matter of the platform's maths library.
+//! A scene is a function of its coordinates (seed, split, index), so its numbers come from a counter-based stream keyed
+//! by those coordinates: SplitMix64 (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA
+//! 2014). Only integer operations and the exactly rounded `+ - * / sqrt` are used, not `sin` or `powf`, whose last bit
+//! depends on the platform's maths library.
 
 /// The odd constant by which a SplitMix64 counter advances: 2⁶⁴ over the golden ratio.
 const GAMMA: u64 = 0x9E37_79B9_7F4A_7C15;
@@ -27,7 +27,8 @@ pub struct Rng {
 }
 
 impl Rng {
-    /// The stream that belongs to `keys`: lists that differ anywhere, in length too, give unrelated streams.
+    /// Returns the stream that belongs to `keys`. Lists of keys that differ in any key or in length give unrelated
+    /// streams.
     pub fn keyed(keys: &[u64]) -> Self {
         let start = mix(keys.len() as u64 ^ GAMMA);
         Self {
@@ -41,22 +42,23 @@ impl Rng {
         mix(self.counter)
     }
 
-    /// Uniform in `[0, 1)`.
+    /// A number uniform in `[0, 1)`.
     pub fn unit(&mut self) -> f64 {
         to_unit(self.bits())
     }
 
-    /// Uniform in `[low, high)`; `low` itself where the interval is empty.
+    /// A number uniform in `[low, high)`; `low` if the interval is empty.
     pub fn range(&mut self, low: f64, high: f64) -> f64 {
         low + (high - low).max(0.0) * self.unit()
     }
 
-    /// Uniform among `0..n`, and 0 for `n = 0`. The high half of a 128-bit product; its bias is below n / 2⁶⁴.
+    /// A number uniform among `0..n`; 0 if `n` is 0. It is the high half of a 128-bit product, with a bias below n /
+    /// 2⁶⁴.
     pub fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.bits()) * n as u128) >> 64) as usize
     }
 
-    /// Uniform among `low..=high`.
+    /// A number uniform among `low..=high`.
     pub fn between(&mut self, (low, high): (usize, usize)) -> usize {
         low + self.below(high.saturating_sub(low).saturating_add(1))
     }
@@ -66,7 +68,7 @@ impl Rng {
         self.unit() < p
     }
 
-    /// A direction, uniform on the unit circle: a point of the disc, by rejection, divided by its length.
+    /// A direction uniform on the unit circle: a point of the disc, found by rejection, divided by its length.
     pub fn direction(&mut self) -> (f64, f64) {
         loop {
             let (x, y) = (self.range(-1.0, 1.0), self.range(-1.0, 1.0));
@@ -93,7 +95,7 @@ pub(crate) struct ValueNoise {
 }
 
 impl ValueNoise {
-    /// The next field of the stream.
+    /// Draws a field from the stream.
     pub(crate) fn draw(rng: &mut Rng) -> Self {
         Self { key: rng.bits() }
     }
@@ -104,7 +106,8 @@ impl ValueNoise {
         2.0 * to_unit(mix(row ^ (x as u64).wrapping_mul(0xD1B5_4A32_D192_ED03))) - 1.0
     }
 
-    /// The field at `(x, y)` in lattice units, in `[-1, 1)`: smoothstep between the four lattice points around.
+    /// The field at `(x, y)` in lattice units, in `[-1, 1)`: smoothstep interpolation between the four lattice points
+    /// around.
     pub(crate) fn at(self, x: f64, y: f64) -> f64 {
         let (x0, y0) = (x.floor(), y.floor());
         let smooth = |t: f64| t * t * (3.0 - 2.0 * t);

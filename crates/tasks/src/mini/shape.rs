@@ -1,7 +1,8 @@
 //! The ten classes of shapes: outlines, areas and extents.
 //!
-//! Every class is drawn in coordinates of its own (about the unit circle, `y` upwards or not: shapes are turned
-//! anyway) and carries its exact area there, so that a wanted share of the image becomes a scale by one square root.
+//! Every class is drawn in its own coordinates (about the unit circle; the direction of `y` does not matter, since
+//! shapes are rotated) and has a known exact area there, so that one square root turns a wanted fraction of the image
+//! into a scale.
 
 use serde::{Deserialize, Serialize};
 
@@ -31,7 +32,8 @@ pub enum Class {
     Hourglass,
 }
 
-/// cos and sin of the multiples of 36°, to the nearest `f64`: the star needs no maths library.
+/// cos and sin of the multiples of 36°, to the nearest `f64`, so that the star does not depend on the platform's maths
+/// library.
 const SIN_36: f64 = 0.587_785_252_292_473_1;
 const COS_36: f64 = 0.809_016_994_374_947_5;
 const SIN_72: f64 = 0.951_056_516_295_153_5;
@@ -45,7 +47,7 @@ const NOTCH: f64 = 0.45;
 const ARM: f64 = 0.36;
 /// Radius of the ring's hole.
 const HOLE: f64 = 0.55;
-/// The heart's centre, so that its bounding circle is about the origin.
+/// y coordinate of the heart's centre, chosen so that the origin is the centre of its bounding circle.
 const HEART_Y: f64 = 0.27;
 /// The crescent's bite: a disc of this radius, centred this far along `x`.
 const BITE: f64 = 0.82;
@@ -73,7 +75,7 @@ const HOURGLASS: [(f64, f64); 6] =
 type Disc = (f64, f64, f64);
 
 impl Class {
-    /// All ten, in the order of the labels 0 to 9.
+    /// All ten classes, in the order of the labels 0 to 9.
     pub const ALL: [Class; 10] = [
         Class::Circle,
         Class::Square,
@@ -119,14 +121,14 @@ impl Class {
             Class::Cross => 8.0 * ARM - 4.0 * ARM * ARM,
             Class::Ring => PI * (1.0 - HOLE * HOLE),
             Class::Heart => 2.0 + PI / 2.0,
-            // The unit disc less its lens with the bite.
+            // The unit disc minus its intersection with the bite.
             Class::Crescent => 1.442_207_459_397_168,
             Class::Arrow => 1.1 * 0.56 + 0.5 * 0.9 * 1.6,
             Class::Hourglass => 1.8,
         }
     }
 
-    /// Discs whose convex hull encloses the shape (exactly for all but the heart's and the crescent's straight cuts).
+    /// Discs whose convex hull encloses the shape (tightly, except at the straight cuts of the heart and the crescent).
     pub(super) fn hull(self) -> &'static [Disc] {
         match self {
             Class::Circle | Class::Ring | Class::Crescent => &[(0.0, 0.0, 1.0)],
@@ -209,7 +211,7 @@ fn in_polygon(corners: &[(f64, f64)], x: f64, y: f64) -> bool {
     inside
 }
 
-/// A shape set into the unit square: turned, stretched, scaled and moved.
+/// A shape placed into the unit square: rotated, stretched, scaled and moved.
 #[derive(Debug, Clone)]
 pub(super) struct Figure {
     pub class: Class,
@@ -222,8 +224,8 @@ pub(super) struct Figure {
 }
 
 impl Figure {
-    /// A figure of the given area (a share of the unit square) at the origin. `aspect` stretches one axis and shrinks
-    /// the other, leaving the area alone.
+    /// A figure of the given area (a fraction of the unit square) at the origin. `aspect` stretches one axis and
+    /// shrinks the other, which leaves the area unchanged.
     pub(super) fn new(class: Class, area: f64, aspect: f64, turn: (f64, f64)) -> Self {
         let scale = (area / class.area()).sqrt();
         Self { class, centre: (0.0, 0.0), turn, axes: (scale * aspect, scale / aspect) }
@@ -238,7 +240,7 @@ impl Figure {
         self.class.hull().iter().map(|&(x, y, r)| x * u + y * v + r * length).fold(0.0, f64::max)
     }
 
-    /// Reach to the left, up, right and down of the centre.
+    /// How far the figure reaches to the left, up, right and down from its centre.
     pub(super) fn reaches(&self) -> [f64; 4] {
         [(-1.0, 0.0), (0.0, -1.0), (1.0, 0.0), (0.0, 1.0)].map(|direction| self.reach(direction))
     }
@@ -249,7 +251,7 @@ impl Figure {
         self.class.contains((c * dx + s * dy) / self.axes.0, (c * dy - s * dx) / self.axes.1)
     }
 
-    /// The pixels `x0..x1, y0..y1` of a grid with `size` pixels a side that the figure can touch.
+    /// Returns the pixels `x0..x1, y0..y1` that the figure can touch, in an image of `size` by `size` pixels.
     pub(super) fn pixels(&self, size: usize) -> [usize; 4] {
         let [left, up, right, down] = self.reaches();
         let first = |edge: f64| ((edge * size as f64).floor().max(0.0) as usize).min(size);

@@ -1,19 +1,19 @@
-//! What kind of scenes to draw.
+//! The kind of scenes to draw.
 
 use std::ops::RangeInclusive;
 
 use thiserror::Error;
 
-/// Smallest side in pixels: below it the smallest objects are a handful of pixels.
+/// Smallest side in pixels: in smaller images the smallest objects would be a handful of pixels.
 const MIN_SIZE: usize = 32;
 /// Largest side in pixels.
 const MAX_SIZE: usize = 2048;
-/// Most objects in one scene.
+/// Maximum number of objects in one scene.
 const MAX_OBJECTS: usize = 6;
-/// Most distractors in one scene.
+/// Maximum number of distractors in one scene.
 const MAX_DISTRACTORS: usize = 64;
 
-/// Why a [`SceneSpec`] or the name of a split was refused.
+/// The error if a [`SceneSpec`] or the name of a split is refused.
 #[derive(Debug, Clone, PartialEq, Error)]
 #[non_exhaustive]
 pub enum SpecError {
@@ -30,17 +30,15 @@ pub enum SpecError {
         "scenes with {0} to {1} distractors cannot be drawn: give a range up to {MAX_DISTRACTORS}, low end first"
     )]
     Distractors(usize, usize),
-    /// The share is no share.
-    #[error(
-        "an overlap of {0} was asked for: it is the share of an object that others may hide, from 0 to 0.5"
-    )]
+    /// The overlap is out of range.
+    #[error("the overlap, the fraction of an object that others may hide, must lie in [0, 0.5], found {0}")]
     Overlap(f64),
     /// No split has this name.
-    #[error("there is no split {0:?} in the miniature data set: it is `train` or `val`")]
+    #[error("unknown split {0:?} of the miniature data set, expected `train` or `val`")]
     Split(String),
 }
 
-/// The kind of scenes a data set consists of. Checked when made, so that drawing cannot fail.
+/// The kind of scenes of a data set. It is checked when it is created, so that drawing cannot fail.
 #[derive(Debug, Clone, PartialEq)]
 pub struct SceneSpec {
     size: usize,
@@ -50,18 +48,18 @@ pub struct SceneSpec {
 }
 
 impl Default for SceneSpec {
-    /// Single-object scenes of 64 pixels a side: what the miniature ViT reads.
+    /// Single-object scenes of 64 by 64 pixels, the input size of the miniature ViT.
     fn default() -> Self {
         Self { size: 64, objects: (1, 1), distractors: (2, 6), max_overlap: 0.1 }
     }
 }
 
 impl SceneSpec {
-    /// Scenes of `size` pixels a side with as many objects as `objects` says, uniformly; 2 to 6 distractors, and at
-    /// most a tenth of an object hidden by others.
+    /// Scenes of `size` by `size` pixels with a number of objects drawn uniformly from `objects`, with 2 to 6
+    /// distractors, and with at most a tenth of an object hidden by others.
     ///
     /// # Errors
-    /// When the size is not within 32 to 2048 or the objects not within 1 to 6.
+    /// Fails if the size is not within 32 to 2048 or the objects are not within 1 to 6.
     pub fn new(size: usize, objects: RangeInclusive<usize>) -> Result<Self, SpecError> {
         let objects = objects.into_inner();
         if !(MIN_SIZE..=MAX_SIZE).contains(&size) {
@@ -73,10 +71,10 @@ impl SceneSpec {
         Ok(Self { size, objects, ..Self::default() })
     }
 
-    /// The same with another number of distractors, drawn uniformly from the range.
+    /// Returns the spec with another number of distractors, drawn uniformly from the range.
     ///
     /// # Errors
-    /// When the range is reversed or ends beyond 64.
+    /// Fails if the range is reversed or ends beyond 64.
     pub fn with_distractors(self, distractors: RangeInclusive<usize>) -> Result<Self, SpecError> {
         let (low, high) = distractors.into_inner();
         if low > high || high > MAX_DISTRACTORS {
@@ -85,33 +83,33 @@ impl SceneSpec {
         Ok(Self { distractors: (low, high), ..self })
     }
 
-    /// The same with another limit on the share of an object that those above it may hide.
+    /// Returns the spec with another limit on the fraction of an object that objects above it may hide.
     ///
     /// # Errors
-    /// When the share is not within 0 to 0.5.
-    pub fn with_max_overlap(self, share: f64) -> Result<Self, SpecError> {
-        if !(0.0..=0.5).contains(&share) {
-            return Err(SpecError::Overlap(share));
+    /// Fails if the fraction is not within 0 to 0.5.
+    pub fn with_max_overlap(self, fraction: f64) -> Result<Self, SpecError> {
+        if !(0.0..=0.5).contains(&fraction) {
+            return Err(SpecError::Overlap(fraction));
         }
-        Ok(Self { max_overlap: share, ..self })
+        Ok(Self { max_overlap: fraction, ..self })
     }
 
-    /// Pixels a side.
+    /// Side of a scene in pixels.
     pub fn size(&self) -> usize {
         self.size
     }
 
-    /// Fewest and most objects.
+    /// Smallest and largest number of objects.
     pub fn objects(&self) -> (usize, usize) {
         self.objects
     }
 
-    /// Fewest and most distractors.
+    /// Smallest and largest number of distractors.
     pub fn distractors(&self) -> (usize, usize) {
         self.distractors
     }
 
-    /// The largest share of an object that others may hide.
+    /// The largest fraction of an object that others may hide.
     pub fn max_overlap(&self) -> f64 {
         self.max_overlap
     }

@@ -1,4 +1,4 @@
-//! From the signals of one picture to its record.
+//! Computes the record of an image from its signals.
 
 use std::collections::BTreeMap;
 
@@ -10,25 +10,26 @@ use super::score::{ClassSignal, ScoreError, ScoreSettings, min_max, score, score
 use crate::dataset::segmentation::{IGNORE, SegmentedImage};
 use crate::error::{Error, Result};
 
-/// What is told apart in a picture.
+/// The classes that a signal must tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Question {
-    /// One class from everything else.
+    /// One class and the background.
     OneClass,
-    /// Several classes from each other.
+    /// Several classes.
     Classes,
 }
 
 /// Whether a record keeps the signals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Signals {
-    /// Keeps them, of several classes the first one's.
+    /// Keeps them. If there are several classes, only the signal of the first one is kept.
     Keep,
-    /// Drops them.
+    /// Does not keep them.
     Drop,
 }
 
-/// The record of a picture from the signals of its classes under each method, in the order of the configuration.
+/// Returns the record of an image. `signals` yields, for each method in the order of the configuration, the signals of
+/// the image's classes.
 pub(super) fn answer<'a>(
     config: &SegmentConfig,
     question: Question,
@@ -45,7 +46,7 @@ pub(super) fn answer<'a>(
     if loaded.sha256 != sha256 {
         let path = item.path().map_or_else(|| item.id.clone().into(), Into::into);
         let reason =
-            "the image or its mask changed while the run was reading it; the same command reads it again"
+            "the image or its mask changed while the run was reading it; run the same command again to read the new file"
                 .into();
         return Err(Error::Dataset { path, reason });
     }
@@ -87,7 +88,8 @@ fn two_classes(
     score(signal.view(), two.view(), settings)
 }
 
-/// A class competes with how far it lies above its own mean; where none does, there is background.
+/// The signal of a class competes by how far it lies above its own mean. A pixel where no class lies above its mean is
+/// background.
 fn several_classes(
     item: &SegmentedImage,
     signals: &[Array2<f32>],

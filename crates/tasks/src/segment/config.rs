@@ -16,9 +16,9 @@ use crate::error::{Error, Result};
 use crate::method::{ListSchema, list};
 use crate::pixels::check_side;
 
-/// Most steps of a bounce: chains are stationary long before.
+/// Maximum number of steps of a bounce. Chains reach their steady state long before.
 const MOST_STEPS: usize = 100_000;
-/// Most passes at one step of the schedule.
+/// Maximum number of passes at one step of the schedule.
 const MOST_SAMPLES: usize = 1000;
 
 /// `[task.segment]`: zero-shot segmentation by a word of the prompt. The paper gives the table and few of these settings;
@@ -95,7 +95,7 @@ pub struct Noise {
 }
 
 impl Default for Noise {
-    /// Half noise on schnell's schedule.
+    /// Step 2 of 4, at which half of the signal is noise on the schedule of FLUX.1-schnell.
     fn default() -> Self {
         Self { steps: 4, at: vec![2], samples: 1 }
     }
@@ -121,10 +121,10 @@ impl Default for Layers {
 }
 
 impl Layers {
-    /// The chosen layers of a network with `dual` and `single` layers.
+    /// Returns the chosen layers of a network with `dual` dual and `single` single layers.
     ///
     /// # Errors
-    /// The network has fewer than are asked for.
+    /// Fails if a selection names a layer that the network does not have.
     pub fn resolve(&self, dual: usize, single: usize) -> Result<BTreeMap<Stream, BTreeSet<usize>>> {
         let mut chosen = BTreeMap::new();
         for (stream, selection, depth) in
@@ -167,14 +167,14 @@ impl SegmentConfig {
         6
     }
 
-    /// The prompt that asks for classes of these names.
+    /// Returns the prompt for classes with these names.
     pub fn prompt_for<'a>(&self, names: impl IntoIterator<Item = &'a str>) -> String {
         let prompts: Vec<String> = names.into_iter().map(|name| self.prompt.replace("{}", name)).collect();
         prompts.join(", ")
     }
 
-    /// The settings that decide the numbers of one method, all others at their defaults: two configurations that agree in
-    /// this need the method run once.
+    /// Returns the settings on which the results of one method depend, with defaults for all others. If two
+    /// configurations agree in this, the method need be run only once.
     pub fn of_method(&self, method: &Method) -> Self {
         let mut one = Self { methods: vec![method.clone()], ..self.clone() };
         let walks = match method {
@@ -192,14 +192,14 @@ impl SegmentConfig {
                 one.layers = Layers::default();
                 one.token = Self::default_token();
             }
-            // Knows nothing of the word, but all of the prompt.
+            // TokenRank does not depend on the word, but on the whole prompt.
             Method::Tokenrank(_) => one.token = Self::default_token(),
             Method::RowSelect(_) | Method::ColumnSelect(_) | Method::Bounce(_) | Method::Rollout(_) => {}
         }
         one
     }
 
-    /// Checks what the types cannot.
+    /// Checks what the types cannot express.
     ///
     /// # Errors
     /// [`Error::Setting`] with the first setting out of range.
@@ -235,7 +235,7 @@ impl SegmentConfig {
                 && concepts.softmax
             {
                 let reason = format!(
-                    "`{}` needs background concepts: alone, one concept has all of every image token",
+                    "`{}` needs background concepts: a softmax over a single concept is 1 at every image token",
                     method.key()
                 );
                 return refuse("task.segment.methods", reason);
@@ -245,12 +245,12 @@ impl SegmentConfig {
         if let Some(first) = backgrounds.next()
             && backgrounds.any(|other| other != first)
         {
-            let reason = "`concept-attention` methods of one file attend to the same background concepts; write a \
-                          second file for others";
+            let reason = "all `concept-attention` methods of a file must have the same background concepts; write a \
+                          second file for other ones";
             return refuse("task.segment.methods", reason.into());
         }
         if self.prompt.matches("{}").count() != 1 {
-            let reason = format!("must have the name's place `{{}}` once, found {:?}", self.prompt);
+            let reason = format!("must contain the placeholder `{{}}` exactly once, found {:?}", self.prompt);
             return refuse("task.segment.prompt", reason);
         }
         if self.layers.dual.is_none() && self.layers.single.is_none() {
@@ -266,7 +266,10 @@ impl SegmentConfig {
             return refuse("task.segment.noise.at", reason);
         }
         if at.is_empty() || *samples == 0 {
-            return refuse("task.segment.noise", "asks for no pass: `at` is empty or `samples` is 0".into());
+            return refuse(
+                "task.segment.noise",
+                "asks for no passes: `at` is empty or `samples` is 0".into(),
+            );
         }
         if *samples > MOST_SAMPLES {
             let reason = format!("must be at most {MOST_SAMPLES}, found {samples}");
@@ -297,7 +300,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_would_never_end_is_refused() {
+    fn settings_that_would_run_forever_are_refused() {
         let check = |methods: serde_json::Value, samples: usize, side: usize| {
             let noise = json!({ "samples": samples });
             let table = json!({ "methods": methods, "noise": noise, "image_size": side });

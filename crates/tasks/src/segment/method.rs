@@ -1,4 +1,4 @@
-//! The methods of `[task.segment]`: how the attention of a pass becomes a signal over image tokens.
+//! The methods of `[task.segment]`: ways to compute a signal over image tokens from the attention of a pass.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::method::{MethodKind, Named};
 
-/// A method and its settings, written as its name alone (`"bounce"`) or with settings
-/// (`{ bounce = { steps = 3, name = "bounce-3" } }`). Two of a kind need names of their own.
+/// A method with its settings, written as its name alone (`"bounce"`) or with settings
+/// (`{ bounce = { steps = 3, name = "bounce-3" } }`). Two methods of one kind need different names.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Method {
@@ -278,11 +278,11 @@ impl Method {
 
     /// Name of the method in tables and figures: its own `name`, or the label of its kind.
     pub fn label(&self) -> &str {
-        // A name that repeats the kind is no other name.
+        // A `name` that repeats the kind is ignored.
         if self.key() == self.kind_name() { self.kind_label() } else { self.key() }
     }
 
-    /// Whether the two methods differ only in the weights of the heads, which `other` leaves equal.
+    /// Whether the two methods differ only in the weights of the heads, which are equal in `other`.
     pub fn is_weighted_form_of(&self, other: &Self) -> bool {
         let (Self::Bounce(weighted), Self::Bounce(plain)) = (self, other) else { return false };
         (weighted.weight != Weight::Equal && plain.weight == Weight::Equal)
@@ -290,7 +290,7 @@ impl Method {
                 == (plain.steps, plain.direction, plain.map, plain.alpha)
     }
 
-    /// The number of its steps, if it takes several.
+    /// The number of steps; `None` for methods that do not take steps.
     pub fn steps(&self) -> Option<usize> {
         match self {
             Self::Bounce(Bounce { steps, .. }) => Some(*steps),
@@ -302,7 +302,7 @@ impl Method {
         }
     }
 
-    /// Its own share of attention in the teleporting chain, if it has one.
+    /// The method's own `alpha`; `None` if it uses the one of the task.
     pub fn alpha(&self) -> Option<f64> {
         match self {
             Self::Bounce(Bounce { alpha, .. }) | Self::Tokenrank(Rank { alpha, .. }) => *alpha,
@@ -310,7 +310,7 @@ impl Method {
         }
     }
 
-    /// The average of maps that the method reads, if it reads one.
+    /// The averaged attention map that the method reads; `None` if it reads no such map.
     pub fn request(&self) -> Option<MapRequest> {
         match self {
             Self::RowSelect(_) | Self::ColumnSelect(_) => Some(MapRequest::default()),
@@ -323,7 +323,7 @@ impl Method {
     }
 }
 
-/// The settings of the `concept-attention` methods, in order.
+/// Returns the settings of the `concept-attention` methods, in order.
 pub(super) fn concept_methods(methods: &[Method]) -> impl Iterator<Item = &Concepts> {
     methods.iter().filter_map(|method| match method {
         Method::ConceptAttention(concepts) => Some(concepts),
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn old_names_still_read() {
+    fn old_names_can_still_be_read() {
         for (old, new) in [
             ("{ bounce-lambda2 = { weight = \"proportional\" } }", "\"bounce-lambda2\""),
             (
@@ -376,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_method_is_refused_by_name() {
+    fn unknown_methods_and_settings_are_refused() {
         refused::<Method>(&[
             ("\"bounces\"", "bounces"),
             ("{ bounce = { step = 3 } }", "step"),

@@ -1,9 +1,9 @@
-//! Zero-shot segmentation: which image tokens a word of the prompt is about, read from FLUX's attention while it looks at
-//! a picture with noise on it.
+//! Zero-shot segmentation: finds the image tokens that a word of the prompt describes, from the attention of FLUX while
+//! it processes the noised image.
 //!
-//! One row of passes per picture serves every method: maps are reduced while they are there, and nothing behind the last
-//! block that is read of is computed. All prompts are encoded first, then all pictures, then the transformer is loaded, so
-//! no two networks stand side by side.
+//! All methods read the same passes over an image. Maps are reduced as soon as they appear, and blocks after the last
+//! one that a method reads are not computed. First all prompts are encoded, then all images, and only then is the
+//! transformer loaded, so that no two networks are in memory at once.
 
 mod answer;
 mod config;
@@ -45,16 +45,17 @@ pub struct Segment {
     seed: u64,
     schedule: Schedule,
     tokens: Box<dyn PromptTokens>,
-    /// The items that this process answers.
+    /// Indices of the items that this process will answer.
     expected: Vec<usize>,
     ready: Option<Ready>,
 }
 
 impl Segment {
-    /// Puts the experiment together; nothing large is read yet. `seed` decides the noise on each picture.
+    /// Creates the experiment; nothing large is loaded yet. `seed` determines the noise on each image.
     ///
     /// # Errors
-    /// A setting is out of range or does not fit the pipeline, or a class has a name that the prompt's tokens do not show.
+    /// Fails if a setting is out of range or does not fit the pipeline, or if the name of a class cannot be found among
+    /// the tokens of its prompt.
     pub fn new(
         config: SegmentConfig,
         pipeline: impl JointPipeline + 'static,
@@ -85,7 +86,7 @@ impl Segment {
         self.config.prompt_for(item.classes.iter().map(|class| class.name.as_str()))
     }
 
-    /// The classes of an item as rows of the maps of a batch.
+    /// Returns, for each class of an item, its tokens in the maps of a batch.
     fn targets(&self, image: i64, item: &SegmentedImage) -> Result<Vec<Target>> {
         let prompt = self.prompt(item);
         let target = |(concept, class): (i64, &NamedClass)| {
@@ -95,15 +96,15 @@ impl Segment {
         (0..).zip(&item.classes).map(target).collect()
     }
 
-    /// The concepts of an item in the order of the concept stream: its classes, then the background, which all
-    /// `concept-attention` methods share. None where there is no such method.
+    /// Returns the concepts of an item in the order of the concept stream: its classes, then the background concepts,
+    /// which all `concept-attention` methods share. `None` if there is no such method.
     fn concepts(&self, item: &SegmentedImage) -> Option<Vec<String>> {
         let method = concept_methods(&self.config.methods).next()?;
         let names = item.classes.iter().map(|class| class.name.clone());
         Some(names.chain(method.background.clone()).collect())
     }
 
-    /// The answers to readable items with equally many classes.
+    /// Answers readable items that have equally many classes.
     fn answer(&self, ready: &Ready, batch: &[usize]) -> Result<Vec<Answer<SegmentRecord>>> {
         let (kept, layout) = self.passes(ready, batch)?;
         let targets = (0..).zip(batch).map(|(image, &item)| self.targets(image, &self.items[item]));
@@ -117,10 +118,10 @@ impl Segment {
         }
 
         let classes = self.items[batch[0]].classes.len();
-        // Tensors stay behind: they must not be seen from other threads.
+        // Only these fields are captured below: tensors must not be accessed from other threads.
         let (config, question, items) = (&self.config, self.question, &self.items);
         let hashes: Vec<&str> =
-            batch.iter().map(|&index| Ok(ready.picture(index)?.sha256.as_str())).collect::<Result<_>>()?;
+            batch.iter().map(|&index| Ok(ready.image(index)?.sha256.as_str())).collect::<Result<_>>()?;
         let record = |(place, &index): (usize, &usize)| {
             let own = of_methods.iter().map(|maps| &maps[place * classes..(place + 1) * classes]);
             let keep = if index < config.figures { Signals::Keep } else { Signals::Drop };
@@ -134,17 +135,17 @@ impl Segment {
     }
 }
 
-/// Checks settings against a pipeline; returns its noise levels under them, and what finds words in prompts.
+/// Checks settings against a pipeline. Returns the noise schedule, and the tokenizer that finds words in prompts.
 ///
 /// # Errors
-/// A setting is out of range or does not fit the pipeline.
+/// Fails if a setting is out of range or does not fit the pipeline.
 fn check(config: &SegmentConfig, pipeline: &dyn JointPipeline) -> Result<(Schedule, Box<dyn PromptTokens>)> {
     config.check()?;
     let side = config.image_size as i64;
     let pixels = pipeline.pixels_per_token();
     if side % pixels != 0 {
         let reason =
-            format!("must be a multiple of {pixels}, the pixels of an image token's side; found {side}");
+            format!("must be a multiple of {pixels}, the side of an image token in pixels, found {side}");
         return Err(Error::Setting { setting: "task.segment.image_size", reason });
     }
     let (dual, single) = depths(pipeline);
@@ -157,7 +158,7 @@ fn check(config: &SegmentConfig, pipeline: &dyn JointPipeline) -> Result<(Schedu
     Ok((schedule, pipeline.prompt_tokens(config.text_tokens)?))
 }
 
-/// Numbers of dual and of single blocks.
+/// Returns the numbers of dual and of single blocks.
 fn depths(pipeline: &dyn JointPipeline) -> (usize, usize) {
     let streams = pipeline.streams();
     let of = |stream| streams.get(&stream).copied().unwrap_or(0);
@@ -188,7 +189,7 @@ impl Task for Segment {
         self.config.batch
     }
 
-    fn expect(&mut self, batches: &[Range<usize>]) {
+    fn prefetch(&mut self, batches: &[Range<usize>]) {
         self.expected = batches.iter().cloned().flatten().collect();
         self.ready = None;
     }
@@ -197,7 +198,7 @@ impl Task for Segment {
         let ready = match self.ready.take() {
             Some(ready) if range.clone().all(|index| ready.has(index)) => ready,
             _ => {
-                // Asked for what was not announced.
+                // These items were not announced by `prefetch`.
                 if !range.clone().all(|index| self.expected.contains(&index)) {
                     self.expected = range.clone().collect();
                 }

@@ -1,4 +1,4 @@
-//! What the passes read, and the passes.
+//! Encodes the inputs of the passes, and runs the passes.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -18,26 +18,26 @@ use crate::error::Result;
 use crate::seed::seed_of;
 use crate::task::Failure;
 
-/// Pictures that are decoded before the first of them is encoded.
+/// Number of images that are decoded before the first of them is encoded.
 const DECODED_AT_ONCE: usize = 16;
 
-/// Everything that the passes read, and the network.
+/// The network, and all encoded inputs of its passes.
 pub(super) struct Ready {
     texts: BTreeMap<String, EncodedText>,
-    /// By item.
-    pictures: HashMap<usize, Result<Encoded, Failure>>,
+    /// The encoded image of each item, by index.
+    images: HashMap<usize, Result<Encoded, Failure>>,
     network: Box<dyn JointNetwork>,
 }
 
-/// A picture of an item.
+/// The encoded image of an item.
 pub(super) struct Encoded {
-    /// `[channels, h, w]`, on the host.
+    /// The latents `[channels, h, w]`, on the CPU.
     latents: Tensor,
     pub(super) sha256: String,
 }
 
 impl Segment {
-    /// Encodes what these items need, and loads the network.
+    /// Encodes the prompts and images of these items, and loads the network.
     pub(super) fn prepare(&self, expected: &[usize]) -> Result<Ready> {
         let of_expected = || expected.iter().map(|&index| &self.items[index]);
         let mut texts: BTreeSet<String> = of_expected().map(|item| self.prompt(item)).collect();
@@ -46,13 +46,13 @@ impl Segment {
         let encoded = self.pipeline.encode_texts(&texts, self.config.text_tokens)?;
         let texts = texts.into_iter().zip(encoded).collect();
 
-        // Without what holds tensors, which must not be seen from other threads.
+        // Only these fields are captured below: tensors must not be accessed from other threads.
         let (items, side) = (&self.items, self.config.image_size);
-        let mut pictures = HashMap::new();
-        // Of the readable items, in the order in which their pictures are encoded.
+        let mut images = HashMap::new();
+        // Hashes of the readable items, in the order in which their images are encoded.
         let mut hashes: Vec<(usize, String)> = Vec::new();
         let mut batches = expected.chunks(DECODED_AT_ONCE).filter_map(|chunk| {
-            let read = |&index: &usize| items[index].load().and_then(|picture| pixels(&picture, side));
+            let read = |&index: &usize| items[index].load().and_then(|image| pixels(&image, side));
             let decoded: Vec<Result<(Vec<f32>, String)>> = chunk.par_iter().map(read).collect();
             let mut flat = Vec::with_capacity(chunk.len() * 3 * side * side);
             let before = hashes.len();
@@ -63,7 +63,7 @@ impl Segment {
                         hashes.push((index, sha256));
                     }
                     Err(e) => {
-                        pictures.insert(index, Err(Failure::new(&items[index].id, e)));
+                        images.insert(index, Err(Failure::new(&items[index].id, e)));
                     }
                 }
             }
@@ -75,11 +75,12 @@ impl Segment {
         });
         let latents = self.pipeline.encode_pictures(&mut batches, Draw::Mode)?;
         let encoded = latents.into_iter().zip(hashes);
-        pictures.extend(encoded.map(|(latents, (index, sha256))| (index, Ok(Encoded { latents, sha256 }))));
-        Ok(Ready { texts, pictures, network: self.pipeline.network()? })
+        images.extend(encoded.map(|(latents, (index, sha256))| (index, Ok(Encoded { latents, sha256 }))));
+        Ok(Ready { texts, images, network: self.pipeline.network()? })
     }
 
-    /// What is kept of all passes over a batch of items with equally many classes, and what their tokens are.
+    /// Runs all passes over a batch of items with equally many classes. Returns what the probe has kept, and the layout
+    /// of the tokens.
     pub(super) fn passes(&self, ready: &Ready, batch: &[usize]) -> Result<(PassSignals, TokenLayout)> {
         let (dual, single) = depths(&*self.pipeline);
         let mut probe = SignalProbe::new(&self.config, dual, single)?;
@@ -100,7 +101,7 @@ impl Segment {
         })?;
         let concepts = concept_methods(&self.config.methods).next().map(|_| {
             of_batch(&|item| {
-                // The first token of each, in a text of its own.
+                // Each concept is embedded as a separate text, of which the first token is taken.
                 let first = |name: &String| Ok(ready.text(name)?.text.f_get(0)?);
                 let concepts = self.concepts(item).unwrap_or_default();
                 Ok(Tensor::f_stack(&concepts.iter().map(first).collect::<Result<Vec<_>>>()?, 0)?)
@@ -111,7 +112,7 @@ impl Segment {
         for &step in &self.config.noise.at {
             for sample in 0..self.config.noise.samples {
                 let noised = batch.iter().map(|&item| {
-                    let latents = &ready.picture(item)?.latents;
+                    let latents = &ready.image(item)?.latents;
                     let noise =
                         noise::normal(&latents.size(), self.noise_seed(&self.items[item].id, sample))?;
                     Ok(add_noise(latents, &noise, self.schedule.sigma(step)?)?)
@@ -134,27 +135,27 @@ impl Segment {
         Ok((probe.finish()?, layout))
     }
 
-    /// The seed of the noise on a picture, whatever stands beside it.
+    /// Returns the seed of the noise on an image. It does not depend on the other images of the batch.
     fn noise_seed(&self, id: &str, sample: usize) -> u64 {
         seed_of(&format!("{}/{id}/{sample}", self.seed))
     }
 }
 
 impl Ready {
-    /// Whether an item was looked at.
+    /// Whether an item was prepared.
     pub(super) fn has(&self, index: usize) -> bool {
-        self.pictures.contains_key(&index)
+        self.images.contains_key(&index)
     }
 
-    /// Why an item cannot be answered.
+    /// Returns the reason if the item cannot be answered.
     pub(super) fn failure(&self, index: usize) -> Option<&Failure> {
-        self.pictures.get(&index)?.as_ref().err()
+        self.images.get(&index)?.as_ref().err()
     }
 
-    /// The picture of a readable item.
-    pub(super) fn picture(&self, index: usize) -> Result<&Encoded> {
+    /// Returns the encoded image of a readable item.
+    pub(super) fn image(&self, index: usize) -> Result<&Encoded> {
         let missing = || models::Error::Probe(format!("item {index} was not encoded"));
-        Ok(self.pictures.get(&index).and_then(|picture| picture.as_ref().ok()).ok_or_else(missing)?)
+        Ok(self.images.get(&index).and_then(|image| image.as_ref().ok()).ok_or_else(missing)?)
     }
 
     fn text(&self, text: &str) -> Result<&EncodedText> {
@@ -163,8 +164,8 @@ impl Ready {
     }
 }
 
-/// Samples `[3, side, side]` from -1 to 1 of a picture brought to a square, and its hash.
-fn pixels(picture: &Segmented, side: usize) -> Result<(Vec<f32>, String)> {
-    let square = resize(&picture.rgb, (side, side), Resample::Bicubic).map_err(models::Error::from)?;
-    Ok((square.signed_planes(), picture.sha256.clone()))
+/// Resizes an image to a square. Returns its samples `[3, side, side]` from -1 to 1, and its hash.
+fn pixels(image: &Segmented, side: usize) -> Result<(Vec<f32>, String)> {
+    let square = resize(&image.rgb, (side, side), Resample::Bicubic).map_err(models::Error::from)?;
+    Ok((square.signed_planes(), image.sha256.clone()))
 }

@@ -1,4 +1,4 @@
-//! Everything the methods need of a pass, and no more.
+//! The probe that collects what the methods need from a pass, and nothing else.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -12,10 +12,10 @@ use super::config::SegmentConfig;
 use super::method::{Method, concept_methods};
 use crate::error::Result;
 
-/// Blocks by stream.
+/// The chosen blocks of each stream.
 pub(super) type Chosen = BTreeMap<Stream, BTreeSet<usize>>;
 
-/// The reducers of the passes over one batch. Averages go on from pass to pass; a rollout is of one pass.
+/// The reducers for the passes over one batch. Averages continue over all passes; a rollout belongs to a single pass.
 pub(super) struct SignalProbe {
     maps: Select<PassMaps>,
     rollout: Option<Select<Rollout>>,
@@ -24,20 +24,20 @@ pub(super) struct SignalProbe {
     chosen: Chosen,
 }
 
-/// What a [`SignalProbe`] has kept.
+/// The results of a [`SignalProbe`].
 pub(super) struct PassSignals {
     pub(super) maps: PassAverages,
     /// Mean over the passes, `[batch, n, n]`.
     pub(super) rollout: Option<Tensor>,
-    /// Of every `concept-attention` method in their order, `[batch, concepts, image tokens]`.
+    /// Scores of each `concept-attention` method, in order: `[batch, concepts, image tokens]`.
     pub(super) concepts: Vec<Tensor>,
 }
 
 impl SignalProbe {
-    /// For a network of so many dual and single blocks.
+    /// Creates the probe for a network with `dual` dual and `single` single blocks.
     ///
     /// # Errors
-    /// It has fewer than are asked for.
+    /// Fails if a selection names a block that the network does not have.
     pub(super) fn new(config: &SegmentConfig, dual: usize, single: usize) -> Result<Self> {
         let chosen = config.layers.resolve(dual, single)?;
         let requests: BTreeSet<MapRequest> = config.methods.iter().filter_map(Method::request).collect();
@@ -60,7 +60,7 @@ impl SignalProbe {
         })
     }
 
-    /// The last block that anything is read of: what comes after it need not be computed.
+    /// Returns the last block that a method reads. Later blocks need not be computed.
     pub(super) fn last_block(&self, config: &SegmentConfig, dual: usize) -> Result<(Stream, usize)> {
         let of_maps =
             self.chosen.iter().filter_map(|(stream, blocks)| Some((*stream, *blocks.last()?))).max();
@@ -73,7 +73,7 @@ impl SignalProbe {
         Ok(last.unwrap_or((Stream::Dual, 0)))
     }
 
-    /// Between two passes.
+    /// Must be called at the end of each pass.
     pub(super) fn end_pass(&mut self) -> Result<()> {
         if let Some(rollout) = &mut self.rollout {
             self.rollouts.push(std::mem::take(&mut rollout.inner).finish()?);

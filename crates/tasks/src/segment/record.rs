@@ -1,4 +1,4 @@
-//! What the experiment writes down.
+//! The records of the experiment.
 
 use std::collections::BTreeMap;
 
@@ -6,68 +6,68 @@ use serde::{Deserialize, Serialize};
 
 use crate::pixels::pixels;
 
-/// How the signals of one image fared.
+/// The scores of all methods on one image.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SegmentRecord {
-    /// The image.
+    /// Name of the image.
     pub id: String,
-    /// SHA-256 of image and labels, as the data set gives it; empty where it was not written down.
+    /// SHA-256 of image and labels, as computed by the data set; empty in records that do not store it.
     #[serde(default)]
     pub sha256: String,
-    /// Names of what the image was searched for.
+    /// Names of the classes that were searched for.
     pub names: Vec<String>,
-    /// What came of each method's signal, by method.
+    /// Score of each method's signal, by method.
     pub methods: BTreeMap<String, MapScore>,
-    /// Signals by method, for the images of which pictures are made.
+    /// Signals by method, for the images that are drawn in figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maps: Option<SegmentMaps>,
 }
 
-/// A signal against the labels of its image, in pixels. Ignored pixels count nowhere.
+/// Comparison of a signal with the labels of its image, in pixels. Ignored pixels are not counted.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct MapScore {
     /// Counts of every class that was predicted or labelled; 0 is the background.
     pub classes: BTreeMap<u8, ClassCounts>,
-    /// Pixels whose class is right.
+    /// Number of pixels whose class is right.
     #[serde(deserialize_with = "pixels")]
     pub correct: u64,
-    /// Pixels that are not ignored.
+    /// Number of pixels that are not ignored.
     #[serde(deserialize_with = "pixels")]
     pub labelled: u64,
     /// Average precision of the two channels `[1 - s, s]` against one-hot labels, pooled (the paper's mAP is its mean
-    /// over the images). None with more than two classes, or where nothing is labelled.
+    /// over the images). `None` if there are more than two classes, or no labelled pixels.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pooled_ap: Option<f64>,
-    /// Average precision of `s` against the foreground. None with more than two classes, or without foreground.
+    /// Average precision of `s` against the foreground. `None` if there are more than two classes, or no foreground.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub foreground_ap: Option<f64>,
 }
 
-/// Pixels of one class.
+/// Pixel counts of one class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClassCounts {
-    /// Predicted and labelled as the class.
+    /// Number of pixels both predicted and labelled as the class.
     #[serde(deserialize_with = "pixels")]
     pub intersection: u64,
-    /// Predicted as the class.
+    /// Number of pixels predicted as the class.
     #[serde(deserialize_with = "pixels")]
     pub predicted: u64,
-    /// Labelled as the class.
+    /// Number of pixels labelled as the class.
     #[serde(deserialize_with = "pixels")]
     pub labelled: u64,
 }
 
 impl ClassCounts {
-    /// Predicted or labelled as the class.
+    /// Number of pixels predicted or labelled as the class.
     pub fn union(self) -> u64 {
         (self.predicted + self.labelled).saturating_sub(self.intersection)
     }
 }
 
-/// Signals over the tokens of one image, each brought to 0…1.
+/// Signals over the tokens of one image, each scaled to [0, 1].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct SegmentMaps {
-    /// Image tokens as (rows, columns).
+    /// Rows and columns of the grid of image tokens.
     pub grid: (usize, usize),
     /// One value per token in row order, by method.
     pub maps: BTreeMap<String, Vec<f32>>,

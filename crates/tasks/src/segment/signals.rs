@@ -1,4 +1,4 @@
-//! From what was kept of the passes to a signal over image tokens.
+//! Computes the signals over image tokens from what the probe has kept of the passes.
 
 use std::ops::Range;
 
@@ -13,22 +13,22 @@ use super::method::{Bounce, Method, Rank};
 use super::probe::PassSignals;
 use crate::error::{Error, Result};
 
-/// L1 change at which TokenRank stops: far below any difference of two shares.
+/// L1 change at which TokenRank stops, far below any difference of two values that matters.
 const RANK_TOLERANCE: f64 = 1e-8;
 
-/// A class that is looked for in one picture of a batch.
+/// A class that is searched for in one image of a batch.
 pub(super) struct Target {
-    /// The picture.
+    /// Index of the image in the batch.
     pub(super) image: i64,
     /// Tokens of the prompt that stand for the class.
     pub(super) tokens: Range<usize>,
-    /// Its place among the concepts.
+    /// Index of the class among the concepts of the image.
     pub(super) concept: i64,
 }
 
-/// Signals `[rows, columns]` of one method for every target.
+/// Returns the signals `[rows, columns]` of one method, one for each target.
 ///
-/// `concepts` counts the `concept-attention` methods before this one.
+/// `concepts` is the number of `concept-attention` methods before this one.
 pub(super) fn signals(
     method: &Method,
     concepts: usize,
@@ -68,10 +68,10 @@ pub(super) fn signals(
 }
 
 fn missing(what: &str) -> Error {
-    models::Error::Probe(format!("{what}: nothing was kept of the pass")).into()
+    models::Error::Probe(format!("the passes kept no {what}")).into()
 }
 
-/// Where the image tokens are.
+/// The positions of the image tokens.
 struct Image {
     first: i64,
     grid: (i64, i64),
@@ -84,12 +84,12 @@ impl Image {
         Ok(Self { first, grid: layout.image })
     }
 
-    /// The image tokens of a distribution `[n]`.
+    /// Returns the image tokens of a distribution `[n]` as a grid.
     fn grid(&self, distribution: &Tensor) -> Result<Array2<f32>> {
         to_grid(&distribution.f_narrow(0, self.first, self.grid.0 * self.grid.1)?, self.grid)
     }
 
-    /// The mean of the targets' rows of `map` `[batch, n, n]`.
+    /// Returns the mean of the rows of `map` `[batch, n, n]` over each target's tokens.
     fn rows(&self, map: &Tensor, targets: &[Target]) -> Result<Vec<Array2<f32>>> {
         let row = |Target { image, tokens, .. }: &Target| {
             let rows = map.f_get(*image)?.f_narrow(0, tokens.start as i64, tokens.len() as i64)?;
@@ -98,7 +98,7 @@ impl Image {
         targets.iter().map(row).collect()
     }
 
-    /// States after some steps from the targets' tokens, equally likely.
+    /// Returns the states after some steps of the chain, which start at each target's tokens with equal probabilities.
     fn bounces(
         &self,
         map: &Tensor,

@@ -162,7 +162,7 @@ fn images_that_cannot_be_read_are_named() {
 }
 
 #[test]
-fn pictures_that_are_left_out_are_counted() {
+fn images_that_are_left_out_are_counted() {
     let webp = "RIFF\0\0\0\0WEBPVP8 ";
     let files = [
         ("n01440764/one.JPEG", ""),
@@ -184,7 +184,7 @@ fn pictures_that_are_left_out_are_counted() {
         said.iter().filter(|line| line.contains(dir.path().to_str().expect("a path"))).collect();
     assert_eq!(ours.len(), 1, "{said:?}");
     let words = [
-        "3 pictures are left out (1 BMP, 1 JPEG, 1 WebP: n01440764/two.webp, n01443537/four.jfif, n01443537/three.bmp)",
+        "3 images are left out (1 BMP, 1 JPEG, 1 WebP: n01440764/two.webp, n01443537/four.jfif, n01443537/three.bmp)",
         "because only files named .jpeg, .jpg or .png are read",
     ];
     assert!(words.iter().all(|word| ours[0].contains(word)), "{}", ours[0]);

@@ -71,7 +71,7 @@ fn both() -> Aggregator {
     Aggregator::new(&[HeadShare::Equal, HeadShare::Lambda2].into())
 }
 
-/// Where layer `number` of these sits in a network is of no account.
+/// A site for layer `number`; its position in the network does not matter.
 fn site(number: usize, grid: (i64, i64)) -> Site {
     let layer = UnetLayer { part: UnetPart::Down(number), attention: 0, layer: 0, cross: false };
     Site { stream: Stream::Unet(layer), block: number, step: 0, layout: TokenLayout::vision(0, grid) }
@@ -90,7 +90,7 @@ fn stored(file: &SafeTensors, layers: &[Layer], batch: i64) -> Result<Aggregates
 }
 
 #[test]
-fn every_step_is_that_of_a_second_computation() -> Result<(), Error> {
+fn every_step_agrees_with_a_second_implementation() -> Result<(), Error> {
     let _guard = models::no_grad();
     let Golden { grid, size, alpha, layers, cases } =
         serde_json::from_slice(&fixture("golden.json")).expect("a committed fixture");
@@ -183,7 +183,7 @@ fn every_step_is_that_of_a_second_computation() -> Result<(), Error> {
 }
 
 #[test]
-fn aggregates_do_not_depend_on_how_heads_are_shown() -> Result<(), Error> {
+fn aggregates_do_not_depend_on_the_chunks_of_heads() -> Result<(), Error> {
     /// Shows one head at a time.
     struct Single(Aggregator);
 
@@ -239,7 +239,7 @@ fn pipeline() -> SdPipeline {
 }
 
 #[test]
-fn what_streams_by_is_what_keeping_every_map_gives() -> Result<(), Error> {
+fn aggregating_during_the_pass_equals_keeping_every_map() -> Result<(), Error> {
     let _guard = models::no_grad();
     let pipeline = pipeline();
     let unet = pipeline.unet()?;
@@ -369,7 +369,7 @@ fn records_hold_every_pixel_and_pictures_of_the_first() -> Result<(), Error> {
 }
 
 #[test]
-fn an_image_does_not_depend_on_those_beside_it() -> Result<(), Error> {
+fn an_image_does_not_depend_on_the_rest_of_its_batch() -> Result<(), Error> {
     // Everything is one segment or each anchor is, whatever the last digits are.
     for threshold in ["inf", "0.0"] {
         let settings = |batch: usize| format!("threshold = {threshold}\nbatch = {batch}");
@@ -386,7 +386,7 @@ fn an_image_does_not_depend_on_those_beside_it() -> Result<(), Error> {
                     };
                     assert_eq!((segments.proposals, other.methods[key].proposals), (wanted, wanted), "{key}");
                 }
-                // Places drawn by nothing but the seed and the image.
+                // The drawn anchors depend only on the seed and the image.
                 let random = |record: &DiffSegRecord| {
                     record.pictures.as_ref().map(|p| p.methods["random"].anchors.clone())
                 };
@@ -398,7 +398,7 @@ fn an_image_does_not_depend_on_those_beside_it() -> Result<(), Error> {
 }
 
 #[test]
-fn settings_that_cannot_be_are_refused() {
+fn impossible_settings_are_refused() {
     for (settings, words) in [
         ("image_size = 30", "task.diffseg.image_size"),
         ("image_size = 13378", "more than 178956970 pixels"),

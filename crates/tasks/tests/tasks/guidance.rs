@@ -80,7 +80,7 @@ impl Guide for Watched {
 }
 
 #[test]
-fn trajectories_are_those_of_diffusers() -> models::Result<()> {
+fn trajectories_agree_with_diffusers() -> models::Result<()> {
     let _guard = models::no_grad();
     let text = std::fs::read_to_string(fixtures().join("golden.json")).expect("a committed fixture");
     let Cases { steps, alpha, cases } = serde_json::from_str(&text).expect("a committed fixture");
@@ -138,23 +138,23 @@ fn guidance(config: GuidanceConfig, folder: &Path) -> Result<Guidance, Error> {
     Guidance::new(config, pipeline(), items, folder)
 }
 
-/// The pixels of every picture of a run, by method and number.
+/// The pixels of every image of a run, by method and number.
 fn drawn(config: GuidanceConfig) -> Result<Vec<Vec<u8>>, Error> {
     let _guard = models::no_grad();
     let folder = tempfile::tempdir().expect("a scratch folder");
     let mut task = guidance(config, folder.path())?;
     let (items, batch) = (task.manifest().len(), task.batch_size());
-    let mut pictures = Vec::new();
+    let mut images = Vec::new();
     for first in (0..items).step_by(batch) {
         for record in task.run(first..(first + batch).min(items))?.into_iter().filter_map(Answer::record) {
             for (method, generated) in &record.methods {
                 let path = Guidance::file(folder.path(), method, &record.id);
-                pictures.push((method.clone(), record.id.clone(), read_picture(&path, generated)?.data));
+                images.push((method.clone(), record.id.clone(), read_picture(&path, generated)?.data));
             }
         }
     }
-    pictures.sort();
-    Ok(pictures.into_iter().map(|(_, _, pixels)| pixels).collect())
+    images.sort();
+    Ok(images.into_iter().map(|(_, _, pixels)| pixels).collect())
 }
 
 fn levels_apart(a: &[Vec<u8>], b: &[Vec<u8>]) -> u8 {
@@ -164,7 +164,7 @@ fn levels_apart(a: &[Vec<u8>], b: &[Vec<u8>]) -> u8 {
 }
 
 #[test]
-fn a_picture_does_not_depend_on_those_drawn_beside_it() -> Result<(), Error> {
+fn an_image_does_not_depend_on_the_rest_of_its_batch() -> Result<(), Error> {
     let one = drawn(config("batch = 1"))?;
     assert_eq!(one.len(), 15);
     for batch in [2, 5] {
@@ -207,12 +207,12 @@ fn records_say_what_was_masked() -> Result<(), Error> {
     let path = Guidance::file(folder.path(), "sag", "00000002");
     std::fs::copy(Guidance::file(folder.path(), "sag", "00000003"), &path).expect("writable");
     let message = read_picture(&path, &records[2].methods["sag"]).expect_err("accepted").to_string();
-    assert!(message.contains("00000002.png") && message.contains("not the picture"), "{message}");
+    assert!(message.contains("00000002.png") && message.contains("not the image"), "{message}");
     Ok(())
 }
 
 #[test]
-fn settings_that_cannot_be_are_refused() {
+fn impossible_settings_are_refused() {
     let folder = Path::new("nowhere");
     for (settings, words) in [
         ("image_size = 30", "30"),

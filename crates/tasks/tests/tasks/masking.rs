@@ -104,7 +104,7 @@ fn score(method: &str, layers: &[KeptLayer], heads: &str) -> Vec<f64> {
 }
 
 #[test]
-fn records_are_those_of_the_slow_way() {
+fn records_agree_with_a_slow_implementation() {
     let model = model();
     let network = &model.network;
     for heads in ["before-ranking", "after-ranking"] {
@@ -154,7 +154,7 @@ fn records_are_those_of_the_slow_way() {
 }
 
 #[test]
-fn random_orders_are_of_the_image_and_centers_of_the_grid() {
+fn random_order_depends_on_the_image_and_center_order_on_the_grid() {
     let records = run("before-ranking", 3);
     let of =
         |record: &MaskingRecord, method: &str| record.scores.as_ref().expect("kept").maps[method].clone();
@@ -169,7 +169,7 @@ fn random_orders_are_of_the_image_and_centers_of_the_grid() {
 }
 
 #[test]
-fn the_batch_decides_no_prediction() {
+fn predictions_do_not_depend_on_the_batch() {
     let (one, all) = (run("before-ranking", 1), run("before-ranking", IMAGES));
     for (a, b) in one.iter().zip(&all) {
         assert_eq!(a.predicted, b.predicted);

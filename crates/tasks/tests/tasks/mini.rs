@@ -26,7 +26,7 @@ fn fingerprint(scene: &Scene) -> String {
     hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect()
 }
 
-/// Trained weights and published numbers belong to these very pictures. If this test fails, the generator has changed:
+/// Trained weights and published numbers belong to exactly these images. If this test fails, the generator has changed:
 /// undo the change, or train the miniature models again and say so in the change log.
 #[test]
 fn scenes_never_change() {
@@ -113,7 +113,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
     #[test]
-    fn any_scene_is_sound_and_repeatable(
+    fn any_scene_is_consistent_and_repeatable(
         seed: u64, index: u64, val: bool, size in 32_usize..160,
         fewest in 1_usize..=6, more in 0_usize..=5, distractors in 0_usize..12, overlap in 0.0_f64..=0.5,
     ) {
@@ -129,7 +129,7 @@ proptest! {
 }
 
 #[test]
-fn a_single_object_covers_its_share_of_the_image() {
+fn a_single_object_covers_the_intended_fraction_of_the_image() {
     let spec = SceneSpec::default();
     // The border of a mask is a pixel wide; half of it goes either way.
     let slack = 0.012;
@@ -178,7 +178,7 @@ fn objects_hide_little_of_each_other() {
     assert!(touched > 20, "objects hardly ever meet: {touched} of 150");
 }
 
-/// Whether two objects touch in the picture.
+/// Whether two objects touch in the image.
 fn objects_touch(scene: &Scene) -> bool {
     let labels = scene.labels();
     labels
@@ -210,7 +210,7 @@ fn classes_are_balanced_and_everything_occurs() {
 }
 
 #[test]
-fn every_coordinate_counts() {
+fn every_coordinate_changes_the_scene() {
     let spec = SceneSpec::default();
     let mut seen = HashSet::new();
     for seed in 0..4 {
@@ -245,7 +245,7 @@ fn the_size_changes_nothing_but_the_sharpness() {
 /// The objects can be told from what is around them: within a mask colours are near the object's own, outside they are
 /// not. Seen over many scenes, in levels of the three channels together.
 #[test]
-fn objects_stand_out() {
+fn objects_differ_from_their_background() {
     let spec = SceneSpec::default();
     for index in 0..300 {
         let scene = scene(&spec, 0, Split::Train, index);
@@ -367,7 +367,7 @@ fn descriptor(key: &str) -> &'static str {
 }
 
 #[test]
-fn the_descriptor_says_what_the_code_does() {
+fn the_descriptor_agrees_with_the_code() {
     let spec = SceneSpec::default();
     assert_eq!(descriptor("classes"), format!("{:?}", Class::ALL.map(Class::name)));
     assert_eq!(descriptor("size"), spec.size().to_string());

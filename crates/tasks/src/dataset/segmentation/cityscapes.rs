@@ -1,4 +1,4 @@
-//! Cityscapes: streets seen from a car, with a class for every pixel.
+//! Cityscapes: street scenes taken from a car, with a class for every pixel.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::{IGNORE, Reading, Source};
 use crate::dataset::{Subset, note_left_out, python_order};
 use crate::error::{Error, Result};
 
-/// The classes with the ids 7 to 33, as the data set names them.
+/// The classes with the ids 7 to 33, named as in the data set.
 const NAMES: [&str; 27] = [
     "road",
     "sidewalk",
@@ -41,7 +41,7 @@ const NAMES: [&str; 27] = [
     "motorcycle",
     "bicycle",
 ];
-/// The first id that counts; those before it are void.
+/// The first id that is a class; smaller ids are void.
 const FIRST: u8 = 7;
 
 const IMAGE_END: &str = "_leftImg8bit.png";
@@ -71,7 +71,7 @@ impl CityscapesConfig {
     pub(in crate::dataset) fn labelled_pixels(&self) -> Result<LabelledPixels> {
         let split = self.split.as_str();
         if split.is_empty() || split.contains(['/', '\\', '.']) {
-            let reason = format!("`{split}` is no split; Cityscapes has labels for `val` and `train`");
+            let reason = format!("unknown split `{split}`; Cityscapes has labels for `val` and `train`");
             return Err(Error::Setting { setting: "dataset.cityscapes.split", reason });
         }
         let (images, labels) =
@@ -79,7 +79,7 @@ impl CityscapesConfig {
         let files = if images.is_dir() { images_below(&images)? } else { Vec::new() };
         let label = |(city, name): &(String, String)| labels.join(city).join(format!("{name}{LABEL_END}"));
         let lost: Vec<PathBuf> = match files.as_slice() {
-            // Without images nobody knows which maps there should be.
+            // Without images it is unknown which maps there should be.
             [] if labels.is_dir() => Vec::new(),
             [] => vec![labels.clone()],
             files => files.iter().map(label).filter(|file| !file.is_file()).collect(),
@@ -122,7 +122,7 @@ fn table() -> ClassTable {
     ClassTable::new((0..=last).map(class), "label maps of Cityscapes hold the ids 0 to 33")
 }
 
-/// The city and the name, without its ending, of every image, in rising order.
+/// Returns the city and the name, without its ending, of every image, in rising order.
 fn images_below(folder: &Path) -> Result<Vec<(String, String)>> {
     let entries = |folder: &Path| -> Result<Vec<(PathBuf, String)>> {
         let unreadable = |e: std::io::Error| Error::Dataset {

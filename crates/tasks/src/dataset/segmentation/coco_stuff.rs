@@ -1,4 +1,4 @@
-//! COCO-Stuff: photographs of COCO with a class for every pixel, 182 of them gathered into 27.
+//! COCO-Stuff: photographs of COCO with a class for every pixel; 182 fine classes are grouped into 27 coarse ones.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use super::{Reading, Source};
 use crate::dataset::Subset;
 use crate::error::{Error, Result};
 
-/// The published images and the table of classes; the files say where they come from.
+/// The published list of images and the table of classes; the files state their sources.
 const IMAGES: &str = include_str!("../../../../../datasets/coco-stuff/images.txt");
 const CLASSES: &str = include_str!("../../../../../datasets/coco-stuff/classes.toml");
 
@@ -55,7 +55,7 @@ impl Classes {
     fn shipped() -> Result<Self> {
         toml::from_str(CLASSES).map_err(|e| Error::Dataset {
             path: "datasets/coco-stuff/classes.toml".into(),
-            reason: format!("is no table of classes: {e}"),
+            reason: format!("is not a table of classes: {e}"),
         })
     }
 
@@ -102,13 +102,13 @@ impl CocoStuffConfig {
         LabelledPixels::of(classes.names, items, self.subset, &self.root)
     }
 
-    /// The names of the images, in the list's order.
+    /// Returns the names of the images, in the order of the list.
     fn names(&self) -> Result<Vec<String>> {
         let Some(path) = &self.list else { return Ok(listed(IMAGES)) };
         let refuse = |reason: String| Error::Dataset { path: path.clone(), reason };
         let text = limits::read_text(path, limits::TABLE_BYTES).map_err(|e| {
             refuse(format!(
-                "cannot be read: {e}; it lists images of COCO one a line, such as `000000000139`; leave \
+                "cannot be read: {e}; it must list one image of COCO per line, such as `000000000139`; leave \
                  dataset.coco-stuff.list out for the published 2,175"
             ))
         })?;
@@ -117,7 +117,7 @@ impl CocoStuffConfig {
             return Err(refuse("lists no images".into()));
         }
         if let Some(name) = names.iter().find(|name| name.contains(['/', '\\', '.'])) {
-            return Err(refuse(format!("`{name}` is no name of an image without its ending")));
+            return Err(refuse(format!("`{name}` is not an image name without extension")));
         }
         let mut seen = BTreeSet::new();
         match names.iter().find(|&name| !seen.insert(name)) {
@@ -141,8 +141,8 @@ mod tests {
         let names = listed(IMAGES);
         assert_eq!(names.len(), 2175);
         assert!(names.iter().all(|name| name.len() == 12 && name.bytes().all(|byte| byte.is_ascii_digit())));
-        assert!(names.is_sorted_by(|a, b| a < b), "in rising order, none twice");
-        // Every 300th, and the last.
+        assert!(names.is_sorted_by(|a, b| a < b), "in rising order, without duplicates");
+        // Every 300th name, and the last.
         let some: Vec<&str> = names.iter().step_by(300).chain(names.last()).map(String::as_str).collect();
         let wanted = [
             "000000000139",
@@ -177,7 +177,7 @@ mod tests {
         ] {
             assert_eq!(coarse(number - 1), name);
         }
-        // Things are COCO's 1 to 91.
+        // The fine classes below 91 are COCO's things 1 to 91.
         assert!((0..91).all(|fine| coarse(fine).ends_with("-things")));
         assert!((91..182).all(|fine| coarse(fine).ends_with("-stuff")));
     }

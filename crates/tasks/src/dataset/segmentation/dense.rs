@@ -1,4 +1,4 @@
-//! Images in which every pixel has one of a fixed list of classes, or counts for nothing.
+//! Images in which every pixel has one of a fixed list of classes, or is ignored.
 
 use std::fmt;
 use std::path::Path;
@@ -12,16 +12,16 @@ use crate::error::{Error, Result};
 /// A dataset that gives a class to every pixel.
 #[derive(Debug, Clone)]
 pub struct LabelledPixels {
-    /// What the classes are called; the label of a pixel is a position in this list.
+    /// Names of the classes; the label of a pixel is a position in this list.
     pub classes: Vec<String>,
     /// The images.
     pub items: Vec<DenseImage>,
 }
 
-/// An image in which every pixel has a class or counts for nothing.
+/// An image in which every pixel has a class or is ignored.
 #[derive(Debug, Clone)]
 pub struct DenseImage {
-    /// Unique within the dataset.
+    /// Name of the image, unique within the dataset.
     pub id: String,
     source: Source,
 }
@@ -35,17 +35,18 @@ impl DenseImage {
     /// [`IGNORE`].
     ///
     /// # Errors
-    /// A file is missing or damaged, image and labels differ in size, or a label is none that the dataset knows.
+    /// Fails if a file is missing or damaged, if image and labels differ in size, or if the dataset does not know a
+    /// label.
     pub fn load(&self) -> Result<Segmented> {
         self.source.load()
     }
 
-    /// The image file, where there is one.
+    /// The image file; `None` if the image is not a file of its own.
     pub fn path(&self) -> Option<&Path> {
         self.source.path()
     }
 
-    /// Which samples of the masks are the objects, where a table says so; empty otherwise.
+    /// The mask values that stand for objects, if a table gives them; otherwise empty.
     pub fn values(&self) -> String {
         self.source.values()
     }
@@ -68,7 +69,7 @@ impl From<SegmentedImage> for DenseImage {
 }
 
 impl LabelledPixels {
-    /// The classes and images of a dataset, or the part of it that is wanted.
+    /// Returns the classes and images, reduced to the subset if one is given.
     pub(super) fn of(
         classes: Vec<String>,
         items: Vec<DenseImage>,
@@ -83,15 +84,16 @@ impl LabelledPixels {
     }
 }
 
-/// Which class each sample of a pixel map stands for.
+/// The class for each sample value of a pixel map.
 pub(in crate::dataset) struct ClassTable {
     classes: [Option<u8>; 256],
-    /// What a map should hold, for whoever has another.
+    /// The expected content of a map, for the error about another one.
     holds: &'static str,
 }
 
 impl ClassTable {
-    /// A table from pairs of sample and class, with 255 left out. `holds` ends the sentence "…, but".
+    /// Creates a table from pairs of sample and class; 255 is ignored. `holds` continues the sentence "holds the label
+    /// …, but".
     pub(crate) fn new(pairs: impl IntoIterator<Item = (u8, u8)>, holds: &'static str) -> Self {
         let mut classes = [None; 256];
         classes[usize::from(IGNORE)] = Some(IGNORE);
@@ -99,7 +101,7 @@ impl ClassTable {
         Self { classes, holds }
     }
 
-    /// The classes of a map's samples; an error without the file's name where one is unknown.
+    /// Converts the samples of a map to classes. The error for an unknown sample does not name the file.
     pub(crate) fn labels(&self, samples: Array2<u8>) -> Result<Array2<u8>, String> {
         let class = |sample: u8| self.classes[usize::from(sample)];
         match samples.iter().find(|&&sample| class(sample).is_none()) {
@@ -116,8 +118,7 @@ impl fmt::Debug for ClassTable {
     }
 }
 
-/// What is missing of a folder, and where each part comes from, in one sentence. Parts are `(what, how many there should
-/// be, the missing ones, where to get it)`; none where nothing is missing.
+/// Describes in one sentence which files a folder lacks and where to get them; `None` if nothing is missing.
 pub(super) fn missing(parts: &[Part<'_>]) -> Option<String> {
     let lacking = |part: &Part<'_>| {
         let first = part.missing.first()?;
@@ -132,20 +133,20 @@ pub(super) fn missing(parts: &[Part<'_>]) -> Option<String> {
     (!sentences.is_empty()).then(|| sentences.join(" and "))
 }
 
-/// Files of one kind that a dataset needs.
+/// Files of one kind that a dataset needs, and which of them are missing.
 pub(super) struct Part<'a> {
-    /// What they are.
+    /// Name of the kind, such as `images`.
     pub what: &'a str,
-    /// How many there should be.
+    /// Number of files that there should be.
     pub of: usize,
-    /// Those that are not there.
+    /// The missing files.
     pub missing: Vec<std::path::PathBuf>,
-    /// Where they come from.
+    /// Where to get them.
     pub source: &'a str,
 }
 
 impl Error {
-    /// A folder from which parts are missing, and the setting that says where it is.
+    /// The error about a folder from which parts are missing; `setting` is the setting that names the folder.
     pub(super) fn incomplete(root: &Path, parts: &str, setting: &str) -> Self {
         let reason = format!("{parts}; say where the data is with `--set {setting}=DIR`");
         Error::Dataset { path: root.into(), reason }

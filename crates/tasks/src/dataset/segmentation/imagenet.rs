@@ -13,7 +13,7 @@ use super::{NamedClass, SegmentedImage, Source};
 use crate::dataset::Subset;
 use crate::error::{Error, Result};
 
-/// What a prompt calls each synset, after ConceptAttention; the file says how it was made.
+/// The name of each synset in prompts, as in ConceptAttention; the file says how it was made.
 const NAMES: &str = include_str!("../../../../../datasets/imagenet-segmentation/names.toml");
 
 /// `[dataset.imagenet-segmentation]`: the file of Guillaumin, Küttel and Ferrari, "ImageNet auto-annotation with
@@ -81,7 +81,7 @@ fn read_names(path: &Path) -> Result<BTreeMap<String, String>> {
 fn parse(text: &str, path: &Path) -> Result<BTreeMap<String, String>> {
     let refuse = |reason: String| Error::Dataset { path: path.into(), reason };
     let names: BTreeMap<String, String> = toml::from_str(text).map_err(|e| {
-        refuse(format!("is no list of lines such as `n02123045 = \"cat\"`: {}", e.to_string().trim_end()))
+        refuse(format!("is not a list of lines such as `n02123045 = \"cat\"`: {}", e.to_string().trim_end()))
     })?;
     match names.iter().find(|(_, name)| name.trim().is_empty()) {
         None => Ok(names),

@@ -1,4 +1,4 @@
-//! PNG files whose samples are labels: palette indices or grey levels as they are stored, never their colours.
+//! PNG files whose samples are labels: the stored palette indices or grey levels, not their colours.
 
 use std::io::Cursor;
 
@@ -13,10 +13,11 @@ const SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
 /// mask has the labels 0 and 1.
 ///
 /// # Errors
-/// One sentence without the file's name: no PNG, damaged, sixteen bits deep, coloured, or partly transparent.
+/// Fails if the file is not a PNG, is damaged, has 16-bit samples, is coloured or is partly transparent. The error is
+/// one sentence that does not name the file.
 pub(super) fn decode(bytes: &[u8]) -> Result<Array2<u8>, String> {
     if !bytes.starts_with(SIGNATURE) {
-        return Err("is no PNG file; labels are stored as PNG, because other formats alter them".into());
+        return Err("is not a PNG file; labels are stored as PNG, because other formats alter them".into());
     }
     let bytes = &*png_with_end(bytes);
     let mut decoder = Decoder::new(Cursor::new(bytes));
@@ -58,16 +59,16 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Array2<u8>, String> {
         ColorType::GrayscaleAlpha => grey(opaque(lines.flat_map(|line| line.chunks_exact(2))))?,
     };
     Array2::from_shape_vec((height, width), labels)
-        .map_err(|_| "is an animation whose first frame does not cover the picture".into())
+        .map_err(|_| "is an animation whose first frame does not cover the image".into())
 }
 
-/// Samples of 1, 2, 4 or 8 bits, most significant first.
+/// Unpacks samples of 1, 2, 4 or 8 bits, most significant first.
 fn unpack(line: &[u8], bits: usize) -> impl Iterator<Item = u8> + '_ {
     let mask = (0xff_u16 >> (8 - bits)) as u8;
     line.iter().flat_map(move |&byte| (1..=8 / bits).map(move |i| (byte >> (8 - bits * i)) & mask))
 }
 
-/// Pixels without their alpha; `None` where one is not opaque.
+/// Returns the pixels without their alpha channel; `None` for a pixel that is not opaque.
 fn opaque<'a>(pixels: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'a [u8]> {
     pixels.map(|pixel| match pixel {
         [levels @ .., 255] => levels,
@@ -75,15 +76,13 @@ fn opaque<'a>(pixels: impl Iterator<Item = &'a [u8]>) -> impl Iterator<Item = &'
     })
 }
 
-/// The common level of each pixel's channels.
+/// Returns the common level of the channels of each pixel.
 fn grey<'a>(pixels: impl Iterator<Item = &'a [u8]>) -> Result<Vec<u8>, String> {
     let level = |pixel: &[u8]| match *pixel {
         [level] => Ok(level),
         [r, g, b] if r == g && g == b => Ok(r),
-        [] => {
-            Err("is partly transparent, which says nothing of labels; store them as grey levels".to_owned())
-        }
-        _ => Err("is a coloured picture; store the labels as palette indices or grey levels".to_owned()),
+        [] => Err("is partly transparent; store the labels as opaque grey levels".to_owned()),
+        _ => Err("is a coloured image; store the labels as palette indices or grey levels".to_owned()),
     };
     pixels.map(level).collect()
 }
@@ -100,7 +99,7 @@ mod tests {
         let mut bytes = Vec::new();
         let mut info = png::Info::with_size(width as u32, height as u32);
         (info.color_type, info.bit_depth) = (color, depth);
-        // A palette that sends every index to the same colour, so that only the index tells.
+        // A palette that maps every index to the same colour, so that only the index matters.
         info.palette = (color == ColorType::Indexed).then(|| vec![7; 3 << depth as usize].into());
         let mut writer = png::Encoder::with_info(&mut bytes, info).unwrap().write_header().unwrap();
         writer.write_image_data(samples).unwrap();
@@ -164,7 +163,7 @@ mod tests {
         assert_eq!(decode(&alpha).unwrap().as_slice().unwrap(), [4]);
     }
 
-    /// A PNG that claims a size which its data do not have.
+    /// A PNG that claims a size for which it has too little data.
     fn claiming(color: ColorType, depth: BitDepth, side: u32, length: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         let mut info = png::Info::with_size(side, side);
@@ -184,18 +183,18 @@ mod tests {
             let message = decode(&claiming(color, depth, 13377, 21_000)).expect_err("refused");
             assert!(message.contains(word), "{message}");
         }
-        // As much as it could hold: damage that only reading finds.
+        // The claimed size is just possible, so the damage is found only when the data are read.
         let message =
             decode(&claiming(ColorType::Grayscale, BitDepth::One, 13377, 22_000)).expect_err("refused");
         assert!(message.contains("damaged") && !message.contains("cannot hold"), "{message}");
     }
 
     #[test]
-    fn what_is_no_label_map_is_refused() {
+    fn files_that_are_not_label_maps_are_refused() {
         let png = |color, depth, samples: &[u8]| encode(1, color, depth, samples);
         for (bytes, word) in [
-            (b"\xff\xd8\xff".to_vec(), "no PNG"),
-            (Vec::new(), "no PNG"),
+            (b"\xff\xd8\xff".to_vec(), "not a PNG"),
+            (Vec::new(), "not a PNG"),
             (SIGNATURE.to_vec(), "damaged"),
             (png(ColorType::Rgb, BitDepth::Eight, &[1, 2, 3]), "coloured"),
             (png(ColorType::Rgba, BitDepth::Eight, &[1, 1, 1, 254]), "transparent"),

@@ -1,4 +1,4 @@
-//! A folder of images and masks of one's own.
+//! A folder of the user's own images and masks.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -15,12 +15,12 @@ use crate::error::{Error, Result};
 /// `[dataset.masks]`: images, a PNG mask for each object, and a CSV file that lists them in the columns
 ///
 /// * `file`: the image, relative to the folder of images;
-/// * `name`: what a prompt calls the object, such as `dog`;
-/// * `mask` (may be left out): the mask, relative to the folder of masks; else the image's name with `.png`;
-/// * `value` (may be left out): the palette index or grey level of the object's pixels; else all but 0.
+/// * `name`: the name of the object in prompts, such as `dog`;
+/// * `mask` (optional): the mask, relative to the folder of masks. Default: the image's name with the extension `.png`;
+/// * `value` (optional): the palette index or grey level of the object's pixels. Default: all values but 0.
 ///
-/// An image may be listed several times with other names. Other columns are ignored. Images are turned upright as their EXIF
-/// says before masks are laid over them.
+/// An image may be listed several times with different names. Other columns are ignored. Images are rotated upright
+/// according to their EXIF data before masks are applied.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MasksConfig {
@@ -43,7 +43,7 @@ pub struct MasksConfig {
     pub subset: Option<Subset>,
 }
 
-/// Which samples of a mask are the object, and which count for nothing. The rest is background.
+/// The mask values that are the object and those that are ignored. All others are background.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::dataset) struct Object {
     value: Option<u8>,
@@ -51,12 +51,12 @@ pub(in crate::dataset) struct Object {
 }
 
 impl Object {
-    /// The sample that is the object; all but 0 where there is none.
+    /// The value of the object; `None` if every value but 0 is the object.
     pub(super) fn value(&self) -> Option<u8> {
         self.value
     }
 
-    /// The labels 0, 1 and [`IGNORE`] of a mask's samples; an error without the file's name where nothing is 1.
+    /// Converts a mask to the labels 0, 1 and [`IGNORE`]. Fails if no pixel is 1; the error does not name the file.
     pub(super) fn labels(self, samples: Array2<u8>) -> Result<Array2<u8>, String> {
         let Self { value, ignore } = self;
         let labels = samples.mapv_into(|sample| match value {
@@ -103,7 +103,7 @@ impl MasksConfig {
         }
     }
 
-    /// One item an image, with the background as class 0 and the names of all objects, in alphabetical order, after it.
+    /// Returns one item per image. The background is class 0; the names of all objects follow in alphabetical order.
     pub(in crate::dataset) fn labelled_pixels(&self) -> Result<LabelledPixels> {
         let listed = self.listed()?;
         let names: BTreeSet<String> = listed.iter().map(|listed| listed.name.clone()).collect();
@@ -128,7 +128,7 @@ impl MasksConfig {
         LabelledPixels::of(classes, items, self.subset, &self.root)
     }
 
-    /// The lines of the table, at least one.
+    /// Reads the lines of the table; at least one is required.
     fn listed(&self) -> Result<Vec<Listed>> {
         if !self.root.is_dir() {
             let reason = "no such folder; set dataset.masks.root to the folder of images and masks".into();
@@ -180,9 +180,9 @@ impl MasksConfig {
         let mask = present("mask", self.root.join(&self.masks).join(mask))?;
         let value = row.optional(columns.value).map(|text| match text.parse() {
             Ok(value) if Some(value) == self.ignore => {
-                Err(format!("value {value} is the one that dataset.masks.ignore leaves out"))
+                Err(format!("value {value} is also the value that dataset.masks.ignore ignores"))
             }
-            parsed => parsed.map_err(|_| format!("value `{text}` is no sample of a mask (0 to 255)")),
+            parsed => parsed.map_err(|_| format!("value `{text}` must be a whole number from 0 to 255")),
         });
         let object = Object { value: value.transpose()?, ignore: self.ignore };
         let (id, file, name) = (format!("{file}:{name}"), file.to_owned(), name.to_owned());
@@ -190,7 +190,7 @@ impl MasksConfig {
     }
 }
 
-/// A line of the table, with the files it speaks of.
+/// A line of the table, with the paths of its files.
 struct Listed {
     id: String,
     file: String,
@@ -200,7 +200,7 @@ struct Listed {
     object: Object,
 }
 
-/// Where the columns of the table are.
+/// The positions of the columns of the table.
 struct Columns {
     file: usize,
     name: usize,

@@ -1,4 +1,4 @@
-//! Images whose pixels are labelled: the ground truth of segmentation, with classes to look for in each image
+//! Images whose pixels are labelled: the ground truth of segmentation, with classes to search for in each image
 //! ([`SegmentedImage`]) or with a class for every pixel ([`DenseImage`]).
 
 mod cityscapes;
@@ -32,15 +32,15 @@ pub use imagenet::ImageNetSegmentationConfig;
 pub use masks::MasksConfig;
 pub use voc::{PascalVocConfig, VocProtocol};
 
-/// The label of a pixel that counts for nothing: at the border of an object, or unclear.
+/// The label of ignored pixels: those at the border of an object, or unclear ones.
 pub const IGNORE: u8 = 255;
 
 /// An image whose pixels are labelled.
 #[derive(Debug, Clone)]
 pub struct SegmentedImage {
-    /// Unique within the dataset.
+    /// Name of the image, unique within the dataset.
     pub id: String,
-    /// The classes to look for, in rising order of their labels; a single one where the protocol asks for one.
+    /// The classes to search for, in rising order of their labels; a single one if the protocol requires one.
     pub classes: Vec<NamedClass>,
     source: Source,
 }
@@ -50,7 +50,7 @@ pub struct SegmentedImage {
 pub struct NamedClass {
     /// Its label in the pixel map, from 1.
     pub label: u8,
-    /// What a prompt calls it.
+    /// Its name in prompts.
     pub name: String,
 }
 
@@ -59,11 +59,11 @@ pub struct NamedClass {
 pub struct Segmented {
     /// 8-bit RGB.
     pub rgb: Rgb8,
-    /// `[height, width]` of the picture: 0 for the background, the label of a class, or [`IGNORE`]. Of a
+    /// Labels `[height, width]` of the image: 0 for the background, the label of a class, or [`IGNORE`]. For a
     /// [`DenseImage`], the position of a class or [`IGNORE`].
     pub labels: Array2<u8>,
-    /// SHA-256, as hexadecimal digits, of what both were decoded from: the bytes of the image file followed by those
-    /// of the mask file; of a MATLAB file or a drawn scene, the stored samples of both in that order.
+    /// SHA-256, as hexadecimal digits, of the data from which both were decoded: the bytes of the image file followed
+    /// by those of the mask file. For a MATLAB file or a drawn scene, the stored samples of both in that order.
     pub sha256: String,
 }
 
@@ -73,29 +73,29 @@ pub(super) enum Source {
     Archive { archive: Arc<Archive>, index: usize },
     /// An image file and a PNG of labels.
     Files { image: PathBuf, mask: PathBuf, reading: Reading },
-    /// An image file and the PNGs of objects in it, each with the label it gets; later ones hide earlier ones.
+    /// An image file, and the PNG masks of objects in it with the label of each; later objects hide earlier ones.
     Objects { image: PathBuf, objects: Vec<(PathBuf, Object, u8)> },
     /// A drawn scene.
     Scene { spec: SceneSpec, seed: u64, split: Split, index: u64, labels: SceneLabels },
 }
 
-/// Which objects of a scene are labelled.
+/// The objects of a scene that are labelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::dataset) enum SceneLabels {
-    /// That of the leading class, as 1.
+    /// The object of the leading class, with label 1.
     Leading,
-    /// All, each as the label of its class plus 1.
+    /// All objects, each with the label of its class plus 1.
     All,
 }
 
-/// What the samples of a mask file mean.
+/// The meaning of the samples in a mask file.
 #[derive(Debug, Clone)]
 pub(super) enum Reading {
-    /// Indices of the classes of PASCAL VOC.
+    /// Class indices of PASCAL VOC.
     Voc,
-    /// Numbers that a table turns into classes.
+    /// Numbers that a table maps to classes.
     Classes(Arc<ClassTable>),
-    /// One object and its surroundings.
+    /// One object and the background.
     Object(Object),
 }
 
@@ -107,17 +107,18 @@ impl SegmentedImage {
     /// Reads or draws the image and the labels of its pixels.
     ///
     /// # Errors
-    /// A file is missing or damaged, image and labels differ in size, or a label is none that the dataset knows.
+    /// Fails if a file is missing or damaged, if image and labels differ in size, or if the dataset does not know a
+    /// label.
     pub fn load(&self) -> Result<Segmented> {
         self.source.load()
     }
 
-    /// The image file, where there is one.
+    /// The image file; `None` if the image is not a file of its own.
     pub fn path(&self) -> Option<&Path> {
         self.source.path()
     }
 
-    /// Which samples of the masks are the objects, where a table says so; empty otherwise.
+    /// The mask values that stand for objects, if a table gives them; otherwise empty.
     pub fn values(&self) -> String {
         self.source.values()
     }
@@ -164,7 +165,7 @@ impl Source {
         }
     }
 
-    /// What [`Segmented::sha256`] would be now. Files are not decoded for it.
+    /// Returns the current value of [`Segmented::sha256`], without decoding files if possible.
     fn sha256(&self) -> Result<String> {
         match self {
             Self::Files { image, mask, .. } => Ok(digest(&read(image)?, &read(mask)?)),
@@ -197,20 +198,21 @@ impl Source {
 }
 
 fn files(image: &Path, mask: &Path, reading: &Reading) -> Result<Segmented> {
-    let picture = picture(image, reading)?;
+    let image = decoded(image, reading)?;
     let stored = read(mask)?;
-    let labels = labels(&stored, mask, reading, &picture)?;
-    Ok(Segmented { rgb: picture.rgb, labels, sha256: digest(&picture.bytes, &stored) })
+    let labels = labels(&stored, mask, reading, &image)?;
+    Ok(Segmented { rgb: image.rgb, labels, sha256: digest(&image.bytes, &stored) })
 }
 
-/// One map of all objects. What an object's mask ignores is ignored where no object is.
+/// Combines the masks of all objects into one map. Pixels that an object's mask ignores are ignored unless they belong
+/// to another object.
 fn merged(image: &Path, objects: &[(PathBuf, Object, u8)]) -> Result<Segmented> {
-    let picture = Picture::upright(image)?;
-    let mut merged = Array2::zeros((picture.rgb.height, picture.rgb.width));
+    let image = Decoded::upright(image)?;
+    let mut merged = Array2::zeros((image.rgb.height, image.rgb.width));
     let mut read_so_far = Vec::new();
     for (mask, object, label) in objects {
         let stored = read(mask)?;
-        let found = labels(&stored, mask, &Reading::Object(*object), &picture)?;
+        let found = labels(&stored, mask, &Reading::Object(*object), &image)?;
         merged.zip_mut_with(&found, |pixel, &found| match found {
             1 => *pixel = *label,
             IGNORE if *pixel == 0 => *pixel = IGNORE,
@@ -218,27 +220,27 @@ fn merged(image: &Path, objects: &[(PathBuf, Object, u8)]) -> Result<Segmented> 
         });
         read_so_far.extend(stored);
     }
-    Ok(Segmented { rgb: picture.rgb, labels: merged, sha256: digest(&picture.bytes, &read_so_far) })
+    Ok(Segmented { rgb: image.rgb, labels: merged, sha256: digest(&image.bytes, &read_so_far) })
 }
 
-/// An image file.
-struct Picture<'a> {
+/// A decoded image file.
+struct Decoded<'a> {
     path: &'a Path,
     bytes: Vec<u8>,
     rgb: Rgb8,
-    /// How it was turned.
+    /// How the image was rotated.
     turned: Orientation,
 }
 
-impl<'a> Picture<'a> {
-    /// Turned as its EXIF says. Tools with which people draw masks show images so.
+impl<'a> Decoded<'a> {
+    /// Reads an image and rotates it as its EXIF data say, as tools do in which masks are drawn.
     fn upright(path: &'a Path) -> Result<Self> {
         let bytes = read(path)?;
         let (rgb, turned) = Rgb8::decode_upright(&bytes).map_err(|e| models::Error::from(e.in_file(path)))?;
         Ok(Self { path, bytes, rgb, turned })
     }
 
-    /// As it is stored, which is how published data sets were labelled and are read.
+    /// Reads an image as it is stored, which is how published data sets are labelled and read.
     fn stored(path: &'a Path) -> Result<Self> {
         let bytes = read(path)?;
         notes::orientation_ignored(path, &bytes);
@@ -247,31 +249,31 @@ impl<'a> Picture<'a> {
     }
 }
 
-fn picture<'a>(image: &'a Path, reading: &Reading) -> Result<Picture<'a>> {
+fn decoded<'a>(image: &'a Path, reading: &Reading) -> Result<Decoded<'a>> {
     match reading {
-        Reading::Object(_) => Picture::upright(image),
-        Reading::Voc | Reading::Classes(_) => Picture::stored(image),
+        Reading::Object(_) => Decoded::upright(image),
+        Reading::Voc | Reading::Classes(_) => Decoded::stored(image),
     }
 }
 
-/// The labels that a mask file stores for an image.
-fn labels(stored: &[u8], mask: &Path, reading: &Reading, picture: &Picture<'_>) -> Result<Array2<u8>> {
+/// Decodes the labels that a mask file stores for an image.
+fn labels(stored: &[u8], mask: &Path, reading: &Reading, image: &Decoded<'_>) -> Result<Array2<u8>> {
     let refuse = |reason: String| Error::Dataset { path: mask.into(), reason };
     let labels = label_map::decode(stored).map_err(refuse)?;
     let (height, width) = labels.dim();
-    let Picture { path, rgb, turned, .. } = picture;
+    let Decoded { path, rgb, turned, .. } = image;
     if (height, width) != (rgb.height, rgb.width) {
         let how = if *turned == Orientation::Upright {
             String::new()
         } else {
             format!(
-                " after it was turned as its EXIF orientation {} says; draw the mask on the upright image, or remove the \
+                " after it was rotated by its EXIF orientation {}; draw the mask on the upright image, or remove the \
                  orientation from the file",
                 turned.number()
             )
         };
         return Err(refuse(format!(
-            "the mask has {width}×{height} pixels, its image {} has {}×{}{how}; they must be of one size",
+            "the mask has {width}×{height} pixels, its image {} has {}×{}{how}; both must have the same size",
             path.display(),
             rgb.width,
             rgb.height

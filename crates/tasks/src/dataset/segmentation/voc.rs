@@ -1,4 +1,4 @@
-//! PASCAL VOC 2012 and what is laid out like it.
+//! PASCAL VOC 2012, and data sets with the same layout.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use super::{IGNORE, LabelledPixels, NamedClass, Reading, SegmentedImage, Source,
 use crate::dataset::{Subset, check_inside, read};
 use crate::error::{Error, Result};
 
-/// What a prompt calls the classes 1 to 20, after ConceptAttention
+/// The names of the classes 1 to 20 in prompts, as in ConceptAttention
 /// (<https://github.com/helblazer811/ConceptAttention>). The dataset's own names are aeroplane, bicycle, …, tvmonitor.
 const NAMES: [&str; 20] = [
     "plane",
@@ -107,7 +107,7 @@ impl PascalVocConfig {
 }
 
 impl PascalVocConfig {
-    /// The same images with all 21 classes, the background first.
+    /// Returns the images with all 21 classes, the background first.
     pub(in crate::dataset) fn labelled_pixels(&self) -> Result<LabelledPixels> {
         let classes = std::iter::once("background").chain(NAMES).map(str::to_owned).collect();
         let items = self.segmented()?.into_iter().map(Into::into).collect();
@@ -115,14 +115,14 @@ impl PascalVocConfig {
     }
 }
 
-/// The labels of a map, or an error without the file's name where one is no class.
+/// Returns the labels of a map. Fails if one of them is not a class; the error does not name the file.
 pub(super) fn checked(labels: Array2<u8>) -> Result<Array2<u8>, String> {
     let known = |label: u8| usize::from(label) <= NAMES.len() || label == IGNORE;
     match labels.iter().find(|&&label| !known(label)) {
         None => Ok(labels),
         Some(label) => Err(format!(
             "holds the label {label}, but PASCAL VOC has the classes 1 to {}, 0 for the background and {IGNORE} for \
-             pixels that do not count",
+             ignored pixels",
             NAMES.len()
         )),
     }
@@ -136,16 +136,17 @@ fn label_file(root: &Path, id: &str) -> PathBuf {
     root.join("SegmentationClass").join(format!("{id}.png"))
 }
 
-/// The classes of a set in which bit *k* stands for label *k*.
+/// Returns the classes of a set in which bit *k* stands for label *k*.
 fn named(classes: u32) -> Vec<NamedClass> {
     let label = |(label, &name): (u8, &&str)| NamedClass { label, name: name.to_owned() };
     (1..).zip(&NAMES).filter(|&(label, _)| classes >> label & 1 == 1).map(label).collect()
 }
 
-/// The images of a split, and the set of classes that occur in each.
+/// The images of a split, each with the set of classes that occur in it.
 type Present = Arc<Vec<(String, u32)>>;
 
-/// Which classes occur is known only from all label maps, so they are read once per process.
+/// Returns the classes that occur in each image. They are known only from the label maps, which are read once per
+/// process.
 fn present_classes(root: &Path, split: &str) -> Result<Present> {
     static KNOWN: Mutex<BTreeMap<(PathBuf, String), Present>> = Mutex::new(BTreeMap::new());
     let key = (root.to_owned(), split.to_owned());
@@ -166,7 +167,7 @@ fn present_classes(root: &Path, split: &str) -> Result<Present> {
     Ok(present)
 }
 
-/// The names of a split's images, whose files are there.
+/// Returns the names of a split's images, after checking that their files exist.
 fn listed(root: &Path, split: &str) -> Result<Vec<String>> {
     let folder = root.join("ImageSets").join("Segmentation");
     if !folder.is_dir() {
@@ -177,7 +178,7 @@ fn listed(root: &Path, split: &str) -> Result<Vec<String>> {
         return Err(Error::Dataset { path: root.into(), reason });
     }
     if split.is_empty() || split.contains(['/', '\\']) {
-        let reason = format!("`{split}` is no split; VOC has `train`, `val` and `trainval`");
+        let reason = format!("unknown split `{split}`; VOC has `train`, `val` and `trainval`");
         return Err(Error::Setting { setting: "dataset.pascal-voc.split", reason });
     }
     let path = folder.join(format!("{split}.txt"));

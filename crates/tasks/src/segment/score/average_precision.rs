@@ -1,11 +1,11 @@
-//! Average precision, ties included.
+//! Average precision, with a correct treatment of ties.
 
 use ndarray::ArrayView2;
 
 use super::IGNORED;
 use super::signal::Signal;
 
-/// Pixels that have the same score.
+/// Pixels with equal scores.
 #[derive(Debug, Clone, Copy)]
 struct Group {
     score: f32,
@@ -13,16 +13,17 @@ struct Group {
     total: u64,
 }
 
-/// A signal's pixels in groups of equal value, those of the largest value first; of either channel.
+/// The pixels of a signal in groups of equal value, in falling order, for either channel.
 pub(super) struct Ranking {
     foreground: Vec<Group>,
     background: Vec<Group>,
 }
 
 impl Ranking {
-    /// Sorts a signal in 0…1 by value. `labels` has its shape.
+    /// Sorts a signal in [0, 1] by value. `labels` has the same shape.
     pub(super) fn new(signal: &Signal, labels: ArrayView2<u8>) -> Self {
-        // Bits of floats that are not negative rise with them, so value and label sort as one whole number.
+        // The bits of non-negative floats have the order of their values, so value and label can be sorted as one
+        // integer.
         let mut keys: Vec<u64> = signal
             .map()
             .iter()
@@ -44,18 +45,18 @@ impl Ranking {
             positives: group.total - group.positives,
             total: group.total,
         };
-        // 1 - s falls with s, and rounding can make neighbours equal but cannot swap them.
+        // 1 - s falls as s rises. Rounding can make neighbours equal, but cannot change their order.
         let background = foreground.iter().rev().map(complement).collect();
         Self { foreground, background }
     }
 
-    /// Average precision of the foreground; none where there is no foreground.
+    /// Average precision of the foreground; `None` without foreground.
     pub(super) fn foreground(&self) -> Option<f64> {
         average_precision(self.foreground.iter().copied())
     }
 
-    /// Average precision of both channels as one list of twice as many pixels, each pixel positive in the channel of
-    /// its label; none without pixels.
+    /// Average precision of both channels as one list of twice as many pixels, in which each pixel is positive in the
+    /// channel of its label. `None` without pixels.
     pub(super) fn pooled(&self) -> Option<f64> {
         let (mut a, mut b) = (self.foreground.iter().peekable(), self.background.iter().peekable());
         average_precision(std::iter::from_fn(|| {
@@ -69,9 +70,10 @@ impl Ranking {
     }
 }
 
-/// `Σ (R_k − R_{k−1}) P_k` over the distinct scores, highest first, with recall R and precision P of all that score at
-/// least as high: scikit-learn's `average_precision_score`. Groups come in falling order of their score, several of one
-/// score next to each other. None where nothing is positive (scikit-learn says 0).
+/// Computes `Σ (R_k − R_{k−1}) P_k` over the distinct scores, highest first, where R and P are the recall and precision
+/// of all pixels that score at least as high, as scikit-learn's `average_precision_score` does. Groups must come in
+/// falling order of their scores; groups of equal score must be adjacent. Returns `None` without positives
+/// (scikit-learn returns 0).
 fn average_precision(groups: impl Iterator<Item = Group>) -> Option<f64> {
     let (mut positives, mut total, mut gained, mut sum) = (0, 0, 0, 0.0);
     let mut groups = groups.peekable();

@@ -1,4 +1,4 @@
-//! Pixels that two label maps agree on.
+//! Counts the pixels on which two label maps agree.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use ndarray::ArrayView2;
 use super::IGNORED;
 use crate::segment::record::{ClassCounts, MapScore};
 
-/// Counts of predicted classes against labels of the same shape; ignored pixels count nowhere.
+/// Compares predicted classes with labels of the same shape; ignored pixels are not counted.
 pub(super) fn count(predicted: ArrayView2<u8>, labels: ArrayView2<u8>) -> MapScore {
     let mut counts = [ClassCounts::default(); 256];
     let mut score = MapScore::default();
@@ -41,7 +41,7 @@ mod tests {
         let score = count(predicted.view(), labels.view());
         assert_eq!((score.correct, score.labelled), (3, 5));
         let counts = |intersection, predicted, labelled| ClassCounts { intersection, predicted, labelled };
-        // 7 was predicted on an ignored pixel only.
+        // Class 7 was predicted on an ignored pixel only.
         let classes = BTreeMap::from([(0, counts(1, 2, 1)), (1, counts(2, 3, 3)), (3, counts(0, 0, 1))]);
         assert_eq!(score.classes, classes);
         assert_eq!(score.classes[&1].union(), 4);

@@ -1,13 +1,13 @@
-//! From a signal over image tokens and a label map to counts and average precision.
+//! Scores a signal over image tokens against a label map, by pixel counts and average precision.
 //!
-//! A signal is blurred if asked for, brought to 0…1 by its smallest and largest value, cut into a mask and brought to the
-//! size of the labels; [`ScoreSettings`] says in which order and how. Signals are float32 and are scaled in float32, as
-//! in the programs the protocol comes from: average precision depends on which values are equal, and that depends on the
-//! rounding of `s` and of `1 - s`. Everything that is summed is summed in float64.
+//! A signal is blurred if the settings say so, scaled to [0, 1] by its smallest and largest value, cut into a mask and
+//! enlarged to the size of the labels; [`ScoreSettings`] says how and in which order. Signals are float32 and are
+//! scaled in float32, as in the programs that define the protocol: average precision depends on which values are equal,
+//! and that depends on the rounding of `s` and of `1 - s`. All sums are computed in float64.
 //!
-//! A constant signal says nothing. It is 0 everywhere after scaling, so that no threshold but a negative one finds
-//! foreground, and both of its channels are equal in average precision. That is where the programs of Chefer et al. and
-//! ConceptAttention end up by replacing the NaN of 0/0 with 0.
+//! A constant signal carries no information. It becomes 0 everywhere when it is scaled, so that only a negative
+//! threshold finds foreground, and both channels of average precision are constant. The programs of Chefer et al. and
+//! of ConceptAttention give the same result, since they replace the NaN of 0/0 by 0.
 
 mod argmax;
 mod average_precision;
@@ -33,14 +33,14 @@ pub use settings::{ScoreSettings, ThresholdAt, Upsample};
 pub(crate) use signal::min_max;
 pub use threshold::{Threshold, UnknownThreshold};
 
-/// The label of pixels that count nowhere.
+/// The label of ignored pixels.
 pub const IGNORED: u8 = 255;
 
 /// Scores a signal `[rows, columns]` over image tokens against labels `[height, width]`: 0 background, 1 foreground,
-/// [`IGNORED`]. Signal and labels cover the same picture, whatever their sizes.
+/// [`IGNORED`]. Signal and labels cover the same image, whatever their sizes.
 ///
 /// # Errors
-/// An empty map, a signal that is not finite or too small to blur, a label that is none of the three.
+/// Fails if a map is empty, if the signal is not finite or too small to blur, or if a label is none of the three.
 pub fn score(
     map: ArrayView2<f32>,
     labels: ArrayView2<u8>,

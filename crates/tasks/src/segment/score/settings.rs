@@ -50,8 +50,8 @@ pub enum Upsample {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum ThresholdAt {
-    /// On the token map, as ConceptAttention does. The mask comes to pixels by nearest neighbour whatever `upsample`
-    /// says, which then only decides the signal that average precision sees.
+    /// On the token map, as ConceptAttention does. The mask is then enlarged by nearest neighbour; `upsample` only affects
+    /// the signal from which average precision is computed.
     #[default]
     Map,
     /// On the pixels, as the evaluation of Chefer et al. and the demo of the paper's authors do.
@@ -62,7 +62,7 @@ impl ScoreSettings {
     /// Largest side in pixels.
     pub(crate) const MAX_SIDE: usize = 8192;
 
-    /// Checks what the types cannot.
+    /// Checks what the types cannot express.
     ///
     /// # Errors
     /// [`Error::Setting`] with the first setting out of range.

@@ -1,4 +1,4 @@
-//! Scores against torch, Pillow and scikit-learn (`tools/golden_segment.py`).
+//! Compares scores with torch, Pillow and scikit-learn (`tools/golden_segment.py`).
 
 use ndarray::{Array2, array};
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use super::signal::blurred;
 use super::*;
 use crate::segment::record::ClassCounts;
 
-/// Float32 against torch, whose sums are in float32.
+/// Tolerance against torch, which sums in float32.
 const OF_TORCH: f32 = 1e-6;
 const OF_SKLEARN: f64 = 1e-12;
 
@@ -81,7 +81,7 @@ fn positions_are_those_of_torch_and_pillow() {
             assert_eq!(across, down.t());
             across.iter().for_each(|&at| torch.update((at as u16).to_le_bytes()));
             for position in models::image::nearest_positions(from.into(), to) {
-                // Past the end Pillow leaves 0.
+                // Pillow leaves 0 past the end.
                 let seen = if position < from.into() { position as u16 } else { 0 };
                 pillow.update(seen.to_le_bytes());
             }
@@ -105,7 +105,7 @@ fn blur_and_bilinear_are_those_of_torch() {
         let ours = upsample(grid(&case.map).view(), size, Upsample::Bilinear);
         worst[1] = worst[1].max(largest_difference(&ours, &case.upsampled));
     }
-    println!("beside torch: blur {:.1e}, bilinear {:.1e}", worst[0], worst[1]);
+    println!("difference from torch: blur {:.1e}, bilinear {:.1e}", worst[0], worst[1]);
     assert!(worst.iter().all(|&worst| worst <= OF_TORCH), "{worst:?}");
 }
 
@@ -121,11 +121,11 @@ fn two_classes_are_scored_as_by_scikit_learn() {
         {
             assert_eq!(ours.is_some(), golden.is_some(), "case {number}");
             let difference = ours.zip(golden).map_or(0.0, |(ours, golden)| (ours - golden).abs());
-            assert!(difference <= OF_SKLEARN, "case {number}: {ours:?} beside {golden:?}");
+            assert!(difference <= OF_SKLEARN, "case {number}: {ours:?} compared with {golden:?}");
             worst = worst.max(difference);
         }
     }
-    println!("average precision beside scikit-learn: {worst:.1e}");
+    println!("average precision, difference from scikit-learn: {worst:.1e}");
 }
 
 #[test]
@@ -175,7 +175,7 @@ fn what_cannot_be_scored_is_refused() {
     let blur = ScoreSettings { blur: true, ..settings };
     assert_eq!(refusal(&Array2::zeros((0, 3)), &labels, settings), "a signal of 0×3 has nothing to score");
     assert_eq!(refusal(&map, &Array2::zeros((3, 0)), settings), "a label map of 3×0 has nothing to score");
-    assert!(refusal(&map, &labels, blur).ends_with("takes 2×2 tokens; there are 1×2"));
+    assert!(refusal(&map, &labels, blur).ends_with("needs at least 2×2 tokens, found 1×2"));
     assert!(
         refusal(&array![[0.0, f32::NAN]], &labels, settings).starts_with("the signal is NaN at token (0, 1)")
     );
@@ -187,8 +187,8 @@ fn what_cannot_be_scored_is_refused() {
             [(0, background.view()), (class, map.view())].map(|(class, map)| ClassSignal { class, map });
         score_classes(&signals, labels.view(), &settings).expect_err("it was scored").to_string()
     };
-    assert!(of(255, &map).ends_with("class 255 is that of ignored pixels"));
-    assert!(of(1, &map.t().to_owned()).ends_with("one is 1×2 tokens, another 2×1"));
+    assert!(of(255, &map).ends_with("class 255 is reserved for ignored pixels"));
+    assert!(of(1, &map.t().to_owned()).ends_with("found 1×2 and 2×1 tokens"));
     assert!(score_classes(&[], labels.view(), &settings).is_err());
 }
 
@@ -217,7 +217,7 @@ fn settings_are_read_with_their_defaults_and_checked() {
     }
 }
 
-/// The definition, without sorting or merging: for every distinct score, all pixels that have at least that.
+/// The definition without sorting or merging: for every distinct score, all pixels with at least that score.
 fn average_precision_by_definition(scores: &[f32], positive: &[bool]) -> Option<f64> {
     let all = positive.iter().filter(|&&is| is).count() as f64;
     let mut distinct = scores.to_vec();
@@ -243,7 +243,7 @@ proptest! {
         let map = Array2::from_shape_fn((1, side), |(_, x)| f32::from(pixels[x].0) / 7.0);
         let labels = Array2::from_shape_fn((1, side), |(_, x)| pixels[x].1);
         let ours = score(map.view(), labels.view(), &ScoreSettings { side, ..ScoreSettings::default() }).unwrap();
-        // One row comes to a square of equal rows, so each pixel stands for as many as there are rows.
+        // The row is resized to a square of equal rows, so each pixel is counted once for each row.
         let s = min_max(map.view()).unwrap();
         let constant = s.iter().all(|&s| s == 0.0);
         let seen: Vec<(f32, bool)> =

@@ -1,4 +1,4 @@
-//! Where a signal is cut.
+//! The threshold of a signal.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -7,21 +7,23 @@ use std::str::FromStr;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-/// The value above which a signal in 0…1 is foreground. Written `mean`, `median`, `otsu`, `quantile:0.8`, `fixed:0.5`.
+/// The value above which a signal in [0, 1] is foreground. Written `mean`, `median`, `otsu`, `quantile:0.8` or
+/// `fixed:0.5`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub enum Threshold {
     /// The mean of the map.
     #[default]
     Mean,
-    /// The median of the map: [`Threshold::Quantile`] of one half.
+    /// The median of the map, that is, [`Threshold::Quantile`] of one half.
     Median,
-    /// The cut that makes the two sides differ most (Otsu 1979: the largest variance between them), tried at every
-    /// value of the map and not at the edges of a histogram; the lowest of several that are equally good.
+    /// The threshold with the largest variance between the two sides (Otsu 1979). Every value of the map is tried, not
+    /// the edges of a histogram; of several equally good ones the lowest is taken.
     Otsu,
-    /// The value below which this share of the map lies, linear between neighbours as `numpy.quantile`.
+    /// The value below which this fraction of the map lies, interpolated linearly between neighbours as
+    /// `numpy.quantile` does.
     Quantile(f64),
-    /// This value.
+    /// A fixed value.
     Fixed(f64),
 }
 
@@ -39,7 +41,7 @@ impl JsonSchema for Threshold {
     }
 }
 
-/// A text that names no threshold.
+/// The error for a text that names no threshold.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("unknown threshold `{0}`; write mean, median, otsu, quantile:Q or fixed:V with Q and V from 0 to 1")]
 pub struct UnknownThreshold(String);
@@ -57,7 +59,7 @@ impl FromStr for Threshold {
                 "otsu" => Self::Otsu,
                 _ => return Err(unknown()),
             },
-            Some(("quantile", share)) => Self::Quantile(number(share)?),
+            Some(("quantile", fraction)) => Self::Quantile(number(fraction)?),
             Some(("fixed", value)) => Self::Fixed(number(value)?),
             Some(_) => return Err(unknown()),
         };
@@ -85,14 +87,14 @@ impl fmt::Display for Threshold {
             Self::Mean => f.write_str("mean"),
             Self::Median => f.write_str("median"),
             Self::Otsu => f.write_str("otsu"),
-            Self::Quantile(share) => write!(f, "quantile:{share}"),
+            Self::Quantile(fraction) => write!(f, "quantile:{fraction}"),
             Self::Fixed(value) => write!(f, "fixed:{value}"),
         }
     }
 }
 
 impl Threshold {
-    /// What is wrong with the number, if anything.
+    /// Checks the number of the threshold. Returns what is wrong with it, if anything.
     pub(super) fn check(self) -> Result<(), String> {
         match self {
             Self::Quantile(number) | Self::Fixed(number) if !(0.0..=1.0).contains(&number) => {
@@ -102,13 +104,13 @@ impl Threshold {
         }
     }
 
-    /// The cut of a map with at least one value, all finite; computed in double precision.
+    /// Returns the threshold of a map with at least one value, all finite. It is computed in float64.
     pub(super) fn of(self, values: &[f32]) -> f64 {
         match self {
             Self::Mean => values.iter().copied().map(f64::from).sum::<f64>() / values.len() as f64,
             Self::Median => quantile(&sorted(values), 0.5),
             Self::Otsu => otsu(&sorted(values)),
-            Self::Quantile(share) => quantile(&sorted(values), share),
+            Self::Quantile(fraction) => quantile(&sorted(values), fraction),
             Self::Fixed(value) => value,
         }
     }
@@ -120,15 +122,15 @@ fn sorted(values: &[f32]) -> Vec<f64> {
     sorted
 }
 
-fn quantile(sorted: &[f64], share: f64) -> f64 {
+fn quantile(sorted: &[f64], fraction: f64) -> f64 {
     let last = sorted.len() - 1;
-    let position = share * last as f64;
+    let position = fraction * last as f64;
     let below = position.floor() as usize;
     let (low, high) = (sorted[below], sorted[(below + 1).min(last)]);
     low + (high - low) * (position - below as f64)
 }
 
-/// The largest value of the lower side where the variance between the sides is largest.
+/// Returns the largest value of the lower side for the split with the largest variance between the sides.
 fn otsu(sorted: &[f64]) -> f64 {
     let n = sorted.len() as f64;
     let total: f64 = sorted.iter().sum();
@@ -150,7 +152,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn texts_come_back() {
+    fn every_threshold_reads_back_as_itself() {
         for text in ["mean", "median", "otsu", "quantile:0.8", "fixed:0.25", "fixed:0", "quantile:1"] {
             let threshold: Threshold = text.parse().unwrap();
             assert_eq!(threshold.to_string(), text);
@@ -173,14 +175,14 @@ mod tests {
     }
 
     #[test]
-    fn cuts_by_hand() {
+    fn thresholds_computed_by_hand() {
         let map = [0.0, 0.1, 0.1, 0.9, 1.0, 0.2];
         assert_eq!(Threshold::Mean.of(&[0.0, 0.5, 1.0, 0.0]), 0.375);
         assert_eq!(Threshold::Median.of(&[0.0, 1.0, 0.25, 0.5]), 0.375);
         assert_eq!(Threshold::Quantile(1.0).of(&map), 1.0);
         assert_eq!(Threshold::Quantile(0.0).of(&map), 0.0);
         assert_eq!(Threshold::Otsu.of(&map), f64::from(0.2_f32));
-        // Two cuts are equally good; and a constant map has none.
+        // Two thresholds are equally good; a constant map has none.
         assert_eq!(Threshold::Otsu.of(&[0.0, 0.5, 1.0]), 0.0);
         assert_eq!(Threshold::Otsu.of(&[0.5, 0.5]), 0.5);
     }

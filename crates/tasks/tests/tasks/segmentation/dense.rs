@@ -89,7 +89,7 @@ fn coco_stuff_in_its_coarse_classes() {
 }
 
 #[test]
-fn all_that_coco_stuff_lacks_is_said_at_once() {
+fn all_missing_files_of_coco_stuff_are_reported_at_once() {
     let empty = folder(&[]);
     let message = coco(empty.path(), json!({})).expect_err("accepted");
     for word in [
@@ -180,7 +180,7 @@ fn cityscapes_in_its_27_classes() {
 }
 
 #[test]
-fn all_that_cityscapes_lacks_is_said_at_once() {
+fn all_missing_files_of_cityscapes_are_reported_at_once() {
     let message = labelled("cityscapes", folder(&[]).path(), json!({})).expect_err("accepted");
     for word in [
         "leftImg8bit/val",
@@ -249,7 +249,7 @@ fn pascal_voc_with_its_background() {
 }
 
 #[test]
-fn masks_of_ones_own_are_laid_over_each_other() {
+fn masks_of_several_objects_are_combined() {
     let dir = folder(&[]);
     put(dir.path(), "images/street.png", &rgb(4, 1));
     put(dir.path(), "images/field.png", &rgb(4, 1));

@@ -18,7 +18,7 @@ fn archive(path: &Path) -> DatasetConfig {
 }
 
 #[test]
-fn pixels_are_those_that_python_reads() {
+fn pixels_equal_those_that_python_reads() {
     let items = listed(&archive(&fixture().join("gtsegs.mat")));
     let ids: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
     assert_eq!(ids, ["n02123045-00000", "n02442172-00001", "n02690373-00002"]);
@@ -63,7 +63,7 @@ fn a_subset_keeps_ids_and_pixels() {
 }
 
 #[test]
-fn names_of_ones_own() {
+fn custom_class_names() {
     let path = fixture().join("gtsegs.mat");
     let with = |names: &str| {
         let dir = folder(&[("names.toml", names.as_bytes().to_vec())]);
@@ -76,7 +76,7 @@ fn names_of_ones_own() {
         ("n02123045 = \"tabby\"\n", "n02442172, n02690373"),
         ("n02123045 = 3\n", "line 1"),
         ("n02123045 = \" \"\n", "n02123045 is empty"),
-        ("cat", "no list of lines"),
+        ("cat", "not a list of lines"),
     ] {
         let (own, _dir) = with(names);
         let message = refusal(&own);
@@ -158,7 +158,7 @@ fn built(entry: &Entry<'_>) -> Vec<u8> {
 fn a_file_of_another_layout_is_refused() {
     let cases = [
         (Entry { mask: &[2, 4], ..GOOD }, "the mask has shape [2, 4]"),
-        (Entry { mask: &[4, 3], ..GOOD }, "wants [4, 2]"),
+        (Entry { mask: &[4, 3], ..GOOD }, "needs [4, 2]"),
         (Entry { mask: &[8], ..GOOD }, "the mask has shape [8]"),
         (Entry { image: &[4, 2], ..GOOD }, "not [3, width, height]"),
         (Entry { image: &[4, 2, 3], ..GOOD }, "not [3, width, height]"),
@@ -175,7 +175,7 @@ fn a_file_of_another_layout_is_refused() {
 }
 
 #[test]
-fn a_file_of_other_things_is_refused() {
+fn a_file_with_other_contents_is_refused() {
     let file = |fill: &dyn Fn(&mut FileBuilder)| {
         let mut builder = FileBuilder::new();
         fill(&mut builder);
@@ -189,7 +189,7 @@ fn a_file_of_other_things_is_refused() {
         }
         builder.add_group(value.finish());
     });
-    assert!(numbers.contains("no cell array"), "{numbers}");
+    assert!(numbers.contains("not a cell array"), "{numbers}");
     let uneven = file(&|builder| {
         builder.create_dataset("x").with_u8_data(&[1]);
         let mut value = builder.create_group("value");
@@ -206,7 +206,7 @@ fn a_file_of_other_things_is_refused() {
         }
         builder.add_group(value.finish());
     });
-    assert!(groups.contains("something else than arrays"), "{groups}");
+    assert!(groups.contains("something other than arrays"), "{groups}");
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn labels(dataset: &DatasetConfig) -> Vec<Vec<u8>> {
 }
 
 #[test]
-fn a_mask_lies_where_its_image_does() {
+fn a_mask_has_the_relative_path_of_its_image() {
     let dir = pictures("name,file\ntabby cat,a.png\ndog,sub/b.png\n");
     let dataset = masks(&dir, json!({}));
     let items = listed(&dataset);
@@ -54,7 +54,7 @@ fn values_and_masks_of_the_table() {
     assert_eq!(labels(&masks(&dir, json!({}))), [[0, 1, 1, 0, 0, 0], [0, 0, 0, 1, 0, 0], [0, 0, 0, 0, 1, 1]]);
     let ignoring = masks(&dir, json!({ "ignore": 255 }));
     assert_eq!(labels(&ignoring)[..2], [[0, 1, 1, 0, 0, IGNORE], [0, 0, 0, 1, 0, IGNORE]]);
-    // The same image, other ids: what a picture was decoded from does not depend on the row.
+    // The same image under other ids: its hash does not depend on the row of the table.
     let items = listed(&ignoring);
     assert_eq!(load(&items[0]).sha256, load(&items[1]).sha256);
     assert_ne!(load(&items[0]).sha256, load(&items[2]).sha256);
@@ -108,7 +108,7 @@ fn tables_that_are_refused() {
 fn masks_that_are_refused() {
     for (row, word) in [
         ("large.png,", "the mask has 3×3 pixels"),
-        ("a.jpg,", "no PNG"),
+        ("a.jpg,", "not a PNG"),
         ("empty.png,", "all are 0 or ignored"),
         ("a.png,4", "has the value 4"),
     ] {

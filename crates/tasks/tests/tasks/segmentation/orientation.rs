@@ -9,7 +9,7 @@ use tempfile::TempDir;
 use super::{dataset, folder, listed, load, load_refusal, png};
 
 const SIZE: (usize, usize) = (3, 2);
-/// Where each pixel of the upright picture is stored, by orientation; the stored pixels are 0 to 5.
+/// Where each pixel of the upright image is stored, by orientation; the stored pixels are 0 to 5.
 const UPRIGHT: [(u8, usize, [u8; 6]); 8] = [
     (1, 3, [0, 1, 2, 3, 4, 5]),
     (2, 3, [2, 1, 0, 5, 4, 3]),
@@ -46,7 +46,7 @@ fn masked(orientation: u8, width: usize) -> TempDir {
 }
 
 #[test]
-fn images_are_turned_before_masks_of_ones_own_are_laid_over_them() {
+fn images_are_rotated_before_user_masks_are_applied() {
     for (orientation, width, pixels) in UPRIGHT {
         let dir = masked(orientation, width);
         let masks = dataset("masks", json!({ "root": dir.path() }));
