@@ -10,7 +10,7 @@ use bitflags::bitflags;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::site::{Segment, Site, TokenLayout};
+use crate::site::{Site, TokenKind, TokenLayout};
 
 /// Upper bound for the maps alive at once, in bytes; at least one head is always materialised.
 const MAP_BUDGET: i64 = 256 << 20;
@@ -134,7 +134,7 @@ impl ChainTokens {
 
     /// Indices of the chain's states in the sequence, in order.
     pub fn states(self, layout: &TokenLayout) -> Vec<i64> {
-        layout.indices(|segment| self == Self::All || segment != Segment::Special)
+        layout.indices(|kind| self == Self::All || kind != TokenKind::Special)
     }
 
     /// What the chain's states are.
@@ -143,7 +143,7 @@ impl ChainTokens {
             Self::All => layout.clone(),
             Self::WithoutSpecial => TokenLayout {
                 special: 0,
-                order: layout.order.iter().copied().filter(|segment| *segment != Segment::Special).collect(),
+                order: layout.order.iter().copied().filter(|kind| *kind != TokenKind::Special).collect(),
                 ..layout.clone()
             },
         }

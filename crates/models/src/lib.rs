@@ -47,7 +47,7 @@ pub use error_kind::ErrorKind;
 pub use hex::hex;
 pub use identity::model_sha256;
 pub use layers::LayerSelection;
-pub use site::{Segment, Site, Stream, TokenLayout, UnetLayer, UnetPart};
+pub use site::{Site, Stream, TokenKind, TokenLayout, UnetLayer, UnetPart};
 pub use tch::{Device, Kind};
 pub use vision::{HeadSource, LoadOptions, VisionConfig, VisionFamily, VisionModel};
 pub use weights::{Weights, headers_only, wanted_tensors, weight_files};

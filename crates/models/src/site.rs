@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// One kind of token in a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Segment {
+pub enum TokenKind {
     /// CLS and registers.
     Special,
     /// Prompt tokens.
@@ -26,52 +26,52 @@ pub struct TokenLayout {
     /// Image tokens as (rows, columns).
     pub image: (i64, i64),
     /// Which segments there are, in sequence order.
-    pub order: Vec<Segment>,
+    pub order: Vec<TokenKind>,
 }
 
 impl TokenLayout {
     /// Layout of a vision transformer: `special` tokens first, then `rows × columns` patches.
     pub fn vision(special: i64, image: (i64, i64)) -> Self {
-        Self { special, text: 0, image, order: vec![Segment::Special, Segment::Image] }
+        Self { special, text: 0, image, order: vec![TokenKind::Special, TokenKind::Image] }
     }
 
     /// Layout of a text of `tokens` tokens.
     pub fn text(tokens: i64) -> Self {
-        Self { special: 0, text: tokens, image: (0, 0), order: vec![Segment::Text] }
+        Self { special: 0, text: tokens, image: (0, 0), order: vec![TokenKind::Text] }
     }
 
     /// Layout of joint attention as FLUX has it: `text` tokens first, then `rows × columns` image tokens.
     pub fn joint(text: i64, image: (i64, i64)) -> Self {
-        Self { special: 0, text, image, order: vec![Segment::Text, Segment::Image] }
+        Self { special: 0, text, image, order: vec![TokenKind::Text, TokenKind::Image] }
     }
 
     /// Layout of the keys of cross-attention: `text` tokens. They are looked at by `rows × columns` image tokens, which are
     /// no keys: [`TokenLayout::image`] tells of them, and the order does not.
     pub fn cross(text: i64, image: (i64, i64)) -> Self {
-        Self { special: 0, text, image, order: vec![Segment::Text] }
+        Self { special: 0, text, image, order: vec![TokenKind::Text] }
     }
 
-    /// Number of tokens of one segment.
-    pub fn count(&self, segment: Segment) -> i64 {
-        match segment {
-            Segment::Special => self.special,
-            Segment::Text => self.text,
-            Segment::Image => self.image.0 * self.image.1,
+    /// Number of tokens of one kind.
+    pub fn count(&self, kind: TokenKind) -> i64 {
+        match kind {
+            TokenKind::Special => self.special,
+            TokenKind::Text => self.text,
+            TokenKind::Image => self.image.0 * self.image.1,
         }
     }
 
     /// Number of tokens of the whole sequence.
     pub fn tokens(&self) -> i64 {
-        self.order.iter().map(|&segment| self.count(segment)).sum()
+        self.order.iter().map(|&kind| self.count(kind)).sum()
     }
 
-    /// Indices of the tokens of the chosen segments, in sequence order.
-    pub fn indices(&self, chosen: impl Fn(Segment) -> bool) -> Vec<i64> {
+    /// Indices of the tokens of the chosen kinds, in sequence order.
+    pub fn indices(&self, chosen: impl Fn(TokenKind) -> bool) -> Vec<i64> {
         let mut indices = Vec::new();
         let mut start = 0;
-        for &segment in &self.order {
-            let end = start + self.count(segment);
-            if chosen(segment) {
+        for &kind in &self.order {
+            let end = start + self.count(kind);
+            if chosen(kind) {
                 indices.extend(start..end);
             }
             start = end;

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use models::attend::NoProbe;
 use models::flux::{FluxInput, FluxTransformer, pack_latents, unpack_latents};
 use models::probe::KeepAll;
-use models::{Device, Error, Kind, Segment, Stream};
+use models::{Device, Error, Kind, Stream, TokenKind};
 use safetensors::SafeTensors;
 use tch::Tensor;
 use tempfile::TempDir;
@@ -125,7 +125,7 @@ fn every_stage_is_that_of_diffusers() -> models::Result<()> {
             assert_eq!(layers.len(), 1, "one attention a block");
             let site = &layers[0].site;
             assert_eq!((site.step, site.layout.text, site.layout.image), (3, text, grid));
-            assert_eq!(site.layout.order, [Segment::Text, Segment::Image]);
+            assert_eq!(site.layout.order, [TokenKind::Text, TokenKind::Image]);
             assert_eq!(site, &block.site(&state));
             check(format!("{site}.logits"), &layers[0].logits);
             check(format!("{site}.probs"), &layers[0].probs);

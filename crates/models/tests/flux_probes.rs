@@ -12,7 +12,7 @@ use models::probe::{
     ConceptScale, ConceptScores, HeadWeight, KeepAll, KeptLayer, LambdaWeight, MapKind, MapRequest, PassMaps,
     Rollout, Select, Tee, WeightScope,
 };
-use models::{Device, Kind, Segment, Site, Stream};
+use models::{Device, Kind, Site, Stream, TokenKind};
 use tch::Tensor;
 
 const GRID: (i64, i64) = (3, 3);
@@ -279,6 +279,6 @@ fn no_more_heads_are_alive_than_allowed() -> models::Result<()> {
     let mut probe = Select::of_streams(joint(), vec![Tee(Counting::default(), Some(strict()))]);
     let _ = network.forward(&inputs.borrow(None), &mut probe)?;
     assert_eq!((probe.inner[0].0.most, probe.inner[0].0.seen), (1, 8));
-    assert!(layers(&inputs)?.iter().all(|layer| layer.site.layout.count(Segment::Image) == IMAGE));
+    assert!(layers(&inputs)?.iter().all(|layer| layer.site.layout.count(TokenKind::Image) == IMAGE));
     Ok(())
 }

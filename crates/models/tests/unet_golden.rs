@@ -11,7 +11,7 @@ use golden::{Golden, changed, copy, fixture, relative_difference};
 use models::attend::{AttentionProbe, ChainTokens, NoProbe, View, Want};
 use models::probe::{KeepAll, LayerChains, MeanMap, RankOnly, RankParts, Rollout, Select};
 use models::sd::{Unet, UnetConfig};
-use models::{Device, Error, Kind, Segment, Site, Stream, TokenLayout, UnetLayer, UnetPart};
+use models::{Device, Error, Kind, Site, Stream, TokenKind, TokenLayout, UnetLayer, UnetPart};
 use tch::Tensor;
 
 /// Tolerance of a stage: largest difference from diffusers in float32, relative to the stage's largest number.
@@ -95,7 +95,7 @@ fn every_stage_is_that_of_diffusers() -> models::Result<()> {
                 true => TokenLayout::cross(text, grids[level]),
             };
             assert_eq!(site.layout, layout, "{name}: {site}");
-            assert_eq!(layout.tokens(), if planned.cross { text } else { layout.count(Segment::Image) });
+            assert_eq!(layout.tokens(), if planned.cross { text } else { layout.count(TokenKind::Image) });
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use super::rope::Rotary;
 use crate::attend::{AttentionProbe, KeyBias, attend};
 use crate::error::Result;
 use crate::nn::{Activation, Linear, Mlp, RmsNorm};
-use crate::site::{Segment, Site};
+use crate::site::{Site, TokenKind};
 use crate::weights::Weights;
 
 const QK_NORM_EPS: f64 = 1e-6;
@@ -190,7 +190,7 @@ impl DualBlock {
         probe: &mut dyn AttentionProbe,
     ) -> Result<(Tensor, Option<Tensor>)> {
         let layout = &around.site.layout;
-        let counts = [layout.count(Segment::Text), layout.count(Segment::Image)];
+        let counts = [layout.count(TokenKind::Text), layout.count(TokenKind::Image)];
         let split = |x: &Tensor| -> Result<(Tensor, Tensor)> {
             Ok((x.f_narrow(1, 0, counts[0])?, x.f_narrow(1, counts[0], counts[1])?))
         };

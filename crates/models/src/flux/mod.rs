@@ -20,7 +20,7 @@ use tch::{Device, Kind, Tensor};
 use crate::attend::AttentionProbe;
 use crate::error::Result;
 use crate::nn::Linear;
-use crate::site::{Segment, Site, Stream, TokenLayout};
+use crate::site::{Site, Stream, TokenKind, TokenLayout};
 use crate::weights::Weights;
 use blocks::{ConceptSurroundings, DualBlock, SingleBlock, Surroundings};
 use conditioning::Conditioning;
@@ -226,7 +226,7 @@ impl FluxTransformer {
     /// # Errors
     /// libtorch's.
     pub fn velocity(&self, state: &FluxState) -> Result<Tensor> {
-        let (text, image) = (state.layout.count(Segment::Text), state.layout.count(Segment::Image));
+        let (text, image) = (state.layout.count(TokenKind::Text), state.layout.count(TokenKind::Image));
         let tokens = state.tokens.f_narrow(1, text, image)?;
         self.proj_out.forward(&self.norm_out.forward(&tokens, &state.conditioning)?)
     }

@@ -3,7 +3,7 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::site::{Segment, TokenLayout};
+use crate::site::{TokenKind, TokenLayout};
 
 const THETA: f64 = 10_000.0;
 
@@ -12,7 +12,7 @@ const THETA: f64 = 10_000.0;
 pub(super) fn positions(layout: &TokenLayout) -> Result<Tensor> {
     let (rows, columns) = layout.image;
     let grid = (0..rows).flat_map(|row| (0..columns).map(move |column| [0.0, row as f64, column as f64]));
-    let text = std::iter::repeat_n([0.0; 3], layout.count(Segment::Text) as usize);
+    let text = std::iter::repeat_n([0.0; 3], layout.count(TokenKind::Text) as usize);
     let flat: Vec<f64> = text.chain(grid).flatten().collect();
     Ok(Tensor::f_from_slice(&flat)?.f_reshape([-1, 3])?)
 }

@@ -8,7 +8,7 @@ use tch::{Kind, Tensor};
 use super::mean::{accumulate, nothing_seen};
 use crate::attend::{AttentionProbe, View, Want};
 use crate::error::{Error, Result};
-use crate::site::{Segment, Site, Stream, TokenLayout};
+use crate::site::{Site, Stream, TokenKind, TokenLayout};
 
 /// How the scores of one layer are scaled before layers are averaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -71,7 +71,7 @@ impl ConceptScores {
 
 /// The image tokens of an output `[batch, heads, tokens, head dim]`.
 fn image_tokens(output: &Tensor, layout: &TokenLayout) -> Result<Tensor> {
-    let indices = layout.indices(|segment| segment == Segment::Image);
+    let indices = layout.indices(|kind| kind == TokenKind::Image);
     match indices.first() {
         Some(&first) => Ok(output.f_narrow(2, first, indices.len() as i64)?),
         None => Err(Error::Probe("concepts were asked for where there is no image".into())),
