@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use models::flux::FluxLayers;
-use models::flux::pipeline::Look;
+use models::flux::pipeline::CaptureOptions;
 use models::t5::TokenLookup;
 use models::{Device, Kind};
 
@@ -30,8 +30,8 @@ impl FluxArgs {
     }
 
     /// The look at a picture of this size beside this prompt.
-    pub fn look(&self, prompt: &str, image_size: Option<usize>) -> Look {
-        Look {
+    pub fn capture_options(&self, prompt: &str, image_size: Option<usize>) -> CaptureOptions {
+        CaptureOptions {
             prompt: prompt.into(),
             text_tokens: self.text_tokens,
             image_size,

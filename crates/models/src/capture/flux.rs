@@ -8,7 +8,7 @@ use tch::Tensor;
 use super::{Capture, Chains, push_maps};
 use crate::attend::ChainTokens;
 use crate::error::Result;
-use crate::flux::pipeline::Looking;
+use crate::flux::pipeline::PreparedCapture;
 use crate::probe::{KeepAll, LayerChains, Select};
 use crate::site::Stream;
 
@@ -22,23 +22,22 @@ impl Capture {
     ///
     /// # Errors
     /// libtorch's (memory).
-    pub fn flux(looking: &Looking<'_>, blocks: BTreeMap<Stream, BTreeSet<usize>>) -> Result<Self> {
+    pub fn flux(prepared: &PreparedCapture<'_>, blocks: BTreeMap<Stream, BTreeSet<usize>>) -> Result<Self> {
         let mut probe = Select::of_streams(blocks, KeepAll::default());
-        let velocity = looking.velocity(&mut probe)?;
+        let velocity = prepared.velocity(&mut probe)?;
         let mut tensors = Vec::new();
         push_maps(&mut tensors, probe.inner.finish()?)?;
         tensors.push(("output.velocity".into(), velocity));
-        tensors.push(("input.pixels".into(), looking.pixels.shallow_clone()));
-        tensors.push(("input.latents".into(), looking.noised.shallow_clone()));
-        tensors.push(("text.ids".into(), Tensor::f_from_slice(&looking.text.ids)?));
+        tensors.push(("input.pixels".into(), prepared.pixels.shallow_clone()));
+        tensors.push(("input.latents".into(), prepared.noised.shallow_clone()));
+        tensors.push(("text.ids".into(), Tensor::f_from_slice(&prepared.text.ids)?));
 
-        let plan = looking.plan();
-        let look = plan.look();
-        let noise =
-            json!({ "steps": look.steps, "step": look.step, "sigma": plan.sigma()?, "seed": look.seed });
-        let pieces = plan.tokenizer()?.pieces(&look.prompt)?;
+        let plan = prepared.plan();
+        let options = plan.options();
+        let noise = json!({ "steps": options.steps, "step": options.step, "sigma": plan.sigma()?, "seed": options.seed });
+        let pieces = plan.tokenizer()?.pieces(&options.prompt)?;
         let metadata = BTreeMap::from([
-            ("prompt".to_owned(), look.prompt.clone()),
+            ("prompt".to_owned(), options.prompt.clone()),
             ("pieces".to_owned(), json!(pieces).to_string()),
             ("noise".to_owned(), noise.to_string()),
         ]);
@@ -53,17 +52,17 @@ impl Chains {
     /// # Errors
     /// An attention map that is no chain; libtorch's.
     pub fn flux(
-        looking: &Looking<'_>,
+        prepared: &PreparedCapture<'_>,
         blocks: BTreeMap<Stream, BTreeSet<usize>>,
         tolerance: f64,
         budget: usize,
     ) -> Result<Self> {
-        let sequence = looking.plan().layout()?;
+        let sequence = prepared.plan().layout()?;
         let count: usize = blocks.values().map(BTreeSet::len).sum();
         let means = count * (sequence.tokens() as usize).pow(2);
         let watch = LayerChains::new(ChainTokens::All, tolerance, budget.saturating_sub(means));
         let mut probe = Select::of_streams(blocks.clone(), watch);
-        looking.watch(&blocks, &mut probe)?;
+        prepared.watch(&blocks, &mut probe)?;
         let (layers, states) = probe.inner.finish()?;
         Ok(Self { layers, sequence, states })
     }

@@ -19,7 +19,7 @@ use crate::matrix_file::{Values, write_safetensors};
 use crate::probe::{KeepAll, KeptLayer, LayerChain, LayerChains, Select};
 use crate::site::TokenLayout;
 use crate::vision::{LoadOptions, VisionModel};
-pub use sd::SdLook;
+pub use sd::SdCaptureOptions;
 
 /// The tensors of one pass, under the names they have in the file, and what the tokens are.
 pub struct Capture {

@@ -16,7 +16,7 @@ use crate::site::{Stream, TokenLayout, UnetLayer};
 /// One look of the UNet at a picture beside a text. No noise is put on the picture: the network is only told that there is
 /// some, as arXiv 2308.12469 does (section 3.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SdLook {
+pub struct SdCaptureOptions {
     /// The text beside the picture; the empty one is that of unconditional sampling.
     pub prompt: String,
     /// As how noisy the picture is presented, in timesteps of the training.
@@ -26,7 +26,7 @@ pub struct SdLook {
     pub image_size: Option<usize>,
 }
 
-impl SdLook {
+impl SdCaptureOptions {
     /// The timestep of arXiv 2308.12469.
     pub const USUAL_TIMESTEP: u32 = 300;
 
@@ -51,25 +51,26 @@ impl Capture {
     /// layer by its path. Its `tokens` tell of the latents.
     ///
     /// # Errors
-    /// As [`SdLook::size`]; a component cannot be loaded; libtorch's.
+    /// As [`SdCaptureOptions::size`]; a component cannot be loaded; libtorch's.
     pub fn sd(
         pipeline: &SdPipeline,
         picture: &Rgb8,
-        look: &SdLook,
+        options: &SdCaptureOptions,
         layers: &BTreeSet<UnetLayer>,
     ) -> Result<Self> {
-        let (height, width) = look.size(pipeline)?;
+        let (height, width) = options.size(pipeline)?;
         let pixels = pixels(&resize(picture, (height as usize, width as usize), Resample::Bicubic)?)?;
-        let ids = pipeline.tokenizer().encode(&look.prompt)?;
-        let text = pipeline.encode_texts(std::slice::from_ref(&look.prompt))?;
-        let text = text
-            .first()
-            .ok_or_else(|| Error::Text { text: look.prompt.clone(), reason: "it was not encoded".into() })?;
+        let ids = pipeline.tokenizer().encode(&options.prompt)?;
+        let text = pipeline.encode_texts(std::slice::from_ref(&options.prompt))?;
+        let text = text.first().ok_or_else(|| Error::Text {
+            text: options.prompt.clone(),
+            reason: "it was not encoded".into(),
+        })?;
         let latents = pipeline.picture_encoder()?.encode(&pixels.f_unsqueeze(0)?, Draw::Mode)?;
         let unet = pipeline.unet()?;
         let mut probe = Select::whole_streams(layers.iter().copied().map(Stream::Unet), KeepAll::default());
         let predicted =
-            unet.forward(&latents, f64::from(look.timestep), &text.f_unsqueeze(0)?, 0, &mut probe)?;
+            unet.forward(&latents, f64::from(options.timestep), &text.f_unsqueeze(0)?, 0, &mut probe)?;
         drop(unet);
 
         let (.., rows, columns) = latents.size4()?;
@@ -84,8 +85,8 @@ impl Capture {
         tensors.push(("input.latents".into(), latents.f_squeeze_dim(0)?));
         tensors.push(("text.ids".into(), Tensor::f_from_slice(&ids)?));
         let metadata = BTreeMap::from([
-            ("prompt".to_owned(), look.prompt.clone()),
-            ("timestep".to_owned(), look.timestep.to_string()),
+            ("prompt".to_owned(), options.prompt.clone()),
+            ("timestep".to_owned(), options.timestep.to_string()),
             ("grids".to_owned(), json!(grids).to_string()),
         ]);
         Ok(Self { tensors, layout, prompts: Vec::new(), metadata })

@@ -4,9 +4,9 @@
 //! loads one when it is needed and lets it go when its work is done: first all texts through CLIP, then all through T5,
 //! then all pictures through the autoencoder, then the transformer. [`FluxPipeline::watch`] tells when.
 
+mod capture;
 mod index;
 mod joint;
-mod look;
 mod pass;
 mod pictures;
 mod texts;
@@ -25,8 +25,8 @@ use crate::t5::T5Config;
 use crate::vae::{Autoencoder, AutoencoderConfig};
 use crate::weights::headers_only;
 use crate::{clip, t5};
+pub use capture::{CaptureOptions, CapturePlan, PreparedCapture};
 pub use index::Component;
-pub use look::{Look, LookPlan, Looking};
 pub use pass::{Denoising, Generation};
 
 /// Pixels of a latent's side that the transformer reads as one token.

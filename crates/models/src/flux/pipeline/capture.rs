@@ -24,7 +24,7 @@ const USUAL_TEXT: usize = 256;
 
 /// What is looked at, and through how much noise.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Look {
+pub struct CaptureOptions {
     /// The text beside the picture.
     pub prompt: String,
     /// T5 tokens of it, padding included; by default as many as the tokenizer makes at most, up to 256.
@@ -40,18 +40,18 @@ pub struct Look {
     pub seed: u64,
 }
 
-/// A [`Look`] that fits its pipeline.
-pub struct LookPlan<'a> {
+/// A [`CaptureOptions`] that fits its pipeline.
+pub struct CapturePlan<'a> {
     pipeline: &'a FluxPipeline,
-    look: &'a Look,
+    options: &'a CaptureOptions,
     side: i64,
     text_tokens: usize,
     schedule: Schedule,
 }
 
 /// Everything the pass reads, and the transformer.
-pub struct Looking<'a> {
-    plan: LookPlan<'a>,
+pub struct PreparedCapture<'a> {
+    plan: CapturePlan<'a>,
     /// What is looked at, as the pipeline saw or made it.
     pub picture: Rgb8,
     /// The same from -1 to 1, `[3, side, side]` float32 on the CPU.
@@ -63,12 +63,12 @@ pub struct Looking<'a> {
     transformer: FluxTransformer,
 }
 
-impl Look {
+impl CaptureOptions {
     /// Checks everything that can be checked without a network.
     ///
     /// # Errors
     /// A size, a number of tokens or a step that the pipeline does not have.
-    pub fn plan<'a>(&'a self, pipeline: &'a FluxPipeline) -> Result<LookPlan<'a>> {
+    pub fn plan<'a>(&'a self, pipeline: &'a FluxPipeline) -> Result<CapturePlan<'a>> {
         let side = match self.image_size {
             Some(side) => side as i64,
             None => pipeline.usual_side(),
@@ -81,11 +81,11 @@ impl Look {
         }
         let schedule = pipeline.schedule(self.steps, (side, side))?;
         schedule.sigma(self.step)?;
-        Ok(LookPlan { pipeline, look: self, side, text_tokens, schedule })
+        Ok(CapturePlan { pipeline, options: self, side, text_tokens, schedule })
     }
 }
 
-impl<'a> LookPlan<'a> {
+impl<'a> CapturePlan<'a> {
     /// T5's tokenizer for this many tokens.
     ///
     /// # Errors
@@ -97,14 +97,14 @@ impl<'a> LookPlan<'a> {
     /// What the tokens of the pass are.
     ///
     /// # Errors
-    /// None that [`Look::plan`] has not found.
+    /// None that [`CaptureOptions::plan`] has not found.
     pub fn layout(&self) -> Result<TokenLayout> {
         Ok(TokenLayout::joint(self.text_tokens as i64, self.pipeline.grid((self.side, self.side))?))
     }
 
     /// What is looked at.
-    pub fn look(&self) -> &'a Look {
-        self.look
+    pub fn options(&self) -> &'a CaptureOptions {
+        self.options
     }
 
     /// The pipeline.
@@ -115,9 +115,9 @@ impl<'a> LookPlan<'a> {
     /// Share of noise in the latents, from 0 to 1.
     ///
     /// # Errors
-    /// None that [`Look::plan`] has not found.
+    /// None that [`CaptureOptions::plan`] has not found.
     pub fn sigma(&self) -> Result<f32> {
-        self.schedule.sigma(self.look.step)
+        self.schedule.sigma(self.options.step)
     }
 
     /// Makes everything ready to look at `picture`, or at one that the pipeline makes of the prompt. Text encoders have
@@ -125,14 +125,14 @@ impl<'a> LookPlan<'a> {
     ///
     /// # Errors
     /// A network cannot be loaded; libtorch's.
-    pub fn prepare(self, picture: Option<&Rgb8>) -> Result<Looking<'a>> {
-        let Self { pipeline, look, side, .. } = self;
-        let noise = noise::normal(&pipeline.latent_shape((side, side))?, look.seed)?;
-        let text = pipeline.encode_texts(std::slice::from_ref(&look.prompt), self.text_tokens)?;
-        let text = text
-            .into_iter()
-            .next()
-            .ok_or_else(|| Error::Text { text: look.prompt.clone(), reason: "it was not encoded".into() })?;
+    pub fn prepare(self, picture: Option<&Rgb8>) -> Result<PreparedCapture<'a>> {
+        let Self { pipeline, options, side, .. } = self;
+        let noise = noise::normal(&pipeline.latent_shape((side, side))?, options.seed)?;
+        let text = pipeline.encode_texts(std::slice::from_ref(&options.prompt), self.text_tokens)?;
+        let text = text.into_iter().next().ok_or_else(|| Error::Text {
+            text: options.prompt.clone(),
+            reason: "it was not encoded".into(),
+        })?;
         let encode = |picture: &Rgb8| -> Result<(Tensor, Tensor)> {
             let pixels = pixels(picture)?;
             let latents = pipeline.encode_pictures([Ok::<_, Error>(pixels.f_unsqueeze(0)?)], Draw::Mode)?;
@@ -155,14 +155,14 @@ impl<'a> LookPlan<'a> {
             }
         };
         let latents = latents.f_to_device(transformer.device())?.f_to_kind(transformer.kind())?;
-        let noised = add_noise(&latents, &noise, self.schedule.sigma(look.step)?)?;
-        Ok(Looking { plan: self, picture, pixels, text, noised, transformer })
+        let noised = add_noise(&latents, &noise, self.schedule.sigma(options.step)?)?;
+        Ok(PreparedCapture { plan: self, picture, pixels, text, noised, transformer })
     }
 }
 
-impl<'a> Looking<'a> {
+impl<'a> PreparedCapture<'a> {
     /// What was planned.
-    pub fn plan(&self) -> &LookPlan<'a> {
+    pub fn plan(&self) -> &CapturePlan<'a> {
         &self.plan
     }
 
@@ -205,9 +205,9 @@ impl<'a> Looking<'a> {
             text: &text.text.f_unsqueeze(0)?,
             pooled: &text.pooled.f_unsqueeze(0)?,
             concepts: None,
-            timestep: plan.schedule.noise_level(plan.look.step, transformer.kind())?,
+            timestep: plan.schedule.noise_level(plan.options.step, transformer.kind())?,
             guidance: transformer.config().usual_guidance(),
-            step: plan.look.step,
+            step: plan.options.step,
         })
     }
 }
