@@ -9,7 +9,7 @@ use super::client::{Client, Remote, Wanted};
 use super::error::{HubError, Result};
 use super::partial::Partial;
 use super::registry::is_sha256;
-use super::retry::{Fault, Patience};
+use super::retry::{Fault, RetryPolicy};
 
 const CHUNK: usize = 1 << 18;
 
@@ -79,13 +79,13 @@ impl<'a> Download<'a> {
 
     /// Transfers until everything has arrived, again and again if the connection is cut.
     fn complete(&self, partial: &mut Partial, pause: Duration, progress: &mut dyn Progress) -> Result<()> {
-        let (mut patience, mut furthest) = (Patience::new(pause), partial.len());
+        let (mut retries, mut furthest) = (RetryPolicy::new(pause), partial.len());
         while let Err(fault) = self.transfer(partial, progress) {
             if partial.len() > furthest {
                 furthest = partial.len();
-                patience.restore();
+                retries.restore();
             }
-            patience.wait(fault, progress)?;
+            retries.wait(fault, progress)?;
         }
         Ok(())
     }

@@ -21,7 +21,7 @@ use std::path::PathBuf;
 use cache::Repository;
 use client::{Client, Remote, Wanted};
 use download::Download;
-use retry::Patience;
+use retry::RetryPolicy;
 
 pub use error::{HubError, Result};
 pub use registry::{Model, Published, Registry};
@@ -110,11 +110,11 @@ impl Hub {
     }
 
     fn describe(&self, client: &Client, wanted: Wanted, progress: &mut dyn Progress) -> Result<Remote> {
-        let mut patience = Patience::new(self.pause);
+        let mut retries = RetryPolicy::new(self.pause);
         loop {
             match client.describe(wanted) {
                 Ok(remote) => return Ok(remote),
-                Err(fault) => patience.wait(fault, progress)?,
+                Err(fault) => retries.wait(fault, progress)?,
             }
         }
     }

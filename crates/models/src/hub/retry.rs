@@ -28,12 +28,12 @@ impl From<HubError> for Fault {
 }
 
 /// Counts the failures of one request.
-pub(super) struct Patience {
+pub(super) struct RetryPolicy {
     pause: Duration,
     failures: u32,
 }
 
-impl Patience {
+impl RetryPolicy {
     pub(super) fn new(pause: Duration) -> Self {
         Self { pause, failures: 0 }
     }
