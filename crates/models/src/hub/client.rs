@@ -12,7 +12,7 @@ use ureq::{Agent, Body};
 use super::address::{is_this_machine, join, origin, public};
 use super::error::{HubError, Result};
 use super::registry::{Model, is_commit, is_plain_name};
-use super::retry::Fault;
+use super::retry::RequestError;
 use super::settings::Hub;
 
 const MAX_REDIRECTS: usize = 10;
@@ -70,7 +70,7 @@ impl Client {
     }
 
     /// Asks what a file is.
-    pub(super) fn describe(&self, wanted: Wanted) -> Result<Remote, Fault> {
+    pub(super) fn describe(&self, wanted: Wanted) -> Result<Remote, RequestError> {
         let mut url = self.url(wanted);
         let (mut commit, mut etag, mut size) = (None, None, None);
         for _ in 0..=MAX_REDIRECTS {
@@ -111,7 +111,11 @@ impl Client {
     }
 
     /// Opens the data of a file from byte `from` on; says at which byte they begin, since a server may ignore the wish.
-    pub(super) fn open(&self, wanted: Wanted, mut from: u64) -> Result<(u64, impl Read + use<>), Fault> {
+    pub(super) fn open(
+        &self,
+        wanted: Wanted,
+        mut from: u64,
+    ) -> Result<(u64, impl Read + use<>), RequestError> {
         let mut url = self.url(wanted);
         for _ in 0..=MAX_REDIRECTS {
             let response = self.send("GET", &url, (from > 0).then_some(from))?;
@@ -145,7 +149,7 @@ impl Client {
     }
 
     /// One request, no redirects. Only the hub itself is shown the token.
-    fn send(&self, method: &str, url: &str, from: Option<u64>) -> Result<Response<Body>, Fault> {
+    fn send(&self, method: &str, url: &str, from: Option<u64>) -> Result<Response<Body>, RequestError> {
         let mut request = if method == "HEAD" { self.agent.head(url) } else { self.agent.get(url) };
         if let Some(token) = self.token.as_ref().filter(|_| origin(url) == origin(&self.endpoint)) {
             request = request.header(AUTHORIZATION, token);
@@ -174,11 +178,11 @@ impl Client {
             };
             let hint = if certificate { " (SSL_CERT_FILE can name the certificates to trust)" } else { "" };
             let error = HubError::Unreachable { url: public(url), reason: format!("{error}{hint}") };
-            Fault::new(error, !certificate && !nobody)
+            RequestError::new(error, !certificate && !nobody)
         })
     }
 
-    fn check(&self, wanted: Wanted, url: &str, status: StatusCode) -> Result<(), Fault> {
+    fn check(&self, wanted: Wanted, url: &str, status: StatusCode) -> Result<(), RequestError> {
         let Wanted { model, revision, file } = wanted;
         let ours = origin(url) == origin(&self.endpoint);
         let error = match status.as_u16() {
@@ -200,7 +204,7 @@ impl Client {
         };
         // An address of the storage expires, which it says with 403; the hub then gives another.
         let passing = status.is_server_error() || status == 429 || status == 408 || (status == 403 && !ours);
-        Err(Fault::new(error, passing))
+        Err(RequestError::new(error, passing))
     }
 }
 
@@ -219,7 +223,7 @@ fn answer(url: &str, what: &str) -> HubError {
 }
 
 /// Where a redirect leads.
-fn next(url: &str, response: &Response<Body>) -> Result<String, Fault> {
+fn next(url: &str, response: &Response<Body>) -> Result<String, RequestError> {
     let target = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let joined = target.and_then(|target| join(url, target));
     joined.ok_or_else(|| answer(url, "with a redirect to nowhere").into())

@@ -9,7 +9,7 @@ use super::client::{Client, Remote, Wanted};
 use super::error::{HubError, Result};
 use super::partial::Partial;
 use super::registry::is_sha256;
-use super::retry::{Fault, RetryPolicy};
+use super::retry::{RequestError, RetryPolicy};
 
 const CHUNK: usize = 1 << 18;
 
@@ -80,18 +80,18 @@ impl<'a> Download<'a> {
     /// Transfers until everything has arrived, again and again if the connection is cut.
     fn complete(&self, partial: &mut Partial, pause: Duration, progress: &mut dyn Progress) -> Result<()> {
         let (mut retries, mut furthest) = (RetryPolicy::new(pause), partial.len());
-        while let Err(fault) = self.transfer(partial, progress) {
+        while let Err(error) = self.transfer(partial, progress) {
             if partial.len() > furthest {
                 furthest = partial.len();
                 retries.restore();
             }
-            retries.wait(fault, progress)?;
+            retries.wait(error, progress)?;
         }
         Ok(())
     }
 
     /// One request for what is still missing.
-    fn transfer(&self, partial: &mut Partial, progress: &mut dyn Progress) -> Result<(), Fault> {
+    fn transfer(&self, partial: &mut Partial, progress: &mut dyn Progress) -> Result<(), RequestError> {
         let (file, size) = (self.wanted.file, self.size);
         progress.at(file, partial.len(), size);
         if size.is_some_and(|size| partial.len() == size) {
@@ -144,10 +144,10 @@ impl<'a> Download<'a> {
         }
     }
 
-    fn cut(&self, reason: &str) -> Fault {
+    fn cut(&self, reason: &str) -> RequestError {
         let Wanted { model, file, .. } = self.wanted;
         let error = HubError::Cut { id: model.id.clone(), file: file.into(), reason: reason.into() };
-        Fault::new(error, true)
+        RequestError::new(error, true)
     }
 
     fn write_error(&self, source: io::Error, partial: &Partial) -> HubError {

@@ -114,7 +114,7 @@ impl Hub {
         loop {
             match client.describe(wanted) {
                 Ok(remote) => return Ok(remote),
-                Err(fault) => retries.wait(fault, progress)?,
+                Err(error) => retries.wait(error, progress)?,
             }
         }
     }

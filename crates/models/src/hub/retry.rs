@@ -9,19 +9,19 @@ use super::error::{HubError, Result};
 const ATTEMPTS: u32 = 5;
 
 /// A request that failed, and whether the same request may succeed later.
-pub(super) struct Fault {
+pub(super) struct RequestError {
     error: Box<HubError>,
     passing: bool,
 }
 
-impl Fault {
+impl RequestError {
     /// A failure that another attempt may not meet, if `passing`.
     pub(super) fn new(error: HubError, passing: bool) -> Self {
         Self { error: Box::new(error), passing }
     }
 }
 
-impl From<HubError> for Fault {
+impl From<HubError> for RequestError {
     fn from(error: HubError) -> Self {
         Self::new(error, false)
     }
@@ -46,7 +46,7 @@ impl RetryPolicy {
     /// Waits for the moment to try again, or gives the error back when there is no use in that.
     pub(super) fn wait(
         &mut self,
-        Fault { error, passing }: Fault,
+        RequestError { error, passing }: RequestError,
         progress: &mut dyn Progress,
     ) -> Result<()> {
         self.failures += 1;
