@@ -19,7 +19,7 @@ pub use index::{PipelineKind, is_pipeline};
 pub use joint::{JointNetwork, JointPass, JointPipeline, PromptTokens};
 pub(crate) use parts::Parts;
 pub use parts::Phase;
-pub(crate) use pictures::Grain;
+pub(crate) use pictures::Granularity;
 pub use pictures::{Draw, PictureDecoder, PictureEncoder, pixels, rgb, to_pixels};
 pub use predict::{NoiseInput, NoisePipeline, NoisePredictor};
 pub use sample::{ClassifierFree, Guide, Pass, Start, sample};

@@ -34,14 +34,14 @@ impl Draw {
 
 /// What the sides of a picture are multiples of, and why.
 #[derive(Debug, Clone)]
-pub(crate) struct Grain {
+pub(crate) struct Granularity {
     /// In pixels.
     pub(crate) pixels: i64,
     /// Continues "both sides must be multiples of 16, since ...".
     pub(crate) since: String,
 }
 
-impl Grain {
+impl Granularity {
     /// How many grains there are along height and width of a picture.
     pub(crate) fn count(&self, (height, width): (i64, i64)) -> Result<(i64, i64)> {
         let &Self { pixels, ref since } = self;
@@ -59,12 +59,12 @@ impl Grain {
 /// The encoder half of a pipeline's autoencoder, for pictures that come one by one.
 pub struct PictureEncoder {
     encoder: Encoder,
-    grain: Grain,
+    granularity: Granularity,
 }
 
 impl PictureEncoder {
-    pub(crate) fn load(dir: &Path, grain: Grain, kind: Kind, device: Device) -> Result<Self> {
-        Ok(Self { encoder: Encoder::load(dir, kind, device)?, grain })
+    pub(crate) fn load(dir: &Path, granularity: Granularity, kind: Kind, device: Device) -> Result<Self> {
+        Ok(Self { encoder: Encoder::load(dir, kind, device)?, granularity })
     }
 
     /// Latents `[batch, channels, h, w]`, scaled for the network that removes noise, on the CPU in the pipeline's type;
@@ -74,7 +74,7 @@ impl PictureEncoder {
     /// A size of which the pipeline has no latents; as [`Encoder::encode`].
     pub fn encode(&self, pixels: &Tensor, draw: Draw) -> Result<Tensor> {
         if let [_, _, height, width] = pixels.size()[..] {
-            self.grain.count((height, width))?;
+            self.granularity.count((height, width))?;
         }
         let posterior = self.encoder.encode(pixels)?;
         let latents = match draw {

@@ -20,7 +20,7 @@ use super::{FluxConfig, FluxTransformer};
 use crate::error::Result;
 use crate::flow_match::{FlowMatchConfig, Schedule};
 pub use crate::pipeline::{Draw, EncodedText, Phase, PictureEncoder};
-use crate::pipeline::{Grain, Parts, is_pipeline};
+use crate::pipeline::{Granularity, Parts, is_pipeline};
 use crate::t5::T5Config;
 use crate::vae::{Autoencoder, AutoencoderConfig};
 use crate::weights::headers_only;
@@ -155,7 +155,7 @@ impl FluxPipeline {
     /// # Errors
     /// A side that is no multiple of [`FluxPipeline::pixels_per_token`].
     pub fn grid(&self, size: (i64, i64)) -> Result<(i64, i64)> {
-        self.grain().count(size)
+        self.granularity().count(size)
     }
 
     /// Shape `[channels, h, w]` of the latents of a picture of `(height, width)` pixels, and of their noise.
@@ -223,8 +223,8 @@ impl FluxPipeline {
     }
 
     /// What an image token makes of pictures.
-    fn grain(&self) -> Grain {
+    fn granularity(&self) -> Granularity {
         let pixels = self.pixels_per_token();
-        Grain { pixels, since: format!("an image token stands for {pixels} by {pixels} pixels") }
+        Granularity { pixels, since: format!("an image token stands for {pixels} by {pixels} pixels") }
     }
 }

@@ -71,6 +71,6 @@ impl FluxPipeline {
     }
 
     fn encoder(&self, dir: &Path, kind: Kind, device: Device) -> Result<PictureEncoder> {
-        PictureEncoder::load(dir, self.grain(), kind, device)
+        PictureEncoder::load(dir, self.granularity(), kind, device)
     }
 }

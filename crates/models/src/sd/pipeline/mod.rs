@@ -15,7 +15,7 @@ use crate::attend::NoProbe;
 use crate::clip::{self, ClipTextEncoder};
 use crate::error::Result;
 pub use crate::pipeline::{Draw, Phase, PictureEncoder};
-use crate::pipeline::{Grain, Parts, one_by_one};
+use crate::pipeline::{Granularity, Parts, one_by_one};
 use crate::vae::{Autoencoder, AutoencoderConfig, Decoder};
 use crate::weights::headers_only;
 pub use component::Component;
@@ -120,7 +120,7 @@ impl SdPipeline {
     /// # Errors
     /// A side that the UNet cannot halve as often as it does: 64 pixels and multiples in Stable Diffusion 1.
     pub fn latent_shape(&self, size: (i64, i64)) -> Result<[i64; 3]> {
-        let (rows, columns) = self.grain().count(size)?;
+        let (rows, columns) = self.granularity().count(size)?;
         let coarsest = self.unet.coarsest();
         Ok([self.vae.latent_channels, rows * coarsest, columns * coarsest])
     }
@@ -154,8 +154,9 @@ impl SdPipeline {
     /// # Errors
     /// As [`crate::vae::Encoder::load`].
     pub fn picture_encoder(&self) -> Result<PictureEncoder> {
-        self.parts
-            .load(Component::Vae, |dir, kind, device| PictureEncoder::load(dir, self.grain(), kind, device))
+        self.parts.load(Component::Vae, |dir, kind, device| {
+            PictureEncoder::load(dir, self.granularity(), kind, device)
+        })
     }
 
     /// Loads the decoder half of the autoencoder, which reads unscaled latents ([`AutoencoderConfig::unscale`]). It leaves
@@ -205,12 +206,12 @@ impl SdPipeline {
     }
 
     /// What the UNet's coarsest level makes of pictures.
-    fn grain(&self) -> Grain {
+    fn granularity(&self) -> Granularity {
         let (latent, coarsest) = (self.vae.pixels_per_latent(), self.unet.coarsest());
         let since = format!(
             "a latent stands for {latent} by {latent} pixels and the UNet's coarsest level for {coarsest} by \
              {coarsest} latents"
         );
-        Grain { pixels: latent * coarsest, since }
+        Granularity { pixels: latent * coarsest, since }
     }
 }
