@@ -102,7 +102,7 @@ fn texts_and_a_pass_are_those_of_diffusers() -> models::Result<()> {
 fn a_picture_goes_there_and_back() -> models::Result<()> {
     let golden = Golden::open(NAME);
     let pipeline = open(Kind::Float)?;
-    let encoder = pipeline.picture_encoder()?;
+    let encoder = pipeline.image_encoder()?;
     let latents = encoder.encode(&golden.get("input.pixels"), Draw::Mode)?;
     check(&latents, &golden.get("latents"), "latents");
     let decoded = pipeline.decoder()?.decode(&pipeline.vae_config().unscale(&latents)?)?;

@@ -66,7 +66,7 @@ impl Capture {
             text: options.prompt.clone(),
             reason: "it was not encoded".into(),
         })?;
-        let latents = pipeline.picture_encoder()?.encode(&pixels.f_unsqueeze(0)?, Draw::Mode)?;
+        let latents = pipeline.image_encoder()?.encode(&pixels.f_unsqueeze(0)?, Draw::Mode)?;
         let unet = pipeline.unet()?;
         let mut probe = Select::whole_streams(layers.iter().copied().map(Stream::Unet), KeepAll::default());
         let predicted =

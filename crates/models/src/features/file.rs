@@ -5,7 +5,7 @@ use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 
-use super::PictureFeatures;
+use super::ImageFeatures;
 use crate::error::{Error, Result};
 use crate::matrix_file::{Values, write_safetensors};
 use crate::tensor_file;
@@ -22,7 +22,7 @@ pub struct FeatureFile {
     /// Which weights they come from: [`FeatureSource::sha256`](super::FeatureSource::sha256).
     pub sha256: String,
     /// Numbers of the items and what the network says of them.
-    pub items: Vec<(u64, PictureFeatures)>,
+    pub items: Vec<(u64, ImageFeatures)>,
 }
 
 impl FeatureFile {
@@ -96,7 +96,7 @@ impl FeatureFile {
             false => vec![None; ids.len()],
         };
         let items =
-            features.into_iter().zip(logits).map(|(features, logits)| PictureFeatures { features, logits });
+            features.into_iter().zip(logits).map(|(features, logits)| ImageFeatures { features, logits });
         Ok(Self {
             name: word("features"),
             sha256: word("weights_sha256"),

@@ -152,7 +152,7 @@ pub enum FeatureNetwork {
 
 /// What a network says of one picture, in float32.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PictureFeatures {
+pub struct ImageFeatures {
     /// `[d]`.
     pub features: Vec<f32>,
     /// `[classes]`; none for a network without classes.
@@ -182,7 +182,7 @@ impl FeatureNetwork {
     ///
     /// # Errors
     /// A picture that cannot be resized, or libtorch's.
-    pub fn of(&self, pictures: &[Rgb8]) -> Result<Vec<PictureFeatures>> {
+    pub fn of(&self, pictures: &[Rgb8]) -> Result<Vec<ImageFeatures>> {
         if pictures.is_empty() {
             return Ok(Vec::new());
         }
@@ -210,7 +210,7 @@ impl FeatureNetwork {
         Ok(features
             .into_iter()
             .zip(logits)
-            .map(|(features, logits)| PictureFeatures { features, logits })
+            .map(|(features, logits)| ImageFeatures { features, logits })
             .collect())
     }
 }

@@ -90,7 +90,7 @@ pub trait JointPipeline {
     ///
     /// # Errors
     /// The first error of `pixels`; a size that the pipeline does not take; libtorch's.
-    fn encode_pictures(
+    fn encode_images(
         &self,
         pixels: &mut dyn Iterator<Item = Result<Tensor>>,
         draw: Draw,

@@ -20,7 +20,7 @@ pub use joint::{JointNetwork, JointPass, JointPipeline, PromptTokens};
 pub(crate) use parts::Parts;
 pub use parts::Phase;
 pub(crate) use pictures::Granularity;
-pub use pictures::{Draw, PictureDecoder, PictureEncoder, pixels, rgb, to_pixels};
+pub use pictures::{Draw, ImageDecoder, ImageEncoder, pixels, rgb, to_pixels};
 pub use predict::{NoiseInput, NoisePipeline, NoisePredictor};
 pub use sample::{ClassifierFree, Guide, Pass, Start, sample};
 pub use texts::EncodedText;

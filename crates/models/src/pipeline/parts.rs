@@ -18,7 +18,7 @@ pub enum Phase {
     /// It is on the device.
     Loaded,
     /// It has left the device. Not told of a component that was handed out, such as a
-    /// [`PictureEncoder`](super::PictureEncoder), which leaves when its owner drops it.
+    /// [`ImageEncoder`](super::ImageEncoder), which leaves when its owner drops it.
     Left,
 }
 

@@ -57,12 +57,12 @@ impl Granularity {
 }
 
 /// The encoder half of a pipeline's autoencoder, for pictures that come one by one.
-pub struct PictureEncoder {
+pub struct ImageEncoder {
     encoder: Encoder,
     granularity: Granularity,
 }
 
-impl PictureEncoder {
+impl ImageEncoder {
     pub(crate) fn load(dir: &Path, granularity: Granularity, kind: Kind, device: Device) -> Result<Self> {
         Ok(Self { encoder: Encoder::load(dir, kind, device)?, granularity })
     }
@@ -86,9 +86,9 @@ impl PictureEncoder {
 }
 
 /// The decoder half of a pipeline's autoencoder.
-pub struct PictureDecoder(Decoder);
+pub struct ImageDecoder(Decoder);
 
-impl PictureDecoder {
+impl ImageDecoder {
     pub(crate) fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         Decoder::load(dir, kind, device).map(Self)
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
-use super::pictures::{PictureDecoder, PictureEncoder};
+use super::pictures::{ImageDecoder, ImageEncoder};
 use crate::attend::AttentionProbe;
 use crate::diffusion::{SamplerConfig, SamplerKind};
 use crate::error::Result;
@@ -79,11 +79,11 @@ pub trait NoisePipeline {
     ///
     /// # Errors
     /// Its weights cannot be read.
-    fn picture_encoder(&self) -> Result<PictureEncoder>;
+    fn image_encoder(&self) -> Result<ImageEncoder>;
 
     /// Loads the half of the autoencoder that makes pictures of latents.
     ///
     /// # Errors
     /// Its weights cannot be read.
-    fn picture_decoder(&self) -> Result<PictureDecoder>;
+    fn image_decoder(&self) -> Result<ImageDecoder>;
 }

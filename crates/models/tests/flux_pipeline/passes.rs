@@ -82,7 +82,7 @@ fn a_picture_is_noised_and_passed_as_in_diffusers() -> models::Result<()> {
     for (kind, suffix, tolerance) in [(Kind::Float, "", RELATIVE), (Kind::BFloat16, ".bf16", CHAINED_BF16)] {
         let pipeline = open(kind)?;
         let texts = pipeline.encode_texts(&prompts(), LENGTH)?;
-        let latents = pipeline.encode_pictures(pictures(&golden), Draw::Mode)?;
+        let latents = pipeline.encode_images(pictures(&golden), Draw::Mode)?;
         let transformer = pipeline.transformer()?;
         let schedule = pipeline.schedule(AGAIN_STEPS, SIZE)?;
         let first = schedule.first_step(STRENGTH)?;
@@ -115,10 +115,10 @@ fn latents_are_drawn_picture_by_picture() -> models::Result<()> {
     let golden = Golden::open("flux-pipeline");
     let pipeline = open(Kind::Float)?;
     let draw = Draw::Sample { seed: 5 };
-    let one_by_one = pipeline.encode_pictures(pictures(&golden), draw)?;
-    let batch = pipeline.encode_pictures([Ok::<_, Error>(golden.get("input.pixels"))], draw)?;
+    let one_by_one = pipeline.encode_images(pictures(&golden), draw)?;
+    let batch = pipeline.encode_images([Ok::<_, Error>(golden.get("input.pixels"))], draw)?;
     assert_eq!(one_by_one, batch);
-    let encoder = pipeline.picture_encoder()?;
+    let encoder = pipeline.image_encoder()?;
     let second = encoder.encode(&golden.get("input.pixels").narrow(0, 1, 1), Draw::Sample { seed: 6 })?;
     assert_eq!(second.squeeze_dim(0), batch[1]);
 
@@ -187,16 +187,16 @@ fn no_two_components_live_at_once() -> models::Result<()> {
     let order = [Component::ClipText, Component::T5, Component::Transformer, Component::Vae];
     assert_eq!(told(), order.map(alone).concat());
 
-    pipeline.encode_pictures(pictures(&golden), Draw::Mode)?;
+    pipeline.encode_images(pictures(&golden), Draw::Mode)?;
     assert_eq!(told(), alone(Component::Vae));
 
     let broken = [Ok(golden.get("input.pixels")), Err(Error::Probe("no such picture".into()))];
-    let error = pipeline.encode_pictures(broken, Draw::Mode).expect_err("the error was lost");
+    let error = pipeline.encode_images(broken, Draw::Mode).expect_err("the error was lost");
     assert_eq!(error.to_string(), "attention probe: no such picture");
     assert_eq!(told(), alone(Component::Vae));
 
     let odd = [Ok::<_, Error>(golden.get("input.pixels").narrow(2, 0, 22))];
-    let error = pipeline.encode_pictures(odd, Draw::Mode).expect_err("accepted").to_string();
+    let error = pipeline.encode_images(odd, Draw::Mode).expect_err("accepted").to_string();
     assert!(error.contains("22 by 16 pixels; both sides must be multiples of 4"), "{error}");
     assert_eq!(told(), alone(Component::Vae));
 

@@ -135,7 +135,7 @@ impl<'a> CapturePlan<'a> {
         })?;
         let encode = |picture: &Rgb8| -> Result<(Tensor, Tensor)> {
             let pixels = pixels(picture)?;
-            let latents = pipeline.encode_pictures([Ok::<_, Error>(pixels.f_unsqueeze(0)?)], Draw::Mode)?;
+            let latents = pipeline.encode_images([Ok::<_, Error>(pixels.f_unsqueeze(0)?)], Draw::Mode)?;
             Ok((pixels, Tensor::f_stack(&latents, 0)?.f_squeeze_dim(0)?))
         };
         let (picture, (pixels, latents), transformer) = match picture {

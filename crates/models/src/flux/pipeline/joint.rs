@@ -77,12 +77,12 @@ impl JointPipeline for FluxPipeline {
         self.encode_texts(texts, length)
     }
 
-    fn encode_pictures(
+    fn encode_images(
         &self,
         pixels: &mut dyn Iterator<Item = Result<Tensor>>,
         draw: Draw,
     ) -> Result<Vec<Tensor>> {
-        self.encode_pictures(pixels, draw)
+        self.encode_images(pixels, draw)
     }
 
     fn network(&self) -> Result<Box<dyn JointNetwork>> {

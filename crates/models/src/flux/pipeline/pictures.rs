@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Component, FluxPipeline};
 use crate::error::{Error, Result};
-use crate::pipeline::{Draw, PictureEncoder};
+use crate::pipeline::{Draw, ImageEncoder};
 use crate::vae::Decoder;
 
 impl FluxPipeline {
@@ -14,7 +14,7 @@ impl FluxPipeline {
     ///
     /// # Errors
     /// As [`crate::vae::Encoder::load`].
-    pub fn picture_encoder(&self) -> Result<PictureEncoder> {
+    pub fn image_encoder(&self) -> Result<ImageEncoder> {
         self.parts.load(Component::Vae, |dir, kind, device| self.encoder(dir, kind, device))
     }
 
@@ -23,8 +23,8 @@ impl FluxPipeline {
     /// one after another, so a long row of pictures need not be in memory; the encoder is loaded once.
     ///
     /// # Errors
-    /// The first error of `pixels`; as [`PictureEncoder::encode`].
-    pub fn encode_pictures<E: From<Error>>(
+    /// The first error of `pixels`; as [`ImageEncoder::encode`].
+    pub fn encode_images<E: From<Error>>(
         &self,
         pixels: impl IntoIterator<Item = Result<Tensor, E>>,
         draw: Draw,
@@ -70,7 +70,7 @@ impl FluxPipeline {
         })
     }
 
-    fn encoder(&self, dir: &Path, kind: Kind, device: Device) -> Result<PictureEncoder> {
-        PictureEncoder::load(dir, self.granularity(), kind, device)
+    fn encoder(&self, dir: &Path, kind: Kind, device: Device) -> Result<ImageEncoder> {
+        ImageEncoder::load(dir, self.granularity(), kind, device)
     }
 }

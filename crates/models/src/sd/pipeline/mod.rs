@@ -14,7 +14,7 @@ use super::{Unet, UnetConfig};
 use crate::attend::NoProbe;
 use crate::clip::{self, ClipTextEncoder};
 use crate::error::Result;
-pub use crate::pipeline::{Draw, Phase, PictureEncoder};
+pub use crate::pipeline::{Draw, ImageEncoder, Phase};
 use crate::pipeline::{Granularity, Parts, one_by_one};
 use crate::vae::{Autoencoder, AutoencoderConfig, Decoder};
 use crate::weights::headers_only;
@@ -153,9 +153,9 @@ impl SdPipeline {
     ///
     /// # Errors
     /// As [`crate::vae::Encoder::load`].
-    pub fn picture_encoder(&self) -> Result<PictureEncoder> {
+    pub fn image_encoder(&self) -> Result<ImageEncoder> {
         self.parts.load(Component::Vae, |dir, kind, device| {
-            PictureEncoder::load(dir, self.granularity(), kind, device)
+            ImageEncoder::load(dir, self.granularity(), kind, device)
         })
     }
 
