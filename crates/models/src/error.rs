@@ -107,7 +107,7 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
-    /// A network that reads pictures only, where texts are given too.
+    /// A network that reads images only, where texts are given too.
     #[error(
         "{} holds a network without text tower, so it reads no prompts or class names; leave these out, or name the \
          directory of a whole CLIP (`CLIPModel`)", path.display()

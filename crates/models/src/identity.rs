@@ -10,7 +10,7 @@ use crate::error::{Error, Result};
 use crate::hex::hex;
 use crate::weights::weight_files;
 
-/// Files besides `config.json` that decide what a network sees of a picture.
+/// Files besides `config.json` that decide what a network sees of an image.
 const PREPROCESSING: [&str; 1] = ["preprocessor_config.json"];
 /// Files that decide what CLIP's text tower reads.
 const TOKENIZER: [&str; 6] = [

@@ -21,15 +21,15 @@ pub const EXPERIMENT_BYTES: u64 = 1 << 20;
 /// Most bytes of what a run says of itself besides its records, and of a baseline. The baseline of the quick suite, with what
 /// each of 24 items adds to 174 values, has 136 kB; 100,000 items would take 570 MB.
 pub const RESULTS_BYTES: u64 = 1 << 30;
-/// The largest picture that is decoded or made: 178,956,970 pixels, where Pillow raises `DecompressionBombError`.
+/// The largest image that is decoded or made: 178,956,970 pixels, where Pillow raises `DecompressionBombError`.
 pub const MAX_PIXELS: u64 = 2 * (1024 * 1024 * 1024 / 4 / 3);
-/// Most bytes of a picture's file. [`MAX_PIXELS`] pixels of 16-bit RGBA take 1.4 GB before they are compressed.
+/// Most bytes of an image's file. [`MAX_PIXELS`] pixels of 16-bit RGBA take 1.4 GB before they are compressed.
 pub const PICTURE_BYTES: u64 = 2 << 30;
 /// Most bytes of an array in a compressed archive. The covariance of Inception's 2,048 features has 34 MB.
 pub(crate) const ARCHIVED_BYTES: u64 = 1 << 30;
 /// Most bytes of a run's records, or of a baseline made of them. A million images take up to 3.8 GB.
 pub const RECORD_BYTES: u64 = 64 << 30;
-/// Most bytes of a reference's statistics or features. A million pictures have 8 GB of Inception's.
+/// Most bytes of a reference's statistics or features. A million images have 8 GB of Inception's.
 pub const FEATURE_BYTES: u64 = 16 << 30;
 /// Most bytes of data that deflate can have made one byte of, a little above the 1,032 of its format.
 pub const DEFLATE_RATIO: u64 = 1040;
@@ -38,14 +38,14 @@ pub(crate) const NAME_BYTES: usize = 512;
 /// Most pixels of a JPEG per byte of its file: Huffman coding takes at least a bit for 8×8 of them. Arithmetic coding, which
 /// takes less, is not decoded.
 pub(crate) const JPEG_PIXELS_PER_BYTE: u64 = 512;
-/// Most scans of a JPEG, each of which costs a pass over the picture; encoders write about ten.
+/// Most scans of a JPEG, each of which costs a pass over the image; encoders write about ten.
 pub(crate) const JPEG_SCANS: usize = 256;
 
 /// Blocks of a network, or of a part of one; the deepest that are published have about 200.
 pub(crate) const BLOCKS: RangeInclusive<i64> = 1..=1024;
 /// Blocks within one level of a network with levels.
 pub(crate) const LEVEL_BLOCKS: RangeInclusive<i64> = 1..=64;
-/// Widths, heads, vocabularies, sides of a picture: whatever is counted in a configuration. The product of two fits 64 bits.
+/// Widths, heads, vocabularies, sides of an image: whatever is counted in a configuration. The product of two fits 64 bits.
 pub(crate) const SIZES: RangeInclusive<i64> = 1..=1 << 24;
 /// Times of a training schedule; published ones have 1,000.
 pub(crate) const TIMES: RangeInclusive<i64> = 1..=1 << 20;

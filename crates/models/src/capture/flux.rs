@@ -13,7 +13,7 @@ use crate::probe::{KeepAll, LayerChains, Select};
 use crate::site::Stream;
 
 impl Capture {
-    /// Passes a picture through the transformer beside its prompt and keeps the joint attention of the chosen blocks.
+    /// Passes an image through the transformer beside its prompt and keeps the joint attention of the chosen blocks.
     ///
     /// Tensors: `dual.{i}.logits`, `dual.{i}.probs`, `single.{i}.*` `[heads, tokens, tokens]`, text tokens first;
     /// `input.pixels` `[3, h, w]` from -1 to 1; `input.latents` `[channels, h, w]`, noised, as the transformer read them;
@@ -46,7 +46,7 @@ impl Capture {
 }
 
 impl Chains {
-    /// Passes a picture through the transformer beside its prompt, as far as the last of the chosen blocks, and reduces
+    /// Passes an image through the transformer beside its prompt, as far as the last of the chosen blocks, and reduces
     /// these as [`Chains::vision`] does. All tokens are states, text tokens first.
     ///
     /// # Errors

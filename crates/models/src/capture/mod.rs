@@ -49,14 +49,14 @@ pub struct Prompt {
 }
 
 impl Capture {
-    /// Runs `picture` through the network and keeps the attention of the chosen layers.
+    /// Runs `image` through the network and keeps the attention of the chosen layers.
     ///
     /// # Errors
     /// The layers do not fit the network; libtorch's.
-    pub fn vision(model: &VisionModel, picture: &Rgb8, layers: &LayerSelection) -> Result<Self> {
+    pub fn vision(model: &VisionModel, image: &Rgb8, layers: &LayerSelection) -> Result<Self> {
         let network = &model.network;
         let blocks = layers.resolve(network.depth())?;
-        let pixels: Array3<f32> = model.preprocessor.apply(picture)?;
+        let pixels: Array3<f32> = model.preprocessor.apply(image)?;
         let pixels = VisionModel::batch(&[pixels])?;
         let mut probe = Select::new(blocks, KeepAll::default());
         let (tokens, layout) = network.embed(&pixels)?;
@@ -173,7 +173,7 @@ pub struct Chains {
 }
 
 impl Chains {
-    /// Runs `picture` through the network and reduces the chosen layers over the given states: the mean of each layer's
+    /// Runs `image` through the network and reduces the chosen layers over the given states: the mean of each layer's
     /// heads, and the λ₂ of each head to the relative accuracy `tolerance`. Heads themselves are kept, those of the last
     /// layers first, while no more than `budget` numbers are kept in all, means included.
     ///
@@ -181,7 +181,7 @@ impl Chains {
     /// The layers do not fit the network; an attention map that is no chain; libtorch's.
     pub fn vision(
         model: &VisionModel,
-        picture: &Rgb8,
+        image: &Rgb8,
         layers: &LayerSelection,
         tokens: ChainTokens,
         tolerance: f64,
@@ -189,7 +189,7 @@ impl Chains {
     ) -> Result<Self> {
         let network = &model.network;
         let blocks = layers.resolve(network.depth())?;
-        let pixels = VisionModel::batch(&[model.preprocessor.apply(picture)?])?;
+        let pixels = VisionModel::batch(&[model.preprocessor.apply(image)?])?;
         let (embedded, sequence) = network.embed(&pixels)?;
         let means = blocks.len() * (tokens.layout(&sequence).tokens() as usize).pow(2);
         let watch = LayerChains::new(tokens, tolerance, budget.saturating_sub(means));

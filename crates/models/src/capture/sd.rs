@@ -13,15 +13,15 @@ use crate::probe::{KeepAll, Select};
 use crate::sd::pipeline::SdPipeline;
 use crate::site::{Stream, TokenLayout, UnetLayer};
 
-/// One look of the UNet at a picture beside a text. No noise is put on the picture: the network is only told that there is
+/// One look of the UNet at an image beside a text. No noise is put on the image: the network is only told that there is
 /// some, as arXiv 2308.12469 does (section 3.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SdCaptureOptions {
-    /// The text beside the picture; the empty one is that of unconditional sampling.
+    /// The text beside the image; the empty one is that of unconditional sampling.
     pub prompt: String,
-    /// As how noisy the picture is presented, in timesteps of the training.
+    /// As how noisy the image is presented, in timesteps of the training.
     pub timestep: u32,
-    /// Side in pixels to which the picture is brought, whatever its proportions; by default the size that the network was
+    /// Side in pixels to which the image is brought, whatever its proportions; by default the size that the network was
     /// trained on.
     pub image_size: Option<usize>,
 }
@@ -41,7 +41,7 @@ impl SdCaptureOptions {
 }
 
 impl Capture {
-    /// Passes a picture through the UNet beside a text and keeps the attention of the chosen layers. Text tower, autoencoder
+    /// Passes an image through the UNet beside a text and keeps the attention of the chosen layers. Text tower, autoencoder
     /// and UNet are loaded one after another.
     ///
     /// Tensors: `unet.{module path}.logits` and `.probs` `[heads, image tokens, keys]`, where the keys of `attn1` are the
@@ -54,12 +54,12 @@ impl Capture {
     /// As [`SdCaptureOptions::size`]; a component cannot be loaded; libtorch's.
     pub fn sd(
         pipeline: &SdPipeline,
-        picture: &Rgb8,
+        image: &Rgb8,
         options: &SdCaptureOptions,
         layers: &BTreeSet<UnetLayer>,
     ) -> Result<Self> {
         let (height, width) = options.size(pipeline)?;
-        let pixels = pixels(&resize(picture, (height as usize, width as usize), Resample::Bicubic)?)?;
+        let pixels = pixels(&resize(image, (height as usize, width as usize), Resample::Bicubic)?)?;
         let ids = pipeline.tokenizer().encode(&options.prompt)?;
         let text = pipeline.encode_texts(std::slice::from_ref(&options.prompt))?;
         let text = text.first().ok_or_else(|| Error::Text {

@@ -1,5 +1,5 @@
 //! Diffusion as Stable Diffusion 1 does it: the noise of a training schedule, and the samplers PNDM and DDIM that lead from
-//! noise to a picture, step by step as diffusers computes them.
+//! noise to an image, step by step as diffusers computes them.
 //!
 //! ```
 //! use models::diffusion::{Sampler, SamplerConfig};

@@ -1,4 +1,4 @@
-//! From noise to a picture.
+//! From noise to an image.
 
 use tch::Tensor;
 

@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use super::config::{BetaSchedule, PredictionType, SamplerConfig};
 use crate::error::{Error, Result};
 
-/// The noise of a training schedule: at time `t` a picture `x₀` and noise `ε` are `√ᾱₜ x₀ + √(1−ᾱₜ) ε`.
+/// The noise of a training schedule: at time `t` an image `x₀` and noise `ε` are `√ᾱₜ x₀ + √(1−ᾱₜ) ε`.
 #[derive(Debug, Clone)]
 pub struct NoiseSchedule {
     /// `ᾱ` of every time, in float32 as diffusers computes them.
@@ -51,7 +51,7 @@ impl NoiseSchedule {
         self.alphas.len() as i64
     }
 
-    /// The picture without noise that a network's `output` means for `sample` at `time`; all of one shape.
+    /// The image without noise that a network's `output` means for `sample` at `time`; all of one shape.
     ///
     /// # Errors
     /// There is no such time; libtorch's.

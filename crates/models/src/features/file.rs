@@ -64,7 +64,7 @@ impl FeatureFile {
         let word = |key: &str| words.get(key).cloned().unwrap_or_default();
         if word("format") != FORMAT {
             return Err(damaged(
-                "no file of features; `tokenrank metrics --save-reference FILE` writes them, for a folder of pictures"
+                "no file of features; `tokenrank metrics --save-reference FILE` writes them, for a folder of images"
                     .to_owned(),
             ));
         }

@@ -1,4 +1,4 @@
-//! What a network makes of pictures, for metrics that compare sets of them.
+//! What a network makes of images, for metrics that compare sets of them.
 
 mod file;
 
@@ -97,7 +97,7 @@ impl FeatureSource {
         headers_only(|| self.load(Device::Cpu))
     }
 
-    /// Numbers of a picture's features.
+    /// Numbers of an image's features.
     ///
     /// # Errors
     /// The configuration of a directory cannot be read.
@@ -140,7 +140,7 @@ impl FeatureSource {
     }
 }
 
-/// A network that turns pictures into features.
+/// A network that turns images into features.
 pub enum FeatureNetwork {
     /// Inception-v3 of the FID literature: pooled features and logits without bias.
     Inception(Inception),
@@ -150,7 +150,7 @@ pub enum FeatureNetwork {
     Mini(VisionModel),
 }
 
-/// What a network says of one picture, in float32.
+/// What a network says of one image, in float32.
 #[derive(Debug, Clone, PartialEq)]
 pub struct ImageFeatures {
     /// `[d]`.
@@ -178,24 +178,24 @@ impl FeatureNetwork {
         matches!(self, Self::Inception(network) if network.is_published())
     }
 
-    /// Features of pictures of any sizes, in order. Each picture is resized as its network wants it.
+    /// Features of images of any sizes, in order. Each image is resized as its network wants it.
     ///
     /// # Errors
-    /// A picture that cannot be resized, or libtorch's.
-    pub fn of(&self, pictures: &[Rgb8]) -> Result<Vec<ImageFeatures>> {
-        if pictures.is_empty() {
+    /// An image that cannot be resized, or libtorch's.
+    pub fn of(&self, images: &[Rgb8]) -> Result<Vec<ImageFeatures>> {
+        if images.is_empty() {
             return Ok(Vec::new());
         }
         let (features, logits) = match self {
             Self::Inception(network) => {
-                let pixels = |picture| network.pixels(&Inception::rgb(picture)?);
-                let pixels = pictures.iter().map(pixels).collect::<Result<Vec<_>>>()?;
+                let pixels = |image| network.pixels(&Inception::rgb(image)?);
+                let pixels = images.iter().map(pixels).collect::<Result<Vec<_>>>()?;
                 let found = network.forward(&Tensor::f_cat(&pixels, 0)?, &mut |_, _| {})?;
                 (found.pool, Some(found.logits_unbiased))
             }
             Self::Clip(model) | Self::Mini(model) => {
                 let VisionModel { network, preprocessor } = model;
-                let pixels = pictures.par_iter().map(|picture| preprocessor.apply(picture));
+                let pixels = images.par_iter().map(|image| preprocessor.apply(image));
                 let pixels = pixels.collect::<Result<Vec<_>, _>>()?;
                 let (tokens, layout) = network.embed(&VisionModel::batch(&pixels)?)?;
                 let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut NoProbe)?;

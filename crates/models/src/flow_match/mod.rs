@@ -1,7 +1,7 @@
 //! Flow matching with Euler steps: the noise levels of a sampling run as diffusers' `FlowMatchEulerDiscreteScheduler`
 //! and FLUX's pipelines compute them (arXiv 2403.03206, section 5.3.2 for the shift).
 //!
-//! A noise level σ mixes a picture `x` and noise `ε` to `σ ε + (1 - σ) x`; the network predicts the velocity `ε - x`.
+//! A noise level σ mixes an image `x` and noise `ε` to `σ ε + (1 - σ) x`; the network predicts the velocity `ε - x`.
 
 mod config;
 
@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 use crate::error::{Error, Result};
 pub use config::FlowMatchConfig;
 
-/// The noise levels of one run, from noise (σ = 1) to picture (σ = 0).
+/// The noise levels of one run, from noise (σ = 1) to image (σ = 0).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     sigmas: Vec<f32>,
@@ -18,7 +18,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Noise levels of a run of `steps` steps for a picture of `image_tokens` tokens, which count where the shift is
+    /// Noise levels of a run of `steps` steps for an image of `image_tokens` tokens, which count where the shift is
     /// dynamic. In float32 as diffusers computes them, number by number.
     ///
     /// # Errors
@@ -91,7 +91,7 @@ impl Schedule {
         Ok(sample.f_to_kind(Kind::Float)?.f_add(&change)?.f_to_kind(velocity.kind())?)
     }
 
-    /// The first step of a run that begins with a picture and not with noise: `steps · strength` steps are left, rounded
+    /// The first step of a run that begins with an image and not with noise: `steps · strength` steps are left, rounded
     /// up, as in diffusers' `FluxImg2ImgPipeline`. A strength of 1 runs all.
     ///
     /// # Errors

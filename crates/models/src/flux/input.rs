@@ -21,7 +21,7 @@ pub struct FluxInput<'a> {
     /// joint_attention_dim]`: they attend to each other and to the image, and nothing attends to them (ConceptAttention,
     /// arXiv 2502.04320). A probe sees their attention as [`Stream::Concept`](crate::Stream::Concept).
     pub concepts: Option<&'a Tensor>,
-    /// Noise level of the latents, from 0 (picture) to 1 (noise): the scheduler's timestep over 1000.
+    /// Noise level of the latents, from 0 (image) to 1 (noise): the scheduler's timestep over 1000.
     pub timestep: f64,
     /// Guidance scale, exactly where the network was distilled with guidance.
     pub guidance: Option<f64>,

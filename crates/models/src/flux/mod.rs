@@ -154,7 +154,7 @@ impl FluxTransformer {
         self.device
     }
 
-    /// The predicted velocity `[batch, rows·columns, channels]` (noise minus picture), packed as the latents were.
+    /// The predicted velocity `[batch, rows·columns, channels]` (noise minus image), packed as the latents were.
     ///
     /// # Errors
     /// An input of another shape, guidance that the network does not take or misses; libtorch's and the probe's.

@@ -1,4 +1,4 @@
-//! From the bytes of a file to a picture: which decoder they go to.
+//! From the bytes of a file to an image: which decoder they go to.
 
 use std::path::Path;
 
@@ -53,7 +53,7 @@ impl Rgb8 {
     /// [`Rgb8::decode`], then turned upright as Pillow 13's `ImageOps.exif_transpose` does.
     ///
     /// # Errors
-    /// As [`Rgb8::decode`]; not enough memory for a second picture.
+    /// As [`Rgb8::decode`]; not enough memory for a second image.
     pub fn decode_upright(bytes: &[u8]) -> Result<(Self, Orientation), ImageError> {
         let orientation = Orientation::of(bytes);
         Ok((Self::decode(bytes)?.turned(orientation)?, orientation))
@@ -63,8 +63,8 @@ impl Rgb8 {
 /// Bytes at the beginning of a file that [`format_of`] looks at.
 pub const FORMAT_BYTES: usize = 16;
 
-/// The usual name of a picture's format by the file's first [`FORMAT_BYTES`] bytes, such as `"JPEG"`; none where they are no
-/// picture's that is recognised.
+/// The usual name of an image's format by the file's first [`FORMAT_BYTES`] bytes, such as `"JPEG"`; none where they are no
+/// image's that is recognised.
 pub fn format_of(bytes: &[u8]) -> Option<&'static str> {
     const MAGIC: [(&[u8], &str); 14] = [
         (b"\xff\xd8\xff", "JPEG"),

@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-/// Why a picture could not be read, resized or normalised, or why a preprocessing configuration was refused.
+/// Why an image could not be read, resized or normalised, or why a preprocessing configuration was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// Any of the errors below, with the file it happened in.
     #[error("{}: {problem}", path.display())]
     InFile {
-        /// The picture or configuration file.
+        /// The image or configuration file.
         path: PathBuf,
         /// What was wrong with it.
         problem: Box<ImageError>,
@@ -27,7 +27,7 @@ pub enum ImageError {
         format: &'static str,
     },
     /// Neither a JPEG, nor a PNG, nor anything else that is recognised.
-    #[error("this is not a picture in a format that is recognised; give a JPEG or PNG file")]
+    #[error("this is not an image in a format that is recognised; give a JPEG or PNG file")]
     UnknownFormat,
     /// The file has the right format, but its content is damaged, incomplete or of an unsupported kind.
     #[error("the {format} data cannot be decoded: {reason}. Replace the file, or leave it out")]
@@ -39,7 +39,7 @@ pub enum ImageError {
     },
     /// More pixels than the limit, checked before memory is taken.
     #[error(
-        "a picture of {width}×{height} pixels is over the limit of {limit} pixels, which guards against files that \
+        "an image of {width}×{height} pixels is over the limit of {limit} pixels, which guards against files that \
          claim absurd sizes; make it smaller first"
     )]
     TooLarge {
@@ -51,7 +51,7 @@ pub enum ImageError {
         limit: u64,
     },
     /// A width or height of zero.
-    #[error("a picture of {width}×{height} pixels has no area; both sides must be at least one pixel")]
+    #[error("an image of {width}×{height} pixels has no area; both sides must be at least one pixel")]
     Empty {
         /// Requested width in pixels.
         width: usize,

@@ -58,7 +58,7 @@ fn check_effort(bytes: &[u8], area: usize) -> Result<(), ImageError> {
     // Compressed data have no such pair of bytes; a thumbnail in the header may add one.
     let scans = bytes.array_windows().filter(|pair| **pair == [0xff, 0xda]).count();
     if scans > JPEG_SCANS {
-        return Err(ImageError::jpeg(format!("{scans} scans; pictures have at most {JPEG_SCANS}")));
+        return Err(ImageError::jpeg(format!("{scans} scans; images have at most {JPEG_SCANS}")));
     }
     Ok(())
 }
@@ -92,7 +92,7 @@ fn reason_of(payload: &(dyn Any + Send)) -> String {
 
 /// A complete file in memory.
 ///
-/// mozjpeg invents an end-of-image marker at an ordinary end of input and leaves the rest of the picture gray. Pillow
+/// mozjpeg invents an end-of-image marker at an ordinary end of input and leaves the rest of the image gray. Pillow
 /// refuses such files; failing the read is what makes libjpeg refuse them too.
 struct Whole<'a> {
     rest: &'a [u8],

@@ -1,4 +1,4 @@
-//! Which way up a picture is, as cameras and phones note it beside the pixels.
+//! Which way up an image is, as cameras and phones note it beside the pixels.
 //!
 //! Read as Pillow 13's `ImageOps.exif_transpose` does: the EXIF of a JPEG or PNG, or XMP where EXIF says nothing. The crates
 //! for EXIF know nothing of XMP, and one number of a large format is wanted, so the reader is our own. It only follows
@@ -16,7 +16,7 @@ const EXIF: &[u8] = b"Exif\0\0";
 const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
 const PNG_XMP: &[u8] = b"XML:com.adobe.xmp\0";
 
-/// What has to be done to the stored pixels so that the picture is upright. The numbers are those of EXIF.
+/// What has to be done to the stored pixels so that the image is upright. The numbers are those of EXIF.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Orientation {
     /// Nothing; also where no orientation or an unknown one is noted.
@@ -68,7 +68,7 @@ impl Orientation {
         self as u8
     }
 
-    /// Whether the upright picture has the stored height as its width.
+    /// Whether the upright image has the stored height as its width.
     fn swaps_sides(self) -> bool {
         match self {
             Self::Upright | Self::Mirror | Self::Turn180 | Self::Flip => false,
@@ -76,7 +76,7 @@ impl Orientation {
         }
     }
 
-    /// The stored column and row of the pixel that belongs at (`x`, `y`) of the upright picture; `width` and `height` are
+    /// The stored column and row of the pixel that belongs at (`x`, `y`) of the upright image; `width` and `height` are
     /// those of the stored one.
     fn stored(self, (x, y): (usize, usize), (width, height): (usize, usize)) -> (usize, usize) {
         match self {
@@ -93,7 +93,7 @@ impl Orientation {
 }
 
 impl Rgb8 {
-    /// The picture with its stored pixels brought upright.
+    /// The image with its stored pixels brought upright.
     ///
     /// # Errors
     /// The buffer does not fit the sides; not enough memory.
@@ -293,7 +293,7 @@ mod tests {
         #[test]
         fn turning_there_and_back_is_nothing(width in 1_usize..6, height in 1_usize..6, number in 1_u32..=8) {
             let data: Vec<u8> = (0..width * height * 3).map(|sample| sample as u8).collect();
-            let picture = Rgb8 { width, height, data };
+            let image = Rgb8 { width, height, data };
             let there = Orientation::numbered(number);
             let back = match there {
                 Orientation::Turn90 => Orientation::Turn270,
@@ -305,8 +305,8 @@ mod tests {
                 | Orientation::Transpose
                 | Orientation::Transverse) => same,
             };
-            let turned = picture.clone().turned(there).and_then(|turned| turned.turned(back)).expect("turned");
-            prop_assert_eq!(turned, picture);
+            let turned = image.clone().turned(there).and_then(|turned| turned.turned(back)).expect("turned");
+            prop_assert_eq!(turned, image);
         }
     }
 }

@@ -1,9 +1,9 @@
-//! The decoded picture.
+//! The decoded image.
 
 use super::ImageError;
 use crate::limits::MAX_PIXELS;
 
-/// A picture of 8-bit RGB samples.
+/// An image of 8-bit RGB samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rgb8 {
     /// Width in pixels, at least 1.
@@ -21,14 +21,14 @@ impl Rgb8 {
         (0..3).flat_map(plane).map(|&sample| f32::from(sample) / 127.5 - 1.0).collect()
     }
 
-    /// A picture from its samples `[height, width, 3]`.
+    /// An image from its samples `[height, width, 3]`.
     ///
     /// # Errors
     /// [`ImageError::Empty`] when a side is zero, [`ImageError::Buffer`] when `data` is not `height × width × 3` bytes.
     pub fn new(width: usize, height: usize, data: Vec<u8>) -> Result<Self, ImageError> {
-        let picture = Self { width, height, data };
-        picture.check()?;
-        Ok(picture)
+        let image = Self { width, height, data };
+        image.check()?;
+        Ok(image)
     }
 
     /// The fields are public, so what they promise is checked where it is relied on.

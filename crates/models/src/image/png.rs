@@ -47,7 +47,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, ImageError> 
     if (bytes.len() as u64).saturating_mul(DEFLATE_RATIO) < line_bytes as u64 * height as u64 {
         return Err(ImageError::png("the file is truncated"));
     }
-    // The crate's own limit of 64 MiB would refuse pictures that Pillow reads; rows take what the header promised.
+    // The crate's own limit of 64 MiB would refuse images that Pillow reads; rows take what the header promised.
     decoder.set_limits(Limits { bytes: line_bytes.saturating_mul(4).max(64 << 20) });
 
     let mut reader = decoder.read_info().map_err(decoding)?;
@@ -68,7 +68,7 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, ImageError> 
     }
     // The first frame of an animation may cover a part only.
     if data.len() != width * height * 3 {
-        return Err(ImageError::png("the first frame does not cover the picture"));
+        return Err(ImageError::png("the first frame does not cover the image"));
     }
     Ok(Rgb8 { width, height, data })
 }

@@ -1,4 +1,4 @@
-//! From a picture to the network's input, as `preprocessor_config.json` says.
+//! From an image to the network's input, as `preprocessor_config.json` says.
 
 use ndarray::Array3;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use super::pixels::checked_area;
 use super::{ImageError, Resample, Rgb8, center_crop, resize};
 use crate::limits::MAX_PIXELS;
 
-/// How a picture's new size follows from its own.
+/// How an image's new size follows from its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResizeRule {
@@ -35,7 +35,7 @@ pub enum ResizeRule {
 }
 
 impl ResizeRule {
-    /// `(width, height)` for a picture of `(width, height)`, truncated and rounded where `transformers` 5.23 does it
+    /// `(width, height)` for an image of `(width, height)`, truncated and rounded where `transformers` 5.23 does it
     /// (`get_resize_output_image_size` and its neighbours in `image_transforms.py` and `image_utils.py`).
     #[must_use]
     pub fn target(&self, (width, height): (usize, usize)) -> (usize, usize) {
@@ -107,13 +107,13 @@ impl Preprocessor {
     /// ViT is run at a resolution other than the one it was published for.
     ///
     /// # Errors
-    /// [`ImageError::Empty`] or [`ImageError::TooLarge`] for a size that no picture can have.
+    /// [`ImageError::Empty`] or [`ImageError::TooLarge`] for a size that no image can have.
     pub fn with_size(&self, height: usize, width: usize) -> Result<Self, ImageError> {
         checked_area(width, height, MAX_PIXELS)?;
         Ok(Self { resize: Some(ResizeRule::Exact { height, width }), crop: None, ..self.clone() })
     }
 
-    /// The `(height, width)` that every picture comes out with, where it does not depend on the picture.
+    /// The `(height, width)` that every image comes out with, where it does not depend on the image.
     #[must_use]
     pub fn output_size(&self) -> Option<(usize, usize)> {
         match (self.crop, self.resize) {
@@ -123,28 +123,28 @@ impl Preprocessor {
         }
     }
 
-    /// How pictures are resized, if they are.
+    /// How images are resized, if they are.
     #[must_use]
     pub fn resize_rule(&self) -> Option<ResizeRule> {
         self.resize
     }
 
-    /// The filter pictures are resized with.
+    /// The filter images are resized with.
     #[must_use]
     pub fn resample(&self) -> Resample {
         self.resample
     }
 
-    /// The 8-bit picture after resizing and cropping: the pixels that [`Preprocessor::apply`] normalises, for overlays.
+    /// The 8-bit image after resizing and cropping: the pixels that [`Preprocessor::apply`] normalises, for overlays.
     ///
     /// # Errors
     /// Those of [`resize()`] and [`center_crop`].
-    pub fn apply_geometry(&self, picture: &Rgb8) -> Result<Rgb8, ImageError> {
+    pub fn apply_geometry(&self, image: &Rgb8) -> Result<Rgb8, ImageError> {
         let resized = match self.resize {
-            Some(rule) => Some(resize(picture, rule.target((picture.width, picture.height)), self.resample)?),
+            Some(rule) => Some(resize(image, rule.target((image.width, image.height)), self.resample)?),
             None => None,
         };
-        let resized = resized.as_ref().unwrap_or(picture);
+        let resized = resized.as_ref().unwrap_or(image);
         match self.crop {
             Some((height, width)) => center_crop(resized, (width, height)),
             None => Ok(resized.clone()),
@@ -158,8 +158,8 @@ impl Preprocessor {
     ///
     /// # Errors
     /// Those of [`Preprocessor::apply_geometry`].
-    pub fn apply(&self, picture: &Rgb8) -> Result<Array3<f32>, ImageError> {
-        let Rgb8 { width, height, data } = self.apply_geometry(picture)?;
+    pub fn apply(&self, image: &Rgb8) -> Result<Array3<f32>, ImageError> {
+        let Rgb8 { width, height, data } = self.apply_geometry(image)?;
         let mut values = Vec::with_capacity(data.len());
         for channel in 0..3 {
             let table = self.table(channel);

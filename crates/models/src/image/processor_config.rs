@@ -119,7 +119,7 @@ fn read_json(path: &Path) -> Result<Value, ImageError> {
     let text = limits::read_text(path, limits::CONFIG_BYTES).map_err(|error| {
         let error = if error.kind() == ErrorKind::NotFound {
             config_error(
-                "no such file, but it says how pictures are resized and normalised for this model; copy it from where \
+                "no such file, but it says how images are resized and normalised for this model; copy it from where \
                  the weights came from",
             )
         } else {
@@ -290,7 +290,7 @@ impl Keys<'_> {
         let wrong = || self.wrong(key, FORMS);
         let pixels = |value: &Value| {
             let side = value.as_u64().and_then(|side| usize::try_from(side).ok()).ok_or_else(wrong)?;
-            // A side that no picture can have is refused here rather than for every picture.
+            // A side that no image can have is refused here rather than for every image.
             checked_area(side, 1, MAX_PIXELS).map_err(|_| wrong())
         };
         let rule = match value {

@@ -96,37 +96,37 @@ fn sinc(x: f64) -> f64 {
 /// Resizes to `(width, height)` pixels, bit for bit as Pillow 13's `Image.resize((width, height), filter)`.
 ///
 /// # Errors
-/// [`ImageError::Empty`] or [`ImageError::TooLarge`] for the size asked for, [`ImageError::Buffer`] when `picture` is
+/// [`ImageError::Empty`] or [`ImageError::TooLarge`] for the size asked for, [`ImageError::Buffer`] when `image` is
 /// not what its fields say.
-pub fn resize(picture: &Rgb8, (width, height): (usize, usize), filter: Resample) -> Result<Rgb8, ImageError> {
-    picture.check()?;
+pub fn resize(image: &Rgb8, (width, height): (usize, usize), filter: Resample) -> Result<Rgb8, ImageError> {
+    image.check()?;
     checked_area(width, height, MAX_PIXELS)?;
-    if (picture.width, picture.height) == (width, height) {
-        return Ok(picture.clone());
+    if (image.width, image.height) == (width, height) {
+        return Ok(image.clone());
     }
     if filter == Resample::Nearest {
-        return Ok(nearest(picture, width, height));
+        return Ok(nearest(image, width, height));
     }
 
     // A pass over an axis that keeps its length would change nothing and is left out.
-    let columns = (picture.width != width).then(|| Taps::new(picture.width, width, filter));
-    let rows = (picture.height != height).then(|| Taps::new(picture.height, height, filter));
-    let lost_rows = picture.height.saturating_sub(height) as i64;
-    let lost_columns = picture.width as i64 - width as i64;
+    let columns = (image.width != width).then(|| Taps::new(image.width, width, filter));
+    let rows = (image.height != height).then(|| Taps::new(image.height, height, filter));
+    let lost_rows = image.height.saturating_sub(height) as i64;
+    let lost_columns = image.width as i64 - width as i64;
     Ok(match (columns, rows) {
-        (Some(columns), None) => horizontal(picture, &columns, 0..picture.height),
-        (None, Some(rows)) => vertical(picture, &rows, 0),
+        (Some(columns), None) => horizontal(image, &columns, 0..image.height),
+        (None, Some(rows)) => vertical(image, &rows, 0),
         // The order matters to the bit. Pillow 13 goes down the columns first where more than twice as many rows as
         // columns are lost.
         (Some(columns), Some(rows)) if lost_rows > 0 && lost_rows > 2 * lost_columns => {
-            horizontal(&vertical(picture, &rows, 0), &columns, 0..height)
+            horizontal(&vertical(image, &rows, 0), &columns, 0..height)
         }
         (Some(columns), Some(rows)) => {
             let used = rows.sources();
             let first = used.start;
-            vertical(&horizontal(picture, &columns, used), &rows, first)
+            vertical(&horizontal(image, &columns, used), &rows, first)
         }
-        (None, None) => picture.clone(),
+        (None, None) => image.clone(),
     })
 }
 
@@ -146,11 +146,11 @@ pub fn nearest_positions(from: usize, to: usize) -> Vec<usize> {
         .collect()
 }
 
-fn nearest(picture: &Rgb8, width: usize, height: usize) -> Rgb8 {
-    let columns = nearest_positions(picture.width, width);
+fn nearest(image: &Rgb8, width: usize, height: usize) -> Rgb8 {
+    let columns = nearest_positions(image.width, width);
     let mut data = Vec::with_capacity(width * height * 3);
-    for row in nearest_positions(picture.height, height) {
-        let line = picture.data.chunks_exact(picture.width * 3).nth(row).unwrap_or_default();
+    for row in nearest_positions(image.height, height) {
+        let line = image.data.chunks_exact(image.width * 3).nth(row).unwrap_or_default();
         data.extend(columns.iter().flat_map(|&column| match line.get(column * 3..column * 3 + 3) {
             Some(rgb) => [rgb[0], rgb[1], rgb[2]],
             None => [0; 3],
@@ -234,11 +234,11 @@ impl Taps {
 }
 
 /// Resamples every line of `rows`; the result holds just those lines.
-fn horizontal(picture: &Rgb8, columns: &Taps, rows: Range<usize>) -> Rgb8 {
+fn horizontal(image: &Rgb8, columns: &Taps, rows: Range<usize>) -> Rgb8 {
     let width = columns.bounds.len();
-    let line_bytes = picture.width * 3;
+    let line_bytes = image.width * 3;
     let mut data = vec![0_u8; width * rows.len() * 3];
-    let lines = picture.data[rows.start * line_bytes..].chunks_exact(line_bytes);
+    let lines = image.data[rows.start * line_bytes..].chunks_exact(line_bytes);
     for (line, out) in lines.zip(data.chunks_exact_mut(width * 3)) {
         for ((first, weights), out) in columns.iter().zip(out.chunks_exact_mut(3)) {
             let mut sums = [HALF; 3];
@@ -254,14 +254,14 @@ fn horizontal(picture: &Rgb8, columns: &Taps, rows: Range<usize>) -> Rgb8 {
     Rgb8 { width, height: rows.len(), data }
 }
 
-/// Resamples every column; line 0 of `picture` is line `offset` of what `rows` was made for.
-fn vertical(picture: &Rgb8, rows: &Taps, offset: usize) -> Rgb8 {
-    let line_bytes = picture.width * 3;
+/// Resamples every column; line 0 of `image` is line `offset` of what `rows` was made for.
+fn vertical(image: &Rgb8, rows: &Taps, offset: usize) -> Rgb8 {
+    let line_bytes = image.width * 3;
     let mut data = vec![0_u8; line_bytes * rows.bounds.len()];
     let mut sums = vec![HALF; line_bytes];
     for ((first, weights), out) in rows.iter().zip(data.chunks_exact_mut(line_bytes)) {
         sums.fill(HALF);
-        let lines = picture.data[(first - offset) * line_bytes..].chunks_exact(line_bytes);
+        let lines = image.data[(first - offset) * line_bytes..].chunks_exact(line_bytes);
         for (line, &weight) in lines.zip(weights) {
             for (sum, &sample) in sums.iter_mut().zip(line) {
                 *sum = multiply_add(*sum, sample, weight);
@@ -271,5 +271,5 @@ fn vertical(picture: &Rgb8, rows: &Taps, offset: usize) -> Rgb8 {
             *out = clip8(sum);
         }
     }
-    Rgb8 { width: picture.width, height: rows.bounds.len(), data }
+    Rgb8 { width: image.width, height: rows.bounds.len(), data }
 }

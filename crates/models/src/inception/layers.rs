@@ -19,7 +19,7 @@ pub(super) struct Spec {
 }
 
 impl Spec {
-    /// Keeps the size of the picture; the kernel's sides are odd.
+    /// Keeps the size of the image; the kernel's sides are odd.
     pub(super) fn same(output: i64, rows: i64, columns: i64) -> Self {
         Self { output, kernel: [rows, columns], stride: 1, padding: [rows / 2, columns / 2] }
     }

@@ -2,7 +2,7 @@
 //! (`FeatureExtractorInceptionV3`) and pytorch-fid carried over.
 //!
 //! It differs from torchvision's in ways that decide digits, and is of use as a yardstick only because everybody uses
-//! this very one: pictures are resized as TensorFlow 1 did, average pools leave their padding out, the last block pools
+//! this very one: images are resized as TensorFlow 1 did, average pools leave their padding out, the last block pools
 //! by maximum, there are 1,008 classes.
 
 mod blocks;
@@ -21,7 +21,7 @@ use blocks::Mixed;
 use layers::{Conv, Spec};
 pub use resize::resize_as_tensorflow_1;
 
-/// Rows and columns of the pictures that the network looks at.
+/// Rows and columns of the images that the network looks at.
 pub const SIDE: i64 = 299;
 /// Numbers of the pooled feature.
 pub const WIDTH: i64 = 2048;
@@ -35,8 +35,8 @@ pub const CLASSES: i64 = 1008;
 /// # fn main() -> models::Result<()> {
 /// let file = std::path::Path::new("pt_inception-2015-12-05.safetensors");
 /// let inception = Inception::load(file, tch::Kind::Float, tch::Device::Cpu)?;
-/// let picture = models::image::Rgb8::open("sample.png")?;
-/// let features = inception.features(&Inception::rgb(&picture)?)?;
+/// let image = models::image::Rgb8::open("sample.png")?;
+/// let features = inception.features(&Inception::rgb(&image)?)?;
 /// assert_eq!(features.pool.size(), [1, models::inception::WIDTH]);
 /// # Ok(()) }
 /// ```
@@ -122,13 +122,13 @@ impl Inception {
         self.device
     }
 
-    /// A picture as `[1, 3, height, width]` of bytes on the host.
+    /// An image as `[1, 3, height, width]` of bytes on the host.
     ///
     /// # Errors
     /// libtorch's.
-    pub fn rgb(picture: &Rgb8) -> Result<Tensor> {
-        let shape = [1, picture.height as i64, picture.width as i64, 3];
-        Ok(Tensor::f_from_slice(&picture.data)?.f_reshape(shape)?.f_permute([0, 3, 1, 2])?)
+    pub fn rgb(image: &Rgb8) -> Result<Tensor> {
+        let shape = [1, image.height as i64, image.width as i64, 3];
+        Ok(Tensor::f_from_slice(&image.data)?.f_reshape(shape)?.f_permute([0, 3, 1, 2])?)
     }
 
     /// Bytes `[batch, 3, height, width]` of any size → the network's input `[batch, 3, 299, 299]`, `(x − 128) / 128`.
@@ -136,7 +136,7 @@ impl Inception {
     /// # Errors
     /// Another type or shape.
     pub fn pixels(&self, rgb: &Tensor) -> Result<Tensor> {
-        let refuse = |reason: String| Error::Input { input: "pictures", reason };
+        let refuse = |reason: String| Error::Input { input: "images", reason };
         if rgb.kind() != Kind::Uint8 {
             return Err(refuse(format!(
                 "{:?} where bytes are needed; 8-bit RGB decides how they are resized",

@@ -5,17 +5,17 @@ use tch::{Device, Kind, Tensor};
 use crate::error::Result;
 
 /// `[batch, c, h, w]` of float32 → `[batch, c, height, width]`: pixel `i` is read at `i · h / height`, not from the middle
-/// of anything, so pictures move up and to the left by a fraction of a pixel; nothing is smoothed when a picture shrinks.
+/// of anything, so images move up and to the left by a fraction of a pixel; nothing is smoothed when an image shrinks.
 /// Same operations in the same order as torch-fidelity's `interpolate_bilinear_2d_like_tensorflow1x`.
 ///
 /// # Errors
 /// libtorch's.
-pub fn resize_as_tensorflow_1(pictures: &Tensor, height: i64, width: i64) -> Result<Tensor> {
-    let (_, _, rows, columns) = pictures.size4()?;
-    let device = pictures.device();
+pub fn resize_as_tensorflow_1(images: &Tensor, height: i64, width: i64) -> Result<Tensor> {
+    let (_, _, rows, columns) = images.size4()?;
+    let device = images.device();
     // Columns first; the same numbers as columns within each of the two rows.
     let line = Taps::new(columns, width, device)?;
-    let (left, right) = (pictures.f_index_select(3, &line.low)?, pictures.f_index_select(3, &line.high)?);
+    let (left, right) = (images.f_index_select(3, &line.low)?, images.f_index_select(3, &line.high)?);
     let across = right.f_sub(&left)?.f_mul(&line.share)?.f_add(&left)?;
     let line = Taps::new(rows, height, device)?;
     let (above, below) = (across.f_index_select(2, &line.low)?, across.f_index_select(2, &line.high)?);

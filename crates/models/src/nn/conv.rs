@@ -16,7 +16,7 @@ pub(crate) struct Conv {
 }
 
 impl Conv {
-    /// A square kernel that keeps the sides of a picture.
+    /// A square kernel that keeps the sides of an image.
     pub(crate) fn load(weights: &Weights, input: i64, output: i64, kernel: i64) -> Result<Self> {
         Self::strided(weights, input, output, kernel, 1, kernel / 2)
     }

@@ -67,7 +67,7 @@ pub trait JointPipeline {
     /// Whether the network was distilled with guidance and takes its scale.
     fn takes_guidance(&self) -> bool;
 
-    /// Noise levels of a run of `steps` steps for a picture of `(height, width)` pixels.
+    /// Noise levels of a run of `steps` steps for an image of `(height, width)` pixels.
     ///
     /// # Errors
     /// No step, or a side that is no multiple of [`JointPipeline::pixels_per_token`].
@@ -85,7 +85,7 @@ pub trait JointPipeline {
     /// A network cannot be loaded, a text not be tokenized, a length not be had; libtorch's.
     fn encode_texts(&self, texts: &[String], length: usize) -> Result<Vec<EncodedText>>;
 
-    /// Scaled latents `[channels, h, w]` of every picture, on the CPU. `pixels` are batches `[batch, 3, height, width]` from -1
+    /// Scaled latents `[channels, h, w]` of every image, on the CPU. `pixels` are batches `[batch, 3, height, width]` from -1
     /// to 1, asked for one after another.
     ///
     /// # Errors

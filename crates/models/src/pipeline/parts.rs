@@ -57,7 +57,7 @@ impl<P: Part> Parts<P> {
             None => Ok(()),
             Some(((maker, made), (reader, read))) => Err(self.refuse(format!(
                 "{maker} {made} and {reader} {read} do not fit; take all folders from one pipeline. Networks that read more \
-                 than one picture's latents, as for inpainting, depth or edges, are not run"
+                 than one image's latents, as for inpainting, depth or edges, are not run"
             ))),
         }
     }

@@ -1,4 +1,4 @@
-//! Pictures to samples, and to latents.
+//! Images to samples, and to latents.
 
 use std::path::Path;
 
@@ -15,16 +15,16 @@ use crate::vae::{Decoder, Encoder};
 pub enum Draw {
     /// The means.
     Mode,
-    /// Drawn with noise that this seed and the number of the picture (counted from 0) determine; diffusers'
+    /// Drawn with noise that this seed and the number of the image (counted from 0) determine; diffusers'
     /// image-to-image pipelines draw.
     Sample {
-        /// The first picture's seed; each next one's is greater by 1.
+        /// The first image's seed; each next one's is greater by 1.
         seed: u64,
     },
 }
 
 impl Draw {
-    pub(crate) fn of_picture(self, number: u64) -> Self {
+    pub(crate) fn of_image(self, number: u64) -> Self {
         match self {
             Self::Mode => Self::Mode,
             Self::Sample { seed } => Self::Sample { seed: seed.wrapping_add(number) },
@@ -32,7 +32,7 @@ impl Draw {
     }
 }
 
-/// What the sides of a picture are multiples of, and why.
+/// What the sides of an image are multiples of, and why.
 #[derive(Debug, Clone)]
 pub(crate) struct Granularity {
     /// In pixels.
@@ -42,13 +42,13 @@ pub(crate) struct Granularity {
 }
 
 impl Granularity {
-    /// How many grains there are along height and width of a picture.
+    /// How many grains there are along height and width of an image.
     pub(crate) fn count(&self, (height, width): (i64, i64)) -> Result<(i64, i64)> {
         let &Self { pixels, ref since } = self;
         if height <= 0 || width <= 0 || height % pixels != 0 || width % pixels != 0 {
             let reason = format!(
                 "{height} by {width} pixels; both sides must be multiples of {pixels}, since {since}: resize or crop \
-                 the picture"
+                 the image"
             );
             return Err(Error::Input { input: "size", reason });
         }
@@ -56,7 +56,7 @@ impl Granularity {
     }
 }
 
-/// The encoder half of a pipeline's autoencoder, for pictures that come one by one.
+/// The encoder half of a pipeline's autoencoder, for images that come one by one.
 pub struct ImageEncoder {
     encoder: Encoder,
     granularity: Granularity,
@@ -103,16 +103,16 @@ impl ImageDecoder {
     }
 }
 
-/// Samples `[3, height, width]` from -1 to 1 as pipelines read pictures, float32 on the CPU.
+/// Samples `[3, height, width]` from -1 to 1 as pipelines read images, float32 on the CPU.
 ///
 /// # Errors
 /// libtorch's.
-pub fn pixels(picture: &Rgb8) -> Result<Tensor> {
-    let shape = [3, picture.height as i64, picture.width as i64];
-    Ok(Tensor::f_from_slice(&picture.signed_planes())?.f_reshape(shape)?)
+pub fn pixels(image: &Rgb8) -> Result<Tensor> {
+    let shape = [3, image.height as i64, image.width as i64];
+    Ok(Tensor::f_from_slice(&image.signed_planes())?.f_reshape(shape)?)
 }
 
-/// The picture of samples `[3, height, width]` from -1 to 1, overshoots cut off, as diffusers rounds them.
+/// The image of samples `[3, height, width]` from -1 to 1, overshoots cut off, as diffusers rounds them.
 ///
 /// # Errors
 /// libtorch's.
@@ -124,7 +124,7 @@ pub fn rgb(pixels: &Tensor) -> Result<Rgb8> {
     Ok(Rgb8::new(width as usize, height as usize, to_vec(&levels.f_permute([1, 2, 0])?)?)?)
 }
 
-/// 8-bit pixels `[batch, height, width, 3]` on the host of decoded pictures `[batch, 3, height, width]` from -1 to 1, as
+/// 8-bit pixels `[batch, height, width, 3]` on the host of decoded images `[batch, 3, height, width]` from -1 to 1, as
 /// diffusers rounds them.
 ///
 /// # Errors
@@ -140,13 +140,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_survives_the_way_to_samples_and_back() -> Result<()> {
+    fn an_image_survives_the_way_to_samples_and_back() -> Result<()> {
         let data: Vec<u8> = (0..=255).flat_map(|level| [level, 255 - level, level / 2]).collect();
-        let picture = Rgb8::new(32, 8, data)?;
-        let samples = pixels(&picture)?;
+        let image = Rgb8::new(32, 8, data)?;
+        let samples = pixels(&image)?;
         assert_eq!(samples.size(), [3, 8, 32]);
         assert_eq!((samples.double_value(&[0, 0, 0]), samples.double_value(&[0, 7, 31])), (-1.0, 1.0));
-        assert_eq!(rgb(&samples)?, picture);
+        assert_eq!(rgb(&samples)?, image);
         // Overshoots are cut off.
         assert_eq!(rgb(&(samples * 3.0))?.data[..3], [0, 255, 0]);
         Ok(())

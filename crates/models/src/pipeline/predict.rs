@@ -45,10 +45,10 @@ pub trait NoisePredictor {
 
 /// A pipeline around a [`NoisePredictor`]. Its networks are loaded when they are asked for and leave when they are dropped.
 pub trait NoisePipeline {
-    /// Height and width in pixels of the pictures that the network was trained on.
+    /// Height and width in pixels of the images that the network was trained on.
     fn default_size(&self) -> (i64, i64);
 
-    /// Shape `[channels, h, w]` of the latents of a picture of `(height, width)` pixels, and of their noise.
+    /// Shape `[channels, h, w]` of the latents of an image of `(height, width)` pixels, and of their noise.
     ///
     /// # Errors
     /// A side that the network cannot have.
@@ -75,13 +75,13 @@ pub trait NoisePipeline {
     /// Its weights cannot be read.
     fn network(&self) -> Result<Box<dyn NoisePredictor>>;
 
-    /// Loads the half of the autoencoder that makes latents of pictures.
+    /// Loads the half of the autoencoder that makes latents of images.
     ///
     /// # Errors
     /// Its weights cannot be read.
     fn image_encoder(&self) -> Result<ImageEncoder>;
 
-    /// Loads the half of the autoencoder that makes pictures of latents.
+    /// Loads the half of the autoencoder that makes images of latents.
     ///
     /// # Errors
     /// Its weights cannot be read.

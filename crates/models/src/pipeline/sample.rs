@@ -1,4 +1,4 @@
-//! From noise to latents of pictures.
+//! From noise to latents of images.
 
 use tch::Tensor;
 
@@ -7,7 +7,7 @@ use crate::attend::{AttentionProbe, NoProbe};
 use crate::diffusion::{NoiseSchedule, Sampler};
 use crate::error::{Error, Result};
 
-/// What a batch of pictures is made from.
+/// What a batch of images is made from.
 pub struct Start<'a> {
     /// Noise `[batch, channels, h, w]`, of any float type and on any device.
     pub noise: &'a Tensor,

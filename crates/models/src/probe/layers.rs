@@ -1,4 +1,4 @@
-//! What pictures of a pass need of every layer; the maps of its heads are dropped unless they fit into a budget.
+//! What images of a pass need of every layer; the maps of its heads are dropped unless they fit into a budget.
 
 use std::ops::Range;
 

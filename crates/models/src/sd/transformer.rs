@@ -14,7 +14,7 @@ const LAYER_NORM_EPS: f64 = 1e-5;
 /// Width of an MLP in widths of a token.
 const MLP_RATIO: i64 = 4;
 
-/// What every block is told besides the picture.
+/// What every block is told besides the image.
 pub(super) struct Pass<'a> {
     /// The time embedding behind its SiLU, `[1, width]`.
     pub(super) time: &'a Tensor,

@@ -21,15 +21,15 @@ const NORM_EPS: f64 = 1e-6;
 pub struct AutoencoderConfig {
     #[serde(rename = "_class_name")]
     class_name: String,
-    /// Channels of the pictures that are read.
+    /// Channels of the images that are read.
     pub in_channels: i64,
-    /// Channels of the pictures that are made.
+    /// Channels of the images that are made.
     pub out_channels: i64,
     down_block_types: Vec<String>,
     up_block_types: Vec<String>,
     /// Channels of each level, from the finest to the coarsest; between two levels the sides are halved.
     pub block_out_channels: Vec<i64>,
-    /// Side in pixels of the pictures that the network was made for; it reads and makes others.
+    /// Side in pixels of the images that the network was made for; it reads and makes others.
     pub sample_size: Option<i64>,
     /// Residual blocks of a level of the encoder; the decoder's have one more.
     pub layers_per_block: usize,
@@ -100,7 +100,7 @@ impl AutoencoderConfig {
         Ok(config)
     }
 
-    /// Pixels of a picture along one side of a latent: 8 in every published network.
+    /// Pixels of an image along one side of a latent: 8 in every published network.
     pub fn pixels_per_latent(&self) -> i64 {
         1 << (self.block_out_channels.len() - 1)
     }
@@ -161,7 +161,7 @@ impl AutoencoderConfig {
             return Err(format!("has blocks of type `{name}`; this reader runs {DOWN} and {UP}"));
         }
         let blocks = (self.down_block_types.len(), self.up_block_types.len());
-        // A side of the picture is divided by 2 for each level but the first.
+        // A side of the image is divided by 2 for each level but the first.
         if !(1..=16).contains(&levels.len()) || blocks != (levels.len(), levels.len()) {
             return Err(format!(
                 "names {} down blocks, {} up blocks and {} block_out_channels; as many of each are needed, 16 at most",

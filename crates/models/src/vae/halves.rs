@@ -15,7 +15,7 @@ use crate::weights::Weights;
 const ENCODER: [&str; 2] = ["encoder", "quant_conv"];
 const DECODER: [&str; 2] = ["decoder", "post_quant_conv"];
 
-/// The half that reads pictures.
+/// The half that reads images.
 pub struct Encoder {
     config: AutoencoderConfig,
     conv_in: Conv,
@@ -28,7 +28,7 @@ pub struct Encoder {
     device: Device,
 }
 
-/// The half that makes pictures.
+/// The half that makes images.
 pub struct Decoder {
     config: AutoencoderConfig,
     post_quant_conv: Option<Conv>,
@@ -106,7 +106,7 @@ impl Encoder {
         if height == 0 || width == 0 || height % factor != 0 || width % factor != 0 {
             return refuse(format!(
                 "{height} by {width} pixels; both sides must be multiples of {factor}, since a latent stands for \
-                 {factor} by {factor} pixels: resize or crop the picture"
+                 {factor} by {factor} pixels: resize or crop the image"
             ));
         }
         let x = self.conv_in.forward(&pixels.f_to_device(self.device)?.f_to_kind(self.kind)?)?;

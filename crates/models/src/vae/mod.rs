@@ -1,7 +1,7 @@
 //! The autoencoder of latent diffusion (arXiv 2112.10752) as diffusers' `AutoencoderKL` stores it: FLUX's and Stable
 //! Diffusion's.
 //!
-//! The halves load apart, since a program that only reads pictures needs no decoder.
+//! The halves load apart, since a program that only reads images needs no decoder.
 
 mod attention;
 mod blocks;

@@ -1,4 +1,4 @@
-//! What an encoder says of a picture.
+//! What an encoder says of an image.
 
 use tch::Tensor;
 

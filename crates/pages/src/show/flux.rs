@@ -63,7 +63,7 @@ pub fn show_flux(dir: &Path, image: Option<&Path>, options: &FluxShowOptions, ou
     let prepared = plan.prepare(picture.as_ref())?;
     let Chains { layers, .. } = Chains::flux(&prepared, blocks, LAMBDA_TOLERANCE, PAGE_BUDGET)?;
     let CaptureOptions { prompt, steps, step, seed, .. } = capture;
-    let seen = prepared.picture;
+    let seen = prepared.image;
     let (title, source) = match image {
         Some(image) => (format!("{} · ", stem(image)), file_name(image)),
         None => (String::new(), format!("made of the prompt in {steps} steps")),

@@ -1,5 +1,5 @@
-//! One look at a picture: it is noised as far as a step of a schedule says and passed through the transformer once,
-//! beside a prompt. Without a picture the pipeline first makes one of the prompt.
+//! One look at an image: it is noised as far as a step of a schedule says and passed through the transformer once,
+//! beside a prompt. Without an image the pipeline first makes one of the prompt.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,7 +17,7 @@ use crate::pipeline::{pixels, rgb};
 use crate::site::{Stream, TokenLayout};
 use crate::t5;
 
-/// Side of a picture in pixels where none is given and the pipeline was made for no smaller one.
+/// Side of an image in pixels where none is given and the pipeline was made for no smaller one.
 const USUAL_SIDE: i64 = 512;
 /// Tokens of a prompt where none are given and the tokenizer makes as many.
 const USUAL_TEXT: usize = 256;
@@ -25,18 +25,18 @@ const USUAL_TEXT: usize = 256;
 /// What is looked at, and through how much noise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptureOptions {
-    /// The text beside the picture.
+    /// The text beside the image.
     pub prompt: String,
     /// T5 tokens of it, padding included; by default as many as the tokenizer makes at most, up to 256.
     pub text_tokens: Option<usize>,
-    /// Side in pixels to which the picture is brought, whatever its proportions, or in which it is made; by default 512,
+    /// Side in pixels to which the image is brought, whatever its proportions, or in which it is made; by default 512,
     /// or the autoencoder's `sample_size` where that is smaller.
     pub image_size: Option<usize>,
-    /// Steps of the schedule, in which a picture is also made where there is none.
+    /// Steps of the schedule, in which an image is also made where there is none.
     pub steps: usize,
-    /// The step before which the picture has the noise that is put on it, counted from 0.
+    /// The step before which the image has the noise that is put on it, counted from 0.
     pub step: usize,
-    /// Seed of the noise. A picture that is made begins with the same noise, so a look at it goes back some of its way.
+    /// Seed of the noise. An image that is made begins with the same noise, so a look at it goes back some of its way.
     pub seed: u64,
 }
 
@@ -53,12 +53,12 @@ pub struct CapturePlan<'a> {
 pub struct PreparedCapture<'a> {
     plan: CapturePlan<'a>,
     /// What is looked at, as the pipeline saw or made it.
-    pub picture: Rgb8,
+    pub image: Rgb8,
     /// The same from -1 to 1, `[3, side, side]` float32 on the CPU.
     pub pixels: Tensor,
     /// The prompt.
     pub text: EncodedText,
-    /// Latents of the picture with noise on them, `[channels, h, w]` on the transformer's device in its type.
+    /// Latents of the image with noise on them, `[channels, h, w]` on the transformer's device in its type.
     pub noised: Tensor,
     transformer: FluxTransformer,
 }
@@ -120,12 +120,12 @@ impl<'a> CapturePlan<'a> {
         self.schedule.sigma(self.options.step)
     }
 
-    /// Makes everything ready to look at `picture`, or at one that the pipeline makes of the prompt. Text encoders have
-    /// left when the transformer is loaded; the autoencoder comes and goes beside it where a picture is made.
+    /// Makes everything ready to look at `image`, or at one that the pipeline makes of the prompt. Text encoders have
+    /// left when the transformer is loaded; the autoencoder comes and goes beside it where an image is made.
     ///
     /// # Errors
     /// A network cannot be loaded; libtorch's.
-    pub fn prepare(self, picture: Option<&Rgb8>) -> Result<PreparedCapture<'a>> {
+    pub fn prepare(self, image: Option<&Rgb8>) -> Result<PreparedCapture<'a>> {
         let Self { pipeline, options, side, .. } = self;
         let noise = noise::normal(&pipeline.latent_shape((side, side))?, options.seed)?;
         let text = pipeline.encode_texts(std::slice::from_ref(&options.prompt), self.text_tokens)?;
@@ -133,30 +133,30 @@ impl<'a> CapturePlan<'a> {
             text: options.prompt.clone(),
             reason: "it was not encoded".into(),
         })?;
-        let encode = |picture: &Rgb8| -> Result<(Tensor, Tensor)> {
-            let pixels = pixels(picture)?;
+        let encode = |image: &Rgb8| -> Result<(Tensor, Tensor)> {
+            let pixels = pixels(image)?;
             let latents = pipeline.encode_images([Ok::<_, Error>(pixels.f_unsqueeze(0)?)], Draw::Mode)?;
             Ok((pixels, Tensor::f_stack(&latents, 0)?.f_squeeze_dim(0)?))
         };
-        let (picture, (pixels, latents), transformer) = match picture {
-            Some(picture) => {
-                let picture = resize(picture, (side as usize, side as usize), Resample::Bicubic)?;
-                let encoded = encode(&picture)?;
-                (picture, encoded, pipeline.transformer()?)
+        let (image, (pixels, latents), transformer) = match image {
+            Some(image) => {
+                let image = resize(image, (side as usize, side as usize), Resample::Bicubic)?;
+                let encoded = encode(&image)?;
+                (image, encoded, pipeline.transformer()?)
             }
             None => {
                 let transformer = pipeline.transformer()?;
                 let (schedule, text) = (&self.schedule, &text);
                 let run = Denoising { transformer: &transformer, schedule, text, guidance: None };
                 let latents = run.denoise(0, &noise, &mut NoProbe)?;
-                let picture = rgb(&pipeline.decode(&latents.f_unsqueeze(0)?)?.f_squeeze_dim(0)?)?;
-                let encoded = encode(&picture)?;
-                (picture, encoded, transformer)
+                let image = rgb(&pipeline.decode(&latents.f_unsqueeze(0)?)?.f_squeeze_dim(0)?)?;
+                let encoded = encode(&image)?;
+                (image, encoded, transformer)
             }
         };
         let latents = latents.f_to_device(transformer.device())?.f_to_kind(transformer.kind())?;
         let noised = add_noise(&latents, &noise, self.schedule.sigma(options.step)?)?;
-        Ok(PreparedCapture { plan: self, picture, pixels, text, noised, transformer })
+        Ok(PreparedCapture { plan: self, image, pixels, text, noised, transformer })
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! The components are too large to stand side by side on most devices, so [`FluxPipeline`] holds none of the networks. It
 //! loads one when it is needed and lets it go when its work is done: first all texts through CLIP, then all through T5,
-//! then all pictures through the autoencoder, then the transformer. [`FluxPipeline::watch`] tells when.
+//! then all images through the autoencoder, then the transformer. [`FluxPipeline::watch`] tells when.
 
 mod capture;
 mod index;
@@ -150,7 +150,7 @@ impl FluxPipeline {
         LATENTS_PER_TOKEN * self.vae.pixels_per_latent()
     }
 
-    /// Rows and columns of image tokens of a picture of `(height, width)` pixels.
+    /// Rows and columns of image tokens of an image of `(height, width)` pixels.
     ///
     /// # Errors
     /// A side that is no multiple of [`FluxPipeline::pixels_per_token`].
@@ -158,7 +158,7 @@ impl FluxPipeline {
         self.granularity().count(size)
     }
 
-    /// Shape `[channels, h, w]` of the latents of a picture of `(height, width)` pixels, and of their noise.
+    /// Shape `[channels, h, w]` of the latents of an image of `(height, width)` pixels, and of their noise.
     ///
     /// # Errors
     /// As [`FluxPipeline::grid`].
@@ -167,7 +167,7 @@ impl FluxPipeline {
         Ok([self.vae.latent_channels, LATENTS_PER_TOKEN * rows, LATENTS_PER_TOKEN * columns])
     }
 
-    /// Noise levels of a run of `steps` steps for a picture of `(height, width)` pixels.
+    /// Noise levels of a run of `steps` steps for an image of `(height, width)` pixels.
     ///
     /// # Errors
     /// No step, or as [`FluxPipeline::grid`].
@@ -222,7 +222,7 @@ impl FluxPipeline {
         self.parts.weight_bytes()
     }
 
-    /// What an image token makes of pictures.
+    /// What an image token makes of images.
     fn granularity(&self) -> Granularity {
         let pixels = self.pixels_per_token();
         Granularity { pixels, since: format!("an image token stands for {pixels} by {pixels} pixels") }

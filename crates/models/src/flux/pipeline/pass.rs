@@ -1,4 +1,4 @@
-//! Passes of the transformer: one over a noised picture, or as many as make a picture of noise.
+//! Passes of the transformer: one over a noised image, or as many as make an image of noise.
 
 use tch::{Device, Tensor};
 
@@ -8,7 +8,7 @@ use crate::error::{Error, Result};
 use crate::flow_match::{Schedule, add_noise};
 use crate::flux::{FluxInput, FluxTransformer, pack_latents, unpack_latents};
 
-/// How pictures are made.
+/// How images are made.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Generation {
     /// Sampling steps (FLUX.1-schnell 4, dev 28 to 50).
@@ -20,10 +20,10 @@ pub struct Generation {
 }
 
 impl FluxPipeline {
-    /// Pictures `[texts, 3, height, width]` of prompts, from -1 to 1 but for overshoots, on the CPU in the pipeline's type.
+    /// Images `[texts, 3, height, width]` of prompts, from -1 to 1 but for overshoots, on the CPU in the pipeline's type.
     ///
     /// `noise` `[texts, channels, h, w]`, standard normal numbers ([`crate::noise::normal`]) of the shape that
-    /// [`FluxPipeline::latent_shape`] gives, decides the size of the pictures. The probe sees the passes of one text after
+    /// [`FluxPipeline::latent_shape`] gives, decides the size of the images. The probe sees the passes of one text after
     /// those of another, steps counted from 0 in each.
     ///
     /// # Errors
@@ -89,7 +89,7 @@ impl Denoising<'_> {
         Ok(unpack_latents(&tokens, grid)?.f_squeeze_dim(0)?.f_to_device(Device::Cpu)?)
     }
 
-    /// One pass over a picture that has as much noise as there is before `step` of the schedule: the velocity `[1,
+    /// One pass over an image that has as much noise as there is before `step` of the schedule: the velocity `[1,
     /// rows·columns, 4·channels]`, packed, on the network's device.
     ///
     /// `latents` and `noise` are `[channels, h, w]` of any float type and anywhere, the latents scaled. The site that the

@@ -1,4 +1,4 @@
-//! Pictures to latents and back.
+//! Images to latents and back.
 
 use std::path::Path;
 
@@ -18,9 +18,9 @@ impl FluxPipeline {
         self.parts.load(Component::Vae, |dir, kind, device| self.encoder(dir, kind, device))
     }
 
-    /// Scaled latents `[channels, h, w]` of every picture, on the CPU in the pipeline's type. `pixels` are batches `[batch,
-    /// 3, height, width]` from -1 to 1, of one picture or more; sizes may change from batch to batch. They are asked for
-    /// one after another, so a long row of pictures need not be in memory; the encoder is loaded once.
+    /// Scaled latents `[channels, h, w]` of every image, on the CPU in the pipeline's type. `pixels` are batches `[batch,
+    /// 3, height, width]` from -1 to 1, of one image or more; sizes may change from batch to batch. They are asked for
+    /// one after another, so a long row of images need not be in memory; the encoder is loaded once.
     ///
     /// # Errors
     /// The first error of `pixels`; as [`ImageEncoder::encode`].
@@ -44,7 +44,7 @@ impl FluxPipeline {
                 for i in 0..batch.size().first().copied().unwrap_or(0) {
                     let one = batch.f_narrow(0, i, 1)?;
                     let number = latents.len() as u64;
-                    latents.push(encoder.encode(&one, draw.of_picture(number))?.f_squeeze_dim(0)?);
+                    latents.push(encoder.encode(&one, draw.of_image(number))?.f_squeeze_dim(0)?);
                 }
             }
             Ok(latents)
@@ -60,13 +60,13 @@ impl FluxPipeline {
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let unscaled = self.vae.unscale(latents)?;
         self.parts.with(Component::Vae, Decoder::load, |decoder| {
-            let pictures = (0..latents.size().first().copied().unwrap_or(0))
+            let images = (0..latents.size().first().copied().unwrap_or(0))
                 .map(|i| Ok(decoder.decode(&unscaled.f_narrow(0, i, 1)?)?.f_to_device(Device::Cpu)?))
                 .collect::<Result<Vec<_>>>()?;
-            if pictures.is_empty() {
+            if images.is_empty() {
                 return Err(Error::Input { input: "latents", reason: "there are none to decode".into() });
             }
-            Ok(Tensor::f_cat(&pictures, 0)?)
+            Ok(Tensor::f_cat(&images, 0)?)
         })
     }
 

@@ -108,14 +108,14 @@ impl SdPipeline {
         self.parts.folder(Component::Scheduler)
     }
 
-    /// Height and width in pixels of the pictures that the network was trained on.
+    /// Height and width in pixels of the images that the network was trained on.
     pub fn default_size(&self) -> (i64, i64) {
         let (height, width) = self.unet.sample_size().unwrap_or(USUAL_LATENTS);
         let pixels = self.vae.pixels_per_latent();
         (height * pixels, width * pixels)
     }
 
-    /// Shape `[channels, h, w]` of the latents of a picture of `(height, width)` pixels, and of their noise.
+    /// Shape `[channels, h, w]` of the latents of an image of `(height, width)` pixels, and of their noise.
     ///
     /// # Errors
     /// A side that the UNet cannot halve as often as it does: 64 pixels and multiples in Stable Diffusion 1.
@@ -205,7 +205,7 @@ impl SdPipeline {
         self.parts.weight_bytes()
     }
 
-    /// What the UNet's coarsest level makes of pictures.
+    /// What the UNet's coarsest level makes of images.
     fn granularity(&self) -> Granularity {
         let (latent, coarsest) = (self.vae.pixels_per_latent(), self.unet.coarsest());
         let since = format!(
