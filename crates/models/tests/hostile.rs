@@ -48,7 +48,7 @@ fn weights_and_matrices_in_safetensors() {
         (entries(&[entry("a", "[1]", 0, 4)], 8), ""),
         (entries(&[entry("a", "[1099511627776,1099511627776]", 0, 16)], 16), "verflow"),
         (entries(&[entry("a", "[2]", 8, 0)], 8), ""),
-        (entries(&[entry("a", "[1]", 0, 4), entry("a", "[1]", 0, 4)], 4), "`a` is there twice"),
+        (entries(&[entry("a", "[1]", 0, 4), entry("a", "[1]", 0, 4)], 4), "`a` occurs twice"),
         (entries(&[entry(&"n".repeat(600), "[1]", 0, 4)], 4), "600 bytes"),
         (safetensors(&"[".repeat(100_000), &[]), ""),
     ];

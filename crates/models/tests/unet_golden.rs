@@ -188,7 +188,7 @@ fn probes_of_chains_decline_what_is_none() -> models::Result<()> {
     };
     for probe in everything {
         let message = refusal(alone(true).collect(), probe());
-        assert!(message.contains("queries and 5 keys is no Markov chain"), "{message}");
+        assert!(message.contains("queries and 5 keys is not a Markov chain"), "{message}");
         let message = refusal(alone(false).collect(), probe());
         assert!(message.contains("select layers of one resolution"), "{message}");
     }

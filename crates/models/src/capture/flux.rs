@@ -21,7 +21,7 @@ impl Capture {
     /// out; `noise`, JSON: the schedule's steps, the step, the share of noise `sigma`, the seed.
     ///
     /// # Errors
-    /// libtorch's (memory).
+    /// libtorch fails (memory).
     pub fn flux(prepared: &PreparedCapture<'_>, blocks: BTreeMap<Stream, BTreeSet<usize>>) -> Result<Self> {
         let mut probe = Select::of_streams(blocks, KeepAll::default());
         let velocity = prepared.velocity(&mut probe)?;
@@ -50,7 +50,7 @@ impl Chains {
     /// these as [`Chains::vision`] does. All tokens are states, text tokens first.
     ///
     /// # Errors
-    /// An attention map that is no chain; libtorch's.
+    /// An attention map that is no chain; libtorch fails.
     pub fn flux(
         prepared: &PreparedCapture<'_>,
         blocks: BTreeMap<Stream, BTreeSet<usize>>,

@@ -52,7 +52,7 @@ impl Capture {
     /// Runs `image` through the network and keeps the attention of the chosen layers.
     ///
     /// # Errors
-    /// The layers do not fit the network; libtorch's.
+    /// The layers do not fit the network; libtorch fails.
     pub fn vision(model: &VisionModel, image: &Rgb8, layers: &LayerSelection) -> Result<Self> {
         let network = &model.network;
         let blocks = layers.resolve(network.depth())?;
@@ -76,7 +76,7 @@ impl Capture {
     /// that the tower has ([`LayerSelection::of_tower`]).
     ///
     /// # Errors
-    /// No text tower or tokenizer in the directory, or damaged ones; libtorch's.
+    /// No text tower or tokenizer in the directory, or damaged ones; libtorch fails.
     pub fn add_prompts(
         &mut self,
         dir: &Path,
@@ -178,7 +178,7 @@ impl Chains {
     /// layers first, while no more than `budget` numbers are kept in all, means included.
     ///
     /// # Errors
-    /// The layers do not fit the network; an attention map that is no chain; libtorch's.
+    /// The layers do not fit the network; an attention map that is no chain; libtorch fails.
     pub fn vision(
         model: &VisionModel,
         image: &Rgb8,

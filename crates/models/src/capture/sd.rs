@@ -51,7 +51,7 @@ impl Capture {
     /// layer by its path. Its `tokens` tell of the latents.
     ///
     /// # Errors
-    /// As [`SdCaptureOptions::size`]; a component cannot be loaded; libtorch's.
+    /// As [`SdCaptureOptions::size`]; a component cannot be loaded; libtorch fails.
     pub fn sd(
         pipeline: &SdPipeline,
         image: &Rgb8,

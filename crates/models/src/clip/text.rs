@@ -115,7 +115,7 @@ impl ClipText {
     /// Projected texts `[texts, d]`, not normalised: `ids` `[texts, length]`, each with an end of text.
     ///
     /// # Errors
-    /// libtorch's (ids beyond the vocabulary, texts too long) and the probe's.
+    /// libtorch fails (ids beyond the vocabulary, texts too long), or the probe does.
     pub fn embed(&self, ids: &Tensor, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
         self.text_projection.forward(&self.tower.pooled(ids, probe)?)
     }
@@ -171,7 +171,7 @@ impl ClipTextEncoder {
     /// Texts `[texts, length, width]` after the last layer norm: `ids` `[texts, length]`.
     ///
     /// # Errors
-    /// libtorch's (ids beyond the vocabulary, texts too long) and the probe's.
+    /// libtorch fails (ids beyond the vocabulary, texts too long), or the probe does.
     pub fn hidden(&self, ids: &Tensor, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
         self.0.hidden(ids, probe)
     }

@@ -93,7 +93,7 @@ impl Sampler {
     /// The sample after the pass at [`Sampler::time`], in which the network said `output` of `sample`, both of one shape.
     ///
     /// # Errors
-    /// The run is over; libtorch's (shapes).
+    /// The run is over; libtorch fails (shapes).
     pub fn step(&mut self, output: &Tensor, sample: &Tensor) -> Result<Tensor> {
         let Some(time) = self.time() else {
             let reason = format!("none is left of the {} passes of this run", self.times.len());

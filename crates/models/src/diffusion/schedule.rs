@@ -54,7 +54,7 @@ impl NoiseSchedule {
     /// The image without noise that a network's `output` means for `sample` at `time`; all of one shape.
     ///
     /// # Errors
-    /// There is no such time; libtorch's.
+    /// There is no such time; libtorch fails.
     pub fn clean(&self, sample: &Tensor, output: &Tensor, time: i64) -> Result<Tensor> {
         let (signal, noise) = self.shares(time)?;
         Ok(match self.prediction {

@@ -71,7 +71,7 @@ impl Schedule {
     /// pipelines round the timestep and then its thousandth.
     ///
     /// # Errors
-    /// There is no such step; libtorch's.
+    /// There is no such step; libtorch fails.
     pub fn noise_level(&self, step: usize, kind: Kind) -> Result<f64> {
         self.check(step)?;
         let timestep = Tensor::f_from_slice(&self.timesteps[step..=step])?.f_to_kind(kind)?;
@@ -82,7 +82,7 @@ impl Schedule {
     /// shape. The sum is computed in float32 and returned in the type of `velocity`.
     ///
     /// # Errors
-    /// There is no such step; libtorch's (shapes).
+    /// There is no such step; libtorch fails (shapes).
     pub fn step(&self, sample: &Tensor, velocity: &Tensor, step: usize) -> Result<Tensor> {
         self.check(step)?;
         // As diffusers: the product has the type of the velocity, in which the distance is rounded before.
@@ -120,7 +120,7 @@ impl Schedule {
 /// `σ · noise + (1 - σ) · latents`, in the type and on the device of `latents`.
 ///
 /// # Errors
-/// Shapes that differ; libtorch's.
+/// Shapes that differ; libtorch fails.
 pub fn add_noise(latents: &Tensor, noise: &Tensor, sigma: f32) -> Result<Tensor> {
     if latents.size() != noise.size() {
         let reason = format!("shape {:?} for latents of shape {:?}", noise.size(), latents.size());

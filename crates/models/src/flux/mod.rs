@@ -111,7 +111,7 @@ impl FluxTransformer {
     /// A network of this shape whose weights mean nothing ([`Weights::drawn`]), for benchmarks.
     ///
     /// # Errors
-    /// A configuration that contradicts itself; libtorch's.
+    /// A configuration that contradicts itself; libtorch fails.
     pub fn random(config: FluxConfig, kind: Kind, device: Device) -> Result<Self> {
         config.check()?;
         Self::read(config, &Weights::drawn(kind, device))
@@ -157,7 +157,7 @@ impl FluxTransformer {
     /// The predicted velocity `[batch, rows·columns, channels]` (noise minus image), packed as the latents were.
     ///
     /// # Errors
-    /// An input of another shape, guidance that the network does not take or misses; libtorch's and the probe's.
+    /// An input of another shape, guidance that the network does not take or misses; libtorch or the probe fails.
     pub fn forward(&self, input: &FluxInput<'_>, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
         self.velocity(&self.forward_to(input, None, probe)?)
     }
@@ -187,7 +187,7 @@ impl FluxTransformer {
     /// Turns an input into what the first block reads.
     ///
     /// # Errors
-    /// An input of another shape, guidance that the network does not take or misses; libtorch's.
+    /// An input of another shape, guidance that the network does not take or misses; libtorch fails.
     pub fn embed(&self, input: &FluxInput<'_>) -> Result<FluxState> {
         let placed = input.place(&self.config, self.kind, self.device)?;
         let layout = input.layout()?;
@@ -224,7 +224,7 @@ impl FluxTransformer {
     /// The predicted velocity `[batch, rows·columns, channels]` after the last block.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn velocity(&self, state: &FluxState) -> Result<Tensor> {
         let (text, image) = (state.layout.count(TokenKind::Text), state.layout.count(TokenKind::Image));
         let tokens = state.tokens.f_narrow(1, text, image)?;
@@ -256,7 +256,7 @@ impl FluxBlock<'_> {
     /// Runs the block over the state's tokens.
     ///
     /// # Errors
-    /// libtorch's and the probe's.
+    /// libtorch or the probe fails.
     pub fn forward(&self, state: &mut FluxState, probe: &mut dyn AttentionProbe) -> Result<()> {
         let site = self.site(state);
         let around = Surroundings { conditioning: &state.conditioning, rotary: &state.rotary, site: &site };

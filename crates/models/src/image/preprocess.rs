@@ -138,7 +138,7 @@ impl Preprocessor {
     /// The 8-bit image after resizing and cropping: the pixels that [`Preprocessor::apply`] normalises, for overlays.
     ///
     /// # Errors
-    /// Those of [`resize()`] and [`center_crop`].
+    /// The errors of [`resize()`] and [`center_crop`].
     pub fn apply_geometry(&self, image: &Rgb8) -> Result<Rgb8, ImageError> {
         let resized = match self.resize {
             Some(rule) => Some(resize(image, rule.target((image.width, image.height)), self.resample)?),
@@ -157,7 +157,7 @@ impl Preprocessor {
     /// precision and rounded to `f32`, then mean and standard deviation are applied in `f32`.
     ///
     /// # Errors
-    /// Those of [`Preprocessor::apply_geometry`].
+    /// The errors of [`Preprocessor::apply_geometry`].
     pub fn apply(&self, image: &Rgb8) -> Result<Array3<f32>, ImageError> {
         let Rgb8 { width, height, data } = self.apply_geometry(image)?;
         let mut values = Vec::with_capacity(data.len());

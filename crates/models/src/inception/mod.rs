@@ -125,7 +125,7 @@ impl Inception {
     /// An image as `[1, 3, height, width]` of bytes on the host.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn rgb(image: &Rgb8) -> Result<Tensor> {
         let shape = [1, image.height as i64, image.width as i64, 3];
         Ok(Tensor::f_from_slice(&image.data)?.f_reshape(shape)?.f_permute([0, 3, 1, 2])?)
@@ -155,7 +155,7 @@ impl Inception {
     /// Features of bytes `[batch, 3, height, width]` of any size.
     ///
     /// # Errors
-    /// Those of [`Inception::pixels`] and libtorch's.
+    /// The errors of [`Inception::pixels`]; libtorch fails.
     pub fn features(&self, rgb: &Tensor) -> Result<InceptionFeatures> {
         self.forward(&self.pixels(rgb)?, &mut |_, _| {})
     }
@@ -163,7 +163,7 @@ impl Inception {
     /// Features of what [`Inception::pixels`] made; `see` is shown every stage by its published name, `[batch, c, h, w]`.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn forward(&self, pixels: &Tensor, see: &mut dyn FnMut(&str, &Tensor)) -> Result<InceptionFeatures> {
         let mut x = pixels.f_to_device(self.device)?.f_to_kind(self.kind)?;
         for stage in &self.stem {

@@ -9,7 +9,7 @@ use crate::error::Result;
 /// Same operations in the same order as torch-fidelity's `interpolate_bilinear_2d_like_tensorflow1x`.
 ///
 /// # Errors
-/// libtorch's.
+/// libtorch fails.
 pub fn resize_as_tensorflow_1(images: &Tensor, height: i64, width: i64) -> Result<Tensor> {
     let (_, _, rows, columns) = images.size4()?;
     let device = images.device();

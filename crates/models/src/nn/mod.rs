@@ -212,7 +212,7 @@ impl Activation {
     /// Applies the activation elementwise.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::Gelu => x.f_gelu("none")?,

@@ -46,7 +46,7 @@ pub trait JointNetwork {
     /// The pass as far as the block `last` of a stream, for the probe's sake. Returns what the tokens are.
     ///
     /// # Errors
-    /// An input of another shape, guidance that the network does not take or misses; libtorch's and the probe's.
+    /// An input of another shape, guidance that the network does not take or misses; libtorch or the probe fails.
     fn watch(
         &self,
         pass: &JointPass<'_>,
@@ -82,14 +82,14 @@ pub trait JointPipeline {
     /// Encodes prompts, `length` tokens each.
     ///
     /// # Errors
-    /// A network cannot be loaded, a text not be tokenized, a length not be had; libtorch's.
+    /// A network cannot be loaded, a text not be tokenized, a length not be had; libtorch fails.
     fn encode_texts(&self, texts: &[String], length: usize) -> Result<Vec<EncodedText>>;
 
     /// Scaled latents `[channels, h, w]` of every image, on the CPU. `pixels` are batches `[batch, 3, height, width]` from -1
     /// to 1, asked for one after another.
     ///
     /// # Errors
-    /// The first error of `pixels`; a size that the pipeline does not take; libtorch's.
+    /// The first error of `pixels`; a size that the pipeline does not take; libtorch fails.
     fn encode_images(
         &self,
         pixels: &mut dyn Iterator<Item = Result<Tensor>>,

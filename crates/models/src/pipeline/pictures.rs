@@ -106,7 +106,7 @@ impl ImageDecoder {
 /// Samples `[3, height, width]` from -1 to 1 as pipelines read images, float32 on the CPU.
 ///
 /// # Errors
-/// libtorch's.
+/// libtorch fails.
 pub fn pixels(image: &Rgb8) -> Result<Tensor> {
     let shape = [3, image.height as i64, image.width as i64];
     Ok(Tensor::f_from_slice(&image.signed_planes())?.f_reshape(shape)?)
@@ -115,7 +115,7 @@ pub fn pixels(image: &Rgb8) -> Result<Tensor> {
 /// The image of samples `[3, height, width]` from -1 to 1, overshoots cut off, as diffusers rounds them.
 ///
 /// # Errors
-/// libtorch's.
+/// libtorch fails.
 pub fn rgb(pixels: &Tensor) -> Result<Rgb8> {
     let (_, height, width) = pixels.size3()?;
     let levels =
@@ -128,7 +128,7 @@ pub fn rgb(pixels: &Tensor) -> Result<Rgb8> {
 /// diffusers rounds them.
 ///
 /// # Errors
-/// libtorch's.
+/// libtorch fails.
 pub fn to_pixels(decoded: &Tensor) -> Result<Tensor> {
     let unit = decoded.f_to_kind(Kind::Float)?.f_div_scalar(2.0)?.f_add_scalar(0.5)?.f_clamp(0.0, 1.0)?;
     let levels = unit.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;

@@ -33,7 +33,7 @@ pub trait NoisePredictor {
     /// The predicted noise, of the shape of the latents.
     ///
     /// # Errors
-    /// An input of another shape; libtorch's and the probe's.
+    /// An input of another shape; libtorch or the probe fails.
     fn predict(&self, input: &NoiseInput<'_>, probe: &mut dyn AttentionProbe) -> Result<Tensor>;
 
     /// The same pass for the probe's sake: it ends behind the last block, without a prediction.
@@ -66,7 +66,7 @@ pub trait NoisePipeline {
     /// What the network reads of each text, `[tokens, width]`, on the CPU. The encoder of texts is loaded and let go.
     ///
     /// # Errors
-    /// The encoder cannot be loaded, a text not be tokenized; libtorch's.
+    /// The encoder cannot be loaded, a text not be tokenized; libtorch fails.
     fn encode_texts(&self, texts: &[String]) -> Result<Vec<Tensor>>;
 
     /// Loads the network.

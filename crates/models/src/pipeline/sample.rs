@@ -59,7 +59,7 @@ pub trait Guide {
 /// Latents `[batch, channels, h, w]` after a whole run of `sampler`, scaled as the network reads them.
 ///
 /// # Errors
-/// Shapes that do not fit, libtorch's, or the guide's.
+/// Shapes that do not fit; libtorch or the guide fails.
 pub fn sample(
     network: &dyn NoisePredictor,
     mut sampler: Sampler,

@@ -40,7 +40,7 @@ impl ConceptScores {
     /// Scores `[batch, concepts, image tokens]` float32.
     ///
     /// # Errors
-    /// No layer was seen; libtorch's.
+    /// No layer was seen; libtorch fails.
     pub fn finish(mut self) -> Result<Tensor> {
         self.close()?;
         Ok(self.sum.ok_or_else(nothing_seen)?.f_div_scalar(self.layers)?)

@@ -28,7 +28,7 @@ impl KeepAll {
     /// The layers in the order of the pass.
     ///
     /// # Errors
-    /// libtorch's (memory).
+    /// libtorch fails (memory).
     pub fn finish(self) -> Result<Vec<KeptLayer>> {
         let join = |parts: &[[Tensor; 2]], which: usize| {
             let parts: Vec<&Tensor> = parts.iter().map(|part| &part[which]).collect();

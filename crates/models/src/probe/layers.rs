@@ -57,7 +57,7 @@ impl LayerChains {
     /// The layers in the order of the pass, and what the states of their chains are.
     ///
     /// # Errors
-    /// No layer was seen; libtorch's.
+    /// No layer was seen; libtorch fails.
     pub fn finish(self) -> Result<(Vec<LayerChain>, TokenLayout)> {
         let layout = self.layout.ok_or_else(nothing_seen)?;
         let layer = |seen: Seen| {

@@ -102,7 +102,7 @@ impl PassMaps {
     /// The averages over everything seen.
     ///
     /// # Errors
-    /// No layer was seen; libtorch's.
+    /// No layer was seen; libtorch fails.
     pub fn finish(mut self) -> Result<PassAverages> {
         let averages = self.averages.drain(..).map(|(request, average)| {
             let mean = average.finish()?;

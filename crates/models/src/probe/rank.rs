@@ -82,7 +82,7 @@ impl HeadRanks {
     /// Plain mean over heads, `[batch, n]`.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn mean(&self) -> Result<Tensor> {
         Ok(self.ranks.f_mean_dim(1i64, false, Kind::Double)?)
     }

@@ -22,7 +22,7 @@ impl Rollout {
     /// The product, later layers to the left, `[batch, n, n]` float32, rows summing to 1.
     ///
     /// # Errors
-    /// No layer was seen; libtorch's.
+    /// No layer was seen; libtorch fails.
     pub fn finish(mut self) -> Result<Tensor> {
         self.close()?;
         self.product.ok_or_else(nothing_seen)

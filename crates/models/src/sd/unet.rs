@@ -69,7 +69,7 @@ impl Unet {
     /// A network of this shape whose weights mean nothing ([`Weights::drawn`]), for benchmarks.
     ///
     /// # Errors
-    /// A configuration that contradicts itself; libtorch's.
+    /// A configuration that contradicts itself; libtorch fails.
     pub fn random(config: UnetConfig, kind: Kind, device: Device) -> Result<Self> {
         config.check()?;
         Self::read(config, &Weights::drawn(kind, device))
@@ -121,7 +121,7 @@ impl Unet {
     /// Diffusion 1; all of a batch share it. The sites that the probe sees have this `step`.
     ///
     /// # Errors
-    /// An input of another shape; libtorch's and the probe's.
+    /// An input of another shape; libtorch or the probe fails.
     pub fn forward(
         &self,
         sample: &Tensor,
@@ -140,7 +140,7 @@ impl Unet {
     /// Turns an input into what the first block reads.
     ///
     /// # Errors
-    /// An input of another shape; libtorch's.
+    /// An input of another shape; libtorch fails.
     pub fn embed(&self, sample: &Tensor, timestep: f64, context: &Tensor, step: usize) -> Result<UnetState> {
         self.check(sample, timestep, context)?;
         let here = |x: &Tensor| -> Result<Tensor> { Ok(x.f_to_device(self.device)?.f_to_kind(self.kind)?) };
@@ -175,7 +175,7 @@ impl Unet {
     /// The network's answer `[batch, out_channels, h, w]` after the last block.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn answer(&self, state: &UnetState) -> Result<Tensor> {
         self.conv_out.forward(&self.conv_norm_out.activated(&state.sample)?)
     }
@@ -224,7 +224,7 @@ impl UnetBlock<'_> {
     /// Runs the block over the state's sample.
     ///
     /// # Errors
-    /// Blocks were run in another order; libtorch's and the probe's.
+    /// Blocks were run in another order; libtorch or the probe fails.
     pub fn forward(&self, state: &mut UnetState, probe: &mut dyn AttentionProbe) -> Result<()> {
         let UnetState { sample, activated, context, skips, step, .. } = state;
         let pass = Pass { time: activated, context, step: *step };

@@ -67,7 +67,7 @@ impl T5Encoder {
     /// attended to. FLUX uses none, so its padding takes part.
     ///
     /// # Errors
-    /// libtorch's (ids beyond the vocabulary, shapes, memory) and the probe's.
+    /// libtorch fails (ids beyond the vocabulary, shapes, memory), or the probe does.
     pub fn encode(
         &self,
         ids: &Tensor,

@@ -108,7 +108,7 @@ impl AutoencoderConfig {
     /// Latents as a diffusion model reads them, `(z - shift) · scaling`, of any shape.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn scale(&self, latents: &Tensor) -> Result<Tensor> {
         let shifted = match self.shift_factor {
             Some(shift) => latents.f_sub_scalar(shift)?,
@@ -120,7 +120,7 @@ impl AutoencoderConfig {
     /// Undoes [`AutoencoderConfig::scale`].
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn unscale(&self, latents: &Tensor) -> Result<Tensor> {
         let spread = latents.f_div_scalar(self.scaling_factor)?;
         Ok(match self.shift_factor {

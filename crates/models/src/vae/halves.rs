@@ -91,7 +91,7 @@ impl Encoder {
     /// any device.
     ///
     /// # Errors
-    /// Another number of channels, or a side that is no multiple of `f`; libtorch's.
+    /// Another number of channels, or a side that is no multiple of `f`; libtorch fails.
     pub fn encode(&self, pixels: &Tensor) -> Result<Posterior> {
         let config = &self.config;
         let factor = config.pixels_per_latent();
@@ -170,7 +170,7 @@ impl Decoder {
     /// w]` of any float type and on any device; `f` is [`AutoencoderConfig::pixels_per_latent`].
     ///
     /// # Errors
-    /// Another shape; libtorch's.
+    /// Another shape; libtorch fails.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let wanted = self.config.latent_channels;
         if latents.dim() != 4 || latents.size()[1] != wanted {

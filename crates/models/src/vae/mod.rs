@@ -76,7 +76,7 @@ impl Autoencoder {
     /// As [`AutoencoderConfig::scale`].
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn scale(&self, latents: &Tensor) -> Result<Tensor> {
         self.config().scale(latents)
     }
@@ -84,7 +84,7 @@ impl Autoencoder {
     /// As [`AutoencoderConfig::unscale`].
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn unscale(&self, latents: &Tensor) -> Result<Tensor> {
         self.config().unscale(latents)
     }

@@ -31,7 +31,7 @@ impl Posterior {
     /// The latents that standard normal `noise` of the same shape draws, of any float type and on any device.
     ///
     /// # Errors
-    /// Noise of another shape; libtorch's.
+    /// Noise of another shape; libtorch fails.
     pub fn sample(&self, noise: &Tensor) -> Result<Tensor> {
         if noise.size() != self.mean.size() {
             let reason = format!("shape {:?} for latents of shape {:?}", noise.size(), self.mean.size());

@@ -56,7 +56,7 @@ impl VisionTransformer {
     /// `interpolate_pos_encoding` does.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn embed(&self, pixels: &Tensor) -> Result<(Tensor, TokenLayout)> {
         let pixels = pixels.f_to_device(self.device)?.f_to_kind(self.kind)?;
         let (tokens, layout) = self.embeddings.forward(&pixels)?;
@@ -72,7 +72,7 @@ impl VisionTransformer {
     /// `tokens` may be any subset of an image's tokens that keeps the special ones; `layout` says what they are.
     ///
     /// # Errors
-    /// libtorch's and the probe's.
+    /// libtorch or the probe fails.
     pub fn encode(
         &self,
         tokens: &Tensor,
@@ -95,7 +95,7 @@ impl VisionTransformer {
     /// Class logits `[batch, classes]`; none for a network without classifier.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn logits(&self, encoded: &Encoded) -> Result<Option<Tensor>> {
         self.head.logits(encoded)
     }
@@ -103,7 +103,7 @@ impl VisionTransformer {
     /// The image as one vector `[batch, d]`: CLS after the last layer norm; CLIP's projected, not normalised.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn embedding(&self, encoded: &Encoded) -> Result<Tensor> {
         self.head.embedding(encoded)
     }

@@ -95,7 +95,7 @@ fn from_source<T>(source: Source, load: impl FnOnce() -> T) -> (T, Source) {
 /// Loading on other threads is not affected.
 ///
 /// # Errors
-/// Those of `load`.
+/// The errors of `load`.
 pub fn headers_only<T>(load: impl FnOnce() -> Result<T>) -> Result<()> {
     from_source(Source::Headers, load).0.map(drop)
 }
@@ -104,7 +104,7 @@ pub fn headers_only<T>(load: impl FnOnce() -> Result<T>) -> Result<()> {
 /// this network has to have.
 ///
 /// # Errors
-/// Those of `load`: configuration and weight files have to be there, if without a tensor.
+/// The errors of `load`: configuration and weight files have to be there, if without a tensor.
 pub fn wanted_tensors<T>(load: impl FnOnce() -> Result<T>) -> Result<Vec<(String, Vec<i64>)>> {
     let (loaded, source) = from_source(Source::Nothing(Vec::new()), load);
     loaded?;

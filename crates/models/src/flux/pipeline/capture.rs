@@ -124,7 +124,7 @@ impl<'a> CapturePlan<'a> {
     /// left when the transformer is loaded; the autoencoder comes and goes beside it where an image is made.
     ///
     /// # Errors
-    /// A network cannot be loaded; libtorch's.
+    /// A network cannot be loaded; libtorch fails.
     pub fn prepare(self, image: Option<&Rgb8>) -> Result<PreparedCapture<'a>> {
         let Self { pipeline, options, side, .. } = self;
         let noise = noise::normal(&pipeline.latent_shape((side, side))?, options.seed)?;
@@ -174,7 +174,7 @@ impl<'a> PreparedCapture<'a> {
     /// The whole pass: the predicted velocity `[channels, h, w]`, on the transformer's device.
     ///
     /// # Errors
-    /// libtorch's and the probe's.
+    /// libtorch or the probe fails.
     pub fn velocity(&self, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
         self.pass(|input| {
             Ok(unpack_latents(&self.transformer.forward(input, probe)?, input.grid)?.f_squeeze_dim(0)?)
@@ -184,7 +184,7 @@ impl<'a> PreparedCapture<'a> {
     /// The pass as far as the last of the given blocks: what a probe needs that watches them alone.
     ///
     /// # Errors
-    /// libtorch's and the probe's.
+    /// libtorch or the probe fails.
     pub fn watch(
         &self,
         blocks: &BTreeMap<Stream, BTreeSet<usize>>,

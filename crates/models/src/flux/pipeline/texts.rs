@@ -13,7 +13,7 @@ impl FluxPipeline {
     /// diffusers. No text, no network is loaded.
     ///
     /// # Errors
-    /// A network cannot be loaded, a text not be tokenized, a length not be had; libtorch's.
+    /// A network cannot be loaded, a text not be tokenized, a length not be had; libtorch fails.
     pub fn encode_texts(&self, texts: &[String], length: usize) -> Result<Vec<EncodedText>> {
         if texts.is_empty() {
             return Ok(Vec::new());

@@ -130,7 +130,7 @@ impl SdPipeline {
     /// in diffusers; a text that is too long is cut. The tower is loaded and let go; no text, no tower.
     ///
     /// # Errors
-    /// The tower cannot be loaded, a text not be tokenized; libtorch's.
+    /// The tower cannot be loaded, a text not be tokenized; libtorch fails.
     pub fn encode_texts(&self, texts: &[String]) -> Result<Vec<Tensor>> {
         if texts.is_empty() {
             return Ok(Vec::new());
