@@ -73,7 +73,7 @@ fn what_is_no_archive_of_these_arrays_is_refused() {
     assert!(text.contains("no tensor is called `sigma`; there are `mu`"), "{text}");
     let [mu, _] = statistics();
     for (sigma, words) in [
-        (npy("(2, 2)", &[1.0]), "promises 32 bytes of data, and 8 are there"),
+        (npy("(2, 2)", &[1.0]), "promises 32 bytes of data, but it has 8"),
         (npy("(2, 2)", &[0.0; 9]), "40 bytes follow"),
         (npy("(0, 0)", &[]), "holds no elements"),
         (b"junk".to_vec(), "shorter than its header"),

@@ -1,21 +1,21 @@
-//! How often a request that failed is made again.
+//! Retries of failed requests.
 
 use std::time::Duration;
 
 use super::Progress;
 use super::error::{HubError, Result};
 
-/// Failures in a row, with nothing arriving in between, after which a request is given up.
+/// Number of consecutive failures, without data in between, after which a request is given up.
 const ATTEMPTS: u32 = 5;
 
-/// A request that failed, and whether the same request may succeed later.
+/// The error of a request, and whether a retry may succeed.
 pub(super) struct RequestError {
     error: Box<HubError>,
     passing: bool,
 }
 
 impl RequestError {
-    /// A failure that another attempt may not meet, if `passing`.
+    /// An error; `passing` says that a retry may succeed.
     pub(super) fn new(error: HubError, passing: bool) -> Self {
         Self { error: Box::new(error), passing }
     }
@@ -27,7 +27,7 @@ impl From<HubError> for RequestError {
     }
 }
 
-/// Counts the failures of one request.
+/// Counts the failures of one request and waits longer before each retry.
 pub(super) struct RetryPolicy {
     pause: Duration,
     failures: u32,
@@ -38,12 +38,12 @@ impl RetryPolicy {
         Self { pause, failures: 0 }
     }
 
-    /// Something arrived: the next failure is the first again.
+    /// Resets the count because data have arrived.
     pub(super) fn restore(&mut self) {
         self.failures = 0;
     }
 
-    /// Waits for the moment to try again, or gives the error back when there is no use in that.
+    /// Waits before the next attempt. Returns the error if a retry cannot help or the attempts are used up.
     pub(super) fn wait(
         &mut self,
         RequestError { error, passing }: RequestError,
@@ -53,7 +53,7 @@ impl RetryPolicy {
         if !passing || self.failures == ATTEMPTS {
             return Err(*error);
         }
-        // Without the advice to give the same command again, which is done here.
+        // Without the advice to run the command again, since the retry happens here.
         let reason = match &*error {
             HubError::Cut { file, reason, .. } => format!("{file}: {reason}"),
             HubError::UnknownModel { .. }

@@ -4,7 +4,7 @@ use super::ImageError;
 use super::pixels::{Rgb8, checked_area};
 use crate::limits::MAX_PIXELS;
 
-/// Cuts `(width, height)` pixels from the middle; where the image is smaller, zeros are added around it.
+/// Cuts `(width, height)` pixels from the middle. If the image is smaller, zeros are added around it.
 ///
 /// With an odd number of pixels to remove, the smaller half is removed at the top and left. With an odd number to add,
 /// the larger half is added there. This is `center_crop` of `transformers` 5.23 (`image_transforms.py`), which the
@@ -12,8 +12,8 @@ use crate::limits::MAX_PIXELS;
 /// and right.
 ///
 /// # Errors
-/// [`ImageError::Empty`] or [`ImageError::TooLarge`] for the size asked for, [`ImageError::Buffer`] when `image` is
-/// not what its fields say.
+/// [`ImageError::Empty`] or [`ImageError::TooLarge`] for the size asked for, [`ImageError::Buffer`] if the buffer of
+/// `image` does not fit its sides.
 pub fn center_crop(image: &Rgb8, (width, height): (usize, usize)) -> Result<Rgb8, ImageError> {
     image.check()?;
     let area = checked_area(width, height, MAX_PIXELS)?;
@@ -30,7 +30,7 @@ pub fn center_crop(image: &Rgb8, (width, height): (usize, usize)) -> Result<Rgb8
     Ok(Rgb8 { width, height, data })
 }
 
-/// Which stretch of one axis survives: `source..source + length` lands at `target..target + length`.
+/// The part of one axis that is kept: `source..source + length` is copied to `target..target + length`.
 struct Overlap {
     source: usize,
     target: usize,

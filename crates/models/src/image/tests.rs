@@ -58,8 +58,8 @@ fn errors_name_the_file() {
 }
 
 #[test]
-fn absurd_sizes_are_refused_by_the_header_alone() {
-    // 65,500 × 65,500 pixels claimed by a file of a few hundred bytes.
+fn absurd_sizes_are_refused_before_decoding() {
+    // A file of a few hundred bytes claims 65,500 × 65,500 pixels.
     let mut jpeg = jpeg_fixture();
     let frame = jpeg.windows(2).position(|marker| marker == [0xff, 0xc2]).unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0xff, 0xdc, 0xff, 0xdc]);
@@ -111,7 +111,7 @@ fn with_size_resizes_directly_and_keeps_the_rest() {
     let image = Rgb8::decode(&jpeg_fixture()).unwrap();
     let values = larger.apply(&image).unwrap();
     assert_eq!(values.shape(), [3, 30, 40]);
-    // The same pixels as resizing by hand, normalised as CLIP does.
+    // The pixels equal those of a resize by hand, normalised as CLIP does.
     let resized = resize(&image, (40, 30), Resample::Bicubic).unwrap();
     let red = (f64::from(resized.data[0]) / 255.0 - 0.481_454_66) / 0.268_629_54;
     assert!((f64::from(values[[0, 0, 0]]) - red).abs() < 1e-6);
@@ -127,7 +127,7 @@ fn model_directories_are_read_as_transformers_reads_them() {
         &["preprocessor_config.json", "no such file"],
     );
 
-    // No class named: the model decides. A bare size is a square for ViT, the shortest edge for DINOv2.
+    // Without a class, the model decides. A bare size is a square for ViT and the shortest edge for DINOv2.
     write("preprocessor_config.json", r#"{"size": 96, "do_center_crop": false}"#);
     assert_says(
         &refusal(Preprocessor::from_dir(folder.path())),
@@ -147,7 +147,7 @@ fn model_directories_are_read_as_transformers_reads_them() {
     // Newer checkpoints keep it inside processor_config.json.
     write("processor_config.json", r#"{"image_processor": {"image_processor_type": "DeiTImageProcessor"}}"#);
     assert_eq!(Preprocessor::from_dir(folder.path()).unwrap().output_size(), Some((224, 224)));
-    // The tokenizer's half alone does not count.
+    // The tokenizer's part alone does not count.
     write("processor_config.json", r#"{"processor_class": "CLIPProcessor"}"#);
     assert_says(&refusal(Preprocessor::from_dir(folder.path())), &["bert"]);
 
@@ -249,7 +249,7 @@ proptest! {
     }
 
     #[test]
-    fn any_size_holds_only_what_the_source_holds(
+    fn resizing_stays_within_the_range_of_the_source(
         image in images(), width in 1_usize..120, height in 1_usize..120, filter in filters(),
     ) {
         let resized = resize(&image, (width, height), filter).unwrap();
