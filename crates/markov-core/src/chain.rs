@@ -164,11 +164,11 @@ impl<M: RowStochastic> Chain<M> {
     }
 
     /// Transitions among `members` `[m, m]`, of which `share` jump.
-    fn among(&self, members: &[usize], share: f64) -> Array2<f64> {
+    fn among(&self, members: &[usize], fraction: f64) -> Array2<f64> {
         let n = self.states();
         let mut block = self.matrix.block(members) * self.alpha;
-        if share > 0.0 {
-            block += &Array1::from_iter(members.iter().map(|to| share * self.jump.at(*to, n)));
+        if fraction > 0.0 {
+            block += &Array1::from_iter(members.iter().map(|to| fraction * self.jump.at(*to, n)));
         }
         if let Way::Backward(columns) = &self.way {
             block = block.reversed_axes().as_standard_layout().into_owned();
@@ -217,14 +217,14 @@ impl<M: RowStochastic> Chain<M> {
     }
 
     fn step_forward<C: Element>(&self, x: &[C], vectors: usize, out: &mut [C]) {
-        let (n, share) = (self.states(), 1.0 - self.alpha);
+        let (n, fraction) = (self.states(), 1.0 - self.alpha);
         self.matrix.left(x, vectors, out);
-        if share == 0.0 {
+        if fraction == 0.0 {
             return;
         }
         let alpha = C::of_f64(self.alpha);
         for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
-            let mass = share * kernel::sum(x);
+            let mass = fraction * kernel::sum(x);
             match &self.jump {
                 Jump::Uniform => {
                     let mass = C::of_f64(mass / n as f64);
@@ -308,7 +308,7 @@ impl<M: RowStochastic> Propagate for Chain<M> {
     }
 
     /// Backwards every row still holds at least `min_j (1-α) t[j] / Σ_k T[k, j]` of each state.
-    fn jump_share(&self) -> f64 {
+    fn jump_fraction(&self) -> f64 {
         let n = self.matrix.states();
         match &self.way {
             Way::Forward => 1.0 - self.alpha,
@@ -338,10 +338,10 @@ impl<M: RowStochastic> Propagate for Chain<M> {
 
     fn diagonal(&self, _: usize) -> Result<Vec<f64>> {
         let n = self.states();
-        let share = if self.only_scaled() { 0.0 } else { 1.0 - self.alpha };
+        let fraction = if self.only_scaled() { 0.0 } else { 1.0 - self.alpha };
         let mut diagonal = self.matrix.diagonal();
         for (i, value) in diagonal.iter_mut().enumerate() {
-            *value = self.alpha * *value + share * self.jump.at(i, n);
+            *value = self.alpha * *value + fraction * self.jump.at(i, n);
             if let Way::Backward(columns) = &self.way {
                 *value *= columns[i];
             }

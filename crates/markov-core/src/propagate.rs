@@ -37,7 +37,7 @@ pub trait Propagate {
 
     /// A share of every step that goes to one fixed distribution wherever the chain is, `1 - α` of a teleported one.
     /// The distance to the steady state shrinks by one less this share a step, which bounds it by the change of a step.
-    fn jump_share(&self) -> f64 {
+    fn jump_fraction(&self) -> f64 {
         0.0
     }
 

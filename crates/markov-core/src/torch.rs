@@ -27,8 +27,8 @@ pub struct TorchChains {
     /// One over the column sums of the teleported matrices, `[b, 1, n]`, of backward chains.
     columns: Option<Tensor>,
     alpha: f64,
-    /// See [`Propagate::jump_share`].
-    share: f64,
+    /// See [`Propagate::jump_fraction`].
+    fraction: f64,
     batch: i64,
     states: i64,
 }
@@ -66,7 +66,7 @@ impl TorchChains {
                 return Err(first_fault(&maps, states)?);
             }
             let maps = maps.f_div(&sums)?;
-            let (columns, share) = match direction {
+            let (columns, fraction) = match direction {
                 Direction::Forward => (None, 1.0 - alpha),
                 Direction::Backward => {
                     let sums = maps.f_sum_dim_intlist([-2i64].as_slice(), true, Kind::Double)?;
@@ -80,7 +80,7 @@ impl TorchChains {
                 }
             };
             let batch = maps.size()[0];
-            Ok(TorchChains { maps, columns, alpha, share, batch, states })
+            Ok(TorchChains { maps, columns, alpha, fraction, batch, states })
         })
     }
 
@@ -260,7 +260,7 @@ impl Propagate for TorchChains {
     }
 
     fn step(&self, x: &TorchBlock, out: &mut TorchBlock) -> Result<()> {
-        let share = (1.0 - self.alpha) / self.states as f64;
+        let fraction = (1.0 - self.alpha) / self.states as f64;
         let (moved, x) = match &self.columns {
             None => (x.0.f_bmm(&self.maps)?, x.0.shallow_clone()),
             Some(columns) => {
@@ -269,7 +269,7 @@ impl Propagate for TorchChains {
             }
         };
         // Both directions jump from every state alike: forwards to all, backwards weighed by the columns.
-        let mass = x.f_sum_dim_intlist(LAST.as_slice(), true, Kind::Double)?.f_mul_scalar(share)?;
+        let mass = x.f_sum_dim_intlist(LAST.as_slice(), true, Kind::Double)?.f_mul_scalar(fraction)?;
         out.0 = moved.f_mul_scalar(self.alpha)?.f_add(&mass)?;
         Ok(())
     }
@@ -288,8 +288,8 @@ impl Propagate for TorchChains {
         Ok(TorchBlock(tensor.f_reshape([self.batch, -1, self.states])?.f_to_device(self.device())?))
     }
 
-    fn jump_share(&self) -> f64 {
-        self.share
+    fn jump_fraction(&self) -> f64 {
+        self.fraction
     }
 
     fn closed_classes(&self) -> Result<Vec<Classes>> {

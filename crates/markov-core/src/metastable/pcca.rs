@@ -19,9 +19,9 @@ pub(super) fn memberships(vectors: ArrayView2<'_, f64>) -> (Array2<f64>, f64) {
     let map = feasible(vectors, &best).or_else(|| feasible(vectors, &parameters)).unwrap_or(start);
     let mut memberships = vectors.dot(&map);
     for mut row in memberships.rows_mut() {
-        row.mapv_inplace(|share| share.clamp(0.0, 1.0));
+        row.mapv_inplace(|fraction| fraction.clamp(0.0, 1.0));
         let sum = row.sum();
-        row.mapv_inplace(|share| share / sum);
+        row.mapv_inplace(|fraction| fraction / sum);
     }
     (memberships, (crispness(&map) / m as f64).clamp(0.0, 1.0))
 }

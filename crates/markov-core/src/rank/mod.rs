@@ -65,8 +65,8 @@ impl Stop {
 impl Stop {
     /// The L1 change to stop at for a chain with this jump share; `None` where none that rounding allows keeps the promise.
     /// `‖π - x‖₁` is at most the change of a step over the share.
-    fn promised(&self, share: f64) -> Option<f64> {
-        let enough = self.tolerance.min(share * EXACT / 2.0);
+    fn promised(&self, fraction: f64) -> Option<f64> {
+        let enough = self.tolerance.min(fraction * EXACT / 2.0);
         match self.rule {
             Rule::Exact => (enough >= ROUNDING).then_some(enough),
             Rule::Plain | Rule::Accelerated => Some(self.tolerance),
@@ -120,7 +120,7 @@ pub fn token_rank_each<P: Propagate>(chain: &P, stop: Stop) -> Result<Vec<TokenR
     if stop.rule == Rule::Plain {
         return power_method(chain, start()?, stop);
     }
-    let promised = stop.promised(chain.jump_share());
+    let promised = stop.promised(chain.jump_fraction());
     let tolerance = promised.unwrap_or(stop.tolerance);
     // Where no residual bounds the error, eliminate if that can be afforded.
     let mut all = if promised.is_some() || n > ELIMINATION_LIMIT {
@@ -157,7 +157,7 @@ pub(crate) fn token_rank_from<P: Propagate, R: Propagate>(
     // Stopping for lack of progress in low precision is fine: what it reached is still a start.
     let close = accelerated::steady(likeness, start, rough.tolerance, rough.max_iterations.min(300))?;
     let Some(close) = close.into_iter().next() else { return token_rank(chain, stop) };
-    let Some(tolerance) = stop.promised(chain.jump_share()) else { return token_rank(chain, stop) };
+    let Some(tolerance) = stop.promised(chain.jump_fraction()) else { return token_rank(chain, stop) };
     let start = chain.lift(close.pi.insert_axis(ndarray::Axis(0)).view())?;
     match accelerated::steady(chain, start, tolerance, stop.max_iterations)?.into_iter().next() {
         Some(rank) if rank.converged => {
@@ -200,8 +200,8 @@ fn eliminate<P: Propagate>(
     let class = classes.and_then(|classes| classes.closed.first()).unwrap_or(&everything);
     let inner = Array2::from_shape_fn((class.len(), class.len()), |(i, j)| dense[(class[i], class[j])]);
     let mut pi = Array1::zeros(n);
-    for (state, share) in class.iter().zip(direct::state_reduction(inner)) {
-        pi[*state] = share;
+    for (state, fraction) in class.iter().zip(direct::state_reduction(inner)) {
+        pi[*state] = fraction;
     }
     if !pi.iter().all(|p: &f64| p.is_finite()) {
         // Links weaker than the smallest float: numerically there is more than one class.

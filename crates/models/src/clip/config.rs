@@ -8,7 +8,7 @@ use crate::config_file;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::nn::{Activation, Extent};
-use crate::vision::{Facts, Names, Said};
+use crate::vision::{DeclaredHead, Facts, Names};
 
 /// The fields of a Hugging Face CLIP configuration that decide the image tower; defaults are `CLIPVisionConfig`'s.
 #[derive(Debug, Clone, Deserialize)]
@@ -107,13 +107,13 @@ impl ClipVisionConfig {
     }
 
     /// What the configuration says of a head.
-    pub(crate) fn said(&self) -> Result<Said<'_>, String> {
+    pub(crate) fn declared_head(&self) -> Result<DeclaredHead<'_>, String> {
         match self.architectures.iter().find(|name| name.ends_with("ForImageClassification")) {
             Some(name) => Err(format!(
                 "architectures says `{name}`, whose classifier is not computed; of CLIP the image tower is, and names or \
                  embeddings of classes"
             )),
-            None => Ok(Said::of_projection(&self.architectures, self.whole)),
+            None => Ok(DeclaredHead::of_projection(&self.architectures, self.whole)),
         }
     }
 

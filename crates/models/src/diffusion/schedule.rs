@@ -56,7 +56,7 @@ impl NoiseSchedule {
     /// # Errors
     /// There is no such time; libtorch fails.
     pub fn clean(&self, sample: &Tensor, output: &Tensor, time: i64) -> Result<Tensor> {
-        let (signal, noise) = self.shares(time)?;
+        let (signal, noise) = self.fractions(time)?;
         Ok(match self.prediction {
             PredictionType::Epsilon => sample.f_sub(&output.f_mul_scalar(noise)?)?.f_div_scalar(signal)?,
             PredictionType::VPrediction => {
@@ -70,7 +70,7 @@ impl NoiseSchedule {
     /// # Errors
     /// As [`NoiseSchedule::clean`].
     pub fn noise(&self, sample: &Tensor, output: &Tensor, time: i64) -> Result<Tensor> {
-        let (signal, noise) = self.shares(time)?;
+        let (signal, noise) = self.fractions(time)?;
         Ok(match self.prediction {
             PredictionType::Epsilon => output.shallow_clone(),
             PredictionType::VPrediction => {
@@ -93,7 +93,7 @@ impl NoiseSchedule {
     }
 
     /// `√ᾱ` and `√(1−ᾱ)`, rounded to float32.
-    fn shares(&self, time: i64) -> Result<(f64, f64)> {
+    fn fractions(&self, time: i64) -> Result<(f64, f64)> {
         self.check(time)?;
         let alpha = self.alpha(time);
         Ok((f64::from(alpha.sqrt()), f64::from((1.0 - alpha).sqrt())))

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use crate::nn::{Activation, Extent};
-use crate::vision::{Facts, Names, Said, class_count, labels};
+use crate::vision::{DeclaredHead, Facts, Names, class_count, labels};
 
 /// The fields of a Hugging Face DINOv2 configuration that decide the network; defaults are `Dinov2Config`'s and
 /// `Dinov2WithRegistersConfig`'s.
@@ -106,7 +106,7 @@ impl Dinov2Config {
     }
 
     /// What the configuration says of a head.
-    pub(crate) fn said(&self) -> Said<'_> {
-        Said::of_classifier(&self.architectures, self.class_count(), labels(self.id2label.as_ref()))
+    pub(crate) fn declared_head(&self) -> DeclaredHead<'_> {
+        DeclaredHead::of_classifier(&self.architectures, self.class_count(), labels(self.id2label.as_ref()))
     }
 }

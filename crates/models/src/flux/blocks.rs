@@ -15,7 +15,7 @@ const QK_NORM_EPS: f64 = 1e-6;
 const FLOAT16_MAX: f64 = 65504.0;
 
 /// What a block needs besides its tokens.
-pub(super) struct Surroundings<'a> {
+pub(super) struct BlockInputs<'a> {
     /// `[batch, width]`.
     pub(super) conditioning: &'a Tensor,
     pub(super) rotary: &'a Rotary,
@@ -23,7 +23,7 @@ pub(super) struct Surroundings<'a> {
 }
 
 /// What a dual block needs besides the concepts themselves.
-pub(super) struct ConceptSurroundings<'a> {
+pub(super) struct ConceptInputs<'a> {
     /// Of the sequence of concepts and image tokens.
     pub(super) rotary: &'a Rotary,
     pub(super) site: &'a Site,
@@ -107,14 +107,14 @@ impl Heads {
     fn attend_with(
         &self,
         image: &Self,
-        around: &ConceptSurroundings<'_>,
+        inputs: &ConceptInputs<'_>,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
         let both = self.before(image)?;
         let query = self.query.f_transpose(1, 2)?;
-        let key = around.rotary.apply(&both.key)?.f_transpose(1, 2)?;
+        let key = inputs.rotary.apply(&both.key)?.f_transpose(1, 2)?;
         let value = both.value.f_transpose(1, 2)?;
-        let attended = attend(&query, &key, &value, &KeyBias::none(), around.site, probe)?;
+        let attended = attend(&query, &key, &value, &KeyBias::none(), inputs.site, probe)?;
         Ok(attended.f_transpose(1, 2)?.f_flatten(2, 3)?)
     }
 }
@@ -185,29 +185,29 @@ impl DualBlock {
     pub(super) fn forward(
         &self,
         tokens: &Tensor,
-        around: &Surroundings<'_>,
-        concepts: Option<(&Tensor, &ConceptSurroundings<'_>)>,
+        inputs: &BlockInputs<'_>,
+        concepts: Option<(&Tensor, &ConceptInputs<'_>)>,
         probe: &mut dyn AttentionProbe,
     ) -> Result<(Tensor, Option<Tensor>)> {
-        let layout = &around.site.layout;
+        let layout = &inputs.site.layout;
         let counts = [layout.count(TokenKind::Text), layout.count(TokenKind::Image)];
         let split = |x: &Tensor| -> Result<(Tensor, Tensor)> {
             Ok((x.f_narrow(1, 0, counts[0])?, x.f_narrow(1, counts[0], counts[1])?))
         };
         let (text, image) = split(tokens)?;
-        let (text_attention, text_mlp) = self.text.norm.two(around.conditioning)?;
-        let (image_attention, image_mlp) = self.image.norm.two(around.conditioning)?;
+        let (text_attention, text_mlp) = self.text.norm.two(inputs.conditioning)?;
+        let (image_attention, image_mlp) = self.image.norm.two(inputs.conditioning)?;
 
         let text_heads = self.text.projections.forward(&text_attention.norm(&text)?)?;
         let image_heads = self.image.projections.forward(&image_attention.norm(&image)?)?;
         let heads = text_heads.before(&image_heads)?;
-        let attended = heads.attend(around.rotary, around.site, &KeyBias::none(), probe)?;
+        let attended = heads.attend(inputs.rotary, inputs.site, &KeyBias::none(), probe)?;
 
         let concepts = match concepts {
             None => None,
-            Some((concepts, around)) => {
+            Some((concepts, inputs)) => {
                 let heads = self.text.projections.forward(&text_attention.norm(concepts)?)?;
-                let attended = heads.attend_with(&image_heads, around, probe)?;
+                let attended = heads.attend_with(&image_heads, inputs, probe)?;
                 Some(within_float16(self.text.add(concepts, &attended, &text_attention, &text_mlp)?)?)
             }
         };
@@ -244,14 +244,14 @@ impl SingleBlock {
     pub(super) fn forward(
         &self,
         tokens: &Tensor,
-        around: &Surroundings<'_>,
+        inputs: &BlockInputs<'_>,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
-        let modulation = self.norm.one(around.conditioning)?;
+        let modulation = self.norm.one(inputs.conditioning)?;
         let normed = modulation.norm(tokens)?;
         let hidden = Activation::GeluTanh.apply(&self.widen.forward(&normed)?)?;
         let heads = self.projections.forward(&normed)?;
-        let attended = heads.attend(around.rotary, around.site, &KeyBias::none(), probe)?;
+        let attended = heads.attend(inputs.rotary, inputs.site, &KeyBias::none(), probe)?;
         let update = self.output.forward(&Tensor::f_cat(&[attended, hidden], -1)?)?;
         within_float16(modulation.add(tokens, update)?)
     }

@@ -22,7 +22,7 @@ use crate::error::Result;
 use crate::nn::Linear;
 use crate::site::{Site, Stream, TokenKind, TokenLayout};
 use crate::weights::Weights;
-use blocks::{ConceptSurroundings, DualBlock, SingleBlock, Surroundings};
+use blocks::{BlockInputs, ConceptInputs, DualBlock, SingleBlock};
 use conditioning::Conditioning;
 pub use config::FluxConfig;
 pub use input::FluxInput;
@@ -259,25 +259,25 @@ impl FluxBlock<'_> {
     /// libtorch or the probe fails.
     pub fn forward(&self, state: &mut FluxState, probe: &mut dyn AttentionProbe) -> Result<()> {
         let site = self.site(state);
-        let around = Surroundings { conditioning: &state.conditioning, rotary: &state.rotary, site: &site };
+        let inputs = BlockInputs { conditioning: &state.conditioning, rotary: &state.rotary, site: &site };
         match self.layer {
             Layer::Dual(block) => {
-                let beside = state.concepts.as_ref().map(|concepts| Site {
+                let concept_site = state.concepts.as_ref().map(|concepts| Site {
                     stream: Stream::Concept,
                     layout: concepts.layout.clone(),
                     ..site.clone()
                 });
-                let concepts = state.concepts.as_ref().zip(beside.as_ref()).map(|(concepts, site)| {
-                    (&concepts.tokens, ConceptSurroundings { rotary: &concepts.rotary, site })
+                let concepts = state.concepts.as_ref().zip(concept_site.as_ref()).map(|(concepts, site)| {
+                    (&concepts.tokens, ConceptInputs { rotary: &concepts.rotary, site })
                 });
-                let concepts = concepts.as_ref().map(|(tokens, around)| (*tokens, around));
-                let (tokens, concepts) = block.forward(&state.tokens, &around, concepts, probe)?;
+                let concepts = concepts.as_ref().map(|(tokens, inputs)| (*tokens, inputs));
+                let (tokens, concepts) = block.forward(&state.tokens, &inputs, concepts, probe)?;
                 state.tokens = tokens;
                 if let Some((state, tokens)) = state.concepts.as_mut().zip(concepts) {
                     state.tokens = tokens;
                 }
             }
-            Layer::Single(block) => state.tokens = block.forward(&state.tokens, &around, probe)?,
+            Layer::Single(block) => state.tokens = block.forward(&state.tokens, &inputs, probe)?,
         }
         Ok(())
     }

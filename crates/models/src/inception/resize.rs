@@ -16,10 +16,10 @@ pub fn resize_as_tensorflow_1(images: &Tensor, height: i64, width: i64) -> Resul
     // Columns first; the same numbers as columns within each of the two rows.
     let line = Taps::new(columns, width, device)?;
     let (left, right) = (images.f_index_select(3, &line.low)?, images.f_index_select(3, &line.high)?);
-    let across = right.f_sub(&left)?.f_mul(&line.share)?.f_add(&left)?;
+    let across = right.f_sub(&left)?.f_mul(&line.fraction)?.f_add(&left)?;
     let line = Taps::new(rows, height, device)?;
     let (above, below) = (across.f_index_select(2, &line.low)?, across.f_index_select(2, &line.high)?);
-    Ok(below.f_sub(&above)?.f_mul(&line.share.f_reshape([height, 1])?)?.f_add(&above)?)
+    Ok(below.f_sub(&above)?.f_mul(&line.fraction.f_reshape([height, 1])?)?.f_add(&above)?)
 }
 
 /// Where the new pixels of a line lie between the old ones.
@@ -27,7 +27,7 @@ struct Taps {
     low: Tensor,
     high: Tensor,
     /// Of the higher one.
-    share: Tensor,
+    fraction: Tensor,
 }
 
 impl Taps {
@@ -37,7 +37,7 @@ impl Taps {
         let place = Tensor::f_arange(to, (Kind::Float, device))?.f_mul_scalar(f64::from(scale))?;
         let low = place.f_to_kind(Kind::Int64)?;
         let high = low.f_add_scalar(1)?.f_clamp_max(from - 1)?;
-        let share = place.f_sub(&low.f_to_kind(Kind::Float)?)?;
-        Ok(Self { low, high, share })
+        let fraction = place.f_sub(&low.f_to_kind(Kind::Float)?)?;
+        Ok(Self { low, high, fraction })
     }
 }

@@ -13,7 +13,7 @@ use crate::weights::{Weights, weight_files};
 
 const INDEX: &str = "model_index.json";
 /// Parts that a pipeline may have besides, which change nothing of what its networks compute.
-const BESIDE: [&str; 4] = ["safety_checker", "feature_extractor", "image_encoder", "inverse_scheduler"];
+const OTHER_PARTS: [&str; 4] = ["safety_checker", "feature_extractor", "image_encoder", "inverse_scheduler"];
 
 /// The kinds of pipelines that are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -181,7 +181,8 @@ pub(super) fn check<P: Part>(dir: &Path) -> Result<()> {
             }));
         }
     }
-    let ours = |folder: &str| BESIDE.contains(&folder) || P::PARTS.iter().any(|part| part.folder() == folder);
+    let ours =
+        |folder: &str| OTHER_PARTS.contains(&folder) || P::PARTS.iter().any(|part| part.folder() == folder);
     let mut foreign = index.keys().filter(|folder| !ours(folder));
     if let Some((folder, part)) = foreign.find_map(|folder| Some((folder, part_class(&index, folder)?))) {
         return Err(refuse(format!(

@@ -95,15 +95,15 @@ pub fn sample(
             None => &mut none,
         };
         let input = NoiseInput { latents: &shown, timestep: time as f64, text: &both, step: index };
-        let said = network.predict(&input, probe)?;
+        let prediction = network.predict(&input, probe)?;
         let (output, mut predicted) = match guidance {
             Some(ClassifierFree { scale, .. }) => {
-                let halves = said.f_chunk(2, 0)?;
+                let halves = prediction.f_chunk(2, 0)?;
                 let difference = halves[1].f_sub(&halves[0])?;
                 let guided = halves[0].f_add(&difference.f_mul_scalar(*scale)?)?;
                 (halves[0].shallow_clone(), guided)
             }
-            None => (said.shallow_clone(), said),
+            None => (prediction.shallow_clone(), prediction),
         };
         if let Some(guide) = &mut guide {
             let text = unconditional.as_ref().unwrap_or(&text);

@@ -182,12 +182,12 @@ struct Average {
     new_block: bool,
     /// Of closed blocks: the sum of their averages, and how many they are.
     closed: (Option<Tensor>, i64),
-    open: Share,
+    open: WeightedSum,
 }
 
 /// What heads have contributed to the average of a block, or to all of it.
 #[derive(Default)]
-struct Share {
+struct WeightedSum {
     /// Σ w_h A_h, `[batch, n, n]`.
     sum: Option<Tensor>,
     /// Σ w_h, `[batch]`.
@@ -198,7 +198,7 @@ struct Share {
 
 impl Average {
     fn new(weight: HeadWeight) -> Self {
-        Self { weight, new_block: false, closed: (None, 0), open: Share::default() }
+        Self { weight, new_block: false, closed: (None, 0), open: WeightedSum::default() }
     }
 
     /// Takes in `maps` `[batch, heads, n, n]` with their λ₂ `[batch, heads]`.
@@ -234,7 +234,7 @@ impl Average {
     }
 }
 
-impl Share {
+impl WeightedSum {
     /// Adds `weight` `[batch, heads]` times `maps` `[batch, heads, n, n]`.
     fn add(&mut self, maps: &Tensor, weight: &Tensor) -> Result<()> {
         let (batch, heads, n, _) = maps.size4()?;

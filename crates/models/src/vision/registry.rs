@@ -8,7 +8,7 @@ use tch::{Device, Kind};
 
 use super::facts::Facts;
 use super::network::VisionTransformer;
-use super::stored::{Said, Stored};
+use super::stored::{DeclaredHead, Stored};
 use crate::clip::{self, ClipConfig, ClipVisionConfig};
 use crate::config_file;
 use crate::dinov2::{self, Dinov2Config};
@@ -62,11 +62,11 @@ impl Network {
         }
     }
 
-    fn said(&self) -> Result<Said<'_>, String> {
+    fn declared_head(&self) -> Result<DeclaredHead<'_>, String> {
         match self {
-            Self::Vit(config) => Ok(config.said()),
-            Self::Dinov2(config) => Ok(config.said()),
-            Self::Clip(config) => config.said(),
+            Self::Vit(config) => Ok(config.declared_head()),
+            Self::Dinov2(config) => Ok(config.declared_head()),
+            Self::Clip(config) => config.declared_head(),
         }
     }
 }
@@ -102,7 +102,7 @@ impl VisionConfig {
         if let Some(reason) = facts.contradiction() {
             return Err(refuse(reason));
         }
-        let stored = Stored::find(dir, &facts.names, &network.said().map_err(refuse)?)?;
+        let stored = Stored::find(dir, &facts.names, &network.declared_head().map_err(refuse)?)?;
         let config = Self { network, facts, stored };
         // The number of classes counts only where there is a classifier.
         let classes = config.classes().map(|classes| ("the number of classes", classes));

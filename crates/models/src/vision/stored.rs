@@ -31,7 +31,7 @@ pub(crate) struct Names {
 }
 
 /// What config.json says of the head.
-pub(crate) enum Said<'a> {
+pub(crate) enum DeclaredHead<'a> {
     /// The network of this name has one.
     Head(&'a str),
     /// The network of this name, if any, has none. Class names, if config.json has some.
@@ -48,7 +48,7 @@ impl Stored {
     ///
     /// # Errors
     /// No weights; no backbone of this kind, or two; a head that config.json promises is missing.
-    pub(crate) fn find(dir: &Path, names: &Names, said: &Said) -> Result<Self> {
+    pub(crate) fn find(dir: &Path, names: &Names, declared: &DeclaredHead) -> Result<Self> {
         let weights = Weights::open(dir, tch::Kind::Float, tch::Device::Cpu)?;
         let refuse = |reason: String| Error::Directory { path: dir.into(), reason };
         let Names { folder, landmark, head } = *names;
@@ -65,19 +65,19 @@ impl Stored {
             (false, true) | (false, false) => "",
         };
         let stored = Self { backbone, head: weights.contains(head) };
-        match (said, stored.head) {
-            (Said::Head(name), false) => Err(refuse(format!(
+        match (declared, stored.head) {
+            (DeclaredHead::Head(name), false) => Err(refuse(format!(
                 "config.json says `{name}`, but the weights have no `{head}`: it was lost when they were converted or saved. Get the \
                  whole checkpoint; if only the backbone is meant, take `{name}` out of `architectures` in config.json"
             ))),
-            (Said::NoHead(Some(name), _), true) => {
+            (DeclaredHead::NoHead(Some(name), _), true) => {
                 log::warn!(
                     "{}: config.json says `{name}`, which has no `{head}`, but the weights have one; it is used",
                     dir.display()
                 );
                 Ok(stored)
             }
-            (Said::NoHead(_, classes), false) if !classes.is_empty() => {
+            (DeclaredHead::NoHead(_, classes), false) if !classes.is_empty() => {
                 log::warn!(
                     "{}: config.json names {} classes, such as `{}`, but the weights have no `{head}`; the output is the \
                      image's embedding",
@@ -87,7 +87,7 @@ impl Stored {
                 );
                 Ok(stored)
             }
-            (Said::Head(_), true) | (Said::NoHead(..), _) => Ok(stored),
+            (DeclaredHead::Head(_), true) | (DeclaredHead::NoHead(..), _) => Ok(stored),
         }
     }
 
@@ -109,7 +109,7 @@ impl Stored {
     }
 }
 
-impl<'a> Said<'a> {
+impl<'a> DeclaredHead<'a> {
     /// What `architectures` and the class names say of a classifier. One of no classes is none (transformers' `Identity`).
     pub(crate) fn of_classifier(architectures: &'a [String], classes: i64, labels: Vec<&'a str>) -> Self {
         let named = labels.iter().any(|label| !label.starts_with("LABEL_"));

@@ -311,13 +311,13 @@ impl Weights {
         let read = self.store.read.lock().unwrap_or_else(PoisonError::into_inner);
         let parts: BTreeSet<_> = read.iter().map(|name| part(name)).collect();
         let unread = self.store.index.keys().filter(|name| !read.contains(*name));
-        let (own, beside): (Vec<_>, Vec<_>) = unread.partition(|name| parts.contains(&part(name)));
-        if !beside.is_empty() {
+        let (own, others): (Vec<_>, Vec<_>) = unread.partition(|name| parts.contains(&part(name)));
+        if !others.is_empty() {
             log::warn!(
                 "{}: {} tensor(s) belong to no part of the network and are not used, such as {}",
                 self.store.dir.display(),
-                beside.len(),
-                quoted(beside.iter().take(3))
+                others.len(),
+                quoted(others.iter().take(3))
             );
         }
         self.store.all_read(&own)

@@ -88,9 +88,9 @@ fn context_length(dir: &Path, model_max_length: Option<f64>) -> Result<usize> {
         None => config.max_position_embeddings,
     });
     let mut shortest = None;
-    let said = model_max_length.filter(|&length| length <= NO_LENGTH);
+    let declared = model_max_length.filter(|&length| length <= NO_LENGTH);
     for (path, key, length) in
-        [(&tokenizer, "model_max_length", said), (&model, "max_position_embeddings", positions)]
+        [(&tokenizer, "model_max_length", declared), (&model, "max_position_embeddings", positions)]
     {
         let Some(length) = length else { continue };
         if !CONTEXT_LENGTHS.contains(&length) || length.fract() != 0.0 {
