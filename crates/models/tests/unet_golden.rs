@@ -289,8 +289,8 @@ fn directories_that_do_not_fit_are_refused() {
             "[[1]]",
         ),
         // Configurations that contradict themselves.
-        ("unet-sd1", "\"norm_num_groups\": 4", "\"norm_num_groups\": 8", "12 is no multiple"),
-        ("unet-sd1", "\"attention_head_dim\": 2", "\"attention_head_dim\": 5", "8 is no multiple"),
+        ("unet-sd1", "\"norm_num_groups\": 4", "\"norm_num_groups\": 8", "12 is not a multiple"),
+        ("unet-sd1", "\"attention_head_dim\": 2", "\"attention_head_dim\": 5", "8 is not a multiple"),
         ("unet-sd1", "\"attention_head_dim\": 2", "\"attention_head_dim\": 0", "must lie between 1"),
         (
             "unet-sd1",

@@ -1,4 +1,4 @@
-//! One pass of a FLUX pipeline.
+//! Captures one pass of a FLUX pipeline.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,12 +13,13 @@ use crate::probe::{KeepAll, LayerChains, Select};
 use crate::site::Stream;
 
 impl Capture {
-    /// Passes an image through the transformer beside its prompt and keeps the joint attention of the chosen blocks.
+    /// Passes an image and its prompt through the transformer and keeps the joint attention of the chosen blocks.
     ///
     /// Tensors: `dual.{i}.logits`, `dual.{i}.probs`, `single.{i}.*` `[heads, tokens, tokens]`, text tokens first;
-    /// `input.pixels` `[3, h, w]` from -1 to 1; `input.latents` `[channels, h, w]`, noised, as the transformer read them;
-    /// `output.velocity` of the same shape; `text.ids` `[tokens]` (int64). Metadata: `prompt`; `pieces`, JSON, what the text tokens spell, padding left
-    /// out; `noise`, JSON: the schedule's steps, the step, the share of noise `sigma`, the seed.
+    /// `input.pixels` `[3, h, w]` from -1 to 1; `input.latents` `[channels, h, w]`, with noise, as the transformer
+    /// reads them; `output.velocity` of the same shape; `text.ids` `[tokens]` (int64). Metadata: `prompt`; `pieces`,
+    /// JSON, the spelling of the text tokens without padding; `noise`, JSON: the schedule's steps, the step, the
+    /// fraction of noise `sigma`, the seed.
     ///
     /// # Errors
     /// libtorch fails (memory).
@@ -46,11 +47,11 @@ impl Capture {
 }
 
 impl Chains {
-    /// Passes an image through the transformer beside its prompt, as far as the last of the chosen blocks, and reduces
-    /// these as [`Chains::vision`] does. All tokens are states, text tokens first.
+    /// Passes an image and its prompt through the transformer up to the last of the chosen blocks, and reduces these
+    /// blocks as [`Chains::vision`] does. All tokens are states, text tokens first.
     ///
     /// # Errors
-    /// An attention map that is no chain; libtorch fails.
+    /// An attention map is not a valid chain; libtorch fails.
     pub fn flux(
         prepared: &PreparedCapture<'_>,
         blocks: BTreeMap<Stream, BTreeSet<usize>>,

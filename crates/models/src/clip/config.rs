@@ -205,10 +205,10 @@ impl ClipTextConfig {
         limits::check(&limits::SIZES, sizes)?;
         let (width, heads, eps) = (self.hidden_size, self.num_attention_heads, self.layer_norm_eps);
         if width % heads != 0 {
-            return Err(format!("hidden_size {width} is no multiple of num_attention_heads {heads}"));
+            return Err(format!("hidden_size {width} is not a multiple of num_attention_heads {heads}"));
         }
         if !(eps.is_finite() && eps >= 0.0) {
-            return Err(format!("layer_norm_eps is {eps}, which is no number to add to a variance"));
+            return Err(format!("layer_norm_eps is {eps}; it must be a finite number ≥ 0"));
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The transformer of FLUX.1 (schnell and dev) as diffusers' `FluxTransformer2DModel` stores it.
 //!
-//! Dual blocks come first: text and image tokens have weights of their own and attend jointly. Single blocks follow:
-//! one stream of both. Text tokens stand in front in either, so a probe sees the same [`TokenLayout`] in every block.
+//! Dual blocks come first: text and image tokens have separate weights and attend jointly. Single blocks follow, with
+//! one stream for both. Text tokens come first in both kinds, so a probe sees the same [`TokenLayout`] in every block.
 
 mod blocks;
 mod conditioning;
@@ -71,7 +71,7 @@ pub struct FluxTransformer {
 pub struct FluxState {
     /// `[batch, text + rows·columns, width]`, text tokens first.
     pub tokens: Tensor,
-    /// Timestep, guidance and pooled text as the blocks see them, `[batch, width]`.
+    /// Conditioning from timestep, guidance and pooled text, `[batch, width]`.
     pub conditioning: Tensor,
     rotary: Rotary,
     layout: TokenLayout,
@@ -79,7 +79,7 @@ pub struct FluxState {
     concepts: Option<Concepts>,
 }
 
-/// Tokens beside the others, until the last dual block.
+/// Concept tokens, which exist until the last dual block.
 struct Concepts {
     /// `[batch, concepts, width]`.
     tokens: Tensor,
@@ -88,7 +88,7 @@ struct Concepts {
 }
 
 impl FluxState {
-    /// What the tokens are.
+    /// Returns the layout of the tokens.
     pub fn layout(&self) -> &TokenLayout {
         &self.layout
     }
@@ -99,7 +99,7 @@ impl FluxTransformer {
     /// `transformer` of a pipeline, and checks that every tensor is used.
     ///
     /// # Errors
-    /// A missing, misshapen or superfluous tensor, or the configuration of another network.
+    /// A tensor is missing, superfluous or has a wrong shape, or the configuration belongs to another network.
     pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         let config = FluxConfig::from_dir(dir)?;
         let weights = Weights::open(dir, kind, device)?;
@@ -108,10 +108,10 @@ impl FluxTransformer {
         Ok(network)
     }
 
-    /// A network of this shape whose weights mean nothing ([`Weights::drawn`]), for benchmarks.
+    /// Creates a network of this shape with random weights ([`Weights::drawn`]), for benchmarks.
     ///
     /// # Errors
-    /// A configuration that contradicts itself; libtorch fails.
+    /// The configuration contradicts itself; libtorch fails.
     pub fn random(config: FluxConfig, kind: Kind, device: Device) -> Result<Self> {
         config.check()?;
         Self::read(config, &Weights::drawn(kind, device))
@@ -139,7 +139,7 @@ impl FluxTransformer {
         })
     }
 
-    /// What `config.json` says.
+    /// The configuration.
     pub fn config(&self) -> &FluxConfig {
         &self.config
     }
@@ -149,12 +149,12 @@ impl FluxTransformer {
         self.kind
     }
 
-    /// Where the network lives.
+    /// The device of the network.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// The predicted velocity `[batch, rows·columns, channels]` (noise minus image), packed as the latents were.
+    /// Returns the predicted velocity `[batch, rows·columns, channels]` (noise minus image), packed like the latents.
     ///
     /// # Errors
     /// An input of another shape, guidance that the network does not take or misses; libtorch or the probe fails.
@@ -162,8 +162,8 @@ impl FluxTransformer {
         self.velocity(&self.forward_to(input, None, probe)?)
     }
 
-    /// The pass as far as the block `last` of a stream, or through all blocks: what a probe needs that reads nothing
-    /// behind it.
+    /// Runs the pass up to and including the block `last` of a stream, or through all blocks. For probes that read
+    /// nothing after it.
     ///
     /// # Errors
     /// As [`FluxTransformer::forward`].
@@ -184,7 +184,7 @@ impl FluxTransformer {
         Ok(state)
     }
 
-    /// Turns an input into what the first block reads.
+    /// Embeds an input: returns the state before the first block.
     ///
     /// # Errors
     /// An input of another shape, guidance that the network does not take or misses; libtorch fails.
@@ -214,14 +214,14 @@ impl FluxTransformer {
         })
     }
 
-    /// All blocks in execution order, for passes that look between them or end early.
+    /// Returns all blocks in execution order, for passes that inspect the state between them or end early.
     pub fn blocks(&self) -> impl Iterator<Item = FluxBlock<'_>> {
         let dual = self.transformer_blocks.iter().map(Layer::Dual).enumerate();
         let single = self.single_transformer_blocks.iter().map(Layer::Single).enumerate();
         dual.chain(single).map(|(number, layer)| FluxBlock { number, layer })
     }
 
-    /// The predicted velocity `[batch, rows·columns, channels]` after the last block.
+    /// Returns the predicted velocity `[batch, rows·columns, channels]` from the state after the last block.
     ///
     /// # Errors
     /// libtorch fails.
@@ -244,7 +244,7 @@ pub struct FluxBlock<'a> {
 }
 
 impl FluxBlock<'_> {
-    /// Where the block sits in a pass.
+    /// Returns the site of the block in a pass.
     pub fn site(&self, state: &FluxState) -> Site {
         let stream = match self.layer {
             Layer::Dual(_) => Stream::Dual,

@@ -4,16 +4,16 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 
-/// `[batch, c, h, w]` of float32 → `[batch, c, height, width]`: pixel `i` is read at `i · h / height`, not from the middle
-/// of anything, so images move up and to the left by a fraction of a pixel; nothing is smoothed when an image shrinks.
-/// Same operations in the same order as torch-fidelity's `interpolate_bilinear_2d_like_tensorflow1x`.
+/// `[batch, c, h, w]` of float32 → `[batch, c, height, width]`: pixel `i` is sampled at `i · h / height` without regard
+/// to pixel centres, so images move up and to the left by a fraction of a pixel. Shrinking does not smooth. The
+/// operations and their order are those of torch-fidelity's `interpolate_bilinear_2d_like_tensorflow1x`.
 ///
 /// # Errors
 /// libtorch fails.
 pub fn resize_as_tensorflow_1(images: &Tensor, height: i64, width: i64) -> Result<Tensor> {
     let (_, _, rows, columns) = images.size4()?;
     let device = images.device();
-    // Columns first; the same numbers as columns within each of the two rows.
+    // Columns are interpolated first, which gives the same numbers as interpolating within each of the two rows.
     let line = Taps::new(columns, width, device)?;
     let (left, right) = (images.f_index_select(3, &line.low)?, images.f_index_select(3, &line.high)?);
     let across = right.f_sub(&left)?.f_mul(&line.fraction)?.f_add(&left)?;
@@ -22,11 +22,11 @@ pub fn resize_as_tensorflow_1(images: &Tensor, height: i64, width: i64) -> Resul
     Ok(below.f_sub(&above)?.f_mul(&line.fraction.f_reshape([height, 1])?)?.f_add(&above)?)
 }
 
-/// Where the new pixels of a line lie between the old ones.
+/// Positions of the new pixels of a line between the old ones.
 struct Taps {
     low: Tensor,
     high: Tensor,
-    /// Of the higher one.
+    /// Weight of the higher neighbour.
     fraction: Tensor,
 }
 

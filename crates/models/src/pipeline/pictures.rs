@@ -1,4 +1,4 @@
-//! Images to samples, and to latents.
+//! Conversion of images to samples and to latents.
 
 use std::path::Path;
 
@@ -10,15 +10,15 @@ use crate::image::Rgb8;
 use crate::noise;
 use crate::vae::{Decoder, Encoder};
 
-/// Which latents of the encoder's distribution are taken.
+/// The choice of latents from the encoder's distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Draw {
     /// The means.
     Mode,
-    /// Drawn with noise that this seed and the number of the image (counted from 0) determine; diffusers'
-    /// image-to-image pipelines draw.
+    /// A random sample, as in diffusers' image-to-image pipelines. The seed and the number of the image (counted from
+    /// 0) determine the noise.
     Sample {
-        /// The first image's seed; each next one's is greater by 1.
+        /// Seed of the first image. Each next image has the next seed.
         seed: u64,
     },
 }
@@ -32,7 +32,7 @@ impl Draw {
     }
 }
 
-/// What the sides of an image are multiples of, and why.
+/// The number of pixels that both sides of an image must be multiples of, and the reason.
 #[derive(Debug, Clone)]
 pub(crate) struct Granularity {
     /// In pixels.
@@ -42,7 +42,7 @@ pub(crate) struct Granularity {
 }
 
 impl Granularity {
-    /// How many grains there are along height and width of an image.
+    /// Returns height and width of an image in units of `pixels`.
     pub(crate) fn count(&self, (height, width): (i64, i64)) -> Result<(i64, i64)> {
         let &Self { pixels, ref since } = self;
         if height <= 0 || width <= 0 || height % pixels != 0 || width % pixels != 0 {
@@ -56,7 +56,7 @@ impl Granularity {
     }
 }
 
-/// The encoder half of a pipeline's autoencoder, for images that come one by one.
+/// The encoder half of a pipeline's autoencoder, for encoding images one by one.
 pub struct ImageEncoder {
     encoder: Encoder,
     granularity: Granularity,
@@ -67,11 +67,12 @@ impl ImageEncoder {
         Ok(Self { encoder: Encoder::load(dir, kind, device)?, granularity })
     }
 
-    /// Latents `[batch, channels, h, w]`, scaled for the network that removes noise, on the CPU in the pipeline's type;
-    /// `pixels` `[batch, 3, height, width]` go from -1 to 1. A sample's noise is drawn for the whole batch with its seed.
+    /// Returns latents `[batch, channels, h, w]`, scaled for the denoising network, on the CPU in the pipeline's type.
+    /// `pixels` `[batch, 3, height, width]` range from -1 to 1. For [`Draw::Sample`], the noise of the whole batch is
+    /// drawn with the seed.
     ///
     /// # Errors
-    /// A size of which the pipeline has no latents; as [`Encoder::encode`].
+    /// An unsupported size; the errors of [`Encoder::encode`].
     pub fn encode(&self, pixels: &Tensor, draw: Draw) -> Result<Tensor> {
         if let [_, _, height, width] = pixels.size()[..] {
             self.granularity.count((height, width))?;
@@ -93,8 +94,8 @@ impl ImageDecoder {
         Decoder::load(dir, kind, device).map(Self)
     }
 
-    /// Pixels `[batch, 3, height, width]` from -1 to 1 but for overshoots, of latents `[batch, channels, h, w]` that are scaled
-    /// as the network reads them; on the pipeline's device in its type.
+    /// Returns pixels `[batch, 3, height, width]` from -1 to 1 (with overshoots) of latents `[batch, channels, h, w]`
+    /// scaled for the denoising network. They are on the pipeline's device in its type.
     ///
     /// # Errors
     /// As [`Decoder::decode`].
@@ -103,7 +104,7 @@ impl ImageDecoder {
     }
 }
 
-/// Samples `[3, height, width]` from -1 to 1 as pipelines read images, float32 on the CPU.
+/// Returns the samples `[3, height, width]` of an image from -1 to 1, float32 on the CPU, as pipelines read them.
 ///
 /// # Errors
 /// libtorch fails.
@@ -112,7 +113,8 @@ pub fn pixels(image: &Rgb8) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&image.signed_planes())?.f_reshape(shape)?)
 }
 
-/// The image of samples `[3, height, width]` from -1 to 1, overshoots cut off, as diffusers rounds them.
+/// Converts samples `[3, height, width]` from -1 to 1 to an image. Overshoots are clipped; rounding is that of
+/// diffusers.
 ///
 /// # Errors
 /// libtorch fails.
@@ -124,8 +126,8 @@ pub fn rgb(pixels: &Tensor) -> Result<Rgb8> {
     Ok(Rgb8::new(width as usize, height as usize, to_vec(&levels.f_permute([1, 2, 0])?)?)?)
 }
 
-/// 8-bit pixels `[batch, height, width, 3]` on the host of decoded images `[batch, 3, height, width]` from -1 to 1, as
-/// diffusers rounds them.
+/// Converts decoded images `[batch, 3, height, width]` from -1 to 1 to 8-bit pixels `[batch, height, width, 3]` on the
+/// host, rounded as in diffusers.
 ///
 /// # Errors
 /// libtorch fails.

@@ -55,9 +55,9 @@ impl Facts {
         if let Err(reason) = absurd {
             Some(reason)
         } else if width % heads != 0 {
-            Some(format!("hidden_size {width} is no multiple of num_attention_heads {heads}"))
+            Some(format!("hidden_size {width} is not a multiple of num_attention_heads {heads}"))
         } else if !(eps.is_finite() && eps >= 0.0) {
-            Some(format!("layer_norm_eps is {eps}, which is no number to add to a variance"))
+            Some(format!("layer_norm_eps is {eps}; it must be a finite number ≥ 0"))
         } else if image_h < patch_h || image_w < patch_w {
             Some(format!("image_size {image_h}x{image_w} is smaller than patch_size {patch_h}x{patch_w}"))
         } else if channels != 3 {

@@ -23,7 +23,7 @@ pub(crate) use head::Head;
 pub use network::VisionTransformer;
 pub use registry::{VisionConfig, VisionFamily};
 pub use source::HeadSource;
-pub(crate) use stored::{Names, Said, Stored, class_count, labels};
+pub(crate) use stored::{DeclaredHead, Names, Stored, class_count, labels};
 
 /// How to load a network.
 #[derive(Debug, Clone)]

@@ -45,7 +45,7 @@ impl VisionTransformer {
         self.head.classes()
     }
 
-    /// Where the network lives.
+    /// The device of the network.
     pub fn device(&self) -> Device {
         self.device
     }

@@ -1,5 +1,5 @@
-//! One look at an image: it is noised as far as a step of a schedule says and passed through the transformer once,
-//! beside a prompt. Without an image the pipeline first makes one of the prompt.
+//! Captures one pass: adds noise of one step of a schedule to an image and passes it through the transformer together
+//! with a prompt. Without an image, the pipeline first generates one from the prompt.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -17,30 +17,30 @@ use crate::pipeline::{pixels, rgb};
 use crate::site::{Stream, TokenLayout};
 use crate::t5;
 
-/// Side of an image in pixels where none is given and the pipeline was made for no smaller one.
+/// Default side of an image in pixels, unless the pipeline was made for smaller ones.
 const USUAL_SIDE: i64 = 512;
-/// Tokens of a prompt where none are given and the tokenizer makes as many.
+/// Default number of tokens of a prompt, if the tokenizer supports it.
 const USUAL_TEXT: usize = 256;
 
-/// What is looked at, and through how much noise.
+/// Options of a capture: the prompt, the image size and the noise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CaptureOptions {
-    /// The text beside the image.
+    /// The prompt.
     pub prompt: String,
-    /// T5 tokens of it, padding included; by default as many as the tokenizer makes at most, up to 256.
+    /// Number of T5 tokens of the prompt, padding included. By default the tokenizer's maximum, but at most 256.
     pub text_tokens: Option<usize>,
-    /// Side in pixels to which the image is brought, whatever its proportions, or in which it is made; by default 512,
-    /// or the autoencoder's `sample_size` where that is smaller.
+    /// Side in pixels to which the image is resized, whatever its proportions, or with which it is generated. By
+    /// default 512, or the autoencoder's `sample_size` if that is smaller.
     pub image_size: Option<usize>,
-    /// Steps of the schedule, in which an image is also made where there is none.
+    /// Number of steps of the schedule. It is also used for generating an image.
     pub steps: usize,
-    /// The step before which the image has the noise that is put on it, counted from 0.
+    /// Step of the schedule, counted from 0: the image gets the noise level before this step.
     pub step: usize,
-    /// Seed of the noise. An image that is made begins with the same noise, so a look at it goes back some of its way.
+    /// Seed of the noise. The generation of an image starts from the same noise.
     pub seed: u64,
 }
 
-/// A [`CaptureOptions`] that fits its pipeline.
+/// A [`CaptureOptions`] that was checked against its pipeline.
 pub struct CapturePlan<'a> {
     pipeline: &'a FluxPipeline,
     options: &'a CaptureOptions,
@@ -49,25 +49,25 @@ pub struct CapturePlan<'a> {
     schedule: Schedule,
 }
 
-/// Everything the pass reads, and the transformer.
+/// The inputs of the pass, and the loaded transformer.
 pub struct PreparedCapture<'a> {
     plan: CapturePlan<'a>,
-    /// What is looked at, as the pipeline saw or made it.
+    /// The image as resized or generated.
     pub image: Rgb8,
-    /// The same from -1 to 1, `[3, side, side]` float32 on the CPU.
+    /// The image as samples from -1 to 1, `[3, side, side]` float32 on the CPU.
     pub pixels: Tensor,
     /// The prompt.
     pub text: EncodedText,
-    /// Latents of the image with noise on them, `[channels, h, w]` on the transformer's device in its type.
+    /// Latents of the image with noise, `[channels, h, w]` on the transformer's device in its type.
     pub noised: Tensor,
     transformer: FluxTransformer,
 }
 
 impl CaptureOptions {
-    /// Checks everything that can be checked without a network.
+    /// Checks everything that can be checked without loading a network.
     ///
     /// # Errors
-    /// A size, a number of tokens or a step that the pipeline does not have.
+    /// The pipeline does not support the size, the number of tokens or the step.
     pub fn plan<'a>(&'a self, pipeline: &'a FluxPipeline) -> Result<CapturePlan<'a>> {
         let side = match self.image_size {
             Some(side) => side as i64,
@@ -86,15 +86,15 @@ impl CaptureOptions {
 }
 
 impl<'a> CapturePlan<'a> {
-    /// T5's tokenizer for this many tokens.
+    /// Returns T5's tokenizer for the planned number of tokens.
     ///
     /// # Errors
-    /// Its files are no longer there.
+    /// Its files have been removed.
     pub fn tokenizer(&self) -> Result<t5::Tokenizer> {
         self.pipeline.t5_tokenizer(self.text_tokens)
     }
 
-    /// What the tokens of the pass are.
+    /// Returns the layout of the tokens of the pass.
     ///
     /// # Errors
     /// None that [`CaptureOptions::plan`] has not found.
@@ -102,7 +102,7 @@ impl<'a> CapturePlan<'a> {
         Ok(TokenLayout::joint(self.text_tokens as i64, self.pipeline.grid((self.side, self.side))?))
     }
 
-    /// What is looked at.
+    /// The options.
     pub fn options(&self) -> &'a CaptureOptions {
         self.options
     }
@@ -112,7 +112,7 @@ impl<'a> CapturePlan<'a> {
         self.pipeline
     }
 
-    /// Share of noise in the latents, from 0 to 1.
+    /// Returns the fraction of noise in the latents, from 0 to 1.
     ///
     /// # Errors
     /// None that [`CaptureOptions::plan`] has not found.
@@ -120,8 +120,9 @@ impl<'a> CapturePlan<'a> {
         self.schedule.sigma(self.options.step)
     }
 
-    /// Makes everything ready to look at `image`, or at one that the pipeline makes of the prompt. Text encoders have
-    /// left when the transformer is loaded; the autoencoder comes and goes beside it where an image is made.
+    /// Prepares the pass for `image`, or for an image that the pipeline generates from the prompt. Text encoders are
+    /// unloaded before the transformer is loaded. For a generated image, the autoencoder is loaded and unloaded while
+    /// the transformer is in memory.
     ///
     /// # Errors
     /// A network cannot be loaded; libtorch fails.
@@ -161,7 +162,7 @@ impl<'a> CapturePlan<'a> {
 }
 
 impl<'a> PreparedCapture<'a> {
-    /// What was planned.
+    /// The plan.
     pub fn plan(&self) -> &CapturePlan<'a> {
         &self.plan
     }
@@ -171,7 +172,7 @@ impl<'a> PreparedCapture<'a> {
         &self.transformer
     }
 
-    /// The whole pass: the predicted velocity `[channels, h, w]`, on the transformer's device.
+    /// Runs the whole pass and returns the predicted velocity `[channels, h, w]`, on the transformer's device.
     ///
     /// # Errors
     /// libtorch or the probe fails.
@@ -181,7 +182,7 @@ impl<'a> PreparedCapture<'a> {
         })
     }
 
-    /// The pass as far as the last of the given blocks: what a probe needs that watches them alone.
+    /// Runs the pass up to the last of the given blocks, for a probe that reads only these.
     ///
     /// # Errors
     /// libtorch or the probe fails.
@@ -213,7 +214,7 @@ impl<'a> PreparedCapture<'a> {
 }
 
 impl FluxPipeline {
-    /// The largest side, in pixels, that is no larger than 512 and than what the autoencoder was made for.
+    /// Returns the largest supported side in pixels that exceeds neither 512 nor the autoencoder's `sample_size`.
     fn usual_side(&self) -> i64 {
         let token = self.pixels_per_token();
         let side = self.vae_config().sample_size.map_or(USUAL_SIDE, |side| side.min(USUAL_SIDE));

@@ -1,4 +1,4 @@
-//! Images to latents and back.
+//! Encodes images to latents and decodes latents to images.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::pipeline::{Draw, ImageEncoder};
 use crate::vae::Decoder;
 
 impl FluxPipeline {
-    /// Loads the encoder half of the autoencoder. It leaves when the caller drops it.
+    /// Loads the encoder half of the autoencoder. It is unloaded when the caller drops it.
     ///
     /// # Errors
     /// As [`crate::vae::Encoder::load`].
@@ -18,12 +18,12 @@ impl FluxPipeline {
         self.parts.load(Component::Vae, |dir, kind, device| self.encoder(dir, kind, device))
     }
 
-    /// Scaled latents `[channels, h, w]` of every image, on the CPU in the pipeline's type. `pixels` are batches `[batch,
-    /// 3, height, width]` from -1 to 1, of one image or more; sizes may change from batch to batch. They are asked for
-    /// one after another, so a long row of images need not be in memory; the encoder is loaded once.
+    /// Returns scaled latents `[channels, h, w]` of every image, on the CPU in the pipeline's type. `pixels` gives
+    /// batches `[batch, 3, height, width]` from -1 to 1 of at least one image; sizes may differ between batches. It is
+    /// read one batch at a time, so that the images need not be in memory at once. The encoder is loaded once.
     ///
     /// # Errors
-    /// The first error of `pixels`; as [`ImageEncoder::encode`].
+    /// The first error of `pixels`; the errors of [`ImageEncoder::encode`].
     pub fn encode_images<E: From<Error>>(
         &self,
         pixels: impl IntoIterator<Item = Result<Tensor, E>>,
@@ -52,8 +52,8 @@ impl FluxPipeline {
         failed.map_or(Ok(encoded), Err)
     }
 
-    /// Pixels `[batch, 3, height, width]` from -1 to 1 but for overshoots, on the CPU in the pipeline's type, of scaled
-    /// latents `[batch, channels, h, w]`. Loads the decoder half of the autoencoder and lets it go.
+    /// Decodes scaled latents `[batch, channels, h, w]` to pixels `[batch, 3, height, width]` from -1 to 1 (with
+    /// overshoots), on the CPU in the pipeline's type. Loads and unloads the decoder half of the autoencoder.
     ///
     /// # Errors
     /// As [`Decoder::load`] and [`Decoder::decode`].
