@@ -1,4 +1,4 @@
-//! `config.json` of a ViT.
+//! Reads `config.json` of a ViT.
 
 use std::collections::BTreeMap;
 
@@ -75,7 +75,7 @@ impl VitConfig {
         }
     }
 
-    /// What the configuration says of a head.
+    /// Returns what the configuration declares about the head.
     pub(crate) fn declared_head(&self) -> DeclaredHead<'_> {
         DeclaredHead::of_classifier(&self.architectures, self.class_count(), labels(self.id2label.as_ref()))
     }
