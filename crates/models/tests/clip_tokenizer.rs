@@ -199,7 +199,7 @@ fn broken_json_is_refused() {
     {
         let dir = directory([]);
         fs::write(dir.path().join(name), "{\"a\": ").expect("a file");
-        assert_says(&refusal(dir.path()), &[name, "not what a CLIP tokenizer has there", "download"]);
+        assert_says(&refusal(dir.path()), &[name, "not a valid file of a CLIP tokenizer", "download"]);
     }
     let dir = directory([("vocab.json", json!({ "a": -1 }))]);
     assert_says(&refusal(dir.path()), &["vocab.json", "-1", "download"]);

@@ -77,7 +77,7 @@ fn names_of_shards_stay_in_the_directory() {
     for shard in ["../one.safetensors", "..", ".", "", "/etc/passwd", "sub/one.safetensors", "sub/../../x"] {
         let dir = folder(&[("model.safetensors.index.json", index(shard).as_bytes())]);
         let message = open(dir.path()).expect_err(shard);
-        assert_says(&message, &["index.json", "not a file beside it"]);
+        assert_says(&message, &["index.json", "not a file in its folder"]);
     }
 
     // One tensor in two files, and the index names a third for it.

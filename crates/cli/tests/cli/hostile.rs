@@ -94,7 +94,7 @@ fn a_model_directory() {
     }
     let index = r#"{"weight_map":{"a":"../../../etc/passwd"}}"#;
     let index = file(dir.path(), "model.safetensors.index.json", index.as_bytes());
-    assert_says(&attend(), &["index.json", "`../../../etc/passwd`", "not a file beside it"]);
+    assert_says(&attend(), &["index.json", "`../../../etc/passwd`", "not a file in its folder"]);
     fs::remove_file(index).expect("written");
 
     file(dir.path(), "model.safetensors", &u64::MAX.to_le_bytes());

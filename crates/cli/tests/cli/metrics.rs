@@ -231,7 +231,7 @@ fn what_cannot_be_compared_is_refused() {
             2,
             "`vgg` is unknown; give inception:FILE.safetensors, clip:DIR or mini",
         ),
-        (&generated, &generated, "inception", &[], 2, "needs a place: inception:FILE.safetensors"),
+        (&generated, &generated, "inception", &[], 2, "needs a path: inception:FILE.safetensors"),
         (&generated, &generated, "clip:", &[], 2, "names no file or folder"),
         (&generated, &generated, &pickle, &[], 3, "tools/convert_inception.py FILE.pth FILE.safetensors"),
         (&generated, &generated, &clip, &[], 3, "no CLIP"),

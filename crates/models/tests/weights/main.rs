@@ -122,7 +122,7 @@ fn a_shard_outside_the_directory_is_refused() {
             text.replace("model-00001-of-00005.safetensors", way_out)
         });
         let message = refusal(dir.path());
-        assert!(message.contains(way_out) && message.contains("not a file beside it"), "{message}");
+        assert!(message.contains(way_out) && message.contains("not a file in its folder"), "{message}");
     }
 }
 
