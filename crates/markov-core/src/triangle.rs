@@ -1,11 +1,11 @@
-//! Triangular matrices, which causal attention has.
+//! Triangular matrices, as in causal attention.
 
 use crate::kernel::Element;
 
 /// The shape of a triangular transition matrix.
 ///
 /// In causal attention a token attends to itself and to earlier tokens only, so the matrix is lower triangular. That
-/// decides most of what its chain can say, whatever the network has learned:
+/// determines most properties of its chain, whatever the network has learned:
 ///
 /// - The eigenvalues are the diagonal: λ₂ is the largest probability, besides the first token's, that a token attends
 ///   to itself. It says nothing about groups of tokens.
@@ -27,8 +27,8 @@ pub enum Triangle {
     Upper,
 }
 
-/// The triangle that `values`, `n × n` numbers in row-major order, form by their exact zeros; a diagonal matrix counts as
-/// lower triangular. `None` for a single state, which has no other to move to.
+/// Returns the triangle that `values`, `n × n` numbers in row-major order, form by their exact zeros. A diagonal matrix
+/// counts as lower triangular. Returns `None` for a single state.
 pub(crate) fn recognise<T: Element>(values: &[T], n: usize) -> Option<Triangle> {
     if n < 2 {
         return None;

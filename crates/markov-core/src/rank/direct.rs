@@ -2,7 +2,8 @@
 
 use ndarray::{Array1, Array2};
 
-/// Steady state of an irreducible chain `[n, n]` by the state reduction of Grassmann, Taksar and Heyman (1985).
+/// Computes the steady state of an irreducible chain `[n, n]` by the state reduction of Grassmann, Taksar and Heyman
+/// (1985).
 ///
 /// No subtraction occurs, so every entry is accurate to rounding, tiny ones too. O(n³).
 pub(crate) fn state_reduction(mut p: Array2<f64>) -> Array1<f64> {

@@ -80,7 +80,7 @@ pub(super) fn irreducible(matrix: ArrayView2<'_, f64>) -> Result<Vec<Eigenvalue>
 /// The transition matrix `[n, n]` of chain number `which` of a carrier, written out by pushing every state one step.
 ///
 /// # Errors
-/// What [`Propagate::step`] reports.
+/// The errors of [`Propagate::step`].
 pub fn to_dense<P: Propagate>(chain: &P, which: usize) -> Result<Array2<f64>> {
     let all: Vec<usize> = (0..chain.states()).collect();
     written_out(chain, which, &all)
