@@ -52,7 +52,7 @@ mod tests {
     use ndarray::{Array2, array};
 
     #[test]
-    fn triangles_are_told_by_their_zeros() {
+    fn triangles_are_recognised_by_their_zeros() {
         let lower = Stochastic::new(array![[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.2, 0.3, 0.5]]).unwrap();
         assert_eq!(lower.triangle(), Some(Triangle::Lower));
         let upper = Stochastic::new(array![[0.5f32, 0.5, 0.0], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0]]).unwrap();

@@ -50,7 +50,7 @@ fn islands_are_found_through_the_teleport() {
 }
 
 #[test]
-fn memberships_are_shares_for_any_chain() {
+fn memberships_are_distributions_for_any_chain() {
     for (seed, kind) in common::KINDS.into_iter().enumerate() {
         for sets in 1..=4 {
             let a = Stochastic::new(matrix(kind, 25, seed as u64)).unwrap();

@@ -169,7 +169,7 @@ fn rough_tolerances_single_precision_and_batches_see_structure_too() {
 
 /// Beyond the effort the answer is what the iteration had, and says so; λ₂ alone is refused.
 #[test]
-fn a_tolerance_out_of_reach_is_said() {
+fn an_unreachable_tolerance_is_reported() {
     // Softmax of noise: its eigenvalues fill a disc, so that none stands out.
     let a = Stochastic::new(common::matrix(common::Kind::Softmax, 150, 8)).unwrap();
     let effort = Effort { max_products: 20, dense_limit: 0, ..Effort::default() };

@@ -24,7 +24,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn twins_equal_ndarray(n in 1usize..20, alpha in 0.1..0.999f64, seed in any::<u64>(), single in any::<bool>()) {
+    fn torch_results_equal_ndarray_results(n in 1usize..20, alpha in 0.1..0.999f64, seed in any::<u64>(), single in any::<bool>()) {
         let mut all: Vec<Array2<f64>> = KINDS.iter().map(|kind| matrix(*kind, n, seed)).collect();
         if single {
             all.iter_mut().for_each(|a| a.mapv_inplace(|v| f64::from(v as f32)));

@@ -83,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_decides_the_numbers_is_part_of_a_model() -> std::io::Result<()> {
+    fn every_file_that_changes_results_changes_the_identity() -> std::io::Result<()> {
         let dir = tempfile::tempdir()?;
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text);
         write("config.json", "{}")?;
@@ -108,7 +108,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_file_of_the_cache_must_have_the_hash_that_it_is_named_by() -> std::io::Result<()> {
+    fn cached_files_must_match_the_hash_in_their_name() -> std::io::Result<()> {
         let dir = tempfile::tempdir()?;
         let (blobs, snapshot) = (dir.path().join("blobs"), dir.path().join("snapshots/0123"));
         std::fs::create_dir_all(&blobs)?;

@@ -215,7 +215,7 @@ fn added_tokens_must_have_their_ids() {
 }
 
 #[test]
-fn context_must_be_believable() {
+fn invalid_context_lengths_are_refused() {
     for length in [json!(0), json!(2), json!(77.5), json!(-1), json!(10_000_000)] {
         let dir = directory([("tokenizer_config.json", json!({ "model_max_length": length }))]);
         assert_says(&refusal(dir.path()), &["tokenizer_config.json", "model_max_length", "77"]);

@@ -141,7 +141,7 @@ fn every_stage_is_that_of_diffusers() -> models::Result<()> {
 }
 
 #[test]
-fn probed_output_is_unprobed_output() -> models::Result<()> {
+fn probes_do_not_change_the_output() -> models::Result<()> {
     for (name, _, grid, depths) in FIXTURES {
         let golden = Golden::open(name);
         let network = load(&fixture(name))?;
@@ -162,7 +162,7 @@ fn probed_output_is_unprobed_output() -> models::Result<()> {
 /// The network and everything it computes in bfloat16, probed and not, beside diffusers in bfloat16. (Float32 is no
 /// measure: a guidance of 3.5 enters the sinusoids as 3504 in bfloat16 and as 3500 in float32.)
 #[test]
-fn bfloat16_is_within_its_noise() -> models::Result<()> {
+fn bfloat16_is_within_its_rounding_noise() -> models::Result<()> {
     let golden = Golden::open("flux-dev");
     let network = FluxTransformer::load(&fixture("flux-dev"), Kind::BFloat16, Device::Cpu)?;
     let inputs = Inputs::of(&golden, (2, 5));
@@ -304,7 +304,7 @@ fn directories_that_do_not_fit_are_refused() {
 
 /// Files without the fields that older pipelines leave out are FLUX.1-schnell's.
 #[test]
-fn what_a_configuration_leaves_out() {
+fn missing_settings_get_their_defaults() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     std::fs::write(dir.path().join("config.json"), r#"{"_class_name": "FluxTransformer2DModel"}"#)
         .expect("writable");

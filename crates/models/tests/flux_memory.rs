@@ -146,7 +146,7 @@ fn growth<T>(work: impl FnOnce() -> models::Result<T>) -> models::Result<Option<
 }
 
 #[test]
-fn a_pass_takes_what_its_heads_at_once_take() -> models::Result<()> {
+fn memory_of_a_pass_depends_on_its_heads_at_once() -> models::Result<()> {
     give_back_what_is_free();
     let dir = tempfile::tempdir().expect("a scratch folder");
     write(dir.path());

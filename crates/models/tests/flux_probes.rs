@@ -61,7 +61,7 @@ fn layers(inputs: &Inputs) -> models::Result<Vec<KeptLayer>> {
 }
 
 #[test]
-fn concepts_see_what_text_sees_and_leave_no_trace() -> models::Result<()> {
+fn concepts_attend_like_text_and_do_not_change_the_output() -> models::Result<()> {
     let (network, inputs) = (network()?, Inputs::draw(1));
     let without = network.forward(&inputs.borrow(None), &mut NoProbe)?;
     let mut probe = KeepAll::default();
@@ -267,7 +267,7 @@ impl AttentionProbe for Counting {
 }
 
 #[test]
-fn no_more_heads_are_alive_than_allowed() -> models::Result<()> {
+fn no_more_heads_are_in_memory_than_allowed() -> models::Result<()> {
     let (network, inputs) = (network()?, Inputs::draw(7));
     for (limit, most) in [(None, 2), (Some(1), 1), (Some(2), 2), (Some(99), 2)] {
         let mut probe = Counting { limit, ..Counting::default() };

@@ -35,7 +35,7 @@ fn entry(name: &str, shape: &str, from: u64, to: u64) -> String {
 }
 
 #[test]
-fn weights_and_matrices_in_safetensors() {
+fn hostile_safetensors_files_are_refused() {
     let entries =
         |entries: &[String], data: usize| safetensors(&format!("{{{}}}", entries.join(",")), &vec![0; data]);
     let cases: Vec<(Vec<u8>, &str)> = vec![
@@ -120,7 +120,7 @@ fn names_of_shards_stay_in_the_directory() {
 }
 
 #[test]
-fn arrays_of_numpy() {
+fn hostile_npy_files_are_refused() {
     let file = |header: &str, length: usize| {
         [b"\x93NUMPY\x02\x00", &(length as u32).to_le_bytes()[..], header.as_bytes()].concat()
     };
@@ -146,7 +146,7 @@ fn arrays_of_numpy() {
 
 /// An archive whose directory claims more than its data can hold, and one with a name that leads out.
 #[test]
-fn archives_of_numpy() {
+fn hostile_npz_archives_are_refused() {
     let archive = |name: &str| {
         let mut bytes = Cursor::new(Vec::new());
         let mut writer = zip::ZipWriter::new(&mut bytes);
@@ -191,7 +191,7 @@ fn zeros(count: u16) -> Vec<u8> {
 }
 
 #[test]
-fn pictures_larger_than_their_files() {
+fn images_that_claim_more_pixels_than_their_file_can_hold_are_refused() {
     let fixture = |name: &str| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/image/pictures");
         fs::read(folder.join(name)).expect("a fixture")
@@ -235,7 +235,7 @@ fn pictures_larger_than_their_files() {
 }
 
 #[test]
-fn configurations_with_absurd_numbers() {
+fn configurations_with_absurd_numbers_are_refused() {
     let vit = |key: &str, value: Value| {
         let mut config = json!({ "model_type": "vit" });
         config[key] = value;
@@ -269,7 +269,7 @@ fn configurations_with_absurd_numbers() {
 
 /// Each configuration of a fixture with one number changed.
 #[test]
-fn configurations_of_pipelines_with_absurd_numbers() {
+fn pipeline_configurations_with_absurd_numbers_are_refused() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     type Read = fn(&Path) -> models::Result<()>;
     let unet: Read = |dir| models::sd::UnetConfig::from_dir(dir).map(drop);
@@ -315,7 +315,7 @@ fn configurations_of_pipelines_with_absurd_numbers() {
 }
 
 #[test]
-fn tokenizers_with_absurd_tables() {
+fn tokenizers_with_absurd_tables_are_refused() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let text = fs::read_to_string(fixtures.join("t5-tokenizer/tokenizer.json")).expect("a fixture");
     let mut file: Value = serde_json::from_str(&text).expect("JSON");

@@ -323,7 +323,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 #[test]
-fn pictures_are_turned_as_pillow_turns_them() {
+fn images_are_turned_as_in_pillow() {
     let golden: Orientations = golden("orientation.json");
     assert_eq!(golden.pictures.len(), 28);
     for Noted { name, file, number, width, height, pixels } in golden.pictures {

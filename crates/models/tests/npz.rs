@@ -62,7 +62,7 @@ fn stored_and_deflated_archives_are_read() {
 }
 
 #[test]
-fn what_is_no_archive_of_these_arrays_is_refused() {
+fn archives_without_the_arrays_are_refused() {
     let scratch = scratch();
     let whole = archive(CompressionMethod::Deflated, &statistics());
     let text = scratch.refusal(b"no archive at all");

@@ -99,7 +99,7 @@ fn texts_and_a_pass_are_those_of_diffusers() -> models::Result<()> {
 }
 
 #[test]
-fn a_picture_goes_there_and_back() -> models::Result<()> {
+fn an_image_is_encoded_and_decoded_as_in_diffusers() -> models::Result<()> {
     let golden = Golden::open(NAME);
     let pipeline = open(Kind::Float)?;
     let encoder = pipeline.image_encoder()?;
@@ -165,7 +165,7 @@ fn the_parts_decide_and_not_the_class() -> models::Result<()> {
 
 /// Published pipelines name what is not needed, and have it or not.
 #[test]
-fn what_is_not_needed_may_be_there() -> models::Result<()> {
+fn optional_parts_are_ignored() -> models::Result<()> {
     for (from, to) in [
         ("\"vae\": [", "\"inverse_scheduler\": [\"diffusers\", \"DDIMInverseScheduler\"], \"vae\": ["),
         ("\"vae\": [", "\"controlnet\": [null, null], \"pag_applied_layers\": \"mid\", \"vae\": ["),

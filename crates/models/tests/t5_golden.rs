@@ -96,7 +96,7 @@ fn every_stage_is_that_of_transformers() -> models::Result<()> {
 }
 
 #[test]
-fn probed_output_is_unprobed_output() -> models::Result<()> {
+fn probes_do_not_change_the_output() -> models::Result<()> {
     for name in NETWORKS {
         let golden = Golden::open(name);
         let network = T5Encoder::load(&fixture(name), Kind::Float, Device::Cpu)?;

@@ -117,7 +117,7 @@ impl AttentionProbe for Uninterested {
 }
 
 #[test]
-fn probed_output_is_unprobed_output() -> models::Result<()> {
+fn probes_do_not_change_the_output() -> models::Result<()> {
     for (name, _, _, count) in FIXTURES {
         let golden = Golden::open(name);
         let unet = load(&fixture(name))?;
@@ -135,7 +135,7 @@ fn probed_output_is_unprobed_output() -> models::Result<()> {
 
 /// The network and everything it computes in bfloat16, beside diffusers in bfloat16.
 #[test]
-fn bfloat16_is_within_its_noise() -> models::Result<()> {
+fn bfloat16_is_within_its_rounding_noise() -> models::Result<()> {
     let golden = Golden::open("unet-sd2");
     let unet = Unet::load(&fixture("unet-sd2"), Kind::BFloat16, Device::Cpu)?;
     let unprobed = forward(&unet, &golden, &mut NoProbe)?;
@@ -151,7 +151,7 @@ fn bfloat16_is_within_its_noise() -> models::Result<()> {
 
 /// The middle layer that self-attention guidance reads, of a batch of two.
 #[test]
-fn one_layer_is_picked_by_its_place() -> models::Result<()> {
+fn a_probe_can_select_one_layer() -> models::Result<()> {
     let golden = Golden::open("unet-sd1");
     let unet = load(&fixture("unet-sd1"))?;
     let middle = UnetLayer { part: UnetPart::Mid, attention: 0, layer: 0, cross: false };
@@ -165,7 +165,7 @@ fn one_layer_is_picked_by_its_place() -> models::Result<()> {
 
 /// Cross-attention is no chain, and levels of different sizes have no average.
 #[test]
-fn probes_of_chains_decline_what_is_none() -> models::Result<()> {
+fn probes_of_chains_refuse_cross_attention() -> models::Result<()> {
     let golden = Golden::open("unet-sd1");
     let unet = load(&fixture("unet-sd1"))?;
     let layers = || unet.config().attention_layers().into_iter();
@@ -318,7 +318,7 @@ fn directories_that_do_not_fit_are_refused() {
 
 /// What the file of Stable Diffusion 1.5 says, which is older than most fields.
 #[test]
-fn the_configuration_that_was_published() {
+fn the_published_configuration_is_read() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let published = r#"{
         "_class_name": "UNet2DConditionModel", "_diffusers_version": "0.6.0", "act_fn": "silu", "attention_head_dim": 8,

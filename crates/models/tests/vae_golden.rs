@@ -53,7 +53,7 @@ fn every_stage_is_that_of_diffusers() -> models::Result<()> {
 }
 
 #[test]
-fn the_halves_are_those_of_the_whole() -> models::Result<()> {
+fn separate_halves_equal_the_whole_autoencoder() -> models::Result<()> {
     for name in FIXTURES {
         let golden = Golden::open(name);
         let whole = load(&fixture(name))?;
@@ -68,7 +68,7 @@ fn the_halves_are_those_of_the_whole() -> models::Result<()> {
 
 /// The network and everything it computes in bfloat16, beside diffusers in bfloat16.
 #[test]
-fn bfloat16_is_within_its_noise() -> models::Result<()> {
+fn bfloat16_is_within_its_rounding_noise() -> models::Result<()> {
     let golden = Golden::open("vae-flux");
     let vae = Autoencoder::load(&fixture("vae-flux"), Kind::BFloat16, Device::Cpu)?;
     let posterior = vae.encode(&golden.get("input.pixels"))?;

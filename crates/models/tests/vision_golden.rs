@@ -103,7 +103,7 @@ fn every_stage_is_that_of_transformers() -> models::Result<()> {
 }
 
 #[test]
-fn probed_output_is_unprobed_output() -> models::Result<()> {
+fn probes_do_not_change_the_output() -> models::Result<()> {
     for name in FIXTURES {
         let dir = fixture(name);
         let network = load(&dir)?;
@@ -120,7 +120,7 @@ fn probed_output_is_unprobed_output() -> models::Result<()> {
 /// Masking a token for everybody equals its removal from the sequence, in every layer, for heads that look at CLS. (A
 /// mean over patches knows which are there.)
 #[test]
-fn removal_is_masking_of_keys() -> models::Result<()> {
+fn removing_tokens_equals_masking_keys() -> models::Result<()> {
     for (name, removed) in [("vit-plain", &[1i64, 4, 7, 16][..]), ("dino-small", &[2, 20])] {
         removal_equals_masking(name, removed)?;
     }

@@ -201,7 +201,7 @@ mod tests {
     use crate::memory::weight_bytes;
 
     #[test]
-    fn parameters_are_those_of_the_files() -> Result<()> {
+    fn the_number_of_parameters_equals_that_of_the_files() -> Result<()> {
         for fixture in ["flux-schnell", "flux-dev"] {
             let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture);
             let config = FluxConfig::from_dir(&dir)?;

@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_blocks_are_the_last_ten_dual_ones_as_far_as_there_are_so_many() -> Result<()> {
+    fn default_blocks_are_the_last_ten_dual_blocks() -> Result<()> {
         let usual = |dual| FluxLayers::Usual.resolve(dual, 5);
         assert_eq!(usual(19)?, [(Stream::Dual, (9..19).collect())].into());
         assert_eq!(usual(3)?, [(Stream::Dual, (0..3).collect())].into());
@@ -152,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_is_read_back() -> Result<()> {
+    fn printed_selections_parse_to_the_same_selection() -> Result<()> {
         for spec in ["all", "last:4", "dual.3,single.0", "dual.last:10,single.all"] {
             assert_eq!(spec.parse::<FluxLayers>()?.to_string(), spec);
         }

@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn exif_comes_before_xmp_and_what_is_damaged_counts_as_none() {
+    fn exif_precedes_xmp_and_damaged_metadata_are_ignored() {
         let exif = |entries: &[(u16, u16, u32, u32)]| [EXIF, &tiff(entries)].concat();
         let xmp = |text: &str| [XMP, text.as_bytes()].concat();
         let six = exif(&[(0x010f, 2, 4, 0), (TAG, SHORT, 1, 6)]);

@@ -142,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_image_survives_the_way_to_samples_and_back() -> Result<()> {
+    fn images_round_trip_through_samples() -> Result<()> {
         let data: Vec<u8> = (0..=255).flat_map(|level| [level, 255 - level, level / 2]).collect();
         let image = Rgb8::new(32, 8, data)?;
         let samples = pixels(&image)?;

@@ -104,7 +104,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_documented_table_is_what_is_computed() {
+    fn computed_footprints_equal_the_documented_table() {
         let config = FluxConfig::default();
         let mut rows = vec![format!("| transformer | {} |", amount(2 * config.parameters()))];
         for (side, text, limits) in [
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_count() {
+    fn every_request_adds_to_the_footprint() {
         let of = |requests: &[MapRequest], device| {
             let (batch, tokens, heads) = (1, 10, 4);
             MapFootprint { batch, tokens, heads, heads_at_once: Some(2), kind: Kind::Float, requests }

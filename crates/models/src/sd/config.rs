@@ -368,7 +368,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_layers_of_stable_diffusion_1() {
+    fn stable_diffusion_1_has_its_published_layers() {
         let layers = UnetConfig::default().attention_layers();
         assert_eq!(layers.len(), 32);
         let names: Vec<String> = layers.iter().map(|(_, layer)| layer.to_string()).collect();

@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_is_read_back() -> Result<()> {
+    fn printed_selections_parse_to_the_same_selection() -> Result<()> {
         for spec in ["all", "all.attn1", "last:4", "mid_block.attn1,up_blocks.1.attentions.0"] {
             assert_eq!(spec.parse::<UnetLayers>()?.to_string(), spec);
         }

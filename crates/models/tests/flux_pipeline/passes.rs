@@ -111,7 +111,7 @@ fn a_picture_is_noised_and_passed_as_in_diffusers() -> models::Result<()> {
 }
 
 #[test]
-fn latents_are_drawn_picture_by_picture() -> models::Result<()> {
+fn latents_are_drawn_image_by_image() -> models::Result<()> {
     let golden = Golden::open("flux-pipeline");
     let pipeline = open(Kind::Float)?;
     let draw = Draw::Sample { seed: 5 };
@@ -172,7 +172,7 @@ fn guidance_has_a_default_where_the_network_needs_one() -> models::Result<()> {
 
 /// One component is loaded after another has left, in every call, even in one that fails.
 #[test]
-fn no_two_components_live_at_once() -> models::Result<()> {
+fn no_two_components_are_loaded_at_once() -> models::Result<()> {
     type Log = Arc<Mutex<Vec<(Component, Phase)>>>;
     let log = Log::default();
     let writer = Arc::clone(&log);

@@ -151,7 +151,7 @@ fn files_that_another_program_has_fetched_are_used() -> Result<(), HubError> {
 }
 
 #[test]
-fn a_cut_download_goes_on_where_it_ended() -> Result<(), HubError> {
+fn an_interrupted_download_is_resumed() -> Result<(), HubError> {
     let cache = tempfile::tempdir().expect("a scratch folder");
     let cut_first = |_: &_, nth, reply| Reply { cut_after: (nth == 1).then_some(CUT), ..reply };
     let stand_in = StandIn::start(files(), honest, cut_first);
@@ -164,7 +164,7 @@ fn a_cut_download_goes_on_where_it_ended() -> Result<(), HubError> {
 }
 
 #[test]
-fn what_an_earlier_process_left_is_gone_on_with() -> Result<(), HubError> {
+fn the_partial_file_of_an_earlier_process_is_resumed() -> Result<(), HubError> {
     let cache = tempfile::tempdir().expect("a scratch folder");
     {
         // The connection is cut at the same place for ever.
@@ -210,7 +210,7 @@ fn downloads_that_never_get_further_are_given_up() {
 }
 
 #[test]
-fn damage_in_what_was_left_costs_one_download() -> Result<(), HubError> {
+fn a_damaged_partial_file_is_downloaded_once_more() -> Result<(), HubError> {
     for left in [vec![0; CUT], vec![7; weights().len()], vec![7; weights().len() + 5]] {
         let cache = tempfile::tempdir().expect("a scratch folder");
         let folder = repository(cache.path()).join("blobs");
@@ -223,7 +223,7 @@ fn damage_in_what_was_left_costs_one_download() -> Result<(), HubError> {
 }
 
 #[test]
-fn a_server_that_is_busy_is_asked_again() -> Result<(), HubError> {
+fn requests_to_a_busy_server_are_retried() -> Result<(), HubError> {
     let cache = tempfile::tempdir().expect("a scratch folder");
     let busy = |_: &_, nth, reply| match nth {
         1 => Reply::status(500),
@@ -236,7 +236,7 @@ fn a_server_that_is_busy_is_asked_again() -> Result<(), HubError> {
 }
 
 #[test]
-fn one_of_two_waits_for_the_other() -> Result<(), HubError> {
+fn a_second_process_waits_for_the_first() -> Result<(), HubError> {
     let cache = tempfile::tempdir().expect("a scratch folder");
     let stand_in = StandIn::start(files(), honest, |_, _, reply| {
         std::thread::sleep(Duration::from_millis(200));

@@ -97,7 +97,7 @@ fn a_token_that_cannot_be_sent_is_not_shown_either() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn a_missing_file_is_named() {
     let without = |request: &Request, _, reply| {
         if request.path.ends_with("model.safetensors") { Reply::status(404) } else { reply }
     };
@@ -108,7 +108,7 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 #[test]
-fn offline_names_every_missing_file_and_asks_nobody() {
+fn offline_names_every_missing_file_and_makes_no_request() {
     let cache = tempfile::tempdir().expect("a scratch folder");
     let stand_in = StandIn::start(files(), honest, honest);
     let hub = hub_at(&stand_in.hub, cache.path());
@@ -122,7 +122,7 @@ fn offline_names_every_missing_file_and_asks_nobody() {
 }
 
 #[test]
-fn nobody_there() {
+fn an_unreachable_hub_is_named() {
     let cache = tempfile::tempdir().expect("a scratch folder");
     // Port 1 is for a service that no machine runs.
     let hub = Hub::at("http://127.0.0.1:1", cache.path());
@@ -156,7 +156,7 @@ fn headers_that_lead_out_of_the_cache_are_refused() {
 }
 
 #[test]
-fn a_commit_that_was_asked_for_is_the_commit_that_comes() {
+fn an_answer_with_another_commit_is_refused() {
     let cache = tempfile::tempdir().expect("a scratch folder");
     let stand_in = StandIn::start(files(), honest, honest);
     let other = "f".repeat(40);

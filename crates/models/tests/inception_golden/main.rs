@@ -36,7 +36,7 @@ fn rgb(name: &str, (k, count): (usize, usize), size: (usize, usize)) -> Tensor {
 }
 
 #[test]
-fn pictures_are_resized_as_tensorflow_1_did() -> models::Result<()> {
+fn images_are_resized_as_tensorflow_1_did() -> models::Result<()> {
     let golden = Golden::open("inception");
     for (height, width) in [(1, 1), (2, 3), (45, 61), (299, 299), (64, 64), (333, 512), (601, 300)] {
         let name = format!("resize.{height}x{width}");

@@ -109,7 +109,7 @@ const KINDS: [&str; 4] = ["single", "sharded", "single.fp16", "sharded.fp16"];
 /// Whatever lies in a folder, the weights are those that its library reads: without a variant where that finds some, and with
 /// `variant="fp16"` otherwise.
 #[test]
-fn of_several_weights_those_are_read_that_the_library_reads() {
+fn the_weights_that_the_library_prefers_are_read() {
     let golden = golden();
     let plain = golden.read.iter().filter(|row| row.variant.is_none());
     for row in plain {
@@ -253,7 +253,7 @@ fn a_variant_is_read_where_it_is_the_only_one_or_fp16() {
 }
 
 #[test]
-fn what_is_missing_is_said() {
+fn missing_weights_are_reported() {
     let dir = folder("transformers");
     assert!(
         refusal(dir.path()).contains("no weights; expected model.safetensors or diffusion_pytorch_model")

@@ -83,7 +83,7 @@ fn a_missing_tensor_is_named_with_its_neighbours() {
 }
 
 #[test]
-fn another_shape_than_the_config_says() {
+fn a_tensor_of_another_shape_is_refused() {
     let dir = copy("vit-plain");
     edit(dir.path(), "config.json", |text| {
         text.replace("\"intermediate_size\": 64", "\"intermediate_size\": 60")
@@ -93,7 +93,7 @@ fn another_shape_than_the_config_says() {
 }
 
 #[test]
-fn tensors_nobody_reads_are_another_network() {
+fn unread_tensors_are_refused() {
     let dir = copy("vit-plain");
     edit(dir.path(), "config.json", |text| {
         text.replace("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 2")
@@ -134,7 +134,7 @@ fn a_missing_shard_is_named() {
 }
 
 #[test]
-fn configurations_that_contradict_themselves() {
+fn contradictory_configurations_are_refused() {
     for (from, to, word) in [
         ("\"num_attention_heads\": 4", "\"num_attention_heads\": 5", "multiple"),
         ("\"patch_size\": 8", "\"patch_size\": 64", "smaller than patch_size"),
@@ -152,7 +152,7 @@ fn configurations_that_contradict_themselves() {
 }
 
 #[test]
-fn what_is_no_model_directory() {
+fn directories_without_a_model_are_refused() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     assert!(refusal(dir.path()).contains("config.json"));
     assert!(refusal(&dir.path().join("nowhere")).contains("no such model directory"));

@@ -138,7 +138,7 @@ fn two_backbones_in_one_file_are_refused() {
 }
 
 #[test]
-fn a_classifier_counts_that_is_there() {
+fn a_classifier_in_the_weights_is_used() {
     for name in ["vit-plain", "dinov2-plain"] {
         for architectures in [Value::Null, json!(["ViTModel"]), json!([])] {
             let dir = copy(name);
@@ -203,7 +203,7 @@ fn a_tower_without_projection_takes_a_linear_head_and_no_names() {
 
 /// Known leftovers of training, and tensors beside the network, change nothing.
 #[test]
-fn what_training_leaves_is_passed_over() {
+fn tensors_of_training_are_ignored() {
     for (name, stage, prefix) in [
         ("vit-backbone", "embedding", ""),
         ("vit-plain", "logits", "vit."),
@@ -229,7 +229,7 @@ fn what_training_leaves_is_passed_over() {
 
 /// A tensor within a part of the network would change what that part computes, so it is another network's.
 #[test]
-fn tensors_within_the_network_are_of_another_architecture() {
+fn unread_tensors_within_the_network_are_refused() {
     for (name, tensors) in [
         (
             "vit-plain",

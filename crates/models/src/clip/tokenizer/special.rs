@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_text_with_two_ids_the_lower_counts() {
+    fn the_lower_of_two_ids_of_a_token_counts() {
         let dir = tempfile::tempdir().expect("a folder");
         let entry = json!({ "content": "<pad>" });
         let config = json!({ "added_tokens_decoder": { "9": entry, "7": entry }, "pad_token": "<pad>" });
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn more_tokens_than_any_text_needs_are_refused_by_file() {
+    fn too_many_added_tokens_are_refused_with_the_file_name() {
         let dir = tempfile::tempdir().expect("a folder");
         let many = |count: usize| vec!["<a>"; count];
         let refusal =
