@@ -99,17 +99,17 @@ pub enum Error {
     /// A start or teleport vector that is not a distribution over the states.
     #[error("{what} is not a distribution over {states} states: {reason}")]
     Distribution {
-        /// Which vector.
+        /// Name of the vector.
         what: &'static str,
         /// Number of states of the chain.
         states: usize,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// A token number exceeds the last state.
     #[error("token {token} does not exist: the chain has {states} states, counted from 0")]
     NoSuchToken {
-        /// The token asked for.
+        /// The requested token.
         token: usize,
         /// Number of states of the chain.
         states: usize,
@@ -117,7 +117,7 @@ pub enum Error {
     /// Two arrays whose shapes do not fit.
     #[error("{what} has shape {found:?}, expected {expected}")]
     Shape {
-        /// Which argument.
+        /// Name of the argument.
         what: &'static str,
         /// Its shape.
         found: Vec<usize>,
@@ -152,11 +152,11 @@ pub enum Error {
          {wanted:.1e}; allow more, widen the tolerance, or mix faster with a smaller alpha"
     )]
     NotConverged {
-        /// Which computation.
+        /// Name of the computation.
         what: &'static str,
         /// Residual reached.
         residual: f64,
-        /// Residual asked for.
+        /// Requested residual.
         wanted: f64,
         /// Products spent.
         products: usize,
@@ -164,7 +164,7 @@ pub enum Error {
     /// A number argument lies outside its range.
     #[error("{what} must lie between {low} and {high}, got {found}")]
     Count {
-        /// Which argument.
+        /// Name of the argument.
         what: &'static str,
         /// Smallest allowed value.
         low: usize,

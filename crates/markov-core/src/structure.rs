@@ -252,7 +252,7 @@ mod tests {
         links
     }
 
-    /// Which states lead to which, by Warshall's closure.
+    /// Reachability between states, by Warshall's closure.
     fn reach(edges: &Array2<bool>) -> Array2<bool> {
         let n = edges.nrows();
         let mut reach = edges.clone();

@@ -12,13 +12,13 @@ use crate::kernel::Element;
 /// - A walk only ever moves to earlier tokens. It ends on token 0, whose row is `(1, 0, …, 0)`, so without teleport the
 ///   steady state is token 0 alone.
 /// - With a uniform teleport the walk starts again from a random token with probability `1 - α` and falls back towards
-///   token 0: TokenRank says more about the mask than about the network. The backward chain does the same towards the
-///   last token.
+///   token 0: TokenRank reflects the mask more than the network. The backward chain does the same towards the last
+///   token.
 ///
-/// What a causal network has learned shows in questions that the mask does not answer: where a walk passes before it ends
-/// on token 0 ([`absorption`](crate::absorption)), where walks go that start at tokens of interest
-/// ([`teleport_to`](crate::RowStochastic::teleport_to)), and what is left without the first token, on which much attention rests
-/// ([`Stochastic::restricted`](crate::Stochastic::restricted)).
+/// Other questions show what a causal network has learned, because the mask does not determine the answer: where a walk
+/// passes before it ends on token 0 ([`absorption`](crate::absorption)), where walks go that start at tokens of
+/// interest ([`teleport_to`](crate::RowStochastic::teleport_to)), and how attention flows without the first token,
+/// which gets much of it ([`Stochastic::restricted`](crate::Stochastic::restricted)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Triangle {
     /// No entry above the diagonal: walks move to earlier states, as in causal attention.

@@ -113,7 +113,7 @@ pub(crate) fn square(map: &Tensor) -> Result<&Tensor> {
 }
 
 fn not_wanted(what: &str) -> Error {
-    Error::Probe(format!("{what} were read but not asked for in `want`"))
+    Error::Probe(format!("{what} were read but not requested in `want`"))
 }
 
 /// The tokens that are states of the Markov chain.

@@ -15,7 +15,7 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A file in the hub's cache has changed since it was downloaded.
@@ -37,7 +37,7 @@ pub enum Error {
     Directory {
         /// The directory or file.
         path: PathBuf,
-        /// What is wrong with it and what to do.
+        /// The problem and the remedy.
         reason: String,
     },
     /// A safetensors file that is damaged or hostile.
@@ -45,7 +45,7 @@ pub enum Error {
     Safetensors {
         /// The file.
         path: PathBuf,
-        /// What the parser says.
+        /// Message of the parser.
         reason: String,
     },
     /// The files lack a tensor that the network needs.
@@ -94,7 +94,7 @@ pub enum Error {
     /// A device that this machine or this libtorch does not have.
     #[error("device `{name}`: {reason}")]
     Device {
-        /// The device as asked for.
+        /// The device as requested.
         name: String,
         /// Why it cannot be used.
         reason: String,
@@ -122,7 +122,7 @@ pub enum Error {
     Text {
         /// The text.
         text: String,
-        /// What the tokenizer says.
+        /// Message of the tokenizer.
         reason: String,
     },
     /// The prompt has no tokens for a word.
@@ -132,7 +132,7 @@ pub enum Error {
         word: String,
         /// The prompt.
         text: String,
-        /// What the prompt has instead, or why the word is not read.
+        /// The words of the prompt, or the reason why the word cannot be used.
         reason: String,
     },
     /// A list of layers does not fit the network.
@@ -140,13 +140,13 @@ pub enum Error {
     Layers {
         /// The list as written.
         spec: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// The image size is smaller than one patch of the network.
     #[error("image size {}x{} is smaller than one patch ({}x{})", size.0, size.1, patch.0, patch.1)]
     ImageSize {
-        /// Height and width asked for.
+        /// Requested height and width.
         size: (usize, usize),
         /// Height and width of a patch.
         patch: (i64, i64),
@@ -165,9 +165,9 @@ pub enum Error {
     /// A network does not accept an input.
     #[error("{input}: {reason}")]
     Input {
-        /// Which input.
+        /// Name of the input.
         input: &'static str,
-        /// What is wrong with it and what is needed.
+        /// The problem and the requirement.
         reason: String,
     },
     /// A probe read something that it had not asked for in `want`, or its result was read before the probe had seen a
@@ -201,7 +201,7 @@ fn nearest_names(names: &[String]) -> String {
 }
 
 impl Error {
-    /// What the user can do about it.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Device { .. }

@@ -1,6 +1,6 @@
 //! The kinds of errors that have exit codes of their own.
 
-/// What kind of problem an error is: it decides the exit code of the program.
+/// The kind of an error, which decides the exit code of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ErrorKind {
     /// Arguments or settings are wrong.

@@ -27,7 +27,7 @@ impl LayerSelection {
     /// Returns the chosen block numbers of a network with `depth` blocks, ascending.
     ///
     /// # Errors
-    /// The network has fewer blocks than are asked for.
+    /// The network has fewer blocks than requested.
     pub fn resolve(&self, depth: usize) -> Result<BTreeSet<usize>> {
         let refuse = |reason: String| Err(Error::Layers { spec: self.to_string(), reason });
         match self {

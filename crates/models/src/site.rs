@@ -133,7 +133,7 @@ pub enum UnetPart {
 /// One attention layer of a UNet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UnetLayer {
-    /// Where the layer sits.
+    /// The part of the UNet with the layer.
     pub part: UnetPart,
     /// Number of the transformer within the part.
     pub attention: usize,

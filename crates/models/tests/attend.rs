@@ -172,7 +172,7 @@ fn reading_what_was_not_asked_for_is_an_error() {
     }
     let q = random(&[1, 1, 3, 4], 0);
     let error = attend(&q, &q, &q, &KeyBias::none(), &site(0, 3), &mut Greedy).expect_err("not asked for");
-    assert!(error.to_string().contains("not asked for"), "{error}");
+    assert!(error.to_string().contains("not requested"), "{error}");
 }
 
 /// So many maps that the heads are shown one by one: each must get its own term of the bias, whoever watches.

@@ -53,7 +53,7 @@ mod tests {
             assert_eq!(a[(i, j)] * a[(j, i)], b[(i, j)] * b[(j, i)]);
         }
         assert!(b[(0, 1)] > 1e-8 && b[(1, 0)] < 1e-3, "{b}");
-        // What is balanced stays as it is.
+        // A balanced matrix stays unchanged.
         let even = array![[0.5, 0.25], [0.25, 0.5]];
         assert_eq!(balance(even.view()), even);
     }

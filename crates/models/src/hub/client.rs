@@ -135,7 +135,7 @@ impl Client {
                     let range = response.headers().get("content-range").and_then(|range| range.to_str().ok());
                     let begins = |range: &str| range.starts_with(&format!("bytes {from}-"));
                     if !range.is_some_and(begins) {
-                        return Err(answer(&url, "with another range than the one asked for").into());
+                        return Err(answer(&url, "with another range than the requested one").into());
                     }
                     from
                 }

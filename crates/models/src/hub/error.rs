@@ -35,7 +35,7 @@ pub enum HubError {
         files: Vec<String>,
         /// The cache that was searched.
         cache: PathBuf,
-        /// Whether a download was asked for and forbidden.
+        /// Whether a download was requested but forbidden.
         offline: bool,
     },
     /// The server could not be reached, or its response could not be read.
@@ -139,7 +139,7 @@ pub enum HubError {
         folder: PathBuf,
         /// Size of the missing part, with its unit.
         needed: String,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A file of the cache could not be read or written.
@@ -149,7 +149,7 @@ pub enum HubError {
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// The access token has characters that an HTTP header cannot hold.

@@ -10,7 +10,7 @@ pub enum ImageError {
     InFile {
         /// The image or configuration file.
         path: PathBuf,
-        /// What was wrong with it.
+        /// The problem.
         problem: Box<ImageError>,
     },
     /// The file could not be read at all.

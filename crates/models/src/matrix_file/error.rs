@@ -10,7 +10,7 @@ use std::path::PathBuf;
 pub struct MatrixFileError {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: Problem,
 }
 
@@ -43,7 +43,7 @@ impl MatrixFileError {
     }
 }
 
-/// What is wrong with a matrix file.
+/// The problem of a matrix file.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// The file could not be opened or read.
@@ -173,7 +173,7 @@ pub enum Problem {
     Tensor {
         /// The tensor.
         name: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
     /// Writing failed. A file of this name is left as it was.

@@ -92,8 +92,8 @@ mod tests {
         }
     }
 
-    /// What `configs/paper/segment-imagenet.toml` asks for: row and column of the mean map, bounces on the pretty one with
-    /// equal weights and by λ₂.
+    /// The requests of `configs/paper/segment-imagenet.toml`: row and column of the mean map, bounces on the pretty one
+    /// with equal weights and by λ₂.
     const REQUESTS: [MapRequest; 3] = [
         MapRequest { map: MapKind::Plain, weight: HeadWeight::Equal },
         MapRequest { map: MapKind::Pretty, weight: HeadWeight::Equal },

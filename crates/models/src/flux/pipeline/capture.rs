@@ -97,7 +97,7 @@ impl<'a> CapturePlan<'a> {
     /// Returns the layout of the tokens of the pass.
     ///
     /// # Errors
-    /// None that [`CaptureOptions::plan`] has not found.
+    /// Only errors that [`CaptureOptions::plan`] would have returned.
     pub fn layout(&self) -> Result<TokenLayout> {
         Ok(TokenLayout::joint(self.text_tokens as i64, self.pipeline.grid((self.side, self.side))?))
     }
@@ -115,7 +115,7 @@ impl<'a> CapturePlan<'a> {
     /// Returns the fraction of noise in the latents, from 0 to 1.
     ///
     /// # Errors
-    /// None that [`CaptureOptions::plan`] has not found.
+    /// Only errors that [`CaptureOptions::plan`] would have returned.
     pub fn sigma(&self) -> Result<f32> {
         self.schedule.sigma(self.options.step)
     }
