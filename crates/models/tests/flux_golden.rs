@@ -1,5 +1,5 @@
-//! The FLUX transformer against diffusers, stage by stage, on two tiny random networks that differ in everything
-//! config.json says.
+//! The FLUX transformer against diffusers, stage by stage, on two tiny random networks whose configurations differ in
+//! every field.
 //!
 //! `tools/golden_flux.py` makes the fixtures.
 
@@ -19,7 +19,7 @@ const RELATIVE: f64 = 1e-4;
 /// (6e-8), and with them the angles of a guidance of 3,500 (2e-4). 3.3e-4 at most in three draws of
 /// `tools/other_processors/one_ulp_off.c`.
 const STAGES: f64 = 5e-4;
-/// The same where both compute in bfloat16, whose numbers are 2⁻⁸ apart.
+/// Tolerance if both compute in bfloat16, whose numbers are 2⁻⁸ apart.
 const RELATIVE_BF16: f64 = 2e-2;
 
 /// Name, text tokens, rows and columns, blocks of each stream.
@@ -54,7 +54,7 @@ impl Golden {
     }
 }
 
-/// What the golden pass read.
+/// The inputs of the golden pass.
 struct Inputs {
     latents: Tensor,
     text: Tensor,
@@ -159,8 +159,8 @@ fn probes_do_not_change_the_output() -> models::Result<()> {
     Ok(())
 }
 
-/// The network and everything it computes in bfloat16, probed and not, beside diffusers in bfloat16. (Float32 is no
-/// measure: a guidance of 3.5 enters the sinusoids as 3504 in bfloat16 and as 3500 in float32.)
+/// Compares the network in bfloat16, with and without probe, with diffusers in bfloat16. (Float32 cannot be the
+/// reference: a guidance of 3.5 enters the sinusoids as 3504 in bfloat16 and as 3500 in float32.)
 #[test]
 fn bfloat16_is_within_its_rounding_noise() -> models::Result<()> {
     let golden = Golden::open("flux-dev");
@@ -234,7 +234,7 @@ fn inputs_that_do_not_fit_are_refused() -> models::Result<()> {
     Ok(())
 }
 
-/// A copy of a fixture that a test may spoil.
+/// A copy of a fixture that a test may change.
 fn copy(name: &str) -> TempDir {
     let dir = tempfile::tempdir().expect("a scratch folder");
     for entry in std::fs::read_dir(fixture(name)).expect("a committed fixture") {
@@ -257,7 +257,7 @@ fn changed(name: &str, from: &str, to: &str) -> TempDir {
 #[test]
 fn directories_that_do_not_fit_are_refused() {
     for (name, from, to, words) in [
-        // Weights that the configuration asks for and the files lack, and the other way round.
+        // Weights that the configuration requires and the files lack, and the other way round.
         (
             "flux-schnell",
             "\"num_layers\": 2",

@@ -1,6 +1,6 @@
-//! How much memory a pass takes whose maps are watched: what was computed beforehand, and not all heads at once.
+//! Memory of a pass with a probe on its maps: it equals the computed value, and not all heads are in memory at once.
 //!
-//! One test, so that the peak of the process is that of its passes.
+//! A single test, so that the peak of the process is that of its passes.
 
 use std::ops::Range;
 use std::path::Path;
@@ -28,7 +28,7 @@ const GRID: (i64, i64) = (34, 34);
 /// A map has 5.8 MB, those of a block 92 MB.
 const TOKENS: i64 = TEXT + GRID.0 * GRID.1;
 
-/// Those of the paper's segmentation table.
+/// The requests of the paper's segmentation table.
 const REQUESTS: [MapRequest; 3] = [
     MapRequest { map: MapKind::Plain, weight: HeadWeight::Equal },
     MapRequest { map: MapKind::Pretty, weight: HeadWeight::Equal },
@@ -135,7 +135,7 @@ fn give_back_what_is_free() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn give_back_what_is_free() {}
 
-/// By how many bytes the peak of the process grows meanwhile; none where the system does not tell.
+/// Returns by how many bytes the peak of the process grows during `work`; `None` if the system does not report it.
 fn growth<T>(work: impl FnOnce() -> models::Result<T>) -> models::Result<Option<(T, u64)>> {
     if !memory::reset_peak_host() {
         return Ok(None);
@@ -179,7 +179,7 @@ fn memory_of_a_pass_depends_on_its_heads_at_once() -> models::Result<()> {
         config.activation_bytes(TOKENS, Kind::Float) + footprint.bytes(Device::Cpu)
     };
 
-    // What libraries set up once is not counted.
+    // Memory that libraries allocate once is not counted.
     let unwatched = network.forward(&input, &mut NoProbe)?;
     let _ = network.forward(&input, &mut PassMaps::new(REQUESTS, Some(1)))?;
     let Some((_, plain)) = growth(|| network.forward(&input, &mut NoProbe))? else {
@@ -205,7 +205,7 @@ fn memory_of_a_pass_depends_on_its_heads_at_once() -> models::Result<()> {
         let (taken, expected) = (taken as f64, computed(limit) as f64);
         println!("{alive:>2} heads at once: {:.0} MB taken, {:.0} MB computed", taken / 1e6, expected / 1e6);
         assert!(taken < FACTOR * expected, "{limit:?}: {taken} bytes where {expected} were computed");
-        // The bound for one head means something: all heads break it.
+        // The bound for one head is meaningful: all heads together exceed it.
         if alive == HEADS {
             assert!(taken > one, "{limit:?}: {taken} bytes, where {one} would do for one head");
         }

@@ -1,5 +1,5 @@
-//! Files that lie about themselves: each is refused in a sentence that names what is wrong, before memory is taken for what
-//! it claims.
+//! Files with false claims: each is refused with a message that names the problem, before memory is allocated for the
+//! claimed size.
 
 use std::fs;
 use std::io::{Cursor, Write};
@@ -22,7 +22,7 @@ fn folder(files: &[(&str, &[u8])]) -> TempDir {
 #[track_caller]
 fn assert_says(message: &str, words: &[&str]) {
     for word in words {
-        assert!(message.contains(word), "`{word}` is not said: {message:.400}");
+        assert!(message.contains(word), "`{word}` is missing from: {message:.400}");
     }
 }
 
@@ -60,7 +60,7 @@ fn hostile_safetensors_files_are_refused() {
         let matrices = matrix_file::read(&path, None).expect_err("matrices accepted").to_string();
         assert_says(&matrices, &["model.safetensors"]);
     }
-    // A shape without elements may be as wide as it likes; nothing is read of it.
+    // A shape without elements may have any other sides; nothing is read.
     let dir = folder(&[("a.safetensors", &entries(&[entry("a", "[0,4611686018427387904]", 0, 0)], 0))]);
     let path = dir.path().join("a.safetensors");
     let weights = Weights::open_file(&path, Kind::Float, Device::Cpu).expect("whole");
@@ -93,7 +93,7 @@ fn names_of_shards_stay_in_the_directory() {
     #[cfg(unix)]
     {
         use std::os::unix::fs::symlink;
-        // A link is its owner's word, as with a single file; what it leads to must be weights all the same.
+        // Links are followed, as with a single file; their targets must be weights all the same.
         let dir = folder(&[("model.safetensors.index.json", index("one.safetensors").as_bytes())]);
         let link = dir.path().join("one.safetensors");
         symlink(outside.path().join("one.safetensors"), &link).expect("a link");
@@ -104,7 +104,7 @@ fn names_of_shards_stay_in_the_directory() {
             assert_says(&open(dir.path()).expect_err(other), &["one.safetensors"]);
         }
 
-        // As the cache of the hub lays it out, also for a component of a pipeline, and through a link to the folder.
+        // The layout of the hub's cache, also for a component of a pipeline, and through a link to the folder.
         let hub = tempfile::tempdir().expect("a scratch folder");
         let snapshot = hub.path().join("models--a--b/snapshots/0123/unet");
         fs::create_dir_all(&snapshot).expect("writable");
@@ -200,7 +200,7 @@ fn images_that_claim_more_pixels_than_their_file_can_hold_are_refused() {
     let data = chunk(b"IDAT", &zeros(72));
     let whole = png(8, 8, &[&data, &end]);
     assert_eq!(Rgb8::decode(&whole).expect("whole").data, [0; 192]);
-    // Text and colour profiles are not even unpacked.
+    // Text and colour profiles are not unpacked at all.
     let big = chunk(b"zTXt", &[b"k\0\0".to_vec(), zeros(65535)].concat());
     assert!(Rgb8::decode(&png(8, 8, &[&big, &data, &end])).is_ok());
 
@@ -228,7 +228,7 @@ fn images_that_claim_more_pixels_than_their_file_can_hold_are_refused() {
         let message = Rgb8::decode(&bytes).expect_err("accepted").to_string();
         assert_says(&message, &[word]);
     }
-    // More samples than the picture has are not kept.
+    // Surplus samples are not kept.
     if let Ok(picture) = Rgb8::decode(&png(8, 8, &[&chunk(b"IDAT", &zeros(65535)), &end])) {
         assert_eq!(picture.data.len(), 192);
     }

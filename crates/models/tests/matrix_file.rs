@@ -1,4 +1,4 @@
-//! Matrix files of every kind that is read, and every way in which one is refused.
+//! Matrix files of every supported kind, and every kind of refusal.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, HashMap};
@@ -426,7 +426,7 @@ fn contents_are_described_from_headers() {
     assert_eq!((contents.tensors()[0].name.as_str(), &contents.tensors()[0].shape[..]), ("one", &[2][..]));
     assert!(contents.choose(&["one".to_owned()]).unwrap_err().kind() == models::ErrorKind::Usage);
     assert_eq!(read_array(&path, None).unwrap().data.shape(), [2]);
-    // Types that are not read are described all the same.
+    // Unsupported types are described as well.
     let path = folder.file("ids.npy", &npy(1, &npy_header("<i8", false, "(1, 1)"), &[0; 8]));
     assert_eq!(Contents::of(&path).unwrap().tensors()[0].storage, None);
     for (name, bytes) in [("x.csv", &b""[..]), ("x.npy", b"no"), ("x.npz", b"no"), ("x.safetensors", b"no")] {

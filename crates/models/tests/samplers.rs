@@ -48,7 +48,7 @@ fn runs_visit_the_times_of_diffusers() -> models::Result<()> {
     assert!(cases.len() > 140);
     for Times { config: name, kind, steps, times } in cases {
         let sampler = Sampler::new(&config(&name, Some(kind))?, steps);
-        // Times that diffusers visits and then fails on: they lie outside of the schedule.
+        // Timesteps outside of the schedule, at which diffusers fails.
         if times.iter().any(|time| !(0..1000).contains(time)) {
             let message = sampler.expect_err("accepted").to_string();
             assert!(message.contains("visit time"), "{name} {kind:?} {steps}: {message}");

@@ -1,4 +1,5 @@
-//! A whole pipeline of Stable Diffusion against diffusers: its directory, texts, one pass, and a picture there and back.
+//! A whole pipeline of Stable Diffusion against diffusers: its directory, texts, one pass, and encoding and decoding of
+//! an image.
 //!
 //! `tools/golden_sd_pipeline.py` makes the fixture.
 
@@ -18,7 +19,7 @@ use tch::Tensor;
 const NAME: &str = "sd-pipeline";
 /// Largest difference from diffusers in float32, relative to the largest number of a stage.
 const RELATIVE: f64 = 1e-5;
-/// As in the tool.
+/// As in `tools/golden_sd_pipeline.py`.
 const TIMESTEP: f64 = 501.0;
 
 fn prompts() -> Vec<String> {
@@ -55,7 +56,7 @@ fn a_pipeline_describes_itself() -> models::Result<()> {
         "{message}"
     );
 
-    // Stored in float16, so as many bytes as the files without their headers.
+    // Stored in float16, so the size equals that of the files without their headers.
     let bytes = pipeline.weight_bytes()?;
     let networks: Vec<Component> = bytes.iter().map(|&(component, _)| component).collect();
     assert_eq!(networks, [Component::Vae, Component::ClipText, Component::Unet]);
@@ -163,7 +164,7 @@ fn the_parts_decide_and_not_the_class() -> models::Result<()> {
     Ok(())
 }
 
-/// Published pipelines name what is not needed, and have it or not.
+/// Published pipelines name optional parts, which may exist or not.
 #[test]
 fn optional_parts_are_ignored() -> models::Result<()> {
     for (from, to) in [

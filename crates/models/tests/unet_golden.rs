@@ -1,5 +1,5 @@
-//! The UNet of Stable Diffusion against diffusers, stage by stage, on two tiny random networks that differ in everything
-//! config.json says.
+//! The UNet of Stable Diffusion against diffusers, stage by stage, on two tiny random networks whose configurations
+//! differ in every field.
 //!
 //! `tools/golden_sd.py` makes the fixtures.
 
@@ -16,7 +16,7 @@ use tch::Tensor;
 
 /// Tolerance of a stage: largest difference from diffusers in float32, relative to the stage's largest number.
 const RELATIVE: f64 = 1e-5;
-/// The same where both compute in bfloat16, whose numbers are 2⁻⁸ apart.
+/// Tolerance if both compute in bfloat16, whose numbers are 2⁻⁸ apart.
 const RELATIVE_BF16: f64 = 3e-2;
 
 /// Name, rows and columns of image tokens of each level, text tokens, attention layers.
@@ -101,7 +101,7 @@ fn every_stage_is_that_of_diffusers() -> models::Result<()> {
     Ok(())
 }
 
-/// Asks for nothing and must not be shown anything: the fused kernel runs.
+/// Requests nothing and must not get anything, since the fused kernel runs.
 #[derive(Default)]
 struct Uninterested(usize);
 
@@ -133,7 +133,7 @@ fn probes_do_not_change_the_output() -> models::Result<()> {
     Ok(())
 }
 
-/// The network and everything it computes in bfloat16, beside diffusers in bfloat16.
+/// Compares the network in bfloat16 with diffusers in bfloat16.
 #[test]
 fn bfloat16_is_within_its_rounding_noise() -> models::Result<()> {
     let golden = Golden::open("unet-sd2");
@@ -163,7 +163,7 @@ fn a_probe_can_select_one_layer() -> models::Result<()> {
     Ok(())
 }
 
-/// Cross-attention is no chain, and levels of different sizes have no average.
+/// Cross-attention is not a chain, and levels of different sizes have no average.
 #[test]
 fn probes_of_chains_refuse_cross_attention() -> models::Result<()> {
     let golden = Golden::open("unet-sd1");
@@ -244,13 +244,13 @@ fn inputs_that_do_not_fit_are_refused() -> models::Result<()> {
 #[test]
 fn directories_that_do_not_fit_are_refused() {
     for (name, from, to, words) in [
-        // Weights of another network than the configuration's.
+        // Weights that do not fit the configuration.
         ("unet-sd1", "\"CrossAttnDownBlock2D\"", "\"DownBlock2D\"", "does not use"),
         ("unet-sd1", "\"cross_attention_dim\": 10", "\"cross_attention_dim\": 8", "attn2.to_k.weight"),
         ("unet-sd1", "\"use_linear_projection\": false", "\"use_linear_projection\": true", "proj_in.weight"),
         ("unet-sd2", "\"time_embedding_dim\": 14", "\"time_embedding_dim\": null", "time_emb_proj.weight"),
         ("unet-sd2", "\"in_channels\": 3", "\"in_channels\": 9", "conv_in.weight"),
-        // Networks that are not run.
+        // Unsupported networks.
         ("unet-sd1", "UNet2DConditionModel", "UNet2DModel", "_class_name is `UNet2DModel`"),
         ("unet-sd1", "\"class_embed_type\": null", "\"class_embed_type\": \"timestep\"", "class_embed_type"),
         (
@@ -288,7 +288,7 @@ fn directories_that_do_not_fit_are_refused() {
             "\"transformer_layers_per_block\": [[1]]",
             "[[1]]",
         ),
-        // Configurations that contradict themselves.
+        // Contradictory configurations.
         ("unet-sd1", "\"norm_num_groups\": 4", "\"norm_num_groups\": 8", "12 is not a multiple"),
         ("unet-sd1", "\"attention_head_dim\": 2", "\"attention_head_dim\": 5", "8 is not a multiple"),
         ("unet-sd1", "\"attention_head_dim\": 2", "\"attention_head_dim\": 0", "must lie between 1"),
@@ -316,7 +316,7 @@ fn directories_that_do_not_fit_are_refused() {
     assert!(message.contains("diffusion_pytorch_model.bin") && message.contains("pickled"), "{message}");
 }
 
-/// What the file of Stable Diffusion 1.5 says, which is older than most fields.
+/// The configuration file of Stable Diffusion 1.5, which is older than most fields.
 #[test]
 fn the_published_configuration_is_read() {
     let dir = tempfile::tempdir().expect("a scratch folder");

@@ -1,4 +1,4 @@
-//! A whole FLUX pipeline against diffusers: text to picture, and picture to one pass.
+//! A whole FLUX pipeline against diffusers: from text to image, and one pass over an image.
 //!
 //! `tools/golden_flux_pipeline.py` makes the fixture.
 
@@ -11,7 +11,7 @@ use golden::fixture;
 use models::flux::pipeline::{FluxPipeline, Generation};
 use models::{Device, Kind};
 
-/// As in the tool.
+/// As in `tools/golden_flux_pipeline.py`.
 const LENGTH: usize = 12;
 const SIZE: (i64, i64) = (24, 16);
 const GENERATION: Generation = Generation { steps: 3, guidance: Some(2.5), length: LENGTH };

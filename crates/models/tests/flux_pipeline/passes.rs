@@ -1,4 +1,4 @@
-//! What a pipeline computes, and when its components live.
+//! The results of a pipeline, and the lifetimes of its components.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,12 +12,12 @@ use crate::{GENERATION, LENGTH, SIZE, open, prompts};
 
 /// Tolerance of the project: largest difference from diffusers in float32, relative to the largest number of a stage.
 const RELATIVE: f64 = 1e-4;
-/// The same where both compute in bfloat16, whose numbers are 2⁻⁸ apart, through one network.
+/// Tolerance if both compute one network in bfloat16, whose numbers are 2⁻⁸ apart.
 const RELATIVE_BF16: f64 = 2e-2;
-/// And through several passes of several networks.
+/// Tolerance in bfloat16 after several passes of several networks.
 const CHAINED_BF16: f64 = 6e-2;
 
-/// As in the tool.
+/// As in `tools/golden_flux_pipeline.py`.
 const AGAIN_STEPS: usize = 4;
 const STRENGTH: f64 = 0.6;
 
@@ -27,7 +27,7 @@ fn check(ours: &Tensor, golden: &Tensor, stage: &str, tolerance: f64) {
     assert!(difference <= tolerance, "{stage} differs by {difference:e}");
 }
 
-/// The pictures of the fixture, one to a batch.
+/// The images of the fixture, one per batch.
 fn pictures(golden: &Golden) -> Vec<models::Result<Tensor>> {
     (0..2).map(|i| Ok(golden.get("input.pixels").narrow(0, i, 1))).collect()
 }
@@ -131,7 +131,7 @@ fn latents_are_drawn_image_by_image() -> models::Result<()> {
     Ok(())
 }
 
-/// Says which sites were shown.
+/// Records the sites that it sees.
 #[derive(Default)]
 struct Sites(Vec<(Stream, usize, usize)>);
 
@@ -170,7 +170,7 @@ fn guidance_has_a_default_where_the_network_needs_one() -> models::Result<()> {
     Ok(())
 }
 
-/// One component is loaded after another has left, in every call, even in one that fails.
+/// Each component is unloaded before the next one is loaded, in every call, even in one that fails.
 #[test]
 fn no_two_components_are_loaded_at_once() -> models::Result<()> {
     type Log = Arc<Mutex<Vec<(Component, Phase)>>>;

@@ -1,4 +1,4 @@
-//! Fixtures that diffusers made, and directories that tests may spoil.
+//! Fixtures from diffusers, and directories that tests may change.
 
 use std::path::{Path, PathBuf};
 
@@ -35,7 +35,7 @@ pub fn relative_difference(ours: &Tensor, golden: &Tensor) -> f64 {
     difference.double_value(&[])
 }
 
-/// A copy of a fixture, folders and all.
+/// A copy of a fixture with its folders.
 pub fn copy(name: &str) -> TempDir {
     fn below(from: &Path, to: &Path) {
         for entry in std::fs::read_dir(from).expect("a committed fixture") {
@@ -54,7 +54,7 @@ pub fn copy(name: &str) -> TempDir {
     dir
 }
 
-/// A copy of a fixture with one change to one of its files, wherever the text stands in it.
+/// A copy of a fixture with one text replaced in one of its files.
 pub fn changed(name: &str, file: &str, from: &str, to: &str) -> TempDir {
     let dir = copy(name);
     let path = dir.path().join(file);

@@ -81,7 +81,7 @@ fn every_stage_is_that_of_torch_fidelity() -> models::Result<()> {
     }
     println!("largest difference: {worst:?}");
 
-    // What a picture's features are does not depend on its company.
+    // The features of an image do not depend on the other images of the batch.
     let alone = network.features(&pictures.narrow(0, 1, 1))?;
     assert_eq!(alone.pool.size(), [1, WIDTH]);
     assert_eq!(alone.logits.size(), [1, CLASSES]);

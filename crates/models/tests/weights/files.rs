@@ -1,4 +1,5 @@
-//! Which files of a directory are read. `tools/golden_checkpoints.py` asked transformers and diffusers.
+//! The choice of weight files in a directory. `tools/golden_checkpoints.py` recorded that of transformers and
+//! diffusers.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -106,8 +107,8 @@ fn refusal(dir: &Path) -> String {
 
 const KINDS: [&str; 4] = ["single", "sharded", "single.fp16", "sharded.fp16"];
 
-/// Whatever lies in a folder, the weights are those that its library reads: without a variant where that finds some, and with
-/// `variant="fp16"` otherwise.
+/// For any files in a folder, the weights are those that its library reads: without a variant if it finds some, and
+/// with `variant="fp16"` otherwise.
 #[test]
 fn the_weights_that_the_library_prefers_are_read() {
     let golden = golden();
@@ -160,7 +161,7 @@ fn the_index_says_which_copy_of_a_tensor_counts() {
         fs::write(&path, map.to_string()).expect("writable");
         let found = ["t0", "t1"].map(|name| number(dir.path(), name).expect("read"));
         assert_eq!(found, [counts; 2], "{library}, {index}");
-        // It decides what is read, so it belongs to the identity of the weights; a tensor counts once.
+        // The index decides which copy is read, so it belongs to the identity of the weights; a tensor counts once.
         assert_eq!(weight_files(dir.path()).expect("files").last(), Some(&path));
         assert_eq!(open(dir.path()).expect("read").numbers(|_| true), 2);
 
@@ -217,7 +218,7 @@ fn the_file_that_the_configuration_names_comes_first() {
     }
 }
 
-/// A folder with files of both libraries is the one's whose configuration it has.
+/// A folder with files of both libraries belongs to the library whose configuration it has.
 #[test]
 fn the_configuration_says_whose_folder_it_is() {
     let golden = golden();
@@ -265,7 +266,8 @@ fn missing_weights_are_reported() {
     assert!(message.contains("no index") && message.contains("model.safetensors.index.json"), "{message}");
 }
 
-/// The advice keeps every tensor and destroys nothing: `AutoModel…save_pretrained` over the folder would drop the classifier.
+/// The advice keeps every tensor and overwrites nothing: `AutoModel…save_pretrained` over the folder would drop the
+/// classifier.
 #[test]
 fn pickles_are_refused_with_a_way_out_that_loses_nothing() {
     for (file, library) in [
@@ -288,7 +290,8 @@ fn pickles_are_refused_with_a_way_out_that_loses_nothing() {
     assert!(tool.is_file());
 }
 
-/// Shards may be links to anywhere, as a single file may: caches lie on other disks. Their names may not lead out.
+/// Shards may be links to anywhere, like a single file, since caches may be on other disks. Their names must not lead
+/// out of the folder.
 #[cfg(unix)]
 #[test]
 fn shards_may_be_links() {

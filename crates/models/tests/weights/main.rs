@@ -1,4 +1,4 @@
-//! Checkpoints that are damaged, incomplete or of another network are refused with words that help.
+//! Checkpoints that are damaged, incomplete or of another network are refused with helpful messages.
 
 mod files;
 mod networks;
@@ -16,7 +16,7 @@ fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(name)
 }
 
-/// A copy of a fixture that a test may spoil.
+/// A copy of a fixture that a test may change.
 fn copy(name: &str) -> TempDir {
     let dir = tempfile::tempdir().expect("a scratch folder");
     for entry in std::fs::read_dir(fixture(name)).expect("a committed fixture") {
@@ -185,7 +185,7 @@ fn a_head_that_does_not_fit_is_refused() {
     assert!(message.contains("absent.safetensors"), "{message}");
 }
 
-/// A network put together from headers asks for the tensors that it reads, and they are those of its files.
+/// A network built from headers requests the tensors of its files.
 #[test]
 fn headers_alone_tell_whether_a_network_can_be_loaded() {
     for name in ["vit-plain", "dino-small", "dinov2-registers", "clip-both"] {
@@ -197,7 +197,7 @@ fn headers_alone_tell_whether_a_network_can_be_loaded() {
         let mut numbers = 0;
         for (tensor, shape) in wanted {
             assert_eq!(weights.shape(&tensor).expect("a stored tensor"), shape, "{name}: {tensor}");
-            // Only within the call there are no numbers.
+            // Numbers are missing only within the call.
             let largest = |read: Tensor| read.abs().max().double_value(&[]);
             models::headers_only(|| {
                 assert_eq!(largest(weights.get(&shape, &tensor)?), 0.0);
