@@ -234,7 +234,7 @@ fn what_cannot_be_compared_is_refused() {
         (&generated, &generated, "inception", &[], 2, "needs a path: inception:FILE.safetensors"),
         (&generated, &generated, "clip:", &[], 2, "names no file or folder"),
         (&generated, &generated, &pickle, &[], 3, "tools/convert_inception.py FILE.pth FILE.safetensors"),
-        (&generated, &generated, &clip, &[], 3, "no CLIP"),
+        (&generated, &generated, &clip, &[], 3, "not a CLIP"),
         (&generated, &generated, "mini", &["--limit", "1"], 3, "needs at least 2 pictures, and there are 1"),
         (&generated, &generated, "mini", &["--batch", "0"], 2, "give at least 1"),
         (&generated, &generated, "mini", &["--splits", "0"], 2, "splits is 0; it must be at least 1"),

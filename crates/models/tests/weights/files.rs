@@ -204,9 +204,9 @@ fn the_file_that_the_configuration_names_comes_first() {
         assert_eq!(number(dir.path(), "t0").expect("read"), 1.0, "{file}");
     }
     for (file, word) in [
-        ("../model.safetensors", "beside config.json"),
-        ("/etc/passwd", "beside config.json"),
-        ("pytorch_model.bin", "beside config.json"),
+        ("../model.safetensors", "in the folder of config.json"),
+        ("/etc/passwd", "in the folder of config.json"),
+        ("pytorch_model.bin", "in the folder of config.json"),
         ("absent.safetensors", "lacks absent.safetensors"),
     ] {
         let dir = folder("transformers");
