@@ -1,4 +1,4 @@
-//! The torch twins equal the ndarray carriers.
+//! Results on torch devices equal those of the ndarray carriers.
 #![cfg(feature = "torch")]
 
 mod common;
@@ -105,7 +105,7 @@ fn bad_batches_are_refused_by_name() {
             .is_err()
     );
     assert!(TorchChains::new(&tensor(&[good]), 2.0, Direction::Forward).is_err());
-    // Nothing settles on the identity, in a batch as alone.
+    // The identity has no unique steady state, in a batch as well as alone.
     match token_rank(&tensor(&[Array2::eye(3)]), 1.0, Direction::Forward, Stop::strict()) {
         Err(Error::NotUnique { classes: 3, .. }) => {}
         other => panic!("{other:?}"),

@@ -15,8 +15,8 @@ use tempfile::TempDir;
 
 /// Tolerance of the project: largest difference from diffusers in float32, relative to the largest number of a stage.
 const RELATIVE: f64 = 1e-4;
-/// Where exponentials end one unit in the last place off, as they may on another processor, frequencies of the sinusoids do too
-/// (6e-8), and with them the angles of a guidance of 3,500 (2e-4). 3.3e-4 at most in three draws of
+/// Exponentials may differ by one unit in the last place on another processor. Then the frequencies of the sinusoids
+/// differ too (6e-8), and with them the angles of a guidance of 3,500 (2e-4). At most 3.3e-4 in three draws of
 /// `tools/other_processors/one_ulp_off.c`.
 const STAGES: f64 = 5e-4;
 /// Tolerance if both compute in bfloat16, whose numbers are 2⁻⁸ apart.

@@ -119,8 +119,8 @@ impl AttentionProbe for Counting {
     }
 }
 
-/// Asks the allocator to give large blocks back to the system as soon as they are free; glibc keeps those of up to 32 MB once
-/// it has seen some, and the peak is then that of what was free as well. Maps of full-size networks are larger than that.
+/// Makes the allocator return large blocks to the system as soon as they are free. Otherwise glibc keeps blocks of up
+/// to 32 MB once it has seen some, and the peak includes free memory. Maps of full-size networks are larger than that.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn give_back_what_is_free() {
     const M_MMAP_THRESHOLD: i32 = -3;

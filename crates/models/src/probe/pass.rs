@@ -22,8 +22,8 @@ pub enum MapKind {
     /// The attention map: a softmax over keys.
     #[default]
     Plain,
-    /// A softmax over queries, which shows for each key the queries that attend to it most. The rows of the average are scaled to
-    /// sum to 1. The authors' code calls its results "pretty".
+    /// A softmax over queries, which shows for each key the queries that attend to it most. The rows of the average are
+    /// scaled to sum to 1. The authors' code calls its results "pretty".
     Pretty,
 }
 

@@ -32,7 +32,8 @@ pub enum HeadSource {
 }
 
 impl HeadSource {
-    /// Checks that the classifier fits the network of `dir`, without reading weights. Returns the number of classes.
+    /// Checks that the classifier fits the network of `dir`, without loading the network's weights. Returns the number
+    /// of classes.
     ///
     /// # Errors
     /// The file cannot be read, has another shape, or belongs to another kind of network.
@@ -54,12 +55,12 @@ impl HeadSource {
                     return refuse(path, reason);
                 }
                 if config.projection().is_some() {
-                    let reason = "is CLIP, which has no place for a linear head; leave model.head out and say the classes \
+                    let reason = "is CLIP, which cannot take a linear head; leave model.head out and give the classes \
                                   with model.zero_shot.descriptor or model.class_embeddings";
                     return refuse(dir, reason.into());
                 }
                 if config.classes().is_some() {
-                    let reason = "has a head of its own, and a linear head fits a bare backbone only; leave model.head out";
+                    let reason = "already has a head, and a linear head fits only a bare backbone; leave model.head out";
                     return refuse(dir, reason.into());
                 }
                 let weights = Weights::open_file(path, Kind::Float, Device::Cpu)?;

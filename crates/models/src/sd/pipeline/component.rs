@@ -60,8 +60,7 @@ impl Part for Component {
             Self::ClipText => &["CLIPTextModel"],
             Self::ClipTokenizer => &["CLIPTokenizer", "CLIPTokenizerFast"],
             Self::Unet => &["UNet2DConditionModel"],
-            // Pipelines are published with many schedulers; [`SamplerConfig`](crate::diffusion::SamplerConfig) refuses
-            // unsupported ones.
+            // Pipelines are published with many schedulers; `SamplerConfig` refuses unsupported ones.
             Self::Scheduler => &[],
         }
     }
