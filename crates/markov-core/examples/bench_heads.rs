@@ -29,7 +29,7 @@ fn main() -> Result<(), Failure> {
     };
     let (count, n, _) = maps.dim();
 
-    // Both once before the clock starts, to warm the thread pool and to have the answers.
+    // Runs both once before timing, to start the thread pool and to get the results.
     let reference = lambda2_many(maps.view(), 1e-12)?;
     let rough = lambda2_many(maps.view(), 1e-4)?;
     let error = rough.iter().zip(&reference).map(|(a, b)| (a - b).abs() / b.max(1e-3)).fold(0.0, f64::max);
@@ -69,7 +69,7 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Shortest of `repeat` runs, in seconds.
+/// Returns the shortest of `repeat` runs, in seconds.
 fn best(repeat: usize, run: impl Fn() -> markov_core::Result<()>) -> Result<f64, Failure> {
     let mut shortest = f64::INFINITY;
     for _ in 0..repeat.max(1) {

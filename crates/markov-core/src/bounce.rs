@@ -1,4 +1,4 @@
-//! Multi-bounce attention: start somewhere, take some steps, keep every state on the way.
+//! Multi-bounce attention: takes some steps from a start and keeps every state on the way.
 
 use ndarray::{Array1, Array2, Array3, ArrayView1, ArrayView2, Axis, s};
 
@@ -6,12 +6,12 @@ use crate::chain::distribution;
 use crate::propagate::{Block, Propagate};
 use crate::{Error, Result};
 
-/// The states after 1, 2, …, `steps` steps from a block of starts, on the carrier's device.
+/// Returns the states after 1, 2, …, `steps` steps from a block of starts, on the carrier's device.
 ///
 /// Element 0 is the state after one step. With the uniform start it is the column sum over `n`.
 ///
 /// # Errors
-/// What [`Propagate::step`] reports.
+/// The errors of [`Propagate::step`].
 pub fn bounces<P: Propagate>(chain: &P, start: &P::Block, steps: usize) -> Result<Vec<P::Block>> {
     let mut states = Vec::with_capacity(steps);
     for step in 0..steps {
@@ -25,7 +25,7 @@ pub fn bounces<P: Propagate>(chain: &P, start: &P::Block, steps: usize) -> Resul
 /// [`bounces`] of one chain from a batch of distributions `[k, n]`: `[steps, k, n]`.
 ///
 /// # Errors
-/// [`Error::Distribution`] for a start that is none over the states.
+/// [`Error::Distribution`] if a start is not a distribution over the states.
 pub fn bounce_batch<P: Propagate>(
     chain: &P,
     starts: ArrayView2<'_, f64>,
@@ -65,7 +65,7 @@ pub fn bounce_token<P: Propagate>(chain: &P, token: usize, steps: usize) -> Resu
     bounce(chain, start.view(), steps)
 }
 
-/// The uniform distribution over the states of a chain, `[n]`. One step from it is the column sum over `n`.
+/// Returns the uniform distribution over the states of a chain, `[n]`. One step from it is the column sum over `n`.
 pub fn uniform<P: Propagate>(chain: &P) -> Array1<f64> {
     Array1::from_elem(chain.states(), 1.0 / chain.states() as f64)
 }

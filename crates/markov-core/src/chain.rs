@@ -1,4 +1,4 @@
-//! Chains: a row-stochastic matrix, teleportation mixed in, walked one way or the other.
+//! Chains: a row-stochastic matrix, optionally with teleportation, in forward or backward direction.
 
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
@@ -20,21 +20,22 @@ pub trait RowStochastic: Sized {
     /// `out = y · Aᵀ` for `vectors` rows `y` `[vectors, n]`; `out` has the same shape.
     fn right<C: Element>(&self, y: &[C], vectors: usize, out: &mut [C]);
 
-    /// The transitions with a positive probability; `None` where all have one.
+    /// Returns the transitions with a positive probability, or `None` if all are positive.
     fn links(&self) -> Option<Links>;
 
-    /// Entries `from` every token `[m]` of `members` to each of them: `[m, m]`, rows normalised over all states.
+    /// Returns the entries between the tokens `members` `[m]`: `[m, m]`, rows normalised over all states.
     fn block(&self, members: &[usize]) -> Array2<f64>;
 
-    /// The probabilities of staying, `A[i, i]` `[n]`.
+    /// Returns the probabilities of staying, `A[i, i]` `[n]`.
     fn diagonal(&self) -> Vec<f64>;
 
-    /// The forward chain `A`: follow the attention.
+    /// Returns the forward chain `A`, which follows the attention.
     fn forward(self) -> Chain<Self> {
         Teleported { matrix: self, alpha: 1.0, jump: Jump::Uniform }.forward()
     }
 
-    /// The backward chain `B[j, i] = A[i, j] / Σ_k A[k, j]`: from a token to those that attend to it.
+    /// Returns the backward chain `B[j, i] = A[i, j] / Σ_k A[k, j]`, which goes from a token to those that attend to
+    /// it.
     ///
     /// # Errors
     /// [`Error::NoBackwardRow`] for a column that sums to zero. It cannot happen after a uniform teleport.
@@ -42,7 +43,7 @@ pub trait RowStochastic: Sized {
         Teleported { matrix: self, alpha: 1.0, jump: Jump::Uniform }.backward()
     }
 
-    /// `T = α A + (1-α) 1 1ᵀ/n`, never formed; then choose a direction.
+    /// Returns `T = α A + (1-α) 1 1ᵀ/n`, which is never stored; choose a direction next.
     ///
     /// # Errors
     /// [`Error::Alpha`] outside `[0, 1]`.
@@ -51,10 +52,11 @@ pub trait RowStochastic: Sized {
         Ok(Teleported { matrix: self, alpha, jump: Jump::Uniform })
     }
 
-    /// `T = α A + (1-α) 1 tᵀ` for a given distribution `t` `[n]`, never formed; then choose a direction.
+    /// Returns `T = α A + (1-α) 1 tᵀ` for a given distribution `t` `[n]`, which is never stored; choose a direction
+    /// next.
     ///
     /// # Errors
-    /// [`Error::Alpha`] outside `[0, 1]`; [`Error::Distribution`] when `t` is none over the states.
+    /// [`Error::Alpha`] outside `[0, 1]`; [`Error::Distribution`] if `t` is not a distribution over the states.
     fn teleport_to(self, alpha: f64, target: ArrayView1<'_, f64>) -> Result<Teleported<Self>> {
         check_alpha(alpha)?;
         let target = distribution("the teleport vector", target, self.states())?;
@@ -62,7 +64,7 @@ pub trait RowStochastic: Sized {
     }
 }
 
-/// A teleported matrix waiting for its direction: teleport comes first, reversal second.
+/// A teleported matrix without a direction yet. Teleport is applied first, reversal second.
 #[derive(Debug, Clone)]
 pub struct Teleported<M> {
     matrix: M,
@@ -71,15 +73,15 @@ pub struct Teleported<M> {
 }
 
 impl<M: RowStochastic> Teleported<M> {
-    /// The chain `T` itself.
+    /// Returns the chain `T` itself.
     pub fn forward(self) -> Chain<M> {
         Chain { matrix: self.matrix, alpha: self.alpha, jump: self.jump, way: Way::Forward }
     }
 
-    /// The reversal of `T`: `T[i, j] / Σ_k T[k, j]`, with the column sums `α Σ_k A[k, j] + (1-α) n t[j]`.
+    /// Returns the reversal of `T`: `T[i, j] / Σ_k T[k, j]`, with the column sums `α Σ_k A[k, j] + (1-α) n t[j]`.
     ///
     /// # Errors
-    /// [`Error::NoBackwardRow`] where both the column of `A` and `t` are zero.
+    /// [`Error::NoBackwardRow`] if both a column of `A` and its entry of `t` are zero.
     pub fn backward(self) -> Result<Chain<M>> {
         let n = self.matrix.states();
         let mut columns = vec![0.0; n];
@@ -94,7 +96,7 @@ impl<M: RowStochastic> Teleported<M> {
         Ok(Chain { matrix: self.matrix, alpha: self.alpha, jump: self.jump, way: Way::Backward(columns) })
     }
 
-    /// The chain in `direction`.
+    /// Returns the chain in `direction`.
     ///
     /// # Errors
     /// As [`Teleported::backward`].
@@ -106,10 +108,10 @@ impl<M: RowStochastic> Teleported<M> {
     }
 }
 
-/// Which way a chain runs.
+/// The direction of a chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Direction {
-    /// Follow the attention.
+    /// Follows the attention.
     #[default]
     Forward,
     /// From a token to those that attend to it.
@@ -134,11 +136,11 @@ impl Jump {
 #[derive(Debug, Clone)]
 enum Way {
     Forward,
-    /// With one over the column sums of `T`.
+    /// Backward, with the reciprocals of the column sums of `T`.
     Backward(Vec<f64>),
 }
 
-/// A chain: one direction through a (teleported) row-stochastic matrix. Nothing is formed to make it.
+/// A chain: one direction through a (teleported) row-stochastic matrix. Creating it computes no matrix.
 #[derive(Debug, Clone)]
 pub struct Chain<M> {
     matrix: M,
@@ -158,17 +160,17 @@ impl<M: RowStochastic> Chain<M> {
         self.alpha
     }
 
-    /// The transition matrix `[n, n]`, written out.
+    /// Computes the transition matrix `[n, n]`.
     pub fn dense(&self) -> Array2<f64> {
         self.among(&(0..self.states()).collect::<Vec<_>>(), 1.0 - self.alpha)
     }
 
-    /// Transitions among `members` `[m, m]`, of which `share` jump.
-    fn among(&self, members: &[usize], share: f64) -> Array2<f64> {
+    /// Returns transitions among `members` `[m, m]`, including jumps with probability `fraction`.
+    fn among(&self, members: &[usize], fraction: f64) -> Array2<f64> {
         let n = self.states();
         let mut block = self.matrix.block(members) * self.alpha;
-        if share > 0.0 {
-            block += &Array1::from_iter(members.iter().map(|to| share * self.jump.at(*to, n)));
+        if fraction > 0.0 {
+            block += &Array1::from_iter(members.iter().map(|to| fraction * self.jump.at(*to, n)));
         }
         if let Way::Backward(columns) = &self.way {
             block = block.reversed_axes().as_standard_layout().into_owned();
@@ -177,7 +179,7 @@ impl<M: RowStochastic> Chain<M> {
         block
     }
 
-    /// Transitions of the teleported matrix in its forward direction; `None` where all are possible.
+    /// Returns the possible transitions of the teleported matrix in forward direction, or `None` if all are possible.
     fn links(&self) -> Option<Links> {
         if self.alpha == 1.0 {
             return self.matrix.links();
@@ -190,9 +192,9 @@ impl<M: RowStochastic> Chain<M> {
         (!links.all()).then_some(links)
     }
 
-    /// Closed communicating classes: where the chain ends up and never leaves. O(n²).
+    /// Returns the closed communicating classes, which the chain never leaves. O(n²).
     ///
-    /// The steady state is unique when there is one, and the chain settles in it when the period is 1.
+    /// The steady state is unique if there is one class, and the chain converges to it if the period is 1.
     pub fn classes(&self) -> Classes {
         match self.links() {
             None => Classes::whole(self.states()),
@@ -200,7 +202,7 @@ impl<M: RowStochastic> Chain<M> {
         }
     }
 
-    /// Whether the spectrum is that of the matrix without teleport, but for a factor and the 1.
+    /// Whether the spectrum equals that of the matrix without teleport except for a factor and the eigenvalue 1.
     fn only_scaled(&self) -> bool {
         matches!(self.way, Way::Forward) && self.alpha > 0.0 && self.alpha < 1.0
     }
@@ -217,14 +219,14 @@ impl<M: RowStochastic> Chain<M> {
     }
 
     fn step_forward<C: Element>(&self, x: &[C], vectors: usize, out: &mut [C]) {
-        let (n, share) = (self.states(), 1.0 - self.alpha);
+        let (n, fraction) = (self.states(), 1.0 - self.alpha);
         self.matrix.left(x, vectors, out);
-        if share == 0.0 {
+        if fraction == 0.0 {
             return;
         }
         let alpha = C::of_f64(self.alpha);
         for (x, out) in x.chunks_exact(n).zip(out.chunks_exact_mut(n)) {
-            let mass = share * kernel::sum(x);
+            let mass = fraction * kernel::sum(x);
             match &self.jump {
                 Jump::Uniform => {
                     let mass = C::of_f64(mass / n as f64);
@@ -253,7 +255,7 @@ impl<M: RowStochastic> Chain<M> {
     }
 }
 
-/// A chain walked in single precision: half the work, for answers to five or six digits.
+/// A chain computed in single precision: half the work for five or six digits.
 pub(crate) struct Single<'c, M>(pub(crate) &'c Chain<M>);
 
 impl<M: RowStochastic> Propagate for Single<'_, M> {
@@ -307,8 +309,8 @@ impl<M: RowStochastic> Propagate for Chain<M> {
         host_block(rows, self.matrix.states())
     }
 
-    /// Backwards every row still holds at least `min_j (1-α) t[j] / Σ_k T[k, j]` of each state.
-    fn jump_share(&self) -> f64 {
+    /// In a backward chain every row has at least `min_j (1-α) t[j] / Σ_k T[k, j]` for each state.
+    fn jump_fraction(&self) -> f64 {
         let n = self.matrix.states();
         match &self.way {
             Way::Forward => 1.0 - self.alpha,
@@ -338,10 +340,10 @@ impl<M: RowStochastic> Propagate for Chain<M> {
 
     fn diagonal(&self, _: usize) -> Result<Vec<f64>> {
         let n = self.states();
-        let share = if self.only_scaled() { 0.0 } else { 1.0 - self.alpha };
+        let fraction = if self.only_scaled() { 0.0 } else { 1.0 - self.alpha };
         let mut diagonal = self.matrix.diagonal();
         for (i, value) in diagonal.iter_mut().enumerate() {
-            *value = self.alpha * *value + share * self.jump.at(i, n);
+            *value = self.alpha * *value + fraction * self.jump.at(i, n);
             if let Way::Backward(columns) = &self.way {
                 *value *= columns[i];
             }
@@ -350,7 +352,7 @@ impl<M: RowStochastic> Propagate for Chain<M> {
     }
 }
 
-/// Vectors `x` `[k, n]` with every entry multiplied by its weight `[n]`.
+/// Returns the vectors `x` `[k, n]` with every entry multiplied by its weight `[n]`.
 pub(crate) fn weighed<C: Element>(x: &[C], weights: &[f64]) -> Vec<C> {
     let mut all = Vec::with_capacity(x.len());
     for x in x.chunks_exact(weights.len()) {

@@ -1,9 +1,9 @@
-//! What can go wrong, said in one short paragraph each.
+//! Errors of this crate. Each message is one short paragraph.
 
-/// Result of this crate's functions.
+/// Result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Everything this crate refuses to do.
+/// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -54,7 +54,7 @@ pub enum Error {
         /// The distance from 1 that would have been accepted.
         tolerance: f64,
     },
-    /// A token nobody attends to has no backward row.
+    /// No token attends to a token, so it has no backward row.
     #[error(
         "column {column} sums to zero, so the backward chain has no row {column}: nobody attends to this token; \
          teleport first (alpha below 1) to give it one"
@@ -63,7 +63,7 @@ pub enum Error {
         /// Column number, from 0.
         column: usize,
     },
-    /// A row of a restricted matrix that has nothing left.
+    /// A row of a restricted matrix has no mass left.
     #[error(
         "row {row} keeps no mass: it attends only to tokens that were left out, so a walk cannot go on from it; leave \
          token {row} out as well, or keep a token that it attends to"
@@ -72,7 +72,7 @@ pub enum Error {
         /// Row number in the whole matrix, from 0.
         row: usize,
     },
-    /// A state from which a walk is never absorbed.
+    /// A walk from some state is never absorbed.
     #[error(
         "a walk from state {state} is never absorbed ({count} of {transient} states are like that), so the expected \
          number of its steps is infinite; let a state absorb that these states lead to"
@@ -80,12 +80,12 @@ pub enum Error {
     NotAbsorbed {
         /// The first such state, from 0.
         state: usize,
-        /// How many states are like that.
+        /// Number of such states.
         count: usize,
-        /// How many states do not absorb.
+        /// Number of states that are not absorbing.
         transient: usize,
     },
-    /// A mask that leaves a token nothing to attend to.
+    /// A mask allows a token to attend to no token.
     #[error(
         "row {row} of the mask allows nothing: a token must attend to at least one token, if only to itself"
     )]
@@ -93,23 +93,23 @@ pub enum Error {
         /// Row number, from 0.
         row: usize,
     },
-    /// Teleportation share outside `[0, 1]`.
+    /// `alpha` lies outside `[0, 1]`.
     #[error("alpha is {0}: it is the probability of following the chain and must lie between 0 and 1")]
     Alpha(f64),
     /// A start or teleport vector that is not a distribution over the states.
     #[error("{what} is not a distribution over {states} states: {reason}")]
     Distribution {
-        /// Which vector.
+        /// Name of the vector.
         what: &'static str,
         /// Number of states of the chain.
         states: usize,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
-    /// A token number beyond the last state.
+    /// A token number exceeds the last state.
     #[error("token {token} does not exist: the chain has {states} states, counted from 0")]
     NoSuchToken {
-        /// The token asked for.
+        /// The requested token.
         token: usize,
         /// Number of states of the chain.
         states: usize,
@@ -117,14 +117,14 @@ pub enum Error {
     /// Two arrays whose shapes do not fit.
     #[error("{what} has shape {found:?}, expected {expected}")]
     Shape {
-        /// Which argument.
+        /// Name of the argument.
         what: &'static str,
         /// Its shape.
         found: Vec<usize>,
         /// The shape that was expected, in words.
         expected: String,
     },
-    /// Several closed classes: every mixture of their steady states is one too.
+    /// The chain has several closed classes, so every mixture of their steady states is a steady state too.
     #[error(
         "the steady state is not unique: the chain falls into {classes} closed classes (power method residual \
          {residual:.3e}); teleport with alpha below 1, or rank each class by itself"
@@ -135,7 +135,7 @@ pub enum Error {
         /// L1 change of the last step of the power method from the uniform state.
         residual: f64,
     },
-    /// The closed class is periodic: the state of the chain never settles.
+    /// The closed class is periodic, so the chain does not converge.
     #[error(
         "the chain has no limiting steady state: it is periodic with period {period} (started on one state, the \
          power method keeps a residual of {residual:.3e}); teleport with alpha below 1"
@@ -146,25 +146,25 @@ pub enum Error {
         /// L1 change of the last step of the power method started on one state of the class.
         residual: f64,
     },
-    /// An iteration that ran out of steps.
+    /// An iteration did not converge within its maximum number of steps.
     #[error(
         "{what} did not converge: residual {residual:.3e} after {products} products with the chain, wanted \
          {wanted:.1e}; allow more, widen the tolerance, or mix faster with a smaller alpha"
     )]
     NotConverged {
-        /// Which computation.
+        /// Name of the computation.
         what: &'static str,
         /// Residual reached.
         residual: f64,
-        /// Residual asked for.
+        /// Requested residual.
         wanted: f64,
         /// Products spent.
         products: usize,
     },
-    /// A request for an impossible number of things.
+    /// A number argument lies outside its range.
     #[error("{what} must lie between {low} and {high}, got {found}")]
     Count {
-        /// Which argument.
+        /// Name of the argument.
         what: &'static str,
         /// Smallest allowed value.
         low: usize,
@@ -173,21 +173,21 @@ pub enum Error {
         /// Value given.
         found: usize,
     },
-    /// A dense eigensolver failed, which means numbers beyond the range of floats.
+    /// A dense eigensolver failed, which means that numbers exceed the range of floats.
     #[error("the dense eigensolver did not converge on a {states} × {states} matrix")]
     Eigensolver {
         /// Side of the matrix.
         states: usize,
     },
-    /// One matrix of a batch was refused.
+    /// One matrix of a batch is invalid.
     #[error("matrix {index} of the batch: {source}")]
     Matrix {
         /// Index in the batch, from 0.
         index: usize,
-        /// Why.
+        /// The reason.
         source: Box<Error>,
     },
-    /// libtorch refused an operation.
+    /// A libtorch operation failed.
     #[cfg(feature = "torch")]
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

@@ -1,7 +1,7 @@
 //! Inner loops: products of row-major matrices with vectors, for any pair of storage and working precision.
 //!
-//! Default x86-64 builds only assume SSE2, so each loop is compiled twice, plain and with AVX2 + FMA, and chosen
-//! at run time. Both spellings are the same safe source; the compiler vectorises it.
+//! Default x86-64 builds assume only SSE2, so each loop is compiled twice, without and with AVX2 + FMA, and selected at
+//! run time. Both versions come from the same safe source; the compiler vectorises it.
 
 /// Storage of a matrix and working precision of a product: f32 or f64.
 pub trait Element:
@@ -15,7 +15,7 @@ pub trait Element:
     fn of_f64(value: f64) -> Self;
     /// The nearest value of this type.
     fn of<T: Element>(value: T) -> Self;
-    /// `self · b + c` with one rounding; slow where the processor has no such instruction.
+    /// `self · b + c` with one rounding. Slow on processors without such an instruction.
     fn fused(self, b: Self, c: Self) -> Self;
 }
 
@@ -77,9 +77,10 @@ impl Element for f64 {
     }
 }
 
-/// Rows combined per sweep over `out`: enough to amortise its load and store, few enough to stay in registers.
+/// Number of rows combined per sweep over `out`: enough to amortise its load and store, few enough to stay in
+/// registers.
 const GROUP: usize = 8;
-/// Independent partial sums of a dot product.
+/// Number of independent partial sums of a dot product.
 const LANES: usize = 16;
 
 #[inline(always)]
@@ -176,7 +177,7 @@ fn axpy_body<T: Element, C: Element, const FMA: bool>(weight: C, x: &[T], out: &
     }
 }
 
-/// Sum of a row and its least entry; NaN and infinities show in the sum.
+/// Sum and minimum of a row. NaN and infinities show in the sum.
 #[inline(always)]
 fn row_body<T: Element>(row: &[T]) -> (f64, f64) {
     let (heads, tail) = row.as_chunks::<LANES>();
@@ -314,7 +315,7 @@ dispatch!(
     axpy<T, C>, axpy_fast, axpy_body, true; (weight: C, x: &[T], out: &mut [C])
 );
 dispatch!(
-    /// Sum of a row and its least entry.
+    /// Sum and minimum of a row.
     row_summary<T>, row_summary_fast, row_body; (row: &[T]) -> (f64, f64)
 );
 

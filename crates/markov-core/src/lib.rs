@@ -1,10 +1,11 @@
 //! Attention as a discrete-time Markov chain.
 //!
 //! A softmaxed self-attention matrix is row-stochastic: token *i* jumps to token *j* with probability `A[i, j]`. This
-//! crate checks such a matrix ([`Stochastic`]), walks it in either direction with or without teleportation
-//! ([`Chain`]), and asks three things of it: where a walk is after some steps ([`bounce`]), where it ends up
-//! ([`token_rank`]), and how slowly it gets there ([`lambda2`], [`spectrum`]). [`metastable_sets`] finds the groups of
-//! tokens in which it lingers, and [`absorption`] counts what a walk visits before it ends on chosen tokens.
+//! crate checks such a matrix ([`Stochastic`]), walks it in either direction with or without teleportation ([`Chain`]),
+//! and answers three questions: where a walk is after some steps ([`bounce`]), where it is in the long run
+//! ([`token_rank`]), and how slowly it converges ([`lambda2`], [`spectrum`]). [`metastable_sets`] finds groups of
+//! tokens in which a walk stays for long, and [`absorption`] counts the visits of a walk before it ends on chosen
+//! tokens.
 //!
 //! ```
 //! use markov_core::{Effort, Stochastic, Stop, bounce_token, lambda2, token_rank};

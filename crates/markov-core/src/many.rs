@@ -1,5 +1,5 @@
-//! Many matrices at once, as a layer of heads gives them: one matrix a thread, each iterated to its end while it
-//! lies in the cache.
+//! Many matrices at once, such as the heads of a layer: one matrix per thread, each iterated to its end while it is in
+//! the cache.
 
 use ndarray::{Array1, Array2, ArrayView2, ArrayView3, Axis};
 use rayon::prelude::*;
@@ -12,7 +12,7 @@ use crate::stochastic::StochasticView;
 use crate::tolerance::ROW_TOLERANCE;
 use crate::{Error, Result};
 
-/// What one attention head is as a chain.
+/// Chain quantities of one attention head.
 #[derive(Debug, Clone, PartialEq)]
 pub struct HeadSummary {
     /// TokenRank of the teleported forward chain.
@@ -21,10 +21,11 @@ pub struct HeadSummary {
     pub lambda2: Lambda2,
 }
 
-/// TokenRank of every matrix of `maps` `[m, n, n]` in the forward direction with uniform teleport: `[m, n]`.
+/// Computes the TokenRank of every matrix of `maps` `[m, n, n]` in the forward direction with uniform teleport: `[m,
+/// n]`.
 ///
 /// # Errors
-/// [`Error::Matrix`] with the index of the matrix that was refused and why; see [`token_rank`].
+/// [`Error::Matrix`] with the index of the invalid matrix and the reason; see [`token_rank`].
 pub fn token_rank_many<T: Element>(maps: ArrayView3<'_, T>, alpha: f64, stop: Stop) -> Result<Array2<f64>> {
     let n = maps.len_of(Axis(1));
     let mut all = Array2::zeros((maps.len_of(Axis(0)), n));
@@ -35,22 +36,23 @@ pub fn token_rank_many<T: Element>(maps: ArrayView3<'_, T>, alpha: f64, stop: St
     Ok(all)
 }
 
-/// λ₂ of every matrix of `maps` `[m, n, n]`, to a relative error of `tolerance` to first order: 1e-4 ranks heads, 1e-10
-/// measures them.
+/// Computes λ₂ of every matrix of `maps` `[m, n, n]` with relative error `tolerance` (to first order): 1e-4 suffices to
+/// rank heads, 1e-10 to measure them.
 ///
-/// From 1e-5 up float32 maps are walked in single precision, which adds an absolute error of about 2e-6.
+/// For tolerances from 1e-5 up, float32 maps are computed in single precision, which adds an absolute error of about
+/// 2e-6.
 ///
 /// # Errors
-/// [`Error::Matrix`] with the index of the matrix that was refused and why; see [`lambda2`].
+/// [`Error::Matrix`] with the index of the invalid matrix and the reason; see [`lambda2`].
 pub fn lambda2_many<T: Element>(maps: ArrayView3<'_, T>, tolerance: f64) -> Result<Array1<f64>> {
     each(maps, |view| Ok(mixing::<T>(&view.forward(), Effort::tolerance(tolerance))?.modulus))
         .map(Array1::from)
 }
 
-/// TokenRank and λ₂ of every matrix of `maps` `[m, n, n]`, with what each took.
+/// Computes TokenRank and λ₂ of every matrix of `maps` `[m, n, n]`, with the number of products and the errors.
 ///
 /// # Errors
-/// [`Error::Matrix`] with the index of the matrix that was refused and why.
+/// [`Error::Matrix`] with the index of the invalid matrix and the reason.
 pub fn heads<T: Element>(
     maps: ArrayView3<'_, T>,
     alpha: f64,
@@ -63,10 +65,10 @@ pub fn heads<T: Element>(
     })
 }
 
-/// Tolerances that single precision serves.
+/// Smallest tolerance for which single precision suffices.
 const SINGLE: f64 = 1e-5;
 
-/// λ₂, in single precision where matrix and tolerance allow.
+/// Computes λ₂, in single precision if matrix and tolerance allow it.
 fn mixing<T: Element>(chain: &Chain<impl RowStochastic>, effort: Effort) -> Result<Lambda2> {
     let single = T::EPSILON > f64::EPSILON && effort.tolerance >= SINGLE;
     if single {
@@ -80,7 +82,7 @@ fn mixing<T: Element>(chain: &Chain<impl RowStochastic>, effort: Effort) -> Resu
     lambda2(chain, effort)
 }
 
-/// TokenRank; where the rule is not the plain power method, single precision brings it close first.
+/// Computes TokenRank. Unless the rule is the plain power method, it starts from a result in single precision.
 fn rank(chain: &Chain<impl RowStochastic>, stop: Stop) -> Result<TokenRank> {
     if stop.rule == Rule::Plain || chain.alpha() == 1.0 || chain.is_backward() {
         return token_rank(chain, stop);
@@ -101,7 +103,8 @@ fn each<T: Element, R: Send>(
         if rows != columns {
             return Err(Error::NotSquare { rows, columns });
         }
-        // Maps cut out of a larger array (CLS dropped, say) are copied, contiguous ones used where they lie.
+        // Maps that are parts of a larger array (for instance without CLS) are copied; contiguous ones are used in
+        // place.
         let map = map.as_standard_layout();
         of(StochasticView::new(map.as_slice().unwrap_or(&[]), rows, ROW_TOLERANCE)?)
     };

@@ -1,5 +1,5 @@
-//! The chain of an attention head that is never written out: rows of `softmax(Q Kᵀ · scale)` are recomputed a chunk at
-//! a time, so a long sequence needs `chunk × n` numbers instead of `n × n`.
+//! The chain of an attention head whose matrix is never stored: rows of `softmax(Q Kᵀ · scale)` are recomputed a chunk
+//! at a time, so a long sequence needs `chunk × n` numbers instead of `n × n`.
 
 use ndarray::{Array2, ArrayView2, s};
 use rayon::prelude::*;
@@ -9,15 +9,15 @@ use crate::kernel::{self, Element};
 use crate::structure::Links;
 use crate::{Error, Result};
 
-/// Rows of the attention matrix held at a time, by default.
+/// Default number of rows of the attention matrix in memory at a time.
 const CHUNK: usize = 128;
-/// Tasks a pass is divided into. Fixed, so that sums are added in the same order on any machine.
+/// Number of tasks of a pass. It is fixed, so that sums are added in the same order on any machine.
 const TASKS: usize = 8;
 
-/// Which tokens a token may attend to.
+/// The tokens that a token may attend to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mask {
-    /// Every token to itself and to those before it.
+    /// Every token attends to itself and to those before it.
     Causal,
     /// `allowed[(i, j)]`: whether token *i* may attend to token *j* `[n, n]`.
     Allowed(Array2<bool>),
@@ -32,10 +32,10 @@ impl Mask {
     }
 }
 
-/// A row-stochastic matrix `softmax(Q Kᵀ · scale)` known by its queries and keys, and the mask before its softmax.
+/// A row-stochastic matrix `softmax(Q Kᵀ · scale)` given by its queries and keys and by the mask before its softmax.
 ///
 /// Everything is computed in double precision: the result equals that of the stored matrix to rounding. Each product
-/// costs the softmax again; a backward chain costs one more pass when it is made, for the column sums.
+/// computes the softmax again; creating a backward chain costs one more pass for the column sums.
 ///
 /// ```
 /// use markov_core::{QueryKey, RowStochastic, Stop, token_rank};
@@ -57,11 +57,11 @@ pub struct QueryKey<'a, T> {
 }
 
 impl<'a, T: Element> QueryKey<'a, T> {
-    /// The head with `queries` and `keys` `[n, d]` and logits `scale · q · k`, usually `scale = 1/√d`.
+    /// Creates the head with `queries` and `keys` `[n, d]` and logits `scale · q · k`, usually `scale = 1/√d`.
     ///
     /// # Errors
-    /// [`Error::Empty`]; [`Error::Shape`] when the two differ; [`Error::NotFinite`] for NaN, infinities, or a scale that
-    /// makes one.
+    /// [`Error::Empty`]; [`Error::Shape`] if their shapes differ; [`Error::NotFinite`] for NaN or infinities, also if
+    /// the scale causes them.
     pub fn new(queries: ArrayView2<'a, T>, keys: ArrayView2<'a, T>, scale: f64) -> Result<Self> {
         if queries.is_empty() {
             return Err(Error::Empty);
@@ -79,13 +79,13 @@ impl<'a, T: Element> QueryKey<'a, T> {
         Ok(QueryKey { queries, keys: scaled, mask: None, chunk: CHUNK })
     }
 
-    /// The same head with a mask: what a token may not attend to has probability 0, exactly.
+    /// Adds a mask to the head: masked transitions have probability 0, exactly.
     ///
-    /// The eigenvalues of a masked head are those of its components. Those of a causal one are read off its diagonal, in
-    /// one pass; a component of more than one token and at most half of them is written out.
+    /// The eigenvalues of a masked head are those of its components. Those of a causal head are its diagonal, read in
+    /// one pass. A component of more than one token and at most half of the tokens is stored as a matrix.
     ///
     /// # Errors
-    /// [`Error::Shape`] for a mask of another size; [`Error::NothingAllowed`] for a token that may attend to none.
+    /// [`Error::Shape`] for a mask of another size; [`Error::NothingAllowed`] if a token may attend to no token.
     pub fn masked(self, mask: Mask) -> Result<Self> {
         if let Mask::Allowed(allowed) = &mask {
             let n = self.states();
@@ -100,13 +100,13 @@ impl<'a, T: Element> QueryKey<'a, T> {
         Ok(QueryKey { mask: Some(mask), ..self })
     }
 
-    /// Holds at most `rows` rows of the matrix at a time, per thread.
+    /// Sets the maximum number of rows of the matrix in memory at a time, per thread.
     #[must_use]
     pub fn chunk(self, rows: usize) -> Self {
         QueryKey { chunk: rows.max(1), ..self }
     }
 
-    /// Rows `first..first + out.nrows()` of the matrix.
+    /// Computes `count` rows of the matrix from `first` on.
     fn rows(&self, first: usize, count: usize) -> Vec<f64> {
         let n = self.keys.ncols();
         let queries = self.queries.slice(s![first..first + count, ..]).mapv(|q| q.to_f64());
@@ -185,7 +185,7 @@ impl<T: Element> RowStochastic for QueryKey<'_, T> {
         }
     }
 
-    /// A softmax is positive where the mask allows it, though it may be too small for a float.
+    /// A softmax is positive wherever the mask allows it, even if it is too small for a float.
     fn links(&self) -> Option<Links> {
         let mask = self.mask.as_ref()?;
         let n = self.states();

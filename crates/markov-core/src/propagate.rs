@@ -1,4 +1,4 @@
-//! The one thing every algorithm needs: push a block of distributions through a chain.
+//! The operation that every algorithm needs: moving a block of distributions one step through a chain.
 
 use ndarray::{Array2, ArrayView2};
 
@@ -8,17 +8,17 @@ use crate::{Error, Result};
 
 /// A chain, or a batch of chains with the same states, that can move distributions one step.
 ///
-/// Algorithms ([`bounce`](crate::bounce), [`token_rank`](crate::token_rank), [`lambda2`](crate::lambda2)) are
-/// written against this trait and [`Block`], once for every carrier: a [`Chain`](crate::Chain) through a stored or
-/// a recomputed matrix, and a batch of matrices on a torch device.
+/// Algorithms ([`bounce`](crate::bounce), [`token_rank`](crate::token_rank), [`lambda2`](crate::lambda2)) are written
+/// against this trait and [`Block`], once for all its implementations (called carriers): a [`Chain`](crate::Chain)
+/// through a stored or a recomputed matrix, and a batch of matrices on a torch device.
 pub trait Propagate {
-    /// A block of distributions where this carrier keeps its numbers.
+    /// A block of distributions on the device of this carrier.
     type Block: Block;
 
     /// Number of states, `n`.
     fn states(&self) -> usize;
 
-    /// Number of chains carried; a block holds a multiple of it, chain by chain.
+    /// Number of chains. The number of rows of a block is a multiple of it, chain by chain.
     fn chains(&self) -> usize {
         1
     }
@@ -26,67 +26,70 @@ pub trait Propagate {
     /// `out = x · P`, each row of the block a distribution.
     ///
     /// # Errors
-    /// [`Error::Shape`] when a block does not fit, or what the carrier's device reports.
+    /// [`Error::Shape`] if a block does not fit; errors of the carrier's device.
     fn step(&self, x: &Self::Block, out: &mut Self::Block) -> Result<()>;
 
     /// Moves rows `[k, n]` from the host to this carrier, `k` a multiple of [`chains`](Self::chains).
     ///
     /// # Errors
-    /// [`Error::Shape`], or what the carrier's device reports.
+    /// [`Error::Shape`]; errors of the carrier's device.
     fn lift(&self, rows: ArrayView2<'_, f64>) -> Result<Self::Block>;
 
-    /// A share of every step that goes to one fixed distribution wherever the chain is, `1 - α` of a teleported one.
-    /// The distance to the steady state shrinks by one less this share a step, which bounds it by the change of a step.
-    fn jump_share(&self) -> f64 {
+    /// The fraction of every step that goes to one fixed distribution from every state: `1 - α` for a teleported chain.
+    /// Each step multiplies the distance to the steady state by at most one minus this fraction, so the change of a
+    /// step bounds the distance.
+    fn jump_fraction(&self) -> f64 {
         0.0
     }
 
-    /// Closed classes of each chain; none at all means that every chain has one, aperiodic.
+    /// Returns the closed classes of each chain. An empty list means that every chain has one aperiodic class.
     ///
     /// # Errors
-    /// What the carrier's device reports.
+    /// Errors of the carrier's device.
     fn closed_classes(&self) -> Result<Vec<Classes>> {
         Ok(Vec::new())
     }
 
-    /// Strongly connected components of each chain, from exact zeros; none at all means that every chain is one component.
-    /// Of a forward chain with teleport they are those of its matrix without, since teleport moves no eigenvalue but by
-    /// the factor [`scale`](Self::scale).
+    /// Returns the strongly connected components of each chain, from exact zeros. An empty list means that every chain
+    /// is one component. For a forward chain with teleport, these are the components of its matrix without teleport,
+    /// since teleport only multiplies its eigenvalues by [`scale`](Self::scale).
     ///
     /// # Errors
-    /// What the carrier's device reports.
+    /// Errors of the carrier's device.
     fn components(&self) -> Result<Vec<Components>> {
         Ok(Vec::new())
     }
 
-    /// The eigenvalue of the closed ones of the [`components`](Self::components): 1, or α of a forward chain with
-    /// teleport, of which one becomes 1.
+    /// The eigenvalue of the closed [`components`](Self::components): 1, or α for a forward chain with teleport, of
+    /// which one becomes 1.
     fn scale(&self) -> f64 {
         1.0
     }
 
-    /// Entries of chain `which` among `members` `[m, m]`, of what [`components`](Self::components) describes.
+    /// Returns the entries among `members` `[m, m]` of chain `which`, in the matrix that
+    /// [`components`](Self::components) describes.
     ///
     /// # Errors
-    /// What the carrier's device reports.
+    /// Errors of the carrier's device.
     fn block(&self, which: usize, members: &[usize]) -> Result<Array2<f64>> {
         written_out(self, which, members)
     }
 
-    /// Diagonal of chain `which` `[n]`, of what [`components`](Self::components) describes.
+    /// Returns the diagonal `[n]` of chain `which`, in the matrix that [`components`](Self::components) describes.
     ///
     /// # Errors
-    /// What the carrier's device reports.
+    /// Errors of the carrier's device.
     fn diagonal(&self, which: usize) -> Result<Vec<f64>> {
         let all: Vec<usize> = (0..self.states()).collect();
         Ok(self.block(which, &all)?.diag().to_vec())
     }
 
-    /// Removes from each vector what belongs to the eigenvalue 1 of its chain, whose right eigenvector is constant.
-    /// A carrier of one component of a chain removes what is outside of it, and nothing else where it is transient.
+    /// Removes from each vector the part that belongs to the eigenvalue 1 of its chain, whose right eigenvector is
+    /// constant. A carrier of one component of a chain also removes the entries outside of the component; for a
+    /// transient component it removes only these.
     ///
     /// # Errors
-    /// What the carrier's device reports.
+    /// Errors of the carrier's device.
     fn deflate(&self, x: &mut Self::Block) -> Result<()> {
         x.centre()
     }
@@ -97,13 +100,13 @@ pub trait Propagate {
     }
 }
 
-/// Rows of the identity pushed through a carrier at a time.
+/// Number of rows of the identity that are moved through a carrier at a time.
 const ROWS: usize = 64;
 
-/// Entries of chain `which` among `members` `[m, m]`, found by pushing each member one step.
+/// Computes the entries of chain `which` among `members` `[m, m]` by moving each member one step.
 ///
 /// # Errors
-/// What [`Propagate::step`] reports.
+/// The errors of [`Propagate::step`].
 pub(crate) fn written_out<P: Propagate + ?Sized>(
     chain: &P,
     which: usize,
@@ -131,8 +134,8 @@ pub(crate) fn written_out<P: Propagate + ?Sized>(
     Ok(block)
 }
 
-/// Row-wise arithmetic on a block of vectors `[rows, n]`. Coefficients are one per row, so that independent
-/// iterations run side by side.
+/// Row-wise arithmetic on a block of vectors `[rows, n]`. There is one coefficient per row, so that independent
+/// iterations run in parallel.
 pub trait Block: Sized {
     /// Distance from 1 to the next number of the block's precision.
     const EPSILON: f64;
@@ -141,7 +144,7 @@ pub trait Block: Sized {
     /// A block of zeros of the same shape.
     ///
     /// # Errors
-    /// What the device reports; so for every method here.
+    /// Errors of the device, as for every method of this trait.
     fn zeros_like(&self) -> Result<Self>;
     /// Sum of each row.
     ///
@@ -158,7 +161,7 @@ pub trait Block: Sized {
     /// # Errors
     /// As above.
     fn dots(&self, others: &[Self]) -> Result<Vec<Vec<f64>>>;
-    /// Multiplies each row.
+    /// Multiplies each row by its coefficient.
     ///
     /// # Errors
     /// As above.

@@ -1,4 +1,4 @@
-//! A chain among some of the tokens.
+//! Restriction of a chain to some of the tokens.
 
 use ndarray::{Array2, ArrayView2};
 
@@ -8,16 +8,16 @@ use crate::tolerance::ROW_TOLERANCE;
 use crate::{Error, Result, Stochastic};
 
 impl<T: Element> Stochastic<T> {
-    /// The matrix of `values` `[n, n]` without the rows and columns of the tokens `dropped`, its rows renormalised: the
-    /// walk under the condition that it stays among the other tokens. Its states keep their order.
+    /// Returns the matrix of `values` `[n, n]` without the rows and columns of the tokens `dropped`, with renormalised
+    /// rows: the walk under the condition that it stays among the other tokens. States keep their order.
     ///
-    /// Rows of dropped tokens are not looked at, so those of padding may be NaN or zero, and so may their columns. A
-    /// row that is kept may sum to less than 1, since its mass outside the kept tokens is renormalised away all the same;
-    /// `tolerance` is how far its sum over all finite entries may exceed 1.
+    /// Rows and columns of dropped tokens are not checked, so those of padding may be NaN or zero. A kept row may sum
+    /// to less than 1, since it is renormalised over the kept tokens anyway; its sum over all finite entries may exceed
+    /// 1 by at most `tolerance`.
     ///
     /// # Errors
     /// As [`Stochastic::new`], with rows and columns counted in the whole matrix; [`Error::NoSuchToken`] for a dropped
-    /// token that does not exist; [`Error::Empty`] when none is kept; [`Error::RowLost`] for a row that attends only to
+    /// token that does not exist; [`Error::Empty`] if no token is kept; [`Error::RowLost`] if a row attends only to
     /// dropped tokens.
     ///
     /// ```
@@ -56,7 +56,7 @@ impl<T: Element> Stochastic<T> {
                 return Err(Error::RowSum { row, sum, tolerance });
             }
             let mass: f64 = kept.iter().map(|column| entries[*column].to_f64()).sum();
-            // A sum below the smallest normal number has no digits left to divide by.
+            // Dividing by a sum below the smallest normal number would lose all digits.
             if mass < f64::MIN_POSITIVE {
                 return Err(Error::RowLost { row });
             }

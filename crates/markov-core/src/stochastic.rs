@@ -1,4 +1,4 @@
-//! Row-stochastic matrices as a type, and the chains they give.
+//! Row-stochastic matrices as a type, and their chains.
 
 use std::borrow::Cow;
 
@@ -11,10 +11,10 @@ use crate::tolerance::ROW_TOLERANCE;
 use crate::triangle::{self, Triangle};
 use crate::{Error, Result};
 
-/// A checked row-stochastic matrix: square, finite, no negative entry, rows summing to 1.
+/// A checked row-stochastic matrix: square, finite, without negative entries, rows summing to 1.
 ///
-/// Rows within the tolerance are renormalised on entry. Use [`forward`](Self::forward) and
-/// [`backward`](Self::backward) to walk it, and [`teleport`](Self::teleport) before either to mix in jumps.
+/// Rows within the tolerance are renormalised. [`forward`](Self::forward) and [`backward`](Self::backward) return its
+/// chains; call [`teleport`](Self::teleport) first to add jumps.
 ///
 /// ```
 /// use markov_core::Stochastic;
@@ -28,7 +28,7 @@ use crate::{Error, Result};
 #[derive(Debug, Clone, PartialEq)]
 pub struct Stochastic<T> {
     values: Array2<T>,
-    /// One over each stored row's sum in f64: an f32 row never sums to 1 exactly.
+    /// Reciprocal of each stored row's sum in f64, since an f32 row never sums to 1 exactly.
     scale: Vec<f64>,
     /// Whether every entry is positive.
     positive: bool,
@@ -38,7 +38,8 @@ impl<T: Element> Stochastic<T> {
     /// Checks `values` `[n, n]` with the default tolerance [`ROW_TOLERANCE`].
     ///
     /// # Errors
-    /// Empty, not square, NaN or infinite, negative, or a row sum off by more than the tolerance (with its number).
+    /// The matrix is empty or not square, an entry is NaN, infinite or negative, or a row sum differs from 1 by more
+    /// than the tolerance (the error names the row).
     pub fn new(values: Array2<T>) -> Result<Self> {
         Self::with_tolerance(values, ROW_TOLERANCE)
     }
@@ -78,12 +79,12 @@ impl<T: Element> Stochastic<T> {
         self.values.view()
     }
 
-    /// The matrix `[n, n]`, given back.
+    /// Returns the matrix `[n, n]`.
     pub fn into_values(self) -> Array2<T> {
         self.values
     }
 
-    /// Whether the matrix is triangular, as that of causal attention is: see [`StochasticView::triangle`].
+    /// Returns the triangle if the matrix is triangular, as in causal attention; see [`StochasticView::triangle`].
     pub fn triangle(&self) -> Option<Triangle> {
         self.view().triangle()
     }
@@ -97,12 +98,13 @@ impl<T: Element> Stochastic<T> {
         }
     }
 
-    /// The forward chain `A`: follow the attention.
+    /// Returns the forward chain `A`, which follows the attention.
     pub fn forward(&self) -> Chain<StochasticView<'_, T>> {
         self.view().forward()
     }
 
-    /// The backward chain `B[j, i] = A[i, j] / Σ_k A[k, j]`: from a token to those that attend to it.
+    /// Returns the backward chain `B[j, i] = A[i, j] / Σ_k A[k, j]`, which goes from a token to those that attend to
+    /// it.
     ///
     /// # Errors
     /// [`Error::NoBackwardRow`] for a column that sums to zero. It cannot happen after a uniform teleport.
@@ -110,7 +112,7 @@ impl<T: Element> Stochastic<T> {
         self.view().backward()
     }
 
-    /// `T = α A + (1-α) 1 1ᵀ/n`, never formed; then choose a direction.
+    /// Returns `T = α A + (1-α) 1 1ᵀ/n`, which is never stored; choose a direction next.
     ///
     /// # Errors
     /// [`Error::Alpha`] outside `[0, 1]`.
@@ -118,10 +120,11 @@ impl<T: Element> Stochastic<T> {
         self.view().teleport(alpha)
     }
 
-    /// `T = α A + (1-α) 1 tᵀ` for a given distribution `t` `[n]`, never formed; then choose a direction.
+    /// Returns `T = α A + (1-α) 1 tᵀ` for a given distribution `t` `[n]`, which is never stored; choose a direction
+    /// next.
     ///
     /// # Errors
-    /// [`Error::Alpha`] outside `[0, 1]`; [`Error::Distribution`] when `t` is none over the states.
+    /// [`Error::Alpha`] outside `[0, 1]`; [`Error::Distribution`] if `t` is not a distribution over the states.
     pub fn teleport_to(
         &self,
         alpha: f64,
@@ -131,7 +134,7 @@ impl<T: Element> Stochastic<T> {
     }
 }
 
-/// A checked matrix that stays where it is: nothing is copied, row sums are kept beside it.
+/// A checked matrix that borrows its values: nothing is copied, and row sums are stored separately.
 ///
 /// Its chains come from [`RowStochastic`].
 #[derive(Debug, Clone)]
@@ -142,7 +145,8 @@ pub struct StochasticView<'a, T> {
 }
 
 impl<'a, T: Element> StochasticView<'a, T> {
-    /// Checks `values`, `n × n` numbers in row-major order, and normalises its rows without touching them.
+    /// Checks `values`, `n × n` numbers in row-major order, and computes the normalisation of its rows without changing
+    /// them.
     ///
     /// # Errors
     /// As [`Stochastic::new`].
@@ -158,8 +162,8 @@ impl<'a, T: Element> StochasticView<'a, T> {
         Ok(StochasticView { values, scale: Cow::Owned(scale), positive })
     }
 
-    /// Whether the matrix is triangular, as that of causal attention is, read from its exact zeros. `None` for a matrix
-    /// of one state. O(n²) for a triangular matrix, and a few entries of any other.
+    /// Returns the triangle if the matrix is triangular by its exact zeros, as in causal attention, and `None`
+    /// otherwise or for a single state. Takes O(n²) for a triangular matrix; for others it reads only a few entries.
     pub fn triangle(&self) -> Option<Triangle> {
         triangle::recognise(self.values, self.scale.len())
     }
@@ -225,12 +229,13 @@ pub(crate) fn side<T>(values: ArrayView2<'_, T>) -> Result<usize> {
     Ok(rows)
 }
 
-/// Sums of all rows, each finite, without negative entries and within `tolerance` of 1; and whether all are positive.
+/// Returns the sums of all rows, after checking that each is finite, without negative entries and within `tolerance` of
+/// 1; and whether all entries are positive.
 fn row_sums<T: Element>(values: &[T], n: usize, tolerance: f64) -> Result<(Vec<f64>, bool)> {
     let (mut sums, mut positive) = (Vec::with_capacity(n), true);
     for (row, entries) in values.chunks_exact(n).enumerate() {
         let (sum, least) = kernel::row_summary(entries);
-        // Written so that NaN fails it, and so that a zero row fails it at any tolerance.
+        // Written so that NaN fails the check, and a zero row fails it at any tolerance.
         let sound = (sum - 1.0).abs() <= tolerance && sum > 0.0;
         if least < 0.0 || !sound {
             for (column, value) in entries.iter().map(|v| v.to_f64()).enumerate() {

@@ -1,19 +1,19 @@
-//! What the zeros of a chain say: its strongly connected components, which of them are closed, and their period.
+//! The structure of a chain from its zeros: strongly connected components, which of them are closed, and their period.
 //!
-//! Own code beside petgraph's: one bit a transition makes this n²/64 operations, where adjacency lists of a dense
-//! matrix would be larger than the matrix.
+//! Our own code instead of petgraph: with one bit per transition this takes n²/64 operations, while adjacency lists of
+//! a dense matrix would be larger than the matrix.
 
-/// Which transitions of a chain are possible, one bit each.
+/// The possible transitions of a chain, one bit each.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Links {
     states: usize,
-    /// Words of 64 bits that hold a row.
+    /// Number of 64-bit words per row.
     words: usize,
     bits: Vec<u64>,
 }
 
 impl Links {
-    /// No transition between any of `states` states.
+    /// Creates links between `states` states without any transition.
     pub fn none(states: usize) -> Self {
         let words = states.div_ceil(64);
         Links { states, words, bits: vec![0; words * states] }
@@ -56,7 +56,7 @@ impl Links {
         &self.bits[from * self.words..][..self.words]
     }
 
-    /// The same transitions, each the other way round.
+    /// Returns the reversed transitions.
     fn reversed(&self) -> Links {
         let mut reversed = Links::none(self.states);
         let mut tile = [0u64; 64];
@@ -94,8 +94,8 @@ fn transpose(tile: &mut [u64; 64]) {
 
 /// The strongly connected components of a chain, read from the exact zeros of its matrix.
 ///
-/// Sorted so that no walk returns to a component it left, the matrix is block triangular with the components on its
-/// diagonal: its eigenvalues are those of the diagonal blocks.
+/// If components are sorted so that no walk returns to a component it has left, the matrix is block triangular with the
+/// components on its diagonal. So its eigenvalues are those of the diagonal blocks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Components {
     /// Members of each component in rising order, the components in rising order of their first members.
@@ -105,8 +105,8 @@ pub struct Components {
 }
 
 impl Components {
-    /// Components of the chain with these transitions; `reversed` asks for those of the backward chain, which are the
-    /// same sets, closed where the forward chain never enters.
+    /// Returns the components of the chain with these transitions, or of the backward chain if `reversed`. The backward
+    /// chain has the same sets; a set is closed if the forward chain never enters it.
     pub fn of(links: &Links, reversed: bool) -> Self {
         let back = links.reversed();
         let mut members = strong(links, &back);
@@ -133,8 +133,8 @@ impl Components {
     }
 }
 
-/// Strongly connected components: one depth-first search along the links, a second one against them in the order in which
-/// the first left the states (Kosaraju; Sharir 1981).
+/// Returns the strongly connected components: one depth-first search along the links, then a second one against them in
+/// the order in which the first left the states (Kosaraju; Sharir 1981).
 fn strong(links: &Links, back: &Links) -> Vec<Vec<usize>> {
     let n = links.states;
     let all = |unseen: &mut Vec<u64>| {
@@ -167,7 +167,7 @@ fn search(links: &Links, unseen: &mut [u64], root: usize, left: &mut Vec<usize>)
         return;
     }
     unseen[root / 64] &= !(1 << (root % 64));
-    // Each frame is a state and the word of its row in which it goes on looking: earlier ones have nothing unseen.
+    // Each frame is a state and the word of its row at which the search continues; earlier words have no unseen states.
     let mut path = vec![(root, 0)];
     while let Some((state, word)) = path.last_mut() {
         let row = links.row(*state);
@@ -190,28 +190,28 @@ fn search(links: &Links, unseen: &mut [u64], root: usize, left: &mut Vec<usize>)
 pub struct Classes {
     /// Members of each closed class, in rising order. A chain has at least one.
     pub closed: Vec<Vec<usize>>,
-    /// Period of the first closed class: 1 where it is aperiodic.
+    /// Period of the first closed class; 1 if it is aperiodic.
     pub period: usize,
 }
 
 impl Classes {
-    /// The one class of a chain in which every transition is possible.
+    /// The single class of a chain in which every transition is possible.
     pub fn whole(states: usize) -> Self {
         Classes { closed: vec![(0..states).collect()], period: 1 }
     }
 
-    /// Closed classes of the chain with these transitions, or of its reversal.
+    /// Returns the closed classes of the chain with these transitions, or of its reversal.
     pub fn of(links: &Links, reversed: bool) -> Self {
         let Components { members, closed } = Components::of(links, reversed);
         let closed: Vec<_> =
             members.into_iter().zip(closed).filter_map(|(one, closed)| closed.then_some(one)).collect();
-        // A cycle is as long backwards as forwards.
+        // A cycle has the same length in both directions.
         let period = closed.first().map_or(1, |class| period(class, links));
         Classes { closed, period }
     }
 }
 
-/// Greatest common divisor of the cycle lengths of a strongly connected class.
+/// Returns the greatest common divisor of the cycle lengths of a strongly connected class.
 fn period(class: &[usize], links: &Links) -> usize {
     let Some(first) = class.first() else { return 1 };
     let mut level = vec![usize::MAX; links.states];
@@ -252,7 +252,7 @@ mod tests {
         links
     }
 
-    /// Which states lead to which, by Warshall's closure.
+    /// Reachability between states, by Warshall's closure.
     fn reach(edges: &Array2<bool>) -> Array2<bool> {
         let n = edges.nrows();
         let mut reach = edges.clone();

@@ -1,9 +1,9 @@
-//! How far from 1 the rows of a stored softmax may sum.
+//! Tolerances for the row sums of a stored softmax.
 
-/// Rows whose sum is this close to 1 are renormalised, others refused.
+/// Maximum distance of a row sum from 1. Rows within it are renormalised, others are refused.
 pub const ROW_TOLERANCE: f64 = 1e-3;
 
-/// The number format in which a matrix was stored, which decides how far from 1 a row of a softmax may sum.
+/// The number format in which a matrix was stored. It decides the tolerance of row sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Storage {
     /// 64-bit floats.
@@ -17,7 +17,8 @@ pub enum Storage {
 }
 
 impl Storage {
-    /// How far from 1 a row may sum: [`ROW_TOLERANCE`] for 64 and 32 bits, 2e-3 for half precision, 8e-3 for bfloat16.
+    /// Maximum distance of a row sum from 1: [`ROW_TOLERANCE`] for 64 and 32 bits, 2e-3 for half precision, 8e-3 for
+    /// bfloat16.
     ///
     /// Rounding to bfloat16 changes each entry by up to 2⁻⁹ of itself, and so a row sum by up to 2⁻⁹; a softmax computed
     /// in bfloat16 rounds once more. Twice that sum, 2⁻⁷, is 7.8e-3.

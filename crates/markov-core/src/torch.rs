@@ -1,9 +1,9 @@
-//! The same algorithms for a batch of matrices on a torch device.
+//! All algorithms for a batch of matrices on a torch device.
 //!
-//! A [`TorchChains`] is one more carrier of [`Propagate`]: a step is a batched matrix product on the device, and only
-//! the small numbers of the iterations (norms, Hessenberg matrices) come to the host. Matrices are held in double
-//! precision whatever they came in, so the answers equal those of the ndarray carriers to rounding, float32 input too.
-//! Nothing here records gradients.
+//! [`TorchChains`] implements [`Propagate`]: a step is a batched matrix product on the device, and only the small data
+//! of the iterations (norms, Hessenberg matrices) are copied to the host. Matrices are stored in double precision
+//! whatever their input type, so the results equal those of the ndarray carriers to rounding, also for float32 input.
+//! Gradients are not recorded.
 
 use ndarray::{Array2, ArrayView2};
 use tch::kind::Element;
@@ -19,22 +19,22 @@ use crate::structure::{Classes, Components, Links};
 use crate::tolerance::ROW_TOLERANCE;
 use crate::{Error, Result};
 
-/// A batch of chains of the same states on a torch device, with uniform teleport.
+/// A batch of chains with the same number of states on a torch device, with uniform teleport.
 #[derive(Debug)]
 pub struct TorchChains {
     /// `[b, n, n]`, rows normalised, double precision.
     maps: Tensor,
-    /// One over the column sums of the teleported matrices, `[b, 1, n]`, of backward chains.
+    /// For backward chains, the reciprocals of the column sums of the teleported matrices, `[b, 1, n]`.
     columns: Option<Tensor>,
     alpha: f64,
-    /// See [`Propagate::jump_share`].
-    share: f64,
+    /// See [`Propagate::jump_fraction`].
+    fraction: f64,
     batch: i64,
     states: i64,
 }
 
 impl TorchChains {
-    /// Checks `maps` `[..., n, n]` and walks `α A + (1-α)/n` in `direction`.
+    /// Checks `maps` `[..., n, n]` and creates the chains `α A + (1-α)/n` in `direction`.
     ///
     /// # Errors
     /// As [`Stochastic::new`](crate::Stochastic::new), in [`Error::Matrix`] with the index of the matrix counted along
@@ -60,13 +60,13 @@ impl TorchChains {
             let maps = maps.f_detach()?.f_reshape([-1, states, states])?.f_to_kind(Kind::Double)?;
             let sums = maps.f_sum_dim_intlist([-1i64].as_slice(), true, Kind::Double)?;
             let off = sums.f_sub_scalar(1.0)?.f_abs()?;
-            // Comparisons with NaN are false, so each asks for what is right.
+            // Comparisons with NaN are false, so each condition states what is valid.
             let sound = off.f_le(ROW_TOLERANCE)?.f_all()?.f_logical_and(&maps.f_ge(0.0)?.f_all()?)?;
             if sound.f_int64_value(&[])? == 0 {
                 return Err(first_fault(&maps, states)?);
             }
             let maps = maps.f_div(&sums)?;
-            let (columns, share) = match direction {
+            let (columns, fraction) = match direction {
                 Direction::Forward => (None, 1.0 - alpha),
                 Direction::Backward => {
                     let sums = maps.f_sum_dim_intlist([-2i64].as_slice(), true, Kind::Double)?;
@@ -80,7 +80,7 @@ impl TorchChains {
                 }
             };
             let batch = maps.size()[0];
-            Ok(TorchChains { maps, columns, alpha, share, batch, states })
+            Ok(TorchChains { maps, columns, alpha, fraction, batch, states })
         })
     }
 
@@ -88,8 +88,8 @@ impl TorchChains {
         self.maps.device()
     }
 
-    /// Transitions with a positive probability of each matrix, without teleport; `None` where all have one in all. What is
-    /// asked first is one number of the device.
+    /// Returns the transitions with a positive probability of each matrix, without teleport, or `None` if all are
+    /// positive in all matrices. The first check copies only one number from the device.
     fn links(&self) -> Result<Option<Vec<Links>>> {
         let positive = self.maps.f_gt(0.0)?;
         if positive.f_all()?.f_int64_value(&[])? != 0 {
@@ -105,7 +105,8 @@ impl TorchChains {
         Ok(Some(host.chunks_exact(n * n).map(of).collect()))
     }
 
-    /// Entries of the chain, or of a forward one with teleport those of α A, from entries of `A` and of the column sums.
+    /// Returns entries of the chain, or of α A for a forward chain with teleport, from entries of `A` and of the column
+    /// sums.
     fn entries(&self, of_maps: &Tensor, columns: Option<Tensor>) -> Result<Tensor> {
         let scaled = of_maps.f_mul_scalar(self.alpha)?;
         Ok(match columns {
@@ -115,7 +116,7 @@ impl TorchChains {
     }
 }
 
-/// What is wrong with a batch that was found unsound: looked for on the host, matrix by matrix.
+/// Returns the error of an invalid batch. Checks the matrices one by one on the host.
 fn first_fault(maps: &Tensor, states: i64) -> Result<Error> {
     for index in 0..maps.size()[0] {
         let host = to_host(&maps.f_get(index)?)?;
@@ -129,10 +130,10 @@ fn first_fault(maps: &Tensor, states: i64) -> Result<Error> {
     Ok(Error::RowSum { row: 0, sum: f64::NAN, tolerance: ROW_TOLERANCE })
 }
 
-/// The numbers of a tensor of any shape and kind in row-major order, on the host as `T`.
+/// Copies the numbers of a tensor of any shape and kind to the host, in row-major order, as `T`.
 ///
 /// # Errors
-/// libtorch's.
+/// libtorch fails.
 pub fn to_vec<T: Element + Copy>(tensor: &Tensor) -> std::result::Result<Vec<T>, TchError> {
     let tensor = tensor.f_to_device(Device::Cpu)?.f_to_kind(T::KIND)?.f_contiguous()?;
     let mut host = vec![T::ZERO; tensor.numel()];
@@ -141,7 +142,7 @@ pub fn to_vec<T: Element + Copy>(tensor: &Tensor) -> std::result::Result<Vec<T>,
     Ok(host)
 }
 
-/// A tensor `[r, c]` as an array on the host.
+/// Copies a tensor `[r, c]` to an array on the host.
 fn to_host(tensor: &Tensor) -> Result<Array2<f64>> {
     let shape = tensor.size();
     let [rows, columns] = shape[..] else {
@@ -159,12 +160,12 @@ fn to_host(tensor: &Tensor) -> Result<Array2<f64>> {
     })
 }
 
-/// Vectors `[b, k, n]` in double precision on a torch device; its rows run chain by chain.
+/// Vectors `[b, k, n]` in double precision on a torch device. Rows are ordered chain by chain.
 #[derive(Debug)]
 pub struct TorchBlock(Tensor);
 
 impl TorchBlock {
-    /// One number a row, as `[b, k, 1]` on the block's device.
+    /// Returns one number per row, as `[b, k, 1]` on the block's device.
     fn column(&self, by: &[f64]) -> Result<Tensor> {
         let shape = self.0.size();
         Ok(Tensor::f_from_slice(by)?.f_reshape([shape[0], shape[1], 1])?.f_to_device(self.0.device())?)
@@ -260,7 +261,7 @@ impl Propagate for TorchChains {
     }
 
     fn step(&self, x: &TorchBlock, out: &mut TorchBlock) -> Result<()> {
-        let share = (1.0 - self.alpha) / self.states as f64;
+        let fraction = (1.0 - self.alpha) / self.states as f64;
         let (moved, x) = match &self.columns {
             None => (x.0.f_bmm(&self.maps)?, x.0.shallow_clone()),
             Some(columns) => {
@@ -268,8 +269,8 @@ impl Propagate for TorchChains {
                 (y.f_bmm(&self.maps.f_transpose(1, 2)?)?, y)
             }
         };
-        // Both directions jump from every state alike: forwards to all, backwards weighed by the columns.
-        let mass = x.f_sum_dim_intlist(LAST.as_slice(), true, Kind::Double)?.f_mul_scalar(share)?;
+        // Jumps are equal from every state in both directions: uniform forwards, weighted by the columns backwards.
+        let mass = x.f_sum_dim_intlist(LAST.as_slice(), true, Kind::Double)?.f_mul_scalar(fraction)?;
         out.0 = moved.f_mul_scalar(self.alpha)?.f_add(&mass)?;
         Ok(())
     }
@@ -288,8 +289,8 @@ impl Propagate for TorchChains {
         Ok(TorchBlock(tensor.f_reshape([self.batch, -1, self.states])?.f_to_device(self.device())?))
     }
 
-    fn jump_share(&self) -> f64 {
-        self.share
+    fn jump_fraction(&self) -> f64 {
+        self.fraction
     }
 
     fn closed_classes(&self) -> Result<Vec<Classes>> {
@@ -304,7 +305,7 @@ impl Propagate for TorchChains {
     }
 
     fn components(&self) -> Result<Vec<Components>> {
-        // The reversal of a chain with jumps from everywhere to everywhere is one component.
+        // The reversal of a chain with jumps between all states is one component.
         if self.alpha == 0.0 || (self.alpha < 1.0 && self.columns.is_some()) {
             return Ok(Vec::new());
         }
@@ -347,7 +348,7 @@ impl Propagate for TorchChains {
 pub struct TorchRank {
     /// `[..., n]`, double precision, on the device of the maps.
     pub pi: Tensor,
-    /// What each matrix took, in the order of the flattened leading axes.
+    /// Details for each matrix, in the order of the flattened leading axes.
     pub each: Vec<TokenRank>,
 }
 
@@ -361,7 +362,7 @@ fn shaped(host: &[f64], leading: &[i64], tail: &[i64], device: Device) -> Result
     Ok(Tensor::f_from_slice(host)?.f_reshape(shape)?.f_to_device(device)?)
 }
 
-/// TokenRank of every matrix of `maps` `[..., n, n]` in `direction` with uniform teleport.
+/// Computes the TokenRank of every matrix of `maps` `[..., n, n]` in `direction` with uniform teleport.
 ///
 /// # Errors
 /// As [`TorchChains::new`] and [`token_rank`](crate::token_rank).
@@ -374,7 +375,7 @@ pub fn token_rank(maps: &Tensor, alpha: f64, direction: Direction, stop: Stop) -
     })
 }
 
-/// λ₂ of every matrix of `maps` `[..., n, n]`: moduli `[...]` in double precision on the device of the maps.
+/// Computes λ₂ of every matrix of `maps` `[..., n, n]`: moduli `[...]` in double precision on the device of the maps.
 ///
 /// # Errors
 /// As [`TorchChains::new`] and [`lambda2`](crate::lambda2).
@@ -386,11 +387,11 @@ pub fn lambda2(maps: &Tensor, effort: Effort) -> Result<Tensor> {
     })
 }
 
-/// The states after 1, 2, …, `steps` steps of every matrix of `maps` `[..., n, n]` from `start`, `[n]` for all or
-/// `[..., n]` one each: `[..., steps, n]` in double precision on the device of the maps.
+/// Returns the states after 1, 2, …, `steps` steps of every matrix of `maps` `[..., n, n]` from `start`, which is `[n]`
+/// for all matrices or `[..., n]` with one per matrix: `[..., steps, n]` in double precision on the device of the maps.
 ///
 /// # Errors
-/// As [`TorchChains::new`]; [`Error::Shape`] and [`Error::Distribution`] for an unfit start.
+/// As [`TorchChains::new`]; [`Error::Shape`] or [`Error::Distribution`] for an invalid start.
 pub fn bounce(
     maps: &Tensor,
     start: &Tensor,

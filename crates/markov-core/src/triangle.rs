@@ -1,24 +1,24 @@
-//! Triangular matrices, which causal attention has.
+//! Triangular matrices, as in causal attention.
 
 use crate::kernel::Element;
 
 /// The shape of a triangular transition matrix.
 ///
 /// In causal attention a token attends to itself and to earlier tokens only, so the matrix is lower triangular. That
-/// decides most of what its chain can say, whatever the network has learned:
+/// determines most properties of its chain, whatever the network has learned:
 ///
 /// - The eigenvalues are the diagonal: λ₂ is the largest probability, besides the first token's, that a token attends
 ///   to itself. It says nothing about groups of tokens.
 /// - A walk only ever moves to earlier tokens. It ends on token 0, whose row is `(1, 0, …, 0)`, so without teleport the
 ///   steady state is token 0 alone.
 /// - With a uniform teleport the walk starts again from a random token with probability `1 - α` and falls back towards
-///   token 0: TokenRank says more about the mask than about the network. The backward chain does the same towards the
-///   last token.
+///   token 0: TokenRank reflects the mask more than the network. The backward chain does the same towards the last
+///   token.
 ///
-/// What a causal network has learned shows in questions that the mask does not answer: where a walk passes before it ends
-/// on token 0 ([`absorption`](crate::absorption)), where walks go that start at tokens of interest
-/// ([`teleport_to`](crate::RowStochastic::teleport_to)), and what is left without the first token, on which much attention rests
-/// ([`Stochastic::restricted`](crate::Stochastic::restricted)).
+/// Other questions show what a causal network has learned, because the mask does not determine the answer: where a walk
+/// passes before it ends on token 0 ([`absorption`](crate::absorption)), where walks go that start at tokens of
+/// interest ([`teleport_to`](crate::RowStochastic::teleport_to)), and how attention flows without the first token,
+/// which gets much of it ([`Stochastic::restricted`](crate::Stochastic::restricted)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Triangle {
     /// No entry above the diagonal: walks move to earlier states, as in causal attention.
@@ -27,8 +27,8 @@ pub enum Triangle {
     Upper,
 }
 
-/// The triangle that `values`, `n × n` numbers in row-major order, form by their exact zeros; a diagonal matrix counts as
-/// lower triangular. `None` for a single state, which has no other to move to.
+/// Returns the triangle that `values`, `n × n` numbers in row-major order, form by their exact zeros. A diagonal matrix
+/// counts as lower triangular. Returns `None` for a single state.
 pub(crate) fn recognise<T: Element>(values: &[T], n: usize) -> Option<Triangle> {
     if n < 2 {
         return None;
@@ -52,7 +52,7 @@ mod tests {
     use ndarray::{Array2, array};
 
     #[test]
-    fn triangles_are_told_by_their_zeros() {
+    fn triangles_are_recognised_by_their_zeros() {
         let lower = Stochastic::new(array![[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [0.2, 0.3, 0.5]]).unwrap();
         assert_eq!(lower.triangle(), Some(Triangle::Lower));
         let upper = Stochastic::new(array![[0.5f32, 0.5, 0.0], [0.0, 0.5, 0.5], [0.0, 0.0, 1.0]]).unwrap();

@@ -1,8 +1,8 @@
-//! What a walk visits before it is absorbed: the fundamental matrix of an absorbing chain.
+//! Visits of a walk before it is absorbed: the fundamental matrix of an absorbing chain.
 //!
-//! With `Q` the transitions among transient states and `R` those from transient to absorbing ones, `N = (I - Q)⁻¹` counts
-//! expected visits: `N[i, j]` to `j` by a walk from `i`, its start counted. `N 1` are expected steps, `N R` the
-//! probabilities of ending in each absorbing state (Kemeny and Snell, Finite Markov Chains, 1960, chapter III).
+//! With `Q` the transitions among transient states and `R` those from transient to absorbing ones, `N = (I - Q)⁻¹`
+//! counts expected visits: `N[i, j]` to `j` by a walk from `i`, including the start. `N 1` are expected steps, `N R`
+//! the probabilities of ending in each absorbing state (Kemeny and Snell, Finite Markov Chains, 1960, chapter III).
 
 use faer::linalg::solvers::{PartialPivLu, Solve};
 use faer::linalg::triangular_solve::{solve_lower_triangular_in_place, solve_upper_triangular_in_place};
@@ -13,10 +13,10 @@ use crate::chain::{Chain, RowStochastic, distribution};
 use crate::triangle::{self, Triangle};
 use crate::{Error, Result};
 
-/// A chain in which some states absorb: a walk that reaches one of them ends there.
+/// A chain with absorbing states: a walk that reaches one of them ends there.
 ///
-/// Made by [`absorption`]. Vectors and matrices are over all `n` states, in their order; absorbing states have zeros
-/// where nothing is counted.
+/// Created by [`absorption`]. Vectors and matrices are over all `n` states, in their order; entries of absorbing states
+/// are zero if they have no meaning.
 #[derive(Debug, Clone)]
 pub struct Absorption {
     states: usize,
@@ -27,22 +27,21 @@ pub struct Absorption {
     system: System,
 }
 
-/// `I - Q`, ready to be solved.
+/// `I - Q`, prepared for solving.
 #[derive(Debug, Clone)]
 enum System {
-    /// No transient state: every state absorbs.
+    /// There are no transient states.
     Nothing,
-    /// Triangular, as causal attention has it: solved by substitution.
+    /// Triangular, as in causal attention: solved by substitution.
     Triangular(Triangle, Mat<f64>),
-    /// Anything else, factored.
+    /// Any other matrix, as LU factors.
     Factored(PartialPivLu<f64>),
 }
 
-/// The chain with the states `absorbing` made absorbing: their own transitions are not looked at. `absorbing` may be in any
-/// order and repeat itself.
+/// Makes the states `absorbing` of a chain absorbing; their own transitions are ignored. `absorbing` may be in any
+/// order and contain repetitions.
 ///
-/// O(n²) where the transitions among the other states are triangular, as those of causal attention are, and O(n³)
-/// otherwise.
+/// Takes O(n²) if the transitions among the other states are triangular, as in causal attention, and O(n³) otherwise.
 ///
 /// ```
 /// use markov_core::{Stochastic, absorption};
@@ -58,8 +57,8 @@ enum System {
 /// ```
 ///
 /// # Errors
-/// [`Error::NoSuchToken`] for an absorbing state that does not exist; [`Error::NotAbsorbed`] when a walk from some state
-/// reaches no absorbing one, as far as floats can tell, so that it would go on for ever.
+/// [`Error::NoSuchToken`] for an absorbing state that does not exist; [`Error::NotAbsorbed`] if a walk from some state
+/// never reaches an absorbing one within floating-point precision, so that it would continue for ever.
 pub fn absorption<M: RowStochastic>(chain: &Chain<M>, absorbing: &[usize]) -> Result<Absorption> {
     let states = chain.states();
     let mut absorbs = vec![false; states];
@@ -81,13 +80,13 @@ pub fn absorption<M: RowStochastic>(chain: &Chain<M>, absorbing: &[usize]) -> Re
     let (leaving, staying) = (part(&absorbing), part(&transient));
     let system = System::of(&staying, &leaving);
     let absorption = Absorption { states, transient, absorbing, leaving, system };
-    // Links weaker than the smallest float: numerically they lead nowhere.
+    // Transitions weaker than the smallest float are numerically zero.
     let steps = absorption.steps();
     stuck(&(0..states).filter(|state| !steps[*state].is_finite()).collect::<Vec<_>>())?;
     Ok(absorption)
 }
 
-/// The states from which no absorbing one can be reached, in rising order.
+/// Returns the states from which no absorbing state can be reached, in rising order.
 fn never_absorbed(dense: ArrayView2<'_, f64>, absorbs: Vec<bool>) -> Vec<usize> {
     let mut reaches = absorbs;
     let mut open: Vec<usize> = (0..reaches.len()).filter(|state| reaches[*state]).collect();
@@ -103,13 +102,14 @@ fn never_absorbed(dense: ArrayView2<'_, f64>, absorbs: Vec<bool>) -> Vec<usize> 
 }
 
 impl System {
-    /// From the transitions among transient states and those that leave them.
+    /// Creates the system from the transitions among transient states and the transitions that leave them.
     fn of(staying: &Array2<f64>, leaving: &Array2<f64>) -> Self {
         let n = staying.nrows();
         if n == 0 {
             return System::Nothing;
         }
-        // 1 - Q[i, i] is what moves on from i; summed instead of subtracted, it keeps its digits where a walk lingers.
+        // 1 - Q[i, i] is the probability of leaving i. Summing it instead of subtracting keeps its digits if a walk
+        // stays for long.
         let moves_on = |i: usize| {
             let others: f64 =
                 staying.row(i).iter().enumerate().filter(|(j, _)| *j != i).map(|(_, p)| p).sum();
@@ -137,7 +137,7 @@ impl System {
         }
     }
 
-    /// Solves `x (I - Q) = b` for rows, given and returned as columns, in place.
+    /// Solves `x (I - Q) = b` for rows, which are stored as columns, in place.
     fn solve_transposed(&self, b: &mut Mat<f64>) {
         match self {
             System::Nothing => {}
@@ -163,8 +163,8 @@ impl Absorption {
         &self.transient
     }
 
-    /// Expected number of visits `[n]` to every state before a walk that begins with `start` `[n]` is absorbed. The start counts
-    /// as a visit; absorbing states have 0. Summed, they are the expected number of steps.
+    /// Returns the expected number of visits `[n]` to every state before a walk that begins with `start` `[n]` is
+    /// absorbed. The start counts as a visit; absorbing states have 0. The sum is the expected number of steps.
     ///
     /// # Errors
     /// [`Error::Distribution`] when `start` is not a distribution over the states.
@@ -175,8 +175,8 @@ impl Absorption {
         Ok(self.over_all_states(|i| found[(i, 0)]))
     }
 
-    /// The fundamental matrix `N` over all starts, `[n, n]`: expected visits to state `j` of a walk from state `i`, `i`'s own
-    /// start counted. Rows and columns of absorbing states are 0.
+    /// Returns the fundamental matrix `N` over all starts, `[n, n]`: expected visits to state `j` of a walk from state
+    /// `i`, including the start. Rows and columns of absorbing states are 0.
     pub fn visits_from_each(&self) -> Array2<f64> {
         let t = self.transient.len();
         let mut found = Mat::<f64>::identity(t, t);
@@ -190,15 +190,15 @@ impl Absorption {
         visits
     }
 
-    /// Expected number of steps `[n]` until a walk from each state is absorbed; 0 for absorbing states.
+    /// Returns the expected number of steps `[n]` until a walk from each state is absorbed; 0 for absorbing states.
     pub fn steps(&self) -> Array1<f64> {
         let mut found = Mat::from_fn(self.transient.len(), 1, |_, _| 1.0);
         self.system.solve(&mut found);
         self.over_all_states(|i| found[(i, 0)])
     }
 
-    /// The probability `[n, absorbing]` that a walk from each state ends in each absorbing one; rows sum to 1, and an absorbing
-    /// state ends in itself.
+    /// Returns the probability `[n, absorbing]` that a walk from each state ends in each absorbing state. Rows sum to
+    /// 1; a walk from an absorbing state ends there.
     pub fn probabilities(&self) -> Array2<f64> {
         let mut found = Mat::from_fn(self.transient.len(), self.absorbing.len(), |i, j| self.leaving[(i, j)]);
         self.system.solve(&mut found);
@@ -217,7 +217,7 @@ impl Absorption {
     }
 }
 
-/// Rounding may leave a hair below zero, where nothing is counted; NaN stays.
+/// Replaces slightly negative numbers, which come from rounding, by 0; NaN stays.
 fn not_negative(value: f64) -> f64 {
     if value < 0.0 { 0.0 } else { value }
 }

@@ -1,26 +1,28 @@
-//! Averaging heads by their λ₂: the paper gives slowly mixing heads, which have metastable structure, more weight.
+//! Averaging of heads by their λ₂: the paper gives more weight to slowly mixing heads, which have metastable structure.
 
 use ndarray::{Array1, Array2, ArrayView3, Axis};
 
 use crate::{Error, Result};
 
-/// How the λ₂ of the heads become weights. The paper does not print its formula, so it is a choice.
+/// Formula for the weights of heads from their λ₂. The paper does not print its formula, so there is a choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum HeadWeights {
     /// `w_h ∝ |λ₂,h|`.
     #[default]
     Proportional,
-    /// Equal weights for the `k` heads with the largest λ₂, none for the others. Ties go to the earlier head.
+    /// Equal weights for the `k` heads with the largest λ₂, zero for the others. Of equal heads, the earlier one
+    /// counts.
     Top(usize),
     /// Equal weights for all.
     Uniform,
 }
 
-/// Weights of heads from their λ₂ moduli `[heads]`: not negative, summing to 1. All zero moduli give equal weights.
+/// Returns the weights of heads from their λ₂ moduli `[heads]`: not negative, summing to 1. If all moduli are zero,
+/// weights are equal.
 ///
 /// # Errors
 /// [`Error::Empty`] without heads, [`Error::Distribution`] for a modulus that is negative or not finite,
-/// [`Error::Count`] for a top of none or of more heads than there are.
+/// [`Error::Count`] if `k` is 0 or exceeds the number of heads.
 pub fn weigh_heads(lambda2: &[f64], rule: HeadWeights) -> Result<Array1<f64>> {
     let heads = lambda2.len();
     if heads == 0 {
@@ -48,10 +50,11 @@ pub fn weigh_heads(lambda2: &[f64], rule: HeadWeights) -> Result<Array1<f64>> {
     Ok(if sum > 0.0 { raw / sum } else { Array1::from_elem(heads, 1.0 / heads as f64) })
 }
 
-/// The mean `Σ_h w_h A_h` of `maps` `[heads, n, n]` by `weights` `[heads]`: `[n, n]`, in double precision.
+/// Returns the weighted mean `Σ_h w_h A_h` of `maps` `[heads, n, n]` with `weights` `[heads]`: `[n, n]`, in double
+/// precision.
 ///
 /// # Errors
-/// [`Error::Shape`] when there is not one weight a map.
+/// [`Error::Shape`] if the numbers of weights and maps differ.
 pub fn weighted_mean<T: crate::Element>(maps: ArrayView3<'_, T>, weights: &[f64]) -> Result<Array2<f64>> {
     let (heads, rows, columns) = maps.dim();
     if weights.len() != heads {

@@ -1,5 +1,5 @@
-//! Times passes of a FLUX transformer of full size whose weights are random: unwatched, reduced to a mean map, and with λ₂ of
-//! every head of the last blocks. Nothing is read from files; `--tiny` is a network for a CPU, to see that all of it works.
+//! Times passes of a full-size FLUX transformer with random weights: without probe, with a mean map, and with λ₂ of
+//! every head of the last blocks. It reads no files; `--tiny` uses a network for a CPU, to check that everything works.
 //!
 //! ```text
 //! cargo run --release -p models --example flux_bench -- --device cuda:0 --out results/gpu/NAME-tokenrank.json
@@ -24,9 +24,9 @@ use tch::{Cuda, Tensor};
 const USAGE: &str = "usage: flux_bench [--tiny] [--device cpu|cuda:N] [--sizes 512,1024] [--text 256] [--repeat 5] \
                      [--heads-at-once N] [--name NAME] [--out FILE.json]";
 
-/// Pixels of a side of the square that one image token stands for.
+/// Side of an image token in pixels.
 const PIXELS_PER_TOKEN: i64 = 16;
-/// Blocks of each stream that are watched, from the last one backwards.
+/// Number of last blocks of each stream that the probe sees.
 const LAST: usize = 10;
 
 struct Arguments {
@@ -89,7 +89,7 @@ impl Arguments {
     }
 }
 
-/// What a pass is watched for.
+/// The probe of a pass.
 #[derive(Clone, Copy, PartialEq)]
 enum Mode {
     Unwatched,
@@ -108,7 +108,7 @@ impl Mode {
         }
     }
 
-    /// What is asked of the last blocks of both streams.
+    /// The requests for the last blocks of both streams.
     fn request(self) -> Option<MapRequest> {
         let weight = match self {
             Self::Unwatched => return None,
@@ -119,7 +119,7 @@ impl Mode {
     }
 }
 
-/// The shape of FLUX.1-schnell, or as many blocks of narrow tokens.
+/// The shape of FLUX.1-schnell, or the same number of blocks with narrow tokens.
 fn configuration(tiny: bool) -> FluxConfig {
     let mut config = FluxConfig::default();
     if tiny {
@@ -139,9 +139,9 @@ struct Bench {
     heads_at_once: Option<usize>,
 }
 
-/// How a mode fared at one size.
+/// The result of a mode at one size.
 struct Timing {
-    /// Of every pass after the first two, in rising order.
+    /// Times of every pass after the first two, in rising order.
     seconds: Vec<f64>,
     peak_host: Option<u64>,
 }
@@ -209,7 +209,7 @@ impl Bench {
     }
 }
 
-/// What the driver calls the device; the processor's name is for the user to give.
+/// The driver's name of the device. The user must give the processor's name.
 fn device_name(device: Device) -> String {
     let Device::Cuda(index) = device else { return "cpu".into() };
     let query = ["--query-gpu=name", "--format=csv,noheader", "-i", &index.to_string()];
@@ -255,7 +255,7 @@ fn run() -> Result<(), Box<dyn Error>> {
                 "all_seconds": timing.seconds,
                 "ratio": ratio,
                 "peak_host_bytes": timing.peak_host,
-                // libtorch counts it, but does not hand it out here.
+                // libtorch counts it, but tch does not expose the count.
                 "peak_device_bytes": null,
             }));
         }

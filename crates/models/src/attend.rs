@@ -1,8 +1,9 @@
-//! Attention that can be watched: the only place of the workspace where `softmax(QKᵀ/√d)` happens.
+//! Attention with probes: the only place of the workspace that computes `softmax(QKᵀ/√d)`.
 //!
-//! [`attend`] computes attention for every network. A probe is asked first what it [`Want`]s of a layer; nothing asked
-//! for means the fused kernel and no map at all, otherwise maps are materialised in float32 for a few heads at a time,
-//! shown, used for the output and dropped. A probe cannot change the result; steering is [`KeyBias`].
+//! [`attend`] computes attention for every network. For each layer, a probe first says what it [`Want`]s. If it wants
+//! nothing, the fused kernel runs and no map exists. Otherwise maps are computed in float32 for a few heads at a time,
+//! shown to the probe, used for the output and dropped. A probe cannot change the result; to change attention, use
+//! [`KeyBias`].
 
 use std::ops::Range;
 
@@ -10,13 +11,13 @@ use bitflags::bitflags;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::site::{Segment, Site, TokenLayout};
+use crate::site::{Site, TokenKind, TokenLayout};
 
-/// Upper bound for the maps alive at once, in bytes; at least one head is always materialised.
+/// Upper bound for the size of the maps in memory at once, in bytes; at least one head is always computed.
 const MAP_BUDGET: i64 = 256 << 20;
 
 bitflags! {
-    /// What a probe asks to see of one attention layer.
+    /// The quantities of an attention layer that a probe asks for.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
     pub struct Want: u8 {
         /// Everything that enters the softmax: scaled products plus bias.
@@ -29,28 +30,28 @@ bitflags! {
 }
 
 impl Want {
-    /// Nothing: the fused kernel runs.
+    /// Nothing, so that the fused kernel runs.
     pub const NONE: Self = Self::empty();
 }
 
 /// An observer of attention layers, borrowed for one pass.
 pub trait AttentionProbe {
-    /// What this probe asks to see of a layer. Called once per layer, before anything is computed.
+    /// Returns the quantities that this probe needs of a layer. Called once per layer, before anything is computed.
     fn want(&mut self, site: &Site) -> Want;
 
-    /// Most heads whose maps may be alive at once; none leaves it to a budget of memory.
+    /// Maximum number of heads whose maps may be in memory at once. With `None`, a memory budget decides.
     fn heads_at_once(&self) -> Option<i64> {
         None
     }
 
-    /// Shows the heads `heads` of a layer. Called for consecutive ranges until all heads were shown.
+    /// Receives the heads `heads` of a layer. Called for consecutive ranges until all heads have been shown.
     ///
     /// # Errors
-    /// An error ends the pass.
+    /// An error of the probe ends the pass.
     fn see(&mut self, site: &Site, heads: Range<i64>, view: &View<'_>) -> Result<()>;
 }
 
-/// The probe that watches nothing.
+/// A probe that asks for nothing.
 pub struct NoProbe;
 
 impl AttentionProbe for NoProbe {
@@ -63,7 +64,8 @@ impl AttentionProbe for NoProbe {
     }
 }
 
-/// A few heads of one layer, as asked for. Everything is float32 except the output, which has the network's type.
+/// The requested quantities for a few heads of one layer. All are float32 except the output, which has the network's
+/// type.
 pub struct View<'a> {
     logits: Option<&'a Tensor>,
     probs: Option<&'a Tensor>,
@@ -71,7 +73,7 @@ pub struct View<'a> {
 }
 
 impl View<'_> {
-    /// What enters the softmax, `[batch, heads, queries, keys]`.
+    /// Returns the logits, `[batch, heads, queries, keys]`.
     ///
     /// # Errors
     /// The probe did not ask for [`Want::LOGITS`].
@@ -79,7 +81,7 @@ impl View<'_> {
         self.logits.ok_or_else(|| not_wanted("logits"))
     }
 
-    /// The attention map, `[batch, heads, queries, keys]`, rows summing to 1.
+    /// Returns the attention map, `[batch, heads, queries, keys]`, rows summing to 1.
     ///
     /// # Errors
     /// The probe did not ask for [`Want::PROBS`].
@@ -87,7 +89,7 @@ impl View<'_> {
         self.probs.ok_or_else(|| not_wanted("probs"))
     }
 
-    /// The attention output before the projection, `[batch, heads, queries, head dim]`.
+    /// Returns the attention output before the projection, `[batch, heads, queries, head dim]`.
     ///
     /// # Errors
     /// The probe did not ask for [`Want::OUTPUT`].
@@ -96,14 +98,14 @@ impl View<'_> {
     }
 }
 
-/// `map` `[..., queries, keys]`, if its queries are its keys: only such a map is a chain.
+/// Returns `map` `[..., queries, keys]` if it is square. Only the map of self-attention is a Markov chain.
 ///
 /// # Errors
-/// They are not: cross-attention.
+/// The numbers of queries and keys differ, as in cross-attention.
 pub(crate) fn square(map: &Tensor) -> Result<&Tensor> {
     match map.size()[..] {
         [.., queries, keys] if queries != keys => Err(Error::Probe(format!(
-            "a map of {queries} queries and {keys} keys is no Markov chain, since queries are no keys of \
+            "a map of {queries} queries and {keys} keys is not a Markov chain, since the queries are not keys of \
              cross-attention; select layers of self-attention"
         ))),
         _ => Ok(map),
@@ -111,20 +113,20 @@ pub(crate) fn square(map: &Tensor) -> Result<&Tensor> {
 }
 
 fn not_wanted(what: &str) -> Error {
-    Error::Probe(format!("{what} were read but not asked for in `want`"))
+    Error::Probe(format!("{what} were read but not requested in `want`"))
 }
 
-/// Which tokens are states of the Markov chain.
+/// The tokens that are states of the Markov chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ChainTokens {
     /// Every token of the sequence.
     All,
-    /// All but CLS and registers, which leave before the softmax, as in the authors' code.
+    /// All but CLS and registers, which are removed before the softmax, as in the authors' code.
     WithoutSpecial,
 }
 
 impl ChainTokens {
-    /// What a probe must ask for to build this chain.
+    /// Returns the quantities that a probe must ask for to build this chain.
     pub fn want(self) -> Want {
         match self {
             Self::All => Want::PROBS,
@@ -132,27 +134,27 @@ impl ChainTokens {
         }
     }
 
-    /// Indices of the chain's states in the sequence, in order.
+    /// Returns the indices of the chain's states in the sequence, in order.
     pub fn states(self, layout: &TokenLayout) -> Vec<i64> {
-        layout.indices(|segment| self == Self::All || segment != Segment::Special)
+        layout.indices(|kind| self == Self::All || kind != TokenKind::Special)
     }
 
-    /// What the chain's states are.
+    /// Returns the layout of the chain's states.
     pub fn layout(self, layout: &TokenLayout) -> TokenLayout {
         match self {
             Self::All => layout.clone(),
             Self::WithoutSpecial => TokenLayout {
                 special: 0,
-                order: layout.order.iter().copied().filter(|segment| *segment != Segment::Special).collect(),
+                order: layout.order.iter().copied().filter(|kind| *kind != TokenKind::Special).collect(),
                 ..layout.clone()
             },
         }
     }
 
-    /// The transition matrices of the heads shown, `[batch, heads, n, n]` float32, rows summing to 1.
+    /// Returns the transition matrices of the heads shown, `[batch, heads, n, n]` float32, rows summing to 1.
     ///
     /// # Errors
-    /// The probe did not ask for [`ChainTokens::want`]; cross-attention, whose queries are no keys.
+    /// The probe did not ask for [`ChainTokens::want`], or the layer is cross-attention.
     pub fn transitions(self, layout: &TokenLayout, view: &View<'_>) -> Result<Tensor> {
         match self {
             Self::All => Ok(square(view.probs()?)?.shallow_clone()),
@@ -166,7 +168,7 @@ impl ChainTokens {
     }
 }
 
-/// An additive term on the logits: how keys are masked, and how positions enter that are relative to each other.
+/// An additive term on the logits. It masks keys or adds relative positions.
 #[derive(Debug, Default)]
 pub struct KeyBias(Option<Tensor>);
 
@@ -176,30 +178,32 @@ impl KeyBias {
         Self(None)
     }
 
-    /// Adds `bias[batch, keys]` to every query's logits; `-∞` removes a key, a row must keep one finite key.
+    /// Adds `bias[batch, keys]` to every query's logits; `-∞` removes a key. Each row must keep at least one finite
+    /// key.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn new(bias: &Tensor) -> Result<Self> {
         Ok(Self(Some(bias.f_unsqueeze(1)?.f_unsqueeze(1)?)))
     }
 
-    /// Hides from each of `tokens` queries the keys behind it, as text towers do.
+    /// The causal mask of text towers: each of `tokens` queries sees only itself and the keys before it.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn causal(tokens: i64, device: Device) -> Result<Self> {
         let hidden = Tensor::f_full([1, 1, tokens, tokens], f64::NEG_INFINITY, (Kind::Float, device))?;
         Ok(Self(Some(hidden.f_triu(1)?)))
     }
 
-    /// Adds `bias[batch or 1, heads, queries, keys]`, a term of its own for every head (relative positions as in T5,
+    /// Adds `bias[batch or 1, heads, queries, keys]`, a separate term for every head (relative positions as in T5,
     /// arXiv 1910.10683, section 2.1).
     pub fn per_head(bias: Tensor) -> Self {
         Self(Some(bias))
     }
 
-    /// The term of `count` heads from `first` on, `[batch or 1, count or 1, queries or 1, keys]` in the given type.
+    /// Returns the term for `count` heads from `first` on, `[batch or 1, count or 1, queries or 1, keys]` in the given
+    /// type.
     fn of_heads(&self, first: i64, count: i64, kind: Kind) -> Result<Option<Tensor>> {
         let Some(bias) = &self.0 else { return Ok(None) };
         let shared = bias.size4()?.1 == 1;
@@ -208,8 +212,8 @@ impl KeyBias {
     }
 }
 
-/// How many of `heads` heads have their maps alive at once where a probe allows `limit`, or leaves it to the budget of
-/// 256 MiB; a map of the whole batch has `numbers` numbers.
+/// Returns how many of `heads` heads have their maps in memory at once: at most `limit`, or as many as fit into 256 MiB
+/// if the probe sets no limit. The map of one head for the whole batch has `numbers` numbers.
 pub fn heads_at_once(limit: Option<i64>, heads: i64, numbers: i64) -> i64 {
     limit.unwrap_or(MAP_BUDGET / (4 * numbers).max(1)).clamp(1, heads.max(1))
 }
@@ -220,7 +224,7 @@ pub fn heads_at_once(limit: Option<i64>, heads: i64, numbers: i64) -> i64 {
 /// probe that wants maps, logits and softmax are computed in float32 whatever the network's type.
 ///
 /// # Errors
-/// libtorch's (shapes, memory) and the probe's own.
+/// libtorch fails (shapes, memory), or the probe does.
 pub fn attend(
     q: &Tensor,
     k: &Tensor,
@@ -233,7 +237,7 @@ pub fn attend(
     attend_scaled(q, k, v, 1.0 / (dim as f64).sqrt(), bias, site, probe)
 }
 
-/// [`attend`] with `scale` in place of `1/√d`, for networks that have learned another one (T5: 1).
+/// [`attend`] with `scale` in place of `1/√d`, for networks trained with another scale (T5: 1).
 ///
 /// # Errors
 /// As [`attend`].

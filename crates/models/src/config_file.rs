@@ -1,14 +1,14 @@
-//! Files of JSON that describe a network or a pipeline.
+//! JSON configuration files of networks and pipelines.
 
 use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::limits::{CONFIG_BYTES, read_text};
 
-/// The text of a configuration.
+/// Reads the text of a configuration file.
 ///
 /// # Errors
-/// It cannot be read, or is larger than any configuration.
+/// The file cannot be read, or it exceeds [`CONFIG_BYTES`](crate::limits::CONFIG_BYTES).
 pub(crate) fn read(path: &Path) -> Result<String> {
     read_text(path, CONFIG_BYTES).map_err(|source| Error::Read { path: path.into(), source })
 }

@@ -1,4 +1,4 @@
-//! Devices: parsing their names and making CUDA known to libtorch.
+//! Devices: parses their names and registers CUDA with libtorch.
 
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -7,10 +7,10 @@ use tch::{Cuda, Device};
 
 use crate::error::{Error, Result};
 
-/// Why CUDA cannot be used, or the number of CUDA devices.
+/// Returns the number of CUDA devices, or the reason why CUDA cannot be used.
 ///
-/// The linker drops `libtorch_cuda` because nothing in a Rust binary refers to it, so it is opened here, once, before
-/// the first CUDA query; that registers the backend, and one binary serves machines with and without a GPU.
+/// The linker drops `libtorch_cuda` because no symbol of a Rust binary refers to it. So it is opened here, once, before
+/// the first CUDA query. Opening it registers the backend, and one binary serves machines with and without a GPU.
 pub fn cuda_devices() -> Result<usize, String> {
     static STATE: OnceLock<Result<usize, String>> = OnceLock::new();
     STATE.get_or_init(open_cuda).clone()
@@ -39,7 +39,7 @@ fn open_cuda() -> Result<usize, String> {
     Err("CUDA is supported on Linux only".into())
 }
 
-/// Parses `cpu` or `cuda:N` (`cuda` is `cuda:0`) and checks that the device is there.
+/// Parses `cpu` or `cuda:N` (`cuda` is `cuda:0`) and checks that the device exists.
 ///
 /// # Errors
 /// [`Error::Device`] with the reason.
@@ -65,41 +65,41 @@ pub fn parse(name: &str) -> Result<Device> {
     }
 }
 
-/// How a device is written: `cpu` or `cuda:N`.
+/// Returns the name of a device: `cpu` or `cuda:N`.
 pub fn name(device: Device) -> String {
     match device {
         Device::Cuda(index) => format!("cuda:{index}"),
         Device::Cpu => "cpu".into(),
-        // [`parse`] gives neither.
+        // [`parse`] returns neither of these.
         Device::Mps => "mps".into(),
         Device::Vulkan => "vulkan".into(),
     }
 }
 
-/// Computes something small on a device and says whether the answer is right.
+/// Computes something small on a device and returns whether the answer is right.
 ///
 /// # Errors
-/// libtorch's.
+/// libtorch fails.
 pub fn computes(device: Device) -> Result<bool> {
     let ones = tch::Tensor::f_ones([8, 8], (tch::Kind::Float, device))?;
     Ok(ones.f_matmul(&ones)?.f_sum(tch::Kind::Double)?.f_double_value(&[])? == 512.0)
 }
 
-/// Threads that libtorch computes with.
+/// Returns the number of threads that libtorch computes with.
 pub fn threads() -> i32 {
     tch::get_num_threads()
 }
 
-/// The libtorch that this process runs with.
+/// The libtorch library that this process has loaded.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LibTorch {
-    /// Its folder, above `lib`.
+    /// Folder of the library: the parent of `lib`.
     pub folder: PathBuf,
-    /// What its `version.py` (Python package) or `build-version` (archive) says.
+    /// Version from its `version.py` (Python package) or `build-version` (archive).
     pub version: Option<String>,
 }
 
-/// Finds the libtorch that was loaded, on systems that tell (Linux).
+/// Finds the libtorch that was loaded. Returns `None` on systems other than Linux.
 pub fn libtorch() -> Option<LibTorch> {
     let maps = std::fs::read_to_string("/proc/self/maps").ok()?;
     let library = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so"))?;

@@ -1,13 +1,13 @@
-//! What can go wrong between a model directory and an attention map.
+//! Errors of reading a model directory and of computing attention maps.
 
 use std::path::PathBuf;
 
 use crate::error_kind::ErrorKind;
 
-/// Result of everything in this crate.
+/// Result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// An error of this crate: each says what, where and what to do next.
+/// An error of this crate. Each message says what failed, where, and what to do next.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file could not be opened or read.
@@ -15,10 +15,10 @@ pub enum Error {
     Read {
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// A downloaded file that is no longer what was downloaded.
+    /// A file in the hub's cache has changed since it was downloaded.
     #[error(
         "{} is damaged: its SHA-256 is {found}, the hub's is {expected}; remove that file and fetch it again with \
          `tokenrank fetch`",
@@ -29,15 +29,15 @@ pub enum Error {
         path: PathBuf,
         /// The hub's hash.
         expected: String,
-        /// That of the file.
+        /// The hash of the file as it is now.
         found: String,
     },
-    /// A directory that is no model directory, or whose weights are of a kind we do not read.
+    /// A directory is not a model directory, or its weights have an unsupported format.
     #[error("{}: {reason}", path.display())]
     Directory {
         /// The directory or file.
         path: PathBuf,
-        /// What is wrong with it and what to do.
+        /// The problem and the remedy.
         reason: String,
     },
     /// A safetensors file that is damaged or hostile.
@@ -45,10 +45,10 @@ pub enum Error {
     Safetensors {
         /// The file.
         path: PathBuf,
-        /// What the parser says.
+        /// Message of the parser.
         reason: String,
     },
-    /// A tensor that the network needs and the files lack.
+    /// The files lack a tensor that the network needs.
     #[error("{} has no tensor `{name}`{}", path.display(), nearest_names(nearest))]
     MissingTensor {
         /// Full name of the tensor.
@@ -58,7 +58,7 @@ pub enum Error {
         /// The most similar names in the files, best first.
         nearest: Vec<String>,
     },
-    /// A tensor of another shape than `config.json` promises.
+    /// A tensor's shape differs from the one that `config.json` implies.
     #[error("tensor `{name}` in {} has shape {found:?}, config.json asks for {wanted:?}", path.display())]
     Shape {
         /// Full name of the tensor.
@@ -70,7 +70,7 @@ pub enum Error {
         /// Shape the network needs.
         wanted: Vec<i64>,
     },
-    /// A tensor stored in a type that no network here computes with.
+    /// A tensor is stored in an unsupported number type.
     #[error("tensor `{name}` in {} is stored as {found}; only F32, F16 and BF16 weights are read", path.display())]
     Dtype {
         /// Full name of the tensor.
@@ -80,12 +80,13 @@ pub enum Error {
         /// Type in the file.
         found: String,
     },
-    /// Tensors that the network never asked for: the directory holds another network than its config says.
+    /// The files hold tensors that the network never reads: the weights belong to another network than `config.json`
+    /// describes.
     #[error("{} holds {count} tensor(s) that this network does not use, such as {}; the weights belong to another architecture", path.display(), quoted(examples))]
     UnreadTensors {
         /// The directory.
         path: PathBuf,
-        /// How many there are.
+        /// Number of unread tensors.
         count: usize,
         /// A few of them, in order.
         examples: Vec<String>,
@@ -93,12 +94,12 @@ pub enum Error {
     /// A device that this machine or this libtorch does not have.
     #[error("device `{name}`: {reason}")]
     Device {
-        /// The device as asked for.
+        /// The device as requested.
         name: String,
         /// Why it cannot be used.
         reason: String,
     },
-    /// A bare backbone where classes are needed.
+    /// The network has no classifier, but the experiment needs class scores.
     #[error(
         "{} holds a network without classifier; give it classes with model.head (a linear head in safetensors), or \
          for CLIP with model.zero_shot.descriptor or model.class_embeddings", path.display()
@@ -107,7 +108,7 @@ pub enum Error {
         /// The directory.
         path: PathBuf,
     },
-    /// A network that reads pictures only, where texts are given too.
+    /// The network has no text tower, but texts were given.
     #[error(
         "{} holds a network without text tower, so it reads no prompts or class names; leave these out, or name the \
          directory of a whole CLIP (`CLIPModel`)", path.display()
@@ -121,36 +122,36 @@ pub enum Error {
     Text {
         /// The text.
         text: String,
-        /// What the tokenizer says.
+        /// Message of the tokenizer.
         reason: String,
     },
-    /// A word whose tokens are wanted and that the prompt does not have.
+    /// The prompt has no tokens for a word.
     #[error("the prompt `{text}` has no token for the word `{word}`: {reason}")]
     Word {
         /// The word.
         word: String,
         /// The prompt.
         text: String,
-        /// What the prompt has instead, or why the word is not read.
+        /// The words of the prompt, or the reason why the word cannot be used.
         reason: String,
     },
-    /// A layer list that does not fit the network.
+    /// A list of layers does not fit the network.
     #[error("layers `{spec}`: {reason}")]
     Layers {
         /// The list as written.
         spec: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
-    /// An image size too small for the network.
+    /// The image size is smaller than one patch of the network.
     #[error("image size {}x{} is smaller than one patch ({}x{})", size.0, size.1, patch.0, patch.1)]
     ImageSize {
-        /// Height and width asked for.
+        /// Requested height and width.
         size: (usize, usize),
         /// Height and width of a patch.
         patch: (i64, i64),
     },
-    /// Images of different sizes in one batch.
+    /// Preprocessing gives images of different sizes for one batch.
     #[error(
         "preprocessing gives images of different sizes ([3, h, w] = {first:?} and {second:?}), which cannot run in one \
          batch; set model.image_size, or a crop in preprocessor_config.json"
@@ -161,35 +162,36 @@ pub enum Error {
         /// Shape of the next.
         second: (usize, usize, usize),
     },
-    /// An input that a network does not take.
+    /// A network does not accept an input.
     #[error("{input}: {reason}")]
     Input {
-        /// Which input.
+        /// Name of the input.
         input: &'static str,
-        /// What is wrong with it and what is needed.
+        /// The problem and the requirement.
         reason: String,
     },
-    /// A probe asked for something it had not announced, or was read before it had seen a map.
+    /// A probe read something that it had not asked for in `want`, or its result was read before the probe had seen a
+    /// map.
     #[error("attention probe: {0}")]
     Probe(String),
-    /// An image or its preprocessing.
+    /// An image could not be read or preprocessed.
     #[error(transparent)]
     Image(#[from] crate::image::ImageError),
-    /// An attention file to read or write.
+    /// An attention file could not be read or written.
     #[error(transparent)]
     MatrixFile(#[from] crate::matrix_file::MatrixFileError),
-    /// A published checkpoint to fetch or find.
+    /// A published checkpoint could not be fetched or found.
     #[error(transparent)]
     Hub(#[from] crate::hub::HubError),
-    /// An attention map that is no Markov chain.
+    /// An attention map is not a valid Markov chain.
     #[error(transparent)]
     Chain(#[from] markov_core::Error),
-    /// libtorch failed; its own words.
+    /// libtorch failed; the message is libtorch's own.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),
 }
 
-/// Names in backticks, with commas between them.
+/// Returns the names in backticks, separated by commas.
 pub(crate) fn quoted(names: impl IntoIterator<Item = impl std::fmt::Display>) -> String {
     names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
@@ -199,7 +201,7 @@ fn nearest_names(names: &[String]) -> String {
 }
 
 impl Error {
-    /// What the user can do about it.
+    /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Device { .. }

@@ -1,6 +1,6 @@
-//! The kinds of errors that exit codes tell apart.
+//! The kinds of errors that have exit codes of their own.
 
-/// What the user can do about an error, as far as a program that ends with an exit code must know.
+/// The kind of an error, which decides the exit code of the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ErrorKind {
     /// Arguments or settings are wrong.

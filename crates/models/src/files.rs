@@ -1,19 +1,19 @@
-//! Files that appear whole or not at all.
+//! Atomic writing of files: a file appears whole or not at all.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind};
 use std::path::{Path, PathBuf};
 
-/// Longest name of a file, in bytes, on the usual file systems.
+/// Maximum length of a file name, in bytes, on the usual file systems.
 const NAME_MAX: usize = 255;
 
-/// Writes a file by way of `.NAME.partial` beside it: filled, flushed to the disk, renamed, and the rename flushed as
-/// well. Whatever happens meanwhile, a reader of `path` finds what was there before or all of what is there now. The partial
-/// file is read by nobody and written by one process at a time: a second one waits, and one that a killed process leaves
-/// is overwritten by the next. Of a link it is the target that is written.
+/// Writes a file atomically: fills `.NAME.partial` in the same folder, flushes it to the disk, renames it to `path`,
+/// and flushes the rename. A reader of `path` always finds either the old content or all of the new. Only one process
+/// at a time writes the partial file; a second one waits. A partial file left by a killed process is overwritten by the
+/// next writer. If `path` is a link, its target is written.
 ///
 /// # Errors
-/// Those of `fill` and of the system, or something else than a file is at `path`; the partial file is removed and `path` is
+/// `fill` or the system fails, or `path` is something other than a file. The partial file is removed and `path` is left
 /// as it was.
 pub fn write_whole<E: From<io::Error>>(
     path: &Path,
@@ -21,7 +21,8 @@ pub fn write_whole<E: From<io::Error>>(
 ) -> Result<(), E> {
     let path = &target(path)?;
     let partial = partial(path)?;
-    // Locked until this is dropped, behind the rename or the removal: nobody else may touch the file before.
+    // Stays locked until it is dropped, after the rename or the removal, so that no other process changes the file
+    // before.
     let file = claim(&partial)?;
     let write = || {
         let mut out = BufWriter::new(file.try_clone()?);
@@ -31,12 +32,13 @@ pub fn write_whole<E: From<io::Error>>(
         Ok(sync_folder(path)?)
     };
     write().inspect_err(|_| {
-        // The error that matters is the first one.
+        // A failed removal is ignored: the first error is the one to report.
         let _ = fs::remove_file(&partial);
     })
 }
 
-/// The file to be written: `path`, or what it links to. A rename would put a file in the place of anything.
+/// Returns the file to write: `path`, or the target if it is a link. Refuses anything else, since a rename would
+/// replace it.
 fn target(path: &Path) -> io::Result<PathBuf> {
     let is_link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
     match fs::metadata(path) {
@@ -48,7 +50,7 @@ fn target(path: &Path) -> io::Result<PathBuf> {
             Err(refuse(e.kind(), "it is a link to a file that cannot be found; name the file itself"))
         }
         Ok(_) if is_link => path.canonicalize(),
-        // What else is wrong with the place is found by making the partial file.
+        // Creating the partial file reveals any other problem with the folder.
         _ => Ok(path.to_owned()),
     }
 }
@@ -57,20 +59,21 @@ fn refuse(kind: ErrorKind, reason: &str) -> io::Error {
     io::Error::new(kind, reason)
 }
 
-/// The empty partial file, locked.
+/// Creates the partial file, empty and locked.
 fn claim(partial: &Path) -> io::Result<File> {
     loop {
         if fs::symlink_metadata(partial).is_ok_and(|found| !found.is_file()) {
-            let reason = format!("{} is in the way and no file; remove it", partial.display());
+            let reason = format!("{} is in the way and is not a regular file; remove it", partial.display());
             return Err(refuse(ErrorKind::AlreadyExists, &reason));
         }
         let file = OpenOptions::new().write(true).create(true).truncate(false).open(partial)?;
         match file.lock() {
             Err(e) if e.kind() == ErrorKind::Interrupted => continue,
-            // Some network file systems keep no locks; two processes that write one file there are on their own.
+            // Some network file systems have no locks; there, two processes that write the same file are not protected
+            // from each other.
             Ok(()) | Err(_) => {}
         }
-        // Who had the lock before has removed the file meanwhile, or made it the one that is wanted.
+        // The previous holder of the lock may have removed the file or renamed it to its final name meanwhile.
         if is_at(&file, partial) {
             file.set_len(0)?;
             return Ok(file);
@@ -78,7 +81,7 @@ fn claim(partial: &Path) -> io::Result<File> {
     }
 }
 
-/// Whether an open file still is what has this name.
+/// Whether the open file is still the one at `path`.
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -92,20 +95,21 @@ fn is_at(_: &File, path: &Path) -> bool {
     path.exists()
 }
 
-/// Waits until the names in a file's folder are on the disk: a rename or removal may otherwise be lost with the power.
+/// Flushes the folder of a file to the disk, so that a rename or removal survives a power failure.
 ///
 /// # Errors
-/// Those of the system.
+/// The system cannot open or flush the folder.
 pub fn sync_folder(path: &Path) -> io::Result<()> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     match File::open(folder)?.sync_all() {
-        // Some network file systems keep no promise about folders and say so.
+        // Some network file systems cannot flush folders and report that.
         Err(e) if matches!(e.kind(), ErrorKind::InvalidInput | ErrorKind::Unsupported) => Ok(()),
         other => other,
     }
 }
 
-/// `.NAME.partial`, the name cut where that would be too long for one. Names that are equal then take turns.
+/// Returns `.NAME.partial`, with the name cut if the result would be too long. Files whose cut names are equal share
+/// one partial file and take turns.
 fn partial(path: &Path) -> io::Result<PathBuf> {
     let Some(name) = path.file_name() else { return Err(ErrorKind::InvalidFilename.into()) };
     let mut partial = std::ffi::OsString::from(".");
@@ -174,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_killed_process_left_is_overwritten() -> io::Result<()> {
+    fn a_partial_file_of_a_killed_process_is_overwritten() -> io::Result<()> {
         let dir = tempfile::tempdir()?;
         let path = dir.path().join("table.md");
         fs::write(partial(&path)?, b"half of something longer")?;
@@ -206,7 +210,7 @@ mod tests {
             let error = write_whole(path, |out| out.write_all(b"new")).expect_err("refused");
             error.to_string()
         };
-        // A device that there is everywhere, by way of a link, so that a failing test destroys nothing.
+        // A device that exists everywhere, reached through a link, so that a failing test destroys nothing.
         symlink("/dev/null", at("null"))?;
         assert!(refused(&at("null")).contains("device or pipe"));
         assert!(fs::metadata("/dev/null")?.file_type().is_char_device());

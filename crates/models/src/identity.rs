@@ -1,4 +1,4 @@
-//! Which model it is: hashes of its files.
+//! The identity of a model: SHA-256 hashes over its files.
 
 use std::fs::File;
 use std::io::Read;
@@ -10,9 +10,9 @@ use crate::error::{Error, Result};
 use crate::hex::hex;
 use crate::weights::weight_files;
 
-/// Files besides `config.json` that decide what a network sees of a picture.
+/// Files other than `config.json` that decide how an image is preprocessed.
 const PREPROCESSING: [&str; 1] = ["preprocessor_config.json"];
-/// Files that decide what CLIP's text tower reads.
+/// Files of the tokenizer of CLIP's text tower.
 const TOKENIZER: [&str; 6] = [
     "tokenizer_config.json",
     "special_tokens_map.json",
@@ -22,9 +22,9 @@ const TOKENIZER: [&str; 6] = [
     "merges.txt",
 ];
 
-/// SHA-256 over `config.json`, the weight files of a directory, in order, a head published apart, the image preprocessing
-/// and, unless there is such a head, the tokenizer that names of classes are read with, as far as they are there: the
-/// identity of a model.
+/// Returns the identity of a model: the SHA-256 over `config.json`, the weight files of the directory in order, the
+/// separate classifier `head` if given, the preprocessing configuration and, without `head`, the tokenizer that reads
+/// class names. Files that do not exist are left out.
 ///
 /// # Errors
 /// A file cannot be read.
@@ -36,10 +36,11 @@ pub fn model_sha256(dir: &Path, head: Option<&Path>) -> Result<String> {
     files_sha256(config.chain(weight_files(dir)?).chain(head.map(PathBuf::from)).chain(others))
 }
 
-/// Bytes hashed at once.
+/// Bytes read and hashed at a time.
 const CHUNK: usize = 1 << 20;
 
-/// SHA-256 over files, one after another, in hexadecimal. Files in the hub's cache must be what was downloaded.
+/// Returns the SHA-256 over the concatenation of files, in hexadecimal. Checks files in the hub's cache against the
+/// hash in their name.
 pub(crate) fn files_sha256(files: impl IntoIterator<Item = PathBuf>) -> Result<String> {
     let mut all = Sha256::new();
     let mut chunk = vec![0; CHUNK];
@@ -68,7 +69,7 @@ pub(crate) fn files_sha256(files: impl IntoIterator<Item = PathBuf>) -> Result<S
     Ok(hex(all.finalize()))
 }
 
-/// The data behind a file of the hub's cache and their SHA-256, which large files have for a name there.
+/// Returns the blob behind a file of the hub's cache and its expected SHA-256, which is the file name of large blobs.
 fn downloaded(path: &Path) -> Option<(PathBuf, String)> {
     let data = path.canonicalize().ok()?;
     let name = data.file_name()?.to_str()?;
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whatever_decides_the_numbers_is_part_of_a_model() -> std::io::Result<()> {
+    fn every_file_that_changes_results_changes_the_identity() -> std::io::Result<()> {
         let dir = tempfile::tempdir()?;
         let write = |name: &str, text: &str| std::fs::write(dir.path().join(name), text);
         write("config.json", "{}")?;
@@ -107,7 +108,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn a_file_of_the_cache_must_have_the_hash_that_it_is_named_by() -> std::io::Result<()> {
+    fn cached_files_must_match_the_hash_in_their_name() -> std::io::Result<()> {
         let dir = tempfile::tempdir()?;
         let (blobs, snapshot) = (dir.path().join("blobs"), dir.path().join("snapshots/0123"));
         std::fs::create_dir_all(&blobs)?;
@@ -120,7 +121,7 @@ mod tests {
         std::fs::write(&blob, b"wfights")?;
         let message = files_sha256([link]).map_err(|e| e.to_string()).expect_err("damaged");
         assert!(message.contains(&expected) && message.contains("tokenrank fetch"), "{message}");
-        // A file of one's own has no hash to keep.
+        // A file outside the cache has no expected hash.
         let own = dir.path().join("model.safetensors");
         std::fs::write(&own, b"wfights")?;
         assert!(files_sha256([own]).is_ok());

@@ -1,4 +1,4 @@
-//! Which blocks of a network take part: `all`, `last:4`, or a list.
+//! Selection of blocks of a network: `all`, `last:4`, or a list.
 
 use std::borrow::Cow;
 use std::collections::BTreeSet;
@@ -24,10 +24,10 @@ pub enum LayerSelection {
 }
 
 impl LayerSelection {
-    /// The chosen block numbers of a network with `depth` blocks, ascending.
+    /// Returns the chosen block numbers of a network with `depth` blocks, ascending.
     ///
     /// # Errors
-    /// The network has fewer blocks than are asked for.
+    /// The network has fewer blocks than requested.
     pub fn resolve(&self, depth: usize) -> Result<BTreeSet<usize>> {
         let refuse = |reason: String| Err(Error::Layers { spec: self.to_string(), reason });
         match self {
@@ -44,8 +44,8 @@ impl LayerSelection {
         }
     }
 
-    /// Those of the chosen blocks that a tower with `depth` blocks has, ascending: fewer than asked for, perhaps none,
-    /// where it is shallower than the network the choice was made for.
+    /// Returns those of the chosen blocks that a tower with `depth` blocks has, ascending. If the tower is shallower
+    /// than the network that the choice was made for, these are fewer blocks or none.
     pub fn of_tower(&self, depth: usize) -> BTreeSet<usize> {
         match self {
             Self::All => (0..depth).collect(),
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_shallower_tower_gives_what_it_has() -> Result<()> {
+    fn a_shallower_tower_gives_the_blocks_it_has() -> Result<()> {
         for (spec, blocks) in [
             ("all", vec![0, 1, 2]),
             ("last:2", vec![1, 2]),
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_is_read_back() -> Result<()> {
+    fn printed_selections_parse_to_the_same_selection() -> Result<()> {
         for spec in ["all", "last:4", "0,3,11"] {
             assert_eq!(spec.parse::<LayerSelection>()?.to_string(), spec);
         }

@@ -1,8 +1,8 @@
-//! Networks read from Hugging Face directories, with attention that can be probed.
+//! Networks loaded from Hugging Face directories, with attention that probes can observe.
 //!
-//! A model directory is what the hub serves: `config.json`, safetensors weights, `preprocessor_config.json`. Every
-//! network computes its attention through [`attend::attend`], so a [`attend::AttentionProbe`] sees the maps of any of
-//! them without hooks or copies of the network.
+//! A model directory has the files that the hub serves: `config.json`, safetensors weights, `preprocessor_config.json`.
+//! Every network computes its attention through [`attend::attend`], so a [`attend::AttentionProbe`] sees the maps of
+//! any of them without hooks or copies of the network.
 
 #![warn(unreachable_pub)]
 
@@ -47,12 +47,12 @@ pub use error_kind::ErrorKind;
 pub use hex::hex;
 pub use identity::model_sha256;
 pub use layers::LayerSelection;
-pub use site::{Segment, Site, Stream, TokenLayout, UnetLayer, UnetPart};
+pub use site::{Site, Stream, TokenKind, TokenLayout, UnetLayer, UnetPart};
 pub use tch::{Device, Kind};
 pub use vision::{HeadSource, LoadOptions, VisionConfig, VisionFamily, VisionModel};
 pub use weights::{Weights, headers_only, wanted_tensors, weight_files};
 
-/// Network architectures that are read, and what serves them.
+/// Supported network architectures, each with the classes it covers.
 pub const ARCHITECTURES: [(&str, &str); 5] = [
     ("vit", "ViTForImageClassification, ViTModel (DINO): any size, patch and resolution"),
     ("dinov2", "Dinov2ForImageClassification, Dinov2Model, with or without registers"),
@@ -67,7 +67,7 @@ pub const ARCHITECTURES: [(&str, &str); 5] = [
     ),
 ];
 
-/// Switches gradients off for as long as the guard lives; nothing in this workspace trains a network.
+/// Switches gradients off until the returned guard is dropped. No code in this workspace trains a network.
 pub fn no_grad() -> impl Drop {
     tch::no_grad_guard()
 }

@@ -1,7 +1,7 @@
-//! How much memory a run took.
+//! Memory use of a process.
 //!
-//! Host memory is what Linux counts. Device memory has no reading: libtorch counts it, but tch does not hand it out.
-//! What the weights of a network take can be said beforehand, from the headers of its files: [`weight_bytes`].
+//! Host memory is read from Linux. Device memory cannot be read: libtorch counts it, but tch does not expose the count.
+//! The size of a network's weights is known in advance from the headers of its files: [`weight_bytes`].
 
 use std::path::Path;
 
@@ -10,11 +10,11 @@ use tch::Kind;
 use crate::error::Result;
 use crate::weights::Weights;
 
-/// The most memory that this process has had in the host's RAM at once, in bytes, since its start or
-/// [`reset_peak_host`]; none where the system does not tell.
+/// Returns the peak of the process's resident host memory in bytes, since its start or since [`reset_peak_host`];
+/// `None` if the system does not report it.
 ///
-/// Pages of weight files count while they are mapped, so a network whose weights stay on the host shows up twice while it
-/// is being read.
+/// Mapped pages of weight files count as well, so a network whose weights stay on the host counts twice while it is
+/// loaded.
 pub fn peak_host() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
@@ -22,13 +22,13 @@ pub fn peak_host() -> Option<u64> {
     Some(kibibytes * 1024)
 }
 
-/// Lets [`peak_host`] begin anew with what is taken now; says whether the system permits it.
+/// Resets [`peak_host`] to the current memory use. Returns whether the system permitted it.
 pub fn reset_peak_host() -> bool {
     std::fs::write("/proc/self/clear_refs", "5").is_ok()
 }
 
-/// Bytes of the weights of a model directory whose names begin with one of `parts` (all where none is given), as they are
-/// in memory when read in `kind`.
+/// Returns the size in memory, in bytes, of the weights of a model directory when loaded in `kind`. Counts the tensors
+/// whose names begin with one of `parts`, or all tensors if `parts` is empty.
 ///
 /// # Errors
 /// As [`Weights::open`]; only headers are read.

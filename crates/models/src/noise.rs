@@ -1,4 +1,4 @@
-//! Noise that does not depend on the device.
+//! Random noise that is the same on every device.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -6,15 +6,15 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
 
-/// Standard normal numbers of a shape, float32 on the CPU: what `torch.randn` draws there after `torch.manual_seed`, so
-/// a seed means the same on every device. Cast them afterwards; the networks of this crate do.
+/// Returns standard normal numbers of the given shape, float32 on the CPU, equal to those of `torch.randn` after
+/// `torch.manual_seed`. A seed gives the same numbers whatever device the networks use; move and cast them afterwards.
 ///
-/// libtorch's generator belongs to the process. This function seeds it anew and leaves it so.
+/// Seeds libtorch's generator, which the whole process shares.
 ///
 /// # Errors
-/// libtorch's.
+/// libtorch fails.
 pub fn normal(shape: &[i64], seed: u64) -> Result<Tensor> {
-    // Nobody else may draw between the seed and the numbers.
+    // No other thread may draw between seeding and drawing.
     static GENERATOR: Mutex<()> = Mutex::new(());
     let _alone = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
     tch::manual_seed(seed as i64);

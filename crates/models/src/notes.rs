@@ -1,5 +1,5 @@
-//! What a user should be told once, collected where nothing is printed: libraries note, and the program says it with
-//! [`take`]. Each thing is said once in the life of a process, however often a file is read or listed.
+//! Notes for the user. Libraries do not print; they call [`note`], and the program prints what [`take`] returns. Each
+//! note is returned once per process, however often a file is read or listed.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -15,13 +15,13 @@ static NOTES: Mutex<Notes> = Mutex::new(Notes {
 });
 
 struct Notes {
-    /// Not said yet.
+    /// Notes that [`take`] has not returned yet.
     lines: Vec<String>,
-    /// Every line so far.
+    /// Every note so far.
     known: BTreeSet<String>,
-    /// Images whose orientation was ignored, not said yet.
+    /// Images whose orientation was ignored and that [`take`] has not reported yet.
     turned: Vec<PathBuf>,
-    /// Every such image so far.
+    /// Every image whose orientation was ignored so far.
     read: BTreeSet<PathBuf>,
 }
 
@@ -29,7 +29,7 @@ fn notes() -> MutexGuard<'static, Notes> {
     NOTES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Notes one line.
+/// Adds a note of one line.
 pub fn note(line: String) {
     let mut notes = notes();
     if notes.known.insert(line.clone()) {
@@ -37,7 +37,7 @@ pub fn note(line: String) {
     }
 }
 
-/// Notes an image that is read as it is stored, if its bytes ask for something else.
+/// Adds a note for an image whose EXIF orientation is ignored.
 pub fn orientation_ignored(path: &Path, bytes: &[u8]) {
     if Orientation::of(bytes) == Orientation::Upright {
         return;
@@ -48,7 +48,7 @@ pub fn orientation_ignored(path: &Path, bytes: &[u8]) {
     }
 }
 
-/// What was noted since the last time, a line each.
+/// Returns the notes since the last call, one line each.
 pub fn take() -> Vec<String> {
     let mut notes = notes();
     let mut lines = std::mem::take(&mut notes.lines);
@@ -73,7 +73,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_thing_is_said_once() {
+    fn each_note_is_returned_once() {
         let six =
             b"\xff\xd8\xff\xe1\0\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
         for path in ["b.jpg", "a.jpg", "b.jpg"] {

@@ -1,4 +1,4 @@
-//! Where an attention map comes from, and which of its tokens are what.
+//! The origin of an attention map, and the kinds of its tokens.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 /// One kind of token in a sequence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Segment {
+pub enum TokenKind {
     /// CLS and registers.
     Special,
     /// Prompt tokens.
@@ -16,7 +16,7 @@ pub enum Segment {
     Image,
 }
 
-/// How a sequence of tokens is made up, so that nobody slices by magic numbers.
+/// The composition of a token sequence: how many tokens of each kind, and in which order.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct TokenLayout {
     /// Number of special tokens (CLS, registers).
@@ -25,53 +25,53 @@ pub struct TokenLayout {
     pub text: i64,
     /// Image tokens as (rows, columns).
     pub image: (i64, i64),
-    /// Which segments there are, in sequence order.
-    pub order: Vec<Segment>,
+    /// Kinds of tokens in the order in which they occur in the sequence.
+    pub order: Vec<TokenKind>,
 }
 
 impl TokenLayout {
     /// Layout of a vision transformer: `special` tokens first, then `rows × columns` patches.
     pub fn vision(special: i64, image: (i64, i64)) -> Self {
-        Self { special, text: 0, image, order: vec![Segment::Special, Segment::Image] }
+        Self { special, text: 0, image, order: vec![TokenKind::Special, TokenKind::Image] }
     }
 
     /// Layout of a text of `tokens` tokens.
     pub fn text(tokens: i64) -> Self {
-        Self { special: 0, text: tokens, image: (0, 0), order: vec![Segment::Text] }
+        Self { special: 0, text: tokens, image: (0, 0), order: vec![TokenKind::Text] }
     }
 
-    /// Layout of joint attention as FLUX has it: `text` tokens first, then `rows × columns` image tokens.
+    /// Layout of FLUX's joint attention: `text` tokens first, then `rows × columns` image tokens.
     pub fn joint(text: i64, image: (i64, i64)) -> Self {
-        Self { special: 0, text, image, order: vec![Segment::Text, Segment::Image] }
+        Self { special: 0, text, image, order: vec![TokenKind::Text, TokenKind::Image] }
     }
 
-    /// Layout of the keys of cross-attention: `text` tokens. They are looked at by `rows × columns` image tokens, which are
-    /// no keys: [`TokenLayout::image`] tells of them, and the order does not.
+    /// Layout of the keys of cross-attention: `text` tokens. The queries are `rows × columns` image tokens; they are
+    /// given in [`TokenLayout::image`] but are not part of the order, since they are not keys.
     pub fn cross(text: i64, image: (i64, i64)) -> Self {
-        Self { special: 0, text, image, order: vec![Segment::Text] }
+        Self { special: 0, text, image, order: vec![TokenKind::Text] }
     }
 
-    /// Number of tokens of one segment.
-    pub fn count(&self, segment: Segment) -> i64 {
-        match segment {
-            Segment::Special => self.special,
-            Segment::Text => self.text,
-            Segment::Image => self.image.0 * self.image.1,
+    /// Number of tokens of one kind.
+    pub fn count(&self, kind: TokenKind) -> i64 {
+        match kind {
+            TokenKind::Special => self.special,
+            TokenKind::Text => self.text,
+            TokenKind::Image => self.image.0 * self.image.1,
         }
     }
 
     /// Number of tokens of the whole sequence.
     pub fn tokens(&self) -> i64 {
-        self.order.iter().map(|&segment| self.count(segment)).sum()
+        self.order.iter().map(|&kind| self.count(kind)).sum()
     }
 
-    /// Indices of the tokens of the chosen segments, in sequence order.
-    pub fn indices(&self, chosen: impl Fn(Segment) -> bool) -> Vec<i64> {
+    /// Indices of the tokens of the chosen kinds, in sequence order.
+    pub fn indices(&self, chosen: impl Fn(TokenKind) -> bool) -> Vec<i64> {
         let mut indices = Vec::new();
         let mut start = 0;
-        for &segment in &self.order {
-            let end = start + self.count(segment);
-            if chosen(segment) {
+        for &kind in &self.order {
+            let end = start + self.count(kind);
+            if chosen(kind) {
                 indices.extend(start..end);
             }
             start = end;
@@ -85,7 +85,7 @@ impl TokenLayout {
 pub enum Stream {
     /// The image transformer of a classifier or a vision tower.
     Vision,
-    /// The text tower beside an image tower.
+    /// The text tower that belongs to an image tower.
     Text,
     /// The T5 encoder of a diffusion pipeline.
     T5,
@@ -93,7 +93,8 @@ pub enum Stream {
     Dual,
     /// FLUX's other blocks: one stream of text and image tokens.
     Single,
-    /// Concepts beside a dual block's tokens: they attend to each other and to the image, and nothing attends to them.
+    /// Concept tokens added to a dual block: they attend to each other and to the image, and no other token attends to
+    /// them.
     Concept,
     /// The autoencoder of a diffusion pipeline: block 0 is the encoder's, 1 the decoder's.
     Autoencoder,
@@ -103,7 +104,7 @@ pub enum Stream {
 }
 
 impl fmt::Display for Stream {
-    /// The name of the part in the files of `tokenrank attend`; a UNet's layers have names of their own.
+    /// Writes the name of the part as used in attention files; layers of a UNet have their own names.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Vision => f.write_str("block"),
@@ -132,7 +133,7 @@ pub enum UnetPart {
 /// One attention layer of a UNet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct UnetLayer {
-    /// Where the layer sits.
+    /// The part of the UNet with the layer.
     pub part: UnetPart,
     /// Number of the transformer within the part.
     pub attention: usize,
@@ -143,7 +144,7 @@ pub struct UnetLayer {
 }
 
 impl fmt::Display for UnetPart {
-    /// The part's path in a checkpoint, such as `down_blocks.0`.
+    /// Writes the part's path in a checkpoint, such as `down_blocks.0`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Down(level) => write!(f, "down_blocks.{level}"),
@@ -154,7 +155,7 @@ impl fmt::Display for UnetPart {
 }
 
 impl fmt::Display for UnetLayer {
-    /// The layer's path in a checkpoint, such as `mid_block.attentions.0.transformer_blocks.0.attn1`.
+    /// Writes the layer's path in a checkpoint, such as `mid_block.attentions.0.transformer_blocks.0.attn1`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { part, attention, layer, cross } = self;
         let name = if *cross { "attn2" } else { "attn1" };
@@ -167,16 +168,16 @@ impl fmt::Display for UnetLayer {
 pub struct Site {
     /// The part of the network.
     pub stream: Stream,
-    /// Number of the block within its stream, in execution order; of the transformer layer within a UNet.
+    /// Number of the block within its stream, in execution order. In a UNet, the number of the transformer layer.
     pub block: usize,
     /// Sampling step of a diffusion model; 0 elsewhere.
     pub step: usize,
-    /// What the tokens are.
+    /// The kinds of the tokens.
     pub layout: TokenLayout,
 }
 
 impl fmt::Display for Site {
-    /// The name under which `tokenrank attend` stores the layer, such as `block.3`, `dual.3` or
+    /// Writes the name of the layer in attention files, such as `block.3`, `dual.3` or
     /// `unet.mid_block.attentions.0.transformer_blocks.0.attn1`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.stream {

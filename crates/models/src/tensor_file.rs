@@ -1,4 +1,4 @@
-//! Safetensors files as they lie in memory, and what the format leaves to its readers.
+//! Memory-mapped safetensors files, and checks of their headers beyond those of the `safetensors` crate.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -15,14 +15,14 @@ use crate::limits::{NAME_BYTES, open};
 /// Maps a regular file into memory.
 pub(crate) fn map(path: &Path) -> io::Result<Mmap> {
     let (file, _) = open(path)?;
-    // SAFETY: the map is read-only, and whoever holds it hands out no reference that outlives it. A file that another
-    // process truncates meanwhile would fault, as with every memory-mapped checkpoint reader; checkpoints and files of
-    // features are replaced, never changed.
+    // SAFETY: the map is read-only, and its owners return no reference that outlives it. If another process truncates
+    // the file meanwhile, the access faults, as with every memory-mapped checkpoint reader; checkpoints and feature
+    // files are replaced, never changed in place.
     unsafe { Mmap::map(&file) }
 }
 
-/// The header of a whole file, and where the tensors' data begin. Lengths, offsets and shapes fit the file and each other,
-/// and every name is there once.
+/// Parses the header of a file and returns it with the offset at which the tensors' data begin. Checks that lengths,
+/// offsets and shapes fit the file and each other, and that no name occurs twice.
 pub(crate) fn header(bytes: &[u8]) -> Result<(usize, Metadata), String> {
     let (length, metadata) = SafeTensors::read_metadata(bytes).map_err(|error| error.to_string())?;
     let start = length + size_of::<u64>();
@@ -30,7 +30,8 @@ pub(crate) fn header(bytes: &[u8]) -> Result<(usize, Metadata), String> {
     Ok((start, metadata))
 }
 
-/// Checks the names in a header: of a name that comes twice the last would count, and names end up in messages.
+/// Checks the names in a header. The parser would keep only the last of two equal names; long names are refused because
+/// messages quote them.
 pub(crate) fn check_names(json: &[u8]) -> Result<(), String> {
     struct Names;
 
@@ -47,12 +48,12 @@ pub(crate) fn check_names(json: &[u8]) -> Result<(), String> {
                 if name.len() > NAME_BYTES {
                     let start: String = name.chars().take(20).collect();
                     return Err(A::Error::custom(format!(
-                        "the name `{start}…` has {} bytes; {NAME_BYTES} are believed",
+                        "the name `{start}…` has {} bytes; the maximum is {NAME_BYTES}",
                         name.len()
                     )));
                 }
                 if seen.contains(&name) {
-                    return Err(A::Error::custom(format!("`{name}` is there twice")));
+                    return Err(A::Error::custom(format!("`{name}` occurs twice")));
                 }
                 seen.insert(name);
             }

@@ -1,4 +1,4 @@
-//! How much memory a pass takes whose maps are watched: what was computed beforehand, and not all heads at once.
+//! Memory of a pass with a probe on its maps: it equals the computed value, and not all heads are in memory at once.
 //!
 //! One test at a time, so that the peak of the process is that of its passes.
 
@@ -35,7 +35,7 @@ const GRID: (i64, i64) = (34, 34);
 /// A map has 5.8 MB, those of a block 92 MB.
 const TOKENS: i64 = TEXT + GRID.0 * GRID.1;
 
-/// Those of the paper's segmentation table.
+/// The requests of the paper's segmentation table.
 const REQUESTS: [MapRequest; 3] = [
     MapRequest { map: MapKind::Plain, weight: HeadWeight::Equal },
     MapRequest { map: MapKind::Pretty, weight: HeadWeight::Equal },
@@ -126,8 +126,8 @@ impl AttentionProbe for Counting {
     }
 }
 
-/// Asks the allocator to give large blocks back to the system as soon as they are free; glibc keeps those of up to 32 MB once
-/// it has seen some, and the peak is then that of what was free as well. Maps of full-size networks are larger than that.
+/// Makes the allocator return large blocks to the system as soon as they are free. Otherwise glibc keeps blocks of up
+/// to 32 MB once it has seen some, and the peak includes free memory. Maps of full-size networks are larger than that.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 fn give_back_what_is_free() {
     const M_MMAP_THRESHOLD: i32 = -3;
@@ -142,7 +142,7 @@ fn give_back_what_is_free() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn give_back_what_is_free() {}
 
-/// By how many bytes the peak of the process grows meanwhile; none where the system does not tell.
+/// Returns by how many bytes the peak of the process grows during `work`; `None` if the system does not report it.
 fn growth<T>(work: impl FnOnce() -> models::Result<T>) -> models::Result<Option<(T, u64)>> {
     if !memory::reset_peak_host() {
         return Ok(None);
@@ -187,7 +187,7 @@ fn a_pass_takes_what_its_heads_at_once_take() -> models::Result<()> {
         config.activation_bytes(TOKENS, Kind::Float) + footprint.bytes(Device::Cpu)
     };
 
-    // What libraries set up once is not counted.
+    // Memory that libraries allocate once is not counted.
     let unwatched = network.forward(&input, &mut NoProbe)?;
     let _ = network.forward(&input, &mut PassMaps::new(REQUESTS, Some(1)))?;
     let Some((_, plain)) = growth(|| network.forward(&input, &mut NoProbe))? else {
@@ -213,7 +213,7 @@ fn a_pass_takes_what_its_heads_at_once_take() -> models::Result<()> {
         let (taken, expected) = (taken as f64, computed(limit) as f64);
         println!("{alive:>2} heads at once: {:.0} MB taken, {:.0} MB computed", taken / 1e6, expected / 1e6);
         assert!(taken < FACTOR * expected, "{limit:?}: {taken} bytes where {expected} were computed");
-        // The bound for one head means something: all heads break it.
+        // The bound for one head is meaningful: all heads together exceed it.
         if alive == HEADS {
             assert!(taken > one, "{limit:?}: {taken} bytes, where {one} would do for one head");
         }

@@ -1,5 +1,5 @@
-//! Files that lie about themselves: each is refused in a sentence that names what is wrong, before memory is taken for what
-//! it claims.
+//! Files with false claims: each is refused with a message that names the problem, before memory is allocated for the
+//! claimed size.
 
 use std::fs;
 use std::io::{Cursor, Write};
@@ -22,7 +22,7 @@ fn folder(files: &[(&str, &[u8])]) -> TempDir {
 #[track_caller]
 fn assert_says(message: &str, words: &[&str]) {
     for word in words {
-        assert!(message.contains(word), "`{word}` is not said: {message:.400}");
+        assert!(message.contains(word), "`{word}` is missing from: {message:.400}");
     }
 }
 
@@ -35,7 +35,7 @@ fn entry(name: &str, shape: &str, from: u64, to: u64) -> String {
 }
 
 #[test]
-fn weights_and_matrices_in_safetensors() {
+fn hostile_safetensors_files_are_refused() {
     let entries =
         |entries: &[String], data: usize| safetensors(&format!("{{{}}}", entries.join(",")), &vec![0; data]);
     let cases: Vec<(Vec<u8>, &str)> = vec![
@@ -48,7 +48,7 @@ fn weights_and_matrices_in_safetensors() {
         (entries(&[entry("a", "[1]", 0, 4)], 8), ""),
         (entries(&[entry("a", "[1099511627776,1099511627776]", 0, 16)], 16), "verflow"),
         (entries(&[entry("a", "[2]", 8, 0)], 8), ""),
-        (entries(&[entry("a", "[1]", 0, 4), entry("a", "[1]", 0, 4)], 4), "`a` is there twice"),
+        (entries(&[entry("a", "[1]", 0, 4), entry("a", "[1]", 0, 4)], 4), "`a` occurs twice"),
         (entries(&[entry(&"n".repeat(600), "[1]", 0, 4)], 4), "600 bytes"),
         (safetensors(&"[".repeat(100_000), &[]), ""),
     ];
@@ -60,7 +60,7 @@ fn weights_and_matrices_in_safetensors() {
         let matrices = matrix_file::read(&path, None).expect_err("matrices accepted").to_string();
         assert_says(&matrices, &["model.safetensors"]);
     }
-    // A shape without elements may be as wide as it likes; nothing is read of it.
+    // A shape without elements may have any other sides; nothing is read.
     let dir = folder(&[("a.safetensors", &entries(&[entry("a", "[0,4611686018427387904]", 0, 0)], 0))]);
     let path = dir.path().join("a.safetensors");
     let weights = Weights::open_file(&path, Kind::Float, Device::Cpu).expect("whole");
@@ -77,7 +77,7 @@ fn names_of_shards_stay_in_the_directory() {
     for shard in ["../one.safetensors", "..", ".", "", "/etc/passwd", "sub/one.safetensors", "sub/../../x"] {
         let dir = folder(&[("model.safetensors.index.json", index(shard).as_bytes())]);
         let message = open(dir.path()).expect_err(shard);
-        assert_says(&message, &["index.json", "not a file beside it"]);
+        assert_says(&message, &["index.json", "not a file in its folder"]);
     }
 
     // One tensor in two files, and the index names a third for it.
@@ -93,7 +93,7 @@ fn names_of_shards_stay_in_the_directory() {
     #[cfg(unix)]
     {
         use std::os::unix::fs::symlink;
-        // A link is its owner's word, as with a single file; what it leads to must be weights all the same.
+        // Links are followed, as with a single file; their targets must be weights all the same.
         let dir = folder(&[("model.safetensors.index.json", index("one.safetensors").as_bytes())]);
         let link = dir.path().join("one.safetensors");
         symlink(outside.path().join("one.safetensors"), &link).expect("a link");
@@ -104,7 +104,7 @@ fn names_of_shards_stay_in_the_directory() {
             assert_says(&open(dir.path()).expect_err(other), &["one.safetensors"]);
         }
 
-        // As the cache of the hub lays it out, also for a component of a pipeline, and through a link to the folder.
+        // The layout of the hub's cache, also for a component of a pipeline, and through a link to the folder.
         let hub = tempfile::tempdir().expect("a scratch folder");
         let snapshot = hub.path().join("models--a--b/snapshots/0123/unet");
         fs::create_dir_all(&snapshot).expect("writable");
@@ -120,7 +120,7 @@ fn names_of_shards_stay_in_the_directory() {
 }
 
 #[test]
-fn arrays_of_numpy() {
+fn hostile_npy_files_are_refused() {
     let file = |header: &str, length: usize| {
         [b"\x93NUMPY\x02\x00", &(length as u32).to_le_bytes()[..], header.as_bytes()].concat()
     };
@@ -146,7 +146,7 @@ fn arrays_of_numpy() {
 
 /// An archive whose directory claims more than its data can hold, and one with a name that leads out.
 #[test]
-fn archives_of_numpy() {
+fn hostile_npz_archives_are_refused() {
     let archive = |name: &str| {
         let mut bytes = Cursor::new(Vec::new());
         let mut writer = zip::ZipWriter::new(&mut bytes);
@@ -191,7 +191,7 @@ fn zeros(count: u16) -> Vec<u8> {
 }
 
 #[test]
-fn pictures_larger_than_their_files() {
+fn images_that_claim_more_pixels_than_their_file_can_hold_are_refused() {
     let fixture = |name: &str| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/image/pictures");
         fs::read(folder.join(name)).expect("a fixture")
@@ -200,7 +200,7 @@ fn pictures_larger_than_their_files() {
     let data = chunk(b"IDAT", &zeros(72));
     let whole = png(8, 8, &[&data, &end]);
     assert_eq!(Rgb8::decode(&whole).expect("whole").data, [0; 192]);
-    // Text and colour profiles are not even unpacked.
+    // Text and colour profiles are not unpacked at all.
     let big = chunk(b"zTXt", &[b"k\0\0".to_vec(), zeros(65535)].concat());
     assert!(Rgb8::decode(&png(8, 8, &[&big, &data, &end])).is_ok());
 
@@ -228,14 +228,14 @@ fn pictures_larger_than_their_files() {
         let message = Rgb8::decode(&bytes).expect_err("accepted").to_string();
         assert_says(&message, &[word]);
     }
-    // More samples than the picture has are not kept.
+    // Surplus samples are not kept.
     if let Ok(picture) = Rgb8::decode(&png(8, 8, &[&chunk(b"IDAT", &zeros(65535)), &end])) {
         assert_eq!(picture.data.len(), 192);
     }
 }
 
 #[test]
-fn configurations_with_absurd_numbers() {
+fn configurations_with_absurd_numbers_are_refused() {
     let vit = |key: &str, value: Value| {
         let mut config = json!({ "model_type": "vit" });
         config[key] = value;
@@ -249,7 +249,7 @@ fn configurations_with_absurd_numbers() {
         (vit("hidden_size", json!(-768)), ["hidden_size is -768", "download"]),
         (vit("patch_size", json!(0)), ["not the configuration", "found 0"]),
         (vit("image_size", json!([1_u64 << 62, 224])), ["image_size is 4611686018427387904", "download"]),
-        (vit("layer_norm_eps", json!(-1.0)), ["layer_norm_eps is -1", "variance"]),
+        (vit("layer_norm_eps", json!(-1.0)), ["layer_norm_eps is -1", "finite number"]),
         (vit("intermediate_size", huge), ["intermediate_size is", "download"]),
         (r#"{"model_type": "vit", "layer_norm_eps": NaN}"#.to_owned(), ["not the configuration", "line 1"]),
         (r#"{"model_type": "vit", "layer_norm_eps": 1e999}"#.to_owned(), ["not the configuration", "line 1"]),
@@ -269,7 +269,7 @@ fn configurations_with_absurd_numbers() {
 
 /// Each configuration of a fixture with one number changed.
 #[test]
-fn configurations_of_pipelines_with_absurd_numbers() {
+fn pipeline_configurations_with_absurd_numbers_are_refused() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     type Read = fn(&Path) -> models::Result<()>;
     let unet: Read = |dir| models::sd::UnetConfig::from_dir(dir).map(drop);
@@ -315,12 +315,13 @@ fn configurations_of_pipelines_with_absurd_numbers() {
 }
 
 #[test]
-fn tokenizers_with_absurd_tables() {
+fn tokenizers_with_absurd_tables_are_refused() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
     let text = fs::read_to_string(fixtures.join("t5-tokenizer/tokenizer.json")).expect("a fixture");
     let mut file: Value = serde_json::from_str(&text).expect("JSON");
     // Sizes of tries: 4 GiB, none, one unit that points far away.
-    for (table, word) in [("/////w==", "claims a trie"), ("AAAAAA==", "out of its trie"), ("?", "no base64")]
+    for (table, word) in
+        [("/////w==", "claims a trie"), ("AAAAAA==", "out of its trie"), ("?", "not valid base64")]
     {
         file["normalizer"] = json!({ "type": "Precompiled", "precompiled_charsmap": table });
         let dir = folder(&[("tokenizer.json", file.to_string().as_bytes())]);

@@ -1,6 +1,6 @@
 //! `attend`.
 
-use models::capture::{Capture, Prompt, SdLook};
+use models::capture::{Capture, Prompt, SdCaptureOptions};
 use models::clip::ClipText;
 use models::flux::pipeline::FluxPipeline;
 use models::image::Rgb8;
@@ -65,8 +65,8 @@ fn of_flux(args: &AttendArgs) -> Result<Capture, Failure> {
     let pipeline = FluxPipeline::open(dir, flux.kind(device), device)?;
     let depth = pipeline.transformer_config();
     let blocks = layers.resolve(depth.num_layers, depth.num_single_layers)?;
-    let look = flux.look(prompt, *image_size);
-    let plan = look.plan(&pipeline)?;
+    let options = flux.capture_options(prompt, *image_size);
+    let plan = options.plan(&pipeline)?;
     let image = Rgb8::open(image).map_err(models::Error::from)?;
     let tokenizer = plan.tokenizer()?;
     if tokenizer.truncates(prompt)? {
@@ -97,17 +97,17 @@ fn of_sd(args: &AttendArgs) -> Result<Capture, Failure> {
     let device = models::device::parse(device)?;
     let pipeline = SdPipeline::open(dir, flux.kind(device), device)?;
     let layers = layers.resolve(pipeline.unet_config())?;
-    let look = SdLook {
+    let options = SdCaptureOptions {
         prompt: prompt.into(),
-        timestep: timestep.unwrap_or(SdLook::USUAL_TIMESTEP),
+        timestep: timestep.unwrap_or(SdCaptureOptions::USUAL_TIMESTEP),
         image_size: *image_size,
     };
-    look.size(&pipeline)?;
+    options.size(&pipeline)?;
     let image = Rgb8::open(image).map_err(models::Error::from)?;
     let tokenizer = pipeline.tokenizer();
     if tokenizer.truncates(prompt)? {
         let most = tokenizer.context_length();
         say!("the prompt `{prompt}` is longer than {most} tokens and was truncated");
     }
-    Ok(Capture::sd(&pipeline, &image, &look, &layers)?)
+    Ok(Capture::sd(&pipeline, &image, &options, &layers)?)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use models::flux::FluxLayers;
-use models::flux::pipeline::Look;
+use models::flux::pipeline::CaptureOptions;
 use models::t5::TokenLookup;
 use models::{Device, Kind};
 
@@ -29,9 +29,9 @@ impl FluxArgs {
         .find_map(|(given, option)| given.then_some(option))
     }
 
-    /// Returns the capture settings for an image of this size and this prompt.
-    pub fn look(&self, prompt: &str, image_size: Option<usize>) -> Look {
-        Look {
+    /// Returns the capture options for an image of this size and this prompt.
+    pub fn capture_options(&self, prompt: &str, image_size: Option<usize>) -> CaptureOptions {
+        CaptureOptions {
             prompt: prompt.into(),
             text_tokens: self.text_tokens,
             image_size,

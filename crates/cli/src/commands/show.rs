@@ -33,7 +33,7 @@ pub fn show(args: &ShowArgs) -> Result<(), Failure> {
             start,
             drawing,
             layers: flux::layers(args.layers.as_deref())?,
-            look: args.flux.look(prompt, args.image_size),
+            capture: args.flux.capture_options(prompt, args.image_size),
             kind: args.flux.kind(device),
             device,
         };

@@ -233,7 +233,7 @@ fn no_room() {
     for word in ["no room for model.safetensors", "still needed", "HF_HOME"] {
         assert!(message.contains(word), "{word} is not in: {message}");
     }
-    let left = home.incomplete().metadata().expect("what has arrived").len();
+    let left = home.incomplete().metadata().expect("the part that has arrived").len();
     assert!(left > 0 && left < weights().len() as u64, "{left}");
     home.run(&stand_in, &["fetch", ID], 0);
     assert_eq!(stand_in.ranges(), ["-".to_owned(), format!("bytes={left}-")]);

@@ -51,7 +51,7 @@ fn matrices() {
     for (name, bytes, word) in [
         ("header.safetensors", (1_u64 << 40).to_le_bytes().to_vec(), "1099511627776 bytes"),
         ("short.safetensors", short, "truncated"),
-        ("wide.npy", npy("65536, 65536"), "34359738368 bytes of data, and 0 are there"),
+        ("wide.npy", npy("65536, 65536"), "34359738368 bytes of data, but it has 0"),
         ("overflow.npy", npy("4294967296, 4294967296, 4294967296"), "larger than any memory"),
     ] {
         let path = file(dir.path(), name, &bytes);
@@ -94,7 +94,7 @@ fn a_model_directory() {
     }
     let index = r#"{"weight_map":{"a":"../../../etc/passwd"}}"#;
     let index = file(dir.path(), "model.safetensors.index.json", index.as_bytes());
-    assert_says(&attend(), &["index.json", "`../../../etc/passwd`", "not a file beside it"]);
+    assert_says(&attend(), &["index.json", "`../../../etc/passwd`", "not a file in its folder"]);
     fs::remove_file(index).expect("written");
 
     file(dir.path(), "model.safetensors", &u64::MAX.to_le_bytes());

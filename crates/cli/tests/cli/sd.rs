@@ -121,7 +121,7 @@ fn what_is_refused_leaves_nothing_behind() {
             &sd,
             &["--layers", "up_blocks.0"],
             2,
-            "is no attention of this UNet, which has 4 transformer layers",
+            "is not an attention layer of this UNet, which has 4 transformer layers",
         ),
         (&sd, &["--prompt", "x", "--prompt", "y"], 2, "--prompt is given 2 times"),
         (&sd, &["--image-size", "34"], 2, "multiples of 4"),

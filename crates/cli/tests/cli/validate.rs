@@ -202,7 +202,7 @@ fn a_head_that_does_not_fit_is_found_by_validate() {
         (&[("linear.weight", &[10, 64]), ("linear.bias", &[10])], "holds `linear.bias`, `linear.weight`"),
         (&[("weight", &[10, 64]), ("bias", &[11])], "`bias` the shape [11]"),
         (&[("weight", &[10, 64, 1]), ("bias", &[10])], "`weight` has shape [10, 64, 1]"),
-        (&[("weight", &[10, 60]), ("bias", &[10])], "60 features fits no network of width 16"),
+        (&[("weight", &[10, 60]), ("bias", &[10])], "60 features does not fit a network of width 16"),
         (&[("weight", &[5, 64]), ("bias", &[5])], "the network knows classes 0 to 4"),
     ];
     for (shapes, expected) in cases {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use models::features::{FeatureFile, PictureFeatures};
+use models::features::{FeatureFile, ImageFeatures};
 use models::matrix_file::read_npz;
 use ndarray::{Ix1, Ix2};
 
@@ -84,7 +84,7 @@ pub(super) fn features(path: &Path, sha256: &str) -> Result<Reference> {
         );
     }
     let mut set = FeatureSet::new();
-    for (number, PictureFeatures { features, logits }) in items {
+    for (number, ImageFeatures { features, logits }) in items {
         set.add(number, Item { features, logits })?;
     }
     Ok(Reference::Features(set.finish()))
@@ -94,7 +94,7 @@ pub(super) fn features(path: &Path, sha256: &str) -> Result<Reference> {
 pub(super) fn save(path: &Path, name: &str, sha256: &str, set: &FeatureSet) -> Result<()> {
     let items = set.items().map(|(number, item)| {
         let Item { features, logits } = item.clone();
-        (number, PictureFeatures { features, logits })
+        (number, ImageFeatures { features, logits })
     });
     let file = FeatureFile { name: name.to_owned(), sha256: sha256.to_owned(), items: items.collect() };
     Ok(file.write(path)?)

@@ -1,9 +1,9 @@
-//! Metastable sets: groups of tokens in which a walk lingers before it moves on.
+//! Metastable sets: groups of tokens in which a walk stays for long before it moves on.
 //!
 //! The leading eigenvectors of the reversibilised chain are nearly constant on such sets. PCCA+ turns them into soft
 //! memberships: Deuflhard and Weber, "Robust Perron cluster analysis in conformation dynamics", Linear Algebra and its
 //! Applications 398 (2005), for the inner simplex; Röblitz and Weber, "Fuzzy spectral clustering by PCCA+", Advances in
-//! Data Analysis and Classification 7 (2013), for the crispness that is then maximised.
+//! Data Analysis and Classification 7 (2013), for the crispness, which is maximised.
 
 mod pcca;
 mod simplex;
@@ -16,45 +16,46 @@ use crate::rank::{Stop, token_rank};
 use crate::spectrum::to_dense;
 use crate::{Error, Result};
 
-/// How many metastable sets to look for.
+/// The number of metastable sets to find.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sets {
     /// This many, at least 1.
     Count(usize),
-    /// As many as lie before the largest gap in the spectrum of the reversibilised chain: at least 2, at most this many.
+    /// The number of eigenvalues before the largest gap in the spectrum of the reversibilised chain: at least 2, at
+    /// most this number.
     Gap(usize),
 }
 
 /// Metastable sets of a chain of `n` states.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Metastable {
-    /// Share of each state in each set, `[n, sets]`; rows sum to 1.
+    /// Membership of each state in each set, `[n, sets]`; rows sum to 1.
     pub memberships: Array2<f64>,
-    /// The set each state belongs to most, `[n]`.
+    /// The set with the largest membership for each state, `[n]`.
     pub assignment: Vec<usize>,
-    /// States of each set in rising order. Sets come in falling order of their share of the steady state.
+    /// States of each set in rising order. Sets are in falling order of their fraction of the steady state.
     pub sets: Vec<Vec<usize>>,
     /// For each set, the probability that a stationary walk in the set is still there after a step of the given chain.
     pub staying: Vec<f64>,
-    /// For each set, its share of the steady state.
+    /// For each set, its fraction of the steady state.
     pub weights: Vec<f64>,
     /// Steady state of the chain, `[n]`.
     pub pi: Array1<f64>,
-    /// Leading eigenvalues of the reversibilised chain, falling, beginning with 1: one more than there are sets where the
-    /// chain has as many.
+    /// Leading eigenvalues of the reversibilised chain in falling order, beginning with 1: one more than the number of
+    /// sets, if the chain has this many.
     pub eigenvalues: Vec<f64>,
-    /// Between 0 and 1: 1 where every state belongs to one set alone.
+    /// Between 0 and 1. It is 1 if every state belongs to one set only.
     pub crispness: f64,
 }
 
-/// Metastable sets of a single chain.
+/// Finds the metastable sets of a single chain.
 ///
 /// The chain is reversibilised as `(P + P*)/2`, `P*[i, j] = π_j P[j, i] / π_i` its time reversal; the probabilities of
 /// staying are those of the chain itself. Dense, O(n³).
 ///
 /// # Errors
-/// [`Error::Count`] for no or more sets than states, those of [`token_rank`], and [`Error::Distribution`] when the steady
-/// state leaves a state empty; a teleport cures the last two.
+/// [`Error::Count`] for 0 sets or more sets than states; the errors of [`token_rank`]; [`Error::Distribution`] if the
+/// steady state of some state is 0. A teleport avoids the last two.
 pub fn metastable_sets<P: Propagate>(chain: &P, sets: Sets) -> Result<Metastable> {
     let n = chain.states();
     let (low, asked) = match sets {
@@ -118,12 +119,13 @@ impl Metastable {
     }
 }
 
-/// Eigenvalues of the reversibilised chain in falling order and its right eigenvectors `[n, n]`, the constant one first.
+/// Returns the eigenvalues of the reversibilised chain in falling order and its right eigenvectors `[n, n]`, the
+/// constant one first.
 fn reversible_modes(chain: ArrayView2<'_, f64>, pi: &Array1<f64>) -> Result<(Vec<f64>, Array2<f64>)> {
     let n = pi.len();
     let root = pi.mapv(f64::sqrt);
-    // D^½ (P + P*)/2 D^-½ is symmetric. Its eigenvector √π of eigenvalue 1 is known, so it is shifted to -1, out of the
-    // way of others that a reducible chain may have at 1.
+    // D^½ (P + P*)/2 D^-½ is symmetric. Its eigenvector √π of eigenvalue 1 is known, so it is shifted to -1, away from
+    // other eigenvalues 1 that a reducible chain may have.
     let entry = |i: usize, j: usize| {
         let (there, back) = (chain[(i, j)] * root[i] / root[j], chain[(j, i)] * root[j] / root[i]);
         (there + back) / 2.0 - 2.0 * root[i] * root[j]
@@ -133,7 +135,7 @@ fn reversible_modes(chain: ArrayView2<'_, f64>, pi: &Array1<f64>) -> Result<(Vec
     let mut order: Vec<usize> = (0..n).collect();
     let values = modes.S().column_vector();
     order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
-    // The shifted one has all its weight on √π; it is not always the very last, as others may be at -1 too.
+    // The shifted eigenvector is √π. It is not always the last one, since others may have the eigenvalue -1 too.
     let on_root = |k: usize| (0..n).map(|i| modes.U()[(i, k)] * root[i]).sum::<f64>().abs();
     let shifted = (0..n).max_by(|a, b| on_root(*a).total_cmp(&on_root(*b))).unwrap_or(0);
     order.retain(|k| *k != shifted);

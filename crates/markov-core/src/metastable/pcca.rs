@@ -1,10 +1,10 @@
-//! PCCA+: the linear map from leading eigenvectors to memberships that are as crisp as can be.
+//! PCCA+: the linear map from leading eigenvectors to memberships with maximum crispness.
 
 use ndarray::{Array2, ArrayView2, Axis, s};
 
 use super::simplex;
 
-/// Memberships `[n, m]` from eigenvectors `[n, m]`, the first constant, and their crispness.
+/// Returns memberships `[n, m]` from eigenvectors `[n, m]`, of which the first is constant, and their crispness.
 pub(super) fn memberships(vectors: ArrayView2<'_, f64>) -> (Array2<f64>, f64) {
     let m = vectors.ncols();
     if m == 1 {
@@ -19,14 +19,15 @@ pub(super) fn memberships(vectors: ArrayView2<'_, f64>) -> (Array2<f64>, f64) {
     let map = feasible(vectors, &best).or_else(|| feasible(vectors, &parameters)).unwrap_or(start);
     let mut memberships = vectors.dot(&map);
     for mut row in memberships.rows_mut() {
-        row.mapv_inplace(|share| share.clamp(0.0, 1.0));
+        row.mapv_inplace(|membership| membership.clamp(0.0, 1.0));
         let sum = row.sum();
-        row.mapv_inplace(|share| share / sum);
+        row.mapv_inplace(|membership| membership / sum);
     }
     (memberships, (crispness(&map) / m as f64).clamp(0.0, 1.0))
 }
 
-/// Rows of `vectors` that span the largest simplex, found greedily: furthest first, then furthest from the span so far.
+/// Returns the rows of `vectors` that span the largest simplex, found greedily: each next row is the furthest from the
+/// span so far.
 fn inner_simplex(vectors: ArrayView2<'_, f64>) -> Vec<usize> {
     let furthest = |rows: &Array2<f64>| -> usize {
         let length = |i: usize| rows.row(i).dot(&rows.row(i));
@@ -53,8 +54,9 @@ fn inner_simplex(vectors: ArrayView2<'_, f64>) -> Vec<usize> {
     corners
 }
 
-/// The map `[m, m]` with the free inner parameters `[m-1, m-1]` that gives memberships which are not negative and sum
-/// to 1: its other rows and columns follow (Röblitz and Weber 2013, section 3). `None` where that is impossible.
+/// Returns the map `[m, m]` with the free inner parameters `[m-1, m-1]` whose memberships are not negative and sum to
+/// 1. These conditions determine its other rows and columns (Röblitz and Weber 2013, section 3). Returns `None` if that
+/// is impossible.
 fn feasible(vectors: ArrayView2<'_, f64>, parameters: &[f64]) -> Option<Array2<f64>> {
     let m = vectors.ncols();
     let mut map = Array2::zeros((m, m));
@@ -73,12 +75,12 @@ fn feasible(vectors: ArrayView2<'_, f64>, parameters: &[f64]) -> Option<Array2<f
     usable.then(|| map / sum)
 }
 
-/// The trace of the normalised Gram matrix of the memberships, `Σ_ij A_ij² / A_0j`: at most `m`.
+/// Returns the trace of the normalised Gram matrix of the memberships, `Σ_ij A_ij² / A_0j`, which is at most `m`.
 fn crispness(map: &Array2<f64>) -> f64 {
     map.columns().into_iter().map(|column| column.dot(&column) / column[0]).sum()
 }
 
-/// Inverse of a small matrix by Gauss–Jordan elimination; a vanishing pivot leaves its column alone.
+/// Inverts a small matrix by Gauss–Jordan elimination. Skips columns with a vanishing pivot.
 fn inverse(mut a: Array2<f64>) -> Array2<f64> {
     let m = a.nrows();
     let mut inverse = Array2::eye(m);

@@ -1,4 +1,4 @@
-//! The Nelder–Mead downhill simplex (1965), for the handful of free parameters of PCCA+.
+//! The Nelder–Mead downhill simplex (1965), for the few free parameters of PCCA+.
 
 /// Reflection, expansion, contraction and shrinkage: the standard coefficients.
 const REFLECT: f64 = 1.0;
@@ -6,7 +6,7 @@ const EXPAND: f64 = 2.0;
 const CONTRACT: f64 = 0.5;
 const SHRINK: f64 = 0.5;
 
-/// A local minimum of `f` near `start`. Infinite values mark forbidden places.
+/// Returns a local minimum of `f` near `start`. Infinite values mark forbidden points.
 pub(super) fn minimise(f: impl Fn(&[f64]) -> f64, start: &[f64], evaluations: usize) -> Vec<f64> {
     let size = start.len();
     let mut points: Vec<(f64, Vec<f64>)> = Vec::with_capacity(size + 1);

@@ -1,4 +1,4 @@
-//! The steady state from a Krylov space: what the power method reaches in hundreds of steps, in tens.
+//! The steady state from a Krylov space: tens of steps where the power method needs hundreds.
 //!
 //! With `r = x P - x` the correction `z` of the steady state `x + z` solves `z (I - P) = r` among the vectors that
 //! sum to zero, where `I - P` is regular. GMRES (Saad and Schultz 1986) finds it in the space of the Arnoldi
@@ -12,12 +12,13 @@ use crate::propagate::{Block, Propagate};
 use crate::spectrum::krylov::Arnoldi;
 use crate::spectrum::matrix::Small;
 
-/// Plain steps first: most heads of a network need few, and they smooth the start of the Krylov space.
+/// Number of plain steps at the start: most heads of a network need few, and they smooth the start of the Krylov space.
 const PLAIN: usize = 4;
 /// Products between restarts.
 const SPACE: usize = 30;
 
-/// Steady states of every chain of the carrier, until one step changes each by less than `tolerance` in L1.
+/// Computes the steady states of every chain of the carrier, until one step changes each by less than `tolerance` in
+/// L1.
 pub(crate) fn steady<P: Propagate>(
     chain: &P,
     start: P::Block,
@@ -82,7 +83,7 @@ pub(crate) fn steady<P: Propagate>(
     }
 }
 
-/// Rounding may leave entries a hair below zero.
+/// Replaces entries that rounding has left slightly below zero.
 fn positive(pi: Array1<f64>) -> Array1<f64> {
     if pi.iter().all(|p| *p >= 0.0) {
         return pi;
@@ -105,7 +106,7 @@ impl LeastSquares {
         LeastSquares { columns: Vec::new(), rotations: Vec::new(), right: vec![norm] }
     }
 
-    /// Takes in column `j` of `h`.
+    /// Adds column `j` of `h`.
     fn push(&mut self, h: &Small<f64>, j: usize) {
         let mut column: Vec<f64> = (0..=j + 1).map(|i| f64::from(u8::from(i == j)) - h[(i, j)]).collect();
         for (i, (c, s)) in self.rotations.iter().enumerate() {
@@ -134,7 +135,7 @@ impl LeastSquares {
             for j in i + 1..m {
                 y[i] -= self.columns[j][i] * y[j];
             }
-            // A vanishing pivot belongs to a direction the right-hand side does not use.
+            // A vanishing pivot belongs to a direction that the right-hand side does not use.
             y[i] = if self.columns[i][i].abs() > f64::MIN_POSITIVE { y[i] / self.columns[i][i] } else { 0.0 };
         }
         y

@@ -2,7 +2,8 @@
 
 use ndarray::{Array1, Array2};
 
-/// Steady state of an irreducible chain `[n, n]` by the state reduction of Grassmann, Taksar and Heyman (1985).
+/// Computes the steady state of an irreducible chain `[n, n]` by the state reduction of Grassmann, Taksar and Heyman
+/// (1985).
 ///
 /// No subtraction occurs, so every entry is accurate to rounding, tiny ones too. O(n³).
 pub(crate) fn state_reduction(mut p: Array2<f64>) -> Array1<f64> {
@@ -12,11 +13,11 @@ pub(crate) fn state_reduction(mut p: Array2<f64>) -> Array1<f64> {
         let (mut above, rest) = p.view_mut().split_at(ndarray::Axis(0), k);
         let row = rest.row(0);
         for mut other in above.rows_mut() {
-            let share = other[k] / leave;
-            other[k] = share;
-            if share != 0.0 {
+            let fraction = other[k] / leave;
+            other[k] = fraction;
+            if fraction != 0.0 {
                 for j in 0..k {
-                    other[j] += share * row[j];
+                    other[j] += fraction * row[j];
                 }
             }
         }

@@ -1,4 +1,4 @@
-//! TokenRank: the steady state `π P = π` of a chain, every token's share of the attention in the long run.
+//! TokenRank: the steady state `π P = π` of a chain, the fraction of attention that every token gets in the long run.
 
 mod accelerated;
 mod direct;
@@ -10,33 +10,33 @@ use crate::spectrum::to_dense;
 use crate::structure::Classes;
 use crate::{Error, Result};
 
-/// Largest chain for which the steady state is found by elimination when iterations cannot promise it.
+/// Maximum number of states for finding the steady state by elimination when iterations cannot guarantee it.
 const ELIMINATION_LIMIT: usize = 4096;
 /// L1 changes of a step smaller than this may be rounding.
 const ROUNDING: f64 = 1e-14;
-/// What the strict rule promises of `π`, in L1.
+/// Error of `π` in L1 that the strict rule guarantees.
 const EXACT: f64 = 1e-6;
 
-/// When a steady state is close enough.
+/// Stopping criterion for the steady state.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Stop {
     /// L1 change of a step below which the iteration stops.
     pub tolerance: f64,
-    /// Most products with the chain.
+    /// Maximum number of products with the chain.
     pub max_iterations: usize,
-    /// How it is reached and what it promises.
+    /// The method, and the guarantee on the error.
     pub rule: Rule,
 }
 
-/// How a steady state is reached.
+/// The method for computing a steady state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Rule {
-    /// Nothing but the power method, stopped where it stands: reproduces iteration counts.
+    /// The plain power method, which reproduces iteration counts of other implementations.
     Plain,
-    /// The same stop on the L1 change of a step, reached with fewer products through a Krylov space.
+    /// Stops at the same L1 change of a step, but needs fewer products, by means of a Krylov space.
     Accelerated,
-    /// Accelerated, with the tolerance tightened until the answer is within 1e-6 of the steady state in L1, and by
-    /// elimination where no tolerance can promise that.
+    /// Accelerated, with a tolerance so small that the result is within 1e-6 of the steady state in L1. Uses
+    /// elimination if no tolerance can guarantee that.
     Exact,
 }
 
@@ -46,27 +46,28 @@ impl Stop {
         Stop { tolerance: 1e-5, max_iterations: 200, rule: Rule::Plain }
     }
 
-    /// Exact to 1e-6 in L1: a change of 1e-10 or less, Krylov-accelerated, by elimination where that cannot promise it.
+    /// Error of at most 1e-6 in L1: a change of 1e-10 or less, Krylov-accelerated, or elimination if that cannot
+    /// guarantee the error.
     pub const fn strict() -> Self {
         Stop { tolerance: 1e-10, max_iterations: 3000, rule: Rule::Exact }
     }
 
-    /// The plain power method with a rule of one's own.
+    /// The plain power method with a custom tolerance and number of steps.
     pub const fn power(tolerance: f64, max_iterations: usize) -> Self {
         Stop { tolerance, max_iterations, rule: Rule::Plain }
     }
 
-    /// The same stop on the L1 change of a step, reached with fewer products through a Krylov space.
+    /// Stops at the same L1 change of a step, but needs fewer products, by means of a Krylov space.
     pub const fn accelerated(tolerance: f64) -> Self {
         Stop { tolerance, max_iterations: 3000, rule: Rule::Accelerated }
     }
 }
 
 impl Stop {
-    /// The L1 change to stop at for a chain with this jump share; `None` where none that rounding allows keeps the promise.
-    /// `‖π - x‖₁` is at most the change of a step over the share.
-    fn promised(&self, share: f64) -> Option<f64> {
-        let enough = self.tolerance.min(share * EXACT / 2.0);
+    /// Returns the L1 change to stop at for a chain with this jump fraction, or `None` if rounding allows no change
+    /// that is small enough. `‖π - x‖₁` is at most the change of a step divided by the fraction.
+    fn promised(&self, fraction: f64) -> Option<f64> {
+        let enough = self.tolerance.min(fraction * EXACT / 2.0);
         match self.rule {
             Rule::Exact => (enough >= ROUNDING).then_some(enough),
             Rule::Plain | Rule::Accelerated => Some(self.tolerance),
@@ -80,20 +81,20 @@ impl Default for Stop {
     }
 }
 
-/// A steady state and how it was reached.
+/// A steady state and its accuracy.
 #[derive(Debug, Clone, PartialEq)]
 pub struct TokenRank {
     /// The steady state `[n]`: not negative, sums to 1.
     pub pi: Array1<f64>,
-    /// Products with the chain; for the plain power method its number of steps. Elimination adds none.
+    /// Number of products with the chain; for the plain power method its number of steps. Elimination adds none.
     pub iterations: usize,
     /// L1 change of the last step.
     pub residual: f64,
-    /// Whether the residual fell below the tolerance. The plain power method returns where it stopped either way.
+    /// Whether the residual fell below the tolerance. The plain power method returns its last state in any case.
     pub converged: bool,
 }
 
-/// TokenRank of a single chain, from the uniform state: the first of [`token_rank_each`].
+/// Computes the TokenRank of a single chain, from the uniform state: the first result of [`token_rank_each`].
 ///
 /// # Errors
 /// As [`token_rank_each`].
@@ -101,14 +102,14 @@ pub fn token_rank<P: Propagate>(chain: &P, stop: Stop) -> Result<TokenRank> {
     token_rank_each(chain, stop)?.into_iter().next().ok_or(Error::Empty)
 }
 
-/// TokenRank of every chain of a carrier, side by side, each stopped by itself.
+/// Computes the TokenRank of every chain of a carrier in parallel. Each chain stops separately.
 ///
-/// A steady state that every start leads to exists when the chain has one closed class and that class is aperiodic;
-/// with teleport to all states (α below 1) both always hold. Transient states are fine: their share is 0.
+/// A unique limit from every start exists if the chain has one closed class and this class is aperiodic. With teleport
+/// to all states (α below 1) both always hold. Transient states are allowed; their entry is 0.
 ///
 /// # Errors
-/// [`Error::NotUnique`] for several closed classes and [`Error::Periodic`] for a periodic one, read from the exact zeros
-/// of the matrix whatever the stop rule; [`Error::NotConverged`] where a rule that is not plain cannot be met.
+/// [`Error::NotUnique`] for several closed classes and [`Error::Periodic`] for a periodic one, read from the exact
+/// zeros of the matrix whatever the stop rule; [`Error::NotConverged`] if a rule other than plain cannot be met.
 pub fn token_rank_each<P: Propagate>(chain: &P, stop: Stop) -> Result<Vec<TokenRank>> {
     let classes = chain.closed_classes()?;
     for (which, classes) in classes.iter().enumerate() {
@@ -120,9 +121,9 @@ pub fn token_rank_each<P: Propagate>(chain: &P, stop: Stop) -> Result<Vec<TokenR
     if stop.rule == Rule::Plain {
         return power_method(chain, start()?, stop);
     }
-    let promised = stop.promised(chain.jump_share());
+    let promised = stop.promised(chain.jump_fraction());
     let tolerance = promised.unwrap_or(stop.tolerance);
-    // Where no residual bounds the error, eliminate if that can be afforded.
+    // If no residual bounds the error, eliminate unless the chain is too large.
     let mut all = if promised.is_some() || n > ELIMINATION_LIMIT {
         accelerated::steady(chain, start()?, tolerance, stop.max_iterations)?
     } else {
@@ -145,7 +146,8 @@ pub fn token_rank_each<P: Propagate>(chain: &P, stop: Stop) -> Result<Vec<TokenR
     Ok(all)
 }
 
-/// TokenRank of a teleported chain, brought close by a cheaper likeness of it first. Counts the products of both.
+/// Computes the TokenRank of a teleported chain, starting from the result for a cheaper approximation (`likeness`).
+/// Counts the products of both.
 pub(crate) fn token_rank_from<P: Propagate, R: Propagate>(
     chain: &P,
     likeness: &R,
@@ -154,10 +156,10 @@ pub(crate) fn token_rank_from<P: Propagate, R: Propagate>(
 ) -> Result<TokenRank> {
     let uniform = Array2::from_elem((1, chain.states()), 1.0 / chain.states() as f64);
     let start = likeness.lift(uniform.view())?;
-    // Stopping for lack of progress in low precision is fine: what it reached is still a start.
+    // Low precision may stop without convergence; its result is still a good start.
     let close = accelerated::steady(likeness, start, rough.tolerance, rough.max_iterations.min(300))?;
     let Some(close) = close.into_iter().next() else { return token_rank(chain, stop) };
-    let Some(tolerance) = stop.promised(chain.jump_share()) else { return token_rank(chain, stop) };
+    let Some(tolerance) = stop.promised(chain.jump_fraction()) else { return token_rank(chain, stop) };
     let start = chain.lift(close.pi.insert_axis(ndarray::Axis(0)).view())?;
     match accelerated::steady(chain, start, tolerance, stop.max_iterations)?.into_iter().next() {
         Some(rank) if rank.converged => {
@@ -167,7 +169,7 @@ pub(crate) fn token_rank_from<P: Propagate, R: Propagate>(
     }
 }
 
-/// Refuses chains whose long-run state depends on where they start, or never settles.
+/// Refuses chains whose long-run state depends on the start or does not converge.
 fn refuse<P: Propagate>(chain: &P, which: usize, classes: &Classes) -> Result<()> {
     let (n, chains) = (chain.states(), chain.chains());
     let residual = |start: Array2<f64>| -> Result<f64> {
@@ -187,7 +189,7 @@ fn refuse<P: Propagate>(chain: &P, which: usize, classes: &Classes) -> Result<()
     Ok(())
 }
 
-/// The steady state of the closed class by elimination, zero elsewhere.
+/// Computes the steady state of the closed class by elimination; other entries are zero.
 fn eliminate<P: Propagate>(
     chain: &P,
     which: usize,
@@ -200,8 +202,8 @@ fn eliminate<P: Propagate>(
     let class = classes.and_then(|classes| classes.closed.first()).unwrap_or(&everything);
     let inner = Array2::from_shape_fn((class.len(), class.len()), |(i, j)| dense[(class[i], class[j])]);
     let mut pi = Array1::zeros(n);
-    for (state, share) in class.iter().zip(direct::state_reduction(inner)) {
-        pi[*state] = share;
+    for (state, fraction) in class.iter().zip(direct::state_reduction(inner)) {
+        pi[*state] = fraction;
     }
     if !pi.iter().all(|p: &f64| p.is_finite()) {
         // Links weaker than the smallest float: numerically there is more than one class.
@@ -218,12 +220,12 @@ fn eliminate<P: Propagate>(
 
 /// The power method from `start`: step, renormalise, stop when the L1 change falls below the tolerance.
 ///
-/// Counts as the reference implementation does: the step that shows the change is counted and its result returned.
-/// Rows of the block run side by side and stop one by one. Never fails for lack of convergence: see
+/// Counts steps as the reference implementation does: the step that meets the tolerance is counted, and its result is
+/// returned. Rows of the block run in parallel and stop separately. A lack of convergence is not an error: see
 /// [`TokenRank::converged`].
 ///
 /// # Errors
-/// What [`Propagate::step`] reports.
+/// The errors of [`Propagate::step`].
 pub fn power_method<P: Propagate>(chain: &P, start: P::Block, stop: Stop) -> Result<Vec<TokenRank>> {
     let mut x = start;
     let mut next = x.zeros_like()?;

@@ -1,13 +1,15 @@
-//! Balancing: a diagonal similarity that makes rows and columns of a matrix equally long before its eigenvalues are taken
-//! (Parlett and Reinsch 1969; James, Langou and Lowery 2014, as in LAPACK's `gebal`). faer has none. The diagonal, which no
-//! scaling changes, does not count: else a large one hides how uneven the rest is.
+//! Balancing: a diagonal similarity that makes rows and columns of a matrix equally long before its eigenvalues are
+//! taken (Parlett and Reinsch 1969; James, Langou and Lowery 2014, as in LAPACK's `gebal`). faer has no such function.
+//! The diagonal, which scaling does not change, is ignored: a large diagonal would hide how uneven the rest is.
 
 use ndarray::{Array2, ArrayView2};
 
-/// Sweeps over the rows. A handful is usual; along a chain whose way back is ever less likely it takes one a state or two.
+/// Maximum number of sweeps over the rows. A few are usual; a chain whose way back gets less and less likely needs
+/// about one per state.
 const SWEEPS: usize = 100;
 
-/// `D⁻¹ A D` for the diagonal matrix `D` of powers of two, so that nothing is rounded, that balances `matrix` `[n, n]`.
+/// Returns `D⁻¹ A D` for the diagonal matrix `D` that balances `matrix` `[n, n]`. Its entries are powers of two, so
+/// nothing is rounded.
 pub(super) fn balance(matrix: ArrayView2<'_, f64>) -> Array2<f64> {
     let mut a = matrix.to_owned();
     for _ in 0..SWEEPS {
@@ -51,7 +53,7 @@ mod tests {
             assert_eq!(a[(i, j)] * a[(j, i)], b[(i, j)] * b[(j, i)]);
         }
         assert!(b[(0, 1)] > 1e-8 && b[(1, 0)] < 1e-3, "{b}");
-        // What is balanced stays as it is.
+        // A balanced matrix stays unchanged.
         let even = array![[0.5, 0.25], [0.25, 0.5]];
         assert_eq!(balance(even.view()), even);
     }

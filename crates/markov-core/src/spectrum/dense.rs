@@ -1,4 +1,4 @@
-//! All eigenvalues of a written-out matrix, O(n³): component by component, each balanced first.
+//! All eigenvalues of a stored matrix, O(n³): component by component, each balanced first.
 
 use faer::c64;
 use faer::linalg::solvers::DenseSolveCore;
@@ -11,14 +11,14 @@ use crate::propagate::{Propagate, written_out};
 use crate::structure::{Components, Links};
 use crate::{Error, Result};
 
-/// All eigenvalues of a square matrix `[n, n]`, in falling order of modulus, in double precision.
+/// Returns all eigenvalues of a square matrix `[n, n]` in falling order of modulus, in double precision.
 ///
-/// The matrix is taken apart into its strongly connected components, whose diagonal blocks hold its eigenvalues, and each
-/// block is balanced, as LAPACK's `gebal` does by permutation and scaling: of a triangular matrix the answer is its
+/// The matrix is split into its strongly connected components, whose diagonal blocks have its eigenvalues, and each
+/// block is balanced, as in LAPACK's `gebal` by permutation and scaling. For a triangular matrix the result is its
 /// diagonal, to the last bit.
 ///
 /// # Errors
-/// [`Error::NotSquare`]; [`Error::Eigensolver`] for NaN and infinities, or when the QR iteration fails.
+/// [`Error::NotSquare`]; [`Error::Eigensolver`] for NaN and infinities, or if the QR iteration fails.
 pub fn eigenvalues(matrix: ArrayView2<'_, f64>) -> Result<Vec<c64>> {
     let (n, columns) = matrix.dim();
     if n != columns {
@@ -52,15 +52,15 @@ fn to_faer(matrix: &Array2<f64>) -> faer::Mat<f64> {
     faer::Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| matrix[(i, j)])
 }
 
-/// All eigenvalues of an irreducible matrix `[m, m]` in falling order of modulus, with their condition numbers. The residual
-/// is the rounding of the balanced matrix, which is what the QR iteration adds to it.
+/// Returns all eigenvalues of an irreducible matrix `[m, m]` in falling order of modulus, with their condition numbers.
+/// The residual is the rounding of the balanced matrix, which is the error of the QR iteration.
 pub(super) fn irreducible(matrix: ArrayView2<'_, f64>) -> Result<Vec<Eigenvalue>> {
     let m = matrix.nrows();
     let failed = || Error::Eigensolver { states: m };
     let balanced = balance(matrix);
     let size = balanced.iter().map(|value| value * value).sum::<f64>().sqrt();
     let modes = to_faer(&balanced).eigen().map_err(|_| failed())?;
-    // The rows of the inverse are the left eigenvectors. Of a matrix without enough eigenvectors it overflows.
+    // The rows of the inverse are the left eigenvectors. It overflows if the matrix does not have enough eigenvectors.
     let (right, left) = (modes.U(), modes.U().partial_piv_lu().inverse());
     let mut values: Vec<Eigenvalue> = (0..m)
         .map(|k| {
@@ -77,10 +77,10 @@ pub(super) fn irreducible(matrix: ArrayView2<'_, f64>) -> Result<Vec<Eigenvalue>
     Ok(values)
 }
 
-/// The transition matrix `[n, n]` of chain number `which` of a carrier, written out by pushing every state one step.
+/// Computes the transition matrix `[n, n]` of chain number `which` of a carrier by moving every state one step.
 ///
 /// # Errors
-/// What [`Propagate::step`] reports.
+/// The errors of [`Propagate::step`].
 pub fn to_dense<P: Propagate>(chain: &P, which: usize) -> Result<Array2<f64>> {
     let all: Vec<usize> = (0..chain.states()).collect();
     written_out(chain, which, &all)

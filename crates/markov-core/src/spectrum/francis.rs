@@ -1,15 +1,16 @@
-//! Eigenvalues of a small real Hessenberg matrix by the implicit double-shift QR iteration (Francis 1961), in place and
-//! without ceremony: a Krylov method asks for them after every few products. faer solves full matrices; here the Hessenberg
-//! form is there already, and most are so small that reducing them again would cost more than the iteration.
+//! Eigenvalues of a small real Hessenberg matrix by the implicit double-shift QR iteration (Francis 1961), in place. A
+//! Krylov method needs them after every few products. faer solves full matrices; here the matrix already has Hessenberg
+//! form, and most are so small that reducing them again would cost more than the iteration.
 
 use faer::c64;
 
 use super::matrix::Small;
 
-/// Double steps on one eigenvalue before giving up.
+/// Maximum number of double steps on one eigenvalue.
 const STEPS: usize = 60;
 
-/// Eigenvalues of the leading `m × m` part of `h`, zero below the first subdiagonal; `None` if the iteration stalls.
+/// Returns the eigenvalues of the leading `m × m` part of `h`, which is zero below the first subdiagonal, or `None` if
+/// the iteration stalls.
 pub(super) fn hessenberg_eigenvalues(h: &Small<f64>, m: usize) -> Option<Vec<c64>> {
     let mut a = Small::from_fn(m, m, |i, j| h[(i, j)]);
     let size = (0..m).flat_map(|i| (0..m).map(move |j| (i, j))).map(|at| a[at].abs()).fold(0.0, f64::max);
@@ -45,7 +46,7 @@ pub(super) fn hessenberg_eigenvalues(h: &Small<f64>, m: usize) -> Option<Vec<c64
     Some(values)
 }
 
-/// Eigenvalues of a 2 × 2 matrix, the larger root first so that the smaller loses no digits.
+/// Returns the eigenvalues of a 2 × 2 matrix. Computes the larger root first so that the smaller loses no digits.
 fn pair(a: f64, b: f64, c: f64, d: f64) -> [c64; 2] {
     let half = (a - d) / 2.0;
     let square = half * half + b * c;
@@ -59,7 +60,7 @@ fn pair(a: f64, b: f64, c: f64, d: f64) -> [c64; 2] {
     [c64::new(d + far, 0.0), c64::new(d + near, 0.0)]
 }
 
-/// One double-shift step on the rows and columns `low..end`.
+/// Does one double-shift step on the rows and columns `low..end`.
 fn double_step(a: &mut Small<f64>, low: usize, end: usize, exceptional: bool) {
     let (p, q) = (end - 2, end - 1);
     let (trace, determinant) = if exceptional {

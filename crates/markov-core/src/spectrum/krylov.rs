@@ -1,9 +1,9 @@
 //! Arnoldi on the zero-sum subspace, with thick restarts.
 //!
-//! Every chain has `P 1 = 1`, so a row vector that sums to zero still does after a step: on that subspace the map
-//! `x ↦ x P` has every eigenvalue of `P` but the one that belongs to `1`. Working there deflates it exactly, without
-//! knowing the steady state. A transient component of a chain has no such eigenvalue and no such subspace; the carrier
-//! says which it is ([`Propagate::deflate`]). Restarts keep the invariant subspace of the leading Ritz values (Stewart 2001,
+//! Every chain has `P 1 = 1`, so a row vector that sums to zero still does after a step: on that subspace the map `x ↦
+//! x P` has every eigenvalue of `P` except the one that belongs to `1`. Working there deflates it exactly, without the
+//! steady state. A transient component of a chain has neither this eigenvalue nor this subspace; the carrier handles
+//! both cases ([`Propagate::deflate`]). Restarts keep the invariant subspace of the leading Ritz values (Stewart 2001,
 //! "A Krylov–Schur algorithm for large eigenproblems").
 
 use faer::c64;
@@ -16,14 +16,15 @@ use crate::Result;
 use crate::propagate::{Block, Propagate};
 use crate::random::Random;
 
-/// New directions shorter than this many roundings are noise: the space is invariant.
+/// A new direction shorter than this many roundings is noise, which means that the space is invariant.
 const BREAKDOWN: f64 = 64.0;
-/// Residual times condition number is the error of an eigenvalue to first order only; in a close cluster it is more.
+/// Safety factor: residual times condition number is the error of an eigenvalue only to first order; in a close cluster
+/// the error is larger.
 const FIRST_ORDER: f64 = 2.0;
-/// Relative tolerances below this modulus are taken relative to it.
+/// For moduli below this one, tolerances are relative to it.
 const SMALL_MODULUS: f64 = 1e-3;
 
-/// A growing Krylov space for each row of a block, side by side.
+/// A growing Krylov space for each row of a block, in parallel.
 pub(crate) struct Arnoldi<'p, P: Propagate> {
     chain: &'p P,
     pub(crate) basis: Vec<P::Block>,
@@ -31,13 +32,14 @@ pub(crate) struct Arnoldi<'p, P: Propagate> {
     pub(crate) h: Vec<Small<f64>>,
     /// Dimension of the whole space that each row can fill.
     free: Vec<usize>,
-    /// Rows nobody asks anything of any more: their vectors are zero.
+    /// Rows that are finished; their vectors are zero.
     idle: Vec<bool>,
     random: Random,
 }
 
 impl<'p, P: Propagate> Arnoldi<'p, P> {
-    /// A space for `start`, at most `capacity` products between restarts. Returns also the norms of `start`.
+    /// Creates a space for `start` with at most `capacity` products between restarts. Also returns the norms of
+    /// `start`.
     pub(crate) fn new(chain: &'p P, mut start: P::Block, capacity: usize) -> Result<(Self, Vec<f64>)> {
         let rows = start.rows();
         chain.deflate(&mut start)?;
@@ -53,7 +55,7 @@ impl<'p, P: Propagate> Arnoldi<'p, P> {
         Ok((Arnoldi { chain, basis, h, free, idle, random: Random::new(0x5eed) }, norms))
     }
 
-    /// A space whose start is random in every row.
+    /// Creates a space with a random start in every row.
     pub(crate) fn random(chain: &'p P, capacity: usize) -> Result<Self> {
         let mut random = Random::new(0x1abe1);
         let rows = Array2::from_shape_simple_fn((chain.chains(), chain.states()), || random.symmetric());
@@ -65,7 +67,7 @@ impl<'p, P: Propagate> Arnoldi<'p, P> {
         self.basis.len() - 1
     }
 
-    /// One product: the space grows by a dimension.
+    /// Extends the space by one dimension, which takes one product.
     pub(crate) fn extend(&mut self) -> Result<()> {
         let j = self.dimension();
         let mut next = self.basis[j].zeros_like()?;
@@ -85,14 +87,14 @@ impl<'p, P: Propagate> Arnoldi<'p, P> {
         self.push(next, norms)
     }
 
-    /// Appends `next` as a basis vector, a random direction instead where it vanished.
+    /// Appends `next` as a basis vector. Rows that vanished get a random direction instead.
     fn push(&mut self, mut next: P::Block, mut norms: Vec<f64>) -> Result<()> {
         let j = self.dimension();
         let vanished: Vec<bool> = norms.iter().map(|norm| *norm <= BREAKDOWN * P::Block::EPSILON).collect();
         for (h, (norm, vanished)) in self.h.iter_mut().zip(norms.iter().zip(&vanished)) {
             h[(j + 1, j)] = if *vanished { 0.0 } else { *norm };
         }
-        // Where the space is everything no direction is left.
+        // If the space is the whole space, no direction is left.
         let spent = |row: usize| self.idle[row] || self.basis.len() >= self.free[row];
         let done: Vec<bool> = (0..vanished.len()).map(spent).collect();
         let broken: Vec<bool> =
@@ -109,7 +111,7 @@ impl<'p, P: Propagate> Arnoldi<'p, P> {
         Ok(())
     }
 
-    /// Unit random directions orthogonal to the space; zero where it is everything, and in rows that are idle.
+    /// Returns random unit directions orthogonal to the space, or zero for idle rows and rows whose space is complete.
     fn fresh(&mut self) -> Result<P::Block> {
         let (rows, n) = (self.h.len(), self.chain.states());
         let numbers = Array2::from_shape_simple_fn((rows, n), || self.random.symmetric());
@@ -129,8 +131,8 @@ impl<'p, P: Propagate> Arnoldi<'p, P> {
         Ok(fresh)
     }
 
-    /// Shrinks the space to about `keep` leading Ritz directions. With `renew` the coupling to the next direction is
-    /// dropped and that direction replaced by a random one, to look for what the space has missed.
+    /// Shrinks the space to about `keep` leading Ritz directions. With `renew`, the next direction is replaced by a
+    /// random one without coupling, to find eigenvalues that the space has missed.
     fn restart(&mut self, keep: usize, renew: bool) -> Result<()> {
         let m = self.dimension();
         let kept: Vec<Small<f64>> = self
@@ -143,7 +145,7 @@ impl<'p, P: Propagate> Arnoldi<'p, P> {
         let mut basis = Vec::with_capacity(self.basis.capacity());
         for k in 0..width {
             let mut vector = self.basis[0].zeros_like()?;
-            // A row that keeps one less gets a zero vector, and with it a harmless zero Ritz value.
+            // A row that keeps one direction less gets a zero vector, which adds a harmless Ritz value of zero.
             let by: Vec<Vec<f64>> = kept
                 .iter()
                 .map(|q| (0..m).map(|i| if k < q.columns { q[(i, k)] } else { 0.0 }).collect())
@@ -171,16 +173,17 @@ impl<'p, P: Propagate> Arnoldi<'p, P> {
     }
 }
 
-/// What the iteration found for one chain.
+/// The result of the iteration for one chain.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Ritz {
-    /// Leading eigenvalues beside the deflated one, in falling order of modulus.
+    /// Leading eigenvalues other than the deflated one, in falling order of modulus.
     pub(crate) values: Vec<Eigenvalue>,
     pub(crate) products: usize,
     pub(crate) converged: bool,
 }
 
-/// The `wanted` leading eigenvalues of every chain of the carrier that is `asked` for, beside the deflated one.
+/// Computes the `wanted` leading eigenvalues, other than the deflated one, of every chain of the carrier that is
+/// selected in `asked`.
 pub(crate) fn leading<P: Propagate>(
     chain: &P,
     asked: &[bool],
@@ -197,7 +200,7 @@ pub(crate) fn leading<P: Propagate>(
     let capacity = most.min((2 * wanted + 48).max(72));
     let mut space = Arnoldi::random(chain, capacity)?;
     let mut found: Vec<Option<Ritz>> = asked.iter().map(|asked| (!asked).then(Ritz::default)).collect();
-    // Settled: not asked for, or known from the whole space.
+    // Settled chains: not selected, or known from the whole space.
     let mut settled: Vec<bool> = asked.iter().map(|asked| !asked).collect();
     space.idle.clone_from(&settled);
     let mut accepted: Vec<Option<Ritz>> = vec![None; chain.chains()];
@@ -222,7 +225,8 @@ pub(crate) fn leading<P: Propagate>(
             }
         }
         if found.iter().all(Option::is_some) {
-            // One vector cannot see a repeated eigenvalue: look again from a fresh one until nothing new appears.
+            // One start vector cannot find a repeated eigenvalue: repeat with a new vector until no new eigenvalue
+            // appears.
             let steady = found
                 .iter()
                 .zip(&accepted)
@@ -260,13 +264,13 @@ fn same(now: &Option<Ritz>, before: &Option<Ritz>, tolerance: f64) -> bool {
     }
 }
 
-/// Error allowed of an eigenvalue of this modulus.
+/// Returns the allowed error of an eigenvalue of this modulus.
 fn goal(modulus: f64, tolerance: f64, epsilon: f64) -> f64 {
     (tolerance * modulus.max(SMALL_MODULUS)).max(16.0 * epsilon)
 }
 
-/// Whether every Ritz value behind the wanted ones is known well enough to stay behind: around each lies an
-/// eigenvalue no further away than its residual (to first order), and it might be larger than those found.
+/// Whether no Ritz value after the wanted ones can belong to a larger eigenvalue: the eigenvalue lies within the
+/// residual of its Ritz value (to first order), so it could exceed those found.
 fn nothing_hidden(
     h: &Small<f64>,
     m: usize,
@@ -282,8 +286,8 @@ fn nothing_hidden(
     behind.into_iter().all(|theta| theta.norm() + ritz_error(h, m, *theta).residual <= bar)
 }
 
-/// The leading Ritz values of one row's space, and whether they can be believed. Of a `whole` space, which nothing
-/// couples to more, the residual is the rounding of its matrix.
+/// Returns the leading Ritz values of one row's space, and whether they are accurate enough. For a `whole` space, which
+/// couples to no further direction, the residual is the rounding of its matrix.
 fn judge(
     h: &Small<f64>,
     m: usize,

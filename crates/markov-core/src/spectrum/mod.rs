@@ -1,11 +1,11 @@
 //! The spectrum of a chain: λ₂ and the leading moduli.
 //!
 //! λ₂ is the second largest eigenvalue modulus: near 1 the chain mixes slowly, because it has metastable sets. It is
-//! taken of the matrix itself, without teleport (teleporting multiplies every eigenvalue but the first by α).
+//! computed for the matrix itself, without teleport (which multiplies every eigenvalue except the first by α).
 //!
 //! Structure comes first: the eigenvalues of a chain are those of the diagonal blocks of its strongly connected
-//! components ([`Components`](crate::Components)). Every component of a causal map is a single token, so its eigenvalues
-//! are its diagonal, read off without any iteration.
+//! components ([`Components`](crate::Components)). Every component of a causal map is a single token, so its
+//! eigenvalues are its diagonal and need no iteration.
 
 mod balance;
 mod dense;
@@ -22,26 +22,27 @@ pub use faer::c64;
 use crate::propagate::Propagate;
 use crate::{Error, Result};
 
-/// How an eigenvalue was found.
+/// The method that found an eigenvalue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     /// Restarted Arnoldi, stopped on its residual.
     Krylov,
-    /// All eigenvalues of a written-out matrix.
+    /// Dense eigensolver on the stored matrix.
     Dense,
-    /// The zeros of the matrix alone: an entry of the diagonal, or the 1 of a closed class. Exact.
+    /// Only the zeros of the matrix: an entry of the diagonal, or the 1 of a closed class. Exact.
     Structure,
 }
 
-/// When the Krylov iteration stops, and what follows if it does not.
+/// Stopping criterion of the Krylov iteration, and the fallback.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Effort {
-    /// Error wanted, relative to the modulus: twice the residual times the condition number of the Ritz value stays below.
-    /// That is the error to first order; among nearly equal eigenvalues it can be a few times more.
+    /// Maximum relative error: twice the residual times the condition number of the Ritz value must be below it. That
+    /// estimates the error to first order; among nearly equal eigenvalues it can be a few times larger.
     pub tolerance: f64,
-    /// Products with the chain, or with a component of it, before giving up.
+    /// Maximum number of products with the chain, or with a component of it.
     pub max_products: usize,
-    /// Largest number of states for which giving up means the dense eigensolver instead of an error.
+    /// Up to this number of states, the dense eigensolver is used if the iteration does not converge; beyond it, that
+    /// is an error.
     pub dense_limit: usize,
 }
 
@@ -59,7 +60,7 @@ impl Effort {
     }
 }
 
-/// One eigenvalue and what is known of its error.
+/// One eigenvalue and its error estimate.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Eigenvalue {
     pub(crate) value: c64,
@@ -68,12 +69,12 @@ pub(crate) struct Eigenvalue {
 }
 
 impl Eigenvalue {
-    /// Known from the structure of the chain.
+    /// An exact eigenvalue, known from the structure of the chain.
     fn exact(value: f64) -> Self {
         Eigenvalue { value: c64::new(value, 0.0), residual: 0.0, condition: 1.0 }
     }
 
-    /// Distance to the eigenvalue of the matrix, to first order.
+    /// Returns the distance to the eigenvalue of the matrix, to first order.
     fn error(&self) -> f64 {
         if self.residual == 0.0 { 0.0 } else { self.residual * self.condition }
     }
@@ -82,16 +83,16 @@ impl Eigenvalue {
 /// The second largest eigenvalue modulus of a chain.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Lambda2 {
-    /// `|λ₂|`; 0 for a chain of one state, which has none.
+    /// `|λ₂|`, or 0 for a chain of one state, which has no second eigenvalue.
     pub modulus: f64,
-    /// `‖x P - λ₂ x‖₂` for the unit vector `x` found. The rounding of the matrix where its whole spectrum was computed, 0
-    /// where structure gives the answer.
+    /// `‖x P - λ₂ x‖₂` for the unit vector `x` found. It is the rounding of the matrix if the whole spectrum was
+    /// computed, and 0 for [`Method::Structure`].
     pub residual: f64,
     /// Condition number of λ₂: residual times condition is the error, to first order.
     pub condition: f64,
     /// Products with the chain.
     pub products: usize,
-    /// How it was found.
+    /// The method that found it.
     pub method: Method,
 }
 
@@ -100,18 +101,18 @@ pub struct Lambda2 {
 pub struct Spectrum {
     /// Eigenvalues in falling order of modulus, beginning with 1; a conjugate pair is two entries.
     pub values: Vec<c64>,
-    /// For each, `‖x P - λ x‖₂` for the unit vector `x` found. The rounding of the matrix where its whole spectrum was
-    /// computed, 0 where structure gives the answer.
+    /// For each, `‖x P - λ x‖₂` for the unit vector `x` found. It is the rounding of the matrix if the whole spectrum
+    /// was computed, and 0 for [`Method::Structure`].
     pub residuals: Vec<f64>,
-    /// For each, its condition number: how many times further than an entry of its component an eigenvalue moves. 1 where
-    /// structure gives the answer, infinite where the matrix has not enough eigenvectors.
+    /// For each, its condition number: the factor between a change of an entry of its component and the change of the
+    /// eigenvalue. 1 for [`Method::Structure`]; infinite if the matrix does not have enough eigenvectors.
     pub conditions: Vec<f64>,
-    /// Whether the Krylov iteration reached the tolerance, or was not needed. If not, the values are what it had, and
-    /// others may hide behind them.
+    /// Whether the Krylov iteration reached the tolerance or was not needed. If not, the values are its last estimates,
+    /// and further large eigenvalues may be missing.
     pub converged: bool,
     /// Products with the chain.
     pub products: usize,
-    /// How they were found; for several components, the dearest way among them.
+    /// The method that found them; for several components, the most expensive one.
     pub method: Method,
 }
 
@@ -121,15 +122,15 @@ impl Spectrum {
         self.values.iter().map(|value| value.norm().min(1.0)).collect()
     }
 
-    /// For each eigenvalue, residual times condition: its error to first order. Large where the matrix hardly determines
-    /// the eigenvalue, as a nearly causal one does.
+    /// Returns for each eigenvalue residual times condition: its error to first order. It is large if the matrix hardly
+    /// determines the eigenvalue, as for nearly causal matrices.
     pub fn errors(&self) -> Vec<f64> {
         let known = self.residuals.iter().zip(&self.conditions);
         known.map(|(residual, condition)| if *residual == 0.0 { 0.0 } else { residual * condition }).collect()
     }
 }
 
-/// λ₂ of a single chain: the first of [`lambda2_each`].
+/// Computes λ₂ of a single chain: the first result of [`lambda2_each`].
 ///
 /// # Errors
 /// As [`lambda2_each`].
@@ -137,15 +138,15 @@ pub fn lambda2<P: Propagate>(chain: &P, effort: Effort) -> Result<Lambda2> {
     lambda2_each(chain, effort)?.first().copied().ok_or(Error::Empty)
 }
 
-/// λ₂ of every chain of a carrier, side by side.
+/// Computes λ₂ of every chain of a carrier in parallel.
 ///
 /// # Errors
-/// [`Error::NotConverged`] beyond the effort; [`Error::Eigensolver`] from the dense fallback.
+/// [`Error::NotConverged`] if the effort is used up; [`Error::Eigensolver`] from the dense fallback.
 pub fn lambda2_each<P: Propagate>(chain: &P, effort: Effort) -> Result<Vec<Lambda2>> {
     second(chain, effort, Precision::Double)
 }
 
-/// [`lambda2_each`], components that are written out in the given precision first.
+/// [`lambda2_each`], which computes stored components in the given precision first.
 pub(crate) fn second<P: Propagate>(chain: &P, effort: Effort, precision: Precision) -> Result<Vec<Lambda2>> {
     if chain.states() == 1 {
         let none =
@@ -168,11 +169,11 @@ pub(crate) fn second<P: Propagate>(chain: &P, effort: Effort, precision: Precisi
         .collect()
 }
 
-/// The `min(k, n)` leading eigenvalues of a single chain, beginning with 1.
+/// Computes the `min(k, n)` leading eigenvalues of a single chain, beginning with 1.
 ///
-/// Where the tolerance is out of reach, the answer is what the iteration had when it gave up, and
-/// [`Spectrum::converged`] says so. Of at most 64 states, or where a sixth of the spectrum or more is wanted, the dense
-/// solver is the faster way and is used.
+/// If the tolerance cannot be reached, the result has the last estimates of the iteration, and [`Spectrum::converged`]
+/// is false. For at most 64 states, or if a sixth of the spectrum or more is wanted, the dense solver is faster and is
+/// used.
 ///
 /// # Errors
 /// [`Error::Count`] for `k = 0`; [`Error::Eigensolver`] from the dense solver.
@@ -203,11 +204,11 @@ pub fn spectrum<P: Propagate>(chain: &P, k: usize, effort: Effort) -> Result<Spe
     })
 }
 
-/// Precision in which a component that was written out is walked.
+/// Precision of products with a stored component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Precision {
-    /// Single, and double where that does not reach the tolerance.
+    /// Single precision, then double if that does not reach the tolerance.
     Single,
-    /// Double.
+    /// Double precision.
     Double,
 }

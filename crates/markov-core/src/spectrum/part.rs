@@ -1,4 +1,4 @@
-//! Carriers of a part of a chain: one strongly connected component by itself.
+//! Carriers of a part of a chain: one strongly connected component.
 
 use ndarray::{Array2, ArrayView2};
 
@@ -6,14 +6,14 @@ use crate::Result;
 use crate::kernel::{self, Element};
 use crate::propagate::{Block, Propagate, dense_blocks, host_block};
 
-/// A component that was written out `[m, m]`.
+/// A component that is stored as a matrix `[m, m]`.
 pub(super) struct Written<C> {
     values: Array2<C>,
     closed: bool,
 }
 
 impl<C: Element> Written<C> {
-    /// The component with these entries; a `closed` one has rows of equal sums.
+    /// Creates the component with these entries. The rows of a `closed` component have equal sums.
     pub(super) fn new(block: ArrayView2<'_, f64>, closed: bool) -> Self {
         let values = block.as_standard_layout().mapv(C::of_f64);
         Written { values, closed }
@@ -47,17 +47,19 @@ impl<C: Element> Propagate for Written<C> {
     }
 }
 
-/// One component of each chain of a carrier, walked where it lies: what leaves it is dropped after each step.
+/// One component of each chain of a carrier, computed within its chain: mass that leaves the component is dropped after
+/// each step.
 pub(super) struct Inside<'p, P: Propagate> {
     chain: &'p P,
-    /// 1 for members, 0 for others, a row a chain.
+    /// 1 for members, 0 for others, one row per chain.
     members: P::Block,
     sizes: Vec<usize>,
     closed: Vec<bool>,
 }
 
 impl<'p, P: Propagate> Inside<'p, P> {
-    /// The component of each chain with these members, none for a chain that is left out, and whether it is closed.
+    /// Creates the carrier from the members of each chain's component and whether it is closed. A chain without members
+    /// is left out.
     pub(super) fn new(chain: &'p P, parts: &[(&[usize], bool)]) -> Result<Self> {
         let mut members = Array2::zeros((parts.len(), chain.states()));
         for (mut row, (part, _)) in members.rows_mut().into_iter().zip(parts) {

@@ -1,4 +1,4 @@
-//! Structure first: the spectrum of a chain from those of its strongly connected components.
+//! Computes the spectrum of a chain from the spectra of its strongly connected components.
 
 use faer::c64;
 use ndarray::{Array2, Axis};
@@ -12,23 +12,23 @@ use crate::Result;
 use crate::propagate::Propagate;
 use crate::structure::Components;
 
-/// Matrices up to this side are solved densely when several eigenvalues are wanted.
+/// Up to this number of states, matrices are solved densely if several eigenvalues are wanted.
 const SMALL: usize = 64;
 
-/// Leading eigenvalues of one chain, beside the 1.
+/// Leading eigenvalues of one chain other than the 1.
 #[derive(Debug, Clone)]
 pub(super) struct Found {
-    /// In falling order of modulus.
+    /// Eigenvalues in falling order of modulus.
     pub(super) values: Vec<Eigenvalue>,
     pub(super) products: usize,
     pub(super) converged: bool,
     pub(super) method: Method,
 }
 
-/// The `wanted` leading eigenvalues of every chain of a carrier, beside the 1.
+/// Computes the `wanted` leading eigenvalues, other than the 1, of every chain of a carrier.
 ///
-/// Components that hold more than half of a chain are walked where they lie, those of all chains side by side; smaller
-/// ones are written out.
+/// Components with more than half of the states of a chain are computed within the chain, those of all chains in
+/// parallel; smaller ones are stored as matrices.
 pub(super) fn leading<P: Propagate>(
     chain: &P,
     wanted: usize,
@@ -69,18 +69,18 @@ pub(super) fn leading<P: Propagate>(
     .collect()
 }
 
-/// Whether a few eigenvalues of a matrix with `states` rows are found faster by a Krylov iteration than with all others.
+/// Whether a Krylov iteration finds `wanted` eigenvalues of a matrix with `states` rows faster than the dense solver.
 fn krylov_pays(states: usize, wanted: usize) -> bool {
     wanted == 1 || (states > SMALL && wanted < states / 6)
 }
 
-/// The component with more than half of the states, where it can be walked inside its chain.
+/// Returns the component with more than half of the states, if it can be computed within its chain.
 fn largest<P: Propagate>(chain: &P, of: &Components) -> Option<usize> {
     let large = of.members.iter().position(|members| 2 * members.len() > chain.states());
     large.filter(|c| of.members[*c].len() > 1 && (of.irreducible() || chain.scale() == 1.0))
 }
 
-/// The leading eigenvalues of chain `which` beside the 1; those of one component may be known already.
+/// Computes the leading eigenvalues of chain `which` other than the 1. Those of one component may be known already.
 fn one<P: Propagate>(
     chain: &P,
     which: usize,
@@ -92,7 +92,7 @@ fn one<P: Propagate>(
 ) -> Result<Found> {
     let scale = if of.irreducible() { 1.0 } else { chain.scale() };
     let mut all = Found { values: Vec::new(), products: 0, converged: true, method: Method::Structure };
-    // One closed class has the 1 of the chain.
+    // The 1 of the chain belongs to one closed class.
     let others = of.closed.iter().filter(|closed| **closed).count().saturating_sub(1);
     all.values.resize(others, Eigenvalue::exact(scale));
     if of.members.iter().any(|members| members.len() == 1) {
@@ -123,7 +123,7 @@ fn one<P: Propagate>(
             }
         }
     }
-    // No eigenvalue exceeds the largest row sum: a block that cannot change the answer is left alone.
+    // No eigenvalue exceeds the largest row sum: a block that cannot change the result is skipped.
     rest.sort_by(|a, b| b.0.total_cmp(&a.0));
     for (bound, closed, block) in rest {
         all.values.sort_by(|a, b| by_falling_modulus(&a.value, &b.value));
@@ -137,7 +137,7 @@ fn one<P: Propagate>(
     Ok(all)
 }
 
-/// The diagonal block of a component; of an irreducible chain, the chain itself, jumps included.
+/// Returns the diagonal block of a component; for an irreducible chain, the chain itself including jumps.
 fn write_out<P: Propagate>(
     chain: &P,
     which: usize,
@@ -151,7 +151,8 @@ fn write_out<P: Propagate>(
     }
 }
 
-/// All eigenvalues of a component, less the one of a closed class that belongs to the constant vector.
+/// Returns all eigenvalues of a component, without the eigenvalue of a closed class that belongs to the constant
+/// vector.
 fn dense(block: &Array2<f64>, closed: bool, scale: f64) -> Result<Vec<Eigenvalue>> {
     let mut values = irreducible(block.view())?;
     if closed {
@@ -164,7 +165,7 @@ fn dense(block: &Array2<f64>, closed: bool, scale: f64) -> Result<Vec<Eigenvalue
 }
 
 impl Found {
-    /// Takes in what one component has.
+    /// Adds the result of one component.
     fn take(&mut self, values: Vec<Eigenvalue>, products: usize, method: Method, converged: bool) {
         self.values.extend(values);
         self.products += products;
@@ -176,7 +177,7 @@ impl Found {
         };
     }
 
-    /// Solves a component that was written out, and takes in what it has.
+    /// Solves a stored component and adds its result.
     fn solve(
         &mut self,
         block: &Array2<f64>,

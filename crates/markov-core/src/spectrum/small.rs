@@ -1,7 +1,7 @@
-//! The small projected eigenproblem of a Krylov method: eigenvalues, single eigenvectors, and an ordered complex
-//! Schur form for restarts. Everything here is at most a few hundred rows. It is our own where faer has no such function:
-//! eigenvalues of a full matrix come from faer, but restarts need a Schur form in falling order, and Ritz errors need single
-//! eigenvectors.
+//! The small projected eigenproblem of a Krylov method: eigenvalues, single eigenvectors, and an ordered complex Schur
+//! form for restarts. Everything here is at most a few hundred rows. It is our own code for functions that faer lacks:
+//! eigenvalues of a full matrix come from faer, but restarts need a Schur form in falling order, and Ritz errors need
+//! single eigenvectors.
 
 use faer::c64;
 
@@ -14,7 +14,7 @@ pub(crate) fn by_falling_modulus(a: &c64, b: &c64) -> std::cmp::Ordering {
     b.norm_sqr().total_cmp(&a.norm_sqr())
 }
 
-/// Eigenvalues of the leading `m × m` part of `h`, in falling order of modulus.
+/// Returns the eigenvalues of the leading `m × m` part of `h`, in falling order of modulus.
 pub(crate) fn eigenvalues(h: &Small<f64>, m: usize) -> Result<Vec<c64>> {
     let hessenberg = (2..m).all(|i| (0..i - 1).all(|j| h[(i, j)] == 0.0));
     let own = if hessenberg { hessenberg_eigenvalues(h, m) } else { None };
@@ -57,7 +57,8 @@ impl Shifted {
                     lu[(pivot, j)] = held;
                 }
             }
-            // An exactly singular pivot is what inverse iteration hopes for: nudge it and go on.
+            // An exactly singular pivot means that the shift is an eigenvalue. Replace it by a small number and
+            // continue.
             if lu[(k, k)].norm() < f64::EPSILON * size {
                 lu[(k, k)] = c64::new(f64::EPSILON * size, 0.0);
             }
@@ -123,7 +124,7 @@ impl Shifted {
 }
 
 fn unit(mut z: Vec<c64>) -> Vec<c64> {
-    // Scaled first: inverse iteration produces huge numbers on purpose.
+    // Scaled first, since inverse iteration produces huge numbers by design.
     let top = z.iter().map(|z| z.norm()).fold(f64::MIN_POSITIVE, f64::max);
     z.iter_mut().for_each(|z| *z /= top);
     let norm = z.iter().map(|z| z.norm_sqr()).sum::<f64>().sqrt();
@@ -131,20 +132,21 @@ fn unit(mut z: Vec<c64>) -> Vec<c64> {
     z
 }
 
-/// How far a Ritz value is from an eigenvalue of the full matrix.
+/// Error of a Ritz value as an eigenvalue of the full matrix.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RitzError {
     /// `‖M x - θ x‖` for the unit Ritz vector `x`.
     pub(crate) residual: f64,
-    /// Condition number of the Ritz value, `1 / |cos(left, right)|`, at most `1 / f64::EPSILON`: no digit is left there.
+    /// Condition number of the Ritz value, `1 / |cos(left, right)|`, at most `1 / f64::EPSILON`, at which no digit is
+    /// left.
     pub(crate) condition: f64,
 }
 
-/// Residual and condition of the Ritz value `theta` of the leading `m × m` part of `h`, whose row `m` couples the
-/// space to the next basis vector.
+/// Returns residual and condition of the Ritz value `theta` of the leading `m × m` part of `h`, whose row `m` couples
+/// the space to the next basis vector.
 pub(crate) fn ritz_error(h: &Small<f64>, m: usize, theta: c64) -> RitzError {
     let factors = Shifted::new(h, m, theta);
-    // A start with no symmetry that an eigenvector could be orthogonal to.
+    // A start without symmetries, so that no eigenvector is orthogonal to it.
     let start: Vec<c64> = (0..m).map(|i| c64::new(1.0 + (i as f64 * 0.7).sin() / 2.0, 0.0)).collect();
     let right = factors.solve(&factors.solve(&start));
     let left = factors.solve_left(&factors.solve_left(&start));
@@ -183,7 +185,7 @@ impl Schur {
         }
     }
 
-    /// The similarity by the plane rotation of rows `i`, `i + 1` that maps `(a, b)` to `(r, 0)`.
+    /// Applies the similarity by the plane rotation of rows `i`, `i + 1` that maps `(a, b)` to `(r, 0)`.
     fn rotate(&mut self, i: usize, a: c64, b: c64, upto: usize) {
         let norm = a.norm().hypot(b.norm());
         if norm == 0.0 {
@@ -262,7 +264,7 @@ impl Schur {
         let upper = self.t[(i, i + 1)];
         self.rotate(i, upper, second - first, self.t.rows);
         self.t[(i + 1, i)] = c64::new(0.0, 0.0);
-        // The rotation moved them exactly; write the exact values back.
+        // In exact arithmetic the rotation swaps them, so write the exact values.
         (self.t[(i, i)], self.t[(i + 1, i + 1)]) = (second, first);
     }
 
@@ -277,8 +279,8 @@ impl Schur {
     }
 }
 
-/// A real orthonormal basis `[m, p]` of the invariant subspace of the leading `m × m` part of `h` that belongs to its
-/// eigenvalues of largest modulus. `p` is `keep`, less one where that would part a conjugate pair.
+/// Returns a real orthonormal basis `[m, p]` of the invariant subspace of the leading `m × m` part of `h` for its
+/// eigenvalues of largest modulus. `p` is `keep`, or one less if that would separate a conjugate pair.
 pub(crate) fn leading_subspace(h: &Small<f64>, m: usize, keep: usize) -> Result<Small<f64>> {
     let mut schur = Schur::new(h, m)?;
     schur.sort();

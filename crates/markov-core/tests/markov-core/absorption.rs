@@ -66,7 +66,7 @@ proptest! {
         prop_assert!(l1(&found.visits(start.view()).unwrap(), &start.dot(&expected)) < 1e-8 * scale);
         prop_assert!(l1(&found.steps(), &expected.sum_axis(ndarray::Axis(1))) < 1e-8 * scale);
 
-        // N·R are distributions over the absorbing states, and those of absorbing states are certain.
+        // The rows of N·R are distributions over the absorbing states; an absorbing state ends in itself.
         let ends = found.probabilities();
         absorbing.sort_unstable();
         absorbing.dedup();
@@ -98,7 +98,7 @@ proptest! {
         let block = Array2::from_shape_fn((kept.len(), kept.len()), |(i, j)| a[(kept[i], kept[j])]);
         let found = found.unwrap();
         prop_assert!((&found.values() - &normalise(block)).mapv(f64::abs).sum() < 1e-12);
-        // Padding: what dropped rows and columns hold does not matter.
+        // Padding: the values of dropped rows and columns do not matter.
         let mut padded = a.clone();
         for &token in &dropped {
             padded.row_mut(token).fill(f64::NAN);
@@ -148,7 +148,7 @@ fn the_gamblers_ruin() {
 
 #[test]
 fn a_walk_that_lingers_keeps_its_digits() {
-    // 1 - Q[1, 1] loses all digits; the sum of what moves on does not.
+    // 1 - Q[1, 1] loses all digits; the sum of the other transitions does not.
     let slow = 1e-14;
     let a = array![[1.0, 0.0, 0.0], [slow, 1.0 - slow, 0.0], [0.5, 0.25, 0.25]];
     let found = absorption(&Stochastic::new(a).unwrap().forward(), &[0]).unwrap();
@@ -158,7 +158,7 @@ fn a_walk_that_lingers_keeps_its_digits() {
 
 #[test]
 fn walks_that_never_end_are_refused() {
-    // States 2 and 3 keep to themselves.
+    // States 2 and 3 lead only to each other.
     let a = array![[1.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.0, 0.0], [0.0, 0.0, 0.5, 0.5], [0.0, 0.0, 0.5, 0.5]];
     let a = Stochastic::new(a).unwrap();
     let refused = absorption(&a.forward(), &[0]);
@@ -168,7 +168,7 @@ fn walks_that_never_end_are_refused() {
     // With one of them absorbing, every walk ends.
     let ends = absorption(&a.forward(), &[0, 3]).unwrap().probabilities();
     assert!((&ends - &array![[1.0, 0.0], [1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]).mapv(f64::abs).sum() < 1e-12);
-    // A link too weak for floats leads nowhere.
+    // A transition too weak for floats counts as none.
     let weak = array![[1.0, 0.0], [1e-320, 1.0]];
     let weak = absorption(&Stochastic::new(weak).unwrap().forward(), &[0]);
     assert!(matches!(weak, Err(Error::NotAbsorbed { state: 1, .. })), "{weak:?}");
@@ -199,18 +199,18 @@ fn restrictions_that_leave_nothing_are_refused() {
     assert!(matches!(large, Err(Error::RowSum { row: 1, .. })), "{large:?}");
     let negative = Stochastic::restricted(array![[1.2, -0.2], [0.5, 0.5]].view(), &[], 1e-3);
     assert!(matches!(negative, Err(Error::Negative { row: 0, column: 1, .. })), "{negative:?}");
-    // Less than 1 is fine: the rest went to tokens that are not there, such as a sink that was cut off.
+    // A sum below 1 is valid: the rest went to tokens outside of the matrix, such as a removed sink.
     let sink = Stochastic::restricted((&a * 0.6).view(), &[0], 1e-3).unwrap();
     assert_eq!(sink.values(), array![[1.0, 0.0], [0.0, 1.0]]);
 }
 
-/// Rounding entries to `bits` significant bits moves a row sum by less than the tolerance of that storage type, also where
-/// every entry is rounded the same way as far as can be.
+/// Rounding entries to `bits` significant bits moves a row sum by less than the tolerance of that storage type, even if
+/// every entry is rounded in the same direction by the largest possible amount.
 #[test]
 fn tolerances_follow_the_storage() {
     for (storage, bits) in [(Storage::Bf16, 8), (Storage::F16, 11)] {
         let unit = 2f64.powi(-bits);
-        // n equal entries, each just above the middle between two numbers.
+        // n equal entries, each just above the midpoint between two numbers.
         let furthest = (2..2000)
             .map(|n| {
                 let exact = 1.0 / f64::from(n);

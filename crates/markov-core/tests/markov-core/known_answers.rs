@@ -135,7 +135,7 @@ fn edge_periodic() {
     for n in [2usize, 3, 150] {
         let a = Array2::from_shape_fn((n, n), |(i, j)| f64::from(u8::from(j == (i + 1) % n)));
         let a = Stochastic::new(a).unwrap();
-        // Uniform is steady from the start, yet no other start ever gets there: refused whatever the rule.
+        // The uniform state is steady, but no other start converges to it: refused with every rule.
         for stop in [Stop::strict(), Stop::reference()] {
             match token_rank(&a.forward(), stop) {
                 Err(Error::Periodic { period, residual }) => {
@@ -153,7 +153,7 @@ fn edge_periodic() {
 
 #[test]
 fn edge_reducible() {
-    // Two closed classes: refused. One closed class behind a transient state: unique, the transient share is 0.
+    // Two closed classes: refused. One closed class behind a transient state: unique, the transient state has 0.
     let two = Stochastic::new(array![[1.0, 0.0, 0.0], [0.5, 0.0, 0.5], [0.0, 0.0, 1.0]]).unwrap();
     let error = token_rank(&two.forward(), Stop::strict()).unwrap_err();
     assert!(matches!(error, Error::NotUnique { classes: 2, .. }));
@@ -239,7 +239,7 @@ fn impossible_requests_are_refused() {
 
 #[test]
 fn teleport_to_some_states_only() {
-    // Jumps to 0 only: 1 is left for good, so it has share 0, and the chain is still ranked.
+    // All jumps go to 0: state 1 is never entered again, so its entry in the steady state is 0, and the chain can still be ranked.
     let a = Stochastic::new(array![[1.0, 0.0], [0.0, 1.0]]).unwrap();
     let chain = a.teleport_to(0.9, array![1.0, 0.0].view()).unwrap();
     let rank = token_rank(&chain.clone().forward(), Stop::strict()).unwrap();
@@ -296,7 +296,8 @@ fn many_matrices_equal_one_by_one() {
         let lambda = lambda2(&a.forward(), Effort::default()).unwrap().modulus;
         assert!((lambdas[i] - lambda).abs() < 1e-7 && (summaries[i].lambda2.modulus - lambda).abs() < 1e-7);
     }
-    // A window of larger maps (not contiguous) is taken as well; it is no stochastic matrix, and says which one.
+    // A window of larger maps (not contiguous) is accepted as input; it is not a stochastic matrix, and the error names
+    // the matrix.
     match lambda2_many(maps.slice(s![.., 1.., 1..]), 1e-4) {
         Err(Error::Matrix { index: 0, source }) => assert!(matches!(*source, Error::RowSum { .. })),
         other => panic!("{other:?}"),

@@ -44,7 +44,7 @@ fn islands_are_found_through_the_teleport() {
     assert!(matches!(metastable_sets(&a.forward(), Sets::Count(2)).unwrap_err(), Error::NotUnique { .. }));
     let found = metastable_sets(&a.teleport(0.99).unwrap().forward(), Sets::Gap(5)).unwrap();
     assert_eq!(found.sets, [vec![3, 4, 5, 6], vec![0, 1, 2]]);
-    // Staying in the larger one: follow the chain, or jump back into it.
+    // Staying in the larger set: by following the chain, or by jumping back into the set.
     assert!((found.staying[0] - (0.99 + 0.01 * 4.0 / 7.0)).abs() < 1e-9);
 }
 
@@ -66,7 +66,7 @@ fn memberships_are_shares_for_any_chain() {
     let a = Stochastic::new(matrix(Kind::Softmax, 4, 1)).unwrap();
     assert!(metastable_sets(&a.forward(), Sets::Count(0)).is_err());
     assert!(metastable_sets(&a.forward(), Sets::Gap(5)).is_err());
-    // A transient state has no place in the steady state.
+    // A transient state is 0 in the steady state.
     let transient = Stochastic::new(array![[0.5, 0.5], [0.0, 1.0]]).unwrap();
     assert!(matches!(
         metastable_sets(&transient.forward(), Sets::Count(2)).unwrap_err(),

@@ -1,4 +1,4 @@
-//! What must hold of every chain.
+//! Properties that hold for every chain.
 
 use markov_core::spectrum::{eigenvalues, to_dense};
 use markov_core::{
@@ -14,7 +14,7 @@ fn kinds() -> impl Strategy<Value = Kind> {
     prop::sample::select(crate::common::KINDS.to_vec())
 }
 
-/// What Krylov iteration and dense oracle may differ by. Tests of what neither may get wrong are in `reducible.rs`.
+/// Maximum difference between Krylov iteration and dense oracle. Tests with exact answers are in `reducible.rs`.
 const TOLERANCE: f64 = 1e-8;
 
 proptest! {
@@ -148,7 +148,7 @@ proptest! {
     #[test]
     fn f32_storage_equals_f64(kind in kinds(), n in 2usize..20, seed in any::<u64>()) {
         let single = matrix(kind, n, seed).mapv(|v| v as f32);
-        // The same numbers, held in double precision.
+        // The same numbers, stored in double precision.
         let double = Stochastic::new(single.mapv(f64::from)).unwrap();
         let single = Stochastic::new(single).unwrap();
         let rank = |a: &ndarray::Array1<f64>, b: &ndarray::Array1<f64>| l1(a, b);
@@ -158,7 +158,8 @@ proptest! {
     }
 }
 
-/// Almost always it is held strictly. The same matrices every time, so that it is no matter of luck.
+/// The tolerance almost always holds strictly. The matrices are the same in every run, so the test does not depend on
+/// chance.
 #[test]
 fn rough_lambda2_is_mostly_within_its_tolerance() {
     let kinds = [Kind::Softmax, Kind::Sparse, Kind::Blocks, Kind::Reversible, Kind::Doubly, Kind::Ring];
@@ -185,7 +186,8 @@ proptest! {
         prop_assert!((found.modulus - oracle).abs() < TOLERANCE, "{kind:?} {found:?} {oracle}");
     }
 
-    // The tolerance is held to first order: a rare matrix with a cluster of eigenvalues is off by a few times as much.
+    // The tolerance holds to first order: for a rare matrix with a cluster of eigenvalues the error is a few times
+    // larger.
     #[test]
     fn rough_lambda2_is_near_its_tolerance(kind in kinds(), n in 60usize..120, seed in any::<u64>()) {
         let a = matrix(kind, n, seed);

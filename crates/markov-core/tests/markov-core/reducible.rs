@@ -1,4 +1,4 @@
-//! Chains that fall into several components: causal maps, windows, prefixes, islands, and what is nearly so.
+//! Chains with several components: causal maps, windows, prefixes, islands, and nearly reducible chains.
 
 use markov_core::spectrum::{eigenvalues, to_dense};
 use markov_core::{
@@ -71,8 +71,8 @@ fn map(rule: &str, n: usize) -> Stochastic<f64> {
         .expect("stochastic")
 }
 
-/// Every modulus is right, or the answer says how wrong it may be.
-fn right_or_said(found: &Spectrum, want: &[f64], at: &str) {
+/// Every modulus is right, or its reported error is at least a tenth of the true error.
+fn right_or_error_reported(found: &Spectrum, want: &[f64], at: &str) {
     let errors = found.errors();
     for (k, (modulus, want)) in found.moduli().iter().zip(want).enumerate() {
         let off = (modulus - want).abs();
@@ -94,8 +94,8 @@ fn moduli_equal_those_of_mpmath_and_lapack() {
             assert!(found.converged && found.values.len() == k);
             assert_eq!(found.moduli()[0], 1.0);
             let at = format!("{rule} {n}, {k} wanted, {:?}", found.method);
-            right_or_said(&found, &want, &at);
-            // Only a matrix that is nearly reducible may be hard.
+            right_or_error_reported(&found, &want, &at);
+            // Only nearly reducible matrices may have large errors.
             let worst = found.moduli().iter().zip(&want).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
             assert!(worst < 1e-9 || rule == "nearly_causal", "{at}: {worst:e}");
             let said = found.errors().into_iter().take(want.len()).fold(0.0, f64::max);
@@ -108,7 +108,7 @@ fn moduli_equal_those_of_mpmath_and_lapack() {
             "{rule} {n}: {second:?} {}",
             want[1]
         );
-        // The dense oracle has no flaw of its own either.
+        // The dense oracle is right too.
         let dense = eigenvalues(a.values()).unwrap();
         for (value, want) in dense.iter().zip(&want) {
             assert!((value.norm() - want).abs() < 1e-9 || rule == "nearly_causal", "{rule} {n}");
@@ -131,7 +131,7 @@ fn a_causal_map_has_its_diagonal_and_needs_no_product() {
             assert!(found.moduli().iter().zip(&diagonal).all(|(found, want)| near(*found, *want)));
             assert_eq!(found.values.len(), 40.min(n));
             assert!(found.errors().iter().all(|error| *error == 0.0));
-            // Turned round, the diagonal is weighed by the column sums.
+            // In the backward chain, the diagonal is divided by the column sums.
             let back = a.backward().unwrap();
             let columns = a.values().sum_axis(Axis(0));
             let mut turned: Vec<f64> = (0..n).map(|i| a.values()[(i, i)] / columns[i]).collect();
@@ -167,7 +167,7 @@ fn rough_tolerances_single_precision_and_batches_see_structure_too() {
     }
 }
 
-/// Beyond the effort the answer is what the iteration had, and says so; λ₂ alone is refused.
+/// If the effort is used up, the spectrum has the last estimates and says so; λ₂ alone is an error.
 #[test]
 fn a_tolerance_out_of_reach_is_said() {
     // Softmax of noise: its eigenvalues fill a disc, so that none stands out.
@@ -243,8 +243,8 @@ fn masks_of_a_matrix_free_head() {
     assert!(head().masked(Mask::Allowed(Array2::from_elem((n, n + 1), true))).is_err());
 }
 
-/// Diagonal blocks known from how the chain is made, their tokens shuffled: `(matrix, moduli)`. The moduli are those of each
-/// block by itself, so that nothing depends on finding the components.
+/// Known diagonal blocks with shuffled tokens: `(matrix, moduli)`. The moduli are computed from each block separately,
+/// so they do not depend on finding the components.
 fn made_of_blocks(states: usize, seed: u64) -> (Array2<f64>, Vec<f64>) {
     let mut draw = Draw::new(seed);
     let mut sizes = Vec::new();
@@ -264,7 +264,7 @@ fn made_of_blocks(states: usize, seed: u64) -> (Array2<f64>, Vec<f64>) {
         let scale = 0.5 + 3.0 * draw.unit();
         for j in 0..states {
             let inside = block_of[j] == own;
-            // To earlier blocks only, which makes the blocks the components.
+            // Transitions only to earlier blocks, which makes the blocks the components.
             let below = block_of[j] < own && !closed[own] && draw.unit() < keeps;
             if inside || below {
                 a[(i, j)] = (scale * draw.normal()).exp() * if below { 0.3 } else { 1.0 };
@@ -276,7 +276,7 @@ fn made_of_blocks(states: usize, seed: u64) -> (Array2<f64>, Vec<f64>) {
     let mut first = 0;
     for size in sizes {
         let block = a.slice(ndarray::s![first..first + size, first..first + size]);
-        // A positive block is one component: no structure to find.
+        // A positive block is a single component.
         moduli.extend(eigenvalues(block).expect("eigenvalues").iter().map(|value| value.norm()));
         first += size;
     }
@@ -296,14 +296,14 @@ proptest! {
             let found = spectrum(&a.forward(), k, Effort::default()).unwrap();
             prop_assert!(found.converged);
             prop_assert_eq!(found.moduli().len(), k.min(n));
-            right_or_said(&found, &want, &format!("{n} {k} {seed}"));
+            right_or_error_reported(&found, &want, &format!("{n} {k} {seed}"));
         }
         let found = lambda2(&a.forward(), Effort::default()).unwrap();
         let off = (found.modulus - want[1]).abs();
         prop_assert!(off < 1e-8 || off < 10.0 * found.residual * found.condition, "{found:?} {}", want[1]);
     }
 
-    // Zeros as masks make them: causal, windows, padding, at random, in any combination, shuffled or not.
+    // Zeros from masks: causal, windows, padding, random, in any combination, shuffled or not.
     #[test]
     fn moduli_under_random_masks(
         n in 2usize..80, causal in any::<bool>(), window in 1usize..80, padding in 0usize..20, density in 0.02..1.0f64,
@@ -329,16 +329,16 @@ proptest! {
         };
         let want = by_reachability(&to_dense(&chain, 0).unwrap());
         let found = spectrum(&chain, n, Effort::default()).unwrap();
-        right_or_said(&found, &want, &format!("{n} {seed}"));
+        right_or_error_reported(&found, &want, &format!("{n} {seed}"));
         let few = spectrum(&chain, 3, Effort::default()).unwrap();
-        right_or_said(&few, &want, &format!("{n} {seed}"));
+        right_or_error_reported(&few, &want, &format!("{n} {seed}"));
         if causal {
             prop_assert!(few.method == Method::Structure);
         }
     }
 }
 
-/// Moduli by Warshall's closure of who reaches whom, then block by block: an oracle that shares nothing with the search for
+/// Moduli from reachability by Warshall's closure, block by block: an oracle that does not use the search for
 /// components.
 fn by_reachability(a: &Array2<f64>) -> Vec<f64> {
     let n = a.nrows();

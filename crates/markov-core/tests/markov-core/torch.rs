@@ -22,7 +22,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
     #[test]
-    fn twins_equal_ndarray(n in 1usize..20, alpha in 0.1..0.999f64, seed in any::<u64>(), single in any::<bool>()) {
+    fn torch_results_equal_ndarray_results(n in 1usize..20, alpha in 0.1..0.999f64, seed in any::<u64>(), single in any::<bool>()) {
         let mut all: Vec<Array2<f64>> = KINDS.iter().map(|kind| matrix(*kind, n, seed)).collect();
         if single {
             all.iter_mut().for_each(|a| a.mapv_inplace(|v| f64::from(v as f32)));
@@ -103,7 +103,7 @@ fn bad_batches_are_refused_by_name() {
             .is_err()
     );
     assert!(TorchChains::new(&tensor(&[good]), 2.0, Direction::Forward).is_err());
-    // Nothing settles on the identity, in a batch as alone.
+    // The identity has no unique steady state, in a batch as well as alone.
     match token_rank(&tensor(&[Array2::eye(3)]), 1.0, Direction::Forward, Stop::strict()) {
         Err(Error::NotUnique { classes: 3, .. }) => {}
         other => panic!("{other:?}"),

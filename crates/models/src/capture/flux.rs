@@ -1,4 +1,4 @@
-//! One pass of a FLUX pipeline.
+//! Captures one pass of a FLUX pipeline.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,37 +8,37 @@ use tch::Tensor;
 use super::{Capture, Chains, push_maps};
 use crate::attend::ChainTokens;
 use crate::error::Result;
-use crate::flux::pipeline::Looking;
+use crate::flux::pipeline::PreparedCapture;
 use crate::probe::{KeepAll, LayerChains, Select};
 use crate::site::Stream;
 
 impl Capture {
-    /// Passes a picture through the transformer beside its prompt and keeps the joint attention of the chosen blocks.
+    /// Passes an image and its prompt through the transformer and keeps the joint attention of the chosen blocks.
     ///
     /// Tensors: `dual.{i}.logits`, `dual.{i}.probs`, `single.{i}.*` `[heads, tokens, tokens]`, text tokens first;
-    /// `input.pixels` `[3, h, w]` from -1 to 1; `input.latents` `[channels, h, w]`, noised, as the transformer read them;
-    /// `output.velocity` of the same shape; `text.ids` `[tokens]` (int64). Metadata: `prompt`; `pieces`, JSON, what the text tokens spell, padding left
-    /// out; `noise`, JSON: the schedule's steps, the step, the share of noise `sigma`, the seed.
+    /// `input.pixels` `[3, h, w]` from -1 to 1; `input.latents` `[channels, h, w]`, with noise, as the transformer
+    /// reads them; `output.velocity` of the same shape; `text.ids` `[tokens]` (int64). Metadata: `prompt`; `pieces`,
+    /// JSON, the spelling of the text tokens without padding; `noise`, JSON: the schedule's steps, the step, the
+    /// fraction of noise `sigma`, the seed.
     ///
     /// # Errors
-    /// libtorch's (memory).
-    pub fn flux(looking: &Looking<'_>, blocks: BTreeMap<Stream, BTreeSet<usize>>) -> Result<Self> {
+    /// libtorch fails (memory).
+    pub fn flux(prepared: &PreparedCapture<'_>, blocks: BTreeMap<Stream, BTreeSet<usize>>) -> Result<Self> {
         let mut probe = Select::of_streams(blocks, KeepAll::default());
-        let velocity = looking.velocity(&mut probe)?;
+        let velocity = prepared.velocity(&mut probe)?;
         let mut tensors = Vec::new();
         push_maps(&mut tensors, probe.inner.finish()?)?;
         tensors.push(("output.velocity".into(), velocity));
-        tensors.push(("input.pixels".into(), looking.pixels.shallow_clone()));
-        tensors.push(("input.latents".into(), looking.noised.shallow_clone()));
-        tensors.push(("text.ids".into(), Tensor::f_from_slice(&looking.text.ids)?));
+        tensors.push(("input.pixels".into(), prepared.pixels.shallow_clone()));
+        tensors.push(("input.latents".into(), prepared.noised.shallow_clone()));
+        tensors.push(("text.ids".into(), Tensor::f_from_slice(&prepared.text.ids)?));
 
-        let plan = looking.plan();
-        let look = plan.look();
-        let noise =
-            json!({ "steps": look.steps, "step": look.step, "sigma": plan.sigma()?, "seed": look.seed });
-        let pieces = plan.tokenizer()?.pieces(&look.prompt)?;
+        let plan = prepared.plan();
+        let options = plan.options();
+        let noise = json!({ "steps": options.steps, "step": options.step, "sigma": plan.sigma()?, "seed": options.seed });
+        let pieces = plan.tokenizer()?.pieces(&options.prompt)?;
         let metadata = BTreeMap::from([
-            ("prompt".to_owned(), look.prompt.clone()),
+            ("prompt".to_owned(), options.prompt.clone()),
             ("pieces".to_owned(), json!(pieces).to_string()),
             ("noise".to_owned(), noise.to_string()),
         ]);
@@ -47,23 +47,23 @@ impl Capture {
 }
 
 impl Chains {
-    /// Passes a picture through the transformer beside its prompt, as far as the last of the chosen blocks, and reduces
-    /// these as [`Chains::vision`] does. All tokens are states, text tokens first.
+    /// Passes an image and its prompt through the transformer up to the last of the chosen blocks, and reduces these
+    /// blocks as [`Chains::vision`] does. All tokens are states, text tokens first.
     ///
     /// # Errors
-    /// An attention map that is no chain; libtorch's.
+    /// An attention map is not a valid chain; libtorch fails.
     pub fn flux(
-        looking: &Looking<'_>,
+        prepared: &PreparedCapture<'_>,
         blocks: BTreeMap<Stream, BTreeSet<usize>>,
         tolerance: f64,
         budget: usize,
     ) -> Result<Self> {
-        let sequence = looking.plan().layout()?;
+        let sequence = prepared.plan().layout()?;
         let count: usize = blocks.values().map(BTreeSet::len).sum();
         let means = count * (sequence.tokens() as usize).pow(2);
         let watch = LayerChains::new(ChainTokens::All, tolerance, budget.saturating_sub(means));
         let mut probe = Select::of_streams(blocks.clone(), watch);
-        looking.watch(&blocks, &mut probe)?;
+        prepared.watch(&blocks, &mut probe)?;
         let (layers, states) = probe.inner.finish()?;
         Ok(Self { layers, sequence, states })
     }

@@ -1,4 +1,4 @@
-//! One forward pass with its attention written out: what `tokenrank attend` stores.
+//! Captures of one forward pass with its attention maps, as `tokenrank attend` stores them.
 
 mod flux;
 mod sd;
@@ -19,44 +19,43 @@ use crate::matrix_file::{Values, write_safetensors};
 use crate::probe::{KeepAll, KeptLayer, LayerChain, LayerChains, Select};
 use crate::site::TokenLayout;
 use crate::vision::{LoadOptions, VisionModel};
-pub use sd::SdLook;
+pub use sd::SdCaptureOptions;
 
-/// The tensors of one pass, under the names they have in the file, and what the tokens are.
+/// The tensors of one pass, named as in the file, and the layout of the tokens.
 pub struct Capture {
-    /// Float32 in the file except for ids. Of a vision network `block.{i}.logits`, `block.{i}.probs` `[heads, tokens, tokens]`;
-    /// `output.logits` `[classes]` or `output.embedding` `[d]`; `input.pixels` `[3, h, w]`. For the k-th prompt
-    /// `text.{k}.ids` `[tokens]` (int64, padded), `text.{k}.embedding` `[d]` (projected, not normalised),
+    /// Float32 in the file except for ids. For a vision network: `block.{i}.logits`, `block.{i}.probs` `[heads, tokens,
+    /// tokens]`; `output.logits` `[classes]` or `output.embedding` `[d]`; `input.pixels` `[3, h, w]`. For the k-th
+    /// prompt `text.{k}.ids` `[tokens]` (int64, padded), `text.{k}.embedding` `[d]` (projected, not normalised),
     /// `text.{k}.block.{i}.logits` and `.probs` `[heads, tokens, tokens]`, where the logits of tokens that the causal
-    /// mask hides are -∞. Of a FLUX pipeline: [`Capture::flux`]; of a Stable
-    /// Diffusion pipeline: [`Capture::sd`].
+    /// mask hides are -∞. For a FLUX pipeline see [`Capture::flux`], for a Stable Diffusion pipeline [`Capture::sd`].
     pub tensors: Vec<(String, Tensor)>,
-    /// What the tokens of the image's maps are.
+    /// Layout of the tokens of the image's maps.
     pub layout: TokenLayout,
-    /// The texts that were read, in order.
+    /// The encoded texts, in order.
     pub prompts: Vec<Prompt>,
     /// Further metadata of the file, by key.
     pub metadata: BTreeMap<String, String>,
 }
 
-/// A text as the network read it.
+/// A text that a text tower has encoded.
 pub struct Prompt {
-    /// As given.
+    /// The text as given.
     pub text: String,
-    /// The network's context: tokens with start, end and padding.
+    /// The network's context length: number of tokens with start, end and padding.
     pub tokens: usize,
     /// Whether the text had more tokens and was cut.
     pub truncated: bool,
 }
 
 impl Capture {
-    /// Runs `picture` through the network and keeps the attention of the chosen layers.
+    /// Runs `image` through the network and keeps the attention of the chosen layers.
     ///
     /// # Errors
-    /// The layers do not fit the network; libtorch's.
-    pub fn vision(model: &VisionModel, picture: &Rgb8, layers: &LayerSelection) -> Result<Self> {
+    /// The layers do not fit the network; libtorch fails.
+    pub fn vision(model: &VisionModel, image: &Rgb8, layers: &LayerSelection) -> Result<Self> {
         let network = &model.network;
         let blocks = layers.resolve(network.depth())?;
-        let pixels: Array3<f32> = model.preprocessor.apply(picture)?;
+        let pixels: Array3<f32> = model.preprocessor.apply(image)?;
         let pixels = VisionModel::batch(&[pixels])?;
         let mut probe = Select::new(blocks, KeepAll::default());
         let (tokens, layout) = network.embed(&pixels)?;
@@ -72,11 +71,11 @@ impl Capture {
         Ok(Self { tensors, layout, prompts: Vec::new(), metadata: BTreeMap::new() })
     }
 
-    /// Reads `prompts` with the text tower of the CLIP in `dir` and keeps the attention of those of the chosen layers
-    /// that the tower has ([`LayerSelection::of_tower`]).
+    /// Encodes `prompts` with the text tower of the CLIP in `dir` and keeps the attention of the chosen layers that the
+    /// tower has ([`LayerSelection::of_tower`]).
     ///
     /// # Errors
-    /// No text tower or tokenizer in the directory, or damaged ones; libtorch's.
+    /// The directory has no text tower or tokenizer, or they are damaged; libtorch fails.
     pub fn add_prompts(
         &mut self,
         dir: &Path,
@@ -108,8 +107,8 @@ impl Capture {
         Ok(())
     }
 
-    /// Writes the tensors and the metadata `model`, `tokens`, where there are any `prompts` (a JSON array), and those of
-    /// [`Capture::metadata`] to a safetensors file, whole or not at all.
+    /// Writes a safetensors file atomically. Its metadata are `model`, `tokens`, `prompts` (a JSON array, if there are
+    /// prompts), and those of [`Capture::metadata`].
     ///
     /// # Errors
     /// The file cannot be written.
@@ -130,7 +129,7 @@ impl Capture {
     }
 }
 
-/// The maps of one image under the names of their sites.
+/// Adds the maps of one image under the names of their sites.
 fn push_maps(tensors: &mut Vec<(String, Tensor)>, layers: Vec<KeptLayer>) -> Result<()> {
     for layer in layers {
         tensors.push((format!("{}.logits", layer.site), layer.logits.f_squeeze_dim(0)?));
@@ -139,7 +138,7 @@ fn push_maps(tensors: &mut Vec<(String, Tensor)>, layers: Vec<KeptLayer>) -> Res
     Ok(())
 }
 
-/// The values of a tensor as they are written.
+/// The values of a tensor on the host, ready to be written.
 enum Host {
     Float(Vec<f32>),
     Ids(Vec<i64>),
@@ -162,26 +161,26 @@ impl Host {
     }
 }
 
-/// One forward pass as Markov chains, a layer at a time: what `tokenrank show` draws.
+/// One forward pass as Markov chains, one per layer, as `tokenrank show` draws them.
 pub struct Chains {
     /// The chosen layers in the order of the pass.
     pub layers: Vec<LayerChain>,
-    /// What the tokens of the sequence are.
+    /// Layout of the tokens of the sequence.
     pub sequence: TokenLayout,
-    /// What the states of the chains are.
+    /// Layout of the states of the chains.
     pub states: TokenLayout,
 }
 
 impl Chains {
-    /// Runs `picture` through the network and reduces the chosen layers over the given states: the mean of each layer's
-    /// heads, and the λ₂ of each head to the relative accuracy `tolerance`. Heads themselves are kept, those of the last
-    /// layers first, while no more than `budget` numbers are kept in all, means included.
+    /// Runs `image` through the network and reduces the chosen layers over the given states to the mean of each layer's
+    /// heads and to the λ₂ of each head with relative accuracy `tolerance`. Maps of single heads are kept as well,
+    /// those of the last layers first, as long as all kept maps, means included, have at most `budget` numbers.
     ///
     /// # Errors
-    /// The layers do not fit the network; an attention map that is no chain; libtorch's.
+    /// The layers do not fit the network; an attention map is not a valid chain; libtorch fails.
     pub fn vision(
         model: &VisionModel,
-        picture: &Rgb8,
+        image: &Rgb8,
         layers: &LayerSelection,
         tokens: ChainTokens,
         tolerance: f64,
@@ -189,7 +188,7 @@ impl Chains {
     ) -> Result<Self> {
         let network = &model.network;
         let blocks = layers.resolve(network.depth())?;
-        let pixels = VisionModel::batch(&[model.preprocessor.apply(picture)?])?;
+        let pixels = VisionModel::batch(&[model.preprocessor.apply(image)?])?;
         let (embedded, sequence) = network.embed(&pixels)?;
         let means = blocks.len() * (tokens.layout(&sequence).tokens() as usize).pow(2);
         let watch = LayerChains::new(tokens, tolerance, budget.saturating_sub(means));

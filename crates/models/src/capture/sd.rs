@@ -1,4 +1,4 @@
-//! One pass of a Stable Diffusion pipeline.
+//! Captures one pass of a Stable Diffusion pipeline.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,27 +13,27 @@ use crate::probe::{KeepAll, Select};
 use crate::sd::pipeline::SdPipeline;
 use crate::site::{Stream, TokenLayout, UnetLayer};
 
-/// One look of the UNet at a picture beside a text. No noise is put on the picture: the network is only told that there is
-/// some, as arXiv 2308.12469 does (section 3.2).
+/// Options for capturing one pass of the UNet over an image and a text. No noise is added to the image; only the
+/// timestep tells the network that there is some, as in arXiv 2308.12469, section 3.2.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SdLook {
-    /// The text beside the picture; the empty one is that of unconditional sampling.
+pub struct SdCaptureOptions {
+    /// The prompt. The empty prompt is that of unconditional sampling.
     pub prompt: String,
-    /// As how noisy the picture is presented, in timesteps of the training.
+    /// Diffusion timestep passed to the UNet; larger is noisier.
     pub timestep: u32,
-    /// Side in pixels to which the picture is brought, whatever its proportions; by default the size that the network was
+    /// Side in pixels to which the image is resized, whatever its proportions. By default the size that the network was
     /// trained on.
     pub image_size: Option<usize>,
 }
 
-impl SdLook {
+impl SdCaptureOptions {
     /// The timestep of arXiv 2308.12469.
     pub const USUAL_TIMESTEP: u32 = 300;
 
-    /// Height and width in pixels of what the pipeline sees.
+    /// Returns height and width in pixels of the resized image.
     ///
     /// # Errors
-    /// A size of which the pipeline has no latents.
+    /// The pipeline does not support this size.
     pub fn size(&self, pipeline: &SdPipeline) -> Result<(i64, i64)> {
         let size = self.image_size.map_or(pipeline.default_size(), |side| (side as i64, side as i64));
         pipeline.latent_shape(size).map(|_| size)
@@ -41,35 +41,36 @@ impl SdLook {
 }
 
 impl Capture {
-    /// Passes a picture through the UNet beside a text and keeps the attention of the chosen layers. Text tower, autoencoder
-    /// and UNet are loaded one after another.
+    /// Passes an image and a text through the UNet and keeps the attention of the chosen layers. Text tower,
+    /// autoencoder and UNet are loaded one after another.
     ///
-    /// Tensors: `unet.{module path}.logits` and `.probs` `[heads, image tokens, keys]`, where the keys of `attn1` are the
-    /// image tokens of its level and those of `attn2` the text tokens; `input.pixels` `[3, h, w]` from -1 to 1;
-    /// `input.latents` `[channels, h, w]`; `output.predicted` of the same shape, the noise that the UNet sees; `text.ids`
+    /// Tensors: `unet.{module path}.logits` and `.probs` `[heads, image tokens, keys]`, where the keys of `attn1` are
+    /// the image tokens of its level and those of `attn2` the text tokens; `input.pixels` `[3, h, w]` from -1 to 1;
+    /// `input.latents` `[channels, h, w]`; `output.predicted` of the same shape, the predicted noise; `text.ids`
     /// `[tokens]` (int64). Metadata: `prompt`; `timestep`; `grids`, JSON, rows and columns of the image tokens of every
-    /// layer by its path. Its `tokens` tell of the latents.
+    /// layer by its path. `tokens` describes the latents.
     ///
     /// # Errors
-    /// As [`SdLook::size`]; a component cannot be loaded; libtorch's.
+    /// As [`SdCaptureOptions::size`]; a component cannot be loaded; libtorch fails.
     pub fn sd(
         pipeline: &SdPipeline,
-        picture: &Rgb8,
-        look: &SdLook,
+        image: &Rgb8,
+        options: &SdCaptureOptions,
         layers: &BTreeSet<UnetLayer>,
     ) -> Result<Self> {
-        let (height, width) = look.size(pipeline)?;
-        let pixels = pixels(&resize(picture, (height as usize, width as usize), Resample::Bicubic)?)?;
-        let ids = pipeline.tokenizer().encode(&look.prompt)?;
-        let text = pipeline.encode_texts(std::slice::from_ref(&look.prompt))?;
-        let text = text
-            .first()
-            .ok_or_else(|| Error::Text { text: look.prompt.clone(), reason: "it was not encoded".into() })?;
-        let latents = pipeline.picture_encoder()?.encode(&pixels.f_unsqueeze(0)?, Draw::Mode)?;
+        let (height, width) = options.size(pipeline)?;
+        let pixels = pixels(&resize(image, (height as usize, width as usize), Resample::Bicubic)?)?;
+        let ids = pipeline.tokenizer().encode(&options.prompt)?;
+        let text = pipeline.encode_texts(std::slice::from_ref(&options.prompt))?;
+        let text = text.first().ok_or_else(|| Error::Text {
+            text: options.prompt.clone(),
+            reason: "it was not encoded".into(),
+        })?;
+        let latents = pipeline.image_encoder()?.encode(&pixels.f_unsqueeze(0)?, Draw::Mode)?;
         let unet = pipeline.unet()?;
         let mut probe = Select::whole_streams(layers.iter().copied().map(Stream::Unet), KeepAll::default());
         let predicted =
-            unet.forward(&latents, f64::from(look.timestep), &text.f_unsqueeze(0)?, 0, &mut probe)?;
+            unet.forward(&latents, f64::from(options.timestep), &text.f_unsqueeze(0)?, 0, &mut probe)?;
         drop(unet);
 
         let (.., rows, columns) = latents.size4()?;
@@ -84,8 +85,8 @@ impl Capture {
         tensors.push(("input.latents".into(), latents.f_squeeze_dim(0)?));
         tensors.push(("text.ids".into(), Tensor::f_from_slice(&ids)?));
         let metadata = BTreeMap::from([
-            ("prompt".to_owned(), look.prompt.clone()),
-            ("timestep".to_owned(), look.timestep.to_string()),
+            ("prompt".to_owned(), options.prompt.clone()),
+            ("timestep".to_owned(), options.timestep.to_string()),
             ("grids".to_owned(), json!(grids).to_string()),
         ]);
         Ok(Self { tensors, layout, prompts: Vec::new(), metadata })

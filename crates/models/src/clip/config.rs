@@ -1,4 +1,4 @@
-//! `config.json` of CLIP.
+//! Reads `config.json` of CLIP.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use crate::config_file;
 use crate::error::{Error, Result};
 use crate::limits;
 use crate::nn::{Activation, Extent};
-use crate::vision::{Facts, Names, Said};
+use crate::vision::{DeclaredHead, Facts, Names};
 
 /// The fields of a Hugging Face CLIP configuration that decide the image tower; defaults are `CLIPVisionConfig`'s.
 #[derive(Debug, Clone, Deserialize)]
@@ -33,7 +33,7 @@ pub(crate) struct ClipVisionConfig {
     pub(crate) num_channels: i64,
     /// Width of the space that images and texts share.
     pub(crate) projection_dim: i64,
-    /// Whether `config.json` is that of both towers.
+    /// Whether `config.json` describes both towers.
     #[serde(skip)]
     whole: bool,
 }
@@ -73,7 +73,7 @@ fn projection_dim() -> i64 {
     ClipVisionConfig::default().projection_dim
 }
 
-/// What decides a block of either tower.
+/// The settings of a block of either tower.
 pub(super) struct BlockShape {
     pub(super) width: i64,
     pub(super) heads: i64,
@@ -106,14 +106,14 @@ impl ClipVisionConfig {
         }
     }
 
-    /// What the configuration says of a head.
-    pub(crate) fn said(&self) -> Result<Said<'_>, String> {
+    /// Returns what the configuration says about a head.
+    pub(crate) fn declared_head(&self) -> Result<DeclaredHead<'_>, String> {
         match self.architectures.iter().find(|name| name.ends_with("ForImageClassification")) {
             Some(name) => Err(format!(
-                "architectures says `{name}`, whose classifier is not computed; of CLIP the image tower is, and names or \
+                "architectures says `{name}`, whose classifier is not supported; of CLIP the image tower is, and names or \
                  embeddings of classes"
             )),
-            None => Ok(Said::of_projection(&self.architectures, self.whole)),
+            None => Ok(DeclaredHead::of_projection(&self.architectures, self.whole)),
         }
     }
 
@@ -160,7 +160,7 @@ impl Default for ClipTextConfig {
 }
 
 impl ClipTextConfig {
-    /// The text tower's settings and the width of the space that images and texts share.
+    /// Reads the text tower's settings and the width of the space that images and texts share.
     pub(super) fn from_dir(dir: &Path) -> Result<(Self, i64)> {
         let path = dir.join("config.json");
         let text = config_file::read(&path)?;
@@ -173,7 +173,7 @@ impl ClipTextConfig {
         Ok((text, config.projection_dim))
     }
 
-    /// The settings of a text tower that is published alone (`CLIPTextModel`).
+    /// Reads the settings of a separate text tower (`CLIPTextModel`).
     pub(super) fn alone(dir: &Path) -> Result<Self> {
         #[derive(Deserialize)]
         struct Named {
@@ -205,10 +205,10 @@ impl ClipTextConfig {
         limits::check(&limits::SIZES, sizes)?;
         let (width, heads, eps) = (self.hidden_size, self.num_attention_heads, self.layer_norm_eps);
         if width % heads != 0 {
-            return Err(format!("hidden_size {width} is no multiple of num_attention_heads {heads}"));
+            return Err(format!("hidden_size {width} is not a multiple of num_attention_heads {heads}"));
         }
         if !(eps.is_finite() && eps >= 0.0) {
-            return Err(format!("layer_norm_eps is {eps}, which is no number to add to a variance"));
+            return Err(format!("layer_norm_eps is {eps}; it must be a finite number ≥ 0"));
         }
         Ok(())
     }
@@ -225,7 +225,7 @@ impl ClipTextConfig {
 }
 
 impl From<ClipConfig> for ClipVisionConfig {
-    /// The image tower's settings; the width of the shared space is said once for both towers.
+    /// Takes the image tower's settings. The width of the shared space is stored once for both towers.
     fn from(config: ClipConfig) -> Self {
         let ClipConfig { architectures, projection_dim, vision_config, .. } = config;
         Self { architectures, projection_dim, whole: true, ..vision_config }

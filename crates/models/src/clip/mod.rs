@@ -14,7 +14,7 @@ pub use text::{ClipText, ClipTextEncoder};
 pub use tokenizer::Tokenizer;
 pub(crate) use vision::load;
 
-/// Both towers are made of these.
+/// Reads a block of either tower.
 fn block(weights: &Weights, shape: &BlockShape) -> Result<Block> {
     let &BlockShape { width, heads, inner, activation, eps } = shape;
     let attention = weights.pp("self_attn");

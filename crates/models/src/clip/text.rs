@@ -11,10 +11,10 @@ use crate::nn::{Block, LayerNorm, Linear, unit};
 use crate::site::{Site, Stream, TokenLayout};
 use crate::weights::Weights;
 
-/// `end of text` in configurations that were published before it was right; the largest id of a text is meant.
+/// `eos_token_id` in early, wrong configurations. With this value, the largest id of a text is its end.
 const LEGACY_END: i64 = 2;
 
-/// The text transformer, without what follows it.
+/// The text transformer without the projection.
 struct Tower {
     config: ClipTextConfig,
     token_embedding: Tensor,
@@ -31,7 +31,7 @@ impl Tower {
         let blocks = (0..config.num_hidden_layers)
             .map(|i| super::block(&tower.pp("encoder").pp("layers").pp(i), &config.block()))
             .collect::<Result<_>>()?;
-        // Older files store the numbers from 0 on.
+        // Older files store the numbers from 0 on as a tensor.
         embeddings.skip("position_ids");
         Ok(Self {
             token_embedding: embeddings.get(&[config.vocab_size, width], "token_embedding.weight")?,
@@ -59,7 +59,7 @@ impl Tower {
         self.final_layer_norm.forward(&x)
     }
 
-    /// What stands at the first end of text, `[texts, width]`.
+    /// Returns the hidden state at the first end of text, `[texts, width]`.
     fn pooled(&self, ids: &Tensor, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
         let x = self.hidden(ids, probe)?;
         let ids = ids.f_to_device(self.device)?;
@@ -83,7 +83,7 @@ impl ClipText {
     /// Reads the text tower of a `CLIPModel` directory.
     ///
     /// # Errors
-    /// A missing or misshapen tensor, or a directory without text tower.
+    /// A tensor is missing or has a wrong shape, or the directory has no text tower.
     pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         let (config, projection) = ClipTextConfig::from_dir(dir)?;
         let weights = Weights::open(dir, kind, device)?;
@@ -94,15 +94,15 @@ impl ClipText {
         })
     }
 
-    /// Checks that a directory has a text tower, without reading it.
+    /// Checks that a directory has a text tower, without reading its weights.
     ///
     /// # Errors
-    /// It has none, or a configuration that contradicts itself.
+    /// There is no text tower, or the configuration contradicts itself.
     pub fn check(dir: &Path) -> Result<()> {
         ClipTextConfig::from_dir(dir).map(|_| ())
     }
 
-    /// Tokens that a text may have.
+    /// Maximum number of tokens of a text.
     pub fn context_length(&self) -> i64 {
         self.tower.config.max_position_embeddings
     }
@@ -112,15 +112,16 @@ impl ClipText {
         self.tower.blocks.len()
     }
 
-    /// Projected texts `[texts, d]`, not normalised: `ids` `[texts, length]`, each with an end of text.
+    /// Returns projected embeddings `[texts, d]`, not normalised. `ids` is `[texts, length]`, each text with an end of
+    /// text.
     ///
     /// # Errors
-    /// libtorch's (ids beyond the vocabulary, texts too long) and the probe's.
+    /// libtorch fails (ids beyond the vocabulary, texts too long), or the probe does.
     pub fn embed(&self, ids: &Tensor, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
         self.text_projection.forward(&self.tower.pooled(ids, probe)?)
     }
 
-    /// A zero-shot classifier `[classes, d]` of unit rows: for each class the mean of its normalised prompts
+    /// Builds a zero-shot classifier `[classes, d]` with unit rows: for each class the mean of its normalised prompts
     /// `prompts[class]` `[templates, length]`, normalised (arXiv 2103.00020, section 3.1.4).
     ///
     /// # Errors
@@ -135,7 +136,7 @@ impl ClipText {
     }
 }
 
-/// A text tower that is published alone, as diffusion pipelines have it: no projection follows.
+/// A separate text tower without projection, as in diffusion pipelines.
 pub struct ClipTextEncoder(Tower);
 
 impl ClipTextEncoder {
@@ -143,15 +144,15 @@ impl ClipTextEncoder {
     /// the tower is used.
     ///
     /// # Errors
-    /// A missing, misshapen or superfluous tensor, or the configuration of another network.
+    /// A tensor is missing, superfluous or has a wrong shape, or the configuration belongs to another network.
     pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         let config = ClipTextConfig::alone(dir)?;
         let weights = Weights::open(dir, kind, device)?;
-        // transformers has saved the tower with and without this folder.
+        // transformers versions save the tower with or without this folder.
         let folder = weights.pp("text_model");
         let inside = folder.contains("final_layer_norm.weight");
         let tower = Tower::load(if inside { &folder } else { &weights }, config)?;
-        // What a whole CLIP has besides.
+        // Parts of a whole CLIP that do not belong to the text tower.
         for other in ["text_projection", "vision_model", "visual_projection", "logit_scale"] {
             weights.skip(other);
         }
@@ -159,26 +160,26 @@ impl ClipTextEncoder {
         Ok(Self(tower))
     }
 
-    /// The shape of a tower, without reading its weights: tokens that a text may have, and the width of a token.
+    /// Returns the maximum number of tokens of a text and the width of a token, without reading weights.
     ///
     /// # Errors
-    /// The configuration is another network's or contradicts itself.
+    /// The configuration belongs to another network or contradicts itself.
     pub fn shape(dir: &Path) -> Result<(i64, i64)> {
         let config = ClipTextConfig::alone(dir)?;
         Ok((config.max_position_embeddings, config.hidden_size))
     }
 
-    /// Texts `[texts, length, width]` after the last layer norm: `ids` `[texts, length]`.
+    /// Encodes `ids` `[texts, length]` to `[texts, length, width]` after the last layer norm.
     ///
     /// # Errors
-    /// libtorch's (ids beyond the vocabulary, texts too long) and the probe's.
+    /// libtorch fails (ids beyond the vocabulary, texts too long), or the probe does.
     pub fn hidden(&self, ids: &Tensor, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
         self.0.hidden(ids, probe)
     }
 
-    /// Texts as a whole, `[texts, width]`: what stands at their first end of text, transformers' `pooler_output`. Where
-    /// `eos_token_id` of the configuration is 2, as in FLUX's and every other file from before it was right, the end is
-    /// the largest id of a text.
+    /// Returns pooled texts `[texts, width]`: the hidden states at the first end of text, transformers'
+    /// `pooler_output`. If `eos_token_id` of the configuration is 2, as in FLUX's and other early files, the end of
+    /// text is the largest id.
     ///
     /// # Errors
     /// As [`ClipTextEncoder::hidden`].

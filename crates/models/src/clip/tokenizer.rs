@@ -1,9 +1,9 @@
-//! Text to token ids, as `CLIPTokenizer` of transformers 5 does it.
+//! Tokenizes text as `CLIPTokenizer` of transformers 5 does.
 //!
 //! The text is composed (NFC), runs of white space become one space, and everything is lower-cased. Words, single
 //! digits, contractions and runs of punctuation are then encoded one by one with a byte-level BPE whose last symbol
-//! carries `</w>`. Nothing else is cleaned: HTML entities, control characters and zero-width joiners are encoded as
-//! they stand.
+//! carries `</w>`. There is no other cleaning: HTML entities, control characters and zero-width joiners are encoded as
+//! they are.
 
 mod description;
 mod files;
@@ -26,7 +26,7 @@ use special::SpecialTokens;
 
 type Built = tokenizers::Result<tokenizers::Tokenizer>;
 
-/// What is encoded as one word; everything between the matches, which is white space only, is dropped.
+/// A match is encoded as one word. Text between matches, which is only white space, is dropped.
 const WORD: &str =
     r"<\|startoftext\|>|<\|endoftext\|>|'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+";
 
@@ -49,10 +49,10 @@ pub struct Tokenizer {
 impl Tokenizer {
     /// Reads the tokenizer of a model directory.
     ///
-    /// As in transformers, `tokenizer.json` gives vocabulary and merges where it is present, else `vocab.json` and
-    /// `merges.txt` do; the special tokens come from `tokenizer_config.json`, `special_tokens_map.json` and
+    /// As in transformers, vocabulary and merges come from `tokenizer.json` if it exists, else from `vocab.json` and
+    /// `merges.txt`; the special tokens come from `tokenizer_config.json`, `special_tokens_map.json` and
     /// `added_tokens.json`. The context length is the smaller of `model_max_length` in `tokenizer_config.json` and
-    /// `max_position_embeddings` of the text encoder in `config.json`, or 77 where neither is given.
+    /// `max_position_embeddings` of the text encoder in `config.json`, or 77 if both are missing.
     ///
     /// # Errors
     /// A file is missing, cannot be read or contradicts another one, or the vocabulary lacks a special token.
@@ -67,15 +67,17 @@ impl Tokenizer {
         let vocabulary_file = files.vocabulary_file.clone();
         let pipeline = build(files, &special, &settings).map_err(|e| Error::Directory {
             path: vocabulary_file,
-            reason: format!("no vocabulary of a CLIP tokenizer: {e}; download the tokenizer files again"),
+            reason: format!(
+                "not the vocabulary of a CLIP tokenizer: {e}; download the tokenizer files again"
+            ),
         })?;
         special.check_ids(|token| pipeline.token_to_id(token))?;
         let context_length = settings.context_length;
         Ok(Self { pipeline, end_of_text, context_length })
     }
 
-    /// Token ids `[context_length]` of a text: start of text, the text, end of text, padding. A text that is too
-    /// long is cut before the end of text.
+    /// Returns the token ids `[context_length]` of a text: start of text, the text, end of text, padding. A text that
+    /// is too long is cut before the end of text.
     ///
     /// `<|startoftext|>` and `<|endoftext|>` inside the text become those tokens.
     ///
@@ -99,12 +101,12 @@ impl Tokenizer {
         Ok(!self.encoding(text)?.get_overflowing().is_empty())
     }
 
-    /// Index of the first token that spells `word`, whatever its case, counted without special tokens.
+    /// Returns the index of the first token that spells `word`, ignoring case, counted without special tokens.
     ///
     /// # Errors
-    /// No token is the whole word: it is not in the text, is cut off with its end, or is several tokens.
+    /// No single token is the whole word: it is not in the text, was cut off, or has several tokens.
     pub fn token_index(&self, text: &str, word: &str) -> Result<usize> {
-        // The fast encoding has ids only.
+        // The fast encoding returns only ids.
         let encoding = self
             .pipeline
             .encode(text, true)
@@ -114,12 +116,12 @@ impl Tokenizer {
         let wanted = word.to_lowercase();
         words.position(|(token, _)| token.strip_suffix("</w>").unwrap_or(token) == wanted).ok_or_else(|| {
             let reason =
-                "no token of CLIP's is this whole word; look it up among T5's with `first`, `mean` or `last`";
+                "CLIP's tokenizer has no single token for this word; look it up in T5's tokens with `first`, `mean` or `last`";
             Error::Word { word: word.into(), text: text.into(), reason: reason.into() }
         })
     }
 
-    /// Id of the end-of-text token; CLIP pools the text where it first stands.
+    /// Id of the end-of-text token. CLIP pools the text at its first occurrence.
     pub fn end_of_text(&self) -> i64 {
         self.end_of_text
     }
@@ -138,7 +140,7 @@ fn build(files: ModelFiles, special: &SpecialTokens, settings: &Settings) -> Bui
         .end_of_word_suffix("</w>".into())
         .build()?;
     let mut pipeline = tokenizers::Tokenizer::new(bpe);
-    // Added tokens are normalised when they are registered, so the normaliser comes first.
+    // Registering added tokens normalises them, so the normaliser must be set first.
     pipeline.with_normalizer(Some(normalizers::Sequence::new(vec![
         NFC.into(),
         Replace::new(ReplacePattern::Regex(r"\s+".into()), " ")?.into(),

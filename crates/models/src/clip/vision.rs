@@ -12,7 +12,7 @@ use crate::nn::{LayerNorm, Linear, PatchEmbeddings};
 use crate::vision::{Head, Stored, VisionTransformer};
 use crate::weights::Weights;
 
-/// Reads the image tower of a model directory by the names it is published under.
+/// Reads the image tower of a model directory by its published tensor names.
 pub(crate) fn load(
     dir: &Path,
     config: &ClipVisionConfig,
@@ -27,7 +27,7 @@ pub(crate) fn load(
     let blocks = (0..config.num_hidden_layers)
         .map(|i| block(&tower.pp("encoder").pp("layers").pp(i), &config.block()))
         .collect::<Result<_>>()?;
-    // The name is misspelt in every published checkpoint.
+    // Every published checkpoint has this misspelling.
     let first_norm = Some(LayerNorm::load(&tower.pp("pre_layrnorm"), width, eps)?);
     let last_norm = LayerNorm::load(&tower.pp("post_layernorm"), width, eps)?;
     let projection = || Linear::load(&weights.pp("visual_projection"), width, config.projection_dim, false);
@@ -38,7 +38,7 @@ pub(crate) fn load(
     for other in ["text_model", "text_projection", "logit_scale"] {
         weights.skip(other);
     }
-    // A constant that older files store.
+    // Older files store this constant.
     tower.pp("embeddings").skip("position_ids");
     stored.finish(&weights)?;
     Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, head, kind, device })

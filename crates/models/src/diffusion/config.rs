@@ -1,4 +1,4 @@
-//! `scheduler_config.json` of a pipeline.
+//! Reads `scheduler_config.json` of a pipeline.
 
 use std::path::Path;
 
@@ -10,7 +10,7 @@ use crate::config_file;
 use crate::error::{Error, Result};
 use crate::limits;
 
-/// The samplers that are computed.
+/// Supported samplers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum SamplerKind {
@@ -30,7 +30,7 @@ impl SamplerKind {
     }
 }
 
-/// What the network predicts.
+/// The quantity that the network predicts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PredictionType {
@@ -41,7 +41,7 @@ pub enum PredictionType {
     VPrediction,
 }
 
-/// Which times of the training schedule a run of few steps visits (arXiv 2305.08891, table 2).
+/// The choice of the timesteps that a run of few steps visits (arXiv 2305.08891, table 2).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Spacing {
@@ -65,13 +65,13 @@ pub(super) enum BetaSchedule {
 pub struct SamplerConfig {
     #[serde(rename = "_class_name")]
     class_name: String,
-    /// Times of the training schedule.
+    /// Number of timesteps of the training schedule.
     pub num_train_timesteps: i64,
     pub(super) beta_start: f64,
     pub(super) beta_end: f64,
     pub(super) beta_schedule: BetaSchedule,
     pub(super) trained_betas: Option<Vec<f32>>,
-    /// What the network predicts.
+    /// The quantity that the network predicts.
     pub prediction_type: PredictionType,
     pub(super) timestep_spacing: Spacing,
     pub(super) steps_offset: i64,
@@ -110,12 +110,12 @@ impl Default for SamplerConfig {
 }
 
 impl SamplerConfig {
-    /// Reads `scheduler_config.json` of a scheduler's directory, the folder `scheduler` of a pipeline. `kind` takes the
-    /// place of the sampler that is named there, as `from_config` of another class does in diffusers: settings that the
-    /// file does not have are that class's defaults.
+    /// Reads `scheduler_config.json` of a scheduler's directory, the folder `scheduler` of a pipeline. `kind` replaces
+    /// the sampler that the file names, as `from_config` of another class does in diffusers: missing settings get the
+    /// defaults of the replacing class.
     ///
     /// # Errors
-    /// It is missing, another scheduler's (and `kind` says none), or sets an option that is not computed here.
+    /// The file is missing, names an unsupported scheduler (and `kind` is `None`), or sets an unsupported option.
     pub fn from_dir(dir: &Path, kind: Option<SamplerKind>) -> Result<Self> {
         let path = dir.join("scheduler_config.json");
         let text = config_file::read(&path)?;
@@ -124,7 +124,7 @@ impl SamplerConfig {
             .map_err(|e| refuse(format!("not the configuration of a sampler: {e}")))?;
         let kind = kind.or_else(|| SamplerKind::of_class(&config.class_name)).ok_or_else(|| {
             refuse(format!(
-                "_class_name is `{}`; PNDMScheduler and DDIMScheduler are computed: choose one of them in place of it",
+                "_class_name is `{}`; PNDMScheduler and DDIMScheduler are supported: choose one of them in place of it",
                 config.class_name
             ))
         })?;
@@ -137,7 +137,7 @@ impl SamplerConfig {
         self.kind.unwrap_or(SamplerKind::Pndm)
     }
 
-    /// Whether what precedes the last step counts as free of noise; otherwise it has the noise of time 0.
+    /// Whether the final sample counts as free of noise; otherwise it has the noise of timestep 0.
     pub(super) fn ends_without_noise(&self) -> bool {
         self.set_alpha_to_one.unwrap_or(self.kind() == SamplerKind::Ddim)
     }

@@ -1,5 +1,5 @@
-//! Diffusion as Stable Diffusion 1 does it: the noise of a training schedule, and the samplers PNDM and DDIM that lead from
-//! noise to a picture, step by step as diffusers computes them.
+//! Diffusion as in Stable Diffusion 1: the noise schedule of the training, and the samplers PNDM and DDIM, computed
+//! step by step as in diffusers.
 //!
 //! ```
 //! use models::diffusion::{Sampler, SamplerConfig};

@@ -1,4 +1,4 @@
-//! From noise to a picture.
+//! Samplers: from noise to an image.
 
 use tch::Tensor;
 
@@ -7,15 +7,15 @@ use super::schedule::NoiseSchedule;
 use super::times::{RUNGE_KUTTA, times};
 use crate::error::{Error, Result};
 
-/// One run of a sampler over a batch: a pass through the network at [`Sampler::time`], then [`Sampler::step`], until there
-/// is no time left.
+/// One run of a sampler over a batch. Repeat until [`Sampler::time`] returns `None`: pass the sample through the
+/// network at that timestep, then call [`Sampler::step`].
 #[derive(Debug)]
 pub struct Sampler {
     schedule: NoiseSchedule,
     times: Vec<i64>,
-    /// Passes so far.
+    /// Number of passes so far.
     done: usize,
-    /// From one time to the next.
+    /// Distance from one timestep to the next.
     stride: i64,
     method: Method,
 }
@@ -28,22 +28,22 @@ enum Method {
 
 #[derive(Debug)]
 struct Pndm {
-    /// Runge-Kutta passes at the start.
+    /// Number of Runge-Kutta passes at the start.
     runge_kutta: usize,
     /// The latest outputs of the network, at most four, the newest last.
     past: Vec<Tensor>,
-    /// Where a step of several passes began.
+    /// The sample at the beginning of a step of several passes.
     from: Option<Tensor>,
     /// Weighted sum of the outputs of a Runge-Kutta step.
     sum: Option<Tensor>,
 }
 
 impl Sampler {
-    /// A run of `steps` steps. PNDM takes one pass more than steps, and many more where it does not skip its Runge-Kutta
-    /// steps.
+    /// Starts a run of `steps` steps. PNDM takes one pass more than steps, and many more if it does not skip its
+    /// Runge-Kutta steps.
     ///
     /// # Errors
-    /// No step, more steps than the schedule has times, or fewer than Runge-Kutta steps need.
+    /// `steps` is 0, exceeds the number of timesteps of the schedule, or is too small for the Runge-Kutta steps.
     pub fn new(config: &SamplerConfig, steps: usize) -> Result<Self> {
         let most = config.num_train_timesteps;
         let runge_kutta = config.kind() == SamplerKind::Pndm && !config.skip_prk_steps;
@@ -70,30 +70,31 @@ impl Sampler {
         Ok(Self { schedule, times, done: 0, stride: most / steps as i64, method })
     }
 
-    /// How much noise there is at which time.
+    /// The noise schedule.
     pub fn schedule(&self) -> &NoiseSchedule {
         &self.schedule
     }
 
-    /// The times of all passes, in order.
+    /// The timesteps of all passes, in order.
     pub fn times(&self) -> &[i64] {
         &self.times
     }
 
-    /// Number of passes that are done.
+    /// Number of passes so far.
     pub fn passes(&self) -> usize {
         self.done
     }
 
-    /// The time of the next pass; none at the end.
+    /// The timestep of the next pass, or `None` at the end.
     pub fn time(&self) -> Option<i64> {
         self.times.get(self.done).copied()
     }
 
-    /// The sample after the pass at [`Sampler::time`], in which the network said `output` of `sample`, both of one shape.
+    /// Returns the sample after the pass at [`Sampler::time`]. `output` is the prediction of the network for `sample`,
+    /// of the same shape.
     ///
     /// # Errors
-    /// The run is over; libtorch's (shapes).
+    /// The run is over; libtorch fails (shapes).
     pub fn step(&mut self, output: &Tensor, sample: &Tensor) -> Result<Tensor> {
         let Some(time) = self.time() else {
             let reason = format!("none is left of the {} passes of this run", self.times.len());
@@ -106,7 +107,7 @@ impl Sampler {
             Method::Ddim { clip } => ddim(schedule, *clip, output, sample, (time, time - self.stride)),
             Method::Pndm(state) if pass < state.runge_kutta => {
                 let start = self.times[pass / 4 * 4];
-                // The middle of the step twice, then its end.
+                // The first two passes go to the middle of the step, the others to its end.
                 let to = time - if pass.is_multiple_of(2) { self.stride / 2 } else { 0 };
                 state.runge_kutta_pass(schedule, output, sample, pass % 4, (start, to))
             }
@@ -115,7 +116,7 @@ impl Sampler {
     }
 }
 
-/// A step of DDIM (arXiv 2010.02502, equation 12 with σ = 0) from one time to another.
+/// A step of DDIM (arXiv 2010.02502, equation 12 with σ = 0) between two timesteps.
 fn ddim(
     schedule: &NoiseSchedule,
     clip: Option<f64>,
@@ -172,7 +173,7 @@ impl Pndm {
     ) -> Result<Tensor> {
         let scaled = |output: &Tensor, by: f64| output.f_mul_scalar(by);
         if pass == 1 {
-            // Again from where the first pass began, with the mean of both outputs.
+            // Repeats the first step with the mean of both outputs.
             let Some(first) = self.past.last() else {
                 return Err(Error::Input {
                     input: "step",
@@ -207,8 +208,8 @@ impl Pndm {
     }
 }
 
-/// A sample at time `from` brought to time `to` with the noise `output` (arXiv 2202.09778, equation 9), coefficients in
-/// float32 as diffusers computes them.
+/// Moves a sample from timestep `from` to `to` with the noise `output` (arXiv 2202.09778, equation 9). Coefficients are
+/// float32 as in diffusers.
 fn transfer(
     schedule: &NoiseSchedule,
     sample: &Tensor,
@@ -216,7 +217,7 @@ fn transfer(
     from: i64,
     to: i64,
 ) -> Result<Tensor> {
-    // A network that predicts velocities says the noise through them.
+    // Converts the output of a network that predicts velocities to noise.
     let output = schedule.noise(sample, output, from)?;
     let (here, there) = (schedule.alpha(from), schedule.alpha(to));
     let keep = f64::from((there / here).sqrt());

@@ -1,4 +1,4 @@
-//! How much noise there is at which time.
+//! The noise schedule of the training.
 
 use half::{bf16, f16};
 use tch::{Kind, Tensor};
@@ -6,20 +6,20 @@ use tch::{Kind, Tensor};
 use super::config::{BetaSchedule, PredictionType, SamplerConfig};
 use crate::error::{Error, Result};
 
-/// The noise of a training schedule: at time `t` a picture `x₀` and noise `ε` are `√ᾱₜ x₀ + √(1−ᾱₜ) ε`.
+/// The noise schedule of the training: at timestep `t` an image `x₀` and noise `ε` are `√ᾱₜ x₀ + √(1−ᾱₜ) ε`.
 #[derive(Debug, Clone)]
 pub struct NoiseSchedule {
-    /// `ᾱ` of every time, in float32 as diffusers computes them.
+    /// `ᾱ` of every timestep, in float32 as diffusers computes them.
     alphas: Vec<f32>,
-    /// `ᾱ` before time 0.
+    /// `ᾱ` before timestep 0.
     last: f32,
     prediction: PredictionType,
 }
 
 impl NoiseSchedule {
-    /// The schedule that a configuration describes, as diffusers computes it in float32. Additions, products and square
-    /// roots alone, so that it is the same to the bit on every machine; diffusers' own differs between processors in the
-    /// last digit, as `torch.linspace` adds as many steps at once as their registers hold.
+    /// Computes the schedule of a configuration in float32 as diffusers does. It uses only additions, products and
+    /// square roots, so that it is the same to the bit on every machine. diffusers' own result differs between
+    /// processors in the last digit, since `torch.linspace` adds as many steps at once as their registers hold.
     pub fn new(config: &SamplerConfig) -> Self {
         let times = config.num_train_timesteps;
         let even = |from: f64, to: f64| evenly(from as f32, to as f32, times);
@@ -41,22 +41,23 @@ impl NoiseSchedule {
         Self { alphas, last, prediction: config.prediction_type }
     }
 
-    /// `ᾱ` of a time; a time before 0 is the end of a run.
+    /// Returns `ᾱ` of a timestep. A timestep below 0 is the end of a run.
     pub(super) fn alpha(&self, time: i64) -> f32 {
         usize::try_from(time).map_or(self.last, |time| self.alphas[time.min(self.alphas.len() - 1)])
     }
 
-    /// Number of times, counted from 0.
+    /// Number of timesteps, counted from 0.
     pub fn times(&self) -> i64 {
         self.alphas.len() as i64
     }
 
-    /// The picture without noise that a network's `output` means for `sample` at `time`; all of one shape.
+    /// Returns the noise-free image that the prediction `output` implies for `sample` at `time`. All have the same
+    /// shape.
     ///
     /// # Errors
-    /// There is no such time; libtorch's.
+    /// There is no such timestep; libtorch fails.
     pub fn clean(&self, sample: &Tensor, output: &Tensor, time: i64) -> Result<Tensor> {
-        let (signal, noise) = self.shares(time)?;
+        let (signal, noise) = self.fractions(time)?;
         Ok(match self.prediction {
             PredictionType::Epsilon => sample.f_sub(&output.f_mul_scalar(noise)?)?.f_div_scalar(signal)?,
             PredictionType::VPrediction => {
@@ -65,12 +66,12 @@ impl NoiseSchedule {
         })
     }
 
-    /// The noise that a network's `output` means for `sample` at `time`; all of one shape.
+    /// Returns the noise that the prediction `output` implies for `sample` at `time`. All have the same shape.
     ///
     /// # Errors
     /// As [`NoiseSchedule::clean`].
     pub fn noise(&self, sample: &Tensor, output: &Tensor, time: i64) -> Result<Tensor> {
-        let (signal, noise) = self.shares(time)?;
+        let (signal, noise) = self.fractions(time)?;
         Ok(match self.prediction {
             PredictionType::Epsilon => output.shallow_clone(),
             PredictionType::VPrediction => {
@@ -79,7 +80,8 @@ impl NoiseSchedule {
         })
     }
 
-    /// `√ᾱ clean + √(1−ᾱ) noise` at `time`, in the type of `clean`, in which `ᾱ` is rounded before, as in diffusers.
+    /// Returns `√ᾱ clean + √(1−ᾱ) noise` at `time`, in the type of `clean`. As in diffusers, `ᾱ` is rounded to that
+    /// type first.
     ///
     /// # Errors
     /// As [`NoiseSchedule::clean`].
@@ -92,8 +94,8 @@ impl NoiseSchedule {
         Ok(clean.f_mul_scalar(signal)?.f_add(&noise.f_mul_scalar(rest)?)?)
     }
 
-    /// `√ᾱ` and `√(1−ᾱ)`, rounded to float32.
-    fn shares(&self, time: i64) -> Result<(f64, f64)> {
+    /// Returns `√ᾱ` and `√(1−ᾱ)`, rounded to float32.
+    fn fractions(&self, time: i64) -> Result<(f64, f64)> {
         self.check(time)?;
         let alpha = self.alpha(time);
         Ok((f64::from(alpha.sqrt()), f64::from((1.0 - alpha).sqrt())))
@@ -108,7 +110,8 @@ impl NoiseSchedule {
     }
 }
 
-/// `count` numbers from `from` to `to`, each from the nearer end as in `torch.linspace`; `from` alone where it is one.
+/// Returns `count` numbers from `from` to `to`, each computed from the nearer end as in `torch.linspace`; only `from`
+/// if `count` is 1.
 fn evenly(from: f32, to: f32, count: i64) -> Vec<f32> {
     if count == 1 {
         return vec![from];
@@ -122,7 +125,7 @@ fn evenly(from: f32, to: f32, count: i64) -> Vec<f32> {
         .collect()
 }
 
-/// A number as tensors of this type hold it. Narrow types are computed in float32 and rounded then.
+/// Rounds a number to the precision of a tensor type. Narrow types are computed in float32 and then rounded.
 fn rounded(number: f64, kind: Kind) -> f64 {
     let single = number as f32;
     #[expect(clippy::wildcard_enum_match_arm, reason = "networks compute in no other of libtorch's types")]

@@ -1,18 +1,20 @@
-//! Which times of the training schedule a run visits.
+//! The timesteps of the training schedule that a run visits.
 
 use super::config::{SamplerConfig, SamplerKind, Spacing};
 
-/// Times, from the noisiest on, at which a PNDM run that does not skip them takes Runge-Kutta steps.
+/// Number of timesteps, from the noisiest on, with Runge-Kutta steps in a PNDM run that does not skip them.
 pub(super) const RUNGE_KUTTA: usize = 4;
 
-/// Times in the order of the passes through the network, and how many Runge-Kutta passes they begin with.
+/// Returns the timesteps in the order of the passes through the network, and the number of Runge-Kutta passes at the
+/// start.
 pub(super) fn times(config: &SamplerConfig, steps: usize) -> (Vec<i64>, usize) {
     let mut times = ascending(config, steps);
     let mut order = Vec::new();
     match config.kind() {
         SamplerKind::Ddim => {}
         SamplerKind::Pndm if config.skip_prk_steps => {
-            // The second time of a run is visited twice: the second pass repairs the first, which had no past.
+            // The second timestep of a run is visited twice: the second pass corrects the first, which had no earlier
+            // outputs.
             if let Some(second) = times.len().checked_sub(2) {
                 times.insert(second, times[second]);
             }
@@ -20,7 +22,7 @@ pub(super) fn times(config: &SamplerConfig, steps: usize) -> (Vec<i64>, usize) {
         SamplerKind::Pndm => {
             let half = config.num_train_timesteps / steps as i64 / 2;
             let late = &times[times.len().saturating_sub(RUNGE_KUTTA)..];
-            // Each of them and, half a step up, its middle, all twice but the outermost.
+            // Each of these timesteps and the middle half a step above it, all twice except the outermost.
             let pairs: Vec<i64> = late.iter().flat_map(|&time| [time, time + half]).collect();
             let (_, pairs) = pairs.split_last().unwrap_or((&0, &[]));
             let twice: Vec<i64> = pairs.iter().flat_map(|&time| [time, time]).collect();
@@ -33,7 +35,7 @@ pub(super) fn times(config: &SamplerConfig, steps: usize) -> (Vec<i64>, usize) {
     (order, runge_kutta)
 }
 
-/// The times of `steps` steps, rising.
+/// Returns the timesteps of `steps` steps in rising order.
 fn ascending(config: &SamplerConfig, steps: usize) -> Vec<i64> {
     let (train, count) = (config.num_train_timesteps, steps as i64);
     match config.timestep_spacing {

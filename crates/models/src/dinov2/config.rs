@@ -1,11 +1,11 @@
-//! `config.json` of DINOv2.
+//! Reads `config.json` of DINOv2.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use crate::nn::{Activation, Extent};
-use crate::vision::{Facts, Names, Said, class_count, labels};
+use crate::vision::{DeclaredHead, Facts, Names, class_count, labels};
 
 /// The fields of a Hugging Face DINOv2 configuration that decide the network; defaults are `Dinov2Config`'s and
 /// `Dinov2WithRegistersConfig`'s.
@@ -20,7 +20,7 @@ pub(crate) struct Dinov2Config {
     pub(crate) num_hidden_layers: usize,
     /// Heads per block.
     pub(crate) num_attention_heads: i64,
-    /// Width of the MLP in widths of a token.
+    /// Width of the MLP, as a multiple of the width of a token.
     pub(crate) mlp_ratio: f64,
     /// Activation of the MLP.
     pub(crate) hidden_act: Activation,
@@ -63,12 +63,12 @@ impl Default for Dinov2Config {
 }
 
 impl Dinov2Config {
-    /// Register tokens; none for `dinov2`.
+    /// Number of register tokens; `None` for `dinov2`.
     pub(crate) fn registers(&self) -> Option<i64> {
         self.has_registers().then(|| self.num_register_tokens.unwrap_or(4))
     }
 
-    /// Width inside the MLP; a SwiGLU keeps two thirds, rounded up to a multiple of 8.
+    /// Width inside the MLP. For a SwiGLU it is two thirds of the ratio's width, rounded up to a multiple of 8.
     pub(crate) fn mlp_width(&self) -> i64 {
         let wide = (self.hidden_size as f64 * self.mlp_ratio) as i64;
         if self.use_swiglu_ffn { ((wide as f64 * 2.0 / 3.0) as i64).saturating_add(7) / 8 * 8 } else { wide }
@@ -105,8 +105,8 @@ impl Dinov2Config {
         }
     }
 
-    /// What the configuration says of a head.
-    pub(crate) fn said(&self) -> Said<'_> {
-        Said::of_classifier(&self.architectures, self.class_count(), labels(self.id2label.as_ref()))
+    /// Returns what the configuration declares about the head.
+    pub(crate) fn declared_head(&self) -> DeclaredHead<'_> {
+        DeclaredHead::of_classifier(&self.architectures, self.class_count(), labels(self.id2label.as_ref()))
     }
 }

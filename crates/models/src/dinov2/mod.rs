@@ -13,7 +13,7 @@ use crate::vision::{Head, Stored, VisionTransformer, embeddings};
 use crate::weights::Weights;
 pub(crate) use config::Dinov2Config;
 
-/// Reads the weights of a model directory by the names they are published under.
+/// Reads the weights of a model directory by their published names.
 pub(crate) fn load(
     dir: &Path,
     config: &Dinov2Config,

@@ -1,35 +1,35 @@
-//! Features on disk: computed once, compared with often.
+//! Feature files, so that the features of a reference are computed only once.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use safetensors::{Dtype, SafeTensors};
 
-use super::PictureFeatures;
+use super::ImageFeatures;
 use crate::error::{Error, Result};
 use crate::matrix_file::{Values, write_safetensors};
 use crate::tensor_file;
 
-/// Marks the layout, in the metadata.
+/// Mark of the file format, in the metadata.
 const FORMAT: &str = "tokenrank features 1";
 
-/// A safetensors file of features: `features` `[n, d]`, `ids` `[n]` and, of a network with classes, `logits`
-/// `[n, classes]`, with what they are in its metadata.
+/// A safetensors file of features: `features` `[n, d]`, `ids` `[n]` and, for a network with classes, `logits` `[n,
+/// classes]`. The metadata name the network and its weights.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FeatureFile {
-    /// What the features are called.
+    /// Name of the features.
     pub name: String,
-    /// Which weights they come from: [`FeatureSource::sha256`](super::FeatureSource::sha256).
+    /// Identity of the weights: [`FeatureSource::sha256`](super::FeatureSource::sha256).
     pub sha256: String,
-    /// Numbers of the items and what the network says of them.
-    pub items: Vec<(u64, PictureFeatures)>,
+    /// Numbers of the items with their features.
+    pub items: Vec<(u64, ImageFeatures)>,
 }
 
 impl FeatureFile {
-    /// Writes the file, whole or not at all.
+    /// Writes the file atomically.
     ///
     /// # Errors
-    /// It cannot be written.
+    /// The file cannot be written.
     pub fn write(&self, path: &Path) -> Result<()> {
         let count = self.items.len();
         let ids: Vec<i64> = self.items.iter().map(|(id, _)| *id as i64).collect();
@@ -49,10 +49,10 @@ impl FeatureFile {
         Ok(write_safetensors(path, &tensors, &metadata)?)
     }
 
-    /// Reads what [`FeatureFile::write`] wrote.
+    /// Reads a file of [`FeatureFile::write`].
     ///
     /// # Errors
-    /// Another kind of file, or a damaged one.
+    /// The file is of another kind or is damaged.
     pub fn read(path: &Path) -> Result<Self> {
         let read_error = |source| Error::Read { path: path.into(), source };
         let map = tensor_file::map(path).map_err(read_error)?;
@@ -64,7 +64,7 @@ impl FeatureFile {
         let word = |key: &str| words.get(key).cloned().unwrap_or_default();
         if word("format") != FORMAT {
             return Err(damaged(
-                "no file of features; `tokenrank metrics --save-reference FILE` writes them, for a folder of pictures"
+                "no file of features; `tokenrank metrics --save-reference FILE` writes them, for a folder of images"
                     .to_owned(),
             ));
         }
@@ -96,7 +96,7 @@ impl FeatureFile {
             false => vec![None; ids.len()],
         };
         let items =
-            features.into_iter().zip(logits).map(|(features, logits)| PictureFeatures { features, logits });
+            features.into_iter().zip(logits).map(|(features, logits)| ImageFeatures { features, logits });
         Ok(Self {
             name: word("features"),
             sha256: word("weights_sha256"),

@@ -1,4 +1,4 @@
-//! What a network makes of pictures, for metrics that compare sets of them.
+//! Features of images, for metrics that compare sets of images.
 
 mod file;
 
@@ -18,10 +18,10 @@ use crate::vision::{LoadOptions, VisionConfig, VisionModel};
 use crate::weights::headers_only;
 pub use file::FeatureFile;
 
-/// Where the miniature ViT is, seen from the root of the repository.
+/// Path of the miniature ViT in the repository.
 const MINI: &str = "datasets/mini/models/vit";
 
-/// Which features: `inception:FILE`, `clip:DIR`, `mini` or `mini:DIR`.
+/// The choice of features: `inception:FILE`, `clip:DIR`, `mini` or `mini:DIR`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FeatureSource {
     /// Inception-v3 of the FID literature, in safetensors.
@@ -41,7 +41,7 @@ impl FromStr for FeatureSource {
         match text.split_once(':') {
             None if text == "mini" => Ok(Self::Mini(MINI.into())),
             None if matches!(text, "inception" | "clip") => {
-                Err(refuse("needs a place: inception:FILE.safetensors, clip:DIR"))
+                Err(refuse("needs a path: inception:FILE.safetensors, clip:DIR"))
             }
             Some((_, "")) => Err(refuse("names no file or folder")),
             Some(("inception", path)) => Ok(Self::Inception(path.into())),
@@ -53,7 +53,7 @@ impl FromStr for FeatureSource {
 }
 
 impl FeatureSource {
-    /// Which weights: SHA-256 of the file, or of the directory as [`model_sha256`] has it.
+    /// Returns the identity of the weights: the SHA-256 of the file, or [`model_sha256`] of the directory.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -65,10 +65,10 @@ impl FeatureSource {
         }
     }
 
-    /// Checks that the file or folder is there; nothing is read.
+    /// Checks that the file or folder exists, without reading it.
     ///
     /// # Errors
-    /// It is not; the message says how to get it.
+    /// It does not exist; the message says how to get it.
     pub fn present(&self) -> Result<()> {
         let (Self::Inception(path) | Self::Clip(path) | Self::Mini(path)) = self;
         let how = match self {
@@ -89,7 +89,7 @@ impl FeatureSource {
         Err(Error::Directory { path: path.clone(), reason: how })
     }
 
-    /// Checks what [`FeatureSource::load`] would load; of the weights the headers are read.
+    /// Checks what [`FeatureSource::load`] would load; reads only the headers of the weights.
     ///
     /// # Errors
     /// As [`FeatureSource::load`].
@@ -97,7 +97,7 @@ impl FeatureSource {
         headers_only(|| self.load(Device::Cpu))
     }
 
-    /// Numbers of a picture's features.
+    /// Returns the number of features of an image.
     ///
     /// # Errors
     /// The configuration of a directory cannot be read.
@@ -115,14 +115,14 @@ impl FeatureSource {
     /// Loads the network in float32.
     ///
     /// # Errors
-    /// Anything missing or unfit in the file or folder: features of a CLIP need one, and so on.
+    /// The file or folder is incomplete, or is not the network that the source names.
     pub fn load(&self, device: Device) -> Result<FeatureNetwork> {
         let vision = |path: &Path| VisionModel::load(path, &LoadOptions { device, ..LoadOptions::default() });
         Ok(match self {
             Self::Inception(path) => FeatureNetwork::Inception(Inception::load(path, Kind::Float, device)?),
             Self::Clip(path) => {
                 if VisionConfig::from_dir(path)?.projection().is_none() {
-                    let reason = "no CLIP with a projection (`visual_projection`), whose projected image embedding is wanted as \
+                    let reason = "not a CLIP with a projection (`visual_projection`), whose projected image embedding is wanted as \
                                   feature"
                         .to_owned();
                     return Err(Error::Directory { path: path.clone(), reason });
@@ -140,7 +140,7 @@ impl FeatureSource {
     }
 }
 
-/// A network that turns pictures into features.
+/// A network that computes features of images.
 pub enum FeatureNetwork {
     /// Inception-v3 of the FID literature: pooled features and logits without bias.
     Inception(Inception),
@@ -150,17 +150,17 @@ pub enum FeatureNetwork {
     Mini(VisionModel),
 }
 
-/// What a network says of one picture, in float32.
+/// Features and logits of one image, in float32.
 #[derive(Debug, Clone, PartialEq)]
-pub struct PictureFeatures {
+pub struct ImageFeatures {
     /// `[d]`.
     pub features: Vec<f32>,
-    /// `[classes]`; none for a network without classes.
+    /// `[classes]`; `None` for a network without classes.
     pub logits: Option<Vec<f32>>,
 }
 
 impl fmt::Display for FeatureNetwork {
-    /// What the features are called wherever a number that rests on them is shown.
+    /// Writes the name of the features, as shown next to every number that depends on them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Inception(network) if network.is_published() => "Inception-v3",
@@ -172,30 +172,30 @@ impl fmt::Display for FeatureNetwork {
 }
 
 impl FeatureNetwork {
-    /// Whether distances between these features are the FID and KID of the literature.
+    /// Whether distances between these features are comparable with published FID and KID values.
     #[must_use]
     pub fn is_published_inception(&self) -> bool {
         matches!(self, Self::Inception(network) if network.is_published())
     }
 
-    /// Features of pictures of any sizes, in order. Each picture is resized as its network wants it.
+    /// Returns the features of images of any sizes, in order. Each image is resized to the network's input size.
     ///
     /// # Errors
-    /// A picture that cannot be resized, or libtorch's.
-    pub fn of(&self, pictures: &[Rgb8]) -> Result<Vec<PictureFeatures>> {
-        if pictures.is_empty() {
+    /// An image cannot be resized; libtorch fails.
+    pub fn of(&self, images: &[Rgb8]) -> Result<Vec<ImageFeatures>> {
+        if images.is_empty() {
             return Ok(Vec::new());
         }
         let (features, logits) = match self {
             Self::Inception(network) => {
-                let pixels = |picture| network.pixels(&Inception::rgb(picture)?);
-                let pixels = pictures.iter().map(pixels).collect::<Result<Vec<_>>>()?;
+                let pixels = |image| network.pixels(&Inception::rgb(image)?);
+                let pixels = images.iter().map(pixels).collect::<Result<Vec<_>>>()?;
                 let found = network.forward(&Tensor::f_cat(&pixels, 0)?, &mut |_, _| {})?;
                 (found.pool, Some(found.logits_unbiased))
             }
             Self::Clip(model) | Self::Mini(model) => {
                 let VisionModel { network, preprocessor } = model;
-                let pixels = pictures.par_iter().map(|picture| preprocessor.apply(picture));
+                let pixels = images.par_iter().map(|image| preprocessor.apply(image));
                 let pixels = pixels.collect::<Result<Vec<_>, _>>()?;
                 let (tokens, layout) = network.embed(&VisionModel::batch(&pixels)?)?;
                 let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut NoProbe)?;
@@ -210,12 +210,12 @@ impl FeatureNetwork {
         Ok(features
             .into_iter()
             .zip(logits)
-            .map(|(features, logits)| PictureFeatures { features, logits })
+            .map(|(features, logits)| ImageFeatures { features, logits })
             .collect())
     }
 }
 
-/// The rows of `[batch, d]`.
+/// Returns the rows of `[batch, d]`.
 fn rows(table: &Tensor) -> Result<Vec<Vec<f32>>> {
     let (_, width) = table.size2()?;
     let flat = table.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?.f_reshape([-1])?;

@@ -1,4 +1,4 @@
-//! `scheduler_config.json` of a pipeline.
+//! Reads `scheduler_config.json` of a pipeline.
 
 use std::path::Path;
 
@@ -17,22 +17,22 @@ const CLASS_NAME: &str = "FlowMatchEulerDiscreteScheduler";
 pub struct FlowMatchConfig {
     #[serde(rename = "_class_name")]
     class_name: String,
-    /// What a noise level of 1 is called in training.
+    /// The training timestep that stands for a noise level of 1.
     pub num_train_timesteps: u32,
-    /// Moves noise levels towards 1 where it is greater than 1; without effect where the shift is dynamic.
+    /// Moves noise levels towards 1 if it is greater than 1. It has no effect with a dynamic shift.
     pub shift: f64,
-    /// Whether the shift grows with the picture (FLUX.1-dev).
+    /// Whether the shift grows with the image (FLUX.1-dev).
     pub use_dynamic_shifting: bool,
-    /// Dynamic shift of a picture of `base_image_seq_len` tokens, as a logarithm.
+    /// Dynamic shift of an image of `base_image_seq_len` tokens, as a logarithm.
     pub base_shift: f64,
-    /// Dynamic shift of a picture of `max_image_seq_len` tokens, as a logarithm.
+    /// Dynamic shift of an image of `max_image_seq_len` tokens, as a logarithm.
     pub max_shift: f64,
-    /// Tokens of the picture that has `base_shift`.
+    /// Tokens of the image that has `base_shift`.
     pub base_image_seq_len: i64,
-    /// Tokens of the picture that has `max_shift`.
+    /// Tokens of the image that has `max_shift`.
     pub max_image_seq_len: i64,
     time_shift_type: String,
-    // Options that change the noise levels or the step; no published FLUX sets them.
+    // Options that change the noise levels or the step; no published FLUX checkpoint sets them.
     invert_sigmas: Value,
     shift_terminal: Value,
     use_karras_sigmas: Value,
@@ -67,7 +67,7 @@ impl FlowMatchConfig {
     /// Reads `scheduler_config.json` of a scheduler's directory, the folder `scheduler` of a pipeline.
     ///
     /// # Errors
-    /// It is missing, another scheduler's, or sets an option that is not computed here.
+    /// The file is missing, names another scheduler, or sets an unsupported option.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let path = dir.join("scheduler_config.json");
         let text = config_file::read(&path)?;
@@ -78,7 +78,7 @@ impl FlowMatchConfig {
         Ok(config)
     }
 
-    /// The logarithm of the shift of a picture of `image_tokens` tokens, where the shift is dynamic: a straight line
+    /// Returns the logarithm of the shift of an image of `image_tokens` tokens if the shift is dynamic: a straight line
     /// through the two given points (diffusers' `calculate_shift`).
     pub(super) fn dynamic_shift(&self, image_tokens: i64) -> Option<f64> {
         let (base, max) = (self.base_image_seq_len as f64, self.max_image_seq_len as f64);

@@ -1,7 +1,7 @@
 //! Flow matching with Euler steps: the noise levels of a sampling run as diffusers' `FlowMatchEulerDiscreteScheduler`
 //! and FLUX's pipelines compute them (arXiv 2403.03206, section 5.3.2 for the shift).
 //!
-//! A noise level σ mixes a picture `x` and noise `ε` to `σ ε + (1 - σ) x`; the network predicts the velocity `ε - x`.
+//! A noise level σ mixes an image `x` and noise `ε` to `σ ε + (1 - σ) x`; the network predicts the velocity `ε - x`.
 
 mod config;
 
@@ -10,7 +10,7 @@ use tch::{Kind, Tensor};
 use crate::error::{Error, Result};
 pub use config::FlowMatchConfig;
 
-/// The noise levels of one run, from noise (σ = 1) to picture (σ = 0).
+/// The noise levels of one run, from noise (σ = 1) to image (σ = 0).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Schedule {
     sigmas: Vec<f32>,
@@ -18,11 +18,11 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Noise levels of a run of `steps` steps for a picture of `image_tokens` tokens, which count where the shift is
-    /// dynamic. In float32 as diffusers computes them, number by number.
+    /// Computes the noise levels of a run of `steps` steps. `image_tokens` is used if the shift is dynamic. All numbers
+    /// are float32, computed as in diffusers.
     ///
     /// # Errors
-    /// No step, or no image token.
+    /// `steps` or `image_tokens` is 0.
     pub fn new(config: &FlowMatchConfig, steps: usize, image_tokens: i64) -> Result<Self> {
         if steps == 0 {
             return refuse("steps", "0 steps; at least 1 is needed, FLUX.1-schnell takes 4".into());
@@ -58,7 +58,7 @@ impl Schedule {
         &self.timesteps
     }
 
-    /// The noise level before a step.
+    /// Returns the noise level before a step.
     ///
     /// # Errors
     /// There is no such step.
@@ -67,35 +67,35 @@ impl Schedule {
         Ok(self.sigmas[step])
     }
 
-    /// What a network is told of the noise level before a step, from 0 to 1, in the rounding of `kind`: diffusers'
+    /// Returns the noise level before a step as passed to the network, from 0 to 1, rounded for `kind`: diffusers'
     /// pipelines round the timestep and then its thousandth.
     ///
     /// # Errors
-    /// There is no such step; libtorch's.
+    /// There is no such step; libtorch fails.
     pub fn noise_level(&self, step: usize, kind: Kind) -> Result<f64> {
         self.check(step)?;
         let timestep = Tensor::f_from_slice(&self.timesteps[step..=step])?.f_to_kind(kind)?;
         Ok(timestep.f_div_scalar(1000.0)?.f_double_value(&[0])?)
     }
 
-    /// The latents after a step that begins with `sample` and in which the network predicts `velocity`, both of any
-    /// shape. The sum is computed in float32 and returned in the type of `velocity`.
+    /// Returns the latents after a step from `sample` with the predicted `velocity`, both of any shape. The sum is
+    /// computed in float32 and returned in the type of `velocity`.
     ///
     /// # Errors
-    /// There is no such step; libtorch's (shapes).
+    /// There is no such step; libtorch fails (shapes).
     pub fn step(&self, sample: &Tensor, velocity: &Tensor, step: usize) -> Result<Tensor> {
         self.check(step)?;
-        // As diffusers: the product has the type of the velocity, in which the distance is rounded before.
+        // As in diffusers, the distance is rounded to the type of the velocity before the product.
         let distance = Tensor::f_from_slice(&[self.sigmas[step + 1] - self.sigmas[step]])?;
         let change = distance.f_squeeze_dim(0)?.f_mul(velocity)?;
         Ok(sample.f_to_kind(Kind::Float)?.f_add(&change)?.f_to_kind(velocity.kind())?)
     }
 
-    /// The first step of a run that begins with a picture and not with noise: `steps · strength` steps are left, rounded
-    /// up, as in diffusers' `FluxImg2ImgPipeline`. A strength of 1 runs all.
+    /// Returns the first step of a run that begins with an image instead of noise: `steps · strength` steps are left,
+    /// rounded up, as in diffusers' `FluxImg2ImgPipeline`. A strength of 1 runs all steps.
     ///
     /// # Errors
-    /// A strength outside 0 to 1, or none that leaves a step.
+    /// The strength lies outside 0 to 1, or leaves no step.
     pub fn first_step(&self, strength: f64) -> Result<usize> {
         if !(0.0..=1.0).contains(&strength) {
             return refuse("strength", format!("{strength} is not between 0 and 1"));
@@ -120,13 +120,13 @@ impl Schedule {
 /// `σ · noise + (1 - σ) · latents`, in the type and on the device of `latents`.
 ///
 /// # Errors
-/// Shapes that differ; libtorch's.
+/// The shapes differ; libtorch fails.
 pub fn add_noise(latents: &Tensor, noise: &Tensor, sigma: f32) -> Result<Tensor> {
     if latents.size() != noise.size() {
         let reason = format!("shape {:?} for latents of shape {:?}", noise.size(), latents.size());
         return refuse("noise", reason);
     }
-    // As diffusers: the noise level has the type of the latents, so 1 - σ is rounded in it.
+    // As in diffusers, the noise level has the type of the latents, so 1 - σ is rounded in that type.
     let options = (latents.kind(), latents.device());
     let sigma = Tensor::f_full([1], f64::from(sigma), options)?;
     let rest = Tensor::f_ones([1], options)?.f_sub(&sigma)?;
@@ -134,7 +134,8 @@ pub fn add_noise(latents: &Tensor, noise: &Tensor, sigma: f32) -> Result<Tensor>
     Ok(noise.f_mul(&sigma)?.f_add(&latents.f_mul(&rest)?)?)
 }
 
-/// `steps` numbers from 1 to `1/steps` at equal distances, as numpy's `linspace` makes them in float64, then float32.
+/// Returns `steps` equally spaced numbers from 1 to `1/steps`, computed as in numpy's `linspace` in float64, then
+/// converted to float32.
 fn evenly_to_zero(steps: usize) -> impl Iterator<Item = f32> {
     let last = 1.0 / steps as f64;
     let distance = (last - 1.0) / (steps.max(2) - 1) as f64;

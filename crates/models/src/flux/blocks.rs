@@ -1,4 +1,4 @@
-//! The two kinds of blocks.
+//! The dual and single blocks.
 
 use tch::{Kind, Tensor};
 
@@ -8,23 +8,23 @@ use super::rope::Rotary;
 use crate::attend::{AttentionProbe, KeyBias, attend};
 use crate::error::Result;
 use crate::nn::{Activation, Linear, Mlp, RmsNorm};
-use crate::site::{Segment, Site};
+use crate::site::{Site, TokenKind};
 use crate::weights::Weights;
 
 const QK_NORM_EPS: f64 = 1e-6;
 const FLOAT16_MAX: f64 = 65504.0;
 
-/// What a block needs besides its tokens.
-pub(super) struct Surroundings<'a> {
+/// The inputs of a block other than its tokens.
+pub(super) struct BlockInputs<'a> {
     /// `[batch, width]`.
     pub(super) conditioning: &'a Tensor,
     pub(super) rotary: &'a Rotary,
     pub(super) site: &'a Site,
 }
 
-/// What a dual block needs besides the concepts themselves.
-pub(super) struct ConceptSurroundings<'a> {
-    /// Of the sequence of concepts and image tokens.
+/// The inputs of a dual block for concept tokens.
+pub(super) struct ConceptInputs<'a> {
+    /// Rotary embedding of the sequence of concepts and image tokens.
     pub(super) rotary: &'a Rotary,
     pub(super) site: &'a Site,
 }
@@ -36,7 +36,7 @@ struct Heads {
     value: Tensor,
 }
 
-/// Makes the heads of one stream; queries and keys are normalised head by head.
+/// Projects the tokens of one stream to heads; queries and keys are normalised head by head.
 struct Projections {
     query: Linear,
     key: Linear,
@@ -47,7 +47,7 @@ struct Projections {
 }
 
 impl Projections {
-    /// Reads the layers that are called so below `attn`.
+    /// Reads the layers with these names below `attn`.
     fn load(weights: &Weights, config: &FluxConfig, linears: [&str; 3], norms: [&str; 2]) -> Result<Self> {
         let (width, head_dim) = (config.width(), config.attention_head_dim);
         let linear = |name: &str| Linear::load(&weights.pp(name), width, width, true);
@@ -78,7 +78,7 @@ impl Projections {
 }
 
 impl Heads {
-    /// The heads of one sequence, this one in front of `next`.
+    /// Concatenates the heads of two sequences, this one first.
     fn before(&self, next: &Self) -> Result<Self> {
         Ok(Self {
             query: Tensor::f_cat(&[&self.query, &next.query], 1)?,
@@ -102,24 +102,24 @@ impl Heads {
         Ok(attended.f_transpose(1, 2)?.f_flatten(2, 3)?)
     }
 
-    /// Attention of tokens at the origin, whose queries no rotation changes, to themselves and to `image`
-    /// → `[batch, tokens, width]`.
+    /// Attention of tokens at the origin to themselves and to `image` → `[batch, tokens, width]`. Rotation leaves
+    /// queries at the origin unchanged.
     fn attend_with(
         &self,
         image: &Self,
-        around: &ConceptSurroundings<'_>,
+        inputs: &ConceptInputs<'_>,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
         let both = self.before(image)?;
         let query = self.query.f_transpose(1, 2)?;
-        let key = around.rotary.apply(&both.key)?.f_transpose(1, 2)?;
+        let key = inputs.rotary.apply(&both.key)?.f_transpose(1, 2)?;
         let value = both.value.f_transpose(1, 2)?;
-        let attended = attend(&query, &key, &value, &KeyBias::none(), around.site, probe)?;
+        let attended = attend(&query, &key, &value, &KeyBias::none(), inputs.site, probe)?;
         Ok(attended.f_transpose(1, 2)?.f_flatten(2, 3)?)
     }
 }
 
-/// One of a dual block's streams: weights of its own around the joint attention.
+/// One stream of a dual block: its own weights around the joint attention.
 struct DualStream {
     norm: AdaptiveNorm,
     projections: Projections,
@@ -128,7 +128,7 @@ struct DualStream {
 }
 
 impl DualStream {
-    /// What attention and MLP add to the stream's tokens `x` `[batch, n, width]`.
+    /// Adds attention and MLP to the stream's tokens `x` `[batch, n, width]`.
     fn add(&self, x: &Tensor, attended: &Tensor, attention: &Modulation, mlp: &Modulation) -> Result<Tensor> {
         let x = attention.add(x, self.output.forward(attended)?)?;
         let hidden = self.feed_forward.forward(&mlp.norm(&x)?)?;
@@ -145,7 +145,7 @@ fn feed_forward(weights: &Weights, width: i64) -> Result<Mlp> {
     })
 }
 
-/// `FluxTransformerBlock`: text and image attend jointly and are otherwise apart.
+/// `FluxTransformerBlock`: text and image attend jointly and are otherwise separate.
 pub(super) struct DualBlock {
     text: DualStream,
     image: DualStream,
@@ -181,33 +181,33 @@ impl DualBlock {
     }
 
     /// `tokens` `[batch, text + image, width]` → the same shape; likewise `concepts` `[batch, concepts, width]`, which
-    /// pass through the text's weights and leave no trace in the tokens.
+    /// pass through the text's weights and do not influence the tokens.
     pub(super) fn forward(
         &self,
         tokens: &Tensor,
-        around: &Surroundings<'_>,
-        concepts: Option<(&Tensor, &ConceptSurroundings<'_>)>,
+        inputs: &BlockInputs<'_>,
+        concepts: Option<(&Tensor, &ConceptInputs<'_>)>,
         probe: &mut dyn AttentionProbe,
     ) -> Result<(Tensor, Option<Tensor>)> {
-        let layout = &around.site.layout;
-        let counts = [layout.count(Segment::Text), layout.count(Segment::Image)];
+        let layout = &inputs.site.layout;
+        let counts = [layout.count(TokenKind::Text), layout.count(TokenKind::Image)];
         let split = |x: &Tensor| -> Result<(Tensor, Tensor)> {
             Ok((x.f_narrow(1, 0, counts[0])?, x.f_narrow(1, counts[0], counts[1])?))
         };
         let (text, image) = split(tokens)?;
-        let (text_attention, text_mlp) = self.text.norm.two(around.conditioning)?;
-        let (image_attention, image_mlp) = self.image.norm.two(around.conditioning)?;
+        let (text_attention, text_mlp) = self.text.norm.two(inputs.conditioning)?;
+        let (image_attention, image_mlp) = self.image.norm.two(inputs.conditioning)?;
 
         let text_heads = self.text.projections.forward(&text_attention.norm(&text)?)?;
         let image_heads = self.image.projections.forward(&image_attention.norm(&image)?)?;
         let heads = text_heads.before(&image_heads)?;
-        let attended = heads.attend(around.rotary, around.site, &KeyBias::none(), probe)?;
+        let attended = heads.attend(inputs.rotary, inputs.site, &KeyBias::none(), probe)?;
 
         let concepts = match concepts {
             None => None,
-            Some((concepts, around)) => {
+            Some((concepts, inputs)) => {
                 let heads = self.text.projections.forward(&text_attention.norm(concepts)?)?;
-                let attended = heads.attend_with(&image_heads, around, probe)?;
+                let attended = heads.attend_with(&image_heads, inputs, probe)?;
                 Some(within_float16(self.text.add(concepts, &attended, &text_attention, &text_mlp)?)?)
             }
         };
@@ -244,20 +244,20 @@ impl SingleBlock {
     pub(super) fn forward(
         &self,
         tokens: &Tensor,
-        around: &Surroundings<'_>,
+        inputs: &BlockInputs<'_>,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
-        let modulation = self.norm.one(around.conditioning)?;
+        let modulation = self.norm.one(inputs.conditioning)?;
         let normed = modulation.norm(tokens)?;
         let hidden = Activation::GeluTanh.apply(&self.widen.forward(&normed)?)?;
         let heads = self.projections.forward(&normed)?;
-        let attended = heads.attend(around.rotary, around.site, &KeyBias::none(), probe)?;
+        let attended = heads.attend(inputs.rotary, inputs.site, &KeyBias::none(), probe)?;
         let update = self.output.forward(&Tensor::f_cat(&[attended, hidden], -1)?)?;
         within_float16(modulation.add(tokens, update)?)
     }
 }
 
-/// Keeps residuals finite in float16, where the published weights overflow; other types pass as they are.
+/// Clips residuals to finite float16 numbers, since the published weights overflow there. Other types are unchanged.
 fn within_float16(mut x: Tensor) -> Result<Tensor> {
     Ok(if x.kind() == Kind::Half { x.f_clamp_(-FLOAT16_MAX, FLOAT16_MAX)? } else { x })
 }

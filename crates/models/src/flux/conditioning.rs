@@ -1,4 +1,4 @@
-//! What every block is told besides its tokens: noise level, guidance and the text as a whole.
+//! The conditioning of all blocks: noise level, guidance and the pooled text.
 
 use tch::Tensor;
 
@@ -7,12 +7,12 @@ use crate::error::Result;
 use crate::nn::{Embedder, Sinusoids};
 use crate::weights::Weights;
 
-/// Noise level and guidance enter the sinusoids a thousandfold.
+/// Noise level and guidance are multiplied by this before the sinusoids.
 const SCALAR_SCALE: f64 = 1000.0;
 
 /// `value` → `[1, width]` of the type of `like`.
 fn scalar(embedder: &Embedder, value: f64, like: &Tensor) -> Result<Tensor> {
-    // In bfloat16 the peer rounds the scalar before and after this product; so do we.
+    // In bfloat16 diffusers rounds the scalar before and after this product; so does this code.
     let value = Tensor::f_full([1, 1], value, (like.kind(), like.device()))?.f_mul_scalar_(SCALAR_SCALE)?;
     let sinusoids = Sinusoids { count: SINUSOIDS, cosines_first: true, shift: 0.0 };
     embedder.forward(&sinusoids.of(&value)?.f_to_kind(like.kind())?)
@@ -21,7 +21,7 @@ fn scalar(embedder: &Embedder, value: f64, like: &Tensor) -> Result<Tensor> {
 /// The checkpoint's `time_text_embed`.
 pub(super) struct Conditioning {
     timestep_embedder: Embedder,
-    /// In networks distilled with guidance.
+    /// Only in networks distilled with guidance.
     guidance_embedder: Option<Embedder>,
     text_embedder: Embedder,
 }
@@ -37,8 +37,8 @@ impl Conditioning {
         })
     }
 
-    /// `pooled` `[batch, pooled_projection_dim]` → `[batch, width]`. `guidance` is given exactly where the network
-    /// takes one; the caller has checked that.
+    /// `pooled` `[batch, pooled_projection_dim]` → `[batch, width]`. The caller has checked that `guidance` is given
+    /// exactly if the network takes one.
     pub(super) fn forward(&self, timestep: f64, guidance: Option<f64>, pooled: &Tensor) -> Result<Tensor> {
         let mut sum = scalar(&self.timestep_embedder, timestep, pooled)?;
         if let Some((embedder, guidance)) = self.guidance_embedder.as_ref().zip(guidance) {

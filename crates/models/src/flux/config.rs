@@ -9,12 +9,13 @@ use crate::config_file;
 use crate::error::{Error, Result};
 use crate::limits;
 
-/// Widths of a token that stand side by side at most while a block runs: counted, in [`FluxConfig::activation_bytes`].
+/// Maximum number of widths of a token in memory at once while a block runs, counted in
+/// [`FluxConfig::activation_bytes`].
 const WIDTHS_PER_TOKEN: i64 = 20;
 
-/// Width of an MLP in widths of a token.
+/// Width of an MLP, as a multiple of the width of a token.
 pub(super) const MLP_RATIO: i64 = 4;
-/// Numbers that a scalar is spread over.
+/// Number of sinusoids that embed a scalar.
 pub(super) const SINUSOIDS: i64 = 256;
 
 const CLASS_NAME: &str = "FluxTransformer2DModel";
@@ -25,11 +26,11 @@ const CLASS_NAME: &str = "FluxTransformer2DModel";
 pub struct FluxConfig {
     #[serde(rename = "_class_name")]
     class_name: String,
-    /// Side of a patch in packed latents; 1 in every published network, whose latents are packed before.
+    /// Side of a patch in packed latents. It is 1 in every published network, since their latents are packed before.
     pub patch_size: i64,
     /// Channels of a packed latent: four times those of the autoencoder.
     pub in_channels: i64,
-    /// Channels of the answer; `in_channels` where absent.
+    /// Channels of the prediction. By default `in_channels`.
     out_channels: Option<i64>,
     /// Number of dual blocks.
     pub num_layers: usize,
@@ -45,7 +46,7 @@ pub struct FluxConfig {
     pub pooled_projection_dim: i64,
     /// Whether the network was distilled with guidance and takes its scale, as FLUX.1-dev.
     pub guidance_embeds: bool,
-    /// How many dimensions of a head turn with each axis of a token's position; FLUX has three.
+    /// Number of a head's dimensions that rotate with each of the three axes of a token's position.
     pub axes_dims_rope: [i64; 3],
 }
 
@@ -69,7 +70,7 @@ impl Default for FluxConfig {
 }
 
 impl FluxConfig {
-    /// The guidance scale where none is given: that of diffusers' pipeline where the network takes one, else none.
+    /// Returns the default guidance scale: that of diffusers' pipeline if the network takes guidance, else `None`.
     pub(crate) fn usual_guidance(&self) -> Option<f64> {
         self.guidance_embeds.then_some(3.5)
     }
@@ -77,7 +78,7 @@ impl FluxConfig {
     /// Reads `config.json` of a transformer's directory.
     ///
     /// # Errors
-    /// It is missing, belongs to another network or contradicts itself.
+    /// The file is missing, belongs to another network or contradicts itself.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
         if !dir.is_dir() {
@@ -99,7 +100,7 @@ impl FluxConfig {
         }
     }
 
-    /// Checks a configuration that comes from no file.
+    /// Checks a configuration that was not read from a file.
     pub(super) fn check(&self) -> Result<()> {
         match self.contradiction() {
             Some(reason) => Err(Error::Input { input: "configuration", reason }),
@@ -112,12 +113,12 @@ impl FluxConfig {
         self.num_attention_heads * self.attention_head_dim
     }
 
-    /// Channels of the answer for one token.
+    /// Channels of the prediction for one token.
     pub fn answer_channels(&self) -> i64 {
         self.patch_size * self.patch_size * self.out_channels.unwrap_or(self.in_channels)
     }
 
-    /// How many numbers the weights have: 11.9 · 10⁹ in the published networks.
+    /// Number of parameters: 11.9 · 10⁹ in the published networks.
     pub fn parameters(&self) -> u64 {
         let linear = |from: i64, to: i64| (from + 1) * to;
         let (width, head) = (self.width(), self.attention_head_dim);
@@ -142,12 +143,12 @@ impl FluxConfig {
         all as u64
     }
 
-    /// Bytes of the tensors, besides weights and maps, that are alive at once in a pass over `tokens` text and image tokens
-    /// of a whole batch: an estimate from above.
+    /// Upper estimate of the bytes of tensors, other than weights and maps, that are in memory at once in a pass over
+    /// `tokens` text and image tokens of a whole batch.
     ///
-    /// Most are alive inside the MLP of a dual block's image stream, when next to the tokens there are queries, keys and
-    /// values twice (of both streams apart and joined), the attention's output, the stream's residual and its norm, and the
-    /// widened tokens before and after the activation: 20 widths of a token.
+    /// The peak is inside the MLP of a dual block's image stream. At that point there are the tokens, queries, keys and
+    /// values twice (separate for both streams, and joined), the attention's output, the stream's residual and its
+    /// norm, and the widened tokens before and after the activation: 20 widths of a token.
     pub fn activation_bytes(&self, tokens: i64, kind: Kind) -> u64 {
         (WIDTHS_PER_TOKEN * tokens * self.width()) as u64 * kind.elt_size_in_bytes() as u64
     }
@@ -200,7 +201,7 @@ mod tests {
     use crate::memory::weight_bytes;
 
     #[test]
-    fn parameters_are_those_of_the_files() -> Result<()> {
+    fn the_number_of_parameters_equals_that_of_the_files() -> Result<()> {
         for fixture in ["flux-schnell", "flux-dev"] {
             let dir = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures").join(fixture);
             let config = FluxConfig::from_dir(&dir)?;

@@ -1,4 +1,4 @@
-//! What a pass reads.
+//! The input of a pass.
 
 use tch::{Device, Kind, Tensor};
 
@@ -6,7 +6,7 @@ use super::config::FluxConfig;
 use crate::error::{Error, Result};
 use crate::site::TokenLayout;
 
-/// One pass's input. Tensors may have any float type and live anywhere; the network takes them to its own.
+/// The input of one pass. Tensors may have any float type and be on any device; the network converts them.
 #[derive(Debug, Clone, Copy)]
 pub struct FluxInput<'a> {
     /// Noised latents, packed: `[batch, rows·columns, in_channels]` (see [`super::pack_latents`]).
@@ -17,19 +17,20 @@ pub struct FluxInput<'a> {
     pub text: &'a Tensor,
     /// The prompt's pooled embedding by CLIP, `[batch, pooled_projection_dim]`.
     pub pooled: &'a Tensor,
-    /// Embeddings by T5 of tokens that pass through the dual blocks beside the prompt, `[batch, concepts,
-    /// joint_attention_dim]`: they attend to each other and to the image, and nothing attends to them (ConceptAttention,
-    /// arXiv 2502.04320). A probe sees their attention as [`Stream::Concept`](crate::Stream::Concept).
+    /// T5 embeddings of concept tokens that pass through the dual blocks together with the prompt, `[batch, concepts,
+    /// joint_attention_dim]`: they attend to each other and to the image, and nothing attends to them
+    /// (ConceptAttention, arXiv 2502.04320). A probe sees their attention as
+    /// [`Stream::Concept`](crate::Stream::Concept).
     pub concepts: Option<&'a Tensor>,
-    /// Noise level of the latents, from 0 (picture) to 1 (noise): the scheduler's timestep over 1000.
+    /// Noise level of the latents, from 0 (image) to 1 (noise): the scheduler's timestep over 1000.
     pub timestep: f64,
-    /// Guidance scale, exactly where the network was distilled with guidance.
+    /// Guidance scale; required if the network was distilled with guidance, and refused otherwise.
     pub guidance: Option<f64>,
-    /// Sampling step, told to the probe.
+    /// Sampling step, for the probe.
     pub step: usize,
 }
 
-/// The tensors of an input, of the network's type and on its device.
+/// The tensors of an input, in the network's type and on its device.
 pub(super) struct Placed {
     pub(super) latents: Tensor,
     pub(super) text: Tensor,
@@ -38,13 +39,13 @@ pub(super) struct Placed {
 }
 
 impl FluxInput<'_> {
-    /// What the tokens of this pass are.
+    /// Returns the layout of the tokens of this pass.
     pub(super) fn layout(&self) -> Result<TokenLayout> {
         let (_, tokens, _) = self.text.size3()?;
         Ok(TokenLayout::joint(tokens, self.grid))
     }
 
-    /// Checks the input against the configuration and takes it to where the network is.
+    /// Checks the input against the configuration and moves it to the network's device.
     pub(super) fn place(&self, config: &FluxConfig, kind: Kind, device: Device) -> Result<Placed> {
         self.check(config)?;
         let place = |x: &Tensor| x.f_to_device(device)?.f_to_kind(kind);

@@ -1,4 +1,4 @@
-//! Latents as the autoencoder gives them and as the transformer reads them: two by two pixels make a token.
+//! Packing of latents: two by two latent pixels make one token of the transformer.
 
 use tch::Tensor;
 
@@ -7,7 +7,7 @@ use crate::error::{Error, Result};
 /// Packs latents `[batch, c, 2·rows, 2·columns]` into tokens `[batch, rows·columns, 4·c]`, row by row.
 ///
 /// # Errors
-/// Another number of dimensions, or an odd side.
+/// Another number of dimensions, or a side is odd.
 pub fn pack_latents(latents: &Tensor) -> Result<Tensor> {
     let &[batch, channels, height, width] = latents.size().as_slice() else {
         return Err(refused(latents, "[batch, channels, height, width]"));
@@ -24,7 +24,7 @@ pub fn pack_latents(latents: &Tensor) -> Result<Tensor> {
 /// Undoes [`pack_latents`]: tokens `[batch, rows·columns, 4·c]` become latents `[batch, c, 2·rows, 2·columns]`.
 ///
 /// # Errors
-/// The tokens do not fill the grid, or their channels are no multiple of four.
+/// The tokens do not fill the grid, or their number of channels is not a multiple of four.
 pub fn unpack_latents(tokens: &Tensor, (rows, columns): (i64, i64)) -> Result<Tensor> {
     let wanted = || format!("[batch, {rows}·{columns}, 4·channels]");
     let &[batch, count, channels] = tokens.size().as_slice() else {

@@ -1,4 +1,4 @@
-//! Which blocks of a FLUX transformer take part: `all`, `last:4`, or a list such as `dual.3,single.0`.
+//! Selection of blocks of a FLUX transformer: `all`, `last:4`, or a list such as `dual.3,single.0`.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -8,25 +8,27 @@ use crate::error::{Error, Result};
 use crate::layers::LayerSelection;
 use crate::site::Stream;
 
-/// Dual blocks that are read where nothing is said, as in the authors' demo.
+/// Default number of dual blocks, as in the authors' demo.
 const USUAL: usize = 10;
 
-/// A choice of blocks of both streams: a comma list of `all`, `last:4`, which mean each stream, and of the same and of
-/// block numbers behind the name of one (`dual.3`, `single.0`, `dual.last:10`, `single.all`).
+/// A choice of blocks of both streams: a comma-separated list. `all` and `last:4` apply to each stream; with the name
+/// of a stream before them, they and block numbers apply to that stream (`dual.3`, `single.0`, `dual.last:10`,
+/// `single.all`).
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum FluxLayers {
-    /// The last ten dual blocks, or all of them where there are fewer.
+    /// The last ten dual blocks, or all of them if there are fewer.
     #[default]
     Usual,
-    /// These, of one stream or of each.
+    /// A list of selections, each for one stream or for both.
     List(Vec<(Option<Stream>, LayerSelection)>),
 }
 
 impl FluxLayers {
-    /// The chosen blocks of a network with so many of each stream, in the order of the pass. No set is empty.
+    /// Returns the chosen blocks of a network with the given numbers of dual and single blocks, in the order of the
+    /// pass. No set is empty.
     ///
     /// # Errors
-    /// The network has fewer blocks than are asked for.
+    /// The network has fewer blocks than requested.
     pub fn resolve(&self, dual: usize, single: usize) -> Result<BTreeMap<Stream, BTreeSet<usize>>> {
         let mut chosen: BTreeMap<Stream, BTreeSet<usize>> = BTreeMap::new();
         let mut add = |stream: Stream, blocks: BTreeSet<usize>| {
@@ -77,7 +79,7 @@ impl FromStr for FluxLayers {
             };
             let selection = rest.parse().ok().filter(|selection| match selection {
                 LayerSelection::All | LayerSelection::Last(_) => true,
-                // `block.3` is another network's, and a number alone could mean either stream.
+                // `block.3` is a name of other networks, and a number alone could mean either stream.
                 LayerSelection::List(_) => stream.is_some() && !rest.contains('.'),
             });
             selection.map(|selection| (stream, selection)).ok_or_else(|| Error::Layers {
@@ -128,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn the_usual_blocks_are_the_last_ten_dual_ones_as_far_as_there_are_so_many() -> Result<()> {
+    fn default_blocks_are_the_last_ten_dual_blocks() -> Result<()> {
         let usual = |dual| FluxLayers::Usual.resolve(dual, 5);
         assert_eq!(usual(19)?, [(Stream::Dual, (9..19).collect())].into());
         assert_eq!(usual(3)?, [(Stream::Dual, (0..3).collect())].into());
@@ -150,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_is_read_back() -> Result<()> {
+    fn printed_selections_parse_to_the_same_selection() -> Result<()> {
         for spec in ["all", "last:4", "dual.3,single.0", "dual.last:10,single.all"] {
             assert_eq!(spec.parse::<FluxLayers>()?.to_string(), spec);
         }

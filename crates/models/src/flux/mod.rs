@@ -1,7 +1,7 @@
 //! The transformer of FLUX.1 (schnell and dev) as diffusers' `FluxTransformer2DModel` stores it.
 //!
-//! Dual blocks come first: text and image tokens have weights of their own and attend jointly. Single blocks follow:
-//! one stream of both. Text tokens stand in front in either, so a probe sees the same [`TokenLayout`] in every block.
+//! Dual blocks come first: text and image tokens have separate weights and attend jointly. Single blocks follow, with
+//! one stream for both. Text tokens come first in both kinds, so a probe sees the same [`TokenLayout`] in every block.
 
 mod blocks;
 mod conditioning;
@@ -20,9 +20,9 @@ use tch::{Device, Kind, Tensor};
 use crate::attend::AttentionProbe;
 use crate::error::Result;
 use crate::nn::Linear;
-use crate::site::{Segment, Site, Stream, TokenLayout};
+use crate::site::{Site, Stream, TokenKind, TokenLayout};
 use crate::weights::Weights;
-use blocks::{ConceptSurroundings, DualBlock, SingleBlock, Surroundings};
+use blocks::{BlockInputs, ConceptInputs, DualBlock, SingleBlock};
 use conditioning::Conditioning;
 pub use config::FluxConfig;
 pub use input::FluxInput;
@@ -71,7 +71,7 @@ pub struct FluxTransformer {
 pub struct FluxState {
     /// `[batch, text + rows·columns, width]`, text tokens first.
     pub tokens: Tensor,
-    /// Timestep, guidance and pooled text as the blocks see them, `[batch, width]`.
+    /// Conditioning from timestep, guidance and pooled text, `[batch, width]`.
     pub conditioning: Tensor,
     rotary: Rotary,
     layout: TokenLayout,
@@ -79,7 +79,7 @@ pub struct FluxState {
     concepts: Option<Concepts>,
 }
 
-/// Tokens beside the others, until the last dual block.
+/// Concept tokens, which exist until the last dual block.
 struct Concepts {
     /// `[batch, concepts, width]`.
     tokens: Tensor,
@@ -88,7 +88,7 @@ struct Concepts {
 }
 
 impl FluxState {
-    /// What the tokens are.
+    /// Returns the layout of the tokens.
     pub fn layout(&self) -> &TokenLayout {
         &self.layout
     }
@@ -99,7 +99,7 @@ impl FluxTransformer {
     /// `transformer` of a pipeline, and checks that every tensor is used.
     ///
     /// # Errors
-    /// A missing, misshapen or superfluous tensor, or the configuration of another network.
+    /// A tensor is missing, superfluous or has a wrong shape, or the configuration belongs to another network.
     pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         let config = FluxConfig::from_dir(dir)?;
         let weights = Weights::open(dir, kind, device)?;
@@ -108,10 +108,10 @@ impl FluxTransformer {
         Ok(network)
     }
 
-    /// A network of this shape whose weights mean nothing ([`Weights::drawn`]), for benchmarks.
+    /// Creates a network of this shape with random weights ([`Weights::drawn`]), for benchmarks.
     ///
     /// # Errors
-    /// A configuration that contradicts itself; libtorch's.
+    /// The configuration contradicts itself; libtorch fails.
     pub fn random(config: FluxConfig, kind: Kind, device: Device) -> Result<Self> {
         config.check()?;
         Self::read(config, &Weights::drawn(kind, device))
@@ -139,7 +139,7 @@ impl FluxTransformer {
         })
     }
 
-    /// What `config.json` says.
+    /// The configuration.
     pub fn config(&self) -> &FluxConfig {
         &self.config
     }
@@ -149,21 +149,21 @@ impl FluxTransformer {
         self.kind
     }
 
-    /// Where the network lives.
+    /// The device of the network.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// The predicted velocity `[batch, rows·columns, channels]` (noise minus picture), packed as the latents were.
+    /// Returns the predicted velocity `[batch, rows·columns, channels]` (noise minus image), packed like the latents.
     ///
     /// # Errors
-    /// An input of another shape, guidance that the network does not take or misses; libtorch's and the probe's.
+    /// An input of another shape, guidance that the network does not take or misses; libtorch or the probe fails.
     pub fn forward(&self, input: &FluxInput<'_>, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
         self.velocity(&self.forward_to(input, None, probe)?)
     }
 
-    /// The pass as far as the block `last` of a stream, or through all blocks: what a probe needs that reads nothing
-    /// behind it.
+    /// Runs the pass up to and including the block `last` of a stream, or through all blocks. For probes that read
+    /// nothing after it.
     ///
     /// # Errors
     /// As [`FluxTransformer::forward`].
@@ -184,10 +184,10 @@ impl FluxTransformer {
         Ok(state)
     }
 
-    /// Turns an input into what the first block reads.
+    /// Embeds an input: returns the state before the first block.
     ///
     /// # Errors
-    /// An input of another shape, guidance that the network does not take or misses; libtorch's.
+    /// An input of another shape, guidance that the network does not take or misses; libtorch fails.
     pub fn embed(&self, input: &FluxInput<'_>) -> Result<FluxState> {
         let placed = input.place(&self.config, self.kind, self.device)?;
         let layout = input.layout()?;
@@ -214,19 +214,19 @@ impl FluxTransformer {
         })
     }
 
-    /// All blocks in execution order, for passes that look between them or end early.
+    /// Returns all blocks in execution order, for passes that inspect the state between them or end early.
     pub fn blocks(&self) -> impl Iterator<Item = FluxBlock<'_>> {
         let dual = self.transformer_blocks.iter().map(Layer::Dual).enumerate();
         let single = self.single_transformer_blocks.iter().map(Layer::Single).enumerate();
         dual.chain(single).map(|(number, layer)| FluxBlock { number, layer })
     }
 
-    /// The predicted velocity `[batch, rows·columns, channels]` after the last block.
+    /// Returns the predicted velocity `[batch, rows·columns, channels]` from the state after the last block.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn velocity(&self, state: &FluxState) -> Result<Tensor> {
-        let (text, image) = (state.layout.count(Segment::Text), state.layout.count(Segment::Image));
+        let (text, image) = (state.layout.count(TokenKind::Text), state.layout.count(TokenKind::Image));
         let tokens = state.tokens.f_narrow(1, text, image)?;
         self.proj_out.forward(&self.norm_out.forward(&tokens, &state.conditioning)?)
     }
@@ -244,7 +244,7 @@ pub struct FluxBlock<'a> {
 }
 
 impl FluxBlock<'_> {
-    /// Where the block sits in a pass.
+    /// Returns the site of the block in a pass.
     pub fn site(&self, state: &FluxState) -> Site {
         let stream = match self.layer {
             Layer::Dual(_) => Stream::Dual,
@@ -256,28 +256,28 @@ impl FluxBlock<'_> {
     /// Runs the block over the state's tokens.
     ///
     /// # Errors
-    /// libtorch's and the probe's.
+    /// libtorch or the probe fails.
     pub fn forward(&self, state: &mut FluxState, probe: &mut dyn AttentionProbe) -> Result<()> {
         let site = self.site(state);
-        let around = Surroundings { conditioning: &state.conditioning, rotary: &state.rotary, site: &site };
+        let inputs = BlockInputs { conditioning: &state.conditioning, rotary: &state.rotary, site: &site };
         match self.layer {
             Layer::Dual(block) => {
-                let beside = state.concepts.as_ref().map(|concepts| Site {
+                let concept_site = state.concepts.as_ref().map(|concepts| Site {
                     stream: Stream::Concept,
                     layout: concepts.layout.clone(),
                     ..site.clone()
                 });
-                let concepts = state.concepts.as_ref().zip(beside.as_ref()).map(|(concepts, site)| {
-                    (&concepts.tokens, ConceptSurroundings { rotary: &concepts.rotary, site })
+                let concepts = state.concepts.as_ref().zip(concept_site.as_ref()).map(|(concepts, site)| {
+                    (&concepts.tokens, ConceptInputs { rotary: &concepts.rotary, site })
                 });
-                let concepts = concepts.as_ref().map(|(tokens, around)| (*tokens, around));
-                let (tokens, concepts) = block.forward(&state.tokens, &around, concepts, probe)?;
+                let concepts = concepts.as_ref().map(|(tokens, inputs)| (*tokens, inputs));
+                let (tokens, concepts) = block.forward(&state.tokens, &inputs, concepts, probe)?;
                 state.tokens = tokens;
                 if let Some((state, tokens)) = state.concepts.as_mut().zip(concepts) {
                     state.tokens = tokens;
                 }
             }
-            Layer::Single(block) => state.tokens = block.forward(&state.tokens, &around, probe)?,
+            Layer::Single(block) => state.tokens = block.forward(&state.tokens, &inputs, probe)?,
         }
         Ok(())
     }

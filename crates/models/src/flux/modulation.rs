@@ -1,4 +1,4 @@
-//! Layer norms without parameters of their own: the conditioning shifts and scales them (adaLN-Zero, arXiv 2212.09748).
+//! Layer norms without parameters, which the conditioning shifts and scales (adaLN-Zero, arXiv 2212.09748).
 
 use tch::Tensor;
 
@@ -8,34 +8,34 @@ use crate::weights::Weights;
 
 const EPS: f64 = 1e-6;
 
-/// How the conditioning treats one part of a block; all `[batch, 1, width]`.
+/// Shift, scale and gate for one part of a block; each is `[batch, 1, width]`.
 pub(super) struct Modulation {
     shift: Tensor,
     scale: Tensor,
-    /// Multiplied to what the part adds to its residual.
+    /// Factor of the part's contribution to the residual.
     gate: Tensor,
 }
 
 impl Modulation {
-    /// The `number`-th of the parts that `all` `[batch, 1, parts · 3 · width]` holds side by side.
+    /// Returns the `number`-th part of `all` `[batch, 1, parts · 3 · width]`.
     fn nth(all: &Tensor, number: i64, width: i64) -> Result<Self> {
         let slice = |which: i64| all.f_narrow(-1, (3 * number + which) * width, width);
         Ok(Self { shift: slice(0)?, scale: slice(1)?, gate: slice(2)? })
     }
 
-    /// `x` `[batch, n, width]`, normalised, scaled and shifted.
+    /// Returns `x` `[batch, n, width]` normalised, scaled and shifted.
     pub(super) fn norm(&self, x: &Tensor) -> Result<Tensor> {
         modulated_norm(x, &self.shift, &self.scale)
     }
 
-    /// `x + gate · update`, both `[batch, n, width]`; the update's memory is used up.
+    /// Returns `x + gate · update`, both `[batch, n, width]`, reusing the memory of `update`.
     pub(super) fn add(&self, x: &Tensor, mut update: Tensor) -> Result<Tensor> {
         Ok(update.f_mul_(&self.gate)?.f_add_(x)?)
     }
 }
 
-/// What the conditioning makes of a block: `AdaLayerNormZero` has two parts (attention, MLP), `AdaLayerNormZeroSingle`
-/// one for both.
+/// Computes the modulation of a block from the conditioning. `AdaLayerNormZero` has two parts (attention, MLP),
+/// `AdaLayerNormZeroSingle` one for both.
 pub(super) struct AdaptiveNorm {
     linear: Linear,
     width: i64,
@@ -46,20 +46,19 @@ impl AdaptiveNorm {
         Ok(Self { linear: Linear::load(&weights.pp("linear"), width, 3 * parts * width, true)?, width })
     }
 
-    /// The only part, for `conditioning` `[batch, width]`.
+    /// Returns the only part, for `conditioning` `[batch, width]`.
     pub(super) fn one(&self, conditioning: &Tensor) -> Result<Modulation> {
         Modulation::nth(&projected(&self.linear, conditioning)?, 0, self.width)
     }
 
-    /// The parts of attention and MLP, for `conditioning` `[batch, width]`.
+    /// Returns the parts of attention and MLP, for `conditioning` `[batch, width]`.
     pub(super) fn two(&self, conditioning: &Tensor) -> Result<(Modulation, Modulation)> {
         let all = projected(&self.linear, conditioning)?;
         Ok((Modulation::nth(&all, 0, self.width)?, Modulation::nth(&all, 1, self.width)?))
     }
 }
 
-/// The norm after the last block, `AdaLayerNormContinuous`: nothing is added, so there is no gate, and the scale stands
-/// before the shift.
+/// The norm after the last block, `AdaLayerNormContinuous`. It has no gate, and the scale comes before the shift.
 pub(super) struct LastNorm {
     linear: Linear,
     width: i64,

@@ -3,21 +3,21 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::error::Result;
-use crate::site::{Segment, TokenLayout};
+use crate::site::{TokenKind, TokenLayout};
 
 const THETA: f64 = 10_000.0;
 
-/// Positions `[tokens, 3]` of a joint sequence, in double precision: text tokens stand at the origin, image tokens at
-/// (0, row, column). These are the `txt_ids` and `img_ids` of diffusers' pipeline, one below the other.
+/// Returns the positions `[tokens, 3]` of a joint sequence in double precision: text tokens at the origin, image tokens
+/// at (0, row, column). These are diffusers' `txt_ids` followed by `img_ids`.
 pub(super) fn positions(layout: &TokenLayout) -> Result<Tensor> {
     let (rows, columns) = layout.image;
     let grid = (0..rows).flat_map(|row| (0..columns).map(move |column| [0.0, row as f64, column as f64]));
-    let text = std::iter::repeat_n([0.0; 3], layout.count(Segment::Text) as usize);
+    let text = std::iter::repeat_n([0.0; 3], layout.count(TokenKind::Text) as usize);
     let flat: Vec<f64> = text.chain(grid).flatten().collect();
     Ok(Tensor::f_from_slice(&flat)?.f_reshape([-1, 3])?)
 }
 
-/// Angles of every token, one for each pair of a head's dimensions.
+/// Rotation angles of every token, one for each pair of a head's dimensions.
 pub(super) struct Rotary {
     /// `[tokens, 1, head dim / 2]`, float32.
     cos: Tensor,
@@ -25,8 +25,8 @@ pub(super) struct Rotary {
 }
 
 impl Rotary {
-    /// Angles for `positions` `[tokens, axes]`; axis `i` turns `axes_dims[i]` dimensions of a head. Computed in double
-    /// precision on the host and rounded once, as diffusers does.
+    /// Computes the angles for `positions` `[tokens, axes]`; axis `i` rotates `axes_dims[i]` dimensions of a head. They
+    /// are computed in double precision on the host and rounded once, as in diffusers.
     pub(super) fn new(positions: &Tensor, axes_dims: &[i64], device: Device) -> Result<Self> {
         let mut angles = Vec::with_capacity(axes_dims.len());
         for (axis, &dim) in (0..).zip(axes_dims) {
@@ -39,8 +39,8 @@ impl Rotary {
         Ok(Self { cos: place(angles.f_cos()?)?, sin: place(angles.f_sin()?)? })
     }
 
-    /// Turns neighbouring dimensions of `x` `[batch, tokens, heads, head dim]`; computed in float32, returned in the
-    /// type of `x`.
+    /// Rotates pairs of neighbouring dimensions of `x` `[batch, tokens, heads, head dim]`; The rotation is computed in
+    /// float32 and returned in the type of `x`.
     pub(super) fn apply(&self, x: &Tensor) -> Result<Tensor> {
         // [b, n, heads, head dim / 2, 2]
         let pairs = x.f_to_kind(Kind::Float)?.f_unflatten(3, [-1, 2])?;

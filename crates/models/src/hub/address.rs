@@ -1,15 +1,15 @@
-//! Web addresses: what of them is shown, who is asked, where a redirect leads.
+//! Web addresses: the part that may be shown, the host that is asked, the target of a redirect.
 
 use std::net::IpAddr;
 
 use ureq::http::Uri;
 
-/// An address without its query, which may hold a signature.
+/// Returns an address without its query, which may hold a signature.
 pub(super) fn public(url: &str) -> String {
     url.split(['?', '#']).next().unwrap_or_default().into()
 }
 
-/// Scheme, host and port.
+/// Returns scheme, host and port.
 pub(super) fn origin(url: &str) -> Option<(String, String, u16)> {
     let uri: Uri = url.parse().ok()?;
     let scheme = uri.scheme_str()?.to_ascii_lowercase();
@@ -17,7 +17,7 @@ pub(super) fn origin(url: &str) -> Option<(String, String, u16)> {
     Some((scheme, uri.host()?.to_ascii_lowercase(), port))
 }
 
-/// Whether an address is of this machine.
+/// Whether an address points to this machine.
 pub(super) fn is_this_machine(url: &str) -> bool {
     origin(url).is_some_and(|(_, host, _)| {
         host == "localhost"
@@ -25,7 +25,7 @@ pub(super) fn is_this_machine(url: &str) -> bool {
     })
 }
 
-/// Where a redirect from `url` to `target` leads, if anywhere.
+/// Returns the address to which a redirect from `url` to `target` leads, if it is valid.
 pub(super) fn join(url: &str, target: &str) -> Option<String> {
     let base: Uri = url.parse().ok()?;
     let (scheme, authority) = (base.scheme_str()?, base.authority()?);
@@ -37,7 +37,7 @@ pub(super) fn join(url: &str, target: &str) -> Option<String> {
         target.to_owned()
     };
     let uri: Uri = joined.parse().ok()?;
-    // A page that was asked for over TLS does not continue without.
+    // A request that began over TLS must not continue without TLS.
     let allowed = uri.scheme_str() == Some("https") || uri.scheme_str() == Some("http") && scheme == "http";
     allowed.then_some(joined)
 }

@@ -1,4 +1,4 @@
-//! The cache on disk, laid out as Python's `huggingface_hub` lays it out, so that each finds the other's files:
+//! The cache on disk, in the layout of Python's `huggingface_hub`, so that either program finds the files of the other:
 //!
 //! ```text
 //! models--organisation--repository/
@@ -23,7 +23,7 @@ pub(super) struct Repository {
     locks: PathBuf,
 }
 
-/// Held while a blob is written; released with the process at the latest.
+/// A lock that is held while a blob is written. It is released when the process ends at the latest.
 pub(super) struct Lock {
     _file: Option<File>,
 }
@@ -34,7 +34,7 @@ impl Repository {
         Self { folder: cache.join(&name), locks: cache.join(".locks").join(&name) }
     }
 
-    /// The commit of a revision, as far as the cache knows.
+    /// Returns the commit of a revision if the cache knows it.
     pub(super) fn commit(&self, revision: &str) -> Option<String> {
         if is_commit(revision) {
             return Some(revision.into());
@@ -43,29 +43,29 @@ impl Repository {
         Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 
-    /// The folder of a commit.
+    /// Returns the folder of a commit.
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
         self.folder.join("snapshots").join(commit)
     }
 
-    /// Whether the file of that commit is there.
+    /// Whether the cache has the file of that commit.
     pub(super) fn has(&self, commit: &str, file: &str) -> bool {
         self.snapshot(commit).join(file).is_file()
     }
 
-    /// Where data with this entity tag belong.
+    /// Returns the path of the blob with this entity tag.
     pub(super) fn blob(&self, etag: &str) -> PathBuf {
         self.folder.join("blobs").join(etag)
     }
 
-    /// Whether data with this entity tag, and of this size where it is known, are there.
+    /// Whether the cache has the blob with this entity tag and, if `size` is given, of this size.
     pub(super) fn has_blob(&self, etag: &str, size: Option<u64>) -> bool {
         self.blob(etag)
             .metadata()
             .is_ok_and(|data| data.is_file() && size.is_none_or(|size| data.len() == size))
     }
 
-    /// Lets the file of a commit be the data with this entity tag.
+    /// Links the file of a commit to the blob with this entity tag.
     pub(super) fn link(&self, commit: &str, file: &str, etag: &str) -> Result<()> {
         let link = self.snapshot(commit).join(file);
         if let Some(folder) = link.parent() {
@@ -74,7 +74,7 @@ impl Repository {
         let depth = 2 + file.matches('/').count();
         let target = Path::new(&"../".repeat(depth)).join("blobs").join(etag);
         match place(&self.blob(etag), &target, &link) {
-            // Another process was faster; a link to nowhere is what remains of a cache that was tidied by hand.
+            // Another process was faster, or the link is dangling because somebody removed blobs by hand.
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && link.is_file() => Ok(()),
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
                 fs::remove_file(&link).and_then(|()| place(&self.blob(etag), &target, &link))
@@ -84,7 +84,7 @@ impl Repository {
         .map_err(HubError::file("link", &link))
     }
 
-    /// Remembers the commit of a branch. Readers see the old or the new one, never half of it.
+    /// Stores the commit of a branch. Readers see the old or the new commit, never a part of it.
     pub(super) fn remember(&self, revision: &str, commit: &str) -> Result<()> {
         if revision == commit || self.commit(revision).as_deref() == Some(commit) {
             return Ok(());
@@ -97,8 +97,8 @@ impl Repository {
         fs::write(&new, commit).and_then(|()| fs::rename(&new, &path)).map_err(HubError::file("write", &path))
     }
 
-    /// Waits until no other process, Python's included, writes data with this entity tag. `waiting` is called if that
-    /// takes a while. Some network file systems have no locks; there nothing is waited for.
+    /// Waits until no other process, Python's included, writes the blob with this entity tag. Calls `waiting` if the
+    /// lock is not free at once. On network file systems without locks it does not wait.
     pub(super) fn lock(&self, etag: &str, waiting: impl FnOnce()) -> Result<Lock> {
         fs::create_dir_all(&self.locks).map_err(HubError::file("create", &self.locks))?;
         let path = self.locks.join(format!("{etag}.lock"));
@@ -125,7 +125,7 @@ impl Repository {
     }
 }
 
-/// Part of a file name that no other writer uses at the same time.
+/// Returns a part of a file name that no other writer uses at the same time.
 pub(super) fn unique() -> String {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
@@ -136,7 +136,7 @@ fn place(_blob: &Path, target: &Path, link: &Path) -> io::Result<()> {
     std::os::unix::fs::symlink(target, link)
 }
 
-/// Where links need rights that few have, the snapshot holds a copy, as Python's library does it.
+/// On systems where creating links needs special rights, the snapshot holds a copy, as in Python's library.
 #[cfg(not(unix))]
 fn place(blob: &Path, _target: &Path, link: &Path) -> io::Result<()> {
     if link.exists() { Err(io::ErrorKind::AlreadyExists.into()) } else { fs::copy(blob, link).map(drop) }

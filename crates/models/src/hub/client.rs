@@ -1,4 +1,4 @@
-//! Requests to the hub: what a file is, and its data from some byte on.
+//! Requests to the hub: the description of a file, and its data from a given byte on.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -12,15 +12,15 @@ use ureq::{Agent, Body};
 use super::address::{is_this_machine, join, origin, public};
 use super::error::{HubError, Result};
 use super::registry::{Model, is_commit, is_plain_name};
-use super::retry::Fault;
+use super::retry::RequestError;
 use super::settings::Hub;
 
 const MAX_REDIRECTS: usize = 10;
 const CONNECT: Duration = Duration::from_secs(20);
-/// A server that is silent for so long will not speak again.
+/// Timeout for a server that sends nothing.
 const SILENCE: Duration = Duration::from_secs(60);
 
-/// A file that is asked for.
+/// A requested file.
 #[derive(Clone, Copy)]
 pub(super) struct Wanted<'a> {
     pub(super) model: &'a Model,
@@ -28,15 +28,15 @@ pub(super) struct Wanted<'a> {
     pub(super) file: &'a str,
 }
 
-/// What the hub says of a file.
+/// Description of a file by the hub.
 pub(super) struct Remote {
     pub(super) commit: String,
-    /// Name of the data in the cache: their SHA-256 for large files.
+    /// Name of the blob in the cache. For large files it is their SHA-256.
     pub(super) etag: String,
     pub(super) size: Option<u64>,
 }
 
-/// Speaks to one hub.
+/// Client of one hub.
 pub(super) struct Client {
     agent: Agent,
     endpoint: String,
@@ -52,10 +52,11 @@ impl Client {
         }
         let mut config = Agent::config_builder()
             .user_agent(concat!("tokenrank/", env!("CARGO_PKG_VERSION")))
-            // A compressed answer would have another length than the file.
+            // A compressed response would have a different length than the file.
             .accept_encoding("identity")
             .http_status_as_error(false)
-            // Redirects are followed here: the token goes to the hub alone, and the first answer says what the file is.
+            // Redirects are followed here: the token is sent to the hub only, and the first response describes the
+            // file.
             .max_redirects(0)
             .max_redirects_will_error(false)
             .tls_config(tls())
@@ -63,20 +64,20 @@ impl Client {
             .timeout_recv_response(Some(SILENCE))
             .timeout_per_read(Some(SILENCE));
         if is_this_machine(&hub.endpoint) {
-            // No proxy leads back here.
+            // A proxy cannot reach this machine.
             config = config.proxy(None);
         }
         Ok(Self { agent: config.build().new_agent(), endpoint: hub.endpoint.clone(), token })
     }
 
-    /// Asks what a file is.
-    pub(super) fn describe(&self, wanted: Wanted) -> Result<Remote, Fault> {
+    /// Requests the description of a file.
+    pub(super) fn describe(&self, wanted: Wanted) -> Result<Remote, RequestError> {
         let mut url = self.url(wanted);
         let (mut commit, mut etag, mut size) = (None, None, None);
         for _ in 0..=MAX_REDIRECTS {
             let response = self.send("HEAD", &url, None)?;
             let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
-            // The answer of the hub itself counts, not that of the storage it redirects to.
+            // The headers of the hub itself count, not those of the storage that it redirects to.
             commit = commit.or_else(|| header("x-repo-commit").map(str::to_owned));
             etag = etag.or_else(|| header("x-linked-etag").map(str::to_owned));
             size = size.or_else(|| header("x-linked-size")?.parse().ok());
@@ -102,7 +103,7 @@ impl Client {
         }
         let etag = etag.as_deref().map(|etag| etag.trim_start_matches("W/").trim_matches('"'));
         match (commit, etag) {
-            // Both become names of files.
+            // Both become file names.
             (Some(commit), Some(etag)) if is_commit(&commit) && is_plain_name(etag) => {
                 Ok(Remote { commit, etag: etag.into(), size })
             }
@@ -110,8 +111,13 @@ impl Client {
         }
     }
 
-    /// Opens the data of a file from byte `from` on; says at which byte they begin, since a server may ignore the wish.
-    pub(super) fn open(&self, wanted: Wanted, mut from: u64) -> Result<(u64, impl Read + use<>), Fault> {
+    /// Opens the data of a file from byte `from` on. Returns the byte at which they really begin, since a server may
+    /// ignore the requested range.
+    pub(super) fn open(
+        &self,
+        wanted: Wanted,
+        mut from: u64,
+    ) -> Result<(u64, impl Read + use<>), RequestError> {
         let mut url = self.url(wanted);
         for _ in 0..=MAX_REDIRECTS {
             let response = self.send("GET", &url, (from > 0).then_some(from))?;
@@ -129,7 +135,7 @@ impl Client {
                     let range = response.headers().get("content-range").and_then(|range| range.to_str().ok());
                     let begins = |range: &str| range.starts_with(&format!("bytes {from}-"));
                     if !range.is_some_and(begins) {
-                        return Err(answer(&url, "with another range than the one asked for").into());
+                        return Err(answer(&url, "with another range than the requested one").into());
                     }
                     from
                 }
@@ -144,8 +150,8 @@ impl Client {
         format!("{}/{}/resolve/{}/{file}", self.endpoint, model.id, revision.replace('/', "%2F"))
     }
 
-    /// One request, no redirects. Only the hub itself is shown the token.
-    fn send(&self, method: &str, url: &str, from: Option<u64>) -> Result<Response<Body>, Fault> {
+    /// Sends one request without following redirects. The token is sent to the hub itself only.
+    fn send(&self, method: &str, url: &str, from: Option<u64>) -> Result<Response<Body>, RequestError> {
         let mut request = if method == "HEAD" { self.agent.head(url) } else { self.agent.get(url) };
         if let Some(token) = self.token.as_ref().filter(|_| origin(url) == origin(&self.endpoint)) {
             request = request.header(AUTHORIZATION, token);
@@ -167,18 +173,18 @@ impl Client {
                 clippy::wildcard_enum_match_arm,
                 reason = "ureq's errors, of which new ones are neither"
             )]
-            let nobody = match &error {
+            let no_server = match &error {
                 ureq::Error::HostNotFound | ureq::Error::BadUri(_) | ureq::Error::Http(_) => true,
                 ureq::Error::Io(e) => e.kind() == std::io::ErrorKind::ConnectionRefused,
                 _ => false,
             };
             let hint = if certificate { " (SSL_CERT_FILE can name the certificates to trust)" } else { "" };
             let error = HubError::Unreachable { url: public(url), reason: format!("{error}{hint}") };
-            Fault::new(error, !certificate && !nobody)
+            RequestError::new(error, !certificate && !no_server)
         })
     }
 
-    fn check(&self, wanted: Wanted, url: &str, status: StatusCode) -> Result<(), Fault> {
+    fn check(&self, wanted: Wanted, url: &str, status: StatusCode) -> Result<(), RequestError> {
         let Wanted { model, revision, file } = wanted;
         let ours = origin(url) == origin(&self.endpoint);
         let error = match status.as_u16() {
@@ -198,9 +204,9 @@ impl Client {
             },
             code => answer(url, &format!("HTTP {code}")),
         };
-        // An address of the storage expires, which it says with 403; the hub then gives another.
+        // The storage answers 403 when an address has expired; the hub then gives a new one.
         let passing = status.is_server_error() || status == 429 || status == 408 || (status == 403 && !ours);
-        Err(Fault::new(error, passing))
+        Err(RequestError::new(error, passing))
     }
 }
 
@@ -218,8 +224,8 @@ fn answer(url: &str, what: &str) -> HubError {
     HubError::Answer { url: public(url), what: what.into() }
 }
 
-/// Where a redirect leads.
-fn next(url: &str, response: &Response<Body>) -> Result<String, Fault> {
+/// Returns the target of a redirect.
+fn next(url: &str, response: &Response<Body>) -> Result<String, RequestError> {
     let target = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let joined = target.and_then(|target| join(url, target));
     joined.ok_or_else(|| answer(url, "with a redirect to nowhere").into())

@@ -1,4 +1,4 @@
-//! One file from the hub to its final name in the cache.
+//! Downloads one file from the hub to its final name in the cache.
 
 use std::io::{self, Read};
 use std::path::Path;
@@ -9,11 +9,11 @@ use super::client::{Client, Remote, Wanted};
 use super::error::{HubError, Result};
 use super::partial::Partial;
 use super::registry::is_sha256;
-use super::retry::{Fault, Patience};
+use super::retry::{RequestError, RetryPolicy};
 
 const CHUNK: usize = 1 << 18;
 
-/// A file to download, and what its data must be.
+/// A file to download, with its expected size and hash.
 pub(super) struct Download<'a> {
     client: &'a Client,
     wanted: Wanted<'a>,
@@ -36,7 +36,7 @@ impl<'a> Download<'a> {
             found: found.to_string(),
             wanted: wanted.to_string(),
         };
-        // The entity tag of a large file is its SHA-256, that of a small one is git's own hash.
+        // The entity tag of a large file is its SHA-256; that of a small file is git's own hash.
         let offered = Some(&remote.etag).filter(|etag| is_sha256(etag));
         match (offered, &pinned.sha256) {
             (Some(offered), Some(pinned)) if offered != pinned => {
@@ -54,7 +54,7 @@ impl<'a> Download<'a> {
         Ok(Self { client, wanted, size: remote.size.or(pinned.size), sha256 })
     }
 
-    /// Downloads to `blob`, going on where an earlier attempt ended. Only data of the right size and hash get that name.
+    /// Downloads to `blob`, resuming an earlier attempt. The file gets this name only if its size and hash are right.
     pub(super) fn run(&self, blob: &Path, pause: Duration, progress: &mut dyn Progress) -> Result<()> {
         let mut partial = Partial::open(blob, self.sha256.is_some())?;
         if self.size.is_some_and(|size| partial.len() > size) {
@@ -64,7 +64,7 @@ impl<'a> Download<'a> {
         self.complete(&mut partial, pause, progress)?;
         let mut verdict = self.verify(&partial);
         if verdict.is_err() && inherited {
-            // A crash may have damaged what was left; that deserves one download from the beginning.
+            // A crash may have damaged the earlier part, so download once more from the beginning.
             partial.restart()?;
             self.complete(&mut partial, pause, progress)?;
             verdict = self.verify(&partial);
@@ -77,21 +77,21 @@ impl<'a> Download<'a> {
         partial.publish(blob)
     }
 
-    /// Transfers until everything has arrived, again and again if the connection is cut.
+    /// Transfers until everything has arrived, with retries if the connection is cut.
     fn complete(&self, partial: &mut Partial, pause: Duration, progress: &mut dyn Progress) -> Result<()> {
-        let (mut patience, mut furthest) = (Patience::new(pause), partial.len());
-        while let Err(fault) = self.transfer(partial, progress) {
+        let (mut retries, mut furthest) = (RetryPolicy::new(pause), partial.len());
+        while let Err(error) = self.transfer(partial, progress) {
             if partial.len() > furthest {
                 furthest = partial.len();
-                patience.restore();
+                retries.restore();
             }
-            patience.wait(fault, progress)?;
+            retries.wait(error, progress)?;
         }
         Ok(())
     }
 
-    /// One request for what is still missing.
-    fn transfer(&self, partial: &mut Partial, progress: &mut dyn Progress) -> Result<(), Fault> {
+    /// Sends one request for the missing data.
+    fn transfer(&self, partial: &mut Partial, progress: &mut dyn Progress) -> Result<(), RequestError> {
         let (file, size) = (self.wanted.file, self.size);
         progress.at(file, partial.len(), size);
         if size.is_some_and(|size| partial.len() == size) {
@@ -115,7 +115,7 @@ impl<'a> Download<'a> {
             partial.write(bytes).map_err(|e| self.write_error(e, partial))?;
             progress.at(file, partial.len(), size);
             if size.is_some_and(|size| partial.len() > size) {
-                // More than was announced: the size is wrong, which `verify` says.
+                // More than was announced: `verify` reports the wrong size.
                 break;
             }
         }
@@ -144,16 +144,16 @@ impl<'a> Download<'a> {
         }
     }
 
-    fn cut(&self, reason: &str) -> Fault {
+    fn cut(&self, reason: &str) -> RequestError {
         let Wanted { model, file, .. } = self.wanted;
         let error = HubError::Cut { id: model.id.clone(), file: file.into(), reason: reason.into() };
-        Fault::new(error, true)
+        RequestError::new(error, true)
     }
 
     fn write_error(&self, source: io::Error, partial: &Partial) -> HubError {
         use io::ErrorKind as K;
         let (file, path) = (self.wanted.file.into(), partial.path());
-        #[expect(clippy::wildcard_enum_match_arm, reason = "whatever else the system says is passed on")]
+        #[expect(clippy::wildcard_enum_match_arm, reason = "all other kinds become `HubError::File`")]
         match source.kind() {
             K::StorageFull | K::QuotaExceeded | K::FileTooLarge => {
                 let needed =
@@ -166,7 +166,7 @@ impl<'a> Download<'a> {
     }
 }
 
-/// A number of bytes for people, in units of 1000 as disks are sold.
+/// Formats a number of bytes in decimal units (1 kB = 1000 bytes).
 fn amount(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} bytes"),

@@ -1,15 +1,15 @@
-//! What can go wrong between the hub and the cache.
+//! Errors of the hub, the network and the cache.
 
 use crate::error_kind::ErrorKind;
 use std::path::{Path, PathBuf};
 
-/// Result of everything in this module.
+/// Result type of this module.
 pub type Result<T, E = HubError> = std::result::Result<T, E>;
 
-/// An error of the hub, the way to it, or the cache.
+/// An error of the hub, the network or the cache.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
-    /// A name that the registry does not have.
+    /// The registry has no model of this name.
     #[error(
         "no model `{name}` is known; nearest: {}. `tokenrank ls models` lists them all; a model of your own is given as a folder",
         nearest.join(", ")
@@ -20,7 +20,7 @@ pub enum HubError {
         /// The most similar names, best first.
         nearest: Vec<String>,
     },
-    /// Files that are not in the cache, where nothing may be downloaded.
+    /// Files are missing from the cache, and downloading is not allowed.
     #[error(
         "{id} is not in {}: {} missing; get {} with `tokenrank fetch {name}`{}",
         cache.display(), files.join(", "), if files.len() == 1 { "it" } else { "them" },
@@ -35,25 +35,27 @@ pub enum HubError {
         files: Vec<String>,
         /// The cache that was searched.
         cache: PathBuf,
-        /// Whether a download was asked for and forbidden.
+        /// Whether a download was requested but forbidden.
         offline: bool,
     },
-    /// No answer, or none that could be understood.
+    /// The server could not be reached, or its response could not be read.
     #[error("cannot reach {url}: {reason}; check the network and any proxy, or name a mirror in HF_ENDPOINT")]
     Unreachable {
-        /// What was asked for, without its query.
+        /// The requested address, without its query.
         url: String,
-        /// What happened.
+        /// The reason, in the words of the network library.
         reason: String,
     },
-    /// The connection was cut again and again.
-    #[error("{file} of {id}: {reason}; what has arrived is kept, and the same command goes on from there")]
+    /// The connection was cut repeatedly.
+    #[error(
+        "{file} of {id}: {reason}; the part that has arrived is kept, and the same command resumes the download"
+    )]
     Cut {
         /// Hub id.
         id: String,
         /// The file.
         file: String,
-        /// What happened last.
+        /// The reason of the last failure.
         reason: String,
     },
     /// The hub refuses access.
@@ -67,7 +69,7 @@ pub enum HubError {
         gated: bool,
         /// Whether a token was sent.
         with_token: bool,
-        /// Where terms are accepted.
+        /// The page on which terms are accepted.
         page: String,
     },
     /// The hub has no such file.
@@ -79,21 +81,21 @@ pub enum HubError {
         revision: String,
         /// The file.
         file: String,
-        /// What was asked for.
+        /// The requested address.
         url: String,
     },
-    /// Another answer than a file.
+    /// The server answered with something other than the file.
     #[error("{url} answers {what}; try again later, or name another mirror in HF_ENDPOINT")]
     Answer {
-        /// What was asked for, without its query.
+        /// The requested address, without its query.
         url: String,
-        /// What came.
+        /// The response.
         what: String,
     },
-    /// The hub offers another file than the registry pins.
+    /// The hub offers a different file than the one that the registry pins.
     #[error(
-        "the hub offers another {file} of {id} than the one that is pinned: {what} {found}, expected {wanted}; nothing \
-         was downloaded. Distrust the mirror if HF_ENDPOINT names one"
+        "the hub offers a different {file} of {id} than the pinned one: {what} {found}, expected {wanted}; nothing \
+         was downloaded. If HF_ENDPOINT names a mirror, do not trust it"
     )]
     NotPinned {
         /// Hub id.
@@ -102,15 +104,15 @@ pub enum HubError {
         file: String,
         /// `sha256` or `size`.
         what: &'static str,
-        /// As offered.
+        /// Offered value.
         found: String,
-        /// As pinned.
+        /// Pinned value.
         wanted: String,
     },
-    /// A file that is not the one that was published. The bad data are gone.
+    /// The downloaded file differs from the published one. The bad data have been removed.
     #[error(
-        "{file} of {id} is damaged: its {what} is {found}, expected {wanted}. What was downloaded has been removed; run \
-         the command again, and if it happens again distrust the network or the mirror"
+        "{file} of {id} is damaged: its {what} is {found}, expected {wanted}. The download has been removed; run \
+         the command again. If the error persists, do not trust the network or the mirror"
     )]
     Damaged {
         /// Hub id.
@@ -119,41 +121,39 @@ pub enum HubError {
         file: String,
         /// `sha256` or `size`.
         what: &'static str,
-        /// Of the data that arrived.
+        /// Value of the downloaded data.
         found: String,
-        /// As published.
+        /// Published value.
         wanted: String,
     },
     /// The disk is full, or a quota or limit on file sizes is reached.
     #[error(
         "no room for {file} in {}: {needed} still needed ({source}). Free some space, or point HF_HOME at another disk; \
-         what has arrived is kept, and the same command goes on from there",
+         the part that has arrived is kept, and the same command resumes the download",
         folder.display()
     )]
     NoRoom {
         /// The file.
         file: String,
-        /// Where it was to be written.
+        /// The folder to write to.
         folder: PathBuf,
-        /// How much is still to come, with its unit.
+        /// Size of the missing part, with its unit.
         needed: String,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// A file of the cache could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// What was tried.
+        /// The action that failed.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// A token that no header can carry.
-    #[error(
-        "the access token in HF_TOKEN or the token file holds characters that a token cannot have; set it again"
-    )]
+    /// The access token has characters that an HTTP header cannot hold.
+    #[error("the access token in HF_TOKEN or the token file has invalid characters; set it again")]
     Token,
     /// The registry is damaged.
     #[error("the registry of models is damaged: {0}")]
@@ -161,8 +161,8 @@ pub enum HubError {
 }
 
 impl HubError {
-    /// What the user can do about it: [`Usage`](ErrorKind::Usage) where the command line, rather than the network or the disk, is at
-    /// fault.
+    /// The kind of the error: [`Usage`](ErrorKind::Usage) if the command line is wrong, rather than the network or the
+    /// disk.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::UnknownModel { .. } => ErrorKind::Usage,
@@ -181,7 +181,7 @@ impl HubError {
         }
     }
 
-    /// For `map_err` on file operations.
+    /// Returns a closure for `map_err` on file operations.
     pub(super) fn file(action: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
         move |source| Self::File { action, path: path.into(), source }
     }
@@ -202,7 +202,7 @@ fn advice(gated: bool, with_token: bool, page: &str) -> String {
     }
 }
 
-/// Some repositories carry their weights as a pickle only.
+/// Advice for repositories that have their weights as a pickle only.
 fn pickle_advice(id: &str, file: &str) -> String {
     if file.ends_with(".safetensors") {
         format!(

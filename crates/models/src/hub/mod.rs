@@ -1,10 +1,10 @@
-//! Published checkpoints: which there are, fetching them, finding them again.
+//! Published checkpoints: lists them, downloads them, and finds them in the cache.
 //!
-//! [`Registry`] lists them (`configs/models.toml`). [`Hub::fetch`] downloads one into the cache that Python's
-//! `huggingface_hub` uses as well, so that neither fetches what the other has. [`find`] is the way from an id in an
-//! experiment to a folder. Files get their final name only when size and SHA-256 are right; a download that was cut
-//! goes on where it ended. These checks, resuming under the same name and the settings that Python's client reads from the
-//! environment are why the client is our own and not the crate `hf-hub`.
+//! [`Registry`] lists them (`configs/models.toml`). [`Hub::fetch`] downloads one into the cache of Python's
+//! `huggingface_hub`, so that each program finds files that the other has downloaded. [`find`] returns the folder of an
+//! id from an experiment file. A file gets its final name only if its size and SHA-256 are right; an interrupted
+//! download is resumed. The client is our own instead of the crate `hf-hub` because of these checks, the resuming, and
+//! the environment variables of Python's client.
 
 mod address;
 mod cache;
@@ -21,30 +21,30 @@ use std::path::PathBuf;
 use cache::Repository;
 use client::{Client, Remote, Wanted};
 use download::Download;
-use retry::Patience;
+use retry::RetryPolicy;
 
 pub use error::{HubError, Result};
 pub use registry::{Model, Published, Registry};
 pub use settings::Hub;
 
-/// Is told how a fetch goes on.
+/// Receives the progress of a download.
 pub trait Progress {
-    /// `done` bytes of a file are there, of `size` where that is known. `done` falls when a download starts over.
+    /// `done` bytes of a file have arrived, of `size` if that is known. `done` decreases when a download starts over.
     fn at(&mut self, file: &str, done: u64, size: Option<u64>);
     /// The file is complete.
     fn done(&mut self, file: &str);
-    /// Something that people may want to know while they wait.
+    /// A message for the waiting user.
     fn note(&mut self, text: &str);
 }
 
-/// Nobody watches.
+/// Ignores all progress.
 impl Progress for () {
     fn at(&mut self, _file: &str, _done: u64, _size: Option<u64>) {}
     fn done(&mut self, _file: &str) {}
     fn note(&mut self, _text: &str) {}
 }
 
-/// The folder of the model with this hub id, as far as the environment's cache has it; nothing is downloaded.
+/// Returns the folder of the model with this hub id in the cache that the environment names. Downloads nothing.
 ///
 /// # Errors
 /// [`HubError::UnknownModel`], or [`HubError::Missing`] with every file that is missing.
@@ -53,7 +53,7 @@ pub fn find(id: &str) -> Result<PathBuf> {
 }
 
 impl Hub {
-    /// The folder of a model that is in the cache with every file that is wanted.
+    /// Returns the folder of a model if the cache has all its files.
     ///
     /// # Errors
     /// [`HubError::Missing`] with every file that is missing.
@@ -74,10 +74,10 @@ impl Hub {
         }
     }
 
-    /// Downloads what is missing of a model and returns its folder. A model that is there is not asked about again.
+    /// Downloads the missing files of a model and returns its folder. Makes no request if the model is complete.
     ///
     /// # Errors
-    /// Any [`HubError`] but an unknown name. What has arrived by then is kept and gone on with the next time.
+    /// Any [`HubError`] except an unknown name. The part that has arrived is kept, and the next call resumes from it.
     pub fn fetch(&self, model: &Model, progress: &mut dyn Progress) -> Result<PathBuf> {
         match self.snapshot(model) {
             Err(HubError::Missing { id, name, files, cache, .. }) if self.offline => {
@@ -88,7 +88,7 @@ impl Hub {
         }
         let client = Client::new(self)?;
         let repository = Repository::new(&self.cache, &model.id);
-        // All files are of one commit, even if the branch moves meanwhile.
+        // All files come from one commit, even if the branch moves meanwhile.
         let mut revision = model.revision.clone();
         for file in &model.files {
             if repository.has(&revision, file) {
@@ -110,16 +110,16 @@ impl Hub {
     }
 
     fn describe(&self, client: &Client, wanted: Wanted, progress: &mut dyn Progress) -> Result<Remote> {
-        let mut patience = Patience::new(self.pause);
+        let mut retries = RetryPolicy::new(self.pause);
         loop {
             match client.describe(wanted) {
                 Ok(remote) => return Ok(remote),
-                Err(fault) => patience.wait(fault, progress)?,
+                Err(error) => retries.wait(error, progress)?,
             }
         }
     }
 
-    /// Sees to it that the data of a file are in the cache.
+    /// Downloads the blob of a file unless the cache has it.
     fn obtain(
         &self,
         download: &Download,
@@ -132,7 +132,7 @@ impl Hub {
         }
         let _lock =
             repository.lock(etag, || progress.note("another process fetches the same file; waiting"))?;
-        // That process may have finished while this one waited.
+        // The other process may have finished the download while this one waited.
         if repository.has_blob(etag, *size) {
             return Ok(());
         }

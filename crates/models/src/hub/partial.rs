@@ -1,4 +1,4 @@
-//! A file on its way into the cache: what has arrived, and its hash as it arrives.
+//! A partly downloaded file and the hash of the data that have arrived.
 
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write};
@@ -10,19 +10,20 @@ use super::cache::unique;
 use super::error::{HubError, Result};
 use crate::hex::hex;
 
-/// Data that do not have their final name yet.
+/// Data of a download that does not have its final name yet.
 pub(super) struct Partial {
     path: PathBuf,
     file: File,
     hasher: Sha256,
     len: u64,
-    /// Whether what has arrived is worth keeping when the download fails.
+    /// Whether the data are kept when the download fails.
     keep: bool,
 }
 
 impl Partial {
-    /// Opens the file beside its final name `blob`. Data whose hash is known are kept from one process to the next and
-    /// gone on with; of others nobody could tell whether two halves belong together.
+    /// Opens the partial file in the folder of its final name `blob`. If the expected hash is known, data of an earlier
+    /// process are kept and continued. Otherwise the download starts over, since nothing could tell whether the two
+    /// parts belong together.
     pub(super) fn open(blob: &Path, hash_known: bool) -> Result<Self> {
         let extension = if hash_known { "incomplete".into() } else { format!("{}.incomplete", unique()) };
         let path = blob.with_added_extension(extension);
@@ -38,9 +39,9 @@ impl Partial {
         Ok(partial)
     }
 
-    /// Hashes what an earlier process has left.
+    /// Hashes the data that an earlier process has left.
     fn take_in(&mut self) -> io::Result<()> {
-        // What is no regular file ends nowhere.
+        // Limited to this length, since something other than a regular file may never end.
         let left = self.file.metadata()?.len();
         let mut buffer = vec![0; 1 << 20];
         while self.len < left {
@@ -54,17 +55,17 @@ impl Partial {
         Ok(())
     }
 
-    /// Where the data are.
+    /// Path of the partial file.
     pub(super) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Bytes that have arrived.
+    /// Number of bytes that have arrived.
     pub(super) fn len(&self) -> u64 {
         self.len
     }
 
-    /// Forgets what has arrived.
+    /// Discards the data and starts over.
     pub(super) fn restart(&mut self) -> Result<()> {
         if self.len > 0 {
             self.file.set_len(0).map_err(HubError::file("write", &self.path))?;
@@ -74,7 +75,7 @@ impl Partial {
         Ok(())
     }
 
-    /// Adds what arrives.
+    /// Appends data.
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.file.write_all(bytes)?;
         self.hasher.update(bytes);
@@ -82,24 +83,24 @@ impl Partial {
         Ok(())
     }
 
-    /// SHA-256 of what has arrived, in hexadecimal.
+    /// SHA-256 of the data so far, in hexadecimal.
     pub(super) fn sha256(&self) -> String {
         hex(self.hasher.clone().finalize())
     }
 
-    /// Waits until the data are on the disk: a name must not outlive a power failure that its data do not.
+    /// Flushes the data to the disk, so that after a power failure the final name never stands for incomplete data.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
     }
 
-    /// Gives the data their final name.
+    /// Renames the file to its final name.
     pub(super) fn publish(mut self, blob: &Path) -> Result<()> {
         fs::rename(&self.path, blob).map_err(HubError::file("rename", &self.path))?;
         self.keep = true;
         Ok(())
     }
 
-    /// Removes the data, which are not what they should be.
+    /// Removes the file, since its data are wrong.
     pub(super) fn discard(mut self) {
         self.keep = false;
     }
@@ -108,7 +109,7 @@ impl Partial {
 impl Drop for Partial {
     fn drop(&mut self) {
         if !self.keep {
-            // It may be gone already; if it cannot go, the next download writes over it.
+            // It may be gone already; if it cannot be removed, the next download overwrites it.
             let _ = fs::remove_file(&self.path);
         }
     }

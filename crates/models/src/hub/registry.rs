@@ -1,4 +1,4 @@
-//! Which published checkpoints the program knows: `configs/models.toml`, embedded.
+//! The registry of published checkpoints: `configs/models.toml`, embedded in the program.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::error::{HubError, Result};
 
 const EMBEDDED: &str = include_str!("../../../../configs/models.toml");
-/// How many names an error about an unknown one suggests.
+/// Number of names that an error about an unknown name suggests.
 const SUGGESTIONS: usize = 3;
 
 /// The checkpoints that can be fetched.
@@ -33,14 +33,14 @@ pub struct Model {
     /// Whether its terms have to be accepted on the model page first.
     #[serde(default)]
     pub gated: bool,
-    /// The files that are wanted, relative to the repository.
+    /// The required files, relative to the repository.
     pub files: Vec<String>,
-    /// What was published about some of the files; the hub's own word is checked in any case.
+    /// Published sizes and hashes of some files. The values that the hub sends are checked in any case.
     #[serde(default)]
     pub published: BTreeMap<String, Published>,
 }
 
-/// What is known of a file before asking for it.
+/// Published size and hash of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Published {
@@ -51,18 +51,18 @@ pub struct Published {
 }
 
 impl Registry {
-    /// The registry this program was built with.
+    /// Returns the registry that this program was built with.
     ///
     /// # Errors
-    /// [`HubError::Registry`]; a program whose tests pass does not give it.
+    /// [`HubError::Registry`] if the embedded file is invalid, which a test rules out.
     pub fn embedded() -> Result<Self> {
         Self::parse(EMBEDDED)
     }
 
-    /// A registry in the format of `configs/models.toml`.
+    /// Parses a registry in the format of `configs/models.toml`.
     ///
     /// # Errors
-    /// [`HubError::Registry`] when the text is none, or names a file or repository that leads out of the cache.
+    /// [`HubError::Registry`] if the text is invalid, or names a file or repository that leads out of the cache.
     pub fn parse(text: &str) -> Result<Self> {
         let registry: Self = toml::from_str(text).map_err(|e| HubError::Registry(e.to_string()))?;
         for model in &registry.models {
@@ -80,12 +80,12 @@ impl Registry {
         Ok(registry)
     }
 
-    /// Every model, in the order of the file.
+    /// All models, in the order of the file.
     pub fn models(&self) -> &[Model] {
         &self.models
     }
 
-    /// The model with this short name or hub id.
+    /// Finds the model with this short name or hub id.
     ///
     /// # Errors
     /// [`HubError::UnknownModel`] with the nearest names.
@@ -94,7 +94,7 @@ impl Registry {
         known.ok_or_else(|| self.unknown(name))
     }
 
-    /// The model with this hub id.
+    /// Finds the model with this hub id.
     ///
     /// # Errors
     /// [`HubError::UnknownModel`] with the nearest ids.
@@ -107,11 +107,11 @@ impl Registry {
         }
     }
 
-    /// Suggests ids to those who wrote something like an id, short names to others.
+    /// Suggests ids if `name` has a slash like an id, and short names otherwise.
     fn unknown(&self, name: &str) -> HubError {
         let alike = |model: &Model| if name.contains('/') { model.id.clone() } else { model.name.clone() };
         let given = name.to_lowercase();
-        // A name cut short is nearer than one with other letters.
+        // A known name that contains the given one ranks before names with other letters.
         let distance = |known: &str| (!known.contains(&given), strsim::levenshtein(known, &given));
         let mut nearest: Vec<_> =
             self.models.iter().map(alike).map(|known| (distance(&known), known)).collect();
@@ -123,7 +123,7 @@ impl Registry {
     }
 }
 
-/// Whether a name can be a folder or file of its own: it leads nowhere else and hides nothing.
+/// Whether a name is safe as the name of a file or folder: it has no path separators and is not hidden.
 pub(super) fn is_plain_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     !name.is_empty() && !name.starts_with('.') && name.chars().all(plain)
@@ -148,11 +148,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_embedded_registry_is_whole() -> Result<()> {
+    fn the_embedded_registry_is_consistent() -> Result<()> {
         let registry = Registry::embedded()?;
         for model in registry.models() {
             assert_eq!(registry.find(&model.name)?, model, "two models are called {}", model.name);
-            assert_eq!(registry.find(&model.id)?, model, "{} is there twice", model.id);
+            assert_eq!(registry.find(&model.id)?, model, "{} occurs twice", model.id);
             let pipeline = model.files.iter().any(|file| file == "model_index.json");
             let flux = model.files.iter().any(|file| file.starts_with("transformer/"));
             let wanted = match (pipeline, flux) {
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_come_back_with_the_nearest() -> Result<()> {
+    fn errors_about_unknown_names_suggest_the_nearest() -> Result<()> {
         let registry = Registry::embedded()?;
         let nearest = |name: &str| match registry.find(name) {
             Err(HubError::UnknownModel { nearest, .. }) => nearest,
@@ -189,14 +189,14 @@ mod tests {
         assert_eq!(nearest("dinov2-base")[0], "dinov2-base-imagenet1k");
         assert_eq!(nearest("Facebook/dino-vits-16")[0], "facebook/dino-vits16");
         let Err(HubError::UnknownModel { nearest, .. }) = registry.find_id("dino-vits8") else {
-            panic!("a short name is no id");
+            panic!("a short name is not an id");
         };
         assert_eq!(nearest, ["facebook/dino-vits8"]);
         Ok(())
     }
 
     #[test]
-    fn names_that_lead_elsewhere_are_refused() {
+    fn names_that_lead_out_of_the_cache_are_refused() {
         let text = |id: &str, revision: &str, file: &str| {
             format!(
                 "[[model]]\nname = \"m\"\nid = \"{id}\"\nrevision = \"{revision}\"\nlicence = \"MIT\"\n\

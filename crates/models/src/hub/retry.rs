@@ -1,59 +1,59 @@
-//! How often a request that failed is made again.
+//! Retries of failed requests.
 
 use std::time::Duration;
 
 use super::Progress;
 use super::error::{HubError, Result};
 
-/// Failures in a row, with nothing arriving in between, after which a request is given up.
+/// Number of consecutive failures, without data in between, after which a request is given up.
 const ATTEMPTS: u32 = 5;
 
-/// A request that failed, and whether the same request may succeed later.
-pub(super) struct Fault {
+/// The error of a request, and whether a retry may succeed.
+pub(super) struct RequestError {
     error: Box<HubError>,
     passing: bool,
 }
 
-impl Fault {
-    /// A failure that another attempt may not meet, if `passing`.
+impl RequestError {
+    /// An error; `passing` says that a retry may succeed.
     pub(super) fn new(error: HubError, passing: bool) -> Self {
         Self { error: Box::new(error), passing }
     }
 }
 
-impl From<HubError> for Fault {
+impl From<HubError> for RequestError {
     fn from(error: HubError) -> Self {
         Self::new(error, false)
     }
 }
 
-/// Counts the failures of one request.
-pub(super) struct Patience {
+/// Counts the failures of one request and waits longer before each retry.
+pub(super) struct RetryPolicy {
     pause: Duration,
     failures: u32,
 }
 
-impl Patience {
+impl RetryPolicy {
     pub(super) fn new(pause: Duration) -> Self {
         Self { pause, failures: 0 }
     }
 
-    /// Something arrived: the next failure is the first again.
+    /// Resets the count because data have arrived.
     pub(super) fn restore(&mut self) {
         self.failures = 0;
     }
 
-    /// Waits for the moment to try again, or gives the error back when there is no use in that.
+    /// Waits before the next attempt. Returns the error if a retry cannot help or the attempts are used up.
     pub(super) fn wait(
         &mut self,
-        Fault { error, passing }: Fault,
+        RequestError { error, passing }: RequestError,
         progress: &mut dyn Progress,
     ) -> Result<()> {
         self.failures += 1;
         if !passing || self.failures == ATTEMPTS {
             return Err(*error);
         }
-        // Without the advice to give the same command again, which is done here.
+        // Without the advice to run the command again, since the retry happens here.
         let reason = match &*error {
             HubError::Cut { file, reason, .. } => format!("{file}: {reason}"),
             HubError::UnknownModel { .. }

@@ -1,11 +1,12 @@
-//! Where the hub is, where its files are kept, and who asks: as Python's `huggingface_hub` reads the environment.
+//! Settings of the hub (address, cache folder, access token), read from the environment as Python's `huggingface_hub`
+//! does.
 
 use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-/// The hub as seen from here.
+/// A hub with its cache and access token.
 #[derive(Debug, Clone)]
 pub struct Hub {
     /// Address without a trailing slash.
@@ -14,11 +15,11 @@ pub struct Hub {
     pub(super) cache: PathBuf,
     pub(super) token: Option<Token>,
     pub(super) offline: bool,
-    /// Before the second attempt; doubled before each further one.
+    /// Pause before the second attempt; it doubles before each further one.
     pub(super) pause: Duration,
 }
 
-/// An access token, which is sent to the hub alone and never printed.
+/// An access token. It is sent to the hub only and never printed.
 #[derive(Clone)]
 pub(super) struct Token(pub(super) String);
 
@@ -29,8 +30,8 @@ impl fmt::Debug for Token {
 }
 
 impl Hub {
-    /// The hub that the environment names: `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN` or the token file,
-    /// `HF_HUB_OFFLINE`.
+    /// Returns the hub that the environment names: `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN` or the token
+    /// file, `HF_HUB_OFFLINE`.
     pub fn from_env() -> Self {
         Self::from_variables(|name| std::env::var_os(name))
     }
@@ -62,7 +63,7 @@ impl Hub {
         }
     }
 
-    /// A hub at this address with this cache, whatever the environment says; no token.
+    /// Returns a hub at this address with this cache and without token, whatever the environment says.
     pub fn at(endpoint: &str, cache: &Path) -> Self {
         Self {
             endpoint: endpoint.trim_end_matches('/').into(),
@@ -73,19 +74,19 @@ impl Hub {
         }
     }
 
-    /// The same with an access token.
+    /// Sets the access token.
     #[must_use]
     pub fn with_token(self, token: &str) -> Self {
         Self { token: Some(Token(token.into())), ..self }
     }
 
-    /// The same, downloading nothing if `offline`; what the environment forbids stays forbidden.
+    /// Forbids downloads if `offline`. A hub that the environment has set offline stays offline.
     #[must_use]
     pub fn with_offline(self, offline: bool) -> Self {
         Self { offline: self.offline || offline, ..self }
     }
 
-    /// The same with another pause before the second attempt; it doubles before each further one.
+    /// Sets the pause before the second attempt; it doubles before each further one.
     #[must_use]
     pub fn with_pause(self, pause: Duration) -> Self {
         Self { pause, ..self }
@@ -97,7 +98,7 @@ impl Hub {
     }
 }
 
-/// `~` is the user's home, as in Python.
+/// Expands `~` to the user's home, as Python does.
 fn expand(path: &Path, user: &Path) -> PathBuf {
     path.strip_prefix("~").map_or_else(|_| path.into(), |below| user.join(below))
 }

@@ -4,7 +4,7 @@ use super::ImageError;
 use super::pixels::{Rgb8, checked_area};
 use crate::limits::MAX_PIXELS;
 
-/// Cuts `(width, height)` pixels from the middle; where the picture is smaller, zeros are added around it.
+/// Cuts `(width, height)` pixels from the middle. If the image is smaller, zeros are added around it.
 ///
 /// With an odd number of pixels to remove, the smaller half is removed at the top and left. With an odd number to add,
 /// the larger half is added there. This is `center_crop` of `transformers` 5.23 (`image_transforms.py`), which the
@@ -12,25 +12,25 @@ use crate::limits::MAX_PIXELS;
 /// and right.
 ///
 /// # Errors
-/// [`ImageError::Empty`] or [`ImageError::TooLarge`] for the size asked for, [`ImageError::Buffer`] when `picture` is
-/// not what its fields say.
-pub fn center_crop(picture: &Rgb8, (width, height): (usize, usize)) -> Result<Rgb8, ImageError> {
-    picture.check()?;
+/// [`ImageError::Empty`] or [`ImageError::TooLarge`] for the size asked for, [`ImageError::Buffer`] if the buffer of
+/// `image` does not fit its sides.
+pub fn center_crop(image: &Rgb8, (width, height): (usize, usize)) -> Result<Rgb8, ImageError> {
+    image.check()?;
     let area = checked_area(width, height, MAX_PIXELS)?;
-    let columns = Overlap::centred(picture.width, width);
-    let rows = Overlap::centred(picture.height, height);
+    let columns = Overlap::centred(image.width, width);
+    let rows = Overlap::centred(image.height, height);
 
     let mut data = vec![0_u8; area * 3];
     for row in 0..rows.length {
-        let from = ((rows.source + row) * picture.width + columns.source) * 3;
+        let from = ((rows.source + row) * image.width + columns.source) * 3;
         let to = ((rows.target + row) * width + columns.target) * 3;
         let bytes = columns.length * 3;
-        data[to..to + bytes].copy_from_slice(&picture.data[from..from + bytes]);
+        data[to..to + bytes].copy_from_slice(&image.data[from..from + bytes]);
     }
     Ok(Rgb8 { width, height, data })
 }
 
-/// Which stretch of one axis survives: `source..source + length` lands at `target..target + length`.
+/// The part of one axis that is kept: `source..source + length` is copied to `target..target + length`.
 struct Overlap {
     source: usize,
     target: usize,

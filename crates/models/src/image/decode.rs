@@ -1,4 +1,4 @@
-//! From the bytes of a file to a picture: which decoder they go to.
+//! Decodes files to images: chooses the decoder by the file's first bytes.
 
 use std::path::Path;
 
@@ -9,8 +9,8 @@ use crate::limits::{MAX_PIXELS, PICTURE_BYTES, read_bytes};
 use crate::notes;
 
 impl Rgb8 {
-    /// Reads a JPEG or PNG file as Pillow 13's `Image.open(path).convert("RGB")` does. That an orientation is ignored is noted
-    /// in [`notes`](crate::notes).
+    /// Reads a JPEG or PNG file as Pillow 13's `Image.open(path).convert("RGB")` does. Adds a [note](crate::notes) if
+    /// an EXIF orientation is ignored.
     ///
     /// # Errors
     /// [`ImageError::InFile`], naming the file, around one of the errors of [`Rgb8::decode`] or [`ImageError::Io`].
@@ -23,12 +23,12 @@ impl Rgb8 {
 
     /// Decodes the bytes of a JPEG or PNG file as Pillow 13's `Image.open(file).convert("RGB")` does.
     ///
-    /// What that means where formats leave room: EXIF orientation, gamma and colour profiles are ignored; alpha and
-    /// transparent colours are dropped, leaving the colour underneath; 16-bit gray is clipped at 255, while 16-bit RGB
-    /// and gray with alpha keep their high byte; CMYK JPEGs are taken to be inverted as Adobe writes them. A JPEG that
-    /// ends too early is refused. One whose data are damaged in a way that libjpeg only warns of is read, as Pillow
-    /// does, since some well-known ImageNet files are of that kind; only there may pixels differ from Pillow's. PNG data
-    /// with a wrong checksum are refused.
+    /// Where the formats leave a choice: EXIF orientation, gamma and colour profiles are ignored; alpha and transparent
+    /// colours are dropped, leaving the colour underneath; 16-bit gray is clipped at 255, while 16-bit RGB and gray
+    /// with alpha keep their high byte; CMYK JPEGs are taken to be inverted as Adobe writes them. A JPEG that ends too
+    /// early is refused. One whose data are damaged in a way that libjpeg only warns of is read, as Pillow does, since
+    /// some well-known ImageNet files are of that kind; only there may pixels differ from Pillow's. PNG data with a
+    /// wrong checksum are refused.
     ///
     /// # Errors
     /// [`ImageError::UnsupportedFormat`] or [`ImageError::UnknownFormat`] for anything but JPEG and PNG,
@@ -50,21 +50,21 @@ impl Rgb8 {
         }
     }
 
-    /// [`Rgb8::decode`], then turned upright as Pillow 13's `ImageOps.exif_transpose` does.
+    /// Decodes an image and turns it upright as Pillow 13's `ImageOps.exif_transpose` does.
     ///
     /// # Errors
-    /// As [`Rgb8::decode`]; not enough memory for a second picture.
+    /// As [`Rgb8::decode`]; also if there is not enough memory for a second image.
     pub fn decode_upright(bytes: &[u8]) -> Result<(Self, Orientation), ImageError> {
         let orientation = Orientation::of(bytes);
         Ok((Self::decode(bytes)?.turned(orientation)?, orientation))
     }
 }
 
-/// Bytes at the beginning of a file that [`format_of`] looks at.
+/// Number of bytes at the beginning of a file that [`format_of`] reads.
 pub const FORMAT_BYTES: usize = 16;
 
-/// The usual name of a picture's format by the file's first [`FORMAT_BYTES`] bytes, such as `"JPEG"`; none where they are no
-/// picture's that is recognised.
+/// Returns the usual name of an image's format, such as `"JPEG"`, by the file's first [`FORMAT_BYTES`] bytes. Returns
+/// `None` if the format is not recognised.
 pub fn format_of(bytes: &[u8]) -> Option<&'static str> {
     const MAGIC: [(&[u8], &str); 14] = [
         (b"\xff\xd8\xff", "JPEG"),

@@ -1,22 +1,22 @@
-//! What can go wrong between a file and its pixel values.
+//! Errors of reading and preprocessing images.
 
 use std::path::{Path, PathBuf};
 
-/// Why a picture could not be read, resized or normalised, or why a preprocessing configuration was refused.
+/// The reason why an image could not be read, resized or normalised, or why a preprocessing configuration was refused.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageError {
     /// Any of the errors below, with the file it happened in.
     #[error("{}: {problem}", path.display())]
     InFile {
-        /// The picture or configuration file.
+        /// The image or configuration file.
         path: PathBuf,
-        /// What was wrong with it.
+        /// The problem.
         problem: Box<ImageError>,
     },
     /// The file could not be read at all.
     #[error("the file cannot be read ({0}); check the path and its permissions")]
     Io(std::io::Error),
-    /// A format this program does not decode.
+    /// The file has a format that this program does not decode.
     #[error(
         "this is a {format} file; only JPEG and PNG are read, because only those are decoded exactly as Pillow does. \
          Convert it, for example with `python -c \"from PIL import Image; \
@@ -26,20 +26,20 @@ pub enum ImageError {
         /// The format's usual name.
         format: &'static str,
     },
-    /// Neither a JPEG, nor a PNG, nor anything else that is recognised.
-    #[error("this is not a picture in a format that is recognised; give a JPEG or PNG file")]
+    /// The format of the file is not recognised.
+    #[error("this is not an image in a known format; give a JPEG or PNG file")]
     UnknownFormat,
     /// The file has the right format, but its content is damaged, incomplete or of an unsupported kind.
     #[error("the {format} data cannot be decoded: {reason}. Replace the file, or leave it out")]
     Corrupt {
         /// `"JPEG"` or `"PNG"`.
         format: &'static str,
-        /// What the decoder met.
+        /// The problem that the decoder found.
         reason: String,
     },
     /// More pixels than the limit, checked before memory is taken.
     #[error(
-        "a picture of {width}×{height} pixels is over the limit of {limit} pixels, which guards against files that \
+        "an image of {width}×{height} pixels is over the limit of {limit} pixels, which guards against files that \
          claim absurd sizes; make it smaller first"
     )]
     TooLarge {
@@ -51,7 +51,7 @@ pub enum ImageError {
         limit: u64,
     },
     /// A width or height of zero.
-    #[error("a picture of {width}×{height} pixels has no area; both sides must be at least one pixel")]
+    #[error("an image of {width}×{height} pixels has no area; both sides must be at least one pixel")]
     Empty {
         /// Requested width in pixels.
         width: usize,
@@ -70,13 +70,13 @@ pub enum ImageError {
         /// The buffer's length in bytes.
         found: usize,
     },
-    /// A preprocessing configuration that cannot be followed.
+    /// A preprocessing configuration is invalid or not supported.
     #[error("{0}")]
     Config(String),
 }
 
 impl ImageError {
-    /// Adds the file's name, unless one is there already.
+    /// Adds the file's name unless the error already has one.
     pub fn in_file(self, path: &Path) -> Self {
         if let Self::InFile { .. } = self {
             return self;

@@ -12,8 +12,8 @@ use crate::limits::{JPEG_PIXELS_PER_BYTE, JPEG_SCANS};
 
 /// Decodes a JPEG file to RGB.
 ///
-/// libjpeg's fatal errors arrive as unwinding, which stops here. No state outlives the attempt: the decoder is created
-/// and dropped inside the closure.
+/// libjpeg's fatal errors arrive as panics, which are caught here. No state outlives the attempt: the decoder is
+/// created and dropped inside the closure.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, ImageError> {
     catch_unwind(AssertUnwindSafe(|| decode_unwinding(bytes, max_pixels)))
         .unwrap_or_else(|payload| Err(ImageError::jpeg(reason_of(payload.as_ref()))))
@@ -24,7 +24,7 @@ fn decode_unwinding(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, ImageError> {
     let (width, height) = header.size();
     let area = checked_area(width, height, max_pixels)?;
     check_effort(bytes, area)?;
-    // Pillow decides by the number of components alone; libjpeg knows how they are coded.
+    // Pillow decides by the number of components only; libjpeg knows their colour space.
     let channels = header.components().len();
     let output = match channels {
         1 => ColorSpace::JCS_GRAYSCALE,
@@ -45,25 +45,25 @@ fn decode_unwinding(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, ImageError> {
             _ => data.extend(row.chunks_exact(4).flat_map(rgb_of_inverted_cmyk)),
         }
     }
-    // All rows are there. Pillow does not mind when the end-of-image marker is missing, so it is not looked for.
+    // All rows have been read. Pillow accepts a missing end-of-image marker, so it is not checked.
     Ok(Rgb8 { width, height, data })
 }
 
-/// Refuses what would cost far more memory or time than the file's size warrants: a file too short for its pixels, which
-/// libjpeg would fill with grey, and one with scan upon scan over all of them.
+/// Refuses files that would cost far more memory or time than their size justifies: a file that is too short for its
+/// pixels, which libjpeg would fill with grey, and a file with too many scans.
 fn check_effort(bytes: &[u8], area: usize) -> Result<(), ImageError> {
     if (bytes.len() as u64).saturating_mul(JPEG_PIXELS_PER_BYTE) < area as u64 {
         return Err(ImageError::jpeg("the file is truncated"));
     }
-    // Compressed data have no such pair of bytes; a thumbnail in the header may add one.
+    // This pair of bytes does not occur in compressed data; a thumbnail in the header may add one.
     let scans = bytes.array_windows().filter(|pair| **pair == [0xff, 0xda]).count();
     if scans > JPEG_SCANS {
-        return Err(ImageError::jpeg(format!("{scans} scans; pictures have at most {JPEG_SCANS}")));
+        return Err(ImageError::jpeg(format!("{scans} scans; the maximum is {JPEG_SCANS}")));
     }
     Ok(())
 }
 
-/// Pillow takes every CMYK JPEG to be inverted and converts without a colour profile.
+/// Converts as Pillow does, which assumes that every CMYK JPEG is inverted and uses no colour profile.
 fn rgb_of_inverted_cmyk(cmyk: &[u8]) -> [u8; 3] {
     let white = u32::from(cmyk[3]);
     [0, 1, 2].map(|i| {
@@ -84,7 +84,7 @@ fn reason_of(payload: &(dyn Any + Send)) -> String {
         .or_else(|| payload.downcast_ref::<&str>().copied())
         .unwrap_or("unknown failure");
     match message.strip_prefix("libjpeg fatal error: ").unwrap_or(message) {
-        // What libjpeg says when `Whole` has no more bytes.
+        // libjpeg's message when `Whole` has no more bytes.
         "Input file read error" => "the file is truncated".to_owned(),
         other => other.to_owned(),
     }
@@ -92,8 +92,8 @@ fn reason_of(payload: &(dyn Any + Send)) -> String {
 
 /// A complete file in memory.
 ///
-/// mozjpeg invents an end-of-image marker at an ordinary end of input and leaves the rest of the picture gray. Pillow
-/// refuses such files; failing the read is what makes libjpeg refuse them too.
+/// At an ordinary end of input mozjpeg inserts an end-of-image marker and leaves the rest of the image gray. Pillow
+/// refuses such files. A failing read makes libjpeg refuse them too.
 struct Whole<'a> {
     rest: &'a [u8],
 }

@@ -1,15 +1,15 @@
-//! Pictures in, pixel values out, as Pillow and `transformers` make them.
+//! Image decoding and preprocessing, equal to Pillow's and `transformers`'.
 //!
-//! Published accuracies rest on a decoder, a resampler and a crop, so all three are reproduced to the bit:
+//! Published accuracies depend on a decoder, a resampler and a crop, so all three are reproduced to the bit:
 //!
 //! * [`Rgb8::open`] reads JPEG and PNG files as Pillow 13's `Image.open(f).convert("RGB")` does. EXIF orientation and
-//!   colour profiles are ignored and alpha is dropped, not composited. [`Rgb8::decode_upright`] turns the picture as its
+//!   colour profiles are ignored and alpha is dropped, not composited. [`Rgb8::decode_upright`] turns the image as its
 //!   [`Orientation`] says.
-//! * [`resize()`] is Pillow's resampler: coefficients in 22-bit fixed point, an 8-bit picture between the two passes.
+//! * [`resize()`] is Pillow's resampler: coefficients in 22-bit fixed point, an 8-bit image between the two passes.
 //! * [`center_crop`] and [`Preprocessor`] follow the Pillow-backed image processors of `transformers` 5.23 (the classes
 //!   whose names end in `Pil`), odd margins and `float32` rounding included.
 //!
-//! Nothing here uses more than one thread: callers run one picture per thread.
+//! All functions are single-threaded; callers process one image per thread.
 
 mod crop;
 mod decode;

@@ -1,8 +1,8 @@
-//! Which way up a picture is, as cameras and phones note it beside the pixels.
+//! The orientation of an image, which cameras and phones store in its metadata.
 //!
-//! Read as Pillow 13's `ImageOps.exif_transpose` does: the EXIF of a JPEG or PNG, or XMP where EXIF says nothing. The crates
-//! for EXIF know nothing of XMP, and one number of a large format is wanted, so the reader is our own. It only follows
-//! lengths that lie within the bytes it was given, and each step leads forward.
+//! Read as in Pillow 13's `ImageOps.exif_transpose`: from the EXIF data of a JPEG or PNG, or from XMP if EXIF has no
+//! orientation. The reader is our own because the EXIF crates do not read XMP and only one number of a large format is
+//! needed. It follows only lengths that lie within the given bytes, and each step moves forward.
 
 use super::{ImageError, Rgb8};
 
@@ -16,10 +16,10 @@ const EXIF: &[u8] = b"Exif\0\0";
 const XMP: &[u8] = b"http://ns.adobe.com/xap/1.0/\0";
 const PNG_XMP: &[u8] = b"XML:com.adobe.xmp\0";
 
-/// What has to be done to the stored pixels so that the picture is upright. The numbers are those of EXIF.
+/// The change that turns the stored pixels upright. The numbers are those of EXIF.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Orientation {
-    /// Nothing; also where no orientation or an unknown one is noted.
+    /// No change; also if the orientation is missing or unknown.
     #[default]
     Upright = 1,
     /// Swap left and right.
@@ -39,7 +39,8 @@ pub enum Orientation {
 }
 
 impl Orientation {
-    /// The orientation that a JPEG or PNG file notes. Damaged notes count as none, since the pixels are there all the same.
+    /// Reads the orientation of a JPEG or PNG file. Damaged metadata are ignored, since the pixels can be decoded
+    /// without them.
     pub fn of(bytes: &[u8]) -> Self {
         let notes = match bytes {
             [0xff, 0xd8, rest @ ..] => Notes::of_jpeg(rest),
@@ -63,12 +64,12 @@ impl Orientation {
         }
     }
 
-    /// The number that EXIF gives it, from 1 to 8.
+    /// The EXIF number of the orientation, from 1 to 8.
     pub fn number(self) -> u8 {
         self as u8
     }
 
-    /// Whether the upright picture has the stored height as its width.
+    /// Whether turning swaps width and height.
     fn swaps_sides(self) -> bool {
         match self {
             Self::Upright | Self::Mirror | Self::Turn180 | Self::Flip => false,
@@ -76,8 +77,8 @@ impl Orientation {
         }
     }
 
-    /// The stored column and row of the pixel that belongs at (`x`, `y`) of the upright picture; `width` and `height` are
-    /// those of the stored one.
+    /// Returns the stored column and row of the pixel at (`x`, `y`) of the upright image. `width` and `height` are
+    /// those of the stored image.
     fn stored(self, (x, y): (usize, usize), (width, height): (usize, usize)) -> (usize, usize) {
         match self {
             Self::Upright => (x, y),
@@ -93,10 +94,10 @@ impl Orientation {
 }
 
 impl Rgb8 {
-    /// The picture with its stored pixels brought upright.
+    /// Turns the stored pixels upright.
     ///
     /// # Errors
-    /// The buffer does not fit the sides; not enough memory.
+    /// The buffer does not fit the sides, or there is not enough memory.
     pub fn turned(self, orientation: Orientation) -> Result<Self, ImageError> {
         self.check()?;
         if orientation == Orientation::Upright {
@@ -118,7 +119,7 @@ impl Rgb8 {
     }
 }
 
-/// Where a file may note the orientation.
+/// The metadata of a file that may hold the orientation.
 #[derive(Default)]
 struct Notes<'a> {
     /// A TIFF file.
@@ -128,7 +129,7 @@ struct Notes<'a> {
 }
 
 impl<'a> Notes<'a> {
-    /// Of what follows the first marker, up to the first scan.
+    /// Reads the segments after the first marker, up to the first scan.
     fn of_jpeg(mut rest: &'a [u8]) -> Self {
         let mut notes = Self::default();
         while let [0xff, marker, after @ ..] = rest {
@@ -152,7 +153,7 @@ impl<'a> Notes<'a> {
         notes
     }
 
-    /// EXIF may go on in further segments.
+    /// EXIF data may continue in further segments.
     fn app1(&mut self, segment: &'a [u8]) {
         if let Some(exif) = segment.strip_prefix(EXIF) {
             self.exif.get_or_insert_default().extend_from_slice(exif);
@@ -161,7 +162,7 @@ impl<'a> Notes<'a> {
         }
     }
 
-    /// Of what follows the signature. Text in compressed chunks is left out.
+    /// Reads the chunks after the signature, except compressed text.
     fn of_png(mut rest: &'a [u8]) -> Self {
         let mut notes = Self::default();
         while let Some((head, after)) = rest.split_first_chunk::<8>() {
@@ -181,7 +182,7 @@ impl<'a> Notes<'a> {
     }
 }
 
-/// The orientation in the first directory of a TIFF file.
+/// Returns the orientation in the first directory of a TIFF file.
 fn of_exif(tiff: &[u8]) -> Option<u32> {
     let little = match tiff.first_chunk()? {
         b"II*\0" => true,
@@ -198,7 +199,7 @@ fn of_exif(tiff: &[u8]) -> Option<u32> {
     };
     let directory = usize::try_from(long(4)?).ok()?;
     let entries = usize::from(short(directory)?);
-    // Twelve bytes each: tag, type, number of values, and the value where it has room.
+    // Twelve bytes each: tag, type, number of values, and the value if it fits.
     let entry = |index: usize| directory.checked_add(2 + 12 * index);
     let at = (0..entries).map_while(entry).find(|&at| short(at) == Some(TAG))?;
     match (short(at + 2)?, long(at + 4)?) {
@@ -208,7 +209,7 @@ fn of_exif(tiff: &[u8]) -> Option<u32> {
     }
 }
 
-/// The digit behind the first `tiff:Orientation="` or `tiff:Orientation>`.
+/// Returns the digit after the first `tiff:Orientation="` or `tiff:Orientation>`.
 fn of_xmp(mut text: &[u8]) -> Option<u32> {
     const NAME: &[u8] = b"tiff:Orientation";
     while let Some(at) = text.windows(NAME.len()).position(|window| window == NAME) {
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn exif_comes_before_xmp_and_what_is_damaged_counts_as_none() {
+    fn exif_precedes_xmp_and_damaged_metadata_are_ignored() {
         let exif = |entries: &[(u16, u16, u32, u32)]| [EXIF, &tiff(entries)].concat();
         let xmp = |text: &str| [XMP, text.as_bytes()].concat();
         let six = exif(&[(0x010f, 2, 4, 0), (TAG, SHORT, 1, 6)]);
@@ -283,7 +284,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn anything_at_all_has_some_orientation(
+        fn arbitrary_bytes_have_an_orientation(
             bytes in prop::collection::vec(any::<u8>(), 0..200),
             magic in prop::sample::select(vec![&b"\xff\xd8"[..], b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff\xe1\0\x40Exif\0\0II*\0"]),
         ) {
@@ -291,9 +292,9 @@ mod tests {
         }
 
         #[test]
-        fn turning_there_and_back_is_nothing(width in 1_usize..6, height in 1_usize..6, number in 1_u32..=8) {
+        fn turning_and_turning_back_changes_nothing(width in 1_usize..6, height in 1_usize..6, number in 1_u32..=8) {
             let data: Vec<u8> = (0..width * height * 3).map(|sample| sample as u8).collect();
-            let picture = Rgb8 { width, height, data };
+            let image = Rgb8 { width, height, data };
             let there = Orientation::numbered(number);
             let back = match there {
                 Orientation::Turn90 => Orientation::Turn270,
@@ -305,8 +306,8 @@ mod tests {
                 | Orientation::Transpose
                 | Orientation::Transverse) => same,
             };
-            let turned = picture.clone().turned(there).and_then(|turned| turned.turned(back)).expect("turned");
-            prop_assert_eq!(turned, picture);
+            let turned = image.clone().turned(there).and_then(|turned| turned.turned(back)).expect("turned");
+            prop_assert_eq!(turned, image);
         }
     }
 }

@@ -1,9 +1,9 @@
-//! The decoded picture.
+//! The decoded image.
 
 use super::ImageError;
 use crate::limits::MAX_PIXELS;
 
-/// A picture of 8-bit RGB samples.
+/// An image of 8-bit RGB samples.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rgb8 {
     /// Width in pixels, at least 1.
@@ -15,23 +15,23 @@ pub struct Rgb8 {
 }
 
 impl Rgb8 {
-    /// Samples `[3, height, width]` from -1 to 1: what the autoencoders of diffusion pipelines read.
+    /// Returns the samples `[3, height, width]` from -1 to 1, as autoencoders of diffusion pipelines read them.
     pub fn signed_planes(&self) -> Vec<f32> {
         let plane = |channel| self.data.iter().skip(channel).step_by(3);
         (0..3).flat_map(plane).map(|&sample| f32::from(sample) / 127.5 - 1.0).collect()
     }
 
-    /// A picture from its samples `[height, width, 3]`.
+    /// Creates an image from its samples `[height, width, 3]`.
     ///
     /// # Errors
     /// [`ImageError::Empty`] when a side is zero, [`ImageError::Buffer`] when `data` is not `height × width × 3` bytes.
     pub fn new(width: usize, height: usize, data: Vec<u8>) -> Result<Self, ImageError> {
-        let picture = Self { width, height, data };
-        picture.check()?;
-        Ok(picture)
+        let image = Self { width, height, data };
+        image.check()?;
+        Ok(image)
     }
 
-    /// The fields are public, so what they promise is checked where it is relied on.
+    /// Checks the size of the buffer. The fields are public, so every function that relies on it calls this.
     pub(super) fn check(&self) -> Result<(), ImageError> {
         let Self { width, height, ref data } = *self;
         let expected = checked_area(width, height, MAX_PIXELS)? * 3;
@@ -43,7 +43,7 @@ impl Rgb8 {
     }
 }
 
-/// `width × height` when both are at least one and the product is within `limit`.
+/// Returns `width × height` if both are at least 1 and the product is within `limit`.
 pub(super) fn checked_area(width: usize, height: usize, limit: u64) -> Result<usize, ImageError> {
     if width == 0 || height == 0 {
         return Err(ImageError::Empty { width, height });

@@ -1,4 +1,4 @@
-//! PNG: the file's own samples, turned into RGB the way Pillow's modes do it.
+//! PNG: the file's own samples, converted to RGB as Pillow's modes do.
 
 use std::borrow::Cow;
 use std::io::Cursor;
@@ -12,8 +12,8 @@ use crate::limits::DEFLATE_RATIO;
 /// The chunk that ends a PNG file: no data, and its checksum.
 const END: &[u8; 12] = b"\0\0\0\0IEND\xae\x42\x60\x82";
 
-/// The same PNG file with the chunk that ends it, where that is missing or cut off and all others are whole. Such files are
-/// common, and Pillow reads them; one that is cut off earlier stays as it is.
+/// Adds the final chunk of a PNG file if only that chunk is missing or cut off. Such files are common, and Pillow reads
+/// them. A file that is cut off earlier is returned unchanged.
 pub fn with_end(bytes: &[u8]) -> Cow<'_, [u8]> {
     let (mut place, mut has_samples) = (8, false);
     while let Some(&[a, b, c, d, ref kind @ ..]) = bytes.get(place..place + 8) {
@@ -32,7 +32,7 @@ pub fn with_end(bytes: &[u8]) -> Cow<'_, [u8]> {
     }
 }
 
-/// Decodes a PNG file to RGB; of an animated one, the first frame.
+/// Decodes a PNG file to RGB. Of an animation, it decodes the first frame.
 pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, ImageError> {
     let bytes = &*with_end(bytes);
     let mut decoder = Decoder::new(Cursor::new(bytes));
@@ -47,7 +47,8 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, ImageError> 
     if (bytes.len() as u64).saturating_mul(DEFLATE_RATIO) < line_bytes as u64 * height as u64 {
         return Err(ImageError::png("the file is truncated"));
     }
-    // The crate's own limit of 64 MiB would refuse pictures that Pillow reads; rows take what the header promised.
+    // The crate's own limit of 64 MiB would refuse images that Pillow reads; the header decides how much memory rows
+    // take.
     decoder.set_limits(Limits { bytes: line_bytes.saturating_mul(4).max(64 << 20) });
 
     let mut reader = decoder.read_info().map_err(decoding)?;
@@ -66,16 +67,16 @@ pub(super) fn decode(bytes: &[u8], max_pixels: u64) -> Result<Rgb8, ImageError> 
             convert(row.data(), width, &mut data);
         }
     }
-    // The first frame of an animation may cover a part only.
+    // The first frame of an animation may cover only a part of the image.
     if data.len() != width * height * 3 {
-        return Err(ImageError::png("the first frame does not cover the picture"));
+        return Err(ImageError::png("the first frame does not cover the image"));
     }
     Ok(Rgb8 { width, height, data })
 }
 
 type Converter = Box<dyn Fn(&[u8], usize, &mut Vec<u8>)>;
 
-/// How one line of packed samples becomes RGB bytes.
+/// Returns the function that converts one line of packed samples to RGB.
 fn converter(info: &Info<'_>) -> Result<Converter, ImageError> {
     let wide = info.bit_depth == BitDepth::Sixteen;
     // Samples narrower than a byte are spread over 0..=255.

@@ -1,4 +1,4 @@
-//! From a picture to the network's input, as `preprocessor_config.json` says.
+//! Preprocessing of images for a network, as described by `preprocessor_config.json`.
 
 use ndarray::Array3;
 use serde::Serialize;
@@ -7,36 +7,37 @@ use super::pixels::checked_area;
 use super::{ImageError, Resample, Rgb8, center_crop, resize};
 use crate::limits::MAX_PIXELS;
 
-/// How a picture's new size follows from its own.
+/// Rule for the new size of an image.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ResizeRule {
-    /// This size, whatever the proportions were.
+    /// A fixed size, whatever the proportions of the image.
     Exact {
         /// New height in pixels.
         height: usize,
         /// New width in pixels.
         width: usize,
     },
-    /// The shorter side gets `shortest` pixels and the proportions stay, unless the longer side would pass `longest`.
+    /// The shorter side gets `shortest` pixels and the proportions are kept; if the longer side would exceed `longest`,
+    /// both are reduced.
     ShortestEdge {
         /// Pixels of the shorter side.
         shortest: usize,
-        /// The most pixels of the longer side.
+        /// Maximum number of pixels of the longer side.
         longest: Option<usize>,
     },
     /// The largest size of the same proportions within these bounds.
     Within {
-        /// The most rows.
+        /// Maximum height in pixels.
         max_height: usize,
-        /// The most columns.
+        /// Maximum width in pixels.
         max_width: usize,
     },
 }
 
 impl ResizeRule {
-    /// `(width, height)` for a picture of `(width, height)`, truncated and rounded where `transformers` 5.23 does it
-    /// (`get_resize_output_image_size` and its neighbours in `image_transforms.py` and `image_utils.py`).
+    /// Returns the new `(width, height)` of an image of `(width, height)`, truncated and rounded as in `transformers`
+    /// 5.23 (`get_resize_output_image_size` and its neighbours in `image_transforms.py` and `image_utils.py`).
     #[must_use]
     pub fn target(&self, (width, height): (usize, usize)) -> (usize, usize) {
         let (short, long) = (width.min(height), width.max(height));
@@ -85,7 +86,7 @@ impl ResizeRule {
 /// ```
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Preprocessor {
-    /// The processor class whose defaults hold, without the suffix that tells its backend (`"ViTImageProcessor"`).
+    /// The processor class whose defaults apply, without the suffix for its backend (`"ViTImageProcessor"`).
     pub(super) processor: &'static str,
     pub(super) resize: Option<ResizeRule>,
     pub(super) resample: Resample,
@@ -95,7 +96,7 @@ pub struct Preprocessor {
     pub(super) normalize: Option<Normalize>,
 }
 
-/// Per-channel mean and standard deviation, in the units that rescaling leaves.
+/// Mean and standard deviation per channel, in the units after rescaling.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub(super) struct Normalize {
     pub(super) mean: [f64; 3],
@@ -103,17 +104,17 @@ pub(super) struct Normalize {
 }
 
 impl Preprocessor {
-    /// The same filter, rescaling and normalisation, but a direct resize to `height × width` pixels and no crop: how a
-    /// ViT is run at a resolution other than the one it was published for.
+    /// Returns the preprocessing for another resolution: a direct resize to `height × width` pixels without crop, with
+    /// filter, rescaling and normalisation unchanged.
     ///
     /// # Errors
-    /// [`ImageError::Empty`] or [`ImageError::TooLarge`] for a size that no picture can have.
+    /// [`ImageError::Empty`] or [`ImageError::TooLarge`] for a size that no image can have.
     pub fn with_size(&self, height: usize, width: usize) -> Result<Self, ImageError> {
         checked_area(width, height, MAX_PIXELS)?;
         Ok(Self { resize: Some(ResizeRule::Exact { height, width }), crop: None, ..self.clone() })
     }
 
-    /// The `(height, width)` that every picture comes out with, where it does not depend on the picture.
+    /// Returns the `(height, width)` after preprocessing if it is the same for every image.
     #[must_use]
     pub fn output_size(&self) -> Option<(usize, usize)> {
         match (self.crop, self.resize) {
@@ -123,43 +124,44 @@ impl Preprocessor {
         }
     }
 
-    /// How pictures are resized, if they are.
+    /// The rule by which images are resized, if they are resized.
     #[must_use]
     pub fn resize_rule(&self) -> Option<ResizeRule> {
         self.resize
     }
 
-    /// The filter pictures are resized with.
+    /// The filter that images are resized with.
     #[must_use]
     pub fn resample(&self) -> Resample {
         self.resample
     }
 
-    /// The 8-bit picture after resizing and cropping: the pixels that [`Preprocessor::apply`] normalises, for overlays.
+    /// Returns the 8-bit image after resizing and cropping: the pixels that [`Preprocessor::apply`] normalises. Figures
+    /// draw overlays on it.
     ///
     /// # Errors
-    /// Those of [`resize()`] and [`center_crop`].
-    pub fn apply_geometry(&self, picture: &Rgb8) -> Result<Rgb8, ImageError> {
+    /// The errors of [`resize()`] and [`center_crop`].
+    pub fn apply_geometry(&self, image: &Rgb8) -> Result<Rgb8, ImageError> {
         let resized = match self.resize {
-            Some(rule) => Some(resize(picture, rule.target((picture.width, picture.height)), self.resample)?),
+            Some(rule) => Some(resize(image, rule.target((image.width, image.height)), self.resample)?),
             None => None,
         };
-        let resized = resized.as_ref().unwrap_or(picture);
+        let resized = resized.as_ref().unwrap_or(image);
         match self.crop {
             Some((height, width)) => center_crop(resized, (width, height)),
             None => Ok(resized.clone()),
         }
     }
 
-    /// The network's input `[3, height, width]`.
+    /// Returns the network's input `[3, height, width]`.
     ///
-    /// Equal to the bit to what `transformers`' Pillow-backed processors return: samples are rescaled in double
+    /// The result equals that of `transformers`' Pillow-backed processors to the bit: samples are rescaled in double
     /// precision and rounded to `f32`, then mean and standard deviation are applied in `f32`.
     ///
     /// # Errors
-    /// Those of [`Preprocessor::apply_geometry`].
-    pub fn apply(&self, picture: &Rgb8) -> Result<Array3<f32>, ImageError> {
-        let Rgb8 { width, height, data } = self.apply_geometry(picture)?;
+    /// The errors of [`Preprocessor::apply_geometry`].
+    pub fn apply(&self, image: &Rgb8) -> Result<Array3<f32>, ImageError> {
+        let Rgb8 { width, height, data } = self.apply_geometry(image)?;
         let mut values = Vec::with_capacity(data.len());
         for channel in 0..3 {
             let table = self.table(channel);
@@ -173,7 +175,7 @@ impl Preprocessor {
         })
     }
 
-    /// What each of the 256 sample values becomes in one channel.
+    /// Returns the normalised value of each of the 256 sample values in one channel.
     fn table(&self, channel: usize) -> [f32; 256] {
         std::array::from_fn(|sample| {
             let value = match self.rescale_factor {

@@ -1,4 +1,4 @@
-//! Reading `preprocessor_config.json` as the processor class it names would.
+//! Reads `preprocessor_config.json` as the processor class that it names does.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -11,14 +11,14 @@ use super::{ImageError, Preprocessor, Resample, ResizeRule};
 use crate::limits;
 use crate::limits::MAX_PIXELS;
 
-/// What a processor class of `transformers` 5.23 does where its configuration is silent.
+/// Defaults of a processor class of `transformers` 5.23.
 struct Defaults {
     processor: &'static str,
     /// The `model_type`s of `config.json` that imply this class.
     model_types: &'static [&'static str],
     resample: Resample,
     size: ResizeRule,
-    /// Whether a bare number is the side of a square, or else the shortest edge.
+    /// Whether a bare number is the side of a square; otherwise it is the shortest edge.
     square: bool,
     do_center_crop: bool,
     crop: Option<(usize, usize)>,
@@ -78,13 +78,12 @@ const CLASSES: [Defaults; 4] = [
 impl Preprocessor {
     /// Reads the preprocessing of a model directory.
     ///
-    /// That is `preprocessor_config.json`, or the `image_processor` part of `processor_config.json` where there is one,
-    /// which `transformers` prefers. A configuration that names no class takes the one that goes with the `model_type`
-    /// of the directory's `config.json`.
+    /// Reads the `image_processor` part of `processor_config.json`, which `transformers` prefers, or else
+    /// `preprocessor_config.json`. If the configuration names no class, the `model_type` in `config.json` decides it.
     ///
     /// # Errors
-    /// [`ImageError::InFile`], naming the file, when it is missing, is not JSON, names a processor class that is not
-    /// supported, or holds values that the class would not accept.
+    /// [`ImageError::InFile`], naming the file, if it is missing, is not JSON, names an unsupported processor class, or
+    /// has values that the class does not accept.
     pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self, ImageError> {
         let dir = dir.as_ref();
         let model_type = read_json(&dir.join("config.json"))
@@ -103,7 +102,7 @@ impl Preprocessor {
         from_value(&config, model_type).map_err(|error| error.in_file(&path))
     }
 
-    /// Reads the text of a `preprocessor_config.json`; `model_type` (of `config.json`) decides the processor class where
+    /// Reads the text of a `preprocessor_config.json`; `model_type` (of `config.json`) decides the processor class if
     /// the text names none.
     ///
     /// # Errors
@@ -119,7 +118,7 @@ fn read_json(path: &Path) -> Result<Value, ImageError> {
     let text = limits::read_text(path, limits::CONFIG_BYTES).map_err(|error| {
         let error = if error.kind() == ErrorKind::NotFound {
             config_error(
-                "no such file, but it says how pictures are resized and normalised for this model; copy it from where \
+                "no such file, but it says how images are resized and normalised for this model; copy it from where \
                  the weights came from",
             )
         } else {
@@ -156,7 +155,7 @@ fn from_object(config: &Map<String, Value>, model_type: Option<&str>) -> Result<
     };
     let resample = match (&resize, keys.get("resample")) {
         (None, None) => None,
-        // Also where nothing is resized: another size may be asked for.
+        // Also if nothing is resized, since the user may ask for another size.
         _ => keys.resample()?,
     };
     let crop = match keys.flag("do_center_crop", class.do_center_crop)? {
@@ -188,7 +187,7 @@ fn from_object(config: &Map<String, Value>, model_type: Option<&str>) -> Result<
     Ok(Preprocessor { processor: class.processor, resize, resample, crop, rescale_factor, normalize })
 }
 
-/// The class by the configuration's own word, in any of the spellings that the Hub has seen, or by the model.
+/// Returns the class that the configuration names, in any of the published spellings, or else the one of the model.
 fn class_of(keys: &Keys<'_>, model_type: Option<&str>) -> Result<&'static Defaults, ImageError> {
     let supported = || CLASSES.map(|class| class.processor).join(", ");
     for key in ["image_processor_type", "feature_extractor_type"] {
@@ -205,7 +204,7 @@ fn class_of(keys: &Keys<'_>, model_type: Option<&str>) -> Result<&'static Defaul
     }
     let Some(model_type) = model_type else {
         return Err(config_error(format!(
-            "no `image_processor_type`, and no `config.json` beside it tells the model; add the key with one of {}",
+            "there is neither an `image_processor_type` nor a `config.json` that names the model; add the key with one of {}",
             supported()
         )));
     };
@@ -218,8 +217,8 @@ fn class_of(keys: &Keys<'_>, model_type: Option<&str>) -> Result<&'static Defaul
     })
 }
 
-/// The configuration's keys. As in `transformers`, a switch that is `null` is off, whatever it is where it is absent; what a
-/// step is done with may be absent but not `null`.
+/// The configuration's keys. As in `transformers`, a switch that is `null` is off, whatever its default. A parameter of
+/// a step may be absent but not `null`.
 struct Keys<'a>(&'a Map<String, Value>);
 
 impl Keys<'_> {
@@ -227,7 +226,7 @@ impl Keys<'_> {
         self.0.get(key).filter(|value| !value.is_null())
     }
 
-    /// What a step is done with.
+    /// Returns a parameter of a step.
     fn needed(&self, key: &str) -> Result<Option<&Value>, ImageError> {
         match self.0.get(key) {
             Some(Value::Null) => Err(config_error(format!(
@@ -255,7 +254,7 @@ impl Keys<'_> {
         self.needed(key)?.map(|value| value.as_f64().ok_or_else(|| self.wrong(key, "a number"))).transpose()
     }
 
-    /// Three numbers, or one for all channels.
+    /// Reads three numbers, or one for all channels.
     fn channels(&self, key: &str) -> Result<Option<[f64; 3]>, ImageError> {
         let Some(value) = self.needed(key)? else { return Ok(None) };
         let channels = match value.as_array() {
@@ -282,7 +281,7 @@ impl Keys<'_> {
         })
     }
 
-    /// `size` or `crop_size` in any of its forms. Keys inside that are `null` count as missing.
+    /// Reads `size` or `crop_size` in any of its forms. Inner keys that are `null` count as missing.
     fn size(&self, key: &str, square: bool) -> Result<Option<ResizeRule>, ImageError> {
         const FORMS: &str = "a number of pixels, {height, width}, {shortest_edge}, {shortest_edge, longest_edge} or \
                              {max_height, max_width}, each at least 1";
@@ -290,7 +289,7 @@ impl Keys<'_> {
         let wrong = || self.wrong(key, FORMS);
         let pixels = |value: &Value| {
             let side = value.as_u64().and_then(|side| usize::try_from(side).ok()).ok_or_else(wrong)?;
-            // A side that no picture can have is refused here rather than for every picture.
+            // Impossible sides are refused here instead of once per image.
             checked_area(side, 1, MAX_PIXELS).map_err(|_| wrong())
         };
         let rule = match value {

@@ -57,7 +57,7 @@ impl Resample {
         }
     }
 
-    /// Half the filter's width in source pixels, when nothing is shrunk.
+    /// Half the filter's width in source pixels when the image is not reduced.
     fn support(self) -> f64 {
         match self {
             Self::Nearest | Self::Box => 0.5,
@@ -67,7 +67,7 @@ impl Resample {
         }
     }
 
-    /// The filter's value at distance `x`. Pillow's order of operations decides the last bit, so it is kept.
+    /// Returns the filter's value at distance `x`, in Pillow's order of operations, which decides the last bit.
     fn weight(self, x: f64) -> f64 {
         match self {
             Self::Nearest | Self::Box => f64::from(u8::from(x > -0.5 && x <= 0.5)),
@@ -96,42 +96,42 @@ fn sinc(x: f64) -> f64 {
 /// Resizes to `(width, height)` pixels, bit for bit as Pillow 13's `Image.resize((width, height), filter)`.
 ///
 /// # Errors
-/// [`ImageError::Empty`] or [`ImageError::TooLarge`] for the size asked for, [`ImageError::Buffer`] when `picture` is
-/// not what its fields say.
-pub fn resize(picture: &Rgb8, (width, height): (usize, usize), filter: Resample) -> Result<Rgb8, ImageError> {
-    picture.check()?;
+/// [`ImageError::Empty`] or [`ImageError::TooLarge`] for the size asked for, [`ImageError::Buffer`] if the buffer of
+/// `image` does not fit its sides.
+pub fn resize(image: &Rgb8, (width, height): (usize, usize), filter: Resample) -> Result<Rgb8, ImageError> {
+    image.check()?;
     checked_area(width, height, MAX_PIXELS)?;
-    if (picture.width, picture.height) == (width, height) {
-        return Ok(picture.clone());
+    if (image.width, image.height) == (width, height) {
+        return Ok(image.clone());
     }
     if filter == Resample::Nearest {
-        return Ok(nearest(picture, width, height));
+        return Ok(nearest(image, width, height));
     }
 
-    // A pass over an axis that keeps its length would change nothing and is left out.
-    let columns = (picture.width != width).then(|| Taps::new(picture.width, width, filter));
-    let rows = (picture.height != height).then(|| Taps::new(picture.height, height, filter));
-    let lost_rows = picture.height.saturating_sub(height) as i64;
-    let lost_columns = picture.width as i64 - width as i64;
+    // An axis that keeps its length needs no pass.
+    let columns = (image.width != width).then(|| Taps::new(image.width, width, filter));
+    let rows = (image.height != height).then(|| Taps::new(image.height, height, filter));
+    let lost_rows = image.height.saturating_sub(height) as i64;
+    let lost_columns = image.width as i64 - width as i64;
     Ok(match (columns, rows) {
-        (Some(columns), None) => horizontal(picture, &columns, 0..picture.height),
-        (None, Some(rows)) => vertical(picture, &rows, 0),
-        // The order matters to the bit. Pillow 13 goes down the columns first where more than twice as many rows as
-        // columns are lost.
+        (Some(columns), None) => horizontal(image, &columns, 0..image.height),
+        (None, Some(rows)) => vertical(image, &rows, 0),
+        // The order decides the last bit. Pillow 13 resamples columns first if more than twice as many rows as columns
+        // are lost.
         (Some(columns), Some(rows)) if lost_rows > 0 && lost_rows > 2 * lost_columns => {
-            horizontal(&vertical(picture, &rows, 0), &columns, 0..height)
+            horizontal(&vertical(image, &rows, 0), &columns, 0..height)
         }
         (Some(columns), Some(rows)) => {
             let used = rows.sources();
             let first = used.start;
-            vertical(&horizontal(picture, &columns, used), &rows, first)
+            vertical(&horizontal(image, &columns, used), &rows, first)
         }
-        (None, None) => picture.clone(),
+        (None, None) => image.clone(),
     })
 }
 
-/// Which of `from` pixels along an axis each of `to` new ones shows, as Pillow's nearest neighbour has it: the one under
-/// the new pixel's centre. Pillow sums the position step by step, so rounding may take a pixel beside that one and even
+/// Returns for each of `to` new pixels along an axis the source pixel (of `from`) under its centre, as in Pillow's
+/// nearest neighbour. Pillow accumulates the position step by step, so rounding may give a neighbouring pixel or even
 /// one past the end, which Pillow leaves black.
 #[must_use]
 pub fn nearest_positions(from: usize, to: usize) -> Vec<usize> {
@@ -146,11 +146,11 @@ pub fn nearest_positions(from: usize, to: usize) -> Vec<usize> {
         .collect()
 }
 
-fn nearest(picture: &Rgb8, width: usize, height: usize) -> Rgb8 {
-    let columns = nearest_positions(picture.width, width);
+fn nearest(image: &Rgb8, width: usize, height: usize) -> Rgb8 {
+    let columns = nearest_positions(image.width, width);
     let mut data = Vec::with_capacity(width * height * 3);
-    for row in nearest_positions(picture.height, height) {
-        let line = picture.data.chunks_exact(picture.width * 3).nth(row).unwrap_or_default();
+    for row in nearest_positions(image.height, height) {
+        let line = image.data.chunks_exact(image.width * 3).nth(row).unwrap_or_default();
         data.extend(columns.iter().flat_map(|&column| match line.get(column * 3..column * 3 + 3) {
             Some(rgb) => [rgb[0], rgb[1], rgb[2]],
             None => [0; 3],
@@ -160,11 +160,11 @@ fn nearest(picture: &Rgb8, width: usize, height: usize) -> Rgb8 {
 }
 
 const PRECISION_BITS: u32 = 32 - 8 - 2;
-/// One half, so that the final shift rounds.
+/// One half: added so that the final shift rounds.
 const HALF: i32 = 1 << (PRECISION_BITS - 1);
 
-/// The weights of a pixel sum to one and the filters' negative lobes are small, so nothing overflows; saying so with
-/// wrapping operations keeps the inner loops free of checks in every build profile.
+/// The weights of a pixel sum to one and the filters' negative lobes are small, so nothing overflows. Wrapping
+/// operations keep the inner loops free of overflow checks in every build profile.
 #[inline(always)]
 fn multiply_add(sum: i32, sample: u8, weight: i32) -> i32 {
     sum.wrapping_add(i32::from(sample).wrapping_mul(weight))
@@ -175,9 +175,9 @@ fn clip8(sum: i32) -> u8 {
     (sum >> PRECISION_BITS).clamp(0, 255) as u8
 }
 
-/// The fixed-point weights of one axis.
+/// Fixed-point filter weights along one axis.
 struct Taps {
-    /// For every new pixel, its first source pixel and how many it takes.
+    /// For every new pixel, the first source pixel and the number of source pixels.
     bounds: Vec<(usize, usize)>,
     /// `stride` weights per new pixel, of which the first `bounds.1` count.
     weights: Vec<i32>,
@@ -208,16 +208,16 @@ impl Taps {
             );
             let total: f64 = exact.iter().sum();
             for (weight, &value) in weights.iter_mut().zip(&exact) {
-                let share = if total == 0.0 { value } else { value / total };
-                let scaled = share * f64::from(1_u32 << PRECISION_BITS);
-                *weight = if share < 0.0 { scaled - 0.5 } else { scaled + 0.5 } as i32;
+                let fraction = if total == 0.0 { value } else { value / total };
+                let scaled = fraction * f64::from(1_u32 << PRECISION_BITS);
+                *weight = if fraction < 0.0 { scaled - 0.5 } else { scaled + 0.5 } as i32;
             }
             bounds.push((first, count));
         }
         Self { bounds, weights, stride }
     }
 
-    /// The stretch of source pixels that any new pixel takes.
+    /// Range of the source pixels that are used.
     fn sources(&self) -> Range<usize> {
         let start = self.bounds.first().map_or(0, |&(first, _)| first);
         let end = self.bounds.last().map_or(0, |&(first, count)| first + count);
@@ -233,12 +233,12 @@ impl Taps {
     }
 }
 
-/// Resamples every line of `rows`; the result holds just those lines.
-fn horizontal(picture: &Rgb8, columns: &Taps, rows: Range<usize>) -> Rgb8 {
+/// Resamples every line of `rows`. The result has only those lines.
+fn horizontal(image: &Rgb8, columns: &Taps, rows: Range<usize>) -> Rgb8 {
     let width = columns.bounds.len();
-    let line_bytes = picture.width * 3;
+    let line_bytes = image.width * 3;
     let mut data = vec![0_u8; width * rows.len() * 3];
-    let lines = picture.data[rows.start * line_bytes..].chunks_exact(line_bytes);
+    let lines = image.data[rows.start * line_bytes..].chunks_exact(line_bytes);
     for (line, out) in lines.zip(data.chunks_exact_mut(width * 3)) {
         for ((first, weights), out) in columns.iter().zip(out.chunks_exact_mut(3)) {
             let mut sums = [HALF; 3];
@@ -254,14 +254,14 @@ fn horizontal(picture: &Rgb8, columns: &Taps, rows: Range<usize>) -> Rgb8 {
     Rgb8 { width, height: rows.len(), data }
 }
 
-/// Resamples every column; line 0 of `picture` is line `offset` of what `rows` was made for.
-fn vertical(picture: &Rgb8, rows: &Taps, offset: usize) -> Rgb8 {
-    let line_bytes = picture.width * 3;
+/// Resamples every column. Line 0 of `image` is line `offset` of the source that `rows` was made for.
+fn vertical(image: &Rgb8, rows: &Taps, offset: usize) -> Rgb8 {
+    let line_bytes = image.width * 3;
     let mut data = vec![0_u8; line_bytes * rows.bounds.len()];
     let mut sums = vec![HALF; line_bytes];
     for ((first, weights), out) in rows.iter().zip(data.chunks_exact_mut(line_bytes)) {
         sums.fill(HALF);
-        let lines = picture.data[(first - offset) * line_bytes..].chunks_exact(line_bytes);
+        let lines = image.data[(first - offset) * line_bytes..].chunks_exact(line_bytes);
         for (line, &weight) in lines.zip(weights) {
             for (sum, &sample) in sums.iter_mut().zip(line) {
                 *sum = multiply_add(*sum, sample, weight);
@@ -271,5 +271,5 @@ fn vertical(picture: &Rgb8, rows: &Taps, offset: usize) -> Rgb8 {
             *out = clip8(sum);
         }
     }
-    Rgb8 { width: picture.width, height: rows.bounds.len(), data }
+    Rgb8 { width: image.width, height: rows.bounds.len(), data }
 }

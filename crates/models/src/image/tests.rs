@@ -43,7 +43,7 @@ fn other_formats_are_refused_by_name() {
         assert_says(&message, &[&format!("this is a {format} file"), "Convert it"]);
     }
     for bytes in [&b""[..], b"hello", b"\xff\xd8", b"\x89PNG"] {
-        assert_says(&refusal(Rgb8::decode(bytes)), &["not a picture"]);
+        assert_says(&refusal(Rgb8::decode(bytes)), &["not an image"]);
     }
 }
 
@@ -58,8 +58,8 @@ fn errors_name_the_file() {
 }
 
 #[test]
-fn absurd_sizes_are_refused_by_the_header_alone() {
-    // 65,500 × 65,500 pixels claimed by a file of a few hundred bytes.
+fn absurd_sizes_are_refused_before_decoding() {
+    // A file of a few hundred bytes claims 65,500 × 65,500 pixels.
     let mut jpeg = jpeg_fixture();
     let frame = jpeg.windows(2).position(|marker| marker == [0xff, 0xc2]).unwrap();
     jpeg[frame + 5..frame + 9].copy_from_slice(&[0xff, 0xdc, 0xff, 0xdc]);
@@ -90,7 +90,7 @@ fn crc32(bytes: &[u8]) -> u32 {
 }
 
 #[test]
-fn inconsistent_pictures_and_empty_sizes_are_refused() {
+fn inconsistent_images_and_empty_sizes_are_refused() {
     assert_says(&refusal(Rgb8::new(2, 2, vec![0; 11])), &["11 bytes", "12"]);
     assert_says(&refusal(Rgb8::new(0, 2, vec![])), &["0×2"]);
     let broken = Rgb8 { width: 4, height: 4, data: vec![0; 3] };
@@ -108,11 +108,11 @@ fn with_size_resizes_directly_and_keeps_the_rest() {
     let larger = clip.with_size(30, 40).unwrap();
     assert_eq!(larger.output_size(), Some((30, 40)));
     assert_eq!(larger.resample(), Resample::Bicubic);
-    let picture = Rgb8::decode(&jpeg_fixture()).unwrap();
-    let values = larger.apply(&picture).unwrap();
+    let image = Rgb8::decode(&jpeg_fixture()).unwrap();
+    let values = larger.apply(&image).unwrap();
     assert_eq!(values.shape(), [3, 30, 40]);
-    // The same pixels as resizing by hand, normalised as CLIP does.
-    let resized = resize(&picture, (40, 30), Resample::Bicubic).unwrap();
+    // The pixels equal those of a resize by hand, normalised as CLIP does.
+    let resized = resize(&image, (40, 30), Resample::Bicubic).unwrap();
     let red = (f64::from(resized.data[0]) / 255.0 - 0.481_454_66) / 0.268_629_54;
     assert!((f64::from(values[[0, 0, 0]]) - red).abs() < 1e-6);
     assert!(clip.with_size(0, 40).is_err());
@@ -127,7 +127,7 @@ fn model_directories_are_read_as_transformers_reads_them() {
         &["preprocessor_config.json", "no such file"],
     );
 
-    // No class named: the model decides. A bare size is a square for ViT, the shortest edge for DINOv2.
+    // Without a class, the model decides. A bare size is a square for ViT and the shortest edge for DINOv2.
     write("preprocessor_config.json", r#"{"size": 96, "do_center_crop": false}"#);
     assert_says(
         &refusal(Preprocessor::from_dir(folder.path())),
@@ -147,7 +147,7 @@ fn model_directories_are_read_as_transformers_reads_them() {
     // Newer checkpoints keep it inside processor_config.json.
     write("processor_config.json", r#"{"image_processor": {"image_processor_type": "DeiTImageProcessor"}}"#);
     assert_eq!(Preprocessor::from_dir(folder.path()).unwrap().output_size(), Some((224, 224)));
-    // The tokenizer's half alone does not count.
+    // The tokenizer's part alone does not count.
     write("processor_config.json", r#"{"processor_class": "CLIPProcessor"}"#);
     assert_says(&refusal(Preprocessor::from_dir(folder.path())), &["bert"]);
 
@@ -198,7 +198,7 @@ fn filters() -> impl Strategy<Value = Resample> {
     prop::sample::select(Resample::ALL.to_vec())
 }
 
-fn pictures() -> impl Strategy<Value = Rgb8> {
+fn images() -> impl Strategy<Value = Rgb8> {
     (1_usize..40, 1_usize..40).prop_flat_map(|(width, height)| {
         prop::collection::vec(any::<u8>(), width * height * 3).prop_map(move |data| Rgb8 {
             width,
@@ -230,8 +230,8 @@ proptest! {
         if cut {
             bytes.truncate(keep.index(bytes.len()));
         }
-        if let Ok(picture) = Rgb8::decode_within(&bytes, 1 << 20) {
-            prop_assert_eq!(picture.data.len(), picture.width * picture.height * 3);
+        if let Ok(image) = Rgb8::decode_within(&bytes, 1 << 20) {
+            prop_assert_eq!(image.data.len(), image.width * image.height * 3);
         }
     }
 
@@ -242,40 +242,40 @@ proptest! {
     }
 
     #[test]
-    fn the_same_size_is_the_same_picture(picture in pictures(), filter in filters()) {
-        let same = resize(&picture, (picture.width, picture.height), filter).unwrap();
-        prop_assert_eq!(&same, &picture);
-        prop_assert_eq!(&center_crop(&picture, (picture.width, picture.height)).unwrap(), &picture);
+    fn the_same_size_is_the_same_image(image in images(), filter in filters()) {
+        let same = resize(&image, (image.width, image.height), filter).unwrap();
+        prop_assert_eq!(&same, &image);
+        prop_assert_eq!(&center_crop(&image, (image.width, image.height)).unwrap(), &image);
     }
 
     #[test]
-    fn any_size_holds_only_what_the_source_holds(
-        picture in pictures(), width in 1_usize..120, height in 1_usize..120, filter in filters(),
+    fn resizing_stays_within_the_range_of_the_source(
+        image in images(), width in 1_usize..120, height in 1_usize..120, filter in filters(),
     ) {
-        let resized = resize(&picture, (width, height), filter).unwrap();
+        let resized = resize(&image, (width, height), filter).unwrap();
         prop_assert_eq!(resized.data.len(), width * height * 3);
         // Filters without negative lobes stay within the range of their source.
         if matches!(filter, Resample::Nearest | Resample::Box | Resample::Bilinear | Resample::Hamming) {
-            prop_assert!(resized.data.iter().max() <= picture.data.iter().max());
-            prop_assert!(resized.data.iter().min() >= picture.data.iter().min());
+            prop_assert!(resized.data.iter().max() <= image.data.iter().max());
+            prop_assert!(resized.data.iter().min() >= image.data.iter().min());
         }
     }
 
     #[test]
-    fn a_constant_picture_stays_constant(
+    fn a_constant_image_stays_constant(
         colour in any::<[u8; 3]>(), from in (1_usize..90, 1_usize..90), to in (1_usize..90, 1_usize..90), filter in filters(),
     ) {
-        let picture = Rgb8 { width: from.0, height: from.1, data: colour.repeat(from.0 * from.1) };
-        let resized = resize(&picture, to, filter).unwrap();
+        let image = Rgb8 { width: from.0, height: from.1, data: colour.repeat(from.0 * from.1) };
+        let resized = resize(&image, to, filter).unwrap();
         prop_assert!(resized.data.chunks_exact(3).all(|pixel| pixel == colour));
     }
 
     #[test]
-    fn cropping_undoes_padding(picture in pictures(), wider in 0_usize..9, higher in 0_usize..9) {
+    fn cropping_undoes_padding(image in images(), wider in 0_usize..9, higher in 0_usize..9) {
         // Only even margins come back to the same place: odd ones are rounded up when added, down when removed.
-        let (width, height) = (picture.width + 2 * wider, picture.height + 2 * higher);
-        let padded = center_crop(&picture, (width, height)).unwrap();
-        prop_assert_eq!(center_crop(&padded, (picture.width, picture.height)).unwrap(), picture);
+        let (width, height) = (image.width + 2 * wider, image.height + 2 * higher);
+        let padded = center_crop(&image, (width, height)).unwrap();
+        prop_assert_eq!(center_crop(&padded, (image.width, image.height)).unwrap(), image);
     }
 
     #[test]
@@ -294,10 +294,10 @@ let kept = if width <= height { new_width <= new_height } else { new_width >= ne
 #[test]
 fn a_png_without_its_last_chunk_is_read() {
     let whole = png_fixture();
-    let picture = Rgb8::decode(&whole).unwrap();
+    let image = Rgb8::decode(&whole).unwrap();
     for missing in 1..=12 {
         let cut = &whole[..whole.len() - missing];
-        assert_eq!(Rgb8::decode(cut).unwrap(), picture, "{missing} bytes cut off");
+        assert_eq!(Rgb8::decode(cut).unwrap(), image, "{missing} bytes cut off");
     }
     for missing in [13, 16, 40] {
         assert_says(&refusal(Rgb8::decode(&whole[..whole.len() - missing])), &["truncated"]);

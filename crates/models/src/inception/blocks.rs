@@ -1,4 +1,4 @@
-//! The mixed blocks: branches side by side, their channels joined.
+//! The mixed blocks: parallel branches whose channels are concatenated.
 
 use tch::Tensor;
 
@@ -6,12 +6,13 @@ use super::layers::{Conv, Spec};
 use crate::error::Result;
 use crate::weights::Weights;
 
-/// Branches that all look at the same input.
+/// Branches that all read the same input.
 pub(super) struct Mixed {
     branches: Vec<Branch>,
 }
 
-/// A pool, then convolutions one after the other, then perhaps a fork into several that are joined again.
+/// An optional pool, then a sequence of convolutions, then optionally parallel convolutions whose outputs are
+/// concatenated.
 struct Branch {
     pool: Option<Pool>,
     convs: Vec<Conv>,
@@ -21,11 +22,11 @@ struct Branch {
 /// Pools over three by three pixels.
 #[derive(Clone, Copy)]
 enum Pool {
-    /// The mean of the pixels that are there: padding does not count, as in TensorFlow.
+    /// The mean without padding, as in TensorFlow.
     Average,
-    /// The largest.
+    /// The maximum.
     Max,
-    /// The largest, every second pixel, no padding.
+    /// The maximum with stride 2 and without padding.
     Halve,
 }
 
@@ -39,7 +40,7 @@ impl Pool {
     }
 }
 
-/// Maximum over three by three pixels, every second of them, no padding.
+/// Maximum over three by three pixels with stride 2 and without padding.
 pub(super) fn halve(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_max_pool2d([3, 3], [2, 2], [0, 0], [1, 1], false)?)
 }
@@ -189,7 +190,7 @@ impl Reader {
     }
 }
 
-/// Every block, in order, by its published name.
+/// Reads all blocks in order, with their published names.
 pub(super) fn read(weights: &Weights) -> Result<Vec<(&'static str, Mixed)>> {
     type Read = fn(&Reader) -> Result<Vec<Branch>>;
     let blocks: [(&'static str, i64, Read); 11] = [
@@ -203,7 +204,7 @@ pub(super) fn read(weights: &Weights) -> Result<Vec<(&'static str, Mixed)>> {
         ("Mixed_6e", 768, |block| block.c(192)),
         ("Mixed_7a", 768, Reader::d),
         ("Mixed_7b", 1280, |block| block.e(Pool::Average)),
-        // The published network pools by maximum here, unlike the paper's.
+        // Unlike the paper, the published network uses maximum pooling here.
         ("Mixed_7c", 2048, |block| block.e(Pool::Max)),
     ];
     let block = |(name, input, read): (&'static str, i64, Read)| {

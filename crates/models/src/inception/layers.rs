@@ -1,4 +1,4 @@
-//! Convolutions with their batch norms folded in.
+//! Convolutions with folded batch norms.
 
 use tch::{Kind, Tensor};
 
@@ -19,7 +19,7 @@ pub(super) struct Spec {
 }
 
 impl Spec {
-    /// Keeps the size of the picture; the kernel's sides are odd.
+    /// Keeps the size of the image; the kernel's sides are odd.
     pub(super) fn same(output: i64, rows: i64, columns: i64) -> Self {
         Self { output, kernel: [rows, columns], stride: 1, padding: [rows / 2, columns / 2] }
     }
@@ -29,7 +29,7 @@ impl Spec {
         Self { output, kernel: [side, side], stride: 1, padding: [0, 0] }
     }
 
-    /// Three by three pixels, every second of them, no padding.
+    /// A kernel of three by three pixels with stride 2 and without padding.
     pub(super) fn down(output: i64) -> Self {
         Self { stride: 2, ..Self::valid(output, 3) }
     }
@@ -47,8 +47,8 @@ pub(super) struct Conv {
 }
 
 impl Conv {
-    /// Reads `conv.weight` `[output, input, rows, columns]` and the statistics `bn.*` `[output]`. The norm, an affine map
-    /// of each channel, is multiplied into the convolution in double precision.
+    /// Reads `conv.weight` `[output, input, rows, columns]` and the statistics `bn.*` `[output]`. The norm, an affine
+    /// map of each channel, is folded into the convolution in double precision.
     pub(super) fn read(weights: &Weights, input: i64, spec: Spec) -> Result<Self> {
         let Spec { output, kernel: [rows, columns], .. } = spec;
         let exact = weights.in_kind(Kind::Double);
@@ -56,7 +56,7 @@ impl Conv {
         let channel = |name: &str| norm.get(&[output], name);
         let scale = channel("weight")?.f_div(&channel("running_var")?.f_add_scalar(EPS)?.f_sqrt()?)?;
         let bias = channel("bias")?.f_sub(&channel("running_mean")?.f_mul(&scale)?)?;
-        // A counter of training steps that newer files store.
+        // Newer files store this counter of training steps.
         norm.skip("num_batches_tracked");
         let weight = exact.get(&[output, input, rows, columns], "conv.weight")?;
         let weight = weight.f_mul(&scale.f_reshape([output, 1, 1, 1])?)?;

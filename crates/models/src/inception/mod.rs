@@ -1,9 +1,9 @@
-//! Inception-v3 as the FID literature uses it: the network of 2015-12-05 that TensorFlow published and torch-fidelity
-//! (`FeatureExtractorInceptionV3`) and pytorch-fid carried over.
+//! Inception-v3 as used in the FID literature: the network of 2015-12-05 that TensorFlow published and that
+//! torch-fidelity (`FeatureExtractorInceptionV3`) and pytorch-fid ported.
 //!
-//! It differs from torchvision's in ways that decide digits, and is of use as a yardstick only because everybody uses
-//! this very one: pictures are resized as TensorFlow 1 did, average pools leave their padding out, the last block pools
-//! by maximum, there are 1,008 classes.
+//! It differs from torchvision's network in ways that change the digits of FID, and FIDs are comparable only if they
+//! use exactly this network: images are resized as TensorFlow 1 did, average pools leave their padding out, the last
+//! block pools by maximum, there are 1,008 classes.
 
 mod blocks;
 mod layers;
@@ -21,9 +21,9 @@ use blocks::Mixed;
 use layers::{Conv, Spec};
 pub use resize::resize_as_tensorflow_1;
 
-/// Rows and columns of the pictures that the network looks at.
+/// Height and width of the network's input in pixels.
 pub const SIDE: i64 = 299;
-/// Numbers of the pooled feature.
+/// Width of the pooled feature.
 pub const WIDTH: i64 = 2048;
 /// Classes of the head.
 pub const CLASSES: i64 = 1008;
@@ -35,8 +35,8 @@ pub const CLASSES: i64 = 1008;
 /// # fn main() -> models::Result<()> {
 /// let file = std::path::Path::new("pt_inception-2015-12-05.safetensors");
 /// let inception = Inception::load(file, tch::Kind::Float, tch::Device::Cpu)?;
-/// let picture = models::image::Rgb8::open("sample.png")?;
-/// let features = inception.features(&Inception::rgb(&picture)?)?;
+/// let image = models::image::Rgb8::open("sample.png")?;
+/// let features = inception.features(&Inception::rgb(&image)?)?;
 /// assert_eq!(features.pool.size(), [1, models::inception::WIDTH]);
 /// # Ok(()) }
 /// ```
@@ -49,20 +49,20 @@ pub struct Inception {
     device: Device,
 }
 
-/// SHA-256 of the published weights, `pt_inception-2015-12-05-6726825d.pth`, which the converter notes.
+/// SHA-256 of the published weights, `pt_inception-2015-12-05-6726825d.pth`. The converter stores it in the metadata.
 const PUBLISHED: &str = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2";
 
-/// What comes before the blocks, by its name.
+/// A stage before the blocks, with its name.
 enum Stage {
     Conv(&'static str, Conv),
     MaxPool(&'static str),
 }
 
-/// What the metrics read, in float32.
+/// The outputs that metrics read, in float32.
 pub struct InceptionFeatures {
-    /// Mean over positions of the last block `[batch, 2048]`: what FID and KID compare.
+    /// Mean over positions of the last block, `[batch, 2048]`. FID and KID compare these.
     pub pool: Tensor,
-    /// Class logits without the head's bias `[batch, 1008]`: what torch-fidelity's Inception Score reads.
+    /// Class logits without the head's bias, `[batch, 1008]`. torch-fidelity's Inception Score uses these.
     pub logits_unbiased: Tensor,
     /// Class logits `[batch, 1008]`.
     pub logits: Tensor,
@@ -73,7 +73,7 @@ impl Inception {
     /// `model.safetensors`. Names are those of the published state dict.
     ///
     /// # Errors
-    /// The file is missing, a pickle, or holds other tensors.
+    /// The file is missing, is a pickle, or has other tensors.
     pub fn load(path: &Path, kind: Kind, device: Device) -> Result<Self> {
         let pickle =
             |path: &Path| path.extension().is_some_and(|extension| extension == "pth" || extension == "pt");
@@ -89,10 +89,10 @@ impl Inception {
         Ok(network)
     }
 
-    /// Reads the network from weights that are open already.
+    /// Reads the network from open weights.
     ///
     /// # Errors
-    /// A missing or misshapen tensor.
+    /// A tensor is missing or has a wrong shape.
     pub fn read(weights: &Weights) -> Result<Self> {
         let conv = |name, input, spec: Spec| {
             Ok::<_, Error>(Stage::Conv(name, Conv::read(&weights.pp(name), input, spec)?))
@@ -112,31 +112,31 @@ impl Inception {
         Ok(Self { stem, blocks: blocks::read(weights)?, head, published, kind, device })
     }
 
-    /// Whether the file says that its weights are the published ones; no others give an FID.
+    /// Whether the file's metadata say that its weights are the published ones. Only these give a comparable FID.
     pub(crate) fn is_published(&self) -> bool {
         self.published
     }
 
-    /// Where the network lives.
+    /// The device of the network.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// A picture as `[1, 3, height, width]` of bytes on the host.
+    /// Converts an image to bytes `[1, 3, height, width]` on the host.
     ///
     /// # Errors
-    /// libtorch's.
-    pub fn rgb(picture: &Rgb8) -> Result<Tensor> {
-        let shape = [1, picture.height as i64, picture.width as i64, 3];
-        Ok(Tensor::f_from_slice(&picture.data)?.f_reshape(shape)?.f_permute([0, 3, 1, 2])?)
+    /// libtorch fails.
+    pub fn rgb(image: &Rgb8) -> Result<Tensor> {
+        let shape = [1, image.height as i64, image.width as i64, 3];
+        Ok(Tensor::f_from_slice(&image.data)?.f_reshape(shape)?.f_permute([0, 3, 1, 2])?)
     }
 
     /// Bytes `[batch, 3, height, width]` of any size → the network's input `[batch, 3, 299, 299]`, `(x − 128) / 128`.
     ///
     /// # Errors
-    /// Another type or shape.
+    /// `rgb` has another type or shape.
     pub fn pixels(&self, rgb: &Tensor) -> Result<Tensor> {
-        let refuse = |reason: String| Error::Input { input: "pictures", reason };
+        let refuse = |reason: String| Error::Input { input: "images", reason };
         if rgb.kind() != Kind::Uint8 {
             return Err(refuse(format!(
                 "{:?} where bytes are needed; 8-bit RGB decides how they are resized",
@@ -152,18 +152,19 @@ impl Inception {
         Ok(resized.f_sub_scalar(128.0)?.f_div_scalar(128.0)?)
     }
 
-    /// Features of bytes `[batch, 3, height, width]` of any size.
+    /// Returns the features of images given as bytes `[batch, 3, height, width]` of any size.
     ///
     /// # Errors
-    /// Those of [`Inception::pixels`] and libtorch's.
+    /// The errors of [`Inception::pixels`]; libtorch fails.
     pub fn features(&self, rgb: &Tensor) -> Result<InceptionFeatures> {
         self.forward(&self.pixels(rgb)?, &mut |_, _| {})
     }
 
-    /// Features of what [`Inception::pixels`] made; `see` is shown every stage by its published name, `[batch, c, h, w]`.
+    /// Returns the features of the output of [`Inception::pixels`]. `see` gets the output of every stage, `[batch, c,
+    /// h, w]`, with its published name.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn forward(&self, pixels: &Tensor, see: &mut dyn FnMut(&str, &Tensor)) -> Result<InceptionFeatures> {
         let mut x = pixels.f_to_device(self.device)?.f_to_kind(self.kind)?;
         for stage in &self.stem {

@@ -1,4 +1,4 @@
-//! What a matrix file holds, and which of its tensors are meant.
+//! The tensors of a matrix file, and the choice among them by keys.
 
 use std::path::{Path, PathBuf};
 
@@ -11,13 +11,13 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct Contents {
     path: PathBuf,
-    /// Whether tensors have names that a key can mean.
+    /// Whether tensors have names, so that keys can select them.
     named: bool,
     tensors: Vec<TensorInfo>,
 }
 
 impl Contents {
-    /// Reads the headers.
+    /// Reads the headers of a file.
     ///
     /// # Errors
     /// [`MatrixFileError`], naming the file: another extension, or a damaged, truncated or overlong file.
@@ -49,16 +49,16 @@ impl Contents {
         &self.tensors
     }
 
-    /// The tensors that hold the matrices meant by `keys`, in the file's order, each once.
+    /// Returns the tensors that `keys` select, in the file's order, each once.
     ///
-    /// A key is a name, a pattern in which `*` stands for any characters, or several of either with commas between them. A
-    /// name means its tensor whatever that holds; a pattern means the square ones among those that it matches. Without
-    /// keys, all square tensors called `probs` or `….probs` are meant, as `tokenrank attend` writes them, and otherwise the only
-    /// square one.
+    /// A key is a name, a pattern in which `*` stands for any characters, or a comma-separated list of these. A name
+    /// selects its tensor whatever its shape; a pattern selects the square tensors that it matches. Without keys, all
+    /// square tensors called `probs` or `….probs` are selected, as `tokenrank attend` writes them, or else the only
+    /// square tensor.
     ///
     /// # Errors
-    /// [`MatrixFileError`]: a key that matches no tensor or no square one, keys for a `.npy` file, no square tensor at all, or
-    /// several and no key.
+    /// [`MatrixFileError`]: a key matches no tensor or no square one, keys are given for a `.npy` file, there is no
+    /// square tensor, or there are several and no key is given.
     pub fn choose(&self, keys: &[String]) -> Result<Vec<&TensorInfo>, MatrixFileError> {
         let chosen = if keys.is_empty() { self.default_choice() } else { self.matching(keys) };
         chosen.map_err(|problem| MatrixFileError { path: self.path.clone(), problem })
@@ -66,7 +66,7 @@ impl Contents {
 
     fn default_choice(&self) -> Result<Vec<&TensorInfo>, Problem> {
         if let [] | [_] = self.tensors.as_slice() {
-            // The reader says best what is wrong with it.
+            // Reading the tensor gives the most precise error.
             return match self.tensors.first() {
                 Some(only) => Ok(vec![only]),
                 None => Err(Problem::NoTensors),
@@ -94,7 +94,7 @@ impl Contents {
         let is_name = |key: &str| self.tensors.iter().any(|tensor| tensor.name == key);
         let mut meant = vec![false; self.tensors.len()];
         for key in keys {
-            // A name may itself hold commas or stars.
+            // A name may contain commas or stars.
             let patterns: Vec<&str> =
                 if is_name(key) { vec![key] } else { key.split(',').map(str::trim).collect() };
             for pattern in patterns {
@@ -134,14 +134,14 @@ impl Contents {
     }
 }
 
-/// Whether `name` is `pattern` with any characters in the place of each `*`.
+/// Whether `name` matches `pattern`, in which `*` stands for any characters.
 fn matches(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(mut rest) = name.strip_prefix(parts.next().unwrap_or_default()) else { return false };
     let mut parts: Vec<&str> = parts.collect();
     let Some(last) = parts.pop() else { return rest.is_empty() };
     for part in parts {
-        // The first place where it fits leaves the most for the others.
+        // The first match leaves the most room for the remaining parts.
         let Some(at) = rest.find(part) else { return false };
         rest = &rest[at + part.len()..];
     }

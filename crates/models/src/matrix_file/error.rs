@@ -1,4 +1,4 @@
-//! What can be wrong with a matrix file, one sentence each.
+//! Errors of matrix files.
 
 use crate::error_kind::ErrorKind;
 use std::io;
@@ -10,12 +10,12 @@ use std::path::PathBuf;
 pub struct MatrixFileError {
     /// The file.
     pub path: PathBuf,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: Problem,
 }
 
 impl MatrixFileError {
-    /// What the user can do about it: [`Usage`](ErrorKind::Usage) where the request was at fault (a wrong or missing key, an unknown
+    /// The kind of the error: [`Usage`](ErrorKind::Usage) if the request is wrong (a wrong or missing key, an unknown
     /// extension) rather than the file's content.
     #[must_use]
     pub fn kind(&self) -> ErrorKind {
@@ -43,7 +43,7 @@ impl MatrixFileError {
     }
 }
 
-/// What is wrong with a matrix file.
+/// The problem of a matrix file.
 #[derive(Debug, thiserror::Error)]
 pub enum Problem {
     /// The file could not be opened or read.
@@ -60,43 +60,43 @@ pub enum Problem {
     Damaged {
         /// `"safetensors"`, `"npy"` or `"npz"`.
         format: &'static str,
-        /// What was met.
+        /// The problem that was found.
         reason: String,
     },
-    /// The data end before the header says.
-    #[error("the file is truncated: its header promises {expected} bytes of data, and {found} are there")]
+    /// The file has fewer data than its header says.
+    #[error("the file is truncated: its header promises {expected} bytes of data, but it has {found}")]
     Truncated {
-        /// Bytes of data by the header.
+        /// Number of data bytes according to the header.
         expected: u64,
-        /// Bytes of data in the file.
+        /// Number of data bytes in the file.
         found: u64,
     },
-    /// The data go on after the header says.
+    /// The file has more data than its header says.
     #[error(
         "{extra} bytes follow the data that the header describes; the file is damaged or was written twice"
     )]
     Trailing {
-        /// Bytes too many.
+        /// Number of surplus bytes.
         extra: u64,
     },
     /// A safetensors file without tensors.
     #[error("the file holds no tensors")]
     NoTensors,
-    /// Several tensors and no key.
+    /// The file has several tensors, and no key was given.
     #[error("the file holds several tensors; choose with --key: {names}")]
     ChooseKey {
         /// The names, or the first of them.
         names: String,
     },
-    /// A key that the file does not have.
+    /// The file has no tensor of this name.
     #[error("no tensor is called `{key}`; {hint}")]
     UnknownKey {
-        /// What was asked for.
+        /// The key as given.
         key: String,
-        /// The nearest name, or the names there are.
+        /// The nearest name, or the names in the file.
         hint: String,
     },
-    /// No tensor, or none of those that a pattern matches, has the shape of attention.
+    /// No tensor, or no tensor that the pattern matches, is square like attention.
     #[error(
         "{} of floating-point numbers is square, [..., n, n], as attention over n tokens is: {names}",
         pattern.as_ref().map_or_else(|| "no tensor".to_owned(), |pattern| format!("no tensor that `{pattern}` matches"))
@@ -107,13 +107,13 @@ pub enum Problem {
         /// The names, or the first of them.
         names: String,
     },
-    /// A key for a file whose only array has no name.
+    /// A key was given for a file whose only array has no name.
     #[error("a .npy file holds one array without a name, so --key `{key}` means nothing here; leave it out")]
     KeyWithoutNames {
-        /// What was asked for.
+        /// The key as given.
         key: String,
     },
-    /// Not a floating-point format that is read.
+    /// The tensor has an unsupported number format.
     #[error(
         "`{name}` holds {found}; attention is read from F64, F32, F16 or BF16 in .safetensors and f8, f4 or f2 in .npy \
          and .npz"
@@ -132,7 +132,7 @@ pub enum Problem {
         /// Its shape.
         shape: Vec<usize>,
     },
-    /// Another number of dimensions than a table has.
+    /// A table must have two dimensions.
     #[error("`{name}` has shape {shape:?}; a table has two dimensions, [rows, columns]")]
     NotTable {
         /// The tensor.
@@ -159,10 +159,10 @@ pub enum Problem {
     /// The values do not fit memory.
     #[error("its {values} values do not fit into memory as float64; split the file")]
     Memory {
-        /// How many values.
+        /// Number of values.
         values: usize,
     },
-    /// The folder to write into is not there.
+    /// The folder to write to does not exist.
     #[error("the folder `{}` does not exist; create it first", folder.display())]
     NoFolder {
         /// The missing folder.
@@ -173,10 +173,10 @@ pub enum Problem {
     Tensor {
         /// The tensor.
         name: String,
-        /// What is wrong with it.
+        /// The problem.
         reason: String,
     },
-    /// Writing failed; nothing is left under the file's name that was not there before.
+    /// Writing failed. A file of this name is left as it was.
     #[error("the file cannot be written ({0}); check the folder's permissions and free space")]
     Write(io::Error),
 }
@@ -191,7 +191,7 @@ impl Problem {
     }
 
     pub(super) fn unknown_key(key: &str, names: &[String]) -> Self {
-        // A name is near when at most a third of its letters have to change.
+        // A name counts as near if at most a third of its letters differ.
         let nearest = names
             .iter()
             .map(|name| (edits(key, name), name))
@@ -206,7 +206,7 @@ impl Problem {
     }
 }
 
-/// The names for a sentence: the first twenty.
+/// Returns the first twenty names as text.
 fn list(names: &[String]) -> String {
     const MOST: usize = 20;
     let shown: Vec<_> = names.iter().take(MOST).map(|name| format!("`{name}`")).collect();

@@ -1,8 +1,8 @@
-//! What the header of a file says of one tensor.
+//! Description of one tensor from the header of its file.
 
 use markov_core::Storage;
 
-/// A tensor by the header of its file.
+/// Name, shape and number format of a tensor.
 #[derive(Clone, Debug, PartialEq)]
 pub struct TensorInfo {
     /// Its name in a `.safetensors` or `.npz` file, or the `.npy` file's name without its extension.

@@ -1,9 +1,9 @@
-//! Attention matrices in files of any program: read from `.safetensors`, `.npy` and `.npz`, results written to
+//! Files of attention matrices: reads `.safetensors`, `.npy` and `.npz` of any program, and writes results to
 //! `.safetensors`.
 //!
-//! Whatever the file's number format, matrices arrive in `f64`. Only the tensor asked for is read, so a dump of every
-//! layer of a large network costs no more memory than one of its matrices. The files are not trusted: headers are
-//! checked against the file's length before memory is taken.
+//! Whatever the file's number format, matrices arrive in `f64`. Only the requested tensor is read, so a file with every
+//! layer of a large network needs no more memory than one of its matrices. The files are not trusted: headers are
+//! checked against the file's length before memory is allocated.
 
 mod contents;
 mod error;
@@ -42,9 +42,10 @@ pub struct Matrices {
 
 /// Reads the matrices `[..., n, n]` of a `.safetensors`, `.npy` or `.npz` file.
 ///
-/// A safetensors file may hold F64, F32, F16 or BF16; `key` names the tensor and may be left out where there is only
-/// one. A `.npy` file (format versions 1 to 3) may hold `f8`, `f4` or `f2` of either byte order, in C or Fortran layout; an
-/// `.npz` file holds several of them, with names. Values are converted exactly and not examined further: NaN or negative values are the caller's to refuse.
+/// A safetensors file may hold F64, F32, F16 or BF16; `key` names the tensor and may be left out if there is only one.
+/// A `.npy` file (format versions 1 to 3) may hold `f8`, `f4` or `f2` of either byte order, in C or Fortran layout; an
+/// `.npz` file holds several of them, with names. Values are converted exactly and not checked further: callers must
+/// refuse NaN or negative values.
 ///
 /// # Errors
 /// [`MatrixFileError`], naming the file: another extension or number format, a missing or unknown `key`, a damaged,
@@ -56,7 +57,7 @@ pub fn read(path: impl AsRef<Path>, key: Option<&str>) -> Result<Matrices, Matri
 /// Reads one table of numbers `[rows, columns]`, such as class embeddings, as [`read`] reads matrices.
 ///
 /// # Errors
-/// As [`read`], but for the shape.
+/// As [`read`], except for the shape.
 pub fn read_table(path: impl AsRef<Path>) -> Result<Matrices, MatrixFileError> {
     read_shaped(path.as_ref(), None, table)
 }
@@ -64,12 +65,12 @@ pub fn read_table(path: impl AsRef<Path>) -> Result<Matrices, MatrixFileError> {
 /// Reads an array of any shape, as [`read`] reads matrices.
 ///
 /// # Errors
-/// As [`read`], but for the shape: only an array without elements is refused.
+/// As [`read`], but the only shape that is refused is one without elements.
 pub fn read_array(path: impl AsRef<Path>, key: Option<&str>) -> Result<Matrices, MatrixFileError> {
     read_shaped(path.as_ref(), key, any_shape)
 }
 
-/// What a shape `[...]` of a tensor is refused for, if so.
+/// Checks the shape of a tensor, given its name.
 type CheckShape = fn(&str, &[usize]) -> Result<IxDyn, Problem>;
 
 fn read_shaped(path: &Path, key: Option<&str>, shape: CheckShape) -> Result<Matrices, MatrixFileError> {
@@ -89,15 +90,15 @@ fn extension(path: &Path) -> String {
     path.extension().unwrap_or_default().to_string_lossy().to_ascii_lowercase()
 }
 
-/// The opened file and its length in bytes.
+/// Opens a file and returns it with its length in bytes.
 fn open(path: &Path) -> Result<(File, u64), Problem> {
     crate::limits::open(path).map_err(Problem::Read)
 }
 
-/// The longest header that is read, the same as the safetensors format allows.
+/// Maximum length of a header: the one that the safetensors format allows.
 const MAX_HEADER: u64 = 100_000_000;
 
-/// The checked header of a safetensors file, and where its data begin.
+/// Reads and checks the header of a safetensors file. Returns it with the offset of the data.
 fn safetensors_header(file: &mut File, length: u64) -> Result<(Metadata, u64), Problem> {
     let mut prefix = [0_u8; 8];
     file.read_exact(&mut prefix).map_err(|_| damaged("it is shorter than its header".to_owned()))?;
@@ -107,7 +108,7 @@ fn safetensors_header(file: &mut File, length: u64) -> Result<(Metadata, u64), P
     }
     let mut header = vec![0_u8; header_length as usize];
     file.read_exact(&mut header).map_err(Problem::Read)?;
-    // Deserialising checks that tensors fill the data one after the other and that shapes match their bytes.
+    // Deserialising checks that tensors follow each other without gaps and that shapes fit their bytes.
     check_names(&header).map_err(damaged)?;
     let header: Metadata = serde_json::from_slice(&header).map_err(|error| damaged(error.to_string()))?;
     let data_start = 8 + header_length;
@@ -122,7 +123,7 @@ fn damaged(reason: String) -> Problem {
 fn storage(dtype: Dtype) -> Option<Storage> {
     #[expect(
         clippy::wildcard_enum_match_arm,
-        reason = "safetensors' types, of which no other holds such floats"
+        reason = "no other safetensors type is one of these float formats"
     )]
     match dtype {
         Dtype::F64 => Some(Storage::F64),
@@ -152,7 +153,7 @@ fn read_safetensors(
     Ok(Matrices { name, storage, data })
 }
 
-/// The tensor that `key` means, or the only one.
+/// Returns the tensor that `key` names, or the only one.
 fn choose(mut names: Vec<String>, key: Option<&str>) -> Result<String, Problem> {
     match key {
         Some(key) if names.iter().any(|name| name == key) => Ok(key.to_owned()),
@@ -162,7 +163,7 @@ fn choose(mut names: Vec<String>, key: Option<&str>) -> Result<String, Problem> 
     }
 }
 
-/// `[..., n, n]` with at least one element.
+/// Accepts `[..., n, n]` with at least one element.
 fn square(name: &str, shape: &[usize]) -> Result<IxDyn, Problem> {
     let (name, shape_of) = (name.to_owned(), shape.to_vec());
     match shape {
@@ -173,7 +174,7 @@ fn square(name: &str, shape: &[usize]) -> Result<IxDyn, Problem> {
     }
 }
 
-/// `[rows, columns]` with at least one element.
+/// Accepts `[rows, columns]` with at least one element.
 fn table(name: &str, shape: &[usize]) -> Result<IxDyn, Problem> {
     let (name, shape_of) = (name.to_owned(), shape.to_vec());
     match shape {
@@ -183,7 +184,7 @@ fn table(name: &str, shape: &[usize]) -> Result<IxDyn, Problem> {
     }
 }
 
-/// Anything with an element.
+/// Accepts any shape with at least one element.
 fn any_shape(name: &str, shape: &[usize]) -> Result<IxDyn, Problem> {
     if shape.contains(&0) {
         return Err(Problem::Empty { name: name.to_owned(), shape: shape.to_vec() });
@@ -191,7 +192,7 @@ fn any_shape(name: &str, shape: &[usize]) -> Result<IxDyn, Problem> {
     Ok(IxDyn(shape))
 }
 
-/// The data's promised length against what the file holds.
+/// Compares the length of the data according to the header with the length in the file.
 fn check_length(expected: u64, found: u64) -> Result<(), Problem> {
     match found {
         _ if found < expected => Err(Problem::Truncated { expected, found }),
@@ -200,7 +201,7 @@ fn check_length(expected: u64, found: u64) -> Result<(), Problem> {
     }
 }
 
-/// Bytes of a number.
+/// Size of a number in bytes.
 fn bytes_of(storage: Storage) -> usize {
     match storage {
         Storage::F64 => 8,
@@ -215,8 +216,8 @@ enum Order {
     Big,
 }
 
-/// Reads `count` values block by block, so that raw bytes and converted values are never both in memory whole.
-/// The caller has checked that the file holds as many.
+/// Reads `count` values block by block, so that raw bytes and converted values are never completely in memory at the
+/// same time. The caller has checked that the file has this many.
 fn read_values(
     reader: &mut impl Read,
     count: usize,
@@ -249,7 +250,7 @@ fn read_values(
     Ok(values)
 }
 
-/// An array from values in C or Fortran order, in row-major order.
+/// Builds a row-major array from values in C or Fortran order.
 fn array(shape: IxDyn, values: Vec<f64>, fortran: bool) -> Result<ArrayD<f64>, ndarray::ShapeError> {
     let array = Array::from_shape_vec(shape.set_f(fortran), values)?;
     Ok(if fortran { array.as_standard_layout().into_owned() } else { array })

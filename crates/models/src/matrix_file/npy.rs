@@ -3,8 +3,8 @@
 //! The format is described in NumPy's documentation of `numpy.lib.format`. Versions 1 to 3 differ in the width of the
 //! header's length and in its text encoding, and the headers of plain arrays are ASCII in all of them.
 //!
-//! The reader is our own and not the crate `ndarray-npy`: it converts half, single and double precision of either byte order
-//! to `f64` while reading, and compares what the header claims with the file's length before it takes memory.
+//! The reader is our own and not the crate `ndarray-npy`: it converts half, single and double precision of either byte
+//! order to `f64` while reading, and compares the header with the file's length before it allocates memory.
 
 use std::io::Read;
 
@@ -12,16 +12,17 @@ use markov_core::Storage;
 
 use super::{CheckShape, Matrices, Order, Problem, array, bytes_of, check_length, read_values};
 
-/// Far longer than the header of any plain array.
+/// Maximum length of a header, far above that of any plain array.
 const MAX_HEADER: u64 = 1 << 20;
 
-/// The array's shape and number format, `None` where that is not read; its data are as long as these say.
+/// Returns the array's shape and number format, or `None` for an unsupported format. Checks that the length of the data
+/// fits.
 pub(super) fn describe(mut file: impl Read, length: u64) -> Result<(Vec<usize>, Option<Storage>), Problem> {
     let (header, data_start) = read_header(&mut file, length)?;
     let storage = number_format(&header.descr).map(|(storage, _)| storage);
     match storage {
         Some(storage) => _ = count(&header.shape, storage, length - data_start)?,
-        // Of another format the size of a number is not known, but no array has more numbers than bytes.
+        // The size of a number in an unsupported format is unknown, but an array cannot have more numbers than bytes.
         None => {
             let numbers = header.shape.iter().try_fold(1_u64, |count, &side| count.checked_mul(side as u64));
             if numbers.is_none_or(|numbers| numbers > length - data_start) {
@@ -32,7 +33,7 @@ pub(super) fn describe(mut file: impl Read, length: u64) -> Result<(Vec<usize>, 
     Ok((header.shape, storage))
 }
 
-/// How many numbers an array of this shape has, which fill the `length` bytes of its data.
+/// Returns the number of elements of an array of this shape, and checks that they fill the `length` bytes of its data.
 fn count(shape: &[usize], storage: Storage, length: u64) -> Result<usize, Problem> {
     let count = shape.iter().try_fold(1_usize, |count, &side| count.checked_mul(side));
     let bytes = count.and_then(|count| count.checked_mul(bytes_of(storage)));
@@ -63,7 +64,7 @@ pub(super) fn read(
     Ok(Matrices { name, storage, data })
 }
 
-/// The header of a file of `length` bytes, and where its data begin.
+/// Reads the header of a file of `length` bytes. Returns it with the offset of the data.
 fn read_header(file: &mut impl Read, length: u64) -> Result<(Header, u64), Problem> {
     let mut start = [0_u8; 8];
     file.read_exact(&mut start).map_err(|_| damaged("it is shorter than its header"))?;
@@ -156,7 +157,7 @@ struct Cursor<'a> {
 }
 
 impl Cursor<'_> {
-    /// The next byte that is not white space.
+    /// Returns the next byte that is not white space.
     fn peek(&mut self) -> Option<u8> {
         self.rest = self.rest.trim_ascii_start();
         self.rest.first().copied()
@@ -195,7 +196,7 @@ impl Cursor<'_> {
         }
     }
 
-    /// The element type; a structured one is a list of fields, of which only the fact matters.
+    /// Reads the element type. A structured type is a list of fields and is refused.
     fn descr(&mut self) -> Result<String, String> {
         match self.peek() {
             Some(b'[' | b'(') => Err("its elements are structures, not numbers".to_owned()),
@@ -215,7 +216,7 @@ impl Cursor<'_> {
     }
 
     fn shape(&mut self) -> Result<Vec<usize>, String> {
-        // More dimensions than NumPy has would only serve to exhaust memory.
+        // The maximum of NumPy; more dimensions would only serve to exhaust memory.
         const MOST: usize = 64;
         let mut shape = Vec::new();
         self.expect(b'(')?;

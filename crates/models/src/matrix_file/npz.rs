@@ -13,11 +13,12 @@ use super::info::TensorInfo;
 use super::{CheckShape, Matrices, MatrixFileError, Problem, any_shape, choose, npy, open};
 use crate::limits::{ARCHIVED_BYTES, DEFLATE_RATIO};
 
-/// Reads the arrays called `names` of an `.npz` file, as `numpy.savez` and `numpy.savez_compressed` write them: floats of
-/// either byte order, in C or Fortran layout. Values are converted exactly and not examined further.
+/// Reads the arrays called `names` of an `.npz` file, as `numpy.savez` and `numpy.savez_compressed` write them: floats
+/// of either byte order, in C or Fortran layout. Values are converted exactly and not checked further.
 ///
 /// # Errors
-/// [`MatrixFileError`], naming the file: no zip archive, a name that it lacks, another number format, damaged data.
+/// [`MatrixFileError`], naming the file: it is not a zip archive, lacks one of the names, or has another number format
+/// or damaged data.
 pub fn read_npz<const N: usize>(
     path: impl AsRef<Path>,
     names: [&str; N],
@@ -29,11 +30,11 @@ pub fn read_npz<const N: usize>(
         names.iter().map(|name| Ok(archive.read(name, any_shape)?.data)).collect()
     };
     let arrays = read().map_err(|problem| MatrixFileError { path: path.to_owned(), problem })?;
-    // As many as names.
+    // `arrays` has one element per name.
     Ok(std::array::from_fn(|k| arrays.get(k).cloned().unwrap_or_default()))
 }
 
-/// Reads the array that `key` names, or the only one.
+/// Reads the array that `key` names, or the only array.
 pub(super) fn read_chosen(
     file: File,
     length: u64,
@@ -45,7 +46,7 @@ pub(super) fn read_chosen(
     archive.read(&name, check_shape)
 }
 
-/// What the archive holds, by the headers of its arrays.
+/// Returns the descriptions of all arrays in the archive, read from their headers.
 pub(super) fn describe(file: File, length: u64) -> Result<Vec<TensorInfo>, Problem> {
     let mut archive = Archive::open(file, length)?;
     let names = archive.names();
@@ -57,7 +58,7 @@ pub(super) fn describe(file: File, length: u64) -> Result<Vec<TensorInfo>, Probl
     names.into_iter().map(&mut describe).collect()
 }
 
-/// An opened archive and its length in bytes.
+/// An open archive and its length in bytes.
 struct Archive {
     zip: ZipArchive<File>,
     length: u64,
@@ -73,7 +74,8 @@ impl Archive {
         self.zip.file_names().filter_map(|name| Some(name.strip_suffix(".npy")?.to_owned())).collect()
     }
 
-    /// An array's file in the archive and its length in bytes, which the archive can hold.
+    /// Returns an array's file in the archive and its length in bytes, after checking that the archive can hold so
+    /// much.
     fn entry(&mut self, name: &str) -> Result<(ZipFile<'_>, u64), Problem> {
         let there = self.names();
         if !there.iter().any(|other| other == name) {
@@ -94,7 +96,7 @@ impl Archive {
         let (mut entry, length) = self.entry(name)?;
         // The header's length is checked against the archive's.
         let matrices = npy::read(&mut entry, length, name.to_owned(), None, check_shape)?;
-        // The archive's checksum is compared where its data end.
+        // Reading past the end makes the zip reader compare the checksum.
         entry.read(&mut [0]).map_err(Problem::Read)?;
         Ok(matrices)
     }

@@ -1,4 +1,4 @@
-//! Results as safetensors, whole or not at all.
+//! Writes results as safetensors files, atomically.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -49,11 +49,11 @@ impl Values<'_> {
 
 /// Writes tensors of `(name, shape, values)` and string metadata to a safetensors file.
 ///
-/// The same content gives the same bytes. The file is whole or as it was, as [`files::write_whole`] has it.
+/// Equal content gives equal bytes. The file is written atomically ([`files::write_whole`]).
 ///
 /// # Errors
-/// [`MatrixFileError`], naming the file: its folder does not exist, a name is given twice or reserved, a shape does not
-/// match its values, or writing fails.
+/// [`MatrixFileError`], naming the file: its folder does not exist, a name is reserved or given twice, a shape does not
+/// fit its values, or writing fails.
 pub fn write_safetensors(
     path: impl AsRef<Path>,
     tensors: &[(String, Vec<usize>, Values<'_>)],
@@ -73,7 +73,7 @@ fn write(path: &Path, tensors: &[Tensor<'_>], metadata: &BTreeMap<String, String
     if !folder.is_dir() {
         return Err(Problem::NoFolder { folder: folder.to_owned() });
     }
-    // Wider numbers first, so that every tensor starts at a multiple of its number's width.
+    // Wider numbers come first, so that every tensor starts at a multiple of the size of its numbers.
     let mut ordered: Vec<&Tensor<'_>> = tensors.iter().collect();
     ordered.sort_by_key(|(_, _, values)| std::cmp::Reverse(values.format().1));
     let header = header(&ordered, metadata)?;
@@ -86,7 +86,7 @@ fn write(path: &Path, tensors: &[Tensor<'_>], metadata: &BTreeMap<String, String
     .map_err(Problem::Write)
 }
 
-/// The JSON header, padded with spaces so that data start at a multiple of eight bytes.
+/// Returns the JSON header, padded with spaces so that the data start at a multiple of eight bytes.
 fn header(tensors: &[&Tensor<'_>], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>, Problem> {
     let mut entries = Map::new();
     if !metadata.is_empty() {

@@ -1,5 +1,5 @@
-//! What the networks of latent diffusion (arXiv 2112.10752) are made of: convolutions, group norms, residual blocks, and
-//! the steps between levels.
+//! Layers of the networks of latent diffusion (arXiv 2112.10752): convolutions, group norms, residual blocks, and the
+//! steps between levels.
 
 use tch::Tensor;
 
@@ -16,7 +16,7 @@ pub(crate) struct Conv {
 }
 
 impl Conv {
-    /// A square kernel that keeps the sides of a picture.
+    /// Reads a convolution with a square kernel that keeps the size of the image.
     pub(crate) fn load(weights: &Weights, input: i64, output: i64, kernel: i64) -> Result<Self> {
         Self::strided(weights, input, output, kernel, 1, kernel / 2)
     }
@@ -37,10 +37,10 @@ impl Conv {
     }
 }
 
-/// How channels are normalised.
+/// Settings of group normalisation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Groups {
-    /// Groups of channels that are normalised together.
+    /// Number of groups.
     pub(crate) count: i64,
     /// Added to the variance.
     pub(crate) eps: f64,
@@ -68,7 +68,7 @@ impl GroupNorm {
         Ok(x.f_group_norm(count, Some(&self.weight), Some(&self.bias), eps, false)?)
     }
 
-    /// The same with a SiLU behind it.
+    /// Normalises, then applies a SiLU.
     pub(crate) fn activated(&self, x: &Tensor) -> Result<Tensor> {
         Ok(self.forward(x)?.f_silu_()?)
     }
@@ -78,16 +78,16 @@ impl GroupNorm {
 pub(crate) struct Residual {
     norm1: GroupNorm,
     conv1: Conv,
-    /// In networks that are told how much noise there is.
+    /// Only in networks with a time embedding.
     time_emb_proj: Option<Linear>,
     norm2: GroupNorm,
     conv2: Conv,
-    /// Where the number of channels changes.
+    /// Only if the number of channels changes.
     conv_shortcut: Option<Conv>,
 }
 
 impl Residual {
-    /// From `input` to `output` channels; `time` is the width of a time embedding, where there is one.
+    /// Reads a block from `input` to `output` channels. `time` is the width of the time embedding, if there is one.
     pub(crate) fn load(
         weights: &Weights,
         (input, output): (i64, i64),
@@ -108,8 +108,8 @@ impl Residual {
         })
     }
 
-    /// `x` `[batch, input, h, w]` → `[batch, output, h, w]`. `time` `[batch or 1, width]` is the time embedding behind its
-    /// SiLU, for blocks that were loaded with one.
+    /// `x` `[batch, input, h, w]` → `[batch, output, h, w]`. `time` `[batch or 1, width]` is the time embedding after
+    /// its SiLU, for blocks that were loaded with one.
     pub(crate) fn forward(&self, x: &Tensor, time: Option<&Tensor>) -> Result<Tensor> {
         let mut hidden = self.conv1.forward(&self.norm1.activated(x)?)?;
         if let Some((projection, time)) = self.time_emb_proj.as_ref().zip(time) {
@@ -128,8 +128,8 @@ impl Residual {
 pub(crate) struct Halve(Conv);
 
 impl Halve {
-    /// Below `weights` `downsamplers.0.conv`. Without `padding`, a row below and a column to the right are added, as
-    /// autoencoders were trained; 1 adds them on every side.
+    /// Reads `downsamplers.0.conv`. With `padding` 0, one row is added at the bottom and one column at the right, as in
+    /// the training of autoencoders; with 1, they are added on every side.
     pub(crate) fn load(weights: &Weights, channels: i64, padding: i64) -> Result<Self> {
         Ok(Self(Conv::strided(&weights.pp("downsamplers.0.conv"), channels, channels, 3, 2, padding)?))
     }
@@ -146,12 +146,12 @@ impl Halve {
 pub(crate) struct Double(Conv);
 
 impl Double {
-    /// Below `weights` `upsamplers.0.conv`.
+    /// Reads `upsamplers.0.conv`.
     pub(crate) fn load(weights: &Weights, channels: i64) -> Result<Self> {
         Ok(Self(Conv::load(&weights.pp("upsamplers.0.conv"), channels, channels, 3)?))
     }
 
-    /// Twice the sides, or `size` (height, width) where the finer level has an odd side.
+    /// Doubles the sides, or resizes to `size` (height, width) if the finer level has an odd side.
     pub(crate) fn forward(&self, x: &Tensor, size: Option<(i64, i64)>) -> Result<Tensor> {
         let (.., height, width) = x.size4()?;
         let (height, width) = size.unwrap_or((2 * height, 2 * width));

@@ -1,4 +1,4 @@
-//! From pixels to tokens.
+//! Embedding of image patches as tokens.
 
 use serde::Deserialize;
 use tch::{Kind, Tensor};
@@ -36,7 +36,7 @@ impl<'de> Deserialize<'de> for Extent {
     }
 }
 
-/// Patches of an image as tokens, behind CLS and registers, with positions.
+/// Embeds the patches of an image as tokens with positions, after CLS and registers.
 pub(crate) struct PatchEmbeddings {
     /// `[1, 1, width]`.
     pub(crate) cls_token: Tensor,
@@ -50,13 +50,13 @@ pub(crate) struct PatchEmbeddings {
     pub(crate) patch: (i64, i64),
     /// Rows and columns of the trained grid.
     pub(crate) trained: (i64, i64),
-    /// Whether positions are smoothed where the grid is coarser than the trained one.
+    /// Whether positions are smoothed if the grid is coarser than the trained one.
     pub(crate) antialias: bool,
 }
 
 impl PatchEmbeddings {
     /// `pixels` `[batch, 3, h, w]` of the network's type and device → `[batch, special + rows·columns, width]`. A
-    /// remainder at the edge that fills no patch is cut, as the convolution does.
+    /// remainder at the edge that does not fill a patch is cut, as in the convolution.
     pub(crate) fn forward(&self, pixels: &Tensor) -> Result<(Tensor, TokenLayout)> {
         let (batch, _, height, width) = pixels.size4()?;
         let (patch_h, patch_w) = self.patch;
@@ -77,7 +77,8 @@ impl PatchEmbeddings {
         Ok((Tensor::f_cat(&[cls, registers_of_all, patches], 1)?, layout))
     }
 
-    /// Positions of a grid: the trained ones, interpolated (bicubic) in float32 where the grid is another one.
+    /// Returns the position embeddings of a grid: the trained ones, interpolated (bicubic) in float32 for any other
+    /// grid.
     fn positions(&self, (rows, columns): (i64, i64)) -> Result<Tensor> {
         let all = &self.position_embeddings;
         let (trained_rows, trained_columns) = self.trained;

@@ -1,4 +1,4 @@
-//! What the networks are made of.
+//! Layers that several networks use.
 
 mod conv;
 mod embeddings;
@@ -36,8 +36,8 @@ impl Linear {
         Ok(Self { weight, bias })
     }
 
-    /// A layer over the channels of a pixel, with a bias; `convolution` says whether files store it as a convolution of one
-    /// pixel.
+    /// Reads a layer over the channels of a pixel, with a bias. `convolution` says whether files store it as a
+    /// convolution of one pixel.
     pub(crate) fn of_pixels(weights: &Weights, input: i64, output: i64, convolution: bool) -> Result<Self> {
         if !convolution {
             return Self::load(weights, input, output, true);
@@ -73,20 +73,20 @@ impl RmsNorm {
         Ok(Self { weight: weights.get(&[width], "weight")?, eps })
     }
 
-    /// The mean of squares is taken in float32 whatever the type of `x`.
+    /// Computes the mean of squares in float32 whatever the type of `x`.
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_rms_norm(self.weight.size(), Some(&self.weight), self.eps)?)
     }
 }
 
-/// Queries, keys and values of all heads, and the projection of what they attend to.
+/// Multi-head attention: projections to queries, keys and values, and of the output.
 pub(crate) struct Attention {
     pub(crate) query: Linear,
     pub(crate) key: Linear,
     pub(crate) value: Linear,
     pub(crate) output: Linear,
     pub(crate) heads: i64,
-    /// What products of queries and keys are multiplied with; `1/√d` where none is given.
+    /// Factor of the products of queries and keys. By default `1/√d`.
     pub(crate) scale: Option<f64>,
 }
 
@@ -125,13 +125,13 @@ impl Attention {
     }
 }
 
-/// The part of a block that looks at one token at a time.
+/// The part of a block that processes each token separately.
 pub(crate) enum Mlp {
     /// Widen, activate, narrow.
     Dense { widen: Linear, activation: Activation, narrow: Linear },
-    /// `silu(x₁) x₂` of a doubly wide layer's halves (arXiv 2002.05202).
+    /// `silu(x₁) x₂` of the two halves of a layer with double width (arXiv 2002.05202).
     SwiGlu { weights_in: Linear, weights_out: Linear },
-    /// `x₁ gelu(x₂)` of the same, with the exact GELU.
+    /// `x₁ gelu(x₂)` of the two halves of a layer with double width, with the exact GELU.
     GeGlu { widen: Linear, narrow: Linear },
 }
 
@@ -153,15 +153,15 @@ impl Mlp {
     }
 }
 
-/// A pre-norm transformer block: attention, then MLP, each beside a residual.
+/// A pre-norm transformer block: attention, then MLP, each with a residual connection.
 pub(crate) struct Block {
     pub(crate) attention_norm: LayerNorm,
     pub(crate) attention: Attention,
-    /// Multiplied to the attention's output, `[width]` (LayerScale, arXiv 2103.17239).
+    /// Factor of the attention's output, `[width]` (LayerScale, arXiv 2103.17239).
     pub(crate) attention_scale: Option<Tensor>,
     pub(crate) mlp_norm: LayerNorm,
     pub(crate) mlp: Mlp,
-    /// Multiplied to the MLP's output, `[width]`.
+    /// Factor of the MLP's output, `[width]`.
     pub(crate) mlp_scale: Option<Tensor>,
 }
 
@@ -212,7 +212,7 @@ impl Activation {
     /// Applies the activation elementwise.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn apply(self, x: &Tensor) -> Result<Tensor> {
         Ok(match self {
             Self::Gelu => x.f_gelu("none")?,
@@ -224,7 +224,7 @@ impl Activation {
     }
 }
 
-/// Rows divided by their Euclidean length.
+/// Divides each row by its Euclidean length.
 pub(crate) fn unit(x: &Tensor) -> Result<Tensor> {
     Ok(x.f_div(&x.f_norm_scalaropt_dim(2.0, [-1i64], true)?)?)
 }

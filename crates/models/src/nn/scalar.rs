@@ -1,4 +1,4 @@
-//! From a number, such as a timestep, to a vector.
+//! Embedding of a number, such as a timestep, as a vector.
 
 use tch::{Kind, Tensor};
 
@@ -8,15 +8,15 @@ use crate::weights::Weights;
 
 const MAX_PERIOD: f64 = 10_000.0;
 
-/// How a number is spread over sines and cosines of falling frequencies (arXiv 1706.03762, section 3.5; diffusers'
+/// Embedding of a number by sines and cosines of falling frequencies (arXiv 1706.03762, section 3.5; diffusers'
 /// `Timesteps`).
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Sinusoids {
-    /// Sines and cosines together, an even number.
+    /// Number of sines and cosines together; it is even.
     pub(crate) count: i64,
-    /// Whether cosines stand first (`flip_sin_to_cos`).
+    /// Whether cosines come first (`flip_sin_to_cos`).
     pub(crate) cosines_first: bool,
-    /// How much fewer than half of `count` steps it takes to the lowest frequency (`freq_shift`).
+    /// The lowest frequency is reached after `count / 2 - shift` steps (`freq_shift`).
     pub(crate) shift: f64,
 }
 

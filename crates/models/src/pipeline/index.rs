@@ -1,4 +1,4 @@
-//! The files of a pipeline: which there are, and whether all are there.
+//! The files of a pipeline: finds them and checks that none is missing.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,10 +12,10 @@ use crate::error::{Error, Result};
 use crate::weights::{Weights, weight_files};
 
 const INDEX: &str = "model_index.json";
-/// Parts that a pipeline may have besides, which change nothing of what its networks compute.
-const BESIDE: [&str; 4] = ["safety_checker", "feature_extractor", "image_encoder", "inverse_scheduler"];
+/// Further parts that a pipeline may have and that do not change what its networks compute.
+const OTHER_PARTS: [&str; 4] = ["safety_checker", "feature_extractor", "image_encoder", "inverse_scheduler"];
 
-/// The kinds of pipelines that are read.
+/// Supported kinds of pipelines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum PipelineKind {
     /// FLUX.1-schnell and FLUX.1-dev: [`crate::flux::pipeline::FluxPipeline`].
@@ -27,8 +27,9 @@ pub enum PipelineKind {
 impl PipelineKind {
     const ALL: [Self; 2] = [Self::Flux, Self::StableDiffusion];
 
-    /// The kind of the pipeline in a directory; none where there is no pipeline but, perhaps, a single network. The parts
-    /// decide: diffusers saves the same ones under many classes, such as `FluxImg2ImgPipeline` and `FluxKontextPipeline`.
+    /// Returns the kind of the pipeline in a directory, or `None` if the directory has no `model_index.json`. The parts
+    /// decide, since diffusers saves equal parts under many classes, such as `FluxImg2ImgPipeline` and
+    /// `FluxKontextPipeline`.
     ///
     /// # Errors
     /// A pipeline with other parts, or a damaged `model_index.json`.
@@ -41,14 +42,14 @@ impl PipelineKind {
         Self::with_parts(&index).map(Some).ok_or_else(|| Error::Directory {
             path: dir.join(INDEX),
             reason: format!(
-                "_class_name is `{}`; pipelines that are read have the parts of {}",
+                "_class_name is `{}`; supported pipelines have the parts of {}",
                 class(&index),
                 known.join(" or ")
             ),
         })
     }
 
-    /// The kind whose network for removing noise is there.
+    /// Returns the kind whose denoising network the index names.
     fn with_parts(index: &BTreeMap<String, Value>) -> Option<Self> {
         Self::ALL.into_iter().find(|kind| {
             let (folder, class) = kind.denoiser();
@@ -56,7 +57,7 @@ impl PipelineKind {
         })
     }
 
-    /// The class of diffusers that stands for all with these parts.
+    /// The diffusers class that stands for all classes with these parts.
     fn class(self) -> &'static str {
         match self {
             Self::Flux => "FluxPipeline",
@@ -64,7 +65,7 @@ impl PipelineKind {
         }
     }
 
-    /// Folder and class of the network that removes noise.
+    /// Folder and class of the denoising network.
     fn denoiser(self) -> (&'static str, &'static str) {
         match self {
             Self::Flux => ("transformer", "FluxTransformer2DModel"),
@@ -89,12 +90,12 @@ impl fmt::Display for PipelineKind {
     }
 }
 
-/// Whether a directory says that it is a pipeline, of whichever kind, and no single network.
+/// Whether a directory is a pipeline of any kind rather than a single network: it has a `model_index.json`.
 pub fn is_pipeline(dir: &Path) -> bool {
     dir.join(INDEX).is_file()
 }
 
-/// What is in a component's folder.
+/// The contents of a component's folder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Content {
     Scheduler,
@@ -104,7 +105,7 @@ pub(crate) enum Content {
 }
 
 impl Content {
-    /// Groups of files besides weights, all of a group being needed and one group being enough.
+    /// Alternative groups of required files other than weights. All files of one group must exist.
     fn needed(self) -> &'static [&'static [&'static str]] {
         match self {
             Self::Scheduler => &[&["scheduler_config.json"]],
@@ -114,7 +115,7 @@ impl Content {
         }
     }
 
-    /// Files besides weights that are read where they are there.
+    /// Files other than weights that are read if they exist.
     fn read(self) -> &'static [&'static str] {
         match self {
             Self::Scheduler => &["scheduler_config.json"],
@@ -131,7 +132,7 @@ impl Content {
     }
 }
 
-/// A part of one kind of pipeline; it is displayed as its folder.
+/// A part of one kind of pipeline. Its `Display` is its folder.
 pub(crate) trait Part: Copy + fmt::Display + 'static {
     /// The kind of pipeline.
     const KIND: PipelineKind;
@@ -141,15 +142,15 @@ pub(crate) trait Part: Copy + fmt::Display + 'static {
     /// Its folder in the directory, and its key in `model_index.json`.
     fn folder(self) -> &'static str;
 
-    /// What is in the folder.
+    /// The contents of the folder.
     fn content(self) -> Content;
 
-    /// The classes that `model_index.json` may name for it; any where there are none.
+    /// The classes that `model_index.json` may name for it. If empty, any class is accepted.
     fn classes(self) -> &'static [&'static str];
 }
 
-/// Checks that `dir` is a pipeline with these parts and that no file is missing. Parts that are null, and those that change
-/// nothing, such as a safety checker, are not looked at.
+/// Checks that `dir` is a pipeline with these parts and that no file is missing. Ignores parts that are null and parts
+/// without effect, such as a safety checker.
 pub(super) fn check<P: Part>(dir: &Path) -> Result<()> {
     let kind = P::KIND;
     if !is_pipeline(dir) {
@@ -181,11 +182,12 @@ pub(super) fn check<P: Part>(dir: &Path) -> Result<()> {
             }));
         }
     }
-    let ours = |folder: &str| BESIDE.contains(&folder) || P::PARTS.iter().any(|part| part.folder() == folder);
+    let ours =
+        |folder: &str| OTHER_PARTS.contains(&folder) || P::PARTS.iter().any(|part| part.folder() == folder);
     let mut foreign = index.keys().filter(|folder| !ours(folder));
     if let Some((folder, part)) = foreign.find_map(|folder| Some((folder, part_class(&index, folder)?))) {
         return Err(refuse(format!(
-            "_class_name is `{class}` and {folder} is `{part}`; a {kind} pipeline with such a part is not read, since \
+            "_class_name is `{class}` and {folder} is `{part}`; a {kind} pipeline with such a part is not supported, since \
              what the part adds to the network would be left out"
         )));
     }
@@ -197,7 +199,7 @@ pub(super) fn check<P: Part>(dir: &Path) -> Result<()> {
     Err(Error::Directory { path: dir.into(), reason })
 }
 
-/// Every file that decides what the pipeline computes.
+/// Returns every file that decides what the pipeline computes.
 pub(super) fn files<P: Part>(dir: &Path) -> Result<Vec<PathBuf>> {
     let mut files = vec![dir.join(INDEX)];
     for part in P::PARTS {
@@ -224,12 +226,12 @@ fn class(index: &BTreeMap<String, Value>) -> String {
     index.get("_class_name").and_then(Value::as_str).unwrap_or("absent").into()
 }
 
-/// The class of a part, of its entry `["library", "class"]`; none of a part that is null or of a setting.
+/// Returns the class in a part's entry `["library", "class"]`, or `None` if the part is null or the entry is a setting.
 fn part_class<'a>(index: &'a BTreeMap<String, Value>, folder: &str) -> Option<&'a str> {
     index.get(folder)?.get(1)?.as_str()
 }
 
-/// What of a part is missing below `dir`, as a list of paths and reasons.
+/// Returns the missing files of a part below `dir`, as paths and reasons.
 fn missing(part: impl Part, dir: &Path) -> Vec<String> {
     let folder = dir.join(part.folder());
     let path = |file: &str| format!("{part}/{file}");
@@ -238,7 +240,7 @@ fn missing(part: impl Part, dir: &Path) -> Vec<String> {
     }
     let absent = |file: &&&str| !folder.join(file).is_file();
     let lacks = |group: &&[&str]| group.iter().filter(absent).map(|file| path(file)).collect::<Vec<_>>();
-    // Of several ways to store a part, the one that is nearest to be complete.
+    // Of several ways to store a part, reports the one with the fewest missing files.
     let mut missing = part.content().needed().iter().map(lacks).min_by_key(Vec::len).unwrap_or_default();
     if part.content() == Content::Network
         && let Err(error) = Weights::open(&folder, Kind::Float, Device::Cpu)

@@ -1,5 +1,5 @@
-//! Pipelines whose network attends to text and image tokens jointly and predicts a velocity, as FLUX does: what experiments ask
-//! of them.
+//! Pipelines whose network attends to text and image tokens jointly and predicts a velocity, as FLUX does: the
+//! interface that experiments use.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,14 +16,14 @@ use crate::t5::TokenLookup;
 
 /// Finds the tokens of a word in a prompt.
 pub trait PromptTokens {
-    /// Indices among the text tokens of `prompt`, never none.
+    /// Returns indices among the text tokens of `prompt`; the range is never empty.
     ///
     /// # Errors
     /// The prompt has no such word, or no tokens for it.
     fn find(&self, lookup: TokenLookup, prompt: &str, word: &str) -> Result<Range<usize>>;
 }
 
-/// What one pass reads.
+/// The input of one pass.
 pub struct JointPass<'a> {
     /// Scaled latents with noise on them, `[batch, channels, h, w]`.
     pub latents: &'a Tensor,
@@ -31,22 +31,24 @@ pub struct JointPass<'a> {
     pub text: &'a Tensor,
     /// The prompts as a whole, `[batch, width]`.
     pub pooled: &'a Tensor,
-    /// Encoded concepts, `[batch, concepts, width]`, which attend beside the other tokens without changing them.
+    /// Encoded concepts, `[batch, concepts, width]`, which attend together with the other tokens without changing them.
     pub concepts: Option<&'a Tensor>,
     /// The noise levels of the run.
     pub schedule: &'a Schedule,
-    /// The step of the schedule; the sites that a probe sees have this step.
+    /// The step of the schedule. A probe sees it as the step of each site.
     pub step: usize,
-    /// Guidance scale; by default that of the network.
+    /// Guidance scale. By default it is the network's.
     pub guidance: Option<f64>,
 }
 
 /// A network that attends to text and image tokens jointly.
 pub trait JointNetwork {
-    /// The pass as far as the block `last` of a stream, for the probe's sake. Returns what the tokens are.
+    /// Runs the pass up to and including the block `last` of a stream and shows its attention to the probe. Returns the
+    /// layout of the tokens.
     ///
     /// # Errors
-    /// An input of another shape, guidance that the network does not take or misses; libtorch's and the probe's.
+    /// An input of another shape, guidance for a network that takes none, or missing guidance; libtorch or the probe
+    /// fails.
     fn watch(
         &self,
         pass: &JointPass<'_>,
@@ -55,8 +57,8 @@ pub trait JointNetwork {
     ) -> Result<TokenLayout>;
 }
 
-/// A pipeline around a [`JointNetwork`]. Each of its networks is loaded when it is asked for; the encoders leave before the
-/// next one is loaded, the network when it is dropped.
+/// A pipeline around a [`JointNetwork`]. Each of its networks is loaded on request. The encoders are unloaded before
+/// the next one is loaded, the network when the caller drops it.
 pub trait JointPipeline {
     /// Side of the square of pixels that one image token stands for.
     fn pixels_per_token(&self) -> i64;
@@ -67,30 +69,30 @@ pub trait JointPipeline {
     /// Whether the network was distilled with guidance and takes its scale.
     fn takes_guidance(&self) -> bool;
 
-    /// Noise levels of a run of `steps` steps for a picture of `(height, width)` pixels.
+    /// Returns the noise levels of a run of `steps` steps for an image of `(height, width)` pixels.
     ///
     /// # Errors
-    /// No step, or a side that is no multiple of [`JointPipeline::pixels_per_token`].
+    /// `steps` is 0, or a side is not a multiple of [`JointPipeline::pixels_per_token`].
     fn schedule(&self, steps: usize, size: (i64, i64)) -> Result<Schedule>;
 
-    /// Finds words in prompts of `length` tokens.
+    /// Returns the tokenizers for finding words in prompts of `length` tokens.
     ///
     /// # Errors
-    /// The length is none that the tokenizer knows.
+    /// The tokenizer does not support this length.
     fn prompt_tokens(&self, length: usize) -> Result<Box<dyn PromptTokens>>;
 
     /// Encodes prompts, `length` tokens each.
     ///
     /// # Errors
-    /// A network cannot be loaded, a text not be tokenized, a length not be had; libtorch's.
+    /// A network cannot be loaded, a text cannot be tokenized, or `length` is not supported; libtorch fails.
     fn encode_texts(&self, texts: &[String], length: usize) -> Result<Vec<EncodedText>>;
 
-    /// Scaled latents `[channels, h, w]` of every picture, on the CPU. `pixels` are batches `[batch, 3, height, width]` from -1
-    /// to 1, asked for one after another.
+    /// Returns scaled latents `[channels, h, w]` of every image, on the CPU. `pixels` gives batches `[batch, 3, height,
+    /// width]` from -1 to 1; it is read one batch at a time.
     ///
     /// # Errors
-    /// The first error of `pixels`; a size that the pipeline does not take; libtorch's.
-    fn encode_pictures(
+    /// The first error of `pixels`; an unsupported size; libtorch fails.
+    fn encode_images(
         &self,
         pixels: &mut dyn Iterator<Item = Result<Tensor>>,
         draw: Draw,

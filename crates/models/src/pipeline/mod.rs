@@ -1,10 +1,11 @@
-//! What whole pipelines have in common as diffusers stores them: `model_index.json` and a folder for each component.
+//! Code that all pipelines in diffusers' layout share: `model_index.json` and a folder for each component.
 //!
-//! The components of a pipeline are too large to stand side by side on most devices, so a pipeline holds none of its
-//! networks. It loads one when it is needed and lets it go when its work is done.
+//! The components of a pipeline are too large to be on most devices at the same time. So a pipeline loads each network
+//! when it is needed and unloads it afterwards.
 //!
-//! Experiments know no pipeline by name. They ask a [`NoisePipeline`] or a [`JointPipeline`], by what its network predicts and
-//! how it reads the text; another network of either kind serves them by implementing the trait.
+//! Experiments do not name pipelines. They use a [`NoisePipeline`] or a [`JointPipeline`], depending on what the
+//! network predicts and how it reads the text. A further network works with the experiments if it implements one of
+//! these traits.
 
 mod index;
 mod joint;
@@ -19,8 +20,8 @@ pub use index::{PipelineKind, is_pipeline};
 pub use joint::{JointNetwork, JointPass, JointPipeline, PromptTokens};
 pub(crate) use parts::Parts;
 pub use parts::Phase;
-pub(crate) use pictures::Grain;
-pub use pictures::{Draw, PictureDecoder, PictureEncoder, pixels, rgb, to_pixels};
+pub(crate) use pictures::Granularity;
+pub use pictures::{Draw, ImageDecoder, ImageEncoder, pixels, rgb, to_pixels};
 pub use predict::{NoiseInput, NoisePipeline, NoisePredictor};
 pub use sample::{ClassifierFree, Guide, Pass, Start, sample};
 pub use texts::EncodedText;

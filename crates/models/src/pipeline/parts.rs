@@ -1,4 +1,4 @@
-//! A pipeline's directory, opened, and how its networks come and go.
+//! An open pipeline directory, and the loading and unloading of its networks.
 
 use std::path::{Path, PathBuf};
 
@@ -10,19 +10,19 @@ use crate::error::{Error, Result};
 use crate::identity::files_sha256;
 use crate::memory;
 
-/// What happens to a component.
+/// An event in the life of a component.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Phase {
-    /// Its weights are about to be read.
+    /// Its weights are about to be loaded.
     Loading,
     /// It is on the device.
     Loaded,
-    /// It has left the device. Not told of a component that was handed out, such as a
-    /// [`PictureEncoder`](super::PictureEncoder), which leaves when its owner drops it.
+    /// It has been unloaded. Not reported for a component that the caller owns, such as an
+    /// [`ImageEncoder`](super::ImageEncoder), which is unloaded when its owner drops it.
     Left,
 }
 
-/// Told of every component that comes or goes.
+/// Called for every component that is loaded or unloaded.
 type Watch<P> = Box<dyn Fn(P, Phase) + Send + Sync>;
 
 /// The parts of a pipeline.
@@ -33,11 +33,11 @@ pub(crate) struct Parts<P> {
     watch: Option<Watch<P>>,
 }
 
-/// What one network makes and another reads, each with its name: they must be equal.
+/// The named output size of one network and the named input size of another, which must be equal.
 type Fit = ((&'static str, i64), (&'static str, i64));
 
 impl<P: Part> Parts<P> {
-    /// Checks that a directory is such a pipeline and that no file is missing.
+    /// Opens a directory; checks that it is a pipeline of this kind and that no file is missing.
     pub(crate) fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         index::check::<P>(dir)?;
         Ok(Self { dir: dir.into(), kind, device, watch: None })
@@ -51,18 +51,18 @@ impl<P: Part> Parts<P> {
         self.dir.join(part.folder())
     }
 
-    /// Checks that what one network makes is what the next one reads.
+    /// Checks that the output sizes of networks equal the input sizes of the networks that read them.
     pub(crate) fn check_fit(&self, fits: impl IntoIterator<Item = Fit>) -> Result<()> {
         match fits.into_iter().find(|((_, made), (_, read))| made != read) {
             None => Ok(()),
             Some(((maker, made), (reader, read))) => Err(self.refuse(format!(
                 "{maker} {made} and {reader} {read} do not fit; take all folders from one pipeline. Networks that read more \
-                 than one picture's latents, as for inpainting, depth or edges, are not run"
+                 than one image's latents, as for inpainting, depth or edges, are not supported"
             ))),
         }
     }
 
-    /// Checks that CLIP's text tower in `tower` reads texts as long as its tokenizer makes them, and returns its width.
+    /// Checks that the CLIP text tower in `tower` reads texts of the tokenizer's length, and returns its width.
     pub(crate) fn check_clip(&self, tower: P, tokenizer: &Tokenizer) -> Result<i64> {
         let (context, width) = ClipTextEncoder::shape(&self.folder(tower))?;
         let length = tokenizer.context_length() as i64;
@@ -92,7 +92,7 @@ impl<P: Part> Parts<P> {
         networks.map(|part| Ok((part, memory::weight_bytes(&self.folder(part), &[], self.kind)?))).collect()
     }
 
-    /// Loads a component that the caller keeps.
+    /// Loads a component and returns it to the caller.
     pub(crate) fn load<T>(&self, part: P, load: impl FnOnce(&Path, Kind, Device) -> Result<T>) -> Result<T> {
         self.tell(part, Phase::Loading);
         let network = load(&self.folder(part), self.kind, self.device)?;
@@ -100,8 +100,8 @@ impl<P: Part> Parts<P> {
         Ok(network)
     }
 
-    /// Loads a component, works with it and lets it go, whether or not the work succeeds. Every network that is not handed
-    /// out is loaded here, one call after another, so no two of them live at once.
+    /// Loads a component, calls `work` with it, and unloads it whether or not the work succeeds. All networks that
+    /// callers do not own are loaded here, one call after another, so no two of them are in memory at the same time.
     pub(crate) fn with<T, R>(
         &self,
         part: P,

@@ -1,4 +1,4 @@
-//! Pictures to samples, and to latents.
+//! Conversion of images to samples and to latents.
 
 use std::path::Path;
 
@@ -10,21 +10,21 @@ use crate::image::Rgb8;
 use crate::noise;
 use crate::vae::{Decoder, Encoder};
 
-/// Which latents of the encoder's distribution are taken.
+/// The choice of latents from the encoder's distribution.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Draw {
     /// The means.
     Mode,
-    /// Drawn with noise that this seed and the number of the picture (counted from 0) determine; diffusers'
-    /// image-to-image pipelines draw.
+    /// A random sample, as in diffusers' image-to-image pipelines. The seed and the number of the image (counted from
+    /// 0) determine the noise.
     Sample {
-        /// The first picture's seed; each next one's is greater by 1.
+        /// Seed of the first image. Each next image has the next seed.
         seed: u64,
     },
 }
 
 impl Draw {
-    pub(crate) fn of_picture(self, number: u64) -> Self {
+    pub(crate) fn of_image(self, number: u64) -> Self {
         match self {
             Self::Mode => Self::Mode,
             Self::Sample { seed } => Self::Sample { seed: seed.wrapping_add(number) },
@@ -32,23 +32,23 @@ impl Draw {
     }
 }
 
-/// What the sides of a picture are multiples of, and why.
+/// The number of pixels that both sides of an image must be multiples of, and the reason.
 #[derive(Debug, Clone)]
-pub(crate) struct Grain {
+pub(crate) struct Granularity {
     /// In pixels.
     pub(crate) pixels: i64,
     /// Continues "both sides must be multiples of 16, since ...".
     pub(crate) since: String,
 }
 
-impl Grain {
-    /// How many grains there are along height and width of a picture.
+impl Granularity {
+    /// Returns height and width of an image in units of `pixels`.
     pub(crate) fn count(&self, (height, width): (i64, i64)) -> Result<(i64, i64)> {
         let &Self { pixels, ref since } = self;
         if height <= 0 || width <= 0 || height % pixels != 0 || width % pixels != 0 {
             let reason = format!(
                 "{height} by {width} pixels; both sides must be multiples of {pixels}, since {since}: resize or crop \
-                 the picture"
+                 the image"
             );
             return Err(Error::Input { input: "size", reason });
         }
@@ -56,25 +56,26 @@ impl Grain {
     }
 }
 
-/// The encoder half of a pipeline's autoencoder, for pictures that come one by one.
-pub struct PictureEncoder {
+/// The encoder half of a pipeline's autoencoder, for encoding images one by one.
+pub struct ImageEncoder {
     encoder: Encoder,
-    grain: Grain,
+    granularity: Granularity,
 }
 
-impl PictureEncoder {
-    pub(crate) fn load(dir: &Path, grain: Grain, kind: Kind, device: Device) -> Result<Self> {
-        Ok(Self { encoder: Encoder::load(dir, kind, device)?, grain })
+impl ImageEncoder {
+    pub(crate) fn load(dir: &Path, granularity: Granularity, kind: Kind, device: Device) -> Result<Self> {
+        Ok(Self { encoder: Encoder::load(dir, kind, device)?, granularity })
     }
 
-    /// Latents `[batch, channels, h, w]`, scaled for the network that removes noise, on the CPU in the pipeline's type;
-    /// `pixels` `[batch, 3, height, width]` go from -1 to 1. A sample's noise is drawn for the whole batch with its seed.
+    /// Returns latents `[batch, channels, h, w]`, scaled for the denoising network, on the CPU in the pipeline's type.
+    /// `pixels` `[batch, 3, height, width]` range from -1 to 1. For [`Draw::Sample`], the noise of the whole batch is
+    /// drawn with the seed.
     ///
     /// # Errors
-    /// A size of which the pipeline has no latents; as [`Encoder::encode`].
+    /// An unsupported size; the errors of [`Encoder::encode`].
     pub fn encode(&self, pixels: &Tensor, draw: Draw) -> Result<Tensor> {
         if let [_, _, height, width] = pixels.size()[..] {
-            self.grain.count((height, width))?;
+            self.granularity.count((height, width))?;
         }
         let posterior = self.encoder.encode(pixels)?;
         let latents = match draw {
@@ -86,15 +87,15 @@ impl PictureEncoder {
 }
 
 /// The decoder half of a pipeline's autoencoder.
-pub struct PictureDecoder(Decoder);
+pub struct ImageDecoder(Decoder);
 
-impl PictureDecoder {
+impl ImageDecoder {
     pub(crate) fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         Decoder::load(dir, kind, device).map(Self)
     }
 
-    /// Pixels `[batch, 3, height, width]` from -1 to 1 but for overshoots, of latents `[batch, channels, h, w]` that are scaled
-    /// as the network reads them; on the pipeline's device in its type.
+    /// Returns pixels `[batch, 3, height, width]` from -1 to 1 (with overshoots) of latents `[batch, channels, h, w]`
+    /// scaled for the denoising network. They are on the pipeline's device in its type.
     ///
     /// # Errors
     /// As [`Decoder::decode`].
@@ -103,19 +104,20 @@ impl PictureDecoder {
     }
 }
 
-/// Samples `[3, height, width]` from -1 to 1 as pipelines read pictures, float32 on the CPU.
+/// Returns the samples `[3, height, width]` of an image from -1 to 1, float32 on the CPU, as pipelines read them.
 ///
 /// # Errors
-/// libtorch's.
-pub fn pixels(picture: &Rgb8) -> Result<Tensor> {
-    let shape = [3, picture.height as i64, picture.width as i64];
-    Ok(Tensor::f_from_slice(&picture.signed_planes())?.f_reshape(shape)?)
+/// libtorch fails.
+pub fn pixels(image: &Rgb8) -> Result<Tensor> {
+    let shape = [3, image.height as i64, image.width as i64];
+    Ok(Tensor::f_from_slice(&image.signed_planes())?.f_reshape(shape)?)
 }
 
-/// The picture of samples `[3, height, width]` from -1 to 1, overshoots cut off, as diffusers rounds them.
+/// Converts samples `[3, height, width]` from -1 to 1 to an image. Overshoots are clipped; rounding is that of
+/// diffusers.
 ///
 /// # Errors
-/// libtorch's.
+/// libtorch fails.
 pub fn rgb(pixels: &Tensor) -> Result<Rgb8> {
     let (_, height, width) = pixels.size3()?;
     let levels =
@@ -124,11 +126,11 @@ pub fn rgb(pixels: &Tensor) -> Result<Rgb8> {
     Ok(Rgb8::new(width as usize, height as usize, to_vec(&levels.f_permute([1, 2, 0])?)?)?)
 }
 
-/// 8-bit pixels `[batch, height, width, 3]` on the host of decoded pictures `[batch, 3, height, width]` from -1 to 1, as
-/// diffusers rounds them.
+/// Converts decoded images `[batch, 3, height, width]` from -1 to 1 to 8-bit pixels `[batch, height, width, 3]` on the
+/// host, rounded as in diffusers.
 ///
 /// # Errors
-/// libtorch's.
+/// libtorch fails.
 pub fn to_pixels(decoded: &Tensor) -> Result<Tensor> {
     let unit = decoded.f_to_kind(Kind::Float)?.f_div_scalar(2.0)?.f_add_scalar(0.5)?.f_clamp(0.0, 1.0)?;
     let levels = unit.f_mul_scalar(255.0)?.f_round()?.f_to_kind(Kind::Uint8)?;
@@ -140,13 +142,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_survives_the_way_to_samples_and_back() -> Result<()> {
+    fn images_round_trip_through_samples() -> Result<()> {
         let data: Vec<u8> = (0..=255).flat_map(|level| [level, 255 - level, level / 2]).collect();
-        let picture = Rgb8::new(32, 8, data)?;
-        let samples = pixels(&picture)?;
+        let image = Rgb8::new(32, 8, data)?;
+        let samples = pixels(&image)?;
         assert_eq!(samples.size(), [3, 8, 32]);
         assert_eq!((samples.double_value(&[0, 0, 0]), samples.double_value(&[0, 7, 31])), (-1.0, 1.0));
-        assert_eq!(rgb(&samples)?, picture);
+        assert_eq!(rgb(&samples)?, image);
         // Overshoots are cut off.
         assert_eq!(rgb(&(samples * 3.0))?.data[..3], [0, 255, 0]);
         Ok(())

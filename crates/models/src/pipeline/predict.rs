@@ -1,24 +1,25 @@
-//! Pipelines whose network predicts the noise in latents, as Stable Diffusion's does: what experiments ask of them.
+//! Pipelines whose network predicts the noise in latents, as Stable Diffusion's does: the interface that experiments
+//! use.
 
 use std::collections::BTreeMap;
 
 use tch::{Device, Kind, Tensor};
 
-use super::pictures::{PictureDecoder, PictureEncoder};
+use super::pictures::{ImageDecoder, ImageEncoder};
 use crate::attend::AttentionProbe;
 use crate::diffusion::{SamplerConfig, SamplerKind};
 use crate::error::Result;
 use crate::site::Stream;
 
-/// What one pass reads. Tensors may have any float type and live anywhere.
+/// The input of one pass. Tensors may have any float type and be on any device.
 pub struct NoiseInput<'a> {
     /// Latents with noise in them, `[batch, channels, h, w]`.
     pub latents: &'a Tensor,
-    /// How noisy they are, counted as in training; all of a batch share it.
+    /// Timestep of the training schedule, the same for the whole batch. Larger is noisier.
     pub timestep: f64,
     /// Encoded prompts, `[batch, tokens, width]`.
     pub text: &'a Tensor,
-    /// The step that the sites have which a probe sees.
+    /// The sampling step. A probe sees it as the step of each site.
     pub step: usize,
 }
 
@@ -27,46 +28,46 @@ pub trait NoisePredictor {
     /// The type that the network computes in.
     fn kind(&self) -> Kind;
 
-    /// Where the network lives.
+    /// The device of the network.
     fn device(&self) -> Device;
 
-    /// The predicted noise, of the shape of the latents.
+    /// Returns the predicted noise, in the shape of the latents.
     ///
     /// # Errors
-    /// An input of another shape; libtorch's and the probe's.
+    /// An input of another shape; libtorch or the probe fails.
     fn predict(&self, input: &NoiseInput<'_>, probe: &mut dyn AttentionProbe) -> Result<Tensor>;
 
-    /// The same pass for the probe's sake: it ends behind the last block, without a prediction.
+    /// Runs the pass only for the probe: it ends after the last block, without a prediction.
     ///
     /// # Errors
     /// As [`NoisePredictor::predict`].
     fn watch(&self, input: &NoiseInput<'_>, probe: &mut dyn AttentionProbe) -> Result<()>;
 }
 
-/// A pipeline around a [`NoisePredictor`]. Its networks are loaded when they are asked for and leave when they are dropped.
+/// A pipeline around a [`NoisePredictor`]. Its networks are loaded on request and unloaded when the caller drops them.
 pub trait NoisePipeline {
-    /// Height and width in pixels of the pictures that the network was trained on.
+    /// Height and width in pixels of the images that the network was trained on.
     fn default_size(&self) -> (i64, i64);
 
-    /// Shape `[channels, h, w]` of the latents of a picture of `(height, width)` pixels, and of their noise.
+    /// Returns the shape `[channels, h, w]` of the latents, and of the noise, for an image of `(height, width)` pixels.
     ///
     /// # Errors
-    /// A side that the network cannot have.
+    /// The network does not support one of the sides.
     fn latent_shape(&self, size: (i64, i64)) -> Result<[i64; 3]>;
 
     /// The streams of attention that a pass shows to a probe, each with its number of blocks.
     fn streams(&self) -> BTreeMap<Stream, usize>;
 
-    /// Settings of a sampler: of `kind`, or of the one that the pipeline comes with.
+    /// Returns the settings of a sampler: of `kind`, or by default of the pipeline's own sampler.
     ///
     /// # Errors
-    /// The pipeline's settings cannot be read, or are those of a sampler that is not known.
+    /// The pipeline's settings cannot be read, or name an unsupported sampler.
     fn sampler(&self, kind: Option<SamplerKind>) -> Result<SamplerConfig>;
 
-    /// What the network reads of each text, `[tokens, width]`, on the CPU. The encoder of texts is loaded and let go.
+    /// Encodes texts, each to `[tokens, width]` on the CPU. The text encoder is loaded and unloaded.
     ///
     /// # Errors
-    /// The encoder cannot be loaded, a text not be tokenized; libtorch's.
+    /// The encoder cannot be loaded, or a text cannot be tokenized; libtorch fails.
     fn encode_texts(&self, texts: &[String]) -> Result<Vec<Tensor>>;
 
     /// Loads the network.
@@ -75,15 +76,15 @@ pub trait NoisePipeline {
     /// Its weights cannot be read.
     fn network(&self) -> Result<Box<dyn NoisePredictor>>;
 
-    /// Loads the half of the autoencoder that makes latents of pictures.
+    /// Loads the encoder half of the autoencoder.
     ///
     /// # Errors
     /// Its weights cannot be read.
-    fn picture_encoder(&self) -> Result<PictureEncoder>;
+    fn image_encoder(&self) -> Result<ImageEncoder>;
 
-    /// Loads the half of the autoencoder that makes pictures of latents.
+    /// Loads the decoder half of the autoencoder.
     ///
     /// # Errors
     /// Its weights cannot be read.
-    fn picture_decoder(&self) -> Result<PictureDecoder>;
+    fn image_decoder(&self) -> Result<ImageDecoder>;
 }

@@ -1,4 +1,4 @@
-//! From noise to latents of pictures.
+//! Sampling: from noise to latents of images.
 
 use tch::Tensor;
 
@@ -7,13 +7,13 @@ use crate::attend::{AttentionProbe, NoProbe};
 use crate::diffusion::{NoiseSchedule, Sampler};
 use crate::error::{Error, Result};
 
-/// What a batch of pictures is made from.
+/// The input of sampling a batch of images.
 pub struct Start<'a> {
     /// Noise `[batch, channels, h, w]`, of any float type and on any device.
     pub noise: &'a Tensor,
     /// Encoded prompts `[batch, tokens, width]`.
     pub text: &'a Tensor,
-    /// What classifier-free guidance leads away from (arXiv 2207.12598); none for a single pass a step.
+    /// Classifier-free guidance (arXiv 2207.12598), or `None` for a single pass per step.
     pub guidance: Option<ClassifierFree<'a>>,
 }
 
@@ -21,45 +21,46 @@ pub struct Start<'a> {
 pub struct ClassifierFree<'a> {
     /// Encoded empty or negative prompts `[batch, tokens, width]`.
     pub unconditional: &'a Tensor,
-    /// How strongly the prompt counts. diffusers' default for Stable Diffusion 1 is 7.5; at 1 or below it makes a single
-    /// pass of the prompt alone.
+    /// Guidance scale. diffusers' default for Stable Diffusion 1 is 7.5. At 1 or below there is a single pass with the
+    /// prompt only.
     pub scale: f64,
 }
 
-/// One pass of a run, as a [`Guide`] sees it.
+/// One pass of a sampling run, as given to a [`Guide`].
 pub struct Pass<'a> {
     /// The network.
     pub network: &'a dyn NoisePredictor,
-    /// How much noise there is at which time.
+    /// The noise schedule.
     pub schedule: &'a NoiseSchedule,
     /// Number of the pass in the run, from 0.
     pub index: usize,
-    /// The time of the training schedule.
+    /// The timestep of the training schedule.
     pub time: i64,
-    /// What the network was shown, `[batch, channels, h, w]`.
+    /// The latents that the network has read, `[batch, channels, h, w]`.
     pub latents: &'a Tensor,
-    /// What it said, the same shape; of the unconditional half where there is classifier-free guidance.
+    /// The predicted noise, of the same shape. With classifier-free guidance, that of the unconditional half.
     pub output: &'a Tensor,
-    /// The text it read meanwhile.
+    /// The encoded text that the network has read.
     pub text: &'a Tensor,
 }
 
-/// Guidance that looks at a pass and changes what the network said.
+/// Guidance that observes a pass and changes the prediction.
 pub trait Guide {
-    /// What watches the pass. With classifier-free guidance its batch is twice as large, the unconditional half first.
+    /// Returns the probe for the pass. With classifier-free guidance the batch is twice as large, the unconditional
+    /// half first.
     fn probe(&mut self) -> &mut dyn AttentionProbe;
 
-    /// What is added to the output, of its shape.
+    /// Returns the term to add to the prediction, of the same shape.
     ///
     /// # Errors
-    /// The network's, libtorch's or its own; one ends the run.
+    /// The network, libtorch or the guide fails. An error ends the run.
     fn change(&mut self, pass: &Pass<'_>) -> Result<Tensor>;
 }
 
-/// Latents `[batch, channels, h, w]` after a whole run of `sampler`, scaled as the network reads them.
+/// Returns latents `[batch, channels, h, w]` after a whole run of `sampler`, scaled as the network reads them.
 ///
 /// # Errors
-/// Shapes that do not fit, libtorch's, or the guide's.
+/// Shapes that do not fit; libtorch or the guide fails.
 pub fn sample(
     network: &dyn NoisePredictor,
     mut sampler: Sampler,
@@ -71,13 +72,13 @@ pub fn sample(
     };
     let mut latents = place(start.noise)?;
     let text = place(start.text)?;
-    // A scale of at most 1 is no guidance, as in diffusers.
+    // A scale of at most 1 switches guidance off, as in diffusers.
     let guidance = start.guidance.as_ref().filter(|guidance| guidance.scale > 1.0);
     let unconditional = guidance.map(|guidance| place(guidance.unconditional)).transpose()?;
     let both = match &unconditional {
         Some(unconditional) if unconditional.size() != text.size() => {
             let reason =
-                format!("unconditional texts of shape {:?} beside {:?}", unconditional.size(), text.size());
+                format!("unconditional texts have shape {:?}, texts {:?}", unconditional.size(), text.size());
             return Err(Error::Input { input: "guidance", reason });
         }
         Some(unconditional) => Tensor::f_cat(&[unconditional, &text], 0)?,
@@ -95,15 +96,15 @@ pub fn sample(
             None => &mut none,
         };
         let input = NoiseInput { latents: &shown, timestep: time as f64, text: &both, step: index };
-        let said = network.predict(&input, probe)?;
+        let prediction = network.predict(&input, probe)?;
         let (output, mut predicted) = match guidance {
             Some(ClassifierFree { scale, .. }) => {
-                let halves = said.f_chunk(2, 0)?;
+                let halves = prediction.f_chunk(2, 0)?;
                 let difference = halves[1].f_sub(&halves[0])?;
                 let guided = halves[0].f_add(&difference.f_mul_scalar(*scale)?)?;
                 (halves[0].shallow_clone(), guided)
             }
-            None => (said.shallow_clone(), said),
+            None => (prediction.shallow_clone(), prediction),
         };
         if let Some(guide) = &mut guide {
             let text = unconditional.as_ref().unwrap_or(&text);

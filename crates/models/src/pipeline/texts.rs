@@ -1,22 +1,22 @@
-//! Texts through a network.
+//! Encoded texts.
 
 use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
 
-/// A prompt as a network that attends jointly reads it, on the CPU in the pipeline's type.
+/// An encoded prompt for a network with joint attention, on the CPU in the pipeline's type.
 #[derive(Debug)]
 pub struct EncodedText {
-    /// An embedding of each token, `[length, width]`, padding included; FLUX's is T5's.
+    /// Embedding of each token, `[length, width]`, padding included. For FLUX it comes from T5.
     pub text: Tensor,
-    /// A vector of the whole prompt, `[width]`; FLUX's is CLIP's.
+    /// Embedding of the whole prompt, `[width]`. For FLUX it comes from CLIP.
     pub pooled: Tensor,
     /// The ids of the tokens, `[length]`, padding included.
     pub ids: Vec<i64>,
 }
 
-/// What `encode` makes of each text's ids, on the CPU; it is given batches of one, `[1, length]`. One text at a time: what a
-/// text becomes does not depend on those beside it, to the last bit.
+/// Encodes texts one at a time and returns the results on the CPU. `encode` gets batches of one, `[1, length]`, so that
+/// the encoding of a text does not depend on other texts, to the last bit.
 pub(crate) fn one_by_one(
     texts: &[Vec<i64>],
     mut encode: impl FnMut(&Tensor) -> Result<Tensor>,

@@ -1,4 +1,4 @@
-//! From maps in a tensor to chain quantities.
+//! Chain quantities of maps in a tensor.
 
 use markov_core::torch::to_vec;
 use markov_core::{Direction, Effort, Stop, lambda2_many, token_rank_many};
@@ -9,34 +9,34 @@ use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
 
-/// Relative accuracy asked of λ₂ where it is a weight.
+/// Relative accuracy of λ₂ when it is used as a weight.
 pub const LAMBDA_TOLERANCE: f64 = 1e-4;
 
-/// L1 change at which TokenRank stops where it orders tokens: far below any difference of two shares.
+/// L1 change at which TokenRank stops when it is used to order tokens: far below any difference between two entries.
 const RANK_TOLERANCE: f64 = 1e-8;
 
-/// Weight of a head without structure, so that heads share equally where none has any.
+/// Minimum weight of a head, so that all heads count equally if none has structure.
 const LEAST_WEIGHT: f64 = 1e-12;
 
-/// States up to which a map is small enough to be answered on the host faster than on an accelerator, where each step of
-/// an iteration waits for the one before.
+/// Up to this number of states the host is faster than an accelerator, on which each step of an iteration waits for the
+/// previous one.
 const HOST_STATES: i64 = 256;
 
-/// How a head's weight grows with its λ₂. The paper gives no formula.
+/// Formula for a head's weight from its λ₂. The paper does not give one.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum LambdaWeight {
-    /// In proportion to |λ₂|.
+    /// Proportional to |λ₂|.
     #[default]
     Proportional,
-    /// In proportion to |λ₂|², which favours heads with much structure.
+    /// Proportional to |λ₂|², which favours heads with much structure.
     Squared,
 }
 
 impl LambdaWeight {
-    /// Unnormalised weights from moduli, same shape.
+    /// Returns unnormalised weights from moduli, in the same shape.
     pub(super) fn apply(self, lambda: &Tensor) -> Result<Tensor> {
         let lambda = lambda.f_clamp_min(LEAST_WEIGHT)?;
         Ok(match self {
@@ -46,10 +46,11 @@ impl LambdaWeight {
     }
 }
 
-/// λ₂ modulus of each map of `maps` `[..., n, n]` (float32, rows summing to 1): `[...]`, float64, on the maps' device.
+/// Returns the λ₂ modulus of each map of `maps` `[..., n, n]` (float32, rows summing to 1): `[...]`, float64, on the
+/// maps' device.
 ///
 /// # Errors
-/// A map that is no transition matrix (NaN from a network that overflowed), or libtorch's.
+/// A map is not a transition matrix (NaN from a network that overflowed); libtorch fails.
 pub fn lambda2(maps: &Tensor, tolerance: f64) -> Result<Tensor> {
     let (outer, n) = split(maps)?;
     if !on_host_is_faster(maps, n) {
@@ -59,10 +60,11 @@ pub fn lambda2(maps: &Tensor, tolerance: f64) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&lambdas)?.f_reshape(outer)?.f_to_device(maps.device())?)
 }
 
-/// TokenRank of each map of `maps` `[..., n, n]` in the forward direction: `[..., n]`, float64, on the maps' device.
+/// Returns the TokenRank of each map of `maps` `[..., n, n]` in the forward direction: `[..., n]`, float64, on the
+/// maps' device.
 ///
 /// # Errors
-/// As [`lambda2`], or no unique steady state at `alpha` = 1.
+/// As [`lambda2`]; also if there is no unique steady state at `alpha` = 1.
 pub fn token_rank(maps: &Tensor, alpha: f64) -> Result<Tensor> {
     let (mut shape, n) = split(maps)?;
     let stop = Stop::accelerated(RANK_TOLERANCE);
@@ -78,7 +80,7 @@ fn on_host_is_faster(maps: &Tensor, states: i64) -> bool {
     maps.device() == Device::Cpu || states <= HOST_STATES
 }
 
-/// The shape before the last two dimensions, and the number of states.
+/// Returns the shape before the last two dimensions, and the number of states.
 fn split(maps: &Tensor) -> Result<(Vec<i64>, i64)> {
     match maps.size().as_slice() {
         [outer @ .., rows, columns] if rows == columns => Ok((outer.to_vec(), *rows)),
@@ -86,7 +88,8 @@ fn split(maps: &Tensor) -> Result<(Vec<i64>, i64)> {
     }
 }
 
-/// Hands the maps to the host's cores as `[maps, n, n]`. libtorch is idle meanwhile, so the two never compete.
+/// Reduces the maps on the host's cores as `[maps, n, n]`. libtorch is idle meanwhile, so they do not compete for
+/// cores.
 fn on_host(maps: &Tensor, reduce: impl FnOnce(ArrayView3<'_, f32>) -> Result<Vec<f64>>) -> Result<Vec<f64>> {
     let (_, n) = split(maps)?;
     let data: Vec<f32> = to_vec(maps)?;

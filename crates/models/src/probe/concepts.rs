@@ -1,5 +1,5 @@
-//! How much each image token is about each concept, from what attention gives to both (ConceptAttention,
-//! arXiv 2502.04320, section 4).
+//! Scores of each image token for each concept, from the attention outputs of both (ConceptAttention, arXiv 2502.04320,
+//! section 4).
 
 use std::ops::Range;
 
@@ -8,45 +8,45 @@ use tch::{Kind, Tensor};
 use super::mean::{accumulate, nothing_seen};
 use crate::attend::{AttentionProbe, View, Want};
 use crate::error::{Error, Result};
-use crate::site::{Segment, Site, Stream, TokenLayout};
+use crate::site::{Site, Stream, TokenKind, TokenLayout};
 
-/// How the scores of one layer are scaled before layers are averaged.
+/// Scaling of the scores of one layer before layers are averaged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConceptScale {
-    /// The concepts of an image token share 1.
+    /// Softmax over concepts: the scores of an image token sum to 1.
     Softmax,
-    /// Products as they are.
+    /// Unscaled products.
     Products,
 }
 
-/// Products of attention outputs, before the projection and over all heads, of the concepts beside the dual blocks and of
-/// the image tokens; averaged over layers and passes.
+/// Products of the attention outputs of concepts and image tokens in dual blocks, before the projection and summed over
+/// all heads; averaged over layers and passes.
 pub struct ConceptScores {
     scale: ConceptScale,
-    /// Outputs of the image tokens of the layer under way, `[batch, heads, image, head dim]` for consecutive heads.
+    /// Outputs of the image tokens in the current layer, `[batch, heads, image, head dim]` for consecutive heads.
     image: Vec<Tensor>,
-    /// The same of the concepts.
+    /// Outputs of the concepts in the current layer.
     concepts: Vec<Tensor>,
     sum: Option<Tensor>,
     layers: i64,
 }
 
 impl ConceptScores {
-    /// Scores that are scaled so in every layer.
+    /// Creates a probe whose scores are scaled this way in every layer.
     pub fn new(scale: ConceptScale) -> Self {
         Self { scale, image: Vec::new(), concepts: Vec::new(), sum: None, layers: 0 }
     }
 
-    /// Scores `[batch, concepts, image tokens]` float32.
+    /// Returns scores `[batch, concepts, image tokens]`, float32.
     ///
     /// # Errors
-    /// No layer was seen; libtorch's.
+    /// No layer was seen; libtorch fails.
     pub fn finish(mut self) -> Result<Tensor> {
         self.close()?;
         Ok(self.sum.ok_or_else(nothing_seen)?.f_div_scalar(self.layers)?)
     }
 
-    /// Scores the layer under way, if there is one.
+    /// Computes the scores of the current layer, if there is one.
     fn close(&mut self) -> Result<()> {
         if self.concepts.is_empty() {
             self.image.clear();
@@ -69,12 +69,12 @@ impl ConceptScores {
     }
 }
 
-/// The image tokens of an output `[batch, heads, tokens, head dim]`.
+/// Returns the image tokens of an output `[batch, heads, tokens, head dim]`.
 fn image_tokens(output: &Tensor, layout: &TokenLayout) -> Result<Tensor> {
-    let indices = layout.indices(|segment| segment == Segment::Image);
+    let indices = layout.indices(|kind| kind == TokenKind::Image);
     match indices.first() {
         Some(&first) => Ok(output.f_narrow(2, first, indices.len() as i64)?),
-        None => Err(Error::Probe("concepts were asked for where there is no image".into())),
+        None => Err(Error::Probe("concepts need image tokens, but the sequence has none".into())),
     }
 }
 
@@ -100,7 +100,7 @@ impl AttentionProbe for ConceptScores {
                 self.image.push(image_tokens(view.output()?, &site.layout)?);
             }
             Stream::Concept => self.concepts.push(view.output()?.shallow_clone()),
-            // A probe beside this one may have asked.
+            // Another probe of the same pass may have asked for it.
             Stream::Vision
             | Stream::Text
             | Stream::T5

@@ -1,45 +1,45 @@
-//! What it takes to watch a pass, known beforehand.
+//! Memory needed for the maps of a pass, computed in advance.
 
 use tch::{Device, Kind};
 
 use super::pass::{HeadWeight, MapKind, MapRequest, WeightScope};
 use crate::attend::heads_at_once;
 
-/// A pass that a [`PassMaps`](super::PassMaps) watches, as far as its maps go.
+/// The sizes of a pass that a [`PassMaps`](super::PassMaps) observes.
 #[derive(Debug, Clone, Copy)]
 pub struct MapFootprint<'a> {
-    /// Images that are passed through together.
+    /// Number of images in a batch.
     pub batch: i64,
     /// Tokens of the sequence.
     pub tokens: i64,
     /// Heads of a block.
     pub heads: i64,
-    /// Most heads whose maps are alive at once, if given; by default as many as fit into 256 MiB.
+    /// Maximum number of heads whose maps are in memory at once. By default as many as fit into 256 MiB.
     pub heads_at_once: Option<i64>,
     /// Type that the network computes in.
     pub kind: Kind,
-    /// The averages that are asked for.
+    /// The requested averages.
     pub requests: &'a [MapRequest],
 }
 
 impl MapFootprint<'_> {
-    /// Bytes of a map `[batch, tokens, tokens]` of one head, float32.
+    /// Size in bytes of a float32 map `[batch, tokens, tokens]` of one head.
     pub fn map_bytes(&self) -> u64 {
         4 * self.numbers() as u64
     }
 
-    /// How many heads' maps are alive at once.
+    /// Number of heads whose maps are in memory at once.
     pub fn alive(&self) -> i64 {
         heads_at_once(self.heads_at_once, self.heads, self.numbers())
     }
 
-    /// The most bytes of maps that are alive at once, counted in maps of one head.
+    /// Returns the peak size of maps in memory, in bytes.
     ///
-    /// Of every head shown there are logits and probabilities, and the greatest of: the probabilities in the network's type
-    /// where that has 16 bits (½), a softmax over queries (1, [`MapKind::Pretty`]), or what λ₂ works on (a copy on the host;
-    /// on a device two in float64 and a mask of a byte a number). Of every request there is the average under way, another
-    /// one of closed blocks where weights sum to 1 per block, twice `k` maps where the top `k` heads count; and once what is
-    /// being added.
+    /// In units of one head's map, every head shown needs its logits and probabilities, plus the largest of: the
+    /// probabilities in the network's type if that has 16 bits (½), a softmax over queries (1, [`MapKind::Pretty`]),
+    /// and the working copies for λ₂ (one on the host; on a device two in float64 and a mask of one byte per number).
+    /// Every request needs the current average, another one for closed blocks if weights sum to 1 per block, and `2 k`
+    /// maps if the top `k` heads count. One more map holds the term that is being added.
     pub fn bytes(&self, device: Device) -> u64 {
         let quarters = self.alive() as u64 * self.quarters_per_head(device) + 4 * self.kept();
         self.numbers() as u64 * quarters
@@ -49,7 +49,7 @@ impl MapFootprint<'_> {
         self.batch * self.tokens * self.tokens
     }
 
-    /// In quarters of a map, that is, bytes a number.
+    /// Memory per head in quarters of a map, that is, in bytes per number.
     fn quarters_per_head(&self, device: Device) -> u64 {
         let asks = |of: &dyn Fn(&MapRequest) -> bool| self.requests.iter().any(of);
         let narrow = if self.kind == Kind::Float { 0 } else { 2 };
@@ -63,7 +63,7 @@ impl MapFootprint<'_> {
         8 + [narrow, pretty, lambda].into_iter().max().unwrap_or(0)
     }
 
-    /// In maps.
+    /// Memory of the averages, in maps.
     fn kept(&self) -> u64 {
         let of_scope = |scope| if scope == WeightScope::PerBlock { 2 } else { 1 };
         let of_request = |request: &MapRequest| match request.weight {
@@ -92,8 +92,8 @@ mod tests {
         }
     }
 
-    /// What `configs/paper/segment-imagenet.toml` asks for: row and column of the mean map, bounces on the pretty one with
-    /// equal weights and by λ₂.
+    /// The requests of `configs/paper/segment-imagenet.toml`: row and column of the mean map, bounces on the pretty one
+    /// with equal weights and by λ₂.
     const REQUESTS: [MapRequest; 3] = [
         MapRequest { map: MapKind::Plain, weight: HeadWeight::Equal },
         MapRequest { map: MapKind::Pretty, weight: HeadWeight::Equal },
@@ -104,7 +104,7 @@ mod tests {
     ];
 
     #[test]
-    fn the_documented_table_is_what_is_computed() {
+    fn computed_footprints_equal_the_documented_table() {
         let config = FluxConfig::default();
         let mut rows = vec![format!("| transformer | {} |", amount(2 * config.parameters()))];
         for (side, text, limits) in [
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_count() {
+    fn every_request_adds_to_the_footprint() {
         let of = |requests: &[MapRequest], device| {
             let (batch, tokens, heads) = (1, 10, 4);
             MapFootprint { batch, tokens, heads, heads_at_once: Some(2), kind: Kind::Float, requests }

@@ -1,4 +1,4 @@
-//! Keeping whole maps: for export and tests only.
+//! Keeps whole maps, for export and tests only.
 
 use std::ops::Range;
 
@@ -16,7 +16,7 @@ pub struct KeepAll {
 
 /// The maps of one layer.
 pub struct KeptLayer {
-    /// Where they were seen.
+    /// The site of the layer.
     pub site: Site,
     /// `[batch, heads, tokens, tokens]`, float32.
     pub logits: Tensor,
@@ -25,10 +25,10 @@ pub struct KeptLayer {
 }
 
 impl KeepAll {
-    /// The layers in the order of the pass.
+    /// Returns the layers in the order of the pass.
     ///
     /// # Errors
-    /// libtorch's (memory).
+    /// libtorch fails (memory).
     pub fn finish(self) -> Result<Vec<KeptLayer>> {
         let join = |parts: &[[Tensor; 2]], which: usize| {
             let parts: Vec<&Tensor> = parts.iter().map(|part| &part[which]).collect();

@@ -1,4 +1,4 @@
-//! What pictures of a pass need of every layer; the maps of its heads are dropped unless they fit into a budget.
+//! The data of every layer that figures of a pass need. Maps of heads are dropped unless they fit into a budget.
 
 use std::ops::Range;
 
@@ -12,12 +12,12 @@ use crate::attend::{AttentionProbe, ChainTokens, View, Want};
 use crate::error::{Error, Result};
 use crate::site::{Site, Stream, TokenLayout};
 
-/// Reduces every layer of one image to the mean of its heads and the λ₂ of each, and keeps the heads of as many of the
-/// last layers as a budget allows.
+/// Reduces every layer of one image to the mean of its heads and the λ₂ of each head. Keeps the maps of the heads of as
+/// many of the last layers as a budget allows.
 pub struct LayerChains {
     tokens: ChainTokens,
     tolerance: f64,
-    /// Numbers that the kept heads may have in all.
+    /// Maximum number of numbers in all kept maps of heads.
     budget: usize,
     layout: Option<TokenLayout>,
     seen: Vec<Seen>,
@@ -34,11 +34,11 @@ pub struct LayerChain {
     pub mean: Array2<f32>,
     /// λ₂ modulus of each head.
     pub lambda2: Vec<f64>,
-    /// The transition matrix of each head, `[n, n]`; empty where the budget did not reach.
+    /// The transition matrix of each head, `[n, n]`; empty if the budget was exceeded.
     pub heads: Vec<Array2<f32>>,
 }
 
-/// A layer under way. Its heads are all there, or none.
+/// The current layer. Either all its heads are kept, or none.
 struct Seen {
     stream: Stream,
     block: usize,
@@ -48,16 +48,16 @@ struct Seen {
 }
 
 impl LayerChains {
-    /// Watches the given states, taking λ₂ to the relative accuracy `tolerance`. Of the heads at most `budget` numbers
-    /// are kept, those of the last layers.
+    /// Creates a probe over the given states that computes λ₂ with relative accuracy `tolerance`. The kept maps of
+    /// heads, those of the last layers, have at most `budget` numbers.
     pub fn new(tokens: ChainTokens, tolerance: f64, budget: usize) -> Self {
         Self { tokens, tolerance, budget, layout: None, seen: Vec::new() }
     }
 
-    /// The layers in the order of the pass, and what the states of their chains are.
+    /// Returns the layers in the order of the pass, and the layout of the states of their chains.
     ///
     /// # Errors
-    /// No layer was seen; libtorch's.
+    /// No layer was seen; libtorch fails.
     pub fn finish(self) -> Result<(Vec<LayerChain>, TokenLayout)> {
         let layout = self.layout.ok_or_else(nothing_seen)?;
         let layer = |seen: Seen| {
@@ -68,7 +68,7 @@ impl LayerChains {
         Ok((self.seen.into_iter().map(layer).collect::<Result<_>>()?, layout))
     }
 
-    /// Lets heads go, of the earliest layers first, until the budget holds.
+    /// Drops maps of heads, those of the earliest layers first, until the budget is met.
     fn trim(&mut self) {
         let mut kept: usize =
             self.seen.iter().flat_map(|seen| seen.heads.iter().flatten()).map(|head| head.len()).sum();
@@ -112,7 +112,7 @@ impl AttentionProbe for LayerChains {
     }
 }
 
-/// A matrix on the host.
+/// Copies a matrix to the host.
 fn matrix(tensor: &Tensor) -> Result<Array2<f32>> {
     let (rows, columns) = tensor.size2()?;
     Array2::from_shape_vec((rows as usize, columns as usize), to_vec(tensor)?)

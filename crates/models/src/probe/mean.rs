@@ -17,12 +17,12 @@ pub struct MeanMap {
 }
 
 impl MeanMap {
-    /// Averages chains over the given states.
+    /// Creates a probe that averages chains over the given states.
     pub fn new(tokens: ChainTokens) -> Self {
         Self { tokens, sum: None, heads: 0 }
     }
 
-    /// The mean, `[batch, n, n]` float32, rows summing to 1.
+    /// Returns the mean, `[batch, n, n]` float32, rows summing to 1.
     ///
     /// # Errors
     /// No layer was seen.
@@ -54,12 +54,13 @@ pub struct LambdaWeighted {
 }
 
 impl LambdaWeighted {
-    /// Averages chains over the given states with weights `weight(λ₂)` that sum to 1 over all heads seen.
+    /// Creates a probe that averages chains over the given states with weights `weight(λ₂)`, which sum to 1 over all
+    /// heads seen.
     pub fn new(tokens: ChainTokens, weight: LambdaWeight) -> Self {
         Self { tokens, weight, sum: None, total: None }
     }
 
-    /// The weighted mean, `[batch, n, n]` float32, rows summing to 1.
+    /// Returns the weighted mean, `[batch, n, n]` float32, rows summing to 1.
     ///
     /// # Errors
     /// No layer was seen.
@@ -97,7 +98,7 @@ pub(super) fn accumulate(sum: &mut Option<Tensor>, term: Tensor) -> Result<()> {
     Ok(())
 }
 
-/// Checks that what comes from one layer has the shape of what came from another.
+/// Checks that two layers have the same shape.
 pub(super) fn same_size(one: &[i64], other: &[i64]) -> Result<()> {
     if one == other {
         return Ok(());
@@ -108,5 +109,5 @@ pub(super) fn same_size(one: &[i64], other: &[i64]) -> Result<()> {
 }
 
 pub(super) fn nothing_seen() -> Error {
-    Error::Probe("no layer was seen; the layer selection does not meet this network".into())
+    Error::Probe("no layer was seen; the layer selection does not fit this network".into())
 }

@@ -1,7 +1,7 @@
-//! Reducers: small probes that compose.
+//! Reducers: small probes that can be combined.
 //!
-//! A reducer sees each layer's maps while they are alive and keeps only what it was made for. [`Select`] narrows one
-//! to some blocks, [`Tee`] feeds two from one pass.
+//! A reducer sees each layer's maps while they are in memory and keeps only its own result. [`Select`] restricts a
+//! probe to some blocks, [`Tee`] feeds two probes from one pass.
 
 mod chain;
 mod concepts;
@@ -30,26 +30,26 @@ pub use pass::{HeadWeight, MapKind, MapRequest, PassAverages, PassMaps, WeightSc
 pub use rank::{HeadRanks, RankOnly, RankParts};
 pub use rollout::Rollout;
 
-/// Lets a probe see some blocks only.
+/// Restricts a probe to some blocks.
 pub struct Select<P> {
     blocks: Blocks,
-    /// The probe that is narrowed.
+    /// The restricted probe.
     pub inner: P,
 }
 
 impl<P> Select<P> {
-    /// `inner` sees the blocks whose numbers are in `blocks`, of whichever stream; of a UNet, both
-    /// attentions of these transformer layers.
+    /// `inner` sees the blocks with these numbers in all streams; in a UNet, self- and cross-attention of these
+    /// transformer layers.
     pub fn new(blocks: BTreeSet<usize>, inner: P) -> Self {
         Self { blocks: Blocks::OfAny(blocks), inner }
     }
 
-    /// `inner` sees these blocks of these streams, and nothing of others.
+    /// `inner` sees only these blocks of these streams.
     pub fn of_streams(blocks: BTreeMap<Stream, BTreeSet<usize>>, inner: P) -> Self {
         Self { blocks: Blocks::Of(blocks), inner }
     }
 
-    /// `inner` sees every block of these streams: of a UNet, where each layer is a stream of its own, these layers.
+    /// `inner` sees every block of these streams. In a UNet each layer is a stream, so it sees these layers.
     pub fn whole_streams(streams: impl IntoIterator<Item = Stream>, inner: P) -> Self {
         Self { blocks: Blocks::AllOf(streams.into_iter().collect()), inner }
     }
@@ -71,7 +71,7 @@ impl Blocks {
     }
 }
 
-/// The smaller of two limits.
+/// Returns the smaller of two limits.
 fn fewer(a: Option<i64>, b: Option<i64>) -> Option<i64> {
     a.into_iter().chain(b).min()
 }
@@ -86,7 +86,7 @@ impl<P: AttentionProbe> AttentionProbe for Select<P> {
     }
 
     fn see(&mut self, site: &Site, heads: Range<i64>, view: &View<'_>) -> Result<()> {
-        // A probe beside this one may have asked.
+        // Another probe of the same pass may have asked for it.
         if self.blocks.contain(site) { self.inner.see(site, heads, view) } else { Ok(()) }
     }
 }

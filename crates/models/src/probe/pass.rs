@@ -1,4 +1,4 @@
-//! Averages of the maps of a pass, several kinds at once: what FLUX's joint attention is reduced to.
+//! Several averages of the maps of one pass at once, for FLUX's joint attention.
 
 use std::num::NonZeroUsize;
 use std::ops::Range;
@@ -13,7 +13,7 @@ use crate::attend::{AttentionProbe, View, Want, square};
 use crate::error::{Error, Result};
 use crate::site::Site;
 
-/// What a head contributes to an average.
+/// The map of a head that an average uses.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
@@ -22,20 +22,20 @@ pub enum MapKind {
     /// The attention map: a softmax over keys.
     #[default]
     Plain,
-    /// A softmax over queries, which shows for each key the queries that attend to it most. The rows of the average are scaled to
-    /// sum to 1. The authors' code calls its results "pretty".
+    /// A softmax over queries, which shows for each key the queries that attend to it most. The rows of the average are
+    /// scaled to sum to 1. The authors' code calls its results "pretty".
     Pretty,
 }
 
-/// How heads share in an average.
+/// Weights of heads in an average.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum HeadWeight {
-    /// Equally.
+    /// Equal weights.
     #[default]
     Equal,
-    /// By the λ₂ of their attention (of the plain map, whatever is averaged).
+    /// Weights from the λ₂ of each head's attention (of the plain map, whichever map is averaged).
     Lambda(LambdaWeight, WeightScope),
-    /// Equally, but only those with the largest λ₂, so many of them.
+    /// Equal weights for the given number of heads with the largest λ₂; the others do not count.
     Top(NonZeroUsize, WeightScope),
 }
 
@@ -48,33 +48,33 @@ impl HeadWeight {
     }
 }
 
-/// Set of heads over which weights sum to 1. The paper does not say.
+/// Set of heads over which weights sum to 1. The paper does not specify it.
 #[derive(
     Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize, JsonSchema,
 )]
 #[serde(rename_all = "kebab-case")]
 pub enum WeightScope {
-    /// The heads of one layer; all layers count the same.
+    /// The heads of one layer; all layers count equally.
     #[default]
     PerBlock,
     /// All heads of all layers and passes.
     Global,
 }
 
-/// One average that is asked of a [`PassMaps`].
+/// One average that a [`PassMaps`] computes.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MapRequest {
-    /// What is averaged.
+    /// The map to average.
     pub map: MapKind,
-    /// With which weights.
+    /// The weights of the heads.
     pub weight: HeadWeight,
 }
 
-/// Averages of the maps of every head and layer seen, over as many passes as it is lent to.
+/// Averages of the maps of every head and layer seen, over all passes that use this probe.
 ///
-/// λ₂ is computed once a head whatever is asked for, on the device, while the map is there. Alive at once are the maps
-/// of the heads shown, one `[batch, n, n]` for each request, and where weights go to the top `k` heads, `k` maps;
-/// [`MapFootprint`](super::MapFootprint) counts them.
+/// λ₂ is computed at most once per head, on the device, while the map is in memory. In memory at once are the maps of
+/// the heads shown, one `[batch, n, n]` for each request, and `k` maps if only the top `k` heads count;
+/// [`MapFootprint`](super::MapFootprint) computes the total.
 pub struct PassMaps {
     heads_at_once: Option<i64>,
     averages: Vec<(MapRequest, Average)>,
@@ -82,15 +82,15 @@ pub struct PassMaps {
     lambdas: Vec<(Site, Vec<Tensor>)>,
 }
 
-/// What a [`PassMaps`] has kept.
+/// The results of a [`PassMaps`].
 pub struct PassAverages {
     averages: Vec<(MapRequest, Tensor)>,
-    /// Every layer seen and the λ₂ of its heads, `[batch, heads]` float64; empty where no weight asks for it.
+    /// Every layer seen and the λ₂ of its heads, `[batch, heads]` float64; empty if no weight needs it.
     pub lambdas: Vec<(Site, Tensor)>,
 }
 
 impl PassMaps {
-    /// Asks for these averages; at most `heads_at_once` maps of heads are alive at once, if given.
+    /// Creates a probe for these averages. If given, at most `heads_at_once` maps of heads are in memory at once.
     pub fn new(requests: impl IntoIterator<Item = MapRequest>, heads_at_once: Option<usize>) -> Self {
         Self {
             heads_at_once: heads_at_once.map(|heads| heads as i64),
@@ -99,10 +99,10 @@ impl PassMaps {
         }
     }
 
-    /// The averages over everything seen.
+    /// Returns the averages over all maps seen.
     ///
     /// # Errors
-    /// No layer was seen; libtorch's.
+    /// No layer was seen; libtorch fails.
     pub fn finish(mut self) -> Result<PassAverages> {
         let averages = self.averages.drain(..).map(|(request, average)| {
             let mean = average.finish()?;
@@ -128,13 +128,13 @@ impl PassMaps {
 }
 
 impl PassAverages {
-    /// An average, `[batch, n, n]` float32, rows summing to 1.
+    /// Returns an average, `[batch, n, n]` float32, rows summing to 1.
     ///
     /// # Errors
-    /// It was not asked for.
+    /// The average was not requested.
     pub fn get(&self, request: MapRequest) -> Result<&Tensor> {
         let found = self.averages.iter().find(|(known, _)| *known == request);
-        found.map(|(_, map)| map).ok_or_else(|| Error::Probe(format!("{request:?} was not asked for")))
+        found.map(|(_, map)| map).ok_or_else(|| Error::Probe(format!("{request:?} was not requested")))
     }
 }
 
@@ -175,33 +175,33 @@ fn not_computed(what: &str) -> Error {
     Error::Probe(format!("an average needs the {what} of the heads, which was not computed"))
 }
 
-/// An average under way.
+/// An unfinished average.
 struct Average {
     weight: HeadWeight,
-    /// Set when a layer begins: averages per block close the one before.
+    /// Set when a layer begins: averages per block then close the previous block.
     new_block: bool,
-    /// Of closed blocks: the sum of their averages, and how many they are.
+    /// Sum of the averages of closed blocks, and the number of these blocks.
     closed: (Option<Tensor>, i64),
-    open: Share,
+    open: WeightedSum,
 }
 
-/// What heads have contributed to the average of a block, or to all of it.
+/// The weighted sum of heads for one block, or for the whole average.
 #[derive(Default)]
-struct Share {
+struct WeightedSum {
     /// Σ w_h A_h, `[batch, n, n]`.
     sum: Option<Tensor>,
     /// Σ w_h, `[batch]`.
     total: Option<Tensor>,
-    /// The heads with the largest λ₂ of each image, where only those count.
+    /// The heads with the largest λ₂ for each image, if only those count.
     best: Vec<Vec<(f64, Tensor)>>,
 }
 
 impl Average {
     fn new(weight: HeadWeight) -> Self {
-        Self { weight, new_block: false, closed: (None, 0), open: Share::default() }
+        Self { weight, new_block: false, closed: (None, 0), open: WeightedSum::default() }
     }
 
-    /// Takes in `maps` `[batch, heads, n, n]` with their λ₂ `[batch, heads]`.
+    /// Adds `maps` `[batch, heads, n, n]` with their λ₂ `[batch, heads]`.
     fn add(&mut self, maps: &Tensor, lambda: Option<&Tensor>) -> Result<()> {
         if std::mem::take(&mut self.new_block) && self.weight.scope() == Some(WeightScope::PerBlock) {
             self.close()?;
@@ -234,7 +234,7 @@ impl Average {
     }
 }
 
-impl Share {
+impl WeightedSum {
     /// Adds `weight` `[batch, heads]` times `maps` `[batch, heads, n, n]`.
     fn add(&mut self, maps: &Tensor, weight: &Tensor) -> Result<()> {
         let (batch, heads, n, _) = maps.size4()?;
@@ -255,7 +255,7 @@ impl Share {
                 let lambda = lambda.f_double_value(&[image, head])?;
                 let place = best.partition_point(|(other, _)| *other >= lambda);
                 if place < count {
-                    // A copy: a view would keep the maps of all heads alive.
+                    // A copy, since a view would keep the maps of all heads in memory.
                     let map = maps.f_select(0, image)?.f_select(0, head)?.f_detach_copy()?;
                     best.insert(place, (lambda, map));
                     best.truncate(count);

@@ -1,4 +1,4 @@
-//! TokenRank of each head, the map itself dropped at once.
+//! TokenRank of each head; the maps are not kept.
 
 use std::ops::Range;
 
@@ -10,16 +10,16 @@ use crate::attend::{AttentionProbe, ChainTokens, View, Want};
 use crate::error::{Error, Result};
 use crate::site::Site;
 
-/// What [`RankOnly`] computes of every head; the greater includes the smaller.
+/// The quantities that [`RankOnly`] computes for every head.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum RankParts {
     /// The steady state.
     Ranks,
-    /// The steady state and λ₂, by which heads can be weighted.
+    /// The steady state and λ₂, for weighting heads.
     RanksAndLambdas,
 }
 
-/// Reduces every head to its steady state and, if asked for, its λ₂.
+/// Reduces every head to its steady state and, if requested, its λ₂.
 pub struct RankOnly {
     tokens: ChainTokens,
     alpha: f64,
@@ -28,21 +28,21 @@ pub struct RankOnly {
     lambdas: Vec<Tensor>,
 }
 
-/// What [`RankOnly`] has kept of a pass.
+/// The results of [`RankOnly`].
 pub struct HeadRanks {
     /// Steady states, `[batch, heads of all layers, n]` float64, in the order of the pass.
     pub ranks: Tensor,
-    /// λ₂ of the same heads, `[batch, heads of all layers]` float64, if asked for.
+    /// λ₂ of these heads, `[batch, heads of all layers]` float64, if requested.
     pub lambdas: Option<Tensor>,
 }
 
 impl RankOnly {
-    /// Ranks the given states with teleport `alpha`.
+    /// Creates a probe that ranks the given states with teleport `alpha`.
     pub fn new(tokens: ChainTokens, alpha: f64, parts: RankParts) -> Self {
         Self { tokens, alpha, parts, ranks: Vec::new(), lambdas: Vec::new() }
     }
 
-    /// The steady states of every head seen.
+    /// Returns the steady states of every head seen.
     ///
     /// # Errors
     /// No layer was seen.
@@ -79,20 +79,20 @@ impl AttentionProbe for RankOnly {
 }
 
 impl HeadRanks {
-    /// Plain mean over heads, `[batch, n]`.
+    /// Returns the plain mean over heads, `[batch, n]`.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn mean(&self) -> Result<Tensor> {
         Ok(self.ranks.f_mean_dim(1i64, false, Kind::Double)?)
     }
 
-    /// Mean over heads weighted by λ₂, `[batch, n]`.
+    /// Returns the mean over heads weighted by λ₂, `[batch, n]`.
     ///
     /// # Errors
-    /// λ₂ was not asked for.
+    /// λ₂ was not requested.
     pub fn lambda_weighted(&self, weight: LambdaWeight) -> Result<Tensor> {
-        let lambdas = self.lambdas.as_ref().ok_or_else(|| Error::Probe("λ₂ was not asked for".into()))?;
+        let lambdas = self.lambdas.as_ref().ok_or_else(|| Error::Probe("λ₂ was not requested".into()))?;
         let weight = weight.apply(lambdas)?;
         let total = weight.f_sum_dim_intlist(1i64, true, Kind::Double)?;
         Ok(weight.f_div(&total)?.f_unsqueeze(1)?.f_bmm(&self.ranks)?.f_squeeze_dim(1)?)

@@ -1,5 +1,5 @@
-//! Attention rollout (Abnar and Zuidema, arXiv 2005.00928): how much of each input token an output token is made of, if
-//! attention and residual connections mix tokens in equal parts.
+//! Attention rollout (Abnar and Zuidema, arXiv 2005.00928): the contribution of each input token to each output token
+//! if attention and residual connections mix tokens in equal parts.
 
 use std::ops::Range;
 
@@ -13,16 +13,16 @@ use crate::site::Site;
 /// The product over layers of `(A + 1)/2`, where `A` is the mean of a layer's heads. For one pass.
 #[derive(Default)]
 pub struct Rollout {
-    /// Sum over the heads of the layer under way, `[batch, n, n]`, and how many they are.
+    /// Sum over the heads of the current layer, `[batch, n, n]`, and their number.
     layer: (Option<Tensor>, i64),
     product: Option<Tensor>,
 }
 
 impl Rollout {
-    /// The product, later layers to the left, `[batch, n, n]` float32, rows summing to 1.
+    /// Returns the product, later layers to the left, `[batch, n, n]` float32, rows summing to 1.
     ///
     /// # Errors
-    /// No layer was seen; libtorch's.
+    /// No layer was seen; libtorch fails.
     pub fn finish(mut self) -> Result<Tensor> {
         self.close()?;
         self.product.ok_or_else(nothing_seen)

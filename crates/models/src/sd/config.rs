@@ -1,4 +1,4 @@
-//! `config.json` of a UNet.
+//! Reads `config.json` of a UNet.
 
 use std::path::Path;
 
@@ -15,8 +15,8 @@ const CLASS_NAME: &str = "UNet2DConditionModel";
 const DOWN: [&str; 2] = ["DownBlock2D", "CrossAttnDownBlock2D"];
 const UP: [&str; 2] = ["UpBlock2D", "CrossAttnUpBlock2D"];
 
-/// What published networks of Stable Diffusion 1 and 2 have in common, as JSON; the usual value first, which files may leave
-/// out. Any other changes the network.
+/// Settings that are the same in all published networks of Stable Diffusion 1 and 2, as JSON. The first value is the
+/// default, which files may leave out. Any other value would describe another network.
 const FIXED: [(&str, &[&str]); 22] = [
     ("act_fn", &["\"silu\"", "\"swish\""]),
     ("mid_block_type", &["\"UNetMidBlock2DCrossAttn\""]),
@@ -41,7 +41,7 @@ const FIXED: [(&str, &[&str]); 22] = [
     ("conv_in_kernel", &["3"]),
     ("conv_out_kernel", &["3"]),
 ];
-/// The same of numbers that scale a block's output.
+/// Settings that scale a block's output; all must be 1.
 const SCALES: [&str; 2] = ["mid_block_scale_factor", "resnet_out_scale_factor"];
 
 /// One number for all levels, or one for each, finest first.
@@ -52,7 +52,7 @@ enum PerLevel {
 }
 
 impl PerLevel {
-    /// Only asked of levels that there are, once the configuration was checked.
+    /// Returns the number of a level. `level` must exist, which holds once the configuration was checked.
     fn of(&self, level: usize) -> i64 {
         match self {
             Self::Same(number) => *number,
@@ -81,11 +81,11 @@ impl<'de> Deserialize<'de> for PerLevel {
 #[serde(default)]
 pub struct UnetConfig {
     sample_size: Option<Extent>,
-    /// Channels of a latent that is read.
+    /// Channels of the input latents.
     pub in_channels: i64,
-    /// Channels of the answer.
+    /// Channels of the prediction.
     pub out_channels: i64,
-    /// Whether the sample is taken from 0…1 to -1…1 first.
+    /// Whether the sample is first mapped from 0…1 to -1…1.
     pub center_input_sample: bool,
     flip_sin_to_cos: bool,
     freq_shift: f64,
@@ -100,16 +100,16 @@ pub struct UnetConfig {
     /// Width of a text token.
     pub cross_attention_dim: i64,
     transformer_layers_per_block: PerLevel,
-    /// The number of heads, in spite of its name: the name was wrong when it was introduced, and published files carry it.
+    /// The number of heads, in spite of its name, which was a mistake that published files still contain.
     attention_head_dim: PerLevel,
-    /// Whether transformers begin and end with dense layers (Stable Diffusion 2) or convolutions of one pixel, which are
-    /// the same stored otherwise.
+    /// Whether transformers begin and end with dense layers (Stable Diffusion 2) or with convolutions of one pixel,
+    /// which differ only in how files store them.
     use_linear_projection: bool,
     time_embedding_dim: Option<i64>,
 }
 
 impl Default for UnetConfig {
-    /// Stable Diffusion 1 but for the width of its text, 768.
+    /// The configuration of Stable Diffusion 1, except for the width of its text tokens, 768.
     fn default() -> Self {
         let types = |plain: &str, crossing: &str, order: [bool; 4]| {
             order.map(|crosses| if crosses { crossing } else { plain }.to_owned()).to_vec()
@@ -137,14 +137,14 @@ impl Default for UnetConfig {
     }
 }
 
-/// What decides the blocks of one level.
+/// The settings of the blocks of one level.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Level {
     pub(super) channels: i64,
     pub(super) heads: i64,
-    /// Residual blocks on the way down; on the way up there is one more.
+    /// Number of residual blocks on the way down; on the way up there is one more.
     pub(super) resnets: usize,
-    /// Layers of each transformer.
+    /// Number of layers of each transformer.
     pub(super) layers: usize,
 }
 
@@ -152,7 +152,7 @@ impl UnetConfig {
     /// Reads `config.json` of a UNet's directory.
     ///
     /// # Errors
-    /// It is missing, belongs to a network that is no Stable Diffusion 1 or 2, or contradicts itself.
+    /// The file is missing, belongs to a network other than Stable Diffusion 1 and 2, or contradicts itself.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         if !dir.is_dir() {
             let reason = "no such directory; the UNet of a diffusers pipeline is its folder `unet`";
@@ -171,7 +171,7 @@ impl UnetConfig {
         }
     }
 
-    /// Checks a configuration that comes from no file.
+    /// Checks a configuration that was not read from a file.
     pub(super) fn check(&self) -> Result<()> {
         match self.contradiction() {
             Some(reason) => Err(Error::Input { input: "configuration", reason }),
@@ -179,7 +179,7 @@ impl UnetConfig {
         }
     }
 
-    /// Height and width of the latents that the network was trained on, if the file says so; it reads others.
+    /// Height and width of the latents that the network was trained on, if the file has them. Other sizes work too.
     pub fn sample_size(&self) -> Option<(i64, i64)> {
         self.sample_size.map(Extent::height_width)
     }
@@ -189,14 +189,14 @@ impl UnetConfig {
         self.block_out_channels.len()
     }
 
-    /// How often a side is halved in all, as a factor: 8 in Stable Diffusion 1. Latents with other sides than its multiples
-    /// are read, but coarser levels then see their edges unevenly.
+    /// The factor between the finest and the coarsest level: 8 in Stable Diffusion 1. Latents whose sides are not
+    /// multiples of it are accepted, but the coarser levels then treat their edges unevenly.
     pub fn coarsest(&self) -> i64 {
         1 << (self.levels() - 1)
     }
 
-    /// Every attention layer in the order of a pass, with its number of the transformer layer ([`crate::Site::block`]), which
-    /// self- and cross-attention share.
+    /// Returns every attention layer in the order of a pass, with the number of its transformer layer
+    /// ([`crate::Site::block`]). Self- and cross-attention of a transformer layer have the same number.
     pub fn attention_layers(&self) -> Vec<(usize, UnetLayer)> {
         let last = self.levels() - 1;
         let down = (0..=last).map(|i| {
@@ -226,22 +226,22 @@ impl UnetConfig {
         }
     }
 
-    /// Whether the blocks of this number on the way down have transformers.
+    /// Whether block `number` on the way down has transformers.
     pub(super) fn down_crosses(&self, number: usize) -> bool {
         self.down_block_types.get(number).is_some_and(|name| name == DOWN[1])
     }
 
-    /// The same on the way up, where the coarsest level is number 0.
+    /// Whether block `number` on the way up has transformers. The coarsest level is number 0.
     pub(super) fn up_crosses(&self, number: usize) -> bool {
         self.up_block_types.get(number).is_some_and(|name| name == UP[1])
     }
 
-    /// How residual blocks normalise.
+    /// Settings of the group norms in residual blocks.
     pub(super) fn groups(&self) -> Groups {
         Groups { count: self.norm_num_groups, eps: self.norm_eps }
     }
 
-    /// What a timestep is spread over.
+    /// The sinusoids that embed a timestep.
     pub(super) fn sinusoids(&self) -> Sinusoids {
         Sinusoids {
             count: self.level(0).channels,
@@ -294,7 +294,7 @@ impl UnetConfig {
             ("cross_attention_dim", self.cross_attention_dim),
             ("time_embedding_dim", self.time_embedding_dim.unwrap_or(1)),
         ];
-        // The last of them counts heads.
+        // The last of them is the number of heads.
         let of_levels = per_level[..2]
             .iter()
             .flat_map(|&(name, numbers)| (0..levels).map(move |level| (name, numbers.of(level))));
@@ -318,7 +318,9 @@ impl UnetConfig {
                 ("attention_head_dim (the number of heads)", self.attention_head_dim.of(number)),
             ] {
                 if channels % divisor != 0 {
-                    return Some(format!("block_out_channels {channels} is no multiple of {name} {divisor}"));
+                    return Some(format!(
+                        "block_out_channels {channels} is not a multiple of {name} {divisor}"
+                    ));
                 }
             }
         }
@@ -333,11 +335,11 @@ impl UnetConfig {
             return Some(format!("downsample_padding is {}; 0 and 1 are run", self.downsample_padding));
         }
         (!(self.norm_eps.is_finite() && self.norm_eps >= 0.0))
-            .then(|| format!("norm_eps {} is no number to add to a variance", self.norm_eps))
+            .then(|| format!("norm_eps is {}; it must be a finite number ≥ 0", self.norm_eps))
     }
 }
 
-/// Refuses what would make another network of the same fields.
+/// Refuses settings that would describe another network with the same fields.
 fn check_fixed(fields: &Map<String, Value>) -> Result<(), String> {
     let class = fields.get("_class_name").and_then(Value::as_str).unwrap_or("absent");
     if class != CLASS_NAME {
@@ -366,7 +368,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_layers_of_stable_diffusion_1() {
+    fn stable_diffusion_1_has_its_published_layers() {
         let layers = UnetConfig::default().attention_layers();
         assert_eq!(layers.len(), 32);
         let names: Vec<String> = layers.iter().map(|(_, layer)| layer.to_string()).collect();

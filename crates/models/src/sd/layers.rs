@@ -1,4 +1,4 @@
-//! Which attention layers of a UNet take part: `all`, `mid_block`, or a list such as `up_blocks.1.attn1,last:2`.
+//! Selection of attention layers of a UNet: `all`, `mid_block`, or a list such as `up_blocks.1.attn1,last:2`.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -8,14 +8,14 @@ use super::config::UnetConfig;
 use crate::error::{Error, Result};
 use crate::site::UnetLayer;
 
-/// What the path of every layer begins with.
+/// The beginnings of the paths of all layers.
 const PARTS: [&str; 3] = ["down_blocks", "mid_block", "up_blocks"];
-/// What it ends with: self-attention and cross-attention.
+/// The ends of the paths: self-attention and cross-attention.
 const ENDS: [(&str, bool); 2] = [("attn1", false), ("attn2", true)];
 
-/// A choice of layers: a comma list of `all`, `last:4` (transformer layers), and of paths of a checkpoint or what they begin
-/// with (`mid_block`, `up_blocks.1.attentions.0`). Each means self- and cross-attention, or with `.attn1` or `.attn2` behind
-/// it one of the two; `attn1` alone is every self-attention.
+/// A choice of layers: a comma-separated list of `all`, `last:4` (transformer layers), and paths of a checkpoint or
+/// beginnings of paths (`mid_block`, `up_blocks.1.attentions.0`). Each item selects self- and cross-attention; with
+/// `.attn1` or `.attn2` at its end it selects one of the two. `attn1` alone selects every self-attention.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UnetLayers(Vec<Item>);
 
@@ -39,10 +39,10 @@ impl Default for UnetLayers {
 }
 
 impl UnetLayers {
-    /// The chosen layers of a network, in the order of a pass.
+    /// Returns the chosen layers of a network, in the order of a pass.
     ///
     /// # Errors
-    /// The network has fewer layers than are asked for, or none of this path.
+    /// The network has fewer layers than requested, or none with this path.
     pub fn resolve(&self, config: &UnetConfig) -> Result<BTreeSet<UnetLayer>> {
         let layers = config.attention_layers();
         let depth = layers.last().map_or(0, |(block, _)| block + 1);
@@ -54,7 +54,7 @@ impl UnetLayers {
                 let parts: BTreeSet<_> = layers.iter().map(|(_, layer)| layer.part).collect();
                 let parts: Vec<String> = parts.iter().map(ToString::to_string).collect();
                 let reason = format!(
-                    "`{item}` is no attention of this UNet, which has {depth} transformer layers, in {}",
+                    "`{item}` is not an attention layer of this UNet, which has {depth} transformer layers, in {}",
                     parts.join(", ")
                 );
                 return Err(Error::Layers { spec: self.to_string(), reason });
@@ -70,7 +70,7 @@ impl Item {
         let here = match &self.which {
             Which::All => true,
             Which::Last(count) => block + count >= depth,
-            // `up_blocks.1` is not the beginning of `up_blocks.10`.
+            // `up_blocks.1` must not match `up_blocks.10`.
             Which::Below(path) => {
                 layer.to_string().strip_prefix(path).is_some_and(|rest| rest.starts_with('.'))
             }
@@ -182,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_printed_is_read_back() -> Result<()> {
+    fn printed_selections_parse_to_the_same_selection() -> Result<()> {
         for spec in ["all", "all.attn1", "last:4", "mid_block.attn1,up_blocks.1.attentions.0"] {
             assert_eq!(spec.parse::<UnetLayers>()?.to_string(), spec);
         }

@@ -1,7 +1,7 @@
 //! Stable Diffusion 1 as diffusers stores it: the UNet that predicts noise, and whole pipelines.
 //!
-//! Every attention layer of the UNet is a [`Stream::Unet`](crate::Stream::Unet) of its own under the checkpoint's path, so
-//! a probe picks the ones it wants; self-attention has maps of image tokens, cross-attention maps of image tokens and text
+//! Every attention layer of the UNet is a separate [`Stream::Unet`](crate::Stream::Unet) with the checkpoint's path, so
+//! a probe can select layers. Self-attention has maps of image tokens, cross-attention maps of image tokens and text
 //! tokens ([`TokenLayout::cross`](crate::TokenLayout::cross)).
 
 mod config;

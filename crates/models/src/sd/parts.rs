@@ -1,4 +1,4 @@
-//! The way down, the coarsest level, and the way up.
+//! The blocks on the way down, at the coarsest level, and on the way up.
 
 use tch::Tensor;
 
@@ -10,10 +10,10 @@ use crate::nn::{Double, Halve, Residual};
 use crate::site::UnetPart;
 use crate::weights::Weights;
 
-/// `DownBlock2D` and, where there are transformers, `CrossAttnDownBlock2D`.
+/// `DownBlock2D`, or with transformers `CrossAttnDownBlock2D`.
 pub(super) struct Down {
     resnets: Vec<Residual>,
-    /// None, or one behind each residual block.
+    /// Empty, or one after each residual block.
     attentions: Vec<Transformer>,
     downsampler: Option<Halve>,
 }
@@ -25,10 +25,10 @@ pub(super) struct Mid {
     second: Residual,
 }
 
-/// `UpBlock2D` and, where there are transformers, `CrossAttnUpBlock2D`.
+/// `UpBlock2D`, or with transformers `CrossAttnUpBlock2D`.
 pub(super) struct Up {
     resnets: Vec<Residual>,
-    /// None, or one behind each residual block.
+    /// Empty, or one after each residual block.
     attentions: Vec<Transformer>,
     upsampler: Option<Double>,
 }
@@ -46,7 +46,8 @@ fn transformers(
 }
 
 impl Down {
-    /// The block `number`, which is also its level. `blocks` counts the transformer layers of the whole network.
+    /// Reads block `number`, which is also the number of its level. `blocks` counts the transformer layers of the whole
+    /// network.
     pub(super) fn load(
         weights: &Weights,
         config: &UnetConfig,
@@ -69,7 +70,7 @@ impl Down {
         })
     }
 
-    /// `x` `[batch, channels, h, w]`; what the way up will need is put on `skips`.
+    /// `x` `[batch, channels, h, w]`; pushes the skip connections for the way up to `skips`.
     pub(super) fn forward(
         &self,
         x: &Tensor,
@@ -122,7 +123,7 @@ impl Mid {
 }
 
 impl Up {
-    /// The block `number`, 0 being that of the coarsest level. `blocks` counts the transformer layers of the whole network.
+    /// Reads block `number`; 0 is the coarsest level. `blocks` counts the transformer layers of the whole network.
     pub(super) fn load(
         weights: &Weights,
         config: &UnetConfig,
@@ -136,7 +137,7 @@ impl Up {
         let above = config.level(at.saturating_sub(1)).channels;
         let resnets = (0..count).map(|i| {
             let input = if i == 0 { below } else { level.channels };
-            // The way down entered this level with the channels of the finer one.
+            // The first skip connection of this level has the channels of the finer level.
             let skip = if i + 1 == count { above } else { level.channels };
             let weights = weights.pp("resnets").pp(i);
             Residual::load(
@@ -155,7 +156,7 @@ impl Up {
         })
     }
 
-    /// `x` `[batch, channels of the coarser level, h, w]`; takes from `skips` what the way down left for this level.
+    /// `x` `[batch, channels of the coarser level, h, w]`; takes the skip connections of this level from `skips`.
     pub(super) fn forward(
         &self,
         x: &Tensor,
@@ -174,7 +175,7 @@ impl Up {
         match &self.upsampler {
             None => Ok(x),
             Some(upsampler) => {
-                // An odd side was rounded when it was halved.
+                // An odd side was rounded up when it was halved.
                 let (.., height, width) = skips.last().ok_or_else(out_of_order)?.size4()?;
                 upsampler.forward(&x, Some((height, width)))
             }
@@ -183,6 +184,6 @@ impl Up {
 }
 
 fn out_of_order() -> Error {
-    let reason = "the way down has left nothing for this block; run the blocks of a UNet in order, each once";
+    let reason = "there are no skip connections for this block; run the blocks of a UNet in order, each once";
     Error::Input { input: "state", reason: reason.into() }
 }

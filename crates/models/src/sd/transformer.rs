@@ -1,4 +1,4 @@
-//! The attention of a UNet.
+//! The transformers of a UNet.
 
 use tch::Tensor;
 
@@ -11,12 +11,12 @@ use crate::weights::Weights;
 
 const GROUP_NORM_EPS: f64 = 1e-6;
 const LAYER_NORM_EPS: f64 = 1e-5;
-/// Width of an MLP in widths of a token.
+/// Width of an MLP, as a multiple of the width of a token.
 const MLP_RATIO: i64 = 4;
 
-/// What every block is told besides the picture.
+/// The inputs of every block other than the image.
 pub(super) struct Pass<'a> {
-    /// The time embedding behind its SiLU, `[1, width]`.
+    /// The time embedding after its SiLU, `[1, width]`.
     pub(super) time: &'a Tensor,
     /// Text tokens, `[batch, tokens, cross_attention_dim]`.
     pub(super) context: &'a Tensor,
@@ -33,7 +33,7 @@ pub(super) struct Transformer {
 }
 
 impl Transformer {
-    /// The transformer number `attention` of a part. `blocks` counts the transformer layers of the whole network.
+    /// Reads transformer number `attention` of a part. `blocks` counts the transformer layers of the whole network.
     pub(super) fn load(
         weights: &Weights,
         config: &UnetConfig,
@@ -75,7 +75,7 @@ impl Transformer {
                 layer.forward(&tokens, (rows, columns), pass, probe)
             })?;
         let update = self.proj_out.forward(&tokens)?.f_transpose(1, 2)?;
-        // Added to `x`, not the other way round: the sum then lies in memory as `x` does, pixel beside pixel.
+        // Adds the update to `x`, not `x` to the update, so that the sum has the memory layout of `x`.
         Ok(x.f_add(&update.f_reshape([batch, channels, rows, columns])?)?)
     }
 }

@@ -43,11 +43,11 @@ pub struct Unet {
 pub struct UnetState {
     /// `[batch, channels, h, w]`.
     pub sample: Tensor,
-    /// The timestep as residual blocks read it but for a SiLU, `[1, width]`.
+    /// The time embedding before its SiLU, `[1, width]`.
     pub time: Tensor,
     activated: Tensor,
     context: Tensor,
-    /// What the way down leaves for the way up.
+    /// Skip connections from the way down to the way up.
     skips: Vec<Tensor>,
     step: usize,
 }
@@ -57,7 +57,7 @@ impl Unet {
     /// of a pipeline, and checks that every tensor is used.
     ///
     /// # Errors
-    /// A missing, misshapen or superfluous tensor, or the configuration of another network.
+    /// A tensor is missing, superfluous or has a wrong shape, or the configuration belongs to another network.
     pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         let config = UnetConfig::from_dir(dir)?;
         let weights = Weights::open(dir, kind, device)?;
@@ -66,10 +66,10 @@ impl Unet {
         Ok(network)
     }
 
-    /// A network of this shape whose weights mean nothing ([`Weights::drawn`]), for benchmarks.
+    /// Creates a network of this shape with random weights ([`Weights::drawn`]), for benchmarks.
     ///
     /// # Errors
-    /// A configuration that contradicts itself; libtorch's.
+    /// The configuration contradicts itself; libtorch fails.
     pub fn random(config: UnetConfig, kind: Kind, device: Device) -> Result<Self> {
         config.check()?;
         Self::read(config, &Weights::drawn(kind, device))
@@ -78,7 +78,7 @@ impl Unet {
     fn read(config: UnetConfig, weights: &Weights) -> Result<Self> {
         let finest = config.level(0).channels;
         let (down, up) = (weights.pp("down_blocks"), weights.pp("up_blocks"));
-        // Loaded in the order of a pass, in which transformer layers are numbered.
+        // Loaded in the order of a pass, since transformer layers are numbered in this order.
         let mut blocks = 0;
         let down_blocks = (0..config.levels()).map(|i| Down::load(&down.pp(i), &config, i, &mut blocks));
         let down_blocks = down_blocks.collect::<Result<_>>()?;
@@ -99,7 +99,7 @@ impl Unet {
         })
     }
 
-    /// What `config.json` says.
+    /// The configuration.
     pub fn config(&self) -> &UnetConfig {
         &self.config
     }
@@ -109,19 +109,19 @@ impl Unet {
         self.kind
     }
 
-    /// Where the network lives.
+    /// The device of the network.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// The network's answer `[batch, out_channels, h, w]`, in Stable Diffusion 1 the noise in `sample`.
+    /// Returns the prediction `[batch, out_channels, h, w]`. In Stable Diffusion 1 it is the noise in `sample`.
     ///
-    /// `sample` `[batch, in_channels, h, w]` and `context` `[batch, text tokens, cross_attention_dim]` may have any float
-    /// type and live anywhere; the network takes them to its own. `timestep` counts as in training, 0 to 999 in Stable
-    /// Diffusion 1; all of a batch share it. The sites that the probe sees have this `step`.
+    /// `sample` `[batch, in_channels, h, w]` and `context` `[batch, text tokens, cross_attention_dim]` may have any
+    /// float type and be on any device; the network converts them. `timestep` is that of the training schedule, 0 to
+    /// 999 in Stable Diffusion 1, the same for the whole batch. The sites that the probe sees have this `step`.
     ///
     /// # Errors
-    /// An input of another shape; libtorch's and the probe's.
+    /// An input of another shape; libtorch or the probe fails.
     pub fn forward(
         &self,
         sample: &Tensor,
@@ -137,10 +137,10 @@ impl Unet {
         self.answer(&state)
     }
 
-    /// Turns an input into what the first block reads.
+    /// Embeds an input: returns the state before the first block.
     ///
     /// # Errors
-    /// An input of another shape; libtorch's.
+    /// An input of another shape; libtorch fails.
     pub fn embed(&self, sample: &Tensor, timestep: f64, context: &Tensor, step: usize) -> Result<UnetState> {
         self.check(sample, timestep, context)?;
         let here = |x: &Tensor| -> Result<Tensor> { Ok(x.f_to_device(self.device)?.f_to_kind(self.kind)?) };
@@ -162,7 +162,8 @@ impl Unet {
         })
     }
 
-    /// All blocks in execution order, for passes that look between them or end early. Each is run once, in this order.
+    /// Returns all blocks in execution order, for passes that inspect the state between them or end early. Each block
+    /// must run once, in this order.
     pub fn blocks(&self) -> impl Iterator<Item = UnetBlock<'_>> {
         let down = self.down_blocks.iter().enumerate();
         let down = down.map(|(i, block)| UnetBlock { part: UnetPart::Down(i), block: Block::Down(block) });
@@ -172,10 +173,10 @@ impl Unet {
         down.chain([mid]).chain(up)
     }
 
-    /// The network's answer `[batch, out_channels, h, w]` after the last block.
+    /// Returns the prediction `[batch, out_channels, h, w]` from the state after the last block.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn answer(&self, state: &UnetState) -> Result<Tensor> {
         self.conv_out.forward(&self.conv_norm_out.activated(&state.sample)?)
     }
@@ -197,7 +198,7 @@ impl Unet {
             return refuse("context", format!("shape {shape:?} where {wanted} is needed"));
         }
         if !timestep.is_finite() {
-            return refuse("timestep", format!("{timestep} is no timestep"));
+            return refuse("timestep", format!("{timestep} is not a valid timestep"));
         }
         Ok(())
     }
@@ -216,7 +217,7 @@ pub struct UnetBlock<'a> {
 }
 
 impl UnetBlock<'_> {
-    /// Which one it is.
+    /// The part of the UNet that the block is.
     pub fn part(&self) -> UnetPart {
         self.part
     }
@@ -224,7 +225,7 @@ impl UnetBlock<'_> {
     /// Runs the block over the state's sample.
     ///
     /// # Errors
-    /// Blocks were run in another order; libtorch's and the probe's.
+    /// The blocks were run in another order; libtorch or the probe fails.
     pub fn forward(&self, state: &mut UnetState, probe: &mut dyn AttentionProbe) -> Result<()> {
         let UnetState { sample, activated, context, skips, step, .. } = state;
         let pass = Pass { time: activated, context, step: *step };

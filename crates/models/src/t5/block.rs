@@ -1,4 +1,5 @@
-//! A block of the encoder: attention, then MLP, each after a layer norm and beside a residual, none with a bias.
+//! A block of the encoder: attention, then MLP, each after a layer norm and with a residual connection, all without
+//! bias.
 
 use tch::{Kind, Tensor};
 
@@ -9,7 +10,7 @@ use crate::nn::{Activation, Attention, Linear};
 use crate::site::Site;
 use crate::weights::Weights;
 
-/// T5 has learned its queries without `1/√d`.
+/// T5 was trained without the factor `1/√d`.
 const SCALE: f64 = 1.0;
 
 /// Layer normalisation without mean or bias (RMS norm, arXiv 1910.07467), in float32 whatever the network's type.
@@ -39,7 +40,7 @@ pub(super) struct Block {
 }
 
 impl Block {
-    /// `weights` is `encoder.block.{i}`.
+    /// Reads a block; `weights` is `encoder.block.{i}`.
     pub(super) fn load(weights: &Weights, config: &T5Config) -> Result<Self> {
         let (first, mlp) = (weights.pp("layer.0"), weights.pp("layer.1"));
         Ok(Self {
@@ -64,7 +65,7 @@ impl Block {
     }
 }
 
-/// Heads may be narrower or wider together than a token.
+/// Reads the attention. The heads together may be narrower or wider than a token.
 fn attention(weights: &Weights, config: &T5Config) -> Result<Attention> {
     let (width, inner) = (config.d_model, config.num_heads * config.d_kv);
     let projection = |name: &str| Linear::load(&weights.pp(name), width, inner, false);
@@ -81,7 +82,7 @@ fn attention(weights: &Weights, config: &T5Config) -> Result<Attention> {
 struct Mlp {
     widen: Linear,
     activation: Activation,
-    /// Multiplied to the activated layer (T5 v1.1, arXiv 2002.05202).
+    /// Gate, multiplied with the activated layer (T5 v1.1, arXiv 2002.05202).
     gate: Option<Linear>,
     narrow: Linear,
 }
@@ -92,7 +93,7 @@ impl Mlp {
         let FeedForward { activation, gated } = config.feed_forward;
         let widen = |name: &str| Linear::load(&weights.pp(name), width, inner, false);
         let (widen, gate) = if gated { (widen("wi_0")?, Some(widen("wi_1")?)) } else { (widen("wi")?, None) };
-        // As in transformers: the range of float16 is too small for what leaves this layer.
+        // As in transformers: the range of float16 is too small for the output of this layer.
         let half = widen.weight.kind() == Kind::Half;
         let narrow = if half { weights.pp("wo").in_kind(Kind::Float) } else { weights.pp("wo") };
         Ok(Self { widen, activation, gate, narrow: Linear::load(&narrow, inner, width, false)? })

@@ -1,4 +1,4 @@
-//! `config.json` of a T5 encoder.
+//! Reads `config.json` of a T5 encoder.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::nn::Activation;
 #[derive(Debug, Clone, Deserialize)]
 #[serde(default)]
 pub struct T5Config {
-    /// Tokens that have an embedding.
+    /// Number of token embeddings.
     pub vocab_size: i64,
     /// Width of a token.
     pub d_model: i64,
@@ -27,17 +27,17 @@ pub struct T5Config {
     pub num_layers: usize,
     /// Heads per block.
     pub num_heads: i64,
-    /// Classes of relative positions, half of them for keys behind the query.
+    /// Number of classes of relative positions, half of them for keys after the query.
     pub relative_attention_num_buckets: i64,
-    /// From this distance on all positions are one class.
+    /// All distances from this one on belong to one class.
     pub relative_attention_max_distance: i64,
     /// Added to the mean square in every layer norm.
     pub layer_norm_epsilon: f64,
-    /// Kind of MLP: `feed_forward_proj`, as far as `is_gated_act` and `dense_act_fn` do not say otherwise. transformers writes
-    /// all three, other tools only the last two.
+    /// Kind of MLP: `is_gated_act` and `dense_act_fn` if present, otherwise `feed_forward_proj`. transformers writes
+    /// all three, other tools only the first two.
     #[serde(skip)]
     pub feed_forward: FeedForward,
-    /// The name of an activation, or `gated-` and one.
+    /// The name of an activation, optionally with the prefix `gated-`.
     feed_forward_proj: String,
     /// Whether the MLP is gated. `null` is false, as in Python.
     #[serde(deserialize_with = "present")]
@@ -47,7 +47,7 @@ pub struct T5Config {
     model_type: String,
 }
 
-/// A key that is there; `null` is a value like others, which most types refuse.
+/// Reads a present key. `null` counts as a value, which most types refuse.
 fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<Option<T>, D::Error> {
     T::deserialize(value).map(Some)
 }
@@ -57,7 +57,7 @@ fn present<'de, D: Deserializer<'de>, T: Deserialize<'de>>(value: D) -> Result<O
 pub struct FeedForward {
     /// Applied to the widened token.
     pub activation: Activation,
-    /// Whether a second widening is multiplied to the activated one (T5 v1.1).
+    /// Whether the activated layer is multiplied with a second widened one (T5 v1.1).
     pub gated: bool,
 }
 
@@ -92,7 +92,7 @@ impl T5Config {
     /// Reads `config.json` of a model directory.
     ///
     /// # Errors
-    /// It cannot be read, is another network's, or contradicts itself.
+    /// The file cannot be read, belongs to another network, or contradicts itself.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         let path = dir.join("config.json");
         let text = config_file::read(&path)?;
@@ -117,7 +117,7 @@ impl T5Config {
         };
         let activation = match self.dense_act_fn {
             Some(activation) => activation,
-            // T5 v1.1 means the tanh approximation, which it calls as the exact one.
+            // T5 v1.1 means the tanh approximation, but uses the name of the exact function.
             None if gated && name == "gelu" => Activation::GeluTanh,
             None => Activation::deserialize(name.into_deserializer())
                 .map_err(|e: NameError| format!("feed_forward_proj `{spec}`: {e}"))?,
@@ -145,10 +145,10 @@ impl T5Config {
         limits::check(&limits::SIZES, sizes)?;
         let eps = self.layer_norm_epsilon;
         if !(eps.is_finite() && eps >= 0.0) {
-            return Err(format!("layer_norm_epsilon is {eps}, which is no number to add to a mean square"));
+            return Err(format!("layer_norm_epsilon is {eps}; it must be a finite number ≥ 0"));
         }
         let (buckets, farthest) = (self.relative_attention_num_buckets, self.relative_attention_max_distance);
-        // Below this the logarithmic classes have no room.
+        // Smaller values leave no room for the logarithmic classes.
         if buckets < 4 || farthest <= buckets / 4 {
             return Err(format!(
                 "relative_attention_num_buckets is {buckets} and relative_attention_max_distance {farthest}; at least \

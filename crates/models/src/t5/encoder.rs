@@ -12,7 +12,7 @@ use crate::error::Result;
 use crate::site::{Site, Stream, TokenLayout};
 use crate::weights::Weights;
 
-/// What a checkpoint with both halves of T5 has besides the encoder.
+/// Folders of a whole T5 checkpoint that do not belong to the encoder.
 const OTHER_HALF: [&str; 2] = ["decoder", "lm_head"];
 
 /// A T5 encoder on a device.
@@ -27,17 +27,17 @@ pub struct T5Encoder {
 }
 
 impl T5Encoder {
-    /// Reads a `T5EncoderModel` directory, such as `text_encoder_2` of a FLUX pipeline; of a checkpoint with a decoder
-    /// only the encoder. In float16, `wo` stays in float32.
+    /// Reads a `T5EncoderModel` directory, such as `text_encoder_2` of a FLUX pipeline; of a checkpoint with a decoder,
+    /// reads only the encoder. In float16, `wo` stays in float32.
     ///
     /// # Errors
-    /// A missing, misshapen or unknown tensor, or a configuration that is not T5's.
+    /// A tensor is missing, unknown or has a wrong shape, or the configuration is not T5's.
     pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         let config = T5Config::from_dir(dir)?;
         let weights = Weights::open(dir, kind, device)?;
         OTHER_HALF.iter().for_each(|name| weights.skip(name));
         let encoder = weights.pp("encoder");
-        // The embedding is stored under one name or, twice, under both.
+        // The embedding is stored under one of these names or under both.
         let names = ["shared.weight", "encoder.embed_tokens.weight"];
         let stored = names.into_iter().find(|name| weights.contains(name)).unwrap_or(names[0]);
         let embedding = weights.get(&[config.vocab_size, config.d_model], stored)?;
@@ -61,13 +61,13 @@ impl T5Encoder {
         self.config.d_model
     }
 
-    /// Texts `[texts, n, d_model]` after the last layer norm: `ids` `[texts, n]` int64.
+    /// Encodes `ids` `[texts, n]` (int64) to `[texts, n, d_model]` after the last layer norm.
     ///
-    /// `mask` `[texts, n]` is 0 for tokens that nobody may attend to, and each text must keep one; without it all are
-    /// attended to. FLUX uses none, so its padding takes part.
+    /// `mask` `[texts, n]` is 0 for tokens that no token may attend to; each text must keep at least one token. Without
+    /// a mask, all tokens are attended to. FLUX uses no mask, so its padding takes part.
     ///
     /// # Errors
-    /// libtorch's (ids beyond the vocabulary, shapes, memory) and the probe's.
+    /// libtorch fails (ids beyond the vocabulary, shapes, memory), or the probe does.
     pub fn encode(
         &self,
         ids: &Tensor,
@@ -78,8 +78,8 @@ impl T5Encoder {
         self.final_layer_norm.forward(&last)
     }
 
-    /// What enters the first block, then what each block returns, `[texts, n, d_model]`, before the last layer norm; in
-    /// transformers `hidden_states` but for the last of them.
+    /// Returns the input of the first block and the output of each block, `[texts, n, d_model]`, before the last layer
+    /// norm. These are transformers' `hidden_states` except for the last.
     ///
     /// # Errors
     /// As [`T5Encoder::encode`].
@@ -89,7 +89,7 @@ impl T5Encoder {
         Ok(states)
     }
 
-    /// Runs all blocks and shows `seen` what enters the first and what each returns.
+    /// Runs all blocks. Calls `seen` with the input of the first block and the output of each block.
     fn walk(
         &self,
         ids: &Tensor,
@@ -111,7 +111,7 @@ impl T5Encoder {
         Ok(x)
     }
 
-    /// What every block adds to its logits: relative positions, and `-∞` for keys that the mask hides.
+    /// Returns the term that every block adds to its logits: relative positions, and `-∞` for keys that the mask hides.
     fn bias(&self, tokens: i64, mask: Option<&Tensor>) -> Result<KeyBias> {
         let positions = self.positions.bias(tokens)?;
         let Some(mask) = mask else { return Ok(KeyBias::per_head(positions)) };

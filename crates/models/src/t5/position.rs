@@ -6,7 +6,7 @@ use super::T5Config;
 use crate::error::Result;
 use crate::weights::Weights;
 
-/// The table that all blocks share.
+/// The table of relative positions, which all blocks use.
 pub(super) struct RelativePositions {
     /// `[classes, heads]`.
     table: Tensor,
@@ -15,14 +15,14 @@ pub(super) struct RelativePositions {
 }
 
 impl RelativePositions {
-    /// `weights` is the attention layer of the first block, which is where the table is stored.
+    /// Reads the table. `weights` is the attention layer of the first block, which stores it.
     pub(super) fn load(weights: &Weights, config: &T5Config) -> Result<Self> {
         let classes = config.relative_attention_num_buckets;
         let table = weights.get(&[classes, config.num_heads], "relative_attention_bias.weight")?;
         Ok(Self { table, classes, farthest: config.relative_attention_max_distance })
     }
 
-    /// The term `[1, heads, n, n]` that is added to the logits of every block.
+    /// Returns the term `[1, heads, n, n]` that is added to the logits of every block.
     pub(super) fn bias(&self, tokens: i64) -> Result<Tensor> {
         let of_query = |query| (0..tokens).map(move |key| (key - query, self.classes, self.farthest));
         let classes: Vec<i64> = (0..tokens).flat_map(of_query).map(classify).collect();
@@ -33,12 +33,14 @@ impl RelativePositions {
     }
 }
 
-/// The class of a relative position (key minus query): one half of the classes for keys that follow, in each half one
-/// class per distance up to a half of it, then logarithmically wider ones up to `farthest`.
+/// Returns the class of a relative position (key minus query). Half of the classes are for keys that follow. In each
+/// half, small distances have a class each (up to half of the classes); larger ones have logarithmically wider classes
+/// up to `farthest`.
 ///
-/// The steps and their float32 are those of transformers, so that distances on the edge of a class fall on the same
-/// side. The logarithm is one of double precision, rounded once: the edge at twice the exact distances needs that of 2 to
-/// be the nearest float32, and libtorch's differs between processors and devices in the last digit.
+/// The operations and their float32 precision are those of transformers, so that distances on the edge of a class fall
+/// on the same side. The logarithm is computed in double precision and rounded once: the edge at twice the exact
+/// distances needs log 2 to be the nearest float32, and libtorch's logarithm differs between processors and devices in
+/// the last digit.
 fn classify((relative, classes, farthest): (i64, i64, i64)) -> i64 {
     let half = classes / 2;
     let exact = half / 2;

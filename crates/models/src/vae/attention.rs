@@ -1,4 +1,4 @@
-//! The coarsest level, where every pixel attends to every other.
+//! The coarsest level, with attention between all pixels.
 
 use tch::Tensor;
 
@@ -9,7 +9,7 @@ use crate::nn::{GroupNorm, Groups, Linear, Residual};
 use crate::site::{Site, Stream, TokenLayout};
 use crate::weights::Weights;
 
-/// The names of query, key, value and output in files of today and of Stable Diffusion 1's time.
+/// Names of query, key, value and output in current files and in files from the time of Stable Diffusion 1.
 const NAMES: [[&str; 4]; 2] = [["to_q", "to_k", "to_v", "to_out.0"], ["query", "key", "value", "proj_attn"]];
 
 /// `UNetMidBlock2D`: two residual blocks and, between them, attention.
@@ -82,7 +82,7 @@ impl Attention {
     }
 }
 
-/// A dense layer, which some converted files store as a convolution of one pixel.
+/// Reads a dense layer, which some converted files store as a convolution of one pixel.
 fn dense(weights: &Weights, channels: i64) -> Result<Linear> {
     let convolution = weights.shape("weight")?.len() == 4;
     Linear::of_pixels(weights, channels, channels, convolution)

@@ -1,4 +1,4 @@
-//! The levels of either half.
+//! The levels of encoder and decoder.
 
 use tch::Tensor;
 
@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::nn::{Double, Groups, Halve, Residual};
 use crate::weights::Weights;
 
-/// What stands between two levels.
+/// The step between two levels.
 pub(super) enum Resample {
     /// Towards the coarser level.
     Halve(Halve),

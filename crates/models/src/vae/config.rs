@@ -21,31 +21,31 @@ const NORM_EPS: f64 = 1e-6;
 pub struct AutoencoderConfig {
     #[serde(rename = "_class_name")]
     class_name: String,
-    /// Channels of the pictures that are read.
+    /// Channels of the images that the encoder reads.
     pub in_channels: i64,
-    /// Channels of the pictures that are made.
+    /// Channels of the images that the decoder makes.
     pub out_channels: i64,
     down_block_types: Vec<String>,
     up_block_types: Vec<String>,
     /// Channels of each level, from the finest to the coarsest; between two levels the sides are halved.
     pub block_out_channels: Vec<i64>,
-    /// Side in pixels of the pictures that the network was made for; it reads and makes others.
+    /// Side in pixels of the images that the network was trained on; other sizes work too.
     pub sample_size: Option<i64>,
-    /// Residual blocks of a level of the encoder; the decoder's have one more.
+    /// Residual blocks per level of the encoder. Levels of the decoder have one more.
     pub layers_per_block: usize,
     act_fn: String,
     /// Channels of a latent.
     pub latent_channels: i64,
-    /// Groups of channels that are normalised together.
+    /// Number of groups of channels in group norms.
     pub norm_num_groups: i64,
-    /// What latents are multiplied by for a diffusion model.
+    /// Factor of latents for a diffusion model.
     pub scaling_factor: f64,
-    /// What is subtracted from latents before; FLUX's has it, Stable Diffusion's has none.
+    /// Shift that is subtracted from latents before scaling. FLUX has one, Stable Diffusion has none.
     pub shift_factor: Option<f64>,
     latents_mean: Option<Vec<f64>>,
     latents_std: Option<Vec<f64>>,
-    /// Whether float16 is too narrow for this network (SDXL's). It is not acted upon: the caller chooses the type, and
-    /// neither FLUX's nor Stable Diffusion 1's pipeline of diffusers heeds it.
+    /// Whether the range of float16 is too small for this network (SDXL's). It is ignored: the caller chooses the type,
+    /// and diffusers' pipelines of FLUX and Stable Diffusion 1 ignore it too.
     pub force_upcast: bool,
     /// Whether a convolution of one pixel follows the encoder.
     pub use_quant_conv: bool,
@@ -85,7 +85,7 @@ impl AutoencoderConfig {
     /// Reads `config.json` of an autoencoder's directory.
     ///
     /// # Errors
-    /// It is missing, belongs to another network or contradicts itself.
+    /// The file is missing, belongs to another network or contradicts itself.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         if !dir.is_dir() {
             let reason = "no such directory; the autoencoder of a diffusers pipeline is its folder `vae`";
@@ -100,15 +100,15 @@ impl AutoencoderConfig {
         Ok(config)
     }
 
-    /// Pixels of a picture along one side of a latent: 8 in every published network.
+    /// Pixels of an image along one side of a latent: 8 in every published network.
     pub fn pixels_per_latent(&self) -> i64 {
         1 << (self.block_out_channels.len() - 1)
     }
 
-    /// Latents as a diffusion model reads them, `(z - shift) · scaling`, of any shape.
+    /// Scales latents for a diffusion model, `(z - shift) · scaling`. They may have any shape.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn scale(&self, latents: &Tensor) -> Result<Tensor> {
         let shifted = match self.shift_factor {
             Some(shift) => latents.f_sub_scalar(shift)?,
@@ -120,7 +120,7 @@ impl AutoencoderConfig {
     /// Undoes [`AutoencoderConfig::scale`].
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn unscale(&self, latents: &Tensor) -> Result<Tensor> {
         let spread = latents.f_div_scalar(self.scaling_factor)?;
         Ok(match self.shift_factor {
@@ -129,7 +129,7 @@ impl AutoencoderConfig {
         })
     }
 
-    /// How every group norm of the network normalises.
+    /// Settings of every group norm of the network.
     pub(super) fn groups(&self) -> Groups {
         Groups { count: self.norm_num_groups, eps: NORM_EPS }
     }
@@ -161,7 +161,7 @@ impl AutoencoderConfig {
             return Err(format!("has blocks of type `{name}`; this reader runs {DOWN} and {UP}"));
         }
         let blocks = (self.down_block_types.len(), self.up_block_types.len());
-        // A side of the picture is divided by 2 for each level but the first.
+        // A side of the image is divided by 2 for each level but the first.
         if !(1..=16).contains(&levels.len()) || blocks != (levels.len(), levels.len()) {
             return Err(format!(
                 "names {} down blocks, {} up blocks and {} block_out_channels; as many of each are needed, 16 at most",
@@ -171,7 +171,7 @@ impl AutoencoderConfig {
             ));
         }
         if let Some(level) = levels.iter().find(|&&level| level % groups != 0) {
-            return Err(format!("block_out_channels {level} is no multiple of norm_num_groups {groups}"));
+            return Err(format!("block_out_channels {level} is not a multiple of norm_num_groups {groups}"));
         }
         if !matches!(self.act_fn.as_str(), "silu" | "swish") {
             return Err(format!("act_fn is `{}`; published autoencoders have silu", self.act_fn));
@@ -185,7 +185,10 @@ impl AutoencoderConfig {
         }
         let shift = self.shift_factor.unwrap_or_default();
         if !(self.scaling_factor.is_finite() && self.scaling_factor > 0.0 && shift.is_finite()) {
-            return Err(format!("scaling_factor {} with shift {shift} is no scale", self.scaling_factor));
+            return Err(format!(
+                "scaling_factor {} with shift {shift} does not scale latents",
+                self.scaling_factor
+            ));
         }
         Ok(())
     }

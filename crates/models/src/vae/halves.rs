@@ -1,4 +1,4 @@
-//! From pixels to latents and back.
+//! The encoder and the decoder.
 
 use std::path::Path;
 
@@ -15,7 +15,7 @@ use crate::weights::Weights;
 const ENCODER: [&str; 2] = ["encoder", "quant_conv"];
 const DECODER: [&str; 2] = ["decoder", "post_quant_conv"];
 
-/// The half that reads pictures.
+/// The encoder: from images to latents.
 pub struct Encoder {
     config: AutoencoderConfig,
     conv_in: Conv,
@@ -28,7 +28,7 @@ pub struct Encoder {
     device: Device,
 }
 
-/// The half that makes pictures.
+/// The decoder: from latents to images.
 pub struct Decoder {
     config: AutoencoderConfig,
     post_quant_conv: Option<Conv>,
@@ -42,7 +42,7 @@ pub struct Decoder {
 }
 
 impl Encoder {
-    /// Reads the encoder of an autoencoder's directory and nothing else of it.
+    /// Reads only the encoder of an autoencoder's directory.
     ///
     /// # Errors
     /// As [`super::Autoencoder::load`].
@@ -81,17 +81,17 @@ impl Encoder {
         })
     }
 
-    /// What `config.json` says.
+    /// The configuration.
     pub fn config(&self) -> &AutoencoderConfig {
         &self.config
     }
 
-    /// The distribution of latents, `[batch, latent_channels, h/f, w/f]` with `f` =
+    /// Returns the distribution of latents, `[batch, latent_channels, h/f, w/f]` with `f` =
     /// [`AutoencoderConfig::pixels_per_latent`], for `pixels` `[batch, 3, h, w]` from -1 to 1 of any float type and on
     /// any device.
     ///
     /// # Errors
-    /// Another number of channels, or a side that is no multiple of `f`; libtorch's.
+    /// The number of channels differs, or a side is not a multiple of `f`; libtorch fails.
     pub fn encode(&self, pixels: &Tensor) -> Result<Posterior> {
         let config = &self.config;
         let factor = config.pixels_per_latent();
@@ -106,7 +106,7 @@ impl Encoder {
         if height == 0 || width == 0 || height % factor != 0 || width % factor != 0 {
             return refuse(format!(
                 "{height} by {width} pixels; both sides must be multiples of {factor}, since a latent stands for \
-                 {factor} by {factor} pixels: resize or crop the picture"
+                 {factor} by {factor} pixels: resize or crop the image"
             ));
         }
         let x = self.conv_in.forward(&pixels.f_to_device(self.device)?.f_to_kind(self.kind)?)?;
@@ -121,7 +121,7 @@ impl Encoder {
 }
 
 impl Decoder {
-    /// Reads the decoder of an autoencoder's directory and nothing else of it.
+    /// Reads only the decoder of an autoencoder's directory.
     ///
     /// # Errors
     /// As [`super::Autoencoder::load`].
@@ -161,16 +161,16 @@ impl Decoder {
         })
     }
 
-    /// What `config.json` says.
+    /// The configuration.
     pub fn config(&self) -> &AutoencoderConfig {
         &self.config
     }
 
-    /// Pixels `[batch, 3, f·h, f·w]`, from -1 to 1 but for overshoots, of unscaled latents `[batch, latent_channels, h,
-    /// w]` of any float type and on any device; `f` is [`AutoencoderConfig::pixels_per_latent`].
+    /// Decodes unscaled latents `[batch, latent_channels, h, w]`, of any float type and on any device, to pixels
+    /// `[batch, 3, f·h, f·w]` from -1 to 1 (with overshoots); `f` is [`AutoencoderConfig::pixels_per_latent`].
     ///
     /// # Errors
-    /// Another shape; libtorch's.
+    /// The latents have another shape; libtorch fails.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let wanted = self.config.latent_channels;
         if latents.dim() != 4 || latents.size()[1] != wanted {

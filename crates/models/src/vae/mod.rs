@@ -1,7 +1,7 @@
 //! The autoencoder of latent diffusion (arXiv 2112.10752) as diffusers' `AutoencoderKL` stores it: FLUX's and Stable
 //! Diffusion's.
 //!
-//! The halves load apart, since a program that only reads pictures needs no decoder.
+//! The halves load separately, since a program that only encodes images does not need the decoder.
 
 mod attention;
 mod blocks;
@@ -19,7 +19,7 @@ pub use config::AutoencoderConfig;
 pub use halves::{Decoder, Encoder};
 pub use posterior::Posterior;
 
-/// Both halves on a device.
+/// Encoder and decoder on a device.
 ///
 /// ```no_run
 /// # fn main() -> models::Result<()> {
@@ -40,7 +40,7 @@ impl Autoencoder {
     /// `vae` of a pipeline, and checks that every tensor is used.
     ///
     /// # Errors
-    /// A missing, misshapen or superfluous tensor, or the configuration of another network.
+    /// A tensor is missing, superfluous or has a wrong shape, or the configuration belongs to another network.
     pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         let config = AutoencoderConfig::from_dir(dir)?;
         let weights = Weights::open(dir, kind, device)?;
@@ -52,7 +52,7 @@ impl Autoencoder {
         Ok(vae)
     }
 
-    /// What `config.json` says.
+    /// The configuration.
     pub fn config(&self) -> &AutoencoderConfig {
         self.encoder.config()
     }
@@ -76,7 +76,7 @@ impl Autoencoder {
     /// As [`AutoencoderConfig::scale`].
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn scale(&self, latents: &Tensor) -> Result<Tensor> {
         self.config().scale(latents)
     }
@@ -84,7 +84,7 @@ impl Autoencoder {
     /// As [`AutoencoderConfig::unscale`].
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn unscale(&self, latents: &Tensor) -> Result<Tensor> {
         self.config().unscale(latents)
     }

@@ -1,10 +1,10 @@
-//! What an encoder says of a picture.
+//! The distribution of latents that an encoder returns.
 
 use tch::Tensor;
 
 use crate::error::{Error, Result};
 
-/// Logarithms of variances beyond these are cut.
+/// Logarithms of variances are clipped to this range.
 const LOGVAR: (f64, f64) = (-30.0, 20.0);
 
 /// Independent normal distributions of latents, each `[batch, latent_channels, h, w]`.
@@ -17,21 +17,22 @@ pub struct Posterior {
 }
 
 impl Posterior {
-    /// Of `[batch, 2 · latent_channels, h, w]`, the means first.
+    /// Splits `[batch, 2 · latent_channels, h, w]`, which has the means first.
     pub(super) fn of(parameters: &Tensor) -> Result<Self> {
         let halves = parameters.f_chunk(2, 1)?;
         Ok(Self { mean: halves[0].shallow_clone(), logvar: halves[1].f_clamp(LOGVAR.0, LOGVAR.1)? })
     }
 
-    /// The likeliest latents, which are the means.
+    /// Returns the most likely latents, which are the means.
     pub fn mode(&self) -> Tensor {
         self.mean.shallow_clone()
     }
 
-    /// The latents that standard normal `noise` of the same shape draws, of any float type and on any device.
+    /// Returns a sample of the latents. `noise` is standard normal, of the same shape, any float type and on any
+    /// device.
     ///
     /// # Errors
-    /// Noise of another shape; libtorch's.
+    /// The noise has another shape; libtorch fails.
     pub fn sample(&self, noise: &Tensor) -> Result<Tensor> {
         if noise.size() != self.mean.size() {
             let reason = format!("shape {:?} for latents of shape {:?}", noise.size(), self.mean.size());

@@ -1,4 +1,4 @@
-//! Embeddings of images as ViT and DINOv2 store them.
+//! Reads the image embeddings of ViT and DINOv2.
 
 use super::facts::Facts;
 use crate::error::Result;
@@ -23,7 +23,7 @@ pub(crate) fn embeddings(
         },
         patch,
         trained,
-        // transformers smooths only where there are registers.
+        // transformers smooths only in networks with registers.
         antialias: registers.is_some(),
     })
 }

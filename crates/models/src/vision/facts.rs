@@ -1,9 +1,9 @@
-//! What decides which images, heads and files fit a vision transformer.
+//! The properties that decide which images, heads and files fit a vision transformer.
 
 use super::stored::Names;
 use crate::limits;
 
-/// What the configuration of a network says of its shape and of its names in files; the tensors are not read for it.
+/// The shape of a network and its tensor names, from its configuration only.
 #[derive(Debug, Clone)]
 pub(crate) struct Facts {
     /// Number of blocks.
@@ -18,26 +18,26 @@ pub(crate) struct Facts {
     pub(crate) patch_size: (i64, i64),
     /// Colour channels.
     pub(crate) channels: i64,
-    /// Number of classes of a classifier, if the files have one; none for networks that never have one.
+    /// Number of classes if the files have a classifier; `None` for networks that never have one.
     pub(crate) classes: Option<i64>,
-    /// Width of the space shared with text, if the files have the projection; none for networks that never have one.
+    /// Width of the space shared with text if the files have the projection; `None` for networks that never have one.
     pub(crate) projection: Option<i64>,
     /// Added to the variance in every layer norm.
     pub(crate) eps: f64,
     /// Further sizes, each with its name in the configuration.
     pub(crate) inner_sizes: Vec<(&'static str, i64)>,
-    /// Names in files.
+    /// Tensor names.
     pub(crate) names: Names,
 }
 
 impl Facts {
-    /// Patches (rows, columns) of the trained image size; a remainder at the edge is cut.
+    /// Returns the patches (rows, columns) of the trained image size. A remainder at the edge is cut.
     pub(crate) fn grid(&self) -> (i64, i64) {
         let ((height, width), (patch_h, patch_w)) = (self.image_size, self.patch_size);
         (height / patch_h, width / patch_w)
     }
 
-    /// The first contradiction or absurd number, if any.
+    /// Returns the first contradiction or invalid number, if any.
     pub(crate) fn contradiction(&self) -> Option<String> {
         let Self { depth, width, heads, channels, eps, .. } = *self;
         let ((image_h, image_w), (patch_h, patch_w)) = (self.image_size, self.patch_size);
@@ -55,9 +55,9 @@ impl Facts {
         if let Err(reason) = absurd {
             Some(reason)
         } else if width % heads != 0 {
-            Some(format!("hidden_size {width} is no multiple of num_attention_heads {heads}"))
+            Some(format!("hidden_size {width} is not a multiple of num_attention_heads {heads}"))
         } else if !(eps.is_finite() && eps >= 0.0) {
-            Some(format!("layer_norm_eps is {eps}, which is no number to add to a variance"))
+            Some(format!("layer_norm_eps is {eps}; it must be a finite number ≥ 0"))
         } else if image_h < patch_h || image_w < patch_w {
             Some(format!("image_size {image_h}x{image_w} is smaller than patch_size {patch_h}x{patch_w}"))
         } else if channels != 3 {

@@ -1,4 +1,4 @@
-//! From encoded tokens to classes.
+//! Heads: from encoded tokens to classes.
 
 use tch::Tensor;
 
@@ -6,13 +6,13 @@ use super::encoded::Encoded;
 use crate::error::Result;
 use crate::nn::{Linear, unit};
 
-/// What stands behind the last block.
+/// The head after the last block.
 pub(crate) enum Head {
-    /// Nothing: a bare backbone.
+    /// No head: a bare backbone.
     None,
     /// A classifier on CLS (ViT).
     Cls(Linear),
-    /// A classifier on CLS beside the mean patch (DINOv2, DINO ViT-B).
+    /// A classifier on CLS concatenated with the mean patch (DINOv2, DINO ViT-B).
     ClsAndMean(Linear),
     /// A classifier on CLS of the last few blocks (DINO ViT-S).
     LastCls { blocks: usize, classifier: Linear },
@@ -21,7 +21,7 @@ pub(crate) enum Head {
 }
 
 impl Head {
-    /// Of how many last blocks the head wants CLS.
+    /// Returns the number of last blocks whose CLS the head reads.
     pub(crate) fn last_blocks(&self) -> usize {
         if let Self::LastCls { blocks, .. } = self { *blocks } else { 0 }
     }
@@ -39,7 +39,7 @@ impl Head {
     pub(crate) fn logits(&self, encoded: &Encoded) -> Result<Option<Tensor>> {
         Ok(match self {
             Self::None | Self::Projection { classes: None, .. } => None,
-            // Cosine similarities; CLIP's temperature changes no ranking.
+            // Cosine similarities; CLIP's temperature would not change the ranking.
             Self::Projection { classes: Some(classes), .. } => {
                 Some(unit(&self.embedding(encoded)?)?.f_matmul(&classes.f_transpose(0, 1)?)?)
             }

@@ -1,4 +1,4 @@
-//! Vision transformers with the preprocessing they were published with.
+//! Vision transformers with their published preprocessing.
 
 mod embeddings;
 mod encoded;
@@ -23,18 +23,18 @@ pub(crate) use head::Head;
 pub use network::VisionTransformer;
 pub use registry::{VisionConfig, VisionFamily};
 pub use source::HeadSource;
-pub(crate) use stored::{Names, Said, Stored, class_count, labels};
+pub(crate) use stored::{DeclaredHead, Names, Stored, class_count, labels};
 
-/// How to load a network.
+/// Options for loading a network.
 #[derive(Debug, Clone)]
 pub struct LoadOptions {
     /// Type of weights and activations.
     pub kind: Kind,
-    /// Where it runs.
+    /// The device.
     pub device: Device,
-    /// Another image size (height, width) than `preprocessor_config.json` gives: a plain resize without crop.
+    /// An image size (height, width) that replaces the one of `preprocessor_config.json`: a plain resize without crop.
     pub image_size: Option<(usize, usize)>,
-    /// Classes for a network that has none of its own.
+    /// A classifier for a network without one.
     pub head: Option<HeadSource>,
 }
 
@@ -48,16 +48,16 @@ impl Default for LoadOptions {
 pub struct VisionModel {
     /// The network.
     pub network: VisionTransformer,
-    /// From 8-bit RGB to the network's pixels.
+    /// Converts 8-bit RGB images to the network's input.
     pub preprocessor: Preprocessor,
 }
 
 impl VisionTransformer {
-    /// Reads a Hugging Face directory (`config.json` + safetensors) and checks that every tensor is used. `head` gives
-    /// classes to a network that has none of its own.
+    /// Reads a Hugging Face directory (`config.json` + safetensors) and checks that every tensor is used. `head` adds a
+    /// classifier to a network without one.
     ///
     /// # Errors
-    /// A missing, misshapen or superfluous tensor, a network that is not known, a head that does not fit it.
+    /// A tensor is missing, superfluous or has a wrong shape; the network is not supported; the head does not fit it.
     pub fn load(dir: &Path, kind: Kind, device: Device, head: Option<&HeadSource>) -> Result<Self> {
         let config = VisionConfig::from_dir(dir)?;
         let mut network = config.load(dir, kind, device)?;
@@ -73,7 +73,7 @@ impl VisionModel {
     /// Reads `config.json`, the weights and `preprocessor_config.json` of a model directory.
     ///
     /// # Errors
-    /// Anything missing, unreadable or contradictory in the directory.
+    /// A file of the directory is missing, unreadable or contradicts another.
     pub fn load(dir: &Path, options: &LoadOptions) -> Result<Self> {
         let network = VisionTransformer::load(dir, options.kind, options.device, options.head.as_ref())?;
         let mut preprocessor = Preprocessor::from_dir(dir)?;
@@ -87,7 +87,7 @@ impl VisionModel {
         Ok(Self { network, preprocessor })
     }
 
-    /// Stacks preprocessed images `[3, h, w]` to one batch `[images, 3, h, w]` on the host, float32.
+    /// Stacks preprocessed images `[3, h, w]` into one batch `[images, 3, h, w]` on the host, float32.
     ///
     /// # Errors
     /// The images differ in size.

@@ -1,4 +1,4 @@
-//! A vision transformer, whichever network its weights come from.
+//! The vision transformer that serves all supported networks.
 
 use tch::{Device, Kind, Tensor};
 
@@ -40,23 +40,24 @@ impl VisionTransformer {
         self.blocks.len()
     }
 
-    /// Number of classes; none for a network without classifier.
+    /// Number of classes, or `None` for a network without classifier.
     pub fn classes(&self) -> Option<i64> {
         self.head.classes()
     }
 
-    /// Where the network lives.
+    /// The device of the network.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// Turns images into tokens: `pixels` `[batch, 3, h, w]` → `[batch, special + rows·columns, width]` and their layout.
+    /// Embeds images as tokens: `pixels` `[batch, 3, h, w]` → `[batch, special + rows·columns, width]` and their
+    /// layout.
     ///
-    /// At another size than the trained one the position embeddings are interpolated (bicubic), as transformers'
+    /// If the size differs from the trained one, the position embeddings are interpolated (bicubic), as transformers'
     /// `interpolate_pos_encoding` does.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn embed(&self, pixels: &Tensor) -> Result<(Tensor, TokenLayout)> {
         let pixels = pixels.f_to_device(self.device)?.f_to_kind(self.kind)?;
         let (tokens, layout) = self.embeddings.forward(&pixels)?;
@@ -69,10 +70,10 @@ impl VisionTransformer {
 
     /// Runs the blocks over `tokens` `[batch, n, width]`.
     ///
-    /// `tokens` may be any subset of an image's tokens that keeps the special ones; `layout` says what they are.
+    /// `tokens` may be any subset of an image's tokens that keeps the special ones; `layout` describes them.
     ///
     /// # Errors
-    /// libtorch's and the probe's.
+    /// libtorch or the probe fails.
     pub fn encode(
         &self,
         tokens: &Tensor,
@@ -92,18 +93,19 @@ impl VisionTransformer {
         Ok(Encoded { tokens: self.last_norm.forward(&x)?, special: layout.special, last_cls })
     }
 
-    /// Class logits `[batch, classes]`; none for a network without classifier.
+    /// Returns class logits `[batch, classes]`, or `None` for a network without classifier.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn logits(&self, encoded: &Encoded) -> Result<Option<Tensor>> {
         self.head.logits(encoded)
     }
 
-    /// The image as one vector `[batch, d]`: CLS after the last layer norm; CLIP's projected, not normalised.
+    /// Returns one vector per image, `[batch, d]`: CLS after the last layer norm; for CLIP the projected CLS, not
+    /// normalised.
     ///
     /// # Errors
-    /// libtorch's.
+    /// libtorch fails.
     pub fn embedding(&self, encoded: &Encoded) -> Result<Tensor> {
         self.head.embedding(encoded)
     }

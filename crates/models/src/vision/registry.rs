@@ -1,5 +1,5 @@
-//! The vision transformers that are known, by the `model_type` of their configuration. A new network is a folder of its own and
-//! a variant here.
+//! The supported vision transformers, by the `model_type` of their configuration. A new network needs its own folder
+//! and a variant here.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use tch::{Device, Kind};
 
 use super::facts::Facts;
 use super::network::VisionTransformer;
-use super::stored::{Said, Stored};
+use super::stored::{DeclaredHead, Stored};
 use crate::clip::{self, ClipConfig, ClipVisionConfig};
 use crate::config_file;
 use crate::dinov2::{self, Dinov2Config};
@@ -16,7 +16,7 @@ use crate::error::{Error, Result};
 use crate::limits;
 use crate::vit::{self, VitConfig};
 
-/// What `config.json` says of a vision transformer, and where the weights beside it have its parts.
+/// The configuration of a vision transformer, and the location of its parts in the weight files.
 #[derive(Debug, Clone)]
 pub struct VisionConfig {
     network: Network,
@@ -24,7 +24,7 @@ pub struct VisionConfig {
     stored: Stored,
 }
 
-/// Networks with files of the same kind.
+/// Families of networks with the same file format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VisionFamily {
     /// `vit`: ViT and DINO, with or without a classifier.
@@ -43,7 +43,7 @@ enum Network {
 }
 
 impl Network {
-    /// The network that `config.json` with this `model_type` describes; none where it is not known.
+    /// Parses `config.json` with this `model_type`. Returns `None` for an unsupported network.
     fn parse(model_type: &str, config: &str) -> serde_json::Result<Option<Self>> {
         Ok(Some(match model_type {
             "vit" => Self::Vit(serde_json::from_str(config)?),
@@ -62,22 +62,22 @@ impl Network {
         }
     }
 
-    fn said(&self) -> Result<Said<'_>, String> {
+    fn declared_head(&self) -> Result<DeclaredHead<'_>, String> {
         match self {
-            Self::Vit(config) => Ok(config.said()),
-            Self::Dinov2(config) => Ok(config.said()),
-            Self::Clip(config) => config.said(),
+            Self::Vit(config) => Ok(config.declared_head()),
+            Self::Dinov2(config) => Ok(config.declared_head()),
+            Self::Clip(config) => config.declared_head(),
         }
     }
 }
 
 impl VisionConfig {
-    /// Reads `config.json` of a model directory, checks that it describes a network that is known, and looks at the names of
-    /// the tensors beside it: they say where the backbone stands and whether there is a head.
+    /// Reads `config.json` of a model directory and checks that it describes a supported network. The tensor names in
+    /// the directory decide where the backbone is and whether there is a head.
     ///
     /// # Errors
-    /// The file is missing, is no JSON, describes another network, contradicts itself or promises a head that the weights
-    /// lack; there are no weights.
+    /// The file is missing, is not JSON, describes an unsupported network, contradicts itself or declares a head that
+    /// the weights lack; there are no weights.
     pub fn from_dir(dir: &Path) -> Result<Self> {
         #[derive(Deserialize)]
         struct Named {
@@ -96,15 +96,15 @@ impl VisionConfig {
         let Named { model_type } = serde_json::from_str(&text).map_err(unreadable)?;
         let Some(network) = Network::parse(&model_type, &text).map_err(unreadable)? else {
             let known = "vit, dinov2, dinov2_with_registers, clip and clip_vision_model";
-            return Err(refuse(format!("model_type is `{model_type}`; this version runs {known}")));
+            return Err(refuse(format!("model_type is `{model_type}`; this version supports {known}")));
         };
         let facts = network.facts();
         if let Some(reason) = facts.contradiction() {
             return Err(refuse(reason));
         }
-        let stored = Stored::find(dir, &facts.names, &network.said().map_err(refuse)?)?;
+        let stored = Stored::find(dir, &facts.names, &network.declared_head().map_err(refuse)?)?;
         let config = Self { network, facts, stored };
-        // The number of classes counts only where there is a classifier.
+        // The number of classes is relevant only if there is a classifier.
         let classes = config.classes().map(|classes| ("the number of classes", classes));
         limits::check(&limits::SIZES, classes).map_err(refuse)?;
         Ok(config)
@@ -142,12 +142,13 @@ impl VisionConfig {
         self.facts.patch_size
     }
 
-    /// Width of the space shared with text; none for other networks than CLIP, and for its image tower without projection.
+    /// Width of the space shared with text; `None` for networks other than CLIP, and for an image tower without
+    /// projection.
     pub fn projection(&self) -> Option<i64> {
         self.facts.projection.filter(|_| self.stored.head)
     }
 
-    /// Number of classes of the directory's own classifier; none without.
+    /// Number of classes of the directory's own classifier, or `None` without one.
     pub fn classes(&self) -> Option<i64> {
         self.facts.classes.filter(|_| self.stored.head)
     }

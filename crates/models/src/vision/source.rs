@@ -1,4 +1,4 @@
-//! Classes for a network that has none of its own.
+//! Classifiers for networks without one.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -13,29 +13,30 @@ use crate::matrix_file;
 use crate::nn::{Linear, unit};
 use crate::weights::{Weights, headers_only};
 
-/// Where classes come from that a model directory does not have itself.
+/// The source of a classifier for a model directory that has none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeadSource {
-    /// A linear classifier published apart from its backbone, as DINO's are: safetensors with `weight`
-    /// `[classes, features]` and `bias` `[classes]`. Features of two widths are CLS beside the mean patch, of four CLS of
+    /// A linear classifier in a separate file, as published for DINO: safetensors with `weight` `[classes, features]`
+    /// and `bias` `[classes]`. Features of twice the width are CLS and the mean patch; of four times the width, CLS of
     /// the last four blocks.
     Linear(PathBuf),
     /// Embeddings of classes `[classes, d]` in CLIP's shared space, in `.safetensors` or `.npy`; rows are normalised.
     ClassEmbeddings(PathBuf),
-    /// Names of classes that CLIP's own text tower reads, each in every template (`a photo of a {}`).
+    /// Class names for CLIP's own text tower, each inserted in every template (`a photo of a {}`).
     ZeroShot {
         /// In class order.
         names: Vec<String>,
-        /// `{}` stands for the name.
+        /// Templates, in which `{}` stands for the name.
         templates: Vec<String>,
     },
 }
 
 impl HeadSource {
-    /// Checks that it fits the network of `dir`, without reading what is large; gives the number of classes.
+    /// Checks that the classifier fits the network of `dir`, without loading the network's weights. Returns the number
+    /// of classes.
     ///
     /// # Errors
-    /// A file that cannot be read, has another shape, or belongs to another kind of network.
+    /// The file cannot be read, has another shape, or belongs to another kind of network.
     pub fn check(&self, dir: &Path, config: &VisionConfig) -> Result<i64> {
         let refuse = |path: &Path, reason: String| Err(Error::Directory { path: path.into(), reason });
         let projection = || match config.projection() {
@@ -54,12 +55,12 @@ impl HeadSource {
                     return refuse(path, reason);
                 }
                 if config.projection().is_some() {
-                    let reason = "is CLIP, which has no place for a linear head; leave model.head out and say the classes \
+                    let reason = "is CLIP, which cannot take a linear head; leave model.head out and give the classes \
                                   with model.zero_shot.descriptor or model.class_embeddings";
                     return refuse(dir, reason.into());
                 }
                 if config.classes().is_some() {
-                    let reason = "has a head of its own, and a linear head fits a bare backbone only; leave model.head out";
+                    let reason = "already has a head, and a linear head fits only a bare backbone; leave model.head out";
                     return refuse(dir, reason.into());
                 }
                 let weights = Weights::open_file(path, Kind::Float, Device::Cpu)?;
@@ -72,7 +73,7 @@ impl HeadSource {
                     _ => refuse(
                         path,
                         format!(
-                            "a classifier of {features} features fits no network of width {width} and depth {}",
+                            "a classifier of {features} features does not fit a network of width {width} and depth {}",
                             config.depth()
                         ),
                     ),
@@ -98,7 +99,7 @@ impl HeadSource {
         }
     }
 
-    /// The file that holds it.
+    /// The file of the classifier, if it is in a file.
     pub fn file(&self) -> Option<&Path> {
         match self {
             Self::Linear(path) | Self::ClassEmbeddings(path) => Some(path),
@@ -106,7 +107,7 @@ impl HeadSource {
         }
     }
 
-    /// Gives a head these classes, which have been [checked](Self::check) against the network of `dir`.
+    /// Adds the classes to a head. They must have been [checked](Self::check) against the network of `dir`.
     pub(crate) fn add_to(
         &self,
         head: Head,
@@ -141,7 +142,7 @@ impl HeadSource {
     }
 }
 
-/// What a file is that cannot be a linear head whatever it holds, and what to do with it.
+/// Returns what to do with a file that cannot be a linear head because of its format, or `None`.
 fn not_a_head(path: &Path, config: &VisionConfig) -> Option<String> {
     if path.extension().is_some_and(|extension| extension == "pth" || extension == "pt") {
         let reason = "a pickle is not read; `python tools/convert_dino_head.py FILE.pth FILE.safetensors` makes a safetensors \
@@ -165,10 +166,11 @@ fn not_a_head(path: &Path, config: &VisionConfig) -> Option<String> {
     None
 }
 
-/// What a file of NumPy begins with.
+/// The first bytes of a NumPy file.
 const NUMPY: &[u8; 6] = b"\x93NUMPY";
 
-/// Classes and features of a linear classifier's file, which holds a `weight` and a `bias` that fit and nothing else.
+/// Returns the numbers of classes and features of a linear classifier's file, after checking that it has a `weight`, a
+/// `bias` that fits, and nothing else.
 fn linear_shape(weights: &Weights, path: &Path) -> Result<(i64, i64)> {
     let refuse = |reason: String| Err(Error::Directory { path: path.into(), reason });
     let quoted = |names: Vec<&str>| {
@@ -202,7 +204,7 @@ fn linear_shape(weights: &Weights, path: &Path) -> Result<(i64, i64)> {
 /// The tensors of a linear head.
 const HEAD: [&str; 2] = ["weight", "bias"];
 
-/// Unit rows `[classes, d]` of a file.
+/// Reads class embeddings and normalises them to unit rows `[classes, d]`.
 fn class_embeddings(path: &Path, width: i64) -> Result<Tensor> {
     let refuse = |reason: String| Error::Directory { path: path.into(), reason };
     let table = matrix_file::read_table(path)?.data;
@@ -217,7 +219,7 @@ fn class_embeddings(path: &Path, width: i64) -> Result<Tensor> {
     unit(&Tensor::f_from_slice(&flat)?.f_reshape([classes, width])?)
 }
 
-/// Unit rows `[classes, d]` of what the text tower of `dir` reads.
+/// Builds unit rows `[classes, d]` with the text tower of `dir`.
 fn zero_shot(
     dir: &Path,
     names: &[String],

@@ -1,8 +1,8 @@
-//! How files store a vision transformer: the names of their tensors decide, as they do for transformers' `AutoModel`.
+//! The parts of a vision transformer in its files, found by tensor names as in transformers' `AutoModel`.
 //!
-//! A backbone is saved at the root of the file or, by a network that is built around it, in a folder; a head is there or not.
-//! `architectures` of config.json says which network was saved. Often it is absent or another one's, so it only
-//! tells whether a head is missing that should be there.
+//! A backbone is saved at the root of the file, or in a folder if it is part of a larger network. A head may be present
+//! or not. `architectures` in config.json names the saved network, but is often missing or wrong, so it is used only to
+//! detect that a head has been lost.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -10,19 +10,19 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::weights::Weights;
 
-/// Where the parts of a vision transformer are.
+/// The location of the parts of a vision transformer.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Stored {
-    /// Folder of the backbone; empty where it stands at the root.
+    /// Folder of the backbone; empty if it is at the root.
     pub(crate) backbone: &'static str,
     /// Whether there is a head: a classifier, or the projection of CLIP.
     pub(crate) head: bool,
 }
 
-/// The names that one kind of network has in files.
+/// The tensor names of one kind of network.
 #[derive(Debug, Clone)]
 pub(crate) struct Names {
-    /// Folder of a backbone that does not stand at the root.
+    /// Folder of a backbone that is not at the root.
     pub(crate) folder: &'static str,
     /// A tensor that every backbone has.
     pub(crate) landmark: &'static str,
@@ -30,25 +30,26 @@ pub(crate) struct Names {
     pub(crate) head: &'static str,
 }
 
-/// What config.json says of the head.
-pub(crate) enum Said<'a> {
-    /// The network of this name has one.
+/// What config.json declares about the head.
+pub(crate) enum DeclaredHead<'a> {
+    /// The network of this name has a head.
     Head(&'a str),
-    /// The network of this name, if any, has none. Class names, if config.json has some.
+    /// The network of this name, if any is named, has no head. With the class names in config.json, if any.
     NoHead(Option<&'a str>, Vec<&'a str>),
 }
 
-/// What training leaves in files and no network here computes: the tokens that stand for hidden patches, what draws them
-/// again (SimMIM), a loss with weights of its own, and the pooler of a bare backbone.
+/// Tensors that are only used in training: mask tokens, the decoder for masked patches (SimMIM), a loss with weights,
+/// and the pooler of a bare backbone.
 const LEFT_IN_BACKBONE: [&str; 2] = ["embeddings.mask_token", "pooler"];
 const LEFT_AT_ROOT: [&str; 2] = ["decoder", "loss_fct"];
 
 impl Stored {
-    /// Looks at the tensors of a model directory; `said` is what its config.json says.
+    /// Finds the parts by the tensor names of a model directory. `declared` is the head according to config.json.
     ///
     /// # Errors
-    /// No weights; no backbone of this kind, or two; a head that config.json promises is missing.
-    pub(crate) fn find(dir: &Path, names: &Names, said: &Said) -> Result<Self> {
+    /// There are no weights; there is no backbone of this kind, or there are two; a head that config.json declares is
+    /// missing.
+    pub(crate) fn find(dir: &Path, names: &Names, declared: &DeclaredHead) -> Result<Self> {
         let weights = Weights::open(dir, tch::Kind::Float, tch::Device::Cpu)?;
         let refuse = |reason: String| Error::Directory { path: dir.into(), reason };
         let Names { folder, landmark, head } = *names;
@@ -60,24 +61,24 @@ impl Stored {
                      them apart"
                 )));
             }
-            // Where there is neither, the error names the tensor and its nearest neighbours.
+            // If neither exists, loading fails with an error that names the tensor and the nearest names.
             (true, false) => folder,
             (false, true) | (false, false) => "",
         };
         let stored = Self { backbone, head: weights.contains(head) };
-        match (said, stored.head) {
-            (Said::Head(name), false) => Err(refuse(format!(
+        match (declared, stored.head) {
+            (DeclaredHead::Head(name), false) => Err(refuse(format!(
                 "config.json says `{name}`, but the weights have no `{head}`: it was lost when they were converted or saved. Get the \
                  whole checkpoint; if only the backbone is meant, take `{name}` out of `architectures` in config.json"
             ))),
-            (Said::NoHead(Some(name), _), true) => {
+            (DeclaredHead::NoHead(Some(name), _), true) => {
                 log::warn!(
                     "{}: config.json says `{name}`, which has no `{head}`, but the weights have one; it is used",
                     dir.display()
                 );
                 Ok(stored)
             }
-            (Said::NoHead(_, classes), false) if !classes.is_empty() => {
+            (DeclaredHead::NoHead(_, classes), false) if !classes.is_empty() => {
                 log::warn!(
                     "{}: config.json names {} classes, such as `{}`, but the weights have no `{head}`; the output is the \
                      image's embedding",
@@ -87,17 +88,17 @@ impl Stored {
                 );
                 Ok(stored)
             }
-            (Said::Head(_), true) | (Said::NoHead(..), _) => Ok(stored),
+            (DeclaredHead::Head(_), true) | (DeclaredHead::NoHead(..), _) => Ok(stored),
         }
     }
 
-    /// The view of the backbone.
+    /// Returns the weights below the backbone's folder.
     pub(crate) fn backbone(&self, weights: &Weights) -> Weights {
         if self.backbone.is_empty() { weights.clone() } else { weights.pp(self.backbone) }
     }
 
-    /// Checks that every tensor of the network was read. What training leaves is passed over; other tensors beside the
-    /// network are named in a note.
+    /// Checks that every tensor of the network was read. Tensors of training are ignored; other unused tensors outside
+    /// of the network are named in a note.
     ///
     /// # Errors
     /// As [`Weights::finish_network`].
@@ -109,8 +110,9 @@ impl Stored {
     }
 }
 
-impl<'a> Said<'a> {
-    /// What `architectures` and the class names say of a classifier. One of no classes is none (transformers' `Identity`).
+impl<'a> DeclaredHead<'a> {
+    /// Derives from `architectures` and the class names whether there is a classifier. Zero classes mean none
+    /// (transformers' `Identity`).
     pub(crate) fn of_classifier(architectures: &'a [String], classes: i64, labels: Vec<&'a str>) -> Self {
         let named = labels.iter().any(|label| !label.starts_with("LABEL_"));
         match architectures.iter().find(|name| name.ends_with("ForImageClassification")) {
@@ -119,7 +121,8 @@ impl<'a> Said<'a> {
         }
     }
 
-    /// What `architectures` says of the projection of CLIP's image tower. `whole` is whether config.json is of both towers.
+    /// Derives from `architectures` whether CLIP's image tower has a projection. `whole` says that config.json
+    /// describes both towers.
     pub(crate) fn of_projection(architectures: &'a [String], whole: bool) -> Self {
         let projects = |name: &&String| *name == "CLIPModel" || name.ends_with("WithProjection");
         match (architectures.iter().find(projects), architectures.first()) {
@@ -130,18 +133,18 @@ impl<'a> Said<'a> {
     }
 }
 
-/// The name of a network without any head among `architectures`.
+/// Returns the first network without a head in `architectures`.
 fn bare(architectures: &[String]) -> Option<&str> {
     let name = architectures.iter().find(|name| name.ends_with("Model") || name.ends_with("Backbone"));
     name.map(String::as_str)
 }
 
-/// Number of classes that `config.json` tells; transformers has two where nothing is said.
+/// Number of classes in `config.json`; transformers' default is two.
 pub(crate) fn class_count(labels: Option<&BTreeMap<String, String>>, count: Option<i64>) -> i64 {
     labels.map(|labels| labels.len() as i64).or(count).unwrap_or(2)
 }
 
-/// Names of classes that `config.json` has.
+/// Class names in `config.json`.
 pub(crate) fn labels(labels: Option<&BTreeMap<String, String>>) -> Vec<&str> {
     labels.into_iter().flat_map(BTreeMap::values).map(String::as_str).collect()
 }

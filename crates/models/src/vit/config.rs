@@ -1,11 +1,11 @@
-//! `config.json` of a ViT.
+//! Reads `config.json` of a ViT.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
 use crate::nn::{Activation, Extent};
-use crate::vision::{Facts, Names, Said, class_count, labels};
+use crate::vision::{DeclaredHead, Facts, Names, class_count, labels};
 
 /// The fields of a Hugging Face ViT configuration that decide the network; defaults are `ViTConfig`'s.
 #[derive(Debug, Clone, Deserialize)]
@@ -75,8 +75,8 @@ impl VitConfig {
         }
     }
 
-    /// What the configuration says of a head.
-    pub(crate) fn said(&self) -> Said<'_> {
-        Said::of_classifier(&self.architectures, self.class_count(), labels(self.id2label.as_ref()))
+    /// Returns what the configuration declares about the head.
+    pub(crate) fn declared_head(&self) -> DeclaredHead<'_> {
+        DeclaredHead::of_classifier(&self.architectures, self.class_count(), labels(self.id2label.as_ref()))
     }
 }

@@ -1,6 +1,6 @@
 //! ViT: "An Image is Worth 16x16 Words" (arXiv 2010.11929) as `ViTForImageClassification` stores it.
 //!
-//! A bare backbone (`ViTModel`) is read too, DINO's (arXiv 2104.14294) among them.
+//! Bare backbones (`ViTModel`) such as DINO's (arXiv 2104.14294) are supported too.
 
 mod config;
 
@@ -14,7 +14,7 @@ use crate::vision::{Head, Stored, VisionTransformer, embeddings};
 use crate::weights::Weights;
 pub(crate) use config::VitConfig;
 
-/// Reads the weights of a model directory by the names they are published under.
+/// Reads the weights of a model directory by their published names.
 pub(crate) fn load(
     dir: &Path,
     config: &VitConfig,

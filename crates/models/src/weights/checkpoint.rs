@@ -1,7 +1,7 @@
-//! Which files of a directory hold the weights of its network.
+//! Finds the weight files of a model directory.
 //!
-//! transformers and diffusers write the same kinds of files under different names, and prefer them in a different order;
-//! a directory is read as the library reads that wrote its names. `tools/golden_checkpoints.py` asks both libraries.
+//! transformers and diffusers use different file names and a different order of preference. A directory is read in the
+//! order of the library whose names it uses. `tools/golden_checkpoints.py` compares with both libraries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::limits::{CONFIG_BYTES, INDEX_BYTES, read_text};
 pub(crate) struct Checkpoint {
     /// safetensors files, in the order of their names.
     pub(crate) files: Vec<PathBuf>,
-    /// What the index of shards says, where there is one.
+    /// The index of shards, if there is one.
     pub(crate) index: Option<Index>,
 }
 
@@ -26,25 +26,26 @@ pub(crate) struct Index {
     pub(crate) weight_map: BTreeMap<String, String>,
 }
 
-/// The library whose names weight files have.
+/// The library whose file names a directory uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Library {
     Transformers,
     Diffusers,
 }
 
-/// What `config.json` says of weight files.
+/// The keys of `config.json` about weight files.
 #[derive(Deserialize, Default)]
 #[serde(default)]
 struct Config {
     #[serde(rename = "_class_name")]
     class_name: Option<serde_json::Value>,
-    /// The file that transformers reads in place of its usual ones.
+    /// The file that transformers reads instead of its usual ones.
     transformers_weights: Option<String>,
 }
 
 impl Library {
-    /// Both, beginning with the one whose directory it is: diffusers writes the class of a network as `_class_name`.
+    /// Returns both libraries, the one that wrote the directory first: diffusers stores the class of a network as
+    /// `_class_name`.
     fn preferred(config: &Config) -> [Self; 2] {
         match config.class_name {
             Some(_) => [Self::Diffusers, Self::Transformers],
@@ -52,7 +53,7 @@ impl Library {
         }
     }
 
-    /// The beginning of every weight file's name.
+    /// The beginning of the names of all weight files.
     fn stem(self) -> &'static str {
         match self {
             Self::Transformers => "model",
@@ -60,7 +61,7 @@ impl Library {
         }
     }
 
-    /// The same for pickles.
+    /// The beginning of the names of pickles.
     fn pickle_stem(self) -> &'static str {
         match self {
             Self::Transformers => "pytorch_model",
@@ -68,8 +69,8 @@ impl Library {
         }
     }
 
-    /// File names that are looked for, the preferred one first. transformers prefers one file to an index of shards,
-    /// diffusers the index. The last index is an older diffusers' spelling.
+    /// Returns the possible file names, the preferred one first. transformers prefers one file to an index of shards,
+    /// diffusers the index. The last index name is that of older diffusers versions.
     fn candidates(self, variant: Option<&str>) -> Vec<String> {
         let stem = self.stem();
         let (single, mut indexes) = match variant {
@@ -89,7 +90,7 @@ impl Library {
         indexes
     }
 
-    /// The variant that a file name of this library belongs to: `fp16` of `model.fp16.safetensors`.
+    /// Returns the variant in a file name of this library: `fp16` for `model.fp16.safetensors`.
     fn variant(self, file: &str) -> Option<&str> {
         let rest = file.strip_prefix(self.stem())?.strip_prefix('.')?;
         let of_index = rest.strip_prefix("safetensors.").and_then(|rest| rest.strip_suffix(".json"));
@@ -101,7 +102,7 @@ impl Library {
     }
 }
 
-/// Whether a file name is that of one shard of several, `…-00001-of-00002…`.
+/// Whether a file name is that of a shard, `…-00001-of-00002…`.
 fn is_shard(name: &str) -> bool {
     name.split("-of-").collect::<Vec<_>>().windows(2).any(|pair| {
         pair[0].ends_with(|c: char| c.is_ascii_digit()) && pair[1].starts_with(|c: char| c.is_ascii_digit())
@@ -109,23 +110,23 @@ fn is_shard(name: &str) -> bool {
 }
 
 impl Checkpoint {
-    /// A single file.
+    /// A checkpoint of a single file.
     pub(crate) fn of_file(path: &Path) -> Self {
         Self { files: vec![path.into()], index: None }
     }
 
-    /// Finds the weights of a directory: the file that `transformers_weights` of config.json names; or one file or an index
-    /// of shards; or, where there is neither, those of a variant such as `fp16`.
+    /// Finds the weights of a directory: the file that `transformers_weights` of config.json names; or else a single
+    /// file or an index of shards; or else those of a variant such as `fp16`.
     ///
     /// # Errors
-    /// There are none that are read, several variants and no `fp16` among them, or an index that cannot be followed.
+    /// There are no supported weights; there are several variants without `fp16`; or the index is invalid.
     pub(crate) fn find(dir: &Path) -> Result<Self> {
         if !dir.is_dir() {
             let reason = "no such model directory; a model is a folder with config.json and safetensors";
             return Err(refuse(dir, reason));
         }
         let config = read_text(&dir.join("config.json"), CONFIG_BYTES).ok();
-        // A config that cannot be read is refused by whoever needs it.
+        // An unreadable config is ignored here; the code that needs it refuses it.
         let config: Config = config.and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         let libraries = Library::preferred(&config);
         if let (Library::Transformers, Some(named)) = (libraries[0], &config.transformers_weights) {
@@ -144,7 +145,7 @@ impl Checkpoint {
             let Some(name) = taken(library, Some(variant)) else { continue };
             let usual = library.candidates(None).remove(0);
             log::warn!(
-                "{}: there is no {usual}; the weights of the variant `{variant}` are read, {name}",
+                "{}: there is no {usual}; using the weights of the variant `{variant}`, {name}",
                 dir.display()
             );
             return Self::open(dir, &name);
@@ -152,12 +153,12 @@ impl Checkpoint {
         Err(refuse(dir, none(dir, libraries, &files)))
     }
 
-    /// The file that config.json names.
+    /// Opens the file that config.json names.
     fn named(dir: &Path, name: &str) -> Result<Self> {
         let config = dir.join("config.json");
         if !is_plain(name) || !(name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")) {
             let reason = format!(
-                "transformers_weights is `{name}`; it must name a safetensors file beside config.json, or the index of \
+                "transformers_weights is `{name}`; it must name a safetensors file in the folder of config.json, or the index of \
                  such files"
             );
             return Err(refuse(&config, reason));
@@ -176,8 +177,9 @@ impl Checkpoint {
         if name.ends_with(".json") { Self::of_index(dir, path) } else { Ok(Self::of_file(&path)) }
     }
 
-    /// The shards that an index names. They lie beside it; what they are links to may lie anywhere, as with a single
-    /// file: whoever puts links into a directory could put the files there as well. An index alone leads nowhere else.
+    /// Opens the shards that an index names. They must be in the folder of the index, but may be links to files
+    /// elsewhere: a person who can create links in the folder could also put the files there. The index itself cannot
+    /// name files in other folders.
     fn of_index(dir: &Path, path: PathBuf) -> Result<Self> {
         #[derive(Deserialize)]
         struct Parsed {
@@ -192,7 +194,7 @@ impl Checkpoint {
         for name in names {
             if !is_plain(name) {
                 let reason =
-                    format!("names the shard `{name}`, which is not a file beside it; download it again");
+                    format!("names the shard `{name}`, which is not a file in its folder; download it again");
                 return Err(refuse(&path, reason));
             }
             let file = dir.join(name);
@@ -211,13 +213,13 @@ fn refuse(path: &Path, reason: impl Into<String>) -> Error {
     Error::Directory { path: path.into(), reason: reason.into() }
 }
 
-/// Whether a name is that of a file in the same folder and no way out of it.
+/// Whether a name refers to a file in the same folder.
 fn is_plain(name: &str) -> bool {
     let parts: Vec<_> = Path::new(name).components().collect();
     matches!(parts.as_slice(), [Component::Normal(_)])
 }
 
-/// Names of everything in a directory, sorted.
+/// Returns the sorted names of all entries of a directory.
 fn file_names(dir: &Path) -> Result<Vec<String>> {
     let read_error = |source| Error::Read { path: dir.into(), source };
     let mut names = Vec::new();
@@ -228,7 +230,7 @@ fn file_names(dir: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// The variant that is read: the only one, or `fp16`, which is what half-size downloads are.
+/// Returns the variant to read: the only one, or `fp16`, the usual variant of half-size downloads.
 fn chosen<'a>(variants: &BTreeSet<&'a str>) -> Result<Option<&'a str>, String> {
     match variants.len() {
         0 => Ok(None),
@@ -244,7 +246,7 @@ fn chosen<'a>(variants: &BTreeSet<&'a str>) -> Result<Option<&'a str>, String> {
     }
 }
 
-/// Why there are no weights, and what helps.
+/// Returns the reason why there are no weights, and a remedy.
 fn none(dir: &Path, libraries: [Library; 2], files: &[String]) -> String {
     for library in libraries {
         let ours = |file: &&String| file.starts_with(library.stem()) && file.ends_with(".safetensors");
@@ -271,11 +273,11 @@ fn none(dir: &Path, libraries: [Library; 2], files: &[String]) -> String {
     format!("no weights; expected {expected}, or an index of shards{other}")
 }
 
-/// How a pickle becomes safetensors: by a tool that keeps every tensor and changes no file that is there.
+/// Returns how to convert a pickle to safetensors with a tool that keeps every tensor and changes no existing file.
 fn convert(dir: &Path, pickle: &str) -> String {
     format!(
         "only {pickle} is there; pickled weights are not read because loading them runs code. `python \
-         tools/convert_pickle.py '{}'` writes every tensor of it to a safetensors file beside it",
+         tools/convert_pickle.py '{}'` writes every tensor of it to a safetensors file in the same folder",
         dir.to_string_lossy().replace('\'', "'\\''")
     )
 }
@@ -285,7 +287,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn variants_are_told_from_shards() {
+    fn variants_are_distinguished_from_shards() {
         let variant = |file| Library::Transformers.variant(file);
         for (file, wanted) in [
             ("model.fp16.safetensors", Some("fp16")),

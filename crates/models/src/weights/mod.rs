@@ -1,10 +1,10 @@
-//! Checkpoint files as named tensors.
+//! Named tensors of checkpoint files.
 //!
-//! [`Weights`] is a memory-mapped view over one or many safetensors files of a model directory. It is walked like
-//! folders (`weights.pp("encoder").pp("layer").pp(3)`), so paths in the code equal the names in the checkpoint, and
-//! it remembers what was read, so that [`Weights::finish`] can tell a checkpoint of another network from its own.
-//! [`Weights::drawn`] has no file behind it: for benchmarks of networks that nobody wants to store. Within [`headers_only`]
-//! networks are put together without reading a number, and [`wanted_tensors`] tells which tensors a network asks for.
+//! [`Weights`] is a memory-mapped view over one or many safetensors files of a model directory. Names are followed like
+//! folders (`weights.pp("encoder").pp("layer").pp(3)`), so paths in the code equal the names in the checkpoint. It
+//! records the tensors that were read, so that [`Weights::finish`] detects the checkpoint of another network.
+//! [`Weights::drawn`] makes random weights without a file, for benchmarks. [`headers_only`] builds networks without
+//! reading weights, and [`wanted_tensors`] lists the tensors that a network reads.
 
 mod checkpoint;
 
@@ -38,7 +38,7 @@ struct Store {
     index: BTreeMap<String, usize>,
     read: Mutex<BTreeSet<String>>,
     device: Device,
-    /// Whether there are no files, and tensors are drawn as they are asked for.
+    /// Whether there are no files and tensors are drawn when they are read.
     drawn: bool,
 }
 
@@ -46,17 +46,17 @@ struct Shard {
     path: PathBuf,
     map: Mmap,
     metadata: Metadata,
-    /// Where the tensor data begin.
+    /// Offset of the tensor data.
     start: usize,
 }
 
-/// What a thread's networks are put together from.
+/// The source of the tensors of networks that a thread loads.
 enum Source {
     /// The files.
     Files,
-    /// Placeholders of tensors that the files have.
+    /// Placeholders for the tensors in the files.
     Headers,
-    /// Placeholders of tensors that the files need not have; what was asked for, with its shape.
+    /// Placeholders for any tensor. Holds the names and shapes of the tensors that were read.
     Nothing(Vec<(String, Vec<i64>)>),
 }
 
@@ -73,7 +73,7 @@ thread_local! {
     static SOURCE: RefCell<Source> = const { RefCell::new(Source::Files) };
 }
 
-/// Calls `load` while this thread's networks are put together from `source`; returns what has become of that.
+/// Calls `load` with `source` as this thread's source. Returns the result and the source afterwards.
 fn from_source<T>(source: Source, load: impl FnOnce() -> T) -> (T, Source) {
     struct Before(Option<Source>);
 
@@ -90,21 +90,21 @@ fn from_source<T>(source: Source, load: impl FnOnce() -> T) -> (T, Source) {
     (loaded, SOURCE.replace(before.0.take().unwrap_or(Source::Files)))
 }
 
-/// Checks what `load` would load: names, shapes and types of all tensors are compared with what the network asks for, and
-/// the network is put together from placeholders that take no memory. The files' headers are read, their numbers are not.
-/// Loading on other threads is not affected.
+/// Checks the weights that `load` would load: compares names, shapes and types of all tensors with those that the
+/// network needs, and builds the network from placeholders that take no memory. Only the headers of the files are read.
+/// Other threads are not affected.
 ///
 /// # Errors
-/// Those of `load`.
+/// The errors of `load`.
 pub fn headers_only<T>(load: impl FnOnce() -> Result<T>) -> Result<()> {
     from_source(Source::Headers, load).0.map(drop)
 }
 
-/// Full names and shapes of the tensors that `load` asks for, in its order, whatever the files hold: what a checkpoint of
-/// this network has to have.
+/// Returns full names and shapes of the tensors that `load` reads, in its order, whatever the files hold. These are the
+/// tensors that a checkpoint of this network must have.
 ///
 /// # Errors
-/// Those of `load`: configuration and weight files have to be there, if without a tensor.
+/// The errors of `load`: configuration and weight files must exist, even if they have no tensors.
 pub fn wanted_tensors<T>(load: impl FnOnce() -> Result<T>) -> Result<Vec<(String, Vec<i64>)>> {
     let (loaded, source) = from_source(Source::Nothing(Vec::new()), load);
     loaded?;
@@ -114,24 +114,25 @@ pub fn wanted_tensors<T>(load: impl FnOnce() -> Result<T>) -> Result<Vec<(String
     })
 }
 
-/// A zero that is seen as a tensor of any shape.
+/// Returns a zero, expanded to any shape.
 fn placeholder(shape: &[i64], kind: Kind, device: Device) -> Result<Tensor> {
     Ok(Tensor::f_zeros(vec![1; shape.len()], (kind, device))?.f_expand(shape, false)?)
 }
 
 impl Weights {
-    /// Opens the weights of a model directory: one safetensors file or the shards that an index names, under the names of
-    /// transformers or diffusers and in the order in which these prefer them; those of a variant (`model.fp16.safetensors`)
-    /// where there are no others. Tensors are handed out in `kind` on `device`, whatever their storage (F32, F16 or BF16).
+    /// Opens the weights of a model directory: one safetensors file or the shards that an index names, under the names
+    /// of transformers or diffusers and in the order in which these prefer them; those of a variant
+    /// (`model.fp16.safetensors`) if there are no others. Tensors are returned in `kind` on `device`, whatever their
+    /// storage (F32, F16 or BF16).
     ///
     /// # Errors
-    /// No weights, pickled weights only, a file that is not safetensors, or a tensor in two shards of which the index names
-    /// neither.
+    /// There are no weights, or only pickled ones; a file is not safetensors; or a tensor is in two shards and the
+    /// index names neither.
     pub fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         Self::of_files(dir, &Checkpoint::find(dir)?, kind, device)
     }
 
-    /// Opens one safetensors file that is no model directory, such as a classifier published apart.
+    /// Opens a single safetensors file outside of a model directory, such as a separate classifier.
     ///
     /// # Errors
     /// The file cannot be read or is not safetensors.
@@ -149,7 +150,8 @@ impl Weights {
         }
         let mut index = BTreeMap::new();
         for (name, holders) in holders {
-            // Of several copies all but one are what an older save has left; the index says which one counts.
+            // Of several copies of a tensor, all but one are left over from older saves; the index says which one is
+            // valid.
             let says = checkpoint.index.as_ref().and_then(|index| index.weight_map.get(&name));
             let is_named = |&&i: &&usize| shards[i].path.file_name() == says.map(AsRef::as_ref);
             match (holders.as_slice(), holders.iter().find(is_named)) {
@@ -168,9 +170,9 @@ impl Weights {
         Ok(Self { store: Arc::new(store), prefix: String::new(), kind })
     }
 
-    /// Weights of no checkpoint, for benchmarks: every tensor that is asked for is there in the shape it is asked for. Its
-    /// numbers are drawn on `device` by libtorch's generator, normal and of a size that keeps what passes through a layer
-    /// as large as it was; scales and variances of norms are 1, biases and means 0.
+    /// Random weights for benchmarks: every requested tensor exists in the requested shape. Numbers are drawn on
+    /// `device` by libtorch's generator from a normal distribution that preserves the scale of activations; scales and
+    /// variances of norms are 1, biases and means 0.
     pub fn drawn(kind: Kind, device: Device) -> Self {
         let store = Store {
             dir: PathBuf::new(),
@@ -183,36 +185,36 @@ impl Weights {
         Self { store: Arc::new(store), prefix: String::new(), kind }
     }
 
-    /// The view one folder down: `weights.pp("layer").pp(3)` sees `layer.3.*`.
+    /// Returns the view one folder down: `weights.pp("layer").pp(3)` sees `layer.3.*`.
     #[must_use]
     pub fn pp(&self, part: impl Display) -> Self {
         Self { prefix: self.full_name(part), ..self.clone() }
     }
 
-    /// The same view, handing its tensors out in another type.
+    /// Returns this view with another type of tensors.
     #[must_use]
     pub(crate) fn in_kind(&self, kind: Kind) -> Self {
         Self { kind, ..self.clone() }
     }
 
-    /// The type in which tensors are handed out.
+    /// The type of the returned tensors.
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Where tensors are handed out.
+    /// The device of the returned tensors.
     pub fn device(&self) -> Device {
         self.store.device
     }
 
-    /// How many numbers there are in the tensors whose full name is `counted`.
+    /// Returns the number of elements in all tensors whose full name satisfies `counted`.
     pub fn numbers(&self, counted: impl Fn(&str) -> bool) -> u64 {
         let tensors = self.store.index.iter().filter(|(name, _)| counted(name));
         let info = tensors.filter_map(|(name, &shard)| self.store.shards[shard].metadata.info(name));
         info.map(|info| info.shape.iter().product::<usize>() as u64).sum()
     }
 
-    /// Whether the checkpoint has this tensor; drawn weights have every one.
+    /// Whether the checkpoint has this tensor. Drawn weights have every tensor.
     pub fn contains(&self, name: &str) -> bool {
         self.store.drawn || self.store.index.contains_key(&self.full_name(name))
     }
@@ -222,12 +224,13 @@ impl Weights {
         self.store.index.keys().map(String::as_str)
     }
 
-    /// What the metadata of the first file say under `key`.
+    /// Returns the metadata of the first file under `key`.
     pub fn metadata(&self, key: &str) -> Option<&str> {
         self.store.shards.first()?.metadata.metadata().as_ref()?.get(key).map(String::as_str)
     }
 
-    /// Shape of the tensor `name`, where the files decide and not the configuration. Within [`wanted_tensors`] it is empty.
+    /// Returns the shape of the tensor `name`, if the files decide it and not the configuration. Within
+    /// [`wanted_tensors`] it is empty.
     ///
     /// # Errors
     /// [`Error::MissingTensor`] with the nearest names.
@@ -274,7 +277,7 @@ impl Weights {
         Ok(tensor.f_to_device(self.store.device)?.f_to_kind(self.kind)?)
     }
 
-    /// Declares everything below `name` as known and not needed.
+    /// Marks everything below `name` as known and not needed.
     pub fn skip(&self, name: impl Display) {
         let full = self.full_name(name);
         let below = format!("{full}.");
@@ -283,22 +286,22 @@ impl Weights {
         }
     }
 
-    /// Says whether every tensor of the checkpoint was read.
+    /// Checks that every tensor of the checkpoint was read.
     ///
     /// # Errors
-    /// [`Error::UnreadTensors`] when some were not: the files belong to another network than the config says.
+    /// [`Error::UnreadTensors`] if some were not: the files belong to another network than the config says.
     pub fn finish(&self) -> Result<()> {
         let read = self.store.read.lock().unwrap_or_else(PoisonError::into_inner);
         let unread: Vec<_> = self.store.index.keys().filter(|name| !read.contains(*name)).collect();
         self.store.all_read(&unread)
     }
 
-    /// As [`Weights::finish`] for a network that is saved with more than it is made of, as training leaves it: a tensor that
-    /// nobody read is refused where it belongs to a part of the network (a folder of `inside`, or of the root, of which
-    /// something was read), since it would change what that part computes. Other tensors are named in a note.
+    /// As [`Weights::finish`], for a network that may be saved with further tensors from training. An unread tensor is
+    /// an error if it belongs to a part of the network, since it would change what that part computes. A part is a
+    /// folder of `inside`, or of the root, of which some tensor was read. Other unread tensors are named in a note.
     ///
     /// # Errors
-    /// [`Error::UnreadTensors`] when tensors of the network's parts were not read.
+    /// [`Error::UnreadTensors`] if tensors of the network's parts were not read.
     pub fn finish_network(&self, inside: &str) -> Result<()> {
         if Source::is_nothing() {
             return Ok(());
@@ -311,13 +314,13 @@ impl Weights {
         let read = self.store.read.lock().unwrap_or_else(PoisonError::into_inner);
         let parts: BTreeSet<_> = read.iter().map(|name| part(name)).collect();
         let unread = self.store.index.keys().filter(|name| !read.contains(*name));
-        let (own, beside): (Vec<_>, Vec<_>) = unread.partition(|name| parts.contains(&part(name)));
-        if !beside.is_empty() {
+        let (own, others): (Vec<_>, Vec<_>) = unread.partition(|name| parts.contains(&part(name)));
+        if !others.is_empty() {
             log::warn!(
                 "{}: {} tensor(s) belong to no part of the network and are not used, such as {}",
                 self.store.dir.display(),
-                beside.len(),
-                quoted(beside.iter().take(3))
+                others.len(),
+                quoted(others.iter().take(3))
             );
         }
         self.store.all_read(&own)
@@ -341,7 +344,7 @@ impl Weights {
 
 impl Store {
     fn all_read(&self, unread: &[&String]) -> Result<()> {
-        // Where only what a network asks for counts, nothing of the files was read.
+        // Within `wanted_tensors`, no tensor of the files is read.
         if unread.is_empty() || Source::is_nothing() {
             return Ok(());
         }
@@ -372,7 +375,7 @@ impl Shard {
         Ok(Tensor::f_from_data_size(&self.map[self.start + from..self.start + to], wanted, kind)?)
     }
 
-    /// The type of a tensor of this shape and where its numbers are.
+    /// Returns the type of a tensor and the range of its data, after checking its shape.
     fn find(&self, name: &str, wanted: &[i64]) -> Result<(Kind, (usize, usize))> {
         let Some(info) = self.metadata.info(name) else {
             return Err(Error::MissingTensor {
@@ -420,11 +423,11 @@ fn draw(shape: &[i64], name: &str, kind: Kind, device: Device) -> Result<Tensor>
     })
 }
 
-/// The weight files of a model directory, in order. Where shards have a tensor in common, their index is among them, since it
-/// decides which copy is read.
+/// Returns the weight files of a model directory, in order. If shards have a tensor in common, their index is included,
+/// since it decides which copy is read.
 ///
 /// # Errors
-/// There are none that are read.
+/// There are no supported weight files.
 pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
     let Checkpoint { mut files, index } = Checkpoint::find(dir)?;
     if let Some(index) = index {

@@ -23,7 +23,7 @@ fn difference(a: &Tensor, b: &Tensor) -> f64 {
     (a.to_kind(Kind::Double) - b.to_kind(Kind::Double)).abs().max().double_value(&[])
 }
 
-/// Asks for exactly `0`, and checks that it is shown exactly that.
+/// Requests exactly the quantities `0`, and checks that it gets exactly these.
 struct Asks(Want, usize);
 
 impl AttentionProbe for Asks {
@@ -81,7 +81,7 @@ proptest! {
         let kept = kept.finish().expect("seen");
         prop_assert_eq!(kept.iter().map(|layer| layer.site.block).collect::<Vec<_>>(), [0, 2]);
 
-        // [b, all heads, n, n], the special token gone before the softmax where it is no state.
+        // [b, all heads, n, n], without the special token before the softmax if it is not a state.
         let maps: Vec<Tensor> = kept.iter().map(|layer| match states {
             ChainTokens::All => layer.probs.shallow_clone(),
             ChainTokens::WithoutSpecial =>
@@ -117,7 +117,7 @@ proptest! {
     ) {
         let states = if without_special { ChainTokens::WithoutSpecial } else { ChainTokens::All };
         let n = (tokens - i64::from(without_special)) as usize;
-        // One number short of another layer.
+        // One number less than another layer needs.
         let budget = (kept_layers + 1) * heads as usize * n * n - 1;
         let mut probe = Tee(KeepAll::default(), LayerChains::new(states, 1e-8, budget));
         for block in 0..3 {
@@ -140,7 +140,7 @@ proptest! {
                 difference(&flat, tensor) < 1e-6
             };
             prop_assert!(close(&layer.mean, &maps.mean_dim(1i64, false, Kind::Float).squeeze_dim(0)));
-            // The last layers keep their heads, all of them.
+            // The last layers keep all their heads.
             prop_assert_eq!(layer.heads.len(), if number + kept_layers >= 3 { heads as usize } else { 0 });
             for (head, map) in (0..).zip(&layer.heads) {
                 prop_assert!(close(map, &maps.select(1, head).squeeze_dim(0)));
@@ -172,10 +172,10 @@ fn reading_what_was_not_asked_for_is_an_error() {
     }
     let q = random(&[1, 1, 3, 4], 0);
     let error = attend(&q, &q, &q, &KeyBias::none(), &site(0, 3), &mut Greedy).expect_err("not asked for");
-    assert!(error.to_string().contains("not asked for"), "{error}");
+    assert!(error.to_string().contains("not requested"), "{error}");
 }
 
-/// So many maps that the heads are shown one by one: each must get its own term of the bias, whoever watches.
+/// So many maps that the heads are shown one by one: each must get its own term of the bias, whichever probe is used.
 #[test]
 fn each_head_has_its_own_bias() -> models::Result<()> {
     let (texts, heads, tokens) = (33, 2, 1024);

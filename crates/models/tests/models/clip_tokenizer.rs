@@ -16,7 +16,7 @@ struct Golden {
     variants: Vec<Variant>,
 }
 
-/// One set of files beside the vocabulary, and what transformers makes of the texts with them.
+/// One set of files in addition to the vocabulary, and the results of transformers for the texts with them.
 #[derive(Deserialize)]
 struct Variant {
     name: String,
@@ -54,7 +54,7 @@ fn merges() -> String {
     fs::read_to_string(fixture().join("merges.txt")).expect("a committed fixture")
 }
 
-/// A directory with the vocabulary of the fixture and other files beside it.
+/// A directory with the vocabulary of the fixture and further files.
 fn directory<'a>(files: impl IntoIterator<Item = (&'a str, Value)>) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     for name in ["vocab.json", "merges.txt"] {
@@ -137,7 +137,7 @@ fn composed_and_decomposed_accents_are_the_same_tokens() -> models::Result<()> {
     Ok(())
 }
 
-/// What `from_dir` says of a directory that it must refuse.
+/// The error of `from_dir` for a directory that it must refuse.
 fn refusal(dir: &Path) -> String {
     Tokenizer::from_dir(dir).expect_err("the directory is broken").to_string()
 }
@@ -199,7 +199,7 @@ fn broken_json_is_refused() {
     {
         let dir = directory([]);
         fs::write(dir.path().join(name), "{\"a\": ").expect("a file");
-        assert_says(&refusal(dir.path()), &[name, "not what a CLIP tokenizer has there", "download"]);
+        assert_says(&refusal(dir.path()), &[name, "not a valid file of a CLIP tokenizer", "download"]);
     }
     let dir = directory([("vocab.json", json!({ "a": -1 }))]);
     assert_says(&refusal(dir.path()), &["vocab.json", "-1", "download"]);
@@ -215,7 +215,7 @@ fn added_tokens_must_have_their_ids() {
 }
 
 #[test]
-fn context_must_be_believable() {
+fn invalid_context_lengths_are_refused() {
     for length in [json!(0), json!(2), json!(77.5), json!(-1), json!(10_000_000)] {
         let dir = directory([("tokenizer_config.json", json!({ "model_max_length": length }))]);
         assert_says(&refusal(dir.path()), &["tokenizer_config.json", "model_max_length", "77"]);

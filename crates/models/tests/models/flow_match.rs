@@ -104,7 +104,7 @@ fn steps_and_noise_are_those_of_diffusers() -> models::Result<()> {
 }
 
 #[test]
-fn what_a_network_is_told_is_rounded_as_its_type() -> models::Result<()> {
+fn noise_levels_are_rounded_to_the_type_of_the_network() -> models::Result<()> {
     let schedule = Schedule::new(&config("schnell")?, 4, 1024)?;
     let levels = |kind| (0..4).map(|step| schedule.noise_level(step, kind)).collect::<Result<Vec<_>, _>>();
     assert_eq!(levels(Kind::Float)?, [1.0, 0.75, 0.5, 0.25]);
@@ -123,7 +123,7 @@ fn empty_runs_are_refused() -> models::Result<()> {
 }
 
 #[test]
-fn options_that_are_not_computed_are_refused() {
+fn unsupported_options_are_refused() {
     for (from, to, words) in [
         ("\"use_karras_sigmas\": false", "\"use_karras_sigmas\": true", "use_karras_sigmas is true"),
         ("\"use_exponential_sigmas\": false", "\"use_exponential_sigmas\": true", "use_exponential_sigmas"),

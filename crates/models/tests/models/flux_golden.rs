@@ -1,5 +1,5 @@
-//! The FLUX transformer against diffusers, stage by stage, on two tiny random networks that differ in everything
-//! config.json says.
+//! The FLUX transformer against diffusers, stage by stage, on two tiny random networks whose configurations differ in
+//! every field.
 //!
 //! `tools/golden_flux.py` makes the fixtures.
 
@@ -8,18 +8,18 @@ use std::path::Path;
 use models::attend::NoProbe;
 use models::flux::{FluxInput, FluxTransformer, pack_latents, unpack_latents};
 use models::probe::KeepAll;
-use models::{Device, Error, Kind, Segment, Stream};
+use models::{Device, Error, Kind, Stream, TokenKind};
 use tch::Tensor;
 
 use crate::golden::{Golden, changed, copy, fixture, relative_difference};
 
 /// Tolerance of the project: largest difference from diffusers in float32, relative to the largest number of a stage.
 const RELATIVE: f64 = 1e-4;
-/// Where exponentials end one unit in the last place off, as they may on another processor, frequencies of the sinusoids do too
-/// (6e-8), and with them the angles of a guidance of 3,500 (2e-4). 3.3e-4 at most in three draws of
+/// Exponentials may differ by one unit in the last place on another processor. Then the frequencies of the sinusoids
+/// differ too (6e-8), and with them the angles of a guidance of 3,500 (2e-4). At most 3.3e-4 in three draws of
 /// `tools/other_processors/one_ulp_off.c`.
 const STAGES: f64 = 5e-4;
-/// The same where both compute in bfloat16, whose numbers are 2⁻⁸ apart.
+/// Tolerance if both compute in bfloat16, whose numbers are 2⁻⁸ apart.
 const RELATIVE_BF16: f64 = 2e-2;
 
 /// Name, text tokens, rows and columns, blocks of each stream.
@@ -95,7 +95,7 @@ fn every_stage_is_that_of_diffusers() -> models::Result<()> {
             assert_eq!(layers.len(), 1, "one attention a block");
             let site = &layers[0].site;
             assert_eq!((site.step, site.layout.text, site.layout.image), (3, text, grid));
-            assert_eq!(site.layout.order, [Segment::Text, Segment::Image]);
+            assert_eq!(site.layout.order, [TokenKind::Text, TokenKind::Image]);
             assert_eq!(site, &block.site(&state));
             check(format!("{site}.logits"), &layers[0].logits);
             check(format!("{site}.probs"), &layers[0].probs);
@@ -111,7 +111,7 @@ fn every_stage_is_that_of_diffusers() -> models::Result<()> {
 }
 
 #[test]
-fn probed_output_is_unprobed_output() -> models::Result<()> {
+fn probes_do_not_change_the_output() -> models::Result<()> {
     for (name, _, grid, depths) in FIXTURES {
         let golden = Golden::open(name);
         let network = load(&fixture(name))?;
@@ -129,10 +129,10 @@ fn probed_output_is_unprobed_output() -> models::Result<()> {
     Ok(())
 }
 
-/// The network and everything it computes in bfloat16, probed and not, beside diffusers in bfloat16. (Float32 is no
-/// measure: a guidance of 3.5 enters the sinusoids as 3504 in bfloat16 and as 3500 in float32.)
+/// Compares the network in bfloat16, with and without probe, with diffusers in bfloat16. (Float32 cannot be the
+/// reference: a guidance of 3.5 enters the sinusoids as 3504 in bfloat16 and as 3500 in float32.)
 #[test]
-fn bfloat16_is_within_its_noise() -> models::Result<()> {
+fn bfloat16_is_within_its_rounding_noise() -> models::Result<()> {
     let golden = Golden::open("flux-dev");
     let network = FluxTransformer::load(&fixture("flux-dev"), Kind::BFloat16, Device::Cpu)?;
     let inputs = Inputs::of(&golden, (2, 5));
@@ -207,7 +207,7 @@ fn inputs_that_do_not_fit_are_refused() -> models::Result<()> {
 #[test]
 fn directories_that_do_not_fit_are_refused() {
     for (name, from, to, words) in [
-        // Weights that the configuration asks for and the files lack, and the other way round.
+        // Weights that the configuration requires and the files lack, and the other way round.
         (
             "flux-schnell",
             "\"num_layers\": 2",
@@ -254,7 +254,7 @@ fn directories_that_do_not_fit_are_refused() {
 
 /// Files without the fields that older pipelines leave out are FLUX.1-schnell's.
 #[test]
-fn what_a_configuration_leaves_out() {
+fn missing_settings_get_their_defaults() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     std::fs::write(dir.path().join("config.json"), r#"{"_class_name": "FluxTransformer2DModel"}"#)
         .expect("writable");

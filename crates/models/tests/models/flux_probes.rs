@@ -1,5 +1,5 @@
-//! What FLUX's attention is reduced to, against the same computed from whole maps; and that no more maps are alive than
-//! were allowed.
+//! Reductions of FLUX's attention against reductions of whole maps; also checks that no more maps than allowed are in
+//! memory.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -12,7 +12,7 @@ use models::probe::{
     ConceptScale, ConceptScores, HeadWeight, KeepAll, KeptLayer, LambdaWeight, MapKind, MapRequest, PassMaps,
     Rollout, Select, Tee, WeightScope,
 };
-use models::{Device, Kind, Segment, Site, Stream};
+use models::{Device, Kind, Site, Stream, TokenKind};
 use tch::Tensor;
 
 const GRID: (i64, i64) = (3, 3);
@@ -53,7 +53,7 @@ fn assert_near(ours: &Tensor, wanted: &Tensor, what: &str) {
     );
 }
 
-/// Maps of a pass, whole.
+/// Whole maps of a pass.
 fn layers(inputs: &Inputs) -> models::Result<Vec<KeptLayer>> {
     let mut probe = KeepAll::default();
     let _ = network()?.forward(&inputs.borrow(None), &mut probe)?;
@@ -61,7 +61,7 @@ fn layers(inputs: &Inputs) -> models::Result<Vec<KeptLayer>> {
 }
 
 #[test]
-fn concepts_see_what_text_sees_and_leave_no_trace() -> models::Result<()> {
+fn concepts_attend_like_text_and_do_not_change_the_output() -> models::Result<()> {
     let (network, inputs) = (network()?, Inputs::draw(1));
     let without = network.forward(&inputs.borrow(None), &mut NoProbe)?;
     let mut probe = KeepAll::default();
@@ -120,7 +120,7 @@ fn concept_scores_are_products_of_outputs() -> models::Result<()> {
                 ConceptScale::Products => product,
             } / 2.0;
         }
-        // Beside a probe that makes heads come in parts.
+        // Together with a probe that limits the heads per call.
         let parts = PassMaps::new([MapRequest::default()], Some(1));
         let mut probe = Tee(ConceptScores::new(scale), Select::of_streams(joint(), parts));
         let _ = network.forward(&inputs.borrow(Some(&concepts)), &mut probe)?;
@@ -267,18 +267,18 @@ impl AttentionProbe for Counting {
 }
 
 #[test]
-fn no_more_heads_are_alive_than_allowed() -> models::Result<()> {
+fn no_more_heads_are_in_memory_than_allowed() -> models::Result<()> {
     let (network, inputs) = (network()?, Inputs::draw(7));
     for (limit, most) in [(None, 2), (Some(1), 1), (Some(2), 2), (Some(99), 2)] {
         let mut probe = Counting { limit, ..Counting::default() };
         let _ = network.forward(&inputs.borrow(None), &mut probe)?;
         assert_eq!((probe.most, probe.seen), (most, 8), "{limit:?}");
     }
-    // The strictest of several probes counts, through every way of putting probes together.
+    // The strictest limit of several probes counts, in every combination of probes.
     let strict = || Counting { limit: Some(1), ..Counting::default() };
     let mut probe = Select::of_streams(joint(), vec![Tee(Counting::default(), Some(strict()))]);
     let _ = network.forward(&inputs.borrow(None), &mut probe)?;
     assert_eq!((probe.inner[0].0.most, probe.inner[0].0.seen), (1, 8));
-    assert!(layers(&inputs)?.iter().all(|layer| layer.site.layout.count(Segment::Image) == IMAGE));
+    assert!(layers(&inputs)?.iter().all(|layer| layer.site.layout.count(TokenKind::Image) == IMAGE));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! Pictures against Pillow and preprocessing against `transformers`, to the bit.
+//! Decoding against Pillow and preprocessing against `transformers`, to the bit.
 //!
 //! The expected hashes are written by `tools/golden_image.py`.
 #![allow(clippy::unwrap_used)]
@@ -57,7 +57,7 @@ struct Truncated {
     read: Read,
 }
 
-/// What Pillow made of a file.
+/// The result of Pillow for a file.
 #[derive(Deserialize)]
 struct Read {
     #[serde(default)]
@@ -83,7 +83,7 @@ struct Target {
 }
 
 impl Read {
-    /// `None` when `got` is what Pillow made of the file, else what differs.
+    /// Returns `None` if `got` equals the result of Pillow, else the difference.
     fn differs(&self, got: &Result<Rgb8, ImageError>) -> Option<String> {
         match got {
             Err(_) if self.refused => None,
@@ -127,7 +127,7 @@ fn truncated_files_are_refused_where_pillow_refuses_them() {
         .filter_map(|entry| {
             let whole = picture(&entry.file);
             let got = Rgb8::decode(&whole[..entry.length]);
-            // Pillow does not miss the checksum behind the last pixels of a PNG; here only the end chunk may be missing.
+            // Pillow accepts a missing checksum after the last pixels of a PNG; here only the end chunk may be missing.
             let in_data = entry.file.ends_with(".png") && entry.length < whole.len() - 12;
             let found = match (in_data, &got) {
                 (true, Ok(_)) => Some("it was read".to_owned()),
@@ -323,7 +323,7 @@ fn bytes(hex: &str) -> Vec<u8> {
 }
 
 #[test]
-fn pictures_are_turned_as_pillow_turns_them() {
+fn images_are_turned_as_in_pillow() {
     let golden: Orientations = golden("orientation.json");
     assert_eq!(golden.pictures.len(), 28);
     for Noted { name, file, number, width, height, pixels } in golden.pictures {
@@ -332,7 +332,7 @@ fn pictures_are_turned_as_pillow_turns_them() {
         assert_eq!(turned.number(), number, "{name}");
         assert_eq!((upright.width, upright.height), (width, height), "{name}");
         assert_eq!(upright.data, bytes(&pixels), "{name}");
-        // The pixels that everything else reads are the stored ones.
+        // All other code reads the stored pixels.
         let stored = Rgb8::decode(&file).unwrap();
         assert_eq!((stored.width, stored.height), (5, 3), "{name}");
         assert_eq!(Orientation::of(&file), turned, "{name}");

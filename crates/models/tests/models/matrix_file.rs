@@ -1,4 +1,4 @@
-//! Matrix files of every kind that is read, and every way in which one is refused.
+//! Matrix files of every supported kind, and every kind of refusal.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, HashMap};
@@ -178,7 +178,7 @@ fn keys_choose_among_tensors() {
 }
 
 #[test]
-fn shapes_that_are_no_matrices_are_refused() {
+fn shapes_other_than_matrices_are_refused() {
     let folder = Folder::new();
     let bytes = bytes_of(VALUES, f64::to_le_bytes);
     for (shape, text, count, reason) in [
@@ -382,7 +382,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_written_is_read(n in 1_usize..6, heads in 1_usize..4, seed in any::<u64>()) {
+    fn written_files_are_read_back(n in 1_usize..6, heads in 1_usize..4, seed in any::<u64>()) {
         let folder = Folder::new();
         let path = folder.0.path().join("out.safetensors");
         let values: Vec<f64> = (0..heads * n * n).map(|i| f64::from_bits(seed.rotate_left(i as u32) >> 2)).collect();
@@ -395,7 +395,7 @@ proptest! {
 }
 
 #[test]
-fn headers_say_what_a_file_holds() {
+fn contents_are_described_from_headers() {
     let folder = Folder::new();
     let halves = bytes_of(VALUES, |v| f16::from_f64(v).to_le_bytes());
     let path = folder.file(
@@ -426,7 +426,7 @@ fn headers_say_what_a_file_holds() {
     assert_eq!((contents.tensors()[0].name.as_str(), &contents.tensors()[0].shape[..]), ("one", &[2][..]));
     assert!(contents.choose(&["one".to_owned()]).unwrap_err().kind() == models::ErrorKind::Usage);
     assert_eq!(read_array(&path, None).unwrap().data.shape(), [2]);
-    // Types that are not read are described all the same.
+    // Unsupported types are described as well.
     let path = folder.file("ids.npy", &npy(1, &npy_header("<i8", false, "(1, 1)"), &[0; 8]));
     assert_eq!(Contents::of(&path).unwrap().tensors()[0].storage, None);
     for (name, bytes) in [("x.csv", &b""[..]), ("x.npy", b"no"), ("x.npz", b"no"), ("x.safetensors", b"no")] {

@@ -1,4 +1,4 @@
-//! `.npz` as numpy writes it: zip archives made here by hand, since their layout is the point.
+//! `.npz` files as numpy writes them. The zip archives are built by hand, since the test is about their layout.
 
 use std::io::{Cursor, Write};
 use std::path::PathBuf;
@@ -62,7 +62,7 @@ fn stored_and_deflated_archives_are_read() {
 }
 
 #[test]
-fn what_is_no_archive_of_these_arrays_is_refused() {
+fn archives_without_the_arrays_are_refused() {
     let scratch = scratch();
     let whole = archive(CompressionMethod::Deflated, &statistics());
     let text = scratch.refusal(b"no archive at all");
@@ -73,7 +73,7 @@ fn what_is_no_archive_of_these_arrays_is_refused() {
     assert!(text.contains("no tensor is called `sigma`; there are `mu`"), "{text}");
     let [mu, _] = statistics();
     for (sigma, words) in [
-        (npy("(2, 2)", &[1.0]), "promises 32 bytes of data, and 8 are there"),
+        (npy("(2, 2)", &[1.0]), "promises 32 bytes of data, but it has 8"),
         (npy("(2, 2)", &[0.0; 9]), "40 bytes follow"),
         (npy("(0, 0)", &[]), "holds no elements"),
         (b"junk".to_vec(), "shorter than its header"),
@@ -82,7 +82,7 @@ fn what_is_no_archive_of_these_arrays_is_refused() {
             scratch.refusal(&archive(CompressionMethod::Deflated, &[mu.clone(), ("sigma.npy", sigma)]));
         assert!(text.contains(words), "{text}");
     }
-    // One byte of the data turned: the archive's checksum tells.
+    // One changed byte of the data: the archive's checksum detects it.
     let mut turned = archive(CompressionMethod::Stored, &statistics());
     let place = turned.windows(8).position(|bytes| bytes == 3.0_f64.to_le_bytes()).expect("the last number");
     turned[place + 7] ^= 1;
@@ -97,7 +97,7 @@ fn matrices_of_an_archive_are_chosen_by_name() {
     let contents = Contents::of(&path).expect("headers");
     let names: Vec<&str> = contents.tensors().iter().map(|tensor| tensor.name.as_str()).collect();
     assert_eq!(names.len(), 2);
-    // The only square one.
+    // The only square array.
     let chosen = contents.choose(&[]).expect("one");
     assert_eq!((chosen.len(), chosen[0].name.as_str()), (1, "sigma"));
     assert_eq!(contents.read(chosen[0]).expect("read").data.shape(), [2, 2]);

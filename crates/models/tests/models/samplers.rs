@@ -47,7 +47,7 @@ fn runs_visit_the_times_of_diffusers() -> models::Result<()> {
     assert!(cases.len() > 140);
     for Times { config: name, kind, steps, times } in cases {
         let sampler = Sampler::new(&config(&name, Some(kind))?, steps);
-        // Times that diffusers visits and then fails on: they lie outside of the schedule.
+        // Timesteps outside of the schedule, at which diffusers fails.
         if times.iter().any(|time| !(0..1000).contains(time)) {
             let message = sampler.expect_err("accepted").to_string();
             assert!(message.contains("visit time"), "{name} {kind:?} {steps}: {message}");
@@ -59,7 +59,7 @@ fn runs_visit_the_times_of_diffusers() -> models::Result<()> {
 }
 
 #[test]
-fn noise_at_a_time_is_diffusers() -> models::Result<()> {
+fn added_noise_equals_that_of_diffusers() -> models::Result<()> {
     for (name, alphas) in cases().alphas {
         let config = config(&name, None)?;
         let schedule = NoiseSchedule::new(&config);
@@ -121,7 +121,7 @@ fn every_step_is_that_of_diffusers() -> models::Result<()> {
 }
 
 #[test]
-fn runs_that_cannot_be_are_refused() -> models::Result<()> {
+fn impossible_runs_are_refused() -> models::Result<()> {
     for (name, kind, steps, words) in [
         ("sd15", None, 0, "0 steps; this sampler takes 1 to 1000"),
         ("sd15", None, 1001, "1001 steps"),
@@ -135,7 +135,7 @@ fn runs_that_cannot_be_are_refused() -> models::Result<()> {
 }
 
 #[test]
-fn options_that_are_not_computed_are_refused() {
+fn unsupported_options_are_refused() {
     for (from, to, words) in [
         ("PNDMScheduler", "LMSDiscreteScheduler", "_class_name is `LMSDiscreteScheduler`; PNDMScheduler and"),
         ("scaled_linear", "squaredcos_cap_v2", "unknown variant `squaredcos_cap_v2`"),

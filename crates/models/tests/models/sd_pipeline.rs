@@ -1,4 +1,5 @@
-//! A whole pipeline of Stable Diffusion against diffusers: its directory, texts, one pass, and a picture there and back.
+//! A whole pipeline of Stable Diffusion against diffusers: its directory, texts, one pass, and encoding and decoding of
+//! an image.
 //!
 //! `tools/golden_sd_pipeline.py` makes the fixture.
 
@@ -17,7 +18,7 @@ use crate::golden::{Golden, changed, copy, fixture, relative_difference};
 const NAME: &str = "sd-pipeline";
 /// Largest difference from diffusers in float32, relative to the largest number of a stage.
 const RELATIVE: f64 = 1e-5;
-/// As in the tool.
+/// As in `tools/golden_sd_pipeline.py`.
 const TIMESTEP: f64 = 501.0;
 
 fn prompts() -> Vec<String> {
@@ -54,7 +55,7 @@ fn a_pipeline_describes_itself() -> models::Result<()> {
         "{message}"
     );
 
-    // Stored in float16, so as many bytes as the files without their headers.
+    // Stored in float16, so the size equals that of the files without their headers.
     let bytes = pipeline.weight_bytes()?;
     let networks: Vec<Component> = bytes.iter().map(|&(component, _)| component).collect();
     assert_eq!(networks, [Component::Vae, Component::ClipText, Component::Unet]);
@@ -98,10 +99,10 @@ fn texts_and_a_pass_are_those_of_diffusers() -> models::Result<()> {
 }
 
 #[test]
-fn a_picture_goes_there_and_back() -> models::Result<()> {
+fn an_image_is_encoded_and_decoded_as_in_diffusers() -> models::Result<()> {
     let golden = Golden::open(NAME);
     let pipeline = open(Kind::Float)?;
-    let encoder = pipeline.picture_encoder()?;
+    let encoder = pipeline.image_encoder()?;
     let latents = encoder.encode(&golden.get("input.pixels"), Draw::Mode)?;
     check(&latents, &golden.get("latents"), "latents");
     let decoded = pipeline.decoder()?.decode(&pipeline.vae_config().unscale(&latents)?)?;
@@ -162,9 +163,9 @@ fn the_parts_decide_and_not_the_class() -> models::Result<()> {
     Ok(())
 }
 
-/// Published pipelines name what is not needed, and have it or not.
+/// Published pipelines name optional parts, which may exist or not.
 #[test]
-fn what_is_not_needed_may_be_there() -> models::Result<()> {
+fn optional_parts_are_ignored() -> models::Result<()> {
     for (from, to) in [
         ("\"vae\": [", "\"inverse_scheduler\": [\"diffusers\", \"DDIMInverseScheduler\"], \"vae\": ["),
         ("\"vae\": [", "\"controlnet\": [null, null], \"pag_applied_layers\": \"mid\", \"vae\": ["),

@@ -18,8 +18,8 @@ use crate::golden::{Golden, copy, fixture};
 
 const NETWORKS: [&str; 3] = ["t5-gated", "t5-relu", "t5-forge"];
 
-/// Largest difference from transformers in float32, of probabilities as they are and of everything else relative to the
-/// largest value of the stage.
+/// Largest difference from transformers in float32, absolute for probabilities and relative to the largest value of the
+/// stage for everything else.
 const TOLERANCE: f64 = 1e-5;
 
 /// The token ids of a fixture.
@@ -27,7 +27,7 @@ fn ids(golden: &Golden) -> Tensor {
     golden.get("ids").to_kind(Kind::Int64)
 }
 
-/// The largest difference, relative to the largest finite value; what is hidden must be so on both sides.
+/// The largest difference, relative to the largest finite value; hidden entries must be hidden on both sides.
 fn difference(ours: &Tensor, golden: &Tensor) -> f64 {
     assert_eq!(ours.size(), golden.size());
     let [ours, golden] = [ours, golden].map(|x| x.to_device(Device::Cpu).to_kind(Kind::Double));
@@ -71,7 +71,7 @@ fn every_stage_is_that_of_transformers() -> models::Result<()> {
 }
 
 #[test]
-fn probed_output_is_unprobed_output() -> models::Result<()> {
+fn probes_do_not_change_the_output() -> models::Result<()> {
     for name in NETWORKS {
         let golden = Golden::open(name);
         let network = T5Encoder::load(&fixture(name), Kind::Float, Device::Cpu)?;
@@ -84,7 +84,7 @@ fn probed_output_is_unprobed_output() -> models::Result<()> {
     Ok(())
 }
 
-/// Rounding to 16 bits costs transformers something against float32; it must not cost us twice as much.
+/// transformers' rounding to 16 bits causes an error against float32; ours must be less than twice as large.
 #[test]
 fn sixteen_bits_are_as_near_as_those_of_transformers() -> models::Result<()> {
     for name in NETWORKS {
@@ -108,7 +108,7 @@ fn sixteen_bits_are_as_near_as_those_of_transformers() -> models::Result<()> {
     Ok(())
 }
 
-/// Tokens that are masked for everybody might as well not be there: positions are relative and theirs is the end.
+/// Masking tokens at the end for all queries equals removing them, since positions are relative.
 #[test]
 fn masked_padding_is_no_padding() -> models::Result<()> {
     let golden = Golden::open("t5-relu");
@@ -192,7 +192,7 @@ struct Texts {
     words: Vec<(String, String, Vec<usize>)>,
 }
 
-/// Changed files, and what transformers makes of the texts with them.
+/// Changed files, and the results of transformers for the texts with them.
 #[derive(Deserialize)]
 struct Variant {
     name: String,
@@ -208,7 +208,7 @@ fn texts() -> Texts {
     serde_json::from_str(&text).expect("a committed fixture")
 }
 
-/// The tokenizer of the fixture with other files beside it or, for `tokenizer.json`, other parts in it.
+/// The tokenizer of the fixture with further files or, for `tokenizer.json`, with other parts.
 fn directory(files: &BTreeMap<String, Value>) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a directory");
     let published = fs::read(fixture("t5-tokenizer").join("tokenizer.json")).expect("a committed fixture");
@@ -278,7 +278,7 @@ fn words_are_found_where_they_stand() -> models::Result<()> {
         let ends = tokens.first().zip(tokens.last()).map(|(&first, &last)| first..last + 1);
         assert_eq!(Some(found), ends, "{word:?} in {text:?}");
     }
-    // `▁`, `on`: the space is no part of the word, at the start of a text nor within it.
+    // `▁`, `on`: the space does not belong to the word, neither at the start of a text nor within it.
     assert_eq!((tokenizer.word("on it", "on")?, tokenizer.word("on it", "it")?), (1..2, 3..4));
     Ok(())
 }
@@ -288,7 +288,7 @@ fn words_that_are_not_read_are_refused() -> models::Result<()> {
     let tokenizer = Tokenizer::from_dir(&fixture("t5-tokenizer"), Some(6))?;
     let refused = tokenizer.word("A cat's hat", "dog").expect_err("no such word").to_string();
     assert!(refused.contains("`dog`") && refused.contains("`A`, `cat`, `s`, `hat`"), "{refused}");
-    // The first token of the second word is read, its last is not.
+    // The text is cut within the second word: its first token is kept, its last is not.
     let text = "the picture of the lake";
     for word in ["lake", "picture of the lake"] {
         let refused = tokenizer.word(text, word).expect_err("a cut text").to_string();
@@ -313,7 +313,7 @@ fn a_word_is_its_first_last_or_every_token_or_what_clip_has_there() -> models::R
     assert_eq!(tokens(TokenLookup::ClipIndex, "The")?, 1..2);
     assert_ne!(tokens(TokenLookup::First, "The")?, 1..2);
     let refused = tokens(TokenLookup::ClipIndex, "dog").expect_err("no such word").to_string();
-    assert!(refused.contains("no token of CLIP's"), "{refused}");
+    assert!(refused.contains("no single token for this word"), "{refused}");
 
     let lookups: Vec<TokenLookup> =
         serde_json::from_value(json!(["first", "mean", "last", "clip-index"])).expect("all names");

@@ -1,5 +1,5 @@
-//! The UNet of Stable Diffusion against diffusers, stage by stage, on two tiny random networks that differ in everything
-//! config.json says.
+//! The UNet of Stable Diffusion against diffusers, stage by stage, on two tiny random networks whose configurations
+//! differ in every field.
 //!
 //! `tools/golden_sd.py` makes the fixtures.
 
@@ -8,14 +8,14 @@ use std::path::Path;
 use models::attend::{AttentionProbe, ChainTokens, NoProbe, View, Want};
 use models::probe::{KeepAll, LayerChains, MeanMap, RankOnly, RankParts, Rollout, Select};
 use models::sd::{Unet, UnetConfig};
-use models::{Device, Error, Kind, Segment, Site, Stream, TokenLayout, UnetLayer, UnetPart};
+use models::{Device, Error, Kind, Site, Stream, TokenKind, TokenLayout, UnetLayer, UnetPart};
 use tch::Tensor;
 
 use crate::golden::{Golden, changed, copy, fixture, relative_difference};
 
 /// Tolerance of a stage: largest difference from diffusers in float32, relative to the stage's largest number.
 const RELATIVE: f64 = 1e-5;
-/// The same where both compute in bfloat16, whose numbers are 2⁻⁸ apart.
+/// Tolerance if both compute in bfloat16, whose numbers are 2⁻⁸ apart.
 const RELATIVE_BF16: f64 = 3e-2;
 
 /// Name, rows and columns of image tokens of each level, text tokens, attention layers.
@@ -94,13 +94,13 @@ fn every_stage_is_that_of_diffusers() -> models::Result<()> {
                 true => TokenLayout::cross(text, grids[level]),
             };
             assert_eq!(site.layout, layout, "{name}: {site}");
-            assert_eq!(layout.tokens(), if planned.cross { text } else { layout.count(Segment::Image) });
+            assert_eq!(layout.tokens(), if planned.cross { text } else { layout.count(TokenKind::Image) });
         }
     }
     Ok(())
 }
 
-/// Asks for nothing and must not be shown anything: the fused kernel runs.
+/// Requests nothing and must not get anything, since the fused kernel runs.
 #[derive(Default)]
 struct Uninterested(usize);
 
@@ -116,7 +116,7 @@ impl AttentionProbe for Uninterested {
 }
 
 #[test]
-fn probed_output_is_unprobed_output() -> models::Result<()> {
+fn probes_do_not_change_the_output() -> models::Result<()> {
     for (name, _, _, count) in FIXTURES {
         let golden = Golden::open(name);
         let unet = load(&fixture(name))?;
@@ -132,9 +132,9 @@ fn probed_output_is_unprobed_output() -> models::Result<()> {
     Ok(())
 }
 
-/// The network and everything it computes in bfloat16, beside diffusers in bfloat16.
+/// Compares the network in bfloat16 with diffusers in bfloat16.
 #[test]
-fn bfloat16_is_within_its_noise() -> models::Result<()> {
+fn bfloat16_is_within_its_rounding_noise() -> models::Result<()> {
     let golden = Golden::open("unet-sd2");
     let unet = Unet::load(&fixture("unet-sd2"), Kind::BFloat16, Device::Cpu)?;
     let unprobed = forward(&unet, &golden, &mut NoProbe)?;
@@ -150,7 +150,7 @@ fn bfloat16_is_within_its_noise() -> models::Result<()> {
 
 /// The middle layer that self-attention guidance reads, of a batch of two.
 #[test]
-fn one_layer_is_picked_by_its_place() -> models::Result<()> {
+fn a_probe_can_select_one_layer() -> models::Result<()> {
     let golden = Golden::open("unet-sd1");
     let unet = load(&fixture("unet-sd1"))?;
     let middle = UnetLayer { part: UnetPart::Mid, attention: 0, layer: 0, cross: false };
@@ -162,9 +162,9 @@ fn one_layer_is_picked_by_its_place() -> models::Result<()> {
     Ok(())
 }
 
-/// Cross-attention is no chain, and levels of different sizes have no average.
+/// Cross-attention is not a chain, and levels of different sizes have no average.
 #[test]
-fn probes_of_chains_decline_what_is_none() -> models::Result<()> {
+fn probes_of_chains_refuse_cross_attention() -> models::Result<()> {
     let golden = Golden::open("unet-sd1");
     let unet = load(&fixture("unet-sd1"))?;
     let layers = || unet.config().attention_layers().into_iter();
@@ -187,7 +187,7 @@ fn probes_of_chains_decline_what_is_none() -> models::Result<()> {
     };
     for probe in everything {
         let message = refusal(alone(true).collect(), probe());
-        assert!(message.contains("queries and 5 keys is no Markov chain"), "{message}");
+        assert!(message.contains("queries and 5 keys is not a Markov chain"), "{message}");
         let message = refusal(alone(false).collect(), probe());
         assert!(message.contains("select layers of one resolution"), "{message}");
     }
@@ -243,13 +243,13 @@ fn inputs_that_do_not_fit_are_refused() -> models::Result<()> {
 #[test]
 fn directories_that_do_not_fit_are_refused() {
     for (name, from, to, words) in [
-        // Weights of another network than the configuration's.
+        // Weights that do not fit the configuration.
         ("unet-sd1", "\"CrossAttnDownBlock2D\"", "\"DownBlock2D\"", "does not use"),
         ("unet-sd1", "\"cross_attention_dim\": 10", "\"cross_attention_dim\": 8", "attn2.to_k.weight"),
         ("unet-sd1", "\"use_linear_projection\": false", "\"use_linear_projection\": true", "proj_in.weight"),
         ("unet-sd2", "\"time_embedding_dim\": 14", "\"time_embedding_dim\": null", "time_emb_proj.weight"),
         ("unet-sd2", "\"in_channels\": 3", "\"in_channels\": 9", "conv_in.weight"),
-        // Networks that are not run.
+        // Unsupported networks.
         ("unet-sd1", "UNet2DConditionModel", "UNet2DModel", "_class_name is `UNet2DModel`"),
         ("unet-sd1", "\"class_embed_type\": null", "\"class_embed_type\": \"timestep\"", "class_embed_type"),
         (
@@ -287,9 +287,9 @@ fn directories_that_do_not_fit_are_refused() {
             "\"transformer_layers_per_block\": [[1]]",
             "[[1]]",
         ),
-        // Configurations that contradict themselves.
-        ("unet-sd1", "\"norm_num_groups\": 4", "\"norm_num_groups\": 8", "12 is no multiple"),
-        ("unet-sd1", "\"attention_head_dim\": 2", "\"attention_head_dim\": 5", "8 is no multiple"),
+        // Contradictory configurations.
+        ("unet-sd1", "\"norm_num_groups\": 4", "\"norm_num_groups\": 8", "12 is not a multiple"),
+        ("unet-sd1", "\"attention_head_dim\": 2", "\"attention_head_dim\": 5", "8 is not a multiple"),
         ("unet-sd1", "\"attention_head_dim\": 2", "\"attention_head_dim\": 0", "must lie between 1"),
         (
             "unet-sd1",
@@ -315,9 +315,9 @@ fn directories_that_do_not_fit_are_refused() {
     assert!(message.contains("diffusion_pytorch_model.bin") && message.contains("pickled"), "{message}");
 }
 
-/// What the file of Stable Diffusion 1.5 says, which is older than most fields.
+/// The configuration file of Stable Diffusion 1.5, which is older than most fields.
 #[test]
-fn the_configuration_that_was_published() {
+fn the_published_configuration_is_read() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let published = r#"{
         "_class_name": "UNet2DConditionModel", "_diffusers_version": "0.6.0", "act_fn": "silu", "attention_head_dim": 8,

@@ -1,5 +1,5 @@
-//! The autoencoder against diffusers, there and back, on two tiny random networks that differ in everything config.json
-//! says.
+//! The autoencoder (encoder and decoder) against diffusers, on two tiny random networks whose configurations differ in
+//! every field.
 //!
 //! `tools/golden_vae.py` makes the fixtures.
 
@@ -13,7 +13,7 @@ use crate::golden::{Golden, changed, copy, fixture, relative_difference};
 
 /// Tolerance of the project: largest difference from diffusers in float32, relative to the largest number of a stage.
 const RELATIVE: f64 = 1e-4;
-/// The same where both compute in bfloat16, whose numbers are 2⁻⁸ apart.
+/// Tolerance if both compute in bfloat16, whose numbers are 2⁻⁸ apart.
 const RELATIVE_BF16: f64 = 2e-2;
 
 const FIXTURES: [&str; 2] = ["vae-flux", "vae-sd"];
@@ -52,7 +52,7 @@ fn every_stage_is_that_of_diffusers() -> models::Result<()> {
 }
 
 #[test]
-fn the_halves_are_those_of_the_whole() -> models::Result<()> {
+fn separate_halves_equal_the_whole_autoencoder() -> models::Result<()> {
     for name in FIXTURES {
         let golden = Golden::open(name);
         let whole = load(&fixture(name))?;
@@ -65,9 +65,9 @@ fn the_halves_are_those_of_the_whole() -> models::Result<()> {
     Ok(())
 }
 
-/// The network and everything it computes in bfloat16, beside diffusers in bfloat16.
+/// Compares the network in bfloat16 with diffusers in bfloat16.
 #[test]
-fn bfloat16_is_within_its_noise() -> models::Result<()> {
+fn bfloat16_is_within_its_rounding_noise() -> models::Result<()> {
     let golden = Golden::open("vae-flux");
     let vae = Autoencoder::load(&fixture("vae-flux"), Kind::BFloat16, Device::Cpu)?;
     let posterior = vae.encode(&golden.get("input.pixels"))?;
@@ -109,7 +109,7 @@ fn inputs_that_do_not_fit_are_refused() -> models::Result<()> {
 #[test]
 fn directories_that_do_not_fit_are_refused() {
     for (name, from, to, words) in [
-        // Weights of another shape than the configuration's.
+        // Weights whose shape differs from the configuration's.
         ("vae-flux", "\"layers_per_block\": 1", "\"layers_per_block\": 2", "encoder.down_blocks.0.resnets.1"),
         ("vae-sd", "\"layers_per_block\": 2", "\"layers_per_block\": 1", "does not use"),
         ("vae-sd", "\"use_quant_conv\": true", "\"use_quant_conv\": false", "`quant_conv.bias`"),
@@ -126,12 +126,12 @@ fn directories_that_do_not_fit_are_refused() {
             "mid_block.attentions.0",
         ),
         ("vae-sd", "\"latent_channels\": 4", "\"latent_channels\": 3", "encoder.conv_out.weight"),
-        // Configurations that are not read or contradict themselves.
+        // Unsupported or contradictory configurations.
         ("vae-sd", "\"AutoencoderKL\"", "\"AutoencoderTiny\"", "AutoencoderTiny"),
         ("vae-sd", "\"DownEncoderBlock2D\"", "\"AttnDownEncoderBlock2D\"", "AttnDownEncoderBlock2D"),
         ("vae-sd", "\"UpDecoderBlock2D\"", "\"AttnUpDecoderBlock2D\"", "AttnUpDecoderBlock2D"),
         ("vae-sd", "\"silu\"", "\"gelu\"", "act_fn is `gelu`"),
-        ("vae-sd", "\"norm_num_groups\": 2", "\"norm_num_groups\": 4", "6 is no multiple"),
+        ("vae-sd", "\"norm_num_groups\": 2", "\"norm_num_groups\": 4", "6 is not a multiple"),
         ("vae-sd", "\"norm_num_groups\": 2", "\"norm_num_groups\": 0", "norm_num_groups is 0; it must lie"),
         ("vae-sd", "\"scaling_factor\": 0.18215", "\"scaling_factor\": 0", "no scale"),
         ("vae-sd", "\"latents_mean\": null", "\"latents_mean\": [0, 0, 0, 0]", "latents_mean"),

@@ -1,5 +1,5 @@
-//! The vision transformers against transformers, stage by stage, on tiny random networks that differ in everything
-//! config.json says.
+//! The vision transformers against transformers, stage by stage, on tiny random networks whose configurations differ in
+//! every field.
 //!
 //! `tools/golden_vision.py` makes the fixtures.
 
@@ -84,7 +84,7 @@ fn every_stage_is_that_of_transformers() -> models::Result<()> {
 }
 
 #[test]
-fn probed_output_is_unprobed_output() -> models::Result<()> {
+fn probes_do_not_change_the_output() -> models::Result<()> {
     for name in FIXTURES {
         let dir = fixture(name);
         let network = load(&dir)?;
@@ -98,10 +98,10 @@ fn probed_output_is_unprobed_output() -> models::Result<()> {
     Ok(())
 }
 
-/// Masking a token for everybody equals its removal from the sequence, in every layer, for heads that look at CLS. (A
-/// mean over patches knows which are there.)
+/// Masking a token for all queries equals its removal from the sequence, in every layer, for classifiers that read CLS.
+/// (A mean over patches depends on the number of patches.)
 #[test]
-fn removal_is_masking_of_keys() -> models::Result<()> {
+fn removing_tokens_equals_masking_keys() -> models::Result<()> {
     for (name, removed) in [("vit-plain", &[1i64, 4, 7, 16][..]), ("dino-small", &[2, 20])] {
         removal_equals_masking(name, removed)?;
     }
@@ -132,7 +132,7 @@ fn removal_equals_masking(name: &str, removed: &[i64]) -> models::Result<()> {
     Ok(())
 }
 
-/// The text tower: causal maps, what stands at the end of a text, and a classifier of unit rows.
+/// The text tower: causal maps, the embedding at the end of a text, and a classifier of unit rows.
 #[test]
 fn texts_are_those_of_transformers() -> models::Result<()> {
     let dir = fixture("clip-both");
@@ -159,7 +159,8 @@ fn texts_are_those_of_transformers() -> models::Result<()> {
     Ok(())
 }
 
-/// Classes by name through tokenizer, text tower and mean; by their embeddings from a file; and what fits nothing.
+/// Classes by name through tokenizer, text tower and mean; by their embeddings from a file; and classes that do not
+/// fit.
 #[test]
 fn clip_classifies_by_names_and_by_embeddings() -> models::Result<()> {
     let dir = fixture("clip-both");

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use models::capture::Chains;
 use models::flux::FluxLayers;
-use models::flux::pipeline::{FluxPipeline, Look, LookPlan};
+use models::flux::pipeline::{CaptureOptions, CapturePlan, FluxPipeline};
 use models::image::Rgb8;
 use models::{Device, Kind};
 use serde_json::json;
@@ -26,7 +26,7 @@ pub struct FluxShowOptions {
     /// The blocks to show and average.
     pub layers: FluxLayers,
     /// The prompt, and the noise added to the image.
-    pub look: Look,
+    pub capture: CaptureOptions,
     /// Number type of the networks' computations.
     pub kind: Kind,
     /// Device of the networks.
@@ -43,16 +43,16 @@ pub struct FluxShowOptions {
 /// Fails if options do not fit the pipeline or the image, the prompt does not contain the word, weights or the image cannot be
 /// read, an attention map does not have the requested steady state, or the folder cannot be written.
 pub fn show_flux(dir: &Path, image: Option<&Path>, options: &FluxShowOptions, out: &Path) -> Result<Shown> {
-    let FluxShowOptions { start, drawing, layers, look, kind, device } = options;
+    let FluxShowOptions { start, drawing, layers, capture, kind, device } = options;
     check(*drawing, out)?;
     let pipeline = FluxPipeline::open(dir, *kind, *device)?;
     let depth = pipeline.transformer_config();
     let blocks = layers.resolve(depth.num_layers, depth.num_single_layers)?;
-    let plan = look.plan(&pipeline)?;
+    let plan = capture.plan(&pipeline)?;
     let tokenizer = plan.tokenizer()?;
-    let cut = if tokenizer.truncates(&look.prompt)? { ", cut at its end" } else { "" };
+    let cut = if tokenizer.truncates(&capture.prompt)? { ", cut at its end" } else { "" };
     let layout = plan.layout()?;
-    let tokens = Tokens::new(layout.clone(), layout).spelling(&tokenizer.pieces(&look.prompt)?);
+    let tokens = Tokens::new(layout.clone(), layout).spelling(&tokenizer.pieces(&capture.prompt)?);
     let start = match word(start, &plan)? {
         Some(word) => word,
         None => tokens.start(start)?,
@@ -60,10 +60,10 @@ pub fn show_flux(dir: &Path, image: Option<&Path>, options: &FluxShowOptions, ou
     let decoded = image.map(Rgb8::open).transpose().map_err(models::Error::from)?;
 
     let sigma = plan.sigma()?;
-    let looking = plan.prepare(decoded.as_ref())?;
-    let Chains { layers, .. } = Chains::flux(&looking, blocks, LAMBDA_TOLERANCE, PAGE_BUDGET)?;
-    let Look { prompt, steps, step, seed, .. } = look;
-    let seen = looking.picture;
+    let prepared = plan.prepare(decoded.as_ref())?;
+    let Chains { layers, .. } = Chains::flux(&prepared, blocks, LAMBDA_TOLERANCE, PAGE_BUDGET)?;
+    let CaptureOptions { prompt, steps, step, seed, .. } = capture;
+    let seen = prepared.image;
     let (title, source) = match image {
         Some(image) => (format!("{} · ", stem(image)), file_name(image)),
         None => (String::new(), format!("made of the prompt in {steps} steps")),
@@ -94,9 +94,9 @@ pub fn show_flux(dir: &Path, image: Option<&Path>, options: &FluxShowOptions, ou
 }
 
 /// Returns the text tokens of the word that bounces start from; `None` if they do not start from a word. Text tokens come first.
-fn word(start: &Start, plan: &LookPlan<'_>) -> Result<Option<Origin>> {
+fn word(start: &Start, plan: &CapturePlan<'_>) -> Result<Option<Origin>> {
     let Start::Word { word, lookup } = start else { return Ok(None) };
     let (tokenizer, clip) = (plan.tokenizer()?, plan.pipeline().clip_tokenizer());
-    let states = lookup.tokens(&tokenizer, clip, &plan.look().prompt, word)?;
+    let states = lookup.tokens(&tokenizer, clip, &plan.options().prompt, word)?;
     Ok(Some(Origin { states, name: format!("“{word}”") }))
 }

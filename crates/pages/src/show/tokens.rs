@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use models::t5::TokenLookup;
-use models::{Segment, TokenLayout};
+use models::{TokenKind, TokenLayout};
 
 use eval::Result;
 use eval::analysis::AnalysisError;
@@ -49,7 +49,7 @@ pub(super) struct Tokens {
 
 impl Tokens {
     pub fn new(layout: TokenLayout, sequence: TokenLayout) -> Self {
-        let patches = layout.indices(|segment| segment == Segment::Image);
+        let patches = layout.indices(|kind| kind == TokenKind::Image);
         let patches = patches.into_iter().map(|state| state as usize).collect();
         Self { layout, sequence, patches, pieces: Vec::new() }
     }

@@ -18,7 +18,7 @@ mod score;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
-use models::pipeline::{Draw, NoiseInput, NoisePipeline, NoisePredictor, PictureEncoder};
+use models::pipeline::{Draw, ImageEncoder, NoiseInput, NoisePipeline, NoisePredictor};
 use ndarray::Array2;
 use rayon::prelude::*;
 use tch::Tensor;
@@ -54,7 +54,7 @@ pub struct DiffSeg {
 struct Ready {
     /// The embedded prompt, `[tokens, width]`.
     text: Tensor,
-    encoder: PictureEncoder,
+    encoder: ImageEncoder,
     network: Box<dyn NoisePredictor>,
 }
 
@@ -124,7 +124,7 @@ impl DiffSeg {
         };
         Ok(Ready {
             text: text.shallow_clone(),
-            encoder: self.pipeline.picture_encoder()?,
+            encoder: self.pipeline.image_encoder()?,
             network: self.pipeline.network()?,
         })
     }

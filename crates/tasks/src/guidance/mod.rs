@@ -19,7 +19,7 @@ use models::diffusion::{Sampler, SamplerConfig};
 use models::image::Rgb8;
 use models::noise;
 use models::pipeline::{
-    ClassifierFree, Guide, NoisePipeline, NoisePredictor, PictureDecoder, Start, sample, to_pixels,
+    ClassifierFree, Guide, ImageDecoder, NoisePipeline, NoisePredictor, Start, sample, to_pixels,
 };
 use tch::{Kind, Tensor};
 
@@ -69,7 +69,7 @@ pub struct Guidance {
 /// The networks and the embedded prompts.
 struct Ready {
     network: Box<dyn NoisePredictor>,
-    decoder: PictureDecoder,
+    decoder: ImageDecoder,
     /// Embeddings of the prompt and of the negative prompt, `[tokens, width]` each.
     text: Tensor,
     unconditional: Tensor,
@@ -135,7 +135,7 @@ impl Guidance {
             text: text.shallow_clone(),
             unconditional: unconditional.shallow_clone(),
             network: pipeline.network()?,
-            decoder: pipeline.picture_decoder()?,
+            decoder: pipeline.image_decoder()?,
         })
     }
 

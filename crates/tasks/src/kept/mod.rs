@@ -7,7 +7,7 @@ use std::ops::Range;
 use models::attend::{ChainTokens, KeyBias};
 use models::probe::{MeanMap, Select, token_rank};
 use models::vision::VisionModel;
-use models::{LayerSelection, Segment, TokenLayout};
+use models::{LayerSelection, TokenKind, TokenLayout};
 use ndarray::Array3;
 use rayon::prelude::*;
 use schemars::JsonSchema;
@@ -161,14 +161,14 @@ impl Kept {
             kept(&states, &layout, self.config.threshold)
         };
         let counts = self.config.methods.iter().map(count).collect::<Result<_>>()?;
-        Ok((layout.count(Segment::Image) as u64, counts))
+        Ok((layout.count(TokenKind::Image) as u64, counts))
     }
 }
 
 /// Returns, for each image, the number of image tokens whose state is at least `threshold / n`; `states` is
 /// `[images, n]`.
 fn kept(states: &Tensor, layout: &TokenLayout, threshold: f64) -> Result<Vec<u64>> {
-    let columns = layout.indices(|segment| segment == Segment::Image);
+    let columns = layout.indices(|kind| kind == TokenKind::Image);
     let states = states.f_to_device(Device::Cpu)?.f_to_kind(Kind::Double)?;
     let even = 1.0 / states.size()[1] as f64;
     let chosen = states.f_index_select(-1, &Tensor::f_from_slice(&columns)?)?.f_contiguous()?;

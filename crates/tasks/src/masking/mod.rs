@@ -15,7 +15,7 @@ use std::ops::Range;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::thread;
 
-use models::Segment;
+use models::TokenKind;
 use models::attend::KeyBias;
 use models::image::Preprocessor;
 use models::vision::VisionModel;
@@ -115,7 +115,7 @@ impl Masking {
             .iter()
             .flat_map(|maps| maps.iter().enumerate().map(|(image, map)| Order::of_scores(image, map)))
             .collect();
-        let patches = layout.count(Segment::Image) as usize;
+        let patches = layout.count(TokenKind::Image) as usize;
         let mut curves = vec![Vec::new(); orders.len()];
         for fraction in self.config.fractions.values() {
             let removed = removed_patches(fraction, patches);

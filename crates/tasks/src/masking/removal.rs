@@ -3,7 +3,7 @@
 use markov_core::torch::to_vec;
 use models::attend::{KeyBias, NoProbe};
 use models::vision::{Encoded, VisionTransformer};
-use models::{Segment, TokenLayout};
+use models::{TokenKind, TokenLayout};
 use tch::{Device, Tensor};
 
 use crate::error::Result;
@@ -45,8 +45,8 @@ pub(super) fn classify_without(
     removed: usize,
 ) -> Result<Vec<usize>> {
     let (_, n, width) = tokens.size3()?;
-    let special = layout.indices(|segment| segment == Segment::Special);
-    let patches = layout.indices(|segment| segment == Segment::Image);
+    let special = layout.indices(|kind| kind == TokenKind::Special);
+    let patches = layout.indices(|kind| kind == TokenKind::Image);
     let kept = patches.len() - removed;
     let length = (special.len() + kept) as i64;
     let reduced = TokenLayout::vision(special.len() as i64, (1, kept as i64));

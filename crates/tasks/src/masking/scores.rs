@@ -139,8 +139,7 @@ struct ChainMaps {
 
 /// Selects the image tokens from distributions over the states of a chain: `[images, n]` → `[images][patches]`.
 fn patches(states: &Tensor, tokens: ChainTokens, layout: &TokenLayout) -> Result<Vec<Vec<f64>>> {
-    let image: BTreeSet<i64> =
-        layout.indices(|segment| segment == models::Segment::Image).into_iter().collect();
+    let image: BTreeSet<i64> = layout.indices(|kind| kind == models::TokenKind::Image).into_iter().collect();
     let columns: Vec<i64> = (0..)
         .zip(tokens.states(layout))
         .filter(|(_, token)| image.contains(token))

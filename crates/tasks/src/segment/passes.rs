@@ -73,7 +73,7 @@ impl Segment {
             };
             (count > 0).then(stack)
         });
-        let latents = self.pipeline.encode_pictures(&mut batches, Draw::Mode)?;
+        let latents = self.pipeline.encode_images(&mut batches, Draw::Mode)?;
         let encoded = latents.into_iter().zip(hashes);
         images.extend(encoded.map(|(latents, (index, sha256))| (index, Ok(Encoded { latents, sha256 }))));
         Ok(Ready { texts, images, network: self.pipeline.network()? })

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use markov_core::torch::{bounce, to_vec, token_rank};
 use markov_core::{Direction, Stop};
-use models::{Segment, TokenLayout};
+use models::{TokenKind, TokenLayout};
 use ndarray::Array2;
 use tch::{Kind, Tensor};
 
@@ -79,7 +79,7 @@ struct Image {
 
 impl Image {
     fn of(layout: &TokenLayout) -> Result<Self> {
-        let indices = layout.indices(|segment| segment == Segment::Image);
+        let indices = layout.indices(|kind| kind == TokenKind::Image);
         let first = indices.first().copied().ok_or_else(|| missing("image tokens"))?;
         Ok(Self { first, grid: layout.image })
     }

@@ -38,7 +38,7 @@ impl Draw {
 pub enum Kind {
     /// Softmax of random logits, from flat to peaky.
     Softmax,
-    /// A few non-zeros a row.
+    /// A few non-zeros per row.
     Sparse,
     /// Blocks with weak links: λ₂ near 1, several eigenvalues close together.
     Blocks,
@@ -48,7 +48,7 @@ pub enum Kind {
     Doubly,
     /// Nearly a cycle: a ring of eigenvalues of almost equal modulus.
     Ring,
-    /// Never back to an earlier state: triangular, non-normal.
+    /// Never returns to an earlier state: triangular, non-normal.
     Downhill,
     /// A dense first third, then a triangle with a strong link to the token before; the tokens shuffled.
     Prefix,

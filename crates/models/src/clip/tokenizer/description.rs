@@ -1,4 +1,4 @@
-//! Everything that a tokenizer directory says, with the precedence that transformers gives its files.
+//! The settings in a tokenizer directory, with transformers' precedence of files.
 
 use std::ops::RangeInclusive;
 use std::path::Path;
@@ -10,23 +10,23 @@ use super::files::{ModelFiles, read_json, refuse, unreadable};
 use super::special::SpecialTokens;
 use crate::error::Result;
 
-/// Context length of every CLIP that says nothing else.
+/// Default context length.
 const CONTEXT_LENGTH: usize = 77;
 
-/// Context lengths that are believed: start, end and one token at least, and nothing that exhausts memory.
+/// Valid context lengths: at least start, end and one token, and no length that exhausts memory.
 const CONTEXT_LENGTHS: RangeInclusive<f64> = 3.0..=65536.0;
 
-/// transformers writes 1e30 for a `model_max_length` that is not known, and reads anything above this as not known.
+/// transformers writes 1e30 for an unknown `model_max_length`, and treats values above this one as unknown.
 const NO_LENGTH: f64 = 1e20;
 
-/// Everything that a tokenizer is built from.
+/// All inputs for building a tokenizer.
 pub(super) struct Description {
     pub files: ModelFiles,
     pub special: SpecialTokens,
     pub settings: Settings,
 }
 
-/// What happens to a sequence of ids.
+/// Settings for sequences of ids.
 pub(super) struct Settings {
     pub context_length: usize,
     pub truncation_side: Side,
@@ -35,7 +35,7 @@ pub(super) struct Settings {
     pub split_special_tokens: bool,
 }
 
-/// The end at which a sequence is cut or padded.
+/// The side at which a sequence is cut or padded.
 #[derive(Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Side {
@@ -44,7 +44,7 @@ pub(super) enum Side {
     Right,
 }
 
-/// `tokenizer_config.json`, less the special tokens.
+/// `tokenizer_config.json` without the special tokens.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct TokenizerConfig {
@@ -71,7 +71,7 @@ impl Description {
     }
 }
 
-/// The smaller of what the tokenizer and the text encoder say.
+/// Returns the smaller of the lengths that the tokenizer and the text encoder allow.
 fn context_length(dir: &Path, model_max_length: Option<f64>) -> Result<usize> {
     #[derive(Deserialize)]
     struct ModelConfig {
@@ -88,9 +88,9 @@ fn context_length(dir: &Path, model_max_length: Option<f64>) -> Result<usize> {
         None => config.max_position_embeddings,
     });
     let mut shortest = None;
-    let said = model_max_length.filter(|&length| length <= NO_LENGTH);
+    let declared = model_max_length.filter(|&length| length <= NO_LENGTH);
     for (path, key, length) in
-        [(&tokenizer, "model_max_length", said), (&model, "max_position_embeddings", positions)]
+        [(&tokenizer, "model_max_length", declared), (&model, "max_position_embeddings", positions)]
     {
         let Some(length) = length else { continue };
         if !CONTEXT_LENGTHS.contains(&length) || length.fract() != 0.0 {

@@ -1,4 +1,4 @@
-//! Vocabulary, merges and added tokens as the files of a tokenizer directory have them.
+//! Reads vocabulary, merges and added tokens of a tokenizer directory.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::ErrorKind;
@@ -13,16 +13,16 @@ use crate::limits::{TOKENIZER_BYTES, read_text as read_limited};
 
 /// Vocabulary and merges of the BPE.
 pub(super) struct ModelFiles {
-    /// The file that the vocabulary is from.
+    /// The file with the vocabulary.
     pub vocabulary_file: PathBuf,
     pub vocabulary: HashMap<String, u32>,
     /// In order of rank.
     pub merges: Vec<(String, String)>,
-    /// Added tokens by id, where `tokenizer.json` was read.
+    /// Added tokens by id, if `tokenizer.json` was read.
     pub added: BTreeMap<u32, TokenEntry>,
 }
 
-/// A token as the files spell it out.
+/// A token with its settings.
 #[derive(Clone, Deserialize)]
 pub(super) struct TokenEntry {
     content: String,
@@ -116,8 +116,8 @@ impl ModelFiles {
     }
 }
 
-/// Merges (place in the file, left, right) whose parts and results are tokens; the BPE builder of the library takes
-/// that for granted.
+/// Checks that the parts and results of merges (place in the file, left, right) are tokens, since the BPE builder of
+/// the library does not.
 fn checked_merges(
     path: &Path,
     vocabulary: &HashMap<String, u32>,
@@ -158,12 +158,12 @@ fn parse_json<T: DeserializeOwned>(path: &Path, text: &str) -> Result<T> {
     serde_json::from_str(text).or_else(|e| refuse(path, unreadable(&e)))
 }
 
-/// Why a file is refused that is no JSON or holds something else than CLIP's.
+/// The reason for refusing a file that is not JSON or not a file of CLIP's tokenizer.
 pub(super) fn unreadable(error: &serde_json::Error) -> String {
-    format!("not what a CLIP tokenizer has there: {error}; download the file again")
+    format!("not a valid file of a CLIP tokenizer: {error}; download the file again")
 }
 
-/// Reads a file that need not be there.
+/// Reads an optional file.
 pub(super) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>> {
     match read_text(path) {
         Ok(text) => parse_json(path, &text).map(Some),

@@ -1,6 +1,6 @@
-//! Special and added tokens: which they are, and in which order they are registered.
+//! Special and added tokens and the order of their registration.
 //!
-//! The order matters: of two entries with the same text the later one decides whether the token is looked for before
+//! The order matters: of two entries with the same text, the later one decides whether the token is searched for before
 //! or after the text is lower-cased.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
@@ -17,14 +17,14 @@ use crate::error::Result;
 const START_OF_TEXT: &str = "<|startoftext|>";
 const END_OF_TEXT: &str = "<|endoftext|>";
 
-/// The roles that a token can have, in the order of registration.
+/// Roles of tokens, in the order of registration.
 const ROLES: [&str; 7] =
     ["bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token", "mask_token"];
 
-/// Special tokens without a role are under the newer of these keys, or else under the older.
+/// Keys of special tokens without a role: the newer key, then the older one.
 const EXTRA: [&str; 2] = ["extra_special_tokens", "additional_special_tokens"];
 
-/// Most special or added tokens that one file may name; those that are published name a few.
+/// Maximum number of special or added tokens in one file. Published files have a few.
 const MOST_TOKENS: usize = 10_000;
 
 /// The special tokens of a tokenizer.
@@ -35,7 +35,7 @@ pub(super) struct SpecialTokens {
     pub end: (String, u32),
     /// The token that fills the context, and its id.
     pub pad: (String, u32),
-    /// The token for what the vocabulary lacks.
+    /// The token for text that the vocabulary lacks.
     pub unknown: String,
     /// In the order of [`ROLES`].
     with_role: Vec<SpecialToken>,
@@ -43,7 +43,7 @@ pub(super) struct SpecialTokens {
     declared: Declared,
 }
 
-/// Added tokens with the ids that a file gives them.
+/// Added tokens with their declared ids.
 struct Declared {
     tokens: BTreeMap<u32, AddedToken>,
     file: PathBuf,
@@ -88,7 +88,7 @@ impl SpecialTokens {
             }
         };
         check_count(&declared.file, declared.tokens.len())?;
-        // Of a text that is declared twice the lowest id counts.
+        // If a text is declared twice, the lowest id counts.
         let ids: HashMap<&str, u32> =
             declared.tokens.iter().rev().map(|(&id, token)| (token.content.as_str(), id)).collect();
 
@@ -128,7 +128,7 @@ impl SpecialTokens {
         })
     }
 
-    /// The tokens that are found in a text before it is split into words, in the order of registration.
+    /// Returns the tokens that are searched for before a text is split into words, in the order of registration.
     pub(super) fn registration(&self) -> Vec<AddedToken> {
         let with_role: HashSet<&str> = self.with_role.iter().map(SpecialToken::content).collect();
         let declared: HashSet<&str> =
@@ -148,7 +148,7 @@ impl SpecialTokens {
         .collect()
     }
 
-    /// Checks that every added token has the id that the files give it.
+    /// Checks that every added token has its declared id.
     pub(super) fn check_ids(&self, id_of: impl Fn(&str) -> Option<u32>) -> Result<()> {
         for (&id, token) in &self.declared.tokens {
             let found = id_of(&token.content);
@@ -167,7 +167,7 @@ impl SpecialTokens {
 }
 
 impl Declared {
-    /// From `added_tokens.json`, overruled by `tokenizer.json`.
+    /// Reads `added_tokens.json`; `tokenizer.json` takes precedence.
     fn by_older_files(dir: &Path, special: &HashSet<&str>, files: &ModelFiles) -> Result<Self> {
         let file = dir.join("added_tokens.json");
         let added: BTreeMap<String, u32> = read_json(&file)?.unwrap_or_default();
@@ -186,7 +186,7 @@ fn into_added(entries: BTreeMap<u32, TokenEntry>) -> BTreeMap<u32, AddedToken> {
     entries.into_iter().map(|(id, entry)| (id, entry.into())).collect()
 }
 
-/// A special token: its text alone, or the text and how it is found.
+/// A special token: only its text, or its text with search settings.
 #[derive(PartialEq, Eq, Hash, Deserialize)]
 #[serde(untagged)]
 enum SpecialToken {
@@ -208,7 +208,7 @@ impl SpecialToken {
     }
 }
 
-/// What `special_tokens_map.json` lists is special, whatever its entries say.
+/// Marks all entries of `special_tokens_map.json` as special, whatever their own flag.
 fn all_special(mut map: Map<String, Value>) -> Map<String, Value> {
     for role in ROLES {
         if let Some(entry) = map.get_mut(role).and_then(Value::as_object_mut) {
@@ -218,8 +218,8 @@ fn all_special(mut map: Map<String, Value>) -> Map<String, Value> {
     map
 }
 
-/// Special tokens without a role, and those that count where there are none. The latter, under the older name in
-/// `special_tokens_map.json`, do not make an entry of `added_tokens.json` special.
+/// Returns the special tokens without a role, and their fallback. The fallback, under the older name in
+/// `special_tokens_map.json`, does not make entries of `added_tokens.json` special.
 fn extra_entries<'a>(config: &'a Map<String, Value>, map: &'a Map<String, Value>) -> [Vec<&'a Value>; 2] {
     let [newer, older] = EXTRA;
     let mut extra = entries(config, newer);
@@ -245,7 +245,7 @@ fn check_count(file: &Path, count: usize) -> Result<()> {
     refuse(
         file,
         format!(
-            "names {count} special or added tokens, and a file is believed up to {MOST_TOKENS}; download the file again"
+            "names {count} special or added tokens; the maximum is {MOST_TOKENS}. Download the file again"
         ),
     )
 }
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn of_a_text_with_two_ids_the_lower_counts() {
+    fn the_lower_of_two_ids_of_a_token_counts() {
         let dir = tempfile::tempdir().expect("a folder");
         let entry = json!({ "content": "<pad>" });
         let config = json!({ "added_tokens_decoder": { "9": entry, "7": entry }, "pad_token": "<pad>" });
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn more_tokens_than_any_text_needs_are_refused_by_file() {
+    fn too_many_added_tokens_are_refused_with_the_file_name() {
         let dir = tempfile::tempdir().expect("a folder");
         let many = |count: usize| vec!["<a>"; count];
         let refusal =

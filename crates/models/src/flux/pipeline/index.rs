@@ -11,22 +11,22 @@ use crate::pipeline::{Content, Part, PipelineKind};
 pub enum Component {
     /// Noise levels.
     Scheduler,
-    /// CLIP's text tower, which makes one vector of a prompt.
+    /// CLIP's text tower, which encodes a prompt as one vector.
     ClipText,
     /// Its tokenizer.
     ClipTokenizer,
-    /// The T5 encoder, which makes a vector of each token of a prompt.
+    /// The T5 encoder, which encodes each token of a prompt as a vector.
     T5,
     /// Its tokenizer.
     T5Tokenizer,
-    /// FLUX itself.
+    /// The FLUX transformer.
     Transformer,
     /// The autoencoder.
     Vae,
 }
 
 impl Component {
-    /// All of them.
+    /// All components.
     pub const ALL: [Self; 7] = [
         Self::Scheduler,
         Self::ClipText,
@@ -89,7 +89,7 @@ impl fmt::Display for Component {
 }
 
 impl FluxPipeline {
-    /// Checks that what one network makes is what the next one reads.
+    /// Checks that the output sizes of networks equal the input sizes of the networks that read them.
     pub(super) fn check_fit(&self) -> Result<()> {
         let width = self.parts.check_clip(Component::ClipText, &self.clip_tokenizer)?;
         let (vae, flux) = (&self.vae, &self.transformer);

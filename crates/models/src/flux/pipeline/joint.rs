@@ -1,4 +1,4 @@
-//! FLUX as experiments see it.
+//! Implements the experiments' traits for FLUX.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -16,7 +16,7 @@ use crate::site::{Stream, TokenLayout};
 use crate::t5::TokenLookup;
 use crate::{clip, t5};
 
-/// The tokenizers of a prompt: T5's, whose tokens the transformer attends to, and CLIP's.
+/// The tokenizers of a prompt: T5's, whose tokens take part in the joint attention, and CLIP's.
 struct Tokenizers {
     t5: t5::Tokenizer,
     clip: Arc<clip::Tokenizer>,
@@ -77,12 +77,12 @@ impl JointPipeline for FluxPipeline {
         self.encode_texts(texts, length)
     }
 
-    fn encode_pictures(
+    fn encode_images(
         &self,
         pixels: &mut dyn Iterator<Item = Result<Tensor>>,
         draw: Draw,
     ) -> Result<Vec<Tensor>> {
-        self.encode_pictures(pixels, draw)
+        self.encode_images(pixels, draw)
     }
 
     fn network(&self) -> Result<Box<dyn JointNetwork>> {

@@ -1,12 +1,12 @@
 //! A whole FLUX pipeline as diffusers stores it: `model_index.json` and a folder for each component.
 //!
-//! The components are too large to stand side by side on most devices, so [`FluxPipeline`] holds none of the networks. It
-//! loads one when it is needed and lets it go when its work is done: first all texts through CLIP, then all through T5,
-//! then all pictures through the autoencoder, then the transformer. [`FluxPipeline::watch`] tells when.
+//! The components are too large to be on most devices at the same time. So [`FluxPipeline`] loads each network when it
+//! is needed and unloads it afterwards: first all texts pass through CLIP, then all through T5, then all images through
+//! the autoencoder, then the transformer runs. [`FluxPipeline::watch`] reports each loading and unloading.
 
+mod capture;
 mod index;
 mod joint;
-mod look;
 mod pass;
 mod pictures;
 mod texts;
@@ -19,20 +19,20 @@ use tch::{Device, Kind};
 use super::{FluxConfig, FluxTransformer};
 use crate::error::Result;
 use crate::flow_match::{FlowMatchConfig, Schedule};
-pub use crate::pipeline::{Draw, EncodedText, Phase, PictureEncoder};
-use crate::pipeline::{Grain, Parts, is_pipeline};
+pub use crate::pipeline::{Draw, EncodedText, ImageEncoder, Phase};
+use crate::pipeline::{Granularity, Parts, is_pipeline};
 use crate::t5::T5Config;
 use crate::vae::{Autoencoder, AutoencoderConfig};
 use crate::weights::headers_only;
 use crate::{clip, t5};
+pub use capture::{CaptureOptions, CapturePlan, PreparedCapture};
 pub use index::Component;
-pub use look::{Look, LookPlan, Looking};
 pub use pass::{Denoising, Generation};
 
-/// Pixels of a latent's side that the transformer reads as one token.
+/// Latent pixels along one side of a token.
 const LATENTS_PER_TOKEN: i64 = 2;
 
-/// A FLUX pipeline's directory, opened; its networks are loaded when they are needed.
+/// An open FLUX pipeline directory. Its networks are loaded when they are needed.
 ///
 /// ```no_run
 /// use models::attend::NoProbe;
@@ -43,7 +43,7 @@ const LATENTS_PER_TOKEN: i64 = 2;
 /// let pipeline = FluxPipeline::open(dir, Kind::BFloat16, Device::Cuda(0))?;
 /// let texts = pipeline.encode_texts(&["a cat".into()], 256)?;
 /// # let pixels = tch::Tensor::zeros([1, 3, 512, 512], (Kind::Float, Device::Cpu));
-/// let latents = pipeline.encode_pictures([Ok::<_, models::Error>(pixels)], Draw::Mode)?;
+/// let latents = pipeline.encode_images([Ok::<_, models::Error>(pixels)], Draw::Mode)?;
 /// let transformer = pipeline.transformer()?;
 /// let schedule = pipeline.schedule(4, (512, 512))?;
 /// let noise = noise::normal(&latents[0].size(), 0)?;
@@ -62,12 +62,13 @@ pub struct FluxPipeline {
 }
 
 impl FluxPipeline {
-    /// Opens a directory whose `model_index.json` names the components of a `FluxPipeline`, whatever its class: reads every
-    /// configuration and both tokenizers, and checks that all weight files are there and that the networks fit together. Nothing large is read. Networks
-    /// will compute in `kind` on `device`.
+    /// Opens a directory whose `model_index.json` names the components of a `FluxPipeline`, whatever its class: reads
+    /// every configuration and both tokenizers, and checks that no weight file is missing and that the networks fit
+    /// together. No weights are read. Networks will compute in `kind` on `device`.
     ///
     /// # Errors
-    /// Another pipeline, missing files (all are named), or a configuration that is not FLUX's or fits no other.
+    /// The directory is another pipeline, files are missing (the error names all of them), or a configuration is not
+    /// FLUX's or does not fit the others.
     pub fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         let parts = Parts::open(dir, kind, device)?;
         let folder = |component| parts.folder(component);
@@ -85,12 +86,12 @@ impl FluxPipeline {
         Ok(pipeline)
     }
 
-    /// Whether a directory says that it is a pipeline, of whichever kind, and no single network.
+    /// Whether a directory is a pipeline of any kind rather than a single network.
     pub fn is_pipeline(dir: &Path) -> bool {
         is_pipeline(dir)
     }
 
-    /// Calls `watch` whenever a component is loaded or leaves, for progress, logs and memory readings.
+    /// Calls `watch` whenever a component is loaded or unloaded, for progress, logs and memory readings.
     #[must_use]
     pub fn watch(mut self, watch: impl Fn(Component, Phase) + Send + Sync + 'static) -> Self {
         self.parts.watch(watch);
@@ -107,7 +108,7 @@ impl FluxPipeline {
         self.parts.kind
     }
 
-    /// Where networks compute.
+    /// The device that networks compute on.
     pub fn device(&self) -> Device {
         self.parts.device
     }
@@ -132,15 +133,15 @@ impl FluxPipeline {
         &self.clip_tokenizer
     }
 
-    /// The longest text that T5's tokenizer makes, in tokens: its `model_max_length`, or 512 where it says none.
+    /// Maximum number of tokens of T5's tokenizer: its `model_max_length`, or 512 if that is missing.
     pub(crate) fn most_text_tokens(&self) -> usize {
         self.most_text_tokens
     }
 
-    /// T5's tokenizer for texts of `length` tokens (FLUX schnell 256, dev 512). Its files are read anew.
+    /// Reads T5's tokenizer for texts of `length` tokens (FLUX schnell 256, dev 512).
     ///
     /// # Errors
-    /// The length is none that the tokenizer knows.
+    /// The tokenizer does not support this length.
     pub fn t5_tokenizer(&self, length: usize) -> Result<t5::Tokenizer> {
         t5::Tokenizer::from_dir(&self.parts.folder(Component::T5Tokenizer), Some(length))
     }
@@ -150,15 +151,15 @@ impl FluxPipeline {
         LATENTS_PER_TOKEN * self.vae.pixels_per_latent()
     }
 
-    /// Rows and columns of image tokens of a picture of `(height, width)` pixels.
+    /// Returns rows and columns of the image tokens of an image of `(height, width)` pixels.
     ///
     /// # Errors
-    /// A side that is no multiple of [`FluxPipeline::pixels_per_token`].
+    /// A side is not a multiple of [`FluxPipeline::pixels_per_token`].
     pub fn grid(&self, size: (i64, i64)) -> Result<(i64, i64)> {
-        self.grain().count(size)
+        self.granularity().count(size)
     }
 
-    /// Shape `[channels, h, w]` of the latents of a picture of `(height, width)` pixels, and of their noise.
+    /// Returns the shape `[channels, h, w]` of the latents, and of the noise, for an image of `(height, width)` pixels.
     ///
     /// # Errors
     /// As [`FluxPipeline::grid`].
@@ -167,16 +168,16 @@ impl FluxPipeline {
         Ok([self.vae.latent_channels, LATENTS_PER_TOKEN * rows, LATENTS_PER_TOKEN * columns])
     }
 
-    /// Noise levels of a run of `steps` steps for a picture of `(height, width)` pixels.
+    /// Returns the noise levels of a run of `steps` steps for an image of `(height, width)` pixels.
     ///
     /// # Errors
-    /// No step, or as [`FluxPipeline::grid`].
+    /// `steps` is 0; the errors of [`FluxPipeline::grid`].
     pub fn schedule(&self, steps: usize, size: (i64, i64)) -> Result<Schedule> {
         let (rows, columns) = self.grid(size)?;
         Schedule::new(&self.scheduler, steps, rows * columns)
     }
 
-    /// Loads the transformer. It leaves when the caller drops it.
+    /// Loads the transformer. It is unloaded when the caller drops it.
     ///
     /// # Errors
     /// As [`FluxTransformer::load`].
@@ -187,7 +188,7 @@ impl FluxPipeline {
     /// Checks names, shapes and types of the tensors of all networks; only headers are read.
     ///
     /// # Errors
-    /// The first network that cannot be loaded.
+    /// The error of the first network that cannot be loaded.
     pub fn check_weights(&self) -> Result<()> {
         headers_only(|| {
             self.parts.load(Component::ClipText, clip::ClipTextEncoder::load)?;
@@ -197,16 +198,17 @@ impl FluxPipeline {
         })
     }
 
-    /// Every file that decides what the pipeline computes, in a fixed order: configurations, tokenizers and weights.
+    /// Returns every file that decides what the pipeline computes, in a fixed order: configurations, tokenizers and
+    /// weights.
     ///
     /// # Errors
-    /// A component's files are no longer there.
+    /// Files of a component have been removed.
     pub fn files(&self) -> Result<Vec<PathBuf>> {
         self.parts.files()
     }
 
-    /// SHA-256 over [`FluxPipeline::files`], in hexadecimal: the identity of the pipeline, as
-    /// [`crate::model_sha256`] is of one network. Reads everything, which takes a minute for 30 gigabytes.
+    /// Returns the SHA-256 over [`FluxPipeline::files`] in hexadecimal: the identity of the pipeline, like
+    /// [`crate::model_sha256`] for one network. Reads all files, which takes a minute for 30 gigabytes.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -214,7 +216,8 @@ impl FluxPipeline {
         self.parts.sha256()
     }
 
-    /// Bytes that the weights of each network take when loaded. The largest of them is the least that a device must have.
+    /// Returns the size in bytes of each network's weights when loaded. A device needs at least as much memory as the
+    /// largest of them.
     ///
     /// # Errors
     /// A weight file is not safetensors; only headers are read.
@@ -222,9 +225,9 @@ impl FluxPipeline {
         self.parts.weight_bytes()
     }
 
-    /// What an image token makes of pictures.
-    fn grain(&self) -> Grain {
+    /// Returns the granularity of image sizes: one image token.
+    fn granularity(&self) -> Granularity {
         let pixels = self.pixels_per_token();
-        Grain { pixels, since: format!("an image token stands for {pixels} by {pixels} pixels") }
+        Granularity { pixels, since: format!("an image token stands for {pixels} by {pixels} pixels") }
     }
 }

@@ -1,4 +1,4 @@
-//! Passes of the transformer: one over a noised picture, or as many as make a picture of noise.
+//! Passes of the transformer: one over a noised image, or a whole run from noise to an image.
 
 use tch::{Device, Tensor};
 
@@ -8,26 +8,27 @@ use crate::error::{Error, Result};
 use crate::flow_match::{Schedule, add_noise};
 use crate::flux::{FluxInput, FluxTransformer, pack_latents, unpack_latents};
 
-/// How pictures are made.
+/// Options for generating images.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Generation {
     /// Sampling steps (FLUX.1-schnell 4, dev 28 to 50).
     pub steps: usize,
-    /// Guidance scale of networks distilled with it, 3.5 by default; none for others.
+    /// Guidance scale of networks distilled with guidance, 3.5 by default. Must be `None` for other networks.
     pub guidance: Option<f64>,
-    /// T5 tokens of a prompt (FLUX.1-schnell 256, dev 512).
+    /// Number of T5 tokens of a prompt (FLUX.1-schnell 256, dev 512).
     pub length: usize,
 }
 
 impl FluxPipeline {
-    /// Pictures `[texts, 3, height, width]` of prompts, from -1 to 1 but for overshoots, on the CPU in the pipeline's type.
+    /// Generates images `[texts, 3, height, width]` of prompts, from -1 to 1 (with overshoots), on the CPU in the
+    /// pipeline's type.
     ///
     /// `noise` `[texts, channels, h, w]`, standard normal numbers ([`crate::noise::normal`]) of the shape that
-    /// [`FluxPipeline::latent_shape`] gives, decides the size of the pictures. The probe sees the passes of one text after
-    /// those of another, steps counted from 0 in each.
+    /// [`FluxPipeline::latent_shape`] gives, decides the size of the images. The probe sees all passes of one text,
+    /// then those of the next; steps are counted from 0 for each text.
     ///
     /// # Errors
-    /// Noise of another shape; everything that the parts refuse.
+    /// The noise has another shape; the errors of encoding, denoising and decoding.
     pub fn generate(
         &self,
         texts: &[String],
@@ -61,7 +62,7 @@ impl FluxPipeline {
     }
 }
 
-/// A transformer that follows a prompt along the noise levels of a schedule.
+/// The denoising of latents for a prompt along the noise levels of a schedule.
 pub struct Denoising<'a> {
     /// The transformer.
     pub transformer: &'a FluxTransformer,
@@ -74,8 +75,8 @@ pub struct Denoising<'a> {
 }
 
 impl Denoising<'_> {
-    /// Runs the steps of the schedule from `first` on over latents `[channels, h, w]` that are as noisy as its noise level
-    /// says, and returns them without noise: the same shape, on the CPU in the network's type.
+    /// Runs the steps of the schedule from `first` on, over latents `[channels, h, w]` that have the noise level of
+    /// that step. Returns the denoised latents of the same shape, on the CPU in the network's type.
     ///
     /// # Errors
     /// As [`Denoising::noised_pass`].
@@ -89,15 +90,15 @@ impl Denoising<'_> {
         Ok(unpack_latents(&tokens, grid)?.f_squeeze_dim(0)?.f_to_device(Device::Cpu)?)
     }
 
-    /// One pass over a picture that has as much noise as there is before `step` of the schedule: the velocity `[1,
+    /// Runs one pass over an image with the noise level before `step` of the schedule. Returns the velocity `[1,
     /// rows·columns, 4·channels]`, packed, on the network's device.
     ///
-    /// `latents` and `noise` are `[channels, h, w]` of any float type and anywhere, the latents scaled. The site that the
-    /// probe sees has this step.
+    /// `latents` (scaled) and `noise` are `[channels, h, w]` of any float type on any device. The sites that the probe
+    /// sees have this step.
     ///
     /// # Errors
-    /// No such step, latents, noise or a text of another shape, guidance for a network that takes none; libtorch's and the
-    /// probe's.
+    /// There is no such step; latents, noise or text have another shape; guidance for a network that takes none;
+    /// libtorch or the probe fails.
     pub fn noised_pass(
         &self,
         step: usize,
@@ -135,7 +136,7 @@ impl Denoising<'_> {
     }
 }
 
-/// Latents `[channels, h, w]` as tokens `[1, rows·columns, 4·channels]`, with rows and columns.
+/// Packs latents `[channels, h, w]` to tokens `[1, rows·columns, 4·channels]`. Returns them with rows and columns.
 pub(super) fn packed(latents: &Tensor) -> Result<(Tensor, (i64, i64))> {
     let &[_, height, width] = latents.size().as_slice() else {
         let reason = format!("shape {:?} where [channels, h, w] is needed", latents.size());

@@ -1,4 +1,4 @@
-//! Pictures to latents and back.
+//! Encodes images to latents and decodes latents to images.
 
 use std::path::Path;
 
@@ -6,25 +6,25 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Component, FluxPipeline};
 use crate::error::{Error, Result};
-use crate::pipeline::{Draw, PictureEncoder};
+use crate::pipeline::{Draw, ImageEncoder};
 use crate::vae::Decoder;
 
 impl FluxPipeline {
-    /// Loads the encoder half of the autoencoder. It leaves when the caller drops it.
+    /// Loads the encoder half of the autoencoder. It is unloaded when the caller drops it.
     ///
     /// # Errors
     /// As [`crate::vae::Encoder::load`].
-    pub fn picture_encoder(&self) -> Result<PictureEncoder> {
+    pub fn image_encoder(&self) -> Result<ImageEncoder> {
         self.parts.load(Component::Vae, |dir, kind, device| self.encoder(dir, kind, device))
     }
 
-    /// Scaled latents `[channels, h, w]` of every picture, on the CPU in the pipeline's type. `pixels` are batches `[batch,
-    /// 3, height, width]` from -1 to 1, of one picture or more; sizes may change from batch to batch. They are asked for
-    /// one after another, so a long row of pictures need not be in memory; the encoder is loaded once.
+    /// Returns scaled latents `[channels, h, w]` of every image, on the CPU in the pipeline's type. `pixels` gives
+    /// batches `[batch, 3, height, width]` from -1 to 1 of at least one image; sizes may differ between batches. It is
+    /// read one batch at a time, so that the images need not be in memory at once. The encoder is loaded once.
     ///
     /// # Errors
-    /// The first error of `pixels`; as [`PictureEncoder::encode`].
-    pub fn encode_pictures<E: From<Error>>(
+    /// The first error of `pixels`; the errors of [`ImageEncoder::encode`].
+    pub fn encode_images<E: From<Error>>(
         &self,
         pixels: impl IntoIterator<Item = Result<Tensor, E>>,
         draw: Draw,
@@ -44,7 +44,7 @@ impl FluxPipeline {
                 for i in 0..batch.size().first().copied().unwrap_or(0) {
                     let one = batch.f_narrow(0, i, 1)?;
                     let number = latents.len() as u64;
-                    latents.push(encoder.encode(&one, draw.of_picture(number))?.f_squeeze_dim(0)?);
+                    latents.push(encoder.encode(&one, draw.of_image(number))?.f_squeeze_dim(0)?);
                 }
             }
             Ok(latents)
@@ -52,25 +52,25 @@ impl FluxPipeline {
         failed.map_or(Ok(encoded), Err)
     }
 
-    /// Pixels `[batch, 3, height, width]` from -1 to 1 but for overshoots, on the CPU in the pipeline's type, of scaled
-    /// latents `[batch, channels, h, w]`. Loads the decoder half of the autoencoder and lets it go.
+    /// Decodes scaled latents `[batch, channels, h, w]` to pixels `[batch, 3, height, width]` from -1 to 1 (with
+    /// overshoots), on the CPU in the pipeline's type. Loads and unloads the decoder half of the autoencoder.
     ///
     /// # Errors
     /// As [`Decoder::load`] and [`Decoder::decode`].
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let unscaled = self.vae.unscale(latents)?;
         self.parts.with(Component::Vae, Decoder::load, |decoder| {
-            let pictures = (0..latents.size().first().copied().unwrap_or(0))
+            let images = (0..latents.size().first().copied().unwrap_or(0))
                 .map(|i| Ok(decoder.decode(&unscaled.f_narrow(0, i, 1)?)?.f_to_device(Device::Cpu)?))
                 .collect::<Result<Vec<_>>>()?;
-            if pictures.is_empty() {
+            if images.is_empty() {
                 return Err(Error::Input { input: "latents", reason: "there are none to decode".into() });
             }
-            Ok(Tensor::f_cat(&pictures, 0)?)
+            Ok(Tensor::f_cat(&images, 0)?)
         })
     }
 
-    fn encoder(&self, dir: &Path, kind: Kind, device: Device) -> Result<PictureEncoder> {
-        PictureEncoder::load(dir, self.grain(), kind, device)
+    fn encoder(&self, dir: &Path, kind: Kind, device: Device) -> Result<ImageEncoder> {
+        ImageEncoder::load(dir, self.granularity(), kind, device)
     }
 }

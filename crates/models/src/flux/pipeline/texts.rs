@@ -1,4 +1,4 @@
-//! Prompts.
+//! Encodes prompts.
 
 use super::{Component, FluxPipeline};
 use crate::attend::NoProbe;
@@ -8,12 +8,12 @@ use crate::pipeline::{EncodedText, one_by_one};
 use crate::t5::T5Encoder;
 
 impl FluxPipeline {
-    /// Encodes prompts, `length` T5 tokens each (FLUX schnell 256, dev 512): all through CLIP, which is then let go, then
-    /// all through T5. A prompt that is too long is cut, by CLIP after 75 tokens. T5's padding is attended to, as in
-    /// diffusers. No text, no network is loaded.
+    /// Encodes prompts, `length` T5 tokens each (FLUX schnell 256, dev 512): all with CLIP, which is then unloaded,
+    /// then all with T5. Prompts that are too long are cut; CLIP cuts after 75 tokens. T5's padding takes part in
+    /// attention, as in diffusers. Without texts, no network is loaded.
     ///
     /// # Errors
-    /// A network cannot be loaded, a text not be tokenized, a length not be had; libtorch's.
+    /// A network cannot be loaded, a text cannot be tokenized, or `length` is not supported; libtorch fails.
     pub fn encode_texts(&self, texts: &[String], length: usize) -> Result<Vec<EncodedText>> {
         if texts.is_empty() {
             return Ok(Vec::new());

@@ -6,13 +6,13 @@ use super::SdPipeline;
 use crate::error::Result;
 use crate::pipeline::{Content, Part, PipelineKind};
 
-/// A part of the pipeline, in the order of diffusers. What else a pipeline may have, a safety checker with its feature
-/// extractor or an encoder of image prompts, is neither needed nor read.
+/// A part of the pipeline, in the order of diffusers. Further parts, such as a safety checker with its feature
+/// extractor or an encoder of image prompts, are neither required nor read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Component {
     /// The autoencoder.
     Vae,
-    /// CLIP's text tower, which makes a vector of each token of a prompt.
+    /// CLIP's text tower, which encodes each token of a prompt as a vector.
     ClipText,
     /// Its tokenizer.
     ClipTokenizer,
@@ -23,7 +23,7 @@ pub enum Component {
 }
 
 impl Component {
-    /// All of them.
+    /// All components.
     pub const ALL: [Self; 5] = [Self::Vae, Self::ClipText, Self::ClipTokenizer, Self::Unet, Self::Scheduler];
 
     /// Its folder in the directory, and its key in `model_index.json`.
@@ -60,7 +60,7 @@ impl Part for Component {
             Self::ClipText => &["CLIPTextModel"],
             Self::ClipTokenizer => &["CLIPTokenizer", "CLIPTokenizerFast"],
             Self::Unet => &["UNet2DConditionModel"],
-            // Pipelines are published with many; which are run is said where one is.
+            // Pipelines are published with many schedulers; `SamplerConfig` refuses unsupported ones.
             Self::Scheduler => &[],
         }
     }
@@ -74,7 +74,7 @@ impl fmt::Display for Component {
 }
 
 impl SdPipeline {
-    /// Checks that what one network makes is what the next one reads.
+    /// Checks that the output sizes of networks equal the input sizes of the networks that read them.
     pub(super) fn check_fit(&self) -> Result<()> {
         let width = self.parts.check_clip(Component::ClipText, &self.tokenizer)?;
         let (vae, unet) = (&self.vae, &self.unet);

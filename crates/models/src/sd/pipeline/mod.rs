@@ -1,7 +1,7 @@
 //! A whole pipeline of Stable Diffusion 1 or 2 as diffusers stores it: `model_index.json` and a folder for each component.
 //!
-//! [`SdPipeline`] holds none of the networks: texts are encoded first, by a text tower that is then let go, and the UNet
-//! and the halves of the autoencoder are handed out to whoever samples with them.
+//! [`SdPipeline`] keeps no network in memory: texts are encoded first by a text tower that is then unloaded, and
+//! callers own the UNet and the halves of the autoencoder that they load.
 
 mod component;
 mod predict;
@@ -14,16 +14,16 @@ use super::{Unet, UnetConfig};
 use crate::attend::NoProbe;
 use crate::clip::{self, ClipTextEncoder};
 use crate::error::Result;
-pub use crate::pipeline::{Draw, Phase, PictureEncoder};
-use crate::pipeline::{Grain, Parts, one_by_one};
+pub use crate::pipeline::{Draw, ImageEncoder, Phase};
+use crate::pipeline::{Granularity, Parts, one_by_one};
 use crate::vae::{Autoencoder, AutoencoderConfig, Decoder};
 use crate::weights::headers_only;
 pub use component::Component;
 
-/// Side of the latents where the UNet's configuration gives none: Stable Diffusion 1's.
+/// Default size of the latents if the UNet's configuration has none: Stable Diffusion 1's.
 const USUAL_LATENTS: (i64, i64) = (64, 64);
 
-/// A pipeline's directory, opened; its networks are loaded when they are needed.
+/// An open pipeline directory. Its networks are loaded when they are needed.
 ///
 /// ```no_run
 /// use models::attend::NoProbe;
@@ -47,12 +47,13 @@ pub struct SdPipeline {
 }
 
 impl SdPipeline {
-    /// Opens a directory whose `model_index.json` names the components of a `StableDiffusionPipeline`, whatever its class: reads
-    /// every configuration but the scheduler's, and the tokenizer, and checks that all weight files are there and that the
-    /// networks fit together. Nothing large is read. Networks will compute in `kind` on `device`.
+    /// Opens a directory whose `model_index.json` names the components of a `StableDiffusionPipeline`, whatever its
+    /// class: reads every configuration except the scheduler's, and the tokenizer, and checks that no weight file is
+    /// missing and that the networks fit together. No weights are read. Networks will compute in `kind` on `device`.
     ///
     /// # Errors
-    /// Another pipeline, missing files (all are named), or a configuration that is not Stable Diffusion's or fits no other.
+    /// The directory is another pipeline, files are missing (the error names all of them), or a configuration is not
+    /// Stable Diffusion's or does not fit the others.
     pub fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         let parts = Parts::open(dir, kind, device)?;
         let folder = |component| parts.folder(component);
@@ -66,7 +67,7 @@ impl SdPipeline {
         Ok(pipeline)
     }
 
-    /// Calls `watch` whenever a component is loaded or leaves, for progress, logs and memory readings.
+    /// Calls `watch` whenever a component is loaded or unloaded, for progress, logs and memory readings.
     #[must_use]
     pub fn watch(mut self, watch: impl Fn(Component, Phase) + Send + Sync + 'static) -> Self {
         self.parts.watch(watch);
@@ -83,7 +84,7 @@ impl SdPipeline {
         self.parts.kind
     }
 
-    /// Where networks compute.
+    /// The device that networks compute on.
     pub fn device(&self) -> Device {
         self.parts.device
     }
@@ -108,29 +109,29 @@ impl SdPipeline {
         self.parts.folder(Component::Scheduler)
     }
 
-    /// Height and width in pixels of the pictures that the network was trained on.
+    /// Height and width in pixels of the images that the network was trained on.
     pub fn default_size(&self) -> (i64, i64) {
         let (height, width) = self.unet.sample_size().unwrap_or(USUAL_LATENTS);
         let pixels = self.vae.pixels_per_latent();
         (height * pixels, width * pixels)
     }
 
-    /// Shape `[channels, h, w]` of the latents of a picture of `(height, width)` pixels, and of their noise.
+    /// Returns the shape `[channels, h, w]` of the latents, and of the noise, for an image of `(height, width)` pixels.
     ///
     /// # Errors
-    /// A side that the UNet cannot halve as often as it does: 64 pixels and multiples in Stable Diffusion 1.
+    /// A side is not a multiple of the UNet's coarsest level: 64 pixels in Stable Diffusion 1.
     pub fn latent_shape(&self, size: (i64, i64)) -> Result<[i64; 3]> {
-        let (rows, columns) = self.grain().count(size)?;
+        let (rows, columns) = self.granularity().count(size)?;
         let coarsest = self.unet.coarsest();
         Ok([self.vae.latent_channels, rows * coarsest, columns * coarsest])
     }
 
-    /// What the UNet reads of each text, `[tokens, cross_attention_dim]`: the text tower's tokens behind its last layer norm,
-    /// padded to as many as the tokenizer makes at most (77), on the CPU in the pipeline's type. Padding is attended to, as
-    /// in diffusers; a text that is too long is cut. The tower is loaded and let go; no text, no tower.
+    /// Encodes each text to `[tokens, cross_attention_dim]`: the text tower's tokens after its last layer norm, padded
+    /// to the tokenizer's maximum (77), on the CPU in the pipeline's type. Padding takes part in attention, as in
+    /// diffusers; a text that is too long is cut. The tower is loaded and unloaded; without texts, it is not loaded.
     ///
     /// # Errors
-    /// The tower cannot be loaded, a text not be tokenized; libtorch's.
+    /// The tower cannot be loaded, or a text cannot be tokenized; libtorch fails.
     pub fn encode_texts(&self, texts: &[String]) -> Result<Vec<Tensor>> {
         if texts.is_empty() {
             return Ok(Vec::new());
@@ -141,7 +142,7 @@ impl SdPipeline {
         })
     }
 
-    /// Loads the UNet. It leaves when the caller drops it.
+    /// Loads the UNet. It is unloaded when the caller drops it.
     ///
     /// # Errors
     /// As [`Unet::load`].
@@ -149,17 +150,18 @@ impl SdPipeline {
         self.parts.load(Component::Unet, Unet::load)
     }
 
-    /// Loads the encoder half of the autoencoder. It leaves when the caller drops it.
+    /// Loads the encoder half of the autoencoder. It is unloaded when the caller drops it.
     ///
     /// # Errors
     /// As [`crate::vae::Encoder::load`].
-    pub fn picture_encoder(&self) -> Result<PictureEncoder> {
-        self.parts
-            .load(Component::Vae, |dir, kind, device| PictureEncoder::load(dir, self.grain(), kind, device))
+    pub fn image_encoder(&self) -> Result<ImageEncoder> {
+        self.parts.load(Component::Vae, |dir, kind, device| {
+            ImageEncoder::load(dir, self.granularity(), kind, device)
+        })
     }
 
-    /// Loads the decoder half of the autoencoder, which reads unscaled latents ([`AutoencoderConfig::unscale`]). It leaves
-    /// when the caller drops it.
+    /// Loads the decoder half of the autoencoder, which reads unscaled latents ([`AutoencoderConfig::unscale`]). It is
+    /// unloaded when the caller drops it.
     ///
     /// # Errors
     /// As [`Decoder::load`].
@@ -170,7 +172,7 @@ impl SdPipeline {
     /// Checks names, shapes and types of the tensors of all networks; only headers are read.
     ///
     /// # Errors
-    /// The first network that cannot be loaded.
+    /// The error of the first network that cannot be loaded.
     pub fn check_weights(&self) -> Result<()> {
         headers_only(|| {
             self.parts.load(Component::ClipText, ClipTextEncoder::load)?;
@@ -179,16 +181,17 @@ impl SdPipeline {
         })
     }
 
-    /// Every file that decides what the pipeline computes, in a fixed order: configurations, tokenizer and weights.
+    /// Returns every file that decides what the pipeline computes, in a fixed order: configurations, tokenizer and
+    /// weights.
     ///
     /// # Errors
-    /// A component's files are no longer there.
+    /// Files of a component have been removed.
     pub fn files(&self) -> Result<Vec<PathBuf>> {
         self.parts.files()
     }
 
-    /// SHA-256 over [`SdPipeline::files`], in hexadecimal: the identity of the pipeline, as [`crate::model_sha256`] is of one
-    /// network. Reads everything.
+    /// Returns the SHA-256 over [`SdPipeline::files`] in hexadecimal: the identity of the pipeline, like
+    /// [`crate::model_sha256`] for one network. Reads all files.
     ///
     /// # Errors
     /// A file cannot be read.
@@ -196,7 +199,7 @@ impl SdPipeline {
         self.parts.sha256()
     }
 
-    /// Bytes that the weights of each network take when loaded.
+    /// Returns the size in bytes of each network's weights when loaded.
     ///
     /// # Errors
     /// A weight file is not safetensors; only headers are read.
@@ -204,13 +207,13 @@ impl SdPipeline {
         self.parts.weight_bytes()
     }
 
-    /// What the UNet's coarsest level makes of pictures.
-    fn grain(&self) -> Grain {
+    /// Returns the granularity of image sizes: one pixel of the UNet's coarsest level.
+    fn granularity(&self) -> Granularity {
         let (latent, coarsest) = (self.vae.pixels_per_latent(), self.unet.coarsest());
         let since = format!(
             "a latent stands for {latent} by {latent} pixels and the UNet's coarsest level for {coarsest} by \
              {coarsest} latents"
         );
-        Grain { pixels: latent * coarsest, since }
+        Granularity { pixels: latent * coarsest, since }
     }
 }

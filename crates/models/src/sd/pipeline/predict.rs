@@ -8,7 +8,7 @@ use super::{Component, SdPipeline};
 use crate::attend::AttentionProbe;
 use crate::diffusion::{SamplerConfig, SamplerKind};
 use crate::error::Result;
-use crate::pipeline::{NoiseInput, NoisePipeline, NoisePredictor, PictureDecoder, PictureEncoder};
+use crate::pipeline::{ImageDecoder, ImageEncoder, NoiseInput, NoisePipeline, NoisePredictor};
 use crate::sd::Unet;
 use crate::site::Stream;
 
@@ -59,11 +59,11 @@ impl NoisePipeline for SdPipeline {
         Ok(Box::new(self.unet()?))
     }
 
-    fn picture_encoder(&self) -> Result<PictureEncoder> {
-        self.picture_encoder()
+    fn image_encoder(&self) -> Result<ImageEncoder> {
+        self.image_encoder()
     }
 
-    fn picture_decoder(&self) -> Result<PictureDecoder> {
-        self.parts.load(Component::Vae, PictureDecoder::load)
+    fn image_decoder(&self) -> Result<ImageDecoder> {
+        self.parts.load(Component::Vae, ImageDecoder::load)
     }
 }

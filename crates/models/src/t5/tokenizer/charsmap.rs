@@ -1,14 +1,14 @@
-//! `precompiled_charsmap`: the table of sentencepiece by which characters are replaced, checked before it is used.
+//! Checks `precompiled_charsmap`, sentencepiece's table of character replacements, before it is used.
 //!
-//! The library that applies it (`spm_precompiled`) takes every offset in it for granted and stops the program at one that
-//! leads out of it. The layout: the size in bytes of a trie (32 bits), the trie as units of 32 bits (a double array, as in
-//! Darts-clone), then the replacements, each ended by a zero byte. A leaf holds the place of its replacement.
+//! The library that applies the table (`spm_precompiled`) does not check its offsets and panics at one that leads out
+//! of it. The layout: the size in bytes of a trie (32 bits), the trie as units of 32 bits (a double array, as in
+//! Darts-clone), then the replacements, each ended by a zero byte. A leaf holds the offset of its replacement.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use serde_json::Value;
 
-/// Checks every table in a `tokenizer.json`; the library also stops the program where one is missing.
+/// Checks every table in a `tokenizer.json`. A missing table is refused too, since the library would panic.
 pub(super) fn check_all(file: &Value) -> Result<(), String> {
     let mut open = vec![file];
     while let Some(value) = open.pop() {
@@ -18,10 +18,11 @@ pub(super) fn check_all(file: &Value) -> Result<(), String> {
                 let table = fields.get("precompiled_charsmap");
                 let wanted = fields.get("type").and_then(Value::as_str) == Some("Precompiled");
                 if wanted || table.is_some() {
-                    let table = table.and_then(Value::as_str).ok_or("precompiled_charsmap is no text")?;
-                    let table = BASE64_STANDARD.decode(table);
                     let table =
-                        table.map_err(|error| format!("precompiled_charsmap is no base64: {error}"))?;
+                        table.and_then(Value::as_str).ok_or("precompiled_charsmap is not a string")?;
+                    let table = BASE64_STANDARD.decode(table);
+                    let table = table
+                        .map_err(|error| format!("precompiled_charsmap is not valid base64: {error}"))?;
                     check(&table).map_err(|reason| format!("precompiled_charsmap {reason}"))?;
                 }
                 open.extend(fields.values());
@@ -32,18 +33,19 @@ pub(super) fn check_all(file: &Value) -> Result<(), String> {
     Ok(())
 }
 
-/// Follows the trie everywhere a text could lead.
+/// Follows every path of the trie that a text could take.
 fn check(table: &[u8]) -> Result<(), String> {
     let (size, rest) = table.split_first_chunk().ok_or("is shorter than its size")?;
     let size = u32::from_le_bytes(*size) as usize;
     let (trie, replacements) =
         rest.split_at_checked(size / 4 * 4).ok_or_else(|| format!("claims a trie of {size} bytes"))?;
     let trie: Vec<u32> = trie.as_chunks().0.iter().map(|&unit| u32::from_le_bytes(unit)).collect();
-    let replacements = std::str::from_utf8(replacements).map_err(|_| "holds text that is no UTF-8")?;
+    let replacements =
+        std::str::from_utf8(replacements).map_err(|_| "has replacements that are not valid UTF-8")?;
 
     let outside = || "leads out of its trie".to_owned();
     let root = trie.first().ok_or_else(outside)?;
-    // The node where the children of a unit begin; children are that with the bits of a byte flipped.
+    // Offsets of nodes. The child of a node for a byte is at the offset with the bits of the byte flipped.
     let mut open = vec![offset(*root)];
     let mut seen = vec![false; trie.len()];
     while let Some(node) = open.pop() {

@@ -1,4 +1,4 @@
-//! What `tokenizer_config.json` says besides `tokenizer.json`.
+//! Reads the settings in `tokenizer_config.json`.
 
 use std::io::ErrorKind;
 use std::path::Path;
@@ -8,14 +8,14 @@ use serde::Deserialize;
 use crate::error::{Error, Result};
 use crate::limits;
 
-/// Length of the texts that T5 was trained on.
+/// Text length that T5 was trained with, in tokens.
 const TRAINED_LENGTH: usize = 512;
 
-/// Lengths that are believed: a token and the end at least, and nothing that exhausts memory. transformers writes 1e30
-/// for a length that is not known.
+/// Valid lengths: at least one token and the end, and no length that exhausts memory. transformers writes 1e30 for an
+/// unknown length.
 const LENGTHS: std::ops::RangeInclusive<f64> = 2.0..=65536.0;
 
-/// What a text ends with, is filled up with, and how long it is then.
+/// The end token, the padding token and the length of encoded texts.
 pub(super) struct Settings {
     pub end: String,
     pub pad: String,
@@ -56,7 +56,7 @@ impl Settings {
         {
             if side.as_ref().is_some_and(|side| side != "right") {
                 return Err(refuse(format!(
-                    "{name} is not `right`, which no T5 encoder is trained for; set it so"
+                    "{name} is not `right`, but T5 encoders are trained with `right`; change it"
                 )));
             }
         }
@@ -67,7 +67,7 @@ impl Settings {
         let length = length.unwrap_or(greatest);
         if length > greatest || (length as f64) < *LENGTHS.start() {
             return Err(refuse(format!(
-                "texts of {length} tokens are asked for; the tokenizer's are 2 to {greatest} tokens long"
+                "texts of {length} tokens were requested; this tokenizer supports 2 to {greatest} tokens"
             )));
         }
         let name = |token: Option<Token>, usual: &str| match token {

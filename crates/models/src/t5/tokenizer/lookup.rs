@@ -1,4 +1,4 @@
-//! Which tokens stand for a word.
+//! The choice of tokens for a word.
 
 use std::ops::Range;
 
@@ -9,7 +9,7 @@ use super::Tokenizer;
 use crate::clip;
 use crate::error::{Error, Result};
 
-/// Which tokens of a T5 sequence stand for a word; a word may be several.
+/// The tokens of a T5 sequence that represent a word, which may have several tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenLookup {
@@ -19,16 +19,18 @@ pub enum TokenLookup {
     Mean,
     /// The last token of the word.
     Last,
-    /// The position of the word in CLIP's tokens (not counting start of text), read from the T5 sequence, as in the code
-    /// published with arXiv 2507.17657. The two tokenizers split text differently, so this is often the token of another word.
+    /// The T5 token at the position that the word has in CLIP's tokens (not counting start of text), as in the code
+    /// published with arXiv 2507.17657. The two tokenizers split text differently, so this is often the token of
+    /// another word.
     ClipIndex,
 }
 
 impl TokenLookup {
-    /// Indices in the T5 sequence of `text`, never none.
+    /// Returns indices in the T5 sequence of `text`; the range is never empty.
     ///
     /// # Errors
-    /// The text has no such word ([`Tokenizer::word`]), or for [`TokenLookup::ClipIndex`] no single token for it.
+    /// The text does not have the word ([`Tokenizer::word`]), or for [`TokenLookup::ClipIndex`] the word is not a
+    /// single token.
     pub fn tokens(
         self,
         t5: &Tokenizer,
@@ -44,7 +46,10 @@ impl TokenLookup {
             Self::ClipIndex => {
                 let token = clip.token_index(text, word)?;
                 if token >= t5.length() {
-                    let reason = format!("CLIP has it at {token}, T5 reads {} tokens", t5.length());
+                    let reason = format!(
+                        "its index in CLIP's tokens is {token}, but the T5 sequence has {} tokens",
+                        t5.length()
+                    );
                     return Err(Error::Word { word: word.into(), text: text.into(), reason });
                 }
                 one(token)

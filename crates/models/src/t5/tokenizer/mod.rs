@@ -1,8 +1,8 @@
-//! Text to token ids, as `T5Tokenizer` of transformers does it, and the tokens of a word.
+//! Tokenizes text as transformers' `T5Tokenizer` does, and finds the tokens of a word.
 //!
-//! `tokenizer.json` says how: characters are replaced by a table (in published files NFKC with all white space made a
-//! space), words are cut at spaces, each gets a `▁` before it, and a unigram model finds the likeliest pieces. `</s>`
-//! ends the text, `<pad>` fills it up.
+//! As described in `tokenizer.json`, characters are replaced by a table (in published files NFKC, with all white space
+//! replaced by a space), the text is split into words at spaces, each word gets a `▁` before it, and a unigram model
+//! finds the most likely pieces. `</s>` ends the text, and `<pad>` fills it up.
 
 mod charsmap;
 mod files;
@@ -22,7 +22,7 @@ use crate::limits;
 use files::Settings;
 pub use lookup::TokenLookup;
 
-/// What stands for a space before a word; alone it is no part of the word.
+/// The mark for a space before a word. A separate token of it does not belong to the word.
 const SPACE: &str = "▁";
 
 /// The tokenizer of a T5 encoder.
@@ -42,12 +42,12 @@ pub struct Tokenizer {
 }
 
 impl Tokenizer {
-    /// Reads `tokenizer.json` and, for the names of the special tokens and the greatest length, `tokenizer_config.json`
-    /// of a directory. `length` is the number of tokens of every text (FLUX schnell 256, dev 512); without it the
-    /// greatest length, `model_max_length`, or 512 where none is given.
+    /// Reads `tokenizer.json` and, for the names of the special tokens and the maximum length, `tokenizer_config.json`
+    /// of a directory. `length` is the number of tokens of every text (FLUX schnell 256, dev 512); by default the
+    /// maximum length, `model_max_length`, or 512 if that is missing.
     ///
     /// # Errors
-    /// A file is missing, cannot be read or is not T5's; `length` is greater than the greatest.
+    /// A file is missing, cannot be read or is not T5's; `length` exceeds the maximum.
     pub fn from_dir(dir: &Path, length: Option<usize>) -> Result<Self> {
         let path = dir.join("tokenizer.json");
         let settings = Settings::read(dir, length)?;
@@ -60,7 +60,7 @@ impl Tokenizer {
         let unreadable = |error: serde_json::Error| refuse(error.to_string());
         let mut file: Value = serde_json::from_slice(&bytes).map_err(unreadable)?;
         charsmap::check_all(&file).map_err(refuse)?;
-        // What is set below in any case, or never used.
+        // These parts are set below or are never used.
         if let Some(parts) = file.as_object_mut() {
             for part in ["post_processor", "decoder", "truncation", "padding"] {
                 parts.insert(part.into(), Value::Null);
@@ -78,9 +78,9 @@ impl Tokenizer {
         Ok(Self { pipeline, length: settings.length })
     }
 
-    /// Token ids `[length]` of a text: the text, end of text, padding. A text that is too long is cut before its end.
+    /// Returns the token ids `[length]` of a text: the text, end of text, padding. A text that is too long is cut.
     ///
-    /// Special tokens that are written in the text become those tokens.
+    /// Special tokens that are spelled out in the text become these tokens.
     ///
     /// # Errors
     /// The tokenizer library refuses the text.
@@ -88,7 +88,8 @@ impl Tokenizer {
         Ok(self.encoding(text)?.get_ids().iter().map(|&id| id.into()).collect())
     }
 
-    /// For each token of [`Tokenizer::encode`] 1, or 0 if it is padding. FLUX attends to padding and needs no mask.
+    /// Returns 1 for each token of [`Tokenizer::encode`], or 0 if it is padding. FLUX attends to padding and uses no
+    /// mask.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
@@ -96,7 +97,8 @@ impl Tokenizer {
         Ok(self.encoding(text)?.get_attention_mask().iter().map(|&kept| kept.into()).collect())
     }
 
-    /// The pieces of [`Tokenizer::encode`] as the vocabulary spells them, `▁` for a space before them; none of padding.
+    /// Returns the pieces of [`Tokenizer::encode`] as the vocabulary spells them, with `▁` for a space before them,
+    /// without padding.
     ///
     /// # Errors
     /// As [`Tokenizer::encode`].
@@ -120,15 +122,16 @@ impl Tokenizer {
         self.length
     }
 
-    /// Indices of the tokens of `word` in [`Tokenizer::encode`], found by the place in the text that each was made from.
+    /// Returns the indices of the tokens of `word` in [`Tokenizer::encode`], found by the part of the text that each
+    /// token comes from.
     ///
-    /// The first place counts where the word stands whole, whatever the case of its letters: no letter, digit or `_`
-    /// directly before or after it, so `cat` is found in `Cat's` and not in `catalogue`. Several words with spaces
-    /// between them are looked for as one. A lone `▁` before the word is not counted, one between
-    /// two words is, and so is a piece that reaches beyond the word.
+    /// Finds the first occurrence of the whole word, ignoring case: there must be no letter, digit or `_` directly
+    /// before or after it, so `cat` is found in `Cat's` but not in `catalogue`. Several words separated by spaces are
+    /// searched for as one. A separate `▁` before the word is not included; one between two words is, and so is a piece
+    /// that extends beyond the word.
     ///
     /// # Errors
-    /// The text has no such word, or it is cut before the word's end.
+    /// The text does not have the word, or is cut before the word's end.
     pub fn word(&self, text: &str, word: &str) -> Result<Range<usize>> {
         let refuse = |reason: String| Error::Word { word: word.into(), text: text.into(), reason };
         let place = words::find(text, word).ok_or_else(|| refuse(words::absent(text)))?;
@@ -151,7 +154,7 @@ impl Tokenizer {
     }
 }
 
-/// Tokens that were made from a part of `place`, a range of bytes of the text.
+/// Returns the tokens that come from `place`, a range of bytes of the text.
 fn tokens_at(encoding: &Encoding, place: &Range<usize>) -> Vec<usize> {
     let within = |token: &usize| {
         let (start, end) = encoding.get_offsets()[*token];

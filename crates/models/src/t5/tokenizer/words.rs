@@ -1,9 +1,9 @@
-//! Words of a text and their places.
+//! Finds words in a text.
 
 use std::ops::Range;
 
-/// Bytes of the first place where `word` stands whole, whatever the case; a space of the word is any white space of the
-/// text.
+/// Returns the byte range of the first occurrence of the whole word, ignoring case. A space in `word` matches any white
+/// space in the text.
 pub(super) fn find(text: &str, word: &str) -> Option<Range<usize>> {
     let word = word.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
     let first = word.chars().next()?;
@@ -17,7 +17,7 @@ pub(super) fn find(text: &str, word: &str) -> Option<Range<usize>> {
     })
 }
 
-/// Bytes at the start of `text` that are `word` (in lower case) but for their case.
+/// Returns the number of bytes at the start of `text` that equal `word` (in lower case) apart from case.
 fn matched(text: &str, word: &str) -> Option<usize> {
     let mut wanted = word.chars().peekable();
     let mut chars = text.char_indices().peekable();
@@ -28,7 +28,7 @@ fn matched(text: &str, word: &str) -> Option<usize> {
             while chars.next_if(|(_, c)| c.is_whitespace()).is_some() {}
             continue;
         }
-        // A capital can be several small letters.
+        // A capital letter can have several lower-case letters.
         if !found.to_lowercase().all(|letter| wanted.next() == Some(letter)) {
             return None;
         }
@@ -36,12 +36,12 @@ fn matched(text: &str, word: &str) -> Option<usize> {
     Some(chars.peek().map_or(text.len(), |&(end, _)| end))
 }
 
-/// Letters, digits, `_` and accents that stand apart from their letter.
+/// Whether a character belongs to a word: a letter, a digit, `_` or a combining accent.
 fn in_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_' || matches!(c, '\u{300}'..='\u{36f}')
 }
 
-/// Says which words a text has, instead of the one that was looked for.
+/// Returns the words of a text, for an error about a missing word.
 pub(super) fn absent(text: &str) -> String {
     let words: Vec<_> =
         text.split(|c| !in_word(c)).filter(|word| !word.is_empty()).map(|word| format!("`{word}`")).collect();

@@ -1,4 +1,4 @@
-//! What is in a pipeline's directory.
+//! The directory of a pipeline.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -22,7 +22,7 @@ fn a_pipeline_describes_itself() -> models::Result<()> {
     assert_eq!(pipeline.t5_tokenizer(LENGTH)?.length(), LENGTH);
     assert_eq!(pipeline.clip_tokenizer().context_length(), 14);
 
-    // Stored in bfloat16, so as many bytes as the files without their headers.
+    // Stored in bfloat16, so the size equals that of the files without their headers.
     let bytes = pipeline.weight_bytes()?;
     let order = [Component::ClipText, Component::T5, Component::Transformer, Component::Vae];
     assert_eq!(bytes.iter().map(|&(component, _)| component).collect::<Vec<_>>(), order);
@@ -84,8 +84,8 @@ fn every_missing_file_is_named() {
     assert!(refusal(empty.path()).contains("no model_index.json"));
 }
 
-/// The classes of diffusers 0.42 with the components of `FluxPipeline`. Of those that read a mask or edges besides, the network
-/// has more channels, and is refused for these.
+/// The classes of diffusers 0.42 with the components of `FluxPipeline`. The networks of classes that also read a mask
+/// or edges have more channels and are refused for this reason.
 #[test]
 fn the_parts_decide_and_not_the_class() -> models::Result<()> {
     for class in [

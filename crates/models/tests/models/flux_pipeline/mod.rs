@@ -1,4 +1,4 @@
-//! A whole FLUX pipeline against diffusers: text to picture, and picture to one pass.
+//! A whole FLUX pipeline against diffusers: from text to image, and one pass over an image.
 //!
 //! `tools/golden_flux_pipeline.py` makes the fixture.
 

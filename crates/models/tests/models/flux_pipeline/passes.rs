@@ -1,4 +1,4 @@
-//! What a pipeline computes, and when its components live.
+//! The results of a pipeline, and the lifetimes of its components.
 
 use std::sync::{Arc, Mutex};
 
@@ -12,12 +12,12 @@ use crate::golden::{Golden, changed, relative_difference};
 
 /// Tolerance of the project: largest difference from diffusers in float32, relative to the largest number of a stage.
 const RELATIVE: f64 = 1e-4;
-/// The same where both compute in bfloat16, whose numbers are 2⁻⁸ apart, through one network.
+/// Tolerance if both compute one network in bfloat16, whose numbers are 2⁻⁸ apart.
 const RELATIVE_BF16: f64 = 2e-2;
-/// And through several passes of several networks.
+/// Tolerance in bfloat16 after several passes of several networks.
 const CHAINED_BF16: f64 = 6e-2;
 
-/// As in the tool.
+/// As in `tools/golden_flux_pipeline.py`.
 const AGAIN_STEPS: usize = 4;
 const STRENGTH: f64 = 0.6;
 
@@ -27,7 +27,7 @@ fn check(ours: &Tensor, golden: &Tensor, stage: &str, tolerance: f64) {
     assert!(difference <= tolerance, "{stage} differs by {difference:e}");
 }
 
-/// The pictures of the fixture, one to a batch.
+/// The images of the fixture, one per batch.
 fn pictures(golden: &Golden) -> Vec<models::Result<Tensor>> {
     (0..2).map(|i| Ok(golden.get("input.pixels").narrow(0, i, 1))).collect()
 }
@@ -82,7 +82,7 @@ fn a_picture_is_noised_and_passed_as_in_diffusers() -> models::Result<()> {
     for (kind, suffix, tolerance) in [(Kind::Float, "", RELATIVE), (Kind::BFloat16, ".bf16", CHAINED_BF16)] {
         let pipeline = open(kind)?;
         let texts = pipeline.encode_texts(&prompts(), LENGTH)?;
-        let latents = pipeline.encode_pictures(pictures(&golden), Draw::Mode)?;
+        let latents = pipeline.encode_images(pictures(&golden), Draw::Mode)?;
         let transformer = pipeline.transformer()?;
         let schedule = pipeline.schedule(AGAIN_STEPS, SIZE)?;
         let first = schedule.first_step(STRENGTH)?;
@@ -111,14 +111,14 @@ fn a_picture_is_noised_and_passed_as_in_diffusers() -> models::Result<()> {
 }
 
 #[test]
-fn latents_are_drawn_picture_by_picture() -> models::Result<()> {
+fn latents_are_drawn_image_by_image() -> models::Result<()> {
     let golden = Golden::open("flux-pipeline");
     let pipeline = open(Kind::Float)?;
     let draw = Draw::Sample { seed: 5 };
-    let one_by_one = pipeline.encode_pictures(pictures(&golden), draw)?;
-    let batch = pipeline.encode_pictures([Ok::<_, Error>(golden.get("input.pixels"))], draw)?;
+    let one_by_one = pipeline.encode_images(pictures(&golden), draw)?;
+    let batch = pipeline.encode_images([Ok::<_, Error>(golden.get("input.pixels"))], draw)?;
     assert_eq!(one_by_one, batch);
-    let encoder = pipeline.picture_encoder()?;
+    let encoder = pipeline.image_encoder()?;
     let second = encoder.encode(&golden.get("input.pixels").narrow(0, 1, 1), Draw::Sample { seed: 6 })?;
     assert_eq!(second.squeeze_dim(0), batch[1]);
 
@@ -131,7 +131,7 @@ fn latents_are_drawn_picture_by_picture() -> models::Result<()> {
     Ok(())
 }
 
-/// Says which sites were shown.
+/// Records the sites that it sees.
 #[derive(Default)]
 struct Sites(Vec<(Stream, usize, usize)>);
 
@@ -170,9 +170,9 @@ fn guidance_has_a_default_where_the_network_needs_one() -> models::Result<()> {
     Ok(())
 }
 
-/// One component is loaded after another has left, in every call, even in one that fails.
+/// Each component is unloaded before the next one is loaded, in every call, even in one that fails.
 #[test]
-fn no_two_components_live_at_once() -> models::Result<()> {
+fn no_two_components_are_loaded_at_once() -> models::Result<()> {
     type Log = Arc<Mutex<Vec<(Component, Phase)>>>;
     let log = Log::default();
     let writer = Arc::clone(&log);
@@ -187,16 +187,16 @@ fn no_two_components_live_at_once() -> models::Result<()> {
     let order = [Component::ClipText, Component::T5, Component::Transformer, Component::Vae];
     assert_eq!(told(), order.map(alone).concat());
 
-    pipeline.encode_pictures(pictures(&golden), Draw::Mode)?;
+    pipeline.encode_images(pictures(&golden), Draw::Mode)?;
     assert_eq!(told(), alone(Component::Vae));
 
     let broken = [Ok(golden.get("input.pixels")), Err(Error::Probe("no such picture".into()))];
-    let error = pipeline.encode_pictures(broken, Draw::Mode).expect_err("the error was lost");
+    let error = pipeline.encode_images(broken, Draw::Mode).expect_err("the error was lost");
     assert_eq!(error.to_string(), "attention probe: no such picture");
     assert_eq!(told(), alone(Component::Vae));
 
     let odd = [Ok::<_, Error>(golden.get("input.pixels").narrow(2, 0, 22))];
-    let error = pipeline.encode_pictures(odd, Draw::Mode).expect_err("accepted").to_string();
+    let error = pipeline.encode_images(odd, Draw::Mode).expect_err("accepted").to_string();
     assert!(error.contains("22 by 16 pixels; both sides must be multiples of 4"), "{error}");
     assert_eq!(told(), alone(Component::Vae));
 

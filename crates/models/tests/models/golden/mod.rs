@@ -40,7 +40,7 @@ pub fn relative_difference(ours: &Tensor, golden: &Tensor) -> f64 {
     difference.double_value(&[])
 }
 
-/// A copy of a fixture, folders and all.
+/// A copy of a fixture with its folders.
 pub fn copy(name: &str) -> TempDir {
     fn below(from: &Path, to: &Path) {
         for entry in std::fs::read_dir(from).expect("a committed fixture") {
@@ -59,7 +59,7 @@ pub fn copy(name: &str) -> TempDir {
     dir
 }
 
-/// A copy of a fixture with one change to one of its files, wherever the text stands in it.
+/// A copy of a fixture with one text replaced in one of its files.
 pub fn changed(name: &str, file: &str, from: &str, to: &str) -> TempDir {
     let dir = copy(name);
     let path = dir.path().join(file);

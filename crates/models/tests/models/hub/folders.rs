@@ -1,4 +1,4 @@
-//! Repositories whose files lie in folders, as those of a diffusers pipeline do.
+//! Repositories with files in folders, as for diffusers pipelines.
 
 use std::path::Path;
 
@@ -10,20 +10,20 @@ use super::{Told, hub_at};
 /// The published pipelines.
 const IDS: [&str; 2] = ["black-forest-labs/FLUX.1-schnell", "black-forest-labs/FLUX.1-dev"];
 
-/// A published pipeline, as if it were of the commit that the stand-in serves.
+/// A published pipeline, at the commit that the stand-in serves.
 fn pipeline(id: &str) -> Model {
     let registry = Registry::embedded().expect("a registry");
     Model { revision: COMMIT.into(), ..registry.find_id(id).expect("a published pipeline").clone() }
 }
 
-/// Every file holds its own name, but for two that are alike.
+/// Every file contains its own name, except two equal files.
 fn content(file: &str) -> Vec<u8> {
     let name = if file.ends_with("special_tokens_map.json") { "special_tokens_map.json" } else { file };
     name.as_bytes().to_vec()
 }
 
 fn stand_in(model: &Model) -> StandIn {
-    // The stand-in serves from threads of its own, so its names live as long as the process.
+    // The stand-in serves from its own threads, so its names live as long as the process.
     let files = model.files.iter().map(|file| (&*file.clone().leak(), content(file)));
     StandIn::start(files.collect(), honest, honest)
 }
@@ -45,14 +45,14 @@ fn a_pipeline_is_fetched_with_its_folders() -> Result<(), HubError> {
         assert_eq!(told.done, model.files);
         assert_eq!(hub.snapshot(&model)?, folder);
         for file in &model.files {
-            // Files of one name in several folders are files of their own.
+            // Files of the same name in several folders are different files.
             assert_eq!(std::fs::read(folder.join(file)).expect(file), content(file), "{file}");
         }
         let link = std::fs::read_link(folder.join("transformer/config.json")).expect("a link");
         let etag = &sha256(&content("transformer/config.json"))[..40];
         assert_eq!(link, Path::new("../../../blobs").join(etag), "as Python's library lays it out");
 
-        // One file of one folder is gone: it alone is missing and fetched.
+        // One file of one folder is removed: only that file is missing and fetched.
         std::fs::remove_file(folder.join("vae/config.json")).expect("removable");
         let error = hub.snapshot(&model).expect_err("a file is gone");
         assert!(

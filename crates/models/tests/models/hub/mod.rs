@@ -1,4 +1,4 @@
-//! Fetching from a stand-in hub: what goes well, what is resumed, what is refused, and what is left behind each time.
+//! Downloads from a stand-in hub: success, resuming, refusals, and the state of the cache afterwards.
 
 mod folders;
 mod refusals;
@@ -62,7 +62,7 @@ fn assert_complete(folder: &Path, cache: &Path) {
     assert_eq!(blobs(cache), expected);
 }
 
-/// Keeps what it is told.
+/// Records the progress.
 #[derive(Default)]
 struct Told {
     notes: Vec<String>,
@@ -93,13 +93,13 @@ fn a_model_is_fetched_once() -> Result<(), HubError> {
     assert_eq!(told.done, ["config.json", "model.safetensors"]);
     assert_eq!((told.furthest, told.notes), (weights().len() as u64, vec![]));
 
-    // As Python's library lays it out.
+    // The layout of Python's library.
     let link = std::fs::read_link(folder.join("model.safetensors")).expect("a link");
     assert_eq!(link, Path::new("../../blobs").join(sha256(&weights())));
     let branch = std::fs::read_to_string(repository(cache.path()).join("refs/main")).expect("a branch");
     assert_eq!(branch, COMMIT);
 
-    // The branch is asked for once; what follows is of the same commit.
+    // The branch is resolved once; all later requests name the same commit.
     let line = |request: &Request| format!("{} {}", request.method, request.path);
     assert_eq!(
         stand_in.hub.requests().iter().map(line).collect::<Vec<_>>(),
@@ -120,7 +120,7 @@ fn a_model_is_fetched_once() -> Result<(), HubError> {
     assert_eq!(tokens(&stand_in.hub), vec![Some("Bearer hf_secret".to_owned()); 6]);
     assert_eq!(tokens(&stand_in.storage), [None]);
 
-    // Everything is there: nobody is asked, whether the model is fetched again or looked for.
+    // The model is complete, so neither fetching nor finding it makes a request.
     let asked = stand_in.hub.requests().len();
     assert_eq!(hub.fetch(&model(), &mut ())?, folder);
     assert_eq!(hub.snapshot(&model())?, folder);
@@ -135,7 +135,7 @@ fn files_that_another_program_has_fetched_are_used() -> Result<(), HubError> {
     let stand_in = StandIn::start(files(), honest, honest);
     let hub = hub_at(&stand_in.hub, cache.path());
     let folder = hub.fetch(&model(), &mut ())?;
-    // The data without a name, as a fetch of another commit would leave them.
+    // The blob without a link, as after a fetch of another commit.
     std::fs::remove_file(folder.join("model.safetensors")).expect("removable");
     assert!(
         matches!(hub.snapshot(&model()), Err(HubError::Missing { files, .. }) if files == ["model.safetensors"])
@@ -143,7 +143,7 @@ fn files_that_another_program_has_fetched_are_used() -> Result<(), HubError> {
     assert_complete(&hub.fetch(&model(), &mut ())?, cache.path());
     assert_eq!(stand_in.ranges(), ["-"], "the weights were downloaded again");
 
-    // A link to nowhere, after somebody tidied up.
+    // A dangling link, after somebody removed blobs.
     std::fs::remove_file(repository(cache.path()).join("blobs").join(sha256(&weights()))).expect("removable");
     assert_complete(&hub.fetch(&model(), &mut ())?, cache.path());
     assert_eq!(stand_in.ranges(), ["-", "-"]);
@@ -151,7 +151,7 @@ fn files_that_another_program_has_fetched_are_used() -> Result<(), HubError> {
 }
 
 #[test]
-fn a_cut_download_goes_on_where_it_ended() -> Result<(), HubError> {
+fn an_interrupted_download_is_resumed() -> Result<(), HubError> {
     let cache = tempfile::tempdir().expect("a scratch folder");
     let cut_first = |_: &_, nth, reply| Reply { cut_after: (nth == 1).then_some(CUT), ..reply };
     let stand_in = StandIn::start(files(), honest, cut_first);
@@ -164,7 +164,7 @@ fn a_cut_download_goes_on_where_it_ended() -> Result<(), HubError> {
 }
 
 #[test]
-fn what_an_earlier_process_left_is_gone_on_with() -> Result<(), HubError> {
+fn the_partial_file_of_an_earlier_process_is_resumed() -> Result<(), HubError> {
     let cache = tempfile::tempdir().expect("a scratch folder");
     {
         // The connection is cut at the same place for ever.
@@ -198,7 +198,7 @@ fn a_server_that_ignores_ranges_sends_everything_again() -> Result<(), HubError>
     Ok(())
 }
 
-/// Such a server with a connection that never lasts: not tried for ever.
+/// A server that ignores ranges, with a connection that always breaks: retries end.
 #[test]
 fn downloads_that_never_get_further_are_given_up() {
     let cache = tempfile::tempdir().expect("a scratch folder");
@@ -210,7 +210,7 @@ fn downloads_that_never_get_further_are_given_up() {
 }
 
 #[test]
-fn damage_in_what_was_left_costs_one_download() -> Result<(), HubError> {
+fn a_damaged_partial_file_is_downloaded_once_more() -> Result<(), HubError> {
     for left in [vec![0; CUT], vec![7; weights().len()], vec![7; weights().len() + 5]] {
         let cache = tempfile::tempdir().expect("a scratch folder");
         let folder = repository(cache.path()).join("blobs");
@@ -223,7 +223,7 @@ fn damage_in_what_was_left_costs_one_download() -> Result<(), HubError> {
 }
 
 #[test]
-fn a_server_that_is_busy_is_asked_again() -> Result<(), HubError> {
+fn requests_to_a_busy_server_are_retried() -> Result<(), HubError> {
     let cache = tempfile::tempdir().expect("a scratch folder");
     let busy = |_: &_, nth, reply| match nth {
         1 => Reply::status(500),
@@ -236,7 +236,7 @@ fn a_server_that_is_busy_is_asked_again() -> Result<(), HubError> {
 }
 
 #[test]
-fn one_of_two_waits_for_the_other() -> Result<(), HubError> {
+fn a_second_process_waits_for_the_first() -> Result<(), HubError> {
     let cache = tempfile::tempdir().expect("a scratch folder");
     let stand_in = StandIn::start(files(), honest, |_, _, reply| {
         std::thread::sleep(Duration::from_millis(200));

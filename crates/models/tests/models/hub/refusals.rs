@@ -1,4 +1,4 @@
-//! What is refused, in which words, and that nothing bad stays behind.
+//! Refusals, their messages, and that no bad data stay in the cache.
 
 use models::hub::{Hub, HubError};
 
@@ -57,7 +57,7 @@ fn data_that_are_not_the_pinned_ones_are_not_downloaded() {
     let (error, _) = refused(honest, honest, None, &pin("size = 3"));
     assert!(matches!(error, HubError::NotPinned { what: "size", .. }), "{error}");
 
-    // A server that sends no hash of its own: the pinned one decides.
+    // A server without hashes: the pinned hash decides.
     let silent = |_: &Request, _, mut reply: Reply| {
         for (name, value) in &mut reply.headers {
             if *name == "X-Linked-Etag" {
@@ -97,7 +97,7 @@ fn a_token_that_cannot_be_sent_is_not_shown_either() {
 }
 
 #[test]
-fn a_file_that_is_not_there_is_named() {
+fn a_missing_file_is_named() {
     let without = |request: &Request, _, reply| {
         if request.path.ends_with("model.safetensors") { Reply::status(404) } else { reply }
     };
@@ -108,7 +108,7 @@ fn a_file_that_is_not_there_is_named() {
 }
 
 #[test]
-fn offline_names_every_missing_file_and_asks_nobody() {
+fn offline_names_every_missing_file_and_makes_no_request() {
     let cache = tempfile::tempdir().expect("a scratch folder");
     let stand_in = StandIn::start(files(), honest, honest);
     let hub = hub_at(&stand_in.hub, cache.path());
@@ -122,9 +122,9 @@ fn offline_names_every_missing_file_and_asks_nobody() {
 }
 
 #[test]
-fn nobody_there() {
+fn an_unreachable_hub_is_named() {
     let cache = tempfile::tempdir().expect("a scratch folder");
-    // Port 1 is for a service that no machine runs.
+    // No machine runs a service on port 1.
     let hub = Hub::at("http://127.0.0.1:1", cache.path());
     let text = hub.fetch(&model(), &mut ()).expect_err("nobody").to_string();
     for word in ["cannot reach http://127.0.0.1:1/tests/tiny/resolve/main/config.json", "HF_ENDPOINT"] {
@@ -133,7 +133,7 @@ fn nobody_there() {
     assert_eq!(blobs(cache.path()), [""; 0]);
 }
 
-/// What a server says becomes names of files, so it may say no paths.
+/// Headers of a server become file names, so they must not be paths.
 #[test]
 fn headers_that_lead_out_of_the_cache_are_refused() {
     fn with(reply: Reply, header: &str, value: &str) -> Reply {
@@ -156,7 +156,7 @@ fn headers_that_lead_out_of_the_cache_are_refused() {
 }
 
 #[test]
-fn a_commit_that_was_asked_for_is_the_commit_that_comes() {
+fn an_answer_with_another_commit_is_refused() {
     let cache = tempfile::tempdir().expect("a scratch folder");
     let stand_in = StandIn::start(files(), honest, honest);
     let other = "f".repeat(40);
@@ -165,7 +165,7 @@ fn a_commit_that_was_asked_for_is_the_commit_that_comes() {
     assert!(matches!(&error, HubError::Answer { what, .. } if what.contains(COMMIT)), "{error}");
 }
 
-/// `/dev/full` answers every write as a full disk does.
+/// Every write to `/dev/full` fails as on a full disk.
 #[test]
 #[cfg(target_os = "linux")]
 fn a_full_disk_says_how_much_is_needed_and_where() {
@@ -185,7 +185,7 @@ fn a_full_disk_says_how_much_is_needed_and_where() {
     }
     assert_eq!(stand_in.ranges(), ["-"], "a full disk was tried again");
     assert!(!folder.join(sha256(&weights())).exists());
-    // With room again the download ends well.
+    // With enough room the download succeeds.
     std::fs::remove_file(&incomplete).expect("removable");
     hub.fetch(&model(), &mut ()).expect("a model");
 }

@@ -20,7 +20,7 @@ pub struct Request {
     pub headers: BTreeMap<String, String>,
 }
 
-/// An answer; `content` from `start` on is sent, and only `cut_after` bytes of that if it is given.
+/// A response. `content` is sent from `start` on, and only `cut_after` bytes of that if given.
 #[derive(Debug, Clone, Default)]
 pub struct Reply {
     pub status: u16,
@@ -36,7 +36,7 @@ impl Reply {
     }
 }
 
-/// An HTTP server that remembers what it was asked.
+/// An HTTP server that records its requests.
 pub struct Server {
     pub address: SocketAddr,
     requests: Arc<Mutex<Vec<Request>>>,
@@ -53,7 +53,7 @@ impl Server {
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming().take_while(|_| !stopped.load(Ordering::SeqCst)) {
                 let (log, answer) = (Arc::clone(&log), Arc::clone(&answer));
-                // A client that hangs up, or is killed, is part of what is tested.
+                // Tests include clients that hang up or are killed.
                 std::thread::spawn(move || stream.and_then(|stream| serve(&stream, &log, &*answer)));
             }
         });
@@ -64,7 +64,7 @@ impl Server {
         format!("http://{}", self.address)
     }
 
-    /// What was asked so far.
+    /// The requests so far.
     pub fn requests(&self) -> Vec<Request> {
         self.requests.lock().expect("no panic").clone()
     }
@@ -133,7 +133,7 @@ pub fn honest(_request: &Request, _nth: usize, reply: Reply) -> Reply {
 }
 
 impl StandIn {
-    /// Serves `files` under any repository name; the twists are told how often their path was asked for in this way.
+    /// Serves `files` under any repository name. The twists get the number of earlier requests for their path.
     pub fn start(files: Vec<File>, hub: Twist, storage: Twist) -> Self {
         let (weights, small): (Vec<_>, Vec<_>) =
             files.into_iter().partition(|(name, _)| name.ends_with(".safetensors"));
@@ -171,7 +171,7 @@ impl StandIn {
         Self { hub, storage }
     }
 
-    /// Data by their hash, from the byte on that is asked for.
+    /// Serves data by their hash, from the requested byte on.
     fn storage(contents: BTreeMap<String, Vec<u8>>, twist: Twist) -> Server {
         let count = Counter::default();
         Server::start(move |request| {
@@ -188,14 +188,14 @@ impl StandIn {
         })
     }
 
-    /// Ranges of the downloads of weights so far, `-` where none was asked for.
+    /// Ranges of the downloads of weights so far, `-` for requests without range.
     pub fn ranges(&self) -> Vec<String> {
         let downloads = self.storage.requests().into_iter().filter(|request| request.method == "GET");
         downloads.map(|request| request.headers.get("range").cloned().unwrap_or("-".into())).collect()
     }
 }
 
-/// The file, folders included, that a path of the hub is about.
+/// The file, including folders, that a path of the hub requests.
 fn file_of(path: &str) -> &str {
     let path = path.split('?').next().unwrap_or_default();
     let behind_revision = || path.split_once("/resolve/")?.1.split_once('/');
@@ -205,7 +205,7 @@ fn file_of(path: &str) -> &str {
     )
 }
 
-/// How often a path was asked for.
+/// Number of requests for a path.
 #[derive(Default)]
 struct Counter(Mutex<BTreeMap<(String, String), usize>>);
 

@@ -1,4 +1,4 @@
-//! Weights and pictures by the formula of `tools/golden_inception.py`, to the bit.
+//! Weights and images by the formula of `tools/golden_inception.py`, to the bit.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -48,7 +48,7 @@ pub fn write_weights(path: &Path) {
     safetensors::serialize_to_file(views, None, path).expect("a writable folder");
 }
 
-/// Picture `k` of a list of `count`, `[height, width, 3]`, its samples changed by `change`.
+/// Image `k` of a list of `count`, `[height, width, 3]`, its samples changed by `change`.
 pub fn picture(
     name: &str,
     (k, count): (usize, usize),

@@ -34,7 +34,7 @@ fn rgb(name: &str, (k, count): (usize, usize), size: (usize, usize)) -> Tensor {
 }
 
 #[test]
-fn pictures_are_resized_as_tensorflow_1_did() -> models::Result<()> {
+fn images_are_resized_as_tensorflow_1_did() -> models::Result<()> {
     let golden = Golden::open("inception");
     for (height, width) in [(1, 1), (2, 3), (45, 61), (299, 299), (64, 64), (333, 512), (601, 300)] {
         let name = format!("resize.{height}x{width}");
@@ -79,7 +79,7 @@ fn every_stage_is_that_of_torch_fidelity() -> models::Result<()> {
     }
     println!("largest difference: {worst:?}");
 
-    // What a picture's features are does not depend on its company.
+    // The features of an image do not depend on the other images of the batch.
     let alone = network.features(&pictures.narrow(0, 1, 1))?;
     assert_eq!(alone.pool.size(), [1, WIDTH]);
     assert_eq!(alone.logits.size(), [1, CLASSES]);

@@ -1,4 +1,5 @@
-//! Which files of a directory are read. `tools/golden_checkpoints.py` asked transformers and diffusers.
+//! The choice of weight files in a directory. `tools/golden_checkpoints.py` recorded that of transformers and
+//! diffusers.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -106,10 +107,10 @@ fn refusal(dir: &Path) -> String {
 
 const KINDS: [&str; 4] = ["single", "sharded", "single.fp16", "sharded.fp16"];
 
-/// Whatever lies in a folder, the weights are those that its library reads: without a variant where that finds some, and with
-/// `variant="fp16"` otherwise.
+/// For any files in a folder, the weights are those that its library reads: without a variant if it finds some, and
+/// with `variant="fp16"` otherwise.
 #[test]
-fn of_several_weights_those_are_read_that_the_library_reads() {
+fn the_weights_that_the_library_prefers_are_read() {
     let golden = golden();
     let plain = golden.read.iter().filter(|row| row.variant.is_none());
     for row in plain {
@@ -160,7 +161,7 @@ fn the_index_says_which_copy_of_a_tensor_counts() {
         fs::write(&path, map.to_string()).expect("writable");
         let found = ["t0", "t1"].map(|name| number(dir.path(), name).expect("read"));
         assert_eq!(found, [counts; 2], "{library}, {index}");
-        // It decides what is read, so it belongs to the identity of the weights; a tensor counts once.
+        // The index decides which copy is read, so it belongs to the identity of the weights; a tensor counts once.
         assert_eq!(weight_files(dir.path()).expect("files").last(), Some(&path));
         assert_eq!(open(dir.path()).expect("read").numbers(|_| true), 2);
 
@@ -203,9 +204,9 @@ fn the_file_that_the_configuration_names_comes_first() {
         assert_eq!(number(dir.path(), "t0").expect("read"), 1.0, "{file}");
     }
     for (file, word) in [
-        ("../model.safetensors", "beside config.json"),
-        ("/etc/passwd", "beside config.json"),
-        ("pytorch_model.bin", "beside config.json"),
+        ("../model.safetensors", "in the folder of config.json"),
+        ("/etc/passwd", "in the folder of config.json"),
+        ("pytorch_model.bin", "in the folder of config.json"),
         ("absent.safetensors", "lacks absent.safetensors"),
     ] {
         let dir = folder("transformers");
@@ -217,7 +218,7 @@ fn the_file_that_the_configuration_names_comes_first() {
     }
 }
 
-/// A folder with files of both libraries is the one's whose configuration it has.
+/// A folder with files of both libraries belongs to the library whose configuration it has.
 #[test]
 fn the_configuration_says_whose_folder_it_is() {
     let golden = golden();
@@ -253,7 +254,7 @@ fn a_variant_is_read_where_it_is_the_only_one_or_fp16() {
 }
 
 #[test]
-fn what_is_missing_is_said() {
+fn missing_weights_are_reported() {
     let dir = folder("transformers");
     assert!(
         refusal(dir.path()).contains("no weights; expected model.safetensors or diffusion_pytorch_model")
@@ -265,7 +266,8 @@ fn what_is_missing_is_said() {
     assert!(message.contains("no index") && message.contains("model.safetensors.index.json"), "{message}");
 }
 
-/// The advice keeps every tensor and destroys nothing: `AutoModel…save_pretrained` over the folder would drop the classifier.
+/// The advice keeps every tensor and overwrites nothing: `AutoModel…save_pretrained` over the folder would drop the
+/// classifier.
 #[test]
 fn pickles_are_refused_with_a_way_out_that_loses_nothing() {
     for (file, library) in [
@@ -288,7 +290,8 @@ fn pickles_are_refused_with_a_way_out_that_loses_nothing() {
     assert!(tool.is_file());
 }
 
-/// Shards may be links to anywhere, as a single file may: caches lie on other disks. Their names may not lead out.
+/// Shards may be links to anywhere, like a single file, since caches may be on other disks. Their names must not lead
+/// out of the folder.
 #[cfg(unix)]
 #[test]
 fn shards_may_be_links() {

@@ -1,4 +1,4 @@
-//! Checkpoints that are damaged, incomplete or of another network are refused with words that help.
+//! Checkpoints that are damaged, incomplete or of another network are refused with helpful messages.
 
 mod files;
 mod networks;
@@ -70,7 +70,7 @@ fn a_missing_tensor_is_named_with_its_neighbours() {
 }
 
 #[test]
-fn another_shape_than_the_config_says() {
+fn a_tensor_of_another_shape_is_refused() {
     let dir = copy("vit-plain");
     edit(dir.path(), "config.json", |text| {
         text.replace("\"intermediate_size\": 64", "\"intermediate_size\": 60")
@@ -80,7 +80,7 @@ fn another_shape_than_the_config_says() {
 }
 
 #[test]
-fn tensors_nobody_reads_are_another_network() {
+fn unread_tensors_are_refused() {
     let dir = copy("vit-plain");
     edit(dir.path(), "config.json", |text| {
         text.replace("\"num_hidden_layers\": 3", "\"num_hidden_layers\": 2")
@@ -109,7 +109,7 @@ fn a_shard_outside_the_directory_is_refused() {
             text.replace("model-00001-of-00005.safetensors", way_out)
         });
         let message = refusal(dir.path());
-        assert!(message.contains(way_out) && message.contains("not a file beside it"), "{message}");
+        assert!(message.contains(way_out) && message.contains("not a file in its folder"), "{message}");
     }
 }
 
@@ -121,7 +121,7 @@ fn a_missing_shard_is_named() {
 }
 
 #[test]
-fn configurations_that_contradict_themselves() {
+fn contradictory_configurations_are_refused() {
     for (from, to, word) in [
         ("\"num_attention_heads\": 4", "\"num_attention_heads\": 5", "multiple"),
         ("\"patch_size\": 8", "\"patch_size\": 64", "smaller than patch_size"),
@@ -139,7 +139,7 @@ fn configurations_that_contradict_themselves() {
 }
 
 #[test]
-fn what_is_no_model_directory() {
+fn directories_without_a_model_are_refused() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     assert!(refusal(dir.path()).contains("config.json"));
     assert!(refusal(&dir.path().join("nowhere")).contains("no such model directory"));
@@ -172,7 +172,7 @@ fn a_head_that_does_not_fit_is_refused() {
     assert!(message.contains("absent.safetensors"), "{message}");
 }
 
-/// A network put together from headers asks for the tensors that it reads, and they are those of its files.
+/// A network built from headers requests the tensors of its files.
 #[test]
 fn headers_alone_tell_whether_a_network_can_be_loaded() {
     for name in ["vit-plain", "dino-small", "dinov2-registers", "clip-both"] {
@@ -184,7 +184,7 @@ fn headers_alone_tell_whether_a_network_can_be_loaded() {
         let mut numbers = 0;
         for (tensor, shape) in wanted {
             assert_eq!(weights.shape(&tensor).expect("a stored tensor"), shape, "{name}: {tensor}");
-            // Only within the call there are no numbers.
+            // Numbers are missing only within the call.
             let largest = |read: Tensor| read.abs().max().double_value(&[]);
             models::headers_only(|| {
                 assert_eq!(largest(weights.get(&shape, &tensor)?), 0.0);

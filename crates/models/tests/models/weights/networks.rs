@@ -1,5 +1,5 @@
-//! What the names of the tensors say of a vision transformer: where its backbone stands, whether it has a head, and what is
-//! left of training. Every variation of a fixture must compute what transformers computed for the fixture.
+//! Tensor names of a vision transformer: they decide where its backbone is, whether it has a head, and which tensors
+//! are left over from training. Every variation of a fixture must compute what transformers computed for the fixture.
 
 use std::fs;
 use std::path::Path;
@@ -48,7 +48,7 @@ fn computes(dir: &Path, name: &str, stage: &str) {
     assert!(difference <= 1e-4, "{name}: {stage} differs by {difference:e}");
 }
 
-/// A fixture of one file with its tensors under other names; those that get none are left out.
+/// A fixture of one file with renamed tensors; tensors without a new name are left out.
 fn renamed(name: &str, rename: impl Fn(&str) -> Option<String>) -> TempDir {
     let dir = copy(name);
     rewrite(&dir.path().join("model.safetensors"), |tensors| {
@@ -71,7 +71,7 @@ fn without(folder: &str) -> impl Fn(&str) -> Option<String> {
     move |name| Some(name.strip_prefix(folder).map_or(name, |rest| &rest[1..]).to_owned())
 }
 
-/// Adds tensors of one number, as far as there are none of these names.
+/// Adds tensors of one number, unless tensors of these names exist.
 fn with(dir: &Path, names: &[&str]) {
     rewrite(&dir.join("model.safetensors"), |tensors| {
         let absent: Vec<_> =
@@ -130,7 +130,7 @@ fn two_backbones_in_one_file_are_refused() {
 }
 
 #[test]
-fn a_classifier_counts_that_is_there() {
+fn a_classifier_in_the_weights_is_used() {
     for name in ["vit-plain", "dinov2-plain"] {
         for architectures in [Value::Null, json!(["ViTModel"]), json!([])] {
             let dir = copy(name);
@@ -141,8 +141,8 @@ fn a_classifier_counts_that_is_there() {
     }
 }
 
-/// What `AutoModel.from_pretrained(dir).save_pretrained(dir)` leaves if config.json is put back: embeddings would be given in
-/// place of logits, and nobody would know.
+/// The result of `AutoModel.from_pretrained(dir).save_pretrained(dir)` with the old config.json: embeddings would
+/// silently replace logits.
 #[test]
 fn a_head_that_config_promises_and_the_weights_lack_is_refused() {
     let lost = |name: &str, head: &str| {
@@ -160,10 +160,10 @@ fn a_head_that_config_promises_and_the_weights_lack_is_refused() {
         for word in [architecture, "`classifier.weight`", "architectures"] {
             assert!(message.contains(word), "{message}");
         }
-        // The advice helps.
+        // Following the advice helps.
         set(dir.path(), "architectures", json!([model]));
         computes(dir.path(), name, "cls");
-        // A classifier of no classes is none.
+        // A classifier with zero classes counts as no classifier.
         set(dir.path(), "architectures", json!([architecture]));
         set(dir.path(), "id2label", json!({}));
         computes(dir.path(), name, "cls");
@@ -193,9 +193,9 @@ fn a_tower_without_projection_takes_a_linear_head_and_no_names() {
     assert!(message.contains("visual_projection"), "{message}");
 }
 
-/// Known leftovers of training, and tensors beside the network, change nothing.
+/// Known leftovers of training and tensors outside of the network change nothing.
 #[test]
-fn what_training_leaves_is_passed_over() {
+fn tensors_of_training_are_ignored() {
     for (name, stage, prefix) in [
         ("vit-backbone", "embedding", ""),
         ("vit-plain", "logits", "vit."),
@@ -219,9 +219,9 @@ fn what_training_leaves_is_passed_over() {
     }
 }
 
-/// A tensor within a part of the network would change what that part computes, so it is another network's.
+/// A tensor within a part of the network would change what that part computes, so the file belongs to another network.
 #[test]
-fn tensors_within_the_network_are_of_another_architecture() {
+fn unread_tensors_within_the_network_are_refused() {
     for (name, tensors) in [
         (
             "vit-plain",
