@@ -19,11 +19,43 @@ pub enum Error {
         /// What is wrong, with the line where there is one.
         reason: String,
     },
-    /// A `--set` that cannot be applied.
-    #[error("--set {assignment}: {reason}")]
+    /// An assignment to a setting that cannot be applied.
+    #[error("{assignment}: {reason}")]
     Override {
         /// As given.
         assignment: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An option of a command that does not fit the others, or what the command works on.
+    #[error("{option}: {reason}")]
+    Option {
+        /// Its name.
+        option: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Features for comparison that come from another network than those of the generated pictures.
+    #[error(
+        "{} holds features of {features} with weights {found}…, and the weights of the network to compare with are {wanted}…; \
+         numbers of two networks cannot be compared",
+        path.display()
+    )]
+    OtherFeatures {
+        /// The file of features.
+        path: PathBuf,
+        /// The network that they come from.
+        features: String,
+        /// The first digits of the hash of its weights.
+        found: String,
+        /// Those of the network that was asked for.
+        wanted: String,
+    },
+    /// A baseline that is not there or cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Baseline {
+        /// The file.
+        path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
@@ -45,7 +77,7 @@ pub enum Error {
         reason: String,
     },
     /// Several things at once, none of which depends on another.
-    #[error("{} things are in the way of this experiment:\n{}", .0.len(), list(.0))]
+    #[error("{}", several(.0, Error::to_string))]
     Several(Vec<Error>),
     /// The analysis of a file of matrices.
     #[error(transparent)]
@@ -61,10 +93,11 @@ pub enum Error {
     Task(#[from] tasks::Error),
 }
 
-/// Numbered, a line each.
-fn list(errors: &[Error]) -> String {
-    let lines: Vec<String> = (1..).zip(errors).map(|(number, error)| format!("{number}. {error}")).collect();
-    lines.join("\n")
+/// Errors that do not depend on each other, numbered, each in the words of `words`.
+pub fn several(errors: &[Error], words: impl Fn(&Error) -> String) -> String {
+    let lines = (1..).zip(errors).map(|(number, error)| format!("{number}. {}", words(error)));
+    let lines: Vec<String> = lines.collect();
+    format!("{} things are in the way of this experiment:\n{}", errors.len(), lines.join("\n"))
 }
 
 impl Error {
@@ -72,7 +105,12 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Several(errors) => errors.iter().map(Self::kind).min().unwrap_or(ErrorKind::Other),
-            Self::Config { .. } | Self::Override { .. } | Self::Compare { .. } => ErrorKind::Usage,
+            Self::Config { .. }
+            | Self::Override { .. }
+            | Self::Option { .. }
+            | Self::OtherFeatures { .. }
+            | Self::Compare { .. } => ErrorKind::Usage,
+            Self::Baseline { .. } => ErrorKind::Input,
             Self::Run(error) => error.kind(),
             Self::Task(error) => error.kind(),
             Self::Fidelity(error) => error.kind(),
@@ -91,7 +129,7 @@ impl Error {
         move |source| runs::Error::file(action, path)(source).into()
     }
 
-    /// A folder or file that cannot be used, with what is wrong and what to do.
+    /// A folder or file that cannot be used, with what is wrong.
     pub fn unreadable(path: &Path, reason: impl Into<String>) -> Self {
         runs::Error::unreadable(path, reason).into()
     }

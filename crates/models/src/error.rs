@@ -19,11 +19,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A downloaded file that is no longer what was downloaded.
-    #[error(
-        "{} is damaged: its SHA-256 is {found}, the hub's is {expected}; remove that file and fetch it again with \
-         `tokenrank fetch`",
-        path.display()
-    )]
+    #[error("{} is damaged: its SHA-256 is {found}, the hub's is {expected}", path.display())]
     Damaged {
         /// The data in the cache.
         path: PathBuf,
@@ -39,6 +35,18 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it and what to do.
         reason: String,
+    },
+    /// A file without features of pictures, where these are needed.
+    #[error("{}: no file of features", path.display())]
+    NoFeatures {
+        /// The file.
+        path: PathBuf,
+    },
+    /// No folder where that of a CLIP network is needed.
+    #[error("{}: no such folder, and features of CLIP need one", path.display())]
+    NoClipFolder {
+        /// Where it was looked for.
+        path: PathBuf,
     },
     /// A safetensors file that is damaged or hostile.
     #[error("{} is not a readable safetensors file: {reason}; download it again", path.display())]
@@ -96,6 +104,14 @@ pub enum Error {
         /// The device as asked for.
         name: String,
         /// Why it cannot be used.
+        reason: String,
+    },
+    /// A CUDA device where CUDA cannot be used at all.
+    #[error("device `{name}`: {reason}")]
+    NoCuda {
+        /// The device as asked for.
+        name: String,
+        /// Why CUDA cannot be used.
         reason: String,
     },
     /// A bare backbone where classes are needed.
@@ -203,6 +219,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Device { .. }
+            | Self::NoCuda { .. }
             | Self::Layers { .. }
             | Self::MixedSizes { .. }
             | Self::ImageSize { .. }
@@ -212,6 +229,8 @@ impl Error {
             Self::Read { .. }
             | Self::Damaged { .. }
             | Self::Directory { .. }
+            | Self::NoFeatures { .. }
+            | Self::NoClipFolder { .. }
             | Self::Safetensors { .. }
             | Self::MissingTensor { .. }
             | Self::Shape { .. }

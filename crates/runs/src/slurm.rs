@@ -21,7 +21,7 @@ pub enum SlurmError {
     #[error("{what} `{value}` {reason}")]
     Text {
         /// Which option or path.
-        what: &'static str,
+        what: Given,
         /// As given.
         value: String,
         /// What is wrong and what to do.
@@ -31,13 +31,19 @@ pub enum SlurmError {
     #[error(transparent)]
     File(#[from] crate::Error),
     /// Shell lines that bash cannot read.
-    #[error("--prologue `{}` is nothing that bash can read: {reason}", lines.join("\n"))]
+    #[error("prologue `{}` is nothing that bash can read: {reason}", lines.join("\n"))]
     Prologue {
         /// As given.
         lines: Vec<String>,
         /// What bash says.
         reason: String,
     },
+    /// A time limit within which no task would compute anything.
+    #[error(
+        "time `{0}` is no more than the grace and the minute by which Slurm may signal early, so that every shard would be told \
+         to stop as it starts"
+    )]
+    Time(String),
     /// Slurm did not take the jobs.
     #[error("cannot submit with `{command}`: {reason}")]
     Submit {
@@ -48,11 +54,28 @@ pub enum SlurmError {
     },
 }
 
+/// What stands in a script as the user gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Given {
+    /// The value of this option of the program.
+    Option(&'static str),
+    /// What is called this.
+    Thing(&'static str),
+}
+
+impl std::fmt::Display for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Option(name) | Self::Thing(name) => f.write_str(name),
+        }
+    }
+}
+
 impl SlurmError {
     /// What the user can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Text { .. } | Self::Prologue { .. } => ErrorKind::Usage,
+            Self::Text { .. } | Self::Prologue { .. } | Self::Time(_) => ErrorKind::Usage,
             Self::File(error) => error.kind(),
             Self::Submit { .. } => ErrorKind::Other,
         }
@@ -98,7 +121,7 @@ impl std::str::FromStr for Gpu {
             (None, "1") => Ok(Self::Any),
             (Some(kind), "1") if plain(&kind) => Ok(Self::Type(kind.into())),
             (_, count) if count.parse::<u32>().is_ok_and(|count| count > 1) => {
-                Err("a shard computes on one GPU: ask for --gpus 1 and for more shards".into())
+                Err("a shard computes on one GPU: ask for 1 and for more shards".into())
             }
             _ => Err("expected 1, or a type and 1 as in a100:1".into()),
         }
@@ -191,9 +214,7 @@ impl ArrayJob {
     fn check_time(&self) -> Result<(), SlurmError> {
         match self.resources.time.as_deref() {
             Some(time) if seconds(time).is_some_and(|limit| limit <= u64::from(self.grace) + 60) => {
-                let reason = "is no more than --grace and the minute by which Slurm may signal early, so that every shard would \
-                              be told to stop as it starts; give more time, or a smaller --grace";
-                Err(SlurmError::Text { what: "--time", value: time.into(), reason })
+                Err(SlurmError::Time(time.into()))
             }
             _ => Ok(()),
         }
@@ -204,7 +225,7 @@ impl ArrayJob {
         let Some(last) = self.prologue.last() else { return Ok(()) };
         if last.chars().rev().take_while(|&c| c == '\\').count() % 2 == 1 {
             let reason = "ends in a backslash, which joins the line after it; leave it out";
-            return Err(SlurmError::Text { what: "--prologue", value: last.clone(), reason });
+            return Err(SlurmError::Text { what: Given::Option("prologue"), value: last.clone(), reason });
         }
         let text = self.prologue.join("\n");
         match Command::new("bash").args(["-n", "-c", &text, "prologue"]).stdin(Stdio::null()).output() {
@@ -245,7 +266,7 @@ fn seconds(time: &str) -> Option<u64> {
 /// # Errors
 /// A path that no command line can hold.
 pub fn submit_command(script: &Path) -> Result<String, SlurmError> {
-    Ok(format!("sh {}", quote::shell_path("the folder of the scripts", script)?))
+    Ok(format!("sh {}", quote::shell_path(Given::Thing("the folder of the scripts"), script)?))
 }
 
 /// Both jobs in the queue.

@@ -25,14 +25,13 @@ impl Kind {
         match extension.as_str() {
             _ if path.is_dir() => Ok(Self::Folder),
             // Others, such as pipes, would only be met when every picture is drawn, and may never end.
-            _ if path.exists() && !path.is_file() => refuse(
-                "--reference",
-                format!("{} is no regular file; give a folder or a file", path.display()),
-            ),
+            _ if path.exists() && !path.is_file() => {
+                refuse("reference", format!("{} is no regular file; give a folder or a file", path.display()))
+            }
             "npz" => Ok(Self::Statistics),
             "safetensors" => Ok(Self::Features),
             _ if path.exists() => refuse(
-                "--reference",
+                "reference",
                 format!(
                     "{} is neither a folder of pictures, nor .npz statistics, nor .safetensors features",
                     path.display()
@@ -46,8 +45,8 @@ impl Kind {
     }
 }
 
-fn refuse<T>(setting: &'static str, reason: String) -> Result<T> {
-    Err(tasks::Error::Setting { setting, reason }.into())
+fn refuse<T>(option: &'static str, reason: String) -> Result<T> {
+    Err(Error::Option { option, reason })
 }
 
 /// The usual `mu` `[d]` and `sigma` `[d, d]`, which pytorch-fid, clean-fid and others write.
@@ -69,16 +68,8 @@ pub(super) fn features(path: &Path, sha256: &str) -> Result<Reference> {
     let FeatureFile { name, sha256: found, items } = FeatureFile::read(path)?;
     if found != sha256 {
         let short = |hash: &str| hash.chars().take(12).collect::<String>();
-        return refuse(
-            "--reference",
-            format!(
-                "{} holds features of {name} with weights {}…, and --features names weights {}…; numbers of two networks \
-                 cannot be compared. Name the same --features, or give the folder of pictures",
-                path.display(),
-                short(&found),
-                short(sha256)
-            ),
-        );
+        let (found, wanted) = (short(&found), short(sha256));
+        return Err(Error::OtherFeatures { path: path.into(), features: name, found, wanted });
     }
     let mut set = FeatureSet::new();
     for (number, PictureFeatures { features, logits }) in items {

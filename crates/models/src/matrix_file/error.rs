@@ -83,7 +83,7 @@ pub enum Problem {
     #[error("the file holds no tensors")]
     NoTensors,
     /// Several tensors and no key.
-    #[error("the file holds several tensors; choose with --key: {names}")]
+    #[error("the file holds several tensors: {names}")]
     ChooseKey {
         /// The names, or the first of them.
         names: String,
@@ -108,7 +108,7 @@ pub enum Problem {
         names: String,
     },
     /// A key for a file whose only array has no name.
-    #[error("a .npy file holds one array without a name, so --key `{key}` means nothing here; leave it out")]
+    #[error("a .npy file holds one array without a name, so the key `{key}` means nothing here")]
     KeyWithoutNames {
         /// What was asked for.
         key: String,

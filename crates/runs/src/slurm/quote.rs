@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::SlurmError;
+use super::{Given, SlurmError};
 
 /// One word for the shell, whatever is in it but a line break.
-pub(super) fn shell(what: &'static str, text: &str) -> Result<String, SlurmError> {
+pub(super) fn shell(what: Given, text: &str) -> Result<String, SlurmError> {
     let text = one_line(what, text)?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:,+@%".contains(c);
     Ok(if !text.is_empty() && text.chars().all(plain) {
@@ -16,12 +16,12 @@ pub(super) fn shell(what: &'static str, text: &str) -> Result<String, SlurmError
 }
 
 /// [`shell`] for a path.
-pub(super) fn shell_path(what: &'static str, path: &Path) -> Result<String, SlurmError> {
+pub(super) fn shell_path(what: Given, path: &Path) -> Result<String, SlurmError> {
     shell(what, text(what, path)?)
 }
 
 /// The value of an option in a `#SBATCH` line. Slurm knows quotes and backslashes there, and takes `#` for a comment.
-pub(super) fn sbatch(what: &'static str, text: &str) -> Result<String, SlurmError> {
+pub(super) fn sbatch(what: Given, text: &str) -> Result<String, SlurmError> {
     let text = one_line(what, text)?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:,+@%".contains(c);
     Ok(if !text.is_empty() && text.chars().all(plain) {
@@ -32,7 +32,7 @@ pub(super) fn sbatch(what: &'static str, text: &str) -> Result<String, SlurmErro
 }
 
 /// A file of `folder` in a `#SBATCH` line, where `%` has a meaning and a backslash takes it away: `name` may have `%a`.
-pub(super) fn sbatch_file(what: &'static str, folder: &Path, name: &str) -> Result<String, SlurmError> {
+pub(super) fn sbatch_file(what: Given, folder: &Path, name: &str) -> Result<String, SlurmError> {
     let folder = text(what, folder)?;
     if folder.contains('\\') {
         let reason = "has a backslash, which Slurm does not take in the name of a log; choose another folder";
@@ -42,7 +42,7 @@ pub(super) fn sbatch_file(what: &'static str, folder: &Path, name: &str) -> Resu
 }
 
 /// A line that stands in a script as it was given.
-pub(super) fn one_line<'a>(what: &'static str, text: &'a str) -> Result<&'a str, SlurmError> {
+pub(super) fn one_line<'a>(what: Given, text: &'a str) -> Result<&'a str, SlurmError> {
     if text.contains(['\n', '\r', '\0']) {
         let reason = "has a line break; give what belongs on one line";
         return Err(SlurmError::Text { what, value: text.escape_debug().to_string(), reason });
@@ -50,7 +50,7 @@ pub(super) fn one_line<'a>(what: &'static str, text: &'a str) -> Result<&'a str,
     Ok(text)
 }
 
-fn text<'a>(what: &'static str, path: &'a Path) -> Result<&'a str, SlurmError> {
+fn text<'a>(what: Given, path: &'a Path) -> Result<&'a str, SlurmError> {
     path.to_str().ok_or_else(|| SlurmError::Text {
         what,
         value: path.display().to_string(),

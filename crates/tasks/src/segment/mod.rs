@@ -125,7 +125,9 @@ impl Segment {
             let own = of_methods.iter().map(|maps| &maps[place * classes..(place + 1) * classes]);
             match answer(config, several, &items[index], hashes[place], index < config.figures, own) {
                 Ok(record) => Ok(Answer::Record(record)),
-                Err(e @ Error::Dataset { .. }) => Ok(Answer::Failed(Failure::new(&items[index].id, e))),
+                Err(e @ (Error::Dataset { .. } | Error::NoData { .. })) => {
+                    Ok(Answer::Failed(Failure::new(&items[index].id, e)))
+                }
                 Err(e) => Err(e),
             }
         };

@@ -146,8 +146,7 @@ pub(super) struct Part<'a> {
 
 impl Error {
     /// A folder from which parts are missing, and the setting that says where it is.
-    pub(super) fn incomplete(root: &Path, parts: &str, setting: &str) -> Self {
-        let reason = format!("{parts}; say where the data is with `--set {setting}=DIR`");
-        Error::Dataset { path: root.into(), reason }
+    pub(super) fn incomplete(root: &Path, parts: String, setting: &'static str) -> Self {
+        Error::NoData { path: root.into(), reason: parts, setting, value: "DIR" }
     }
 }
