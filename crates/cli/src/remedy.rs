@@ -201,7 +201,7 @@ impl Explained for AnalysisError {
     fn remedy(&self) -> Option<String> {
         match self {
             Self::File(error) => error.remedy(),
-            Self::Matrix { hint, .. } => hint.as_ref().map(of_matrix),
+            Self::Matrix { hint, .. } => hint.as_deref().map(of_matrix),
             Self::Incomplete(incomplete) => incomplete
                 .inaccurate
                 .then(|| "a larger --spectrum-tolerance accepts these eigenvalues".into()),

@@ -36,20 +36,12 @@ pub enum Error {
         reason: String,
     },
     /// Features for comparison that come from another network than those of the generated pictures.
-    #[error(
-        "{} holds features of {features} with weights {found}…, and the weights of the network to compare with are {wanted}…; \
-         numbers of two networks cannot be compared",
-        path.display()
-    )]
+    #[error("{} {reason}; numbers of two networks cannot be compared", path.display())]
     OtherFeatures {
         /// The file of features.
         path: PathBuf,
-        /// The network that they come from.
-        features: String,
-        /// The first digits of the hash of its weights.
-        found: String,
-        /// Those of the network that was asked for.
-        wanted: String,
+        /// What network they come from, and which one was asked for.
+        reason: String,
     },
     /// A baseline that is not there or cannot be used.
     #[error("{}: {reason}", path.display())]

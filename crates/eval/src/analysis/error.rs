@@ -28,7 +28,7 @@ pub enum AnalysisError {
         /// What is wrong with it.
         source: ChainError,
         /// What the matrix probably is, where that can be told.
-        hint: Option<Hint>,
+        hint: Option<Box<Hint>>,
     },
     /// A chain without the answer that was asked for.
     #[error("{place}: {source}")]

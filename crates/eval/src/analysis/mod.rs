@@ -256,7 +256,7 @@ impl Source<'_> {
         for (i, matrix) in flat.axis_iter(Axis(0)).enumerate() {
             let chain = self.chain(matrix, tolerance).map_err(|source| AnalysisError::Matrix {
                 place: plan.place(i),
-                hint: notes::hint(matrix, &self.options.drop, tolerance),
+                hint: notes::hint(matrix, &self.options.drop, tolerance).map(Box::new),
                 source,
             })?;
             if !self.options.drop.is_empty() {

@@ -68,8 +68,12 @@ pub(super) fn features(path: &Path, sha256: &str) -> Result<Reference> {
     let FeatureFile { name, sha256: found, items } = FeatureFile::read(path)?;
     if found != sha256 {
         let short = |hash: &str| hash.chars().take(12).collect::<String>();
-        let (found, wanted) = (short(&found), short(sha256));
-        return Err(Error::OtherFeatures { path: path.into(), features: name, found, wanted });
+        let reason = format!(
+            "holds features of {name} with weights {}…, and the weights of the network that was asked for are {}…",
+            short(&found),
+            short(sha256)
+        );
+        return Err(Error::OtherFeatures { path: path.into(), reason });
     }
     let mut set = FeatureSet::new();
     for (number, PictureFeatures { features, logits }) in items {

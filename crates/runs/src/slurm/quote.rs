@@ -42,7 +42,7 @@ pub(super) fn sbatch_file(what: Given, folder: &Path, name: &str) -> Result<Stri
 }
 
 /// A line that stands in a script as it was given.
-pub(super) fn one_line<'a>(what: Given, text: &'a str) -> Result<&'a str, SlurmError> {
+pub(super) fn one_line(what: Given, text: &str) -> Result<&str, SlurmError> {
     if text.contains(['\n', '\r', '\0']) {
         let reason = "has a line break; give what belongs on one line";
         return Err(SlurmError::Text { what, value: text.escape_debug().to_string(), reason });
@@ -50,7 +50,7 @@ pub(super) fn one_line<'a>(what: Given, text: &'a str) -> Result<&'a str, SlurmE
     Ok(text)
 }
 
-fn text<'a>(what: Given, path: &'a Path) -> Result<&'a str, SlurmError> {
+fn text(what: Given, path: &Path) -> Result<&str, SlurmError> {
     path.to_str().ok_or_else(|| SlurmError::Text {
         what,
         value: path.display().to_string(),

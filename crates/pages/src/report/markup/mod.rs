@@ -98,7 +98,7 @@ fn unfinished(report: &Page) -> Markup {
                 h2 #unfinished-title { (count) @if count == 1 { " run has" } @else { " runs have" } " not finished" }
                 p.words {
                     "Nothing of " @if count == 1 { "it" } @else { "them" } " is below. The command that began a run goes on where it "
-                    "stopped; shards are put together by " code { "tokenrank merge" } "."
+                    "stopped; shards become a run when they are merged."
                 }
                 ul.list { @for (name, href) in &report.unfinished { li { a href={ (href) "/" } { (name) } } } }
             }
@@ -191,8 +191,7 @@ fn overview(report: &Page) -> Markup {
             }
             @if report.overview.len() > report.runs.len() {
                 p.words {
-                    "The first " (IN_FULL) " runs are shown in full below. For another one, give its folder to "
-                    code { "tokenrank report" } "."
+                    "The first " (IN_FULL) " runs are shown in full below. For another one, make the report of its folder."
                 }
             }
         }
