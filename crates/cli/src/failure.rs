@@ -8,6 +8,7 @@ use models::hub::HubError;
 use runs::slurm::SlurmError;
 
 use crate::exit_code::ExitCode;
+use crate::remedy::Explained;
 
 /// An error with its exit code.
 #[derive(Debug)]
@@ -113,12 +114,12 @@ pub fn plain(message: &str) -> String {
     shown
 }
 
-/// Errors of the libraries, each with the exit code of its kind.
+/// Errors of the libraries, each with the exit code of its kind and what to do about it.
 macro_rules! failures_of {
     ($($error:ty),* $(,)?) => {$(
         impl From<$error> for Failure {
             fn from(error: $error) -> Self {
-                Self::new(error.kind().into(), error.to_string())
+                Self::new(error.kind().into(), error.explained())
             }
         }
     )*};

@@ -10,6 +10,7 @@ mod commands;
 mod exit_code;
 mod failure;
 mod notes;
+mod remedy;
 mod threads;
 
 use args::{Args, Command};

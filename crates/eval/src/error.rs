@@ -20,10 +20,34 @@ pub enum Error {
         reason: String,
     },
     /// A `--set` cannot be applied.
-    #[error("--set {assignment}: {reason}")]
+    #[error("{assignment}: {reason}")]
     Override {
         /// As given.
         assignment: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// An option of a command does not fit the other options or the data.
+    #[error("{option}: {reason}")]
+    Option {
+        /// Its name.
+        option: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The reference features come from another network than those of the generated images.
+    #[error("{} {reason}; numbers of two networks cannot be compared", path.display())]
+    OtherFeatures {
+        /// The file of features.
+        path: PathBuf,
+        /// What network they come from, and which one was asked for.
+        reason: String,
+    },
+    /// The baseline does not exist or cannot be used.
+    #[error("{}: {reason}", path.display())]
+    Baseline {
+        /// The file.
+        path: PathBuf,
         /// What is wrong with it.
         reason: String,
     },
@@ -45,7 +69,7 @@ pub enum Error {
         reason: String,
     },
     /// Several independent errors.
-    #[error("{} problems keep this experiment from running:\n{}", .0.len(), list(.0))]
+    #[error("{}", several(.0, Error::to_string))]
     Several(Vec<Error>),
     /// An error in the analysis of a file of matrices.
     #[error(transparent)]
@@ -62,9 +86,10 @@ pub enum Error {
 }
 
 /// Lists the errors, numbered, one per line.
-fn list(errors: &[Error]) -> String {
-    let lines: Vec<String> = (1..).zip(errors).map(|(number, error)| format!("{number}. {error}")).collect();
-    lines.join("\n")
+pub fn several(errors: &[Error], words: impl Fn(&Error) -> String) -> String {
+    let lines = (1..).zip(errors).map(|(number, error)| format!("{number}. {}", words(error)));
+    let lines: Vec<String> = lines.collect();
+    format!("{} problems keep this experiment from running:\n{}", errors.len(), lines.join("\n"))
 }
 
 impl Error {
@@ -72,7 +97,12 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Several(errors) => errors.iter().map(Self::kind).min().unwrap_or(ErrorKind::Other),
-            Self::Config { .. } | Self::Override { .. } | Self::Compare { .. } => ErrorKind::Usage,
+            Self::Config { .. }
+            | Self::Override { .. }
+            | Self::Option { .. }
+            | Self::OtherFeatures { .. }
+            | Self::Compare { .. } => ErrorKind::Usage,
+            Self::Baseline { .. } => ErrorKind::Input,
             Self::Run(error) => error.kind(),
             Self::Task(error) => error.kind(),
             Self::Fidelity(error) => error.kind(),

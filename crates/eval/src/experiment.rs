@@ -120,7 +120,7 @@ impl Experiment {
             if let Error::Config { reason, .. } = &mut error
                 && !assignments.is_empty()
             {
-                reason.push_str(&format!(" (with --set {})", assignments.join(" --set ")));
+                reason.push_str(&format!(" (with {})", assignments.join(", ")));
             }
             error
         })

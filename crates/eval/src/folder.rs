@@ -42,7 +42,7 @@ impl RunFolder {
             other => other.map_err(Error::file(FileAction::Read, &file))?,
         };
         let damaged =
-            |reason: String| refuse(format!("results.json: {reason}; run the experiment again with --fresh"));
+            |reason: String| Error::from(runs::Error::damaged(path, format!("results.json: {reason}")));
         let value: serde_json::Value = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
         if value["schema"] != SCHEMA {
             return Err(refuse(format!(
@@ -148,11 +148,9 @@ impl Found {
             if found.shards.is_empty() {
                 found.runs.push(RunFolder::open(dir)?);
             } else {
-                let reason = format!(
-                    "there are shards here and no run yet; when all are done, make it with: tokenrank merge {}",
-                    dir.display()
-                );
-                return Err(Error::unreadable(dir, reason));
+                let reason = "there are shards here and no run yet".into();
+                let remedy = Some(runs::Remedy::Merge(dir.into()));
+                return Err(runs::Error::Unreadable { path: dir.into(), reason, remedy }.into());
             }
         }
         Ok(found)

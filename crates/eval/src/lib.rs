@@ -30,7 +30,7 @@ pub mod results;
 mod sweep;
 mod table;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, several};
 pub use execute::{Finished, Outcome, ShardOutcome, execute};
 pub use experiment::{Experiment, Fills, TaskConfig, title};
 pub use experiments::PaperTarget;

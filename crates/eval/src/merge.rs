@@ -49,7 +49,7 @@ pub fn merge(options: &MergeOptions, stop: &AtomicBool) -> Result<Vec<Outcome>> 
             Finished::Run(outcome) => outcomes.push(*outcome),
             Finished::Shard(shard) => {
                 let reason = format!("{} is a shard, not a run", shard.out.display());
-                return Err(runs::Error::Merge { reason }.into());
+                return Err(runs::Error::Merge { reason, remedy: None }.into());
             }
         }
     }

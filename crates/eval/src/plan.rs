@@ -109,7 +109,6 @@ impl Plan {
 
     /// Checks an experiment and finds the files that it names.
     fn found(path: &Path, experiment: Experiment, options: &RunOptions) -> Result<Self> {
-        let refuse = |reason: String| Error::Config { path: path.into(), reason };
         experiment.check()?;
         let paper = experiment.fills.as_ref().map(|fills| target(path, fills, &experiment.task));
         let paper = paper.transpose()?;
@@ -118,7 +117,9 @@ impl Plan {
         progress::say_notes();
         let mut prepared = prepared?;
         match options.limit {
-            Some(0) => return Err(refuse("--limit must be at least 1".into())),
+            Some(0) => {
+                return Err(Error::Option { option: "limit", reason: "must be at least 1".into() });
+            }
             Some(limit) => prepared.truncate(limit),
             None => {}
         }

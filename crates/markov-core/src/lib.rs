@@ -30,7 +30,6 @@
 //! Everything is computed in double precision whatever the storage. Feature `torch` adds the same algorithms for a
 //! batch of matrices on a torch device.
 
-#![warn(unreachable_pub)]
 
 mod bounce;
 mod chain;

@@ -42,7 +42,7 @@ fn open_cuda() -> Result<usize, String> {
 /// Parses `cpu` or `cuda:N` (`cuda` is `cuda:0`) and checks that the device exists.
 ///
 /// # Errors
-/// [`Error::Device`] with the reason.
+/// [`Error::Device`] or [`Error::NoCuda`] with the reason.
 pub fn parse(name: &str) -> Result<Device> {
     let refuse = |reason: String| Err(Error::Device { name: name.into(), reason });
     if name == "cpu" {
@@ -59,9 +59,7 @@ pub fn parse(name: &str) -> Result<Device> {
     match cuda_devices() {
         Ok(count) if index < count => Ok(Device::Cuda(index)),
         Ok(count) => refuse(format!("this machine has {count} CUDA device(s), counted from 0")),
-        Err(reason) => {
-            refuse(format!("{reason}; `tokenrank doctor` tells more, `--device cpu` works everywhere"))
-        }
+        Err(reason) => Err(Error::NoCuda { name: name.into(), reason }),
     }
 }
 

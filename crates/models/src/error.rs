@@ -19,11 +19,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// A file in the hub's cache has changed since it was downloaded.
-    #[error(
-        "{} is damaged: its SHA-256 is {found}, the hub's is {expected}; remove that file and fetch it again with \
-         `tokenrank fetch`",
-        path.display()
-    )]
+    #[error("{} is damaged: its SHA-256 is {found}, the hub's is {expected}", path.display())]
     Damaged {
         /// The data in the cache.
         path: PathBuf,
@@ -39,6 +35,18 @@ pub enum Error {
         path: PathBuf,
         /// The problem and the remedy.
         reason: String,
+    },
+    /// The file has no features of images.
+    #[error("{}: not a file of features", path.display())]
+    NoFeatures {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The folder of a CLIP network does not exist.
+    #[error("{}: no such folder, and features of CLIP need one", path.display())]
+    NoClipFolder {
+        /// Where it was looked for.
+        path: PathBuf,
     },
     /// A safetensors file that is damaged or hostile.
     #[error("{} is not a readable safetensors file: {reason}; download it again", path.display())]
@@ -97,6 +105,14 @@ pub enum Error {
         /// The device as requested.
         name: String,
         /// Why it cannot be used.
+        reason: String,
+    },
+    /// A CUDA device was requested, and CUDA cannot be used at all.
+    #[error("device `{name}`: {reason}")]
+    NoCuda {
+        /// The device as asked for.
+        name: String,
+        /// Why CUDA cannot be used.
         reason: String,
     },
     /// The network has no classifier, but the experiment needs class scores.
@@ -205,6 +221,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Device { .. }
+            | Self::NoCuda { .. }
             | Self::Layers { .. }
             | Self::MixedSizes { .. }
             | Self::ImageSize { .. }
@@ -214,6 +231,8 @@ impl Error {
             Self::Read { .. }
             | Self::Damaged { .. }
             | Self::Directory { .. }
+            | Self::NoFeatures { .. }
+            | Self::NoClipFolder { .. }
             | Self::Safetensors { .. }
             | Self::MissingTensor { .. }
             | Self::Shape { .. }

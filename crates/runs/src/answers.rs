@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tasks::{Answer, Failure, Task};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Remedy, Result};
 use crate::inputs::Inputs;
 use crate::layout::RECORDS;
 use crate::progress;
@@ -85,12 +85,11 @@ pub fn answers<T: Task>(
     let (total, before) = (batches.total(), log.answered());
     if merged && before < total {
         let reason = format!(
-            "the shards of {} lack {} of {total} items, or pictures of these; run them again with their --shard, which makes \
-             what is missing, and merge again",
+            "the shards of {} lack {} of {total} items, or pictures of these",
             store.out.display(),
             total - before
         );
-        return Err(Error::Merge { reason });
+        return Err(Error::Merge { reason, remedy: Some(Remedy::RepairShards) });
     }
     let mut inputs = Inputs::open([store.out.as_path()]);
     let start = Instant::now();
@@ -104,7 +103,7 @@ pub fn answers<T: Task>(
         }
         if round == ROUNDS {
             let reason = format!("{changed} items kept changing while the run was reading them");
-            return Err(Error::Unreadable { path: store.out.clone(), reason });
+            return Err(Error::unreadable(&store.out, reason));
         }
         let items: Vec<Range<usize>> = missing.clone();
         let stamps: Vec<_> =

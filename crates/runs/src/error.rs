@@ -21,7 +21,7 @@ pub enum Error {
         source: std::io::Error,
     },
     /// The folder holds another run.
-    #[error("{} holds a run of another experiment ({reason}); choose another --out, or start over with --fresh", path.display())]
+    #[error("{} holds a run of another experiment ({reason})", path.display())]
     OtherRun {
         /// The folder.
         path: PathBuf,
@@ -33,15 +33,13 @@ pub enum Error {
     Spread {
         /// The folder.
         path: PathBuf,
-        /// What the folder holds, and what to do.
+        /// What the folder holds.
         reason: String,
+        /// What to do.
+        remedy: Remedy,
     },
     /// Another process is working in the folder.
-    #[error(
-        "{} is in use by {}; wait until it has ended, or choose another --out",
-        path.display(),
-        owner.as_deref().unwrap_or("another process")
-    )]
+    #[error("{} is in use by {}", path.display(), owner.as_deref().unwrap_or("another process"))]
     Locked {
         /// The folder.
         path: PathBuf,
@@ -65,14 +63,18 @@ pub enum Error {
     Unreadable {
         /// The folder or file.
         path: PathBuf,
-        /// What is wrong and what to do.
+        /// What is wrong.
         reason: String,
+        /// What to do, where that takes an option or a command of the program.
+        remedy: Option<Remedy>,
     },
     /// Shards cannot be merged to a run.
     #[error("{reason}")]
     Merge {
-        /// What is missing, superfluous or inconsistent, and what to do.
+        /// What is missing, superfluous or inconsistent.
         reason: String,
+        /// What to do, where that takes an option or a command of the program.
+        remedy: Option<Remedy>,
     },
     /// The run was interrupted between two batches.
     #[error("interrupted after {done} of {total} items, which are kept in {}", out.display())]
@@ -87,6 +89,33 @@ pub enum Error {
     /// An item could not be answered.
     #[error(transparent)]
     Task(#[from] tasks::Error),
+}
+
+/// What to do about the files of a run. The program says it with its own options and commands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Remedy {
+    /// Run the experiment again from its first item.
+    RunAfresh,
+    /// Run the shard again from its first item.
+    RunShardAfresh,
+    /// Run the shards that are missing or have not finished, then merge again.
+    FinishShards,
+    /// Run these shards again, which makes what is missing of their items, then merge again.
+    RepairShards,
+    /// Run these shards again, which makes anew what was made from other data, then merge again; or put the data back.
+    RenewShards,
+    /// Go on with this number of shards, or choose another folder.
+    KeepShards(usize),
+    /// Choose another folder, or remove this one.
+    ClearFolder,
+    /// Run shards first, and name the folder that holds theirs.
+    MakeShards,
+    /// Say where the merged run is to be.
+    NameTarget,
+    /// Say where the merged run is to be, or remove the files of the other run.
+    ClearTarget,
+    /// Merge the shards in this folder when all of them are done.
+    Merge(PathBuf),
 }
 
 /// The attempted action on a file.
@@ -158,6 +187,12 @@ impl Error {
 
     /// Returns the error of a folder or file that cannot be used; `reason` says what is wrong and what to do.
     pub fn unreadable(path: &Path, reason: impl Into<String>) -> Self {
-        Self::Unreadable { path: path.into(), reason: reason.into() }
+        Self::Unreadable { path: path.into(), reason: reason.into(), remedy: None }
+    }
+
+    /// The same where the run must be made again.
+    pub fn damaged(path: &Path, reason: impl Into<String>) -> Self {
+        let remedy = Some(Remedy::RunAfresh);
+        Self::Unreadable { path: path.into(), reason: reason.into(), remedy }
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, FileAction, Result};
+use crate::error::{Error, FileAction, Remedy, Result};
 use crate::files::write_json;
 use crate::layout::{HEADER, RECORDS, SCHEMA};
 use crate::shard::Shard;
@@ -47,8 +47,8 @@ impl Identity {
         differences("", &self.experiment, &other.experiment, &mut changes);
         let limit = |limit: Option<usize>| limit.map_or("none".to_owned(), |limit| limit.to_string());
         let rest = [
-            ("--limit", limit(self.limit), limit(other.limit)),
-            ("--device", self.device.clone(), other.device.clone()),
+            ("limit", limit(self.limit), limit(other.limit)),
+            ("device", self.device.clone(), other.device.clone()),
             ("weights", short(&self.weights_sha256), short(&other.weights_sha256)),
             ("classes", self.classes.clone(), other.classes.clone()),
             ("items and labels", short(&self.manifest_sha256), short(&other.manifest_sha256)),
@@ -121,9 +121,7 @@ impl RunHeader {
     /// Fails with [`Error::Unreadable`] if the header is damaged.
     pub fn look(folder: &Path) -> Result<Option<Self>> {
         Self::read(folder).map_err(|error| match error {
-            Error::OtherRun { path, reason } => {
-                Error::Unreadable { path, reason: format!("{reason}; run the experiment again with --fresh") }
-            }
+            Error::OtherRun { path, reason } => Error::damaged(&path, reason),
             other @ (Error::File { .. }
             | Error::Spread { .. }
             | Error::Locked { .. }
@@ -163,18 +161,15 @@ impl RunHeader {
     /// # Errors
     /// Fails with the reason if it is not.
     pub fn allows(&self, folder: &Path, known: &Self, shards: usize) -> Result<()> {
-        let refuse = |reason: String| Err(Error::Spread { path: folder.into(), reason });
+        let refuse = |reason: String, remedy| Err(Error::Spread { path: folder.into(), reason, remedy });
         if let Some(shard) = known.shard.filter(|shard| shard.of != shards) {
-            return refuse(format!(
-                "is a shard of {}, which makes no run with others of {shards}; go on with --nodes {}, or choose another --out",
-                shard.of, shard.of
-            ));
+            let reason = format!("is a shard of {}, which makes no run with others of {shards}", shard.of);
+            return refuse(reason, Remedy::KeepShards(shard.of));
         }
         if known.fingerprint != self.fingerprint && has_records(folder) {
-            return refuse(format!(
-                "has records of another experiment ({}); choose another --out, or remove that folder",
-                known.identity.differences(&self.identity).join("; ")
-            ));
+            let differences = known.identity.differences(&self.identity).join("; ");
+            let reason = format!("has records of another experiment ({differences})");
+            return refuse(reason, Remedy::ClearFolder);
         }
         Ok(())
     }
@@ -197,7 +192,7 @@ impl RunHeader {
                 let mut changes = known.identity.differences(&self.identity);
                 let shard = |header: &Self| header.shard.map_or("none".to_owned(), |shard| shard.to_string());
                 if known.shard != self.shard {
-                    changes.push(format!("--shard: {} → {}", shard(&known), shard(self)));
+                    changes.push(format!("shard: {} → {}", shard(&known), shard(self)));
                 }
                 Err(Error::OtherRun { path: folder.into(), reason: changes.join("; ") })
             }

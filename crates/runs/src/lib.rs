@@ -24,7 +24,7 @@ mod store;
 
 pub use answers::{Answers, RunState, ShardSummary, answers};
 pub use environment::{Code, Environment};
-pub use error::{Error, FileAction, Result};
+pub use error::{Error, FileAction, Remedy, Result};
 pub use header::{Identity, RunHeader, differences, short};
 pub use inputs::{Compared, Inputs, compare_records, since_run};
 pub use merge::{ShardedRun, runs_of_shards};

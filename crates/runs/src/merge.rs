@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::error::{Error, FileAction, Result};
+use crate::error::{Error, FileAction, Remedy, Result};
 use crate::files::write_whole;
 use crate::header::RunHeader;
 use crate::inputs::{Compared, Inputs};
@@ -18,7 +18,11 @@ use crate::store::take;
 const NAMED: usize = 8;
 
 fn refused(reason: String) -> Error {
-    Error::Merge { reason }
+    Error::Merge { reason, remedy: None }
+}
+
+fn refused_but(reason: String, remedy: Remedy) -> Error {
+    Error::Merge { reason, remedy: Some(remedy) }
 }
 
 /// Finds the shards in `dirs`, which are shards or hold shards at some depth, and checks and merges them. Returns each run with
@@ -38,16 +42,15 @@ fn groups(dirs: &[PathBuf], out: Option<&Path>) -> Result<BTreeMap<PathBuf, Vec<
         let mut shards = Vec::new();
         find(dir, DEPTH, &mut shards)?;
         if shards.is_empty() {
-            return Err(refused(format!(
-                "{}: no shards here. `tokenrank run CONFIG --shard 1/4 --out DIR` makes DIR/shard-1-of-4; give DIR",
-                dir.display()
-            )));
+            return Err(refused_but(format!("{}: no shards here", dir.display()), Remedy::MakeShards));
         }
         for shard in shards {
             let run = shard.parent().unwrap_or(Path::new("."));
             let target = match out {
                 None if shard == *dir && dirs.len() > 1 => {
-                    return Err(refused("say with --out where the run of these shards is to be".into()));
+                    let reason =
+                        "the shards were given one by one, so nothing tells where their run is to be".into();
+                    return Err(refused_but(reason, Remedy::NameTarget));
                 }
                 None => run.to_path_buf(),
                 // At the same relative path as below the given folder.
@@ -108,7 +111,7 @@ impl ShardedRun {
             {
                 let mut changes = other.identity.differences(&header.identity);
                 if other.shard.map(|one| one.of) != Some(shard.of) {
-                    changes.push(format!("--shard: {shard}, not one of those of the other"));
+                    changes.push(format!("shard: {shard}, not one of those of the other"));
                 }
                 return Err(refused(format!(
                     "{} and {} are of different runs ({}); merge each only with shards of its own run",
@@ -159,11 +162,8 @@ impl ShardedRun {
             }
         }
         if !lacking.is_empty() {
-            return Err(refused(format!(
-                "the run is not whole: {}. Run what is missing with its --shard, which goes on where it stopped, and merge \
-                 again",
-                lacking.join("; ")
-            )));
+            let reason = format!("the run is not whole: {}", lacking.join("; "));
+            return Err(refused_but(reason, Remedy::FinishShards));
         }
         let records = parts.into_values().flatten().collect();
         let shards = known.into_values().map(|(folder, _)| folder.clone()).collect();
@@ -179,10 +179,11 @@ impl ShardedRun {
             return Ok(());
         }
         let first = self.shards.first().map_or(Path::new("."), PathBuf::as_path);
-        Err(refused(format!(
-            "{}: its run.json is damaged: the run has {items} items in {batches} batches; run the shard again with --fresh",
-            first.display(),
-        )))
+        let reason = format!(
+            "{}: its run.json is damaged: the run has {items} items in {batches} batches",
+            first.display()
+        );
+        Err(refused_but(reason, Remedy::RunShardAfresh))
     }
 
     fn batches(&self) -> usize {
@@ -206,15 +207,14 @@ impl ShardedRun {
         let indices: BTreeSet<usize> = compared.changed.iter().map(shard).collect();
         let names: Vec<String> = indices.iter().map(|index| format!("{index}/{of}")).collect();
         let (shards, were) = if names.len() == 1 { ("shard", "was") } else { ("shards", "were") };
-        Err(refused(format!(
-            "{shards} {} {were} made from other data than is there now: {} of {} items have changed ({}). Run {} again with \
-             --shard, which runs what has changed again, and merge again; or put the data back",
+        let reason = format!(
+            "{shards} {} {were} made from other data than is there now: {} of {} items have changed ({})",
             names.join(", "),
             compared.changed.len(),
             self.header.items,
-            compared.names(),
-            if names.len() == 1 { "it" } else { "them" }
-        )))
+            compared.names()
+        );
+        Err(refused_but(reason, Remedy::RenewShards))
     }
 
     /// Makes `target` the folder of the run, with all records and generated images.
@@ -224,10 +224,8 @@ impl ShardedRun {
     pub fn write(self, target: PathBuf, inputs: &Inputs) -> Result<()> {
         let (out, _lock) = take(target, |folder| self.header.claim(folder)).map_err(|error| {
             let Error::OtherRun { path, reason } = error else { return error };
-            refused(format!(
-                "{} holds another run ({reason}); say with --out where this one is to be, or remove that one's files",
-                path.display()
-            ))
+            let reason = format!("{} holds another run ({reason})", path.display());
+            refused_but(reason, Remedy::ClearTarget)
         })?;
         records::unfinish(&out.join(RECORDS))?;
         for shard in &self.shards {

@@ -159,7 +159,7 @@ pub fn read(path: &Path) -> Result<Vec<u8>> {
 pub fn finished<R: DeserializeOwned>(folder: &Path, header: &RunHeader) -> Result<Vec<(usize, Answer<R>)>> {
     let path = folder.join(RECORDS);
     let bytes = read(&path)?;
-    let refuse = |reason: String| Error::Unreadable { path: path.clone(), reason };
+    let refuse = |reason: String| Error::unreadable(&path, reason);
     let again = "run the experiment again, which repairs it";
     let batches = Batches { items: header.items, batch: header.batch, shard: None };
     let mut answers = BTreeMap::new();

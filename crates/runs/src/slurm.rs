@@ -21,8 +21,8 @@ pub enum SlurmError {
     #[error("{what} `{value}` {reason}")]
     Text {
         /// Name of the option or path.
-        what: &'static str,
-        /// The text as given.
+        what: Given,
+        /// As given.
         value: String,
         /// What is wrong and what to do.
         reason: &'static str,
@@ -31,13 +31,19 @@ pub enum SlurmError {
     #[error(transparent)]
     File(#[from] crate::Error),
     /// Bash cannot parse the shell lines of the prologue.
-    #[error("--prologue `{}` is nothing that bash can read: {reason}", lines.join("\n"))]
+    #[error("prologue `{}` is nothing that bash can read: {reason}", lines.join("\n"))]
     Prologue {
         /// The lines as given.
         lines: Vec<String>,
         /// Bash's error message.
         reason: String,
     },
+    /// The time limit is so short that no task would compute anything.
+    #[error(
+        "time `{0}` is no more than the grace and the minute by which Slurm may signal early, so that every shard would be told \
+         to stop as it starts"
+    )]
+    Time(String),
     /// Slurm refused the jobs.
     #[error("cannot submit with `{command}`: {reason}")]
     Submit {
@@ -48,11 +54,28 @@ pub enum SlurmError {
     },
 }
 
+/// What stands in a script as the user gave it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Given {
+    /// The value of this option of the program.
+    Option(&'static str),
+    /// What is called this.
+    Thing(&'static str),
+}
+
+impl std::fmt::Display for Given {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Option(name) | Self::Thing(name) => f.write_str(name),
+        }
+    }
+}
+
 impl SlurmError {
     /// Returns the kind of the error, which decides the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::Text { .. } | Self::Prologue { .. } => ErrorKind::Usage,
+            Self::Text { .. } | Self::Prologue { .. } | Self::Time(_) => ErrorKind::Usage,
             Self::File(error) => error.kind(),
             Self::Submit { .. } => ErrorKind::Other,
         }
@@ -98,7 +121,7 @@ impl std::str::FromStr for Gpu {
             (None, "1") => Ok(Self::Any),
             (Some(kind), "1") if plain(&kind) => Ok(Self::Type(kind.into())),
             (_, count) if count.parse::<u32>().is_ok_and(|count| count > 1) => {
-                Err("a shard computes on one GPU: ask for --gpus 1 and for more shards".into())
+                Err("a shard computes on one GPU: ask for 1 and for more shards".into())
             }
             _ => Err("expected 1, or a type and 1 as in a100:1".into()),
         }
@@ -192,9 +215,7 @@ impl ArrayJob {
     fn check_time(&self) -> Result<(), SlurmError> {
         match self.resources.time.as_deref() {
             Some(time) if seconds(time).is_some_and(|limit| limit <= u64::from(self.grace) + 60) => {
-                let reason = "is no more than --grace and the minute by which Slurm may signal early, so that every shard would \
-                              be told to stop as it starts; give more time, or a smaller --grace";
-                Err(SlurmError::Text { what: "--time", value: time.into(), reason })
+                Err(SlurmError::Time(time.into()))
             }
             _ => Ok(()),
         }
@@ -205,7 +226,7 @@ impl ArrayJob {
         let Some(last) = self.prologue.last() else { return Ok(()) };
         if last.chars().rev().take_while(|&c| c == '\\').count() % 2 == 1 {
             let reason = "ends in a backslash, which joins the next line to it; remove the backslash";
-            return Err(SlurmError::Text { what: "--prologue", value: last.clone(), reason });
+            return Err(SlurmError::Text { what: Given::Option("prologue"), value: last.clone(), reason });
         }
         let text = self.prologue.join("\n");
         match Command::new("bash").args(["-n", "-c", &text, "prologue"]).stdin(Stdio::null()).output() {
@@ -246,7 +267,7 @@ fn seconds(time: &str) -> Option<u64> {
 /// # Errors
 /// Fails if the path cannot be written into a command line.
 pub fn submit_command(script: &Path) -> Result<String, SlurmError> {
-    Ok(format!("sh {}", quote::shell_path("the folder of the scripts", script)?))
+    Ok(format!("sh {}", quote::shell_path(Given::Thing("the folder of the scripts"), script)?))
 }
 
 /// The jobs that were submitted.

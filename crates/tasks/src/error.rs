@@ -17,6 +17,18 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// Data that are not where a setting says.
+    #[error("dataset {}: {reason}", path.display())]
+    NoData {
+        /// The folder or file.
+        path: PathBuf,
+        /// What is missing and where to get it.
+        reason: String,
+        /// The setting that says where the data are.
+        setting: &'static str,
+        /// What stands for its value in an example: `DIR`, `FILE`.
+        value: &'static str,
+    },
     /// A setting that does not fit the data or the network.
     #[error("{setting}: {reason}")]
     Setting {
@@ -58,7 +70,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Setting { .. } | Self::Scene(_) => ErrorKind::Usage,
-            Self::Dataset { .. } => ErrorKind::Input,
+            Self::Dataset { .. } | Self::NoData { .. } => ErrorKind::Input,
             Self::Model(error) => error.kind(),
             Self::Write { .. } | Self::Score(_) | Self::Torch(_) => ErrorKind::Other,
         }

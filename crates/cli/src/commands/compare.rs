@@ -1,6 +1,6 @@
 //! `compare`.
 
-use eval::compare::Request;
+use eval::compare::{Request, RunUpdate};
 
 use crate::args::CompareArgs;
 use crate::failure::Failure;
@@ -41,6 +41,9 @@ pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
             say!("baseline: {baseline} {what}");
             for line in update.lines() {
                 say!("  {line}");
+            }
+            if update.runs.values().any(|run| *run == RunUpdate::Kept) {
+                say!("  --prune removes the runs that were kept");
             }
             if update.tolerances_changed {
                 say!("  tolerances have changed");

@@ -22,7 +22,10 @@ pub fn metrics(args: &MetricsArgs) -> Result<(), Failure> {
     let report = measure(&Request {
         generated: args.generated.clone(),
         reference: args.reference.clone(),
-        features: args.features.parse()?,
+        features: args
+            .features
+            .parse()
+            .map_err(|error: models::Error| Failure::usage(format!("--{error}")))?,
         device: args.device.clone(),
         batch: args.batch,
         limit: args.limit,

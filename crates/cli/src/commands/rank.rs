@@ -5,6 +5,7 @@ use markov_core::Stop;
 
 use crate::args::{Direction, RankArgs};
 use crate::failure::Failure;
+use crate::remedy;
 
 /// Number of bounces that are written if only a start is given.
 const BOUNCES: usize = 10;
@@ -29,7 +30,7 @@ pub fn rank(args: &RankArgs) -> Result<(), Failure> {
         stop: if args.reference_stop { Stop::reference() } else { Stop::strict() },
     };
     let found = analyse(&args.file, &args.keys, &options, &args.out).map_err(eval::Error::from)?;
-    found.notes.iter().for_each(|note| say!("{note}"));
+    found.notes.iter().for_each(|note| say!("{}", remedy::of_note(note)));
     if found.written {
         say!("written: {}", args.out.display());
     }

@@ -55,6 +55,11 @@ pub fn show(args: &ShowArgs) -> Result<(), Failure> {
         draw(&args.model, image, &options, &args.out)?
     };
     print(&shown.summary);
+    if shown.triangular {
+        say!(
+            "note: `tokenrank rank` with --absorb, --drop or --teleport asks what a causal mask does not decide"
+        );
+    }
     for file in shown.files {
         say!("written: {}", file.display());
     }

@@ -160,7 +160,7 @@ Kernel distance: subsets of 8 instead of 1000, since there are 8 generated and 9
     let refused = words(&run(&[&base[..], &["--reference", arg(&cache), "--features", "mini"]].concat(), 2));
     assert!(refused.contains("holds features of CLIP with weights"), "{refused}");
     assert!(
-        refused.contains("numbers of two networks cannot be compared. Name the same --features"),
+        refused.contains("numbers of two networks cannot be compared; name the same --features"),
         "{refused}"
     );
 }

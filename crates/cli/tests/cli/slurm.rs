@@ -71,7 +71,7 @@ fn shards_of_another_number_or_experiment_are_not_mixed() {
     for (more, word) in [
         (&["--nodes", "3"][..], "go on with --nodes 2"),
         (&["--nodes", "2", "--set", "task.masking.alpha=0.5"], "task.masking.alpha: 0.99 → 0.5"),
-        (&["--nodes", "2", "--gpus", "1"], "--device: cpu → cuda"),
+        (&["--nodes", "2", "--gpus", "1"], "device: cpu → cuda"),
     ] {
         let message = spread(more, 2);
         assert!(message.contains(word) && message.contains("choose another --out"), "{more:?}: {message}");

@@ -17,7 +17,8 @@ use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
 
 use answer::{Answer, Questions};
-pub use error::AnalysisError;
+pub use error::{AnalysisError, Incomplete};
+pub use notes::{Hint, Note, Question};
 use notes::{Short, Triangles};
 use output::Output;
 use teleport::Teleport;
@@ -59,11 +60,11 @@ pub struct AnalysisOptions {
 #[derive(Debug, Clone, PartialEq)]
 pub struct Analysis {
     /// Remarks on the matrices, a paragraph each.
-    pub notes: Vec<String>,
+    pub notes: Vec<Note>,
     /// Whether the file was written; it is not when every quantity is missing.
     pub written: bool,
-    /// Quantities that are missing or less accurate than requested, with the reasons; the others were written.
-    pub incomplete: Option<String>,
+    /// What is missing or less accurate than was asked for, with the reasons; the other quantities were written.
+    pub incomplete: Option<Incomplete>,
 }
 
 /// Analyses the matrices of `file` that `keys` select ([`Contents::choose`]) and writes the quantities to `out`, completely or
@@ -179,25 +180,25 @@ impl<'a> Plan<'a> {
             )
         };
         if let Some(token) = options.drop.tokens().iter().find(|token| **token >= n) {
-            return Err(refused("--drop", missing(*token)));
+            return Err(refused("drop", missing(*token)));
         }
         let dropped = |token: &usize| options.drop.tokens().binary_search(token).is_ok();
         let kept: Vec<usize> = (0..n).filter(|token| !dropped(token)).collect();
         if kept.is_empty() {
             let reason = format!("all {n} tokens of `{}` are left out; keep at least one", tensor.name);
-            return Err(refused("--drop", reason));
+            return Err(refused("drop", reason));
         }
         let position = |option: &'static str, token: usize| match kept.binary_search(&token) {
             Ok(position) => Ok(position),
             Err(_) if token >= n => Err(refused(option, missing(token))),
-            Err(_) => Err(refused(option, format!("token {token} is left out by --drop"))),
+            Err(_) => Err(refused(option, format!("token {token} is left out of the chain"))),
         };
-        let start = options.start.map(|token| position("--start", token)).transpose()?;
-        let absorb = options.absorb.tokens().iter().map(|token| position("--absorb", *token));
+        let start = options.start.map(|token| position("start", token)).transpose()?;
+        let absorb = options.absorb.tokens().iter().map(|token| position("absorb", *token));
         let absorb = absorb.collect::<Result<Vec<_>, _>>()?;
         if let Some(sets) = options.sets.filter(|sets| *sets > kept.len()) {
             let reason = format!("`{}` has only {} tokens, fewer than {sets} sets", tensor.name, kept.len());
-            return Err(refused("--sets", reason));
+            return Err(refused("sets", reason));
         }
         if let Some(teleport) = teleport {
             teleport.check(&outer, n, &tensor.name)?;
@@ -250,12 +251,12 @@ impl Source<'_> {
         let tolerance = self.options.tolerance.unwrap_or(storage.row_tolerance());
         let flat = data
             .into_shape_with_order((plan.count(), plan.n, plan.n))
-            .map_err(|e| AnalysisError::Option { option: "FILE", reason: e.to_string() })?;
+            .map_err(|e| AnalysisError::Option { option: "key", reason: e.to_string() })?;
         let mut chains = Vec::with_capacity(plan.count());
         for (i, matrix) in flat.axis_iter(Axis(0)).enumerate() {
             let chain = self.chain(matrix, tolerance).map_err(|source| AnalysisError::Matrix {
                 place: plan.place(i),
-                hint: notes::hint(matrix, &self.options.drop, tolerance),
+                hint: notes::hint(matrix, &self.options.drop, tolerance).map(Box::new),
                 source,
             })?;
             if !self.options.drop.is_empty() {
@@ -279,22 +280,22 @@ impl Source<'_> {
 fn check(options: &AnalysisOptions) -> Result<(), AnalysisError> {
     let refuse = |option, reason: String| Err(AnalysisError::Option { option, reason });
     if !(options.alpha > 0.0 && options.alpha <= 1.0) {
-        return refuse("--alpha", format!("must lie in (0, 1], found {}", options.alpha));
+        return refuse("alpha", format!("must lie in (0, 1], found {}", options.alpha));
     }
     if let Some(tolerance) = options.tolerance.filter(|tolerance| !(0.0..1.0).contains(tolerance)) {
-        return refuse("--tolerance", format!("must lie in [0, 1), found {tolerance}"));
+        return refuse("tolerance", format!("must lie in [0, 1), found {tolerance}"));
     }
     let accuracy = options.spectrum_tolerance;
     if !(accuracy > 0.0 && accuracy < 1.0) {
-        return refuse("--spectrum-tolerance", format!("must lie in (0, 1), found {accuracy}"));
+        return refuse("spectrum-tolerance", format!("must lie in (0, 1), found {accuracy}"));
     }
     if options.teleport.is_some() && options.alpha == 1.0 && options.absorb.is_empty() {
-        return refuse("--teleport", "has no effect at --alpha 1, which never teleports".into());
+        return refuse("teleport", "has no effect at α = 1, with which walks never teleport".into());
     }
     match options {
-        AnalysisOptions { bounces: Some(0), .. } => refuse("--bounces", "must be at least 1".into()),
-        AnalysisOptions { spectrum: Some(0), .. } => refuse("--spectrum", "must be at least 1".into()),
-        AnalysisOptions { sets: Some(0), .. } => refuse("--sets", "must be at least 1".into()),
+        AnalysisOptions { bounces: Some(0), .. } => refuse("bounces", "must be at least 1".into()),
+        AnalysisOptions { spectrum: Some(0), .. } => refuse("spectrum", "must be at least 1".into()),
+        AnalysisOptions { sets: Some(0), .. } => refuse("sets", "must be at least 1".into()),
         _ => Ok(()),
     }
 }
@@ -307,7 +308,7 @@ fn check_out(out: &Path, read: &Path, what: &str) -> Result<(), AnalysisError> {
     };
     if same {
         let reason = format!("{} is the file that {what}; name another one", out.display());
-        return Err(AnalysisError::Option { option: "--out", reason });
+        return Err(AnalysisError::Option { option: "out", reason });
     }
     match out.parent() {
         Some(folder) if !folder.as_os_str().is_empty() && !folder.is_dir() => {
@@ -321,9 +322,9 @@ fn check_out(out: &Path, read: &Path, what: &str) -> Result<(), AnalysisError> {
 /// Refuses outputs that do not fit into memory.
 fn check_numbers(plans: &[Plan<'_>], options: &AnalysisOptions) -> Result<(), AnalysisError> {
     let asked = [
-        ("--bounces", options.bounces.filter(|_| options.start.is_some())),
-        ("--sets", options.sets),
-        ("--absorb", Some(options.absorb.tokens().len())),
+        ("bounces", options.bounces.filter(|_| options.start.is_some())),
+        ("sets", options.sets),
+        ("absorb", Some(options.absorb.tokens().len())),
     ];
     for (option, each) in asked {
         let Some(each) = each else { continue };
@@ -373,7 +374,7 @@ mod tests {
         };
         for steps in [MOST_NUMBERS / 6 + 1, 1_000_000_000_000, usize::MAX] {
             let message = analysed(steps).expect_err("refused").to_string();
-            assert!(message.starts_with("--bounces: ") && message.contains("16 GiB"), "{message}");
+            assert!(message.starts_with("bounces: ") && message.contains("16 GiB"), "{message}");
             assert!(!out.exists());
         }
         analysed(1000).expect("fits");

@@ -6,6 +6,78 @@ use ndarray::ArrayView2;
 use super::AnalysisOptions;
 use super::tokens::TokenList;
 
+/// A remark on the matrices, with questions that the matrices answer better.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// One paragraph.
+    pub text: String,
+    /// Questions whose answers tell more.
+    pub questions: Vec<Question>,
+}
+
+/// A question whose answer does not only describe the mask of causal attention.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Question {
+    /// How often a walk visits every token before it ends on the token on which all walks collect.
+    Absorb {
+        /// Which token that is: `first` or `last`.
+        end: &'static str,
+    },
+    /// What the chain is without the tokens on which attention rests.
+    Drop,
+    /// What it is for walks that start at the tokens that matter.
+    Teleport,
+}
+
+/// What a matrix that was refused probably is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Hint {
+    /// Rows of the tokens of padding.
+    Padding {
+        /// These tokens.
+        padding: TokenList,
+        /// These and the tokens that are left out already.
+        drop: TokenList,
+    },
+    /// Rows that were rounded to bfloat16.
+    Rounded {
+        /// The least sum of a row.
+        least: f64,
+        /// The greatest one.
+        most: f64,
+        /// How far from 1 a row may sum then.
+        tolerance: f64,
+    },
+    /// Rows without the column of an attention sink.
+    Sink {
+        /// The least sum of a row.
+        least: f64,
+        /// The greatest one.
+        most: f64,
+        /// How far from 1 the rows sum; none where that is all of it.
+        tolerance: Option<f64>,
+    },
+}
+
+impl std::fmt::Display for Hint {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Padding { padding, .. } => {
+                let rows = if padding.tokens().len() == 1 { "row" } else { "rows" };
+                write!(f, "NaN or zeros fill {rows} {padding}: probably the tokens of padding")
+            }
+            Self::Rounded { least, most, .. } => {
+                write!(f, "All rows sum to {least:.5} … {most:.5}, as after rounding to bfloat16")
+            }
+            Self::Sink { least, most, .. } => write!(
+                f,
+                "Its rows sum to {least:.3} … {most:.3} and never to more than 1: probably the column of an attention sink was \
+                 cut off after the softmax, as in gpt-oss"
+            ),
+        }
+    }
+}
+
 /// Counts of triangular matrices.
 #[derive(Default)]
 pub(super) struct Triangles {
@@ -25,7 +97,7 @@ impl Triangles {
     }
 
     /// Returns a note on the effect of triangular matrices and on alternatives; `None` if no matrix is triangular.
-    pub(super) fn note(&self, options: &AnalysisOptions) -> Option<String> {
+    pub(super) fn note(&self, options: &AnalysisOptions) -> Option<Note> {
         let (count, which) = match (self.lower, self.upper) {
             (0, 0) => return None,
             (lower, 0) => (lower, "lower triangular, as causal attention is"),
@@ -42,26 +114,16 @@ impl Triangles {
             (count, all) if count == all => (format!("all {all} matrices"), "are"),
             (count, all) => (format!("{count} of {all} matrices"), "are"),
         };
-        let mut note = format!(
+        let text = format!(
             "note: {subject} {verb} {which}. A walk only moves to {walk} tokens, so TokenRank collects on the {end} token \
              whatever the network learned, and the eigenvalues are the diagonal."
         );
-        let mut advice = Vec::new();
-        if options.absorb.is_empty() {
-            advice.push(format!(
-                "--absorb counts the visits to every token before a walk ends on the {end} one"
-            ));
-        }
-        if options.drop.is_empty() {
-            advice.push("--drop leaves out tokens on which attention rests, such as the first".to_owned());
-        }
-        if options.teleport.is_none() {
-            advice.push("--teleport starts walks at the tokens that matter".to_owned());
-        }
-        if !advice.is_empty() {
-            note.push_str(&format!(" Other questions show more than the mask: {}.", advice.join("; ")));
-        }
-        Some(note)
+        let questions = [
+            options.absorb.is_empty().then_some(Question::Absorb { end }),
+            options.drop.is_empty().then_some(Question::Drop),
+            options.teleport.is_none().then_some(Question::Teleport),
+        ];
+        Some(Note { text, questions: questions.into_iter().flatten().collect() })
     }
 }
 
@@ -83,13 +145,14 @@ impl Short {
     }
 
     /// Returns a note that mass was missing before tokens were dropped; `None` if none was.
-    pub(super) fn note(&self) -> Option<String> {
+    pub(super) fn note(&self) -> Option<Note> {
         let least = self.least?;
-        Some(format!(
+        let text = format!(
             "note: in {} the rows of kept tokens sum to as little as {least:.3} over all tokens of the file; what is missing \
              is taken for attention to tokens outside the file and renormalised away with the dropped ones.",
             matrices(self.matrices)
-        ))
+        );
+        Some(Note { text, questions: Vec::new() })
     }
 }
 
@@ -99,7 +162,7 @@ pub(super) fn matrices(count: usize) -> String {
 }
 
 /// Returns what a refused matrix probably is and what to do, as sentences that follow the error message.
-pub(super) fn hint(matrix: ArrayView2<'_, f64>, dropped: &TokenList, tolerance: f64) -> String {
+pub(super) fn hint(matrix: ArrayView2<'_, f64>, dropped: &TokenList, tolerance: f64) -> Option<Hint> {
     let kept = |row: &usize| dropped.tokens().binary_search(row).is_err();
     let rows: Vec<usize> = (0..matrix.nrows()).filter(kept).collect();
     let is_padding = |row: &usize| {
@@ -108,11 +171,8 @@ pub(super) fn hint(matrix: ArrayView2<'_, f64>, dropped: &TokenList, tolerance: 
     };
     let (padding, rest): (Vec<usize>, Vec<usize>) = rows.iter().partition(|row| is_padding(row));
     if !padding.is_empty() && !rest.is_empty() {
-        let to_drop = TokenList::of(padding.iter().chain(dropped.tokens()).copied());
-        let (rows, list) = (if padding.len() == 1 { "row" } else { "rows" }, TokenList::of(padding));
-        return format!(
-            ". NaN or zeros fill {rows} {list}: probably the tokens of padding. `--drop {to_drop}` leaves them out"
-        );
+        let drop = TokenList::of(padding.iter().chain(dropped.tokens()).copied());
+        return Some(Hint::Padding { padding: TokenList::of(padding), drop });
     }
     let sums: Vec<f64> = rest.iter().map(|row| matrix.row(*row).sum()).collect();
     let least = sums.iter().copied().fold(f64::INFINITY, f64::min);
@@ -121,27 +181,16 @@ pub(super) fn hint(matrix: ArrayView2<'_, f64>, dropped: &TokenList, tolerance: 
     let coarse = Storage::Bf16.row_tolerance();
     // `min` and `max` ignore NaN.
     if signed || sums.is_empty() || !sums.iter().all(|sum| sum.is_finite()) {
-        return String::new();
+        return None;
     }
     if least >= 1.0 - coarse && most <= 1.0 + coarse {
-        return format!(
-            ". All rows sum to {least:.5} … {most:.5}, as after rounding to bfloat16: `--tolerance {coarse}` accepts them"
-        );
+        return Some(Hint::Rounded { least, most, tolerance: coarse });
     }
     if least > 0.0 && most <= 1.0 + tolerance {
         let wide = ((1.0 - least) * 100.0).ceil() / 100.0;
-        let renormalise = if wide < 1.0 {
-            format!("`--tolerance {wide}` renormalises every row over the tokens that are there")
-        } else {
-            "renormalise the rows where the file is written".to_owned()
-        };
-        return format!(
-            ". Its rows sum to {least:.3} … {most:.3} and never to more than 1: probably the column of an attention sink was \
-             cut off after the softmax, as in gpt-oss. {renormalise}; `--drop I,…`, which names tokens to leave out, renormalises \
-             the others as well"
-        );
+        return Some(Hint::Sink { least, most, tolerance: (wide < 1.0).then_some(wide) });
     }
-    String::new()
+    None
 }
 
 #[cfg(test)]
@@ -155,23 +204,23 @@ mod tests {
         let nan = f64::NAN;
         let none = TokenList::default();
         let padded = array![[1.0, 0.0, 0.0], [0.5, 0.5, 0.0], [nan, nan, nan]];
-        assert!(hint(padded.view(), &none, 1e-3).contains("`--drop 2`"));
-        // Tokens that are already dropped stay on the list.
-        assert!(hint(padded.view(), &TokenList::of([0]), 1e-3).contains("`--drop 0,2`"));
-        assert!(!hint(padded.view(), &TokenList::of([2]), 1e-3).contains("padding"));
+        let padding = |drop| Some(Hint::Padding { padding: TokenList::of([2]), drop });
+        assert_eq!(hint(padded.view(), &none, 1e-3), padding(TokenList::of([2])));
+        // What is dropped already stays on the list.
+        assert_eq!(hint(padded.view(), &TokenList::of([0]), 1e-3), padding(TokenList::of([0, 2])));
+        assert!(!matches!(hint(padded.view(), &TokenList::of([2]), 1e-3), Some(Hint::Padding { .. })));
         let sink = array![[0.5, 0.0], [0.5, 0.48]];
-        let said = hint(sink.view(), &none, 1e-3);
-        assert!(
-            said.contains("0.500 … 0.980") && said.contains("--tolerance 0.5`") && said.contains("--drop"),
-            "{said}"
-        );
+        let found = hint(sink.view(), &none, 1e-3).expect("a sink");
+        assert!(matches!(found, Hint::Sink { tolerance: Some(0.5), .. }), "{found:?}");
+        assert!(found.to_string().contains("0.500 … 0.980"), "{found}");
         let rounded = array![[0.996, 0.0], [0.5, 0.504]];
-        assert!(hint(rounded.view(), &none, 1e-3).contains("--tolerance 0.008"));
+        let found = hint(rounded.view(), &none, 1e-3);
+        assert!(matches!(found, Some(Hint::Rounded { tolerance: 0.008, .. })), "{found:?}");
         for other in
             [array![[2.0, -1.0], [0.5, 0.5]], array![[1.0, nan], [0.5, 0.5]], array![[3.0, 4.0], [5.0, 0.1]]]
         {
-            assert_eq!(hint(other.view(), &none, 1e-3), "");
+            assert_eq!(hint(other.view(), &none, 1e-3), None);
         }
-        assert_eq!(hint(Array2::from_elem((2, 2), nan).view(), &none, 1e-3), "");
+        assert_eq!(hint(Array2::from_elem((2, 2), nan).view(), &none, 1e-3), None);
     }
 }

@@ -7,9 +7,9 @@ use std::path::Path;
 use markov_core::Error as ChainError;
 use models::matrix_file::{self, write_safetensors};
 
-use super::AnalysisError;
 use super::answer::{Answer, Data, Reason, Values};
 use super::notes::matrices;
+use super::{AnalysisError, Incomplete};
 
 /// Arrays to write, by name.
 #[derive(Default)]
@@ -96,7 +96,7 @@ impl Output {
     }
 
     /// Returns the missing quantities with their reasons; `None` if none is missing.
-    pub(super) fn incomplete(&self) -> Option<String> {
+    pub(super) fn incomplete(&self) -> Option<Incomplete> {
         let lines = self.failures.iter().map(|failure| {
             let Failure { quantity, count, place, reason, .. } = failure;
             match count {
@@ -106,6 +106,7 @@ impl Output {
         });
         let lines: Vec<String> = lines.collect();
         let missing = self.failures.iter().any(|failure| failure.kind != Kind::Short);
+        let inaccurate = self.failures.iter().any(|failure| failure.kind == Kind::Short);
         let rest = match (self.is_empty(), missing) {
             (true, _) => ". Nothing else was asked for, so no file was written",
             (false, true) => {
@@ -114,7 +115,7 @@ impl Output {
             }
             (false, false) => "",
         };
-        (!lines.is_empty()).then(|| format!("{}{rest}", lines.join("\n")))
+        (!lines.is_empty()).then(|| Incomplete { reasons: format!("{}{rest}", lines.join("\n")), inaccurate })
     }
 
     /// Writes the arrays, completely or not at all.
@@ -137,12 +138,12 @@ impl std::fmt::Display for Reason {
             Reason::Short { error, wanted } if error > wanted => write!(
                 f,
                 "the relative error is about {error:.1e} where the iteration gave up, and {wanted:.1e} was wanted; the values are \
-                 written with their residuals. A larger --spectrum-tolerance accepts them"
+                 written with their residuals"
             ),
             Reason::Short { wanted, .. } => write!(
                 f,
                 "the iteration gave up before it could rule out, to {wanted:.1e}, that another eigenvalue is larger: many have \
-                 nearly the same modulus. The values are written with their residuals. A larger --spectrum-tolerance accepts them"
+                 nearly the same modulus. The values are written with their residuals"
             ),
         }
     }

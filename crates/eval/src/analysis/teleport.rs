@@ -25,11 +25,9 @@ impl Teleport {
         let several = contents.tensors().len() > 1;
         let named = contents.tensors().iter().any(|tensor| tensor.name == NAME);
         if several && !named {
-            let reason = format!(
-                "{} holds several tensors; name the one with the distribution `{NAME}`",
-                path.display()
-            );
-            return Err(AnalysisError::Option { option: "--teleport", reason });
+            let reason =
+                format!("{} holds several tensors; call the one that is meant `{NAME}`", path.display());
+            return Err(AnalysisError::Option { option: "teleport", reason });
         }
         let Matrices { name, storage, data } = read_array(path, several.then_some(NAME))?;
         let file = format!("{}: tensor `{name}`", path.display());
@@ -49,7 +47,7 @@ impl Teleport {
              included",
             self.file
         );
-        Err(AnalysisError::Option { option: "--teleport", reason })
+        Err(AnalysisError::Option { option: "teleport", reason })
     }
 
     /// Returns the distribution for matrix `which` over its kept tokens, renormalised.
@@ -61,7 +59,7 @@ impl Teleport {
             let place =
                 if values.len() == n { self.file.clone() } else { format!("{}, vector {which}", self.file) };
             let source = ChainError::Distribution { what: "the teleport vector", states: n, reason };
-            Err(AnalysisError::Matrix { place, source, hint: String::new() })
+            Err(AnalysisError::Matrix { place, source, hint: None })
         };
         if let Some((i, value)) = row.iter().enumerate().find(|(_, v)| !(v.is_finite() && **v >= 0.0)) {
             return refuse(format!("entry {i} is {value}"));

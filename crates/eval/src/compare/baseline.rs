@@ -53,11 +53,9 @@ impl Baseline {
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             other => other.map_err(Error::file(FileAction::Read, path))?,
         };
-        let refuse = |reason: String| Error::unreadable(path, reason);
+        let refuse = |reason: String| Error::Baseline { path: path.into(), reason };
         let damaged = |reason: String| {
-            refuse(format!(
-                "this baseline is damaged: {reason}; restore the file, or remove it and write it anew with --update"
-            ))
+            refuse(format!("this baseline is damaged: {reason}; restore the file, or remove it"))
         };
         let value: Value = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
         match value.get("schema") {
@@ -65,7 +63,7 @@ impl Baseline {
             Some(schema) => {
                 return Err(refuse(format!(
                     "this baseline has schema {schema}, this program reads {SCHEMA}; use the version that wrote it, or remove \
-                     it and write it anew with --update"
+                     the file"
                 )));
             }
             None => return Err(damaged("it has no schema, so it is not a baseline".into())),

@@ -35,7 +35,9 @@ pub fn compare(suite: &str, ours: &Runs, baseline: &Runs, tolerances: &Tolerance
                 report.values.extend(values(name, ours, baseline, tolerances));
             }
             (None, _) => differ("missing", "the baseline has this run, the result does not".into()),
-            (_, None) => differ("new", "a run that the baseline has not; --update takes it in".into()),
+            (_, None) => {
+                differ("new", "the baseline does not have this run; update the baseline to include it".into())
+            }
         }
     }
     report.values.sort_by_key(|value| value.verdict.rank());
@@ -69,7 +71,7 @@ fn differ_in(ours: &Snapshot, baseline: &Snapshot, differ: &mut impl FnMut(&'sta
     differences("", &decisive(&baseline.experiment), &decisive(&ours.experiment), &mut settings);
     if ours.limit != baseline.limit {
         let limit = |limit: Option<usize>| limit.map_or("none".to_owned(), |limit| limit.to_string());
-        settings.push(format!("--limit: {} → {}", limit(baseline.limit), limit(ours.limit)));
+        settings.push(format!("limit: {} → {}", limit(baseline.limit), limit(ours.limit)));
     }
     if !settings.is_empty() {
         differ("settings", format!("another experiment: {}", settings.join("; ")));

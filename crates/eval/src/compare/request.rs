@@ -58,15 +58,16 @@ impl Request {
         if let (Some(junit), Some(markdown)) = (&self.junit, &self.markdown)
             && junit == markdown
         {
-            return refuse(format!("--junit and --markdown are both {}; name two files", junit.display()));
+            let reason =
+                format!("{} is where the Markdown is to go as well; name two files", junit.display());
+            return Err(Error::Option { option: "junit", reason });
         }
         let ours = self.chosen(read_runs(&self.result)?)?;
         let folder = self.baseline.is_dir();
         if self.update && folder {
-            return refuse(format!(
-                "--update writes a file of eval/baselines, and {} is a folder; name a .json file",
-                self.baseline.display()
-            ));
+            let baseline = self.baseline.display();
+            let reason = format!("a baseline is a file, and {baseline} is a folder; name a .json file");
+            return Err(Error::Option { option: "update", reason });
         }
         let known = if folder { None } else { Baseline::read(&self.baseline)? };
         let baseline = match (&known, folder) {
@@ -74,8 +75,8 @@ impl Request {
             (Some(known), false) => Some(known.runs.clone()),
             (None, false) if self.update => None,
             (None, false) => {
-                let reason = "there is no such baseline; --update makes it of this result";
-                return Err(Error::unreadable(&self.baseline, reason));
+                let reason = "there is no such baseline".into();
+                return Err(Error::Baseline { path: self.baseline.clone(), reason });
             }
         };
         let mut tolerances = match &known {
@@ -119,7 +120,8 @@ impl Request {
     fn chosen(&self, runs: Runs) -> Result<Runs> {
         if let Some(name) = self.only.iter().find(|name| !runs.contains_key(*name)) {
             let known: Vec<&str> = runs.keys().map(String::as_str).collect();
-            return refuse(format!("--only {name}: there is no such run; there are {}", known.join(", ")));
+            let reason = format!("there is no run {name}; there are {}", known.join(", "));
+            return Err(Error::Option { option: "only", reason });
         }
         Ok(self.only_of(runs))
     }

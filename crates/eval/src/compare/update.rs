@@ -57,11 +57,7 @@ impl Update {
             ("added", names(|what| *what == RunUpdate::Added), ""),
             ("updated", names(|what| matches!(what, RunUpdate::Updated { .. })), ""),
             ("unchanged", names(|what| *what == RunUpdate::Unchanged), ""),
-            (
-                "kept",
-                names(|what| *what == RunUpdate::Kept),
-                "; this result does not have them, and --prune removes them",
-            ),
+            ("kept", names(|what| *what == RunUpdate::Kept), "; this result does not have them"),
             ("removed", names(|what| *what == RunUpdate::Removed), ""),
         ] {
             lines.extend((!names.is_empty()).then(|| format!("{word}: {names}{why}")));

@@ -181,7 +181,7 @@ impl Compared {
     pub fn sentence(&self) -> String {
         let number = |value: Option<f64>| value.map_or("undefined".to_owned(), |value| format!("{value:.5}"));
         let name = self.name();
-        let advice = "if that is meant, --update takes it into the baseline";
+        let advice = "if that is meant, update the baseline to include it";
         let mut text = match self.verdict {
             Verdict::Missing => return format!("{name} is in the baseline but not in the result; {advice}"),
             Verdict::New => {

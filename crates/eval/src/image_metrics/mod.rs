@@ -72,18 +72,17 @@ pub struct Report {
 /// Fails if files are missing or unreadable, if the reference has other features, or if there are too few images.
 pub fn measure(request: &Request) -> Result<Report> {
     let Request { generated, reference, features, device, batch, limit, settings, save_reference } = request;
-    let setting =
-        |setting, reason: &str| Err(tasks::Error::Setting { setting, reason: reason.into() }.into());
+    let refuse = |option, reason: &str| Err(Error::Option { option, reason: reason.into() });
     if *batch == 0 {
-        return setting("--batch", "0 images at a time; give at least 1");
+        return refuse("batch", "0 images at a time; give at least 1");
     }
     if settings.resamples > MOST_RESAMPLES {
         let reason = format!("must be at most {MOST_RESAMPLES}, found {}", settings.resamples);
-        return setting("--resamples", &reason);
+        return refuse("resamples", &reason);
     }
     let kind = reference::Kind::of(reference)?;
     if save_reference.is_some() && kind != reference::Kind::Folder {
-        return setting("--save-reference", "keeps the features of a folder, and --reference names a file");
+        return refuse("save-reference", "keeps the features of a folder, and the reference is a file");
     }
     let ours = images_below(generated, *limit)?;
     let sha256 = features.sha256()?;
@@ -161,6 +160,6 @@ mod tests {
             save_reference: None,
         };
         let message = measure(&request).expect_err("refused").to_string();
-        assert!(message.starts_with("--resamples: must be at most"), "{message}");
+        assert!(message.starts_with("resamples: must be at most"), "{message}");
     }
 }

@@ -26,13 +26,13 @@ impl Kind {
             _ if path.is_dir() => Ok(Self::Folder),
             // Other files, such as pipes, would only be read after all images are generated, and may never end.
             _ if path.exists() && !path.is_file() => refuse(
-                "--reference",
+                "reference",
                 format!("{} is not a regular file; give a folder or a file", path.display()),
             ),
             "npz" => Ok(Self::Statistics),
             "safetensors" => Ok(Self::Features),
             _ if path.exists() => refuse(
-                "--reference",
+                "reference",
                 format!(
                     "{} is neither a folder of images, nor .npz statistics, nor .safetensors features",
                     path.display()
@@ -46,8 +46,8 @@ impl Kind {
     }
 }
 
-fn refuse<T>(setting: &'static str, reason: String) -> Result<T> {
-    Err(tasks::Error::Setting { setting, reason }.into())
+fn refuse<T>(option: &'static str, reason: String) -> Result<T> {
+    Err(Error::Option { option, reason })
 }
 
 /// Reads `mu` `[d]` and `sigma` `[d, d]` in the format of pytorch-fid, clean-fid and others.
@@ -72,16 +72,12 @@ pub(super) fn features(path: &Path, sha256: &str) -> Result<Reference> {
     let FeatureFile { name, sha256: found, items } = FeatureFile::read(path)?;
     if found != sha256 {
         let short = |hash: &str| hash.chars().take(12).collect::<String>();
-        return refuse(
-            "--reference",
-            format!(
-                "{} holds features of {name} with weights {}…, and --features names weights {}…; numbers of two networks \
-                 cannot be compared. Name the same --features, or give the folder of pictures",
-                path.display(),
-                short(&found),
-                short(sha256)
-            ),
+        let reason = format!(
+            "holds features of {name} with weights {}…, and the weights of the network that was asked for are {}…",
+            short(&found),
+            short(sha256)
         );
+        return Err(Error::OtherFeatures { path: path.into(), reason });
     }
     let mut set = FeatureSet::new();
     for (number, ImageFeatures { features, logits }) in items {

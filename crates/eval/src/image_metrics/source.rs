@@ -39,9 +39,15 @@ impl ReferenceSource {
     /// Fails if there is nothing at the path, or nothing that images can be compared with.
     pub(crate) fn find(path: &Path) -> Result<Self> {
         if !path.exists() {
-            let reason = "no such folder or file; say where the pictures, .npz statistics or .safetensors features are \
-                          with `--set dataset.reference.path=PATH`";
-            return Err(tasks::Error::Dataset { path: path.into(), reason: reason.into() }.into());
+            let error = tasks::Error::NoData {
+                path: path.into(),
+                reason:
+                    "no such folder or file; pictures, .npz statistics or .safetensors features are needed"
+                        .into(),
+                setting: "dataset.reference.path",
+                value: "PATH",
+            };
+            return Err(error.into());
         }
         Ok(match Kind::of(path)? {
             Kind::Folder => Self::Files(images_below(path, None)?),

@@ -63,10 +63,7 @@ impl FeatureFile {
         let words = header.metadata().clone().unwrap_or_default();
         let word = |key: &str| words.get(key).cloned().unwrap_or_default();
         if word("format") != FORMAT {
-            return Err(damaged(
-                "no file of features; `tokenrank metrics --save-reference FILE` writes them, for a folder of images"
-                    .to_owned(),
-            ));
+            return Err(Error::NoFeatures { path: path.into() });
         }
         let tensors = SafeTensors::deserialize(&map).map_err(parse)?;
         let table = |name: &str, dtype: Dtype, dimensions: usize| {

@@ -36,8 +36,7 @@ impl FromStr for FeatureSource {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let refuse =
-            |reason: &str| Error::Input { input: "--features", reason: format!("`{text}` {reason}") };
+        let refuse = |reason: &str| Error::Input { input: "features", reason: format!("`{text}` {reason}") };
         match text.split_once(':') {
             None if text == "mini" => Ok(Self::Mini(MINI.into())),
             None if matches!(text, "inception" | "clip") => {
@@ -79,9 +78,7 @@ impl FeatureSource {
                  tools/convert_inception.py FILE.pth {}`",
                 path.display()
             ),
-            Self::Clip(_) => {
-                "no such folder; features of CLIP need a directory as `tokenrank fetch` gets it".to_owned()
-            }
+            Self::Clip(_) => return Err(Error::NoClipFolder { path: path.clone() }),
             Self::Mini(_) => {
                 "no such folder; run in the root of the repository, or name the folder: mini:DIR".to_owned()
             }

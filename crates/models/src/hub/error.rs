@@ -10,10 +10,7 @@ pub type Result<T, E = HubError> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
     /// The registry has no model of this name.
-    #[error(
-        "no model `{name}` is known; nearest: {}. `tokenrank ls models` lists them all; a model of your own is given as a folder",
-        nearest.join(", ")
-    )]
+    #[error("no model `{name}` is known; nearest: {}", nearest.join(", "))]
     UnknownModel {
         /// As given.
         name: String,
@@ -22,9 +19,8 @@ pub enum HubError {
     },
     /// Files are missing from the cache, and downloading is not allowed.
     #[error(
-        "{id} is not in {}: {} missing; get {} with `tokenrank fetch {name}`{}",
-        cache.display(), files.join(", "), if files.len() == 1 { "it" } else { "them" },
-        if *offline { ", without --offline and HF_HUB_OFFLINE" } else { "" }
+        "{id} is not in {}: {} missing",
+        cache.display(), files.join(", ")
     )]
     Missing {
         /// Hub id.
@@ -73,7 +69,7 @@ pub enum HubError {
         page: String,
     },
     /// The hub has no such file.
-    #[error("{id} at revision {revision} has no {file} (HTTP 404 from {url}){}", pickle_advice(id, file))]
+    #[error("{id} at revision {revision} has no {file} (HTTP 404 from {url})")]
     NotFound {
         /// Hub id.
         id: String,
@@ -199,17 +195,5 @@ fn advice(gated: bool, with_token: bool, page: &str) -> String {
              HF_TOKEN is valid and may read gated repositories",
             if gated { "A" } else { "a" }
         ),
-    }
-}
-
-/// Advice for repositories that have their weights as a pickle only.
-fn pickle_advice(id: &str, file: &str) -> String {
-    if file.ends_with(".safetensors") {
-        format!(
-            "; where a repository has its weights as a pickle only, download it with `hf download {id} --local-dir DIR` and \
-             give DIR as the model's path: the program then says how to convert the weights"
-        )
-    } else {
-        String::new()
     }
 }

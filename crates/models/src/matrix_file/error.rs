@@ -83,7 +83,7 @@ pub enum Problem {
     #[error("the file holds no tensors")]
     NoTensors,
     /// The file has several tensors, and no key was given.
-    #[error("the file holds several tensors; choose with --key: {names}")]
+    #[error("the file holds several tensors: {names}")]
     ChooseKey {
         /// The names, or the first of them.
         names: String,
@@ -108,7 +108,7 @@ pub enum Problem {
         names: String,
     },
     /// A key was given for a file whose only array has no name.
-    #[error("a .npy file holds one array without a name, so --key `{key}` means nothing here; leave it out")]
+    #[error("a .npy file holds one array without a name, so the key `{key}` means nothing here")]
     KeyWithoutNames {
         /// The key as given.
         key: String,

@@ -166,7 +166,7 @@ fn keys_choose_among_tensors() {
     );
     assert_eq!(read(&path, Some("block.1.probs")).unwrap().data[[0, 0]], 2.0);
     assert_eq!(read(&path, Some("block.0.probs")).unwrap().data[[0, 0]], 1.0);
-    assert_refused(&path, None, true, &["--key", "`block.0.probs`, `block.1.probs`"]);
+    assert_refused(&path, None, true, &["several tensors", "`block.0.probs`, `block.1.probs`"]);
     assert_refused(&path, Some("block.1.prob"), true, &["`block.1.prob`", "nearest name is `block.1.probs`"]);
     assert_refused(&path, Some("attention"), true, &["there are `block.0.probs`"]);
 

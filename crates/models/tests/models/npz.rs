@@ -105,6 +105,6 @@ fn matrices_of_an_archive_are_chosen_by_name() {
         read(&path, Some("sigma")).expect("read").data.into_raw_vec_and_offset().0,
         [1.0, 0.25, 0.25, 3.0]
     );
-    assert!(read(&path, None).expect_err("two arrays").to_string().contains("--key"));
+    assert!(read(&path, None).expect_err("two arrays").to_string().contains("several tensors"));
     assert!(read(&path, Some("sigmas")).expect_err("no such name").to_string().contains("`sigma`"));
 }

@@ -10,7 +10,7 @@ use eval::experiments::spec::{MethodInfo, Unit};
 use eval::experiments::{Head, difference_notes, head};
 use eval::metrics::significance::{Interval, LEAST_ITEMS, PValue, Significance, too_few};
 use eval::results::{Comparison, Results};
-use eval::{Error, Result, RunFolder};
+use eval::{Result, RunFolder};
 use runs::layout::RECORDS;
 
 pub(super) struct Run {
@@ -94,10 +94,8 @@ impl Run {
 fn belong_together(folder: &RunFolder, items: &Items) -> Result<()> {
     let results = &folder.results;
     let refuse = |what: String| {
-        let reason = format!(
-            "{what}: they are of different runs or have been changed since; run the experiment again with --fresh"
-        );
-        Err(Error::unreadable(&folder.path.join(RECORDS), reason))
+        let reason = format!("{what}: they are of different runs or have been changed since");
+        Err(runs::Error::damaged(&folder.path.join(RECORDS), reason).into())
     };
     let answered = items.view.rows.iter().filter(|row| row.failed.is_none()).count();
     if answered as u64 != results.items {

@@ -47,6 +47,8 @@ pub struct Shown {
     pub summary: String,
     /// Paths of the files written.
     pub files: Vec<PathBuf>,
+    /// Whether a layer is triangular, so that its mask decides where walks collect.
+    pub triangular: bool,
 }
 
 /// Maximum number of bounces, for which the strip has room.
@@ -90,7 +92,7 @@ fn publish(pass: Pass, layers: Vec<LayerChain>, out: &Path) -> Result<Shown> {
     let Pass { title, image, generated, tokens, start, drawing, about, record } = pass;
     if let Some(sets) = drawing.sets.filter(|sets| *sets > tokens.states()) {
         let reason = format!("the chain has only {} states, fewer than {sets} sets", tokens.states());
-        return Err(AnalysisError::Option { option: "--sets", reason }.into());
+        return Err(AnalysisError::Option { option: "sets", reason }.into());
     }
     let Drawing { bounces, alpha, sets } = drawing;
     let questions = Questions { alpha, start: start.states.clone(), bounces, sets };
@@ -113,26 +115,27 @@ fn publish(pass: Pass, layers: Vec<LayerChain>, out: &Path) -> Result<Shown> {
     staged.write("show.json", format!("{json}\n").as_bytes())?;
     names.extend(["index.html", "show.json"].map(str::to_owned));
     let files = staged.publish(out, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
-    Ok(Shown { summary: summary::text(&scene), files })
+    let triangular = scene.findings.layers.iter().any(|layer| layer.triangle.is_some());
+    Ok(Shown { summary: summary::text(&scene), files, triangular })
 }
 
 /// Checks the settings that need neither network nor image.
 fn check(options: Drawing, out: &Path) -> Result<()> {
     let refuse = |option, reason: String| Err(AnalysisError::Option { option, reason }.into());
     if !(options.alpha > 0.0 && options.alpha <= 1.0) {
-        return refuse("--alpha", format!("must lie in (0, 1], found {}", options.alpha));
+        return refuse("alpha", format!("must lie in (0, 1], found {}", options.alpha));
     }
     if !(1..=MOST_BOUNCES).contains(&options.bounces) {
         return refuse(
-            "--bounces",
+            "bounces",
             format!("must lie between 1 and {MOST_BOUNCES}, found {}", options.bounces),
         );
     }
     if let Some(sets) = options.sets.filter(|sets| !(1..=MOST_SETS).contains(sets)) {
-        return refuse("--sets", format!("must lie between 1 and {MOST_SETS}, found {sets}"));
+        return refuse("sets", format!("must lie between 1 and {MOST_SETS}, found {sets}"));
     }
     if out.exists() && !out.is_dir() {
-        return refuse("--out", format!("{} is a file; give a folder", out.display()));
+        return refuse("out", format!("{} is a file; give a folder", out.display()));
     }
     Ok(())
 }

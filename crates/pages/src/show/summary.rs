@@ -77,8 +77,8 @@ fn causal(scene: &Scene) -> Option<String> {
     };
     Some(format!(
         "{} of {} layers are triangular: a walk only moves to {walk} tokens, so TokenRank collects on the {end} one whatever \
-         the network learned, and λ₂ is the largest other entry of the diagonal. `tokenrank rank` with --absorb, --drop or \
-         --teleport asks what the mask does not decide",
+         the network learned, and λ₂ is the largest other entry of the diagonal. What the mask does not decide is asked by \
+         absorbing walks, by leaving out tokens, or by teleporting to those that matter",
         ends.count(),
         layers.len()
     ))
@@ -189,6 +189,6 @@ fn table(title: &str, head: Vec<String>, rows: Vec<Vec<String>>) -> String {
 pub(super) fn without_sets(states: usize) -> String {
     format!(
         "Metastable sets: left out, since they take n³ operations and the chain has {states} states, more than \
-         {METASTABLE_STATES}; a smaller --image-size gives fewer."
+         {METASTABLE_STATES}; a smaller image gives fewer."
     )
 }

@@ -86,7 +86,7 @@ impl Tokens {
             Start::Patch(row, col) if row < rows && col < cols => self.patches[row * cols + col],
             Start::Patch(row, col) => {
                 return refuse(
-                    "--patch",
+                    "patch",
                     format!(
                         "there is no patch {row},{col}; this image has {rows} rows of {cols} patches, counted from \
                          0,0 at the top left"
@@ -103,7 +103,7 @@ impl Tokens {
                     Some(state) if state < self.states() => state,
                     Some(_) => {
                         return refuse(
-                            "--token",
+                            "token",
                             format!(
                                 "there is no token {token}; the sequence has {} tokens, counted from 0: {before}, then \
                                  {rows} × {cols} patches row by row",
@@ -113,9 +113,9 @@ impl Tokens {
                     }
                     None => {
                         return refuse(
-                            "--token",
+                            "token",
                             format!(
-                                "token {token} is a special one, which --without-special leaves out; patches are tokens \
+                                "token {token} is a special one, which was left out; patches are tokens \
                                  {dropped} to {}",
                                 self.sequence.tokens() - 1
                             ),
@@ -124,7 +124,7 @@ impl Tokens {
                 }
             }
             Start::Word { ref word, .. } => {
-                return refuse("--word", format!("`{word}`: this network has no prompt"));
+                return refuse("word", format!("`{word}`: this network has no prompt"));
             }
         };
         Ok(Origin { states: state..state + 1, name: self.name(state) })

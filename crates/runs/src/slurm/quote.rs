@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use super::SlurmError;
+use super::{Given, SlurmError};
 
 /// Quotes any text without a line break as one word for the shell.
-pub(super) fn shell(what: &'static str, text: &str) -> Result<String, SlurmError> {
+pub(super) fn shell(what: Given, text: &str) -> Result<String, SlurmError> {
     let text = one_line(what, text)?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:,+@%".contains(c);
     Ok(if !text.is_empty() && text.chars().all(plain) {
@@ -16,12 +16,12 @@ pub(super) fn shell(what: &'static str, text: &str) -> Result<String, SlurmError
 }
 
 /// Quotes a path, see [`shell`].
-pub(super) fn shell_path(what: &'static str, path: &Path) -> Result<String, SlurmError> {
+pub(super) fn shell_path(what: Given, path: &Path) -> Result<String, SlurmError> {
     shell(what, text(what, path)?)
 }
 
-/// Quotes the value of an option in a `#SBATCH` line, where Slurm reads quotes and backslashes and takes `#` for a comment.
-pub(super) fn sbatch(what: &'static str, text: &str) -> Result<String, SlurmError> {
+/// The value of an option in a `#SBATCH` line. Slurm knows quotes and backslashes there, and takes `#` for a comment.
+pub(super) fn sbatch(what: Given, text: &str) -> Result<String, SlurmError> {
     let text = one_line(what, text)?;
     let plain = |c: char| c.is_ascii_alphanumeric() || "/._-=:,+@%".contains(c);
     Ok(if !text.is_empty() && text.chars().all(plain) {
@@ -33,7 +33,7 @@ pub(super) fn sbatch(what: &'static str, text: &str) -> Result<String, SlurmErro
 
 /// Quotes the path of a file in `folder` for a `#SBATCH` line, where `%` begins a placeholder and a backslash disables these.
 /// `name` may contain `%a`.
-pub(super) fn sbatch_file(what: &'static str, folder: &Path, name: &str) -> Result<String, SlurmError> {
+pub(super) fn sbatch_file(what: Given, folder: &Path, name: &str) -> Result<String, SlurmError> {
     let folder = text(what, folder)?;
     if folder.contains('\\') {
         let reason =
@@ -44,7 +44,7 @@ pub(super) fn sbatch_file(what: &'static str, folder: &Path, name: &str) -> Resu
 }
 
 /// Returns a line that is written into a script as it was given; refuses line breaks.
-pub(super) fn one_line<'a>(what: &'static str, text: &'a str) -> Result<&'a str, SlurmError> {
+pub(super) fn one_line(what: Given, text: &str) -> Result<&str, SlurmError> {
     if text.contains(['\n', '\r', '\0']) {
         let reason = "contains a line break; write it on one line";
         return Err(SlurmError::Text { what, value: text.escape_debug().to_string(), reason });
@@ -52,7 +52,7 @@ pub(super) fn one_line<'a>(what: &'static str, text: &'a str) -> Result<&'a str,
     Ok(text)
 }
 
-fn text<'a>(what: &'static str, path: &'a Path) -> Result<&'a str, SlurmError> {
+fn text(what: Given, path: &Path) -> Result<&str, SlurmError> {
     path.to_str().ok_or_else(|| SlurmError::Text {
         what,
         value: path.display().to_string(),

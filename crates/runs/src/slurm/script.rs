@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::quote::{one_line, sbatch, sbatch_file, shell, shell_path};
-use super::{ArrayJob, Gpu, SlurmError};
+use super::{ArrayJob, Given, Gpu, SlurmError};
 
 /// Commands of a task of the array: run the shard, pass on Slurm's warning, queue again.
 const ARRAY_BODY: &str = r#"
@@ -63,12 +63,12 @@ pub(super) fn array(job: &ArrayJob) -> Result<String, SlurmError> {
             .to_owned(),
     ];
     let running = job.max_running.map(|tasks| format!("%{tasks}")).unwrap_or_default();
-    lines.push(option("job-name", &sbatch("the name of the job", &job.name)?));
+    lines.push(option("job-name", &sbatch(Given::Thing("the name of the job"), &job.name)?));
     lines.push(option("array", &format!("1-{}{running}", job.shards)));
     resources(job, &mut lines)?;
     lines.push(option("signal", &format!("B:TERM@{}", job.grace)));
     lines.push(option("output", &log(job, "shard-%a.log")?));
-    verbatim("--sbatch", &job.sbatch, &mut lines)?;
+    verbatim(Given::Option("sbatch"), &job.sbatch, &mut lines)?;
 
     let body = ARRAY_BODY
         .replace("@SHARDS@", &job.shards.to_string())
@@ -88,18 +88,21 @@ pub(super) fn merge(job: &ArrayJob) -> Result<String, SlurmError> {
         "#!/bin/bash".to_owned(),
         "# Written by `tokenrank slurm`: results and tables from the shards. It says which shards lack, if any do.".to_owned(),
     ];
-    lines.push(option("job-name", &sbatch("the name of the job", &format!("{}-merge", job.name))?));
+    lines.push(option(
+        "job-name",
+        &sbatch(Given::Thing("the name of the job"), &format!("{}-merge", job.name))?,
+    ));
     resources(job, &mut lines)?;
     lines.push(option("output", &log(job, "merge.log")?));
-    verbatim("--sbatch", &job.sbatch, &mut lines)?;
-    verbatim("--merge-sbatch", &job.merge_sbatch, &mut lines)?;
+    verbatim(Given::Option("sbatch"), &job.sbatch, &mut lines)?;
+    verbatim(Given::Option("merge-sbatch"), &job.merge_sbatch, &mut lines)?;
 
     Ok(format!("{}\n{}", lines.join("\n"), fill(MERGE_BODY, job)?))
 }
 
 /// Returns the script that submits both jobs and prints their numbers.
 pub(super) fn submit(array: &Path, merge: &Path) -> Result<String, SlurmError> {
-    let what = "the folder of the scripts";
+    let what = Given::Thing("the folder of the scripts");
     let (array, merge) = (shell_path(what, array)?, shell_path(what, merge)?);
     Ok(format!(
         r#"#!/bin/sh
@@ -141,14 +144,14 @@ fn resources(job: &ArrayJob, lines: &mut Vec<String>) -> Result<(), SlurmError> 
         Some(Gpu::Type(kind)) => lines.push(option("gres", &format!("gpu:{kind}:1"))),
         None => {}
     }
-    for (key, what, value) in [
-        ("mem", "--mem", &wanted.memory),
-        ("time", "--time", &wanted.time),
-        ("partition", "--partition", &wanted.partition),
-        ("account", "--account", &wanted.account),
+    for (key, value) in [
+        ("mem", &wanted.memory),
+        ("time", &wanted.time),
+        ("partition", &wanted.partition),
+        ("account", &wanted.account),
     ] {
         if let Some(value) = value {
-            lines.push(option(key, &sbatch(what, value)?));
+            lines.push(option(key, &sbatch(Given::Option(key), value)?));
         }
     }
     lines.push("#SBATCH --requeue".into());
@@ -157,15 +160,15 @@ fn resources(job: &ArrayJob, lines: &mut Vec<String>) -> Result<(), SlurmError> 
 }
 
 fn log(job: &ArrayJob, name: &str) -> Result<String, SlurmError> {
-    sbatch_file("the folder of the logs", &job.folder.join("logs"), name)
+    sbatch_file(Given::Thing("the folder of the logs"), &job.folder.join("logs"), name)
 }
 
 /// Appends `#SBATCH` lines as given, with or without `#SBATCH` in front.
-fn verbatim(what: &'static str, options: &[String], lines: &mut Vec<String>) -> Result<(), SlurmError> {
+fn verbatim(what: Given, options: &[String], lines: &mut Vec<String>) -> Result<(), SlurmError> {
     for given in options {
         let option = one_line(what, given)?.trim_start_matches("#SBATCH").trim();
         if !option.starts_with('-') {
-            let reason = "is no option; write it as sbatch takes it, such as --sbatch=--constraint=ib";
+            let reason = "is no option; write it as sbatch takes it, such as --constraint=ib";
             return Err(SlurmError::Text { what, value: given.clone(), reason });
         }
         lines.push(format!("#SBATCH {option}"));
@@ -175,17 +178,17 @@ fn verbatim(what: &'static str, options: &[String], lines: &mut Vec<String>) -> 
 
 /// Returns the command `tokenrank run …` without the shard.
 fn run(job: &ArrayJob) -> Result<String, SlurmError> {
-    let mut words = vec![shell_path("the program", &job.program)?, "run".to_owned()];
+    let mut words = vec![shell_path(Given::Thing("the program"), &job.program)?, "run".to_owned()];
     for config in &job.configs {
-        words.push(shell_path("the experiment", config)?);
+        words.push(shell_path(Given::Thing("the experiment"), config)?);
     }
     for assignment in &job.assignments {
-        words.extend(["--set".to_owned(), shell("--set", assignment)?]);
+        words.extend(["--set".to_owned(), shell(Given::Option("set"), assignment)?]);
     }
     if let Some(limit) = job.limit {
         words.extend(["--limit".to_owned(), limit.to_string()]);
     }
-    words.extend(["--out".to_owned(), shell_path("--out", &job.out)?]);
+    words.extend(["--out".to_owned(), shell_path(Given::Option("out"), &job.out)?]);
     words.extend(["--device".to_owned(), device(job).to_owned()]);
     Ok(words.join(" "))
 }
@@ -193,15 +196,16 @@ fn run(job: &ArrayJob) -> Result<String, SlurmError> {
 /// Returns the commands around `tokenrank merge …`. With several runs they check that each was merged, since the merge cannot
 /// know of a run that no shard has started. For a sweep, `run` then makes the table without computing anything.
 fn merge_command(job: &ArrayJob) -> Result<String, SlurmError> {
-    let program = shell_path("the program", &job.program)?;
-    let merge = format!("{program} merge {} --device {}", shell_path("--out", &job.out)?, device(job));
+    let program = shell_path(Given::Thing("the program"), &job.program)?;
+    let merge =
+        format!("{program} merge {} --device {}", shell_path(Given::Option("out"), &job.out)?, device(job));
     if job.runs.is_empty() && !job.sweep {
         return Ok(format!("exec {merge}"));
     }
     let mut lines = vec![merge];
     lines.push(MERGED.trim().to_owned());
     for folder in &job.runs {
-        lines.push(format!("made {}", shell_path("--out", folder)?));
+        lines.push(format!("made {}", shell_path(Given::Option("out"), folder)?));
     }
     lines.push(if job.sweep { format!("exec {}", run(job)?) } else { "exit \"$code\"".to_owned() });
     Ok(lines.join("\n"))
@@ -230,13 +234,13 @@ fn fill(body: &str, job: &ArrayJob) -> Result<String, SlurmError> {
         match line {
             "@PROLOGUE@" => {
                 for given in &job.prologue {
-                    lines.push(one_line("--prologue", given)?.to_owned());
+                    lines.push(one_line(Given::Option("prologue"), given)?.to_owned());
                 }
             }
             "@MERGE@" => lines.push(merge_command(job)?),
             _ => match (line.split_once("@DIRECTORY@"), line.split_once("@RUN@")) {
                 (Some((before, after)), _) => {
-                    let directory = shell_path("the working folder", &job.directory)?;
+                    let directory = shell_path(Given::Thing("the working folder"), &job.directory)?;
                     lines.push(format!("{before}{directory}{after}"));
                 }
                 (_, Some((before, after))) => lines.push(format!("{before}{}{after}", run(job)?)),

@@ -106,9 +106,12 @@ fn in_model(error: crate::Error) -> models::Error {
     match error {
         E::Model(error) => *error,
         E::Torch(error) => error.into(),
-        E::Dataset { .. } | E::Setting { .. } | E::Write { .. } | E::Scene(_) | E::Score(_) => {
-            models::Error::Probe(error.to_string())
-        }
+        E::Dataset { .. }
+        | E::NoData { .. }
+        | E::Setting { .. }
+        | E::Write { .. }
+        | E::Scene(_)
+        | E::Score(_) => models::Error::Probe(error.to_string()),
     }
 }
 

@@ -127,7 +127,9 @@ impl Segment {
             let keep = if index < config.figures { Signals::Keep } else { Signals::Drop };
             match answer(config, question, &items[index], hashes[place], keep, own) {
                 Ok(record) => Ok(Answer::Record(record)),
-                Err(e @ Error::Dataset { .. }) => Ok(Answer::Failed(Failure::new(&items[index].id, e))),
+                Err(e @ (Error::Dataset { .. } | Error::NoData { .. })) => {
+                    Ok(Answer::Failed(Failure::new(&items[index].id, e)))
+                }
                 Err(e) => Err(e),
             }
         };

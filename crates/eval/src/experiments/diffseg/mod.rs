@@ -96,9 +96,7 @@ impl Kind for DiffSegConfig {
     fn sums(&self, run: &RunFolder) -> Result<ItemSums> {
         let records = run.records::<DiffSegRecord>()?;
         let names: Vec<String> = serde_json::from_str(&run.header().identity.classes).map_err(|e| {
-            let reason =
-                format!("run.json does not name the classes ({e}); run the experiment again with --fresh");
-            Error::unreadable(&run.path, reason)
+            runs::Error::damaged(&run.path, format!("run.json does not name the classes ({e})"))
         })?;
         let classes = Classes::of(&run.results.experiment.dataset, names.len(), &records);
         ItemSums::of(&measures(&classes), &records, &Kind::methods(self), |record| &record.id)

@@ -98,7 +98,7 @@ fn unfinished(report: &Page) -> Markup {
                 h2 #unfinished-title { (count) @if count == 1 { " run has" } @else { " runs have" } " not finished" }
                 p.words {
                     @if count == 1 { "Its" } @else { "Their" } " results are not on this page. The command that started a run continues "
-                    "it where it stopped; shards are merged by " code { "tokenrank merge" } "."
+                    "it where it stopped; shards become a run when they are merged."
                 }
                 ul.list { @for (name, href) in &report.unfinished { li { a href={ (href) "/" } { (name) } } } }
             }
@@ -191,8 +191,7 @@ fn overview(report: &Page) -> Markup {
             }
             @if report.overview.len() > report.runs.len() {
                 p.words {
-                    "The first " (IN_FULL) " runs are shown in full below. For another run, give its folder to "
-                    code { "tokenrank report" } "."
+                    "The first " (IN_FULL) " runs are shown in full below. For another one, make the report of its folder."
                 }
             }
         }

@@ -99,7 +99,7 @@ impl CityscapesConfig {
             },
         ]);
         if let Some(parts) = parts {
-            return Err(Error::incomplete(&self.root, &parts, "dataset.cityscapes.root"));
+            return Err(Error::incomplete(&self.root, parts, "dataset.cityscapes.root"));
         }
         let table = Arc::new(table());
         let item = |file: &(String, String)| {

@@ -91,7 +91,7 @@ impl CocoStuffConfig {
             Part { what: "pixel maps", of: names.len(), missing: absent(&labels), source: LABELS_URL },
         ]);
         if let Some(parts) = parts {
-            return Err(Error::incomplete(&self.root, &parts, "dataset.coco-stuff.root"));
+            return Err(Error::incomplete(&self.root, parts, "dataset.coco-stuff.root"));
         }
         let table = Arc::new(classes.table());
         let item = |((name, image), mask)| {

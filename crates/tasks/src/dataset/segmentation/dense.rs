@@ -147,8 +147,7 @@ pub(super) struct Part<'a> {
 
 impl Error {
     /// The error about a folder from which parts are missing; `setting` is the setting that names the folder.
-    pub(super) fn incomplete(root: &Path, parts: &str, setting: &str) -> Self {
-        let reason = format!("{parts}; say where the data is with `--set {setting}=DIR`");
-        Error::Dataset { path: root.into(), reason }
+    pub(super) fn incomplete(root: &Path, parts: String, setting: &'static str) -> Self {
+        Error::NoData { path: root.into(), reason: parts, setting, value: "DIR" }
     }
 }

@@ -49,10 +49,12 @@ impl Archive {
     pub(crate) fn open(path: &Path) -> Result<Self> {
         let refuse = |reason: String| Error::Dataset { path: path.into(), reason };
         if !path.is_file() {
-            return Err(refuse(format!(
-                "no such file; get it from {URL} and say where it is with `--set \
-                 dataset.imagenet-segmentation.path=FILE`"
-            )));
+            return Err(Error::NoData {
+                path: path.into(),
+                reason: format!("no such file; get it from {URL}"),
+                setting: "dataset.imagenet-segmentation.path",
+                value: "FILE",
+            });
         }
         match hdf5_pure::is_hdf5(path) {
             Ok(true) => {}

@@ -171,11 +171,12 @@ fn present_classes(root: &Path, split: &str) -> Result<Present> {
 fn listed(root: &Path, split: &str) -> Result<Vec<String>> {
     let folder = root.join("ImageSets").join("Segmentation");
     if !folder.is_dir() {
-        let reason = "has no folder ImageSets/Segmentation; get the training and validation data of VOC 2012 \
-                      (VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/) and say where \
-                      it is with `--set dataset.pascal-voc.root=VOCdevkit/VOC2012`"
-            .into();
-        return Err(Error::Dataset { path: root.into(), reason });
+        let reason =
+            "has no folder ImageSets/Segmentation; get the training and validation data of VOC 2012 \
+                      (VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/voc2012/)"
+                .into();
+        let (setting, value) = ("dataset.pascal-voc.root", "VOCdevkit/VOC2012");
+        return Err(Error::NoData { path: root.into(), reason, setting, value });
     }
     if split.is_empty() || split.contains(['/', '\\']) {
         let reason = format!("unknown split `{split}`; VOC has `train`, `val` and `trainval`");

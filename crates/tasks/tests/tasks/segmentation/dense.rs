@@ -97,7 +97,6 @@ fn all_missing_files_of_coco_stuff_are_reported_at_once() {
         "2175 pixel maps",
         "http://images.cocodataset.org/zips/val2017.zip",
         "stuffthingmaps_trainval2017.zip",
-        "--set dataset.coco-stuff.root=",
         "val2017/000000000139.jpg",
     ] {
         assert!(message.contains(word), "{word}: {message}");
@@ -188,7 +187,6 @@ fn all_missing_files_of_cityscapes_are_reported_at_once() {
         "registration",
         "gtFine/val",
         "gtFine_trainvaltest.zip",
-        "--set dataset.cityscapes.root=",
     ] {
         assert!(message.contains(word), "{word}: {message}");
     }
