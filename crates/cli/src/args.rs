@@ -10,12 +10,12 @@ use eval::compare::Tolerance;
 use runs::Shard;
 
 use crate::exit_code::ExitCode;
-pub use slurm::SlurmArgs;
+pub(crate) use slurm::SlurmArgs;
 
 /// Attention as discrete-time Markov chains.
 #[derive(Parser)]
 #[command(name = "tokenrank", version, about, long_about = LONG_ABOUT, after_help = ExitCode::help())]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     pub command: Command,
 }
@@ -27,7 +27,7 @@ arXiv 2507.17657) and analyses the attention of any network.
 The result goes to stdout, progress and messages to stderr.";
 
 #[derive(Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Run experiments, or the rest of interrupted ones, and print their tables
     Run(RunArgs),
     /// Check experiments, their weights and data, without running anything
@@ -57,7 +57,7 @@ pub enum Command {
 }
 
 #[derive(clap::Args)]
-pub struct RunArgs {
+pub(crate) struct RunArgs {
     /// Experiment files, such as configs/mini/masking-vit.toml
     #[arg(required = true, value_name = "CONFIG")]
     pub configs: Vec<PathBuf>,
@@ -83,7 +83,7 @@ pub struct RunArgs {
 }
 
 #[derive(clap::Args)]
-pub struct MergeArgs {
+pub(crate) struct MergeArgs {
     /// Folders of shards, or folders that contain them: the --out of the runs
     #[arg(required = true, value_name = "DIR")]
     pub dirs: Vec<PathBuf>,
@@ -96,7 +96,7 @@ pub struct MergeArgs {
 }
 
 #[derive(clap::Args)]
-pub struct ReportArgs {
+pub(crate) struct ReportArgs {
     /// Folder of a run, of several runs (their --out), or of a sweep
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
@@ -107,7 +107,7 @@ pub struct ReportArgs {
 
 #[derive(clap::Args)]
 #[command(after_help = COMPARE_EXIT)]
-pub struct CompareArgs {
+pub(crate) struct CompareArgs {
     /// Folder of a run, or of several: the --out of `tokenrank run`
     #[arg(value_name = "RESULT")]
     pub result: PathBuf,
@@ -146,14 +146,14 @@ Exit code 4 if a value moved by more than its tolerance (for better or worse), i
 the baseline's in settings, items, data or weights.";
 
 #[derive(clap::Args)]
-pub struct LsArgs {
+pub(crate) struct LsArgs {
     /// What to list [default: everything]
     pub what: Option<Listing>,
 }
 
 #[derive(clap::Args)]
 #[command(after_help = FETCH_ENVIRONMENT)]
-pub struct FetchArgs {
+pub(crate) struct FetchArgs {
     /// Names or hub ids, as `tokenrank ls models` lists them
     #[arg(required = true, value_name = "NAME")]
     pub names: Vec<String>,
@@ -167,7 +167,7 @@ Environment variables, as in Python's huggingface_hub, whose cache is shared: HF
 HF_ENDPOINT (a mirror), HF_TOKEN (for gated models), HF_HUB_OFFLINE=1 (no downloads)";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Listing {
+pub(crate) enum Listing {
     /// Network architectures and published checkpoints
     Models,
     /// Kinds of datasets
@@ -179,7 +179,7 @@ pub enum Listing {
 }
 
 #[derive(clap::Args)]
-pub struct AttendArgs {
+pub(crate) struct AttendArgs {
     /// Model directory: config.json, safetensors, preprocessor_config.json; or a FLUX or Stable
     /// Diffusion pipeline with model_index.json
     #[arg(long, value_name = "DIR")]
@@ -219,7 +219,7 @@ pub struct AttendArgs {
 
 #[derive(clap::Args)]
 #[command(after_help = RANK_OUTPUT)]
-pub struct RankArgs {
+pub(crate) struct RankArgs {
     /// File of matrices [..., n, n] whose rows sum to 1: .safetensors, .npy or .npz
     pub file: PathBuf,
     /// Names of the tensors to read; `*` matches any characters, commas separate names, and the option may be repeated:
@@ -287,7 +287,7 @@ A quantity that cannot be computed for a matrix is NaN there, and is left out if
 are written, stderr gives the reason, and the exit code is 1.";
 
 #[derive(clap::Args)]
-pub struct ShowArgs {
+pub(crate) struct ShowArgs {
     /// Model directory: config.json, safetensors, preprocessor_config.json; or a FLUX pipeline with model_index.json
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
@@ -343,7 +343,7 @@ pub struct ShowArgs {
 
 #[derive(clap::Args)]
 #[command(after_help = METRICS_NAMES)]
-pub struct MetricsArgs {
+pub(crate) struct MetricsArgs {
     /// Folder of generated images: PNG or JPEG files of any size, in this folder or below it
     #[arg(long, value_name = "DIR")]
     pub generated: PathBuf,
@@ -389,7 +389,7 @@ Metrics are named after their features: only those of the published Inception-v3
 /// Options of FLUX pipelines only.
 #[derive(clap::Args)]
 #[command(next_help_heading = "FLUX pipelines")]
-pub struct FluxArgs {
+pub(crate) struct FluxArgs {
     /// Add the noise that the schedule has before this step, counted from 0, to the image [default: 2]
     #[arg(long, value_name = "I")]
     pub noise_step: Option<usize>,
@@ -408,7 +408,7 @@ pub struct FluxArgs {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Dtype {
+pub(crate) enum Dtype {
     F32,
     Bf16,
     F16,
@@ -435,7 +435,7 @@ fn patch(text: &str) -> Result<(usize, usize), String> {
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Direction {
+pub(crate) enum Direction {
     Forward,
     Backward,
 }

@@ -4,7 +4,7 @@ use models::ErrorKind;
 
 /// The outcome of a command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ExitCode {
+pub(crate) enum ExitCode {
     /// The command succeeded.
     Fine = 0,
     /// Any error that has no other code.
@@ -35,12 +35,12 @@ impl ExitCode {
     }
 
     /// The number that the shell receives.
-    pub fn code(self) -> u8 {
+    pub(crate) fn code(self) -> u8 {
         self as u8
     }
 
     /// Returns all exit codes in one line, for `--help`.
-    pub fn help() -> String {
+    pub(crate) fn help() -> String {
         let each = Self::ALL.map(|code| format!("{} {}", code.code(), code.meaning()));
         format!("Exit codes: {}", each.join(" · "))
     }

@@ -12,7 +12,7 @@ use crate::remedy::Explained;
 
 /// An error with its exit code.
 #[derive(Debug)]
-pub struct Failure {
+pub(crate) struct Failure {
     message: String,
     code: ExitCode,
     /// What to run next, as a shell reads it.
@@ -27,22 +27,22 @@ impl Failure {
     }
 
     /// A contradiction in the arguments.
-    pub fn usage(message: impl Into<String>) -> Self {
+    pub(crate) fn usage(message: impl Into<String>) -> Self {
         Self::new(ExitCode::Usage, message)
     }
 
     /// Something that stopped the command and is the user's neither to fix nor to find.
-    pub fn other(message: impl Into<String>) -> Self {
+    pub(crate) fn other(message: impl Into<String>) -> Self {
         Self::new(ExitCode::Other, message)
     }
 
     /// What several failures come to, each of which has been said.
-    pub fn of_several(code: ExitCode, message: &str) -> Self {
+    pub(crate) fn of_several(code: ExitCode, message: &str) -> Self {
         Self::new(code, message)
     }
 
     /// The same with the name of the file that it is about before it, if it does not name it.
-    pub fn about(self, file: &Path) -> Self {
+    pub(crate) fn about(self, file: &Path) -> Self {
         let name = file.display().to_string();
         if self.message.contains(&name) {
             return self;
@@ -51,17 +51,17 @@ impl Failure {
     }
 
     /// A run that is whole but for items whose data cannot be read.
-    pub fn unread(message: impl Into<String>) -> Self {
+    pub(crate) fn unread(message: impl Into<String>) -> Self {
         Self::new(ExitCode::Input, message)
     }
 
     /// A result that is not the baseline's.
-    pub fn moved(message: impl Into<String>) -> Self {
+    pub(crate) fn moved(message: impl Into<String>) -> Self {
         Self::new(ExitCode::Moved, message)
     }
 
     /// Work that was interrupted, with the command that goes on from there as a shell reads it.
-    pub fn interrupted(message: &str, command: Vec<u8>) -> Self {
+    pub(crate) fn interrupted(message: &str, command: Vec<u8>) -> Self {
         Self {
             command: Some(command),
             ..Self::new(ExitCode::Interrupted, format!("{message}; resume with:"))
@@ -69,7 +69,7 @@ impl Failure {
     }
 
     /// Says it on stderr; the command on a line of its own, as it is, so that it can be pasted.
-    pub fn tell(&self) {
+    pub(crate) fn tell(&self) {
         say!("{self}");
         if let Some(command) = &self.command {
             crate::output::say(command);
@@ -77,7 +77,7 @@ impl Failure {
     }
 
     /// The exit code.
-    pub fn code(&self) -> ExitCode {
+    pub(crate) fn code(&self) -> ExitCode {
         self.code
     }
 }
@@ -102,7 +102,7 @@ impl fmt::Display for Failure {
 }
 
 /// A message may quote the file that it is about, so it is shortened and what would steer the terminal is spelled out.
-pub fn plain(message: &str) -> String {
+pub(crate) fn plain(message: &str) -> String {
     let mut shown = String::new();
     for (count, c) in message.chars().enumerate() {
         match c {

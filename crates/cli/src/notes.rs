@@ -15,7 +15,7 @@ struct Notes {
 static NOTES: Notes = Notes { said: Mutex::new(BTreeSet::new()) };
 
 /// Starts to print notes.
-pub fn listen() {
+pub(crate) fn listen() {
     if log::set_logger(&NOTES).is_ok() {
         log::set_max_level(LevelFilter::Warn);
     }

@@ -13,25 +13,25 @@ macro_rules! say {
 }
 
 /// Writes a line to stderr and ignores errors.
-pub fn say(line: impl AsRef<[u8]>) {
+pub(crate) fn say(line: impl AsRef<[u8]>) {
     let line = [line.as_ref(), b"\n"].concat();
     let _ = io::stderr().write_all(&line);
 }
 
 /// Prints a table to stdout.
-pub fn print_table(table: &eval::Table) {
+pub(crate) fn print_table(table: &eval::Table) {
     print(&format!("{}\n", table.to_text(colored())));
 }
 
 /// Whether to colour stdout: it is a terminal and `NO_COLOR` is unset (<https://no-color.org>).
-pub fn colored() -> bool {
+pub(crate) fn colored() -> bool {
     let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     io::stdout().is_terminal() && !plain
 }
 
 /// Prints to stdout. A reader that has closed the pipe (`tokenrank … | head`) is not an error. Any other error is kept
 /// for [`lost`], which is asked when all work is done.
-pub fn print(text: &str) {
+pub(crate) fn print(text: &str) {
     let mut stdout = io::stdout().lock();
     if let Err(error) = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush())
         && error.kind() != ErrorKind::BrokenPipe
@@ -41,7 +41,7 @@ pub fn print(text: &str) {
 }
 
 /// Returns the error message if something that was printed could not be written.
-pub fn lost() -> Option<String> {
+pub(crate) fn lost() -> Option<String> {
     let reason = LOST.get()?;
     Some(format!(
         "cannot write to stdout: {reason}; the printed results are lost, but all files were written. Free some space, or \

@@ -7,7 +7,7 @@ use runs::Remedy;
 use runs::slurm::{Given, SlurmError};
 
 /// An error that this program explains.
-pub trait Explained: std::error::Error {
+pub(crate) trait Explained: std::error::Error {
     /// What to do, where that takes an option or a command of this program.
     fn remedy(&self) -> Option<String>;
 
@@ -238,7 +238,7 @@ fn of_matrix(hint: &Hint) -> String {
 }
 
 /// A note on matrices with the options that ask more.
-pub fn of_note(note: &Note) -> String {
+pub(crate) fn of_note(note: &Note) -> String {
     let advice = note.questions.iter().map(|question| match question {
         Question::Absorb { end } => {
             format!("--absorb counts the visits to every token before a walk ends on the {end} one")

@@ -9,7 +9,7 @@ const POLICY: &str = "OMP_WAIT_POLICY";
 /// By default, the threads of libgomp spin between parallel regions. On cores that other programs use too, they then
 /// take time from the work they wait for: on two busy cores, the masking experiment took seven times as long. If the
 /// restart fails, the program continues as it is.
-pub fn sleep_while_waiting() {
+pub(crate) fn sleep_while_waiting() {
     #[cfg(unix)]
     if std::env::var_os(POLICY).is_none()
         && let Ok(program) = std::env::current_exe()

@@ -30,7 +30,6 @@
 //! Everything is computed in double precision whatever the storage. Feature `torch` adds the same algorithms for a
 //! batch of matrices on a torch device.
 
-
 mod bounce;
 mod chain;
 mod error;

@@ -1,6 +1,7 @@
 //! Memory of a pass with a probe on its maps: it equals the computed value, and not all heads are in memory at once.
 //!
 //! One test at a time, so that the peak of the process is that of its passes.
+#![allow(unreachable_pub)]
 
 #[path = "../../xtask/tests/skipped/mod.rs"]
 mod skipped;

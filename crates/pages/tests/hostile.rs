@@ -1,4 +1,5 @@
 //! Reads the corpus of experiments and files of runs, and damaged copies of it, as in `crates/tasks/tests/hostile.rs`.
+#![allow(unreachable_pub)]
 
 #[path = "../../../fuzz/src/eval_targets.rs"]
 mod eval_targets;

@@ -6,12 +6,12 @@ use super::color::{self, GRID, INK};
 use super::ticks::label;
 
 /// Text size of the numbers.
-pub const TICK: f64 = 27.0;
+pub(crate) const TICK: f64 = 27.0;
 const TITLE: f64 = 36.0;
 const LABEL: f64 = 30.0;
 
 /// The rectangle of the axes and the data range it shows.
-pub struct Frame {
+pub(crate) struct Frame {
     pub left: f64,
     pub right: f64,
     pub top: f64,
@@ -21,22 +21,22 @@ pub struct Frame {
 }
 
 impl Frame {
-    pub fn x_of(&self, x: f64) -> f64 {
+    pub(crate) fn x_of(&self, x: f64) -> f64 {
         self.left + color::place(x, self.x) * (self.right - self.left)
     }
 
-    pub fn y_of(&self, y: f64) -> f64 {
+    pub(crate) fn y_of(&self, y: f64) -> f64 {
         self.bottom - color::place(y, self.y) * (self.bottom - self.top)
     }
 }
 
 /// Returns the ticks with their labels.
-pub fn labelled(ticks: &[f64], step: f64) -> Vec<(f64, String)> {
+pub(crate) fn labelled(ticks: &[f64], step: f64) -> Vec<(f64, String)> {
     ticks.iter().map(|&tick| (tick, label(tick, step))).collect()
 }
 
 /// Draws the title of a figure of `width × height` and the labels of both axes; texts that are too long are shortened.
-pub fn captions(
+pub(crate) fn captions(
     canvas: &mut Canvas,
     frame: &Frame,
     (width, height): (f64, f64),
@@ -52,7 +52,7 @@ pub fn captions(
 }
 
 /// Draws grid lines and numbers at the ticks, then the two axes.
-pub fn axes(
+pub(crate) fn axes(
     canvas: &mut Canvas,
     frame: &Frame,
     x_ticks: &[(f64, String)],

@@ -5,15 +5,15 @@ use super::canvas::{Align, Canvas, Text, fitted};
 use super::color::{INK, place, viridis};
 
 /// Viridis without its brightest end, which is hard to see on white paper.
-pub fn on_paper(t: f64) -> [u8; 3] {
+pub(crate) fn on_paper(t: f64) -> [u8; 3] {
     viridis(0.88 * t.clamp(0.0, 1.0))
 }
 
 /// Width in pixels of the colour bar of [`steps`], numbers and label included.
-pub const ROOM: f64 = 150.0;
+pub(crate) const ROOM: f64 = 150.0;
 
 /// Draws an upright colour bar with one step for each name, the first at the top, and `label` next to it.
-pub fn steps(
+pub(crate) fn steps(
     canvas: &mut Canvas,
     (left, top): (f64, f64),
     height: f64,
@@ -40,6 +40,6 @@ pub fn steps(
 }
 
 /// Returns the colour of step `i` of `count`.
-pub fn of_step(i: usize, count: usize) -> [u8; 3] {
+pub(crate) fn of_step(i: usize, count: usize) -> [u8; 3] {
     on_paper(place(i as f64, (0.0, count.saturating_sub(1) as f64)))
 }

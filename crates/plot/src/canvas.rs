@@ -30,7 +30,7 @@ const BASELINE: f64 = 0.5;
 
 /// Which end of the text lies at the given point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Align {
+pub(crate) enum Align {
     Start,
     Middle,
     End,
@@ -38,7 +38,7 @@ pub enum Align {
 
 /// Style and position of a text.
 #[derive(Debug, Clone, Copy)]
-pub struct Text {
+pub(crate) struct Text {
     /// Line height in pixels.
     pub size: f64,
     /// Colour.
@@ -50,7 +50,7 @@ pub struct Text {
 }
 
 /// A figure being drawn; coordinates are pixels of the finished file, from the top left.
-pub struct Canvas {
+pub(crate) struct Canvas {
     width: u32,
     height: u32,
     pixels: Vec<u8>,
@@ -58,7 +58,7 @@ pub struct Canvas {
 
 impl Canvas {
     /// Returns a white canvas of this size in pixels.
-    pub fn new(width: u32, height: u32) -> Result<Self, PlotError> {
+    pub(crate) fn new(width: u32, height: u32) -> Result<Self, PlotError> {
         let draw_error = |reason: &str| PlotError::Draw(reason.to_owned());
         if !font_registered() {
             return Err(draw_error("the shipped font cannot be read"));
@@ -71,7 +71,7 @@ impl Canvas {
     }
 
     /// Draws a line through the points.
-    pub fn line(&mut self, points: &[(f64, f64)], ink: [u8; 3], width: f64) -> Result<(), PlotError> {
+    pub(crate) fn line(&mut self, points: &[(f64, f64)], ink: [u8; 3], width: f64) -> Result<(), PlotError> {
         let style = ShapeStyle {
             color: rgb(ink).to_rgba(),
             filled: false,
@@ -82,13 +82,13 @@ impl Canvas {
     }
 
     /// Draws a filled polygon.
-    pub fn fill(&mut self, corners: &[(f64, f64)], ink: [u8; 3]) -> Result<(), PlotError> {
+    pub(crate) fn fill(&mut self, corners: &[(f64, f64)], ink: [u8; 3]) -> Result<(), PlotError> {
         let corners: Vec<(i32, i32)> = corners.iter().map(|&point| scaled_point(point)).collect();
         self.draw(|area| area.draw(&Polygon::new(corners, rgb(ink).filled())))
     }
 
     /// Draws text at a point, level with the vertical middle of the capitals.
-    pub fn text(&mut self, at: (f64, f64), text: &str, how: Text) -> Result<(), PlotError> {
+    pub(crate) fn text(&mut self, at: (f64, f64), text: &str, how: Text) -> Result<(), PlotError> {
         let size = how.size * f64::from(OVERSAMPLING);
         let horizontal = match how.align {
             Align::Start => HPos::Left,
@@ -106,7 +106,12 @@ impl Canvas {
     }
 
     /// Colours each pixel of a rectangle by its column and row within it.
-    pub fn paint(&mut self, (x, y): (u32, u32), (w, h): (u32, u32), color: impl Fn(u32, u32) -> [u8; 3]) {
+    pub(crate) fn paint(
+        &mut self,
+        (x, y): (u32, u32),
+        (w, h): (u32, u32),
+        color: impl Fn(u32, u32) -> [u8; 3],
+    ) {
         let stride = (self.width * OVERSAMPLING * 3) as usize;
         for row in 0..h.min(self.height.saturating_sub(y)) {
             for col in 0..w.min(self.width.saturating_sub(x)) {
@@ -123,7 +128,7 @@ impl Canvas {
     }
 
     /// Returns the finished figure as the content of a PNG file.
-    pub fn finish(self) -> Result<Vec<u8>, PlotError> {
+    pub(crate) fn finish(self) -> Result<Vec<u8>, PlotError> {
         encoded(self.width, self.height, &self.averaged()).map_err(|error| PlotError::Draw(error.to_string()))
     }
 
@@ -179,7 +184,7 @@ fn scaled_point((x, y): (f64, f64)) -> (i32, i32) {
 }
 
 /// Returns the width of a text in pixels.
-pub fn text_width(text: &str, size: f64) -> f64 {
+pub(crate) fn text_width(text: &str, size: f64) -> f64 {
     let oversampled = size * f64::from(OVERSAMPLING);
     let measured = font_registered().then(|| font(oversampled).box_size(text).ok()).flatten();
     // Without the font no canvas can be made, so any width will do.
@@ -188,7 +193,7 @@ pub fn text_width(text: &str, size: f64) -> f64 {
 }
 
 /// Returns the text, or if it is wider than `width` pixels its beginning and an ellipsis. Line breaks become spaces.
-pub fn fitted(text: &str, size: f64, width: f64) -> String {
+pub(crate) fn fitted(text: &str, size: f64, width: f64) -> String {
     let line: Vec<char> = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
     let whole: String = line.iter().collect();
     if text_width(&whole, size) <= width {
@@ -210,7 +215,7 @@ pub fn fitted(text: &str, size: f64, width: f64) -> String {
 }
 
 /// Breaks the text at spaces into lines of at most `width` pixels; single words that are too long are shortened.
-pub fn wrapped(text: &str, size: f64, width: f64) -> Vec<String> {
+pub(crate) fn wrapped(text: &str, size: f64, width: f64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {
         match lines.last_mut() {
@@ -226,7 +231,7 @@ pub fn wrapped(text: &str, size: f64, width: f64) -> Vec<String> {
 
 /// Returns the text as one line if it fits into `width` pixels, otherwise as two lines, broken at a space or after a hyphen. A
 /// line that is still too long is shortened.
-pub fn two_lines(text: &str, size: f64, width: f64) -> Vec<String> {
+pub(crate) fn two_lines(text: &str, size: f64, width: f64) -> Vec<String> {
     if text_width(text, size) <= width {
         return vec![text.to_owned()];
     }
@@ -240,7 +245,7 @@ pub fn two_lines(text: &str, size: f64, width: f64) -> Vec<String> {
 }
 
 /// Encodes 8-bit RGB pixels as the content of a PNG file.
-pub fn encoded(width: u32, height: u32, pixels: &[u8]) -> io::Result<Vec<u8>> {
+pub(crate) fn encoded(width: u32, height: u32, pixels: &[u8]) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let mut encoder = png::Encoder::new(&mut bytes, width, height);
     encoder.set_color(png::ColorType::Rgb);

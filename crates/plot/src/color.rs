@@ -4,15 +4,15 @@ use plotters::style::RGBColor;
 use plotters::style::colors::colormaps::{ColorMap, ViridisRGB};
 
 /// Background.
-pub const WHITE: [u8; 3] = [255, 255, 255];
+pub(crate) const WHITE: [u8; 3] = [255, 255, 255];
 /// Text and axes.
-pub const INK: [u8; 3] = [38, 38, 38];
+pub(crate) const INK: [u8; 3] = [38, 38, 38];
 /// Secondary text.
-pub const FAINT: [u8; 3] = [110, 110, 110];
+pub(crate) const FAINT: [u8; 3] = [110, 110, 110];
 /// Grid lines.
-pub const GRID: [u8; 3] = [226, 226, 226];
+pub(crate) const GRID: [u8; 3] = [226, 226, 226];
 /// Cells of a heat map without a value.
-pub const NO_VALUE: [u8; 3] = [214, 214, 214];
+pub(crate) const NO_VALUE: [u8; 3] = [214, 214, 214];
 
 /// Twelve colours: the palette of Okabe and Ito without its yellow, which is hard to see on white paper, then colours of Paul
 /// Tol's muted scheme. The first eight are distinct under the common colour-vision deficiencies; dashes and markers
@@ -33,7 +33,7 @@ const SERIES: [[u8; 3]; 12] = [
 ];
 
 /// Returns the colour of the series with this number.
-pub fn series(index: usize) -> [u8; 3] {
+pub(crate) fn series(index: usize) -> [u8; 3] {
     SERIES[index % SERIES.len()]
 }
 
@@ -55,12 +55,12 @@ const REGIONS: [[u8; 3]; 12] = [
 ];
 
 /// Returns the colour of the area with this number.
-pub fn regions(index: usize) -> [u8; 3] {
+pub(crate) fn regions(index: usize) -> [u8; 3] {
     REGIONS[index % REGIONS.len()]
 }
 
 /// Returns the colour of the class with this number: the colours of [`regions`], then darker, then lighter ones.
-pub fn area(class: usize) -> [u8; 3] {
+pub(crate) fn area(class: usize) -> [u8; 3] {
     let plain = regions(class);
     match class / REGIONS.len() % 3 {
         0 => plain,
@@ -76,26 +76,26 @@ pub fn viridis(t: f64) -> [u8; 3] {
 }
 
 /// Blends `over` onto `under` with the given opacity, 0…1.
-pub fn blend(under: [u8; 3], over: [u8; 3], opacity: f64) -> [u8; 3] {
+pub(crate) fn blend(under: [u8; 3], over: [u8; 3], opacity: f64) -> [u8; 3] {
     std::array::from_fn(|i| {
         (f64::from(under[i]) * (1.0 - opacity) + f64::from(over[i]) * opacity).round() as u8
     })
 }
 
 /// Converts a colour to grey (ITU-R BT.601 luma).
-pub fn grey([r, g, b]: [u8; 3]) -> [u8; 3] {
+pub(crate) fn grey([r, g, b]: [u8; 3]) -> [u8; 3] {
     [((299 * u32::from(r) + 587 * u32::from(g) + 114 * u32::from(b) + 500) / 1000) as u8; 3]
 }
 
 /// Converts a colour to one of a narrow range of dark greys. Under a colour scale these show through without making a value
 /// look like a larger one.
-pub fn dim([r, g, b]: [u8; 3]) -> [u8; 3] {
+pub(crate) fn dim([r, g, b]: [u8; 3]) -> [u8; 3] {
     let [light, ..] = grey([r, g, b]);
     [48 + light / 4; 3]
 }
 
 /// Returns the smallest and largest finite value; `None` if there is no finite value.
-pub fn range(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
+pub(crate) fn range(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     let finite = values.into_iter().filter(|value| value.is_finite());
     finite.fold(None, |range, value| match range {
         None => Some((value, value)),
@@ -104,7 +104,7 @@ pub fn range(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
 }
 
 /// Returns the smallest finite value and the 95th percentile, or the largest value if these two are equal.
-pub fn bulk(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
+pub(crate) fn bulk(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
     let mut finite: Vec<f64> = values.into_iter().filter(|value| value.is_finite()).collect();
     finite.sort_by(f64::total_cmp);
     let (low, largest) = (*finite.first()?, *finite.last()?);
@@ -113,7 +113,7 @@ pub fn bulk(values: impl IntoIterator<Item = f64>) -> Option<(f64, f64)> {
 }
 
 /// Maps a value from a range to 0…1; returns 0 if the range is empty.
-pub fn place(value: f64, (low, high): (f64, f64)) -> f64 {
+pub(crate) fn place(value: f64, (low, high): (f64, f64)) -> f64 {
     // Halved first, because the difference of two finite numbers may overflow.
     let span = high / 2.0 - low / 2.0;
     if span > 0.0 { (value / 2.0 - low / 2.0) / span } else { 0.0 }

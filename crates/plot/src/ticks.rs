@@ -1,7 +1,7 @@
 //! Positions and labels of ticks along an axis.
 
 /// Returns about `count` round numbers inside `low..=high`, and the step between them.
-pub fn ticks(low: f64, high: f64, count: usize) -> (Vec<f64>, f64) {
+pub(crate) fn ticks(low: f64, high: f64, count: usize) -> (Vec<f64>, f64) {
     let step = step(low, high, count);
     let (first, last) = ((low / step - 1e-9).ceil(), (high / step + 1e-9).floor());
     if !(first.is_finite() && last.is_finite()) || last - first > 1000.0 {
@@ -25,7 +25,7 @@ fn step(low: f64, high: f64, count: usize) -> f64 {
 }
 
 /// Widens a range to whole steps, and down to zero if the values come close to zero.
-pub fn widened(low: f64, high: f64, count: usize) -> (f64, f64) {
+pub(crate) fn widened(low: f64, high: f64, count: usize) -> (f64, f64) {
     let low = if low >= 0.0 && low < 0.4 * high { 0.0 } else { low };
     if low == high {
         let margin = if low == 0.0 { 1.0 } else { low.abs() * 0.1 };
@@ -36,7 +36,7 @@ pub fn widened(low: f64, high: f64, count: usize) -> (f64, f64) {
 }
 
 /// Writes a tick's value with as many decimals as its step needs.
-pub fn label(value: f64, step: f64) -> String {
+pub(crate) fn label(value: f64, step: f64) -> String {
     let largest = value.abs().max(step.abs());
     if !(1e-4..1e6).contains(&largest) {
         return if value == 0.0 { "0".to_owned() } else { format!("{value:.1e}").replace('-', "−") };

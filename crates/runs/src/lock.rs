@@ -24,7 +24,7 @@ pub(crate) struct Lock {
 
 /// The process that holds the lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Owner {
+pub(crate) struct Owner {
     /// Name of the machine.
     pub host: String,
     /// Process number.
@@ -47,7 +47,7 @@ impl Lock {
     ///
     /// # Errors
     /// Fails with [`Error::Locked`] and the owner if another process holds the lock, and if the file cannot be written.
-    pub fn take(folder: &Path) -> Result<Self> {
+    pub(crate) fn take(folder: &Path) -> Result<Self> {
         let path = folder.join(NAME);
         let options = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
         let mut file = options().map_err(Error::file(FileAction::Write, &path))?;

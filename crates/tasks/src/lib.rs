@@ -3,7 +3,6 @@
 //! An experiment is a [`Task`]: a manifest of items, each answered by one record. The crate `eval` stores the records,
 //! resumes runs and computes metrics and tables.
 
-
 mod alpha;
 pub mod dataset;
 pub mod diffseg;

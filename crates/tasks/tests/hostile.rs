@@ -2,6 +2,7 @@
 //! once crashed on lies in `fuzz/corpus`, so that it cannot come back.
 //!
 //! `TOKENRANK_MUTATIONS` says how many damaged copies of each file are tried, for a longer search without a fuzzer.
+#![allow(unreachable_pub)]
 
 #[path = "../../../fuzz/src/mutate.rs"]
 mod mutate;

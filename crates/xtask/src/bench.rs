@@ -16,7 +16,7 @@ const EXAMPLE: [&str; 5] = ["--release", "--package", "markov-core", "--example"
 const PEER: &str = "tools/bench_peer.py";
 
 /// Runs the benchmark, and torch's for comparison if a Python has it. `args` go to the program that prints the result.
-pub fn run(workspace: &Workspace, args: &[String]) -> Result<u8> {
+pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8> {
     let Some(python) = python_with_torch(workspace) else {
         eprintln!(
             "torch skipped: none of TOKENRANK_PYTHON, .venv/bin/python and python3 can `import torch`; \

@@ -47,7 +47,7 @@ fn shown(module: &Module) -> String {
 }
 
 /// Fails if the crates have an import circle.
-pub fn run(workspace: &Workspace) -> Result<u8> {
+pub(crate) fn run(workspace: &Workspace) -> Result<u8> {
     let crates = workspace.root.join("crates");
     let mut names: Vec<String> = list(&crates)?.into_iter().map(|(name, _)| name).collect();
     names.retain(|name| crates.join(name).join("src").is_dir());

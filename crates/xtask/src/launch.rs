@@ -15,7 +15,7 @@ const LOADER_PATH: &str = if cfg!(target_os = "macos") { "DYLD_LIBRARY_PATH" } e
 
 /// One call of cargo.
 #[derive(Debug, PartialEq, Eq)]
-pub struct Step {
+pub(crate) struct Step {
     /// Its arguments.
     pub args: Vec<String>,
     /// Whether it runs documentation tests. rustdoc builds them in a temporary folder and without our linker flags, so
@@ -25,7 +25,7 @@ pub struct Step {
 
 impl Step {
     /// A step that does not run documentation tests.
-    pub fn new(args: &[&str], rest: &[String]) -> Self {
+    pub(crate) fn new(args: &[&str], rest: &[String]) -> Self {
         let args = args.iter().map(|arg| (*arg).to_owned()).chain(rest.iter().cloned()).collect();
         Self { args, documentation: false }
     }
@@ -44,13 +44,13 @@ const MORE: [&str; 3] =
     ["configs/mini/segment.toml", "configs/mini/guidance.toml", "configs/mini/diffseg.toml"];
 
 /// Returns the demo: the masking table on the miniatures, or the tables of all four experiments.
-pub fn demo(full: bool, args: &[String]) -> Step {
+pub(crate) fn demo(full: bool, args: &[String]) -> Step {
     let more: &[&str] = if full { &MORE } else { &[] };
     Step::new(&[&["run", "--package", "tokenrank", "--", "run"], &FIRST[..], more].concat(), args)
 }
 
 /// Returns the tests that arguments of cargo select: of some packages, targets or names.
-pub fn test(args: &[String]) -> Step {
+pub(crate) fn test(args: &[String]) -> Step {
     let picks_package = args.iter().take_while(|arg| *arg != "--").any(|arg| {
         arg == "-p" || arg == "--package" || arg.starts_with("-p=") || arg.starts_with("--package=")
     });
@@ -61,7 +61,7 @@ pub fn test(args: &[String]) -> Step {
 
 /// Runs cargo, prepared for this workspace.
 #[derive(Debug)]
-pub struct Cargo {
+pub(crate) struct Cargo {
     workspace: Workspace,
     ready: Ready,
     loader_path: OsString,
@@ -70,7 +70,7 @@ pub struct Cargo {
 
 impl Cargo {
     /// Sets up the workspace if needed.
-    pub fn new(workspace: &Workspace) -> Result<Self> {
+    pub(crate) fn new(workspace: &Workspace) -> Result<Self> {
         let ready = setup::ensure(workspace, false)?;
         let exe = env::current_exe().ok();
         let rpath = Rpath {
@@ -97,12 +97,12 @@ impl Cargo {
     }
 
     /// Runs one step in this terminal and returns its exit code.
-    pub fn run(&self, step: &Step) -> Result<u8> {
+    pub(crate) fn run(&self, step: &Step) -> Result<u8> {
         exit_code(&mut self.command(step))
     }
 
     /// A step, ready to be started.
-    pub fn command(&self, step: &Step) -> Command {
+    pub(crate) fn command(&self, step: &Step) -> Command {
         let mut command = cargo(&self.workspace, step);
         if let Libtorch::Users(folder) = &self.ready.libtorch {
             command.env("LIBTORCH", folder);
@@ -118,7 +118,7 @@ impl Cargo {
     }
 
     /// Names libtorch to a program that was built here, where its rpath does not lead there.
-    pub fn find_libtorch(&self, command: &mut Command) {
+    pub(crate) fn find_libtorch(&self, command: &mut Command) {
         if self.rpath_fails {
             command.env(LOADER_PATH, &self.loader_path);
         }
@@ -126,7 +126,7 @@ impl Cargo {
 }
 
 /// Returns a step as the user would start it at the repository root.
-pub fn cargo(workspace: &Workspace, step: &Step) -> Command {
+pub(crate) fn cargo(workspace: &Workspace, step: &Step) -> Command {
     let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     // Cargo sets LIBTORCH from .cargo/config.toml itself. torch-sys is rebuilt whenever the inherited variable changes.
     command.args(&step.args).current_dir(&workspace.root).env_remove("LIBTORCH");
@@ -134,7 +134,7 @@ pub fn cargo(workspace: &Workspace, step: &Step) -> Command {
 }
 
 /// Runs a program in this terminal and returns its exit code.
-pub fn exit_code(command: &mut Command) -> Result<u8> {
+pub(crate) fn exit_code(command: &mut Command) -> Result<u8> {
     let status = command.status().map_err(|error| {
         Error::missing(format!("{} cannot be started: {error}", command.get_program().to_string_lossy()))
     })?;
@@ -142,7 +142,7 @@ pub fn exit_code(command: &mut Command) -> Result<u8> {
 }
 
 /// The exit code of a process; one ended by a signal counts as the shell counts it.
-pub fn code_of(status: ExitStatus) -> u8 {
+pub(crate) fn code_of(status: ExitStatus) -> u8 {
     #[cfg(unix)]
     let signal = std::os::unix::process::ExitStatusExt::signal(&status);
     #[cfg(not(unix))]

@@ -8,7 +8,7 @@ use crate::workspace::Workspace;
 
 /// A libtorch folder (holding `lib/` and `include/`) and its owner.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Libtorch {
+pub(crate) enum Libtorch {
     /// `.libtorch/torch` of the repository, to which the rpath of the binaries leads.
     Ours(PathBuf),
     /// The absolute path of a folder that the user named in `LIBTORCH`.
@@ -17,7 +17,7 @@ pub enum Libtorch {
 
 impl Libtorch {
     /// Returns the libtorch that the environment selects.
-    pub fn chosen(workspace: &Workspace) -> Self {
+    pub(crate) fn chosen(workspace: &Workspace) -> Self {
         let here = env::current_dir().unwrap_or_else(|_| workspace.root.clone());
         Self::from_value(workspace, env::var_os("LIBTORCH").as_deref(), &here)
     }
@@ -36,7 +36,7 @@ impl Libtorch {
     }
 
     /// The folder that holds `lib/` and `include/`.
-    pub fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         match self {
             Self::Ours(folder) | Self::Users(folder) => folder,
         }

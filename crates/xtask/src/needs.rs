@@ -15,7 +15,7 @@ const PIP: (u32, u32) = (20, 3);
 
 /// The properties of a machine on which the choice of a libtorch depends.
 #[derive(Debug, Clone, Copy)]
-pub struct Platform<'a> {
+pub(crate) struct Platform<'a> {
     /// `linux`, `macos`, …
     pub os: &'a str,
     /// `x86_64`, `aarch64`, …
@@ -28,7 +28,7 @@ pub struct Platform<'a> {
 
 impl Platform<'static> {
     /// Returns the machine on which this program runs.
-    pub fn here() -> Self {
+    pub(crate) fn here() -> Self {
         Self {
             os: env::consts::OS,
             arch: env::consts::ARCH,
@@ -41,7 +41,7 @@ impl Platform<'static> {
 
 impl Platform<'_> {
     /// Fails on machines for which there are no wheels; the error says what to do instead.
-    pub fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let this = match (self.os, self.arch, self.libc, self.glibc) {
             ("linux", "x86_64", "musl", _) => "x86_64 Linux with musl".to_owned(),
             ("linux", "x86_64", _, Some((major, minor))) if (major, minor) < GLIBC => {
@@ -59,7 +59,7 @@ impl Platform<'_> {
 }
 
 /// Finds a C++ compiler. Returns the value that `CXX` needs, or `None` if the default `c++` works.
-pub fn cxx() -> Result<Option<&'static str>> {
+pub(crate) fn cxx() -> Result<Option<&'static str>> {
     // The variables that the `cc` crate reads, in all of their spellings.
     let chosen = env::vars().any(|(name, value)| {
         (name == "CXX" || name.starts_with("CXX_") || name == "HOST_CXX") && !value.is_empty()
@@ -76,7 +76,7 @@ pub fn cxx() -> Result<Option<&'static str>> {
 }
 
 /// Checks that `python3 -m pip` works and is new enough.
-pub fn pip() -> Result<()> {
+pub(crate) fn pip() -> Result<()> {
     let Ok(python) = Command::new("python3").arg("--version").stdin(Stdio::null()).output() else {
         return Err(Error::missing(format!(
             "python3 is not on PATH; it is needed to download libtorch from the Python package registry: install it with pip (Debian \
@@ -118,7 +118,7 @@ fn first_line(command: &mut Command) -> Option<String> {
 }
 
 /// Whether this Python can `import torch`.
-pub fn imports_torch(python: &Path) -> bool {
+pub(crate) fn imports_torch(python: &Path) -> bool {
     let mut command = Command::new(python);
     // Another libtorch on the loader's path would be mixed with this Python's own.
     command.args(["-c", "import torch"]).env_remove("LD_LIBRARY_PATH").stdin(Stdio::null());

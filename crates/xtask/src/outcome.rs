@@ -9,7 +9,7 @@ const UNNAMED: &str = "a test";
 
 /// Outcome of a test binary.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub(crate) struct Outcome {
     /// How many tests passed, those that skipped themselves left out.
     pub passed: usize,
     /// The tests that failed.
@@ -20,7 +20,7 @@ pub struct Outcome {
 
 impl Outcome {
     /// Reads what libtest prints, of as many runs as there are in it.
-    pub fn of(log: &str) -> Self {
+    pub(crate) fn of(log: &str) -> Self {
         let (mut outcome, mut passed) = (Self::default(), Vec::new());
         for line in log.lines() {
             let (test, result) = match line.strip_prefix("test ").and_then(|line| line.split_once(" ... ")) {

@@ -18,7 +18,7 @@ const CPU_WHEELS: [&str; 3] = ["torch==2.11.0", "nvidia-cuda-runtime==13.0.96", 
 ///
 /// The tags of the wheels are given explicitly rather than taken from the Python that runs pip: the C++ libraries are
 /// identical in every wheel, so any python3 will do.
-pub fn install_args(target: &Path, cuda: bool) -> Vec<String> {
+pub(crate) fn install_args(target: &Path, cuda: bool) -> Vec<String> {
     let mut args: Vec<String> =
         ["-m", "pip", "install", "--no-compile", "--no-input", "--progress-bar", "off"]
             .map(str::to_owned)
@@ -46,7 +46,7 @@ pub fn install_args(target: &Path, cuda: bool) -> Vec<String> {
 ///
 /// # Errors
 /// Fails with one line that gives the reason, derived from pip's output if it is a known one.
-pub fn install(target: &Path, scratch: &Path, log: &Path, cuda: bool) -> Result<()> {
+pub(crate) fn install(target: &Path, scratch: &Path, log: &Path, cuda: bool) -> Result<()> {
     let unwritable =
         |error: io::Error| Error::missing(format!("{} cannot be written: {error}", log.display()));
     let out = File::create(log).map_err(unwritable)?;

@@ -15,7 +15,7 @@ use crate::workspace::Workspace;
 
 /// The result of the set-up, which a build needs.
 #[derive(Debug)]
-pub struct Ready {
+pub(crate) struct Ready {
     /// The libtorch to build against.
     pub libtorch: Libtorch,
     /// The C++ compiler to name in `CXX`; `None` if the default works.
@@ -27,7 +27,7 @@ pub struct Ready {
 ///
 /// # Errors
 /// Fails with one line that says what is missing.
-pub fn ensure(workspace: &Workspace, cuda: bool) -> Result<Ready> {
+pub(crate) fn ensure(workspace: &Workspace, cuda: bool) -> Result<Ready> {
     let cxx = needs::cxx()?;
     let libtorch = Libtorch::chosen(workspace);
     match &libtorch {

@@ -51,7 +51,7 @@ struct Done {
 ///
 /// # Errors
 /// If cargo or a test binary cannot be started, or what they print cannot be kept.
-pub fn run(workspace: &Workspace, cargo: &Cargo, args: &[String]) -> Result<u8> {
+pub(crate) fn run(workspace: &Workspace, cargo: &Cargo, args: &[String]) -> Result<u8> {
     let build =
         Step::new(&["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"], &[]);
     let started = Instant::now();

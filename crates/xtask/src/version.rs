@@ -4,11 +4,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// The libtorch this workspace is built against (`tch` 0.24 pins it).
-pub const WANTED: &str = "2.11.0";
+pub(crate) const WANTED: &str = "2.11.0";
 
 /// The content of a folder.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Found {
+pub(crate) enum Found {
     /// The wanted version, with its local suffix (`2.11.0+cu130`).
     Good(String),
     /// Another version.
@@ -22,7 +22,7 @@ pub enum Found {
 }
 
 /// Inspects a libtorch folder: a pip package (`torch/`, with `version.py`) or an unpacked zip (with `build-version`).
-pub fn inspect(libtorch: &Path) -> Found {
+pub(crate) fn inspect(libtorch: &Path) -> Found {
     if !libtorch.is_dir() {
         return Found::Nothing;
     }
@@ -45,7 +45,7 @@ pub fn inspect(libtorch: &Path) -> Found {
 }
 
 /// Returns the name of `libtorch_cpu.so` on this platform.
-pub fn library_name() -> String {
+pub(crate) fn library_name() -> String {
     format!("{}torch_cpu{}", std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX)
 }
 
@@ -63,7 +63,7 @@ fn release(version: &str) -> &str {
 }
 
 /// Returns the leading numbers of a dotted version: `(23, 2)` for `23.2.1`, `(20, 3)` for `20.3b1`.
-pub fn major_minor(version: &str) -> Option<(u32, u32)> {
+pub(crate) fn major_minor(version: &str) -> Option<(u32, u32)> {
     let mut numbers = version.split('.').map(|part| {
         let digits = part.len() - part.trim_start_matches(|c: char| c.is_ascii_digit()).len();
         part[..digits].parse::<u32>().ok()

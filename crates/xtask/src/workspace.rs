@@ -7,14 +7,14 @@ use crate::error::{Error, Result};
 
 /// The checkout on which this program works.
 #[derive(Debug, Clone)]
-pub struct Workspace {
+pub(crate) struct Workspace {
     /// Repository root, absolute.
     pub root: PathBuf,
 }
 
 impl Workspace {
     /// Finds the repository root, starting at the current folder and going up.
-    pub fn find() -> Result<Self> {
+    pub(crate) fn find() -> Result<Self> {
         let here = env::current_dir()
             .and_then(|dir| dir.canonicalize())
             .map_err(|error| Error::missing(format!("the current folder cannot be read: {error}")))?;
@@ -28,12 +28,12 @@ impl Workspace {
     }
 
     /// The folder of the set-up, with everything that pip installs, including `torch`.
-    pub fn libtorch_home(&self) -> PathBuf {
+    pub(crate) fn libtorch_home(&self) -> PathBuf {
         self.root.join(".libtorch")
     }
 
     /// The build folder of cargo, as far as the environment tells.
-    pub fn target(&self) -> PathBuf {
+    pub(crate) fn target(&self) -> PathBuf {
         match env::var_os("CARGO_TARGET_DIR").filter(|dir| !dir.is_empty()) {
             Some(dir) => self.root.join(dir),
             None => self.root.join("target"),
@@ -41,7 +41,7 @@ impl Workspace {
     }
 
     /// Returns a path for messages: relative to the repository root if it lies inside.
-    pub fn shown<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
+    pub(crate) fn shown<'a>(&self, path: &'a Path) -> std::path::Display<'a> {
         path.strip_prefix(&self.root).unwrap_or(path).display()
     }
 }

@@ -7,7 +7,7 @@ use runs::slurm::Gpu;
 
 #[derive(clap::Args)]
 #[command(after_help = SLURM_NOTES)]
-pub struct SlurmArgs {
+pub(crate) struct SlurmArgs {
     /// Experiment files, such as configs/mini/masking-vit.toml
     #[arg(required = true, value_name = "CONFIG")]
     pub configs: Vec<PathBuf>,
@@ -44,7 +44,7 @@ pub struct SlurmArgs {
 
 #[derive(clap::Args)]
 #[command(next_help_heading = "Resources of each shard and of the merge")]
-pub struct ResourceArgs {
+pub(crate) struct ResourceArgs {
     /// GPU: 1, or with its type as in a100:1; networks then run on cuda:0 [default: none, networks run on the CPU]
     #[arg(long = "gpus", value_name = "[TYPE:]1")]
     pub gpu: Option<Gpu>,

@@ -13,7 +13,7 @@ use super::flux;
 use crate::args::AttendArgs;
 use crate::failure::Failure;
 
-pub fn attend(args: &AttendArgs) -> Result<(), Failure> {
+pub(crate) fn attend(args: &AttendArgs) -> Result<(), Failure> {
     let kind = PipelineKind::of(&args.model)?;
     if args.timestep.is_some() && kind != Some(PipelineKind::StableDiffusion) && args.model.is_dir() {
         return Err(Failure::usage(format!(

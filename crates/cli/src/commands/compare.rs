@@ -6,7 +6,7 @@ use crate::args::CompareArgs;
 use crate::failure::Failure;
 use crate::{colored, print};
 
-pub fn compare(args: &CompareArgs) -> Result<(), Failure> {
+pub(crate) fn compare(args: &CompareArgs) -> Result<(), Failure> {
     let request = Request {
         result: args.result.clone(),
         baseline: args.baseline.clone(),

@@ -6,7 +6,7 @@ use crate::print;
 /// The version of libtorch for which this program was built.
 const LIBTORCH: &str = "2.11.0";
 
-pub fn doctor() -> Result<(), Failure> {
+pub(crate) fn doctor() -> Result<(), Failure> {
     let mut problems = Vec::new();
     let mut lines = vec![format!("tokenrank  {}", env!("CARGO_PKG_VERSION"))];
     match models::device::libtorch() {

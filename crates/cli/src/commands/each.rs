@@ -5,20 +5,20 @@ use std::path::{Path, PathBuf};
 use crate::failure::Failure;
 
 /// The results of the checks so far.
-pub struct Each {
+pub(super) struct Each {
     of: usize,
     failed: Vec<(PathBuf, Failure)>,
 }
 
 impl Each {
     /// Starts the check of this many files.
-    pub fn of(files: usize) -> Self {
+    pub(super) fn of(files: usize) -> Self {
         Self { of: files, failed: Vec::new() }
     }
 
     /// Returns the result of a file that passed its check. Otherwise it prints the file's name and the error to stderr;
     /// the error of an only file is kept for [`Each::conclude`] instead, so that it is not printed twice.
-    pub fn take<T>(&mut self, file: &Path, answer: Result<T, Failure>) -> Option<T> {
+    pub(super) fn take<T>(&mut self, file: &Path, answer: Result<T, Failure>) -> Option<T> {
         match answer {
             Ok(answer) => Some(answer),
             Err(failure) => {
@@ -37,7 +37,7 @@ impl Each {
     ///
     /// # Errors
     /// Fails if a file failed.
-    pub fn conclude(mut self, what: &str) -> Result<(), Failure> {
+    pub(super) fn conclude(mut self, what: &str) -> Result<(), Failure> {
         if self.of == 1 {
             return self.failed.pop().map_or(Ok(()), |(_, failure)| Err(failure));
         }

@@ -9,7 +9,7 @@ use crate::failure::Failure;
 use crate::print;
 
 /// All names are checked before the first download.
-pub fn fetch(args: &FetchArgs) -> Result<(), Failure> {
+pub(crate) fn fetch(args: &FetchArgs) -> Result<(), Failure> {
     let registry = Registry::embedded()?;
     let models = args.names.iter().map(|name| registry.find(name)).collect::<Result<Vec<_>, _>>()?;
     // A file gets its name only when it is complete, so the program may stop at any moment. It exits without

@@ -17,7 +17,7 @@ impl FluxArgs {
     }
 
     /// Returns the first given option that applies to FLUX pipelines only.
-    pub fn given_beside_dtype(&self) -> Option<&'static str> {
+    pub(crate) fn given_beside_dtype(&self) -> Option<&'static str> {
         let Self { noise_step, noise_steps, text_tokens, seed, dtype: _ } = self;
         [
             (noise_step.is_some(), "--noise-step"),
@@ -30,7 +30,7 @@ impl FluxArgs {
     }
 
     /// Returns the capture options for an image of this size and this prompt.
-    pub fn capture_options(&self, prompt: &str, image_size: Option<usize>) -> CaptureOptions {
+    pub(crate) fn capture_options(&self, prompt: &str, image_size: Option<usize>) -> CaptureOptions {
         CaptureOptions {
             prompt: prompt.into(),
             text_tokens: self.text_tokens,
@@ -42,7 +42,7 @@ impl FluxArgs {
     }
 
     /// Returns the type in which networks compute on a device.
-    pub fn kind(&self, device: Device) -> Kind {
+    pub(crate) fn kind(&self, device: Device) -> Kind {
         match (self.dtype, device) {
             (Some(Dtype::F32), _) | (None, Device::Cpu) => Kind::Float,
             (Some(Dtype::Bf16), _) | (None, _) => Kind::BFloat16,
@@ -63,7 +63,7 @@ impl From<Lookup> for TokenLookup {
 }
 
 /// Fails if an option that only FLUX pipelines have, or one of `others`, is given.
-pub fn refuse(dir: &Path, flux: &FluxArgs, others: &[(bool, &'static str)]) -> Result<(), Failure> {
+pub(super) fn refuse(dir: &Path, flux: &FluxArgs, others: &[(bool, &'static str)]) -> Result<(), Failure> {
     let other = others.iter().find_map(|(given, option)| given.then_some(*option));
     match other.or_else(|| flux.given()) {
         None => Ok(()),
@@ -78,7 +78,7 @@ pub fn refuse(dir: &Path, flux: &FluxArgs, others: &[(bool, &'static str)]) -> R
 }
 
 /// Returns the error for a number of prompts other than 1.
-pub fn one_prompt(found: usize) -> Failure {
+pub(super) fn one_prompt(found: usize) -> Failure {
     let reason = match found {
         0 => "--prompt is missing: a FLUX pipeline looks at an image beside a text; say what is in it, or give \
               --prompt \"\" for no text"
@@ -89,6 +89,6 @@ pub fn one_prompt(found: usize) -> Failure {
 }
 
 /// Parses the selection of blocks.
-pub fn layers(spec: Option<&str>) -> Result<FluxLayers, Failure> {
+pub(super) fn layers(spec: Option<&str>) -> Result<FluxLayers, Failure> {
     Ok(spec.map(str::parse).transpose()?.unwrap_or_default())
 }

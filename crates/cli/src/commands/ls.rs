@@ -8,7 +8,7 @@ use crate::args::{Listing, LsArgs};
 use crate::failure::Failure;
 use crate::print;
 
-pub fn ls(args: &LsArgs) -> Result<(), Failure> {
+pub(crate) fn ls(args: &LsArgs) -> Result<(), Failure> {
     let wanted = |listing| args.what.is_none_or(|what| what == listing);
     let mut text = String::new();
     let mut section = |listing, head: &str, rows: Vec<(String, String)>| {

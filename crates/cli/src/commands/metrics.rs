@@ -7,7 +7,7 @@ use crate::args::MetricsArgs;
 use crate::failure::Failure;
 use crate::print_table;
 
-pub fn metrics(args: &MetricsArgs) -> Result<(), Failure> {
+pub(crate) fn metrics(args: &MetricsArgs) -> Result<(), Failure> {
     let settings = Settings {
         inception_score: InceptionScore { splits: args.splits, seed: Some(args.seed) },
         kernel: KernelDistance {

@@ -1,16 +1,16 @@
 //! One module per command: it turns the arguments into a call of the libraries and prints the result.
 
-pub mod attend;
-pub mod compare;
-pub mod doctor;
+pub(crate) mod attend;
+pub(crate) mod compare;
+pub(crate) mod doctor;
 mod each;
-pub mod fetch;
+pub(crate) mod fetch;
 mod flux;
-pub mod ls;
-pub mod metrics;
-pub mod rank;
-pub mod report;
-pub mod run;
-pub mod show;
-pub mod slurm;
-pub mod validate;
+pub(crate) mod ls;
+pub(crate) mod metrics;
+pub(crate) mod rank;
+pub(crate) mod report;
+pub(crate) mod run;
+pub(crate) mod show;
+pub(crate) mod slurm;
+pub(crate) mod validate;

@@ -10,7 +10,7 @@ use crate::remedy;
 /// Number of bounces that are written if only a start is given.
 const BOUNCES: usize = 10;
 
-pub fn rank(args: &RankArgs) -> Result<(), Failure> {
+pub(crate) fn rank(args: &RankArgs) -> Result<(), Failure> {
     let together = |lists: &[TokenList]| TokenList::of(lists.iter().flat_map(TokenList::tokens).copied());
     let options = AnalysisOptions {
         alpha: args.alpha,

@@ -4,7 +4,7 @@ use crate::args::ReportArgs;
 use crate::failure::Failure;
 use crate::print;
 
-pub fn report(args: &ReportArgs) -> Result<(), Failure> {
+pub(crate) fn report(args: &ReportArgs) -> Result<(), Failure> {
     let page = pages::report(&args.dir, args.out.as_deref())?;
     print(&format!("{}\n", page.path.display()));
     let runs = if page.runs == 1 { "run" } else { "runs" };

@@ -16,7 +16,7 @@ use crate::failure::Failure;
 use crate::print_table;
 
 /// All experiments are checked before the first one starts.
-pub fn run(args: &RunArgs) -> Result<(), Failure> {
+pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let stop = watch()?;
     let mut jobs = jobs(args, || refuse_stopped(&stop, Fresh::Kept), |_| Ok(()), |_, _| {})?;
     // All folders are cleared before the first record is written. An interruption before that loses nothing if the
@@ -34,7 +34,7 @@ pub fn run(args: &RunArgs) -> Result<(), Failure> {
 }
 
 /// Merges shards into whole runs.
-pub fn merge(args: &MergeArgs) -> Result<(), Failure> {
+pub(crate) fn merge(args: &MergeArgs) -> Result<(), Failure> {
     let options =
         MergeOptions { dirs: args.dirs.clone(), out: args.out.clone(), device: args.device.clone() };
     let mut done = Done::default();

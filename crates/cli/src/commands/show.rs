@@ -10,7 +10,7 @@ use crate::args::ShowArgs;
 use crate::failure::Failure;
 use crate::print;
 
-pub fn show(args: &ShowArgs) -> Result<(), Failure> {
+pub(crate) fn show(args: &ShowArgs) -> Result<(), Failure> {
     let start = match (args.token, args.patch, &args.word) {
         (Some(token), ..) => Start::Token(token),
         (None, Some((row, col)), _) => Start::Patch(row, col),

@@ -11,7 +11,7 @@ use crate::failure::Failure;
 use crate::print;
 
 /// Every experiment is checked here, before a node is requested.
-pub fn slurm(args: &SlurmArgs) -> Result<(), Failure> {
+pub(crate) fn slurm(args: &SlurmArgs) -> Result<(), Failure> {
     let mut job = job(args)?;
     let mut each = Each::of(args.configs.len());
     for config in &args.configs {

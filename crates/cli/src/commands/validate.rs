@@ -10,14 +10,14 @@ use crate::failure::Failure;
 use crate::print;
 
 /// The job that an experiment file describes.
-pub enum Job {
+pub(crate) enum Job {
     Run(Box<Plan>),
     Sweep(Sweep),
 }
 
 impl Job {
     /// Clears the folders of the job if the user asked to start over.
-    pub fn start_over(&mut self) -> Result<(), eval::Error> {
+    pub(crate) fn start_over(&mut self) -> Result<(), eval::Error> {
         match self {
             Self::Run(plan) => plan.start_over(),
             Self::Sweep(sweep) => sweep.start_over(),
@@ -42,7 +42,7 @@ impl Job {
 }
 
 /// Checks every file, even if others have errors.
-pub fn validate(args: &RunArgs) -> Result<(), Failure> {
+pub(crate) fn validate(args: &RunArgs) -> Result<(), Failure> {
     let ready = |config: &Path, job: &Job| {
         let (what, title) = match job {
             Job::Run(plan) => (format!("{} items", plan.items()), &plan.experiment.title),
@@ -62,7 +62,7 @@ pub fn validate(args: &RunArgs) -> Result<(), Failure> {
 ///
 /// # Errors
 /// Fails if an experiment cannot start.
-pub fn jobs(
+pub(crate) fn jobs(
     args: &RunArgs,
     go_on: impl Fn() -> Result<(), Failure>,
     also: impl Fn(&Job) -> Result<(), eval::Error>,

@@ -1,4 +1,5 @@
 //! The binary as people run it.
+#![allow(unreachable_pub)]
 
 mod attend;
 #[path = "../../../pages/tests/browser/mod.rs"]

@@ -1,4 +1,5 @@
 //! Metrics against second computations, in one binary.
+#![allow(unreachable_pub)]
 
 mod diffseg_golden;
 #[path = "../../../models/tests/models/inception_golden/draw.rs"]

@@ -54,9 +54,9 @@ fn inner_simplex(vectors: ArrayView2<'_, f64>) -> Vec<usize> {
     corners
 }
 
-/// Returns the map `[m, m]` with the free inner parameters `[m-1, m-1]` whose memberships are not negative and sum to
-/// 1. These conditions determine its other rows and columns (Röblitz and Weber 2013, section 3). Returns `None` if that
-/// is impossible.
+/// Returns the map `[m, m]` with the free inner parameters `[m-1, m-1]` whose memberships are not negative and sum
+/// to one. These conditions determine its other rows and columns (Röblitz and Weber 2013, section 3). Returns `None` if
+/// that is impossible.
 fn feasible(vectors: ArrayView2<'_, f64>, parameters: &[f64]) -> Option<Array2<f64>> {
     let m = vectors.ncols();
     let mut map = Array2::zeros((m, m));

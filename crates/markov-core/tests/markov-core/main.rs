@@ -1,4 +1,5 @@
 //! The algorithms against known answers, second computations and each other, in one binary.
+#![allow(unreachable_pub)]
 
 mod absorption;
 mod common;

@@ -1,5 +1,6 @@
 //! Networks, files and the hub, in one binary. `flux_memory` has one of its own, since it measures its process, and so has
 //! `hostile`.
+#![allow(unreachable_pub)]
 
 mod attend;
 mod clip_tokenizer;

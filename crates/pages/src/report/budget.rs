@@ -22,17 +22,17 @@ impl Default for Budget {
 
 impl Budget {
     /// Whether an image of this many bytes fits; if so, it is charged to the budget.
-    pub fn image(&mut self, bytes: usize) -> bool {
+    pub(super) fn image(&mut self, bytes: usize) -> bool {
         take(&mut self.images, bytes)
     }
 
     /// Whether a thumbnail of this many bytes fits; if so, it is charged to the budget.
-    pub fn thumbnail(&mut self, bytes: usize) -> bool {
+    pub(super) fn thumbnail(&mut self, bytes: usize) -> bool {
         take(&mut self.thumbnails, bytes)
     }
 
     /// Whether scores of this many bytes fit; if so, they are charged to the budget.
-    pub fn items(&mut self, bytes: usize) -> bool {
+    pub(super) fn items(&mut self, bytes: usize) -> bool {
         take(&mut self.items, bytes)
     }
 }

@@ -54,7 +54,7 @@ pub(super) struct Shown {
 
 impl Images {
     /// Finds the PNG files in a run's folder except `curves.png`, whose curves the page draws itself.
-    pub fn find(folder: &Path, links: &Links, budget: &mut Budget) -> Self {
+    pub(super) fn find(folder: &Path, links: &Links, budget: &mut Budget) -> Self {
         let mut files: Vec<_> = std::fs::read_dir(folder).into_iter().flatten().flatten().collect();
         files.sort_by_key(std::fs::DirEntry::file_name);
         let mut found = Self::default();
@@ -81,7 +81,7 @@ impl Images {
     }
 
     /// Adds the images that each method generated from the same noise.
-    pub fn side_by_side(&mut self, items: &Items, links: &Links, budget: &mut Budget) {
+    pub(super) fn side_by_side(&mut self, items: &Items, links: &Links, budget: &mut Budget) {
         let Some(generated) = &items.view.generated else { return };
         let mut rows = Vec::new();
         let drawn = items.view.rows.iter().zip(&generated.files).filter(|(row, _)| row.failed.is_none());

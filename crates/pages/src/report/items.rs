@@ -27,7 +27,7 @@ impl Items {
     ///
     /// # Errors
     /// Fails if records are missing or damaged.
-    pub fn read(run: &RunFolder, links: &Links, budget: &mut Budget) -> Result<Self> {
+    pub(super) fn read(run: &RunFolder, links: &Links, budget: &mut Budget) -> Result<Self> {
         let mut view = run.results.experiment.task.kind().items(run)?;
         for note in &view.notes {
             progress::say(&format!("{}: {note}", run.path.display()));
@@ -45,7 +45,7 @@ impl Items {
 
     /// Sorts items by a score of a method, worst first, or largest first if the score is neither good nor bad. Items without a
     /// value come last; equal items stay in manifest order.
-    pub fn worst_first(&self, score: &Score, method: usize) -> Vec<usize> {
+    pub(super) fn worst_first(&self, score: &Score, method: usize) -> Vec<usize> {
         let mut order: Vec<usize> = (0..self.view.rows.len()).collect();
         let Some(values) = score.values.get(method) else { return order };
         order.sort_by(|&a, &b| match (values[a], values[b]) {

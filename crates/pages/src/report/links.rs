@@ -18,13 +18,13 @@ pub(super) struct Links {
 impl Links {
     /// # Errors
     /// Fails if there is no such folder.
-    pub fn from(folder: &Path) -> Result<Self> {
+    pub(super) fn from(folder: &Path) -> Result<Self> {
         let folder = std::fs::canonicalize(folder).map_err(Error::file(FileAction::Read, folder))?;
         Ok(Self { folder })
     }
 
     /// Returns the relative URL of a file or folder.
-    pub fn to(&self, target: &Path) -> String {
+    pub(super) fn to(&self, target: &Path) -> String {
         let target = std::fs::canonicalize(target).unwrap_or_else(|_| target.to_path_buf());
         let (from, to): (Vec<_>, Vec<_>) =
             (self.folder.components().collect(), target.components().collect());

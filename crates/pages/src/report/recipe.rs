@@ -28,7 +28,7 @@ pub(super) struct Fact {
 }
 
 impl Recipe {
-    pub fn of(folder: &RunFolder, links: &Links) -> Self {
+    pub(super) fn of(folder: &RunFolder, links: &Links) -> Self {
         let results = &folder.results;
         let (kind, text) = match toml::to_string_pretty(&results.experiment) {
             Ok(text) => ("toml", text),

@@ -55,7 +55,7 @@ pub(super) struct Difference {
 impl Run {
     /// # Errors
     /// Fails if records are missing, damaged, or of another run.
-    pub fn of(name: String, folder: &RunFolder, links: &Links, budget: &mut Budget) -> Result<Self> {
+    pub(super) fn of(name: String, folder: &RunFolder, links: &Links, budget: &mut Budget) -> Result<Self> {
         let results = folder.results.clone();
         let items = Items::read(folder, links, budget)?;
         let spreads = &items.view.spreads;
@@ -85,7 +85,7 @@ impl Run {
         })
     }
 
-    pub fn is_miniature(&self) -> bool {
+    pub(super) fn is_miniature(&self) -> bool {
         self.values.paper.is_some() && !self.values.comparable
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Chart<'a> {
 }
 
 impl Chart<'_> {
-    pub fn draw(&self) -> Markup {
+    pub(super) fn draw(&self) -> Markup {
         let (first, last) = (self.x.first().copied().unwrap_or(0.0), self.x.last().copied().unwrap_or(1.0));
         let across = |x: f64| LEFT + (WIDTH - LEFT - RIGHT) * (x - first) / (last - first).max(1e-9);
         let up = |y: f64| HEIGHT - BOTTOM - (HEIGHT - TOP - BOTTOM) * y;

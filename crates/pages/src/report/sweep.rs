@@ -38,7 +38,7 @@ impl SweepView {
     ///
     /// # Errors
     /// Fails if the file of a sweep is damaged.
-    pub fn find(dir: &Path, folders: &[RunFolder], links: &Links) -> Result<Vec<Self>> {
+    pub(super) fn find(dir: &Path, folders: &[RunFolder], links: &Links) -> Result<Vec<Self>> {
         let mut seen: Vec<PathBuf> = Vec::new();
         for folder in folders {
             let Some(above) = folder.path.parent().and_then(Path::parent) else { continue };

@@ -1,5 +1,6 @@
 //! Tests of the page of invented runs: its structure, hostile names, and its behaviour in a browser if there is one.
 
+#[allow(unreachable_pub)]
 #[path = "../../tests/browser/mod.rs"]
 mod browser;
 mod reader;

@@ -37,7 +37,7 @@ pub(super) struct Value {
 }
 
 impl Values {
-    pub fn of(results: &Results, spreads: &Spreads) -> Self {
+    pub(super) fn of(results: &Results, spreads: &Spreads) -> Self {
         let heads = heads(results);
         let (paper, comparable) = (paper_of(results), is_comparable(results));
         let value = |head: &Head, method: &str| {
@@ -86,7 +86,7 @@ impl Values {
     }
 
     /// Writes a value of the paper, with the digits of the paper.
-    pub fn published(&self, column: usize, value: f64) -> String {
+    pub(super) fn published(&self, column: usize, value: f64) -> String {
         let head = &self.heads[column];
         match self.paper.as_ref().zip(head.column.as_ref()) {
             Some((paper, column)) => paper.text(column, value),
@@ -95,17 +95,17 @@ impl Values {
     }
 
     /// Whether a column has values of the paper.
-    pub fn has_paper(&self, column: usize) -> bool {
+    pub(super) fn has_paper(&self, column: usize) -> bool {
         self.rows.iter().any(|row| row.cells[column].published.is_some())
     }
 
     /// Whether a column has intervals.
-    pub fn has_intervals(&self, column: usize) -> bool {
+    pub(super) fn has_intervals(&self, column: usize) -> bool {
         self.rows.iter().any(|row| row.cells[column].interval.is_some())
     }
 
     /// Returns the values as a table for files.
-    pub fn table(&self, title: &str, notes: Vec<String>) -> Table {
+    pub(super) fn table(&self, title: &str, notes: Vec<String>) -> Table {
         let mut columns = Vec::new();
         for (index, head) in self.heads.iter().enumerate() {
             columns.push(head.with_arrow());

@@ -42,7 +42,7 @@ pub(super) struct ChainFindings {
 
 impl ChainFindings {
     /// Returns the step at which the reference implementation stops; `None` if it reaches its step limit first.
-    pub fn steps(&self) -> Option<usize> {
+    pub(super) fn steps(&self) -> Option<usize> {
         self.convergence.iter().position(|change| *change < REFERENCE_CHANGE).map(|before| before + 1)
     }
 }
@@ -109,7 +109,7 @@ pub(super) struct Questions {
 
 impl Findings {
     /// Returns the blocks, in order.
-    pub fn blocks(&self) -> Vec<Block> {
+    pub(super) fn blocks(&self) -> Vec<Block> {
         self.layers.iter().map(|layer| layer.block).collect()
     }
 
@@ -117,7 +117,11 @@ impl Findings {
     ///
     /// # Errors
     /// Fails if a matrix is not row-stochastic or does not have the requested steady state.
-    pub fn of(layers: &[LayerChain], questions: Questions, is_patch: impl Fn(usize) -> bool) -> Result<Self> {
+    pub(super) fn of(
+        layers: &[LayerChain],
+        questions: Questions,
+        is_patch: impl Fn(usize) -> bool,
+    ) -> Result<Self> {
         let Questions { alpha, start, bounces, sets } = questions;
         let of_layer = |layer: &LayerChain| -> Result<LayerFindings> {
             let found =

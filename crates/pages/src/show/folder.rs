@@ -27,7 +27,7 @@ impl Staged {
     ///
     /// # Errors
     /// Fails if the folder cannot be created.
-    pub fn inside(out: &Path) -> Result<Self> {
+    pub(super) fn inside(out: &Path) -> Result<Self> {
         let made = !out.exists();
         fs::create_dir_all(out).map_err(Error::file(FileAction::Create, out))?;
         let lock = File::open(out).map_err(Error::file(FileAction::Read, out))?;
@@ -46,7 +46,7 @@ impl Staged {
     }
 
     /// Returns the path for a file of this name.
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(super) fn path(&self, name: &str) -> PathBuf {
         self.folder.join(name)
     }
 
@@ -54,7 +54,7 @@ impl Staged {
     ///
     /// # Errors
     /// Fails if the file cannot be written.
-    pub fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
+    pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
         Ok(write_whole(&self.path(name), bytes)?)
     }
 
@@ -62,7 +62,7 @@ impl Staged {
     ///
     /// # Errors
     /// Fails if the file cannot be read.
-    pub fn read(&self, name: &str) -> Result<Vec<u8>> {
+    pub(super) fn read(&self, name: &str) -> Result<Vec<u8>> {
         let path = self.path(name);
         fs::read(&path).map_err(Error::file(FileAction::Read, &path))
     }
@@ -72,7 +72,7 @@ impl Staged {
     ///
     /// # Errors
     /// Fails if a file cannot be written.
-    pub fn publish(self, out: &Path, names: &[&str]) -> Result<Vec<PathBuf>> {
+    pub(super) fn publish(self, out: &Path, names: &[&str]) -> Result<Vec<PathBuf>> {
         if let Some(last) = names.last() {
             let path = out.join(last);
             match fs::remove_file(&path) {

@@ -21,7 +21,7 @@ pub(super) struct Record {
 
 impl Record {
     /// Returns the content of `show.json`.
-    pub fn into_json(self, scene: &Scene) -> Value {
+    pub(super) fn into_json(self, scene: &Scene) -> Value {
         let Scene { image, tokens, start: Origin { states, name }, findings, drawing, .. } = scene;
         let steps = |chain: &ChainFindings| chain.steps();
         let mut start =

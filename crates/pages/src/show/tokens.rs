@@ -48,14 +48,14 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    pub fn new(layout: TokenLayout, sequence: TokenLayout) -> Self {
+    pub(super) fn new(layout: TokenLayout, sequence: TokenLayout) -> Self {
         let patches = layout.indices(|kind| kind == TokenKind::Image);
         let patches = patches.into_iter().map(|state| state as usize).collect();
         Self { layout, sequence, patches, pieces: Vec::new() }
     }
 
     /// Sets the spelling of the text tokens, as T5's tokenizer writes it, without padding.
-    pub fn spelling(self, pieces: &[String]) -> Self {
+    pub(super) fn spelling(self, pieces: &[String]) -> Self {
         // A `▁` alone is a space that does not belong to a piece.
         let spelt = |piece: &String| match piece.trim_start_matches('▁') {
             "" => " ".to_owned(),
@@ -65,12 +65,12 @@ impl Tokens {
     }
 
     /// Returns the number of states.
-    pub fn states(&self) -> usize {
+    pub(super) fn states(&self) -> usize {
         self.layout.tokens() as usize
     }
 
     /// Returns the number of rows and columns of patches.
-    pub fn grid(&self) -> (usize, usize) {
+    pub(super) fn grid(&self) -> (usize, usize) {
         (self.layout.image.0 as usize, self.layout.image.1 as usize)
     }
 
@@ -78,7 +78,7 @@ impl Tokens {
     ///
     /// # Errors
     /// Fails if the chain does not have the token or patch, and for a word.
-    pub fn start(&self, start: &Start) -> Result<Origin> {
+    pub(super) fn start(&self, start: &Start) -> Result<Origin> {
         let refuse = |option, reason| Err(AnalysisError::Option { option, reason }.into());
         let (rows, cols) = self.grid();
         let state = match *start {
@@ -131,12 +131,12 @@ impl Tokens {
     }
 
     /// Returns the number of a state in the whole sequence.
-    pub fn in_sequence(&self, state: usize) -> usize {
+    pub(super) fn in_sequence(&self, state: usize) -> usize {
         state + self.sequence.tokens() as usize - self.states()
     }
 
     /// Returns the name of a state, such as `CLS`, `register 1`, `text 2 “star”` or `patch 3,7`.
-    pub fn name(&self, state: usize) -> String {
+    pub(super) fn name(&self, state: usize) -> String {
         match self.place(state) {
             Some((row, col)) => format!("patch {row},{col}"),
             None if self.layout.text > 0 => match self.pieces.get(state) {
@@ -149,24 +149,24 @@ impl Tokens {
     }
 
     /// Returns the spelling of the text tokens, without padding.
-    pub fn pieces(&self) -> &[String] {
+    pub(super) fn pieces(&self) -> &[String] {
         &self.pieces
     }
 
     /// Returns row and column of a state; `None` if it is not a patch.
-    pub fn place(&self, state: usize) -> Option<(usize, usize)> {
+    pub(super) fn place(&self, state: usize) -> Option<(usize, usize)> {
         let index = self.patches.iter().position(|patch| *patch == state)?;
         let (_, cols) = self.grid();
         Some((index / cols, index % cols))
     }
 
     /// Returns the states that are not patches; they come first.
-    pub fn others(&self) -> Range<usize> {
+    pub(super) fn others(&self) -> Range<usize> {
         0..self.states() - self.patches.len()
     }
 
     /// Returns a common name for the states that are not patches; `None` if there are none.
-    pub fn others_name(&self) -> Option<&'static str> {
+    pub(super) fn others_name(&self) -> Option<&'static str> {
         match (self.layout.text, self.layout.special) {
             (0, 0) => None,
             (0, 1) => Some("CLS"),
@@ -176,19 +176,19 @@ impl Tokens {
     }
 
     /// Returns the probabilities of the patches in a distribution over the states, in multiples of the uniform probability.
-    pub fn on_patches(&self, distribution: &[f64]) -> Vec<f64> {
+    pub(super) fn on_patches(&self, distribution: &[f64]) -> Vec<f64> {
         let n = distribution.len() as f64;
         self.patches.iter().map(|patch| distribution[*patch] * n).collect()
     }
 
     /// Writes the total probability of the states that are not patches; empty if there are none.
-    pub fn probability_of_others(&self, distribution: &[f64]) -> String {
+    pub(super) fn probability_of_others(&self, distribution: &[f64]) -> String {
         let probability: f64 = self.others().map(|state| distribution[state]).sum();
         self.others_name().map_or_else(String::new, |name| format!("{name} {}", percent(probability)))
     }
 
     /// Returns the values of the patches, from values of all states.
-    pub fn of_patches<T: Copy>(&self, values: &[T]) -> Vec<T> {
+    pub(super) fn of_patches<T: Copy>(&self, values: &[T]) -> Vec<T> {
         self.patches.iter().map(|patch| values[*patch]).collect()
     }
 }

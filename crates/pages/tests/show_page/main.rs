@@ -1,5 +1,6 @@
 //! Tests the page of `tokenrank show` in a browser: it loads without errors, a click changes the maps, and its numbers equal
 //! those of `markov-core`.
+#![allow(unreachable_pub)]
 
 #[path = "../browser/mod.rs"]
 mod browser;

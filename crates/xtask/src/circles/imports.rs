@@ -19,7 +19,7 @@ struct Written {
 type Names = BTreeMap<Module, BTreeMap<String, Vec<String>>>;
 
 /// Reads the imports of every file.
-pub fn graph(files: &Files) -> Graph {
+pub(super) fn graph(files: &Files) -> Graph {
     let written: BTreeMap<&Module, Vec<Written>> =
         files.iter().map(|(module, tokens)| (module, written(tokens))).collect();
     let names = |public_only: bool| -> Names {

@@ -8,7 +8,7 @@ use super::{Module, list};
 use crate::error::{Error, Result};
 
 /// Reads every file below `src` that is compiled without `cfg(test)`.
-pub fn files(src: &Path) -> Result<BTreeMap<Module, Vec<String>>> {
+pub(super) fn files(src: &Path) -> Result<BTreeMap<Module, Vec<String>>> {
     let (mut found, mut of_tests) = (BTreeMap::new(), BTreeSet::new());
     walk(src, &Vec::new(), &mut |module, text| {
         let (tokens, tests) = without_tests(tokens(text));

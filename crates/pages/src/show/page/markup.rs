@@ -46,7 +46,7 @@ struct LayerData<'a> {
     lambda2: &'a [f64],
 }
 
-pub fn page(page: &Page<'_>) -> Markup {
+pub(super) fn page(page: &Page<'_>) -> Markup {
     let walks = !page.layers.is_empty();
     html! {
         (DOCTYPE)
