@@ -121,11 +121,6 @@ mod tests {
         assert!(segment(serde_json::json!(["bounce", "concept-attention"])).is_empty());
         let own = serde_json::json!([{ "bounce": { "alpha": 0.9 } }]);
         assert_eq!(segment(own), ["task.segment.alpha"]);
-
-        let diffseg =
-            |methods: Value| keys(serde_json::json!({ "diffseg": { "methods": methods, "alpha": 0.5 } }));
-        assert_eq!(diffseg(serde_json::json!(["uniform", "random", "column-sum"])), ["task.diffseg.alpha"]);
-        assert!(diffseg(serde_json::json!(["uniform", "tokenrank"])).is_empty());
     }
 
     #[test]

@@ -45,7 +45,7 @@ fn schema() -> Value {
 }
 
 /// Returns JSON pointers to the schemas of a table such as `task.masking`, or of the settings of methods, such as
-/// `task.diffseg.methods`.
+/// `task.segment.methods`.
 fn places(schema: &Value, table: &str) -> BTreeSet<String> {
     let mut parts = table.split('.').skip(1);
     let kind = parts.next().unwrap_or_default();
@@ -293,7 +293,7 @@ table with settings (`{ bounce = { steps = 3, name = \"bounce-3\" } }`). Keys ar
 const OLD_GRAMMAR: &str = "| `model.image_size` (masking) | `task.masking.image_size` |
 | segment: `bounce-lambda2 = { weight = \"proportional\" }`, `\"squared\"`, `\"top:N\"` | `bounce = { weight = \"lambda2\" }`, `\"lambda2-squared\"`, `\"lambda2-top:N\"` |
 | guidance: `sag = { mask = \"tokenrank-lambda2\" }` | `sag = { mask = \"tokenrank\", weight = \"lambda2\" }` |
-| diffseg: `aggregate = \"mean\"` | `weight = \"equal\"` |
+| `aggregate = \"mean\"` | `weight = \"equal\"` |
 ";
 
 fn root() -> PathBuf {

@@ -129,10 +129,16 @@ fn started(pid: u32) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::{Mutex, PoisonError};
+
     use super::*;
+
+    /// A process that a test starts holds every lock of this process for a moment, until its program replaces it.
+    static ALONE: Mutex<()> = Mutex::new(());
 
     #[test]
     fn a_locked_folder_names_its_owner() -> Result<()> {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().expect("a scratch folder");
         let first = Lock::take(dir.path())?;
         let message = Lock::take(dir.path()).err().expect("refused").to_string();
@@ -144,6 +150,7 @@ mod tests {
 
     #[test]
     fn lock_files_of_dead_processes_are_ignored() -> Result<()> {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().expect("a scratch folder");
         let mut child = std::process::Command::new("true").spawn().expect("starts");
         let started = started(child.id());

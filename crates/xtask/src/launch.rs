@@ -39,14 +39,33 @@ const FIRST: [&str; 4] = [
     "configs/mini/masking-dinov2.toml",
 ];
 
-/// The other tables, one run each.
-const MORE: [&str; 3] =
-    ["configs/mini/segment.toml", "configs/mini/guidance.toml", "configs/mini/diffseg.toml"];
+/// The folder of the experiments on miniatures.
+const MINIATURES: &str = "configs/mini";
 
-/// Returns the demo: the masking table on the miniatures, or the tables of all four experiments.
-pub(crate) fn demo(full: bool, args: &[String]) -> Step {
-    let more: &[&str] = if full { &MORE } else { &[] };
-    Step::new(&[&["run", "--package", "tokenrank", "--", "run"], &FIRST[..], more].concat(), args)
+/// Returns the demo: the masking table on the miniatures or, if `full`, the tables of all experiments there are.
+///
+/// # Errors
+/// Fails if the experiments cannot be listed.
+pub(crate) fn demo(workspace: &Workspace, full: bool, args: &[String]) -> Result<Step> {
+    let mut configs: Vec<String> = FIRST.map(str::to_owned).into();
+    if full {
+        let folder = workspace.root.join(MINIATURES);
+        let entries = std::fs::read_dir(&folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+        let entries = entries.map_err(|error| {
+            Error::missing(format!("the experiments in {} cannot be listed: {error}", folder.display()))
+        })?;
+        let names = entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        let mut more: Vec<String> = names
+            .filter(|name| name.ends_with(".toml"))
+            .map(|name| format!("{MINIATURES}/{name}"))
+            .filter(|config| !configs.contains(config))
+            .collect();
+        more.sort();
+        configs.extend(more);
+    }
+    let head = ["run", "--package", "tokenrank", "--", "run"];
+    let configs = configs.iter().map(String::as_str);
+    Ok(Step::new(&head.into_iter().chain(configs).collect::<Vec<_>>(), args))
 }
 
 /// Returns the tests that arguments of cargo select: of some packages, targets or names.
@@ -199,10 +218,17 @@ mod tests {
 
     #[test]
     fn the_demo_takes_arguments_of_run() {
-        let args = |full| demo(full, &words("--limit 4")).args;
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let workspace = Workspace { root };
+        let args = |full| demo(&workspace, full, &words("--limit 4")).unwrap().args;
         let masking = format!("run --package tokenrank -- run {}", FIRST.join(" "));
         assert_eq!(args(false), words(&format!("{masking} --limit 4")));
-        assert_eq!(args(true), words(&format!("{masking} {} --limit 4", MORE.join(" "))));
+        let all = args(true);
+        assert!(
+            all.join(" ").starts_with(&masking) && all.contains(&"configs/mini/segment.toml".to_owned()),
+            "{all:?}"
+        );
+        assert_eq!(all.iter().filter(|arg| arg.ends_with("masking-vit.toml")).count(), 1);
     }
 
     #[test]

@@ -94,7 +94,9 @@ fn run(task: Task) -> Result<u8> {
     match task {
         Task::Help => Ok(0),
         Task::Setup { cuda } => setup::ensure(&workspace, cuda).map(|_| 0),
-        Task::Demo { full, args } => launch::Cargo::new(&workspace)?.run(&launch::demo(full, &args)),
+        Task::Demo { full, args } => {
+            launch::Cargo::new(&workspace)?.run(&launch::demo(&workspace, full, &args)?)
+        }
         Task::Test { args } => {
             let cargo = launch::Cargo::new(&workspace)?;
             match args.split_first() {

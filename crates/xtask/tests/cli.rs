@@ -238,7 +238,7 @@ fn a_libtorch_of_the_user_is_checked_and_never_touched() {
     let machine = Machine::new();
     let own = machine.dir.path().join("own");
     let setup = || machine.command(&["setup"]).env("LIBTORCH", &own).output().unwrap();
-    assert!(refusal(&setup()).contains("is no folder"));
+    assert!(refusal(&setup()).contains("is not a folder"));
     fs::create_dir_all(&own).unwrap();
     assert!(refusal(&setup()).contains("no lib/libtorch_cpu.so"));
     write_libtorch(&own, "build-version", "2.12.0+cpu\n");
@@ -260,6 +260,11 @@ echo "cxx: ${CXX-unset}"; exit 7"#;
 fn demo_passes_arguments_and_the_exit_code_on() {
     let machine = Machine::with_pip(INSTALL);
     machine.program("cargo", CARGO);
+    let configs = machine.root().join("configs/mini");
+    fs::create_dir_all(&configs).unwrap();
+    for name in ["segment.toml", "guidance.toml", "masking-vit.toml", "notes.md"] {
+        fs::write(configs.join(name), "").unwrap();
+    }
     let output = machine.run(&["demo", "--full", "--limit", "4"]);
     assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
     let said = String::from_utf8(output.stdout).unwrap();
@@ -270,7 +275,7 @@ fn demo_passes_arguments_and_the_exit_code_on() {
     );
     assert!(
         command.ends_with(
-            " configs/mini/masking-dinov2.toml configs/mini/segment.toml configs/mini/guidance.toml configs/mini/diffseg.toml --limit 4"
+            " configs/mini/masking-dinov2.toml configs/mini/guidance.toml configs/mini/segment.toml --limit 4"
         ),
         "{said}"
     );

@@ -126,7 +126,10 @@ fn shards_of_different_data_make_no_run() {
     // The run that was merged knows its data, too.
     shift_mask(&on.file("masks/000001.png"));
     let told = words(&on.run("run", &[], 0));
-    assert!(told.contains("1 item was made from other data") && told.contains("000001.png"), "{told}");
+    assert!(
+        told.contains("1 item was computed from data that has since changed") && told.contains("000001.png"),
+        "{told}"
+    );
 }
 
 #[test]

@@ -234,7 +234,7 @@ fn coco_stuff_runs_end_to_end() {
     let output = run(&["run", arg(&config), "--out", arg(&out), "--set", "task.diffseg.batch=2"], 0);
     let table = String::from_utf8(output.stdout).expect("text");
     // No miniature data: differences to the paper are shown.
-    for word in ["3 images", "27 classes", "Δ pixel acc", "Δ mIoU"] {
+    for word in ["3 images", "27 classes", "Δ mACC", "Δ mIoU"] {
         assert!(table.contains(word), "{word} is not in\n{table}");
     }
     let lines = records(&out);

@@ -196,7 +196,7 @@ fn an_image_that_cannot_be_read_is_recorded_and_the_run_goes_on() {
         assert!(table.contains("1 of 9 items could not be read and are excluded here"), "{table}");
         let message = words(&output);
         assert!(
-            message.contains("000004.png") && message.contains("the same command tries it again"),
+            message.contains("000004.png") && message.contains("run the same command again"),
             "{message}"
         );
         let found = results(&out);

@@ -152,7 +152,7 @@ fn what_is_asked_for_wrongly() {
     std::fs::write(&config, text.replace("[model]\n", "[model]\nid = \"a/b\"\n")).expect("writable");
     let message = words(&home.run(&stand_in, &["validate", arg(&config)], 2));
     assert!(
-        message.contains("not both") && message.contains("both.toml") && message.contains("line 5"),
+        message.contains("not both") && message.contains("both.toml") && message.contains("line 6"),
         "{message}"
     );
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::common::{arg, run, scratch, words};
+use crate::common::{arg, run, scratch};
 
 const CONFIG: &str = "configs/examples/kept-vit-mini.toml";
 
@@ -51,7 +51,8 @@ fn an_experiment_needs_nothing_but_its_two_folders() {
     let other = dir.path().join("other");
     let assignment = "task.kept.threshold=1.5";
     run(&["run", CONFIG, "--limit", "40", "--out", arg(&other), "--set", assignment], 0);
-    assert!(words(&run(&["compare", arg(&other), arg(&whole)], 4)).contains("threshold"));
+    let comparison = String::from_utf8(run(&["compare", arg(&other), arg(&whole)], 4).stdout).expect("text");
+    assert!(comparison.contains("task.kept.threshold: 1.0 → 1.5"), "{comparison}");
     assert!(values(&other)[0].1 < found[0].1, "a higher threshold keeps fewer tokens");
 
     run(&["run", CONFIG, "--limit", "40", "--out", arg(&other), "--fresh"], 0);

@@ -170,7 +170,7 @@ fn visits_before_absorption() {
     fs::remove_file(&out).expect("written");
     for (extra, word) in [
         (&["--absorb", "7"][..], "no token 7"),
-        (&["--absorb", "1", "--drop", "1"], "left out by --drop"),
+        (&["--absorb", "1", "--drop", "1"], "token 1 is left out of the chain"),
         (&["--absorb", "1-"], "token number"),
     ] {
         let message = words(&run(&[&["rank", arg(&file), "--out", arg(&out)], extra].concat(), 2));

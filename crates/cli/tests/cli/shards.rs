@@ -89,7 +89,7 @@ fn what_is_no_whole_run_is_refused_and_nothing_is_written() {
     }
     let merged = dir.path().join("merged");
     let message = refusal(&[&out, &copy], &["--out", arg(&merged)]);
-    assert!(message.contains("shard 2/3 is there twice"), "{message}");
+    assert!(message.contains("shard 2/3 was given twice"), "{message}");
     shards(small, &other, [4], 4);
     let message = refusal(&[&out, &other], &["--out", arg(&merged)]);
     assert!(message.contains("different runs") && message.contains("4/4"), "{message}");

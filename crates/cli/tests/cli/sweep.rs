@@ -203,7 +203,7 @@ fn items_that_cannot_be_read_are_said_of_a_sweep_too() {
     let text = String::from_utf8(output.stdout.clone()).expect("text");
     assert_eq!(text.matches(said).count(), 2, "{text}");
     let message = words(&output);
-    for word in ["1 item could not be read", "000004.png", "the same command tries it again"] {
+    for word in ["1 item could not be read", "000004.png", "run the same command again"] {
         assert!(message.contains(word), "{word} is not in {message}");
     }
     for file in ["table.md", "summary.md", "sweep.json"] {

@@ -46,8 +46,8 @@ Options:
   -V, --version
           Print version
 
-Exit codes: 0 fine · 1 anything else · 2 usage or config · 3 weights, data or a run missing or
-unreadable · 4 a metric moved (compare) · 5 interrupted, resumable
+Exit codes: 0 fine · 2 usage or config · 3 weights, data or a run missing or unreadable · 4 a metric
+moved (compare) · 5 interrupted, resumable · 1 anything else
 ");
 }
 
@@ -99,7 +99,7 @@ HF_HUB_OFFLINE=1 (no downloads)
 #[test]
 fn a_model_that_nobody_knows() {
     assert_snapshot!(stderr(&["fetch", "dinov2-base"], 2), @r"
-  × no model `dinov2-base` is known; nearest: dinov2-base-imagenet1k, dino-vitb16, dino-vitb8.
+  × no model `dinov2-base` is known; nearest: dinov2-base-imagenet1k, dino-vitb16, dino-vitb8;
   │ `tokenrank ls models` lists them all; a model of your own is given as a folder
 ");
 }
@@ -133,8 +133,8 @@ fn an_unknown_key_is_shown_where_it_stands() {
 │    |
 │ 18 | alfa = 0.99
 │    | ^^^^
-│ unknown field `alfa` (did you mean `alpha`?), expected one of `methods`, `image_size`, `layers`,
-│ `cls`, `heads`, `alpha`, `lambda_weight`, `fractions`, `batch`, `figures`
+│ unknown field `alfa` (did you mean `alpha`?), expected one of `methods`, `image_size`,
+│ `layers`, `cls`, `heads`, `alpha`, `lambda_weight`, `fractions`, `batch`, `figures`
 ");
 }
 

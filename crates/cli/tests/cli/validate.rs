@@ -236,7 +236,7 @@ fn a_head_that_does_not_fit_is_found_by_validate() {
         ("model.path=crates/models/tests/fixtures/dinov2-backbone", "dinov2_…_linear_head.pth"),
         (
             "model.path=datasets/mini/models/clip",
-            "leave model.head out and say the classes with model.zero_shot",
+            "leave model.head out and give the classes with model.zero_shot",
         ),
         ("model.path=datasets/mini/models/vit", "has a classifier of its own: leave model.head out"),
         ("model.path=no/such/network", "2 problems"),

@@ -212,7 +212,7 @@ fn invalid_sweeps_are_refused_with_the_setting() {
         ("seed = 1", &["sweep.seed", "must be a list"]),
         ("model.path = 1", &["sweep.model.path", "must be a list"]),
         ("\"dataset.mini.cuont\" = [1]", &["unknown field `cuont`"]),
-        ("\"dataset.mini.count\" = [0, 1]", &["dataset.mini.count", "at least 1"]),
+        ("\"dataset.mini.count\" = [0, 1]", &["dataset.mini.count", "between 1 and"]),
         (
             "alpha = [0.5, 0.9]\n\"task.masking.alpha\" = [0.5]",
             &["sweep.alpha and sweep.task.masking.alpha", "the same setting"],

@@ -1,4 +1,4 @@
-//! Refusals, edge cases and properties. Equality with Pillow and `transformers` is tested in `tests/image_golden.rs`.
+//! Refusals, edge cases and properties. Equality with Pillow and `transformers` is tested in `tests/models/image_golden.rs`.
 #![allow(clippy::unwrap_used)]
 
 use std::fs;

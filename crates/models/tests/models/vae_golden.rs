@@ -133,7 +133,7 @@ fn directories_that_do_not_fit_are_refused() {
         ("vae-sd", "\"silu\"", "\"gelu\"", "act_fn is `gelu`"),
         ("vae-sd", "\"norm_num_groups\": 2", "\"norm_num_groups\": 4", "6 is not a multiple"),
         ("vae-sd", "\"norm_num_groups\": 2", "\"norm_num_groups\": 0", "norm_num_groups is 0; it must lie"),
-        ("vae-sd", "\"scaling_factor\": 0.18215", "\"scaling_factor\": 0", "no scale"),
+        ("vae-sd", "\"scaling_factor\": 0.18215", "\"scaling_factor\": 0", "does not scale latents"),
         ("vae-sd", "\"latents_mean\": null", "\"latents_mean\": [0, 0, 0, 0]", "latents_mean"),
         ("vae-sd", "    6,", "    6, 6,", "3 block_out_channels"),
     ] {

@@ -6,7 +6,7 @@
 //! needs no files: [`scene`] draws an item in memory, [`export`] writes the same items as PNG files.
 //!
 //! The geometry lives in the unit square and does not depend on the size in pixels: scene 7 at 256 pixels is scene 7 at
-//! 64 pixels, only sharper. `docs/miniatures.md` shows the scenes; `results/mini/README.md` says how the miniature
+//! 64 pixels, only sharper. `datasets/mini/README.md` shows the scenes; `results/mini/README.md` says how the miniature
 //! models were trained on them.
 
 mod background;

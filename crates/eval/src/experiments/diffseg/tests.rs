@@ -10,6 +10,7 @@ use super::classes::Classes;
 use super::matched::Matched;
 use super::metrics::DiffSegMetric;
 use super::rand_index::adjusted_rand_index;
+use crate::idle::{Idle, idle};
 use crate::metrics::bootstrap::{Additive, paired};
 
 fn record(segments: Segments) -> DiffSegRecord {
@@ -156,4 +157,15 @@ proptest! {
             prop_assert!(tally.idle_positives == 0 || tally.idle_positives == tally.false_positives);
         }
     }
+}
+
+#[test]
+fn alpha_is_idle_unless_a_method_ranks() {
+    let notes = |methods: serde_json::Value| {
+        let task = json!({ "diffseg": { "methods": methods, "alpha": 0.5 } });
+        Idle::notes(&idle(&serde_json::from_value(task).expect("a task"))).expect("no contradiction")
+    };
+    let [note] = &notes(json!(["uniform", "random", "column-sum"]))[..] else { panic!("one note") };
+    assert!(note.starts_with("task.diffseg.alpha = 0.5 has no effect"), "{note}");
+    assert!(notes(json!(["uniform", "tokenrank"])).is_empty());
 }

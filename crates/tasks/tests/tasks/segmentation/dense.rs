@@ -123,8 +123,8 @@ fn lists_and_maps_of_coco_stuff_that_are_refused() {
     for (text, word) in [
         ("# nothing\n", "lists no images"),
         ("000000000139\n000000000139\n", "listed twice"),
-        ("000000000139.jpg\n", "without its ending"),
-        ("../000000000139\n", "without its ending"),
+        ("000000000139.jpg\n", "without extension"),
+        ("../000000000139\n", "without extension"),
     ] {
         let list = put(dir.path(), "own.txt", text.as_bytes());
         let message = coco(dir.path(), json!({ "list": list })).expect_err("accepted");
@@ -192,7 +192,7 @@ fn all_missing_files_of_cityscapes_are_reported_at_once() {
     }
     let message =
         labelled("cityscapes", folder(&[]).path(), json!({ "split": "../val" })).expect_err("accepted");
-    assert!(message.contains("no split"), "{message}");
+    assert!(message.contains("unknown split"), "{message}");
 }
 
 proptest! {
@@ -227,7 +227,7 @@ fn shapes_are_named_by_their_labels() {
         assert_eq!(found.classes[class.label() + 1], class.name());
     }
     let message = dataset("mini", json!({ "count": 0 })).labelled_pixels().expect_err("accepted").to_string();
-    assert!(message.contains("at least 1"), "{message}");
+    assert!(message.contains("between 1 and"), "{message}");
 }
 
 #[test]

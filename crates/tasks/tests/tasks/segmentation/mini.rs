@@ -50,7 +50,7 @@ fn several_objects_have_no_label_for_the_whole() {
         let message = refusal(&dataset("mini", json!({ "count": 3, "objects": objects })));
         assert!(message.contains("1 to 6"), "{message}");
     }
-    assert!(refusal(&dataset("mini", json!({ "count": 0 }))).contains("at least 1"));
+    assert!(refusal(&dataset("mini", json!({ "count": 0 }))).contains("between 1 and"));
 }
 
 #[test]

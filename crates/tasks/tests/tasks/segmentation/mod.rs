@@ -11,6 +11,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
+use tasks::Error;
 use tasks::dataset::DatasetConfig;
 use tasks::dataset::segmentation::{Segmented, SegmentedImage};
 use tempfile::TempDir;
@@ -94,8 +95,12 @@ fn each_kind_says_which_labels_it_has() {
         assert_eq!(dataset.name(), name);
         let message = dataset.items(1000).expect_err("accepted").to_string();
         assert!(message.contains(&format!("`{name}`")) && message.contains("folder"), "{message}");
-        let missing = refusal(&dataset);
-        assert!(missing.contains("nowhere") && missing.contains(&format!("dataset.{name}.")), "{missing}");
+        let missing = dataset.segmented().expect_err("accepted");
+        let mut words = missing.to_string();
+        if let Error::NoData { setting, .. } = missing {
+            words.push_str(setting);
+        }
+        assert!(words.contains("nowhere") && words.contains(&format!("dataset.{name}.")), "{words}");
     }
 }
 
