@@ -168,8 +168,8 @@ fn of_run(remedy: &Remedy) -> String {
         Remedy::MakeShards => {
             "`tokenrank run CONFIG --shard 1/4 --out DIR` makes DIR/shard-1-of-4; give DIR".into()
         }
-        Remedy::NameTarget => "say it with --out".into(),
-        Remedy::ClearTarget => "say with --out where this one is to be, or remove that one's files".into(),
+        Remedy::NameTarget => "choose its folder with --out".into(),
+        Remedy::ClearTarget => "choose another folder with --out, or remove the files of that run".into(),
         Remedy::Merge(folder) => {
             format!("when all are done, make it with: tokenrank merge {}", folder.display())
         }
@@ -250,7 +250,7 @@ pub(crate) fn of_note(note: &Note) -> String {
     match advice.is_empty() {
         true => note.text.clone(),
         false => {
-            format!("{} More than the mask is told by other questions: {}.", note.text, advice.join("; "))
+            format!("{} These options depend on what the network learned: {}.", note.text, advice.join("; "))
         }
     }
 }

@@ -125,7 +125,7 @@ impl ClassSource {
     /// Returns how to get a linear head for a network, or what the network has instead.
     fn advice(path: &Path, network: Option<&VisionConfig>) -> String {
         if network.is_some_and(|config| config.projection().is_some()) {
-            return "a CLIP model takes no linear head: leave model.head out and give the classes with \
+            return "CLIP models do not use a linear head: leave model.head out and give the classes with \
                  model.zero_shot.descriptor or model.class_embeddings"
                 .to_owned();
         }

@@ -56,7 +56,7 @@ pub enum Error {
     },
     /// No token attends to a token, so it has no backward row.
     #[error(
-        "column {column} sums to zero, so the backward chain has no row {column}: nobody attends to this token; \
+        "column {column} sums to zero, so the backward chain has no row {column}: no token attends to it; \
          teleport first (alpha below 1) to give it one"
     )]
     NoBackwardRow {

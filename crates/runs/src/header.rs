@@ -163,7 +163,8 @@ impl RunHeader {
     pub fn allows(&self, folder: &Path, known: &Self, shards: usize) -> Result<()> {
         let refuse = |reason: String, remedy| Err(Error::Spread { path: folder.into(), reason, remedy });
         if let Some(shard) = known.shard.filter(|shard| shard.of != shards) {
-            let reason = format!("is a shard of {}, which makes no run with others of {shards}", shard.of);
+            let reason =
+                format!("is one of {} shards and cannot be combined with shards of {shards}", shard.of);
             return refuse(reason, Remedy::KeepShards(shard.of));
         }
         if known.fingerprint != self.fingerprint && has_records(folder) {

@@ -49,7 +49,8 @@ fn groups(dirs: &[PathBuf], out: Option<&Path>) -> Result<BTreeMap<PathBuf, Vec<
             let target = match out {
                 None if shard == *dir && dirs.len() > 1 => {
                     let reason =
-                        "the shards were given one by one, so nothing tells where their run is to be".into();
+                        "the shards were given as separate folders, so the folder of their run is unknown"
+                            .into();
                     return Err(refused_but(reason, Remedy::NameTarget));
                 }
                 None => run.to_path_buf(),

@@ -31,7 +31,7 @@ pub enum SlurmError {
     #[error(transparent)]
     File(#[from] crate::Error),
     /// Bash cannot parse the shell lines of the prologue.
-    #[error("prologue `{}` is nothing that bash can read: {reason}", lines.join("\n"))]
+    #[error("bash cannot parse the prologue `{}`: {reason}", lines.join("\n"))]
     Prologue {
         /// The lines as given.
         lines: Vec<String>,
@@ -40,7 +40,7 @@ pub enum SlurmError {
     },
     /// The time limit is so short that no task would compute anything.
     #[error(
-        "time `{0}` is no more than the grace and the minute by which Slurm may signal early, so that every shard would be told \
+        "time `{0}` is used up by the grace period and the minute by which Slurm may signal early, so every shard would be told \
          to stop as it starts"
     )]
     Time(String),

@@ -88,7 +88,7 @@ fn of_sd(args: &AttendArgs) -> Result<Capture, Failure> {
         [prompt] => prompt,
         several => {
             return Err(Failure::usage(format!(
-                "--prompt is given {} times; a Stable Diffusion pipeline looks at an image beside one text",
+                "--prompt is given {} times; a Stable Diffusion pipeline reads one prompt per image",
                 several.len()
             )));
         }

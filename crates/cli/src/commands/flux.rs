@@ -80,10 +80,10 @@ pub(super) fn refuse(dir: &Path, flux: &FluxArgs, others: &[(bool, &'static str)
 /// Returns the error for a number of prompts other than 1.
 pub(super) fn one_prompt(found: usize) -> Failure {
     let reason = match found {
-        0 => "--prompt is missing: a FLUX pipeline looks at an image beside a text; say what is in it, or give \
+        0 => "--prompt is missing: a FLUX pipeline reads an image together with a text; describe the image, or give \
               --prompt \"\" for no text"
             .to_owned(),
-        several => format!("--prompt is given {several} times; a FLUX pipeline looks at an image beside one text"),
+        several => format!("--prompt is given {several} times; a FLUX pipeline reads one prompt per image"),
     };
     Failure::usage(reason)
 }

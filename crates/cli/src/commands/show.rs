@@ -57,7 +57,8 @@ pub(crate) fn show(args: &ShowArgs) -> Result<(), Failure> {
     print(&shown.summary);
     if shown.triangular {
         say!(
-            "note: `tokenrank rank` with --absorb, --drop or --teleport asks what a causal mask does not decide"
+            "note: the causal mask alone determines TokenRank here; `tokenrank rank` with --absorb, --drop or --teleport depends on \
+             what the network learned"
         );
     }
     for file in shown.files {

@@ -110,8 +110,8 @@ impl ClipVisionConfig {
     pub(crate) fn declared_head(&self) -> Result<DeclaredHead<'_>, String> {
         match self.architectures.iter().find(|name| name.ends_with("ForImageClassification")) {
             Some(name) => Err(format!(
-                "architectures says `{name}`, whose classifier is not supported; of CLIP the image tower is, and names or \
-                 embeddings of classes"
+                "architectures says `{name}`, whose classifier is not supported; use a CLIP checkpoint without it, together \
+                 with class names or class embeddings"
             )),
             None => Ok(DeclaredHead::of_projection(&self.architectures, self.whole)),
         }

@@ -107,7 +107,7 @@ fn belong_together(folder: &RunFolder, items: &Items) -> Result<()> {
         if (value - spread.value).abs() > 1e-9 * value.abs().max(1.0) {
             let found = spread.value;
             return refuse(format!(
-                "the records make {metric} of {method} {found:?}, results.json says {value:?}"
+                "{metric} of {method} is {found:?} according to the records, but {value:?} in results.json"
             ));
         }
     }

@@ -77,8 +77,8 @@ fn causal(scene: &Scene) -> Option<String> {
     };
     Some(format!(
         "{} of {} layers are triangular: a walk only moves to {walk} tokens, so TokenRank collects on the {end} one whatever \
-         the network learned, and λ₂ is the largest other entry of the diagonal. What the mask does not decide is asked by \
-         absorbing walks, by leaving out tokens, or by teleporting to those that matter",
+         the network learned, and λ₂ is the largest other entry of the diagonal. Absorbing walks, \
+         leaving out tokens and teleporting to chosen tokens give results that depend on what it learned",
         ends.count(),
         layers.len()
     ))

@@ -180,7 +180,7 @@ fn triangular_layers_are_explained_once() {
     let said = said(&scene);
     assert_eq!(said.len(), 1);
     assert!(said[0].starts_with("1 of 2 layers are triangular") && said[0].contains("first one"), "{said:?}");
-    assert!(said[0].contains("absorbing walks") && summary::text(&scene).contains("triangular"));
+    assert!(said[0].contains("Absorbing walks") && summary::text(&scene).contains("triangular"));
 }
 
 /// Reads width and height from a PNG's header.

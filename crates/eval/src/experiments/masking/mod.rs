@@ -244,8 +244,8 @@ impl Prepared for PreparedMasking {
 /// Returns a warning if no image is right before masking, since then there is no AUC.
 fn warning(curves: &MaskingCurves) -> Option<String> {
     (curves.items() > 0 && curves.right_unmasked() == 0).then(|| {
-        "no image is classified right before masking, so there is no AUC; do the labels of the dataset count classes as the \
-         network does, and do the images look as its preprocessing expects?"
+        "no image is classified right before masking, so there is no AUC; check that the dataset numbers its classes like the \
+         network, and that the preprocessing is the network's own"
             .to_owned()
     })
 }
