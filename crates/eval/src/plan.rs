@@ -210,7 +210,7 @@ impl Plan {
             device: self.arithmetic.clone(),
             weights_sha256: self.prepared.weights_sha256()?,
             classes: self.prepared.classes(),
-            manifest_sha256: manifest.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+            manifest_sha256: models::hex(manifest.finalize()),
             sources_sha256: Code::current().sources_sha256,
         };
         Ok(RunHeader {

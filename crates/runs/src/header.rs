@@ -37,8 +37,7 @@ pub struct Identity {
 impl Identity {
     /// Returns the hash of the whole identity.
     pub fn fingerprint(&self) -> String {
-        let digest = Sha256::digest(serde_json::json!(self).to_string());
-        digest.iter().map(|byte| format!("{byte:02x}")).collect()
+        models::hex(Sha256::digest(serde_json::json!(self).to_string()))
     }
 
     /// Returns the differences of `other`, as `key: old → new`.

@@ -139,8 +139,7 @@ pub fn chunk<R: Serialize>(run: &str, first: usize, answers: &[Answer<R>]) -> se
 }
 
 fn sha256(run: &str, lines: &[u8]) -> String {
-    let digest = Sha256::new().chain_update(run).chain_update(b"\n").chain_update(lines).finalize();
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    models::hex(Sha256::new().chain_update(run).chain_update(b"\n").chain_update(lines).finalize())
 }
 
 /// Returns the bytes of a records file; empty if there is no such file.

@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use models::Device;
-use runs::{Compared, Inputs, RunState, RunStore};
+use runs::{Answers, Compared, Inputs, RunState, RunStore};
 use tasks::Failure;
 
 use super::spec::{Facts, MethodInfo, MetricSpec};
@@ -140,6 +140,7 @@ pub struct RunInputs<'a> {
 }
 
 /// The report of a run once every item is answered.
+#[derive(Default)]
 pub struct Report {
     /// Number of items with a record.
     pub items: u64,
@@ -169,4 +170,18 @@ pub struct Report {
     pub fresh: usize,
     /// Time that this process took to answer them.
     pub took: Duration,
+}
+
+impl Report {
+    /// Returns the report of a run with these answers, before anything is made of their records.
+    pub fn of<R>(answers: Answers<R>, data_sha256: String) -> Self {
+        Self {
+            items: answers.records.len() as u64,
+            failed: answers.failed,
+            data_sha256,
+            fresh: answers.fresh,
+            took: answers.took,
+            ..Self::default()
+        }
+    }
 }

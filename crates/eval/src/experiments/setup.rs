@@ -42,10 +42,19 @@ pub(super) fn refuse_vision_settings(model: &ModelConfig, image_size: &str) -> R
 /// # Errors
 /// Fails with the problems of both, in one error.
 pub(super) fn fitting<T>(fits: tasks::Result<T>, weights: models::Result<()>) -> Result<()> {
-    let errors = [fits.err().map(Error::from), weights.err().map(Error::from)];
-    match errors.into_iter().flatten().collect::<Vec<_>>() {
-        none if none.is_empty() => Ok(()),
-        some => Err(Error::all(some)),
+    both(fits, weights).map(drop)
+}
+
+/// Returns both values. What is missing is reported at once, since each item may take hours to download.
+///
+/// # Errors
+/// Fails with the errors of both, in one error.
+pub(super) fn both<A, B>(a: Result<A, impl Into<Error>>, b: Result<B, impl Into<Error>>) -> Result<(A, B)> {
+    match (a, b) {
+        (Ok(a), Ok(b)) => Ok((a, b)),
+        (a, b) => {
+            Err(Error::all(a.err().map(Into::into).into_iter().chain(b.err().map(Into::into)).collect()))
+        }
     }
 }
 
@@ -69,5 +78,5 @@ pub(super) fn once(files: Vec<PathBuf>, hash: impl FnOnce() -> Result<String>) -
 pub(super) fn data_sha256<'a>(images: impl Iterator<Item = &'a str>) -> String {
     let mut hasher = Sha256::new();
     images.for_each(|sha256| hasher.update(sha256));
-    hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    models::hex(hasher.finalize())
 }

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 
 use models::features::{FeatureNetwork, FeatureSource};
 use models::image::Rgb8;
-use models::{limits, notes};
+use models::{hex, limits, notes};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 use tasks::dataset::{DatasetConfig, LabelledImage, Sourced};
@@ -112,7 +112,7 @@ impl ReferenceSource {
 
     /// Returns the hash that [`ReferenceSource::read`] would return now; `None` for procedural scenes and for unreadable files.
     pub(crate) fn sha256(&self) -> Option<String> {
-        let of_file = |path: &PathBuf, most| Some(hex(&Sha256::digest(limits::read_bytes(path, most).ok()?)));
+        let of_file = |path: &PathBuf, most| Some(hex(Sha256::digest(limits::read_bytes(path, most).ok()?)));
         let hashes: Option<Vec<String>> = match self {
             Self::Images(images) if images.iter().all(|image| image.path().is_none()) => return None,
             Self::Images(images) => images.par_iter().map(|image| image.sha256().ok()).collect(),
@@ -147,7 +147,7 @@ impl ReferenceSource {
             Self::Known(path, kind) => {
                 let bytes = limits::read_bytes(path, limits::FEATURE_BYTES)
                     .map_err(crate::error::Error::file(FileAction::Read, path))?;
-                let hash = hex(&Sha256::digest(&bytes));
+                let hash = hex(Sha256::digest(&bytes));
                 let reference = match kind {
                     Kind::Statistics => reference::statistics(path)?,
                     Kind::Features | Kind::Folder => reference::features(path, weights_sha256)?,
@@ -171,7 +171,7 @@ impl ReferenceSource {
             Self::Files(paths) => extract_each(network, paths, batch, "reference", |place, path| {
                 let bytes = limits::read_bytes(path, limits::PICTURE_BYTES)
                     .map_err(|source| models::Error::Read { path: path.clone(), source })?;
-                keep(place, hex(&Sha256::digest(&bytes)));
+                keep(place, hex(Sha256::digest(&bytes)));
                 notes::orientation_ignored(path, &bytes);
                 let rgb = Rgb8::decode(&bytes).map_err(|e| models::Error::from(e.in_file(path)))?;
                 Ok((place as u64, rgb))
@@ -215,9 +215,5 @@ fn readable(paths: Vec<PathBuf>, read: impl Fn(usize) -> Result<()> + Sync) -> R
 fn hash_of_hashes(hashes: &[String]) -> String {
     let mut hasher = Sha256::new();
     hashes.iter().for_each(|hash| hasher.update(hash));
-    hex(&hasher.finalize())
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(hasher.finalize())
 }

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use models::hex;
 use sha2::{Digest, Sha256};
 
 /// Maximum length of a name before a hash replaces the rest. File systems allow 255 bytes.
@@ -39,7 +40,7 @@ fn letters(settings: &[&str], values: &[String]) -> String {
 
 /// Returns the first digits of a hash, enough for the name of a folder.
 pub(super) fn brief_hash(hash: impl AsRef<[u8]>) -> String {
-    hash.as_ref().iter().take(4).map(|byte| format!("{byte:02x}")).collect()
+    hex(&hash.as_ref()[..4])
 }
 
 #[cfg(test)]

@@ -21,11 +21,11 @@ use tasks::diffseg::{DiffSeg, DiffSegConfig, DiffSegRecord, Method, Segments};
 
 use super::kind::{Kind, Prepared, Report, RunInputs};
 use super::measure::{comparisons, values};
-use super::setup::{data_sha256, fitting, no_metrics, once, refuse_vision_settings};
+use super::setup::{both, data_sha256, fitting, no_metrics, once, refuse_vision_settings};
 use super::spec::{Facts, FigureFile, Filling, Goal, MethodInfo};
 use super::tables::difference_table;
 use super::view::{ItemSums, ItemView};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::experiment::{Experiment, TaskConfig};
 use crate::folder::RunFolder;
 use crate::results::{Memory, Results};
@@ -128,17 +128,9 @@ impl PreparedDiffSeg {
             fitting(DiffSeg::new(task.clone(), pipeline, Vec::new(), experiment.seed), weights)?;
             Ok(folder)
         };
-        // Everything that is missing is reported in one error, since each item may take hours to download.
-        match (pipeline(), experiment.dataset.labelled_pixels()) {
-            (Ok(folder), Ok(LabelledPixels { classes, items })) => {
-                Ok(Self { folder, items, classes, config: task.clone() })
-            }
-            (pipeline, labelled) => {
-                let mut errors: Vec<Error> = pipeline.err().into_iter().collect();
-                errors.extend(labelled.err().map(Error::from));
-                Err(Error::all(errors))
-            }
-        }
+        let (folder, LabelledPixels { classes, items }) =
+            both(pipeline(), experiment.dataset.labelled_pixels())?;
+        Ok(Self { folder, items, classes, config: task.clone() })
     }
 }
 
@@ -203,21 +195,15 @@ impl Prepared for PreparedDiffSeg {
             tables.push(("comparisons", difference_table(&FACTS, title, &comparisons, &methods, count)));
         }
         let labelled = tables::Labelled { items: &items, classes: &self.classes, matched: &matched };
+        let data_sha256 = data_sha256(records.iter().map(|record| record.sha256.as_str()));
         Ok(RunState::Complete(Report {
-            items: count,
             metrics,
             comparisons,
-            resampled: Vec::new(),
-            curves: None,
-            judge: None,
             memory,
-            data_sha256: data_sha256(records.iter().map(|record| record.sha256.as_str())),
             tables,
             warnings: warning(config, records).into_iter().collect(),
             figures: tables::figures(&store.out, labelled, &methods, records)?,
-            failed: answers.failed,
-            fresh: answers.fresh,
-            took: answers.took,
+            ..Report::of(answers, data_sha256)
         }))
     }
 }

@@ -310,20 +310,15 @@ impl Prepared for PreparedGuidance {
         let data_sha256 = data_sha256(hashes.map(String::as_str).chain([reference_sha256.as_str()]));
         let warnings = judged.iter().filter_map(|method| warning(&method.label, method.mask_area?)).collect();
         Ok(RunState::Complete(Report {
-            items: records.len() as u64,
             metrics: metrics::values(&judged, inputs.paper),
             comparisons,
             resampled: metrics::resamples(&judged),
-            curves: None,
             memory,
             judge: Some(Judge { features: network.to_string(), weights_sha256, reference_sha256 }),
-            data_sha256,
             tables,
             warnings,
             figures: tables::figures(&store.out, &folder, config, records)?,
-            failed: answers.failed,
-            fresh: answers.fresh,
-            took: answers.took,
+            ..Report::of(answers, data_sha256)
         }))
     }
 }

@@ -12,11 +12,11 @@ use tasks::kept::{Kept, KeptConfig, KeptMethod, KeptRecord};
 
 use super::kind::{Kind, Prepared, Report, RunInputs};
 use super::measure::{comparisons, values};
-use super::setup::{data_sha256, no_metrics, once};
+use super::setup::{both, data_sha256, no_metrics, once};
 use super::spec::{Facts, Filling, Goal, MethodInfo};
 use super::tables::{Comparable, difference_table, metric_table};
 use super::view::{ImageSource, ItemSums, ItemView, Score, Spreads, records, values as by_item};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::experiment::{Experiment, TaskConfig};
 use crate::folder::RunFolder;
 use crate::results::Results;
@@ -79,14 +79,8 @@ impl Kind for KeptConfig {
             models::headers_only(|| VisionModel::load(&folder, &LoadOptions::default()))?;
             Ok(folder)
         });
-        // Everything that is missing is reported in one error, since each item may take hours to download.
-        match (folder, experiment.dataset.items(usize::MAX)) {
-            (Ok(folder), Ok(items)) => Ok(Box::new(PreparedKept { folder, items, config: self.clone() })),
-            (folder, items) => {
-                let errors = [folder.err().map(Error::from), items.err().map(Error::from)];
-                Err(Error::all(errors.into_iter().flatten().collect()))
-            }
-        }
+        let (folder, items) = both(folder, experiment.dataset.items(usize::MAX))?;
+        Ok(Box::new(PreparedKept { folder, items, config: self.clone() }))
     }
 
     fn meaning(&self, _: &Results) -> String {
@@ -182,21 +176,7 @@ impl Prepared for PreparedKept {
             let title = "Differences of scores on the same images";
             tables.push(("comparisons", difference_table(&FACTS, title, &comparisons, &methods, count)));
         }
-        Ok(RunState::Complete(Report {
-            items: count,
-            metrics,
-            comparisons,
-            resampled: Vec::new(),
-            curves: None,
-            judge: None,
-            memory: None,
-            data_sha256: data_sha256(records.iter().map(|record| record.sha256.as_str())),
-            tables,
-            warnings: Vec::new(),
-            figures: Vec::new(),
-            failed: answers.failed,
-            fresh: answers.fresh,
-            took: answers.took,
-        }))
+        let data_sha256 = data_sha256(records.iter().map(|record| record.sha256.as_str()));
+        Ok(RunState::Complete(Report { metrics, comparisons, tables, ..Report::of(answers, data_sha256) }))
     }
 }

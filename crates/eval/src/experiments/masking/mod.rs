@@ -222,21 +222,14 @@ impl Prepared for PreparedMasking {
         let fractions = config.fractions.values();
         let (methods, curves) = (Kind::methods(config), MaskingCurves::of(&fractions, records));
         let figures = tables::figures(&store.out, title, &items, &preprocessor, &curves, &methods, records)?;
+        let data_sha256 = data_sha256(records.iter().map(|record| record.sha256.as_str()));
         Ok(RunState::Complete(Report {
-            items: curves.items(),
             metrics: values(&measures(&fractions), records, &methods, inputs.paper),
-            comparisons: Vec::new(),
-            resampled: Vec::new(),
             curves: Some(curves_of(&curves)),
-            judge: None,
-            memory: None,
-            data_sha256: data_sha256(records.iter().map(|record| record.sha256.as_str())),
             tables: vec![("table", tables::table(title, &curves, &methods, inputs.paper))],
             warnings: warning(&curves).into_iter().collect(),
             figures,
-            failed: answers.failed,
-            fresh: answers.fresh,
-            took: answers.took,
+            ..Report::of(answers, data_sha256)
         }))
     }
 }

@@ -179,21 +179,15 @@ impl Prepared for PreparedSegment {
             let title = "Differences of methods on the same images";
             tables.push(("comparisons", difference_table(&FACTS, title, &comparisons, &methods, count)));
         }
+        let data_sha256 = data_sha256(records.iter().map(|record| record.sha256.as_str()));
         Ok(RunState::Complete(Report {
-            items: count,
             metrics,
             comparisons,
-            resampled: Vec::new(),
-            curves: None,
-            judge: None,
             memory,
-            data_sha256: data_sha256(records.iter().map(|record| record.sha256.as_str())),
             tables,
             warnings: warnings(&methods, records),
             figures: tables::figures(&store.out, config, &items, &methods, records)?,
-            failed: answers.failed,
-            fresh: answers.fresh,
-            took: answers.took,
+            ..Report::of(answers, data_sha256)
         }))
     }
 }
