@@ -9,6 +9,7 @@ mod args;
 mod commands;
 mod exit_code;
 mod failure;
+mod limits;
 mod notes;
 mod remedy;
 mod threads;
@@ -21,8 +22,9 @@ use output::{colored, print, print_table};
 
 fn main() -> std::process::ExitCode {
     notes::listen();
+    limits::explain_aborts();
     let result = match Args::try_parse() {
-        Ok(args) => execute(args.command),
+        Ok(args) => limits::explain_missing_threads(|| execute(args.command)),
         Err(refusal) if refusal.use_stderr() => refusal.exit(),
         Err(help) => {
             let text = help.render();

@@ -113,6 +113,7 @@ impl Explained for models::Error {
             | Self::Probe(_)
             | Self::Image(_)
             | Self::Chain(_)
+            | Self::NotFinite(_)
             | Self::Torch(_) => None,
         }
     }
@@ -142,8 +143,14 @@ impl Explained for runs::Error {
             Self::Locked { .. } => Some("wait until it has ended, or choose another --out".into()),
             Self::Spread { remedy, .. } => Some(of_run(remedy)),
             Self::Unreadable { remedy, .. } | Self::Merge { remedy, .. } => remedy.as_ref().map(of_run),
+            Self::Memory { .. } => {
+                Some("`--set NAME=VALUE` sets them, and --device chooses another device".into())
+            }
             Self::Task(error) => error.remedy(),
-            Self::File { .. } | Self::NothingRead { .. } | Self::Interrupted { .. } => None,
+            Self::File { .. }
+            | Self::NothingRead { .. }
+            | Self::NothingFinite { .. }
+            | Self::Interrupted { .. } => None,
         }
     }
 }

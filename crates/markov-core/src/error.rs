@@ -189,7 +189,7 @@ pub enum Error {
     },
     /// A libtorch operation failed.
     #[cfg(feature = "torch")]
-    #[error("libtorch: {0}")]
+    #[error("{}", crate::torch_error::describe(.0))]
     Torch(#[from] tch::TchError),
 }
 

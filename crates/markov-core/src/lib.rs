@@ -47,6 +47,8 @@ mod structure;
 mod tolerance;
 #[cfg(feature = "torch")]
 pub mod torch;
+#[cfg(feature = "torch")]
+pub mod torch_error;
 mod triangle;
 mod visits;
 mod weights;

@@ -11,6 +11,7 @@ use bitflags::bitflags;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::not_finite::{NotFinite, rows_not_finite};
 use crate::site::{Site, TokenKind, TokenLayout};
 
 /// Upper bound for the size of the maps in memory at once, in bytes; at least one head is always computed.
@@ -255,7 +256,8 @@ pub fn attend_scaled(
     let want = probe.want(site);
     if !want.intersects(Want::LOGITS | Want::PROBS) {
         let mask = bias.of_heads(0, heads, q.kind())?;
-        let output = Tensor::f_scaled_dot_product_attention(q, k, v, mask, 0.0, false, scale, false)?;
+        let output = Tensor::f_scaled_dot_product_attention(q, k, v, mask, 0.0, false, scale, false)?
+            .f_add_(&zero_if_finite(q, k)?)?;
         if want.contains(Want::OUTPUT) {
             let view = View { logits: None, probs: None, output: Some(&output) };
             probe.see(site, 0..heads, &view)?;
@@ -282,8 +284,36 @@ pub fn attend_scaled(
             probs: shown(Want::PROBS, &probs),
             output: shown(Want::OUTPUT, &output),
         };
-        probe.see(site, first..first + count, &view)?;
+        probe
+            .see(site, first..first + count, &view)
+            .map_err(|error| not_finite(site, first, &probs, v.kind(), error))?;
         outputs.push(output);
     }
     Ok(Tensor::f_cat(&outputs, 1)?)
+}
+
+/// Returns `[batch, heads, 1, 1]` in the type of `q`: 0 where queries and keys are finite, NaN elsewhere. Added to the
+/// output of a fused kernel, it restores NaN: the kernel of the CPU takes a row of NaN for a row whose keys are all
+/// hidden, and returns zeros.
+fn zero_if_finite(q: &Tensor, k: &Tensor) -> Result<Tensor> {
+    let sum = |x: &Tensor| x.f_sum_dim_intlist([-2i64, -1].as_slice(), true, Kind::Float);
+    Ok(sum(q)?.f_add_(&sum(k)?)?.f_mul_scalar_(0.0)?.f_to_kind(q.kind())?)
+}
+
+/// Returns the error of a probe that was shown `probs` `[batch, heads, queries, keys]`, or, if these are not finite, an
+/// error that says so and names layer and head: a probe cannot know what the network computes in.
+fn not_finite(site: &Site, first_head: i64, probs: &Tensor, kind: Kind, error: Error) -> Error {
+    let found = || -> Result<Option<NotFinite>> {
+        let rows = rows_not_finite(probs)?;
+        let Some(head) = rows_not_finite(&probs.f_transpose(0, 1)?)?.first().copied() else {
+            return Ok(None);
+        };
+        let layer = Some(format!("{site} (head {})", first_head as usize + head));
+        let output = "attention maps of the network";
+        Ok(Some(NotFinite { output, layer, kind, rows, text: None }))
+    };
+    match found() {
+        Ok(Some(found)) => found.into(),
+        Ok(None) | Err(_) => error,
+    }
 }

@@ -3,6 +3,8 @@
 use std::path::PathBuf;
 
 use crate::error_kind::ErrorKind;
+use crate::not_finite::NotFinite;
+pub use markov_core::torch_error::OutOfMemory;
 
 /// Result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -202,8 +204,11 @@ pub enum Error {
     /// An attention map is not a valid Markov chain.
     #[error(transparent)]
     Chain(#[from] markov_core::Error),
-    /// libtorch failed; the message is libtorch's own.
-    #[error("libtorch: {0}")]
+    /// A network returned numbers that are not finite.
+    #[error(transparent)]
+    NotFinite(#[from] NotFinite),
+    /// libtorch failed; the message is libtorch's own, without its stack.
+    #[error("{}", markov_core::torch_error::describe(.0))]
     Torch(#[from] tch::TchError),
 }
 
@@ -217,6 +222,55 @@ fn nearest_names(names: &[String]) -> String {
 }
 
 impl Error {
+    /// Returns the content of [`Error::NotFinite`], or the error itself if it is another.
+    ///
+    /// # Errors
+    /// This error, if it is another.
+    pub fn into_not_finite(self) -> Result<NotFinite, Self> {
+        if let Self::NotFinite(error) = self { Ok(error) } else { Err(self) }
+    }
+
+    /// Returns this error, with the rows of [`Error::NotFinite`] replaced by the items `item(row)` of a batch.
+    #[must_use]
+    pub fn of_items(self, item: impl Fn(usize) -> usize) -> Self {
+        if let Self::NotFinite(error) = self { error.of_items(item).into() } else { self }
+    }
+
+    /// Returns the lack of memory behind this error, if that is its cause.
+    pub fn out_of_memory(&self) -> Option<OutOfMemory> {
+        match self {
+            Self::Torch(error) | Self::Chain(markov_core::Error::Torch(error)) => OutOfMemory::of(error),
+            // A file of weights is mapped into memory.
+            Self::Read { source, .. } => (source.kind() == std::io::ErrorKind::OutOfMemory)
+                .then_some(OutOfMemory { asked: None, on_device: false }),
+            Self::Damaged { .. }
+            | Self::Directory { .. }
+            | Self::NoFeatures { .. }
+            | Self::NoClipFolder { .. }
+            | Self::Safetensors { .. }
+            | Self::MissingTensor { .. }
+            | Self::Shape { .. }
+            | Self::Dtype { .. }
+            | Self::UnreadTensors { .. }
+            | Self::Device { .. }
+            | Self::NoCuda { .. }
+            | Self::NoClassifier { .. }
+            | Self::NoTextTower { .. }
+            | Self::Text { .. }
+            | Self::Word { .. }
+            | Self::Layers { .. }
+            | Self::ImageSize { .. }
+            | Self::MixedSizes { .. }
+            | Self::Input { .. }
+            | Self::Probe(_)
+            | Self::Image(_)
+            | Self::MatrixFile(_)
+            | Self::Hub(_)
+            | Self::Chain(_)
+            | Self::NotFinite(_) => None,
+        }
+    }
+
     /// The kind of the error.
     pub fn kind(&self) -> ErrorKind {
         match self {
@@ -240,6 +294,7 @@ impl Error {
             | Self::UnreadTensors { .. }
             | Self::NoClassifier { .. }
             | Self::Text { .. }
+            | Self::NotFinite(_)
             | Self::Image(_) => ErrorKind::Input,
             Self::MatrixFile(error) => error.kind(),
             Self::Hub(error) => error.kind(),

@@ -4,6 +4,7 @@
 //! The size of a network's weights is known in advance from the headers of its files: [`weight_bytes`].
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
 use tch::Kind;
 
@@ -36,4 +37,44 @@ pub fn weight_bytes(dir: &Path, parts: &[&str], kind: Kind) -> Result<u64> {
     let weights = Weights::open(dir, kind, tch::Device::Cpu)?;
     let counted = |name: &str| parts.is_empty() || parts.iter().any(|part| name.starts_with(part));
     Ok(weights.numbers(counted) * kind.elt_size_in_bytes() as u64)
+}
+
+/// Maximum length of [`note_work`]'s text in bytes; the rest is cut off.
+pub const WORK_BYTES: usize = 512;
+
+/// The text of [`note_work`]. It lies in a fixed place without a lock, because it is read where memory has run out.
+static WORK: [AtomicU8; WORK_BYTES] = [const { AtomicU8::new(0) }; WORK_BYTES];
+static WORK_LENGTH: AtomicUsize = AtomicUsize::new(0);
+
+/// Notes what the process is about to do and what makes it smaller, for the message if the process is aborted because
+/// memory has run out.
+pub fn note_work(text: &str) {
+    WORK_LENGTH.store(0, Ordering::SeqCst);
+    let bytes = text.bytes().take(WORK_BYTES);
+    let length = bytes.zip(&WORK).map(|(byte, place)| place.store(byte, Ordering::Relaxed)).count();
+    WORK_LENGTH.store(length, Ordering::SeqCst);
+}
+
+/// Copies the text of [`note_work`] and returns its length, without allocating memory or waiting for a lock.
+pub fn copy_work(into: &mut [u8; WORK_BYTES]) -> usize {
+    let length = WORK_LENGTH.load(Ordering::SeqCst);
+    for (byte, place) in into.iter_mut().zip(&WORK[..length]) {
+        *byte = place.load(Ordering::Relaxed);
+    }
+    length
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn noted_work_is_cut_to_its_place() {
+        let mut copy = [0; WORK_BYTES];
+        note_work("in the batch of `a.png`");
+        let length = copy_work(&mut copy);
+        assert_eq!(&copy[..length], b"in the batch of `a.png`");
+        note_work(&"x".repeat(2 * WORK_BYTES));
+        assert_eq!(copy_work(&mut copy), WORK_BYTES);
+    }
 }

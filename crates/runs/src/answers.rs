@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use tasks::{Answer, Failure, Task};
+use tasks::{Answer, Failure, Fault, Task};
 
 use crate::error::{Error, Remedy, Result};
 use crate::inputs::Inputs;
@@ -60,6 +60,9 @@ pub enum RunState<T> {
 /// Number of times that the data may change during a run before the run gives up.
 const ROUNDS: usize = 4;
 
+/// Number of items after which a run ends if a network has failed on each and no item is answered.
+const HOPELESS: usize = 8;
+
 /// Returns every answer of the run or shard. Answers on disk are kept; missing batches are run. Records are compared with the
 /// data before the first batch and after the last one, and a batch with an item whose data has changed is run again.
 /// When `stop` becomes true, the current batch is finished and kept.
@@ -94,6 +97,7 @@ pub fn answers<T: Task>(
     let mut inputs = Inputs::open([store.out.as_path()]);
     let start = Instant::now();
     let mut fresh = 0;
+    let mut network_failures: Vec<Failure> = Vec::new();
     for round in 0.. {
         // A merge has already compared the shards with the data.
         let changed = if merged { 0 } else { forget_changed(task, &mut log, &mut inputs, &store.out)? };
@@ -116,7 +120,15 @@ pub fn answers<T: Task>(
                 return Err(Error::Interrupted { done: log.answered(), total, out: store.out.clone() });
             }
             bar.inc(range.len() as u64);
-            let answers = task.run(range.clone())?;
+            models::memory::note_work(&format!(
+                "in the batch {} of [task.{}]; smaller values of {} need less; finished items are kept",
+                named(task, &range),
+                T::NAME,
+                T::MEMORY_SETTINGS.join(", ")
+            ));
+            let answers = task.run(range.clone()).map_err(|error| on_batch(task, &range, error))?;
+            let lost = answers.iter().filter_map(by_network);
+            let lost: Vec<_> = lost.cloned().collect();
             for (item, answer) in task.manifest()[range.clone()].iter().zip(&answers) {
                 if let Answer::Record(record) = answer {
                     inputs.keep(T::id(item), T::made_from(record), &stamps);
@@ -125,6 +137,15 @@ pub fn answers<T: Task>(
             fresh += range.len();
             log.append(&range, answers)?;
             inputs.save(&store.out);
+            network_failures.extend(lost);
+            if network_failures.len() >= HOPELESS
+                && let Some(first) = network_failures.first()
+                && log.records().next().is_none()
+            {
+                bar.abandon();
+                let (id, reason) = (first.id.clone(), first.reason.clone());
+                return Err(Error::NothingFinite { items: network_failures.len(), id, reason });
+            }
         }
         bar.finish_and_clear();
     }
@@ -149,6 +170,33 @@ pub fn answers<T: Task>(
             reason: first.reason.clone(),
         }),
         _ => Ok(RunState::Complete(answered)),
+    }
+}
+
+/// Returns the failure of an item on which a network failed.
+fn by_network<R>(answer: &Answer<R>) -> Option<&Failure> {
+    match answer {
+        Answer::Failed(failure) if failure.fault == Fault::Network => Some(failure),
+        Answer::Failed(_) | Answer::Record(_) => None,
+    }
+}
+
+/// Returns the error of a batch, with the items and settings if the memory did not suffice.
+fn on_batch<T: Task>(task: &T, range: &Range<usize>, error: tasks::Error) -> Error {
+    match error.out_of_memory() {
+        Some(lack) => {
+            Error::Memory { task: T::NAME, items: named(task, range), lack, settings: T::MEMORY_SETTINGS }
+        }
+        None => error.into(),
+    }
+}
+
+/// Returns a batch by its first item: "of `a.png` and 3 more".
+fn named<T: Task>(task: &T, range: &Range<usize>) -> String {
+    let first = task.manifest().get(range.start).map_or("", T::id);
+    match range.len().saturating_sub(1) {
+        0 => format!("of `{first}`"),
+        others => format!("of `{first}` and {others} more"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use models::ErrorKind;
+use models::{ErrorKind, OutOfMemory};
 
 /// Result with this crate's error.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -57,6 +57,34 @@ pub enum Error {
         id: String,
         /// Why the first item could not be read.
         reason: String,
+    },
+    /// A network returned numbers that are not finite for every item so far.
+    #[error(
+        "the network failed on all of the first {items} items, so the run ends; the first is `{id}`: {reason}"
+    )]
+    NothingFinite {
+        /// Number of items.
+        items: usize,
+        /// Name of the first item.
+        id: String,
+        /// How the network failed on it.
+        reason: String,
+    },
+    /// The memory does not suffice for a batch.
+    #[error(
+        "the memory does not suffice for the batch {items} of [task.{task}] ({lack}); smaller values of {} need less; \
+         finished items are kept",
+        settings.join(", ")
+    )]
+    Memory {
+        /// Name of the experiment.
+        task: &'static str,
+        /// The first item of the batch, and how many others it has.
+        items: String,
+        /// What was asked for.
+        lack: OutOfMemory,
+        /// Settings that decide how much memory a batch takes.
+        settings: &'static [&'static str],
     },
     /// A folder or file of a run cannot be used.
     #[error("{}: {reason}", path.display())]
@@ -174,11 +202,13 @@ impl Error {
             Self::OtherRun { .. } | Self::Spread { .. } => ErrorKind::Usage,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
             Self::NothingRead { .. }
+            | Self::NothingFinite { .. }
             | Self::Unreadable { .. }
             | Self::Merge { .. }
             | Self::File { action: FileAction::Read, .. } => ErrorKind::Input,
             Self::Task(error) => error.kind(),
             Self::Locked { .. }
+            | Self::Memory { .. }
             | Self::File { action: FileAction::Create | FileAction::Write | FileAction::Remove, .. } => {
                 ErrorKind::Other
             }

@@ -125,6 +125,8 @@ impl RunHeader {
             | Error::Spread { .. }
             | Error::Locked { .. }
             | Error::NothingRead { .. }
+            | Error::NothingFinite { .. }
+            | Error::Memory { .. }
             | Error::Unreadable { .. }
             | Error::Merge { .. }
             | Error::Interrupted { .. }

@@ -23,6 +23,9 @@ pub fn bar(total: usize, done: usize) -> ProgressBar {
         bar.set_style(style);
     }
     bar.reset_eta();
-    bar.enable_steady_tick(Duration::from_millis(500));
+    // The ticks come from a thread of their own, which a hidden bar does not need.
+    if !bar.is_hidden() {
+        bar.enable_steady_tick(Duration::from_millis(500));
+    }
     bar
 }

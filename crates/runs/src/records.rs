@@ -364,7 +364,11 @@ mod tests {
 
     fn answer(i: usize) -> Answer<Record> {
         match i {
-            4 => Answer::Failed(Failure { id: "4".into(), reason: "torn \"JPEG\"\n".into() }),
+            4 => Answer::Failed(Failure {
+                id: "4".into(),
+                reason: "torn \"JPEG\"\n".into(),
+                fault: tasks::Fault::Data,
+            }),
             _ => Answer::Record((i, format!("item {i}"))),
         }
     }

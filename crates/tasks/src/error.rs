@@ -1,6 +1,6 @@
 //! The errors of this crate.
 
-use models::ErrorKind;
+use models::{ErrorKind, OutOfMemory};
 use std::path::PathBuf;
 
 /// Result type of this crate.
@@ -55,7 +55,7 @@ pub enum Error {
     #[error(transparent)]
     Model(Box<models::Error>),
     /// libtorch failed.
-    #[error("libtorch: {0}")]
+    #[error("{}", markov_core::torch_error::describe(.0))]
     Torch(#[from] tch::TchError),
 }
 
@@ -66,6 +66,20 @@ impl From<models::Error> for Error {
 }
 
 impl Error {
+    /// Returns the lack of memory behind this error, if that is its cause.
+    pub fn out_of_memory(&self) -> Option<OutOfMemory> {
+        match self {
+            Self::Model(error) => error.out_of_memory(),
+            Self::Torch(error) => OutOfMemory::of(error),
+            Self::Dataset { .. }
+            | Self::NoData { .. }
+            | Self::Setting { .. }
+            | Self::Write { .. }
+            | Self::Scene(_)
+            | Self::Score(_) => None,
+        }
+    }
+
     /// The kind of the error, which decides what the user can do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {

@@ -13,6 +13,7 @@ pub mod masking;
 mod method;
 pub mod mini;
 mod pixels;
+mod screen;
 mod seed;
 pub mod segment;
 mod task;
@@ -20,5 +21,5 @@ mod vocabulary;
 
 pub use error::{Error, Result};
 pub use mini::rng::Rng;
-pub use task::{Answer, Failure, Task};
+pub use task::{Answer, Failure, Fault, Task};
 pub use vocabulary::{OLD_NAMES, OldName};

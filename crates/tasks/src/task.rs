@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use models::NotFinite;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -14,6 +15,12 @@ pub trait Task {
     type Item: Sourced + Sync;
     /// Result of the experiment for one item.
     type Record: Serialize + DeserializeOwned + Sync;
+
+    /// Name of the experiment, as in `[task.NAME]`.
+    const NAME: &'static str;
+
+    /// Settings of an experiment file that decide how much memory a batch takes, the most effective first.
+    const MEMORY_SETTINGS: &'static [&'static str];
 
     /// The items, in the order in which they are run.
     fn manifest(&self) -> &[Self::Item];
@@ -59,11 +66,11 @@ pub trait Task {
 pub enum Answer<R> {
     /// The record of the item.
     Record(R),
-    /// The data of the item cannot be read.
+    /// The item cannot be answered.
     Failed(Failure),
 }
 
-/// An item whose data cannot be read.
+/// An item that cannot be answered: its data cannot be read, or a network returns numbers for it that are not finite.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Failure {
@@ -71,6 +78,19 @@ pub struct Failure {
     pub id: String,
     /// What is wrong with it.
     pub reason: String,
+    /// What failed; known only to the process that ran the item.
+    #[serde(skip)]
+    pub fault: Fault,
+}
+
+/// What failed on an item.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Fault {
+    /// Its data cannot be read.
+    #[default]
+    Data,
+    /// A network returned numbers that are not finite.
+    Network,
 }
 
 impl<R> Answer<R> {
@@ -86,7 +106,12 @@ impl<R> Answer<R> {
 impl Failure {
     /// A failure of the item `id`; `reason` is usually the error that occurred while its data was read.
     pub(crate) fn new(id: &str, reason: impl ToString) -> Self {
-        Self { id: id.to_owned(), reason: reason.to_string() }
+        Self { id: id.to_owned(), reason: reason.to_string(), fault: Fault::Data }
+    }
+
+    /// A failure of the item `id` on which a network failed.
+    pub(crate) fn of_network(id: &str, reason: &NotFinite) -> Self {
+        Self { id: id.to_owned(), reason: reason.to_string(), fault: Fault::Network }
     }
 }
 

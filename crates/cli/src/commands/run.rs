@@ -63,7 +63,7 @@ fn watch() -> Result<Arc<AtomicBool>, Failure> {
         }
         say!("stopping after the current batch; press Ctrl-C again to stop at once");
     };
-    ctrlc::set_handler(handler).map_err(|e| Failure::other(format!("cannot watch for Ctrl-C: {e}")))?;
+    ctrlc::set_handler(handler).map_err(|e| Failure::other(format!("cannot watch for Ctrl-C: {e}; the limit on threads or open files may be reached (ulimit -u, ulimit -n)")))?;
     Ok(stop)
 }
 

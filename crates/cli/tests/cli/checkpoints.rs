@@ -13,7 +13,7 @@ use crate::attend::read;
 use crate::common::{arg, root, run, words};
 
 /// A copy of a folder that may be changed.
-fn copy(from: &Path) -> TempDir {
+pub fn copy(from: &Path) -> TempDir {
     fn below(from: &Path, to: &Path) {
         for entry in fs::read_dir(from).expect("a committed folder") {
             let path = entry.expect("a committed folder").path();
@@ -39,9 +39,9 @@ fn mini(name: &str) -> PathBuf {
     root().join("datasets/mini/models").join(name)
 }
 
-type Stored = (String, Dtype, Vec<usize>, Vec<u8>);
+pub type Stored = (String, Dtype, Vec<usize>, Vec<u8>);
 
-fn tensors(path: &Path) -> Vec<Stored> {
+pub fn tensors(path: &Path) -> Vec<Stored> {
     let bytes = fs::read(path).expect("a copy");
     let file = SafeTensors::deserialize(&bytes).expect("a fixture");
     let stored = |(name, view): (String, TensorView)| {
@@ -50,7 +50,7 @@ fn tensors(path: &Path) -> Vec<Stored> {
     file.tensors().into_iter().map(stored).collect()
 }
 
-fn write(path: &Path, tensors: &[Stored]) {
+pub fn write(path: &Path, tensors: &[Stored]) {
     let views = tensors.iter().map(|(name, kind, shape, data)| {
         (name, TensorView::new(*kind, shape.clone(), data).expect("a tensor"))
     });

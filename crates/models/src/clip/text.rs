@@ -7,6 +7,7 @@ use tch::{Device, Kind, Tensor};
 use super::config::ClipTextConfig;
 use crate::attend::{AttentionProbe, KeyBias, NoProbe};
 use crate::error::Result;
+use crate::finite::Output;
 use crate::nn::{Block, LayerNorm, Linear, unit};
 use crate::site::{Site, Stream, TokenLayout};
 use crate::weights::Weights;
@@ -46,6 +47,15 @@ impl Tower {
 
     /// `ids` `[texts, length]` → `[texts, length, width]` after the last layer norm.
     fn hidden(&self, ids: &Tensor, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
+        let pass = |probe: &mut dyn AttentionProbe| self.run_blocks(ids, probe);
+        self.output("token embeddings of CLIP's text tower").of_pass(probe, pass, |hidden| hidden)
+    }
+
+    fn output(&self, name: &'static str) -> Output {
+        Output { name, kind: self.token_embedding.kind() }
+    }
+
+    fn run_blocks(&self, ids: &Tensor, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
         let (_, length) = ids.size2()?;
         let ids = ids.f_to_device(self.device)?;
         let positions = self.position_embedding.f_narrow(0, 0, length)?;
@@ -118,7 +128,8 @@ impl ClipText {
     /// # Errors
     /// libtorch fails (ids beyond the vocabulary, texts too long), or the probe does.
     pub fn embed(&self, ids: &Tensor, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
-        self.text_projection.forward(&self.tower.pooled(ids, probe)?)
+        let projected = self.text_projection.forward(&self.tower.pooled(ids, probe)?)?;
+        self.tower.output("text embeddings of CLIP").check(projected)
     }
 
     /// Builds a zero-shot classifier `[classes, d]` with unit rows: for each class the mean of its normalised prompts

@@ -19,6 +19,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::attend::AttentionProbe;
 use crate::error::Result;
+use crate::finite::Output;
 use crate::nn::Linear;
 use crate::site::{Site, Stream, TokenKind, TokenLayout};
 use crate::weights::Weights;
@@ -157,9 +158,11 @@ impl FluxTransformer {
     /// Returns the predicted velocity `[batch, rows·columns, channels]` (noise minus image), packed like the latents.
     ///
     /// # Errors
-    /// An input of another shape, guidance that the network does not take or misses; libtorch or the probe fails.
+    /// An input of another shape, guidance that the network does not take or misses; libtorch or the probe fails; the
+    /// velocity is not finite.
     pub fn forward(&self, input: &FluxInput<'_>, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
-        self.velocity(&self.forward_to(input, None, probe)?)
+        let pass = |probe: &mut dyn AttentionProbe| self.velocity(&self.run_blocks(input, None, probe)?);
+        self.output("velocities of the FLUX transformer").of_pass(probe, pass, |velocity| velocity)
     }
 
     /// Runs the pass up to and including the block `last` of a stream, or through all blocks. For probes that read
@@ -168,6 +171,25 @@ impl FluxTransformer {
     /// # Errors
     /// As [`FluxTransformer::forward`].
     pub(crate) fn forward_to(
+        &self,
+        input: &FluxInput<'_>,
+        last: Option<(Stream, usize)>,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<FluxState> {
+        let pass = |probe: &mut dyn AttentionProbe| self.run_blocks(input, last, probe);
+        let state =
+            self.output("tokens of the FLUX transformer").of_pass(probe, pass, |state| &state.tokens)?;
+        if let Some(concepts) = &state.concepts {
+            self.output("concept tokens of the FLUX transformer").prove(&concepts.tokens)?;
+        }
+        Ok(state)
+    }
+
+    fn output(&self, name: &'static str) -> Output {
+        Output { name, kind: self.kind }
+    }
+
+    fn run_blocks(
         &self,
         input: &FluxInput<'_>,
         last: Option<(Stream, usize)>,

@@ -11,6 +11,7 @@ use super::texts::EncodedText;
 use crate::attend::AttentionProbe;
 use crate::error::Result;
 use crate::flow_match::Schedule;
+use crate::not_finite::NotFinite;
 use crate::site::{Stream, TokenLayout};
 use crate::t5::TokenLookup;
 
@@ -87,8 +88,8 @@ pub trait JointPipeline {
     /// A network cannot be loaded, a text cannot be tokenized, or `length` is not supported; libtorch fails.
     fn encode_texts(&self, texts: &[String], length: usize) -> Result<Vec<EncodedText>>;
 
-    /// Returns scaled latents `[channels, h, w]` of every image, on the CPU. `pixels` gives batches `[batch, 3, height,
-    /// width]` from -1 to 1; it is read one batch at a time.
+    /// Returns scaled latents `[channels, h, w]` of every image, on the CPU, or the reason if those of an image are not
+    /// finite. `pixels` gives batches `[batch, 3, height, width]` from -1 to 1; it is read one batch at a time.
     ///
     /// # Errors
     /// The first error of `pixels`; an unsupported size; libtorch fails.
@@ -96,7 +97,7 @@ pub trait JointPipeline {
         &self,
         pixels: &mut dyn Iterator<Item = Result<Tensor>>,
         draw: Draw,
-    ) -> Result<Vec<Tensor>>;
+    ) -> Result<Vec<Result<Tensor, NotFinite>>>;
 
     /// Loads the network.
     ///

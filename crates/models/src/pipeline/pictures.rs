@@ -60,11 +60,13 @@ impl Granularity {
 pub struct ImageEncoder {
     encoder: Encoder,
     granularity: Granularity,
+    /// The pipeline's type.
+    kind: Kind,
 }
 
 impl ImageEncoder {
     pub(crate) fn load(dir: &Path, granularity: Granularity, kind: Kind, device: Device) -> Result<Self> {
-        Ok(Self { encoder: Encoder::load(dir, kind, device)?, granularity })
+        Ok(Self { encoder: Encoder::load(dir, kind, device)?, granularity, kind })
     }
 
     /// Returns latents `[batch, channels, h, w]`, scaled for the denoising network, on the CPU in the pipeline's type.
@@ -82,7 +84,7 @@ impl ImageEncoder {
             Draw::Mode => posterior.mode(),
             Draw::Sample { seed } => posterior.sample(&noise::normal(&posterior.mean.size(), seed)?)?,
         };
-        Ok(self.encoder.config().scale(&latents)?.f_to_device(Device::Cpu)?)
+        Ok(self.encoder.config().scale(&latents)?.f_to_device(Device::Cpu)?.f_to_kind(self.kind)?)
     }
 }
 
@@ -95,7 +97,8 @@ impl ImageDecoder {
     }
 
     /// Returns pixels `[batch, 3, height, width]` from -1 to 1 (with overshoots) of latents `[batch, channels, h, w]`
-    /// scaled for the denoising network. They are on the pipeline's device in its type.
+    /// scaled for the denoising network. They are on the pipeline's device in the autoencoder's type
+    /// ([`AutoencoderConfig::computes_in`](crate::vae::AutoencoderConfig::computes_in)).
     ///
     /// # Errors
     /// As [`Decoder::decode`].

@@ -84,6 +84,7 @@ pub fn sample(
         Some(unconditional) => Tensor::f_cat(&[unconditional, &text], 0)?,
         None => text.shallow_clone(),
     };
+    let count = latents.size().first().map_or(1, |&count| count.max(1) as usize);
     while let Some(time) = sampler.time() {
         let index = sampler.passes();
         let shown = match guidance {
@@ -96,7 +97,7 @@ pub fn sample(
             None => &mut none,
         };
         let input = NoiseInput { latents: &shown, timestep: time as f64, text: &both, step: index };
-        let prediction = network.predict(&input, probe)?;
+        let prediction = network.predict(&input, probe).map_err(|e| e.of_items(|row| row % count))?;
         let (output, mut predicted) = match guidance {
             Some(ClassifierFree { scale, .. }) => {
                 let halves = prediction.f_chunk(2, 0)?;

@@ -3,6 +3,7 @@
 use tch::{Device, Tensor};
 
 use crate::error::{Error, Result};
+use crate::not_finite::NotFinite;
 
 /// An encoded prompt for a network with joint attention, on the CPU in the pipeline's type.
 #[derive(Debug)]
@@ -15,15 +16,20 @@ pub struct EncodedText {
     pub ids: Vec<i64>,
 }
 
-/// Encodes texts one at a time and returns the results on the CPU. `encode` gets batches of one, `[1, length]`, so that
-/// the encoding of a text does not depend on other texts, to the last bit.
+/// Encodes the ids of texts one at a time and returns the results on the CPU. `encode` gets batches of one, `[1,
+/// length]`, so that the encoding of a text does not depend on other texts, to the last bit.
 pub(crate) fn one_by_one(
-    texts: &[Vec<i64>],
+    texts: &[String],
+    ids: &[Vec<i64>],
     mut encode: impl FnMut(&Tensor) -> Result<Tensor>,
 ) -> Result<Vec<Tensor>> {
-    let one = |ids: &Vec<i64>| {
-        let encoded = encode(&Tensor::f_from_slice(ids)?.f_unsqueeze(0)?)?;
+    let one = |(text, ids): (&String, &Vec<i64>)| {
+        let encoded = encode(&Tensor::f_from_slice(ids)?.f_unsqueeze(0)?);
+        let encoded = encoded.map_err(|error| match error.into_not_finite() {
+            Ok(error) => NotFinite { text: Some(text.clone()), ..error }.into(),
+            Err(other) => other,
+        })?;
         encoded.f_select(0, 0)?.f_to_device(Device::Cpu).map_err(Error::from)
     };
-    texts.iter().map(one).collect()
+    texts.iter().zip(ids).map(one).collect()
 }

@@ -9,6 +9,7 @@ use super::parts::{Down, Mid, Up};
 use super::transformer::Pass;
 use crate::attend::AttentionProbe;
 use crate::error::{Error, Result};
+use crate::finite::Output;
 use crate::nn::{Conv, Embedder, GroupNorm};
 use crate::site::UnetPart;
 use crate::weights::Weights;
@@ -121,7 +122,7 @@ impl Unet {
     /// 999 in Stable Diffusion 1, the same for the whole batch. The sites that the probe sees have this `step`.
     ///
     /// # Errors
-    /// An input of another shape; libtorch or the probe fails.
+    /// An input of another shape; libtorch or the probe fails; the prediction is not finite.
     pub fn forward(
         &self,
         sample: &Tensor,
@@ -130,11 +131,43 @@ impl Unet {
         step: usize,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
+        let pass = |probe: &mut dyn AttentionProbe| {
+            self.answer(&self.run_blocks(sample, timestep, context, step, probe)?)
+        };
+        self.output("predictions of the UNet").of_pass(probe, pass, |prediction| prediction)
+    }
+
+    /// Runs all blocks for the probe, without a prediction.
+    ///
+    /// # Errors
+    /// As [`Unet::forward`]; the features after the last block are not finite.
+    pub(crate) fn watch(
+        &self,
+        sample: &Tensor,
+        timestep: f64,
+        context: &Tensor,
+        step: usize,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<()> {
+        let pass = |probe: &mut dyn AttentionProbe| self.run_blocks(sample, timestep, context, step, probe);
+        self.output("features of the UNet").of_pass(probe, pass, |state| &state.sample).map(|_| ())
+    }
+
+    fn run_blocks(
+        &self,
+        sample: &Tensor,
+        timestep: f64,
+        context: &Tensor,
+        step: usize,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<UnetState> {
         let mut state = self.embed(sample, timestep, context, step)?;
-        for block in self.blocks() {
-            block.forward(&mut state, probe)?;
-        }
-        self.answer(&state)
+        self.blocks().try_for_each(|block| block.forward(&mut state, probe))?;
+        Ok(state)
+    }
+
+    fn output(&self, name: &'static str) -> Output {
+        Output { name, kind: self.kind }
     }
 
     /// Embeds an input: returns the state before the first block.

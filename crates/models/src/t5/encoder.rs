@@ -9,6 +9,7 @@ use super::block::{Block, RmsNorm};
 use super::position::RelativePositions;
 use crate::attend::{AttentionProbe, KeyBias, NoProbe};
 use crate::error::Result;
+use crate::finite::Output;
 use crate::site::{Site, Stream, TokenLayout};
 use crate::weights::Weights;
 
@@ -74,8 +75,11 @@ impl T5Encoder {
         mask: Option<&Tensor>,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
-        let last = self.walk(ids, mask, probe, &mut |_| ())?;
-        self.final_layer_norm.forward(&last)
+        let output = Output { name: "token embeddings of T5", kind: self.embedding.kind() };
+        let pass = |probe: &mut dyn AttentionProbe| {
+            self.final_layer_norm.forward(&self.walk(ids, mask, probe, &mut |_| ())?)
+        };
+        output.of_pass(probe, pass, |embedded| embedded)
     }
 
     /// Returns the input of the first block and the output of each block, `[texts, n, d_model]`, before the last layer

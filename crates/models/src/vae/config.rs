@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 use crate::config_file;
 use crate::error::{Error, Result};
@@ -44,8 +44,7 @@ pub struct AutoencoderConfig {
     pub shift_factor: Option<f64>,
     latents_mean: Option<Vec<f64>>,
     latents_std: Option<Vec<f64>>,
-    /// Whether the range of float16 is too small for this network (SDXL's). It is ignored: the caller chooses the type,
-    /// and diffusers' pipelines of FLUX and Stable Diffusion 1 ignore it too.
+    /// Whether the range of float16 is too small for this network; see [`AutoencoderConfig::computes_in`].
     pub force_upcast: bool,
     /// Whether a convolution of one pixel follows the encoder.
     pub use_quant_conv: bool,
@@ -82,6 +81,13 @@ impl Default for AutoencoderConfig {
 }
 
 impl AutoencoderConfig {
+    /// Returns the type that the autoencoder computes in where the caller asks for `kind`: float32 instead of float16
+    /// if `force_upcast` is set or missing, as diffusers' pipelines of SDXL do. Its pipelines of Stable Diffusion 1
+    /// compute in float16 nevertheless, which overflows for some images.
+    pub fn computes_in(&self, kind: Kind) -> Kind {
+        if kind == Kind::Half && self.force_upcast { Kind::Float } else { kind }
+    }
+
     /// Reads `config.json` of an autoencoder's directory.
     ///
     /// # Errors

@@ -9,6 +9,7 @@ use super::blocks::{Level, Resample};
 use super::config::AutoencoderConfig;
 use super::posterior::Posterior;
 use crate::error::{Error, Result};
+use crate::finite::Output;
 use crate::nn::{Conv, GroupNorm};
 use crate::weights::Weights;
 
@@ -48,7 +49,7 @@ impl Encoder {
     /// As [`super::Autoencoder::load`].
     pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         let config = AutoencoderConfig::from_dir(dir)?;
-        let weights = Weights::open(dir, kind, device)?;
+        let weights = Weights::open(dir, config.computes_in(kind), device)?;
         let encoder = Self::read(&weights, config)?;
         DECODER.iter().for_each(|name| weights.skip(name));
         weights.finish()?;
@@ -91,7 +92,7 @@ impl Encoder {
     /// any device.
     ///
     /// # Errors
-    /// The number of channels differs, or a side is not a multiple of `f`; libtorch fails.
+    /// The number of channels differs, or a side is not a multiple of `f`; libtorch fails; the latents are not finite.
     pub fn encode(&self, pixels: &Tensor) -> Result<Posterior> {
         let config = &self.config;
         let factor = config.pixels_per_latent();
@@ -113,10 +114,11 @@ impl Encoder {
         let x = self.down_blocks.iter().try_fold(x, |x, level| level.forward(x))?;
         let x = self.mid_block.forward(&x, 0)?;
         let x = self.conv_out.forward(&self.conv_norm_out.activated(&x)?)?;
-        Posterior::of(&match &self.quant_conv {
+        let parameters = match &self.quant_conv {
             Some(quant_conv) => quant_conv.forward(&x)?,
             None => x,
-        })
+        };
+        Posterior::of(&Output { name: "latents of the autoencoder", kind: self.kind }.check(parameters)?)
     }
 }
 
@@ -127,7 +129,7 @@ impl Decoder {
     /// As [`super::Autoencoder::load`].
     pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         let config = AutoencoderConfig::from_dir(dir)?;
-        let weights = Weights::open(dir, kind, device)?;
+        let weights = Weights::open(dir, config.computes_in(kind), device)?;
         let decoder = Self::read(&weights, config)?;
         ENCODER.iter().for_each(|name| weights.skip(name));
         weights.finish()?;
@@ -170,7 +172,7 @@ impl Decoder {
     /// `[batch, 3, f·h, f·w]` from -1 to 1 (with overshoots); `f` is [`AutoencoderConfig::pixels_per_latent`].
     ///
     /// # Errors
-    /// The latents have another shape; libtorch fails.
+    /// The latents have another shape; libtorch fails; the images are not finite.
     pub fn decode(&self, latents: &Tensor) -> Result<Tensor> {
         let wanted = self.config.latent_channels;
         if latents.dim() != 4 || latents.size()[1] != wanted {
@@ -185,6 +187,7 @@ impl Decoder {
         };
         let x = self.mid_block.forward(&self.conv_in.forward(&latents)?, 1)?;
         let x = self.up_blocks.iter().try_fold(x, |x, level| level.forward(x))?;
-        self.conv_out.forward(&self.conv_norm_out.activated(&x)?)
+        let decoded = self.conv_out.forward(&self.conv_norm_out.activated(&x)?)?;
+        Output { name: "decoded images of the autoencoder", kind: self.kind }.check(decoded)
     }
 }

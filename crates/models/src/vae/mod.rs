@@ -43,7 +43,7 @@ impl Autoencoder {
     /// A tensor is missing, superfluous or has a wrong shape, or the configuration belongs to another network.
     pub fn load(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         let config = AutoencoderConfig::from_dir(dir)?;
-        let weights = Weights::open(dir, kind, device)?;
+        let weights = Weights::open(dir, config.computes_in(kind), device)?;
         let vae = Self {
             encoder: Encoder::read(&weights, config.clone())?,
             decoder: Decoder::read(&weights, config)?,

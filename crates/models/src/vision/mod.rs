@@ -91,7 +91,8 @@ impl VisionModel {
     ///
     /// # Errors
     /// The images differ in size.
-    pub fn batch(images: &[Array3<f32>]) -> Result<Tensor> {
+    pub fn batch<'a>(images: impl IntoIterator<Item = &'a Array3<f32>>) -> Result<Tensor> {
+        let images: Vec<&Array3<f32>> = images.into_iter().collect();
         if let Some(pair) = images.windows(2).find(|pair| pair[0].dim() != pair[1].dim()) {
             return Err(Error::MixedSizes { first: pair[0].dim(), second: pair[1].dim() });
         }

@@ -6,6 +6,7 @@ use super::encoded::Encoded;
 use super::head::Head;
 use crate::attend::{AttentionProbe, KeyBias};
 use crate::error::Result;
+use crate::finite::Output;
 use crate::nn::{Block, LayerNorm, PatchEmbeddings};
 use crate::site::{Site, Stream, TokenLayout};
 
@@ -73,8 +74,22 @@ impl VisionTransformer {
     /// `tokens` may be any subset of an image's tokens that keeps the special ones; `layout` describes them.
     ///
     /// # Errors
-    /// libtorch or the probe fails.
+    /// libtorch or the probe fails, or the encoded tokens are not finite.
     pub fn encode(
+        &self,
+        tokens: &Tensor,
+        layout: &TokenLayout,
+        bias: &KeyBias,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<Encoded> {
+        self.output("encoded tokens of the vision network").of_pass(
+            probe,
+            |probe| self.run_blocks(tokens, layout, bias, probe),
+            |encoded| &encoded.tokens,
+        )
+    }
+
+    fn run_blocks(
         &self,
         tokens: &Tensor,
         layout: &TokenLayout,
@@ -96,17 +111,22 @@ impl VisionTransformer {
     /// Returns class logits `[batch, classes]`, or `None` for a network without classifier.
     ///
     /// # Errors
-    /// libtorch fails.
+    /// libtorch fails, or the logits are not finite.
     pub fn logits(&self, encoded: &Encoded) -> Result<Option<Tensor>> {
-        self.head.logits(encoded)
+        let logits = self.head.logits(encoded)?;
+        logits.map(|logits| self.output("class logits of the vision network").check(logits)).transpose()
     }
 
     /// Returns one vector per image, `[batch, d]`: CLS after the last layer norm; for CLIP the projected CLS, not
     /// normalised.
     ///
     /// # Errors
-    /// libtorch fails.
+    /// libtorch fails, or the embedding is not finite.
     pub fn embedding(&self, encoded: &Encoded) -> Result<Tensor> {
-        self.head.embedding(encoded)
+        self.output("embeddings of the vision network").check(self.head.embedding(encoded)?)
+    }
+
+    fn output(&self, name: &'static str) -> Output {
+        Output { name, kind: self.kind }
     }
 }

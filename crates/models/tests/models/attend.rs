@@ -190,3 +190,31 @@ fn each_head_has_its_own_bias() -> models::Result<()> {
     assert!(found < 1e-4, "{found:e}");
     Ok(())
 }
+
+/// The fused kernels do not hide NaN: an item with it has it in the output, with and without a bias, and no other item has.
+#[test]
+fn numbers_that_are_not_finite_reach_the_output_of_their_item() -> models::Result<()> {
+    for (tokens, kind) in [(5, Kind::Float), (5, Kind::BFloat16), (600, Kind::Float), (600, Kind::BFloat16)] {
+        for place in 0..3 {
+            for (number, bias) in [(f64::NAN, None), (f64::INFINITY, None), (f64::NAN, Some(0.5))] {
+                let inputs: Vec<Tensor> =
+                    (0..3).map(|input| random(&[3, 2, tokens, 8], 7 + input).to_kind(kind)).collect();
+                // One number of one token in one head of the second item.
+                let _ = inputs[place].get(1).get(1).get(tokens / 2).get(3).fill_(number);
+                let bias = bias.map_or(Ok(KeyBias::none()), |bias| {
+                    KeyBias::new(&Tensor::full([3, tokens], bias, (Kind::Float, Device::Cpu)))
+                })?;
+                let output =
+                    attend(&inputs[0], &inputs[1], &inputs[2], &bias, &site(0, tokens), &mut NoProbe)?;
+                let finite = output.isfinite().reshape([3, -1]).all_dim(1, false);
+                let finite: Vec<bool> = Vec::try_from(&finite).expect("three items");
+                assert_eq!(
+                    finite,
+                    [true, false, true],
+                    "{number} in input {place}, {tokens} tokens, {kind:?}"
+                );
+            }
+        }
+    }
+    Ok(())
+}

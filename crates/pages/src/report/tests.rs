@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use tasks::masking::MaskingRecord;
-use tasks::{Answer, Failure, Rng};
+use tasks::{Answer, Failure, Fault, Rng};
 
 use super::report;
 use eval::experiments::masking::metrics::MaskingCurves;
@@ -37,7 +37,7 @@ fn answers(
     let answer = |item: usize| {
         if item + 1 == items {
             let reason = "torn </script><b>JPEG</b> & \"more\"".into();
-            return Answer::Failed(Failure { id: id(item), reason });
+            return Answer::Failed(Failure { id: id(item), reason, fault: Fault::Data });
         }
         let mut rng = Rng::keyed(&[7, item as u64]);
         let label = rng.below(10);

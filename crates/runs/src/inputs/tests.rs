@@ -41,6 +41,9 @@ impl Task for Fake {
     /// Name of the item and hash of its data.
     type Record = (String, String);
 
+    const NAME: &'static str = "fake";
+    const MEMORY_SETTINGS: &'static [&'static str] = &["task.fake.batch"];
+
     fn manifest(&self) -> &[Item] {
         &[]
     }

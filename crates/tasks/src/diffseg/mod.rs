@@ -36,6 +36,7 @@ pub use score::boundary;
 use crate::dataset::segmentation::{DenseImage, Segmented};
 use crate::error::{Error, Result};
 pub use crate::method::HeadShare;
+use crate::screen::screen;
 use crate::seed::seed_of;
 use crate::task::{Answer, Failure, Task, in_order};
 
@@ -132,9 +133,9 @@ impl DiffSeg {
     /// Returns the latents `[batch, channels, h, w]`: the mean of the encoder's distribution. Each image is encoded by
     /// itself.
     fn latents<'a>(&self, ready: &Ready, images: impl Iterator<Item = &'a Segmented>) -> Result<Tensor> {
-        let latents = images.map(|image| {
+        let latents = images.enumerate().map(|(row, image)| {
             let pixels = samples(&image.rgb, self.side)?;
-            Ok(ready.encoder.encode(&pixels, Draw::Mode)?)
+            Ok(ready.encoder.encode(&pixels, Draw::Mode).map_err(|error| error.of_items(|_| row))?)
         });
         Ok(Tensor::f_cat(&latents.collect::<Result<Vec<_>>>()?, 0)?)
     }
@@ -148,6 +149,37 @@ impl DiffSeg {
         let timestep = f64::from(self.config.timestep);
         ready.network.watch(&NoiseInput { latents, timestep, text: &text, step: 0 }, &mut probe)?;
         probe.finish()
+    }
+
+    /// Returns the records of images, each with its position in the batch that begins with the item `first`.
+    fn records(
+        &self,
+        ready: &Ready,
+        first: usize,
+        images: &[&(usize, Segmented)],
+    ) -> Result<Vec<DiffSegRecord>> {
+        let items = &self.items[first..];
+        let latents = self.latents(ready, images.iter().map(|(_, image)| image))?;
+        let aggregates = self.aggregates(ready, &latents)?;
+        let size = (self.side as usize, self.side as usize);
+        let of_item = |(row, (place, _)): (usize, &&(usize, Segmented))| {
+            let of_method = |method: &Method| {
+                let aggregate = aggregates.get(method.aggregate(), row)?;
+                let seed = self.seed_of(&items[*place].id);
+                segment(&self.config, method, &aggregate, aggregates.grid(), size, seed)
+            };
+            self.config.methods.iter().map(of_method).collect()
+        };
+        let found: Vec<Vec<Segmentation>> = images.iter().enumerate().map(of_item).collect::<Result<_>>()?;
+
+        // Only these fields are captured below: tensors must not be accessed from other threads.
+        let (config, grid) = (&self.config, aggregates.grid());
+        drop(aggregates);
+        let record = |((place, image), found): (&&(usize, Segmented), &Vec<Segmentation>)| {
+            let shown = (first + place < config.figures).then_some(grid);
+            Self::record(config, &items[*place], image, found, size.0, shown)
+        };
+        Ok(images.par_iter().zip(&found).map(record).collect())
     }
 
     /// Returns the seed of the anchors drawn for an image. It does not depend on the other images of the batch.
@@ -188,6 +220,10 @@ impl Task for DiffSeg {
     type Item = DenseImage;
     type Record = DiffSegRecord;
 
+    const NAME: &'static str = "diffseg";
+    const MEMORY_SETTINGS: &'static [&'static str] =
+        &["task.diffseg.batch", "task.diffseg.image_size", "model.dtype"];
+
     fn manifest(&self) -> &[DenseImage] {
         &self.items
     }
@@ -226,32 +262,16 @@ impl Task for DiffSeg {
                 Err(failure) => failures.push((place, failure)),
             }
         }
-        if images.is_empty() {
-            self.ready = Some(ready);
-            return Ok(in_order([], failures));
-        }
-        let latents = self.latents(&ready, images.iter().map(|(_, image)| image))?;
-        let aggregates = self.aggregates(&ready, &latents)?;
-        let size = (self.side as usize, self.side as usize);
-        let of_item = |(row, (place, _)): (usize, &(usize, Segmented))| {
-            let of_method = |method: &Method| {
-                let aggregate = aggregates.get(method.aggregate(), row)?;
-                let seed = self.seed_of(&items[*place].id);
-                segment(&self.config, method, &aggregate, aggregates.grid(), size, seed)
-            };
-            self.config.methods.iter().map(of_method).collect()
-        };
-        let found: Vec<Vec<Segmentation>> = images.iter().enumerate().map(of_item).collect::<Result<_>>()?;
-
-        // Only these fields are captured below: tensors must not be accessed from other threads.
-        let (config, grid) = (&self.config, aggregates.grid());
-        drop(aggregates);
-        let record = |((place, image), found): (&(usize, Segmented), &Vec<Segmentation>)| {
-            let shown = (range.start + place < config.figures).then_some(grid);
-            (*place, Self::record(config, &items[*place], image, found, size.0, shown))
-        };
-        let records: Vec<_> = images.par_iter().zip(&found).map(record).collect();
+        let place = |index: usize| images[index].0;
+        let found = screen((0..images.len()).collect(), |batch| {
+            self.records(&ready, range.start, &batch.iter().map(|&index| &images[index]).collect::<Vec<_>>())
+        })?;
+        failures.extend(
+            found.failed.iter().map(|(index, reason)| {
+                (place(*index), Failure::of_network(&items[place(*index)].id, reason))
+            }),
+        );
         self.ready = Some(ready);
-        Ok(in_order(records, failures))
+        Ok(in_order(found.answered.into_iter().map(|(index, record)| (place(index), record)), failures))
     }
 }

@@ -21,7 +21,7 @@ use models::noise;
 use models::pipeline::{
     ClassifierFree, Guide, ImageDecoder, NoisePipeline, NoisePredictor, Start, sample, to_pixels,
 };
-use tch::{Kind, Tensor};
+use tch::Tensor;
 
 pub use blur::Blur;
 pub use config::GuidanceConfig;
@@ -32,7 +32,8 @@ pub use sag::{Sag, SagGuide};
 
 use crate::dataset::{InputFile, Sourced};
 use crate::error::{Error, Result};
-use crate::task::{Answer, Task};
+use crate::screen::screen;
+use crate::task::{Answer, Failure, Task, in_order};
 
 /// An image to generate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -156,16 +157,38 @@ impl Guidance {
         Ok((to_pixels(&decoded)?, guide.map(SagGuide::into_masks).unwrap_or_default()))
     }
 
+    /// Generates these items under every method, writes the images and returns the records. Nothing is written unless
+    /// all images are finite.
+    fn records(&self, ready: &Ready, items: &[usize]) -> Result<Vec<GuidanceRecord>> {
+        let item = |&index: &usize| &self.items[index];
+        let noise = items.iter().map(|index| noise::normal(&self.shape, item(index).seed));
+        // The noise is rounded to the network's type here, so that it does not depend on the batch.
+        let noise = Tensor::f_stack(&noise.collect::<models::Result<Vec<_>>>()?, 0)?;
+        let drawn = self.config.methods.iter().map(|method| self.draw(ready, method, &noise));
+        let drawn = drawn.collect::<Result<Vec<_>>>()?;
+        let record = |index| {
+            let PictureNumber { id, seed } = item(index).clone();
+            GuidanceRecord { id, seed, methods: BTreeMap::new() }
+        };
+        let mut records: Vec<GuidanceRecord> = items.iter().map(record).collect();
+        for (method, (pixels, masks)) in self.config.methods.iter().zip(drawn) {
+            for (record, generated) in records.iter_mut().zip(self.keep(method, items, &pixels, &masks)?) {
+                record.methods.insert(method.key().to_owned(), generated);
+            }
+        }
+        Ok(records)
+    }
+
     /// Writes the images of a batch to files and returns their entries in the records.
     fn keep(
         &self,
         method: &Method,
-        range: &Range<usize>,
+        items: &[usize],
         pixels: &Tensor,
         masks: &[Tensor],
     ) -> Result<Vec<Generated>> {
         let masks = pictures::masks(masks)?;
-        let keep = |(place, index): (usize, usize)| {
+        let keep = |(place, &index): (usize, &usize)| {
             let rgb = pictures::image(pixels, place)?;
             let path = Self::file(&self.folder, method.key(), &self.items[index].id);
             pictures::write(&path, &rgb)?;
@@ -176,7 +199,7 @@ impl Guidance {
                 masks: masks.filter(|_| index < self.config.figures).cloned(),
             })
         };
-        range.clone().enumerate().map(keep).collect()
+        items.iter().enumerate().map(keep).collect()
     }
 }
 
@@ -196,6 +219,10 @@ pub fn read_picture(path: &Path, generated: &Generated) -> Result<Rgb8> {
 impl Task for Guidance {
     type Item = PictureNumber;
     type Record = GuidanceRecord;
+
+    const NAME: &'static str = "guidance";
+    const MEMORY_SETTINGS: &'static [&'static str] =
+        &["task.guidance.batch", "task.guidance.image_size", "model.dtype"];
 
     fn manifest(&self) -> &[PictureNumber] {
         &self.items
@@ -222,22 +249,14 @@ impl Task for Guidance {
             Some(ready) => ready,
             None => self.prepare()?,
         };
-        let items = &self.items[range.clone()];
-        let noise = items.iter().map(|item| noise::normal(&self.shape, item.seed));
-        // The noise is rounded to the network's type here, so that it does not depend on the batch.
-        let noise = Tensor::f_stack(&noise.collect::<models::Result<Vec<_>>>()?, 0)?;
-        let mut records: Vec<GuidanceRecord> = items
-            .iter()
-            .map(|item| GuidanceRecord { id: item.id.clone(), seed: item.seed, methods: BTreeMap::new() })
-            .collect();
-        for method in &self.config.methods {
-            let (pixels, masks) = self.draw(&ready, method, &noise)?;
-            let pixels = pixels.f_to_kind(Kind::Uint8)?;
-            for (record, generated) in records.iter_mut().zip(self.keep(method, &range, &pixels, &masks)?) {
-                record.methods.insert(method.key().to_owned(), generated);
-            }
-        }
+        let start = range.start;
+        let found = screen(range.collect(), |items| self.records(&ready, items))?;
         self.ready = Some(ready);
-        Ok(records.into_iter().map(Answer::Record).collect())
+        let place = |index: usize| index - start;
+        let failures = found
+            .failed
+            .iter()
+            .map(|(index, reason)| (place(*index), Failure::of_network(&self.items[*index].id, reason)));
+        Ok(in_order(found.answered.into_iter().map(|(index, record)| (place(index), record)), failures))
     }
 }

@@ -16,6 +16,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::dataset::LabelledImage;
 use crate::error::{Error, Result};
+use crate::screen::screen;
 use crate::task::{Answer, Failure, Task, in_order};
 
 /// `[task.kept]`: the fraction of image tokens whose score reaches a threshold. Not an experiment of the paper.
@@ -146,11 +147,11 @@ impl Kept {
     }
 
     /// Returns the number of image tokens, and the number of tokens kept, `[method][image]`.
-    fn count(&self, pixels: &[Array3<f32>]) -> Result<(u64, Vec<Vec<u64>>)> {
+    fn count(&self, pixels: &[&Array3<f32>]) -> Result<(u64, Vec<Vec<u64>>)> {
         let network = &self.model.network;
         let blocks = self.config.layers.resolve(network.depth())?;
         let mut probe = Select::new(blocks, MeanMap::new(ChainTokens::All));
-        let (tokens, layout) = network.embed(&VisionModel::batch(pixels)?)?;
+        let (tokens, layout) = network.embed(&VisionModel::batch(pixels.iter().copied())?)?;
         network.encode(&tokens, &layout, &KeyBias::none(), &mut probe)?;
         let mean = probe.inner.finish()?;
         let count = |method: &KeptMethod| {
@@ -181,6 +182,9 @@ fn kept(states: &Tensor, layout: &TokenLayout, threshold: f64) -> Result<Vec<u64
 impl Task for Kept {
     type Item = LabelledImage;
     type Record = KeptRecord;
+
+    const NAME: &'static str = "kept";
+    const MEMORY_SETTINGS: &'static [&'static str] = &["task.kept.batch", "model.image_size", "model.dtype"];
 
     fn manifest(&self) -> &[LabelledImage] {
         &self.items
@@ -225,15 +229,21 @@ impl Task for Kept {
                 Err(failure) => failures.push(failure),
             }
         }
-        if found.is_empty() {
-            return Ok(in_order([], failures));
-        }
-        let (tokens, counts) = self.count(&pixels)?;
-        let record = |(image, (place, sha256)): (usize, (usize, String))| {
-            let methods = self.config.methods.iter().map(|method| method.key().to_owned());
-            let kept = methods.zip(counts.iter().map(|of_method| of_method[image])).collect();
-            (place, KeptRecord { id: items[place].id.clone(), sha256, tokens, kept })
-        };
-        Ok(in_order(found.into_iter().enumerate().map(record), failures))
+        let counted = screen((0..found.len()).collect(), |images: &[usize]| {
+            let (tokens, counts) =
+                self.count(&images.iter().map(|&image| &pixels[image]).collect::<Vec<_>>())?;
+            let record = |(row, &image): (usize, &usize)| {
+                let (place, sha256) = &found[image];
+                let methods = self.config.methods.iter().map(|method| method.key().to_owned());
+                let kept = methods.zip(counts.iter().map(|of_method| of_method[row])).collect();
+                KeptRecord { id: items[*place].id.clone(), sha256: sha256.clone(), tokens, kept }
+            };
+            Ok(images.iter().enumerate().map(record).collect())
+        })?;
+        failures.extend(counted.failed.iter().map(|(image, reason)| {
+            let place = found[*image].0;
+            (place, Failure::of_network(&items[place].id, reason))
+        }));
+        Ok(in_order(counted.answered.into_iter().map(|(image, record)| (found[image].0, record)), failures))
     }
 }

@@ -28,6 +28,7 @@ pub use record::{MaskingRecord, ScoreMaps};
 
 use crate::dataset::LabelledImage;
 use crate::error::{Error, Result};
+use crate::screen::screen;
 use crate::task::{Answer, Failure, Task, in_order};
 use removal::{Order, classes, classify_without, removed_patches};
 use scores::ScoreProbe;
@@ -87,24 +88,43 @@ impl Masking {
         if let Some(next) = self.expected.front().cloned() {
             let (sender, receiver) = sync_channel(1);
             let (preprocessor, items) = (preprocessor.clone(), self.items[next.clone()].to_vec());
-            thread::spawn(move || sender.send(decode(&preprocessor, &items)));
-            self.upcoming = Some((next, receiver));
+            let work = move || sender.send(decode(&preprocessor, &items));
+            // Without a thread, the batch is decoded when it is needed.
+            let started = thread::Builder::new().spawn(work);
+            self.upcoming = started.is_ok().then_some((next, receiver));
         }
         batch
     }
 
-    /// Returns the records of a batch whose images are decoded.
+    /// Returns the answers of a batch whose images are decoded.
     fn answer(&self, first: usize, batch: Batch) -> Result<Vec<Answer<MaskingRecord>>> {
-        let Batch { decoded, pixels, failures } = batch;
-        if decoded.is_empty() {
-            return Ok(in_order([], failures));
-        }
+        let Batch { decoded, pixels, mut failures } = batch;
+        let images = (0..decoded.len()).collect();
+        let found = screen(images, |images: &[usize]| {
+            let pixels: Vec<&Array3<f32>> = images.iter().map(|&image| &pixels[image]).collect();
+            let decoded: Vec<&(usize, String)> = images.iter().map(|&image| &decoded[image]).collect();
+            self.records(first, &decoded, &pixels)
+        })?;
+        failures.extend(found.failed.iter().map(|(image, reason)| {
+            let place = decoded[*image].0;
+            (place, Failure::of_network(&self.items[first + place].id, reason))
+        }));
+        Ok(in_order(found.answered.into_iter().map(|(image, record)| (decoded[image].0, record)), failures))
+    }
+
+    /// Returns the records of the decoded images, each given by its position in the batch and its hash.
+    fn records(
+        &self,
+        first: usize,
+        decoded: &[&(usize, String)],
+        pixels: &[&Array3<f32>],
+    ) -> Result<Vec<MaskingRecord>> {
         let items: Vec<&LabelledImage> =
             decoded.iter().map(|(place, _)| &self.items[first + place]).collect();
         let network = &self.model.network;
         let blocks = self.config.layers.resolve(network.depth())?;
         let mut probe = ScoreProbe::new(&self.config, &self.methods, blocks);
-        let (tokens, layout) = network.embed(&VisionModel::batch(&pixels)?)?;
+        let (tokens, layout) = network.embed(&VisionModel::batch(pixels.iter().copied())?)?;
         let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut probe)?;
         let unmasked = classes(network, &encoded)?;
         let names: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
@@ -129,11 +149,11 @@ impl Masking {
         }
 
         let record = |(image, item): (usize, &&LabelledImage)| {
-            let (place, sha256) = &decoded[image];
+            let (place, sha256) = decoded[image];
             let of_methods = || self.methods.iter().map(Method::to_string).zip(0..);
             let drawn = first + place < self.config.figures;
             let map = |method: usize| scores[method][image].iter().map(|&score| score as f32).collect();
-            let record = MaskingRecord {
+            MaskingRecord {
                 id: item.id.clone(),
                 sha256: sha256.clone(),
                 label: item.label,
@@ -145,16 +165,19 @@ impl Masking {
                     grid: (layout.image.0 as usize, layout.image.1 as usize),
                     maps: of_methods().map(|(name, method)| (name, map(method))).collect(),
                 }),
-            };
-            (*place, record)
+            }
         };
-        Ok(in_order(items.iter().enumerate().map(record), failures))
+        Ok(items.iter().enumerate().map(record).collect())
     }
 }
 
 impl Task for Masking {
     type Item = LabelledImage;
     type Record = MaskingRecord;
+
+    const NAME: &'static str = "masking";
+    const MEMORY_SETTINGS: &'static [&'static str] =
+        &["task.masking.batch", "task.masking.image_size", "model.dtype"];
 
     fn manifest(&self) -> &[LabelledImage] {
         &self.items

@@ -66,14 +66,22 @@ pub(super) fn classify_without(
         }
         let indices = Tensor::f_from_slice(&indices)?.f_to_device(tokens.device())?;
         let kept = flat.f_index_select(0, &indices)?.f_reshape([-1, length, width])?;
-        let encoded = network.encode(&kept, &reduced, &KeyBias::none(), &mut NoProbe)?;
-        predicted.extend(classes(network, &encoded)?);
+        let encoded = network
+            .encode(&kept, &reduced, &KeyBias::none(), &mut NoProbe)
+            .map_err(|error| error.of_items(of_row(chunk)))?;
+        predicted.extend(classes(network, &encoded).map_err(|error| error.of_items(of_row(chunk)))?);
     }
     Ok(predicted)
 }
 
+/// Returns the image of a row of the network's batch, which has a row for each order.
+fn of_row(orders: &[Order]) -> impl Fn(usize) -> usize {
+    let images: Vec<usize> = orders.iter().map(|order| order.image).collect();
+    move |row| images[row]
+}
+
 /// Returns the most likely class of each image; empty if the network has no classifier.
-pub(super) fn classes(network: &VisionTransformer, encoded: &Encoded) -> Result<Vec<usize>> {
+pub(super) fn classes(network: &VisionTransformer, encoded: &Encoded) -> models::Result<Vec<usize>> {
     let Some(logits) = network.logits(encoded)? else {
         return Ok(Vec::new());
     };

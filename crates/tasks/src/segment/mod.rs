@@ -29,6 +29,7 @@ pub use record::{ClassCounts, MapScore, SegmentMaps, SegmentRecord};
 
 use crate::dataset::segmentation::{NamedClass, SegmentedImage};
 use crate::error::{Error, Result};
+use crate::screen::screen;
 use crate::task::{Answer, Failure, Task};
 use answer::{Question, Signals, answer};
 use method::concept_methods;
@@ -171,6 +172,10 @@ impl Task for Segment {
     type Item = SegmentedImage;
     type Record = SegmentRecord;
 
+    const NAME: &'static str = "segment";
+    const MEMORY_SETTINGS: &'static [&'static str] =
+        &["task.segment.batch", "task.segment.heads_at_once", "task.segment.image_size", "model.dtype"];
+
     fn manifest(&self) -> &[SegmentedImage] {
         &self.items
     }
@@ -216,8 +221,12 @@ impl Task for Segment {
             }
         }
         let mut answers = Vec::new();
-        for batch in by_classes.values() {
-            answers.extend(batch.iter().copied().zip(self.answer(&ready, batch)?));
+        for batch in by_classes.into_values() {
+            let found = screen(batch, |batch| self.answer(&ready, batch))?;
+            answers.extend(found.answered);
+            answers.extend(found.failed.iter().map(|(index, reason)| {
+                (*index, Answer::Failed(Failure::of_network(&self.items[*index].id, reason)))
+            }));
         }
         answers.extend(failures.into_iter().map(|(index, failure)| (index, Answer::Failed(failure))));
         answers.sort_by_key(|(index, _)| *index);

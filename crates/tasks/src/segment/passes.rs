@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use models::flow_match::add_noise;
 use models::image::{Resample, resize};
 use models::pipeline::{Draw, EncodedText, JointNetwork, JointPass};
-use models::{TokenLayout, noise};
+use models::{NotFinite, TokenLayout, noise};
 use rayon::prelude::*;
 use tch::Tensor;
 
@@ -20,6 +20,9 @@ use crate::task::Failure;
 
 /// Number of images that are decoded before the first of them is encoded.
 const DECODED_AT_ONCE: usize = 16;
+
+/// Number of texts that may fail in an encoder before the run ends: each costs another round of encoding.
+const MOST_BAD_TEXTS: usize = 8;
 
 /// The network, and all encoded inputs of its passes.
 pub(super) struct Ready {
@@ -39,16 +42,23 @@ pub(super) struct Encoded {
 impl Segment {
     /// Encodes the prompts and images of these items, and loads the network.
     pub(super) fn prepare(&self, expected: &[usize]) -> Result<Ready> {
-        let of_expected = || expected.iter().map(|&index| &self.items[index]);
-        let mut texts: BTreeSet<String> = of_expected().map(|item| self.prompt(item)).collect();
-        texts.extend(of_expected().filter_map(|item| self.concepts(item)).flatten());
-        let texts: Vec<String> = texts.into_iter().collect();
-        let encoded = self.pipeline.encode_texts(&texts, self.config.text_tokens)?;
-        let texts = texts.into_iter().zip(encoded).collect();
+        let texts = expected.iter().flat_map(|&index| self.texts(&self.items[index])).collect();
+        let (texts, bad_texts) = self.encode_texts(texts)?;
+        let mut images = HashMap::new();
+        let mut encoded = Vec::new();
+        for &index in expected {
+            let item = &self.items[index];
+            match self.texts(item).into_iter().find_map(|text| bad_texts.get(&text)) {
+                Some(reason) => {
+                    images.insert(index, Err(Failure::of_network(&item.id, reason)));
+                }
+                None => encoded.push(index),
+            }
+        }
+        let expected = &encoded[..];
 
         // Only these fields are captured below: tensors must not be accessed from other threads.
         let (items, side) = (&self.items, self.config.image_size);
-        let mut images = HashMap::new();
         // Hashes of the readable items, in the order in which their images are encoded.
         let mut hashes: Vec<(usize, String)> = Vec::new();
         let mut batches = expected.chunks(DECODED_AT_ONCE).filter_map(|chunk| {
@@ -75,8 +85,39 @@ impl Segment {
         });
         let latents = self.pipeline.encode_images(&mut batches, Draw::Mode)?;
         let encoded = latents.into_iter().zip(hashes);
-        images.extend(encoded.map(|(latents, (index, sha256))| (index, Ok(Encoded { latents, sha256 }))));
+        images.extend(encoded.map(|(latents, (index, sha256))| match latents {
+            Ok(latents) => (index, Ok(Encoded { latents, sha256 })),
+            Err(reason) => (index, Err(Failure::of_network(&items[index].id, &reason))),
+        }));
         Ok(Ready { texts, images, network: self.pipeline.network()? })
+    }
+
+    /// Returns the texts that the passes over an item need: its prompt and its concepts.
+    fn texts(&self, item: &SegmentedImage) -> Vec<String> {
+        let concepts = self.concepts(item).unwrap_or_default();
+        concepts.into_iter().chain([self.prompt(item)]).collect()
+    }
+
+    /// Encodes texts. Returns the encoded ones, and the reasons for those whose embeddings are not finite.
+    fn encode_texts(
+        &self,
+        texts: BTreeSet<String>,
+    ) -> Result<(BTreeMap<String, EncodedText>, BTreeMap<String, NotFinite>)> {
+        let mut texts: Vec<String> = texts.into_iter().collect();
+        let mut bad = BTreeMap::new();
+        loop {
+            let error = match self.pipeline.encode_texts(&texts, self.config.text_tokens) {
+                Ok(encoded) => return Ok((texts.into_iter().zip(encoded).collect(), bad)),
+                Err(error) => error.into_not_finite()?,
+            };
+            match error.text.clone().filter(|_| bad.len() < MOST_BAD_TEXTS && texts.len() > 1) {
+                Some(text) => {
+                    texts.retain(|other| *other != text);
+                    bad.insert(text, error);
+                }
+                None => return Err(models::Error::from(error).into()),
+            }
+        }
     }
 
     /// Runs all passes over a batch of items with equally many classes. Returns what the probe has kept, and the layout

@@ -137,6 +137,7 @@ impl<'a> CapturePlan<'a> {
         let encode = |image: &Rgb8| -> Result<(Tensor, Tensor)> {
             let pixels = pixels(image)?;
             let latents = pipeline.encode_images([Ok::<_, Error>(pixels.f_unsqueeze(0)?)], Draw::Mode)?;
+            let latents = latents.into_iter().collect::<Result<Vec<_>, _>>()?;
             Ok((pixels, Tensor::f_stack(&latents, 0)?.f_squeeze_dim(0)?))
         };
         let (image, (pixels, latents), transformer) = match image {

@@ -11,6 +11,7 @@ use crate::attend::AttentionProbe;
 use crate::error::Result;
 use crate::flow_match::Schedule;
 use crate::flux::{FluxInput, FluxTransformer, pack_latents};
+use crate::not_finite::NotFinite;
 use crate::pipeline::{Draw, EncodedText, JointNetwork, JointPass, JointPipeline, PromptTokens};
 use crate::site::{Stream, TokenLayout};
 use crate::t5::TokenLookup;
@@ -81,7 +82,7 @@ impl JointPipeline for FluxPipeline {
         &self,
         pixels: &mut dyn Iterator<Item = Result<Tensor>>,
         draw: Draw,
-    ) -> Result<Vec<Tensor>> {
+    ) -> Result<Vec<Result<Tensor, NotFinite>>> {
         self.encode_images(pixels, draw)
     }
 

@@ -6,6 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Component, FluxPipeline};
 use crate::error::{Error, Result};
+use crate::not_finite::NotFinite;
 use crate::pipeline::{Draw, ImageEncoder};
 use crate::vae::Decoder;
 
@@ -18,7 +19,8 @@ impl FluxPipeline {
         self.parts.load(Component::Vae, |dir, kind, device| self.encoder(dir, kind, device))
     }
 
-    /// Returns scaled latents `[channels, h, w]` of every image, on the CPU in the pipeline's type. `pixels` gives
+    /// Returns scaled latents `[channels, h, w]` of every image, on the CPU in the pipeline's type; an image whose latents
+    /// are not finite does not affect the others. `pixels` gives
     /// batches `[batch, 3, height, width]` from -1 to 1 of at least one image; sizes may differ between batches. It is
     /// read one batch at a time, so that the images need not be in memory at once. The encoder is loaded once.
     ///
@@ -28,7 +30,7 @@ impl FluxPipeline {
         &self,
         pixels: impl IntoIterator<Item = Result<Tensor, E>>,
         draw: Draw,
-    ) -> Result<Vec<Tensor>, E> {
+    ) -> Result<Vec<Result<Tensor, NotFinite>>, E> {
         let load = |dir: &Path, kind, device| self.encoder(dir, kind, device);
         let mut failed = None;
         let encoded = self.parts.with(Component::Vae, load, |encoder| {
@@ -44,7 +46,10 @@ impl FluxPipeline {
                 for i in 0..batch.size().first().copied().unwrap_or(0) {
                     let one = batch.f_narrow(0, i, 1)?;
                     let number = latents.len() as u64;
-                    latents.push(encoder.encode(&one, draw.of_image(number))?.f_squeeze_dim(0)?);
+                    latents.push(match encoder.encode(&one, draw.of_image(number)) {
+                        Ok(encoded) => Ok(encoded.f_squeeze_dim(0)?),
+                        Err(error) => Err(error.into_not_finite()?),
+                    });
                 }
             }
             Ok(latents)

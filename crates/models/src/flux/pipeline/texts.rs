@@ -24,10 +24,10 @@ impl FluxPipeline {
             texts.iter().map(|text| self.clip_tokenizer.encode(text)).collect::<Result<Vec<_>>>()?;
 
         let pooled = self.parts.with(Component::ClipText, ClipTextEncoder::load, |clip| {
-            one_by_one(&clip_ids, |ids| clip.pooled(ids, &mut NoProbe))
+            one_by_one(texts, &clip_ids, |ids| clip.pooled(ids, &mut NoProbe))
         })?;
         let embedded = self.parts.with(Component::T5, T5Encoder::load, |t5| {
-            one_by_one(&t5_ids, |ids| t5.encode(ids, None, &mut NoProbe))
+            one_by_one(texts, &t5_ids, |ids| t5.encode(ids, None, &mut NoProbe))
         })?;
         let encoded = embedded.into_iter().zip(pooled).zip(t5_ids);
         Ok(encoded.map(|((text, pooled), ids)| EncodedText { text, pooled, ids }).collect())

@@ -138,7 +138,7 @@ impl SdPipeline {
         }
         let ids = texts.iter().map(|text| self.tokenizer.encode(text)).collect::<Result<Vec<_>>>()?;
         self.parts.with(Component::ClipText, ClipTextEncoder::load, |tower| {
-            one_by_one(&ids, |ids| tower.hidden(ids, &mut NoProbe))
+            one_by_one(texts, &ids, |ids| tower.hidden(ids, &mut NoProbe))
         })
     }
 

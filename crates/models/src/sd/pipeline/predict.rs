@@ -28,8 +28,7 @@ impl NoisePredictor for Unet {
 
     fn watch(&self, input: &NoiseInput<'_>, probe: &mut dyn AttentionProbe) -> Result<()> {
         let &NoiseInput { latents, timestep, text, step } = input;
-        let mut state = self.embed(latents, timestep, text, step)?;
-        self.blocks().try_for_each(|block| block.forward(&mut state, probe))
+        self.watch(latents, timestep, text, step, probe)
     }
 }
 

@@ -1,0 +1,62 @@
+//! What the system refuses: memory where it cannot be reported as an error, and threads.
+
+use std::panic::{self, AssertUnwindSafe};
+
+use crate::failure::Failure;
+
+/// Explains aborts. Where an allocation of Rust or of a C++ library fails, the process is aborted after a line that says how
+/// much was asked for; a second line then says what was being done and what makes it smaller, and the exit code is 1.
+#[cfg(unix)]
+pub(crate) fn explain_aborts() {
+    use std::fs::File;
+    use std::io::Write;
+    use std::mem::ManuallyDrop;
+    use std::os::fd::FromRawFd;
+
+    use models::memory::{WORK_BYTES, copy_work};
+
+    let explain = || {
+        let mut work = [0; WORK_BYTES];
+        let length = copy_work(&mut work);
+        // SAFETY: the file is not dropped, so stderr stays open.
+        let mut stderr = ManuallyDrop::new(unsafe { File::from_raw_fd(2) });
+        let _ = stderr.write_all(b"the program was aborted, most likely because memory ran out ");
+        let _ = stderr.write_all(&work[..length]);
+        let _ = stderr.write_all(b"\n");
+        signal_hook::low_level::exit(1);
+    };
+    // SAFETY: the handler only reads atomics, writes to a file descriptor and ends the process.
+    let registered = unsafe { signal_hook::low_level::register(signal_hook::consts::SIGABRT, explain) };
+    // Without the handler, an abort has only the first line.
+    let _ = registered;
+}
+
+#[cfg(not(unix))]
+pub(crate) fn explain_aborts() {}
+
+/// Does `work`. If a thread that it needs cannot be started, returns an error that says so; libraries panic there.
+pub(crate) fn explain_missing_threads(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+    let usual = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        if !lacks_thread(&info.to_string()) {
+            usual(info);
+        }
+    }));
+    panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<String>().map(String::as_str);
+        let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or_default();
+        if !lacks_thread(text) {
+            panic::resume_unwind(payload);
+        }
+        Err(Failure::other(
+            "a thread cannot be started, because the limit on processes and threads is reached (pids.max of the \
+             container, or ulimit -u); raise it, or use fewer threads with OMP_NUM_THREADS=1, RAYON_NUM_THREADS=1 and \
+             POLARS_MAX_THREADS=1. Finished items are kept",
+        ))
+    })
+}
+
+/// Whether a panic is about a thread that the system refused.
+fn lacks_thread(message: &str) -> bool {
+    message.contains("WouldBlock") && message.to_lowercase().contains("thread")
+}
