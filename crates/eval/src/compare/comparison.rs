@@ -8,7 +8,7 @@ use super::difference::Difference;
 use super::report::Report;
 use super::snapshot::{Measured, Runs, Snapshot};
 use super::tolerance::Tolerances;
-use super::verdict::Compared;
+use super::verdict::{Compared, Verdict};
 use crate::experiment::Experiment;
 use runs::{differences, short};
 
@@ -32,7 +32,14 @@ pub fn compare(suite: &str, ours: &Runs, baseline: &Runs, tolerances: &Tolerance
         match (ours.get(name), baseline.get(name)) {
             (Some(ours), Some(baseline)) => {
                 differ_in(ours, baseline, &mut differ);
-                report.values.extend(values(name, ours, baseline, tolerances));
+                let values = values(name, ours, baseline, tolerances);
+                if !values.is_empty() && values.iter().all(|value| value.verdict == Verdict::UndefinedBoth) {
+                    differ(
+                        "undefined",
+                        "every value is undefined on both sides, so nothing was compared".into(),
+                    );
+                }
+                report.values.extend(values);
             }
             (None, _) => differ("missing", "the baseline has this run, the result does not".into()),
             (_, None) => {

@@ -54,6 +54,7 @@ impl Report {
             (Verdict::Missing, "missing"),
             (Verdict::New, "new"),
             (Verdict::Undefined, "defined on one side only"),
+            (Verdict::UndefinedBoth, "undefined on both sides"),
             (Verdict::Systematic, "within tolerance but systematic"),
             (Verdict::Within, "within tolerance"),
             (Verdict::Same, "the same"),
@@ -143,6 +144,7 @@ fn row(value: &Compared, label: &impl Fn(&str) -> String) -> Row {
         | Verdict::Within
         | Verdict::Systematic
         | Verdict::Undefined
+        | Verdict::UndefinedBoth
         | Verdict::Missing
         | Verdict::New => None,
     };

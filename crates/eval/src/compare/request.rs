@@ -5,11 +5,14 @@ use std::path::PathBuf;
 use super::baseline::{Baseline, metrics, suite};
 use super::comparison::compare;
 use super::report::Report;
-use super::snapshot::{Runs, read_runs};
+use super::snapshot::{Measured, Runs, Snapshot, read_runs};
 use super::tolerance::{DEFAULT, Tolerance, Tolerances};
 use super::update::{Update, merged};
 use crate::error::{Error, Result};
 use runs::files::write_whole;
+
+/// Maximum number of undefined values that a message names.
+const MOST_NAMED: usize = 4;
 
 /// What to compare, and how.
 #[derive(Debug, Clone, Default)]
@@ -152,12 +155,28 @@ impl Request {
             );
             return Err(Error::unreadable(&self.result, reason));
         }
+        if let Some((name, undefined)) = ours.iter().find_map(|(name, run)| Some((name, undefined(run)?))) {
+            let reason = format!(
+                "the run {name} cannot be a baseline: undefined values ({undefined}) cannot be compared with; give the run more \
+                 items, or settings for which every value is defined"
+            );
+            return Err(Error::unreadable(&self.result, reason));
+        }
         let (baseline, update) = merged(&self.baseline, ours, tolerances, known, self.prune);
         if update.is_written() {
             baseline.write(&self.baseline)?;
         }
         Ok(update)
     }
+}
+
+/// Returns the names of a run's undefined values, the first few of them; `None` if every value is defined.
+fn undefined(run: &Snapshot) -> Option<String> {
+    let is_undefined = |value: &&Measured| value.value.is_none_or(|value| !value.is_finite());
+    let names: Vec<String> = run.values.iter().filter(is_undefined).map(Measured::name).collect();
+    let more = if names.len() > MOST_NAMED { ", …" } else { "" };
+    let some: Vec<&str> = names.iter().take(MOST_NAMED).map(String::as_str).collect();
+    (!names.is_empty()).then(|| some.join(", ") + more)
 }
 
 fn refuse<T>(reason: String) -> Result<T> {

@@ -124,7 +124,7 @@ impl Snapshot {
             resampled: resampled(value),
         });
         let mut snapshot = Self {
-            experiment: header.identity.experiment.clone(),
+            experiment: header.experiment(),
             limit: header.identity.limit,
             items: results.items,
             failed: results.failed.iter().map(|failure| failure.id.clone()).collect(),

@@ -314,6 +314,26 @@ fn a_value_undefined_on_one_side_is_a_failure() {
 }
 
 #[test]
+fn values_undefined_on_both_sides_are_counted_and_a_run_without_any_other_fails() {
+    for value in [None, Some(f64::NAN)] {
+        let undefined = |count: usize| {
+            let mut run = masking(0.0);
+            run.values.iter_mut().take(count).for_each(|measured| measured.value = value);
+            run
+        };
+        let run =
+            |count| compare("s", &one(undefined(count)), &one(undefined(count)), &tolerances(1.0), true);
+        let (some, all) = (run(1), run(4));
+        assert!(
+            some.passes() && some.closing().contains("1 undefined on both sides; 3 the same"),
+            "{}",
+            some.closing()
+        );
+        assert!(!all.passes() && all.to_text(false, false).contains("so nothing was compared"));
+    }
+}
+
+#[test]
 fn changed_images_are_counted_for_metrics_that_are_not_sums() {
     let run = |ours: Snapshot| {
         compare("s", &one(ours), &one(guidance(30.0, 0)), &tolerances(0.5), false).values.remove(0)

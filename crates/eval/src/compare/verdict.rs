@@ -22,6 +22,8 @@ pub enum Verdict {
     },
     /// Defined in only one of the two runs.
     Undefined,
+    /// Defined in neither run, so that nothing was compared.
+    UndefinedBoth,
     /// Not in the result.
     Missing,
     /// Not in the baseline.
@@ -32,7 +34,7 @@ impl Verdict {
     /// Returns whether the verdict fails the comparison; `strict` makes systematic differences fail.
     pub fn fails(self, strict: bool) -> bool {
         match self {
-            Self::Same | Self::Within => false,
+            Self::Same | Self::Within | Self::UndefinedBoth => false,
             Self::Systematic => strict,
             Self::Moved { .. } | Self::Undefined | Self::Missing | Self::New => true,
         }
@@ -44,8 +46,9 @@ impl Verdict {
             Self::Missing | Self::New | Self::Undefined => 0,
             Self::Moved { .. } => 1,
             Self::Systematic => 2,
-            Self::Within => 3,
-            Self::Same => 4,
+            Self::UndefinedBoth => 3,
+            Self::Within => 4,
+            Self::Same => 5,
         }
     }
 }
@@ -60,6 +63,7 @@ impl fmt::Display for Verdict {
             Self::Moved { better: Some(false) } => "moved, worse",
             Self::Moved { better: None } => "moved",
             Self::Undefined => "undefined",
+            Self::UndefinedBoth => "undefined on both sides",
             Self::Missing => "missing",
             Self::New => "new",
         })
@@ -144,11 +148,12 @@ impl Compared {
     }
 
     fn judge(&self, higher_is_better: Option<bool>) -> Verdict {
-        let difference = match (self.ours, self.baseline) {
+        let defined = |value: Option<f64>| value.filter(|value| value.is_finite());
+        let difference = match (defined(self.ours), defined(self.baseline)) {
             (Some(ours), Some(baseline)) if ours.to_bits() == baseline.to_bits() => return Verdict::Same,
-            (None, None) => return Verdict::Same,
-            (Some(ours), Some(baseline)) if ours.is_finite() && baseline.is_finite() => ours - baseline,
-            _ => return Verdict::Undefined,
+            (Some(ours), Some(baseline)) => ours - baseline,
+            (None, None) => return Verdict::UndefinedBoth,
+            (Some(_), None) | (None, Some(_)) => return Verdict::Undefined,
         };
         if exceeds(difference, self.tolerance) {
             return Verdict::Moved { better: higher_is_better.map(|higher| (difference > 0.0) == higher) };
@@ -187,6 +192,7 @@ impl Compared {
             Verdict::New => {
                 return format!("{name} is {} and missing in the baseline; {advice}", number(self.ours));
             }
+            Verdict::UndefinedBoth => return format!("{name} is undefined on both sides"),
             Verdict::Undefined => {
                 return format!("{name}: {} → {}", number(self.baseline), number(self.ours));
             }
