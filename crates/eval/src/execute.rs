@@ -7,7 +7,8 @@ use std::time::Duration;
 use runs::files::write_json;
 use runs::layout::{RESULTS, SCHEMA};
 use runs::{
-    Code, Earlier, Environment, RecordSource, RunHeader, RunState, RunStore, Shard, ShardSummary, progress,
+    Code, Earlier, Environment, RecordSource, RunHeader, RunState, RunStore, Shard, ShardSummary,
+    note_threads, progress,
 };
 use tasks::Failure;
 
@@ -115,6 +116,10 @@ impl Plan {
 fn begin(plan: &Plan) -> Result<(RunHeader, PathBuf, RunStore)> {
     let header = plan.header()?;
     let run = plan.out(&header.fingerprint);
+    if !plan.fresh && !plan.merged {
+        let known = RunHeader::of_folder(&run).unwrap_or_default();
+        note_threads(&header, known.iter().map(|(folder, known)| (folder.as_path(), known)));
+    }
     let out = plan.shard.map_or_else(|| run.clone(), |shard| run.join(shard.folder()));
     let source = if plan.merged { RecordSource::Shards } else { RecordSource::Run };
     let names = made_files();

@@ -45,6 +45,8 @@ pub fn write<R: Serialize + Clone>(
         items: answers.len(),
         batch: BATCH,
         shard: None,
+        judging: None,
+        threads: None,
         command: None,
     };
     write_json(&folder.join(HEADER), &header).expect("written");

@@ -8,13 +8,13 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
 use crate::experiment::{Experiment, Fills, TaskConfig};
-use crate::experiments::kind::Prepared;
+use crate::experiments::kind::{JudgedBy, Prepared};
 use crate::experiments::spec::Filling;
 use crate::experiments::{PaperTarget, paper_table};
 use crate::idle::{self, Idle};
 use runs::layout::SCHEMA;
 use runs::progress;
-use runs::{Code, Identity, RunHeader, Shard};
+use runs::{Code, Identity, Judging, RunHeader, Shard};
 
 /// How to run an experiment.
 #[derive(Debug, Clone, Default)]
@@ -148,7 +148,7 @@ impl Plan {
     pub(crate) fn of_header(header: &RunHeader, device: &str, out: PathBuf) -> Result<Self> {
         let path = PathBuf::from(format!("{}.toml", header.name));
         let other = |reason: String| Error::from(runs::Error::OtherRun { path: out.clone(), reason });
-        let experiment = serde_json::from_value(header.identity.experiment.clone())
+        let experiment = serde_json::from_value(header.experiment())
             .map_err(|e| other(format!("its experiment cannot be read: {e}")))?;
         let options = RunOptions {
             limit: header.identity.limit,
@@ -204,8 +204,19 @@ impl Plan {
         for line in self.prepared.manifest() {
             manifest.update(format!("{line}\n"));
         }
+        let mut experiment = serde_json::json!(self.experiment);
+        let judging = self.prepared.judging().map(|JudgedBy { keys, reference }| {
+            let taken = keys.iter().filter_map(|key| {
+                let table = experiment.as_object_mut()?.remove(*key)?;
+                Some(((*key).to_owned(), table))
+            });
+            let experiment = taken.collect();
+            let mut hash = Sha256::new();
+            reference.iter().for_each(|line| hash.update(format!("{line}\n")));
+            Judging { experiment, reference_sha256: models::hex(hash.finalize()) }
+        });
         let identity = Identity {
-            experiment: serde_json::json!(self.experiment),
+            experiment,
             limit: self.limit,
             device: self.arithmetic.clone(),
             weights_sha256: self.prepared.weights_sha256()?,
@@ -218,6 +229,8 @@ impl Plan {
             name: self.name.clone(),
             fingerprint: identity.fingerprint(),
             identity,
+            judging,
+            threads: (self.arithmetic == "cpu").then(models::device::threads),
             command: self.command.clone(),
             items: self.prepared.items(),
             batch: self.prepared.batch(),

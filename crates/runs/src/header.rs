@@ -12,13 +12,14 @@ use sha2::{Digest, Sha256};
 use crate::error::{Error, FileAction, Remedy, Result};
 use crate::files::write_json;
 use crate::layout::{HEADER, RECORDS, SCHEMA};
+use crate::progress;
 use crate::shard::Shard;
 
-/// Everything that determines the numbers of a run. Records with the same identity belong together.
+/// Everything that determines the records of a run. Records with the same identity belong together.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Identity {
-    /// The checked experiment: `--set` applied, defaults filled in.
+    /// The checked experiment: `--set` applied, defaults filled in. What [`Judging`] has is left out.
     pub experiment: Value,
     /// `--limit`.
     pub limit: Option<usize>,
@@ -59,6 +60,31 @@ impl Identity {
     }
 }
 
+/// What turns the records of a run into its results without deciding the records: the reference that generated images are
+/// compared with, and how. If it changes, the records are kept and the results are computed again.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Judging {
+    /// Tables of the experiment, by key.
+    pub experiment: serde_json::Map<String, Value>,
+    /// Hash of the list of the reference's items.
+    pub reference_sha256: String,
+}
+
+impl Judging {
+    /// Returns the differences of `other`, as `key: old → new`.
+    fn differences(&self, other: &Self) -> Vec<String> {
+        let mut changes = Vec::new();
+        let table = |judging: &Self| Value::Object(judging.experiment.clone());
+        differences("", &table(self), &table(other), &mut changes);
+        if changes.is_empty() && self != other {
+            let (old, new) = (short(&self.reference_sha256), short(&other.reference_sha256));
+            changes.push(format!("reference: {old} → {new}"));
+        }
+        changes
+    }
+}
+
 /// Returns the beginning of a hash, long enough to tell it from another.
 pub fn short(hash: &str) -> String {
     hash.chars().take(12).collect()
@@ -74,8 +100,14 @@ pub struct RunHeader {
     pub name: String,
     /// [`Identity::fingerprint`] of `identity`.
     pub fingerprint: String,
-    /// Everything that determines the numbers.
+    /// Everything that determines the records.
     pub identity: Identity,
+    /// What determines the results besides the records, in experiments that have such settings.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub judging: Option<Judging>,
+    /// Number of threads that libtorch computed with on the CPU; the last digits of some networks depend on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub threads: Option<i32>,
     /// The command that started the run, without its folder; for information only.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub command: Option<String>,
@@ -89,6 +121,23 @@ pub struct RunHeader {
 }
 
 impl RunHeader {
+    /// Returns the whole experiment, with the tables of [`Judging`].
+    pub fn experiment(&self) -> Value {
+        let mut experiment = self.identity.experiment.clone();
+        if let (Value::Object(tables), Some(judging)) = (&mut experiment, &self.judging) {
+            tables.extend(judging.experiment.clone());
+        }
+        experiment
+    }
+
+    /// Returns how the results of `other`, which has the same records, are judged differently, as `key: old → new`.
+    pub(crate) fn judged_otherwise(&self, other: &Self) -> Vec<String> {
+        match (&self.judging, &other.judging) {
+            (Some(old), Some(new)) => old.differences(new),
+            (None, _) | (_, None) => Vec::new(),
+        }
+    }
+
     /// Reads the header of a folder. Returns `None` if there is no run.
     ///
     /// # Errors
@@ -189,7 +238,17 @@ impl RunHeader {
             }
             None => write_json(&folder.join(HEADER), self),
             Some(known) if known != *self && !has_records(folder) => write_json(&folder.join(HEADER), self),
-            Some(known) if (&known.fingerprint, known.shard) == (&self.fingerprint, self.shard) => Ok(()),
+            Some(known) if (&known.fingerprint, known.shard) == (&self.fingerprint, self.shard) => {
+                let changes = known.judged_otherwise(self);
+                if changes.is_empty() {
+                    return Ok(());
+                }
+                progress::say(&format!(
+                    "what was generated is kept, and judged anew ({})",
+                    changes.join("; ")
+                ));
+                write_json(&folder.join(HEADER), &Self { judging: self.judging.clone(), ..known })
+            }
             Some(known) => {
                 let mut changes = known.identity.differences(&self.identity);
                 let shard = |header: &Self| header.shard.map_or("none".to_owned(), |shard| shard.to_string());
@@ -200,6 +259,27 @@ impl RunHeader {
             }
         }
     }
+}
+
+/// Prints a note if other folders of the run have records that were computed with another number of threads than `here`.
+pub fn note_threads<'a>(here: &RunHeader, others: impl IntoIterator<Item = (&'a Path, &'a RunHeader)>) {
+    let Some(threads) = here.threads else { return };
+    let differs = |known: &RunHeader| {
+        known.fingerprint == here.fingerprint && known.threads.is_some_and(|known| known != threads)
+    };
+    let found = others.into_iter().find(|(folder, known)| differs(known) && has_records(folder));
+    if let Some((folder, known)) = found {
+        progress::say(&format!(
+            "{} was computed with {}, the rest with {threads}: last digits may differ from those of a run with one \
+             number of threads; OMP_NUM_THREADS sets it",
+            folder.display(),
+            plural(known.threads.unwrap_or_default())
+        ));
+    }
+}
+
+fn plural(threads: i32) -> String {
+    if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") }
 }
 
 fn has_records(folder: &Path) -> bool {

@@ -25,7 +25,7 @@ mod store;
 pub use answers::{Answers, RunState, ShardSummary, answers};
 pub use environment::{Code, Environment};
 pub use error::{Error, FileAction, Remedy, Result};
-pub use header::{Identity, RunHeader, differences, short};
+pub use header::{Identity, Judging, RunHeader, differences, note_threads, short};
 pub use inputs::{Compared, Inputs, compare_records, since_run};
 pub use merge::{ShardedRun, runs_of_shards};
 pub use shard::{Batches, Shard};

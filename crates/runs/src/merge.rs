@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::{Error, FileAction, Remedy, Result};
 use crate::files::write_whole;
-use crate::header::RunHeader;
+use crate::header::{RunHeader, note_threads};
 use crate::inputs::{Compared, Inputs};
 use crate::layout::{DEPTH, PICTURES, RECORDS};
 use crate::progress;
@@ -121,6 +121,18 @@ impl ShardedRun {
                     changes.join("; ")
                 )));
             }
+            if let Some((_, (first, other))) = known.first_key_value() {
+                let changes = other.judged_otherwise(&header);
+                if !changes.is_empty() {
+                    return Err(refused(format!(
+                        "{} and {} are judged differently ({}); run each shard again with the same settings, which keeps \
+                         what it has generated",
+                        first.display(),
+                        folder.display(),
+                        changes.join("; ")
+                    )));
+                }
+            }
             if let Some((twin, _)) = known.insert(shard, (folder, header)) {
                 let (twin, folder) = (twin.display(), folder.display());
                 return Err(refused(format!(
@@ -129,6 +141,7 @@ impl ShardedRun {
             }
         }
         let Some((_, (_, first))) = known.first_key_value() else { return Err(refused("no shards".into())) };
+        note_threads(first, known.values().map(|(folder, header)| (folder.as_path(), header)));
         let header = RunHeader { shard: None, ..first.clone() };
         let of = first.shard.map_or(1, |shard| shard.of);
 

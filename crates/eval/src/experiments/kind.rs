@@ -94,6 +94,11 @@ pub trait Prepared: Send + Sync {
     /// Returns a line for each item with everything that defines its task.
     fn manifest(&self) -> Vec<String>;
 
+    /// Returns what decides results but no record; `None` if there is no such setting.
+    fn judging(&self) -> Option<JudgedBy> {
+        None
+    }
+
     /// Returns items whose files have first bytes of no supported format, each with the reason.
     fn unreadable(&self) -> Vec<String> {
         Vec::new()
@@ -126,6 +131,14 @@ pub trait Prepared: Send + Sync {
     /// # Errors
     /// Fails if an item cannot be answered or a file of the run cannot be written.
     fn run(&self, inputs: &RunInputs<'_>, store: &RunStore, stop: &AtomicBool) -> Result<RunState<Report>>;
+}
+
+/// What turns the records of an experiment into results without deciding the records.
+pub struct JudgedBy {
+    /// Tables of the experiment file.
+    pub keys: &'static [&'static str],
+    /// A line for each item of the reference.
+    pub reference: Vec<String>,
 }
 
 /// The part of a plan that a run needs.

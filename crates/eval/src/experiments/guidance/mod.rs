@@ -17,7 +17,7 @@ use tasks::guidance::{
     Generated, Guidance, GuidanceConfig, GuidanceRecord, Importance, Method, PictureNumber, read_picture,
 };
 
-use super::kind::{Kind, Prepared, Report, RunInputs};
+use super::kind::{JudgedBy, Kind, Prepared, Report, RunInputs};
 use super::setup::{data_sha256, fitting, once, refuse_vision_settings};
 use super::spec::{Facts, FigureFile, Filling, Goal, MethodInfo, MetricSpec};
 use super::view::{ItemSums, ItemView};
@@ -214,8 +214,11 @@ impl Prepared for PreparedGuidance {
     }
 
     fn manifest(&self) -> Vec<String> {
-        let images = self.items.iter().map(|item| format!("{}\t{}", item.id, item.seed));
-        images.chain(self.reference.manifest()).collect()
+        self.items.iter().map(|item| format!("{}\t{}", item.id, item.seed)).collect()
+    }
+
+    fn judging(&self) -> Option<JudgedBy> {
+        Some(JudgedBy { keys: &["dataset", "metrics"], reference: self.reference.manifest() })
     }
 
     fn weights_sha256(&self) -> Result<String> {
