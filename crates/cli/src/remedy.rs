@@ -277,6 +277,7 @@ impl Explained for eval::Error {
             | Self::Option { .. }
             | Self::Compare { .. }
             | Self::Export { .. }
+            | Self::Unscored { .. }
             | Self::Several(_)
             | Self::Bootstrap(_)
             | Self::Fidelity(_) => None,
@@ -295,6 +296,7 @@ impl Explained for eval::Error {
             | Self::Compare { .. }
             | Self::Run(_)
             | Self::Export { .. }
+            | Self::Unscored { .. }
             | Self::Bootstrap(_)
             | Self::Fidelity(_)
             | Self::Task(_) => self.to_string(),

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use models::ErrorKind;
+use models::{ErrorKind, NotFinite};
 use runs::FileAction;
 
 /// Result of everything in this crate.
@@ -42,6 +42,14 @@ pub enum Error {
         path: PathBuf,
         /// What network they come from, and which one was asked for.
         reason: String,
+    },
+    /// A network that scores images fails on one of them.
+    #[error("the image {image} cannot be scored: {source}")]
+    Unscored {
+        /// Name of the image.
+        image: String,
+        /// How the network fails.
+        source: NotFinite,
     },
     /// The baseline does not exist or cannot be used.
     #[error("{}: {reason}", path.display())]
@@ -102,7 +110,7 @@ impl Error {
             | Self::Option { .. }
             | Self::OtherFeatures { .. }
             | Self::Compare { .. } => ErrorKind::Usage,
-            Self::Baseline { .. } => ErrorKind::Input,
+            Self::Baseline { .. } | Self::Unscored { .. } => ErrorKind::Input,
             Self::Run(error) => error.kind(),
             Self::Task(error) => error.kind(),
             Self::Fidelity(error) => error.kind(),

@@ -259,3 +259,15 @@ fn a_text_that_overflows_concerns_the_items_that_have_it() {
     assert!(items > 0 && !failed.is_empty() && items + failed.len() as u64 == 40, "{items}: {message}");
     assert!(failed.iter().all(|item| item["reason"].as_str().expect("a reason").contains("for the text `")));
 }
+
+#[test]
+fn a_network_that_scores_images_names_the_one_it_fails_on() {
+    let network = damaged("clip", MODEL, "visual_projection.weight", Nan);
+    let folder = "crates/cli/tests/fixtures/exif/images";
+    let features = format!("clip:{}", arg(network.path()));
+    let message =
+        words(&run(&["metrics", "--generated", folder, "--reference", folder, "--features", &features], 3));
+    for part in ["p0.jpg` cannot be scored", "embeddings of the vision network", "not finite"] {
+        assert!(message.contains(part), "{message}");
+    }
+}

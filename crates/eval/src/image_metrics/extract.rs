@@ -6,7 +6,7 @@ use models::features::FeatureNetwork;
 use models::image::Rgb8;
 use rayon::prelude::*;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::metrics::fidelity::{FeatureSet, Item};
 use runs::progress::bar;
 
@@ -28,7 +28,7 @@ pub fn extract(
         if numbers.is_empty() {
             return Ok(set);
         }
-        add(&mut set, network, &numbers, &batch)?;
+        add(&mut set, network, &numbers, &batch, |place| format!("number {}", numbers[place]))?;
     }
 }
 
@@ -42,12 +42,14 @@ pub fn extract_folder(
     batch: usize,
     what: &'static str,
 ) -> Result<FeatureSet> {
-    extract_each(network, paths, batch, what, |number, path| {
+    let read = |number: usize, path: &PathBuf| -> Result<(u64, Rgb8)> {
         Ok((number as u64, Rgb8::open(path).map_err(models::Error::from)?))
-    })
+    };
+    extract_each(network, paths, batch, what, |path| path.display().to_string(), read)
 }
 
-/// Extracts features of items, read on all cores by `read`, which gets the index in the list and returns the number.
+/// Extracts features of items, read on all cores by `read`, which gets the index in the list and returns the number. `name`
+/// returns the name of an item for messages.
 ///
 /// # Errors
 /// Fails as [`extract`] does.
@@ -56,6 +58,7 @@ pub(crate) fn extract_each<T: Sync>(
     items: &[T],
     batch: usize,
     what: &'static str,
+    name: impl Fn(&T) -> String,
     read: impl Fn(usize, &T) -> Result<(u64, Rgb8)> + Sync,
 ) -> Result<FeatureSet> {
     let mut set = FeatureSet::new();
@@ -65,15 +68,28 @@ pub(crate) fn extract_each<T: Sync>(
         let images = chunk.par_iter().enumerate().map(|(place, item)| read(first + place, item));
         let (numbers, images): (Vec<u64>, Vec<Rgb8>) =
             images.collect::<Result<Vec<_>>>()?.into_iter().unzip();
-        add(&mut set, network, &numbers, &images)?;
+        add(&mut set, network, &numbers, &images, |place| name(&chunk[place]))?;
         bar.inc(chunk.len() as u64);
     }
     bar.finish_and_clear();
     Ok(set)
 }
 
-fn add(set: &mut FeatureSet, network: &FeatureNetwork, numbers: &[u64], images: &[Rgb8]) -> Result<()> {
-    for (&number, found) in numbers.iter().zip(network.of(images)?) {
+fn add(
+    set: &mut FeatureSet,
+    network: &FeatureNetwork,
+    numbers: &[u64],
+    images: &[Rgb8],
+    name: impl Fn(usize) -> String,
+) -> Result<()> {
+    let found = network.of(images).map_err(|error| match error.into_not_finite() {
+        Ok(source) => {
+            let image = source.rows.first().map_or_else(String::new, |&row| format!("`{}`", name(row)));
+            Error::Unscored { image, source }
+        }
+        Err(other) => other.into(),
+    })?;
+    for (&number, found) in numbers.iter().zip(found) {
         set.add(number, Item { features: found.features, logits: found.logits })?;
     }
     Ok(())

@@ -163,19 +163,25 @@ impl ReferenceSource {
             }
         };
         let set = match self {
-            Self::Images(images) => extract_each(network, images, batch, "reference", |place, image| {
-                let loaded = image.load()?;
-                keep(place, loaded.sha256);
-                Ok((place as u64, loaded.rgb))
-            }),
-            Self::Files(paths) => extract_each(network, paths, batch, "reference", |place, path| {
-                let bytes = limits::read_bytes(path, limits::PICTURE_BYTES)
-                    .map_err(|source| models::Error::Read { path: path.clone(), source })?;
-                keep(place, hex(Sha256::digest(&bytes)));
-                notes::orientation_ignored(path, &bytes);
-                let rgb = Rgb8::decode(&bytes).map_err(|e| models::Error::from(e.in_file(path)))?;
-                Ok((place as u64, rgb))
-            }),
+            Self::Images(images) => {
+                let read = |place: usize, image: &LabelledImage| {
+                    let loaded = image.load()?;
+                    keep(place, loaded.sha256);
+                    Ok((place as u64, loaded.rgb))
+                };
+                extract_each(network, images, batch, "reference", |image| image.id.clone(), read)
+            }
+            Self::Files(paths) => {
+                let read = |place: usize, path: &PathBuf| {
+                    let bytes = limits::read_bytes(path, limits::PICTURE_BYTES)
+                        .map_err(|source| models::Error::Read { path: path.clone(), source })?;
+                    keep(place, hex(Sha256::digest(&bytes)));
+                    notes::orientation_ignored(path, &bytes);
+                    let rgb = Rgb8::decode(&bytes).map_err(|e| models::Error::from(e.in_file(path)))?;
+                    Ok((place as u64, rgb))
+                };
+                extract_each(network, paths, batch, "reference", |path| path.display().to_string(), read)
+            }
             Self::Known(..) => return self.read(network, weights_sha256, batch),
         }?;
         let hashes = hashes.into_inner().unwrap_or_else(PoisonError::into_inner);

@@ -11,6 +11,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::attend::{KeyBias, NoProbe};
 use crate::error::{Error, Result};
+use crate::finite::Output;
 use crate::identity::{files_sha256, model_sha256};
 use crate::image::Rgb8;
 use crate::inception::{self, Inception};
@@ -178,7 +179,7 @@ impl FeatureNetwork {
     /// Returns the features of images of any sizes, in order. Each image is resized to the network's input size.
     ///
     /// # Errors
-    /// An image cannot be resized; libtorch fails.
+    /// An image cannot be resized; libtorch fails; features or logits are not finite.
     pub fn of(&self, images: &[Rgb8]) -> Result<Vec<ImageFeatures>> {
         if images.is_empty() {
             return Ok(Vec::new());
@@ -188,7 +189,9 @@ impl FeatureNetwork {
                 let pixels = |image| network.pixels(&Inception::rgb(image)?);
                 let pixels = images.iter().map(pixels).collect::<Result<Vec<_>>>()?;
                 let found = network.forward(&Tensor::f_cat(&pixels, 0)?, &mut |_, _| {})?;
-                (found.pool, Some(found.logits_unbiased))
+                let features = Output { name: "features of Inception", kind: Kind::Float };
+                let logits = Output { name: "class logits of Inception", kind: Kind::Float };
+                (features.check(found.pool)?, Some(logits.check(found.logits_unbiased)?))
             }
             Self::Clip(model) | Self::Mini(model) => {
                 let VisionModel { network, preprocessor } = model;

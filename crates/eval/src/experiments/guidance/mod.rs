@@ -347,10 +347,12 @@ fn features(
 ) -> Result<FeatureSet> {
     let drawn: Vec<(&GuidanceRecord, &Generated)> =
         records.iter().filter_map(|record| Some((record, record.methods.get(method)?))).collect();
-    extract_each(network, &drawn, JUDGED_AT_ONCE, "judged", |_, (record, generated)| {
-        let rgb = read_picture(&Guidance::file(folder, method, &record.id), generated)?;
-        Ok((record.seed, rgb))
-    })
+    let file = |record: &GuidanceRecord| Guidance::file(folder, method, &record.id);
+    let read = |_, (record, generated): &(&GuidanceRecord, &Generated)| {
+        Ok((record.seed, read_picture(&file(record), generated)?))
+    };
+    let name = |(record, _): &(&GuidanceRecord, &Generated)| file(record).display().to_string();
+    extract_each(network, &drawn, JUDGED_AT_ONCE, "judged", name, read)
 }
 
 #[cfg(test)]
