@@ -1,7 +1,7 @@
 //! `results.json`: the results of a run, and everything that decided them.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use models::memory;
@@ -58,7 +58,7 @@ impl Results {
     /// Reads the content of `results.json`.
     ///
     /// # Errors
-    /// Fails if the content does not have this [`SCHEMA`](runs::layout::SCHEMA).
+    /// Fails if the content does not have this [`SCHEMA`](runs::layout::SCHEMA), or has a value twice.
     pub fn read(mut content: Value) -> serde_json::Result<Self> {
         // Earlier versions did not repeat the number of items with each difference.
         let items = content["items"].clone();
@@ -68,7 +68,16 @@ impl Results {
                 difference.entry("items").or_insert_with(|| items.clone());
             }
         }
-        serde_json::from_value(content)
+        let results: Self = serde_json::from_value(content)?;
+        let mut seen = BTreeSet::new();
+        let twice = results.metrics.iter().find(|value| !seen.insert((&value.name, &value.method)));
+        match twice {
+            Some(value) => Err(<serde_json::Error as serde::de::Error>::custom(format!(
+                "the value of {} is there twice",
+                value.name
+            ))),
+            None => Ok(results),
+        }
     }
 
     /// Returns the value of a metric for a method.

@@ -319,3 +319,63 @@ fn the_quick_suite_has_every_miniature() {
     assert_eq!(runs, configs.iter().collect::<Vec<_>>());
     assert!(value["command"].as_str().expect("a command").contains(&format!("--limit {LIMIT}")));
 }
+
+/// An edit of the metrics of `results.json`.
+type Edit = fn(&mut Vec<Value>);
+
+/// Attacks: results that are other than they seem. Name, what is done to the metrics of a finished run that equals its
+/// baseline, the exit code of `compare`, and its words.
+const RESULTS: [(&str, Edit, i32, &str); 6] = [
+    ("as it is", |_| {}, 0, "none of 5 values moved; 5 the same"),
+    ("a value is undefined", |metrics| metrics[1]["value"] = Value::Null, 3, "do not belong together"),
+    ("a value is another", |metrics| metrics[1]["value"] = 0.123.into(), 3, "do not belong together"),
+    ("a value is a text", |metrics| metrics[1]["value"] = "0.5".into(), 3, "results.json"),
+    ("a value is gone", |metrics| drop(metrics.remove(1)), 4, "1 missing"),
+    ("a value is there twice", |metrics| metrics.push(metrics[1].clone()), 3, "results.json"),
+];
+
+#[test]
+fn results_that_are_other_than_they_seem_are_refused() {
+    let dir = scratch();
+    let (out, path) = (dir.path().join("run"), dir.path().join("tiny.json"));
+    tiny(&out, &[]);
+    run(&["compare", arg(&out), arg(&path), "--update"], 0);
+    let file = out.join("results.json");
+    let whole = std::fs::read(&file).expect("results");
+    for (name, edit, code, expected) in RESULTS {
+        std::fs::write(&file, &whole).expect("writable");
+        edited(&file, &file, |value| edit(value["metrics"].as_array_mut().expect("metrics")));
+        let output = run(&["compare", arg(&out), arg(&path)], code);
+        let told = String::from_utf8_lossy(&output.stdout).into_owned() + &words(&output);
+        assert!(told.contains(expected), "{name}: {told}");
+    }
+}
+
+/// Where no image is classified correctly, no area under a curve is defined.
+#[test]
+fn values_undefined_on_both_sides_are_said_and_are_no_baseline() {
+    let dir = scratch();
+    let (folder, out) = (dir.path().join("scenes"), dir.path().join("run"));
+    crate::on_files::scenes(&folder, 1..=1);
+    let table = std::fs::read_to_string(folder.join("labels.csv")).expect("a table");
+    let wrong = table.lines().map(|line| match line.rsplit_once(',') {
+        Some((file, label)) => match label.parse::<u64>() {
+            Ok(label) => format!("{file},{}\n", (label + 1) % 10),
+            Err(_) => format!("{line}\n"),
+        },
+        None => panic!("{line}"),
+    });
+    std::fs::write(folder.join("labels.csv"), wrong.collect::<String>()).expect("writable");
+    let text = std::fs::read_to_string(root().join("configs/mini/masking-vit.toml")).expect("an experiment");
+    let mut document: toml::Table = toml::from_str(&text).expect("TOML");
+    let dataset = format!("[folder]\nroot = {folder:?}");
+    document.insert("dataset".into(), toml::from_str::<toml::Table>(&dataset).expect("TOML").into());
+    let config = dir.path().join("masking.toml");
+    std::fs::write(&config, toml::to_string(&document).expect("TOML")).expect("written");
+    run(&["run", arg(&config), "--out", arg(&out)], 0);
+    let text = stdout(&["compare", arg(&out), arg(&out)], 0);
+    assert!(text.contains("undefined on both sides; 1 the same"), "{text}");
+    let message = words(&run(&["compare", arg(&out), arg(&dir.path().join("new.json")), "--update"], 3));
+    assert!(message.contains("cannot be a baseline: undefined values (auc of"), "{message}");
+    assert!(!dir.path().join("new.json").exists());
+}
