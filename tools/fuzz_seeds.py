@@ -110,6 +110,154 @@ def npz() -> None:
     put("npz", "size-lie", bytes(lie))
 
 
+def saved(save, **arrays: np.ndarray) -> bytes:
+    out = io.BytesIO()
+    save(out, **arrays)
+    return out.getvalue()
+
+
+def statistics() -> None:
+    turn = np.array([[0.6, -0.8], [0.8, 0.6]])
+    for name, (mu, sigma) in {
+        "whole": (np.arange(2.0), np.eye(2)),
+        "float32": (np.arange(2, dtype=np.float32), turn @ np.diag([2, 1e-9]) @ turn.T),
+        "one": (np.zeros(1), np.zeros((1, 1))),
+        "none": (np.zeros(0), np.zeros((0, 0))),
+        "not-a-number": (np.array([np.nan, 0]), np.eye(2)),
+        "infinite": (np.zeros(2), np.diag([np.inf, 1])),
+        "huge": (np.full(2, 1e300), np.full((2, 2), 1e308)),
+        "negative": (np.zeros(2), -np.eye(2)),
+        "not-symmetric": (np.zeros(2), np.array([[0, 1e10], [-1e10, 0]])),
+        "shapes": (np.eye(2), np.zeros(3)),
+        "sizes": (np.zeros(3), np.eye(2)),
+    }.items():
+        put("statistics", name, saved(np.savez, mu=mu, sigma=sigma))
+    put("statistics", "deflated", saved(np.savez_compressed, mu=np.zeros(2), sigma=np.eye(2)))
+
+
+def matrix_keys() -> None:
+    two = np.array([[0.75, 0.25], [0.5, 0.5]], np.float32)
+    names = ["block.0.probs", "block.1.probs", "text.ids", "a,b", "*"]
+    each = {name: tensor([2, 2], [16 * i, 16 * i + 16]) for i, name in enumerate(names)}
+    whole = tensors(each, two.tobytes() * len(names))
+    for name, (keys, data) in {
+        "default": ("", whole),
+        "pattern": ("block.*.probs", whole),
+        "list": ("block.0.probs, text.ids\na,b\n*", whole),
+        "stars": ("*" * 300 + "b", tensors({"b" * 200: tensor([2, 2], [0, 16])}, two.tobytes())),
+        "unknown": ("block.9.probs", whole),
+        "npz": ("a", saved(np.savez, a=two, b=two)),
+        "npz-deflated": ("*", saved(np.savez_compressed, a=two, b=two[0])),
+    }.items():
+        put("matrix_keys", name, CUT.join([keys.encode(), data]))
+
+
+def vit(layers: int = 1, width: int = 2, side: int = 2) -> dict[str, np.ndarray]:
+    """The weights of a vision transformer with two tokens and two classes."""
+
+    def linear(name: str, *shape: int) -> dict:
+        return {f"{name}.weight": np.ones(shape), f"{name}.bias": np.zeros(shape[0])}
+
+    found = linear("vit.embeddings.patch_embeddings.projection", width, 3, side, side)
+    found |= {"vit.embeddings.cls_token": np.zeros((1, 1, width)), "vit.embeddings.position_embeddings": np.ones((1, 2, width))}
+    for i in range(layers):
+        layer = f"vit.encoder.layer.{i}"
+        for name in ["attention.attention.query", "attention.attention.key", "attention.attention.value",
+                     "attention.output.dense", "intermediate.dense", "output.dense"]:  # fmt: skip
+            found |= linear(f"{layer}.{name}", width, width)
+        found |= linear(f"{layer}.layernorm_before", width) | linear(f"{layer}.layernorm_after", width)
+    return found | linear("vit.layernorm", width) | linear("classifier", 2, width)
+
+
+def checkpoints() -> None:
+    config = {
+        "model_type": "vit", "architectures": ["ViTForImageClassification"], "hidden_size": 2, "num_hidden_layers": 1,
+        "num_attention_heads": 1, "intermediate_size": 2, "patch_size": 2, "image_size": 2, "layer_norm_eps": 1e-6,
+        "hidden_act": "gelu", "qkv_bias": True, "id2label": {"0": "cat", "1": "dog"},
+    }  # fmt: skip
+    weights = vit()
+
+    def packed(weights: dict[str, np.ndarray]) -> bytes:
+        header, data = {}, b""
+        for name, array in weights.items():
+            more = array.astype(np.float32).tobytes()
+            header[name] = tensor(list(array.shape), [len(data), len(data) + len(more)])
+            data += more
+        return tensors(header, data)
+
+    dropped = {name: array for name, array in weights.items() if name != "vit.layernorm.bias"}
+    for name, (changes, data) in {
+        "whole": ({}, weights),
+        "nothing": ({}, {}),
+        "lacks-one": ({}, dropped),
+        "one-too-many": ({}, weights | {"extra": np.zeros(1)}),
+        "other-shape": ({}, weights | {"vit.layernorm.bias": np.zeros((2, 1))}),
+        "huge-image": ({"image_size": [1 << 30, 1 << 30]}, weights),
+        "huge-width": ({"hidden_size": 1 << 40}, weights),
+        "huge-patch": ({"patch_size": 1 << 31}, weights),
+        "many-layers": ({"num_hidden_layers": 1024}, weights),
+        "labels": ({"id2label": {"-1": "a", "18446744073709551616": "b", "": "c"}}, weights),
+        "no-classifier": ({"architectures": ["ViTModel"], "id2label": None}, weights),
+        "not-a-number": ({}, weights | {"classifier.bias": np.full(2, np.nan)}),
+        "other-file": ({"transformers_weights": "../model.safetensors"}, weights),
+    }.items():
+        put("checkpoint", name, CUT.join([json.dumps(config | changes).encode(), packed(data)]))
+
+
+def preprocessors() -> None:
+    """The configurations of the golden file that differ in their keys, and hostile ones."""
+    golden = json.loads((MODELS / "image" / "preprocess.json").read_text())
+    seen: dict[tuple, dict] = {}
+    for config in [case["config"] for case in golden["cases"]] + golden["refused"]:
+        seen.setdefault(tuple(sorted(config)), config)
+    for number, config in enumerate(seen.values()):
+        small = json.dumps(config).replace("48", "8").replace("47", "7").replace("40", "9")
+        put("processor", f"golden-{number:02}", small)
+    clip = {"image_processor_type": "CLIPImageProcessor"}
+    for name, change in {
+        "huge-size": {"size": 1 << 62}, "huge-crop": {"size": 8, "crop_size": {"height": 1 << 40, "width": 1}},
+        "zero": {"size": 0}, "negative": {"size": -8}, "fraction": {"size": 7.5}, "list": {"size": [8, 8, 8]},
+        "std-zero": {"size": 8, "crop_size": 8, "image_std": [0, 0, 0]}, "mean-huge": {"size": 8, "image_mean": [1e308] * 3},
+        "mean-short": {"size": 8, "image_mean": [0.5]}, "resample": {"size": 8, "resample": 99},
+        "factor": {"size": 8, "crop_size": 8, "rescale_factor": 1e-320}, "unknown": {"image_processor_type": "../../x"},
+    }.items():  # fmt: skip
+        put("processor", name, json.dumps(clip | change))
+    put("processor", "deep", '{"size":' + "[" * 2000)
+
+
+def exif() -> None:
+    """The images of the golden file with one stored orientation, and directories that lead nowhere or in circles."""
+    golden = json.loads((MODELS / "image" / "orientation.json").read_text())
+    for image in golden["pictures"]:
+        data = bytes.fromhex(image["file"])
+        if len(data) < 1200:
+            put("exif", image["name"].replace(" ", "-").replace("/", "-"), data)
+
+    def jpeg(tiff: bytes) -> bytes:
+        body = b"Exif\0\0" + tiff
+        return b"\xff\xd8\xff\xe1" + struct.pack(">H", 2 + len(body)) + body + b"\xff\xd9"
+
+    entry = struct.pack("<HHIHH", 0x0112, 3, 1, 6, 0)
+    head = b"II*\0" + struct.pack("<I", 8)
+    for name, tiff in {
+        "whole": head + struct.pack("<H", 1) + entry + bytes(4),
+        "offset-huge": b"II*\0" + struct.pack("<I", 0xFFFFFFFF),
+        "offset-inside-head": b"II*\0" + struct.pack("<I", 0) + struct.pack("<H", 1) + entry,
+        "entries-huge": head + struct.pack("<H", 0xFFFF) + entry * 3,
+        "count-huge": head + struct.pack("<H", 1) + struct.pack("<HHIHH", 0x0112, 3, 0xFFFFFFFF, 6, 0),
+        "type-unknown": head + struct.pack("<H", 1) + struct.pack("<HHIHH", 0x0112, 99, 1, 6, 0),
+        "value-zero": head + struct.pack("<H", 1) + struct.pack("<HHIHH", 0x0112, 3, 1, 0, 0),
+        "value-huge": head + struct.pack("<H", 1) + struct.pack("<HHII", 0x0112, 4, 1, 0xFFFFFFFF),
+        "circle": head + struct.pack("<H", 0) + struct.pack("<I", 8),
+        "order-unknown": b"XX*\0" + struct.pack("<I", 8),
+        "short": b"II",
+    }.items():
+        put("exif", f"{name}.jpg", jpeg(tiff))
+        put("exif", f"{name}.png", png(1, 1, b"\0\0", chunk(b"eXIf", tiff)))
+    put("exif", "length-lie.jpg", b"\xff\xd8\xff\xe1\xff\xffExif\0\0II")
+    put("exif", "fill.jpg", b"\xff\xd8" + b"\xff" * 2000 + b"\xe1\0\x02")
+
+
 def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
@@ -234,6 +382,37 @@ def lists() -> None:
         put("list", name, text)
 
 
+def names() -> None:
+    lines = 'n01440764 = "tench"\nn02123045 = "cat"\n'
+    for name, text in {
+        "whole": (ROOT / "datasets" / "imagenet-segmentation" / "names.toml").read_text(),
+        "few": lines,
+        "empty-name": lines + 'n02123046 = " "\n',
+        "number": "n02123045 = 1\n",
+        "table": "[n02123045]\nname = 'cat'\n",
+        "twice": lines + lines,
+        "deep": ".".join("a" * 2000) + " = 'cat'",
+        "control": 'n02123045 = "\\u001b[2J\\u202e"\n',
+    }.items():
+        put("synset_names", name, text)
+
+
+def inputs() -> None:
+    stamp = {"bytes": 9, "modified": 1, "changed": 2}
+    line = compact({"id": "one", "sha256": "a" * 64, "files": [stamp]})
+    for name, text in {
+        "whole": line + "\n" + line.replace("one", "two") + "\n",
+        "cut": line + "\n" + line[:40],
+        "extremes": compact({"id": "", "sha256": "", "files": [dict.fromkeys(stamp, (1 << 64) - 1)] * 99}),
+        "beyond": line.replace("9", "18446744073709551616"),
+        "negative": line.replace("9", "-9"),
+        "unknown": line[:-1] + ',"other":1}',
+        "many-files": line.replace(compact(stamp), ",".join([compact(stamp)] * 99)),
+        "deep": "[" * 2000,
+    }.items():
+        put("inputs", name, text)
+
+
 def experiments() -> None:
     for path in sorted((ROOT / "configs" / "mini").glob("*.toml"))[:8]:
         put("experiment", path.stem, path.read_bytes())
@@ -346,6 +525,9 @@ def runs() -> None:
     }.items():  # fmt: skip
         header, results, records = run
         more = [compact(sweep)] if name in ("masking", "diffseg") else []
+        if name == "segment":
+            seen = compact({"id": "val-000000", "sha256": "a" * 64, "files": []})
+            more = ["", seen, compact({"host": "node", "pid": (1 << 32) - 1, "started": None, "namespace": None})]
         put("run_folder", name, CUT.join(part.encode() for part in [compact(header), compact(results), records, *more]))
 
 
@@ -387,6 +569,7 @@ def words() -> None:
 
 
 for write in (
-    safetensors, npy, npz, pictures, tokenizers, configurations, lists, experiments, runs, baselines, words
+    safetensors, npy, npz, statistics, matrix_keys, checkpoints, preprocessors, exif, pictures, tokenizers, configurations, lists,
+    names, inputs, experiments, runs, baselines, words,
 ):  # fmt: skip
     write()

@@ -1,16 +1,19 @@
 #!/usr/bin/env python3
 """Writes the golden files of the image tests: `crates/models/tests/fixtures/image/`.
 
-    pip install pillow==13.0.0 numpy==2.4.6 transformers==5.23.0 torch==2.11.0
+    pip install pillow==13.0.0 numpy==2.4.6 transformers==5.23.0
     python tools/golden_image.py [--photographs FOLDER]
 
-Everything is synthetic and drawn from a seed, so the same versions write the same files. With `--photographs`, the
-hashes of twelve photographs of that folder, decoded and preprocessed, are written as well (never the photographs).
+Everything is synthetic and drawn from a seed, so the same versions write the same files.
 
     pictures/*        small JPEG and PNG files of every kind, and damaged ones
     golden.json       what Pillow reads from them, and what it makes of them at other sizes
     preprocess.json   preprocessor configurations, and what the Pillow-backed processors of transformers return
-    photographs.json  the same for real photographs, looked for beside the checkout by the test
+    scenes/*          images with the sizes and the content of photographs, and golden.json: what Pillow reads from them,
+                      and what the processors of usual networks make of them
+
+With `--photographs`, only FOLDER/golden.json is written, the same for photographs of your own:
+`TOKENRANK_PHOTOGRAPHS=FOLDER cargo test -p models --test models scenes` compares them as well.
 """
 
 import argparse
@@ -24,7 +27,8 @@ from pathlib import Path
 import numpy as np
 import PIL
 import transformers
-from PIL import Image
+from PIL import Image, ImageOps
+from scenes import scenes
 from transformers.image_transforms import center_crop
 from transformers.image_utils import ChannelDimension, SizeDict
 from transformers.models.bit.image_processing_pil_bit import BitImageProcessorPil
@@ -354,21 +358,38 @@ def targets(rng) -> list[dict]:
     return out
 
 
-def photographs(folder: Path) -> list[dict]:
-    config = {"image_processor_type": "ViTImageProcessor", "size": {"shortest_edge": 248}, "resample": 3,
-              "do_center_crop": True, "crop_size": {"height": 224, "width": 224}, "image_mean": [0.5, 0.5, 0.5],
-              "image_std": [0.5, 0.5, 0.5]}
-    processor = ViTImageProcessorPil.from_dict(dict(config))
-    files = sorted(folder.glob("*.JPEG"))
+# The processors of ViT (whole, and cropped as timm does), CLIP and DINOv2, at the sizes of the published networks.
+NETWORKS = [
+    {"image_processor_type": "ViTImageProcessor", "size": {"height": 224, "width": 224}, "resample": 2,
+     "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5]},
+    {"image_processor_type": "ViTImageProcessor", "size": {"shortest_edge": 248}, "resample": 3,
+     "do_center_crop": True, "crop_size": {"height": 224, "width": 224}, "image_mean": [0.5, 0.5, 0.5],
+     "image_std": [0.5, 0.5, 0.5]},
+    {"image_processor_type": "CLIPImageProcessor", "size": {"shortest_edge": 224}, "resample": 3,
+     "crop_size": {"height": 224, "width": 224}, "image_mean": [0.48145466, 0.4578275, 0.40821073],
+     "image_std": [0.26862954, 0.26130258, 0.27577711]},
+    {"image_processor_type": "BitImageProcessor", "size": {"shortest_edge": 256}, "resample": 3,
+     "crop_size": {"height": 224, "width": 224}, "image_mean": [0.485, 0.456, 0.406],
+     "image_std": [0.229, 0.224, 0.225]},
+]
+
+
+def like_photographs(files: dict[str, bytes]) -> dict:
+    """What Pillow reads from whole images, and the pixels and values that the processors return."""
     out = []
-    for path in files[:: len(files) // 12][:12]:
-        pixels = np.asarray(Image.open(path).convert("RGB"))
-        values = np.ascontiguousarray(processor(Image.fromarray(pixels), return_tensors="np")["pixel_values"][0], "<f4")
-        geometry = {**config, "do_rescale": False, "do_normalize": False}
-        cropped = np.asarray(ViTImageProcessorPil.from_dict(geometry)(Image.fromarray(pixels))["pixel_values"][0])
-        out.append({"file": path.name, "decoded": sha(pixels.tobytes()), "values": sha(values.tobytes()),
-                    "cropped": sha(np.ascontiguousarray(cropped.transpose(1, 2, 0)).tobytes())})
-    return [{"config": config, "photographs": out}]
+    for name, data in files.items():
+        with Image.open(io.BytesIO(data)) as picture:
+            upright = np.asarray(ImageOps.exif_transpose(picture).convert("RGB"))
+            image = picture.convert("RGB")
+        entry = {"file": name, **decoded(data), "upright": sha(upright.tobytes()), "networks": []}
+        for config in NETWORKS:
+            processor = processor_for(config, None)
+            pixels = processor(image, do_rescale=False, do_normalize=False)["pixel_values"][0]
+            values = np.ascontiguousarray(processor(image, return_tensors="np")["pixel_values"][0], "<f4")
+            resized = np.ascontiguousarray(np.asarray(pixels, np.uint8).transpose(1, 2, 0))
+            entry["networks"].append({"resized": sha(resized.tobytes()), "values": sha(values.tobytes())})
+        out.append(entry)
+    return {"versions": VERSIONS, "networks": NETWORKS, "images": out}
 
 
 def write(path: Path, content) -> None:
@@ -378,10 +399,23 @@ def write(path: Path, content) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--photographs", type=Path, help="folder of JPEG photographs to hash")
+    parser.add_argument("--photographs", type=Path, help="folder of JPEG photographs")
     arguments = parser.parse_args()
     if VERSIONS != EXPECTED_VERSIONS:
         raise SystemExit(f"goldens are made with {EXPECTED_VERSIONS}, found {VERSIONS}")
+
+    if arguments.photographs:
+        paths = sorted(path for path in arguments.photographs.iterdir() if path.suffix.lower() in (".jpg", ".jpeg"))
+        files = {path.name: path.read_bytes() for path in paths}
+        write(arguments.photographs / "golden.json", like_photographs(files))
+        return
+
+    files = scenes()
+    (OUT / "scenes").mkdir(parents=True, exist_ok=True)
+    for name, data in files.items():
+        (OUT / "scenes" / name).write_bytes(data)
+    print(f"scenes: {sum(map(len, files.values()))} bytes")
+    write(OUT / "scenes" / "golden.json", like_photographs(files))
 
     rng = np.random.default_rng(20)
     files = png_files(rng) | jpeg_files(rng)
@@ -408,8 +442,6 @@ def main() -> None:
                                 "targets": targets(rng)})
     write(OUT / "preprocess.json", {"versions": VERSIONS, "cases": preprocessing(files),
                                    "refused": refused(files)})
-    if arguments.photographs:
-        write(OUT / "photographs.json", {"versions": VERSIONS, "sets": photographs(arguments.photographs)})
 
 
 if __name__ == "__main__":

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::str::FromStr;
+use std::sync::OnceLock;
 use std::sync::atomic::AtomicBool;
 
 use eval::compare::{Baseline, Tolerance, compare, read_runs};
+use eval::metrics::fidelity::{Gaussian, frechet_distance};
 use eval::{ClassSource, MergeOptions, ModelConfig};
+use ndarray::{Ix1, Ix2};
 use runs::Shard;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -25,7 +28,9 @@ pub fn eval_target(name: &str) -> Option<fn(&[u8])> {
         "arguments" => arguments,
         "baseline" => baseline,
         "experiment" => experiment,
+        "inputs" => inputs,
         "run_folder" => run_folder,
+        "statistics" => statistics,
         _ => return None,
     })
 }
@@ -56,8 +61,8 @@ pub fn experiment(data: &[u8]) {
     }
 }
 
-/// Reads `run.json`, `results.json`, `records.jsonl` of a run and the `sweep.json` above it, as comparisons, reports
-/// and merges do.
+/// Reads `run.json`, `results.json`, `records.jsonl` of a run, the `sweep.json` above it, and the run's `inputs.jsonl` and
+/// `run.lock`, as comparisons, reports and merges do.
 pub fn run_folder(data: &[u8]) {
     let Some(dir) = run_laid_out(data) else { return };
     if let Ok(runs) = read_runs(dir.path()) {
@@ -88,9 +93,12 @@ pub fn run_laid_out(data: &[u8]) -> Option<tempfile::TempDir> {
     for (name, bytes) in [("run.json", header), ("results.json", results), ("records.jsonl", records)] {
         fs::write(run.join(name), bytes).expect("writable");
     }
-    let sweep = next();
-    if !sweep.is_empty() {
-        fs::write(dir.path().join("sweep.json"), sweep).expect("writable");
+    for (name, bytes) in
+        [("sweep.json", next()), ("runs/one/inputs.jsonl", next()), ("runs/one/run.lock", next())]
+    {
+        if !bytes.is_empty() {
+            fs::write(dir.path().join(name), bytes).expect("writable");
+        }
     }
     Some(dir)
 }
@@ -144,6 +152,34 @@ fn too_many_scenes(bytes: &[u8]) -> bool {
         .iter()
         .flatten()
         .any(|&count| count > MOST_SCENES)
+}
+
+/// Reads `inputs.jsonl`.
+pub fn inputs(data: &[u8]) {
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let folder = FOLDER.get_or_init(scratch).path();
+    fs::write(folder.join("inputs.jsonl"), data).expect("writable");
+    let _ = runs::Inputs::open([folder]);
+}
+
+/// Reads the mean and the covariance of a set of images, and computes their distance to themselves.
+pub fn statistics(data: &[u8]) {
+    const MOST_WIDTH: usize = 16;
+    static FOLDER: OnceLock<tempfile::TempDir> = OnceLock::new();
+    let path = FOLDER.get_or_init(scratch).path().join("statistics.npz");
+    fs::write(&path, data).expect("writable");
+    let Ok([mean, covariance]) = models::matrix_file::read_npz(&path, ["mu", "sigma"]) else { return };
+    let (Ok(mean), Ok(covariance)) =
+        (mean.into_dimensionality::<Ix1>(), covariance.into_dimensionality::<Ix2>())
+    else {
+        return;
+    };
+    if let Ok(gaussian) = Gaussian::new(mean, covariance, None)
+        && gaussian.width() <= MOST_WIDTH
+        && let Ok(distance) = frechet_distance(&gaussian, &gaussian)
+    {
+        assert!(distance.is_finite(), "{distance}");
+    }
 }
 
 /// Reads two baselines and compares them.

@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Once, OnceLock};
 
 use models::features::FeatureFile;
 use models::image::{Orientation, Preprocessor, Rgb8};
@@ -17,8 +17,8 @@ use tasks::dataset::{
 
 /// The byte at which an input of several files is split. It does not occur in UTF-8 text.
 pub const BETWEEN_FILES: u8 = 0xff;
-/// Larger images are refused in the targets, so that an input is read in milliseconds.
-const MOST_PIXELS: u64 = 1 << 20;
+/// Larger images are refused in the targets, so that an input is read in a millisecond.
+const MOST_PIXELS: u64 = 1 << 16;
 const IMAGE: &[u8] = include_bytes!("../../crates/models/tests/fixtures/image/pictures/gray1.png");
 
 /// Returns the target with this name.
@@ -27,12 +27,17 @@ pub fn target(name: &str) -> Option<fn(&[u8])> {
         "safetensors" => safetensors,
         "npy" => npy,
         "npz" => npz,
+        "matrix_keys" => matrix_keys,
         "picture" => picture,
+        "exif" => exif,
+        "processor" => processor,
         "clip_tokenizer" => clip_tokenizer,
         "t5_tokenizer" => t5_tokenizer,
         "config" => config,
+        "checkpoint" => checkpoint,
         "weight_index" => weight_index,
         "gtsegs" => gtsegs,
+        "synset_names" => synset_names,
         "label_map" => label_map,
         "table" => table,
         "list" => list,
@@ -54,9 +59,17 @@ fn scratch() -> &'static Path {
 /// Writes a file to the scratch folder. Each target has its own files, so that targets can run at the same time.
 fn put(name: &str, bytes: &[u8]) -> PathBuf {
     let path = scratch().join(name);
-    fs::create_dir_all(path.parent().expect("a folder")).expect("writable");
-    fs::write(&path, bytes).expect("writable");
+    if fs::write(&path, bytes).is_err() {
+        // The first input of this target.
+        fs::create_dir_all(path.parent().expect("a folder")).expect("writable");
+        fs::write(&path, bytes).expect("writable");
+    }
     path
+}
+
+/// Writes files that are the same for every input of a target, with the first one.
+fn put_once(once: &Once, files: &[(&str, &[u8])]) {
+    once.call_once(|| files.iter().for_each(|(name, bytes)| drop(put(name, bytes))));
 }
 
 /// Writes the parts of an input to files of one folder. The file of an empty or missing part is removed.
@@ -70,7 +83,9 @@ fn put_parts(folder: &str, data: &[u8], names: &[&str]) -> PathBuf {
         }
     }
     let dir = scratch().join(folder);
-    fs::create_dir_all(&dir).expect("writable");
+    if !dir.is_dir() {
+        fs::create_dir_all(&dir).expect("writable");
+    }
     dir
 }
 
@@ -107,6 +122,47 @@ pub fn npy(data: &[u8]) {
 /// Reads a NumPy archive with the statistics of a set of images.
 pub fn npz(data: &[u8]) {
     let _ = matrix_file::read_npz(put("statistics.npz", data), ["mu", "sigma"]);
+}
+
+/// Reads the keys of `tokenrank rank --key` and the file from which they choose matrices.
+pub fn matrix_keys(data: &[u8]) {
+    let mut parts = data.splitn(2, |&byte| byte == BETWEEN_FILES);
+    let keys = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
+    let keys: Vec<String> = keys.lines().map(str::to_owned).collect();
+    let file = parts.next().unwrap_or_default();
+    let extension = if file.starts_with(b"PK") { "npz" } else { "safetensors" };
+    let path = put(&format!("keys.{extension}"), file);
+    if let Ok(contents) = matrix_file::Contents::of(&path) {
+        for keys in [&keys[..], &[]] {
+            for tensor in contents.choose(keys).unwrap_or_default() {
+                let _ = contents.read(tensor);
+            }
+        }
+    }
+}
+
+/// Reads the EXIF data and the format of an image, whose pixels may be anything.
+pub fn exif(data: &[u8]) {
+    let orientation = Orientation::of(data);
+    assert!((1..=8).contains(&orientation.number()));
+    let _ = models::image::format_of(data);
+}
+
+/// Reads `preprocessor_config.json`, and preprocesses a small image.
+pub fn processor(data: &[u8]) {
+    const MOST_SIDE: usize = 32;
+    let text = String::from_utf8_lossy(data);
+    let image = Rgb8::new(3, 5, vec![100; 45]).expect("an image");
+    for model_type in [None, Some("vit"), Some("clip"), Some("dinov2")] {
+        let Ok(preprocessor) = Preprocessor::from_json(&text, model_type) else { continue };
+        let resized = preprocessor.resize_rule().map_or((3, 5), |rule| rule.target((3, 5)));
+        let (height, width) = preprocessor.output_size().unwrap_or_default();
+        if [resized.0, resized.1, height, width].iter().all(|&side| side <= MOST_SIDE)
+            && let Ok(values) = preprocessor.apply(&image)
+        {
+            assert_eq!(values.shape()[0], 3);
+        }
+    }
 }
 
 /// Reads a JPEG or PNG file.
@@ -191,6 +247,24 @@ pub fn config(data: &[u8]) {
     let _ = models::pipeline::PipelineKind::of(&dir);
 }
 
+/// Reads `config.json` and the weights of a vision network, and computes the tokens of a small image.
+pub fn checkpoint(data: &[u8]) {
+    const MOST_NUMBERS: i64 = 1 << 20;
+    let mut parts = data.splitn(2, |&byte| byte == BETWEEN_FILES);
+    let config = put("checkpoint/config.json", parts.next().unwrap_or_default());
+    put("checkpoint/model.safetensors", parts.next().unwrap_or_default());
+    let dir = config.parent().expect("a folder");
+    let Ok(network) = models::vision::VisionTransformer::load(dir, Kind::Float, Device::Cpu, None) else {
+        return;
+    };
+    let Ok(config) = models::VisionConfig::from_dir(dir) else { return };
+    let (height, width) = config.patch_size();
+    if height.saturating_mul(width) <= MOST_NUMBERS {
+        let pixels = tch::Tensor::zeros([1, 3, 2 * height, width], (Kind::Float, Device::Cpu));
+        let _ = network.embed(&pixels);
+    }
+}
+
 /// Reads a `*.index.json` file.
 pub fn weight_index(data: &[u8]) {
     put("index/one.safetensors", b"");
@@ -211,11 +285,20 @@ pub fn gtsegs(data: &[u8]) {
     }
 }
 
+/// Reads the names of the synsets of an archive as above.
+pub fn synset_names(data: &[u8]) {
+    static ARCHIVE: Once = Once::new();
+    put_once(&ARCHIVE, &[("synsets.mat", include_bytes!("../corpus/gtsegs/whole"))]);
+    let names = Some(put("synsets.toml", data));
+    let config = ImageNetSegmentationConfig { path: scratch().join("synsets.mat"), names, subset: None };
+    let _ = tasks::dataset::DatasetConfig::ImagenetSegmentation(config).segmented();
+}
+
 /// Reads a PNG file of labels.
 pub fn label_map(data: &[u8]) {
+    static OTHERS: Once = Once::new();
+    put_once(&OTHERS, &[("masks/images/one.png", IMAGE), ("masks/labels.csv", b"file,name\none.png,cat\n")]);
     put("masks/masks/one.png", data);
-    put("masks/images/one.png", IMAGE);
-    put("masks/labels.csv", b"file,name\none.png,cat\n");
     for item in masks().segmented().unwrap_or_default() {
         let _ = item.load();
     }
@@ -235,10 +318,10 @@ fn masks() -> tasks::dataset::DatasetConfig {
 /// Reads `labels.csv` of a folder of images, and of a folder of images and masks.
 pub fn table(data: &[u8]) {
     use tasks::dataset::DatasetConfig;
+    static IMAGES: Once = Once::new();
     let root = scratch().join("table");
-    for name in ["table/one.png", "table/images/one.png", "table/masks/one.png"] {
-        put(name, IMAGE);
-    }
+    let images = ["table/one.png", "table/images/one.png", "table/masks/one.png"];
+    put_once(&IMAGES, &images.map(|name| (name, IMAGE)));
     put("table/labels.csv", data);
     let folder = FolderConfig { root: root.clone(), labels: "labels.csv".into(), subset: None };
     for item in DatasetConfig::Folder(folder).items(1000).unwrap_or_default() {
@@ -259,14 +342,17 @@ pub fn table(data: &[u8]) {
 /// Reads a list of images: those of COCO-Stuff and VOC, and the ground truth and synsets of a flat ImageNet folder.
 pub fn list(data: &[u8]) {
     use tasks::dataset::DatasetConfig;
+    static IMAGES: Once = Once::new();
     let list = put("list/ImageSets/Segmentation/val.txt", data);
     let root = scratch().join("list");
-    for name in ["list/val2017/one.jpg", "list/JPEGImages/one.jpg", "list/one.JPEG"] {
-        put(name, IMAGE);
-    }
-    for name in ["list/stuffthingmaps/val2017/one.png", "list/SegmentationClass/one.png"] {
-        put(name, IMAGE);
-    }
+    let images = [
+        "list/val2017/one.jpg",
+        "list/JPEGImages/one.jpg",
+        "list/one.JPEG",
+        "list/stuffthingmaps/val2017/one.png",
+        "list/SegmentationClass/one.png",
+    ];
+    put_once(&IMAGES, &images.map(|name| (name, IMAGE)));
     let coco = CocoStuffConfig {
         root: root.clone(),
         images: "val2017".into(),

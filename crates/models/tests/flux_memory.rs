@@ -16,6 +16,7 @@ use models::probe::{
     HeadWeight, LambdaWeight, MapFootprint, MapKind, MapRequest, PassMaps, Tee, WeightScope,
 };
 use models::{Device, Kind, Site, memory};
+use skipped::{Requirement, lacks};
 use tch::Tensor;
 
 /// Held by a test that measures the peak of the process.
@@ -143,19 +144,21 @@ fn give_back_what_is_free() {
 #[cfg(not(all(target_os = "linux", target_env = "gnu")))]
 fn give_back_what_is_free() {}
 
-/// Returns by how many bytes the peak of the process grows during `work`; `None` if the system does not report it.
-fn growth<T>(work: impl FnOnce() -> models::Result<T>) -> models::Result<Option<(T, u64)>> {
-    if !memory::reset_peak_host() {
-        return Ok(None);
-    }
-    let Some(before) = memory::peak_host() else { return Ok(None) };
+/// Returns by how many bytes the peak of the process grows during `work`.
+fn growth<T>(work: impl FnOnce() -> models::Result<T>) -> models::Result<(T, u64)> {
+    let peak = || memory::peak_host().expect("the system reports it");
+    assert!(memory::reset_peak_host(), "the system resets it");
+    let before = peak();
     let result = work()?;
-    Ok(memory::peak_host().map(|after| (result, after.saturating_sub(before))))
+    Ok((result, peak().saturating_sub(before)))
 }
 
 #[test]
 fn a_pass_takes_what_its_heads_at_once_take() -> models::Result<()> {
     let _alone = PEAK.lock().unwrap_or_else(PoisonError::into_inner);
+    if lacks(Requirement::PeakMemory) {
+        return Ok(());
+    }
     give_back_what_is_free();
     let dir = tempfile::tempdir().expect("a scratch folder");
     write(dir.path());
@@ -191,22 +194,18 @@ fn a_pass_takes_what_its_heads_at_once_take() -> models::Result<()> {
     // Memory that libraries allocate once is not counted.
     let unwatched = network.forward(&input, &mut NoProbe)?;
     let _ = network.forward(&input, &mut PassMaps::new(REQUESTS, Some(1)))?;
-    let Some((_, plain)) = growth(|| network.forward(&input, &mut NoProbe))? else {
-        skipped::skipped("this system does not let a process reset its peak memory");
-        return Ok(());
-    };
+    let (_, plain) = growth(|| network.forward(&input, &mut NoProbe))?;
     let allowed = FACTOR * config.activation_bytes(TOKENS, Kind::Float) as f64;
     assert!((plain as f64) < allowed, "unwatched, a pass took {plain} bytes of {allowed}");
 
     let one = FACTOR * computed(Some(1)) as f64;
     for (limit, alive) in [(Some(1), 1), (Some(8), 8), (None, HEADS)] {
-        let watched = growth(|| {
+        let ((velocity, counting), taken) = growth(|| {
             let limited = PassMaps::new(REQUESTS, limit.map(|heads| heads as usize));
             let mut probe = Tee(Counting::default(), limited);
             let velocity = network.forward(&input, &mut probe)?;
             Ok((velocity, probe.0))
         })?;
-        let Some(((velocity, counting), taken)) = watched else { continue };
         assert_eq!((counting.most, counting.seen), (alive, 2 * HEADS), "{limit:?}");
         let difference = (velocity - &unwatched).abs().max().double_value(&[]);
         assert!(difference < 1e-4, "{limit:?}: watching changes the velocity by {difference:e}");
@@ -225,14 +224,14 @@ fn a_pass_takes_what_its_heads_at_once_take() -> models::Result<()> {
 #[test]
 fn the_peak_of_memory_is_read_where_the_system_tells() {
     let _alone = PEAK.lock().unwrap_or_else(PoisonError::into_inner);
-    let reset = memory::reset_peak_host();
-    let Some(before) = memory::peak_host() else {
-        skipped::skipped("this system does not tell the peak memory of a process");
+    if lacks(Requirement::PeakMemory) {
         return;
-    };
+    }
+    assert!(memory::reset_peak_host());
+    let before = memory::peak_host().expect("the system reports it");
     let held: Vec<u8> = vec![1; 64 << 20];
     assert_eq!(held.iter().map(|&byte| u64::from(byte)).sum::<u64>(), 64 << 20);
     drop(held);
     let after = memory::peak_host().expect("it was read before");
-    assert!(after >= before + if reset { 32 << 20 } else { 0 }, "{before} bytes, then {after}");
+    assert!(after >= before + (32 << 20), "{before} bytes, then {after}");
 }

@@ -58,6 +58,16 @@ fn folders_of_runs_are_read_or_refused() {
     run("run_folder");
 }
 
+#[test]
+fn lists_of_inputs_are_read_or_refused() {
+    run("inputs");
+}
+
+#[test]
+fn statistics_of_references_are_read_or_refused() {
+    run("statistics");
+}
+
 /// Most of the parsing comes after the checks of the headers, so seeds that fail these checks would test little.
 #[test]
 fn seeds_of_runs_and_baselines_are_read() {

@@ -57,11 +57,26 @@ macro_rules! corpus {
         fn $target() {
             run(stringify!($target));
         })*
+
+        /// The targets that are tried here.
+        const TARGETS: &[&str] = &[$(stringify!($target)),*];
     };
 }
 
 corpus! {
-    safetensors npy npz picture clip_tokenizer t5_tokenizer config weight_index gtsegs label_map table list
+    safetensors npy npz matrix_keys picture exif processor clip_tokenizer t5_tokenizer config checkpoint weight_index gtsegs
+    synset_names label_map table list
+}
+
+#[test]
+fn every_fuzz_target_is_tried_here_or_with_the_pages() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/Cargo.toml");
+    let text = fs::read_to_string(file).expect("the package of the targets");
+    for target in text.split("[[bin]]").skip(1) {
+        let name = target.split('"').nth(1).expect("a name");
+        assert!(!files(name).is_empty(), "no corpus for {name}");
+        assert!(TARGETS.contains(&name) || target.contains("required-features"), "{name} is not tried");
+    }
 }
 
 /// The library would take the memory first: 670 MB of a file of 31 kB.

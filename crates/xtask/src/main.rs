@@ -6,12 +6,14 @@
 
 mod bench;
 mod circles;
+mod equip;
 mod error;
 mod launch;
 mod libtorch;
 mod needs;
 mod outcome;
 mod pip;
+mod requirement;
 mod setup;
 mod suite;
 mod version;
@@ -37,10 +39,14 @@ Commands:
                     time; `-- FILTER` selects tests by name, other ARGS go to `cargo test`, which runs them itself
   bench [ARGS]      time λ₂ and TokenRank over a batch of heads, and compare with torch if TOKENRANK_PYTHON,
                     .venv/bin/python or python3 can `import torch`
+  equip             install the programs that some tests need (Chromium, Slurm, faketime) with apt-get, where it may;
+                    prints what is there, as a value for TOKENRANK_REQUIRE
   circles           list import circles between the files of each crate; fails if there is a new one
 
 Environment:
   LIBTORCH          a libtorch 2.11.0 of your own: the folder that holds lib/ and include/
+  TOKENRANK_REQUIRE what tests must not lack, for example `chromium,slurm`, or `all`: a test that would be skipped
+                    because of it fails
 ";
 
 /// The task that the command line asks for.
@@ -51,6 +57,7 @@ enum Task {
     Demo { full: bool, args: Vec<String> },
     Test { args: Vec<String> },
     Bench { args: Vec<String> },
+    Equip,
     Circles,
 }
 
@@ -59,7 +66,7 @@ fn parse(args: &[String]) -> Result<Task> {
     let help = rest.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--help" || arg == "-h");
     match command.as_str() {
         "help" | "--help" | "-h" => Ok(Task::Help),
-        "setup" | "demo" | "test" | "bench" | "circles" if help => Ok(Task::Help),
+        "setup" | "demo" | "test" | "bench" | "equip" | "circles" if help => Ok(Task::Help),
         "setup" => {
             let mut cuda = false;
             for arg in rest {
@@ -76,10 +83,11 @@ fn parse(args: &[String]) -> Result<Task> {
         }
         "test" => Ok(Task::Test { args: rest.to_vec() }),
         "bench" => Ok(Task::Bench { args: rest.to_vec() }),
+        "equip" if rest.is_empty() => Ok(Task::Equip),
         "circles" if rest.is_empty() => Ok(Task::Circles),
-        "circles" => Err(Error::usage("`circles` takes no arguments")),
+        "equip" | "circles" => Err(Error::usage(format!("`{command}` takes no arguments"))),
         other => Err(Error::usage(format!(
-            "unknown command `{other}`; the commands are setup, demo, test, bench and circles"
+            "unknown command `{other}`; the commands are setup, demo, test, bench, equip and circles"
         ))),
     }
 }
@@ -98,6 +106,7 @@ fn run(task: Task) -> Result<u8> {
             launch::Cargo::new(&workspace)?.run(&launch::demo(&workspace, full, &args)?)
         }
         Task::Test { args } => {
+            requirement::Requirement::required().map_err(Error::usage)?;
             let cargo = launch::Cargo::new(&workspace)?;
             match args.split_first() {
                 None => suite::run(&workspace, &cargo, &[]),
@@ -106,6 +115,7 @@ fn run(task: Task) -> Result<u8> {
             }
         }
         Task::Bench { args } => bench::run(&workspace, &args),
+        Task::Equip => equip::run(&workspace),
         Task::Circles => circles::run(&workspace),
     }
 }

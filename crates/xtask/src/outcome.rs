@@ -10,13 +10,18 @@ const UNNAMED: &str = "a test";
 /// Outcome of a test binary.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Outcome {
-    /// How many tests passed, those that skipped themselves left out.
+    /// How many tests passed, those that skipped themselves or were only compiled left out.
     pub passed: usize,
+    /// How many examples of the documentation (`no_run`) were compiled and not run.
+    pub compiled: usize,
     /// The tests that failed.
     pub failed: Vec<String>,
     /// `TEST: REASON` of those that cannot run here, and of those marked `#[ignore]`.
     pub skipped: Vec<String>,
 }
+
+/// The end of the name of an example that rustdoc compiles and does not run.
+const COMPILED: &str = " - compile";
 
 impl Outcome {
     /// Reads what libtest prints, of as many runs as there are in it.
@@ -46,7 +51,9 @@ impl Outcome {
             let says = |line: &String| line.strip_prefix(test).is_some_and(|rest| rest.starts_with(": "));
             outcome.skipped.iter().any(says)
         };
-        outcome.passed = passed.into_iter().filter(|test| !skipped(test)).count();
+        let (compiled, ran): (Vec<&str>, Vec<&str>) =
+            passed.into_iter().filter(|test| !skipped(test)).partition(|test| test.ends_with(COMPILED));
+        (outcome.passed, outcome.compiled) = (ran.len(), compiled.len());
         outcome
     }
 }
@@ -74,7 +81,7 @@ failures:
 test result: FAILED. 4 passed; 1 failed; 2 ignored; 0 measured; 0 filtered out; finished in 0.03s
 ";
         let outcome = Outcome::of(log);
-        assert_eq!(outcome.passed, 3);
+        assert_eq!((outcome.passed, outcome.compiled), (2, 1));
         assert_eq!(outcome.failed, ["faults::another"]);
         let skipped = [
             "faults::a_full_disk: file systems cannot be mounted here",

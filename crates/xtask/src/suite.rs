@@ -241,7 +241,9 @@ fn report(done: &[Done]) -> Vec<String> {
         }
     }
     let passed: usize = done.iter().map(|one| one.outcome.passed).sum();
-    println!("== {passed} tests passed, {} failed, {} skipped", failed.len(), skipped.len());
+    let compiled: usize = done.iter().map(|one| one.outcome.compiled).sum();
+    let (failed, count) = (failed.len(), skipped.len());
+    println!("== {passed} tests passed, {failed} failed, {count} skipped; {compiled} examples compiled only");
     skipped
 }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
-use crate::browser::skipped::skipped;
+use crate::browser::skipped::{Requirement, lacks, mount_options};
 use crate::common::{root, scratch, tokenrank, words};
 use crate::experiments::{ALL, SIGXFSZ, Small, assert_same, limited, results, segments};
 use crate::on_files::OnFiles;
@@ -226,24 +226,18 @@ fn an_image_that_cannot_be_read_is_recorded_and_the_run_goes_on() {
     }
 }
 
-/// Runs a script as root of its own mounts; none where that is not to be had.
-fn with_mounts(script: &str) -> Option<Output> {
-    let attempt = |args: &[&str], script: &str| {
-        Command::new("unshare").args(args).args(["sh", "-ec", script]).current_dir(root()).output().ok()
-    };
-    let ways = [&["--mount"][..], &["--user", "--map-root-user", "--mount"]];
-    let can = |way: &&&[&str]| {
-        attempt(way, "mount -t tmpfs tmpfs /mnt").is_some_and(|output| output.status.success())
-    };
-    let way = ways.iter().find(can);
-    if way.is_none() {
-        skipped("file systems cannot be mounted here (unshare --mount)");
-    }
-    attempt(way?, script)
+/// Runs a script as root of its own mounts.
+fn with_mounts(script: &str) -> Output {
+    let options = mount_options().expect("mounting was possible before");
+    let mut unshare = Command::new("unshare");
+    unshare.args(options).args(["sh", "-ec", script]).current_dir(root()).output().expect("unshare")
 }
 
 #[test]
 fn a_full_or_read_only_disk_is_said_and_costs_nothing() {
+    if lacks(Requirement::Mount) {
+        return;
+    }
     for small in &ALL {
         let dir = scratch();
         let (whole, copy) = (dir.path().join("whole"), dir.path().join("copy"));
@@ -273,7 +267,7 @@ fn a_full_or_read_only_disk_is_said_and_costs_nothing() {
             errors = dir.path().join("errors").display(),
             binary = env!("CARGO_BIN_EXE_tokenrank"),
         );
-        let Some(output) = with_mounts(&script) else { return };
+        let output = with_mounts(&script);
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success(), "{}: {text}\n{}", small.task, words(&output));
         let lines: Vec<&str> = text.lines().collect();
@@ -344,12 +338,19 @@ fn a_clock_that_goes_backwards_is_of_no_consequence() {
     }
     small.run(&out, &[], 0);
     assert_same(&whole, &out);
-    // And a process whose own clock runs backwards against the files'.
-    let Ok(found) = Command::new("faketime").arg("--version").output() else {
-        skipped("faketime is not installed, the last part is left out");
+}
+
+/// A process whose own clock runs backwards against the files'.
+#[test]
+fn a_process_with_an_earlier_clock_resumes() {
+    if lacks(Requirement::Faketime) {
         return;
-    };
-    assert!(found.status.success());
+    }
+    let dir = scratch();
+    let (whole, out) = (dir.path().join("whole"), dir.path().join("run"));
+    let small = &ALL[2];
+    small.run(&whole, &[], 0);
+    small.run(&out, &[], 0);
     let records = out.join("records.jsonl");
     let bytes = std::fs::read(&records).expect("records");
     std::fs::write(&records, &bytes[..bytes.len() / 2]).expect("writable");

@@ -41,6 +41,7 @@ mod segment;
 mod server;
 mod shards;
 mod show;
+mod skips;
 mod slurm;
 mod slurm_cluster;
 mod sweep;

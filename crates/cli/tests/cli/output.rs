@@ -7,26 +7,23 @@ use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
 use std::time::Duration;
 
-use crate::browser::skipped::skipped;
+use crate::browser::skipped::{Requirement, lacks};
 use crate::common::{arg, root, run, scratch, tokenrank, words};
 use crate::experiments::{ALL, results};
 
-/// A device that takes nothing.
+/// A device that takes nothing. Says that the test is skipped if there is none.
 fn full() -> Option<File> {
-    let file = File::options().write(true).open("/dev/full").ok();
-    if file.is_none() {
-        skipped("there is no /dev/full here");
-    }
-    file
+    let open = || File::options().write(true).open("/dev/full").expect("it could be opened before");
+    (!lacks(Requirement::FullDevice)).then(open)
 }
 
 #[test]
 fn a_stderr_that_cannot_be_written_stops_nothing() {
+    let Some(stderr) = full() else { return };
     let dir = scratch();
     let (whole, out, sweep) = (dir.path().join("whole"), dir.path().join("run"), dir.path().join("sweep"));
     let small = &ALL[0];
     let table = small.run(&whole, &[], 0).stdout;
-    let Some(stderr) = full() else { return };
     let with = |command: &mut Command, code: i32| {
         let stderr = stderr.try_clone().expect("another handle");
         let output = command.stderr(stderr).output().expect("starts");
@@ -45,10 +42,10 @@ fn a_stderr_that_cannot_be_written_stops_nothing() {
 
 #[test]
 fn a_result_that_stdout_does_not_take_is_no_success() {
+    let Some(stdout) = full() else { return };
     let dir = scratch();
     let (out, sweep) = (dir.path().join("run"), dir.path().join("sweep"));
     let small = &ALL[0];
-    let Some(stdout) = full() else { return };
     let lost = |command: &mut Command| {
         let output = command.stdout(stdout.try_clone().expect("another handle")).output().expect("starts");
         let message = words(&output);
@@ -143,12 +140,12 @@ fn interrupted_before_the_first_item_it_goes_on_as_well() {
 
 #[test]
 fn words_that_are_no_text_are_taken_and_given_back() {
-    let dir = scratch();
-    let out = dir.path().join(OsStr::from_bytes(b"a \xff run"));
-    if std::fs::create_dir(&out).is_err() {
-        skipped("this disk takes names in UTF-8 only");
+    if lacks(Requirement::ByteNames) {
         return;
     }
+    let dir = scratch();
+    let out = dir.path().join(OsStr::from_bytes(b"a \xff run"));
+    std::fs::create_dir(&out).expect("writable");
     let args = ALL[3].args(Path::new("OUT"), &[]).into_iter();
     let args = args.map(|word| if word == "OUT" { out.clone().into_os_string() } else { word.into() });
     let child = started(tokenrank().args(args), || has_records(&out));

@@ -33,9 +33,17 @@ fn a_run_and_its_page() {
     run(&["report", arg(&out), "--out", arg(&elsewhere)], 0);
     let html = std::fs::read_to_string(&elsewhere).expect("a page");
     assert!(html.contains("href=\"run/records.jsonl\""));
+}
 
+#[test]
+fn the_report_opens_in_a_browser() {
     let Some(mut browser) = Browser::start() else { return };
-    browser.open(&std::fs::canonicalize(&page).expect("there"));
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let config = root().join("configs/mini/masking-vit.toml");
+    let out = dir.path().join("run");
+    run(&["run", arg(&config), "--limit", "12", "--out", arg(&out)], 0);
+    run(&["report", arg(&out)], 0);
+    browser.open(&std::fs::canonicalize(out.join("report.html")).expect("a page"));
     assert_eq!(browser.eval("document.querySelector('[data-range]').textContent"), "1–12 of 12");
     assert_eq!(browser.complaints, [""; 0]);
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Output, Stdio};
 
 use serde_json::{Value, json};
 
-use crate::browser::skipped::skipped;
+use crate::browser::skipped::{Requirement, lacks};
 use crate::common::{arg, root, run, tokenrank, words};
 use crate::slurm_cluster::{Cluster, NODES, processes};
 
@@ -252,13 +252,10 @@ fn assert_same_values(merged: &Path, plain: &Path) {
 /// One cluster for all of it: it takes seconds to start.
 #[test]
 fn on_a_real_cluster() {
-    let mut cluster = match Cluster::start() {
-        Ok(cluster) => cluster,
-        Err(reason) => {
-            skipped(&format!("no Slurm on this machine: {reason}"));
-            return;
-        }
-    };
+    if lacks(Requirement::Slurm) {
+        return;
+    }
+    let mut cluster = Cluster::start();
     let dir = tempfile::tempdir().expect("a scratch folder");
     let quiet = an_array_and_its_merge_equal_a_plain_run(&cluster, dir.path());
     what_slurm_refuses_is_said_and_nothing_is_left(&cluster, dir.path());

@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
+use crate::browser::skipped::find;
+
 /// How long anything may take, on a machine that is busy with other things.
 const PATIENCE: Duration = Duration::from_secs(180);
 
@@ -46,15 +48,11 @@ done
 "#;
 
 impl Cluster {
-    /// Starts the nodes.
+    /// Starts the nodes of a Slurm that is installed.
     ///
-    /// The error says why there can be none here.
-    pub fn start() -> Result<Self, String> {
-        for program in ["munged", "slurmctld", "slurmd", "sbatch"] {
-            if find(program).is_none() {
-                return Err(format!("{program} is not installed (Debian: slurm-wlm, munge)"));
-            }
-        }
+    /// # Panics
+    /// If a daemon does not start; the message has what the daemons logged.
+    pub fn start() -> Self {
         let dir = tempfile::Builder::new().prefix("slurm").tempdir().expect("a scratch folder");
         for folder in ["munge", "state"].into_iter().chain(NODES) {
             std::fs::create_dir(dir.path().join(folder)).expect("a folder");
@@ -77,8 +75,10 @@ impl Cluster {
             .spawn()
             .expect("sh");
         let mut cluster = Self { dir, watchman, daemons: Vec::new() };
-        cluster.start_daemons()?;
-        Ok(cluster)
+        if let Err(message) = cluster.start_daemons() {
+            panic!("Slurm is installed but does not start: {message}");
+        }
+        cluster
     }
 
     fn start_daemons(&mut self) -> Result<(), String> {
@@ -96,12 +96,12 @@ impl Cluster {
                 &file("seed-file", "seed"),
             ],
         )?;
-        self.until("munged answers", || munge.join("socket").exists())?;
+        self.until_started("munged answers", |_| munge.join("socket").exists())?;
         self.daemon("slurmctld", "slurmctld", &["-D"])?;
         for node in NODES {
             self.daemon(node, "slurmd", &["-D", "-N", node])?;
         }
-        self.until("the nodes are ready", || NODES.iter().all(|node| self.is_idle(node)))
+        self.until_started("the nodes are ready", |it| NODES.iter().all(|node| it.is_idle(node)))
     }
 
     fn daemon(&mut self, name: &str, program: &str, args: &[&str]) -> Result<(), String> {
@@ -118,22 +118,52 @@ impl Cluster {
         Ok(())
     }
 
-    /// Waits for something; the error has the daemons' last words.
+    /// Waits for something; the error has the ends of the daemons' logs.
     fn until(&self, what: &str, mut done: impl FnMut() -> bool) -> Result<(), String> {
         let start = Instant::now();
         while !done() {
             if start.elapsed() > PATIENCE {
-                let tail = |name: &str| {
-                    let text = std::fs::read_to_string(self.path(name)).unwrap_or_default();
-                    let lines: Vec<&str> = text.lines().collect();
-                    lines[lines.len().saturating_sub(6)..].join("\n")
-                };
-                let words = ["munged.out", "munge/log", "slurmctld.log", "node1/log", "node2/log"].map(tail);
-                return Err(format!("{what}: not after {PATIENCE:?}\n{}", words.join("\n")));
+                return Err(format!("{what}: not after {PATIENCE:?}\n{}", self.logs()));
             }
             std::thread::sleep(Duration::from_millis(20));
         }
         Ok(())
+    }
+
+    /// The last lines of every log: a daemon that refuses its configuration says so on its output, others in their files.
+    fn logs(&self) -> String {
+        let end = |name: &str| {
+            let text = std::fs::read_to_string(self.path(name)).unwrap_or_default();
+            let lines: Vec<&str> = text.lines().collect();
+            format!("{name}:\n{}", lines[lines.len().saturating_sub(10)..].join("\n"))
+        };
+        let names = [
+            "munged.out",
+            "munge/log",
+            "slurmctld.out",
+            "slurmctld.log",
+            "node1.out",
+            "node1/log",
+            "node2.out",
+            "node2/log",
+        ];
+        names.map(end).join("\n")
+    }
+
+    /// As [`until`](Self::until), for the start: a daemon that ends is not waited for.
+    fn until_started(&mut self, what: &str, done: impl Fn(&Self) -> bool) -> Result<(), String> {
+        let mut ended = None;
+        let mut daemons = std::mem::take(&mut self.daemons);
+        let waited = self.until(what, || {
+            let mut states = daemons.iter_mut().map(|(name, daemon)| (name.clone(), daemon.try_wait()));
+            ended = states.find_map(|(name, state)| Some((name, state.ok()??)));
+            ended.is_some() || done(self)
+        });
+        self.daemons = daemons;
+        match ended {
+            Some((name, status)) => Err(format!("{name} ended with {status}\n{}", self.logs())),
+            None => waited,
+        }
     }
 
     /// [`until`](Self::until), which must come.
@@ -290,13 +320,6 @@ fn variables(pid: u32) -> impl Iterator<Item = Vec<u8>> {
 fn open_files(pid: u32) -> impl Iterator<Item = PathBuf> {
     let files = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
     files.filter_map(|file| file.path().read_link().ok())
-}
-
-/// A program of the PATH, or where daemons lie that are not on everybody's.
-fn find(program: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let system = ["/usr/sbin", "/usr/local/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(system).map(|folder| folder.join(program)).find(|file| file.is_file())
 }
 
 fn permit(path: &Path, mode: u32) {

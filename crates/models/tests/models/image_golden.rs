@@ -258,46 +258,70 @@ fn configurations_that_transformers_refuses_are_refused() {
 }
 
 #[derive(Deserialize)]
-struct Photographs {
-    sets: Vec<PhotographSet>,
+struct Scenes {
+    /// Configurations of preprocessors.
+    networks: Vec<Value>,
+    images: Vec<Scene>,
 }
 
 #[derive(Deserialize)]
-struct PhotographSet {
-    config: Value,
-    photographs: Vec<Photograph>,
-}
-
-#[derive(Deserialize)]
-struct Photograph {
+struct Scene {
     file: String,
-    decoded: String,
-    cropped: String,
+    #[serde(flatten)]
+    read: Read,
+    /// Pixels after the image was turned as its EXIF data say.
+    upright: String,
+    /// A result for each configuration.
+    networks: Vec<Preprocessed>,
+}
+
+#[derive(Deserialize)]
+struct Preprocessed {
+    resized: String,
     values: String,
 }
 
-#[test]
-fn photographs_equal_pillow_and_transformers() {
-    let root = env::var_os("TOKENRANK_REAL")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/real"), PathBuf::from);
-    let folder = root.join("imagenet-250");
-    if !folder.is_dir() {
-        crate::skipped::skipped(&format!(
-            "no photographs in {}; set TOKENRANK_REAL to the folder that has them",
-            folder.display()
-        ));
-        return;
-    }
-    let golden: Photographs = golden("photographs.json");
-    for PhotographSet { config, photographs } in golden.sets {
-        let preprocessor = Preprocessor::from_json(&config.to_string(), None).unwrap();
-        assert!(!photographs.is_empty());
-        for Photograph { file, decoded, cropped, values } in photographs {
-            let picture = Rgb8::open(folder.join(&file)).unwrap();
-            assert_eq!(sha(&picture.data), decoded, "{file}, decoded");
-            assert_eq!(sha(&preprocessor.apply_geometry(&picture).unwrap().data), cropped, "{file}, cropped");
-            assert_eq!(sha_of_values(preprocessor.apply(&picture).unwrap()), values, "{file}, normalised");
+/// Compares the images of a folder with its `golden.json`. Returns how many differences were possible.
+fn compare_scenes(folder: &Path) -> usize {
+    let text = fs::read_to_string(folder.join("golden.json")).unwrap();
+    let golden: Scenes = serde_json::from_str(&text).unwrap();
+    let preprocessors: Vec<_> = golden
+        .networks
+        .iter()
+        .map(|config| Preprocessor::from_json(&config.to_string(), None).unwrap())
+        .collect();
+    let (mut checked, mut differences) = (0, Vec::new());
+    for Scene { file, read, upright, networks } in &golden.images {
+        let bytes = fs::read(folder.join(file)).unwrap();
+        let image = Rgb8::decode(&bytes);
+        let mut compare = |what: &str, difference: Option<String>| {
+            checked += 1;
+            differences.extend(difference.map(|difference| format!("{file}, {what}: {difference}")));
+        };
+        let hashes = |got: String, expected: &String| (got != *expected).then(|| "other values".to_owned());
+        compare("decoded", read.differs(&image));
+        let Ok(image) = image else { continue };
+        compare("upright", hashes(sha(&Rgb8::decode_upright(&bytes).unwrap().0.data), upright));
+        assert_eq!(networks.len(), preprocessors.len(), "{file}");
+        for (expected, preprocessor) in networks.iter().zip(&preprocessors) {
+            let resized = preprocessor.apply_geometry(&image).unwrap();
+            compare("resized and cropped", hashes(sha(&resized.data), &expected.resized));
+            let values = sha_of_values(preprocessor.apply(&image).unwrap());
+            compare("normalised", hashes(values, &expected.values));
         }
+    }
+    assert_none(checked, &differences);
+    checked
+}
+
+/// The images of the repository, and with `TOKENRANK_PHOTOGRAPHS=FOLDER` photographs that `tools/golden_image.py` has read.
+#[test]
+fn scenes_equal_pillow_and_transformers() {
+    let checked = compare_scenes(&fixtures().join("scenes"));
+    println!("{checked} comparisons without a difference");
+    assert_eq!(checked, 26 * (2 + 2 * 4));
+    if let Some(folder) = env::var_os("TOKENRANK_PHOTOGRAPHS") {
+        compare_scenes(Path::new(&folder));
     }
 }
 

@@ -16,8 +16,6 @@ mod matrix_file;
 mod npz;
 mod samplers;
 mod sd_pipeline;
-#[path = "../../../xtask/tests/skipped/mod.rs"]
-mod skipped;
 mod t5_golden;
 mod unet_golden;
 mod vae_golden;

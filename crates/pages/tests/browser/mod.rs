@@ -13,6 +13,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use skipped::Requirement;
 
 /// Time limit for a reply of the browser, generous for slow machines.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -27,19 +28,9 @@ pub const QUIET: [&str; 6] = [
     "--hide-scrollbars",
 ];
 
-/// Finds Chromium or Chrome: the environment variable `CHROME`, otherwise the search path. Prints a note if there is none.
+/// Finds Chromium or Chrome. Says that the test is skipped if there is none.
 pub fn find() -> Option<PathBuf> {
-    if let Some(chrome) = std::env::var_os("CHROME") {
-        return Some(chrome.into());
-    }
-    let names = ["chromium", "chromium-browser", "google-chrome", "google-chrome-stable"];
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let found = std::env::split_paths(&path).flat_map(|dir| names.map(|name| dir.join(name)));
-    let found = found.into_iter().find(|file| file.is_file());
-    if found.is_none() {
-        skipped::skipped("no chromium or google-chrome in PATH, and CHROME is not set");
-    }
-    found
+    if skipped::lacks(Requirement::Chromium) { None } else { skipped::chromium() }
 }
 
 /// A browser with one page.

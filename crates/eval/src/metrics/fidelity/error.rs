@@ -94,6 +94,15 @@ pub enum FidelityError {
         /// Its width.
         width: usize,
     },
+    /// Means or covariances are so large that their distance is not a finite number.
+    #[error(
+        "the Fréchet distance of means of {width} numbers is not finite; the numbers of the reference or of the images are \
+         too large, which damaged statistics would explain"
+    )]
+    Overflow {
+        /// Numbers per mean.
+        width: usize,
+    },
     /// The Inception Score was requested for a network without classes.
     #[error("the Inception Score needs class logits, and these features come without")]
     NoLogits,
@@ -116,6 +125,7 @@ impl FidelityError {
             | Self::NotFinite { .. }
             | Self::Statistics { .. }
             | Self::Eigenvalues { .. }
+            | Self::Overflow { .. }
             | Self::NoLogits => ErrorKind::Input,
         }
     }

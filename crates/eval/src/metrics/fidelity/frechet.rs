@@ -15,7 +15,7 @@ use super::{FidelityError, Gaussian};
 /// computes it from the eigenvalues of the unsymmetric product.
 ///
 /// # Errors
-/// Fails if the distributions have different widths, or if the eigenvalues cannot be computed.
+/// Fails if the distributions have different widths, if the eigenvalues cannot be computed, or if the distance is not finite.
 pub fn frechet_distance(a: &Gaussian, b: &Gaussian) -> Result<f64, FidelityError> {
     let (wanted, found) = (a.width(), b.width());
     if wanted != found {
@@ -23,7 +23,9 @@ pub fn frechet_distance(a: &Gaussian, b: &Gaussian) -> Result<f64, FidelityError
     }
     let means: f64 = a.mean.iter().zip(&b.mean).map(|(x, y)| (x - y).powi(2)).sum();
     let traces = a.covariance.diag().sum() + b.covariance.diag().sum();
-    Ok(means + traces - 2.0 * trace_of_root(a.covariance.view(), b.covariance.view())?)
+    let distance = means + traces - 2.0 * trace_of_root(a.covariance.view(), b.covariance.view())?;
+    // Published statistics may hold any finite numbers.
+    if distance.is_finite() { Ok(distance) } else { Err(FidelityError::Overflow { width: wanted }) }
 }
 
 /// Returns `tr (Σ₁ Σ₂)^½`.
