@@ -6,14 +6,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::common::{arg, root, tokenrank, words};
-use crate::server::{COMMIT, File, Reply, StandIn, honest, sha256};
+use crate::common::{arg, root, scratch, tokenrank, words};
+use crate::server::{COMMIT, File, Reply, Request, StandIn, Twist, git_hash, honest, sha256};
 
-const ID: &str = "facebook/dino-vits16";
+pub const ID: &str = "facebook/dino-vits16";
 const CONFIG: &str = "configs/mini/masking-vit.toml";
 const TOKEN: &str = "hf_secret";
 
-fn files() -> Vec<File> {
+pub fn files() -> Vec<File> {
     let folder = root().join("datasets/mini/models/vit");
     ["config.json", "preprocessor_config.json", "model.safetensors"]
         .map(|name| (name, std::fs::read(folder.join(name)).expect("the miniature")))
@@ -25,10 +25,10 @@ fn weights() -> Vec<u8> {
 }
 
 /// A home of Hugging Face's programs, empty at first.
-struct Home(tempfile::TempDir);
+pub struct Home(pub tempfile::TempDir);
 
 impl Home {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::tempdir().expect("a scratch folder"))
     }
 
@@ -40,10 +40,23 @@ impl Home {
         command.env("HF_HOME", self.0.path()).env("HF_ENDPOINT", endpoint).env("HF_TOKEN", TOKEN)
     }
 
-    #[track_caller]
-    fn run(&self, stand_in: &StandIn, args: &[&str], code: i32) -> Output {
+    /// A command with this home; `fetch` keeps its lock file there, too.
+    pub fn command(&self, endpoint: &str, args: &[&str]) -> Command {
         let mut command = tokenrank();
-        let output = self.settle(&mut command, &stand_in.hub.url()).args(args).output().expect("an answer");
+        self.settle(&mut command, endpoint).args(args);
+        if args[0] == "fetch" {
+            command.arg("--lock").arg(self.lock());
+        }
+        command
+    }
+
+    fn lock(&self) -> PathBuf {
+        self.0.path().join("models.lock.toml")
+    }
+
+    #[track_caller]
+    pub fn run(&self, stand_in: &StandIn, args: &[&str], code: i32) -> Output {
+        let output = self.command(&stand_in.hub.url(), args).output().expect("an answer");
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", words(&output));
         assert!(
             !words(&output).contains(TOKEN) && !words(&output).contains("panicked"),
@@ -54,8 +67,7 @@ impl Home {
     }
 
     fn spawn(&self, stand_in: &StandIn) -> Child {
-        let mut command = tokenrank();
-        let command = self.settle(&mut command, &stand_in.hub.url()).args(["fetch", ID]);
+        let mut command = self.command(&stand_in.hub.url(), &["fetch", ID]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts")
     }
 
@@ -68,7 +80,11 @@ impl Home {
     }
 
     fn incomplete(&self) -> PathBuf {
-        self.repository().join("blobs").join(format!("{}.incomplete", sha256(&weights())))
+        self.partial(&sha256(&weights()))
+    }
+
+    fn partial(&self, hash: &str) -> PathBuf {
+        self.repository().join("blobs").join(format!("{hash}.incomplete"))
     }
 
     #[track_caller]
@@ -176,26 +192,34 @@ fn refusals_of_the_hub() {
     assert!(message.contains(&sha256(&weights())) && message.contains("removed"), "{message}");
     assert!(!home.incomplete().exists() && !home.snapshot().join("model.safetensors").exists());
 
-    let mut command = tokenrank();
-    let nobody = Home::new().settle(&mut command, "http://127.0.0.1:1").args(["fetch", ID]).output();
-    let nobody = nobody.expect("an answer");
+    let nobody = Home::new().command("http://127.0.0.1:1", &["fetch", ID]).output().expect("an answer");
     assert_eq!(nobody.status.code(), Some(3));
     assert!(words(&nobody).contains("cannot reach http://127.0.0.1:1"), "{}", words(&nobody));
 }
 
 const CUT: usize = 50_000;
 
-/// Stops a fetch in the middle of the weights with this signal, and says how it ended.
+/// Serves the beginning of the weights, and then nothing for a long time.
+fn stalled_weights(_: &Request, nth: usize, reply: Reply) -> Reply {
+    if nth > 1 {
+        std::thread::sleep(Duration::from_secs(30));
+    }
+    Reply { cut_after: Some(CUT), ..reply }
+}
+
+/// Serves a byte of the configuration, and then nothing for a long time.
+fn stalled_config(request: &Request, _: usize, reply: Reply) -> Reply {
+    match request.method == "GET" && request.path.contains("resolve-cache/config.json") {
+        true => Reply { pace: Some((1, Duration::from_secs(30))), ..reply },
+        false => reply,
+    }
+}
+
+/// Stops a fetch in the middle of a file with this signal, and says how it ended.
 #[cfg(unix)]
-fn stopped(home: &Home, signal: &str) -> Output {
-    let stalls = StandIn::start(files(), honest, |_, nth, reply| {
-        if nth > 1 {
-            std::thread::sleep(Duration::from_secs(30));
-        }
-        Reply { cut_after: Some(CUT), ..reply }
-    });
-    let mut child = home.spawn(&stalls);
-    while home.incomplete().metadata().map_or(0, |file| file.len()) < CUT as u64 {
+fn stopped(home: &Home, signal: &str, stalls: &StandIn, partial: &Path, bytes: u64) -> Output {
+    let mut child = home.spawn(stalls);
+    while partial.metadata().map_or(true, |file| file.len() < bytes) {
         assert!(child.try_wait().expect("a child").is_none(), "it ended by itself");
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -207,15 +231,34 @@ fn stopped(home: &Home, signal: &str) -> Output {
 #[test]
 #[cfg(unix)]
 fn stopped_in_the_middle_it_goes_on_there() {
-    for (signal, code) in [("-KILL", None), ("-INT", Some(5))] {
+    for (signal, code) in [("-KILL", None), ("-INT", Some(5)), ("-TERM", Some(5))] {
         let home = Home::new();
-        assert_eq!(stopped(&home, signal).status.code(), code);
+        let stalls = StandIn::start(files(), honest, stalled_weights);
+        let output = stopped(&home, signal, &stalls, &home.incomplete(), CUT as u64);
+        assert_eq!(output.status.code(), code);
+        assert_eq!(words(&output).contains("run the same command again to resume"), code.is_some());
         assert!(!home.snapshot().join("model.safetensors").exists());
         let stand_in = StandIn::start(files(), honest, honest);
         home.run(&stand_in, &["fetch", ID], 0);
         assert_eq!(stand_in.ranges(), [format!("bytes={CUT}-")]);
         home.assert_complete();
     }
+}
+
+/// Small files are kept under one name as well, however often a fetch is stopped.
+#[test]
+#[cfg(unix)]
+fn stopped_in_a_small_file_nothing_is_left_behind() {
+    let home = Home::new();
+    let partial = home.partial(&git_hash(&files()[0].1));
+    for (signal, code) in [("-INT", Some(5)), ("-KILL", None), ("-INT", Some(5))] {
+        let stalls = StandIn::start(files(), stalled_config, honest);
+        assert_eq!(stopped(&home, signal, &stalls, &partial, 0).status.code(), code);
+        let left = std::fs::read_dir(home.repository().join("blobs")).expect("blobs").count();
+        assert_eq!(left, 1);
+    }
+    home.run(&StandIn::start(files(), honest, honest), &["fetch", ID], 0);
+    home.assert_complete();
 }
 
 /// A limit on the size of files stops a write as a full disk does, after the first part of it.
@@ -226,7 +269,8 @@ fn no_room() {
     // In blocks of 512 or, in some shells, 1024 bytes; the signal would end the program before the write fails.
     let script = "trap '' XFSZ; ulimit -f 200; exec \"$0\" \"$@\"";
     let mut command = Command::new("sh");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_tokenrank"), "fetch", ID]).env("NO_COLOR", "1");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_tokenrank"), "fetch", ID, "--lock"]).arg(home.lock());
+    command.env("NO_COLOR", "1");
     let output = home.settle(&mut command, &stand_in.hub.url()).output().expect("an answer");
     assert_eq!(output.status.code(), Some(3), "{}", words(&output));
     let message = words(&output);
@@ -255,4 +299,138 @@ fn two_processes_fetch_one_model() {
     }
     home.assert_complete();
     assert_eq!(stand_in.ranges(), ["-"], "the weights were downloaded twice");
+}
+
+/// A mirror with entity tags of its own.
+fn tagless(_: &Request, _: usize, reply: Reply) -> Reply {
+    let length = reply.content.len().to_string();
+    let moved = reply.headers.iter().any(|(name, _)| *name == "X-Linked-Etag");
+    let tag = if moved { "X-Linked-Etag" } else { "ETag" };
+    if reply.status == 307 { reply } else { reply.with(tag, &format!("\"md5-{length}\"")) }
+}
+
+#[test]
+fn what_nothing_proves_is_refused_unless_it_is_asked_for() {
+    let (home, mirror) = (Home::new(), StandIn::start(files(), tagless as Twist, honest));
+    let message = words(&home.run(&mirror, &["fetch", ID], 3));
+    for word in
+        [ID, "config.json", "gives no hash", "`md5-", "X-Linked-Etag", "`tokenrank fetch --unverified`"]
+    {
+        assert!(message.contains(word), "{word} is not in: {message}");
+    }
+    assert!(!home.repository().exists() && !home.lock().exists());
+
+    let output = home.run(&mirror, &["fetch", ID, "--unverified"], 0);
+    let message = words(&output);
+    assert_eq!(message.matches("WARNING: ").count(), 3, "{message}");
+    assert!(message.contains("model.safetensors of facebook/dino-vits16 is not verified"), "{message}");
+    assert_eq!(stdout(&output).trim(), home.snapshot().display().to_string());
+    let set = format!("model.id={ID}");
+    let message = words(&home.run(&mirror, &["validate", CONFIG, "--set", &set], 0));
+    assert!(message.contains("model.safetensors") && message.contains("never checked"), "{message}");
+    home.run(&mirror, &["fetch", ID], 3);
+
+    // The hub itself: the files get their right names, and nothing is said any more.
+    let hub = StandIn::start(files(), honest, honest);
+    home.run(&hub, &["fetch", ID], 0);
+    assert_eq!(words(&home.run(&hub, &["fetch", ID], 0)), "");
+    assert_eq!(words(&home.run(&hub, &["validate", CONFIG, "--set", &set], 0)), "");
+}
+
+#[test]
+fn the_lock_file_is_written_by_the_first_fetch_and_pins_the_next() {
+    let (folder, stand_in) = (scratch(), StandIn::start(files(), honest, honest));
+    let fetch = |home: &Home, stand_in: &StandIn, folder: &Path| {
+        let mut command = tokenrank();
+        let command = home.settle(&mut command, &stand_in.hub.url()).args(["fetch", ID]).current_dir(folder);
+        let output = command.output().expect("an answer");
+        (output.status.code(), words(&output))
+    };
+    assert_eq!(fetch(&Home::new(), &stand_in, folder.path()), (Some(0), String::new()));
+    let text = std::fs::read_to_string(folder.path().join("models.lock.toml")).expect("a lock file");
+    for word in [ID, COMMIT, &sha256(&weights()), &sha256(&files()[0].1)] {
+        assert!(text.contains(word), "{word} is not in: {text}");
+    }
+
+    let mut other = files();
+    other[2].1[99] ^= 1;
+    let (code, message) = fetch(&Home::new(), &StandIn::start(other.clone(), honest, honest), folder.path());
+    assert_eq!(code, Some(3), "{message}");
+    for word in ["model.safetensors", &sha256(&weights()), &sha256(&other[2].1), "models.lock.toml pins"] {
+        assert!(message.contains(word), "{word} is not in: {message}");
+    }
+
+    // Nobody can write there; the model is complete all the same.
+    if cfg!(target_os = "linux") {
+        let (code, message) = fetch(&Home::new(), &stand_in, Path::new("/proc"));
+        assert_eq!(code, Some(0), "{message}");
+        assert!(message.contains("cannot write models.lock.toml") && message.contains("--lock"), "{message}");
+    }
+}
+
+#[test]
+fn passwords_in_addresses_are_never_shown() {
+    let path = "http://alice:s3cret@127.0.0.1:1/hub";
+    for (endpoint, proxy, word) in [
+        (path, "", "http://…@127.0.0.1:1/hub"),
+        ("http://alice:s3/cret@127.0.0.1:1", "", "HF_ENDPOINT"),
+        ("alice:s3cret@127.0.0.1:1", "", "HF_ENDPOINT"),
+        ("ftp://alice:s3cret@127.0.0.1:1", "", "HF_ENDPOINT"),
+        ("http://hub.invalid", "http://bob:s3cret@127.0.0.1:1", "cannot reach http://hub.invalid"),
+        ("http://hub.invalid", "bob:s3cret@127.0.0.1:1", "cannot reach http://hub.invalid"),
+        ("https://hub.invalid", "http://bob:s3cret@127.0.0.1:1", "cannot reach https://hub.invalid"),
+    ] {
+        let mut command = Home::new().command(endpoint, &["fetch", ID]);
+        let output = command.env("ALL_PROXY", proxy).env("RUST_LOG", "trace").output().expect("an answer");
+        let text = words(&output);
+        assert_eq!(output.status.code(), Some(3), "{text}");
+        assert!(text.contains(word), "{word} is not in: {text}");
+        assert!(!text.contains("s3") && !text.contains("cret"), "{text}");
+    }
+}
+
+#[test]
+#[cfg(unix)]
+fn without_a_home_nothing_is_written_to_the_current_folder() {
+    for (home, word) in [(None, "/"), (Some(""), "HF_HOME"), (Some("."), "HF_HOME"), (Some("a"), "HF_HOME")] {
+        let folder = scratch();
+        let mut command = tokenrank();
+        for name in ["HF_HOME", "HF_HUB_CACHE", "XDG_CACHE_HOME", "HOME", "USERPROFILE"] {
+            command.env_remove(name);
+        }
+        if let Some(home) = home {
+            command.env("HOME", home);
+        }
+        // A model that nobody has in a cache; nobody listens at this address.
+        command.env("HF_ENDPOINT", "http://127.0.0.1:1").args([
+            "fetch",
+            "dinov2-registers-giant-imagenet1k",
+            "--offline",
+        ]);
+        let output = command.current_dir(folder.path()).output().expect("an answer");
+        let text = words(&output);
+        assert_eq!(output.status.code(), Some(3), "{text}");
+        assert!(text.contains(word) && !text.contains(" .cache"), "{home:?}: {text}");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 0);
+    }
+}
+
+/// As on a network file system whose lock daemon does not run.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_file_system_without_locks_is_no_obstacle() {
+    let folder = scratch();
+    let (source, library) = (folder.path().join("flock.c"), folder.path().join("flock.so"));
+    std::fs::write(&source, "#include <errno.h>\nint flock(int f, int o) { errno = ERRNO; return -1; }\n")
+        .expect("writable");
+    for errno in ["ENOLCK", "ENOSYS", "EOPNOTSUPP"] {
+        let mut compiler = Command::new("c++");
+        compiler.args(["-shared", "-fPIC", &format!("-DERRNO={errno}"), "-x", "c", "-o"]);
+        assert!(compiler.args([&library, &source]).status().expect("a compiler").success());
+        let (home, stand_in) = (Home::new(), StandIn::start(files(), honest, honest));
+        let mut command = home.command(&stand_in.hub.url(), &["fetch", ID]);
+        let output = command.env("LD_PRELOAD", &library).output().expect("an answer");
+        assert_eq!(output.status.code(), Some(0), "{errno}: {}", words(&output));
+        home.assert_complete();
+    }
 }

@@ -12,6 +12,7 @@ mod diffseg;
 mod experiments;
 mod faults;
 mod fetch;
+mod fetch_kills;
 mod flux;
 mod guidance;
 mod hostile;
