@@ -12,6 +12,7 @@ mod diffseg;
 mod experiments;
 mod faults;
 mod fetch;
+mod fetch_hostile;
 mod fetch_kills;
 mod flux;
 mod guidance;

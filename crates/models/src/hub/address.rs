@@ -34,22 +34,28 @@ impl fmt::Debug for Endpoint {
 
 /// Returns an address without user, password and query, which may hold a signature.
 pub(super) fn public(url: &str) -> String {
-    let url = without_user(url);
-    url.split(['?', '#']).next().unwrap_or_default().into()
+    hide_user(url).split(['?', '#']).next().unwrap_or_default().into()
 }
 
 /// Returns a text with the user and the password of every address in it replaced by `…`.
 pub(super) fn without_user(text: &str) -> String {
-    let hide = |word: &str| match word.rsplit_once('@') {
-        Some((before, after)) => match before.find("//") {
-            Some(at) => format!("{}…@{after}", &before[..at + 2]),
-            // A proxy may be given without a scheme, as `user:password@host`.
-            None if before.contains(':') => format!("…@{after}"),
-            None => word.to_owned(),
-        },
-        None => word.to_owned(),
+    let hide = |word: &str| match word.split_once('@') {
+        // A proxy may be given without a scheme, as `user:password@host`.
+        Some((before, _)) if before.contains(':') => hide_user(word),
+        _ => word.to_owned(),
     };
     text.split_inclusive(char::is_whitespace).map(hide).collect()
+}
+
+/// Replaces everything between the scheme and the last `@` of an address, which need not be valid.
+fn hide_user(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((before, after)) => {
+            let scheme = before.find("//").map_or("", |at| &before[..at + 2]);
+            format!("{scheme}…@{after}")
+        }
+        None => url.to_owned(),
+    }
 }
 
 /// Returns scheme, host and port.
@@ -113,14 +119,16 @@ mod tests {
             ("http://alice:s3c@cret@hub.example/x", "http://…@hub.example/x"),
             ("http://s3cret@hub.example", "http://…@hub.example"),
             ("http://alice:s3/c?r#et@hub.example/x", "http://…@hub.example/x"),
+            ("http://alice:s3 cret@hub.example/x", "http://…@hub.example/x"),
             ("alice:s3cret@proxy:3128", "…@proxy:3128"),
+            ("s3cret@hub.example", "…@hub.example"),
             ("//alice:s3cret@hub.example/x", "//…@hub.example/x"),
         ] {
             assert_eq!(public(url), shown);
             assert_eq!(format!("{0} {0:?}", Endpoint::new(url)), format!("{shown} {shown}"));
         }
         let reason = "bad uri: http://alice:s3cret@h/ at byte 7 (proxy bob:s3cret@p)";
-        assert_eq!(without_user(reason), "bad uri: http://…@h/ at byte 7 …@p)");
+        assert_eq!(without_user(reason), "bad uri: http://…@h/ at byte 7 (proxy …@p)");
     }
 
     #[test]

@@ -106,19 +106,19 @@ pub enum HubError {
     )]
     NotPinned {
         /// Hub id.
-        id: String,
+        id: Box<str>,
         /// The file.
-        file: String,
+        file: Box<str>,
         /// The hub or the cache.
-        origin: String,
+        origin: Box<str>,
         /// `sha256`, `size` or `commit`.
         what: &'static str,
         /// Value of the file.
-        found: String,
+        found: Box<str>,
         /// Pinned value.
-        wanted: String,
+        wanted: Box<str>,
         /// The lock file, or this program.
-        by: String,
+        by: Box<str>,
     },
     /// The hub sends no hash or no size with which a file could be checked.
     #[error(

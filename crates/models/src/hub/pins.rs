@@ -30,8 +30,12 @@ impl<'a> Pins<'a> {
         match lock.and_then(|lock| Some((lock, lock.of(&model.id)?))) {
             Some((lock, locked)) if model.is_pinned() && model.revision != locked.commit => {
                 let by = lock.path().display().to_string();
-                let (file, origin) = ("the commit".into(), "this program".into());
-                Err(pins.differs(file, origin, "commit", &model.revision, &locked.commit, by))
+                Err(pins.differs(
+                    ["the commit", "this program"],
+                    "commit",
+                    [&model.revision, &locked.commit],
+                    &by,
+                ))
             }
             _ => Ok(pins),
         }
@@ -91,8 +95,7 @@ impl<'a> Pins<'a> {
     fn check(&self, file: &str, origin: &str, size: Option<u64>, sha256: Option<&str>) -> Result<()> {
         for pin in self.of(file) {
             let differs = |what, found: &dyn ToString, wanted: &dyn ToString| {
-                let (file, origin) = (file.into(), origin.into());
-                Err(self.differs(file, origin, what, &found.to_string(), &wanted.to_string(), pin.by.clone()))
+                Err(self.differs([file, origin], what, [&found.to_string(), &wanted.to_string()], &pin.by))
             };
             match (sha256, &pin.sha256) {
                 (Some(found), Some(wanted)) if found != wanted => return differs("sha256", &found, wanted),
@@ -108,14 +111,13 @@ impl<'a> Pins<'a> {
 
     fn differs(
         &self,
-        file: String,
-        origin: String,
+        [file, origin]: [&str; 2],
         what: &'static str,
-        found: &str,
-        wanted: &str,
-        by: String,
+        [found, wanted]: [&str; 2],
+        by: &str,
     ) -> HubError {
-        let id = self.model.id.clone();
+        let id = self.model.id.as_str().into();
+        let (file, origin, by) = (file.into(), origin.into(), by.into());
         HubError::NotPinned { id, file, origin, what, found: found.into(), wanted: wanted.into(), by }
     }
 }

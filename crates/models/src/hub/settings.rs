@@ -70,7 +70,7 @@ impl Hub {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let text = |name: &str| variable(name).map(|value| value.to_string_lossy().trim().to_owned());
         let folder = |name: &str| -> Result<Option<PathBuf>> {
-            variable(name).map(|value| expand(&PathBuf::from(value), &user)).transpose()
+            variable(name).map(|value| expand(&PathBuf::from(value), user)).transpose()
         };
 
         let home = match (folder("HF_HOME")?, folder("XDG_CACHE_HOME")?) {
@@ -191,11 +191,14 @@ mod tests {
         assert!(hub(&[("HF_HUB_OFFLINE", "1")]).with_offline(false).offline);
     }
 
+    /// Variables, the home that the system knows, and the cache or a part of the refusal.
+    type Case<'a> = (&'a [(&'a str, &'a str)], Option<&'a str>, Result<&'a str, &'a str>);
+
     /// A cache below the current folder would be another one for every command.
     #[test]
     fn the_home_is_a_folder_of_the_user_or_refused() {
         let home = "/home/of/user/.cache/huggingface/hub";
-        let cases: [(&[(&str, &str)], Option<&str>, Result<&str, &str>); 9] = [
+        let cases: [Case; 9] = [
             (&[], Some("/home/of/user"), Ok(home)),
             (&[], None, Err("HOME is not set")),
             (&[("HOME", "")], Some("/home/of/user"), Err("HOME is empty")),

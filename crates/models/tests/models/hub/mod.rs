@@ -3,6 +3,7 @@
 mod attacks;
 mod folders;
 mod lock_file;
+mod planted;
 mod refusals;
 mod server;
 

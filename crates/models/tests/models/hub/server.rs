@@ -36,6 +36,7 @@ pub struct Reply {
 }
 
 /// Header of a response that says how long its content is.
+#[allow(dead_code, reason = "the tests of the program lie less than those of the library")]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Length {
     #[default]
@@ -145,10 +146,13 @@ fn serve(
         Length::Endless => write!(stream, "Transfer-Encoding: chunked\r\n\r\n")?,
     }
     if request.method != "HEAD" {
-        while reply.length == Length::Endless {
-            write!(stream, "{:x}\r\n", body.len())?;
-            stream.write_all(body)?;
-            write!(stream, "\r\n")?;
+        if reply.length == Length::Endless {
+            // Until the client hangs up.
+            loop {
+                write!(stream, "{:x}\r\n", body.len())?;
+                stream.write_all(body)?;
+                write!(stream, "\r\n")?;
+            }
         }
         let (size, pause) = reply.pace.unwrap_or((usize::MAX, Duration::ZERO));
         for piece in body[..reply.cut_after.unwrap_or(body.len())].chunks(size) {
