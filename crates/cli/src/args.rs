@@ -160,7 +160,16 @@ pub(crate) struct FetchArgs {
     /// Do not download anything: print the folders, or what is missing
     #[arg(long)]
     pub offline: bool,
+    /// File that pins what was fetched: written by the first fetch, and later fetches refuse what differs
+    #[arg(long, value_name = "FILE", default_value = LOCK_FILE)]
+    pub lock: PathBuf,
+    /// Accept files for which the hub gives no hash or length, so that nothing tells whether they are right
+    #[arg(long)]
+    pub unverified: bool,
 }
+
+/// The lock file of `fetch`, in the current folder.
+pub(crate) const LOCK_FILE: &str = "models.lock.toml";
 
 const FETCH_ENVIRONMENT: &str = "\
 Environment variables, as in Python's huggingface_hub, whose cache is shared: HF_HOME and HF_HUB_CACHE (folder of the cache), \

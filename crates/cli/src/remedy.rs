@@ -66,15 +66,23 @@ impl Explained for HubError {
                 "where a repository has its weights as a pickle only, download it with `hf download {id} --local-dir DIR` and \
                  give DIR as the model's path: the program then says how to convert the weights"
             )),
+            Self::Unverified { .. } => {
+                Some("`tokenrank fetch --unverified` accepts the file without a check".into())
+            }
             Self::NotFound { .. }
             | Self::Unreachable { .. }
+            | Self::Busy { .. }
             | Self::Cut { .. }
             | Self::Denied { .. }
             | Self::Answer { .. }
             | Self::NotPinned { .. }
             | Self::Damaged { .. }
+            | Self::TooLarge { .. }
             | Self::NoRoom { .. }
             | Self::File { .. }
+            | Self::LockFile { .. }
+            | Self::NoHome { .. }
+            | Self::Endpoint { .. }
             | Self::Token
             | Self::Registry(_) => None,
         }

@@ -10,15 +10,16 @@ use std::time::Duration;
 use crate::error::{Error, Result};
 use crate::version::WANTED;
 
-/// The wheels of a CPU libtorch. `libtorch_cpu.so` of the Linux wheel links CUDA's runtime and profiler libraries, so
-/// these two wheels are needed as well; nothing else is loaded without a GPU.
-const CPU_WHEELS: [&str; 3] = ["torch==2.11.0", "nvidia-cuda-runtime==13.0.96", "nvidia-cuda-cupti==13.0.85"];
+/// The wheels of libtorch with their versions and hashes, as pip reads them.
+const CPU_WHEELS: &str = include_str!("../wheels/cpu.txt");
+const CUDA_WHEELS: &str = include_str!("../wheels/cuda.txt");
 
-/// Returns the arguments with which `python3` installs libtorch into `target`.
+/// Returns the arguments with which `python3` installs the wheels that a requirements file lists into `target`. pip
+/// refuses a wheel whose hash is not the listed one.
 ///
 /// The tags of the wheels are given explicitly rather than taken from the Python that runs pip: the C++ libraries are
 /// identical in every wheel, so any python3 will do.
-pub(crate) fn install_args(target: &Path, cuda: bool) -> Vec<String> {
+pub(crate) fn install_args(target: &Path, requirements: &Path) -> Vec<String> {
     let mut args: Vec<String> =
         ["-m", "pip", "install", "--no-compile", "--no-input", "--progress-bar", "off"]
             .map(str::to_owned)
@@ -33,12 +34,9 @@ pub(crate) fn install_args(target: &Path, cuda: bool) -> Vec<String> {
     );
     args.extend(["--platform", "manylinux2014_x86_64", "--target"].map(str::to_owned));
     args.push(target.to_string_lossy().into_owned());
-    if cuda {
-        args.push(CPU_WHEELS[0].to_owned());
-    } else {
-        args.push("--no-deps".to_owned());
-        args.extend(CPU_WHEELS.map(str::to_owned));
-    }
+    // The file lists everything that libtorch loads.
+    args.extend(["--no-deps", "--require-hashes", "--requirement"].map(str::to_owned));
+    args.push(requirements.to_string_lossy().into_owned());
     args
 }
 
@@ -49,10 +47,13 @@ pub(crate) fn install_args(target: &Path, cuda: bool) -> Vec<String> {
 pub(crate) fn install(target: &Path, scratch: &Path, log: &Path, cuda: bool) -> Result<()> {
     let unwritable =
         |error: io::Error| Error::missing(format!("{} cannot be written: {error}", log.display()));
+    let requirements = scratch.join(if cuda { "cuda.txt" } else { "cpu.txt" });
+    fs::write(&requirements, if cuda { CUDA_WHEELS } else { CPU_WHEELS })
+        .map_err(|error| Error::missing(format!("{} cannot be written: {error}", requirements.display())))?;
     let out = File::create(log).map_err(unwritable)?;
     let err = out.try_clone().map_err(unwritable)?;
     let mut child = Command::new("python3")
-        .args(install_args(target, cuda))
+        .args(install_args(target, &requirements))
         // The unpacked wheel takes 1.2 GB: a small /tmp could not hold it, and moving it from there would be a copy.
         .env("TMPDIR", scratch)
         .env("PIP_DISABLE_PIP_VERSION_CHECK", "1")
@@ -99,6 +100,13 @@ fn diagnose(log: &str) -> String {
         return "the disk is full: free about 2 GB (7 GB with --cuda) where the repository is and try again"
             .to_owned();
     }
+    if let Some(wheel) = other_hash(log) {
+        return format!(
+            "{wheel} is not the published wheel, since its hash differs from the one in crates/xtask/wheels, and nothing was \
+             installed: do not trust the package registry or mirror that pip is set up for, or name another one in \
+             PIP_INDEX_URL; if pip's cache is damaged, run `python3 -m pip cache purge`"
+        );
+    }
     if says(&["CERTIFICATE_VERIFY_FAILED", "SSLError", "SSL module is not available"]) {
         return "the Python package registry's certificate cannot be checked: set PIP_CERT to the network's own \
                 certificates or PIP_INDEX_URL to its mirror"
@@ -134,6 +142,14 @@ fn diagnose(log: &str) -> String {
     format!("pip failed: {}", last.unwrap_or("it printed nothing"))
 }
 
+/// Returns the requirement whose wheel has another hash than the listed one, if that is why pip failed.
+fn other_hash(log: &str) -> Option<&str> {
+    // pip goes on with lines such as `    torch==2.11.0 from https://… (from -r FILE (line 8)):`.
+    let (_, after) = log.split_once("DO NOT MATCH THE HASHES")?;
+    let requirement = after.lines().find(|line| line.starts_with("    ") && line.trim_end().ends_with(':'));
+    Some(requirement.and_then(|line| line.split_whitespace().next()).unwrap_or("a wheel"))
+}
+
 /// Returns the total size of the files under a folder; files that vanish meanwhile count as 0.
 fn size(dir: &Path) -> u64 {
     let Ok(entries) = fs::read_dir(dir) else { return 0 };
@@ -152,20 +168,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn three_wheels_without_their_dependencies_or_torch_with_them() {
-        let cpu = install_args(Path::new("/there"), false);
-        assert!(cpu.ends_with(
-            &["--no-deps".to_owned()].into_iter().chain(CPU_WHEELS.map(str::to_owned)).collect::<Vec<_>>()
-        ));
-        let cuda = install_args(Path::new("/there"), true);
-        assert!(!cuda.contains(&"--no-deps".to_owned()));
-        assert_eq!(cuda.last().map(String::as_str), Some("torch==2.11.0"));
-        for args in [cpu, cuda] {
-            let at = args.iter().position(|arg| arg == "--target").unwrap();
-            assert_eq!(args[at + 1], "/there");
-            assert!(args.contains(&"manylinux_2_28_x86_64".to_owned()));
+    fn every_wheel_has_a_version_and_a_hash() {
+        for (wheels, count) in [(CPU_WHEELS, 3), (CUDA_WHEELS, 16)] {
+            let text = wheels.replace("\\\n", " ");
+            let lines: Vec<&str> =
+                text.lines().filter(|line| !line.is_empty() && !line.starts_with('#')).collect();
+            assert_eq!(lines.len(), count, "{text}");
+            for line in lines {
+                let (requirement, hash) = line.split_once(" --hash=sha256:").expect(line);
+                let (name, version) = requirement.trim().split_once("==").expect(line);
+                assert!(hash.len() == 64 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()), "{line}");
+                assert!(name != "torch" || version == WANTED, "{line}");
+            }
         }
-        assert!(CPU_WHEELS[0].ends_with(WANTED));
+    }
+
+    #[test]
+    fn pip_checks_the_hashes_of_exactly_these_wheels() {
+        let args = install_args(Path::new("/there"), Path::new("/scratch/cpu.txt"));
+        let end =
+            ["--target", "/there", "--no-deps", "--require-hashes", "--requirement", "/scratch/cpu.txt"];
+        assert!(args.ends_with(&end.map(str::to_owned)), "{args:?}");
+        assert!(args.contains(&"manylinux_2_28_x86_64".to_owned()));
     }
 
     #[test]
@@ -184,6 +208,13 @@ mod tests {
             (
                 "Collecting torch\nERROR: the moon is full\nWARNING: upgrade\n\n",
                 "pip failed: ERROR: the moon is full",
+            ),
+            (
+                "ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE. If you have updated the package \
+                 versions, please update the hashes. Otherwise, examine the package contents carefully; someone may have \
+                 tampered with them.\n    torch==2.11.0 from https://mirror/torch.whl (from -r cpu.txt (line 7)):\n        \
+                 Expected sha256 0f68\n             Got        1f68\n",
+                "torch==2.11.0 is not the published wheel",
             ),
             ("", "printed nothing"),
         ];

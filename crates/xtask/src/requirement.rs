@@ -32,11 +32,13 @@ pub(crate) enum Requirement {
     PeakMemory,
     /// The daemons and commands of Slurm and munge.
     Slurm,
+    /// The right to start a process of another user with a limit on its threads.
+    ThreadLimits,
 }
 
 impl Requirement {
     /// Every requirement, ordered by name.
-    pub(crate) const ALL: [Self; 8] = [
+    pub(crate) const ALL: [Self; 9] = [
         Self::Advisories,
         Self::ByteNames,
         Self::Chromium,
@@ -45,6 +47,7 @@ impl Requirement {
         Self::Mount,
         Self::PeakMemory,
         Self::Slurm,
+        Self::ThreadLimits,
     ];
 
     /// Returns the name in `TOKENRANK_REQUIRE`.
@@ -58,6 +61,7 @@ impl Requirement {
             Self::Mount => "mount",
             Self::PeakMemory => "peak-memory",
             Self::Slurm => "slurm",
+            Self::ThreadLimits => "thread-limits",
         }
     }
 
@@ -96,7 +100,12 @@ impl Requirement {
             Self::Chromium => &["chromium"],
             Self::Faketime => &["faketime"],
             Self::Slurm => &["munge", "slurmctld", "slurmd", "slurm-client"],
-            Self::Advisories | Self::ByteNames | Self::FullDevice | Self::Mount | Self::PeakMemory => &[],
+            Self::Advisories
+            | Self::ByteNames
+            | Self::FullDevice
+            | Self::Mount
+            | Self::PeakMemory
+            | Self::ThreadLimits => &[],
         }
     }
 
@@ -124,6 +133,13 @@ impl Requirement {
                 let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
                 let reason = "this system does not let a process reset and read its peak memory";
                 lacks(resets && status.contains("VmHWM:"), reason)
+            }
+            Self::ThreadLimits => {
+                let mut limited = Command::new("setpriv");
+                limited.args(["--reuid", "64321", "--clear-groups", "prlimit", "--nproc=64", "true"]);
+                let status = limited.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+                let reason = "threads can be limited by root with setpriv and prlimit only";
+                lacks(status.is_ok_and(|status| status.success()), reason)
             }
             Self::Slurm => {
                 let programs = ["munged", "slurmctld", "slurmd", "sbatch"];

@@ -90,7 +90,7 @@ fn ensure_ours(workspace: &Workspace, folder: &Path, cuda: bool) -> Result<()> {
         }
         Found::Nothing => {}
     }
-    let size = if cuda { "about 3 GB, 4.5 GB on disk" } else { "about 550 MB, 1.2 GB on disk" };
+    let size = if cuda { "about 2.5 GB, 4.5 GB on disk" } else { "about 550 MB, 1.2 GB on disk" };
     eprintln!("downloading libtorch {WANTED}{} ({size}) ...", kind(cuda));
 
     let started = Instant::now();

@@ -55,7 +55,7 @@ fn cuda_replaces_a_cpu_libtorch_and_stays() {
     }
     let installs = machine.installs();
     assert_eq!(installs.len(), 2);
-    assert!(installs[0].contains("--no-deps") && !installs[1].contains("--no-deps"));
+    assert!(installs.iter().all(|args| args.contains("--no-deps --require-hashes --requirement ")));
     assert!(machine.leftovers().is_empty());
 }
 
@@ -82,6 +82,11 @@ fn a_failing_pip_is_one_line_and_leaves_nothing() {
         ("echo 'Failed to establish a new connection: [Errno 111] Connection refused'; exit 1", "no network"),
         ("/bin/mkdir -p x; echo 'OSError: [Errno 28] No space left on device' >&2; exit 1", "disk is full"),
         ("echo 'ERROR: No matching distribution found for torch==2.11.0' >&2; exit 1", "does not offer"),
+        (
+            "echo 'ERROR: THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE.' >&2
+             echo '    nvidia-cuda-cupti==13.0.85 from http://mirror/x.whl (from -r cpu.txt (line 10)):' >&2; exit 1",
+            "nvidia-cuda-cupti==13.0.85 is not the published wheel",
+        ),
         ("echo 'ERROR: something new' >&2; exit 2", "something new"),
     ];
     for (script, expected) in cases {

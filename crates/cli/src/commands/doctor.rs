@@ -32,10 +32,13 @@ pub(crate) fn doctor() -> Result<(), Failure> {
         Ok(false) => problems.push("libtorch computes wrong results on this processor".into()),
         Err(e) => problems.push(format!("libtorch cannot compute: {e}")),
     }
-    let hub = models::hub::Hub::from_env();
-    let cache = hub.cache();
-    let state = if cache.is_dir() { "" } else { " (does not exist yet)" };
-    lines.push(format!("hub cache  {}{state}", cache.display()));
+    match models::hub::Hub::from_env() {
+        Ok(hub) => {
+            let state = if hub.cache().is_dir() { "" } else { " (does not exist yet)" };
+            lines.push(format!("hub cache  {}{state}", hub.cache().display()));
+        }
+        Err(error) => lines.push(format!("hub cache  none: {error}")),
+    }
     print(&format!("{}\n", lines.join("\n")));
     if problems.is_empty() { Ok(()) } else { Err(Failure::other(problems.join("\n"))) }
 }

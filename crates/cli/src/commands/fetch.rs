@@ -1,9 +1,11 @@
 //! `fetch`.
 
-use indicatif::{ProgressBar, ProgressStyle};
-use models::hub::{Hub, Progress, Registry};
+use std::path::{Path, PathBuf};
 
-use crate::args::FetchArgs;
+use indicatif::{ProgressBar, ProgressStyle};
+use models::hub::{Hub, HubError, Model, Progress, Registry};
+
+use crate::args::{FetchArgs, LOCK_FILE};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::print;
@@ -14,17 +16,35 @@ pub(crate) fn fetch(args: &FetchArgs) -> Result<(), Failure> {
     let models = args.names.iter().map(|name| registry.find(name)).collect::<Result<Vec<_>, _>>()?;
     // A file gets its name only when it is complete, so the program may stop at any moment. It exits without
     // destructors, which would run while other threads still work.
-    let stop = || {
-        say!("interrupted; run the same command again to resume");
+    let after = if args.unverified { "; files without a hash start over" } else { "" };
+    let stop = move || {
+        say!("interrupted; run the same command again to resume{after}");
         signal_hook::low_level::exit(ExitCode::Interrupted.code().into());
     };
-    ctrlc::set_handler(stop).map_err(|e| Failure::other(format!("cannot watch for Ctrl-C: {e}; the limit on threads or open files may be reached (ulimit -u, ulimit -n)")))?;
-    let hub = Hub::from_env().with_offline(args.offline);
+ctrlc::set_handler(stop).map_err(|e| Failure::other(format!("cannot watch for Ctrl-C: {e}; the limit on threads or open files may be reached (ulimit -u, ulimit -n)")))?;
+    let hub = Hub::from_env()?.with_offline(args.offline).with_unverified(args.unverified);
+    let hub = hub.with_lock_file(&args.lock);
     for model in models {
-        let folder = hub.fetch(model, &mut Bar::default())?;
+        let folder = fetch_one(&hub, model, &args.lock)?;
         print(&format!("{}\n", folder.display()));
     }
     Ok(())
+}
+
+/// A lock file that nobody asked for may be missing: the current folder may be read-only.
+fn fetch_one(hub: &Hub, model: &Model, lock: &Path) -> Result<PathBuf, HubError> {
+    match hub.fetch(model, &mut Bar::default()) {
+        Err(HubError::File { path, source, .. })
+            if path == lock && lock == Path::new(LOCK_FILE) && !lock.exists() =>
+        {
+            say!(
+                "cannot write {}: {source}; the model is complete, but nothing pins its files. --lock names another file",
+                path.display()
+            );
+            hub.snapshot(model)
+        }
+        done => done,
+    }
 }
 
 /// A progress bar per file on stderr; only notes if stderr is not a terminal.

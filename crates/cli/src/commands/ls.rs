@@ -36,10 +36,12 @@ pub(crate) fn ls(args: &LsArgs) -> Result<(), Failure> {
 
 /// Returns the published checkpoints with a description of each.
 fn checkpoints() -> Result<Vec<(String, String)>, Failure> {
-    let (hub, registry) = (Hub::from_env(), Registry::embedded()?);
+    // Without a cache nothing is fetched.
+    let (hub, registry) = (Hub::from_env().ok(), Registry::embedded()?);
     let row = |model: &Model| {
         let gated = if model.gated { ", gated" } else { "" };
-        let fetched = if hub.snapshot(model).is_ok() { ", fetched" } else { "" };
+        let fetched =
+            if hub.as_ref().is_some_and(|hub| hub.snapshot(model).is_ok()) { ", fetched" } else { "" };
         (model.name.clone(), format!("{}, licence: {}{gated}{fetched}", model.id, model.licence))
     };
     Ok(registry.models().iter().map(row).collect())

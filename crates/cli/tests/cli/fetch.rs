@@ -7,43 +7,56 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::common::{arg, root, tokenrank, words};
-use crate::server::{COMMIT, File, Reply, StandIn, honest, sha256};
+use crate::server::{COMMIT, File, Reply, Request, StandIn, git_hash, honest, sha256};
 
-const ID: &str = "facebook/dino-vits16";
-const CONFIG: &str = "configs/mini/masking-vit.toml";
+pub const ID: &str = "facebook/dino-vits16";
+pub const CONFIG: &str = "configs/mini/masking-vit.toml";
 const TOKEN: &str = "hf_secret";
 
-fn files() -> Vec<File> {
+pub fn files() -> Vec<File> {
     let folder = root().join("datasets/mini/models/vit");
     ["config.json", "preprocessor_config.json", "model.safetensors"]
         .map(|name| (name, std::fs::read(folder.join(name)).expect("the miniature")))
         .to_vec()
 }
 
-fn weights() -> Vec<u8> {
+pub fn weights() -> Vec<u8> {
     files().remove(2).1
 }
 
 /// A home of Hugging Face's programs, empty at first.
-struct Home(tempfile::TempDir);
+pub struct Home(pub tempfile::TempDir);
 
 impl Home {
-    fn new() -> Self {
+    pub fn new() -> Self {
         Self(tempfile::tempdir().expect("a scratch folder"))
     }
 
     /// The command with this home and no other settings of the environment.
-    fn settle<'a>(&self, command: &'a mut Command, endpoint: &str) -> &'a mut Command {
+    pub fn settle<'a>(&self, command: &'a mut Command, endpoint: &str) -> &'a mut Command {
         for name in ["HF_HUB_CACHE", "HF_HUB_OFFLINE", "HF_TOKEN_PATH"] {
             command.env_remove(name);
         }
         command.env("HF_HOME", self.0.path()).env("HF_ENDPOINT", endpoint).env("HF_TOKEN", TOKEN)
     }
 
-    #[track_caller]
-    fn run(&self, stand_in: &StandIn, args: &[&str], code: i32) -> Output {
+    /// A command with this home; `fetch` keeps its lock file there, too.
+    pub fn command(&self, endpoint: &str, args: &[&str]) -> Command {
         let mut command = tokenrank();
-        let output = self.settle(&mut command, &stand_in.hub.url()).args(args).output().expect("an answer");
+        self.settle(&mut command, endpoint).args(args);
+        if args[0] == "fetch" {
+            command.arg("--lock").arg(self.lock());
+        }
+        command
+    }
+
+    pub fn lock(&self) -> PathBuf {
+        self.0.path().join("models.lock.toml")
+    }
+
+    #[track_caller]
+    pub fn run(&self, stand_in: &StandIn, args: &[&str], code: i32) -> Output {
+        let output = self.command(&stand_in.hub.url(), args).output().expect("an answer");
         assert_eq!(output.status.code(), Some(code), "{args:?}: {}", words(&output));
         assert!(
             !words(&output).contains(TOKEN) && !words(&output).contains("panicked"),
@@ -54,16 +67,15 @@ impl Home {
     }
 
     fn spawn(&self, stand_in: &StandIn) -> Child {
-        let mut command = tokenrank();
-        let command = self.settle(&mut command, &stand_in.hub.url()).args(["fetch", ID]);
+        let mut command = self.command(&stand_in.hub.url(), &["fetch", ID]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary starts")
     }
 
-    fn repository(&self) -> PathBuf {
+    pub fn repository(&self) -> PathBuf {
         self.0.path().join("hub/models--facebook--dino-vits16")
     }
 
-    fn snapshot(&self) -> PathBuf {
+    pub fn snapshot(&self) -> PathBuf {
         self.repository().join("snapshots").join(COMMIT)
     }
 
@@ -72,7 +84,7 @@ impl Home {
     }
 
     #[track_caller]
-    fn assert_complete(&self) {
+    pub fn assert_complete(&self) {
         for (name, content) in files() {
             assert!(std::fs::read(self.snapshot().join(name)).expect(name) == content, "{name} differs");
         }
@@ -81,7 +93,7 @@ impl Home {
     }
 }
 
-fn stdout(output: &Output) -> String {
+pub fn stdout(output: &Output) -> String {
     String::from_utf8(output.stdout.clone()).expect("text")
 }
 
@@ -176,26 +188,34 @@ fn refusals_of_the_hub() {
     assert!(message.contains(&sha256(&weights())) && message.contains("removed"), "{message}");
     assert!(!home.incomplete().exists() && !home.snapshot().join("model.safetensors").exists());
 
-    let mut command = tokenrank();
-    let nobody = Home::new().settle(&mut command, "http://127.0.0.1:1").args(["fetch", ID]).output();
-    let nobody = nobody.expect("an answer");
+    let nobody = Home::new().command("http://127.0.0.1:1", &["fetch", ID]).output().expect("an answer");
     assert_eq!(nobody.status.code(), Some(3));
     assert!(words(&nobody).contains("cannot reach http://127.0.0.1:1"), "{}", words(&nobody));
 }
 
 const CUT: usize = 50_000;
 
-/// Stops a fetch in the middle of the weights with this signal, and says how it ended.
+/// Serves the beginning of the weights, and then nothing for a long time.
+fn stalled_weights(_: &Request, nth: usize, reply: Reply) -> Reply {
+    if nth > 1 {
+        std::thread::sleep(Duration::from_secs(30));
+    }
+    Reply { cut_after: Some(CUT), ..reply }
+}
+
+/// Serves a byte of the configuration, and then nothing for a long time.
+fn stalled_config(request: &Request, _: usize, reply: Reply) -> Reply {
+    match request.method == "GET" && request.path.contains("resolve-cache/config.json") {
+        true => Reply { pace: Some((1, Duration::from_secs(30))), ..reply },
+        false => reply,
+    }
+}
+
+/// Stops a fetch in the middle of a file, as soon as it has got there, with this signal. Says how it ended.
 #[cfg(unix)]
-fn stopped(home: &Home, signal: &str) -> Output {
-    let stalls = StandIn::start(files(), honest, |_, nth, reply| {
-        if nth > 1 {
-            std::thread::sleep(Duration::from_secs(30));
-        }
-        Reply { cut_after: Some(CUT), ..reply }
-    });
-    let mut child = home.spawn(&stalls);
-    while home.incomplete().metadata().map_or(0, |file| file.len()) < CUT as u64 {
+fn stopped(home: &Home, signal: &str, stalls: &StandIn, is_there: impl Fn() -> bool) -> Output {
+    let mut child = home.spawn(stalls);
+    while !is_there() {
         assert!(child.try_wait().expect("a child").is_none(), "it ended by itself");
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -207,15 +227,37 @@ fn stopped(home: &Home, signal: &str) -> Output {
 #[test]
 #[cfg(unix)]
 fn stopped_in_the_middle_it_goes_on_there() {
-    for (signal, code) in [("-KILL", None), ("-INT", Some(5))] {
+    for (signal, code) in [("-KILL", None), ("-INT", Some(5)), ("-TERM", Some(5))] {
         let home = Home::new();
-        assert_eq!(stopped(&home, signal).status.code(), code);
+        let stalls = StandIn::start(files(), honest, stalled_weights);
+        let is_there = || home.incomplete().metadata().is_ok_and(|file| file.len() >= CUT as u64);
+        let output = stopped(&home, signal, &stalls, is_there);
+        assert_eq!(output.status.code(), code);
+        assert_eq!(words(&output).contains("run the same command again to resume"), code.is_some());
         assert!(!home.snapshot().join("model.safetensors").exists());
         let stand_in = StandIn::start(files(), honest, honest);
         home.run(&stand_in, &["fetch", ID], 0);
         assert_eq!(stand_in.ranges(), [format!("bytes={CUT}-")]);
         home.assert_complete();
     }
+}
+
+/// Small files are kept under one name as well, however often a fetch is stopped.
+#[test]
+#[cfg(unix)]
+fn stopped_in_a_small_file_nothing_is_left_behind() {
+    let home = Home::new();
+    for (signal, code) in [("-INT", Some(5)), ("-KILL", None), ("-INT", Some(5))] {
+        let stalls = StandIn::start(files(), stalled_config, honest);
+        let is_data = |request: &Request| request.method == "GET" && request.path.contains("resolve-cache");
+        let is_there = || stalls.hub.requests().iter().any(is_data);
+        assert_eq!(stopped(&home, signal, &stalls, is_there).status.code(), code);
+        let left = std::fs::read_dir(home.repository().join("blobs")).expect("blobs").flatten();
+        let left: Vec<_> = left.map(|entry| entry.file_name().into_string().expect("a plain name")).collect();
+        assert_eq!(left, [format!("{}.incomplete", git_hash(&files()[0].1))]);
+    }
+    home.run(&StandIn::start(files(), honest, honest), &["fetch", ID], 0);
+    home.assert_complete();
 }
 
 /// A limit on the size of files stops a write as a full disk does, after the first part of it.
@@ -226,7 +268,8 @@ fn no_room() {
     // In blocks of 512 or, in some shells, 1024 bytes; the signal would end the program before the write fails.
     let script = "trap '' XFSZ; ulimit -f 200; exec \"$0\" \"$@\"";
     let mut command = Command::new("sh");
-    command.args(["-c", script, env!("CARGO_BIN_EXE_tokenrank"), "fetch", ID]).env("NO_COLOR", "1");
+    command.args(["-c", script, env!("CARGO_BIN_EXE_tokenrank"), "fetch", ID, "--lock"]).arg(home.lock());
+    command.env("NO_COLOR", "1");
     let output = home.settle(&mut command, &stand_in.hub.url()).output().expect("an answer");
     assert_eq!(output.status.code(), Some(3), "{}", words(&output));
     let message = words(&output);

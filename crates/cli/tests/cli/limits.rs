@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use crate::browser::skipped::skipped;
+use crate::browser::skipped::{Requirement, lacks};
 use crate::common::{arg, root, scratch, words};
 use crate::experiments::{ALL, assert_same, segments};
 
@@ -80,11 +80,7 @@ fn memory_that_runs_out_is_explained_and_costs_no_answer() {
 fn threads_that_cannot_be_started_are_explained() {
     // Limits on the threads of a user do not hold for root, and those of another user count all of that user's.
     const USER: &str = "64321";
-    let as_user = Command::new("setpriv")
-        .args(["--reuid", USER, "--clear-groups", "prlimit", "--nproc=64", "true"])
-        .output();
-    if !as_user.is_ok_and(|output| output.status.success()) {
-        skipped("threads can be limited by root with setpriv and prlimit only");
+    if lacks(Requirement::ThreadLimits) {
         return;
     }
     for small in [&ALL[0], &ALL[2]] {

@@ -14,6 +14,8 @@ mod diffseg;
 mod experiments;
 mod faults;
 mod fetch;
+mod fetch_hostile;
+mod fetch_kills;
 mod flux;
 mod guidance;
 mod hostile;

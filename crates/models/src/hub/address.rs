@@ -1,12 +1,61 @@
 //! Web addresses: the part that may be shown, the host that is asked, the target of a redirect.
 
+use std::fmt;
 use std::net::IpAddr;
 
 use ureq::http::Uri;
 
-/// Returns an address without its query, which may hold a signature.
+/// Address of a hub without a trailing slash. It may hold a user and a password, which are never shown.
+#[derive(Clone)]
+pub(super) struct Endpoint(String);
+
+impl Endpoint {
+    pub(super) fn new(url: &str) -> Self {
+        Self(url.trim().trim_end_matches('/').into())
+    }
+
+    /// The address for requests.
+    pub(super) fn url(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&public(&self.0))
+    }
+}
+
+impl fmt::Debug for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+/// Returns an address without user, password and query, which may hold a signature.
 pub(super) fn public(url: &str) -> String {
-    url.split(['?', '#']).next().unwrap_or_default().into()
+    hide_user(url).split(['?', '#']).next().unwrap_or_default().into()
+}
+
+/// Returns a text with the user and the password of every address in it replaced by `…`.
+pub(super) fn without_user(text: &str) -> String {
+    let hide = |word: &str| match word.split_once('@') {
+        // A proxy may be given without a scheme, as `user:password@host`.
+        Some((before, _)) if before.contains(':') => hide_user(word),
+        _ => word.to_owned(),
+    };
+    text.split_inclusive(char::is_whitespace).map(hide).collect()
+}
+
+/// Replaces everything between the scheme and the last `@` of an address, which need not be valid.
+fn hide_user(url: &str) -> String {
+    match url.rsplit_once('@') {
+        Some((before, after)) => {
+            let scheme = before.find("//").map_or("", |at| &before[..at + 2]);
+            format!("{scheme}…@{after}")
+        }
+        None => url.to_owned(),
+    }
 }
 
 /// Returns scheme, host and port.
@@ -60,6 +109,26 @@ mod tests {
             join("http://127.0.0.1:1/a", "http://127.0.0.1:2/b").as_deref(),
             Some("http://127.0.0.1:2/b")
         );
+    }
+
+    #[test]
+    fn users_and_passwords_are_never_shown() {
+        for (url, shown) in [
+            ("https://hub.example/x?signature=s3cret#s3cret", "https://hub.example/x"),
+            ("http://alice:s3cret@hub.example:80/x", "http://…@hub.example:80/x"),
+            ("http://alice:s3c@cret@hub.example/x", "http://…@hub.example/x"),
+            ("http://s3cret@hub.example", "http://…@hub.example"),
+            ("http://alice:s3/c?r#et@hub.example/x", "http://…@hub.example/x"),
+            ("http://alice:s3 cret@hub.example/x", "http://…@hub.example/x"),
+            ("alice:s3cret@proxy:3128", "…@proxy:3128"),
+            ("s3cret@hub.example", "…@hub.example"),
+            ("//alice:s3cret@hub.example/x", "//…@hub.example/x"),
+        ] {
+            assert_eq!(public(url), shown);
+            assert_eq!(format!("{0} {0:?}", Endpoint::new(url)), format!("{shown} {shown}"));
+        }
+        let reason = "bad uri: http://alice:s3cret@h/ at byte 7 (proxy bob:s3cret@p)";
+        assert_eq!(without_user(reason), "bad uri: http://…@h/ at byte 7 (proxy …@p)");
     }
 
     #[test]

@@ -9,13 +9,20 @@
 //! .locks/models--organisation--repository/ETAG.lock
 //! ```
 
-use std::fs::{self, File, TryLockError};
-use std::io;
+use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::content::Tag;
+use super::disk::create_folder;
 use super::error::{HubError, Result};
+use super::flock::FileLock;
 use super::registry::is_commit;
+use crate::files::write_whole;
+use crate::limits::read_text;
+
+/// Maximum size of a file that holds a commit, in bytes.
+const REF_BYTES: u64 = 4096;
 
 /// One repository in the cache.
 pub(super) struct Repository {
@@ -23,9 +30,11 @@ pub(super) struct Repository {
     locks: PathBuf,
 }
 
-/// A lock that is held while a blob is written. It is released when the process ends at the latest.
-pub(super) struct Lock {
-    _file: Option<File>,
+/// A file of a commit in the cache.
+pub(super) struct Stored {
+    pub(super) path: PathBuf,
+    /// Name of the blob; `None` if the file is not a link to a blob of this repository.
+    pub(super) tag: Option<Tag>,
 }
 
 impl Repository {
@@ -39,7 +48,7 @@ impl Repository {
         if is_commit(revision) {
             return Some(revision.into());
         }
-        let text = fs::read_to_string(self.folder.join("refs").join(revision)).ok()?;
+        let text = read_text(&self.folder.join("refs").join(revision), REF_BYTES).ok()?;
         Some(text.trim().to_owned()).filter(|commit| is_commit(commit))
     }
 
@@ -53,35 +62,43 @@ impl Repository {
         self.snapshot(commit).join(file).is_file()
     }
 
-    /// Returns the path of the blob with this entity tag.
-    pub(super) fn blob(&self, etag: &str) -> PathBuf {
-        self.folder.join("blobs").join(etag)
+    /// Returns the file of that commit if the cache has it.
+    pub(super) fn stored(&self, commit: &str, file: &str) -> Option<Stored> {
+        let path = self.snapshot(commit).join(file);
+        path.is_file().then(|| Stored { tag: self.tag_of(&path), path })
     }
 
-    /// Whether the cache has the blob with this entity tag and, if `size` is given, of this size.
-    pub(super) fn has_blob(&self, etag: &str, size: Option<u64>) -> bool {
-        self.blob(etag)
-            .metadata()
-            .is_ok_and(|data| data.is_file() && size.is_none_or(|size| data.len() == size))
+    /// Returns the name of the blob to which a link leads, if it is one of this repository.
+    fn tag_of(&self, link: &Path) -> Option<Tag> {
+        let target = link.parent()?.join(fs::read_link(link).ok()?);
+        let ours = self.folder.join("blobs").canonicalize().ok()?;
+        let name = target.file_name()?.to_str()?;
+        (target.parent()?.canonicalize().ok()? == ours).then(|| Tag::of_header(name))?
+    }
+
+    /// Returns the path of the blob with this entity tag.
+    pub(super) fn blob(&self, tag: &Tag) -> PathBuf {
+        self.folder.join("blobs").join(tag.name())
     }
 
     /// Links the file of a commit to the blob with this entity tag.
-    pub(super) fn link(&self, commit: &str, file: &str, etag: &str) -> Result<()> {
+    pub(super) fn link(&self, commit: &str, file: &str, tag: &Tag) -> Result<()> {
         let link = self.snapshot(commit).join(file);
         if let Some(folder) = link.parent() {
-            fs::create_dir_all(folder).map_err(HubError::file("create", folder))?;
+            create_folder(folder)?;
         }
         let depth = 2 + file.matches('/').count();
-        let target = Path::new(&"../".repeat(depth)).join("blobs").join(etag);
-        match place(&self.blob(etag), &target, &link) {
-            // Another process was faster, or the link is dangling because somebody removed blobs by hand.
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && link.is_file() => Ok(()),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                fs::remove_file(&link).and_then(|()| place(&self.blob(etag), &target, &link))
-            }
-            done => done,
+        let target = Path::new(&"../".repeat(depth)).join("blobs").join(tag.name());
+        let blob = self.blob(tag);
+        // A link to something else is left from an earlier version of the file, or from somebody else.
+        if self.tag_of(&link).as_ref() != Some(tag) && link.symlink_metadata().is_ok() {
+            fs::remove_file(&link).map_err(HubError::file("replace", &link))?;
         }
-        .map_err(HubError::file("link", &link))
+        match place(&blob, &target, &link) {
+            // It was there, or another process was faster.
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists && link.is_file() => Ok(()),
+            done => done.map_err(HubError::file("link", &link)),
+        }
     }
 
     /// Stores the commit of a branch. Readers see the old or the new commit, never a part of it.
@@ -91,44 +108,47 @@ impl Repository {
         }
         let path = self.folder.join("refs").join(revision);
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(HubError::file("create", folder))?;
+            create_folder(folder)?;
         }
-        let new = path.with_added_extension(format!("{}.tmp", unique()));
-        fs::write(&new, commit).and_then(|()| fs::rename(&new, &path)).map_err(HubError::file("write", &path))
+        write_whole(&path, |out| out.write_all(commit.as_bytes())).map_err(HubError::file("write", &path))
     }
 
     /// Waits until no other process, Python's included, writes the blob with this entity tag. Calls `waiting` if the
-    /// lock is not free at once. On network file systems without locks it does not wait.
-    pub(super) fn lock(&self, etag: &str, waiting: impl FnOnce()) -> Result<Lock> {
-        fs::create_dir_all(&self.locks).map_err(HubError::file("create", &self.locks))?;
-        let path = self.locks.join(format!("{etag}.lock"));
-        let mut options = File::options();
-        let file = options
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(&path)
-            .map_err(HubError::file("open", &path))?;
-        let held = match file.try_lock() {
-            Err(TryLockError::WouldBlock) => {
-                waiting();
-                file.lock()
+    /// lock is not free at once.
+    pub(super) fn lock(&self, tag: &Tag, waiting: impl FnOnce()) -> Result<FileLock> {
+        let path = self.lock_of(tag.name());
+        let lock = FileLock::wait(&path, waiting)?;
+        lock.mark().map_err(HubError::file("write", &path))?;
+        Ok(lock)
+    }
+
+    fn lock_of(&self, tag: &str) -> PathBuf {
+        self.locks.join(format!("{tag}.lock"))
+    }
+
+    /// Removes partial downloads that this program began and nobody continues: of a version of a file that the branch
+    /// no longer has, or of a process of an earlier release. Partial downloads of Python's library stay.
+    pub(super) fn remove_abandoned(&self) {
+        for entry in fs::read_dir(self.folder.join("blobs")).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(rest) = name.to_str().and_then(|name| name.strip_suffix(".incomplete")) else {
+                continue;
+            };
+            // Earlier releases wrote small files to `ETAG.PROCESS-COUNT.incomplete`.
+            let earlier = rest.rsplit_once('.').filter(|(_, process)| {
+                process
+                    .split('-')
+                    .all(|part| !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_digit()))
+            });
+            let tag = earlier.map_or(rest, |(tag, _)| tag);
+            // While the lock is held here, nobody writes the file.
+            let free = FileLock::try_take(&self.lock_of(tag));
+            if free.is_some_and(|lock| earlier.is_some() || lock.is_marked()) {
+                // If it cannot be removed, the next fetch tries again.
+                let _ = fs::remove_file(entry.path());
             }
-            Err(TryLockError::Error(e)) => Err(e),
-            Ok(()) => Ok(()),
-        };
-        match held {
-            Ok(()) => Ok(Lock { _file: Some(file) }),
-            Err(e) if e.kind() == io::ErrorKind::Unsupported => Ok(Lock { _file: None }),
-            Err(e) => Err(HubError::file("lock", &path)(e)),
         }
     }
-}
-
-/// Returns a part of a file name that no other writer uses at the same time.
-pub(super) fn unique() -> String {
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    format!("{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed))
 }
 
 #[cfg(unix)]

@@ -2,16 +2,17 @@
 
 use std::io::Read;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use ureq::http::header::{AUTHORIZATION, LOCATION, RANGE};
+use ureq::http::header::{AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER};
 use ureq::http::{HeaderValue, Response, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
 
-use super::address::{is_this_machine, join, origin, public};
+use super::address::{Endpoint, is_this_machine, join, origin, public, without_user};
+use super::content::Tag;
 use super::error::{HubError, Result};
-use super::registry::{Model, is_commit, is_plain_name};
+use super::registry::{Model, is_commit};
 use super::retry::RequestError;
 use super::settings::Hub;
 
@@ -31,20 +32,22 @@ pub(super) struct Wanted<'a> {
 /// Description of a file by the hub.
 pub(super) struct Remote {
     pub(super) commit: String,
-    /// Name of the blob in the cache. For large files it is their SHA-256.
-    pub(super) etag: String,
+    pub(super) tag: Tag,
     pub(super) size: Option<u64>,
 }
 
 /// Client of one hub.
 pub(super) struct Client {
     agent: Agent,
-    endpoint: String,
+    endpoint: Endpoint,
     token: Option<HeaderValue>,
 }
 
 impl Client {
     pub(super) fn new(hub: &Hub) -> Result<Self> {
+        if !origin(hub.endpoint.url()).is_some_and(|(scheme, ..)| scheme == "https" || scheme == "http") {
+            return Err(HubError::Endpoint { shown: hub.endpoint.to_string() });
+        }
         let token = hub.token.as_ref().map(|token| HeaderValue::from_str(&format!("Bearer {}", token.0)));
         let mut token = token.transpose().map_err(|_| HubError::Token)?;
         if let Some(token) = &mut token {
@@ -63,7 +66,7 @@ impl Client {
             .timeout_connect(Some(CONNECT))
             .timeout_recv_response(Some(SILENCE))
             .timeout_per_read(Some(SILENCE));
-        if is_this_machine(&hub.endpoint) {
+        if is_this_machine(hub.endpoint.url()) {
             // A proxy cannot reach this machine.
             config = config.proxy(None);
         }
@@ -88,7 +91,7 @@ impl Client {
                 url = next(&url, &response)?;
                 continue;
             }
-            self.check(wanted, &url, response.status())?;
+            self.check(wanted, &url, &response)?;
             etag = etag.or_else(|| header("etag").map(str::to_owned));
             size = size.or_else(|| header("content-length")?.parse().ok());
             break;
@@ -101,12 +104,9 @@ impl Client {
                 answer(&self.url(wanted), &format!("with commit {commit} instead of {pinned}")).into()
             );
         }
-        let etag = etag.as_deref().map(|etag| etag.trim_start_matches("W/").trim_matches('"'));
-        match (commit, etag) {
+        match (commit, etag.as_deref().and_then(Tag::of_header)) {
             // Both become file names.
-            (Some(commit), Some(etag)) if is_commit(&commit) && is_plain_name(etag) => {
-                Ok(Remote { commit, etag: etag.into(), size })
-            }
+            (Some(commit), Some(tag)) if is_commit(&commit) => Ok(Remote { commit, tag, size }),
             _ => Err(answer(&self.url(wanted), "without the commit and entity tag that a hub sends").into()),
         }
     }
@@ -121,6 +121,11 @@ impl Client {
         let mut url = self.url(wanted);
         for _ in 0..=MAX_REDIRECTS {
             let response = self.send("GET", &url, (from > 0).then_some(from))?;
+            let commit = response.headers().get("x-repo-commit").and_then(|commit| commit.to_str().ok());
+            if let Some(commit) = commit.filter(|&commit| commit != wanted.revision) {
+                let what = format!("with commit {commit} instead of {}", wanted.revision);
+                return Err(answer(&url, &what).into());
+            }
             if response.status().is_redirection() {
                 url = next(&url, &response)?;
                 continue;
@@ -129,7 +134,7 @@ impl Client {
                 (url, from) = (self.url(wanted), 0);
                 continue;
             }
-            self.check(wanted, &url, response.status())?;
+            self.check(wanted, &url, &response)?;
             let start = match response.status() {
                 StatusCode::PARTIAL_CONTENT => {
                     let range = response.headers().get("content-range").and_then(|range| range.to_str().ok());
@@ -146,14 +151,20 @@ impl Client {
         Err(answer(&url, "with one redirect after another").into())
     }
 
+    /// Address of a file, for messages.
+    pub(super) fn address(&self, wanted: Wanted) -> String {
+        public(&self.url(wanted))
+    }
+
     fn url(&self, Wanted { model, revision, file }: Wanted) -> String {
-        format!("{}/{}/resolve/{}/{file}", self.endpoint, model.id, revision.replace('/', "%2F"))
+        let revision = revision.replace('/', "%2F");
+        format!("{}/{}/resolve/{revision}/{file}", self.endpoint.url(), model.id)
     }
 
     /// Sends one request without following redirects. The token is sent to the hub itself only.
     fn send(&self, method: &str, url: &str, from: Option<u64>) -> Result<Response<Body>, RequestError> {
         let mut request = if method == "HEAD" { self.agent.head(url) } else { self.agent.get(url) };
-        if let Some(token) = self.token.as_ref().filter(|_| origin(url) == origin(&self.endpoint)) {
+        if let Some(token) = self.token.as_ref().filter(|_| origin(url) == origin(self.endpoint.url())) {
             request = request.header(AUTHORIZATION, token);
         }
         if let Some(from) = from {
@@ -179,14 +190,15 @@ impl Client {
                 _ => false,
             };
             let hint = if certificate { " (SSL_CERT_FILE can name the certificates to trust)" } else { "" };
-            let error = HubError::Unreachable { url: public(url), reason: format!("{error}{hint}") };
+            let reason = format!("{}{hint}", without_user(&error.to_string()));
+            let error = HubError::Unreachable { url: public(url), reason };
             RequestError::new(error, !certificate && !no_server)
         })
     }
 
-    fn check(&self, wanted: Wanted, url: &str, status: StatusCode) -> Result<(), RequestError> {
-        let Wanted { model, revision, file } = wanted;
-        let ours = origin(url) == origin(&self.endpoint);
+    fn check(&self, wanted: Wanted, url: &str, response: &Response<Body>) -> Result<(), RequestError> {
+        let (Wanted { model, revision, file }, status) = (wanted, response.status());
+        let ours = origin(url) == origin(self.endpoint.url());
         let error = match status.as_u16() {
             200 | 206 => return Ok(()),
             401 | 403 if ours => HubError::Denied {
@@ -206,8 +218,20 @@ impl Client {
         };
         // The storage answers 403 when an address has expired; the hub then gives a new one.
         let passing = status.is_server_error() || status == 429 || status == 408 || (status == 403 && !ours);
-        Err(RequestError::new(error, passing))
+        let after = response.headers().get(RETRY_AFTER).filter(|_| status == 429 || status == 503);
+        let after = after.and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
+        Err(RequestError::new(error, passing).with_after(after))
     }
+}
+
+/// Reads a number of seconds or a date. A number that is too large stays too long to wait for.
+fn retry_after(value: &str, now: SystemTime) -> Option<Duration> {
+    let value = value.trim();
+    if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Some(Duration::from_secs(value.parse().unwrap_or(u64::MAX)));
+    }
+    let date = httpdate::parse_http_date(value).ok()?;
+    Some(date.duration_since(now).unwrap_or_default())
 }
 
 fn tls() -> TlsConfig {
@@ -229,4 +253,27 @@ fn next(url: &str, response: &Response<Body>) -> Result<String, RequestError> {
     let target = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
     let joined = target.and_then(|target| join(url, target));
     joined.ok_or_else(|| answer(url, "with a redirect to nowhere").into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_to_come_again_is_a_number_of_seconds_or_a_date() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(784_111_777);
+        for (value, seconds) in [
+            ("12", Some(12)),
+            (" 0 ", Some(0)),
+            ("99999999999999999999999999", Some(u64::MAX)),
+            ("Sun, 06 Nov 1994 08:49:49 GMT", Some(12)),
+            ("Sunday, 06-Nov-94 08:49:49 GMT", Some(12)),
+            ("Sun, 06 Nov 1994 08:00:00 GMT", Some(0)),
+            ("-12", None),
+            ("soon", None),
+            ("", None),
+        ] {
+            assert_eq!(retry_after(value, now).map(|time| time.as_secs()), seconds, "{value}");
+        }
+    }
 }

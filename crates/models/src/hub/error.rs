@@ -42,6 +42,17 @@ pub enum HubError {
         /// The reason, in the words of the network library.
         reason: String,
     },
+    /// The server asks to come again, after a longer time than this program waits.
+    #[error(
+        "{reason} and asks to come again in {seconds} s, which is longer than a request waits; run the same command \
+         again after that time"
+    )]
+    Busy {
+        /// Address and answer.
+        reason: String,
+        /// The time that the server asked for.
+        seconds: u64,
+    },
     /// The connection was cut repeatedly.
     #[error(
         "{file} of {id}: {reason}; the part that has arrived is kept, and the same command resumes the download"
@@ -88,22 +99,60 @@ pub enum HubError {
         /// The response.
         what: String,
     },
-    /// The hub offers a different file than the one that the registry pins.
+    /// A file is not the pinned one.
     #[error(
-        "the hub offers a different {file} of {id} than the pinned one: {what} {found}, expected {wanted}; nothing \
-         was downloaded. If HF_ENDPOINT names a mirror, do not trust it"
+        "{file} of {id} from {origin} is not the pinned one: its {what} is {found}, but {by} pins {wanted}. It is not \
+         used. If HF_ENDPOINT names a mirror, do not trust it; if the change is right, change the pin"
     )]
     NotPinned {
+        /// Hub id.
+        id: Box<str>,
+        /// The file.
+        file: Box<str>,
+        /// The hub or the cache.
+        origin: Box<str>,
+        /// `sha256`, `size` or `commit`.
+        what: &'static str,
+        /// Value of the file.
+        found: Box<str>,
+        /// Pinned value.
+        wanted: Box<str>,
+        /// The lock file, or this program.
+        by: Box<str>,
+    },
+    /// The hub sends no hash or no size with which a file could be checked.
+    #[error(
+        "{file} of {id} cannot be checked: {url} gives no {lacks} for it (entity tag `{tag}`), so a file that was cut \
+         or changed on its way would go unnoticed; it was not downloaded. Use the hub itself, or a mirror that passes \
+         on the hub's headers X-Linked-Etag and X-Linked-Size"
+    )]
+    Unverified {
         /// Hub id.
         id: String,
         /// The file.
         file: String,
-        /// `sha256` or `size`.
-        what: &'static str,
-        /// Offered value.
-        found: String,
-        /// Pinned value.
-        wanted: String,
+        /// The requested address, without its query.
+        url: String,
+        /// `SHA-256`, `hash` or `length`.
+        lacks: &'static str,
+        /// The entity tag.
+        tag: String,
+    },
+    /// A file is larger than any published file of its kind.
+    #[error(
+        "{file} of {id} is too large: the hub sends {}, and the maximum for such a file is {most} bytes. If HF_ENDPOINT \
+         names a mirror, do not trust it",
+        size.map_or_else(|| "more than was announced".into(), |size| format!("{size} bytes"))
+    )]
+    TooLarge {
+        /// Hub id.
+        id: String,
+        /// The file.
+        file: String,
+        /// The announced size in bytes; `None` if the data did not end.
+        size: Option<u64>,
+        /// The maximum in bytes.
+        most: u64,
     },
     /// The downloaded file differs from the published one. The bad data have been removed.
     #[error(
@@ -115,7 +164,7 @@ pub enum HubError {
         id: String,
         /// The file.
         file: String,
-        /// `sha256` or `size`.
+        /// `sha256`, `git hash` or `size`.
         what: &'static str,
         /// Value of the downloaded data.
         found: String,
@@ -124,7 +173,7 @@ pub enum HubError {
     },
     /// The disk is full, or a quota or limit on file sizes is reached.
     #[error(
-        "no room for {file} in {}: {needed} still needed ({source}). Free some space, or point HF_HOME at another disk; \
+        "no room for {file} in {}: {needed} still needed ({reason}). Free some space, or point HF_HOME at another disk; \
          the part that has arrived is kept, and the same command resumes the download",
         folder.display()
     )]
@@ -135,8 +184,8 @@ pub enum HubError {
         folder: PathBuf,
         /// Size of the missing part, with its unit.
         needed: String,
-        /// The error of the system.
-        source: std::io::Error,
+        /// The free space, or the error of the system.
+        reason: String,
     },
     /// A file of the cache could not be read or written.
     #[error("cannot {action} {}: {source}", path.display())]
@@ -147,6 +196,28 @@ pub enum HubError {
         path: PathBuf,
         /// The error of the system.
         source: std::io::Error,
+    },
+    /// The lock file is damaged, or pins something else by now.
+    #[error("the lock file {} cannot be used: {reason}. Correct it, or restore it from version control", path.display())]
+    LockFile {
+        /// The file.
+        path: PathBuf,
+        /// The reason.
+        reason: String,
+    },
+    /// There is no folder for the cache.
+    #[error(
+        "the folder of the cache is unknown: {reason}. Set HF_HOME to the folder in which checkpoints should be kept"
+    )]
+    NoHome {
+        /// The reason.
+        reason: &'static str,
+    },
+    /// The address of the hub is invalid.
+    #[error("HF_ENDPOINT is not a valid address: `{shown}`; it must begin with https:// or http://")]
+    Endpoint {
+        /// The address, without user and password.
+        shown: String,
     },
     /// The access token has characters that an HTTP header cannot hold.
     #[error("the access token in HF_TOKEN or the token file has invalid characters; set it again")]
@@ -164,14 +235,20 @@ impl HubError {
             Self::UnknownModel { .. } => ErrorKind::Usage,
             Self::Missing { .. }
             | Self::Unreachable { .. }
+            | Self::Busy { .. }
             | Self::Cut { .. }
             | Self::Denied { .. }
             | Self::NotFound { .. }
             | Self::Answer { .. }
             | Self::NotPinned { .. }
+            | Self::Unverified { .. }
             | Self::Damaged { .. }
+            | Self::TooLarge { .. }
             | Self::NoRoom { .. }
             | Self::File { .. }
+            | Self::LockFile { .. }
+            | Self::NoHome { .. }
+            | Self::Endpoint { .. }
             | Self::Token
             | Self::Registry(_) => ErrorKind::Input,
         }

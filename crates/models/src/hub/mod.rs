@@ -2,26 +2,31 @@
 //!
 //! [`Registry`] lists them (`configs/models.toml`). [`Hub::fetch`] downloads one into the cache of Python's
 //! `huggingface_hub`, so that each program finds files that the other has downloaded. [`find`] returns the folder of an
-//! id from an experiment file. A file gets its final name only if its size and SHA-256 are right; an interrupted
-//! download is resumed. The client is our own instead of the crate `hf-hub` because of these checks, the resuming, and
+//! id from an experiment file. A file gets its final name only if its size and hash are right: the SHA-256 of weights,
+//! git's SHA-1 of small files, or a hash that the registry or the user's lock file pins. An interrupted download is
+//! resumed. The client is our own instead of the crate `hf-hub` because of these checks, the resuming, and
 //! the environment variables of Python's client.
 
 mod address;
 mod cache;
 mod client;
+mod content;
+mod disk;
 mod download;
 mod error;
+mod flock;
+mod lock_file;
 mod partial;
+mod pins;
 mod registry;
 mod retry;
+mod session;
 mod settings;
 
 use std::path::PathBuf;
 
 use cache::Repository;
-use client::{Client, Remote, Wanted};
-use download::Download;
-use retry::RetryPolicy;
+use content::Kind;
 
 pub use error::{HubError, Result};
 pub use registry::{Model, Published, Registry};
@@ -49,7 +54,15 @@ impl Progress for () {
 /// # Errors
 /// [`HubError::UnknownModel`], or [`HubError::Missing`] with every file that is missing.
 pub fn find(id: &str) -> Result<PathBuf> {
-    Hub::from_env().snapshot(Registry::embedded()?.find_id(id)?)
+    let (hub, registry) = (Hub::from_env()?, Registry::embedded()?);
+    let model = registry.find_id(id)?;
+    let folder = hub.snapshot(model)?;
+    for file in hub.without_hash(model) {
+        crate::notes::note(format!(
+            "{file} of {id} has no hash as its name in the cache, so it was never checked; fetch the model again to check it"
+        ));
+    }
+    Ok(folder)
 }
 
 impl Hub {
@@ -64,78 +77,32 @@ impl Hub {
         let files: Vec<_> = model.files.iter().filter(|file| !there(file)).cloned().collect();
         match commit {
             Some(commit) if files.is_empty() => Ok(repository.snapshot(&commit)),
-            _ => Err(HubError::Missing {
-                id: model.id.clone(),
-                name: model.name.clone(),
-                files,
-                cache: self.cache.clone(),
-                offline: false,
-            }),
+            _ => Err(self.missing(model, files, false)),
         }
     }
 
-    /// Downloads the missing files of a model and returns its folder. Makes no request if the model is complete.
+    /// Downloads the missing files of a model, checks the others, and returns its folder. Makes no request if the model
+    /// is complete.
     ///
     /// # Errors
     /// Any [`HubError`] except an unknown name. The part that has arrived is kept, and the next call resumes from it.
     pub fn fetch(&self, model: &Model, progress: &mut dyn Progress) -> Result<PathBuf> {
-        match self.snapshot(model) {
-            Err(HubError::Missing { id, name, files, cache, .. }) if self.offline => {
-                return Err(HubError::Missing { id, name, files, cache, offline: true });
-            }
-            Err(HubError::Missing { .. }) => {}
-            found => return found,
-        }
-        let client = Client::new(self)?;
+        session::fetch(self, model, progress)
+    }
+
+    fn missing(&self, model: &Model, files: Vec<String>, offline: bool) -> HubError {
+        let (id, name, cache) = (model.id.clone(), model.name.clone(), self.cache.clone());
+        HubError::Missing { id, name, files, cache, offline }
+    }
+
+    /// Returns the files of a complete model whose names in the cache are no hashes.
+    fn without_hash<'a>(&self, model: &'a Model) -> Vec<&'a String> {
         let repository = Repository::new(&self.cache, &model.id);
-        // All files come from one commit, even if the branch moves meanwhile.
-        let mut revision = model.revision.clone();
-        for file in &model.files {
-            if repository.has(&revision, file) {
-                continue;
-            }
-            let wanted = Wanted { model, revision: &revision, file };
-            let remote = self.describe(&client, wanted, progress)?;
-            if !repository.has(&remote.commit, file) {
-                let wanted = Wanted { revision: &remote.commit, ..wanted };
-                let download = Download::new(&client, wanted, &remote)?;
-                self.obtain(&download, &remote, &repository, progress)?;
-                repository.link(&remote.commit, file, &remote.etag)?;
-                progress.done(file);
-            }
-            revision = remote.commit;
-        }
-        repository.remember(&model.revision, &revision)?;
-        self.snapshot(model)
-    }
-
-    fn describe(&self, client: &Client, wanted: Wanted, progress: &mut dyn Progress) -> Result<Remote> {
-        let mut retries = RetryPolicy::new(self.pause);
-        loop {
-            match client.describe(wanted) {
-                Ok(remote) => return Ok(remote),
-                Err(error) => retries.wait(error, progress)?,
-            }
-        }
-    }
-
-    /// Downloads the blob of a file unless the cache has it.
-    fn obtain(
-        &self,
-        download: &Download,
-        Remote { etag, size, .. }: &Remote,
-        repository: &Repository,
-        progress: &mut dyn Progress,
-    ) -> Result<()> {
-        if repository.has_blob(etag, *size) {
-            return Ok(());
-        }
-        let _lock =
-            repository.lock(etag, || progress.note("another process fetches the same file; waiting"))?;
-        // The other process may have finished the download while this one waited.
-        if repository.has_blob(etag, *size) {
-            return Ok(());
-        }
-        download.run(&repository.blob(etag), self.pause, progress)
+        let Some(commit) = repository.commit(&model.revision) else { return Vec::new() };
+        let proven = |file: &str| {
+            let tag = repository.stored(&commit, file).and_then(|stored| stored.tag);
+            tag.is_some_and(|tag| tag.proves(Kind::of(file)))
+        };
+        model.files.iter().filter(|file| !proven(file)).collect()
     }
 }

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::cache::unique;
+use super::content::git_hash_of;
+use super::disk::{create_folder, open_own};
 use super::error::{HubError, Result};
 use crate::hex::hex;
 
@@ -18,30 +19,31 @@ pub(super) struct Partial {
     len: u64,
     /// Whether the data are kept when the download fails.
     keep: bool,
+    /// Whether the file has its final name.
+    published: bool,
 }
 
 impl Partial {
-    /// Opens the partial file in the folder of its final name `blob`. If the expected hash is known, data of an earlier
-    /// process are kept and continued. Otherwise the download starts over, since nothing could tell whether the two
-    /// parts belong together.
-    pub(super) fn open(blob: &Path, hash_known: bool) -> Result<Self> {
-        let extension = if hash_known { "incomplete".into() } else { format!("{}.incomplete", unique()) };
-        let path = blob.with_added_extension(extension);
+    /// Opens the partial file next to its final name `blob`. With `resume`, data of an earlier process are kept and
+    /// continued; otherwise the download starts over. The caller holds the lock of the blob.
+    pub(super) fn open(blob: &Path, resume: bool) -> Result<Self> {
+        let path = blob.with_added_extension("incomplete");
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(HubError::file("create", folder))?;
+            create_folder(folder)?;
         }
         // Not in append mode: where a file system has no locks, two processes write the same bytes to the same places.
-        let mut options = File::options();
-        let options = options.read(true).write(true).create(true).truncate(!hash_known);
-        let file = options.open(&path).map_err(HubError::file("open", &path))?;
-        let mut partial = Self { path, file, hasher: Sha256::new(), len: 0, keep: hash_known };
-        partial.take_in().map_err(HubError::file("read", &partial.path))?;
+        let file = open_own(&path).map_err(HubError::file("open", &path))?;
+        let mut partial = Self { path, file, hasher: Sha256::new(), len: 0, keep: resume, published: false };
+        if resume {
+            partial.take_in().map_err(HubError::file("read", &partial.path))?;
+        } else {
+            partial.file.set_len(0).map_err(HubError::file("write", &partial.path))?;
+        }
         Ok(partial)
     }
 
     /// Hashes the data that an earlier process has left.
     fn take_in(&mut self) -> io::Result<()> {
-        // Limited to this length, since something other than a regular file may never end.
         let left = self.file.metadata()?.len();
         let mut buffer = vec![0; 1 << 20];
         while self.len < left {
@@ -88,6 +90,13 @@ impl Partial {
         hex(self.hasher.clone().finalize())
     }
 
+    /// SHA-1 that git gives the data so far, in hexadecimal.
+    pub(super) fn git_hash(&self) -> io::Result<String> {
+        (&self.file).seek(SeekFrom::Start(0))?;
+        // The position is at the end again afterwards.
+        git_hash_of((&self.file).take(self.len), self.len)
+    }
+
     /// Flushes the data to the disk, so that after a power failure the final name never stands for incomplete data.
     pub(super) fn sync(&self) -> io::Result<()> {
         self.file.sync_all()
@@ -96,7 +105,7 @@ impl Partial {
     /// Renames the file to its final name.
     pub(super) fn publish(mut self, blob: &Path) -> Result<()> {
         fs::rename(&self.path, blob).map_err(HubError::file("rename", &self.path))?;
-        self.keep = true;
+        self.published = true;
         Ok(())
     }
 
@@ -108,7 +117,7 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if !self.keep {
+        if !self.published && (!self.keep || self.len == 0) {
             // It may be gone already; if it cannot be removed, the next download overwrites it.
             let _ = fs::remove_file(&self.path);
         }

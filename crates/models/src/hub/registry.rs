@@ -50,6 +50,13 @@ pub struct Published {
     pub sha256: Option<String>,
 }
 
+impl Model {
+    /// Whether the revision is a commit, which never changes.
+    pub(super) fn is_pinned(&self) -> bool {
+        is_commit(&self.revision)
+    }
+}
+
 impl Registry {
     /// Returns the registry that this program was built with.
     ///
@@ -67,13 +74,11 @@ impl Registry {
         let registry: Self = toml::from_str(text).map_err(|e| HubError::Registry(e.to_string()))?;
         for model in &registry.models {
             let refuse = |what: &str| Err(HubError::Registry(format!("{}: {what} is not plain", model.name)));
-            match model.id.split_once('/') {
-                Some((organisation, repository))
-                    if is_plain_name(organisation) && is_plain_name(repository) => {}
-                _ => return refuse(&model.id),
+            if !is_plain_id(&model.id) {
+                return refuse(&model.id);
             }
             let mut paths = model.files.iter().chain([&model.revision]);
-            if let Some(path) = paths.find(|path| !path.split('/').all(is_plain_name)) {
+            if let Some(path) = paths.find(|path| !is_plain_path(path)) {
                 return refuse(path);
             }
         }
@@ -123,10 +128,23 @@ impl Registry {
     }
 }
 
+/// Longest name of a file or folder, in bytes. File systems allow 255, and the cache adds extensions.
+const NAME_BYTES: usize = 200;
+
 /// Whether a name is safe as the name of a file or folder: it has no path separators and is not hidden.
 pub(super) fn is_plain_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    !name.is_empty() && !name.starts_with('.') && name.chars().all(plain)
+    (1..=NAME_BYTES).contains(&name.len()) && !name.starts_with('.') && name.chars().all(plain)
+}
+
+/// Whether a path is relative and leads through plain names only.
+pub(super) fn is_plain_path(path: &str) -> bool {
+    path.split('/').all(is_plain_name)
+}
+
+/// Whether a hub id is an organisation and a repository.
+pub(super) fn is_plain_id(id: &str) -> bool {
+    is_plain_path(id) && id.matches('/').count() == 1
 }
 
 /// Whether a revision is a commit rather than a branch.

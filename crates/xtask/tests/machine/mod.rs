@@ -20,14 +20,14 @@ pub(crate) const PIP_VERSION: &str =
 pub(crate) const INSTALL: &str = r#"
 while [ "$#" -gt 0 ]; do
   if [ "$1" = --target ]; then home="$2"; fi
-  if [ "$1" = --no-deps ]; then cpu=1; fi
+  if [ "$1" = --requirement ]; then wheels="$2"; fi
   shift
 done
 /bin/mkdir -p "$home/torch/lib" "$home/torch/include/torch/csrc/api/include/torch"
 echo > "$home/torch/lib/libtorch_cpu.so"
 echo > "$home/torch/include/torch/csrc/api/include/torch/torch.h"
 echo "__version__ = '${FAKE_VERSION:-2.11.0+cu130}'" > "$home/torch/version.py"
-if [ -z "$cpu" ]; then /bin/mkdir -p "$home/nvidia/cudnn"; fi
+case "$(/bin/cat "$wheels")" in *nvidia-cudnn*) /bin/mkdir -p "$home/nvidia/cudnn" ;; esac
 echo "Successfully installed torch"
 "#;
 

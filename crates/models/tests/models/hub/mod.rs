@@ -1,6 +1,9 @@
 //! Downloads from a stand-in hub: success, resuming, refusals, and the state of the cache afterwards.
 
+mod attacks;
 mod folders;
+mod lock_file;
+mod planted;
 mod refusals;
 mod server;
 
@@ -8,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use models::hub::{Hub, HubError, Model, Progress, Registry};
-use server::{COMMIT, File, Reply, Request, Server, StandIn, honest, sha256};
+use server::{COMMIT, File, Reply, Request, Server, StandIn, git_hash, honest, sha256};
 
 /// Where the first connection is cut.
 const CUT: usize = 300_000;
@@ -56,7 +59,7 @@ fn assert_complete(folder: &Path, cache: &Path) {
     assert_eq!(folder, repository(cache).join("snapshots").join(COMMIT));
     assert_eq!(std::fs::read(folder.join("config.json")).expect("a config"), b"{}");
     assert!(std::fs::read(folder.join("model.safetensors")).expect("weights") == weights(), "other weights");
-    let (config, weights) = (sha256(b"{}")[..40].to_owned(), sha256(&weights()));
+    let (config, weights) = (git_hash(b"{}"), sha256(&weights()));
     let mut expected = [config, weights];
     expected.sort();
     assert_eq!(blobs(cache), expected);
@@ -248,5 +251,61 @@ fn a_second_process_waits_for_the_first() -> Result<(), HubError> {
         assert_complete(&folder.expect("no panic")?, cache.path());
     }
     assert_eq!(stand_in.ranges(), ["-"], "the weights were downloaded twice");
+    Ok(())
+}
+
+/// The server knows best when it will answer again.
+#[test]
+fn a_busy_server_names_the_time_to_come_again() -> Result<(), HubError> {
+    let cache = tempfile::tempdir().expect("a scratch folder");
+    let busy = |_: &_, nth, reply: Reply| match nth {
+        1 => Reply::status(429).with("Retry-After", "1"),
+        2 => Reply::status(503).with("Retry-After", "Sun, 06 Nov 1994 08:49:37 GMT"),
+        _ => reply,
+    };
+    let stand_in = StandIn::start(files(), honest, busy);
+    let mut told = Told::default();
+    assert_complete(&hub_at(&stand_in.hub, cache.path()).fetch(&model(), &mut told)?, cache.path());
+    let [first, second] = &told.notes[..] else { panic!("{:?}", told.notes) };
+    assert!(first.contains("HTTP 429; waiting 1 s, as the server asks"), "{first}");
+    assert!(second.contains("HTTP 503; trying again"), "{second}");
+
+    // Nobody waits for a day.
+    let cache = tempfile::tempdir().expect("a scratch folder");
+    let closed = |_: &_, _, _| Reply::status(503).with("Retry-After", "86400");
+    let stand_in = StandIn::start(files(), closed, honest);
+    let error = hub_at(&stand_in.hub, cache.path()).fetch(&model(), &mut ()).expect_err("closed").to_string();
+    assert!(error.contains("HTTP 503 and asks to come again in 86400 s"), "{error}");
+    assert_eq!(stand_in.hub.requests().len(), 1);
+    Ok(())
+}
+
+/// A download of a file that the branch no longer has would stay for ever.
+#[test]
+fn partial_downloads_are_not_orphaned() -> Result<(), HubError> {
+    let cache = tempfile::tempdir().expect("a scratch folder");
+    {
+        let other = vec![("config.json", b"{}".to_vec()), ("model.safetensors", vec![5; 400_000])];
+        let stand_in = StandIn::start(other, honest, |_, nth, reply| {
+            if nth == 1 { Reply { cut_after: Some(CUT), ..reply } } else { Reply::status(404) }
+        });
+        hub_at(&stand_in.hub, cache.path()).fetch(&model(), &mut ()).expect_err("cut");
+    }
+    let blobs_folder = repository(cache.path()).join("blobs");
+    let ours = blobs_folder.join(format!("{}.incomplete", sha256(&[5; 400_000])));
+    assert!(ours.exists());
+    // Python's library began another one, and an earlier release left others.
+    let locks = cache.path().join(".locks/models--tests--tiny");
+    std::fs::write(locks.join("ab.lock"), "").expect("writable");
+    std::fs::write(blobs_folder.join("ab.incomplete"), "Python's").expect("writable");
+    for count in 0..4 {
+        let earlier = format!("{}.4711-{count}.incomplete", git_hash(b"{}"));
+        std::fs::write(blobs_folder.join(earlier), "{").expect("writable");
+    }
+    let stand_in = StandIn::start(files(), honest, honest);
+    hub_at(&stand_in.hub, cache.path()).fetch(&model(), &mut ())?;
+    let mut left = [git_hash(b"{}"), sha256(&weights()), "ab.incomplete".into()];
+    left.sort();
+    assert_eq!(blobs(cache.path()), left);
     Ok(())
 }

@@ -6,7 +6,9 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
+use std::time::Duration;
 
+use sha1::Sha1;
 use sha2::{Digest, Sha256};
 
 /// The commit that the stand-in serves.
@@ -28,11 +30,40 @@ pub struct Reply {
     pub content: Vec<u8>,
     pub start: usize,
     pub cut_after: Option<usize>,
+    pub length: Length,
+    /// The content is sent in pieces of so many bytes, with a pause before each.
+    pub pace: Option<(usize, Duration)>,
+}
+
+/// Header of a response that says how long its content is.
+#[allow(dead_code, reason = "the tests of the program lie less than those of the library")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Length {
+    #[default]
+    Honest,
+    /// The content ends with the connection.
+    Absent,
+    /// The content is repeated in chunks without end.
+    Endless,
+    Claimed(u64),
 }
 
 impl Reply {
     pub fn status(status: u16) -> Self {
         Self { status, ..Self::default() }
+    }
+
+    /// Sets or replaces a header.
+    pub fn with(mut self, name: &'static str, value: &str) -> Self {
+        self = self.without(name);
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    /// Removes a header.
+    pub fn without(mut self, name: &str) -> Self {
+        self.headers.retain(|(known, _)| *known != name);
+        self
     }
 }
 
@@ -108,9 +139,27 @@ fn serve(
     if reply.start > 0 {
         write!(stream, "Content-Range: bytes {}-{}/{total}\r\n", reply.start, total - 1)?;
     }
-    write!(stream, "Content-Length: {}\r\n\r\n", body.len())?;
+    match reply.length {
+        Length::Honest => write!(stream, "Content-Length: {}\r\n\r\n", body.len())?,
+        Length::Claimed(length) => write!(stream, "Content-Length: {length}\r\n\r\n")?,
+        Length::Absent => write!(stream, "\r\n")?,
+        Length::Endless => write!(stream, "Transfer-Encoding: chunked\r\n\r\n")?,
+    }
     if request.method != "HEAD" {
-        stream.write_all(&body[..reply.cut_after.unwrap_or(body.len())])?;
+        if reply.length == Length::Endless {
+            // Until the client hangs up.
+            loop {
+                write!(stream, "{:x}\r\n", body.len())?;
+                stream.write_all(body)?;
+                write!(stream, "\r\n")?;
+            }
+        }
+        let (size, pause) = reply.pace.unwrap_or((usize::MAX, Duration::ZERO));
+        for piece in body[..reply.cut_after.unwrap_or(body.len())].chunks(size) {
+            std::thread::sleep(pause);
+            stream.write_all(piece)?;
+            stream.flush()?;
+        }
     }
     stream.flush()
 }
@@ -159,8 +208,7 @@ impl StandIn {
                     let headers = vec![commit, ("Location", location)];
                     Reply { status: 307, headers, content: b"Temporary".to_vec(), ..Reply::default() }
                 } else {
-                    // Git's own hash has 40 digits.
-                    let headers = vec![commit, ("ETag", format!("\"{}\"", &sha256(content)[..40]))];
+                    let headers = vec![commit, ("ETag", format!("\"{}\"", git_hash(content)))];
                     Reply { status: 200, headers, content: content.clone(), ..Reply::default() }
                 }
             } else {
@@ -220,4 +268,10 @@ impl Counter {
 
 pub fn sha256(bytes: &[u8]) -> String {
     models::hex(Sha256::digest(bytes))
+}
+
+/// The hash of `git hash-object`.
+pub fn git_hash(bytes: &[u8]) -> String {
+    let head = format!("blob {}\0", bytes.len());
+    models::hex(Sha1::new().chain_update(head).chain_update(bytes).finalize())
 }
