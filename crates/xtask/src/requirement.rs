@@ -137,7 +137,8 @@ impl Requirement {
             Self::ThreadLimits => {
                 let mut limited = Command::new("setpriv");
                 limited.args(["--reuid", "64321", "--clear-groups", "prlimit", "--nproc=64", "true"]);
-                let status = limited.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+                let status =
+                    limited.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
                 let reason = "threads can be limited by root with setpriv and prlimit only";
                 lacks(status.is_ok_and(|status| status.success()), reason)
             }

@@ -21,7 +21,7 @@ pub(crate) fn fetch(args: &FetchArgs) -> Result<(), Failure> {
         say!("interrupted; run the same command again to resume{after}");
         signal_hook::low_level::exit(ExitCode::Interrupted.code().into());
     };
-ctrlc::set_handler(stop).map_err(|e| Failure::other(format!("cannot watch for Ctrl-C: {e}; the limit on threads or open files may be reached (ulimit -u, ulimit -n)")))?;
+    ctrlc::set_handler(stop).map_err(|e| Failure::other(format!("cannot watch for Ctrl-C: {e}; the limit on threads or open files may be reached (ulimit -u, ulimit -n)")))?;
     let hub = Hub::from_env()?.with_offline(args.offline).with_unverified(args.unverified);
     let hub = hub.with_lock_file(&args.lock);
     for model in models {
