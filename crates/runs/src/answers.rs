@@ -123,11 +123,14 @@ pub fn answers<T: Task>(
                 }
             }
             fresh += range.len();
+            store.check()?;
             log.append(&range, answers)?;
             inputs.save(&store.out);
         }
         bar.finish_and_clear();
     }
+    store.check()?;
+    log.check()?;
     let (fresh, took) = (fresh.min(total), start.elapsed());
     let mut answered = Answers { records: Vec::new(), items: Vec::new(), failed: Vec::new(), fresh, took };
     for (item, answer) in log.into_answers() {

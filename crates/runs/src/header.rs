@@ -124,6 +124,8 @@ impl RunHeader {
             other @ (Error::File { .. }
             | Error::Spread { .. }
             | Error::Locked { .. }
+            | Error::SameFolder { .. }
+            | Error::Lost { .. }
             | Error::NothingRead { .. }
             | Error::Unreadable { .. }
             | Error::Merge { .. }
