@@ -68,8 +68,7 @@ impl FolderLocks {
         }
         found.sort();
         found.dedup();
-        if let Some([(_, path), (_, other)]) =
-            found.array_windows().find(|[(one, _), (next, _)]| one == next)
+        if let Some([(_, path), (_, other)]) = found.array_windows().find(|[(one, _), (next, _)]| one == next)
         {
             return Err(Error::SameFolder { path: path.clone(), other: other.clone() });
         }

@@ -116,9 +116,17 @@ const LOSSES: &[(First, &str, &str)] = &[
     (IN_A_SWEEP, "rm all/masking-vit/runs/alpha-0.7/records.jsonl", "alpha-0.7/records.jsonl was removed"),
     (IN_A_SWEEP, "rm -r all", "was removed, moved or replaced"),
     (IN_A_SWEEP, "mv all/masking-vit all/moved", "was removed, moved or replaced"),
-    (IN_A_SWEEP, "mv all/masking-vit all/moved; cp -r all/moved all/masking-vit", "was removed, moved or replaced"),
+    (
+        IN_A_SWEEP,
+        "mv all/masking-vit all/moved; cp -r all/moved all/masking-vit",
+        "was removed, moved or replaced",
+    ),
     (IN_SEVERAL, "rm -r all/masking-vit", "masking-vit/records.jsonl was removed"),
-    (IN_A_RUN, "mv all/masking-vit all/moved; cp -r all/moved all/masking-vit", "was removed, moved or replaced"),
+    (
+        IN_A_RUN,
+        "mv all/masking-vit all/moved; cp -r all/moved all/masking-vit",
+        "was removed, moved or replaced",
+    ),
 ];
 
 /// A scratch folder in which commands run one after the other.
@@ -172,7 +180,8 @@ impl Place {
     /// Starts the first process and stops it. None if it was too far already.
     fn stopped(&self, first: First) -> Option<Child> {
         let mut command = self.command(first.command);
-        let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
+        let mut child =
+            command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the binary starts");
         while !self.at(first.until).metadata().is_ok_and(|file| file.len() > 0) {
             assert!(child.try_wait().expect("a child").is_none(), "{} is over", first.command);
             std::thread::sleep(std::time::Duration::from_millis(1));
@@ -339,7 +348,11 @@ fn of_two_updates_of_one_baseline_none_is_lost() {
             let output = child.wait_with_output().expect("a child");
             match output.status.code() {
                 Some(0) => done.push(name),
-                _ => assert!(words(&output).contains("another process has changed this baseline"), "{}", words(&output)),
+                _ => assert!(
+                    words(&output).contains("another process has changed this baseline"),
+                    "{}",
+                    words(&output)
+                ),
             }
         }
         assert!(!done.is_empty());

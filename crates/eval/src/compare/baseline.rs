@@ -86,7 +86,9 @@ impl Baseline {
         // One process at a time is between these two steps.
         files::write_whole(path, |out| {
             if Self::read(path)?.as_ref() != known {
-                let reason = "another process has changed this baseline in the meantime; run the same command again".into();
+                let reason =
+                    "another process has changed this baseline in the meantime; run the same command again"
+                        .into();
                 return Err(WriteError::Eval(Error::Export { path: path.into(), reason }));
             }
             Ok(out.write_all(&bytes)?)

@@ -26,8 +26,8 @@ use eval::paper_tables;
 use eval::{Error, Result};
 use links::Links;
 use run::Run;
-use runs::files::write_whole;
 use runs::FolderLocks;
+use runs::files::write_whole;
 use runs::layout::{PAGE, RESULTS};
 use sweep::SweepView;
 

@@ -43,13 +43,7 @@ const GUIDANCE: &str = "run configs/mini/guidance.toml --limit 6 --set task.guid
                         --set metrics.splits=2 --set metrics.kernel={subsets=5,subset_size=4} --set metrics.resamples=8";
 
 const TABLE: [Killed; 14] = [
-    Killed {
-        name: "merge",
-        commands: &["merge @shards"],
-        then: &[],
-        writes: &["shards"],
-        resumes: false,
-    },
+    Killed { name: "merge", commands: &["merge @shards"], then: &[], writes: &["shards"], resumes: false },
     Killed {
         name: "merge of a sweep",
         commands: &["merge @swept"],
@@ -307,7 +301,11 @@ impl Killed {
                 for (signal, status) in ended {
                     let killed = status.signal();
                     assert!(killed.is_none_or(|by| by == signal), "{}: ended with {status}", self.name);
-                    assert!(killed.is_some() || matches!(status.code(), Some(0 | 4)), "{}: {status}", self.name);
+                    assert!(
+                        killed.is_some() || matches!(status.code(), Some(0 | 4)),
+                        "{}: {status}",
+                        self.name
+                    );
                     kills += usize::from(killed.is_some());
                     written += usize::from(killed == Some(crate::experiments::SIGXFSZ));
                 }
