@@ -54,7 +54,7 @@ impl Outcome {
     /// Fails with [`runs::Error::Lost`] if records or results were removed, or do not belong to this outcome.
     pub fn check(&self) -> Result<()> {
         let lost = |path: PathBuf| Err(runs::Error::Lost { path }.into());
-        if !records_size(&self.out).is_some_and(|size| size == self.records) {
+        if records_size(&self.out) != Some(self.records) {
             return lost(self.out.join(RECORDS));
         }
         match RunFolder::open(&self.out) {
