@@ -194,7 +194,7 @@ pub fn baseline(data: &[u8]) {
     let Some(baseline) = read("baseline.json") else { return };
     let other = read("other.json");
     let again = dir.path().join("again.json");
-    baseline.write(&again).expect("writable");
+    baseline.write(&again, None).expect("writable");
     let again = Baseline::read(&again).expect("what was written can be read");
     assert_eq!(again.as_ref(), Some(&baseline));
     let ours = other.map_or_else(BTreeMap::new, |other| other.runs);

@@ -149,6 +149,10 @@ impl Explained for runs::Error {
         match self {
             Self::OtherRun { .. } => Some("choose another --out, or start over with --fresh".into()),
             Self::Locked { .. } => Some("wait until it has ended, or choose another --out".into()),
+            Self::SameFolder { .. } => Some("choose another --out, or run the experiments one by one".into()),
+            Self::Lost { .. } => {
+                Some("put it back if it was moved; the same command then makes what is missing".into())
+            }
             Self::Spread { remedy, .. } => Some(of_run(remedy)),
             Self::Unreadable { remedy, .. } | Self::Merge { remedy, .. } => remedy.as_ref().map(of_run),
             Self::Memory { .. } => {

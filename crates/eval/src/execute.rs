@@ -1,14 +1,15 @@
 //! Executes a plan: writes records as items are answered, then results, tables and figures.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use runs::files::write_json;
-use runs::layout::{RESULTS, SCHEMA};
+use runs::layout::{RECORDS, RESULTS, SCHEMA};
 use runs::{
-    Code, Earlier, Environment, RecordSource, RunHeader, RunState, RunStore, Shard, ShardSummary,
-    note_threads, progress,
+    Code, Earlier, Environment, FolderLocks, RecordSource, RunHeader, RunState, RunStore, Shard,
+    ShardSummary, note_threads, progress,
 };
 use tasks::Failure;
 
@@ -42,6 +43,30 @@ pub struct Outcome {
     pub fresh: usize,
     /// Time that this process took to answer them.
     pub took: Duration,
+    /// Size of the records, to notice that they were removed later.
+    records: u64,
+}
+
+impl Outcome {
+    /// Checks that the files of the run are still there, before a table of several runs is written.
+    ///
+    /// # Errors
+    /// Fails with [`runs::Error::Lost`] if records or results were removed, or do not belong to this outcome.
+    pub fn check(&self) -> Result<()> {
+        let lost = |path: PathBuf| Err(runs::Error::Lost { path }.into());
+        if records_size(&self.out) != Some(self.records) {
+            return lost(self.out.join(RECORDS));
+        }
+        match RunFolder::open(&self.out) {
+            Ok(found) if found.results.fingerprint == self.results.fingerprint => Ok(()),
+            _ => lost(self.out.join(RESULTS)),
+        }
+    }
+}
+
+/// Returns the size of the records in a folder; `None` if there are none.
+fn records_size(folder: &Path) -> Option<u64> {
+    Some(folder.join(RECORDS).metadata().ok()?.len())
 }
 
 /// What a process has finished.
@@ -87,7 +112,7 @@ pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Finished> {
     progress::say_notes();
     match (reached?, plan.shard) {
         (RunState::Complete(report), _) => {
-            Ok(Finished::Run(Box::new(conclude(plan, header, report, store.out)?)))
+            Ok(Finished::Run(Box::new(conclude(plan, header, report, store)?)))
         }
         (RunState::Shard(ShardSummary { items, failed, fresh, took }), Some(shard)) => {
             Ok(Finished::Shard(ShardOutcome { shard, out: store.out, run, items, failed, fresh, took }))
@@ -97,12 +122,13 @@ pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Finished> {
 }
 
 impl Plan {
-    /// If the plan is to start over, removes the files of an earlier run from its folder and takes the folder over, so that
-    /// [`execute`] starts from the first item.
+    /// Gives the plan the locks of the command, which must include [`Plan::folder`]. If the plan is to start over, removes the
+    /// files of an earlier run from its folder and takes the folder over, so that [`execute`] starts from the first item.
     ///
     /// # Errors
-    /// Fails if the folder is in use, or a file cannot be removed or written.
-    pub fn start_over(&mut self) -> Result<()> {
+    /// Fails if a file cannot be removed or written.
+    pub fn start(&mut self, locks: &Arc<FolderLocks>) -> Result<()> {
+        self.locks = Some(Arc::clone(locks));
         if self.fresh {
             begin(self)?;
             self.fresh = false;
@@ -120,25 +146,29 @@ fn begin(plan: &Plan) -> Result<(RunHeader, PathBuf, RunStore)> {
         let known = RunHeader::of_folder(&run).unwrap_or_default();
         note_threads(&header, known.iter().map(|(folder, known)| (folder.as_path(), known)));
     }
-    let out = plan.shard.map_or_else(|| run.clone(), |shard| run.join(shard.folder()));
+    let out = plan.inside(run.clone());
     let source = if plan.merged { RecordSource::Shards } else { RecordSource::Run };
     let names = made_files();
     let earlier = if plan.fresh { Earlier::Remove(&names) } else { Earlier::Resume };
-    let store = RunStore::open(out, &header, source, earlier)?;
+    let locks = match &plan.locks {
+        Some(locks) => Arc::clone(locks),
+        None => Arc::new(FolderLocks::take([out.clone()])?),
+    };
+    let store = RunStore::open(out, &header, source, earlier, locks)?;
     Ok((header, run, store))
 }
 
 /// Returns the names of all files that runs make from their records: tables in every format, and figures.
 fn made_files() -> Vec<String> {
-    let tables = ["table", "comparisons"].into_iter();
-    let tables =
-        tables.flat_map(|name| ["md", "csv", "tex", "parquet"].map(|format| format!("{name}.{format}")));
+    let tables = ["table", "comparisons"].into_iter().flat_map(Table::files);
     let figures = KINDS.iter().flat_map(|facts| facts.figures).map(|figure| figure.file.to_owned());
     tables.chain(figures).collect()
 }
 
 /// Writes results, tables and warnings once all items are answered.
-fn conclude(plan: &Plan, header: RunHeader, report: Report, out: PathBuf) -> Result<Outcome> {
+fn conclude(plan: &Plan, header: RunHeader, report: Report, store: RunStore) -> Result<Outcome> {
+    store.check()?;
+    let out = store.out;
     // A run that was complete already keeps the environment of the process that computed it.
     let known = (report.fresh == 0).then(|| RunFolder::open(&out).ok()).flatten().map(|known| known.results);
     let judged = |judge: &Option<Judge>| judge.as_ref().map(|judge| judge.reference_sha256.clone());
@@ -180,6 +210,9 @@ fn conclude(plan: &Plan, header: RunHeader, report: Report, out: PathBuf) -> Res
     }
     // Written last: if results.json exists, all other files exist too.
     write_json(&out.join(RESULTS), &results)?;
+    let Some(records) = records_size(&out) else {
+        return Err(runs::Error::Lost { path: out.join(RECORDS) }.into());
+    };
     Ok(Outcome {
         results,
         tables: tables.into_iter().map(|(_, table)| table).collect(),
@@ -190,6 +223,7 @@ fn conclude(plan: &Plan, header: RunHeader, report: Report, out: PathBuf) -> Res
         figures: report.figures,
         fresh: report.fresh,
         took: report.took,
+        records,
     })
 }
 

@@ -36,7 +36,7 @@ pub use experiment::{Experiment, Fills, TaskConfig, title};
 pub use experiments::PaperTarget;
 pub use folder::RunFolder;
 pub use judge::{MetricsConfig, Subsets};
-pub use merge::{MergeOptions, merge};
+pub use merge::{MergeOptions, Merged, merge};
 pub use model::{ClassSource, Dtype, ModelConfig, ModelSource};
 pub use paper::PaperTable;
 pub use paper_table::Named as NamedResults;

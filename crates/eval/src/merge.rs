@@ -1,9 +1,10 @@
 //! `tokenrank merge`: joins shards to runs and finishes the runs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use runs::runs_of_shards;
+use runs::{FolderLocks, runs_of_shards};
 
 use crate::error::Result;
 use crate::execute::{Finished, Outcome, execute};
@@ -20,13 +21,36 @@ pub struct MergeOptions {
     pub device: String,
 }
 
+impl MergeOptions {
+    /// Returns the folder of the tables that several runs fill together; `None` if there is one run or no such folder.
+    fn shared(&self, runs: usize) -> Option<PathBuf> {
+        self.folder().filter(|_| runs > 1).map(Path::to_path_buf)
+    }
+
+    /// Returns the folder of all merged runs; `None` if they are in several folders.
+    pub fn folder(&self) -> Option<&Path> {
+        match (&self.out, &self.dirs[..]) {
+            (Some(out), _) => Some(out),
+            (None, [only]) => Some(only),
+            (None, _) => None,
+        }
+    }
+}
+
+/// The merged runs, whose folders stay locked until the value is dropped.
+pub struct Merged {
+    /// The outcome of each run.
+    pub outcomes: Vec<Outcome>,
+    _locks: Arc<FolderLocks>,
+}
+
 /// Joins shards to complete runs and finishes these: records, results, tables and figures equal those of an unsharded
 /// run. Shards are only read. Everything is checked before the first file is written.
 ///
 /// # Errors
 /// Fails with [`runs::Error::Merge`] if shards are missing, unfinished, given twice, or of different runs; also as [`execute`]
 /// does.
-pub fn merge(options: &MergeOptions, stop: &AtomicBool) -> Result<Vec<Outcome>> {
+pub fn merge(options: &MergeOptions, stop: &AtomicBool) -> Result<Merged> {
     let sharded = runs_of_shards(&options.dirs, options.out.as_deref())?;
     let plans: Vec<Plan> = sharded
         .iter()
@@ -39,12 +63,15 @@ pub fn merge(options: &MergeOptions, stop: &AtomicBool) -> Result<Vec<Outcome>> 
     for ((_, run), plan) in sharded.iter().zip(&plans) {
         learned.push(run.check_data(|inputs, records| plan.prepared.compare_data(inputs, records))?);
     }
+    let folders = sharded.iter().map(|(target, _)| target.clone()).chain(options.shared(sharded.len()));
+    let locks = Arc::new(FolderLocks::take(folders)?);
     let mut outcomes = Vec::new();
-    for (((target, run), plan), inputs) in sharded.into_iter().zip(plans).zip(learned) {
+    for (((target, run), mut plan), inputs) in sharded.into_iter().zip(plans).zip(learned) {
         if stop.load(Ordering::Relaxed) {
             return Err(runs::Error::Interrupted { done: 0, total: plan.items(), out: target }.into());
         }
-        run.write(target, &inputs)?;
+        run.write(&target, &locks, &inputs)?;
+        plan.start(&locks)?;
         match execute(&plan, stop)? {
             Finished::Run(outcome) => outcomes.push(*outcome),
             Finished::Shard(shard) => {
@@ -53,5 +80,6 @@ pub fn merge(options: &MergeOptions, stop: &AtomicBool) -> Result<Vec<Outcome>> 
             }
         }
     }
-    Ok(outcomes)
+    outcomes.iter().try_for_each(Outcome::check)?;
+    Ok(Merged { outcomes, _locks: locks })
 }

@@ -14,7 +14,7 @@ use crate::experiments::{PaperTarget, paper_table};
 use crate::idle::{self, Idle};
 use runs::layout::SCHEMA;
 use runs::progress;
-use runs::{Code, Identity, Judging, RunHeader, Shard};
+use runs::{Code, FolderLocks, Identity, Judging, RunHeader, Shard};
 
 /// How to run an experiment.
 #[derive(Debug, Clone, Default)]
@@ -73,6 +73,8 @@ pub struct Plan {
     pub(crate) prepared: Arc<dyn Prepared>,
     pub(crate) shard: Option<Shard>,
     pub(crate) fresh: bool,
+    /// The locks of the command, which include that of the plan's folder; without them, the run locks its folder itself.
+    pub(crate) locks: Option<Arc<FolderLocks>>,
     /// Whether the records come from shards, so that no item has to be run.
     pub(crate) merged: bool,
     /// Type of device that made the records, `cpu` or `cuda`.
@@ -136,6 +138,7 @@ impl Plan {
             notes: Vec::new(),
             shard,
             fresh,
+            locks: None,
             merged: false,
             arithmetic,
             limit,
@@ -252,6 +255,26 @@ impl Plan {
         plan.arithmetic = if cuda { "cuda" } else { "cpu" }.to_owned();
         let header = plan.header()?;
         Ok(known.iter().try_for_each(|(path, known)| header.allows(path, known, shards))?)
+    }
+
+    /// Returns the folder in which the plan is executed: that of the run, or of its shard.
+    ///
+    /// # Errors
+    /// Fails if a file that decides the default folder cannot be read.
+    pub fn folder(&self) -> Result<PathBuf> {
+        let run = match &self.out {
+            Some(out) => out.clone(),
+            None => self.out(&self.header()?.fingerprint),
+        };
+        Ok(self.inside(run))
+    }
+
+    /// Returns the folder of the plan's shard inside the folder of the run, or that folder if the plan is for the whole run.
+    pub(crate) fn inside(&self, run: PathBuf) -> PathBuf {
+        match self.shard {
+            Some(shard) => run.join(shard.folder()),
+            None => run,
+        }
     }
 
     /// Returns the folder of the run.

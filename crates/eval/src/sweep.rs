@@ -10,6 +10,7 @@ mod report;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use sha2::{Digest, Sha256};
@@ -22,7 +23,7 @@ use crate::experiments::spec::{Facts, MethodInfo};
 use crate::idle::{self, Idle};
 use crate::plan::{Plan, RunOptions};
 use runs::layout::HEADER;
-use runs::progress;
+use runs::{FolderLocks, progress, remove_tables};
 
 use axes::Axis;
 use names::{brief_hash, folder_names};
@@ -43,6 +44,7 @@ pub struct Sweep {
     pub notes: Vec<String>,
     name: String,
     out: Option<PathBuf>,
+    locks: Option<Arc<FolderLocks>>,
 }
 
 /// The outcome of a sweep, or of a shard of one.
@@ -130,7 +132,7 @@ impl Sweep {
             variants.push(Variant { values, folder, methods: shared, plan });
         }
         let axes = axes.into_iter().map(|axis| axis.setting).collect();
-        Ok(Some(Self { title, facts, axes, variants, notes, name, out: options.out.clone() }))
+        Ok(Some(Self { title, facts, axes, variants, notes, name, out: options.out.clone(), locks: None }))
     }
 
     /// Returns the number of images of each run.
@@ -143,22 +145,47 @@ impl Sweep {
         self.variants.iter().filter_map(|variant| variant.plan.as_ref())
     }
 
-    /// If the sweep is to start over, resets all of its runs, so that [`Sweep::execute`] runs them from their first items.
+    /// Returns the folders in which this process writes: those of the runs or of their shards, and that of the sweep, which
+    /// shards leave alone.
     ///
     /// # Errors
-    /// Fails as [`Plan::start_over`] does.
-    pub fn start_over(&mut self) -> Result<()> {
-        if !self.plans().any(|plan| plan.fresh) {
-            return Ok(());
+    /// Fails if a file that decides the default folder cannot be read.
+    pub fn folders(&self) -> Result<Vec<PathBuf>> {
+        let sweep = self.folder()?;
+        let runs = self.runs().map(|(below, plan)| plan.inside(sweep.join(below)));
+        let mut folders: Vec<PathBuf> = runs.collect();
+        if !self.is_shard() {
+            folders.push(sweep);
         }
+        Ok(folders)
+    }
+
+    /// Gives the runs the locks of the command, which must include [`Sweep::folders`]. If the sweep is to start over, removes its
+    /// tables and resets all of its runs, so that [`Sweep::execute`] runs them from their first items.
+    ///
+    /// # Errors
+    /// Fails as [`Plan::start`] does.
+    pub fn start(&mut self, locks: &Arc<FolderLocks>) -> Result<()> {
         let folder = self.folder()?;
+        if !self.is_shard() && self.plans().any(|plan| plan.fresh) {
+            locks.check(&folder)?;
+            remove_tables(&folder, &report::tables(), report::RESULTS)?;
+        }
+        self.locks = Some(Arc::clone(locks));
+        self.out = Some(folder.clone());
         for variant in &mut self.variants {
             if let Some(plan) = &mut variant.plan {
-                plan.in_folder(folder.join(&variant.folder)).start_over()?;
+                plan.in_folder(folder.join(&variant.folder)).start(locks)?;
                 plan.fresh = false;
+                plan.locks = Some(Arc::clone(locks));
             }
         }
         Ok(())
+    }
+
+    /// Whether this process runs one shard of every run.
+    fn is_shard(&self) -> bool {
+        self.plans().any(|plan| plan.shard.is_some())
     }
 
     /// Returns the runs, each with its folder inside the folder of the sweep.
@@ -208,9 +235,16 @@ impl Sweep {
             failed.extend(unread.into_iter().map(|failure| (failure.id.clone(), failure)));
         }
         let failed: Vec<Failure> = failed.into_values().collect();
-        let outcome = match self.plans().any(|plan| plan.shard.is_some()) {
+        let outcome = match self.is_shard() {
             true => None,
-            false => Some(report::write(self, folder, &outcomes, &failed)?),
+            false => {
+                if let Some(locks) = &self.locks {
+                    locks.check(&folder)?;
+                }
+                // The table must have the records of every run behind it.
+                outcomes.iter().flatten().try_for_each(Outcome::check)?;
+                Some(report::write(self, folder, &outcomes, &failed)?)
+            }
         };
         Ok(SweepFinished { outcome, failed })
     }

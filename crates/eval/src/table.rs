@@ -222,6 +222,11 @@ impl Table {
         Ok(bytes)
     }
 
+    /// Returns the names of the files of a table, see [`Table::export`].
+    pub(crate) fn files(name: &str) -> [String; 4] {
+        ["md", "csv", "tex", "parquet"].map(|format| format!("{name}.{format}"))
+    }
+
     /// Writes `{name}.md`, `{name}.csv`, `{name}.tex` and `{name}.parquet` to a folder.
     ///
     /// # Errors

@@ -81,17 +81,18 @@ fn claim(partial: &Path) -> io::Result<File> {
     }
 }
 
-/// Whether the open file is still the one at `path`.
+/// Whether the open file is still the one at `path`, which is not a link.
 #[cfg(unix)]
-fn is_at(file: &File, path: &Path) -> bool {
+pub fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
 
     let id = |found: &fs::Metadata| (found.dev(), found.ino());
     matches!((file.metadata(), fs::symlink_metadata(path)), (Ok(open), Ok(named)) if id(&open) == id(&named))
 }
 
+/// Whether there is a file at `path`.
 #[cfg(not(unix))]
-fn is_at(_: &File, path: &Path) -> bool {
+pub fn is_at(_: &File, path: &Path) -> bool {
     path.exists()
 }
 

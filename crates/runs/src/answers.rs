@@ -135,6 +135,7 @@ pub fn answers<T: Task>(
                 }
             }
             fresh += range.len();
+            store.check()?;
             log.append(&range, answers)?;
             inputs.save(&store.out);
             network_failures.extend(lost);
@@ -149,6 +150,8 @@ pub fn answers<T: Task>(
         }
         bar.finish_and_clear();
     }
+    store.check()?;
+    log.check()?;
     let (fresh, took) = (fresh.min(total), start.elapsed());
     let mut answered = Answers { records: Vec::new(), items: Vec::new(), failed: Vec::new(), fresh, took };
     for (item, answer) in log.into_answers() {

@@ -46,6 +46,23 @@ pub enum Error {
         /// The process, if the lock file names it.
         owner: Option<String>,
     },
+    /// Two folders of one command are the same.
+    #[error("{} and {} are one folder; two runs cannot share it", path.display(), other.display())]
+    SameFolder {
+        /// One path of the folder.
+        path: PathBuf,
+        /// Another path of the folder.
+        other: PathBuf,
+    },
+    /// A folder or file that this process works with is no longer there, or is another one.
+    #[error(
+        "{} was removed, moved or replaced while this process was working with it; nothing more is written there",
+        path.display()
+    )]
+    Lost {
+        /// The folder or file.
+        path: PathBuf,
+    },
     /// None of the items could be read.
     #[error(
         "none of the {items} items could be read, so there is nothing to measure; the first is `{id}`: {reason}"
@@ -199,7 +216,7 @@ impl Error {
     /// Returns the kind of the error, which decides the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::OtherRun { .. } | Self::Spread { .. } => ErrorKind::Usage,
+            Self::OtherRun { .. } | Self::Spread { .. } | Self::SameFolder { .. } => ErrorKind::Usage,
             Self::Interrupted { .. } => ErrorKind::Interrupted,
             Self::NothingRead { .. }
             | Self::NothingFinite { .. }
@@ -209,6 +226,7 @@ impl Error {
             Self::Task(error) => error.kind(),
             Self::Locked { .. }
             | Self::Memory { .. }
+            | Self::Lost { .. }
             | Self::File { action: FileAction::Create | FileAction::Write | FileAction::Remove, .. } => {
                 ErrorKind::Other
             }

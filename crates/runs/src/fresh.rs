@@ -16,10 +16,24 @@ pub(crate) fn start_over(folder: &Path, names: &[String]) -> Result<()> {
     if !folder.join(HEADER).exists() {
         return remove(&folder.join(RECORDS));
     }
-    let own = [RECORDS, INPUTS, RESULTS, PAGE].into_iter();
+    // The results first: if they are there, everything else is there too.
+    let own = [RESULTS, RECORDS, INPUTS, PAGE].into_iter();
     own.chain(names.iter().map(String::as_str)).try_for_each(|name| remove(&folder.join(name)))?;
     remove_images(&folder.join(PICTURES))?;
     remove(&folder.join(HEADER))
+}
+
+/// Removes the tables of several runs from their folder: the files named `names` and the page, then the file named `last`. If
+/// `last` is not there, nothing is removed, because the files may be the user's.
+///
+/// # Errors
+/// Fails if a file cannot be removed.
+pub fn remove_tables(folder: &Path, names: &[String], last: &str) -> Result<()> {
+    if !folder.join(last).exists() {
+        return Ok(());
+    }
+    let all = names.iter().map(String::as_str).chain([PAGE, last]);
+    all.into_iter().try_for_each(|name| remove(&folder.join(name)))
 }
 
 /// Removes the generated images of every method, and the folders that this leaves empty.

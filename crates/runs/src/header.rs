@@ -173,6 +173,8 @@ impl RunHeader {
             other @ (Error::File { .. }
             | Error::Spread { .. }
             | Error::Locked { .. }
+            | Error::SameFolder { .. }
+            | Error::Lost { .. }
             | Error::NothingRead { .. }
             | Error::NothingFinite { .. }
             | Error::Memory { .. }

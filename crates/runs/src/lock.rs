@@ -1,10 +1,11 @@
-//! The lock that admits one process at a time to a run's folder.
+//! The locks that admit one process at a time to the folders of runs.
 
 use std::fmt;
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
-use std::path::Path;
+use std::io::{Error as IoError, ErrorKind, Read, Seek, Write};
+use std::path::{Path, PathBuf};
 
+use models::files::is_at;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, FileAction, Result};
@@ -13,22 +14,30 @@ use crate::progress;
 /// Name of the lock file.
 const NAME: &str = "run.lock";
 
-/// The exclusive right to write to a run's folder, held until the value is dropped or the process ends in any way.
+/// The exclusive right to write to some folders, held until the value is dropped or the process ends in any way.
 ///
-/// The operating system's lock on the file decides: it ends with its process, so a leftover file does not lock the folder. The
-/// file's content names the owner in error messages, and decides on file systems without locks: there an owner counts as gone
-/// if it ran on this machine, where this process would see it, and no longer runs. Timestamps are not used.
-pub(crate) struct Lock {
+/// The operating system's lock on a file in each folder decides: it ends with its process, so a leftover file does not lock the
+/// folder. The file's content names the owner in error messages, and decides on file systems without locks: there an owner
+/// counts as gone if it ran on this machine, where this process would see it, and no longer runs. Timestamps are not used.
+#[derive(Debug)]
+pub struct FolderLocks {
+    held: Vec<Lock>,
+}
+
+/// The lock on one folder.
+#[derive(Debug)]
+struct Lock {
+    folder: PathBuf,
     file: File,
 }
 
-/// The process that holds the lock.
+/// The process that holds a lock.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Owner {
+struct Owner {
     /// Name of the machine.
-    pub host: String,
+    host: String,
     /// Process number.
-    pub pid: u32,
+    pid: u32,
     /// Boot of the system and start of the process in ticks since then, because process numbers are reused.
     started: Option<String>,
     /// Namespace of the process number: containers on one machine do not see each other's processes.
@@ -42,31 +51,113 @@ impl fmt::Display for Owner {
     }
 }
 
-impl Lock {
-    /// Locks the folder.
+impl FolderLocks {
+    /// Creates and locks all of the folders, or none of them. A folder that is given twice is locked once.
+    ///
+    /// All processes lock folders in one order, so of two processes with folders in common one gets all of its own.
     ///
     /// # Errors
-    /// Fails with [`Error::Locked`] and the owner if another process holds the lock, and if the file cannot be written.
-    pub(crate) fn take(folder: &Path) -> Result<Self> {
-        let path = folder.join(NAME);
-        let options = || OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path);
-        let mut file = options().map_err(Error::file(FileAction::Write, &path))?;
-        let locked = file.try_lock();
-        let owner = read(&mut file);
-        let refuse =
-            || Err(Error::Locked { path: folder.into(), owner: owner.as_ref().map(ToString::to_string) });
-        match (locked, &owner) {
-            (Err(TryLockError::WouldBlock), _) => return refuse(),
-            (Err(TryLockError::Error(_)), Some(owner)) if !owner.is_gone() => return refuse(),
-            (_, Some(owner)) => {
-                progress::say(&format!("{owner} ended before it finished this run; its records are kept"));
-            }
-            (_, None) => {}
+    /// Fails with [`Error::Locked`] and the owner if another process holds one of the locks, with [`Error::SameFolder`] if two
+    /// paths lead to one folder, and if a folder or lock file cannot be written.
+    pub fn take(folders: impl IntoIterator<Item = PathBuf>) -> Result<Self> {
+        let mut found = Vec::new();
+        for folder in folders {
+            std::fs::create_dir_all(&folder).map_err(Error::file(FileAction::Create, &folder))?;
+            let real = folder.canonicalize().map_err(Error::file(FileAction::Read, &folder))?;
+            found.push((real, folder));
         }
-        let mut lock = Self { file };
-        let owner = serde_json::json!(Owner::current());
-        lock.write(format!("{owner}\n").as_bytes()).map_err(Error::file(FileAction::Write, &path))?;
-        Ok(lock)
+        found.sort();
+        found.dedup();
+        if let Some([(_, path), (_, other)]) = found.array_windows().find(|[(one, _), (next, _)]| one == next)
+        {
+            return Err(Error::SameFolder { path: path.clone(), other: other.clone() });
+        }
+        #[cfg(unix)]
+        allow_open_files(found.len());
+        let mut held = Vec::new();
+        let mut gone: Vec<(Owner, PathBuf)> = Vec::new();
+        for (_, folder) in found {
+            let (lock, before) = Lock::take(folder.clone())?;
+            held.push(lock);
+            if let Some(owner) = before
+                && !gone.iter().any(|(known, _)| *known == owner)
+            {
+                gone.push((owner, folder));
+            }
+        }
+        for (owner, folder) in gone {
+            let folder = folder.display();
+            progress::say(&format!("{owner} ended before it finished in {folder}; its records are kept"));
+        }
+        Ok(Self { held })
+    }
+
+    /// Checks that a folder is locked by this process, and is still the one that it has locked.
+    ///
+    /// # Errors
+    /// Fails with [`Error::Lost`] if the folder was removed, moved or replaced, so that another process may work there.
+    pub fn check(&self, folder: &Path) -> Result<()> {
+        match self.held.iter().any(|lock| lock.folder == folder && lock.is_in_place()) {
+            true => Ok(()),
+            false => Err(Error::Lost { path: folder.into() }),
+        }
+    }
+}
+
+/// Asks the system to let this process open so many files in addition to the usual ones: a sweep may have more folders than
+/// the limit that shells set.
+#[cfg(unix)]
+fn allow_open_files(more: usize) {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+    /// Enough for everything else that a run opens.
+    const OTHERS: u64 = 256;
+
+    let wanted = OTHERS + more as u64;
+    if let Ok((current, maximum)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && current < wanted
+    {
+        // If the limit stays, opening a file fails and names that file.
+        let _ = setrlimit(Resource::RLIMIT_NOFILE, wanted.min(maximum), maximum);
+    }
+}
+
+impl Lock {
+    /// Locks a folder. Also returns the owner that has ended without releasing the lock, if there is one.
+    fn take(folder: PathBuf) -> Result<(Self, Option<Owner>)> {
+        let path = folder.join(NAME);
+        let failed = |error| Error::file(FileAction::Write, &path)(error);
+        loop {
+            // A link may lead to a file of somebody else, which must not be overwritten.
+            if std::fs::symlink_metadata(&path).is_ok_and(|found| !found.is_file()) {
+                return Err(failed(IoError::new(ErrorKind::AlreadyExists, "it is not a regular file")));
+            }
+            let mut file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .open(&path)
+                .map_err(failed)?;
+            let locked = file.try_lock();
+            let owner = read(&mut file);
+            let refused = match (&locked, &owner) {
+                (Err(TryLockError::WouldBlock), _) => true,
+                (Err(TryLockError::Error(_)), Some(owner)) => !owner.is_gone(),
+                (Err(TryLockError::Error(_)), None) | (Ok(()), _) => false,
+            };
+            if refused {
+                return Err(Error::Locked { path: folder, owner: owner.as_ref().map(ToString::to_string) });
+            }
+            // Somebody may have removed the folder or the file between the two steps.
+            if !is_at(&file, &path) {
+                std::fs::create_dir_all(&folder).map_err(Error::file(FileAction::Create, &folder))?;
+                continue;
+            }
+            let mut lock = Self { folder, file };
+            lock.write(format!("{}\n", serde_json::json!(Owner::current())).as_bytes()).map_err(failed)?;
+            return Ok((lock, owner));
+        }
     }
 
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
@@ -74,6 +165,11 @@ impl Lock {
         self.file.rewind()?;
         self.file.write_all(bytes)?;
         self.file.sync_data()
+    }
+
+    /// Whether the path of the lock file still leads to this lock.
+    fn is_in_place(&self) -> bool {
+        is_at(&self.file, &self.folder.join(NAME))
     }
 }
 
@@ -91,7 +187,6 @@ fn read(file: &mut File) -> Option<Owner> {
     file.take(4096).read_to_string(&mut text).ok()?;
     serde_json::from_str(&text).ok()
 }
-
 impl Owner {
     fn current() -> Self {
         let pid = std::process::id();
@@ -136,16 +231,20 @@ mod tests {
     /// A process that a test starts holds every lock of this process for a moment, until its program replaces it.
     static ALONE: Mutex<()> = Mutex::new(());
 
+    fn take(folder: &Path) -> Result<FolderLocks> {
+        FolderLocks::take([folder.to_path_buf()])
+    }
+
     #[test]
     fn a_locked_folder_names_its_owner() -> Result<()> {
         let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
         let dir = tempfile::tempdir().expect("a scratch folder");
-        let first = Lock::take(dir.path())?;
-        let message = Lock::take(dir.path()).err().expect("refused").to_string();
+        let first = take(dir.path())?;
+        let message = take(dir.path()).expect_err("refused").to_string();
         assert!(message.contains(&format!("process {}", std::process::id())), "{message}");
         drop(first);
         assert_eq!(std::fs::read(dir.path().join(NAME)).expect("the file stays"), b"");
-        Lock::take(dir.path()).map(drop)
+        take(dir.path()).map(drop)
     }
 
     #[test]
@@ -158,8 +257,78 @@ mod tests {
         let dead = Owner { pid: child.id(), started, ..Owner::current() };
         for text in [serde_json::json!(dead).to_string(), "{\"host\": \"torn".into(), "\0\0\0".into()] {
             std::fs::write(dir.path().join(NAME), text).expect("writable");
-            Lock::take(dir.path()).map(drop)?;
+            take(dir.path()).map(drop)?;
         }
+        Ok(())
+    }
+
+    #[test]
+    fn folders_are_locked_together_or_not_at_all() -> Result<()> {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = tempfile::tempdir().expect("a scratch folder");
+        let [a, b, c] = ["a", "b", "c"].map(|name| dir.path().join(name));
+        let held = take(&b)?;
+        let refused = FolderLocks::take([c.clone(), b.clone(), a.clone()]).expect_err("refused");
+        assert!(matches!(&refused, Error::Locked { path, .. } if *path == b), "{refused}");
+        [&a, &c].into_iter().try_for_each(|folder| take(folder).map(drop))?;
+        drop(held);
+        let all = FolderLocks::take([a.clone(), b.clone(), a.clone()])?;
+        all.check(&a)?;
+        assert!(matches!(all.check(&c), Err(Error::Lost { .. })), "not locked");
+        Ok(())
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_sweep_may_have_more_folders_than_a_process_may_open_files() -> Result<()> {
+        use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = tempfile::tempdir().expect("a scratch folder");
+        let (current, maximum) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
+        setrlimit(Resource::RLIMIT_NOFILE, maximum.min(128), maximum).expect("a lower limit");
+        let all = FolderLocks::take((0..160).map(|number| dir.path().join(number.to_string())));
+        setrlimit(Resource::RLIMIT_NOFILE, current, maximum).expect("the limit from before");
+        assert_eq!(all?.held.len(), 160);
+        Ok(())
+    }
+
+    #[test]
+    fn a_folder_that_was_removed_or_replaced_is_noticed() -> Result<()> {
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = tempfile::tempdir().expect("a scratch folder");
+        let run = dir.path().join("run");
+        let lost = |locks: &FolderLocks| matches!(locks.check(&run), Err(Error::Lost { .. }));
+        let first = take(&run)?;
+        std::fs::rename(&run, dir.path().join("moved")).expect("renamed");
+        assert!(lost(&first));
+        // Somebody else's.
+        std::fs::create_dir(&run).expect("writable");
+        std::fs::write(run.join(NAME), "").expect("writable");
+        assert!(lost(&first));
+        take(&run).map(drop)
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_lead_neither_around_a_lock_nor_to_other_files() -> Result<()> {
+        use std::os::unix::fs::symlink;
+
+        let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+        let dir = tempfile::tempdir().expect("a scratch folder");
+        let [run, link, other, file] = ["run", "link", "other", "file"].map(|name| dir.path().join(name));
+        let held = take(&run)?;
+        symlink(&run, &link).expect("a link");
+        assert!(matches!(take(&link), Err(Error::Locked { .. })));
+        drop(held);
+        let twice = FolderLocks::take([run.clone(), link.clone()]);
+        assert!(matches!(twice, Err(Error::SameFolder { .. })));
+        std::fs::create_dir(&other).expect("writable");
+        std::fs::write(&file, "mine").expect("writable");
+        symlink(&file, other.join(NAME)).expect("a link");
+        let message = take(&other).expect_err("refused").to_string();
+        assert!(message.contains("not a regular file"), "{message}");
+        assert_eq!(std::fs::read(&file).expect("a file"), b"mine");
         Ok(())
     }
 

@@ -9,10 +9,10 @@ use crate::files::write_whole;
 use crate::header::{RunHeader, note_threads};
 use crate::inputs::{Compared, Inputs};
 use crate::layout::{DEPTH, PICTURES, RECORDS};
+use crate::lock::FolderLocks;
 use crate::progress;
 use crate::records::{self, Chunk, Scan};
 use crate::shard::{Batches, Shard};
-use crate::store::take;
 
 /// Maximum number of missing shards that are named.
 const NAMED: usize = 8;
@@ -231,12 +231,13 @@ impl ShardedRun {
         Err(refused_but(reason, Remedy::RenewShards))
     }
 
-    /// Makes `target` the folder of the run, with all records and generated images.
+    /// Makes `out`, which `locks` has locked, the folder of the run, with all records and generated images.
     ///
     /// # Errors
-    /// Fails if `target` holds another run or a file cannot be written.
-    pub fn write(self, target: PathBuf, inputs: &Inputs) -> Result<()> {
-        let (out, _lock) = take(target, |folder| self.header.claim(folder)).map_err(|error| {
+    /// Fails if `out` holds another run or a file cannot be written.
+    pub fn write(self, out: &Path, locks: &FolderLocks, inputs: &Inputs) -> Result<()> {
+        locks.check(out)?;
+        self.header.claim(out).map_err(|error| {
             let Error::OtherRun { path, reason } = error else { return error };
             let reason = format!("{} holds another run ({reason})", path.display());
             refused_but(reason, Remedy::ClearTarget)
@@ -245,7 +246,7 @@ impl ShardedRun {
         for shard in &self.shards {
             link(&shard.join(PICTURES), &out.join(PICTURES))?;
         }
-        inputs.save_all(&out);
+        inputs.save_all(out);
         write_whole(&out.join(RECORDS), &self.records)
     }
 }

@@ -12,6 +12,7 @@ use std::io::{Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
+use models::files::is_at;
 use models::limits;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -283,6 +284,7 @@ impl<R: Serialize + DeserializeOwned> RecordLog<R> {
     pub fn append(&mut self, range: &Range<usize>, answers: Vec<Answer<R>>) -> Result<()> {
         let bytes = chunk(&self.run, range.start, &answers)
             .map_err(|e| Error::file(FileAction::Write, &self.path)(e.into()))?;
+        self.check()?;
         let mut write = || {
             self.file.seek(SeekFrom::Start(self.end))?;
             self.file.write_all(&bytes)?;
@@ -296,6 +298,18 @@ impl<R: Serialize + DeserializeOwned> RecordLog<R> {
         self.end += bytes.len() as u64;
         self.answers.insert(range.start, answers);
         Ok(())
+    }
+
+    /// Checks that the file on disk is still the one that this process has written.
+    ///
+    /// # Errors
+    /// Fails with [`Error::Lost`] if it was removed or replaced.
+    pub fn check(&self) -> Result<()> {
+        // The records may be a link.
+        match self.path.canonicalize().is_ok_and(|path| is_at(&self.file, &path)) {
+            true => Ok(()),
+            false => Err(Error::Lost { path: self.path.clone() }),
+        }
     }
 
     /// Returns the number of items answered so far.

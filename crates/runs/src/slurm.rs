@@ -13,6 +13,7 @@ use std::process::{Command, Stdio};
 use models::ErrorKind;
 
 use crate::files::write_whole;
+use crate::lock::FolderLocks;
 
 /// Errors of writing and submitting the scripts.
 #[derive(Debug, thiserror::Error)]
@@ -204,9 +205,17 @@ impl ArrayJob {
         let scripts = self.scripts()?;
         let logs = self.file("logs");
         std::fs::create_dir_all(&logs).map_err(crate::Error::file(crate::FileAction::Create, &logs))?;
+        let _lock = FolderLocks::take([self.folder.clone()])?;
+        // Removed first and written last: whoever submits finds both scripts of one call, or nothing to submit.
+        let submit = self.file("submit.sh");
+        match std::fs::remove_file(&submit) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(crate::Error::file(crate::FileAction::Remove, &submit)(e).into());
+            }
+            _ => {}
+        }
         write_whole(&self.file("array.sbatch"), scripts.array.as_bytes())?;
         write_whole(&self.file("merge.sbatch"), scripts.merge.as_bytes())?;
-        let submit = self.file("submit.sh");
         write_whole(&submit, scripts.submit.as_bytes())?;
         Ok(submit)
     }

@@ -1,11 +1,12 @@
 //! The folder of a run while a process works in it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
+use std::sync::Arc;
 
-use crate::error::{Error, FileAction, Result};
+use crate::error::Result;
 use crate::fresh;
 use crate::header::RunHeader;
-use crate::lock::Lock;
+use crate::lock::FolderLocks;
 use crate::shard::Shard;
 
 /// Source of the records of a run.
@@ -26,7 +27,7 @@ pub enum Earlier<'a> {
     Remove(&'a [String]),
 }
 
-/// The folder of a run or of a shard, locked by this process until the value is dropped.
+/// The folder of a run or of a shard, locked by this process.
 pub struct RunStore {
     /// Path of the folder.
     pub out: PathBuf,
@@ -34,34 +35,34 @@ pub struct RunStore {
     pub(crate) fingerprint: String,
     pub(crate) shard: Option<Shard>,
     pub(crate) source: RecordSource,
-    _lock: Lock,
+    locks: Arc<FolderLocks>,
 }
 
 impl RunStore {
-    /// Creates the folder of the run with this header, or checks that it belongs to that run.
+    /// Makes a locked folder that of the run with this header, or checks that it belongs to that run.
     ///
     /// # Errors
-    /// Fails if the folder is in use, holds another run, or cannot be written.
+    /// Fails if the folder is not locked, holds another run, or cannot be written.
     pub fn open(
         out: PathBuf,
         header: &RunHeader,
         source: RecordSource,
         earlier: Earlier<'_>,
+        locks: Arc<FolderLocks>,
     ) -> Result<Self> {
-        let (out, lock) = take(out, |folder| {
-            if let Earlier::Remove(names) = earlier {
-                fresh::start_over(folder, names)?;
-            }
-            header.claim(folder)
-        })?;
-        Ok(Self { out, fingerprint: header.fingerprint.clone(), shard: header.shard, source, _lock: lock })
+        locks.check(&out)?;
+        if let Earlier::Remove(names) = earlier {
+            fresh::start_over(&out, names)?;
+        }
+        header.claim(&out)?;
+        Ok(Self { out, fingerprint: header.fingerprint.clone(), shard: header.shard, source, locks })
     }
-}
 
-/// Creates and locks a folder, then has `claim` check or fill it.
-pub(crate) fn take(out: PathBuf, claim: impl FnOnce(&Path) -> Result<()>) -> Result<(PathBuf, Lock)> {
-    std::fs::create_dir_all(&out).map_err(Error::file(FileAction::Create, &out))?;
-    let lock = Lock::take(&out)?;
-    claim(&out)?;
-    Ok((out, lock))
+    /// Checks that the folder is still the one that this process has locked.
+    ///
+    /// # Errors
+    /// Fails with [`Error::Lost`](crate::Error::Lost) if it is not.
+    pub fn check(&self) -> Result<()> {
+        self.locks.check(&self.out)
+    }
 }

@@ -2,12 +2,14 @@
 
 use std::collections::BTreeSet;
 use std::ffi::OsString;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use eval::{Finished, MergeOptions, Outcome, ShardOutcome, execute, paper_tables};
+
+use runs::FolderLocks;
 
 use super::validate::{Job, jobs};
 use crate::args::{MergeArgs, RunArgs};
@@ -19,11 +21,13 @@ use crate::print_table;
 pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     let stop = watch()?;
     let mut jobs = jobs(args, || refuse_stopped(&stop, Fresh::Kept), |_| Ok(()), |_, _| {})?;
+    // All folders are locked before the first file is removed, and stay locked until the last table is written.
+    let locks = Arc::new(FolderLocks::take(folders(args, &jobs)?).map_err(eval::Error::from)?);
     // All folders are cleared before the first record is written. An interruption before that loses nothing if the
     // command starts over again; after that, nothing need be cleared.
     for job in &mut jobs {
         refuse_stopped(&stop, Fresh::Kept)?;
-        job.start_over()?;
+        job.start(&locks)?;
     }
     let mut done = Done::default();
     for job in &jobs {
@@ -33,22 +37,29 @@ pub(crate) fn run(args: &RunArgs) -> Result<(), Failure> {
     done.conclude(args.out.as_deref())
 }
 
+/// Returns the folders in which the command writes: those of its jobs, and that of the tables which several jobs fill together.
+fn folders(args: &RunArgs, jobs: &[Job]) -> Result<Vec<PathBuf>, eval::Error> {
+    let shared = args.out.iter().filter(|_| args.shard.is_none() && jobs.len() > 1).cloned();
+    let mut folders: Vec<PathBuf> = shared.collect();
+    for job in jobs {
+        folders.extend(job.folders()?);
+    }
+    Ok(folders)
+}
+
 /// Merges shards into whole runs.
 pub(crate) fn merge(args: &MergeArgs) -> Result<(), Failure> {
     let options =
         MergeOptions { dirs: args.dirs.clone(), out: args.out.clone(), device: args.device.clone() };
     let mut done = Done::default();
     let stop = watch()?;
-    eval::merge(&options, &stop).map_err(resumable)?.into_iter().for_each(|outcome| done.run(outcome));
+    let mut merged = eval::merge(&options, &stop).map_err(resumable)?;
+    merged.outcomes.drain(..).for_each(|outcome| done.run(outcome));
     let of_sweep = |outcome: &Outcome| outcome.out.parent().is_some_and(|folder| folder.ends_with("runs"));
     if done.outcomes.iter().any(of_sweep) {
         say!("for the sweep's table: the command of the shards without --shard, which finds everything done");
     }
-    let folder = args.out.as_deref().or(match &args.dirs[..] {
-        [only] => Some(only.as_path()),
-        _ => None,
-    });
-    done.conclude(folder)
+    done.conclude(options.folder())
 }
 
 /// Returns a flag that Ctrl-C, or a scheduler's SIGTERM, sets.
@@ -159,6 +170,10 @@ impl Done {
 
     /// Prints the tables of the paper that several runs fill, and returns the outcome of the command.
     fn conclude(self, folder: Option<&Path>) -> Result<(), Failure> {
+        if self.outcomes.len() > 1 {
+            // A table must have the records of every run behind it.
+            self.outcomes.iter().try_for_each(Outcome::check)?;
+        }
         let runs: Vec<_> = self.outcomes.iter().map(|run| (run.name.as_str(), &run.results)).collect();
         for (name, table) in paper_tables(&runs) {
             print_table(&table);

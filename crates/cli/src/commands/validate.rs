@@ -1,8 +1,10 @@
 //! `validate`, and the check of every experiment before `run` starts the first one.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use eval::{Plan, RunOptions, Sweep};
+use runs::FolderLocks;
 
 use super::each::Each;
 use crate::args::RunArgs;
@@ -16,11 +18,19 @@ pub(crate) enum Job {
 }
 
 impl Job {
-    /// Clears the folders of the job if the user asked to start over.
-    pub(crate) fn start_over(&mut self) -> Result<(), eval::Error> {
+    /// Returns the folders in which the job writes.
+    pub(crate) fn folders(&self) -> Result<Vec<PathBuf>, eval::Error> {
         match self {
-            Self::Run(plan) => plan.start_over(),
-            Self::Sweep(sweep) => sweep.start_over(),
+            Self::Run(plan) => Ok(vec![plan.folder()?]),
+            Self::Sweep(sweep) => sweep.folders(),
+        }
+    }
+
+    /// Gives the job the locks on its folders, and clears these if the user asked to start over.
+    pub(crate) fn start(&mut self, locks: &Arc<FolderLocks>) -> Result<(), eval::Error> {
+        match self {
+            Self::Run(plan) => plan.start(locks),
+            Self::Sweep(sweep) => sweep.start(locks),
         }
     }
 

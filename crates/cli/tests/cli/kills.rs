@@ -1,28 +1,48 @@
-//! A campaign of `kill -9` over all four tasks: nothing lost, nothing misread.
+//! A campaign of `kill -9` over all four tasks and, in `commands`, over the commands that write: nothing lost, nothing misread.
 //!
 //! A third of the kills come at any moment between the start of the program and its end, a third right behind a change in the
 //! run's folder, where files are being written, and a third in the middle of a write: the system ends the process where a file
 //! would grow beyond a limit, and what was written up to there stays. After each, everything on disk must be a part of what
 //! an undisturbed run leaves; the same command goes on from there until the run is whole, and then with the next.
 
+mod commands;
+mod moment;
+pub mod tree;
+
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tasks::Rng;
 
 use crate::common::full_campaign;
-use crate::experiments::{ALL, SIGXFSZ, Small, assert_same, files, limited, results, segments};
+use crate::experiments::{ALL, SIGXFSZ, Small, assert_same, files, results, segments};
+use moment::Moment;
 
 /// Kills of each task: in the default run, and with TOKENRANK_CAMPAIGN=full. TOKENRANK_KILLS asks for another number.
 const KILLS: [usize; 2] = [10, 52];
 
-/// What `kill -9` sends.
-const SIGKILL: i32 = 9;
+/// How many kills are asked for, of each task or command.
+fn asked(usual: [usize; 2]) -> usize {
+    let asked = std::env::var("TOKENRANK_KILLS").ok().and_then(|number| number.parse().ok());
+    asked.unwrap_or(usual[usize::from(full_campaign())])
+}
+
+/// Adds figures to the file that TOKENRANK_REPORT names, in place of earlier ones of the same names.
+fn report(figures: BTreeMap<&'static str, Value>) {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let Some(path) = std::env::var_os("TOKENRANK_REPORT") else { return };
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let known = std::fs::read(&path).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    let mut all: Map<String, Value> = known.unwrap_or_default();
+    all.extend(figures.into_iter().map(|(name, found)| (name.to_owned(), found)));
+    all.sort_keys();
+    let text = serde_json::to_string_pretty(&all).expect("JSON");
+    std::fs::write(path, format!("{text}\n")).expect("writable");
+}
 
 /// What an undisturbed run leaves.
 struct Whole {
@@ -83,79 +103,6 @@ impl Whole {
     }
 }
 
-/// Names, sizes and times of the files in a folder.
-fn listing(out: &Path) -> Vec<(std::ffi::OsString, u64)> {
-    let Ok(entries) = std::fs::read_dir(out) else { return Vec::new() };
-    entries.flatten().filter_map(|entry| Some((entry.file_name(), entry.metadata().ok()?.len()))).collect()
-}
-
-/// What ends a process.
-enum Moment {
-    /// A kill so long after its start.
-    After(Duration),
-    /// A kill behind so many changes in its folder.
-    Behind(usize),
-    /// The system, where a file would grow beyond so many blocks of 512 bytes.
-    Beyond(usize),
-}
-
-impl Moment {
-    fn any(whole: &Whole, rng: &mut Rng) -> Self {
-        match rng.below(3) {
-            0 => Self::After(whole.takes.mul_f64(0.8 * rng.unit())),
-            1 => Self::Behind(1 + rng.below(12)),
-            _ => {
-                // Every other one within the records, and behind the header, which would always be the first to be cut.
-                let file = if rng.chance(0.5) { 0 } else { rng.below(whole.sizes.len()) };
-                let (header, blocks) = (whole.header.div_ceil(512), whole.sizes[file] / 512);
-                Self::Beyond(header + rng.below(blocks.saturating_sub(header).max(1)))
-            }
-        }
-    }
-
-    /// Starts the program, and ends it when the moment comes. Returns how it ended.
-    fn strike(&self, small: &Small, out: &Path) -> std::process::ExitStatus {
-        let mut command = small.command(out);
-        if let Self::Beyond(blocks) = *self {
-            command = limited(&command, blocks);
-        }
-        let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn();
-        let mut child = child.expect("the binary starts");
-        if self.comes(&mut child, out) {
-            child.kill().expect("killed");
-        }
-        child.wait().expect("a child")
-    }
-
-    /// Waits for the moment. False if the process ended before, or ends by itself.
-    fn comes(&self, child: &mut Child, out: &Path) -> bool {
-        let mut running = || child.try_wait().expect("a child").is_none();
-        match *self {
-            Self::After(time) => {
-                let until = Instant::now() + time;
-                while Instant::now() < until && running() {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-            }
-            Self::Behind(changes) => {
-                let mut seen = listing(out);
-                for _ in 0..changes {
-                    while running() {
-                        let now = listing(out);
-                        if now != seen {
-                            seen = now;
-                            break;
-                        }
-                        std::thread::sleep(Duration::from_micros(200));
-                    }
-                }
-            }
-            Self::Beyond(_) => return false,
-        }
-        running()
-    }
-}
-
 /// The kills of one task.
 fn campaign(small: &Small, seed: u64, asked: usize) -> Value {
     let dir = tempfile::tempdir().expect("a scratch folder");
@@ -168,13 +115,14 @@ fn campaign(small: &Small, seed: u64, asked: usize) -> Value {
     // What is there never becomes less.
     let mut most = 0;
     while kills < asked {
-        let moment = Moment::any(&whole, &mut rng);
-        let status = moment.strike(small, &out);
+        // Behind the header, which would always be the first to be cut.
+        let moment = Moment::any(whole.takes, &whole.sizes, whole.header, &mut rng);
+        let status = moment.strike(small.command(&out), &out);
         let (segments, torn) = whole.check(small, &out);
         assert!(segments >= most, "{}: {segments} segments are left of {most}", small.task);
         let all = segments == whole.segments.len();
         if !status.success() {
-            let signal = if matches!(moment, Moment::Beyond(_)) { SIGXFSZ } else { SIGKILL };
+            let signal = moment.signal();
             assert_eq!(status.signal(), Some(signal), "{}: ended with {status}", small.task);
             kills += 1;
             written += usize::from(signal == SIGXFSZ);
@@ -210,8 +158,7 @@ fn campaign(small: &Small, seed: u64, asked: usize) -> Value {
 
 #[test]
 fn killed_again_and_again_every_task_gives_the_files_of_an_undisturbed_run() {
-    let asked = std::env::var("TOKENRANK_KILLS").ok().and_then(|number| number.parse().ok());
-    let asked = asked.unwrap_or(KILLS[usize::from(full_campaign())]);
+    let asked = asked(KILLS);
     let figures = Mutex::new(BTreeMap::new());
     std::thread::scope(|scope| {
         for (small, seed) in ALL.iter().zip(1..) {
@@ -224,8 +171,5 @@ fn killed_again_and_again_every_task_gives_the_files_of_an_undisturbed_run() {
     });
     let figures = figures.into_inner().expect("no panic");
     assert_eq!(figures.len(), ALL.len());
-    if let Some(path) = std::env::var_os("TOKENRANK_REPORT") {
-        let text = serde_json::to_string_pretty(&figures).expect("JSON");
-        std::fs::write(path, format!("{text}\n")).expect("writable");
-    }
+    report(figures);
 }

@@ -8,6 +8,7 @@ mod changed_data;
 mod checkpoints;
 mod common;
 mod compare;
+mod concurrency;
 mod data;
 mod determinism;
 mod diffseg;

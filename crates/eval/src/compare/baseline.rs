@@ -1,9 +1,10 @@
 //! Baselines (`eval/baselines/*.json`): the values that results are compared with.
 
 use std::collections::BTreeSet;
+use std::io::Write;
 use std::path::Path;
 
-use models::limits;
+use models::{files, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -12,7 +13,6 @@ use super::snapshot::{Runs, Snapshot};
 use super::tolerance::Tolerances;
 use crate::error::{Error, Result};
 use runs::FileAction;
-use runs::files::write_whole;
 
 /// Version of the layout; it rises when a field changes its meaning or is removed.
 const SCHEMA: u64 = 1;
@@ -74,16 +74,29 @@ impl Baseline {
         Ok(Some(baseline))
     }
 
-    /// Writes the file, completely or not at all.
+    /// Writes the file, completely or not at all, in place of the baseline `known`.
     ///
     /// # Errors
-    /// Fails if the file cannot be written.
-    pub fn write(&self, path: &Path) -> Result<()> {
+    /// Fails if the file cannot be written, or if another process has changed it since `known` was read.
+    pub fn write(&self, path: &Path, known: Option<&Self>) -> Result<()> {
         let bytes = to_json(self).map_err(|e| Error::Export { path: path.into(), reason: e.to_string() })?;
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder).map_err(Error::file(FileAction::Create, folder))?;
         }
-        Ok(write_whole(path, &bytes)?)
+        // One process at a time is between these two steps.
+        files::write_whole(path, |out| {
+            if Self::read(path)?.as_ref() != known {
+                let reason =
+                    "another process has changed this baseline in the meantime; run the same command again"
+                        .into();
+                return Err(WriteError::Eval(Error::Export { path: path.into(), reason }));
+            }
+            Ok(out.write_all(&bytes)?)
+        })
+        .map_err(|error| match error {
+            WriteError::Eval(error) => error,
+            WriteError::Io(error) => Error::file(FileAction::Write, path)(error),
+        })
     }
 
     fn check(&self) -> std::result::Result<(), String> {
@@ -103,6 +116,24 @@ pub(super) fn metrics(runs: &Runs) -> impl Iterator<Item = (&str, &str)> + Clone
 /// Returns the name of a suite, from its file or folder.
 pub(super) fn suite(path: &Path) -> String {
     path.file_stem().map_or_else(|| "results".to_owned(), |stem| stem.to_string_lossy().into_owned())
+}
+
+/// What can prevent a baseline from being written.
+enum WriteError {
+    Eval(Error),
+    Io(std::io::Error),
+}
+
+impl From<Error> for WriteError {
+    fn from(error: Error) -> Self {
+        Self::Eval(error)
+    }
+}
+
+impl From<std::io::Error> for WriteError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Io(error)
+    }
 }
 
 fn check_run(run: &Snapshot) -> std::result::Result<(), String> {

@@ -162,9 +162,9 @@ impl Request {
             );
             return Err(Error::unreadable(&self.result, reason));
         }
-        let (baseline, update) = merged(&self.baseline, ours, tolerances, known, self.prune);
+        let (baseline, update) = merged(&self.baseline, ours, tolerances, known.clone(), self.prune);
         if update.is_written() {
-            baseline.write(&self.baseline)?;
+            baseline.write(&self.baseline, known.as_ref())?;
         }
         Ok(update)
     }

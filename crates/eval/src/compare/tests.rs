@@ -440,8 +440,25 @@ mod files {
         let mut tolerances = tolerances(0.01);
         tolerances.metrics.insert("masking-vit/auc".into(), 0.02);
         let baseline = Baseline::new(&path, one(masking(0.0)), tolerances);
-        baseline.write(&path).unwrap();
+        baseline.write(&path, None).unwrap();
         (path, baseline)
+    }
+
+    #[test]
+    fn a_baseline_that_another_process_has_changed_is_not_written_over() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, baseline) = written(dir.path());
+        let known = Baseline::read(&path).unwrap();
+        let mut other = baseline.clone();
+        other.tolerances.metrics.clear();
+        other.write(&path, known.as_ref()).unwrap();
+        let now = std::fs::read(&path).unwrap();
+        for stale in [known.as_ref(), None] {
+            let message = baseline.write(&path, stale).unwrap_err().to_string();
+            assert!(message.contains("another process has changed"), "{message}");
+        }
+        assert_eq!(std::fs::read(&path).unwrap(), now);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[test]

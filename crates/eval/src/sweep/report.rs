@@ -17,6 +17,17 @@ use runs::files::write_json;
 use runs::layout::SCHEMA;
 use runs::{Code, Environment};
 
+/// The file that is written last.
+pub(super) const RESULTS: &str = "sweep.json";
+
+/// Names of the tables.
+const TABLES: [&str; 2] = ["table", "summary"];
+
+/// Returns the names of the files of the tables.
+pub(super) fn tables() -> Vec<String> {
+    TABLES.into_iter().flat_map(Table::files).collect()
+}
+
 /// The outcome of a finished sweep.
 pub struct SweepOutcome {
     /// A row for each combination.
@@ -75,8 +86,9 @@ pub(super) fn write(
     let unread = unread(failed, items + failed.len() as u64);
     table.notes.extend(unread.clone());
     summary.notes.extend(unread);
-    table.export(&out, "table")?;
-    summary.export(&out, "summary")?;
+    for (name, table) in TABLES.into_iter().zip([&table, &summary]) {
+        table.export(&out, name)?;
+    }
 
     // Written last: if it exists, all other files exist too.
     if let Some(first) = first {
@@ -90,7 +102,7 @@ pub(super) fn write(
             code: first.code.clone(),
             environment: first.environment.clone(),
         };
-        write_json(&out.join("sweep.json"), &stored)?;
+        write_json(&out.join(RESULTS), &stored)?;
     }
     Ok(SweepOutcome { table, summary, out })
 }

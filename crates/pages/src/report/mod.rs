@@ -26,8 +26,9 @@ use eval::paper_tables;
 use eval::{Error, Result};
 use links::Links;
 use run::Run;
+use runs::FolderLocks;
 use runs::files::write_whole;
-use runs::layout::PAGE;
+use runs::layout::{PAGE, RESULTS};
 use sweep::SweepView;
 
 /// Maximum number of runs shown in full; further runs appear only in the overview.
@@ -57,8 +58,11 @@ pub fn report(dir: &Path, out: Option<&Path>) -> Result<ReportPage> {
         let reason = "is a folder; give the name of a file, such as report.html".to_owned();
         return Err(Error::Export { path, reason });
     }
-    let (folders, unfinished) = RunFolder::find_finished(dir)?;
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // A page in the folder of a finished run is one of its files: whoever starts the run over removes it.
+    let finished = folder.join(RESULTS).exists().then(|| folder.to_path_buf());
+    let _locks = FolderLocks::take(finished)?;
+    let (folders, unfinished) = RunFolder::find_finished(dir)?;
     let links = Links::from(folder)?;
     let html = Page::of(dir, &folders, &unfinished, &links)?.to_html();
     write_whole(&path, html.as_bytes())?;
