@@ -19,6 +19,7 @@ mod sd_pipeline;
 #[path = "../../../xtask/tests/skipped/mod.rs"]
 mod skipped;
 mod t5_golden;
+mod tokenizer_attacks;
 mod unet_golden;
 mod vae_golden;
 mod vision_golden;
