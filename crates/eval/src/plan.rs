@@ -241,6 +241,11 @@ impl Plan {
         Ok(known.iter().try_for_each(|(path, known)| header.allows(path, known, shards))?)
     }
 
+    /// Returns the folder that was requested for the run.
+    pub(crate) fn requested_out(&self) -> Option<&Path> {
+        self.out.as_deref()
+    }
+
     /// Returns the folder of the run.
     pub(crate) fn out(&self, fingerprint: &str) -> PathBuf {
         let default = || Path::new("results/runs").join(format!("{}-{}", self.name, &fingerprint[..8]));

@@ -16,12 +16,12 @@ use sha2::{Digest, Sha256};
 use tasks::Failure;
 
 use crate::error::{Error, Result};
-use crate::execute::{Finished, Outcome, execute};
+use crate::execute::{Finished, Outcome, execute, tables};
 use crate::experiment::{self, Experiment, TaskConfig};
 use crate::experiments::spec::{Facts, MethodInfo};
 use crate::idle::{self, Idle};
 use crate::plan::{Plan, RunOptions};
-use runs::layout::HEADER;
+use runs::layout::{HEADER, SWEEP};
 use runs::progress;
 
 use axes::Axis;
@@ -157,6 +157,23 @@ impl Sweep {
                 plan.in_folder(folder.join(&variant.folder)).start_over()?;
                 plan.fresh = false;
             }
+        }
+        Ok(())
+    }
+
+    /// Checks that the folder requested for the sweep and those of its runs have no files that no run has made and that this sweep would write
+    /// over.
+    ///
+    /// # Errors
+    /// Fails with the names of the files.
+    pub fn refuse_foreign(&self) -> Result<()> {
+        let Some(folder) = &self.out else { return Ok(()) };
+        if !self.plans().any(|plan| plan.shard.is_some()) {
+            let names = tables(&["table", "summary"]).chain([SWEEP.to_owned()]);
+            runs::refuse_foreign_above_runs(folder, names)?;
+        }
+        for (below, plan) in self.runs() {
+            plan.in_folder(folder.join(below)).refuse_foreign()?;
         }
         Ok(())
     }

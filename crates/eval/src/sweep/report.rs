@@ -14,7 +14,7 @@ use crate::experiments::spec::{Better, MethodInfo, MetricSpec};
 use crate::metrics::significance::{LEAST_ITEMS, too_few};
 use crate::table::{Cell, Row, Table};
 use runs::files::write_json;
-use runs::layout::SCHEMA;
+use runs::layout::{SCHEMA, SWEEP};
 use runs::{Code, Environment};
 
 /// The outcome of a finished sweep.
@@ -90,7 +90,7 @@ pub(super) fn write(
             code: first.code.clone(),
             environment: first.environment.clone(),
         };
-        write_json(&out.join("sweep.json"), &stored)?;
+        write_json(&out.join(SWEEP), &stored)?;
     }
     Ok(SweepOutcome { table, summary, out })
 }
