@@ -328,6 +328,20 @@ def tokenizers() -> None:
     absent = json.dumps(whole | {"normalizer": {"type": "Precompiled"}}).encode()
     put("t5_tokenizer", "charsmap-absent", CUT.join([absent, b"", b"cat"]))
     put("t5_tokenizer", "deep", CUT.join([b"[" * 2000, b"{}"]))
+    grow = {"type": "Replace", "pattern": {"String": "a"}, "content": "a" * 100}
+    steps = {"type": "Sequence", "normalizers": [grow] * 4}
+    padding = {"strategy": {"Fixed": 10**9}, "direction": "Left", "pad_to_multiple_of": None, "pad_id": 0,
+               "pad_type_id": 0, "pad_token": "<pad>"}  # fmt: skip
+    for name, change in {
+        "replacements-multiply": {"normalizer": steps},
+        "prefix": {"normalizer": {"type": "Prepend", "prepend": "a" * 4096}},
+        "regular-expression": {"normalizer": {"type": "Replace", "pattern": {"Regex": "(a+)+$"}, "content": ""}},
+        "split": {"pre_tokenizer": {"type": "Split", "pattern": {"Regex": "(a|a)*$"}, "behavior": "Isolated", "invert": False}},
+        "padding": {"padding": padding},
+        "long-token": {"model": whole["model"] | {"vocab": [*whole["model"]["vocab"], ["x" * 4096, 0.0]]}},
+        "other-model": {"model": {"type": "WordPiece", "unk_token": "", "vocab": {}}},
+    }.items():
+        put("t5_tokenizer", name, CUT.join([json.dumps(whole | change).encode(), b"{}", b"aaaaaaaaaaaaaaaaaaaaaaaaaaaa!"]))
 
 
 def configurations() -> None:

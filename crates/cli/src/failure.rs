@@ -4,10 +4,12 @@ use std::fmt;
 use std::path::Path;
 
 use miette::{GraphicalReportHandler, GraphicalTheme, MietteDiagnostic, Severity};
+use models::escape;
 use models::hub::HubError;
 use runs::slurm::SlurmError;
 
 use crate::exit_code::ExitCode;
+use crate::output::say_escaped;
 use crate::remedy::Explained;
 
 /// An error with its exit code.
@@ -16,7 +18,7 @@ pub(crate) struct Failure {
     message: String,
     code: ExitCode,
     /// What to run next, as a shell reads it.
-    command: Option<Vec<u8>>,
+    command: Option<String>,
 }
 
 /// Characters of a message; the longest list what is missing of a pipeline.
@@ -61,7 +63,7 @@ impl Failure {
     }
 
     /// Work that was interrupted, with the command that goes on from there as a shell reads it.
-    pub(crate) fn interrupted(message: &str, command: Vec<u8>) -> Self {
+    pub(crate) fn interrupted(message: &str, command: String) -> Self {
         Self {
             command: Some(command),
             ..Self::new(ExitCode::Interrupted, format!("{message}; resume with:"))
@@ -70,9 +72,9 @@ impl Failure {
 
     /// Says it on stderr; the command on a line of its own, as it is, so that it can be pasted.
     pub(crate) fn tell(&self) {
-        say!("{self}");
+        say_escaped(&self.to_string());
         if let Some(command) = &self.command {
-            crate::output::say(command);
+            say_escaped(command);
         }
     }
 
@@ -103,15 +105,10 @@ impl fmt::Display for Failure {
 
 /// A message may quote the file that it is about, so it is shortened and what would steer the terminal is spelled out.
 pub(crate) fn plain(message: &str) -> String {
-    let mut shown = String::new();
-    for (count, c) in message.chars().enumerate() {
-        match c {
-            _ if count == LONGEST_MESSAGE => return shown + "…",
-            c if c.is_control() && c != '\n' => shown.extend(c.escape_default()),
-            c => shown.push(c),
-        }
+    match message.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => escape::text(&message[..end]).into_owned() + "…",
+        None => escape::text(message).into_owned(),
     }
-    shown
 }
 
 /// Errors of the libraries, each with the exit code of its kind and what to do about it.

@@ -18,17 +18,21 @@ use args::{Args, Command};
 use clap::Parser;
 use exit_code::ExitCode;
 use failure::Failure;
-use output::{colored, print, print_table};
+use output::{colored, print, print_escaped, print_table};
 
 fn main() -> std::process::ExitCode {
     notes::listen();
     limits::explain_aborts();
     let result = match Args::try_parse() {
         Ok(args) => limits::explain_missing_threads(|| execute(args.command)),
+        // The message quotes the arguments, which may be names of files.
+        Err(refusal) if refusal.use_stderr() && refusal.to_string().contains(is_steering) => {
+            Err(Failure::usage(refusal.to_string()))
+        }
         Err(refusal) if refusal.use_stderr() => refusal.exit(),
         Err(help) => {
             let text = help.render();
-            print(&if colored() { text.ansi().to_string() } else { text.to_string() });
+            print_escaped(&if colored() { text.ansi().to_string() } else { text.to_string() });
             Ok(())
         }
     };
@@ -38,6 +42,10 @@ fn main() -> std::process::ExitCode {
     failures.iter().for_each(Failure::tell);
     let code = failures.first().map_or(ExitCode::Fine, Failure::code);
     std::process::ExitCode::from(code.code())
+}
+
+fn is_steering(c: char) -> bool {
+    models::escape::is_hidden(c) && c != '\n'
 }
 
 fn execute(command: Command) -> Result<(), Failure> {

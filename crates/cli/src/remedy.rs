@@ -147,6 +147,9 @@ impl Explained for tasks::Error {
 impl Explained for runs::Error {
     fn remedy(&self) -> Option<String> {
         match self {
+            Self::Foreign { .. } => Some(
+                "choose another --out, or move these files away; --fresh leaves them alone as well".into(),
+            ),
             Self::OtherRun { .. } => Some("choose another --out, or start over with --fresh".into()),
             Self::Locked { .. } => Some("wait until it has ended, or choose another --out".into()),
             Self::SameFolder { .. } => Some("choose another --out, or run the experiments one by one".into()),

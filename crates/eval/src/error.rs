@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use models::files::looked_for;
 use models::{ErrorKind, NotFinite};
 use runs::FileAction;
 
@@ -12,7 +13,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An experiment file is invalid.
-    #[error("experiment {}: {reason}", path.display())]
+    #[error("experiment {}: {reason}{}", path.display(), looked_for(path))]
     Config {
         /// The file.
         path: PathBuf,
@@ -52,7 +53,7 @@ pub enum Error {
         source: NotFinite,
     },
     /// The baseline does not exist or cannot be used.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}{}", path.display(), looked_for(path))]
     Baseline {
         /// The file.
         path: PathBuf,

@@ -1,12 +1,14 @@
 //! Executes a plan: writes records as items are answered, then results, tables and figures.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use models::files;
 use runs::files::write_json;
-use runs::layout::{RECORDS, RESULTS, SCHEMA};
+use runs::layout::{DEPTH, HEADER, INPUTS, PICTURES, RECORDS, RESULTS, SCHEMA, SWEEP};
 use runs::{
     Code, Earlier, Environment, FolderLocks, RecordSource, RunHeader, RunState, RunStore, Shard,
     ShardSummary, note_threads, progress,
@@ -122,6 +124,29 @@ pub fn execute(plan: &Plan, stop: &AtomicBool) -> Result<Finished> {
 }
 
 impl Plan {
+    /// Checks that the folder requested for the run has no files that no run has made and that this one would write over. The
+    /// default folder is checked when the run starts.
+    ///
+    /// # Errors
+    /// Fails with the names of the files.
+    pub fn refuse_foreign(&self) -> Result<()> {
+        let Some(run) = self.requested_out() else { return Ok(()) };
+        self.refuse_foreign_in(&self.inside(run.to_owned()))
+    }
+
+    /// Checks the folder of the run or of its shard, see [`Plan::refuse_foreign`].
+    pub(crate) fn refuse_foreign_in(&self, out: &Path) -> Result<()> {
+        let kept = [RECORDS, INPUTS].map(str::to_owned).into_iter();
+        let kind = self.experiment.task.kind().facts();
+        let made = kind.figures.iter().map(|figure| figure.file.to_owned()).chain(tables(&TABLES));
+        let images = self.experiment.methods().into_iter().map(|method| format!("{PICTURES}/{}", method.key));
+        let names: Vec<String> = match self.shard {
+            Some(_) => kept.chain(images).collect(),
+            None => kept.chain([RESULTS.to_owned()]).chain(made).chain(images).collect(),
+        };
+        Ok(runs::refuse_foreign(out, names)?)
+    }
+
     /// Gives the plan the locks of the command, which must include [`Plan::folder`]. If the plan is to start over, removes the
     /// files of an earlier run from its folder and takes the folder over, so that [`execute`] starts from the first item.
     ///
@@ -150,6 +175,7 @@ fn begin(plan: &Plan) -> Result<(RunHeader, PathBuf, RunStore)> {
     let source = if plan.merged { RecordSource::Shards } else { RecordSource::Run };
     let names = made_files();
     let earlier = if plan.fresh { Earlier::Remove(&names) } else { Earlier::Resume };
+    plan.refuse_foreign_in(&out)?;
     let locks = match &plan.locks {
         Some(locks) => Arc::clone(locks),
         None => Arc::new(FolderLocks::take([out.clone()])?),
@@ -158,11 +184,48 @@ fn begin(plan: &Plan) -> Result<(RunHeader, PathBuf, RunStore)> {
     Ok((header, run, store))
 }
 
+/// Checks that the folder of several runs has no tables that no run has made and that theirs would be written over.
+///
+/// # Errors
+/// Fails with the names of the files.
+pub fn refuse_foreign_tables<'a>(folder: &Path, plans: impl IntoIterator<Item = &'a Plan>) -> Result<()> {
+    let filled = plans.into_iter().filter_map(|plan| Some(&*plan.experiment.fills.as_ref()?.table));
+    let names: BTreeSet<&str> = filled.collect();
+    Ok(runs::refuse_foreign_above_runs(folder, tables(&names.into_iter().collect::<Vec<_>>()))?)
+}
+
+/// Whether `path` is, by this or another name, a file that runs have written to `folder` or to folders below it.
+pub fn is_file_of_run(path: &Path, folder: &Path) -> bool {
+    if !path.exists() {
+        return false;
+    }
+    let fixed = [HEADER, RECORDS, INPUTS, RESULTS, SWEEP].map(str::to_owned);
+    let names: Vec<String> = fixed.into_iter().chain(made_files()).chain(tables(&["summary"])).collect();
+    holds(path, folder, &names, DEPTH)
+}
+
+fn holds(path: &Path, folder: &Path, names: &[String], depth: usize) -> bool {
+    let files = names.iter().map(|name| folder.join(name)).chain([folder.join(PICTURES)]);
+    let files: Vec<PathBuf> = files.collect();
+    if files::input_at(path, files.iter().map(PathBuf::as_path)).is_some() {
+        return true;
+    }
+    let below = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+    depth > 0 && below.filter(|path| path.is_dir()).any(|below| holds(path, &below, names, depth - 1))
+}
+
+/// The tables of a run.
+const TABLES: [&str; 2] = ["table", "comparisons"];
+
+/// Returns the names of the files of tables.
+pub(crate) fn tables<'a>(names: &'a [&str]) -> impl Iterator<Item = String> + 'a {
+    names.iter().flat_map(|name| Table::files(name))
+}
+
 /// Returns the names of all files that runs make from their records: tables in every format, and figures.
 fn made_files() -> Vec<String> {
-    let tables = ["table", "comparisons"].into_iter().flat_map(Table::files);
     let figures = KINDS.iter().flat_map(|facts| facts.figures).map(|figure| figure.file.to_owned());
-    tables.chain(figures).collect()
+    tables(&TABLES).chain(figures).collect()
 }
 
 /// Writes results, tables and warnings once all items are answered.

@@ -31,7 +31,7 @@ mod sweep;
 mod table;
 
 pub use error::{Error, Result, several};
-pub use execute::{Finished, Outcome, ShardOutcome, execute};
+pub use execute::{Finished, Outcome, ShardOutcome, execute, is_file_of_run, refuse_foreign_tables};
 pub use experiment::{Experiment, Fills, TaskConfig, title};
 pub use experiments::PaperTarget;
 pub use folder::RunFolder;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use runs::{FolderLocks, runs_of_shards};
 
 use crate::error::Result;
-use crate::execute::{Finished, Outcome, execute};
+use crate::execute::{Finished, Outcome, execute, refuse_foreign_tables};
 use crate::plan::Plan;
 
 /// The shards to merge and the place of the merged runs.
@@ -58,6 +58,17 @@ pub fn merge(options: &MergeOptions, stop: &AtomicBool) -> Result<Merged> {
         .collect::<Result<_>>()?;
     for ((_, run), plan) in sharded.iter().zip(&plans) {
         run.check_size(plan.items(), plan.batches())?;
+    }
+    for ((target, _), plan) in sharded.iter().zip(&plans) {
+        plan.refuse_foreign_in(target)?;
+    }
+    let folder = match (&options.out, &*options.dirs) {
+        (Some(out), _) => Some(out),
+        (None, [only]) => Some(only),
+        (None, _) => None,
+    };
+    if let (Some(folder), [_, _, ..]) = (folder, &*plans) {
+        refuse_foreign_tables(folder, &plans)?;
     }
     let mut learned = Vec::new();
     for ((_, run), plan) in sharded.iter().zip(&plans) {

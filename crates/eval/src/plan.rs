@@ -277,6 +277,11 @@ impl Plan {
         }
     }
 
+    /// Returns the folder that was requested for the run.
+    pub(crate) fn requested_out(&self) -> Option<&Path> {
+        self.out.as_deref()
+    }
+
     /// Returns the folder of the run.
     pub(crate) fn out(&self, fingerprint: &str) -> PathBuf {
         let default = || Path::new("results/runs").join(format!("{}-{}", self.name, &fingerprint[..8]));

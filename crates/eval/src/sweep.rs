@@ -22,7 +22,7 @@ use crate::experiment::{self, Experiment, TaskConfig};
 use crate::experiments::spec::{Facts, MethodInfo};
 use crate::idle::{self, Idle};
 use crate::plan::{Plan, RunOptions};
-use runs::layout::HEADER;
+use runs::layout::{HEADER, SWEEP};
 use runs::{FolderLocks, progress, remove_tables};
 
 use axes::Axis;
@@ -169,7 +169,7 @@ impl Sweep {
         let folder = self.folder()?;
         if !self.is_shard() && self.plans().any(|plan| plan.fresh) {
             locks.check(&folder)?;
-            remove_tables(&folder, &report::tables(), report::RESULTS)?;
+            remove_tables(&folder, &report::tables(), SWEEP)?;
         }
         self.locks = Some(Arc::clone(locks));
         self.out = Some(folder.clone());
@@ -186,6 +186,23 @@ impl Sweep {
     /// Whether this process runs one shard of every run.
     fn is_shard(&self) -> bool {
         self.plans().any(|plan| plan.shard.is_some())
+    }
+
+    /// Checks that the folder requested for the sweep and those of its runs have no files that no run has made and that this sweep would write
+    /// over.
+    ///
+    /// # Errors
+    /// Fails with the names of the files.
+    pub fn refuse_foreign(&self) -> Result<()> {
+        let Some(folder) = &self.out else { return Ok(()) };
+        if !self.is_shard() {
+            let names = report::tables().into_iter().chain([SWEEP.to_owned()]);
+            runs::refuse_foreign_above_runs(folder, names)?;
+        }
+        for (below, plan) in self.runs() {
+            plan.in_folder(folder.join(below)).refuse_foreign()?;
+        }
+        Ok(())
     }
 
     /// Returns the runs, each with its folder inside the folder of the sweep.

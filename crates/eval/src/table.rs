@@ -5,6 +5,7 @@ mod latex;
 use std::path::Path;
 
 use comfy_table::{CellAlignment, Color, TableComponent, presets};
+use models::escape;
 use polars::prelude::{Column, CsvWriter, DataFrame, ParquetWriter, PolarsError, SerWriter};
 
 use crate::error::{Error, Result};
@@ -141,9 +142,13 @@ impl Cell {
 }
 
 impl Table {
+    /// Formats of [`Table::export`], as the extensions of its files.
+    const FORMATS: [&str; 4] = ["md", "csv", "tex", "parquet"];
+
     /// Formats the table for the terminal; with `color`, differences and the best of a row are highlighted.
     pub fn to_text(&self, color: bool) -> String {
-        self.render(presets::UTF8_NO_BORDERS, "", |cell| {
+        let escaped = self.escaped(|text| escape::line(text).into_owned());
+        escaped.render(presets::UTF8_NO_BORDERS, "", |cell| {
             let text = comfy_table::Cell::new(cell.text());
             match cell.color() {
                 Some(shade) if color => text.fg(shade),
@@ -154,21 +159,23 @@ impl Table {
 
     /// Formats the table as Markdown; the best of a row is bold.
     pub fn to_markdown(&self) -> String {
-        // A row is one line, and `|` ends a cell.
-        let line = |text: &String| text.replace(['\n', '\r'], " ");
-        let name = |text: &String| line(text).replace('|', "\\|");
-        let row = |row: &Row| Row { labels: row.labels.iter().map(name).collect(), cells: row.cells.clone() };
-        let table = Self {
-            title: line(&self.title),
-            labels: self.labels.iter().map(name).collect(),
-            columns: self.columns.iter().map(name).collect(),
-            rows: self.rows.iter().map(row).collect(),
-            notes: self.notes.iter().map(line).collect(),
-        };
-        table.render(presets::ASCII_MARKDOWN, "\n", |cell| {
+        self.escaped(escape::markdown).render(presets::ASCII_MARKDOWN, "\n", |cell| {
             let text = cell.text();
             comfy_table::Cell::new(if cell.is_best() { format!("**{text}**") } else { text })
         })
+    }
+
+    /// Returns the table with all texts escaped.
+    fn escaped(&self, escape: impl Fn(&str) -> String) -> Self {
+        let all = |texts: &[String]| texts.iter().map(|text| escape(text)).collect();
+        let row = |row: &Row| Row { labels: all(&row.labels), cells: row.cells.clone() };
+        Self {
+            title: escape(&self.title),
+            labels: all(&self.labels),
+            columns: all(&self.columns),
+            rows: self.rows.iter().map(row).collect(),
+            notes: all(&self.notes),
+        }
     }
 
     fn render(&self, preset: &str, gap: &str, cell: impl Fn(Cell) -> comfy_table::Cell) -> String {
@@ -207,7 +214,8 @@ impl Table {
     pub fn to_csv(&self) -> Result<Vec<u8>> {
         let failed = |e: PolarsError| Error::Export { path: "table.csv".into(), reason: e.to_string() };
         let mut bytes = Vec::new();
-        CsvWriter::new(&mut bytes).finish(&mut self.frame().map_err(failed)?).map_err(failed)?;
+        let mut frame = self.escaped(|text| escape::csv(text).into_owned()).frame().map_err(failed)?;
+        CsvWriter::new(&mut bytes).finish(&mut frame).map_err(failed)?;
         Ok(bytes)
     }
 
@@ -224,7 +232,7 @@ impl Table {
 
     /// Returns the names of the files of a table, see [`Table::export`].
     pub(crate) fn files(name: &str) -> [String; 4] {
-        ["md", "csv", "tex", "parquet"].map(|format| format!("{name}.{format}"))
+        Self::FORMATS.map(|format| format!("{name}.{format}"))
     }
 
     /// Writes `{name}.md`, `{name}.csv`, `{name}.tex` and `{name}.parquet` to a folder.
@@ -348,11 +356,11 @@ Paper: compare orderings.
         table.rows.truncate(1);
         table.rows[0].labels[0] = "x|y\nz".into();
         assert_snapshot!(table.to_markdown(), @r"
-a b
+a\\nb
 
 | tokens masked by | AUC ↓ | paper, ViT |      Δ |
 |------------------|-------|------------|--------|
-| x\|y z           | 0.838 |      0.790 | +0.048 |
+| x\|y\\nz         | 0.838 |      0.790 | +0.048 |
 
 500 images.
 

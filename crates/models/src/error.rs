@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::error_kind::ErrorKind;
+use crate::files::looked_for;
 use crate::not_finite::NotFinite;
 pub use markov_core::torch_error::OutOfMemory;
 
@@ -13,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file could not be opened or read.
-    #[error("cannot read {}: {source}", path.display())]
+    #[error("cannot read {}: {source}{}", path.display(), looked_for(path))]
     Read {
         /// The file.
         path: PathBuf,
@@ -31,7 +32,7 @@ pub enum Error {
         found: String,
     },
     /// A directory is not a model directory, or its weights have an unsupported format.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}{}", path.display(), looked_for(path))]
     Directory {
         /// The directory or file.
         path: PathBuf,
@@ -45,7 +46,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// The folder of a CLIP network does not exist.
-    #[error("{}: no such folder, and features of CLIP need one", path.display())]
+    #[error("{}: no such folder, and features of CLIP need one{}", path.display(), looked_for(path))]
     NoClipFolder {
         /// Where it was looked for.
         path: PathBuf,

@@ -96,6 +96,55 @@ pub fn is_at(_: &File, path: &Path) -> bool {
     path.exists()
 }
 
+/// Returns where a path was looked for, to end a message: a relative path may be missing only from the current folder. Empty
+/// if the path is absolute or exists.
+pub fn looked_for(path: &Path) -> String {
+    match std::path::absolute(path) {
+        Ok(full) if path.is_relative() && !path.exists() => {
+            format!(" (looked for at {}: relative paths count from the current folder)", full.display())
+        }
+        Ok(_) | Err(_) => String::new(),
+    }
+}
+
+/// Levels below a folder of inputs in which [`input_at`] searches.
+const DEPTH: usize = 4;
+
+/// Returns the file of `inputs`, or of one of the folders among them, that is the file `out` by this or another name, such
+/// as that of a link. It would be lost if `out` was written.
+pub fn input_at<'a>(out: &Path, inputs: impl IntoIterator<Item = &'a Path>) -> Option<PathBuf> {
+    let wanted = identity(out)?;
+    inputs.into_iter().find_map(|input| find(&wanted, input, DEPTH))
+}
+
+fn find(wanted: &Identity, path: &Path, depth: usize) -> Option<PathBuf> {
+    if path.is_dir() {
+        let below = fs::read_dir(path).ok().filter(|_| depth > 0)?.flatten();
+        return below.into_iter().find_map(|entry| find(wanted, &entry.path(), depth - 1));
+    }
+    (identity(path)? == *wanted).then(|| path.to_owned())
+}
+
+#[cfg(unix)]
+type Identity = (u64, u64);
+
+/// Returns what all names of a file have in common; `None` if there is no such file.
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt;
+
+    let found = fs::metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+#[cfg(not(unix))]
+type Identity = PathBuf;
+
+#[cfg(not(unix))]
+fn identity(path: &Path) -> Option<Identity> {
+    path.canonicalize().ok()
+}
+
 /// Flushes the folder of a file to the disk, so that a rename or removal survives a power failure.
 ///
 /// # Errors

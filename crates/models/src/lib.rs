@@ -13,6 +13,7 @@ pub mod diffusion;
 mod dinov2;
 mod error;
 mod error_kind;
+pub mod escape;
 pub mod features;
 pub mod files;
 mod finite;

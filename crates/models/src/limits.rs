@@ -13,6 +13,13 @@ pub(crate) const CONFIG_BYTES: u64 = 4 << 20;
 pub(crate) const INDEX_BYTES: u64 = 64 << 20;
 /// Maximum size of a tokenizer file, in bytes. T5's has 2.4 MB; files with 256,000 tokens have up to 35 MB.
 pub(crate) const TOKENIZER_BYTES: u64 = 64 << 20;
+/// Maximum length of a token, in bytes. Sentencepiece's have up to 64; some added tokens are a little longer.
+pub(crate) const TOKEN_BYTES: usize = 512;
+/// Maximum number of special or added tokens in one file. Published files have up to a few hundred.
+pub(crate) const ADDED_TOKENS: usize = 10_000;
+/// Maximum length of all tokens of a unigram model together, in bytes. T5's 32,100 tokens have about 0.3 MB; the library
+/// may need 350 bytes of memory for each byte.
+pub(crate) const VOCABULARY_BYTES: usize = 1 << 20;
 /// Maximum size of a table or list of images, in bytes. ImageNet's 1,281,167 training images are listed in 60 MB.
 pub const TABLE_BYTES: u64 = 256 << 20;
 /// Maximum size of an experiment file or another TOML file, in bytes. Those that come with the program have less than

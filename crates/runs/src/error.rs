@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use models::files::looked_for;
 use models::{ErrorKind, OutOfMemory};
 
 /// Result with this crate's error.
@@ -11,7 +12,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A file of the run could not be read or written.
-    #[error("cannot {action} {}: {source}{}", path.display(), advice(source))]
+    #[error("cannot {action} {}: {source}{}{}", path.display(), looked_for(path), advice(source))]
     File {
         /// The attempted action.
         action: FileAction,
@@ -27,6 +28,19 @@ pub enum Error {
         path: PathBuf,
         /// How the two runs differ.
         reason: String,
+    },
+    /// The folder has files that no run has made and that would be written over.
+    #[error(
+        "{} has files that no run has made and that would be written over: {}{}",
+        path.display(), files.join(", "), if *more > 0 { format!(" and {more} more") } else { String::new() }
+    )]
+    Foreign {
+        /// The folder.
+        path: PathBuf,
+        /// Names of the files, or of the first ones.
+        files: Vec<String>,
+        /// Number of further files.
+        more: usize,
     },
     /// Shards of this run cannot continue in the folder.
     #[error("{} {reason}", path.display())]
@@ -104,7 +118,7 @@ pub enum Error {
         settings: &'static [&'static str],
     },
     /// A folder or file of a run cannot be used.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {reason}{}", path.display(), looked_for(path))]
     Unreadable {
         /// The folder or file.
         path: PathBuf,
@@ -216,7 +230,9 @@ impl Error {
     /// Returns the kind of the error, which decides the exit code.
     pub fn kind(&self) -> ErrorKind {
         match self {
-            Self::OtherRun { .. } | Self::Spread { .. } | Self::SameFolder { .. } => ErrorKind::Usage,
+            Self::OtherRun { .. } | Self::Foreign { .. } | Self::Spread { .. } | Self::SameFolder { .. } => {
+                ErrorKind::Usage
+            }
             Self::Interrupted { .. } => ErrorKind::Interrupted,
             Self::NothingRead { .. }
             | Self::NothingFinite { .. }

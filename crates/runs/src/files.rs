@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use models::files;
+use models::{escape, files};
 use serde::Serialize;
 
 use crate::error::{Error, FileAction, Result};
@@ -17,5 +17,5 @@ pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<()> {
 pub fn write_json(path: &Path, value: &impl Serialize) -> Result<()> {
     let json =
         serde_json::to_string_pretty(value).map_err(|e| Error::file(FileAction::Write, path)(e.into()))?;
-    write_whole(path, format!("{json}\n").as_bytes())
+    write_whole(path, escape::json(format!("{json}\n")).as_bytes())
 }

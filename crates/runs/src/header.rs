@@ -171,6 +171,7 @@ impl RunHeader {
         Self::read(folder).map_err(|error| match error {
             Error::OtherRun { path, reason } => Error::damaged(&path, reason),
             other @ (Error::File { .. }
+            | Error::Foreign { .. }
             | Error::Spread { .. }
             | Error::Locked { .. }
             | Error::SameFolder { .. }

@@ -11,7 +11,7 @@ use std::io::Write;
 use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use models::limits;
+use models::{escape, limits};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tasks::Task;
@@ -207,7 +207,7 @@ impl Inputs {
         let lines: String = seen.filter_map(|seen| Some(serde_json::to_string(seen).ok()? + "\n")).collect();
         if !lines.is_empty() {
             let file = OpenOptions::new().create(true).append(true).open(folder.join(INPUTS));
-            let _ = file.and_then(|mut file| file.write_all(lines.as_bytes()));
+            let _ = file.and_then(|mut file| file.write_all(escape::json(lines).as_bytes()));
         }
     }
 }

@@ -11,6 +11,8 @@ pub const RECORDS: &str = "records.jsonl";
 pub const INPUTS: &str = "inputs.jsonl";
 /// The results; a run with this file is complete.
 pub const RESULTS: &str = "results.json";
+/// The combinations of a sweep, in its folder.
+pub const SWEEP: &str = "sweep.json";
 /// The page of the run, or of the runs below a folder.
 pub const PAGE: &str = "report.html";
 /// The folder of images that a run has generated: `pictures/METHOD/NUMBER.png`.

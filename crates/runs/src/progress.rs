@@ -4,10 +4,11 @@ use std::io::Write;
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
+use models::escape;
 
 /// Prints a line to stderr and ignores write errors, so that a closed terminal does not stop the run.
 pub fn say(line: &str) {
-    let _ = std::io::stderr().write_all(format!("{line}\n").as_bytes());
+    let _ = std::io::stderr().write_all(format!("{}\n", escape::text(line)).as_bytes());
 }
 
 /// Prints the notes that were collected while files were listed and read.

@@ -13,7 +13,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use models::files::is_at;
-use models::limits;
+use models::{escape, limits};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -133,6 +133,7 @@ pub fn chunk<R: Serialize>(run: &str, first: usize, answers: &[Answer<R>]) -> se
         }
         bytes.push(b'\n');
     }
+    let mut bytes = escape::json_bytes(bytes);
     let closing = Closing { first, items: answers.len(), sha256: sha256(run, &bytes) };
     serde_json::to_writer(&mut bytes, &ClosingLine { segment: closing })?;
     bytes.push(b'\n');

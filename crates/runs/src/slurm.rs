@@ -10,7 +10,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use models::ErrorKind;
+use models::{ErrorKind, limits};
 
 use crate::files::write_whole;
 use crate::lock::FolderLocks;
@@ -170,6 +170,9 @@ pub struct ArrayJob {
     pub folder: PathBuf,
 }
 
+/// The names of the three scripts.
+const SCRIPTS: [&str; 3] = ["array.sbatch", "merge.sbatch", "submit.sh"];
+
 /// The text of the three scripts.
 #[derive(Debug, Clone)]
 pub struct Scripts {
@@ -203,6 +206,16 @@ impl ArrayJob {
     /// Fails like [`scripts`](Self::scripts), and if a file cannot be written.
     pub fn write(&self) -> Result<PathBuf, SlurmError> {
         let scripts = self.scripts()?;
+        let is_other = |name: &&str| {
+            let path = self.file(name);
+            let text = || limits::read_text(&path, limits::EXPERIMENT_BYTES).unwrap_or_default();
+            path.symlink_metadata().is_ok() && !text().contains(script::MARK)
+        };
+        let files: Vec<String> =
+            SCRIPTS.iter().filter(|name| is_other(name)).map(|name| (*name).to_owned()).collect();
+        if !files.is_empty() {
+            return Err(crate::Error::Foreign { path: self.folder.clone(), files, more: 0 }.into());
+        }
         let logs = self.file("logs");
         std::fs::create_dir_all(&logs).map_err(crate::Error::file(crate::FileAction::Create, &logs))?;
         let _lock = FolderLocks::take([self.folder.clone()])?;

@@ -1,10 +1,17 @@
 //! The errors of this crate.
 
+use models::files::looked_for;
 use models::{ErrorKind, OutOfMemory};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Result type of this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Adds where a missing path was looked for to the reason of an [`Error::Dataset`]. Errors about single images do without: their
+/// reasons are recorded, and records must not depend on the current folder.
+pub fn missing(path: &Path, reason: &str) -> Error {
+    Error::Dataset { path: path.into(), reason: format!("{reason}{}", looked_for(path)) }
+}
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
@@ -18,7 +25,7 @@ pub enum Error {
         reason: String,
     },
     /// Data that are not where a setting says.
-    #[error("dataset {}: {reason}", path.display())]
+    #[error("dataset {}: {reason}{}", path.display(), looked_for(path))]
     NoData {
         /// The folder or file.
         path: PathBuf,

@@ -19,7 +19,7 @@ pub mod segment;
 mod task;
 mod vocabulary;
 
-pub use error::{Error, Result};
+pub use error::{Error, Result, missing};
 pub use mini::rng::Rng;
 pub use task::{Answer, Failure, Fault, Task};
 pub use vocabulary::{OLD_NAMES, OldName};

@@ -2,6 +2,7 @@
 
 use models::capture::{Capture, Prompt, SdCaptureOptions};
 use models::clip::ClipText;
+use models::files;
 use models::flux::pipeline::FluxPipeline;
 use models::image::Rgb8;
 use models::pipeline::PipelineKind;
@@ -19,6 +20,13 @@ pub(crate) fn attend(args: &AttendArgs) -> Result<(), Failure> {
         return Err(Failure::usage(format!(
             "--timestep is for Stable Diffusion pipelines, and {} is none; leave it out",
             args.model.display()
+        )));
+    }
+    if let Some(input) = files::input_at(&args.out, [&*args.model, &*args.image]) {
+        return Err(Failure::usage(format!(
+            "--out: {} belongs to what is read, as {}; name another file",
+            args.out.display(),
+            input.display()
         )));
     }
     let capture = match kind {

@@ -4,7 +4,7 @@ use eval::compare::{Request, RunUpdate};
 
 use crate::args::CompareArgs;
 use crate::failure::Failure;
-use crate::{colored, print};
+use crate::{colored, print_escaped};
 
 pub(crate) fn compare(args: &CompareArgs) -> Result<(), Failure> {
     let request = Request {
@@ -22,7 +22,7 @@ pub(crate) fn compare(args: &CompareArgs) -> Result<(), Failure> {
     let report = answer.report.clone();
     // Printed before anything is written, since writing may fail.
     if let Some(report) = &report {
-        print(&report.to_text(args.all, colored()));
+        print_escaped(&report.to_text(args.all, colored()));
     }
     let update = request.write(answer)?;
     for (what, path) in [("junit:   ", &args.junit), ("markdown:", &args.markdown)] {

@@ -86,7 +86,7 @@ fn new_bar(file: &str, done: u64, size: Option<u64>) -> ProgressBar {
         ),
         None => (ProgressBar::no_length(), "{msg} {decimal_bytes} · {decimal_bytes_per_sec}"),
     };
-    let bar = bar.with_message(file.to_owned()).with_position(done);
+    let bar = bar.with_message(models::escape::line(file).into_owned()).with_position(done);
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }

@@ -31,6 +31,7 @@ pub(crate) fn metrics(args: &MetricsArgs) -> Result<(), Failure> {
         limit: args.limit,
         settings,
         save_reference: args.save_reference.clone(),
+        out: args.out.clone(),
     })?;
     print_table(&report.table());
     if let Some(path) = &args.save_reference {

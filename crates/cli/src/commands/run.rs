@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use eval::{Finished, MergeOptions, Outcome, ShardOutcome, execute, paper_tables};
+use models::escape;
 
 use runs::FolderLocks;
 
@@ -88,11 +89,9 @@ enum Fresh {
 }
 
 /// Returns the command as it was given, quoted for a shell.
-fn again(fresh: Fresh) -> Vec<u8> {
+fn again(fresh: Fresh) -> String {
     let stays = |word: &OsString| fresh == Fresh::Kept || word != "--fresh";
-    let words: Vec<OsString> = std::env::args_os().filter(stays).collect();
-    // Quoting fails only for a zero byte, which no argument contains.
-    shlex::bytes::try_join(words.iter().map(|word| word.as_encoded_bytes())).unwrap_or_default()
+    escape::shell(std::env::args_os().filter(stays))
 }
 
 /// Fails if the command was interrupted between two experiments.

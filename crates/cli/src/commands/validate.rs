@@ -34,6 +34,22 @@ impl Job {
         }
     }
 
+    /// Refuses a folder whose files no run has made and this job would write over.
+    fn refuse_foreign(&self) -> Result<(), eval::Error> {
+        match self {
+            Self::Run(plan) => plan.refuse_foreign(),
+            Self::Sweep(sweep) => sweep.refuse_foreign(),
+        }
+    }
+
+    /// Returns the plan if the job is one run, whose table may be joined with those of others.
+    fn plan(&self) -> Option<&Plan> {
+        match self {
+            Self::Run(plan) => Some(plan),
+            Self::Sweep(_) => None,
+        }
+    }
+
     /// Checks the files of every item. The runs of a sweep have the same items.
     fn check_files(&self) -> Result<(), eval::Error> {
         match self {
@@ -92,7 +108,11 @@ pub(crate) fn jobs(
             jobs.push(job);
         }
     }
-    each.conclude("can start").map(|()| jobs)
+    each.conclude("can start")?;
+    if let (Some(out), [_, _, ..]) = (&args.out, &*jobs) {
+        eval::refuse_foreign_tables(out, jobs.iter().filter_map(Job::plan))?;
+    }
+    Ok(jobs)
 }
 
 /// Checks one file.
@@ -119,10 +139,12 @@ fn job(args: &RunArgs, index: usize, config: &Path) -> Result<Job, Failure> {
         fresh: args.fresh,
         command: Some(command()),
     };
-    match Sweep::new(config, &options)? {
-        Some(sweep) => Ok(Job::Sweep(sweep)),
-        None => Ok(Job::Run(Box::new(Plan::new(config, &options)?))),
-    }
+    let job = match Sweep::new(config, &options)? {
+        Some(sweep) => Job::Sweep(sweep),
+        None => Job::Run(Box::new(Plan::new(config, &options)?)),
+    };
+    job.refuse_foreign()?;
+    Ok(job)
 }
 
 /// Returns the command as it was given, without the arguments that do not affect the results: the folder, the shard,
@@ -138,5 +160,5 @@ fn command() -> String {
             _ => words.push(word),
         }
     }
-    shlex::try_join(words.iter().map(String::as_str)).unwrap_or_else(|_| words.join(" "))
+    models::escape::shell(&words)
 }

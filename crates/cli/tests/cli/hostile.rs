@@ -124,3 +124,50 @@ fn an_experiment() {
         assert_says(&run(&["validate", arg(&path)], 2), &[word]);
     }
 }
+
+/// Two kilobytes of steps that would make a text of a few bytes gigabytes long.
+#[test]
+fn a_tokenizer() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let fixture =
+        root().join("crates/models/tests/fixtures/flux-pipeline").canonicalize().expect("a fixture");
+    for entry in fs::read_dir(&fixture).expect("a fixture") {
+        let path = entry.expect("readable").path();
+        let name = path.file_name().expect("a name").to_owned();
+        if name != "tokenizer_2" {
+            std::os::unix::fs::symlink(&path, dir.path().join(name)).expect("linked");
+        }
+    }
+    let folder = dir.path().join("tokenizer_2");
+    fs::create_dir(&folder).expect("made");
+    let text = fs::read_to_string(fixture.join("tokenizer_2/tokenizer.json")).expect("a fixture");
+    let mut tokenizer: serde_json::Value = serde_json::from_str(&text).expect("JSON");
+    let image = root().join("crates/models/tests/fixtures/vit-plain/picture.png");
+    let out = dir.path().join("out.safetensors");
+    let model = arg(dir.path());
+    let args = [
+        "attend",
+        "--model",
+        model,
+        "--image",
+        arg(&image),
+        "--prompt",
+        "aaaaaaaaaaaaaaaa",
+        "--out",
+        arg(&out),
+    ];
+    let grow =
+        serde_json::json!({ "type": "Replace", "pattern": { "String": "a" }, "content": "a".repeat(100) });
+    for (steps, word) in [
+        (
+            serde_json::json!({ "type": "Sequence", "normalizers": vec![grow; 4] }),
+            "normalizer.normalizers[0]",
+        ),
+        (serde_json::json!({ "type": "Prepend", "prepend": "a".repeat(10_000_000) }), "normalizer.prepend"),
+    ] {
+        tokenizer["normalizer"] = steps;
+        file(&folder, "tokenizer.json", tokenizer.to_string().as_bytes());
+        assert_says(&run(&args, 3), &["tokenizer_2/tokenizer.json", word, "download the file again"]);
+        assert!(!out.exists());
+    }
+}

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use markov_core::{Direction, Stochastic, Stop};
+use models::files;
 use models::matrix_file::{Contents, Matrices, MatrixFileError, Problem, TensorInfo};
 use ndarray::{ArrayView2, Axis};
 use rayon::prelude::*;
@@ -302,11 +303,7 @@ fn check(options: &AnalysisOptions) -> Result<(), AnalysisError> {
 
 /// Refuses an output that would overwrite an input or whose folder does not exist, before any work.
 fn check_out(out: &Path, read: &Path, what: &str) -> Result<(), AnalysisError> {
-    let same = match (out.canonicalize(), read.canonicalize()) {
-        (Ok(out), Ok(read)) => out == read,
-        (Err(_), _) | (_, Err(_)) => false,
-    };
-    if same {
+    if files::input_at(out, [read]).is_some() {
         let reason = format!("{} is the file that {what}; name another one", out.display());
         return Err(AnalysisError::Option { option: "out", reason });
     }

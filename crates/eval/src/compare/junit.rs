@@ -1,5 +1,6 @@
 //! A comparison as JUnit XML, which CI systems show.
 
+use models::escape;
 use quick_junit::{NonSuccessKind, TestCase, TestCaseStatus, TestSuite};
 
 use super::report::Report;
@@ -18,7 +19,7 @@ impl Report {
         runs.extend(self.differences.iter().map(|difference| &*difference.run));
         runs.sort_unstable();
         runs.dedup();
-        let mut junit = quick_junit::Report::new(self.suite.as_str());
+        let mut junit = quick_junit::Report::new(&*escape::line(&self.suite));
         junit.add_test_suites(runs.into_iter().map(|run| self.suite_of(run)));
         // Removes characters that XML does not allow and quick_junit keeps.
         let xml = junit.to_string().map_err(|e| e.to_string())?;
@@ -26,7 +27,7 @@ impl Report {
     }
 
     fn suite_of(&self, run: &str) -> TestSuite {
-        let mut suite = TestSuite::new(run);
+        let mut suite = TestSuite::new(&*escape::line(run));
         let differences: Vec<String> = self
             .differences
             .iter()
@@ -51,19 +52,20 @@ impl Report {
             return case(&value.run, &value.name(), status);
         }
         let mut case = case(&value.run, &value.name(), TestCaseStatus::success());
-        case.set_system_out(sentence);
+        case.set_system_out(&*escape::text(&sentence));
         case
     }
 }
 
 fn case(run: &str, name: &str, status: TestCaseStatus) -> TestCase {
-    let mut case = TestCase::new(name, status);
-    case.set_classname(run);
+    let mut case = TestCase::new(&*escape::line(name), status);
+    case.set_classname(&*escape::line(run));
     case
 }
 
 fn failure(message: &str, kind: &str) -> TestCaseStatus {
+    let message = escape::text(message);
     let mut status = TestCaseStatus::non_success(NonSuccessKind::Failure);
-    status.set_message(message).set_type(kind).set_description(message);
+    status.set_message(&*message).set_type(kind).set_description(&*message);
     status
 }

@@ -13,7 +13,7 @@ pub(super) fn to_json(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     value.serialize(&mut serde_json::Serializer::with_formatter(&mut bytes, Lines::default()))?;
     bytes.push(b'\n');
-    Ok(bytes)
+    Ok(models::escape::json_bytes(bytes))
 }
 
 /// serde_json's pretty format down to [`DEPTH`].

@@ -1,5 +1,7 @@
 //! The report of a comparison: for the terminal and as Markdown.
 
+use models::escape;
+
 use super::difference::Difference;
 use super::verdict::{Compared, Verdict};
 use crate::metrics::bootstrap::RESAMPLES;
@@ -72,18 +74,21 @@ impl Report {
 
     /// Formats the report for the terminal; with `all`, unchanged values are listed too.
     pub fn to_text(&self, all: bool, color: bool) -> String {
-        let mut text: String =
-            self.differences.iter().map(|difference| plain(&format!("{difference}")) + "\n").collect();
-        if let Some(table) = self.table(all, plain) {
+        let mut text: String = self
+            .differences
+            .iter()
+            .map(|difference| format!("{}\n", escape::line(&difference.to_string())))
+            .collect();
+        if let Some(table) = self.table(all) {
             if !text.is_empty() {
                 text.push('\n');
             }
             text.push_str(&table.to_text(color));
         }
         for note in &self.notes {
-            text.push_str(&format!("{}\n", plain(note)));
+            text.push_str(&format!("{}\n", escape::line(note)));
         }
-        text.push_str(&plain(&format!("{}: {}", self.suite, self.closing())));
+        text.push_str(&escape::line(&format!("{}: {}", self.suite, self.closing())));
         text.push('\n');
         text
     }
@@ -91,34 +96,34 @@ impl Report {
     /// Formats the report as Markdown, for instance for the summary of a CI job.
     pub fn to_markdown(&self, all: bool) -> String {
         let verdict = if self.passes() { "as the baseline" } else { "not as the baseline" };
-        let mut text = format!("### {}: {verdict}\n\n", escaped(&self.suite));
+        let mut text = format!("### {}: {verdict}\n\n", escape::markdown(&self.suite));
         for Difference { run, what, .. } in &self.differences {
-            text.push_str(&format!("- **{}**: {}\n", escaped(run), escaped(what)));
+            text.push_str(&format!("- **{}**: {}\n", escape::markdown(run), escape::markdown(what)));
         }
         if !self.differences.is_empty() {
             text.push('\n');
         }
-        if let Some(table) = self.table(all, escaped) {
+        if let Some(table) = self.table(all) {
             text.push_str(&table.to_markdown());
         }
         for note in &self.notes {
-            text.push_str(&format!("{}\n\n", escaped(note)));
+            text.push_str(&format!("{}\n\n", escape::markdown(note)));
         }
-        text.push_str(&format!("**{}**\n", escaped(&self.closing())));
+        text.push_str(&format!("**{}**\n", escape::markdown(&self.closing())));
         text
     }
 
     /// Returns the table of the values that differ, or of all; `None` if it would be empty.
-    fn table(&self, all: bool, label: impl Fn(&str) -> String) -> Option<Table> {
+    fn table(&self, all: bool) -> Option<Table> {
         let shown = |value: &&Compared| all || value.verdict != Verdict::Same || value.changed > Some(0);
-        let rows: Vec<Row> = self.values.iter().filter(shown).map(|value| row(value, &label)).collect();
+        let rows: Vec<Row> = self.values.iter().filter(shown).map(row).collect();
         let heads = ["run", "metric", "method", "verdict"].map(str::to_owned).to_vec();
         let columns =
             ["baseline", "ours", "difference", "tolerance", "from", "to", "p", "items changed", "of"];
         let is_few = |value: &&Compared| shown(value) && value.paired.is_some() && value.interval().is_none();
         let few = self.values.iter().any(|value| is_few(&value)).then(too_few);
         (!rows.is_empty()).then(|| Table {
-            title: format!("Values compared with the baseline {}", label(&self.suite)),
+            title: format!("Values compared with the baseline {}", self.suite),
             labels: heads,
             columns: columns.map(str::to_owned).to_vec(),
             rows,
@@ -133,7 +138,7 @@ impl Report {
     }
 }
 
-fn row(value: &Compared, label: &impl Fn(&str) -> String) -> Row {
+fn row(value: &Compared) -> Row {
     let fine = |number: Option<f64>| number.map_or(Cell::Empty, Cell::Fine);
     let difference = |number: Option<f64>, better| {
         number.map_or(Cell::Empty, |value| Cell::FineDifference { value, better })
@@ -151,9 +156,9 @@ fn row(value: &Compared, label: &impl Fn(&str) -> String) -> Row {
     let interval = value.interval();
     Row {
         labels: vec![
-            label(&value.run),
-            label(&value.metric),
-            label(value.method.as_deref().unwrap_or("–")),
+            value.run.clone(),
+            value.metric.clone(),
+            value.method.clone().unwrap_or_else(|| "–".into()),
             value.verdict.to_string(),
         ],
         cells: vec![
@@ -168,28 +173,4 @@ fn row(value: &Compared, label: &impl Fn(&str) -> String) -> Row {
             value.items.map_or(Cell::Empty, Cell::Count),
         ],
     }
-}
-
-/// Escapes control characters, since names come from files and could steer a terminal.
-fn plain(text: &str) -> String {
-    let mut plain = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() { plain.extend(c.escape_default()) } else { plain.push(c) }
-    }
-    plain
-}
-
-/// Escapes text for Markdown and HTML.
-fn escaped(text: &str) -> String {
-    let text = plain(text);
-    let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        match c {
-            '<' => escaped.push_str("&lt;"),
-            '&' => escaped.push_str("&amp;"),
-            '\\' | '`' | '*' | '[' | ']' | '|' | '#' => escaped.extend(['\\', c]),
-            _ => escaped.push(c),
-        }
-    }
-    escaped
 }

@@ -1,6 +1,8 @@
 //! `tokenrank compare`: reads both sides, compares them and writes the outputs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+
+use models::files;
 
 use super::baseline::{Baseline, metrics, suite};
 use super::comparison::compare;
@@ -9,6 +11,7 @@ use super::snapshot::{Measured, Runs, Snapshot, read_runs};
 use super::tolerance::{DEFAULT, Tolerance, Tolerances};
 use super::update::{Update, merged};
 use crate::error::{Error, Result};
+use crate::execute::is_file_of_run;
 use runs::files::write_whole;
 
 /// Maximum number of undefined values that a message names.
@@ -56,15 +59,9 @@ impl Request {
     /// Reads both sides and compares them.
     ///
     /// # Errors
-    /// Fails if a side cannot be read or has none of the requested runs, or if two outputs are the same file.
+    /// Fails if a side cannot be read or has none of the requested runs, or if an output is another one or an input.
     pub fn answer(&self) -> Result<Answer> {
-        if let (Some(junit), Some(markdown)) = (&self.junit, &self.markdown)
-            && junit == markdown
-        {
-            let reason =
-                format!("{} is where the Markdown is to go as well; name two files", junit.display());
-            return Err(Error::Option { option: "junit", reason });
-        }
+        self.check_outputs()?;
         let ours = self.chosen(read_runs(&self.result)?)?;
         let folder = self.baseline.is_dir();
         if self.update && folder {
@@ -117,6 +114,33 @@ impl Request {
             self.export(report)?;
         }
         answer.wanted.map(|wanted| self.update(wanted)).transpose()
+    }
+
+    /// Refuses an output that is another output or an input by this or another name.
+    fn check_outputs(&self) -> Result<()> {
+        let refuse = |option, path: &Path, what: &str| {
+            let reason = format!("{} is {what}; name another file", path.display());
+            Err(Error::Option { option, reason })
+        };
+        if let (Some(junit), Some(markdown)) = (&self.junit, &self.markdown)
+            && (junit == markdown || files::input_at(junit, [&**markdown]).is_some())
+        {
+            return refuse("junit", junit, "where the Markdown is to go as well");
+        }
+        for (option, path) in [("junit", &self.junit), ("markdown", &self.markdown)] {
+            let Some(path) = path else { continue };
+            if *path == self.baseline
+                || (self.baseline.is_file() && files::input_at(path, [&*self.baseline]).is_some())
+            {
+                return refuse(option, path, "the baseline");
+            }
+            for folder in [&self.result, &self.baseline] {
+                if is_file_of_run(path, folder) {
+                    return refuse(option, path, "a file of a run");
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Returns the requested runs.

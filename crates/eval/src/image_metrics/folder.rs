@@ -20,7 +20,7 @@ pub fn images_below(folder: &Path, limit: Option<usize>) -> Result<Vec<PathBuf>>
     let refuse =
         |reason: &str| Error::Task(tasks::Error::Dataset { path: folder.into(), reason: reason.into() });
     if !folder.is_dir() {
-        return Err(refuse("no such folder; give a folder of PNG or JPEG files"));
+        return Err(tasks::missing(folder, "no such folder; give a folder of PNG or JPEG files").into());
     }
     let (mut found, mut others) = (Vec::new(), Vec::new());
     let mut open = vec![folder.to_owned()];

@@ -13,6 +13,7 @@ mod source;
 use std::path::{Path, PathBuf};
 
 use models::features::FeatureSource;
+use models::{escape, files};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
@@ -45,6 +46,8 @@ pub struct Request {
     pub settings: Settings,
     /// File to save the features of a reference folder to.
     pub save_reference: Option<PathBuf>,
+    /// File that the caller will write the report to.
+    pub out: Option<PathBuf>,
 }
 
 /// The metrics as they are written to JSON.
@@ -71,7 +74,8 @@ pub struct Report {
 /// # Errors
 /// Fails if files are missing or unreadable, if the reference has other features, or if there are too few images.
 pub fn measure(request: &Request) -> Result<Report> {
-    let Request { generated, reference, features, device, batch, limit, settings, save_reference } = request;
+    let Request { generated, reference, features, device, batch, limit, settings, save_reference, out } =
+        request;
     let refuse = |option, reason: &str| Err(Error::Option { option, reason: reason.into() });
     if *batch == 0 {
         return refuse("batch", "0 images at a time; give at least 1");
@@ -93,6 +97,17 @@ pub fn measure(request: &Request) -> Result<Report> {
         reference::Kind::Features => Some(reference::features(reference, &sha256)?),
     };
     let theirs = there.is_none().then(|| images_below(reference, *limit)).transpose()?;
+    let inputs = ours.iter().chain(theirs.iter().flatten()).chain([reference]).map(PathBuf::as_path);
+    let inputs: Vec<&Path> = inputs.filter(|path| path.is_file()).collect();
+    for (option, written) in [("out", out), ("save-reference", save_reference)] {
+        let Some(written) = written else { continue };
+        if let Some(input) = files::input_at(written, inputs.iter().copied()) {
+            return refuse(
+                option,
+                &format!("{} is an input, {}; name another file", written.display(), input.display()),
+            );
+        }
+    }
     let network = features.load(models::device::parse(device)?)?;
 
     let theirs = match (there, theirs) {
@@ -139,7 +154,7 @@ impl Report {
     pub fn write(&self, path: &Path) -> Result<()> {
         let failed = |reason: String| Error::Export { path: path.into(), reason };
         let text = serde_json::to_string_pretty(self).map_err(|e| failed(e.to_string()))?;
-        Ok(write_whole(path, format!("{text}\n").as_bytes())?)
+        Ok(write_whole(path, escape::json(format!("{text}\n")).as_bytes())?)
     }
 }
 
@@ -158,6 +173,7 @@ mod tests {
             limit: None,
             settings: Settings { resamples: MOST_RESAMPLES + 1, ..Settings::default() },
             save_reference: None,
+            out: None,
         };
         let message = measure(&request).expect_err("refused").to_string();
         assert!(message.starts_with("resamples: must be at most"), "{message}");

@@ -40,7 +40,7 @@ impl Kind {
             ),
             _ => {
                 let reason = "no such folder or file; give a folder of images, .npz statistics or .safetensors features";
-                Err(tasks::Error::Dataset { path: path.into(), reason: reason.into() }.into())
+                Err(tasks::missing(path, reason).into())
             }
         }
     }

@@ -14,11 +14,8 @@ use crate::experiments::spec::{Better, MethodInfo, MetricSpec};
 use crate::metrics::significance::{LEAST_ITEMS, too_few};
 use crate::table::{Cell, Row, Table};
 use runs::files::write_json;
-use runs::layout::SCHEMA;
+use runs::layout::{SCHEMA, SWEEP};
 use runs::{Code, Environment};
-
-/// The file that is written last.
-pub(super) const RESULTS: &str = "sweep.json";
 
 /// Names of the tables.
 const TABLES: [&str; 2] = ["table", "summary"];
@@ -102,7 +99,7 @@ pub(super) fn write(
             code: first.code.clone(),
             environment: first.environment.clone(),
         };
-        write_json(&out.join(RESULTS), &stored)?;
+        write_json(&out.join(SWEEP), &stored)?;
     }
     Ok(SweepOutcome { table, summary, out })
 }

@@ -6,12 +6,37 @@ use std::path::PathBuf;
 
 /// A matrix file that could not be read or written.
 #[derive(Debug, thiserror::Error)]
-#[error("{}: {problem}", path.display())]
+#[error("{}: {problem}{}", path.display(), looked_for(path, problem))]
 pub struct MatrixFileError {
     /// The file.
     pub path: PathBuf,
     /// The problem.
     pub problem: Problem,
+}
+
+/// Returns where a file that cannot be read was looked for.
+fn looked_for(path: &std::path::Path, problem: &Problem) -> String {
+    match problem {
+        Problem::Read(_) => crate::files::looked_for(path),
+        Problem::Extension { .. }
+        | Problem::ChooseKey { .. }
+        | Problem::UnknownKey { .. }
+        | Problem::KeyWithoutNames { .. }
+        | Problem::NoMatrices { .. }
+        | Problem::NoFolder { .. }
+        | Problem::Damaged { .. }
+        | Problem::Truncated { .. }
+        | Problem::Trailing { .. }
+        | Problem::NoTensors
+        | Problem::NumberFormat { .. }
+        | Problem::Dimensions { .. }
+        | Problem::NotTable { .. }
+        | Problem::NotSquare { .. }
+        | Problem::Empty { .. }
+        | Problem::Memory { .. }
+        | Problem::Tensor { .. }
+        | Problem::Write(_) => String::new(),
+    }
 }
 
 impl MatrixFileError {

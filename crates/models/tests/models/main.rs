@@ -17,6 +17,7 @@ mod npz;
 mod samplers;
 mod sd_pipeline;
 mod t5_golden;
+mod tokenizer_attacks;
 mod unet_golden;
 mod vae_golden;
 mod vision_golden;

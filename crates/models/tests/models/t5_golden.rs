@@ -330,7 +330,7 @@ fn tokenizers_of_other_networks_are_refused() {
     for (files, said) in [
         (
             json!({ "tokenizer.json": { "model": { "type": "BPE", "vocab": {}, "merges": [] } } }),
-            "not Unigram",
+            "must be `Unigram`",
         ),
         (json!({ "tokenizer.json": { "model": 3 } }), "not the tokenizer of T5"),
         (json!({ "tokenizer_config.json": { "eos_token": "<end>" } }), "no `<end>`"),

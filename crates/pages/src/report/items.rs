@@ -9,7 +9,7 @@ use runs::progress;
 use super::budget::Budget;
 use super::links::Links;
 use super::thumbnails::{OF_EACH, OF_LEAD, Thumbnails};
-use crate::html::plain;
+use models::escape::text as plain;
 
 /// The items as shown on the page.
 pub(super) struct Items {

@@ -16,15 +16,18 @@ mod tables;
 mod thumbnails;
 mod values;
 
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
-use crate::html::plain;
 use budget::Budget;
 use eval::RunFolder;
 use eval::Table;
+use eval::is_file_of_run;
 use eval::paper_tables;
 use eval::{Error, Result};
 use links::Links;
+use models::escape;
+use models::escape::text as plain;
 use run::Run;
 use runs::FolderLocks;
 use runs::files::write_whole;
@@ -58,6 +61,14 @@ pub fn report(dir: &Path, out: Option<&Path>) -> Result<ReportPage> {
         let reason = "is a folder; give the name of a file, such as report.html".to_owned();
         return Err(Error::Export { path, reason });
     }
+    if out.is_none() && path.exists() && !is_page(&path) {
+        let files = vec![PAGE.to_owned()];
+        return Err(runs::Error::Foreign { path: dir.into(), files, more: 0 }.into());
+    }
+    if is_file_of_run(&path, dir) {
+        let reason = format!("{} is a file of a run; name another one", path.display());
+        return Err(Error::Option { option: "out", reason });
+    }
     let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // A page in the folder of a finished run is one of its files: whoever starts the run over removes it.
     let finished = folder.join(RESULTS).exists().then(|| folder.to_path_buf());
@@ -65,8 +76,18 @@ pub fn report(dir: &Path, out: Option<&Path>) -> Result<ReportPage> {
     let (folders, unfinished) = RunFolder::find_finished(dir)?;
     let links = Links::from(folder)?;
     let html = Page::of(dir, &folders, &unfinished, &links)?.to_html();
-    write_whole(&path, html.as_bytes())?;
+    write_whole(&path, escape::text(&html).as_bytes())?;
     Ok(ReportPage { path, bytes: html.len(), runs: folders.len(), unfinished })
+}
+
+/// Whether a file is a page of this program.
+fn is_page(path: &Path) -> bool {
+    let beginning = || -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(1 << 16).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    };
+    String::from_utf8_lossy(&beginning().unwrap_or_default()).contains(" · tokenrank report</title>")
 }
 
 /// Content of the page.

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use models::escape;
+
 use super::links::Links;
 use eval::RunFolder;
 use eval::results::Results;
@@ -40,9 +42,8 @@ impl Recipe {
             command.extend(["--limit".to_owned(), limit.to_string()]);
         }
         command.extend(["--device".to_owned(), results.environment.device.clone()]);
-        let quoted = shlex::try_join(command.iter().map(String::as_str));
         Self {
-            command: quoted.unwrap_or_else(|_| command.join(" ")),
+            command: escape::shell(&command),
             file,
             text,
             facts: facts(results),

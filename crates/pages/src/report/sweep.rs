@@ -16,7 +16,7 @@ use runs::FileAction;
 use runs::layout::SCHEMA;
 
 /// Name of the file, in the folder two levels above each run of the sweep.
-const FILE: &str = "sweep.json";
+use runs::layout::SWEEP as FILE;
 
 pub(super) struct SweepView {
     pub table: Table,

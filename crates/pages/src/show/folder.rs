@@ -5,8 +5,12 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use eval::{Error, Result};
+use models::limits;
 use runs::FileAction;
 use runs::files::write_whole;
+
+use super::page::MARK;
+use super::{NUMBERS, PAGE};
 
 /// Name of the staging folder.
 const NAME: &str = ".tokenrank-show.partial";
@@ -17,8 +21,37 @@ pub(super) struct Staged {
     folder: PathBuf,
     /// Whether the output folder was created together with the staging folder.
     made: bool,
+    /// Whether something was drawn into the output folder before.
+    ours: bool,
     /// Lock on the output folder. It ends with its process, in whatever way that ends.
     _lock: File,
+}
+
+/// Whether something was drawn into the folder: it has a page or numbers of ours, or what a killed process leaves.
+fn is_ours(out: &Path) -> bool {
+    let has = |name: &str, words: &[&str]| {
+        let text = limits::read_bytes(&out.join(name), limits::RESULTS_BYTES).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        words.iter().all(|word| text.contains(word))
+    };
+    out.join(NAME).is_dir() || has(NUMBERS, &["\"schema\"", "\"lambda2\""]) || has(PAGE, &[MARK])
+}
+
+/// Refuses a folder that has files of these names and that nothing was drawn into.
+///
+/// # Errors
+/// Fails with the names of the files.
+pub(super) fn refuse_foreign(out: &Path, names: &[&str]) -> Result<()> {
+    refuse_unless(|| is_ours(out), out, names)
+}
+
+fn refuse_unless(is_ours: impl FnOnce() -> bool, out: &Path, names: &[&str]) -> Result<()> {
+    let files = names.iter().filter(|name| out.join(name).symlink_metadata().is_ok());
+    let files: Vec<String> = files.map(|name| (*name).to_owned()).collect();
+    match files.is_empty() || is_ours() {
+        true => Ok(()),
+        false => Err(runs::Error::Foreign { path: out.into(), files, more: 0 }.into()),
+    }
 }
 
 impl Staged {
@@ -33,6 +66,7 @@ impl Staged {
         let lock = File::open(out).map_err(Error::file(FileAction::Read, out))?;
         // On file systems that cannot lock folders, nothing separates two processes that draw into the same folder.
         while lock.lock().is_err_and(|e| e.kind() == ErrorKind::Interrupted) {}
+        let ours = is_ours(out);
         let folder = out.join(NAME);
         match fs::remove_dir_all(&folder) {
             Err(e) if e.kind() != ErrorKind::NotFound => {
@@ -42,7 +76,15 @@ impl Staged {
         }
         // With its parents: the process waited for may have removed the output folder.
         fs::create_dir_all(&folder).map_err(Error::file(FileAction::Create, &folder))?;
-        Ok(Self { out: out.into(), folder, made, _lock: lock })
+        Ok(Self { out: out.into(), folder, made, ours, _lock: lock })
+    }
+
+    /// Refuses to publish files of these names over others that were not drawn by this program.
+    ///
+    /// # Errors
+    /// Fails with the names of the files.
+    pub(super) fn refuse_foreign(&self, names: &[&str]) -> Result<()> {
+        refuse_unless(|| self.ours, &self.out, names)
     }
 
     /// Returns the path for a file of this name.

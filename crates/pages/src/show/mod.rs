@@ -16,6 +16,7 @@ mod vision;
 use std::path::{Path, PathBuf};
 
 use models::probe::LayerChain;
+use models::{escape, files};
 
 use blocks::Block;
 use eval::analysis::AnalysisError;
@@ -57,6 +58,11 @@ const MOST_BOUNCES: usize = 30;
 const MOST_SETS: usize = 12;
 /// Maximum number of entries of all attention maps on the page, two bytes each.
 const PAGE_BUDGET: usize = 12 << 20;
+
+/// The page in the folder.
+const PAGE: &str = "index.html";
+/// The numbers behind the figures.
+const NUMBERS: &str = "show.json";
 
 /// One forward pass, before its chains are analysed.
 struct Pass {
@@ -100,7 +106,8 @@ fn publish(pass: Pass, layers: Vec<LayerChain>, out: &Path) -> Result<Shown> {
     let scene = Scene { title, image, tokens, start, findings, drawing, about };
 
     let staged = Staged::inside(out)?;
-    let mut names = Vec::new();
+    // The page comes first, so that a folder that was interrupted is known by it.
+    let mut names = vec![PAGE.to_owned()];
     let png =
         scene.image.png().map_err(|e| Error::Export { path: "image.png".into(), reason: e.to_string() })?;
     if generated {
@@ -109,12 +116,23 @@ fn publish(pass: Pass, layers: Vec<LayerChain>, out: &Path) -> Result<Shown> {
     }
     let figures = figures::draw(&scene, &staged)?;
     names.extend(figures.iter().map(|figure| figure.file.clone()));
-    staged.write("index.html", page_of(&scene, &png, layers, figures).as_bytes())?;
+    staged.write(PAGE, escape::text(&page_of(&scene, &png, layers, figures)).as_bytes())?;
+    let (model, image) = (record.model.clone(), record.image.clone());
     let json = serde_json::to_string(&record.into_json(&scene))
         .map_err(|e| Error::Export { path: out.join("show.json"), reason: e.to_string() })?;
-    staged.write("show.json", format!("{json}\n").as_bytes())?;
-    names.extend(["index.html", "show.json"].map(str::to_owned));
-    let files = staged.publish(out, &names.iter().map(String::as_str).collect::<Vec<_>>())?;
+    staged.write(NUMBERS, escape::json(format!("{json}\n")).as_bytes())?;
+    names.push(NUMBERS.to_owned());
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    staged.refuse_foreign(&names)?;
+    let inputs: Vec<&Path> =
+        [Some(&model), image.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect();
+    if let Some(name) =
+        names.iter().find(|name| files::input_at(&out.join(name), inputs.iter().copied()).is_some())
+    {
+        let reason = format!("{} is an input; choose another folder", out.join(name).display());
+        return Err(AnalysisError::Option { option: "out", reason }.into());
+    }
+    let files = staged.publish(out, &names)?;
     let triangular = scene.findings.layers.iter().any(|layer| layer.triangle.is_some());
     Ok(Shown { summary: summary::text(&scene), files, triangular })
 }
@@ -137,7 +155,7 @@ fn check(options: Drawing, out: &Path) -> Result<()> {
     if out.exists() && !out.is_dir() {
         return refuse("out", format!("{} is a file; give a folder", out.display()));
     }
-    Ok(())
+    folder::refuse_foreign(out, &[PAGE, NUMBERS])
 }
 
 /// Returns the name of the folder, or the model id if the folder lies in the hub's cache.

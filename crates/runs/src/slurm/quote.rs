@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use models::escape;
+
 use super::{Given, SlurmError};
 
 /// Quotes any text without a line break as one word for the shell.
@@ -43,11 +45,16 @@ pub(super) fn sbatch_file(what: Given, folder: &Path, name: &str) -> Result<Stri
     sbatch(what, &format!("{}/{name}", folder.replace('%', "%%")))
 }
 
-/// Returns a line that is written into a script as it was given; refuses line breaks.
+/// Returns a line that is written into a script as it was given; refuses line breaks and other characters that are not
+/// shown, with which a script would be another than it looks.
 pub(super) fn one_line(what: Given, text: &str) -> Result<&str, SlurmError> {
     if text.contains(['\n', '\r', '\0']) {
         let reason = "contains a line break; write it on one line";
-        return Err(SlurmError::Text { what, value: text.escape_debug().to_string(), reason });
+        return Err(SlurmError::Text { what, value: escape::line(text).into_owned(), reason });
+    }
+    if text.contains(|c| escape::is_hidden(c) && c != '\t') {
+        let reason = "contains a character that is not shown; write it without that";
+        return Err(SlurmError::Text { what, value: escape::line(text).into_owned(), reason });
     }
     Ok(text)
 }

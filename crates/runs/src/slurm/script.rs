@@ -5,6 +5,9 @@ use std::path::Path;
 use super::quote::{one_line, sbatch, sbatch_file, shell, shell_path};
 use super::{ArrayJob, Given, Gpu, SlurmError};
 
+/// The words in every script by which it is known.
+pub(super) const MARK: &str = "# Written by `tokenrank slurm`";
+
 /// Commands of a task of the array: run the shard, pass on Slurm's warning, queue again.
 const ARRAY_BODY: &str = r#"
 shard="${SLURM_ARRAY_TASK_ID:?is set by sbatch, which submits this script}/@SHARDS@"

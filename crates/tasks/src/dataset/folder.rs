@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::table::Table;
 use super::{LabelledImage, Source, Subset, check_inside};
-use crate::error::{Error, Result};
+use crate::error::{Result, missing};
 
 /// `[dataset.folder]`: images listed in a CSV file with the columns `file` (relative to `root`) and `label` (class
 /// index from 0); other columns are ignored.
@@ -41,8 +41,7 @@ impl FolderConfig {
 
 fn read_table(root: &Path, path: &Path) -> Result<Vec<LabelledImage>> {
     if !root.is_dir() {
-        let reason = "no such folder; set dataset.folder.root to the folder of images".into();
-        return Err(Error::Dataset { path: root.into(), reason });
+        return Err(missing(root, "no such folder; set dataset.folder.root to the folder of images"));
     }
     let mut table = Table::open(path, "the images in the columns `file` and `label`")?;
     let (file, label) = (table.column("file")?, table.column("label")?);

@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{LabelledImage, Source, Subset, check_inside, note_left_out};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, missing};
 
 /// Number of classes of ImageNet-1k; class *k* is the *k*-th synset in alphabetical order.
 const CLASSES: usize = 1000;
@@ -38,9 +38,8 @@ impl ImageNetConfig {
     pub(super) fn items(&self) -> Result<Vec<LabelledImage>> {
         if !self.root.is_dir() {
             let reason = "no such folder; ImageNet's terms forbid handing it on: get the validation images from \
-                          https://www.image-net.org and say where they are with `--set dataset.imagenet.root=DIR`"
-                .into();
-            return Err(Error::Dataset { path: self.root.clone(), reason });
+                          https://www.image-net.org and say where they are with `--set dataset.imagenet.root=DIR`";
+            return Err(missing(&self.root, reason));
         }
         let items = match &self.ground_truth {
             Some(file) => self.flat(file)?,

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use models::limits::{TABLE_BYTES, read_bytes};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, missing};
 
 /// A table with a header line. Its errors name the file and the line.
 pub(super) struct Table<'a> {
@@ -27,7 +27,7 @@ impl<'a> Table<'a> {
     pub(super) fn open(path: &'a Path, holds: &str) -> Result<Self> {
         let refuse = |reason: String| Error::Dataset { path: path.into(), reason };
         if !path.is_file() {
-            return Err(refuse(format!("no such file; it lists {holds}")));
+            return Err(missing(path, &format!("no such file; it lists {holds}")));
         }
         let unreadable = |e: csv::Error| refuse(format!("cannot be read: {e}"));
         let bytes =

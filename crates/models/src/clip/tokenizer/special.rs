@@ -13,6 +13,7 @@ use tokenizers::AddedToken;
 
 use super::files::{ModelFiles, TokenEntry, read_json, refuse, unreadable};
 use crate::error::Result;
+use crate::limits::{ADDED_TOKENS, TOKEN_BYTES};
 
 const START_OF_TEXT: &str = "<|startoftext|>";
 const END_OF_TEXT: &str = "<|endoftext|>";
@@ -23,9 +24,6 @@ const ROLES: [&str; 7] =
 
 /// Keys of special tokens without a role: the newer key, then the older one.
 const EXTRA: [&str; 2] = ["extra_special_tokens", "additional_special_tokens"];
-
-/// Maximum number of special or added tokens in one file. Published files have a few.
-const MOST_TOKENS: usize = 10_000;
 
 /// The special tokens of a tokenizer.
 pub(super) struct SpecialTokens {
@@ -80,7 +78,7 @@ impl SpecialTokens {
         let declared = match decoder {
             Some(decoder) => {
                 let tokens: BTreeMap<u32, TokenEntry> = parse(&config_file, "added_tokens_decoder", decoder)?;
-                Declared { tokens: into_added(tokens), file: config_file }
+                Declared { tokens: into_added(tokens), file: config_file.clone() }
             }
             None => {
                 let special = listed.iter().flatten().chain(&extra).map(SpecialToken::content).collect();
@@ -88,6 +86,8 @@ impl SpecialTokens {
             }
         };
         check_count(&declared.file, declared.tokens.len())?;
+        let contents = declared.tokens.values().map(|token| &*token.content);
+        check_lengths(&declared.file, contents)?;
         // If a text is declared twice, the lowest id counts.
         let ids: HashMap<&str, u32> =
             declared.tokens.iter().rev().map(|(&id, token)| (token.content.as_str(), id)).collect();
@@ -111,6 +111,8 @@ impl SpecialTokens {
         let [start, end, unknown, sep, pad, cls, mask] = listed;
         let (start, end) = (or(start, START_OF_TEXT), or(end, END_OF_TEXT));
         let (unknown, pad) = (or(unknown, END_OF_TEXT), or(pad, END_OF_TEXT));
+        let contents = [&start, &end, &unknown, &pad].into_iter().chain(&extra).chain(&late_extra);
+        check_lengths(&config_file, contents.map(SpecialToken::content))?;
         for token in [&sep, &cls, &mask].into_iter().flatten().chain(&extra).chain(&late_extra) {
             with_id("further special token", token)?;
         }
@@ -239,15 +241,28 @@ fn entries<'a>(table: &'a Map<String, Value>, key: &str) -> Vec<&'a Value> {
 }
 
 fn check_count(file: &Path, count: usize) -> Result<()> {
-    if count <= MOST_TOKENS {
+    if count <= ADDED_TOKENS {
         return Ok(());
     }
     refuse(
         file,
         format!(
-            "names {count} special or added tokens; the maximum is {MOST_TOKENS}. Download the file again"
+            "names {count} special or added tokens; the maximum is {ADDED_TOKENS}. Download the file again"
         ),
     )
+}
+
+fn check_lengths<'a>(file: &Path, mut contents: impl Iterator<Item = &'a str>) -> Result<()> {
+    match contents.find(|content| content.len() > TOKEN_BYTES) {
+        None => Ok(()),
+        Some(content) => refuse(
+            file,
+            format!(
+                "names a special or added token of {} bytes; the maximum is {TOKEN_BYTES}. Download the file again",
+                content.len()
+            ),
+        ),
+    }
 }
 
 fn parse<T: DeserializeOwned>(file: &Path, key: &str, entry: &Value) -> Result<T> {
@@ -294,21 +309,21 @@ mod tests {
         let many = |count: usize| vec!["<a>"; count];
         let refusal =
             |config: &Value| read(dir.path(), config).err().map(|e| e.to_string()).unwrap_or_default();
-        assert_eq!(refusal(&json!({ "extra_special_tokens": many(MOST_TOKENS) })), "");
+        assert_eq!(refusal(&json!({ "extra_special_tokens": many(ADDED_TOKENS) })), "");
         let decoder: Map<String, Value> =
-            (0..=MOST_TOKENS).map(|id| (id.to_string(), json!({ "content": format!("<{id}>") }))).collect();
+            (0..=ADDED_TOKENS).map(|id| (id.to_string(), json!({ "content": format!("<{id}>") }))).collect();
         for config in [
-            json!({ "extra_special_tokens": many(MOST_TOKENS + 1) }),
-            json!({ "additional_special_tokens": many(MOST_TOKENS + 1) }),
+            json!({ "extra_special_tokens": many(ADDED_TOKENS + 1) }),
+            json!({ "additional_special_tokens": many(ADDED_TOKENS + 1) }),
             json!({ "added_tokens_decoder": decoder }),
         ] {
             let message = refusal(&config);
             assert!(message.contains("tokenizer_config.json") && message.contains("10001"), "{message}");
         }
-        let map = json!({ "additional_special_tokens": many(MOST_TOKENS + 1) }).to_string();
+        let map = json!({ "additional_special_tokens": many(ADDED_TOKENS + 1) }).to_string();
         std::fs::write(dir.path().join("special_tokens_map.json"), map).expect("writable");
         assert!(refusal(&json!({})).contains("special_tokens_map.json"));
-        let added: Map<String, Value> = (0..=MOST_TOKENS).map(|id| (format!("<{id}>"), id.into())).collect();
+        let added: Map<String, Value> = (0..=ADDED_TOKENS).map(|id| (format!("<{id}>"), id.into())).collect();
         std::fs::write(dir.path().join("special_tokens_map.json"), "{}").expect("writable");
         std::fs::write(dir.path().join("added_tokens.json"), Value::Object(added).to_string())
             .expect("writable");

@@ -6,31 +6,16 @@
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
-use serde_json::Value;
+use tokenizers::normalizers::Precompiled;
 
-/// Checks every table in a `tokenizer.json`. A missing table is refused too, since the library would panic.
-pub(super) fn check_all(file: &Value) -> Result<(), String> {
-    let mut open = vec![file];
-    while let Some(value) = open.pop() {
-        match value {
-            Value::Array(items) => open.extend(items),
-            Value::Object(fields) => {
-                let table = fields.get("precompiled_charsmap");
-                let wanted = fields.get("type").and_then(Value::as_str) == Some("Precompiled");
-                if wanted || table.is_some() {
-                    let table =
-                        table.and_then(Value::as_str).ok_or("precompiled_charsmap is not a string")?;
-                    let table = BASE64_STANDARD.decode(table);
-                    let table = table
-                        .map_err(|error| format!("precompiled_charsmap is not valid base64: {error}"))?;
-                    check(&table).map_err(|reason| format!("precompiled_charsmap {reason}"))?;
-                }
-                open.extend(fields.values());
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
-        }
-    }
-    Ok(())
+/// Maximum length of a replacement, in bytes. The longest of NFKC has 33.
+pub(super) const MOST_BYTES: usize = 64;
+
+/// Reads and checks a table.
+pub(super) fn read(table: &str) -> Result<Precompiled, String> {
+    let table = BASE64_STANDARD.decode(table).map_err(|error| format!("is not valid base64: {error}"))?;
+    check(&table)?;
+    Precompiled::from(&table).map_err(|error| format!("is damaged: {error}"))
 }
 
 /// Follows every path of the trie that a text could take.
@@ -59,8 +44,12 @@ fn check(table: &[u8]) -> Result<(), String> {
             if unit >> 8 & 1 == 1 {
                 let leaf = trie.get(next).ok_or_else(outside)?;
                 let replacement = (leaf & 0x7fff_ffff) as usize;
-                if !replacements.is_char_boundary(replacement) {
+                let Some(rest) = replacements.get(replacement..) else {
                     return Err("leads out of its replacements".into());
+                };
+                let mut beginning = rest.bytes().take(MOST_BYTES + 1);
+                if rest.len() > MOST_BYTES && beginning.all(|byte| byte != 0) {
+                    return Err(format!("has a replacement of more than {MOST_BYTES} bytes"));
                 }
             }
             open.push(next);
@@ -101,6 +90,9 @@ mod tests {
     #[test]
     fn offsets_stay_within_the_table() {
         assert_eq!(check(&table(&trie(0), "b\0")), Ok(()));
+        let longest = "b".repeat(MOST_BYTES);
+        assert_eq!(check(&table(&trie(0), &format!("{longest}\0"))), Ok(()));
+        assert_eq!(check(&table(&trie(0), &longest)), Ok(()));
         let (mut beyond, mut leaf) = (trie(0), trie(0));
         beyond[0] = 1 << 20 << 10;
         leaf[256 ^ usize::from(b'a')] = u32::from(b'a') | 1 << 8 | (1 << 12) << 10;
@@ -113,6 +105,8 @@ mod tests {
             (table(&leaf, "b\0"), "out of its trie"),
             (table(&trie(9), "b\0"), "out of its replacements"),
             (table(&trie(1), "ä\0"), "out of its replacements"),
+            (table(&trie(0), &format!("{longest}b\0")), "more than 64 bytes"),
+            (table(&trie(0), &format!("{longest}b")), "more than 64 bytes"),
         ] {
             let message = check(&bytes).unwrap_err();
             assert!(message.contains(word), "{message}");

@@ -5,6 +5,7 @@
 //! finds the most likely pieces. `</s>` ends the text, and `<pad>` fills it up.
 
 mod charsmap;
+mod description;
 mod files;
 mod lookup;
 mod words;
@@ -12,13 +13,12 @@ mod words;
 use std::ops::Range;
 use std::path::Path;
 
-use serde_json::Value;
-use tokenizers::models::ModelWrapper;
 use tokenizers::processors::template::TemplateProcessing;
 use tokenizers::{Encoding, PaddingParams, PaddingStrategy, TruncationParams};
 
 use crate::error::{Error, Result};
 use crate::limits;
+use description::Description;
 use files::Settings;
 pub use lookup::TokenLookup;
 
@@ -57,19 +57,9 @@ impl Tokenizer {
             path: path.clone(),
             reason: format!("not the tokenizer of T5: {reason}; download the file again"),
         };
-        let unreadable = |error: serde_json::Error| refuse(error.to_string());
-        let mut file: Value = serde_json::from_slice(&bytes).map_err(unreadable)?;
-        charsmap::check_all(&file).map_err(refuse)?;
-        // These parts are set below or are never used.
-        if let Some(parts) = file.as_object_mut() {
-            for part in ["post_processor", "decoder", "truncation", "padding"] {
-                parts.insert(part.into(), Value::Null);
-            }
-        }
-        let mut pipeline: tokenizers::Tokenizer = serde_json::from_value(file).map_err(unreadable)?;
-        if !matches!(pipeline.get_model(), ModelWrapper::Unigram(_)) {
-            return Err(refuse("its model is not Unigram".into()));
-        }
+        let file: Description = serde_json::from_slice(&bytes).map_err(|error| refuse(error.to_string()))?;
+        drop(bytes);
+        let mut pipeline = file.build().map_err(refuse)?;
         let id = |token: &str| {
             pipeline.token_to_id(token).ok_or_else(|| refuse(format!("the vocabulary has no `{token}`")))
         };

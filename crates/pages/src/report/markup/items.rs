@@ -7,9 +7,11 @@ use serde::Serialize;
 
 use eval::experiments::view::{Item, Score};
 
-use crate::html::{json, plain};
+use super::SHOWN_FAILURES;
+use crate::html::json;
 use crate::report::items::Items;
 use crate::report::run::Run;
+use models::escape::text as plain;
 
 /// Number of items on a page of the table, also in the script.
 const SHOWN: usize = 25;
@@ -224,7 +226,12 @@ fn data<'a>(run: &'a Run, first: &[usize]) -> Data<'a> {
             .rows
             .iter()
             .enumerate()
-            .filter_map(|(item, row)| Some((item, plain(row.failed.as_deref()?))))
+            .filter_map(|(item, row)| Some((item, row.failed.as_deref()?)))
+            .enumerate()
+            .map(|(index, (item, reason))| match index {
+                0..SHOWN_FAILURES => (item, plain(reason)),
+                _ => (item, "reason in results.json".into()),
+            })
             .collect(),
         flagged: &items.view.flagged,
         strips: items.view.strips.as_ref().map(|strips| StripsData {

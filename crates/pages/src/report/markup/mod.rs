@@ -8,7 +8,8 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::run::items_of;
 use super::{IN_FULL, Overview, Page};
-use crate::html::{self as page, plain};
+use crate::html as page;
+use models::escape::text as plain;
 
 const STYLE: &str = include_str!("report.css");
 const SCRIPTS: [&str; 4] = [
@@ -100,7 +101,10 @@ fn unfinished(report: &Page) -> Markup {
                     @if count == 1 { "Its" } @else { "Their" } " results are not on this page. The command that started a run continues "
                     "it where it stopped; shards become a run when they are merged."
                 }
-                ul.list { @for (name, href) in &report.unfinished { li { a href={ (href) "/" } { (name) } } } }
+                ul.list {
+                    @for (name, href) in report.unfinished.iter().take(SHOWN_FAILURES) { li { a href={ (href) "/" } { (name) } } }
+                    @if count > SHOWN_FAILURES { li { "… and " (count - SHOWN_FAILURES) " more" } }
+                }
             }
         }
     }

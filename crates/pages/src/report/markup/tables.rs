@@ -2,13 +2,13 @@
 
 use maud::{Markup, html};
 
-use crate::html::plain;
 use crate::report::run::{Difference, Differences, Run};
 use crate::report::svg;
 use crate::report::tables::downloads as forms;
 use crate::report::values::{Value, Values};
 use eval::metrics::significance::Significance;
 use eval::{Cell, Table};
+use models::escape::text as plain;
 
 /// Returns a number with all its digits, for sorting.
 fn data(value: Option<f64>) -> Option<String> {

@@ -56,6 +56,7 @@ pub(super) fn page(page: &Page<'_>) -> Markup {
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta http-equiv="Content-Security-Policy" content=(html::POLICY);
                 meta name="color-scheme" content="light dark";
+                meta name="generator" content="tokenrank show";
                 title { (page.title) }
                 link rel="icon" href="data:,";
                 style { (PreEscaped(html::STYLE)) (PreEscaped(STYLE)) }

@@ -11,6 +11,9 @@ use std::ops::Range;
 use models::TokenLayout;
 use ndarray::Array2;
 
+/// The mark of the page, by which a folder is known.
+pub(super) const MARK: &str = "<meta name=\"generator\" content=\"tokenrank show\">";
+
 /// Content of the page: one image in one network.
 pub struct Page<'a> {
     /// Heading, such as `vit-tiny-patch16-224 · tench.JPEG`.

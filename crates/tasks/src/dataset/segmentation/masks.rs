@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::{DenseImage, IGNORE, LabelledPixels, NamedClass, Reading, SegmentedImage, Source};
 use crate::dataset::table::{Row, Table};
 use crate::dataset::{Subset, check_inside};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, missing};
 
 /// `[dataset.masks]`: images, a PNG mask for each object, and a CSV file that lists them in the columns
 ///
@@ -131,8 +131,8 @@ impl MasksConfig {
     /// Reads the lines of the table; at least one is required.
     fn listed(&self) -> Result<Vec<Listed>> {
         if !self.root.is_dir() {
-            let reason = "no such folder; set dataset.masks.root to the folder of images and masks".into();
-            return Err(Error::Dataset { path: self.root.clone(), reason });
+            let reason = "no such folder; set dataset.masks.root to the folder of images and masks";
+            return Err(missing(&self.root, reason));
         }
         let path = self.root.join(&self.table);
         let mut table = Table::open(
