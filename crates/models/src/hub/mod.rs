@@ -57,9 +57,12 @@ pub fn find(id: &str) -> Result<PathBuf> {
     let (hub, registry) = (Hub::from_env()?, Registry::embedded()?);
     let model = registry.find_id(id)?;
     let folder = hub.snapshot(model)?;
-    for file in hub.without_hash(model) {
+    let files = hub.without_hash(model);
+    if !files.is_empty() {
+        let files = files.join(", ");
         crate::notes::note(format!(
-            "{file} of {id} has no hash as its name in the cache, so it was never checked; fetch the model again to check it"
+            "in the cache, the names of these files of {id} are no hashes, so nothing tells whether they are right: {files}; \
+             fetch the model again"
         ));
     }
     Ok(folder)
@@ -96,13 +99,13 @@ impl Hub {
     }
 
     /// Returns the files of a complete model whose names in the cache are no hashes.
-    fn without_hash<'a>(&self, model: &'a Model) -> Vec<&'a String> {
+    fn without_hash<'a>(&self, model: &'a Model) -> Vec<&'a str> {
         let repository = Repository::new(&self.cache, &model.id);
         let Some(commit) = repository.commit(&model.revision) else { return Vec::new() };
         let proven = |file: &str| {
             let tag = repository.stored(&commit, file).and_then(|stored| stored.tag);
             tag.is_some_and(|tag| tag.proves(Kind::of(file)))
         };
-        model.files.iter().filter(|file| !proven(file)).collect()
+        model.files.iter().map(String::as_str).filter(|file| !proven(file)).collect()
     }
 }
