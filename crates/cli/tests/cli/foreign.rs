@@ -51,7 +51,7 @@ fn folders_of_others_are_refused() {
         ("the table of two", vec!["run", MASKING, OTHER, "--out", "OUT"], &["masking.md"]),
         ("a sweep's table", vec!["run", "SWEEP", "--out", "OUT"], &["table.csv"]),
         ("a sweep's file", vec!["run", "SWEEP", "--out", "OUT"], &["sweep.json"]),
-        ("a sweep's run", vec!["run", "SWEEP", "--out", "OUT"], &["runs/alpha-0.9/results.json"]),
+        ("a sweep's run", vec!["run", "SWEEP", "--out", "OUT"], &["runs/alpha-0.5/results.json"]),
         ("show", vec!["show", "--model", "datasets/mini/models/vit", "--image", "IMAGE", "--out", "OUT"], &["index.html"]),
         ("show's numbers", vec!["show", "--model", "datasets/mini/models/vit", "--image", "IMAGE", "--out", "OUT"], &["show.json"]),
         ("show's figure", vec!["show", "--model", "datasets/mini/models/vit", "--image", "IMAGE", "--out", "OUT"], &["lambda2.png"]),
@@ -119,7 +119,15 @@ fn outputs_that_are_inputs_are_refused() {
     let attend = ["attend", "--model", "MODEL", "--image", "IMAGE", "--out"];
     let rank = ["rank", "m.safetensors", "--key", "block.0.probs", "--out"];
     let compare = ["compare", "run", "baseline.json"];
-    let metrics = ["metrics", "scenes/images", "scenes/images", "--features", "mini:model"];
+    let metrics = [
+        "metrics",
+        "--generated",
+        "scenes/images",
+        "--reference",
+        "scenes/images",
+        "--features",
+        "mini:model",
+    ];
     #[rustfmt::skip]
     let attacks: Vec<(&[&str], &[&str], &Path)> = vec![
         (&rank, &["m.safetensors"], &matrix),
