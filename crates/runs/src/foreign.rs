@@ -109,7 +109,7 @@ mod tests {
 
     /// Files of a folder, and whether it may be written to.
     /// Files by name and content.
-    type Files = &'static [(&'static str, &'static str)];
+    type Files<'a> = &'a [(&'a str, &'a str)];
 
     #[test]
     fn files_of_others_are_recognised() {
