@@ -295,5 +295,8 @@ fn unread(results: &Results) -> String {
     let (failed, total) = (results.failed.len(), results.items + results.failed.len() as u64);
     let names: Vec<&str> = results.failed.iter().take(5).map(|failure| &*failure.id).collect();
     let more = if failed > names.len() { ", …" } else { "" };
-    format!("{failed} of {total} items could not be read and are excluded here: {}{more}.", names.join(", "))
+    format!(
+        "{failed} of {total} items could not be answered and are excluded here: {}{more}.",
+        names.join(", ")
+    )
 }

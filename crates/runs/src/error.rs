@@ -77,16 +77,16 @@ pub enum Error {
         /// The folder or file.
         path: PathBuf,
     },
-    /// None of the items could be read.
+    /// None of the items could be answered.
     #[error(
-        "none of the {items} items could be read, so there is nothing to measure; the first is `{id}`: {reason}"
+        "none of the {items} items could be answered, so there is nothing to measure; the first is `{id}`: {reason}"
     )]
     NothingRead {
         /// Number of items.
         items: usize,
         /// Name of the first item.
         id: String,
-        /// Why the first item could not be read.
+        /// Why the first item could not be answered.
         reason: String,
     },
     /// A network returned numbers that are not finite for every item so far.

@@ -194,7 +194,7 @@ pub struct RecordLog<R> {
 
 impl<R: Serialize + DeserializeOwned> RecordLog<R> {
     /// Opens or creates the records of the run with the fingerprint `run` and keeps every complete chunk of its batches.
-    /// `is(i, answer)` is true if an answer belongs to item `i`. With `retry`, batches with an item that could not be read are
+    /// `is(i, answer)` is true if an answer belongs to item `i`. With `retry`, batches with an item that could not be answered are
     /// left out. If batches remain to be run, existing results are removed first, because they belong to other records.
     pub fn open(
         path: &Path,
@@ -350,7 +350,7 @@ fn tell(path: &Path, torn: usize, damaged: usize, unread: usize) {
     }
     if unread > 0 {
         let (items, they) = if unread == 1 { ("item", "it is") } else { ("items", "they are") };
-        progress::say(&format!("{unread} {items} could not be read the last time; {they} tried again"));
+        progress::say(&format!("{unread} {items} could not be answered the last time; {they} tried again"));
     }
 }
 

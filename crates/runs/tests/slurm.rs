@@ -126,7 +126,7 @@ fn script_of_the_merge_of_a_sweep_makes_its_table() {
     insta::assert_snapshot!(body, @r#"
     /opt/tokenrank/bin/tokenrank merge /scratch/ada/masking-vit --device cpu
     code=$?
-    # 3: either items could not be read, and the runs are merged without them, or a shard is unfinished, and nothing is merged.
+    # 3: either items could not be answered, and the runs are merged without them, or a shard is unfinished, and nothing is merged.
     [ "$code" -eq 0 ] || [ "$code" -eq 3 ] || exit "$code"
     made() {
         [ ! -e "$1/results.json" ] || return 0
@@ -310,7 +310,7 @@ fn arguments_reach_the_program_unchanged() {
     assert_eq!(stage.read("asked"), "", "nothing was requeued");
 }
 
-/// A merge ends with 3 if items could not be read and if it writes nothing; the folders show which.
+/// A merge ends with 3 if items could not be answered and if it writes nothing; the folders show which.
 #[test]
 fn the_table_of_a_sweep_is_made_only_if_every_run_was_merged() {
     let stage = Stage::new();

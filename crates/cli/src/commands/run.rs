@@ -183,12 +183,12 @@ impl Done {
         }
         let Some(first) = self.unread.first() else { return Ok(()) };
         let (count, items) = match self.unread.len() {
-            1 => (1, "item could not be read and is"),
-            count => (count, "items could not be read and are"),
+            1 => (1, "item could not be answered and is"),
+            count => (count, "items could not be answered and are"),
         };
         Err(Failure::unread(format!(
             "{count} {items} excluded from the table (first: {first}{}). All other items are done. Fix \
-             or remove these files and run the same command again, which retries only them",
+             or remove these items and run the same command again, which retries only them",
             if count > 1 { "; …" } else { "" }
         )))
     }

@@ -193,7 +193,7 @@ fn an_image_that_cannot_be_read_is_recorded_and_the_run_goes_on() {
         std::fs::write(&image, &bytes[..bytes.len() / 2]).expect("writable");
         let output = on.run("run", &[], 3);
         let table = String::from_utf8(output.stdout.clone()).expect("text");
-        assert!(table.contains("1 of 9 items could not be read and are excluded here"), "{table}");
+        assert!(table.contains("1 of 9 items could not be answered and are excluded here"), "{table}");
         let message = words(&output);
         assert!(
             message.contains("000004.png") && message.contains("run the same command again"),
@@ -207,12 +207,14 @@ fn an_image_that_cannot_be_read_is_recorded_and_the_run_goes_on() {
             small.task
         );
         assert!(
-            std::fs::read_to_string(out.join("table.md")).expect("a table").contains("could not be read")
+            std::fs::read_to_string(out.join("table.md")).expect("a table").contains("could not be answered")
         );
 
         // Asked again nothing has changed; mended, its batch is run again and the rest is kept.
         let again = on.run("run", &[], 3);
-        assert!(again.stdout == output.stdout && words(&again).contains("could not be read the last time"));
+        assert!(
+            again.stdout == output.stdout && words(&again).contains("could not be answered the last time")
+        );
         std::fs::write(&image, &bytes).expect("writable");
         on.run("run", &[], 0);
         assert_same(&on.out("whole"), &out);
@@ -221,7 +223,7 @@ fn an_image_that_cannot_be_read_is_recorded_and_the_run_goes_on() {
             std::fs::write(entry.expect("a file").path(), "no image").expect("writable");
         }
         let message = words(&on.run("none", &[], 3));
-        assert!(message.contains("none of the 9 items could be read"), "{message}");
+        assert!(message.contains("none of the 9 items could be answered"), "{message}");
         assert!(!on.out("none/results.json").exists());
     }
 }

@@ -168,7 +168,7 @@ fn names_of_images_and_titles_in_a_run_its_page_and_comparisons() {
     let failed = run(&[&args[..], &["--fresh"]].concat(), 3);
     assert_output_tame(&failed, "run");
     assert!(
-        words(&failed).contains("16 items could not be read") || words(&failed).contains("none of"),
+        words(&failed).contains("16 items could not be answered") || words(&failed).contains("none of"),
         "{}",
         words(&failed)
     );
@@ -187,7 +187,7 @@ fn names_of_failed_images_in_tables_pages_and_comparisons() {
     let args = [&["run", arg(&config), "--out", arg(&out)], &FEWER[..]].concat();
     let output = run(&args, 3);
     assert_output_tame(&output, "run");
-    assert!(words(&output).contains("8 items could not be read"), "{}", words(&output));
+    assert!(words(&output).contains("8 items could not be answered"), "{}", words(&output));
     assert_output_tame(&run(&["report", arg(&out)], 0), "report");
     let [xml, markdown, baseline] = ["c.xml", "c.md", "c.json"].map(|name| out.join(name));
     let compared =

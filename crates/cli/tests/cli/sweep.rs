@@ -199,11 +199,11 @@ fn items_that_cannot_be_read_are_said_of_a_sweep_too() {
     let (out, shards) = (dir.path().join("out"), dir.path().join("shards"));
     let args = ["run", arg(&path), "--out", arg(&out)];
     let output = run(&args, 3);
-    let said = "1 of 6 items could not be read and are excluded here: ";
+    let said = "1 of 6 items could not be answered and are excluded here: ";
     let text = String::from_utf8(output.stdout.clone()).expect("text");
     assert_eq!(text.matches(said).count(), 2, "{text}");
     let message = words(&output);
-    for word in ["1 item could not be read", "000004.png", "run the same command again"] {
+    for word in ["1 item could not be answered", "000004.png", "run the same command again"] {
         assert!(message.contains(word), "{word} is not in {message}");
     }
     for file in ["table.md", "summary.md", "sweep.json"] {
@@ -220,7 +220,7 @@ fn items_that_cannot_be_read_are_said_of_a_sweep_too() {
     assert_eq!(codes, [Some(3), Some(0)]);
     std::fs::write(&image, bytes).expect("writable");
     let output = run(&args, 0);
-    assert!(!String::from_utf8(output.stdout).expect("text").contains("could not be read"));
+    assert!(!String::from_utf8(output.stdout).expect("text").contains("could not be answered"));
 }
 
 #[test]

@@ -142,7 +142,7 @@ fn check_run(run: &Snapshot) -> std::result::Result<(), String> {
         return Err(format!("{} items and {items} names of items", run.items));
     }
     if !run.failed.is_empty() {
-        return Err("a baseline must not have items that could not be read".into());
+        return Err("a baseline must not have items that could not be answered".into());
     }
     if run.pictures.values().any(|hashes| hashes.len() != items) {
         return Err("`pictures` must have a hash for each of the items".into());

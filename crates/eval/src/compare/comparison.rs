@@ -86,7 +86,7 @@ fn differ_in(ours: &Snapshot, baseline: &Snapshot, differ: &mut impl FnMut(&'sta
     if !ours.failed.is_empty() {
         let more = if ours.failed.len() > 3 { ", …" } else { "" };
         let names: Vec<&str> = ours.failed.iter().take(3).map(String::as_str).collect();
-        let what = format!("{} items could not be read: {}{more}", ours.failed.len(), names.join(", "));
+        let what = format!("{} items could not be answered: {}{more}", ours.failed.len(), names.join(", "));
         differ("failed", what);
     }
     if ours.items != baseline.items {

@@ -174,7 +174,7 @@ impl Request {
         let Wanted { ours, tolerances, known } = wanted;
         if let Some((name, run)) = ours.iter().find(|(_, run)| !run.failed.is_empty()) {
             let reason = format!(
-                "{} items of the run {name} could not be read, so the run cannot be a baseline; fix these items and run it again",
+                "{} items of the run {name} could not be answered, so the run cannot be a baseline; fix these items and run it again",
                 run.failed.len()
             );
             return Err(Error::unreadable(&self.result, reason));

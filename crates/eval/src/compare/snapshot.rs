@@ -30,7 +30,7 @@ pub struct Snapshot {
     pub limit: Option<usize>,
     /// Number of items answered.
     pub items: u64,
-    /// Items that could not be read.
+    /// Items that could not be answered.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<String>,
     /// Hash over the images; for a run that generates images, over the reference images.

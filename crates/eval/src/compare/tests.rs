@@ -208,7 +208,7 @@ fn an_incomparable_run_is_a_failure_whatever_its_values_are() {
         ("items", "scene-4 → other", |run| run.ids[4] = "other".into()),
         ("data", "dddddddddddd → 0", |run| run.data_sha256 = "0".into()),
         ("weights", "eeeeeeeeeeee → 0", |run| run.weights_sha256 = "0".into()),
-        ("failed", "1 items could not be read: scene-9", |run| run.failed.push("scene-9".into())),
+        ("failed", "1 items could not be answered: scene-9", |run| run.failed.push("scene-9".into())),
     ];
     for (kind, words, change) in kinds {
         let mut ours = masking(0.0);
@@ -401,7 +401,7 @@ Values compared with the baseline mini-quick
 | masking-vit | auc             | tokenrank | moved, worse |  0.34921 | 0.73016 |   +0.38095 |   0.02000 | +0.33333 | +0.44444 | < 0.001 |            24 | 24 |
 | masking-vit | auc-still-right | tokenrank | moved, worse |  0.29365 | 0.62698 |   +0.33333 |   0.02000 | +0.33333 | +0.33333 | < 0.001 |            21 | 24 |
 
-From, to, p: paired bootstrap of the difference over the items, 10000 resamples (generated images: as many as `metrics.resamples`), 95 % percentile interval, two-sided p. Systematic: the interval leaves out 0 and p is at most 0.05.
+From, to, p: paired bootstrap of the difference over the items, 10000 resamples (generated images: as many as \`metrics.resamples\`), 95 % percentile interval, two-sided p. Systematic: the interval leaves out 0 and p is at most 0.05.
 
 **2 of 4 values moved (2 worse); 2 the same; not the baseline's runs: masking-vit.**
 ");

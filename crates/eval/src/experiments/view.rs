@@ -53,7 +53,7 @@ impl ItemSums {
     }
 }
 
-/// Every item of a run in manifest order, including those that could not be read.
+/// Every item of a run in manifest order, including those that could not be answered.
 pub struct ItemView {
     /// The items.
     pub rows: Vec<Item>,
@@ -89,7 +89,7 @@ pub struct Item {
     pub line: usize,
     /// Values in the order of [`ItemView::facts`].
     pub facts: Vec<String>,
-    /// Why the item could not be read.
+    /// Why the item could not be answered.
     pub failed: Option<String>,
 }
 

@@ -104,13 +104,13 @@ pub(super) fn write(
     Ok(SweepOutcome { table, summary, out })
 }
 
-/// Returns the note below the tables if items could not be read.
+/// Returns the note below the tables if items could not be answered.
 fn unread(failed: &[Failure], total: u64) -> Option<String> {
     let names: Vec<&str> = failed.iter().take(5).map(|failure| &*failure.id).collect();
     let (count, more) = (failed.len(), if failed.len() > names.len() { ", …" } else { "" });
     (count > 0).then(|| {
         let names = names.join(", ");
-        format!("{count} of {total} items could not be read and are excluded here: {names}{more}.")
+        format!("{count} of {total} items could not be answered and are excluded here: {names}{more}.")
     })
 }
 

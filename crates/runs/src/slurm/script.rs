@@ -113,7 +113,7 @@ pub(super) fn submit(array: &Path, merge: &Path) -> Result<String, SlurmError> {
 # If they are submitted again, finished shards end at once and the others continue.
 array=$(sbatch --parsable {array}) || exit
 array=${{array%%;*}}
-# afterany: a shard with items that could not be read ends with exit code 3 and must not prevent the merge;
+# afterany: a shard with items that could not be answered ends with exit code 3 and must not prevent the merge;
 # if shards are unfinished, the merge names them and writes nothing.
 if ! merge=$(sbatch --parsable --dependency=afterany:"$array" {merge}); then
     if scancel "$array"; then
@@ -216,7 +216,7 @@ fn merge_command(job: &ArrayJob) -> Result<String, SlurmError> {
 
 const MERGED: &str = r#"
 code=$?
-# 3: either items could not be read, and the runs are merged without them, or a shard is unfinished, and nothing is merged.
+# 3: either items could not be answered, and the runs are merged without them, or a shard is unfinished, and nothing is merged.
 [ "$code" -eq 0 ] || [ "$code" -eq 3 ] || exit "$code"
 made() {
     [ ! -e "$1/results.json" ] || return 0

@@ -110,7 +110,7 @@ fn unfinished(report: &Page) -> Markup {
     }
 }
 
-/// Lists the items that could not be read, before all results.
+/// Lists the items that could not be answered, before all results.
 fn failed(report: &Page) -> Markup {
     let runs: Vec<_> = report.runs.iter().filter(|run| !run.results.failed.is_empty()).collect();
     let hidden: usize = report.overview.iter().skip(report.runs.len()).map(|run| run.failed).sum();
@@ -119,14 +119,14 @@ fn failed(report: &Page) -> Markup {
         @if count > 0 {
             section.failed aria-labelledby="failed-title" {
                 h2 #failed-title {
-                    (count) @if count == 1 { " item" } @else { " items" } " could not be read"
+                    (count) @if count == 1 { " item" } @else { " items" } " could not be answered"
                 }
                 p.words {
                     "They are excluded from all numbers below. Fix or remove these files and run the same command again: it retries "
                     "only them."
                 }
                 @for run in runs {
-                    div.scroll tabindex="0" role="region" aria-label="Items that could not be read" {
+                    div.scroll tabindex="0" role="region" aria-label="Items that could not be answered" {
                         table {
                             caption { (run.name) }
                             thead { tr { th.text scope="col" { "Item" } th.text scope="col" { "Reason" } } }

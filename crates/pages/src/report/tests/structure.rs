@@ -123,7 +123,7 @@ fn the_page_of_a_run_has_everything_and_loads_nothing() {
         "a difference to the paper's value"
     );
     // Intervals, failures, the recipe.
-    assert!(html.contains(" … ") && html.contains("1 item could not be read"));
+    assert!(html.contains(" … ") && html.contains("1 item could not be answered"));
     // The meaning of the numbers.
     assert!(html.contains("AUC: accuracy ÷ unmasked accuracy, mean over 0–95 %"));
     assert!(html.contains("tokenrank run masking-vit.toml --limit 60 --device cpu"));
