@@ -87,8 +87,12 @@ Arguments:
   <NAME>...  Names or hub ids, as `tokenrank ls models` lists them
 
 Options:
-      --offline  Do not download anything: print the folders, or what is missing
-  -h, --help     Print help
+      --offline      Do not download anything: print the folders, or what is missing
+      --lock <FILE>  File that pins what was fetched: written by the first fetch, and later fetches
+                     refuse what differs [default: models.lock.toml]
+      --unverified   Accept files for which the hub gives no hash or length, so that nothing tells
+                     whether they are right
+  -h, --help         Print help
 
 Environment variables, as in Python's huggingface_hub, whose cache is shared: HF_HOME and
 HF_HUB_CACHE (folder of the cache), HF_ENDPOINT (a mirror), HF_TOKEN (for gated models),

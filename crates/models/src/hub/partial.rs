@@ -117,7 +117,8 @@ impl Partial {
 
 impl Drop for Partial {
     fn drop(&mut self) {
-        if !self.published && (!self.keep || self.len == 0) {
+        let empty = self.file.metadata().is_ok_and(|found| found.len() == 0);
+        if !self.published && (!self.keep || empty) {
             // It may be gone already; if it cannot be removed, the next download overwrites it.
             let _ = fs::remove_file(&self.path);
         }
