@@ -108,9 +108,10 @@ fn resume_command(child: Child) -> OsString {
     OsString::from_vec(line.expect("a line").to_vec())
 }
 
+/// Runs a command as it was printed. Names that are no text are quoted for bash and others, not for the plain `sh`.
 #[track_caller]
 fn shell(command: &OsStr) -> Output {
-    let output = Command::new("sh").arg("-c").arg(command).current_dir(root()).output().expect("a shell");
+    let output = Command::new("bash").arg("-c").arg(command).current_dir(root()).output().expect("a shell");
     assert!(output.status.success(), "{command:?}: {}", words(&output));
     output
 }
@@ -170,7 +171,8 @@ fn starting_over_is_done_once_for_all_experiments() {
     let before = folders.each_ref().map(|folder| results(folder));
 
     args.push("--fresh");
-    let begun = || !folders[0].join("results.json").exists() && has_records(&folders[0]);
+    // The second folder is cleared after the first.
+    let begun = || !folders[1].join("results.json").exists() && has_records(&folders[0]);
     let child = started(tokenrank().args(&args), begun);
     interrupt(&child);
     let command = resume_command(child).into_string().expect("text");
