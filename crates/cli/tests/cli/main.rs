@@ -44,6 +44,7 @@ mod sd;
 mod segment;
 #[path = "../../../models/tests/models/hub/server.rs"]
 mod server;
+mod settings;
 mod shards;
 mod show;
 mod skips;
