@@ -43,12 +43,12 @@ const LATENTS_PER_TOKEN: i64 = 2;
 /// let pipeline = FluxPipeline::open(dir, Kind::BFloat16, Device::Cuda(0))?;
 /// let texts = pipeline.encode_texts(&["a cat".into()], 256)?;
 /// # let pixels = tch::Tensor::zeros([1, 3, 512, 512], (Kind::Float, Device::Cpu));
-/// let latents = pipeline.encode_images([Ok::<_, models::Error>(pixels)], Draw::Mode)?;
+/// let latents = pipeline.encode_images([Ok::<_, models::Error>(pixels)], Draw::Mode)?.remove(0)?;
 /// let transformer = pipeline.transformer()?;
 /// let schedule = pipeline.schedule(4, (512, 512))?;
-/// let noise = noise::normal(&latents[0].size(), 0)?;
+/// let noise = noise::normal(&latents.size(), 0)?;
 /// let run = Denoising { transformer: &transformer, schedule: &schedule, text: &texts[0], guidance: None };
-/// let velocity = run.noised_pass(2, &latents[0], &noise, &mut NoProbe)?;
+/// let velocity = run.noised_pass(2, &latents, &noise, &mut NoProbe)?;
 /// # Ok(()) }
 /// ```
 pub struct FluxPipeline {
