@@ -305,7 +305,7 @@ mod tests {
     #[test]
     fn each_of_several_errors_has_its_remedy() {
         let data = tasks::Error::NoData {
-            path: "nowhere".into(),
+            path: "/nowhere".into(),
             reason: "no such folder".into(),
             setting: "dataset.coco-stuff.root",
             value: "DIR",
@@ -316,7 +316,7 @@ mod tests {
         ]);
         let lines: Vec<String> = error.explained().lines().skip(1).map(str::to_owned).collect();
         let expected = [
-            "1. dataset nowhere: no such folder; say where the data are with `--set dataset.coco-stuff.root=DIR`",
+            "1. dataset /nowhere: no such folder; say where the data are with `--set dataset.coco-stuff.root=DIR`",
             "2. --limit: must be at least 1",
         ];
         assert_eq!(lines, expected);
