@@ -2,7 +2,7 @@
 
 use insta::assert_snapshot;
 
-use crate::common::{root, run, tokenrank};
+use crate::common::{root, run, tokenrank, words};
 
 fn stdout(args: &[&str]) -> String {
     String::from_utf8(run(args, 0).stdout).expect("text")
@@ -142,9 +142,17 @@ fn an_unknown_key_is_shown_where_it_stands() {
 ");
 }
 
+/// With the folder that a relative path counts from.
 #[test]
 fn weights_that_are_missing() {
-    assert_snapshot!(stderr(&["run", "configs/mini/masking-vit.toml", "--set", "model.path=no/such/model"], 3), @r"
-  × no/such/model: no such model directory; a model is a folder with config.json and safetensors
-");
+    let output = run(&["run", "configs/mini/masking-vit.toml", "--set", "model.path=no/such/model"], 3);
+    let folder = root().canonicalize().expect("a folder");
+    assert_eq!(
+        words(&output),
+        format!(
+            "no/such/model: no such model directory; a model is a folder with config.json and safetensors (looked for at \
+             {}/no/such/model: relative paths count from the current folder)",
+            folder.display()
+        )
+    );
 }
