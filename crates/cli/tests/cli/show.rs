@@ -6,6 +6,7 @@ use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 
+use crate::browser::Browser;
 use crate::common::{arg, root, run, words};
 
 /// What is always there; `metastable.png` too, where the chain is small enough.
@@ -95,10 +96,10 @@ fn the_miniature_with_everything() {
     assert_eq!(files(&out).len(), FILES.len() + 1);
 }
 
-/// The page as the command writes it, in a browser where there is one.
+/// The page as the command writes it, in a browser where there is one: it draws everything and complains of nothing.
 #[test]
 fn the_page_opens_without_a_word_on_the_console() {
-    let Some(browser) = crate::browser::find() else { return };
+    let Some(mut browser) = Browser::start() else { return };
     let dir = tempfile::tempdir().expect("a scratch folder");
     let image = scene(dir.path());
     let prompted = ["--prompt", "a black hourglass", "--word", "hourglass"];
@@ -106,26 +107,13 @@ fn the_page_opens_without_a_word_on_the_console() {
         let (model, out) = (root().join("datasets/mini/models").join(model), dir.path().join(model));
         let base = ["show", "--model", arg(&model), "--image", arg(&image), "--out", arg(&out)];
         run(&[&base[..], extra].concat(), 0);
-        open_page(&browser, &dir.path().join("profile"), &out);
+        browser.open(&out.join("index.html"));
+        assert_eq!(browser.complaints, [""; 0], "the page wrote to the console");
+        // The head of the list is a token of the chain.
+        let text = browser.eval("document.documentElement.outerHTML");
+        let text = text.as_str().expect("a page");
+        assert!(text.contains("mean of layers, mean of heads"), "{}", &text[..2000.min(text.len())]);
     }
-}
-
-/// Opens the page in the folder `out`, and expects that it draws everything and complains of nothing.
-fn open_page(browser: &Path, profile: &Path, out: &Path) {
-    let output = std::process::Command::new(browser)
-        .args(crate::browser::QUIET)
-        .args(["--enable-logging=stderr", "--virtual-time-budget=20000", "--dump-dom"])
-        .arg(format!("--user-data-dir={}", profile.display()))
-        .arg(format!("file://{}", out.join("index.html").display()))
-        .output()
-        .expect("the browser starts");
-    let log = String::from_utf8_lossy(&output.stderr);
-    let console: Vec<&str> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
-    assert_eq!(console, [""; 0], "the page wrote to the console");
-    // Set once everything is drawn; the head of the list is then a token of the chain.
-    let dom = String::from_utf8_lossy(&output.stdout);
-    assert!(dom.contains("data-ready"), "the page did not finish\n{log}");
-    assert!(dom.contains("mean of layers, mean of heads"), "{}", &dom[..2000.min(dom.len())]);
 }
 
 #[test]

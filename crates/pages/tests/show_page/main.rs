@@ -6,10 +6,10 @@
 mod browser;
 
 use std::fs;
-use std::process::Command;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use browser::Browser;
 use markov_core::{Direction, Stochastic, Stop, bounce, token_rank};
 use models::TokenLayout;
 use ndarray::{Array1, Array2};
@@ -129,7 +129,6 @@ fn page(image: &[u8], alpha: f64, layers: Vec<PageLayer>) -> Page<'_> {
 
 /// Opens the page with the driver in a browser and returns the driver's report. Returns `None` if there is no browser.
 fn drive(html: &str) -> Option<Report> {
-    let browser = browser::find()?;
     let catch = "<script>window.failures = [];
         console.error = (...all) => failures.push(all.join(' '));
         addEventListener('error', (event) => failures.push(event.message));
@@ -141,30 +140,15 @@ fn drive(html: &str) -> Option<Report> {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let file = dir.path().join("index.html");
     fs::write(&file, html).expect("writable");
-    let mut log = String::new();
-    for attempt in 0..ATTEMPTS {
-        let output = Command::new(&browser)
-            .args(browser::QUIET)
-            .args(["--window-size=1280,1600", "--enable-logging=stderr", "--virtual-time-budget=20000"])
-            .arg(format!("--user-data-dir={}", dir.path().join(format!("profile-{attempt}")).display()))
-            .args(["--dump-dom", &format!("file://{}", file.display())])
-            .output()
-            .unwrap_or_else(|e| panic!("{}: {e}", browser.display()));
-        log = String::from_utf8_lossy(&output.stderr).into_owned();
-        let dom = String::from_utf8_lossy(&output.stdout);
-        let console: Vec<&str> = log.lines().filter(|line| line.contains("CONSOLE")).collect();
-        assert_eq!(console, [""; 0], "the page wrote to the console");
-        let report = dom.split_once("<pre id=\"report\">").and_then(|(_, rest)| rest.split_once("</pre>"));
-        if let Some((report, _)) = report {
-            let report = STANDARD.decode(report).expect("base64");
-            return Some(serde_json::from_slice(&report).expect("a report"));
-        }
-    }
-    panic!("the driver did not finish in {ATTEMPTS} attempts\n{log}")
+    let mut browser = Browser::start()?;
+    browser.resize(1280, 1600);
+    browser.open(&file);
+    browser.until("document.getElementById('report') !== null");
+    assert_eq!(browser.complaints, [""; 0], "the page wrote to the console");
+    let report = browser.eval("document.getElementById('report').textContent");
+    let report = STANDARD.decode(report.as_str().expect("text")).expect("base64");
+    Some(serde_json::from_slice(&report).expect("a report"))
 }
-
-/// How often the page is opened: the browser's virtual time runs on while a busy machine has not started all of its processes.
-const ATTEMPTS: usize = 4;
 
 /// Compares the chain that a step shows with markov-core.
 fn check_numbers(step: &Step, map: &Array2<f32>, alpha: f64) {
