@@ -59,9 +59,11 @@ impl Outcome {
         if records_size(&self.out) != Some(self.records) {
             return lost(self.out.join(RECORDS));
         }
-        match RunFolder::open(&self.out) {
-            Ok(found) if found.results.fingerprint == self.results.fingerprint => Ok(()),
-            _ => lost(self.out.join(RESULTS)),
+        let found = RunFolder::open(&self.out).map(|found| found.results.fingerprint);
+        if found.is_ok_and(|found| found == self.results.fingerprint) {
+            Ok(())
+        } else {
+            lost(self.out.join(RESULTS))
         }
     }
 }

@@ -11,7 +11,7 @@ use bitflags::bitflags;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
-use crate::not_finite::{NotFinite, rows_not_finite};
+use crate::not_finite::{NotFinite, head_not_finite, rows_not_finite};
 use crate::site::{Site, TokenKind, TokenLayout};
 
 /// Upper bound for the size of the maps in memory at once, in bytes; at least one head is always computed.
@@ -303,17 +303,9 @@ fn zero_if_finite(q: &Tensor, k: &Tensor) -> Result<Tensor> {
 /// Returns the error of a probe that was shown `probs` `[batch, heads, queries, keys]`, or, if these are not finite, an
 /// error that says so and names layer and head: a probe cannot know what the network computes in.
 fn not_finite(site: &Site, first_head: i64, probs: &Tensor, kind: Kind, error: Error) -> Error {
-    let found = || -> Result<Option<NotFinite>> {
-        let rows = rows_not_finite(probs)?;
-        let Some(head) = rows_not_finite(&probs.f_transpose(0, 1)?)?.first().copied() else {
-            return Ok(None);
-        };
-        let layer = Some(format!("{site} (head {})", first_head as usize + head));
-        let output = "attention maps of the network";
-        Ok(Some(NotFinite { output, layer, kind, rows, text: None }))
+    let found = || -> Result<NotFinite> {
+        let (rows, layer) = (rows_not_finite(probs)?, head_not_finite(site, first_head, probs)?);
+        Ok(NotFinite { output: "attention maps of the network", layer, kind, rows, text: None })
     };
-    match found() {
-        Ok(Some(found)) => found.into(),
-        Ok(None) | Err(_) => error,
-    }
+    found().ok().filter(|found| !found.rows.is_empty()).map_or(error, Into::into)
 }

@@ -239,37 +239,13 @@ impl Error {
 
     /// Returns the lack of memory behind this error, if that is its cause.
     pub fn out_of_memory(&self) -> Option<OutOfMemory> {
-        match self {
-            Self::Torch(error) | Self::Chain(markov_core::Error::Torch(error)) => OutOfMemory::of(error),
-            // A file of weights is mapped into memory.
-            Self::Read { source, .. } => (source.kind() == std::io::ErrorKind::OutOfMemory)
-                .then_some(OutOfMemory { asked: None, on_device: false }),
-            Self::Damaged { .. }
-            | Self::Directory { .. }
-            | Self::NoFeatures { .. }
-            | Self::NoClipFolder { .. }
-            | Self::Safetensors { .. }
-            | Self::MissingTensor { .. }
-            | Self::Shape { .. }
-            | Self::Dtype { .. }
-            | Self::UnreadTensors { .. }
-            | Self::Device { .. }
-            | Self::NoCuda { .. }
-            | Self::NoClassifier { .. }
-            | Self::NoTextTower { .. }
-            | Self::Text { .. }
-            | Self::Word { .. }
-            | Self::Layers { .. }
-            | Self::ImageSize { .. }
-            | Self::MixedSizes { .. }
-            | Self::Input { .. }
-            | Self::Probe(_)
-            | Self::Image(_)
-            | Self::MatrixFile(_)
-            | Self::Hub(_)
-            | Self::Chain(_)
-            | Self::NotFinite(_) => None,
+        // A file of weights is mapped into memory.
+        if let Self::Read { source, .. } = self {
+            let lacks = source.kind() == std::io::ErrorKind::OutOfMemory;
+            return lacks.then_some(OutOfMemory { asked: None, on_device: false });
         }
+        let (Self::Torch(error) | Self::Chain(markov_core::Error::Torch(error))) = self else { return None };
+        OutOfMemory::of(error)
     }
 
     /// The kind of the error.

@@ -9,7 +9,7 @@ use tch::{Kind, Tensor};
 
 use crate::attend::{AttentionProbe, View, Want};
 use crate::error::{Error, Result};
-use crate::not_finite::{NotFinite, rows_not_finite};
+use crate::not_finite::{NotFinite, head_not_finite, rows_not_finite};
 use crate::site::Site;
 
 /// An output of a network that is checked.
@@ -78,10 +78,10 @@ impl AttentionProbe for FirstLayer {
     }
 
     fn see(&mut self, site: &Site, heads: Range<i64>, view: &View<'_>) -> Result<()> {
-        // [batch, heads, queries, head dim] → heads first
-        let by_head = rows_not_finite(&view.output()?.f_transpose(0, 1)?)?;
-        let Some(head) = by_head.first() else { return Ok(()) };
-        self.found = Some(format!("{site} (head {})", heads.start as usize + head));
-        Err(Error::Probe("the first layer with numbers that are not finite was found".into()))
+        self.found = head_not_finite(site, heads.start, view.output()?)?;
+        match self.found {
+            None => Ok(()),
+            Some(_) => Err(Error::Probe("the first layer with numbers that are not finite was found".into())),
+        }
     }
 }

@@ -5,6 +5,8 @@ use std::fmt;
 use markov_core::torch::to_vec;
 use tch::{Kind, TchError, Tensor};
 
+use crate::site::Site;
+
 /// A network returned NaN or an infinity: it overflowed in its number type, or its weights are damaged.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotFinite {
@@ -68,6 +70,13 @@ pub(crate) fn rows_not_finite(numbers: &Tensor) -> Result<Vec<usize>, TchError> 
     }
     let finite: Vec<u8> = to_vec(&numbers.f_reshape([rows, -1])?.f_isfinite()?.f_all_dim(1, false)?)?;
     Ok((0..).zip(finite).filter(|(_, finite)| *finite == 0).map(|(row, _)| row).collect())
+}
+
+/// Returns layer and head of the first head of `numbers` `[batch, heads, ...]` that has a number which is not finite.
+/// `numbers` has the heads from `first` on.
+pub(crate) fn head_not_finite(site: &Site, first: i64, numbers: &Tensor) -> Result<Option<String>, TchError> {
+    let heads = rows_not_finite(&numbers.f_transpose(0, 1)?)?;
+    Ok(heads.first().map(|head| format!("{site} (head {})", first as usize + head)))
 }
 
 #[cfg(test)]

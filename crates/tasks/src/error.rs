@@ -75,16 +75,11 @@ impl From<models::Error> for Error {
 impl Error {
     /// Returns the lack of memory behind this error, if that is its cause.
     pub fn out_of_memory(&self) -> Option<OutOfMemory> {
-        match self {
-            Self::Model(error) => error.out_of_memory(),
-            Self::Torch(error) => OutOfMemory::of(error),
-            Self::Dataset { .. }
-            | Self::NoData { .. }
-            | Self::Setting { .. }
-            | Self::Write { .. }
-            | Self::Scene(_)
-            | Self::Score(_) => None,
+        if let Self::Model(error) = self {
+            return error.out_of_memory();
         }
+        let Self::Torch(error) = self else { return None };
+        OutOfMemory::of(error)
     }
 
     /// The kind of the error, which decides what the user can do about it.

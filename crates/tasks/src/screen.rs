@@ -1,29 +1,24 @@
 //! Batches in which a network returns numbers that are not finite for some items.
 
-use models::NotFinite;
-
 use crate::error::{Error, Result};
+use crate::task::{Answer, Failure};
 
-/// The items of a batch that have results, and those that a network failed on, each with the reason.
-pub(crate) struct Screened<I, R> {
-    pub(crate) answered: Vec<(I, R)>,
-    pub(crate) failed: Vec<(I, NotFinite)>,
-}
-
-/// Returns the results of `run` for `items`, one each. If a network's output is not finite for some of them, `run` is
-/// called again with the others.
+/// Returns an answer for each of `items`. If a network's output is not finite for some of them, they are failures, and `run`
+/// is called again with the others. `id` returns the name of an item.
 ///
 /// # Errors
 /// The errors of `run` except [`models::Error::NotFinite`].
-pub(crate) fn screen<I: Copy, R>(
+pub(crate) fn screen<'a, I: Copy, T: Into<Answer<R>>, R>(
     mut items: Vec<I>,
-    mut run: impl FnMut(&[I]) -> Result<Vec<R>>,
-) -> Result<Screened<I, R>> {
-    let mut failed = Vec::new();
+    id: impl Fn(I) -> &'a str,
+    mut run: impl FnMut(&[I]) -> Result<Vec<T>>,
+) -> Result<Vec<(I, Answer<R>)>> {
+    let mut answers = Vec::new();
     while !items.is_empty() {
         let error = match run(&items) {
             Ok(results) => {
-                return Ok(Screened { answered: items.into_iter().zip(results).collect(), failed });
+                answers.extend(items.into_iter().zip(results.into_iter().map(Into::into)));
+                break;
             }
             Err(Error::Model(error)) => error.into_not_finite()?,
             Err(other) => return Err(other),
@@ -35,19 +30,21 @@ pub(crate) fn screen<I: Copy, R>(
         items.retain(|&item| {
             let bad = row.next().is_some_and(|row| error.rows.contains(&row));
             if bad {
-                failed.push((item, error.clone()));
+                answers.push((item, Answer::Failed(Failure::of_network(id(item), &error))));
             }
             !bad
         });
     }
-    Ok(Screened { answered: Vec::new(), failed })
+    Ok(answers)
 }
 
 #[cfg(test)]
 mod tests {
-    use models::Kind;
+    use models::{Kind, NotFinite};
 
     use super::*;
+
+    const IDS: [&str; 6] = ["a", "b", "c", "d", "e", "f"];
 
     /// A network that fails on the items `bad`, two at a time.
     fn run(bad: &[usize], items: &[usize]) -> Result<Vec<usize>> {
@@ -59,14 +56,23 @@ mod tests {
         Err(models::Error::from(error).into())
     }
 
+    /// The record of each item, or its name if it failed, in the order of the items.
+    fn sorted(mut answers: Vec<(usize, Answer<usize>)>) -> Vec<Result<usize, String>> {
+        answers.sort_by_key(|(item, _)| *item);
+        let each = answers.into_iter().map(|(_, answer)| match answer {
+            Answer::Record(record) => Ok(record),
+            Answer::Failed(failure) => Err(failure.id),
+        });
+        each.collect()
+    }
+
     #[test]
     fn items_that_the_network_fails_on_do_not_take_their_neighbours_along() -> Result<()> {
-        let found = screen((0..6).collect(), |items| run(&[0, 2, 5], items))?;
-        assert_eq!(found.answered, [(1, 10), (3, 30), (4, 40)]);
-        let failed: Vec<usize> = found.failed.iter().map(|(item, _)| *item).collect();
-        assert_eq!(failed, [0, 2, 5]);
-        let all = screen((0..3).collect(), |items| run(&[0, 1, 2], items))?;
-        assert_eq!((all.answered.len(), all.failed.len()), (0, 3));
+        let found = screen((0..6).collect(), |item| IDS[item], |items| run(&[0, 2, 5], items))?;
+        let failed = |id: &str| Err(id.to_owned());
+        assert_eq!(sorted(found), [failed("a"), Ok(10), failed("c"), Ok(30), Ok(40), failed("f")]);
+        let all = screen((0..3).collect(), |item| IDS[item], |items| run(&[0, 1, 2], items))?;
+        assert_eq!(sorted(all), ["a", "b", "c"].map(failed));
         Ok(())
     }
 
@@ -74,6 +80,7 @@ mod tests {
     fn an_error_that_names_no_item_of_the_batch_is_returned() {
         let error = NotFinite { output: "logits", layer: None, kind: Kind::Half, rows: vec![7], text: None };
         let run = |_: &[usize]| Err::<Vec<usize>, _>(models::Error::from(error.clone()).into());
-        assert!(screen(vec![1, 2], run).is_err());
+        let found: Result<Vec<(usize, Answer<usize>)>> = screen(vec![1, 2], |item| IDS[item], run);
+        assert!(found.is_err());
     }
 }

@@ -93,6 +93,12 @@ pub enum Fault {
     Network,
 }
 
+impl<R> From<R> for Answer<R> {
+    fn from(record: R) -> Self {
+        Self::Record(record)
+    }
+}
+
 impl<R> Answer<R> {
     /// The record, if there is one.
     pub fn record(self) -> Option<R> {
@@ -115,14 +121,12 @@ impl Failure {
     }
 }
 
-/// Merges the records and the failures of a batch in the order of its items. `places` are the positions of the records.
+/// Merges the answers and the failures of a batch in the order of its items, each given with its position.
 pub(crate) fn in_order<R>(
-    records: impl IntoIterator<Item = (usize, R)>,
+    mut answers: Vec<(usize, Answer<R>)>,
     failures: impl IntoIterator<Item = (usize, Failure)>,
 ) -> Vec<Answer<R>> {
-    let records = records.into_iter().map(|(place, record)| (place, Answer::Record(record)));
-    let failures = failures.into_iter().map(|(place, failure)| (place, Answer::Failed(failure)));
-    let mut answers: Vec<(usize, Answer<R>)> = records.chain(failures).collect();
+    answers.extend(failures.into_iter().map(|(place, failure)| (place, Answer::Failed(failure))));
     answers.sort_by_key(|(place, _)| *place);
     answers.into_iter().map(|(_, answer)| answer).collect()
 }

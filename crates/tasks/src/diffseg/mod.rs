@@ -263,15 +263,15 @@ impl Task for DiffSeg {
             }
         }
         let place = |index: usize| images[index].0;
-        let found = screen((0..images.len()).collect(), |batch| {
-            self.records(&ready, range.start, &batch.iter().map(|&index| &images[index]).collect::<Vec<_>>())
-        })?;
-        failures.extend(
-            found.failed.iter().map(|(index, reason)| {
-                (place(*index), Failure::of_network(&items[place(*index)].id, reason))
-            }),
-        );
+        let found = screen(
+            (0..images.len()).collect(),
+            |index| &items[place(index)].id,
+            |batch| {
+                let images: Vec<_> = batch.iter().map(|&index| &images[index]).collect();
+                self.records(&ready, range.start, &images)
+            },
+        )?;
         self.ready = Some(ready);
-        Ok(in_order(found.answered.into_iter().map(|(index, record)| (place(index), record)), failures))
+        Ok(in_order(found.into_iter().map(|(index, answer)| (place(index), answer)).collect(), failures))
     }
 }

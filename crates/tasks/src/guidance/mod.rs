@@ -33,7 +33,7 @@ pub use sag::{Sag, SagGuide};
 use crate::dataset::{InputFile, Sourced};
 use crate::error::{Error, Result};
 use crate::screen::screen;
-use crate::task::{Answer, Failure, Task, in_order};
+use crate::task::{Answer, Task, in_order};
 
 /// An image to generate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -249,14 +249,9 @@ impl Task for Guidance {
             Some(ready) => ready,
             None => self.prepare()?,
         };
-        let start = range.start;
-        let found = screen(range.collect(), |items| self.records(&ready, items))?;
+        let answers =
+            screen(range.collect(), |index| &self.items[index].id, |items| self.records(&ready, items))?;
         self.ready = Some(ready);
-        let place = |index: usize| index - start;
-        let failures = found
-            .failed
-            .iter()
-            .map(|(index, reason)| (place(*index), Failure::of_network(&self.items[*index].id, reason)));
-        Ok(in_order(found.answered.into_iter().map(|(index, record)| (place(index), record)), failures))
+        Ok(in_order(answers, []))
     }
 }

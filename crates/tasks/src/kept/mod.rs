@@ -229,7 +229,8 @@ impl Task for Kept {
                 Err(failure) => failures.push(failure),
             }
         }
-        let counted = screen((0..found.len()).collect(), |images: &[usize]| {
+        let place = |image: usize| found[image].0;
+        let count = |images: &[usize]| {
             let (tokens, counts) =
                 self.count(&images.iter().map(|&image| &pixels[image]).collect::<Vec<_>>())?;
             let record = |(row, &image): (usize, &usize)| {
@@ -238,12 +239,9 @@ impl Task for Kept {
                 let kept = methods.zip(counts.iter().map(|of_method| of_method[row])).collect();
                 KeptRecord { id: items[*place].id.clone(), sha256: sha256.clone(), tokens, kept }
             };
-            Ok(images.iter().enumerate().map(record).collect())
-        })?;
-        failures.extend(counted.failed.iter().map(|(image, reason)| {
-            let place = found[*image].0;
-            (place, Failure::of_network(&items[place].id, reason))
-        }));
-        Ok(in_order(counted.answered.into_iter().map(|(image, record)| (found[image].0, record)), failures))
+            Ok(images.iter().enumerate().map(record).collect::<Vec<_>>())
+        };
+        let counted = screen((0..found.len()).collect(), |image| &items[place(image)].id, count)?;
+        Ok(in_order(counted.into_iter().map(|(image, answer)| (place(image), answer)).collect(), failures))
     }
 }

@@ -98,18 +98,18 @@ impl Masking {
 
     /// Returns the answers of a batch whose images are decoded.
     fn answer(&self, first: usize, batch: Batch) -> Result<Vec<Answer<MaskingRecord>>> {
-        let Batch { decoded, pixels, mut failures } = batch;
-        let images = (0..decoded.len()).collect();
-        let found = screen(images, |images: &[usize]| {
-            let pixels: Vec<&Array3<f32>> = images.iter().map(|&image| &pixels[image]).collect();
-            let decoded: Vec<&(usize, String)> = images.iter().map(|&image| &decoded[image]).collect();
-            self.records(first, &decoded, &pixels)
-        })?;
-        failures.extend(found.failed.iter().map(|(image, reason)| {
-            let place = decoded[*image].0;
-            (place, Failure::of_network(&self.items[first + place].id, reason))
-        }));
-        Ok(in_order(found.answered.into_iter().map(|(image, record)| (decoded[image].0, record)), failures))
+        let Batch { decoded, pixels, failures } = batch;
+        let place = |image: usize| decoded[image].0;
+        let found = screen(
+            (0..decoded.len()).collect(),
+            |image| &self.items[first + place(image)].id,
+            |images| {
+                let pixels: Vec<&Array3<f32>> = images.iter().map(|&image| &pixels[image]).collect();
+                let decoded: Vec<&(usize, String)> = images.iter().map(|&image| &decoded[image]).collect();
+                self.records(first, &decoded, &pixels)
+            },
+        )?;
+        Ok(in_order(found.into_iter().map(|(image, answer)| (place(image), answer)).collect(), failures))
     }
 
     /// Returns the records of the decoded images, each given by its position in the batch and its hash.

@@ -30,7 +30,7 @@ pub use record::{ClassCounts, MapScore, SegmentMaps, SegmentRecord};
 use crate::dataset::segmentation::{NamedClass, SegmentedImage};
 use crate::error::{Error, Result};
 use crate::screen::screen;
-use crate::task::{Answer, Failure, Task};
+use crate::task::{Answer, Failure, Task, in_order};
 use answer::{Question, Signals, answer};
 use method::concept_methods;
 use passes::Ready;
@@ -222,15 +222,9 @@ impl Task for Segment {
         }
         let mut answers = Vec::new();
         for batch in by_classes.into_values() {
-            let found = screen(batch, |batch| self.answer(&ready, batch))?;
-            answers.extend(found.answered);
-            answers.extend(found.failed.iter().map(|(index, reason)| {
-                (*index, Answer::Failed(Failure::of_network(&self.items[*index].id, reason)))
-            }));
+            answers.extend(screen(batch, |index| &self.items[index].id, |batch| self.answer(&ready, batch))?);
         }
-        answers.extend(failures.into_iter().map(|(index, failure)| (index, Answer::Failed(failure))));
-        answers.sort_by_key(|(index, _)| *index);
         self.ready = Some(ready);
-        Ok(answers.into_iter().map(|(_, answer)| answer).collect())
+        Ok(in_order(answers, failures))
     }
 }
