@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::common::{arg, root, run, scratch, tokenrank, words};
+use crate::on_files::{scenes, with_dataset};
 
 /// The baseline of the quick suite, as `.ci/run` uses it.
 const QUICK: &str = "eval/baselines/mini-quick.json";
@@ -331,7 +332,7 @@ const RESULTS: [(&str, Edit, i32, &str); 6] = [
     ("a value is another", |metrics| metrics[1]["value"] = 0.123.into(), 3, "do not belong together"),
     ("a value is a text", |metrics| metrics[1]["value"] = "0.5".into(), 3, "results.json"),
     ("a value is gone", |metrics| drop(metrics.remove(1)), 4, "1 missing"),
-    ("a value is there twice", |metrics| metrics.push(metrics[1].clone()), 3, "results.json"),
+    ("a value is repeated", |metrics| metrics.push(metrics[1].clone()), 3, "results.json"),
 ];
 
 #[test]
@@ -356,7 +357,7 @@ fn results_that_are_other_than_they_seem_are_refused() {
 fn values_undefined_on_both_sides_are_said_and_are_no_baseline() {
     let dir = scratch();
     let (folder, out) = (dir.path().join("scenes"), dir.path().join("run"));
-    crate::on_files::scenes(&folder, 1..=1);
+    scenes(&folder, 1..=1);
     let table = std::fs::read_to_string(folder.join("labels.csv")).expect("a table");
     let wrong = table.lines().map(|line| match line.rsplit_once(',') {
         Some((file, label)) => match label.parse::<u64>() {
@@ -366,12 +367,8 @@ fn values_undefined_on_both_sides_are_said_and_are_no_baseline() {
         None => panic!("{line}"),
     });
     std::fs::write(folder.join("labels.csv"), wrong.collect::<String>()).expect("writable");
-    let text = std::fs::read_to_string(root().join("configs/mini/masking-vit.toml")).expect("an experiment");
-    let mut document: toml::Table = toml::from_str(&text).expect("TOML");
     let dataset = format!("[folder]\nroot = {folder:?}");
-    document.insert("dataset".into(), toml::from_str::<toml::Table>(&dataset).expect("TOML").into());
-    let config = dir.path().join("masking.toml");
-    std::fs::write(&config, toml::to_string(&document).expect("TOML")).expect("written");
+    let config = with_dataset(dir.path(), "configs/mini/masking-vit.toml", &dataset);
     run(&["run", arg(&config), "--out", arg(&out)], 0);
     let text = stdout(&["compare", arg(&out), arg(&out)], 0);
     assert!(text.contains("undefined on both sides; 1 the same"), "{text}");

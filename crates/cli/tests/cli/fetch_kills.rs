@@ -2,25 +2,23 @@
 //! in the middle of a write. After each, the cache holds whole files and beginnings of files, and nothing else; the same
 //! command goes on until the cache is equal to one that nobody disturbed, file by file and byte by byte.
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tasks::Rng;
 
-use crate::common::full_campaign;
-use crate::experiments::{SIGXFSZ, limited};
+use crate::experiments::SIGXFSZ;
 use crate::fetch::{Home, ID, files};
+use crate::kills::moment::Moment;
+use crate::kills::{asked, report};
 use crate::server::{Reply, Request, StandIn, git_hash, sha256};
 
 /// Kills in the default run, and with TOKENRANK_CAMPAIGN=full. TOKENRANK_KILLS asks for another number.
 const KILLS: [usize; 2] = [12, 250];
-
-/// What `kill -9` sends.
-const SIGKILL: i32 = 9;
 
 /// Serves slowly enough that a kill often meets a download.
 fn slowly(request: &Request, _: usize, reply: Reply) -> Reply {
@@ -60,6 +58,8 @@ struct Whole {
     blobs: BTreeMap<String, Vec<u8>>,
     /// How long it takes, so that kills can be spread over it.
     takes: Duration,
+    /// Sizes of the blobs, the largest first.
+    sizes: Vec<usize>,
 }
 
 impl Whole {
@@ -70,8 +70,12 @@ impl Whole {
             true => sha256(content),
             false => git_hash(content),
         };
-        let blobs = files().into_iter().map(|(file, content)| (name(file, &content), content)).collect();
-        Self { tree: tree(home.0.path()), blobs, takes: start.elapsed() }
+        let takes = start.elapsed();
+        let blobs: BTreeMap<String, Vec<u8>> =
+            files().into_iter().map(|(file, content)| (name(file, &content), content)).collect();
+        let mut sizes: Vec<usize> = blobs.values().map(Vec::len).collect();
+        sizes.sort_unstable_by_key(|&size| Reverse(size));
+        Self { tree: tree(home.0.path()), blobs, takes, sizes }
     }
 
     /// Checks what a killed process has left. Returns the number of bytes of partial downloads.
@@ -81,7 +85,7 @@ impl Whole {
             let name = path.file_name().expect("a name").to_string_lossy().into_owned();
             if let Some(blob) = name.strip_suffix(".incomplete") {
                 let whole = self.blobs.get(blob).unwrap_or_else(|| panic!("{name} belongs to no file"));
-                assert!(whole.starts_with(&content), "{name} is no beginning of a file");
+                assert!(whole.starts_with(&content), "{name} is not the beginning of a file");
                 partial += content.len();
             } else if name.ends_with(".lock") {
                 let expected = self.tree.get(&path);
@@ -108,93 +112,25 @@ impl Whole {
     }
 }
 
-/// What ends a process.
-enum Moment {
-    /// A kill so long after its start.
-    After(Duration),
-    /// A kill after so many changes in the cache.
-    Behind(usize),
-    /// The system, where a file would grow beyond so many blocks of 512 bytes.
-    Beyond(usize),
-}
-
-impl Moment {
-    fn any(whole: &Whole, rng: &mut Rng) -> Self {
-        let largest = whole.blobs.values().map(Vec::len).max().unwrap_or_default() / 512;
-        match rng.below(3) {
-            0 => Self::After(whole.takes.mul_f64(rng.unit())),
-            1 => Self::Behind(1 + rng.below(40)),
-            _ => Self::Beyond(rng.below(largest)),
-        }
-    }
-
-    /// Starts the program, and ends it when the moment comes. Returns how it ended.
-    fn strike(&self, home: &Home, stand_in: &StandIn) -> std::process::ExitStatus {
-        let mut command = home.command(&stand_in.hub.url(), &["fetch", ID]);
-        if let Self::Beyond(blocks) = *self {
-            command = limited(&command, blocks);
-        }
-        let mut child =
-            command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("the binary starts");
-        if self.comes(&mut child, home.0.path()) {
-            child.kill().expect("killed");
-        }
-        child.wait().expect("a child")
-    }
-
-    /// Waits for the moment. False if the process ended before, or ends by itself.
-    fn comes(&self, child: &mut Child, root: &Path) -> bool {
-        let mut running = || child.try_wait().expect("a child").is_none();
-        match *self {
-            Self::After(time) => {
-                let until = Instant::now() + time;
-                while Instant::now() < until && running() {
-                    std::thread::sleep(Duration::from_millis(2));
-                }
-            }
-            Self::Behind(changes) => {
-                let sizes = || {
-                    tree(root).into_iter().map(|(path, content)| (path, content.len())).collect::<Vec<_>>()
-                };
-                let mut seen = sizes();
-                for _ in 0..changes {
-                    while running() {
-                        let now = sizes();
-                        if now != seen {
-                            seen = now;
-                            break;
-                        }
-                        std::thread::sleep(Duration::from_micros(200));
-                    }
-                }
-            }
-            Self::Beyond(_) => return false,
-        }
-        running()
-    }
-}
-
 #[test]
 fn killed_again_and_again_a_fetch_leaves_the_cache_of_an_undisturbed_one() {
-    let asked = std::env::var("TOKENRANK_KILLS").ok().and_then(|number| number.parse().ok());
-    let asked = asked.unwrap_or(KILLS[usize::from(full_campaign())]);
+    let asked = asked(KILLS);
     let stand_in = StandIn::start(files(), slowly, slowly);
     let (whole, mut rng) = (Whole::of(&stand_in), Rng::keyed(&[5]));
     let (mut kills, mut written, mut fetches, mut in_a_file) = (0, 0, 0, 0);
     let mut home = Home::new();
     while kills < asked {
-        let moment = Moment::any(&whole, &mut rng);
-        let status = moment.strike(&home, &stand_in);
+        let moment = Moment::any(whole.takes, &whole.sizes, 0, &mut rng);
+        let status = moment.strike(home.command(&stand_in.hub.url(), &["fetch", ID]), home.0.path());
         let partial = whole.check(&home);
         if status.success() {
             whole.assert_same(&home);
             (home, fetches) = (Home::new(), fetches + 1);
             continue;
         }
-        let signal = if matches!(moment, Moment::Beyond(_)) { SIGXFSZ } else { SIGKILL };
-        assert_eq!(status.signal(), Some(signal), "ended with {status}");
+        assert_eq!(status.signal(), Some(moment.signal()), "ended with {status}");
         kills += 1;
-        written += usize::from(signal == SIGXFSZ);
+        written += usize::from(moment.signal() == SIGXFSZ);
         in_a_file += usize::from(partial > 0);
         // Every third time the fetch is brought to its end, so that kills meet all of its stages.
         if kills % 3 == 0 {
@@ -205,18 +141,12 @@ fn killed_again_and_again_a_fetch_leaves_the_cache_of_an_undisturbed_one() {
     }
     home.run(&stand_in, &["fetch", ID], 0);
     whole.assert_same(&home);
-    if let Some(path) = std::env::var_os("TOKENRANK_REPORT").map(PathBuf::from) {
-        let figures = json!({
-            "kills": kills,
-            "of them in the middle of a write": written,
-            "killed with a part of a file on disk": in_a_file,
-            "fetches brought to their end": fetches + 1,
-            "files unlike an undisturbed fetch's": 0,
-        });
-        // The campaign over the other commands writes the file itself.
-        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-        let path = path.with_file_name(format!("{stem}-fetch.json"));
-        let text = serde_json::to_string_pretty(&json!({ "fetch": figures })).expect("JSON");
-        std::fs::write(path, format!("{text}\n")).expect("writable");
-    }
+    let figures = json!({
+        "kills": kills,
+        "of them in the middle of a write": written,
+        "killed with a part of a file on disk": in_a_file,
+        "fetches brought to their end": fetches + 1,
+        "files unlike an undisturbed fetch's": 0,
+    });
+    report(BTreeMap::from([("fetch", figures)]));
 }

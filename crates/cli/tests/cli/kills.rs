@@ -6,7 +6,7 @@
 //! an undisturbed run leaves; the same command goes on from there until the run is whole, and then with the next.
 
 mod commands;
-mod moment;
+pub mod moment;
 pub mod tree;
 
 use std::collections::BTreeMap;
@@ -26,13 +26,13 @@ use moment::Moment;
 const KILLS: [usize; 2] = [10, 52];
 
 /// How many kills are asked for, of each task or command.
-fn asked(usual: [usize; 2]) -> usize {
+pub fn asked(usual: [usize; 2]) -> usize {
     let asked = std::env::var("TOKENRANK_KILLS").ok().and_then(|number| number.parse().ok());
     asked.unwrap_or(usual[usize::from(full_campaign())])
 }
 
 /// Adds figures to the file that TOKENRANK_REPORT names, in place of earlier ones of the same names.
-fn report(figures: BTreeMap<&'static str, Value>) {
+pub fn report(figures: BTreeMap<&'static str, Value>) {
     static ALONE: Mutex<()> = Mutex::new(());
     let Some(path) = std::env::var_os("TOKENRANK_REPORT") else { return };
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);

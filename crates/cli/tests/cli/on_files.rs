@@ -23,7 +23,7 @@ impl<'a> OnFiles<'a> {
             _ => format!("[masks]\nroot = {folder:?}\ntable = \"masks.csv\""),
         };
         scenes(&folder, if small.task == "diffseg" { 2..=3 } else { 1..=1 });
-        let config = on_files(dir.path(), small, &dataset);
+        let config = with_dataset(dir.path(), small.config, &dataset);
         Self { small, dir, config }
     }
 
@@ -72,12 +72,12 @@ pub fn scenes(folder: &Path, objects: RangeInclusive<usize>) {
         .expect("written");
 }
 
-/// An experiment on those files.
-fn on_files(dir: &Path, small: &Small, dataset: &str) -> PathBuf {
-    let text = std::fs::read_to_string(root().join(small.config)).expect("an experiment");
+/// Writes an experiment of the repository with another data set, the content of `[dataset]`. Returns the file.
+pub fn with_dataset(dir: &Path, config: &str, dataset: &str) -> PathBuf {
+    let text = std::fs::read_to_string(root().join(config)).expect("an experiment");
     let mut document: toml::Table = toml::from_str(&text).expect("TOML");
     document.insert("dataset".into(), toml::from_str::<toml::Table>(dataset).expect("TOML").into());
-    let path = dir.join(Path::new(small.config).file_name().expect("a name"));
+    let path = dir.join(Path::new(config).file_name().expect("a name"));
     std::fs::write(&path, toml::to_string(&document).expect("TOML")).expect("written");
     path
 }

@@ -9,6 +9,7 @@ use tasks::mini::{SceneSpec, Split, scene};
 
 use crate::common::{arg, root, run, scratch, words};
 use crate::experiments::results;
+use crate::on_files::with_dataset;
 
 fn fixture(name: &str) -> PathBuf {
     root().join("crates/cli/tests/fixtures").join(name)
@@ -26,17 +27,6 @@ fn value(results: &Value, name: &str, method: &str) -> f64 {
     let metrics = results["metrics"].as_array().expect("metrics");
     let found = metrics.iter().find(|metric| metric["name"] == name && metric["method"] == method);
     found.unwrap_or_else(|| panic!("no {name} of {method}"))["value"].as_f64().expect("a number")
-}
-
-/// A miniature experiment on masks of one's own.
-fn on_masks(dir: &Path, config: &str, masks: &str) -> PathBuf {
-    let text = std::fs::read_to_string(root().join(config)).expect("an experiment");
-    let mut document: toml::Table = toml::from_str(&text).expect("TOML");
-    let dataset = format!("[masks]\n{masks}");
-    document.insert("dataset".into(), toml::from_str::<toml::Table>(&dataset).expect("TOML").into());
-    let path = dir.join(Path::new(config).file_name().expect("a name"));
-    std::fs::write(&path, toml::to_string(&document).expect("TOML")).expect("written");
-    path
 }
 
 #[test]
@@ -60,7 +50,8 @@ fn images_stored_sideways_are_segmented_upright() {
     }
     let scores = |root: &Path, name: &str| {
         let out = dir.path().join(name);
-        let config = on_masks(dir.path(), "configs/mini/segment.toml", &format!("root = {root:?}"));
+        let config =
+            with_dataset(dir.path(), "configs/mini/segment.toml", &format!("[masks]\nroot = {root:?}"));
         let output = run(&["run", arg(&config), "--out", arg(&out)], 0);
         assert!(!words(&output).contains("orientation"), "{}", words(&output));
         results(&out)
@@ -82,12 +73,8 @@ fn an_orientation_that_is_ignored_is_said_once() {
     for name in ["p0.jpg", "p1.jpg", "p2.jpg", "p3.jpg"] {
         std::fs::copy(fixture("exif/images").join(name), folder.join(name)).expect("copied");
     }
-    let text = std::fs::read_to_string(root().join("configs/mini/masking-vit.toml")).expect("an experiment");
-    let mut document: toml::Table = toml::from_str(&text).expect("TOML");
     let dataset = format!("[folder]\nroot = {folder:?}");
-    document.insert("dataset".into(), toml::from_str::<toml::Table>(&dataset).expect("TOML").into());
-    let config = dir.path().join("masking.toml");
-    std::fs::write(&config, toml::to_string(&document).expect("TOML")).expect("written");
+    let config = with_dataset(dir.path(), "configs/mini/masking-vit.toml", &dataset);
     let out = dir.path().join("run");
     let told = words(&run(&["run", arg(&config), "--out", arg(&out)], 0));
     assert_eq!(told.matches("4 images carry an EXIF orientation").count(), 1, "{told}");
@@ -136,7 +123,7 @@ fn validate_looks_at_the_first_bytes_of_every_file() {
     let folder = dir.path().join("scenes");
     crate::on_files::scenes(&folder, 1..=1);
     let masks = format!("root = {folder:?}\ntable = \"masks.csv\"");
-    let config = on_masks(dir.path(), "configs/mini/segment.toml", &masks);
+    let config = with_dataset(dir.path(), "configs/mini/segment.toml", &format!("[masks]\n{masks}"));
     let validate = |code: i32| words(&run(&["validate", arg(&config)], code));
     validate(0);
     let whole = std::fs::read(folder.join("images/000004.png")).expect("an image");
@@ -179,7 +166,11 @@ fn pictures_in_folders_are_taken_in_the_order_of_python() {
 fn a_background_that_no_pixel_has_takes_no_segment() {
     let dir = scratch();
     let folder = fixture("without-background");
-    let config = on_masks(dir.path(), "configs/mini/diffseg.toml", &format!("root = {folder:?}\nignore = 0"));
+    let config = with_dataset(
+        dir.path(),
+        "configs/mini/diffseg.toml",
+        &format!("[masks]\nroot = {folder:?}\nignore = 0"),
+    );
     let out = dir.path().join("run");
     let output = run(&["run", arg(&config), "--out", arg(&out)], 0);
     let table = String::from_utf8(output.stdout).expect("text");

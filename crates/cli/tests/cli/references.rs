@@ -8,8 +8,9 @@ use std::time::SystemTime;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::common::{arg, root, run, scratch, words};
+use crate::common::{arg, run, scratch, words};
 use crate::experiments::ALL;
+use crate::on_files::with_dataset;
 
 /// What makes a run different from the first one.
 #[derive(Clone, Copy)]
@@ -75,13 +76,7 @@ fn folder(scenes: u64) -> TempDir {
 
 /// The miniature's experiment with a folder of images as its reference.
 fn with_folder(dir: &Path, images: &Path) -> PathBuf {
-    let text = fs::read_to_string(root().join(ALL[2].config)).expect("an experiment");
-    let mut document: toml::Table = toml::from_str(&text).expect("TOML");
-    let dataset = format!("[reference]\npath = {images:?}");
-    document.insert("dataset".into(), toml::from_str::<toml::Table>(&dataset).expect("TOML").into());
-    let path = dir.join("guidance.toml");
-    fs::write(&path, toml::to_string(&document).expect("TOML")).expect("written");
-    path
+    with_dataset(dir, ALL[2].config, &format!("[reference]\npath = {images:?}"))
 }
 
 /// The arguments of a run with another experiment file.

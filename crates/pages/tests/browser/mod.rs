@@ -19,7 +19,7 @@ use skipped::Requirement;
 const TIMEOUT: Duration = Duration::from_secs(120);
 
 /// Arguments for every start of the browser.
-pub const QUIET: [&str; 6] = [
+const QUIET: [&str; 6] = [
     "--headless",
     "--no-sandbox",
     "--disable-gpu",
@@ -29,7 +29,7 @@ pub const QUIET: [&str; 6] = [
 ];
 
 /// Finds Chromium or Chrome. Says that the test is skipped if there is none.
-pub fn find() -> Option<PathBuf> {
+fn find() -> Option<PathBuf> {
     if skipped::lacks(Requirement::Chromium) { None } else { skipped::chromium() }
 }
 
