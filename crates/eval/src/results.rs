@@ -58,7 +58,7 @@ impl Results {
     /// Reads the content of `results.json`.
     ///
     /// # Errors
-    /// Fails if the content does not have this [`SCHEMA`](runs::layout::SCHEMA), or has a value twice.
+    /// Fails if the content does not have this [`SCHEMA`](runs::layout::SCHEMA), or repeats a value.
     pub fn read(mut content: Value) -> serde_json::Result<Self> {
         // Earlier versions did not repeat the number of items with each difference.
         let items = content["items"].clone();
@@ -73,7 +73,7 @@ impl Results {
         let twice = results.metrics.iter().find(|value| !seen.insert((&value.name, &value.method)));
         match twice {
             Some(value) => Err(<serde_json::Error as serde::de::Error>::custom(format!(
-                "the value of {} is there twice",
+                "the value of {} is repeated",
                 value.name
             ))),
             None => Ok(results),

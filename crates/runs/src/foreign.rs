@@ -14,7 +14,7 @@ const NAMED: usize = 8;
 /// Bytes at the end of a records file among which a chunk of ours ends; a line of a record may be long.
 const END: u64 = 64 << 20;
 
-/// Refuses a folder that is no run's and has one of the files `names`, which a run would write.
+/// Refuses a folder that does not belong to a run and has one of the files `names`, which a run would write.
 ///
 /// # Errors
 /// Fails with [`Error::Foreign`] and the names of the files.

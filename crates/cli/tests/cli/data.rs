@@ -1,5 +1,5 @@
-//! Attacks: data sets that are damaged or made to do harm. An item that cannot be read is named and left out; a table that cannot
-//! be believed is refused before anything is computed.
+//! Attacks: data sets that are damaged or made to do harm. An item that cannot be read is named and left out; a table that is
+//! wrong is refused before anything is computed.
 //!
 //! A line of [`ATTACKS`] is an attack: an experiment on files, what is done to them, and what must come of it.
 
@@ -77,7 +77,7 @@ const ATTACKS: &[Attack] = &[
     ),
     ("an empty table", MASKING, |dir| table(dir, ""), Refused(3), "labels.csv"),
     ("no row", MASKING, |dir| table(dir, "file,label\n"), Refused(3), "labels.csv"),
-    ("a label that is no number", MASKING, |dir| row(dir, "images/000004.png,dog"), Refused(3), "dog"),
+    ("a label that is not a number", MASKING, |dir| row(dir, "images/000004.png,dog"), Refused(3), "dog"),
     ("a negative label", MASKING, |dir| row(dir, "images/000004.png,-1"), Refused(3), "-1"),
     (
         "a label beyond the classes",
@@ -91,7 +91,7 @@ const ATTACKS: &[Attack] = &[
     ("an image twice", MASKING, |dir| row(dir, "images/000003.png,1"), Refused(3), "000003.png"),
     ("a column too few", MASKING, |dir| row(dir, "images/000004.png"), Refused(3), "labels.csv"),
     (
-        "bytes that are no text",
+        "bytes that are not UTF-8",
         MASKING,
         |dir| put(&dir.join("labels.csv"), b"file,label\n\xff\xfe,1\n"),
         Refused(3),

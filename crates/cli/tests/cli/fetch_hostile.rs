@@ -33,10 +33,10 @@ fn what_nothing_proves_is_refused_unless_it_is_asked_for() {
     assert_eq!(stdout(&output).trim(), home.snapshot().display().to_string());
     let set = format!("model.id={ID}");
     let message = words(&home.run(&mirror, &["validate", CONFIG, "--set", &set], 0));
-    assert!(message.contains("model.safetensors") && message.contains("are no hashes"), "{message}");
+    assert!(message.contains("model.safetensors") && message.contains("are not hashes"), "{message}");
     home.run(&mirror, &["fetch", ID], 3);
 
-    // The hub itself: the files get their right names, and nothing is said any more.
+    // The hub itself: the files get their right names, and no note is printed.
     let hub = StandIn::start(files(), honest, honest);
     home.run(&hub, &["fetch", ID], 0);
     assert_eq!(words(&home.run(&hub, &["fetch", ID], 0)), "");

@@ -194,7 +194,7 @@ fn names_of_failed_images_in_tables_pages_and_comparisons() {
         ["compare", arg(&out), arg(&out), "--all", "--junit", arg(&xml), "--markdown", arg(&markdown)];
     // Runs with failed items are not the same experiment.
     assert_output_tame(&run(&compared, 4), "compare");
-    // A result with failed items is no baseline, which says so with their names.
+    // A result with failed items cannot be a baseline; the message names them.
     let update = ["compare", arg(&out), arg(&baseline), "--update"];
     assert_output_tame(&tokenrank().args(update).output().expect("starts"), "compare --update");
     assert_files_tame(&out);
@@ -261,7 +261,7 @@ fn names_of_tensors_and_matrices() {
         assert_output_tame(&output, &format!("{args:?}"));
         assert!(code == 0 || output.status.code() != Some(0), "{args:?}");
     }
-    // A tensor that is no matrix is named.
+    // A tensor that is not a matrix is named.
     write(&names[..1], [f64::NAN; 4]);
     assert_output_tame(&run(&["rank", arg(&path), "--out", arg(&out)], 3), "rank");
 }

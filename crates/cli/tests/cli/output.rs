@@ -108,7 +108,7 @@ fn resume_command(child: Child) -> OsString {
     OsString::from_vec(line.expect("a line").to_vec())
 }
 
-/// Runs a command as it was printed. Names that are no text are quoted for bash and others, not for the plain `sh`.
+/// Runs a command as it was printed. Names that are not UTF-8 are quoted for bash, not for the plain `sh`.
 #[track_caller]
 fn shell(command: &OsStr) -> Output {
     let output = Command::new("bash").arg("-c").arg(command).current_dir(root()).output().expect("a shell");

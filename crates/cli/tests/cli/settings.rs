@@ -83,7 +83,7 @@ fn assignments_that_are_wrong_are_refused_before_anything_is_written() {
     let dir = scratch();
     let out = dir.path().join("run");
     for (set, expected) in SETS {
-        // A folder that is no model is missing data, not a wrong setting.
+        // A folder without a model is missing data, not a wrong setting.
         let code = if set.starts_with("model.path") { 3 } else { 2 };
         let args = ["run", "configs/mini/masking-vit.toml", "--out", arg(&out), "--set", set];
         refused(set, &args, code, expected);

@@ -94,7 +94,7 @@ pub trait Prepared: Send + Sync {
     /// Returns a line for each item with everything that defines its task.
     fn manifest(&self) -> Vec<String>;
 
-    /// Returns what decides results but no record; `None` if there is no such setting.
+    /// Returns the settings that decide results but not records; `None` if there is no such setting.
     fn judging(&self) -> Option<JudgedBy> {
         None
     }

@@ -61,7 +61,7 @@ pub fn find(id: &str) -> Result<PathBuf> {
     if !files.is_empty() {
         let files = files.join(", ");
         crate::notes::note(format!(
-            "in the cache, the names of these files of {id} are no hashes, so nothing tells whether they are right: {files}; \
+            "in the cache, the names of these files of {id} are not hashes, so nothing tells whether they are right: {files}; \
              fetch the model again"
         ));
     }
@@ -98,7 +98,7 @@ impl Hub {
         HubError::Missing { id, name, files, cache, offline }
     }
 
-    /// Returns the files of a complete model whose names in the cache are no hashes.
+    /// Returns the files of a complete model whose names in the cache are not hashes.
     fn without_hash<'a>(&self, model: &'a Model) -> Vec<&'a str> {
         let repository = Repository::new(&self.cache, &model.id);
         let Some(commit) = repository.commit(&model.revision) else { return Vec::new() };

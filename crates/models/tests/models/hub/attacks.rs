@@ -85,7 +85,7 @@ const REMOTE: &[Remote] = &[
         Refused(&["no length"], &[CONFIG]),
     ),
     (
-        "a length that is no number",
+        "a length that is not a number",
         |request, _, reply| on(WEIGHTS, request, reply, |reply| reply.with("X-Linked-Size", "-1")),
         honest,
         Refused(&["no length"], &[CONFIG]),
@@ -126,7 +126,7 @@ const REMOTE: &[Remote] = &[
     ),
     ("an empty tag", |_, _, reply| reply.with("ETag", "\"\""), honest, Refused(&["entity tag"], &[])),
     (
-        "a tag that is no file name",
+        "a tag that is not a file name",
         |_, _, reply| reply.with("ETag", &"a".repeat(10_000)),
         honest,
         Refused(&["without the commit and entity tag"], &[]),
