@@ -34,6 +34,18 @@ pub(crate) fn explain_aborts() {
 #[cfg(not(unix))]
 pub(crate) fn explain_aborts() {}
 
+/// Calls `handler` on Ctrl-C, or on the SIGTERM of a scheduler.
+///
+/// # Errors
+/// The handler's thread or pipe cannot be made.
+pub(crate) fn on_interruption(handler: impl FnMut() + Send + 'static) -> Result<(), Failure> {
+    ctrlc::set_handler(handler).map_err(|e| {
+        Failure::other(format!(
+            "cannot watch for Ctrl-C: {e}; the limit on threads or open files may be reached (ulimit -u, ulimit -n)"
+        ))
+    })
+}
+
 /// Does `work`. If a thread that it needs cannot be started, returns an error that says so; libraries panic there.
 pub(crate) fn explain_missing_threads(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
     let usual = panic::take_hook();

@@ -26,7 +26,9 @@ fn main() -> std::process::ExitCode {
     let result = match Args::try_parse() {
         Ok(args) => limits::explain_missing_threads(|| execute(args.command)),
         // The message quotes the arguments, which may be names of files.
-        Err(refusal) if refusal.use_stderr() && refusal.to_string().contains(is_steering) => {
+        Err(refusal)
+            if refusal.use_stderr() && refusal.to_string().contains(models::escape::is_hidden_in_lines) =>
+        {
             Err(Failure::usage(refusal.to_string()))
         }
         Err(refusal) if refusal.use_stderr() => refusal.exit(),
@@ -42,10 +44,6 @@ fn main() -> std::process::ExitCode {
     failures.iter().for_each(Failure::tell);
     let code = failures.first().map_or(ExitCode::Fine, Failure::code);
     std::process::ExitCode::from(code.code())
-}
-
-fn is_steering(c: char) -> bool {
-    models::escape::is_hidden(c) && c != '\n'
 }
 
 fn execute(command: Command) -> Result<(), Failure> {

@@ -19,10 +19,15 @@ pub fn is_hidden(c: char) -> bool {
             | '\u{ffa0}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}')
 }
 
+/// Whether a character is hidden in a text of several lines.
+pub fn is_hidden_in_lines(c: char) -> bool {
+    is_hidden(c) && c != '\n'
+}
+
 /// Escapes text of several lines for a terminal, XML or HTML: hidden characters other than line breaks become `\u{1b}`
 /// and the like. Markup is the business of the library that writes it.
 pub fn text(text: &str) -> Cow<'_, str> {
-    spelled_out(text, |c| is_hidden(c) && c != '\n')
+    spelled_out(text, is_hidden_in_lines)
 }
 
 /// Like [`text`], for text that must stay on one line.
@@ -85,14 +90,13 @@ pub fn csv(text: &str) -> Cow<'_, str> {
 
 /// Escapes hidden characters in JSON, so that it has the same value and can be shown on a terminal.
 pub fn json(json: String) -> String {
-    let is_escaped = |c: char| is_hidden(c) && c != '\n';
-    if !json.contains(is_escaped) {
+    if !json.contains(is_hidden_in_lines) {
         return json;
     }
     // Outside of its texts JSON has no hidden characters but line breaks.
     let mut out = String::with_capacity(json.len() + 8);
     for c in json.chars() {
-        if is_escaped(c) {
+        if is_hidden_in_lines(c) {
             let units =
                 c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect::<String>();
             out.push_str(&units);

@@ -8,6 +8,7 @@ use models::hub::{Hub, HubError, Model, Progress, Registry};
 use crate::args::{FetchArgs, LOCK_FILE};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::limits::on_interruption;
 use crate::print;
 
 /// All names are checked before the first download.
@@ -21,7 +22,7 @@ pub(crate) fn fetch(args: &FetchArgs) -> Result<(), Failure> {
         say!("interrupted; run the same command again to resume{after}");
         signal_hook::low_level::exit(ExitCode::Interrupted.code().into());
     };
-    ctrlc::set_handler(stop).map_err(|e| Failure::other(format!("cannot watch for Ctrl-C: {e}; the limit on threads or open files may be reached (ulimit -u, ulimit -n)")))?;
+    on_interruption(stop)?;
     let hub = Hub::from_env()?.with_offline(args.offline).with_unverified(args.unverified);
     let hub = hub.with_lock_file(&args.lock);
     for model in models {

@@ -16,6 +16,7 @@ use super::validate::{Job, jobs};
 use crate::args::{MergeArgs, RunArgs};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
+use crate::limits::on_interruption;
 use crate::print_table;
 
 /// All experiments are checked before the first one starts.
@@ -75,7 +76,7 @@ fn watch() -> Result<Arc<AtomicBool>, Failure> {
         }
         say!("stopping after the current batch; press Ctrl-C again to stop at once");
     };
-    ctrlc::set_handler(handler).map_err(|e| Failure::other(format!("cannot watch for Ctrl-C: {e}; the limit on threads or open files may be reached (ulimit -u, ulimit -n)")))?;
+    on_interruption(handler)?;
     Ok(stop)
 }
 
