@@ -7,6 +7,7 @@
     read       library, variant, present, taken: of the kinds of weights that are present in a folder (`single` and
                `sharded`, `single.fp16` and `sharded.fp16` with a variant), the kind that `from_pretrained` takes; none
                where it refuses
+    pickled    the same for kinds of which some are files of torch.save (`.bin`); the libraries decide the format
     twice      library, index, taken: one tensor lies in two shards and the index names the first or the second
     explicit   file, taken: the file that `transformers_weights` of config.json names, and the kind that is taken
 
@@ -55,35 +56,44 @@ class TinyDiffusers(diffusers.ModelMixin, ConfigMixin):
 LIBRARIES = {"transformers": lambda: TinyTransformers(TinyConfig()), "diffusers": TinyDiffusers}
 STEMS = {"transformers": "model", "diffusers": "diffusion_pytorch_model"}
 KINDS = ["single", "sharded", "single.fp16", "sharded.fp16"]
+PICKLED = ["single", "single.fp16", "single.bin", "sharded.bin", "single.fp16.bin", "sharded.fp16.bin"]
 NAMES = ["first.weight", "second.weight"]
 
 
 def names(library, kind):
     """Index, if any, and weight files of a kind, as `written` shows that the libraries call them."""
-    stem, fp16 = STEMS[library], kind.endswith(".fp16")
-    variant = ".fp16" if fp16 else ""
+    end = "bin" if kind.endswith(".bin") else "safetensors"
+    stem = "pytorch_model" if (library, end) == ("transformers", "bin") else STEMS[library]
+    variant = ".fp16" if ".fp16" in kind else ""
     if kind.startswith("single"):
-        return None, [f"{stem}{variant}.safetensors"]
-    shards = [f"{stem}{variant}-0000{i}-of-00002.safetensors" for i in (1, 2)]
-    return f"{stem}.safetensors.index{variant}.json", shards
+        return None, [f"{stem}{variant}.{end}"]
+    shards = [f"{stem}{variant}-0000{i}-of-00002.{end}" for i in (1, 2)]
+    return f"{stem}.{end}.index{variant}.json", shards
+
+
+def save(tensors, file):
+    if file.suffix == ".bin":
+        torch.save(tensors, file)
+    else:
+        save_file(tensors, file, metadata={"format": "pt"})
 
 
 def write(folder, library, kind, number):
     index, files = names(library, kind)
     tensors = {name: torch.full((8, 8), float(number)) for name in NAMES}
     if index is None:
-        save_file(tensors, folder / files[0], metadata={"format": "pt"})
+        save(tensors, folder / files[0])
         return
     for name, file in zip(NAMES, files):
-        save_file({name: tensors[name]}, folder / file, metadata={"format": "pt"})
+        save({name: tensors[name]}, folder / file)
     (folder / index).write_text(json.dumps({"metadata": {"total_size": 512}, "weight_map": dict(zip(NAMES, files))}))
 
 
-def read(folder, library, variant):
+def read(folder, library, variant, safetensors=True):
     """The number of the network that is read from a folder, or none."""
     model = TinyTransformers if library == "transformers" else TinyDiffusers
     try:
-        network = model.from_pretrained(folder, variant=variant, use_safetensors=True)
+        network = model.from_pretrained(folder, variant=variant, use_safetensors=safetensors)
     except (OSError, ValueError):
         return None
     numbers = {float(parameter.flatten()[0]) for parameter in network.parameters()}
@@ -93,7 +103,7 @@ def read(folder, library, variant):
 
 def main():
     golden = {"versions": {"transformers": transformers.__version__, "diffusers": diffusers.__version__}}
-    golden |= {"written": [], "read": [], "twice": [], "explicit": []}
+    golden |= {"written": [], "read": [], "pickled": [], "twice": [], "explicit": []}
     for library, (variant, sharded) in itertools.product(LIBRARIES, itertools.product((None, "fp16"), (False, True))):
         with tempfile.TemporaryDirectory() as folder:
             size = 300 if sharded else "5GB"
@@ -103,17 +113,19 @@ def main():
         index, weights = names(library, ("sharded" if sharded else "single") + (f".{variant}" if variant else ""))
         assert files == sorted(weights + ([index] if index else [])), files
 
-    for library, variant in itertools.product(LIBRARIES, (None, "fp16")):
-        for flags in itertools.product((False, True), repeat=len(KINDS)):
-            present = [kind for kind, there in zip(KINDS, flags) if there]
+    for (key, kinds, safetensors), library, variant in itertools.product(
+        (("read", KINDS, True), ("pickled", PICKLED, None)), LIBRARIES, (None, "fp16")
+    ):
+        for flags in itertools.product((False, True), repeat=len(kinds)):
+            present = [kind for kind, there in zip(kinds, flags) if there]
             with tempfile.TemporaryDirectory() as folder:
                 folder = Path(folder)
                 LIBRARIES[library]().save_config(folder) if library == "diffusers" else TinyConfig().save_pretrained(folder)
                 for kind in present:
-                    write(folder, library, kind, 1 + KINDS.index(kind))
-                number = read(folder, library, variant)
-            taken = None if number is None else KINDS[int(number) - 1]
-            golden["read"].append({"library": library, "variant": variant, "present": present, "taken": taken})
+                    write(folder, library, kind, 1 + kinds.index(kind))
+                number = read(folder, library, variant, safetensors)
+            taken = None if number is None else kinds[int(number) - 1]
+            golden[key].append({"library": library, "variant": variant, "present": present, "taken": taken})
 
     for library, index in itertools.product(LIBRARIES, ("first", "second")):
         with tempfile.TemporaryDirectory() as folder:

@@ -359,7 +359,7 @@ pub(crate) struct MetricsArgs {
     /// Folder of real images, .npz file with their mu and sigma, or .safetensors file of --save-reference
     #[arg(long, value_name = "DIR|FILE")]
     pub reference: PathBuf,
-    /// Feature network: inception:FILE.safetensors (made by tools/convert_inception.py), clip:DIR, or mini, the
+    /// Feature network: inception:FILE (`tokenrank fetch inception-2015-12-05` gets it), clip:DIR, or mini, the
     /// miniature ViT in datasets/mini/models/vit, for miniature scenes only (mini:DIR if it lies elsewhere)
     #[arg(long, value_name = "NETWORK")]
     pub features: String,

@@ -62,10 +62,6 @@ impl Explained for HubError {
                 if files.len() == 1 { "it" } else { "them" },
                 if *offline { ", without --offline and HF_HUB_OFFLINE" } else { "" }
             )),
-            Self::NotFound { id, file, .. } if file.ends_with(".safetensors") => Some(format!(
-                "where a repository has its weights as a pickle only, download it with `hf download {id} --local-dir DIR` and \
-                 give DIR as the model's path: the program then says how to convert the weights"
-            )),
             Self::Unverified { .. } => {
                 Some("`tokenrank fetch --unverified` accepts the file without a check".into())
             }
@@ -105,6 +101,7 @@ impl Explained for models::Error {
             Self::Read { .. }
             | Self::Directory { .. }
             | Self::Safetensors { .. }
+            | Self::PyTorch { .. }
             | Self::MissingTensor { .. }
             | Self::Shape { .. }
             | Self::Dtype { .. }

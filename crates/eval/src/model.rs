@@ -109,7 +109,7 @@ impl ClassSource {
     /// Fails if the file does not exist; the message says how to get it.
     pub(crate) fn present(&self, network: Option<&VisionConfig>) -> Result<()> {
         let (path, how) = match self {
-            Self::Head(path) => (path, Self::advice(path, network)),
+            Self::Head(path) => (path, Self::advice(network)),
             Self::Embeddings(path) => {
                 (path, "write [classes, d] there, in the order of the labels".to_owned())
             }
@@ -123,7 +123,7 @@ impl ClassSource {
     }
 
     /// Returns how to get a linear head for a network, or what the network has instead.
-    fn advice(path: &Path, network: Option<&VisionConfig>) -> String {
+    fn advice(network: Option<&VisionConfig>) -> String {
         if network.is_some_and(|config| config.projection().is_some()) {
             return "CLIP models do not use a linear head: leave model.head out and give the classes with \
                  model.zero_shot.descriptor or model.class_embeddings"
@@ -132,15 +132,14 @@ impl ClassSource {
         if network.is_some_and(|config| config.classes().is_some()) {
             return "this network has a classifier of its own: leave model.head out".to_owned();
         }
-        let convert = format!("`python tools/convert_dino_head.py FILE.pth {}`", path.display());
         match network.map(VisionConfig::family) {
-            Some(VisionFamily::Dinov2) => format!(
-                "DINOv2's linear heads are published as pickles (dinov2_…_linear_head.pth): download one, then {convert}; or \
-                 take a checkpoint with a classifier, such as facebook/dinov2-small-imagenet1k-1-layer, and leave model.head \
-                 out"
-            ),
+            Some(VisionFamily::Dinov2) => "DINOv2's linear heads are published as dinov2_…_linear_head.pth: `tokenrank fetch` \
+                 knows them by these names; or take a checkpoint with a classifier, such as \
+                 facebook/dinov2-small-imagenet1k-1-layer, and leave model.head out"
+                .to_owned(),
             Some(VisionFamily::Vit | VisionFamily::Clip) | None => {
-                format!("DINO's linear heads are published as pickles: download one, then {convert}")
+                "DINO's linear heads are published as dino_…_linearweights.pth: `tokenrank fetch` knows them by these names"
+                    .to_owned()
             }
         }
     }

@@ -59,6 +59,14 @@ pub enum Error {
         /// Message of the parser.
         reason: String,
     },
+    /// A file of `torch.save` that is damaged, hostile, or holds more than tensors.
+    #[error("{} cannot be read as a PyTorch file: {reason}", path.display())]
+    PyTorch {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The files lack a tensor that the network needs.
     #[error("{} has no tensor `{name}`{}", path.display(), nearest_names(nearest))]
     MissingTensor {
@@ -265,6 +273,7 @@ impl Error {
             | Self::NoFeatures { .. }
             | Self::NoClipFolder { .. }
             | Self::Safetensors { .. }
+            | Self::PyTorch { .. }
             | Self::MissingTensor { .. }
             | Self::Shape { .. }
             | Self::Dtype { .. }

@@ -11,6 +11,16 @@ use std::path::Path;
 pub(crate) const CONFIG_BYTES: u64 = 4 << 20;
 /// Maximum size of an index of weight files, in bytes. The index of a network with 91,991 tensors has 8.9 MB.
 pub(crate) const INDEX_BYTES: u64 = 64 << 20;
+/// Maximum size of the pickle that describes the tensors of a PyTorch file, in bytes. A tensor takes about 200.
+pub(crate) const PICKLE_BYTES: u64 = 64 << 20;
+/// Maximum number of values in such a pickle. A tensor takes about 30; each value may need 100 bytes of memory.
+pub(crate) const PICKLE_VALUES: usize = 8 << 20;
+/// Maximum depth of nested mappings in such a pickle. Checkpoints of training have up to about 5.
+pub(crate) const PICKLE_DEPTH: usize = 32;
+/// Maximum number of tensors in a PyTorch file. The largest published networks have 91,991 in many files.
+pub(crate) const TENSORS: usize = 1 << 20;
+/// Maximum number of elements of a tensor that repeats its numbers, as `torch.Tensor.expand` makes them.
+pub(crate) const EXPANDED_NUMBERS: i64 = 1 << 24;
 /// Maximum size of a tokenizer file, in bytes. T5's has 2.4 MB; files with 256,000 tokens have up to 35 MB.
 pub(crate) const TOKENIZER_BYTES: u64 = 64 << 20;
 /// Maximum length of a token, in bytes. Sentencepiece's have up to 64; some added tokens are a little longer.

@@ -238,7 +238,7 @@ fn what_cannot_run_is_refused_before_anything_is_drawn() {
         ("model.image_size=96", 2, "task.guidance.image_size"),
         ("model.path=datasets/mini/models/vit", 3, "no model_index.json"),
         ("metrics.features=vgg", 2, "`vgg` is unknown"),
-        ("metrics.features=inception:nowhere.safetensors", 3, "tools/convert_inception.py"),
+        ("metrics.features=inception:nowhere.safetensors", 3, "fetch inception-2015-12-05"),
         ("metrics.splits=0", 2, "metrics.splits"),
         ("metrics.kernel={ subset_size = 1 }", 2, "metrics.kernel.subset_size"),
         ("metrics.resamples=1", 2, "metrics.resamples"),

@@ -24,7 +24,7 @@ fn everything_that_is_missing_is_said_at_once() {
         "unet/diffusion_pytorch_model.safetensors",
         "tokenrank fetch stable-diffusion-v1-5",
         "pt_inception-2015-12-05-6726825d.pth",
-        "tools/convert_inception.py",
+        "tokenrank fetch inception-2015-12-05",
         "--set dataset.reference.path=PATH",
     ] {
         assert!(message.contains(word), "{word} is not in\n{message}");

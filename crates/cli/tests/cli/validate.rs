@@ -232,7 +232,7 @@ fn a_head_that_does_not_fit_is_found_by_validate() {
     let nowhere = dir.path().join("nowhere.safetensors");
     let lost = format!("model.head={}", arg(&nowhere));
     for (model, advice) in [
-        (backbone, "DINO's linear heads are published as pickles"),
+        (backbone, "dino_…_linearweights.pth"),
         ("model.path=crates/models/tests/fixtures/dinov2-backbone", "dinov2_…_linear_head.pth"),
         (
             "model.path=datasets/mini/models/clip",

@@ -25,7 +25,7 @@ const MINI: &str = "datasets/mini/models/vit";
 /// The choice of features: `inception:FILE`, `clip:DIR`, `mini` or `mini:DIR`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FeatureSource {
-    /// Inception-v3 of the FID literature, in safetensors.
+    /// Inception-v3 of the FID literature: the published file, or its tensors as safetensors.
     Inception(PathBuf),
     /// The projected image embedding of a CLIP directory.
     Clip(PathBuf),
@@ -41,13 +41,13 @@ impl FromStr for FeatureSource {
         match text.split_once(':') {
             None if text == "mini" => Ok(Self::Mini(MINI.into())),
             None if matches!(text, "inception" | "clip") => {
-                Err(refuse("needs a path: inception:FILE.safetensors, clip:DIR"))
+                Err(refuse("needs a path: inception:FILE, clip:DIR"))
             }
             Some((_, "")) => Err(refuse("names no file or folder")),
             Some(("inception", path)) => Ok(Self::Inception(path.into())),
             Some(("clip", path)) => Ok(Self::Clip(path.into())),
             Some(("mini", path)) => Ok(Self::Mini(path.into())),
-            _ => Err(refuse("is unknown; give inception:FILE.safetensors, clip:DIR or mini")),
+            _ => Err(refuse("is unknown; give inception:FILE, clip:DIR or mini")),
         }
     }
 }
@@ -73,12 +73,11 @@ impl FeatureSource {
         let (Self::Inception(path) | Self::Clip(path) | Self::Mini(path)) = self;
         let how = match self {
             _ if path.exists() => return Ok(()),
-            Self::Inception(_) => format!(
-                "no such file; Inception-v3 of the FID literature is published as a pickle: download \
-                 pt_inception-2015-12-05-6726825d.pth (pytorch-fid's releases on GitHub), then `python \
-                 tools/convert_inception.py FILE.pth {}`",
-                path.display()
-            ),
+            Self::Inception(_) => {
+                "no such file; `tokenrank fetch inception-2015-12-05` downloads Inception-v3 of the FID \
+                                   literature, pt_inception-2015-12-05-6726825d.pth"
+                    .to_owned()
+            }
             Self::Clip(_) => return Err(Error::NoClipFolder { path: path.clone() }),
             Self::Mini(_) => {
                 "no such folder; run in the root of the repository, or name the folder: mini:DIR".to_owned()

@@ -14,6 +14,7 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
+use crate::identity::files_sha256;
 use crate::image::Rgb8;
 use crate::nn::Linear;
 use crate::weights::Weights;
@@ -33,7 +34,7 @@ pub const CLASSES: i64 = 1008;
 /// ```no_run
 /// use models::inception::Inception;
 /// # fn main() -> models::Result<()> {
-/// let file = std::path::Path::new("pt_inception-2015-12-05.safetensors");
+/// let file = std::path::Path::new("pt_inception-2015-12-05-6726825d.pth");
 /// let inception = Inception::load(file, tch::Kind::Float, tch::Device::Cpu)?;
 /// let image = models::image::Rgb8::open("sample.png")?;
 /// let features = inception.features(&Inception::rgb(&image)?)?;
@@ -49,7 +50,7 @@ pub struct Inception {
     device: Device,
 }
 
-/// SHA-256 of the published weights, `pt_inception-2015-12-05-6726825d.pth`. The converter stores it in the metadata.
+/// SHA-256 of the published weights, `pt_inception-2015-12-05-6726825d.pth`.
 const PUBLISHED: &str = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2";
 
 /// A stage before the blocks, with its name.
@@ -69,23 +70,17 @@ pub struct InceptionFeatures {
 }
 
 impl Inception {
-    /// Reads the published weights, converted to safetensors by `tools/convert_inception.py`: a file, or a directory with
+    /// Reads the published weights: the file as it is published, the same tensors as safetensors, or a directory with
     /// `model.safetensors`. Names are those of the published state dict.
     ///
     /// # Errors
-    /// The file is missing, is a pickle, or has other tensors.
+    /// The file is missing, is damaged, or has other tensors.
     pub fn load(path: &Path, kind: Kind, device: Device) -> Result<Self> {
-        let pickle =
-            |path: &Path| path.extension().is_some_and(|extension| extension == "pth" || extension == "pt");
-        if pickle(path) {
-            let reason = "a pickle is not read, because loading it runs code; `python tools/convert_inception.py FILE.pth \
-                          FILE.safetensors` makes a safetensors file of it";
-            return Err(Error::Directory { path: path.into(), reason: reason.into() });
-        }
         let open = if path.is_dir() { Weights::open } else { Weights::open_file };
         let weights = open(path, kind, device)?;
-        let network = Self::read(&weights)?;
+        let mut network = Self::read(&weights)?;
         weights.finish()?;
+        network.published |= path.is_file() && files_sha256([path.into()])? == PUBLISHED;
         Ok(network)
     }
 
@@ -112,7 +107,8 @@ impl Inception {
         Ok(Self { stem, blocks: blocks::read(weights)?, head, published, kind, device })
     }
 
-    /// Whether the file's metadata say that its weights are the published ones. Only these give a comparable FID.
+    /// Whether the weights are the published ones: the file has the published hash, or its metadata say that it was made
+    /// from that file. Only these give a comparable FID.
     pub(crate) fn is_published(&self) -> bool {
         self.published
     }

@@ -16,8 +16,8 @@ use crate::weights::{Weights, headers_only};
 /// The source of a classifier for a model directory that has none.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HeadSource {
-    /// A linear classifier in a separate file, as published for DINO: safetensors with `weight` `[classes, features]`
-    /// and `bias` `[classes]`. Features of twice the width are CLS and the mean patch; of four times the width, CLS of
+    /// A linear classifier in a separate file, as published for DINO and DINOv2: `weight` `[classes, features]` and
+    /// `bias` `[classes]`, below `linear.` or at the root, of `torch.save` or as safetensors. Features of twice the width are CLS and the mean patch; of four times the width, CLS of
     /// the last four blocks.
     Linear(PathBuf),
     /// Embeddings of classes `[classes, d]` in CLIP's shared space, in `.safetensors` or `.npy`; rows are normalised.
@@ -63,7 +63,7 @@ impl HeadSource {
                     let reason = "already has a head, and a linear head fits only a bare backbone; leave model.head out";
                     return refuse(dir, reason.into());
                 }
-                let weights = Weights::open_file(path, Kind::Float, Device::Cpu)?;
+                let weights = open_linear(path, Kind::Float, Device::Cpu)?;
                 let (classes, features) = linear_shape(&weights, path)?;
                 headers_only(|| Linear::load(&weights, features, classes, true))?;
                 let width = config.width();
@@ -127,7 +127,7 @@ impl HeadSource {
                 Ok(Head::Projection { projection, classes })
             }
             (Self::Linear(path), _) => {
-                let weights = Weights::open_file(path, kind, device)?;
+                let weights = open_linear(path, kind, device)?;
                 let (classes, features) = linear_shape(&weights, path)?;
                 let classifier = Linear::load(&weights, features, classes, true)?;
                 weights.finish()?;
@@ -144,15 +144,10 @@ impl HeadSource {
 
 /// Returns what to do with a file that cannot be a linear head because of its format, or `None`.
 fn not_a_head(path: &Path, config: &VisionConfig) -> Option<String> {
-    if path.extension().is_some_and(|extension| extension == "pth" || extension == "pt") {
-        let reason = "a pickle is not read; `python tools/convert_dino_head.py FILE.pth FILE.safetensors` makes a safetensors \
-                      file of it";
-        return Some(reason.into());
-    }
     let mut begin = [0; NUMPY.len()];
     let read = std::fs::File::open(path).and_then(|mut file| file.read_exact(&mut begin));
     if path.extension().is_some_and(|extension| extension == "npy") || (read.is_ok() && begin == *NUMPY) {
-        let what = "a NumPy array; a linear head is a safetensors file with the tensors";
+        let what = "a NumPy array; a linear head is a file of named tensors, with";
         return Some(match config.projection() {
             Some(_) => {
                 format!("{what} `weight` and `bias`; embeddings of classes go to model.class_embeddings")
@@ -169,6 +164,13 @@ fn not_a_head(path: &Path, config: &VisionConfig) -> Option<String> {
 /// The first bytes of a NumPy file.
 const NUMPY: &[u8; 6] = b"\x93NUMPY";
 
+/// Opens the file of a linear classifier at the folder of its tensors.
+fn open_linear(path: &Path, kind: Kind, device: Device) -> Result<Weights> {
+    let weights = Weights::open_file(path, kind, device)?;
+    let inside = weights.pp(LINEAR);
+    Ok(if HEAD.iter().all(|name| inside.contains(name)) { inside } else { weights })
+}
+
 /// Returns the numbers of classes and features of a linear classifier's file, after checking that it has a `weight`, a
 /// `bias` that fits, and nothing else.
 fn linear_shape(weights: &Weights, path: &Path) -> Result<(i64, i64)> {
@@ -178,7 +180,10 @@ fn linear_shape(weights: &Weights, path: &Path) -> Result<(i64, i64)> {
         names.iter().take(5).map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ") + more
     };
     let lacks: Vec<&str> = HEAD.into_iter().filter(|name| !weights.contains(name)).collect();
-    let others: Vec<&str> = weights.names().filter(|name| !HEAD.contains(name)).collect();
+    let ours = |name: &&str| {
+        HEAD.contains(&name.strip_prefix(LINEAR).and_then(|rest| rest.strip_prefix('.')).unwrap_or(name))
+    };
+    let others: Vec<&str> = weights.names().filter(|name| !ours(name)).collect();
     let found = match (lacks.is_empty(), others.is_empty()) {
         (true, true) => None,
         (false, true) => Some(format!("lacks {}", quoted(lacks))),
@@ -188,7 +193,7 @@ fn linear_shape(weights: &Weights, path: &Path) -> Result<(i64, i64)> {
     if let Some(found) = found {
         return refuse(format!(
             "a linear head has the tensors `weight` [classes, features] and `bias` [classes] and no others; this file {found}. \
-             Save these two under their names; `python tools/convert_dino_head.py` does so from a published pickle"
+             Save these two under their names"
         ));
     }
     let (weight, bias) = (weights.shape("weight")?, weights.shape("bias")?);
@@ -203,6 +208,8 @@ fn linear_shape(weights: &Weights, path: &Path) -> Result<(i64, i64)> {
 
 /// The tensors of a linear head.
 const HEAD: [&str; 2] = ["weight", "bias"];
+/// The module of the tensors in DINO's files.
+const LINEAR: &str = "linear";
 
 /// Reads class embeddings and normalises them to unit rows `[classes, d]`.
 fn class_embeddings(path: &Path, width: i64) -> Result<Tensor> {

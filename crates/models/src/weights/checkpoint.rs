@@ -13,7 +13,7 @@ use crate::limits::{CONFIG_BYTES, INDEX_BYTES, read_text};
 
 /// The weight files of a network.
 pub(crate) struct Checkpoint {
-    /// safetensors files, in the order of their names.
+    /// The files, safetensors or PyTorch's, in the order of their names.
     pub(crate) files: Vec<PathBuf>,
     /// The index of shards, if there is one.
     pub(crate) index: Option<Index>,
@@ -53,7 +53,7 @@ impl Library {
         }
     }
 
-    /// The beginning of the names of all weight files.
+    /// The beginning of the names of safetensors files.
     fn stem(self) -> &'static str {
         match self {
             Self::Transformers => "model",
@@ -61,46 +61,57 @@ impl Library {
         }
     }
 
-    /// The beginning of the names of pickles.
-    fn pickle_stem(self) -> &'static str {
+    /// The beginning of the names of PyTorch files.
+    fn torch_stem(self) -> &'static str {
         match self {
             Self::Transformers => "pytorch_model",
             Self::Diffusers => "diffusion_pytorch_model",
         }
     }
 
-    /// Returns the possible file names, the preferred one first. transformers prefers one file to an index of shards,
-    /// diffusers the index. The last index name is that of older diffusers versions.
+    /// Returns the possible file names, the preferred one first: safetensors before PyTorch files. Of safetensors,
+    /// transformers prefers one file to an index of shards, diffusers the index. Index names with `.VARIANT.index` are
+    /// those of older diffusers versions.
     fn candidates(self, variant: Option<&str>) -> Vec<String> {
-        let stem = self.stem();
-        let (single, mut indexes) = match variant {
-            None => (format!("{stem}.safetensors"), vec![format!("{stem}.safetensors.index.json")]),
+        let of_format = |stem: &str, end: &str| match variant {
+            None => (format!("{stem}.{end}"), vec![format!("{stem}.{end}.index.json")]),
             Some(variant) => (
-                format!("{stem}.{variant}.safetensors"),
+                format!("{stem}.{variant}.{end}"),
                 vec![
-                    format!("{stem}.safetensors.index.{variant}.json"),
-                    format!("{stem}.safetensors.{variant}.index.json"),
+                    format!("{stem}.{end}.index.{variant}.json"),
+                    format!("{stem}.{end}.{variant}.index.json"),
                 ],
             ),
         };
+        let (single, mut names) = of_format(self.stem(), SAFETENSORS);
         match self {
-            Self::Transformers => indexes.insert(0, single),
-            Self::Diffusers => indexes.push(single),
+            Self::Transformers => names.insert(0, single),
+            Self::Diffusers => names.push(single),
         }
-        indexes
+        let (single, indexes) = of_format(self.torch_stem(), TORCH);
+        names.push(single);
+        names.extend(indexes);
+        names
     }
 
     /// Returns the variant in a file name of this library: `fp16` for `model.fp16.safetensors`.
     fn variant(self, file: &str) -> Option<&str> {
-        let rest = file.strip_prefix(self.stem())?.strip_prefix('.')?;
-        let of_index = rest.strip_prefix("safetensors.").and_then(|rest| rest.strip_suffix(".json"));
-        let variant = match of_index {
-            Some(middle) => middle.strip_prefix("index.").or_else(|| middle.strip_suffix(".index"))?,
-            None => rest.strip_suffix(".safetensors")?,
-        };
-        (!variant.is_empty() && !variant.contains('.') && !is_shard(variant)).then_some(variant)
+        [(self.stem(), SAFETENSORS), (self.torch_stem(), TORCH)].into_iter().find_map(|(stem, end)| {
+            let rest = file.strip_prefix(stem)?.strip_prefix('.')?;
+            let of_index =
+                rest.strip_prefix(end).and_then(|rest| rest.strip_prefix('.')?.strip_suffix(".json"));
+            let variant = match of_index {
+                Some(middle) => middle.strip_prefix("index.").or_else(|| middle.strip_suffix(".index"))?,
+                None => rest.strip_suffix(end)?.strip_suffix('.')?,
+            };
+            (!variant.is_empty() && !variant.contains('.') && !is_shard(variant)).then_some(variant)
+        })
     }
 }
+
+/// Extensions of safetensors and of PyTorch files.
+const SAFETENSORS: &str = "safetensors";
+const TORCH: &str = "bin";
 
 /// Whether a file name is that of a shard, `…-00001-of-00002…`.
 fn is_shard(name: &str) -> bool {
@@ -122,7 +133,7 @@ impl Checkpoint {
     /// There are no supported weights; there are several variants without `fp16`; or the index is invalid.
     pub(crate) fn find(dir: &Path) -> Result<Self> {
         if !dir.is_dir() {
-            let reason = "no such model directory; a model is a folder with config.json and safetensors";
+            let reason = "no such model directory; a model is a folder with config.json and weights";
             return Err(refuse(dir, reason));
         }
         let config = read_text(&dir.join("config.json"), CONFIG_BYTES).ok();
@@ -150,16 +161,17 @@ impl Checkpoint {
             );
             return Self::open(dir, &name);
         }
-        Err(refuse(dir, none(dir, libraries, &files)))
+        Err(refuse(dir, none(libraries, &files)))
     }
 
     /// Opens the file that config.json names.
     fn named(dir: &Path, name: &str) -> Result<Self> {
         let config = dir.join("config.json");
-        if !is_plain(name) || !(name.ends_with(".safetensors") || name.ends_with(".safetensors.index.json")) {
+        let weights = [".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json"];
+        if !is_plain(name) || !weights.iter().any(|end| name.ends_with(end)) {
             let reason = format!(
-                "transformers_weights is `{name}`; it must name a safetensors file in the folder of config.json, or the index of \
-                 such files"
+                "transformers_weights is `{name}`; it must name a safetensors or `.bin` file in the folder of config.json, or the \
+                 index of such files"
             );
             return Err(refuse(&config, reason));
         }
@@ -247,39 +259,30 @@ fn chosen<'a>(variants: &BTreeSet<&'a str>) -> Result<Option<&'a str>, String> {
 }
 
 /// Returns the reason why there are no weights, and a remedy.
-fn none(dir: &Path, libraries: [Library; 2], files: &[String]) -> String {
+fn none(libraries: [Library; 2], files: &[String]) -> String {
     for library in libraries {
-        let ours = |file: &&String| file.starts_with(library.stem()) && file.ends_with(".safetensors");
-        if let Some(shard) = files.iter().filter(ours).find(|file| is_shard(file)) {
-            return format!(
-                "has shards such as {shard} but no index of them; download {}.safetensors.index.json from where they came",
-                library.stem()
-            );
-        }
-        let pickled = |file: &&String| {
-            let stem =
-                [library.pickle_stem(), library.stem()].into_iter().find(|stem| file.starts_with(stem));
-            stem.is_some() && [".bin", ".pt", ".pth", ".bin.index.json"].iter().any(|end| file.ends_with(end))
-        };
-        if let Some(pickle) = files.iter().find(pickled) {
-            return convert(dir, pickle);
+        for (stem, end) in [(library.stem(), SAFETENSORS), (library.torch_stem(), TORCH)] {
+            let ours = |file: &&String| file.starts_with(stem) && file.ends_with(end);
+            if let Some(shard) = files.iter().filter(ours).find(|file| is_shard(file)) {
+                return format!(
+                    "has shards such as {shard} but no index of them; download {stem}.{end}.index.json from where they came"
+                );
+            }
         }
     }
-    let expected = libraries.map(|library| format!("{}.safetensors", library.stem())).join(" or ");
-    let other = files.iter().find(|file| file.ends_with(".safetensors"));
+    let [first, second] = libraries;
+    let expected = format!(
+        "{}.{SAFETENSORS}, {}.{SAFETENSORS}, {}.{TORCH}",
+        first.stem(),
+        second.stem(),
+        first.torch_stem()
+    );
+    let weights = ["safetensors", "bin", "pt", "pth", "ckpt"].map(|end| format!(".{end}"));
+    let other = files.iter().find(|file| weights.iter().any(|end| file.ends_with(end)));
     let other = other
         .map(|other| format!("; {other} is not a file name that transformers or diffusers give to weights"))
         .unwrap_or_default();
     format!("no weights; expected {expected}, or an index of shards{other}")
-}
-
-/// Returns how to convert a pickle to safetensors with a tool that keeps every tensor and changes no existing file.
-fn convert(dir: &Path, pickle: &str) -> String {
-    format!(
-        "only {pickle} is there; pickled weights are not read because loading them runs code. `python \
-         tools/convert_pickle.py '{}'` writes every tensor of it to a safetensors file in the same folder",
-        dir.to_string_lossy().replace('\'', "'\\''")
-    )
 }
 
 #[cfg(test)]
@@ -299,6 +302,12 @@ mod tests {
             ("model.fp16-00001-of-00002.safetensors", None),
             ("model-00001-of-00002.fp16.safetensors", None),
             ("model-00001-of-00002.safetensors", None),
+            ("pytorch_model.fp16.bin", Some("fp16")),
+            ("pytorch_model.bin.index.fp16.json", Some("fp16")),
+            ("pytorch_model.bin", None),
+            ("pytorch_model.bin.index.json", None),
+            ("pytorch_model-00001-of-00002.bin", None),
+            ("model.fp16.bin", None),
             ("modeling.fp16.safetensors", None),
             ("model.a.b.safetensors", None),
             ("diffusion_pytorch_model.fp16.safetensors", None),

@@ -1,12 +1,13 @@
 //! Named tensors of checkpoint files.
 //!
-//! [`Weights`] is a memory-mapped view over one or many safetensors files of a model directory. Names are followed like
+//! [`Weights`] is a memory-mapped view over one or many files of a model directory, safetensors or PyTorch's. Names are followed like
 //! folders (`weights.pp("encoder").pp("layer").pp(3)`), so paths in the code equal the names in the checkpoint. It
 //! records the tensors that were read, so that [`Weights::finish`] detects the checkpoint of another network.
 //! [`Weights::drawn`] makes random weights without a file, for benchmarks. [`headers_only`] builds networks without
 //! reading weights, and [`wanted_tensors`] lists the tensors that a network reads.
 
 mod checkpoint;
+mod shard;
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -14,14 +15,11 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use memmap2::Mmap;
-use safetensors::Dtype;
-use safetensors::tensor::Metadata;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result, quoted};
-use crate::tensor_file;
 use checkpoint::Checkpoint;
+use shard::Shard;
 
 /// A memory-mapped view of a checkpoint below one name prefix.
 #[derive(Clone)]
@@ -40,14 +38,6 @@ struct Store {
     device: Device,
     /// Whether there are no files and tensors are drawn when they are read.
     drawn: bool,
-}
-
-struct Shard {
-    path: PathBuf,
-    map: Mmap,
-    metadata: Metadata,
-    /// Offset of the tensor data.
-    start: usize,
 }
 
 /// The source of the tensors of networks that a thread loads.
@@ -120,22 +110,23 @@ fn placeholder(shape: &[i64], kind: Kind, device: Device) -> Result<Tensor> {
 }
 
 impl Weights {
-    /// Opens the weights of a model directory: one safetensors file or the shards that an index names, under the names
-    /// of transformers or diffusers and in the order in which these prefer them; those of a variant
+    /// Opens the weights of a model directory: one file or the shards that an index names, safetensors or PyTorch's,
+    /// under the names of transformers or diffusers and in the order in which these prefer them; those of a variant
     /// (`model.fp16.safetensors`) if there are no others. Tensors are returned in `kind` on `device`, whatever their
     /// storage (F32, F16 or BF16).
     ///
     /// # Errors
-    /// There are no weights, or only pickled ones; a file is not safetensors; or a tensor is in two shards and the
-    /// index names neither.
+    /// There are no weights; a file is damaged, or refused because it holds more than tensors; or a tensor is in two
+    /// shards and the index names neither.
     pub fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
         Self::of_files(dir, &Checkpoint::find(dir)?, kind, device)
     }
 
-    /// Opens a single safetensors file outside of a model directory, such as a separate classifier.
+    /// Opens a single file outside of a model directory, such as a separate classifier: safetensors, or a state dict
+    /// that `torch.save` wrote. Its first bytes tell which.
     ///
     /// # Errors
-    /// The file cannot be read or is not safetensors.
+    /// The file cannot be read, is damaged, or is refused because it holds more than tensors.
     pub fn open_file(path: &Path, kind: Kind, device: Device) -> Result<Self> {
         Self::of_files(path, &Checkpoint::of_file(path), kind, device)
     }
@@ -144,8 +135,8 @@ impl Weights {
         let shards = checkpoint.files.iter().map(|path| Shard::open(path)).collect::<Result<Vec<_>>>()?;
         let mut holders: BTreeMap<String, Vec<usize>> = BTreeMap::new();
         for (i, shard) in shards.iter().enumerate() {
-            for name in shard.metadata.tensors().into_keys() {
-                holders.entry(name).or_default().push(i);
+            for name in shard.names() {
+                holders.entry(name.to_owned()).or_default().push(i);
             }
         }
         let mut index = BTreeMap::new();
@@ -210,8 +201,8 @@ impl Weights {
     /// Returns the number of elements in all tensors whose full name satisfies `counted`.
     pub fn numbers(&self, counted: impl Fn(&str) -> bool) -> u64 {
         let tensors = self.store.index.iter().filter(|(name, _)| counted(name));
-        let info = tensors.filter_map(|(name, &shard)| self.store.shards[shard].metadata.info(name));
-        info.map(|info| info.shape.iter().product::<usize>() as u64).sum()
+        let shapes = tensors.filter_map(|(name, &shard)| self.store.shards[shard].shape(name));
+        shapes.map(|shape| shape.iter().product::<i64>() as u64).sum()
     }
 
     /// Whether the checkpoint has this tensor. Drawn weights have every tensor.
@@ -226,7 +217,7 @@ impl Weights {
 
     /// Returns the metadata of the first file under `key`.
     pub fn metadata(&self, key: &str) -> Option<&str> {
-        self.store.shards.first()?.metadata.metadata().as_ref()?.get(key).map(String::as_str)
+        self.store.shards.first()?.metadata(key)
     }
 
     /// Returns the shape of the tensor `name`, if the files decide it and not the configuration. Within
@@ -239,10 +230,8 @@ impl Weights {
             return Ok(Vec::new());
         }
         let name = self.full_name(name);
-        let shard =
-            self.store.index.get(&name).and_then(|&shard| self.store.shards[shard].metadata.info(&name));
-        let info = shard.ok_or_else(|| self.missing(name))?;
-        Ok(info.shape.iter().map(|&d| d as i64).collect())
+        let shape = self.store.index.get(&name).and_then(|&shard| self.store.shards[shard].shape(&name));
+        Ok(shape.ok_or_else(|| self.missing(name))?.to_vec())
     }
 
     /// Reads the tensor `name` and checks its shape.
@@ -268,13 +257,25 @@ impl Weights {
         };
         let shard = &self.store.shards[shard];
         if SOURCE.with_borrow(|source| matches!(source, Source::Headers)) {
-            shard.find(&name, shape)?;
+            shard.check(&name, shape)?;
             self.store.mark_read(name);
             return placeholder(shape, self.kind, self.store.device);
         }
         let tensor = shard.tensor(&name, shape)?;
         self.store.mark_read(name);
         Ok(tensor.f_to_device(self.store.device)?.f_to_kind(self.kind)?)
+    }
+
+    /// Reads the tensor `name` on the host in the type and shape that it is stored in, whatever they are.
+    ///
+    /// # Errors
+    /// [`Error::MissingTensor`] with the nearest names; the file is damaged, or libtorch lacks the type.
+    pub fn stored(&self, name: impl Display) -> Result<Tensor> {
+        let name = self.full_name(name);
+        let Some(&shard) = self.store.index.get(&name) else { return Err(self.missing(name)) };
+        let tensor = self.store.shards[shard].stored(&name)?;
+        self.store.mark_read(name);
+        Ok(tensor)
     }
 
     /// Marks everything below `name` as known and not needed.
@@ -360,56 +361,6 @@ impl Store {
     }
 }
 
-impl Shard {
-    fn open(path: &Path) -> Result<Self> {
-        let read_error = |source| Error::Read { path: path.into(), source };
-        let map = tensor_file::map(path).map_err(read_error)?;
-        let (start, metadata) =
-            tensor_file::header(&map).map_err(|reason| Error::Safetensors { path: path.into(), reason })?;
-        Ok(Self { path: path.into(), start, map, metadata })
-    }
-
-    fn tensor(&self, name: &str, wanted: &[i64]) -> Result<Tensor> {
-        let (kind, (from, to)) = self.find(name, wanted)?;
-        // `tensor_file::header` has checked that the offsets fit the file and the shape.
-        Ok(Tensor::f_from_data_size(&self.map[self.start + from..self.start + to], wanted, kind)?)
-    }
-
-    /// Returns the type of a tensor and the range of its data, after checking its shape.
-    fn find(&self, name: &str, wanted: &[i64]) -> Result<(Kind, (usize, usize))> {
-        let Some(info) = self.metadata.info(name) else {
-            return Err(Error::MissingTensor {
-                name: name.into(),
-                path: self.path.clone(),
-                nearest: Vec::new(),
-            });
-        };
-        let found: Vec<i64> = info.shape.iter().map(|&d| d as i64).collect();
-        if found != wanted {
-            return Err(Error::Shape {
-                name: name.into(),
-                path: self.path.clone(),
-                found,
-                wanted: wanted.into(),
-            });
-        }
-        #[expect(clippy::wildcard_enum_match_arm, reason = "safetensors' types, of which no other is read")]
-        let kind = match info.dtype {
-            Dtype::F32 => Kind::Float,
-            Dtype::F16 => Kind::Half,
-            Dtype::BF16 => Kind::BFloat16,
-            other => {
-                return Err(Error::Dtype {
-                    name: name.into(),
-                    path: self.path.clone(),
-                    found: format!("{other:?}"),
-                });
-            }
-        };
-        Ok((kind, info.data_offsets))
-    }
-}
-
 /// A tensor of [`Weights::drawn`].
 fn draw(shape: &[i64], name: &str, kind: Kind, device: Device) -> Result<Tensor> {
     let options = (kind, device);
@@ -433,7 +384,7 @@ pub fn weight_files(dir: &Path) -> Result<Vec<PathBuf>> {
     if let Some(index) = index {
         let mut names = BTreeSet::new();
         for file in &files {
-            if !Shard::open(file)?.metadata.tensors().into_keys().all(|name| names.insert(name)) {
+            if !Shard::open(file)?.names().all(|name| names.insert(name.to_owned())) {
                 files.push(index.path);
                 break;
             }

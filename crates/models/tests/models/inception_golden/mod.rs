@@ -96,8 +96,6 @@ fn every_stage_is_that_of_torch_fidelity() -> models::Result<()> {
 
     let refusal =
         |path: &Path| Inception::load(path, Kind::Float, Device::Cpu).err().expect("refused").to_string();
-    let said = refusal(Path::new("weights/pt_inception-2015-12-05-6726825d.pth"));
-    assert!(said.contains("python tools/convert_inception.py FILE.pth FILE.safetensors"), "{said}");
     assert!(refusal(Path::new("nowhere.safetensors")).contains("cannot read nowhere.safetensors"));
     let other = crate::golden::fixture("vae-sd/diffusion_pytorch_model.safetensors");
     assert!(refusal(&other).contains("has no tensor `Conv2d_1a_3x3"), "{}", refusal(&other));

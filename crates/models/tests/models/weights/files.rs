@@ -9,12 +9,13 @@ use models::{Device, Error, Kind, Weights, weight_files};
 use serde::Deserialize;
 use serde_json::json;
 
-use super::write;
+use super::{pytorch, write};
 
 #[derive(Deserialize)]
 struct Golden {
     written: Vec<Written>,
     read: Vec<Read>,
+    pickled: Vec<Read>,
     twice: Vec<Twice>,
     explicit: Vec<Explicit>,
 }
@@ -55,8 +56,12 @@ fn golden() -> Golden {
 }
 
 impl Golden {
-    /// The names of a kind of weights, as `save_pretrained` wrote them.
-    fn names(&self, library: &str, kind: &str) -> &[String] {
+    /// The names of a kind of weights, as `save_pretrained` wrote them. Those of PyTorch files follow from the others.
+    fn names(&self, library: &str, kind: &str) -> Vec<String> {
+        let (torch, kind) = match kind.strip_suffix(".bin") {
+            Some(kind) => (true, kind),
+            None => (false, kind),
+        };
         let (form, variant) =
             kind.split_once('.').map_or((kind, None), |(form, variant)| (form, Some(variant)));
         let same = |written: &&Written| {
@@ -64,16 +69,26 @@ impl Golden {
                 && written.variant.as_deref() == variant
                 && written.sharded == (form == "sharded")
         };
-        &self.written.iter().find(same).expect("a kind").files
+        let names = &self.written.iter().find(same).expect("a kind").files;
+        let as_torch = |name: &String| {
+            let name = name.replace("safetensors", "bin");
+            if library == "transformers" { format!("pytorch_{name}") } else { name }
+        };
+        if torch { names.iter().map(as_torch).collect() } else { names.clone() }
     }
 
     /// Writes weights of one kind whose every tensor is `number`.
     fn write(&self, dir: &Path, library: &str, kind: &str, number: f32) {
         let names = self.names(library, kind);
-        let shards: Vec<&String> = names.iter().filter(|name| name.ends_with(".safetensors")).collect();
+        let shards: Vec<&String> = names.iter().filter(|name| !name.ends_with(".json")).collect();
         let mut weight_map = BTreeMap::new();
         for (i, shard) in shards.iter().enumerate() {
-            write(&dir.join(shard), [(format!("t{i}"), number)]);
+            let tensors = [(format!("t{i}"), number)];
+            if shard.ends_with(".bin") {
+                pytorch::save(&dir.join(shard), tensors);
+            } else {
+                write(&dir.join(shard), tensors);
+            }
             weight_map.insert(format!("t{i}"), (*shard).clone());
         }
         if let Some(index) = names.iter().find(|name| name.ends_with(".json")) {
@@ -106,38 +121,52 @@ fn refusal(dir: &Path) -> String {
 }
 
 const KINDS: [&str; 4] = ["single", "sharded", "single.fp16", "sharded.fp16"];
+const PICKLED: [&str; 6] =
+    ["single", "single.fp16", "single.bin", "sharded.bin", "single.fp16.bin", "sharded.fp16.bin"];
 
 /// For any files in a folder, the weights are those that its library reads: without a variant if it finds some, and
 /// with `variant="fp16"` otherwise.
 #[test]
 fn the_weights_that_the_library_prefers_are_read() {
     let golden = golden();
-    let plain = golden.read.iter().filter(|row| row.variant.is_none());
-    for row in plain {
-        let fp16 = |other: &&Read| {
-            other.variant.is_some() && (&other.library, &other.present) == (&row.library, &row.present)
-        };
-        let fp16 = golden.read.iter().find(fp16).expect("a row");
-        let wanted = row.taken.as_ref().or(fp16.taken.as_ref());
-        let dir = folder(&row.library);
-        for kind in &row.present {
-            let at = KINDS.iter().position(|known| known == kind).expect("a kind");
-            golden.write(dir.path(), &row.library, kind, at as f32);
+    for (rows, kinds) in [(&golden.read, &KINDS[..]), (&golden.pickled, &PICKLED[..])] {
+        for row in rows.iter().filter(|row| row.variant.is_none()) {
+            let fp16 = |other: &&Read| {
+                other.variant.is_some() && (&other.library, &other.present) == (&row.library, &row.present)
+            };
+            let fp16 = rows.iter().find(fp16).expect("a row");
+            // diffusers reads shards of torch.save only if it is told not to look for safetensors; here they are last.
+            let shards = |kind: &str| {
+                row.present.iter().find(|present| row.library == "diffusers" && present.as_str() == kind)
+            };
+            let wanted = row.taken.as_ref().or_else(|| shards("sharded.bin"));
+            let wanted = wanted.or(fp16.taken.as_ref()).or_else(|| shards("sharded.fp16.bin"));
+            prefer(&golden, row, kinds, wanted);
         }
-        let what = format!("{} with {:?}", row.library, row.present);
-        let Some(wanted) = wanted else {
-            assert!(refusal(dir.path()).contains("no weights"), "{what}");
-            continue;
-        };
-        let found = number(dir.path(), "t0").unwrap_or_else(|e| panic!("{what}: {e}"));
-        assert_eq!(KINDS[found as usize], wanted, "{what}");
-        // All shards, and nothing else.
-        let sharded = wanted.starts_with("sharded");
-        assert_eq!(number(dir.path(), "t1").ok(), sharded.then_some(found), "{what}");
-        let weights = golden.names(&row.library, wanted).iter().filter(|name| name.ends_with(".safetensors"));
-        let weights: Vec<PathBuf> = weights.map(|name| dir.path().join(name)).collect();
-        assert_eq!(weight_files(dir.path()).expect("files"), weights, "{what}");
     }
+}
+
+/// Checks which of the weights in a folder are read.
+fn prefer(golden: &Golden, row: &Read, kinds: &[&str], wanted: Option<&String>) {
+    let dir = folder(&row.library);
+    for kind in &row.present {
+        let at = kinds.iter().position(|known| known == kind).expect("a kind");
+        golden.write(dir.path(), &row.library, kind, at as f32);
+    }
+    let what = format!("{} with {:?}", row.library, row.present);
+    let Some(wanted) = wanted else {
+        assert!(refusal(dir.path()).contains("no weights"), "{what}");
+        return;
+    };
+    let found = number(dir.path(), "t0").unwrap_or_else(|e| panic!("{what}: {e}"));
+    assert_eq!(kinds[found as usize], wanted, "{what}");
+    // All shards, and nothing else.
+    let sharded = wanted.starts_with("sharded");
+    assert_eq!(number(dir.path(), "t1").ok(), sharded.then_some(found), "{what}");
+    let names = golden.names(&row.library, wanted);
+    let weights = names.iter().filter(|name| !name.ends_with(".json"));
+    let weights: Vec<PathBuf> = weights.map(|name| dir.path().join(name)).collect();
+    assert_eq!(weight_files(dir.path()).expect("files"), weights, "{what}");
 }
 
 /// Both libraries read the copy of the last shard, whatever the index says; here the index counts, and where it names that
@@ -206,7 +235,8 @@ fn the_file_that_the_configuration_names_comes_first() {
     for (file, word) in [
         ("../model.safetensors", "in the folder of config.json"),
         ("/etc/passwd", "in the folder of config.json"),
-        ("pytorch_model.bin", "in the folder of config.json"),
+        ("model.ckpt", "in the folder of config.json"),
+        ("pytorch_model.bin", "lacks pytorch_model.bin"),
         ("absent.safetensors", "lacks absent.safetensors"),
     ] {
         let dir = folder("transformers");
@@ -256,38 +286,18 @@ fn a_variant_is_read_where_it_is_the_only_one_or_fp16() {
 #[test]
 fn missing_weights_are_reported() {
     let dir = folder("transformers");
+    let message = refusal(dir.path());
     assert!(
-        refusal(dir.path()).contains("no weights; expected model.safetensors or diffusion_pytorch_model")
+        message.contains(
+            "no weights; expected model.safetensors, diffusion_pytorch_model.safetensors, pytorch_model.bin"
+        ),
+        "{message}"
     );
     write(&dir.path().join("open_clip.safetensors"), [("t".to_owned(), 0.0)]);
     assert!(refusal(dir.path()).contains("open_clip.safetensors is not a file name"));
     write(&dir.path().join("model-00001-of-00002.safetensors"), [("t".to_owned(), 0.0)]);
     let message = refusal(dir.path());
     assert!(message.contains("no index") && message.contains("model.safetensors.index.json"), "{message}");
-}
-
-/// The advice keeps every tensor and overwrites nothing: `AutoModel…save_pretrained` over the folder would drop the
-/// classifier.
-#[test]
-fn pickles_are_refused_with_a_way_out_that_loses_nothing() {
-    for (file, library) in [
-        ("pytorch_model.bin", "transformers"),
-        ("pytorch_model.fp16.bin", "transformers"),
-        ("pytorch_model-00001-of-00002.bin", "transformers"),
-        ("pytorch_model.bin.index.json", "transformers"),
-        ("model.pt", "transformers"),
-        ("diffusion_pytorch_model.bin", "diffusers"),
-        ("diffusion_pytorch_model.fp16.bin", "diffusers"),
-    ] {
-        let dir = folder(library);
-        fs::write(dir.path().join(file), b"\x80\x02").expect("writable");
-        let message = refusal(dir.path());
-        let advice = format!("python tools/convert_pickle.py '{}'", dir.path().display());
-        assert!(message.contains(file) && message.contains(&advice), "{message}");
-        assert!(!message.contains("save_pretrained"), "{message}");
-    }
-    let tool = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tools/convert_pickle.py");
-    assert!(tool.is_file());
 }
 
 /// Shards may be links to anywhere, like a single file, since caches may be on other disks. Their names must not lead
@@ -301,7 +311,7 @@ fn shards_may_be_links() {
     let golden = golden();
     golden.write(elsewhere.path(), "transformers", "sharded", 5.0);
     for name in golden.names("transformers", "sharded") {
-        symlink(elsewhere.path().join(name), dir.path().join(name)).expect("a link");
+        symlink(elsewhere.path().join(&name), dir.path().join(&name)).expect("a link");
     }
     assert_eq!(number(dir.path(), "t1").expect("read"), 5.0);
     let second = elsewhere.path().join(&golden.names("transformers", "sharded")[1]);

@@ -2,6 +2,7 @@
 
 mod files;
 mod networks;
+mod pytorch;
 
 use std::path::Path;
 
@@ -167,7 +168,7 @@ fn a_head_that_does_not_fit_is_refused() {
     let message = refusal("other.safetensors", "dino-small");
     assert!(message.contains("lacks `weight`, `bias` and holds"), "{message}");
     let message = refusal("head.pth", "dino-small");
-    assert!(message.contains("convert_dino_head.py"), "{message}");
+    assert!(message.contains("not one of `torch.save`"), "{message}");
     let message = refusal("absent.safetensors", "dino-small");
     assert!(message.contains("absent.safetensors"), "{message}");
 }
