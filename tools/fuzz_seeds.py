@@ -67,6 +67,19 @@ def safetensors() -> None:
         put("safetensors", name, data)
 
 
+def pytorch() -> None:
+    fixtures = MODELS / "pytorch"
+    for name in ("plain", "legacy_tied", "python2", "strides", "expanded", "tied", "empty", "linear_head", "nested", "types"):
+        put("pytorch", name, (fixtures / f"{name}.pt").read_bytes())
+    magic = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.\x80\x02}."
+    for name, pickle in {
+        "system": b"\x80\x02cos\nsystem\nX\x04\0\0\0true\x85R.",
+        "itself": b"\x80\x02}q\0X\x02\0\0\0meh\0s.",
+        "deep": b"\x80\x02" + b"}X\x01\0\0\0k" * 200 + b"}" + b"s" * 200 + b".",
+    }.items():
+        put("pytorch", name, magic + pickle)
+
+
 def array_file(array: np.ndarray, version: tuple | None = None) -> bytes:
     out = io.BytesIO()
     np.lib.format.write_array(out, array, version=version)
@@ -583,7 +596,7 @@ def words() -> None:
 
 
 for write in (
-    safetensors, npy, npz, statistics, matrix_keys, checkpoints, preprocessors, exif, pictures, tokenizers, configurations, lists,
+    safetensors, pytorch, npy, npz, statistics, matrix_keys, checkpoints, preprocessors, exif, pictures, tokenizers, configurations, lists,
     names, inputs, experiments, runs, baselines, words,
 ):  # fmt: skip
     write()

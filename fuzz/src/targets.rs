@@ -25,6 +25,7 @@ const IMAGE: &[u8] = include_bytes!("../../crates/models/tests/fixtures/image/pi
 pub fn target(name: &str) -> Option<fn(&[u8])> {
     Some(match name {
         "safetensors" => safetensors,
+        "pytorch" => pytorch,
         "npy" => npy,
         "npz" => npz,
         "matrix_keys" => matrix_keys,
@@ -110,6 +111,18 @@ pub fn safetensors(data: &[u8]) {
     let _ = matrix_file::read(&path, None);
     let _ = matrix_file::read(&path, Some("a"));
     let _ = FeatureFile::read(&path);
+}
+
+/// Reads every tensor of a file of `torch.save`.
+pub fn pytorch(data: &[u8]) {
+    let path = put("weights.pt", data);
+    let Ok(weights) = Weights::open_file(&path, Kind::Float, Device::Cpu) else { return };
+    for name in weights.names().map(str::to_owned).collect::<Vec<_>>() {
+        if let (Ok(shape), Ok(tensor)) = (weights.shape(&name), weights.stored(&name)) {
+            assert_eq!(tensor.size(), shape);
+        }
+    }
+    let _ = weights.finish();
 }
 
 /// Reads a NumPy array.
