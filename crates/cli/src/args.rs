@@ -154,9 +154,22 @@ pub(crate) struct LsArgs {
 #[derive(clap::Args)]
 #[command(after_help = FETCH_ENVIRONMENT)]
 pub(crate) struct FetchArgs {
-    /// Names or hub ids, as `tokenrank ls models` lists them
-    #[arg(required = true, value_name = "NAME")]
+    /// Names of `tokenrank ls models`, or the hub id of any checkpoint
+    #[arg(required_unless_present = "configs", value_name = "NAME")]
     pub names: Vec<String>,
+    /// Get what these experiments lack: checkpoints, classifiers, data sets
+    #[arg(long = "for", value_name = "CONFIG", num_args = 1..)]
+    pub configs: Vec<PathBuf>,
+    /// Override a setting of the experiments, such as dataset.coco-stuff.root=DIR
+    #[arg(long = "set", value_name = "KEY=VALUE", requires = "configs")]
+    pub assignments: Vec<String>,
+    /// An archive or file of a data set that you have already; it is recognised by its name and unpacked where the
+    /// experiments expect it
+    #[arg(long, value_name = "FILE", requires = "configs")]
+    pub from: Vec<PathBuf>,
+    /// Download without asking
+    #[arg(long, short)]
+    pub yes: bool,
     /// Do not download anything: print the folders, or what is missing
     #[arg(long)]
     pub offline: bool,
@@ -173,7 +186,8 @@ pub(crate) const LOCK_FILE: &str = "models.lock.toml";
 
 const FETCH_ENVIRONMENT: &str = "\
 Environment variables, as in Python's huggingface_hub, whose cache is shared: HF_HOME and HF_HUB_CACHE (folder of the cache), \
-HF_ENDPOINT (a mirror), HF_TOKEN (for gated models), HF_HUB_OFFLINE=1 (no downloads)";
+HF_ENDPOINT (a mirror), HF_TOKEN (for gated models), HF_HUB_OFFLINE=1 (no downloads), HF_HUB_DISABLE_SYMLINKS=1 (copies). \
+TOKENRANK_MIRROR names a server that has the files of other web addresses under HOST/PATH; HTTPS_PROXY and its kin are obeyed";
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Listing {

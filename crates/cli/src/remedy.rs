@@ -66,6 +66,10 @@ impl Explained for HubError {
                 Some("`tokenrank fetch --unverified` accepts the file without a check".into())
             }
             Self::NotFound { .. }
+            | Self::NoCheckpoint { .. }
+            | Self::NotPublished { .. }
+            | Self::Archive { .. }
+            | Self::Web { .. }
             | Self::Unreachable { .. }
             | Self::Busy { .. }
             | Self::Cut { .. }
@@ -127,9 +131,9 @@ impl Explained for models::Error {
 impl Explained for tasks::Error {
     fn remedy(&self) -> Option<String> {
         match self {
-            Self::NoData { setting, value, .. } => {
-                Some(format!("say where the data are with `--set {setting}={value}`"))
-            }
+            Self::NoData { setting, value, .. } => Some(format!(
+                "say where the data are with `--set {setting}={value}`, or get them with `tokenrank fetch --for` and this experiment"
+            )),
             Self::Model(error) => error.remedy(),
             Self::Dataset { .. }
             | Self::Setting { .. }

@@ -1,6 +1,6 @@
 //! `[model]` of an experiment: which network, and where its classes come from.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use models::{HeadSource, VisionConfig, VisionFamily, limits};
 use schemars::JsonSchema;

@@ -315,6 +315,17 @@ fn taken_apart(experiment: &Experiment) -> Vec<(MethodInfo, Experiment)> {
 }
 
 /// Returns every combination of the values; the last axis changes fastest.
+/// Reads an experiment file: every combination of its `[sweep]`, or the one experiment of a file without a sweep.
+///
+/// # Errors
+/// Fails if the file cannot be read or is not an experiment.
+pub(crate) fn experiments(path: &Path, assignments: &[String]) -> Result<Vec<Experiment>> {
+    let mut document = experiment::document(path, assignments)?;
+    let Some(sweep) = document.remove("sweep") else { return Ok(vec![Experiment::read(path, assignments)?]) };
+    let axes = axes::axes(&document, sweep).map_err(|reason| Error::Config { path: path.into(), reason })?;
+    Ok(combinations(path, &document, &axes)?.into_iter().map(|combination| combination.experiment).collect())
+}
+
 fn combinations(path: &Path, document: &toml_edit::DocumentMut, axes: &[Axis]) -> Result<Vec<Combination>> {
     let count = axes.iter().map(|axis| axis.values.len()).product();
     let combination = |mut index: usize| {

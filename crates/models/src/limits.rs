@@ -7,6 +7,8 @@ use std::io::{self, ErrorKind, Read};
 use std::ops::RangeInclusive;
 use std::path::Path;
 
+/// Maximum number of files in an archive of a data set. ImageNet's training images are 1,281,167.
+pub(crate) const ARCHIVE_FILES: usize = 2_000_000;
 /// Maximum size of a JSON configuration, in bytes. The largest published ones list 21,841 class names in 1.3 MB.
 pub(crate) const CONFIG_BYTES: u64 = 4 << 20;
 /// Maximum size of an index of weight files, in bytes. The index of a network with 91,991 tensors has 8.9 MB.

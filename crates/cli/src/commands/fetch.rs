@@ -1,20 +1,32 @@
 //! `fetch`.
 
+mod bar;
+mod items;
+mod offer;
+
+use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
-use indicatif::{ProgressBar, ProgressStyle};
-use models::hub::{Hub, HubError, Model, Progress, Registry};
+use eval::Needs;
+use models::hub::{Hub, HubError, Registry};
 
 use crate::args::{FetchArgs, LOCK_FILE};
 use crate::exit_code::ExitCode;
 use crate::failure::Failure;
 use crate::limits::on_interruption;
 use crate::print;
+use bar::Bar;
+use items::Item;
+use offer::Offers;
 
-/// All names are checked before the first download.
+/// All names and files are checked before the first download, and a table says what will be downloaded.
 pub(crate) fn fetch(args: &FetchArgs) -> Result<(), Failure> {
     let registry = Registry::embedded()?;
-    let models = args.names.iter().map(|name| registry.find(name)).collect::<Result<Vec<_>, _>>()?;
+    let mut needs = Needs::default();
+    for config in &args.configs {
+        needs.add(config, &args.assignments)?;
+    }
+    let items = items::wanted(&args.names, &needs, &args.from, &registry)?;
     // A file gets its name only when it is complete, so the program may stop at any moment. It exits without
     // destructors, which would run while other threads still work.
     let after = if args.unverified { "; files without a hash start over" } else { "" };
@@ -25,72 +37,94 @@ pub(crate) fn fetch(args: &FetchArgs) -> Result<(), Failure> {
     on_interruption(stop)?;
     let hub = Hub::from_env()?.with_offline(args.offline).with_unverified(args.unverified);
     let hub = hub.with_lock_file(&args.lock);
-    for model in models {
-        let folder = fetch_one(&hub, model, &args.lock)?;
-        print(&format!("{}\n", folder.display()));
+    // The table is for the person who waits or is asked.
+    if args.offline || (args.configs.is_empty() && !std::io::stderr().is_terminal()) {
+        return get(&hub, items, &args.lock);
     }
-    Ok(())
+    let offers = Offers::of(&hub, items)?;
+    if offers.has_downloads() {
+        say!("{}", offers.table());
+        offers.check_room()?;
+        if !args.configs.is_empty() && !args.yes {
+            confirm(&offers)?;
+        }
+    }
+    get(&hub, offers.into_items(), &args.lock)
+}
+
+/// Gets one item after the other, and prints where each is.
+fn get(hub: &Hub, items: Vec<Item>, lock: &Path) -> Result<(), Failure> {
+    let mut absent = Vec::new();
+    for item in items {
+        match item {
+            Item::Model(model) => {
+                let at = get_one(hub, lock, |hub, bar| hub.fetch(&model, bar))?;
+                print(&format!("{}\n", at.display()));
+            }
+            Item::File { file, to } => {
+                let at = get_one(hub, lock, |hub, bar| hub.fetch_file(&file, &to, bar))?;
+                print(&format!("{}\n", at.display()));
+            }
+            Item::Archive { file, given, folders } => {
+                get_one(hub, lock, |hub, bar| {
+                    hub.fetch_archive(&file, given.as_deref(), &folders, bar).map(|()| PathBuf::new())
+                })?;
+                folders.iter().for_each(|folder| print(&format!("{}\n", folder.to.display())));
+            }
+            Item::Copied { from, to } => {
+                items::copy(&from, &to)?;
+                print(&format!("{}\n", to.display()));
+            }
+            Item::ByHand { what, how } => absent.push(format!("{what}: {how}")),
+        }
+    }
+    match absent.as_slice() {
+        [] => Ok(()),
+        absent => Err(Failure::unread(format!(
+            "the experiments need what only you can get:\n  {}",
+            absent.join("\n  ")
+        ))),
+    }
 }
 
 /// A lock file that nobody asked for may be missing: the current folder may be read-only.
-fn fetch_one(hub: &Hub, model: &Model, lock: &Path) -> Result<PathBuf, HubError> {
-    match hub.fetch(model, &mut Bar::default()) {
+fn get_one(
+    hub: &Hub,
+    lock: &Path,
+    fetch: impl Fn(&Hub, &mut Bar) -> Result<PathBuf, HubError>,
+) -> Result<PathBuf, HubError> {
+    match fetch(hub, &mut Bar::default()) {
         Err(HubError::File { path, source, .. })
             if path == lock && lock == Path::new(LOCK_FILE) && !lock.exists() =>
         {
             say!(
-                "cannot write {}: {source}; the model is complete, but nothing pins its files. --lock names another file",
+                "cannot write {}: {source}; everything was fetched, but nothing pins the files. --lock names another file",
                 path.display()
             );
-            hub.snapshot(model)
+            fetch(&hub.clone().without_lock_file(), &mut Bar::default())
         }
         done => done,
     }
 }
 
-/// A progress bar per file on stderr; only notes if stderr is not a terminal.
-#[derive(Default)]
-struct Bar {
-    file: String,
-    bar: Option<ProgressBar>,
-}
-
-impl Progress for Bar {
-    fn at(&mut self, file: &str, done: u64, size: Option<u64>) {
-        if self.file != file {
-            self.file = file.into();
-            self.bar = None;
-        }
-        let bar = self.bar.get_or_insert_with(|| new_bar(file, done, size));
-        bar.set_position(done);
+/// Asks the user whether to go on.
+fn confirm(offers: &Offers) -> Result<(), Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage(
+            "nothing was downloaded: add --yes to download what the table lists".to_owned(),
+        ));
     }
-
-    fn done(&mut self, _file: &str) {
-        if let Some(bar) = self.bar.take() {
-            bar.finish();
-        }
-    }
-
-    fn note(&mut self, text: &str) {
-        match &self.bar {
-            Some(bar) => bar.suspend(|| say!("{text}")),
-            None => say!("{text}"),
-        }
+    eprint_question(&format!("download {}? [y/N] ", offers.total()));
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    match (read, answer.trim().to_lowercase().as_str()) {
+        (Ok(_), "y" | "yes") => Ok(()),
+        _ => Err(Failure::usage("nothing was downloaded".to_owned())),
     }
 }
 
-fn new_bar(file: &str, done: u64, size: Option<u64>) -> ProgressBar {
-    let (bar, template) = match size {
-        Some(size) => (
-            ProgressBar::new(size),
-            "{msg} {wide_bar} {decimal_bytes}/{decimal_total_bytes} · {decimal_bytes_per_sec} · {eta} left",
-        ),
-        None => (ProgressBar::no_length(), "{msg} {decimal_bytes} · {decimal_bytes_per_sec}"),
-    };
-    let bar = bar.with_message(models::escape::line(file).into_owned()).with_position(done);
-    if let Ok(style) = ProgressStyle::with_template(template) {
-        bar.set_style(style);
-    }
-    bar.reset_eta();
-    bar
+/// Writes a question to stderr. If that is closed, the answer counts all the same.
+fn eprint_question(text: &str) {
+    let mut stderr = std::io::stderr();
+    let _ = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
 }

@@ -9,7 +9,8 @@ use serde_json::Value;
 use crate::common::{arg, root, tokenrank, words};
 use crate::server::{COMMIT, File, Reply, Request, StandIn, git_hash, honest, sha256};
 
-pub const ID: &str = "facebook/dino-vits16";
+pub const ID: &str = "facebook/dinov2-small-imagenet1k-1-layer";
+const NAME: &str = "dinov2-small-imagenet1k";
 pub const CONFIG: &str = "configs/mini/masking-vit.toml";
 const TOKEN: &str = "hf_secret";
 
@@ -72,7 +73,7 @@ impl Home {
     }
 
     pub fn repository(&self) -> PathBuf {
-        self.0.path().join("hub/models--facebook--dino-vits16")
+        self.0.path().join("hub/models--facebook--dinov2-small-imagenet1k-1-layer")
     }
 
     pub fn snapshot(&self) -> PathBuf {
@@ -111,7 +112,7 @@ fn the_folder_goes_to_stdout_and_an_experiment_finds_it() {
         for word in [
             ID,
             "config.json, preprocessor_config.json, model.safetensors missing",
-            "`tokenrank fetch dino-vits16`",
+            "`tokenrank fetch dinov2-small-imagenet1k`",
         ] {
             assert!(message.contains(word), "{word} is not in: {message}");
         }
@@ -119,7 +120,7 @@ fn the_folder_goes_to_stdout_and_an_experiment_finds_it() {
     assert!(!out.exists());
     assert_eq!(stand_in.hub.requests().len(), 0, "an experiment went to the network");
 
-    let output = home.run(&stand_in, &["fetch", "dino-vits16", ID], 0);
+    let output = home.run(&stand_in, &["fetch", NAME, ID], 0);
     let folder = format!("{}\n", home.snapshot().display());
     assert_eq!(stdout(&output), folder.repeat(2));
     assert_eq!(words(&output), "", "progress where stderr is no terminal");
@@ -146,9 +147,10 @@ fn the_folder_goes_to_stdout_and_an_experiment_finds_it() {
 fn what_is_asked_for_wrongly() {
     let (home, stand_in) = (Home::new(), StandIn::start(files(), honest, honest));
     // The first name is fine; nothing is downloaded before all are.
-    let message = words(&home.run(&stand_in, &["fetch", "dino-vits16", "dino-vit-s8"], 2));
+    let message = words(&home.run(&stand_in, &["fetch", NAME, "dino-vit-s8"], 2));
     assert!(message.contains("`dino-vit-s8`") && message.contains("nearest: dino-vits8"), "{message}");
-    let message = words(&home.run(&stand_in, &["validate", CONFIG, "--set", "model.id=facebook/dino-s8"], 2));
+    let message =
+        words(&home.run(&stand_in, &["validate", CONFIG, "--set", "model.id=facebook/dino-vit8"], 2));
     assert!(message.contains("nearest: facebook/dino-vits8"), "{message}");
     let message = words(&home.run(&stand_in, &["fetch", ID, "--offline"], 3));
     assert!(

@@ -29,7 +29,7 @@ fn what_nothing_proves_is_refused_unless_it_is_asked_for() {
     let output = home.run(&mirror, &["fetch", ID, "--unverified"], 0);
     let message = words(&output);
     assert_eq!(message.matches("WARNING: ").count(), 3, "{message}");
-    assert!(message.contains("model.safetensors of facebook/dino-vits16 is not verified"), "{message}");
+    assert!(message.contains(&format!("model.safetensors of {ID} is not verified")), "{message}");
     assert_eq!(stdout(&output).trim(), home.snapshot().display().to_string());
     let set = format!("model.id={ID}");
     let message = words(&home.run(&mirror, &["validate", CONFIG, "--set", &set], 0));

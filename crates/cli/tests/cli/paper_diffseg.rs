@@ -16,7 +16,6 @@ fn everything_that_is_missing_is_said_at_once() {
     for word in [
         "2 problems",
         "CompVis/stable-diffusion-v1-4",
-        "unet/diffusion_pytorch_model.safetensors",
         "tokenrank fetch stable-diffusion-v1-4",
         "none of the 2175 images",
         "none of the 2175 pixel maps",

@@ -21,7 +21,6 @@ fn everything_that_is_missing_is_said_at_once() {
     for word in [
         "3 problems",
         "stable-diffusion-v1-5/stable-diffusion-v1-5",
-        "unet/diffusion_pytorch_model.safetensors",
         "tokenrank fetch stable-diffusion-v1-5",
         "pt_inception-2015-12-05-6726825d.pth",
         "tokenrank fetch inception-2015-12-05",

@@ -81,22 +81,28 @@ fn help_of_fetch() {
     assert_snapshot!(stdout(&["fetch", "-h"]), @r"
 Download published checkpoints and print their folders
 
-Usage: tokenrank fetch [OPTIONS] <NAME>...
+Usage: tokenrank fetch [OPTIONS] [NAME]...
 
 Arguments:
-  <NAME>...  Names or hub ids, as `tokenrank ls models` lists them
+  [NAME]...  Names of `tokenrank ls models`, or the hub id of any checkpoint
 
 Options:
-      --offline      Do not download anything: print the folders, or what is missing
-      --lock <FILE>  File that pins what was fetched: written by the first fetch, and later fetches
-                     refuse what differs [default: models.lock.toml]
-      --unverified   Accept files for which the hub gives no hash or length, so that nothing tells
-                     whether they are right
-  -h, --help         Print help
+      --for <CONFIG>...  Get what these experiments lack: checkpoints, classifiers, data sets
+      --set <KEY=VALUE>  Override a setting of the experiments, such as dataset.coco-stuff.root=DIR
+      --from <FILE>      An archive or file of a data set that you have already; it is recognised by
+                         its name and unpacked where the experiments expect it
+  -y, --yes              Download without asking
+      --offline          Do not download anything: print the folders, or what is missing
+      --lock <FILE>      File that pins what was fetched: written by the first fetch, and later
+                         fetches refuse what differs [default: models.lock.toml]
+      --unverified       Accept files for which the hub gives no hash or length, so that nothing
+                         tells whether they are right
+  -h, --help             Print help
 
 Environment variables, as in Python's huggingface_hub, whose cache is shared: HF_HOME and
 HF_HUB_CACHE (folder of the cache), HF_ENDPOINT (a mirror), HF_TOKEN (for gated models),
-HF_HUB_OFFLINE=1 (no downloads)
+HF_HUB_OFFLINE=1 (no downloads), HF_HUB_DISABLE_SYMLINKS=1 (copies). TOKENRANK_MIRROR names a server
+that has the files of other web addresses under HOST/PATH; HTTPS_PROXY and its kin are obeyed
 ");
 }
 

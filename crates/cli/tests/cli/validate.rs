@@ -199,7 +199,7 @@ fn a_head_that_does_not_fit_is_found_by_validate() {
     let cases: [(Shapes, &str); 7] = [
         (&[("weight", &[10, 64])], "lacks `bias`"),
         (&[("weight", &[10, 64]), ("bias", &[10]), ("extra", &[1])], "also holds `extra`"),
-        (&[("linear.weight", &[10, 64]), ("linear.bias", &[10])], "holds `linear.bias`, `linear.weight`"),
+        (&[("head.weight", &[10, 64]), ("head.bias", &[10])], "holds `head.bias`, `head.weight`"),
         (&[("weight", &[10, 64]), ("bias", &[11])], "`bias` the shape [11]"),
         (&[("weight", &[10, 64, 1]), ("bias", &[10])], "`weight` has shape [10, 64, 1]"),
         (&[("weight", &[10, 60]), ("bias", &[10])], "60 features does not fit a network of width 16"),

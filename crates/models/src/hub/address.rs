@@ -66,6 +66,11 @@ pub(super) fn origin(url: &str) -> Option<(String, String, u16)> {
     Some((scheme, uri.host()?.to_ascii_lowercase(), port))
 }
 
+/// Returns the host of an address, for messages.
+pub(super) fn host(url: &str) -> String {
+    origin(url).map_or_else(|| public(url), |(_, host, _)| host)
+}
+
 /// Whether an address points to this machine.
 pub(super) fn is_this_machine(url: &str) -> bool {
     origin(url).is_some_and(|(_, host, _)| {

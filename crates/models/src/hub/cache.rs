@@ -1,7 +1,7 @@
 //! The cache on disk, in the layout of Python's `huggingface_hub`, so that either program finds the files of the other:
 //!
 //! ```text
-//! models--organisation--repository/
+//! models--organisation--repository/   or datasets--…
 //!   blobs/ETAG                       the data, under the hub's entity tag
 //!   blobs/ETAG.incomplete            what has arrived of a download
 //!   refs/REVISION                    the commit of a branch
@@ -17,7 +17,8 @@ use super::content::Tag;
 use super::disk::create_folder;
 use super::error::{HubError, Result};
 use super::flock::FileLock;
-use super::registry::is_commit;
+use super::registry::{Model, is_commit};
+use super::settings::Hub;
 use crate::files::write_whole;
 use crate::limits::read_text;
 
@@ -28,6 +29,7 @@ const REF_BYTES: u64 = 4096;
 pub(super) struct Repository {
     folder: PathBuf,
     locks: PathBuf,
+    copies: bool,
 }
 
 /// A file of a commit in the cache.
@@ -38,9 +40,10 @@ pub(super) struct Stored {
 }
 
 impl Repository {
-    pub(super) fn new(cache: &Path, id: &str) -> Self {
-        let name = format!("models--{}", id.replace('/', "--"));
-        Self { folder: cache.join(&name), locks: cache.join(".locks").join(&name) }
+    pub(super) fn new(hub: &Hub, model: &Model) -> Self {
+        let name = format!("{}--{}", model.kind.api_folder(), model.id.replace('/', "--"));
+        let (folder, locks) = (hub.cache.join(&name), hub.cache.join(".locks").join(&name));
+        Self { folder, locks, copies: hub.copies }
     }
 
     /// Returns the commit of a revision if the cache knows it.
@@ -55,6 +58,25 @@ impl Repository {
     /// Returns the folder of a commit.
     pub(super) fn snapshot(&self, commit: &str) -> PathBuf {
         self.folder.join("snapshots").join(commit)
+    }
+
+    /// Returns the files of a commit that the cache has, with the folders below it, in no particular order.
+    pub(super) fn files(&self, commit: &str) -> Vec<String> {
+        const DEPTH: usize = 3;
+        let mut found = Vec::new();
+        let mut open = vec![(self.snapshot(commit), String::new(), 0)];
+        while let Some((folder, prefix, depth)) = open.pop() {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let Ok(name) = entry.file_name().into_string() else { continue };
+                let (path, name) = (entry.path(), format!("{prefix}{name}"));
+                if path.is_file() {
+                    found.push(name);
+                } else if depth < DEPTH && path.is_dir() {
+                    open.push((path, format!("{name}/"), depth + 1));
+                }
+            }
+        }
+        found
     }
 
     /// Whether the cache has the file of that commit.
@@ -90,6 +112,9 @@ impl Repository {
         let depth = 2 + file.matches('/').count();
         let target = Path::new(&"../".repeat(depth)).join("blobs").join(tag.name());
         let blob = self.blob(tag);
+        if self.copies {
+            return self.copy(&blob, &link);
+        }
         // A link to something else is left from an earlier version of the file, or from somebody else.
         if self.tag_of(&link).as_ref() != Some(tag) && link.symlink_metadata().is_ok() {
             fs::remove_file(&link).map_err(HubError::file("replace", &link))?;
@@ -99,6 +124,23 @@ impl Repository {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists && link.is_file() => Ok(()),
             done => done.map_err(HubError::file("link", &link)),
         }
+    }
+
+    /// Copies a blob to its place in the folder of a commit, if that has no file of its size.
+    fn copy(&self, blob: &Path, to: &Path) -> Result<()> {
+        let size =
+            |path: &Path| path.symlink_metadata().ok().filter(fs::Metadata::is_file).map(|found| found.len());
+        if size(to).is_some() && size(to) == size(blob) {
+            return Ok(());
+        }
+        if to.is_symlink() {
+            fs::remove_file(to).map_err(HubError::file("replace", to))?;
+        }
+        let copied = write_whole(to, |out| {
+            let mut from = fs::File::open(blob)?;
+            io::copy(&mut from, out).map(drop)
+        });
+        copied.map_err(HubError::file("write", to))
     }
 
     /// Stores the commit of a branch. Readers see the old or the new commit, never a part of it.

@@ -4,7 +4,7 @@ use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ureq::http::header::{AUTHORIZATION, LOCATION, RANGE, RETRY_AFTER};
+use ureq::http::header::{AUTHORIZATION, IF_RANGE, LOCATION, RANGE, RETRY_AFTER};
 use ureq::http::{HeaderValue, Response, StatusCode};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, Body};
@@ -15,11 +15,14 @@ use super::error::{HubError, Result};
 use super::registry::{Model, is_commit};
 use super::retry::RequestError;
 use super::settings::Hub;
+use super::transfer::Opened;
 
 const MAX_REDIRECTS: usize = 10;
 const CONNECT: Duration = Duration::from_secs(20);
 /// Timeout for a server that sends nothing.
 const SILENCE: Duration = Duration::from_secs(60);
+/// Maximum size of the list of a repository's files, in bytes. Data sets with 10,000 files have about 3 MB.
+const LISTING_BYTES: u64 = 16 << 20;
 
 /// A requested file.
 #[derive(Clone, Copy)]
@@ -40,7 +43,15 @@ pub(super) struct Remote {
 pub(super) struct Client {
     agent: Agent,
     endpoint: Endpoint,
+    mirror: Option<Endpoint>,
     token: Option<HeaderValue>,
+}
+
+/// Description of a file at a web address.
+pub(super) struct WebRemote {
+    pub(super) size: Option<u64>,
+    /// A strong entity tag or a date, which changes with the file.
+    pub(super) validator: Option<String>,
 }
 
 impl Client {
@@ -66,11 +77,12 @@ impl Client {
             .timeout_connect(Some(CONNECT))
             .timeout_recv_response(Some(SILENCE))
             .timeout_per_read(Some(SILENCE));
-        if is_this_machine(hub.endpoint.url()) {
+        if is_this_machine(hub.mirror.as_ref().unwrap_or(&hub.endpoint).url()) {
             // A proxy cannot reach this machine.
             config = config.proxy(None);
         }
-        Ok(Self { agent: config.build().new_agent(), endpoint: hub.endpoint.clone(), token })
+        let (endpoint, mirror) = (hub.endpoint.clone(), hub.mirror.clone());
+        Ok(Self { agent: config.build().new_agent(), endpoint, mirror, token })
     }
 
     /// Requests the description of a file.
@@ -78,7 +90,7 @@ impl Client {
         let mut url = self.url(wanted);
         let (mut commit, mut etag, mut size) = (None, None, None);
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.send("HEAD", &url, None)?;
+            let response = self.send("HEAD", &url, None, None)?;
             let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
             // The headers of the hub itself count, not those of the storage that it redirects to.
             commit = commit.or_else(|| header("x-repo-commit").map(str::to_owned));
@@ -113,14 +125,10 @@ impl Client {
 
     /// Opens the data of a file from byte `from` on. Returns the byte at which they really begin, since a server may
     /// ignore the requested range.
-    pub(super) fn open(
-        &self,
-        wanted: Wanted,
-        mut from: u64,
-    ) -> Result<(u64, impl Read + use<>), RequestError> {
+    pub(super) fn open(&self, wanted: Wanted, mut from: u64) -> Result<Opened, RequestError> {
         let mut url = self.url(wanted);
         for _ in 0..=MAX_REDIRECTS {
-            let response = self.send("GET", &url, (from > 0).then_some(from))?;
+            let response = self.send("GET", &url, (from > 0).then_some(from), None)?;
             let commit = response.headers().get("x-repo-commit").and_then(|commit| commit.to_str().ok());
             if let Some(commit) = commit.filter(|&commit| commit != wanted.revision) {
                 let what = format!("with commit {commit} instead of {}", wanted.revision);
@@ -135,20 +143,93 @@ impl Client {
                 continue;
             }
             self.check(wanted, &url, &response)?;
-            let start = match response.status() {
-                StatusCode::PARTIAL_CONTENT => {
-                    let range = response.headers().get("content-range").and_then(|range| range.to_str().ok());
-                    let begins = |range: &str| range.starts_with(&format!("bytes {from}-"));
-                    if !range.is_some_and(begins) {
-                        return Err(answer(&url, "with another range than the requested one").into());
-                    }
-                    from
-                }
-                _ => 0,
-            };
-            return Ok((start, response.into_body().into_reader()));
+            return Ok((begin(&url, from, &response)?, Box::new(response.into_body().into_reader())));
         }
         Err(answer(&url, "with one redirect after another").into())
+    }
+
+    /// Requests the list of files of a repository. Returns the address and the answer.
+    pub(super) fn listing_text(&self, model: &Model) -> Result<(String, String), RequestError> {
+        let revision = model.revision.replace('/', "%2F");
+        let folder = model.kind.api_folder();
+        let mut url =
+            format!("{}/api/{folder}/{}/revision/{revision}?blobs=true", self.endpoint.url(), model.id);
+        let wanted = Wanted { model, revision: &model.revision, file: "list of files" };
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send("GET", &url, None, None)?;
+            if response.status().is_redirection() {
+                url = next(&url, &response)?;
+                continue;
+            }
+            self.check(wanted, &url, &response)?;
+            let mut text = String::new();
+            let mut body = response.into_body().into_reader().take(LISTING_BYTES + 1);
+            let read = body.read_to_string(&mut text);
+            let cut = |e: std::io::Error| {
+                RequestError::new(answer(&url, &format!("with no readable list of files ({e})")), true)
+            };
+            read.map_err(cut)?;
+            if text.len() as u64 > LISTING_BYTES {
+                return Err(answer(&url, "with a list of files that is too long").into());
+            }
+            return Ok((public(&url), text));
+        }
+        Err(answer(&url, "with one redirect after another").into())
+    }
+
+    /// Requests the size and the version of the file at a web address.
+    pub(super) fn describe_web(&self, url: &str) -> Result<WebRemote, RequestError> {
+        let mut at = self.mirrored(url);
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send("HEAD", &at, None, None)?;
+            if response.status().is_redirection() {
+                at = next(&at, &response)?;
+                continue;
+            }
+            check_web(url, &response)?;
+            let header = |name| response.headers().get(name).and_then(|value| value.to_str().ok());
+            // A weak tag may stay the same when the bytes change.
+            let tag = header("etag").filter(|tag| !tag.starts_with("W/"));
+            let validator = tag.or_else(|| header("last-modified")).map(str::to_owned);
+            return Ok(WebRemote {
+                size: header("content-length").and_then(|size| size.parse().ok()),
+                validator,
+            });
+        }
+        Err(answer(&at, "with one redirect after another").into())
+    }
+
+    /// Opens the data at a web address from byte `from` on, if they are still of the version `validator`. Returns the byte
+    /// at which they really begin.
+    pub(super) fn open_web(
+        &self,
+        url: &str,
+        from: u64,
+        validator: Option<&str>,
+    ) -> Result<Opened, RequestError> {
+        let (mut at, mut from) = (self.mirrored(url), from);
+        for _ in 0..=MAX_REDIRECTS {
+            let response = self.send("GET", &at, (from > 0).then_some(from), validator)?;
+            if response.status().is_redirection() {
+                at = next(&at, &response)?;
+                continue;
+            }
+            if response.status() == StatusCode::RANGE_NOT_SATISFIABLE && from > 0 {
+                (at, from) = (self.mirrored(url), 0);
+                continue;
+            }
+            check_web(url, &response)?;
+            return Ok((begin(&at, from, &response)?, Box::new(response.into_body().into_reader())));
+        }
+        Err(answer(&at, "with one redirect after another").into())
+    }
+
+    /// The address at the user's mirror of web addresses, `MIRROR/HOST/PATH`, if there is one.
+    fn mirrored(&self, url: &str) -> String {
+        match (&self.mirror, url.split_once("://")) {
+            (Some(mirror), Some((_, rest))) => format!("{}/{rest}", mirror.url()),
+            (None, _) | (_, None) => url.to_owned(),
+        }
     }
 
     /// Address of a file, for messages.
@@ -158,17 +239,27 @@ impl Client {
 
     fn url(&self, Wanted { model, revision, file }: Wanted) -> String {
         let revision = revision.replace('/', "%2F");
-        format!("{}/{}/resolve/{revision}/{file}", self.endpoint.url(), model.id)
+        format!("{}/{}{}/resolve/{revision}/{file}", self.endpoint.url(), model.kind.url_folder(), model.id)
     }
 
     /// Sends one request without following redirects. The token is sent to the hub itself only.
-    fn send(&self, method: &str, url: &str, from: Option<u64>) -> Result<Response<Body>, RequestError> {
+    /// A range is answered with the whole file if that is not of the version `validator` any more.
+    fn send(
+        &self,
+        method: &str,
+        url: &str,
+        from: Option<u64>,
+        validator: Option<&str>,
+    ) -> Result<Response<Body>, RequestError> {
         let mut request = if method == "HEAD" { self.agent.head(url) } else { self.agent.get(url) };
         if let Some(token) = self.token.as_ref().filter(|_| origin(url) == origin(self.endpoint.url())) {
             request = request.header(AUTHORIZATION, token);
         }
         if let Some(from) = from {
             request = request.header(RANGE, format!("bytes={from}-"));
+            if let Some(validator) = validator {
+                request = request.header(IF_RANGE, validator);
+            }
         }
         request.call().map_err(|error| {
             #[expect(
@@ -242,6 +333,33 @@ fn tls() -> TlsConfig {
         .root_certs(RootCerts::Specific(Arc::new(roots)))
         .unversioned_rustls_crypto_provider(Arc::new(rustls::crypto::ring::default_provider()))
         .build()
+}
+
+/// Returns the byte at which the data of a response begin, if `from` was requested.
+fn begin(url: &str, from: u64, response: &Response<Body>) -> Result<u64, RequestError> {
+    if response.status() != StatusCode::PARTIAL_CONTENT {
+        return Ok(0);
+    }
+    let range = response.headers().get("content-range").and_then(|range| range.to_str().ok());
+    match range.is_some_and(|range| range.starts_with(&format!("bytes {from}-"))) {
+        true => Ok(from),
+        false => Err(answer(url, "with another range than the requested one").into()),
+    }
+}
+
+/// Checks the status of a file at a web address.
+fn check_web(url: &str, response: &Response<Body>) -> Result<(), RequestError> {
+    let status = response.status();
+    match status.as_u16() {
+        200 | 206 => Ok(()),
+        code => {
+            let passing = status.is_server_error() || status == 429 || status == 408;
+            let after = response.headers().get(RETRY_AFTER).filter(|_| status == 429 || status == 503);
+            let after = after.and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
+            let error = HubError::Web { url: public(url), code };
+            Err(RequestError::new(error, passing).with_after(after))
+        }
+    }
 }
 
 fn answer(url: &str, what: &str) -> HubError {

@@ -105,7 +105,7 @@ pub(super) fn git_hash_of(file: impl Read, size: u64) -> io::Result<String> {
     digest(Sha1::new_with_prefix(format!("blob {size}\0")), file)
 }
 
-fn digest(mut hasher: impl Digest, mut file: impl Read) -> io::Result<String> {
+pub(super) fn digest(mut hasher: impl Digest, mut file: impl Read) -> io::Result<String> {
     let mut buffer = vec![0; 1 << 20];
     loop {
         match file.read(&mut buffer) {

@@ -57,19 +57,19 @@ pub(super) fn open_own(path: &Path) -> io::Result<File> {
 
 /// Returns the number of bytes that this user can still write to the disk of a folder, if the system tells.
 #[cfg(unix)]
-pub(super) fn free_space(folder: &Path) -> Option<u64> {
+pub fn free_space(folder: &Path) -> Option<u64> {
     let found = rustix::fs::statvfs(folder).ok()?;
     // Some virtual file systems claim to have no blocks at all.
     (found.f_blocks > 0).then(|| found.f_bavail.saturating_mul(found.f_frsize))
 }
 
 #[cfg(not(unix))]
-pub(super) fn free_space(_: &Path) -> Option<u64> {
+pub fn free_space(_: &Path) -> Option<u64> {
     None
 }
 
 /// Formats a number of bytes in decimal units (1 kB = 1000 bytes).
-pub(super) fn amount(bytes: u64) -> String {
+pub fn amount(bytes: u64) -> String {
     match bytes {
         0..1_000 => format!("{bytes} bytes"),
         1_000..1_000_000 => format!("{:.1} kB", bytes as f64 / 1e3),

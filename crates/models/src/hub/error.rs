@@ -91,6 +91,52 @@ pub enum HubError {
         /// The requested address.
         url: String,
     },
+    /// A server does not give the file at a web address.
+    #[error(
+        "{url} answers HTTP {code}; try again later, name a mirror in TOKENRANK_MIRROR, or download the file yourself and \
+         give it with --from"
+    )]
+    Web {
+        /// The address, without its query.
+        url: String,
+        /// Status.
+        code: u16,
+    },
+    /// A file at a web address is not the published one.
+    #[error(
+        "{file} ({origin}) is not the published one: its {what} is {found}, expected {wanted}. It is not used; download it \
+         again. If the error persists, do not trust the network or the mirror"
+    )]
+    NotPublished {
+        /// Name of the file.
+        file: String,
+        /// Host or path.
+        origin: String,
+        /// `size`, `SHA-256` or `MD5`.
+        what: &'static str,
+        /// Value of the file.
+        found: String,
+        /// Published value.
+        wanted: String,
+    },
+    /// An archive that is damaged or hostile.
+    #[error("{} cannot be unpacked: {reason}; nothing of it was kept. Download it again", path.display())]
+    Archive {
+        /// The archive.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A repository is no checkpoint.
+    #[error("{id} at revision {revision} is not a checkpoint that this program reads: {reason}")]
+    NoCheckpoint {
+        /// Hub id.
+        id: String,
+        /// Commit or branch.
+        revision: String,
+        /// What is missing.
+        reason: String,
+    },
     /// The server answered with something other than the file.
     #[error("{url} answers {what}; try again later, or name another mirror in HF_ENDPOINT")]
     Answer {
@@ -239,6 +285,10 @@ impl HubError {
             | Self::Cut { .. }
             | Self::Denied { .. }
             | Self::NotFound { .. }
+            | Self::NoCheckpoint { .. }
+            | Self::NotPublished { .. }
+            | Self::Archive { .. }
+            | Self::Web { .. }
             | Self::Answer { .. }
             | Self::NotPinned { .. }
             | Self::Unverified { .. }

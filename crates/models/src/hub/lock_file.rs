@@ -28,8 +28,11 @@ pub(super) struct LockFile {
 #[serde(deny_unknown_fields)]
 struct Entries {
     /// By hub id.
-    #[serde(default, rename = "model")]
+    #[serde(default, rename = "model", skip_serializing_if = "BTreeMap::is_empty")]
     models: BTreeMap<String, Locked>,
+    /// By address.
+    #[serde(default, rename = "file", skip_serializing_if = "BTreeMap::is_empty")]
+    files: BTreeMap<String, LockedFile>,
 }
 
 /// What was fetched of a model.
@@ -63,6 +66,11 @@ impl LockFile {
         self.entries.models.get(id)
     }
 
+    /// What is pinned of the file at this address.
+    pub(super) fn file(&self, url: &str) -> Option<&LockedFile> {
+        self.entries.files.get(url)
+    }
+
     /// Path of the file, for messages.
     pub(super) fn path(&self) -> &Path {
         &self.path
@@ -70,9 +78,34 @@ impl LockFile {
 
     /// Adds what was fetched of a model, if the file lacks it. Other processes may add to the file at the same time.
     pub(super) fn add(&self, model: &Model, commit: &str, found: &BTreeMap<String, Content>) -> Result<()> {
-        let merged = |mut entries: Entries| match entries.add(model, commit, found) {
+        self.change(|entries| match entries.add(model, commit, found) {
+            Ok(()) => Ok(()),
+            Err(what) => Err(format!("meanwhile it pins another {what} of {}", model.id)),
+        })
+    }
+
+    /// Adds a file that was fetched from an address, if the lock file lacks it.
+    pub(super) fn add_file(&self, url: &str, found: &LockedFile) -> Result<()> {
+        self.change(|entries| match entries.files.get_mut(url) {
+            Some(pin) if pin.sha256 != found.sha256 || pin.size != found.size => {
+                Err(format!("meanwhile it pins another content of {url}"))
+            }
+            Some(pin) => {
+                pin.unverified &= found.unverified;
+                Ok(())
+            }
+            None => {
+                entries.files.insert(url.to_owned(), found.clone());
+                Ok(())
+            }
+        })
+    }
+
+    /// Writes the file with a change, if the change is one.
+    fn change(&self, change: impl Fn(&mut Entries) -> Result<(), String>) -> Result<()> {
+        let merged = |mut entries: Entries| match change(&mut entries) {
             Ok(()) => Ok(entries),
-            Err(what) => Err(self.refuse(&format!("meanwhile it pins another {what} of {}", model.id))),
+            Err(reason) => Err(self.refuse(&reason)),
         };
         if merged(self.entries.clone())? == self.entries {
             return Ok(());
@@ -118,7 +151,10 @@ impl Entries {
                 return wrong(&format!("the name or SHA-256 of {file}"));
             }
         }
-        Ok(entries)
+        match entries.files.iter().find(|(url, pin)| !url.contains("://") || !is_sha256(&pin.sha256)) {
+            Some((url, _)) => Err(refuse(format!("the address or SHA-256 of {url} is not valid"))),
+            None => Ok(entries),
+        }
     }
 
     /// Fails with what differs.

@@ -15,6 +15,7 @@ mod disk;
 mod download;
 mod error;
 mod flock;
+mod listing;
 mod lock_file;
 mod partial;
 mod pins;
@@ -22,15 +23,32 @@ mod registry;
 mod retry;
 mod session;
 mod settings;
+mod transfer;
+mod unpack;
+mod web;
 
 use std::path::PathBuf;
 
 use cache::Repository;
 use content::Kind;
 
+pub use disk::{amount, free_space};
 pub use error::{HubError, Result};
-pub use registry::{Model, Published, Registry};
+pub use registry::{Model, Published, Registry, RepositoryKind};
 pub use settings::Hub;
+pub use unpack::UnpackedFolder;
+pub use web::{WebFile, WebOffer};
+
+/// What would be downloaded of a model.
+#[derive(Debug, Clone)]
+pub struct Offer {
+    /// The model with its files.
+    pub model: Model,
+    /// Bytes that are missing in the cache, if known.
+    pub missing: Option<u64>,
+    /// Number of missing files.
+    pub files: usize,
+}
 
 /// Receives the progress of a download.
 pub trait Progress {
@@ -56,8 +74,12 @@ impl Progress for () {
 pub fn find(id: &str) -> Result<PathBuf> {
     let (hub, registry) = (Hub::from_env()?, Registry::embedded()?);
     let model = registry.find_id(id)?;
-    let folder = hub.snapshot(model)?;
-    let files = hub.without_hash(model);
+    let folder = hub.snapshot(&model).map_err(|error| match registry.similar(id) {
+        // An id that nobody has fetched and that resembles a known one is probably a slip.
+        nearest if !nearest.is_empty() => HubError::UnknownModel { name: id.into(), nearest },
+        _ => error,
+    })?;
+    let files = hub.without_hash(&model);
     if !files.is_empty() {
         let files = files.join(", ");
         crate::notes::note(format!(
@@ -74,14 +96,28 @@ impl Hub {
     /// # Errors
     /// [`HubError::Missing`] with every file that is missing.
     pub fn snapshot(&self, model: &Model) -> Result<PathBuf> {
-        let repository = Repository::new(&self.cache, &model.id);
+        let repository = Repository::new(self, model);
         let commit = repository.commit(&model.revision);
         let there = |file: &String| commit.as_ref().is_some_and(|commit| repository.has(commit, file));
         let files: Vec<_> = model.files.iter().filter(|file| !there(file)).cloned().collect();
         match commit {
+            // Of a model without a list, the files in the cache must make a whole checkpoint.
+            Some(commit) if model.files.is_empty() => match session::in_cache(&repository, &commit, model) {
+                Ok(_) => Ok(repository.snapshot(&commit)),
+                Err(what) => Err(self.missing(model, vec![what], false)),
+            },
             Some(commit) if files.is_empty() => Ok(repository.snapshot(&commit)),
-            _ => Err(self.missing(model, files, false)),
+            Some(_) | None => Err(self.missing(model, files, false)),
         }
+    }
+
+    /// Asks the hub what would be downloaded of a model, without downloading it. Makes no request if the model is complete
+    /// or the hub is offline.
+    ///
+    /// # Errors
+    /// The errors of [`Hub::fetch`] until the first file is downloaded.
+    pub fn offer(&self, model: &Model, progress: &mut dyn Progress) -> Result<Offer> {
+        session::offer(self, model, progress)
     }
 
     /// Downloads the missing files of a model, checks the others, and returns its folder. Makes no request if the model
@@ -95,12 +131,13 @@ impl Hub {
 
     fn missing(&self, model: &Model, files: Vec<String>, offline: bool) -> HubError {
         let (id, name, cache) = (model.id.clone(), model.name.clone(), self.cache.clone());
+        let files = if files.is_empty() { vec!["all files".into()] } else { files };
         HubError::Missing { id, name, files, cache, offline }
     }
 
     /// Returns the files of a complete model whose names in the cache are not hashes.
     fn without_hash<'a>(&self, model: &'a Model) -> Vec<&'a str> {
-        let repository = Repository::new(&self.cache, &model.id);
+        let repository = Repository::new(self, model);
         let Some(commit) = repository.commit(&model.revision) else { return Vec::new() };
         let proven = |file: &str| {
             let tag = repository.stored(&commit, file).and_then(|stored| stored.tag);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::error::{HubError, Result};
+use super::web::WebFile;
 
 const EMBEDDED: &str = include_str!("../../../../configs/models.toml");
 /// Number of names that an error about an unknown name suggests.
@@ -16,16 +17,35 @@ const SUGGESTIONS: usize = 3;
 pub struct Registry {
     #[serde(rename = "model")]
     models: Vec<Model>,
+    #[serde(default, rename = "file")]
+    files: Vec<WebFile>,
 }
 
-/// A published checkpoint.
+/// A kind of repository on the hub.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum RepositoryKind {
+    /// A network or a pipeline.
+    #[default]
+    Model,
+    /// A data set, of which the Parquet files are fetched.
+    Dataset,
+}
+
+/// A published checkpoint, or another repository of the hub.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Model {
+    /// Kind of the repository.
+    #[serde(default)]
+    pub kind: RepositoryKind,
     /// Short name.
     pub name: String,
     /// Its name on the hub, `organisation/repository`.
     pub id: String,
+    /// Of a data set: the beginning of the names of its files, such as `validation`.
+    #[serde(default)]
+    pub split: String,
     /// Commit (40 hexadecimal digits) or branch.
     pub revision: String,
     /// Licence of the weights.
@@ -33,7 +53,8 @@ pub struct Model {
     /// Whether its terms have to be accepted on the model page first.
     #[serde(default)]
     pub gated: bool,
-    /// The required files, relative to the repository.
+    /// The required files, relative to the repository. If there are none, the hub is asked which there are.
+    #[serde(default)]
     pub files: Vec<String>,
     /// Published sizes and hashes of some files. The values that the hub sends are checked in any case.
     #[serde(default)]
@@ -50,7 +71,33 @@ pub struct Published {
     pub sha256: Option<String>,
 }
 
+impl RepositoryKind {
+    /// Before the id in the address of a file.
+    pub(super) fn url_folder(self) -> &'static str {
+        match self {
+            Self::Model => "",
+            Self::Dataset => "datasets/",
+        }
+    }
+
+    /// Folder of the hub's interface, and beginning of the folder in the cache.
+    pub(super) fn api_folder(self) -> &'static str {
+        match self {
+            Self::Model => "models",
+            Self::Dataset => "datasets",
+        }
+    }
+}
+
 impl Model {
+    /// A repository of which only the id is known: its default branch, and the files that the hub lists.
+    pub fn any(kind: RepositoryKind, id: &str) -> Self {
+        let (id, revision) = (id.to_owned(), "main".to_owned());
+        let (files, published) = (Vec::new(), BTreeMap::new());
+        let (licence, split) = (String::new(), String::new());
+        Self { kind, name: id.clone(), id, split, revision, licence, gated: false, files, published }
+    }
+
     /// Whether the revision is a commit, which never changes.
     pub(super) fn is_pinned(&self) -> bool {
         is_commit(&self.revision)
@@ -85,31 +132,52 @@ impl Registry {
         Ok(registry)
     }
 
+    /// All files at web addresses, in the order of the file.
+    pub fn files(&self) -> &[WebFile] {
+        &self.files
+    }
+
+    /// Finds the file at a web address with this short name or file name.
+    pub fn find_file(&self, name: &str) -> Option<&WebFile> {
+        self.files.iter().find(|file| file.name == name || file.file_name() == name)
+    }
+
     /// All models, in the order of the file.
     pub fn models(&self) -> &[Model] {
         &self.models
     }
 
-    /// Finds the model with this short name or hub id.
+    /// Finds the model with this short name or hub id. An id that is not in the registry is that of any model on the hub.
     ///
     /// # Errors
     /// [`HubError::UnknownModel`] with the nearest names.
-    pub fn find(&self, name: &str) -> Result<&Model> {
+    pub fn find(&self, name: &str) -> Result<Model> {
         let known = self.models.iter().find(|model| model.name == name || model.id == name);
-        known.ok_or_else(|| self.unknown(name))
+        let any = || is_plain_id(name).then(|| Model::any(RepositoryKind::Model, name));
+        known.cloned().or_else(any).ok_or_else(|| self.unknown(name))
     }
 
     /// Finds the model with this hub id.
     ///
     /// # Errors
     /// [`HubError::UnknownModel`] with the nearest ids.
-    pub fn find_id(&self, id: &str) -> Result<&Model> {
+    pub fn find_id(&self, id: &str) -> Result<Model> {
         match self.find(id) {
             Ok(model) if model.id != id => {
                 Err(HubError::UnknownModel { name: id.into(), nearest: vec![model.id.clone()] })
             }
             found => found,
         }
+    }
+
+    /// Returns ids of the registry that resemble `id`; none if `id` is one of them.
+    pub(super) fn similar(&self, id: &str) -> Vec<String> {
+        const DISTANCE: usize = 3;
+        if self.models.iter().any(|model| model.id == id) {
+            return Vec::new();
+        }
+        let near = |model: &&Model| strsim::levenshtein(&model.id, id) <= DISTANCE;
+        self.models.iter().filter(near).map(|model| model.id.clone()).collect()
     }
 
     /// Suggests ids if `name` has a slash like an id, and short names otherwise.
@@ -169,8 +237,8 @@ mod tests {
     fn the_embedded_registry_is_consistent() -> Result<()> {
         let registry = Registry::embedded()?;
         for model in registry.models() {
-            assert_eq!(registry.find(&model.name)?, model, "two models are called {}", model.name);
-            assert_eq!(registry.find(&model.id)?, model, "{} occurs twice", model.id);
+            assert_eq!(registry.find(&model.name)?, *model, "two models are called {}", model.name);
+            assert_eq!(registry.find(&model.id)?, *model, "{} occurs twice", model.id);
             let pipeline = model.files.iter().any(|file| file == "model_index.json");
             let flux = model.files.iter().any(|file| file.starts_with("transformer/"));
             let wanted = match (pipeline, flux) {
@@ -178,7 +246,8 @@ mod tests {
                 (true, false) => ["unet/config.json", "vae/config.json", "tokenizer/vocab.json"],
                 (false, _) => ["config.json", "preprocessor_config.json", "model.safetensors"],
             };
-            for wanted in wanted {
+            // Of the others the hub says what they have.
+            for wanted in wanted.into_iter().filter(|_| !model.files.is_empty()) {
                 assert!(model.files.iter().any(|file| file == wanted), "{} lacks {wanted}", model.name);
             }
             for file in &model.files {
@@ -205,7 +274,10 @@ mod tests {
         };
         assert_eq!(nearest("dino-vit16")[0], "dino-vitb16");
         assert_eq!(nearest("dinov2-base")[0], "dinov2-base-imagenet1k");
-        assert_eq!(nearest("Facebook/dino-vits-16")[0], "facebook/dino-vits16");
+        assert_eq!(registry.find("someone/else")?, Model::any(RepositoryKind::Model, "someone/else"));
+        assert!(registry.similar("facebook/dino-vits-16").contains(&"facebook/dino-vits16".to_owned()));
+        assert!(registry.similar("facebook/dino-vits16").is_empty());
+        assert!(registry.similar("someone/else").is_empty());
         let Err(HubError::UnknownModel { nearest, .. }) = registry.find_id("dino-vits8") else {
             panic!("a short name is not an id");
         };

@@ -138,6 +138,10 @@ fn reason(error: &HubError) -> String {
         | HubError::Busy { .. }
         | HubError::Denied { .. }
         | HubError::NotFound { .. }
+        | HubError::NoCheckpoint { .. }
+        | HubError::NotPublished { .. }
+        | HubError::Archive { .. }
+        | HubError::Web { .. }
         | HubError::NotPinned { .. }
         | HubError::Unverified { .. }
         | HubError::Damaged { .. }

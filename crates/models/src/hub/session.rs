@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::PathBuf;
 
-use super::Progress;
 use super::cache::{Repository, Stored};
 use super::client::{Client, Remote, Wanted};
 use super::content::{Content, Kind, Tag, git_hash_of, sha256_of};
@@ -15,6 +14,7 @@ use super::pins::Pins;
 use super::registry::Model;
 use super::retry::RetryPolicy;
 use super::settings::Hub;
+use super::{Offer, Progress, listing};
 
 /// Size in bytes from which on the user is told that a file is being checked.
 const LARGE: u64 = 1 << 30;
@@ -27,11 +27,76 @@ struct Session<'a> {
     pins: Pins<'a>,
 }
 
+/// Returns the files of a model without a list that the cache has for a commit, or what they lack.
+pub(super) fn in_cache(
+    repository: &Repository,
+    commit: &str,
+    model: &Model,
+) -> std::result::Result<Vec<String>, String> {
+    let names = repository.files(commit);
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    listing::chosen(model, &names)
+}
+
+/// Returns the model with its files: those of its own list, of the lock file, of the hub, or of the cache.
+fn resolved(hub: &Hub, model: &Model, lock: Option<&LockFile>, progress: &mut dyn Progress) -> Result<Model> {
+    if !model.files.is_empty() {
+        return Ok(model.clone());
+    }
+    if let Some(locked) = lock.and_then(|lock| lock.of(&model.id)).filter(|locked| !locked.files.is_empty()) {
+        return Ok(Model { files: locked.files.keys().cloned().collect(), ..model.clone() });
+    }
+    if hub.offline {
+        let repository = Repository::new(hub, model);
+        let commit = repository.commit(&model.revision);
+        let files = commit.map(|commit| in_cache(&repository, &commit, model));
+        return match files {
+            Some(Ok(files)) => Ok(Model { files, ..model.clone() }),
+            Some(Err(what)) => Err(hub.missing(model, vec![what], true)),
+            None => Err(hub.missing(model, Vec::new(), true)),
+        };
+    }
+    let client = Client::new(hub)?;
+    let mut retries = RetryPolicy::new(hub.pause);
+    loop {
+        match client.list(model) {
+            Ok(listing) => return listing.resolve(model),
+            Err(error) => retries.wait(error, progress)?,
+        }
+    }
+}
+
+/// Returns what is missing of a model.
+pub(super) fn offer(hub: &Hub, model: &Model, progress: &mut dyn Progress) -> Result<Offer> {
+    let lock = hub.lock_file.as_deref().map(LockFile::read).transpose()?;
+    let model = &resolved(hub, model, lock.as_ref(), progress)?;
+    let pins = Pins::new(model, lock.as_ref())?;
+    let repository = Repository::new(hub, model);
+    let commit = repository.commit(pins.revision());
+    let there = |file: &str| commit.as_ref().is_some_and(|commit| repository.has(commit, file));
+    let missing: Vec<&String> = model.files.iter().filter(|file| !there(file)).collect();
+    let sizes = missing.iter().map(|file| pins.size(file).or(model.published.get(*file)?.size));
+    let mut known: Option<u64> = sizes.sum();
+    if known.is_none() && !hub.offline {
+        let session = Session { hub, model, repository, pins };
+        let client = Client::new(hub)?;
+        let mut sum = Some(0);
+        for file in &missing {
+            let wanted = Wanted { model, revision: session.pins.revision(), file };
+            let size = session.describe(&client, wanted, progress)?.size;
+            sum = sum.zip(size).map(|(sum, size)| sum + size);
+        }
+        known = sum;
+    }
+    Ok(Offer { model: model.clone(), missing: known, files: missing.len() })
+}
+
 /// Fetches what is missing, checks everything, and adds it to the lock file. Returns the folder.
 pub(super) fn fetch(hub: &Hub, model: &Model, progress: &mut dyn Progress) -> Result<PathBuf> {
     let lock = hub.lock_file.as_deref().map(LockFile::read).transpose()?;
+    let model = &resolved(hub, model, lock.as_ref(), progress)?;
     let pins = Pins::new(model, lock.as_ref())?;
-    let session = Session { hub, model, repository: Repository::new(&hub.cache, &model.id), pins };
+    let session = Session { hub, model, repository: Repository::new(hub, model), pins };
     let (commit, found) = session.all(progress)?;
     session.repository.remember(&model.revision, &commit)?;
     session.repository.remove_abandoned();

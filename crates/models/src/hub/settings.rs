@@ -21,10 +21,14 @@ const LEAST_RATE: LeastRate = LeastRate { bytes_per_second: 1000, window: Durati
 #[derive(Debug, Clone)]
 pub struct Hub {
     pub(super) endpoint: Endpoint,
+    /// A server that has the files of web addresses under `HOST/PATH`.
+    pub(super) mirror: Option<Endpoint>,
     /// The folder of `models--organisation--repository`.
     pub(super) cache: PathBuf,
     pub(super) token: Option<Token>,
     pub(super) offline: bool,
+    /// Whether the folder of a commit holds copies instead of links.
+    pub(super) copies: bool,
     /// Whether files are accepted that nothing proves.
     pub(super) unverified: bool,
     /// Where the commits and hashes of fetched files are kept.
@@ -45,8 +49,10 @@ impl fmt::Debug for Token {
 }
 
 impl Hub {
-    /// Returns the hub that the environment names: `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE`, `HF_TOKEN` or the token
-    /// file, `HF_HUB_OFFLINE`. Without `HOME` the system knows the user's home.
+    /// Returns the hub that the environment names: `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_CACHE` or `HUGGINGFACE_HUB_CACHE`,
+    /// `HF_TOKEN` or the token file, `HF_HUB_OFFLINE` or `TRANSFORMERS_OFFLINE`, `HF_HUB_DISABLE_SYMLINKS`; `$VARIABLE`
+    /// and `~` in paths are expanded. `TOKENRANK_MIRROR` has the files of web addresses. Without `HOME` the system knows
+    /// the user's home.
     ///
     /// # Errors
     /// [`HubError::NoHome`] if the cache's folder depends on the user's home, and there is none.
@@ -70,7 +76,7 @@ impl Hub {
         let variable = |name: &str| variable(name).filter(|value| !value.is_empty());
         let text = |name: &str| variable(name).map(|value| value.to_string_lossy().trim().to_owned());
         let folder = |name: &str| -> Result<Option<PathBuf>> {
-            variable(name).map(|value| expand(&PathBuf::from(value), user)).transpose()
+            variable(name).map(|value| expand(&expand_variables(value, &variable), user)).transpose()
         };
 
         let home = match (folder("HF_HOME")?, folder("XDG_CACHE_HOME")?) {
@@ -78,7 +84,11 @@ impl Hub {
             (None, Some(caches)) => Ok(caches.join("huggingface")),
             (None, None) => user().map(|user| user.join(".cache/huggingface")),
         };
-        let (cache, token_file) = match (folder("HF_HUB_CACHE")?, folder("HF_TOKEN_PATH")?, home) {
+        let cache = match folder("HF_HUB_CACHE")? {
+            None => folder("HUGGINGFACE_HUB_CACHE")?,
+            cache => cache,
+        };
+        let (cache, token_file) = match (cache, folder("HF_TOKEN_PATH")?, home) {
             (cache, token_file, Ok(home)) => (
                 cache.unwrap_or_else(|| home.join("hub")),
                 Some(token_file.unwrap_or_else(|| home.join("token"))),
@@ -90,19 +100,30 @@ impl Hub {
             .or_else(|| Some(read_text(&token_file?, TOKEN_BYTES).ok()?.trim().to_owned()))
             .filter(|token| !token.is_empty());
         let endpoint = text("HF_ENDPOINT").unwrap_or_else(|| "https://huggingface.co".into());
-        let offline = text("HF_HUB_OFFLINE")
-            .is_some_and(|value| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str()));
+        let is_on = |name: &str| {
+            text(name)
+                .is_some_and(|value| ["1", "on", "yes", "true"].contains(&value.to_lowercase().as_str()))
+        };
+        // As in Python, HF_HUB_OFFLINE wins even if it says no.
+        let offline = match variable("HF_HUB_OFFLINE") {
+            Some(_) => is_on("HF_HUB_OFFLINE"),
+            None => is_on("TRANSFORMERS_OFFLINE"),
+        };
         let cache = std::path::absolute(&cache).unwrap_or(cache);
-        Ok(Self { token: token.map(Token), offline, ..Self::at(&endpoint, &cache) })
+        let mirror = text("TOKENRANK_MIRROR").map(|url| Endpoint::new(&url));
+        let copies = is_on("HF_HUB_DISABLE_SYMLINKS");
+        Ok(Self { token: token.map(Token), offline, mirror, copies, ..Self::at(&endpoint, &cache) })
     }
 
     /// Returns a hub at this address with this cache and without token, whatever the environment says.
     pub fn at(endpoint: &str, cache: &Path) -> Self {
         Self {
             endpoint: Endpoint::new(endpoint),
+            mirror: None,
             cache: cache.into(),
             token: None,
             offline: false,
+            copies: false,
             unverified: false,
             lock_file: None,
             least_rate: LEAST_RATE,
@@ -120,6 +141,12 @@ impl Hub {
     #[must_use]
     pub fn with_offline(self, offline: bool) -> Self {
         Self { offline: self.offline || offline, ..self }
+    }
+
+    /// Sets a server that has the files of web addresses under `HOST/PATH`.
+    #[must_use]
+    pub fn with_mirror(self, url: &str) -> Self {
+        Self { mirror: Some(Endpoint::new(url)), ..self }
     }
 
     /// Sets the pause before the second attempt; it doubles before each further one.
@@ -140,6 +167,17 @@ impl Hub {
         Self { lock_file: Some(path.into()), ..self }
     }
 
+    /// Forgets the lock file.
+    #[must_use]
+    pub fn without_lock_file(self) -> Self {
+        Self { lock_file: None, ..self }
+    }
+
+    /// Host of the hub, for messages.
+    pub fn host(&self) -> String {
+        super::address::host(self.endpoint.url())
+    }
+
     /// Sets the least rate: a body that is slower over a whole window counts as a cut connection.
     #[must_use]
     pub fn with_least_rate(self, bytes_per_second: u64, window: Duration) -> Self {
@@ -150,6 +188,33 @@ impl Hub {
     pub fn cache(&self) -> &Path {
         &self.cache
     }
+}
+
+/// Expands `$NAME` and `${NAME}` as Python's `os.path.expandvars` does: unknown names stay as they are.
+fn expand_variables(value: OsString, variable: &impl Fn(&str) -> Option<OsString>) -> PathBuf {
+    let Some(text) = value.to_str() else { return value.into() };
+    let (mut expanded, mut rest) = (String::new(), text);
+    while let Some((before, after)) = rest.split_once('$') {
+        expanded.push_str(before);
+        let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
+        let (name, length) = match after.strip_prefix('{').and_then(|inner| inner.split_once('}')) {
+            Some((name, _)) => (name, name.len() + "{}".len()),
+            None => {
+                let length = after.find(|c| !is_name(c)).unwrap_or(after.len());
+                (&after[..length], length)
+            }
+        };
+        match variable(name).and_then(|value| value.into_string().ok()) {
+            Some(value) if !name.is_empty() => expanded.push_str(&value),
+            Some(_) | None => {
+                expanded.push('$');
+                expanded.push_str(&after[..length]);
+            }
+        }
+        rest = &after[length..];
+    }
+    expanded.push_str(rest);
+    expanded.into()
 }
 
 /// Expands `~` to the user's home, as Python does.
@@ -186,6 +251,26 @@ mod tests {
 
         assert_eq!(hub(&[]).endpoint.url(), "https://huggingface.co");
         assert_eq!(hub(&[("HF_ENDPOINT", "https://mirror/hf/")]).endpoint.url(), "https://mirror/hf");
+        assert_eq!(hub(&[("HUGGINGFACE_HUB_CACHE", "/old")]).cache, Path::new("/old"));
+        assert_eq!(
+            hub(&[("HUGGINGFACE_HUB_CACHE", "/old"), ("HF_HUB_CACHE", "/new")]).cache,
+            Path::new("/new")
+        );
+        for (path, expanded) in [
+            ("$SCRATCH/hf", "/scratch/hf"),
+            ("${SCRATCH}/hf", "/scratch/hf"),
+            ("/a$SCRATCH$SCRATCH", "/a/scratch/scratch"),
+            ("/a/$NOBODY/b", "/a/$NOBODY/b"),
+            ("/a/${NOBODY}/$", "/a/${NOBODY}/$"),
+        ] {
+            let found = hub(&[("SCRATCH", "/scratch"), ("HF_HUB_CACHE", path)]).cache;
+            assert_eq!(found, Path::new(expanded), "{path}");
+        }
+        assert!(hub(&[("TRANSFORMERS_OFFLINE", "1")]).offline);
+        assert!(!hub(&[("TRANSFORMERS_OFFLINE", "1"), ("HF_HUB_OFFLINE", "0")]).offline);
+        assert!(hub(&[("HF_HUB_DISABLE_SYMLINKS", "yes")]).copies && !hub(&[]).copies);
+        let mirror = hub(&[("TOKENRANK_MIRROR", "https://mirror/files/")]).mirror;
+        assert_eq!(mirror.map(|mirror| mirror.url().to_owned()).as_deref(), Some("https://mirror/files"));
         assert!(!hub(&[("HF_HUB_OFFLINE", "0")]).offline);
         assert!(hub(&[("HF_HUB_OFFLINE", "True")]).offline);
         assert!(hub(&[("HF_HUB_OFFLINE", "1")]).with_offline(false).offline);

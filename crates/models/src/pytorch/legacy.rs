@@ -50,15 +50,11 @@ fn check_system(system: &Unpickled) -> Result<(), String> {
     let Some(Node::Dict(entries)) = system.node(&system.root) else {
         return Err("the description of its system is missing".into());
     };
-    let little = entries.iter().find_map(|(key, value)| match key {
-        Value::Text(key) if system.text(key) == "little_endian" => Some(value),
-        _ => None,
-    });
-    match little {
-        Some(Value::Bool(false)) => {
-            Err("its numbers are stored with the highest byte first, which is not read".into())
-        }
-        _ => Ok(()),
+    let is_little_endian =
+        |key: &Value| matches!(key, Value::Text(key) if system.text(key) == "little_endian");
+    match entries.iter().any(|(key, value)| is_little_endian(key) && *value == Value::Bool(false)) {
+        true => Err("its numbers are stored with the highest byte first, which is not read".into()),
+        false => Ok(()),
     }
 }
 

@@ -96,7 +96,7 @@ impl Machine<'_> {
                     self.marks.push(self.stack.len());
                 }
                 b'.' => return self.pop(),
-                b'0' => drop(self.pop()?),
+                b'0' => _ = self.pop()?,
                 b'1' => drop(self.above_mark()?),
                 b'N' => self.push(Value::None)?,
                 0x88 => self.push(Value::Bool(true))?,
@@ -531,9 +531,10 @@ impl Machine<'_> {
         let Some(Node::Tuple(items) | Node::List(items)) = self.nodes.get(*index) else {
             return Err("the shape of a tensor is not a tuple".into());
         };
-        let size = |item: &Value| match item {
-            Value::Int(size) if *size >= 0 => Ok(*size),
-            _ => Err("a side or a stride of a tensor is not a number from 0".to_owned()),
+        let size = |item: &Value| {
+            let size = if let Value::Int(size) = item { Some(*size) } else { None };
+            size.filter(|&size| size >= 0)
+                .ok_or_else(|| "a side or a stride of a tensor is not a number from 0".to_owned())
         };
         items.iter().map(size).collect()
     }

@@ -49,11 +49,9 @@ fn inner<'a>(pickle: &'a Unpickled, root: &'a Value) -> Result<Option<&'a Value>
     }
     let named: Vec<(&str, &Value)> = members
         .iter()
-        .filter_map(|(key, value)| match key {
-            Value::Text(key) if matches!(pickle.node(value), Some(Node::Dict(_))) => {
-                Some((pickle.text(key), value))
-            }
-            _ => None,
+        .filter_map(|(key, value)| {
+            let Value::Text(key) = key else { return None };
+            matches!(pickle.node(value), Some(Node::Dict(_))).then(|| (pickle.text(key), value))
         })
         .collect();
     if let Some((_, value)) = WRAPPERS.iter().find_map(|wrapper| named.iter().find(|(key, _)| key == wrapper))

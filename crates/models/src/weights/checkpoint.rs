@@ -143,25 +143,19 @@ impl Checkpoint {
         if let (Library::Transformers, Some(named)) = (libraries[0], &config.transformers_weights) {
             return Self::named(dir, named);
         }
-        let taken = |library: Library, variant: Option<&str>| {
-            library.candidates(variant).into_iter().find(|name| dir.join(name).is_file())
-        };
-        if let Some(name) = libraries.into_iter().find_map(|library| taken(library, None)) {
-            return Self::open(dir, &name);
+        let mut files = file_names(dir)?;
+        files.retain(|name| dir.join(name).is_file());
+        match preferred(libraries, &files).map_err(|reason| refuse(dir, reason))? {
+            Some(Preferred { name, variant: None }) => Self::open(dir, &name),
+            Some(Preferred { name, variant: Some((variant, usual)) }) => {
+                log::warn!(
+                    "{}: there is no {usual}; using the weights of the variant `{variant}`, {name}",
+                    dir.display()
+                );
+                Self::open(dir, &name)
+            }
+            None => Err(refuse(dir, none(libraries, &files))),
         }
-        let files = file_names(dir)?;
-        for library in libraries {
-            let variants: BTreeSet<&str> = files.iter().filter_map(|file| library.variant(file)).collect();
-            let Some(variant) = chosen(&variants).map_err(|reason| refuse(dir, reason))? else { continue };
-            let Some(name) = taken(library, Some(variant)) else { continue };
-            let usual = library.candidates(None).remove(0);
-            log::warn!(
-                "{}: there is no {usual}; using the weights of the variant `{variant}`, {name}",
-                dir.display()
-            );
-            return Self::open(dir, &name);
-        }
-        Err(refuse(dir, none(libraries, &files)))
     }
 
     /// Opens the file that config.json names.
@@ -219,6 +213,60 @@ impl Checkpoint {
         }
         Ok(Self { files, index: Some(Index { path, weight_map }) })
     }
+}
+
+/// The weight file or index that is read.
+struct Preferred {
+    name: String,
+    /// Its variant, if it is one, and the usual name.
+    variant: Option<(String, String)>,
+}
+
+/// Returns which of the files of a folder is read as weights or their index, if any.
+fn preferred<S: AsRef<str>>(libraries: [Library; 2], files: &[S]) -> Result<Option<Preferred>, String> {
+    let names = || files.iter().map(AsRef::as_ref);
+    let taken = |library: Library, variant: Option<&str>| {
+        library.candidates(variant).into_iter().find(|name| names().any(|file: &str| file == name))
+    };
+    if let Some(name) = libraries.into_iter().find_map(|library| taken(library, None)) {
+        return Ok(Some(Preferred { name, variant: None }));
+    }
+    for library in libraries {
+        let variants: BTreeSet<&str> = names().filter_map(|file| library.variant(file)).collect();
+        let Some(variant) = chosen(&variants)? else { continue };
+        let Some(name) = taken(library, Some(variant)) else { continue };
+        let usual = library.candidates(None).remove(0);
+        return Ok(Some(Preferred { name, variant: Some((variant.to_owned(), usual)) }));
+    }
+    Ok(None)
+}
+
+/// Returns the files among `files`, the names in a folder of diffusers or of transformers, that are read as weights:
+/// one file, or an index and the shards of its name. Empty if there are none.
+pub(crate) fn weight_names(files: &[&str], diffusers: bool) -> Vec<String> {
+    let libraries = match diffusers {
+        true => [Library::Diffusers, Library::Transformers],
+        false => [Library::Transformers, Library::Diffusers],
+    };
+    let Ok(Some(Preferred { name, variant })) = preferred(libraries, files) else { return Vec::new() };
+    let Some((stem, end)) = name.strip_suffix(".json").and_then(|index| index.split_once('.')) else {
+        return vec![name];
+    };
+    let end = end.split('.').next().unwrap_or_default();
+    // `STEM-00001-of-00002.END`, `STEM.VARIANT-00001-of-00002.END`, and the older `STEM-00001-of-00002.VARIANT.END`.
+    let is_shard_of = |file: &&&str| {
+        let between = file.strip_prefix(stem).and_then(|rest| rest.strip_suffix(end)?.strip_suffix('.'));
+        let numbers = match &variant {
+            None => between.and_then(|between| between.strip_prefix('-')),
+            Some((variant, _)) => between.and_then(|between| {
+                let first = between.strip_prefix(&format!(".{variant}-"));
+                first.or_else(|| between.strip_prefix('-')?.strip_suffix(&format!(".{variant}")))
+            }),
+        };
+        numbers.is_some_and(|numbers| is_shard(numbers) && !numbers.contains('.'))
+    };
+    let shards: Vec<String> = files.iter().filter(is_shard_of).map(|file| (*file).to_owned()).collect();
+    std::iter::once(name).chain(shards).collect()
 }
 
 fn refuse(path: &Path, reason: impl Into<String>) -> Error {

@@ -19,6 +19,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result, quoted};
 use checkpoint::Checkpoint;
+pub(crate) use checkpoint::weight_names;
 use shard::Shard;
 
 /// A memory-mapped view of a checkpoint below one name prefix.

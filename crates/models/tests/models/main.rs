@@ -18,6 +18,7 @@ mod samplers;
 mod sd_pipeline;
 mod t5_golden;
 mod tokenizer_attacks;
+mod torch_file;
 mod unet_golden;
 mod vae_golden;
 mod vision_golden;

@@ -6,6 +6,7 @@ mod folder;
 mod imagenet;
 mod listing;
 mod mini;
+mod published;
 mod reference;
 pub mod segmentation;
 mod source;
@@ -27,6 +28,7 @@ pub use folder::FolderConfig;
 pub use imagenet::ImageNetConfig;
 pub use listing::{note_left_out, python_order};
 pub use mini::{MiniConfig, Objects};
+pub use published::{MissingPart, Place};
 pub use reference::ReferenceConfig;
 pub use segmentation::{
     CityscapesConfig, CocoStuffConfig, DenseImage, ImageNetSegmentationConfig, LabelledPixels, MasksConfig,

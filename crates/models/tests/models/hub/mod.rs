@@ -1,5 +1,6 @@
 //! Downloads from a stand-in hub: success, resuming, refusals, and the state of the cache afterwards.
 
+mod archives;
 mod attacks;
 mod folders;
 mod lock_file;

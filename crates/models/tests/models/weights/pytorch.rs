@@ -2,20 +2,17 @@
 //! would run code, or claim more than they hold, are refused.
 
 use std::collections::BTreeMap;
-use std::io::{Cursor, Write as _};
 use std::path::Path;
 
 use models::attend::{KeyBias, NoProbe};
 use models::vision::VisionTransformer;
 use models::{Device, Error, HeadSource, Kind, Weights};
-use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use tch::Tensor;
-use zip::write::FileOptions;
-use zip::{CompressionMethod, ZipWriter};
+use zip::CompressionMethod;
 
-use super::Stored;
 use crate::golden::{copy, fixture};
+use crate::torch_file::{Stored, archive, pickle, read, storage, stored, tensor, text, torch_file};
 
 fn open(path: &Path) -> Result<Weights, Error> {
     Weights::open_file(path, Kind::Float, Device::Cpu)
@@ -89,93 +86,16 @@ fn damaged_numbers_are_noticed_where_the_file_has_checksums() {
     }
 }
 
-/// A pickle from its parts, with protocol and end.
-fn pickle(parts: &[&[u8]]) -> Vec<u8> {
-    [b"\x80\x02", parts.concat().as_slice(), b"."].concat()
-}
-
-fn text(text: &str) -> Vec<u8> {
-    [b"X".as_slice(), &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat()
-}
-
-fn int(number: i64) -> Vec<u8> {
-    [b"\x8a\x08".as_slice(), &number.to_le_bytes()].concat()
-}
-
-fn storage(class: &str, key: &str, numbers: i64) -> Vec<u8> {
-    let class = format!("ctorch\n{class}\n");
-    [b"(".as_slice(), &text("storage"), class.as_bytes(), &text(key), &text("cpu"), &int(numbers), b"tQ"]
-        .concat()
-}
-
-fn sizes(sizes: &[i64]) -> Vec<u8> {
-    [b"(".to_vec(), sizes.iter().flat_map(|&size| int(size)).collect(), b"t".to_vec()].concat()
-}
-
-fn tensor(storage: &[u8], offset: i64, shape: &[i64], strides: &[i64]) -> Vec<u8> {
-    let arguments = [storage, &int(offset), &sizes(shape), &sizes(strides), b"\x89N"].concat();
-    [b"ctorch._utils\n_rebuild_tensor_v2\n(".as_slice(), &arguments, b"tR"].concat()
-}
-
-/// `{name: tensor}`.
-fn named(name: &str, tensor: &[u8]) -> Vec<u8> {
-    pickle(&[b"}", &text(name), tensor, b"s"])
-}
-
-fn archive(entries: &[(&str, &[u8])], method: CompressionMethod) -> Vec<u8> {
-    let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
-    for (name, bytes) in entries {
-        zip.start_file(*name, FileOptions::default().compression_method(method)).expect("in memory");
-        zip.write_all(bytes).expect("in memory");
-    }
-    zip.finish().expect("in memory").into_inner()
-}
-
-fn stored(pickle: &[u8], storages: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut entries = vec![("a/data.pkl", pickle)];
-    entries.extend(storages);
-    archive(&entries, CompressionMethod::Stored)
-}
-
-/// Writes a state dict as `torch.save` does; `root` makes the saved object of it.
-pub(super) fn save_all(path: &Path, tensors: &[Stored], root: impl FnOnce(Vec<u8>) -> Vec<u8>) {
-    let (mut items, mut storages) = (Vec::new(), Vec::new());
-    for (i, (name, kind, shape, data)) in tensors.iter().enumerate() {
-        let class = match kind {
-            Dtype::F32 => "FloatStorage",
-            Dtype::F16 => "HalfStorage",
-            Dtype::I64 => "LongStorage",
-            other => panic!("{other:?}"),
-        };
-        let numbers: usize = shape.iter().product();
-        let shape: Vec<i64> = shape.iter().map(|&side| side as i64).collect();
-        let strides: Vec<i64> = (0..shape.len()).map(|i| shape[i + 1..].iter().product()).collect();
-        let storage = storage(class, &i.to_string(), numbers as i64);
-        items.extend([text(name), tensor(&storage, 0, &shape, &strides)]);
-        storages.push((format!("a/data/{i}"), data.as_slice()));
-    }
-    let storages: Vec<_> = storages.iter().map(|(name, bytes)| (name.as_str(), *bytes)).collect();
-    let dict = [b"ccollections\nOrderedDict\n)R(".as_slice(), &items.concat(), b"u"].concat();
-    std::fs::write(path, stored(&pickle(&[&root(dict)]), &storages)).expect("writable");
-}
-
 /// Writes a file as `torch.save` does, of one-number tensors.
 pub(super) fn save(path: &Path, tensors: impl IntoIterator<Item = (String, f32)>) {
     let stored = |(name, number): (String, f32)| (name, Dtype::F32, vec![1], number.to_le_bytes().to_vec());
-    save_all(path, &tensors.into_iter().map(stored).collect::<Vec<_>>(), |dict| dict);
+    let tensors: Vec<Stored> = tensors.into_iter().map(stored).collect();
+    std::fs::write(path, torch_file(&tensors, |dict| dict)).expect("writable");
 }
 
 /// A network, and a head as DINO publishes it, compute the same from a PyTorch file as from safetensors.
 #[test]
 fn networks_and_heads_are_read_as_published() {
-    let read = |path: &Path| {
-        let bytes = std::fs::read(path).expect("a fixture");
-        let file = SafeTensors::deserialize(&bytes).expect("a fixture");
-        let stored = |(name, view): (String, TensorView)| {
-            (name, view.dtype(), view.shape().to_vec(), view.data().to_vec())
-        };
-        file.tensors().into_iter().map(stored).collect::<Vec<Stored>>()
-    };
     let logits = |dir: &Path, head: Option<&HeadSource>| {
         let network = VisionTransformer::load(dir, Kind::Float, Device::Cpu, head).expect("a network");
         let pixels =
@@ -187,20 +107,27 @@ fn networks_and_heads_are_read_as_published() {
     for (name, head) in [("vit-plain", false), ("dino-small", true)] {
         let (whole, dir) = (copy(name), copy(name));
         let weights = dir.path().join("model.safetensors");
-        save_all(&dir.path().join("pytorch_model.bin"), &read(&weights), |dict| dict);
+        std::fs::write(dir.path().join("pytorch_model.bin"), torch_file(&read(&weights), |dict| dict))
+            .expect("writable");
         std::fs::remove_file(weights).expect("a copy");
         let linear = |file: &str| head.then(|| HeadSource::Linear(dir.path().join(file)));
         if head {
             let mut tensors = read(&dir.path().join("head.safetensors"));
             tensors.iter_mut().for_each(|tensor| tensor.0.insert_str(0, "module.linear."));
-            save_all(&dir.path().join("head.pth"), &tensors, |dict| {
+            let file = torch_file(&tensors, |dict| {
                 [b"}(".as_slice(), &text("epoch"), b"K\x64", &text("state_dict"), &dict, b"u"].concat()
             });
+            std::fs::write(dir.path().join("head.pth"), file).expect("writable");
         }
         let wanted = logits(whole.path(), linear("head.safetensors").as_ref());
         let found = logits(dir.path(), linear("head.pth").as_ref());
         assert!(wanted.equal(&found), "{name}");
     }
+}
+
+/// `{name: tensor}`.
+fn named(name: &str, tensor: &[u8]) -> Vec<u8> {
+    pickle(&[b"}", &text(name), tensor, b"s"])
 }
 
 fn refusal(bytes: &[u8]) -> String {

@@ -77,6 +77,15 @@ impl CocoStuffConfig {
         "stuffthingmaps/val2017".into()
     }
 
+    /// Where a folder of the usual layout is according to this configuration, relative to `root`.
+    pub(in crate::dataset) fn place<'a>(&'a self, usual: &'a Path) -> &'a Path {
+        match usual {
+            images if images == Self::default_images() => &self.images,
+            labels if labels == Self::default_labels() => &self.labels,
+            other => other,
+        }
+    }
+
     pub(in crate::dataset) fn labelled_pixels(&self) -> Result<LabelledPixels> {
         let classes = Classes::shipped()?;
         let names = self.names()?;
