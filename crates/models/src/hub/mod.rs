@@ -34,10 +34,10 @@ use content::Kind;
 
 pub use disk::{amount, free_space};
 pub use error::{HubError, Result};
-pub use registry::{Model, Published, Registry, RepositoryKind};
+pub use registry::{Model, Published, Registry, RepositoryKind, WebFile};
 pub use settings::Hub;
 pub use unpack::UnpackedFolder;
-pub use web::{WebFile, WebOffer};
+pub use web::WebOffer;
 
 /// What would be downloaded of a model.
 #[derive(Debug, Clone)]

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde::Deserialize;
 
 use super::error::{HubError, Result};
-use super::web::WebFile;
 
 const EMBEDDED: &str = include_str!("../../../../configs/models.toml");
 /// Number of names that an error about an unknown name suggests.
@@ -61,6 +60,27 @@ pub struct Model {
     pub published: BTreeMap<String, Published>,
 }
 
+/// A file at a web address.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebFile {
+    /// Short name.
+    pub name: String,
+    /// Address. Its last part is the name of the file.
+    pub url: String,
+    /// Terms of use.
+    pub licence: String,
+    /// Bytes, if published.
+    #[serde(default)]
+    pub size: Option<u64>,
+    /// SHA-256 in lower-case hexadecimal, if published.
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// MD5 in lower-case hexadecimal, if published. It shows damage, but not a forgery.
+    #[serde(default)]
+    pub md5: Option<String>,
+}
+
 /// Published size and hash of a file.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -69,6 +89,19 @@ pub struct Published {
     pub size: Option<u64>,
     /// SHA-256 in lower-case hexadecimal.
     pub sha256: Option<String>,
+}
+
+impl WebFile {
+    /// Name of the file: the last part of its address.
+    pub fn file_name(&self) -> &str {
+        let path = self.url.split(['?', '#']).next().unwrap_or_default();
+        path.rsplit('/').next().unwrap_or_default()
+    }
+
+    /// Whether a published hash tells what the file must be.
+    pub(super) fn has_hash(&self) -> bool {
+        self.sha256.is_some() || self.md5.is_some()
+    }
 }
 
 impl RepositoryKind {

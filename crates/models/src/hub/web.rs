@@ -5,7 +5,6 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use md5::Md5;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::Progress;
@@ -16,32 +15,12 @@ use super::error::{HubError, Result};
 use super::flock::FileLock;
 use super::lock_file::{LockFile, LockedFile};
 use super::partial::Partial;
+use super::registry::WebFile;
 use super::retry::RetryPolicy;
 use super::settings::Hub;
 use super::transfer::Transfer;
 use super::unpack::{UnpackedFolder, unpack};
 use crate::hex::hex;
-
-/// A file at a web address.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct WebFile {
-    /// Short name.
-    pub name: String,
-    /// Address. Its last part is the name of the file.
-    pub url: String,
-    /// Terms of use.
-    pub licence: String,
-    /// Bytes, if published.
-    #[serde(default)]
-    pub size: Option<u64>,
-    /// SHA-256 in lower-case hexadecimal, if published.
-    #[serde(default)]
-    pub sha256: Option<String>,
-    /// MD5 in lower-case hexadecimal, if published. It shows damage, but not a forgery.
-    #[serde(default)]
-    pub md5: Option<String>,
-}
 
 /// What a server says about a file.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,19 +31,6 @@ pub struct WebOffer {
     pub host: String,
     /// Whether a file of this name is there already.
     pub present: bool,
-}
-
-impl WebFile {
-    /// Name of the file: the last part of its address.
-    pub fn file_name(&self) -> &str {
-        let path = self.url.split(['?', '#']).next().unwrap_or_default();
-        path.rsplit('/').next().unwrap_or_default()
-    }
-
-    /// Whether a published hash tells what the file must be.
-    fn has_hash(&self) -> bool {
-        self.sha256.is_some() || self.md5.is_some()
-    }
 }
 
 impl Hub {
