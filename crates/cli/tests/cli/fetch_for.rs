@@ -508,3 +508,63 @@ fn a_killed_fetch_of_an_archive_resumes() {
     let rest = tree(&machine.work().join("datasets"));
     assert!(rest.iter().all(|name| !name.contains("/.") && !name.ends_with(".zip")), "{rest:?}");
 }
+
+/// A proxy that opens tunnels to `server`, whatever host is asked for. Returns its address and what it was asked for.
+fn proxy(server: &Server) -> (String, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::{TcpListener, TcpStream};
+
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let address = format!("http://{}", listener.local_addr().expect("an address"));
+    let asked = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
+    let (log, server) = (std::sync::Arc::clone(&asked), server.address);
+    let tunnel = move |stream: TcpStream, log: &std::sync::Mutex<Vec<String>>| -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        let mut first = String::new();
+        reader.read_line(&mut first)?;
+        log.lock().expect("no panic").push(first.trim().to_owned());
+        let mut line = String::from("x");
+        while !line.trim().is_empty() {
+            line.clear();
+            reader.read_line(&mut line)?;
+        }
+        let mut client = stream;
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+        let upstream = TcpStream::connect(server)?;
+        let (mut up, mut down, mut back) = (upstream.try_clone()?, upstream, client);
+        let there = std::thread::spawn(move || std::io::copy(&mut reader, &mut up));
+        std::io::copy(&mut down, &mut back)?;
+        back.shutdown(std::net::Shutdown::Both)?;
+        drop(there.join());
+        Ok(())
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            let log = std::sync::Arc::clone(&log);
+            std::thread::spawn(move || tunnel(stream, &log));
+        }
+    });
+    (address, asked)
+}
+
+/// The proxies of the environment are used, except for the hosts that it excludes.
+#[test]
+fn proxies_are_obeyed() {
+    let server = published().serve();
+    let (address, asked) = proxy(&server);
+    for (name, excluded, reached) in
+        [("HTTP_PROXY", "", true), ("ALL_PROXY", "other.invalid", true), ("HTTP_PROXY", "hub.invalid", false)]
+    {
+        let machine = Machine::new();
+        let mut command = machine.command(&server, &["fetch", "facebook/dino-vits8"]);
+        for other in ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY"] {
+            command.env_remove(other).env_remove(other.to_lowercase());
+        }
+        command.env("HF_ENDPOINT", "http://hub.invalid").env_remove("TOKENRANK_MIRROR");
+        let output =
+            command.env(name, &address).env("NO_PROXY", excluded).output().expect("the binary starts");
+        assert_eq!(output.status.code(), Some(if reached { 0 } else { 3 }), "{name}: {}", words(&output));
+        let asked = std::mem::take(&mut *asked.lock().expect("no panic"));
+        assert_eq!(asked.first().is_some_and(|line| line.starts_with("CONNECT hub.invalid:80")), reached);
+    }
+}
