@@ -9,6 +9,7 @@
 pub mod analysis;
 mod by_name;
 pub mod compare;
+pub mod embedded;
 mod error;
 mod execute;
 mod experiment;
@@ -27,6 +28,7 @@ mod plan;
 #[cfg(test)]
 mod reference;
 pub mod results;
+mod source;
 mod sweep;
 mod table;
 
@@ -42,6 +44,7 @@ pub use paper::PaperTable;
 pub use paper_table::Named as NamedResults;
 pub use paper_table::{paper_tables, whole};
 pub use plan::{Plan, RunOptions};
+pub use source::Source;
 pub use sweep::{Shared, Sweep, SweepFinished, SweepOutcome, Variant};
 pub use table::{Cell, Row, Table};
 pub use tasks::Failure as ItemFailure;

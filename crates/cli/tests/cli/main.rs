@@ -29,6 +29,7 @@ mod metrics;
 mod networks;
 mod on_files;
 mod output;
+mod outside;
 mod paper;
 mod paper_diffseg;
 mod paper_guidance;
