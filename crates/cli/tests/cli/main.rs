@@ -4,6 +4,7 @@
 mod attend;
 #[path = "../../../pages/tests/browser/mod.rs"]
 mod browser;
+mod bundle;
 mod changed_data;
 mod checkpoints;
 mod common;
