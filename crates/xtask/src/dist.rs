@@ -11,6 +11,7 @@ use std::process::{self, Command};
 use crate::elf::Dynamic;
 use crate::error::{Error, Result};
 use crate::launch::{Cargo, Step};
+use crate::libtorch::Libtorch;
 use crate::setup;
 use crate::version::{Found, inspect};
 use crate::workspace::Workspace;
@@ -82,9 +83,11 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<u8> {
         Bundle { folder: out.join(options.name()), archive: out.join(format!("{}.tar.gz", options.name())) };
     bundle.refuse_other(options.archive)?;
 
-    let libtorch = setup::ensure(workspace, false)?.libtorch;
     let built = match &options.binary {
-        Some(binary) => binary.clone(),
+        Some(binary) => {
+            setup::ensure(workspace, false)?;
+            binary.clone()
+        }
         None => {
             let args = ["build", "--package", "tokenrank", "--profile", &options.profile];
             let code = Cargo::new(workspace)?.run(&Step::new(&args, &[]))?;
@@ -95,6 +98,7 @@ pub(crate) fn run(workspace: &Workspace, options: &Options) -> Result<u8> {
             workspace.target().join(folder).join("tokenrank")
         }
     };
+    let libtorch = Libtorch::chosen(workspace);
     let libraries = libraries::needed(&built, &libtorch.folder().join("lib"), options.cuda)?;
 
     let staging = Staging::new(&out)?;
