@@ -54,11 +54,16 @@ pub(crate) enum Command {
     Slurm(Box<SlurmArgs>),
     /// Check whether a run can start on this machine
     Doctor,
+    /// Print the script by which a shell completes commands and options
+    Completions(CompletionsArgs),
+    /// Write manual pages, one for each command
+    Man(ManArgs),
 }
 
 #[derive(clap::Args)]
 pub(crate) struct RunArgs {
-    /// Experiment files, such as configs/mini/masking-vit.toml
+    /// Experiments: files such as configs/mini/masking-vit.toml, or names that `tokenrank ls` lists, such as
+    /// paper/masking-vit
     #[arg(required = true, value_name = "CONFIG")]
     pub configs: Vec<PathBuf>,
     /// Override a setting of the file, such as model.path=DIR or task.masking.layers=all
@@ -149,6 +154,27 @@ the baseline's in settings, items, data or weights.";
 pub(crate) struct LsArgs {
     /// What to list [default: everything]
     pub what: Option<Listing>,
+    /// Print a text that the program carries: an experiment by its name, such as paper/masking-vit, or another file of the
+    /// repository, such as configs/schema.json
+    #[arg(long, value_name = "NAME", conflicts_with = "what")]
+    pub show: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+#[command(after_help = COMPLETIONS_PLACES)]
+pub(crate) struct CompletionsArgs {
+    /// Shell that reads the script
+    pub shell: clap_complete::Shell,
+}
+
+const COMPLETIONS_PLACES: &str = "\
+For bash: tokenrank completions bash > ~/.local/share/bash-completion/completions/tokenrank";
+
+#[derive(clap::Args)]
+pub(crate) struct ManArgs {
+    /// Folder for the pages, such as ~/.local/share/man/man1; files of the same names are replaced
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
 }
 
 #[derive(clap::Args)]
@@ -193,12 +219,14 @@ TOKENRANK_MIRROR names a server that has the files of other web addresses under 
 pub(crate) enum Listing {
     /// Network architectures and published checkpoints
     Models,
-    /// Kinds of datasets
+    /// Kinds of datasets, and descriptors that the program carries
     Datasets,
-    /// Experiment files below configs/
+    /// Experiment files below configs/, and experiments that the program carries
     Experiments,
     /// Tables of the paper
     Tables,
+    /// Licences of the program and of what it carries
+    Licences,
 }
 
 #[derive(clap::Args)]

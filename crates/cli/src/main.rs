@@ -67,5 +67,10 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Metrics(args) => commands::metrics::metrics(&args),
         Command::Slurm(args) => commands::slurm::slurm(&args),
         Command::Doctor => commands::doctor::doctor(),
+        Command::Completions(args) => {
+            commands::completions::completions(&args);
+            Ok(())
+        }
+        Command::Man(args) => commands::completions::man(&args),
     }
 }

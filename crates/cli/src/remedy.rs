@@ -284,6 +284,7 @@ impl Explained for eval::Error {
             Self::Run(error) => error.remedy(),
             Self::Task(error) => error.remedy(),
             Self::Analysis(error) => error.remedy(),
+            Self::NoExperiment { .. } => Some("`tokenrank ls experiments` lists them all".into()),
             Self::Baseline { .. } => Some("--update makes it of this result".into()),
             Self::OtherFeatures { .. } => {
                 Some("name the same --features, or give the folder of pictures".into())
@@ -307,6 +308,7 @@ impl Explained for eval::Error {
             Self::Option { .. } => format!("--{self}"),
             Self::Analysis(error) => error.words(),
             Self::Config { .. }
+            | Self::NoExperiment { .. }
             | Self::OtherFeatures { .. }
             | Self::Baseline { .. }
             | Self::Compare { .. }

@@ -6,6 +6,8 @@ use models::files::looked_for;
 use models::{ErrorKind, NotFinite};
 use runs::FileAction;
 
+use crate::embedded;
+
 /// Result of everything in this crate.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -13,12 +15,20 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// An experiment file is invalid.
-    #[error("experiment {}: {reason}{}", path.display(), looked_for(path))]
+    #[error("experiment {}: {reason}{}", path.display(), place(path))]
     Config {
         /// The file.
         path: PathBuf,
         /// What is wrong, with the line if it is known.
         reason: String,
+    },
+    /// There is no experiment of this name, neither as a file nor in the program.
+    #[error("experiment {}: no such file, and the program has no experiment of this name{}; nearest: {}", path.display(), looked_for(path), nearest.join(", "))]
+    NoExperiment {
+        /// As given.
+        path: PathBuf,
+        /// The most similar names, best first.
+        nearest: Vec<&'static str>,
     },
     /// A `--set` cannot be applied.
     #[error("{assignment}: {reason}")]
@@ -94,6 +104,11 @@ pub enum Error {
     Task(#[from] tasks::Error),
 }
 
+/// Returns where an experiment file was looked for if it does not exist; empty for an experiment in the program.
+fn place(path: &Path) -> String {
+    if embedded::experiment(path).is_some() { String::new() } else { looked_for(path) }
+}
+
 /// Lists the errors, numbered, one per line.
 pub fn several(errors: &[Error], words: impl Fn(&Error) -> String) -> String {
     let lines = (1..).zip(errors).map(|(number, error)| format!("{number}. {}", words(error)));
@@ -107,6 +122,7 @@ impl Error {
         match self {
             Self::Several(errors) => errors.iter().map(Self::kind).min().unwrap_or(ErrorKind::Other),
             Self::Config { .. }
+            | Self::NoExperiment { .. }
             | Self::Override { .. }
             | Self::Option { .. }
             | Self::OtherFeatures { .. }

@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use models::limits;
 use schemars::JsonSchema;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -19,6 +18,7 @@ use crate::by_name;
 use crate::error::{Error, Result};
 use crate::judge::MetricsConfig;
 use crate::model::ModelConfig;
+use crate::source::Source;
 
 /// An experiment: a network, a dataset, and what is measured.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -109,11 +109,11 @@ impl Experiment {
         !matches!(self.dataset, DatasetConfig::Mini(_))
     }
 
-    /// Reads an experiment file and applies `--set` assignments (`key.path=value`; a value that is not TOML is read
-    /// as a string).
+    /// Reads an experiment, a file or one that the program carries, and applies `--set` assignments (`key.path=value`; a
+    /// value that is not TOML is read as a string).
     ///
     /// # Errors
-    /// Fails if the file cannot be read or is not an experiment; the message carries line and column.
+    /// Fails if it cannot be read or is not an experiment; the message carries line and column.
     pub fn read(path: &Path, assignments: &[String]) -> Result<Self> {
         let document = document(path, assignments)?;
         parse(path, &document).map_err(|mut error| {
@@ -127,7 +127,7 @@ impl Experiment {
     }
 }
 
-/// Returns the title of an experiment file, with or without a sweep; `None` if the file is something else.
+/// Returns the title of an experiment, with or without a sweep; `None` if the file is something else.
 ///
 /// # Errors
 /// Fails if the file cannot be read or is not a valid experiment.
@@ -140,11 +140,10 @@ pub fn title(path: &Path) -> Result<Option<String>> {
     Ok(Some(parse(path, &document)?.title))
 }
 
-/// Reads an experiment file and applies assignments, without checking its keys.
+/// Reads an experiment and applies assignments, without checking its keys.
 pub(crate) fn document(path: &Path, assignments: &[String]) -> Result<DocumentMut> {
     let refuse = |reason: String| Error::Config { path: path.into(), reason };
-    let text = limits::read_text(path, limits::EXPERIMENT_BYTES)
-        .map_err(|e| refuse(format!("cannot be read: {e}")))?;
+    let text = Source::of(path)?.read().map_err(|e| refuse(format!("cannot be read: {e}")))?;
     let mut document: DocumentMut =
         text.parse().map_err(|e: toml_edit::TomlError| refuse(brief(&e.to_string())))?;
     for assignment in assignments {

@@ -9,6 +9,7 @@
 pub mod analysis;
 mod by_name;
 pub mod compare;
+pub mod embedded;
 mod error;
 mod execute;
 mod experiment;
@@ -28,6 +29,7 @@ mod plan;
 #[cfg(test)]
 mod reference;
 pub mod results;
+mod source;
 mod sweep;
 mod table;
 
@@ -44,6 +46,7 @@ pub use paper::PaperTable;
 pub use paper_table::Named as NamedResults;
 pub use paper_table::{paper_tables, whole};
 pub use plan::{Plan, RunOptions};
+pub use source::Source;
 pub use sweep::{Shared, Sweep, SweepFinished, SweepOutcome, Variant};
 pub use table::{Cell, Row, Table};
 pub use tasks::Failure as ItemFailure;

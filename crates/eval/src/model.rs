@@ -6,6 +6,7 @@ use models::{HeadSource, VisionConfig, VisionFamily, limits};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::embedded;
 use crate::error::Result;
 
 /// The network of an experiment, `[model]`.
@@ -169,8 +170,12 @@ impl ZeroShot {
     fn read(&self) -> Result<HeadSource> {
         let path = &self.descriptor;
         let refuse = |reason: String| tasks::Error::Dataset { path: path.clone(), reason };
-        let text = limits::read_text(path, limits::EXPERIMENT_BYTES)
-            .map_err(|e| refuse(format!("cannot be read: {e}")))?;
+        let text = match embedded::text(path) {
+            // A file comes first.
+            Some(own) if path.symlink_metadata().is_err() => Ok(own.text.to_owned()),
+            Some(_) | None => limits::read_text(path, limits::EXPERIMENT_BYTES),
+        };
+        let text = text.map_err(|e| refuse(format!("cannot be read: {e}")))?;
         let Descriptor { classes, templates } =
             toml::from_str(&text).map_err(|e| refuse(format!("not a descriptor with `classes`: {e}")))?;
         let templates = match self.templates {

@@ -12,6 +12,7 @@ use crate::experiments::kind::{JudgedBy, Prepared};
 use crate::experiments::spec::Filling;
 use crate::experiments::{PaperTarget, paper_table};
 use crate::idle::{self, Idle};
+use crate::source::Source;
 use runs::layout::SCHEMA;
 use runs::progress;
 use runs::{Code, FolderLocks, Identity, Judging, RunHeader, Shard};
@@ -85,7 +86,7 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Checks an experiment file against the files it names.
+    /// Checks an experiment, a file or one that the program carries, against the files it names.
     ///
     /// # Errors
     /// Fails with the first problem found.
@@ -95,7 +96,7 @@ impl Plan {
         let idle = Idle::notes(&idle::idle(&experiment.task))
             .map_err(|reason| Error::Config { path: path.into(), reason })?;
         let mut plan = Self::of(path, experiment, options)?;
-        plan.notes.splice(0..0, idle);
+        plan.notes.splice(0..0, Source::note(path).into_iter().chain(idle));
         Ok(plan)
     }
 

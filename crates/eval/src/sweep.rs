@@ -22,6 +22,7 @@ use crate::experiment::{self, Experiment, TaskConfig};
 use crate::experiments::spec::{Facts, MethodInfo};
 use crate::idle::{self, Idle};
 use crate::plan::{Plan, RunOptions};
+use crate::source::Source;
 use runs::layout::{HEADER, SWEEP};
 use runs::{FolderLocks, progress, remove_tables};
 
@@ -82,7 +83,7 @@ struct Combination {
 }
 
 impl Sweep {
-    /// Checks every run of an experiment file with a `[sweep]`. Returns `None` if the file has no sweep.
+    /// Checks every run of an experiment with a `[sweep]`. Returns `None` if it has no sweep.
     ///
     /// # Errors
     /// Fails with the first problem found.
@@ -97,7 +98,8 @@ impl Sweep {
         let (title, facts) = (first.experiment.title.clone(), first.experiment.task.kind().facts());
 
         let idle = idle::in_all(combinations.iter().map(|combination| &combination.experiment.task));
-        let mut notes = Idle::notes(&idle).map_err(refuse)?;
+        let mut notes: Vec<String> = Source::note(path).into_iter().collect();
+        notes.extend(Idle::notes(&idle).map_err(refuse)?);
 
         let settings: Vec<&str> = axes.iter().map(|axis| &*axis.setting).collect();
         let folders = folder_names(&settings, combinations.iter().map(|combination| &*combination.values));

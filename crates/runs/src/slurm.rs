@@ -138,7 +138,7 @@ pub struct ArrayJob {
     pub program: PathBuf,
     /// Working folder, from which relative paths in experiments start; absolute.
     pub directory: PathBuf,
-    /// Experiment files; absolute.
+    /// Experiments: files, as absolute paths, or names that the program knows.
     pub configs: Vec<PathBuf>,
     /// `--set` assignments.
     pub assignments: Vec<String>,

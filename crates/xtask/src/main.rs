@@ -6,6 +6,8 @@
 
 mod bench;
 mod circles;
+mod dist;
+mod elf;
 mod equip;
 mod error;
 mod launch;
@@ -39,6 +41,11 @@ Commands:
                     time; `-- FILTER` selects tests by name, other ARGS go to `cargo test`, which runs them itself
   bench [ARGS]      time λ₂ and TokenRank over a batch of heads, and compare with torch if TOKENRANK_PYTHON,
                     .venv/bin/python or python3 can `import torch`
+  dist [--cuda] [--out DIR] [--profile NAME | --binary FILE] [--no-archive]
+                    build the program and make a folder and an archive of it with the libraries it needs, licences,
+                    completions and manual pages: tokenrank-VERSION-x86_64-linux in target/dist or DIR. It runs on
+                    any x86-64 Linux with a glibc as new as here. --cuda takes the CUDA libraries along, --binary
+                    takes a program that is built already
   equip             install the programs that some tests need (Chromium, Slurm, faketime) with apt-get, where it may;
                     prints what is there, as a value for TOKENRANK_REQUIRE
   circles           list import circles between the files of each crate; fails if there is a new one
@@ -57,6 +64,7 @@ enum Task {
     Demo { full: bool, args: Vec<String> },
     Test { args: Vec<String> },
     Bench { args: Vec<String> },
+    Dist(dist::Options),
     Equip,
     Circles,
 }
@@ -66,7 +74,7 @@ fn parse(args: &[String]) -> Result<Task> {
     let help = rest.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--help" || arg == "-h");
     match command.as_str() {
         "help" | "--help" | "-h" => Ok(Task::Help),
-        "setup" | "demo" | "test" | "bench" | "equip" | "circles" if help => Ok(Task::Help),
+        "setup" | "demo" | "test" | "bench" | "dist" | "equip" | "circles" if help => Ok(Task::Help),
         "setup" => {
             let mut cuda = false;
             for arg in rest {
@@ -83,11 +91,12 @@ fn parse(args: &[String]) -> Result<Task> {
         }
         "test" => Ok(Task::Test { args: rest.to_vec() }),
         "bench" => Ok(Task::Bench { args: rest.to_vec() }),
+        "dist" => dist::Options::parse(rest).map(Task::Dist),
         "equip" if rest.is_empty() => Ok(Task::Equip),
         "circles" if rest.is_empty() => Ok(Task::Circles),
         "equip" | "circles" => Err(Error::usage(format!("`{command}` takes no arguments"))),
         other => Err(Error::usage(format!(
-            "unknown command `{other}`; the commands are setup, demo, test, bench, equip and circles"
+            "unknown command `{other}`; the commands are setup, demo, test, bench, dist, equip and circles"
         ))),
     }
 }
@@ -115,6 +124,7 @@ fn run(task: Task) -> Result<u8> {
             }
         }
         Task::Bench { args } => bench::run(&workspace, &args),
+        Task::Dist(options) => dist::run(&workspace, &options),
         Task::Equip => equip::run(&workspace),
         Task::Circles => circles::run(&workspace),
     }
@@ -160,7 +170,7 @@ mod tests {
 
     #[test]
     fn unknown_commands_and_options_are_usage_errors() {
-        for line in ["frobnicate", "setup --gpu", "setup --cuda now"] {
+        for line in ["frobnicate", "setup --gpu", "setup --cuda now", "dist --gpu", "dist --out"] {
             assert_eq!(parse(&words(line)).unwrap_err().exit_code(), 2, "{line}");
         }
     }

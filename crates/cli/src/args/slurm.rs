@@ -8,7 +8,8 @@ use runs::slurm::Gpu;
 #[derive(clap::Args)]
 #[command(after_help = SLURM_NOTES)]
 pub(crate) struct SlurmArgs {
-    /// Experiment files, such as configs/mini/masking-vit.toml
+    /// Experiments: files such as configs/mini/masking-vit.toml, or names that `tokenrank ls` lists, such as
+    /// paper/masking-vit
     #[arg(required = true, value_name = "CONFIG")]
     pub configs: Vec<PathBuf>,
     /// Number of shards, that is, tasks of the job array; each runs on a node or on a GPU of one

@@ -2,6 +2,7 @@
 
 pub(crate) mod attend;
 pub(crate) mod compare;
+pub(crate) mod completions;
 pub(crate) mod doctor;
 mod each;
 pub(crate) mod fetch;

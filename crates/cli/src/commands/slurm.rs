@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use eval::{Plan, RunOptions, Sweep};
+use eval::{Plan, RunOptions, Source, Sweep};
 use runs::slurm::{ArrayJob, Resources, Submitted, submit, submit_command};
 
 use super::each::Each;
@@ -93,7 +93,7 @@ fn job(args: &SlurmArgs) -> Result<ArrayJob, Failure> {
         program: std::env::current_exe()
             .map_err(|e| Failure::other(format!("cannot find this program: {e}")))?,
         directory: absolute(Path::new("."))?,
-        configs: args.configs.iter().map(|config| absolute(config)).collect::<Result<_, _>>()?,
+        configs: args.configs.iter().map(|config| on_node(config)).collect::<Result<_, _>>()?,
         assignments: args.assignments.clone(),
         limit: args.limit,
         shards: args.shards,
@@ -128,6 +128,16 @@ fn name(configs: &[PathBuf]) -> Result<String, Failure> {
             "two experiments are called {name}: both would have the same folder; spread them one by one"
         ))),
         None => Ok(names.join("+")),
+    }
+}
+
+/// Returns what the nodes are to run: the absolute path of a file, or the name of an experiment in the program.
+fn on_node(config: &Path) -> Result<PathBuf, Failure> {
+    match Source::of(config) {
+        Ok(Source::File(path)) => absolute(&path),
+        Ok(Source::Program(_)) => Ok(config.into()),
+        // The check of the experiment reports the error.
+        Err(_) => absolute(config),
     }
 }
 

@@ -4,6 +4,7 @@
 mod attend;
 #[path = "../../../pages/tests/browser/mod.rs"]
 mod browser;
+mod bundle;
 mod changed_data;
 mod checkpoints;
 mod common;
@@ -30,6 +31,7 @@ mod metrics;
 mod networks;
 mod on_files;
 mod output;
+mod outside;
 mod paper;
 mod paper_diffseg;
 mod paper_guidance;
