@@ -25,7 +25,7 @@ pub enum HubError {
     Missing {
         /// Hub id.
         id: String,
-        /// Short name.
+        /// Argument of the command `fetch` that gets it.
         name: String,
         /// The missing files.
         files: Vec<String>,

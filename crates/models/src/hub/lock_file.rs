@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::content::Content;
 use super::error::{HubError, Result};
-use super::registry::{Model, is_commit, is_plain_id, is_plain_path, is_sha256};
+use super::registry::{Model, RepositoryKind, is_commit, is_plain_id, is_plain_path, is_sha256};
 use crate::files::write_whole;
 use crate::limits::{EXPERIMENT_BYTES, read_text};
 
@@ -30,6 +30,9 @@ struct Entries {
     /// By hub id.
     #[serde(default, rename = "model", skip_serializing_if = "BTreeMap::is_empty")]
     models: BTreeMap<String, Locked>,
+    /// Data sets of the hub, by their ids.
+    #[serde(default, rename = "dataset", skip_serializing_if = "BTreeMap::is_empty")]
+    datasets: BTreeMap<String, Locked>,
     /// By address.
     #[serde(default, rename = "file", skip_serializing_if = "BTreeMap::is_empty")]
     files: BTreeMap<String, LockedFile>,
@@ -61,9 +64,13 @@ impl LockFile {
         Ok(Self { path: path.into(), entries: Entries::read(path)? })
     }
 
-    /// What is pinned of the model with this hub id.
-    pub(super) fn of(&self, id: &str) -> Option<&Locked> {
-        self.entries.models.get(id)
+    /// What is pinned of a repository.
+    pub(super) fn of(&self, model: &Model) -> Option<&Locked> {
+        let of_kind = match model.kind {
+            RepositoryKind::Model => &self.entries.models,
+            RepositoryKind::Dataset => &self.entries.datasets,
+        };
+        of_kind.get(&model.id)
     }
 
     /// What is pinned of the file at this address.
@@ -137,7 +144,7 @@ impl Entries {
         };
         let refuse = |reason: String| HubError::LockFile { path: path.into(), reason };
         let entries: Self = toml::from_str(&text).map_err(|e| refuse(one_line(&e.to_string())))?;
-        for (id, locked) in &entries.models {
+        for (id, locked) in entries.models.iter().chain(&entries.datasets) {
             let wrong = |what: &str| Err(refuse(format!("{what} of {id} is not valid")));
             if !is_plain_id(id) {
                 return wrong("the id");
@@ -159,8 +166,11 @@ impl Entries {
 
     /// Fails with what differs.
     fn add(&mut self, model: &Model, commit: &str, found: &BTreeMap<String, Content>) -> Result<(), String> {
-        let locked = self
-            .models
+        let of_kind = match model.kind {
+            RepositoryKind::Model => &mut self.models,
+            RepositoryKind::Dataset => &mut self.datasets,
+        };
+        let locked = of_kind
             .entry(model.id.clone())
             .or_insert_with(|| Locked { commit: commit.into(), files: BTreeMap::new() });
         if locked.commit != commit {

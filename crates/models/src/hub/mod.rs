@@ -90,6 +90,15 @@ pub fn find(id: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
+/// Returns the folder of the data set with this hub id in the cache that the environment names, if the cache has Parquet
+/// files whose names begin with `split`. Downloads nothing.
+///
+/// # Errors
+/// [`HubError::Missing`].
+pub fn find_dataset(id: &str, split: &str) -> Result<PathBuf> {
+    Hub::from_env()?.snapshot(&Model::dataset(id, split))
+}
+
 impl Hub {
     /// Returns the folder of a model if the cache has all its files.
     ///
@@ -130,7 +139,11 @@ impl Hub {
     }
 
     fn missing(&self, model: &Model, files: Vec<String>, offline: bool) -> HubError {
-        let (id, name, cache) = (model.id.clone(), model.name.clone(), self.cache.clone());
+        let name = match model.kind {
+            RepositoryKind::Model => model.name.clone(),
+            RepositoryKind::Dataset => "--for FILE.toml".into(),
+        };
+        let (id, cache) = (model.id.clone(), self.cache.clone());
         let files = if files.is_empty() { vec!["all files".into()] } else { files };
         HubError::Missing { id, name, files, cache, offline }
     }

@@ -27,7 +27,7 @@ impl<'a> Pins<'a> {
     /// [`HubError::NotPinned`] if the lock file pins another commit than the registry.
     pub(super) fn new(model: &'a Model, lock: Option<&'a LockFile>) -> Result<Self> {
         let pins = Self { model, lock };
-        match lock.and_then(|lock| Some((lock, lock.of(&model.id)?))) {
+        match lock.and_then(|lock| Some((lock, lock.of(model)?))) {
             Some((lock, locked)) if model.is_pinned() && model.revision != locked.commit => {
                 let by = lock.path().display().to_string();
                 Err(pins.differs(
@@ -43,7 +43,7 @@ impl<'a> Pins<'a> {
 
     /// Commit or branch to fetch from.
     pub(super) fn revision(&self) -> &'a str {
-        let locked = self.lock.and_then(|lock| lock.of(&self.model.id));
+        let locked = self.lock.and_then(|lock| lock.of(self.model));
         locked.map_or(&self.model.revision, |locked| &locked.commit)
     }
 
@@ -55,7 +55,7 @@ impl<'a> Pins<'a> {
             by: "this program".into(),
         });
         let locked = self.lock.and_then(|lock| {
-            let pin = lock.of(&self.model.id)?.files.get(file)?;
+            let pin = lock.of(self.model)?.files.get(file)?;
             let by = lock.path().display().to_string();
             Some(Pin { size: Some(pin.size), sha256: Some(pin.sha256.clone()), proves: !pin.unverified, by })
         });

@@ -131,6 +131,11 @@ impl Model {
         Self { kind, name: id.clone(), id, split, revision, licence, gated: false, files, published }
     }
 
+    /// A data set of which only the id is known: the Parquet files of its default branch whose names begin with `split`.
+    pub fn dataset(id: &str, split: &str) -> Self {
+        Self { split: split.to_owned(), ..Self::any(RepositoryKind::Dataset, id) }
+    }
+
     /// Whether the revision is a commit, which never changes.
     pub(super) fn is_pinned(&self) -> bool {
         is_commit(&self.revision)

@@ -43,8 +43,11 @@ fn resolved(hub: &Hub, model: &Model, lock: Option<&LockFile>, progress: &mut dy
     if !model.files.is_empty() {
         return Ok(model.clone());
     }
-    if let Some(locked) = lock.and_then(|lock| lock.of(&model.id)).filter(|locked| !locked.files.is_empty()) {
-        return Ok(Model { files: locked.files.keys().cloned().collect(), ..model.clone() });
+    if let Some(locked) = lock.and_then(|lock| lock.of(model)) {
+        let names: Vec<&str> = locked.files.keys().map(String::as_str).collect();
+        if let Ok(files) = listing::chosen(model, &names) {
+            return Ok(Model { files, ..model.clone() });
+        }
     }
     if hub.offline {
         let repository = Repository::new(hub, model);
