@@ -52,24 +52,13 @@ impl Default for SiglipVisionConfig {
 }
 
 /// `config.json` of a directory with both towers, or with the image tower and a classifier.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub(crate) struct SiglipConfig {
     architectures: Vec<String>,
     vision_config: SiglipVisionConfig,
     id2label: Option<BTreeMap<String, String>>,
     num_labels: Option<i64>,
-}
-
-impl Default for SiglipConfig {
-    fn default() -> Self {
-        Self {
-            architectures: Vec::new(),
-            vision_config: SiglipVisionConfig::default(),
-            id2label: None,
-            num_labels: None,
-        }
-    }
 }
 
 impl From<SiglipConfig> for SiglipVisionConfig {

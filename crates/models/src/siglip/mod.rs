@@ -38,7 +38,7 @@ pub(crate) fn load(
         (Pooling::MeanPatch, Head::Pooled(classifier))
     } else if config.vision_use_head {
         (
-            Pooling::Attention(pool(&tower.pp("head"), &shape)?),
+            Pooling::Attention(Box::new(pool(&tower.pp("head"), &shape)?)),
             Head::Shared { projection: None, classes: None },
         )
     } else {

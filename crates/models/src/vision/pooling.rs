@@ -14,7 +14,7 @@ pub(crate) enum Pooling {
     /// The mean of the patches.
     MeanPatch,
     /// Attention of a learned query to all tokens.
-    Attention(AttentionPool),
+    Attention(Box<AttentionPool>),
 }
 
 /// A learned query that attends to the encoded tokens, then an MLP with a residual connection (SigLIP).
@@ -36,7 +36,8 @@ impl Pooling {
                 let (special, patches) = (site.layout.special, site.layout.count(TokenKind::Image));
                 Ok(tokens.f_narrow(1, special, patches)?.f_mean_dim(1i64, false, tokens.kind())?)
             }
-            Self::Attention(AttentionPool { query, attention, norm, mlp }) => {
+            Self::Attention(pool) => {
+                let AttentionPool { query, attention, norm, mlp } = &**pool;
                 let query = query.f_expand([tokens.size()[0], -1, -1], false)?;
                 let attended = attention.across(&query, tokens, site, bias, &mut NoProbe)?;
                 let mut hidden = mlp.forward(&norm.forward(&attended)?)?;
