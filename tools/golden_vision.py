@@ -1,6 +1,6 @@
 """Golden fixtures for the vision transformers: tiny random networks built by transformers, with every stage they pass through.
 
-    pip install torch==2.11.0 transformers==5.23.0 safetensors==0.8.0 pillow==13.0.0
+    pip install torch==2.11.0 torchvision==0.26.0 transformers==5.23.0 safetensors==0.8.0 pillow==13.0.0
     python tools/golden_vision.py [NAME...]    # writes crates/models/tests/fixtures/NAME/, all of them by default
 
 Each fixture is a model directory as transformers saves it (config.json, safetensors) plus `golden.safetensors`:
@@ -13,14 +13,18 @@ Each fixture is a model directory as transformers saves it (config.json, safeten
     encoded            [2, n, d]           after the last layer norm
     logits             [2, classes]        classifiers only
     embedding          [2, d]              the others: CLS after the last layer norm (`pooler_output` of CLIP's image tower
-                                           alone), or what CLIP projects it to
+                                           alone), or what CLIP projects it to; SigLIP's `pooler_output`, without
+                                           its head the mean of the patches
+    classes            [3, d]              embeddings of texts by SigLIP's text tower, and the cosines of
+    class_logits       [2, 3]              the images' embeddings with them
     zero_shot          [3, d]              the classifier of ZERO_SHOT's names and templates
     text.*                                 the text tower where there is one: ids, embedding, block.{i}.probs
     prompt.{k}.*                           the k-th of PROMPTS: ids [n], embedding [d], block.{i}.logits and .probs [heads, n, n]
-    picture.pixels     [3, h, w]           picture.png through ViTImageProcessorPil
+    picture.pixels     [3, h, w]           picture.png through ViTImageProcessorPil, SiglipImageProcessorPil, or for DINOv3
+                                           torchvision's DINOv3ViTImageProcessor
     picture.output     [classes] or [d]    logits or embedding
 
-`head.safetensors` beside a `dino-*` backbone is a linear classifier as tools/convert_dino_head.py makes it.
+`head.safetensors` beside a `dino-*` backbone is a linear classifier: `weight` [classes, features] and `bias`.
 
 The configurations differ in everything the reader must take from config.json.
 """
@@ -46,10 +50,20 @@ from transformers import (
     Dinov2Model,
     Dinov2WithRegistersConfig,
     Dinov2WithRegistersForImageClassification,
+    DINOv3ViTConfig,
+    DINOv3ViTModel,
+    SiglipConfig,
+    SiglipForImageClassification,
+    SiglipModel,
+    SiglipVisionConfig,
+    SiglipVisionModel,
     ViTConfig,
     ViTForImageClassification,
     ViTModel,
 )
+from transformers.models.dinov3_vit.image_processing_dinov3_vit import DINOv3ViTImageProcessor
+from transformers.models.dinov3_vit.modeling_dinov3_vit import apply_rotary_pos_emb
+from transformers.models.siglip.image_processing_pil_siglip import SiglipImageProcessorPil
 from transformers.models.vit.image_processing_pil_vit import ViTImageProcessorPil
 
 # The made-up vocabulary of tools/golden_clip_tokenizer.py.
@@ -183,12 +197,103 @@ FIXTURES = {
     ),
 }
 
+# Behind the others, since a fixture's place in the list is its seed.
+FIXTURES |= {
+    # The usual biases (none for keys), registers, another resolution than the configured one, not square.
+    "dinov3-plain": dict(
+        model=DINOv3ViTModel,
+        config=dict(
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, image_size=32,
+            patch_size=8, num_register_tokens=4,
+        ),
+        pixels=(24, 40),
+    ),
+    # A gated MLP, no registers, keys with a bias and the others without, another base of the periods, bf16 storage, a
+    # remainder at the edge, a linear head on CLS.
+    "dinov3-gated": dict(
+        model=DINOv3ViTModel,
+        config=dict(
+            hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=40, image_size=24,
+            patch_size=6, use_gated_mlp=True, hidden_act="silu", query_bias=False, key_bias=True, value_bias=False,
+            proj_bias=False, mlp_bias=False, rope_theta=20.0, layer_norm_eps=1e-6,
+        ),
+        pixels=(20, 29),
+        dtype=torch.bfloat16,
+        head="cls",
+        processor=dict(size={"shortest_edge": 20}, resample=3),
+    ),
+    # One head, shards of f16, one register, a square image, and a linear head on CLS and the mean patch.
+    "dinov3-sharded": dict(
+        model=DINOv3ViTModel,
+        config=dict(
+            hidden_size=16, num_hidden_layers=3, num_attention_heads=1, intermediate_size=32, image_size=224,
+            patch_size=12, num_register_tokens=1, use_gated_mlp=True, hidden_act="gelu",
+        ),
+        pixels=(48, 48),
+        dtype=torch.float16,
+        shard="12KB",
+        head="mean patch",
+        processor=dict(size={"height": 96, "width": 72}),
+    ),
+    # The image tower alone with its pooling head, square, of the trained size.
+    "siglip-vision": dict(
+        model=SiglipVisionModel,
+        config=dict(
+            hidden_size=32, num_hidden_layers=2, num_attention_heads=4, intermediate_size=48, image_size=32, patch_size=8,
+        ),
+        pixels=(32, 32),
+    ),
+    # Both towers, as published, of which only the image tower is read; another resolution, not square, bf16 storage.
+    "siglip-both": dict(
+        model=SiglipModel,
+        config=dict(
+            vision_config=dict(
+                hidden_size=24, num_hidden_layers=2, num_attention_heads=2, intermediate_size=40, image_size=30,
+                patch_size=10, layer_norm_eps=1e-5,
+            ),
+            text_config=dict(
+                hidden_size=24, num_hidden_layers=1, num_attention_heads=2, intermediate_size=30, vocab_size=50,
+                max_position_embeddings=6, bos_token_id=None, eos_token_id=None,
+            ),
+        ),
+        pixels=(50, 40),
+        dtype=torch.bfloat16,
+    ),
+    # A classifier on the mean patch; its pooling head is not read. A remainder at the edge, f16 storage in shards.
+    "siglip-classifier": dict(
+        model=SiglipForImageClassification,
+        config=dict(
+            vision_config=dict(
+                hidden_size=16, num_hidden_layers=3, num_attention_heads=1, intermediate_size=24, image_size=28,
+                patch_size=7, hidden_act="gelu",
+            ),
+            num_labels=5,
+        ),
+        pixels=(31, 45),
+        dtype=torch.float16,
+        shard="12KB",
+    ),
+    # A tower without pooling head, as networks that read images beside text have it.
+    "siglip-headless": dict(
+        model=SiglipVisionModel,
+        config=dict(
+            hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=36, image_size=24, patch_size=6,
+            vision_use_head=False,
+        ),
+        pixels=(24, 36),
+    ),
+}
+
 CONFIGS = {
     ViTForImageClassification: ViTConfig,
     ViTModel: ViTConfig,
     Dinov2ForImageClassification: Dinov2Config,
     Dinov2Model: Dinov2Config,
     Dinov2WithRegistersForImageClassification: Dinov2WithRegistersConfig,
+    DINOv3ViTModel: DINOv3ViTConfig,
+    SiglipVisionModel: SiglipVisionConfig,
+    SiglipModel: SiglipConfig,
+    SiglipForImageClassification: SiglipConfig,
     CLIPVisionModel: CLIPVisionConfig,
     CLIPVisionModelWithProjection: CLIPVisionConfig,
     CLIPModel: CLIPConfig,
@@ -215,9 +320,9 @@ def parts(model):
     backbone = next((getattr(model, name) for name in names if hasattr(model, name)), model)
     if hasattr(backbone, "vision_model"):
         backbone = backbone.vision_model
-    encoder = getattr(backbone, "encoder", backbone)
+    encoder = getattr(backbone, "encoder", getattr(backbone, "model", backbone))
     layers = next(getattr(encoder, name) for name in ("layer", "layers") if hasattr(encoder, name))
-    norm = next(getattr(backbone, name) for name in ("layernorm", "post_layernorm") if hasattr(backbone, name))
+    norm = next(getattr(backbone, name) for name in ("layernorm", "post_layernorm", "norm") if hasattr(backbone, name))
     return backbone, layers, norm
 
 
@@ -226,6 +331,7 @@ def stages(model, config, pixels, head):
     backbone, layers, norm = parts(model)
     clip = norm is getattr(backbone, "post_layernorm", None)
     vision = getattr(config, "vision_config", config)
+    rotation = backbone.rope_embeddings(pixels) if hasattr(backbone, "rope_embeddings") else None
     inputs, outputs, maps = {}, {}, {}
 
     def watch(block):
@@ -250,7 +356,7 @@ def stages(model, config, pixels, head):
     golden["embeddings"] = inputs[0]
     for i, layer in enumerate(layers):
         golden[f"block.{i}.probs"] = maps[i]
-        golden[f"block.{i}.logits"] = logits_of(layer, inputs[i], vision)
+        golden[f"block.{i}.logits"] = logits_of(layer, inputs[i], vision, rotation)
         check = golden[f"block.{i}.logits"].softmax(-1)
         assert torch.allclose(check, maps[i], atol=1e-6), f"block {i}: these are not the logits of these probs"
         if i + 1 < len(layers):
@@ -285,6 +391,16 @@ def text_stages(model, generator):
 
 
 ZERO_SHOT = (["circle", "Half Moon", "star"], ["a photo of a {}", "the {}", "a {} on a textured ground"])
+
+
+def text_classes(model, pixels, generator):
+    """Three texts as classes: cosines from the logits of SigLIP, which scales and shifts them."""
+    config = model.config.text_config
+    ids = torch.randint(0, config.vocab_size, (3, config.max_position_embeddings), generator=generator)
+    with torch.no_grad():
+        out = model(input_ids=ids, pixel_values=pixels, interpolate_pos_encoding=True)
+        cosines = (out.logits_per_image - model.logit_bias) / model.logit_scale.exp()
+        return {"classes": model.get_text_features(ids).pooler_output, "class_logits": cosines.contiguous()}
 
 
 def zero_shot(model, folder):
@@ -342,14 +458,14 @@ def prompts(model, folder):
 
 
 def interpolate(model):
-    """DINOv2 interpolates its positions unasked."""
-    return {} if "dinov2" in model.config.model_type else {"interpolate_pos_encoding": True}
+    """DINOv2 interpolates its positions unasked, DINOv3 has none."""
+    return {} if model.config.model_type.startswith("dino") else {"interpolate_pos_encoding": True}
 
 
 def answer(model, config, pixels, head):
     """`logits` of a classifier or head, otherwise `embedding`."""
     backbone, layers, norm = parts(model)
-    if isinstance(model, CLIPModel):
+    if isinstance(model, (CLIPModel, SiglipModel)):
         features = model.get_image_features(pixels, interpolate_pos_encoding=True)
         return {"embedding": features if torch.is_tensor(features) else features.pooler_output}
     if head is not None:
@@ -361,14 +477,21 @@ def answer(model, config, pixels, head):
         last = model(pixels, **interpolate(model)).last_hidden_state
         for handle in handles:
             handle.remove()
-        if head["weight"].shape[1] == 4 * last.shape[2]:
-            features = torch.cat([norm(x)[:, 0] for x in blocks[-4:]], dim=-1)
-        else:
-            features = torch.cat([last[:, 0], last[:, 1:].mean(dim=1)], dim=-1)
+        special = 1 + getattr(model.config, "num_register_tokens", 0)
+        match head["weight"].shape[1] // last.shape[2]:
+            case 4:
+                features = torch.cat([norm(x)[:, 0] for x in blocks[-4:]], dim=-1)
+            case 2:
+                features = torch.cat([last[:, 0], last[:, special:].mean(dim=1)], dim=-1)
+            case 1:
+                features = last[:, 0]
         return {"logits": features @ head["weight"].T + head["bias"]}
     out = model(pixels, **interpolate(model))
     if isinstance(model, CLIPVisionModel):
         return {"embedding": out.pooler_output}
+    if isinstance(model, SiglipVisionModel):
+        pooled = out.pooler_output
+        return {"embedding": out.last_hidden_state.mean(dim=1) if pooled is None else pooled}
     if hasattr(out, "logits"):
         return {"logits": out.logits}
     if hasattr(out, "image_embeds"):
@@ -376,19 +499,41 @@ def answer(model, config, pixels, head):
     return {"embedding": out.last_hidden_state[:, 0]}
 
 
+def write_processor(folder, spec):
+    height, width = spec["pixels"]
+    processor = {
+        "image_processor_type": "ViTImageProcessor", "do_resize": True, "size": {"height": height, "width": width},
+        "resample": 2, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
+        "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+    }
+    if CONFIGS[spec["model"]] is DINOv3ViTConfig:
+        # As published: several keys are null.
+        processor |= {
+            "image_processor_type": "DINOv3ViTImageProcessorFast", "crop_size": None, "data_format": "channels_first",
+            "default_to_square": True, "do_center_crop": None, "do_convert_rgb": None,
+            "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
+        }
+    if CONFIGS[spec["model"]] in (SiglipConfig, SiglipVisionConfig):
+        processor |= {"image_processor_type": "SiglipImageProcessor", "do_convert_rgb": None, "resample": 3}
+    processor |= spec.get("processor", {})
+    (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=1) + "\n")
+
+
 def of_picture(model, config, head, folder, generator):
     """What the network says of a picture, preprocessed as preprocessor_config.json of its folder says."""
     noise = torch.randint(0, 256, (31, 45, 3), generator=generator, dtype=torch.uint8)
     Image.fromarray(noise.numpy()).resize((90, 62), Image.Resampling.BICUBIC).save(folder / "picture.png")
     picture = Image.open(folder / "picture.png")
-    pixels = ViTImageProcessorPil.from_pretrained(folder)(picture, return_tensors="pt")["pixel_values"]
+    processor = {"dinov3_vit": DINOv3ViTImageProcessor, "siglip": SiglipImageProcessorPil}
+    processor = processor.get(config.model_type.removesuffix("_vision_model"), ViTImageProcessorPil)
+    pixels = processor.from_pretrained(folder)(picture, return_tensors="pt")["pixel_values"]
     with torch.no_grad():
         output = next(iter(answer(model, config, pixels, head).values()))
     return {"picture.pixels": pixels[0].contiguous(), "picture.output": output[0].contiguous()}
 
 
-def logits_of(layer, x, config):
-    """The scaled products of a block, from its own projections."""
+def logits_of(layer, x, config, rotation=None):
+    """The scaled products of a block, from its own projections; `rotation` has the cosines and sines of patches."""
     linears = {name.rsplit(".", 1)[-1]: module for name, module in layer.named_modules()}
     query = linears.get("query") or linears["q_proj"]
     key = linears.get("key") or linears["k_proj"]
@@ -401,7 +546,10 @@ def logits_of(layer, x, config):
         def split(linear):
             return linear(normed).view(batch, n, heads, width // heads).transpose(1, 2)
 
-        return split(query) @ split(key).transpose(2, 3) / math.sqrt(width // heads)
+        query, key = split(query), split(key)
+        if rotation is not None:
+            query, key = apply_rotary_pos_emb(query, key, *rotation)
+        return query @ key.transpose(2, 3) / math.sqrt(width // heads)
 
 
 def main():
@@ -419,6 +567,7 @@ def main():
         randomise(model, generator)
         # The golden pass runs in f32 on the weights as they are after storage.
         dtype = spec.get("dtype", torch.float32)
+        buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
         model.to(dtype)
         folder = given.out / name
         folder.mkdir(parents=True, exist_ok=True)
@@ -426,17 +575,15 @@ def main():
             old.unlink()
         model.save_pretrained(folder, max_shard_size=spec.get("shard", "5GB"))
         model.float()
+        # `from_pretrained` does not round the frequencies of rotary positions.
+        for name, buffer in model.named_buffers():
+            buffer.copy_(buffers[name])
         height, width = spec["pixels"]
         pixels = torch.randn((2, 3, height, width), generator=generator)
-        processor = {
-            "image_processor_type": "ViTImageProcessor", "do_resize": True, "size": {"height": height, "width": width},
-            "resample": 2, "do_rescale": True, "rescale_factor": 1 / 255, "do_normalize": True,
-            "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
-        }
-        (folder / "preprocessor_config.json").write_text(json.dumps(processor, indent=1) + "\n")
+        write_processor(folder, spec)
         head = None
         if "head" in spec:
-            features = config.hidden_size * {"last four": 4, "mean patch": 2}[spec["head"]]
+            features = config.hidden_size * {"last four": 4, "mean patch": 2, "cls": 1}[spec["head"]]
             head = {
                 "weight": torch.randn((6, features), generator=generator) / math.sqrt(features),
                 "bias": torch.randn(6, generator=generator),
@@ -447,6 +594,8 @@ def main():
             for file in ("vocab.json", "merges.txt"):
                 shutil.copy(TOKENIZER / file, folder)
             texts = text_stages(model, generator) | zero_shot(model, folder) | prompts(model, folder)
+        if isinstance(model, SiglipModel):
+            texts = text_classes(model, pixels, generator)
         golden = texts | stages(model, config, pixels, head) | of_picture(model, config, head, folder, generator)
         save_file(golden, folder / "golden.safetensors")
         size = sum(file.stat().st_size for file in folder.iterdir())

@@ -38,7 +38,7 @@ pub enum ModelSource {
 pub enum ClassSource {
     /// A linear classifier published apart from its backbone, in a safetensors file.
     Head(PathBuf),
-    /// Embeddings of classes `[classes, d]` for CLIP, in a `.safetensors` or `.npy` file.
+    /// Embeddings of classes `[classes, d]` for CLIP or SigLIP, in a `.safetensors` or `.npy` file.
     Embeddings(PathBuf),
     /// Class names that CLIP's own text tower embeds.
     ZeroShot(ZeroShot),
@@ -138,6 +138,9 @@ impl ClassSource {
                  knows them by these names; or take a checkpoint with a classifier, such as \
                  facebook/dinov2-small-imagenet1k-1-layer, and leave model.head out"
                 .to_owned(),
+            Some(VisionFamily::Dinov3 | VisionFamily::Siglip) => "a linear head for this network is a file of safetensors or of \
+                 torch.save with `weight` [classes, features] and `bias` [classes]"
+                .to_owned(),
             Some(VisionFamily::Vit | VisionFamily::Clip) | None => {
                 "DINO's linear heads are published as dino_…_linearweights.pth: `tokenrank fetch` knows them by these names"
                     .to_owned()
@@ -205,7 +208,7 @@ struct ModelTable {
     /// Linear classifier for a network without one: a `.safetensors` file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     head: Option<PathBuf>,
-    /// Class embeddings for CLIP, `[classes, d]` in label order: a `.safetensors` or `.npy` file.
+    /// Class embeddings for CLIP or SigLIP, `[classes, d]` in label order: a `.safetensors` or `.npy` file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     class_embeddings: Option<PathBuf>,
     /// Class names from which CLIP's text tower computes class embeddings.

@@ -20,8 +20,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let batch: i64 = args.next().map_or(Ok(8), |batch| batch.parse())?;
     let network = VisionTransformer::load(Path::new(&dir), Kind::Float, Device::Cpu, None)?;
     let pixels = Tensor::f_randn([batch, 3, 224, 224], (Kind::Float, Device::Cpu))?;
-    let (tokens, layout) = network.embed(&pixels)?;
-    let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut NoProbe)?;
+    let embedded = network.embed(&pixels)?;
+    let tokens = &embedded.tokens;
+    let encoded = network.encode(&embedded, &KeyBias::none(), &mut NoProbe)?;
     let logits = network.logits(&encoded)?.ok_or("the network has no classifier")?;
     let (_, n, width) = tokens.size3()?;
     // Any number of heads: the sums read all numbers of a block.
@@ -35,7 +36,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let mut times = [const { Vec::new() }; 2];
     for _ in 0..ROUNDS {
         let start = Instant::now();
-        let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut NoProbe)?;
+        let encoded = network.encode(&embedded, &KeyBias::none(), &mut NoProbe)?;
         std::hint::black_box(network.logits(&encoded)?);
         times[0].push(start.elapsed().as_secs_f64());
         let start = Instant::now();

@@ -128,8 +128,8 @@ pub enum Error {
     },
     /// The network has no classifier, but the experiment needs class scores.
     #[error(
-        "{} holds a network without classifier; give it classes with model.head (a linear head in safetensors), or \
-         for CLIP with model.zero_shot.descriptor or model.class_embeddings", path.display()
+        "{} holds a network without classifier; give it classes with model.head (a linear head in safetensors), for \
+         CLIP with model.zero_shot.descriptor, or for CLIP and SigLIP with model.class_embeddings", path.display()
     )]
     NoClassifier {
         /// The directory.

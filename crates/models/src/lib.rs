@@ -11,6 +11,7 @@ mod config_file;
 pub mod device;
 pub mod diffusion;
 mod dinov2;
+mod dinov3;
 mod error;
 mod error_kind;
 pub mod escape;
@@ -36,6 +37,7 @@ pub mod pipeline;
 pub mod probe;
 mod pytorch;
 pub mod sd;
+mod siglip;
 mod site;
 pub mod t5;
 mod tensor_entry;
@@ -57,10 +59,15 @@ pub use vision::{HeadSource, LoadOptions, VisionConfig, VisionFamily, VisionMode
 pub use weights::{Weights, headers_only, wanted_tensors, weight_files};
 
 /// Supported network architectures, each with the classes it covers.
-pub const ARCHITECTURES: [(&str, &str); 5] = [
+pub const ARCHITECTURES: [(&str, &str); 7] = [
     ("vit", "ViTForImageClassification, ViTModel (DINO): any size, patch and resolution"),
     ("dinov2", "Dinov2ForImageClassification, Dinov2Model, with or without registers"),
+    ("dinov3", "DINOv3ViTModel: any size, with or without registers"),
     ("clip", "CLIPModel, CLIPVisionModelWithProjection, CLIPVisionModel: the image tower"),
+    (
+        "siglip",
+        "SiglipModel, SiglipVisionModel, SiglipForImageClassification, also of SigLIP 2 with a fixed resolution: the image tower",
+    ),
     (
         "flux",
         "FluxPipeline (schnell, dev) and others of its parts: transformer, T5, CLIP text, autoencoder and schedule as diffusers saves them",

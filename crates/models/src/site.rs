@@ -32,7 +32,9 @@ pub struct TokenLayout {
 impl TokenLayout {
     /// Layout of a vision transformer: `special` tokens first, then `rows × columns` patches.
     pub fn vision(special: i64, image: (i64, i64)) -> Self {
-        Self { special, text: 0, image, order: vec![TokenKind::Special, TokenKind::Image] }
+        let order =
+            if special == 0 { vec![TokenKind::Image] } else { vec![TokenKind::Special, TokenKind::Image] };
+        Self { special, text: 0, image, order }
     }
 
     /// Layout of a text of `tokens` tokens.

@@ -236,11 +236,13 @@ fn images_that_claim_more_pixels_than_their_file_can_hold_are_refused() {
 
 #[test]
 fn configurations_with_absurd_numbers_are_refused() {
-    let vit = |key: &str, value: Value| {
-        let mut config = json!({ "model_type": "vit" });
+    let with = |model_type: &str, key: &str, value: Value| {
+        let mut config = json!({ "model_type": model_type });
         config[key] = value;
         config.to_string()
     };
+    let vit = |key: &str, value: Value| with("vit", key, value);
+    let dinov3 = |key: &str, value: Value| with("dinov3_vit", key, value);
     let huge = json!(1_u64 << 60);
     for (text, words) in [
         (vit("num_hidden_layers", huge.clone()), ["num_hidden_layers is 1152921504606846976", "1024"]),
@@ -253,6 +255,15 @@ fn configurations_with_absurd_numbers_are_refused() {
         (vit("intermediate_size", huge), ["intermediate_size is", "download"]),
         (r#"{"model_type": "vit", "layer_norm_eps": NaN}"#.to_owned(), ["not the configuration", "line 1"]),
         (r#"{"model_type": "vit", "layer_norm_eps": 1e999}"#.to_owned(), ["not the configuration", "line 1"]),
+        (dinov3("num_attention_heads", json!(64)), ["a head is 6 wide", "multiple of 4"]),
+        (dinov3("num_attention_heads", json!(0)), ["num_attention_heads is 0", "download"]),
+        (dinov3("rope_theta", json!(0)), ["rope_theta is 0", "finite number"]),
+        (dinov3("num_register_tokens", json!(-1)), ["num_register_tokens is -1", "download"]),
+        (
+            r#"{"model_type": "siglip", "vision_config": {"intermediate_size": -1}}"#.to_owned(),
+            ["intermediate_size is -1", "download"],
+        ),
+        (r#"{"model_type": "siglip2"}"#.to_owned(), ["model_type is `siglip2`", "NaFlex"]),
         ("[".repeat(100_000), ["not the configuration", "line 1"]),
         (format!("{{{}}}", " ".repeat(5 << 20)), ["cannot read", "5242882 bytes"]),
     ] {

@@ -40,6 +40,11 @@ fn a_picture_through_every_fixture_network() {
         ("clip-vision", "output.embedding"),
         ("clip-both", "output.embedding"),
         ("clip-tower", "output.embedding"),
+        ("dinov3-plain", "output.embedding"),
+        ("siglip-vision", "output.embedding"),
+        ("siglip-both", "output.embedding"),
+        ("siglip-classifier", "output.logits"),
+        ("siglip-headless", "output.embedding"),
     ] {
         let model = fixture(name);
         let out = dir.path().join(format!("{name}.safetensors"));

@@ -74,7 +74,7 @@ fn rename(dir: &Path, from: &str, to: &str) {
 }
 
 /// Sets or, with null, removes a key of a JSON file.
-fn set(file: &Path, key: &str, value: Value) {
+pub fn set(file: &Path, key: &str, value: Value) {
     let mut config: Value =
         serde_json::from_slice(&fs::read(file).expect("readable")).expect("a configuration");
     let fields = config.as_object_mut().expect("an object");

@@ -2,6 +2,7 @@
 #![allow(unreachable_pub)]
 
 mod attend;
+mod backbones;
 #[path = "../../../pages/tests/browser/mod.rs"]
 mod browser;
 mod bundle;

@@ -119,14 +119,21 @@ fn the_page_opens_without_a_word_on_the_console() {
 #[test]
 fn every_fixture_network_is_shown() {
     let dir = tempfile::tempdir().expect("a scratch folder");
-    for name in
-        ["vit-backbone", "vit-resized", "clip-vision", "dino-small", "dinov2-registers", "dinov2-backbone"]
-    {
+    for name in [
+        "vit-backbone",
+        "vit-resized",
+        "clip-vision",
+        "dino-small",
+        "dinov2-registers",
+        "dinov2-backbone",
+        "dinov3-plain",
+        "siglip-both",
+    ] {
         let (model, out) = (fixture(name), dir.path().join(name));
         let image = model.join("picture.png");
         run(&["show", "--model", arg(&model), "--image", arg(&image), "--out", arg(&out)], 0);
         assert_eq!(files(&out), sorted(&FILES), "{name}");
-        if !["dinov2-registers", "vit-resized"].contains(&name) {
+        if !["dinov2-registers", "dinov3-plain", "vit-resized"].contains(&name) {
             continue;
         }
         let without = dir.path().join(format!("{name}-without"));
@@ -134,7 +141,7 @@ fn every_fixture_network_is_shown() {
         run(&[&base[..], &["--without-special", "--layers", "0"]].concat(), 0);
         let (all, patches) = (json(&out), json(&without));
         let special = all["settings"]["states"]["special"].as_u64().expect("a count");
-        assert_eq!(special > 1, name == "dinov2-registers");
+        assert_eq!(special > 1, name != "vit-resized");
         let count = |found: &Value| found["average"]["incoming"].as_array().expect("a list").len() as u64;
         assert_eq!(count(&all), count(&patches) + special, "{name}");
         assert_eq!(patches["settings"]["states"]["special"], 0);

@@ -58,8 +58,8 @@ impl Capture {
         let pixels: Array3<f32> = model.preprocessor.apply(image)?;
         let pixels = VisionModel::batch(&[pixels])?;
         let mut probe = Select::new(blocks, KeepAll::default());
-        let (tokens, layout) = network.embed(&pixels)?;
-        let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut probe)?;
+        let embedded = network.embed(&pixels)?;
+        let encoded = network.encode(&embedded, &KeyBias::none(), &mut probe)?;
 
         let mut tensors = Vec::new();
         push_maps(&mut tensors, probe.inner.finish()?)?;
@@ -68,7 +68,7 @@ impl Capture {
             None => ("output.embedding".into(), network.embedding(&encoded)?.f_squeeze_dim(0)?),
         });
         tensors.push(("input.pixels".into(), pixels.f_squeeze_dim(0)?));
-        Ok(Self { tensors, layout, prompts: Vec::new(), metadata: BTreeMap::new() })
+        Ok(Self { tensors, layout: embedded.layout, prompts: Vec::new(), metadata: BTreeMap::new() })
     }
 
     /// Encodes `prompts` with the text tower of the CLIP in `dir` and keeps the attention of the chosen layers that the
@@ -189,12 +189,12 @@ impl Chains {
         let network = &model.network;
         let blocks = layers.resolve(network.depth())?;
         let pixels = VisionModel::batch(&[model.preprocessor.apply(image)?])?;
-        let (embedded, sequence) = network.embed(&pixels)?;
-        let means = blocks.len() * (tokens.layout(&sequence).tokens() as usize).pow(2);
+        let embedded = network.embed(&pixels)?;
+        let means = blocks.len() * (tokens.layout(&embedded.layout).tokens() as usize).pow(2);
         let watch = LayerChains::new(tokens, tolerance, budget.saturating_sub(means));
         let mut probe = Select::new(blocks, watch);
-        network.encode(&embedded, &sequence, &KeyBias::none(), &mut probe)?;
+        network.encode(&embedded, &KeyBias::none(), &mut probe)?;
         let (layers, states) = probe.inner.finish()?;
-        Ok(Self { layers, sequence, states })
+        Ok(Self { layers, sequence: embedded.layout, states })
     }
 }

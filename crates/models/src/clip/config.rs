@@ -74,12 +74,12 @@ fn projection_dim() -> i64 {
 }
 
 /// The settings of a block of either tower.
-pub(super) struct BlockShape {
-    pub(super) width: i64,
-    pub(super) heads: i64,
-    pub(super) inner: i64,
-    pub(super) activation: Activation,
-    pub(super) eps: f64,
+pub(crate) struct BlockShape {
+    pub(crate) width: i64,
+    pub(crate) heads: i64,
+    pub(crate) inner: i64,
+    pub(crate) activation: Activation,
+    pub(crate) eps: f64,
 }
 
 impl ClipVisionConfig {
@@ -91,6 +91,8 @@ impl ClipVisionConfig {
             image_size: self.image_size.height_width(),
             patch_size: self.patch_size.height_width(),
             channels: self.num_channels,
+            cls: true,
+            registers: 0,
             classes: None,
             projection: Some(self.projection_dim),
             eps: self.layer_norm_eps,
@@ -159,14 +161,26 @@ impl Default for ClipTextConfig {
     }
 }
 
+/// The field that says which network a `config.json` describes.
+#[derive(Deserialize)]
+struct Named {
+    #[serde(default)]
+    model_type: String,
+}
+
 impl ClipTextConfig {
     /// Reads the text tower's settings and the width of the space that images and texts share.
     pub(super) fn from_dir(dir: &Path) -> Result<(Self, i64)> {
         let path = dir.join("config.json");
         let text = config_file::read(&path)?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
-        let config: ClipConfig =
-            serde_json::from_str(&text).map_err(|e| refuse(format!("not the configuration of CLIP: {e}")))?;
+        let unreadable = |e| refuse(format!("not the configuration of CLIP: {e}"));
+        let Named { model_type } = serde_json::from_str(&text).map_err(unreadable)?;
+        if model_type.starts_with("siglip") {
+            let reason = "the text tower of SigLIP is not read, only its image tower; classes can be given by their embeddings";
+            return Err(refuse(reason.into()));
+        }
+        let config: ClipConfig = serde_json::from_str(&text).map_err(unreadable)?;
         limits::check(&limits::SIZES, [("projection_dim", config.projection_dim)]).map_err(refuse)?;
         let text = config.text_config.ok_or_else(|| Error::NoTextTower { path: dir.to_owned() })?;
         text.check().map_err(|reason| refuse(format!("text_config: {reason}")))?;
@@ -175,10 +189,6 @@ impl ClipTextConfig {
 
     /// Reads the settings of a separate text tower (`CLIPTextModel`).
     pub(super) fn alone(dir: &Path) -> Result<Self> {
-        #[derive(Deserialize)]
-        struct Named {
-            model_type: String,
-        }
         let path = dir.join("config.json");
         let text = config_file::read(&path)?;
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };

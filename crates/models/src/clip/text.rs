@@ -64,7 +64,7 @@ impl Tower {
         let layout = TokenLayout::text(length);
         for (block, layer) in self.blocks.iter().enumerate() {
             let site = Site { stream: Stream::Text, block, step: 0, layout: layout.clone() };
-            x = layer.forward(&x, &site, &causal, probe)?;
+            x = layer.forward(&x, None, &site, &causal, probe)?;
         }
         self.final_layer_norm.forward(&x)
     }

@@ -8,8 +8,8 @@ use tch::{Device, Kind};
 use super::block;
 use super::config::ClipVisionConfig;
 use crate::error::Result;
-use crate::nn::{LayerNorm, Linear, PatchEmbeddings};
-use crate::vision::{Head, Stored, VisionTransformer};
+use crate::nn::{LayerNorm, Linear, PatchEmbeddings, Positions};
+use crate::vision::{Head, Pooling, Stored, VisionTransformer};
 use crate::weights::Weights;
 
 /// Reads the image tower of a model directory by its published tensor names.
@@ -32,7 +32,7 @@ pub(crate) fn load(
     let last_norm = LayerNorm::load(&tower.pp("post_layernorm"), width, eps)?;
     let projection = || Linear::load(&weights.pp("visual_projection"), width, config.projection_dim, false);
     let head = match stored.head {
-        true => Head::Projection { projection: projection()?, classes: None },
+        true => Head::Shared { projection: Some(projection()?), classes: None },
         false => Head::None,
     };
     for other in ["text_model", "text_projection", "logit_scale"] {
@@ -41,7 +41,8 @@ pub(crate) fn load(
     // Older files store this constant.
     tower.pp("embeddings").skip("position_ids");
     stored.finish(&weights)?;
-    Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, head, kind, device })
+    let pooling = Pooling::Cls;
+    Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, pooling, head, kind, device })
 }
 
 fn embeddings(weights: &Weights, config: &ClipVisionConfig) -> Result<PatchEmbeddings> {
@@ -50,12 +51,14 @@ fn embeddings(weights: &Weights, config: &ClipVisionConfig) -> Result<PatchEmbed
     let positions = [1 + trained.0 * trained.1, width];
     let projection = [width, config.num_channels, patch.0, patch.1];
     Ok(PatchEmbeddings {
-        cls_token: weights.get(&[width], "class_embedding")?.f_reshape([1, 1, width])?,
+        cls_token: Some(weights.get(&[width], "class_embedding")?.f_reshape([1, 1, width])?),
         register_tokens: None,
-        position_embeddings: weights.get(&positions, "position_embedding.weight")?.f_unsqueeze(0)?,
+        positions: Positions::Table {
+            embeddings: weights.get(&positions, "position_embedding.weight")?.f_unsqueeze(0)?,
+            trained,
+            antialias: false,
+        },
         projection: Linear { weight: weights.get(&projection, "patch_embedding.weight")?, bias: None },
         patch,
-        trained,
-        antialias: false,
     })
 }

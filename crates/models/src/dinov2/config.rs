@@ -90,6 +90,8 @@ impl Dinov2Config {
             image_size: self.image_size.height_width(),
             patch_size: self.patch_size.height_width(),
             channels: self.num_channels,
+            cls: true,
+            registers: self.registers().unwrap_or(0),
             classes: Some(self.class_count()),
             projection: None,
             eps: self.layer_norm_eps,

@@ -9,7 +9,7 @@ use tch::{Device, Kind};
 
 use crate::error::Result;
 use crate::nn::{Attention, Block, LayerNorm, Linear, Mlp};
-use crate::vision::{Head, Stored, VisionTransformer, embeddings};
+use crate::vision::{Head, Pooling, Stored, VisionTransformer, embeddings};
 use crate::weights::Weights;
 pub(crate) use config::Dinov2Config;
 
@@ -34,7 +34,8 @@ pub(crate) fn load(
         None => Head::None,
     };
     stored.finish(&weights)?;
-    Ok(VisionTransformer { embeddings, first_norm: None, blocks, last_norm, head, kind, device })
+    let (first_norm, pooling) = (None, Pooling::Cls);
+    Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, pooling, head, kind, device })
 }
 
 fn block(weights: &Weights, config: &Dinov2Config) -> Result<Block> {

@@ -196,8 +196,8 @@ impl FeatureNetwork {
                 let VisionModel { network, preprocessor } = model;
                 let pixels = images.par_iter().map(|image| preprocessor.apply(image));
                 let pixels = pixels.collect::<Result<Vec<_>, _>>()?;
-                let (tokens, layout) = network.embed(&VisionModel::batch(&pixels)?)?;
-                let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut NoProbe)?;
+                let embedded = network.embed(&VisionModel::batch(&pixels)?)?;
+                let encoded = network.encode(&embedded, &KeyBias::none(), &mut NoProbe)?;
                 (network.embedding(&encoded)?, network.logits(&encoded)?)
             }
         };

@@ -3,6 +3,7 @@
 use ndarray::Array3;
 use serde::Serialize;
 
+use super::antialias::resize_plane;
 use super::pixels::checked_area;
 use super::{ImageError, Resample, Rgb8, center_crop, resize};
 use crate::limits::MAX_PIXELS;
@@ -74,7 +75,8 @@ impl ResizeRule {
     }
 }
 
-/// Resize, crop, rescale and normalise, in the order and arithmetic of `transformers`' Pillow-backed processors.
+/// Resize, crop, rescale and normalise, in the order and arithmetic of `transformers`' Pillow-backed processors, or of
+/// its torchvision-backed processor for DINOv3.
 ///
 /// ```no_run
 /// use models::image::{Preprocessor, Rgb8};
@@ -88,12 +90,23 @@ impl ResizeRule {
 pub struct Preprocessor {
     /// The processor class whose defaults apply, without the suffix for its backend (`"ViTImageProcessor"`).
     pub(super) processor: &'static str,
+    pub(super) arithmetic: Arithmetic,
     pub(super) resize: Option<ResizeRule>,
     pub(super) resample: Resample,
     /// `(height, width)`.
     pub(super) crop: Option<(usize, usize)>,
     pub(super) rescale_factor: Option<f64>,
     pub(super) normalize: Option<Normalize>,
+}
+
+/// The order and arithmetic of a processor class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Arithmetic {
+    /// Pillow: 8-bit samples are resized, then rescaled and normalised.
+    EightBit,
+    /// torchvision: samples are rescaled, then resized in float32 with antialiasing, then normalised.
+    Float,
 }
 
 /// Mean and standard deviation per channel, in the units after rescaling.
@@ -136,8 +149,8 @@ impl Preprocessor {
         self.resample
     }
 
-    /// Returns the 8-bit image after resizing and cropping: the pixels that [`Preprocessor::apply`] normalises. Figures
-    /// draw overlays on it.
+    /// Returns the 8-bit image after resizing and cropping, on which figures draw overlays: the pixels that
+    /// [`Preprocessor::apply`] normalises, rounded if that resizes float samples.
     ///
     /// # Errors
     /// The errors of [`resize()`] and [`center_crop`].
@@ -156,23 +169,51 @@ impl Preprocessor {
     /// Returns the network's input `[3, height, width]`.
     ///
     /// The result equals that of `transformers`' Pillow-backed processors to the bit: samples are rescaled in double
-    /// precision and rounded to `f32`, then mean and standard deviation are applied in `f32`.
+    /// precision and rounded to `f32`, then mean and standard deviation are applied in `f32`. It equals that of the
+    /// torchvision-backed processor, which rescales in `f32` before it resizes, within 4e-6.
     ///
     /// # Errors
     /// The errors of [`Preprocessor::apply_geometry`].
     pub fn apply(&self, image: &Rgb8) -> Result<Array3<f32>, ImageError> {
+        match self.arithmetic {
+            Arithmetic::EightBit => self.apply_to_bytes(image),
+            Arithmetic::Float => self.apply_to_floats(image),
+        }
+    }
+
+    /// Resizes float samples. Processors of this kind do not crop.
+    fn apply_to_floats(&self, image: &Rgb8) -> Result<Array3<f32>, ImageError> {
+        image.check()?;
+        let from = (image.width, image.height);
+        let to = self.resize.map_or(from, |rule| rule.target(from));
+        checked_area(to.0, to.1, MAX_PIXELS)?;
+        let factor = self.rescale_factor.unwrap_or(1.0) as f32;
+        let mut values = Vec::with_capacity(3 * to.0 * to.1);
+        for channel in 0..3 {
+            let samples = image.data.iter().skip(channel).step_by(3);
+            let plane = samples.map(|&sample| f32::from(sample) * factor).collect();
+            let resized = resize_plane(plane, from, to, self.resample);
+            values.extend(resized.into_iter().map(|value| self.normalized(value, channel)));
+        }
+        planes(to, values)
+    }
+
+    fn apply_to_bytes(&self, image: &Rgb8) -> Result<Array3<f32>, ImageError> {
         let Rgb8 { width, height, data } = self.apply_geometry(image)?;
         let mut values = Vec::with_capacity(data.len());
         for channel in 0..3 {
             let table = self.table(channel);
             values.extend(data.iter().skip(channel).step_by(3).map(|&sample| table[usize::from(sample)]));
         }
-        Array3::from_shape_vec((3, height, width), values).map_err(|_| ImageError::Buffer {
-            width,
-            height,
-            expected: width * height * 3,
-            found: data.len(),
-        })
+        planes((width, height), values)
+    }
+
+    /// Applies mean and standard deviation of a channel.
+    fn normalized(&self, value: f32, channel: usize) -> f32 {
+        match self.normalize {
+            Some(Normalize { mean, std }) => (value - mean[channel] as f32) / std[channel] as f32,
+            None => value,
+        }
     }
 
     /// Returns the normalised value of each of the 256 sample values in one channel.
@@ -182,10 +223,18 @@ impl Preprocessor {
                 Some(factor) => (sample as f64 * factor) as f32,
                 None => sample as f32,
             };
-            match self.normalize {
-                Some(Normalize { mean, std }) => (value - mean[channel] as f32) / std[channel] as f32,
-                None => value,
-            }
+            self.normalized(value, channel)
         })
     }
+}
+
+/// Returns three channels as one array `[3, height, width]`.
+fn planes((width, height): (usize, usize), values: Vec<f32>) -> Result<Array3<f32>, ImageError> {
+    let (expected, found) = (width * height * 3, values.len());
+    Array3::from_shape_vec((3, height, width), values).map_err(|_| ImageError::Buffer {
+        width,
+        height,
+        expected,
+        found,
+    })
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use super::pixels::checked_area;
-use super::preprocess::Normalize;
+use super::preprocess::{Arithmetic, Normalize};
 use super::{ImageError, Preprocessor, Resample, ResizeRule};
 use crate::limits;
 use crate::limits::MAX_PIXELS;
@@ -16,6 +16,7 @@ struct Defaults {
     processor: &'static str,
     /// The `model_type`s of `config.json` that imply this class.
     model_types: &'static [&'static str],
+    arithmetic: Arithmetic,
     resample: Resample,
     size: ResizeRule,
     /// Whether a bare number is the side of a square; otherwise it is the shortest edge.
@@ -30,12 +31,14 @@ const CLIP: Normalize = Normalize {
     mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
     std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
 };
+const IMAGENET: Normalize = Normalize { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 const SHORTEST_224: ResizeRule = ResizeRule::ShortestEdge { shortest: 224, longest: None };
 
-const CLASSES: [Defaults; 4] = [
+const CLASSES: [Defaults; 6] = [
     Defaults {
         processor: "ViTImageProcessor",
         model_types: &["vit"],
+        arithmetic: Arithmetic::EightBit,
         resample: Resample::Bilinear,
         size: ResizeRule::Exact { height: 224, width: 224 },
         square: true,
@@ -46,6 +49,7 @@ const CLASSES: [Defaults; 4] = [
     Defaults {
         processor: "DeiTImageProcessor",
         model_types: &["deit"],
+        arithmetic: Arithmetic::EightBit,
         resample: Resample::Bicubic,
         size: ResizeRule::Exact { height: 256, width: 256 },
         square: true,
@@ -56,6 +60,7 @@ const CLASSES: [Defaults; 4] = [
     Defaults {
         processor: "CLIPImageProcessor",
         model_types: &["clip", "clip_vision_model"],
+        arithmetic: Arithmetic::EightBit,
         resample: Resample::Bicubic,
         size: SHORTEST_224,
         square: false,
@@ -66,12 +71,35 @@ const CLASSES: [Defaults; 4] = [
     Defaults {
         processor: "BitImageProcessor",
         model_types: &["dinov2", "dinov2_with_registers"],
+        arithmetic: Arithmetic::EightBit,
         resample: Resample::Bicubic,
         size: SHORTEST_224,
         square: false,
         do_center_crop: true,
         crop: Some((224, 224)),
         normalize: CLIP,
+    },
+    Defaults {
+        processor: "SiglipImageProcessor",
+        model_types: &["siglip", "siglip_vision_model"],
+        arithmetic: Arithmetic::EightBit,
+        resample: Resample::Bicubic,
+        size: ResizeRule::Exact { height: 224, width: 224 },
+        square: false,
+        do_center_crop: false,
+        crop: None,
+        normalize: STANDARD,
+    },
+    Defaults {
+        processor: "DINOv3ViTImageProcessor",
+        model_types: &["dinov3_vit"],
+        arithmetic: Arithmetic::Float,
+        resample: Resample::Bilinear,
+        size: ResizeRule::Exact { height: 224, width: 224 },
+        square: true,
+        do_center_crop: false,
+        crop: None,
+        normalize: IMAGENET,
     },
 ];
 
@@ -183,8 +211,24 @@ fn from_object(config: &Map<String, Value>, model_type: Option<&str>) -> Result<
         }
         false => None,
     };
+    let (processor, arithmetic) = (class.processor, class.arithmetic);
     let resample = resample.unwrap_or(class.resample);
-    Ok(Preprocessor { processor: class.processor, resize, resample, crop, rescale_factor, normalize })
+    if arithmetic == Arithmetic::Float {
+        let problem = match resample {
+            Resample::Bilinear | Resample::Bicubic => None,
+            Resample::Nearest | Resample::Lanczos | Resample::Box | Resample::Hamming => {
+                Some("filters other than bilinear (2) and bicubic (3)")
+            }
+        };
+        let problem = problem.or(crop.map(|_| "`do_center_crop`"));
+        let problem = problem.or(rescale_factor.is_none().then_some("`do_rescale` = false"));
+        if let Some(problem) = problem {
+            return Err(config_error(format!(
+                "{problem} is not supported for {processor}; no published model of this processor has it"
+            )));
+        }
+    }
+    Ok(Preprocessor { processor, arithmetic, resize, resample, crop, rescale_factor, normalize })
 }
 
 /// Returns the class that the configuration names, in any of the published spellings, or else the one of the model.

@@ -58,7 +58,7 @@ impl Resample {
     }
 
     /// Half the filter's width in source pixels when the image is not reduced.
-    fn support(self) -> f64 {
+    pub(super) fn support(self) -> f64 {
         match self {
             Self::Nearest | Self::Box => 0.5,
             Self::Bilinear | Self::Hamming => 1.0,
@@ -68,7 +68,7 @@ impl Resample {
     }
 
     /// Returns the filter's value at distance `x`, in Pillow's order of operations, which decides the last bit.
-    fn weight(self, x: f64) -> f64 {
+    pub(super) fn weight(self, x: f64) -> f64 {
         match self {
             Self::Nearest | Self::Box => f64::from(u8::from(x > -0.5 && x <= 0.5)),
             Self::Bilinear => (1.0 - x.abs()).max(0.0),

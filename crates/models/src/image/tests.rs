@@ -161,6 +161,7 @@ fn model_directories_are_read_as_transformers_reads_them() {
 #[test]
 fn unusable_configurations_are_refused_with_the_key() {
     let vit = |rest: &str| format!(r#"{{"image_processor_type": "ViTImageProcessor"{rest}}}"#);
+    let dinov3 = |rest: &str| format!(r#"{{"image_processor_type": "DINOv3ViTImageProcessorFast"{rest}}}"#);
     for (text, parts) in [
         (
             r#"{"image_processor_type": "SamImageProcessor"}"#.to_owned(),
@@ -187,6 +188,12 @@ fn unusable_configurations_are_refused_with_the_key() {
         (vit(r#", "rescale_factor": "x""#), &["rescale_factor"]),
         (vit(r#", "image_mean": [0.5, 0.5]"#), &["image_mean"]),
         (vit(r#", "image_std": [0.5, 0.0, 0.5]"#), &["image_std"]),
+        (dinov3(r#", "resample": 1"#), &["filters other than bilinear", "DINOv3ViTImageProcessor"]),
+        (dinov3(r#", "do_rescale": false"#), &["`do_rescale`", "no published model"]),
+        (
+            dinov3(r#", "do_center_crop": true, "crop_size": 224"#),
+            &["`do_center_crop`", "no published model"],
+        ),
     ] {
         assert_says(&refusal(Preprocessor::from_json(&text, None)), parts);
     }
@@ -268,6 +275,26 @@ proptest! {
         let image = Rgb8 { width: from.0, height: from.1, data: colour.repeat(from.0 * from.1) };
         let resized = resize(&image, to, filter).unwrap();
         prop_assert!(resized.data.chunks_exact(3).all(|pixel| pixel == colour));
+    }
+
+    /// Floats that are resized and eight-bit samples that are resized differ by the rounding of the latter.
+    #[test]
+    fn both_arithmetics_see_the_same_picture(
+        image in images(), width in 1_usize..24, height in 1_usize..24,
+    ) {
+        let read = |class: &str| {
+            let text = format!(
+                r#"{{"image_processor_type": "{class}", "size": {{"height": {height}, "width": {width}}},
+                    "resample": 2, "do_normalize": false}}"#
+            );
+            Preprocessor::from_json(&text, None).unwrap().apply(&image).unwrap()
+        };
+        let (floats, bytes) = (read("DINOv3ViTImageProcessor"), read("ViTImageProcessor"));
+        prop_assert_eq!(floats.dim(), (3, height, width));
+        for (float, byte) in floats.iter().zip(&bytes) {
+            // Each of two passes rounds to eight bits.
+            prop_assert!((float - byte).abs() < 1.1 / 255.0, "{float} {byte}");
+        }
     }
 
     #[test]

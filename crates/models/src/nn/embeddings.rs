@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use tch::{Kind, Tensor};
 
-use super::Linear;
+use super::{GridRotary, Linear, Rotation};
 use crate::error::Result;
 use crate::site::TokenLayout;
 
@@ -36,28 +36,39 @@ impl<'de> Deserialize<'de> for Extent {
     }
 }
 
-/// Embeds the patches of an image as tokens with positions, after CLS and registers.
+/// Embeds the patches of an image as tokens, after CLS and registers.
 pub(crate) struct PatchEmbeddings {
     /// `[1, 1, width]`.
-    pub(crate) cls_token: Tensor,
+    pub(crate) cls_token: Option<Tensor>,
     /// `[1, registers, width]`; they have no position.
     pub(crate) register_tokens: Option<Tensor>,
-    /// `[1, 1 + rows·columns, width]` of the trained grid, CLS first.
-    pub(crate) position_embeddings: Tensor,
+    pub(crate) positions: Positions,
     /// Convolution `[width, 3, height, width]` whose stride is the patch.
     pub(crate) projection: Linear,
     /// Height and width of a patch in pixels.
     pub(crate) patch: (i64, i64),
-    /// Rows and columns of the trained grid.
-    pub(crate) trained: (i64, i64),
-    /// Whether positions are smoothed if the grid is coarser than the trained one.
-    pub(crate) antialias: bool,
+}
+
+/// The way in which tokens get their positions.
+pub(crate) enum Positions {
+    /// A learned vector is added to every token.
+    Table {
+        /// `[1, tokens, width]`: CLS, if there is one, then the patches of the trained grid.
+        embeddings: Tensor,
+        /// Rows and columns of the trained grid.
+        trained: (i64, i64),
+        /// Whether positions are smoothed if the grid is coarser than the trained one.
+        antialias: bool,
+    },
+    /// Queries and keys of patches are rotated in every block.
+    Rotary(GridRotary),
 }
 
 impl PatchEmbeddings {
-    /// `pixels` `[batch, 3, h, w]` of the network's type and device → `[batch, special + rows·columns, width]`. A
-    /// remainder at the edge that does not fill a patch is cut, as in the convolution.
-    pub(crate) fn forward(&self, pixels: &Tensor) -> Result<(Tensor, TokenLayout)> {
+    /// `pixels` `[batch, 3, h, w]` of the network's type and device → `[batch, special + rows·columns, width]`, their
+    /// layout and, for rotary positions, the rotation of every token. A remainder at the edge that does not fill a patch
+    /// is cut, as in the convolution.
+    pub(crate) fn forward(&self, pixels: &Tensor) -> Result<(Tensor, TokenLayout, Option<Rotation>)> {
         let (batch, _, height, width) = pixels.size4()?;
         let (patch_h, patch_w) = self.patch;
         let grid = (height / patch_h, width / patch_w);
@@ -65,38 +76,50 @@ impl PatchEmbeddings {
         let patches = pixels.f_conv2d(weight, bias.as_ref(), [patch_h, patch_w], [0, 0], [1, 1], 1)?;
         // [b, width, rows, columns] → [b, rows·columns, width]
         let patches = patches.f_flatten(2, -1)?.f_transpose(1, 2)?;
-        let cls = self.cls_token.f_expand([batch, -1, -1], false)?;
-        let tokens = Tensor::f_cat(&[cls, patches], 1)?.f_add(&self.positions(grid)?)?;
-        let Some(registers) = &self.register_tokens else {
-            return Ok((tokens, TokenLayout::vision(1, grid)));
-        };
-        let registers_of_all = registers.f_expand([batch, -1, -1], false)?;
-        let cls = tokens.f_narrow(1, 0, 1)?;
-        let patches = tokens.f_narrow(1, 1, grid.0 * grid.1)?;
-        let layout = TokenLayout::vision(1 + registers.size()[1], grid);
-        Ok((Tensor::f_cat(&[cls, registers_of_all, patches], 1)?, layout))
-    }
+        let of_all = |tokens: &Tensor| tokens.f_expand([batch, -1, -1], false);
+        let cls = self.cls_token.as_ref().map(of_all).transpose()?;
+        let registers = self.register_tokens.as_ref().map(of_all).transpose()?;
+        let count = |tokens: &Option<Tensor>| tokens.as_ref().map_or(0, |tokens| tokens.size()[1]);
+        let (before, patch_count) = (count(&cls), grid.0 * grid.1);
+        let layout = TokenLayout::vision(before + count(&registers), grid);
 
-    /// Returns the position embeddings of a grid: the trained ones, interpolated (bicubic) in float32 for any other
-    /// grid.
-    fn positions(&self, (rows, columns): (i64, i64)) -> Result<Tensor> {
-        let all = &self.position_embeddings;
-        let (trained_rows, trained_columns) = self.trained;
-        if (rows, columns) == self.trained {
-            return Ok(all.shallow_clone());
-        }
-        let width = all.size()[2];
-        let patches = all
-            .f_narrow(1, 1, trained_rows * trained_columns)?
-            .f_reshape([1, trained_rows, trained_columns, width])?
-            .f_permute([0, 3, 1, 2])?
-            .f_to_kind(Kind::Float)?;
-        let patches = if self.antialias {
-            patches.f_internal_upsample_bicubic2d_aa([rows, columns], false, None, None)?
-        } else {
-            patches.f_upsample_bicubic2d([rows, columns], false, None, None)?
+        let tokens = Tensor::f_cat(&cls.into_iter().chain([patches]).collect::<Vec<_>>(), 1)?;
+        let (tokens, rotation) = match &self.positions {
+            Positions::Table { embeddings, trained, antialias } => {
+                (tokens.f_add(&table(embeddings, *trained, *antialias, grid)?)?, None)
+            }
+            Positions::Rotary(rotary) => (tokens, Some(rotary.of_grid(layout.special, grid, pixels.kind())?)),
         };
-        let patches = patches.f_permute([0, 2, 3, 1])?.f_reshape([1, rows * columns, width])?;
-        Ok(Tensor::f_cat(&[all.f_narrow(1, 0, 1)?, patches.f_to_kind(all.kind())?], 1)?)
+        let tokens = match registers {
+            None => tokens,
+            Some(registers) => {
+                let (cls, patches) =
+                    (tokens.f_narrow(1, 0, before)?, tokens.f_narrow(1, before, patch_count)?);
+                Tensor::f_cat(&[cls, registers, patches], 1)?
+            }
+        };
+        Ok((tokens, layout, rotation))
     }
+}
+
+/// Returns the position embeddings of a grid of `rows × columns` patches: the trained ones, interpolated (bicubic) in
+/// float32 for any other grid.
+fn table(all: &Tensor, trained: (i64, i64), antialias: bool, (rows, columns): (i64, i64)) -> Result<Tensor> {
+    if (rows, columns) == trained {
+        return Ok(all.shallow_clone());
+    }
+    let (_, tokens, width) = all.size3()?;
+    let before = tokens - trained.0 * trained.1;
+    let patches = all
+        .f_narrow(1, before, trained.0 * trained.1)?
+        .f_reshape([1, trained.0, trained.1, width])?
+        .f_permute([0, 3, 1, 2])?
+        .f_to_kind(Kind::Float)?;
+    let patches = if antialias {
+        patches.f_internal_upsample_bicubic2d_aa([rows, columns], false, None, None)?
+    } else {
+        patches.f_upsample_bicubic2d([rows, columns], false, None, None)?
+    };
+    let patches = patches.f_permute([0, 2, 3, 1])?.f_reshape([1, rows * columns, width])?;
+    Ok(Tensor::f_cat(&[all.f_narrow(1, 0, before)?, patches.f_to_kind(all.kind())?], 1)?)
 }

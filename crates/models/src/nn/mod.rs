@@ -2,6 +2,7 @@
 
 mod conv;
 mod embeddings;
+mod rotary;
 mod scalar;
 
 use serde::Deserialize;
@@ -12,7 +13,8 @@ use crate::error::Result;
 use crate::site::Site;
 use crate::weights::Weights;
 pub(crate) use conv::{Conv, Double, GroupNorm, Groups, Halve, Residual};
-pub(crate) use embeddings::{Extent, PatchEmbeddings};
+pub(crate) use embeddings::{Extent, PatchEmbeddings, Positions};
+pub(crate) use rotary::{GridRotary, Rotation};
 pub(crate) use scalar::{Embedder, Sinusoids};
 
 /// A dense layer with an optional bias.
@@ -91,15 +93,20 @@ pub(crate) struct Attention {
 }
 
 impl Attention {
-    /// `x` `[batch, n, width]` → the same shape.
+    /// `x` `[batch, n, width]` → the same shape. With `rotation`, queries and keys are rotated by their positions.
     pub(crate) fn forward(
         &self,
         x: &Tensor,
+        rotation: Option<&Rotation>,
         site: &Site,
         bias: &KeyBias,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
-        self.across(x, x, site, bias, probe)
+        let (mut q, mut k) = (self.split(&self.query, x)?, self.split(&self.key, x)?);
+        if let Some(rotation) = rotation {
+            (q, k) = (rotation.apply(&q)?, rotation.apply(&k)?);
+        }
+        self.attended(&q, &k, &self.split(&self.value, x)?, site, bias, probe)
     }
 
     /// `x` `[batch, n, width]` attends to `context` `[batch, m, width of keys]` → the shape of `x`.
@@ -111,15 +118,29 @@ impl Attention {
         bias: &KeyBias,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
-        let (batch, tokens, _) = x.size3()?;
-        // [b, n, heads · head dim] → [b, heads, n, head dim]
-        let split = |linear: &Linear, x: &Tensor| -> Result<Tensor> {
-            Ok(linear.forward(x)?.f_unflatten(2, [self.heads, -1])?.f_transpose(1, 2)?)
-        };
-        let (q, k, v) = (split(&self.query, x)?, split(&self.key, context)?, split(&self.value, context)?);
+        let (k, v) = (self.split(&self.key, context)?, self.split(&self.value, context)?);
+        self.attended(&self.split(&self.query, x)?, &k, &v, site, bias, probe)
+    }
+
+    /// Projects `[batch, n, width]` and splits it into heads: `[batch, heads, n, head dim]`.
+    fn split(&self, linear: &Linear, x: &Tensor) -> Result<Tensor> {
+        Ok(linear.forward(x)?.f_unflatten(2, [self.heads, -1])?.f_transpose(1, 2)?)
+    }
+
+    /// Queries, keys and values `[batch, heads, tokens, head dim]` → `[batch, queries, width]`.
+    fn attended(
+        &self,
+        q: &Tensor,
+        k: &Tensor,
+        v: &Tensor,
+        site: &Site,
+        bias: &KeyBias,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<Tensor> {
+        let (batch, _, tokens, _) = q.size4()?;
         let attended = match self.scale {
-            Some(scale) => attend_scaled(&q, &k, &v, scale, bias, site, probe)?,
-            None => attend(&q, &k, &v, bias, site, probe)?,
+            Some(scale) => attend_scaled(q, k, v, scale, bias, site, probe)?,
+            None => attend(q, k, v, bias, site, probe)?,
         };
         self.output.forward(&attended.f_transpose(1, 2)?.f_reshape([batch, tokens, -1])?)
     }
@@ -129,6 +150,8 @@ impl Attention {
 pub(crate) enum Mlp {
     /// Widen, activate, narrow.
     Dense { widen: Linear, activation: Activation, narrow: Linear },
+    /// `activation(gate) up` of two layers, then a third (arXiv 2002.05202).
+    Gated { gate: Linear, up: Linear, activation: Activation, down: Linear },
     /// `silu(x₁) x₂` of the two halves of a layer with double width (arXiv 2002.05202).
     SwiGlu { weights_in: Linear, weights_out: Linear },
     /// `x₁ gelu(x₂)` of the two halves of a layer with double width, with the exact GELU.
@@ -140,6 +163,9 @@ impl Mlp {
         match self {
             Self::Dense { widen, activation, narrow } => {
                 narrow.forward(&activation.apply(&widen.forward(x)?)?)
+            }
+            Self::Gated { gate, up, activation, down } => {
+                down.forward(&activation.apply(&gate.forward(x)?)?.f_mul_(&up.forward(x)?)?)
             }
             Self::SwiGlu { weights_in, weights_out } => {
                 let halves = weights_in.forward(x)?.f_chunk(2, -1)?;
@@ -166,15 +192,17 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// `x` `[batch, n, width]` → the same shape.
+    /// `x` `[batch, n, width]` → the same shape; `rotation` as in [`Attention::forward`].
     pub(crate) fn forward(
         &self,
         x: &Tensor,
+        rotation: Option<&Rotation>,
         site: &Site,
         bias: &KeyBias,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
-        let attended = self.attention.forward(&self.attention_norm.forward(x)?, site, bias, probe)?;
+        let normed = self.attention_norm.forward(x)?;
+        let attended = self.attention.forward(&normed, rotation, site, bias, probe)?;
         let x = scaled(attended, self.attention_scale.as_ref())?.f_add_(x)?;
         let hidden = self.mlp.forward(&self.mlp_norm.forward(&x)?)?;
         Ok(scaled(hidden, self.mlp_scale.as_ref())?.f_add_(&x)?)

@@ -144,7 +144,7 @@ impl Layer {
         let none = KeyBias::none();
 
         let among = site(false, TokenLayout::vision(0, image));
-        let x = self.attn1.forward(&self.norm1.forward(x)?, &among, &none, probe)?.f_add_(x)?;
+        let x = self.attn1.forward(&self.norm1.forward(x)?, None, &among, &none, probe)?.f_add_(x)?;
         let across = site(true, TokenLayout::cross(text, image));
         let normed = self.norm2.forward(&x)?;
         let x = self.attn2.across(&normed, pass.context, &across, &none, probe)?.f_add_(&x)?;

@@ -59,7 +59,7 @@ impl Block {
         bias: &KeyBias,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
-        let attended = self.attention.forward(&self.attention_norm.forward(x)?, site, bias, probe)?;
+        let attended = self.attention.forward(&self.attention_norm.forward(x)?, None, site, bias, probe)?;
         let x = x.f_add(&attended)?;
         Ok(x.f_add(&self.mlp.forward(&self.mlp_norm.forward(&x)?)?)?)
     }

@@ -2,7 +2,7 @@
 
 use super::facts::Facts;
 use crate::error::Result;
-use crate::nn::{Linear, PatchEmbeddings};
+use crate::nn::{Linear, PatchEmbeddings, Positions};
 use crate::weights::Weights;
 
 /// Reads the folder `embeddings` of a backbone; `registers` is its number of register tokens.
@@ -14,16 +14,18 @@ pub(crate) fn embeddings(
     let (width, patch, trained) = (facts.width, facts.patch_size, facts.grid());
     let projection = weights.pp("patch_embeddings").pp("projection");
     Ok(PatchEmbeddings {
-        cls_token: weights.get(&[1, 1, width], "cls_token")?,
+        cls_token: Some(weights.get(&[1, 1, width], "cls_token")?),
         register_tokens: registers.map(|n| weights.get(&[1, n, width], "register_tokens")).transpose()?,
-        position_embeddings: weights.get(&[1, 1 + trained.0 * trained.1, width], "position_embeddings")?,
+        positions: Positions::Table {
+            embeddings: weights.get(&[1, 1 + trained.0 * trained.1, width], "position_embeddings")?,
+            trained,
+            // transformers smooths only in networks with registers.
+            antialias: registers.is_some(),
+        },
         projection: Linear {
             weight: projection.get(&[width, facts.channels, patch.0, patch.1], "weight")?,
             bias: Some(projection.get(&[width], "bias")?),
         },
         patch,
-        trained,
-        // transformers smooths only in networks with registers.
-        antialias: registers.is_some(),
     })
 }

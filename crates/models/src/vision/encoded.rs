@@ -8,6 +8,8 @@ use crate::error::Result;
 pub struct Encoded {
     /// `[batch, n, width]` after the last layer norm.
     pub tokens: Tensor,
+    /// One vector per image, `[batch, width]`.
+    pub(super) pooled: Tensor,
     /// Number of special tokens, which come first.
     pub(super) special: i64,
     /// CLS `[batch, width]` after each of the last blocks that the head reads, normalised, in order.
@@ -15,16 +17,12 @@ pub struct Encoded {
 }
 
 impl Encoded {
-    /// Returns CLS, `[batch, width]`.
-    pub(crate) fn cls(&self) -> Result<Tensor> {
-        Ok(self.tokens.f_select(1, 0)?)
-    }
-
-    /// Returns the mean of the patches, `[batch, width]`.
-    pub(crate) fn mean_patch(&self) -> Result<Tensor> {
+    /// Returns CLS and the mean of the patches, concatenated, `[batch, 2·width]`.
+    pub(crate) fn cls_and_mean(&self) -> Result<Tensor> {
         let patches = self.tokens.size()[1] - self.special;
-        let kind = self.tokens.kind();
-        Ok(self.tokens.f_narrow(1, self.special, patches)?.f_mean_dim(1i64, false, kind)?)
+        let patches = self.tokens.f_narrow(1, self.special, patches)?;
+        let mean = patches.f_mean_dim(1i64, false, self.tokens.kind())?;
+        Ok(Tensor::f_cat(&[self.tokens.f_select(1, 0)?, mean], -1)?)
     }
 
     /// Returns CLS of the last blocks, concatenated, `[batch, blocks·width]`.

@@ -18,6 +18,10 @@ pub(crate) struct Facts {
     pub(crate) patch_size: (i64, i64),
     /// Colour channels.
     pub(crate) channels: i64,
+    /// Whether there is a CLS token, which comes first.
+    pub(crate) cls: bool,
+    /// Number of register tokens.
+    pub(crate) registers: i64,
     /// Number of classes if the files have a classifier; `None` for networks that never have one.
     pub(crate) classes: Option<i64>,
     /// Width of the space shared with text if the files have the projection; `None` for networks that never have one.

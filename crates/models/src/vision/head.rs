@@ -6,18 +6,19 @@ use super::encoded::Encoded;
 use crate::error::Result;
 use crate::nn::{Linear, unit};
 
-/// The head after the last block.
+/// The head after the pooling.
 pub(crate) enum Head {
     /// No head: a bare backbone.
     None,
-    /// A classifier on CLS (ViT).
-    Cls(Linear),
+    /// A classifier on the pooled vector (ViT, SigLIP).
+    Pooled(Linear),
     /// A classifier on CLS concatenated with the mean patch (DINOv2, DINO ViT-B).
     ClsAndMean(Linear),
     /// A classifier on CLS of the last few blocks (DINO ViT-S).
     LastCls { blocks: usize, classifier: Linear },
-    /// A projection into a space shared with text (CLIP), and unit vectors of classes there `[classes, d]`.
-    Projection { projection: Linear, classes: Option<Tensor> },
+    /// A space shared with text, into which CLIP projects its pooled vector, and unit vectors of classes there
+    /// `[classes, d]`.
+    Shared { projection: Option<Linear>, classes: Option<Tensor> },
 }
 
 impl Head {
@@ -29,8 +30,8 @@ impl Head {
     pub(crate) fn classes(&self) -> Option<i64> {
         match self {
             Self::None => None,
-            Self::Projection { classes, .. } => classes.as_ref().map(|classes| classes.size()[0]),
-            Self::Cls(linear) | Self::ClsAndMean(linear) | Self::LastCls { classifier: linear, .. } => {
+            Self::Shared { classes, .. } => classes.as_ref().map(|classes| classes.size()[0]),
+            Self::Pooled(linear) | Self::ClsAndMean(linear) | Self::LastCls { classifier: linear, .. } => {
                 Some(linear.weight.size()[0])
             }
         }
@@ -38,25 +39,25 @@ impl Head {
 
     pub(crate) fn logits(&self, encoded: &Encoded) -> Result<Option<Tensor>> {
         Ok(match self {
-            Self::None | Self::Projection { classes: None, .. } => None,
-            // Cosine similarities; CLIP's temperature would not change the ranking.
-            Self::Projection { classes: Some(classes), .. } => {
+            Self::None | Self::Shared { classes: None, .. } => None,
+            // Cosine similarities; a temperature and a bias would not change the ranking.
+            Self::Shared { classes: Some(classes), .. } => {
                 Some(unit(&self.embedding(encoded)?)?.f_matmul(&classes.f_transpose(0, 1)?)?)
             }
-            Self::Cls(classifier) => Some(classifier.forward(&encoded.cls()?)?),
-            Self::ClsAndMean(classifier) => {
-                let features = Tensor::f_cat(&[encoded.cls()?, encoded.mean_patch()?], -1)?;
-                Some(classifier.forward(&features)?)
-            }
+            Self::Pooled(classifier) => Some(classifier.forward(&encoded.pooled)?),
+            Self::ClsAndMean(classifier) => Some(classifier.forward(&encoded.cls_and_mean()?)?),
             Self::LastCls { classifier, .. } => Some(classifier.forward(&encoded.last_cls()?)?),
         })
     }
 
     pub(crate) fn embedding(&self, encoded: &Encoded) -> Result<Tensor> {
-        let cls = encoded.cls()?;
         match self {
-            Self::Projection { projection, .. } => projection.forward(&cls),
-            Self::None | Self::Cls(_) | Self::ClsAndMean(_) | Self::LastCls { .. } => Ok(cls),
+            Self::Shared { projection: Some(projection), .. } => projection.forward(&encoded.pooled),
+            Self::Shared { projection: None, .. }
+            | Self::None
+            | Self::Pooled(_)
+            | Self::ClsAndMean(_)
+            | Self::LastCls { .. } => Ok(encoded.pooled.shallow_clone()),
         }
     }
 }

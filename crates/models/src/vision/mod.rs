@@ -1,10 +1,12 @@
 //! Vision transformers with their published preprocessing.
 
+mod embedded;
 mod embeddings;
 mod encoded;
 mod facts;
 mod head;
 mod network;
+mod pooling;
 mod registry;
 mod source;
 mod stored;
@@ -16,11 +18,13 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::image::Preprocessor;
+pub use embedded::Embedded;
 pub(crate) use embeddings::embeddings;
 pub use encoded::Encoded;
 pub(crate) use facts::Facts;
 pub(crate) use head::Head;
 pub use network::VisionTransformer;
+pub(crate) use pooling::{AttentionPool, Pooling};
 pub use registry::{VisionConfig, VisionFamily};
 pub use source::HeadSource;
 pub(crate) use stored::{DeclaredHead, Names, Stored, class_count, labels};

@@ -12,8 +12,10 @@ use super::stored::{DeclaredHead, Stored};
 use crate::clip::{self, ClipConfig, ClipVisionConfig};
 use crate::config_file;
 use crate::dinov2::{self, Dinov2Config};
+use crate::dinov3::{self, Dinov3Config};
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::siglip::{self, SiglipConfig, SiglipVisionConfig};
 use crate::vit::{self, VitConfig};
 
 /// The configuration of a vision transformer, and the location of its parts in the weight files.
@@ -31,15 +33,21 @@ pub enum VisionFamily {
     Vit,
     /// `dinov2` and `dinov2_with_registers`.
     Dinov2,
+    /// `dinov3_vit`.
+    Dinov3,
     /// The image tower of `clip`, or `clip_vision_model`.
     Clip,
+    /// The image tower of `siglip`, or `siglip_vision_model`.
+    Siglip,
 }
 
 #[derive(Debug, Clone)]
 enum Network {
     Vit(VitConfig),
     Dinov2(Dinov2Config),
+    Dinov3(Dinov3Config),
     Clip(ClipVisionConfig),
+    Siglip(SiglipVisionConfig),
 }
 
 impl Network {
@@ -48,8 +56,11 @@ impl Network {
         Ok(Some(match model_type {
             "vit" => Self::Vit(serde_json::from_str(config)?),
             "dinov2" | "dinov2_with_registers" => Self::Dinov2(serde_json::from_str(config)?),
+            "dinov3_vit" => Self::Dinov3(serde_json::from_str(config)?),
             "clip" => Self::Clip(serde_json::from_str::<ClipConfig>(config)?.into()),
             "clip_vision_model" => Self::Clip(serde_json::from_str(config)?),
+            "siglip" => Self::Siglip(serde_json::from_str::<SiglipConfig>(config)?.into()),
+            "siglip_vision_model" => Self::Siglip(serde_json::from_str(config)?),
             _ => return Ok(None),
         }))
     }
@@ -58,15 +69,27 @@ impl Network {
         match self {
             Self::Vit(config) => config.facts(),
             Self::Dinov2(config) => config.facts(),
+            Self::Dinov3(config) => config.facts(),
             Self::Clip(config) => config.facts(),
+            Self::Siglip(config) => config.facts(),
         }
+    }
+
+    /// Returns the first contradiction or invalid number of the configuration, if any.
+    fn contradiction(&self) -> Option<String> {
+        self.facts().contradiction().or_else(|| match self {
+            Self::Dinov3(config) => config.contradiction(),
+            Self::Vit(_) | Self::Dinov2(_) | Self::Clip(_) | Self::Siglip(_) => None,
+        })
     }
 
     fn declared_head(&self) -> Result<DeclaredHead<'_>, String> {
         match self {
             Self::Vit(config) => Ok(config.declared_head()),
             Self::Dinov2(config) => Ok(config.declared_head()),
+            Self::Dinov3(config) => Ok(config.declared_head()),
             Self::Clip(config) => config.declared_head(),
+            Self::Siglip(config) => Ok(config.declared_head()),
         }
     }
 }
@@ -95,13 +118,21 @@ impl VisionConfig {
         let unreadable = |e: serde_json::Error| refuse(format!("not the configuration of a network: {e}"));
         let Named { model_type } = serde_json::from_str(&text).map_err(unreadable)?;
         let Some(network) = Network::parse(&model_type, &text).map_err(unreadable)? else {
-            let known = "vit, dinov2, dinov2_with_registers, clip and clip_vision_model";
-            return Err(refuse(format!("model_type is `{model_type}`; this version supports {known}")));
+            let known = "vit, dinov2, dinov2_with_registers, dinov3_vit, clip, clip_vision_model, siglip and siglip_vision_model";
+            let naflex = if model_type.starts_with("siglip2") {
+                ". Of SigLIP 2, checkpoints with a fixed resolution are supported, whose model_type is `siglip`, and those of \
+                 variable resolution (NaFlex) are not"
+            } else {
+                ""
+            };
+            return Err(refuse(format!(
+                "model_type is `{model_type}`; this version supports {known}{naflex}"
+            )));
         };
-        let facts = network.facts();
-        if let Some(reason) = facts.contradiction() {
+        if let Some(reason) = network.contradiction() {
             return Err(refuse(reason));
         }
+        let facts = network.facts();
         let stored = Stored::find(dir, &facts.names, &network.declared_head().map_err(refuse)?)?;
         let config = Self { network, facts, stored };
         // The number of classes is relevant only if there is a classifier.
@@ -114,7 +145,9 @@ impl VisionConfig {
         match &self.network {
             Network::Vit(config) => vit::load(dir, config, self.stored, kind, device),
             Network::Dinov2(config) => dinov2::load(dir, config, self.stored, kind, device),
+            Network::Dinov3(config) => dinov3::load(dir, config, self.stored, kind, device),
             Network::Clip(config) => clip::load(dir, config, self.stored, kind, device),
+            Network::Siglip(config) => siglip::load(dir, config, self.stored, kind, device),
         }
     }
 
@@ -123,7 +156,9 @@ impl VisionConfig {
         match &self.network {
             Network::Vit(_) => VisionFamily::Vit,
             Network::Dinov2(_) => VisionFamily::Dinov2,
+            Network::Dinov3(_) => VisionFamily::Dinov3,
             Network::Clip(_) => VisionFamily::Clip,
+            Network::Siglip(_) => VisionFamily::Siglip,
         }
     }
 
@@ -142,8 +177,29 @@ impl VisionConfig {
         self.facts.patch_size
     }
 
-    /// Width of the space shared with text; `None` for networks other than CLIP, and for an image tower without
-    /// projection.
+    /// Whether there is a CLS token.
+    pub fn has_cls(&self) -> bool {
+        self.facts.cls
+    }
+
+    /// Number of tokens that are not patches: CLS and registers.
+    pub fn special_tokens(&self) -> i64 {
+        i64::from(self.facts.cls) + self.facts.registers
+    }
+
+    /// Width of the space shared with text, in which embeddings of images and of classes are compared: that of CLIP's
+    /// projection, or of SigLIP's pooled vector. `None` for other networks, and for an image tower without either.
+    pub fn shared_space(&self) -> Option<i64> {
+        match &self.network {
+            Network::Vit(_) | Network::Dinov2(_) | Network::Dinov3(_) => None,
+            Network::Clip(_) => self.projection(),
+            Network::Siglip(config) => {
+                (config.vision_use_head && !self.stored.head).then_some(config.hidden_size)
+            }
+        }
+    }
+
+    /// Width of CLIP's projection; `None` for other networks, and for an image tower without projection.
     pub fn projection(&self) -> Option<i64> {
         self.facts.projection.filter(|_| self.stored.head)
     }

@@ -20,7 +20,7 @@ pub enum HeadSource {
     /// `bias` `[classes]`, below `linear.` or at the root, of `torch.save` or as safetensors. Features of twice the width are CLS and the mean patch; of four times the width, CLS of
     /// the last four blocks.
     Linear(PathBuf),
-    /// Embeddings of classes `[classes, d]` in CLIP's shared space, in `.safetensors` or `.npy`; rows are normalised.
+    /// Embeddings of classes `[classes, d]` in the space that CLIP or SigLIP shares with text, in `.safetensors` or `.npy`; rows are normalised.
     ClassEmbeddings(PathBuf),
     /// Class names for CLIP's own text tower, each inserted in every template (`a photo of a {}`).
     ZeroShot {
@@ -39,13 +39,13 @@ impl HeadSource {
     /// The file cannot be read, has another shape, or belongs to another kind of network.
     pub fn check(&self, dir: &Path, config: &VisionConfig) -> Result<i64> {
         let refuse = |path: &Path, reason: String| Err(Error::Directory { path: path.into(), reason });
-        let projection = || match config.projection() {
+        let shared_space = || match config.shared_space() {
             Some(width) => Ok(width),
             None => Err(Error::Directory {
                 path: dir.into(),
                 reason:
                     "classes given by embeddings or names need the image tower of CLIP with its projection, \
-                         `visual_projection`"
+                         `visual_projection`, or that of SigLIP with its attention-pooling head"
                         .into(),
             }),
         };
@@ -66,22 +66,24 @@ impl HeadSource {
                 let weights = open_linear(path, Kind::Float, Device::Cpu)?;
                 let (classes, features) = linear_shape(&weights, path)?;
                 headers_only(|| Linear::load(&weights, features, classes, true))?;
-                let width = config.width();
+                let (width, cls) = (config.width(), config.has_cls());
                 match features / width {
-                    1 | 2 if features % width == 0 => Ok(classes),
-                    4 if features % width == 0 && config.depth() >= 4 => Ok(classes),
+                    1 if features == width => Ok(classes),
+                    2 if features % width == 0 && cls => Ok(classes),
+                    4 if features % width == 0 && cls && config.depth() >= 4 => Ok(classes),
                     _ => refuse(
                         path,
                         format!(
-                            "a classifier of {features} features does not fit a network of width {width} and depth {}",
-                            config.depth()
+                            "a classifier of {features} features does not fit a network of width {width} and depth {}{}",
+                            config.depth(),
+                            if cls { "" } else { " without CLS" }
                         ),
                     ),
                 }
             }
-            Self::ClassEmbeddings(path) => Ok(class_embeddings(path, projection()?)?.size()[0]),
+            Self::ClassEmbeddings(path) => Ok(class_embeddings(path, shared_space()?)?.size()[0]),
             Self::ZeroShot { names, templates } => {
-                projection()?;
+                shared_space()?;
                 ClipText::check(dir)?;
                 headers_only(|| ClipText::load(dir, Kind::Float, Device::Cpu))?;
                 let tokenizer = Tokenizer::from_dir(dir)?;
@@ -117,14 +119,15 @@ impl HeadSource {
         device: Device,
     ) -> Result<Head> {
         match (self, head) {
-            (Self::ClassEmbeddings(path), Head::Projection { projection, .. }) => {
-                let classes = class_embeddings(path, projection.weight.size()[0])?;
+            (Self::ClassEmbeddings(path), Head::Shared { projection, .. }) => {
+                let width = projection.as_ref().map_or(width, |projection| projection.weight.size()[0]);
+                let classes = class_embeddings(path, width)?;
                 let classes = Some(classes.f_to_device(device)?.f_to_kind(kind)?);
-                Ok(Head::Projection { projection, classes })
+                Ok(Head::Shared { projection, classes })
             }
-            (Self::ZeroShot { names, templates }, Head::Projection { projection, .. }) => {
+            (Self::ZeroShot { names, templates }, Head::Shared { projection, .. }) => {
                 let classes = Some(zero_shot(dir, names, templates, kind, device)?);
-                Ok(Head::Projection { projection, classes })
+                Ok(Head::Shared { projection, classes })
             }
             (Self::Linear(path), _) => {
                 let weights = open_linear(path, kind, device)?;
@@ -132,7 +135,7 @@ impl HeadSource {
                 let classifier = Linear::load(&weights, features, classes, true)?;
                 weights.finish()?;
                 Ok(match features / width {
-                    1 => Head::Cls(classifier),
+                    1 => Head::Pooled(classifier),
                     2 => Head::ClsAndMean(classifier),
                     blocks => Head::LastCls { blocks: blocks as usize, classifier },
                 })
@@ -217,7 +220,9 @@ fn class_embeddings(path: &Path, width: i64) -> Result<Tensor> {
     let table = matrix_file::read_table(path)?.data;
     let (classes, found) = (table.shape()[0] as i64, table.shape()[1] as i64);
     if found != width {
-        return Err(refuse(format!("class embeddings of {found} numbers; this network projects to {width}")));
+        return Err(refuse(format!(
+            "class embeddings of {found} numbers; images have {width} in this network"
+        )));
     }
     if table.outer_iter().any(|row| !row.iter().map(|x| x * x).sum::<f64>().is_normal()) {
         return Err(refuse("a class embedding is zero or not finite, so it has no direction".into()));

@@ -67,6 +67,8 @@ impl VitConfig {
             image_size: self.image_size.height_width(),
             patch_size: self.patch_size.height_width(),
             channels: self.num_channels,
+            cls: true,
+            registers: 0,
             classes: Some(self.class_count()),
             projection: None,
             eps: self.layer_norm_eps,

@@ -10,7 +10,7 @@ use tch::{Device, Kind};
 
 use crate::error::Result;
 use crate::nn::{Attention, Block, LayerNorm, Linear, Mlp};
-use crate::vision::{Head, Stored, VisionTransformer, embeddings};
+use crate::vision::{Head, Pooling, Stored, VisionTransformer, embeddings};
 use crate::weights::Weights;
 pub(crate) use config::VitConfig;
 
@@ -31,12 +31,13 @@ pub(crate) fn load(
     let last_norm = LayerNorm::load(&backbone.pp("layernorm"), config.hidden_size, config.layer_norm_eps)?;
     let head = match stored.head.then(|| config.class_count()) {
         Some(classes) => {
-            Head::Cls(Linear::load(&weights.pp("classifier"), config.hidden_size, classes, true)?)
+            Head::Pooled(Linear::load(&weights.pp("classifier"), config.hidden_size, classes, true)?)
         }
         None => Head::None,
     };
     stored.finish(&weights)?;
-    Ok(VisionTransformer { embeddings, first_norm: None, blocks, last_norm, head, kind, device })
+    let (first_norm, pooling) = (None, Pooling::Cls);
+    Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, pooling, head, kind, device })
 }
 
 fn block(weights: &Weights, config: &VitConfig) -> Result<Block> {

@@ -7,10 +7,11 @@ use std::path::Path;
 
 use models::attend::{ChainTokens, KeyBias, NoProbe};
 use models::clip::ClipText;
+use models::image::{Preprocessor, Rgb8};
 use models::matrix_file::{Values, write_safetensors};
 use models::probe::KeepAll;
 use models::vision::VisionTransformer;
-use models::{Device, HeadSource, Kind};
+use models::{Device, HeadSource, Kind, TokenKind, VisionModel};
 use tch::Tensor;
 
 use crate::golden::{Golden, fixture};
@@ -19,7 +20,7 @@ use crate::golden::{Golden, fixture};
 const PROBS: f64 = 2e-5;
 const LOGITS: f64 = 1e-4;
 
-const FIXTURES: [&str; 12] = [
+const FIXTURES: [&str; 19] = [
     "vit-plain",
     "vit-resized",
     "vit-sharded",
@@ -29,9 +30,16 @@ const FIXTURES: [&str; 12] = [
     "dinov2-plain",
     "dinov2-registers",
     "dinov2-backbone",
+    "dinov3-plain",
+    "dinov3-gated",
+    "dinov3-sharded",
     "clip-vision",
     "clip-both",
     "clip-tower",
+    "siglip-vision",
+    "siglip-both",
+    "siglip-classifier",
+    "siglip-headless",
 ];
 
 fn load(dir: &Path) -> models::Result<VisionTransformer> {
@@ -64,10 +72,11 @@ fn every_stage_is_that_of_transformers() -> models::Result<()> {
         };
 
         let pixels = golden.get("pixels");
-        let (tokens, layout) = network.embed(&pixels)?;
-        assert_eq!(layout.tokens(), tokens.size()[1]);
-        check("embeddings".into(), &tokens, 1e-5);
-        let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut probe)?;
+        let embedded = network.embed(&pixels)?;
+        assert_eq!(embedded.layout.tokens(), embedded.tokens.size()[1]);
+        assert_eq!(embedded.layout.special, network.special_tokens());
+        check("embeddings".into(), &embedded.tokens, 1e-5);
+        let encoded = network.encode(&embedded, &KeyBias::none(), &mut probe)?;
         for layer in probe.finish()? {
             check(format!("{}.logits", layer.site), &layer.logits, LOGITS);
             check(format!("{}.probs", layer.site), &layer.probs, PROBS);
@@ -83,51 +92,101 @@ fn every_stage_is_that_of_transformers() -> models::Result<()> {
     Ok(())
 }
 
+/// A picture, preprocessed as the files of its network say.
+#[test]
+fn pictures_are_preprocessed_and_answered_as_by_transformers() -> models::Result<()> {
+    for name in FIXTURES {
+        let (dir, golden) = (fixture(name), Golden::open(name));
+        let image = Rgb8::open(dir.join("picture.png"))?;
+        let pixels = VisionModel::batch(&[Preprocessor::from_dir(&dir)?.apply(&image)?])?;
+        let difference = largest_difference(&pixels.get(0), &golden.get("picture.pixels"));
+        // Pillow's arithmetic is reproduced to the bit, torchvision's within rounding.
+        let limit = if name.starts_with("dinov3") { 4e-6 } else { 0.0 };
+        assert!(difference <= limit, "{name}: pixels differ by {difference:e}");
+        let network = load(&dir)?;
+        let encoded = network.encode(&network.embed(&pixels)?, &KeyBias::none(), &mut NoProbe)?;
+        let output = network.logits(&encoded)?.unwrap_or(network.embedding(&encoded)?);
+        let answered = largest_difference(&output.get(0), &golden.get("picture.output"));
+        assert!(answered <= LOGITS, "{name}: the answer differs by {answered:e}");
+        println!("{name}: pixels differ by {difference:.1e}, the answer by {answered:.1e}");
+    }
+    Ok(())
+}
+
 #[test]
 fn probes_do_not_change_the_output() -> models::Result<()> {
     for name in FIXTURES {
         let dir = fixture(name);
         let network = load(&dir)?;
         let pixels = Golden::open(name).get("pixels");
-        let (tokens, layout) = network.embed(&pixels)?;
-        let unprobed = network.encode(&tokens, &layout, &KeyBias::none(), &mut NoProbe)?;
-        let probed = network.encode(&tokens, &layout, &KeyBias::none(), &mut KeepAll::default())?;
+        let embedded = network.embed(&pixels)?;
+        let unprobed = network.encode(&embedded, &KeyBias::none(), &mut NoProbe)?;
+        let probed = network.encode(&embedded, &KeyBias::none(), &mut KeepAll::default())?;
         let difference = largest_difference(&probed.tokens, &unprobed.tokens);
         assert!(difference < 1e-5, "{name}: {difference:e}");
     }
     Ok(())
 }
 
-/// Masking a token for all queries equals its removal from the sequence, in every layer, for classifiers that read CLS.
-/// (A mean over patches depends on the number of patches.)
+/// Masking a patch for all queries equals its removal from the sequence, in every layer, for networks that pool by CLS or
+/// by attention: the patches that remain keep their positions. (A mean over patches depends on the number of patches.)
 #[test]
-fn removing_tokens_equals_masking_keys() -> models::Result<()> {
-    for (name, removed) in [("vit-plain", &[1i64, 4, 7, 16][..]), ("dino-small", &[2, 20])] {
-        removal_equals_masking(name, removed)?;
+fn removing_patches_equals_masking_keys() -> models::Result<()> {
+    // Two images with different patches removed.
+    for (name, removed) in [
+        ("vit-plain", [[0usize, 3, 6, 15], [1, 2, 9, 4]]),
+        ("dino-small", [[1, 19, 0, 7], [4, 3, 2, 18]]),
+        ("dinov3-plain", [[0, 1, 5, 10], [14, 8, 3, 2]]),
+        ("dinov3-gated", [[0, 1, 5, 10], [11, 8, 3, 2]]),
+        ("siglip-vision", [[0, 1, 5, 10], [15, 8, 3, 2]]),
+    ] {
+        removal_equals_masking(name, &removed)?;
     }
     Ok(())
 }
 
-fn removal_equals_masking(name: &str, removed: &[i64]) -> models::Result<()> {
-    let dir = fixture(name);
-    let network = load(&dir)?;
-    let pixels = Golden::open(name).get("pixels");
-    let (tokens, layout) = network.embed(&pixels)?;
-    let kept: Vec<i64> = (0..layout.tokens()).filter(|token| !removed.contains(token)).collect();
+fn removal_equals_masking(name: &str, removed: &[[usize; 4]; 2]) -> models::Result<()> {
+    let network = load(&fixture(name))?;
+    let output = |encoded: &models::vision::Encoded| -> models::Result<Tensor> {
+        Ok(network.logits(encoded)?.unwrap_or(network.embedding(encoded)?))
+    };
+    let embedded = network.embed(&Golden::open(name).get("pixels"))?;
+    let special = embedded.layout.special as usize;
+    let patches = embedded.layout.tokens() as usize - special;
 
-    let mut bias = vec![0f32; layout.tokens() as usize];
-    removed.iter().for_each(|&token| bias[token as usize] = f32::NEG_INFINITY);
-    let bias = KeyBias::new(&Tensor::from_slice(&bias).unsqueeze(0).expand([2, -1], false))?;
-    let masked = network.logits(&network.encode(&tokens, &layout, &bias, &mut NoProbe)?)?;
-    let masked_and_probed =
-        network.logits(&network.encode(&tokens, &layout, &bias, &mut KeepAll::default())?)?;
+    let bias = |removed: &[usize]| {
+        let mut bias = vec![0f32; special + patches];
+        removed.iter().for_each(|&patch| bias[special + patch] = f32::NEG_INFINITY);
+        Tensor::from_slice(&bias)
+    };
+    let bias = KeyBias::new(&Tensor::stack(&removed.each_ref().map(|removed| bias(removed)), 0))?;
+    let kept = removed.each_ref().map(|removed| {
+        // In any order.
+        (0..patches).rev().filter(|patch| !removed.contains(patch)).collect::<Vec<_>>()
+    });
+    let fewer = embedded.with_patches(&[(0, &kept[0]), (1, &kept[1]), (0, &kept[1])])?;
+    assert_eq!(fewer.layout.tokens() as usize, special + patches - 4);
 
-    let fewer = tokens.index_select(1, &Tensor::from_slice(&kept));
-    let reduced = models::TokenLayout::vision(1, (1, kept.len() as i64 - 1));
-    let removed = network.logits(&network.encode(&fewer, &reduced, &KeyBias::none(), &mut NoProbe)?)?;
-    let removed = removed.expect("a classifier");
-    for masked in [masked, masked_and_probed] {
-        assert!(largest_difference(&masked.expect("a classifier"), &removed) < 1e-5);
+    let mut probe = KeepAll::default();
+    let without = output(&network.encode(&fewer, &KeyBias::none(), &mut probe)?)?.narrow(0, 0, 2);
+    let maps_without = probe.finish()?;
+    let masked = output(&network.encode(&embedded, &bias, &mut NoProbe)?)?;
+    assert!(largest_difference(&masked, &without) < 1e-5, "{name}");
+    let mut probe = KeepAll::default();
+    let masked = output(&network.encode(&embedded, &bias, &mut probe)?)?;
+    assert!(largest_difference(&masked, &without) < 1e-5, "{name}");
+
+    // The maps of the tokens that remain.
+    for (masked, without) in probe.finish()?.iter().zip(&maps_without) {
+        for (image, kept) in (0..).zip(&kept) {
+            let mut tokens: Vec<i64> = kept.iter().map(|&patch| (special + patch) as i64).collect();
+            tokens.extend(0..special as i64);
+            tokens.sort_unstable();
+            let tokens = Tensor::from_slice(&tokens);
+            let rows = masked.probs.get(image).index_select(-2, &tokens).index_select(-1, &tokens);
+            let difference = largest_difference(&rows, &without.probs.get(image));
+            assert!(difference < 1e-5, "{name}, {}: {difference:e}", masked.site);
+        }
     }
     Ok(())
 }
@@ -183,8 +242,8 @@ fn clip_classifies_by_names_and_by_embeddings() -> models::Result<()> {
     for source in [by_name, by_embedding.clone()] {
         let network = VisionTransformer::load(&dir, Kind::Float, Device::Cpu, Some(&source))?;
         assert_eq!(network.classes(), Some(3));
-        let (tokens, layout) = network.embed(&golden.get("pixels"))?;
-        let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut NoProbe)?;
+        let embedded = network.embed(&golden.get("pixels"))?;
+        let encoded = network.encode(&embedded, &KeyBias::none(), &mut NoProbe)?;
         let logits = network.logits(&encoded)?.expect("classes");
         assert!(largest_difference(&logits, &wanted) < 1e-5, "{source:?}");
     }
@@ -202,14 +261,60 @@ fn clip_classifies_by_names_and_by_embeddings() -> models::Result<()> {
     Ok(())
 }
 
+/// SigLIP has no text tower here: classes are given by their embeddings.
+#[test]
+fn siglip_classifies_by_embeddings() -> models::Result<()> {
+    let golden = Golden::open("siglip-both");
+    let scratch = tempfile::tempdir().expect("a scratch folder");
+    let file = scratch.path().join("classes.safetensors");
+    let rows: Vec<f32> = Vec::try_from(golden.get("classes").reshape([-1])).expect("numbers");
+    write_safetensors(&file, &[("classes".into(), vec![3, 24], Values::F32(&rows))], &Default::default())?;
+    let classes = HeadSource::ClassEmbeddings(file);
+    let load = |name: &str, source: &HeadSource| {
+        VisionTransformer::load(&fixture(name), Kind::Float, Device::Cpu, Some(source))
+    };
+    let network = load("siglip-both", &classes)?;
+    assert_eq!((network.classes(), network.has_cls(), network.special_tokens()), (Some(3), false, 0));
+    let embedded = network.embed(&golden.get("pixels"))?;
+    assert_eq!(embedded.layout.order, [TokenKind::Image]);
+    let encoded = network.encode(&embedded, &KeyBias::none(), &mut NoProbe)?;
+    let logits = network.logits(&encoded)?.expect("classes");
+    assert!(largest_difference(&logits, &golden.get("class_logits")) < 1e-5);
+
+    let refusal = |name, source: &HeadSource| load(name, source).err().expect("accepted").to_string();
+    assert!(refusal("siglip-vision", &classes).contains("of 24 numbers; images have 32"));
+    for name in ["siglip-classifier", "siglip-headless"] {
+        assert!(refusal(name, &classes).contains("SigLIP with its attention-pooling head"), "{name}");
+    }
+    let names = HeadSource::ZeroShot { names: vec!["a".into()], templates: vec!["{}".into()] };
+    assert!(refusal("siglip-both", &names).contains("text tower of SigLIP is not read"));
+
+    // A linear head reads the pooled vector; there is no CLS for wider ones.
+    let head = scratch.path().join("head.safetensors");
+    for (features, accepted) in [(24, true), (48, false), (96, false)] {
+        let weight = ("weight".into(), vec![2, features], Values::F32(&vec![0.5; 2 * features]));
+        let bias = ("bias".into(), vec![2], Values::F32(&[0.0, 1.0]));
+        write_safetensors(&head, &[weight, bias], &Default::default())?;
+        let source = HeadSource::Linear(head.clone());
+        match load("siglip-headless", &source) {
+            Ok(network) => assert_eq!((network.classes(), accepted), (Some(2), true)),
+            Err(error) => {
+                assert!(!accepted && error.to_string().contains("without CLS"), "{features}: {error}");
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Registers are neither patches of the grid nor states of a chain without special tokens, and the mean leaves them out.
 #[test]
 fn registers_are_special() -> models::Result<()> {
     let dir = fixture("dinov2-registers");
     let pixels = Golden::open("dinov2-registers").get("pixels");
-    let (tokens, layout) = load(&dir)?.embed(&pixels)?;
+    let embedded = load(&dir)?.embed(&pixels)?;
+    let layout = embedded.layout;
     assert_eq!((layout.special, layout.image), (4, (3, 6)));
-    assert_eq!(tokens.size()[1], 22);
+    assert_eq!(embedded.tokens.size()[1], 22);
     assert_eq!(ChainTokens::WithoutSpecial.states(&layout), (4..22).collect::<Vec<_>>());
     Ok(())
 }

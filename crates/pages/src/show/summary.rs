@@ -44,7 +44,10 @@ pub(super) fn facts(scene: &Scene) -> Vec<(String, String)> {
             format!("{rows} × {cols} patches, {text} text tokens: {} states", tokens.states())
         }
         Some(name) => format!("{rows} × {cols} patches, {name}: {} states", tokens.states()),
-        None => format!("{rows} × {cols} patches, special tokens left out: {} states", tokens.states()),
+        None if tokens.leaves_out() => {
+            format!("{rows} × {cols} patches, special tokens left out: {} states", tokens.states())
+        }
+        None => format!("{rows} × {cols} patches: {} states", tokens.states()),
     };
     let converged = match findings.average.steps() {
         Some(1) => "after 1 step".to_owned(),

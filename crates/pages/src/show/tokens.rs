@@ -95,9 +95,10 @@ impl Tokens {
             }
             Start::Token(token) => {
                 let dropped = self.sequence.tokens() as usize - self.states();
-                let before = match self.sequence.text {
-                    0 => format!("{} special", self.sequence.special),
-                    text => format!("{text} of the text"),
+                let before = match (self.sequence.text, self.sequence.special) {
+                    (0, 0) => String::new(),
+                    (0, special) => format!("{special} special, then "),
+                    (text, _) => format!("{text} of the text, then "),
                 };
                 match token.checked_sub(dropped) {
                     Some(state) if state < self.states() => state,
@@ -105,7 +106,7 @@ impl Tokens {
                         return refuse(
                             "token",
                             format!(
-                                "there is no token {token}; the sequence has {} tokens, counted from 0: {before}, then \
+                                "there is no token {token}; the sequence has {} tokens, counted from 0: {before}\
                                  {rows} × {cols} patches row by row",
                                 self.sequence.tokens(),
                             ),
@@ -128,6 +129,11 @@ impl Tokens {
             }
         };
         Ok(Origin { states: state..state + 1, name: self.name(state) })
+    }
+
+    /// Whether tokens of the sequence are not states.
+    pub(super) fn leaves_out(&self) -> bool {
+        self.sequence.tokens() as usize > self.states()
     }
 
     /// Returns the number of a state in the whole sequence.

@@ -13,6 +13,7 @@ use super::record::Record;
 use super::tokens::{Start, Tokens};
 use super::{Drawing, PAGE_BUDGET, Pass, Shown, check, model_name, publish, stem};
 use eval::Result;
+use eval::analysis::AnalysisError;
 use plot::Rgb;
 
 /// Options of [`show`].
@@ -42,6 +43,10 @@ pub fn show(dir: &Path, image: &Path, options: &ShowOptions, out: &Path) -> Resu
     check(options.drawing, out)?;
     let config = VisionConfig::from_dir(dir)?;
     options.layers.resolve(config.depth())?;
+    if options.tokens == ChainTokens::WithoutSpecial && config.special_tokens() == 0 {
+        let reason = "this network has neither CLS nor registers, so there is nothing to leave out".into();
+        return Err(AnalysisError::Option { option: "without-special", reason }.into());
+    }
     let decoded = Rgb8::open(image).map_err(models::Error::from)?;
     let load = LoadOptions {
         device: options.device,

@@ -151,18 +151,18 @@ impl Kept {
         let network = &self.model.network;
         let blocks = self.config.layers.resolve(network.depth())?;
         let mut probe = Select::new(blocks, MeanMap::new(ChainTokens::All));
-        let (tokens, layout) = network.embed(&VisionModel::batch(pixels.iter().copied())?)?;
-        network.encode(&tokens, &layout, &KeyBias::none(), &mut probe)?;
+        let embedded = network.embed(&VisionModel::batch(pixels.iter().copied())?)?;
+        network.encode(&embedded, &KeyBias::none(), &mut probe)?;
         let mean = probe.inner.finish()?;
         let count = |method: &KeptMethod| {
             let states = match method {
                 KeptMethod::ColumnSum => mean.f_mean_dim(-2i64, false, Kind::Double)?,
                 KeptMethod::Tokenrank => token_rank(&mean, self.config.alpha)?,
             };
-            kept(&states, &layout, self.config.threshold)
+            kept(&states, &embedded.layout, self.config.threshold)
         };
         let counts = self.config.methods.iter().map(count).collect::<Result<_>>()?;
-        Ok((layout.count(TokenKind::Image) as u64, counts))
+        Ok((embedded.layout.count(TokenKind::Image) as u64, counts))
     }
 }
 

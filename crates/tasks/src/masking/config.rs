@@ -343,6 +343,28 @@ impl MaskingConfig {
         }
         Ok(())
     }
+
+    /// Checks that a network has the tokens that the methods read: whether it has CLS, and how many `special` tokens (CLS and
+    /// registers).
+    ///
+    /// # Errors
+    /// [`Error::Setting`] with the first setting that needs a token that is missing.
+    pub fn check_tokens(&self, has_cls: bool, special: i64) -> Result<()> {
+        let refuse = |setting, reason: &str| Err(Error::Setting { setting, reason: reason.into() });
+        if !has_cls && self.methods.contains(&Score::Cls) {
+            return refuse(
+                "task.masking.methods",
+                "`cls` reads the attention of the CLS token, and this network has none; leave this method out",
+            );
+        }
+        if special == 0 && self.cls.contains(&ClsInChain::Dropped) {
+            return refuse(
+                "task.masking.cls",
+                "`dropped` removes CLS and registers from the chain, and this network has neither; use `kept`, the default",
+            );
+        }
+        Ok(())
+    }
 }
 
 impl Method {

@@ -67,6 +67,7 @@ impl Masking {
     ) -> Result<Self> {
         config.check()?;
         config.layers.resolve(model.network.depth())?;
+        config.check_tokens(model.network.has_cls(), model.network.special_tokens())?;
         if model.network.classes().is_none() {
             let reason = "masking needs a network with a classifier".into();
             return Err(Error::Setting { setting: "model.head", reason });
@@ -124,11 +125,12 @@ impl Masking {
         let network = &self.model.network;
         let blocks = self.config.layers.resolve(network.depth())?;
         let mut probe = ScoreProbe::new(&self.config, &self.methods, blocks);
-        let (tokens, layout) = network.embed(&VisionModel::batch(pixels.iter().copied())?)?;
-        let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut probe)?;
+        let embedded = network.embed(&VisionModel::batch(pixels.iter().copied())?)?;
+        let encoded = network.encode(&embedded, &KeyBias::none(), &mut probe)?;
+        let layout = &embedded.layout;
         let unmasked = classes(network, &encoded)?;
         let names: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
-        let scores = probe.finish(&self.config, &self.methods, &layout, &names, self.seed)?;
+        let scores = probe.finish(&self.config, &self.methods, layout, &names, self.seed)?;
 
         // At a given fraction all methods remove equally many tokens of every image, so they run together.
         let orders: Vec<Order> = scores
@@ -141,7 +143,7 @@ impl Masking {
             let removed = removed_patches(fraction, patches);
             let predicted = match removed {
                 0 => orders.iter().map(|order| unmasked[order.image]).collect(),
-                _ => classify_without(network, &tokens, &layout, &orders, removed)?,
+                _ => classify_without(network, &embedded, &orders, removed)?,
             };
             for (curve, class) in curves.iter_mut().zip(predicted) {
                 curve.push(class);

@@ -2,9 +2,8 @@
 
 use markov_core::torch::to_vec;
 use models::attend::{KeyBias, NoProbe};
-use models::vision::{Encoded, VisionTransformer};
-use models::{TokenKind, TokenLayout};
-use tch::{Device, Tensor};
+use models::vision::{Embedded, Encoded, VisionTransformer};
+use tch::Device;
 
 use crate::error::Result;
 
@@ -35,39 +34,22 @@ pub(super) fn removed_patches(fraction: f64, patches: usize) -> usize {
 }
 
 /// Returns the class of each order's image after its first `removed` patches are removed.
-///
-/// `tokens` are the embedded tokens, `[images, n, width]`.
 pub(super) fn classify_without(
     network: &VisionTransformer,
-    tokens: &Tensor,
-    layout: &TokenLayout,
+    embedded: &Embedded,
     orders: &[Order],
     removed: usize,
 ) -> Result<Vec<usize>> {
-    let (_, n, width) = tokens.size3()?;
-    let special = layout.indices(|kind| kind == TokenKind::Special);
-    let patches = layout.indices(|kind| kind == TokenKind::Image);
-    let kept = patches.len() - removed;
-    let length = (special.len() + kept) as i64;
-    let reduced = TokenLayout::vision(special.len() as i64, (1, kept as i64));
-    let flat = tokens.f_reshape([-1, width])?;
+    let length = (embedded.layout.tokens() - removed as i64).max(1);
     let budget = if network.device() == Device::Cpu { TOKENS_AT_ONCE } else { TOKENS_AT_ONCE_CUDA };
     let at_once = (budget / length).max(1) as usize;
 
     let mut predicted = Vec::with_capacity(orders.len());
     for chunk in orders.chunks(at_once) {
-        let mut indices: Vec<i64> = Vec::with_capacity(chunk.len() * length as usize);
-        for order in chunk {
-            let mut remaining = special.clone();
-            remaining.extend(order.patches[removed..].iter().map(|&patch| patches[patch]));
-            // Sorted back to sequence order, so that equal sets of tokens give bit-equal sums.
-            remaining.sort_unstable();
-            indices.extend(remaining.into_iter().map(|token| order.image as i64 * n + token));
-        }
-        let indices = Tensor::f_from_slice(&indices)?.f_to_device(tokens.device())?;
-        let kept = flat.f_index_select(0, &indices)?.f_reshape([-1, length, width])?;
+        let rows: Vec<(usize, &[usize])> =
+            chunk.iter().map(|order| (order.image, &order.patches[removed..])).collect();
         let encoded = network
-            .encode(&kept, &reduced, &KeyBias::none(), &mut NoProbe)
+            .encode(&embedded.with_patches(&rows)?, &KeyBias::none(), &mut NoProbe)
             .map_err(|error| error.of_items(of_row(chunk)))?;
         predicted.extend(classes(network, &encoded).map_err(|error| error.of_items(of_row(chunk)))?);
     }

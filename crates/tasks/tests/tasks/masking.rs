@@ -112,10 +112,9 @@ fn records_agree_with_a_slow_implementation() {
         for (item, record) in items().iter().zip(&records) {
             assert_eq!((&item.id, item.label), (&record.id, record.label));
             let pixels = model.preprocessor.apply(&item.load().expect("drawn").rgb).expect("pixels");
-            let (tokens, layout) =
-                network.embed(&VisionModel::batch(&[pixels]).expect("a batch")).expect("embeds");
+            let embedded = network.embed(&VisionModel::batch(&[pixels]).expect("a batch")).expect("embeds");
             let mut probe = KeepAll::default();
-            let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut probe).expect("encodes");
+            let encoded = network.encode(&embedded, &KeyBias::none(), &mut probe).expect("encodes");
             let class = |encoded: &models::vision::Encoded| {
                 network
                     .logits(encoded)
@@ -145,7 +144,7 @@ fn records_agree_with_a_slow_implementation() {
                     let mut bias = vec![0f32; found.len() + 1];
                     order[..removed].iter().for_each(|&patch| bias[patch + 1] = f32::NEG_INFINITY);
                     let bias = KeyBias::new(&Tensor::from_slice(&bias).unsqueeze(0)).expect("a bias");
-                    let encoded = network.encode(&tokens, &layout, &bias, &mut NoProbe).expect("encodes");
+                    let encoded = network.encode(&embedded, &bias, &mut NoProbe).expect("encodes");
                     assert_eq!(predicted, class(&encoded), "{method} at {fraction}, {heads}, {}", item.id);
                 }
             }

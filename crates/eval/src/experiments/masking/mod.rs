@@ -125,6 +125,7 @@ impl Network {
         };
         models::headers_only(|| VisionModel::load(&folder, &options))?;
         task.layers.resolve(config.depth())?;
+        task.check_tokens(config.has_cls(), config.special_tokens())?;
         Ok(Self { folder, config })
     }
 }

@@ -32,8 +32,8 @@ fn set(dir: &Path, key: &str, value: Value) {
 #[track_caller]
 fn computes(dir: &Path, name: &str, stage: &str) {
     let network = load(dir).unwrap_or_else(|e| panic!("{name}: {e}"));
-    let (tokens, layout) = network.embed(&Golden::open(name).get("pixels")).expect("embedded");
-    let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut NoProbe).expect("encoded");
+    let embedded = network.embed(&Golden::open(name).get("pixels")).expect("embedded");
+    let encoded = network.encode(&embedded, &KeyBias::none(), &mut NoProbe).expect("encoded");
     let found = match stage {
         "logits" => network.logits(&encoded).expect("logits").expect("a classifier"),
         _ => {
@@ -86,6 +86,8 @@ fn a_backbone_is_found_at_the_root_and_in_a_folder_whatever_config_says() {
     for (name, folder, stage, architectures) in [
         ("vit-backbone", "vit", "embedding", &backbones[..]),
         ("clip-tower", "vision_model", "embedding", &["CLIPVisionModel"]),
+        ("siglip-vision", "vision_model", "embedding", &["SiglipVisionModel"]),
+        ("dinov3-plain", "model", "embedding", &["DINOv3ViTModel", "DINOv3ViTBackbone"]),
     ] {
         for stored in [copy(name), renamed(name, below(folder))] {
             computes(stored.path(), name, stage);
@@ -112,6 +114,9 @@ fn a_backbone_is_found_at_the_root_and_in_a_folder_whatever_config_says() {
             }
         }
     }
+    // transformers 5 has the blocks of DINOv3 in a folder and saves them without.
+    let folder = |name: &str| Some(name.replace("layer.", "model.layer."));
+    computes(renamed("dinov3-plain", folder).path(), "dinov3-plain", "embedding");
     // CLIP's tower with its projection, at the root.
     computes(renamed("clip-vision", without("vision_model")).path(), "clip-vision", "embedding");
 }
@@ -239,6 +244,8 @@ fn unread_tensors_within_the_network_are_refused() {
             "dinov2-plain",
             &["dinov2.embeddings.register_tokens", "dinov2.encoder.layer.0.mlp.weights_in.weight"],
         ),
+        ("dinov3-plain", &["layer.1.attention.k_proj.bias", "layer.0.mlp.gate_proj.weight"]),
+        ("siglip-vision", &["encoder.layers.0.self_attn.q_norm.weight", "embeddings.class_embedding"]),
         ("clip-tower", &["encoder.layers.0.self_attn.q_norm.weight", "embeddings.patch_embedding.bias"]),
         ("clip-vision", &["visual_projection.bias", "vision_model.post_layernorm.extra"]),
     ] {

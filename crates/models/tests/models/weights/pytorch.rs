@@ -100,8 +100,8 @@ fn networks_and_heads_are_read_as_published() {
         let network = VisionTransformer::load(dir, Kind::Float, Device::Cpu, head).expect("a network");
         let pixels =
             Tensor::arange(2 * 3 * 48 * 48, (Kind::Float, Device::Cpu)).sin().reshape([2, 3, 48, 48]);
-        let (tokens, layout) = network.embed(&pixels).expect("tokens");
-        let encoded = network.encode(&tokens, &layout, &KeyBias::none(), &mut NoProbe).expect("encoded");
+        let embedded = network.embed(&pixels).expect("tokens");
+        let encoded = network.encode(&embedded, &KeyBias::none(), &mut NoProbe).expect("encoded");
         network.logits(&encoded).expect("finite").expect("classes")
     };
     for (name, head) in [("vit-plain", false), ("dino-small", true)] {
