@@ -271,7 +271,7 @@ pub(crate) struct AttendArgs {
 #[derive(clap::Args)]
 #[command(after_help = RANK_OUTPUT)]
 pub(crate) struct RankArgs {
-    /// File of matrices [..., n, n] whose rows sum to 1: .safetensors, .npy or .npz
+    /// File of matrices [..., n, n] whose rows sum to 1: .safetensors, .npy, .npz, or .pt of torch.save
     pub file: PathBuf,
     /// Names of the tensors to read; `*` matches any characters, commas separate names, and the option may be repeated:
     /// block.3.probs, 'block.*.probs' [default: all square tensors named *.probs, or the only square tensor]

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::info::TensorInfo;
 use super::{
-    Matrices, MatrixFileError, Problem, extension, npy, npz, open, read, safetensors_header, storage,
+    Matrices, MatrixFileError, Problem, extension, npy, npz, open, read, safetensors_header, storage, torch,
 };
 
-/// The tensors of a `.safetensors`, `.npy` or `.npz` file, by their headers; no values are read.
+/// The tensors of a `.safetensors`, `.npy`, `.npz` or PyTorch file, by their headers; no values are read.
 #[derive(Clone, Debug)]
 pub struct Contents {
     path: PathBuf,
@@ -38,6 +38,7 @@ impl Contents {
                 Ok(vec![TensorInfo { name, shape, storage }])
             }),
             "npz" => open(path).and_then(|(file, length)| npz::describe(file, length)),
+            ending if torch::EXTENSIONS.contains(&ending) => torch::describe(path),
             other => Err(Problem::Extension { found: other.to_owned() }),
         };
         let failed = |problem| MatrixFileError { path: path.to_owned(), problem };

@@ -140,8 +140,8 @@ pub enum Problem {
     },
     /// The tensor has an unsupported number format.
     #[error(
-        "`{name}` holds {found}; attention is read from F64, F32, F16 or BF16 in .safetensors and f8, f4 or f2 in .npy \
-         and .npz"
+        "`{name}` holds {found}; attention is read from F64, F32, F16 or BF16 in .safetensors and .pt, and f8, f4 or f2 \
+         in .npy and .npz"
     )]
     NumberFormat {
         /// The tensor.
@@ -259,16 +259,16 @@ fn edits(a: &str, b: &str) -> usize {
 
 fn extension_sentence(found: &str) -> String {
     let advice = match found {
-        "pt" | "pth" | "bin" | "ckpt" | "pkl" | "pickle" => {
-            "it is a pickle, which can run code when it is read; load it where it was made and save the tensor with \
-             `safetensors.torch.save_file({'attention': tensor}, 'attention.safetensors')`"
+        "pkl" | "pickle" => {
+            "it is a pickle, which can run code when it is read; load it where it was made and save the tensor with `torch.save`, or \
+             with `safetensors.torch.save_file({'attention': tensor}, 'attention.safetensors')`"
         }
         _ => "save the matrix with `numpy.save` or `safetensors`",
     };
     match found {
         "" => format!(
-            "the file has no extension, and attention is read from .safetensors, .npy and .npz files; {advice}"
+            "the file has no extension, and attention is read from .safetensors, .npy, .npz and .pt files; {advice}"
         ),
-        _ => format!("a .{found} file is not read, only .safetensors, .npy and .npz are; {advice}"),
+        _ => format!("a .{found} file is not read, only .safetensors, .npy, .npz and .pt are; {advice}"),
     }
 }

@@ -1,5 +1,5 @@
-//! Files of attention matrices: reads `.safetensors`, `.npy` and `.npz` of any program, and writes results to
-//! `.safetensors`.
+//! Files of attention matrices: reads `.safetensors`, `.npy`, `.npz` and PyTorch files of any program, and writes results
+//! to `.safetensors`.
 //!
 //! Whatever the file's number format, matrices arrive in `f64`. Only the requested tensor is read, so a file with every
 //! layer of a large network needs no more memory than one of its matrices. The files are not trusted: headers are
@@ -10,6 +10,7 @@ mod error;
 mod info;
 mod npy;
 mod npz;
+mod torch;
 mod write;
 
 use std::fs::File;
@@ -40,11 +41,12 @@ pub struct Matrices {
     pub data: ArrayD<f64>,
 }
 
-/// Reads the matrices `[..., n, n]` of a `.safetensors`, `.npy` or `.npz` file.
+/// Reads the matrices `[..., n, n]` of a `.safetensors`, `.npy`, `.npz` or PyTorch file (`.pt`, `.pth`, `.bin`, `.ckpt`).
 ///
 /// A safetensors file may hold F64, F32, F16 or BF16; `key` names the tensor and may be left out if there is only one.
 /// A `.npy` file (format versions 1 to 3) may hold `f8`, `f4` or `f2` of either byte order, in C or Fortran layout; an
-/// `.npz` file holds several of them, with names. Values are converted exactly and not checked further: callers must
+/// `.npz` file holds several of them, with names. A PyTorch file holds a tensor, or several in a tuple, list or mapping; its
+/// numbers are read and nothing in it is run. Values are converted exactly and not checked further: callers must
 /// refuse NaN or negative values.
 ///
 /// # Errors
@@ -81,6 +83,7 @@ fn read_shaped(path: &Path, key: Option<&str>, shape: CheckShape) -> Result<Matr
             npy::read(file, length, name, key, shape)
         }),
         "npz" => open(path).and_then(|(file, length)| npz::read_chosen(file, length, key, shape)),
+        ending if torch::EXTENSIONS.contains(&ending) => torch::read(path, key, shape),
         other => Err(Problem::Extension { found: other.to_owned() }),
     };
     matrices.map_err(|problem| MatrixFileError { path: path.to_owned(), problem })

@@ -16,7 +16,7 @@ const PREFIXES: [&str; 2] = ["module.", "_orig_mod."];
 ///
 /// The state dict is the object itself if it holds tensors by name. Otherwise it is what the object has under one of
 /// [`WRAPPERS`], or its only member that holds tensors by name; other members, such as the state of an optimizer, are left
-/// out. Names of nested mappings and lists are joined with dots. A prefix of [`PREFIXES`] is removed if all names
+/// out. A single tensor has an empty name. Names of nested mappings and lists are joined with dots. A prefix of [`PREFIXES`] is removed if all names
 /// have it.
 pub(super) fn state_dict<'a>(pickle: &'a Unpickled) -> Result<Vec<(String, &'a Tensor)>, String> {
     let mut root = &pickle.root;
@@ -85,9 +85,6 @@ fn flatten<'a>(pickle: &'a Unpickled, root: &'a Value) -> Result<Vec<(String, &'
     let mut open = vec![(String::new(), 0, root)];
     while let Some((path, depth, value)) = open.pop() {
         let below = match pickle.node(value) {
-            Some(Node::Tensor(_)) if path.is_empty() => {
-                return Err("it holds a single tensor without a name; in Python, save a mapping from names to tensors".into());
-            }
             Some(Node::Tensor(tensor)) => {
                 found.push((path, tensor));
                 if found.len() > TENSORS {

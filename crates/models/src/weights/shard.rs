@@ -26,8 +26,12 @@ impl Shard {
     pub(super) fn open(path: &Path) -> Result<Self> {
         let map = tensor_file::map(path).map_err(|source| Error::Read { path: path.into(), source })?;
         let (tensors, metadata) = if pytorch::is_torch_file(&map) {
-            let tensors =
-                pytorch::read(&map).map_err(|reason| Error::PyTorch { path: path.into(), reason })?;
+            let refuse = |reason: String| Error::PyTorch { path: path.into(), reason };
+            let tensors = pytorch::read(&map).map_err(refuse)?;
+            if tensors.iter().any(|(name, _)| name.is_empty()) {
+                let reason = "it holds a single tensor without a name; in Python, save a mapping from names to tensors";
+                return Err(refuse(reason.into()));
+            }
             (tensors.into_iter().collect(), HashMap::new())
         } else {
             let (start, header) = tensor_file::header(&map)

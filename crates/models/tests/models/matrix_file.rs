@@ -197,6 +197,31 @@ fn shapes_other_than_matrices_are_refused() {
     }
 }
 
+/// `torch.save(A)`, `torch.save(outputs.attentions)` and `torch.save({"a": A})`, in any of the float formats.
+#[test]
+fn files_of_torch_save_are_read() {
+    use crate::torch_file::{pickle, storage, stored, tensor, text};
+
+    let folder = Folder::new();
+    let half: Vec<u8> =
+        [0.25_f32, 0.75, 0.5, 0.5].iter().flat_map(|x| f16::from_f32(*x).to_le_bytes()).collect();
+    let one = tensor(&storage("HalfStorage", "0", 4), 0, &[2, 2], &[2, 1]);
+    let transposed = tensor(&storage("HalfStorage", "0", 4), 0, &[2, 2], &[1, 2]);
+    let write = |name: &str, object: &[&[u8]]| {
+        folder.file(name, &stored(&pickle(object), &[("a/data/0", half.as_slice())]))
+    };
+    let alone = read(write("alone.pt", &[&one]), None).expect("one tensor");
+    let values = |data: &ArrayD<f64>| data.iter().copied().collect::<Vec<f64>>();
+    assert_eq!((alone.name.as_str(), values(&alone.data)), ("alone", vec![0.25, 0.75, 0.5, 0.5]));
+    assert_eq!(alone.storage, Storage::F16);
+    let path = write("tuple.pt", &[b"(", &one, &transposed, b"t"]);
+    assert_eq!(values(&read(&path, Some("1")).expect("a tuple").data), [0.25, 0.5, 0.75, 0.5]);
+    let contents = Contents::of(&path).expect("a tuple");
+    assert_eq!(contents.choose(&["*".to_owned()]).expect("both").len(), 2);
+    let ids = tensor(&storage("LongStorage", "0", 1), 0, &[1, 1], &[1, 1]);
+    assert_refused(&write("ids.pt", &[b"}", &text("ids"), &ids, b"s"]), None, false, &["ids"]);
+}
+
 #[test]
 fn other_number_formats_and_extensions_are_refused() {
     let folder = Folder::new();
@@ -209,7 +234,11 @@ fn other_number_formats_and_extensions_are_refused() {
     let structured = "{'descr': [('a', '<f8')], 'fortran_order': False, 'shape': (1, 1), }";
     assert_refused(&folder.file("i.npy", &npy(1, structured, &[0; 8])), None, false, &["structures"]);
 
-    assert_refused(&folder.file("a.pt", b"PK"), None, true, &[".pt", "pickle", "save_file"]);
+    assert_refused(&folder.file("a.pkl", b"\x80\x04"), None, true, &[".pkl", "pickle", "torch.save"]);
+    assert_refused(&folder.file("a.pt", b"PK"), None, false, &["`torch.save` has not written it"]);
+    let call = crate::torch_file::pickle(&[b"cos\nsystem\n", &crate::torch_file::text("true"), b"\x85R"]);
+    let file = crate::torch_file::stored(&call, &[]);
+    assert_refused(&folder.file("b.pt", &file), None, false, &["`os.system`", "never run"]);
     assert_refused(&folder.file("a.npz", b"PK"), None, false, &["not a valid npz file"]);
     assert_refused(&folder.file("a.csv", b"1,2"), None, true, &[".csv"]);
     assert_refused(&folder.file("plain", b""), None, true, &["no extension"]);
