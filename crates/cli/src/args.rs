@@ -339,34 +339,38 @@ are written, stderr gives the reason, and the exit code is 1.";
 
 #[derive(clap::Args)]
 pub(crate) struct ShowArgs {
-    /// Model directory: config.json, safetensors, preprocessor_config.json; or a FLUX pipeline with model_index.json
+    /// Model directory: config.json, safetensors, preprocessor_config.json; or a FLUX or Stable Diffusion pipeline with
+    /// model_index.json
     #[arg(long, value_name = "DIR")]
     pub model: PathBuf,
     /// Image to process, JPEG or PNG; without one, a FLUX pipeline generates an image from the prompt
     #[arg(long, value_name = "FILE")]
     pub image: Option<PathBuf>,
-    /// Text that accompanies the image, for a FLUX pipeline
+    /// Text that accompanies the image, for a FLUX or Stable Diffusion pipeline (for the latter empty by default)
     #[arg(long, value_name = "TEXT")]
     pub prompt: Option<String>,
-    /// Bounce from the tokens of this word of the prompt
+    /// Bounce from the tokens of this word of the prompt; in a Stable Diffusion pipeline from the patches that attend to
+    /// it, in proportion to their cross-attention
     #[arg(long, value_name = "WORD", requires = "prompt", conflicts_with_all = ["token", "patch"])]
     pub word: Option<String>,
-    /// Which of the word's T5 tokens to bounce from [default: mean]
+    /// Which of the word's tokens to bounce from [default: mean]
     #[arg(long, value_name = "WHICH", value_enum, requires = "word")]
     pub token_lookup: Option<Lookup>,
     /// Bounce from this token, counted from 0 in the order of `attend`: CLS, registers, patches row by row; for a FLUX
     /// pipeline text tokens, patches [default: the patch in the middle]
     #[arg(long, value_name = "I", conflicts_with = "patch")]
     pub token: Option<usize>,
-    /// Bounce from this patch, counted from 0,0 at the top left
+    /// Bounce from this patch, counted from 0,0 at the top left; for a Stable Diffusion pipeline at the finest resolution
+    /// shown, and at coarser ones from the patch that contains it. --token likewise
     #[arg(long, value_name = "ROW,COL", value_parser = patch)]
     pub patch: Option<(usize, usize)>,
     /// Number of bounces
     #[arg(long, value_name = "N", default_value_t = 5)]
     pub bounces: usize,
     /// Layers that are drawn and averaged: all, last:N, or numbers or names of blocks such as 0,3,block.11; for a FLUX
-    /// pipeline as in dual.3,single.0,dual.last:4 [default: all; for a FLUX pipeline the last ten dual blocks, or all
-    /// if it has fewer]
+    /// pipeline as in dual.3,single.0,dual.last:4; for a Stable Diffusion pipeline attn1 for all, or paths such as
+    /// mid_block,up_blocks.1, of which self-attention is drawn [default: all; for a FLUX pipeline the last ten dual
+    /// blocks, or all if it has fewer; for a Stable Diffusion pipeline without resolutions of more than 2000 patches]
     #[arg(long, value_name = "LIST")]
     pub layers: Option<String>,
     /// Probability that the chain follows the attention in a step; otherwise it teleports. 1 means no teleport
@@ -379,15 +383,20 @@ pub(crate) struct ShowArgs {
     #[arg(long, value_name = "K")]
     pub sets: Option<usize>,
     /// Resize the image to N×N pixels, or generate it at that size [default: the size in preprocessor_config.json; for
-    /// a FLUX pipeline 512, or its autoencoder's sample_size if that is smaller]
+    /// a FLUX pipeline 512, or its autoencoder's sample_size if that is smaller; for a Stable Diffusion pipeline the
+    /// size on which its UNet was trained]
     #[arg(long, value_name = "N")]
     pub image_size: Option<usize>,
+    /// Timestep passed to the UNet of a Stable Diffusion pipeline; no noise is added to the image [default: 300]
+    #[arg(long, value_name = "T", value_parser = clap::value_parser!(u32).range(0..1000))]
+    pub timestep: Option<u32>,
     #[command(flatten)]
     pub flux: FluxArgs,
     /// Device on which the network runs: cpu or cuda:N
     #[arg(long, value_name = "DEVICE", default_value = "cpu")]
     pub device: String,
-    /// Folder for figures, index.html and show.json; files of the same names are replaced
+    /// Folder for figures, index.html and show.json; files of the same names are replaced. A Stable Diffusion pipeline
+    /// has a folder in it for each resolution, such as 16x16
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,
 }

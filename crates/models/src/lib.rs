@@ -46,6 +46,7 @@ pub mod vae;
 pub mod vision;
 mod vit;
 mod weights;
+mod words;
 
 pub use error::{Error, OutOfMemory, Result};
 pub use error_kind::ErrorKind;

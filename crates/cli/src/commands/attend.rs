@@ -1,6 +1,6 @@
 //! `attend`.
 
-use models::capture::{Capture, Prompt, SdCaptureOptions};
+use models::capture::{Capture, Prompt};
 use models::clip::ClipText;
 use models::files;
 use models::flux::pipeline::FluxPipeline;
@@ -10,18 +10,13 @@ use models::sd::UnetLayers;
 use models::sd::pipeline::SdPipeline;
 use models::{LayerSelection, LoadOptions, VisionModel};
 
-use super::flux;
+use super::{flux, sd};
 use crate::args::AttendArgs;
 use crate::failure::Failure;
 
 pub(crate) fn attend(args: &AttendArgs) -> Result<(), Failure> {
     let kind = PipelineKind::of(&args.model)?;
-    if args.timestep.is_some() && kind != Some(PipelineKind::StableDiffusion) && args.model.is_dir() {
-        return Err(Failure::usage(format!(
-            "--timestep is for Stable Diffusion pipelines, and {} is none; leave it out",
-            args.model.display()
-        )));
-    }
+    sd::refuse_timestep(args.timestep, kind, &args.model)?;
     if let Some(input) = files::input_at(&args.out, [&*args.model, &*args.image]) {
         return Err(Failure::usage(format!(
             "--out: {} belongs to what is read, as {}; name another file",
@@ -85,15 +80,10 @@ fn of_flux(args: &AttendArgs) -> Result<Capture, Failure> {
 
 fn of_sd(args: &AttendArgs) -> Result<Capture, Failure> {
     let AttendArgs { model: dir, image, prompts, layers, image_size, timestep, flux, device, .. } = args;
-    if let Some(option) = flux.given_beside_dtype() {
-        return Err(Failure::usage(format!(
-            "{option} is for FLUX pipelines, and {} is one of Stable Diffusion; leave it out",
-            dir.display()
-        )));
-    }
+    sd::refuse_flux(dir, flux)?;
     let prompt = match prompts.as_slice() {
-        [] => "",
-        [prompt] => prompt,
+        [] => None,
+        [prompt] => Some(prompt.as_str()),
         several => {
             return Err(Failure::usage(format!(
                 "--prompt is given {} times; a Stable Diffusion pipeline reads one prompt per image",
@@ -105,14 +95,11 @@ fn of_sd(args: &AttendArgs) -> Result<Capture, Failure> {
     let device = models::device::parse(device)?;
     let pipeline = SdPipeline::open(dir, flux.kind(device), device)?;
     let layers = layers.resolve(pipeline.unet_config())?;
-    let options = SdCaptureOptions {
-        prompt: prompt.into(),
-        timestep: timestep.unwrap_or(SdCaptureOptions::USUAL_TIMESTEP),
-        image_size: *image_size,
-    };
+    let options = sd::capture_options(prompt, *timestep, *image_size);
     options.size(&pipeline)?;
     let image = Rgb8::open(image).map_err(models::Error::from)?;
     let tokenizer = pipeline.tokenizer();
+    let prompt = &options.prompt;
     if tokenizer.truncates(prompt)? {
         let most = tokenizer.context_length();
         say!("the prompt `{prompt}` is longer than {most} tokens and was truncated");

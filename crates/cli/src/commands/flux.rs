@@ -11,11 +11,6 @@ use crate::args::{Dtype, FluxArgs, Lookup};
 use crate::failure::Failure;
 
 impl FluxArgs {
-    /// Returns the first option of FLUX pipelines that is given.
-    fn given(&self) -> Option<&'static str> {
-        self.given_beside_dtype().or(self.dtype.map(|_| "--dtype"))
-    }
-
     /// Returns the first given option that applies to FLUX pipelines only.
     pub(crate) fn given_beside_dtype(&self) -> Option<&'static str> {
         let Self { noise_step, noise_steps, text_tokens, seed, dtype: _ } = self;
@@ -62,15 +57,17 @@ impl From<Lookup> for TokenLookup {
     }
 }
 
-/// Fails if an option that only FLUX pipelines have, or one of `others`, is given.
+/// Fails if an option that only pipelines have is given; `others` are those besides the ones of FLUX.
 pub(super) fn refuse(dir: &Path, flux: &FluxArgs, others: &[(bool, &'static str)]) -> Result<(), Failure> {
     let other = others.iter().find_map(|(given, option)| given.then_some(*option));
-    match other.or_else(|| flux.given()) {
+    let of_flux = flux.given_beside_dtype().map(|option| (option, "FLUX pipelines"));
+    let of_both = other.or_else(|| flux.dtype.map(|_| "--dtype"));
+    match of_flux.or(of_both.map(|option| (option, "FLUX and Stable Diffusion pipelines"))) {
         None => Ok(()),
         // Opening the directory will report this error.
         Some(_) if !dir.is_dir() => Ok(()),
-        Some(option) => Err(Failure::usage(format!(
-            "{option} is for FLUX pipelines, and {} has no model_index.json; leave {option} out, or give the directory of \
+        Some((option, pipelines)) => Err(Failure::usage(format!(
+            "{option} is for {pipelines}, and {} has no model_index.json; leave {option} out, or give the directory of \
              a pipeline",
             dir.display()
         ))),

@@ -12,6 +12,7 @@ pub(crate) mod metrics;
 pub(crate) mod rank;
 pub(crate) mod report;
 pub(crate) mod run;
+mod sd;
 pub(crate) mod show;
 pub(crate) mod slurm;
 pub(crate) mod validate;

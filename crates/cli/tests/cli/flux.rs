@@ -305,13 +305,13 @@ fn what_is_refused_leaves_nothing_behind() {
         (&vit, &["--noise-step", "1"], 2, "--noise-step is for FLUX pipelines"),
         (&vit, &["--noise-steps", "8"], 2, "--noise-steps is for FLUX pipelines"),
         (&vit, &["--text-tokens", "9"], 2, "--text-tokens is for FLUX pipelines"),
-        (&vit, &["--dtype", "f16"], 2, "--dtype is for FLUX pipelines"),
+        (&vit, &["--dtype", "f16"], 2, "--dtype is for FLUX and Stable Diffusion pipelines"),
         (&vit, &["--layers", "dual.0"], 2, "block numbers or names"),
     ];
     let attend: &[(&Path, &[&str], i32, &str)] =
         &[(&flux, &["--prompt", "x", "--prompt", "y"], 2, "--prompt is given 2 times")];
     let show: &[(&Path, &[&str], i32, &str)] = &[
-        (&vit, &["--prompt", "x"], 2, "--prompt is for FLUX pipelines"),
+        (&vit, &["--prompt", "x"], 2, "--prompt is for FLUX and Stable Diffusion pipelines"),
         (&flux, &["--word", "x"], 2, "--prompt"),
         (&flux, &["--prompt", "x", "--word", "x", "--token", "3"], 2, "cannot be used with"),
         (&flux, &["--prompt", "x", "--word", "x", "--patch", "0,0"], 2, "cannot be used with"),

@@ -1,6 +1,7 @@
 //! Captures of one forward pass with its attention maps, as `tokenrank attend` stores them.
 
 mod flux;
+mod grids;
 mod sd;
 
 use std::collections::BTreeMap;
@@ -19,6 +20,7 @@ use crate::matrix_file::{Values, write_safetensors};
 use crate::probe::{KeepAll, KeptLayer, LayerChain, LayerChains, Select};
 use crate::site::TokenLayout;
 use crate::vision::{LoadOptions, VisionModel};
+pub use grids::{SdChains, SdGrids};
 pub use sd::SdCaptureOptions;
 
 /// The tensors of one pass, named as in the file, and the layout of the tokens.

@@ -40,6 +40,36 @@ impl SdCaptureOptions {
     }
 }
 
+/// The inputs of one pass.
+pub(super) struct SdInput {
+    /// The resized image.
+    pub seen: Rgb8,
+    pub ids: Vec<i64>,
+    /// `[1, tokens, d]`.
+    pub text: Tensor,
+    /// `[1, channels, h, w]`.
+    pub latents: Tensor,
+}
+
+impl SdInput {
+    /// Encodes an image and a text. Text tower and autoencoder are loaded one after another.
+    ///
+    /// # Errors
+    /// As [`SdCaptureOptions::size`]; a component cannot be loaded; libtorch fails.
+    pub(super) fn prepare(pipeline: &SdPipeline, image: &Rgb8, options: &SdCaptureOptions) -> Result<Self> {
+        let (height, width) = options.size(pipeline)?;
+        let seen = resize(image, (height as usize, width as usize), Resample::Bicubic)?;
+        let ids = pipeline.tokenizer().encode(&options.prompt)?;
+        let text = pipeline.encode_texts(std::slice::from_ref(&options.prompt))?;
+        let text = text.first().ok_or_else(|| Error::Text {
+            text: options.prompt.clone(),
+            reason: "it was not encoded".into(),
+        })?;
+        let latents = pipeline.image_encoder()?.encode(&pixels(&seen)?.f_unsqueeze(0)?, Draw::Mode)?;
+        Ok(Self { seen, ids, text: text.f_unsqueeze(0)?, latents })
+    }
+}
+
 impl Capture {
     /// Passes an image and a text through the UNet and keeps the attention of the chosen layers. Text tower,
     /// autoencoder and UNet are loaded one after another.
@@ -58,19 +88,10 @@ impl Capture {
         options: &SdCaptureOptions,
         layers: &BTreeSet<UnetLayer>,
     ) -> Result<Self> {
-        let (height, width) = options.size(pipeline)?;
-        let pixels = pixels(&resize(image, (height as usize, width as usize), Resample::Bicubic)?)?;
-        let ids = pipeline.tokenizer().encode(&options.prompt)?;
-        let text = pipeline.encode_texts(std::slice::from_ref(&options.prompt))?;
-        let text = text.first().ok_or_else(|| Error::Text {
-            text: options.prompt.clone(),
-            reason: "it was not encoded".into(),
-        })?;
-        let latents = pipeline.image_encoder()?.encode(&pixels.f_unsqueeze(0)?, Draw::Mode)?;
+        let SdInput { seen, ids, text, latents } = SdInput::prepare(pipeline, image, options)?;
         let unet = pipeline.unet()?;
         let mut probe = Select::whole_streams(layers.iter().copied().map(Stream::Unet), KeepAll::default());
-        let predicted =
-            unet.forward(&latents, f64::from(options.timestep), &text.f_unsqueeze(0)?, 0, &mut probe)?;
+        let predicted = unet.forward(&latents, f64::from(options.timestep), &text, 0, &mut probe)?;
         drop(unet);
 
         let (.., rows, columns) = latents.size4()?;
@@ -81,7 +102,7 @@ impl Capture {
         let mut tensors = Vec::new();
         push_maps(&mut tensors, kept)?;
         tensors.push(("output.predicted".into(), predicted.f_squeeze_dim(0)?));
-        tensors.push(("input.pixels".into(), pixels));
+        tensors.push(("input.pixels".into(), pixels(&seen)?));
         tensors.push(("input.latents".into(), latents.f_squeeze_dim(0)?));
         tensors.push(("text.ids".into(), Tensor::f_from_slice(&ids)?));
         let metadata = BTreeMap::from([

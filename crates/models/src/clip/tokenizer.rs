@@ -9,6 +9,7 @@ mod description;
 mod files;
 mod special;
 
+use std::ops::Range;
 use std::path::Path;
 
 use tokenizers::models::bpe::{BPE, Vocab};
@@ -20,6 +21,7 @@ use tokenizers::{PaddingDirection, PaddingParams, PaddingStrategy, SplitDelimite
 use tokenizers::{TruncationDirection, TruncationParams};
 
 use crate::error::{Error, Result};
+use crate::words;
 use description::{Description, Settings, Side};
 use files::ModelFiles;
 use special::SpecialTokens;
@@ -106,11 +108,7 @@ impl Tokenizer {
     /// # Errors
     /// No single token is the whole word: it is not in the text, was cut off, or has several tokens.
     pub fn token_index(&self, text: &str, word: &str) -> Result<usize> {
-        // The fast encoding returns only ids.
-        let encoding = self
-            .pipeline
-            .encode(text, true)
-            .map_err(|e| Error::Text { text: text.into(), reason: e.to_string() })?;
+        let encoding = self.offsets(text)?;
         let special = encoding.get_special_tokens_mask();
         let mut words = encoding.get_tokens().iter().zip(special).filter(|&(_, &special)| special == 0);
         let wanted = word.to_lowercase();
@@ -119,6 +117,24 @@ impl Tokenizer {
                 "CLIP's tokenizer has no single token for this word; look it up in T5's tokens with `first`, `mean` or `last`";
             Error::Word { word: word.into(), text: text.into(), reason: reason.into() }
         })
+    }
+
+    /// Returns the indices of the tokens of `word` in [`Tokenizer::encode`], found by the part of the text that each
+    /// token comes from.
+    ///
+    /// Finds the first occurrence of the whole word, ignoring case: there must be no letter, digit or `_` directly
+    /// before or after it, so `cat` is found in `Cat's` but not in `catalogue`. Several words separated by spaces are
+    /// searched for as one.
+    ///
+    /// # Errors
+    /// The text does not have the word, or is cut before the word's end.
+    pub fn word(&self, text: &str, word: &str) -> Result<Range<usize>> {
+        words::tokens(&self.offsets(text)?, text, word)
+    }
+
+    /// Returns the encoding with the tokens' spelling and places in the text, which the fast encoding does not have.
+    fn offsets(&self, text: &str) -> Result<tokenizers::Encoding> {
+        self.pipeline.encode(text, true).map_err(|e| Error::Text { text: text.into(), reason: e.to_string() })
     }
 
     /// Id of the end-of-text token. CLIP pools the text at its first occurrence.

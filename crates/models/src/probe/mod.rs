@@ -6,6 +6,7 @@
 mod chain;
 mod concepts;
 mod footprint;
+mod grids;
 mod keep;
 mod layers;
 mod mean;
@@ -23,6 +24,7 @@ use crate::site::{Site, Stream};
 pub use chain::{LAMBDA_TOLERANCE, LambdaWeight, lambda2, token_rank};
 pub use concepts::{ConceptScale, ConceptScores};
 pub use footprint::MapFootprint;
+pub(crate) use grids::GridChains;
 pub use keep::{KeepAll, KeptLayer};
 pub use layers::{LayerChain, LayerChains};
 pub use mean::{LambdaWeighted, MeanMap};

@@ -217,6 +217,22 @@ impl UnetConfig {
         both.collect()
     }
 
+    /// Returns the level of a part of the UNet, counted from the finest.
+    fn level_of(&self, part: UnetPart) -> usize {
+        let last = self.levels() - 1;
+        match part {
+            UnetPart::Down(level) => level,
+            UnetPart::Mid => last,
+            UnetPart::Up(number) => last.saturating_sub(number),
+        }
+    }
+
+    /// Returns rows and columns of the image tokens of a layer, for latents of (rows, columns).
+    pub fn grid(&self, layer: UnetLayer, (rows, columns): (i64, i64)) -> (i64, i64) {
+        let level = self.level_of(layer.part);
+        (rows >> level, columns >> level)
+    }
+
     pub(super) fn level(&self, level: usize) -> Level {
         Level {
             channels: self.block_out_channels.get(level).copied().unwrap_or_default(),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use models::Stream;
+use models::{Stream, UnetLayer, UnetPart};
 
 /// A block whose attention is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,17 +12,32 @@ pub(super) struct Block {
     pub number: usize,
 }
 
+impl Block {
+    /// Returns the number in its part of the network: `3`, or `1.0` of `down_blocks.1.attentions.0` in a UNet. A layer of
+    /// a transformer that has several has its own number behind.
+    fn number(self) -> String {
+        let Stream::Unet(UnetLayer { part, attention, layer, .. }) = self.stream else {
+            return self.number.to_string();
+        };
+        let behind = if layer == 0 { String::new() } else { format!(".{layer}") };
+        match part {
+            UnetPart::Down(number) | UnetPart::Up(number) => format!("{number}.{attention}{behind}"),
+            UnetPart::Mid => format!("{attention}{behind}"),
+        }
+    }
+}
+
 impl fmt::Display for Block {
-    /// `layer 3`, `dual 3`, `single 0`.
+    /// `layer 3`, `dual 3`, `single 0`, `down 1.0`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", called(self.stream).kind, self.number)
+        write!(f, "{} {}", called(self.stream).kind, self.number())
     }
 }
 
 /// Names for the blocks of a stream.
 struct Called {
     kind: &'static str,
-    /// Prefix of the number if two streams are mixed.
+    /// Prefix of the number if several kinds are mixed.
     letter: &'static str,
     one: &'static str,
     many: &'static str,
@@ -32,40 +47,50 @@ fn called(stream: Stream) -> Called {
     match stream {
         Stream::Dual => Called { kind: "dual", letter: "d", one: "dual block", many: "dual blocks" },
         Stream::Single => Called { kind: "single", letter: "s", one: "single block", many: "single blocks" },
-        Stream::Vision
-        | Stream::Text
-        | Stream::T5
-        | Stream::Concept
-        | Stream::Autoencoder
-        | Stream::Unet(_) => Called { kind: "layer", letter: "", one: "layer", many: "layers" },
+        Stream::Unet(UnetLayer { part, .. }) => match part {
+            UnetPart::Down(_) => Called { kind: "down", letter: "d", one: "down layer", many: "down layers" },
+            UnetPart::Mid => Called { kind: "mid", letter: "m", one: "mid layer", many: "mid layers" },
+            UnetPart::Up(_) => Called { kind: "up", letter: "u", one: "up layer", many: "up layers" },
+        },
+        Stream::Vision | Stream::Text | Stream::T5 | Stream::Concept | Stream::Autoencoder => {
+            Called { kind: "layer", letter: "", one: "layer", many: "layers" }
+        }
     }
+}
+
+fn same_kind(a: &Block, b: &Block) -> bool {
+    called(a.stream).kind == called(b.stream).kind
 }
 
 /// Returns the label of an axis along which the blocks stand, and the name of each block.
 pub(super) fn axis(blocks: &[Block]) -> (String, Vec<String>) {
-    let mixed = blocks.windows(2).any(|pair| pair[0].stream != pair[1].stream);
+    let mixed = blocks.windows(2).any(|pair| !same_kind(&pair[0], &pair[1]));
     let name = |block: &Block| match mixed {
-        true => format!("{}{}", called(block.stream).letter, block.number),
-        false => block.number.to_string(),
+        true => format!("{}{}", called(block.stream).letter, block.number()),
+        false => block.number(),
     };
-    let label = match blocks.first() {
+    let label = match blocks.first().map(|block| block.stream) {
+        Some(Stream::Unet(_)) if mixed => "layer: d down, m mid, u up",
         Some(_) if mixed => "block: d dual, s single",
-        Some(block) => called(block.stream).one,
+        Some(stream) => called(stream).one,
         None => "layer",
     };
     (label.into(), blocks.iter().map(name).collect())
 }
 
-/// Writes a list of blocks: `layers 0–11`, `layers 0, 3, 7`, `layer 11`, `dual blocks 9–18`, `dual blocks 0–2 and single block 0`.
+/// Writes a list of blocks: `layers 0–11`, `layers 0, 3, 7`, `layer 11`, `dual blocks 9–18`, `dual blocks 0–2 and single block 0`,
+/// `down layers 1.0, 1.1 and mid layer 0`.
 pub(super) fn span(blocks: &[Block]) -> String {
-    let runs = blocks.chunk_by(|a, b| a.stream == b.stream).map(|run| {
-        let numbers: Vec<usize> = run.iter().map(|block| block.number).collect();
+    let runs = blocks.chunk_by(same_kind).map(|run| {
         let Called { one, many, .. } = called(run[0].stream);
-        match numbers.as_slice() {
-            [only] => format!("{one} {only}"),
-            [first, .., last] if last - first + 1 == numbers.len() => format!("{many} {first}–{last}"),
+        let one_stream = run.iter().all(|block| block.stream == run[0].stream);
+        match run {
+            [only] => format!("{one} {}", only.number()),
+            [first, .., last] if one_stream && last.number - first.number + 1 == run.len() => {
+                format!("{many} {}–{}", first.number, last.number)
+            }
             several => {
-                let several: Vec<String> = several.iter().map(usize::to_string).collect();
+                let several: Vec<String> = several.iter().map(|block| block.number()).collect();
                 format!("{many} {}", several.join(", "))
             }
         }
@@ -80,7 +105,7 @@ pub(super) fn span(blocks: &[Block]) -> String {
 pub(super) fn averaged(blocks: &[Block]) -> String {
     match blocks {
         [only] => only.to_string(),
-        several if several.iter().all(|block| block.stream == Stream::Vision) => {
+        several if several.iter().all(|block| matches!(block.stream, Stream::Vision | Stream::Unet(_))) => {
             format!("average of {} layers", several.len())
         }
         several => format!("average of {} blocks", several.len()),
@@ -93,6 +118,28 @@ mod tests {
 
     fn blocks(stream: Stream, numbers: &[usize]) -> Vec<Block> {
         numbers.iter().map(|&number| Block { stream, number }).collect()
+    }
+
+    #[test]
+    fn layers_of_a_unet_are_named_by_their_paths() {
+        let block = |part, attention, layer| Block {
+            stream: Stream::Unet(UnetLayer { part, attention, layer, cross: false }),
+            number: 7,
+        };
+        let layers = [
+            block(UnetPart::Down(1), 0, 0),
+            block(UnetPart::Down(1), 1, 0),
+            block(UnetPart::Mid, 0, 0),
+            block(UnetPart::Up(2), 1, 3),
+        ];
+        assert_eq!(span(&layers), "down layers 1.0, 1.1 and mid layer 0 and up layer 2.1.3");
+        assert_eq!(
+            (averaged(&layers).as_str(), averaged(&layers[..1]).as_str()),
+            ("average of 4 layers", "down 1.0")
+        );
+        let names = ["d1.0", "d1.1", "m0", "u2.1.3"].map(str::to_owned).to_vec();
+        assert_eq!(axis(&layers), ("layer: d down, m mid, u up".into(), names));
+        assert_eq!(axis(&layers[..2]), ("down layer".into(), ["1.0", "1.1"].map(str::to_owned).to_vec()));
     }
 
     #[test]

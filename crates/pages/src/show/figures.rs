@@ -2,7 +2,6 @@
 
 use super::blocks::{averaged, axis, span};
 use super::findings::{REFERENCE_CHANGE, SetFindings};
-use super::folder::Staged;
 use super::tokens::{Origin, percent};
 use super::{Figure, Scene};
 use eval::{Error, Result};
@@ -14,13 +13,12 @@ use plot::{
 /// Maximum number of maps in a row of the TokenRank sheet.
 const COLUMNS: usize = 7;
 
-/// Draws every figure into the staging folder.
-pub(super) fn draw(scene: &Scene, staged: &Staged) -> Result<Vec<Figure>> {
+/// Draws every figure.
+pub(super) fn draw(scene: &Scene) -> Result<Vec<Figure>> {
     let mut figures = Vec::new();
     let mut add =
         |file: &str, title: &str, caption: String, draw: &dyn Fn() -> Result<Vec<u8>, PlotError>| {
             let png = draw().map_err(|e| Error::Export { path: file.into(), reason: e.to_string() })?;
-            staged.write(file, &png)?;
             let title = title.to_owned();
             figures.push(Figure { file: file.into(), title, caption, png });
             Ok::<(), Error>(())
@@ -50,10 +48,15 @@ pub(super) fn draw(scene: &Scene, staged: &Staged) -> Result<Vec<Figure>> {
 }
 
 fn bounces(scene: &Scene) -> TileSheet {
-    let Scene { tokens, start: Origin { states, name }, findings, drawing, .. } = scene;
-    let mark = if states.len() == 1 { tokens.place(states.start) } else { None };
+    let Scene { tokens, start: Origin { spread, name }, findings, drawing, .. } = scene;
+    let mark = match spread.even() {
+        Some(states) if states.len() == 1 => tokens.place(states.start),
+        _ => None,
+    };
     let start = match mark {
-        None if tokens.layout.text == 0 => format!("start: {name}, not in the image"),
+        None if spread.even().is_some() && tokens.layout.text == 0 => {
+            format!("start: {name}, not in the image")
+        }
         _ => format!("start: {name}"),
     };
     let strip = |heading: &str, states: &[Vec<f64>], steady: &[f64]| {
@@ -64,8 +67,12 @@ fn bounces(scene: &Scene) -> TileSheet {
             mark,
         };
         let image = Tile { title: "image".into(), note: start.clone(), values: Vec::new(), mark };
+        // A start in the whole image is a map of its own.
+        let from =
+            spread.even().is_none().then(|| map("n = 0".into(), &spread.distribution(tokens.states())));
         let steps = (1..).zip(states).map(|(n, state)| map(format!("n = {n}"), state));
-        let tiles = std::iter::once(image).chain(steps).chain([map("n = ∞".into(), steady)]).collect();
+        let tiles =
+            std::iter::once(image).chain(from).chain(steps).chain([map("n = ∞".into(), steady)]).collect();
         Section { heading: heading.into(), tiles }
     };
     let average = &findings.average;
@@ -76,7 +83,7 @@ fn bounces(scene: &Scene) -> TileSheet {
         title: format!("Bounces from {name} · {}", scene.title),
         image: scene.image.clone(),
         grid: tokens.grid(),
-        columns: drawing.bounces + 2,
+        columns: drawing.bounces + 2 + usize::from(spread.even().is_none()),
         sections: vec![
             strip("forward: following the attention", &findings.forward, &average.incoming),
             strip("backward: to the tokens that attend", &findings.backward, &average.outgoing),

@@ -1,17 +1,16 @@
 //! The numbers behind the figures.
 
-use std::ops::Range;
-
 use markov_core::{
     Chain, Effort, Metastable, ROW_TOLERANCE, RowStochastic, Sets, Stochastic, StochasticView, Stop,
     Triangle, bounce, lambda2, metastable_sets, token_rank, uniform,
 };
 use models::probe::LayerChain;
-use ndarray::{Array1, Array2, s};
+use ndarray::{Array1, Array2};
 use rayon::prelude::*;
 use serde::Serialize;
 
 use super::blocks::Block;
+use super::tokens::Spread;
 use eval::Result;
 use eval::analysis::AnalysisError;
 
@@ -101,8 +100,8 @@ pub(super) struct SetFindings {
 #[derive(Debug, Clone)]
 pub(super) struct Questions {
     pub alpha: f64,
-    /// The states that bounces start from, with equal probabilities.
-    pub start: Range<usize>,
+    /// The distribution that bounces start from.
+    pub start: Spread,
     pub bounces: usize,
     pub sets: Option<usize>,
 }
@@ -136,8 +135,7 @@ impl Findings {
         let of_average = || -> markov_core::Result<Self> {
             let mean = average(layers)?;
             let (forward, backward) = (mean.teleport(alpha)?.forward(), mean.teleport(alpha)?.backward()?);
-            let mut from = Array1::zeros(mean.states());
-            from.slice_mut(s![start.clone()]).fill(1.0 / start.len() as f64);
+            let from = Array1::from(start.distribution(mean.states()));
             let rows = |states: Array2<f64>| states.rows().into_iter().map(|row| row.to_vec()).collect();
             Ok(Self {
                 layers: Vec::new(),

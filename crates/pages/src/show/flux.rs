@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::findings::LAMBDA_TOLERANCE;
 use super::record::Record;
-use super::tokens::{Origin, Start, Tokens};
+use super::tokens::{Origin, Spread, Start, Tokens};
 use super::{Drawing, PAGE_BUDGET, Pass, Shown, check, file_name, model_name, publish, stem};
 use eval::Result;
 use plot::Rgb;
@@ -98,5 +98,5 @@ fn word(start: &Start, plan: &CapturePlan<'_>) -> Result<Option<Origin>> {
     let Start::Word { word, lookup } = start else { return Ok(None) };
     let (tokenizer, clip) = (plan.tokenizer()?, plan.pipeline().clip_tokenizer());
     let states = lookup.tokens(&tokenizer, clip, &plan.options().prompt, word)?;
-    Ok(Some(Origin { states, name: format!("“{word}”") }))
+    Ok(Some(Origin { spread: Spread::Even(states), name: format!("“{word}”") }))
 }

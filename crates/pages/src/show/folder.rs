@@ -54,6 +54,14 @@ fn refuse_unless(is_ours: impl FnOnce() -> bool, out: &Path, names: &[&str]) -> 
     }
 }
 
+/// Writes a file completely, creating the folders above it.
+fn write_below(path: &Path, bytes: &[u8]) -> Result<()> {
+    if let Some(folder) = path.parent() {
+        fs::create_dir_all(folder).map_err(Error::file(FileAction::Create, folder))?;
+    }
+    Ok(write_whole(path, bytes)?)
+}
+
 impl Staged {
     /// Waits until no other process draws into `out`, then creates an empty staging folder inside it. A staging folder left by a
     /// killed process is removed.
@@ -92,12 +100,12 @@ impl Staged {
         self.folder.join(name)
     }
 
-    /// Writes a file.
+    /// Writes a file, whose name may have folders before it.
     ///
     /// # Errors
     /// Fails if the file cannot be written.
     pub(super) fn write(&self, name: &str, bytes: &[u8]) -> Result<()> {
-        Ok(write_whole(&self.path(name), bytes)?)
+        write_below(&self.path(name), bytes)
     }
 
     /// Reads a file back.
@@ -128,7 +136,7 @@ impl Staged {
             .iter()
             .map(|name| {
                 let path = out.join(name);
-                write_whole(&path, &self.read(name)?)?;
+                write_below(&path, &self.read(name)?)?;
                 Ok(path)
             })
             .collect()

@@ -5,8 +5,10 @@ mod figures;
 mod findings;
 mod flux;
 mod folder;
+mod overview;
 mod page;
 mod record;
+mod sd;
 mod summary;
 #[cfg(test)]
 mod tests;
@@ -27,8 +29,9 @@ use folder::Staged;
 pub use page::{Figure, Page, PageLayer};
 use plot::Rgb;
 use record::Record;
-pub use tokens::Start;
+pub use sd::{SdShowOptions, show_sd};
 use tokens::{Origin, Tokens};
+pub use tokens::{Spread, Start};
 pub use vision::{ShowOptions, show};
 
 /// Settings of the figures, for any network.
@@ -92,49 +95,78 @@ struct Scene {
     about: Vec<(String, String)>,
 }
 
+/// The findings of a pass, and the files that show them.
+struct Drawn {
+    scene: Scene,
+    /// Names and contents. The page comes first, so that a folder that was interrupted is known by it; the numbers come
+    /// last.
+    files: Vec<(String, Vec<u8>)>,
+}
+
 /// Analyses the chains of a pass and writes figures, a page and the numbers behind them to the folder `out`, and also the image
 /// if it was generated. Files of the same names are replaced, others stay; an error leaves the folder unchanged.
 fn publish(pass: Pass, layers: Vec<LayerChain>, out: &Path) -> Result<Shown> {
+    let (model, image) = (pass.record.model.clone(), pass.record.image.clone());
+    let Drawn { scene, files } = draw(pass, layers)?;
+    let inputs = [Some(&model), image.as_ref()].into_iter().flatten();
+    let files = write(files, inputs.map(PathBuf::as_path).collect(), out)?;
+    Ok(Shown { summary: summary::text(&scene), files, triangular: scene.is_triangular() })
+}
+
+/// Analyses the chains of a pass and draws them.
+fn draw(pass: Pass, layers: Vec<LayerChain>) -> Result<Drawn> {
     let Pass { title, image, generated, tokens, start, drawing, about, record } = pass;
     if let Some(sets) = drawing.sets.filter(|sets| *sets > tokens.states()) {
         let reason = format!("the chain has only {} states, fewer than {sets} sets", tokens.states());
         return Err(AnalysisError::Option { option: "sets", reason }.into());
     }
     let Drawing { bounces, alpha, sets } = drawing;
-    let questions = Questions { alpha, start: start.states.clone(), bounces, sets };
+    let questions = Questions { alpha, start: start.spread.clone(), bounces, sets };
     let findings = Findings::of(&layers, questions, |state| tokens.place(state).is_some())?;
     let scene = Scene { title, image, tokens, start, findings, drawing, about };
 
-    let staged = Staged::inside(out)?;
-    // The page comes first, so that a folder that was interrupted is known by it.
-    let mut names = vec![PAGE.to_owned()];
     let png =
         scene.image.png().map_err(|e| Error::Export { path: "image.png".into(), reason: e.to_string() })?;
+    let figures = figures::draw(&scene)?;
+    let drawn: Vec<_> = figures.iter().map(|figure| (figure.file.clone(), figure.png.clone())).collect();
+    let page = escape::text(&page_of(&scene, &png, layers, figures)).into_owned().into_bytes();
+    let mut files = vec![(PAGE.to_owned(), page)];
     if generated {
-        staged.write("image.png", &png)?;
-        names.push("image.png".to_owned());
+        files.push(("image.png".to_owned(), png));
     }
-    let figures = figures::draw(&scene, &staged)?;
-    names.extend(figures.iter().map(|figure| figure.file.clone()));
-    staged.write(PAGE, escape::text(&page_of(&scene, &png, layers, figures)).as_bytes())?;
-    let (model, image) = (record.model.clone(), record.image.clone());
-    let json = serde_json::to_string(&record.into_json(&scene))
-        .map_err(|e| Error::Export { path: out.join("show.json"), reason: e.to_string() })?;
-    staged.write(NUMBERS, escape::json(format!("{json}\n")).as_bytes())?;
-    names.push(NUMBERS.to_owned());
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    files.extend(drawn);
+    files.push((NUMBERS.to_owned(), json_bytes(&record.into_json(&scene))?));
+    Ok(Drawn { scene, files })
+}
+
+fn json_bytes(value: &serde_json::Value) -> Result<Vec<u8>> {
+    let json = serde_json::to_string(value)
+        .map_err(|e| Error::Export { path: NUMBERS.into(), reason: e.to_string() })?;
+    Ok(escape::json(format!("{json}\n")).into_bytes())
+}
+
+/// Writes files to the folder `out` and returns their paths.
+fn write(files: Vec<(String, Vec<u8>)>, inputs: Vec<&Path>, out: &Path) -> Result<Vec<PathBuf>> {
+    let staged = Staged::inside(out)?;
+    for (name, content) in &files {
+        staged.write(name, content)?;
+    }
+    let names: Vec<&str> = files.iter().map(|(name, _)| name.as_str()).collect();
     staged.refuse_foreign(&names)?;
-    let inputs: Vec<&Path> =
-        [Some(&model), image.as_ref()].into_iter().flatten().map(PathBuf::as_path).collect();
     if let Some(name) =
         names.iter().find(|name| files::input_at(&out.join(name), inputs.iter().copied()).is_some())
     {
         let reason = format!("{} is an input; choose another folder", out.join(name).display());
         return Err(AnalysisError::Option { option: "out", reason }.into());
     }
-    let files = staged.publish(out, &names)?;
-    let triangular = scene.findings.layers.iter().any(|layer| layer.triangle.is_some());
-    Ok(Shown { summary: summary::text(&scene), files, triangular })
+    staged.publish(out, &names)
+}
+
+impl Scene {
+    /// Whether a layer is triangular, so that its mask decides where walks collect.
+    fn is_triangular(&self) -> bool {
+        self.findings.layers.iter().any(|layer| layer.triangle.is_some())
+    }
 }
 
 /// Checks the settings that need neither network nor image.
@@ -203,7 +235,7 @@ fn page_of(scene: &Scene, image: &[u8], layers: Vec<LayerChain>, figures: Vec<Fi
         image,
         layout: scene.tokens.layout.clone(),
         alpha: scene.drawing.alpha,
-        start: scene.start.states.clone(),
+        start: scene.start.spread.clone(),
         start_name: scene.start.name.clone(),
         text: scene.tokens.pieces().to_vec(),
         bounces: scene.drawing.bounces,

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::Scene;
 use super::blocks::Block;
 use super::findings::ChainFindings;
-use super::tokens::Origin;
+use super::tokens::{Origin, Spread};
 
 /// The source of the attention maps, as recorded in `show.json`.
 pub(super) struct Record {
@@ -22,12 +22,14 @@ pub(super) struct Record {
 impl Record {
     /// Returns the content of `show.json`.
     pub(super) fn into_json(self, scene: &Scene) -> Value {
-        let Scene { image, tokens, start: Origin { states, name }, findings, drawing, .. } = scene;
+        let Scene { image, tokens, start: Origin { spread, name }, findings, drawing, .. } = scene;
         let steps = |chain: &ChainFindings| chain.steps();
-        let mut start =
-            json!({ "state": states.start, "token": tokens.in_sequence(states.start), "name": name });
-        if tokens.layout.text > 0 {
-            start["states"] = states.clone().collect();
+        let peak = spread.peak();
+        let mut start = json!({ "state": peak, "token": tokens.in_sequence(peak), "name": name });
+        match spread {
+            Spread::Even(states) if tokens.layout.text > 0 => start["states"] = states.clone().collect(),
+            Spread::Even(_) => {}
+            Spread::Weighted(weights) => start["distribution"] = json!(weights),
         }
         let mut settings = json!({
             "alpha": drawing.alpha,
@@ -60,14 +62,12 @@ impl Record {
 }
 
 /// Returns the name of a block as in the tensors of `tokenrank attend`, or its number if the network has only one stream.
-fn named(block: Block) -> Value {
+pub(super) fn named(block: Block) -> Value {
     match block.stream {
         Stream::Dual | Stream::Single => json!(format!("{}.{}", block.stream, block.number)),
-        Stream::Vision
-        | Stream::Text
-        | Stream::T5
-        | Stream::Concept
-        | Stream::Autoencoder
-        | Stream::Unet(_) => json!(block.number),
+        Stream::Unet(_) => json!(block.stream.to_string()),
+        Stream::Vision | Stream::Text | Stream::T5 | Stream::Concept | Stream::Autoencoder => {
+            json!(block.number)
+        }
     }
 }

@@ -89,14 +89,14 @@ fn causal(scene: &Scene) -> Option<String> {
 
 /// Returns where walks start, with the number of the token in the sequence unless its name contains that number.
 fn origin(Scene { tokens, start, .. }: &Scene) -> String {
-    let names: Vec<String> = start.states.clone().map(|state| tokens.name(state)).collect();
+    let peak = start.spread.peak();
+    let Some(states) = start.spread.even() else {
+        return format!("{}, largest at {}", start.name, tokens.name(peak));
+    };
+    let names: Vec<String> = states.map(|state| tokens.name(state)).collect();
     match names.as_slice() {
-        [name]
-            if *name == start.name && tokens.layout.text > 0 && start.states.start < tokens.others().end =>
-        {
-            name.clone()
-        }
-        [name] if *name == start.name => format!("{name}, token {}", tokens.in_sequence(start.states.start)),
+        [name] if *name == start.name && tokens.layout.text > 0 && peak < tokens.others().end => name.clone(),
+        [name] if *name == start.name => format!("{name}, token {}", tokens.in_sequence(peak)),
         names => format!("{}: {}", start.name, names.join(", ")),
     }
 }

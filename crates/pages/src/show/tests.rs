@@ -39,7 +39,7 @@ fn layers(n: usize, count: usize) -> Vec<LayerChain> {
         .collect()
 }
 
-const QUESTIONS: Questions = Questions { alpha: 0.99, start: 4..5, bounces: 3, sets: Some(2) };
+const QUESTIONS: Questions = Questions { alpha: 0.99, start: Spread::Even(4..5), bounces: 3, sets: Some(2) };
 
 fn close(found: &[f64], wanted: impl IntoIterator<Item = f64>) {
     let wanted: Vec<f64> = wanted.into_iter().collect();
@@ -99,7 +99,7 @@ fn a_chain_that_does_not_converge_stops_at_the_step_limit() {
     let mean = ndarray::array![[0.9999f32, 0.0001], [0.0003, 0.9997]];
     let layer =
         LayerChain { stream: Stream::Vision, block: 0, mean, lambda2: vec![0.9996], heads: Vec::new() };
-    let questions = Questions { alpha: 0.9999, start: 0..1, ..QUESTIONS };
+    let questions = Questions { alpha: 0.9999, start: Spread::Even(0..1), ..QUESTIONS };
     let found = Findings::of(&[layer], questions, |_| true).unwrap();
     assert_eq!((found.average.convergence.len(), found.average.steps()), (200, None));
 }
@@ -147,7 +147,7 @@ fn scene(grid: (i64, i64), special: i64, layer_count: usize, start: Start) -> Sc
     let sequence = models::TokenLayout::vision(special, grid);
     let tokens = Tokens::new(sequence.clone(), sequence);
     let start = tokens.start(&start).unwrap();
-    let questions = Questions { start: start.states.clone(), ..QUESTIONS };
+    let questions = Questions { start: start.spread.clone(), ..QUESTIONS };
     let layers = layers(tokens.states(), layer_count);
     let findings = Findings::of(&layers, questions, |state| tokens.place(state).is_some()).unwrap();
     let (height, width) = (grid.0 as usize * 4, grid.1 as usize * 4);
@@ -192,15 +192,13 @@ fn size(png: &[u8]) -> (u32, u32) {
 
 #[test]
 fn grids_of_every_shape_are_drawn() {
-    let dir = tempfile::tempdir().unwrap();
     for (grid, special, layers, start) in [
         ((1, 2), 0, 1, Start::Middle),
         ((2, 9), 1, 2, Start::Token(0)),
         ((11, 3), 5, 13, Start::Patch(10, 0)),
     ] {
         let scene = scene(grid, special, layers, start);
-        let staged = Staged::inside(&dir.path().join("out")).unwrap();
-        let figures = figures::draw(&scene, &staged).unwrap();
+        let figures = figures::draw(&scene).unwrap();
         let names: Vec<&str> = figures.iter().map(|figure| figure.file.as_str()).collect();
         assert_eq!(
             names,
@@ -224,7 +222,6 @@ fn grids_of_every_shape_are_drawn() {
         }
         assert_eq!(text.contains("register 4 belongs to set"), special == 5);
     }
-    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left if nothing is published");
 }
 
 #[test]
@@ -259,6 +256,12 @@ fn files_of_the_same_names_are_replaced_and_others_stay() {
     assert_eq!(fs::read(out.join("one")).unwrap(), b"second");
     assert_eq!(fs::read_dir(&out).unwrap().count(), 2);
     assert_eq!(fs::read_dir(dir.path().join("a")).unwrap().count(), 1);
+    let staged = Staged::inside(&out).unwrap();
+    staged.write("below/one", b"third").unwrap();
+    assert_eq!(staged.publish(&out, &["below/one"]).unwrap(), [out.join("below/one")]);
+    assert_eq!(fs::read(out.join("below/one")).unwrap(), b"third");
+    drop(Staged::inside(&dir.path().join("unused")).unwrap());
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing is left if nothing is published");
 }
 
 #[test]

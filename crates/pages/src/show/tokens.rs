@@ -18,7 +18,9 @@ pub enum Start {
     Token(usize),
     /// A patch by row and column, counted from 0.
     Patch(usize, usize),
-    /// A word of a FLUX pipeline's prompt: the tokens that the lookup selects, with equal probabilities.
+    /// A word of the prompt. In a FLUX pipeline, the tokens that the lookup selects, with equal probabilities. In a
+    /// Stable Diffusion pipeline, whose chains have no text, the image tokens in proportion to their cross-attention to
+    /// these tokens.
     Word {
         /// The word, as in the prompt.
         word: String,
@@ -27,11 +29,54 @@ pub enum Start {
     },
 }
 
-/// The states that a walk starts from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The distribution that a walk starts from.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Spread {
+    /// Equal probabilities on consecutive states.
+    Even(Range<usize>),
+    /// The probability of every state, `[n]`, summing to 1.
+    Weighted(Vec<f64>),
+}
+
+impl Spread {
+    /// Returns the probability of each of `n` states.
+    pub(super) fn distribution(&self, n: usize) -> Vec<f64> {
+        match self {
+            Self::Even(states) => {
+                let even = 1.0 / states.len() as f64;
+                (0..n).map(|state| if states.contains(&state) { even } else { 0.0 }).collect()
+            }
+            Self::Weighted(weights) => weights.clone(),
+        }
+    }
+
+    /// Returns the first state with the largest probability.
+    pub(super) fn peak(&self) -> usize {
+        match self {
+            Self::Even(states) => states.start,
+            Self::Weighted(weights) => {
+                let larger = |best: usize, (state, weight): (usize, &f64)| {
+                    if *weight > weights[best] { state } else { best }
+                };
+                weights.iter().enumerate().fold(0, larger)
+            }
+        }
+    }
+
+    /// Returns the states, if they have equal probabilities.
+    pub(super) fn even(&self) -> Option<Range<usize>> {
+        match self {
+            Self::Even(states) => Some(states.clone()),
+            Self::Weighted(_) => None,
+        }
+    }
+}
+
+/// The start of a walk.
+#[derive(Debug, Clone, PartialEq)]
 pub(super) struct Origin {
-    pub states: Range<usize>,
-    /// Name of the start, such as `“star”` or `patch 3,7`.
+    pub spread: Spread,
+    /// Name of the start, such as `“star”`, `patch 3,7` or `cross-attention to “star”`.
     pub name: String,
 }
 
@@ -128,7 +173,12 @@ impl Tokens {
                 return refuse("word", format!("`{word}`: this network has no prompt"));
             }
         };
-        Ok(Origin { states: state..state + 1, name: self.name(state) })
+        Ok(Origin { spread: Spread::Even(state..state + 1), name: self.name(state) })
+    }
+
+    /// Whether tokens of the sequence are not states.
+    pub(super) fn leaves_out(&self) -> bool {
+        self.sequence.tokens() as usize > self.states()
     }
 
     /// Whether tokens of the sequence are not states.
@@ -241,7 +291,7 @@ mod tests {
         );
         assert_eq!((tokens.others(), tokens.others_name()), (0..5, Some("the text")));
         let start = tokens.start(&Start::Token(2)).unwrap();
-        assert_eq!((start.states, start.name.as_str()), (2..3, "text 2 “star”"));
+        assert_eq!((start.spread, start.name.as_str()), (Spread::Even(2..3), "text 2 “star”"));
         let error = tokens.start(&Start::Token(9)).unwrap_err().to_string();
         assert!(error.contains("9 tokens, counted from 0: 5 of the text, then 2 × 2 patches"), "{error}");
         let word = Start::Word { word: "star".into(), lookup: TokenLookup::Mean };
@@ -261,7 +311,7 @@ mod tests {
                 assert_eq!(tokens.start(&start).unwrap().name, name, "{start:?} {dropped}");
             }
         }
-        assert_eq!(tokens(3, false).start(&Start::Token(0)).unwrap().states, 0..1);
+        assert_eq!(tokens(3, false).start(&Start::Token(0)).unwrap().spread, Spread::Even(0..1));
     }
 
     #[test]
@@ -276,6 +326,20 @@ mod tests {
             let error = tokens(3, dropped).start(&start).unwrap_err().to_string();
             assert!(error.contains(words), "{error}");
         }
+    }
+
+    #[test]
+    fn starts_are_distributions() {
+        let even = Spread::Even(1..3);
+        assert_eq!(
+            (even.distribution(4), even.peak(), even.even()),
+            (vec![0.0, 0.5, 0.5, 0.0], 1, Some(1..3))
+        );
+        let weighted = Spread::Weighted(vec![0.1, 0.45, 0.45]);
+        assert_eq!(
+            (weighted.distribution(3), weighted.peak(), weighted.even()),
+            (vec![0.1, 0.45, 0.45], 1, None)
+        );
     }
 
     #[test]

@@ -13,7 +13,7 @@ use browser::Browser;
 use markov_core::{Direction, Stochastic, Stop, bounce, token_rank};
 use models::TokenLayout;
 use ndarray::{Array1, Array2};
-use pages::show::{Figure, Page, PageLayer};
+use pages::show::{Figure, Page, PageLayer, Spread};
 use serde::Deserialize;
 
 const SPECIAL: usize = 2;
@@ -113,7 +113,7 @@ fn page(image: &[u8], alpha: f64, layers: Vec<PageLayer>) -> Page<'_> {
         image,
         layout: TokenLayout::vision(SPECIAL as i64, (ROWS as i64, COLUMNS as i64)),
         alpha,
-        start: 12..13,
+        start: Spread::Even(12..13),
         start_name: "row 1, column 3".into(),
         text: Vec::new(),
         bounces: BOUNCES,
@@ -152,6 +152,20 @@ fn drive(html: &str) -> Option<Report> {
 
 /// Compares the chain that a step shows with markov-core.
 fn check_numbers(step: &Step, map: &Array2<f32>, alpha: f64) {
+    let start: Vec<usize> = match step.current.token.as_str() {
+        Some(word) => {
+            assert_eq!(word, "word");
+            (0..SPECIAL).collect()
+        }
+        None => vec![step.current.token.as_u64().expect("a number") as usize],
+    };
+    let mut from = vec![0.0; TOKENS];
+    start.iter().for_each(|token| from[*token] = 1.0 / start.len() as f64);
+    check_numbers_from(step, map, alpha, &from);
+}
+
+/// Compares the chain that a step shows with markov-core, for a walk from this distribution.
+fn check_numbers_from(step: &Step, map: &Array2<f32>, alpha: f64, from: &[f64]) {
     let current = &step.current;
     let matrix = Stochastic::new(map.clone()).expect("a transition matrix");
     let direction = match current.direction.as_str() {
@@ -160,16 +174,7 @@ fn check_numbers(step: &Step, map: &Array2<f32>, alpha: f64) {
         other => panic!("direction {other}"),
     };
     let chain = matrix.teleport(alpha).and_then(|matrix| matrix.towards(direction)).expect("a chain");
-    let start: Vec<usize> = match current.token.as_str() {
-        Some(word) => {
-            assert_eq!(word, "word");
-            (0..SPECIAL).collect()
-        }
-        None => vec![current.token.as_u64().expect("a number") as usize],
-    };
-    let mut from = Array1::zeros(TOKENS);
-    start.iter().for_each(|token| from[*token] = 1.0 / start.len() as f64);
-    let bounces = bounce(&chain, from.view(), BOUNCES).expect("bounces");
+    let bounces = bounce(&chain, Array1::from(from.to_vec()).view(), BOUNCES).expect("bounces");
     assert_eq!(current.bounces.len(), BOUNCES);
     for (n, (found, expected)) in current.bounces.iter().zip(bounces.rows()).enumerate() {
         let off = worst(found, &expected.to_vec());
@@ -259,7 +264,7 @@ fn walks_start_from_a_word_of_several_tokens() {
     let image = image();
     let page = Page {
         layout: TokenLayout::joint(SPECIAL as i64, (ROWS as i64, COLUMNS as i64)),
-        start: 0..SPECIAL,
+        start: Spread::Even(0..SPECIAL),
         start_name: "“a word”".into(),
         text: vec!["a".into()],
         ..page(&image, 0.99, layers())
@@ -283,6 +288,31 @@ fn walks_start_from_a_word_of_several_tokens() {
     assert_eq!(first.current.token, 0);
     assert!(first.chain.contains("start: text 0 “a” (token 0)"), "{}", first.chain);
     check_numbers(first, &layers[1].heads[1], 0.99);
+}
+
+/// The start is a probability for every token, as that of a word in a UNet.
+#[test]
+fn walks_start_from_a_distribution() {
+    let image = image();
+    let weights: Vec<f64> = (0..TOKENS).map(|token| 1.0 + (token % 5) as f64).collect();
+    let total: f64 = weights.iter().sum();
+    let weights: Vec<f64> = weights.into_iter().map(|weight| weight / total).collect();
+    let page = Page {
+        start: Spread::Weighted(weights.clone()),
+        start_name: "cross-attention to “a word”".into(),
+        ..page(&image, 0.99, layers())
+    };
+    let Some(report) = drive(&page.to_html()) else { return };
+    assert_eq!(report.errors, [""; 0]);
+    let layers = layers();
+    let all = (&layers[0].mean + &layers[1].mean) / 2.0;
+    let opened = report.step("opened");
+    assert_eq!(opened.current.token, "word");
+    assert!(opened.chain.contains("start: cross-attention to “a word” ·"), "{}", opened.chain);
+    check_numbers_from(opened, &all, 0.99, &weights);
+    let clicked = report.step("clicked");
+    assert_eq!(clicked.current.token, token(3, 5));
+    check_numbers(clicked, &all, 0.99);
 }
 
 #[test]

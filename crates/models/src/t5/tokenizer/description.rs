@@ -14,8 +14,9 @@ use tokenizers::pre_tokenizers::metaspace::{Metaspace, PrependScheme};
 use tokenizers::pre_tokenizers::{self, whitespace::WhitespaceSplit};
 use tokenizers::{AddedToken, NormalizerWrapper, PreTokenizerWrapper};
 
-use super::{SPACE, charsmap};
+use super::charsmap;
 use crate::limits::{ADDED_TOKENS, TOKEN_BYTES, VOCABULARY_BYTES};
+use crate::words::SPACE;
 
 /// Maximum number of steps in a sequence. Published files have up to four.
 const MOST_STEPS: usize = 8;

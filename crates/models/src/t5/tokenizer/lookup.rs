@@ -9,7 +9,7 @@ use super::Tokenizer;
 use crate::clip;
 use crate::error::{Error, Result};
 
-/// The tokens of a T5 sequence that represent a word, which may have several tokens.
+/// The tokens of a sequence that represent a word, which may have several tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum TokenLookup {
@@ -26,6 +26,29 @@ pub enum TokenLookup {
 }
 
 impl TokenLookup {
+    /// Returns the chosen ones of a word's tokens; `None` for [`TokenLookup::ClipIndex`], which needs two tokenizers.
+    fn of_word(self, word: impl FnOnce() -> Result<Range<usize>>) -> Result<Option<Range<usize>>> {
+        Ok(match self {
+            Self::First => Some(word()?).map(|word| word.start..word.start + 1),
+            Self::Mean => Some(word()?),
+            Self::Last => Some(word()?).map(|word| word.end - 1..word.end),
+            Self::ClipIndex => None,
+        })
+    }
+
+    /// Returns indices in CLIP's sequence of `text`; the range is never empty.
+    ///
+    /// # Errors
+    /// The text does not have the word ([`clip::Tokenizer::word`]), or the lookup is [`TokenLookup::ClipIndex`].
+    pub fn clip_tokens(self, clip: &clip::Tokenizer, text: &str, word: &str) -> Result<Range<usize>> {
+        self.of_word(|| clip.word(text, word))?.ok_or_else(|| Error::Word {
+            word: word.into(),
+            text: text.into(),
+            reason: "`clip-index` chooses a token of T5, and this network reads CLIP's tokens; use `first`, `mean` or `last`"
+                .into(),
+        })
+    }
+
     /// Returns indices in the T5 sequence of `text`; the range is never empty.
     ///
     /// # Errors
@@ -38,22 +61,17 @@ impl TokenLookup {
         text: &str,
         word: &str,
     ) -> Result<Range<usize>> {
-        let one = |token: usize| token..token + 1;
-        Ok(match self {
-            Self::First => one(t5.word(text, word)?.start),
-            Self::Mean => t5.word(text, word)?,
-            Self::Last => one(t5.word(text, word)?.end - 1),
-            Self::ClipIndex => {
-                let token = clip.token_index(text, word)?;
-                if token >= t5.length() {
-                    let reason = format!(
-                        "its index in CLIP's tokens is {token}, but the T5 sequence has {} tokens",
-                        t5.length()
-                    );
-                    return Err(Error::Word { word: word.into(), text: text.into(), reason });
-                }
-                one(token)
-            }
-        })
+        if let Some(tokens) = self.of_word(|| t5.word(text, word))? {
+            return Ok(tokens);
+        }
+        let token = clip.token_index(text, word)?;
+        if token >= t5.length() {
+            let reason = format!(
+                "its index in CLIP's tokens is {token}, but the T5 sequence has {} tokens",
+                t5.length()
+            );
+            return Err(Error::Word { word: word.into(), text: text.into(), reason });
+        }
+        Ok(token..token + 1)
     }
 }

@@ -8,7 +8,6 @@ mod charsmap;
 mod description;
 mod files;
 mod lookup;
-mod words;
 
 use std::ops::Range;
 use std::path::Path;
@@ -18,12 +17,10 @@ use tokenizers::{Encoding, PaddingParams, PaddingStrategy, TruncationParams};
 
 use crate::error::{Error, Result};
 use crate::limits;
+use crate::words;
 use description::Description;
 use files::Settings;
 pub use lookup::TokenLookup;
-
-/// The mark for a space before a word. A separate token of it does not belong to the word.
-const SPACE: &str = "▁";
 
 /// The tokenizer of a T5 encoder.
 ///
@@ -123,18 +120,7 @@ impl Tokenizer {
     /// # Errors
     /// The text does not have the word, or is cut before the word's end.
     pub fn word(&self, text: &str, word: &str) -> Result<Range<usize>> {
-        let refuse = |reason: String| Error::Word { word: word.into(), text: text.into(), reason };
-        let place = words::find(text, word).ok_or_else(|| refuse(words::absent(text)))?;
-        let encoding = self.encoding(text)?;
-        let cut_off = encoding.get_overflowing().iter().any(|rest| !tokens_at(rest, &place).is_empty());
-        match tokens_at(&encoding, &place).as_slice() {
-            [first, .., last] if !cut_off => Ok(*first..last + 1),
-            [only] if !cut_off => Ok(*only..only + 1),
-            _ => Err(refuse(format!(
-                "the text is cut after {} tokens; shorten it or allow more tokens",
-                self.length
-            ))),
-        }
+        words::tokens(&self.encoding(text)?, text, word)
     }
 
     fn encoding(&self, text: &str) -> Result<Encoding> {
@@ -142,17 +128,6 @@ impl Tokenizer {
             .encode(text, true)
             .map_err(|error| Error::Text { text: text.into(), reason: error.to_string() })
     }
-}
-
-/// Returns the tokens that come from `place`, a range of bytes of the text.
-fn tokens_at(encoding: &Encoding, place: &Range<usize>) -> Vec<usize> {
-    let within = |token: &usize| {
-        let (start, end) = encoding.get_offsets()[*token];
-        start < place.end && end > place.start
-    };
-    let special = encoding.get_special_tokens_mask();
-    let tokens = encoding.get_tokens();
-    (0..tokens.len()).filter(|&i| special[i] == 0 && tokens[i] != SPACE).filter(within).collect()
 }
 
 fn configure(

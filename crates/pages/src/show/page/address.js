@@ -5,7 +5,7 @@ const MEAN = "mean";
 /** Stands for the steady state instead of a number of bounces. */
 const STEADY_BOUNCE = "inf";
 
-/** Stands for the word of several tokens that the page opens with, instead of the number of a token. */
+/** Stands for the word that the page opens with, a start of several tokens, instead of the number of a token. */
 const WORD = "word";
 
 /** Returns the fragment for the chosen view. */

@@ -80,10 +80,8 @@ class Chain {
     return out.map((mass) => this.alpha * mass + jump);
   }
 
-  /** Returns the states after 1, 2, …, `steps` steps from tokens with equal probabilities. */
-  bounces(tokens, steps) {
-    let state = new Float64Array(this.n);
-    for (const token of tokens) state[token] = 1 / tokens.length;
+  /** Returns the states after 1, 2, …, `steps` steps from the distribution `state`. */
+  bounces(state, steps) {
     return Array.from({ length: steps }, () => (state = this.step(state)));
   }
 

@@ -5,7 +5,7 @@ use plot::viridis;
 use serde::Serialize;
 
 use super::matrices::encode;
-use super::{Figure, Page, PageLayer};
+use super::{Figure, Page, PageLayer, Spread};
 use crate::html::{self, png_uri};
 use models::TokenLayout;
 
@@ -21,7 +21,7 @@ struct Data<'a> {
     states: i64,
     alpha: f64,
     token: usize,
-    /// The word of several tokens that walks start from when the page opens.
+    /// The start of several tokens from which walks start when the page opens.
     word: Option<Word<'a>>,
     /// Spelling of the text tokens.
     text: &'a [String],
@@ -34,7 +34,10 @@ struct Data<'a> {
 #[derive(Serialize)]
 struct Word<'a> {
     name: &'a str,
+    /// Tokens with equal probabilities.
     tokens: Vec<usize>,
+    /// The probability of every token, instead of `tokens`.
+    weights: Option<&'a [f64]>,
 }
 
 #[derive(Serialize)]
@@ -271,13 +274,21 @@ fn embedded(page: &Page<'_>) -> Markup {
         embedded: heads.len(),
         lambda2,
     });
-    let several = page.start.len() > 1;
+    let word = match &page.start {
+        Spread::Even(states) if states.len() == 1 => None,
+        Spread::Even(states) => {
+            Some(Word { name: &page.start_name, tokens: states.clone().collect(), weights: None })
+        }
+        Spread::Weighted(weights) => {
+            Some(Word { name: &page.start_name, tokens: Vec::new(), weights: Some(weights) })
+        }
+    };
     let data = Data {
         layout: &page.layout,
         states: page.layout.tokens(),
         alpha: page.alpha,
-        token: page.start.start,
-        word: several.then(|| Word { name: &page.start_name, tokens: page.start.clone().collect() }),
+        token: page.start.peak(),
+        word,
         text: &page.text,
         bounces: page.bounces,
         layers: layers.collect(),

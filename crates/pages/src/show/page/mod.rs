@@ -6,8 +6,7 @@
 mod markup;
 mod matrices;
 
-use std::ops::Range;
-
+use super::Spread;
 use models::TokenLayout;
 use ndarray::Array2;
 
@@ -26,9 +25,9 @@ pub struct Page<'a> {
     pub layout: TokenLayout,
     /// Weight α of attention in the teleporting chain, for steady states and bounces.
     pub alpha: f64,
-    /// States, counted from 0, that walks start from with equal probabilities when the page opens.
-    pub start: Range<usize>,
-    /// Name of the start tokens if there are several.
+    /// The distribution that walks start from when the page opens.
+    pub start: Spread,
+    /// Name of the start if it is more than one token.
     pub start_name: String,
     /// Spelling of the text tokens without the padding after them; empty if there is no text.
     pub text: Vec<String>,

@@ -70,14 +70,29 @@ class Page {
       direction,
       token,
       alpha: this.data.alpha,
-      bounces: chain.bounces(this.startTokens(), this.data.bounces).map((state) => Array.from(state)),
+      bounces: chain.bounces(this.startState(), this.data.bounces).map((state) => Array.from(state)),
       steady: Array.from(steady.state),
       steps: steady.steps,
       converged: steady.converged,
     };
   }
 
-  /** Returns the tokens that walks start from. */
+  /** Returns the weights of all tokens if walks start from such, or undefined. */
+  startWeights() {
+    return (this.state.token === WORD && this.data.word.weights) || undefined;
+  }
+
+  /** Returns the distribution that walks start from. */
+  startState() {
+    const weights = this.startWeights();
+    if (weights) return Float64Array.from(weights);
+    const state = new Float64Array(this.n);
+    const tokens = this.startTokens();
+    for (const token of tokens) state[token] = 1 / tokens.length;
+    return state;
+  }
+
+  /** Returns the tokens that walks start from with equal probabilities, which are marked. */
   startTokens() {
     return this.state.token === WORD ? this.data.word.tokens : [this.state.token];
   }
@@ -138,7 +153,7 @@ class Page {
       button.addEventListener("click", () => this.choose({ token }));
       $("other-tokens").append(button);
     }
-    $("other-tokens").hidden = geometry.others.length === 0;
+    $("other-tokens").hidden = geometry.others.length === 0 && !data.word;
 
     $("layer").addEventListener("change", ({ target }) => {
       this.choose({ layer: target.value === MEAN ? MEAN : +target.value });
@@ -245,13 +260,14 @@ class Page {
   shown(what) {
     if (what === "chosen") return this.shown(String(this.state.bounce));
     if (what === STEADY_BOUNCE) return this.chain().steady.state;
-    return what === "picture" ? null : this.bounces[+what - 1];
+    if (what === "picture") return this.startWeights() ? this.startState() : null;
+    return this.bounces[+what - 1];
   }
 
   show() {
     const { state, data } = this;
     const { chain } = this.chain();
-    this.bounces = chain.bounces(this.startTokens(), data.bounces);
+    this.bounces = chain.bounces(this.startState(), data.bounces);
     this.showControls();
     this.showWords();
     for (const map of document.querySelectorAll(".map")) this.showMap(map);
@@ -300,6 +316,7 @@ class Page {
     ].join(" · ");
     $("start-words").textContent = start;
     const forward = state.direction === "forward";
+    const mean = this.startWeights() ? "weighted mean" : "mean";
     const { bounce } = state;
     $("map-title").textContent =
       bounce === STEADY_BOUNCE ? "In the long run, n = ∞" : bounce === 1 ? "After 1 bounce" : `After ${bounce} bounces`;
@@ -307,7 +324,7 @@ class Page {
       bounce === STEADY_BOUNCE ? "The walk has forgotten where it started: this is TokenRank."
       : bounce === 1
         ? forward
-          ? `Where the start ${several ? "tokens attend: the mean of their rows" : "token attends: its row"} of the matrix.`
+          ? `Where the start ${several ? `tokens attend: the ${mean} of their rows` : "token attends: its row"} of the matrix.`
           : `Which tokens attend to the start ${several ? "tokens: their columns" : "token: its column"} of the matrix.`
         : forward ? `Where following the attention leads in ${bounce} steps.` : `From a token to those that attend to it, ${bounce} times over.`;
     const { steady } = this.chain();
@@ -338,7 +355,7 @@ class Page {
     if (bar) {
       const middle = percent((scale.low + scale.high) / 2);
       [percent(scale.low), middle, most].forEach((text, at) => (bar.querySelectorAll("span")[at].textContent = text));
-    } else {
+    } else if (what !== "picture") {
       map.parentElement.querySelector(".range").textContent = most;
     }
     const best = distribution.reduce((best, probability, token) => (probability > distribution[best] ? token : best), 0);

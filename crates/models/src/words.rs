@@ -1,10 +1,47 @@
-//! Finds words in a text.
+//! Finds words in a text, and their tokens.
 
 use std::ops::Range;
 
+use tokenizers::Encoding;
+
+use crate::error::{Error, Result};
+
+/// T5's mark for a space before a word. A separate token of it does not belong to the word.
+pub(crate) const SPACE: &str = "▁";
+
+/// Returns the indices of the tokens of the first occurrence of the whole word in a text and its `encoding`, found by the
+/// part of the text that each token comes from.
+///
+/// # Errors
+/// The text does not have the word, or its encoding is cut before the word's end.
+pub(crate) fn tokens(encoding: &Encoding, text: &str, word: &str) -> Result<Range<usize>> {
+    let refuse = |reason: String| Error::Word { word: word.into(), text: text.into(), reason };
+    let place = find(text, word).ok_or_else(|| refuse(absent(text)))?;
+    let cut_off = encoding.get_overflowing().iter().any(|rest| !tokens_at(rest, &place).is_empty());
+    match tokens_at(encoding, &place).as_slice() {
+        [first, .., last] if !cut_off => Ok(*first..last + 1),
+        [only] if !cut_off => Ok(*only..only + 1),
+        _ => Err(refuse(format!(
+            "the text is cut after {} tokens; shorten it or allow more tokens",
+            encoding.get_ids().len()
+        ))),
+    }
+}
+
+/// Returns the tokens that come from `place`, a range of bytes of the text.
+fn tokens_at(encoding: &Encoding, place: &Range<usize>) -> Vec<usize> {
+    let within = |token: &usize| {
+        let (start, end) = encoding.get_offsets()[*token];
+        start < place.end && end > place.start
+    };
+    let special = encoding.get_special_tokens_mask();
+    let tokens = encoding.get_tokens();
+    (0..tokens.len()).filter(|&i| special[i] == 0 && tokens[i] != SPACE).filter(within).collect()
+}
+
 /// Returns the byte range of the first occurrence of the whole word, ignoring case. A space in `word` matches any white
 /// space in the text.
-pub(super) fn find(text: &str, word: &str) -> Option<Range<usize>> {
+fn find(text: &str, word: &str) -> Option<Range<usize>> {
     let word = word.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
     let first = word.chars().next()?;
     let last = word.chars().next_back()?;
@@ -42,7 +79,7 @@ fn in_word(c: char) -> bool {
 }
 
 /// Returns the words of a text, for an error about a missing word.
-pub(super) fn absent(text: &str) -> String {
+fn absent(text: &str) -> String {
     let words: Vec<_> =
         text.split(|c| !in_word(c)).filter(|word| !word.is_empty()).map(|word| format!("`{word}`")).collect();
     match words.as_slice() {
