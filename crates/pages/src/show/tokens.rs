@@ -181,11 +181,6 @@ impl Tokens {
         self.sequence.tokens() as usize > self.states()
     }
 
-    /// Whether tokens of the sequence are not states.
-    pub(super) fn leaves_out(&self) -> bool {
-        self.sequence.tokens() as usize > self.states()
-    }
-
     /// Returns the number of a state in the whole sequence.
     pub(super) fn in_sequence(&self, state: usize) -> usize {
         state + self.sequence.tokens() as usize - self.states()
