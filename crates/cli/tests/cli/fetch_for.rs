@@ -54,7 +54,7 @@ fn published() -> Published {
     let dinov2 = "facebook/dinov2-with-registers-small-imagenet1k-1-layer";
     published.repository(dinov2, "apache-2.0", mini("dinov2"));
     published.repository("CompVis/stable-diffusion-v1-4", "creativeml-openrail-m", as_fp16(mini("sd")));
-    let sd = as_shards(mini("sd"), "unet/diffusion_pytorch_model.safetensors");
+    let sd = as_shards(mini("sd"), "unet/diffusion_pytorch_model.safetensors", 2);
     published.repository("stable-diffusion-v1-5/stable-diffusion-v1-5", "creativeml-openrail-m", sd);
     let head = "dl.fbaipublicfiles.com/dino/dino_deitsmall8_pretrain/dino_deitsmall8_linearweights.pth";
     published.web.insert(head.into(), published_head());
@@ -245,6 +245,59 @@ fn data_sets_are_unpacked_where_the_experiments_expect_them() {
     machine.run(&server, &["fetch", "--yes", "--for", "segment.toml"], 0);
     assert!(to.is_file());
     machine.run(&server, &["run", "segment.toml", "--limit", "2", "--set", "task.segment.figures=0"], 0);
+}
+
+/// FLUX as it is published: gated, at a pinned commit, in shards.
+#[test]
+fn the_segmentation_experiments_run_on_a_gated_pipeline_in_shards() {
+    let mut published = archives();
+    let transformer = "transformer/diffusion_pytorch_model.safetensors";
+    let mut flux = as_shards(as_shards(mini("flux"), transformer, 3), "text_encoder_2/model.safetensors", 2);
+    // Files that the published pipeline has and that change nothing here.
+    for tokenizer in ["tokenizer", "tokenizer_2"] {
+        flux.entry(format!("{tokenizer}/special_tokens_map.json")).or_insert(b"{}".to_vec());
+    }
+    flux.insert("flux1-schnell.safetensors".into(), vec![0; 1000]);
+    let repository = published.repository("black-forest-labs/FLUX.1-schnell", "apache-2.0", flux);
+    repository.gated = true;
+    repository.commit = "741f7c3ce8b383c54771c7003378a50191e9efe9".into();
+    let (machine, server) = (Machine::new(), published.serve());
+    let segment = config("segment-imagenet");
+    let mut without_token = machine.command(&server, &["fetch", "--yes", "--for", &segment]);
+    let refused = without_token.env_remove("HF_TOKEN").output().expect("the binary starts");
+    assert_eq!(refused.status.code(), Some(3));
+    let message = words(&refused);
+    assert!(message.contains("Accept its terms") && message.contains("HF_TOKEN"), "{message}");
+    let message = words(&machine.run(&server, &["fetch", "--yes", "--for", &segment], 0));
+    assert!(message.contains("terms to accept") && message.contains("gtsegs_ijcv.mat"), "{message}");
+    let methods = "task.segment.methods=['row-select', { bounce = { steps = 2, direction = 'forward', map = 'pretty' } }]";
+    let sets = [
+        methods,
+        "model.dtype=f32",
+        "task.segment.image_size=96",
+        "task.segment.text_tokens=24",
+        "task.segment.layers={ dual = 'all' }",
+    ];
+    let sets: Vec<&str> = sets.iter().flat_map(|set| ["--set", set]).collect();
+    let output = machine.run(&server, &[&["run", &segment, "--limit", "2"][..], &sets].concat(), 0);
+    assert!(stdout(&output).contains("bounce") || stdout(&output).contains("Bounce"), "{}", words(&output));
+
+    // PASCAL VOC, from the user's own folder: the published archive has a published hash, which no stand-in has.
+    let message = words(&machine.run(&server, &["fetch", "--yes", "--for", &config("segment-voc")], 3));
+    assert!(message.contains("HTTP 404") && message.contains("VOCtrainval_11-May-2012.tar"), "{message}");
+    let voc = machine.work().join("datasets/pascal-voc/VOCdevkit/VOC2012");
+    let put = |name: &str, bytes: &[u8]| {
+        let path = voc.join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("writable");
+        std::fs::write(path, bytes).expect("writable");
+    };
+    put("ImageSets/Segmentation/val.txt", b"a\nb\n");
+    for id in ["a", "b"] {
+        put(&format!("JPEGImages/{id}.jpg"), &jpeg());
+        put(&format!("SegmentationClass/{id}.png"), &grey_map());
+    }
+    machine.run(&server, &["fetch", "--yes", "--for", &config("segment-voc")], 0);
+    machine.run(&server, &[&["run", &config("segment-voc"), "--limit", "2"][..], &sets].concat(), 0);
 }
 
 /// What is served after a registration only is named, and taken from the user's own file.

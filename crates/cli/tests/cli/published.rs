@@ -163,18 +163,17 @@ pub fn as_fp16(files: Files) -> Files {
     files.into_iter().map(rename).collect()
 }
 
-/// Splits a safetensors file into two shards and their index.
-pub fn as_shards(mut files: Files, file: &str) -> Files {
+/// Splits a safetensors file into shards and their index.
+pub fn as_shards(mut files: Files, file: &str, count: usize) -> Files {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let path = dir.path().join("weights");
     std::fs::write(&path, files.remove(file).expect("the file")).expect("writable");
     let tensors = torch_file::read(&path);
     let stem = file.strip_suffix(".safetensors").expect("safetensors");
     let plain = stem.rsplit('/').next().unwrap_or(stem);
-    let (first, second) = tensors.split_at(tensors.len() / 2);
     let mut weight_map = serde_json::Map::new();
-    for (number, part) in [(1, first), (2, second)] {
-        let shard = format!("-0000{number}-of-00002.safetensors");
+    for (i, part) in tensors.chunks(tensors.len().div_ceil(count)).enumerate() {
+        let shard = format!("-0000{}-of-0000{count}.safetensors", i + 1);
         let views = part.iter().map(|(name, kind, shape, data)| {
             (name, safetensors::tensor::TensorView::new(*kind, shape.clone(), data).expect("a tensor"))
         });
