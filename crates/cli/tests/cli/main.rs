@@ -33,6 +33,7 @@ mod paper;
 mod paper_diffseg;
 mod paper_guidance;
 mod paper_segment;
+mod parquet;
 mod pictures;
 mod rank;
 mod rank_keys;
