@@ -11,8 +11,8 @@ use models::features::FeatureFile;
 use models::image::{Orientation, Preprocessor, Rgb8};
 use models::{Device, Kind, Weights, clip, matrix_file, t5};
 use tasks::dataset::{
-    CocoStuffConfig, Files, FolderConfig, ImageNetConfig, ImageNetSegmentationConfig, MaskValues,
-    MasksConfig, ParquetConfig, PascalVocConfig, VocProtocol,
+    CocoStuffConfig, FolderConfig, ImageNetConfig, ImageNetSegmentationConfig, MaskValues, MasksConfig,
+    ParquetConfig, ParquetFiles, PascalVocConfig, VocProtocol,
 };
 
 /// The byte at which an input of several files is split. It does not occur in UTF-8 text.
@@ -291,7 +291,7 @@ pub fn parquet(data: &[u8]) {
     let path = put("table.parquet", data);
     for values in [MaskValues::Object, MaskValues::Classes] {
         let dataset = tasks::dataset::DatasetConfig::Parquet(ParquetConfig {
-            files: Files::One(path.clone()),
+            files: ParquetFiles::One(path.clone()),
             split: None,
             image: "image".into(),
             label: "label".into(),

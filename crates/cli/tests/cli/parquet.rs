@@ -48,7 +48,7 @@ fn masking_gives_the_same_as_on_image_files() {
     std::fs::write(&path, bytes).expect("writable");
     let told = run_masking(&config, &out, 0);
     assert!(told.contains("1 item was computed from data that has since changed"), "{told}");
-    assert!(told.contains("scenes.parquet") && told.contains("5 items are run again"), "{told}");
+    assert!(told.contains("images/000000.png") && told.contains("5 items are run again"), "{told}");
 }
 
 #[test]

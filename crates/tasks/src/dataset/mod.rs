@@ -28,7 +28,7 @@ pub use folder::FolderConfig;
 pub use imagenet::ImageNetConfig;
 pub use listing::{note_left_out, python_order};
 pub use mini::{MiniConfig, Objects};
-pub use parquet::{Files, MaskValues, ParquetConfig};
+pub use parquet::{MaskValues, ParquetConfig, ParquetFiles};
 pub use reference::ReferenceConfig;
 pub use segmentation::{
     CityscapesConfig, CocoStuffConfig, DenseImage, ImageNetSegmentationConfig, LabelledPixels, MasksConfig,

@@ -15,29 +15,32 @@ use crate::error::{Error, Result};
 /// A folder of Parquet files, one file, or a list of files.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(untagged)]
-pub enum Files {
+pub enum ParquetFiles {
     /// A folder, or one file.
     One(PathBuf),
     /// A list of files, in the order of the dataset.
     Several(Vec<PathBuf>),
 }
 
-impl<'de> Deserialize<'de> for Files {
+impl<'de> Deserialize<'de> for ParquetFiles {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
         struct Either;
 
         impl<'de> Visitor<'de> for Either {
-            type Value = Files;
+            type Value = ParquetFiles;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a folder, a file or a list of files")
             }
 
-            fn visit_str<E: de::Error>(self, path: &str) -> std::result::Result<Files, E> {
-                Ok(Files::One(path.into()))
+            fn visit_str<E: de::Error>(self, path: &str) -> std::result::Result<ParquetFiles, E> {
+                Ok(ParquetFiles::One(path.into()))
             }
 
-            fn visit_seq<A: SeqAccess<'de>>(self, mut values: A) -> std::result::Result<Files, A::Error> {
+            fn visit_seq<A: SeqAccess<'de>>(
+                self,
+                mut values: A,
+            ) -> std::result::Result<ParquetFiles, A::Error> {
                 let mut list = Vec::new();
                 while let Some(path) = values.next_element()? {
                     list.push(path);
@@ -45,7 +48,7 @@ impl<'de> Deserialize<'de> for Files {
                 if list.is_empty() {
                     Err(de::Error::custom("lists no file"))
                 } else {
-                    Ok(Files::Several(list))
+                    Ok(ParquetFiles::Several(list))
                 }
             }
         }
@@ -54,7 +57,7 @@ impl<'de> Deserialize<'de> for Files {
     }
 }
 
-impl Files {
+impl ParquetFiles {
     /// The folder or first file, for messages.
     pub(super) fn first(&self) -> &Path {
         match self {

@@ -21,18 +21,16 @@ use super::{LabelledImage, Source, Subset, check_inside};
 use crate::error::{Error, Result};
 use shards::{Row, Shard, Shards};
 
-pub use files::Files;
+pub use files::ParquetFiles;
 
-/// `[dataset.parquet]`: Parquet files with a column of images, as the hub stores datasets, and a column of labels, of
-/// masks, or of both. Files are not unpacked. Images are rotated upright according to their EXIF data, as by the Python
-/// library `datasets`.
+/// `[dataset.parquet]`: Parquet files of the hub with images and their labels, masks, or both. Images are rotated
+/// upright, as by the Python library `datasets`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ParquetConfig {
-    /// A folder, of which all `*.parquet` files are read; one file; or a list of files.
-    pub files: Files,
-    /// Reads only the files of a folder whose names begin with this word, such as `validation`. Required if the folder
-    /// holds several splits.
+    /// Folder of `*.parquet` files, one file, or a list of files.
+    pub files: ParquetFiles,
+    /// Word with which the names of the folder's files begin, such as `validation`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
     /// Column of images: binary, or a struct of `bytes` and `path`.
@@ -41,14 +39,13 @@ pub struct ParquetConfig {
     /// Column of labels: class indices from 0.
     #[serde(default = "ParquetConfig::default_label")]
     pub label: String,
-    /// Column of masks, PNG files in the same form as the images.
+    /// Column of masks: PNG files, stored like the images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask: Option<String>,
     /// What the values of a mask mean.
     #[serde(default)]
     pub mask_values: MaskValues,
-    /// Names of the classes in their order. Default: the names of the label column that the hub's library writes into
-    /// the files.
+    /// Names of the classes. Default: those of the label column.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub names: Vec<String>,
     /// Palette index or grey level of pixels that are ignored.
@@ -63,10 +60,10 @@ pub struct ParquetConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum MaskValues {
-    /// All values but 0 are the object, whose class is the label of the row.
+    /// All values but 0 are the object that the label names.
     #[default]
     Object,
-    /// A value is a class, counted from 1 in the order of the names; 0 is the background and 255 is ignored.
+    /// 1 is the first name, 0 the background; 255 is ignored.
     Classes,
 }
 
