@@ -585,6 +585,12 @@ def baselines() -> None:
     put("baseline", "deep", '{"schema":1,"runs":' + "[" * 2000)
 
 
+def parquet() -> None:
+    fixtures = ROOT / "crates" / "tasks" / "tests" / "fixtures" / "parquet"
+    for name in "tiny-snappy tiny-zstd tiny-gzip masks gzip-v2 zstd-pages".split():
+        put("parquet", name, (fixtures / f"{name}.parquet").read_bytes())
+
+
 def words() -> None:
     for name, text in {
         "shard": "2/4", "shard-auto": "auto/4", "shard-huge": "1/18446744073709551615", "tolerance": "masking-vit/auc=0.01",
@@ -597,6 +603,6 @@ def words() -> None:
 
 for write in (
     safetensors, pytorch, npy, npz, statistics, matrix_keys, checkpoints, preprocessors, exif, pictures, tokenizers, configurations, lists,
-    names, inputs, experiments, runs, baselines, words,
+    names, inputs, experiments, runs, baselines, parquet, words,
 ):  # fmt: skip
     write()

@@ -11,8 +11,8 @@ use models::features::FeatureFile;
 use models::image::{Orientation, Preprocessor, Rgb8};
 use models::{Device, Kind, Weights, clip, matrix_file, t5};
 use tasks::dataset::{
-    CocoStuffConfig, FolderConfig, ImageNetConfig, ImageNetSegmentationConfig, MasksConfig, PascalVocConfig,
-    VocProtocol,
+    CocoStuffConfig, FolderConfig, ImageNetConfig, ImageNetSegmentationConfig, MaskValues, MasksConfig,
+    ParquetConfig, ParquetFiles, PascalVocConfig, VocProtocol,
 };
 
 /// The byte at which an input of several files is split. It does not occur in UTF-8 text.
@@ -38,6 +38,7 @@ pub fn target(name: &str) -> Option<fn(&[u8])> {
         "checkpoint" => checkpoint,
         "weight_index" => weight_index,
         "gtsegs" => gtsegs,
+        "parquet" => parquet,
         "synset_names" => synset_names,
         "label_map" => label_map,
         "table" => table,
@@ -295,6 +296,33 @@ pub fn gtsegs(data: &[u8]) {
     let dataset = tasks::dataset::DatasetConfig::ImagenetSegmentation(config);
     for item in dataset.segmented().unwrap_or_default().iter().take(4) {
         let _ = item.load();
+    }
+}
+
+/// Reads images, labels and masks of a Parquet file.
+pub fn parquet(data: &[u8]) {
+    let path = put("table.parquet", data);
+    for values in [MaskValues::Object, MaskValues::Classes] {
+        let dataset = tasks::dataset::DatasetConfig::Parquet(ParquetConfig {
+            files: ParquetFiles::One(path.clone()),
+            split: None,
+            image: "image".into(),
+            label: "label".into(),
+            mask: Some("mask".into()),
+            mask_values: values,
+            names: Vec::new(),
+            ignore: Some(9),
+            subset: None,
+        });
+        for item in dataset.items(1000).unwrap_or_default().iter().take(4) {
+            let _ = item.load();
+        }
+        for item in dataset.segmented().unwrap_or_default().iter().take(4) {
+            let _ = item.load();
+        }
+        for item in dataset.labelled_pixels().map(|pixels| pixels.items).unwrap_or_default().iter().take(4) {
+            let _ = item.load();
+        }
     }
 }
 

@@ -37,6 +37,7 @@ mod paper;
 mod paper_diffseg;
 mod paper_guidance;
 mod paper_segment;
+mod parquet;
 mod pictures;
 mod published;
 mod rank;

@@ -6,6 +6,7 @@ mod folder;
 mod imagenet;
 mod listing;
 mod mini;
+mod parquet;
 mod published;
 mod reference;
 pub mod segmentation;
@@ -28,6 +29,7 @@ pub use folder::FolderConfig;
 pub use imagenet::ImageNetConfig;
 pub use listing::{note_left_out, python_order};
 pub use mini::{MiniConfig, Objects};
+pub use parquet::{MaskValues, ParquetConfig, ParquetFiles};
 pub use published::{MissingPart, Place};
 pub use reference::ReferenceConfig;
 pub use segmentation::{
@@ -38,7 +40,7 @@ pub use source::{InputFile, InputKind, Sourced, format_of_file, unreadable};
 pub use subset::Subset;
 
 /// The kinds of datasets with a description of each.
-pub const KINDS: [(&str, &str); 9] = [
+pub const KINDS: [(&str, &str); 10] = [
     ("cityscapes", "streets seen from a car with the class of every pixel, 27 classes"),
     ("coco-stuff", "2,175 images of COCO's val2017 with the class of every pixel, 27 coarse classes"),
     ("folder", "a folder of images with a table of labels (labels.csv)"),
@@ -46,6 +48,7 @@ pub const KINDS: [(&str, &str); 9] = [
     ("imagenet-segmentation", "4,276 images of ImageNet with a mask of the object (gtsegs_ijcv.mat)"),
     ("masks", "a folder of images and PNG masks with a table of the objects (labels.csv)"),
     ("mini", "procedural scenes of ten classes of shapes, drawn in memory; labels and exact masks"),
+    ("parquet", "Parquet files of the hub with images and labels or masks, read without unpacking"),
     ("pascal-voc", "PASCAL VOC 2012 with the class of every pixel; images with one class, or all images"),
     ("reference", "a folder of images, or its statistics, with which generated images are compared"),
 ];
@@ -68,6 +71,8 @@ pub enum DatasetConfig {
     Masks(MasksConfig),
     /// Procedural scenes, drawn in memory.
     Mini(MiniConfig),
+    /// Parquet files of the hub.
+    Parquet(ParquetConfig),
     /// PASCAL VOC with the class of every pixel.
     PascalVoc(PascalVocConfig),
     /// Images with which generated images are compared.
@@ -87,6 +92,7 @@ pub struct LabelledImage {
 #[derive(Debug, Clone)]
 enum Source {
     File(PathBuf),
+    Row(parquet::shards::Row),
     Scene { spec: SceneSpec, seed: u64, split: Split, index: u64 },
 }
 
@@ -99,7 +105,8 @@ pub struct Picture {
 }
 
 impl LabelledImage {
-    /// Reads or draws the image. An EXIF orientation is ignored, as by torchvision, and noted in [`models::notes`].
+    /// Reads or draws the image. An EXIF orientation is ignored, as by torchvision, and noted in [`models::notes`]; images
+    /// in Parquet files are rotated upright, as by the hub's library.
     ///
     /// # Errors
     /// Fails if the file is missing, or is not an image in a supported format.
@@ -112,6 +119,12 @@ impl LabelledImage {
                 let rgb = Rgb8::decode(&bytes).map_err(|e| models::Error::from(e.in_file(path)))?;
                 Ok(Picture { rgb, sha256: hex(&bytes) })
             }
+            Source::Row(row) => {
+                let bytes = row.image()?;
+                let (rgb, _) =
+                    Rgb8::decode_upright(&bytes).map_err(|e| models::Error::from(e.in_file(row.place())))?;
+                Ok(Picture { rgb, sha256: hex(&bytes) })
+            }
             Source::Scene { spec, seed, split, index } => {
                 let scene = crate::mini::scene(spec, *seed, *split, *index);
                 let sha256 = hex(&scene.rgb);
@@ -121,10 +134,11 @@ impl LabelledImage {
         }
     }
 
-    /// The image file; `None` if the image is drawn.
+    /// The image file, or a Parquet file followed by the number of a row; `None` if the image is drawn.
     pub fn path(&self) -> Option<&std::path::Path> {
         match &self.source {
             Source::File(path) => Some(path),
+            Source::Row(row) => Some(row.place()),
             Source::Scene { .. } => None,
         }
     }
@@ -132,12 +146,17 @@ impl LabelledImage {
 
 impl Sourced for LabelledImage {
     fn files(&self) -> Vec<InputFile> {
-        self.path().map(InputFile::image).into_iter().collect()
+        match &self.source {
+            Source::File(path) => vec![InputFile::image(path)],
+            Source::Row(row) => vec![InputFile::archive(row.file())],
+            Source::Scene { .. } => Vec::new(),
+        }
     }
 
     fn sha256(&self) -> Result<String> {
         match &self.source {
             Source::File(path) => Ok(hex(Sha256::digest(read(path)?))),
+            Source::Row(row) => Ok(hex(Sha256::digest(row.image()?))),
             Source::Scene { .. } => Ok(self.load()?.sha256),
         }
     }
@@ -159,6 +178,7 @@ impl DatasetConfig {
             Self::ImagenetSegmentation(_) => "imagenet-segmentation",
             Self::Masks(_) => "masks",
             Self::Mini(_) => "mini",
+            Self::Parquet(_) => "parquet",
             Self::PascalVoc(_) => "pascal-voc",
             Self::Reference(_) => "reference",
         }
@@ -176,7 +196,7 @@ impl DatasetConfig {
             | Self::Mini(_)
             | Self::PascalVoc(_)
             | Self::Reference(_) => true,
-            Self::Masks(_) => false,
+            Self::Masks(_) | Self::Parquet(_) => false,
         }
     }
 
@@ -190,14 +210,19 @@ impl DatasetConfig {
             Self::Folder(config) => config.items()?,
             Self::Imagenet(config) => config.items()?,
             Self::Mini(config) => config.items()?,
+            Self::Parquet(config) => config.items()?,
             Self::Cityscapes(_)
             | Self::CocoStuff(_)
             | Self::ImagenetSegmentation(_)
             | Self::Masks(_)
             | Self::PascalVoc(_) => {
-                return Err(self.without("labels its pixels, not whole images", "folder, imagenet or mini"));
+                return Err(
+                    self.without("labels its pixels, not whole images", "folder, imagenet, parquet or mini")
+                );
             }
-            Self::Reference(_) => return Err(self.without("has no labels", "folder, imagenet or mini")),
+            Self::Reference(_) => {
+                return Err(self.without("has no labels", "folder, imagenet, parquet or mini"));
+            }
         };
         match items.iter().find(|item| item.label >= classes) {
             None => Ok(items),
@@ -223,17 +248,20 @@ impl DatasetConfig {
             Self::ImagenetSegmentation(config) => config.segmented(),
             Self::Masks(config) => config.segmented(),
             Self::Mini(config) => config.segmented(),
+            Self::Parquet(config) => config.segmented(),
             Self::PascalVoc(config) => config.segmented(),
             Self::Cityscapes(_) | Self::CocoStuff(_) => {
-                let others = "imagenet-segmentation, pascal-voc, masks or mini";
+                let others = "imagenet-segmentation, pascal-voc, masks, parquet or mini";
                 Err(self.without("labels all pixels but does not say which objects to search for", others))
             }
             Self::Folder(_) | Self::Imagenet(_) => {
-                let others = "imagenet-segmentation, pascal-voc, masks (a folder of your own) or mini";
+                let others =
+                    "imagenet-segmentation, pascal-voc, masks (a folder of your own), parquet or mini";
                 Err(self.without("labels whole images, not their pixels", others))
             }
             Self::Reference(_) => {
-                Err(self.without("has no labels", "imagenet-segmentation, pascal-voc, masks or mini"))
+                Err(self
+                    .without("has no labels", "imagenet-segmentation, pascal-voc, masks, parquet or mini"))
             }
         }
     }
@@ -249,9 +277,11 @@ impl DatasetConfig {
             Self::CocoStuff(config) => config.labelled_pixels(),
             Self::Masks(config) => config.labelled_pixels(),
             Self::Mini(config) => config.labelled_pixels(),
+            Self::Parquet(config) => config.labelled_pixels(),
             Self::PascalVoc(config) => config.labelled_pixels(),
             Self::Folder(_) | Self::Imagenet(_) | Self::ImagenetSegmentation(_) | Self::Reference(_) => {
-                let others = "coco-stuff, cityscapes, pascal-voc, masks (a folder of your own) or mini";
+                let others =
+                    "coco-stuff, cityscapes, pascal-voc, masks (a folder of your own), parquet or mini";
                 Err(self.without("does not give a class to every pixel", others))
             }
         }

@@ -101,7 +101,7 @@ impl DatasetConfig {
                 };
                 Ok(parts.into_iter().filter(is_wanted).collect())
             }
-            Self::Folder(_) | Self::Masks(_) | Self::Mini(_) => Ok(Vec::new()),
+            Self::Folder(_) | Self::Masks(_) | Self::Mini(_) | Self::Parquet(_) => Ok(Vec::new()),
         }
     }
 }

@@ -51,6 +51,10 @@ impl InputFile {
         Self { path: path.into(), kind: InputKind::Labels }
     }
 
+    pub(super) fn archive(path: &Path) -> Self {
+        Self { path: path.into(), kind: InputKind::Archive }
+    }
+
     /// Returns what is wrong with the file, judged by its first bytes; `None` if they belong to a supported format.
     fn problem(&self) -> Option<String> {
         let format = match format_of_file(&self.path) {

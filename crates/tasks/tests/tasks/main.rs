@@ -5,4 +5,5 @@ mod diffseg;
 mod guidance;
 mod masking;
 mod mini;
+mod parquet;
 mod segmentation;

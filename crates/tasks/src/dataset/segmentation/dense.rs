@@ -41,7 +41,7 @@ impl DenseImage {
         self.source.load()
     }
 
-    /// The image file; `None` if the image is not a file of its own.
+    /// The image file, or a Parquet file followed by the number of a row; `None` for drawn images.
     pub fn path(&self) -> Option<&Path> {
         self.source.path()
     }

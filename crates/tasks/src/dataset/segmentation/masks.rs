@@ -51,6 +51,11 @@ pub(in crate::dataset) struct Object {
 }
 
 impl Object {
+    /// All values but 0 and the ignored one are the object.
+    pub(super) fn all_but_zero(ignore: Option<u8>) -> Self {
+        Self { value: None, ignore }
+    }
+
     /// The value of the object; `None` if every value but 0 is the object.
     pub(super) fn value(&self) -> Option<u8> {
         self.value

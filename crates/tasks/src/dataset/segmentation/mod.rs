@@ -8,6 +8,7 @@ mod gtsegs;
 mod imagenet;
 mod label_map;
 mod masks;
+mod rows;
 mod voc;
 
 use std::path::{Path, PathBuf};
@@ -18,7 +19,8 @@ use models::{hex, notes};
 use ndarray::Array2;
 use sha2::{Digest, Sha256};
 
-use super::{InputFile, InputKind, Sourced, read};
+use super::parquet::shards::Row;
+use super::{InputFile, Sourced, read};
 use crate::error::{Error, Result};
 use crate::mini::{self, SceneSpec, Split};
 use dense::ClassTable;
@@ -75,6 +77,8 @@ pub(super) enum Source {
     Files { image: PathBuf, mask: PathBuf, reading: Reading },
     /// An image file, and the PNG masks of objects in it with the label of each; later objects hide earlier ones.
     Objects { image: PathBuf, objects: Vec<(PathBuf, Object, u8)> },
+    /// A row of a Parquet file. Pixels with the label 1 of one object have this label instead.
+    Row { row: Row, reading: Reading, label: u8 },
     /// A drawn scene.
     Scene { spec: SceneSpec, seed: u64, split: Split, index: u64, labels: SceneLabels },
 }
@@ -113,7 +117,7 @@ impl SegmentedImage {
         self.source.load()
     }
 
-    /// The image file; `None` if the image is not a file of its own.
+    /// The image file, or a Parquet file followed by the number of a row; `None` for archives and drawn images.
     pub fn path(&self) -> Option<&Path> {
         self.source.path()
     }
@@ -140,6 +144,7 @@ impl Source {
             Self::Archive { archive, index } => archive.load(*index),
             Self::Files { image, mask, reading } => files(image, mask, reading),
             Self::Objects { image, objects } => merged(image, objects),
+            Self::Row { row, reading, label } => in_row(row, reading, *label),
             Self::Scene { spec, seed, split, index, labels } => scene(spec, *seed, *split, *index, *labels),
         }
     }
@@ -147,6 +152,7 @@ impl Source {
     fn path(&self) -> Option<&Path> {
         match self {
             Self::Files { image, .. } | Self::Objects { image, .. } => Some(image),
+            Self::Row { row, .. } => Some(row.place()),
             Self::Archive { .. } | Self::Scene { .. } => None,
         }
     }
@@ -154,8 +160,9 @@ impl Source {
     fn files(&self) -> Vec<InputFile> {
         match self {
             Self::Archive { archive, .. } => {
-                vec![InputFile { path: archive.path().into(), kind: InputKind::Archive }]
+                vec![InputFile::archive(archive.path())]
             }
+            Self::Row { row, .. } => vec![InputFile::archive(row.file())],
             Self::Files { image, mask, .. } => vec![InputFile::image(image), InputFile::labels(mask)],
             Self::Objects { image, objects } => {
                 let masks = objects.iter().map(|(mask, ..)| InputFile::labels(mask));
@@ -176,6 +183,7 @@ impl Source {
                 }
                 Ok(hex(hasher.finalize()))
             }
+            Self::Row { row, .. } => Ok(digest(&row.image()?, &row.mask()?)),
             Self::Archive { .. } | Self::Scene { .. } => Ok(self.load()?.sha256),
         }
     }
@@ -190,7 +198,11 @@ impl Source {
                 let each = objects.iter().map(|(_, object, label)| format!("{label}: {}", value(object)));
                 each.collect::<Vec<_>>().join(", ")
             }
+            Self::Row { reading: Reading::Object(object), label, .. } => {
+                format!("{label}: {}", value(object))
+            }
             Self::Files { reading: Reading::Voc | Reading::Classes(_), .. }
+            | Self::Row { reading: Reading::Voc | Reading::Classes(_), .. }
             | Self::Archive { .. }
             | Self::Scene { .. } => String::new(),
         }
@@ -223,6 +235,16 @@ fn merged(image: &Path, objects: &[(PathBuf, Object, u8)]) -> Result<Segmented> 
     Ok(Segmented { rgb: image.rgb, labels: merged, sha256: digest(&image.bytes, &read_so_far) })
 }
 
+fn in_row(row: &Row, reading: &Reading, label: u8) -> Result<Segmented> {
+    let image = Decoded::turned(row.place(), row.image()?)?;
+    let stored = row.mask()?;
+    let mut labels = labels(&stored, row.place(), reading, &image)?;
+    if matches!(reading, Reading::Object(_)) {
+        labels.mapv_inplace(|found| if found == 1 { label } else { found });
+    }
+    Ok(Segmented { rgb: image.rgb, labels, sha256: digest(&image.bytes, &stored) })
+}
+
 /// A decoded image file.
 struct Decoded<'a> {
     path: &'a Path,
@@ -235,7 +257,11 @@ struct Decoded<'a> {
 impl<'a> Decoded<'a> {
     /// Reads an image and rotates it as its EXIF data say, as tools do in which masks are drawn.
     fn upright(path: &'a Path) -> Result<Self> {
-        let bytes = read(path)?;
+        Self::turned(path, read(path)?)
+    }
+
+    /// Decodes the bytes of an image as [`Decoded::upright`] does.
+    fn turned(path: &'a Path, bytes: Vec<u8>) -> Result<Self> {
         let (rgb, turned) = Rgb8::decode_upright(&bytes).map_err(|e| models::Error::from(e.in_file(path)))?;
         Ok(Self { path, bytes, rgb, turned })
     }
