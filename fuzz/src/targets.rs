@@ -304,7 +304,8 @@ pub fn parquet(data: &[u8]) {
     let path = put("table.parquet", data);
     for values in [MaskValues::Object, MaskValues::Classes] {
         let dataset = tasks::dataset::DatasetConfig::Parquet(ParquetConfig {
-            files: ParquetFiles::One(path.clone()),
+            files: Some(ParquetFiles::One(path.clone())),
+            id: None,
             split: None,
             image: "image".into(),
             label: "label".into(),

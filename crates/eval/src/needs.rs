@@ -3,17 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use models::features::FeatureSource;
-use tasks::dataset::MissingPart;
+use tasks::dataset::{DatasetConfig, MissingPart, ParquetConfig};
 
 use crate::error::Result;
 use crate::model::{ClassSource, ModelSource};
 use crate::sweep;
 
-/// What an experiment file needs and the disk lacks. Checkpoints are listed even if the cache has them.
+/// What experiment files need and the disk lacks. Repositories of the hub are listed even if the cache has them.
 #[derive(Debug, Clone, Default)]
 pub struct Needs {
     /// Hub ids.
     pub checkpoints: Vec<String>,
+    /// Data sets of the hub: ids, and the beginnings of the names of their files.
+    pub datasets: Vec<(String, String)>,
     /// Folders of networks of the user's own that do not exist.
     pub folders: Vec<PathBuf>,
     /// Files that do not exist: linear heads, networks of metrics.
@@ -44,6 +46,9 @@ impl Needs {
                 && !path.exists()
             {
                 push(&mut self.files, path);
+            }
+            if let DatasetConfig::Parquet(ParquetConfig { id: Some(id), split, .. }) = &experiment.dataset {
+                push(&mut self.datasets, (id.clone(), split.clone().unwrap_or_default()));
             }
             for part in experiment.dataset.missing()? {
                 push(&mut self.parts, part);

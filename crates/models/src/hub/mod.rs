@@ -90,13 +90,21 @@ pub fn find(id: &str) -> Result<PathBuf> {
     Ok(folder)
 }
 
-/// Returns the folder of the data set with this hub id in the cache that the environment names, if the cache has Parquet
-/// files whose names begin with `split`. Downloads nothing.
+/// Returns the Parquet files of the data set with this hub id in the cache that the environment names, if their names begin
+/// with `split`, in the order of their names. Downloads nothing.
 ///
 /// # Errors
 /// [`HubError::Missing`].
-pub fn find_dataset(id: &str, split: &str) -> Result<PathBuf> {
-    Hub::from_env()?.snapshot(&Model::dataset(id, split))
+pub fn find_dataset(id: &str, split: &str) -> Result<Vec<PathBuf>> {
+    let (hub, dataset) = (Hub::from_env()?, Model::dataset(id, split)?);
+    let folder = hub.snapshot(&dataset)?;
+    let repository = Repository::new(&hub, &dataset);
+    let files = repository.commit(&dataset.revision).map(|commit| repository.files(&commit));
+    let names = files.unwrap_or_default();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut files = listing::chosen(&dataset, &names).unwrap_or_default();
+    files.sort();
+    Ok(files.into_iter().map(|name| folder.join(name)).collect())
 }
 
 impl Hub {

@@ -132,8 +132,17 @@ impl Model {
     }
 
     /// A data set of which only the id is known: the Parquet files of its default branch whose names begin with `split`.
-    pub fn dataset(id: &str, split: &str) -> Self {
-        Self { split: split.to_owned(), ..Self::any(RepositoryKind::Dataset, id) }
+    ///
+    /// # Errors
+    /// [`HubError::UnknownModel`] if the id is not an organisation and a repository.
+    pub fn dataset(id: &str, split: &str) -> Result<Self> {
+        if !is_plain_id(id) {
+            return Err(HubError::UnknownModel {
+                name: id.into(),
+                nearest: vec!["organisation/dataset".into()],
+            });
+        }
+        Ok(Self { split: split.to_owned(), ..Self::any(RepositoryKind::Dataset, id) })
     }
 
     /// Whether the revision is a commit, which never changes.

@@ -50,6 +50,9 @@ pub(super) fn wanted(
     for id in &needs.checkpoints {
         items.push(Item::Model(Box::new(registry.find_id(id)?)));
     }
+    for (id, split) in &needs.datasets {
+        items.push(Item::Model(Box::new(Model::dataset(id, split)?)));
+    }
     items.extend(needs.files.iter().map(|to| {
         let name = to.file_name().unwrap_or_default().to_string_lossy();
         match registry.find_file(&name) {

@@ -29,7 +29,11 @@ pub use files::ParquetFiles;
 #[serde(deny_unknown_fields)]
 pub struct ParquetConfig {
     /// Folder of `*.parquet` files, one file, or a list of files.
-    pub files: ParquetFiles,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<ParquetFiles>,
+    /// Id of a dataset on the Hugging Face hub, instead of `files`. `tokenrank fetch --for` downloads it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<String>,
     /// Word with which the names of the folder's files begin, such as `validation`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub split: Option<String>,
@@ -88,14 +92,30 @@ impl ParquetConfig {
     /// Returns the subset of the items, or all if there is none.
     pub(super) fn reduce<T>(&self, items: Vec<T>, id: impl Fn(&T) -> &str) -> Result<Vec<T>> {
         match self.subset {
-            Some(subset) => subset.draw(items, id, self.files.first()),
+            Some(subset) => subset.draw(items, id, self.source()?.first()),
             None => Ok(items),
+        }
+    }
+
+    /// Returns the files: those of the configuration, or those in the cache of the hub.
+    fn source(&self) -> Result<ParquetFiles> {
+        match (&self.files, &self.id) {
+            (Some(files), None) => Ok(files.clone()),
+            (None, Some(id)) => {
+                let split = self.split.as_deref().unwrap_or_default();
+                let files = models::hub::find_dataset(id, split).map_err(models::Error::from)?;
+                Ok(ParquetFiles::Several(files))
+            }
+            (Some(_), Some(_)) | (None, None) => {
+                Err(Error::Setting { setting: "dataset.parquet", reason: "give either files or id".into() })
+            }
         }
     }
 
     /// Opens the files and finds the columns of images and masks.
     pub(super) fn open(&self, mask: Option<&str>) -> Result<Rows> {
-        let files = self.files.list(self.split.as_deref())?;
+        let source = self.source()?;
+        let files = source.list(self.split.as_deref())?;
         let shards = files.iter().map(|path| Shard::open(path)).collect::<Result<Vec<_>>>()?;
         let columns = shards.iter().map(|shard| {
             let image = in_shard(shard, shard.footer.image(&self.image, "dataset.parquet.image"))?;
@@ -104,7 +124,7 @@ impl ParquetConfig {
         });
         let columns = columns.collect::<Result<Vec<_>>>()?;
         if shards.iter().all(|shard| shard.footer.rows == 0) {
-            return Err(Error::Dataset { path: self.files.first().into(), reason: "holds no rows".into() });
+            return Err(Error::Dataset { path: source.first().into(), reason: "holds no rows".into() });
         }
         let shards = Shards::new(shards, columns);
         let paths = paths(&shards)?;
