@@ -274,7 +274,7 @@ fn a_file_that_changes_is_noticed() {
         "{message}"
     );
     let file = listed[0].files();
-    assert_eq!(file.iter().map(|file| file.path.clone()).collect::<Vec<_>>(), [path.clone()]);
+    assert!(file.len() == 1 && file[0].path == path, "{file:?}");
     // Image 1 of the other file is null, image 0 is the same.
     let again = items(&dataset(&path, json!({})));
     assert_eq!(again[0].sha256().expect("a hash"), before);

@@ -249,7 +249,7 @@ fn paths(shards: &Shards) -> Result<Option<Vec<String>>> {
     for (shard, (image, _)) in shards.shards.iter().zip(&shards.columns) {
         let Some(leaf) = image.path else { return Ok(None) };
         let read = shard.each_row(leaf, |_, value| {
-            all.extend(value.and_then(|value| usable(value)));
+            all.extend(value.and_then(usable));
             Ok(())
         });
         in_shard(shard, read.map_err(|reason| format!("the names of the images: {reason}")))?;

@@ -260,8 +260,11 @@ pub(super) struct Shards {
     pub shards: Vec<Shard>,
     /// For each file, the columns of images and of masks.
     pub columns: Vec<(ImageColumn, Option<Leaf>)>,
-    recent: Mutex<VecDeque<((usize, usize), Arc<Group>)>>,
+    recent: Mutex<VecDeque<(GroupKey, Arc<Group>)>>,
 }
+
+/// A file and a row group in it.
+type GroupKey = (usize, usize);
 
 /// The columns of a row group that are read row by row.
 #[derive(Debug)]
