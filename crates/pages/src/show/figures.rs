@@ -49,14 +49,15 @@ pub(super) fn draw(scene: &Scene) -> Result<Vec<Figure>> {
 
 fn bounces(scene: &Scene) -> TileSheet {
     let Scene { tokens, start: Origin { spread, name }, findings, drawing, .. } = scene;
+    // The map of n = 0, if the start is not a few tokens.
+    let spread_out = spread.even().is_none();
     let mark = match spread.even() {
         Some(states) if states.len() == 1 => tokens.place(states.start),
         _ => None,
     };
     let start = match mark {
-        None if spread.even().is_some() && tokens.layout.text == 0 => {
-            format!("start: {name}, not in the image")
-        }
+        _ if spread_out => String::new(),
+        None if tokens.layout.text == 0 => format!("start: {name}, not in the image"),
         _ => format!("start: {name}"),
     };
     let strip = |heading: &str, states: &[Vec<f64>], steady: &[f64]| {
@@ -67,9 +68,7 @@ fn bounces(scene: &Scene) -> TileSheet {
             mark,
         };
         let image = Tile { title: "image".into(), note: start.clone(), values: Vec::new(), mark };
-        // A start in the whole image is a map of its own.
-        let from =
-            spread.even().is_none().then(|| map("n = 0".into(), &spread.distribution(tokens.states())));
+        let from = spread_out.then(|| map("n = 0, start".into(), &spread.distribution(tokens.states())));
         let steps = (1..).zip(states).map(|(n, state)| map(format!("n = {n}"), state));
         let tiles =
             std::iter::once(image).chain(from).chain(steps).chain([map("n = ∞".into(), steady)]).collect();
@@ -79,17 +78,18 @@ fn bounces(scene: &Scene) -> TileSheet {
     let sinks = tokens.others_name().map_or_else(String::new, |name| {
         format!(" Under each n: the probability of {name}, which the maps do not show.")
     });
+    let from = if spread_out { format!("n = 0 is the {name}, scaled to sum 1; ") } else { String::new() };
     TileSheet {
         title: format!("Bounces from {name} · {}", scene.title),
         image: scene.image.clone(),
         grid: tokens.grid(),
-        columns: drawing.bounces + 2 + usize::from(spread.even().is_none()),
+        columns: drawing.bounces + 2 + usize::from(spread_out),
         sections: vec![
             strip("forward: following the attention", &findings.forward, &average.incoming),
             strip("backward: to the tokens that attend", &findings.backward, &average.outgoing),
         ],
         note: format!(
-            "Probability of each patch after n steps in multiples of the uniform probability, 1/{}; n = ∞ is the steady state, \
+            "Probability of each patch after n steps in multiples of the uniform probability, 1/{}; {from}n = ∞ is the steady state, \
              TokenRank. ≥: colours end at the 95th percentile of the patches.{sinks} Mean of the heads of {}, α = {}.",
             tokens.states(),
             span(&findings.blocks()),
