@@ -58,6 +58,11 @@ fn published() -> Published {
     published.repository("stable-diffusion-v1-5/stable-diffusion-v1-5", "creativeml-openrail-m", sd);
     let head = "dl.fbaipublicfiles.com/dino/dino_deitsmall8_pretrain/dino_deitsmall8_linearweights.pth";
     published.web.insert(head.into(), published_head());
+    let scenes = root().join("crates/tasks/tests/fixtures/parquet/scenes.parquet");
+    let scenes = std::fs::read(scenes).expect("a committed fixture");
+    let files = ["train-00000-of-00002", "validation-00000-of-00001"]
+        .map(|name| (format!("data/{name}.parquet"), scenes.clone()));
+    published.repository("datasets/ILSVRC/imagenet-1k", "other", Files::from(files)).gated = true;
     published
 }
 
@@ -79,26 +84,10 @@ fn tree(folder: &Path) -> Vec<String> {
     found
 }
 
-/// The photographs that a masking experiment classifies, in the user's own folder.
-fn photographs(machine: &Machine) -> [String; 2] {
-    let folder = machine.work().join("photographs");
-    std::fs::create_dir(&folder).expect("writable");
-    for name in ["a.JPEG", "b.JPEG", "c.JPEG"] {
-        std::fs::write(folder.join(name), jpeg()).expect("writable");
-    }
-    let labels = machine.work().join("val.txt");
-    std::fs::write(&labels, "a.JPEG 1\nb.JPEG 2\nc.JPEG 3\n").expect("writable");
-    [
-        format!("dataset.imagenet.root={}", folder.display()),
-        format!("dataset.imagenet.ground_truth={}", labels.display()),
-    ]
-}
-
 /// The masking column of every network, as published: safetensors at a pinned commit, pickles, a head at a web address.
 #[test]
 fn the_masking_experiments_run_on_what_was_fetched() {
     let (machine, server) = (Machine::new(), published().serve());
-    let [images, labels] = photographs(&machine);
     let mini_classes =
         format!("model.zero_shot.descriptor={}", root().join("datasets/mini/mini.toml").display());
     for (name, more) in [
@@ -108,7 +97,7 @@ fn the_masking_experiments_run_on_what_was_fetched() {
         ("masking-dinov2", &[]),
     ] {
         let file = config(name);
-        let mut sets = vec!["--set", &images, "--set", &labels, "--set", "dataset.imagenet.subset.count=3"];
+        let mut sets = vec!["--set", "dataset.parquet.subset.count=3"];
         sets.extend(more.iter().flat_map(|set| ["--set", set]));
         let fetch = [&["fetch", "--yes"][..], &sets, &["--for", &file]].concat();
         let first = words(&machine.run(&server, &fetch, 0));
@@ -125,14 +114,20 @@ fn the_masking_experiments_run_on_what_was_fetched() {
     let work = tree(&machine.work());
     assert!(work.contains(&"checkpoints/dino_deitsmall8_linearweights.pth".to_owned()), "{work:?}");
     let lock = std::fs::read_to_string(machine.work().join("models.lock.toml")).expect("a lock file");
-    for word in ["facebook/dino-vits8", "pytorch_model.bin", "linearweights.pth", "unverified = true"] {
+    for word in [
+        "facebook/dino-vits8",
+        "pytorch_model.bin",
+        "linearweights.pth",
+        "unverified = true",
+        "[dataset.\"ILSVRC/imagenet-1k\"",
+    ] {
         assert!(lock.contains(word), "{word} is not in {lock}");
     }
+    assert!(!lock.contains("train-00000"), "another split was fetched: {lock}");
     // What was fetched once is not fetched again.
     let asked = server.requests().iter().filter(|request| request.method == "GET").count();
     let file = config("masking-dinov1");
-    let sets = ["--set", &images, "--set", &labels];
-    machine.run(&server, &[&["fetch", "--yes"][..], &sets, &["--for", &file]].concat(), 0);
+    machine.run(&server, &["fetch", "--yes", "--for", &file], 0);
     assert_eq!(server.requests().iter().filter(|request| request.method == "GET").count(), asked);
 }
 
@@ -359,7 +354,14 @@ fn a_script_must_say_yes() {
     let (machine, server) = (Machine::new(), published().serve());
     let file = config("masking-dinov1");
     let message = words(&machine.run(&server, &["fetch", "--for", &file], 2));
-    for word in ["facebook/dino-vits8", "dl.fbaipublicfiles.com", "Apache-2.0", "by hand", "add --yes"] {
+    for word in [
+        "facebook/dino-vits8",
+        "dl.fbaipublicfiles.com",
+        "Apache-2.0",
+        "ILSVRC/imagenet-1k",
+        "terms to accept",
+        "add --yes",
+    ] {
         assert!(message.contains(word), "{word} is not in {message}");
     }
     let loads = |server: &Server| {
@@ -387,8 +389,8 @@ fn any_checkpoint_is_fetched_by_its_id() {
     assert!(message.contains("neither config.json nor model_index.json"), "{message}");
     let config = config("masking-vit");
     let fetch = ["fetch", "--yes", "--for", &config, "--set", "model.id=someone/gated"];
-    let message = words(&machine.run(&server, &fetch, 3));
-    assert!(message.contains("terms to accept") && message.contains("after a registration"), "{message}");
+    let message = words(&machine.run(&server, &fetch, 0));
+    assert!(message.contains("someone/gated") && message.contains("terms to accept"), "{message}");
     let message = words(&machine.run(&server, &["fetch", "someone/absent"], 3));
     assert!(message.contains("404"), "{message}");
     let message = words(&machine.run(&server, &["fetch", "inception-2015-12-05"], 3));

@@ -115,7 +115,8 @@ impl ParquetConfig {
     /// Opens the files and finds the columns of images and masks.
     pub(super) fn open(&self, mask: Option<&str>) -> Result<Rows> {
         let source = self.source()?;
-        let files = source.list(self.split.as_deref())?;
+        // The hub's files are those of the split already.
+        let files = source.list(self.split.as_deref().filter(|_| self.id.is_none()))?;
         let shards = files.iter().map(|path| Shard::open(path)).collect::<Result<Vec<_>>>()?;
         let columns = shards.iter().map(|shard| {
             let image = in_shard(shard, shard.footer.image(&self.image, "dataset.parquet.image"))?;
