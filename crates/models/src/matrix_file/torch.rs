@@ -71,7 +71,6 @@ fn numbers(tensor: &Tensor) -> Result<Vec<f64>, tch::TchError> {
     Vec::try_from(&tensor.f_to_kind(Kind::Double)?.f_reshape([-1])?)
 }
 
-#[expect(clippy::wildcard_enum_match_arm, reason = "no other type of libtorch is one of these float formats")]
 fn storage(entry: &TensorEntry) -> Option<Storage> {
     match entry.kind {
         Ok(Kind::Double) => Some(Storage::F64),
