@@ -41,7 +41,7 @@ pub(crate) fn fetch(args: &FetchArgs) -> Result<(), Failure> {
     if args.offline || (args.configs.is_empty() && !std::io::stderr().is_terminal()) {
         return get(&hub, items, &args.lock);
     }
-    let offers = Offers::of(&hub, items)?;
+    let offers = Offers::of(&hub, items);
     if offers.has_downloads() {
         say!("{}", offers.table());
         offers.check_room()?;
@@ -52,39 +52,60 @@ pub(crate) fn fetch(args: &FetchArgs) -> Result<(), Failure> {
     get(&hub, offers.into_items(), &args.lock)
 }
 
-/// Gets one item after the other, and prints where each is.
+/// Gets one item after the other, and prints where each is. What cannot be fetched does not stop the others.
 fn get(hub: &Hub, items: Vec<Item>, lock: &Path) -> Result<(), Failure> {
-    let mut absent = Vec::new();
+    let (mut absent, mut failed) = (Vec::new(), Vec::new());
     for item in items {
-        match item {
-            Item::Model(model) => {
-                let at = get_one(hub, lock, |hub, bar| hub.fetch(&model, bar))?;
-                print(&format!("{}\n", at.display()));
+        match get_item(hub, lock, item) {
+            Ok(Got::There(places)) => {
+                places.iter().for_each(|place| print(&format!("{}\n", place.display())));
             }
-            Item::File { file, to } => {
-                let at = get_one(hub, lock, |hub, bar| hub.fetch_file(&file, &to, bar))?;
-                print(&format!("{}\n", at.display()));
-            }
-            Item::Archive { file, given, folders } => {
-                get_one(hub, lock, |hub, bar| {
-                    hub.fetch_archive(&file, given.as_deref(), &folders, bar).map(|()| PathBuf::new())
-                })?;
-                folders.iter().for_each(|folder| print(&format!("{}\n", folder.to.display())));
-            }
-            Item::Copied { from, to } => {
-                items::copy(&from, &to)?;
-                print(&format!("{}\n", to.display()));
-            }
-            Item::ByHand { what, how } => absent.push(format!("{what}: {how}")),
+            Ok(Got::ByHand(what)) => absent.push(what),
+            Err(error) => failed.push(error),
         }
     }
-    match absent.as_slice() {
-        [] => Ok(()),
-        absent => Err(Failure::unread(format!(
-            "the experiments need what only you can get:\n  {}",
-            absent.join("\n  ")
-        ))),
+    if !absent.is_empty() {
+        let what = absent.join("\n  ");
+        failed.push(Failure::unread(format!("the experiments need what only you can get:\n  {what}")));
     }
+    match failed.len() {
+        0 | 1 => failed.pop().map_or(Ok(()), Err),
+        count => {
+            failed.iter().for_each(Failure::tell);
+            Err(Failure::unread(format!(
+                "{count} problems, of which the messages are above; everything else is there. Run the same command again when \
+                 they are solved"
+            )))
+        }
+    }
+}
+
+/// What came of an item.
+enum Got {
+    /// Where it is.
+    There(Vec<PathBuf>),
+    /// What the user must get, and how.
+    ByHand(String),
+}
+
+fn get_item(hub: &Hub, lock: &Path, item: Item) -> Result<Got, Failure> {
+    Ok(match item {
+        Item::Model(model) => Got::There(vec![get_one(hub, lock, |hub, bar| hub.fetch(&model, bar))?]),
+        Item::File { file, to } => {
+            Got::There(vec![get_one(hub, lock, |hub, bar| hub.fetch_file(&file, &to, bar))?])
+        }
+        Item::Archive { file, given, folders } => {
+            get_one(hub, lock, |hub, bar| {
+                hub.fetch_archive(&file, given.as_deref(), &folders, bar).map(|()| PathBuf::new())
+            })?;
+            Got::There(folders.into_iter().map(|folder| folder.to).collect())
+        }
+        Item::Copied { from, to } => {
+            items::copy(&from, &to)?;
+            Got::There(vec![to])
+        }
+        Item::ByHand { what, how } => Got::ByHand(format!("{what}: {how}")),
+    })
 }
 
 /// A lock file that nobody asked for may be missing: the current folder may be read-only.

@@ -263,8 +263,9 @@ fn the_segmentation_experiments_run_on_a_gated_pipeline_in_shards() {
     assert_eq!(refused.status.code(), Some(3));
     let message = words(&refused);
     assert!(message.contains("Accept its terms") && message.contains("HF_TOKEN"), "{message}");
+    assert!(message.contains("gtsegs_ijcv.mat"), "{message}");
     let message = words(&machine.run(&server, &["fetch", "--yes", "--for", &segment], 0));
-    assert!(message.contains("terms to accept") && message.contains("gtsegs_ijcv.mat"), "{message}");
+    assert!(message.contains("terms to accept") && !message.contains("gtsegs"), "fetched already: {message}");
     let methods = "task.segment.methods=['row-select', { bounce = { steps = 2, direction = 'forward', map = 'pretty' } }]";
     let sets = [
         methods,
@@ -370,6 +371,39 @@ fn a_script_must_say_yes() {
     };
     assert_eq!(loads(&server), 0);
     assert!(tree(&machine.work()).is_empty(), "{:?}", tree(&machine.work()));
+}
+
+/// What one server refuses does not keep the others from being asked, and every refusal is said.
+#[test]
+fn a_server_that_refuses_does_not_stop_the_others() {
+    let mut published = published();
+    published.web.clear();
+    let (machine, server) = (Machine::new(), published.serve());
+    let file = config("masking-dinov1");
+    let message = words(&machine.run(&server, &["fetch", "--yes", "--for", &file], 3));
+    for word in ["dino_deitsmall8_linearweights.pth", "refused or no answer", "HTTP 404"] {
+        assert!(message.contains(word), "{word} is not in {message}");
+    }
+    let hub = machine.dir.path().join("hf/hub");
+    assert!(
+        hub.join("models--facebook--dino-vits8").is_dir()
+            && hub.join("datasets--ILSVRC--imagenet-1k").is_dir()
+    );
+    server_gone(&machine, &file);
+}
+
+/// Without any server, every item is named.
+fn server_gone(machine: &Machine, file: &str) {
+    let server = published().serve();
+    let mut command =
+        machine.command(&server, &["fetch", "--yes", "--for", file, "--set", "model.id=someone/else"]);
+    let nobody = "http://127.0.0.1:1";
+    let output =
+        command.env("HF_ENDPOINT", nobody).env("TOKENRANK_MIRROR", nobody).output().expect("an answer");
+    let message = words(&output);
+    assert_eq!(output.status.code(), Some(3), "{message}");
+    assert!(message.matches("cannot reach http://127.0.0.1:1").count() >= 2, "{message}");
+    assert!(message.contains("2 problems"), "{message}");
 }
 
 /// Any checkpoint of the hub is fetched by its id; what is none is refused before anything is loaded.

@@ -157,13 +157,17 @@ impl Hub {
     }
 
     /// Returns the files of a complete model whose names in the cache are not hashes.
-    fn without_hash<'a>(&self, model: &'a Model) -> Vec<&'a str> {
+    fn without_hash(&self, model: &Model) -> Vec<String> {
         let repository = Repository::new(self, model);
         let Some(commit) = repository.commit(&model.revision) else { return Vec::new() };
+        let files = match model.files.is_empty() {
+            true => session::in_cache(&repository, &commit, model).unwrap_or_default(),
+            false => model.files.clone(),
+        };
         let proven = |file: &str| {
             let tag = repository.stored(&commit, file).and_then(|stored| stored.tag);
             tag.is_some_and(|tag| tag.proves(Kind::of(file)))
         };
-        model.files.iter().map(String::as_str).filter(|file| !proven(file)).collect()
+        files.into_iter().filter(|file| !proven(file)).collect()
     }
 }

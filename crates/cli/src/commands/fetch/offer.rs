@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use models::hub::{Hub, amount, free_space};
+use models::hub::{Hub, HubError, amount, free_space};
 
 use super::bar::Bar;
 use super::items::Item;
@@ -28,14 +28,11 @@ struct Row {
 }
 
 impl Offers {
-    /// Asks the servers for sizes and terms.
-    pub(super) fn of(hub: &Hub, items: Vec<Item>) -> Result<Self, Failure> {
-        let mut rows = Vec::with_capacity(items.len());
-        for item in items {
-            let (item, row) = offer(hub, item)?;
-            rows.push((item, row));
-        }
-        Ok(Self { rows })
+    /// Asks the servers for sizes and terms. A server that does not answer well keeps its row; fetching from it gives the
+    /// error.
+    pub(super) fn of(hub: &Hub, items: Vec<Item>) -> Self {
+        let row = |item: Item| offer(hub, item.clone()).unwrap_or_else(|_| unanswered(item));
+        Self { rows: items.into_iter().map(row).collect() }
     }
 
     /// Whether anything has to be downloaded or unpacked.
@@ -118,7 +115,7 @@ impl Offers {
     }
 }
 
-fn offer(hub: &Hub, item: Item) -> Result<(Item, Row), Failure> {
+fn offer(hub: &Hub, item: Item) -> Result<(Item, Row), HubError> {
     let mut bar = Bar::default();
     let row =
         |what: String, from: String, size: Option<u64>, licence: &str, access, folder: &Path, times: u64| {
@@ -177,6 +174,18 @@ fn offer(hub: &Hub, item: Item) -> Result<(Item, Row), Failure> {
             (Item::ByHand { what, how }, row)
         }
     })
+}
+
+/// The row of an item whose server refuses or does not answer.
+fn unanswered(item: Item) -> (Item, Row) {
+    let what = match &item {
+        Item::Model(model) => model.id.clone(),
+        Item::File { file, .. } | Item::Archive { file, .. } => file.file_name().to_owned(),
+        Item::Copied { to, .. } => to.display().to_string(),
+        Item::ByHand { what, .. } => what.clone(),
+    };
+    let (from, licence, disk) = (String::new(), String::new(), existing(Path::new(".")));
+    (item, Row { what, from, size: None, licence, access: "refused or no answer", disk, room: 0 })
 }
 
 /// Returns the folder, or the nearest one above it that exists.
