@@ -340,7 +340,8 @@ mod tests {
         ]);
         let lines: Vec<String> = error.explained().lines().skip(1).map(str::to_owned).collect();
         let expected = [
-            "1. dataset /nowhere: no such folder; say where the data are with `--set dataset.coco-stuff.root=DIR`",
+            "1. dataset /nowhere: no such folder; say where the data are with `--set dataset.coco-stuff.root=DIR`, or get them with \
+             `tokenrank fetch --for` and this experiment",
             "2. --limit: must be at least 1",
         ];
         assert_eq!(lines, expected);

@@ -195,7 +195,7 @@ pub(super) fn check<P: Part>(dir: &Path) -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let reason = format!("lacks {}; download the pipeline's safetensors files whole", missing.join(", "));
+    let reason = format!("lacks {}; download the pipeline's files whole", missing.join(", "));
     Err(Error::Directory { path: dir.into(), reason })
 }
 

@@ -27,8 +27,12 @@ pub fn read(path: &Path) -> Vec<Stored> {
 pub fn torch_file(tensors: &[Stored], root: impl FnOnce(Vec<u8>) -> Vec<u8>) -> Vec<u8> {
     let (mut items, mut storages) = (Vec::new(), Vec::new());
     for (i, (name, kind, shape, data)) in tensors.iter().enumerate() {
-        let classes =
-            [(Dtype::F32, "FloatStorage"), (Dtype::F16, "HalfStorage"), (Dtype::I64, "LongStorage")];
+        let classes = [
+            (Dtype::F32, "FloatStorage"),
+            (Dtype::F16, "HalfStorage"),
+            (Dtype::BF16, "BFloat16Storage"),
+            (Dtype::I64, "LongStorage"),
+        ];
         let (_, class) = classes.into_iter().find(|(known, _)| known == kind).expect("a known type");
         let numbers: usize = shape.iter().product();
         let shape: Vec<i64> = shape.iter().map(|&side| side as i64).collect();

@@ -65,8 +65,8 @@ fn every_missing_file_is_named() {
         std::fs::remove_file(dir.path().join(file)).expect("removed");
     }
     let weights = "vae/diffusion_pytorch_model";
-    let [safe, pickle] = ["safetensors", "bin"].map(|end| dir.path().join(format!("{weights}.{end}")));
-    std::fs::rename(safe, pickle).expect("renamed");
+    let [safe, other] = ["safetensors", "ckpt"].map(|end| dir.path().join(format!("{weights}.{end}")));
+    std::fs::rename(safe, other).expect("renamed");
     let message = refusal(dir.path());
     for words in [
         "transformer/,",
@@ -74,7 +74,7 @@ fn every_missing_file_is_named() {
         "text_encoder_2/config.json",
         "tokenizer_2/tokenizer.json",
         "scheduler/scheduler_config.json",
-        "vae/weights (only diffusion_pytorch_model.bin",
+        "diffusion_pytorch_model.ckpt is not a file name that transformers or diffusers give to weights",
     ] {
         assert!(message.contains(words), "{words}: {message}");
     }
