@@ -226,7 +226,7 @@ fn what_cannot_be_compared_is_refused() {
         (&generated, &generated, "vgg", &[], 2, "`vgg` is unknown; give inception:FILE, clip:DIR or mini"),
         (&generated, &generated, "inception", &[], 2, "needs a path: inception:FILE"),
         (&generated, &generated, "clip:", &[], 2, "names no file or folder"),
-        (&generated, &generated, &pickle, &[], 3, "not one of `torch.save`"),
+        (&generated, &generated, &pickle, &[], 3, "download it again"),
         (&generated, &generated, &clip, &[], 3, "not a CLIP"),
         (&generated, &generated, "mini", &["--limit", "1"], 3, "needs at least 2 images, and there are 1"),
         (&generated, &generated, "mini", &["--batch", "0"], 2, "give at least 1"),
