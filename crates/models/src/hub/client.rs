@@ -308,11 +308,17 @@ impl Client {
             code => answer(url, &format!("HTTP {code}")),
         };
         // The storage answers 403 when an address has expired; the hub then gives a new one.
-        let passing = status.is_server_error() || status == 429 || status == 408 || (status == 403 && !ours);
-        let after = response.headers().get(RETRY_AFTER).filter(|_| status == 429 || status == 503);
-        let after = after.and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
-        Err(RequestError::new(error, passing).with_after(after))
+        Err(refused(response, error, status == 403 && !ours))
     }
+}
+
+/// The error of a response. A retry may succeed if the status says so, or if the address has `expired`.
+fn refused(response: &Response<Body>, error: HubError, expired: bool) -> RequestError {
+    let status = response.status();
+    let passing = status.is_server_error() || status == 429 || status == 408 || expired;
+    let after = response.headers().get(RETRY_AFTER).filter(|_| status == 429 || status == 503);
+    let after = after.and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
+    RequestError::new(error, passing).with_after(after)
 }
 
 /// Reads a number of seconds or a date. A number that is too large stays too long to wait for.
@@ -349,16 +355,9 @@ fn begin(url: &str, from: u64, response: &Response<Body>) -> Result<u64, Request
 
 /// Checks the status of a file at a web address.
 fn check_web(url: &str, response: &Response<Body>) -> Result<(), RequestError> {
-    let status = response.status();
-    match status.as_u16() {
+    match response.status().as_u16() {
         200 | 206 => Ok(()),
-        code => {
-            let passing = status.is_server_error() || status == 429 || status == 408;
-            let after = response.headers().get(RETRY_AFTER).filter(|_| status == 429 || status == 503);
-            let after = after.and_then(|value| retry_after(value.to_str().ok()?, SystemTime::now()));
-            let error = HubError::Web { url: public(url), code };
-            Err(RequestError::new(error, passing).with_after(after))
-        }
+        code => Err(refused(response, HubError::Web { url: public(url), code }, false)),
     }
 }
 

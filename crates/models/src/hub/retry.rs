@@ -92,6 +92,20 @@ impl RetryPolicy {
         (self.failures, self.waited) = (0, Duration::ZERO);
     }
 
+    /// Makes a request until it succeeds. Returns the error if a retry cannot help or the attempts are used up.
+    pub(super) fn repeat<T>(
+        mut self,
+        progress: &mut dyn Progress,
+        request: impl Fn() -> Result<T, RequestError>,
+    ) -> Result<T> {
+        loop {
+            match request() {
+                Ok(found) => return Ok(found),
+                Err(error) => self.wait(error, progress)?,
+            }
+        }
+    }
+
     /// Waits before the next attempt. Returns the error if a retry cannot help or the attempts are used up.
     pub(super) fn wait(&mut self, error: RequestError, progress: &mut dyn Progress) -> Result<()> {
         let (pause, note) = self.next(error)?;

@@ -60,13 +60,7 @@ fn resolved(hub: &Hub, model: &Model, lock: Option<&LockFile>, progress: &mut dy
         };
     }
     let client = Client::new(hub)?;
-    let mut retries = RetryPolicy::new(hub.pause);
-    loop {
-        match client.list(model) {
-            Ok(listing) => return listing.resolve(model),
-            Err(error) => retries.wait(error, progress)?,
-        }
-    }
+    RetryPolicy::new(hub.pause).repeat(progress, || client.list(model))?.resolve(model)
 }
 
 /// Returns what is missing of a model.
@@ -150,13 +144,7 @@ impl Session<'_> {
     }
 
     fn describe(&self, client: &Client, wanted: Wanted, progress: &mut dyn Progress) -> Result<Remote> {
-        let mut retries = RetryPolicy::new(self.hub.pause);
-        loop {
-            match client.describe(wanted) {
-                Ok(remote) => return Ok(remote),
-                Err(error) => retries.wait(error, progress)?,
-            }
-        }
+        RetryPolicy::new(self.hub.pause).repeat(progress, || client.describe(wanted))
     }
 
     /// Makes sure that the cache has a file, and links it.

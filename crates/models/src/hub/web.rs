@@ -122,13 +122,7 @@ impl Hub {
         file: &WebFile,
         progress: &mut dyn Progress,
     ) -> Result<WebRemote> {
-        let mut retries = RetryPolicy::new(self.pause);
-        loop {
-            match client.describe_web(&file.url) {
-                Ok(remote) => return Ok(remote),
-                Err(error) => retries.wait(error, progress)?,
-            }
-        }
+        RetryPolicy::new(self.pause).repeat(progress, || client.describe_web(&file.url))
     }
 
     fn download_web(
