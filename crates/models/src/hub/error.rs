@@ -127,7 +127,7 @@ pub enum HubError {
         /// What is wrong with it.
         reason: String,
     },
-    /// A repository is no checkpoint.
+    /// A repository is not a checkpoint.
     #[error("{id} at revision {revision} is not a checkpoint that this program reads: {reason}")]
     NoCheckpoint {
         /// Hub id.

@@ -119,7 +119,7 @@ fn parquet(names: &[&str], split: &str) -> Result<Vec<String>, String> {
 /// Returns the files of a repository that are read as a network or a pipeline, small files first.
 ///
 /// # Errors
-/// The reason why the files are no checkpoint.
+/// The reason why the files are not a checkpoint.
 fn checkpoint(names: &[&str]) -> Result<Vec<String>, String> {
     if let Some(name) = names.iter().find(|name| !is_plain_path(name) && is_read(name)) {
         return Err(format!("the name of its file {name:?} is not plain"));

@@ -41,7 +41,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<Vec<(String, TensorEntry)>, String> {
         if storage.view.is_some() {
             return Err("a storage is a view, which archives do not have".into());
         }
-        // Two storages with the same bytes are no file of torch.save.
+        // torch.save never writes two storages that share bytes.
         let at = taken.partition_point(|other| other.start < range.start);
         let overlaps = |other: Option<&Range<usize>>| {
             other.is_some_and(|other| other.start < range.end && range.start < other.end)

@@ -301,7 +301,7 @@ impl Machine<'_> {
         self.push(Value::Int(number))
     }
 
-    /// An integer of any length. Longer ones than 64 bits are no size of a tensor.
+    /// An integer of any length. One with more than 64 bits cannot be the size of a tensor.
     fn long(&mut self) -> Result<(), String> {
         let range = self.counted(1)?;
         let bytes = &self.bytes[range];
