@@ -61,7 +61,7 @@ impl Hub {
         let waiting = || progress.note("another process fetches the same file; waiting");
         let _lock = FileLock::wait(&lock, waiting)?;
         let content = if to.is_file() {
-            checked(file, &to.display().to_string(), pin, to)?
+            checked(file, &to.display().to_string(), pin, to, None)?
         } else if self.offline {
             let (id, name, files) = (file.url.clone(), file.name.clone(), vec![file.file_name().to_owned()]);
             return Err(HubError::Missing { id, name, files, cache: to.into(), offline: true });
@@ -97,7 +97,7 @@ impl Hub {
         let _lock = FileLock::wait(&lock, waiting)?;
         match given {
             Some(archive) => {
-                checked(file, &archive.display().to_string(), None, archive)?;
+                checked(file, &archive.display().to_string(), None, archive, None)?;
                 unpack(archive, folders, progress)
             }
             None if folders.iter().all(UnpackedFolder::is_there) => Ok(()),
@@ -163,11 +163,11 @@ impl Hub {
         let inherited = partial.len() > 0;
         let open = |from| client.open_web(&file.url, from, remote.validator.as_deref());
         transfer.complete(&mut partial, &open, progress)?;
-        let mut verdict = checked(file, &id, pin, partial.path());
+        let mut verdict = checked(file, &id, pin, partial.path(), Some(partial.sha256()));
         if verdict.is_err() && inherited {
             partial.restart()?;
             transfer.complete(&mut partial, &open, progress)?;
-            verdict = checked(file, &id, pin, partial.path());
+            verdict = checked(file, &id, pin, partial.path(), Some(partial.sha256()));
         }
         match verdict {
             Ok(content) => {
@@ -183,21 +183,24 @@ impl Hub {
     }
 }
 
-/// Checks a file against what is published and pinned. Returns its size and hash.
+/// Checks a file against what is published and pinned. Reads it for the SHA-256 unless that is `known` from the download.
+/// Returns its size and hash.
 fn checked(
     file: &WebFile,
     origin: &str,
     pin: Option<(&Path, &LockedFile)>,
     path: &Path,
+    known: Option<String>,
 ) -> Result<LockedFile> {
     let read_error = HubError::file("read", path);
-    let both = || -> io::Result<(u64, String, Option<String>)> {
+    let measure = || -> io::Result<(u64, String, Option<String>)> {
         let open = || File::open(path);
         let size = open()?.metadata()?.len();
         let md5 = file.md5.as_ref().map(|_| digest(Md5::new(), open()?)).transpose()?;
-        Ok((size, sha256_of(open()?)?, md5))
+        let sha256 = known.map_or_else(|| sha256_of(open()?), Ok)?;
+        Ok((size, sha256, md5))
     };
-    let (size, sha256, md5) = both().map_err(read_error)?;
+    let (size, sha256, md5) = measure().map_err(read_error)?;
     let differs = |what, found: &str, wanted: Option<&str>| match wanted {
         Some(wanted) if wanted != found => Err(wrong(file, origin, what, found, wanted)),
         _ => Ok(()),
