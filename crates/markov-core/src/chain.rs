@@ -64,6 +64,33 @@ pub trait RowStochastic: Sized {
     }
 }
 
+/// A borrowed matrix, which can be used for several chains.
+impl<M: RowStochastic> RowStochastic for &M {
+    fn states(&self) -> usize {
+        (**self).states()
+    }
+
+    fn left<C: Element>(&self, x: &[C], vectors: usize, out: &mut [C]) {
+        (**self).left(x, vectors, out);
+    }
+
+    fn right<C: Element>(&self, y: &[C], vectors: usize, out: &mut [C]) {
+        (**self).right(y, vectors, out);
+    }
+
+    fn links(&self) -> Option<Links> {
+        (**self).links()
+    }
+
+    fn block(&self, members: &[usize]) -> Array2<f64> {
+        (**self).block(members)
+    }
+
+    fn diagonal(&self) -> Vec<f64> {
+        (**self).diagonal()
+    }
+}
+
 /// A teleported matrix without a direction yet. Teleport is applied first, reversal second.
 #[derive(Debug, Clone)]
 pub struct Teleported<M> {

@@ -87,11 +87,59 @@ pub enum Error {
     },
     /// A mask allows a token to attend to no token.
     #[error(
-        "row {row} of the mask allows nothing: a token must attend to at least one token, if only to itself"
+        "row {row} of the mask allows nothing: a token must attend to at least one token, if only to itself; leave \
+         token {row} out if it is padding"
     )]
     NothingAllowed {
         /// Row number, from 0.
         row: usize,
+    },
+    /// NaN or an infinity in a query or a key.
+    #[error(
+        "the {what} of token {token} is {value} in dimension {dimension}: queries and keys must be finite"
+    )]
+    BadVector {
+        /// "query" or "key".
+        what: &'static str,
+        /// The token.
+        token: usize,
+        /// Index in the vector.
+        dimension: usize,
+        /// The entry.
+        value: f64,
+    },
+    /// Queries and keys so large that their products exceed the range of floats.
+    #[error(
+        "the logits can exceed the range of floats: a query of length {query:e} meets a scaled key of length {key:e}"
+    )]
+    LogitsOverflow {
+        /// Largest norm of a query.
+        query: f64,
+        /// Largest norm of a key times the scale.
+        key: f64,
+    },
+    /// NaN or plus infinity in an additive mask.
+    #[error(
+        "entry ({row}, {column}) of the additive mask is {value}: give finite numbers, or minus infinity where the \
+         token must not be attended to"
+    )]
+    BadBias {
+        /// Row of the entry.
+        row: usize,
+        /// Column of the entry.
+        column: usize,
+        /// The entry.
+        value: f64,
+    },
+    /// A setting of the logits lies outside its range.
+    #[error("{what} must be {wanted}, got {found}")]
+    Setting {
+        /// Name of the setting.
+        what: &'static str,
+        /// What it must be, in words.
+        wanted: &'static str,
+        /// Value given.
+        found: f64,
     },
     /// `alpha` lies outside `[0, 1]`.
     #[error("alpha is {0}: it is the probability of following the chain and must lie between 0 and 1")]

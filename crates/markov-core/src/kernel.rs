@@ -3,14 +3,18 @@
 //! Default x86-64 builds assume only SSE2, so each loop is compiled twice, without and with AVX2 + FMA, and selected at
 //! run time. Both versions come from the same safe source; the compiler vectorises it.
 
-/// Storage of a matrix and working precision of a product: f32 or f64.
-pub trait Element:
-    ndarray::LinalgScalar + PartialOrd + Send + Sync + std::fmt::Debug + sealed::Sealed
-{
-    /// Distance from 1 to the next number.
-    const EPSILON: f64;
+use half::{bf16, f16};
+
+/// A number that is only read, such as an entry of a query, a key or an additive mask: f64, f32, f16 or bf16.
+pub trait Number: Copy + Send + Sync + std::fmt::Debug + 'static + sealed::Number {
     /// The value in double precision.
     fn to_f64(self) -> f64;
+}
+
+/// Storage of a matrix and working precision of a product: f32 or f64.
+pub trait Element: Number + ndarray::LinalgScalar + PartialOrd + sealed::Sealed {
+    /// Distance from 1 to the next number.
+    const EPSILON: f64;
     /// The nearest value of this type.
     fn of_f64(value: f64) -> Self;
     /// The nearest value of this type.
@@ -20,6 +24,7 @@ pub trait Element:
 }
 
 mod sealed {
+    pub trait Number {}
     pub trait Sealed {
         fn single(self) -> f32;
     }
@@ -37,12 +42,22 @@ mod sealed {
     }
 }
 
+macro_rules! numbers {
+    ($($number:ty),*) => {$(
+        impl sealed::Number for $number {}
+        impl Number for $number {
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                f64::from(self)
+            }
+        }
+    )*};
+}
+
+numbers!(f64, f32, f16, bf16);
+
 impl Element for f32 {
     const EPSILON: f64 = f32::EPSILON as f64;
-    #[inline(always)]
-    fn to_f64(self) -> f64 {
-        f64::from(self)
-    }
     #[inline(always)]
     fn of_f64(value: f64) -> Self {
         value as f32
@@ -59,10 +74,6 @@ impl Element for f32 {
 
 impl Element for f64 {
     const EPSILON: f64 = f64::EPSILON;
-    #[inline(always)]
-    fn to_f64(self) -> f64 {
-        self
-    }
     #[inline(always)]
     fn of_f64(value: f64) -> Self {
         value
@@ -233,6 +244,9 @@ fn exp<const FMA: bool>(x: f64) -> f64 {
     series * f64::from_bits((shifted.to_bits().wrapping_sub(MAGIC.to_bits()).wrapping_add(1023)) << 52)
 }
 
+/// Half of the smallest positive number of single precision: probabilities up to it round to 0 there, and are 0.
+const VANISHES: f64 = 7.006_492_321_624_085e-46;
+
 #[inline(always)]
 fn softmax_body<const FMA: bool>(row: &mut [f64]) {
     let top = row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
@@ -249,7 +263,21 @@ fn softmax_body<const FMA: bool>(row: &mut [f64]) {
         *value = exp::<FMA>(*value - top);
         sum += *value;
     }
-    row.iter_mut().for_each(|value| *value /= sum);
+    let scale = sum.recip();
+    for value in row {
+        let probability = *value * scale;
+        *value = if probability <= VANISHES { 0.0 } else { probability };
+    }
+}
+
+/// `cap · tanh(x / cap)` with an absolute error of a rounding of `cap`: `tanh |y| = (1 - e) / (1 + e)`, `e = exp(-2 |y|)`.
+#[inline(always)]
+fn softcap_body<const FMA: bool>(row: &mut [f64], cap: f64) {
+    let factor = -2.0 / cap;
+    for value in row {
+        let e = exp::<FMA>(factor * value.abs());
+        *value = (cap * ((1.0 - e) / (1.0 + e))).copysign(*value);
+    }
 }
 
 /// Sum of a vector in double precision, in independent partial sums.
@@ -319,21 +347,35 @@ dispatch!(
     row_summary<T>, row_summary_fast, row_body; (row: &[T]) -> (f64, f64)
 );
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn softmax_fast(row: &mut [f64]) {
-    softmax_body::<true>(row);
+macro_rules! dispatch_rows {
+    ($(#[$doc:meta])* $name:ident, $fast:ident, $body:ident; ($($arg:ident: $ty:ty),*)) => {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx2,fma")]
+        fn $fast($($arg: $ty),*) {
+            $body::<true>($($arg),*);
+        }
+
+        $(#[$doc])*
+        pub(crate) fn $name($($arg: $ty),*) {
+            #[cfg(target_arch = "x86_64")]
+            if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+                // SAFETY: the only requirement of the function is the two CPU features just detected.
+                return unsafe { $fast($($arg),*) };
+            }
+            $body::<{ cfg!(target_arch = "aarch64") }>($($arg),*);
+        }
+    };
 }
 
-/// Softmax of a row of logits, in place.
-pub(crate) fn softmax(row: &mut [f64]) {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
-        // SAFETY: the only requirement of the function is the two CPU features just detected.
-        return unsafe { softmax_fast(row) };
-    }
-    softmax_body::<{ cfg!(target_arch = "aarch64") }>(row);
-}
+dispatch_rows!(
+    /// Softmax of a row of logits, in place. Minus infinity, and whatever rounds to 0 in single precision, becomes 0. At
+    /// least one logit must be finite.
+    softmax, softmax_fast, softmax_body; (row: &mut [f64])
+);
+dispatch_rows!(
+    /// `cap · tanh(logit / cap)` for a row of logits, in place.
+    softcap, softcap_fast, softcap_body; (row: &mut [f64], cap: f64)
+);
 
 #[cfg(test)]
 mod tests {

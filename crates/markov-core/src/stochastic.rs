@@ -59,14 +59,20 @@ impl<T: Element> Stochastic<T> {
                 *value = T::of_f64(value.to_f64() / sum);
             }
         }
-        let mut positive = true;
-        let scale = data.chunks_exact(n).map(|row| {
+        Ok(Self::of_normalised(values))
+    }
+
+    /// Creates the matrix from rows `[n, n]` in row-major order that are normalised already.
+    pub(crate) fn of_normalised(values: Array2<T>) -> Self {
+        let (n, mut positive) = (values.nrows().max(1), true);
+        let rows = values.as_slice().unwrap_or(&[]).chunks_exact(n);
+        let scale = rows.map(|row| {
             let (sum, least) = kernel::row_summary(row);
             positive &= least > 0.0;
             sum.recip()
         });
         let scale = scale.collect();
-        Ok(Stochastic { values, scale, positive })
+        Stochastic { values, scale, positive }
     }
 
     /// Number of states, `n`.

@@ -26,16 +26,13 @@ impl Links {
 
     /// Adds the transitions from state `from` to every state whose value in `row` `[n]` is `possible`.
     pub fn add_row<T>(&mut self, from: usize, row: &[T], possible: impl Fn(&T) -> bool) {
-        // The product moves the lowest bit of byte i to bit 56 + i, without a loop over bits.
-        const GATHER: u64 = 0x0102_0408_1020_4080;
-        let words = &mut self.bits[from * self.words..][..self.words];
-        for (word, values) in words.iter_mut().zip(row.chunks(64)) {
-            let mut flags = [0u8; 64];
-            flags.iter_mut().zip(values).for_each(|(flag, value)| *flag = u8::from(possible(value)));
-            for (place, eight) in flags.as_chunks::<8>().0.iter().enumerate() {
-                *word |= (u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56) << (8 * place);
-            }
-        }
+        LinkRows { words: self.words, bits: &mut self.bits }.add_row(from, row, possible);
+    }
+
+    /// Returns all rows in groups of `rows` neighbours, which can be filled in parallel.
+    pub(crate) fn parts(&mut self, rows: usize) -> impl Iterator<Item = LinkRows<'_>> {
+        let words = self.words;
+        self.bits.chunks_mut(rows * words).map(move |bits| LinkRows { words, bits })
     }
 
     /// Whether the transition is possible.
@@ -75,6 +72,39 @@ impl Links {
             }
         }
         reversed
+    }
+}
+
+/// Some neighbouring rows of [`Links`], counted from the first of them.
+pub(crate) struct LinkRows<'l> {
+    words: usize,
+    bits: &'l mut [u64],
+}
+
+impl LinkRows<'_> {
+    /// Adds the transitions of a row to every state whose value in `values` `[n]` is `possible`.
+    pub(crate) fn add_row<T>(&mut self, row: usize, values: &[T], possible: impl Fn(&T) -> bool) {
+        // The product moves the lowest bit of byte i to bit 56 + i, without a loop over bits.
+        const GATHER: u64 = 0x0102_0408_1020_4080;
+        let words = &mut self.bits[row * self.words..][..self.words];
+        for (word, values) in words.iter_mut().zip(values.chunks(64)) {
+            let mut flags = [0u8; 64];
+            flags.iter_mut().zip(values).for_each(|(flag, value)| *flag = u8::from(possible(value)));
+            for (place, eight) in flags.as_chunks::<8>().0.iter().enumerate() {
+                *word |= (u64::from_le_bytes(*eight).wrapping_mul(GATHER) >> 56) << (8 * place);
+            }
+        }
+    }
+
+    /// Adds the transitions of a row to the states `from..end`.
+    pub(crate) fn add_range(&mut self, row: usize, from: usize, end: usize) {
+        let words = &mut self.bits[row * self.words..][..self.words];
+        for (first, word) in (0..).step_by(64).zip(words.iter_mut()) {
+            let (low, high) = (from.clamp(first, first + 64), end.clamp(first, first + 64));
+            if low < high {
+                *word |= (u64::MAX >> (64 - (high - low))) << (low - first);
+            }
+        }
     }
 }
 
@@ -280,6 +310,19 @@ mod tests {
             let mut hole = Array2::from_elem((n, n), true);
             hole[(n - 1, n - 1)] = false;
             assert!(!links(&hole).all());
+        }
+    }
+
+    #[test]
+    fn ranges_equal_rows() {
+        for n in [1, 5, 64, 65, 130] {
+            let numbers: Vec<usize> = (0..n).collect();
+            for (from, end) in [(0, n), (0, 0), (n / 2, n), (n / 3, n / 2 + 1), (n - 1, n)] {
+                let (mut ranges, mut rows) = (Links::none(n), Links::none(n));
+                ranges.parts(n).for_each(|mut part| part.add_range(n / 2, from, end));
+                rows.add_row(n / 2, &numbers, |to| (from..end).contains(to));
+                assert_eq!(ranges, rows, "{n}: {from}..{end}");
+            }
         }
     }
 

@@ -78,5 +78,5 @@ fn bad_heads_are_refused() {
     assert!(QueryKey::new(q.view(), array![[1.0f32, 0.0]].view(), 1.0).is_err());
     assert!(QueryKey::new(q.view(), array![[1.0f32, f32::NAN], [0.0, 1.0]].view(), 1.0).is_err());
     assert!(QueryKey::new(q.view(), q.view(), f64::INFINITY).is_err());
-    assert!(QueryKey::<f32>::new(Array2::zeros((0, 3)).view(), Array2::zeros((0, 3)).view(), 1.0).is_err());
+    assert!(QueryKey::new(Array2::<f32>::zeros((0, 3)).view(), Array2::zeros((0, 3)).view(), 1.0).is_err());
 }

@@ -207,9 +207,9 @@ fn masks_of_a_matrix_free_head() {
     let padding = Array2::from_shape_fn((n, n), |(_, j)| j < n - 10);
     let causal = Array2::from_shape_fn((n, n), |(i, j)| j <= i);
     for (mask, allowed) in [
-        (Mask::Causal, causal),
-        (Mask::Allowed(prefix.clone()), prefix),
-        (Mask::Allowed(padding.clone()), padding),
+        (Mask::Causal, causal.clone()),
+        (Mask::Allowed(prefix.view()), prefix.clone()),
+        (Mask::Allowed(padding.view()), padding.clone()),
     ] {
         let free = head().masked(mask).unwrap();
         let mut logits = q.mapv(f64::from).dot(&k.mapv(f64::from).t()) * 0.5;
@@ -238,9 +238,9 @@ fn masks_of_a_matrix_free_head() {
         );
     }
     let nothing = Array2::from_shape_fn((n, n), |(i, _)| i != 3);
-    let refused = head().masked(Mask::Allowed(nothing)).unwrap_err();
+    let refused = head().masked(Mask::Allowed(nothing.view())).unwrap_err();
     assert!(matches!(refused, markov_core::Error::NothingAllowed { row: 3 }), "{refused}");
-    assert!(head().masked(Mask::Allowed(Array2::from_elem((n, n + 1), true))).is_err());
+    assert!(head().masked(Mask::Allowed(Array2::from_elem((n, n + 1), true).view())).is_err());
 }
 
 /// Known diagonal blocks with shuffled tokens: `(matrix, moduli)`. The moduli are computed from each block separately,

@@ -1,0 +1,151 @@
+//! The transitions that the masks of a head allow, row by row.
+
+use super::logits::{Bias, Columns, Logits, MASKED, Mask};
+use crate::{Error, Result};
+
+/// The transitions that the masks and the bias of a head allow among the kept tokens.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Pattern {
+    /// The kept tokens in rising order, if not all.
+    kept: Option<Vec<usize>>,
+    rows: Vec<Row>,
+}
+
+/// The columns to which a row may attend, counted among the kept tokens. Other columns have probability 0.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Row {
+    /// First column that is allowed.
+    pub(super) from: usize,
+    /// The column after the last one that is allowed.
+    pub(super) end: usize,
+    /// Whether every column between them is allowed.
+    pub(super) whole: bool,
+    /// Least and largest value of the bias in the allowed columns.
+    pub(super) bias: (f64, f64),
+}
+
+impl Pattern {
+    /// Creates the pattern for `n` tokens, of which those at the positions `kept` are kept.
+    ///
+    /// # Errors
+    /// [`Error::Empty`] if no token is kept; [`Error::BadBias`] for NaN or plus infinity; [`Error::NothingAllowed`] if a
+    /// kept token may attend to no token; [`Error::RowLost`] if a kept token may attend to dropped tokens only.
+    pub(crate) fn new(n: usize, kept: Option<Vec<usize>>, logits: &Logits<'_>) -> Result<Self> {
+        let m = kept.as_ref().map_or(n, Vec::len);
+        if m == 0 {
+            return Err(Error::Empty);
+        }
+        let scan = Scan { kept: kept.as_deref(), n: m, logits };
+        let mut open = Vec::new();
+        let rows = (0..m).map(|r| {
+            let token = kept.as_ref().map_or(r, |kept| kept[r]);
+            scan.row(token, &mut open)?.ok_or_else(|| scan.nothing(n, token))
+        });
+        let rows = rows.collect::<Result<_>>()?;
+        Ok(Pattern { kept, rows })
+    }
+
+    /// The kept tokens, if not all.
+    pub(super) fn kept(&self) -> Option<&[usize]> {
+        self.kept.as_deref()
+    }
+
+    /// The token of a row.
+    pub(super) fn token(&self, row: usize) -> usize {
+        self.kept.as_ref().map_or(row, |kept| kept[row])
+    }
+
+    /// The rows, one for each kept token.
+    pub(super) fn rows(&self) -> &[Row] {
+        &self.rows
+    }
+
+    /// Whether every transition is allowed.
+    pub(super) fn full(&self) -> bool {
+        self.rows.iter().all(|row| row.whole && row.from == 0 && row.end == self.rows.len())
+    }
+}
+
+/// What is needed to find the pattern of a row.
+struct Scan<'s, 'a> {
+    kept: Option<&'s [usize]>,
+    /// Number of columns.
+    n: usize,
+    logits: &'s Logits<'a>,
+}
+
+impl Scan<'_, '_> {
+    /// Returns the columns between which `token` may attend to others by its causal mask and windows.
+    fn band(&self, token: usize) -> (usize, usize) {
+        let (mut low, mut high) = (0, usize::MAX);
+        for mask in &self.logits.masks {
+            match mask {
+                Mask::Causal => high = high.min(token),
+                Mask::Window { before, after } => {
+                    low = low.max(token.saturating_sub(*before));
+                    high = high.min(token.saturating_add(*after));
+                }
+                Mask::Allowed(_) => {}
+            }
+        }
+        match self.kept {
+            None => (low, self.n.min(high.saturating_add(1))),
+            Some(kept) => (kept.partition_point(|at| *at < low), kept.partition_point(|at| *at <= high)),
+        }
+    }
+
+    /// Returns the pattern of the row of `token`, or `None` if nothing is allowed.
+    fn row(&self, token: usize, open: &mut Vec<(bool, f64)>) -> Result<Option<Row>> {
+        let (from, end) = self.band(token);
+        if from >= end {
+            return Ok(None);
+        }
+        let lists = self.logits.masks.iter().any(|mask| matches!(mask, Mask::Allowed(_)));
+        if !lists && self.logits.bias.is_none() {
+            return Ok(Some(Row { from, end, whole: true, bias: (0.0, 0.0) }));
+        }
+        open.clear();
+        open.resize(end - from, (true, 0.0));
+        let columns = Columns { kept: self.kept, from, end };
+        self.logits.masks.iter().for_each(|mask| mask.forbid(token, columns, open, |slot| slot.0 = false));
+        if let Some(bias) = &self.logits.bias {
+            read_bias(bias, token, columns, open)?;
+        }
+        let Some(first) = open.iter().position(|(may, _)| *may) else { return Ok(None) };
+        let last = open.iter().rposition(|(may, _)| *may).unwrap_or(first);
+        let inner = &open[first..=last];
+        let allowed = || inner.iter().filter(|(may, _)| *may).map(|(_, bias)| *bias);
+        Ok(Some(Row {
+            from: from + first,
+            end: from + last + 1,
+            whole: inner.iter().all(|(may, _)| *may),
+            bias: (allowed().fold(f64::INFINITY, f64::min), allowed().fold(f64::NEG_INFINITY, f64::max)),
+        }))
+    }
+
+    /// Returns the error for a row without any allowed column: nothing at all, or only dropped tokens.
+    fn nothing(&self, n: usize, token: usize) -> Error {
+        let whole = Scan { kept: None, n, logits: self.logits };
+        match whole.row(token, &mut Vec::new()) {
+            Ok(None) => Error::NothingAllowed { row: token },
+            // A bad entry of the bias in a dropped column does not matter.
+            Ok(Some(_)) | Err(_) => Error::RowLost { row: token },
+        }
+    }
+}
+
+/// Reads the bias of a row and forbids the columns that it masks.
+fn read_bias(bias: &Bias<'_>, token: usize, columns: Columns<'_>, open: &mut [(bool, f64)]) -> Result<()> {
+    bias.read(token, columns, open, |slot, value| {
+        slot.0 &= value > MASKED || value.is_nan();
+        slot.1 = value;
+    });
+    match open.iter().position(|(_, value)| value.is_nan() || *value == f64::INFINITY) {
+        None => Ok(()),
+        Some(slot) => {
+            let column = columns.from + slot;
+            let column = columns.kept.map_or(column, |kept| kept[column]);
+            Err(Error::BadBias { row: token, column, value: open[slot].1 })
+        }
+    }
+}
