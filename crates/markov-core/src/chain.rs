@@ -5,7 +5,9 @@ use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 use crate::kernel::{self, Element};
 use crate::propagate::{Propagate, dense_blocks, host_block};
 use crate::structure::{Classes, Components, Links};
+use crate::substitution;
 use crate::tolerance::ROW_TOLERANCE;
+use crate::triangle::Triangle;
 use crate::{Error, Result};
 
 /// A row-stochastic matrix `A` that can be multiplied from both sides: stored ([`StochasticView`](crate::StochasticView))
@@ -28,6 +30,18 @@ pub trait RowStochastic: Sized {
 
     /// Returns the probabilities of staying, `A[i, i]` `[n]`.
     fn diagonal(&self) -> Vec<f64>;
+
+    /// Returns the strongly connected components of the matrix, or of its reversal, or `None` if it is one component.
+    fn components(&self, reversed: bool) -> Option<Components> {
+        self.links().map(|links| Components::of(&links, reversed))
+    }
+
+    /// Returns the triangle if the matrix is known to be triangular, as in causal attention.
+    fn triangle(&self) -> Option<Triangle>;
+
+    /// Calls `take` with every row of a triangular matrix: its number, the first of some neighbouring columns, and the
+    /// entries in these columns; other entries are 0. Rows come in rising order, or in falling order if `falling`.
+    fn rows_of(&self, triangle: Triangle, falling: bool, take: &mut dyn FnMut(usize, usize, &[f64]));
 
     /// Returns the forward chain `A`, which follows the attention.
     fn forward(self) -> Chain<Self> {
@@ -88,6 +102,18 @@ impl<M: RowStochastic> RowStochastic for &M {
 
     fn diagonal(&self) -> Vec<f64> {
         (**self).diagonal()
+    }
+
+    fn components(&self, reversed: bool) -> Option<Components> {
+        (**self).components(reversed)
+    }
+
+    fn triangle(&self) -> Option<Triangle> {
+        (**self).triangle()
+    }
+
+    fn rows_of(&self, triangle: Triangle, falling: bool, take: &mut dyn FnMut(usize, usize, &[f64])) {
+        (**self).rows_of(triangle, falling, take);
     }
 }
 
@@ -353,8 +379,29 @@ impl<M: RowStochastic> Propagate for Chain<M> {
     }
 
     fn components(&self) -> Result<Vec<Components>> {
-        let links = if self.only_scaled() { self.matrix.links() } else { self.links() };
-        Ok(links.map(|links| Components::of(&links, self.is_backward())).into_iter().collect())
+        let components = if self.alpha == 1.0 || self.only_scaled() {
+            self.matrix.components(self.is_backward())
+        } else {
+            self.links().map(|links| Components::of(&links, self.is_backward()))
+        };
+        Ok(components.into_iter().collect())
+    }
+
+    /// For triangular matrices with teleport, as in causal attention.
+    fn substituted(&self) -> Result<Option<(Array1<f64>, f64)>> {
+        if self.alpha == 1.0 {
+            return Ok(None);
+        }
+        let Some(triangle) = self.matrix.triangle() else { return Ok(None) };
+        let n = self.states();
+        let target: Vec<f64> = (0..n).map(|j| self.jump.at(j, n)).collect();
+        let rows = |falling: bool, take: &mut dyn FnMut(usize, usize, &[f64])| {
+            self.matrix.rows_of(triangle, falling, take);
+        };
+        Ok(match &self.way {
+            Way::Forward => Some(substitution::forward(triangle, &rows, self.alpha, &target)),
+            Way::Backward(columns) => substitution::backward(triangle, &rows, self.alpha, &target, columns),
+        })
     }
 
     fn scale(&self) -> f64 {

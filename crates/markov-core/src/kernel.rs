@@ -427,6 +427,34 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "Miri's own exp is off by some units in the last place, on purpose")]
+    fn softmax_leaves_out_what_single_precision_cannot_hold() {
+        for tail in [0, 5, 40] {
+            let mut row = vec![0.0, f64::NEG_INFINITY, -1e300, -745.0, -103.0, -104.1];
+            row.extend(std::iter::repeat_n(-200.0, tail));
+            softmax(&mut row);
+            assert!(row[0] == 1.0 && row[4] > 0.0 && row[4] as f32 > 0.0, "{row:?}");
+            assert!(row.iter().enumerate().all(|(i, p)| i == 0 || i == 4 || *p == 0.0), "{row:?}");
+        }
+        assert_eq!((VANISHES as f32, VANISHES * 2.0), (0.0, f64::from(f32::from_bits(1))));
+        assert!((VANISHES * (1.0 + f64::EPSILON)) as f32 > 0.0);
+    }
+
+    #[test]
+    #[cfg_attr(miri, ignore = "Miri's own exp is off by some units in the last place, on purpose")]
+    fn softcap_is_the_hyperbolic_tangent() {
+        for cap in [0.5, 30.0, 50.0] {
+            let logits: Vec<f64> = (-2000..=2000).map(|i| f64::from(i) * 0.37).collect();
+            let mut capped = logits.clone();
+            softcap(&mut capped, cap);
+            for (logit, found) in logits.iter().zip(&capped) {
+                let want = cap * (logit / cap).tanh();
+                assert!((found - want).abs() <= 4.0 * f64::EPSILON * cap, "{logit} {found} {want}");
+            }
+        }
+    }
+
+    #[test]
     fn plain_and_fused_loops_agree() {
         let a: Vec<f32> = numbers(37 * 53, 4).iter().map(|v| *v as f32).collect();
         let x = numbers(37, 5);

@@ -1,6 +1,6 @@
 //! All heads of an attention layer, given by its queries and keys: one head per thread, stored or recomputed by its size.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use ndarray::{Array2, ArrayView2, ArrayView4, Axis, Ix2, Ix4};
 use rayon::prelude::*;
@@ -9,7 +9,8 @@ use crate::chain::RowStochastic;
 use crate::kernel::{Element, Number};
 use crate::matrix_free::{Bias, Logits, Mask, Pattern, QueryKey, positions};
 use crate::stochastic::Stochastic;
-use crate::structure::Links;
+use crate::structure::{Components, Links};
+use crate::triangle::Triangle;
 use crate::{Error, Result};
 
 /// Up to this number of tokens the matrix of a head is stored: at most 34 MB per thread. Longer heads recompute their
@@ -32,6 +33,32 @@ impl<'a> HeadMap<'a> {
             HeadMap::Dense(head.to_stochastic())
         } else {
             HeadMap::MatrixFree(head)
+        }
+    }
+
+    /// [`HeadMap::new`] in memory that an earlier head has left in `storage`.
+    fn stored_in(head: QueryKey<'a>, dense_states: usize, storage: &Storages) -> Self {
+        if head.states() <= dense_states {
+            HeadMap::Dense(head.to_stochastic_in(storage.take()))
+        } else {
+            HeadMap::MatrixFree(head)
+        }
+    }
+}
+
+/// Memory of stored matrices between one head and the next: the operating system takes longer to hand out fresh memory
+/// than a head takes to fill it.
+#[derive(Default)]
+struct Storages(Mutex<Vec<Vec<f64>>>);
+
+impl Storages {
+    fn take(&self) -> Vec<f64> {
+        self.0.lock().ok().and_then(|mut storages| storages.pop()).unwrap_or_default()
+    }
+
+    fn give_back(&self, map: HeadMap<'_>) {
+        if let (HeadMap::Dense(map), Ok(mut storages)) = (map, self.0.lock()) {
+            storages.push(map.into_values().into_raw_vec_and_offset().0);
         }
     }
 }
@@ -76,6 +103,27 @@ impl RowStochastic for HeadMap<'_> {
         match self {
             HeadMap::Dense(map) => map.view().diagonal(),
             HeadMap::MatrixFree(head) => head.diagonal(),
+        }
+    }
+
+    fn components(&self, reversed: bool) -> Option<Components> {
+        match self {
+            HeadMap::Dense(map) => map.view().components(reversed),
+            HeadMap::MatrixFree(head) => head.components(reversed),
+        }
+    }
+
+    fn triangle(&self) -> Option<Triangle> {
+        match self {
+            HeadMap::Dense(map) => map.triangle(),
+            HeadMap::MatrixFree(head) => head.triangle(),
+        }
+    }
+
+    fn rows_of(&self, triangle: Triangle, falling: bool, take: &mut dyn FnMut(usize, usize, &[f64])) {
+        match self {
+            HeadMap::Dense(map) => map.view().rows_of(triangle, falling, take),
+            HeadMap::MatrixFree(head) => head.rows_of(triangle, falling, take),
         }
     }
 }
@@ -266,10 +314,20 @@ impl<'a, T: Number> Layer<'a, T> {
         of: impl Fn(HeadAt, &HeadMap<'a>) -> Result<R> + Sync,
     ) -> Vec<Result<R>> {
         let sequential = heads.len() >= rayon::current_num_threads();
+        let (patterns, storages) = (self.patterns(), Storages::default());
         let one = |at: HeadAt| {
-            let head = self.head(at)?;
+            self.check_at(at)?;
+            let cell = &patterns[self.pattern_at(at)];
+            // A bad pattern is found again for each head, since errors cannot be shared.
+            let head = match cell.get_or_init(|| self.pattern(at).ok().map(Arc::new)) {
+                Some(pattern) => self.with_pattern(at, Arc::clone(pattern))?,
+                None => self.head(at)?,
+            };
             let head = if sequential { head.sequential() } else { head };
-            of(at, &HeadMap::new(head, self.dense_states))
+            let map = HeadMap::stored_in(head, self.dense_states, &storages);
+            let result = of(at, &map);
+            storages.give_back(map);
+            result
         };
         heads.par_iter().with_max_len(1).map(|at| one(*at)).collect()
     }
@@ -300,6 +358,26 @@ impl<'a, T: Number> Layer<'a, T> {
     fn pattern(&self, at: HeadAt) -> Result<Pattern> {
         let logits = self.logits(at);
         Pattern::new(self.queries.len_of(Axis(2)), self.positions(at.item), &logits)
+    }
+
+    /// Number of batch items and of heads whose patterns may differ.
+    fn distinct(&self) -> (usize, usize) {
+        let planes = self.allowed.iter().map(|allowed| allowed.shape());
+        let planes = planes.chain(self.bias.as_ref().map(|bias| bias.shape()));
+        let (items, heads) =
+            planes.fold((1, 1), |(items, heads), shape| (items.max(shape[0]), heads.max(shape[1])));
+        (self.kept.map_or(items, |kept| items.max(kept.nrows())), heads)
+    }
+
+    /// A place for every pattern that heads may share.
+    fn patterns(&self) -> Vec<OnceLock<Option<Arc<Pattern>>>> {
+        let (items, heads) = self.distinct();
+        (0..items * heads).map(|_| OnceLock::new()).collect()
+    }
+
+    fn pattern_at(&self, at: HeadAt) -> usize {
+        let (items, heads) = self.distinct();
+        at.item.min(items - 1) * heads + at.head.min(heads - 1)
     }
 
     fn with_pattern(&self, at: HeadAt, pattern: Arc<Pattern>) -> Result<QueryKey<'a>> {

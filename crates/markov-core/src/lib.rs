@@ -45,6 +45,7 @@ mod restrict;
 pub mod spectrum;
 mod stochastic;
 mod structure;
+mod substitution;
 mod tolerance;
 #[cfg(feature = "torch")]
 pub mod torch;

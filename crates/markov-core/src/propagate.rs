@@ -1,6 +1,6 @@
 //! The operation that every algorithm needs: moving a block of distributions one step through a chain.
 
-use ndarray::{Array2, ArrayView2};
+use ndarray::{Array1, Array2, ArrayView2};
 
 use crate::kernel::{self, Element};
 use crate::structure::{Classes, Components};
@@ -58,6 +58,15 @@ pub trait Propagate {
     /// Errors of the carrier's device.
     fn components(&self) -> Result<Vec<Components>> {
         Ok(Vec::new())
+    }
+
+    /// Returns the steady state `[n]` of a single chain and the L1 change of one step from it, if the structure of its
+    /// matrix gives them in one pass.
+    ///
+    /// # Errors
+    /// Errors of the carrier's device.
+    fn substituted(&self) -> Result<Option<(Array1<f64>, f64)>> {
+        Ok(None)
     }
 
     /// The eigenvalue of the closed [`components`](Self::components): 1, or α for a forward chain with teleport, of

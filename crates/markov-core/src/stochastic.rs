@@ -59,19 +59,22 @@ impl<T: Element> Stochastic<T> {
                 *value = T::of_f64(value.to_f64() / sum);
             }
         }
-        Ok(Self::of_normalised(values))
-    }
-
-    /// Creates the matrix from rows `[n, n]` in row-major order that are normalised already.
-    pub(crate) fn of_normalised(values: Array2<T>) -> Self {
-        let (n, mut positive) = (values.nrows().max(1), true);
-        let rows = values.as_slice().unwrap_or(&[]).chunks_exact(n);
-        let scale = rows.map(|row| {
+        let mut positive = true;
+        let scale = data.chunks_exact(n).map(|row| {
             let (sum, least) = kernel::row_summary(row);
             positive &= least > 0.0;
             sum.recip()
         });
         let scale = scale.collect();
+        Ok(Stochastic { values, scale, positive })
+    }
+
+    /// Creates the matrix from normalised rows in row-major order, and the sum and the least entry of each.
+    pub(crate) fn of_rows(values: Vec<T>, rows: &[(f64, f64)]) -> Self {
+        let n = rows.len();
+        let scale = rows.iter().map(|(sum, _)| sum.recip()).collect();
+        let positive = rows.iter().all(|(_, least)| *least > 0.0);
+        let values = Array2::from_shape_vec((n, n), values).unwrap_or_else(|_| Array2::zeros((n, n)));
         Stochastic { values, scale, positive }
     }
 
@@ -221,6 +224,26 @@ impl<T: Element> RowStochastic for StochasticView<'_, T> {
             .zip(self.scale.iter())
             .map(|(value, scale)| value.to_f64() * scale)
             .collect()
+    }
+
+    fn triangle(&self) -> Option<Triangle> {
+        triangle::recognise(self.values, self.scale.len())
+    }
+
+    fn rows_of(&self, triangle: Triangle, falling: bool, take: &mut dyn FnMut(usize, usize, &[f64])) {
+        let n = self.scale.len();
+        let mut values = Vec::with_capacity(n);
+        for row in 0..n {
+            let row = if falling { n - 1 - row } else { row };
+            let (from, end) = match triangle {
+                Triangle::Lower => (0, row + 1),
+                Triangle::Upper => (row, n),
+            };
+            values.clear();
+            let entries = &self.values[row * n..][from..end];
+            values.extend(entries.iter().map(|value| value.to_f64() * self.scale[row]));
+            take(row, from, &values);
+        }
     }
 }
 

@@ -157,6 +157,11 @@ impl Components {
         Components { members, closed }
     }
 
+    /// Every state is a component of its own, as in a triangular matrix; says of each whether it is closed.
+    pub(crate) fn singletons(closed: Vec<bool>) -> Self {
+        Components { members: (0..closed.len()).map(|state| vec![state]).collect(), closed }
+    }
+
     /// Whether every state leads to every other.
     pub fn irreducible(&self) -> bool {
         self.members.len() == 1

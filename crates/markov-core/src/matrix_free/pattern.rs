@@ -1,6 +1,7 @@
 //! The transitions that the masks of a head allow, row by row.
 
 use super::logits::{Bias, Columns, Logits, MASKED, Mask};
+use crate::triangle::Triangle;
 use crate::{Error, Result};
 
 /// The transitions that the masks and the bias of a head allow among the kept tokens.
@@ -63,6 +64,40 @@ impl Pattern {
     /// Whether every transition is allowed.
     pub(super) fn full(&self) -> bool {
         self.rows.iter().all(|row| row.whole && row.from == 0 && row.end == self.rows.len())
+    }
+}
+
+impl Pattern {
+    /// Returns the triangle if no row reaches beyond the diagonal on one of its sides.
+    pub(super) fn triangle(&self) -> Option<Triangle> {
+        let each =
+            |within: fn(usize, &Row) -> bool| self.rows.iter().enumerate().all(|(i, row)| within(i, row));
+        match self.rows.len() {
+            1 => None,
+            _ if each(|i, row| row.end <= i + 1) => Some(Triangle::Lower),
+            _ if each(|i, row| row.from >= i) => Some(Triangle::Upper),
+            _ => None,
+        }
+    }
+
+    /// Returns of each token whether it attends to itself alone, or if `reversed` whether it alone attends to itself. A
+    /// token that is not certain to, because masks allow some columns between others only, counts as not.
+    pub(super) fn alone(&self, reversed: bool) -> Vec<bool> {
+        if !reversed {
+            return self.rows.iter().enumerate().map(|(i, row)| (row.from, row.end) == (i, i + 1)).collect();
+        }
+        // How many more rows reach a column than reach the one before it.
+        let mut rise = vec![0isize; self.rows.len() + 1];
+        for row in &self.rows {
+            rise[row.from] += 1;
+            rise[row.end] -= 1;
+        }
+        let mut reaching = 0;
+        let reached = self.rows.iter().enumerate().map(|(j, row)| {
+            reaching += rise[j];
+            reaching == 1 && (row.from..row.end).contains(&j)
+        });
+        reached.collect()
     }
 }
 

@@ -87,6 +87,7 @@ pub struct TokenRank {
     /// The steady state `[n]`: not negative, sums to 1.
     pub pi: Array1<f64>,
     /// Number of products with the chain; for the plain power method its number of steps. Elimination adds none.
+    /// 1 if the structure of the chain gave the result in one pass, as for causal attention with teleport.
     pub iterations: usize,
     /// L1 change of the last step.
     pub residual: f64,
@@ -121,6 +122,9 @@ pub fn token_rank_each<P: Propagate>(chain: &P, stop: Stop) -> Result<Vec<TokenR
     if stop.rule == Rule::Plain {
         return power_method(chain, start()?, stop);
     }
+    if let Some(rank) = substituted(chain, stop)? {
+        return Ok(vec![rank]);
+    }
     let promised = stop.promised(chain.jump_fraction());
     let tolerance = promised.unwrap_or(stop.tolerance);
     // If no residual bounds the error, eliminate unless the chain is too large.
@@ -146,6 +150,14 @@ pub fn token_rank_each<P: Propagate>(chain: &P, stop: Stop) -> Result<Vec<TokenR
     Ok(all)
 }
 
+/// Returns the steady state of a single chain if its structure gives it in one pass over the matrix, to the accuracy that
+/// the stop rule demands.
+fn substituted<P: Propagate>(chain: &P, stop: Stop) -> Result<Option<TokenRank>> {
+    let Some((pi, residual)) = chain.substituted()? else { return Ok(None) };
+    let enough = stop.promised(chain.jump_fraction()).is_some_and(|tolerance| residual < tolerance);
+    Ok(enough.then_some(TokenRank { pi, iterations: 1, residual, converged: true }))
+}
+
 /// Computes the TokenRank of a teleported chain, starting from the result for a cheaper approximation (`likeness`).
 /// Counts the products of both.
 pub(crate) fn token_rank_from<P: Propagate, R: Propagate>(
@@ -154,6 +166,9 @@ pub(crate) fn token_rank_from<P: Propagate, R: Propagate>(
     rough: Stop,
     stop: Stop,
 ) -> Result<TokenRank> {
+    if let Some(rank) = substituted(chain, stop)? {
+        return Ok(rank);
+    }
     let uniform = Array2::from_elem((1, chain.states()), 1.0 / chain.states() as f64);
     let start = likeness.lift(uniform.view())?;
     // Low precision may stop without convergence; its result is still a good start.

@@ -2,6 +2,7 @@
 #![allow(unreachable_pub)]
 
 mod absorption;
+mod attention;
 mod common;
 mod known_answers;
 mod matrix_free;
