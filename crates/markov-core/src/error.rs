@@ -118,10 +118,10 @@ pub enum Error {
         /// Largest norm of a key times the scale.
         key: f64,
     },
-    /// NaN or plus infinity in an additive mask.
+    /// NaN, plus infinity or a number near the largest float in an additive mask.
     #[error(
-        "entry ({row}, {column}) of the additive mask is {value}: give finite numbers, or minus infinity where the \
-         token must not be attended to"
+        "entry ({row}, {column}) of the additive mask is {value:e}: give numbers well within the range of floats, or \
+         minus infinity where the token must not be attended to"
     )]
     BadBias {
         /// Row of the entry.

@@ -27,6 +27,9 @@
 //! # Ok::<(), markov_core::Error>(())
 //! ```
 //!
+//! Attention need not be stored: [`QueryKey`] computes the chain of one head from its queries and keys, and [`Layer`] all
+//! heads of a batch, with the masks, biases and caps that networks use.
+//!
 //! Everything is computed in double precision whatever the storage. Feature `torch` adds the same algorithms for a
 //! batch of matrices on a torch device.
 

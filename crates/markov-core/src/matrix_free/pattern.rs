@@ -1,6 +1,6 @@
 //! The transitions that the masks of a head allow, row by row.
 
-use super::logits::{Bias, Columns, Logits, MASKED, Mask};
+use super::logits::{Columns, Logits, MASKED, Mask};
 use crate::triangle::Triangle;
 use crate::{Error, Result};
 
@@ -29,7 +29,7 @@ impl Pattern {
     /// Creates the pattern for `n` tokens, of which those at the positions `kept` are kept.
     ///
     /// # Errors
-    /// [`Error::Empty`] if no token is kept; [`Error::BadBias`] for NaN or plus infinity; [`Error::NothingAllowed`] if a
+    /// [`Error::Empty`] if no token is kept; [`Error::BadBias`] for NaN, plus infinity or a number near it; [`Error::NothingAllowed`] if a
     /// kept token may attend to no token; [`Error::RowLost`] if a kept token may attend to dropped tokens only.
     pub(crate) fn new(n: usize, kept: Option<Vec<usize>>, logits: &Logits<'_>) -> Result<Self> {
         let m = kept.as_ref().map_or(n, Vec::len);
@@ -37,10 +37,10 @@ impl Pattern {
             return Err(Error::Empty);
         }
         let scan = Scan { kept: kept.as_deref(), n: m, logits };
-        let mut open = Vec::new();
+        let mut slots = Slots::default();
         let rows = (0..m).map(|r| {
             let token = kept.as_ref().map_or(r, |kept| kept[r]);
-            scan.row(token, &mut open)?.ok_or_else(|| scan.nothing(n, token))
+            scan.row(token, &mut slots)?.ok_or_else(|| scan.nothing(n, token))
         });
         let rows = rows.collect::<Result<_>>()?;
         Ok(Pattern { kept, rows })
@@ -130,7 +130,7 @@ impl Scan<'_, '_> {
     }
 
     /// Returns the pattern of the row of `token`, or `None` if nothing is allowed.
-    fn row(&self, token: usize, open: &mut Vec<(bool, f64)>) -> Result<Option<Row>> {
+    fn row(&self, token: usize, slots: &mut Slots) -> Result<Option<Row>> {
         let (from, end) = self.band(token);
         if from >= end {
             return Ok(None);
@@ -139,29 +139,32 @@ impl Scan<'_, '_> {
         if !lists && self.logits.bias.is_none() {
             return Ok(Some(Row { from, end, whole: true, bias: (0.0, 0.0) }));
         }
-        open.clear();
-        open.resize(end - from, (true, 0.0));
+        let Slots { open, bias } = slots;
         let columns = Columns { kept: self.kept, from, end };
-        self.logits.masks.iter().for_each(|mask| mask.forbid(token, columns, open, |slot| slot.0 = false));
-        if let Some(bias) = &self.logits.bias {
-            read_bias(bias, token, columns, open)?;
+        open.clear();
+        bias.clear();
+        bias.resize(end - from, 0.0);
+        if let Some(added) = &self.logits.bias {
+            added.read(token, columns, bias, |slot, value| *slot = value);
+            check_bias(bias, token, columns)?;
         }
-        let Some(first) = open.iter().position(|(may, _)| *may) else { return Ok(None) };
-        let last = open.iter().rposition(|(may, _)| *may).unwrap_or(first);
-        let inner = &open[first..=last];
-        let allowed = || inner.iter().filter(|(may, _)| *may).map(|(_, bias)| *bias);
-        Ok(Some(Row {
-            from: from + first,
-            end: from + last + 1,
-            whole: inner.iter().all(|(may, _)| *may),
-            bias: (allowed().fold(f64::INFINITY, f64::min), allowed().fold(f64::NEG_INFINITY, f64::max)),
-        }))
+        open.extend(bias.iter().map(|value| *value > MASKED));
+        self.logits.masks.iter().for_each(|mask| mask.forbid(token, columns, open, |slot| *slot = false));
+        let Some(first) = open.iter().position(|may| *may) else { return Ok(None) };
+        let last = open.iter().rposition(|may| *may).unwrap_or(first);
+        let (mut whole, mut low, mut high) = (true, f64::INFINITY, f64::NEG_INFINITY);
+        for (may, value) in open.iter().zip(&*bias).take(last + 1).skip(first) {
+            whole &= *may;
+            low = if *may && *value < low { *value } else { low };
+            high = if *may && *value > high { *value } else { high };
+        }
+        Ok(Some(Row { from: from + first, end: from + last + 1, whole, bias: (low, high) }))
     }
 
     /// Returns the error for a row without any allowed column: nothing at all, or only dropped tokens.
     fn nothing(&self, n: usize, token: usize) -> Error {
         let whole = Scan { kept: None, n, logits: self.logits };
-        match whole.row(token, &mut Vec::new()) {
+        match whole.row(token, &mut Slots::default()) {
             Ok(None) => Error::NothingAllowed { row: token },
             // A bad entry of the bias in a dropped column does not matter.
             Ok(Some(_)) | Err(_) => Error::RowLost { row: token },
@@ -169,18 +172,21 @@ impl Scan<'_, '_> {
     }
 }
 
-/// Reads the bias of a row and forbids the columns that it masks.
-fn read_bias(bias: &Bias<'_>, token: usize, columns: Columns<'_>, open: &mut [(bool, f64)]) -> Result<()> {
-    bias.read(token, columns, open, |slot, value| {
-        slot.0 &= value > MASKED || value.is_nan();
-        slot.1 = value;
-    });
-    match open.iter().position(|(_, value)| value.is_nan() || *value == f64::INFINITY) {
-        None => Ok(()),
-        Some(slot) => {
-            let column = columns.from + slot;
-            let column = columns.kept.map_or(column, |kept| kept[column]);
-            Err(Error::BadBias { row: token, column, value: open[slot].1 })
-        }
+/// The columns of a row: whether they are allowed, and the bias. Kept from row to row for its memory.
+#[derive(Default)]
+struct Slots {
+    open: Vec<bool>,
+    bias: Vec<f64>,
+}
+
+/// Refuses a bias with which a logit could be NaN or beyond the range of floats.
+fn check_bias(bias: &[f64], token: usize, columns: Columns<'_>) -> Result<()> {
+    let bad = |value: f64| value.is_nan() | (value > f64::MAX / 4.0);
+    if !bias.iter().fold(false, |any, value| any | bad(*value)) {
+        return Ok(());
     }
+    let slot = bias.iter().position(|value| bad(*value)).unwrap_or(0);
+    let column = columns.from + slot;
+    let column = columns.kept.map_or(column, |kept| kept[column]);
+    Err(Error::BadBias { row: token, column, value: bias[slot] })
 }

@@ -4,7 +4,7 @@
 use half::{bf16, f16};
 use markov_core::{
     Effort, Error, HeadMap, Layer, Logits, Mask, Method, QueryKey, RowStochastic, Stochastic, Stop, Triangle,
-    bounce_token, lambda2, power_method, token_rank,
+    bounce_token, lambda2, power_method, spectrum, token_rank,
 };
 use ndarray::{Array1, Array2, Array4, ArrayView2, Axis, s};
 use proptest::prelude::*;
@@ -488,6 +488,50 @@ fn a_causal_mask_is_seen_however_it_is_given() {
         found.extend(results.into_iter().map(Result::unwrap));
     }
     assert!(found.iter().all(|one| *one == found[0]), "{found:?}");
+}
+
+#[test]
+fn components_of_causal_heads_follow_from_their_masks() {
+    let (n, mut draw) = (40, Draw::new(13));
+    let shape = (1, 1, n, 8);
+    let (q, k) = (vectors(shape, 1.0, &mut draw), vectors(shape, 1.0, &mut draw));
+    let (q, k) = (plane(&q, 0, 0), plane(&k, 0, 0));
+    let holes = Array2::from_shape_fn((n, n), |(i, j)| i == j || (j < i && draw.unit() < 0.4));
+    let later = Array2::from_shape_fn((n, n), |(i, j)| j >= i);
+    for mask in [
+        Mask::Causal,
+        Mask::Window { before: 2, after: 0 },
+        Mask::Window { before: 0, after: 0 },
+        Mask::Window { before: 0, after: 3 },
+        Mask::Allowed(holes.view()),
+        Mask::Allowed(later.view()),
+    ] {
+        let head = QueryKey::with_logits(q.view(), k.view(), Logits::scaled(0.4).masked(mask.clone()), None)
+            .unwrap();
+        let stored = head.to_stochastic::<f64>();
+        assert!(head.triangle().is_some() && head.triangle() == stored.triangle());
+        for (free, stored) in [
+            ((&head).forward(), stored.forward()),
+            ((&head).backward().unwrap(), stored.backward().unwrap()),
+            ((&head).teleport(0.8).unwrap().forward(), stored.teleport(0.8).unwrap().forward()),
+        ] {
+            let (found, want) =
+                (lambda2(&free, Effort::default()).unwrap(), lambda2(&stored, Effort::default()).unwrap());
+            assert!(
+                (found.modulus - want.modulus).abs() < 1e-12 && found.method == Method::Structure,
+                "{mask:?}"
+            );
+            let (found, want) = (
+                spectrum(&free, n, Effort::default()).unwrap(),
+                spectrum(&stored, n, Effort::default()).unwrap(),
+            );
+            let (found, want) = (found.moduli(), want.moduli());
+            assert!(
+                found.iter().zip(&want).all(|(a, b)| (a - b).abs() < 1e-12),
+                "{mask:?}: {found:?} {want:?}"
+            );
+        }
+    }
 }
 
 #[test]
