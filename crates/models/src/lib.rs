@@ -14,7 +14,6 @@ mod dinov2;
 mod dinov3;
 mod error;
 mod error_kind;
-pub mod escape;
 pub mod features;
 pub mod files;
 mod finite;
@@ -50,6 +49,7 @@ mod words;
 
 pub use error::{Error, OutOfMemory, Result};
 pub use error_kind::ErrorKind;
+pub use escape;
 pub use hex::hex;
 pub use identity::model_sha256;
 pub use layers::LayerSelection;

@@ -3,7 +3,6 @@
 
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
-mod html;
 mod report;
 pub mod show;
 

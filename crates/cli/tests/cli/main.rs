@@ -3,7 +3,7 @@
 
 mod attend;
 mod backbones;
-#[path = "../../../pages/tests/browser/mod.rs"]
+#[path = "../../../chain-page/tests/browser/mod.rs"]
 mod browser;
 mod bundle;
 mod changed_data;

@@ -9,7 +9,7 @@ use super::budget::Budget;
 use super::items::Items;
 use super::links::Links;
 use super::thumbnails::shrunk;
-use crate::html::png_uri;
+use chain_page::html::png_uri;
 
 /// Maximum number of rows of generated images shown side by side.
 const SIDE_BY_SIDE: usize = 16;

@@ -1,6 +1,6 @@
 //! Tables as files that are embedded in the page.
 
-use crate::html::data_uri;
+use chain_page::html::data_uri;
 use eval::Table;
 
 /// An embedded file that the reader can save or copy.

@@ -1,7 +1,7 @@
 //! Tests of the page of invented runs: its structure, hostile names, and its behaviour in a browser if there is one.
 
 #[allow(unreachable_pub)]
-#[path = "../../tests/browser/mod.rs"]
+#[path = "../../../chain-page/tests/browser/mod.rs"]
 mod browser;
 mod reader;
 mod structure;

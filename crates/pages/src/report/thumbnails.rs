@@ -7,7 +7,7 @@ use models::image::{Resample, Rgb8, resize};
 use rayon::prelude::*;
 
 use super::budget::Budget;
-use crate::html::png_uri;
+use chain_page::html::png_uri;
 
 use plot::Rgb;
 

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use chain_page::MAP_BUDGET;
 use models::capture::Chains;
 use models::flux::FluxLayers;
 use models::flux::pipeline::{CaptureOptions, CapturePlan, FluxPipeline};
@@ -12,7 +13,7 @@ use serde_json::json;
 use super::findings::LAMBDA_TOLERANCE;
 use super::record::Record;
 use super::tokens::{Origin, Spread, Start, Tokens};
-use super::{Drawing, PAGE_BUDGET, Pass, Shown, check, file_name, model_name, publish, stem};
+use super::{Drawing, Pass, Shown, check, file_name, model_name, publish, stem};
 use eval::Result;
 use plot::Rgb;
 
@@ -61,7 +62,7 @@ pub fn show_flux(dir: &Path, image: Option<&Path>, options: &FluxShowOptions, ou
 
     let sigma = plan.sigma()?;
     let prepared = plan.prepare(decoded.as_ref())?;
-    let Chains { layers, .. } = Chains::flux(&prepared, blocks, LAMBDA_TOLERANCE, PAGE_BUDGET)?;
+    let Chains { layers, .. } = Chains::flux(&prepared, blocks, LAMBDA_TOLERANCE, MAP_BUDGET)?;
     let CaptureOptions { prompt, steps, step, seed, .. } = capture;
     let seen = prepared.image;
     let (title, source) = match image {

@@ -4,12 +4,12 @@ use std::fs::{self, File};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use chain_page::MARK;
 use eval::{Error, Result};
 use models::limits;
 use runs::FileAction;
 use runs::files::write_whole;
 
-use super::page::MARK;
 use super::{NUMBERS, PAGE};
 
 /// Name of the staging folder.

@@ -6,7 +6,6 @@ mod findings;
 mod flux;
 mod folder;
 mod overview;
-mod page;
 mod record;
 mod sd;
 mod summary;
@@ -21,17 +20,17 @@ use models::probe::LayerChain;
 use models::{escape, files};
 
 use blocks::Block;
+use chain_page::{Figure, Layer, MOST_BOUNCES, Page};
 use eval::analysis::AnalysisError;
 use eval::{Error, Result};
 use findings::{Findings, Questions};
 pub use flux::{FluxShowOptions, show_flux};
 use folder::Staged;
-pub use page::{Figure, Page, PageLayer};
 use plot::Rgb;
 use record::Record;
 pub use sd::{SdShowOptions, show_sd};
+pub use tokens::Start;
 use tokens::{Origin, Tokens};
-pub use tokens::{Spread, Start};
 pub use vision::{ShowOptions, show};
 
 /// Settings of the figures, for any network.
@@ -55,12 +54,8 @@ pub struct Shown {
     pub triangular: bool,
 }
 
-/// Maximum number of bounces, for which the strip has room.
-const MOST_BOUNCES: usize = 30;
 /// Maximum number of sets with distinct colours.
 const MOST_SETS: usize = 12;
-/// Maximum number of entries of all attention maps on the page, two bytes each.
-const PAGE_BUDGET: usize = 12 << 20;
 
 /// The page in the folder.
 const PAGE: &str = "index.html";
@@ -129,7 +124,7 @@ fn draw(pass: Pass, layers: Vec<LayerChain>) -> Result<Drawn> {
         scene.image.png().map_err(|e| Error::Export { path: "image.png".into(), reason: e.to_string() })?;
     let figures = figures::draw(&scene)?;
     let drawn: Vec<_> = figures.iter().map(|figure| (figure.file.clone(), figure.png.clone())).collect();
-    let page = escape::text(&page_of(&scene, &png, layers, figures)).into_owned().into_bytes();
+    let page = page_of(&scene, &png, layers, figures)?.into_bytes();
     let mut files = vec![(PAGE.to_owned(), page)];
     if generated {
         files.push(("image.png".to_owned(), png));
@@ -209,21 +204,8 @@ fn stem(path: &Path) -> String {
 }
 
 /// Returns the page, with as many maps as fit.
-fn page_of(scene: &Scene, image: &[u8], layers: Vec<LayerChain>, figures: Vec<Figure>) -> String {
-    let fitting = PAGE_BUDGET / scene.tokens.states().pow(2).max(1);
-    let (all, headless) = (layers.len(), layers.iter().filter(|layer| layer.heads.is_empty()).count());
-    let many = if scene.tokens.layout.text > 0 { "blocks" } else { "layers" };
-    let mut facts = summary::facts(scene);
-    if fitting < all {
-        facts.push((
-            "maps on this page".into(),
-            format!("the last {fitting} of {all} {many}, heads averaged"),
-        ));
-    } else if headless > 0 {
-        let heads = if headless == all { "without their heads" } else { "heads of the last ones only" };
-        facts.push(("maps on this page".into(), format!("all {many}, {heads}, to limit the page's size")));
-    }
-    let layers = layers.into_iter().skip(all.saturating_sub(fitting)).map(|layer| PageLayer {
+fn page_of(scene: &Scene, image: &[u8], layers: Vec<LayerChain>, figures: Vec<Figure>) -> Result<String> {
+    let layers = layers.into_iter().map(|layer| Layer {
         name: Block { stream: layer.stream, number: layer.block }.to_string(),
         mean: layer.mean,
         heads: layer.heads,
@@ -231,16 +213,15 @@ fn page_of(scene: &Scene, image: &[u8], layers: Vec<LayerChain>, figures: Vec<Fi
     });
     let page = Page {
         title: scene.title.clone(),
-        facts,
-        image,
-        layout: scene.tokens.layout.clone(),
+        facts: summary::facts(scene),
+        image: Some(image.to_vec()),
+        layout: scene.tokens.on_page(),
         alpha: scene.drawing.alpha,
-        start: scene.start.spread.clone(),
-        start_name: scene.start.name.clone(),
-        text: scene.tokens.pieces().to_vec(),
+        start: scene.start.on_page(),
         bounces: scene.drawing.bounces,
         layers: layers.collect(),
+        layers_word: if scene.tokens.layout.text > 0 { "blocks" } else { "layers" }.to_owned(),
         figures,
     };
-    page.to_html()
+    page.to_html().map_err(|e| Error::Export { path: PAGE.into(), reason: e.to_string() })
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::Scene;
 use super::blocks::span;
 use super::record::named;
-use crate::html::{self, png_uri};
+use chain_page::html::{self, png_uri};
 
 /// Space between the resolutions, and figures that fit the window.
 const STYLE: &str = "main > section > p { margin: 4px 0 10px; } main img { max-width: 100%; height: auto; background: #fff; }";

@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::path::Path;
 
+use chain_page::MAP_BUDGET;
 use models::capture::{Chains, SdCaptureOptions, SdChains, SdGrids};
 use models::image::Rgb8;
 use models::sd::UnetLayers;
@@ -14,7 +15,7 @@ use super::findings::{LAMBDA_TOLERANCE, METASTABLE_STATES};
 use super::overview::{self, LeftOut, Resolution};
 use super::record::Record;
 use super::tokens::{Origin, Spread, Start, Tokens};
-use super::{Drawing, Drawn, NUMBERS, PAGE, PAGE_BUDGET, Pass, Shown, check, draw, file_name, json_bytes};
+use super::{Drawing, Drawn, NUMBERS, PAGE, Pass, Shown, check, draw, file_name, json_bytes};
 use super::{model_name, stem, summary, write};
 use eval::Result;
 use plot::Rgb;
@@ -61,7 +62,7 @@ pub fn show_sd(dir: &Path, image: &Path, options: &SdShowOptions, out: &Path) ->
     let decoded = Rgb8::open(image).map_err(models::Error::from)?;
     let tokens = word.as_ref().map(|(tokens, _)| tokens.clone());
     let (captured, seen) =
-        SdChains::capture(&pipeline, &decoded, capture, &grids, tokens, LAMBDA_TOLERANCE, PAGE_BUDGET)?;
+        SdChains::capture(&pipeline, &decoded, capture, &grids, tokens, LAMBDA_TOLERANCE, MAP_BUDGET)?;
 
     let title = format!("{} · {}", model_name(dir), stem(image));
     let fact = |name: &str, value: String| (name.to_owned(), value);

@@ -10,6 +10,7 @@ use ndarray::{Array2, Axis};
 
 use super::findings::{Findings, METASTABLE_STATES, Questions, REFERENCE_CHANGE};
 use super::folder::Staged;
+use super::tokens::Spread;
 use super::vision::covered;
 use super::*;
 use models::image::Rgb8;
@@ -221,6 +222,14 @@ fn grids_of_every_shape_are_drawn() {
             assert!(text.contains(word), "{word} is not in\n{text}");
         }
         assert_eq!(text.contains("register 4 belongs to set"), special == 5);
+    }
+}
+
+/// The page and the figures next to it compute viridis on their own.
+#[test]
+fn the_page_has_the_colours_of_the_figures() {
+    for t in (-10..=1010).map(|i| f64::from(i) / 1000.0) {
+        assert_eq!(chain_page::viridis(t), plot::viridis(t), "{t}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use chain_page::{Layout, Part};
 use models::t5::TokenLookup;
 use models::{TokenKind, TokenLayout};
 
@@ -31,7 +32,7 @@ pub enum Start {
 
 /// The distribution that a walk starts from.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Spread {
+pub(super) enum Spread {
     /// Equal probabilities on consecutive states.
     Even(Range<usize>),
     /// The probability of every state, `[n]`, summing to 1.
@@ -80,6 +81,18 @@ pub(super) struct Origin {
     pub name: String,
 }
 
+impl Origin {
+    /// Returns the start as the page has it.
+    pub(super) fn on_page(&self) -> chain_page::Start {
+        let name = self.name.clone();
+        match &self.spread {
+            Spread::Even(states) if states.len() == 1 => chain_page::Start::Token(states.start),
+            Spread::Even(states) => chain_page::Start::Even { name, tokens: states.clone().collect() },
+            Spread::Weighted(weights) => chain_page::Start::Weighted { name, weights: weights.clone() },
+        }
+    }
+}
+
 /// The states of the chains of one image.
 pub(super) struct Tokens {
     /// Kinds of the states.
@@ -99,6 +112,11 @@ impl Tokens {
         Self { layout, sequence, patches, pieces: Vec::new() }
     }
 
+    /// Returns the spelling of the text tokens without the padding after them.
+    pub(super) fn pieces(&self) -> &[String] {
+        &self.pieces
+    }
+
     /// Sets the spelling of the text tokens, as T5's tokenizer writes it, without padding.
     pub(super) fn spelling(self, pieces: &[String]) -> Self {
         // A `▁` alone is a space that does not belong to a piece.
@@ -112,6 +130,22 @@ impl Tokens {
     /// Returns the number of states.
     pub(super) fn states(&self) -> usize {
         self.layout.tokens() as usize
+    }
+
+    /// Returns the states as the page has them, with the spelling of the text.
+    pub(super) fn on_page(&self) -> Layout {
+        let part = |kind: &TokenKind| match kind {
+            TokenKind::Special => Part::special(self.layout.special as usize),
+            TokenKind::Text => Part::Text {
+                pieces: self.pieces.clone(),
+                padding: (self.layout.text as usize).saturating_sub(self.pieces.len()),
+            },
+            TokenKind::Image => {
+                let (rows, columns) = self.grid();
+                Part::Grid { rows, columns }
+            }
+        };
+        Layout { parts: self.layout.order.iter().map(part).collect() }
     }
 
     /// Returns the number of rows and columns of patches.
@@ -197,11 +231,6 @@ impl Tokens {
             None if state == 0 => "CLS".into(),
             None => format!("register {state}"),
         }
-    }
-
-    /// Returns the spelling of the text tokens, without padding.
-    pub(super) fn pieces(&self) -> &[String] {
-        &self.pieces
     }
 
     /// Returns row and column of a state; `None` if it is not a patch.
@@ -291,6 +320,26 @@ mod tests {
         assert!(error.contains("9 tokens, counted from 0: 5 of the text, then 2 × 2 patches"), "{error}");
         let word = Start::Word { word: "star".into(), lookup: TokenLookup::Mean };
         assert!(tokens.start(&word).is_err(), "only a tokenizer can find a word");
+    }
+
+    #[test]
+    fn the_page_has_the_same_states() {
+        for (special, dropped) in [(0, false), (1, false), (3, false), (3, true)] {
+            let tokens = tokens(special, dropped);
+            assert_eq!((tokens.on_page().states(), tokens.on_page().grid()), (tokens.states(), Some((3, 5))));
+        }
+        let layout = TokenLayout::joint(5, (2, 2));
+        let tokens = Tokens::new(layout.clone(), layout).spelling(&["▁a".to_owned(), "star".to_owned()]);
+        assert_eq!(tokens.on_page(), Layout::joint(vec!["a".into(), "star".into()], 3, (2, 2)));
+        let start = |spread| Origin { spread, name: "“a star”".into() }.on_page();
+        let name = || "“a star”".to_owned();
+        assert_eq!(start(Spread::Even(4..5)), chain_page::Start::Token(4));
+        assert_eq!(start(Spread::Even(0..2)), chain_page::Start::Even { name: name(), tokens: vec![0, 1] });
+        let weights = vec![0.5, 0.25, 0.25];
+        assert_eq!(
+            start(Spread::Weighted(weights.clone())),
+            chain_page::Start::Weighted { name: name(), weights }
+        );
     }
 
     #[test]

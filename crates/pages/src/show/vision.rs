@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use chain_page::MAP_BUDGET;
 use models::attend::ChainTokens;
 use models::capture::Chains;
 use models::image::Rgb8;
@@ -11,7 +12,7 @@ use serde_json::json;
 use super::findings::LAMBDA_TOLERANCE;
 use super::record::Record;
 use super::tokens::{Start, Tokens};
-use super::{Drawing, PAGE_BUDGET, Pass, Shown, check, model_name, publish, stem};
+use super::{Drawing, Pass, Shown, check, model_name, publish, stem};
 use eval::Result;
 use eval::analysis::AnalysisError;
 use plot::Rgb;
@@ -55,7 +56,7 @@ pub fn show(dir: &Path, image: &Path, options: &ShowOptions, out: &Path) -> Resu
     };
     let model = VisionModel::load(dir, &load)?;
     let Chains { layers, sequence, states } =
-        Chains::vision(&model, &decoded, &options.layers, options.tokens, LAMBDA_TOLERANCE, PAGE_BUDGET)?;
+        Chains::vision(&model, &decoded, &options.layers, options.tokens, LAMBDA_TOLERANCE, MAP_BUDGET)?;
 
     let tokens = Tokens::new(states, sequence);
     let seen = model.preprocessor.apply_geometry(&decoded).map_err(models::Error::from)?;

@@ -8,9 +8,9 @@ use serde::Serialize;
 use eval::experiments::view::{Item, Score};
 
 use super::SHOWN_FAILURES;
-use crate::html::json;
 use crate::report::items::Items;
 use crate::report::run::Run;
+use chain_page::html::json;
 use models::escape::text as plain;
 
 /// Number of items on a page of the table, also in the script.

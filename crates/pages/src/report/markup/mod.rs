@@ -8,7 +8,7 @@ use maud::{DOCTYPE, Markup, PreEscaped, html};
 
 use super::run::items_of;
 use super::{IN_FULL, Overview, Page};
-use crate::html as page;
+use chain_page::html as page;
 use models::escape::text as plain;
 
 const STYLE: &str = include_str!("report.css");

@@ -5,11 +5,11 @@ use maud::{Markup, html};
 use super::{items, tables};
 use eval::experiments::spec::MethodInfo;
 
-use crate::html::data_uri;
 use crate::report::images::{Figure, Grid};
 use crate::report::recipe::Recipe;
 use crate::report::run::{Run, items_of};
 use crate::report::svg::{Chart, DASHES};
+use chain_page::html::data_uri;
 use eval::ModelSource;
 use eval::results::Curves;
 use models::escape::text as plain;

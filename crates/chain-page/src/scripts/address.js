@@ -8,6 +8,11 @@ const STEADY_BOUNCE = "inf";
 /** Stands for the word that the page opens with, a start of several tokens, instead of the number of a token. */
 const WORD = "word";
 
+/** Whether the page has an address that can hold the view; a frame in a notebook has none. */
+function hasAddress() {
+  return location.protocol !== "about:";
+}
+
 /** Returns the fragment for the chosen view. */
 function addressOf({ layer, smooth, ...rest }, layerName) {
   return `#${new URLSearchParams({ layer: layerName, ...rest, smooth: smooth ? 1 : 0 })}`;

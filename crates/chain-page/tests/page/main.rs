@@ -1,19 +1,19 @@
-//! Tests the page of `tokenrank show` in a browser: it loads without errors, a click changes the maps, and its numbers equal
-//! those of `markov-core`.
+//! Tests the page in a browser: it loads without errors, a click changes the maps, and its numbers equal those of `markov-core`.
 #![allow(unreachable_pub)]
 
 #[path = "../browser/mod.rs"]
 mod browser;
+mod notebook;
+mod words;
 
 use std::fs;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use browser::Browser;
+use chain_page::{Figure, Layer, Layout, Page, Start};
 use markov_core::{Direction, Stochastic, Stop, bounce, token_rank};
-use models::TokenLayout;
 use ndarray::{Array1, Array2};
-use pages::show::{Figure, Page, PageLayer, Spread};
 use serde::Deserialize;
 
 const SPECIAL: usize = 2;
@@ -83,11 +83,11 @@ fn attention(seed: usize) -> Array2<f32> {
     map
 }
 
-fn layers() -> Vec<PageLayer> {
+fn layers() -> Vec<Layer> {
     let layer = |block: usize| {
         let heads = vec![attention(2 * block), attention(2 * block + 1)];
         let mean = (&heads[0] + &heads[1]) / 2.0;
-        PageLayer { name: format!("block.{block}"), mean, heads, lambda2: vec![0.25, 0.75] }
+        Layer { name: format!("block.{block}"), mean, heads, lambda2: vec![0.25, 0.75] }
     };
     vec![layer(0), layer(1)]
 }
@@ -106,18 +106,17 @@ fn image() -> Vec<u8> {
     file
 }
 
-fn page(image: &[u8], alpha: f64, layers: Vec<PageLayer>) -> Page<'_> {
+fn page(image: &[u8], alpha: f64, layers: Vec<Layer>) -> Page {
     Page {
         title: "tiny <network> · patches.png".into(),
         facts: vec![("Network".into(), "two layers, two heads & nothing else".into())],
-        image,
-        layout: TokenLayout::vision(SPECIAL as i64, (ROWS as i64, COLUMNS as i64)),
+        image: Some(image.to_vec()),
+        layout: Layout::vision(SPECIAL, (ROWS, COLUMNS)),
         alpha,
-        start: Spread::Even(12..13),
-        start_name: "row 1, column 3".into(),
-        text: Vec::new(),
+        start: Start::Token(12),
         bounces: BOUNCES,
         layers,
+        layers_word: "layers".into(),
         figures: vec![Figure {
             file: "bounces.png".into(),
             title: "Bounces".into(),
@@ -198,7 +197,7 @@ fn token(row: usize, column: usize) -> usize {
 #[test]
 fn a_reader_picks_patches_layers_and_heads() {
     let image = image();
-    let Some(report) = drive(&page(&image, 0.99, layers()).to_html()) else { return };
+    let Some(report) = drive(&page(&image, 0.99, layers()).to_html().expect("a sound page")) else { return };
     assert_eq!(report.errors, [""; 0]);
     assert!(report.enabled);
     let layers = layers();
@@ -263,13 +262,11 @@ fn a_reader_picks_patches_layers_and_heads() {
 fn walks_start_from_a_word_of_several_tokens() {
     let image = image();
     let page = Page {
-        layout: TokenLayout::joint(SPECIAL as i64, (ROWS as i64, COLUMNS as i64)),
-        start: Spread::Even(0..SPECIAL),
-        start_name: "“a word”".into(),
-        text: vec!["a".into()],
+        layout: Layout::joint(vec!["a".into()], SPECIAL - 1, (ROWS, COLUMNS)),
+        start: Start::Even { name: "“a word”".into(), tokens: (0..SPECIAL).collect() },
         ..page(&image, 0.99, layers())
     };
-    let Some(report) = drive(&page.to_html()) else { return };
+    let Some(report) = drive(&page.to_html().expect("a sound page")) else { return };
     assert_eq!(report.errors, [""; 0]);
     let layers = layers();
     let all = (&layers[0].mean + &layers[1].mean) / 2.0;
@@ -298,11 +295,10 @@ fn walks_start_from_a_distribution() {
     let total: f64 = weights.iter().sum();
     let weights: Vec<f64> = weights.into_iter().map(|weight| weight / total).collect();
     let page = Page {
-        start: Spread::Weighted(weights.clone()),
-        start_name: "cross-attention to “a word”".into(),
+        start: Start::Weighted { name: "cross-attention to “a word”".into(), weights: weights.clone() },
         ..page(&image, 0.99, layers())
     };
-    let Some(report) = drive(&page.to_html()) else { return };
+    let Some(report) = drive(&page.to_html().expect("a sound page")) else { return };
     assert_eq!(report.errors, [""; 0]);
     let layers = layers();
     let all = (&layers[0].mean + &layers[1].mean) / 2.0;
@@ -320,7 +316,7 @@ fn a_page_without_teleportation_and_without_heads() {
     let image = image();
     let mut layers = layers();
     layers.iter_mut().for_each(|layer| layer.heads.clear());
-    let Some(report) = drive(&page(&image, 1.0, layers).to_html()) else { return };
+    let Some(report) = drive(&page(&image, 1.0, layers).to_html().expect("a sound page")) else { return };
     assert_eq!(report.errors, [""; 0]);
     assert!(!report.enabled, "λ₂ of a head whose map is not embedded cannot be picked");
     let layers = self::layers();
@@ -335,7 +331,7 @@ fn the_page_loads_nothing_and_escapes_names() {
     let image = image();
     let mut layers = layers();
     layers[0].name = "</script><b>".into();
-    let html = page(&image, 0.99, layers).to_html();
+    let html = page(&image, 0.99, layers).to_html().expect("a sound page");
     assert!(!html.contains("://"), "the page names another place");
     assert!(!html.contains("</script><b>"), "a name ends the script");
     assert!(html.contains("<h1>tiny &lt;network&gt; · patches.png</h1>"));
@@ -347,9 +343,34 @@ fn the_page_loads_nothing_and_escapes_names() {
 
 #[test]
 fn maps_that_are_too_large_leave_the_figures() {
-    let image = image();
-    let html = page(&image, 0.99, Vec::new()).to_html();
+    let states = 3600;
+    let large = Layer {
+        name: "block.0".into(),
+        mean: Array2::from_elem((states, states), 1.0 / states as f32),
+        heads: Vec::new(),
+        lambda2: vec![0.0],
+    };
+    let page = Page { layout: Layout::vision(0, (60, 60)), ..page(&image(), 0.99, vec![large]) };
+    let html = page.to_html().expect("a sound page");
     assert!(html.contains("too large for a page") && html.contains("bounces.png"));
     assert!(html.contains("two layers, two heads &amp; nothing else"));
     assert!(!html.contains("<script") && !html.contains("<select"));
+}
+
+/// Patches of an image that nobody has.
+#[test]
+fn patches_are_shown_without_their_image() {
+    let page = Page { image: None, figures: Vec::new(), ..page(&image(), 0.99, layers()) };
+    let html = page.to_html().expect("a sound page");
+    assert!(
+        !html.contains("<img") && !html.contains("id=\"opacity\""),
+        "there is nothing that could shine through"
+    );
+    let Some(report) = drive(&html) else { return };
+    assert_eq!(report.errors, [""; 0]);
+    let layers = layers();
+    let all = (&layers[0].mean + &layers[1].mean) / 2.0;
+    check_numbers(report.step("opened"), &all, 0.99);
+    assert_eq!(report.step("clicked").current.token, token(3, 5));
+    assert_ne!(report.step("clicked").large, report.step("opened").large);
 }

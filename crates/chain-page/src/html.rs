@@ -1,29 +1,28 @@
-//! Parts common to all pages. Each page is one HTML file that loads nothing.
+//! Parts common to all pages of this project. Each page is one HTML file that loads nothing.
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use models::escape;
 use serde::Serialize;
 
 /// Style sheet of colours, fonts and controls.
-pub(crate) const STYLE: &str = include_str!("base.css");
+pub const STYLE: &str = include_str!("base.css");
 
 /// Content security policy: a page may use only its own content.
-pub(crate) const POLICY: &str =
+pub const POLICY: &str =
     "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'";
 
 /// Returns the content of a file as a data URI.
-pub(crate) fn data_uri(kind: &str, content: &[u8]) -> String {
+pub fn data_uri(kind: &str, content: &[u8]) -> String {
     format!("data:{kind};base64,{}", STANDARD.encode(content))
 }
 
 /// Returns the content of a PNG file as a data URI.
-pub(crate) fn png_uri(png: &[u8]) -> String {
+pub fn png_uri(png: &[u8]) -> String {
     data_uri("image/png", png)
 }
 
 /// Returns a value as JSON without `<`, so that no text in it can end the script element.
-pub(crate) fn json(value: &impl Serialize) -> String {
+pub fn json(value: &impl Serialize) -> String {
     escape::script(serde_json::json!(value).to_string())
 }
 

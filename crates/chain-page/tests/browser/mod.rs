@@ -131,6 +131,10 @@ impl Browser {
             " " => (32, " "),
             "ArrowLeft" => (37, ""),
             "ArrowRight" => (39, ""),
+            "ArrowUp" => (38, ""),
+            "ArrowDown" => (40, ""),
+            "Home" => (36, ""),
+            "End" => (35, ""),
             letter => (0, letter),
         };
         for kind in ["keyDown", "keyUp"] {

@@ -9,7 +9,7 @@ use ndarray::Array2;
 ///
 /// An entry p of a row with maximum m is decoded with an error of at most √(p m) / 65,535 (before rows are normalised): the root
 /// gives more precision to the many small entries, which determine the backward chain.
-pub(super) fn encode(matrix: &Array2<f32>) -> String {
+pub(crate) fn encode(matrix: &Array2<f32>) -> String {
     let mut bytes = Vec::with_capacity(2 * matrix.len());
     for row in matrix.rows() {
         let largest = row.iter().fold(0f64, |largest, p| largest.max(f64::from(*p)));

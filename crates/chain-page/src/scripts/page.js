@@ -5,15 +5,19 @@ const KEPT_MATRICES = 12;
 /** Number of tokens listed below a map. */
 const TOP_TOKENS = 8;
 
+/** Stands for the start instead of a number of bounces: the map of the plain image or of the distribution that walks start from. */
+const START = "picture";
+
 const $ = (id) => document.getElementById(id);
 
 class Page {
   constructor(data, image) {
     this.data = data;
-    this.geometry = new Geometry(data.layout, image, data.text);
+    this.tokens = new Tokens(data.layout);
     this.viridis = new Viridis(data.viridis);
-    this.image = image;
-    this.grey = inGrey(image);
+    const { tokens, viridis } = this;
+    this.large = tokens.grid ? new PatchView(tokens, image, viridis) : new WordView(tokens, viridis);
+    this.small = tokens.grid ? this.large : new RowView(tokens, viridis);
     this.matrices = new Map();
     this.chosen = {};
     this.n = data.states;
@@ -104,8 +108,9 @@ class Page {
   /** Returns the reason why no head can be picked, or an empty string. */
   headsMissing() {
     if (this.state.layer === MEAN) return "Heads belong to a layer: pick a layer first.";
-    if (!this.data.layers[this.state.layer].embedded) return "The maps of single heads are too large to embed.";
-    return "";
+    const { embedded, lambda2 } = this.data.layers[this.state.layer];
+    if (embedded) return "";
+    return lambda2.length ? "The maps of single heads are too large to embed." : "This page has no maps of single heads.";
   }
 
   // ---- choosing
@@ -116,44 +121,30 @@ class Page {
     const layer = this.data.layers[this.state.layer];
     if (this.state.head !== MEAN && !(layer && this.state.head < layer.embedded)) this.state.head = MEAN;
     this.show();
-    history.replaceState(null, "", addressOf(this.state, this.layerName(this.state.layer)));
-  }
-
-  /** Moves the start by rows and columns of patches; from another token, to the middle of the image. */
-  move(rows, columns) {
-    const { token } = this.state;
-    const { geometry } = this;
-    const clamp = (value, count) => Math.min(Math.max(value, 0), count - 1);
-    let [row, column] = [Math.floor(geometry.rows / 2), Math.floor(geometry.columns / 2)];
-    if (token !== WORD && geometry.isPatch(token)) {
-      const [from, at] = geometry.patch(token);
-      [row, column] = [clamp(from + rows, geometry.rows), clamp(at + columns, geometry.columns)];
-    }
-    this.choose({ token: geometry.firstPatch + row * geometry.columns + column });
+    if (hasAddress()) history.replaceState(null, "", addressOf(this.state, this.layerName(this.state.layer)));
   }
 
   // ---- showing
 
   build() {
-    const { data, geometry } = this;
+    const { data, tokens } = this;
     const strip = $("strip");
-    for (let bounce = 1; bounce <= data.bounces; bounce += 1) strip.append(this.tile(bounce));
-    strip.append(this.tile(STEADY_BOUNCE));
+    if (!tokens.grid && data.word?.weights) strip.append(this.tile(START, "start"));
+    for (let bounce = 1; bounce <= data.bounces; bounce += 1) strip.append(this.tile(bounce, `n = ${bounce}`));
+    strip.append(this.tile(STEADY_BOUNCE, "n = ∞"));
     for (const map of document.querySelectorAll(".map")) this.watch(map);
-    for (const label of document.querySelectorAll(".panel .map")) {
-      if (geometry.others.length > 0) label.append(this.cellLabel());
-    }
-    const others = geometry.others.filter((token) => !geometry.isPadding(token));
+    this.small.label?.(strip);
+    const others = tokens.grid ? tokens.others.filter((token) => !tokens.isPadding(token)) : [];
     for (const token of data.word ? [WORD, ...others] : others) {
-      const name = token === WORD ? data.word.name : geometry.name(token);
+      const name = token === WORD ? data.word.name : tokens.name(token);
       // A prompt has many tokens, so buttons show only the spelling.
-      const textContent = token !== WORD && geometry.spelling(token) || name;
+      const textContent = token !== WORD && tokens.spelling(token) || name;
       const button = element("button", { type: "button", textContent, title: name });
       button.dataset.token = token;
       button.addEventListener("click", () => this.choose({ token }));
       $("other-tokens").append(button);
     }
-    $("other-tokens").hidden = geometry.others.length === 0 && !data.word;
+    $("other-tokens").hidden = $("other-tokens").children.length === 0;
 
     $("layer").addEventListener("change", ({ target }) => {
       this.choose({ layer: target.value === MEAN ? MEAN : +target.value });
@@ -166,8 +157,8 @@ class Page {
         radio.addEventListener("change", () => this.choose({ [name]: radio.value }));
       }
     }
-    $("opacity").addEventListener("input", ({ target }) => this.choose({ opacity: +target.value }));
-    $("smooth").addEventListener("change", ({ target }) => this.choose({ smooth: target.checked }));
+    $("opacity")?.addEventListener("input", ({ target }) => this.choose({ opacity: +target.value }));
+    $("smooth")?.addEventListener("change", ({ target }) => this.choose({ smooth: target.checked }));
     for (const cell of document.querySelectorAll("#lambda button")) {
       const [layer, head] = [cell.dataset.layer, cell.dataset.head].map((value) => (value === MEAN ? MEAN : +value));
       cell.addEventListener("click", () => this.choose({ layer, head }));
@@ -184,41 +175,30 @@ class Page {
     window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.show());
   }
 
-  tile(bounce) {
+  /** Returns the map of a bounce; its name is a button, except for the start. */
+  tile(bounce, name) {
     const tile = element("li");
-    const name = bounce === STEADY_BOUNCE ? "n = ∞" : `n = ${bounce}`;
-    const label = element("button", { type: "button", className: "bounce", textContent: name });
+    const label = bounce === START ? element("span") : element("button", { type: "button", className: "bounce" });
+    label.textContent = name;
     label.dataset.bounce = bounce;
-    label.addEventListener("click", () => this.choose({ bounce }));
+    if (bounce !== START) label.addEventListener("click", () => this.choose({ bounce }));
     const map = element("div", { className: "map" });
     map.dataset.show = bounce;
-    map.append(element("canvas"));
     tile.append(label, map, element("span", { className: "range" }));
     return tile;
   }
 
-  /** Returns the label of the cells above the image. */
-  cellLabel() {
-    const { others, columns, rows, above, tokens } = this.geometry;
-    const label = element("span", { className: "cell-label" });
-    label.textContent =
-      others.length === 1 ? this.geometry.name(others[0])
-      : tokens[others[0]].segment === "special" ? `CLS, ${others.length - 1} more` : `${others.length} tokens`;
-    label.hidden = others.length > columns / 2;
-    label.style.left = `${(100 * others.length) / columns}%`;
-    label.style.height = `${100 / (rows + above)}%`;
-    return label;
+  /** Returns the way in which a map shows distributions. */
+  view(map) {
+    return map.closest("#strip") ? this.small : this.large;
   }
 
-  /** Adds marks to a map, and reactions to pointer and keyboard. */
+  /** Fills a map, and adds reactions to pointer and keyboard. */
   watch(map) {
-    map.append(element("div", { className: "mark start" }), element("div", { className: "mark hover", hidden: true }));
+    const view = this.view(map);
     // Each token of a word has a mark.
-    for (const _ of this.data.word?.tokens.slice(1) ?? []) map.append(element("div", { className: "mark start" }));
-    const tokenOf = (event) => {
-      const box = map.querySelector("canvas").getBoundingClientRect();
-      return this.geometry.tokenAt((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
-    };
+    view.build(map, this.data.word?.tokens.length ?? 1);
+    const tokenOf = (event) => view.tokenAt(map, event);
     map.addEventListener("click", (event) => {
       const token = tokenOf(event);
       if (token !== null) this.choose({ token });
@@ -227,24 +207,24 @@ class Page {
     map.addEventListener("pointerleave", () => this.hover(map, null));
     if (map.tabIndex < 0) return;
     map.addEventListener("keydown", (event) => {
-      const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
-      if (!step || event.altKey || event.ctrlKey || event.metaKey) return;
+      if (event.altKey || event.ctrlKey || event.metaKey) return;
+      const token = view.next(map, this.state.token === WORD ? null : this.state.token, event.key);
+      if (token === null) return;
       event.preventDefault();
-      this.move(...step);
+      this.choose({ token });
+      view.reveal?.(map, token);
     });
   }
 
   /** Outlines a token in every map, and shows its probability in the map under the pointer. */
   hover(map, token, event) {
-    for (const mark of document.querySelectorAll(".mark.hover")) {
-      mark.hidden = token === null;
-      if (token !== null) this.geometry.cover(mark, token);
-    }
+    for (const each of document.querySelectorAll(".map")) this.view(each).markHover(each, token);
     const tip = $("tip");
     tip.hidden = token === null;
     if (token === null) return;
     const shown = this.shown(map.dataset.show);
-    const lines = [element("b", { textContent: this.geometry.name(token) }), ` · token ${token}`];
+    const { name, number } = this.tokens.title(token);
+    const lines = [element("b", { textContent: name }), number && ` · ${number}`];
     if (shown) {
       const times = shown[token] * this.n;
       lines.push(element("br"), `${percent(shown[token])} · ${times.toPrecision(times < 1 ? 2 : 3)} × uniform`);
@@ -260,12 +240,12 @@ class Page {
   shown(what) {
     if (what === "chosen") return this.shown(String(this.state.bounce));
     if (what === STEADY_BOUNCE) return this.chain().steady.state;
-    if (what === "picture") return this.startWeights() ? this.startState() : null;
+    if (what === START) return this.startWeights() || !this.tokens.grid ? this.startState() : null;
     return this.bounces[+what - 1];
   }
 
   show() {
-    const { state, data } = this;
+    const { data } = this;
     const { chain } = this.chain();
     this.bounces = chain.bounces(this.startState(), data.bounces);
     this.showControls();
@@ -288,8 +268,8 @@ class Page {
     for (const name of ["direction", "scale"]) {
       for (const radio of document.getElementsByName(name)) radio.checked = radio.value === state[name];
     }
-    $("opacity").value = state.opacity;
-    $("smooth").checked = state.smooth;
+    if ($("opacity")) $("opacity").value = state.opacity;
+    if ($("smooth")) $("smooth").checked = state.smooth;
     const pressed = (button, yes) => button.setAttribute("aria-pressed", String(yes));
     for (const button of document.querySelectorAll(".bounce")) {
       pressed(button, button.dataset.bounce === String(state.bounce));
@@ -301,12 +281,13 @@ class Page {
   }
 
   showWords() {
-    const { state, data, geometry } = this;
+    const { state, data, tokens } = this;
     const layer = state.layer === MEAN ? "mean of layers" : data.layers[state.layer].name;
     const head = state.head === MEAN ? "mean of heads" : `head ${state.head}`;
     const lambda = state.head === MEAN ? undefined : data.layers[state.layer].lambda2[state.head];
     const several = state.token === WORD;
-    const start = several ? data.word.name : `${geometry.name(state.token)} (token ${state.token})`;
+    const { name, number } = several ? { name: data.word.name, number: "" } : tokens.title(state.token);
+    const start = number ? `${name} (${number})` : name;
     $("chain").textContent = [
       `${layer}, ${head}`,
       state.direction,
@@ -321,7 +302,7 @@ class Page {
     $("map-title").textContent =
       bounce === STEADY_BOUNCE ? "In the long run, n = ∞" : bounce === 1 ? "After 1 bounce" : `After ${bounce} bounces`;
     $("map-words").textContent =
-      bounce === STEADY_BOUNCE ? "The walk has forgotten where it started: this is TokenRank."
+      bounce === STEADY_BOUNCE ? `The walk has forgotten where it started: this is TokenRank.${this.mask()}`
       : bounce === 1
         ? forward
           ? `Where the start ${several ? `tokens attend: the ${mean} of their rows` : "token attends: its row"} of the matrix.`
@@ -330,40 +311,35 @@ class Page {
     const { steady } = this.chain();
     $("rank-words").textContent =
       `${forward ? "Incoming" : "Outgoing"} attention: each token’s probability in the long run, from any start. ` +
-      (steady.converged ? `${steady.steps} steps of the power method.` : `Not converged after ${steady.steps} steps: the chain has no unique steady state, or mixes very slowly.`);
+      (steady.converged ? `${steady.steps} steps of the power method.${this.mask()}` : `Not converged after ${steady.steps} steps: the chain has no unique steady state, or mixes very slowly.`);
+  }
+
+  /** Says what the mask decides of the steady state if the attention is causal; an empty string if it is not. */
+  mask() {
+    const { layers } = this.data;
+    const chosen = this.state.layer === MEAN ? layers : [layers[this.state.layer]];
+    const { triangle } = chosen[0];
+    if (!triangle || chosen.some((layer) => layer.triangle !== triangle)) return "";
+    const onward = (triangle === "earlier") === (this.state.direction === "forward") ? ["earlier", "first"] : ["later", "last"];
+    return ` The attention is causal: walks only move to ${onward[0]} tokens and collect on the ${onward[1]} one, whatever the network has learned.`;
   }
 
   showMap(map) {
-    const canvas = map.querySelector("canvas");
-    const { state, geometry, viridis } = this;
-    const what = map.dataset.show;
-    const distribution = this.shown(what);
-    const starts = this.startTokens();
-    map.querySelectorAll(".mark.start").forEach((mark, at) => {
-      mark.hidden = at >= starts.length;
-      if (!mark.hidden) geometry.cover(mark, starts[at]);
-    });
-    if (!distribution) {
-      drawPlainImage(canvas, { geometry, image: this.image, line: getComputedStyle(map).color });
-      return;
-    }
-    const scale = colourScale(distribution, state.scale, geometry);
-    const overlay = what === "chosen" || map.closest(".panel") ? { image: this.grey, opacity: state.opacity / 100 } : {};
-    drawMap(canvas, { state: distribution, scale, geometry, viridis, smooth: state.smooth, ...overlay });
+    const { state } = this;
+    const view = this.view(map);
+    const distribution = this.shown(map.dataset.show);
+    view.markStart(map, this.startTokens());
+    const scale = distribution && colourScale(distribution, state.scale, this.tokens);
+    view.show(map, distribution, scale, state);
+    if (!distribution) return;
     const most = `${scale.clipped ? "≥ " : ""}${percent(scale.high)}`;
     const bar = map.parentElement.querySelector(".bar");
     if (bar) {
       const middle = percent((scale.low + scale.high) / 2);
       [percent(scale.low), middle, most].forEach((text, at) => (bar.querySelectorAll("span")[at].textContent = text));
-    } else if (what !== "picture") {
+    } else if (map.closest("#strip")) {
       map.parentElement.querySelector(".range").textContent = most;
     }
-    const best = distribution.reduce((best, probability, token) => (probability > distribution[best] ? token : best), 0);
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute(
-      "aria-label",
-      `Map of token probabilities; largest: ${geometry.name(best)}, ${percent(distribution[best])}`,
-    );
   }
 
   drawBars() {
@@ -380,7 +356,7 @@ class Page {
       const bar = element("i");
       bar.style.width = `${(100 * state[token]) / state[order[0]]}%`;
       button.append(
-        element("span", { textContent: this.geometry.name(token) }),
+        element("span", { textContent: this.tokens.listed(token) }),
         element("span", { className: "track" }),
         element("span", { className: "share", textContent: percent(state[token]) }),
       );
@@ -401,10 +377,10 @@ function element(name, properties = {}) {
 async function main() {
   const data = JSON.parse($("data").textContent);
   const image = $("picture");
-  await image.decode();
+  await image?.decode();
   const page = new Page(data, image);
   page.build();
-  Object.assign(page.state, chosenBy(location.hash, data));
+  if (hasAddress()) Object.assign(page.state, chosenBy(location.hash, data));
   page.choose({});
   window.tokenrank = { current: () => page.current(), choose: (changes) => page.choose(changes) };
   document.documentElement.dataset.ready = "";
