@@ -138,7 +138,7 @@ impl ClassSource {
                  knows them by these names; or take a checkpoint with a classifier, such as \
                  facebook/dinov2-small-imagenet1k-1-layer, and leave model.head out"
                 .to_owned(),
-            Some(VisionFamily::Dinov3 | VisionFamily::Siglip) => "a linear head for this network is a file of safetensors or of \
+            Some(VisionFamily::Dinov3 | VisionFamily::Siglip | VisionFamily::Timm) => "a linear head for this network is a file of safetensors or of \
                  torch.save with `weight` [classes, features] and `bias` [classes]"
                 .to_owned(),
             Some(VisionFamily::Vit | VisionFamily::Clip) | None => {

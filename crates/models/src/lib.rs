@@ -41,6 +41,7 @@ mod site;
 pub mod t5;
 mod tensor_entry;
 mod tensor_file;
+mod timm;
 pub mod vae;
 pub mod vision;
 mod vit;
@@ -60,7 +61,7 @@ pub use vision::{HeadSource, LoadOptions, VisionConfig, VisionFamily, VisionMode
 pub use weights::{Weights, headers_only, wanted_tensors, weight_files};
 
 /// Supported network architectures, each with the classes it covers.
-pub const ARCHITECTURES: [(&str, &str); 7] = [
+pub const ARCHITECTURES: [(&str, &str); 8] = [
     ("vit", "ViTForImageClassification, ViTModel (DINO): any size, patch and resolution"),
     ("dinov2", "Dinov2ForImageClassification, Dinov2Model, with or without registers"),
     ("dinov3", "DINOv3ViTModel: any size, with or without registers"),
@@ -68,6 +69,10 @@ pub const ARCHITECTURES: [(&str, &str); 7] = [
     (
         "siglip",
         "SiglipModel, SiglipVisionModel, SiglipForImageClassification, also of SigLIP 2 with a fixed resolution: the image tower",
+    ),
+    (
+        "timm",
+        "plain vision transformers of timm (ViT, DeiT, DINO, DINOv2, CLIP, SigLIP), as the hub has them or as transformers' TimmWrapper saves them",
     ),
     (
         "flux",

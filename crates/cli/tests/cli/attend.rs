@@ -45,6 +45,11 @@ fn a_picture_through_every_fixture_network() {
         ("siglip-both", "output.embedding"),
         ("siglip-classifier", "output.logits"),
         ("siglip-headless", "output.embedding"),
+        ("timm-hub-vit", "output.logits"),
+        ("timm-wrapper-deit3", "output.logits"),
+        ("timm-hub-dinov2", "output.embedding"),
+        ("timm-hub-gap", "output.logits"),
+        ("timm-wrapper-siglip", "output.embedding"),
     ] {
         let model = fixture(name);
         let out = dir.path().join(format!("{name}.safetensors"));

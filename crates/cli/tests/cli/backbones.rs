@@ -1,4 +1,5 @@
-//! DINOv3 and SigLIP in every command that takes a vision network: rotary positions, and no CLS token.
+//! DINOv3, SigLIP and networks of timm in every command that takes a vision network: rotary positions, no CLS token, and
+//! folders with neither `model_type` nor preprocessor_config.json.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -95,6 +96,58 @@ fn siglip_is_masked_by_every_method_that_needs_no_cls() {
     // Instead of the largest number of the embedding.
     fs::write(dir.path().join("labels.csv"), "file,label\npicture.png,1\n").expect("writable");
     assert_eq!(accuracy(&file).len(), 1);
+}
+
+/// As on the hub and as transformers saves them; with CLS, and with registers only.
+#[test]
+fn networks_of_timm_are_masked() {
+    let patches = "\"random\", \"center\", \"column-sum\", \"tokenrank\", \"tokenrank-lambda2\"";
+    for (name, head, cls) in [
+        ("timm-hub-vit", false, true),
+        ("timm-wrapper-dino", true, true),
+        ("timm-wrapper-registers", false, true),
+        ("timm-hub-gap", false, false),
+    ] {
+        let dir = scratch();
+        let head = match head {
+            true => format!("head = {:?}", arg(&fixture(name).join("head.safetensors"))),
+            false => String::new(),
+        };
+        let task = match cls {
+            true => format!("methods = [{patches}, \"cls\"]\ncls = [\"kept\", \"dropped\"]"),
+            false => format!("methods = [{patches}]"),
+        };
+        let curves = accuracy(&experiment(dir.path(), name, &head, &task));
+        assert_eq!(curves.len(), if cls { 9 } else { 5 }, "{name}");
+        assert!(curves.iter().all(|(_, curve)| curve.len() == 4 && curve[0] == 1.0), "{name}: {curves:?}");
+    }
+}
+
+#[test]
+fn networks_of_timm_are_shown_and_others_refused_by_name() {
+    let dir = scratch();
+    let model = fixture("timm-hub-dinov2");
+    let image = model.join("picture.png");
+    let out = dir.path().join("show");
+    let show = ["show", "--model", arg(&model), "--image", arg(&image), "--out", arg(&out)];
+    let said = String::from_utf8(run(&show, 0).stdout).expect("text");
+    assert!(said.contains("4 × 4 patches, CLS and registers: 20 states"), "{said}");
+    let listed = String::from_utf8(run(&["ls", "models"], 0).stdout).expect("text");
+    assert!(listed.contains("plain vision transformers of timm"), "{listed}");
+
+    for (architecture, reason) in [
+        ("deit_tiny_distilled_patch16_224", "a distillation token"),
+        ("eva02_tiny_patch14_224", "rotary positions"),
+        ("swin_tiny_patch4_window7_224", "attention within windows"),
+    ] {
+        let dir = copy(&model);
+        set(&dir.path().join("config.json"), "architecture", architecture.into());
+        let out = dir.path().join("maps.safetensors");
+        let args = ["attend", "--model", arg(dir.path()), "--image", arg(&image), "--out", arg(&out)];
+        let message = words(&run(&args, 3));
+        assert!(message.contains(architecture) && message.contains(reason), "{message}");
+        assert!(!out.exists());
+    }
 }
 
 #[test]

@@ -24,6 +24,7 @@ pub(crate) fn block(weights: &Weights, shape: &BlockShape) -> Result<Block> {
             query: projection("q_proj")?,
             key: projection("k_proj")?,
             value: projection("v_proj")?,
+            head_norms: None,
             output: projection("out_proj")?,
             heads,
             scale: None,

@@ -29,7 +29,7 @@ pub(crate) fn load(
         .collect::<Result<_>>()?;
     // Every published checkpoint has this misspelling.
     let first_norm = Some(LayerNorm::load(&tower.pp("pre_layrnorm"), width, eps)?);
-    let last_norm = LayerNorm::load(&tower.pp("post_layernorm"), width, eps)?;
+    let last_norm = Some(LayerNorm::load(&tower.pp("post_layernorm"), width, eps)?);
     let projection = || Linear::load(&weights.pp("visual_projection"), width, config.projection_dim, false);
     let head = match stored.head {
         true => Head::Shared { projection: Some(projection()?), classes: None },
@@ -42,7 +42,17 @@ pub(crate) fn load(
     tower.pp("embeddings").skip("position_ids");
     stored.finish(&weights)?;
     let pooling = Pooling::Cls;
-    Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, pooling, head, kind, device })
+    Ok(VisionTransformer {
+        embeddings,
+        first_norm,
+        blocks,
+        last_norm,
+        pooling,
+        pooled_norm: None,
+        head,
+        kind,
+        device,
+    })
 }
 
 fn embeddings(weights: &Weights, config: &ClipVisionConfig) -> Result<PatchEmbeddings> {

@@ -28,14 +28,24 @@ pub(crate) fn load(
     let blocks = (0..config.num_hidden_layers)
         .map(|i| block(&backbone.pp("encoder").pp("layer").pp(i), config))
         .collect::<Result<_>>()?;
-    let last_norm = LayerNorm::load(&backbone.pp("layernorm"), width, config.layer_norm_eps)?;
+    let last_norm = Some(LayerNorm::load(&backbone.pp("layernorm"), width, config.layer_norm_eps)?);
     let head = match stored.head.then(|| config.class_count()) {
         Some(classes) => Head::ClsAndMean(Linear::load(&weights.pp("classifier"), 2 * width, classes, true)?),
         None => Head::None,
     };
     stored.finish(&weights)?;
     let (first_norm, pooling) = (None, Pooling::Cls);
-    Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, pooling, head, kind, device })
+    Ok(VisionTransformer {
+        embeddings,
+        first_norm,
+        blocks,
+        last_norm,
+        pooling,
+        pooled_norm: None,
+        head,
+        kind,
+        device,
+    })
 }
 
 fn block(weights: &Weights, config: &Dinov2Config) -> Result<Block> {
@@ -51,6 +61,7 @@ fn block(weights: &Weights, config: &Dinov2Config) -> Result<Block> {
             query: projection("query")?,
             key: projection("key")?,
             value: projection("value")?,
+            head_norms: None,
             output: Linear::load(&attention.pp("output").pp("dense"), width, width, true)?,
             heads: config.num_attention_heads,
             scale: None,

@@ -29,10 +29,20 @@ pub(crate) fn load(
     let layers = if folder.contains("0.norm1.weight") { folder } else { backbone.pp("layer") };
     let blocks =
         (0..config.num_hidden_layers).map(|i| block(&layers.pp(i), config)).collect::<Result<_>>()?;
-    let last_norm = LayerNorm::load(&backbone.pp("norm"), width, config.layer_norm_eps)?;
+    let last_norm = Some(LayerNorm::load(&backbone.pp("norm"), width, config.layer_norm_eps)?);
     stored.finish(&weights)?;
     let (first_norm, pooling, head) = (None, Pooling::Cls, Head::None);
-    Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, pooling, head, kind, device })
+    Ok(VisionTransformer {
+        embeddings,
+        first_norm,
+        blocks,
+        last_norm,
+        pooling,
+        pooled_norm: None,
+        head,
+        kind,
+        device,
+    })
 }
 
 fn embeddings(weights: &Weights, config: &Dinov3Config) -> Result<PatchEmbeddings> {
@@ -75,6 +85,7 @@ fn block(weights: &Weights, config: &Dinov3Config) -> Result<Block> {
             query: projection("q_proj", config.query_bias)?,
             key: projection("k_proj", config.key_bias)?,
             value: projection("v_proj", config.value_bias)?,
+            head_norms: None,
             output: projection("o_proj", config.proj_bias)?,
             heads: config.num_attention_heads,
             scale: None,

@@ -1,8 +1,24 @@
-//! The crop of `transformers`' Pillow-backed image processors.
+//! Crops in the middle of an image, as `transformers` and torchvision cut them.
+
+use serde::Serialize;
 
 use super::ImageError;
 use super::pixels::{Rgb8, checked_area};
 use crate::limits::MAX_PIXELS;
+
+/// The library whose crop is followed. They differ where the margins of the two sides cannot be equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum CropRule {
+    /// [`center_crop`].
+    Transformers,
+    /// `CenterCrop` of torchvision, and `CenterCropOrPad` of timm 1.0. An odd number of pixels to remove leaves an even
+    /// number of them at the top and left. With an odd number to add, the smaller half is added there.
+    Torchvision {
+        /// Colour of the pixels that are added.
+        fill: [u8; 3],
+    },
+}
 
 /// Cuts `(width, height)` pixels from the middle. If the image is smaller, zeros are added around it.
 ///
@@ -14,13 +30,26 @@ use crate::limits::MAX_PIXELS;
 /// # Errors
 /// [`ImageError::Empty`] or [`ImageError::TooLarge`] for the size asked for, [`ImageError::Buffer`] if the buffer of
 /// `image` does not fit its sides.
-pub fn center_crop(image: &Rgb8, (width, height): (usize, usize)) -> Result<Rgb8, ImageError> {
+pub fn center_crop(image: &Rgb8, size: (usize, usize)) -> Result<Rgb8, ImageError> {
+    crop_middle(image, size, CropRule::Transformers)
+}
+
+/// Cuts `(width, height)` pixels from the middle as the library of `rule` does.
+pub(super) fn crop_middle(
+    image: &Rgb8,
+    (width, height): (usize, usize),
+    rule: CropRule,
+) -> Result<Rgb8, ImageError> {
     image.check()?;
     let area = checked_area(width, height, MAX_PIXELS)?;
-    let columns = Overlap::centred(image.width, width);
-    let rows = Overlap::centred(image.height, height);
+    let columns = Overlap::centred(image.width, width, rule);
+    let rows = Overlap::centred(image.height, height, rule);
 
-    let mut data = vec![0_u8; area * 3];
+    let fill = match rule {
+        CropRule::Transformers => [0; 3],
+        CropRule::Torchvision { fill } => fill,
+    };
+    let mut data = fill.repeat(area);
     for row in 0..rows.length {
         let from = ((rows.source + row) * image.width + columns.source) * 3;
         let to = ((rows.target + row) * width + columns.target) * 3;
@@ -38,11 +67,21 @@ struct Overlap {
 }
 
 impl Overlap {
-    fn centred(from: usize, to: usize) -> Self {
+    fn centred(from: usize, to: usize, rule: CropRule) -> Self {
         if from >= to {
-            Self { source: (from - to) / 2, target: 0, length: to }
+            let margins = from - to;
+            let source = match rule {
+                CropRule::Transformers => margins / 2,
+                // Python's `round` of a half.
+                CropRule::Torchvision { .. } => margins / 2 + margins % 2 * (margins / 2 % 2),
+            };
+            Self { source, target: 0, length: to }
         } else {
-            Self { source: 0, target: (to - from).div_ceil(2), length: from }
+            let target = match rule {
+                CropRule::Transformers => (to - from).div_ceil(2),
+                CropRule::Torchvision { .. } => (to - from) / 2,
+            };
+            Self { source: 0, target, length: from }
         }
     }
 }

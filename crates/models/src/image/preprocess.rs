@@ -1,11 +1,12 @@
-//! Preprocessing of images for a network, as described by `preprocessor_config.json`.
+//! Preprocessing of images for a network, as described by its configuration.
 
 use ndarray::Array3;
 use serde::Serialize;
 
 use super::antialias::resize_plane;
+use super::crop::{CropRule, crop_middle};
 use super::pixels::checked_area;
-use super::{ImageError, Resample, Rgb8, center_crop, resize};
+use super::{ImageError, Resample, Rgb8, resize};
 use crate::limits::MAX_PIXELS;
 
 /// Rule for the new size of an image.
@@ -34,11 +35,26 @@ pub enum ResizeRule {
         /// Maximum width in pixels.
         max_width: usize,
     },
+    /// The smallest size of the same proportions that covers both sides (timm).
+    Covering {
+        /// Height to cover, in pixels.
+        height: usize,
+        /// Width to cover, in pixels.
+        width: usize,
+    },
+    /// The largest size of the same proportions that exceeds neither side (timm).
+    Fitting {
+        /// Maximum height in pixels.
+        height: usize,
+        /// Maximum width in pixels.
+        width: usize,
+    },
 }
 
 impl ResizeRule {
     /// Returns the new `(width, height)` of an image of `(width, height)`, truncated and rounded as in `transformers`
-    /// 5.23 (`get_resize_output_image_size` and its neighbours in `image_transforms.py` and `image_utils.py`).
+    /// 5.23 (`get_resize_output_image_size` and its neighbours in `image_transforms.py` and `image_utils.py`) and in
+    /// `ResizeKeepRatio` of timm 1.0.
     #[must_use]
     pub fn target(&self, (width, height): (usize, usize)) -> (usize, usize) {
         let (short, long) = (width.min(height), width.max(height));
@@ -71,12 +87,26 @@ impl ResizeRule {
                 let scale = (max_height as f64 / height as f64).min(max_width as f64 / width as f64);
                 ((width as f64 * scale) as usize, (height as f64 * scale) as usize)
             }
+            Self::Covering { height: to_height, width: to_width } => {
+                let ratio = (height as f64 / to_height as f64).min(width as f64 / to_width as f64);
+                divided((width, height), ratio)
+            }
+            Self::Fitting { height: to_height, width: to_width } => {
+                let ratio = (height as f64 / to_height as f64).max(width as f64 / to_width as f64);
+                divided((width, height), ratio)
+            }
         }
     }
 }
 
-/// Resize, crop, rescale and normalise, in the order and arithmetic of `transformers`' Pillow-backed processors, or of
-/// its torchvision-backed processor for DINOv3.
+/// Divides both sides of an image by `ratio` and rounds them as Python does.
+fn divided((width, height): (usize, usize), ratio: f64) -> (usize, usize) {
+    let side = |side: usize| (side as f64 / ratio).round_ties_even() as usize;
+    (side(width), side(height))
+}
+
+/// Resize, crop, rescale and normalise, in the order and arithmetic of `transformers`' Pillow-backed processors, of its
+/// torchvision-backed processor for DINOv3, or of timm's transforms for evaluation.
 ///
 /// ```no_run
 /// use models::image::{Preprocessor, Rgb8};
@@ -93,10 +123,17 @@ pub struct Preprocessor {
     pub(super) arithmetic: Arithmetic,
     pub(super) resize: Option<ResizeRule>,
     pub(super) resample: Resample,
-    /// `(height, width)`.
-    pub(super) crop: Option<(usize, usize)>,
+    pub(super) crop: Option<Crop>,
     pub(super) rescale_factor: Option<f64>,
     pub(super) normalize: Option<Normalize>,
+}
+
+/// A crop in the middle of an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct Crop {
+    /// `(height, width)`.
+    pub(super) size: (usize, usize),
+    pub(super) rule: CropRule,
 }
 
 /// The order and arithmetic of a processor class.
@@ -131,7 +168,7 @@ impl Preprocessor {
     #[must_use]
     pub fn output_size(&self) -> Option<(usize, usize)> {
         match (self.crop, self.resize) {
-            (Some(size), _) => Some(size),
+            (Some(Crop { size, .. }), _) => Some(size),
             (None, Some(ResizeRule::Exact { height, width })) => Some((height, width)),
             (None, _) => None,
         }
@@ -153,7 +190,7 @@ impl Preprocessor {
     /// [`Preprocessor::apply`] normalises, rounded if that resizes float samples.
     ///
     /// # Errors
-    /// The errors of [`resize()`] and [`center_crop`].
+    /// The errors of [`resize()`] and [`super::center_crop`].
     pub fn apply_geometry(&self, image: &Rgb8) -> Result<Rgb8, ImageError> {
         let resized = match self.resize {
             Some(rule) => Some(resize(image, rule.target((image.width, image.height)), self.resample)?),
@@ -161,7 +198,7 @@ impl Preprocessor {
         };
         let resized = resized.as_ref().unwrap_or(image);
         match self.crop {
-            Some((height, width)) => center_crop(resized, (width, height)),
+            Some(Crop { size: (height, width), rule }) => crop_middle(resized, (width, height), rule),
             None => Ok(resized.clone()),
         }
     }
@@ -170,7 +207,8 @@ impl Preprocessor {
     ///
     /// The result equals that of `transformers`' Pillow-backed processors to the bit: samples are rescaled in double
     /// precision and rounded to `f32`, then mean and standard deviation are applied in `f32`. It equals that of the
-    /// torchvision-backed processor, which rescales in `f32` before it resizes, within 4e-6.
+    /// torchvision-backed processor, which rescales in `f32` before it resizes, within 4e-6. It equals that of timm's
+    /// transforms for Pillow images to the bit.
     ///
     /// # Errors
     /// The errors of [`Preprocessor::apply_geometry`].

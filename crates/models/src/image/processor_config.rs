@@ -5,9 +5,10 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::crop::CropRule;
 use super::pixels::checked_area;
-use super::preprocess::{Arithmetic, Normalize};
-use super::{ImageError, Preprocessor, Resample, ResizeRule};
+use super::preprocess::{Arithmetic, Crop, Normalize};
+use super::{ImageError, Preprocessor, Resample, ResizeRule, timm_transform};
 use crate::limits;
 use crate::limits::MAX_PIXELS;
 
@@ -31,7 +32,7 @@ const CLIP: Normalize = Normalize {
     mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
     std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
 };
-const IMAGENET: Normalize = Normalize { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+pub(super) const IMAGENET: Normalize = Normalize { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 const SHORTEST_224: ResizeRule = ResizeRule::ShortestEdge { shortest: 224, longest: None };
 
 const CLASSES: [Defaults; 6] = [
@@ -107,17 +108,17 @@ impl Preprocessor {
     /// Reads the preprocessing of a model directory.
     ///
     /// Reads the `image_processor` part of `processor_config.json`, which `transformers` prefers, or else
-    /// `preprocessor_config.json`. If the configuration names no class, the `model_type` in `config.json` decides it.
+    /// `preprocessor_config.json`. If the configuration names no class, the `model_type` in `config.json` decides it. A
+    /// network of timm has neither file; its transform is in `config.json`.
     ///
     /// # Errors
     /// [`ImageError::InFile`], naming the file, if it is missing, is not JSON, names an unsupported processor class, or
     /// has values that the class does not accept.
     pub fn from_dir(dir: impl AsRef<Path>) -> Result<Self, ImageError> {
         let dir = dir.as_ref();
-        let model_type = read_json(&dir.join("config.json"))
-            .ok()
-            .and_then(|config| config.get("model_type").and_then(Value::as_str).map(str::to_owned));
-        let model_type = model_type.as_deref();
+        let config_path = dir.join("config.json");
+        let network = read_json(&config_path).ok();
+        let model_type = network.as_ref().and_then(|config| config.get("model_type")?.as_str());
 
         let nested = dir.join("processor_config.json");
         if nested.is_file()
@@ -126,6 +127,12 @@ impl Preprocessor {
             return from_object(config, model_type).map_err(|error| error.in_file(&nested));
         }
         let path = dir.join("preprocessor_config.json");
+        if let Some(network) = &network
+            && timm_transform::is_of_timm(network)
+            && !path.exists()
+        {
+            return timm_transform::preprocessor(network).map_err(|error| error.in_file(&config_path));
+        }
         let config = read_json(&path)?;
         from_value(&config, model_type).map_err(|error| error.in_file(&path))
     }
@@ -158,7 +165,7 @@ fn read_json(path: &Path) -> Result<Value, ImageError> {
         .map_err(|error| config_error(format!("not valid JSON: {error}")).in_file(path))
 }
 
-fn config_error(message: impl Into<String>) -> ImageError {
+pub(super) fn config_error(message: impl Into<String>) -> ImageError {
     ImageError::Config(message.into())
 }
 
@@ -188,10 +195,13 @@ fn from_object(config: &Map<String, Value>, model_type: Option<&str>) -> Result<
     };
     let crop = match keys.flag("do_center_crop", class.do_center_crop)? {
         true => Some(match keys.size("crop_size", true)? {
-            Some(ResizeRule::Exact { height, width }) => (height, width),
+            Some(ResizeRule::Exact { height, width }) => {
+                Crop { size: (height, width), rule: CropRule::Transformers }
+            }
             Some(_) => return Err(config_error("`crop_size` must give `height` and `width`")),
             None => class
                 .crop
+                .map(|size| Crop { size, rule: CropRule::Transformers })
                 .ok_or_else(|| config_error("`do_center_crop` is true but `crop_size` is missing"))?,
         }),
         false => None,

@@ -53,7 +53,7 @@ pub(crate) struct PatchEmbeddings {
 pub(crate) enum Positions {
     /// A learned vector is added to every token.
     Table {
-        /// `[1, tokens, width]`: CLS, if there is one, then the patches of the trained grid.
+        /// `[1, tokens, width]`: CLS, if there is one and it has a position, then the patches of the trained grid.
         embeddings: Tensor,
         /// Rows and columns of the trained grid.
         trained: (i64, i64),
@@ -83,12 +83,21 @@ impl PatchEmbeddings {
         let (before, patch_count) = (count(&cls), grid.0 * grid.1);
         let layout = TokenLayout::vision(before + count(&registers), grid);
 
-        let tokens = Tensor::f_cat(&cls.into_iter().chain([patches]).collect::<Vec<_>>(), 1)?;
+        let with_cls =
+            |patches: Tensor| Tensor::f_cat(&cls.into_iter().chain([patches]).collect::<Vec<_>>(), 1);
         let (tokens, rotation) = match &self.positions {
             Positions::Table { embeddings, trained, antialias } => {
-                (tokens.f_add(&table(embeddings, *trained, *antialias, grid)?)?, None)
+                let table = table(embeddings, *trained, *antialias, grid)?;
+                let of_patches_only = table.size()[1] == patch_count;
+                let tokens = match of_patches_only {
+                    true => with_cls(patches.f_add(&table)?)?,
+                    false => with_cls(patches)?.f_add(&table)?,
+                };
+                (tokens, None)
             }
-            Positions::Rotary(rotary) => (tokens, Some(rotary.of_grid(layout.special, grid, pixels.kind())?)),
+            Positions::Rotary(rotary) => {
+                (with_cls(patches)?, Some(rotary.of_grid(layout.special, grid, pixels.kind())?))
+            }
         };
         let tokens = match registers {
             None => tokens,

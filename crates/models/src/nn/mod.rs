@@ -86,10 +86,18 @@ pub(crate) struct Attention {
     pub(crate) query: Linear,
     pub(crate) key: Linear,
     pub(crate) value: Linear,
+    /// Norms of the queries and keys of each head, before positions.
+    pub(crate) head_norms: Option<HeadNorms>,
     pub(crate) output: Linear,
     pub(crate) heads: i64,
     /// Factor of the products of queries and keys. By default `1/√d`.
     pub(crate) scale: Option<f64>,
+}
+
+/// Norms over the dimensions of a head (arXiv 2302.05442).
+pub(crate) struct HeadNorms {
+    pub(crate) query: LayerNorm,
+    pub(crate) key: LayerNorm,
 }
 
 impl Attention {
@@ -102,7 +110,7 @@ impl Attention {
         bias: &KeyBias,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
-        let (mut q, mut k) = (self.split(&self.query, x)?, self.split(&self.key, x)?);
+        let (mut q, mut k) = self.normed(self.split(&self.query, x)?, self.split(&self.key, x)?)?;
         if let Some(rotation) = rotation {
             (q, k) = (rotation.apply(&q)?, rotation.apply(&k)?);
         }
@@ -118,8 +126,16 @@ impl Attention {
         bias: &KeyBias,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
-        let (k, v) = (self.split(&self.key, context)?, self.split(&self.value, context)?);
-        self.attended(&self.split(&self.query, x)?, &k, &v, site, bias, probe)
+        let (q, k) = self.normed(self.split(&self.query, x)?, self.split(&self.key, context)?)?;
+        self.attended(&q, &k, &self.split(&self.value, context)?, site, bias, probe)
+    }
+
+    /// Normalises queries and keys `[batch, heads, tokens, head dim]` if the network does so.
+    fn normed(&self, q: Tensor, k: Tensor) -> Result<(Tensor, Tensor)> {
+        match &self.head_norms {
+            Some(norms) => Ok((norms.query.forward(&q)?, norms.key.forward(&k)?)),
+            None => Ok((q, k)),
+        }
     }
 
     /// Projects `[batch, n, width]` and splits it into heads: `[batch, heads, n, head dim]`.

@@ -107,6 +107,7 @@ impl Layer {
                 query: Linear::load(&weights.pp("to_q"), width, width, false)?,
                 key: Linear::load(&weights.pp("to_k"), keys, width, false)?,
                 value: Linear::load(&weights.pp("to_v"), keys, width, false)?,
+                head_norms: None,
                 output: Linear::load(&weights.pp("to_out.0"), width, width, true)?,
                 heads: level.heads,
                 scale: None,

@@ -32,7 +32,7 @@ pub(crate) fn load(
     let blocks = (0..config.num_hidden_layers)
         .map(|i| block(&tower.pp("encoder").pp("layers").pp(i), &shape))
         .collect::<Result<_>>()?;
-    let last_norm = LayerNorm::load(&tower.pp("post_layernorm"), width, config.layer_norm_eps)?;
+    let last_norm = Some(LayerNorm::load(&tower.pp("post_layernorm"), width, config.layer_norm_eps)?);
     let (pooling, head) = if stored.head {
         let classifier = Linear::load(&weights.pp("classifier"), width, config.class_count(), true)?;
         (Pooling::MeanPatch, Head::Pooled(classifier))
@@ -53,7 +53,17 @@ pub(crate) fn load(
     }
     stored.finish(&weights)?;
     let first_norm = None;
-    Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, pooling, head, kind, device })
+    Ok(VisionTransformer {
+        embeddings,
+        first_norm,
+        blocks,
+        last_norm,
+        pooling,
+        pooled_norm: None,
+        head,
+        kind,
+        device,
+    })
 }
 
 fn embeddings(weights: &Weights, config: &SiglipVisionConfig) -> Result<PatchEmbeddings> {
@@ -91,6 +101,7 @@ fn pool(weights: &Weights, shape: &BlockShape) -> Result<AttentionPool> {
             query: part(0)?,
             key: part(1)?,
             value: part(2)?,
+            head_norms: None,
             output: Linear::load(&attention.pp("out_proj"), width, width, true)?,
             heads: shape.heads,
             scale: None,

@@ -73,6 +73,7 @@ fn attention(weights: &Weights, config: &T5Config) -> Result<Attention> {
         query: projection("q")?,
         key: projection("k")?,
         value: projection("v")?,
+        head_norms: None,
         output: Linear::load(&weights.pp("o"), inner, width, false)?,
         heads: config.num_heads,
         scale: Some(SCALE),

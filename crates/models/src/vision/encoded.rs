@@ -6,7 +6,7 @@ use crate::error::Result;
 
 /// The encoded tokens of images.
 pub struct Encoded {
-    /// `[batch, n, width]` after the last layer norm.
+    /// `[batch, n, width]` after the last layer norm, if there is one after the blocks.
     pub tokens: Tensor,
     /// One vector per image, `[batch, width]`.
     pub(super) pooled: Tensor,

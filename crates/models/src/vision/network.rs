@@ -31,8 +31,11 @@ pub struct VisionTransformer {
     /// CLIP normalises tokens before the first block.
     pub(crate) first_norm: Option<LayerNorm>,
     pub(crate) blocks: Vec<Block>,
-    pub(crate) last_norm: LayerNorm,
+    /// `None` for networks of timm that normalise only the pooled vector, or nothing.
+    pub(crate) last_norm: Option<LayerNorm>,
     pub(crate) pooling: Pooling,
+    /// Some networks of timm normalise the pooled vector.
+    pub(crate) pooled_norm: Option<LayerNorm>,
     pub(crate) head: Head,
     pub(crate) kind: Kind,
     pub(crate) device: Device,
@@ -112,11 +115,12 @@ impl VisionTransformer {
         for (block, layer) in self.blocks.iter().enumerate() {
             x = layer.forward(&x, rotation.as_ref(), &site(block), bias, probe)?;
             if block + self.head.last_blocks() >= self.depth() {
-                last_cls.push(self.last_norm.forward(&x.f_select(1, 0)?)?);
+                last_cls.push(normed(self.last_norm.as_ref(), x.f_select(1, 0)?)?);
             }
         }
-        let tokens = self.last_norm.forward(&x)?;
+        let tokens = normed(self.last_norm.as_ref(), x)?;
         let pooled = self.pooling.forward(&tokens, &site(self.depth()), bias)?;
+        let pooled = normed(self.pooled_norm.as_ref(), pooled)?;
         Ok(Encoded { tokens, pooled, special: layout.special, last_cls })
     }
 
@@ -130,7 +134,8 @@ impl VisionTransformer {
     }
 
     /// Returns one vector per image, `[batch, d]`: CLS after the last layer norm, for CLIP the projected CLS, not
-    /// normalised, for SigLIP the output of its attention-pooling head, or the mean patch if it has none.
+    /// normalised, for SigLIP the output of its attention-pooling head, or the mean patch if it has none. For a network of
+    /// timm it is the vector that the classifier reads or would read.
     ///
     /// # Errors
     /// libtorch fails, or the embedding is not finite.
@@ -141,4 +146,9 @@ impl VisionTransformer {
     fn output(&self, name: &'static str) -> Output {
         Output { name, kind: self.kind }
     }
+}
+
+/// Applies a norm, if there is one.
+fn normed(norm: Option<&LayerNorm>, x: Tensor) -> Result<Tensor> {
+    norm.map_or(Ok(x.shallow_clone()), |norm| norm.forward(&x))
 }

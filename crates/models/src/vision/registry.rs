@@ -1,9 +1,10 @@
-//! The supported vision transformers, by the `model_type` of their configuration. A new network needs its own folder
-//! and a variant here.
+//! The supported vision transformers, by the `model_type` of their configuration, which only timm leaves out. A new network
+//! needs its own folder and a variant here.
 
 use std::path::Path;
 
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use tch::{Device, Kind};
 
 use super::facts::Facts;
@@ -14,8 +15,10 @@ use crate::config_file;
 use crate::dinov2::{self, Dinov2Config};
 use crate::dinov3::{self, Dinov3Config};
 use crate::error::{Error, Result};
+use crate::image::is_of_timm;
 use crate::limits;
 use crate::siglip::{self, SiglipConfig, SiglipVisionConfig};
+use crate::timm::{self, TimmConfig};
 use crate::vit::{self, VitConfig};
 
 /// The configuration of a vision transformer, and the location of its parts in the weight files.
@@ -39,6 +42,8 @@ pub enum VisionFamily {
     Clip,
     /// The image tower of `siglip`, or `siglip_vision_model`.
     Siglip,
+    /// A plain vision transformer of timm: `timm_wrapper`, or without `model_type`.
+    Timm,
 }
 
 #[derive(Debug, Clone)]
@@ -48,19 +53,24 @@ enum Network {
     Dinov3(Dinov3Config),
     Clip(ClipVisionConfig),
     Siglip(SiglipVisionConfig),
+    Timm(TimmConfig),
 }
 
 impl Network {
     /// Parses `config.json` with this `model_type`. Returns `None` for an unsupported network.
-    fn parse(model_type: &str, config: &str) -> serde_json::Result<Option<Self>> {
+    fn parse(model_type: &str, config: &str) -> Result<Option<Self>, String> {
+        fn read<T: DeserializeOwned>(config: &str) -> Result<T, String> {
+            serde_json::from_str(config).map_err(|e| format!("not the configuration of a network: {e}"))
+        }
         Ok(Some(match model_type {
-            "vit" => Self::Vit(serde_json::from_str(config)?),
-            "dinov2" | "dinov2_with_registers" => Self::Dinov2(serde_json::from_str(config)?),
-            "dinov3_vit" => Self::Dinov3(serde_json::from_str(config)?),
-            "clip" => Self::Clip(serde_json::from_str::<ClipConfig>(config)?.into()),
-            "clip_vision_model" => Self::Clip(serde_json::from_str(config)?),
-            "siglip" => Self::Siglip(serde_json::from_str::<SiglipConfig>(config)?.into()),
-            "siglip_vision_model" => Self::Siglip(serde_json::from_str(config)?),
+            "vit" => Self::Vit(read(config)?),
+            "dinov2" | "dinov2_with_registers" => Self::Dinov2(read(config)?),
+            "dinov3_vit" => Self::Dinov3(read(config)?),
+            "clip" => Self::Clip(read::<ClipConfig>(config)?.into()),
+            "clip_vision_model" => Self::Clip(read(config)?),
+            "siglip" => Self::Siglip(read::<SiglipConfig>(config)?.into()),
+            "siglip_vision_model" => Self::Siglip(read(config)?),
+            "" | "timm_wrapper" if is_of_timm(&read(config)?) => Self::Timm(TimmConfig::parse(config)?),
             _ => return Ok(None),
         }))
     }
@@ -72,6 +82,7 @@ impl Network {
             Self::Dinov3(config) => config.facts(),
             Self::Clip(config) => config.facts(),
             Self::Siglip(config) => config.facts(),
+            Self::Timm(config) => config.facts(),
         }
     }
 
@@ -79,7 +90,7 @@ impl Network {
     fn contradiction(&self) -> Option<String> {
         self.facts().contradiction().or_else(|| match self {
             Self::Dinov3(config) => config.contradiction(),
-            Self::Vit(_) | Self::Dinov2(_) | Self::Clip(_) | Self::Siglip(_) => None,
+            Self::Vit(_) | Self::Dinov2(_) | Self::Clip(_) | Self::Siglip(_) | Self::Timm(_) => None,
         })
     }
 
@@ -90,6 +101,7 @@ impl Network {
             Self::Dinov3(config) => Ok(config.declared_head()),
             Self::Clip(config) => config.declared_head(),
             Self::Siglip(config) => Ok(config.declared_head()),
+            Self::Timm(config) => Ok(config.declared_head()),
         }
     }
 }
@@ -117,8 +129,9 @@ impl VisionConfig {
         let refuse = |reason: String| Error::Directory { path: path.clone(), reason };
         let unreadable = |e: serde_json::Error| refuse(format!("not the configuration of a network: {e}"));
         let Named { model_type } = serde_json::from_str(&text).map_err(unreadable)?;
-        let Some(network) = Network::parse(&model_type, &text).map_err(unreadable)? else {
-            let known = "vit, dinov2, dinov2_with_registers, dinov3_vit, clip, clip_vision_model, siglip and siglip_vision_model";
+        let Some(network) = Network::parse(&model_type, &text).map_err(refuse)? else {
+            let known = "vit, dinov2, dinov2_with_registers, dinov3_vit, clip, clip_vision_model, siglip, siglip_vision_model \
+                         and timm_wrapper";
             let naflex = if model_type.starts_with("siglip2") {
                 ". Of SigLIP 2, checkpoints with a fixed resolution are supported, whose model_type is `siglip`, and those of \
                  variable resolution (NaFlex) are not"
@@ -148,6 +161,7 @@ impl VisionConfig {
             Network::Dinov3(config) => dinov3::load(dir, config, self.stored, kind, device),
             Network::Clip(config) => clip::load(dir, config, self.stored, kind, device),
             Network::Siglip(config) => siglip::load(dir, config, self.stored, kind, device),
+            Network::Timm(config) => timm::load(dir, config, self.stored, kind, device),
         }
     }
 
@@ -159,6 +173,7 @@ impl VisionConfig {
             Network::Dinov3(_) => VisionFamily::Dinov3,
             Network::Clip(_) => VisionFamily::Clip,
             Network::Siglip(_) => VisionFamily::Siglip,
+            Network::Timm(_) => VisionFamily::Timm,
         }
     }
 
@@ -191,7 +206,7 @@ impl VisionConfig {
     /// projection, or of SigLIP's pooled vector. `None` for other networks, and for an image tower without either.
     pub fn shared_space(&self) -> Option<i64> {
         match &self.network {
-            Network::Vit(_) | Network::Dinov2(_) | Network::Dinov3(_) => None,
+            Network::Vit(_) | Network::Dinov2(_) | Network::Dinov3(_) | Network::Timm(_) => None,
             Network::Clip(_) => self.projection(),
             Network::Siglip(config) => {
                 (config.vision_use_head && !self.stored.head).then_some(config.hidden_size)

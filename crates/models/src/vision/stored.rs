@@ -34,6 +34,8 @@ pub(crate) struct Names {
 pub(crate) enum DeclaredHead<'a> {
     /// The network of this name has a head.
     Head(&'a str),
+    /// There is a classifier of this many classes (timm, which names no class of a network).
+    Classes(i64),
     /// The network of this name, if any is named, has no head. With the class names in config.json, if any.
     NoHead(Option<&'a str>, Vec<&'a str>),
 }
@@ -65,8 +67,14 @@ impl Stored {
             (true, false) => folder,
             (false, true) | (false, false) => "",
         };
-        let stored = Self { backbone, head: weights.contains(head) };
+        // timm has the head inside.
+        let has_head = weights.contains(head) || weights.pp(folder).contains(head);
+        let stored = Self { backbone, head: has_head };
         match (declared, stored.head) {
+            (DeclaredHead::Classes(classes), false) => Err(refuse(format!(
+                "config.json has num_classes {classes}, but the weights have no `{head}`: it was lost when they were converted or \
+                 saved. Get the whole checkpoint; if only the backbone is meant, set num_classes to 0 in config.json"
+            ))),
             (DeclaredHead::Head(name), false) => Err(refuse(format!(
                 "config.json says `{name}`, but the weights have no `{head}`: it was lost when they were converted or saved. Get the \
                  whole checkpoint; if only the backbone is meant, take `{name}` out of `architectures` in config.json"
@@ -88,7 +96,9 @@ impl Stored {
                 );
                 Ok(stored)
             }
-            (DeclaredHead::Head(_), true) | (DeclaredHead::NoHead(..), _) => Ok(stored),
+            (DeclaredHead::Head(_) | DeclaredHead::Classes(_), true) | (DeclaredHead::NoHead(..), _) => {
+                Ok(stored)
+            }
         }
     }
 

@@ -28,7 +28,8 @@ pub(crate) fn load(
     let blocks = (0..config.num_hidden_layers)
         .map(|i| block(&backbone.pp("encoder").pp("layer").pp(i), config))
         .collect::<Result<_>>()?;
-    let last_norm = LayerNorm::load(&backbone.pp("layernorm"), config.hidden_size, config.layer_norm_eps)?;
+    let last_norm =
+        Some(LayerNorm::load(&backbone.pp("layernorm"), config.hidden_size, config.layer_norm_eps)?);
     let head = match stored.head.then(|| config.class_count()) {
         Some(classes) => {
             Head::Pooled(Linear::load(&weights.pp("classifier"), config.hidden_size, classes, true)?)
@@ -37,7 +38,17 @@ pub(crate) fn load(
     };
     stored.finish(&weights)?;
     let (first_norm, pooling) = (None, Pooling::Cls);
-    Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, pooling, head, kind, device })
+    Ok(VisionTransformer {
+        embeddings,
+        first_norm,
+        blocks,
+        last_norm,
+        pooling,
+        pooled_norm: None,
+        head,
+        kind,
+        device,
+    })
 }
 
 fn block(weights: &Weights, config: &VitConfig) -> Result<Block> {
@@ -52,6 +63,7 @@ fn block(weights: &Weights, config: &VitConfig) -> Result<Block> {
             query: projection("query")?,
             key: projection("key")?,
             value: projection("value")?,
+            head_norms: None,
             output: dense(attention.pp("output"), hidden_size, hidden_size)?,
             heads: config.num_attention_heads,
             scale: None,

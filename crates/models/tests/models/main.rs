@@ -17,6 +17,7 @@ mod npz;
 mod samplers;
 mod sd_pipeline;
 mod t5_golden;
+mod timm;
 mod tokenizer_attacks;
 mod torch_file;
 mod unet_golden;

@@ -1,7 +1,7 @@
-//! The vision transformers against transformers, stage by stage, on tiny random networks whose configurations differ in
-//! every field.
+//! The vision transformers against transformers and timm, stage by stage, on tiny random networks whose configurations
+//! differ in every field.
 //!
-//! `tools/golden_vision.py` makes the fixtures.
+//! `tools/golden_vision.py` and `tools/golden_timm.py` make the fixtures.
 
 use std::path::Path;
 
@@ -20,7 +20,7 @@ use crate::golden::{Golden, fixture};
 const PROBS: f64 = 2e-5;
 const LOGITS: f64 = 1e-4;
 
-const FIXTURES: [&str; 19] = [
+const FIXTURES: [&str; 28] = [
     "vit-plain",
     "vit-resized",
     "vit-sharded",
@@ -40,6 +40,15 @@ const FIXTURES: [&str; 19] = [
     "siglip-both",
     "siglip-classifier",
     "siglip-headless",
+    "timm-hub-vit",
+    "timm-wrapper-deit3",
+    "timm-hub-dinov2",
+    "timm-wrapper-dino",
+    "timm-hub-gap",
+    "timm-wrapper-registers",
+    "timm-hub-clip",
+    "timm-wrapper-siglip",
+    "timm-hub-bare",
 ];
 
 fn load(dir: &Path) -> models::Result<VisionTransformer> {
@@ -100,7 +109,7 @@ fn pictures_are_preprocessed_and_answered_as_by_transformers() -> models::Result
         let image = Rgb8::open(dir.join("picture.png"))?;
         let pixels = VisionModel::batch(&[Preprocessor::from_dir(&dir)?.apply(&image)?])?;
         let difference = largest_difference(&pixels.get(0), &golden.get("picture.pixels"));
-        // Pillow's arithmetic is reproduced to the bit, torchvision's within rounding.
+        // Pillow's arithmetic, which timm uses too, is reproduced to the bit, torchvision's within rounding.
         let limit = if name.starts_with("dinov3") { 4e-6 } else { 0.0 };
         assert!(difference <= limit, "{name}: pixels differ by {difference:e}");
         let network = load(&dir)?;
@@ -139,6 +148,9 @@ fn removing_patches_equals_masking_keys() -> models::Result<()> {
         ("dinov3-plain", [[0, 1, 5, 10], [14, 8, 3, 2]]),
         ("dinov3-gated", [[0, 1, 5, 10], [11, 8, 3, 2]]),
         ("siglip-vision", [[0, 1, 5, 10], [15, 8, 3, 2]]),
+        ("timm-wrapper-deit3", [[0, 1, 5, 10], [34, 8, 3, 2]]),
+        ("timm-hub-dinov2", [[0, 1, 5, 10], [15, 8, 3, 2]]),
+        ("timm-wrapper-siglip", [[0, 1, 5, 10], [15, 8, 3, 2]]),
     ] {
         removal_equals_masking(name, &removed)?;
     }

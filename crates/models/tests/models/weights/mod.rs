@@ -39,7 +39,7 @@ fn write_all(path: &Path, tensors: &[Stored]) {
 }
 
 /// Changes the tensors of a file.
-fn rewrite(path: &Path, change: impl FnOnce(&mut Vec<Stored>)) {
+pub fn rewrite(path: &Path, change: impl FnOnce(&mut Vec<Stored>)) {
     let bytes = std::fs::read(path).expect("a copy of a fixture");
     let file = SafeTensors::deserialize(&bytes).expect("a fixture");
     let stored = |(name, view): (String, TensorView)| {

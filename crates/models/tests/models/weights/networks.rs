@@ -88,6 +88,8 @@ fn a_backbone_is_found_at_the_root_and_in_a_folder_whatever_config_says() {
         ("clip-tower", "vision_model", "embedding", &["CLIPVisionModel"]),
         ("siglip-vision", "vision_model", "embedding", &["SiglipVisionModel"]),
         ("dinov3-plain", "model", "embedding", &["DINOv3ViTModel", "DINOv3ViTBackbone"]),
+        ("timm-wrapper-siglip", "timm_model", "embedding", &["TimmWrapperModel"]),
+        ("timm-wrapper-registers", "timm_model", "logits", &["TimmWrapperForImageClassification"]),
     ] {
         for stored in [copy(name), renamed(name, below(folder))] {
             computes(stored.path(), name, stage);
