@@ -67,6 +67,41 @@ def safetensors() -> None:
         put("safetensors", name, data)
 
 
+def scores() -> None:
+    def of(task: str, *arrays: np.ndarray, names: tuple = ("val-000000", "val-000001"), kind: str = "tokenrank scores 1") -> bytes:
+        header, data = {"__metadata__": {"format": kind, "task": task}}, b""
+        types = {"f8": "F64", "f4": "F32", "f2": "F16", "u1": "U8", "i4": "I32", "i8": "I64", "u8": "U64", "b1": "BOOL"}
+        for name, array in zip(names, arrays, strict=True):
+            bytes_of = array.tobytes()
+            header[name] = tensor(list(array.shape), [len(data), len(data) + len(bytes_of)], types[array.dtype.str[1:]])
+            data += bytes_of
+        return tensors(header, data)
+
+    small, flat = np.arange(4, dtype=np.float32).reshape(2, 2), np.arange(4, dtype=np.float16)
+    map_of = np.arange(16, dtype=np.int32).reshape(4, 4)
+    mask = np.eye(3, dtype=np.uint8)
+    for name, data in {
+        "masking": of("masking", small, flat),
+        "masking-nan": of("masking", small, np.array([0, 1, np.nan, 2], np.float64)),
+        "masking-huge": of("masking", small, np.array([[0, 1], [1e300, 2]], np.float64)),
+        "masking-other-grid": of("masking", small, np.ones((3, 2), np.float32)),
+        "masking-one": of("masking", small, names=("val-000000",)),
+        "masking-version": of("masking", small, flat, kind="tokenrank scores 9"),
+        "segment": of("segment", small, flat),
+        "segment-masks": of("segment", mask, mask.astype(bool)),
+        "segment-empty": of("segment", mask[:0], mask),
+        "segment-classes": of("segment", small, small, small, names=("val-000000", "val-000001", "val-000001:square")),
+        "diffseg": of("diffseg", small, flat),
+        "diffseg-maps": of("diffseg", map_of, map_of.astype(np.int64) << 40),
+        "diffseg-largest": of("diffseg", map_of, np.full((4, 4), 2**64 - 1, np.uint64)),
+        "diffseg-negative": of("diffseg", map_of, -map_of),
+        "diffseg-mixed": of("diffseg", small, map_of),
+        "no-task": tensors({"__metadata__": {"format": "tokenrank scores 1"}}),
+        "no-tensors": of("masking", names=()),
+    }.items():
+        put("scores", name, data)
+
+
 def pytorch() -> None:
     fixtures = MODELS / "pytorch"
     for name in ("plain", "legacy_tied", "python2", "strides", "expanded", "tied", "empty", "linear_head", "nested", "types"):
@@ -602,7 +637,7 @@ def words() -> None:
 
 
 for write in (
-    safetensors, pytorch, npy, npz, statistics, matrix_keys, checkpoints, preprocessors, exif, pictures, tokenizers, configurations, lists,
+    safetensors, scores, pytorch, npy, npz, statistics, matrix_keys, checkpoints, preprocessors, exif, pictures, tokenizers, configurations, lists,
     names, inputs, experiments, runs, baselines, parquet, words,
 ):  # fmt: skip
     write()

@@ -28,6 +28,7 @@ pub fn target(name: &str) -> Option<fn(&[u8])> {
         "pytorch" => pytorch,
         "npy" => npy,
         "npz" => npz,
+        "scores" => scores,
         "matrix_keys" => matrix_keys,
         "picture" => picture,
         "exif" => exif,
@@ -136,6 +137,31 @@ pub fn npy(data: &[u8]) {
 /// Reads a NumPy archive with the statistics of a set of images.
 pub fn npz(data: &[u8]) {
     let _ = matrix_file::read_npz(put("statistics.npz", data), ["mu", "sigma"]);
+}
+
+/// Reads a file of scores for each experiment that takes scores from files.
+pub fn scores(data: &[u8]) {
+    use tasks::diffseg::{DiffSegConfig, Sizes};
+    use tasks::masking::MaskingConfig;
+    use tasks::segment::SegmentConfig;
+    let path = put("scores.safetensors", data);
+    let method = format!("methods = [{{ file = {path:?}, name = \"a\" }}]");
+    let dataset: tasks::dataset::DatasetConfig = toml::from_str("mini = { count = 2 }").expect("a dataset");
+    let masking: MaskingConfig = toml::from_str(&format!("{method}\nfractions = [0.0]")).expect("a table");
+    if let Ok(files) = masking.score_files() {
+        let items = dataset.items(10).expect("scenes");
+        let _ = masking.check_scores(&files, &items, Some((2, 2)));
+        let _ = masking.check_scores(&files, &items, None);
+    }
+    let segment: SegmentConfig = toml::from_str(&method).expect("a table");
+    if let Ok(files) = segment.score_files() {
+        let _ = segment.check_scores(&files, &dataset.segmented().expect("scenes"), (2, 2));
+    }
+    let diffseg: DiffSegConfig = toml::from_str(&method).expect("a table");
+    if let Ok(files) = diffseg.score_files() {
+        let items = dataset.labelled_pixels().expect("scenes").items;
+        let _ = diffseg.check_scores(&files, &items, Sizes { grid: (2, 2), side: 4 });
+    }
 }
 
 /// Reads the keys of `tokenrank rank --key` and the file from which they choose matrices.

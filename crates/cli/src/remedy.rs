@@ -136,6 +136,7 @@ impl Explained for tasks::Error {
             )),
             Self::Model(error) => error.remedy(),
             Self::Dataset { .. }
+            | Self::Scores { .. }
             | Self::Setting { .. }
             | Self::Write { .. }
             | Self::Scene(_)

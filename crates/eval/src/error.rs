@@ -137,7 +137,12 @@ impl Error {
     }
 
     /// Combines errors into one; `errors` is not empty.
-    pub(crate) fn all(mut errors: Vec<Self>) -> Self {
+    pub(crate) fn all(errors: Vec<Self>) -> Self {
+        let mut all = Vec::new();
+        for error in errors {
+            if let Self::Several(inner) = error { all.extend(inner) } else { all.push(error) }
+        }
+        let mut errors = all;
         if errors.len() == 1 { errors.remove(0) } else { Self::Several(errors) }
     }
 

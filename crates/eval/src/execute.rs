@@ -258,6 +258,7 @@ fn conclude(plan: &Plan, header: RunHeader, report: Report, store: RunStore) -> 
         judge: report.judge,
         memory: report.memory.or_else(|| known.and_then(|known| known.memory)),
         weights: WeightsId { sha256: header.identity.weights_sha256 },
+        scores: header.identity.scores,
         data: DataId { dataset: plan.experiment.dataset.name().into(), sha256: report.data_sha256 },
         code: Code::current(),
         environment: environment.unwrap_or_else(|| Environment::current(plan.device)),

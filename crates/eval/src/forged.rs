@@ -35,6 +35,7 @@ pub fn write<R: Serialize + Clone>(
         classes: String::new(),
         manifest_sha256: "1".repeat(64),
         sources_sha256: "2".repeat(64),
+        scores: Default::default(),
     };
     let fingerprint = identity.fingerprint();
     let header = RunHeader {
@@ -75,6 +76,7 @@ pub fn write<R: Serialize + Clone>(
         memory: None,
         weights: WeightsId { sha256: "0".repeat(64) },
         data: DataId { dataset: experiment.dataset.name().into(), sha256: "3".repeat(64) },
+        scores: Default::default(),
         code: Code::current(),
         environment: Environment::current(Device::Cpu),
         resampled: Vec::new(),

@@ -18,7 +18,7 @@ pub struct Needs {
     pub datasets: Vec<(String, String)>,
     /// Folders of networks of the user's own that do not exist.
     pub folders: Vec<PathBuf>,
-    /// Files that do not exist: linear heads, networks of metrics.
+    /// Files that do not exist: linear heads, networks of metrics, files of scores.
     pub files: Vec<PathBuf>,
     /// Missing parts of data sets.
     pub parts: Vec<MissingPart>,
@@ -46,6 +46,11 @@ impl Needs {
                 && !path.exists()
             {
                 push(&mut self.files, path);
+            }
+            for path in experiment.task.kind().score_files() {
+                if !path.exists() {
+                    push(&mut self.files, path.to_owned());
+                }
             }
             if let DatasetConfig::Parquet(ParquetConfig { id: Some(id), split, .. }) = &experiment.dataset {
                 push(&mut self.datasets, (id.clone(), split.clone().unwrap_or_default()));

@@ -227,6 +227,7 @@ impl Plan {
             classes: self.prepared.classes(),
             manifest_sha256: models::hex(manifest.finalize()),
             sources_sha256: Code::current().sources_sha256,
+            scores: self.prepared.scores_sha256(),
         };
         Ok(RunHeader {
             schema: SCHEMA,

@@ -189,12 +189,14 @@ impl<'a> Reference<'a> {
     /// Writes the methods of a task and their settings.
     fn methods(&mut self, path: &str, task: &'a Value) {
         let task = self.resolve(task);
-        let tables = &task["properties"]["methods"]["items"]["anyOf"][1];
+        let forms = &task["properties"]["methods"]["items"]["anyOf"];
+        let (tables, from_file) = (&forms[1], &forms[2]);
         if tables.is_null() {
             return;
         }
         self.push(format_args!("\n### `{path}.methods`\n\n| method | meaning |\n|---|---|\n"));
-        let methods: Vec<(&str, &Value)> = properties(tables).collect();
+        let from_file = (!from_file.is_null()).then_some((FROM_FILE, from_file));
+        let methods: Vec<(&str, &Value)> = properties(tables).chain(from_file).collect();
         for (name, settings) in &methods {
             let meaning = self.description(settings);
             self.push(format_args!("| `{name}` | {meaning} |\n"));
@@ -205,7 +207,9 @@ impl<'a> Reference<'a> {
         {
             let settings = self.resolve(settings);
             for (key, setting) in properties(settings).filter(|(_, setting)| setting["deprecated"] != true) {
+                let required = settings["required"].as_array().is_some_and(|keys| keys.contains(&json!(key)));
                 let default = match setting.get("default") {
+                    Some(Value::Null) | None if required => "required".to_owned(),
                     Some(Value::Null) | None => String::new(),
                     Some(value) => format!("`{value}`"),
                 };
@@ -279,6 +283,9 @@ fn constants(schema: &Value) -> Vec<(&str, &str)> {
         .collect()
 }
 
+/// How a method whose scores come from a file is listed.
+const FROM_FILE: &str = "{ file = …, name = … }";
+
 const INTRODUCTION: &str = "# Configuration reference
 
 Every key of an experiment file. Generated from the types that read it: `UPDATE_REFERENCE=1 cargo test -p eval --lib reference`
@@ -287,7 +294,9 @@ each file in `configs`. `--set KEY=VALUE` changes a key on the command line. Unk
 the setting is off or, where its meaning says so, follows from other data.
 
 A file has one table `[dataset.*]` and one table `[task.*]`. A method in `methods` is written as its name (`\"bounce\"`) or as a
-table with settings (`{ bounce = { steps = 3, name = \"bounce-3\" } }`). Keys are relative to the table in the heading.
+table with settings (`{ bounce = { steps = 3, name = \"bounce-3\" } }`). A method whose scores another program has computed is a
+table with their file (`{ file = \"scores.safetensors\", name = \"my score\" }`); [scores.md](scores.md) describes the file. Keys are
+relative to the table in the heading.
 ";
 
 const OLD_GRAMMAR: &str = "| `model.image_size` (masking) | `task.masking.image_size` |

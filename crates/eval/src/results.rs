@@ -45,6 +45,9 @@ pub struct Results {
     pub weights: WeightsId,
     /// The images.
     pub data: DataId,
+    /// SHA-256 of the file of each method whose scores come from a file, by the name of the method.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scores: BTreeMap<String, String>,
     /// The program.
     pub code: Code,
     /// The machine.

@@ -363,6 +363,9 @@ fn context(error: Error, path: &Path, axes: &[Axis], values: &[String]) -> Error
         Error::Task(tasks::Error::Setting { setting, reason }) => {
             tasks::Error::Setting { setting, reason: within(reason) }.into()
         }
+        Error::Task(tasks::Error::Scores { path, reason }) => {
+            tasks::Error::Scores { path, reason: within(reason) }.into()
+        }
         other => other,
     }
 }

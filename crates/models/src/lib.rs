@@ -4,6 +4,7 @@
 //! Every network computes its attention through [`attend::attend`], so a [`attend::AttentionProbe`] sees the maps of
 //! any of them without hooks or copies of the network.
 
+pub mod array_file;
 pub mod attend;
 pub mod capture;
 pub mod clip;

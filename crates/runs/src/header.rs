@@ -1,6 +1,6 @@
 //! `run.json`, which identifies the run that a folder of records belongs to.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -33,6 +33,9 @@ pub struct Identity {
     pub manifest_sha256: String,
     /// Hash of the program's sources.
     pub sources_sha256: String,
+    /// Hash of the file of each method whose scores come from a file, by the name of the method.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scores: BTreeMap<String, String>,
 }
 
 impl Identity {
@@ -56,6 +59,16 @@ impl Identity {
         ];
         let differ = rest.into_iter().filter(|(_, old, new)| old != new);
         changes.extend(differ.map(|(key, old, new)| format!("{key}: {old} → {new}")));
+        let hash = |scores: &BTreeMap<String, String>, name: &str| {
+            scores.get(name).map_or("none".to_owned(), |hash| short(hash))
+        };
+        let names: BTreeSet<&String> = self.scores.keys().chain(other.scores.keys()).collect();
+        for name in names {
+            let (old, new) = (hash(&self.scores, name), hash(&other.scores, name));
+            if old != new {
+                changes.push(format!("scores of `{name}`: {old} → {new}"));
+            }
+        }
         changes
     }
 }

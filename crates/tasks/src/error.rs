@@ -36,6 +36,14 @@ pub enum Error {
         /// What stands for its value in an example: `DIR`, `FILE`.
         value: &'static str,
     },
+    /// A file of scores that cannot be read, or does not fit the experiment, its images or its network.
+    #[error("scores {}: {reason}{}", path.display(), looked_for(path))]
+    Scores {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
     /// A setting that does not fit the data or the network.
     #[error("{setting}: {reason}")]
     Setting {
@@ -86,7 +94,7 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Setting { .. } | Self::Scene(_) => ErrorKind::Usage,
-            Self::Dataset { .. } | Self::NoData { .. } => ErrorKind::Input,
+            Self::Dataset { .. } | Self::NoData { .. } | Self::Scores { .. } => ErrorKind::Input,
             Self::Model(error) => error.kind(),
             Self::Write { .. } | Self::Score(_) | Self::Torch(_) => ErrorKind::Other,
         }

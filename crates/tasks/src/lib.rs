@@ -13,6 +13,7 @@ pub mod masking;
 mod method;
 pub mod mini;
 mod pixels;
+pub mod score_file;
 mod screen;
 mod seed;
 pub mod segment;

@@ -3,13 +3,17 @@
 //! `"bounce"`, `{ bounce = { steps = 3 } }` and `{ bounce-lambda2 = { steps = 3 } }` are three ways to write a method.
 //! One table for each experiment ([`Named::METHODS`]) lists the names and the settings that each name implies; reading,
 //! writing and the JSON schema are derived from this table.
+//!
+//! A method whose scores come from a file has no name of the program: its table holds its settings themselves,
+//! `{ file = "scores.safetensors", name = "my score" }` ([`Named::FROM_FILE`]).
 
 use std::borrow::Cow;
 use std::fmt;
 use std::marker::PhantomData;
+use std::path::Path;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::value::MapDeserializer;
+use serde::de::value::{MapAccessDeserializer, MapDeserializer};
 use serde::de::{
     Deserialize, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, IgnoredAny,
     IntoDeserializer, MapAccess, VariantAccess, Visitor,
@@ -72,6 +76,34 @@ impl MethodKind {
     }
 }
 
+/// The form of a method whose scores come from a file.
+#[derive(Debug)]
+pub(crate) struct FileKind {
+    /// The variant that holds its settings, in kebab case. It is no name that a user can write.
+    pub(crate) variant: &'static str,
+    /// The keys of its table, `file` and `name` first.
+    pub(crate) keys: &'static [&'static str],
+}
+
+/// The variant of [`FileKind`] in every experiment.
+const FILE: MethodKind = MethodKind::new("file", "file");
+
+impl FileKind {
+    /// The method with these settings.
+    pub(crate) const fn new(keys: &'static [&'static str]) -> Self {
+        Self { variant: FILE.variant, keys }
+    }
+}
+
+/// A method whose scores come from a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FileMethod<'a> {
+    /// The file.
+    pub(crate) file: &'a Path,
+    /// Name of the method in records, tables and figures.
+    pub(crate) name: &'a str,
+}
+
 /// The methods of one experiment.
 pub(crate) trait Named: Sized + 'static {
     /// All names, in the order in which they are listed for users.
@@ -81,9 +113,21 @@ pub(crate) trait Named: Sized + 'static {
     /// The methods as tables: an externally tagged enum in kebab case, each variant of which holds one struct of
     /// settings.
     type Table: DeserializeOwned + JsonSchema + TryInto<Self, Error: fmt::Display>;
+    /// How a method from a file is written; `None` if the experiment has no such methods.
+    const FROM_FILE: Option<FileKind> = None;
 
-    /// The most specific name of the method: the short form if there is one.
+    /// The most specific name of the method: the short form if there is one. `file` if it comes from a file.
     fn kind_name(&self) -> &'static str;
+
+    /// The file of the method, if its scores come from one.
+    fn file_method(&self) -> Option<FileMethod<'_>> {
+        None
+    }
+
+    /// Whether a name is one of the program's, in records or in tables, so that no method from a file may have it.
+    fn is_taken(name: &str) -> bool {
+        Self::METHODS.iter().any(|kind| same(kind.name, name) || same(kind.label, name))
+    }
 
     /// The label that belongs to [`Named::kind_name`].
     fn kind_label(&self) -> &'static str {
@@ -92,11 +136,29 @@ pub(crate) trait Named: Sized + 'static {
     }
 }
 
+/// Whether two names look alike in a table.
+pub(crate) fn same(a: &str, b: &str) -> bool {
+    a.trim().to_lowercase() == b.trim().to_lowercase()
+}
+
+/// Returns the files of the methods that come from files.
+pub(crate) fn paths<M: Named>(methods: &[M]) -> Vec<&Path> {
+    methods.iter().filter_map(M::file_method).map(|method| method.file).collect()
+}
+
+/// Returns the message about two methods from files with one name, if there are two.
+pub(crate) fn twice<M: Named>(methods: &[M]) -> Option<String> {
+    let names: Vec<&str> = methods.iter().filter_map(M::file_method).map(|method| method.name).collect();
+    let mut pairs = (0..names.len()).flat_map(|last| (0..last).map(move |first| (first, last)));
+    let (first, _) = pairs.find(|&(first, last)| same(names[first], names[last]))?;
+    Some(format!("two methods are called `{}`; give each method from a file a name of its own", names[first]))
+}
+
 /// Functions for `#[serde(with = "crate::method::list")]` on a list of methods.
 pub(crate) mod list {
     use super::*;
 
-    pub(crate) fn serialize<M: Serialize, S: Serializer>(
+    pub(crate) fn serialize<M: Named + Serialize, S: Serializer>(
         methods: &[M],
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
@@ -111,10 +173,11 @@ pub(crate) mod list {
     }
 }
 
-/// Writes a method as its table, or as its name if the table would be empty.
+/// Writes a method as its table, or as its name if the table would be empty. A method from a file is written as its
+/// settings.
 struct Written<'a, M>(&'a M);
 
-impl<M: Serialize> Serialize for Written<'_, M> {
+impl<M: Named + Serialize> Serialize for Written<'_, M> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let table = serde_json::to_value(self.0).map_err(serde::ser::Error::custom)?;
         let entry = table.as_object().and_then(|table| table.iter().next());
@@ -122,6 +185,7 @@ impl<M: Serialize> Serialize for Written<'_, M> {
             Some((name, settings)) if settings.as_object().is_some_and(Map::is_empty) => {
                 serializer.serialize_str(name)
             }
+            Some((_, settings)) if self.0.file_method().is_some() => settings.serialize(serializer),
             _ => table.serialize(serializer),
         }
     }
@@ -152,8 +216,10 @@ impl<'de, M: Named> Visitor<'de> for NameOrTable<M> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<M, A::Error> {
-        let Some(kind) = map.next_key_seed(KindSeed::<M>(PhantomData))? else {
-            return Err(A::Error::custom(format!("expected a method, such as {}", M::EXAMPLE)));
+        let kind = match map.next_key_seed(FirstKeySeed::<M>(PhantomData))? {
+            None => return Err(A::Error::custom(format!("expected a method, such as {}", M::EXAMPLE))),
+            Some(FirstKey::Kind(kind)) => kind,
+            Some(FirstKey::OfFile(key)) => return read_from_file(WithFirst { first: Some(key), map }),
         };
         let method = map.next_value_seed(SettingsSeed::<M>(kind, PhantomData))?;
         if let Some(other) = map.next_key::<String>()? {
@@ -169,19 +235,80 @@ impl<'de, M: Named> Visitor<'de> for NameOrTable<M> {
 fn find<M: Named, E: Error>(name: &str) -> Result<&'static MethodKind, E> {
     M::METHODS.iter().find(|kind| kind.name == name).ok_or_else(|| {
         let names: Vec<String> = M::METHODS.iter().map(|kind| format!("`{}`", kind.name)).collect();
-        E::custom(format!("unknown method `{name}`, expected one of {}", names.join(", ")))
+        let or_file =
+            if M::FROM_FILE.is_some() { format!("; or a file: {FILE_EXAMPLE}") } else { String::new() };
+        E::custom(format!("unknown method `{name}`, expected one of {}{or_file}", names.join(", ")))
     })
 }
 
-/// Reads the key of a method's table.
-struct KindSeed<M>(PhantomData<M>);
+/// An example of a method from a file, for messages.
+const FILE_EXAMPLE: &str = "{ file = \"scores.safetensors\", name = \"my score\" }";
 
-impl<'de, M: Named> DeserializeSeed<'de> for KindSeed<M> {
-    type Value = &'static MethodKind;
+/// The first key of a method's table.
+enum FirstKey {
+    /// The name of a method, whose settings follow in a table of their own.
+    Kind(&'static MethodKind),
+    /// A setting of a method from a file.
+    OfFile(String),
+}
+
+/// Reads the first key of a method's table.
+struct FirstKeySeed<M>(PhantomData<M>);
+
+impl<'de, M: Named> DeserializeSeed<'de> for FirstKeySeed<M> {
+    type Value = FirstKey;
 
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
-        find::<M, D::Error>(&String::deserialize(deserializer)?)
+        let key = String::deserialize(deserializer)?;
+        match M::FROM_FILE {
+            Some(kind) if kind.keys.contains(&&*key) => Ok(FirstKey::OfFile(key)),
+            Some(_) | None => find::<M, D::Error>(&key).map(FirstKey::Kind),
+        }
     }
+}
+
+/// Reads a method from a file, whose table holds its settings.
+fn read_from_file<'de, M: Named, A: MapAccess<'de>>(settings: A) -> Result<M, A::Error> {
+    let method: M = read(&FILE, MapAccessDeserializer::new(settings))?;
+    match method.file_method() {
+        Some(FileMethod { name, .. }) if M::is_taken(name) => Err(A::Error::custom(format!(
+            "the name `{name}` is that of a method of the program; give the method from the file another name"
+        ))),
+        Some(_) | None => Ok(method),
+    }
+}
+
+/// A table of which the first key has been read.
+struct WithFirst<A> {
+    first: Option<String>,
+    map: A,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for WithFirst<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
+        match self.first.take() {
+            Some(key) => seed.deserialize(key.into_deserializer()).map(Some),
+            None => self.map.next_key_seed(seed),
+        }
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
+        self.map.next_value_seed(seed)
+    }
+}
+
+/// The name of a method from a file, for `#[serde(deserialize_with = "crate::method::own_name")]`.
+///
+/// # Errors
+/// Fails if the name is blank.
+pub(crate) fn own_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    let name = String::deserialize(deserializer)?;
+    if name.trim().is_empty() {
+        return Err(D::Error::custom("the name is empty; write the name that the method has in tables"));
+    }
+    Ok(name)
 }
 
 /// Reads the settings of a method.
@@ -396,22 +523,24 @@ impl<M: Named> JsonSchema for ListSchema<M> {
             tables.insert(kind.name.into(), settings);
         }
         let names: Vec<&str> = M::METHODS.iter().map(|kind| kind.name).collect();
-        json_schema!({
-            "type": "array",
-            "minItems": 1,
-            "items": {
-                "anyOf": [
-                    { "enum": names },
-                    {
-                        "type": "object",
-                        "properties": tables,
-                        "additionalProperties": false,
-                        "minProperties": 1,
-                        "maxProperties": 1,
-                    },
-                ],
-            },
-        })
+        let mut forms = vec![
+            serde_json::json!({ "enum": names }),
+            serde_json::json!({
+                "type": "object",
+                "properties": tables,
+                "additionalProperties": false,
+                "minProperties": 1,
+                "maxProperties": 1,
+            }),
+        ];
+        if let Some((schema, settings)) = M::FROM_FILE.as_ref().and_then(|kind| of(kind.variant)) {
+            let mut settings = settings.clone();
+            if let (Some(settings), Some(meaning)) = (settings.as_object_mut(), schema.get("description")) {
+                settings.insert("description".into(), meaning.clone());
+            }
+            forms.push(settings);
+        }
+        json_schema!({ "type": "array", "minItems": 1, "items": { "anyOf": forms } })
     }
 }
 
@@ -438,7 +567,7 @@ pub(crate) mod tests {
     }
 
     /// Returns the text that is written for a method.
-    pub(crate) fn written<M: Serialize>(method: &M) -> String {
+    pub(crate) fn written<M: Named + Serialize>(method: &M) -> String {
         serde_json::to_string(&Written(method)).expect("JSON")
     }
 
@@ -462,6 +591,48 @@ pub(crate) mod tests {
                 assert_eq!(by_name, parse(&long).expect(&long));
             }
         }
+    }
+
+    /// Checks the form of a method from a file: it is read whatever the order of its keys, is written as it is read, and
+    /// is refused without a name, with a blank one, with one of the program's or with an unknown key.
+    pub(crate) fn walk_file<M: Named + Serialize + PartialEq + fmt::Debug>() {
+        let kind = M::FROM_FILE.expect("methods from files");
+        assert!(!M::METHODS.iter().any(|method| method.name == kind.variant), "{}", kind.variant);
+        let text = "{ file = \"a/b.safetensors\", name = \"my score\" }";
+        let method = parse::<M>(text).expect(text).remove(0);
+        assert_eq!(
+            parse::<M>("{ name = \"my score\", file = \"a/b.safetensors\" }"),
+            Ok(vec![parse::<M>(text).expect(text).remove(0)])
+        );
+        let found = method.file_method().expect("a file");
+        assert_eq!((found.file, found.name), (Path::new("a/b.safetensors"), "my score"));
+        let json = written(&method);
+        assert!(
+            json.contains(r#""file":"a/b.safetensors""#) && json.contains(r#""name":"my score""#),
+            "{json}"
+        );
+        let Read(back) = serde_json::from_str::<Read<M>>(&json).expect(&json);
+        assert_eq!(back, method, "{json}");
+        let keys: Vec<String> =
+            serde_json::from_str::<Map<String, Value>>(&json).expect("a table").keys().cloned().collect();
+        assert!(keys.iter().all(|key| kind.keys.contains(&&**key)), "{keys:?}");
+        let taken: Vec<(String, &str)> = M::METHODS
+            .iter()
+            .flat_map(|kind| [kind.name, kind.label])
+            .map(|name| {
+                (format!("{{ file = \"f\", name = {name:?} }}"), "is that of a method of the program")
+            })
+            .collect();
+        refused::<M>(&taken.iter().map(|(text, word)| (text.as_str(), *word)).collect::<Vec<_>>());
+        refused::<M>(&[
+            ("{ file = \"f\" }", "missing field `name`"),
+            ("{ name = \"n\" }", "missing field `file`"),
+            ("{ file = \"f\", name = \" \" }", "the name is empty"),
+            ("{ file = 3, name = \"n\" }", "3"),
+            ("{ file = \"f\", name = \"n\", colour = 1 }", "colour"),
+            ("{ colour = 1, file = \"f\", name = \"n\" }", "or a file: { file = "),
+            ("\"file\"", "unknown method `file`"),
+        ]);
     }
 
     /// Checks that each text is refused with a message that contains the word next to it.

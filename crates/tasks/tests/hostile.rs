@@ -65,7 +65,7 @@ macro_rules! corpus {
 
 corpus! {
     safetensors pytorch npy npz matrix_keys picture exif processor clip_tokenizer t5_tokenizer config checkpoint weight_index gtsegs
-    parquet synset_names label_map table list
+    parquet synset_names label_map table list scores
 }
 
 #[test]

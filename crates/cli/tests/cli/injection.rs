@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use crate::common::{arg, root, run, scratch, tokenrank, words};
 use crate::on_files::scenes;
+use crate::scores::{Array, write_for};
 
 /// Texts that act somewhere: what they do, and the text. All can be names of files.
 const HOSTILE: [(&str, &str); 16] = [
@@ -233,6 +234,49 @@ fn values_of_a_sweep_in_every_kind_of_table() {
     let csv = std::fs::read_to_string(out.join("table.csv")).expect("a table");
     for root in &roots {
         let cell = escape::csv(arg(root)).replace('"', "\"\"");
+        assert!(csv.contains(&cell), "{cell} is not in\n{csv}");
+    }
+}
+
+#[test]
+fn names_of_methods_from_files_and_of_their_tensors() {
+    let dir = scratch();
+    let (config, _) = experiment(dir.path(), "named.toml");
+    let scores = dir.path().join("s\u{1b}[2J.safetensors");
+    let ids: Vec<String> = HOSTILE.iter().map(|(_, text)| format!("images/{text}.png")).collect();
+    let values: Vec<f64> = (0..64).map(f64::from).collect();
+    let write = |ids: &[String]| {
+        let arrays: Vec<Array> = ids.iter().map(|id| Array::f32(id, &[8, 8], &values)).collect();
+        write_for(&scores, "masking", &arrays);
+    };
+    let of = |(_, name): &(&str, &str)| {
+        let table =
+            [("file", arg(&scores)), ("name", *name)].map(|(key, value)| (key.to_owned(), value.into()));
+        toml::Value::Table(toml::Table::from_iter(table))
+    };
+    let mut document: toml::Table =
+        toml::from_str(&std::fs::read_to_string(&config).expect("an experiment")).expect("TOML");
+    document["task"]["masking"]["methods"] = HOSTILE.iter().map(of).collect::<Vec<_>>().into();
+    std::fs::write(&config, toml::to_string(&document).expect("TOML")).expect("written");
+
+    write(&ids[1..]);
+    let output = run(&["validate", arg(&config)], 3);
+    assert_output_tame(&output, "validate");
+    assert!(words(&output).contains("has no tensor for 1 of 16 images"), "{}", words(&output));
+    write(&[&ids[..], &["other\u{1b}[2J".to_owned()]].concat());
+    let out = dir.path().join("out");
+    let args = ["run", arg(&config), "--out", arg(&out), FEWER[0], FEWER[1]];
+    assert_output_tame(&run(&args, 0), "run");
+    assert_output_tame(&run(&["report", arg(&out)], 0), "report");
+    let [xml, markdown, baseline] = ["c.xml", "c.md", "c.json"].map(|name| out.join(name));
+    assert_output_tame(&run(&["compare", arg(&out), arg(&baseline), "--update"], 0), "compare --update");
+    let compared =
+        ["compare", arg(&out), arg(&baseline), "--all", "--junit", arg(&xml), "--markdown", arg(&markdown)];
+    assert_output_tame(&run(&compared, 0), "compare");
+    assert!(assert_files_tame(&out) >= 8);
+    let csv = std::fs::read_to_string(out.join("table.csv")).expect("a table");
+    for (_, name) in HOSTILE {
+        let cell = escape::csv(name).replace('"', "\"\"");
         assert!(csv.contains(&cell), "{cell} is not in\n{csv}");
     }
 }

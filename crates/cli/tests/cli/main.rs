@@ -46,6 +46,9 @@ mod rank_options;
 mod references;
 mod report;
 mod run;
+mod scores;
+mod scores_diffseg;
+mod scores_segment;
 mod sd;
 mod segment;
 #[path = "../../../models/tests/models/hub/server.rs"]

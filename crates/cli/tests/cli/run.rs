@@ -332,6 +332,7 @@ fn validate_answers_for_every_experiment() {
                     (validate(&config, &[], 0), vec![if masking { "ready, 500 items" } else { "ready, " }])
                 }
                 "examples" if name == "kept-vit-mini" => (validate(&config, &[], 0), vec!["ready, 64 items"]),
+                "examples" if name == "scores-mini" => (validate(&config, &[], 0), vec!["ready, 100 items"]),
                 "examples" => {
                     let sets = ["model.path", "dataset.folder.root"]
                         .map(|key| format!("{key}={}", nowhere.join(key).display()));

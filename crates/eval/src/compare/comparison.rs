@@ -108,6 +108,11 @@ fn differ_in(ours: &Snapshot, baseline: &Snapshot, differ: &mut impl FnMut(&'sta
     hash("weights", "other weights", Some(&baseline.weights_sha256), Some(&ours.weights_sha256));
     let judges = (baseline.judge_sha256.as_ref(), ours.judge_sha256.as_ref());
     hash("judge", "another feature network", judges.0, judges.1);
+    let names: BTreeSet<&String> = baseline.scores_sha256.keys().chain(ours.scores_sha256.keys()).collect();
+    for name in names {
+        let files = (baseline.scores_sha256.get(name), ours.scores_sha256.get(name));
+        hash("scores", &format!("another file of scores for {name}"), files.0, files.1);
+    }
 }
 
 /// Returns an experiment without the settings that do not affect its numbers. Old names of settings become the present ones, if
@@ -120,6 +125,13 @@ fn decisive(experiment: &Value) -> Value {
     };
     let Some(settings) = experiment.as_object_mut() else { return experiment };
     NAMES.iter().for_each(|name| _ = settings.remove(*name));
+    // The hash of a file of scores decides, not its place.
+    let tasks = settings.get_mut("task").and_then(Value::as_object_mut);
+    let methods =
+        tasks.into_iter().flat_map(|tasks| tasks.values_mut()).filter_map(|task| task.get_mut("methods"));
+    for method in methods.filter_map(Value::as_array_mut).flatten().filter_map(Value::as_object_mut) {
+        method.remove("file");
+    }
     for part in ["model", "dataset"] {
         let Some(part) = settings.get_mut(part) else { continue };
         without_places(part);

@@ -40,6 +40,9 @@ pub struct Snapshot {
     /// Hash of the network that scores generated images.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub judge_sha256: Option<String>,
+    /// Hash of the file of each method whose scores come from a file, by the name of the method.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub scores_sha256: BTreeMap<String, String>,
     /// The program that made the run. Another program does not fail a comparison.
     pub code: Code,
     /// The machine. Another machine does not fail a comparison.
@@ -132,6 +135,7 @@ impl Snapshot {
             data_sha256: judge.map_or(&results.data.sha256, |judge| &judge.reference_sha256).clone(),
             weights_sha256: results.weights.sha256.clone(),
             judge_sha256: judge.map(|judge| judge.weights_sha256.clone()),
+            scores_sha256: results.scores.clone(),
             code: results.code.clone(),
             environment: results.environment.clone(),
             command: header.command.clone(),

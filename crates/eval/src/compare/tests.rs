@@ -70,6 +70,7 @@ fn masking_with(ends: impl Fn(usize) -> f64) -> Snapshot {
         data_sha256: "d".repeat(64),
         weights_sha256: "e".repeat(64),
         judge_sha256: None,
+        scores_sha256: BTreeMap::new(),
         code: Code { version: "0.1.0".into(), commit: Some("c".repeat(40)), sources_sha256: "a".repeat(64) },
         environment: Environment {
             platform: "linux x86_64".into(),
@@ -345,6 +346,29 @@ fn changed_images_are_counted_for_metrics_that_are_not_sums() {
     judged.judge_sha256 = None;
     let report = compare("s", &one(judged), &one(guidance(30.0, 0)), &tolerances(0.5), false);
     assert_eq!(report.differences[0].kind, "judge");
+}
+
+#[test]
+fn files_of_scores_are_compared_by_their_content_and_not_by_their_place() {
+    let run = |file: &str, hash: &str| {
+        let mut run = masking(0.0);
+        run.experiment["task"]["masking"]["methods"] = json!(["random", { "file": file, "name": "mine" }]);
+        run.scores_sha256 = [("mine".to_owned(), hash.repeat(64))].into();
+        run
+    };
+    let differences = |ours: Snapshot| {
+        let report = compare("s", &one(ours), &one(run("here", "a")), &tolerances(0.5), false);
+        report.differences.into_iter().map(|found| (found.kind, found.what)).collect::<Vec<_>>()
+    };
+    assert_eq!(differences(run("there", "a")), []);
+    let found = differences(run("here", "b"));
+    assert_eq!(
+        found,
+        [("scores", "another file of scores for mine: aaaaaaaaaaaa → bbbbbbbbbbbb".to_owned())]
+    );
+    let mut other = run("here", "a");
+    other.experiment["task"]["masking"]["methods"][1]["name"] = json!("other");
+    assert_eq!(differences(other)[0].0, "settings");
 }
 
 #[test]

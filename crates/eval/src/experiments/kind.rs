@@ -1,7 +1,8 @@
 //! The traits that every experiment implements: the shared code checks, runs and reads experiments through them and never asks
 //! which experiment it has.
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
@@ -38,6 +39,11 @@ pub trait Kind {
 
     /// Returns the settings with only the methods of these families.
     fn only(&self, families: &[String]) -> TaskConfig;
+
+    /// Returns the files of the methods whose scores come from files.
+    fn score_files(&self) -> Vec<&Path> {
+        Vec::new()
+    }
 
     /// Returns why a setting without effect contradicts other settings; `None` if the listed methods merely do not read it.
     fn contradiction(&self, setting: &str) -> Option<String> {
@@ -115,7 +121,13 @@ pub trait Prepared: Send + Sync {
     /// Fails if a file cannot be read.
     fn weights_sha256(&self) -> Result<String>;
 
-    /// Reads the data that the run needs only after its last item. Returns notes for the user, a sentence each.
+    /// Returns the hash of the file of each method whose scores come from a file, by the name of the method.
+    fn scores_sha256(&self) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
+
+    /// Reads the data that the run needs only after its last item, and checks files of scores. Returns notes for the user, a
+    /// sentence each.
     ///
     /// # Errors
     /// Fails if the data cannot be read or is insufficient.

@@ -69,7 +69,7 @@ fn a_method_is_run_once_for_all_settings_that_do_not_affect_it() {
     let mut runs = HashMap::new();
     for plan in sweep.plans() {
         let TaskConfig::Masking(task) = &plan.experiment.task else { panic!("another task") };
-        task.methods.iter().for_each(|&score| *runs.entry(score).or_insert(0) += 1);
+        task.methods.iter().for_each(|score| *runs.entry(score.clone()).or_insert(0) += 1);
     }
     let expected = [
         (Score::Random, 1),

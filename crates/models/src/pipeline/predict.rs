@@ -9,7 +9,7 @@ use super::pictures::{ImageDecoder, ImageEncoder};
 use crate::attend::AttentionProbe;
 use crate::diffusion::{SamplerConfig, SamplerKind};
 use crate::error::Result;
-use crate::site::Stream;
+use crate::site::{Stream, UnetLayer};
 
 /// The input of one pass. Tensors may have any float type and be on any device.
 pub struct NoiseInput<'a> {
@@ -57,6 +57,9 @@ pub trait NoisePipeline {
 
     /// The streams of attention that a pass shows to a probe, each with its number of blocks.
     fn streams(&self) -> BTreeMap<Stream, usize>;
+
+    /// Returns rows and columns of the image tokens of a layer, for latents of (rows, columns).
+    fn grid(&self, layer: UnetLayer, latents: (i64, i64)) -> (i64, i64);
 
     /// Returns the settings of a sampler: of `kind`, or by default of the pipeline's own sampler.
     ///

@@ -91,6 +91,15 @@ impl VisionModel {
         Ok(Self { network, preprocessor })
     }
 
+    /// Returns rows and columns of the grid of patches if they are the same for every image. A remainder at the edge of an
+    /// image is cut.
+    pub fn grid(&self) -> Option<(usize, usize)> {
+        let (height, width) = self.preprocessor.output_size()?;
+        let (patch_h, patch_w) = self.network.embeddings.patch;
+        let patches = |side: usize, patch: i64| side / usize::try_from(patch).unwrap_or(1).max(1);
+        Some((patches(height, patch_h), patches(width, patch_w)))
+    }
+
     /// Stacks preprocessed images `[3, h, w]` into one batch `[images, 3, h, w]` on the host, float32.
     ///
     /// # Errors

@@ -53,13 +53,16 @@ impl Recipe {
 }
 
 fn facts(results: &Results) -> Vec<Fact> {
-    let Results { code, environment, weights, data, judge, memory, .. } = results;
+    let Results { code, environment, weights, data, scores, judge, memory, .. } = results;
     let mut facts = Vec::new();
     let mut push = |term, description: String, is_code| facts.push(Fact { term, description, is_code });
     push("Fingerprint", results.fingerprint.clone(), true);
     push("Weights, SHA-256", weights.sha256.clone(), true);
     push("Data, SHA-256", data.sha256.clone(), true);
     push("Data set", data.dataset.clone(), false);
+    for (method, sha256) in scores {
+        push("Scores, SHA-256", format!("{sha256} ({method})"), false);
+    }
     if let Some(judge) = judge {
         push("Judged by", judge.features.clone(), false);
         push("Its weights, SHA-256", judge.weights_sha256.clone(), true);

@@ -11,6 +11,8 @@ use crate::mini::rng::Rng;
 /// Returns the anchors of a method on an aggregate `[n, n]` over `grid`, as token numbers in row order of the grid. The
 /// anchors are listed in the order in which they are merged.
 ///
+/// A method from a file is refused: its anchors do not come from the aggregate.
+///
 /// Grid anchors are listed row by row, ranked ones from the largest score down, drawn ones in the order of drawing.
 /// `seed` determines the draws.
 ///
@@ -39,6 +41,10 @@ pub fn anchors(
             drawn(&to_vec(&token_rank(aggregate, alpha)?)?, own.number, &mut rng(0))
         }
         Method::Random(own) => drawn(&vec![1.0; tokens], own.number, &mut rng(1)),
+        Method::File(own) => {
+            let reason = format!("the anchors of `{}` come from a file, not from the aggregate", own.name);
+            return Err(models::Error::Probe(reason).into());
+        }
     })
 }
 

@@ -1,6 +1,6 @@
 //! The `[task.diffseg]` table of an experiment.
 
-use std::collections::BTreeSet;
+use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,8 +9,9 @@ use super::merge::Merging;
 use super::method::Method;
 use crate::alpha::check_alpha;
 use crate::error::{Error, Result};
-use crate::method::{HeadShare, ListSchema, list};
+use crate::method::{ListSchema, list, paths, twice};
 use crate::pixels::check_side;
+use crate::score_file::ScoreFiles;
 
 /// `[task.diffseg]`: segmentation without prompts, by merging the self-attention maps of a UNet around anchors. Where the paper
 /// names no setting, the default is the one DiffSeg published for COCO-Stuff; `docs/protocols.md` says which are our choices.
@@ -87,9 +88,17 @@ impl DiffSegConfig {
         Merging { threshold: self.threshold, rounds: self.rounds }
     }
 
-    /// Returns the aggregates that the methods read.
-    pub fn aggregates(&self) -> BTreeSet<HeadShare> {
-        self.methods.iter().map(Method::aggregate).collect()
+    /// The files of the methods that come from files.
+    pub fn score_paths(&self) -> Vec<&Path> {
+        paths(&self.methods)
+    }
+
+    /// Opens the files of the methods that come from files.
+    ///
+    /// # Errors
+    /// [`Error::Scores`]: a file cannot be read, is not a file of scores, or is for another experiment.
+    pub fn score_files(&self) -> Result<ScoreFiles> {
+        ScoreFiles::open("diffseg", &self.methods)
     }
 
     /// Returns the settings on which the results of one method depend, with defaults for all others. If two
@@ -118,6 +127,9 @@ impl DiffSegConfig {
                 "two methods are called `{}`; give one a name, as in {{ tokenrank = {{ name = \"…\" }} }}",
                 pair[0]
             );
+            return refuse("task.diffseg.methods", reason);
+        }
+        if let Some(reason) = twice(&self.methods) {
             return refuse("task.diffseg.methods", reason);
         }
         for method in &self.methods {

@@ -1,9 +1,11 @@
 //! The methods of `[task.diffseg]`: ways to choose the anchors.
 
+use std::path::PathBuf;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::method::{HeadShare, MethodKind, Named};
+use crate::method::{FileKind, FileMethod, HeadShare, MethodKind, Named, own_name};
 
 /// A way to choose the anchors, written as its name alone (`"tokenrank"`) or with settings (`{ tokenrank = { number = 64 } }`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -19,6 +21,9 @@ pub enum Method {
     ColumnSum(Ranked),
     /// Tokens drawn at random, all equally likely.
     Random(Drawn),
+    /// What another program has computed: scores of the tokens, the largest of which become anchors, or the segment of every
+    /// pixel, which takes the place of anchors and merging.
+    File(Outside),
 }
 
 /// Settings of `uniform`.
@@ -65,6 +70,47 @@ pub struct Drawn {
     pub weight: HeadShare,
 }
 
+/// Settings of a method from a file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Outside {
+    /// Safetensors file with a tensor for each image; `docs/scores.md` describes the format.
+    pub file: PathBuf,
+    /// Name of the method in records, tables and figures; no name of another method.
+    #[serde(deserialize_with = "own_name")]
+    pub name: String,
+    /// Number of anchors, 1 to 65536, as of `tokenrank`. Default: 256. Only for a file of scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub number: Option<usize>,
+    /// Distance in rows and columns within which an anchor excludes others, as of `tokenrank`. Default: 1. Only for a file of
+    /// scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub radius: Option<usize>,
+    /// How much each attention head counts in the map that is segmented. Default: `"equal"`. Only for a file of scores.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight: Option<HeadShare>,
+}
+
+impl Outside {
+    /// How the method is written in experiment files.
+    const KIND: FileKind = FileKind::new(&["file", "name", "number", "radius", "weight"]);
+
+    /// The method's file and name.
+    pub(super) fn method(&self) -> FileMethod<'_> {
+        FileMethod { file: &self.file, name: &self.name }
+    }
+
+    /// Number of anchors that are chosen by scores.
+    pub(super) fn number(&self) -> usize {
+        self.number.unwrap_or(Ranked::default().number)
+    }
+
+    /// Distance within which an anchor that is chosen by scores excludes others.
+    pub(super) fn radius(&self) -> usize {
+        self.radius.unwrap_or(Ranked::default().radius)
+    }
+}
+
 /// The number of anchors of the published grid.
 const ANCHORS: usize = 256;
 
@@ -109,6 +155,7 @@ impl Named for Method {
     };
     const EXAMPLE: &'static str = "{ tokenrank = { number = 64 } }";
     type Table = Self;
+    const FROM_FILE: Option<FileKind> = Some(Outside::KIND);
 
     fn kind_name(&self) -> &'static str {
         match (self, self.aggregate()) {
@@ -122,6 +169,18 @@ impl Named for Method {
             (Self::ColumnSum(_), HeadShare::Lambda2) => "column-sum-lambda2",
             (Self::Random(_), HeadShare::Equal) => "random",
             (Self::Random(_), HeadShare::Lambda2) => "random-lambda2",
+            (Self::File(_), HeadShare::Equal | HeadShare::Lambda2) => Outside::KIND.variant,
+        }
+    }
+
+    fn file_method(&self) -> Option<FileMethod<'_>> {
+        match self {
+            Self::File(outside) => Some(outside.method()),
+            Self::Uniform(_)
+            | Self::Tokenrank(_)
+            | Self::TokenrankSampled(_)
+            | Self::ColumnSum(_)
+            | Self::Random(_) => None,
         }
     }
 }
@@ -134,6 +193,7 @@ impl Method {
             | Self::ColumnSum(Ranked { name, .. })
             | Self::TokenrankSampled(Drawn { name, .. })
             | Self::Random(Drawn { name, .. }) => name.as_deref(),
+            Self::File(Outside { name, .. }) => Some(name),
         }
     }
 
@@ -145,6 +205,7 @@ impl Method {
             | Self::ColumnSum(Ranked { weight, .. })
             | Self::TokenrankSampled(Drawn { weight, .. })
             | Self::Random(Drawn { weight, .. }) => *weight,
+            Self::File(Outside { weight, .. }) => weight.unwrap_or_default(),
         }
     }
 
@@ -152,7 +213,7 @@ impl Method {
     pub fn ranks(&self) -> bool {
         match self {
             Self::Tokenrank(_) | Self::TokenrankSampled(_) => true,
-            Self::Uniform(_) | Self::ColumnSum(_) | Self::Random(_) => false,
+            Self::Uniform(_) | Self::ColumnSum(_) | Self::Random(_) | Self::File(_) => false,
         }
     }
 
@@ -172,6 +233,7 @@ impl Method {
             Self::Uniform(Grid { side, .. }) => side.saturating_mul(*side),
             Self::Tokenrank(Ranked { number, .. }) | Self::ColumnSum(Ranked { number, .. }) => *number,
             Self::TokenrankSampled(Drawn { number, .. }) | Self::Random(Drawn { number, .. }) => *number,
+            Self::File(outside) => outside.number(),
         }
     }
 }
@@ -179,7 +241,7 @@ impl Method {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::method::tests::{parse, refused, walk, written};
+    use crate::method::tests::{parse, refused, walk, walk_file, written};
 
     #[test]
     fn methods_are_names_or_tables() -> Result<(), String> {
@@ -198,6 +260,14 @@ mod tests {
     #[test]
     fn every_method_reads_back_as_itself() {
         walk::<Method>();
+        walk_file::<Method>();
+        let text = r#"{ name = "mine", number = 9, file = "f", weight = "lambda2", radius = 0 }"#;
+        let mine = parse::<Method>(text).expect(text).remove(0);
+        assert_eq!(
+            (mine.anchors(), mine.aggregate(), mine.key(), mine.label()),
+            (9, HeadShare::Lambda2, "mine", "mine")
+        );
+        assert_eq!(written(&mine), r#"{"file":"f","name":"mine","number":9,"radius":0,"weight":"lambda2"}"#);
     }
 
     #[test]

@@ -8,6 +8,7 @@
 mod aggregate;
 mod anchors;
 mod config;
+mod from_file;
 mod labels;
 mod merge;
 mod method;
@@ -15,9 +16,10 @@ mod picture;
 mod record;
 mod score;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use models::Stream;
 use models::pipeline::{Draw, ImageEncoder, NoiseInput, NoisePipeline, NoisePredictor};
 use ndarray::Array2;
 use rayon::prelude::*;
@@ -26,9 +28,10 @@ use tch::Tensor;
 pub use aggregate::{Aggregates, Aggregator};
 pub use anchors::{anchors, drawn, ranked, uniform};
 pub use config::DiffSegConfig;
+pub use from_file::Sizes;
 pub use labels::labels;
 pub use merge::{Merging, distances, gather, merge, unite};
-pub use method::{Drawn, Grid, Method, Ranked};
+pub use method::{Drawn, Grid, Method, Outside, Ranked};
 pub use picture::{middle, nearest, samples};
 pub use record::{Boundary, DiffSegRecord, Pictures, Runs, SegmentPicture, Segments};
 pub use score::boundary;
@@ -36,9 +39,11 @@ pub use score::boundary;
 use crate::dataset::segmentation::{DenseImage, Segmented};
 use crate::error::{Error, Result};
 pub use crate::method::HeadShare;
+use crate::score_file::ScoreFiles;
 use crate::screen::screen;
 use crate::seed::seed_of;
 use crate::task::{Answer, Failure, Task, in_order};
+use from_file::{Stored, stored};
 
 /// The DiffSeg experiment on one pipeline and one dataset.
 pub struct DiffSeg {
@@ -47,7 +52,10 @@ pub struct DiffSeg {
     items: Vec<DenseImage>,
     /// Side of images and label maps in pixels.
     side: i64,
+    /// Rows and columns of the finest grid of tokens with self-attention.
+    grid: (usize, usize),
     seed: u64,
+    files: ScoreFiles,
     ready: Option<Ready>,
 }
 
@@ -84,13 +92,25 @@ pub fn segment(
     seed: u64,
 ) -> Result<Segmentation> {
     let anchors = anchors(method, aggregate, grid, config.alpha, seed)?;
+    grow(config, anchors, aggregate, grid, size)
+}
+
+/// Segments one image by the anchors that were chosen on its aggregate; see [`segment`].
+fn grow(
+    config: &DiffSegConfig,
+    anchors: Vec<usize>,
+    aggregate: &Tensor,
+    grid: (usize, usize),
+    size: (usize, usize),
+) -> Result<Segmentation> {
     let proposals = merge(aggregate, &anchors, &config.merging())?;
     let labels = labels(&proposals, grid, size)?;
     Ok(Segmentation { anchors, proposals: proposals.size()[0] as usize, labels })
 }
 
 impl DiffSeg {
-    /// Creates the experiment; nothing large is loaded yet. `seed` determines the anchors that are drawn.
+    /// Creates the experiment; nothing large is loaded yet. `seed` determines the anchors that are drawn; `files` are those
+    /// of [`DiffSegConfig::score_files`].
     ///
     /// # Errors
     /// Fails if a setting is out of range or does not fit the pipeline.
@@ -99,8 +119,10 @@ impl DiffSeg {
         pipeline: impl NoisePipeline + 'static,
         items: Vec<DenseImage>,
         seed: u64,
+        files: ScoreFiles,
     ) -> Result<Self> {
         config.check()?;
+        config.check_outside(&files)?;
         let (height, width) = config.image_size.map_or_else(|| pipeline.default_size(), |side| (side, side));
         let refuse = |reason: String| Err(Error::Setting { setting: "task.diffseg.image_size", reason });
         if height != width {
@@ -108,13 +130,30 @@ impl DiffSeg {
                 "the network was trained on images of {height} by {width} pixels, but only square images are segmented; set the side"
             ));
         }
-        if let Err(error) = pipeline.latent_shape((height, width)) {
-            return refuse(error.to_string());
-        }
-        if pipeline.streams().is_empty() {
+        let [_, rows, columns] = match pipeline.latent_shape((height, width)) {
+            Ok(shape) => shape,
+            Err(error) => return refuse(error.to_string()),
+        };
+        let Some(grid) = finest(&pipeline, (rows, columns)) else {
             return refuse("this UNet has no self-attention, which the segmentation reads".into());
+        };
+        Ok(Self { config, pipeline: Box::new(pipeline), items, side: height, grid, seed, files, ready: None })
+    }
+
+    /// The sizes that the contents of files of scores must have.
+    pub fn sizes(&self) -> Sizes {
+        Sizes { grid: self.grid, side: self.side as usize }
+    }
+
+    /// Returns the aggregates that the methods read; empty if none reads a pass of the UNet.
+    fn weightings(&self) -> Result<BTreeSet<HeadShare>> {
+        let mut weightings = BTreeSet::new();
+        for method in &self.config.methods {
+            if self.config.reads_pass(method, &self.files)? {
+                weightings.insert(method.aggregate());
+            }
         }
-        Ok(Self { config, pipeline: Box::new(pipeline), items, side: height, seed, ready: None })
+        Ok(weightings)
     }
 
     fn prepare(&self) -> Result<Ready> {
@@ -142,44 +181,86 @@ impl DiffSeg {
 
     /// One pass over images without noise, up to the last block with attention; the prediction of the network is not
     /// computed.
-    fn aggregates(&self, ready: &Ready, latents: &Tensor) -> Result<Aggregates> {
+    fn aggregates(
+        &self,
+        ready: &Ready,
+        weightings: &BTreeSet<HeadShare>,
+        latents: &Tensor,
+    ) -> Result<Aggregates> {
         let (batch, ..) = latents.size4()?;
-        let mut probe = Aggregator::new(&self.config.aggregates());
+        let mut probe = Aggregator::new(weightings);
         let text = ready.text.f_unsqueeze(0)?.f_expand([batch, -1, -1], false)?;
         let timestep = f64::from(self.config.timestep);
         ready.network.watch(&NoiseInput { latents, timestep, text: &text, step: 0 }, &mut probe)?;
         probe.finish()
     }
 
-    /// Returns the records of images, each with its position in the batch that begins with the item `first`.
+    /// Returns the records of images, each with its position in the batch that begins with the item `first`. `ready` is
+    /// `None` if no method reads a pass of the UNet.
     fn records(
         &self,
-        ready: &Ready,
+        ready: Option<&Ready>,
         first: usize,
         images: &[&(usize, Segmented)],
     ) -> Result<Vec<DiffSegRecord>> {
         let items = &self.items[first..];
-        let latents = self.latents(ready, images.iter().map(|(_, image)| image))?;
-        let aggregates = self.aggregates(ready, &latents)?;
-        let size = (self.side as usize, self.side as usize);
+        let aggregates = match ready {
+            Some(ready) => {
+                let latents = self.latents(ready, images.iter().map(|(_, image)| image))?;
+                Some(self.aggregates(ready, &self.weightings()?, &latents)?)
+            }
+            None => None,
+        };
         let of_item = |(row, (place, _)): (usize, &&(usize, Segmented))| {
-            let of_method = |method: &Method| {
-                let aggregate = aggregates.get(method.aggregate(), row)?;
-                let seed = self.seed_of(&items[*place].id);
-                segment(&self.config, method, &aggregate, aggregates.grid(), size, seed)
-            };
+            let of_method =
+                |method: &Method| self.found(method, &items[*place].id, (aggregates.as_ref(), row));
             self.config.methods.iter().map(of_method).collect()
         };
         let found: Vec<Vec<Segmentation>> = images.iter().enumerate().map(of_item).collect::<Result<_>>()?;
 
         // Only these fields are captured below: tensors must not be accessed from other threads.
-        let (config, grid) = (&self.config, aggregates.grid());
+        let (config, grid) = (&self.config, aggregates.as_ref().map_or(self.grid, Aggregates::grid));
+        let size = (self.side as usize, self.side as usize);
         drop(aggregates);
         let record = |((place, image), found): (&&(usize, Segmented), &Vec<Segmentation>)| {
             let shown = (first + place < config.figures).then_some(grid);
             Self::record(config, &items[*place], image, found, size.0, shown)
         };
         Ok(images.par_iter().zip(&found).map(record).collect())
+    }
+
+    /// Returns the segmentation of one image, which is row `row` of the aggregates.
+    fn found(
+        &self,
+        method: &Method,
+        id: &str,
+        (aggregates, row): (Option<&Aggregates>, usize),
+    ) -> Result<Segmentation> {
+        let size = (self.side as usize, self.side as usize);
+        let no_pass = || models::Error::Probe(format!("`{}` needs a pass of the UNet", method.key()));
+        let aggregate = || -> Result<(Tensor, (usize, usize))> {
+            let aggregates = aggregates.ok_or_else(no_pass)?;
+            Ok((aggregates.get(method.aggregate(), row)?, aggregates.grid()))
+        };
+        match method {
+            Method::File(outside) => match stored(outside, &self.files, id, self.sizes())? {
+                Stored::Anchors(anchors) => {
+                    let (aggregate, grid) = aggregate()?;
+                    grow(&self.config, anchors, &aggregate, grid, size)
+                }
+                Stored::Segments(labels, proposals) => {
+                    Ok(Segmentation { anchors: Vec::new(), proposals, labels })
+                }
+            },
+            Method::Uniform(_)
+            | Method::Tokenrank(_)
+            | Method::TokenrankSampled(_)
+            | Method::ColumnSum(_)
+            | Method::Random(_) => {
+                let (aggregate, grid) = aggregate()?;
+                segment(&self.config, method, &aggregate, grid, size, self.seed_of(id))
+            }
+        }
     }
 
     /// Returns the seed of the anchors drawn for an image. It does not depend on the other images of the batch.
@@ -216,6 +297,22 @@ impl DiffSeg {
     }
 }
 
+/// Returns rows and columns of the finest grid with self-attention, for latents of (rows, columns).
+fn finest(pipeline: &impl NoisePipeline, latents: (i64, i64)) -> Option<(usize, usize)> {
+    let grids = pipeline.streams().into_keys().filter_map(|stream| match stream {
+        Stream::Unet(layer) => (!layer.cross).then(|| pipeline.grid(layer, latents)),
+        Stream::Vision
+        | Stream::Text
+        | Stream::T5
+        | Stream::Dual
+        | Stream::Single
+        | Stream::Concept
+        | Stream::Autoencoder => None,
+    });
+    let (rows, columns) = grids.max_by_key(|(rows, columns)| rows * columns)?;
+    Some((rows as usize, columns as usize))
+}
+
 impl Task for DiffSeg {
     type Item = DenseImage;
     type Record = DiffSegRecord;
@@ -246,8 +343,9 @@ impl Task for DiffSeg {
 
     fn run(&mut self, range: Range<usize>) -> Result<Vec<Answer<DiffSegRecord>>> {
         let ready = match self.ready.take() {
-            Some(ready) => ready,
-            None => self.prepare()?,
+            Some(ready) => Some(ready),
+            None if self.weightings()?.is_empty() => None,
+            None => Some(self.prepare()?),
         };
         let read = |item: &DenseImage| {
             item.load().and_then(|image| middle(&image)).map_err(|e| Failure::new(&item.id, e))
@@ -268,10 +366,10 @@ impl Task for DiffSeg {
             |index| &items[place(index)].id,
             |batch| {
                 let images: Vec<_> = batch.iter().map(|&index| &images[index]).collect();
-                self.records(&ready, range.start, &images)
+                self.records(ready.as_ref(), range.start, &images)
             },
         )?;
-        self.ready = Some(ready);
+        self.ready = ready;
         Ok(in_order(found.into_iter().map(|(index, answer)| (place(index), answer)).collect(), failures))
     }
 }

@@ -107,6 +107,7 @@ fn in_model(error: crate::Error) -> models::Error {
         E::Model(error) => *error,
         E::Torch(error) => error.into(),
         E::Dataset { .. }
+        | E::Scores { .. }
         | E::NoData { .. }
         | E::Setting { .. }
         | E::Write { .. }

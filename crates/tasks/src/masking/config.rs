@@ -1,6 +1,7 @@
 //! The `[task.masking]` table of an experiment.
 
 use std::fmt;
+use std::path::Path;
 
 use models::LayerSelection;
 use models::attend::ChainTokens;
@@ -11,9 +12,13 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::fractions::Fractions;
 use crate::alpha::check_alpha;
+use crate::dataset::LabelledImage;
 use crate::error::{Error, Result};
-use crate::method::{HeadShare, ListSchema, MethodKind, Named, list};
+use crate::method::{
+    FileKind, FileMethod, HeadShare, ListSchema, MethodKind, Named, list, paths, same, twice,
+};
 use crate::pixels::check_side;
+use crate::score_file::{FromFile, Keys, ScoreFiles, Tokens};
 
 /// `[task.masking]`: accuracy of a classifier while the most important image tokens are removed. The paper gives the table and
 /// few of these settings; `docs/protocols.md` says which are our choices.
@@ -56,7 +61,7 @@ pub struct MaskingConfig {
 }
 
 /// What makes a token important.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Score {
     /// Nothing: a random order, fixed by the seed and the image.
@@ -71,6 +76,8 @@ pub enum Score {
     Tokenrank,
     /// The steady state, heads weighted by λ₂.
     TokenrankLambda2,
+    /// What another program has computed and written to a file.
+    File(FromFile),
 }
 
 /// A score as a table.
@@ -87,6 +94,9 @@ pub(crate) enum ScoreTable {
     Cls(NoSettings),
     /// TokenRank: the steady state of the attention chain.
     Tokenrank(RankSettings),
+    /// Scores that another program has computed, `[rows, columns]` of the grid of patches for each image, larger for more
+    /// important patches.
+    File(FromFile),
 }
 
 /// Settings of a score that has none.
@@ -112,6 +122,7 @@ impl From<ScoreTable> for Score {
             ScoreTable::Cls(NoSettings {}) => Self::Cls,
             ScoreTable::Tokenrank(RankSettings { weight: HeadShare::Equal }) => Self::Tokenrank,
             ScoreTable::Tokenrank(RankSettings { weight: HeadShare::Lambda2 }) => Self::TokenrankLambda2,
+            ScoreTable::File(file) => Self::File(file),
         }
     }
 }
@@ -127,6 +138,7 @@ impl Named for Score {
     ];
     const EXAMPLE: &'static str = "{ tokenrank = { weight = \"lambda2\" } }";
     type Table = ScoreTable;
+    const FROM_FILE: Option<FileKind> = Some(FromFile::KIND);
 
     fn kind_name(&self) -> &'static str {
         match self {
@@ -136,44 +148,76 @@ impl Named for Score {
             Self::Cls => "cls",
             Self::Tokenrank => "tokenrank",
             Self::TokenrankLambda2 => "tokenrank-lambda2",
+            Self::File(_) => FromFile::KIND.variant,
         }
+    }
+
+    fn file_method(&self) -> Option<FileMethod<'_>> {
+        match self {
+            Self::File(file) => Some(file.method()),
+            Self::Random
+            | Self::Center
+            | Self::ColumnSum
+            | Self::Cls
+            | Self::Tokenrank
+            | Self::TokenrankLambda2 => None,
+        }
+    }
+
+    /// The names of scores without CLS in the chain are taken too.
+    fn is_taken(name: &str) -> bool {
+        let names = Self::METHODS.iter().flat_map(|kind| {
+            [ClsInChain::Kept, ClsInChain::Dropped].into_iter().flat_map(|cls| {
+                [
+                    format!("{}{}", kind.name, cls.key_suffix()),
+                    format!("{}{}", kind.label, cls.label_suffix()),
+                ]
+            })
+        });
+        names.into_iter().any(|taken| same(&taken, name))
     }
 }
 
 impl Score {
     /// Whether the score depends on which tokens are states of the chain.
-    fn is_of_chain(self) -> bool {
+    fn is_of_chain(&self) -> bool {
         match self {
             Self::ColumnSum | Self::Tokenrank | Self::TokenrankLambda2 => true,
-            Self::Random | Self::Center | Self::Cls => false,
+            Self::Random | Self::Center | Self::Cls | Self::File(_) => false,
         }
     }
 
     /// Whether the score is a form of TokenRank.
-    pub fn is_steady_state(self) -> bool {
+    pub fn is_steady_state(&self) -> bool {
         match self {
             Self::Tokenrank | Self::TokenrankLambda2 => true,
-            Self::Random | Self::Center | Self::ColumnSum | Self::Cls => false,
+            Self::Random | Self::Center | Self::ColumnSum | Self::Cls | Self::File(_) => false,
         }
     }
 
     /// Whether the score is computed from the network's attention.
-    fn reads_attention(self) -> bool {
+    fn reads_attention(&self) -> bool {
         match self {
             Self::ColumnSum | Self::Cls | Self::Tokenrank | Self::TokenrankLambda2 => true,
-            Self::Random | Self::Center => false,
+            Self::Random | Self::Center | Self::File(_) => false,
         }
     }
 
+    /// Key of the score in records: its name, or the user's name of a score from a file.
+    pub fn key(&self) -> &str {
+        self.file_method().map_or(self.kind_name(), |method| method.name)
+    }
+
     /// Name of the score in tables and figures.
-    pub fn label(self) -> &'static str {
-        self.kind_label()
+    pub fn label(&self) -> &str {
+        self.file_method().map_or(self.kind_label(), |method| method.name)
     }
 }
 
 impl fmt::Display for Score {
+    /// Writes the key.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.kind_name())
+        f.write_str(self.key())
     }
 }
 
@@ -193,6 +237,22 @@ impl ClsInChain {
         match self {
             Self::Kept => ChainTokens::All,
             Self::Dropped => ChainTokens::WithoutSpecial,
+        }
+    }
+
+    /// What follows the key of a score in that of a method.
+    fn key_suffix(self) -> &'static str {
+        match self {
+            Self::Kept => "",
+            Self::Dropped => "-no-cls",
+        }
+    }
+
+    /// What follows the label of a score in that of a method.
+    fn label_suffix(self) -> &'static str {
+        match self {
+            Self::Kept => "",
+            Self::Dropped => ", no CLS",
         }
     }
 }
@@ -245,7 +305,7 @@ pub enum HeadAverage {
 }
 
 /// A row of the table: a score, and the chain from which it is computed if it needs one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Method {
     /// The score that orders the tokens.
     pub score: Score,
@@ -256,10 +316,7 @@ pub struct Method {
 impl fmt::Display for Method {
     /// The key of the method in records and tables, such as `tokenrank-no-cls`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.cls {
-            ClsInChain::Kept => write!(f, "{}", self.score),
-            ClsInChain::Dropped => write!(f, "{}-no-cls", self.score),
-        }
+        write!(f, "{}{}", self.score, self.cls.key_suffix())
     }
 }
 
@@ -283,11 +340,11 @@ impl MaskingConfig {
     /// Returns every row of the table, in the order of the file.
     pub fn methods(&self) -> Vec<Method> {
         let mut methods = Vec::new();
-        for &score in &self.methods {
+        for score in &self.methods {
             if score.is_of_chain() {
-                methods.extend(self.cls.iter().map(|&cls| Method { score, cls }));
+                methods.extend(self.cls.iter().map(|&cls| Method { score: score.clone(), cls }));
             } else {
-                methods.push(Method { score, cls: ClsInChain::Kept });
+                methods.push(Method { score: score.clone(), cls: ClsInChain::Kept });
             }
         }
         methods
@@ -295,8 +352,8 @@ impl MaskingConfig {
 
     /// Returns the settings on which the results of one method depend, with defaults for all others. If two
     /// configurations agree in this, the method need be run only once.
-    pub fn of_method(&self, method: Method) -> Self {
-        let mut one = Self { methods: vec![method.score], cls: vec![method.cls], ..self.clone() };
+    pub fn of_method(&self, method: &Method) -> Self {
+        let mut one = Self { methods: vec![method.score.clone()], cls: vec![method.cls], ..self.clone() };
         if method.score != Score::TokenrankLambda2 {
             one.lambda_weight = LambdaWeight::default();
         }
@@ -311,6 +368,40 @@ impl MaskingConfig {
         one
     }
 
+    /// The files of the scores that come from files.
+    pub fn score_paths(&self) -> Vec<&Path> {
+        paths(&self.methods)
+    }
+
+    /// Opens the files of the scores that come from files.
+    ///
+    /// # Errors
+    /// [`Error::Scores`]: a file cannot be read, is not a file of scores, or is for another experiment.
+    pub fn score_files(&self) -> Result<ScoreFiles> {
+        ScoreFiles::open("masking", &self.methods)
+    }
+
+    /// Checks that these files have finite scores of every image, one for each of `grid` patches (rows, columns) if the
+    /// images have one size. Returns notes for the user, a sentence each.
+    ///
+    /// # Errors
+    /// [`Error::Scores`] with the first image or file for which they have not.
+    pub fn check_scores(
+        &self,
+        files: &ScoreFiles,
+        items: &[LabelledImage],
+        grid: Option<(usize, usize)>,
+    ) -> Result<Vec<String>> {
+        let tokens = grid.map(Self::patches);
+        let keys = || items.iter().map(|item| Keys::of_image(&item.id));
+        files.check(&self.methods, keys, |file, name, array| file.scores(name, array, tokens).map(drop))
+    }
+
+    /// The tokens that a score must cover on a grid of patches.
+    pub(super) fn patches(grid: (usize, usize)) -> Tokens {
+        Tokens { grid, of: "patches" }
+    }
+
     /// Checks what the types cannot express.
     ///
     /// # Errors
@@ -322,6 +413,9 @@ impl MaskingConfig {
         }
         if self.cls.is_empty() {
             return refuse("task.masking.cls", "list `kept`, `dropped` or both".into());
+        }
+        if let Some(reason) = twice(&self.methods) {
+            return refuse("task.masking.methods", reason);
         }
         let mut methods = self.methods();
         methods.sort();
@@ -370,24 +464,42 @@ impl MaskingConfig {
 impl Method {
     /// Name of the method in tables and figures.
     pub fn label(&self) -> String {
-        let name = self.score.label();
-        match self.cls {
-            ClsInChain::Kept => name.into(),
-            ClsInChain::Dropped => format!("{name}, no CLS"),
-        }
+        format!("{}{}", self.score.label(), self.cls.label_suffix())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::method::tests::{parse, refused, walk};
+    use crate::method::tests::{parse, refused, walk, walk_file};
+
+    #[test]
+    fn scores_from_files_are_tables_with_a_file_and_a_name() {
+        walk_file::<Score>();
+        refused::<Score>(&[(
+            "{ file = \"f\", name = \"TokenRank, no CLS\" }",
+            "is that of a method of the program",
+        )]);
+        let config = |methods: &str| -> MaskingConfig {
+            toml::from_str(&format!("fractions = [0.0, 0.5]\nmethods = [{methods}]")).expect("a table")
+        };
+        let (a, b) = ("{ file = \"f\", name = \"a\" }", "{ file = \"f\", name = \"b\" }");
+        let both = config(&format!("{a}, {b}, \"cls\""));
+        assert!(both.check().is_ok());
+        let keys: Vec<String> = both.methods().iter().map(Method::to_string).collect();
+        assert_eq!(keys, ["a", "b", "cls"]);
+        let message = config(&format!("{a}, \"cls\", {}", a.replace("\"a\"", "\"A \"")))
+            .check()
+            .expect_err("refused")
+            .to_string();
+        assert!(message.contains("two methods are called `a`"), "{message}");
+    }
 
     #[test]
     fn every_score_reads_back_as_itself() {
         walk::<Score>();
         for kind in Score::METHODS {
-            let score = parse::<Score>(&format!("{:?}", kind.name)).expect(kind.name)[0];
+            let score = parse::<Score>(&format!("{:?}", kind.name)).expect(kind.name).remove(0);
             assert_eq!((score.to_string().as_str(), score.label()), (kind.name, kind.label));
             assert_eq!(serde_json::json!(score), kind.name);
             // Dropping CLS changes the chain, so the score must read attention.

@@ -28,6 +28,7 @@ pub use record::{MaskingRecord, ScoreMaps};
 
 use crate::dataset::LabelledImage;
 use crate::error::{Error, Result};
+use crate::score_file::ScoreFiles;
 use crate::screen::screen;
 use crate::task::{Answer, Failure, Task, in_order};
 use removal::{Order, classes, classify_without, removed_patches};
@@ -40,6 +41,7 @@ pub struct Masking {
     model: VisionModel,
     items: Vec<LabelledImage>,
     seed: u64,
+    files: ScoreFiles,
     /// The batches that will be run later, in order.
     expected: VecDeque<Range<usize>>,
     /// The batch that is being decoded in the background, and the channel on which it will arrive.
@@ -55,7 +57,8 @@ struct Batch {
 }
 
 impl Masking {
-    /// Creates the experiment. `seed` determines the random order of each image.
+    /// Creates the experiment. `seed` determines the random order of each image; `files` are those of
+    /// [`MaskingConfig::score_files`].
     ///
     /// # Errors
     /// Fails if a setting is out of range or does not fit the network.
@@ -64,6 +67,7 @@ impl Masking {
         model: VisionModel,
         items: Vec<LabelledImage>,
         seed: u64,
+        files: ScoreFiles,
     ) -> Result<Self> {
         config.check()?;
         config.layers.resolve(model.network.depth())?;
@@ -73,7 +77,7 @@ impl Masking {
             return Err(Error::Setting { setting: "model.head", reason });
         }
         let methods = config.methods();
-        Ok(Self { config, methods, model, items, seed, expected: VecDeque::new(), upcoming: None })
+        Ok(Self { config, methods, model, items, seed, files, expected: VecDeque::new(), upcoming: None })
     }
 
     /// Returns the images of `range`, and starts to decode the next batch in the background.
@@ -130,7 +134,7 @@ impl Masking {
         let layout = &embedded.layout;
         let unmasked = classes(network, &encoded)?;
         let names: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
-        let scores = probe.finish(&self.config, &self.methods, layout, &names, self.seed)?;
+        let scores = probe.finish(&self.config, &self.methods, layout, &names, (self.seed, &self.files))?;
 
         // At a given fraction all methods remove equally many tokens of every image, so they run together.
         let orders: Vec<Order> = scores

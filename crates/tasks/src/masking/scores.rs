@@ -13,6 +13,7 @@ use tch::{Device, Kind, Tensor};
 use super::config::{ClsInChain, HeadAverage, MaskingConfig, Method, Score};
 use crate::error::{Error, Result};
 use crate::mini::rng::Rng;
+use crate::score_file::{Keys, ScoreFile, ScoreFiles};
 
 /// The reducers that the methods of an experiment need, and no others.
 pub(super) struct ScoreProbe(Select<Vec<ChainProbe>>);
@@ -40,7 +41,7 @@ impl ScoreProbe {
         methods: &[Method],
         layout: &TokenLayout,
         images: &[&str],
-        seed: u64,
+        (seed, files): (u64, &ScoreFiles),
     ) -> Result<Vec<Vec<Vec<f64>>>> {
         let chains = self.0.inner.into_iter().map(ChainProbe::finish).collect::<Result<Vec<ChainMaps>>>()?;
         let score = |method: &Method| -> Result<Vec<Vec<f64>>> {
@@ -52,7 +53,8 @@ impl ScoreProbe {
             let mean = || chain.and_then(|chain| chain.mean.as_ref()).ok_or_else(not_kept);
             let weighted = || chain.and_then(|chain| chain.weighted.as_ref()).ok_or_else(not_kept);
             let ranks = || chain.and_then(|chain| chain.ranks.as_ref()).ok_or_else(not_kept);
-            let states = match (method.score, config.heads) {
+            let states = match (&method.score, config.heads) {
+                (Score::File(file), _) => return from_file(files.get(file.method())?, images, layout),
                 (Score::Random, _) => return Ok(images.iter().map(|id| random(seed, id, layout)).collect()),
                 (Score::Center, _) => return Ok(vec![center(layout); images.len()]),
                 // The mean of the rows is one step from the uniform state.
@@ -87,8 +89,8 @@ impl ChainProbe {
     fn new(config: &MaskingConfig, methods: &[Method], cls: ClsInChain) -> Self {
         let (mut mean, mut weighted, mut ranks) = (false, false, None);
         for method in methods.iter().filter(|method| method.cls == cls) {
-            match (method.score, config.heads) {
-                (Score::Random | Score::Center, _) => {}
+            match (&method.score, config.heads) {
+                (Score::Random | Score::Center | Score::File(_), _) => {}
                 (Score::ColumnSum | Score::Cls, _) => mean = true,
                 (Score::Tokenrank, HeadAverage::BeforeRanking) => mean = true,
                 (Score::Tokenrank, HeadAverage::AfterRanking) => ranks = ranks.max(Some(RankParts::Ranks)),
@@ -151,6 +153,17 @@ fn patches(states: &Tensor, tokens: ChainTokens, layout: &TokenLayout) -> Result
     Ok(flat.chunks(columns.len()).map(<[f64]>::to_vec).collect())
 }
 
+/// Reads the scores of images, one image at a time.
+fn from_file(file: &ScoreFile, images: &[&str], layout: &TokenLayout) -> Result<Vec<Vec<f64>>> {
+    let tokens = MaskingConfig::patches((layout.image.0 as usize, layout.image.1 as usize));
+    let scores = |image: &&str| {
+        let keys = Keys::of_image(image);
+        let (name, array) = file.tensor(&keys)?;
+        file.scores(name, array, Some(tokens))
+    };
+    images.iter().map(scores).collect()
+}
+
 fn random(seed: u64, image: &str, layout: &TokenLayout) -> Vec<f64> {
     let (rows, columns) = layout.image;
     let mut keys = vec![seed];
@@ -166,4 +179,31 @@ fn center(layout: &TokenLayout) -> Vec<f64> {
     (0..rows * columns)
         .map(|patch| -offset(patch / columns, rows).hypot(offset(patch % columns, columns)))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use models::Stream;
+
+    use super::*;
+
+    /// The network computes its attention with the fused kernel if nobody wants maps.
+    #[test]
+    fn scores_that_read_no_attention_want_no_maps() {
+        let wants = |methods: &str| {
+            let text = format!("methods = [{methods}]\nfractions = [0.0, 0.5]");
+            let config: MaskingConfig = toml::from_str(&text).expect("a table");
+            let mut probe = ScoreProbe::new(&config, &config.methods(), (0..4).collect());
+            let site = |block| Site {
+                stream: Stream::Vision,
+                block,
+                step: 0,
+                layout: TokenLayout::vision(1, (8, 8)),
+            };
+            (0..4).map(|block| probe.want(&site(block))).collect::<Vec<_>>()
+        };
+        let file = "{ file = \"scores.safetensors\", name = \"mine\" }";
+        assert_eq!(wants(&format!("{file}, \"random\", \"center\"")), [Want::NONE; 4]);
+        assert!(wants(&format!("{file}, \"cls\"")).iter().all(|want| *want != Want::NONE));
+    }
 }

@@ -2,13 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use models::image::nearest_positions;
 use ndarray::Array2;
 
 use super::config::SegmentConfig;
+use super::from_file::{Stored, stored};
 use super::record::{MapScore, SegmentMaps, SegmentRecord};
-use super::score::{ClassSignal, ScoreError, ScoreSettings, min_max, score, score_classes};
-use crate::dataset::segmentation::{IGNORE, SegmentedImage};
+use super::score::{
+    ClassSignal, ScoreError, ScoreSettings, min_max, score, score_classes, score_mask, score_masks,
+};
+use crate::dataset::segmentation::{IGNORE, Segmented, SegmentedImage};
 use crate::error::{Error, Result};
+use crate::method::Named;
+use crate::score_file::ScoreFiles;
 
 /// The classes that a signal must tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,54 +34,108 @@ pub(super) enum Signals {
     Drop,
 }
 
-/// Returns the record of an image. `signals` yields, for each method in the order of the configuration, the signals of
-/// the image's classes.
-pub(super) fn answer<'a>(
-    config: &SegmentConfig,
-    question: Question,
-    item: &SegmentedImage,
-    sha256: &str,
-    keep: Signals,
-    signals: impl Iterator<Item = &'a [Array2<f32>]>,
-) -> Result<SegmentRecord> {
-    let failed = |error: ScoreError| {
-        let path = item.path().map_or_else(|| item.id.clone().into(), Into::into);
-        Error::Dataset { path, reason: error.to_string() }
-    };
-    let loaded = item.load()?;
-    if loaded.sha256 != sha256 {
-        let path = item.path().map_or_else(|| item.id.clone().into(), Into::into);
-        let reason =
-            "the image or its mask changed while the run was reading it; run the same command again to read the new file"
-                .into();
-        return Err(Error::Dataset { path, reason });
+/// What the records of a run depend on besides the images and their signals.
+#[derive(Clone, Copy)]
+pub(super) struct Answering<'a> {
+    pub(super) config: &'a SegmentConfig,
+    pub(super) question: Question,
+    /// Files of the methods that come from files.
+    pub(super) files: &'a ScoreFiles,
+    /// Rows and columns of the grid of image tokens.
+    pub(super) grid: (usize, usize),
+}
+
+impl Answering<'_> {
+    /// Returns the record of an image. `signals` yields, for each method in the order of the configuration, the signals of
+    /// the image's classes; nothing for a method from a file.
+    pub(super) fn record<'a>(
+        &self,
+        item: &SegmentedImage,
+        loaded: Segmented,
+        keep: Signals,
+        signals: impl Iterator<Item = &'a [Array2<f32>]>,
+    ) -> Result<SegmentRecord> {
+        let failed = |error: ScoreError| {
+            let path = item.path().map_or_else(|| item.id.clone().into(), Into::into);
+            Error::Dataset { path, reason: error.to_string() }
+        };
+        let Segmented { labels, sha256, .. } = loaded;
+        let mut methods = BTreeMap::new();
+        let mut maps = BTreeMap::new();
+        for (method, of_classes) in self.config.methods.iter().zip(signals) {
+            let stored = match method.file_method() {
+                Some(of_file) => Some(stored(self.files.get(of_file)?, item, self.grid, labels.dim())?),
+                None => None,
+            };
+            let (scored, map) = match &stored {
+                None => self.signals(item, of_classes, &labels, keep),
+                Some(Stored::Signals(signals)) => self.signals(item, signals, &labels, keep),
+                Some(Stored::Masks(masks)) => self.masks(item, masks, &labels, keep),
+            }
+            .map_err(failed)?;
+            methods.insert(method.key().to_owned(), scored);
+            maps.extend(map.map(|map| (method.key().to_owned(), map)));
+        }
+        Ok(SegmentRecord {
+            id: item.id.clone(),
+            sha256,
+            names: item.classes.iter().map(|class| class.name.clone()).collect(),
+            methods,
+            maps: (keep == Signals::Keep).then_some(SegmentMaps { grid: self.grid, maps }),
+        })
     }
-    let labels = loaded.labels;
-    let mut methods = BTreeMap::new();
-    let mut maps = BTreeMap::new();
-    let mut grid = (0, 0);
-    for (method, of_classes) in config.methods.iter().zip(signals) {
-        let key = method.key().to_owned();
-        let scored = match (question, of_classes) {
-            (Question::OneClass, [only]) => two_classes(item.classes[0].label, only, &labels, &config.score),
+
+    /// Returns the score of the signals of an image's classes, and the first of them scaled to [0, 1] if it is kept.
+    fn signals(
+        &self,
+        item: &SegmentedImage,
+        signals: &[Array2<f32>],
+        labels: &Array2<u8>,
+        keep: Signals,
+    ) -> Result<(MapScore, Option<Vec<f32>>), ScoreError> {
+        let settings = &self.config.score;
+        let scored = match (self.question, signals) {
+            (Question::OneClass, [only]) => two_classes(item.classes[0].label, only, labels, settings),
+            (Question::OneClass | Question::Classes, _) => several_classes(item, signals, labels, settings),
+        };
+        let kept = signals.first().filter(|_| keep == Signals::Keep);
+        let scaled = kept.map(|first| min_max(first.view())).transpose()?;
+        Ok((scored?, scaled.map(|scaled| scaled.into_iter().collect())))
+    }
+
+    /// Returns the score of the masks of an image's classes, and the first of them on the grid of tokens if it is kept.
+    fn masks(
+        &self,
+        item: &SegmentedImage,
+        masks: &[Array2<u8>],
+        labels: &Array2<u8>,
+        keep: Signals,
+    ) -> Result<(MapScore, Option<Vec<f32>>), ScoreError> {
+        let settings = &self.config.score;
+        let scored = match (self.question, masks) {
+            (Question::OneClass, [only]) => {
+                score_mask(only.view(), one_class(item.classes[0].label, labels).view(), settings)
+            }
             (Question::OneClass | Question::Classes, _) => {
-                several_classes(item, of_classes, &labels, &config.score)
+                let classes = item.classes.iter().map(|class| class.label);
+                score_masks(classes.zip(masks.iter().map(Array2::view)), labels.view(), settings)
             }
         };
-        methods.insert(key.clone(), scored.map_err(failed)?);
-        if let (Signals::Keep, Some(first)) = (keep, of_classes.first()) {
-            grid = first.dim();
-            let scaled = min_max(first.view()).map_err(failed)?;
-            maps.insert(key, scaled.into_iter().collect());
-        }
+        let kept = masks.first().filter(|_| keep == Signals::Keep);
+        Ok((scored?, kept.map(|first| on_grid(first, self.grid))))
     }
-    Ok(SegmentRecord {
-        id: item.id.clone(),
-        sha256: sha256.to_owned(),
-        names: item.classes.iter().map(|class| class.name.clone()).collect(),
-        methods,
-        maps: (keep == Signals::Keep).then_some(SegmentMaps { grid, maps }),
-    })
+}
+
+/// Returns the value of a mask at the centre of each token, in row order.
+fn on_grid(mask: &Array2<u8>, (rows, columns): (usize, usize)) -> Vec<f32> {
+    let (down, across) = (nearest_positions(mask.nrows(), rows), nearest_positions(mask.ncols(), columns));
+    let at = |place: (usize, usize)| mask.get(place).map_or(0.0, |&inside| f32::from(inside));
+    down.iter().flat_map(|&row| across.iter().map(move |&column| (row, column))).map(at).collect()
+}
+
+/// Returns labels that are 1 for one class.
+fn one_class(class: u8, labels: &Array2<u8>) -> Array2<u8> {
+    labels.mapv(|label| if label == IGNORE { label } else { u8::from(label == class) })
 }
 
 fn two_classes(
@@ -84,8 +144,7 @@ fn two_classes(
     labels: &Array2<u8>,
     settings: &ScoreSettings,
 ) -> Result<MapScore, ScoreError> {
-    let two = labels.mapv(|label| if label == IGNORE { label } else { u8::from(label == class) });
-    score(signal.view(), two.view(), settings)
+    score(signal.view(), one_class(class, labels).view(), settings)
 }
 
 /// The signal of a class competes by how far it lies above its own mean. A pixel where no class lies above its mean is

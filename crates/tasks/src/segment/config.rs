@@ -1,6 +1,7 @@
 //! The `[task.segment]` table of an experiment.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use models::LayerSelection;
 use models::Stream;
@@ -13,8 +14,9 @@ use super::method::{Bounce, Method, Weight, concept_methods};
 use super::score::ScoreSettings;
 use crate::alpha::check_alpha;
 use crate::error::{Error, Result};
-use crate::method::{ListSchema, list};
+use crate::method::{ListSchema, list, paths, twice};
 use crate::pixels::check_side;
+use crate::score_file::ScoreFiles;
 
 /// Maximum number of steps of a bounce. Chains reach their steady state long before.
 const MOST_STEPS: usize = 100_000;
@@ -182,7 +184,8 @@ impl SegmentConfig {
             Method::RowSelect(_)
             | Method::ColumnSelect(_)
             | Method::ConceptAttention(_)
-            | Method::Rollout(_) => false,
+            | Method::Rollout(_)
+            | Method::File(_) => false,
         };
         if !walks || method.alpha().is_some() {
             one.alpha = Self::default_alpha();
@@ -195,8 +198,36 @@ impl SegmentConfig {
             // TokenRank does not depend on the word, but on the whole prompt.
             Method::Tokenrank(_) => one.token = Self::default_token(),
             Method::RowSelect(_) | Method::ColumnSelect(_) | Method::Bounce(_) | Method::Rollout(_) => {}
+            Method::File(_) => {
+                one.prompt = Self::default_prompt();
+                one.token = Self::default_token();
+                one.text_tokens = Self::default_text_tokens();
+                one.pooled = Pooled::default();
+                one.guidance = None;
+                one.noise = Noise::default();
+                one.layers = Layers::default();
+                one.heads_at_once = None;
+            }
         }
         one
+    }
+
+    /// Whether a method reads passes of the network.
+    pub fn reads_passes(&self) -> bool {
+        self.methods.iter().any(Method::reads_passes)
+    }
+
+    /// The files of the methods that come from files.
+    pub fn score_paths(&self) -> Vec<&Path> {
+        paths(&self.methods)
+    }
+
+    /// Opens the files of the methods that come from files.
+    ///
+    /// # Errors
+    /// [`Error::Scores`]: a file cannot be read, is not a file of scores, or is for another experiment.
+    pub fn score_files(&self) -> Result<ScoreFiles> {
+        ScoreFiles::open("segment", &self.methods)
     }
 
     /// Checks what the types cannot express.
@@ -215,6 +246,9 @@ impl SegmentConfig {
                 "two methods are called `{}`; give one a name, as in {{ bounce = {{ name = \"…\" }} }}",
                 pair[0]
             );
+            return refuse("task.segment.methods", reason);
+        }
+        if let Some(reason) = twice(&self.methods) {
             return refuse("task.segment.methods", reason);
         }
         for method in &self.methods {

@@ -11,7 +11,8 @@ use models::probe::{HeadWeight, LambdaWeight, MapKind, MapRequest, WeightScope};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::method::{MethodKind, Named};
+use crate::method::{FileKind, FileMethod, MethodKind, Named};
+use crate::score_file::FromFile;
 
 /// A method with its settings, written as its name alone (`"bounce"`) or with settings
 /// (`{ bounce = { steps = 3, name = "bounce-3" } }`). Two methods of one kind need different names.
@@ -30,6 +31,9 @@ pub enum Method {
     Tokenrank(Rank),
     /// The word's row of the attention rollout over the chosen layers (Abnar and Zuidema, arXiv 2005.00928).
     Rollout(Select),
+    /// Signals or masks that another program has computed, one for each class of an image: numbers `[rows, columns]` over the
+    /// image tokens, or masks of 0 and 1 over the pixels of the image.
+    File(FromFile),
 }
 
 /// Settings of a method that has only a name.
@@ -245,6 +249,7 @@ impl Named for Method {
     ];
     const EXAMPLE: &'static str = "{ bounce = { steps = 3 } }";
     type Table = Self;
+    const FROM_FILE: Option<FileKind> = Some(FromFile::KIND);
 
     fn kind_name(&self) -> &'static str {
         match self {
@@ -255,6 +260,19 @@ impl Named for Method {
             Self::Bounce(Bounce { weight: Weight::Lambda2(_) | Weight::Top(_), .. }) => "bounce-lambda2",
             Self::Tokenrank(_) => "tokenrank",
             Self::Rollout(_) => "rollout",
+            Self::File(_) => FromFile::KIND.variant,
+        }
+    }
+
+    fn file_method(&self) -> Option<FileMethod<'_>> {
+        match self {
+            Self::File(file) => Some(file.method()),
+            Self::RowSelect(_)
+            | Self::ColumnSelect(_)
+            | Self::ConceptAttention(_)
+            | Self::Bounce(_)
+            | Self::Tokenrank(_)
+            | Self::Rollout(_) => None,
         }
     }
 }
@@ -268,7 +286,13 @@ impl Method {
             | Self::ConceptAttention(Concepts { name, .. })
             | Self::Bounce(Bounce { name, .. })
             | Self::Tokenrank(Rank { name, .. }) => name.as_deref(),
+            Self::File(FromFile { name, .. }) => Some(name),
         }
+    }
+
+    /// Whether the method reads passes of the network.
+    pub fn reads_passes(&self) -> bool {
+        self.file_method().is_none()
     }
 
     /// Key of the method in records and tables.
@@ -298,7 +322,8 @@ impl Method {
             | Self::ColumnSelect(_)
             | Self::ConceptAttention(_)
             | Self::Tokenrank(_)
-            | Self::Rollout(_) => None,
+            | Self::Rollout(_)
+            | Self::File(_) => None,
         }
     }
 
@@ -306,7 +331,11 @@ impl Method {
     pub fn alpha(&self) -> Option<f64> {
         match self {
             Self::Bounce(Bounce { alpha, .. }) | Self::Tokenrank(Rank { alpha, .. }) => *alpha,
-            Self::RowSelect(_) | Self::ColumnSelect(_) | Self::ConceptAttention(_) | Self::Rollout(_) => None,
+            Self::RowSelect(_)
+            | Self::ColumnSelect(_)
+            | Self::ConceptAttention(_)
+            | Self::Rollout(_)
+            | Self::File(_) => None,
         }
     }
 
@@ -318,7 +347,7 @@ impl Method {
             Self::Bounce(Bounce { map, weight, scope, .. }) => {
                 Some(MapRequest { map: *map, weight: weight.over(*scope) })
             }
-            Self::ConceptAttention(_) | Self::Rollout(_) => None,
+            Self::ConceptAttention(_) | Self::Rollout(_) | Self::File(_) => None,
         }
     }
 }
@@ -331,14 +360,15 @@ pub(super) fn concept_methods(methods: &[Method]) -> impl Iterator<Item = &Conce
         | Method::ColumnSelect(_)
         | Method::Bounce(_)
         | Method::Tokenrank(_)
-        | Method::Rollout(_) => None,
+        | Method::Rollout(_)
+        | Method::File(_) => None,
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::method::tests::{parse, refused, walk, written};
+    use crate::method::tests::{parse, refused, walk, walk_file, written};
 
     #[test]
     fn methods_are_names_or_tables() -> Result<(), String> {
@@ -358,6 +388,7 @@ mod tests {
     #[test]
     fn every_method_reads_back_as_itself() {
         walk::<Method>();
+        walk_file::<Method>();
     }
 
     #[test]

@@ -7,6 +7,7 @@
 
 mod answer;
 mod config;
+mod from_file;
 mod method;
 mod passes;
 mod probe;
@@ -29,9 +30,10 @@ pub use record::{ClassCounts, MapScore, SegmentMaps, SegmentRecord};
 
 use crate::dataset::segmentation::{NamedClass, SegmentedImage};
 use crate::error::{Error, Result};
+use crate::score_file::ScoreFiles;
 use crate::screen::screen;
 use crate::task::{Answer, Failure, Task, in_order};
-use answer::{Question, Signals, answer};
+use answer::{Answering, Question, Signals};
 use method::concept_methods;
 use passes::Ready;
 use probe::SignalProbe;
@@ -44,6 +46,7 @@ pub struct Segment {
     items: Vec<SegmentedImage>,
     question: Question,
     seed: u64,
+    files: ScoreFiles,
     schedule: Schedule,
     tokens: Box<dyn PromptTokens>,
     /// Indices of the items that this process will answer.
@@ -52,7 +55,8 @@ pub struct Segment {
 }
 
 impl Segment {
-    /// Creates the experiment; nothing large is loaded yet. `seed` determines the noise on each image.
+    /// Creates the experiment; nothing large is loaded yet. `seed` determines the noise on each image; `files` are those
+    /// of [`SegmentConfig::score_files`].
     ///
     /// # Errors
     /// Fails if a setting is out of range or does not fit the pipeline, or if the name of a class cannot be found among
@@ -62,6 +66,7 @@ impl Segment {
         pipeline: impl JointPipeline + 'static,
         items: Vec<SegmentedImage>,
         seed: u64,
+        files: ScoreFiles,
     ) -> Result<Self> {
         let (schedule, tokens) = check(&config, &pipeline)?;
         let several = items.iter().any(|item| item.classes.len() > 1);
@@ -72,15 +77,31 @@ impl Segment {
             items,
             question,
             seed,
+            files,
             schedule,
             tokens,
             expected: Vec::new(),
             ready: None,
         };
-        for item in &segment.items {
-            segment.targets(0, item)?;
+        if segment.config.reads_passes() {
+            for item in &segment.items {
+                segment.targets(0, item)?;
+            }
         }
         Ok(segment)
+    }
+
+    /// Rows and columns of the grid of image tokens.
+    pub fn grid(&self) -> (usize, usize) {
+        // `check` has refused sides that are not multiples of a token's.
+        let side =
+            self.config.image_size / usize::try_from(self.pipeline.pixels_per_token()).unwrap_or(1).max(1);
+        (side, side)
+    }
+
+    fn answering(&self) -> Answering<'_> {
+        let Self { config, question, files, .. } = self;
+        Answering { config, question: *question, files, grid: self.grid() }
     }
 
     fn prompt(&self, item: &SegmentedImage) -> String {
@@ -113,28 +134,64 @@ impl Segment {
         let mut of_methods: Vec<Vec<Array2<f32>>> = Vec::new();
         let mut concepts = 0;
         for method in &self.config.methods {
-            let maps = signals(method, concepts, &self.config, &layout, &kept, &targets)?;
+            let maps = match method.reads_passes() {
+                true => signals(method, concepts, &self.config, &layout, &kept, &targets)?,
+                false => Vec::new(),
+            };
             concepts += usize::from(matches!(method, Method::ConceptAttention(_)));
             of_methods.push(maps);
         }
 
         let classes = self.items[batch[0]].classes.len();
         // Only these fields are captured below: tensors must not be accessed from other threads.
-        let (config, question, items) = (&self.config, self.question, &self.items);
+        let (answering, items) = (self.answering(), &self.items);
         let hashes: Vec<&str> =
             batch.iter().map(|&index| Ok(ready.image(index)?.sha256.as_str())).collect::<Result<_>>()?;
         let record = |(place, &index): (usize, &usize)| {
-            let own = of_methods.iter().map(|maps| &maps[place * classes..(place + 1) * classes]);
-            let keep = if index < config.figures { Signals::Keep } else { Signals::Drop };
-            match answer(config, question, &items[index], hashes[place], keep, own) {
-                Ok(record) => Ok(Answer::Record(record)),
-                Err(e @ (Error::Dataset { .. } | Error::NoData { .. })) => {
-                    Ok(Answer::Failed(Failure::new(&items[index].id, e)))
-                }
-                Err(e) => Err(e),
-            }
+            let own = |maps: &'_ Vec<Array2<f32>>| place * classes..((place + 1) * classes).min(maps.len());
+            let own = of_methods.iter().map(|maps| maps.get(own(maps)).unwrap_or_default());
+            answer(answering, index, &items[index], Some(hashes[place]), own)
         };
         batch.par_iter().enumerate().map(record).collect()
+    }
+
+    /// Answers items when all methods come from files.
+    fn answer_from_files(&self, range: Range<usize>) -> Result<Vec<Answer<SegmentRecord>>> {
+        let (answering, items) = (self.answering(), &self.items);
+        let record = |index: usize| {
+            let none = answering.config.methods.iter().map(|_| &[][..]);
+            answer(answering, index, &items[index], None, none)
+        };
+        range.into_par_iter().map(record).collect()
+    }
+}
+
+/// Answers the item with this index. `sha256` is the hash of the data from which its signals were computed, if there are
+/// any.
+fn answer<'a>(
+    answering: Answering<'_>,
+    index: usize,
+    item: &SegmentedImage,
+    sha256: Option<&str>,
+    signals: impl Iterator<Item = &'a [Array2<f32>]>,
+) -> Result<Answer<SegmentRecord>> {
+    let failed = |error: Error| Ok(Answer::Failed(Failure::new(&item.id, error)));
+    let loaded = match item.load() {
+        Ok(loaded) => loaded,
+        Err(error) => return failed(error),
+    };
+    if sha256.is_some_and(|sha256| sha256 != loaded.sha256) {
+        let path = item.path().map_or_else(|| item.id.clone().into(), Into::into);
+        let reason =
+            "the image or its mask changed while the run was reading it; run the same command again to read the new file"
+                .into();
+        return failed(Error::Dataset { path, reason });
+    }
+    let keep = if index < answering.config.figures { Signals::Keep } else { Signals::Drop };
+    match answering.record(item, loaded, keep, signals) {
+        Ok(record) => Ok(Answer::Record(record)),
+        Err(e @ (Error::Dataset { .. } | Error::NoData { .. })) => failed(e),
+        Err(e) => Err(e),
     }
 }
 
@@ -202,6 +259,9 @@ impl Task for Segment {
     }
 
     fn run(&mut self, range: Range<usize>) -> Result<Vec<Answer<SegmentRecord>>> {
+        if !self.config.reads_passes() {
+            return self.answer_from_files(range);
+        }
         let ready = match self.ready.take() {
             Some(ready) if range.clone().all(|index| ready.has(index)) => ready,
             _ => {

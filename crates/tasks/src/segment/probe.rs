@@ -64,8 +64,15 @@ impl SignalProbe {
     pub(super) fn last_block(&self, config: &SegmentConfig, dual: usize) -> Result<(Stream, usize)> {
         let of_maps =
             self.chosen.iter().filter_map(|(stream, blocks)| Some((*stream, *blocks.last()?))).max();
-        let mut last = of_maps
-            .filter(|_| config.methods.iter().any(|method| !matches!(method, Method::ConceptAttention(_))));
+        let reads_maps = |method: &Method| match method {
+            Method::ConceptAttention(_) | Method::File(_) => false,
+            Method::RowSelect(_)
+            | Method::ColumnSelect(_)
+            | Method::Bounce(_)
+            | Method::Tokenrank(_)
+            | Method::Rollout(_) => true,
+        };
+        let mut last = of_maps.filter(|_| config.methods.iter().any(reads_maps));
         for concepts in concept_methods(&config.methods) {
             let block = concepts.layers.resolve(dual)?.last().copied().unwrap_or(0);
             last = last.max(Some((Stream::Dual, block)));

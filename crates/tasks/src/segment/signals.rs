@@ -64,6 +64,7 @@ pub(super) fn signals(
                 |target: &Target| to_grid(&scores.f_get(target.image)?.f_get(target.concept)?, layout.image);
             targets.iter().map(one).collect()
         }
+        Method::File(_) => Err(missing("signal of a method whose signals are in a file")),
     }
 }
 

@@ -17,6 +17,7 @@ use tasks::diffseg::{
     Aggregates, Aggregator, DiffSeg, DiffSegConfig, DiffSegRecord, HeadShare, Method, anchors, distances,
     gather, labels, segment, unite,
 };
+use tasks::score_file::ScoreFiles;
 use tasks::{Answer, Error, Task};
 use tch::Tensor;
 
@@ -300,7 +301,7 @@ const METHODS: &str = r#"methods = ["uniform", { tokenrank = { number = 40 } }, 
 
 fn task(settings: &str, count: usize) -> Result<DiffSeg, Error> {
     let config = toml::from_str(&format!("{METHODS}\n{settings}")).expect("a configuration");
-    DiffSeg::new(config, pipeline(), scenes(count), 5)
+    DiffSeg::new(config, pipeline(), scenes(count), 5, ScoreFiles::default())
 }
 
 fn records(settings: &str, count: usize) -> Result<Vec<DiffSegRecord>, Error> {
@@ -420,7 +421,7 @@ fn impossible_settings_are_refused() {
         ("[{ tokenrank = { number = 70000 } }]", "70000"),
     ] {
         let config = toml::from_str(&format!("methods = {methods}")).expect("a configuration");
-        let message = DiffSeg::new(config, pipeline(), scenes(1), 0).err();
+        let message = DiffSeg::new(config, pipeline(), scenes(1), 0, ScoreFiles::default()).err();
         let message = message.unwrap_or_else(|| panic!("{methods}: accepted")).to_string();
         assert!(message.contains(words), "{methods}: {message}");
     }

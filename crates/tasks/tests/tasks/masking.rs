@@ -41,7 +41,9 @@ fn config(heads: &str, batch: usize) -> MaskingConfig {
 }
 
 fn run(heads: &str, batch: usize) -> Vec<MaskingRecord> {
-    let mut task = Masking::new(config(heads, batch), model(), items(), 5).expect("a task");
+    let config = config(heads, batch);
+    let files = config.score_files().expect("no files");
+    let mut task = Masking::new(config, model(), items(), 5, files).expect("a task");
     let total = task.manifest().len();
     (0..total)
         .step_by(batch)

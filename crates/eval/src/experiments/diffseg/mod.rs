@@ -10,22 +10,24 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use models::sd::pipeline::SdPipeline;
 use models::{Device, memory};
 use runs::{Compared, Inputs, RunState, RunStore, answers, compare_records};
 use tasks::dataset::{DenseImage, LabelledPixels, unreadable};
-use tasks::diffseg::{DiffSeg, DiffSegConfig, DiffSegRecord, Method, Segments};
+use tasks::diffseg::{DiffSeg, DiffSegConfig, DiffSegRecord, Method, Segments, Sizes};
+use tasks::score_file::ScoreFiles;
 
 use super::kind::{Kind, Prepared, Report, RunInputs};
 use super::measure::{comparisons, values};
-use super::setup::{both, data_sha256, fitting, no_metrics, once, refuse_vision_settings};
+use super::setup::{both, data_sha256, no_metrics, once, refuse_vision_settings};
 use super::spec::{Facts, FigureFile, Filling, Goal, MethodInfo};
 use super::tables::difference_table;
 use super::view::{ItemSums, ItemView};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::experiment::{Experiment, TaskConfig};
 use crate::folder::RunFolder;
 use crate::results::{Memory, Results};
@@ -85,6 +87,10 @@ impl Kind for DiffSegConfig {
         TaskConfig::Diffseg(config)
     }
 
+    fn score_files(&self) -> Vec<&Path> {
+        self.score_paths()
+    }
+
     fn open(&self, experiment: &Experiment, device: Device) -> Result<Box<dyn Prepared>> {
         Ok(Box::new(PreparedDiffSeg::find(experiment, self, device)?))
     }
@@ -114,23 +120,39 @@ struct PreparedDiffSeg {
     /// The names of the classes.
     classes: Vec<String>,
     config: DiffSegConfig,
+    sizes: Sizes,
+    /// Files of the methods that come from files.
+    files: ScoreFiles,
 }
 
 impl PreparedDiffSeg {
     fn find(experiment: &Experiment, task: &DiffSegConfig, device: Device) -> Result<Self> {
         let model = &experiment.model;
         refuse_vision_settings(model, "task.diffseg.image_size")?;
-        let pipeline = || -> Result<PathBuf> {
+        let (files, unopened) = match task.score_files() {
+            Ok(files) => (files, None),
+            Err(error) => (ScoreFiles::default(), Some(Error::from(error))),
+        };
+        let pipeline = || -> Result<(PathBuf, Option<Sizes>)> {
             let folder = model.source.folder()?;
             let pipeline = SdPipeline::open(&folder, model.dtype.kind(), device)?;
             pipeline.tokenizer().encode(&task.prompt)?;
             let weights = pipeline.check_weights();
-            fitting(DiffSeg::new(task.clone(), pipeline, Vec::new(), experiment.seed), weights)?;
-            Ok(folder)
+            if unopened.is_some() {
+                // The settings of its method cannot be checked.
+                return Ok((folder, weights.map(|()| None)?));
+            }
+            let fits = DiffSeg::new(task.clone(), pipeline, Vec::new(), experiment.seed, files.clone());
+            let (diffseg, ()) = both(fits, weights)?;
+            Ok((folder, Some(diffseg.sizes())))
         };
-        let (folder, LabelledPixels { classes, items }) =
-            both(pipeline(), experiment.dataset.labelled_pixels())?;
-        Ok(Self { folder, items, classes, config: task.clone() })
+        let found = both(pipeline(), experiment.dataset.labelled_pixels());
+        match (found, unopened) {
+            (Ok(((folder, Some(sizes)), LabelledPixels { classes, items })), None) => {
+                Ok(Self { folder, items, classes, config: task.clone(), sizes, files })
+            }
+            (found, unopened) => Err(Error::all(found.err().into_iter().chain(unopened).collect())),
+        }
     }
 }
 
@@ -167,6 +189,14 @@ impl Prepared for PreparedDiffSeg {
         })
     }
 
+    fn scores_sha256(&self) -> BTreeMap<String, String> {
+        self.files.sha256()
+    }
+
+    fn prove(&self) -> Result<Vec<String>> {
+        Ok(self.config.check_scores(&self.files, &self.items, self.sizes)?)
+    }
+
     fn compare_data(&self, inputs: &mut Inputs, records: (&[u8], &str)) -> Compared {
         compare_records::<DiffSeg>(inputs, &self.items, records)
     }
@@ -176,7 +206,8 @@ impl Prepared for PreparedDiffSeg {
         let pipeline = SdPipeline::open(&self.folder, model.dtype.kind(), inputs.device)?;
         let weights = pipeline.weight_bytes()?;
         memory::reset_peak_host();
-        let mut task = DiffSeg::new(config.clone(), pipeline, self.items.clone(), *seed)?;
+        let (items, files) = (self.items.clone(), self.files.clone());
+        let mut task = DiffSeg::new(config.clone(), pipeline, items, *seed, files)?;
         let answers = match answers(&mut task, store, stop)? {
             RunState::Complete(answers) => answers,
             RunState::Shard(shard) => return Ok(RunState::Shard(shard)),
@@ -227,7 +258,9 @@ fn warning(config: &DiffSegConfig, records: &[DiffSegRecord]) -> Option<String> 
         let mut found = records.iter().filter_map(|record| record.methods.get(method.key())).peekable();
         found.peek().is_some() && found.all(one)
     };
-    let labels: Vec<&str> = config.methods.iter().filter(everywhere).map(Method::label).collect();
+    // The threshold does not decide segments from a file.
+    let merged = config.methods.iter().filter(|method| !matches!(method, Method::File(_)));
+    let labels: Vec<&str> = merged.filter(everywhere).map(Method::label).collect();
     let several = config.methods.iter().any(|method| method.anchors() > 1);
     (!labels.is_empty() && several).then(|| {
         format!(

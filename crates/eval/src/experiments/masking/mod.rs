@@ -12,6 +12,7 @@ use models::{Device, HeadSource, LoadOptions, VisionConfig, VisionModel};
 use runs::{Compared, Inputs, RunState, RunStore, answers, compare_records};
 use tasks::dataset::{LabelledImage, unreadable};
 use tasks::masking::{Masking, MaskingConfig, MaskingRecord, Score};
+use tasks::score_file::ScoreFiles;
 
 use super::kind::{Kind, Prepared, Report, RunInputs};
 use super::measure::values;
@@ -70,13 +71,17 @@ impl Kind for MaskingConfig {
 
     fn alone(&self) -> Vec<TaskConfig> {
         let alone = |method| TaskConfig::Masking(self.of_method(method));
-        self.methods().into_iter().map(alone).collect()
+        self.methods().iter().map(alone).collect()
     }
 
     fn only(&self, families: &[String]) -> TaskConfig {
         let mut config = self.clone();
         config.methods.retain(|score| families.contains(&score.to_string()));
         TaskConfig::Masking(config)
+    }
+
+    fn score_files(&self) -> Vec<&Path> {
+        self.score_paths()
     }
 
     fn open(&self, experiment: &Experiment, _: Device) -> Result<Box<dyn Prepared>> {
@@ -105,12 +110,17 @@ struct PreparedMasking {
     head: Option<HeadSource>,
     items: Vec<LabelledImage>,
     config: MaskingConfig,
+    /// Rows and columns of the grid of patches, if it is the same for every image.
+    grid: Option<(usize, usize)>,
+    /// Files of the scores that come from files.
+    files: ScoreFiles,
 }
 
 /// A network whose files exist and are complete.
 struct Network {
     folder: PathBuf,
     config: VisionConfig,
+    grid: Option<(usize, usize)>,
 }
 
 impl Network {
@@ -123,16 +133,17 @@ impl Network {
             image_size: task.image_size.map(|side| (side, side)),
             ..LoadOptions::default()
         };
-        models::headers_only(|| VisionModel::load(&folder, &options))?;
+        let mut grid = None;
+        models::headers_only(|| VisionModel::load(&folder, &options).map(|model| grid = model.grid()))?;
         task.layers.resolve(config.depth())?;
         task.check_tokens(config.has_cls(), config.special_tokens())?;
-        Ok(Self { folder, config })
+        Ok(Self { folder, config, grid })
     }
 }
 
 /// Returns the number of classes of a network, and the source of the classes if the network has none itself.
 fn classes(classes: Option<&ClassSource>, network: &Network) -> Result<(usize, Option<HeadSource>)> {
-    let Network { folder, config } = network;
+    let Network { folder, config, .. } = network;
     let head = classes.map(ClassSource::head).transpose()?;
     let count = match &head {
         Some(head) => head.check(folder, config)?,
@@ -157,12 +168,13 @@ impl PreparedMasking {
             .ok()
             .and_then(|classes| classes.as_ref())
             .map_or(usize::MAX, |(count, _)| *count);
-        match (network, classes, experiment.dataset.items(count)) {
-            (Ok(Network { folder, .. }), Ok(Some((_, head))), Ok(items)) => {
-                Ok(Self { folder, head, items, config: task.clone() })
+        match (network, classes, experiment.dataset.items(count), task.score_files()) {
+            (Ok(Network { folder, grid, .. }), Ok(Some((_, head))), Ok(items), Ok(files)) => {
+                Ok(Self { folder, head, items, config: task.clone(), grid, files })
             }
-            (network, classes, items) => {
-                let errors = [network.err(), classes.err(), items.err().map(Error::Task)];
+            (network, classes, items, files) => {
+                let (items, files) = (items.err().map(Error::Task), files.err().map(Error::Task));
+                let errors = [network.err(), classes.err(), items, files];
                 Err(Error::all(errors.into_iter().flatten().collect()))
             }
         }
@@ -200,6 +212,14 @@ impl Prepared for PreparedMasking {
         once(files, || Ok(models::model_sha256(&self.folder, head)?))
     }
 
+    fn scores_sha256(&self) -> BTreeMap<String, String> {
+        self.files.sha256()
+    }
+
+    fn prove(&self) -> Result<Vec<String>> {
+        Ok(self.config.check_scores(&self.files, &self.items, self.grid)?)
+    }
+
     fn compare_data(&self, inputs: &mut Inputs, records: (&[u8], &str)) -> Compared {
         compare_records::<Masking>(inputs, &self.items, records)
     }
@@ -214,7 +234,8 @@ impl Prepared for PreparedMasking {
         };
         let model = VisionModel::load(&self.folder, &options)?;
         let preprocessor = model.preprocessor.clone();
-        let mut task = Masking::new(config.clone(), model, self.items.clone(), *seed)?;
+        let (items, files) = (self.items.clone(), self.files.clone());
+        let mut task = Masking::new(config.clone(), model, items, *seed, files)?;
         let answers = match answers(&mut task, store, stop)? {
             RunState::Complete(answers) => answers,
             RunState::Shard(shard) => return Ok(RunState::Shard(shard)),

@@ -4,18 +4,20 @@ mod items;
 pub mod metrics;
 mod tables;
 
-use std::path::PathBuf;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use models::flux::pipeline::FluxPipeline;
 use models::{Device, memory};
 use runs::{Compared, Inputs, RunState, RunStore, answers, compare_records};
 use tasks::dataset::{SegmentedImage, unreadable};
+use tasks::score_file::ScoreFiles;
 use tasks::segment::{Method, Segment, SegmentConfig, SegmentRecord};
 
 use super::kind::{Kind, Prepared, Report, RunInputs};
 use super::measure::{comparisons, values};
-use super::setup::{data_sha256, fitting, no_metrics, once, refuse_vision_settings};
+use super::setup::{both, data_sha256, no_metrics, once, refuse_vision_settings};
 use super::spec::{Facts, FigureFile, Filling, Goal, MethodInfo};
 use super::tables::difference_table;
 use super::view::{ItemSums, ItemView};
@@ -57,6 +59,7 @@ impl Kind for SegmentConfig {
     fn methods(&self) -> Vec<MethodInfo> {
         let info = |method: &Method| MethodInfo {
             ours: matches!(method, Method::Bounce(_)),
+            seeded: method.reads_passes(),
             ..MethodInfo::new(method.key(), method.label())
         };
         self.methods.iter().map(info).collect()
@@ -70,6 +73,10 @@ impl Kind for SegmentConfig {
         let mut config = self.clone();
         config.methods.retain(|method| families.iter().any(|family| family == method.key()));
         TaskConfig::Segment(config)
+    }
+
+    fn score_files(&self) -> Vec<&Path> {
+        self.score_paths()
     }
 
     fn open(&self, experiment: &Experiment, device: Device) -> Result<Box<dyn Prepared>> {
@@ -95,6 +102,10 @@ struct PreparedSegment {
     folder: PathBuf,
     items: Vec<SegmentedImage>,
     config: SegmentConfig,
+    /// Rows and columns of the grid of image tokens.
+    grid: (usize, usize),
+    /// Files of the methods that come from files.
+    files: ScoreFiles,
 }
 
 impl PreparedSegment {
@@ -107,15 +118,17 @@ impl PreparedSegment {
         });
         let weights = pipeline.as_ref().map_or(Ok(()), |(_, pipeline)| pipeline.check_weights());
         // Everything that is missing is reported in one error, since each item may take hours to download.
-        match (pipeline, experiment.dataset.segmented()) {
-            (Ok((folder, pipeline)), Ok(items)) => {
-                let fits = Segment::new(task.clone(), pipeline, items.clone(), experiment.seed);
-                fitting(fits, weights)?;
-                Ok(Self { folder, items, config: task.clone() })
+        match (pipeline, experiment.dataset.segmented(), task.score_files()) {
+            (Ok((folder, pipeline)), Ok(items), Ok(files)) => {
+                let fits =
+                    Segment::new(task.clone(), pipeline, items.clone(), experiment.seed, files.clone());
+                let (segment, ()) = both(fits, weights)?;
+                Ok(Self { folder, items, config: task.clone(), grid: segment.grid(), files })
             }
-            (pipeline, items) => {
+            (pipeline, items, files) => {
                 let pipeline = pipeline.err().or(weights.err()).map(Error::from);
-                Err(Error::all(pipeline.into_iter().chain(items.err().map(Error::from)).collect()))
+                let (items, files) = (items.err().map(Error::from), files.err().map(Error::from));
+                Err(Error::all([pipeline, items, files].into_iter().flatten().collect()))
             }
         }
     }
@@ -153,6 +166,14 @@ impl Prepared for PreparedSegment {
         })
     }
 
+    fn scores_sha256(&self) -> BTreeMap<String, String> {
+        self.files.sha256()
+    }
+
+    fn prove(&self) -> Result<Vec<String>> {
+        Ok(self.config.check_scores(&self.files, &self.items, self.grid)?)
+    }
+
     fn compare_data(&self, inputs: &mut Inputs, records: (&[u8], &str)) -> Compared {
         compare_records::<Segment>(inputs, &self.items, records)
     }
@@ -162,7 +183,8 @@ impl Prepared for PreparedSegment {
         let pipeline = FluxPipeline::open(&self.folder, model.dtype.kind(), inputs.device)?;
         let weights = pipeline.weight_bytes()?;
         memory::reset_peak_host();
-        let mut task = Segment::new(config.clone(), pipeline, self.items.clone(), *seed)?;
+        let (items, files) = (self.items.clone(), self.files.clone());
+        let mut task = Segment::new(config.clone(), pipeline, items, *seed, files)?;
         let answers = match answers(&mut task, store, stop)? {
             RunState::Complete(answers) => answers,
             RunState::Shard(shard) => return Ok(RunState::Shard(shard)),

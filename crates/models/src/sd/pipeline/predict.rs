@@ -10,7 +10,7 @@ use crate::diffusion::{SamplerConfig, SamplerKind};
 use crate::error::Result;
 use crate::pipeline::{ImageDecoder, ImageEncoder, NoiseInput, NoisePipeline, NoisePredictor};
 use crate::sd::Unet;
-use crate::site::Stream;
+use crate::site::{Stream, UnetLayer};
 
 impl NoisePredictor for Unet {
     fn kind(&self) -> Kind {
@@ -44,6 +44,10 @@ impl NoisePipeline for SdPipeline {
     fn streams(&self) -> BTreeMap<Stream, usize> {
         let layers = self.unet_config().attention_layers();
         layers.into_iter().map(|(_, layer)| (Stream::Unet(layer), 1)).collect()
+    }
+
+    fn grid(&self, layer: UnetLayer, latents: (i64, i64)) -> (i64, i64) {
+        self.unet_config().grid(layer, latents)
     }
 
     fn sampler(&self, kind: Option<SamplerKind>) -> Result<SamplerConfig> {

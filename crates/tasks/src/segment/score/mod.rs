@@ -47,10 +47,7 @@ pub fn score(
     settings: &ScoreSettings,
 ) -> Result<MapScore, ScoreError> {
     let map = checked(map)?;
-    let labels = labels_at(labels, settings.side)?;
-    if let Some(&label) = labels.iter().find(|label| !matches!(**label, 0 | 1 | IGNORED)) {
-        return Err(ScoreError::NotTwoClasses(label));
-    }
+    let labels = two_classes(labels, settings)?;
     let map = if settings.blur { blurred(map)? } else { map.to_owned() };
     let size = (settings.side, settings.side);
     let cut = |signal: &Signal| -> Array2<u8> {
@@ -69,9 +66,61 @@ pub fn score(
             (signal, mask)
         }
     };
-    let mut score = counts::count(mask.view(), labels.view());
-    let ranking = Ranking::new(&signal, labels.view());
+    Ok(counted(&signal, mask.view(), labels.view()))
+}
+
+/// Scores a mask `[height, width]` of 0 and 1 over pixels against labels as [`score`] does. Mask and labels cover the same
+/// image; both are resized to the side of the settings by nearest neighbour. Blur, enlargement and threshold do not apply;
+/// the signal of average precision is the mask.
+///
+/// # Errors
+/// Fails if a map is empty, or if a label is not background, foreground or ignored.
+pub(crate) fn score_mask(
+    mask: ArrayView2<u8>,
+    labels: ArrayView2<u8>,
+    settings: &ScoreSettings,
+) -> Result<MapScore, ScoreError> {
+    let labels = two_classes(labels, settings)?;
+    let mask = labels_at(mask, settings.side)?;
+    Ok(counted(&Signal::new(mask.mapv(f32::from)), mask.view(), labels.view()))
+}
+
+/// Scores masks `[height, width]` of 0 and 1 over pixels, each with its class, against labels of any classes. A pixel is
+/// given the class of the first mask that is 1 there, or the background. The average precisions are `None`.
+///
+/// # Errors
+/// Fails if a map is empty.
+pub(crate) fn score_masks<'a>(
+    masks: impl IntoIterator<Item = (u8, ArrayView2<'a, u8>)>,
+    labels: ArrayView2<u8>,
+    settings: &ScoreSettings,
+) -> Result<MapScore, ScoreError> {
+    let labels = labels_at(labels, settings.side)?;
+    let mut predicted = Array2::zeros(labels.dim());
+    for (class, mask) in masks {
+        predicted.zip_mut_with(&labels_at(mask, settings.side)?, |pixel, &inside| {
+            if *pixel == 0 && inside == 1 {
+                *pixel = class;
+            }
+        });
+    }
+    Ok(counts::count(predicted.view(), labels.view()))
+}
+
+/// Resizes labels of two classes to the side of the settings.
+fn two_classes(labels: ArrayView2<u8>, settings: &ScoreSettings) -> Result<Array2<u8>, ScoreError> {
+    let labels = labels_at(labels, settings.side)?;
+    match labels.iter().find(|label| !matches!(**label, 0 | 1 | IGNORED)) {
+        None => Ok(labels),
+        Some(&label) => Err(ScoreError::NotTwoClasses(label)),
+    }
+}
+
+/// Counts the pixels of a mask, and ranks those of its signal.
+fn counted(signal: &Signal, mask: ArrayView2<u8>, labels: ArrayView2<u8>) -> MapScore {
+    let mut score = counts::count(mask, labels);
+    let ranking = Ranking::new(signal, labels);
     score.pooled_ap = ranking.pooled();
     score.foreground_ap = ranking.foreground();
-    Ok(score)
+    score
 }

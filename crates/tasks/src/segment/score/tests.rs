@@ -270,3 +270,43 @@ proptest! {
         prop_assert_eq!(labels_at(labels.view(), rows).unwrap(), labels);
     }
 }
+
+proptest! {
+    #[test]
+    fn a_mask_scores_as_the_signal_of_its_pixels(
+        mask in proptest::collection::vec(0u8..2, 36), labels in proptest::collection::vec(0u8..3, 36),
+    ) {
+        let settings = ScoreSettings { side: 6, threshold: Threshold::Fixed(0.5), ..ScoreSettings::default() };
+        let labels = labels.into_iter().map(|label| if label == 2 { IGNORED } else { label }).collect();
+        let labels = Array2::from_shape_vec((6, 6), labels).expect("36 labels");
+        let mask = Array2::from_shape_vec((6, 6), mask).expect("36 pixels");
+        let found = score_mask(mask.view(), labels.view(), &settings).expect("a score");
+        let full = mask.iter().all(|&inside| inside == 1);
+        // A signal that is 1 everywhere carries no information and finds nothing.
+        let wanted = score(mask.mapv(f32::from).view(), labels.view(), &settings).expect("a score");
+        prop_assert_eq!((found.pooled_ap, found.foreground_ap), (wanted.pooled_ap, wanted.foreground_ap));
+        let of_class = |score: &MapScore, class: u8| score.classes.get(&class).copied().unwrap_or_default();
+        if full {
+            prop_assert_eq!(of_class(&found, 1).predicted, found.labelled);
+        } else {
+            prop_assert_eq!(&found, &wanted);
+        }
+        // A finer mask of the same shape, at the size of its image.
+        let finer = Array2::from_shape_fn((18, 12), |(row, column)| mask[(row / 3, column / 2)]);
+        prop_assert_eq!(score_mask(finer.view(), labels.view(), &settings).expect("a score"), found);
+    }
+}
+
+#[test]
+fn of_several_masks_the_first_has_the_pixel() {
+    let settings = ScoreSettings { side: 3, ..ScoreSettings::default() };
+    let labels = array![[4, 4, 0], [IGNORED, 9, 0], [0, 9, 9]];
+    let (four, nine) = (array![[1, 1, 0], [0, 0, 0], [0, 0, 1]], array![[0, 1, 1], [1, 1, 0], [0, 0, 1]]);
+    let masks = [(4, four.view()), (9, nine.view())];
+    let score = score_masks(masks, labels.view(), &settings).expect("a score");
+    // Predicted: 4 4 9 / 9 9 0 / 0 0 4.
+    let counts = |intersection, predicted, labelled| ClassCounts { intersection, predicted, labelled };
+    assert_eq!(score.classes, [(0, counts(2, 3, 3)), (4, counts(2, 3, 2)), (9, counts(1, 2, 3))].into());
+    assert_eq!((score.correct, score.labelled), (5, 8));
+    assert_eq!((score.pooled_ap, score.foreground_ap), (None, None));
+}
