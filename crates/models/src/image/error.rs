@@ -84,6 +84,10 @@ impl ImageError {
         Self::InFile { path: path.to_owned(), problem: Box::new(self) }
     }
 
+    pub(super) fn config(message: impl Into<String>) -> Self {
+        Self::Config(message.into())
+    }
+
     pub(super) fn jpeg(reason: impl Into<String>) -> Self {
         Self::Corrupt { format: "JPEG", reason: reason.into() }
     }

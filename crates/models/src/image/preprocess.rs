@@ -153,6 +153,11 @@ pub(super) struct Normalize {
     pub(super) std: [f64; 3],
 }
 
+impl Normalize {
+    /// Mean and standard deviation of ImageNet.
+    pub(super) const IMAGENET: Self = Self { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
+}
+
 impl Preprocessor {
     /// Returns the preprocessing for another resolution: a direct resize to `height × width` pixels without crop, with
     /// filter, rescaling and normalisation unchanged.

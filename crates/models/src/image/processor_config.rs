@@ -32,7 +32,6 @@ const CLIP: Normalize = Normalize {
     mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
     std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
 };
-pub(super) const IMAGENET: Normalize = Normalize { mean: [0.485, 0.456, 0.406], std: [0.229, 0.224, 0.225] };
 const SHORTEST_224: ResizeRule = ResizeRule::ShortestEdge { shortest: 224, longest: None };
 
 const CLASSES: [Defaults; 6] = [
@@ -100,7 +99,7 @@ const CLASSES: [Defaults; 6] = [
         square: true,
         do_center_crop: false,
         crop: None,
-        normalize: IMAGENET,
+        normalize: Normalize::IMAGENET,
     },
 ];
 
@@ -143,8 +142,8 @@ impl Preprocessor {
     /// # Errors
     /// [`ImageError::Config`], as [`Preprocessor::from_dir`] but without a file's name.
     pub fn from_json(text: &str, model_type: Option<&str>) -> Result<Self, ImageError> {
-        let config =
-            serde_json::from_str(text).map_err(|error| config_error(format!("not valid JSON: {error}")))?;
+        let config = serde_json::from_str(text)
+            .map_err(|error| ImageError::config(format!("not valid JSON: {error}")))?;
         from_value(&config, model_type)
     }
 }
@@ -152,7 +151,7 @@ impl Preprocessor {
 fn read_json(path: &Path) -> Result<Value, ImageError> {
     let text = limits::read_text(path, limits::CONFIG_BYTES).map_err(|error| {
         let error = if error.kind() == ErrorKind::NotFound {
-            config_error(
+            ImageError::config(
                 "no such file, but it says how images are resized and normalised for this model; copy it from where \
                  the weights came from",
             )
@@ -162,15 +161,11 @@ fn read_json(path: &Path) -> Result<Value, ImageError> {
         error.in_file(path)
     })?;
     serde_json::from_str(&text)
-        .map_err(|error| config_error(format!("not valid JSON: {error}")).in_file(path))
-}
-
-pub(super) fn config_error(message: impl Into<String>) -> ImageError {
-    ImageError::Config(message.into())
+        .map_err(|error| ImageError::config(format!("not valid JSON: {error}")).in_file(path))
 }
 
 fn from_value(config: &Value, model_type: Option<&str>) -> Result<Preprocessor, ImageError> {
-    let object = config.as_object().ok_or_else(|| config_error("a JSON object is expected"))?;
+    let object = config.as_object().ok_or_else(|| ImageError::config("a JSON object is expected"))?;
     from_object(object, model_type)
 }
 
@@ -178,7 +173,7 @@ fn from_object(config: &Map<String, Value>, model_type: Option<&str>) -> Result<
     let keys = Keys(config);
     let class = class_of(&keys, model_type)?;
     if keys.flag("do_pad", false)? {
-        return Err(config_error(
+        return Err(ImageError::config(
             "`do_pad` is true, but padding is not supported; none of the supported models pads",
         ));
     }
@@ -198,11 +193,11 @@ fn from_object(config: &Map<String, Value>, model_type: Option<&str>) -> Result<
             Some(ResizeRule::Exact { height, width }) => {
                 Crop { size: (height, width), rule: CropRule::Transformers }
             }
-            Some(_) => return Err(config_error("`crop_size` must give `height` and `width`")),
+            Some(_) => return Err(ImageError::config("`crop_size` must give `height` and `width`")),
             None => class
                 .crop
                 .map(|size| Crop { size, rule: CropRule::Transformers })
-                .ok_or_else(|| config_error("`do_center_crop` is true but `crop_size` is missing"))?,
+                .ok_or_else(|| ImageError::config("`do_center_crop` is true but `crop_size` is missing"))?,
         }),
         false => None,
     };
@@ -215,7 +210,7 @@ fn from_object(config: &Map<String, Value>, model_type: Option<&str>) -> Result<
             let mean = keys.channels("image_mean")?.unwrap_or(class.normalize.mean);
             let std = keys.channels("image_std")?.unwrap_or(class.normalize.std);
             if std.iter().any(|&std| std as f32 <= 0.0) {
-                return Err(config_error("`image_std` must be positive in every channel"));
+                return Err(ImageError::config("`image_std` must be positive in every channel"));
             }
             Some(Normalize { mean, std })
         }
@@ -233,7 +228,7 @@ fn from_object(config: &Map<String, Value>, model_type: Option<&str>) -> Result<
         let problem = problem.or(crop.map(|_| "`do_center_crop`"));
         let problem = problem.or(rescale_factor.is_none().then_some("`do_rescale` = false"));
         if let Some(problem) = problem {
-            return Err(config_error(format!(
+            return Err(ImageError::config(format!(
                 "{problem} is not supported for {processor}; no published model of this processor has it"
             )));
         }
@@ -250,20 +245,20 @@ fn class_of(keys: &Keys<'_>, model_type: Option<&str>) -> Result<&'static Defaul
         let name = named.replace("FeatureExtractor", "ImageProcessor");
         let name = name.trim_end_matches("Fast").trim_end_matches("Pil");
         return CLASSES.iter().find(|class| class.processor == name).ok_or_else(|| {
-            config_error(format!(
+            ImageError::config(format!(
                 "`{key}` is `{named}`, which is not supported; supported are {}",
                 supported()
             ))
         });
     }
     let Some(model_type) = model_type else {
-        return Err(config_error(format!(
+        return Err(ImageError::config(format!(
             "there is neither an `image_processor_type` nor a `config.json` that names the model; add the key with one of {}",
             supported()
         )));
     };
     CLASSES.iter().find(|class| class.model_types.contains(&model_type)).ok_or_else(|| {
-        config_error(format!(
+        ImageError::config(format!(
             "no `image_processor_type`, and the model type `{model_type}` implies none that is known; add the key with \
              one of {}",
             supported()
@@ -283,7 +278,7 @@ impl Keys<'_> {
     /// Returns a parameter of a step.
     fn needed(&self, key: &str) -> Result<Option<&Value>, ImageError> {
         match self.0.get(key) {
-            Some(Value::Null) => Err(config_error(format!(
+            Some(Value::Null) => Err(ImageError::config(format!(
                 "`{key}` is null, but a step that is done needs it, and transformers refuses such a file; give a value, or \
                  remove the key for the usual one"
             ))),
@@ -293,7 +288,7 @@ impl Keys<'_> {
 
     fn wrong(&self, key: &str, expected: &str) -> ImageError {
         let found = self.0.get(key).map(Value::to_string).unwrap_or_default();
-        config_error(format!("`{key}` must be {expected}, but is {found}"))
+        ImageError::config(format!("`{key}` must be {expected}, but is {found}"))
     }
 
     fn flag(&self, key: &str, absent: bool) -> Result<bool, ImageError> {

@@ -9,7 +9,6 @@ use serde_json::Value;
 use super::crop::CropRule;
 use super::pixels::checked_area;
 use super::preprocess::{Arithmetic, Crop, Normalize};
-use super::processor_config::{IMAGENET, config_error};
 use super::{ImageError, Preprocessor, Resample, ResizeRule};
 use crate::limits::MAX_PIXELS;
 
@@ -40,17 +39,17 @@ pub(crate) fn is_of_timm(config: &Value) -> bool {
 /// Returns the transform of a `config.json` of timm.
 pub(super) fn preprocessor(config: &Value) -> Result<Preprocessor, ImageError> {
     let transform = config.get("pretrained_cfg").filter(|transform| !transform.is_null()).ok_or_else(|| {
-        config_error(
+        ImageError::config(
             "there is no `pretrained_cfg`, which says how images are resized and normalised for a network of timm; copy it \
              from where the weights came from",
         )
     })?;
     let Transform { input_size, interpolation, crop_pct, crop_mode, mean, std } =
         Transform::deserialize(transform)
-            .map_err(|error| config_error(format!("pretrained_cfg: {error}")))?;
+            .map_err(|error| ImageError::config(format!("pretrained_cfg: {error}")))?;
     let [channels, height, width] = input_size.unwrap_or([3, 224, 224]);
     if channels != 3 {
-        return Err(config_error(format!(
+        return Err(ImageError::config(format!(
             "pretrained_cfg.input_size has {channels} channels; images are read as RGB, so it must have 3"
         )));
     }
@@ -58,7 +57,7 @@ pub(super) fn preprocessor(config: &Value) -> Result<Preprocessor, ImageError> {
     let resample = match interpolation.as_deref() {
         None | Some("") => Resample::Bicubic,
         Some(name) => Resample::from_name(name).ok_or_else(|| {
-            config_error(format!(
+            ImageError::config(format!(
                 "pretrained_cfg.interpolation is `{name}`; it must be one of {}",
                 Resample::ALL.map(Resample::name).join(", ")
             ))
@@ -67,16 +66,16 @@ pub(super) fn preprocessor(config: &Value) -> Result<Preprocessor, ImageError> {
     let crop_pct = crop_pct.filter(|fraction| *fraction != 0.0).unwrap_or(CROP_PCT);
     let scaled = |side: usize| (side as f64 / crop_pct).floor();
     if crop_pct <= 0.0 || scaled(height.max(width)) > MAX_PIXELS as f64 || scaled(height.min(width)) < 1.0 {
-        return Err(config_error(format!(
+        return Err(ImageError::config(format!(
             "pretrained_cfg.crop_pct is {crop_pct}; it must be the fraction of the image's side that the crop keeps, such as \
              0.9"
         )));
     }
     let (scaled_height, scaled_width) = (scaled(height) as usize, scaled(width) as usize);
-    let mean = channels_of("mean", mean)?.unwrap_or(IMAGENET.mean);
-    let std = channels_of("std", std)?.unwrap_or(IMAGENET.std);
+    let mean = channels_of("mean", mean)?.unwrap_or(Normalize::IMAGENET.mean);
+    let std = channels_of("std", std)?.unwrap_or(Normalize::IMAGENET.std);
     if std.iter().any(|&std| std as f32 <= 0.0) {
-        return Err(config_error("pretrained_cfg.std must be positive in every channel"));
+        return Err(ImageError::config("pretrained_cfg.std must be positive in every channel"));
     }
     let mut fill = [0; 3];
     let resize = match crop_mode.as_deref() {
@@ -90,7 +89,7 @@ pub(super) fn preprocessor(config: &Value) -> Result<Preprocessor, ImageError> {
             ResizeRule::Fitting { height: scaled_height, width: scaled_width }
         }
         Some(other) => {
-            return Err(config_error(format!(
+            return Err(ImageError::config(format!(
                 "pretrained_cfg.crop_mode is `{other}`; it must be center, squash or border"
             )));
         }
@@ -112,7 +111,7 @@ fn channels_of(key: &str, list: Option<Vec<f64>>) -> Result<Option<[f64; 3]>, Im
         None | Some([]) => Ok(None),
         Some(&[number]) => Ok(Some([number; 3])),
         Some(&[r, g, b]) => Ok(Some([r, g, b])),
-        Some(other) => Err(config_error(format!(
+        Some(other) => Err(ImageError::config(format!(
             "pretrained_cfg.{key} has {} numbers; it must have one for each of R, G and B",
             other.len()
         ))),
