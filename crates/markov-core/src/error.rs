@@ -162,6 +162,12 @@ pub enum Error {
         /// Number of states of the chain.
         states: usize,
     },
+    /// A token was left out of the chain.
+    #[error("token {token} is left out of the chain, for instance as padding; name a token that is kept")]
+    Dropped {
+        /// The requested token, counted in the whole sequence.
+        token: usize,
+    },
     /// Two arrays whose shapes do not fit.
     #[error("{what} has shape {found:?}, expected {expected}")]
     Shape {

@@ -63,7 +63,7 @@ pub use chain::{Chain, Direction, RowStochastic, Teleported};
 pub use error::{Error, Result};
 pub use kernel::{Element, Number};
 pub use layer::{DENSE_STATES, HeadAt, HeadMap, Layer};
-pub use many::{HeadSummary, heads, lambda2_many, token_rank_many};
+pub use many::{HeadSummary, heads, lambda2_many, lambda2_mixed, token_rank_many, token_rank_mixed};
 pub use matrix_free::{Bias, Logits, MASKED, Mask, QueryKey};
 pub use metastable::{Metastable, Sets, metastable_sets};
 pub use propagate::{Block, Propagate};

@@ -9,7 +9,7 @@ use crate::kernel::Element;
 use crate::rank::{Rule, Stop, TokenRank, token_rank, token_rank_from};
 use crate::spectrum::{Effort, Lambda2, Precision, lambda2, second};
 use crate::stochastic::StochasticView;
-use crate::tolerance::ROW_TOLERANCE;
+use crate::tolerance::{ROW_TOLERANCE, Storage};
 use crate::{Error, Result};
 
 /// Chain quantities of one attention head.
@@ -29,7 +29,7 @@ pub struct HeadSummary {
 pub fn token_rank_many<T: Element>(maps: ArrayView3<'_, T>, alpha: f64, stop: Stop) -> Result<Array2<f64>> {
     let n = maps.len_of(Axis(1));
     let mut all = Array2::zeros((maps.len_of(Axis(0)), n));
-    let ranks = each(maps, |view| Ok(rank(&view.teleport(alpha)?.forward(), stop)?.pi))?;
+    let ranks = each(maps, |view| Ok(token_rank_mixed(&view.teleport(alpha)?.forward(), stop)?.pi))?;
     for (mut row, pi) in all.rows_mut().into_iter().zip(ranks) {
         row.assign(&pi);
     }
@@ -45,8 +45,10 @@ pub fn token_rank_many<T: Element>(maps: ArrayView3<'_, T>, alpha: f64, stop: St
 /// # Errors
 /// [`Error::Matrix`] with the index of the invalid matrix and the reason; see [`lambda2`].
 pub fn lambda2_many<T: Element>(maps: ArrayView3<'_, T>, tolerance: f64) -> Result<Array1<f64>> {
-    each(maps, |view| Ok(mixing::<T>(&view.forward(), Effort::tolerance(tolerance))?.modulus))
-        .map(Array1::from)
+    each(maps, |view| {
+        Ok(lambda2_mixed(&view.forward(), Effort::tolerance(tolerance), storage::<T>())?.modulus)
+    })
+    .map(Array1::from)
 }
 
 /// Computes TokenRank and λ₂ of every matrix of `maps` `[m, n, n]`, with the number of products and the errors.
@@ -60,18 +62,25 @@ pub fn heads<T: Element>(
     effort: Effort,
 ) -> Result<Vec<HeadSummary>> {
     each(maps, |view| {
-        let lambda2 = mixing::<T>(&view.clone().forward(), effort)?;
-        Ok(HeadSummary { rank: rank(&view.teleport(alpha)?.forward(), stop)?, lambda2 })
+        let lambda2 = lambda2_mixed(&view.clone().forward(), effort, storage::<T>())?;
+        Ok(HeadSummary { rank: token_rank_mixed(&view.teleport(alpha)?.forward(), stop)?, lambda2 })
     })
 }
 
 /// Smallest tolerance for which single precision suffices.
 const SINGLE: f64 = 1e-5;
 
-/// Computes λ₂, in single precision if matrix and tolerance allow it.
-fn mixing<T: Element>(chain: &Chain<impl RowStochastic>, effort: Effort) -> Result<Lambda2> {
-    let single = T::EPSILON > f64::EPSILON && effort.tolerance >= SINGLE;
-    if single {
+fn storage<T: Element>() -> Storage {
+    if T::EPSILON > f64::EPSILON { Storage::F32 } else { Storage::F64 }
+}
+
+/// Computes λ₂ as [`lambda2`] does, but in single precision if the matrix is not stored in float64 and the tolerance is at
+/// least 1e-5, which adds an absolute error of about 2e-6.
+///
+/// # Errors
+/// As [`lambda2`].
+pub fn lambda2_mixed(chain: &Chain<impl RowStochastic>, effort: Effort, storage: Storage) -> Result<Lambda2> {
+    if storage != Storage::F64 && effort.tolerance >= SINGLE {
         let rough = Effort { dense_limit: 0, ..effort };
         if let Some(found) =
             second(&Single(chain), rough, Precision::Single).ok().and_then(|all| all.first().copied())
@@ -82,8 +91,12 @@ fn mixing<T: Element>(chain: &Chain<impl RowStochastic>, effort: Effort) -> Resu
     lambda2(chain, effort)
 }
 
-/// Computes TokenRank. Unless the rule is the plain power method, it starts from a result in single precision.
-fn rank(chain: &Chain<impl RowStochastic>, stop: Stop) -> Result<TokenRank> {
+/// Computes TokenRank as [`token_rank`] does. Unless the rule is the plain power method, it starts from a result in single
+/// precision, which costs half of the time.
+///
+/// # Errors
+/// As [`token_rank`].
+pub fn token_rank_mixed(chain: &Chain<impl RowStochastic>, stop: Stop) -> Result<TokenRank> {
     if stop.rule == Rule::Plain || chain.alpha() == 1.0 || chain.is_backward() {
         return token_rank(chain, stop);
     }

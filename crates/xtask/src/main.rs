@@ -19,6 +19,7 @@ mod requirement;
 mod setup;
 mod suite;
 mod version;
+mod wheel;
 mod workspace;
 
 use std::process::ExitCode;
@@ -46,6 +47,10 @@ Commands:
                     completions and manual pages: tokenrank-VERSION-x86_64-linux in target/dist or DIR. It runs on
                     any x86-64 Linux with a glibc as new as here. --cuda takes the CUDA libraries along, --binary
                     takes a program that is built already
+  wheel [--out DIR] [--profile NAME] [--test [ARGS]]
+                    build the Python package: a wheel and a source distribution in target/wheels or DIR. --test runs
+                    its tests on the wheel, with ARGS of pytest: with numpy alone and, if TOKENRANK_PYTHON or python3
+                    has torch, transformers, diffusers and timm, with these
   equip             install the programs that some tests need (Chromium, Slurm, faketime) with apt-get, where it may;
                     prints what is there, as a value for TOKENRANK_REQUIRE
   circles           list import circles between the files of each crate; fails if there is a new one
@@ -65,6 +70,7 @@ enum Task {
     Test { args: Vec<String> },
     Bench { args: Vec<String> },
     Dist(dist::Options),
+    Wheel(wheel::Options),
     Equip,
     Circles,
 }
@@ -74,7 +80,9 @@ fn parse(args: &[String]) -> Result<Task> {
     let help = rest.iter().take_while(|arg| *arg != "--").any(|arg| arg == "--help" || arg == "-h");
     match command.as_str() {
         "help" | "--help" | "-h" => Ok(Task::Help),
-        "setup" | "demo" | "test" | "bench" | "dist" | "equip" | "circles" if help => Ok(Task::Help),
+        "setup" | "demo" | "test" | "bench" | "dist" | "wheel" | "equip" | "circles" if help => {
+            Ok(Task::Help)
+        }
         "setup" => {
             let mut cuda = false;
             for arg in rest {
@@ -92,11 +100,12 @@ fn parse(args: &[String]) -> Result<Task> {
         "test" => Ok(Task::Test { args: rest.to_vec() }),
         "bench" => Ok(Task::Bench { args: rest.to_vec() }),
         "dist" => dist::Options::parse(rest).map(Task::Dist),
+        "wheel" => wheel::Options::parse(rest).map(Task::Wheel),
         "equip" if rest.is_empty() => Ok(Task::Equip),
         "circles" if rest.is_empty() => Ok(Task::Circles),
         "equip" | "circles" => Err(Error::usage(format!("`{command}` takes no arguments"))),
         other => Err(Error::usage(format!(
-            "unknown command `{other}`; the commands are setup, demo, test, bench, dist, equip and circles"
+            "unknown command `{other}`; the commands are setup, demo, test, bench, dist, wheel, equip and circles"
         ))),
     }
 }
@@ -125,6 +134,7 @@ fn run(task: Task) -> Result<u8> {
         }
         Task::Bench { args } => bench::run(&workspace, &args),
         Task::Dist(options) => dist::run(&workspace, &options),
+        Task::Wheel(options) => wheel::run(&workspace, &options),
         Task::Equip => equip::run(&workspace),
         Task::Circles => circles::run(&workspace),
     }

@@ -34,11 +34,13 @@ pub(crate) enum Requirement {
     Slurm,
     /// The right to start a process of another user with a limit on its threads.
     ThreadLimits,
+    /// A Python with torch, transformers, diffusers, timm and pytest.
+    Torch,
 }
 
 impl Requirement {
     /// Every requirement, ordered by name.
-    pub(crate) const ALL: [Self; 9] = [
+    pub(crate) const ALL: [Self; 10] = [
         Self::Advisories,
         Self::ByteNames,
         Self::Chromium,
@@ -48,6 +50,7 @@ impl Requirement {
         Self::PeakMemory,
         Self::Slurm,
         Self::ThreadLimits,
+        Self::Torch,
     ];
 
     /// Returns the name in `TOKENRANK_REQUIRE`.
@@ -62,6 +65,7 @@ impl Requirement {
             Self::PeakMemory => "peak-memory",
             Self::Slurm => "slurm",
             Self::ThreadLimits => "thread-limits",
+            Self::Torch => "torch",
         }
     }
 
@@ -105,7 +109,8 @@ impl Requirement {
             | Self::FullDevice
             | Self::Mount
             | Self::PeakMemory
-            | Self::ThreadLimits => &[],
+            | Self::ThreadLimits
+            | Self::Torch => &[],
         }
     }
 
@@ -142,6 +147,16 @@ impl Requirement {
                 let reason = "threads can be limited by root with setpriv and prlimit only";
                 lacks(status.is_ok_and(|status| status.success()), reason)
             }
+            Self::Torch => {
+                let mut import = Command::new(python());
+                import.args(["-c", "import torch, transformers, diffusers, timm, pytest"]);
+                // Another libtorch on the loader's path would be mixed with the one of this Python.
+                import.env_remove("LD_LIBRARY_PATH");
+                let status = import.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
+                let reason = "python3, or the Python that TOKENRANK_PYTHON names, has no torch, transformers, diffusers, timm \
+                              and pytest";
+                lacks(status.is_ok_and(|status| status.success()), reason)
+            }
             Self::Slurm => {
                 let programs = ["munged", "slurmctld", "slurmd", "sbatch"];
                 let missing = programs.into_iter().find(|program| find(program).is_none())?;
@@ -150,6 +165,12 @@ impl Requirement {
             }
         }
     }
+}
+
+/// Returns the Python of the user: `TOKENRANK_PYTHON`, otherwise `python3`.
+pub(crate) fn python() -> PathBuf {
+    let named = std::env::var_os("TOKENRANK_PYTHON").filter(|name| !name.is_empty());
+    named.map_or_else(|| PathBuf::from("python3"), PathBuf::from)
 }
 
 /// Finds Chromium or Chrome: the environment variable `CHROME`, otherwise the search path.
