@@ -42,17 +42,7 @@ pub(crate) fn load(
     tower.pp("embeddings").skip("position_ids");
     stored.finish(&weights)?;
     let pooling = Pooling::Cls;
-    Ok(VisionTransformer {
-        embeddings,
-        first_norm,
-        blocks,
-        last_norm,
-        pooling,
-        pooled_norm: None,
-        head,
-        kind,
-        device,
-    })
+    Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, pooling, head, kind, device })
 }
 
 fn embeddings(weights: &Weights, config: &ClipVisionConfig) -> Result<PatchEmbeddings> {

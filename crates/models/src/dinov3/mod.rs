@@ -32,17 +32,7 @@ pub(crate) fn load(
     let last_norm = Some(LayerNorm::load(&backbone.pp("norm"), width, config.layer_norm_eps)?);
     stored.finish(&weights)?;
     let (first_norm, pooling, head) = (None, Pooling::Cls, Head::None);
-    Ok(VisionTransformer {
-        embeddings,
-        first_norm,
-        blocks,
-        last_norm,
-        pooling,
-        pooled_norm: None,
-        head,
-        kind,
-        device,
-    })
+    Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, pooling, head, kind, device })
 }
 
 fn embeddings(weights: &Weights, config: &Dinov3Config) -> Result<PatchEmbeddings> {

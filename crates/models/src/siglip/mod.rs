@@ -53,17 +53,7 @@ pub(crate) fn load(
     }
     stored.finish(&weights)?;
     let first_norm = None;
-    Ok(VisionTransformer {
-        embeddings,
-        first_norm,
-        blocks,
-        last_norm,
-        pooling,
-        pooled_norm: None,
-        head,
-        kind,
-        device,
-    })
+    Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, pooling, head, kind, device })
 }
 
 fn embeddings(weights: &Weights, config: &SiglipVisionConfig) -> Result<PatchEmbeddings> {

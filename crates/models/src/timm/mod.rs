@@ -42,22 +42,16 @@ pub(crate) fn load(
         Pool::Avg => Pooling::MeanPatch,
         Pool::Map => Pooling::Attention(Box::new(attention_pool(&root.pp("attn_pool"), arguments)?)),
     };
+    let pooling = match pooled_norm {
+        Some(norm) => Pooling::Normed(Box::new(pooling), norm),
+        None => pooling,
+    };
     let head = match stored.head {
         true => Head::Pooled(Linear::load(&root.pp("head"), width, config.classes, true)?),
         false => Head::None,
     };
     weights.finish()?;
-    Ok(VisionTransformer {
-        embeddings,
-        first_norm,
-        blocks,
-        last_norm,
-        pooling,
-        pooled_norm,
-        head,
-        kind,
-        device,
-    })
+    Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, pooling, head, kind, device })
 }
 
 /// Reads patches, CLS, registers and positions. Those of CLS and registers are the same for every image, so they are added

@@ -34,8 +34,6 @@ pub struct VisionTransformer {
     /// `None` for networks of timm that normalise only the pooled vector, or nothing.
     pub(crate) last_norm: Option<LayerNorm>,
     pub(crate) pooling: Pooling,
-    /// Some networks of timm normalise the pooled vector.
-    pub(crate) pooled_norm: Option<LayerNorm>,
     pub(crate) head: Head,
     pub(crate) kind: Kind,
     pub(crate) device: Device,
@@ -120,7 +118,6 @@ impl VisionTransformer {
         }
         let tokens = normed(self.last_norm.as_ref(), x)?;
         let pooled = self.pooling.forward(&tokens, &site(self.depth()), bias)?;
-        let pooled = normed(self.pooled_norm.as_ref(), pooled)?;
         Ok(Encoded { tokens, pooled, special: layout.special, last_cls })
     }
 

@@ -15,6 +15,8 @@ pub(crate) enum Pooling {
     MeanPatch,
     /// Attention of a learned query to all tokens.
     Attention(Box<AttentionPool>),
+    /// The vector of another pooling, normalised (timm).
+    Normed(Box<Pooling>, LayerNorm),
 }
 
 /// A learned query that attends to the encoded tokens, then an MLP with a residual connection (SigLIP).
@@ -43,6 +45,7 @@ impl Pooling {
                 let mut hidden = mlp.forward(&norm.forward(&attended)?)?;
                 Ok(hidden.f_add_(&attended)?.f_select(1, 0)?)
             }
+            Self::Normed(pooling, norm) => norm.forward(&pooling.forward(tokens, site, bias)?),
         }
     }
 }

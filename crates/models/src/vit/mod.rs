@@ -38,17 +38,7 @@ pub(crate) fn load(
     };
     stored.finish(&weights)?;
     let (first_norm, pooling) = (None, Pooling::Cls);
-    Ok(VisionTransformer {
-        embeddings,
-        first_norm,
-        blocks,
-        last_norm,
-        pooling,
-        pooled_norm: None,
-        head,
-        kind,
-        device,
-    })
+    Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, pooling, head, kind, device })
 }
 
 fn block(weights: &Weights, config: &VitConfig) -> Result<Block> {
