@@ -6,7 +6,7 @@ use std::process::Command;
 
 use crate::error::{Error, Result};
 use crate::launch::{self, Step};
-use crate::needs;
+use crate::requirement::imports;
 use crate::workspace::Workspace;
 
 /// The example of markov-core that times λ₂ and TokenRank over a batch of heads. It needs no libtorch.
@@ -51,5 +51,5 @@ fn python_with_torch(workspace: &Workspace) -> Option<PathBuf> {
     let chosen = env::var_os("TOKENRANK_PYTHON").filter(|value| !value.is_empty()).map(PathBuf::from);
     let candidates =
         chosen.into_iter().chain([workspace.root.join(".venv/bin/python"), PathBuf::from("python3")]);
-    candidates.into_iter().find(|python| needs::imports_torch(python))
+    candidates.into_iter().find(|python| imports(python, "torch"))
 }

@@ -1,7 +1,6 @@
 //! Checks what must be installed before anything is downloaded or built.
 
 use std::env;
-use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::error::{Error, Result};
@@ -115,14 +114,6 @@ fn first_line(command: &mut Command) -> Option<String> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output().ok()?;
     let text = output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())?;
     text.lines().next().map(|line| line.trim().to_owned())
-}
-
-/// Whether this Python can `import torch`.
-pub(crate) fn imports_torch(python: &Path) -> bool {
-    let mut command = Command::new(python);
-    // Another libtorch on the loader's path would be mixed with this Python's own.
-    command.args(["-c", "import torch"]).env_remove("LD_LIBRARY_PATH").stdin(Stdio::null());
-    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 #[cfg(test)]

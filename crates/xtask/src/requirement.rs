@@ -4,7 +4,7 @@
 
 use std::fs::File;
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// The environment variable that lists what must be there: a test that lacks a listed thing fails instead of being skipped.
@@ -148,14 +148,9 @@ impl Requirement {
                 lacks(status.is_ok_and(|status| status.success()), reason)
             }
             Self::Torch => {
-                let mut import = Command::new(python());
-                import.args(["-c", "import torch, transformers, diffusers, timm, pytest"]);
-                // Another libtorch on the loader's path would be mixed with the one of this Python.
-                import.env_remove("LD_LIBRARY_PATH");
-                let status = import.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).status();
                 let reason = "python3, or the Python that TOKENRANK_PYTHON names, has no torch, transformers, diffusers, timm \
                               and pytest";
-                lacks(status.is_ok_and(|status| status.success()), reason)
+                lacks(imports(&python(), "torch, transformers, diffusers, timm, pytest"), reason)
             }
             Self::Slurm => {
                 let programs = ["munged", "slurmctld", "slurmd", "sbatch"];
@@ -171,6 +166,14 @@ impl Requirement {
 pub(crate) fn python() -> PathBuf {
     let named = std::env::var_os("TOKENRANK_PYTHON").filter(|name| !name.is_empty());
     named.map_or_else(|| PathBuf::from("python3"), PathBuf::from)
+}
+
+/// Whether a Python can import modules, given with commas between them.
+pub(crate) fn imports(python: &Path, modules: &str) -> bool {
+    let mut command = Command::new(python);
+    // Another libtorch on the loader's path would be mixed with this Python's own.
+    command.arg("-c").arg(format!("import {modules}")).env_remove("LD_LIBRARY_PATH").stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
 /// Finds Chromium or Chrome: the environment variable `CHROME`, otherwise the search path.

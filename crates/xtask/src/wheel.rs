@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::error::{Error, Result};
 use crate::launch;
-use crate::requirement::Requirement;
+use crate::requirement::{self, Requirement};
 use crate::workspace::Workspace;
 
 /// maturin, and what the tests need.
@@ -106,7 +106,7 @@ fn test(workspace: &Workspace, tools: &Tools, wheel: &Path, args: &[String]) -> 
         note_skipped(workspace, &reason)?;
         return Ok(u8::from(required.contains(&Requirement::Torch)));
     }
-    pytest(workspace, &crate::requirement::python(), tools, wheel, args)
+    pytest(workspace, &requirement::python(), tools, wheel, args)
 }
 
 /// Runs the tests with a Python, on the wheel installed into a folder of its own.
@@ -131,7 +131,7 @@ fn pytest(workspace: &Workspace, python: &Path, tools: &Tools, wheel: &Path, arg
 fn note_skipped(workspace: &Workspace, reason: &str) -> Result<()> {
     let list = workspace.target().join("skipped.txt");
     let file = fs::File::options().create(true).append(true).open(&list);
-    file.and_then(|mut file| writeln!(file, "the Python package with torch: {reason}"))
+    file.and_then(|mut file| writeln!(file, "the Python package: {}: {reason}", Requirement::Torch.name()))
         .map_err(|error| unwritable(&list, &error))
 }
 
