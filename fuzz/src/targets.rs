@@ -147,7 +147,8 @@ pub fn scores(data: &[u8]) {
     let path = put("scores.safetensors", data);
     let method = format!("methods = [{{ file = {path:?}, name = \"a\" }}]");
     let dataset: tasks::dataset::DatasetConfig = toml::from_str("mini = { count = 2 }").expect("a dataset");
-    let masking: MaskingConfig = toml::from_str(&format!("{method}\nfractions = [0.0, 0.5]")).expect("a table");
+    let masking: MaskingConfig =
+        toml::from_str(&format!("{method}\nfractions = [0.0, 0.5]")).expect("a table");
     if let Ok(files) = masking.score_files() {
         let items = dataset.items(10).expect("scenes");
         let _ = masking.check_scores(&files, &items, Some((2, 2)));

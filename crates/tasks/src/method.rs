@@ -79,7 +79,7 @@ impl MethodKind {
 /// The form of a method whose scores come from a file.
 #[derive(Debug)]
 pub(crate) struct FileKind {
-    /// The variant that holds its settings, in kebab case. It is no name that a user can write.
+    /// The variant that holds its settings, in kebab case. Users cannot write this name.
     pub(crate) variant: &'static str,
     /// The keys of its table, `file` and `name` first.
     pub(crate) keys: &'static [&'static str],
@@ -235,14 +235,13 @@ impl<'de, M: Named> Visitor<'de> for NameOrTable<M> {
 fn find<M: Named, E: Error>(name: &str) -> Result<&'static MethodKind, E> {
     M::METHODS.iter().find(|kind| kind.name == name).ok_or_else(|| {
         let names: Vec<String> = M::METHODS.iter().map(|kind| format!("`{}`", kind.name)).collect();
-        let or_file =
-            if M::FROM_FILE.is_some() { format!("; or a file: {FILE_EXAMPLE}") } else { String::new() };
-        E::custom(format!("unknown method `{name}`, expected one of {}{or_file}", names.join(", ")))
+        let keys =
+            M::FROM_FILE.map(|kind| kind.keys.iter().map(|key| format!("`{key}`")).collect::<Vec<_>>());
+        let from_file = keys.map(|keys| format!("; a method from a file has the keys {}", keys.join(", ")));
+        let (names, from_file) = (names.join(", "), from_file.unwrap_or_default());
+        E::custom(format!("unknown method `{name}`, expected one of {names}{from_file}"))
     })
 }
-
-/// An example of a method from a file, for messages.
-const FILE_EXAMPLE: &str = "{ file = \"scores.safetensors\", name = \"my score\" }";
 
 /// The first key of a method's table.
 enum FirstKey {
@@ -630,7 +629,10 @@ pub(crate) mod tests {
             ("{ file = \"f\", name = \" \" }", "the name is empty"),
             ("{ file = 3, name = \"n\" }", "3"),
             ("{ file = \"f\", name = \"n\", colour = 1 }", "colour"),
-            ("{ colour = 1, file = \"f\", name = \"n\" }", "or a file: { file = "),
+            (
+                "{ colour = 1, file = \"f\", name = \"n\" }",
+                "a method from a file has the keys `file`, `name`",
+            ),
             ("\"file\"", "unknown method `file`"),
         ]);
     }

@@ -368,7 +368,9 @@ fn names_of_methods_from_files_are_checked_in_the_experiment() {
         ("{ file = FILE, name = \"\" }", "the name is empty"),
         ("{ file = FILE, name = \"TokenRank\" }", "the name `TokenRank` is that of a method of the program"),
         ("{ file = FILE, name = \"tokenrank-no-cls\" }", "is that of a method of the program"),
+        ("{ file = FILE, name = \"mine\", zeta = 0.5 }", "unknown field `zeta`"),
         ("{ file = FILE, name = \"mine\", alpha = 0.5 }", "unknown method `alpha`"),
+        ("{ file = FILE, name = \"mine\", alpha = 0.5 }", "a method from a file has the keys `file`, `name`"),
     ] {
         refused(&format!("[\"cls\", {table}]"), &["line ", "^", part]);
     }

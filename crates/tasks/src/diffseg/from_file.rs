@@ -112,7 +112,7 @@ pub(super) fn stored(outside: &Outside, files: &ScoreFiles, id: &str, sizes: Siz
 
 /// Whether a file has the segment of every pixel; its first tensor decides.
 fn has_segments(file: &ScoreFile) -> bool {
-    file.sort() == NumberSort::Whole
+    file.first().1 == NumberSort::Whole
 }
 
 fn scores(file: &ScoreFile, name: &str, array: StoredArray<'_>, grid: (usize, usize)) -> Result<Vec<f64>> {
@@ -179,11 +179,12 @@ fn numbered(labels: &[i128]) -> (Vec<u16>, usize) {
 
 /// Fails if the tensor holds another sort of numbers than the first tensor of its file.
 fn same_sort(file: &ScoreFile, name: &str, array: StoredArray<'_>) -> Result<()> {
-    if array.sort() == file.sort() {
+    let (first, sort) = file.first();
+    if array.sort() == sort {
         return Ok(());
     }
     Err(file.refuse(format!(
-        "tensor `{name}` holds {}, unlike the first one; a file has for all images either scores of tokens (F64, F32, F16 or \
+        "tensor `{name}` holds {}, unlike tensor `{first}`; a file has for all images either scores of tokens (F64, F32, F16 or \
          BF16) or labels of pixels (whole numbers)",
         array.type_name()
     )))

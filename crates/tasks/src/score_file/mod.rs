@@ -32,8 +32,8 @@ pub struct ScoreFiles {
 pub(crate) struct ScoreFile {
     path: PathBuf,
     arrays: ArrayFile,
-    /// Sort of numbers in the first tensor.
-    sort: NumberSort,
+    /// Name of the first tensor, and the sort of its numbers.
+    first: (String, NumberSort),
     sha256: OnceLock<String>,
 }
 
@@ -130,18 +130,18 @@ impl ScoreFile {
             }
             None => return Err(refuse(format!("its metadata have no `task`; {write}"))),
         }
-        let first = arrays.names().into_iter().next();
-        let sort = first.and_then(|name| Some(arrays.array(&name)?.sort())).unwrap_or(NumberSort::Other);
-        Ok(Self { path: path.into(), arrays, sort, sha256: OnceLock::new() })
+        let name = arrays.names().into_iter().next().unwrap_or_default();
+        let sort = arrays.array(&name).map_or(NumberSort::Other, |array| array.sort());
+        Ok(Self { path: path.into(), arrays, first: (name, sort), sha256: OnceLock::new() })
     }
 
     fn sha256(&self) -> &str {
         self.sha256.get_or_init(|| self.arrays.sha256())
     }
 
-    /// The sort of numbers in the first tensor.
-    pub(crate) fn sort(&self) -> NumberSort {
-        self.sort
+    /// Name of the first tensor, and the sort of its numbers.
+    pub(crate) fn first(&self) -> (&str, NumberSort) {
+        (&self.first.0, self.first.1)
     }
 
     /// Returns an error about the file.
