@@ -1,6 +1,6 @@
 //! Arguments of the functions, as the core wants them.
 
-use markov_core::{Chain, Direction, Error, RowStochastic};
+use markov_core::{Chain, Direction, Effort, Error, RowStochastic};
 use ndarray::{ArrayView1, ArrayView2};
 use numpy::PyReadonlyArray2;
 use pyo3::exceptions::PyValueError;
@@ -17,6 +17,19 @@ pub(crate) fn direction(name: &str) -> PyResult<Direction> {
             Err(PyValueError::new_err(format!("direction is \"forward\" or \"backward\", found \"{other}\"")))
         }
     }
+}
+
+/// Checks the tolerance of an iteration.
+pub(crate) fn tolerance(tol: f64) -> PyResult<f64> {
+    if tol.is_finite() && tol > 0.0 {
+        return Ok(tol);
+    }
+    Err(PyValueError::new_err(format!("tol must be a finite number above 0, found {tol}")))
+}
+
+/// Returns the effort for eigenvalues of the relative error `tol`.
+pub(crate) fn effort(tol: f64) -> PyResult<Effort> {
+    tolerance(tol).map(Effort::tolerance)
 }
 
 /// Distributions over the states: one for all matrices `[1, n]` or one for each `[matrices, n]`.

@@ -1,18 +1,18 @@
 //! The chains of one attention call, from its queries and keys: what `watch` computes for each layer.
 
-use half::{bf16, f16};
 use markov_core::{
     Direction, Effort, Error, HeadAt, HeadMap, Layer, Number, Result, RowStochastic, Stop, absorption,
     bounce_batch, lambda2, token_rank,
 };
-use ndarray::{Array1, Array2, Array3, Array4, Array5, ArrayView3, ArrayView4, ArrayViewD, Axis, s};
+use ndarray::{Array1, Array2, Array3, Array4, Array5, ArrayView3, ArrayView4, ArrayViewD, Axis, Ix4, s};
 use numpy::{PyReadonlyArray2, PyReadonlyArray4, PyReadonlyArrayDyn, ToPyArray};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
-use crate::arguments::direction as parse;
+use crate::arguments::{direction as parse, effort};
 use crate::failure::value_error;
+use crate::numbers::{Numbers, bfloats};
 use crate::parallel::detached;
 
 /// Heads whose maps are held at the same time while their mean is computed.
@@ -45,40 +45,13 @@ struct Answers {
     map: Option<Array2<f32>>,
 }
 
-/// Queries and keys `[batch, heads, n, d]` as numpy has them.
-enum Vectors<'py> {
-    F64(PyReadonlyArray4<'py, f64>),
-    F32(PyReadonlyArray4<'py, f32>),
-    F16(PyReadonlyArray4<'py, f16>),
-    /// The bits of bfloat16.
-    Bf16(PyReadonlyArray4<'py, u16>),
-}
-
-impl<'py> Vectors<'py> {
-    fn of(name: &str, array: &Bound<'py, PyAny>) -> PyResult<Self> {
-        if let Ok(values) = array.extract() {
-            return Ok(Vectors::F32(values));
-        }
-        if let Ok(values) = array.extract() {
-            return Ok(Vectors::F64(values));
-        }
-        if let Ok(values) = array.extract() {
-            return Ok(Vectors::F16(values));
-        }
-        if let Ok(values) = array.extract() {
-            return Ok(Vectors::Bf16(values));
-        }
-        Err(PyTypeError::new_err(format!(
+/// Takes queries or keys `[batch, heads, n, d]`.
+fn vectors<'py>(name: &str, array: &Bound<'py, PyAny>) -> PyResult<Numbers<'py, Ix4>> {
+    Numbers::of(array).ok_or_else(|| {
+        PyTypeError::new_err(format!(
             "{name} must be an array [batch, heads, n, d] of float64, float32, float16, or of uint16 for the bits of bfloat16"
-        )))
-    }
-}
-
-/// Reads the bits of bfloat16 as such.
-fn bfloats<'a>(bits: ArrayView4<'a, u16>) -> ArrayView4<'a, bf16> {
-    let raw = bits.raw_view().cast::<bf16>();
-    // SAFETY: bf16 is a transparent wrapper of u16, and the view lives as long as the view of the bits.
-    unsafe { raw.deref_into_view() }
+        ))
+    })
 }
 
 /// A mask as numpy has it, broadcast to `[batch, heads, n, n]`.
@@ -177,15 +150,13 @@ pub(crate) fn chains<'py>(
     heads_map: bool,
     threads: Option<usize>,
 ) -> PyResult<Bound<'py, PyDict>> {
-    let (queries, keys) = (Vectors::of("q", q)?, Vectors::of("k", k)?);
+    let (queries, keys) = (vectors("q", q)?, vectors("k", k)?);
     let mask = mask.map(Forbidden::of).transpose()?;
     let shaping = Shaping { scale, causal, window, mask: mask.as_ref(), softcap, keep: keep.as_ref() };
     if visits && absorb.as_ref().is_none_or(Vec::is_empty) {
         return Err(PyValueError::new_err("visits need absorbing tokens; name at least one in absorb"));
     }
-    if !(tol.is_finite() && tol > 0.0) {
-        return Err(PyValueError::new_err(format!("tol must be a finite number above 0, found {tol}")));
-    }
+    let effort = effort(tol)?;
     let teleport = teleport.as_ref().map(|rows| rows.as_array());
     let call = Call {
         alpha,
@@ -194,17 +165,17 @@ pub(crate) fn chains<'py>(
         start: start.unwrap_or_default(),
         steps,
         absorb: absorb.filter(|_| visits),
-        lambda2: lambda2.then(|| Effort::tolerance(tol)),
+        lambda2: lambda2.then_some(effort),
         token_rank,
         mean_map,
         heads_map,
         threads,
     };
     match (&queries, &keys) {
-        (Vectors::F32(q), Vectors::F32(k)) => call.answer(py, &shaping, q.as_array(), k.as_array()),
-        (Vectors::F64(q), Vectors::F64(k)) => call.answer(py, &shaping, q.as_array(), k.as_array()),
-        (Vectors::F16(q), Vectors::F16(k)) => call.answer(py, &shaping, q.as_array(), k.as_array()),
-        (Vectors::Bf16(q), Vectors::Bf16(k)) => {
+        (Numbers::F32(q), Numbers::F32(k)) => call.answer(py, &shaping, q.as_array(), k.as_array()),
+        (Numbers::F64(q), Numbers::F64(k)) => call.answer(py, &shaping, q.as_array(), k.as_array()),
+        (Numbers::F16(q), Numbers::F16(k)) => call.answer(py, &shaping, q.as_array(), k.as_array()),
+        (Numbers::Bf16(q), Numbers::Bf16(k)) => {
             call.answer(py, &shaping, bfloats(q.as_array()), bfloats(k.as_array()))
         }
         _ => Err(PyTypeError::new_err("q and k must have the same type of numbers")),

@@ -3,23 +3,34 @@
 //! A matrix whose answer does not exist raises `ValueError`, unless `keep` is set: then its numbers are NaN, and the
 //! sentences are returned beside the numbers.
 
+use std::collections::BTreeSet;
+
 use markov_core::{
-    Effort, HeadWeights, RowStochastic, Sets, Stochastic, Stop, Triangle, absorption, bounce, bounce_batch,
-    lambda2_mixed, metastable_sets as metastable, spectrum as leading, token_rank_mixed, uniform,
-    weigh_heads,
+    Error, HeadWeights, RowStochastic, Sets, Spectrum, Stochastic, Stop, Triangle, absorption, bounce,
+    bounce_batch, lambda2_mixed, metastable_sets as metastable, spectrum as leading, token_rank_mixed,
+    uniform, weigh_heads,
 };
 use ndarray::{Array2, ArrayD, Axis, IxDyn};
 use numpy::{Complex64, PyArrayDyn, PyReadonlyArray2, PyReadonlyArray3, ToPyArray};
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 
-use crate::arguments::{Rows, Walk, check_rows, direction as parse, row};
+use crate::arguments::{Rows, Walk, check_rows, direction as parse, effort, row, tolerance};
 use crate::failure::{Failure, runtime_error, value_error};
 use crate::maps::{Held, Maps};
 use crate::parallel::detached;
 
 /// An array and the sentences for the matrices that have no answer.
 type Answer<'py, T> = (Bound<'py, PyArrayDyn<T>>, Vec<String>);
+
+/// An [`Answer`] and the numbers of matrices that are lower triangular, as causal attention is, and upper triangular.
+type CausalAnswer<'py, T> = (Bound<'py, PyArrayDyn<T>>, Vec<String>, (usize, usize));
+
+/// Counts the triangles of matrices with an answer.
+fn triangles<R>(results: &[Result<(R, Option<Triangle>), Failure>]) -> (usize, usize) {
+    let count = |wanted| results.iter().flatten().filter(|(_, found)| *found == Some(wanted)).count();
+    (count(Triangle::Lower), count(Triangle::Upper))
+}
 
 /// Returns the failures of a batch as sentences, or the first one as an error unless the caller wants to go on.
 fn sentences<R>(results: &[Result<R, Failure>], keep: bool) -> PyResult<Vec<String>> {
@@ -69,23 +80,25 @@ pub(crate) fn token_rank<'py>(
     steps: Option<usize>,
     keep: bool,
     threads: Option<usize>,
-) -> PyResult<Answer<'py, f64>> {
+) -> PyResult<CausalAnswer<'py, f64>> {
     let stop = stop(method, tol, steps)?;
     let (held, direction) = (Held::of(a)?, parse(direction)?);
     let maps = held.maps()?;
     let teleport = targets(teleport, &maps)?;
     let walk = Walk { alpha, direction, teleport: teleport.as_ref().map(Rows::view) };
     let results = detached(py, threads, || {
-        maps.each(|which, map| Ok(token_rank_mixed(&walk.through(map, which)?, stop)?.pi.to_vec()))
+        maps.each(|which, map| {
+            let triangle = map.triangle();
+            Ok((token_rank_mixed(&walk.through(map, which)?, stop)?.pi.to_vec(), triangle))
+        })
     })?;
     let failed = sentences(&results, keep)?;
-    Ok((gather(py, maps.outer(), &[maps.states()], &results, Vec::clone, f64::NAN)?, failed))
+    let pi = gather(py, maps.outer(), &[maps.states()], &results, |(pi, _)| pi.clone(), f64::NAN)?;
+    Ok((pi, failed, triangles(&results)))
 }
 
 fn stop(method: &str, tol: Option<f64>, steps: Option<usize>) -> PyResult<Stop> {
-    if let Some(tol) = tol.filter(|tol| !(tol.is_finite() && *tol > 0.0)) {
-        return Err(PyValueError::new_err(format!("tol must be a finite number above 0, found {tol}")));
-    }
+    let tol = tol.map(tolerance).transpose()?;
     if steps == Some(0) {
         return Err(PyValueError::new_err("steps must be at least 1, found 0"));
     }
@@ -155,25 +168,19 @@ pub(crate) fn lambda2<'py>(
     tol: f64,
     keep: bool,
     threads: Option<usize>,
-) -> PyResult<Answer<'py, f64>> {
+) -> PyResult<CausalAnswer<'py, f64>> {
     let effort = effort(tol)?;
     let held = Held::of(a)?;
     let maps = held.maps()?;
     let results = detached(py, threads, || {
         maps.each(|_, map| {
-            let storage = map.storage();
-            Ok(lambda2_mixed(&map.forward(), effort, storage)?.modulus)
+            let (storage, triangle) = (map.storage(), map.triangle());
+            Ok((lambda2_mixed(&map.forward(), effort, storage)?.modulus, triangle))
         })
     })?;
     let failed = sentences(&results, keep)?;
-    Ok((gather(py, maps.outer(), &[], &results, |found| vec![*found], f64::NAN)?, failed))
-}
-
-fn effort(tol: f64) -> PyResult<Effort> {
-    if tol.is_finite() && tol > 0.0 {
-        return Ok(Effort::tolerance(tol));
-    }
-    Err(PyValueError::new_err(format!("tol must be a finite number above 0, found {tol}")))
+    let moduli = gather(py, maps.outer(), &[], &results, |(modulus, _)| vec![*modulus], f64::NAN)?;
+    Ok((moduli, failed, triangles(&results)))
 }
 
 /// Leading eigenvalues `[..., min(k, n)]`, the residual of each, and its condition number.
@@ -196,29 +203,12 @@ pub(crate) fn spectrum<'py>(
     let effort = effort(tol)?;
     let held = Held::of(a)?;
     let maps = held.maps()?;
-    let results = detached(py, threads, || maps.each(|_, map| leading(&map.forward(), k, effort)))?;
-    let mut failed = sentences(&results, keep)?;
-    for (which, found) in results.iter().enumerate() {
-        if let Ok(found) = found
-            && !found.converged
-        {
-            let error = found.errors().into_iter().fold(0.0, f64::max);
-            let error = markov_core::Error::NotConverged {
-                what: "the Krylov iteration for the leading eigenvalues",
-                residual: error,
-                wanted: tol,
-                products: found.products,
-            };
-            let failure = Failure { error, index: crate::maps::index(maps.outer(), which) };
-            if !keep {
-                return Err(failure.into());
-            }
-            failed.push(failure.sentence());
-        }
-    }
+    let results =
+        detached(py, threads, || maps.each(|_, map| converged(leading(&map.forward(), k, effort)?, tol)))?;
+    let failed = sentences(&results, keep)?;
     let (outer, tail) = (maps.outer(), [k.min(maps.states())]);
     let nan = Complex64::new(f64::NAN, f64::NAN);
-    let complex = |found: &markov_core::Spectrum| {
+    let complex = |found: &Spectrum| {
         found.values.iter().map(|value| Complex64::new(value.re, value.im)).collect::<Vec<_>>()
     };
     Ok((
@@ -227,6 +217,19 @@ pub(crate) fn spectrum<'py>(
         gather(py, outer, &tail, &results, |found| found.conditions.clone(), f64::NAN)?,
         failed,
     ))
+}
+
+/// Returns the eigenvalues, or an error if they do not have the accuracy that was asked for.
+fn converged(found: Spectrum, wanted: f64) -> markov_core::Result<Spectrum> {
+    if found.converged {
+        return Ok(found);
+    }
+    Err(Error::NotConverged {
+        what: "the Krylov iteration for the leading eigenvalues",
+        residual: found.errors().into_iter().fold(0.0, f64::max),
+        wanted,
+        products: found.products,
+    })
 }
 
 /// The uniform state after one step, `[..., n]`.
@@ -291,12 +294,7 @@ pub(crate) fn visits<'py>(
     })?;
     let failed = sentences(&results, keep)?;
     let (outer, n) = (maps.outer(), maps.states());
-    let ends = {
-        let mut distinct = absorb.clone();
-        distinct.sort_unstable();
-        distinct.dedup();
-        distinct.len()
-    };
+    let ends = distinct(&absorb);
     Ok((
         gather(py, outer, &[n], &results, |found| found.0.clone(), f64::NAN)?,
         gather(py, outer, &[n], &results, |found| found.1.clone(), f64::NAN)?,
@@ -439,19 +437,19 @@ pub(crate) fn row_stochastic<'py>(
         })
     })?;
     sentences(&results, false)?;
-    let mut dropped = drop;
-    dropped.sort_unstable();
-    dropped.dedup();
-    let kept = maps.states() - dropped.len();
+    let kept = maps.states() - distinct(&drop);
     gather(py, maps.outer(), &[kept, kept], &results, Vec::clone, f64::NAN)
 }
 
-/// Numbers of matrices that are lower triangular, as causal attention is, and upper triangular.
+/// The leading axes of a batch of matrices and the number of states of each, after checking type and shape.
 #[pyfunction]
-pub(crate) fn triangles(py: Python<'_>, a: &Bound<'_, PyAny>) -> PyResult<(usize, usize)> {
+pub(crate) fn shape(a: &Bound<'_, PyAny>) -> PyResult<(Vec<usize>, usize)> {
     let held = Held::of(a)?;
     let maps = held.maps()?;
-    let found = detached(py, None, || maps.triangles())?;
-    let count = |wanted| found.iter().filter(|triangle| **triangle == Some(wanted)).count();
-    Ok((count(Triangle::Lower), count(Triangle::Upper)))
+    Ok((maps.outer().to_vec(), maps.states()))
+}
+
+/// Returns how many different tokens a list names.
+fn distinct(tokens: &[usize]) -> usize {
+    tokens.iter().collect::<BTreeSet<_>>().len()
 }

@@ -9,6 +9,7 @@ mod failure;
 mod functions;
 mod map;
 mod maps;
+mod numbers;
 mod page;
 mod parallel;
 
@@ -32,6 +33,7 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        module.add("__version__", env!("CARGO_PKG_VERSION"))
+        module.add("__version__", env!("CARGO_PKG_VERSION"))?;
+        module.add("MASKED", markov_core::MASKED)
     }
 }

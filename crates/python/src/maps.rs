@@ -1,55 +1,40 @@
 //! Batches of attention matrices `[..., n, n]` in numpy arrays, read in place.
 
 use half::{bf16, f16};
-use markov_core::{Error, Storage, Triangle};
-use ndarray::{ArrayView2, ArrayViewD, Axis, Ix2};
-use numpy::{PyReadonlyArrayDyn, PyUntypedArray, PyUntypedArrayMethods};
+use markov_core::{Error, Number, Storage};
+use ndarray::{ArrayView2, ArrayViewD, Axis, Ix2, IxDyn};
+use numpy::{PyUntypedArray, PyUntypedArrayMethods};
 use pyo3::exceptions::{PyTypeError, PyValueError};
 use pyo3::prelude::*;
 use rayon::prelude::*;
 
 use crate::failure::Failure;
 use crate::map::Map;
+use crate::numbers::{Numbers, bfloats};
 
-/// The numpy array of a batch. It keeps the numbers alive while views of them are used.
-pub(crate) enum Held<'py> {
-    F64(PyReadonlyArrayDyn<'py, f64>),
-    F32(PyReadonlyArrayDyn<'py, f32>),
-    F16(PyReadonlyArrayDyn<'py, f16>),
-    /// numpy has no bfloat16: its bits as uint16.
-    Bf16(PyReadonlyArrayDyn<'py, u16>),
-}
+/// The numpy array of a batch.
+pub(crate) struct Held<'py>(Numbers<'py, IxDyn>);
 
 /// Views of a batch `[..., n, n]`.
 pub(crate) enum Maps<'a> {
     F64(ArrayViewD<'a, f64>),
     F32(ArrayViewD<'a, f32>),
     F16(ArrayViewD<'a, f16>),
-    Bf16(ArrayViewD<'a, u16>),
+    Bf16(ArrayViewD<'a, bf16>),
 }
 
 impl<'py> Held<'py> {
     /// Takes an array of float64, float32, float16, or of uint16 for the bits of bfloat16.
     pub(crate) fn of(array: &Bound<'py, PyAny>) -> PyResult<Self> {
-        if let Ok(values) = array.extract() {
-            return Ok(Held::F32(values));
-        }
-        if let Ok(values) = array.extract() {
-            return Ok(Held::F64(values));
-        }
-        if let Ok(values) = array.extract() {
-            return Ok(Held::F16(values));
-        }
-        if let Ok(values) = array.extract() {
-            return Ok(Held::Bf16(values));
-        }
-        let found = match array.cast::<PyUntypedArray>() {
-            Ok(array) => format!("an array of {}", array.dtype()),
-            Err(_) => array.get_type().to_string(),
-        };
-        Err(PyTypeError::new_err(format!(
-            "attention matrices are float64, float32, float16 or bfloat16 in native byte order, found {found}"
-        )))
+        Numbers::of(array).map(Held).ok_or_else(|| {
+            let found = match array.cast::<PyUntypedArray>() {
+                Ok(array) => format!("an array of {}", array.dtype()),
+                Err(_) => array.get_type().to_string(),
+            };
+            PyTypeError::new_err(format!(
+                "attention matrices are float64, float32, float16 or bfloat16 in native byte order, found {found}"
+            ))
+        })
     }
 
     /// Returns views of the matrices.
@@ -57,11 +42,11 @@ impl<'py> Held<'py> {
     /// # Errors
     /// `ValueError` unless the shape is `[..., n, n]`.
     pub(crate) fn maps(&self) -> PyResult<Maps<'_>> {
-        let maps = match self {
-            Held::F64(values) => Maps::F64(values.as_array()),
-            Held::F32(values) => Maps::F32(values.as_array()),
-            Held::F16(values) => Maps::F16(values.as_array()),
-            Held::Bf16(values) => Maps::Bf16(values.as_array()),
+        let maps = match &self.0 {
+            Numbers::F64(values) => Maps::F64(values.as_array()),
+            Numbers::F32(values) => Maps::F32(values.as_array()),
+            Numbers::F16(values) => Maps::F16(values.as_array()),
+            Numbers::Bf16(bits) => Maps::Bf16(bfloats(bits.as_array())),
         };
         let reason = match maps.shape() {
             [.., rows, columns] if rows == columns && *rows > 0 => return Ok(maps),
@@ -129,15 +114,8 @@ impl Maps<'_> {
                 let values = values.as_standard_layout();
                 of(which, Map::f32(values.as_slice().unwrap_or(&[]), n, tolerance)?)
             }
-            Maps::F16(all) => {
-                let values: Vec<f32> = matrix(all, which)?.iter().map(|v| v.to_f32()).collect();
-                of(which, Map::f32(&values, n, tolerance)?)
-            }
-            Maps::Bf16(all) => {
-                let values: Vec<f32> =
-                    matrix(all, which)?.iter().map(|v| bf16::from_bits(*v).to_f32()).collect();
-                of(which, Map::f32(&values, n, tolerance)?)
-            }
+            Maps::F16(all) => of(which, Map::f32(&singles(matrix(all, which)?), n, tolerance)?),
+            Maps::Bf16(all) => of(which, Map::f32(&singles(matrix(all, which)?), n, tolerance)?),
         })
     }
 
@@ -148,25 +126,10 @@ impl Maps<'_> {
     ) -> Vec<Result<R, Failure>> {
         self.results(|which| match self {
             Maps::F64(all) => of(matrix(all, which)?),
-            Maps::F32(all) => of(matrix(all, which)?.mapv(f64::from).view()),
-            Maps::F16(all) => of(matrix(all, which)?.mapv(f64::from).view()),
-            Maps::Bf16(all) => of(matrix(all, which)?.mapv(|v| bf16::from_bits(v).to_f64()).view()),
+            Maps::F32(all) => of(matrix(all, which)?.mapv(Number::to_f64).view()),
+            Maps::F16(all) => of(matrix(all, which)?.mapv(Number::to_f64).view()),
+            Maps::Bf16(all) => of(matrix(all, which)?.mapv(Number::to_f64).view()),
         })
-    }
-
-    /// Returns the triangle that each matrix forms by its exact zeros.
-    pub(crate) fn triangles(&self) -> Vec<Option<Triangle>> {
-        let each = self.results(|which| {
-            Ok(match self {
-                Maps::F64(all) => triangle(&matrix(all, which)?, |value| *value == 0.0),
-                Maps::F32(all) => triangle(&matrix(all, which)?, |value| *value == 0.0),
-                Maps::F16(all) => triangle(&matrix(all, which)?, |value| f64::from(*value) == 0.0),
-                Maps::Bf16(all) => {
-                    triangle(&matrix(all, which)?, |value| bf16::from_bits(*value).to_f64() == 0.0)
-                }
-            })
-        });
-        each.into_iter().map(|found| found.ok().flatten()).collect()
     }
 
     fn results<R: Send>(
@@ -182,7 +145,7 @@ impl Maps<'_> {
 }
 
 /// Returns the index along the axes `outer` of element `which` in row-major order.
-pub(crate) fn index(outer: &[usize], which: usize) -> Vec<usize> {
+fn index(outer: &[usize], which: usize) -> Vec<usize> {
     let mut rest = which;
     let mut index: Vec<usize> = outer
         .iter()
@@ -212,19 +175,7 @@ fn matrix<'v, T>(all: &'v ArrayViewD<'_, T>, which: usize) -> markov_core::Resul
     })
 }
 
-/// As [`markov_core::StochasticView::triangle`], for numbers of any layout that are not checked.
-fn triangle<T>(matrix: &ArrayView2<'_, T>, zero: impl Fn(&T) -> bool) -> Option<Triangle> {
-    let n = matrix.nrows();
-    if n < 2 {
-        return None;
-    }
-    let (mut lower, mut upper) = (true, true);
-    for (i, row) in matrix.rows().into_iter().enumerate() {
-        lower = lower && row.iter().skip(i + 1).all(&zero);
-        upper = upper && row.iter().take(i).all(&zero);
-        if !lower && !upper {
-            return None;
-        }
-    }
-    Some(if lower { Triangle::Lower } else { Triangle::Upper })
+/// Widens half-precision numbers, in row-major order.
+fn singles<T: Number>(matrix: ArrayView2<'_, T>) -> Vec<f32> {
+    matrix.iter().map(|value| value.to_f64() as f32).collect()
 }

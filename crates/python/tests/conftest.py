@@ -24,6 +24,7 @@ def _core() -> types.ModuleType:
         name = "tokenrank._core"
         core = sys.modules[name] = types.ModuleType(name, "Stands in for the compiled module.")
         core.__version__ = "0"
+        core.MASKED = reference.MASKED
         core.__getattr__ = lambda missing: None
         return core
 

@@ -375,5 +375,6 @@ def test_every_public_function_has_a_docstring_and_a_stub():
         assert name == "__version__" or getattr(tr, name).__doc__, name
     for name in dir(tr._core):
         if not name.startswith("__"):
-            assert f"def {name}(" in stub, name
+            written = f"def {name}(" if callable(getattr(tr._core, name)) else f"\n{name}: "
+            assert written in stub, name
     assert (pathlib.Path(tr.__file__).parent / "py.typed").exists()

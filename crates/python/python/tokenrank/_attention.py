@@ -9,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Additive mask entries at or below this value stand for "may not attend": bfloat16 rounds -10000 to -9984.
-MASKED = -9000.0
+from ._core import MASKED
 
 
 class NoChain(Exception):

@@ -1,7 +1,8 @@
 """Types of the compiled part. Its functions take numpy arrays only; the package's own functions document them.
 
 `a` is `[..., n, n]` of float64, float32, float16, or uint16 for the bits of bfloat16. Distributions have one row for all matrices or
-one for each. The last element of a result is the list of sentences for the matrices without an answer, if `keep` is set.
+one for each. After its arrays, a result has the list of sentences for the matrices without an answer, if `keep` is set, and for
+`token_rank` and `lambda2` the numbers of matrices that are lower and upper triangular.
 """
 
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __version__: str
+MASKED: float
 
 def token_rank(
     a: np.ndarray,
@@ -22,7 +24,7 @@ def token_rank(
     steps: int | None,
     keep: bool,
     threads: int | None,
-) -> tuple[NDArray[np.float64], list[str]]: ...
+) -> tuple[NDArray[np.float64], list[str], tuple[int, int]]: ...
 def bounces(
     a: np.ndarray,
     starts: NDArray[np.float64],
@@ -34,7 +36,9 @@ def bounces(
     keep: bool,
     threads: int | None,
 ) -> tuple[NDArray[np.float64], list[str]]: ...
-def lambda2(a: np.ndarray, *, tol: float, keep: bool, threads: int | None) -> tuple[NDArray[np.float64], list[str]]: ...
+def lambda2(
+    a: np.ndarray, *, tol: float, keep: bool, threads: int | None
+) -> tuple[NDArray[np.float64], list[str], tuple[int, int]]: ...
 def spectrum(
     a: np.ndarray, k: int, *, tol: float, keep: bool, threads: int | None
 ) -> tuple[NDArray[np.complex128], NDArray[np.float64], NDArray[np.float64], list[str]]: ...
@@ -71,7 +75,7 @@ def head_weights(lambda2: NDArray[np.float64], *, rule: str, top: int | None) ->
 def row_stochastic(
     a: np.ndarray, *, drop: list[int], tolerance: float | None, threads: int | None
 ) -> NDArray[np.float64]: ...
-def triangles(a: np.ndarray) -> tuple[int, int]: ...
+def shape(a: np.ndarray) -> tuple[list[int], int]: ...
 def chains(
     q: np.ndarray,
     k: np.ndarray,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from typing import Any, Literal, NamedTuple
 
@@ -112,10 +113,8 @@ def token_rank(
     """
     array, back = as_maps(A)
     outer, n = _shape(array)
-    if teleport is None:
-        _warn_of_causal(array, "TokenRank collects on the {end} token whatever the network learned", direction)
-    rows = None if teleport is None else distributions(teleport, outer, n, "teleport")
-    found, failed = _core.token_rank(
+    rows = _targets(teleport, outer, n)
+    found, failed, triangles = _core.token_rank(
         array,
         alpha=alpha,
         direction=direction,
@@ -127,6 +126,8 @@ def token_rank(
         threads=threads,
     )
     _warn_of_failures(failed)
+    if teleport is None:
+        _warn_of_causal(outer, triangles, "TokenRank collects on the {end} token whatever the network learned", direction)
     return back(found)
 
 
@@ -158,7 +159,7 @@ def bounces(
         starts = one_hot(tokens, n)[None]
     else:
         starts = distributions(start, outer, n, "start")[:, None]
-    rows = None if teleport is None else distributions(teleport, outer, n, "teleport")
+    rows = _targets(teleport, outer, n)
     if steps < 1:
         raise ValueError(f"steps must be at least 1, found {steps}")
     found, failed = _core.bounces(
@@ -186,10 +187,10 @@ def lambda2(A: Any, *, tol: float = 1e-10, errors: Errors = "raise", threads: in
     that are not float64 are computed in single precision, which adds an absolute error of about 2e-6. See `token_rank` for `A`, `errors` and `threads`.
     """
     array, back = as_maps(A)
-    _shape(array)
-    _warn_of_causal(array, "λ₂ is the largest entry of the diagonal besides the {end} one", "forward")
-    found, failed = _core.lambda2(array, tol=tol, keep=_keep(errors), threads=threads)
+    outer, _ = _shape(array)
+    found, failed, triangles = _core.lambda2(array, tol=tol, keep=_keep(errors), threads=threads)
     _warn_of_failures(failed)
+    _warn_of_causal(outer, triangles, "λ₂ is the largest entry of the diagonal besides the {end} one", "forward")
     return back(found)
 
 
@@ -229,7 +230,7 @@ def metastable_sets(
     """
     array, back = as_maps(A)
     outer, n = _shape(array)
-    rows = None if teleport is None else distributions(teleport, outer, n, "teleport")
+    rows = _targets(teleport, outer, n)
     if sets is not None and sets < 1:
         raise ValueError(f"sets must be at least 1, found {sets}")
     *found, failed = _core.metastable_sets(
@@ -325,15 +326,14 @@ def row_stochastic(
 
 
 def _shape(array: np.ndarray) -> tuple[tuple[int, ...], int]:
-    """Returns the leading axes and the number of tokens, after checking that the matrices are square."""
-    if array.ndim < 2:
-        raise ValueError(f"attention has the shape [..., n, n], found {list(array.shape)}")
-    *outer, rows, columns = array.shape
-    if rows == 0 or columns == 0:
-        raise ValueError("the matrix is empty: a chain needs at least one state")
-    if rows != columns:
-        raise ValueError(f"the matrix is {rows} × {columns}: a chain needs as many columns as rows")
-    return tuple(outer), rows
+    """Returns the leading axes and the number of tokens, after checking type and shape."""
+    outer, states = _core.shape(array)
+    return tuple(outer), states
+
+
+def _targets(teleport: Any, outer: tuple[int, ...], states: int) -> np.ndarray | None:
+    """Returns the distributions that teleports go to; None if they are uniform."""
+    return None if teleport is None else distributions(teleport, outer, states, "teleport")
 
 
 def _keep(errors: str) -> bool:
@@ -348,12 +348,12 @@ def _warn_of_failures(failed: list[str]) -> None:
         warnings.warn(f"NaN for {failed[0]}{more}", ChainWarning, stacklevel=3)
 
 
-def _warn_of_causal(array: np.ndarray, consequence: str, direction: str) -> None:
-    lower, upper = _core.triangles(array)
+def _warn_of_causal(outer: tuple[int, ...], triangles: tuple[int, int], consequence: str, direction: str) -> None:
+    lower, upper = triangles
     if lower + upper == 0:
         return
     end = "first" if (lower >= upper) == (direction == "forward") else "last"
-    count = int(np.prod(array.shape[:-2]))
+    count = math.prod(outer)
     subject = "the matrix is" if count == 1 else f"{lower + upper} of {count} matrices are"
     warnings.warn(
         f"{subject} triangular, as causal attention is, so {consequence.format(end=end)}. Ask where a walk passes before it ends "
