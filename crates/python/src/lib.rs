@@ -22,8 +22,8 @@ mod _core {
     use super::chains::chains;
     #[pymodule_export]
     use super::functions::{
-        bounces, column_sum, head_weights, lambda2, metastable_sets, row_stochastic, spectrum, token_rank,
-        triangles, visits,
+        bounces, column_sum, head_weights, lambda2, metastable_sets, row_stochastic, shape, spectrum,
+        token_rank, visits,
     };
 
     #[pymodule_export]

@@ -274,3 +274,29 @@ def test_cross_attention_of_diffusers_is_skipped_also_with_as_many_tokens() -> N
     assert any("skipped 7 calls" in note for note in seen.notes)
     with pytest.raises(tr.NotCaught, match="no chain was recorded"):
         unchanged(model, lambda: model(**inputs), layers="*.attn2")
+
+
+# Devices
+
+
+def to_device(value: Any, dtype: torch.dtype) -> Any:
+    if not isinstance(value, Tensor):
+        return value
+    return value.to("cuda", dtype if value.is_floating_point() else None)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float16, 0.02), (torch.bfloat16, 0.1)])
+@pytest.mark.parametrize("name", ["ViT", "Llama", "GPT-2"])
+def test_models_on_a_device_are_watched(name: str, dtype: torch.dtype, tolerance: float) -> None:
+    of, inputs = network(name), network(name).inputs()
+    model = of.model()
+    usual = unchanged(model, lambda: model(**inputs))
+    moved = {key: to_device(value, dtype) for key, value in inputs.items()}
+    model = of.model().to("cuda", dtype)
+    seen = unchanged(model, lambda: model(**moved))
+    assert list(seen) == list(usual)
+    for layer, expected in usual.items():
+        for quantity in ("lambda2", "token_rank"):
+            found, wanted = (torch.as_tensor(getattr(each, quantity)) for each in (seen[layer], expected))
+            assert (found.cpu().double() - wanted.double()).abs().max() < tolerance
