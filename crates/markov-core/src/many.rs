@@ -9,7 +9,7 @@ use crate::kernel::Element;
 use crate::rank::{Rule, Stop, TokenRank, token_rank, token_rank_from};
 use crate::spectrum::{Effort, Lambda2, Precision, lambda2, second};
 use crate::stochastic::StochasticView;
-use crate::tolerance::{ROW_TOLERANCE, Storage};
+use crate::tolerance::{ROW_TOLERANCE, SINGLE, Storage};
 use crate::{Error, Result};
 
 /// Chain quantities of one attention head.
@@ -66,9 +66,6 @@ pub fn heads<T: Element>(
         Ok(HeadSummary { rank: token_rank_mixed(&view.teleport(alpha)?.forward(), stop)?, lambda2 })
     })
 }
-
-/// Smallest tolerance for which single precision suffices.
-const SINGLE: f64 = 1e-5;
 
 fn storage<T: Element>() -> Storage {
     if T::EPSILON > f64::EPSILON { Storage::F32 } else { Storage::F64 }

@@ -1,7 +1,10 @@
-//! Tolerances for the row sums of a stored softmax.
+//! Tolerances: of the row sums of a stored softmax, and of the precision of an iteration.
 
 /// Maximum distance of a row sum from 1. Rows within it are renormalised, others are refused.
 pub const ROW_TOLERANCE: f64 = 1e-3;
+
+/// Smallest tolerance of λ₂ for which single precision suffices.
+pub(crate) const SINGLE: f64 = 1e-5;
 
 /// The number format in which a matrix was stored. It decides the tolerance of row sums.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

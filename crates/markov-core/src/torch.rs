@@ -3,7 +3,10 @@
 //! [`TorchChains`] implements [`Propagate`]: a step is a batched matrix product on the device, and only the small data
 //! of the iterations (norms, Hessenberg matrices) are copied to the host. Matrices are stored in double precision
 //! whatever their input type, so the results equal those of the ndarray carriers to rounding, also for float32 input.
+//! Only [`lambda2`] of float32 maps to a coarse tolerance is computed in single precision, as on the host.
 //! Gradients are not recorded.
+
+mod single;
 
 use ndarray::{Array2, ArrayView2};
 use tch::kind::Element;
@@ -16,7 +19,7 @@ use crate::rank::{Stop, TokenRank, token_rank_each};
 use crate::spectrum::{Effort, lambda2_each};
 use crate::stochastic::StochasticView;
 use crate::structure::{Classes, Components, Links};
-use crate::tolerance::ROW_TOLERANCE;
+use crate::tolerance::{ROW_TOLERANCE, SINGLE};
 use crate::{Error, Result};
 
 /// A batch of chains with the same number of states on a torch device, with uniform teleport.
@@ -377,14 +380,49 @@ pub fn token_rank(maps: &Tensor, alpha: f64, direction: Direction, stop: Stop) -
 
 /// Computes λ₂ of every matrix of `maps` `[..., n, n]`: moduli `[...]` in double precision on the device of the maps.
 ///
+/// For tolerances from 1e-5 up, float32 maps are computed in single precision, which adds an absolute error of about
+/// 2e-6; the host then reads a few numbers of each map a few times, whatever the number of products.
+///
 /// # Errors
 /// As [`TorchChains::new`] and [`lambda2`](crate::lambda2).
 pub fn lambda2(maps: &Tensor, effort: Effort) -> Result<Tensor> {
     tch::no_grad(|| {
-        let chains = TorchChains::new(maps, 1.0, Direction::Forward)?;
-        let moduli: Vec<f64> = lambda2_each(&chains, effort)?.iter().map(|found| found.modulus).collect();
+        let moduli = match maps.size()[..] {
+            [.., rows, states]
+                if rows == states
+                    && maps.numel() > 0
+                    && maps.kind() == Kind::Float
+                    && effort.tolerance >= SINGLE =>
+            {
+                let maps = maps.f_detach()?.f_reshape([-1, states, states])?;
+                completed(&maps, single::lambda2(&maps, effort.tolerance)?, effort)?
+            }
+            _ => moduli(maps, effort)?,
+        };
         shaped(&moduli, &leading(maps), &[], maps.device())
     })
+}
+
+/// λ₂ of maps in double precision.
+fn moduli(maps: &Tensor, effort: Effort) -> Result<Vec<f64>> {
+    let chains = TorchChains::new(maps, 1.0, Direction::Forward)?;
+    Ok(lambda2_each(&chains, effort)?.iter().map(|found| found.modulus).collect())
+}
+
+/// Computes in double precision what single precision has not found.
+fn completed(maps: &Tensor, found: Vec<Option<f64>>, effort: Effort) -> Result<Vec<f64>> {
+    let open: Vec<usize> = (0..found.len()).filter(|map| found[*map].is_none()).collect();
+    if open.is_empty() {
+        return Ok(found.into_iter().flatten().collect());
+    }
+    if open.len() == found.len() {
+        return moduli(maps, effort);
+    }
+    let index: Vec<i64> = open.iter().map(|map| *map as i64).collect();
+    let index = Tensor::f_from_slice(&index)?.f_to_device(maps.device())?;
+    let rest = moduli(&maps.f_index_select(0, &index)?, effort)?;
+    let mut rest = rest.into_iter();
+    Ok(found.into_iter().filter_map(|modulus| modulus.or_else(|| rest.next())).collect())
 }
 
 /// Returns the states after 1, 2, …, `steps` steps of every matrix of `maps` `[..., n, n]` from `start`, which is `[n]`

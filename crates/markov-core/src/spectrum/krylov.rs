@@ -17,7 +17,7 @@ use crate::propagate::{Block, Propagate};
 use crate::random::Random;
 
 /// A new direction shorter than this many roundings is noise, which means that the space is invariant.
-const BREAKDOWN: f64 = 64.0;
+pub(crate) const BREAKDOWN: f64 = 64.0;
 /// Safety factor: residual times condition number is the error of an eigenvalue only to first order; in a close cluster
 /// the error is larger.
 const FIRST_ORDER: f64 = 2.0;
@@ -265,7 +265,7 @@ fn same(now: &Option<Ritz>, before: &Option<Ritz>, tolerance: f64) -> bool {
 }
 
 /// Returns the allowed error of an eigenvalue of this modulus.
-fn goal(modulus: f64, tolerance: f64, epsilon: f64) -> f64 {
+pub(crate) fn goal(modulus: f64, tolerance: f64, epsilon: f64) -> f64 {
     (tolerance * modulus.max(SMALL_MODULUS)).max(16.0 * epsilon)
 }
 
@@ -288,7 +288,7 @@ fn nothing_hidden(
 
 /// Returns the leading Ritz values of one row's space, and whether they are accurate enough. For a `whole` space, which
 /// couples to no further direction, the residual is the rounding of its matrix.
-fn judge(
+pub(crate) fn judge(
     h: &Small<f64>,
     m: usize,
     wanted: usize,

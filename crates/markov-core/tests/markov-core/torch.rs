@@ -1,7 +1,8 @@
 //! The torch twins equal the ndarray carriers.
 
+use markov_core::spectrum::{eigenvalues, to_dense};
 use markov_core::torch::{TorchChains, bounce, lambda2, token_rank};
-use markov_core::{Direction, Effort, Error, Stochastic, Stop, spectrum::to_dense};
+use markov_core::{Direction, Effort, Error, Stochastic, Stop};
 use ndarray::Array2;
 use proptest::prelude::*;
 use tch::{Kind as Type, Tensor};
@@ -64,6 +65,67 @@ proptest! {
                 prop_assert!((&dense - &chain.dense()).iter().all(|d| d.abs() < 1e-12));
             }
         }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// Batches of all kinds, and of those kinds alone whose entries are positive, which never leave single precision.
+    #[test]
+    fn single_precision_finds_the_moduli_of_the_dense_solver(n in 2usize..70, seed in any::<u64>(), tolerance in 1e-5..1e-2f64) {
+        for kinds in [&KINDS[..], &[Kind::Softmax, Kind::Ring, Kind::Softmax, Kind::Blocks]] {
+            let draw = |(place, kind): (u64, &Kind)| matrix(*kind, n, seed ^ place).mapv(|v| f64::from(v as f32));
+            let all = (0..).zip(kinds).map(draw);
+            let chains: Vec<_> = all.map(|a| Stochastic::new(a).unwrap()).collect();
+            let maps: Vec<_> = chains.iter().map(|chain| to_dense(&chain.forward(), 0).unwrap()).collect();
+            let found = host(&lambda2(&tensor(&maps).to_kind(Type::Float), Effort::tolerance(tolerance)).unwrap());
+            for ((found, map), kind) in found.iter().zip(&maps).zip(kinds) {
+                let want = eigenvalues(map.view()).unwrap()[1].norm();
+                // Among close eigenvalues the estimate can be a few times off.
+                let allowed = 4.0 * tolerance * want.max(1e-3) + 1e-5;
+                prop_assert!((found - want).abs() < allowed, "{kind:?} {n} {found} {want}");
+            }
+        }
+    }
+}
+
+/// Uniform attention, one sink, and two groups: the space closes after a step or two.
+#[test]
+fn spaces_that_close_early_are_settled_in_single_precision() {
+    let n = 300;
+    let uniform = Array2::from_elem((n, n), 1.0 / n as f64);
+    let sink = Array2::from_shape_fn((n, n), |(_, j)| if j == 7 { 0.5 } else { 0.5 / (n - 1) as f64 });
+    let groups = Array2::from_shape_fn((n, n), |(i, j)| if (i < 100) == (j < 100) { 3.0 } else { 1.0 });
+    let sums = groups.sum_axis(ndarray::Axis(1)).insert_axis(ndarray::Axis(1));
+    let groups = groups / sums;
+    // From a group of 100 and one of 200: λ₂ is the trace of the two-state chain minus 1.
+    let want = 300.0 / 500.0 + 600.0 / 700.0 - 1.0;
+    let maps = tensor(&[uniform, sink, groups]).to_kind(Type::Float);
+    let found = host(&lambda2(&maps, Effort::tolerance(1e-4)).unwrap());
+    assert!(found[0] < 1e-5 && found[1] < 1e-5, "{found:?}");
+    assert!((found[2] - want).abs() < 1e-5, "{found:?} {want}");
+}
+
+/// Hundreds of tokens with one slow direction, as in image attention.
+#[test]
+fn heads_of_many_tokens_equal_the_host() {
+    let n = 400;
+    let head = |width: f64, scale: f64, seed: u64| {
+        let mut draw = crate::common::Draw::new(seed);
+        let grain = Array2::from_shape_simple_fn((n, n), || (scale * draw.normal()).exp());
+        let near = |i: usize, j: usize| (-((i as f64 - j as f64) / width).powi(2)).exp() + 1e-3;
+        let map = Array2::from_shape_fn((n, n), |(i, j)| near(i, j) * grain[(i, j)]);
+        let sums = map.sum_axis(ndarray::Axis(1)).insert_axis(ndarray::Axis(1));
+        (map / sums).mapv(|v| f64::from(v as f32))
+    };
+    let maps =
+        [head(8.0, 0.2, 1), head(40.0, 1.0, 2), head(150.0, 2.0, 3), head(1e9, 1.0, 4), head(3.0, 0.0, 5)];
+    let found = host(&lambda2(&tensor(&maps).to_kind(Type::Float), Effort::tolerance(1e-4)).unwrap());
+    for (found, map) in found.iter().zip(maps) {
+        let chain = Stochastic::new(map).unwrap();
+        let want = markov_core::lambda2(&chain.forward(), Effort::default()).unwrap().modulus;
+        assert!((found - want).abs() < 1e-4 * want + 5e-6, "{found} {want}");
     }
 }
 

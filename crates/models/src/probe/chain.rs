@@ -18,9 +18,12 @@ const RANK_TOLERANCE: f64 = 1e-8;
 /// Minimum weight of a head, so that all heads count equally if none has structure.
 const LEAST_WEIGHT: f64 = 1e-12;
 
-/// Up to this number of states the host is faster than an accelerator, on which each step of an iteration waits for the
-/// previous one.
-const HOST_STATES: i64 = 256;
+/// Up to this number of states TokenRank is faster on the host than on an accelerator, on which each step of the iteration
+/// waits for the previous one.
+const HOST_RANKS: i64 = 256;
+
+/// The same for λ₂, which waits only a few times.
+const HOST_LAMBDAS: i64 = 128;
 
 /// Formula for a head's weight from its λ₂. The paper does not give one.
 #[derive(
@@ -53,7 +56,7 @@ impl LambdaWeight {
 /// A map is not a transition matrix (NaN from a network that overflowed); libtorch fails.
 pub fn lambda2(maps: &Tensor, tolerance: f64) -> Result<Tensor> {
     let (outer, n) = split(maps)?;
-    if !on_host_is_faster(maps, n) {
+    if !on_host_is_faster(maps, n, HOST_LAMBDAS) {
         return Ok(markov_core::torch::lambda2(maps, Effort::tolerance(tolerance))?);
     }
     let lambdas = on_host(maps, |maps| Ok(lambda2_many(maps, tolerance)?.to_vec()))?;
@@ -68,7 +71,7 @@ pub fn lambda2(maps: &Tensor, tolerance: f64) -> Result<Tensor> {
 pub fn token_rank(maps: &Tensor, alpha: f64) -> Result<Tensor> {
     let (mut shape, n) = split(maps)?;
     let stop = Stop::accelerated(RANK_TOLERANCE);
-    if !on_host_is_faster(maps, n) {
+    if !on_host_is_faster(maps, n, HOST_RANKS) {
         return Ok(markov_core::torch::token_rank(maps, alpha, Direction::Forward, stop)?.pi);
     }
     let ranks = on_host(maps, |maps| Ok(token_rank_many(maps, alpha, stop)?.into_iter().collect()))?;
@@ -76,8 +79,8 @@ pub fn token_rank(maps: &Tensor, alpha: f64) -> Result<Tensor> {
     Ok(Tensor::f_from_slice::<f64>(&ranks)?.f_reshape(shape)?.f_to_device(maps.device())?)
 }
 
-fn on_host_is_faster(maps: &Tensor, states: i64) -> bool {
-    maps.device() == Device::Cpu || states <= HOST_STATES
+fn on_host_is_faster(maps: &Tensor, states: i64, most: i64) -> bool {
+    maps.device() == Device::Cpu || states <= most
 }
 
 /// Returns the shape before the last two dimensions, and the number of states.
