@@ -143,16 +143,17 @@ def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--ours", required=True, help="the example diffseg_bench of tasks")
     arguments.add_argument("--threads", type=int, default=2, help="of ours; NumPy reads OMP_NUM_THREADS")
+    arguments.add_argument("--device", default="cpu", help="of ours; NumPy has the CPU alone")
     arguments.add_argument("--repeat", type=int, default=5, help="the shortest run of this many counts, stage by stage")
     arguments.add_argument("--out", type=Path, help="where the numbers go as JSON")
     given = arguments.parse_args()
     matrix = draw(np.random.default_rng(0))
-    result = {"aggregate": "made up, 24 patches", "tokens": GRID * GRID, "size": SIZE, "threads": given.threads, "cores": os.cpu_count()}
+    result = {"aggregate": "made up, 24 patches", "tokens": GRID * GRID, "size": SIZE, "threads": given.threads, "device": given.device, "cores": os.cpu_count()}
     with tempfile.TemporaryDirectory() as scratch:
         path, written = f"{scratch}/aggregate.npy", f"{scratch}/labels"
         np.save(path, matrix)
         for kind in ("uniform", "tokenrank"):
-            command = [given.ours, path, "--threads", str(given.threads), "--repeat", str(given.repeat), "--labels", written]
+            command = [given.ours, path, "--threads", str(given.threads), "--repeat", str(given.repeat), "--labels", written, "--device", given.device]
             ours = subprocess.run([*command, "--method", f'"{kind}"'], check=True, capture_output=True, text=True)
             ours = json.loads(ours.stdout)
             theirs, found = time_numpy(matrix, kind, given.repeat)
