@@ -24,13 +24,23 @@ pub(crate) fn check(page: &Page, fit: Fit) -> Result<Vec<Option<Triangle>>> {
     if grids > 1 {
         return Err(Error::Grids(grids));
     }
+    let references = page.layout.references().count();
+    if references > 1 {
+        return Err(Error::References(references));
+    }
+    if (references > 0 && grids == 0) || (page.reference.is_some() && references == 0) {
+        return Err(Error::NoReference);
+    }
     // An empty grid next to other tokens has no patches to show.
-    if page.layout.grid().is_some_and(|(rows, columns)| rows * columns == 0) {
+    if page.layout.grids().chain(page.layout.references()).any(|(rows, columns)| rows * columns == 0) {
         return Err(setting("a grid's number of rows and columns", "above 0", "0"));
     }
     if let Some(image) = &page.image {
         png("the image", image)?;
         page.layout.grid().ok_or(Error::NoGrid)?;
+    }
+    if let Some(reference) = &page.reference {
+        png("the reference image", reference)?;
     }
     for figure in &page.figures {
         png(&format!("the figure `{}`", escape::line(&figure.title)), &figure.png)?;
@@ -135,6 +145,7 @@ mod tests {
             title: "a page".into(),
             facts: Vec::new(),
             image: None,
+            reference: None,
             layout: Layout::vision(1, (1, 2)),
             alpha: 0.99,
             start: Start::Token(1),
@@ -161,6 +172,17 @@ mod tests {
         checked(|page| page.layers[0].lambda2.clear()).expect("no λ₂");
         // Rows as bfloat16 rounds them.
         checked(|page| page.layers[0].mean[(0, 0)] = 0.505).expect("within the tolerance");
+        // A reference image with and without its pixels.
+        let reference = |page: &mut Page| {
+            page.layout.parts =
+                vec![Part::Grid { rows: 1, columns: 1 }, Part::Reference { rows: 2, columns: 1 }];
+        };
+        checked(reference).expect("plain patches");
+        checked(|page| {
+            reference(page);
+            page.reference = Some(b"\x89PNG\r\n\x1a\n".to_vec());
+        })
+        .expect("a reference image");
         // Columns next to each other in memory.
         let turned =
             |page: &mut Page| page.layers[0].mean = array![[0.5f32, 0.25], [0.5, 0.75]].reversed_axes();
@@ -195,6 +217,22 @@ mod tests {
                 "2 grids of patches",
             ),
             (Box::new(|page| page.layout.parts[1] = Part::Grid { rows: 0, columns: 2 }), "above 0, found 0"),
+            (
+                Box::new(|page| page.layout.parts.push(Part::Reference { rows: 0, columns: 2 })),
+                "above 0, found 0",
+            ),
+            (
+                Box::new(|page| page.layout.parts = vec![Part::Reference { rows: 3, columns: 1 }]),
+                "patches of an image and of the reference",
+            ),
+            (Box::new(|page| page.reference = Some(vec![1])), "patches of an image and of the reference"),
+            (
+                Box::new(|page| {
+                    page.layout.parts = vec![Part::Grid { rows: 1, columns: 1 }];
+                    page.layout.parts.extend(vec![Part::Reference { rows: 1, columns: 1 }; 2]);
+                }),
+                "2 reference images",
+            ),
             (Box::new(|page| page.image = Some(b"GIF89a".to_vec())), "first bytes are 47 49 46 38"),
             (Box::new(|page| page.image = Some(Vec::new())), "first bytes are none"),
             (

@@ -17,6 +17,9 @@ pub struct Page {
     /// Content of a PNG file with the part of the image that the patches cover, as the network saw it. Without one, the
     /// page shows plain patches.
     pub image: Option<Vec<u8>>,
+    /// Content of a PNG file with the reference image, as the network saw it. Without one, the page shows plain patches for
+    /// the tokens of [`Part::Reference`](crate::Part::Reference).
+    pub reference: Option<Vec<u8>>,
     /// The tokens that are the states of the chains; their number is the side of every map.
     pub layout: Layout,
     /// Weight α of attention in the teleporting chain, for steady states and bounces: above 0, at most 1.

@@ -77,6 +77,7 @@ pub(crate) fn embedded(page: &Page, layers: &[Shown<'_>]) -> Markup {
     let data = json(&data);
     html! {
         @if let Some(image) = &page.image { img #picture src=(png_uri(image)) alt="" hidden; }
+        @if let Some(reference) = &page.reference { img #reference src=(png_uri(reference)) alt="" hidden; }
         script #data type="application/json" { (PreEscaped(data)) }
         @for (i, Shown { layer, embedded, .. }) in layers.iter().enumerate() {
             script id={ "map-" (i) "-mean" } type="text/plain" { (encode(&layer.mean)) }

@@ -21,6 +21,15 @@ pub enum Error {
         "an image was given, but the layout has no grid of patches; leave the image out or describe its patches"
     )]
     NoGrid,
+    /// More than one reference image.
+    #[error("the layout has {0} reference images: the page shows at most one")]
+    References(usize),
+    /// A reference image without the patches that belong to it.
+    #[error(
+        "a reference image needs a layout with patches of an image and of the reference; describe both or leave the \
+         reference out"
+    )]
+    NoReference,
     /// An image or figure in another format.
     #[error("{what} is not a PNG file: its first bytes are {found}")]
     NotPng {

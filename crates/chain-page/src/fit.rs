@@ -76,6 +76,7 @@ mod tests {
             title: String::new(),
             facts: Vec::new(),
             image: None,
+            reference: None,
             layout: Layout::numbered(10),
             alpha: 0.99,
             start: Start::Token(0),

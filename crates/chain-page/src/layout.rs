@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 /// The tokens in sequence order, as parts of one kind each. At most one part is a grid of patches; without a grid, the page
-/// shows the tokens as words.
+/// shows the tokens as words. Next to a grid, one part may be a reference image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Layout {
@@ -27,6 +27,13 @@ pub enum Part {
     },
     /// Patches of an image, row by row.
     Grid {
+        /// Number of rows.
+        rows: usize,
+        /// Number of columns.
+        columns: usize,
+    },
+    /// Patches of a reference image, row by row: a second image, which the page shows below the first one.
+    Reference {
         /// Number of rows.
         rows: usize,
         /// Number of columns.
@@ -69,7 +76,15 @@ impl Layout {
     pub(crate) fn grids(&self) -> impl Iterator<Item = (usize, usize)> {
         self.parts.iter().filter_map(|part| match *part {
             Part::Grid { rows, columns } => Some((rows, columns)),
-            Part::Named(_) | Part::Text { .. } => None,
+            Part::Named(_) | Part::Text { .. } | Part::Reference { .. } => None,
+        })
+    }
+
+    /// Returns the sizes of the grids of all reference images.
+    pub(crate) fn references(&self) -> impl Iterator<Item = (usize, usize)> {
+        self.parts.iter().filter_map(|part| match *part {
+            Part::Reference { rows, columns } => Some((rows, columns)),
+            Part::Named(_) | Part::Text { .. } | Part::Grid { .. } => None,
         })
     }
 }
@@ -85,7 +100,7 @@ impl Part {
         match self {
             Self::Named(names) => names.len(),
             Self::Text { pieces, padding } => pieces.len() + padding,
-            Self::Grid { rows, columns } => rows * columns,
+            Self::Grid { rows, columns } | Self::Reference { rows, columns } => rows * columns,
         }
     }
 }
@@ -107,6 +122,10 @@ mod tests {
         let joint = Layout::joint(vec!["a".into(), "b".into()], 3, (2, 3));
         let text = json!({ "text": { "pieces": ["a", "b"], "padding": 3 } });
         assert_eq!(written(&joint), (11, Some((2, 3)), json!([text, grid])));
+        let mut edited = joint.clone();
+        edited.parts.push(Part::Reference { rows: 4, columns: 1 });
+        let reference = json!({ "reference": { "rows": 4, "columns": 1 } });
+        assert_eq!(written(&edited), (15, Some((2, 3)), json!([text, grid, reference])));
         let text = json!({ "text": { "pieces": ["A", " word"], "padding": 0 } });
         assert_eq!(written(&Layout::text(vec!["A".into(), " word".into()])), (2, None, json!([text])));
         assert_eq!(written(&Layout::numbered(2)), (2, None, json!([{ "named": ["0", "1"] }])));

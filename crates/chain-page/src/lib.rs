@@ -13,6 +13,7 @@
 //!     title: "a language model · 3 tokens".into(),
 //!     facts: vec![("network".into(), "one layer of one head".into())],
 //!     image: None,
+//!     reference: None,
 //!     layout: Layout::text(spelling(&["The", "Ġcat", "Ġsat"])),
 //!     alpha: 0.99,
 //!     start: Start::Token(2),

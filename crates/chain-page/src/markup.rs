@@ -109,7 +109,7 @@ pub(crate) fn document(page: &Page, fit: Fit, triangles: &[Option<Triangle>], pl
                         p #chain .chain aria-live="polite" {}
                         @match view {
                             View::Image | View::Patches => {
-                                (patch_panels(&facts))
+                                (patch_panels(&facts, page.layout.references().next().is_some()))
                                 (strip())
                                 (lambda_table(&layers))
                             }

@@ -2,8 +2,8 @@
 
 use maud::{Markup, html};
 
-/// Start, chosen map and TokenRank over the patches.
-pub(crate) fn patch_panels(facts: &[(&str, &str)]) -> Markup {
+/// Start, chosen map and TokenRank over the patches of the image, and of a reference image below it.
+pub(crate) fn patch_panels(facts: &[(&str, &str)], reference: bool) -> Markup {
     html! {
         div.panels {
             section.panel aria-labelledby="picture-title" {
@@ -11,7 +11,10 @@ pub(crate) fn patch_panels(facts: &[(&str, &str)]) -> Markup {
                 div.map data-show="picture" tabindex="0" role="application" aria-roledescription="patch picker"
                     aria-labelledby="picture-title" aria-describedby="picture-help start-words" { canvas {} }
                 p.words { "From " b #start-words {} "." }
-                p #picture-help .words { "Click a patch of any map, or move with the arrow keys." }
+                p #picture-help .words {
+                    "Click a patch of any map, or move with the arrow keys."
+                    @if reference { " The lower image is the reference." }
+                }
                 div #other-tokens .buttons role="group" aria-label="Start from a token that is not a patch" {}
             }
             section.panel aria-labelledby="map-title" {

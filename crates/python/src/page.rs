@@ -55,6 +55,7 @@ pub(crate) fn page(
         title,
         facts,
         image,
+        reference: None,
         layout: Layout { parts: parts.iter().map(part).collect::<PyResult<_>>()? },
         alpha,
         start: match start {

@@ -1,50 +1,71 @@
 // Shows probabilities of patches as maps on canvases: positions and colours of tokens, and the format of numbers.
 
-/** Tokens that are not patches are drawn as rows of cells above the image, with a gap of half a cell. */
+/**
+ * Tokens that are not patches are drawn as rows of cells above the image, with a gap of half a cell. A reference image lies
+ * below the image, as wide as the image, with an equal gap. Heights are in cells of the image.
+ */
 class Geometry {
-  constructor(tokens, image) {
+  /** `images` are those of the grids, in order; one that is missing leaves plain cells. */
+  constructor(tokens, images) {
     const { rows, columns } = tokens.grid;
-    Object.assign(this, { tokens, rows, columns, others: tokens.others });
+    Object.assign(this, { tokens, columns, others: tokens.others });
     this.above = this.others.length > 0 ? Math.ceil(this.others.length / columns) + 0.5 : 0;
-    const aspect = image ? image.naturalWidth / image.naturalHeight : columns / rows;
-    this.aspect = aspect * (rows / (rows + this.above));
+    const aspects = tokens.grids.map((grid, at) => {
+      const image = images[at];
+      return image ? image.naturalWidth / image.naturalHeight : grid.columns / grid.rows;
+    });
+    /** Each grid with its image, and its top and height. */
+    this.bands = [];
+    this.height = this.above;
+    tokens.grids.forEach((grid, at) => {
+      const top = at === 0 ? this.height : this.height + 0.5;
+      const height = at === 0 ? rows : (rows * aspects[0]) / aspects[at];
+      this.bands.push({ ...grid, image: images[at] ?? null, top, height });
+      this.height = top + height;
+    });
+    this.aspect = aspects[0] * (rows / this.height);
   }
 
-  /** Returns column and row of a token's cell, in cells from the top left; the row may be fractional. */
-  place(token) {
-    if (this.tokens.isPatch(token)) {
+  /** Returns the cell of a token as fractions of the map: { x, y, width, height }. */
+  cell(token) {
+    const band = this.bands.find(({ first, end }) => token >= first && token < end);
+    if (band) {
       const [row, column] = this.tokens.patch(token);
-      return [column, this.above + row];
+      const height = band.height / band.rows;
+      return { x: column / band.columns, y: (band.top + row * height) / this.height, width: 1 / band.columns, height: height / this.height };
     }
     const index = this.others.indexOf(token);
-    return [index % this.columns, Math.floor(index / this.columns)];
+    const row = Math.floor(index / this.columns);
+    return { x: (index % this.columns) / this.columns, y: row / this.height, width: 1 / this.columns, height: 1 / this.height };
   }
 
   /** Returns the token at a point given as fractions of the map's width and height, or null. */
   tokenAt(x, y) {
-    const column = Math.floor(x * this.columns);
-    const height = y * (this.rows + this.above);
-    if (column < 0 || column >= this.columns || height < 0 || height >= this.rows + this.above) return null;
-    if (height >= this.above) return this.tokens.grid.first + Math.floor(height - this.above) * this.columns + column;
+    if (x < 0 || x >= 1 || y < 0 || y >= 1) return null;
+    const height = y * this.height;
+    for (const { top, height: tall, rows, columns, first } of this.bands) {
+      const row = Math.floor(((height - top) / tall) * rows);
+      if (row >= 0 && row < rows) return first + row * columns + Math.floor(x * columns);
+    }
     if (height >= this.above - 0.5) return null;
-    return this.others[Math.floor(height) * this.columns + column] ?? null;
+    return this.others[Math.floor(height) * this.columns + Math.floor(x * this.columns)] ?? null;
   }
 
   /** Places an element over a token's cell. */
   cover(element, token) {
-    const [x, y] = this.place(token);
-    element.style.left = `${(100 * x) / this.columns}%`;
-    element.style.top = `${(100 * y) / (this.rows + this.above)}%`;
-    element.style.width = `${100 / this.columns}%`;
-    element.style.height = `${100 / (this.rows + this.above)}%`;
+    const { x, y, width, height } = this.cell(token);
+    element.style.left = `${100 * x}%`;
+    element.style.top = `${100 * y}%`;
+    element.style.width = `${100 * width}%`;
+    element.style.height = `${100 * height}%`;
   }
 }
 
 /** Shows distributions as maps over the patches. Each way to show them has the same methods. */
 class PatchView {
-  constructor(tokens, image, viridis) {
-    this.geometry = new Geometry(tokens, image);
-    Object.assign(this, { tokens, image, viridis, grey: image && inGrey(image) });
+  constructor(tokens, images, viridis) {
+    this.geometry = new Geometry(tokens, images);
+    Object.assign(this, { tokens, viridis, greys: images.map((image) => image && inGrey(image)) });
   }
 
   /** Fills a map: its marks, `starts` of which are for the start, and the label of the cells above the image. */
@@ -56,14 +77,14 @@ class PatchView {
 
   /** Returns the label of the cells above the image. */
   cellLabel() {
-    const { others, columns, rows, above } = this.geometry;
+    const { others, columns, height } = this.geometry;
     const label = element("span", { className: "cell-label" });
     label.textContent =
       others.length === 1 ? this.tokens.name(others[0])
       : this.tokens.hasText ? `${others.length} tokens` : `${this.tokens.name(others[0])}, ${others.length - 1} more`;
     label.hidden = others.length > columns / 2;
     label.style.left = `${(100 * others.length) / columns}%`;
-    label.style.height = `${100 / (rows + above)}%`;
+    label.style.height = `${100 / height}%`;
     return label;
   }
 
@@ -73,18 +94,25 @@ class PatchView {
     return this.geometry.tokenAt((event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
   }
 
-  /** Returns the patch that an arrow key leads to from a token, or null for another key. From what is not a patch, it is the middle. */
+  /**
+   * Returns the patch that an arrow key leads to from a token, or null for another key. From what is not a patch, it is the middle
+   * of the image. Up and down also lead from one image to the other.
+   */
   next(map, token, key) {
     const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[key];
     if (!step) return null;
-    const { rows, columns, first } = this.tokens.grid;
+    const { grid, grids } = this.tokens;
+    const at = ({ first, columns }, row, column) => first + row * columns + column;
+    if (token === null || !this.tokens.isPatch(token)) return at(grid, Math.floor(grid.rows / 2), Math.floor(grid.columns / 2));
     const clamp = (value, count) => Math.min(Math.max(value, 0), count - 1);
-    let [row, column] = [Math.floor(rows / 2), Math.floor(columns / 2)];
-    if (token !== null && this.tokens.isPatch(token)) {
-      const [from, at] = this.tokens.patch(token);
-      [row, column] = [clamp(from + step[0], rows), clamp(at + step[1], columns)];
+    const from = this.tokens.gridOf(token);
+    let [row, column] = this.tokens.patch(token);
+    [row, column] = [row + step[0], clamp(column + step[1], from.columns)];
+    const next = grids[grids.indexOf(from) + step[0]];
+    if (next && (row < 0 || row >= from.rows)) {
+      return at(next, step[0] > 0 ? 0 : next.rows - 1, Math.floor(((column + 0.5) * next.columns) / from.columns));
     }
-    return first + row * columns + column;
+    return at(from, clamp(row, from.rows), column);
   }
 
   /** Marks the start. */
@@ -102,12 +130,12 @@ class PatchView {
   /** Shows a distribution, or the plain image if there is none. */
   show(map, state, scale, { opacity, smooth }) {
     const canvas = map.querySelector("canvas");
-    const { geometry, viridis, grey } = this;
+    const { geometry, viridis, greys } = this;
     if (!state) {
-      drawPlainImage(canvas, { geometry, image: this.image, line: getComputedStyle(map).color });
+      drawPlainImages(canvas, { geometry, line: getComputedStyle(map).color });
       return;
     }
-    const overlay = grey && map.closest(".panel") ? { image: grey, opacity: opacity / 100 } : {};
+    const overlay = map.closest(".panel") ? { images: greys, opacity: opacity / 100 } : {};
     drawMap(canvas, { state, scale, geometry, viridis, smooth, ...overlay });
     describe(canvas, this.tokens, state);
   }
@@ -159,60 +187,75 @@ function colourScale(state, mode, tokens) {
   return { low, high, clipped: high < largest };
 }
 
-/**
- * Draws a map, over an image if one is given.
- * options: { state, scale, geometry, viridis, smooth, image, opacity }
- */
-function drawMap(canvas, { state, scale, geometry, viridis, smooth, image = null, opacity = 1 }) {
-  const { rows, columns, above } = geometry;
-  const context = fitted(canvas, geometry);
-  const [cellWidth, cellHeight] = [canvas.width / columns, canvas.height / (rows + above)];
-  const colour = (token) => viridis.of(state[token], scale);
-
-  for (const token of geometry.others) {
-    const [x, y] = geometry.place(token);
-    context.fillStyle = `rgb(${colour(token)})`;
-    context.fillRect(Math.round(x * cellWidth), Math.round(y * cellHeight), Math.ceil(cellWidth) - 1, Math.ceil(cellHeight) - 1);
-  }
-
-  const small = document.createElement("canvas");
-  [small.width, small.height] = [columns, rows];
-  const pixels = new ImageData(columns, rows);
-  for (let patch = 0; patch < rows * columns; patch += 1) {
-    pixels.data.set([...colour(geometry.tokens.grid.first + patch), 255], 4 * patch);
-  }
-  small.getContext("2d").putImageData(pixels, 0, 0);
-  const top = Math.round(above * cellHeight);
-  if (image) {
-    context.drawImage(image, 0, top, canvas.width, canvas.height - top);
-  }
-  context.globalAlpha = opacity;
-  context.imageSmoothingEnabled = smooth;
-  context.imageSmoothingQuality = "high";
-  context.drawImage(small, 0, top, canvas.width, canvas.height - top);
-  context.globalAlpha = 1;
+/** Returns the cells of the tokens that are not patches, in pixels of a canvas: { token, x, y, width, height }. */
+function otherCells(canvas, geometry) {
+  return geometry.others.map((token) => {
+    const { x, y, width, height } = geometry.cell(token);
+    const [left, top] = [Math.round(x * canvas.width), Math.round(y * canvas.height)];
+    return { token, x: left, y: top, width: Math.ceil(width * canvas.width), height: Math.ceil(height * canvas.height) };
+  });
 }
 
-/** Draws the image, or plain cells without one, with empty cells for the tokens that are not patches. */
-function drawPlainImage(canvas, { geometry, image, line }) {
-  const { rows, columns, above } = geometry;
+/** Returns top and height of a grid in pixels of a canvas. The last grid ends where the canvas ends. */
+function bandPixels(canvas, geometry, { top, height }) {
+  const [from, to] = [top, top + height].map((at) => Math.round((at / geometry.height) * canvas.height));
+  return [from, to - from];
+}
+
+/**
+ * Draws a map, over images if some are given.
+ * options: { state, scale, geometry, viridis, smooth, images, opacity }
+ */
+function drawMap(canvas, { state, scale, geometry, viridis, smooth, images = [], opacity = 1 }) {
   const context = fitted(canvas, geometry);
-  const [cellWidth, cellHeight] = [canvas.width / columns, canvas.height / (rows + above)];
+  const colour = (token) => viridis.of(state[token], scale);
+
+  for (const { token, x, y, width, height } of otherCells(canvas, geometry)) {
+    context.fillStyle = `rgb(${colour(token)})`;
+    context.fillRect(x, y, width - 1, height - 1);
+  }
+
+  geometry.bands.forEach((band, at) => {
+    const { rows, columns, first } = band;
+    const small = document.createElement("canvas");
+    [small.width, small.height] = [columns, rows];
+    const pixels = new ImageData(columns, rows);
+    for (let patch = 0; patch < rows * columns; patch += 1) {
+      pixels.data.set([...colour(first + patch), 255], 4 * patch);
+    }
+    small.getContext("2d").putImageData(pixels, 0, 0);
+    const [top, height] = bandPixels(canvas, geometry, band);
+    if (images[at]) {
+      context.drawImage(images[at], 0, top, canvas.width, height);
+      context.globalAlpha = opacity;
+    }
+    context.imageSmoothingEnabled = smooth;
+    context.imageSmoothingQuality = "high";
+    context.drawImage(small, 0, top, canvas.width, height);
+    context.globalAlpha = 1;
+  });
+}
+
+/** Draws the images, or plain cells without one, with empty cells for the tokens that are not patches. */
+function drawPlainImages(canvas, { geometry, line }) {
+  const context = fitted(canvas, geometry);
   context.strokeStyle = line;
-  for (const token of geometry.others) {
-    const [x, y] = geometry.place(token);
-    context.strokeRect(Math.round(x * cellWidth) + 0.5, Math.round(y * cellHeight) + 0.5, Math.ceil(cellWidth) - 2, Math.ceil(cellHeight) - 2);
+  for (const { x, y, width, height } of otherCells(canvas, geometry)) {
+    context.strokeRect(x + 0.5, y + 0.5, width - 2, height - 2);
   }
-  const top = Math.round(above * cellHeight);
-  if (image) {
-    context.drawImage(image, 0, top, canvas.width, canvas.height - top);
-    return;
+  for (const band of geometry.bands) {
+    const [top, height] = bandPixels(canvas, geometry, band);
+    if (band.image) {
+      context.drawImage(band.image, 0, top, canvas.width, height);
+      continue;
+    }
+    const { rows, columns } = band;
+    context.globalAlpha = 0.35;
+    const at = (fraction, size) => Math.min(Math.round(fraction * size) + 0.5, size - 0.5);
+    for (let row = 0; row <= rows; row += 1) context.strokeRect(0, top + at(row / rows, height), canvas.width, 0);
+    for (let column = 0; column <= columns; column += 1) context.strokeRect(at(column / columns, canvas.width), top, 0, height);
+    context.globalAlpha = 1;
   }
-  context.globalAlpha = 0.35;
-  const at = (place, size, end) => Math.min(Math.round(place * size) + 0.5, end - 0.5);
-  for (let row = 0; row <= rows; row += 1) context.strokeRect(0, at(above + row, cellHeight, canvas.height), canvas.width, 0);
-  for (let column = 0; column <= columns; column += 1) context.strokeRect(at(column, cellWidth, canvas.width), top, 0, canvas.height);
-  context.globalAlpha = 1;
 }
 
 /** Returns a canvas with an image in grey (ITU-R BT.601). */

@@ -11,12 +11,12 @@ const START = "picture";
 const $ = (id) => document.getElementById(id);
 
 class Page {
-  constructor(data, image) {
+  constructor(data, images) {
     this.data = data;
     this.tokens = new Tokens(data.layout);
     this.viridis = new Viridis(data.viridis);
     const { tokens, viridis } = this;
-    this.large = tokens.grid ? new PatchView(tokens, image, viridis) : new WordView(tokens, viridis);
+    this.large = tokens.grid ? new PatchView(tokens, images, viridis) : new WordView(tokens, viridis);
     this.small = tokens.grid ? this.large : new RowView(tokens, viridis);
     this.matrices = new Map();
     this.chosen = {};
@@ -376,9 +376,9 @@ function element(name, properties = {}) {
 
 async function main() {
   const data = JSON.parse($("data").textContent);
-  const image = $("picture");
-  await image?.decode();
-  const page = new Page(data, image);
+  const images = [$("picture"), $("reference")];
+  await Promise.all(images.map((image) => image?.decode()));
+  const page = new Page(data, images);
   page.build();
   if (hasAddress()) Object.assign(page.state, chosenBy(location.hash, data));
   page.choose({});

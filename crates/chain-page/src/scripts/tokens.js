@@ -14,16 +14,26 @@ class Tokens {
   constructor(parts) {
     this.all = [];
     this.grid = null;
+    this.reference = null;
     let index = 0;
-    for (const { named, text, grid } of parts) {
+    for (const { named, text, grid, reference } of parts) {
       for (const name of named ?? []) this.all.push({ kind: "named", name });
       for (const piece of text?.pieces ?? []) this.all.push({ kind: "text", index: index++, piece });
       for (let i = 0; i < (text?.padding ?? 0); i += 1) this.all.push({ kind: "padding", index: index++ });
-      if (grid) this.grid = { ...grid, first: this.all.length };
-      for (let i = 0; i < (grid ? grid.rows * grid.columns : 0); i += 1) this.all.push({ kind: "patch" });
+      if (grid) this.grid = this.patches(grid);
+      if (reference) this.reference = this.patches(reference);
     }
+    /** The grids of patches: of the image, then of the reference image. */
+    this.grids = [this.grid, this.reference].filter(Boolean);
     this.hasText = index > 0;
     this.others = this.all.map((_, token) => token).filter((token) => !this.isPatch(token));
+  }
+
+  /** Adds the patches of a grid, and returns the grid with its first token and the token behind its last one. */
+  patches({ rows, columns }) {
+    const first = this.all.length;
+    for (let i = 0; i < rows * columns; i += 1) this.all.push({ kind: "patch" });
+    return { rows, columns, first, end: this.all.length };
   }
 
   isPatch(token) {
@@ -34,10 +44,15 @@ class Tokens {
     return this.all[token].kind === "padding";
   }
 
-  /** Returns row and column of a patch, counted from 0. */
+  /** Returns the grid that a patch belongs to. */
+  gridOf(token) {
+    return this.grids.find(({ first, end }) => token >= first && token < end);
+  }
+
+  /** Returns row and column of a patch in its grid, counted from 0. */
   patch(token) {
-    const patch = token - this.grid.first;
-    return [Math.floor(patch / this.grid.columns), patch % this.grid.columns];
+    const { first, columns } = this.gridOf(token);
+    return [Math.floor((token - first) / columns), (token - first) % columns];
   }
 
   /** Returns the name of a token. Next to patches a text token has its number in the text, elsewhere its spelling only. */
@@ -46,7 +61,7 @@ class Tokens {
     if (kind === "named") return name;
     if (kind === "patch") {
       const [row, column] = this.patch(token);
-      return `row ${row}, column ${column}`;
+      return `${this.gridOf(token) === this.reference ? "reference " : ""}row ${row}, column ${column}`;
     }
     const text = this.spelling(token) || "padding";
     return this.grid ? `text ${index} ${text}` : text;
@@ -75,7 +90,6 @@ class Tokens {
   /** Returns the part of a state that sets the colour scale: with text and patches, only the patches. */
   coloured(state) {
     if (!this.grid || !this.hasText) return state;
-    const { first, rows, columns } = this.grid;
-    return state.slice(first, first + rows * columns);
+    return state.filter((_, token) => this.isPatch(token));
   }
 }

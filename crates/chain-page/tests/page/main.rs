@@ -11,7 +11,7 @@ use std::fs;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use browser::Browser;
-use chain_page::{Figure, Layer, Layout, Page, Start};
+use chain_page::{Figure, Layer, Layout, Page, Part, Start};
 use markov_core::{Direction, Stochastic, Stop, bounce, token_rank};
 use ndarray::{Array1, Array2};
 use serde::Deserialize;
@@ -111,6 +111,7 @@ fn page(image: &[u8], alpha: f64, layers: Vec<Layer>) -> Page {
         title: "tiny <network> · patches.png".into(),
         facts: vec![("Network".into(), "two layers, two heads & nothing else".into())],
         image: Some(image.to_vec()),
+        reference: None,
         layout: Layout::vision(SPECIAL, (ROWS, COLUMNS)),
         alpha,
         start: Start::Token(12),
@@ -373,4 +374,57 @@ fn patches_are_shown_without_their_image() {
     check_numbers(report.step("opened"), &all, 0.99);
     assert_eq!(report.step("clicked").current.token, token(3, 5));
     assert_ne!(report.step("clicked").large, report.step("opened").large);
+}
+
+/// The tokens of the reference image follow those of the image and have rows and columns of their own.
+#[test]
+fn a_reference_image_has_a_grid_of_its_own() {
+    let (rows, reference_rows, columns) = (3, 4, 5);
+    let picture = image();
+    let plain = page(&picture, 0.99, layers());
+    let mut layout = Layout::joint(vec!["a".into()], SPECIAL - 1, (rows, columns));
+    layout.parts.push(Part::Reference { rows: reference_rows, columns });
+    let page = Page { layout, reference: Some(picture.clone()), ..plain.clone() };
+    let html = page.to_html().expect("a sound page");
+    assert!(html.contains("<img id=\"reference\" src=\"data:image/png;base64,"));
+    assert!(html.contains("The lower image is the reference."));
+    let without = plain.to_html().expect("a sound page");
+    assert!(!without.contains("id=\"reference\"") && !without.contains("lower image"));
+
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let file = dir.path().join("index.html");
+    fs::write(&file, html).expect("writable");
+    let Some(mut browser) = Browser::start() else { return };
+    browser.resize(1280, 1600);
+    browser.open(&file);
+    // 1.5 rows above the image of 3 rows, half a row below it, and the reference, which has the same proportions.
+    let click = |row: f64, x: f64| {
+        format!(
+            "(() => {{ const map = document.querySelector('.map[data-show=\"chosen\"] canvas'); const box = map.getBoundingClientRect();
+              map.dispatchEvent(new MouseEvent('click', {{ bubbles: true, clientX: box.left + {x} * box.width,
+              clientY: box.top + {row} / 8 * box.height }})); return tokenrank.current().token; }})()"
+        )
+    };
+    let first = SPECIAL + rows * columns;
+    let patch = |row: usize, column: usize| first + row * columns + column;
+    assert_eq!(browser.eval(&click(5.0 + 2.5 * 0.75, 3.5 / 5.0)), patch(2, 3));
+    let current: Current = serde_json::from_value(browser.eval("tokenrank.current()")).expect("the numbers");
+    let row: f64 = current.bounces[0].iter().sum();
+    assert!((row - 1.0).abs() < 1e-5 && current.bounces[0].len() == TOKENS);
+    let words = browser.eval("document.getElementById('chain').textContent");
+    assert!(
+        words.as_str().is_some_and(|words| words.contains("start: reference row 2, column 3 (token 30)")),
+        "{words}"
+    );
+    // Between the images there is nothing; the image is above the gap.
+    assert_eq!(browser.eval(&click(4.75, 0.5)), patch(2, 3));
+    assert_eq!(browser.eval(&click(4.25, 0.5)), SPECIAL + 2 * columns + 2);
+    browser.eval("document.querySelector('.map[data-show=\"picture\"]').focus()");
+    for (key, token) in [("ArrowDown", patch(0, 2)), ("ArrowDown", patch(1, 2)), ("ArrowUp", patch(0, 2))] {
+        browser.press(key);
+        assert_eq!(browser.eval("tokenrank.current().token"), token, "{key}");
+    }
+    browser.press("ArrowUp");
+    assert_eq!(browser.eval("tokenrank.current().token"), SPECIAL + 2 * columns + 2);
+    assert_eq!(browser.complaints, [""; 0]);
 }

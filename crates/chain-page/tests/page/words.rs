@@ -54,6 +54,7 @@ fn page(start: Start) -> Page {
         title: "tiny-lm · 16 tokens".into(),
         facts: vec![("Network".into(), "two layers".into())],
         image: None,
+        reference: None,
         layout: Layout::text(spelling(&TEXT)),
         alpha: 0.9,
         start,

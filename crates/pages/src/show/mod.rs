@@ -215,6 +215,7 @@ fn page_of(scene: &Scene, image: &[u8], layers: Vec<LayerChain>, figures: Vec<Fi
         title: scene.title.clone(),
         facts: summary::facts(scene),
         image: Some(image.to_vec()),
+        reference: None,
         layout: scene.tokens.on_page(),
         alpha: scene.drawing.alpha,
         start: scene.start.on_page(),
