@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand, ValueEnum};
 use eval::analysis::TokenList;
 use eval::compare::Tolerance;
+use models::flux::pipeline::ReferenceSize;
 use runs::Shard;
 
 use crate::exit_code::ExitCode;
@@ -462,6 +463,14 @@ pub(crate) struct FluxArgs {
     /// Seed of the noise [default: 0]
     #[arg(long, value_name = "S")]
     pub seed: Option<u64>,
+    /// Reference image for a FLUX.1 Kontext pipeline, JPEG or PNG. It gets no noise; its tokens follow those of the image
+    #[arg(long, value_name = "FILE")]
+    pub reference: Option<PathBuf>,
+    /// Resize the reference image to the size with the nearest proportions among those that Kontext was trained on, of
+    /// about 1024×1024 pixels (preferred); keep its own size, rounded down to whole tokens (own); or resize it to N×N
+    /// pixels [default: preferred]
+    #[arg(long, value_name = "SIZE", requires = "reference", value_parser = <ReferenceSize as std::str::FromStr>::from_str)]
+    pub reference_size: Option<ReferenceSize>,
     /// Type of weights and activations, also for Stable Diffusion pipelines [default: f32 on the CPU, bf16 elsewhere]
     #[arg(long, value_name = "TYPE", value_enum)]
     pub dtype: Option<Dtype>,

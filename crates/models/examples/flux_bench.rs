@@ -187,6 +187,7 @@ impl Bench {
         let input = FluxInput {
             latents: &draw(&[1, rows * rows, config.in_channels])?,
             grid: (rows, rows),
+            reference: None,
             text: &draw(&[1, self.text, config.joint_attention_dim])?,
             pooled: &draw(&[1, config.pooled_projection_dim])?,
             concepts: None,

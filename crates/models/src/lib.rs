@@ -77,7 +77,7 @@ pub const ARCHITECTURES: [(&str, &str); 8] = [
     ),
     (
         "flux",
-        "FluxPipeline (schnell, dev) and others of its parts: transformer, T5, CLIP text, autoencoder and schedule as diffusers saves them",
+        "FluxPipeline (schnell, dev) and others of its parts, and FluxKontextPipeline for attend and show: transformer, T5, CLIP text, autoencoder and schedule as diffusers saves them",
     ),
     (
         "stable-diffusion",

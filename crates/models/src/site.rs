@@ -14,6 +14,8 @@ pub enum TokenKind {
     Text,
     /// Image patches, row by row.
     Image,
+    /// Tokens of the reference image, row by row: the image that FLUX.1 Kontext reads in addition to the noised one.
+    Reference,
 }
 
 /// The composition of a token sequence: how many tokens of each kind, and in which order.
@@ -25,8 +27,17 @@ pub struct TokenLayout {
     pub text: i64,
     /// Image tokens as (rows, columns).
     pub image: (i64, i64),
+    /// Tokens of the reference image as (rows, columns); (0, 0) if there is none. Files without a reference image leave
+    /// it out.
+    #[serde(default, skip_serializing_if = "is_empty")]
+    pub reference: (i64, i64),
     /// Kinds of tokens in the order in which they occur in the sequence.
     pub order: Vec<TokenKind>,
+}
+
+/// Whether a grid has no tokens.
+fn is_empty((rows, columns): &(i64, i64)) -> bool {
+    rows * columns == 0
 }
 
 impl TokenLayout {
@@ -34,23 +45,32 @@ impl TokenLayout {
     pub fn vision(special: i64, image: (i64, i64)) -> Self {
         let order =
             if special == 0 { vec![TokenKind::Image] } else { vec![TokenKind::Special, TokenKind::Image] };
-        Self { special, text: 0, image, order }
+        Self { special, text: 0, image, reference: (0, 0), order }
     }
 
     /// Layout of a text of `tokens` tokens.
     pub fn text(tokens: i64) -> Self {
-        Self { special: 0, text: tokens, image: (0, 0), order: vec![TokenKind::Text] }
+        Self { special: 0, text: tokens, image: (0, 0), reference: (0, 0), order: vec![TokenKind::Text] }
     }
 
     /// Layout of FLUX's joint attention: `text` tokens first, then `rows × columns` image tokens.
     pub fn joint(text: i64, image: (i64, i64)) -> Self {
-        Self { special: 0, text, image, order: vec![TokenKind::Text, TokenKind::Image] }
+        let order = vec![TokenKind::Text, TokenKind::Image];
+        Self { special: 0, text, image, reference: (0, 0), order }
+    }
+
+    /// Returns the layout with the tokens of a reference image behind all others, as in FLUX.1 Kontext.
+    #[must_use]
+    pub fn with_reference(mut self, reference: (i64, i64)) -> Self {
+        self.reference = reference;
+        self.order.push(TokenKind::Reference);
+        self
     }
 
     /// Layout of the keys of cross-attention: `text` tokens. The queries are `rows × columns` image tokens; they are
     /// given in [`TokenLayout::image`] but are not part of the order, since they are not keys.
     pub fn cross(text: i64, image: (i64, i64)) -> Self {
-        Self { special: 0, text, image, order: vec![TokenKind::Text] }
+        Self { special: 0, text, image, reference: (0, 0), order: vec![TokenKind::Text] }
     }
 
     /// Number of tokens of one kind.
@@ -59,6 +79,7 @@ impl TokenLayout {
             TokenKind::Special => self.special,
             TokenKind::Text => self.text,
             TokenKind::Image => self.image.0 * self.image.1,
+            TokenKind::Reference => self.reference.0 * self.reference.1,
         }
     }
 
@@ -192,5 +213,30 @@ impl fmt::Display for Site {
             | Stream::Concept
             | Stream::Autoencoder => write!(f, "{}.{}", self.stream, self.block),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layout_without_reference_is_written_as_before() {
+        let layout = TokenLayout::joint(5, (2, 3));
+        let text = r#"{"special":0,"text":5,"image":[2,3],"order":["text","image"]}"#;
+        assert_eq!(serde_json::to_string(&layout).expect("JSON"), text);
+        assert_eq!(serde_json::from_str::<TokenLayout>(text).expect("a layout"), layout);
+    }
+
+    #[test]
+    fn reference_tokens_come_last_and_have_a_grid_of_their_own() {
+        let layout = TokenLayout::joint(5, (2, 3)).with_reference((4, 1));
+        let text =
+            r#"{"special":0,"text":5,"image":[2,3],"reference":[4,1],"order":["text","image","reference"]}"#;
+        assert_eq!(serde_json::to_string(&layout).expect("JSON"), text);
+        assert_eq!(serde_json::from_str::<TokenLayout>(text).expect("a layout"), layout);
+        assert_eq!((layout.tokens(), layout.count(TokenKind::Reference)), (15, 4));
+        assert_eq!(layout.indices(|kind| kind == TokenKind::Image), (5..11).collect::<Vec<_>>());
+        assert_eq!(layout.indices(|kind| kind == TokenKind::Reference), (11..15).collect::<Vec<_>>());
     }
 }

@@ -172,6 +172,7 @@ fn a_pass_takes_what_its_heads_at_once_take() -> models::Result<()> {
     let input = FluxInput {
         latents: &latents,
         grid: GRID,
+        reference: None,
         text: &text,
         pooled: &pooled,
         concepts: None,

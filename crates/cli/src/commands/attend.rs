@@ -1,5 +1,7 @@
 //! `attend`.
 
+use std::path::PathBuf;
+
 use models::capture::{Capture, Prompt};
 use models::clip::ClipText;
 use models::files;
@@ -17,7 +19,9 @@ use crate::failure::Failure;
 pub(crate) fn attend(args: &AttendArgs) -> Result<(), Failure> {
     let kind = PipelineKind::of(&args.model)?;
     sd::refuse_timestep(args.timestep, kind, &args.model)?;
-    if let Some(input) = files::input_at(&args.out, [&*args.model, &*args.image]) {
+    flux::refuse_reference(&args.flux, kind, &args.model)?;
+    let inputs = [Some(&args.model), Some(&args.image), args.flux.reference.as_ref()];
+    if let Some(input) = files::input_at(&args.out, inputs.into_iter().flatten().map(PathBuf::as_path)) {
         return Err(Failure::usage(format!(
             "--out: {} belongs to what is read, as {}; name another file",
             args.out.display(),
@@ -25,7 +29,7 @@ pub(crate) fn attend(args: &AttendArgs) -> Result<(), Failure> {
         )));
     }
     let capture = match kind {
-        Some(PipelineKind::Flux) => of_flux(args)?,
+        Some(PipelineKind::Flux | PipelineKind::FluxKontext) => of_flux(args)?,
         Some(PipelineKind::StableDiffusion) => of_sd(args)?,
         None => of_vision(args)?,
     };
@@ -65,12 +69,16 @@ fn of_flux(args: &AttendArgs) -> Result<Capture, Failure> {
     };
     let layers = flux::layers(layers.as_deref())?;
     let device = models::device::parse(device)?;
-    let pipeline = FluxPipeline::open(dir, flux.kind(device), device)?;
+    let pipeline = FluxPipeline::open_any(dir, flux.kind(device), device)?;
     let depth = pipeline.transformer_config();
     let blocks = layers.resolve(depth.num_layers, depth.num_single_layers)?;
     let options = flux.capture_options(prompt, *image_size);
-    let plan = options.plan(&pipeline)?;
+    let mut plan = options.plan(&pipeline)?;
     let image = Rgb8::open(image).map_err(models::Error::from)?;
+    if let Some(reference) = &flux.reference {
+        let reference = Rgb8::open(reference).map_err(models::Error::from)?;
+        plan = plan.with_reference(&reference, flux.reference_size.unwrap_or_default())?;
+    }
     let tokenizer = plan.tokenizer()?;
     if tokenizer.truncates(prompt)? {
         say!("the prompt `{prompt}` is longer than {} tokens and was truncated", tokenizer.length());

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use models::flux::FluxLayers;
 use models::flux::pipeline::CaptureOptions;
+use models::pipeline::PipelineKind;
 use models::t5::TokenLookup;
 use models::{Device, Kind};
 
@@ -11,9 +12,10 @@ use crate::args::{Dtype, FluxArgs, Lookup};
 use crate::failure::Failure;
 
 impl FluxArgs {
-    /// Returns the first given option that applies to FLUX pipelines only.
+    /// Returns the first given option that applies to all FLUX pipelines and to no other network.
     pub(crate) fn given_beside_dtype(&self) -> Option<&'static str> {
-        let Self { noise_step, noise_steps, text_tokens, seed, dtype: _ } = self;
+        let Self { noise_step, noise_steps, text_tokens, seed, reference: _, reference_size: _, dtype: _ } =
+            self;
         [
             (noise_step.is_some(), "--noise-step"),
             (noise_steps.is_some(), "--noise-steps"),
@@ -55,6 +57,27 @@ impl From<Lookup> for TokenLookup {
             Lookup::ClipIndex => Self::ClipIndex,
         }
     }
+}
+
+/// Fails if a reference image is given to another network than FLUX.1 Kontext. An absent directory is reported when it is
+/// opened.
+pub(super) fn refuse_reference(
+    flux: &FluxArgs,
+    kind: Option<PipelineKind>,
+    dir: &Path,
+) -> Result<(), Failure> {
+    if flux.reference.is_none() || kind == Some(PipelineKind::FluxKontext) || !dir.is_dir() {
+        return Ok(());
+    }
+    let found = match kind {
+        Some(kind) => format!("is a {kind} pipeline"),
+        None => "has no model_index.json".to_owned(),
+    };
+    Err(Failure::usage(format!(
+        "--reference is for FLUX.1 Kontext pipelines, and {} {found}; leave it out, or give the directory of a pipeline \
+         whose model_index.json names FluxKontextPipeline",
+        dir.display()
+    )))
 }
 
 /// Fails if an option that only pipelines have is given; `others` are those besides the ones of FLUX.

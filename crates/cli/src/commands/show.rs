@@ -25,6 +25,7 @@ pub(crate) fn show(args: &ShowArgs) -> Result<(), Failure> {
     let device = models::device::parse(&args.device)?;
     let kind = PipelineKind::of(&args.model)?;
     sd::refuse_timestep(args.timestep, kind, &args.model)?;
+    flux::refuse_reference(&args.flux, kind, &args.model)?;
     if let Some(kind) = kind.filter(|_| args.without_special) {
         return Err(Failure::usage(format!(
             "--without-special leaves CLS and registers out, and a {kind} pipeline has none; leave it out"
@@ -36,13 +37,15 @@ pub(crate) fn show(args: &ShowArgs) -> Result<(), Failure> {
         })
     };
     let shown = match kind {
-        Some(PipelineKind::Flux) => {
+        Some(PipelineKind::Flux | PipelineKind::FluxKontext) => {
             let prompt = args.prompt.as_deref().ok_or_else(|| flux::one_prompt(0))?;
             let options = FluxShowOptions {
                 start,
                 drawing,
                 layers: flux::layers(args.layers.as_deref())?,
                 capture: args.flux.capture_options(prompt, args.image_size),
+                reference: args.flux.reference.clone(),
+                reference_size: args.flux.reference_size.unwrap_or_default(),
                 kind: args.flux.kind(device),
                 device,
             };

@@ -190,7 +190,9 @@ impl DualBlock {
         probe: &mut dyn AttentionProbe,
     ) -> Result<(Tensor, Option<Tensor>)> {
         let layout = &inputs.site.layout;
-        let counts = [layout.count(TokenKind::Text), layout.count(TokenKind::Image)];
+        // A reference image belongs to the image's stream.
+        let text = layout.count(TokenKind::Text);
+        let counts = [text, layout.tokens() - text];
         let split = |x: &Tensor| -> Result<(Tensor, Tensor)> {
             Ok((x.f_narrow(1, 0, counts[0])?, x.f_narrow(1, counts[0], counts[1])?))
         };

@@ -13,6 +13,8 @@ pub struct FluxInput<'a> {
     pub latents: &'a Tensor,
     /// Rows and columns of the packed latents.
     pub grid: (i64, i64),
+    /// A reference image, as FLUX.1 Kontext reads it.
+    pub reference: Option<Reference<'a>>,
     /// The prompt's embedding by T5, `[batch, tokens, joint_attention_dim]`.
     pub text: &'a Tensor,
     /// The prompt's pooled embedding by CLIP, `[batch, pooled_projection_dim]`.
@@ -30,8 +32,19 @@ pub struct FluxInput<'a> {
     pub step: usize,
 }
 
+/// The reference image of a pass: latents without noise, which the image tokens and the text attend to. The network
+/// predicts nothing for them.
+#[derive(Debug, Clone, Copy)]
+pub struct Reference<'a> {
+    /// Latents, packed: `[batch, rows·columns, in_channels]` (see [`super::pack_latents`]).
+    pub latents: &'a Tensor,
+    /// Rows and columns of the packed latents.
+    pub grid: (i64, i64),
+}
+
 /// The tensors of an input, in the network's type and on its device.
 pub(super) struct Placed {
+    /// Of the image, then of the reference image.
     pub(super) latents: Tensor,
     pub(super) text: Tensor,
     pub(super) pooled: Tensor,
@@ -42,15 +55,23 @@ impl FluxInput<'_> {
     /// Returns the layout of the tokens of this pass.
     pub(super) fn layout(&self) -> Result<TokenLayout> {
         let (_, tokens, _) = self.text.size3()?;
-        Ok(TokenLayout::joint(tokens, self.grid))
+        let layout = TokenLayout::joint(tokens, self.grid);
+        Ok(match self.reference {
+            Some(Reference { grid, .. }) => layout.with_reference(grid),
+            None => layout,
+        })
     }
 
     /// Checks the input against the configuration and moves it to the network's device.
     pub(super) fn place(&self, config: &FluxConfig, kind: Kind, device: Device) -> Result<Placed> {
         self.check(config)?;
         let place = |x: &Tensor| x.f_to_device(device)?.f_to_kind(kind);
+        let latents = match self.reference {
+            Some(reference) => Tensor::f_cat(&[place(self.latents)?, place(reference.latents)?], 1)?,
+            None => place(self.latents)?,
+        };
         Ok(Placed {
-            latents: place(self.latents)?,
+            latents,
             text: place(self.text)?,
             pooled: place(self.pooled)?,
             concepts: self.concepts.map(place).transpose()?,
@@ -76,6 +97,18 @@ impl FluxInput<'_> {
             let found = tensor.size();
             if found != wanted {
                 return refuse(input, format!("shape {found:?} where {wanted:?} is needed: {meaning}"));
+            }
+        }
+        if let Some(Reference { latents, grid: (rows, columns) }) = self.reference {
+            if rows <= 0 || columns <= 0 {
+                let reason =
+                    format!("{rows} rows and {columns} columns; leave the reference out, or give an image");
+                return refuse("reference", reason);
+            }
+            let (found, wanted) = (latents.size(), [batch, rows * columns, config.in_channels]);
+            if found != wanted {
+                let meaning = "[batch, rows·columns, in_channels]";
+                return refuse("reference", format!("shape {found:?} where {wanted:?} is needed: {meaning}"));
             }
         }
         if let Some(concepts) = self.concepts {

@@ -1,7 +1,8 @@
-//! The transformer of FLUX.1 (schnell and dev) as diffusers' `FluxTransformer2DModel` stores it.
+//! The transformer of FLUX.1 (schnell, dev, Kontext) as diffusers' `FluxTransformer2DModel` stores it.
 //!
 //! Dual blocks come first: text and image tokens have separate weights and attend jointly. Single blocks follow, with
 //! one stream for both. Text tokens come first in both kinds, so a probe sees the same [`TokenLayout`] in every block.
+//! Kontext reads a reference image too. Its tokens follow those of the image and pass through the same weights.
 
 mod blocks;
 mod conditioning;
@@ -26,7 +27,7 @@ use crate::weights::Weights;
 use blocks::{BlockInputs, ConceptInputs, DualBlock, SingleBlock};
 use conditioning::Conditioning;
 pub use config::FluxConfig;
-pub use input::FluxInput;
+pub use input::{FluxInput, Reference};
 pub use latents::{pack_latents, unpack_latents};
 pub use layers::FluxLayers;
 use modulation::LastNorm;
@@ -45,6 +46,7 @@ use rope::Rotary;
 /// let input = FluxInput {
 ///     latents: &latents,
 ///     grid: (32, 32),
+///     reference: None,
 ///     text: &text,
 ///     pooled: &pooled,
 ///     concepts: None,
@@ -70,7 +72,7 @@ pub struct FluxTransformer {
 
 /// A pass between two blocks.
 pub struct FluxState {
-    /// `[batch, text + rows·columns, width]`, text tokens first.
+    /// `[batch, tokens, width]`: those of the text, the image and the reference image, if there is one.
     pub tokens: Tensor,
     /// Conditioning from timestep, guidance and pooled text, `[batch, width]`.
     pub conditioning: Tensor,
@@ -219,7 +221,7 @@ impl FluxTransformer {
         let concepts = match &placed.concepts {
             None => None,
             Some(concepts) => {
-                let layout = TokenLayout::joint(concepts.size()[1], input.grid);
+                let layout = TokenLayout { text: concepts.size()[1], ..layout.clone() };
                 let tokens = self.context_embedder.forward(concepts)?;
                 Some(Concepts { tokens, rotary: rotary(&layout)?, layout })
             }
@@ -243,7 +245,7 @@ impl FluxTransformer {
         dual.chain(single).map(|(number, layer)| FluxBlock { number, layer })
     }
 
-    /// Returns the predicted velocity `[batch, rows·columns, channels]` from the state after the last block.
+    /// Returns the predicted velocity `[batch, rows·columns, channels]` of the image from the state after the last block.
     ///
     /// # Errors
     /// libtorch fails.

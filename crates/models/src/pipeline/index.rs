@@ -20,16 +20,18 @@ const OTHER_PARTS: [&str; 4] = ["safety_checker", "feature_extractor", "image_en
 pub enum PipelineKind {
     /// FLUX.1-schnell and FLUX.1-dev: [`crate::flux::pipeline::FluxPipeline`].
     Flux,
+    /// FLUX.1 Kontext, which also reads a reference image: [`crate::flux::pipeline::FluxPipeline::open_any`].
+    FluxKontext,
     /// Stable Diffusion 1 and 2: [`crate::sd::pipeline::SdPipeline`].
     StableDiffusion,
 }
 
 impl PipelineKind {
-    const ALL: [Self; 2] = [Self::Flux, Self::StableDiffusion];
+    const ALL: [Self; 3] = [Self::Flux, Self::FluxKontext, Self::StableDiffusion];
 
     /// Returns the kind of the pipeline in a directory, or `None` if the directory has no `model_index.json`. The parts
-    /// decide, since diffusers saves equal parts under many classes, such as `FluxImg2ImgPipeline` and
-    /// `FluxKontextPipeline`.
+    /// decide, since diffusers saves equal parts under many classes, such as `FluxPipeline` and `FluxImg2ImgPipeline`.
+    /// Only for FLUX.1 Kontext the class decides: its parts are those of FLUX.1-dev.
     ///
     /// # Errors
     /// A pipeline with other parts, or a damaged `model_index.json`.
@@ -51,16 +53,20 @@ impl PipelineKind {
 
     /// Returns the kind whose denoising network the index names.
     fn with_parts(index: &BTreeMap<String, Value>) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| {
+        let found = Self::ALL.into_iter().find(|kind| {
             let (folder, class) = kind.denoiser();
             part_class(index, folder) == Some(class)
-        })
+        })?;
+        // `FluxKontextPipeline`, `FluxKontextInpaintPipeline`.
+        let kontext = found == Self::Flux && class(index).starts_with("FluxKontext");
+        Some(if kontext { Self::FluxKontext } else { found })
     }
 
     /// The diffusers class that stands for all classes with these parts.
     fn class(self) -> &'static str {
         match self {
             Self::Flux => "FluxPipeline",
+            Self::FluxKontext => "FluxKontextPipeline",
             Self::StableDiffusion => "StableDiffusionPipeline",
         }
     }
@@ -68,7 +74,7 @@ impl PipelineKind {
     /// Folder and class of the denoising network.
     fn denoiser(self) -> (&'static str, &'static str) {
         match self {
-            Self::Flux => ("transformer", "FluxTransformer2DModel"),
+            Self::Flux | Self::FluxKontext => ("transformer", "FluxTransformer2DModel"),
             Self::StableDiffusion => ("unet", "UNet2DConditionModel"),
         }
     }
@@ -76,6 +82,7 @@ impl PipelineKind {
     fn covers(self) -> &'static str {
         match self {
             Self::Flux => "FLUX.1-schnell and FLUX.1-dev",
+            Self::FluxKontext => "FLUX.1 Kontext",
             Self::StableDiffusion => "Stable Diffusion 1 and 2",
         }
     }
@@ -85,6 +92,7 @@ impl fmt::Display for PipelineKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Flux => "FLUX",
+            Self::FluxKontext => "FLUX.1 Kontext",
             Self::StableDiffusion => "Stable Diffusion",
         })
     }
@@ -149,9 +157,9 @@ pub(crate) trait Part: Copy + fmt::Display + 'static {
     fn classes(self) -> &'static [&'static str];
 }
 
-/// Checks that `dir` is a pipeline with these parts and that no file is missing. Ignores parts that are null and parts
-/// without effect, such as a safety checker.
-pub(super) fn check<P: Part>(dir: &Path) -> Result<()> {
+/// Checks that `dir` is a pipeline with these parts, of one of the `accepted` kinds, and that no file is missing. Ignores
+/// parts that are null and parts without effect, such as a safety checker. Returns the kind.
+pub(super) fn check<P: Part>(dir: &Path, accepted: &[PipelineKind]) -> Result<PipelineKind> {
     let kind = P::KIND;
     if !is_pipeline(dir) {
         let folders: Vec<&str> = P::PARTS.iter().map(|part| part.folder()).collect();
@@ -164,7 +172,14 @@ pub(super) fn check<P: Part>(dir: &Path) -> Result<()> {
     let index = read(dir)?;
     let refuse = |reason: String| Error::Directory { path: dir.join(INDEX), reason };
     let class = class(&index);
-    if PipelineKind::with_parts(&index).is_some_and(|other| other != kind) {
+    let found = PipelineKind::with_parts(&index);
+    if let Some(other) = found.filter(|other| !accepted.contains(other)) {
+        if other == PipelineKind::FluxKontext {
+            return Err(refuse(format!(
+                "_class_name is `{class}`; {other} reads a reference image, which experiments do not have, so that they do \
+                 not support it: attend and show do"
+            )));
+        }
         return Err(refuse(format!(
             "_class_name is `{class}`; this reader runs the parts of {}, which is {}",
             kind.class(),
@@ -193,7 +208,7 @@ pub(super) fn check<P: Part>(dir: &Path) -> Result<()> {
     }
     let missing: Vec<String> = P::PARTS.iter().flat_map(|&part| missing(part, dir)).collect();
     if missing.is_empty() {
-        return Ok(());
+        return Ok(found.unwrap_or(kind));
     }
     let reason = format!("lacks {}; download the pipeline's files whole", missing.join(", "));
     Err(Error::Directory { path: dir.into(), reason })

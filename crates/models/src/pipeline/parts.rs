@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tch::{Device, Kind};
 
-use super::index::{self, Content, Part};
+use super::index::{self, Content, Part, PipelineKind};
 use crate::clip::{ClipTextEncoder, Tokenizer};
 use crate::error::{Error, Result};
 use crate::identity::files_sha256;
@@ -30,6 +30,8 @@ pub(crate) struct Parts<P> {
     pub(crate) dir: PathBuf,
     pub(crate) kind: Kind,
     pub(crate) device: Device,
+    /// The kind of the pipeline.
+    pub(crate) pipeline: PipelineKind,
     watch: Option<Watch<P>>,
 }
 
@@ -39,8 +41,13 @@ type Fit = ((&'static str, i64), (&'static str, i64));
 impl<P: Part> Parts<P> {
     /// Opens a directory; checks that it is a pipeline of this kind and that no file is missing.
     pub(crate) fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
-        index::check::<P>(dir)?;
-        Ok(Self { dir: dir.into(), kind, device, watch: None })
+        Self::open_any(dir, &[P::KIND], kind, device)
+    }
+
+    /// Opens a directory; checks that it is a pipeline of one of these kinds and that no file is missing.
+    pub(crate) fn open_any(dir: &Path, kinds: &[PipelineKind], kind: Kind, device: Device) -> Result<Self> {
+        let pipeline = index::check::<P>(dir, kinds)?;
+        Ok(Self { dir: dir.into(), kind, device, pipeline, watch: None })
     }
 
     pub(crate) fn watch(&mut self, watch: impl Fn(P, Phase) + Send + Sync + 'static) {

@@ -59,6 +59,7 @@ impl Inputs {
         FluxInput {
             latents: &self.latents,
             grid: self.grid,
+            reference: None,
             text: &self.text,
             pooled: &self.pooled,
             concepts: None,

@@ -40,7 +40,17 @@ impl Inputs {
 
     fn borrow<'a>(&'a self, concepts: Option<&'a Tensor>) -> FluxInput<'a> {
         let Self { latents, text, pooled } = self;
-        FluxInput { latents, grid: GRID, text, pooled, concepts, timestep: 0.5, guidance: None, step: 2 }
+        FluxInput {
+            latents,
+            grid: GRID,
+            reference: None,
+            text,
+            pooled,
+            concepts,
+            timestep: 0.5,
+            guidance: None,
+            step: 2,
+        }
     }
 }
 

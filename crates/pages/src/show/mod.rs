@@ -68,6 +68,8 @@ struct Pass {
     title: String,
     /// The part of the image that the patches cover, as the network saw it.
     image: Rgb,
+    /// The reference image, as the network saw it.
+    reference: Option<Rgb>,
     /// Whether the network generated the image.
     generated: bool,
     tokens: Tokens,
@@ -82,6 +84,7 @@ struct Pass {
 struct Scene {
     title: String,
     image: Rgb,
+    reference: Option<Rgb>,
     tokens: Tokens,
     /// Where bounces start.
     start: Origin,
@@ -101,16 +104,17 @@ struct Drawn {
 /// Analyses the chains of a pass and writes figures, a page and the numbers behind them to the folder `out`, and also the image
 /// if it was generated. Files of the same names are replaced, others stay; an error leaves the folder unchanged.
 fn publish(pass: Pass, layers: Vec<LayerChain>, out: &Path) -> Result<Shown> {
-    let (model, image) = (pass.record.model.clone(), pass.record.image.clone());
+    let Record { model, image, reference, .. } = &pass.record;
+    let inputs = [Some(model.clone()), image.clone(), reference.clone()];
     let Drawn { scene, files } = draw(pass, layers)?;
-    let inputs = [Some(&model), image.as_ref()].into_iter().flatten();
+    let inputs = inputs.iter().flatten();
     let files = write(files, inputs.map(PathBuf::as_path).collect(), out)?;
     Ok(Shown { summary: summary::text(&scene), files, triangular: scene.is_triangular() })
 }
 
 /// Analyses the chains of a pass and draws them.
 fn draw(pass: Pass, layers: Vec<LayerChain>) -> Result<Drawn> {
-    let Pass { title, image, generated, tokens, start, drawing, about, record } = pass;
+    let Pass { title, image, reference, generated, tokens, start, drawing, about, record } = pass;
     if let Some(sets) = drawing.sets.filter(|sets| *sets > tokens.states()) {
         let reason = format!("the chain has only {} states, fewer than {sets} sets", tokens.states());
         return Err(AnalysisError::Option { option: "sets", reason }.into());
@@ -118,13 +122,16 @@ fn draw(pass: Pass, layers: Vec<LayerChain>) -> Result<Drawn> {
     let Drawing { bounces, alpha, sets } = drawing;
     let questions = Questions { alpha, start: start.spread.clone(), bounces, sets };
     let findings = Findings::of(&layers, questions, |state| tokens.place(state).is_some())?;
-    let scene = Scene { title, image, tokens, start, findings, drawing, about };
+    let scene = Scene { title, image, reference, tokens, start, findings, drawing, about };
 
-    let png =
-        scene.image.png().map_err(|e| Error::Export { path: "image.png".into(), reason: e.to_string() })?;
+    let encode = |image: &Rgb| {
+        image.png().map_err(|e| Error::Export { path: "image.png".into(), reason: e.to_string() })
+    };
+    let png = encode(&scene.image)?;
+    let reference = scene.reference.as_ref().map(encode).transpose()?;
     let figures = figures::draw(&scene)?;
     let drawn: Vec<_> = figures.iter().map(|figure| (figure.file.clone(), figure.png.clone())).collect();
-    let page = page_of(&scene, &png, layers, figures)?.into_bytes();
+    let page = page_of(&scene, (&png, reference), layers, figures)?.into_bytes();
     let mut files = vec![(PAGE.to_owned(), page)];
     if generated {
         files.push(("image.png".to_owned(), png));
@@ -203,8 +210,13 @@ fn stem(path: &Path) -> String {
     file_name(path.with_extension("").as_path())
 }
 
-/// Returns the page, with as many maps as fit.
-fn page_of(scene: &Scene, image: &[u8], layers: Vec<LayerChain>, figures: Vec<Figure>) -> Result<String> {
+/// Returns the page, with as many maps as fit. `images` are PNG files: of the image and of the reference image.
+fn page_of(
+    scene: &Scene,
+    images: (&[u8], Option<Vec<u8>>),
+    layers: Vec<LayerChain>,
+    figures: Vec<Figure>,
+) -> Result<String> {
     let layers = layers.into_iter().map(|layer| Layer {
         name: Block { stream: layer.stream, number: layer.block }.to_string(),
         mean: layer.mean,
@@ -214,8 +226,8 @@ fn page_of(scene: &Scene, image: &[u8], layers: Vec<LayerChain>, figures: Vec<Fi
     let page = Page {
         title: scene.title.clone(),
         facts: summary::facts(scene),
-        image: Some(image.to_vec()),
-        reference: None,
+        image: Some(images.0.to_vec()),
+        reference: images.1,
         layout: scene.tokens.on_page(),
         alpha: scene.drawing.alpha,
         start: scene.start.on_page(),

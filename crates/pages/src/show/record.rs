@@ -15,6 +15,8 @@ pub(super) struct Record {
     pub model: PathBuf,
     /// Path of the image; `None` if the network generated it.
     pub image: Option<PathBuf>,
+    /// Path of the reference image, if there is one.
+    pub reference: Option<PathBuf>,
     /// Settings that only some networks have.
     pub settings: Vec<(&'static str, Value)>,
 }

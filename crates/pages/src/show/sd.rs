@@ -86,6 +86,7 @@ pub fn show_sd(dir: &Path, image: &Path, options: &SdShowOptions, out: &Path) ->
         let pass = Pass {
             title: format!("{title} · {rows} × {columns} patches"),
             image: Rgb { width: seen.width, height: seen.height, pixels: seen.data.clone() },
+            reference: None,
             generated: false,
             tokens,
             start,
@@ -94,6 +95,7 @@ pub fn show_sd(dir: &Path, image: &Path, options: &SdShowOptions, out: &Path) ->
             record: Record {
                 model: dir.into(),
                 image: Some(image.into()),
+                reference: None,
                 settings: vec![("prompt", json!(prompt)), ("timestep", json!(timestep))],
             },
         };

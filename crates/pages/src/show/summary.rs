@@ -41,7 +41,11 @@ pub(super) fn facts(scene: &Scene) -> Vec<(String, String)> {
     let states = match tokens.others_name() {
         Some(_) if tokens.layout.text > 0 => {
             let text = tokens.layout.text;
-            format!("{rows} × {cols} patches, {text} text tokens: {} states", tokens.states())
+            let reference = match tokens.reference_grid() {
+                (0, _) | (_, 0) => String::new(),
+                (rows, cols) => format!(", {rows} × {cols} of the reference image"),
+            };
+            format!("{rows} × {cols} patches, {text} text tokens{reference}: {} states", tokens.states())
         }
         Some(name) => format!("{rows} × {cols} patches, {name}: {} states", tokens.states()),
         None if tokens.leaves_out() => {
@@ -95,13 +99,13 @@ fn origin(Scene { tokens, start, .. }: &Scene) -> String {
     };
     let names: Vec<String> = states.map(|state| tokens.name(state)).collect();
     match names.as_slice() {
-        [name] if *name == start.name && tokens.layout.text > 0 && peak < tokens.others().end => name.clone(),
+        [name] if *name == start.name && tokens.is_text(peak) => name.clone(),
         [name] if *name == start.name => format!("{name}, token {}", tokens.in_sequence(peak)),
         names => format!("{}: {}", start.name, names.join(", ")),
     }
 }
 
-/// Returns a sentence that names the sets of the states that are not patches; `None` if all states are patches.
+/// Returns a sentence that names the sets of the states that are not patches of the image; `None` if all states are.
 pub(super) fn sets_of_others(scene: &Scene, sets: &SetFindings) -> Option<String> {
     let tokens = &scene.tokens;
     let set = |state: usize| sets.assignment[state] + 1;
@@ -121,10 +125,15 @@ pub(super) fn sets_of_others(scene: &Scene, sets: &SetFindings) -> Option<String
         if !padding.is_empty() {
             parts.push(format!("{} of padding", padding.len()));
         }
+        match tokens.reference().filter(|state| set(*state) == number).count() {
+            0 => {}
+            patches => parts.push(format!("{patches} of the reference image")),
+        }
         (!parts.is_empty()).then(|| format!("set {number} has {}", parts.join(", ")))
     });
     let parts: Vec<String> = parts.collect();
-    Some(format!("Of the text, {}.", parts.join("; ")))
+    let others = if tokens.reference().is_empty() { "text" } else { "text and the reference image" };
+    Some(format!("Of the {others}, {}.", parts.join("; ")))
 }
 
 fn lambda2(scene: &Scene) -> String {

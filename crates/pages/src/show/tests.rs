@@ -155,6 +155,7 @@ fn scene(grid: (i64, i64), special: i64, layer_count: usize, start: Start) -> Sc
     Scene {
         title: format!("{} · {}", "a network with a very long name ".repeat(9), "image ".repeat(30)),
         image: Rgb { width, height, pixels: vec![90; width * height * 3] },
+        reference: None,
         tokens,
         start,
         findings,

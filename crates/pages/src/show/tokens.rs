@@ -99,8 +99,10 @@ pub(super) struct Tokens {
     pub layout: TokenLayout,
     /// Kinds of all tokens of the sequence, including those that are not states.
     sequence: TokenLayout,
-    /// The states that are patches, in reading order.
+    /// The states that are patches of the image, in reading order.
     patches: Vec<usize>,
+    /// The states that are patches of the reference image, in reading order.
+    reference: Range<usize>,
     /// Spelling of the text tokens; the text tokens after these are padding.
     pieces: Vec<String>,
 }
@@ -109,7 +111,10 @@ impl Tokens {
     pub(super) fn new(layout: TokenLayout, sequence: TokenLayout) -> Self {
         let patches = layout.indices(|kind| kind == TokenKind::Image);
         let patches = patches.into_iter().map(|state| state as usize).collect();
-        Self { layout, sequence, patches, pieces: Vec::new() }
+        let reference = layout.indices(|kind| kind == TokenKind::Reference);
+        let first = reference.first().map_or(0, |state| *state as usize);
+        let reference = first..first + reference.len();
+        Self { layout, sequence, patches, reference, pieces: Vec::new() }
     }
 
     /// Returns the spelling of the text tokens without the padding after them.
@@ -144,6 +149,10 @@ impl Tokens {
                 let (rows, columns) = self.grid();
                 Part::Grid { rows, columns }
             }
+            TokenKind::Reference => {
+                let (rows, columns) = self.reference_grid();
+                Part::Reference { rows, columns }
+            }
         };
         Layout { parts: self.layout.order.iter().map(part).collect() }
     }
@@ -151,6 +160,11 @@ impl Tokens {
     /// Returns the number of rows and columns of patches.
     pub(super) fn grid(&self) -> (usize, usize) {
         (self.layout.image.0 as usize, self.layout.image.1 as usize)
+    }
+
+    /// Returns the number of rows and columns of patches of the reference image; (0, 0) without one.
+    pub(super) fn reference_grid(&self) -> (usize, usize) {
+        (self.layout.reference.0 as usize, self.layout.reference.1 as usize)
     }
 
     /// Returns the state that a walk starts from. Words need a tokenizer and are refused.
@@ -179,6 +193,10 @@ impl Tokens {
                     (0, special) => format!("{special} special, then "),
                     (text, _) => format!("{text} of the text, then "),
                 };
+                let behind = match self.reference_grid() {
+                    (0, _) | (_, 0) => String::new(),
+                    (rows, cols) => format!(", then {rows} × {cols} of the reference image"),
+                };
                 match token.checked_sub(dropped) {
                     Some(state) if state < self.states() => state,
                     Some(_) => {
@@ -186,7 +204,7 @@ impl Tokens {
                             "token",
                             format!(
                                 "there is no token {token}; the sequence has {} tokens, counted from 0: {before}\
-                                 {rows} × {cols} patches row by row",
+                                 {rows} × {cols} patches row by row{behind}",
                                 self.sequence.tokens(),
                             ),
                         );
@@ -220,10 +238,14 @@ impl Tokens {
         state + self.sequence.tokens() as usize - self.states()
     }
 
-    /// Returns the name of a state, such as `CLS`, `register 1`, `text 2 “star”` or `patch 3,7`.
+    /// Returns the name of a state, such as `CLS`, `register 1`, `text 2 “star”`, `patch 3,7` or `reference 3,7`.
     pub(super) fn name(&self, state: usize) -> String {
         match self.place(state) {
             Some((row, col)) => format!("patch {row},{col}"),
+            None if self.reference.contains(&state) => {
+                let (index, (_, cols)) = (state - self.reference.start, self.reference_grid());
+                format!("reference {},{}", index / cols, index % cols)
+            }
             None if self.layout.text > 0 => match self.pieces.get(state) {
                 Some(piece) => format!("text {state} “{piece}”"),
                 None => format!("text {state} padding"),
@@ -233,21 +255,32 @@ impl Tokens {
         }
     }
 
-    /// Returns row and column of a state; `None` if it is not a patch.
+    /// Whether a state is a token of the text.
+    pub(super) fn is_text(&self, state: usize) -> bool {
+        self.layout.text > 0 && self.others().contains(&state)
+    }
+
+    /// Returns row and column of a state in the image; `None` if it is not a patch of the image.
     pub(super) fn place(&self, state: usize) -> Option<(usize, usize)> {
         let index = self.patches.iter().position(|patch| *patch == state)?;
         let (_, cols) = self.grid();
         Some((index / cols, index % cols))
     }
 
-    /// Returns the states that are not patches; they come first.
-    pub(super) fn others(&self) -> Range<usize> {
-        0..self.states() - self.patches.len()
+    /// Returns the states that are patches of the reference image.
+    pub(super) fn reference(&self) -> Range<usize> {
+        self.reference.clone()
     }
 
-    /// Returns a common name for the states that are not patches; `None` if there are none.
+    /// Returns the states that are not patches of an image; they come first.
+    pub(super) fn others(&self) -> Range<usize> {
+        0..self.states() - self.patches.len() - self.reference.len()
+    }
+
+    /// Returns a common name for the states that are not patches of the image; `None` if there are none.
     pub(super) fn others_name(&self) -> Option<&'static str> {
         match (self.layout.text, self.layout.special) {
+            _ if !self.reference.is_empty() => Some("text and reference"),
             (0, 0) => None,
             (0, 1) => Some("CLS"),
             (0, _) => Some("CLS and registers"),
@@ -261,9 +294,10 @@ impl Tokens {
         self.patches.iter().map(|patch| distribution[*patch] * n).collect()
     }
 
-    /// Writes the total probability of the states that are not patches; empty if there are none.
+    /// Writes the total probability of the states that are not patches of the image; empty if there are none.
     pub(super) fn probability_of_others(&self, distribution: &[f64]) -> String {
-        let probability: f64 = self.others().map(|state| distribution[state]).sum();
+        let states = self.others().chain(self.reference());
+        let probability: f64 = states.map(|state| distribution[state]).sum();
         self.others_name().map_or_else(String::new, |name| format!("{name} {}", percent(probability)))
     }
 
@@ -320,6 +354,29 @@ mod tests {
         assert!(error.contains("9 tokens, counted from 0: 5 of the text, then 2 × 2 patches"), "{error}");
         let word = Start::Word { word: "star".into(), lookup: TokenLookup::Mean };
         assert!(tokens.start(&word).is_err(), "only a tokenizer can find a word");
+    }
+
+    #[test]
+    fn patches_of_a_reference_image_are_states_of_their_own() {
+        let layout = TokenLayout::joint(3, (2, 2)).with_reference((1, 3));
+        let tokens = Tokens::new(layout.clone(), layout).spelling(&["▁a".to_owned()]);
+        let names = [0, 2, 3, 6, 7, 9].map(|state| tokens.name(state));
+        assert_eq!(
+            names,
+            ["text 0 “a”", "text 2 padding", "patch 0,0", "patch 1,1", "reference 0,0", "reference 0,2"]
+        );
+        assert_eq!((tokens.others(), tokens.reference()), (0..3, 7..10));
+        assert_eq!([2, 3, 7].map(|state| tokens.is_text(state)), [true, false, false]);
+        assert_eq!((tokens.place(6), tokens.place(7)), (Some((1, 1)), None));
+        let state = [0.1, 0.1, 0.1, 0.0, 0.0, 0.2, 0.2, 0.1, 0.1, 0.1];
+        assert_eq!(tokens.on_patches(&state), [0.0, 0.0, 2.0, 2.0]);
+        assert_eq!(tokens.probability_of_others(&state), "text and reference 60 %");
+        let mut page = Layout::joint(vec!["a".into()], 2, (2, 2));
+        page.parts.push(Part::Reference { rows: 1, columns: 3 });
+        assert_eq!(tokens.on_page(), page);
+        assert_eq!(tokens.start(&Start::Token(8)).unwrap().name, "reference 0,1");
+        let error = tokens.start(&Start::Token(10)).unwrap_err().to_string();
+        assert!(error.contains("row by row, then 1 × 3 of the reference image"), "{error}");
     }
 
     #[test]

@@ -63,6 +63,7 @@ pub fn show(dir: &Path, image: &Path, options: &ShowOptions, out: &Path) -> Resu
     let pass = Pass {
         title: format!("{} · {}", model_name(dir), stem(image)),
         image: covered(&seen, tokens.grid(), config.patch_size()),
+        reference: None,
         generated: false,
         start: tokens.start(&options.start)?,
         tokens,
@@ -71,6 +72,7 @@ pub fn show(dir: &Path, image: &Path, options: &ShowOptions, out: &Path) -> Resu
         record: Record {
             model: dir.into(),
             image: Some(image.into()),
+            reference: None,
             settings: vec![("without_special", json!(options.tokens == ChainTokens::WithoutSpecial))],
         },
     };

@@ -1,16 +1,18 @@
 //! Captures one pass: adds noise of one step of a schedule to an image and passes it through the transformer together
-//! with a prompt. Without an image, the pipeline first generates one from the prompt.
+//! with a prompt. Without an image, the pipeline first generates one from the prompt. FLUX.1 Kontext also reads a
+//! reference image, which gets no noise.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use tch::Tensor;
 
 use super::pass::packed;
+use super::reference::{PlannedReference, PreparedReference, ReferenceSize};
 use super::{Denoising, Draw, EncodedText, FluxPipeline};
 use crate::attend::{AttentionProbe, NoProbe};
 use crate::error::{Error, Result};
 use crate::flow_match::{Schedule, add_noise};
-use crate::flux::{FluxInput, FluxTransformer, unpack_latents};
+use crate::flux::{FluxInput, FluxTransformer, Reference, unpack_latents};
 use crate::image::{Resample, Rgb8, resize};
 use crate::noise;
 use crate::pipeline::{pixels, rgb};
@@ -47,6 +49,7 @@ pub struct CapturePlan<'a> {
     side: i64,
     text_tokens: usize,
     schedule: Schedule,
+    reference: Option<PlannedReference>,
 }
 
 /// The inputs of the pass, and the loaded transformer.
@@ -60,6 +63,8 @@ pub struct PreparedCapture<'a> {
     pub text: EncodedText,
     /// Latents of the image with noise, `[channels, h, w]` on the transformer's device in its type.
     pub noised: Tensor,
+    /// The reference image, if the plan has one.
+    pub reference: Option<PreparedReference>,
     transformer: FluxTransformer,
 }
 
@@ -81,11 +86,27 @@ impl CaptureOptions {
         }
         let schedule = pipeline.schedule(self.steps, (side, side))?;
         schedule.sigma(self.step)?;
-        Ok(CapturePlan { pipeline, options: self, side, text_tokens, schedule })
+        Ok(CapturePlan { pipeline, options: self, side, text_tokens, schedule, reference: None })
     }
 }
 
 impl<'a> CapturePlan<'a> {
+    /// Adds a reference image, which is resized as `size` says.
+    ///
+    /// # Errors
+    /// The pipeline is not FLUX.1 Kontext, or it does not support the size.
+    pub fn with_reference(self, image: &Rgb8, size: ReferenceSize) -> Result<Self> {
+        let reference = PlannedReference::new(self.pipeline, image, size)?;
+        Ok(Self { reference: Some(reference), ..self })
+    }
+
+    /// Returns the way in which the size of the reference image was chosen, and `(height, width)` in pixels; `None` if
+    /// there is no reference image.
+    pub fn reference_size(&self) -> Option<(ReferenceSize, (usize, usize))> {
+        let PlannedReference { image, size, .. } = self.reference.as_ref()?;
+        Some((*size, (image.height, image.width)))
+    }
+
     /// Returns T5's tokenizer for the planned number of tokens.
     ///
     /// # Errors
@@ -99,7 +120,11 @@ impl<'a> CapturePlan<'a> {
     /// # Errors
     /// Only errors that [`CaptureOptions::plan`] would have returned.
     pub fn layout(&self) -> Result<TokenLayout> {
-        Ok(TokenLayout::joint(self.text_tokens as i64, self.pipeline.grid((self.side, self.side))?))
+        let layout = TokenLayout::joint(self.text_tokens as i64, self.pipeline.grid((self.side, self.side))?);
+        Ok(match &self.reference {
+            Some(reference) => layout.with_reference(reference.grid),
+            None => layout,
+        })
     }
 
     /// The options.
@@ -140,6 +165,7 @@ impl<'a> CapturePlan<'a> {
             let latents = latents.into_iter().collect::<Result<Vec<_>, _>>()?;
             Ok((pixels, Tensor::f_stack(&latents, 0)?.f_squeeze_dim(0)?))
         };
+        let reference = self.reference.as_ref().map(|reference| encode(&reference.image)).transpose()?;
         let (image, (pixels, latents), transformer) = match image {
             Some(image) => {
                 let image = resize(image, (side as usize, side as usize), Resample::Bicubic)?;
@@ -149,16 +175,25 @@ impl<'a> CapturePlan<'a> {
             None => {
                 let transformer = pipeline.transformer()?;
                 let (schedule, text) = (&self.schedule, &text);
-                let run = Denoising { transformer: &transformer, schedule, text, guidance: None };
+                let reference = reference.as_ref().map(|(_, latents)| latents);
+                let run = Denoising { transformer: &transformer, schedule, text, reference, guidance: None };
                 let latents = run.denoise(0, &noise, &mut NoProbe)?;
                 let image = rgb(&pipeline.decode(&latents.f_unsqueeze(0)?)?.f_squeeze_dim(0)?)?;
                 let encoded = encode(&image)?;
                 (image, encoded, transformer)
             }
         };
-        let latents = latents.f_to_device(transformer.device())?.f_to_kind(transformer.kind())?;
-        let noised = add_noise(&latents, &noise, self.schedule.sigma(options.step)?)?;
-        Ok(PreparedCapture { plan: self, image, pixels, text, noised, transformer })
+        let place = |latents: Tensor| -> Result<Tensor> {
+            Ok(latents.f_to_device(transformer.device())?.f_to_kind(transformer.kind())?)
+        };
+        let noised = add_noise(&place(latents)?, &noise, self.schedule.sigma(options.step)?)?;
+        let reference = match self.reference.as_ref().zip(reference) {
+            Some((planned, (pixels, latents))) => {
+                Some(PreparedReference { image: planned.image.clone(), pixels, latents: place(latents)? })
+            }
+            None => None,
+        };
+        Ok(PreparedCapture { plan: self, image, pixels, text, noised, reference, transformer })
     }
 }
 
@@ -201,9 +236,11 @@ impl<'a> PreparedCapture<'a> {
     fn pass<R>(&self, run: impl FnOnce(&FluxInput<'_>) -> Result<R>) -> Result<R> {
         let Self { plan, text, transformer, .. } = self;
         let (latents, grid) = packed(&self.noised)?;
+        let reference = self.reference.as_ref().map(|reference| packed(&reference.latents)).transpose()?;
         run(&FluxInput {
             latents: &latents,
             grid,
+            reference: reference.as_ref().map(|(latents, grid)| Reference { latents, grid: *grid }),
             text: &text.text.f_unsqueeze(0)?,
             pooled: &text.pooled.f_unsqueeze(0)?,
             concepts: None,

@@ -41,6 +41,7 @@ impl JointNetwork for FluxTransformer {
         let input = FluxInput {
             latents: &tokens,
             grid: (height / LATENTS_PER_TOKEN, width / LATENTS_PER_TOKEN),
+            reference: None,
             text: pass.text,
             pooled: pass.pooled,
             concepts: pass.concepts,

@@ -9,6 +9,7 @@ mod index;
 mod joint;
 mod pass;
 mod pictures;
+mod reference;
 mod texts;
 
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ use super::{FluxConfig, FluxTransformer};
 use crate::error::Result;
 use crate::flow_match::{FlowMatchConfig, Schedule};
 pub use crate::pipeline::{Draw, EncodedText, ImageEncoder, Phase};
-use crate::pipeline::{Granularity, Parts, is_pipeline};
+use crate::pipeline::{Granularity, Parts, PipelineKind, is_pipeline};
 use crate::t5::T5Config;
 use crate::vae::{Autoencoder, AutoencoderConfig};
 use crate::weights::headers_only;
@@ -28,6 +29,7 @@ use crate::{clip, t5};
 pub use capture::{CaptureOptions, CapturePlan, PreparedCapture};
 pub use index::Component;
 pub use pass::{Denoising, Generation};
+pub use reference::{PreparedReference, ReferenceSize};
 
 /// Latent pixels along one side of a token.
 const LATENTS_PER_TOKEN: i64 = 2;
@@ -47,7 +49,8 @@ const LATENTS_PER_TOKEN: i64 = 2;
 /// let transformer = pipeline.transformer()?;
 /// let schedule = pipeline.schedule(4, (512, 512))?;
 /// let noise = noise::normal(&latents.size(), 0)?;
-/// let run = Denoising { transformer: &transformer, schedule: &schedule, text: &texts[0], guidance: None };
+/// let (transformer, schedule, text) = (&transformer, &schedule, &texts[0]);
+/// let run = Denoising { transformer, schedule, text, reference: None, guidance: None };
 /// let velocity = run.noised_pass(2, &latents, &noise, &mut NoProbe)?;
 /// # Ok(()) }
 /// ```
@@ -62,15 +65,28 @@ pub struct FluxPipeline {
 }
 
 impl FluxPipeline {
-    /// Opens a directory whose `model_index.json` names the components of a `FluxPipeline`, whatever its class: reads
-    /// every configuration and both tokenizers, and checks that no weight file is missing and that the networks fit
-    /// together. No weights are read. Networks will compute in `kind` on `device`.
+    /// Opens a directory whose `model_index.json` names the components of a `FluxPipeline`, whatever its class, except
+    /// those of FLUX.1 Kontext: reads every configuration and both tokenizers, and checks that no weight file is missing
+    /// and that the networks fit together. No weights are read. Networks will compute in `kind` on `device`.
     ///
     /// # Errors
     /// The directory is another pipeline, files are missing (the error names all of them), or a configuration is not
     /// FLUX's or does not fit the others.
     pub fn open(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
-        let parts = Parts::open(dir, kind, device)?;
+        Self::of_parts(Parts::open(dir, kind, device)?)
+    }
+
+    /// Opens a directory as [`FluxPipeline::open`] does, also one of FLUX.1 Kontext. Experiments do not use it, since they
+    /// have no reference images.
+    ///
+    /// # Errors
+    /// As [`FluxPipeline::open`].
+    pub fn open_any(dir: &Path, kind: Kind, device: Device) -> Result<Self> {
+        let kinds = [PipelineKind::Flux, PipelineKind::FluxKontext];
+        Self::of_parts(Parts::open_any(dir, &kinds, kind, device)?)
+    }
+
+    fn of_parts(parts: Parts<Component>) -> Result<Self> {
         let folder = |component| parts.folder(component);
         let most_text_tokens = t5::Tokenizer::from_dir(&folder(Component::T5Tokenizer), None)?.length();
         let pipeline = Self {
@@ -96,6 +112,11 @@ impl FluxPipeline {
     pub fn watch(mut self, watch: impl Fn(Component, Phase) + Send + Sync + 'static) -> Self {
         self.parts.watch(watch);
         self
+    }
+
+    /// Whether the pipeline is FLUX.1 Kontext, which reads a reference image.
+    pub fn is_kontext(&self) -> bool {
+        self.parts.pipeline == PipelineKind::FluxKontext
     }
 
     /// The directory.

@@ -6,7 +6,7 @@ use super::{Component, EncodedText, FluxPipeline};
 use crate::attend::AttentionProbe;
 use crate::error::{Error, Result};
 use crate::flow_match::{Schedule, add_noise};
-use crate::flux::{FluxInput, FluxTransformer, pack_latents, unpack_latents};
+use crate::flux::{FluxInput, FluxTransformer, Reference, pack_latents, unpack_latents};
 
 /// Options for generating images.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -53,8 +53,8 @@ impl FluxPipeline {
         let latents = self.parts.with(Component::Transformer, FluxTransformer::load, |transformer| {
             let latents = (0..).zip(&encoded).map(|(i, text)| {
                 let noise = noise.f_select(0, i)?;
-                Denoising { transformer, schedule: &schedule, text, guidance: options.guidance }
-                    .denoise(0, &noise, probe)
+                let (schedule, guidance) = (&schedule, options.guidance);
+                Denoising { transformer, schedule, text, reference: None, guidance }.denoise(0, &noise, probe)
             });
             Ok(Tensor::f_stack(&latents.collect::<Result<Vec<_>>>()?, 0)?)
         })?;
@@ -70,6 +70,9 @@ pub struct Denoising<'a> {
     pub schedule: &'a Schedule,
     /// The prompt.
     pub text: &'a EncodedText,
+    /// Scaled latents of a reference image, `[channels, h, w]` of any float type on any device, for FLUX.1 Kontext. They
+    /// may have another size than the denoised ones.
+    pub reference: Option<&'a Tensor>,
     /// As in [`Generation`].
     pub guidance: Option<f64>,
 }
@@ -121,10 +124,12 @@ impl Denoising<'_> {
         (tokens, grid): (&Tensor, (i64, i64)),
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
-        let Self { transformer, schedule, text, guidance } = *self;
+        let Self { transformer, schedule, text, reference, guidance } = *self;
+        let reference = reference.map(packed).transpose()?;
         let input = FluxInput {
             latents: tokens,
             grid,
+            reference: reference.as_ref().map(|(latents, grid)| Reference { latents, grid: *grid }),
             text: &text.text.f_unsqueeze(0)?,
             pooled: &text.pooled.f_unsqueeze(0)?,
             concepts: None,

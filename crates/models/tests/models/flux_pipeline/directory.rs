@@ -84,7 +84,7 @@ fn every_missing_file_is_named() {
     assert!(refusal(empty.path()).contains("no model_index.json"));
 }
 
-/// The classes of diffusers 0.42 with the components of `FluxPipeline`. The networks of classes that also read a mask
+/// The classes of diffusers 0.42 with the components of `FluxPipeline`, except those of Kontext. The networks of classes that also read a mask
 /// or edges have more channels and are refused for this reason.
 #[test]
 fn the_parts_decide_and_not_the_class() -> models::Result<()> {
@@ -95,8 +95,6 @@ fn the_parts_decide_and_not_the_class() -> models::Result<()> {
         "FluxFillPipeline",
         "FluxImg2ImgPipeline",
         "FluxInpaintPipeline",
-        "FluxKontextPipeline",
-        "FluxKontextInpaintPipeline",
     ] {
         let dir = changed("flux-pipeline", "model_index.json", "\"FluxPipeline\"", &format!("\"{class}\""));
         assert_eq!(PipelineKind::of(dir.path())?, Some(PipelineKind::Flux), "{class}");

@@ -3,6 +3,7 @@
 //! `tools/golden_flux_pipeline.py` makes the fixture.
 
 mod directory;
+mod kontext;
 mod passes;
 
 use models::flux::pipeline::{FluxPipeline, Generation};

@@ -11,22 +11,22 @@ use super::{GENERATION, LENGTH, SIZE, open, prompts};
 use crate::golden::{Golden, changed, relative_difference};
 
 /// Tolerance of the project: largest difference from diffusers in float32, relative to the largest number of a stage.
-const RELATIVE: f64 = 1e-4;
+pub(super) const RELATIVE: f64 = 1e-4;
 /// Tolerance if both compute one network in bfloat16, whose numbers are 2⁻⁸ apart.
-const RELATIVE_BF16: f64 = 2e-2;
+pub(super) const RELATIVE_BF16: f64 = 2e-2;
 /// Tolerance in bfloat16 after several passes of several networks.
-const CHAINED_BF16: f64 = 6e-2;
+pub(super) const CHAINED_BF16: f64 = 6e-2;
 
 /// As in `tools/golden_flux_pipeline.py`.
 const AGAIN_STEPS: usize = 4;
 const STRENGTH: f64 = 0.6;
 
 /// Returns the latents of all images; none of the fixture's is out of range.
-fn whole(latents: Vec<Result<Tensor, models::NotFinite>>) -> models::Result<Vec<Tensor>> {
+pub(super) fn whole(latents: Vec<Result<Tensor, models::NotFinite>>) -> models::Result<Vec<Tensor>> {
     Ok(latents.into_iter().collect::<Result<_, _>>()?)
 }
 
-fn check(ours: &Tensor, golden: &Tensor, stage: &str, tolerance: f64) {
+pub(super) fn check(ours: &Tensor, golden: &Tensor, stage: &str, tolerance: f64) {
     let difference = relative_difference(ours, golden);
     println!("{stage}: {difference:.1e}");
     assert!(difference <= tolerance, "{stage} differs by {difference:e}");
@@ -101,6 +101,7 @@ fn a_picture_is_noised_and_passed_as_in_diffusers() -> models::Result<()> {
                 transformer: &transformer,
                 schedule: &schedule,
                 text,
+                reference: None,
                 guidance: GENERATION.guidance,
             };
             let velocity = run.noised_pass(first, latents, &noise, &mut NoProbe)?;
