@@ -227,7 +227,7 @@ fn masking_runs_to_the_same_table() {
 #[test]
 fn pipelines_run_to_the_same_table() {
     for (config, name, class, denoiser) in [
-        ("configs/mini/segment.toml", "flux", "FluxKontextPipeline", "transformer"),
+        ("configs/mini/segment.toml", "flux", "FluxImg2ImgPipeline", "transformer"),
         ("configs/mini/diffseg.toml", "sd", "StableDiffusionImg2ImgPipeline", "unet"),
     ] {
         let dir = copy(&mini(name));

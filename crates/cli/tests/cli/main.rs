@@ -27,6 +27,7 @@ mod hostile;
 mod injection;
 mod kept;
 mod kills;
+mod kontext;
 mod limits;
 mod metrics;
 mod networks;
