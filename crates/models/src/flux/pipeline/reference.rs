@@ -120,10 +120,14 @@ impl PlannedReference {
         let (height, width) = size.pixels((image.height, image.width), token as usize)?;
         // Sides beyond 2⁶³ are no multiples of anything that can be resized to.
         let sides = (i64::try_from(height).unwrap_or(i64::MAX), i64::try_from(width).unwrap_or(i64::MAX));
-        let grid = pipeline.grid(sides).map_err(|error| match error {
-            Error::Input { reason, .. } => Error::Input { input: "reference size", reason },
-            error => error,
-        })?;
+        let of_reference = |error| {
+            if let Error::Input { reason, .. } = error {
+                Error::Input { input: "reference size", reason }
+            } else {
+                error
+            }
+        };
+        let grid = pipeline.grid(sides).map_err(of_reference)?;
         if (height as u64).saturating_mul(width as u64) > MAX_PIXELS {
             let reason = format!(
                 "{height} by {width} pixels are more than the {MAX_PIXELS} pixels of the largest image"
