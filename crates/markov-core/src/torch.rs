@@ -145,6 +145,12 @@ pub fn to_vec<T: Element + Copy>(tensor: &Tensor) -> std::result::Result<Vec<T>,
     Ok(host)
 }
 
+/// Returns indices for `index_select` on a device.
+fn indices(of: &[usize], device: Device) -> Result<Tensor> {
+    let of: Vec<i64> = of.iter().map(|index| *index as i64).collect();
+    Ok(Tensor::f_from_slice(&of)?.f_to_device(device)?)
+}
+
 /// Copies a tensor `[r, c]` to an array on the host.
 fn to_host(tensor: &Tensor) -> Result<Array2<f64>> {
     let shape = tensor.size();
@@ -324,8 +330,7 @@ impl Propagate for TorchChains {
     }
 
     fn block(&self, which: usize, members: &[usize]) -> Result<Array2<f64>> {
-        let index: Vec<i64> = members.iter().map(|member| *member as i64).collect();
-        let index = Tensor::f_from_slice(&index)?.f_to_device(self.device())?;
+        let index = indices(members, self.device())?;
         let which = which as i64;
         let among = self.maps.f_get(which)?.f_index_select(0, &index)?.f_index_select(1, &index)?;
         match &self.columns {
@@ -395,7 +400,7 @@ pub fn lambda2(maps: &Tensor, effort: Effort) -> Result<Tensor> {
                     && effort.tolerance >= SINGLE =>
             {
                 let maps = maps.f_detach()?.f_reshape([-1, states, states])?;
-                completed(&maps, single::lambda2(&maps, effort.tolerance)?, effort)?
+                completed(&maps, single::lambda2(&maps, effort)?, effort)?
             }
             _ => moduli(maps, effort)?,
         };
@@ -418,10 +423,8 @@ fn completed(maps: &Tensor, found: Vec<Option<f64>>, effort: Effort) -> Result<V
     if open.len() == found.len() {
         return moduli(maps, effort);
     }
-    let index: Vec<i64> = open.iter().map(|map| *map as i64).collect();
-    let index = Tensor::f_from_slice(&index)?.f_to_device(maps.device())?;
-    let rest = moduli(&maps.f_index_select(0, &index)?, effort)?;
-    let mut rest = rest.into_iter();
+    let rest = maps.f_index_select(0, &indices(&open, maps.device())?)?;
+    let mut rest = moduli(&rest, effort)?.into_iter();
     Ok(found.into_iter().filter_map(|modulus| modulus.or_else(|| rest.next())).collect())
 }
 

@@ -7,9 +7,10 @@
 use rayon::prelude::*;
 use tch::{Kind, Tensor};
 
-use super::{LAST, to_vec};
+use super::{LAST, indices, to_vec};
 use crate::Result;
 use crate::random::Random;
+use crate::spectrum::Effort;
 use crate::spectrum::krylov::{BREAKDOWN, goal, judge};
 use crate::spectrum::matrix::Small;
 use crate::tolerance::ROW_TOLERANCE;
@@ -38,7 +39,7 @@ fn positive(maps: &Tensor, sums: &Tensor) -> Result<bool> {
 ///
 /// # Errors
 /// libtorch fails, or the small eigensolver.
-pub(super) fn lambda2(maps: &Tensor, tolerance: f64) -> Result<Vec<Option<f64>>> {
+pub(super) fn lambda2(maps: &Tensor, effort: Effort) -> Result<Vec<Option<f64>>> {
     let (batch, states, _) = maps.size3()?;
     let mut found = vec![None; batch as usize];
     if states < 2 {
@@ -50,35 +51,45 @@ pub(super) fn lambda2(maps: &Tensor, tolerance: f64) -> Result<Vec<Option<f64>>>
     }
     let free = states as usize - 1;
     let mut space = Space::new(maps, &sums, free.min(CHECKS[CHECKS.len() - 1]))?;
+    // Rows of the space whose λ₂ is not known yet.
+    let mut open: Vec<usize> = (0..found.len()).collect();
     for check in CHECKS {
         let m = check.min(free);
+        if m > effort.max_products {
+            break;
+        }
         while space.dimension < m {
             space.extend()?;
         }
         let matrices = space.matrices()?;
-        let judged: Vec<Option<f64>> = matrices
+        let moduli: Vec<Option<f64>> = open
             .par_iter()
-            .map(|h| {
-                // A direction that vanished: the space is invariant, and no further eigenvalue is in it.
-                let closed = (0..m).find(|&j| h[(j + 1, j)] <= BREAKDOWN * EPSILON).map(|j| j + 1);
-                let (m, whole) = (closed.unwrap_or(m), closed.is_some() || m == free);
-                let ritz = judge(h, m, 1, |modulus| goal(modulus, tolerance, EPSILON), whole, EPSILON, m)?;
-                Ok(ritz.values.first().filter(|_| ritz.converged).map(|value| value.value.norm().min(1.0)))
-            })
+            .map(|row| modulus(&matrices[*row], m, m == free, effort.tolerance))
             .collect::<Result<_>>()?;
-        for (chain, modulus) in space.chains.iter().zip(&judged) {
-            found[*chain] = *modulus;
+        for (row, modulus) in open.iter().zip(moduli) {
+            found[space.chains[*row]] = modulus;
         }
-        let open: Vec<usize> = (0..judged.len()).filter(|row| judged[*row].is_none()).collect();
+        open.retain(|row| found[space.chains[*row]].is_none());
         if open.is_empty() || m == free {
             break;
         }
         // To copy the maps of the open chains costs about two products with them.
-        if 2 * open.len() <= judged.len() {
+        if 2 * open.len() <= space.chains.len() {
             space = space.of(&open)?;
+            open = (0..open.len()).collect();
         }
     }
     Ok(found)
+}
+
+/// Returns the modulus of λ₂ from the Hessenberg matrix of a space of dimension `m`, if it is accurate enough. A `whole` space
+/// has all dimensions.
+fn modulus(h: &Small<f64>, m: usize, whole: bool, tolerance: f64) -> Result<Option<f64>> {
+    // A direction that vanished: the space is invariant, and no further eigenvalue is in it.
+    let closed = (0..m).find(|&j| h[(j + 1, j)] <= BREAKDOWN * EPSILON).map(|j| j + 1);
+    let (m, whole) = (closed.unwrap_or(m), closed.is_some() || whole);
+    let ritz = judge(h, m, 1, |modulus| goal(modulus, tolerance, EPSILON), whole, EPSILON, m)?;
+    Ok(ritz.values.first().filter(|_| ritz.converged).map(|first| first.value.norm().min(1.0)))
 }
 
 /// A growing Krylov space of row vectors that sum to zero, for each of some chains.
@@ -149,8 +160,7 @@ impl Space {
 
     /// Returns the spaces of some of the chains.
     fn of(&self, rows: &[usize]) -> Result<Self> {
-        let index: Vec<i64> = rows.iter().map(|row| *row as i64).collect();
-        let index = Tensor::f_from_slice(&index)?.f_to_device(self.maps.device())?;
+        let index = indices(rows, self.maps.device())?;
         let pick = |tensor: &Tensor| tensor.f_index_select(0, &index);
         Ok(Self {
             chains: rows.iter().map(|row| self.chains[*row]).collect(),
@@ -172,18 +182,19 @@ mod tests {
     #[test]
     fn positive_maps_are_settled_here_and_others_are_left() {
         tch::manual_seed(5);
+        let effort = Effort::tolerance(1e-4);
         let logits = Tensor::randn([3, 150, 150], (Kind::Float, Device::Cpu)) * 2.0;
         let maps = logits.softmax(-1, Kind::Float);
-        let found = lambda2(&maps, 1e-4).unwrap();
+        let found = lambda2(&maps, effort).unwrap();
         assert!(found.iter().all(|modulus| modulus.is_some_and(|modulus| modulus > 0.01)), "{found:?}");
         let uniform = Tensor::full([1, 60, 60], 1.0 / 60.0, (Kind::Float, Device::Cpu));
-        assert!(lambda2(&uniform, 1e-4).unwrap()[0].is_some_and(|modulus| modulus < 1e-6));
+        assert!(lambda2(&uniform, effort).unwrap()[0].is_some_and(|modulus| modulus < 1e-6));
         for other in [
             Tensor::eye(4, (Kind::Float, Device::Cpu)).unsqueeze(0),
             maps.narrow(0, 0, 1) * 1.1,
             maps.narrow(0, 0, 1) * f64::NAN,
         ] {
-            assert_eq!(lambda2(&other, 1e-4).unwrap(), [None]);
+            assert_eq!(lambda2(&other, effort).unwrap(), [None]);
         }
     }
 }

@@ -118,7 +118,7 @@ impl PlannedReference {
         }
         let token = pipeline.pixels_per_token();
         let (height, width) = size.pixels((image.height, image.width), token as usize)?;
-        // Sides beyond 2⁶³ are no multiples of anything that can be resized to.
+        // The largest number, in place of a side that does not fit, is odd, so `grid` refuses it.
         let sides = (i64::try_from(height).unwrap_or(i64::MAX), i64::try_from(width).unwrap_or(i64::MAX));
         let of_reference = |error| {
             if let Error::Input { reason, .. } = error {
