@@ -287,7 +287,7 @@ fn nothing_hidden(
 }
 
 /// Returns the leading Ritz values of one row's space, and whether they are accurate enough. For a `whole` space, which
-/// couples to no further direction, the residual is the rounding of its matrix.
+/// couples to no further direction, the residual is the rounding of its matrix; no residual is reported as less than that.
 pub(crate) fn judge(
     h: &Small<f64>,
     m: usize,
@@ -298,8 +298,8 @@ pub(crate) fn judge(
     products: usize,
 ) -> Result<Ritz> {
     let values = eigenvalues(h, m)?;
-    let rounding = if whole { epsilon * h.norm(m) } else { 0.0 };
-    let leading: Vec<Eigenvalue> = values
+    let rounding = epsilon * h.norm(m);
+    let mut leading: Vec<Eigenvalue> = values
         .iter()
         .take(wanted)
         .map(|theta| {
@@ -311,5 +311,7 @@ pub(crate) fn judge(
     let known = |found: &Eigenvalue| FIRST_ORDER * found.error() <= goal(found.value.norm());
     let converged =
         leading.iter().all(known) && (whole || m >= wanted && nothing_hidden(h, m, &values, wanted, &goal));
+    // The coupling of a space can fall far below the rounding of the products that it was built from.
+    leading.iter_mut().for_each(|found| found.residual = found.residual.max(rounding));
     Ok(Ritz { values: leading, products, converged })
 }

@@ -85,8 +85,8 @@ impl Eigenvalue {
 pub struct Lambda2 {
     /// `|λ₂|`, or 0 for a chain of one state, which has no second eigenvalue.
     pub modulus: f64,
-    /// `‖x P - λ₂ x‖₂` for the unit vector `x` found. It is the rounding of the matrix if the whole spectrum was
-    /// computed, and 0 for [`Method::Structure`].
+    /// `‖x P - λ₂ x‖₂` for the unit vector `x` found, at least the rounding of the matrix. It is 0 for
+    /// [`Method::Structure`].
     pub residual: f64,
     /// Condition number of λ₂: residual times condition is the error, to first order.
     pub condition: f64,
@@ -101,8 +101,8 @@ pub struct Lambda2 {
 pub struct Spectrum {
     /// Eigenvalues in falling order of modulus, beginning with 1; a conjugate pair is two entries.
     pub values: Vec<c64>,
-    /// For each, `‖x P - λ x‖₂` for the unit vector `x` found. It is the rounding of the matrix if the whole spectrum
-    /// was computed, and 0 for [`Method::Structure`].
+    /// For each, `‖x P - λ x‖₂` for the unit vector `x` found, at least the rounding of the matrix. It is 0 for
+    /// [`Method::Structure`].
     pub residuals: Vec<f64>,
     /// For each, its condition number: the factor between a change of an entry of its component and the change of the
     /// eigenvalue. 1 for [`Method::Structure`]; infinite if the matrix does not have enough eigenvectors.

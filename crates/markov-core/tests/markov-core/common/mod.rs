@@ -155,3 +155,9 @@ pub fn distribution(n: usize, seed: u64) -> Array1<f64> {
 pub fn l1(a: &Array1<f64>, b: &Array1<f64>) -> f64 {
     (a - b).mapv(f64::abs).sum()
 }
+
+/// Returns whether λ₂ is `known` within 1e-8, or within ten times its reported error where the eigenvalue is sensitive to
+/// the rounding of the matrix.
+pub fn second_is(found: &markov_core::Lambda2, known: f64) -> bool {
+    (found.modulus - known).abs() < (10.0 * found.residual * found.condition).max(1e-8)
+}
