@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use tch::{Device, Kind};
+use tch::{Device, Kind, Tensor};
 
 use super::block;
 use super::config::ClipVisionConfig;
@@ -32,7 +32,9 @@ pub(crate) fn load(
     let last_norm = Some(LayerNorm::load(&tower.pp("post_layernorm"), width, eps)?);
     let projection = || Linear::load(&weights.pp("visual_projection"), width, config.projection_dim, false);
     let head = match stored.head {
-        true => Head::Shared { projection: Some(projection()?), classes: None },
+        true => {
+            Head::Shared { projection: Some(projection()?), classes: None, log_scale: log_scale(&weights)? }
+        }
         false => Head::None,
     };
     for other in ["text_model", "text_projection", "logit_scale"] {
@@ -45,6 +47,18 @@ pub(crate) fn load(
     Ok(VisionTransformer { embeddings, first_norm, blocks, last_norm, pooling, head, kind, device })
 }
 
+const LOGIT_SCALE: &str = "logit_scale";
+
+/// Reads the factor of cosines, which only files of the whole network have.
+fn log_scale(weights: &Weights) -> Result<Option<Tensor>> {
+    if !weights.contains(LOGIT_SCALE) {
+        return Ok(None);
+    }
+    // Of any other shape it is a leftover that the network cannot use; random weights have no shape.
+    let single = weights.shape(LOGIT_SCALE).is_ok_and(|shape| shape.is_empty());
+    single.then(|| weights.get(&[], LOGIT_SCALE)).transpose()
+}
+
 fn embeddings(weights: &Weights, config: &ClipVisionConfig) -> Result<PatchEmbeddings> {
     let facts = config.facts();
     let (width, patch, trained) = (facts.width, facts.patch_size, facts.grid());
@@ -53,6 +67,7 @@ fn embeddings(weights: &Weights, config: &ClipVisionConfig) -> Result<PatchEmbed
     Ok(PatchEmbeddings {
         cls_token: Some(weights.get(&[width], "class_embedding")?.f_reshape([1, 1, width])?),
         register_tokens: None,
+        mask_token: None,
         positions: Positions::Table {
             embeddings: weights.get(&positions, "position_embedding.weight")?.f_unsqueeze(0)?,
             trained,

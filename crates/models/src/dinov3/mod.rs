@@ -8,7 +8,7 @@ use tch::{Device, Kind};
 
 use crate::error::Result;
 use crate::nn::{Attention, Block, GridRotary, LayerNorm, Linear, Mlp, PatchEmbeddings, Positions};
-use crate::vision::{Head, Pooling, Stored, VisionTransformer};
+use crate::vision::{Head, Pooling, Stored, VisionTransformer, mask_token};
 use crate::weights::Weights;
 pub(crate) use config::Dinov3Config;
 
@@ -49,6 +49,7 @@ fn embeddings(weights: &Weights, config: &Dinov3Config) -> Result<PatchEmbedding
     Ok(PatchEmbeddings {
         cls_token: Some(weights.get(&[1, 1, width], "cls_token")?),
         register_tokens,
+        mask_token: mask_token(weights, width)?,
         positions: Positions::Rotary(GridRotary::new(
             config.rope_theta,
             width / num_attention_heads,

@@ -251,6 +251,12 @@ impl Preprocessor {
         planes((width, height), values)
     }
 
+    /// Returns the three values of a black pixel in the network's input.
+    #[must_use]
+    pub fn black(&self) -> [f32; 3] {
+        std::array::from_fn(|channel| self.normalized(0.0, channel))
+    }
+
     /// Applies mean and standard deviation of a channel.
     fn normalized(&self, value: f32, channel: usize) -> f32 {
         match self.normalize {

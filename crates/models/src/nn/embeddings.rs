@@ -42,6 +42,8 @@ pub(crate) struct PatchEmbeddings {
     pub(crate) cls_token: Option<Tensor>,
     /// `[1, registers, width]`; they have no position.
     pub(crate) register_tokens: Option<Tensor>,
+    /// Stands for the embedding of a masked patch in the network's training, `[1, 1, width]`.
+    pub(crate) mask_token: Option<Tensor>,
     pub(crate) positions: Positions,
     /// Convolution `[width, 3, height, width]` whose stride is the patch.
     pub(crate) projection: Linear,
@@ -69,13 +71,23 @@ impl PatchEmbeddings {
     /// layout and, for rotary positions, the rotation of every token. A remainder at the edge that does not fill a patch
     /// is cut, as in the convolution.
     pub(crate) fn forward(&self, pixels: &Tensor) -> Result<(Tensor, TokenLayout, Option<Rotation>)> {
-        let (batch, _, height, width) = pixels.size4()?;
+        let (_, _, height, width) = pixels.size4()?;
         let (patch_h, patch_w) = self.patch;
-        let grid = (height / patch_h, width / patch_w);
         let Linear { weight, bias } = &self.projection;
         let patches = pixels.f_conv2d(weight, bias.as_ref(), [patch_h, patch_w], [0, 0], [1, 1], 1)?;
         // [b, width, rows, columns] → [b, rows·columns, width]
-        let patches = patches.f_flatten(2, -1)?.f_transpose(1, 2)?;
+        self.sequence(patches.f_flatten(2, -1)?.f_transpose(1, 2)?, (height / patch_h, width / patch_w))
+    }
+
+    /// Returns the sequence of embedded patches `[batch, rows·columns, width]` with CLS, registers and positions, as
+    /// [`forward`](Self::forward).
+    pub(crate) fn sequence(
+        &self,
+        patches: Tensor,
+        grid: (i64, i64),
+    ) -> Result<(Tensor, TokenLayout, Option<Rotation>)> {
+        let (batch, _, _) = patches.size3()?;
+        let kind = patches.kind();
         let of_all = |tokens: &Tensor| tokens.f_expand([batch, -1, -1], false);
         let cls = self.cls_token.as_ref().map(of_all).transpose()?;
         let registers = self.register_tokens.as_ref().map(of_all).transpose()?;
@@ -96,7 +108,7 @@ impl PatchEmbeddings {
                 (tokens, None)
             }
             Positions::Rotary(rotary) => {
-                (with_cls(patches)?, Some(rotary.of_grid(layout.special, grid, pixels.kind())?))
+                (with_cls(patches)?, Some(rotary.of_grid(layout.special, grid, kind)?))
             }
         };
         let tokens = match registers {

@@ -63,6 +63,11 @@ impl Rotation {
         Ok(x.f_mul(&self.cos)?.f_add_(&turned.f_mul_(&self.sin)?)?)
     }
 
+    /// Returns another handle of the same tensors.
+    pub(crate) fn shallow_clone(&self) -> Self {
+        Self { cos: self.cos.shallow_clone(), sin: self.sin.shallow_clone() }
+    }
+
     /// Returns the rotation of sequences of `length` tokens, given by the tokens' numbers in this sequence, one
     /// sequence after the other.
     pub(crate) fn select(&self, tokens: &Tensor, length: i64) -> Result<Self> {

@@ -63,6 +63,16 @@ pub fn lambda2(maps: &Tensor, tolerance: f64) -> Result<Tensor> {
     Ok(Tensor::f_from_slice(&lambdas)?.f_reshape(outer)?.f_to_device(maps.device())?)
 }
 
+/// Returns the TokenRank of each map of `maps` `[..., n, n]` in the backward direction (outgoing attention): `[..., n]`, float64, on
+/// the maps' device. Teleport comes first, reversal second.
+///
+/// # Errors
+/// As [`token_rank`].
+pub fn token_rank_backward(maps: &Tensor, alpha: f64) -> Result<Tensor> {
+    Ok(markov_core::torch::token_rank(maps, alpha, Direction::Backward, Stop::accelerated(RANK_TOLERANCE))?
+        .pi)
+}
+
 /// Returns the TokenRank of each map of `maps` `[..., n, n]` in the forward direction: `[..., n]`, float64, on the
 /// maps' device.
 ///

@@ -21,7 +21,7 @@ use crate::attend::{AttentionProbe, View, Want};
 use crate::error::Result;
 use crate::site::{Site, Stream};
 
-pub use chain::{LAMBDA_TOLERANCE, LambdaWeight, lambda2, token_rank};
+pub use chain::{LAMBDA_TOLERANCE, LambdaWeight, lambda2, token_rank, token_rank_backward};
 pub use concepts::{ConceptScale, ConceptScores};
 pub use footprint::MapFootprint;
 pub(crate) use grids::GridChains;

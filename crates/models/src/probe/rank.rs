@@ -2,9 +2,10 @@
 
 use std::ops::Range;
 
+use markov_core::Direction;
 use tch::{Kind, Tensor};
 
-use super::chain::{LAMBDA_TOLERANCE, LambdaWeight, lambda2, token_rank};
+use super::chain::{LAMBDA_TOLERANCE, LambdaWeight, lambda2, token_rank, token_rank_backward};
 use super::mean::{nothing_seen, same_size};
 use crate::attend::{AttentionProbe, ChainTokens, View, Want};
 use crate::error::{Error, Result};
@@ -24,6 +25,7 @@ pub struct RankOnly {
     tokens: ChainTokens,
     alpha: f64,
     parts: RankParts,
+    direction: Direction,
     ranks: Vec<Tensor>,
     lambdas: Vec<Tensor>,
 }
@@ -39,7 +41,14 @@ pub struct HeadRanks {
 impl RankOnly {
     /// Creates a probe that ranks the given states with teleport `alpha`.
     pub fn new(tokens: ChainTokens, alpha: f64, parts: RankParts) -> Self {
-        Self { tokens, alpha, parts, ranks: Vec::new(), lambdas: Vec::new() }
+        let direction = Direction::Forward;
+        Self { tokens, alpha, parts, direction, ranks: Vec::new(), lambdas: Vec::new() }
+    }
+
+    /// Ranks the backward chain of every head (outgoing attention).
+    #[must_use]
+    pub fn backward(self) -> Self {
+        Self { direction: Direction::Backward, ..self }
     }
 
     /// Returns the steady states of every head seen.
@@ -65,7 +74,10 @@ impl AttentionProbe for RankOnly {
 
     fn see(&mut self, site: &Site, _: Range<i64>, view: &View<'_>) -> Result<()> {
         let maps = self.tokens.transitions(&site.layout, view)?;
-        let ranks = token_rank(&maps, self.alpha)?;
+        let ranks = match self.direction {
+            Direction::Forward => token_rank(&maps, self.alpha)?,
+            Direction::Backward => token_rank_backward(&maps, self.alpha)?,
+        };
         if let Some(before) = self.ranks.last() {
             let states = |ranks: &Tensor| ranks.size().last().copied().into_iter().collect::<Vec<_>>();
             same_size(&states(before), &states(&ranks))?;

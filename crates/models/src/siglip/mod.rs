@@ -39,7 +39,7 @@ pub(crate) fn load(
     } else if config.vision_use_head {
         (
             Pooling::Attention(Box::new(pool(&tower.pp("head"), &shape)?)),
-            Head::Shared { projection: None, classes: None },
+            Head::Shared { projection: None, classes: None, log_scale: None },
         )
     } else {
         (Pooling::MeanPatch, Head::None)
@@ -64,6 +64,7 @@ fn embeddings(weights: &Weights, config: &SiglipVisionConfig) -> Result<PatchEmb
     Ok(PatchEmbeddings {
         cls_token: None,
         register_tokens: None,
+        mask_token: None,
         positions: Positions::Table { embeddings: table.f_unsqueeze(0)?, trained, antialias: false },
         projection: Linear {
             weight: projection.get(&[width, facts.channels, patch.0, patch.1], "weight")?,

@@ -78,6 +78,7 @@ fn embeddings(weights: &Weights, config: &TimmConfig) -> Result<PatchEmbeddings>
     Ok(PatchEmbeddings {
         cls_token,
         register_tokens,
+        mask_token: None,
         positions: Positions::Table {
             embeddings: positions.f_narrow(1, special, trained.0 * trained.1)?,
             trained,

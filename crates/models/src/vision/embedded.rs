@@ -16,6 +16,17 @@ pub struct Embedded {
     pub(super) rotation: Option<Rotation>,
 }
 
+/// A patch without content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Blank {
+    /// The embedding of its pixels is 0; its position is kept.
+    ZeroEmbedding,
+    /// The token that enters the first block is 0, so that its position is lost too.
+    ZeroToken,
+    /// The token that stood for masked patches in the network's training takes the place of its embedding; its position is kept.
+    MaskToken,
+}
+
 impl Embedded {
     /// Returns one row for each of `rows`: an image of the batch with all special tokens and only these patches, counted
     /// in reading order. Tokens keep their positions and the order of the sequence.
@@ -48,6 +59,33 @@ impl Embedded {
             tokens: tokens.f_reshape([-1, length, width])?,
             layout: TokenLayout::vision(special, (1, kept)),
             rotation,
+        })
+    }
+
+    /// Returns one row for each of `rows`: an image of the batch in which these patches, counted in reading order, are those of
+    /// `by`. `by` has the same grid, and one image for each of the batch or one for all.
+    ///
+    /// # Errors
+    /// libtorch fails: the grids differ, or an image or patch does not exist.
+    pub fn with_replaced(&self, by: &Self, rows: &[(usize, &[usize])]) -> Result<Self> {
+        let (batch, n, width) = self.tokens.size3()?;
+        let by_all = by.tokens.size()[0] == 1;
+        let mut tokens = Vec::with_capacity(rows.len() * n as usize);
+        for (image, patches) in rows {
+            let (first, image) = (tokens.len(), *image as i64);
+            tokens.extend((0..n).map(|token| image * n + token));
+            let other = batch + if by_all { 0 } else { image };
+            for &patch in *patches {
+                let token = self.layout.special + patch as i64;
+                tokens[first + token as usize] = other * n + token;
+            }
+        }
+        let indices = Tensor::f_from_slice(&tokens)?.f_to_device(self.tokens.device())?;
+        let both = Tensor::f_cat(&[&self.tokens, &by.tokens], 0)?.f_reshape([-1, width])?;
+        Ok(Self {
+            tokens: both.f_index_select(0, &indices)?.f_reshape([-1, n, width])?,
+            layout: self.layout.clone(),
+            rotation: self.rotation.as_ref().map(Rotation::shallow_clone),
         })
     }
 }

@@ -1,9 +1,24 @@
 //! Reads the image embeddings of ViT and DINOv2.
 
+use tch::Tensor;
+
 use super::facts::Facts;
 use crate::error::Result;
 use crate::nn::{Linear, PatchEmbeddings, Positions};
 use crate::weights::Weights;
+
+/// Reads the token that stood for masked patches in training, if the file has one. DINOv2 stores it as a row, ViT and DINOv3 as a
+/// sequence of one token.
+pub(crate) fn mask_token(weights: &Weights, width: i64) -> Result<Option<Tensor>> {
+    // Of any other shape it is a leftover that the network cannot use.
+    let shape = weights.shape(MASK_TOKEN).unwrap_or_default();
+    if shape != [1, width] && shape != [1, 1, width] {
+        return Ok(None);
+    }
+    Ok(Some(weights.get(&shape, MASK_TOKEN)?.f_reshape([1, 1, width])?))
+}
+
+const MASK_TOKEN: &str = "mask_token";
 
 /// Reads the folder `embeddings` of a backbone; `registers` is its number of register tokens.
 pub(crate) fn embeddings(
@@ -16,6 +31,7 @@ pub(crate) fn embeddings(
     Ok(PatchEmbeddings {
         cls_token: Some(weights.get(&[1, 1, width], "cls_token")?),
         register_tokens: registers.map(|n| weights.get(&[1, n, width], "register_tokens")).transpose()?,
+        mask_token: mask_token(weights, width)?,
         positions: Positions::Table {
             embeddings: weights.get(&[1, 1 + trained.0 * trained.1, width], "position_embeddings")?,
             trained,

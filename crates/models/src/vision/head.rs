@@ -18,7 +18,12 @@ pub(crate) enum Head {
     LastCls { blocks: usize, classifier: Linear },
     /// A space shared with text, into which CLIP projects its pooled vector, and unit vectors of classes there
     /// `[classes, d]`.
-    Shared { projection: Option<Linear>, classes: Option<Tensor> },
+    Shared {
+        projection: Option<Linear>,
+        classes: Option<Tensor>,
+        /// Logarithm of the factor by which CLIP multiplies cosines before the softmax.
+        log_scale: Option<Tensor>,
+    },
 }
 
 impl Head {
@@ -37,6 +42,15 @@ impl Head {
         }
     }
 
+    /// Whether [`scaled`](Self::scaled) returns anything.
+    pub(crate) fn has_probabilities(&self) -> bool {
+        match self {
+            Self::None => false,
+            Self::Shared { log_scale, .. } => log_scale.is_some(),
+            Self::Pooled(_) | Self::ClsAndMean(_) | Self::LastCls { .. } => true,
+        }
+    }
+
     pub(crate) fn logits(&self, encoded: &Encoded) -> Result<Option<Tensor>> {
         Ok(match self {
             Self::None | Self::Shared { classes: None, .. } => None,
@@ -47,6 +61,16 @@ impl Head {
             Self::Pooled(classifier) => Some(classifier.forward(&encoded.pooled)?),
             Self::ClsAndMean(classifier) => Some(classifier.forward(&encoded.cls_and_mean()?)?),
             Self::LastCls { classifier, .. } => Some(classifier.forward(&encoded.last_cls()?)?),
+        })
+    }
+
+    /// Returns the logits whose softmax are the probabilities of the classes, from those of [`logits`](Self::logits). `None` if the
+    /// network does not define them: SigLIP, whose classes do not exclude each other, and files without CLIP's factor.
+    pub(crate) fn scaled(&self, logits: &Tensor) -> Result<Option<Tensor>> {
+        Ok(match self {
+            Self::Shared { log_scale: None, .. } | Self::None => None,
+            Self::Shared { log_scale: Some(log_scale), .. } => Some(logits.f_mul(&log_scale.f_exp()?)?),
+            Self::Pooled(_) | Self::ClsAndMean(_) | Self::LastCls { .. } => Some(logits.shallow_clone()),
         })
     }
 

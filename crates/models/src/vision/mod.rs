@@ -18,8 +18,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 use crate::image::Preprocessor;
-pub use embedded::Embedded;
-pub(crate) use embeddings::embeddings;
+pub use embedded::{Blank, Embedded};
+pub(crate) use embeddings::{embeddings, mask_token};
 pub use encoded::Encoded;
 pub(crate) use facts::Facts;
 pub(crate) use head::Head;

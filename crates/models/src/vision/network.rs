@@ -2,15 +2,15 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::embedded::Embedded;
+use super::embedded::{Blank, Embedded};
 use super::encoded::Encoded;
 use super::head::Head;
 use super::pooling::Pooling;
 use crate::attend::{AttentionProbe, KeyBias};
 use crate::error::Result;
 use crate::finite::Output;
-use crate::nn::{Block, LayerNorm, PatchEmbeddings};
-use crate::site::{Site, Stream};
+use crate::nn::{Block, LayerNorm, PatchEmbeddings, Rotation};
+use crate::site::{Site, Stream, TokenKind, TokenLayout};
 
 /// A vision transformer on a device. The supported networks differ in names, positions, norms, pooling and heads.
 ///
@@ -61,6 +61,11 @@ impl VisionTransformer {
         count(&self.embeddings.cls_token) + count(&self.embeddings.register_tokens)
     }
 
+    /// Whether the network has a token that stood for masked patches in its training.
+    pub fn has_mask_token(&self) -> bool {
+        self.embeddings.mask_token.is_some()
+    }
+
     /// The device of the network.
     pub fn device(&self) -> Device {
         self.device
@@ -75,7 +80,36 @@ impl VisionTransformer {
     /// libtorch fails.
     pub fn embed(&self, pixels: &Tensor) -> Result<Embedded> {
         let pixels = pixels.f_to_device(self.device)?.f_to_kind(self.kind)?;
-        let (tokens, layout, rotation) = self.embeddings.forward(&pixels)?;
+        self.normed_first(self.embeddings.forward(&pixels)?)
+    }
+
+    /// Returns the tokens of an image whose patches are all blank, `[1, special + rows·columns, width]`, on the grid of `like`.
+    /// `None` for [`Blank::MaskToken`] if the network has no mask token.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    pub fn embed_blank(&self, like: &Embedded, blank: Blank) -> Result<Option<Embedded>> {
+        let Embedded { tokens, layout, .. } = like;
+        let (special, patches) = (layout.special, layout.count(TokenKind::Image));
+        let size = [1, patches, tokens.size3()?.2];
+        let content = match (blank, &self.embeddings.mask_token) {
+            (Blank::MaskToken, None) => return Ok(None),
+            (Blank::MaskToken, Some(token)) => token.f_expand(size, false)?,
+            (Blank::ZeroEmbedding | Blank::ZeroToken, _) => {
+                tokens.f_new_zeros(size, (self.kind, self.device))?
+            }
+        };
+        let embedded = self.normed_first(self.embeddings.sequence(content, layout.image)?)?;
+        if blank == Blank::ZeroToken {
+            let _ = embedded.tokens.f_narrow(1, special, patches)?.f_zero_()?;
+        }
+        Ok(Some(embedded))
+    }
+
+    fn normed_first(
+        &self,
+        (tokens, layout, rotation): (Tensor, TokenLayout, Option<Rotation>),
+    ) -> Result<Embedded> {
         let tokens = match &self.first_norm {
             Some(norm) => norm.forward(&tokens)?,
             None => tokens,
@@ -128,6 +162,21 @@ impl VisionTransformer {
     pub fn logits(&self, encoded: &Encoded) -> Result<Option<Tensor>> {
         let logits = self.head.logits(encoded)?;
         logits.map(|logits| self.output("class logits of the vision network").check(logits)).transpose()
+    }
+
+    /// Returns the logits whose softmax are the probabilities of the classes, `[batch, classes]`, from those of
+    /// [`logits`](Self::logits), which for CLIP are cosines. `None` if the network does not define probabilities: SigLIP, whose
+    /// classes do not exclude each other, and files of CLIP without `logit_scale`.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    pub fn scaled_logits(&self, logits: &Tensor) -> Result<Option<Tensor>> {
+        self.head.scaled(logits)
+    }
+
+    /// Whether the network defines probabilities of classes ([`scaled_logits`](Self::scaled_logits)).
+    pub fn has_probabilities(&self) -> bool {
+        self.head.has_probabilities()
     }
 
     /// Returns one vector per image, `[batch, d]`: CLS after the last layer norm, for CLIP the projected CLS, not

@@ -119,15 +119,15 @@ impl HeadSource {
         device: Device,
     ) -> Result<Head> {
         match (self, head) {
-            (Self::ClassEmbeddings(path), Head::Shared { projection, .. }) => {
+            (Self::ClassEmbeddings(path), Head::Shared { projection, log_scale, .. }) => {
                 let width = projection.as_ref().map_or(width, |projection| projection.weight.size()[0]);
                 let classes = class_embeddings(path, width)?;
                 let classes = Some(classes.f_to_device(device)?.f_to_kind(kind)?);
-                Ok(Head::Shared { projection, classes })
+                Ok(Head::Shared { projection, classes, log_scale })
             }
-            (Self::ZeroShot { names, templates }, Head::Shared { projection, .. }) => {
+            (Self::ZeroShot { names, templates }, Head::Shared { projection, log_scale, .. }) => {
                 let classes = Some(zero_shot(dir, names, templates, kind, device)?);
-                Ok(Head::Shared { projection, classes })
+                Ok(Head::Shared { projection, classes, log_scale })
             }
             (Self::Linear(path), _) => {
                 let weights = open_linear(path, kind, device)?;

@@ -10,7 +10,7 @@ use models::clip::ClipText;
 use models::image::{Preprocessor, Rgb8};
 use models::matrix_file::{Values, write_safetensors};
 use models::probe::KeepAll;
-use models::vision::VisionTransformer;
+use models::vision::{Blank, VisionTransformer};
 use models::{Device, HeadSource, Kind, TokenKind, VisionModel};
 use tch::Tensor;
 
@@ -328,5 +328,42 @@ fn registers_are_special() -> models::Result<()> {
     assert_eq!((layout.special, layout.image), (4, (3, 6)));
     assert_eq!(embedded.tokens.size()[1], 22);
     assert_eq!(ChainTokens::WithoutSpecial.states(&layout), (4..22).collect::<Vec<_>>());
+    Ok(())
+}
+
+/// Masked patches against transformers' embedding modules (`tools/golden_masked.py`): of the first image every third patch is masked, of
+/// the second every other one.
+#[test]
+fn masked_patches_are_those_of_transformers() -> models::Result<()> {
+    let golden = Golden::open("masked");
+    let mut with_mask_token = 0;
+    for name in ["vit-plain", "clip-both", "dinov2-plain", "dinov2-registers", "dinov3-plain"] {
+        let network = load(&fixture(name))?;
+        let embedded = network.embed(&Golden::open(name).get("pixels"))?;
+        let patches = embedded.layout.count(TokenKind::Image) as usize;
+        let (thirds, halves): (Vec<usize>, Vec<usize>) =
+            ((0..patches).step_by(3).collect(), (1..patches).step_by(2).collect());
+        for (blank, stage) in [
+            (Blank::ZeroEmbedding, "zero_embedding"),
+            (Blank::ZeroToken, "zero_token"),
+            (Blank::MaskToken, "mask_token"),
+        ] {
+            let wanted = golden.find(&format!("{name}.{stage}"));
+            let found = network.embed_blank(&embedded, blank)?;
+            assert_eq!(found.is_some(), wanted.is_some(), "{name}: {stage}");
+            let (Some(found), Some(wanted)) = (found, wanted) else { continue };
+            // In another order than the batch, so that rows are told apart by their number.
+            let masked = embedded.with_replaced(&found, &[(1, &halves), (0, &thirds)])?;
+            let wanted = wanted.flip([0]);
+            let difference = largest_difference(&masked.tokens, &wanted);
+            assert!(difference < 2e-6, "{name}: {stage} differs by {difference:e}");
+            // Nothing is masked in the first row.
+            let none = embedded.with_replaced(&found, &[(1, &[])])?;
+            assert_eq!(largest_difference(&none.tokens, &embedded.tokens.narrow(0, 1, 1)), 0.0);
+            with_mask_token += usize::from(blank == Blank::MaskToken);
+        }
+        assert_eq!(network.has_mask_token(), golden.find(&format!("{name}.mask_token")).is_some());
+    }
+    assert_eq!(with_mask_token, 3);
     Ok(())
 }
