@@ -7,7 +7,8 @@ DIR is the folder of a finished run: `results.json` says what was asked, `record
 by Pillow, preprocessed by the image processor that the directory names and looked at by the network's class in
 transformers (`check_networks.py`: ViT, CLIP with zero-shot classes, DINO with a linear head, DINOv2 with or without
 registers), with eager attention in float32. Chains are dense and float64: λ₂ from `torch.linalg.eigvals`, TokenRank from the plain power method run to
-1e-12. Masked tokens are taken out of the embedded sequence before the first layer.
+1e-12. Masked patches are removed, zeroed or replaced as `mechanism` says, in the pixels or in the network's own embedding module
+(`check_networks.py`).
 
 A run over `[dataset.mini]` has no image files. Export the same scenes and name the folder with `--images`:
 
@@ -50,7 +51,15 @@ from PIL import Image
 
 from check_networks import peer_of
 
-OF_CHAIN = {"column-sum", "tokenrank", "tokenrank-lambda2"}
+OF_CHAIN = {"column-sum", "tokenrank", "tokenrank-lambda2", "tokenrank-outgoing"}
+TOKENIZER = [
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "tokenizer.json",
+    "vocab.json",
+    "merges.txt",
+]
 POWER_TOLERANCE = 1e-12
 # Difference of two score maps scaled to 0…1 above which they are not the same map.
 MAP_TOLERANCE = 1e-3
@@ -62,10 +71,21 @@ SHOWN = 20
 class Method:
     score: str
     cls_kept: bool
+    # A name, or the fill of pixels; with its name in the key of the method, which is empty if there is no other mechanism.
+    mechanism: str
+    suffix: str
+
+    @property
+    def ranking(self):
+        return self.score if self.cls_kept else f"{self.score}-no-cls"
 
     @property
     def name(self):
-        return self.score if self.cls_kept else f"{self.score}-no-cls"
+        return self.ranking + self.suffix
+
+    @property
+    def how(self):
+        return {"pixels": self.mechanism} if self.mechanism in ("grey", "black", "mean", "blur") else self.mechanism
 
 
 class Run:
@@ -110,14 +130,23 @@ class Run:
         return [(folder / record["id"], by_name[record["id"]]) for record in self.records]
 
     def methods(self):
-        chosen = self.masking["cls"]
+        chosen, mechanisms = self.masking["cls"], self.masking.get("mechanism", ["remove"])
+        names = [mechanism if isinstance(mechanism, str) else mechanism["pixels"] for mechanism in mechanisms]
+        several = len(names) > 1
         return [
-            Method(score, kept == "kept")
+            Method(score, kept == "kept", name, f"-{name}" if several and name != "remove" else "")
             for score in self.masking.get("methods") or self.masking["scores"]
             for kept in (chosen if score in OF_CHAIN else ["kept"])
+            for name in names
         ]
 
+    @property
+    def direction(self):
+        return self.masking.get("direction", "deletion")
+
     def fractions(self):
+        if isinstance(self.masking["fractions"], list):
+            return self.masking["fractions"]
         first, last, step = (self.masking["fractions"][key] for key in ("from", "to", "step"))
         # 0.95 / 0.05 is 18.999… in binary.
         return [first + i * step for i in range(math.floor((last - first) / step + 1e-6) + 1)]
@@ -132,13 +161,16 @@ class Run:
 
 
 def weights_digest(folder, apart):
-    """SHA-256 over config.json, the weight files, shards in the order of their names, and files apart from them."""
+    """SHA-256 over config.json, the weight files, shards in the order of their names, files apart from them, and those that decide the
+    preprocessing and, without a classifier apart, the tokens of class names."""
     single, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     if single.is_file():
         names = [single.name]
     else:
         names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    others = ["preprocessor_config.json"] + ([] if apart else TOKENIZER)
     files = [folder / name for name in ["config.json", *names]] + apart
+    files += [folder / name for name in others if (folder / name).is_file()]
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
@@ -177,10 +209,25 @@ def second_modulus(maps):
     return torch.linalg.eigvals(maps).abs().sort(-1, descending=True).values[:, 1]
 
 
+def reversed_chain(chain, alpha):
+    """The backward chain [n, n] of a teleporting chain: from a token to those that attend to it."""
+    teleporting = alpha * chain + (1 - alpha) / len(chain)
+    return (teleporting / teleporting.sum(0)).T
+
+
+def rollout(layers):
+    """Product [n, n], later layers to the left, of (A + 1) / 2 for the mean A of the heads of each of the layers [layers, heads, n, n]."""
+    product = torch.eye(layers.shape[-1], dtype=layers.dtype)
+    for heads in layers:
+        product = (heads.mean(0) + torch.eye(len(product), dtype=layers.dtype)) / 2 @ product
+    return product
+
+
 def scores_of_chains(attention, methods, masking, special):
-    """Scores [patches] of one image by method, from the attention [heads, n, n] of the chosen layers, whose first
+    """Scores [patches] of one image by ranking, from the attention [layers, heads, n, n] of the chosen layers, whose first
     `special` tokens are CLS and registers."""
-    attention = attention.double()
+    layers = attention.double()
+    attention = layers.flatten(0, 1)
     by_chain = {}
     for kept in {method.cls_kept for method in methods}:
         # Leaving tokens out of a softmax is the same as leaving their columns out and normalising the rows again.
@@ -190,7 +237,7 @@ def scores_of_chains(attention, methods, masking, special):
     alpha = masking["alpha"]
     scores = {}
     for method in methods:
-        if method.score in ("random", "center"):
+        if method.score in ("random", "center") or method.ranking in scores:
             continue
         maps = by_chain[method.cls_kept]
         mean = maps.mean(0)
@@ -198,6 +245,14 @@ def scores_of_chains(attention, methods, masking, special):
             states = mean.mean(0)
         elif method.score == "cls":
             states = mean[0]
+        elif method.score == "rollout":
+            states = rollout(layers)[0]
+        elif method.score == "rollout-sum":
+            states = rollout(layers).mean(0)
+        elif method.score == "tokenrank-outgoing":
+            chains = maps if after else mean[None]
+            # Its jumps are part of the chain already.
+            states = torch.stack([steady_state(reversed_chain(chain, alpha), 1) for chain in chains]).mean(0)
         else:
             weights = torch.full((len(maps),), 1 / len(maps), dtype=maps.dtype)
             if method.score == "tokenrank-lambda2":
@@ -209,7 +264,7 @@ def scores_of_chains(attention, methods, masking, special):
                 states = weights @ torch.stack([steady_state(chain, alpha) for chain in maps])
             else:
                 states = steady_state(torch.einsum("h,hij->ij", weights, maps), alpha)
-        scores[method.name] = (states[special:] if method.cls_kept else states).numpy()
+        scores[method.ranking] = (states[special:] if method.cls_kept else states).numpy()
     return scores
 
 
@@ -225,8 +280,22 @@ def falling(scores):
     return np.argsort(-np.asarray(scores, dtype=np.float64), kind="stable")
 
 
-def removed_count(fraction, patches):
-    return min(math.floor(fraction * patches + 0.5), patches - 1)
+def counted(direction, mechanism, fraction, patches):
+    """Number of patches that a fraction counts: masked ones, for insertion visible ones."""
+    count = min(math.floor(fraction * patches + 0.5), patches)
+    if mechanism != "remove":
+        return count
+    return max(count, 1) if direction == "insertion" else min(count, patches - 1)
+
+
+def cut_at(direction, count, patches):
+    """Number of the most important patches on one side of the cut."""
+    return patches - count if direction == "least-first" else count
+
+
+def masked_at(direction, order, cut):
+    """The masked patches of an order that is cut there."""
+    return order[:cut] if direction == "deletion" else order[cut:]
 
 
 def normalised(scores):
@@ -265,6 +334,7 @@ class Comparison:
         self.differences = []
         self.mistakes = []
         self.maps = defaultdict(list)
+        self.probabilities, self.logits = [], []
         self.unmasked = []
         self.predicted = {method.name: [] for method in self.methods}
 
@@ -289,7 +359,7 @@ class Comparison:
             tokens, attention, logits = self.peer.probed(pixels)
         down, across = self.peer.patch_size
         grid = (pixels.shape[-2] // down, pixels.shape[-1] // across)
-        attention = attention[:, self.run.blocks(self.peer.depth)].flatten(1, 2)
+        attention = attention[:, self.run.blocks(self.peer.depth)]
         with self.clock("chains"):
             scores = [scores_of_chains(maps, self.methods, self.run.masking, self.peer.special) for maps in attention]
         for image, of_image in enumerate(scores):
@@ -304,16 +374,21 @@ class Comparison:
             if margin >= self.logit_tie:
                 self.mistakes.append(f"{record['id']}: unmasked {record['unmasked']}, peer {ours}, margin {margin:.1e}")
         for method in self.methods:
-            self.one_method(method, records, tokens, logits, [of_image[method.name] for of_image in scores])
+            of_method = [of_image[method.ranking] for of_image in scores]
+            self.one_method(method, records, (pixels, tokens), logits, of_method)
 
-    def one_method(self, method, records, tokens, unmasked, scores):
+    def one_method(self, method, records, batch, unmasked, scores):
+        pixels, tokens = batch
+        direction = self.run.direction
         patches = tokens.shape[1] - self.peer.special
         orders = [falling(map_) for map_ in scores]
         curves = [[] for _ in records]
         for number, fraction in enumerate(self.fractions):
-            count = removed_count(fraction, patches)
+            count = counted(direction, method.mechanism, fraction, patches)
+            cut = cut_at(direction, count, patches)
+            masked = [masked_at(direction, order, cut) for order in orders]
             with self.clock("masked passes"):
-                logits = self.peer.classify_without(tokens, [order[:count] for order in orders]) if count else unmasked
+                logits = self.peer.classify_masked(method.how, pixels, tokens, masked) if len(masked[0]) else unmasked
                 classes = logits.argmax(-1).tolist()
             for image, (record, peers) in enumerate(zip(records, classes)):
                 curves[image].append(peers)
@@ -321,6 +396,11 @@ class Comparison:
                     continue
                 self.compared += 1
                 ours = record["predicted"][method.name][number]
+                if record.get("confidence"):
+                    sure = record["confidence"]["masked"][method.name][number]
+                    row, before = logits[image], record["unmasked"]
+                    self.probabilities.append(abs(row.softmax(-1)[before].item() - sure["p"]))
+                    self.logits.append(abs(row[before].item() - sure["l"]))
                 if ours != peers:
                     self.differences.append(
                         {
@@ -329,7 +409,9 @@ class Comparison:
                             "fraction": fraction,
                             "ours": ours,
                             "peer": peers,
-                            **self.explain(method, record, tokens[image], scores[image], count, logits[image], ours),
+                            **self.explain(
+                                method, record, (pixels[image], tokens[image]), scores[image], cut, logits[image], ours
+                            ),
                         }
                     )
         self.predicted[method.name] += curves
@@ -337,13 +419,15 @@ class Comparison:
             return
         for record, map_, order in zip(records, scores, orders):
             if record.get("scores"):
+                if method.name not in record["scores"]["maps"]:
+                    continue
                 ours = record["scores"]["maps"][method.name]
                 # Distances instead of their squares, as ours keeps them.
                 map_ = -np.sqrt(-map_ / 4) if method.score == "center" else map_
                 self.maps[method.name].append(np.abs(normalised(ours) - normalised(map_)).max())
                 self.equal_orders[method.name] += int((falling(ours) == order).all())
 
-    def explain(self, method, record, tokens, scores, count, logits, ours):
+    def explain(self, method, record, image, scores, count, logits, ours):
         """Why a prediction differs: the peer's margin, the gap of the scores at the cut, and the verdict."""
         margin = (logits.max() - logits[ours]).item()
         scores = np.asarray(scores, dtype=np.float64)
@@ -356,8 +440,13 @@ class Comparison:
         # Distances are compared exactly, so `center` has no near ties.
         near = -1.0 if method.score == "center" else self.score_tie * unit
 
-        def says_ours(removed):
-            says = self.peer.classify_without(tokens[None], [removed])[0]
+        pixels, tokens = image
+
+        def says_ours(top):
+            top = set(top)
+            deletes = self.run.direction == "deletion"
+            masked = [patch for patch in order if (patch in top) == deletes]
+            says = self.peer.classify_masked(method.how, pixels[None], tokens[None], [masked])[0]
             return (says.max() - says[ours]).item() < self.logit_tie
 
         def order_tie(removed):
@@ -365,7 +454,7 @@ class Comparison:
             return bool(out) and max(scores[list(out)]) - min(scores[list(back)]) <= near and says_ours(removed)
 
         if record.get("scores"):
-            candidates = [falling(record["scores"]["maps"][method.name])[:count]]
+            candidates = [falling(record["scores"]["maps"][self.drawn(method)])[:count]]
             verdict["right_in_our_order"] = says_ours(candidates[0])
         else:
             # One exchange across the cut: more than that near ties do not cause in practice.
@@ -375,6 +464,10 @@ class Comparison:
                 for back in order[count : count + 4]
             )
         return verdict | {"kind": "order tie" if any(map(order_tie, candidates)) else "unexplained"}
+
+    def drawn(self, method):
+        """Name of the score map of a method: that of its ranking with the first mechanism."""
+        return next(other.name for other in self.methods if other.ranking == method.ranking)
 
     def report(self):
         labels = [record["label"] for record in self.run.records]
@@ -390,7 +483,8 @@ class Comparison:
             }
             table[name] = row
             if self.run.whole:
-                for value, key in zip(row["ours"], ("auc", "auc-still-right")):
+                prefix = {"deletion": "", "least-first": "least-first-", "insertion": "insertion-"}[self.run.direction]
+                for value, key in zip(row["ours"], (f"{prefix}auc", f"{prefix}auc-still-right")):
                     stated = published[key, name]
                     if (value is None) != (stated is None) or (value is not None and abs(value - stated) > 1e-12):
                         self.mistakes.append(f"{key} of {name} is {stated} in results.json, its records give {value}")
@@ -403,13 +497,16 @@ class Comparison:
         return {
             "images": len(self.run.records),
             "settings": {
-                key: self.run.masking[key] for key in ("layers", "cls", "heads", "alpha", "lambda_weight", "fractions")
+                key: self.run.masking[key]
+                for key in ("layers", "cls", "heads", "alpha", "lambda_weight", "mechanism", "direction", "fractions")
+                if key in self.run.masking
             },
             "predictions": {
                 "compared": self.compared,
                 "different": len(self.differences),
                 **{kind.replace(" ", "_"): kinds[kind] for kind in ("logit tie", "order tie", "unexplained")},
             },
+            **self.confidence(),
             "differences": self.differences,
             "mistakes": self.mistakes,
             "maps": {
@@ -433,6 +530,24 @@ class Comparison:
                 }
                 for name, row in table.items()
             },
+        }
+
+
+    def confidence(self):
+        """Differences of probabilities and logits of the class predicted before masking. A near tie of two scores that is decided
+        differently moves them, so the largest one is no measure."""
+        if not self.probabilities:
+            return {}
+        return {
+            "confidence": {
+                name: {
+                    "compared": len(values),
+                    "median": float(np.median(values)),
+                    "quantile_0.99": float(np.quantile(values, 0.99)),
+                    "largest": float(max(values)),
+                }
+                for name, values in (("probability", self.probabilities), ("logit", self.logits))
+            }
         }
 
 

@@ -1,10 +1,12 @@
 """The networks of `check_masking.py` as transformers reads them: ViT, CLIP, DINO, DINOv2 with or without registers."""
 
 import json
+import math
 import tomllib
 
 import torch
 import torch.nn.functional as F
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import (
     AutoConfig,
@@ -43,6 +45,7 @@ class Peer:
     """A network whose first `special` tokens are CLS and registers. Its parts are found by a kind's `open`."""
 
     special = 1
+    last_blur = None
 
     def __init__(self, run):
         self.open(run)
@@ -82,6 +85,69 @@ class Peer:
             tokens = layer(tokens, None)
             states.append(tokens)
         return self.logits(states)
+
+    def classify_masked(self, mechanism, pixels, tokens, masked):
+        """Logits of images [b, 3, h, w] with tokens [b, n, d] in which patches are masked: `masked` holds b lists of patches."""
+        if mechanism == "remove":
+            return self.classify_without(tokens, masked)
+        return self.classify(self.masked_tokens(mechanism, pixels, tokens, masked))
+
+    def masked_tokens(self, mechanism, pixels, tokens, masked):
+        """Tokens [b, n, d] with masked patches, worked out image by image from pixels."""
+        mask = torch.zeros(len(masked), tokens.shape[1] - self.special, dtype=torch.bool)
+        for row, patches in zip(mask, masked):
+            row[list(patches)] = True
+        if mechanism == "zero-token":
+            tokens = tokens.clone()
+            tokens[:, self.special :][mask] = 0
+            return tokens
+        if mechanism == "mask-token":
+            return self.backbone.embeddings(pixels, bool_masked_pos=mask, **self.interpolation(pixels))
+        if mechanism == "zero-embedding":
+            # The module that embeds pixels returns [b, patches, d], in CLIP [b, d, rows, columns].
+            def clear(module, given, out):
+                kept = ~mask
+                return out * (kept[:, :, None] if out.dim() == 3 else kept.reshape(len(out), 1, *out.shape[2:]))
+
+            hook = self.patch_embeddings().register_forward_hook(clear)
+            try:
+                return self.tokens(pixels)
+            finally:
+                hook.remove()
+        return self.tokens(self.filled(mechanism["pixels"], pixels, mask))
+
+    def patch_embeddings(self):
+        return self.backbone.embeddings.patch_embeddings
+
+    def filled(self, fill, pixels, mask):
+        """Pixels [b, 3, h, w] with masked patches [b, patches] filled."""
+        down, across = self.patch_size
+        rows, columns = pixels.shape[-2] // down, pixels.shape[-1] // across
+        area = F.interpolate(mask.reshape(-1, 1, rows, columns).float(), scale_factor=(down, across)) > 0.5
+        # A remainder at the edge belongs to no patch.
+        area = F.pad(area, (0, pixels.shape[-1] - area.shape[-1], 0, pixels.shape[-2] - area.shape[-2]))
+        if fill == "grey":
+            other = torch.zeros_like(pixels)
+        elif fill == "black":
+            black = Image.new("RGB", (64, 64))
+            other = self.pixels([black])[:, :, :1, :1].expand_as(pixels)
+        elif fill == "mean":
+            other = pixels.mean((2, 3), keepdim=True).expand_as(pixels)
+        else:
+            other = self.blurred(pixels)
+        return torch.where(area, other, pixels)
+
+    def blurred(self, pixels):
+        """Pixels [b, 3, h, w] after a Gaussian blur with a whole kernel in float64. Those of the last images are kept, as it takes long."""
+        if self.last_blur is None or self.last_blur[0] is not pixels:
+            sigma = min(pixels.shape[-2:]) / 16
+            radius = math.ceil(3 * sigma)
+            offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
+            line = torch.exp(-(offsets**2) / (2 * sigma**2))
+            kernel = torch.outer(line, line) / line.sum() ** 2
+            padded = F.pad(pixels.double(), (radius,) * 4, mode="reflect")
+            self.last_blur = pixels, F.conv2d(padded, kernel.expand(3, 1, -1, -1), groups=3).float()
+        return self.last_blur[1]
 
     def classify_without(self, tokens, removed):
         """Logits of images [b, n, d] after taking patches out: `removed` holds b equally long lists of patches."""
@@ -159,6 +225,9 @@ class Clip(Peer):
         ids = tokenizer(prompts, padding="max_length", truncation=True, max_length=length, return_tensors="pt")
         texts = self.model.text_projection(self.model.text_model(input_ids=ids["input_ids"]).pooler_output)
         return F.normalize(texts, dim=-1).mean(0)
+
+    def patch_embeddings(self):
+        return self.backbone.embeddings.patch_embedding
 
     def tokens(self, pixels):
         return self.backbone.pre_layrnorm(super().tokens(pixels))

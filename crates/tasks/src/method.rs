@@ -46,6 +46,26 @@ pub enum HeadShare {
     Lambda2,
 }
 
+/// Direction in which a chain runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, serde::Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Way {
+    /// From a token to the tokens it attends to.
+    #[default]
+    Forward,
+    /// From a token to the tokens that attend to it.
+    Backward,
+}
+
+impl From<Way> for markov_core::Direction {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::Forward => Self::Forward,
+            Way::Backward => Self::Backward,
+        }
+    }
+}
+
 /// One name of a method.
 #[derive(Debug)]
 pub(crate) struct MethodKind {

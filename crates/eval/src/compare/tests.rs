@@ -35,6 +35,7 @@ fn masking_with(ends: impl Fn(usize) -> f64) -> Snapshot {
         predicted: [("random", 0.95), ("tokenrank", ends(item))]
             .map(|(method, ends)| (method.to_owned(), predicted(ends)))
             .into(),
+        confidence: None,
         scores: None,
     };
     let records: Vec<_> = (0..ITEMS).map(record).collect();
@@ -43,7 +44,7 @@ fn masking_with(ends: impl Fn(usize) -> f64) -> Snapshot {
     let mut values = Vec::new();
     for (method, curve) in curves.finish() {
         for (metric, value) in
-            [(MaskingMetric::Auc, curve.auc), (MaskingMetric::AucStillRight, curve.auc_still_right)]
+            [(MaskingMetric::AUC, curve.auc), (MaskingMetric::AUC_STILL_RIGHT, curve.auc_still_right)]
         {
             let over = metric.over(&FRACTIONS);
             let sums = over.contributions(&records, &method).unwrap();

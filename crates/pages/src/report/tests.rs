@@ -49,7 +49,15 @@ fn answers(
         }
         let unmasked = if item % 10 == 3 { (label + 1) % 10 } else { label };
         let sha256 = "0".repeat(64);
-        Answer::Record(MaskingRecord { id: id(item), sha256, label, unmasked, predicted, scores: None })
+        Answer::Record(MaskingRecord {
+            id: id(item),
+            sha256,
+            label,
+            unmasked,
+            predicted,
+            confidence: None,
+            scores: None,
+        })
     };
     (0..items).map(answer).collect()
 }

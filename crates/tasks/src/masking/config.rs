@@ -1,26 +1,30 @@
 //! The `[task.masking]` table of an experiment.
 
 use std::fmt;
+use std::marker::PhantomData;
 use std::path::Path;
 
 use models::LayerSelection;
 use models::attend::ChainTokens;
 use models::probe::LambdaWeight;
+use models::vision::VisionTransformer;
 use schemars::JsonSchema;
-use serde::de::{self, IntoDeserializer, SeqAccess, Visitor};
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{self, DeserializeOwned, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use super::fractions::Fractions;
+use super::mechanism::{Direction, Mechanism, no_mask_token};
 use crate::alpha::check_alpha;
 use crate::dataset::LabelledImage;
 use crate::error::{Error, Result};
 use crate::method::{
-    FileKind, FileMethod, HeadShare, ListSchema, MethodKind, Named, list, paths, same, twice,
+    FileKind, FileMethod, HeadShare, ListSchema, MethodKind, Named, Way, list, paths, same, twice,
 };
 use crate::pixels::check_side;
 use crate::score_file::{FromFile, Keys, ScoreFiles, Tokens};
 
-/// `[task.masking]`: accuracy of a classifier while the most important image tokens are removed. The paper gives the table and
+/// `[task.masking]`: accuracy of a classifier while the most important image tokens are masked. The paper gives the table and
 /// few of these settings; `docs/protocols.md` says which are our choices.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -38,7 +42,7 @@ pub struct MaskingConfig {
     /// Whether the CLS token and registers are states of the chain. A list of both gives two rows for each method that reads a
     /// chain.
     #[serde(default = "MaskingConfig::default_cls", deserialize_with = "one_or_more")]
-    #[schemars(with = "OneOrMore")]
+    #[schemars(with = "OneOrMore<ClsInChain>")]
     pub cls: Vec<ClsInChain>,
     /// When heads and layers are averaged.
     #[serde(default)]
@@ -49,9 +53,24 @@ pub struct MaskingConfig {
     /// How the weight of a head grows with its λ₂ in methods with `weight = "lambda2"`.
     #[serde(default)]
     pub lambda_weight: LambdaWeight,
-    /// Fractions of the image tokens that are removed, in rising order within [0, 1): a list such as `[0.0, 0.2, 0.5]`, or
-    /// `{ from = 0.0, to = 0.9, step = 0.1 }`.
+    /// How patches are masked. A list gives a row for each of its mechanisms.
+    #[serde(
+        default = "MaskingConfig::default_mechanism",
+        deserialize_with = "one_or_more",
+        skip_serializing_if = "MaskingConfig::only_removes"
+    )]
+    #[schemars(with = "OneOrMore<Mechanism>")]
+    pub mechanism: Vec<Mechanism>,
+    /// Which patches are masked first.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub direction: Direction,
+    /// Fractions of the image tokens that are masked (`direction = "insertion"`: visible), in rising order within [0, 1]: a list such
+    /// as `[0.0, 0.2, 0.5]`, or `{ from = 0.0, to = 0.9, step = 0.1 }`. Below 1 for the mechanism `remove`.
     pub fractions: Fractions,
+    /// Whether to report more than the accuracy: the area without normalisation, the probability and the logit of the class that the
+    /// network predicts before masking, and comprehensiveness or sufficiency.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub confidence: bool,
     /// Number of images that are run together.
     #[serde(default = "MaskingConfig::default_batch")]
     pub batch: usize,
@@ -76,6 +95,12 @@ pub enum Score {
     Tokenrank,
     /// The steady state, heads weighted by λ₂.
     TokenrankLambda2,
+    /// The steady state of the backward chain.
+    TokenrankOutgoing,
+    /// What CLS reads from the tokens through all chosen layers, by attention rollout.
+    Rollout,
+    /// What all tokens read from a token through all chosen layers, by attention rollout.
+    RolloutSum,
     /// What another program has computed and written to a file.
     File(FromFile),
 }
@@ -94,6 +119,11 @@ pub(crate) enum ScoreTable {
     Cls(NoSettings),
     /// TokenRank: the steady state of the attention chain.
     Tokenrank(RankSettings),
+    /// The row of CLS of the attention rollout over the chosen layers (Abnar and Zuidema, arXiv 2005.00928).
+    Rollout(NoSettings),
+    /// The mean of the rows of the attention rollout: where a lazy random walk ends that starts anywhere and takes a step in each layer
+    /// (ASAP, arXiv 2605.22372, whose clustering is not part of this score).
+    RolloutSum(NoSettings),
     /// Scores that another program has computed, `[rows, columns]` of the grid of patches for each image, larger for more
     /// important patches.
     File(FromFile),
@@ -111,19 +141,33 @@ pub(crate) struct RankSettings {
     /// How much each attention head counts in the map that is ranked.
     #[serde(default)]
     weight: HeadShare,
+    /// Direction in which the chain runs: `forward` ranks tokens by the attention that they receive, `backward` by the attention that
+    /// they give.
+    #[serde(default)]
+    direction: Way,
 }
 
-impl From<ScoreTable> for Score {
-    fn from(table: ScoreTable) -> Self {
-        match table {
+impl TryFrom<ScoreTable> for Score {
+    type Error = &'static str;
+
+    fn try_from(table: ScoreTable) -> Result<Self, &'static str> {
+        Ok(match table {
             ScoreTable::Random(NoSettings {}) => Self::Random,
             ScoreTable::Center(NoSettings {}) => Self::Center,
             ScoreTable::ColumnSum(NoSettings {}) => Self::ColumnSum,
             ScoreTable::Cls(NoSettings {}) => Self::Cls,
-            ScoreTable::Tokenrank(RankSettings { weight: HeadShare::Equal }) => Self::Tokenrank,
-            ScoreTable::Tokenrank(RankSettings { weight: HeadShare::Lambda2 }) => Self::TokenrankLambda2,
+            ScoreTable::Rollout(NoSettings {}) => Self::Rollout,
+            ScoreTable::RolloutSum(NoSettings {}) => Self::RolloutSum,
+            ScoreTable::Tokenrank(RankSettings { weight, direction }) => match (weight, direction) {
+                (HeadShare::Equal, Way::Forward) => Self::Tokenrank,
+                (HeadShare::Lambda2, Way::Forward) => Self::TokenrankLambda2,
+                (HeadShare::Equal, Way::Backward) => Self::TokenrankOutgoing,
+                (HeadShare::Lambda2, Way::Backward) => {
+                    return Err("TokenRank of the backward chain weighs all heads alike; leave `weight` out");
+                }
+            },
             ScoreTable::File(file) => Self::File(file),
-        }
+        })
     }
 }
 
@@ -135,6 +179,14 @@ impl Named for Score {
         MethodKind::new("cls", "CLS token"),
         MethodKind::new("tokenrank", "TokenRank"),
         MethodKind::short("tokenrank-lambda2", "TokenRank, λ₂", "tokenrank", &[("weight", "lambda2")]),
+        MethodKind::short(
+            "tokenrank-outgoing",
+            "TokenRank, outgoing",
+            "tokenrank",
+            &[("direction", "backward")],
+        ),
+        MethodKind::new("rollout", "Rollout"),
+        MethodKind::new("rollout-sum", "Rollout, column sum"),
     ];
     const EXAMPLE: &'static str = "{ tokenrank = { weight = \"lambda2\" } }";
     type Table = ScoreTable;
@@ -148,6 +200,9 @@ impl Named for Score {
             Self::Cls => "cls",
             Self::Tokenrank => "tokenrank",
             Self::TokenrankLambda2 => "tokenrank-lambda2",
+            Self::TokenrankOutgoing => "tokenrank-outgoing",
+            Self::Rollout => "rollout",
+            Self::RolloutSum => "rollout-sum",
             Self::File(_) => FromFile::KIND.variant,
         }
     }
@@ -160,21 +215,27 @@ impl Named for Score {
             | Self::ColumnSum
             | Self::Cls
             | Self::Tokenrank
-            | Self::TokenrankLambda2 => None,
+            | Self::TokenrankLambda2
+            | Self::TokenrankOutgoing
+            | Self::Rollout
+            | Self::RolloutSum => None,
         }
     }
 
-    /// The names of scores without CLS in the chain are taken too.
+    /// The names of scores without CLS in the chain, and of other mechanisms, are taken too.
     fn is_taken(name: &str) -> bool {
-        let names = Self::METHODS.iter().flat_map(|kind| {
-            [ClsInChain::Kept, ClsInChain::Dropped].into_iter().flat_map(|cls| {
-                [
-                    format!("{}{}", kind.name, cls.key_suffix()),
-                    format!("{}{}", kind.label, cls.label_suffix()),
-                ]
+        let choices = || {
+            [ClsInChain::Kept, ClsInChain::Dropped]
+                .into_iter()
+                .flat_map(|cls| Mechanism::ALL.map(|mechanism| (cls, mechanism)))
+        };
+        Self::METHODS.iter().any(|kind| {
+            choices().any(|(cls, mechanism)| {
+                let (cls, mask) = ((cls.key_suffix(), cls.label_suffix()), mechanism);
+                same(&format!("{}{}{}", kind.name, cls.0, mask.key_suffix()), name)
+                    || same(&format!("{}{}{}", kind.label, cls.1, mask.label_suffix()), name)
             })
-        });
-        names.into_iter().any(|taken| same(&taken, name))
+        })
     }
 }
 
@@ -182,23 +243,37 @@ impl Score {
     /// Whether the score depends on which tokens are states of the chain.
     fn is_of_chain(&self) -> bool {
         match self {
-            Self::ColumnSum | Self::Tokenrank | Self::TokenrankLambda2 => true,
-            Self::Random | Self::Center | Self::Cls | Self::File(_) => false,
+            Self::ColumnSum | Self::Tokenrank | Self::TokenrankLambda2 | Self::TokenrankOutgoing => true,
+            Self::Random | Self::Center | Self::Cls | Self::Rollout | Self::RolloutSum | Self::File(_) => {
+                false
+            }
         }
     }
 
     /// Whether the score is a form of TokenRank.
     pub fn is_steady_state(&self) -> bool {
         match self {
-            Self::Tokenrank | Self::TokenrankLambda2 => true,
-            Self::Random | Self::Center | Self::ColumnSum | Self::Cls | Self::File(_) => false,
+            Self::Tokenrank | Self::TokenrankLambda2 | Self::TokenrankOutgoing => true,
+            Self::Random
+            | Self::Center
+            | Self::ColumnSum
+            | Self::Cls
+            | Self::Rollout
+            | Self::RolloutSum
+            | Self::File(_) => false,
         }
     }
 
     /// Whether the score is computed from the network's attention.
     fn reads_attention(&self) -> bool {
         match self {
-            Self::ColumnSum | Self::Cls | Self::Tokenrank | Self::TokenrankLambda2 => true,
+            Self::ColumnSum
+            | Self::Cls
+            | Self::Tokenrank
+            | Self::TokenrankLambda2
+            | Self::TokenrankOutgoing
+            | Self::Rollout
+            | Self::RolloutSum => true,
             Self::Random | Self::Center | Self::File(_) => false,
         }
     }
@@ -261,24 +336,48 @@ impl ClsInChain {
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "only its schema is used")]
-enum OneOrMore {
-    One(ClsInChain),
-    List(Vec<ClsInChain>),
+enum OneOrMore<T> {
+    One(T),
+    List(Vec<T>),
+}
+
+/// A setting that takes one value or a list of values.
+trait Choice: DeserializeOwned {
+    /// The values, for the message about any other value.
+    const VALUES: &'static str;
+}
+
+impl Choice for ClsInChain {
+    const VALUES: &'static str = "`kept`, `dropped` or a list of both";
+}
+
+impl Choice for Mechanism {
+    const VALUES: &'static str = "`remove`, `zero-embedding`, `zero-token`, `mask-token`, `{ pixels = \"grey\" }` (or `black`, `mean`, \
+                                  `blur`), or a list of them";
+}
+
+/// Whether a setting has its default.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Reads a single choice or a list of choices.
-fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ClsInChain>, D::Error> {
-    struct Choices;
+fn one_or_more<'de, T: Choice, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    struct Choices<T>(PhantomData<T>);
 
-    impl<'de> Visitor<'de> for Choices {
-        type Value = Vec<ClsInChain>;
+    impl<'de, T: Choice> Visitor<'de> for Choices<T> {
+        type Value = Vec<T>;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("`kept`, `dropped` or a list of both")
+            f.write_str(T::VALUES)
         }
 
         fn visit_str<E: de::Error>(self, choice: &str) -> Result<Self::Value, E> {
-            ClsInChain::deserialize(choice.into_deserializer()).map(|choice| vec![choice])
+            T::deserialize(choice.into_deserializer()).map(|choice| vec![choice])
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Self::Value, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map)).map(|choice| vec![choice])
         }
 
         fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
@@ -290,7 +389,7 @@ fn one_or_more<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<ClsInCh
         }
     }
 
-    deserializer.deserialize_any(Choices)
+    deserializer.deserialize_any(Choices(PhantomData))
 }
 
 /// When heads and layers are averaged.
@@ -304,25 +403,52 @@ pub enum HeadAverage {
     AfterRanking,
 }
 
-/// A row of the table: a score, and the chain from which it is computed if it needs one.
+/// An order of the patches: a score, and the chain from which it is computed if it needs one.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Method {
+pub struct Ranking {
     /// The score that orders the tokens.
     pub score: Score,
     /// The states of the chain. [`ClsInChain::Kept`] for scores that use no chain.
     pub cls: ClsInChain,
 }
 
-impl fmt::Display for Method {
-    /// The key of the method in records and tables, such as `tokenrank-no-cls`.
+/// A row of the table: an order of the patches, and the mechanism by which they are masked.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Method {
+    /// The order of the patches.
+    pub ranking: Ranking,
+    /// The mechanism.
+    pub mechanism: Mechanism,
+    /// Whether names leave the mechanism out, since the experiment has no other.
+    pub sole: bool,
+}
+
+impl fmt::Display for Ranking {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", self.score, self.cls.key_suffix())
+    }
+}
+
+impl fmt::Display for Method {
+    /// The key of the method in records and tables, such as `tokenrank-no-cls-zero-token`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.ranking.fmt(f)?;
+        if self.sole { Ok(()) } else { f.write_str(&self.mechanism.key_suffix()) }
     }
 }
 
 impl MaskingConfig {
     fn default_cls() -> Vec<ClsInChain> {
         vec![ClsInChain::Kept]
+    }
+
+    fn default_mechanism() -> Vec<Mechanism> {
+        vec![Mechanism::Remove]
+    }
+
+    /// Whether the only mechanism is the default one.
+    fn only_removes(mechanisms: &[Mechanism]) -> bool {
+        mechanisms == [Mechanism::Remove]
     }
 
     fn default_alpha() -> f64 {
@@ -337,32 +463,48 @@ impl MaskingConfig {
         4
     }
 
-    /// Returns every row of the table, in the order of the file.
-    pub fn methods(&self) -> Vec<Method> {
-        let mut methods = Vec::new();
+    /// Returns every order of the patches, in the order of the file.
+    pub fn rankings(&self) -> Vec<Ranking> {
+        let mut rankings = Vec::new();
         for score in &self.methods {
             if score.is_of_chain() {
-                methods.extend(self.cls.iter().map(|&cls| Method { score: score.clone(), cls }));
+                rankings.extend(self.cls.iter().map(|&cls| Ranking { score: score.clone(), cls }));
             } else {
-                methods.push(Method { score: score.clone(), cls: ClsInChain::Kept });
+                rankings.push(Ranking { score: score.clone(), cls: ClsInChain::Kept });
             }
         }
-        methods
+        rankings
+    }
+
+    /// Returns every row of the table, in the order of the file: each ranking with each mechanism.
+    pub fn methods(&self) -> Vec<Method> {
+        let of_ranking = |ranking: Ranking| {
+            let sole = self.mechanism.len() == 1;
+            let method = move |&mechanism: &Mechanism| Method { ranking: ranking.clone(), mechanism, sole };
+            self.mechanism.iter().map(method)
+        };
+        self.rankings().into_iter().flat_map(of_ranking).collect()
     }
 
     /// Returns the settings on which the results of one method depend, with defaults for all others. If two
     /// configurations agree in this, the method need be run only once.
     pub fn of_method(&self, method: &Method) -> Self {
-        let mut one = Self { methods: vec![method.score.clone()], cls: vec![method.cls], ..self.clone() };
-        if method.score != Score::TokenrankLambda2 {
+        let Method { ranking: Ranking { score, cls }, mechanism, .. } = method;
+        let mut one = Self {
+            methods: vec![score.clone()],
+            cls: vec![*cls],
+            mechanism: vec![*mechanism],
+            ..self.clone()
+        };
+        if *score != Score::TokenrankLambda2 {
             one.lambda_weight = LambdaWeight::default();
         }
-        if !method.score.is_steady_state() {
-            // Column sums and rows are linear: averaging over heads before or after gives the same.
+        if !score.is_steady_state() {
+            // Column sums, rows and rollouts read the mean of the heads only.
             one.alpha = Self::default_alpha();
             one.heads = HeadAverage::default();
         }
-        if !method.score.reads_attention() {
+        if !score.reads_attention() {
             one.layers = LayerSelection::default();
         }
         one
@@ -417,13 +559,29 @@ impl MaskingConfig {
         if let Some(reason) = twice(&self.methods) {
             return refuse("task.masking.methods", reason);
         }
+        if self.mechanism.is_empty() {
+            return refuse("task.masking.mechanism", "list at least one mechanism, such as `remove`".into());
+        }
         let mut methods = self.methods();
         methods.sort();
         if methods.windows(2).any(|pair| pair[0] == pair[1]) {
-            return refuse("task.masking", "a method or a choice of `cls` is listed twice".into());
+            return refuse(
+                "task.masking",
+                "a method, a choice of `cls` or a mechanism is listed twice".into(),
+            );
         }
-        if let Some(problem) = self.fractions.problem() {
+        let fractions = &self.fractions;
+        let removes_all = || {
+            self.mechanism.contains(&Mechanism::Remove)
+                && fractions.values().last().is_some_and(|&last| last >= 1.0)
+        };
+        if let Some(problem) = fractions.problem() {
             return refuse("task.masking.fractions", problem);
+        }
+        if removes_all() {
+            let reason = "must stay below 1 for the mechanism `remove`, which leaves at least one patch; other mechanisms mask all \
+                          patches at 1";
+            return refuse("task.masking.fractions", reason.into());
         }
         check_alpha("task.masking.alpha", self.alpha)?;
         if let Some(side) = self.image_size {
@@ -438,17 +596,28 @@ impl MaskingConfig {
         Ok(())
     }
 
-    /// Checks that a network has the tokens that the methods read: whether it has CLS, and how many `special` tokens (CLS and
-    /// registers).
+    /// Checks that a network has everything that the settings need: the CLS token, special tokens, a mask token, probabilities.
     ///
     /// # Errors
-    /// [`Error::Setting`] with the first setting that needs a token that is missing.
-    pub fn check_tokens(&self, has_cls: bool, special: i64) -> Result<()> {
+    /// [`Error::Setting`] with the first setting that needs something that is missing.
+    pub fn check_network(&self, network: &VisionTransformer) -> Result<()> {
         let refuse = |setting, reason: &str| Err(Error::Setting { setting, reason: reason.into() });
-        if !has_cls && self.methods.contains(&Score::Cls) {
+        let (has_cls, special) = (network.has_cls(), network.special_tokens());
+        let of_cls = |score: &&Score| matches!(score, Score::Cls | Score::Rollout);
+        if let Some(score) = self.methods.iter().find(of_cls).filter(|_| !has_cls) {
+            let reason = format!(
+                "`{score}` reads the attention of the CLS token, and this network has none; leave this method out"
+            );
+            return refuse("task.masking.methods", &reason);
+        }
+        if self.mechanism.contains(&Mechanism::MaskToken) && !network.has_mask_token() {
+            return Err(no_mask_token());
+        }
+        if self.confidence && !network.has_probabilities() {
             return refuse(
-                "task.masking.methods",
-                "`cls` reads the attention of the CLS token, and this network has none; leave this method out",
+                "task.masking.confidence",
+                "needs probabilities of classes, and this network defines none: the classes of SigLIP do not exclude each other, and \
+                 CLIP needs `logit_scale` in its file; leave this setting out",
             );
         }
         if special == 0 && self.cls.contains(&ClsInChain::Dropped) {
@@ -464,7 +633,9 @@ impl MaskingConfig {
 impl Method {
     /// Name of the method in tables and figures.
     pub fn label(&self) -> String {
-        format!("{}{}", self.score.label(), self.cls.label_suffix())
+        let Ranking { score, cls } = &self.ranking;
+        let mechanism = if self.sole { "" } else { self.mechanism.label_suffix() };
+        format!("{}{}{mechanism}", score.label(), cls.label_suffix())
     }
 }
 

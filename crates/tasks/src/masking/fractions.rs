@@ -7,7 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{self, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// Fractions of the patch tokens that are removed, in rising order: evenly spaced, or a list.
+/// Fractions of the patch tokens that are masked, in rising order: evenly spaced, or a list.
 #[derive(Debug, Clone, PartialEq, Serialize, JsonSchema)]
 #[serde(untagged)]
 pub enum Fractions {
@@ -21,9 +21,9 @@ pub enum Fractions {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvenFractions {
-    /// First fraction, at least 0; 0 is the unmasked image.
+    /// First fraction, at least 0.
     pub from: f64,
-    /// Last fraction, below 1 so that at least one patch remains.
+    /// Last fraction, at most 1.
     pub to: f64,
     /// Difference of two neighbouring fractions; above 0.
     pub step: f64,
@@ -53,8 +53,8 @@ impl Fractions {
     /// Why no curve can be drawn over these fractions; `None` if one can.
     pub(super) fn problem(&self) -> Option<String> {
         match self {
-            Self::Even(EvenFractions { from, to, .. }) if !(*from >= 0.0 && *to < 1.0 && from < to) => {
-                Some(format!("must rise within 0 ≤ from < to < 1, found {from} to {to}"))
+            Self::Even(EvenFractions { from, to, .. }) if !(*from >= 0.0 && *to <= 1.0 && from < to) => {
+                Some(format!("must rise within 0 ≤ from < to ≤ 1, found {from} to {to}"))
             }
             Self::Even(EvenFractions { from, to, step }) if !(*step > 0.0 && *step <= to - from) => {
                 Some(format!("step must lie between 0 and to - from, found {step}"))
@@ -68,12 +68,10 @@ impl Fractions {
 }
 
 fn problem_of_list(list: &[f64]) -> Option<String> {
-    const EXAMPLE: &str = "list the fractions to remove in rising order, such as [0.0, 0.2, 0.5], or write { from = 0.0, to = \
+    const EXAMPLE: &str = "list the fractions to mask in rising order, such as [0.0, 0.2, 0.5], or write { from = 0.0, to = \
                            0.9, step = 0.1 }";
-    if let Some(fraction) = list.iter().find(|fraction| !(0.0..1.0).contains(*fraction)) {
-        return Some(format!(
-            "a fraction must lie in [0, 1), so that at least one patch remains, found {fraction}; {EXAMPLE}"
-        ));
+    if let Some(fraction) = list.iter().find(|fraction| !(0.0..=1.0).contains(*fraction)) {
+        return Some(format!("a fraction must lie in [0, 1], found {fraction}; {EXAMPLE}"));
     }
     if let Some(pair) = list.windows(2).find(|pair| pair[0] >= pair[1]) {
         return Some(format!("{} is listed after {}; {EXAMPLE}", pair[1], pair[0]));
@@ -151,7 +149,7 @@ mod tests {
         for (value, word) in [
             ("[0.0, 0.5, 0.2]", "0.2 is listed after 0.5"),
             ("[0.0, 0.5, 0.5]", "0.5 is listed after 0.5"),
-            ("[0.0, 1.0]", "found 1"),
+            ("[0.0, 1.5]", "found 1.5"),
             ("[-0.1, 0.5]", "found -0.1"),
             ("[0.0, nan]", "found NaN"),
             ("[0.3]", "at least two"),
@@ -166,7 +164,7 @@ mod tests {
         let even = |from, to, step| Fractions::Even(EvenFractions { from, to, step });
         let impossible = [
             even(0.5, 0.2, 0.1),
-            even(0.0, 1.0, 0.1),
+            even(0.0, 1.1, 0.1),
             even(0.0, 0.5, f64::NAN),
             even(0.0, 0.9, 1e-4),
             Fractions::List(vec![0.5]),

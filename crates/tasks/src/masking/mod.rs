@@ -1,13 +1,15 @@
-//! Masking: classification accuracy while a growing fraction of the most important patch tokens is removed.
+//! Masking: classification accuracy while a growing fraction of the most important patches is masked.
 //!
-//! One probed pass per image gives the scores of all methods. Then, for each fraction, the images are classified again
-//! from the tokens that remain. Tokens are removed after the patch embedding, which is equivalent to adding `-∞` to
-//! their keys in every layer, but much cheaper. CLS and registers are never removed.
+//! One probed pass per image gives the scores of all methods. Then, for each mechanism and fraction, the images are classified
+//! again with the masked patches removed or replaced. Patches are removed after the embedding, which is equivalent to adding `-∞` to
+//! their keys in every layer, but much cheaper. A replaced patch is embedded once, since the embedding of a patch reads no other
+//! patch. CLS and registers are never masked.
 
 mod config;
 mod fractions;
+mod mechanism;
+mod passes;
 mod record;
-mod removal;
 mod scores;
 
 use std::collections::VecDeque;
@@ -22,16 +24,17 @@ use models::vision::VisionModel;
 use ndarray::Array3;
 use rayon::prelude::*;
 
-pub use config::{ClsInChain, HeadAverage, MaskingConfig, Method, Score};
+pub use config::{ClsInChain, HeadAverage, MaskingConfig, Method, Ranking, Score};
 pub use fractions::{EvenFractions, Fractions};
-pub use record::{MaskingRecord, ScoreMaps};
+pub use mechanism::{Direction, Fill, Mechanism};
+pub use record::{ClassScore, Confidence, MaskingRecord, ScoreMaps};
 
 use crate::dataset::LabelledImage;
 use crate::error::{Error, Result};
 use crate::score_file::ScoreFiles;
 use crate::screen::screen;
 use crate::task::{Answer, Failure, Task, in_order};
-use removal::{Order, classes, classify_without, removed_patches};
+use passes::{Images, Order, Prediction, Read, predictions};
 use scores::ScoreProbe;
 
 /// The masking experiment on one network and one dataset.
@@ -71,7 +74,7 @@ impl Masking {
     ) -> Result<Self> {
         config.check()?;
         config.layers.resolve(model.network.depth())?;
-        config.check_tokens(model.network.has_cls(), model.network.special_tokens())?;
+        config.check_network(&model.network)?;
         if model.network.classes().is_none() {
             let reason = "masking needs a network with a classifier".into();
             return Err(Error::Setting { setting: "model.head", reason });
@@ -127,49 +130,80 @@ impl Masking {
         let items: Vec<&LabelledImage> =
             decoded.iter().map(|(place, _)| &self.items[first + place]).collect();
         let network = &self.model.network;
-        let blocks = self.config.layers.resolve(network.depth())?;
-        let mut probe = ScoreProbe::new(&self.config, &self.methods, blocks);
-        let embedded = network.embed(&VisionModel::batch(pixels.iter().copied())?)?;
+        let config = &self.config;
+        let blocks = config.layers.resolve(network.depth())?;
+        let rankings = config.rankings();
+        let mut probe = ScoreProbe::new(config, &rankings, blocks);
+        let batch = VisionModel::batch(pixels.iter().copied())?;
+        let embedded = network.embed(&batch)?;
         let encoded = network.encode(&embedded, &KeyBias::none(), &mut probe)?;
         let layout = &embedded.layout;
-        let unmasked = classes(network, &encoded)?;
+        let read = if config.confidence { Read::Best } else { Read::Class };
+        let unmasked = predictions(network, &encoded, read)?;
         let names: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
-        let scores = probe.finish(&self.config, &self.methods, layout, &names, (self.seed, &self.files))?;
+        let scores = probe.finish(config, &rankings, layout, &names, (self.seed, &self.files))?;
 
-        // At a given fraction all methods remove equally many tokens of every image, so they run together.
+        // At a given fraction all rankings mask equally many patches of every image, so they run together.
         let orders: Vec<Order> = scores
             .iter()
             .flat_map(|maps| maps.iter().enumerate().map(|(image, map)| Order::of_scores(image, map)))
             .collect();
+        let before: Vec<usize> = unmasked.iter().map(|prediction| prediction.class).collect();
+        let read = if config.confidence { Read::Given(&before) } else { Read::Class };
         let patches = layout.count(TokenKind::Image) as usize;
-        let mut curves = vec![Vec::new(); orders.len()];
-        for fraction in self.config.fractions.values() {
-            let removed = removed_patches(fraction, patches);
-            let predicted = match removed {
-                0 => orders.iter().map(|order| unmasked[order.image]).collect(),
-                _ => classify_without(network, &embedded, &orders, removed)?,
-            };
-            for (curve, class) in curves.iter_mut().zip(predicted) {
-                curve.push(class);
+        // By mechanism, then by order.
+        let mut curves: Vec<Vec<Vec<Prediction>>> = Vec::new();
+        for mechanism in &config.mechanism {
+            let blank = mechanism.blank(network, &self.model.preprocessor, &batch, &embedded)?;
+            let images = Images { embedded: &embedded, blank: blank.as_ref() };
+            let mut of_mechanism = vec![Vec::new(); orders.len()];
+            for fraction in config.fractions.values() {
+                let count = config.direction.count(*mechanism, fraction, patches);
+                let predicted = match (count, config.direction) {
+                    (0, Direction::Deletion | Direction::LeastFirst) => {
+                        orders.iter().map(|order| unmasked[order.image]).collect()
+                    }
+                    (_, direction) => images.classify(network, &orders, (direction, count), read)?,
+                };
+                for (curve, prediction) in of_mechanism.iter_mut().zip(predicted) {
+                    curve.push(prediction);
+                }
             }
+            curves.push(of_mechanism);
         }
+        // Methods are rankings, each with every mechanism.
+        let curve = |method: usize, image: usize| {
+            let (ranking, mechanism) = (method / config.mechanism.len(), method % config.mechanism.len());
+            &curves[mechanism][ranking * items.len() + image]
+        };
 
         let record = |(image, item): (usize, &&LabelledImage)| {
             let (place, sha256) = decoded[image];
             let of_methods = || self.methods.iter().map(Method::to_string).zip(0..);
-            let drawn = first + place < self.config.figures;
-            let map = |method: usize| scores[method][image].iter().map(|&score| score as f32).collect();
+            let drawn = first + place < config.figures;
+            // A map for each ranking, under the name of its first mechanism.
+            let of_rankings =
+                || of_methods().step_by(config.mechanism.len()).map(|(name, _)| name).zip(&scores);
+            let map = |scores: &[Vec<f64>]| scores[image].iter().map(|&score| score as f32).collect();
+            let of_class =
+                |predictions: &[Prediction]| predictions.iter().filter_map(|one| one.of_class).collect();
             MaskingRecord {
                 id: item.id.clone(),
                 sha256: sha256.clone(),
                 label: item.label,
-                unmasked: unmasked[image],
+                unmasked: before[image],
                 predicted: of_methods()
-                    .map(|(name, method)| (name, curves[method * items.len() + image].clone()))
+                    .map(|(name, method)| (name, curve(method, image).iter().map(|one| one.class).collect()))
                     .collect(),
+                confidence: unmasked[image].of_class.map(|unmasked| Confidence {
+                    unmasked,
+                    masked: of_methods()
+                        .map(|(name, method)| (name, of_class(curve(method, image))))
+                        .collect(),
+                }),
                 scores: drawn.then(|| ScoreMaps {
                     grid: (layout.image.0 as usize, layout.image.1 as usize),
-                    maps: of_methods().map(|(name, method)| (name, map(method))).collect(),
+                    maps: of_rankings().map(|(name, scores)| (name, map(scores))).collect(),
                 }),
             }
         };

@@ -1,10 +1,12 @@
-//! Classifying images from the tokens that remain.
+//! Classifying images whose patches are masked in part.
 
 use markov_core::torch::to_vec;
 use models::attend::{KeyBias, NoProbe};
 use models::vision::{Embedded, Encoded, VisionTransformer};
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
+use super::mechanism::Direction;
+use super::record::ClassScore;
 use crate::error::Result;
 
 /// Number of tokens that run through the network at once on the CPU: enough to occupy all cores, few enough to stay in
@@ -28,45 +30,122 @@ impl Order {
     }
 }
 
-/// Returns how many of `patches` a fraction removes: the nearest whole number, but at least one patch remains.
-pub(super) fn removed_patches(fraction: f64, patches: usize) -> usize {
-    ((fraction * patches as f64).round() as usize).min(patches.saturating_sub(1))
+/// The answer of the network for one image.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Prediction {
+    /// The most likely class.
+    pub(super) class: usize,
+    /// Probability and logit of a given class, if they were asked for.
+    pub(super) of_class: Option<ClassScore>,
 }
 
-/// Returns the class of each order's image after its first `removed` patches are removed.
-pub(super) fn classify_without(
-    network: &VisionTransformer,
-    embedded: &Embedded,
-    orders: &[Order],
-    removed: usize,
-) -> Result<Vec<usize>> {
-    let length = (embedded.layout.tokens() - removed as i64).max(1);
-    let budget = if network.device() == Device::Cpu { TOKENS_AT_ONCE } else { TOKENS_AT_ONCE_CUDA };
-    let at_once = (budget / length).max(1) as usize;
+/// What is read from the network's output.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Read<'a> {
+    /// The most likely class.
+    Class,
+    /// Also probability and logit of the most likely class.
+    Best,
+    /// Also probability and logit of a class that is given for each image of the batch.
+    Given(&'a [usize]),
+}
 
-    let mut predicted = Vec::with_capacity(orders.len());
-    for chunk in orders.chunks(at_once) {
-        let rows: Vec<(usize, &[usize])> =
-            chunk.iter().map(|order| (order.image, &order.patches[removed..])).collect();
-        let encoded = network
-            .encode(&embedded.with_patches(&rows)?, &KeyBias::none(), &mut NoProbe)
-            .map_err(|error| error.of_items(of_row(chunk)))?;
-        predicted.extend(classes(network, &encoded).map_err(|error| error.of_items(of_row(chunk)))?);
+/// The images of a batch, and the same images with every patch masked, if masked patches are not removed.
+pub(super) struct Images<'a> {
+    pub(super) embedded: &'a Embedded,
+    pub(super) blank: Option<&'a Embedded>,
+}
+
+impl Images<'_> {
+    /// Returns the images of these orders, in each of which the patches that follow from `count` are masked.
+    fn masked(&self, orders: &[Order], direction: Direction, count: usize) -> Result<Embedded> {
+        let parts = orders.iter().map(|order| (order.image, direction.split(&order.patches, count)));
+        Ok(match self.blank {
+            None => {
+                let visible: Vec<_> = parts.map(|(image, (_, visible))| (image, visible)).collect();
+                self.embedded.with_patches(&visible)?
+            }
+            Some(blank) => {
+                let masked: Vec<_> = parts.map(|(image, (masked, _))| (image, masked)).collect();
+                self.embedded.with_replaced(blank, &masked)?
+            }
+        })
     }
-    Ok(predicted)
+
+    /// Returns the prediction for each order's image, in which the patches that follow from `count` are masked.
+    pub(super) fn classify(
+        &self,
+        network: &VisionTransformer,
+        orders: &[Order],
+        (direction, count): (Direction, usize),
+        read: Read<'_>,
+    ) -> Result<Vec<Prediction>> {
+        let all = self.embedded.layout.tokens();
+        let length = match (self.blank, direction) {
+            (Some(_), _) => all,
+            (None, Direction::Deletion | Direction::LeastFirst) => all - count as i64,
+            (None, Direction::Insertion) => self.embedded.layout.special + count as i64,
+        };
+        let budget = if network.device() == Device::Cpu { TOKENS_AT_ONCE } else { TOKENS_AT_ONCE_CUDA };
+        let at_once = (budget / length.max(1)).max(1) as usize;
+
+        let mut predicted = Vec::with_capacity(orders.len());
+        for chunk in orders.chunks(at_once) {
+            let images: Vec<usize> = chunk.iter().map(|order| order.image).collect();
+            let of_items = |error: models::Error| error.of_items(|row| images[row]);
+            let encoded = network
+                .encode(&self.masked(chunk, direction, count)?, &KeyBias::none(), &mut NoProbe)
+                .map_err(of_items)?;
+            let given: Vec<usize>;
+            let read = match read {
+                Read::Class | Read::Best => read,
+                Read::Given(classes) => {
+                    given = images.iter().map(|&image| classes[image]).collect();
+                    Read::Given(&given)
+                }
+            };
+            predicted.extend(predictions(network, &encoded, read).map_err(of_items)?);
+        }
+        Ok(predicted)
+    }
 }
 
-/// Returns the image of a row of the network's batch, which has a row for each order.
-fn of_row(orders: &[Order]) -> impl Fn(usize) -> usize {
-    let images: Vec<usize> = orders.iter().map(|order| order.image).collect();
-    move |row| images[row]
-}
-
-/// Returns the most likely class of each image; empty if the network has no classifier.
-pub(super) fn classes(network: &VisionTransformer, encoded: &Encoded) -> models::Result<Vec<usize>> {
+/// Returns the prediction for each image; empty if the network has no classifier.
+pub(super) fn predictions(
+    network: &VisionTransformer,
+    encoded: &Encoded,
+    read: Read<'_>,
+) -> models::Result<Vec<Prediction>> {
     let Some(logits) = network.logits(encoded)? else {
         return Ok(Vec::new());
     };
-    let classes: Vec<i64> = to_vec(&logits.f_argmax(-1, false)?)?;
-    Ok(classes.into_iter().map(|class| class as usize).collect())
+    let best = logits.f_argmax(-1, false)?;
+    let classes: Vec<i64> = to_vec(&best)?;
+    let of_class = match read {
+        Read::Class => None,
+        Read::Best => class_scores(network, &logits, &best)?,
+        Read::Given(given) => {
+            let given: Vec<i64> = given.iter().map(|&class| class as i64).collect();
+            class_scores(network, &logits, &Tensor::f_from_slice(&given)?.f_to_device(logits.device())?)?
+        }
+    };
+    let of_row = |row: usize| of_class.as_ref().and_then(|scores| scores.get(row).copied());
+    let prediction = |(row, class): (usize, i64)| Prediction { class: class as usize, of_class: of_row(row) };
+    Ok(classes.into_iter().enumerate().map(prediction).collect())
+}
+
+/// Returns probability and logit of one class for each image. `None` if the network does not define probabilities.
+fn class_scores(
+    network: &VisionTransformer,
+    logits: &Tensor,
+    classes: &Tensor,
+) -> models::Result<Option<Vec<ClassScore>>> {
+    let Some(scaled) = network.scaled_logits(logits)? else { return Ok(None) };
+    let scaled = scaled.f_to_kind(Kind::Float)?;
+    let chosen = |of_classes: &Tensor| -> models::Result<Vec<f32>> {
+        Ok(to_vec(&of_classes.f_gather(1, &classes.f_unsqueeze(1)?, false)?.f_squeeze_dim(1)?)?)
+    };
+    let (probabilities, logits) = (chosen(&scaled.f_softmax(-1, Kind::Float)?)?, chosen(&scaled)?);
+    let score = |(probability, logit)| ClassScore { probability, logit };
+    Ok(Some(probabilities.into_iter().zip(logits).map(score).collect()))
 }

@@ -18,9 +18,32 @@ pub struct MaskingRecord {
     pub unmasked: usize,
     /// The class predicted at each fraction, by method.
     pub predicted: BTreeMap<String, Vec<usize>>,
+    /// How sure the network was at each fraction, if it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub confidence: Option<Confidence>,
     /// Scores of the patches by method, for the images that are drawn in figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scores: Option<ScoreMaps>,
+}
+
+/// Probability and logit of the class that was predicted before masking.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Confidence {
+    /// Before masking.
+    pub unmasked: ClassScore,
+    /// At each fraction, by method.
+    pub masked: BTreeMap<String, Vec<ClassScore>>,
+}
+
+/// Probability and logit of a class.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct ClassScore {
+    /// Probability under the softmax.
+    #[serde(rename = "p")]
+    pub probability: f32,
+    /// What enters the softmax.
+    #[serde(rename = "l")]
+    pub logit: f32,
 }
 
 /// Scores of the patches of one image.

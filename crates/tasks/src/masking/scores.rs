@@ -7,15 +7,17 @@ use markov_core::torch::to_vec;
 use models::Site;
 use models::TokenLayout;
 use models::attend::{AttentionProbe, ChainTokens, View, Want};
-use models::probe::{HeadRanks, LambdaWeighted, MeanMap, RankOnly, RankParts, Select, token_rank};
+use models::probe::{
+    HeadRanks, LambdaWeighted, MeanMap, RankOnly, RankParts, Rollout, Select, token_rank, token_rank_backward,
+};
 use tch::{Device, Kind, Tensor};
 
-use super::config::{ClsInChain, HeadAverage, MaskingConfig, Method, Score};
+use super::config::{ClsInChain, HeadAverage, MaskingConfig, Ranking, Score};
 use crate::error::{Error, Result};
 use crate::mini::rng::Rng;
 use crate::score_file::{Keys, ScoreFile, ScoreFiles};
 
-/// The reducers that the methods of an experiment need, and no others.
+/// The reducers that the rankings of an experiment need, and no others.
 pub(super) struct ScoreProbe(Select<Vec<ChainProbe>>);
 
 /// The reducers for one kind of chain.
@@ -24,36 +26,40 @@ struct ChainProbe {
     mean: Option<MeanMap>,
     weighted: Option<LambdaWeighted>,
     ranks: Option<RankOnly>,
+    outgoing: Option<RankOnly>,
+    rollout: Option<Rollout>,
 }
 
 impl ScoreProbe {
-    pub(super) fn new(config: &MaskingConfig, methods: &[Method], blocks: BTreeSet<usize>) -> Self {
-        let chains: BTreeSet<ClsInChain> = methods.iter().map(|method| method.cls).collect();
-        let probes = chains.into_iter().map(|cls| ChainProbe::new(config, methods, cls)).collect();
+    pub(super) fn new(config: &MaskingConfig, rankings: &[Ranking], blocks: BTreeSet<usize>) -> Self {
+        let chains: BTreeSet<ClsInChain> = rankings.iter().map(|ranking| ranking.cls).collect();
+        let probes = chains.into_iter().map(|cls| ChainProbe::new(config, rankings, cls)).collect();
         Self(Select::new(blocks, probes))
     }
 
-    /// Returns the scores of every method, `[method][image]`: one value per patch in row order, larger for more
+    /// Returns the scores of every ranking, `[ranking][image]`: one value per patch in row order, larger for more
     /// important patches.
     pub(super) fn finish(
         self,
         config: &MaskingConfig,
-        methods: &[Method],
+        rankings: &[Ranking],
         layout: &TokenLayout,
         images: &[&str],
         (seed, files): (u64, &ScoreFiles),
     ) -> Result<Vec<Vec<Vec<f64>>>> {
         let chains = self.0.inner.into_iter().map(ChainProbe::finish).collect::<Result<Vec<ChainMaps>>>()?;
-        let score = |method: &Method| -> Result<Vec<Vec<f64>>> {
-            let chain = chains.iter().find(|chain| chain.cls == method.cls);
+        let score = |ranking: &Ranking| -> Result<Vec<Vec<f64>>> {
+            let chain = chains.iter().find(|chain| chain.cls == ranking.cls);
             let not_kept = || {
-                let reason = format!("`{method}` needs attention that was not kept from the pass");
+                let reason = format!("`{ranking}` needs attention that was not kept from the pass");
                 Error::from(models::Error::Probe(reason))
             };
             let mean = || chain.and_then(|chain| chain.mean.as_ref()).ok_or_else(not_kept);
             let weighted = || chain.and_then(|chain| chain.weighted.as_ref()).ok_or_else(not_kept);
             let ranks = || chain.and_then(|chain| chain.ranks.as_ref()).ok_or_else(not_kept);
-            let states = match (&method.score, config.heads) {
+            let outgoing = || chain.and_then(|chain| chain.outgoing.as_ref()).ok_or_else(not_kept);
+            let rollout = || chain.and_then(|chain| chain.rollout.as_ref()).ok_or_else(not_kept);
+            let states = match (&ranking.score, config.heads) {
                 (Score::File(file), _) => return from_file(files.get(file.method())?, images, layout),
                 (Score::Random, _) => return Ok(images.iter().map(|id| random(seed, id, layout)).collect()),
                 (Score::Center, _) => return Ok(vec![center(layout); images.len()]),
@@ -68,10 +74,16 @@ impl ScoreProbe {
                 (Score::TokenrankLambda2, HeadAverage::AfterRanking) => {
                     ranks()?.lambda_weighted(config.lambda_weight)?
                 }
+                (Score::TokenrankOutgoing, HeadAverage::BeforeRanking) => {
+                    token_rank_backward(mean()?, config.alpha)?
+                }
+                (Score::TokenrankOutgoing, HeadAverage::AfterRanking) => outgoing()?.mean()?,
+                (Score::Rollout, _) => rollout()?.f_select(-2, 0)?,
+                (Score::RolloutSum, _) => rollout()?.f_mean_dim(-2i64, false, Kind::Double)?,
             };
-            patches(&states, method.cls.tokens(), layout)
+            patches(&states, ranking.cls.tokens(), layout)
         };
-        methods.iter().map(score).collect()
+        rankings.iter().map(score).collect()
     }
 }
 
@@ -86,10 +98,11 @@ impl AttentionProbe for ScoreProbe {
 }
 
 impl ChainProbe {
-    fn new(config: &MaskingConfig, methods: &[Method], cls: ClsInChain) -> Self {
+    fn new(config: &MaskingConfig, rankings: &[Ranking], cls: ClsInChain) -> Self {
         let (mut mean, mut weighted, mut ranks) = (false, false, None);
-        for method in methods.iter().filter(|method| method.cls == cls) {
-            match (&method.score, config.heads) {
+        let (mut outgoing, mut rollout) = (false, false);
+        for ranking in rankings.iter().filter(|ranking| ranking.cls == cls) {
+            match (&ranking.score, config.heads) {
                 (Score::Random | Score::Center | Score::File(_), _) => {}
                 (Score::ColumnSum | Score::Cls, _) => mean = true,
                 (Score::Tokenrank, HeadAverage::BeforeRanking) => mean = true,
@@ -98,6 +111,9 @@ impl ChainProbe {
                 (Score::TokenrankLambda2, HeadAverage::AfterRanking) => {
                     ranks = Some(RankParts::RanksAndLambdas);
                 }
+                (Score::TokenrankOutgoing, HeadAverage::BeforeRanking) => mean = true,
+                (Score::TokenrankOutgoing, HeadAverage::AfterRanking) => outgoing = true,
+                (Score::Rollout | Score::RolloutSum, _) => rollout = true,
             }
         }
         let tokens = cls.tokens();
@@ -106,6 +122,8 @@ impl ChainProbe {
             mean: mean.then(|| MeanMap::new(tokens)),
             weighted: weighted.then(|| LambdaWeighted::new(tokens, config.lambda_weight)),
             ranks: ranks.map(|parts| RankOnly::new(tokens, config.alpha, parts)),
+            outgoing: outgoing.then(|| RankOnly::new(tokens, config.alpha, RankParts::Ranks).backward()),
+            rollout: rollout.then(Rollout::default),
         }
     }
 
@@ -115,28 +133,38 @@ impl ChainProbe {
             mean: self.mean.map(MeanMap::finish).transpose()?,
             weighted: self.weighted.map(LambdaWeighted::finish).transpose()?,
             ranks: self.ranks.map(RankOnly::finish).transpose()?,
+            outgoing: self.outgoing.map(RankOnly::finish).transpose()?,
+            rollout: self.rollout.map(Rollout::finish).transpose()?,
         })
     }
 }
 
 impl AttentionProbe for ChainProbe {
     fn want(&mut self, site: &Site) -> Want {
-        self.mean.want(site) | self.weighted.want(site) | self.ranks.want(site)
+        self.mean.want(site)
+            | self.weighted.want(site)
+            | self.ranks.want(site)
+            | self.outgoing.want(site)
+            | self.rollout.want(site)
     }
 
     fn see(&mut self, site: &Site, heads: Range<i64>, view: &View<'_>) -> Result<(), models::Error> {
         self.mean.see(site, heads.clone(), view)?;
         self.weighted.see(site, heads.clone(), view)?;
-        self.ranks.see(site, heads, view)
+        self.ranks.see(site, heads.clone(), view)?;
+        self.outgoing.see(site, heads.clone(), view)?;
+        self.rollout.see(site, heads, view)
     }
 }
 
-/// The maps that the reducers of one kind of chain have kept.
+/// What the reducers of one kind of chain have kept.
 struct ChainMaps {
     cls: ClsInChain,
     mean: Option<Tensor>,
     weighted: Option<Tensor>,
     ranks: Option<HeadRanks>,
+    outgoing: Option<HeadRanks>,
+    rollout: Option<Tensor>,
 }
 
 /// Selects the image tokens from distributions over the states of a chain: `[images, n]` → `[images][patches]`.
@@ -193,7 +221,7 @@ mod tests {
         let wants = |methods: &str| {
             let text = format!("methods = [{methods}]\nfractions = [0.0, 0.5]");
             let config: MaskingConfig = toml::from_str(&text).expect("a table");
-            let mut probe = ScoreProbe::new(&config, &config.methods(), (0..4).collect());
+            let mut probe = ScoreProbe::new(&config, &config.rankings(), (0..4).collect());
             let site = |block| Site {
                 stream: Stream::Vision,
                 block,

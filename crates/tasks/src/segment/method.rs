@@ -5,13 +5,12 @@ use std::fmt;
 use std::num::NonZeroUsize;
 use std::str::FromStr;
 
-use markov_core::Direction;
 use models::LayerSelection;
 use models::probe::{HeadWeight, LambdaWeight, MapKind, MapRequest, WeightScope};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::method::{FileKind, FileMethod, MethodKind, Named};
+use crate::method::{FileKind, FileMethod, MethodKind, Named, Way};
 use crate::score_file::FromFile;
 
 /// A method with its settings, written as its name alone (`"bounce"`) or with settings
@@ -128,26 +127,6 @@ impl Default for Concepts {
             background: background.map(str::to_owned).to_vec(),
             layers: LayerSelection::List((14..18).collect()),
             softmax: true,
-        }
-    }
-}
-
-/// Direction in which a chain runs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Way {
-    /// From a token to the tokens it attends to.
-    #[default]
-    Forward,
-    /// From a token to the tokens that attend to it.
-    Backward,
-}
-
-impl From<Way> for Direction {
-    fn from(way: Way) -> Self {
-        match way {
-            Way::Forward => Self::Forward,
-            Way::Backward => Self::Backward,
         }
     }
 }

@@ -24,8 +24,9 @@ use models::pipeline::{JointPipeline, PromptTokens};
 use ndarray::Array2;
 use rayon::prelude::*;
 
+pub use crate::method::Way;
 pub use config::{Layers, Noise, Pooled, SegmentConfig};
-pub use method::{Bounce, Concepts, Method, Rank, Select, Way, Weight};
+pub use method::{Bounce, Concepts, Method, Rank, Select, Weight};
 pub use record::{ClassCounts, MapScore, SegmentMaps, SegmentRecord};
 
 use crate::dataset::segmentation::{NamedClass, SegmentedImage};

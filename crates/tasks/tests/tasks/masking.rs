@@ -3,8 +3,10 @@
 use std::path::Path;
 
 use models::attend::{KeyBias, NoProbe};
+use models::image::Rgb8;
 use models::probe::{KeepAll, KeptLayer};
 use models::{Device, Kind, LoadOptions, VisionModel};
+use ndarray::{Array3, Axis, s};
 use tasks::dataset::{DatasetConfig, LabelledImage};
 use tasks::masking::{Masking, MaskingConfig, MaskingRecord};
 use tasks::{Answer, Task};
@@ -174,5 +176,233 @@ fn predictions_do_not_depend_on_the_batch() {
     let (one, all) = (run("before-ranking", 1), run("before-ranking", IMAGES));
     for (a, b) in one.iter().zip(&all) {
         assert_eq!(a.predicted, b.predicted);
+    }
+}
+
+/// The side of a patch of the miniature ViT.
+const PATCH: usize = 8;
+
+/// Pixels `[3, h, w]` in which patches are replaced by those of another image.
+fn pasted(pixels: &Array3<f32>, other: &Array3<f32>, patches: &[usize]) -> Array3<f32> {
+    let columns = pixels.dim().2 / PATCH;
+    let mut out = pixels.clone();
+    for patch in patches {
+        let (row, column) = (patch / columns * PATCH, patch % columns * PATCH);
+        let area = s![.., row..row + PATCH, column..column + PATCH];
+        out.slice_mut(area).assign(&other.slice(area));
+    }
+    out
+}
+
+/// A Gaussian blur, sample by sample in double precision, mirrored at the edges.
+fn blurred(pixels: &Array3<f32>) -> Array3<f32> {
+    let (_, height, width) = pixels.dim();
+    let sigma = height.min(width) as f64 / 16.0;
+    let radius = (3.0 * sigma).ceil() as i64;
+    let weight = |offset: i64| (-(offset as f64).powi(2) / (2.0 * sigma * sigma)).exp();
+    let total: f64 = (-radius..=radius).map(weight).sum();
+    let mirrored = |at: i64, side: usize| {
+        let last = side as i64 - 1;
+        (if at < 0 {
+            -at
+        } else if at > last {
+            2 * last - at
+        } else {
+            at
+        }) as usize
+    };
+    let along = |planes: &Array3<f64>, axis: usize| {
+        Array3::from_shape_fn(planes.dim(), |(channel, row, column)| {
+            let sample = |offset: i64| {
+                if axis == 1 {
+                    planes[(channel, mirrored(row as i64 + offset, height), column)]
+                } else {
+                    planes[(channel, row, mirrored(column as i64 + offset, width))]
+                }
+            };
+            (-radius..=radius).map(|offset| weight(offset) * sample(offset)).sum::<f64>() / total
+        })
+    };
+    along(&along(&pixels.mapv(f64::from), 2), 1).mapv(|value| value as f32)
+}
+
+/// Every mechanism and direction: pixels are replaced in the image and embedded again, tokens are zeroed in place.
+#[test]
+fn mechanisms_agree_with_a_slow_implementation() {
+    const FRACTIONS: [f64; 3] = [0.0, 0.4, 1.0];
+    let model = model();
+    let network = &model.network;
+    let items = &items()[..3];
+    for direction in ["deletion", "least-first", "insertion"] {
+        let config: MaskingConfig = serde_json::from_value(serde_json::json!({
+            "methods": ["random", "tokenrank"],
+            "mechanism": ["zero-token", { "pixels": "grey" }, { "pixels": "black" }, { "pixels": "mean" }, { "pixels": "blur" }],
+            "direction": direction,
+            "confidence": true,
+            "fractions": FRACTIONS,
+            "figures": 3,
+        }))
+        .expect("a task table");
+        let files = config.score_files().expect("no files");
+        let mut task = Masking::new(config, model(), items.to_vec(), 5, files).expect("a task");
+        let records: Vec<MaskingRecord> =
+            task.run(0..3).expect("a batch").into_iter().filter_map(Answer::record).collect();
+        assert_eq!(records.len(), 3);
+        for (item, record) in items.iter().zip(&records) {
+            let pixels = model.preprocessor.apply(&item.load().expect("drawn").rgb).expect("pixels");
+            let embed = |pixels: &Array3<f32>| {
+                network.embed(&VisionModel::batch([pixels]).expect("a batch")).expect("embeds")
+            };
+            let (_, height, width) = pixels.dim();
+            let channel =
+                |value: &dyn Fn(usize) -> f32| Array3::from_shape_fn((3, height, width), |(c, ..)| value(c));
+            let mean =
+                |c: usize| pixels.index_axis(Axis(0), c).mapv(f64::from).mean().expect("pixels") as f32;
+            let black = model
+                .preprocessor
+                .apply(&Rgb8 { width, height, data: vec![0; 3 * width * height] })
+                .expect("black");
+            let grey = channel(&|_| 0.0);
+            let (mean, blur) = (channel(&mean), blurred(&pixels));
+            let confidence = record.confidence.as_ref().expect("asked for");
+            let maps = &record.scores.as_ref().expect("kept").maps;
+            assert_eq!(maps.len(), 2, "a map for each ranking");
+            for (method, predicted) in &record.predicted {
+                let name =
+                    if method.starts_with("random") { "random-zero-token" } else { "tokenrank-zero-token" };
+                let scores = &maps[name];
+                let mut order: Vec<usize> = (0..scores.len()).collect();
+                order.sort_by(|&a, &b| scores[b].total_cmp(&scores[a]));
+                for (step, fraction) in FRACTIONS.iter().enumerate() {
+                    let count = (fraction * order.len() as f64).round() as usize;
+                    let masked: Vec<usize> = match direction {
+                        "deletion" => order[..count].to_vec(),
+                        "least-first" => order.iter().rev().take(count).copied().collect(),
+                        _ => order[count..].to_vec(),
+                    };
+                    let mechanism = method.trim_start_matches("random-").trim_start_matches("tokenrank-");
+                    let embedded = match mechanism {
+                        "zero-token" => {
+                            let embedded = embed(&pixels);
+                            for &patch in &masked {
+                                let _ = embedded.tokens.narrow(1, 1 + patch as i64, 1).zero_();
+                            }
+                            embedded
+                        }
+                        "grey" => embed(&pasted(&pixels, &grey, &masked)),
+                        "black" => embed(&pasted(&pixels, &black, &masked)),
+                        "mean" => embed(&pasted(&pixels, &mean, &masked)),
+                        "blur" => embed(&pasted(&pixels, &blur, &masked)),
+                        other => panic!("no mechanism {other}"),
+                    };
+                    let encoded = network.encode(&embedded, &KeyBias::none(), &mut NoProbe).expect("encodes");
+                    let logits = network.logits(&encoded).expect("computes").expect("a classifier").get(0);
+                    let at = format!("{method} at {fraction}, {direction}, {}", item.id);
+                    assert_eq!(predicted[step], logits.argmax(-1, false).int64_value(&[]) as usize, "{at}");
+                    let (found, class) = (confidence.masked[method][step], record.unmasked as i64);
+                    let probability = logits.softmax(-1, Kind::Double).double_value(&[class]);
+                    assert!(
+                        (f64::from(found.probability) - probability).abs() < 1e-4,
+                        "{at}: {found:?} {probability}"
+                    );
+                    assert!((f64::from(found.logit) - logits.double_value(&[class])).abs() < 1e-3, "{at}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn settings_of_mechanisms_are_checked() {
+    let config = |settings: &str| -> MaskingConfig {
+        toml::from_str(&format!("methods = [\"cls\"]\n{settings}")).expect("a table")
+    };
+    let refused = |settings: &str, word: &str| {
+        let message = config(settings).check().expect_err(settings).to_string();
+        assert!(message.contains(word), "{settings}: {message}");
+    };
+    refused("fractions = [0.0, 1.0]", "below 1");
+    refused("fractions = [0.0, 1.0]\nmechanism = [\"zero-token\", \"remove\"]", "below 1");
+    refused("fractions = [0.0, 0.5]\nmechanism = []", "at least one mechanism");
+    refused("fractions = [0.0, 0.5]\nmechanism = [\"remove\", \"remove\"]", "listed twice");
+    assert!(
+        config("fractions = { from = 0.0, to = 1.0, step = 0.5 }\nmechanism = \"zero-token\"")
+            .check()
+            .is_ok()
+    );
+    // The names tell several mechanisms apart, and only then.
+    let keys = |settings: &str| -> Vec<String> {
+        config(settings).methods().iter().map(ToString::to_string).collect()
+    };
+    assert_eq!(keys("fractions = [0.0, 0.5]\nmechanism = { pixels = \"blur\" }"), ["cls"]);
+    let list = "fractions = [0.0, 0.5]\nmechanism = [\"remove\", { pixels = \"blur\" }]";
+    assert_eq!(keys(list), ["cls", "cls-blur"]);
+    // A setting with its default is not written, so that runs of earlier versions keep their identity.
+    let json = serde_json::json!(config("fractions = [0.0, 0.5]"));
+    assert!(["mechanism", "direction", "confidence"].iter().all(|key| json.get(key).is_none()), "{json}");
+    let json = serde_json::json!(config(list));
+    let again: MaskingConfig = serde_json::from_value(json).expect("read again");
+    assert_eq!(again.methods(), config(list).methods());
+
+    let network = &model().network;
+    let message = config("fractions = [0.0, 0.5]\nmechanism = \"mask-token\"")
+        .check_network(network)
+        .expect_err("none")
+        .to_string();
+    assert!(message.contains("mask_token"), "{message}");
+    assert!(config("fractions = [0.0, 0.5]\nconfidence = true").check_network(network).is_ok());
+}
+
+/// Rollout and outgoing TokenRank from whole maps.
+#[test]
+fn rollout_and_outgoing_ranks_agree_with_a_slow_implementation() {
+    let model = model();
+    let network = &model.network;
+    for heads in ["before-ranking", "after-ranking"] {
+        let config: MaskingConfig = serde_json::from_value(serde_json::json!({
+            "methods": ["rollout", "rollout-sum", "tokenrank-outgoing"],
+            "layers": "last:2", "heads": heads, "alpha": ALPHA, "fractions": [0.0, 0.5], "figures": 2,
+        }))
+        .expect("a task table");
+        let files = config.score_files().expect("no files");
+        let items = items()[..2].to_vec();
+        let mut task = Masking::new(config, model(), items.clone(), 5, files).expect("a task");
+        let records: Vec<MaskingRecord> =
+            task.run(0..2).expect("a batch").into_iter().filter_map(Answer::record).collect();
+        for (item, record) in items.iter().zip(&records) {
+            let pixels = model.preprocessor.apply(&item.load().expect("drawn").rgb).expect("pixels");
+            let embedded = network.embed(&VisionModel::batch(&[pixels]).expect("a batch")).expect("embeds");
+            let mut probe = KeepAll::default();
+            network.encode(&embedded, &KeyBias::none(), &mut probe).expect("encodes");
+            let mut layers = probe.finish().expect("seen");
+            let layers = layers.split_off(layers.len() - 2);
+            let n = embedded.layout.tokens();
+            let identity = Tensor::eye(n, (Kind::Double, Device::Cpu));
+            let product = layers.iter().fold(identity.shallow_clone(), |product, layer| {
+                let mean = maps(std::slice::from_ref(layer), true).mean_dim(0i64, false, Kind::Double);
+                ((mean + &identity) / 2.0).matmul(&product)
+            });
+            let all = maps(&layers, true);
+            let chains = if heads == "before-ranking" { all.mean_dim(0i64, true, Kind::Double) } else { all };
+            // Teleport first, reversal second.
+            let jumps = &chains * ALPHA + (1.0 - ALPHA) / n as f64;
+            let mut power =
+                (&jumps / jumps.sum_dim_intlist(1i64, true, Kind::Double)).transpose(1, 2).contiguous();
+            for _ in 0..20 {
+                power = power.matmul(&power);
+            }
+            let outgoing = power.select(1, 0).mean_dim(0i64, false, Kind::Double);
+            let found = &record.scores.as_ref().expect("kept").maps;
+            for (method, wanted) in [
+                ("rollout", product.get(0)),
+                ("rollout-sum", product.mean_dim(0i64, false, Kind::Double)),
+                ("tokenrank-outgoing", outgoing),
+            ] {
+                let wanted: Vec<f64> = Vec::try_from(wanted.narrow(0, 1, n - 1)).expect("a vector");
+                let off: f64 =
+                    found[method].iter().zip(&wanted).map(|(&a, b)| (f64::from(a) - b).abs()).sum();
+                assert!(off < 1e-5, "{method}, {heads}: {off:e}");
+            }
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! The items of a masking run: how many tokens can be removed before the answer becomes wrong.
 
-use tasks::masking::{Masking, MaskingConfig, MaskingRecord};
+use tasks::masking::{Direction, Masking, MaskingConfig, MaskingRecord};
 
 use super::metrics::{item_area, measures};
 use crate::error::Result;
@@ -17,31 +17,45 @@ pub(super) fn view(config: &MaskingConfig, run: &RunFolder) -> Result<ItemView> 
     let heads = vec!["class", "predicted"];
     let mut items = ItemView::of(methods.clone(), &answers, heads, |record| &record.id, facts);
 
+    let higher_is_better = Some(config.direction != Direction::Deletion);
     items.score(Score {
         title: "AUC of the item",
-        meaning: "Mean over the range of removed tokens of right (1) and wrong (0): low where the removal hurts early. Only items \
-                  that were right before masking have one.",
-        higher_is_better: Some(false),
+        meaning: "Mean over the fractions of right (1) and wrong (0): low where masking hurts early. Only items that were right before \
+                  masking have one.",
+        higher_is_better,
         digits: 3,
         values: values(&methods, &answers, |record, key| {
             was_right(record).then(|| item_area(record, key, &fractions)).flatten()
         }),
     });
+    let inserts = config.direction == Direction::Insertion;
+    let (title, meaning) = if inserts {
+        (
+            "First right at, %",
+            "Fraction of patches visible at the first right answer; 100 if no answer is right.",
+        )
+    } else {
+        (
+            "First wrong at, %",
+            "Fraction of patches masked at the first wrong answer; 100 if no answer is wrong.",
+        )
+    };
     items.score(Score {
-        title: "First wrong at, %",
-        meaning: "Fraction of tokens removed at the first wrong answer; 100 if no answer is wrong.",
-        higher_is_better: Some(false),
+        title,
+        meaning,
+        higher_is_better: higher_is_better.map(|higher| higher != inserts),
         digits: 0,
         values: values(&methods, &answers, |record, key| {
-            let first = record.predicted.get(key)?.iter().position(|&class| class != record.label);
+            let answers = record.predicted.get(key)?;
+            let first = answers.iter().position(|&class| (class == record.label) == inserts);
             was_right(record)
                 .then(|| 100.0 * first.map_or(1.0, |step| fractions[step.min(fractions.len() - 1)]))
         }),
     });
     items.score(Score {
         title: "Steps survived",
-        meaning: "Number of removal steps with a right answer, whether or not it was right before masking.",
-        higher_is_better: Some(false),
+        meaning: "Number of fractions with a right answer, whether or not it was right before masking.",
+        higher_is_better,
         digits: 0,
         values: values(&methods, &answers, |record, key| {
             Some(record.predicted.get(key)?.iter().filter(|&&class| class == record.label).count() as f64)
@@ -58,7 +72,11 @@ pub(super) fn view(config: &MaskingConfig, run: &RunFolder) -> Result<ItemView> 
             .collect()
     };
     items.strips = Some(Strips {
-        title: "right at each fraction of removed tokens",
+        title: if inserts {
+            "right at each fraction of visible patches"
+        } else {
+            "right at each fraction of masked patches"
+        },
         steps: fractions.iter().map(|fraction| format!("{:.0} %", 100.0 * fraction)).collect(),
         right: methods.iter().map(|method| of(&method.key)).collect(),
     });
@@ -75,7 +93,7 @@ pub(super) fn view(config: &MaskingConfig, run: &RunFolder) -> Result<ItemView> 
         |item| item.load().ok().map(|image| (image.rgb, Some(image.sha256))),
     );
 
-    let (records, measures) = (records(&answers), measures(&fractions));
+    let (records, measures) = (records(&answers), measures(config));
     items.spreads = Spreads::of(&measures, &records, &methods, experiment.seed);
     items.spreads.compare(&measures, &records, (&methods, items.lead), experiment.seed);
     Ok(items)

@@ -1,14 +1,15 @@
-//! Accuracy while tokens are removed, and the area under it.
+//! Accuracy while patches are masked, and the area under it.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use ndarray::Array2;
-use tasks::masking::MaskingRecord;
+use tasks::masking::{ClassScore, Direction, MaskingConfig, MaskingRecord};
 
 use crate::experiments::measure::Measure;
 use crate::experiments::spec::{Better, Level, MetricSpec, Noise, PaperColumn, Unit};
 use crate::metrics::bootstrap::{Additive, BootstrapError, Formula};
+use crate::metrics::exact::exact_sums;
 
 /// Counts from which the masking curves are computed. Integers, so that the order of the records does not matter.
 #[derive(Debug, Clone, PartialEq)]
@@ -131,20 +132,78 @@ pub fn item_area(record: &MaskingRecord, method: &str, fractions: &[f64]) -> Opt
     Some(area_under(fractions, &right.collect::<Vec<_>>()))
 }
 
+/// What the area of a masking curve is taken of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum AreaOf {
+    /// Accuracy ÷ unmasked accuracy: [`MethodCurve::auc`].
+    Accuracy,
+    /// Accuracy over the images that were right before masking: [`MethodCurve::auc_still_right`].
+    StillRight,
+    /// Accuracy, without normalisation.
+    Unnormalised,
+    /// Probability of the class predicted before masking.
+    Probability,
+    /// Logit of the class predicted before masking.
+    Logit,
+}
+
 /// A metric of masking.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MaskingMetric {
     /// Top-1 accuracy before masking: of the run, not of a method.
     UnmaskedAccuracy,
-    /// [`MethodCurve::auc`].
-    Auc,
-    /// [`MethodCurve::auc_still_right`].
-    AucStillRight,
+    /// Area under a curve over the fractions, divided by their range.
+    Area(Direction, AreaOf),
+    /// Mean over the fractions of how much the probability of the class predicted before masking falls if the most important patches are
+    /// masked (DeYoung et al., arXiv 1911.03429).
+    Comprehensiveness,
+    /// Mean over the fractions of how much that probability falls if only the most important patches are visible.
+    Sufficiency,
 }
 
 impl MaskingMetric {
-    /// All metrics, in the order of results and tables.
-    pub const ALL: [Self; 3] = [Self::UnmaskedAccuracy, Self::Auc, Self::AucStillRight];
+    /// The metric of the paper's table.
+    pub const AUC: Self = Self::Area(Direction::Deletion, AreaOf::Accuracy);
+    /// The same over the images that were right before masking.
+    pub const AUC_STILL_RIGHT: Self = Self::Area(Direction::Deletion, AreaOf::StillRight);
+
+    /// Returns all metrics, in the order of results and tables.
+    pub fn all() -> Vec<Self> {
+        let areas = Direction::ALL.into_iter().flat_map(|direction| {
+            let all = [
+                AreaOf::Accuracy,
+                AreaOf::StillRight,
+                AreaOf::Unnormalised,
+                AreaOf::Probability,
+                AreaOf::Logit,
+            ];
+            all.map(|area| Self::Area(direction, area))
+        });
+        let others = [Self::Comprehensiveness, Self::Sufficiency];
+        [Self::UnmaskedAccuracy].into_iter().chain(areas).chain(others).collect()
+    }
+
+    /// Returns the metrics of an experiment.
+    fn of(task: &MaskingConfig) -> Vec<Self> {
+        let direction = task.direction;
+        let mut metrics = vec![
+            Self::UnmaskedAccuracy,
+            Self::Area(direction, AreaOf::Accuracy),
+            Self::Area(direction, AreaOf::StillRight),
+        ];
+        if task.confidence {
+            metrics.extend(
+                [AreaOf::Unnormalised, AreaOf::Probability, AreaOf::Logit]
+                    .map(|of| Self::Area(direction, of)),
+            );
+            match direction {
+                Direction::Deletion => metrics.push(Self::Comprehensiveness),
+                Direction::Insertion => metrics.push(Self::Sufficiency),
+                Direction::LeastFirst => {}
+            }
+        }
+        metrics
+    }
 
     /// Returns the description of the metric for the shared code.
     pub fn spec(self) -> MetricSpec {
@@ -157,23 +216,66 @@ impl MaskingMetric {
                 noise: Noise::ITEM,
                 ..MetricSpec::plain("unmasked-accuracy", "right before masking", Better::Higher)
             },
-            Self::Auc => {
-                MetricSpec { column: PaperColumn::Filled, ..MetricSpec::plain("auc", "AUC", Better::Lower) }
+            Self::Area(direction, of) => area_spec(direction, of),
+            Self::Comprehensiveness => {
+                MetricSpec::plain("comprehensiveness", "comprehensiveness", Better::Higher)
             }
-            Self::AucStillRight => MetricSpec::plain("auc-still-right", "AUC, right before", Better::Lower),
+            Self::Sufficiency => MetricSpec::plain("sufficiency", "sufficiency", Better::Lower),
         }
     }
 
-    /// Returns the metric over these fractions of removed tokens.
+    /// Returns the metric over these fractions.
     pub fn over(self, fractions: &[f64]) -> OverFractions {
         OverFractions { metric: self, fractions: fractions.to_vec() }
     }
 }
 
-/// Returns all metrics over these fractions of removed tokens.
-pub fn measures(fractions: &[f64]) -> Vec<Measure<MaskingRecord>> {
-    let measure = |metric: MaskingMetric| Measure::new(metric.spec(), metric.over(fractions));
-    MaskingMetric::ALL.map(measure).into()
+fn area_spec(direction: Direction, of: AreaOf) -> MetricSpec {
+    let (key, title) = match (direction, of) {
+        (Direction::Deletion, AreaOf::Accuracy) => ("auc", "AUC"),
+        (Direction::Deletion, AreaOf::StillRight) => ("auc-still-right", "AUC, right before"),
+        (Direction::Deletion, AreaOf::Unnormalised) => ("auc-unnormalised", "AUC, not normalised"),
+        (Direction::Deletion, AreaOf::Probability) => ("auc-probability", "AUC of probability"),
+        (Direction::Deletion, AreaOf::Logit) => ("auc-logit", "AUC of logit"),
+        (Direction::LeastFirst, AreaOf::Accuracy) => ("least-first-auc", "least first: AUC"),
+        (Direction::LeastFirst, AreaOf::StillRight) => {
+            ("least-first-auc-still-right", "least first: AUC, right before")
+        }
+        (Direction::LeastFirst, AreaOf::Unnormalised) => {
+            ("least-first-auc-unnormalised", "least first: AUC, not normalised")
+        }
+        (Direction::LeastFirst, AreaOf::Probability) => {
+            ("least-first-auc-probability", "least first: AUC of probability")
+        }
+        (Direction::LeastFirst, AreaOf::Logit) => ("least-first-auc-logit", "least first: AUC of logit"),
+        (Direction::Insertion, AreaOf::Accuracy) => ("insertion-auc", "insertion: AUC"),
+        (Direction::Insertion, AreaOf::StillRight) => {
+            ("insertion-auc-still-right", "insertion: AUC, right before")
+        }
+        (Direction::Insertion, AreaOf::Unnormalised) => {
+            ("insertion-auc-unnormalised", "insertion: AUC, not normalised")
+        }
+        (Direction::Insertion, AreaOf::Probability) => {
+            ("insertion-auc-probability", "insertion: AUC of probability")
+        }
+        (Direction::Insertion, AreaOf::Logit) => ("insertion-auc-logit", "insertion: AUC of logit"),
+    };
+    let better = match direction {
+        Direction::Deletion => Better::Lower,
+        Direction::LeastFirst | Direction::Insertion => Better::Higher,
+    };
+    let column = match (direction, of) {
+        (Direction::Deletion, AreaOf::Accuracy) => PaperColumn::Filled,
+        _ => PaperColumn::No,
+    };
+    MetricSpec { column, ..MetricSpec::plain(key, title, better) }
+}
+
+/// Returns the metrics of an experiment.
+pub fn measures(task: &MaskingConfig) -> Vec<Measure<MaskingRecord>> {
+    let fractions = task.fractions.values();
+    let measure = |metric: MaskingMetric| Measure::new(metric.spec(), metric.over(&fractions));
+    MaskingMetric::of(task).into_iter().map(measure).collect()
 }
 
 impl fmt::Display for MaskingMetric {
@@ -183,35 +285,53 @@ impl fmt::Display for MaskingMetric {
     }
 }
 
-/// A metric together with the fractions of removed tokens: [`MaskingMetric::over`].
+/// A metric together with the fractions: [`MaskingMetric::over`].
 #[derive(Debug, Clone, PartialEq)]
 pub struct OverFractions {
     /// The metric.
     pub metric: MaskingMetric,
-    /// Fractions of removed tokens, ascending.
+    /// Fractions, ascending.
     pub fractions: Vec<f64>,
+}
+
+impl OverFractions {
+    /// Returns what an image adds to the part and to the whole; `None` if the record lacks an answer.
+    fn pair(&self, record: &MaskingRecord, method: &str) -> Option<(f64, f64)> {
+        let before = record.unmasked == record.label;
+        let area = || item_area(record, method, &self.fractions);
+        let scores =
+            || Some((record.confidence.as_ref()?.unmasked, record.confidence.as_ref()?.masked.get(method)?));
+        let area_of = |of: fn(&ClassScore) -> f32| {
+            let heights: Vec<f64> = scores()?.1.iter().map(|score| f64::from(of(score))).collect();
+            Some(area_under(&self.fractions, &heights))
+        };
+        Some(match self.metric {
+            MaskingMetric::UnmaskedAccuracy => (f64::from(u8::from(before)), 1.0),
+            MaskingMetric::Area(_, AreaOf::Accuracy) => (area()?, f64::from(u8::from(before))),
+            MaskingMetric::Area(_, AreaOf::StillRight) if before => (area()?, 1.0),
+            MaskingMetric::Area(_, AreaOf::StillRight) => (0.0, 0.0),
+            MaskingMetric::Area(_, AreaOf::Unnormalised) => (area()?, 1.0),
+            MaskingMetric::Area(_, AreaOf::Probability) => (area_of(|score| score.probability)?, 1.0),
+            MaskingMetric::Area(_, AreaOf::Logit) => (area_of(|score| score.logit)?, 1.0),
+            MaskingMetric::Comprehensiveness | MaskingMetric::Sufficiency => {
+                let (unmasked, masked) = scores()?;
+                let fall =
+                    |score: &ClassScore| f64::from(unmasked.probability) - f64::from(score.probability);
+                (masked.iter().map(fall).sum::<f64>() / masked.len().max(1) as f64, 1.0)
+            }
+        })
+    }
 }
 
 impl Additive for OverFractions {
     type Record = MaskingRecord;
 
-    /// Returns a pair: the area under the answers to an image, and whether it was right before masking.
+    /// Returns a pair for each image; the metric is the ratio of the sums.
     fn contributions(&self, records: &[MaskingRecord], method: &str) -> Result<Array2<f64>, BootstrapError> {
         let mut pairs = Array2::zeros((records.len(), 2));
         for (mut pair, record) in pairs.rows_mut().into_iter().zip(records) {
-            let before = record.unmasked == record.label;
-            let area = || {
-                let missing = || BootstrapError::Missing { method: method.into(), item: record.id.clone() };
-                item_area(record, method, &self.fractions).ok_or_else(missing)
-            };
-            let (part, whole) = match self.metric {
-                MaskingMetric::UnmaskedAccuracy => (f64::from(u8::from(before)), 1.0),
-                MaskingMetric::Auc => (area()?, f64::from(u8::from(before))),
-                MaskingMetric::AucStillRight if before => (area()?, 1.0),
-                MaskingMetric::AucStillRight => (0.0, 0.0),
-            };
-            pair[0] = part;
-            pair[1] = whole;
+            let missing = || BootstrapError::Missing { method: method.into(), item: record.id.clone() };
+            (pair[0], pair[1]) = self.pair(record, method).ok_or_else(missing)?;
         }
         Ok(pairs)
     }
@@ -220,15 +340,22 @@ impl Additive for OverFractions {
         Formula::Ratios
     }
 
-    /// Computes the value from the method's curve, whose counts are integers: the sums of
+    /// Computes areas of accuracy from the method's curve, whose counts are integers: the sums of
     /// [`contributions`](Self::contributions) give the same area except for the last digits.
     fn value_over(&self, records: &[MaskingRecord], method: &str) -> Option<f64> {
-        let curves = MaskingCurves::of(&self.fractions, records);
-        let curve = || curves.finish().remove(method);
+        let curves = || MaskingCurves::of(&self.fractions, records);
+        let curve = || curves().finish().remove(method);
         match self.metric {
-            MaskingMetric::UnmaskedAccuracy => (curves.items() > 0).then(|| curves.unmasked_accuracy()),
-            MaskingMetric::Auc => curve()?.auc,
-            MaskingMetric::AucStillRight => curve()?.auc_still_right,
+            MaskingMetric::UnmaskedAccuracy => {
+                Some(curves()).filter(|curves| curves.items() > 0).map(|curves| curves.unmasked_accuracy())
+            }
+            MaskingMetric::Area(_, AreaOf::Accuracy) => curve()?.auc,
+            MaskingMetric::Area(_, AreaOf::StillRight) => curve()?.auc_still_right,
+            MaskingMetric::Area(_, AreaOf::Unnormalised | AreaOf::Probability | AreaOf::Logit)
+            | MaskingMetric::Comprehensiveness
+            | MaskingMetric::Sufficiency => {
+                self.formula().value(&exact_sums(self.contributions(records, method).ok()?.view()))
+            }
         }
     }
 }
@@ -238,6 +365,7 @@ mod tests {
     use super::*;
     use approx::assert_relative_eq;
     use proptest::prelude::*;
+    use tasks::masking::Confidence;
 
     fn record(label: usize, unmasked: usize, predicted: &[usize]) -> MaskingRecord {
         MaskingRecord {
@@ -246,6 +374,7 @@ mod tests {
             label,
             unmasked,
             predicted: BTreeMap::from([("tokenrank".to_owned(), predicted.to_vec())]),
+            confidence: None,
             scores: None,
         }
     }
@@ -276,6 +405,39 @@ mod tests {
         assert_eq!(curves.finish()["tokenrank"].auc, None);
     }
 
+    /// Two images at the fractions 0, 0.5 and 1, worked out by hand.
+    #[test]
+    fn confidence_by_hand() {
+        let score = |probability: f32, logit: f32| ClassScore { probability, logit };
+        let of = |unmasked: ClassScore, masked: [ClassScore; 3], predicted: &[usize]| MaskingRecord {
+            confidence: Some(Confidence {
+                unmasked,
+                masked: BTreeMap::from([("tokenrank".to_owned(), masked.to_vec())]),
+            }),
+            ..record(3, 3, predicted)
+        };
+        let records = [
+            of(score(0.75, 4.0), [score(0.75, 4.0), score(0.5, 2.0), score(0.25, 0.0)], &[3, 3, 1]),
+            of(score(1.0, 8.0), [score(1.0, 8.0), score(0.0, -8.0), score(0.0, -8.0)], &[3, 0, 0]),
+        ];
+        let value = |metric: MaskingMetric| metric.over(&[0.0, 0.5, 1.0]).value_over(&records, "tokenrank");
+        let area = |of: AreaOf| value(MaskingMetric::Area(Direction::Insertion, of)).unwrap();
+        // Accuracies 1, 0.5 and 0; all images were right before.
+        assert_relative_eq!(area(AreaOf::Unnormalised), 0.5);
+        assert_relative_eq!(area(AreaOf::Accuracy), 0.5);
+        assert_relative_eq!(area(AreaOf::Probability), (0.5 + 0.25) / 2.0);
+        assert_relative_eq!(area(AreaOf::Logit), (2.0 - 4.0) / 2.0);
+        // Falls 0, 0.25, 0.5 and 0, 1, 1.
+        for metric in [MaskingMetric::Comprehensiveness, MaskingMetric::Sufficiency] {
+            assert_relative_eq!(value(metric).unwrap(), (0.25 + 2.0 / 3.0) / 2.0, max_relative = 1e-12);
+        }
+        // Records without confidence have no such value, and are named where methods are compared.
+        let plain = [record(3, 3, &[3, 3, 1])];
+        let metric = MaskingMetric::Comprehensiveness.over(&[0.0, 0.5, 1.0]);
+        assert_eq!(metric.value_over(&plain, "tokenrank"), None);
+        assert!(matches!(metric.contributions(&plain, "tokenrank"), Err(BootstrapError::Missing { .. })));
+    }
+
     proptest! {
         #[test]
         fn contributions_of_items_give_the_metrics(
@@ -288,7 +450,8 @@ mod tests {
             records.iter().for_each(|record| curves.add(record));
             let curve = &curves.finish()["tokenrank"];
             let wanted = [Some(curves.unmasked_accuracy()), curve.auc, curve.auc_still_right];
-            for (metric, wanted) in MaskingMetric::ALL.into_iter().zip(wanted) {
+            let metrics = [MaskingMetric::UnmaskedAccuracy, MaskingMetric::AUC, MaskingMetric::AUC_STILL_RIGHT];
+            for (metric, wanted) in metrics.into_iter().zip(wanted) {
                 let over = metric.over(&fractions);
                 let sums = over.contributions(&records, "tokenrank").unwrap().sum_axis(ndarray::Axis(0));
                 match (over.formula().value(&sums.to_vec()), wanted) {

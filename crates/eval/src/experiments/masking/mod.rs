@@ -29,7 +29,7 @@ use metrics::{MaskingCurves, MaskingMetric, measures};
 /// Description of the experiment.
 pub const FACTS: Facts = Facts {
     name: "masking",
-    metrics: || MaskingMetric::ALL.map(MaskingMetric::spec).into(),
+    metrics: || MaskingMetric::all().into_iter().map(MaskingMetric::spec).collect(),
     rows: "tokens masked by",
     figures: &[
         FigureFile { file: "curves.png", title: "curves" },
@@ -60,10 +60,10 @@ impl Kind for MaskingConfig {
 
     fn methods(&self) -> Vec<MethodInfo> {
         let info = |method: tasks::masking::Method| MethodInfo {
-            family: method.score.to_string(),
-            family_label: method.score.label().to_owned(),
-            ours: method.score.is_steady_state(),
-            seeded: method.score == Score::Random,
+            family: method.ranking.score.to_string(),
+            family_label: method.ranking.score.label().to_owned(),
+            ours: method.ranking.score.is_steady_state(),
+            seeded: method.ranking.score == Score::Random,
             ..MethodInfo::new(&method.to_string(), &method.label())
         };
         self.methods().into_iter().map(info).collect()
@@ -89,12 +89,12 @@ impl Kind for MaskingConfig {
     }
 
     fn meaning(&self, _: &Results) -> String {
-        tables::meaning(&self.fractions.values())
+        tables::meaning(self)
     }
 
     fn sums(&self, run: &RunFolder) -> Result<ItemSums> {
         let records = run.records::<MaskingRecord>()?;
-        ItemSums::of(&measures(&self.fractions.values()), &records, &Kind::methods(self), |record| &record.id)
+        ItemSums::of(&measures(self), &records, &Kind::methods(self), |record| &record.id)
     }
 
     fn items(&self, run: &RunFolder) -> Result<ItemView> {
@@ -134,9 +134,15 @@ impl Network {
             ..LoadOptions::default()
         };
         let mut grid = None;
-        models::headers_only(|| VisionModel::load(&folder, &options).map(|model| grid = model.grid()))?;
+        let mut fits = Ok(());
+        models::headers_only(|| {
+            VisionModel::load(&folder, &options).map(|model| {
+                grid = model.grid();
+                fits = task.check_network(&model.network);
+            })
+        })?;
         task.layers.resolve(config.depth())?;
-        task.check_tokens(config.has_cls(), config.special_tokens())?;
+        fits?;
         Ok(Self { folder, config, grid })
     }
 }
@@ -243,12 +249,16 @@ impl Prepared for PreparedMasking {
         let (items, records) = (answers.of(&self.items), &answers.records);
         let fractions = config.fractions.values();
         let (methods, curves) = (Kind::methods(config), MaskingCurves::of(&fractions, records));
-        let figures = tables::figures(&store.out, title, &items, &preprocessor, &curves, &methods, records)?;
+        let drawn = tables::Drawn { items: &items, preprocessor: &preprocessor, records };
+        let figures = tables::figures(&store.out, (title, config), &drawn, &curves, &methods)?;
         let data_sha256 = data_sha256(records.iter().map(|record| record.sha256.as_str()));
         Ok(RunState::Complete(Report {
-            metrics: values(&measures(&fractions), records, &methods, inputs.paper),
+            metrics: values(&measures(config), records, &methods, inputs.paper),
             curves: Some(curves_of(&curves)),
-            tables: vec![("table", tables::table(title, &curves, &methods, inputs.paper))],
+            tables: vec![(
+                "table",
+                tables::table((title, config), (&curves, records), &methods, inputs.paper),
+            )],
             warnings: warning(&curves).into_iter().collect(),
             figures,
             ..Report::of(answers, data_sha256)
@@ -288,6 +298,7 @@ mod tests {
             label: 3,
             unmasked: 2,
             predicted: BTreeMap::new(),
+            confidence: None,
             scores: None,
         };
         curves.add(&record);

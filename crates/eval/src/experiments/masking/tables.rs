@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 
 use models::image::Preprocessor;
 use tasks::dataset::{LabelledImage, Picture};
-use tasks::masking::MaskingRecord;
+use tasks::masking::{Direction, MaskingConfig, MaskingRecord, Mechanism};
 
-use super::metrics::MaskingCurves;
+use super::metrics::{MaskingCurves, measures};
 use crate::error::Result;
 use crate::experiments::figures::{as_answered, write_figure};
-use crate::experiments::spec::MethodInfo;
+use crate::experiments::measure::Measure;
+use crate::experiments::spec::{MethodInfo, MetricSpec};
 use crate::experiments::target::PaperTarget;
 use crate::paper::PaperTable;
 use crate::table::{Cell, Row, Table};
@@ -17,29 +18,28 @@ use plot::{ColorRange, CurvePlot, Map, OverlayRow, Rgb, Series, curves, overlays
 
 /// Returns the table of our values next to the paper's, a row for each method.
 pub(crate) fn table(
-    title: &str,
-    curves: &MaskingCurves,
+    (title, task): (&str, &MaskingConfig),
+    (curves, records): (&MaskingCurves, &[MaskingRecord]),
     methods: &[MethodInfo],
     paper: Option<&PaperTarget>,
 ) -> Table {
-    let values = curves.finish();
+    // The paper's values are those of deletion.
+    let paper = paper.filter(|_| task.direction == Direction::Deletion);
+    let measures: Vec<_> = measures(task).into_iter().filter(Measure::is_of_methods).collect();
     let row = |MethodInfo { key, label, .. }: &MethodInfo| {
-        let curve = values.get(key);
-        let mut cells = vec![
-            Cell::from(curve.and_then(|curve| curve.auc)),
-            Cell::from(curve.and_then(|curve| curve.auc_still_right)),
-        ];
+        let value = |measure: &Measure<MaskingRecord>| Cell::from(measure.metric.value_over(records, key));
+        let mut cells: Vec<Cell> = measures.iter().map(value).collect();
         if let Some(PaperTarget { table, column: Some(column) }) = paper {
             cells.push(table.published(key, column).into());
         }
         Row { labels: vec![label.clone()], cells }
     };
-    let mut columns = vec!["AUC ↓".to_owned(), "AUC ↓ (right before)".to_owned()];
+    let mut columns: Vec<String> = measures.iter().map(|measure| head(&measure.spec)).collect();
     let mut notes = vec![format!(
         "{} images, top-1 accuracy before masking {:.1} %. {}",
         curves.items(),
         100.0 * curves.unmasked_accuracy(),
-        meaning(curves.fractions()),
+        meaning(task),
     )];
     if let Some(PaperTarget { table, column: Some(column) }) = paper {
         columns.push(format!("paper, {column}"));
@@ -54,14 +54,62 @@ pub(crate) fn table(
     }
 }
 
-/// Returns an explanation of the metrics over these fractions of removed patches.
-pub(crate) fn meaning(fractions: &[f64]) -> String {
-    format!(
-        "AUC: accuracy ÷ unmasked accuracy, mean over {:.0}–{:.0} % of the patches removed; “right before”: only images that \
-         were right before masking.",
-        100.0 * fractions.first().unwrap_or(&0.0),
-        100.0 * fractions.last().unwrap_or(&0.0),
-    )
+/// Returns the head of a column: the title without the direction, which the note explains.
+fn head(spec: &MetricSpec) -> String {
+    let title = spec.title.rsplit(": ").next().unwrap_or(spec.title);
+    match title.strip_suffix(", right before") {
+        Some(short) => format!("{short}{} (right before)", spec.better.arrow()),
+        None => format!("{title}{}", spec.better.arrow()),
+    }
+}
+
+/// Returns an explanation of the metrics.
+pub(crate) fn meaning(task: &MaskingConfig) -> String {
+    let fractions = task.fractions.values();
+    let percent = |fraction: Option<&f64>| format!("{:.0}", 100.0 * fraction.unwrap_or(&0.0));
+    let mut text = format!(
+        "AUC: accuracy ÷ unmasked accuracy, mean over {}–{} % of {}; “right before”: only images that were right before masking.",
+        percent(fractions.first()),
+        percent(fractions.last()),
+        patches(task),
+    );
+    match task.direction {
+        Direction::Deletion => {}
+        Direction::LeastFirst => text += " The least important patches are masked first.",
+        Direction::Insertion => text += " The most important patches become visible first.",
+    }
+    if task.confidence {
+        text += " Probability and logit are those of the class predicted before masking.";
+        match task.direction {
+            Direction::Deletion => {
+                text += " Comprehensiveness: how much that probability falls, mean over the fractions.";
+            }
+            Direction::Insertion => {
+                text += " Sufficiency: how much that probability falls if only these patches are visible, mean over the fractions.";
+            }
+            Direction::LeastFirst => {}
+        }
+    }
+    text
+}
+
+/// Describes what a fraction counts, such as “the patches removed”.
+pub(crate) fn patches(task: &MaskingConfig) -> String {
+    let mechanisms: Vec<&str> = task.mechanism.iter().map(|mechanism| mechanism.participle()).collect();
+    match task.direction {
+        Direction::Deletion | Direction::LeastFirst => format!("the patches {}", mechanisms.join(" or ")),
+        Direction::Insertion => format!("the patches visible, all others {}", mechanisms.join(" or ")),
+    }
+}
+
+/// Returns the label of the x axis.
+fn x_label(task: &MaskingConfig) -> String {
+    match (task.direction, task.mechanism.as_slice()) {
+        (Direction::Deletion, [Mechanism::Remove]) => "fraction of patch tokens removed".into(),
+        (Direction::Deletion, _) => "fraction of patches masked".into(),
+        (Direction::LeastFirst, _) => "fraction of patches masked, least important first".into(),
+        (Direction::Insertion, _) => "fraction of patches visible, most important first".into(),
+    }
 }
 
 /// Returns the note on the paper's values.
@@ -72,16 +120,25 @@ pub(crate) fn source_note(paper: &PaperTable) -> String {
     )
 }
 
+/// What overlays are drawn from.
+pub(crate) struct Drawn<'a> {
+    /// The images.
+    pub(crate) items: &'a [LabelledImage],
+    /// The preprocessing of the network.
+    pub(crate) preprocessor: &'a Preprocessor,
+    /// The records, in the order of the images.
+    pub(crate) records: &'a [MaskingRecord],
+}
+
 /// Draws `curves.png` and, if records carry scores, `overlays.png`.
 pub(crate) fn figures(
     out: &Path,
-    title: &str,
-    items: &[LabelledImage],
-    preprocessor: &Preprocessor,
+    (title, task): (&str, &MaskingConfig),
+    drawn: &Drawn<'_>,
     masking: &MaskingCurves,
     methods: &[MethodInfo],
-    records: &[MaskingRecord],
 ) -> Result<Vec<PathBuf>> {
+    let Drawn { items, preprocessor, records } = *drawn;
     let values = masking.finish();
     let series = methods
         .iter()
@@ -92,7 +149,7 @@ pub(crate) fn figures(
         .collect();
     let plot = CurvePlot {
         title: title.to_owned(),
-        x_label: "fraction of patch tokens removed".into(),
+        x_label: x_label(task),
         y_label: "top-1 accuracy".into(),
         series,
     };
