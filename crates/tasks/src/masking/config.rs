@@ -180,7 +180,7 @@ impl Named for Score {
 
 impl Score {
     /// Whether the score depends on which tokens are states of the chain.
-    fn is_of_chain(&self) -> bool {
+    pub fn is_of_chain(&self) -> bool {
         match self {
             Self::ColumnSum | Self::Tokenrank | Self::TokenrankLambda2 => true,
             Self::Random | Self::Center | Self::Cls | Self::File(_) => false,
