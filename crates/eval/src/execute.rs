@@ -251,6 +251,7 @@ fn conclude(plan: &Plan, header: RunHeader, report: Report, store: RunStore) -> 
         fingerprint: header.fingerprint,
         experiment: plan.experiment.clone(),
         items: report.items,
+        images: report.images,
         failed: report.failed,
         metrics: report.metrics,
         comparisons: report.comparisons,

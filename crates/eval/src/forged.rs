@@ -68,6 +68,7 @@ pub fn write<R: Serialize + Clone>(
         fingerprint,
         experiment: experiment.clone(),
         items: (answers.len() - failed.len()) as u64,
+        images: None,
         failed,
         metrics: Vec::new(),
         comparisons: Vec::new(),

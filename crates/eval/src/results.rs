@@ -24,6 +24,9 @@ pub struct Results {
     pub experiment: Experiment,
     /// Number of answered items.
     pub items: u64,
+    /// Number of images of these items, if some share one: then intervals are over images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub images: Option<u64>,
     /// Items whose data cannot be read; no metric counts them.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub failed: Vec<Failure>,
@@ -81,6 +84,11 @@ impl Results {
             ))),
             None => Ok(results),
         }
+    }
+
+    /// Returns the number of items that a bootstrap draws: images if some items share one.
+    pub fn independent_items(&self) -> u64 {
+        self.images.unwrap_or(self.items)
     }
 
     /// Returns the value of a metric for a method.

@@ -106,12 +106,12 @@ results:  …/metrics.json
  metric                             ┆    value ┆       ± ┆ 95 % from ┆     to 
 ════════════════════════════════════╪══════════╪═════════╪═══════════╪════════
  class score (miniature ViT) ↑      ┆    3.### ┆   0.### ┆     2.### ┆  3.### 
- Fréchet distance (miniature ViT) ↓ ┆    1.### ┆   6.### ┆     4.### ┆ 30.### 
+ Fréchet distance (miniature ViT) ↓ ┆    1.### ┆   6.### ┆     0.### ┆ 19.### 
  kernel distance (miniature ViT) ↓  ┆ -1.##### ┆ 0.##### ┆         – ┆      – 
  precision (miniature ViT) ↑        ┆    0.### ┆       – ┆         – ┆      – 
  recall (miniature ViT) ↑           ┆    0.### ┆       – ┆         – ┆      – 
 ± of class score (miniature ViT): standard deviation over the splits.
-± of Fréchet distance (miniature ViT): standard error over 40 resamples of the generated images. Its interval lies too high, by about 10.###: resamples have fewer different images.
+± of Fréchet distance (miniature ViT): standard error over 40 resamples of the generated images. Resamples have fewer different images, which raises the distance by 10.### on average; the interval is moved by as much and belongs to the distance of 40 images.
 ± of kernel distance (miniature ViT): standard deviation over 100 subsets of 40.
 Kernel distance: subsets of 40 instead of 1000, since there are 40 generated and 50 reference images; values are comparable between equal subset sizes only.
 ");

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use crate::common::{arg, root, run, says_nothing, scratch, verdicts, words};
+use crate::on_files::scenes;
 
 const CONFIG: &str = "configs/mini/segment.toml";
 
@@ -127,6 +128,71 @@ fn few_images_give_no_verdict() {
         let (p, resamples) = (interval["p_value"].as_f64(), interval["resamples"].as_f64());
         assert!(p >= resamples.map(|resamples| 1.0 / (resamples + 1.0)) && p <= Some(1.0), "{comparison}");
     }
+}
+
+/// Objects of one image are drawn together: tables, results, page and baseline say how many images there are.
+#[test]
+fn objects_that_share_images_are_counted_as_images() {
+    let dir = scratch();
+    let (folder, out) = (dir.path().join("scenes"), dir.path().join("run"));
+    scenes(&folder, 2..=3);
+    let dataset = format!("[dataset.masks]\nroot = {folder:?}\ntable = \"masks.csv\"\n");
+    let config = with_dataset(dir.path(), &dataset);
+    let methods = "task.segment.methods=[\"row-select\", \"bounce\"]";
+    let args = |out: &'_ Path, more: &[&str]| {
+        let args =
+            ["run", arg(&config), "--out", arg(out), "--set", methods, "--set", "task.segment.batch=4"];
+        args.iter().chain(more).map(|&word| word.to_owned()).collect::<Vec<_>>()
+    };
+    let call =
+        |out: &Path, more: &[&str]| run(&args(out, more).iter().map(String::as_str).collect::<Vec<_>>(), 0);
+    call(&out, &[]);
+    let found = results(&out);
+    let objects = found["items"].as_u64().expect("a number");
+    assert!(objects > 18 && found["images"] == 9, "{objects} objects, images: {}", found["images"]);
+    let comparisons = found["comparisons"].as_array().expect("comparisons");
+    assert_eq!(comparisons.len(), 3);
+    for comparison in comparisons {
+        let interval = &comparison["interval"];
+        assert!(
+            interval["items"] == 9 && interval["low"].as_f64() < interval["high"].as_f64(),
+            "{comparison}"
+        );
+    }
+    let read = |name: &str| std::fs::read_to_string(out.join(name)).expect(name);
+    let said = format!("{objects} objects in 9 images");
+    assert!(read("table.md").contains(&format!("{said}, in percent")), "{}", read("table.md"));
+    let table = read("comparisons.md");
+    let heads = table.lines().find(|line| line.starts_with("| difference")).expect("heads");
+    assert!(heads.contains("| images |") && !heads.contains("items"), "{heads}");
+    assert!(
+        table.contains(&format!("Paired bootstrap over {said}")) && table.contains("Images are drawn"),
+        "{table}"
+    );
+    run(&["report", arg(&out)], 0);
+    let page = read("report.html");
+    assert!(page.contains(&format!("{objects} items in 9 images")), "the page counts both");
+
+    // A baseline keeps the images; one of an earlier version does without them.
+    let (base, moved) = (dir.path().join("base.json"), dir.path().join("moved"));
+    run(&["compare", arg(&out), arg(&base), "--update", "--tolerance", "default=0.9"], 0);
+    let mut known: Value = serde_json::from_slice(&std::fs::read(&base).expect("a baseline")).expect("JSON");
+    let snapshot = known["runs"]["other"].as_object_mut().expect("the run");
+    let images = snapshot.remove("images").expect("images");
+    assert_eq!(images.as_array().map(Vec::len), Some(objects as usize));
+    std::fs::write(&base, known.to_string()).expect("writable");
+    run(&["compare", arg(&out), arg(&base)], 0);
+    // Another place to read from moves every item; nine images move, however many objects they have.
+    call(&moved, &["--set", "task.segment.score.threshold=fixed:0.7"]);
+    let output = run(&["compare", arg(&moved), arg(&base)], 4);
+    let text = String::from_utf8(output.stdout).expect("text");
+    assert!(text.contains("another experiment") && text.contains(&objects.to_string()), "{text}");
+
+    // Two images are too few, however many objects they have.
+    let few = dir.path().join("few");
+    call(&few, &["--limit", "5"]);
+    assert_eq!((results(&few)["items"].as_u64(), results(&few)["images"].as_u64()), (Some(5), Some(2)));
+    says_nothing(&few, 2);
 }
 
 #[test]

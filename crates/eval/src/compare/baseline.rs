@@ -144,6 +144,9 @@ fn check_run(run: &Snapshot) -> std::result::Result<(), String> {
     if !run.failed.is_empty() {
         return Err("a baseline must not have items that could not be answered".into());
     }
+    if !run.images.is_empty() && run.images.len() != items {
+        return Err("`images` must have a number for each of the items, or be left out".into());
+    }
     if run.pictures.values().any(|hashes| hashes.len() != items) {
         return Err("`pictures` must have a hash for each of the items".into());
     }

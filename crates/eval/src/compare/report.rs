@@ -5,7 +5,7 @@ use models::escape;
 use super::difference::Difference;
 use super::verdict::{Compared, Verdict};
 use crate::metrics::bootstrap::RESAMPLES;
-use crate::metrics::significance::{Interval, too_few};
+use crate::metrics::significance::{Interval, without_interval};
 use crate::table::{Cell, Row, Table};
 
 /// The result of comparing runs.
@@ -120,8 +120,8 @@ impl Report {
         let heads = ["run", "metric", "method", "verdict"].map(str::to_owned).to_vec();
         let columns =
             ["baseline", "ours", "difference", "tolerance", "from", "to", "p", "items changed", "of"];
-        let is_few = |value: &&Compared| shown(value) && value.paired.is_some() && value.interval().is_none();
-        let few = self.values.iter().any(|value| is_few(&value)).then(too_few);
+        let without =
+            without_interval(self.values.iter().filter(shown).filter_map(|value| value.paired.as_ref()));
         (!rows.is_empty()).then(|| Table {
             title: format!("Values compared with the baseline {}", self.suite),
             labels: heads,
@@ -132,7 +132,7 @@ impl Report {
                  many as `metrics.resamples`), 95 % percentile interval, two-sided p. Systematic: the interval leaves out 0 and \
                  p is at most 0.05."
             ))
-            .chain(few)
+            .chain(without)
             .collect(),
         })
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::experiments::view::ItemSums;
 use crate::folder::RunFolder;
+use crate::metrics::clusters::Clusters;
 use crate::metrics::per_item::PerItem;
 use crate::results::MetricValue;
 use runs::{Code, Environment};
@@ -52,6 +53,9 @@ pub struct Snapshot {
     pub command: Option<String>,
     /// Names of the items, in the order of all per-item values.
     pub ids: Vec<String>,
+    /// The number of each item's image, if items share images; empty if every item has its own, and in baselines of earlier versions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub images: Vec<usize>,
     /// The numbers.
     pub values: Vec<Measured>,
     /// The first digits of the hashes of generated images, by method.
@@ -140,6 +144,7 @@ impl Snapshot {
             environment: results.environment.clone(),
             command: header.command.clone(),
             ids: Vec::new(),
+            images: Vec::new(),
             values: measured.collect(),
             pictures: BTreeMap::new(),
         };
@@ -175,6 +180,14 @@ impl Snapshot {
         Self { code, environment, command, ..self.clone() } == *other
     }
 
+    /// Returns which items share an image, as far as this snapshot knows.
+    pub(super) fn clusters(&self) -> Clusters {
+        match self.images.as_slice() {
+            [] => Clusters::singles(self.ids.len()),
+            images => Clusters::of(images),
+        }
+    }
+
     /// Returns the seed, which decides the resamples.
     pub(super) fn seed(&self) -> &Value {
         &self.experiment["seed"]
@@ -182,8 +195,11 @@ impl Snapshot {
 
     /// Reads the contribution of each item.
     fn read_items(&mut self, run: &RunFolder) -> Result<()> {
-        let ItemSums { ids, mut sums, generated } = run.results.experiment.task.kind().sums(run)?;
+        let ItemSums { ids, clusters, mut sums, generated } = run.results.experiment.task.kind().sums(run)?;
         (self.ids, self.pictures) = (ids, generated);
+        self.images = clusters
+            .filter(Clusters::are_shared)
+            .map_or_else(Vec::new, |clusters| clusters.of_items().to_vec());
         for measured in &mut self.values {
             let method = measured.method.clone().unwrap_or_default();
             let metric =

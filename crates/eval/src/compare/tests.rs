@@ -82,6 +82,7 @@ fn masking_with(ends: impl Fn(usize) -> f64) -> Snapshot {
         },
         command: Some("tokenrank run configs/mini/masking-vit.toml --limit 24".into()),
         ids: records.into_iter().map(|record| record.id).collect(),
+        images: Vec::new(),
         values,
         pictures: BTreeMap::new(),
     }
@@ -130,6 +131,36 @@ fn a_run_is_the_same_as_itself() {
     assert!(report.passes());
     assert!(report.values.iter().all(|value| value.verdict == Verdict::Same && value.changed == Some(0)));
     assert_eq!(report.to_text(false, false), "mini-quick: none of 4 values moved; 4 the same.\n");
+}
+
+/// Five images are too few for a verdict, whatever the number of their objects, and whichever side knows the images.
+#[test]
+fn items_that_share_images_are_resampled_together() {
+    let images = |run: Snapshot, count: usize| {
+        let images = (0..ITEMS).map(|item| item % count).collect();
+        Snapshot { images, ..run }
+    };
+    for (ours, baseline, wanted) in [
+        (images(masking(0.3), 5), masking(0.0), 5),
+        (masking(0.3), images(masking(0.0), 5), 5),
+        (images(masking(0.3), 12), images(masking(0.0), 12), 12),
+        (masking(0.3), masking(0.0), ITEMS),
+    ] {
+        let report = compare("mini-quick", &one(ours), &one(baseline), &tolerances(0.02), false);
+        let moved = of(&report, "auc", "tokenrank");
+        let paired = moved.paired.unwrap();
+        assert_eq!((paired.items(), moved.items), (wanted, Some(ITEMS)));
+        let few = paired.significance(None) == Significance::TooFewItems;
+        assert_eq!(few, wanted < 6);
+    }
+    // A file has the images only if they are shared, and a file without them is read.
+    let json = serde_json::to_value(masking(0.0)).unwrap();
+    assert!(json.get("images").is_none());
+    assert!(serde_json::from_value::<Snapshot>(json).unwrap().agrees(&masking(0.0)));
+    let shared = images(masking(0.0), 7);
+    let json = serde_json::to_value(&shared).unwrap();
+    let back: Snapshot = serde_json::from_value(json).unwrap();
+    assert_eq!((back.images.len(), back.images == shared.images), (ITEMS, true));
 }
 
 /// The settings are equal, so only the values can reveal the change.

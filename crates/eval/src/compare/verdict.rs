@@ -136,7 +136,9 @@ impl Compared {
         if let (Some(a), Some(b)) = (&ours.1.per_item, &baseline.1.per_item) {
             self.changed = Some(a.changed(b));
             if self.changed > Some(0) {
-                self.paired = a.minus(b);
+                // A baseline of an earlier version does not know which items share an image.
+                let known = if ours.0.images.is_empty() { baseline.0 } else { ours.0 };
+                self.paired = a.minus(b, &known.clusters());
             }
         } else if let Some(method) = &self.method {
             let pictures = ours.0.pictures.get(method).zip(baseline.0.pictures.get(method));
@@ -160,7 +162,9 @@ impl Compared {
         }
         match self.paired.map(|paired| paired.significance(higher_is_better)) {
             Some(Significance::Yes { .. }) => Verdict::Systematic,
-            None | Some(Significance::No | Significance::TooFewItems) => Verdict::Within,
+            None | Some(Significance::No | Significance::TooFewItems | Significance::Biased) => {
+                Verdict::Within
+            }
         }
     }
 

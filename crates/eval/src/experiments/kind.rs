@@ -169,6 +169,8 @@ pub struct RunInputs<'a> {
 pub struct Report {
     /// Number of items with a record.
     pub items: u64,
+    /// Number of images of these items, if some share one.
+    pub images: Option<u64>,
     /// Items whose data cannot be read.
     pub failed: Vec<Failure>,
     /// The values of all metrics.

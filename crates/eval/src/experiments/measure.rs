@@ -72,7 +72,7 @@ pub(crate) fn comparisons<R>(
 ) -> Vec<Comparison> {
     let mut comparisons = Vec::new();
     for &(method, minus) in pairs {
-        for measure in measures.iter().filter(|measure| measure.spec.compared) {
+        for measure in measures.iter().filter(|measure| measure.spec.compared && measure.is_of_methods()) {
             let found = paired(records, method, minus, &*measure.metric, RESAMPLES, seed);
             let Ok(difference) = found else { continue };
             let (method, minus) = (method.to_owned(), minus.to_owned());

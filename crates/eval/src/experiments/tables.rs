@@ -2,7 +2,8 @@
 
 use super::spec::{Facts, MethodInfo, MetricSpec, PaperColumn, Unit};
 use crate::experiments::target::PaperTarget;
-use crate::metrics::significance::{Interval, too_few};
+use crate::metrics::clusters::Clusters;
+use crate::metrics::significance::{Interval, PairedDifference, without_interval};
 use crate::results::{Comparison, MetricValue};
 use crate::table::{Cell, Row, Table};
 
@@ -65,10 +66,35 @@ pub(crate) fn metric_table(
 pub(crate) struct Differences<'a> {
     pub(crate) title: &'static str,
     pub(crate) methods: &'a [MethodInfo],
-    /// The items that were resampled, such as `200 images`.
-    pub(crate) over: String,
+    pub(crate) over: Resampled<'a>,
     /// The unit of all metrics; differences of percentages are percentage points.
     pub(crate) unit: Unit,
+}
+
+/// The items over which methods are compared.
+pub(crate) enum Resampled<'a> {
+    /// Images, some of which may have several items.
+    Images(&'a Clusters),
+    /// Numbers of generated images.
+    Numbers,
+}
+
+impl Resampled<'_> {
+    /// Returns the words that follow "Paired bootstrap over".
+    fn words(&self) -> String {
+        match self {
+            Self::Images(images) => images.to_string(),
+            Self::Numbers => "the image numbers".to_owned(),
+        }
+    }
+
+    /// Returns whether several items of an image are drawn together.
+    fn are_shared(&self) -> bool {
+        match self {
+            Self::Images(images) => images.are_shared(),
+            Self::Numbers => false,
+        }
+    }
 }
 
 impl Differences<'_> {
@@ -82,12 +108,17 @@ impl Differences<'_> {
             Unit::Percent => ("points", " in percentage points"),
             Unit::Plain => ("", ""),
         };
+        let shared = self.over.are_shared();
+        let counted = if shared { "images" } else { "items" };
+        let mut notes = difference_notes(comparisons, &self.over.words(), of_intervals);
+        let drawn = comparisons.iter().any(|comparison| comparison.difference.interval().is_some());
+        notes.extend((shared && drawn).then(|| TOGETHER.to_owned()));
         Table {
             title: self.title.into(),
             labels: ["difference", "metric", "significant"].map(str::to_owned).to_vec(),
-            columns: [unit, "from", "to", "p", "items"].map(str::to_owned).to_vec(),
+            columns: [unit, "from", "to", "p", counted].map(str::to_owned).to_vec(),
             rows: comparisons.iter().map(|comparison| self.row(comparison, &metric)).collect(),
-            notes: difference_notes(comparisons, &self.over, of_intervals),
+            notes,
         }
     }
 
@@ -120,15 +151,17 @@ impl Differences<'_> {
     }
 }
 
-/// Returns the table of comparisons in the metrics of `facts`, all of which are percentages.
+/// Returns the table of comparisons in the metrics of `facts`, all of which have the same unit.
 pub(crate) fn difference_table(
     facts: &Facts,
     title: &'static str,
     comparisons: &[Comparison],
     methods: &[MethodInfo],
-    items: u64,
+    images: &Clusters,
 ) -> Table {
-    let shown = Differences { title, methods, over: format!("{items} images"), unit: Unit::Percent };
+    let first = comparisons.first().and_then(|comparison| facts.metric(&comparison.metric));
+    let unit = first.map_or(Unit::Plain, |metric| metric.unit);
+    let shown = Differences { title, methods, over: Resampled::Images(images), unit };
     shown.table(comparisons, |key| {
         let metric = facts.metric(key);
         let title = metric.map_or_else(String::new, |metric| metric.title.to_owned());
@@ -136,15 +169,20 @@ pub(crate) fn difference_table(
     })
 }
 
+/// Note for tables in which several items share an image.
+const TOGETHER: &str =
+    "Images are drawn, each with all its objects: objects of one image are not independent.";
+
 /// Returns notes on the intervals, p values and verdicts of a table of differences; `unit` follows "intervals".
 pub fn difference_notes<'a>(
     comparisons: impl IntoIterator<Item = &'a Comparison>,
     over: &str,
     unit: &str,
 ) -> Vec<String> {
-    let (known, few): (Vec<_>, Vec<_>) =
-        comparisons.into_iter().map(|comparison| comparison.difference.interval()).partition(Option::is_some);
-    let resamples = known.iter().flatten().map(|interval| interval.resamples()).min();
+    let differences: Vec<&PairedDifference> =
+        comparisons.into_iter().map(|comparison| &comparison.difference).collect();
+    let intervals = differences.iter().filter_map(|difference| difference.interval());
+    let resamples = intervals.map(Interval::resamples).min();
     let known = resamples.map(|resamples| {
         format!(
             "Paired bootstrap over {over}, {resamples} resamples; 95 % percentile intervals{unit}; p is two-sided and at least \
@@ -152,7 +190,7 @@ pub fn difference_notes<'a>(
              first method."
         )
     });
-    known.into_iter().chain((!few.is_empty()).then(too_few)).collect()
+    known.into_iter().chain(without_interval(differences)).collect()
 }
 
 /// Returns whether a metric is compared with the column that the experiment file names.

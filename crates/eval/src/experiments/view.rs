@@ -12,6 +12,7 @@ use super::spec::MethodInfo;
 use crate::error::Result;
 use crate::folder::RunFolder;
 use crate::metrics::bootstrap::{Additive, RESAMPLES, Spread, each, paired};
+use crate::metrics::clusters::Clusters;
 use crate::metrics::per_item::PerItem;
 use crate::results::Comparison;
 
@@ -23,6 +24,8 @@ const SPREAD_RESAMPLES: usize = 2_000;
 pub struct ItemSums {
     /// Names of the items.
     pub ids: Vec<String>,
+    /// Which items share an image; `None` if no metric is a sum over items.
+    pub clusters: Option<Clusters>,
     /// Contributions by metric and method; the method is empty for values of the whole run.
     pub sums: BTreeMap<(&'static str, String), PerItem>,
     /// Hashes of generated images, by method.
@@ -49,7 +52,9 @@ impl ItemSums {
             }
         }
         let ids = records.iter().map(|record| id(record).to_owned()).collect();
-        Ok(Self { ids, sums, generated: BTreeMap::new() })
+        // The metrics of an experiment agree on the images.
+        let clusters = measures.first().map(|measure| measure.metric.clusters(records));
+        Ok(Self { ids, clusters, sums, generated: BTreeMap::new() })
     }
 }
 

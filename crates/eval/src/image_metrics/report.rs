@@ -1,7 +1,7 @@
 //! The table of the metrics. The names of the metrics depend on the features.
 
 use crate::metrics::fidelity::{Resampled, Summary};
-use crate::metrics::significance::too_few;
+use crate::metrics::significance::{LEAST_ITEMS, biased, too_few};
 use crate::table::{Cell, Row, Table};
 
 /// The titles of the metrics.
@@ -65,10 +65,12 @@ pub fn table(title: String, titles: &Titles, summary: &Summary) -> Table {
     if let Some(found) = found {
         let said = match interval(found) {
             Some(_) => format!(
-                "Its interval lies too high, by about {:.3}: resamples have fewer different images.",
-                found.bias
+                "Resamples have fewer different images, which raises the distance by {:.3} on average; the interval is moved by as \
+                 much and belongs to the distance of {} images.",
+                found.bias, found.items
             ),
-            None => too_few(),
+            None if found.items < LEAST_ITEMS => too_few(),
+            None => biased(),
         };
         notes.push(format!(
             "± of {}: standard error over {} resamples of the generated images. {said}",

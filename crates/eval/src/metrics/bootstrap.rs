@@ -1,7 +1,8 @@
-//! Uncertainty of the difference of two methods: the paired bootstrap over items (Efron 1979).
+//! Uncertainty of the difference of two methods: the paired bootstrap over images (Efron 1979).
 //!
-//! Items are drawn with replacement, as many as there are, and both methods are evaluated on the same draw. The
-//! metric over the draw is compared, not a mean of values per item. [`super::significance`] decides what the differences over the
+//! Images are drawn with replacement, as many as there are, and both methods are evaluated on the same draw. An image comes with
+//! all its items, since objects of one image are not independent ([`Clusters`]); mostly an image is one item. The metric over the
+//! draw is compared, not a mean of values per item. [`super::significance`] decides what the differences over the
 //! draws show, and how many items that takes. The two sides may also be one method in two runs ([`paired_sums`]).
 
 use ndarray::{Array2, ArrayView2, Axis, concatenate};
@@ -9,6 +10,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tasks::Rng;
 
+use super::clusters::Clusters;
 use super::exact::exact_sums;
 use super::significance::{PairedDifference, spread};
 
@@ -31,6 +33,11 @@ pub trait Additive: Sync {
 
     /// Returns the formula that gives the metric from the sums.
     fn formula(&self) -> Formula;
+
+    /// Returns which items share an image. By default every item has an image of its own.
+    fn clusters(&self, records: &[Self::Record]) -> Clusters {
+        Clusters::singles(records.len())
+    }
 
     /// Returns the metric over all records; `None` if it is not defined or an item has no answer of the method. Sums are exact, so
     /// the order of the records does not matter.
@@ -94,8 +101,8 @@ pub enum BootstrapError {
 pub struct Spread {
     /// The metric over all items.
     pub value: f64,
-    /// Lower and upper end of the 95 % percentile interval; `None` if too few items contribute
-    /// ([`LEAST_ITEMS`](super::significance::LEAST_ITEMS)).
+    /// Lower and upper end of the 95 % percentile interval; `None` if too few images contribute
+    /// ([`LEAST_ITEMS`](super::significance::LEAST_ITEMS)), or if the interval would leave out the value.
     pub interval: Option<(f64, f64)>,
 }
 
@@ -108,39 +115,41 @@ pub fn each<M: Additive + ?Sized>(
     resamples: usize,
     seed: u64,
 ) -> Vec<Option<Spread>> {
-    let items = records.len();
-    let parts: Vec<Option<Array2<f64>>> =
-        methods.iter().map(|method| metric.contributions(records, method).ok()).collect();
+    let clusters = metric.clusters(records);
+    let images = clusters.count();
+    let part = |method: &&str| clusters.sums(metric.contributions(records, method).ok()?.view());
+    let parts: Vec<Option<Array2<f64>>> = methods.iter().map(part).collect();
     let values = |counts: &[u32]| -> Vec<Option<f64>> {
         let value = |part: &Option<Array2<f64>>| {
-            let rows = part.as_ref()?.as_standard_layout();
+            let rows = part.as_ref()?;
             metric.formula().value(&weighted_sums(rows.as_slice()?, rows.ncols(), counts))
         };
         parts.iter().map(value).collect()
     };
-    let seen = values(&vec![1; items]);
+    let seen = values(&vec![1; images]);
     let draw = |counts: &mut Vec<u32>, resample: u64| {
         counts.fill(0);
         let mut rng = Rng::keyed(&[seed, resample]);
-        (0..items).for_each(|_| counts[rng.below(items)] += 1);
+        (0..images).for_each(|_| counts[rng.below(images)] += 1);
         values(counts)
     };
-    if items == 0 {
+    if images == 0 {
         return vec![None; methods.len()];
     }
     let resampled: Vec<Vec<Option<f64>>> =
-        (0..resamples as u64).into_par_iter().map_init(|| vec![0; items], draw).collect();
+        (0..resamples as u64).into_par_iter().map_init(|| vec![0; images], draw).collect();
     let of_method = |(method, value): (usize, Option<f64>)| {
         let mut values: Vec<f64> = resampled.iter().filter_map(|values| values[method]).collect();
         values.sort_unstable_by(f64::total_cmp);
         let contributing = parts[method].as_ref().map_or(0, |part| contributing(part.view()));
-        Some(Spread { value: value?, interval: spread(contributing, &values) })
+        let value = value?;
+        Some(Spread { value, interval: spread(value, contributing, &values) })
     };
     seen.into_iter().enumerate().map(of_method).collect()
 }
 
-/// Returns the paired bootstrap of `metric` between the methods `a` and `b`, over items. Resample `r` draws its items, each a
-/// `below(items)`, from the stream `Rng::keyed(&[seed, r])`: the result depends only on the seed and the order of the
+/// Returns the paired bootstrap of `metric` between the methods `a` and `b`, over images. Resample `r` draws its images, each a
+/// `below(images)`, from the stream `Rng::keyed(&[seed, r])`: the result depends only on the seed and the order of the
 /// records, not on the number of threads, and different pairs of methods see the same draws.
 ///
 /// # Errors
@@ -156,22 +165,23 @@ pub fn paired<M: Additive + ?Sized>(
     let items = records.len();
     let undefined = || BootstrapError::Undefined { a: a.to_owned(), b: b.to_owned(), items };
     let (of_a, of_b) = (metric.contributions(records, a)?, metric.contributions(records, b)?);
-    paired_sums(of_a.view(), of_b.view(), metric.formula(), resamples, seed).ok_or_else(undefined)
+    let clusters = metric.clusters(records);
+    paired_sums((of_a.view(), of_b.view()), &clusters, metric.formula(), resamples, seed)
+        .ok_or_else(undefined)
 }
 
 /// Returns the paired bootstrap between two sides, given what each item adds to their sums, `[items, sums of the side]`: two
-/// methods of one run, or one method in two runs over the same items in the same order. `None` if the numbers of items
-/// differ, or if the metric is not defined over all items or on any resample.
-pub fn paired_sums(
-    a: ArrayView2<'_, f64>,
-    b: ArrayView2<'_, f64>,
+/// methods of one run, or one method in two runs over the same items in the same order. `clusters` says which of these items share
+/// an image. `None` if the numbers of items differ, or if the metric is not defined over all items or on any resample.
+pub fn paired_sums<'a>(
+    (a, b): (ArrayView2<'a, f64>, ArrayView2<'a, f64>),
+    clusters: &Clusters,
     formula: Formula,
     resamples: usize,
     seed: u64,
 ) -> Option<PairedDifference> {
-    let (items, middle) = (a.nrows(), a.ncols());
-    let both = concatenate(Axis(1), &[a.view(), b.view()]).ok()?;
-    let both = both.as_standard_layout();
+    let (images, middle) = (clusters.count(), a.ncols());
+    let both = clusters.sums(concatenate(Axis(1), &[a, b]).ok()?.view())?;
     let difference = |counts: &[u32]| {
         let sums = weighted_sums(both.as_slice().unwrap_or_default(), both.ncols(), counts);
         let (a, b) = (formula.value(&sums[..middle])?, formula.value(&sums[middle..])?);
@@ -179,20 +189,20 @@ pub fn paired_sums(
         let rounding = ROUNDING * a.abs().max(b.abs()).max(1.0);
         Some(if (a - b).abs() <= rounding { 0.0 } else { a - b })
     };
-    let seen = difference(&vec![1; items])?;
+    let seen = difference(&vec![1; images])?;
 
     let draw = |counts: &mut Vec<u32>, resample: u64| {
         counts.fill(0);
         let mut rng = Rng::keyed(&[seed, resample]);
-        (0..items).for_each(|_| counts[rng.below(items)] += 1);
+        (0..images).for_each(|_| counts[rng.below(images)] += 1);
         difference(counts)
     };
     let differences =
-        || (0..resamples as u64).into_par_iter().map_init(|| vec![0; items], draw).flatten_iter().collect();
+        || (0..resamples as u64).into_par_iter().map_init(|| vec![0; images], draw).flatten_iter().collect();
     PairedDifference::of(seen, contributing(both.view()), differences)
 }
 
-/// Returns the number of items that add anything to the sums: an image that was wrong before masking adds nothing to a metric of
+/// Returns the number of rows, one for each image, that add anything to the sums: an image that was wrong before masking adds nothing to a metric of
 /// the images that were right.
 fn contributing(rows: ArrayView2<'_, f64>) -> usize {
     rows.rows().into_iter().filter(|row| row.iter().any(|&value| value != 0.0)).count()
@@ -248,6 +258,12 @@ mod tests {
         (0..items).map(|_| near(shift)).collect()
     }
 
+    /// Returns the paired bootstrap of ratios if every item has an image of its own.
+    fn of_singles(a: &Array2<f64>, b: &Array2<f64>, resamples: usize, seed: u64) -> Option<PairedDifference> {
+        let clusters = Clusters::singles(a.nrows());
+        paired_sums((a.view(), b.view()), &clusters, Formula::Ratios, resamples, seed)
+    }
+
     /// Returns lower end, upper end and p.
     fn interval_and_p(found: &PairedDifference) -> (f64, f64, f64) {
         let interval = found.interval().expect("an interval");
@@ -267,7 +283,7 @@ mod tests {
         let (a, b) = (thirds(0), thirds(1));
         let one = concatenate(Axis(1), &[a.view(), b.view()]).unwrap();
         let other = concatenate(Axis(1), &[b.view(), a.view()]).unwrap();
-        let found = paired_sums(one.view(), other.view(), Formula::Ratios, 500, 3).unwrap();
+        let found = of_singles(&one, &other, 500, 3).unwrap();
         assert_eq!(interval_and_p(&found), (0.0, 0.0, 1.0));
     }
 
@@ -334,8 +350,8 @@ mod tests {
         // A class without pixels that only one side has.
         let wide = concatenate(Axis(1), &[b.view(), Array2::zeros((40, 2)).view()]).unwrap();
         let wanted = paired(&records, "0", "1", &Mean, 300, 4).unwrap();
-        assert_eq!(paired_sums(a.view(), wide.view(), Formula::Ratios, 300, 4), Some(wanted));
-        assert_eq!(paired_sums(a.view(), b.slice(ndarray::s![1.., ..]), Formula::Ratios, 300, 4), None);
+        assert_eq!(of_singles(&a, &wide, 300, 4), Some(wanted));
+        assert_eq!(of_singles(&a, &b.slice(ndarray::s![1.., ..]).to_owned(), 300, 4), None);
     }
 
     #[test]
@@ -357,6 +373,41 @@ mod tests {
         assert!(refusal(&vec![vec![1.0, 2.0]; 6], 0).contains("over 6 items"));
     }
 
+    /// Every image has three equal objects: the objects tell no more than the images do.
+    #[test]
+    fn copies_of_an_item_in_its_image_change_nothing() {
+        let records = pairs(50, 0.4, 11);
+        let sums = |method, times| {
+            let one = Mean.contributions(&records, method).unwrap();
+            concatenate(Axis(0), &vec![one.view(); times]).unwrap()
+        };
+        let images = |times| Clusters::of((0..times).flat_map(|_| 0..50));
+        let found = |times, clusters: &Clusters| {
+            let (a, b) = (sums("0", times), sums("1", times));
+            paired_sums((a.view(), b.view()), clusters, Formula::Ratios, 2000, 6).unwrap()
+        };
+        let (alone, copied) = (found(1, &images(1)), found(3, &images(3)));
+        assert_eq!((alone.items(), copied.items()), (50, 50));
+        let ((low, high, p), copied) = (interval_and_p(&alone), interval_and_p(&copied));
+        assert!((low - copied.0).abs() < 1e-12 && (high - copied.1).abs() < 1e-12 && p == copied.2);
+        // As if the objects were independent, the interval is shorter by the root of three.
+        let (from, to, _) = interval_and_p(&found(3, &Clusters::singles(150)));
+        let shorter = (high - low) / (to - from);
+        assert!((shorter - 3_f64.sqrt()).abs() < 0.15, "{shorter}");
+    }
+
+    #[test]
+    fn images_are_counted_instead_of_objects() {
+        let sums = |value: f64| Array2::from_shape_fn((40, 2), |(_, sum)| [value, 1.0][sum]);
+        let (a, b) = (sums(1.0), sums(0.0));
+        let found = |images: usize| {
+            let clusters = Clusters::of((0..40).map(|item| item % images));
+            paired_sums((a.view(), b.view()), &clusters, Formula::Ratios, 500, 1).unwrap()
+        };
+        assert_eq!((found(5).items(), found(5).significance(None)), (5, Significance::TooFewItems));
+        assert_eq!((found(6).items(), found(6).significance(None)), (6, Significance::Yes { better: None }));
+    }
+
     #[test]
     fn items_without_a_contribution_are_not_counted() {
         let sums = |contributing: usize| {
@@ -365,7 +416,7 @@ mod tests {
         let found = |contributing: usize| {
             let (a, mut b) = (sums(contributing), sums(contributing));
             b.column_mut(0).fill(0.0);
-            paired_sums(a.view(), b.view(), Formula::Ratios, 500, 1).unwrap()
+            of_singles(&a, &b, 500, 1).unwrap()
         };
         let (few, enough) = (found(5), found(6));
         assert_eq!((few.items(), few.interval(), few.value()), (5, None, 1.0));

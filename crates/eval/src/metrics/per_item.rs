@@ -4,6 +4,7 @@ use ndarray::{Array2, ArrayView1};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::bootstrap::{Formula, RESAMPLES, paired_sums};
+use super::clusters::Clusters;
 use super::significance::PairedDifference;
 
 /// Seed of the resamples, equal in all comparisons.
@@ -35,11 +36,12 @@ impl PerItem {
         rows.filter(|(a, b)| !same(*a, *b)).count()
     }
 
-    /// Returns the metric minus that of `other` over the same items, with its interval. `None` if one of the two is not defined or
-    /// their formulas differ.
-    pub(crate) fn minus(&self, other: &Self) -> Option<PairedDifference> {
+    /// Returns the metric minus that of `other` over the same items, with its interval; `clusters` says which items share an image.
+    /// `None` if one of the two is not defined or their formulas differ.
+    pub(crate) fn minus(&self, other: &Self, clusters: &Clusters) -> Option<PairedDifference> {
+        let sides = (self.sums.view(), other.sums.view());
         (self.formula == other.formula)
-            .then(|| paired_sums(self.sums.view(), other.sums.view(), self.formula, RESAMPLES, SEED))?
+            .then(|| paired_sums(sides, clusters, self.formula, RESAMPLES, SEED))?
     }
 }
 
@@ -116,7 +118,10 @@ mod tests {
     fn few_items_give_no_interval() {
         let moved =
             |items: usize, by: f64| ratios(Array2::from_shape_fn((items, 2), |(_, sum)| [by, 1.0][sum]));
-        let of = |items| moved(items, 0.5).minus(&moved(items, 0.25)).unwrap().significance(None);
+        let of = |items| {
+            let clusters = Clusters::singles(items);
+            moved(items, 0.5).minus(&moved(items, 0.25), &clusters).unwrap().significance(None)
+        };
         assert_eq!(of(LEAST_ITEMS - 1), Significance::TooFewItems);
         assert_eq!(of(LEAST_ITEMS), Significance::Yes { better: None });
     }

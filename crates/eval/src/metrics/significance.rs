@@ -1,4 +1,5 @@
-//! Significance of a difference over items: one rule for tables, pages, sweeps and comparisons of runs.
+//! Significance of a difference over items: one rule for tables, pages, sweeps and comparisons of runs. Items that share an image
+//! count as one here.
 //!
 //! - **Fewer than [`LEAST_ITEMS`] items give no interval, no p value and no verdict.** Five items all move to one side by chance
 //!   once in 16, and a bootstrap of five items does not show that.
@@ -6,6 +7,8 @@
 //!   One side has `(k + 1) / (n + 1)`; p is two-sided, twice that of the side with fewer, and at most 1.
 //! - **Significant** means that the interval leaves out 0 and that p is at most 0.05. With very few resamples the interval is
 //!   shorter than it should be; p is then too large for a verdict.
+//! - **An interval that leaves out its own value is not shown, and there is no verdict.** The resamples then lie on one side of the
+//!   value: a resample has fewer different items than the sample, and that moves the metric further than chance does.
 //!
 //! Only a [`PairedDifference`], which has its number of items, gives an [`Interval`], a [`PValue`] or a [`Significance`].
 
@@ -18,6 +21,10 @@ pub const LEAST_ITEMS: usize = 6;
 
 /// Fraction of the resampled values inside an interval.
 pub const LEVEL: f64 = 0.95;
+
+/// How far a value may lie outside its interval, relative to the larger of the value and 1: sums of the same numbers differ by this
+/// if their order differs.
+const ROUNDING: f64 = 1e-12;
 
 /// A metric of one side minus that of the other over the same items, with its interval.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -46,6 +53,8 @@ pub struct PValue(f64);
 pub enum Significance {
     /// There are fewer than [`LEAST_ITEMS`] items.
     TooFewItems,
+    /// The resampled differences lie to one side of the difference.
+    Biased,
     /// The difference is not significant.
     No,
     /// The difference is significant.
@@ -59,6 +68,7 @@ impl fmt::Display for Significance {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::TooFewItems => "too few items",
+            Self::Biased => "no interval",
             Self::No => "no",
             Self::Yes { better: None } => "yes",
             Self::Yes { better: Some(true) } => "yes, better",
@@ -78,7 +88,14 @@ impl PairedDifference {
             true => None,
             false => Some(Interval::of(resampled())?),
         };
-        Some(Self { value, items, interval })
+        Some(Self::new(value, items, interval))
+    }
+
+    /// Makes a difference, without its interval if the rules allow none.
+    fn new(value: f64, items: usize, interval: Option<Interval>) -> Self {
+        let allowed =
+            |interval: &Interval| items >= LEAST_ITEMS && encloses((interval.low, interval.high), value);
+        Self { value, items, interval: interval.filter(allowed) }
     }
 
     /// Returns the difference over all items.
@@ -86,12 +103,12 @@ impl PairedDifference {
         self.value
     }
 
-    /// Returns the number of items that contribute to the metric.
+    /// Returns the number of items that contribute to the metric; items that share an image count as one.
     pub fn items(&self) -> usize {
         self.items
     }
 
-    /// Returns the percentile interval; `None` with fewer than [`LEAST_ITEMS`] items.
+    /// Returns the percentile interval; `None` with fewer than [`LEAST_ITEMS`] items, or if it would leave out the difference.
     pub fn interval(&self) -> Option<&Interval> {
         self.interval.as_ref()
     }
@@ -99,7 +116,8 @@ impl PairedDifference {
     /// Returns the significance of the difference, for a metric in which larger values are better, worse or neither.
     pub fn significance(&self, higher_is_better: Option<bool>) -> Significance {
         match &self.interval {
-            None => Significance::TooFewItems,
+            None if self.items < LEAST_ITEMS => Significance::TooFewItems,
+            None => Significance::Biased,
             Some(interval) if interval.is_significant() => {
                 let better = higher_is_better.map(|higher| (self.value > 0.0) == higher);
                 Significance::Yes { better }
@@ -112,7 +130,7 @@ impl PairedDifference {
     pub fn better(&self, higher_is_better: Option<bool>) -> Option<bool> {
         match self.significance(higher_is_better) {
             Significance::Yes { better } => better,
-            Significance::No | Significance::TooFewItems => None,
+            Significance::No | Significance::TooFewItems | Significance::Biased => None,
         }
     }
 }
@@ -172,10 +190,16 @@ impl fmt::Display for PValue {
     }
 }
 
-/// Returns the percentile interval of values over resamples of this number of items; the values are in ascending order. `None` with
-/// fewer than [`LEAST_ITEMS`] items or without resamples.
-pub(crate) fn spread(items: usize, sorted: &[f64]) -> Option<(f64, f64)> {
-    if items < LEAST_ITEMS { None } else { ends(sorted) }
+/// Returns the percentile interval of a value, from its values over resamples of this number of items in ascending order. `None` with
+/// fewer than [`LEAST_ITEMS`] items, without resamples, or if it would leave out the value.
+pub(crate) fn spread(value: f64, items: usize, sorted: &[f64]) -> Option<(f64, f64)> {
+    if items < LEAST_ITEMS { None } else { ends(sorted).filter(|ends| encloses(*ends, value)) }
+}
+
+/// Returns whether an interval has a value inside, up to rounding.
+fn encloses((low, high): (f64, f64), value: f64) -> bool {
+    let rounding = ROUNDING * value.abs().max(1.0);
+    (low - rounding..=high + rounding).contains(&value)
 }
 
 /// Returns the ends of the middle [`LEVEL`] of sorted values; `None` without values.
@@ -198,6 +222,25 @@ pub fn too_few() -> String {
     format!(
         "Fewer than {LEAST_ITEMS} items have no interval and no verdict: five items all move to one side by chance once in 16."
     )
+}
+
+/// Returns the note for tables in which some interval would leave out its own value.
+pub fn biased() -> String {
+    "No interval: it would leave out the value itself, since resamples, which have fewer different items, move the metric to one side."
+        .to_owned()
+}
+
+/// Returns the notes that say why differences have no interval; none if all have one.
+pub fn without_interval<'a>(differences: impl IntoIterator<Item = &'a PairedDifference>) -> Vec<String> {
+    let (mut few, mut moved) = (false, false);
+    for difference in differences {
+        match difference.significance(None) {
+            Significance::TooFewItems => few = true,
+            Significance::Biased => moved = true,
+            Significance::No | Significance::Yes { .. } => {}
+        }
+    }
+    few.then(too_few).into_iter().chain(moved.then(biased)).collect()
 }
 
 /// A [`PairedDifference`] as stored in `results.json`.
@@ -233,7 +276,7 @@ impl From<PairedDifference> for Stored {
 }
 
 impl From<Stored> for PairedDifference {
-    /// Applies the rule also to results of an earlier version, which stored intervals for any number of items.
+    /// Applies the rules also to results of an earlier version, which stored every interval.
     fn from(stored: Stored) -> Self {
         let Stored { difference, items, low, high, p_value, resamples, .. } = stored;
         let interval = || {
@@ -242,7 +285,7 @@ impl From<Stored> for PairedDifference {
             let p_value = PValue(p_value?.clamp(1.0 / (resamples + 1) as f64, 1.0));
             Some(Interval { low: low?, high: high?, p_value, resamples })
         };
-        Self { value: difference, items, interval: if items < LEAST_ITEMS { None } else { interval() } }
+        Self::new(difference, items, interval())
     }
 }
 
@@ -265,8 +308,34 @@ mod tests {
         let enough = of(LEAST_ITEMS, &[1.0; 1000]);
         assert_eq!(enough.significance(Some(true)), Significance::Yes { better: Some(true) });
         assert_eq!((enough.better(Some(false)), enough.better(None)), (Some(false), None));
-        assert_eq!(spread(5, &[1.0; 9]), None);
-        assert_eq!(spread(6, &[1.0; 9]), Some((1.0, 1.0)));
+        assert_eq!(spread(1.0, 5, &[1.0; 9]), None);
+        assert_eq!(spread(1.0, 6, &[1.0; 9]), Some((1.0, 1.0)));
+    }
+
+    #[test]
+    fn an_interval_that_leaves_out_its_value_is_not_shown() {
+        let moved = of(100, &[1.5; 100]);
+        assert_eq!(
+            (moved.value(), moved.interval(), moved.significance(Some(true))),
+            (1.0, None, Significance::Biased)
+        );
+        assert_eq!(
+            (moved.better(Some(true)), Significance::Biased.to_string().as_str()),
+            (None, "no interval")
+        );
+        assert_eq!(without_interval([&moved, &of(100, &[1.0; 100])]), [biased()]);
+        assert_eq!(without_interval([&of(5, &[]), &moved]), [too_few(), biased()]);
+        assert_eq!(spread(1.0, 6, &[1.5; 9]), None);
+        // Rounding does not count.
+        assert!(of(100, &[1.0 + 1e-15; 100]).interval().is_some());
+        // Results of an earlier version may have such an interval.
+        let stored = serde_json::json!({
+            "difference": 0.5, "items": 9, "low": 0.6, "high": 0.9, "level": 0.95, "p_value": 0.01, "resamples": 999,
+        });
+        let read: PairedDifference = serde_json::from_value(stored).unwrap();
+        assert_eq!(read.significance(None), Significance::Biased);
+        let back: PairedDifference = serde_json::from_str(&serde_json::to_string(&read).unwrap()).unwrap();
+        assert_eq!(back, read);
     }
 
     #[test]
@@ -291,7 +360,7 @@ mod tests {
     fn values_that_are_not_finite_give_no_interval() {
         assert_eq!(PairedDifference::of(f64::NAN, 9, Vec::new), None);
         assert_eq!(PairedDifference::of(1.0, 9, || vec![f64::NAN, f64::INFINITY]), None);
-        let some = of(9, &[1.0, f64::NAN, 2.0, 3.0]);
+        let some = of(9, &[0.5, f64::NAN, 2.0, 3.0]);
         assert_eq!(some.interval().unwrap().resamples(), 3);
     }
 
@@ -320,7 +389,12 @@ mod tests {
             let mut resampled = resampled;
             resampled.extend(std::iter::repeat_n(0.0, ties));
             let found = PairedDifference::of(0.25, items, || resampled.clone()).unwrap();
-            prop_assert_eq!(found.interval().is_some(), items >= LEAST_ITEMS);
+            prop_assert!(found.interval().is_none() || items >= LEAST_ITEMS);
+            if items >= LEAST_ITEMS {
+                let mut sorted = resampled.clone();
+                sorted.sort_unstable_by(f64::total_cmp);
+                prop_assert_eq!(found.interval().is_some(), ends(&sorted).is_some_and(|ends| encloses(ends, 0.25)));
+            }
             if let Some(interval) = found.interval() {
                 let least = 1.0 / (resampled.len() + 1) as f64;
                 let p = interval.p_value().value();

@@ -5,6 +5,7 @@ use eval::metrics::fidelity::{
     PrecisionRecall, Reference, Settings, evaluate, frechet_distance, frechet_resampled,
     inception_score_resampled,
 };
+use eval::metrics::significance::Significance;
 use ndarray::{Array1, Array2, Axis, concatenate, s};
 use proptest::prelude::*;
 use tasks::Rng;
@@ -232,6 +233,56 @@ fn resamples_spread_as_fresh_samples_do() {
     assert_eq!(five(0).minus(&five(5)).expect("as many resamples").interval(), None);
     assert!(inception_score_resampled(&score, logits.view(), 1, 1).is_err());
     assert_eq!(resampled.minus(&errors[0]), None);
+}
+
+/// Thirty images of a population at a time, and the population as the reference.
+fn few_of_many() -> (Vec<Array2<f64>>, Gaussian) {
+    let population = features(4000, 12, 9);
+    let few = |k: usize| population.slice(s![30 * k..30 * (k + 1), ..]).to_owned();
+    ((0..12).map(few).collect(), gaussian(&population))
+}
+
+/// Resamples of a few images of many features are all farther from the reference than the images themselves: their percentile interval
+/// leaves out the distance. The printed interval does not.
+#[test]
+fn an_interval_of_a_distance_has_the_distance_inside() {
+    let (sets, reference) = few_of_many();
+    let mut left_out = 0;
+    for few in &sets {
+        let found = frechet_resampled(few.view(), &reference, 100, 1).expect("resamples");
+        let mut sorted = found.values.clone();
+        sorted.sort_unstable_by(f64::total_cmp);
+        left_out += usize::from(found.value < sorted[2]);
+        let (low, high) = found.low.zip(found.high).expect("30 images");
+        assert!(0.0 <= low && low <= found.value && found.value <= high, "{low} {} {high}", found.value);
+        // Moved as a whole, but not below 0; ends lie between neighbouring resamples.
+        let between = |end: f64, below: usize| {
+            (sorted[below] - found.bias..=sorted[below + 1] - found.bias).contains(&end)
+        };
+        assert!((low == 0.0 || between(low, 2)) && between(high, 96), "{low} {high} {sorted:?}");
+    }
+    assert!(left_out > 8, "the percentile interval leaves out {left_out} of 12 distances");
+}
+
+/// The covariance of repeated images raises the distance of varied images, but hardly that of images which are nearly equal: the
+/// difference of two such methods is biased, and its interval is not shown where it would leave out the difference.
+#[test]
+fn a_difference_of_distances_is_inside_its_interval_or_has_none() {
+    let (sets, reference) = few_of_many();
+    let of =
+        |features: &Array2<f64>| frechet_resampled(features.view(), &reference, 100, 1).expect("resamples");
+    let mut without = 0;
+    for varied in &sets {
+        let found = of(&(varied * 1.2)).minus(&of(varied)).expect("as many resamples");
+        let interval = found.interval().expect("an interval");
+        assert!(interval.low() <= found.value() && found.value() <= interval.high(), "{found:?}");
+        let equal = of(&(varied * 0.05)).minus(&of(varied)).expect("as many resamples");
+        if equal.interval().is_none() {
+            assert_eq!(equal.significance(Some(false)), Significance::Biased);
+            without += 1;
+        }
+    }
+    assert!(without > 6, "{without} of 12 have no interval");
 }
 
 proptest! {

@@ -69,7 +69,11 @@ impl Run {
             differences: differences(&results, &spreads.comparisons),
             differences_notes: difference_notes(
                 results.comparisons.iter().chain(&spreads.comparisons),
-                "the same items",
+                if results.images.is_some() {
+                    "the same images, each with all its objects"
+                } else {
+                    "the same items"
+                },
                 "",
             ),
             notes: notes(&results, &values),
@@ -150,8 +154,9 @@ fn notes(results: &Results, values: &Values) -> Vec<String> {
     let mut notes = Vec::new();
     let of_run: Vec<String> = values.whole.iter().map(|text| format!(", {text}")).collect();
     let percent = values.heads.iter().any(|head| head.spec.unit == Unit::Percent);
+    let in_images = results.images.map(|images| format!(" in {images} images")).unwrap_or_default();
     notes.push(format!(
-        "{}{}{}.",
+        "{}{in_images}{}{}.",
         items_of(results.items),
         of_run.concat(),
         if percent { "; fractions in percent" } else { "" }
@@ -160,11 +165,12 @@ fn notes(results: &Results, values: &Values) -> Vec<String> {
     notes.push(kind.meaning(results));
     if (0..values.heads.len()).any(|column| values.has_intervals(column)) {
         notes.push(format!(
-            "Intervals: 95 % percentile intervals of a bootstrap over the items, {} resamples. Methods share their items, so the \
+            "Intervals: 95 % percentile intervals of a bootstrap over the {}, {} resamples. Methods share their items, so the \
              intervals of two may overlap although their difference is significant: see the differences.",
+            if results.images.is_some() { "images" } else { "items" },
             values.resamples
         ));
-    } else if values.resamples > 0 && results.items < LEAST_ITEMS as u64 {
+    } else if values.resamples > 0 && results.independent_items() < LEAST_ITEMS as u64 {
         notes.push(too_few());
     }
     if values.comparable && values.paper.is_some() {

@@ -293,7 +293,8 @@ impl DiffSeg {
                 pictures.methods.insert(method.key().to_owned(), picture);
             }
         }
-        DiffSegRecord { id: item.id.clone(), sha256: image.sha256.clone(), methods, pictures }
+        let (sha256, image_sha256) = (image.sha256.clone(), image.image_sha256.clone());
+        DiffSegRecord { id: item.id.clone(), sha256, image_sha256, methods, pictures }
     }
 }
 

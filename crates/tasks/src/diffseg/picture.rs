@@ -20,6 +20,7 @@ pub fn middle(image: &Segmented) -> Result<Segmented> {
         rgb: center_crop(&image.rgb, (side, side)).map_err(models::Error::from)?,
         labels: image.labels.slice(s![top..top + side, left..left + side]).to_owned(),
         sha256: image.sha256.clone(),
+        image_sha256: image.image_sha256.clone(),
     })
 }
 
@@ -50,7 +51,7 @@ mod tests {
         let data: Vec<u8> = (0..7 * 4).flat_map(|pixel| [pixel, 0, 0]).collect();
         let rgb = Rgb8::new(7, 4, data).map_err(models::Error::from)?;
         let labels = Array2::from_shape_fn((4, 7), |(row, column)| (row * 7 + column) as u8);
-        let cut = middle(&Segmented { rgb, labels, sha256: "ab".into() })?;
+        let cut = middle(&Segmented { rgb, labels, sha256: "ab".into(), image_sha256: None })?;
         assert_eq!((cut.rgb.width, cut.rgb.height, cut.labels.dim()), (4, 4, (4, 4)));
         let red: Vec<u8> = cut.rgb.data.iter().step_by(3).copied().collect();
         assert_eq!(red, cut.labels.iter().copied().collect::<Vec<_>>());

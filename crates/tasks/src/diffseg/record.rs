@@ -16,6 +16,10 @@ pub struct DiffSegRecord {
     /// SHA-256 of image and labels, as computed by the data set; empty in records that do not store it.
     #[serde(default)]
     pub sha256: String,
+    /// SHA-256 of the image alone, if items are objects, several of which may be in one image; otherwise, and in records of earlier
+    /// versions, `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_sha256: Option<String>,
     /// Segments by method.
     pub methods: BTreeMap<String, Segments>,
     /// Segments and anchors by method, for the images that are drawn in figures.
@@ -136,6 +140,7 @@ mod tests {
         let record = DiffSegRecord {
             id: "a".into(),
             sha256: "00".into(),
+            image_sha256: None,
             methods: [("uniform".to_owned(), segments)].into(),
             pictures: None,
         };

@@ -241,7 +241,7 @@ impl Named for Score {
 
 impl Score {
     /// Whether the score depends on which tokens are states of the chain.
-    fn is_of_chain(&self) -> bool {
+    pub fn is_of_chain(&self) -> bool {
         match self {
             Self::ColumnSum | Self::Tokenrank | Self::TokenrankLambda2 | Self::TokenrankOutgoing => true,
             Self::Random | Self::Center | Self::Cls | Self::Rollout | Self::RolloutSum | Self::File(_) => {

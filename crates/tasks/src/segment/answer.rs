@@ -59,7 +59,7 @@ impl Answering<'_> {
             let path = item.path().map_or_else(|| item.id.clone().into(), Into::into);
             Error::Dataset { path, reason: error.to_string() }
         };
-        let Segmented { labels, sha256, .. } = loaded;
+        let Segmented { labels, sha256, image_sha256, .. } = loaded;
         let mut methods = BTreeMap::new();
         let mut maps = BTreeMap::new();
         for (method, of_classes) in self.config.methods.iter().zip(signals) {
@@ -79,6 +79,7 @@ impl Answering<'_> {
         Ok(SegmentRecord {
             id: item.id.clone(),
             sha256,
+            image_sha256,
             names: item.classes.iter().map(|class| class.name.clone()).collect(),
             methods,
             maps: (keep == Signals::Keep).then_some(SegmentMaps { grid: self.grid, maps }),

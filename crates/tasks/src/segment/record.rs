@@ -14,6 +14,10 @@ pub struct SegmentRecord {
     /// SHA-256 of image and labels, as computed by the data set; empty in records that do not store it.
     #[serde(default)]
     pub sha256: String,
+    /// SHA-256 of the image alone, if items are objects, several of which may be in one image; otherwise, and in records of earlier
+    /// versions, `None`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_sha256: Option<String>,
     /// Names of the classes that were searched for.
     pub names: Vec<String>,
     /// Score of each method's signal, by method.
@@ -21,6 +25,17 @@ pub struct SegmentRecord {
     /// Signals by method, for the images that are drawn in figures.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub maps: Option<SegmentMaps>,
+}
+
+impl SegmentRecord {
+    /// Returns the name of the image: that of the item without the name of the object that `[dataset.masks]` adds to it.
+    pub fn image(&self) -> &str {
+        let without = |name: &String| self.id.strip_suffix(name.as_str())?.strip_suffix(':');
+        match self.names.as_slice() {
+            [name] => without(name).unwrap_or(&self.id),
+            _ => &self.id,
+        }
+    }
 }
 
 /// Comparison of a signal with the labels of its image, in pixels. Ignored pixels are not counted.

@@ -12,6 +12,7 @@ use super::rand_index::adjusted_rand_index;
 use crate::experiments::measure::Measure;
 use crate::experiments::spec::{Better, MetricSpec, Noise, PaperColumn, Unit};
 use crate::metrics::bootstrap::{Additive, BootstrapError, Formula};
+use crate::metrics::clusters::Clusters;
 use crate::metrics::exact::{exact_sum, exact_sums};
 
 /// A metric of segmentation without prompts. Each image's segments are matched to its classes first.
@@ -163,6 +164,10 @@ impl Additive for OverClasses {
         Formula::Ratios
     }
 
+    fn clusters(&self, records: &[DiffSegRecord]) -> Clusters {
+        images(records)
+    }
+
     /// Averages half the adjusted Rand index plus one half, as in all results so far: the last digit of the mean depends on
     /// this.
     fn value_over(&self, records: &[DiffSegRecord], method: &str) -> Option<f64> {
@@ -174,6 +179,12 @@ impl Additive for OverClasses {
         let halves = exact_sum(records.iter().filter_map(index).map(|index| index.midpoint(1.0)));
         Some(2.0 * fraction(halves, sums[1])? - 1.0)
     }
+}
+
+/// Returns which records are of one image: those with equal hashes of the image, if all have one; otherwise every record is.
+pub(super) fn images(records: &[DiffSegRecord]) -> Clusters {
+    let hashes: Option<Vec<&str>> = records.iter().map(|record| record.image_sha256.as_deref()).collect();
+    hashes.map_or_else(|| Clusters::singles(records.len()), Clusters::of)
 }
 
 /// Returns a part as a fraction of a whole; `None` if the whole is 0.

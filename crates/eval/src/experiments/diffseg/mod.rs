@@ -34,7 +34,7 @@ use crate::results::{Memory, Results};
 pub use classes::Classes;
 pub use matched::{Matched, Tally};
 pub use matching::assign;
-use metrics::{DiffSegMetric, measures};
+use metrics::{DiffSegMetric, images, measures};
 pub use rand_index::adjusted_rand_index;
 
 /// Description of the experiment.
@@ -219,17 +219,18 @@ impl Prepared for PreparedDiffSeg {
         let (methods, measures) = (Kind::methods(config), measures(&matched));
         let metrics = values(&measures, records, &methods, inputs.paper);
         let comparisons = comparisons(&measures, records, &pairs(&config.methods), *seed);
-        let count = records.len() as u64;
-        let mut tables = vec![("table", tables::table(inputs, (count, &matched), &metrics, &methods))];
+        let images = images(records);
+        let mut tables = vec![("table", tables::table(inputs, (&images, &matched), &metrics, &methods))];
         if !comparisons.is_empty() {
             let title = "Differences of anchors on the same images";
-            tables.push(("comparisons", difference_table(&FACTS, title, &comparisons, &methods, count)));
+            tables.push(("comparisons", difference_table(&FACTS, title, &comparisons, &methods, &images)));
         }
         let labelled = tables::Labelled { items: &items, classes: &self.classes, matched: &matched };
         let data_sha256 = data_sha256(records.iter().map(|record| record.sha256.as_str()));
         Ok(RunState::Complete(Report {
             metrics,
             comparisons,
+            images: images.are_shared().then(|| images.count() as u64),
             memory,
             tables,
             warnings: warning(config, records).into_iter().collect(),

@@ -16,6 +16,7 @@ use crate::experiments::figures::{as_answered, write_figure};
 use crate::experiments::kind::RunInputs;
 use crate::experiments::spec::MethodInfo;
 use crate::experiments::tables::{Comparable, metric_table};
+use crate::metrics::clusters::Clusters;
 use crate::paper::PaperTable;
 use crate::results::MetricValue;
 use crate::table::Table;
@@ -33,13 +34,13 @@ pub(super) struct Labelled<'a> {
 /// Returns the table of our values next to the paper's, a row for each method.
 pub(super) fn table(
     inputs: &RunInputs<'_>,
-    (items, classes): (u64, &Classes),
+    (images, classes): (&Clusters, &Classes),
     values: &[MetricValue],
     methods: &[MethodInfo],
 ) -> Table {
     let RunInputs { experiment, paper, .. } = inputs;
     let mut notes = vec![format!(
-        "{items} images, in percent; {} classes, to which each image's segments are matched. {MEANING}",
+        "{images}, in percent; {} classes, to which each image's segments are matched. {MEANING}",
         classes.count(),
     )];
     notes.extend(paper.map(|paper| source_note(&paper.table)));

@@ -9,7 +9,7 @@ use super::metrics::{GuidanceMetric, Judged};
 use crate::error::Result;
 use crate::experiments::figures::write_figure;
 use crate::experiments::spec::{MethodInfo, Unit};
-use crate::experiments::tables::Differences;
+use crate::experiments::tables::{Differences, Resampled};
 use crate::experiments::target::PaperTarget;
 use crate::image_metrics::Titles;
 use crate::metrics::fidelity::Summary;
@@ -130,7 +130,7 @@ pub(super) fn source_note(paper: &PaperTable) -> String {
 /// Returns the table of differences of methods with their intervals.
 pub(super) fn comparison_table(comparisons: &[Comparison], methods: &[MethodInfo], titles: &Titles) -> Table {
     let title = "Differences of methods from the same noise";
-    let shown = Differences { title, methods, over: "the image numbers".into(), unit: Unit::Plain };
+    let shown = Differences { title, methods, over: Resampled::Numbers, unit: Unit::Plain };
     shown.table(comparisons, |key| {
         let metric = GuidanceMetric::ALL.into_iter().find(|metric| metric.spec().key == key);
         let better = metric.and_then(|metric| metric.spec().better.higher_is_better());

@@ -19,6 +19,7 @@ use super::view::{ImageSource, ItemSums, ItemView, Score, Spreads, records, valu
 use crate::error::Result;
 use crate::experiment::{Experiment, TaskConfig};
 use crate::folder::RunFolder;
+use crate::metrics::clusters::Clusters;
 use crate::results::Results;
 use metrics::{KeptFraction, measures};
 
@@ -168,13 +169,13 @@ impl Prepared for PreparedKept {
         let keys: Vec<&str> = self.config.methods.iter().map(|method| method.key()).collect();
         let pairs: Vec<(&str, &str)> = keys.windows(2).map(|pair| (pair[1], pair[0])).collect();
         let comparisons = comparisons(&measures, records, &pairs, *seed);
-        let count = records.len() as u64;
-        let notes = vec![format!("{count} images, in percent. {MEANING}")];
+        let images = Clusters::singles(records.len());
+        let notes = vec![format!("{images}, in percent. {MEANING}")];
         let mut tables =
             vec![("table", metric_table(&FACTS, (title, notes), &metrics, &methods, None, Comparable::No))];
         if !comparisons.is_empty() {
             let title = "Differences of scores on the same images";
-            tables.push(("comparisons", difference_table(&FACTS, title, &comparisons, &methods, count)));
+            tables.push(("comparisons", difference_table(&FACTS, title, &comparisons, &methods, &images)));
         }
         let data_sha256 = data_sha256(records.iter().map(|record| record.sha256.as_str()));
         Ok(RunState::Complete(Report { metrics, comparisons, tables, ..Report::of(answers, data_sha256) }))

@@ -95,6 +95,9 @@ pub(super) fn view(config: &MaskingConfig, run: &RunFolder) -> Result<ItemView> 
 
     let (records, measures) = (records(&answers), measures(config));
     items.spreads = Spreads::of(&measures, &records, &methods, experiment.seed);
-    items.spreads.compare(&measures, &records, (&methods, items.lead), experiment.seed);
+    // Runs of earlier versions did not compare the methods.
+    if run.results.comparisons.is_empty() {
+        items.spreads.compare(&measures, &records, (&methods, items.lead), experiment.seed);
+    }
     Ok(items)
 }

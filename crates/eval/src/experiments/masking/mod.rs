@@ -11,17 +11,19 @@ use std::sync::atomic::AtomicBool;
 use models::{Device, HeadSource, LoadOptions, VisionConfig, VisionModel};
 use runs::{Compared, Inputs, RunState, RunStore, answers, compare_records};
 use tasks::dataset::{LabelledImage, unreadable};
-use tasks::masking::{Masking, MaskingConfig, MaskingRecord, Score};
+use tasks::masking::{Masking, MaskingConfig, MaskingRecord, Method, Ranking, Score};
 use tasks::score_file::ScoreFiles;
 
 use super::kind::{Kind, Prepared, Report, RunInputs};
-use super::measure::values;
+use super::measure::{comparisons, values};
 use super::setup::{data_sha256, no_metrics, once};
 use super::spec::{Facts, FigureFile, Filling, Goal, MethodInfo};
+use super::tables::difference_table;
 use super::view::{ItemSums, ItemView};
 use crate::error::{Error, Result};
 use crate::experiment::{Experiment, TaskConfig};
 use crate::folder::RunFolder;
+use crate::metrics::clusters::Clusters;
 use crate::model::ClassSource;
 use crate::results::{Curves, Results};
 use metrics::{MaskingCurves, MaskingMetric, measures};
@@ -59,7 +61,7 @@ impl Kind for MaskingConfig {
     }
 
     fn methods(&self) -> Vec<MethodInfo> {
-        let info = |method: tasks::masking::Method| MethodInfo {
+        let info = |method: Method| MethodInfo {
             family: method.ranking.score.to_string(),
             family_label: method.ranking.score.label().to_owned(),
             ours: method.ranking.score.is_steady_state(),
@@ -252,18 +254,45 @@ impl Prepared for PreparedMasking {
         let drawn = tables::Drawn { items: &items, preprocessor: &preprocessor, records };
         let figures = tables::figures(&store.out, (title, config), &drawn, &curves, &methods)?;
         let data_sha256 = data_sha256(records.iter().map(|record| record.sha256.as_str()));
+        let (measures, keys) = (measures(config), pairs(&config.methods()));
+        let keys: Vec<(&str, &str)> = keys.iter().map(|(method, minus)| (&**method, &**minus)).collect();
+        let comparisons = comparisons(&measures, records, &keys, *seed);
+        let table = tables::table((title, config), (&curves, records), &methods, inputs.paper);
+        let mut tables = vec![("table", table)];
+        if !comparisons.is_empty() {
+            let (title, images) =
+                ("Differences of scores on the same images", Clusters::singles(records.len()));
+            tables.push(("comparisons", difference_table(&FACTS, title, &comparisons, &methods, &images)));
+        }
         Ok(RunState::Complete(Report {
-            metrics: values(&measures(config), records, &methods, inputs.paper),
+            metrics: values(&measures, records, &methods, inputs.paper),
+            comparisons,
             curves: Some(curves_of(&curves)),
-            tables: vec![(
-                "table",
-                tables::table((title, config), (&curves, records), &methods, inputs.paper),
-            )],
+            tables,
             warnings: warning(&curves).into_iter().collect(),
             figures,
             ..Report::of(answers, data_sha256)
         }))
     }
+}
+
+/// Returns pairs of methods with the same mechanism: every form of TokenRank minus each score that is none, over the same tokens if both
+/// read the chain; and TokenRank with heads weighted by λ₂ minus that with equal heads.
+fn pairs(methods: &[Method]) -> Vec<(String, String)> {
+    let is_plain = |ours: &Ranking, other: &Ranking| {
+        (&ours.score, &other.score) == (&Score::TokenrankLambda2, &Score::Tokenrank)
+    };
+    let fits = |ours: &Method, other: &Method| {
+        let (mechanism, ours, other_mechanism, other) = (ours.mechanism, &ours.ranking, other.mechanism, &other.ranking);
+        mechanism == other_mechanism
+            && (!other.score.is_steady_state() || is_plain(ours, other))
+            && (other.cls == ours.cls || !other.score.is_of_chain())
+    };
+    let of = |ours: &Method| {
+        let others = methods.iter().filter(|other| fits(ours, other));
+        others.map(|other| (ours.to_string(), other.to_string())).collect::<Vec<_>>()
+    };
+    methods.iter().filter(|method| method.ranking.score.is_steady_state()).flat_map(of).collect()
 }
 
 /// Returns a warning if no image is right before masking, since then there is no AUC.
@@ -287,6 +316,36 @@ fn curves_of(curves: &MaskingCurves) -> Curves {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn tokenrank_is_compared_with_every_other_score_of_its_chain() {
+        let config: MaskingConfig = toml::from_str(
+            "fractions = [0.0, 0.5]\ncls = [\"kept\", \"dropped\"]\n\
+             methods = [\"random\", \"cls\", \"column-sum\", \"tokenrank\", \"tokenrank-lambda2\"]",
+        )
+        .expect("a table");
+        let found: Vec<String> =
+            pairs(&config.methods()).iter().map(|(method, minus)| format!("{method} − {minus}")).collect();
+        assert_eq!(
+            found,
+            [
+                "tokenrank − random",
+                "tokenrank − cls",
+                "tokenrank − column-sum",
+                "tokenrank-no-cls − random",
+                "tokenrank-no-cls − cls",
+                "tokenrank-no-cls − column-sum-no-cls",
+                "tokenrank-lambda2 − random",
+                "tokenrank-lambda2 − cls",
+                "tokenrank-lambda2 − column-sum",
+                "tokenrank-lambda2 − tokenrank",
+                "tokenrank-lambda2-no-cls − random",
+                "tokenrank-lambda2-no-cls − cls",
+                "tokenrank-lambda2-no-cls − column-sum-no-cls",
+                "tokenrank-lambda2-no-cls − tokenrank-no-cls",
+            ]
+        );
+    }
 
     #[test]
     fn a_run_without_right_images_gives_a_warning() {

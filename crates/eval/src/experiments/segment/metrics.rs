@@ -10,6 +10,7 @@ use tasks::segment::{ClassCounts, MapScore, SegmentRecord};
 use crate::experiments::measure::Measure;
 use crate::experiments::spec::{MetricSpec, PaperColumn};
 use crate::metrics::bootstrap::{Additive, BootstrapError, Formula};
+use crate::metrics::clusters::Clusters;
 
 /// A metric of segmentation, between 0 and 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -103,6 +104,17 @@ impl Additive for SegmentMetric {
     fn formula(&self) -> Formula {
         if *self == Self::MiouIdentity { Formula::Identity } else { Formula::Ratios }
     }
+
+    fn clusters(&self, records: &[SegmentRecord]) -> Clusters {
+        images(records)
+    }
+}
+
+/// Returns which records are of one image: those with equal hashes of the image or, if some record lacks the hash, with equal names
+/// of the image.
+pub(super) fn images(records: &[SegmentRecord]) -> Clusters {
+    let hashes: Option<Vec<&str>> = records.iter().map(|record| record.image_sha256.as_deref()).collect();
+    Clusters::of(hashes.unwrap_or_else(|| records.iter().map(SegmentRecord::image).collect()))
 }
 
 #[cfg(test)]
@@ -133,6 +145,7 @@ mod tests {
         SegmentRecord {
             id: String::new(),
             sha256: String::new(),
+            image_sha256: None,
             names: Vec::new(),
             methods: BTreeMap::from([("bounce".to_owned(), score)]),
             maps: None,
@@ -179,6 +192,34 @@ mod tests {
             record(score(&[(0, 0, 5, 0), (1, 55, 55, 60)], [None, None])),
         ];
         assert_eq!(SegmentMetric::Miou.value_over(&records, "bounce"), Some(0.85));
+    }
+
+    #[test]
+    fn objects_of_one_image_belong_together() {
+        let object = |id: &str, name: &str, hash: Option<&str>| SegmentRecord {
+            id: id.to_owned(),
+            names: vec![name.to_owned()],
+            image_sha256: hash.map(str::to_owned),
+            ..record(MapScore::default())
+        };
+        let numbers = |records: &[SegmentRecord]| images(records).of_items().to_vec();
+        // Two files with the same bytes show the same photograph.
+        let hashed = [
+            ("a.jpg:dog", "dog", "1"),
+            ("b.jpg:dog", "dog", "2"),
+            ("a.jpg:cat", "cat", "1"),
+            ("c.jpg:cat", "cat", "2"),
+        ]
+        .map(|(id, name, hash)| object(id, name, Some(hash)));
+        assert_eq!(numbers(&hashed), [0, 1, 0, 1]);
+        // Records of an earlier version have names only.
+        let mut named = hashed.clone();
+        named[1].image_sha256 = None;
+        assert_eq!(numbers(&named), [0, 1, 0, 2]);
+        // Names of other data sets are kept whole.
+        let whole =
+            [object("2007:1", "dog", None), object("2007:2", "dog", None), object("dog", "dog", None)];
+        assert_eq!(numbers(&whole), [0, 1, 2]);
     }
 
     fn any_record() -> impl Strategy<Value = SegmentRecord> {

@@ -25,7 +25,7 @@ use crate::error::{Error, Result};
 use crate::experiment::{Experiment, TaskConfig};
 use crate::folder::RunFolder;
 use crate::results::{Memory, Results};
-use metrics::{SegmentMetric, measures};
+use metrics::{SegmentMetric, images, measures};
 
 /// Description of the experiment.
 pub const FACTS: Facts = Facts {
@@ -195,16 +195,17 @@ impl Prepared for PreparedSegment {
         let (methods, measures) = (Kind::methods(config), measures());
         let metrics = values(&measures, records, &methods, inputs.paper);
         let comparisons = comparisons(&measures, records, &pairs(&config.methods), *seed);
-        let count = records.len() as u64;
-        let mut tables = vec![("table", tables::table(inputs, count, &metrics, &methods))];
+        let images = images(records);
+        let mut tables = vec![("table", tables::table(inputs, &images, &metrics, &methods))];
         if !comparisons.is_empty() {
             let title = "Differences of methods on the same images";
-            tables.push(("comparisons", difference_table(&FACTS, title, &comparisons, &methods, count)));
+            tables.push(("comparisons", difference_table(&FACTS, title, &comparisons, &methods, &images)));
         }
         let data_sha256 = data_sha256(records.iter().map(|record| record.sha256.as_str()));
         Ok(RunState::Complete(Report {
             metrics,
             comparisons,
+            images: images.are_shared().then(|| images.count() as u64),
             memory,
             tables,
             warnings: warnings(&methods, records),

@@ -15,6 +15,7 @@ use crate::experiments::figures::{as_answered, write_figure};
 use crate::experiments::kind::RunInputs;
 use crate::experiments::spec::MethodInfo;
 use crate::experiments::tables::{Comparable, metric_table};
+use crate::metrics::clusters::Clusters;
 use crate::paper::PaperTable;
 use crate::results::MetricValue;
 use crate::table::Table;
@@ -25,12 +26,12 @@ const SHOWN: usize = 224;
 /// Returns the table of our values next to the paper's, a row for each method.
 pub(super) fn table(
     inputs: &RunInputs<'_>,
-    items: u64,
+    images: &Clusters,
     values: &[MetricValue],
     methods: &[MethodInfo],
 ) -> Table {
     let RunInputs { experiment, paper, .. } = inputs;
-    let mut notes = vec![format!("{items} images, in percent. {}", meaning())];
+    let mut notes = vec![format!("{images}, in percent. {}", meaning())];
     notes.extend(paper.map(|paper| source_note(&paper.table)));
     let comparable = if experiment.is_comparable() { Comparable::Yes } else { Comparable::No };
     metric_table(&FACTS, (&experiment.title, notes), values, methods, *paper, comparable)

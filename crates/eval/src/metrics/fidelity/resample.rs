@@ -2,8 +2,11 @@
 //!
 //! Repeated items hardly change an Inception Score, but they change a Fréchet distance: a resample has fewer different items
 //! than the sample, so its covariance is less accurate and the distance over resamples is biased upwards, more so with
-//! fewer items. Quote [`Resampled::standard_error`] for it; its percentile interval lies too high by
-//! [`Resampled::bias`]. The difference of two methods over the same draws ([`Resampled::minus`]) has almost no bias.
+//! fewer items: the percentile interval may even lie above the distance. So intervals are moved by the mean of this bias
+//! ([`Resampled::bias`]): the resamples give the width, the sample gives the place. The interval is one for the metric of *this
+//! number* of items, which is what is reported; a Fréchet distance of more images would be smaller. The reflected ("basic") interval
+//! would subtract the bias twice and then leave out the value on the other side. The difference of two methods over the same draws
+//! ([`Resampled::minus`]) has almost no bias and is not moved; an interval that leaves out its difference is not shown.
 
 use ndarray::{Array1, Array2, ArrayView2, Axis};
 use rayon::prelude::*;
@@ -27,24 +30,26 @@ pub struct Resampled {
     pub bias: f64,
     /// Number of items.
     pub items: usize,
-    /// Lower end of the percentile interval; `None` with too few items
-    /// ([`LEAST_ITEMS`](crate::metrics::significance::LEAST_ITEMS)).
+    /// Lower end of the percentile interval minus `bias`, but not below the smallest value that the metric can have; `None` with
+    /// too few items ([`LEAST_ITEMS`](crate::metrics::significance::LEAST_ITEMS)), or if the interval would leave out `value`.
     pub low: Option<f64>,
-    /// Upper end of the percentile interval.
+    /// Upper end of the percentile interval minus `bias`.
     pub high: Option<f64>,
-    /// Fraction of the resamples inside the interval.
+    /// Fraction of the resamples inside the percentile interval.
     pub level: f64,
     /// The metric over each resample, in order: resample `r` of `n` items draws the same items for every metric.
     pub values: Vec<f64>,
 }
 
 impl Resampled {
-    fn new(value: f64, items: usize, values: Vec<f64>) -> Self {
+    /// `least` is the smallest value that the metric can have.
+    fn new(value: f64, least: f64, items: usize, values: Vec<f64>) -> Self {
         let (mean, standard_error) = mean_and_std(&values, 1);
-        let mut sorted = values.clone();
-        sorted.sort_unstable_by(f64::total_cmp);
-        let (low, high) = spread(items, &sorted).unzip();
-        Self { value, standard_error, bias: mean - value, items, low, high, level: LEVEL, values }
+        let bias = mean - value;
+        let mut moved: Vec<f64> = values.iter().map(|value| value - bias).collect();
+        moved.sort_unstable_by(f64::total_cmp);
+        let (low, high) = spread(value, items, &moved).map(|(low, high)| (low.max(least), high)).unzip();
+        Self { value, standard_error, bias, items, low, high, level: LEVEL, values }
     }
 
     /// Returns the difference from another method, resample by resample. Both must have been resampled with the same seed over
@@ -72,7 +77,7 @@ pub fn inception_score_resampled(
     let value = score.over(&probs, &negentropies, &order).mean;
     // Drawn items are in random order already, so they are not shuffled.
     let over = |drawn: &[usize]| Ok(score.over(&probs, &negentropies, drawn).mean);
-    Ok(Resampled::new(value, logits.nrows(), over_resamples(logits.nrows(), resamples, seed, over)?))
+    Ok(Resampled::new(value, 1.0, logits.nrows(), over_resamples(logits.nrows(), resamples, seed, over)?))
 }
 
 /// Returns the Fréchet distance to `reference` over resamples of the items of features `[n, d]`. The reference is not resampled.
@@ -91,7 +96,7 @@ pub fn frechet_resampled(
         drawn.iter().for_each(|&item| counts[item] += 1.0);
         frechet_distance(reference, &weighted(features, &counts))
     };
-    Ok(Resampled::new(value, features.nrows(), over_resamples(features.nrows(), resamples, seed, over)?))
+    Ok(Resampled::new(value, 0.0, features.nrows(), over_resamples(features.nrows(), resamples, seed, over)?))
 }
 
 /// Returns mean and covariance of items, each drawn as often as `counts` says.

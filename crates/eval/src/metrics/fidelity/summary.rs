@@ -61,7 +61,8 @@ pub struct Summary {
     pub inception_score_resampled: Option<Resampled>,
     /// The Fréchet distance.
     pub frechet: f64,
-    /// The Fréchet distance over resamples of the generated items; biased upwards, see [`Resampled`].
+    /// The Fréchet distance over resamples of the generated items, which are biased upwards; the interval is corrected, see
+    /// [`Resampled`].
     pub frechet_resampled: Option<Resampled>,
     /// The kernel distance; `None` against statistics.
     pub kernel: Option<KernelSummary>,

@@ -127,7 +127,10 @@ fn differences_of(one: &Differences, label: &str) -> Markup {
     let class = |row: &Difference| match row.significance {
         Significance::Yes { better: Some(true) } => "better",
         Significance::Yes { better: Some(false) } => "worse",
-        Significance::Yes { better: None } | Significance::No | Significance::TooFewItems => "unsure",
+        Significance::Yes { better: None }
+        | Significance::No
+        | Significance::TooFewItems
+        | Significance::Biased => "unsure",
     };
     html! {
         div.scroll tabindex="0" role="region" aria-labelledby=(label) {

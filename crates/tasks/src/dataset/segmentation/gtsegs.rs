@@ -129,7 +129,8 @@ impl Archive {
         let size = (width as usize, height as usize);
         let rgb = Rgb8 { width: size.0, height: size.1, data: rows_first(&planes, size)? };
         let labels = Array2::from_shape_vec(size, mask).map_err(|e| e.to_string())?;
-        Ok(Segmented { rgb, labels: labels.reversed_axes().as_standard_layout().into_owned(), sha256 })
+        let labels = labels.reversed_axes().as_standard_layout().into_owned();
+        Ok(Segmented { rgb, labels, sha256, image_sha256: None })
     }
 
     /// Returns the shape of an array of bytes. Fails if it is empty or larger than the file could hold.

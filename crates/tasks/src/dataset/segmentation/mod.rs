@@ -67,6 +67,8 @@ pub struct Segmented {
     /// SHA-256, as hexadecimal digits, of the data from which both were decoded: the bytes of the image file followed
     /// by those of the mask file. For a MATLAB file or a drawn scene, the stored samples of both in that order.
     pub sha256: String,
+    /// SHA-256 of the image's data alone, if items are objects, several of which may be in one image; otherwise `None`.
+    pub image_sha256: Option<String>,
 }
 
 #[derive(Debug, Clone)]
@@ -101,6 +103,16 @@ pub(super) enum Reading {
     Classes(Arc<ClassTable>),
     /// One object and the background.
     Object(Object),
+}
+
+impl Reading {
+    /// Returns the SHA-256 of an image's bytes if a mask is one object, since an image may then be in several items.
+    fn shared_image(&self, image: &[u8]) -> Option<String> {
+        match self {
+            Self::Object(_) => Some(hex(Sha256::digest(image))),
+            Self::Voc | Self::Classes(_) => None,
+        }
+    }
 }
 
 impl SegmentedImage {
@@ -213,7 +225,8 @@ fn files(image: &Path, mask: &Path, reading: &Reading) -> Result<Segmented> {
     let image = decoded(image, reading)?;
     let stored = read(mask)?;
     let labels = labels(&stored, mask, reading, &image)?;
-    Ok(Segmented { rgb: image.rgb, labels, sha256: digest(&image.bytes, &stored) })
+    let image_sha256 = reading.shared_image(&image.bytes);
+    Ok(Segmented { rgb: image.rgb, labels, sha256: digest(&image.bytes, &stored), image_sha256 })
 }
 
 /// Combines the masks of all objects into one map. Pixels that an object's mask ignores are ignored unless they belong
@@ -232,7 +245,8 @@ fn merged(image: &Path, objects: &[(PathBuf, Object, u8)]) -> Result<Segmented> 
         });
         read_so_far.extend(stored);
     }
-    Ok(Segmented { rgb: image.rgb, labels: merged, sha256: digest(&image.bytes, &read_so_far) })
+    let sha256 = digest(&image.bytes, &read_so_far);
+    Ok(Segmented { rgb: image.rgb, labels: merged, sha256, image_sha256: None })
 }
 
 fn in_row(row: &Row, reading: &Reading, label: u8) -> Result<Segmented> {
@@ -242,7 +256,8 @@ fn in_row(row: &Row, reading: &Reading, label: u8) -> Result<Segmented> {
     if matches!(reading, Reading::Object(_)) {
         labels.mapv_inplace(|found| if found == 1 { label } else { found });
     }
-    Ok(Segmented { rgb: image.rgb, labels, sha256: digest(&image.bytes, &stored) })
+    let image_sha256 = reading.shared_image(&image.bytes);
+    Ok(Segmented { rgb: image.rgb, labels, sha256: digest(&image.bytes, &stored), image_sha256 })
 }
 
 /// A decoded image file.
@@ -328,7 +343,8 @@ fn scene(spec: &SceneSpec, seed: u64, split: Split, index: u64, which: SceneLabe
         setting: "dataset.mini",
         reason: format!("scene {index} has no mask of its leading class ({e})"),
     })?;
-    Ok(Segmented { rgb: Rgb8 { width: scene.size, height: scene.size, data: scene.rgb }, labels, sha256 })
+    let rgb = Rgb8 { width: scene.size, height: scene.size, data: scene.rgb };
+    Ok(Segmented { rgb, labels, sha256, image_sha256: None })
 }
 
 /// SHA-256 of the image's bytes followed by the mask's.
