@@ -40,10 +40,8 @@ pub const FACTS: Facts = Facts {
     goal: Goal {
         metric: "auc",
         head: "AUC ↓",
-        ours: "TokenRank",
-        wins_key: "tokenrank_wins",
+        plain: "tokenrank",
         note: "AUC: accuracy ÷ unmasked accuracy, mean over the fractions removed; lower is better.",
-        wins_note: "TokenRank wins: plain or weighted by λ₂, it is below every other score in the combination.",
     },
     source_note: tables::source_note,
 };
