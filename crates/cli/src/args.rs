@@ -37,6 +37,8 @@ pub(crate) enum Command {
     Merge(MergeArgs),
     /// Write a page about finished runs: tables next to the paper's, curves, figures, all items
     Report(ReportArgs),
+    /// Compare a finished sweep with a column of the paper: which combinations come near it, and which settings decide that
+    SweepReport(SweepReportArgs),
     /// Compare results with a baseline or another run: which metrics moved, and by how much
     Compare(CompareArgs),
     /// List models, datasets, experiments and tables
@@ -109,6 +111,17 @@ pub(crate) struct ReportArgs {
     /// Page to write [default: DIR/report.html]
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
+}
+
+#[derive(clap::Args)]
+pub(crate) struct SweepReportArgs {
+    /// Folder of a finished sweep: the --out of `tokenrank run`
+    #[arg(value_name = "DIR")]
+    pub dir: PathBuf,
+    /// Column of the paper's table of the experiment, such as ViT; `tokenrank ls tables` lists them [default: the column
+    /// that the experiment fills, or that of the metric of the sweep's tables]
+    #[arg(long, value_name = "COLUMN")]
+    pub paper: Option<String>,
 }
 
 #[derive(clap::Args)]

@@ -64,6 +64,7 @@ fn execute(command: Command) -> Result<(), Failure> {
         Command::Rank(args) => commands::rank::rank(&args),
         Command::Show(args) => commands::show::show(&args),
         Command::Report(args) => commands::report::report(&args),
+        Command::SweepReport(args) => commands::sweep_report::sweep_report(&args),
         Command::Metrics(args) => commands::metrics::metrics(&args),
         Command::Slurm(args) => commands::slurm::slurm(&args),
         Command::Doctor => commands::doctor::doctor(),

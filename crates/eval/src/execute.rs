@@ -202,7 +202,11 @@ pub fn is_file_of_run(path: &Path, folder: &Path) -> bool {
         return false;
     }
     let fixed = [HEADER, RECORDS, INPUTS, RESULTS, SWEEP].map(str::to_owned);
-    let names: Vec<String> = fixed.into_iter().chain(made_files()).chain(tables(&["summary"])).collect();
+    let names: Vec<String> = fixed
+        .into_iter()
+        .chain(made_files())
+        .chain(tables(&["summary", "differences", "search", "search-settings"]))
+        .collect();
     holds(path, folder, &names, DEPTH)
 }
 

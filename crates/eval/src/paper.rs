@@ -67,12 +67,22 @@ impl PaperTable {
         self.rows.iter().find(|row| row.method == method)
     }
 
+    /// Returns all rows, in the order of the paper.
+    pub fn rows(&self) -> &[PaperRow] {
+        &self.rows
+    }
+
+    /// Returns half of the last published digit of a column.
+    pub(crate) fn rounding(&self, column: &str) -> f64 {
+        let digits = self.index(column).and_then(|index| self.digits.get(index));
+        digits.map_or(0.0, |digits| 0.5 * 10f64.powi(-digits))
+    }
+
     /// Returns our value minus the paper's in a column, from the pair (ours, published).
     pub fn difference(&self, column: &str, (ours, published): (f64, f64)) -> Cell {
         let value = ours - published;
         let index = self.index(column);
-        // Half of the last published digit.
-        let rounding = index.and_then(|i| self.digits.get(i)).map_or(0.0, |digits| 0.5 * 10f64.powi(-digits));
+        let rounding = self.rounding(column);
         let higher = index.and_then(|i| self.higher_is_better.get(i)).filter(|_| value.abs() > rounding);
         Cell::Difference { value, better: higher.map(|&higher| (value > 0.0) == higher) }
     }

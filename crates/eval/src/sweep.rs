@@ -5,8 +5,12 @@
 //! for a method (α does not affect a random score): each method is run once for all of them.
 
 mod axes;
+mod curves;
+mod differences;
 mod names;
 mod report;
+mod search;
+mod stored;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -29,6 +33,8 @@ use runs::{FolderLocks, progress, remove_tables};
 use axes::Axis;
 use names::{brief_hash, folder_names};
 pub use report::SweepOutcome;
+pub use search::{SearchOutcome, search};
+pub use stored::{StoredColumn, StoredCombination, StoredMethod, StoredSweep};
 
 /// A sweep whose runs have all been checked.
 pub struct Sweep {
@@ -171,7 +177,7 @@ impl Sweep {
         let folder = self.folder()?;
         if !self.is_shard() && self.plans().any(|plan| plan.fresh) {
             locks.check(&folder)?;
-            remove_tables(&folder, &report::tables(), SWEEP)?;
+            remove_tables(&folder, &self.made(), SWEEP)?;
         }
         self.locks = Some(Arc::clone(locks));
         self.out = Some(folder.clone());
@@ -183,6 +189,11 @@ impl Sweep {
             }
         }
         Ok(())
+    }
+
+    /// Returns the names of the tables and figures of the sweep.
+    fn made(&self) -> Vec<String> {
+        report::tables().into_iter().chain(search::files()).chain(curves::files(&self.axes)).collect()
     }
 
     /// Whether this process runs one shard of every run.
@@ -198,7 +209,7 @@ impl Sweep {
     pub fn refuse_foreign(&self) -> Result<()> {
         let Some(folder) = &self.out else { return Ok(()) };
         if !self.is_shard() {
-            let names = report::tables().into_iter().chain([SWEEP.to_owned()]);
+            let names = self.made().into_iter().chain([SWEEP.to_owned()]);
             runs::refuse_foreign_above_runs(folder, names)?;
         }
         for (below, plan) in self.runs() {
@@ -316,7 +327,6 @@ fn taken_apart(experiment: &Experiment) -> Vec<(MethodInfo, Experiment)> {
     kind.methods().into_iter().zip(kind.alone()).map(alone).collect()
 }
 
-/// Returns every combination of the values; the last axis changes fastest.
 /// Reads an experiment file: every combination of its `[sweep]`, or the one experiment of a file without a sweep.
 ///
 /// # Errors
@@ -328,6 +338,7 @@ pub(crate) fn experiments(path: &Path, assignments: &[String]) -> Result<Vec<Exp
     Ok(combinations(path, &document, &axes)?.into_iter().map(|combination| combination.experiment).collect())
 }
 
+/// Returns every combination of the values; the last axis changes fastest.
 fn combinations(path: &Path, document: &toml_edit::DocumentMut, axes: &[Axis]) -> Result<Vec<Combination>> {
     let count = axes.iter().map(|axis| axis.values.len()).product();
     let combination = |mut index: usize| {

@@ -87,6 +87,17 @@ impl Canvas {
         self.draw(|area| area.draw(&Polygon::new(corners, rgb(ink).filled())))
     }
 
+    /// Draws a filled polygon through which what is behind it shows; `opacity` is between 0 and 1.
+    pub(crate) fn fill_over(
+        &mut self,
+        corners: &[(f64, f64)],
+        ink: [u8; 3],
+        opacity: f64,
+    ) -> Result<(), PlotError> {
+        let corners: Vec<(i32, i32)> = corners.iter().map(|&point| scaled_point(point)).collect();
+        self.draw(|area| area.draw(&Polygon::new(corners, rgb(ink).mix(opacity).filled())))
+    }
+
     /// Draws text at a point, level with the vertical middle of the capitals.
     pub(crate) fn text(&mut self, at: (f64, f64), text: &str, how: Text) -> Result<(), PlotError> {
         let size = how.size * f64::from(OVERSAMPLING);
@@ -125,6 +136,17 @@ impl Canvas {
                 }
             }
         }
+    }
+
+    /// Returns canvases of one width below each other as the content of a PNG file.
+    pub(crate) fn stacked(canvases: Vec<Self>) -> Result<Vec<u8>, PlotError> {
+        let width = canvases.first().map_or(0, |first| first.width);
+        if width == 0 || canvases.iter().any(|one| one.width != width) {
+            return Err(PlotError::Draw("figures below each other must have one width".to_owned()));
+        }
+        let height = canvases.iter().map(|one| one.height).sum();
+        let pixels: Vec<u8> = canvases.iter().flat_map(Self::averaged).collect();
+        encoded(width, height, &pixels).map_err(|error| PlotError::Draw(error.to_string()))
     }
 
     /// Returns the finished figure as the content of a PNG file.

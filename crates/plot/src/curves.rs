@@ -16,6 +16,9 @@ pub struct Series {
     pub name: String,
     /// `(x, y)` in the order in which they are joined. A point that is not finite breaks the curve.
     pub points: Vec<(f64, f64)>,
+    /// Lower and upper end of the band around each point, drawn behind all curves; empty for a curve without a band. Points whose ends
+    /// are not finite have no band.
+    pub band: Vec<(f64, f64)>,
 }
 
 /// A plot of curves.
@@ -27,9 +30,14 @@ pub struct CurvePlot {
     pub x_label: String,
     /// Label of the vertical axis.
     pub y_label: String,
+    /// Range of the vertical axis, for plots that are compared; by default that of the curves.
+    pub y_range: Option<(f64, f64)>,
     /// The curves in the order of the legend. There are twelve colours; dashes and markers distinguish further curves.
     pub series: Vec<Series>,
 }
+
+/// How strongly a band covers what is behind it, between 0 and 1.
+const BAND: f64 = 0.16;
 
 const TITLE: f64 = 36.0;
 const LABEL: f64 = 30.0;
@@ -74,6 +82,28 @@ impl Style {
 /// # Errors
 /// Fails with [`PlotError::Draw`] if the drawing library fails.
 pub fn curves(plot: &CurvePlot) -> Result<Vec<u8>, PlotError> {
+    drawn(plot)?.finish()
+}
+
+/// Draws plots of curves below each other into one PNG, with one range of the vertical axis.
+///
+/// # Errors
+/// Fails with [`PlotError::Draw`] if the drawing library fails or there is no plot.
+pub fn stacked_curves(plots: &[CurvePlot]) -> Result<Vec<u8>, PlotError> {
+    let ends = plots.iter().flat_map(|plot| &plot.series).flat_map(heights);
+    let y_range = range(ends);
+    let drawn: Result<Vec<Canvas>, PlotError> =
+        plots.iter().map(|plot| drawn(&CurvePlot { y_range, ..plot.clone() })).collect();
+    Canvas::stacked(drawn?)
+}
+
+/// Returns the finite heights of a curve and its band.
+fn heights(series: &Series) -> impl Iterator<Item = f64> {
+    let points = series.points.iter().filter(|(x, _)| x.is_finite()).map(|&(_, y)| y);
+    points.chain(series.band.iter().flat_map(|&(low, high)| [low, high])).filter(|y| y.is_finite())
+}
+
+fn drawn(plot: &CurvePlot) -> Result<Canvas, PlotError> {
     let mut canvas = Canvas::new(SIZE.0, SIZE.1)?;
     let (width, height) = (f64::from(SIZE.0), f64::from(SIZE.1));
 
@@ -81,7 +111,7 @@ pub fn curves(plot: &CurvePlot) -> Result<Vec<u8>, PlotError> {
         plot.series.iter().flat_map(|series| &series.points).filter(|(x, y)| x.is_finite() && y.is_finite())
     };
     let x = range(points().map(|&(x, _)| x));
-    let y = range(points().map(|&(_, y)| y));
+    let y = plot.y_range.or_else(|| range(plot.series.iter().flat_map(heights)));
     let some = x.is_some();
     let (x, y) = (x.unwrap_or((0.0, 1.0)), y.unwrap_or((0.0, 1.0)));
     let x = if x.0 == x.1 { widened(x.0, x.1, 1) } else { x };
@@ -122,10 +152,13 @@ pub fn curves(plot: &CurvePlot) -> Result<Vec<u8>, PlotError> {
     }
 
     for (index, series) in plot.series.iter().enumerate() {
+        band(&mut canvas, &frame, series, &Style::of(index))?;
+    }
+    for (index, series) in plot.series.iter().enumerate() {
         curve(&mut canvas, &frame, series, &Style::of(index))?;
     }
     legend_entries(&mut canvas, &frame, &names)?;
-    canvas.finish()
+    Ok(canvas)
 }
 
 fn legend_name(series: &Series) -> String {
@@ -143,6 +176,19 @@ fn curve(canvas: &mut Canvas, frame: &Frame, series: &Series, style: &Style) -> 
         for &point in run.iter().step_by(every) {
             marker(canvas, point, style)?;
         }
+    }
+    Ok(())
+}
+
+/// Fills the area between the lower and upper ends of a band.
+fn band(canvas: &mut Canvas, frame: &Frame, series: &Series, style: &Style) -> Result<(), PlotError> {
+    let ends: Vec<(f64, f64, f64)> =
+        series.points.iter().zip(&series.band).map(|(&(x, _), &(low, high))| (x, low, high)).collect();
+    let finite = |(x, low, high): &(f64, f64, f64)| x.is_finite() && low.is_finite() && high.is_finite();
+    for run in ends.split(|end| !finite(end)).filter(|run| run.len() > 1) {
+        let upper = run.iter().map(|&(x, _, high)| (frame.x_of(x), frame.y_of(high)));
+        let lower = run.iter().rev().map(|&(x, low, _)| (frame.x_of(x), frame.y_of(low)));
+        canvas.fill_over(&upper.chain(lower).collect::<Vec<_>>(), style.ink, BAND)?;
     }
     Ok(())
 }

@@ -22,7 +22,7 @@ mod tiles;
 use thiserror::Error;
 
 pub use color::viridis;
-pub use curves::{CurvePlot, SIZE as CURVES_SIZE, Series, curves};
+pub use curves::{CurvePlot, SIZE as CURVES_SIZE, Series, curves, stacked_curves};
 pub use family::{Family, Line, Member, Stroke, family};
 pub use gallery::{Gallery, gallery};
 pub use heatmap::{HeatMap, heatmap};

@@ -42,7 +42,7 @@ impl Png {
 }
 
 fn series(name: &str, points: &[(f64, f64)]) -> Series {
-    Series { name: name.into(), points: points.to_vec() }
+    Series { name: name.into(), points: points.to_vec(), band: Vec::new() }
 }
 
 fn plot(series: Vec<Series>) -> CurvePlot {
@@ -50,6 +50,7 @@ fn plot(series: Vec<Series>) -> CurvePlot {
         title: "Masking".into(),
         x_label: "fraction masked".into(),
         y_label: "accuracy".into(),
+        y_range: None,
         series,
     }
 }
@@ -70,6 +71,51 @@ fn curves_are_drawn_in_their_colours() {
     }
     assert_eq!(figure.count(color::series(2)), 0);
     assert_eq!(figure.inked_margin(12), 0);
+}
+
+#[test]
+fn bands_are_drawn_behind_the_curves() {
+    let points = [(0.0, 0.9), (0.5, 0.5), (0.9, 0.1)];
+    let banded = |ends: &[(f64, f64)]| {
+        let mut one = series("a", &points);
+        one.band = ends.to_vec();
+        drawn(&plot(vec![one, series("b", &[(0.0, 0.2), (0.9, 0.2)])]))
+    };
+    // What a sixth of the first colour makes of white.
+    let tint = color::series(0).map(|ink| (255.0 - 0.16 * (255.0 - f64::from(ink))) as u8);
+    let tinted = |figure: &Png| {
+        let near = |a: u8, b: u8| a.abs_diff(b) <= 2;
+        figure.pixels.chunks_exact(3).filter(|pixel| pixel.iter().zip(tint).all(|(&a, b)| near(a, b))).count()
+    };
+    let (plain, whole) = (banded(&[]), banded(&[(0.8, 1.0), (0.4, 0.6), (0.0, 0.2)]));
+    assert!(tinted(&plain) < 100 && tinted(&whole) > 50_000, "{} {}", tinted(&plain), tinted(&whole));
+    // Two points on one side of a gap make an area, one point alone does not.
+    let part = banded(&[(0.8, 1.0), (0.4, 0.6), (f64::NAN, 0.2)]);
+    assert!(tinted(&part) > 20_000 && tinted(&part) < tinted(&whole));
+    assert!(tinted(&banded(&[(0.8, 1.0), (f64::NAN, 0.6), (0.0, 0.2)])) < 100);
+    // The band widens the axis, so that both of its ends are in the figure.
+    assert_eq!(banded(&[(-3.0, 4.0); 3]).inked_margin(12), 0);
+    assert!(whole.count(color::series(1)) > 1000);
+}
+
+#[test]
+fn plots_below_each_other_share_their_vertical_axis() {
+    let (low, high) = (
+        plot(vec![series("a", &[(0.0, 1.0), (1.0, 1.0)])]),
+        plot(vec![series("a", &[(0.0, 2.0), (1.0, 2.0)])]),
+    );
+    let both = read(&stacked_curves(&[low, high]).unwrap());
+    assert_eq!((both.width, both.height), (CURVES_SIZE.0, 2 * CURVES_SIZE.1));
+    // The line of 1 lies lower in its plot than the line of 2 in its own.
+    let stride = both.width as usize * 3;
+    let line = |plot: usize| {
+        let rows =
+            both.pixels.chunks_exact(stride).skip(plot * CURVES_SIZE.1 as usize).take(CURVES_SIZE.1 as usize);
+        let inked = |row: &[u8]| row.chunks_exact(3).filter(|pixel| **pixel == color::series(0)).count();
+        rows.map(inked).enumerate().max_by_key(|(_, count)| *count).unwrap().0
+    };
+    assert!(line(0) > line(1) + 100, "{} {}", line(0), line(1));
+    assert!(stacked_curves(&[]).is_err());
 }
 
 #[test]

@@ -15,4 +15,5 @@ pub(crate) mod run;
 mod sd;
 pub(crate) mod show;
 pub(crate) mod slurm;
+pub(crate) mod sweep_report;
 pub(crate) mod validate;

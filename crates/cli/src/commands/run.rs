@@ -142,7 +142,11 @@ impl Done {
                 if let Some(outcome) = done.outcome {
                     print_table(&outcome.table);
                     print_table(&outcome.summary);
+                    outcome.differences.iter().for_each(print_table);
                     say!("results:  {}", outcome.out.join("sweep.json").display());
+                    for figure in &outcome.figures {
+                        say!("figure:   {}", figure.display());
+                    }
                 }
             }
         }

@@ -61,6 +61,7 @@ mod skips;
 mod slurm;
 mod slurm_cluster;
 mod sweep;
+mod sweep_report;
 mod text;
 #[path = "../../../models/tests/models/torch_file.rs"]
 mod torch_file;

@@ -43,7 +43,7 @@ fn a_sweep_ends_in_one_table_and_resumes() {
     for line in ["run 1 of 4: layers last:1, alpha 0.5", "run 4 of 4: layers all, alpha 0.99"] {
         assert!(told.contains(line), "{line} is not in\n{told}");
     }
-    for word in ["AUC ↓ of every combination", "TokenRank wins", "8 images"] {
+    for word in ["AUC ↓ of every combination", "TokenRank against each other method, AUC ↓", "8 images"] {
         assert!(text.contains(word), "{word} is not in\n{text}");
     }
     assert!(!text.contains('\u{1b}'), "colours in a file:\n{text}");
@@ -71,7 +71,7 @@ fn a_sweep_ends_in_one_table_and_resumes() {
     assert_eq!(scores(0), serde_json::json!(all));
     assert_eq!(scores(1), serde_json::json!(steady));
     assert_eq!(scores(2), serde_json::json!(all[1..]));
-    for file in ["table.md", "table.csv", "table.tex", "table.parquet"] {
+    for file in ["table.md", "table.csv", "table.tex", "table.parquet", "differences.md", "curve-alpha.png"] {
         assert!(out.join(file).metadata().expect(file).len() > 0);
     }
 
@@ -90,9 +90,52 @@ fn a_sweep_ends_in_one_table_and_resumes() {
     assert!(told.contains("other settings have left runs here (2, such as"), "{told}");
 }
 
-/// Five images do not decide who wins; the values are there all the same.
+/// A combination that changes neither of two methods is not counted again.
 #[test]
-fn few_images_have_no_winner() {
+fn combinations_with_the_same_runs_are_counted_once() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let text = SWEEP.replace("layers = [", "lambda_weight = [\"proportional\", \"squared\"]\n# layers = [");
+    let (path, out) = (config(dir.path(), &text), dir.path().join("out"));
+    run(&["run", arg(&path), "--out", arg(&out)], 0);
+    let table = std::fs::read_to_string(out.join("differences.csv")).expect("a table");
+    let row = |beginning: &str| -> Vec<String> {
+        let row = table.lines().find(|line| line.starts_with(beginning));
+        row.unwrap_or_else(|| panic!("{beginning} is not in\n{table}"))
+            .split(',')
+            .map(str::to_owned)
+            .collect()
+    };
+    // TokenRank knows α but not the weights; λ₂ knows both.
+    let counts = |row: &[String]| row.last().expect("a count").parse::<f64>().expect("a number");
+    assert_eq!(counts(&row("(all),,CLS token")), 2.0);
+    assert_eq!(counts(&row("(all),,\"TokenRank, λ₂\"")), 4.0);
+    assert_eq!(counts(&row("alpha,0.5,CLS token")), 1.0);
+    assert_eq!(counts(&row("lambda_weight,squared,Random")), 2.0);
+
+    let stored: Value =
+        serde_json::from_slice(&std::fs::read(out.join("sweep.json")).expect("sweep.json")).expect("JSON");
+    let verdicts = |minus: &str| {
+        let mut seen = std::collections::BTreeMap::new();
+        for one in stored["combinations"].as_array().expect("combinations") {
+            let found = one["differences"].as_array().expect("differences");
+            let found = found.iter().find(|found| found["minus"] == minus).expect(minus);
+            let difference = found["interval"]["difference"].as_f64().expect("a difference");
+            let value = |method: &str| one["auc"][method].as_f64().expect("an area");
+            assert!((difference - (value("tokenrank") - value(minus))).abs() < 1e-9, "{found}");
+            let (low, high) = (&found["interval"]["low"], &found["interval"]["high"]);
+            assert!(low.as_f64() <= Some(difference) && high.as_f64() >= Some(difference), "{found}");
+            let better = high.as_f64() < Some(0.0);
+            seen.insert((one["methods"]["tokenrank"].to_string(), one["methods"][minus].to_string()), better);
+        }
+        seen.values().filter(|better| **better).count() as f64
+    };
+    let random = row("(all),,Random");
+    assert_eq!(random[random.len() - 4].parse::<f64>().expect("a number"), verdicts("random"), "{table}");
+}
+
+/// Five images give no verdict; the values are there all the same.
+#[test]
+fn few_images_have_no_verdict() {
     let dir = tempfile::tempdir().expect("a scratch folder");
     let path = config(dir.path(), &SWEEP.replace("count = 8", "count = 5"));
     let out = dir.path().join("sweep");
@@ -104,7 +147,9 @@ fn few_images_have_no_winner() {
     let stored: Value =
         serde_json::from_slice(&std::fs::read(out.join("sweep.json")).expect("sweep.json")).expect("JSON");
     for combination in stored["combinations"].as_array().expect("combinations") {
-        assert!(combination["tokenrank_wins"].is_null() && combination["auc"]["tokenrank"].is_number());
+        let found = combination["differences"].as_array().expect("differences");
+        assert!(found.len() == 3 && found.iter().all(|one| one["interval"]["low"].is_null()), "{found:?}");
+        assert!(combination["auc"]["tokenrank"].is_number());
     }
 }
 

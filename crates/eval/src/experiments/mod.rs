@@ -4,7 +4,7 @@
 //! and its line in [`KINDS`]. Everything else asks the traits of [`kind`].
 
 pub mod diffseg;
-mod figures;
+pub(crate) mod figures;
 pub mod guidance;
 pub mod kept;
 pub mod kind;

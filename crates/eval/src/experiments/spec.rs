@@ -208,21 +208,17 @@ pub enum Filling {
     Table,
 }
 
-/// The metric that the tables of a sweep show, and the methods that should win.
+/// The metric that the tables of a sweep show, and the method that is compared with all others.
 #[derive(Debug, Clone, Copy)]
 pub struct Goal {
     /// Key of the metric.
     pub metric: &'static str,
     /// Head of a column, with an arrow towards better values.
     pub head: &'static str,
-    /// Name of the paper's methods together.
-    pub ours: &'static str,
-    /// Key in `sweep.json` for whether the paper's methods win.
-    pub wins_key: &'static str,
+    /// Family of the method that the paper proposes, in its plain form: without λ₂ and with default settings.
+    pub plain: &'static str,
     /// Explanation of the metric, in a sentence.
     pub note: &'static str,
-    /// Explanation of winning, in a sentence.
-    pub wins_note: &'static str,
 }
 
 /// The description of an experiment.

@@ -17,7 +17,7 @@ use crate::metrics::per_item::PerItem;
 use crate::results::Comparison;
 
 /// Number of resamples for the interval of one method's value.
-const SPREAD_RESAMPLES: usize = 2_000;
+pub(crate) const SPREAD_RESAMPLES: usize = 2_000;
 
 /// What each item of a run adds to its metrics.
 #[derive(Debug, Default)]

@@ -202,9 +202,32 @@ pub fn paired_sums<'a>(
     PairedDifference::of(seen, contributing(both.view()), differences)
 }
 
-/// Returns the number of rows, one for each image, that add anything to the sums: an image that was wrong before masking adds nothing to a metric of
-/// the images that were right.
-fn contributing(rows: ArrayView2<'_, f64>) -> usize {
+/// Returns the metric of one method over each resample, given what each image adds to its sums, with the draws of
+/// [`paired_sums`]: resample `r` of several methods over the same images has the same images. NaN if the metric is not defined on a
+/// resample; empty without images.
+pub(crate) fn over_resamples(
+    sums: ArrayView2<'_, f64>,
+    formula: Formula,
+    resamples: usize,
+    seed: u64,
+) -> Vec<f64> {
+    let (items, sums) = (sums.nrows(), sums.as_standard_layout());
+    if items == 0 {
+        return Vec::new();
+    }
+    let draw = |counts: &mut Vec<u32>, resample: u64| {
+        counts.fill(0);
+        let mut rng = Rng::keyed(&[seed, resample]);
+        (0..items).for_each(|_| counts[rng.below(items)] += 1);
+        let drawn = weighted_sums(sums.as_slice().unwrap_or_default(), sums.ncols(), counts);
+        formula.value(&drawn).unwrap_or(f64::NAN)
+    };
+    (0..resamples as u64).into_par_iter().map_init(|| vec![0; items], draw).collect()
+}
+
+/// Returns the number of rows, one for each image, that add anything to the sums: an image that was wrong before masking adds nothing
+/// to a metric of the images that were right.
+pub(crate) fn contributing(rows: ArrayView2<'_, f64>) -> usize {
     rows.rows().into_iter().filter(|row| row.iter().any(|&value| value != 0.0)).count()
 }
 

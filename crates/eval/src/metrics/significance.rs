@@ -203,7 +203,7 @@ fn encloses((low, high): (f64, f64), value: f64) -> bool {
 }
 
 /// Returns the ends of the middle [`LEVEL`] of sorted values; `None` without values.
-fn ends(sorted: &[f64]) -> Option<(f64, f64)> {
+pub(crate) fn ends(sorted: &[f64]) -> Option<(f64, f64)> {
     let outside = (1.0 - LEVEL) / 2.0;
     (!sorted.is_empty()).then(|| (quantile(sorted, outside), quantile(sorted, 1.0 - outside)))
 }

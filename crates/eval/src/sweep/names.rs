@@ -14,7 +14,7 @@ pub(super) fn folder_names<'a>(
     settings: &[&str],
     combinations: impl Iterator<Item = &'a [String]> + Clone,
 ) -> Vec<String> {
-    let plain: Vec<String> = combinations.clone().map(|values| letters(settings, values)).collect();
+    let plain: Vec<String> = combinations.clone().map(|values| joined(settings, values)).collect();
     // Some file systems ignore case.
     let mut alike: HashMap<String, usize> = HashMap::new();
     for name in &plain {
@@ -31,10 +31,14 @@ pub(super) fn folder_names<'a>(
     plain.into_iter().zip(combinations).map(named).collect()
 }
 
+/// Replaces characters that some file system refuses by hyphens; several texts may become the same.
+pub(super) fn letters(text: &str) -> String {
+    text.chars().map(|c| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' }).collect()
+}
+
 /// Formats settings and values in characters that any file system allows; several combinations may give the same name.
-fn letters(settings: &[&str], values: &[String]) -> String {
-    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '.' { c } else { '-' };
-    let part = |(setting, value): (&&str, &String)| format!("{setting}-{value}").chars().map(plain).collect();
+fn joined(settings: &[&str], values: &[String]) -> String {
+    let part = |(setting, value): (&&str, &String)| letters(&format!("{setting}-{value}"));
     settings.iter().zip(values).map(part).collect::<Vec<String>>().join("_")
 }
 

@@ -1,24 +1,27 @@
-//! The tables of a sweep: every combination, and the mean for each value of a setting.
+//! The tables of a sweep: every combination, the mean for each value of a setting, and the paper's method against each other one.
 
-use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::collections::{BTreeMap, HashMap};
+use std::path::{Component, Path, PathBuf};
 
-use serde::Serialize;
-use serde_json::{Map, Value, json};
+use serde_json::json;
 use tasks::Failure;
 
-use super::{Sweep, Variant};
+use super::stored::{StoredColumn, StoredCombination, StoredMethod, StoredSweep, unique};
+use super::{Shared, Sweep, Variant};
 use crate::error::Result;
+use crate::evidence::Evidence;
 use crate::execute::Outcome;
 use crate::experiments::spec::{Better, MethodInfo, MetricSpec};
+use crate::folder::RunFolder;
+use crate::metrics::significance::PairedDifference;
 use crate::metrics::significance::{LEAST_ITEMS, too_few};
+use crate::results::Comparison;
 use crate::table::{Cell, Row, Table};
 use runs::files::write_json;
 use runs::layout::{SCHEMA, SWEEP};
-use runs::{Code, Environment};
 
 /// Names of the tables.
-const TABLES: [&str; 2] = ["table", "summary"];
+const TABLES: [&str; 3] = ["table", "summary", "differences"];
 
 /// Returns the names of the files of the tables.
 pub(super) fn tables() -> Vec<String> {
@@ -31,33 +34,25 @@ pub struct SweepOutcome {
     pub table: Table,
     /// A row for each value of each setting: means over all combinations that have it.
     pub summary: Table,
+    /// How often the paper's plain method is better than each other method, tied, or worse; `None` if no combination has it.
+    pub differences: Option<Table>,
     /// Folder of the sweep.
     pub out: PathBuf,
+    /// Figures in that folder: the metric against each setting that is a number.
+    pub figures: Vec<PathBuf>,
 }
 
-/// The content of `sweep.json`.
-#[derive(Serialize)]
-struct Stored<'a> {
-    schema: u32,
-    title: &'a str,
-    items: u64,
-    /// Items that some run could not read; its metrics exclude them.
-    #[serde(skip_serializing_if = "<[Failure]>::is_empty")]
-    failed: &'a [Failure],
-    metric: &'static str,
-    /// For each combination: `settings`, the metric by method, and whether the paper's methods are ahead of all others.
-    combinations: Vec<Map<String, Value>>,
-    code: Code,
-    environment: Environment,
-}
-
-/// The goal's metric of every method of a combination, in the order of the columns; `None` if the combination lacks the method.
-/// Whether the paper's methods win is `None` if the combination lacks them or all others, or has too few items.
+/// A combination with the methods that it has.
 struct Scored<'a> {
     variant: &'a Variant,
+    /// The goal's metric of every column; `None` if the combination lacks the method.
     values: Vec<Option<f64>>,
-    wins: Option<bool>,
+    /// The paper's plain method minus each other one.
+    differences: Vec<Comparison>,
 }
+
+/// The evidence of every run of the sweep, by method; `None` for combinations without a run of their own.
+type Evidences = Vec<Option<BTreeMap<String, Evidence>>>;
 
 /// Writes tables and numbers of a finished sweep to its folder.
 pub(super) fn write(
@@ -67,41 +62,69 @@ pub(super) fn write(
     failed: &[Failure],
 ) -> Result<SweepOutcome> {
     let columns = Columns::of(sweep);
-    let scored: Vec<Scored> =
-        sweep.variants.iter().map(|variant| columns.score(sweep, variant, outcomes)).collect();
+    let evidences = evidences(sweep, outcomes)?;
+    let scored = columns.score(sweep, outcomes, &evidences);
     let results = outcomes.iter().flatten().map(|outcome| &outcome.results);
     let (items, first) = (results.clone().map(|one| one.items).max().unwrap_or(0), results.clone().next());
+    let stored = StoredSweep {
+        schema: SCHEMA,
+        title: sweep.title.clone(),
+        items,
+        failed: failed.to_vec(),
+        metric: sweep.facts.goal.metric.to_owned(),
+        axes: sweep.axes.clone(),
+        columns: columns.stored(),
+        combinations: scored.iter().map(|row| columns.store(sweep, row)).collect(),
+        code: first.map(|one| one.code.clone()),
+        environment: first.map(|one| one.environment.clone()),
+    };
     let notes = vec![format!(
         "{items} images. {} Methods that do not depend on a setting were run once.",
         sweep.facts.goal.note
     )];
     let mut table = table(sweep, &columns, &scored, &notes);
     let mut summary = summary(sweep, &columns, &scored);
+    let mut differences = metric(sweep).and_then(|metric| stored.differences_table(&metric));
+    if differences.is_none() {
+        let reason = format!(
+            "Methods are not compared, because no combination has `{}` and another method whose items give intervals.",
+            sweep.facts.goal.plain
+        );
+        summary.notes.push(reason);
+    }
     if results.clone().any(|one| one.items < LEAST_ITEMS as u64) {
-        summary.notes.push(too_few());
+        differences.as_mut().unwrap_or(&mut summary).notes.push(too_few());
     }
     let unread = unread(failed, items + failed.len() as u64);
     table.notes.extend(unread.clone());
     summary.notes.extend(unread);
-    for (name, table) in TABLES.into_iter().zip([&table, &summary]) {
-        table.export(&out, name)?;
+    for (name, table) in TABLES.into_iter().zip([Some(&table), Some(&summary), differences.as_ref()]) {
+        if let Some(table) = table {
+            table.export(&out, name)?;
+        }
     }
 
+    let evidence = |combination: &StoredCombination, key: &str| {
+        let StoredMethod { run, method } = combination.methods.get(key)?;
+        let source = sweep.variants.iter().position(|variant| text(&variant.folder) == *run)?;
+        evidences.get(source)?.as_ref()?.get(method)
+    };
+    let figures = match metric(sweep) {
+        Some(metric) => stored.draw_curves(&out, &metric, &evidence)?,
+        None => Vec::new(),
+    };
+
     // Written last: if it exists, all other files exist too.
-    if let Some(first) = first {
-        let stored = Stored {
-            schema: SCHEMA,
-            title: &sweep.title,
-            items,
-            failed,
-            metric: sweep.facts.goal.metric,
-            combinations: scored.iter().map(|row| columns.store(sweep, row)).collect(),
-            code: first.code.clone(),
-            environment: first.environment.clone(),
-        };
+    if first.is_some() {
         write_json(&out.join(SWEEP), &stored)?;
     }
-    Ok(SweepOutcome { table, summary, out })
+    Ok(SweepOutcome { table, summary, differences, out, figures })
+}
+
+/// Reads the evidence of every run.
+fn evidences(sweep: &Sweep, outcomes: &[Option<Outcome>]) -> Result<Evidences> {
+    let read = |outcome: &Outcome| Evidence::read(&RunFolder::open(&outcome.out)?, sweep.facts.goal.metric);
+    outcomes.iter().map(|outcome| outcome.as_ref().map(read).transpose()).collect()
 }
 
 /// Returns the note below the tables if items could not be answered.
@@ -148,38 +171,85 @@ impl Columns {
         self.methods.iter().map(head)
     }
 
-    fn score<'a>(&self, sweep: &Sweep, variant: &'a Variant, outcomes: &[Option<Outcome>]) -> Scored<'a> {
-        let value = |method: &MethodInfo| {
+    /// Returns the key of a method in `sweep.json`.
+    fn key<'a>(&self, method: &'a MethodInfo) -> &'a str {
+        if self.merged { &method.family } else { &method.key }
+    }
+
+    fn stored(&self) -> Vec<StoredColumn> {
+        let keys = self.methods.iter().map(|method| self.key(method).to_owned());
+        keys.zip(self.heads()).map(|(key, label)| StoredColumn { key, label }).collect()
+    }
+
+    fn score<'a>(
+        &self,
+        sweep: &'a Sweep,
+        outcomes: &[Option<Outcome>],
+        evidences: &Evidences,
+    ) -> Vec<Scored<'a>> {
+        let value = |variant: &Variant, method: &MethodInfo| {
             let shared = variant.methods.iter().find(|shared| self.same(method, &shared.method))?;
             outcomes.get(shared.variant)?.as_ref()?.results.value(sweep.facts.goal.metric, &shared.method.key)
         };
-        let values: Vec<Option<f64>> = self.methods.iter().map(value).collect();
-        let sources = variant.methods.iter().filter_map(|shared| outcomes.get(shared.variant)?.as_ref());
-        let items = sources.map(|outcome| outcome.results.items).min().unwrap_or(0);
-        let best = |ours: bool| {
-            let of_kind = self.methods.iter().zip(&values).filter(|(method, _)| method.ours == ours);
-            best_of(sweep, of_kind.filter_map(|(_, value)| *value))
-        };
-        let enough = items >= LEAST_ITEMS as u64;
-        let wins = best(true)
-            .zip(best(false))
-            .filter(|_| enough)
-            .map(|(ours, others)| ours != others && at_least_as_good(sweep, ours, others));
-        Scored { variant, values, wins }
+        // Combinations that share the runs of both methods share their difference.
+        let mut known: HashMap<[(usize, &str); 2], Option<PairedDifference>> = HashMap::new();
+        let mut scored = Vec::new();
+        for variant in &sweep.variants {
+            let mut differences = Vec::new();
+            let plain = plain(sweep, variant);
+            for (ours, other) in variant.methods.iter().filter_map(|other| Some((plain?, other))) {
+                if ours.method.key == other.method.key {
+                    continue;
+                }
+                let pair = [ours, other].map(|one| (one.variant, one.method.key.as_str()));
+                let of = |(variant, key): (usize, &str)| evidences.get(variant)?.as_ref()?.get(key);
+                let found = known.entry(pair).or_insert_with(|| of(pair[0])?.minus(of(pair[1])?));
+                if let Some(difference) = *found {
+                    differences.push(Comparison {
+                        metric: sweep.facts.goal.metric.to_owned(),
+                        method: self.key(&ours.method).to_owned(),
+                        minus: self.key(&other.method).to_owned(),
+                        difference,
+                    });
+                }
+            }
+            let values = self.methods.iter().map(|method| value(variant, method)).collect();
+            scored.push(Scored { variant, values, differences });
+        }
+        scored
     }
 
-    fn store(&self, sweep: &Sweep, row: &Scored<'_>) -> Map<String, Value> {
-        let settings: BTreeMap<&str, &str> =
-            sweep.axes.iter().zip(&row.variant.values).map(|(axis, value)| (&**axis, &**value)).collect();
-        let key = |method: &MethodInfo| if self.merged { &method.family } else { &method.key }.clone();
-        let values: BTreeMap<String, Option<f64>> =
-            self.methods.iter().map(key).zip(row.values.iter().copied()).collect();
-        Map::from_iter([
-            ("settings".to_owned(), json!(settings)),
-            (sweep.facts.goal.metric.to_owned(), json!(values)),
-            (sweep.facts.goal.wins_key.to_owned(), json!(row.wins)),
-        ])
+    fn store(&self, sweep: &Sweep, row: &Scored<'_>) -> StoredCombination {
+        let settings = sweep.axes.iter().cloned().zip(row.variant.values.iter().cloned()).collect();
+        let keys = self.methods.iter().map(|method| self.key(method).to_owned());
+        let values: BTreeMap<String, Option<f64>> = keys.zip(row.values.iter().copied()).collect();
+        let method = |shared: &Shared| {
+            let run = text(&sweep.variants.get(shared.variant)?.folder);
+            Some((
+                self.key(&shared.method).to_owned(),
+                StoredMethod { run, method: shared.method.key.clone() },
+            ))
+        };
+        StoredCombination {
+            settings,
+            methods: row.variant.methods.iter().filter_map(method).collect(),
+            differences: row.differences.clone(),
+            metrics: BTreeMap::from([(sweep.facts.goal.metric.to_owned(), json!(values))]),
+        }
     }
+}
+
+/// Returns the paper's plain method of a combination. Of several variants of it, the one with the name of the family comes first.
+fn plain<'a>(sweep: &Sweep, variant: &'a Variant) -> Option<&'a Shared> {
+    let plain = sweep.facts.goal.plain;
+    let named = variant.methods.iter().find(|shared| shared.method.key == plain);
+    named.or_else(|| variant.methods.iter().find(|shared| shared.method.family == plain))
+}
+
+/// Returns a relative path with `/` between its parts, on any system.
+fn text(path: &Path) -> String {
+    let parts = path.components().map(Component::as_os_str).map(|part| part.to_string_lossy().into_owned());
+    parts.collect::<Vec<_>>().join("/")
 }
 
 /// Returns the metric of the tables.
@@ -220,38 +290,27 @@ fn table(sweep: &Sweep, columns: &Columns, scored: &[Scored], notes: &[String]) 
     }
 }
 
-/// Returns the table of means over the combinations with the same value, and of how often the paper's methods win in them.
+/// Returns the table of means over the combinations with the same value.
 fn summary(sweep: &Sweep, columns: &Columns, scored: &[Scored]) -> Table {
     let mut rows = Vec::new();
     for (index, axis) in sweep.axes.iter().enumerate() {
-        let mut values: Vec<&String> = Vec::new();
-        for row in scored {
-            let value = &row.variant.values[index];
-            if !values.contains(&value) {
-                values.push(value);
-            }
-        }
-        for value in values {
+        for value in unique(scored.iter().map(|row| &row.variant.values[index])) {
             let having: Vec<&Scored> =
-                scored.iter().filter(|row| row.variant.values[index] == *value).collect();
+                scored.iter().filter(|row| row.variant.values[index] == value).collect();
             let mean = |column: usize| {
                 let values: Vec<f64> = having.iter().filter_map(|row| row.values[column]).collect();
                 let mean = || scale(sweep) * values.iter().sum::<f64>() / values.len() as f64;
                 Cell::from((!values.is_empty()).then(mean))
             };
-            let mut cells: Vec<Cell> = (0..columns.methods.len()).map(mean).collect();
-            let known: Vec<bool> = having.iter().filter_map(|row| row.wins).collect();
-            let wins = known.iter().filter(|wins| **wins).count();
-            cells.push(if known.is_empty() { Cell::Empty } else { Cell::Count(wins) });
-            cells.push(Cell::Count(known.len()));
-            rows.push(Row { labels: vec![axis.clone(), value.clone()], cells });
+            let cells = (0..columns.methods.len()).map(mean).collect();
+            rows.push(Row { labels: vec![axis.clone(), value], cells });
         }
     }
     Table {
         title: format!("{}: mean {} over all combinations with a value", sweep.title, sweep.facts.goal.head),
         labels: vec!["setting".into(), "value".into()],
-        columns: columns.heads().chain([format!("{} wins", sweep.facts.goal.ours), "of".into()]).collect(),
+        columns: columns.heads().collect(),
         rows,
-        notes: vec![sweep.facts.goal.wins_note.into()],
+        notes: Vec::new(),
     }
 }

@@ -3,6 +3,7 @@
 //! The page contains everything that it shows. Tables work without the script, which sorts, filters, pages and draws the
 //! cross-hair of curves. Images are data URIs up to a budget; the page names those left out.
 
+mod board;
 mod budget;
 mod images;
 mod items;
@@ -98,6 +99,8 @@ struct Page {
     /// Tables of the paper that several runs fill.
     together: Vec<Table>,
     sweeps: Vec<SweepView>,
+    /// Rankings of the methods of several runs.
+    boards: Vec<Table>,
     runs: Vec<Run>,
     /// Names and links of runs that have not finished.
     unfinished: Vec<(String, String)>,
@@ -125,10 +128,12 @@ impl Page {
             let below = below(&folder.path);
             if below.is_empty() { plain(folder.name()).into_owned() } else { below }
         };
+        let sweeps = SweepView::find(dir, folders, links, &mut budget)?;
         let runs =
             folders.iter().take(IN_FULL).map(|folder| Run::of(name(folder), folder, links, &mut budget));
         let runs = runs.collect::<Result<Vec<_>>>()?;
         let overview = folders.iter().map(|folder| Overview::of(name(folder), folder, links));
+        let by_name: Vec<_> = folders.iter().map(|folder| (name(folder), folder)).collect();
         let named: Vec<_> = folders.iter().map(|folder| (folder.name(), &folder.results)).collect();
         let title = match folders {
             [only] => plain(&only.results.experiment.title).into_owned(),
@@ -141,7 +146,8 @@ impl Page {
             title,
             overview: overview.collect(),
             together: paper_tables(&named).into_iter().map(|(_, table)| table).collect(),
-            sweeps: SweepView::find(dir, folders, links)?,
+            sweeps,
+            boards: board::boards(&by_name)?,
             runs,
             unfinished: unfinished.iter().map(|path| (below(path), links.to(path))).collect(),
         })

@@ -10,7 +10,7 @@ use eval::experiments::spec::{MethodInfo, Unit};
 use eval::experiments::{Head, difference_notes, head};
 use eval::metrics::significance::{Interval, LEAST_ITEMS, PValue, Significance, too_few};
 use eval::results::{Comparison, Results};
-use eval::{Result, RunFolder};
+use eval::{ModelSource, Result, RunFolder};
 use runs::layout::RECORDS;
 
 pub(super) struct Run {
@@ -143,6 +143,16 @@ fn differences(results: &Results, further: &[Comparison]) -> Vec<Differences> {
         }
     }
     all
+}
+
+/// Returns the name of the network: its hub id or the name of its folder.
+pub(super) fn network(results: &Results) -> String {
+    match &results.experiment.model.source {
+        ModelSource::Path(path) => {
+            path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+        }
+        ModelSource::Id(id) => id.clone(),
+    }
 }
 
 /// Writes a number of items, such as `1 item`.

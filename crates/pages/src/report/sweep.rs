@@ -1,36 +1,24 @@
-//! The table of a sweep, from its `sweep.json`.
+//! The tables and curves of a sweep, from its folder.
 
 use std::path::{Path, PathBuf};
 
-use eval::experiments::spec::MethodInfo;
+use eval::experiments::spec::{Better, MethodInfo, MetricSpec};
 use eval::experiments::{Head, head};
-use models::limits;
-use serde::Deserialize;
-use serde_json::{Map, Value};
+use eval::{Cell, Result, Row, RunFolder, StoredCombination, StoredSweep, Table};
+use runs::layout::SWEEP;
 
+use super::budget::Budget;
+use super::images::Images;
 use super::links::Links;
-use eval::RunFolder;
-use eval::{Cell, Row, Table};
-use eval::{Error, Result};
-use runs::FileAction;
-use runs::layout::SCHEMA;
-
-/// Name of the file, in the folder two levels above each run of the sweep.
-use runs::layout::SWEEP as FILE;
 
 pub(super) struct SweepView {
     pub table: Table,
+    /// How often the paper's plain method is better than each other method, tied, or worse.
+    pub differences: Option<Table>,
+    /// The curves over settings that are numbers.
+    pub images: Images,
     /// Names and links of the sweep's files.
     pub files: Vec<(String, String)>,
-}
-
-#[derive(Deserialize)]
-struct Stored {
-    schema: u32,
-    title: String,
-    items: u64,
-    metric: String,
-    combinations: Vec<Map<String, Value>>,
 }
 
 impl SweepView {
@@ -38,31 +26,27 @@ impl SweepView {
     ///
     /// # Errors
     /// Fails if the file of a sweep is damaged.
-    pub(super) fn find(dir: &Path, folders: &[RunFolder], links: &Links) -> Result<Vec<Self>> {
+    pub(super) fn find(
+        dir: &Path,
+        folders: &[RunFolder],
+        links: &Links,
+        budget: &mut Budget,
+    ) -> Result<Vec<Self>> {
         let mut seen: Vec<PathBuf> = Vec::new();
         for folder in folders {
             let Some(above) = folder.path.parent().and_then(Path::parent) else { continue };
             if above.starts_with(dir)
-                && above.join(FILE).is_file()
+                && above.join(SWEEP).is_file()
                 && !seen.iter().any(|known| known == above)
             {
                 seen.push(above.to_path_buf());
             }
         }
-        seen.iter().map(|folder| Self::read(folder, folders, links)).collect()
+        seen.iter().map(|folder| Self::read(folder, folders, links, budget)).collect()
     }
 
-    fn read(folder: &Path, runs: &[RunFolder], links: &Links) -> Result<Self> {
-        let path = folder.join(FILE);
-        let bytes =
-            limits::read_bytes(&path, limits::RESULTS_BYTES).map_err(Error::file(FileAction::Read, &path))?;
-        let damaged = |reason: String| {
-            Error::unreadable(&path, format!("{reason}; the command that made the sweep writes it again"))
-        };
-        let stored: Stored = serde_json::from_slice(&bytes).map_err(|e| damaged(e.to_string()))?;
-        if stored.schema != SCHEMA {
-            return Err(damaged(format!("has schema {}, this program reads {SCHEMA}", stored.schema)));
-        }
+    fn read(folder: &Path, runs: &[RunFolder], links: &Links, budget: &mut Budget) -> Result<Self> {
+        let stored = StoredSweep::read(folder)?;
         let of_sweep = |run: &&RunFolder| run.path.starts_with(folder);
         // The results of a run know the direction and the name of the metric.
         let metric = runs.iter().filter(of_sweep).find_map(|run| {
@@ -72,42 +56,26 @@ impl SweepView {
         let labels: Vec<MethodInfo> =
             runs.iter().filter(of_sweep).flat_map(|run| run.results.experiment.methods()).collect();
         let kinds = ["md", "csv", "tex", "parquet"];
-        let names =
-            ["table", "summary"].into_iter().flat_map(|name| kinds.map(|kind| format!("{name}.{kind}")));
+        let names = ["table", "summary", "differences", "search", "search-settings"];
+        let names = names.into_iter().flat_map(|name| kinds.map(|kind| format!("{name}.{kind}")));
         let files = names.filter(|name| folder.join(name).is_file());
         let files = files.map(|name| (name.clone(), links.to(&folder.join(&name)))).collect();
-        Ok(Self { table: table(&stored, metric.as_ref(), &labels), files })
+        let unknown = MetricSpec::plain("", "", Better::Neither);
+        Ok(Self {
+            table: table(&stored, metric.as_ref(), &labels),
+            differences: stored.differences_table(&metric.map_or(unknown, |head| head.spec)),
+            images: Images::find(folder, links, budget),
+            files,
+        })
     }
 }
 
-fn table(stored: &Stored, head: Option<&Head>, labels: &[MethodInfo]) -> Table {
-    let object = |row: &Map<String, Value>, key: &str| {
-        row.get(key).and_then(Value::as_object).cloned().unwrap_or_default()
-    };
-    let mut axes: Vec<String> = Vec::new();
-    let mut methods: Vec<String> = Vec::new();
-    for row in &stored.combinations {
-        let new = |known: &mut Vec<String>, keys: Map<String, Value>| {
-            for (key, _) in keys {
-                if !known.contains(&key) {
-                    known.push(key);
-                }
-            }
-        };
-        new(&mut axes, object(row, "settings"));
-        new(&mut methods, object(row, &stored.metric));
-    }
+fn table(stored: &StoredSweep, head: Option<&Head>, labels: &[MethodInfo]) -> Table {
     let scale = head.map_or(1.0, |head| head.spec.unit.scale());
     let higher = head.and_then(|head| head.spec.better.higher_is_better());
-    let row = |row: &Map<String, Value>| {
-        let (settings, values) = (object(row, "settings"), object(row, &stored.metric));
-        let text = |axis: &String| match settings.get(axis) {
-            Some(Value::String(text)) => text.clone(),
-            Some(other) => other.to_string(),
-            None => String::new(),
-        };
-        let values: Vec<Option<f64>> =
-            methods.iter().map(|method| Some(scale * values.get(method)?.as_f64()?)).collect();
+    let row = |row: &StoredCombination| {
+        let value = |method: &str| Some(scale * stored.value(row, method)?);
+        let values: Vec<Option<f64>> = stored.columns.iter().map(|column| value(&column.key)).collect();
         let best = values.iter().flatten().copied().reduce(|a, b| match higher {
             Some(false) => a.min(b),
             _ => a.max(b),
@@ -116,17 +84,20 @@ fn table(stored: &Stored, head: Option<&Head>, labels: &[MethodInfo]) -> Table {
             Some(value) if best == Some(value) && higher.is_some() => Cell::Best(value),
             other => other.into(),
         };
-        Row { labels: axes.iter().map(text).collect(), cells: values.iter().map(cell).collect() }
+        Row { labels: stored.values(row), cells: values.iter().map(cell).collect() }
     };
-    let label = |key: &String| {
-        labels.iter().find(|method| method.key == *key).map_or(key, |method| &method.label).clone()
-    };
+    // Earlier versions wrote only the keys of the methods.
+    let label = |key: &str| labels.iter().find(|method| method.key == key).map(|method| method.label.clone());
+    let columns = stored.columns.iter().map(|column| match column.label == column.key {
+        true => label(&column.key).unwrap_or_else(|| column.key.clone()),
+        false => column.label.clone(),
+    });
     let metric = head.map_or_else(|| stored.metric.clone(), Head::with_arrow);
     Table {
         title: format!("{}: {metric} of every combination", stored.title),
-        columns: methods.iter().map(label).collect(),
+        columns: columns.collect(),
         rows: stored.combinations.iter().map(row).collect(),
-        labels: axes,
+        labels: stored.axes.clone(),
         notes: vec![format!(
             "{} items{}. The best of a combination is bold.",
             stored.items,

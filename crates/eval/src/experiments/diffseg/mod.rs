@@ -48,12 +48,9 @@ pub const FACTS: Facts = Facts {
     goal: Goal {
         metric: "miou",
         head: "mIoU ↑",
-        ours: "TokenRank",
-        wins_key: "tokenrank_wins",
+        plain: "tokenrank",
         note: "mIoU in percent, each image's segments are matched to its classes, pixels are summed over the images; \
                higher is better.",
-        wins_note: "TokenRank wins: with the greatest or with drawn tokens as anchors, it is above every other choice of anchors in \
-                    the combination.",
     },
     source_note: tables::source_note,
 };

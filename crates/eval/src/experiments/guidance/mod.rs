@@ -53,11 +53,9 @@ pub const FACTS: Facts = Facts {
     goal: Goal {
         metric: "frechet",
         head: "Fréchet distance ↓",
-        ours: "TokenRank",
-        wins_key: "tokenrank_wins",
+        plain: "sag-tokenrank",
         note: "Fréchet distance between features of the generated and of the reference images; lower is better. Its value \
                depends on the features and on the number of images.",
-        wins_note: "TokenRank wins: in some form, it is below every other method in the combination.",
     },
     source_note: tables::source_note,
 };

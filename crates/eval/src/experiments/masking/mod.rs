@@ -42,10 +42,8 @@ pub const FACTS: Facts = Facts {
     goal: Goal {
         metric: "auc",
         head: "AUC ↓",
-        ours: "TokenRank",
-        wins_key: "tokenrank_wins",
+        plain: "tokenrank",
         note: "AUC: accuracy ÷ unmasked accuracy, mean over the fractions removed; lower is better.",
-        wins_note: "TokenRank wins: plain or weighted by λ₂, it is below every other score in the combination.",
     },
     source_note: tables::source_note,
 };
@@ -283,7 +281,8 @@ fn pairs(methods: &[Method]) -> Vec<(String, String)> {
         (&ours.score, &other.score) == (&Score::TokenrankLambda2, &Score::Tokenrank)
     };
     let fits = |ours: &Method, other: &Method| {
-        let (mechanism, ours, other_mechanism, other) = (ours.mechanism, &ours.ranking, other.mechanism, &other.ranking);
+        let (mechanism, ours, other_mechanism, other) =
+            (ours.mechanism, &ours.ranking, other.mechanism, &other.ranking);
         mechanism == other_mechanism
             && (!other.score.is_steady_state() || is_plain(ours, other))
             && (other.cls == ours.cls || !other.score.is_of_chain())

@@ -144,13 +144,14 @@ pub(crate) fn figures(
         .iter()
         .filter_map(|MethodInfo { key, label, .. }| {
             let points = masking.fractions().iter().copied().zip(values.get(key)?.accuracy.iter().copied());
-            Some(Series { name: label.clone(), points: points.collect() })
+            Some(Series { name: label.clone(), points: points.collect(), band: Vec::new() })
         })
         .collect();
     let plot = CurvePlot {
         title: title.to_owned(),
         x_label: x_label(task),
         y_label: "top-1 accuracy".into(),
+        y_range: None,
         series,
     };
     let mut figures = vec![write_figure(out.join("curves.png"), curves(&plot))?];

@@ -48,6 +48,7 @@ pub(super) fn page(report: &Page) -> Markup {
                     (failed(report))
                     @for (index, table) in report.together.iter().enumerate() { (together(index, table)) }
                     @for (index, sweep) in report.sweeps.iter().enumerate() { (self::sweep(index, sweep)) }
+                    @for (index, table) in report.boards.iter().enumerate() { (board(index, table)) }
                     @if several { (overview(report)) }
                     @for (index, run) in report.runs.iter().enumerate() {
                         (run::section(&format!("run-{}", index + 1), run, several))
@@ -83,6 +84,7 @@ fn contents(report: &Page) -> Markup {
             runs => {
                 @if !report.together.is_empty() { li { a href="#together-1" { "Together" } } }
                 @if !report.sweeps.is_empty() { li { a href="#sweep-1" { "Sweep" } } }
+                @if !report.boards.is_empty() { li { a href="#board-1" { "Ranking" } } }
                 li { a href="#runs" { "Runs" } }
                 @for (index, run) in runs.iter().enumerate() { li { a href={ "#run-" (index + 1) } { (run.name) } } }
             }
@@ -214,6 +216,17 @@ fn together(index: usize, table: &eval::Table) -> Markup {
     }
 }
 
+fn board(index: usize, table: &eval::Table) -> Markup {
+    let id = format!("board-{}", index + 1);
+    html! {
+        section id=(id) aria-labelledby={ (id) "-title" } {
+            h2 id={ (id) "-title" } { (plain(&table.title)) }
+            (tables::table(table, &format!("{id}-title")))
+            (tables::downloads(table, &id))
+        }
+    }
+}
+
 fn sweep(index: usize, sweep: &super::sweep::SweepView) -> Markup {
     let id = format!("sweep-{}", index + 1);
     html! {
@@ -221,6 +234,12 @@ fn sweep(index: usize, sweep: &super::sweep::SweepView) -> Markup {
             h2 id={ (id) "-title" } { (plain(&sweep.table.title)) }
             (tables::table(&sweep.table, &format!("{id}-title")))
             (tables::downloads(&sweep.table, &id))
+            @if let Some(table) = &sweep.differences {
+                h3 id={ (id) "-differences-title" } { (plain(&table.title)) }
+                (tables::table(table, &format!("{id}-differences-title")))
+                (tables::downloads(table, &format!("{id}-differences")))
+            }
+            (run::figures(&sweep.images))
             @if !sweep.files.is_empty() {
                 p.words { "Files of the sweep: " @for (index, (name, href)) in sweep.files.iter().enumerate() {
                     @if index > 0 { ", " } a href=(href) { (name) }

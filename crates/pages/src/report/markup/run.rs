@@ -5,12 +5,11 @@ use maud::{Markup, html};
 use super::{items, tables};
 use eval::experiments::spec::MethodInfo;
 
-use crate::report::images::{Figure, Grid};
+use crate::report::images::{Figure, Grid, Images};
 use crate::report::recipe::Recipe;
-use crate::report::run::{Run, items_of};
+use crate::report::run::{Run, items_of, network};
 use crate::report::svg::{Chart, DASHES};
 use chain_page::html::data_uri;
-use eval::ModelSource;
 use eval::results::Curves;
 use models::escape::text as plain;
 
@@ -67,10 +66,7 @@ pub(super) fn parts(run: &Run) -> Vec<Part> {
 
 /// Returns task, network, data and number of items in one line.
 pub(super) fn about(run: &Run) -> String {
-    let model = match &run.results.experiment.model.source {
-        ModelSource::Path(path) => path.file_name().unwrap_or(path.as_os_str()).to_string_lossy(),
-        ModelSource::Id(id) => id.into(),
-    };
+    let model = network(&run.results);
     let (task, data) = (run.results.experiment.task.name(), &run.results.data.dataset);
     format!("{task} · {model} on {data} · {}", items_of(run.results.items))
 }
@@ -199,6 +195,14 @@ fn curves(id: &str, curves: &Curves, methods: &[MethodInfo]) -> Markup {
 }
 
 fn images(run: &Run) -> Markup {
+    html! {
+        @if let Some(grid) = &run.images.grid { (side_by_side(grid)) }
+        (figures(&run.images))
+    }
+}
+
+/// Returns figures from files, and links to those that do not fit on the page.
+pub(super) fn figures(images: &Images) -> Markup {
     let figure = |figure: &Figure| {
         html! {
             figure {
@@ -211,12 +215,11 @@ fn images(run: &Run) -> Markup {
         }
     };
     html! {
-        @if let Some(grid) = &run.images.grid { (side_by_side(grid)) }
-        @for one in &run.images.figures { (figure(one)) }
-        @if !run.images.left_out.is_empty() {
+        @for one in &images.figures { (figure(one)) }
+        @if !images.left_out.is_empty() {
             p.note role="note" {
                 "The page holds up to " (crate::report::budget::IMAGES >> 20) " MiB of images. Left out, and available as files: "
-                @for (index, (name, href)) in run.images.left_out.iter().enumerate() {
+                @for (index, (name, href)) in images.left_out.iter().enumerate() {
                     @if index > 0 { ", " } a href=(href) { (name) }
                 }
                 "."

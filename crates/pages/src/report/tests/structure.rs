@@ -255,6 +255,103 @@ fn several_runs_fill_one_table_of_the_paper() {
     assert!(html.contains("href=\"#run-2\"") && html.contains("2 runs · 38 items"));
 }
 
+/// Returns the rows of a ranking: the text of every cell.
+fn ranking(html: &str) -> Vec<Vec<String>> {
+    let board = html.split("<section id=\"board-1\"").nth(1).expect("a ranking");
+    let body = board.split("<tbody>").nth(1).expect("a table").split("</tbody>").next().expect("its end");
+    let text = |cell: &str| {
+        let start = cell.find('>').expect("a tag") + 1;
+        cell[start..].split('<').next().expect("a text").to_owned()
+    };
+    let cells = |row: &str| {
+        let row = row.replace("<th scope=\"row\"", "<td");
+        row.split("<td").skip(1).map(text).collect()
+    };
+    body.split("<tr>").skip(1).map(cells).collect()
+}
+
+#[test]
+fn several_runs_on_the_same_items_are_ranked_together() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let one = experiment();
+    let found = answers(60, &one, |item| item.to_string());
+    forge(&dir.path().join("one"), "masking-vit", &one, &found);
+    // The other run differs in TokenRank only, which finds the tokens at once.
+    let mut better = found.clone();
+    for answer in &mut better {
+        let Answer::Record(record) = answer else { continue };
+        let label = record.label;
+        let predicted = record.predicted.get_mut("tokenrank").expect("TokenRank");
+        predicted.iter_mut().for_each(|class| *class = (label + 1) % 10);
+    }
+    let other = Experiment::read(
+        &Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs/mini/masking-vit.toml"),
+        &["task.masking.layers=all".to_owned()],
+    )
+    .expect("an experiment");
+    forge(&dir.path().join("other"), "masking-vit", &other, &better);
+    let html = read(&report(dir.path(), None).expect("a page").path);
+    elements(&html);
+    assert!(
+        html.contains("Ranking by AUC ↓: masking with vit on mini") && html.contains("href=\"#board-1\"")
+    );
+    let rows = ranking(&html);
+    // Nine methods, of which one has other answers in the other run.
+    assert_eq!(rows.len(), 10);
+    let of = |method: &str, run: &str| {
+        let row = rows.iter().find(|row| row[0] == method && row[1] == run);
+        row.unwrap_or_else(|| panic!("{method} of {run} is not in {rows:?}")).clone()
+    };
+    assert_eq!(of("TokenRank", "other")[2..4], ["best", "1"]);
+    let (behind, shared) = (of("TokenRank", "one"), of("Random", "one, other"));
+    assert!(behind[2] == "behind" && shared[2] == "behind", "{rows:?}");
+    let number = |text: &str| text.replace('−', "-").parse::<f64>().expect("a number");
+    let values: Vec<f64> = rows.iter().map(|row| number(&row[4])).collect();
+    assert!(values.is_sorted(), "{values:?}");
+    for row in &rows[1..] {
+        let [value, low, high, difference, from, to] = [4, 5, 6, 7, 8, 9].map(|column| number(&row[column]));
+        assert!(low <= value && value <= high && from <= difference && difference <= to, "{row:?}");
+        assert!((difference - (value - values[0])).abs() < 2e-3, "{row:?}");
+        assert_eq!(row[2] == "tie", from <= 0.0, "{row:?}");
+    }
+
+    // A run over other items is not ranked with these.
+    std::fs::remove_dir_all(dir.path().join("other")).expect("removed");
+    forge(&dir.path().join("other"), "masking-vit", &other, &better[..40]);
+    let html = read(&report(dir.path(), None).expect("a page").path);
+    assert!(!html.contains("board-1"));
+}
+
+#[test]
+fn methods_that_the_items_cannot_tell_apart_are_ties() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    let experiment = experiment();
+    let found = answers(40, &experiment, |item| item.to_string());
+    // Every other image is one step better, every other one step worse.
+    let mut shifted = found.clone();
+    for (item, answer) in shifted.iter_mut().enumerate() {
+        let Answer::Record(record) = answer else { continue };
+        let label = record.label;
+        for predicted in record.predicted.values_mut() {
+            let survived = predicted.iter().filter(|class| **class == label).count();
+            let step = if item % 2 == 0 { survived } else { survived - 1 };
+            if let Some(class) = predicted.get_mut(step) {
+                *class = if item % 2 == 0 { label } else { (label + 1) % 10 };
+            }
+        }
+    }
+    for (name, answers) in [("one", &found), ("two", &shifted)] {
+        forge(&dir.path().join(name), "masking-vit", &experiment, answers);
+    }
+    let rows = ranking(&read(&report(dir.path(), None).expect("a page").path));
+    assert_eq!(rows.len(), 18);
+    let best = &rows[0];
+    let twin =
+        rows.iter().find(|row| row[0] == best[0] && row[1] != best[1]).expect("the method in the other run");
+    assert!(best[2] == "best" && twin[2] == "tie" && twin[3] == "1", "{rows:?}");
+    assert!(rows.iter().any(|row| row[2] == "behind" && row[3] != "1"), "{rows:?}");
+}
+
 #[test]
 fn line_numbers_of_records_match_the_file() {
     let dir = tempfile::tempdir().expect("a scratch folder");
@@ -297,6 +394,27 @@ fn a_sweep_has_its_table_and_a_damaged_one_is_refused() {
     );
     assert!(html.contains("<td class=\"best\" data-value=\"0.8\">0.800</td>"));
     assert!(html.contains("href=\"#run-1\">runs/layers-all</a>"));
+    assert!(!html.contains("against each other method"), "earlier versions did not compare methods");
+
+    // What this version writes: the order of the file, differences, and curves.
+    let difference = serde_json::json!({ "difference": -0.2, "items": 11, "low": -0.3, "high": -0.1, "level": 0.95, "p_value": 0.01, "resamples": 1000 });
+    let mut whole = stored.clone();
+    whole["axes"] = serde_json::json!(["layers"]);
+    whole["columns"] = serde_json::json!([{ "key": "tokenrank", "label": "Ours" }, { "key": "random", "label": "By <chance>" }]);
+    for one in whole["combinations"].as_array_mut().expect("combinations") {
+        one["differences"] = serde_json::json!([{ "metric": "auc", "method": "tokenrank", "minus": "random", "interval": difference }]);
+    }
+    std::fs::write(&sweep, whole.to_string()).expect("written");
+    let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\x01\x2c\0\0\0\xc8".to_vec();
+    png.resize(1000, 0);
+    std::fs::write(dir.path().join("curve-alpha.png"), &png).expect("written");
+    let html = read(&report(dir.path(), None).expect("a page").path);
+    elements(&html);
+    assert!(html.contains("Ours against each other method, AUC ↓") && html.contains(">By &lt;chance&gt;<"));
+    assert!(
+        html.contains("curve-alpha.png") && html.find(">Ours</th>") < html.find(">By &lt;chance&gt;</th>")
+    );
+    std::fs::remove_file(dir.path().join("curve-alpha.png")).expect("removed");
 
     std::fs::write(&sweep, "{").expect("written");
     let error = report(dir.path(), None).expect_err("damaged");
