@@ -136,6 +136,7 @@ fn standing(place: usize, difference: Option<&PairedDifference>, higher: bool) -
         None => (behind, "cannot be paired"),
         Some(Significance::No) => (1, "tie"),
         Some(Significance::TooFewItems) => (behind, "too few items"),
+        Some(Significance::Biased) => (behind, "no interval"),
         Some(Significance::Yes { .. }) => (behind, "behind"),
     }
 }

@@ -244,7 +244,7 @@ fn mechanisms_agree_with_a_slow_implementation() {
         }))
         .expect("a task table");
         let files = config.score_files().expect("no files");
-        let mut task = Masking::new(config, model(), items.to_vec(), 5, files).expect("a task");
+        let mut task = Masking::new(config, self::model(), items.to_vec(), 5, files).expect("a task");
         let records: Vec<MaskingRecord> =
             task.run(0..3).expect("a batch").into_iter().filter_map(Answer::record).collect();
         assert_eq!(records.len(), 3);
@@ -366,7 +366,7 @@ fn rollout_and_outgoing_ranks_agree_with_a_slow_implementation() {
         .expect("a task table");
         let files = config.score_files().expect("no files");
         let items = items()[..2].to_vec();
-        let mut task = Masking::new(config, model(), items.clone(), 5, files).expect("a task");
+        let mut task = Masking::new(config, self::model(), items.clone(), 5, files).expect("a task");
         let records: Vec<MaskingRecord> =
             task.run(0..2).expect("a batch").into_iter().filter_map(Answer::record).collect();
         for (item, record) in items.iter().zip(&records) {
