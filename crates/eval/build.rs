@@ -5,18 +5,19 @@ use std::path::{Path, PathBuf};
 use std::{env, fs, io};
 
 /// The texts: paths in the repository, where `*` stands for any characters of one name.
-const TEXTS: [&str; 7] = [
+const TEXTS: [&str; 8] = [
     "LICENSE-*",
     "configs/*.json",
     "configs/*.toml",
     "configs/*/*.toml",
+    "configs/*/*/*.toml",
     "crates/plot/assets/*-LICENSE.txt",
     "datasets/*/*.toml",
     "eval/tables/*.toml",
 ];
 
 /// Folders in which a new file is noticed. Others may hold millions of files, which cargo would look at in every build.
-const WATCHED: [&str; 2] = ["configs", "eval/tables"];
+const WATCHED: [&str; 4] = ["configs", "configs/mini/ablations", "configs/paper/ablations", "eval/tables"];
 
 fn main() -> io::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").canonicalize()?;

@@ -12,7 +12,7 @@ use tasks::guidance::GuidanceConfig;
 use tasks::kept::KeptConfig;
 use tasks::masking::MaskingConfig;
 use tasks::segment::SegmentConfig;
-use toml_edit::{DocumentMut, Item, Value};
+use toml_edit::{Array, DocumentMut, InlineTable, Item, Value};
 
 use crate::by_name;
 use crate::error::{Error, Result};
@@ -222,7 +222,12 @@ pub(crate) fn insert(document: &mut DocumentMut, key: &str, value: Value) -> Res
     }
     let mut table: &mut dyn toml_edit::TableLike = document.as_table_mut();
     let mut place = String::new();
-    for key in keys {
+    let parts = keys.clone();
+    for (depth, key) in keys.into_iter().enumerate() {
+        if let Some(methods) = table.get_mut(key).and_then(Item::as_array_mut) {
+            let inner = parts[depth + 1..].iter().copied().chain([last]).collect::<Vec<_>>();
+            return set_in_methods(methods, key, &inner, &value);
+        }
         place = if place.is_empty() { key.to_owned() } else { format!("{place}.{key}") };
         let entry = table.entry(key).or_insert_with(|| Item::Table(toml_edit::Table::new()));
         table = entry.as_table_like_mut().ok_or_else(|| format!("`{key}` is a value, not a table"))?;
@@ -244,6 +249,44 @@ pub(crate) fn insert(document: &mut DocumentMut, key: &str, value: Value) -> Res
     Ok(())
 }
 
+/// Sets a setting of every method of one name in a list: `methods.bounce.steps` means `steps` of `"bounce"` and of
+/// `{ bounce = { … } }`.
+fn set_in_methods(methods: &mut Array, list: &str, key: &[&str], value: &Value) -> Result<(), String> {
+    let (name, settings) = match key {
+        [name, settings @ ..] if !settings.is_empty() => (*name, settings),
+        _ => {
+            return Err(format!(
+                "`{list}` is a list; write it as a whole, or a setting of one method: {list}.NAME.SETTING"
+            ));
+        }
+    };
+    let mut found = false;
+    for method in methods.iter_mut() {
+        if method.as_str() == Some(name) {
+            *method =
+                Value::InlineTable(InlineTable::from_iter([(name, Value::InlineTable(InlineTable::new()))]));
+        }
+        let Some(mut table) = method.as_inline_table_mut().and_then(|table| table.get_mut(name)) else {
+            continue;
+        };
+        let (last, folders) = settings.split_last().ok_or("a setting is missing")?;
+        for folder in folders {
+            let inner = table.as_inline_table_mut().ok_or_else(|| format!("`{folder}` is not in a table"))?;
+            table = inner.get_or_insert(*folder, Value::InlineTable(InlineTable::new()));
+        }
+        let table = table
+            .as_inline_table_mut()
+            .ok_or_else(|| format!("`{name}` of `{list}` is a value, not a table"))?;
+        table.insert(*last, value.clone());
+        found = true;
+    }
+    if found {
+        Ok(())
+    } else {
+        Err(format!("`{list}` has no method `{name}`, so it has no setting `{name}.{}`", settings.join(".")))
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -256,6 +299,29 @@ pub(crate) mod tests {
         let path = dir.path().join("experiment.toml");
         std::fs::write(&path, text).expect("writable");
         Experiment::read(&path, &assignments.iter().map(|&a| a.to_owned()).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn settings_of_methods_are_assigned_by_their_names() -> Result<()> {
+        const SEGMENT: &str = include_str!("../../../configs/mini/segment.toml");
+        let steps = |assignments: &[&str]| -> Result<serde_json::Value> {
+            let experiment = read(SEGMENT, assignments)?;
+            Ok(serde_json::json!(experiment.task)["segment"]["methods"][3].clone())
+        };
+        let found = steps(&["task.segment.methods.bounce.steps=5"])?;
+        assert_eq!(found["bounce"]["steps"], 5);
+        let found = steps(&["task.segment.methods.bounce.steps=5", "task.segment.methods.bounce.alpha=0.5"])?;
+        assert_eq!((&found["bounce"]["steps"], &found["bounce"]["alpha"]), (&5.into(), &0.5.into()));
+        for (assignment, word) in [
+            ("task.segment.methods.bouncy.steps=5", "no method `bouncy`"),
+            ("task.segment.methods.bounce=5", "methods.NAME.SETTING"),
+            ("task.segment.methods.bounce.steps.more=5", "not a table"),
+            ("task.segment.methods.bounce.stepz=5", "stepz"),
+        ] {
+            let message = steps(&[assignment]).expect_err(assignment).to_string();
+            assert!(message.contains(word), "{assignment}: {message}");
+        }
+        Ok(())
     }
 
     /// An experiment of each kind with old names, and the same experiment with present ones.

@@ -119,7 +119,8 @@ impl Sweep {
             let mut first_here = Vec::new();
             let mut shared = Vec::new();
             for (method, alone) in runs {
-                let variant = *seen.entry(signature(&alone)).or_insert(index);
+                // Under another key the method would not be found in the run that has its numbers.
+                let variant = *seen.entry((signature(&alone), method.key.clone())).or_insert(index);
                 if variant == index {
                     first_here.push(method.family.clone());
                 }

@@ -39,29 +39,31 @@ const FIRST: [&str; 4] = [
     "configs/mini/masking-dinov2.toml",
 ];
 
-/// The folder of the experiments on miniatures.
-const MINIATURES: &str = "configs/mini";
+/// The folder of the experiments on miniatures, and that of the ablations, whose curves `report` draws.
+const MINIATURES: [&str; 2] = ["configs/mini", "configs/mini/ablations"];
 
-/// Returns the demo: the masking table on the miniatures or, if `full`, the tables of all experiments there are.
+/// Returns the demo: the masking table on the miniatures or, if `full`, the tables of all experiments and ablations there are.
 ///
 /// # Errors
 /// Fails if the experiments cannot be listed.
 pub(crate) fn demo(workspace: &Workspace, full: bool, args: &[String]) -> Result<Step> {
     let mut configs: Vec<String> = FIRST.map(str::to_owned).into();
     if full {
-        let folder = workspace.root.join(MINIATURES);
-        let entries = std::fs::read_dir(&folder).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
-        let entries = entries.map_err(|error| {
-            Error::missing(format!("the experiments in {} cannot be listed: {error}", folder.display()))
-        })?;
-        let names = entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned());
-        let mut more: Vec<String> = names
-            .filter(|name| name.ends_with(".toml"))
-            .map(|name| format!("{MINIATURES}/{name}"))
-            .filter(|config| !configs.contains(config))
-            .collect();
-        more.sort();
-        configs.extend(more);
+        for folder in MINIATURES {
+            let path = workspace.root.join(folder);
+            let entries = std::fs::read_dir(&path).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+            let entries = entries.map_err(|error| {
+                Error::missing(format!("the experiments in {} cannot be listed: {error}", path.display()))
+            })?;
+            let names = entries.iter().map(|entry| entry.file_name().to_string_lossy().into_owned());
+            let mut more: Vec<String> = names
+                .filter(|name| name.ends_with(".toml"))
+                .map(|name| format!("{folder}/{name}"))
+                .filter(|config| !configs.contains(config))
+                .collect();
+            more.sort();
+            configs.extend(more);
+        }
     }
     let head = ["run", "--package", "tokenrank", "--", "run"];
     let configs = configs.iter().map(String::as_str);

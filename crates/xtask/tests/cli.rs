@@ -154,6 +154,8 @@ fn demo_passes_arguments_and_the_exit_code_on() {
     for name in ["segment.toml", "guidance.toml", "masking-vit.toml", "notes.md"] {
         fs::write(configs.join(name), "").unwrap();
     }
+    fs::create_dir(configs.join("ablations")).unwrap();
+    fs::write(configs.join("ablations/masking-alpha.toml"), "").unwrap();
     let output = machine.run(&["demo", "--full", "--limit", "4"]);
     assert_eq!(output.status.code(), Some(7), "{}", stderr(&output));
     let said = String::from_utf8(output.stdout).unwrap();
@@ -164,7 +166,8 @@ fn demo_passes_arguments_and_the_exit_code_on() {
     );
     assert!(
         command.ends_with(
-            " configs/mini/masking-dinov2.toml configs/mini/guidance.toml configs/mini/segment.toml --limit 4"
+            " configs/mini/masking-dinov2.toml configs/mini/guidance.toml configs/mini/segment.toml \
+             configs/mini/ablations/masking-alpha.toml --limit 4"
         ),
         "{said}"
     );

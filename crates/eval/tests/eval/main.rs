@@ -1,6 +1,7 @@
 //! Metrics against second computations, in one binary.
 #![allow(unreachable_pub)]
 
+mod claims;
 mod clusters_golden;
 mod diffseg_golden;
 #[path = "../../../models/tests/models/inception_golden/draw.rs"]
