@@ -66,6 +66,21 @@ impl Evidence {
         Ok(known.filter_map(|value| Some((value.method.as_deref()?, value.value?))).map(evidence).collect())
     }
 
+    /// Makes evidence of a mean over items, for tests.
+    #[cfg(test)]
+    pub(crate) fn of_mean(values: &[f64]) -> Self {
+        use crate::metrics::bootstrap::Formula;
+        let sums = ndarray::Array2::from_shape_fn((values.len(), 2), |(item, sum)| [values[item], 1.0][sum]);
+        let ids: Vec<String> = (0..values.len()).map(|item| item.to_string()).collect();
+        Self {
+            value: values.iter().sum::<f64>() / values.len() as f64,
+            ids: ids.into(),
+            clusters: Arc::new(Clusters::singles(values.len())),
+            basis: Basis::Sums(PerItem { formula: Formula::Ratios, sums }),
+            resampled: OnceLock::new(),
+        }
+    }
+
     /// Returns the names of the items.
     pub fn ids(&self) -> &[String] {
         &self.ids
@@ -145,4 +160,40 @@ fn sorted(mut values: Vec<f64>) -> Vec<f64> {
     values.retain(|value| value.is_finite());
     values.sort_unstable_by(f64::total_cmp);
     values
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_and_differences_share_their_resamples() {
+        let values: Vec<f64> = (0..40).map(|item| f64::from(item % 7)).collect();
+        let shifted: Vec<f64> = values.iter().map(|value| value + 0.5).collect();
+        let (a, b) = (Evidence::of_mean(&shifted), Evidence::of_mean(&values));
+        let difference = a.minus(&b).expect("the same items");
+        let interval = difference.interval().expect("40 items");
+        // A constant shift moves every resample alike.
+        assert!(
+            (interval.low() - 0.5).abs() < 1e-9 && (interval.high() - 0.5).abs() < 1e-9,
+            "{difference:?}"
+        );
+        let pairs = a.over_resamples().iter().zip(b.over_resamples());
+        assert!(
+            a.over_resamples().len() == SPREAD_RESAMPLES
+                && pairs.clone().all(|(a, b)| (a - b - 0.5).abs() < 1e-9)
+        );
+        let (low, high) = b.interval().expect("40 items");
+        assert!(low < b.value && b.value < high);
+        assert!(a.is_same(&Evidence::of_mean(&shifted)) && !a.is_same(&b));
+    }
+
+    #[test]
+    fn other_items_and_few_items_say_nothing() {
+        let (few, many) = (Evidence::of_mean(&[1.0; 5]), Evidence::of_mean(&[1.0; 9]));
+        assert!(few.minus(&many).is_none() && few.interval().is_none() && few.over_resamples().is_empty());
+        assert_eq!(many.interval(), Some((1.0, 1.0)));
+        let difference = few.minus(&Evidence::of_mean(&[0.0, 1.0, 1.0, 1.0, 1.0])).expect("the same items");
+        assert!(difference.interval().is_none() && (difference.value() - 0.2).abs() < 1e-12);
+    }
 }

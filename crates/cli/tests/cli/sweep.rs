@@ -107,8 +107,8 @@ fn combinations_with_the_same_runs_are_counted_once() {
     };
     // TokenRank knows α but not the weights; λ₂ knows both.
     let counts = |row: &[String]| row.last().expect("a count").parse::<f64>().expect("a number");
-    assert_eq!(counts(&row("(all),,CLS token")), 2.0);
-    assert_eq!(counts(&row("(all),,\"TokenRank, λ₂\"")), 4.0);
+    assert_eq!(counts(&row("(all),\"\",CLS token")), 2.0);
+    assert_eq!(counts(&row("(all),\"\",\"TokenRank, λ₂\"")), 4.0);
     assert_eq!(counts(&row("alpha,0.5,CLS token")), 1.0);
     assert_eq!(counts(&row("lambda_weight,squared,Random")), 2.0);
 
@@ -129,7 +129,7 @@ fn combinations_with_the_same_runs_are_counted_once() {
         }
         seen.values().filter(|better| **better).count() as f64
     };
-    let random = row("(all),,Random");
+    let random = row("(all),\"\",Random");
     assert_eq!(random[random.len() - 4].parse::<f64>().expect("a number"), verdicts("random"), "{table}");
 }
 

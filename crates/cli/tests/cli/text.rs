@@ -23,25 +23,27 @@ The result goes to stdout, progress and messages to stderr.
 Usage: tokenrank <COMMAND>
 
 Commands:
-  run          Run experiments, or the rest of interrupted ones, and print their tables
-  validate     Check experiments, their weights and data, without running anything
-  merge        Merge shards into whole runs and print their tables
-  report       Write a page about finished runs: tables next to the paper's, curves, figures, all
-               items
-  compare      Compare results with a baseline or another run: which metrics moved, and by how much
-  ls           List models, datasets, experiments and tables
-  fetch        Download published checkpoints and print their folders
-  attend       Write the attention of one forward pass to a file
-  rank         Analyse attention matrices from any program as Markov chains
-  show         Draw the attention of an image as a Markov chain, for any network
-  metrics      Compare two folders of images: class score, Fréchet and kernel distance, precision,
-               recall
-  slurm        Write the jobs that spread experiments over a Slurm cluster, and submit them on
-               request
-  doctor       Check whether a run can start on this machine
-  completions  Print the script by which a shell completes commands and options
-  man          Write manual pages, one for each command
-  help         Print this message or the help of the given subcommand(s)
+  run           Run experiments, or the rest of interrupted ones, and print their tables
+  validate      Check experiments, their weights and data, without running anything
+  merge         Merge shards into whole runs and print their tables
+  report        Write a page about finished runs: tables next to the paper's, curves, figures, all
+                items
+  sweep-report  Compare a finished sweep with a column of the paper: which combinations come near
+                it, and which settings decide that
+  compare       Compare results with a baseline or another run: which metrics moved, and by how much
+  ls            List models, datasets, experiments and tables
+  fetch         Download published checkpoints and print their folders
+  attend        Write the attention of one forward pass to a file
+  rank          Analyse attention matrices from any program as Markov chains
+  show          Draw the attention of an image as a Markov chain, for any network
+  metrics       Compare two folders of images: class score, Fréchet and kernel distance, precision,
+                recall
+  slurm         Write the jobs that spread experiments over a Slurm cluster, and submit them on
+                request
+  doctor        Check whether a run can start on this machine
+  completions   Print the script by which a shell completes commands and options
+  man           Write manual pages, one for each command
+  help          Print this message or the help of the given subcommand(s)
 
 Options:
   -h, --help

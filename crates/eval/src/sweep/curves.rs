@@ -163,3 +163,93 @@ fn mean(found: &[&Evidence]) -> Option<(f64, Option<(f64, f64)>)> {
     let of_resample = |index: usize| found.iter().map(|one| one.over_resamples()[index]).sum::<f64>() / count;
     Some((value, interval(value, first.images(), (0..resamples).map(of_resample).collect())))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::experiments::spec::Better;
+    use crate::sweep::stored::StoredColumn;
+
+    /// Returns a sweep of one method over all combinations of some values.
+    fn swept(axes: &[(&str, &[&str])]) -> StoredSweep {
+        let mut all: Vec<BTreeMap<String, String>> = vec![BTreeMap::new()];
+        for (axis, values) in axes {
+            let with = |one: &BTreeMap<String, String>, value: &&str| {
+                let mut one = one.clone();
+                one.insert((*axis).to_owned(), (*value).to_owned());
+                one
+            };
+            all = all.iter().flat_map(|one| values.iter().map(move |value| with(one, value))).collect();
+        }
+        let combination = |settings| StoredCombination {
+            settings,
+            methods: BTreeMap::new(),
+            differences: Vec::new(),
+            metrics: BTreeMap::new(),
+        };
+        StoredSweep {
+            schema: 1,
+            title: "A sweep".into(),
+            items: 9,
+            failed: Vec::new(),
+            metric: "auc".into(),
+            axes: axes.iter().map(|(axis, _)| (*axis).to_owned()).collect(),
+            columns: vec![StoredColumn { key: "ours".into(), label: "Ours".into() }],
+            combinations: all.into_iter().map(combination).collect(),
+            code: None,
+            environment: None,
+        }
+    }
+
+    fn plots(sweep: &StoredSweep, axis: usize) -> Vec<CurvePlot> {
+        let metric = MetricSpec::plain("auc", "AUC", Better::Lower);
+        // The metric is the number of the axis, with a spread of ± 1 over the items.
+        let known: Vec<(String, Evidence)> =
+            unique(sweep.combinations.iter().map(|one| &one.settings["alpha"]))
+                .into_iter()
+                .map(|value| {
+                    let x: f64 = value.parse().expect("a number");
+                    (value, Evidence::of_mean(&[x, x, x - 1.0, x + 1.0, x, x, x + 1.0, x - 1.0]))
+                })
+                .collect();
+        let lookup = |one: &StoredCombination, _: &str| {
+            known.iter().find(|(value, _)| *value == one.settings["alpha"]).map(|(_, evidence)| evidence)
+        };
+        sweep.plots(axis, &metric, &lookup)
+    }
+
+    #[test]
+    fn only_settings_that_are_numbers_have_curves() {
+        let sweep = swept(&[
+            ("alpha", &["0.9", "0.5"]),
+            ("layers", &["1", "all"]),
+            ("dataset.mini.seed", &["0", "1"]),
+            ("steps", &["3"]),
+        ]);
+        assert_eq!(sweep.numbers(), [0]);
+        assert_eq!(files(&sweep.axes)[2], "curve-dataset.mini.seed.png");
+    }
+
+    #[test]
+    fn few_combinations_of_the_others_have_a_panel_each_and_many_one_for_their_mean() {
+        let three =
+            plots(&swept(&[("alpha", &["0.9", "0.5", "10"]), ("layers", &["first", "last", "all"])]), 0);
+        let titles: Vec<&str> = three.iter().map(|plot| plot.title.as_str()).collect();
+        assert_eq!(titles, ["layers first", "layers last", "layers all"]);
+        let series = &three[1].series[0];
+        let places: Vec<f64> = series.points.iter().map(|(x, _)| *x).collect();
+        assert_eq!(places, [0.5, 0.9, 10.0]);
+        assert!(series.points.iter().all(|(x, y)| (x - y).abs() < 1e-12), "{:?}", series.points);
+        assert!(series.points.iter().zip(&series.band).all(|((_, y), (low, high))| low < y && y < high));
+
+        let seven = ["a", "b", "c", "d", "e", "f", "g"];
+        let mean = plots(&swept(&[("layers", &seven), ("alpha", &["0.5", "0.9"])]), 1);
+        assert_eq!((mean.len(), mean[0].title.as_str()), (1, "Mean over 7 combinations of layers"));
+        // All combinations have the same items, so the mean has the band of one of them.
+        assert_eq!(mean[0].series[0].points.len(), 2);
+        let widths =
+            |plot: &CurvePlot| plot.series[0].band.iter().map(|(low, high)| high - low).collect::<Vec<_>>();
+        assert!((widths(&mean[0])[0] - widths(&three[0])[0]).abs() < 1e-9);
+        assert_eq!(plots(&swept(&[("alpha", &["0.5", "0.9"])]), 0)[0].title, "A sweep");
+    }
+}

@@ -50,7 +50,9 @@ fn read(file: &str) -> String {
 fn rows(text: &str) -> Value {
     let mut lines = text.lines().map(cells);
     let head = lines.next().unwrap_or_default();
-    let row = |cells: Vec<String>| Value::Object(head.iter().cloned().zip(cells.into_iter().map(Value::String)).collect());
+    let row = |cells: Vec<String>| {
+        Value::Object(head.iter().cloned().zip(cells.into_iter().map(Value::String)).collect())
+    };
     Value::Array(lines.map(row).collect())
 }
 
@@ -76,7 +78,8 @@ fn place(found: &Value, at: &str) -> f64 {
             let (wanted, after) = inner.split_once(']').unwrap_or_else(|| panic!("`{at}` lacks a ]"));
             let fits = |entry: &&Value| {
                 wanted.split(';').all(|pair| {
-                    let (key, value) = pair.split_once('=').unwrap_or_else(|| panic!("`{pair}` is not key=value"));
+                    let (key, value) =
+                        pair.split_once('=').unwrap_or_else(|| panic!("`{pair}` is not key=value"));
                     entry[key].as_str().map_or_else(|| entry[key].to_string(), str::to_owned) == value
                 })
             };
@@ -100,7 +103,10 @@ fn place(found: &Value, at: &str) -> f64 {
 fn format(number: f64, format: &str) -> String {
     let (percent, rest) = format.strip_prefix('%').map_or((false, format), |rest| (true, rest));
     let (signed, rest) = rest.strip_prefix('+').map_or((false, rest), |rest| (true, rest));
-    let digits: usize = rest.strip_prefix('.').and_then(|digits| digits.parse().ok()).unwrap_or_else(|| panic!("format {format}"));
+    let digits: usize = rest
+        .strip_prefix('.')
+        .and_then(|digits| digits.parse().ok())
+        .unwrap_or_else(|| panic!("format {format}"));
     let number = if percent { 100.0 * number } else { number };
     let mut text = format!("{:.digits$}", number.abs());
     let is_zero = text.chars().all(|letter| matches!(letter, '0' | '.'));
@@ -113,7 +119,8 @@ fn format(number: f64, format: &str) -> String {
 }
 
 fn value(source: &str) -> String {
-    let (file, rest) = source.split_once(": ").unwrap_or_else(|| panic!("`{source}` is not FILE: PLACE | FORMAT"));
+    let (file, rest) =
+        source.split_once(": ").unwrap_or_else(|| panic!("`{source}` is not FILE: PLACE | FORMAT"));
     let (at, how) = rest.rsplit_once(" | ").unwrap_or_else(|| panic!("`{source}` has no format"));
     let text = read(file);
     let content = if file.ends_with(".csv") {
@@ -150,7 +157,9 @@ fn decimals(text: &str) -> Vec<String> {
         plain.push(if code || target { ' ' } else { letter });
         before = letter;
     }
-    let tokens = plain.split(|letter: char| !(letter.is_ascii_digit() || letter == '.')).map(|token| token.trim_matches('.'));
+    let tokens = plain
+        .split(|letter: char| !(letter.is_ascii_digit() || letter == '.'))
+        .map(|token| token.trim_matches('.'));
     tokens.filter(|token| token.contains('.')).map(str::to_owned).collect()
 }
 
@@ -168,17 +177,23 @@ fn every_number_in_the_documents_is_that_of_its_file() {
             if rest.contains(&passage) {
                 rest = rest.replace(&passage, " ");
             } else {
-                writeln!(wrong, "{file} lacks this passage, whose numbers come from files:\n  {passage}").expect("a string");
+                writeln!(wrong, "{file} lacks this passage, whose numbers come from files:\n  {passage}")
+                    .expect("a string");
             }
         }
         for number in decimals(&rest) {
             if !no_results.contains(&number) {
-                writeln!(wrong, "{file}: {number} is in no passage of results/claims.toml").expect("a string");
+                writeln!(wrong, "{file}: {number} is in no passage of results/claims.toml")
+                    .expect("a string");
             }
         }
     }
     for claim in &claims.claim {
-        assert!(claims.document.iter().any(|document| document.file == claim.file), "{} is not listed", claim.file);
+        assert!(
+            claims.document.iter().any(|document| document.file == claim.file),
+            "{} is not listed",
+            claim.file
+        );
     }
     assert!(wrong.is_empty(), "{wrong}");
 }
@@ -190,6 +205,9 @@ fn numbers_are_found_and_written() {
     assert_eq!(format(place(&json, "metrics[value=-2].value"), ".1"), "−2.0");
     let csv = rows("a,\"b, c\"\n\"x, y\",0.5\nz,0.25\n");
     assert_eq!(format(place(&csv, "[a=x, y].b, c"), "%.0"), "50");
-    assert_eq!([format(0.0204, "+.3"), format(-0.0204, "+.2"), format(-0.0001, "+.2")], ["+0.020", "−0.02", "0.00"]);
+    assert_eq!(
+        [format(0.0204, "+.3"), format(-0.0204, "+.2"), format(-0.0001, "+.2")],
+        ["+0.020", "−0.02", "0.00"]
+    );
     assert_eq!(decimals("0.5 and 1.25. Not [x](https://a.b/1.5) or `2.5`, 3."), ["0.5", "1.25"]);
 }

@@ -83,7 +83,7 @@ fn swapped(published: &[Published], values: &[f64]) -> usize {
         published.iter().map(|one| one.value).zip(values.iter().copied()).collect();
     let pairs =
         methods.iter().enumerate().flat_map(|(index, a)| methods[..index].iter().map(move |b| (a, b)));
-    pairs.filter(|((p, x), (q, y))| p != q && ((p > q) != (x > y) || x == y)).count()
+    pairs.filter(|((p, x), (q, y))| p != q && (x == y || (p > q) != (x > y))).count()
 }
 
 /// Returns the number of pairs with different published values.
