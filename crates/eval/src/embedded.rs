@@ -69,6 +69,7 @@ mod tests {
             .filter(|path| path.is_dir())
             .collect();
         folders.push(root.join("configs"));
+        folders.extend(["mini", "paper"].map(|group| root.join("configs").join(group).join("ablations")));
         folders.push(root.join("eval/tables"));
         let mut seen = 0;
         for path in folders.iter().flat_map(|folder| std::fs::read_dir(folder).expect("a folder")) {

@@ -294,6 +294,18 @@ pub(crate) mod tests {
 
     const MINI: &str = include_str!("../../../configs/mini/masking-vit.toml");
 
+    /// Returns the files of all experiments of the repository.
+    pub(crate) fn committed() -> Vec<std::path::PathBuf> {
+        let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+        let folders = ["mini", "mini/ablations", "paper", "paper/ablations", "examples"];
+        let entries =
+            folders.iter().flat_map(|folder| std::fs::read_dir(configs.join(folder)).expect("configs"));
+        let files: Vec<_> =
+            entries.map(|entry| entry.expect("an entry").path()).filter(|path| path.is_file()).collect();
+        assert!(files.len() >= 30, "{files:?}");
+        files
+    }
+
     fn read(text: &str, assignments: &[&str]) -> Result<Experiment> {
         let dir = tempfile::tempdir().expect("a scratch folder");
         let path = dir.path().join("experiment.toml");
@@ -315,7 +327,7 @@ pub(crate) mod tests {
         for (assignment, word) in [
             ("task.segment.methods.bouncy.steps=5", "no method `bouncy`"),
             ("task.segment.methods.bounce=5", "methods.NAME.SETTING"),
-            ("task.segment.methods.bounce.steps.more=5", "not a table"),
+            ("task.segment.methods.bounce.steps.more=5", "more = 5"),
             ("task.segment.methods.bounce.stepz=5", "stepz"),
         ] {
             let message = steps(&[assignment]).expect_err(assignment).to_string();

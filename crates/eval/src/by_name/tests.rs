@@ -4,6 +4,7 @@ use tasks::masking::Fractions;
 use toml::Value;
 
 use super::*;
+use crate::experiment::tests::committed;
 use crate::experiment::{Experiment, TaskConfig};
 
 /// More experiments, so that every possible table occurs in one of them or in a file in `configs`.
@@ -109,13 +110,8 @@ fn each_as_list(document: &Value, change: &mut impl FnMut(&str, &Value)) {
 
 #[test]
 fn no_table_of_an_experiment_is_read_from_a_list() {
-    let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
     let mut texts: Vec<String> = TABLES.map(str::to_owned).to_vec();
-    for folder in ["mini", "paper", "examples"] {
-        for entry in std::fs::read_dir(configs.join(folder)).expect("configs") {
-            texts.push(std::fs::read_to_string(entry.expect("a file").path()).expect("readable"));
-        }
-    }
+    texts.extend(committed().iter().map(|path| std::fs::read_to_string(path).expect("readable")));
     let mut refused = std::collections::BTreeSet::new();
     for text in texts {
         let mut document: Value = toml::from_str(&text).expect("TOML");
