@@ -1,5 +1,3 @@
-use std::path::Path;
-
 use tasks::masking::Fractions;
 use toml::Value;
 

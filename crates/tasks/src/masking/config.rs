@@ -53,7 +53,9 @@ pub struct MaskingConfig {
     /// How the weight of a head grows with its λ₂ in methods with `weight = "lambda2"`.
     #[serde(default)]
     pub lambda_weight: LambdaWeight,
-    /// How patches are masked. A list gives a row for each of its mechanisms.
+    /// How patches are masked; default: `remove`. Pixels are replaced by `{ pixels = "grey" }` (0 after normalisation), `"black"`
+    /// (0 before it), `"mean"` (the mean colour of the image) or `"blur"` (a Gaussian blur of a sixteenth of the shorter side). A list
+    /// gives a row for each of its mechanisms.
     #[serde(
         default = "MaskingConfig::default_mechanism",
         deserialize_with = "one_or_more",
@@ -61,14 +63,14 @@ pub struct MaskingConfig {
     )]
     #[schemars(with = "OneOrMore<Mechanism>")]
     pub mechanism: Vec<Mechanism>,
-    /// Which patches are masked first.
+    /// Which patches are masked first; default: `deletion`.
     #[serde(default, skip_serializing_if = "is_default")]
     pub direction: Direction,
     /// Fractions of the image tokens that are masked (`direction = "insertion"`: visible), in rising order within [0, 1]: a list such
     /// as `[0.0, 0.2, 0.5]`, or `{ from = 0.0, to = 0.9, step = 0.1 }`. Below 1 for the mechanism `remove`.
     pub fractions: Fractions,
-    /// Whether to report more than the accuracy: the area without normalisation, the probability and the logit of the class that the
-    /// network predicts before masking, and comprehensiveness or sufficiency.
+    /// Whether to report more than the accuracy; default: `false`. It adds the area without normalisation, the probability and the
+    /// logit of the class that the network predicts before masking, and comprehensiveness or sufficiency.
     #[serde(default, skip_serializing_if = "is_default")]
     pub confidence: bool,
     /// Number of images that are run together.

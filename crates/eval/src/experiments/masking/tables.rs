@@ -95,10 +95,13 @@ pub(crate) fn meaning(task: &MaskingConfig) -> String {
 
 /// Describes what a fraction counts, such as “the patches removed”.
 pub(crate) fn patches(task: &MaskingConfig) -> String {
-    let mechanisms: Vec<&str> = task.mechanism.iter().map(|mechanism| mechanism.participle()).collect();
+    let how = match task.mechanism.as_slice() {
+        [one] => one.participle(),
+        _ => "masked",
+    };
     match task.direction {
-        Direction::Deletion | Direction::LeastFirst => format!("the patches {}", mechanisms.join(" or ")),
-        Direction::Insertion => format!("the patches visible, all others {}", mechanisms.join(" or ")),
+        Direction::Deletion | Direction::LeastFirst => format!("the patches {how}"),
+        Direction::Insertion => format!("the patches visible, all others {how}"),
     }
 }
 
