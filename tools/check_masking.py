@@ -1,6 +1,6 @@
 """The masking experiment worked out a second time, with transformers, Pillow and torch, beside a run of ours.
 
-    pip install torch==2.11.0 transformers==5.23.0 pillow==13.0.0 numpy==2.4.6
+    pip install torch==2.11.0 transformers==5.23.0 pillow==13.0.0 numpy==2.4.6 scipy==1.17.1
     python tools/check_masking.py --run DIR [--limit N] [--images DIR] [--ours-seconds S] [--out FILE.json]
 
 DIR is the folder of a finished run: `results.json` says what was asked, `records.jsonl` what came out. Images are read

@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from PIL import Image
 from safetensors.torch import load_file
+from scipy.ndimage import gaussian_filter
 from transformers import (
     AutoConfig,
     CLIPModel,
@@ -138,15 +139,11 @@ class Peer:
         return torch.where(area, other, pixels)
 
     def blurred(self, pixels):
-        """Pixels [b, 3, h, w] after a Gaussian blur with a whole kernel in float64. Those of the last images are kept, as it takes long."""
+        """Pixels [b, 3, h, w] after SciPy's Gaussian blur in float64. Those of the last images are kept, as many passes need them."""
         if self.last_blur is None or self.last_blur[0] is not pixels:
             sigma = min(pixels.shape[-2:]) / 16
-            radius = math.ceil(3 * sigma)
-            offsets = torch.arange(-radius, radius + 1, dtype=torch.float64)
-            line = torch.exp(-(offsets**2) / (2 * sigma**2))
-            kernel = torch.outer(line, line) / line.sum() ** 2
-            padded = F.pad(pixels.double(), (radius,) * 4, mode="reflect")
-            self.last_blur = pixels, F.conv2d(padded, kernel.expand(3, 1, -1, -1), groups=3).float()
+            wide = {"sigma": sigma, "radius": math.ceil(3 * sigma), "mode": "mirror", "axes": (2, 3)}
+            self.last_blur = pixels, torch.from_numpy(gaussian_filter(pixels.double().numpy(), **wide)).float()
         return self.last_blur[1]
 
     def classify_without(self, tokens, removed):

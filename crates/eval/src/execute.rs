@@ -279,6 +279,10 @@ fn conclude(plan: &Plan, header: RunHeader, report: Report, store: RunStore) -> 
         table.notes.extend(note.clone());
         table.export(&out, name)?;
     }
+    // Fewer answers than before may leave nothing to compare; a table of the former answers must not stay.
+    let written: Vec<&str> = tables.iter().map(|(name, _)| *name).collect();
+    let others: Vec<&str> = TABLES.into_iter().filter(|name| !written.contains(name)).collect();
+    runs::remove_files(&out, self::tables(&others))?;
     // Written last: if results.json exists, all other files exist too.
     write_json(&out.join(RESULTS), &results)?;
     let Some(records) = records_size(&out) else {

@@ -36,6 +36,14 @@ pub fn remove_tables(folder: &Path, names: &[String], last: &str) -> Result<()> 
     all.into_iter().try_for_each(|name| remove(&folder.join(name)))
 }
 
+/// Removes the files of a folder with these names, if they are there.
+///
+/// # Errors
+/// Fails if a file cannot be removed.
+pub fn remove_files(folder: &Path, names: impl IntoIterator<Item = String>) -> Result<()> {
+    names.into_iter().try_for_each(|name| remove(&folder.join(name)))
+}
+
 /// Removes the generated images of every method, and the folders that this leaves empty.
 fn remove_images(images: &Path) -> Result<()> {
     for method in entries(images)? {

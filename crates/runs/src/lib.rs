@@ -27,7 +27,7 @@ pub use answers::{Answers, RunState, ShardSummary, answers};
 pub use environment::{Code, Environment};
 pub use error::{Error, FileAction, Remedy, Result};
 pub use foreign::{refuse_foreign, refuse_foreign_above_runs};
-pub use fresh::remove_tables;
+pub use fresh::{remove_files, remove_tables};
 pub use header::{Identity, Judging, RunHeader, differences, note_threads, short};
 pub use inputs::{Compared, Inputs, compare_records, since_run};
 pub use lock::FolderLocks;

@@ -69,7 +69,8 @@ fn cells(line: &str) -> Vec<String> {
     cells
 }
 
-/// Finds a number: `metrics[name=auc,method=cls].value` is `value` of that entry of the list `metrics`. A CSV file is a list of rows.
+/// Finds a number: `metrics[name=auc;method=cls].value` is `value` of that entry of the list `metrics`. A CSV file is a list of rows. Of
+/// an interval, `on_others.low` and `on_others.high` are the ends of the range on another set of images.
 fn place(found: &Value, at: &str) -> f64 {
     let mut found = found;
     let mut rest = at;
@@ -91,6 +92,9 @@ fn place(found: &Value, at: &str) -> f64 {
         } else {
             let name = rest.strip_prefix('.').unwrap_or(rest);
             let end = name.find(['.', '[']).unwrap_or(name.len());
+            if let Some(end) = name.strip_prefix("on_others.") {
+                return on_others(found, end);
+            }
             found = &found[&name[..end]];
             rest = &name[end..];
         }
@@ -99,8 +103,19 @@ fn place(found: &Value, at: &str) -> f64 {
     number.unwrap_or_else(|| panic!("`{at}` is not a number: {found}"))
 }
 
-/// Writes a number: `.3` with three digits, `+.3` with its sign, `%.1` in percent.
+/// Returns an end of the range in which the difference on another set of as many images is expected: the interval, √2 times as wide
+/// on either side.
+fn on_others(interval: &Value, end: &str) -> f64 {
+    let number = |key: &str| interval[key].as_f64().unwrap_or_else(|| panic!("no {key} in {interval}"));
+    let difference = number("difference");
+    difference + (number(end) - difference) * std::f64::consts::SQRT_2
+}
+
+/// Writes a number: `.3` with three digits, `+.3` with its sign, `%.1` in percent, `e.1` as in 5.4e-6.
 fn format(number: f64, format: &str) -> String {
+    if let Some(digits) = format.strip_prefix("e.").and_then(|digits| digits.parse::<usize>().ok()) {
+        return format!("{number:.digits$e}");
+    }
     let (percent, rest) = format.strip_prefix('%').map_or((false, format), |rest| (true, rest));
     let (signed, rest) = rest.strip_prefix('+').map_or((false, rest), |rest| (true, rest));
     let digits: usize = rest
@@ -209,5 +224,6 @@ fn numbers_are_found_and_written() {
         [format(0.0204, "+.3"), format(-0.0204, "+.2"), format(-0.0001, "+.2")],
         ["+0.020", "−0.02", "0.00"]
     );
+    assert_eq!(format(5.4e-6, "e.1"), "5.4e-6");
     assert_eq!(decimals("0.5 and 1.25. Not [x](https://a.b/1.5) or `2.5`, 3."), ["0.5", "1.25"]);
 }
