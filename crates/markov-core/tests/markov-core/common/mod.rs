@@ -1,5 +1,6 @@
 //! Chains to test on, drawn from a seed.
 
+use markov_core::Lambda2;
 use ndarray::{Array1, Array2, Axis};
 
 /// A small seeded generator (xorshift64*).
@@ -158,6 +159,15 @@ pub fn l1(a: &Array1<f64>, b: &Array1<f64>) -> f64 {
 
 /// Returns whether λ₂ is `known` within 1e-8, or within ten times its reported error where the eigenvalue is sensitive to
 /// the rounding of the matrix.
-pub fn second_is(found: &markov_core::Lambda2, known: f64) -> bool {
-    (found.modulus - known).abs() < (10.0 * found.residual * found.condition).max(1e-8)
+pub fn second_is(found: &Lambda2, known: f64) -> bool {
+    (found.modulus - known).abs() < (10.0 * error(found)).max(1e-8)
+}
+
+/// Returns whether two λ₂ are equal within 1e-8, or within ten times their reported errors.
+pub fn seconds_agree(a: &Lambda2, b: &Lambda2) -> bool {
+    (a.modulus - b.modulus).abs() < (10.0 * (error(a) + error(b))).max(1e-8)
+}
+
+fn error(found: &Lambda2) -> f64 {
+    found.residual * found.condition
 }
