@@ -318,15 +318,19 @@ fn validate_answers_for_every_experiment() {
         text.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
     };
     let mut seen = 0;
-    for folder in ["mini", "examples", "paper"] {
+    for folder in ["mini", "mini/ablations", "examples", "paper", "paper/ablations"] {
         for entry in std::fs::read_dir(root().join("configs").join(folder)).expect("configs") {
-            let config = entry.expect("a file").path();
+            let config = entry.expect("an entry").path();
+            if config.is_dir() {
+                continue;
+            }
             let name = config.file_stem().and_then(|name| name.to_str()).expect("a name").to_owned();
             seen += 1;
             let (answer, wanted) = match folder {
                 "examples" if name == "sweep-segment-mini" => {
                     (validate(&config, &[], 0), vec!["12 combinations", "of 200 items"])
                 }
+                "mini/ablations" => (validate(&config, &[], 0), vec!["ready, "]),
                 "mini" => {
                     let masking = name.starts_with("masking");
                     (validate(&config, &[], 0), vec![if masking { "ready, 500 items" } else { "ready, " }])
@@ -342,7 +346,7 @@ fn validate_answers_for_every_experiment() {
                     )
                 }
                 // Tests of their own have the others.
-                "paper" if !name.starts_with("masking") => continue,
+                "paper" | "paper/ablations" if !name.starts_with("masking") => continue,
                 _ => {
                     let sets = [format!("model.head={}", nowhere.join("head.safetensors").display())];
                     let head = name == "masking-dinov1";

@@ -45,7 +45,7 @@ const FILES: [(&str, Edit, &str); 14] = [
 ];
 
 /// Assignments of `--set` and words of the message.
-const SETS: [(&str, &str); 16] = [
+const SETS: [(&str, &str); 23] = [
     ("", "--set"),
     ("=", "--set"),
     ("task", "--set"),
@@ -59,7 +59,14 @@ const SETS: [(&str, &str); 16] = [
     ("task.masking.batch=-1", "batch"),
     ("task.masking.batch=99999999999999999999", "batch"),
     ("task.masking.methods=[]", "task.masking.methods"),
-    ("task.masking.fractions=[2.0]", "a fraction must lie in [0, 1)"),
+    ("task.masking.fractions=[2.0]", "a fraction must lie in [0, 1]"),
+    ("task.masking.fractions=[0.0, 1.0]", "below 1 for the mechanism `remove`"),
+    ("task.masking.mechanism=melt", "melt"),
+    ("task.masking.mechanism={ pixels = \"pink\" }", "pink"),
+    ("task.masking.mechanism=mask-token", "task.masking.mechanism"),
+    ("task.masking.direction=up", "up"),
+    ("task.masking.methods.tokenrnk.weight=lambda2", "no method `tokenrnk`"),
+    ("task.masking.methods.tokenrank=1", "methods.NAME.SETTING"),
     ("dataset.mini.count=18446744073709551615", "count"),
     ("model.path=/dev/null", "/dev/null"),
 ];

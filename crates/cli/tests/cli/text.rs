@@ -151,7 +151,8 @@ fn an_unknown_key_is_shown_where_it_stands() {
 │ 18 | alfa = 0.99
 │    | ^^^^
 │ unknown field `alfa` (did you mean `alpha`?), expected one of `methods`, `image_size`,
-│ `layers`, `cls`, `heads`, `alpha`, `lambda_weight`, `fractions`, `batch`, `figures`
+│ `layers`, `cls`, `heads`, `alpha`, `lambda_weight`, `mechanism`, `direction`, `fractions`,
+│ `confidence`, `batch`, `figures`
 ");
 }
 

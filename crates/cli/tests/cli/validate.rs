@@ -102,7 +102,7 @@ fn a_list_is_a_list() {
     for (set, line, reason) in [
         ("task.masking.fractions=[0.0, 0.5, 0.2]", "[0.0, 0.5, 0.2]", "0.2 is listed after 0.5"),
         ("task.masking.fractions=[0.5]", "[0.5]", "at least two fractions"),
-        ("task.masking.fractions=[0.0, 1.0]", "[0.0, 1.0]", "must lie in [0, 1)"),
+        ("task.masking.fractions=[0.0, 1.5]", "[0.0, 1.5]", "must lie in [0, 1]"),
         (
             "dataset.mini.objects=[1, 3]",
             "[1, 3]",
