@@ -59,11 +59,15 @@ fn rows(text: &str) -> Value {
 /// The cells of a line of CSV, with or without quotes.
 fn cells(line: &str) -> Vec<String> {
     let (mut cells, mut quoted) = (vec![String::new()], false);
-    for letter in line.chars() {
+    let mut letters = line.chars().peekable();
+    while let Some(letter) = letters.next() {
+        let cell = cells.last_mut().expect("a cell");
         match letter {
+            // Two quotes stand for one.
+            '"' if quoted && letters.next_if_eq(&'"').is_some() => cell.push('"'),
             '"' => quoted = !quoted,
             ',' if !quoted => cells.push(String::new()),
-            other => cells.last_mut().expect("a cell").push(other),
+            other => cell.push(other),
         }
     }
     cells
@@ -218,8 +222,8 @@ fn numbers_are_found_and_written() {
     let json = serde_json::json!({ "metrics": [{ "name": "auc", "method": "cls", "value": 0.12345 }, { "name": "auc", "value": -2 }] });
     assert_eq!(format(place(&json, "metrics[name=auc;method=cls].value"), ".3"), "0.123");
     assert_eq!(format(place(&json, "metrics[value=-2].value"), ".1"), "−2.0");
-    let csv = rows("a,\"b, c\"\n\"x, y\",0.5\nz,0.25\n");
-    assert_eq!(format(place(&csv, "[a=x, y].b, c"), "%.0"), "50");
+    let csv = rows("a,\"b, c\"\n\"x, \"\"y\"\"\",0.5\nz,0.25\n");
+    assert_eq!(format(place(&csv, "[a=x, \"y\"].b, c"), "%.0"), "50");
     assert_eq!(
         [format(0.0204, "+.3"), format(-0.0204, "+.2"), format(-0.0001, "+.2")],
         ["+0.020", "−0.02", "0.00"]
