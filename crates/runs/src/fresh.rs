@@ -18,7 +18,7 @@ pub(crate) fn start_over(folder: &Path, names: &[String]) -> Result<()> {
     }
     // The results first: if they are there, everything else is there too.
     let own = [RESULTS, RECORDS, INPUTS, PAGE].into_iter();
-    own.chain(names.iter().map(String::as_str)).try_for_each(|name| remove(&folder.join(name)))?;
+    remove_files(folder, own.chain(names.iter().map(String::as_str)))?;
     remove_images(&folder.join(PICTURES))?;
     remove(&folder.join(HEADER))
 }
@@ -32,15 +32,14 @@ pub fn remove_tables(folder: &Path, names: &[String], last: &str) -> Result<()> 
     if !folder.join(last).exists() {
         return Ok(());
     }
-    let all = names.iter().map(String::as_str).chain([PAGE, last]);
-    all.into_iter().try_for_each(|name| remove(&folder.join(name)))
+    remove_files(folder, names.iter().map(String::as_str).chain([PAGE, last]))
 }
 
 /// Removes the files of a folder with these names, if they are there.
 ///
 /// # Errors
 /// Fails if a file cannot be removed.
-pub fn remove_files(folder: &Path, names: impl IntoIterator<Item = String>) -> Result<()> {
+pub fn remove_files(folder: &Path, names: impl IntoIterator<Item = impl AsRef<Path>>) -> Result<()> {
     names.into_iter().try_for_each(|name| remove(&folder.join(name)))
 }
 

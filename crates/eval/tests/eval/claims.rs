@@ -14,7 +14,7 @@ use serde_json::Value;
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Claims {
-    /// Documents, each with the numbers that are no results: versions, identifiers, settings.
+    /// Documents, each with the numbers that are not results: versions, identifiers, settings.
     document: Vec<Document>,
     claim: Vec<Claim>,
 }

@@ -264,10 +264,8 @@ fn area_spec(direction: Direction, of: AreaOf) -> MetricSpec {
         Direction::Deletion => Better::Lower,
         Direction::LeastFirst | Direction::Insertion => Better::Higher,
     };
-    let column = match (direction, of) {
-        (Direction::Deletion, AreaOf::Accuracy) => PaperColumn::Filled,
-        _ => PaperColumn::No,
-    };
+    let is_papers = MaskingMetric::Area(direction, of) == MaskingMetric::AUC;
+    let column = if is_papers { PaperColumn::Filled } else { PaperColumn::No };
     MetricSpec { column, ..MetricSpec::plain(key, title, better) }
 }
 

@@ -255,7 +255,8 @@ impl Prepared for PreparedMasking {
         let (measures, keys) = (measures(config), pairs(&config.methods()));
         let keys: Vec<(&str, &str)> = keys.iter().map(|(method, minus)| (&**method, &**minus)).collect();
         let comparisons = comparisons(&measures, records, &keys, *seed);
-        let table = tables::table((title, config), (&curves, records), &methods, inputs.paper);
+        let metrics = values(&measures, records, &methods, inputs.paper);
+        let table = tables::table((title, config), (&curves, &metrics), &methods, inputs.paper);
         let mut tables = vec![("table", table)];
         if !comparisons.is_empty() {
             let (title, images) =
@@ -263,7 +264,7 @@ impl Prepared for PreparedMasking {
             tables.push(("comparisons", difference_table(&FACTS, title, &comparisons, &methods, &images)));
         }
         Ok(RunState::Complete(Report {
-            metrics: values(&measures, records, &methods, inputs.paper),
+            metrics,
             comparisons,
             curves: Some(curves_of(&curves)),
             tables,
@@ -281,9 +282,9 @@ fn pairs(methods: &[Method]) -> Vec<(String, String)> {
         (&ours.score, &other.score) == (&Score::TokenrankLambda2, &Score::Tokenrank)
     };
     let fits = |ours: &Method, other: &Method| {
-        let (mechanism, ours, other_mechanism, other) =
-            (ours.mechanism, &ours.ranking, other.mechanism, &other.ranking);
-        mechanism == other_mechanism
+        let same_mechanism = ours.mechanism == other.mechanism;
+        let (ours, other) = (&ours.ranking, &other.ranking);
+        same_mechanism
             && (!other.score.is_steady_state() || is_plain(ours, other))
             && (other.cls == ours.cls || !other.score.is_of_chain())
     };

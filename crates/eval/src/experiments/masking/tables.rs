@@ -9,32 +9,36 @@ use tasks::masking::{Direction, MaskingConfig, MaskingRecord, Mechanism};
 use super::metrics::{MaskingCurves, measures};
 use crate::error::Result;
 use crate::experiments::figures::{as_answered, write_figure};
-use crate::experiments::measure::Measure;
 use crate::experiments::spec::{MethodInfo, MetricSpec};
 use crate::experiments::target::PaperTarget;
 use crate::paper::PaperTable;
+use crate::results::MetricValue;
 use crate::table::{Cell, Row, Table};
 use plot::{ColorRange, CurvePlot, Map, OverlayRow, Rgb, Series, curves, overlays};
 
 /// Returns the table of our values next to the paper's, a row for each method.
 pub(crate) fn table(
     (title, task): (&str, &MaskingConfig),
-    (curves, records): (&MaskingCurves, &[MaskingRecord]),
+    (curves, values): (&MaskingCurves, &[MetricValue]),
     methods: &[MethodInfo],
     paper: Option<&PaperTarget>,
 ) -> Table {
     // The paper's values are those of deletion.
     let paper = paper.filter(|_| task.direction == Direction::Deletion);
-    let measures: Vec<_> = measures(task).into_iter().filter(Measure::is_of_methods).collect();
+    let specs: Vec<MetricSpec> =
+        measures(task).iter().filter(|measure| measure.is_of_methods()).map(|measure| measure.spec).collect();
     let row = |MethodInfo { key, label, .. }: &MethodInfo| {
-        let value = |measure: &Measure<MaskingRecord>| Cell::from(measure.metric.value_over(records, key));
-        let mut cells: Vec<Cell> = measures.iter().map(value).collect();
+        let is_it = |value: &&MetricValue, spec: &MetricSpec| {
+            value.name == spec.key && value.method.as_ref() == Some(key)
+        };
+        let value = |spec: &MetricSpec| values.iter().find(|value| is_it(value, spec))?.value;
+        let mut cells: Vec<Cell> = specs.iter().map(|spec| Cell::from(value(spec))).collect();
         if let Some(PaperTarget { table, column: Some(column) }) = paper {
             cells.push(table.published(key, column).into());
         }
         Row { labels: vec![label.clone()], cells }
     };
-    let mut columns: Vec<String> = measures.iter().map(|measure| head(&measure.spec)).collect();
+    let mut columns: Vec<String> = specs.iter().map(head).collect();
     let mut notes = vec![format!(
         "{} images, top-1 accuracy before masking {:.1} %. {}",
         curves.items(),

@@ -58,7 +58,7 @@ fn shares(levels: &[Vec<usize>], values: &[f64]) -> Option<Vec<f64>> {
     let mean = |values: &[f64]| values.iter().sum::<f64>() / values.len() as f64;
     let all = mean(values);
     let total = values.iter().map(|value| (value - all).powi(2)).sum::<f64>();
-    // Differences of rounding are no variance.
+    // Differences by rounding do not count as variance.
     if total.is_nan() || total <= 1e-18 * values.len() as f64 {
         return None;
     }
