@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes whole trajectories of guided sampling on the tiny random pipeline of the fixtures, as diffusers computes them.
 
-    pip install torch==2.11.0 diffusers==0.42.0 transformers==5.23.0 safetensors==0.8.0 numpy==2.4.6
+    pip install torch==2.11.0 diffusers==0.42.1 transformers==5.23.0 safetensors==0.8.0 numpy==2.4.6
     python tools/golden_sag.py     # writes crates/tasks/tests/fixtures/sag/
 
 Needs the fixture `sd-pipeline` of `tools/golden_sd.py`. `golden.json` lists the cases; `golden.safetensors` has the noise
@@ -11,9 +11,10 @@ they begin with, `noise` [2, c, h, w], and for each case NAME
     NAME.masks      [passes, 2, rows*columns] uint8, of the guided cases: 1 where it was degraded
     NAME.pixels     [2, height, width, 3]    uint8, what the pipeline answers
 
-Cases without guidance by attention are `StableDiffusionPipeline`'s, the others `StableDiffusionSAGPipeline`'s. Where the
-mask comes from a chain, the pipeline is handed attention whose column sums are that chain's answer, found by dense
-eigenvectors in float64: everything else stays diffusers' own.
+Cases without guidance by attention are `StableDiffusionPipeline`'s, those with a mask `StableDiffusionSAGPipeline`'s, the
+others `StableDiffusionPAGPipeline`'s. Where the mask comes from a chain, the pipeline is handed attention whose column sums are
+that chain's answer, found by dense eigenvectors in float64; for SEG, of which diffusers has no pipeline, `PAGPipeline` is handed
+attention with queries that diffusers' own function for SEG has blurred: everything else stays diffusers' own.
 """
 
 import json
@@ -21,14 +22,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import DDIMScheduler, PNDMScheduler, StableDiffusionPipeline, StableDiffusionSAGPipeline
+from diffusers import (
+    DDIMScheduler,
+    DPMSolverMultistepScheduler,
+    EulerDiscreteScheduler,
+    PNDMScheduler,
+    StableDiffusionPAGPipeline,
+    StableDiffusionPipeline,
+    StableDiffusionSAGPipeline,
+    UniPCMultistepScheduler,
+)
+from diffusers.hooks.smoothed_energy_guidance_utils import _gaussian_blur_2d
+from diffusers.models.attention_processor import AttnProcessor2_0
 from safetensors.torch import save_file
 
 ROOT = Path(__file__).parent.parent
 PIPELINE = ROOT / "crates/models/tests/fixtures/sd-pipeline"
 OUT = ROOT / "crates/tasks/tests/fixtures/sag"
 ALPHA = 0.99
-SCHEDULERS = {"pndm": PNDMScheduler, "ddim": DDIMScheduler}
+SCHEDULERS = {
+    "pndm": PNDMScheduler, "ddim": DDIMScheduler, "euler": EulerDiscreteScheduler,
+    "dpm-solver++": DPMSolverMultistepScheduler, "unipc": UniPCMultistepScheduler,
+}
 CASES = [
     {"name": "plain", "sampler": "pndm", "guidance_scale": 1.0, "prompt": ""},
     {"name": "prompted", "sampler": "ddim", "guidance_scale": 7.5, "prompt": "a photo of a cat"},
@@ -38,6 +53,14 @@ CASES = [
     {"name": "tokenrank", "sampler": "pndm", "guidance_scale": 1.0, "prompt": "", "mask": "tokenrank", "scale": 0.75},
     {"name": "lambda2", "sampler": "pndm", "guidance_scale": 1.0, "prompt": "", "mask": "tokenrank-lambda2", "scale": 0.75},
     {"name": "area", "sampler": "ddim", "guidance_scale": 1.0, "prompt": "", "mask": "tokenrank", "threshold": "area", "scale": 0.75},
+    {"name": "euler", "sampler": "euler", "guidance_scale": 7.5, "prompt": "a cat"},
+    {"name": "dpm", "sampler": "dpm-solver++", "guidance_scale": 7.5, "prompt": "a cat"},
+    {"name": "sag-unipc", "sampler": "unipc", "guidance_scale": 1.0, "prompt": "", "mask": "column-sum", "scale": 0.75},
+    {"name": "pag", "sampler": "euler", "guidance_scale": 1.0, "prompt": "a cat", "method": "pag", "blocks": ["mid_block"]},
+    {"name": "pag-prompted", "sampler": "ddim", "guidance_scale": 7.5, "prompt": "a cat", "method": "pag", "blocks": ["mid_block", "up_blocks.1"], "scale": 1.5},
+    {"name": "seg", "sampler": "pndm", "guidance_scale": 7.5, "prompt": "a cat", "method": "seg", "blocks": ["mid_block"], "scale": 3.0},
+    {"name": "seg-narrow", "sampler": "ddim", "guidance_scale": 1.0, "prompt": "", "method": "seg", "blocks": ["mid_block"], "sigma": 0.7, "scale": 3.0},
+    {"name": "seg-wide", "sampler": "ddim", "guidance_scale": 1.0, "prompt": "", "method": "seg", "blocks": ["mid_block"], "sigma": 4.0, "scale": 3.0},
 ]
 STEPS = 6
 
@@ -86,11 +109,37 @@ class Watched(StableDiffusionSAGPipeline):
         return super().sag_masking(original_latents, attn_map, map_size, t, eps)
 
 
+class BlurredQueries:
+    """Self-attention whose last part, of as many as the pipeline stacks, has blurred queries: SEG."""
+
+    def __init__(self, parts, sigma):
+        self.parts, self.sigma, self.plain = parts, sigma, AttnProcessor2_0()
+
+    def __call__(self, attn, hidden_states, **more):
+        plain, worse = hidden_states.split([len(hidden_states) // self.parts * (self.parts - 1), len(hidden_states) // self.parts])
+
+        def blur(_, __, queries):
+            if self.sigma is None:
+                return queries.mean(1, keepdim=True).expand_as(queries)
+            odd = int(np.ceil(6 * self.sigma))
+            # A threshold of 0, since the function mixes up the two cases: it blurs only above the threshold.
+            return _gaussian_blur_2d(queries.clone(), odd + 1 - odd % 2, self.sigma, 0)
+
+        plain = self.plain(attn, plain, **more)
+        handle = attn.to_q.register_forward_hook(blur)
+        worse = self.plain(attn, worse, **more)
+        handle.remove()
+        return torch.cat([plain, worse])
+
+
 def run(case, noise):
-    kind = Watched if "mask" in case else StableDiffusionPipeline
+    kind = Watched if "mask" in case else StableDiffusionPAGPipeline if "method" in case else StableDiffusionPipeline
     settings = {"safety_checker": None, "torch_dtype": torch.float32, "requires_safety_checker": False}
     if kind is Watched:
         settings["feature_extractor"] = None
+    if kind is StableDiffusionPAGPipeline:
+        settings["feature_extractor"] = None
+        settings["pag_applied_layers"] = case["blocks"]
     pipeline = kind.from_pretrained(PIPELINE, **settings)
     pipeline.scheduler = SCHEDULERS[case["sampler"]].from_config(
         SCHEDULERS[case["sampler"]].load_config(PIPELINE / "scheduler")
@@ -109,6 +158,11 @@ def run(case, noise):
         heads = pipeline.unet.config.attention_head_dim
         pipeline.watch(case, heads if isinstance(heads, int) else heads[-1])
         more["sag_scale"] = case["scale"]
+    if kind is StableDiffusionPAGPipeline:
+        more["pag_scale"] = case.get("scale", 3.0)
+        if case["method"] == "seg":
+            processors = tuple(BlurredQueries(parts, case.get("sigma")) for parts in (3, 2))
+            pipeline.set_pag_applied_layers(case["blocks"], processors)
     size = [side * pipeline.vae_scale_factor for side in noise.shape[-2:]]
     answer = pipeline(
         [case["prompt"]] * len(noise), height=size[0], width=size[1], num_inference_steps=STEPS,

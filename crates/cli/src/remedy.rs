@@ -137,6 +137,7 @@ impl Explained for tasks::Error {
             Self::Model(error) => error.remedy(),
             Self::Dataset { .. }
             | Self::Scores { .. }
+            | Self::Prompts { .. }
             | Self::Setting { .. }
             | Self::Write { .. }
             | Self::Scene(_)

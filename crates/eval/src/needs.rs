@@ -18,7 +18,7 @@ pub struct Needs {
     pub datasets: Vec<(String, String)>,
     /// Folders of networks of the user's own that do not exist.
     pub folders: Vec<PathBuf>,
-    /// Files that do not exist: linear heads, networks of metrics, files of scores.
+    /// Files that do not exist: linear heads, networks of metrics, files of scores and of prompts.
     pub files: Vec<PathBuf>,
     /// Missing parts of data sets.
     pub parts: Vec<MissingPart>,
@@ -47,7 +47,7 @@ impl Needs {
             {
                 push(&mut self.files, path);
             }
-            for path in experiment.task.kind().score_files() {
+            for path in experiment.task.kind().own_files() {
                 if !path.exists() {
                     push(&mut self.files, path.to_owned());
                 }

@@ -6,6 +6,7 @@
 
 pub mod array_file;
 pub mod attend;
+pub mod blur;
 pub mod capture;
 pub mod clip;
 mod config_file;
@@ -33,6 +34,7 @@ mod nn;
 pub mod noise;
 mod not_finite;
 pub mod notes;
+mod perturbation;
 pub mod pipeline;
 pub mod probe;
 mod pytorch;
@@ -56,6 +58,7 @@ pub use hex::hex;
 pub use identity::model_sha256;
 pub use layers::LayerSelection;
 pub use not_finite::NotFinite;
+pub use perturbation::{Perturbation, Perturbed};
 pub use site::{Site, Stream, TokenKind, TokenLayout, UnetLayer, UnetPart};
 pub use tch::{Device, Kind};
 pub use vision::{HeadSource, LoadOptions, VisionConfig, VisionFamily, VisionModel};

@@ -1,6 +1,7 @@
 //! The origin of an attention map, and the kinds of its tokens.
 
 use std::fmt;
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
@@ -142,7 +143,7 @@ impl fmt::Display for Stream {
     }
 }
 
-/// A part of a UNet.
+/// A part of a UNet. As text it is its path in a checkpoint, such as `down_blocks.0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum UnetPart {
     /// On the way down, from the finest level 0 on.
@@ -166,8 +167,22 @@ pub struct UnetLayer {
     pub cross: bool,
 }
 
+impl FromStr for UnetPart {
+    type Err = String;
+
+    fn from_str(path: &str) -> Result<Self, String> {
+        let number = |prefix: &str| path.strip_prefix(prefix)?.parse().ok();
+        match path {
+            "mid_block" => Some(Self::Mid),
+            _ => number("down_blocks.").map(Self::Down).or_else(|| number("up_blocks.").map(Self::Up)),
+        }
+        .ok_or_else(|| {
+            format!("`{path}` is no part of a UNet; write `mid_block`, or `down_blocks.0` or `up_blocks.0` with a number")
+        })
+    }
+}
+
 impl fmt::Display for UnetPart {
-    /// Writes the part's path in a checkpoint, such as `down_blocks.0`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Down(level) => write!(f, "down_blocks.{level}"),

@@ -44,6 +44,14 @@ pub enum Error {
         /// What is wrong and what to do.
         reason: String,
     },
+    /// A file of prompts that cannot be read, or has too few.
+    #[error("prompts {}: {reason}{}", path.display(), looked_for(path))]
+    Prompts {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong and what to do.
+        reason: String,
+    },
     /// A setting that does not fit the data or the network.
     #[error("{setting}: {reason}")]
     Setting {
@@ -94,7 +102,9 @@ impl Error {
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Setting { .. } | Self::Scene(_) => ErrorKind::Usage,
-            Self::Dataset { .. } | Self::NoData { .. } | Self::Scores { .. } => ErrorKind::Input,
+            Self::Dataset { .. } | Self::NoData { .. } | Self::Scores { .. } | Self::Prompts { .. } => {
+                ErrorKind::Input
+            }
             Self::Model(error) => error.kind(),
             Self::Write { .. } | Self::Score(_) | Self::Torch(_) => ErrorKind::Other,
         }

@@ -40,8 +40,8 @@ pub trait Kind {
     /// Returns the settings with only the methods of these families.
     fn only(&self, families: &[String]) -> TaskConfig;
 
-    /// Returns the files of the methods whose scores come from files.
-    fn score_files(&self) -> Vec<&Path> {
+    /// Returns the files of the user's own that the settings name: scores of methods, prompts.
+    fn own_files(&self) -> Vec<&Path> {
         Vec::new()
     }
 

@@ -3,44 +3,32 @@
 use tch::Tensor;
 
 use super::config::{SamplerConfig, SamplerKind};
+use super::ddim::Ddim;
+use super::dpm::{DpmSolver, Order};
+use super::euler::Euler;
+use super::level::NoiseLevel;
+use super::pndm::Pndm;
 use super::schedule::NoiseSchedule;
-use super::times::{RUNGE_KUTTA, times};
+use super::sigmas::Sigmas;
+use super::solver::Solver;
+use super::times::{self, RUNGE_KUTTA};
+use super::unipc::{Settings, UniPc};
 use crate::error::{Error, Result};
 
-/// One run of a sampler over a batch. Repeat until [`Sampler::time`] returns `None`: pass the sample through the
-/// network at that timestep, then call [`Sampler::step`].
+/// One run of a sampler over a batch: [`Sampler::begin`] with noise; then, until [`Sampler::time`] returns `None`, pass
+/// [`Sampler::input`] of the sample through the network at that timestep and call [`Sampler::step`].
 #[derive(Debug)]
 pub struct Sampler {
-    schedule: NoiseSchedule,
-    times: Vec<i64>,
+    times: Vec<f64>,
+    levels: Vec<NoiseLevel>,
     /// Number of passes so far.
     done: usize,
-    /// Distance from one timestep to the next.
-    stride: i64,
-    method: Method,
-}
-
-#[derive(Debug)]
-enum Method {
-    Ddim { clip: Option<f64> },
-    Pndm(Pndm),
-}
-
-#[derive(Debug)]
-struct Pndm {
-    /// Number of Runge-Kutta passes at the start.
-    runge_kutta: usize,
-    /// The latest outputs of the network, at most four, the newest last.
-    past: Vec<Tensor>,
-    /// The sample at the beginning of a step of several passes.
-    from: Option<Tensor>,
-    /// Weighted sum of the outputs of a Runge-Kutta step.
-    sum: Option<Tensor>,
+    solver: Box<dyn Solver>,
 }
 
 impl Sampler {
     /// Starts a run of `steps` steps. PNDM takes one pass more than steps, and many more if it does not skip its
-    /// Runge-Kutta steps.
+    /// Runge-Kutta steps; the others take one a step.
     ///
     /// # Errors
     /// `steps` is 0, exceeds the number of timesteps of the schedule, or is too small for the Runge-Kutta steps.
@@ -53,30 +41,60 @@ impl Sampler {
             return Err(Error::Input { input: "steps", reason });
         }
         let schedule = NoiseSchedule::new(config);
-        let (times, runge_kutta) = times(config, steps);
-        if let Some(time) = times.iter().find(|time| !(0..most).contains(*time)) {
-            let reason = format!(
-                "{steps} steps visit time {time}, but the schedule has times 0 to {}; take another number of steps",
-                most - 1
-            );
-            return Err(Error::Input { input: "steps", reason });
-        }
-        let method = match config.kind() {
-            SamplerKind::Ddim => {
-                Method::Ddim { clip: config.clip_sample.then_some(config.clip_sample_range) }
-            }
-            SamplerKind::Pndm => Method::Pndm(Pndm { runge_kutta, past: Vec::new(), from: None, sum: None }),
+        let stride = most / steps as i64;
+        let trained = |times: &[i64]| -> Result<(Vec<f64>, Vec<NoiseLevel>)> {
+            let as_numbers: Vec<f64> = times.iter().map(|&time| time as f64).collect();
+            check_times(&as_numbers, steps, most)?;
+            Ok((as_numbers, times.iter().map(|&time| schedule.at(time)).collect::<Result<_>>()?))
         };
-        Ok(Self { schedule, times, done: 0, stride: most / steps as i64, method })
+        let sigmas = || -> Result<Sigmas> {
+            let sigmas = Sigmas::new(config, &schedule, steps)?;
+            check_times(&sigmas.times, steps, most)?;
+            Ok(sigmas)
+        };
+        let of_sigmas = |sigmas: &Sigmas| {
+            (sigmas.times.clone(), (0..sigmas.passes()).map(|pass| sigmas.level(pass)).collect())
+        };
+        let ((times, levels), solver): (_, Box<dyn Solver>) = match config.kind() {
+            SamplerKind::Ddim => {
+                let times = times::of_ddim(config, steps);
+                let clip = config.clip_sample.then_some(config.clip_sample_range);
+                (trained(&times)?, Box::new(Ddim { schedule: schedule.clone(), times, stride, clip }))
+            }
+            SamplerKind::Pndm => {
+                let (times, runge_kutta) = times::of_pndm(config, steps);
+                (trained(&times)?, Box::new(Pndm::new(schedule.clone(), times, stride, runge_kutta)))
+            }
+            SamplerKind::Euler => {
+                let sigmas = sigmas()?;
+                (of_sigmas(&sigmas), Box::new(Euler::new(sigmas, config.spacing())))
+            }
+            SamplerKind::DpmSolver => {
+                let sigmas = sigmas()?;
+                let order = Order {
+                    most: config.solver_order,
+                    second: config.second(),
+                    lower_at_end: config.lower_order_final,
+                    first_at_end: config.euler_at_final,
+                };
+                (of_sigmas(&sigmas), Box::new(DpmSolver::new(sigmas, order)))
+            }
+            SamplerKind::Unipc => {
+                let sigmas = sigmas()?;
+                let settings = Settings {
+                    order: config.solver_order,
+                    bh: config.bh(),
+                    lower_at_end: config.lower_order_final,
+                    uncorrected: config.disable_corrector.clone(),
+                };
+                (of_sigmas(&sigmas), Box::new(UniPc::new(sigmas, settings)))
+            }
+        };
+        Ok(Self { times, levels, done: 0, solver })
     }
 
-    /// The noise schedule.
-    pub fn schedule(&self) -> &NoiseSchedule {
-        &self.schedule
-    }
-
-    /// The timesteps of all passes, in order.
-    pub fn times(&self) -> &[i64] {
+    /// The timesteps of all passes, in order. Those of Euler's method may lie between two timesteps of the training.
+    pub fn times(&self) -> &[f64] {
         &self.times
     }
 
@@ -86,143 +104,63 @@ impl Sampler {
     }
 
     /// The timestep of the next pass, or `None` at the end.
-    pub fn time(&self) -> Option<i64> {
+    pub fn time(&self) -> Option<f64> {
         self.times.get(self.done).copied()
     }
 
-    /// Returns the sample after the pass at [`Sampler::time`]. `output` is the prediction of the network for `sample`,
-    /// of the same shape.
+    /// The noise in what the network reads in the next pass, or `None` at the end.
+    pub fn level(&self) -> Option<NoiseLevel> {
+        self.levels.get(self.done).copied()
+    }
+
+    /// Returns the sample that the run begins with, from noise of mean 0 and variance 1.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    pub fn begin(&self, noise: &Tensor) -> Result<Tensor> {
+        self.solver.begin(noise)
+    }
+
+    /// Returns what the network reads in the next pass, for a sample of this run: for most samplers the sample itself.
+    ///
+    /// # Errors
+    /// The run is over; libtorch fails.
+    pub fn input(&self, sample: &Tensor) -> Result<Tensor> {
+        self.check_open()?;
+        self.solver.input(self.done, sample)
+    }
+
+    /// Returns the sample after the pass at [`Sampler::time`]. `output` is the prediction of the network for
+    /// [`Sampler::input`] of `sample`, of the same shape.
     ///
     /// # Errors
     /// The run is over; libtorch fails (shapes).
     pub fn step(&mut self, output: &Tensor, sample: &Tensor) -> Result<Tensor> {
-        let Some(time) = self.time() else {
-            let reason = format!("none is left of the {} passes of this run", self.times.len());
-            return Err(Error::Input { input: "step", reason });
-        };
+        self.check_open()?;
         let pass = self.done;
         self.done += 1;
-        let schedule = &self.schedule;
-        match &mut self.method {
-            Method::Ddim { clip } => ddim(schedule, *clip, output, sample, (time, time - self.stride)),
-            Method::Pndm(state) if pass < state.runge_kutta => {
-                let start = self.times[pass / 4 * 4];
-                // The first two passes go to the middle of the step, the others to its end.
-                let to = time - if pass.is_multiple_of(2) { self.stride / 2 } else { 0 };
-                state.runge_kutta_pass(schedule, output, sample, pass % 4, (start, to))
-            }
-            Method::Pndm(state) => state.multistep_pass(schedule, output, sample, pass, (time, self.stride)),
+        self.solver.step(pass, output, sample)
+    }
+
+    fn check_open(&self) -> Result<()> {
+        if self.done < self.times.len() {
+            return Ok(());
         }
+        let reason = format!("none is left of the {} passes of this run", self.times.len());
+        Err(Error::Input { input: "step", reason })
     }
 }
 
-/// A step of DDIM (arXiv 2010.02502, equation 12 with σ = 0) between two timesteps.
-fn ddim(
-    schedule: &NoiseSchedule,
-    clip: Option<f64>,
-    output: &Tensor,
-    sample: &Tensor,
-    (from, to): (i64, i64),
-) -> Result<Tensor> {
-    let clean = schedule.clean(sample, output, from)?;
-    let noise = schedule.noise(sample, output, from)?;
-    let clean = match clip {
-        Some(range) => clean.f_clamp(-range, range)?,
-        None => clean,
-    };
-    let alpha = schedule.alpha(to);
-    let direction = noise.f_mul_scalar(f64::from((1.0 - alpha).sqrt()))?;
-    Ok(clean.f_mul_scalar(f64::from(alpha.sqrt()))?.f_add(&direction)?)
-}
-
-impl Pndm {
-    /// One of the four passes of a Runge-Kutta step that begins at `start`.
-    fn runge_kutta_pass(
-        &mut self,
-        schedule: &NoiseSchedule,
-        output: &Tensor,
-        sample: &Tensor,
-        part: usize,
-        (start, to): (i64, i64),
-    ) -> Result<Tensor> {
-        let weighted = output.f_mul_scalar(if part == 0 || part == 3 { 1.0 / 6.0 } else { 1.0 / 3.0 })?;
-        let sum = match self.sum.take() {
-            Some(sum) => sum.f_add(&weighted)?,
-            None => weighted,
-        };
-        if part == 0 {
-            self.past.push(output.shallow_clone());
-            self.from = Some(sample.shallow_clone());
+/// Checks that a run visits no time outside of the training.
+fn check_times(times: &[f64], steps: usize, most: i64) -> Result<()> {
+    let last = (most - 1) as f64;
+    match times.iter().find(|time| !(0.0..=last).contains(*time)) {
+        Some(time) => {
+            let reason = format!(
+                "{steps} steps visit time {time}, but the schedule has times 0 to {last}; take another number of steps"
+            );
+            Err(Error::Input { input: "steps", reason })
         }
-        let from = self.from.as_ref().unwrap_or(sample);
-        if part == 3 {
-            return transfer(schedule, from, &sum, start, to);
-        }
-        self.sum = Some(sum);
-        transfer(schedule, from, output, start, to)
+        None => Ok(()),
     }
-
-    /// A step of the linear multistep method, which extrapolates from up to four outputs.
-    fn multistep_pass(
-        &mut self,
-        schedule: &NoiseSchedule,
-        output: &Tensor,
-        sample: &Tensor,
-        pass: usize,
-        (time, stride): (i64, i64),
-    ) -> Result<Tensor> {
-        let scaled = |output: &Tensor, by: f64| output.f_mul_scalar(by);
-        if pass == 1 {
-            // Repeats the first step with the mean of both outputs.
-            let Some(first) = self.past.last() else {
-                return Err(Error::Input {
-                    input: "step",
-                    reason: "the run did not begin at its start".into(),
-                });
-            };
-            let mean = output.f_add(first)?.f_div_scalar(2.0)?;
-            let from = self.from.take();
-            return transfer(schedule, from.as_ref().unwrap_or(sample), &mean, time + stride, time);
-        }
-        if self.past.len() > 3 {
-            drop(self.past.remove(0));
-        }
-        self.past.push(output.shallow_clone());
-        let mixed = match self.past.as_slice() {
-            [a, b] => scaled(b, 3.0)?.f_sub(a)?.f_div_scalar(2.0)?,
-            [a, b, c] => {
-                let sum = scaled(c, 23.0)?.f_sub(&scaled(b, 16.0)?)?.f_add(&scaled(a, 5.0)?)?;
-                sum.f_div_scalar(12.0)?
-            }
-            [a, b, c, d] => {
-                let newer = scaled(d, 55.0)?.f_sub(&scaled(c, 59.0)?)?;
-                let sum = newer.f_add(&scaled(b, 37.0)?)?.f_sub(&scaled(a, 9.0)?)?;
-                sum.f_mul_scalar(1.0 / 24.0)?
-            }
-            _ => {
-                self.from = Some(sample.shallow_clone());
-                output.shallow_clone()
-            }
-        };
-        transfer(schedule, sample, &mixed, time, time - stride)
-    }
-}
-
-/// Moves a sample from timestep `from` to `to` with the noise `output` (arXiv 2202.09778, equation 9). Coefficients are
-/// float32 as in diffusers.
-fn transfer(
-    schedule: &NoiseSchedule,
-    sample: &Tensor,
-    output: &Tensor,
-    from: i64,
-    to: i64,
-) -> Result<Tensor> {
-    // Converts the output of a network that predicts velocities to noise.
-    let output = schedule.noise(sample, output, from)?;
-    let (here, there) = (schedule.alpha(from), schedule.alpha(to));
-    let keep = f64::from((there / here).sqrt());
-    let change = f64::from(there - here);
-    let scale = here * (1.0 - there).sqrt() + (here * (1.0 - here) * there).sqrt();
-    let moved = output.f_mul_scalar(change)?.f_div_scalar(f64::from(scale))?;
-    Ok(sample.f_mul_scalar(keep)?.f_sub(&moved)?)
 }

@@ -1,9 +1,7 @@
 //! The noise schedule of the training.
 
-use half::{bf16, f16};
-use tch::{Kind, Tensor};
-
 use super::config::{BetaSchedule, PredictionType, SamplerConfig};
+use super::level::NoiseLevel;
 use crate::error::{Error, Result};
 
 /// The noise schedule of the training: at timestep `t` an image `x₀` and noise `ε` are `√ᾱₜ x₀ + √(1−ᾱₜ) ε`.
@@ -46,64 +44,23 @@ impl NoiseSchedule {
         usize::try_from(time).map_or(self.last, |time| self.alphas[time.min(self.alphas.len() - 1)])
     }
 
+    /// Returns `√((1−ᾱ)/ᾱ)` of every timestep in float32, rising.
+    pub(super) fn sigmas(&self) -> Vec<f32> {
+        self.alphas.iter().map(|alpha| ((1.0 - alpha) / alpha).sqrt()).collect()
+    }
+
     /// Number of timesteps, counted from 0.
     pub fn times(&self) -> i64 {
         self.alphas.len() as i64
     }
 
-    /// Returns the noise-free image that the prediction `output` implies for `sample` at `time`. All have the same
-    /// shape.
+    /// Returns the noise at a timestep.
     ///
     /// # Errors
-    /// There is no such timestep; libtorch fails.
-    pub fn clean(&self, sample: &Tensor, output: &Tensor, time: i64) -> Result<Tensor> {
-        let (signal, noise) = self.fractions(time)?;
-        Ok(match self.prediction {
-            PredictionType::Epsilon => sample.f_sub(&output.f_mul_scalar(noise)?)?.f_div_scalar(signal)?,
-            PredictionType::VPrediction => {
-                sample.f_mul_scalar(signal)?.f_sub(&output.f_mul_scalar(noise)?)?
-            }
-        })
-    }
-
-    /// Returns the noise that the prediction `output` implies for `sample` at `time`. All have the same shape.
-    ///
-    /// # Errors
-    /// As [`NoiseSchedule::clean`].
-    pub fn noise(&self, sample: &Tensor, output: &Tensor, time: i64) -> Result<Tensor> {
-        let (signal, noise) = self.fractions(time)?;
-        Ok(match self.prediction {
-            PredictionType::Epsilon => output.shallow_clone(),
-            PredictionType::VPrediction => {
-                output.f_mul_scalar(signal)?.f_add(&sample.f_mul_scalar(noise)?)?
-            }
-        })
-    }
-
-    /// Returns `√ᾱ clean + √(1−ᾱ) noise` at `time`, in the type of `clean`. As in diffusers, `ᾱ` is rounded to that
-    /// type first.
-    ///
-    /// # Errors
-    /// As [`NoiseSchedule::clean`].
-    pub fn add_noise(&self, clean: &Tensor, noise: &Tensor, time: i64) -> Result<Tensor> {
-        self.check(time)?;
-        let rounded = |number: f64| rounded(number, clean.kind());
-        let alpha = rounded(f64::from(self.alpha(time)));
-        // Not by libtorch: the square roots of MKL are not rounded to the nearest, and differ between processors.
-        let (signal, rest) = (rounded(alpha.sqrt()), rounded(rounded(1.0 - alpha).sqrt()));
-        Ok(clean.f_mul_scalar(signal)?.f_add(&noise.f_mul_scalar(rest)?)?)
-    }
-
-    /// Returns `√ᾱ` and `√(1−ᾱ)`, rounded to float32.
-    fn fractions(&self, time: i64) -> Result<(f64, f64)> {
-        self.check(time)?;
-        let alpha = self.alpha(time);
-        Ok((f64::from(alpha.sqrt()), f64::from((1.0 - alpha).sqrt())))
-    }
-
-    fn check(&self, time: i64) -> Result<()> {
+    /// There is no such timestep.
+    pub fn at(&self, time: i64) -> Result<NoiseLevel> {
         if (0..self.times()).contains(&time) {
-            return Ok(());
+            return Ok(NoiseLevel::of_alpha(self.alpha(time), self.prediction));
         }
         let reason = format!("{time} of a schedule of {} times, counted from 0", self.times());
         Err(Error::Input { input: "time", reason })
@@ -123,16 +80,4 @@ fn evenly(from: f32, to: f32, count: i64) -> Vec<f32> {
             false => to - step * (count - 1 - index) as f32,
         })
         .collect()
-}
-
-/// Rounds a number to the precision of a tensor type. Narrow types are computed in float32 and then rounded.
-fn rounded(number: f64, kind: Kind) -> f64 {
-    let single = number as f32;
-    #[expect(clippy::wildcard_enum_match_arm, reason = "networks compute in no other of libtorch's types")]
-    match kind {
-        Kind::Double => number,
-        Kind::BFloat16 => bf16::from_f32(single).to_f64(),
-        Kind::Half => f16::from_f32(single).to_f64(),
-        _ => f64::from(single),
-    }
 }

@@ -130,6 +130,11 @@ impl Attention {
         self.attended(&q, &k, &self.split(&self.value, context)?, site, bias, probe)
     }
 
+    /// Attention in which every token of `x` `[batch, n, width]` attends to itself alone: the same shape.
+    pub(crate) fn of_itself(&self, x: &Tensor) -> Result<Tensor> {
+        self.output.forward(&self.value.forward(x)?)
+    }
+
     /// Normalises queries and keys `[batch, heads, tokens, head dim]` if the network does so.
     fn normed(&self, q: Tensor, k: Tensor) -> Result<(Tensor, Tensor)> {
         match &self.head_norms {

@@ -23,6 +23,6 @@ pub use parts::Phase;
 pub(crate) use pictures::Granularity;
 pub use pictures::{Draw, ImageDecoder, ImageEncoder, pixels, rgb, to_pixels};
 pub use predict::{NoiseInput, NoisePipeline, NoisePredictor};
-pub use sample::{ClassifierFree, Guide, Pass, Start, sample};
+pub use sample::{ClassifierFree, Guide, Pass, Prediction, Start, sample};
 pub use texts::EncodedText;
 pub(crate) use texts::one_by_one;

@@ -9,6 +9,7 @@ use super::pictures::{ImageDecoder, ImageEncoder};
 use crate::attend::AttentionProbe;
 use crate::diffusion::{SamplerConfig, SamplerKind};
 use crate::error::Result;
+use crate::perturbation::Perturbation;
 use crate::site::{Stream, UnetLayer};
 
 /// The input of one pass. Tensors may have any float type and be on any device.
@@ -21,6 +22,8 @@ pub struct NoiseInput<'a> {
     pub text: &'a Tensor,
     /// The sampling step. A probe sees it as the step of each site.
     pub step: usize,
+    /// A change of self-attention, for guidance.
+    pub perturbation: Option<&'a Perturbation>,
 }
 
 /// A network that predicts the noise in latents.

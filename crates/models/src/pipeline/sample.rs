@@ -4,7 +4,7 @@ use tch::Tensor;
 
 use super::predict::{NoiseInput, NoisePredictor};
 use crate::attend::{AttentionProbe, NoProbe};
-use crate::diffusion::{NoiseSchedule, Sampler};
+use crate::diffusion::{NoiseLevel, Sampler};
 use crate::error::{Error, Result};
 
 /// The input of sampling a batch of images.
@@ -30,18 +30,34 @@ pub struct ClassifierFree<'a> {
 pub struct Pass<'a> {
     /// The network.
     pub network: &'a dyn NoisePredictor,
-    /// The noise schedule.
-    pub schedule: &'a NoiseSchedule,
+    /// The noise in the latents.
+    pub level: NoiseLevel,
     /// Number of the pass in the run, from 0.
     pub index: usize,
     /// The timestep of the training schedule.
-    pub time: i64,
+    pub time: f64,
     /// The latents that the network has read, `[batch, channels, h, w]`.
     pub latents: &'a Tensor,
-    /// The predicted noise, of the same shape. With classifier-free guidance, that of the unconditional half.
+    /// The prediction for the prompt.
+    pub prompted: Prediction<'a>,
+    /// The prediction for the empty or negative prompt. Without classifier-free guidance, that for the prompt.
+    pub unprompted: Prediction<'a>,
+}
+
+/// What the network predicts for latents and a text.
+#[derive(Clone, Copy)]
+pub struct Prediction<'a> {
+    /// The predicted noise, in the shape of the latents.
     pub output: &'a Tensor,
     /// The encoded text that the network has read.
     pub text: &'a Tensor,
+}
+
+impl Pass<'_> {
+    /// Returns the input of another pass at the same time.
+    pub fn input<'a>(&self, latents: &'a Tensor, text: &'a Tensor) -> NoiseInput<'a> {
+        NoiseInput { latents, timestep: self.time, text, step: self.index, perturbation: None }
+    }
 }
 
 /// Guidance that observes a pass and changes the prediction.
@@ -70,7 +86,7 @@ pub fn sample(
     let place = |tensor: &Tensor| -> Result<Tensor> {
         Ok(tensor.f_to_device(network.device())?.f_to_kind(network.kind())?)
     };
-    let mut latents = place(start.noise)?;
+    let mut latents = sampler.begin(&place(start.noise)?)?;
     let text = place(start.text)?;
     // A scale of at most 1 switches guidance off, as in diffusers.
     let guidance = start.guidance.as_ref().filter(|guidance| guidance.scale > 1.0);
@@ -85,32 +101,34 @@ pub fn sample(
         None => text.shallow_clone(),
     };
     let count = latents.size().first().map_or(1, |&count| count.max(1) as usize);
-    while let Some(time) = sampler.time() {
+    while let Some((time, level)) = sampler.time().zip(sampler.level()) {
         let index = sampler.passes();
+        let read = sampler.input(&latents)?;
         let shown = match guidance {
-            Some(_) => Tensor::f_cat(&[&latents, &latents], 0)?,
-            None => latents.shallow_clone(),
+            Some(_) => Tensor::f_cat(&[&read, &read], 0)?,
+            None => read.shallow_clone(),
         };
         let mut none = NoProbe;
         let probe: &mut dyn AttentionProbe = match &mut guide {
             Some(guide) => guide.probe(),
             None => &mut none,
         };
-        let input = NoiseInput { latents: &shown, timestep: time as f64, text: &both, step: index };
+        let input =
+            NoiseInput { latents: &shown, timestep: time, text: &both, step: index, perturbation: None };
         let prediction = network.predict(&input, probe).map_err(|e| e.of_items(|row| row % count))?;
-        let (output, mut predicted) = match guidance {
+        let (without, with, mut predicted) = match guidance {
             Some(ClassifierFree { scale, .. }) => {
                 let halves = prediction.f_chunk(2, 0)?;
                 let difference = halves[1].f_sub(&halves[0])?;
                 let guided = halves[0].f_add(&difference.f_mul_scalar(*scale)?)?;
-                (halves[0].shallow_clone(), guided)
+                (halves[0].shallow_clone(), halves[1].shallow_clone(), guided)
             }
-            None => (prediction.shallow_clone(), prediction),
+            None => (prediction.shallow_clone(), prediction.shallow_clone(), prediction),
         };
         if let Some(guide) = &mut guide {
-            let text = unconditional.as_ref().unwrap_or(&text);
-            let schedule = sampler.schedule();
-            let pass = Pass { network, schedule, index, time, latents: &latents, output: &output, text };
+            let prompted = Prediction { output: &with, text: &text };
+            let unprompted = Prediction { output: &without, text: unconditional.as_ref().unwrap_or(&text) };
+            let pass = Pass { network, level, index, time, latents: &read, prompted, unprompted };
             predicted = predicted.f_add(&guide.change(&pass)?)?;
         }
         latents = sampler.step(&predicted, &latents)?;

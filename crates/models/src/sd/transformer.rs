@@ -6,6 +6,7 @@ use super::config::{Level, UnetConfig};
 use crate::attend::{AttentionProbe, KeyBias};
 use crate::error::Result;
 use crate::nn::{Attention, GroupNorm, Groups, LayerNorm, Linear, Mlp};
+use crate::perturbation::{Perturbation, Perturbed, blurred};
 use crate::site::{Site, Stream, TokenLayout, UnetLayer, UnetPart};
 use crate::weights::Weights;
 
@@ -22,6 +23,8 @@ pub(super) struct Pass<'a> {
     pub(super) context: &'a Tensor,
     /// Sampling step, for sites.
     pub(super) step: usize,
+    /// A change of self-attention in some parts.
+    pub(super) perturbation: Option<&'a Perturbation>,
 }
 
 /// `Transformer2DModel`: pixels as tokens that attend to each other and to the text.
@@ -145,7 +148,16 @@ impl Layer {
         let none = KeyBias::none();
 
         let among = site(false, TokenLayout::vision(0, image));
-        let x = self.attn1.forward(&self.norm1.forward(x)?, None, &among, &none, probe)?.f_add_(x)?;
+        let normed = self.norm1.forward(x)?;
+        let perturbed = pass.perturbation.filter(|change| change.parts.contains(&self.place.part));
+        let mut attended = match perturbed.map(|change| change.attention) {
+            None => self.attn1.forward(&normed, None, &among, &none, probe)?,
+            Some(Perturbed::Identity) => self.attn1.of_itself(&normed)?,
+            Some(Perturbed::Blurred { sigma }) => {
+                self.attn1.across(&blurred(&normed, image, sigma)?, &normed, &among, &none, probe)?
+            }
+        };
+        let x = attended.f_add_(x)?;
         let across = site(true, TokenLayout::cross(text, image));
         let normed = self.norm2.forward(&x)?;
         let x = self.attn2.across(&normed, pass.context, &across, &none, probe)?.f_add_(&x)?;

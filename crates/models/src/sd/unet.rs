@@ -11,6 +11,7 @@ use crate::attend::AttentionProbe;
 use crate::error::{Error, Result};
 use crate::finite::Output;
 use crate::nn::{Conv, Embedder, GroupNorm};
+use crate::perturbation::Perturbation;
 use crate::site::UnetPart;
 use crate::weights::Weights;
 
@@ -51,6 +52,7 @@ pub struct UnetState {
     /// Skip connections from the way down to the way up.
     skips: Vec<Tensor>,
     step: usize,
+    perturbation: Option<Perturbation>,
 }
 
 impl Unet {
@@ -131,9 +133,35 @@ impl Unet {
         step: usize,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
-        let pass = |probe: &mut dyn AttentionProbe| {
-            self.answer(&self.run_blocks(sample, timestep, context, step, probe)?)
+        self.predicted(|| self.embed(sample, timestep, context, step), probe)
+    }
+
+    /// [`Unet::forward`] with another self-attention in some parts.
+    ///
+    /// # Errors
+    /// As [`Unet::forward`].
+    pub fn perturbed(
+        &self,
+        sample: &Tensor,
+        timestep: f64,
+        context: &Tensor,
+        step: usize,
+        perturbation: &Perturbation,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<Tensor> {
+        let start = || {
+            let state = self.embed(sample, timestep, context, step)?;
+            Ok(UnetState { perturbation: Some(perturbation.clone()), ..state })
         };
+        self.predicted(start, probe)
+    }
+
+    fn predicted(
+        &self,
+        start: impl Fn() -> Result<UnetState>,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<Tensor> {
+        let pass = |probe: &mut dyn AttentionProbe| self.answer(&self.run_blocks(start()?, probe)?);
         self.output("predictions of the UNet").of_pass(probe, pass, |prediction| prediction)
     }
 
@@ -149,19 +177,13 @@ impl Unet {
         step: usize,
         probe: &mut dyn AttentionProbe,
     ) -> Result<()> {
-        let pass = |probe: &mut dyn AttentionProbe| self.run_blocks(sample, timestep, context, step, probe);
+        let pass = |probe: &mut dyn AttentionProbe| {
+            self.run_blocks(self.embed(sample, timestep, context, step)?, probe)
+        };
         self.output("features of the UNet").of_pass(probe, pass, |state| &state.sample).map(|_| ())
     }
 
-    fn run_blocks(
-        &self,
-        sample: &Tensor,
-        timestep: f64,
-        context: &Tensor,
-        step: usize,
-        probe: &mut dyn AttentionProbe,
-    ) -> Result<UnetState> {
-        let mut state = self.embed(sample, timestep, context, step)?;
+    fn run_blocks(&self, mut state: UnetState, probe: &mut dyn AttentionProbe) -> Result<UnetState> {
         self.blocks().try_for_each(|block| block.forward(&mut state, probe))?;
         Ok(state)
     }
@@ -192,6 +214,7 @@ impl Unet {
             skips: vec![sample.shallow_clone()],
             sample,
             step,
+            perturbation: None,
         })
     }
 
@@ -260,8 +283,8 @@ impl UnetBlock<'_> {
     /// # Errors
     /// The blocks were run in another order; libtorch or the probe fails.
     pub fn forward(&self, state: &mut UnetState, probe: &mut dyn AttentionProbe) -> Result<()> {
-        let UnetState { sample, activated, context, skips, step, .. } = state;
-        let pass = Pass { time: activated, context, step: *step };
+        let UnetState { sample, activated, context, skips, step, perturbation, .. } = state;
+        let pass = Pass { time: activated, context, step: *step, perturbation: perturbation.as_ref() };
         *sample = match self.block {
             Block::Down(block) => block.forward(sample, skips, &pass, probe)?,
             Block::Mid(block) => block.forward(sample, &pass, probe)?,

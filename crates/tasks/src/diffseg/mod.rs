@@ -191,7 +191,8 @@ impl DiffSeg {
         let mut probe = Aggregator::new(weightings);
         let text = ready.text.f_unsqueeze(0)?.f_expand([batch, -1, -1], false)?;
         let timestep = f64::from(self.config.timestep);
-        ready.network.watch(&NoiseInput { latents, timestep, text: &text, step: 0 }, &mut probe)?;
+        let input = NoiseInput { latents, timestep, text: &text, step: 0, perturbation: None };
+        ready.network.watch(&input, &mut probe)?;
         probe.finish()
     }
 

@@ -1,5 +1,7 @@
 //! The `[task.guidance]` table of an experiment.
 
+use std::path::PathBuf;
+
 use models::diffusion::SamplerKind;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,6 +33,10 @@ pub struct GuidanceConfig {
     /// Prompt; empty for unconditional images.
     #[serde(default)]
     pub prompt: String,
+    /// Text file with a prompt on each line, in place of `prompt`: image `k` has that of line `k`, counted from 0. An empty line
+    /// is an empty prompt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompts: Option<PathBuf>,
     /// Prompt that classifier-free guidance moves away from.
     #[serde(default)]
     pub negative_prompt: String,
@@ -46,6 +52,12 @@ pub struct GuidanceConfig {
     /// Side of the square images in pixels. Default: the size the network was trained for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub image_size: Option<i64>,
+    /// Height of the images in pixels, if they are not square. Default: that of `image_size`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub height: Option<i64>,
+    /// Width of the images in pixels, if they are not square. Default: that of `image_size`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub width: Option<i64>,
     /// Factor by which self-attention guidance moves the predicted noise; 0 has no effect.
     #[serde(default = "GuidanceConfig::default_scale")]
     pub scale: f64,
@@ -96,7 +108,13 @@ impl GuidanceConfig {
         self.guidance_scale > 1.0
     }
 
-    /// The guidance of a method under these settings; `None` for the method `none`.
+    /// Height and width of the images in pixels, for a network that was trained on images of size `trained`.
+    pub fn size(&self, trained: (i64, i64)) -> (i64, i64) {
+        let (height, width) = self.image_size.map_or(trained, |side| (side, side));
+        (self.height.unwrap_or(height), self.width.unwrap_or(width))
+    }
+
+    /// Self-attention guidance of a method under these settings; `None` for other methods.
     pub fn sag(&self, method: &Method) -> Option<Sag> {
         let Method::Sag(own) = method else { return None };
         Some(Sag {
@@ -112,9 +130,9 @@ impl GuidanceConfig {
     /// configurations agree in this, the method need be run only once.
     pub fn of_method(&self, method: &Method) -> Self {
         let mut one = Self { methods: vec![method.clone()], ..self.clone() };
-        // A method's own settings take precedence over the task's. The method `none` reads neither.
+        // A method's own settings take precedence over the task's. Other methods than SAG read none of them.
         let (scale, alpha, threshold, blur) = match method {
-            Method::None(_) => (false, false, false, false),
+            Method::None(_) | Method::Pag(_) | Method::Seg(_) => (false, false, false, false),
             Method::Sag(own) => (
                 own.scale.is_none(),
                 own.alpha.is_none() && own.mask != Importance::ColumnSum,
@@ -178,8 +196,22 @@ impl GuidanceConfig {
             let reason = format!("must be at most {MOST_STEPS}, found {}", self.steps);
             return refuse("task.guidance.steps", reason);
         }
-        if let Some(side) = self.image_size {
-            check_side("task.guidance.image_size", side.unsigned_abs())?;
+        for (setting, side) in [
+            ("task.guidance.image_size", self.image_size),
+            ("task.guidance.height", self.height),
+            ("task.guidance.width", self.width),
+        ] {
+            if let Some(side) = side {
+                check_side(setting, side.unsigned_abs())?;
+            }
+        }
+        if let (Some(side), Some(_), Some(_)) = (self.image_size, self.height, self.width) {
+            let reason = format!("{side} has no effect next to height and width; leave it out");
+            return refuse("task.guidance.image_size", reason);
+        }
+        if self.prompts.is_some() && !self.prompt.is_empty() {
+            let reason = "names a file with a prompt for each image, but task.guidance.prompt is set too; leave one out";
+            return refuse("task.guidance.prompts", reason.into());
         }
         if self.first.checked_add(self.count).is_none_or(|end| end > MOST_IMAGES) {
             let reason =
@@ -197,6 +229,22 @@ impl GuidanceConfig {
                     method.key()
                 );
                 return refuse("task.guidance.methods", reason);
+            }
+        }
+        for method in &self.methods {
+            let sigma = if let Method::Seg(seg) = method { seg.sigma } else { None };
+            if let Some(sigma) = sigma.filter(|sigma| !(*sigma > 0.0 && sigma.is_finite())) {
+                let reason = format!(
+                    "sigma = {sigma} of `{}` must be a number above 0; leave it out for an infinite blur",
+                    method.key()
+                );
+                return refuse("task.guidance.methods", reason);
+            }
+            if method.perturbation().is_some_and(|(_, scale)| !scale.is_finite()) {
+                return refuse(
+                    "task.guidance.methods",
+                    format!("scale of `{}` must be a finite number", method.key()),
+                );
             }
         }
         for sag in self.methods.iter().filter_map(|method| self.sag(method)) {

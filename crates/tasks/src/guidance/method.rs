@@ -1,5 +1,6 @@
 //! The methods of `[task.guidance]`.
 
+use models::{Perturbation, Perturbed, UnetPart};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -15,12 +16,84 @@ pub enum Method {
     None(NoSettings),
     /// Self-attention guidance (arXiv 2210.00939).
     Sag(SagMethod),
+    /// Perturbed-attention guidance (arXiv 2403.17377).
+    Pag(PagMethod),
+    /// Smoothed energy guidance (arXiv 2408.00760).
+    Seg(SegMethod),
 }
 
 /// Settings of `none`.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NoSettings {}
+
+/// Settings of `pag`: away from a network in which image tokens attend to themselves alone.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct PagMethod {
+    /// Key of the method in records, tables and folders. Two methods of one kind need different names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Factor by which the guidance moves the predicted noise; 0 has no effect.
+    pub scale: PerturbedScale,
+    /// The parts of the UNet whose self-attention is changed, such as `["mid_block", "up_blocks.1"]`.
+    pub blocks: Blocks,
+}
+
+/// Settings of `seg`: away from a network whose queries in self-attention are blurred.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct SegMethod {
+    /// Key of the method in records, tables and folders. Two methods of one kind need different names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Factor by which the guidance moves the predicted noise; 0 has no effect.
+    pub scale: PerturbedScale,
+    /// Standard deviation of the blur in tokens, above 0. Default: infinite, so that all queries are their mean.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sigma: Option<f64>,
+    /// The parts of the UNet whose self-attention is changed, such as `["mid_block", "up_blocks.1"]`.
+    pub blocks: Blocks,
+}
+
+/// `scale` of `pag` and `seg`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(transparent)]
+pub struct PerturbedScale(pub f64);
+
+impl Default for PerturbedScale {
+    /// The value of both papers' experiments and of diffusers.
+    fn default() -> Self {
+        Self(3.0)
+    }
+}
+
+/// `blocks` of `pag` and `seg`, at least one.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+pub struct Blocks(pub Vec<UnetPart>);
+
+impl Default for Blocks {
+    /// As in both authors' code for Stable Diffusion.
+    fn default() -> Self {
+        Self(vec![UnetPart::Mid])
+    }
+}
+
+impl TryFrom<Vec<String>> for Blocks {
+    type Error = String;
+
+    fn try_from(paths: Vec<String>) -> Result<Self, String> {
+        let parts = paths.iter().map(|path| path.parse()).collect::<Result<Vec<UnetPart>, _>>()?;
+        if parts.is_empty() { Err("blocks names no part of the UNet".into()) } else { Ok(Self(parts)) }
+    }
+}
+
+impl From<Blocks> for Vec<String> {
+    fn from(blocks: Blocks) -> Self {
+        blocks.0.iter().map(UnetPart::to_string).collect()
+    }
+}
 
 /// Settings of `sag`. `None` stands for the value in `[task.guidance]`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -145,6 +218,8 @@ impl Named for Method {
             "sag",
             &[("mask", "tokenrank"), ("weight", "lambda2")],
         ),
+        MethodKind::new("pag", "PAG"),
+        MethodKind::new("seg", "SEG"),
     ];
     const EXAMPLE: &'static str = "{ sag = { mask = \"tokenrank\" } }";
     type Table = Self;
@@ -157,6 +232,8 @@ impl Named for Method {
                 Importance::Tokenrank => "sag-tokenrank",
                 Importance::TokenrankLambda2 => "sag-tokenrank-lambda2",
             },
+            Self::Pag(_) => "pag",
+            Self::Seg(_) => "seg",
         }
     }
 }
@@ -166,7 +243,21 @@ impl Method {
         match self {
             Self::None(_) => None,
             Self::Sag(sag) => sag.name.as_deref(),
+            Self::Pag(pag) => pag.name.as_deref(),
+            Self::Seg(seg) => seg.name.as_deref(),
         }
+    }
+
+    /// The change of self-attention that the method leads away from, and its scale; `None` for other methods.
+    pub fn perturbation(&self) -> Option<(Perturbation, f64)> {
+        let (blocks, attention, scale) = match self {
+            Self::None(_) | Self::Sag(_) => return None,
+            Self::Pag(PagMethod { blocks, scale, .. }) => (blocks, Perturbed::Identity, scale),
+            Self::Seg(SegMethod { blocks, scale, sigma, .. }) => {
+                (blocks, Perturbed::Blurred { sigma: *sigma }, scale)
+            }
+        };
+        Some((Perturbation { parts: blocks.0.clone(), attention }, scale.0))
     }
 
     /// Key of the method in records, tables and folders.
@@ -212,7 +303,10 @@ mod tests {
     #[test]
     fn unknown_methods_and_settings_are_refused() {
         refused::<Method>(&[
-            ("\"pag\"", "pag"),
+            ("\"cfg\"", "cfg"),
+            ("{ pag = { sigma = 1.0 } }", "sigma"),
+            ("{ seg = { blocks = [\"middle\"] } }", "`middle` is no part of a UNet"),
+            ("{ seg = { blocks = [] } }", "names no part"),
             ("{ sag = { masks = \"tokenrank\" } }", "masks"),
             ("{ sag = { mask = \"cls\" } }", "cls"),
             ("{ none = { scale = 1 } }", "scale"),

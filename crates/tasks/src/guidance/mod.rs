@@ -1,4 +1,4 @@
-//! Self-attention guidance of Stable Diffusion, with masks from column sums and from TokenRank.
+//! Self-attention guidance of Stable Diffusion, with masks from column sums and from TokenRank, and its rivals PAG and SEG.
 //!
 //! Image `k` starts from the noise of its own seed under every method, whatever the batch. The images are written as
 //! PNG files, one folder per method, before their record is written; the crate `eval` computes metrics on them.
@@ -7,26 +7,29 @@ mod blur;
 mod config;
 mod mask;
 mod method;
+mod perturbed;
 mod pictures;
+mod prompts;
 mod record;
 mod sag;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use models::diffusion::{Sampler, SamplerConfig};
 use models::image::Rgb8;
-use models::noise;
 use models::pipeline::{
     ClassifierFree, Guide, ImageDecoder, NoisePipeline, NoisePredictor, Start, sample, to_pixels,
 };
+use models::{Stream, UnetPart, noise};
 use tch::Tensor;
 
 pub use blur::Blur;
 pub use config::GuidanceConfig;
 pub use mask::{Importance, Threshold};
-pub use method::{Method, SagMethod};
+pub use method::{Method, PagMethod, SagMethod, SegMethod};
+pub use perturbed::PerturbedGuide;
 pub use record::{Generated, GuidanceRecord, Masks};
 pub use sag::{Sag, SagGuide};
 
@@ -42,6 +45,8 @@ pub struct PictureNumber {
     pub id: String,
     /// Seed of its noise.
     pub seed: u64,
+    /// Its prompt, if each image has one of its own.
+    pub prompt: Option<String>,
 }
 
 impl Sourced for PictureNumber {
@@ -67,20 +72,32 @@ pub struct Guidance {
     ready: Option<Ready>,
 }
 
+/// Number of images whose prompts are encoded at once: the text encoder is loaded for each time.
+const ENCODED_AT_ONCE: usize = 512;
+
 /// The networks and the embedded prompts.
 struct Ready {
     network: Box<dyn NoisePredictor>,
     decoder: ImageDecoder,
-    /// Embeddings of the prompt and of the negative prompt, `[tokens, width]` each.
-    text: Tensor,
+    /// Embedding of the negative prompt, `[tokens, width]`.
     unconditional: Tensor,
+    /// Embeddings of prompts, `[tokens, width]` each.
+    texts: BTreeMap<String, Tensor>,
 }
 
 impl Guidance {
     /// Lists the images of a configuration. `seed` belongs to image 0.
-    pub fn items(config: &GuidanceConfig, seed: u64) -> Vec<PictureNumber> {
-        let numbers = config.first..config.first + config.count;
-        numbers.map(|k| PictureNumber { id: format!("{k:08}"), seed: seed.wrapping_add(k) }).collect()
+    ///
+    /// # Errors
+    /// The file of prompts cannot be read, or has too few.
+    pub fn items(config: &GuidanceConfig, seed: u64) -> Result<Vec<PictureNumber>> {
+        let mut prompts = prompts::of_images(config)?.map(Vec::into_iter);
+        let item = |k: u64| PictureNumber {
+            id: format!("{k:08}"),
+            seed: seed.wrapping_add(k),
+            prompt: prompts.as_mut().and_then(Iterator::next),
+        };
+        Ok((config.first..config.first + config.count).map(item).collect())
     }
 
     /// Creates the experiment; nothing large is loaded yet. The images will be written to `folder`, with one subfolder
@@ -95,8 +112,8 @@ impl Guidance {
         folder: &Path,
     ) -> Result<Self> {
         config.check()?;
-        let side = config.image_size.map_or_else(|| pipeline.default_size(), |side| (side, side));
-        let shape = pipeline.latent_shape(side)?;
+        let shape = pipeline.latent_shape(config.size(pipeline.default_size()))?;
+        check_blocks(&config, &pipeline)?;
         let shortest = shape[1].min(shape[2]);
         for sag in config.methods.iter().filter_map(|method| config.sag(method)) {
             if (sag.blur.kernel / 2) as i64 >= shortest {
@@ -127,34 +144,57 @@ impl Guidance {
 
     fn prepare(&self) -> Result<Ready> {
         let Self { config, pipeline, .. } = self;
-        let texts = pipeline.encode_texts(&[config.prompt.clone(), config.negative_prompt.clone()])?;
-        let [text, unconditional] = &texts[..] else {
-            let reason = "the text encoder did not return one embedding for each prompt".into();
-            return Err(models::Error::Text { text: config.prompt.clone(), reason }.into());
-        };
+        let mut unconditional = encode(&**pipeline, [config.negative_prompt.clone()].into())?;
         Ok(Ready {
-            text: text.shallow_clone(),
-            unconditional: unconditional.shallow_clone(),
+            unconditional: unconditional
+                .remove(&config.negative_prompt)
+                .ok_or_else(|| not_encoded(&config.negative_prompt))?,
+            texts: BTreeMap::new(),
             network: pipeline.network()?,
             decoder: pipeline.image_decoder()?,
         })
     }
 
-    /// Generates the images of a batch under one method. Returns 8-bit pixels `[batch, h, w, 3]` and the masks of each
-    /// pass.
-    fn draw(&self, ready: &Ready, method: &Method, noise: &Tensor) -> Result<(Tensor, Vec<Tensor>)> {
+    /// The prompt of an image.
+    fn prompt(&self, index: usize) -> &str {
+        self.items[index].prompt.as_deref().unwrap_or(&self.config.prompt)
+    }
+
+    /// Encodes the prompts of these items, and of those that follow them, unless they are encoded already.
+    fn encode_prompts(&self, ready: &mut Ready, items: Range<usize>) -> Result<()> {
+        if items.clone().all(|index| ready.texts.contains_key(self.prompt(index))) {
+            return Ok(());
+        }
+        let end = items.end.max(self.items.len().min(items.start.saturating_add(ENCODED_AT_ONCE)));
+        let prompts = (items.start..end).map(|index| self.prompt(index).to_owned()).collect();
+        // The earlier ones are dropped: thousands of prompts need gigabytes.
+        ready.texts = encode(&*self.pipeline, prompts)?;
+        Ok(())
+    }
+
+    /// Generates the images of a batch under one method from noise and encoded prompts `[batch, tokens, width]`. Returns 8-bit
+    /// pixels `[batch, h, w, 3]` and the masks of each pass.
+    fn draw(
+        &self,
+        ready: &Ready,
+        method: &Method,
+        (noise, text): (&Tensor, &Tensor),
+    ) -> Result<(Tensor, Vec<Tensor>)> {
         let batch = noise.size()[0];
-        let each =
-            |text: &Tensor| -> Result<Tensor> { Ok(text.f_unsqueeze(0)?.f_expand([batch, -1, -1], false)?) };
-        let (text, unconditional) = (each(&ready.text)?, each(&ready.unconditional)?);
+        let unconditional = ready.unconditional.f_unsqueeze(0)?.f_expand([batch, -1, -1], false)?;
         let guidance = ClassifierFree { unconditional: &unconditional, scale: self.config.guidance_scale };
-        let start = Start { noise, text: &text, guidance: Some(guidance) };
+        let start = Start { noise, text, guidance: Some(guidance) };
         let sampler = Sampler::new(&self.sampler, self.config.steps)?;
-        let mut guide = self.config.sag(method).map(|sag| SagGuide::new(sag, batch));
-        let latents =
-            sample(&*ready.network, sampler, &start, guide.as_mut().map(|guide| guide as &mut dyn Guide))?;
+        let mut sag = self.config.sag(method).map(|sag| SagGuide::new(sag, batch));
+        let mut perturbed = method.perturbation().map(|(change, scale)| PerturbedGuide::new(change, scale));
+        let guide = match (&mut sag, &mut perturbed) {
+            (Some(guide), _) => Some(guide as &mut dyn Guide),
+            (None, Some(guide)) => Some(guide as &mut dyn Guide),
+            (None, None) => None,
+        };
+        let latents = sample(&*ready.network, sampler, &start, guide)?;
         let decoded = ready.decoder.decode(&latents)?;
-        Ok((to_pixels(&decoded)?, guide.map(SagGuide::into_masks).unwrap_or_default()))
+        Ok((to_pixels(&decoded)?, sag.map(SagGuide::into_masks).unwrap_or_default()))
     }
 
     /// Generates these items under every method, writes the images and returns the records. Nothing is written unless
@@ -164,11 +204,16 @@ impl Guidance {
         let noise = items.iter().map(|index| noise::normal(&self.shape, item(index).seed));
         // The noise is rounded to the network's type here, so that it does not depend on the batch.
         let noise = Tensor::f_stack(&noise.collect::<models::Result<Vec<_>>>()?, 0)?;
-        let drawn = self.config.methods.iter().map(|method| self.draw(ready, method, &noise));
+        let text = |&index: &usize| {
+            let prompt = self.prompt(index);
+            ready.texts.get(prompt).map(Tensor::shallow_clone).ok_or_else(|| not_encoded(prompt))
+        };
+        let text = Tensor::f_stack(&items.iter().map(text).collect::<models::Result<Vec<_>>>()?, 0)?;
+        let drawn = self.config.methods.iter().map(|method| self.draw(ready, method, (&noise, &text)));
         let drawn = drawn.collect::<Result<Vec<_>>>()?;
         let record = |index| {
-            let PictureNumber { id, seed } = item(index).clone();
-            GuidanceRecord { id, seed, methods: BTreeMap::new() }
+            let PictureNumber { id, seed, prompt } = item(index).clone();
+            GuidanceRecord { id, seed, prompt, methods: BTreeMap::new() }
         };
         let mut records: Vec<GuidanceRecord> = items.iter().map(record).collect();
         for (method, (pixels, masks)) in self.config.methods.iter().zip(drawn) {
@@ -201,6 +246,39 @@ impl Guidance {
         };
         items.iter().enumerate().map(keep).collect()
     }
+}
+
+/// Encodes each prompt to `[tokens, width]`.
+fn encode(pipeline: &dyn NoisePipeline, prompts: BTreeSet<String>) -> Result<BTreeMap<String, Tensor>> {
+    let prompts: Vec<String> = prompts.into_iter().collect();
+    let encoded = pipeline.encode_texts(&prompts)?;
+    Ok(prompts.into_iter().zip(encoded).collect())
+}
+
+fn not_encoded(prompt: &str) -> models::Error {
+    models::Error::Text { text: prompt.into(), reason: "it was not encoded".into() }
+}
+
+/// Checks that the UNet has self-attention in the parts that methods change.
+fn check_blocks(config: &GuidanceConfig, pipeline: &impl NoisePipeline) -> Result<()> {
+    let streams = pipeline.streams();
+    let parts: BTreeSet<UnetPart> = streams
+        .keys()
+        .filter_map(|stream| if let Stream::Unet(layer) = stream { Some(layer.part) } else { None })
+        .collect();
+    for method in &config.methods {
+        let Some((change, _)) = method.perturbation() else { continue };
+        if let Some(part) = change.parts.iter().find(|part| !parts.contains(part)) {
+            let known: Vec<String> = parts.iter().map(UnetPart::to_string).collect();
+            let reason = format!(
+                "blocks of `{}` names {part}, which has no self-attention in this UNet; {} have",
+                method.key(),
+                known.join(", ")
+            );
+            return Err(Error::Setting { setting: "task.guidance.methods", reason });
+        }
+    }
+    Ok(())
 }
 
 /// Reads the pixels of an image that a run wrote, and compares them with its record.
@@ -245,10 +323,11 @@ impl Task for Guidance {
     }
 
     fn run(&mut self, range: Range<usize>) -> Result<Vec<Answer<GuidanceRecord>>> {
-        let ready = match self.ready.take() {
+        let mut ready = match self.ready.take() {
             Some(ready) => ready,
             None => self.prepare()?,
         };
+        self.encode_prompts(&mut ready, range.clone())?;
         let answers =
             screen(range.collect(), |index| &self.items[index].id, |items| self.records(&ready, items))?;
         self.ready = Some(ready);

@@ -11,6 +11,9 @@ pub struct GuidanceRecord {
     pub id: String,
     /// Seed of its initial noise.
     pub seed: u64,
+    /// Its prompt, if each image has one of its own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub prompt: Option<String>,
     /// The generated image, by method.
     pub methods: BTreeMap<String, Generated>,
 }

@@ -7,9 +7,9 @@
 use std::ops::Range;
 
 use models::attend::{AttentionProbe, NoProbe, View, Want};
-use models::pipeline::{Guide, NoiseInput, Pass};
-use models::{Site, Stream, UnetPart};
-use tch::{Kind, Tensor};
+use models::pipeline::{Guide, Pass};
+use models::{Site, Stream, UnetPart, blur};
+use tch::Tensor;
 
 use super::blur::Blur;
 use super::mask::{Importance, Threshold, mask};
@@ -63,15 +63,13 @@ impl Guide for SagGuide {
         let mask = mask(&maps, importance, threshold, alpha).map_err(in_model)?;
         let mask = mask.f_reshape([self.batch, grid.0, grid.1])?;
 
-        let clean = pass.schedule.clean(pass.latents, pass.output, pass.time)?;
-        let noise = pass.schedule.noise(pass.latents, pass.output, pass.time)?;
-        let degraded = degrade(&clean, &mask, blur)?;
-        let degraded = pass.schedule.add_noise(&degraded, &noise, pass.time)?;
-        let input =
-            NoiseInput { latents: &degraded, timestep: pass.time as f64, text: pass.text, step: pass.index };
-        let without = pass.network.predict(&input, &mut NoProbe)?;
+        let output = pass.unprompted.output;
+        let clean = pass.level.clean(pass.latents, output)?;
+        let noise = pass.level.noise(pass.latents, output)?;
+        let degraded = pass.level.add_noise(&degrade(&clean, &mask, blur)?, &noise)?;
+        let without = pass.network.predict(&pass.input(&degraded, pass.unprompted.text), &mut NoProbe)?;
         self.masks.push(mask);
-        Ok(pass.output.f_sub(&without)?.f_mul_scalar(scale)?)
+        Ok(output.f_sub(&without)?.f_mul_scalar(scale)?)
     }
 }
 
@@ -80,25 +78,9 @@ fn degrade(clean: &Tensor, mask: &Tensor, blur: Blur) -> models::Result<Tensor> 
     let (.., height, width) = clean.size4()?;
     let mask = mask.f_unsqueeze(1)?.f_to_kind(clean.kind())?;
     let mask = mask.f_upsample_nearest2d([height, width], None, None)?;
-    let blurred = gaussian_blur(clean, blur)?;
+    let blurred = blur::gaussian(clean, blur.kernel, blur.sigma)?;
     let rest = mask.f_neg()?.f_add_scalar(1.0)?;
     Ok(blurred.f_mul(&mask)?.f_add(&clean.f_mul(&rest)?)?)
-}
-
-/// Blurs every channel of `x` `[batch, channels, h, w]`; the edges are mirrored.
-fn gaussian_blur(x: &Tensor, Blur { kernel, sigma }: Blur) -> models::Result<Tensor> {
-    let (_, channels, ..) = x.size4()?;
-    let half = (kernel / 2) as i64;
-    let weights: Vec<f32> =
-        (-half..=half).map(|place| (-0.5 * (place as f32 / sigma as f32).powi(2)).exp()).collect();
-    let weights = Tensor::f_from_slice(&weights)?;
-    let weights =
-        weights.f_div(&weights.f_sum(Kind::Float)?)?.f_to_device(x.device())?.f_to_kind(x.kind())?;
-    let square = weights.f_unsqueeze(1)?.f_matmul(&weights.f_unsqueeze(0)?)?;
-    let side = 2 * half + 1;
-    let square = square.f_expand([channels, 1, side, side], false)?;
-    let padded = x.f_reflection_pad2d([half; 4])?;
-    Ok(padded.f_conv2d(&square, None::<&Tensor>, [1, 1], [0, 0], [1, 1], channels)?)
 }
 
 fn in_model(error: crate::Error) -> models::Error {
@@ -108,6 +90,7 @@ fn in_model(error: crate::Error) -> models::Error {
         E::Torch(error) => error.into(),
         E::Dataset { .. }
         | E::Scores { .. }
+        | E::Prompts { .. }
         | E::NoData { .. }
         | E::Setting { .. }
         | E::Write { .. }

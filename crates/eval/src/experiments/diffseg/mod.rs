@@ -84,7 +84,7 @@ impl Kind for DiffSegConfig {
         TaskConfig::Diffseg(config)
     }
 
-    fn score_files(&self) -> Vec<&Path> {
+    fn own_files(&self) -> Vec<&Path> {
         self.score_paths()
     }
 

@@ -12,8 +12,11 @@ use crate::image_metrics::ReferenceSource;
 /// Returns the items with their scores and images.
 pub(super) fn view(config: &GuidanceConfig, run: &RunFolder) -> Result<ItemView> {
     let (answers, methods) = (run.answers::<GuidanceRecord>()?, Kind::methods(config));
-    let facts = |record: &GuidanceRecord| vec![record.seed.to_string()];
-    let mut items = ItemView::of(methods.clone(), &answers, vec!["seed"], |record| &record.id, facts);
+    let facts = |record: &GuidanceRecord| {
+        [record.seed.to_string()].into_iter().chain(record.prompt.clone()).collect()
+    };
+    let columns = if config.prompts.is_some() { vec!["seed", "prompt"] } else { vec!["seed"] };
+    let mut items = ItemView::of(methods.clone(), &answers, columns, |record| &record.id, facts);
     items.score(Score {
         title: "Masked, %",
         meaning: "Fraction of the tokens whose part of the image was blurred, on average over the passes.",

@@ -95,6 +95,10 @@ impl Kind for GuidanceConfig {
         TaskConfig::Guidance(config)
     }
 
+    fn own_files(&self) -> Vec<&Path> {
+        self.prompts.as_deref().into_iter().collect()
+    }
+
     fn contradiction(&self, setting: &str) -> Option<String> {
         (setting == "negative_prompt").then(|| {
             format!(
@@ -166,11 +170,12 @@ impl PreparedGuidance {
             let reason = "is missing".into();
             return Err(tasks::Error::Setting { setting: "metrics", reason }.into());
         };
-        let items = Guidance::items(task, experiment.seed);
+        let items = Guidance::items(task, experiment.seed)?;
         let pipeline = || -> Result<PathBuf> {
             let folder = model.source.folder()?;
             let pipeline = SdPipeline::open(&folder, model.dtype.kind(), device)?;
-            for text in [&task.prompt, &task.negative_prompt] {
+            let own = items.iter().filter_map(|item| item.prompt.as_ref());
+            for text in own.chain([&task.prompt, &task.negative_prompt]) {
                 pipeline.tokenizer().encode(text)?;
             }
             let weights = pipeline.check_weights();
@@ -212,7 +217,11 @@ impl Prepared for PreparedGuidance {
     }
 
     fn manifest(&self) -> Vec<String> {
-        self.items.iter().map(|item| format!("{}\t{}", item.id, item.seed)).collect()
+        let line = |PictureNumber { id, seed, prompt }: &PictureNumber| match prompt {
+            Some(prompt) => format!("{id}\t{seed}\t{prompt}"),
+            None => format!("{id}\t{seed}"),
+        };
+        self.items.iter().map(line).collect()
     }
 
     fn judging(&self) -> Option<JudgedBy> {

@@ -80,7 +80,7 @@ impl Kind for MaskingConfig {
         TaskConfig::Masking(config)
     }
 
-    fn score_files(&self) -> Vec<&Path> {
+    fn own_files(&self) -> Vec<&Path> {
         self.score_paths()
     }
 

@@ -73,7 +73,7 @@ impl Kind for SegmentConfig {
         TaskConfig::Segment(config)
     }
 
-    fn score_files(&self) -> Vec<&Path> {
+    fn own_files(&self) -> Vec<&Path> {
         self.score_paths()
     }
 

@@ -22,12 +22,15 @@ impl NoisePredictor for Unet {
     }
 
     fn predict(&self, input: &NoiseInput<'_>, probe: &mut dyn AttentionProbe) -> Result<Tensor> {
-        let &NoiseInput { latents, timestep, text, step } = input;
-        self.forward(latents, timestep, text, step, probe)
+        let &NoiseInput { latents, timestep, text, step, perturbation } = input;
+        match perturbation {
+            Some(change) => self.perturbed(latents, timestep, text, step, change, probe),
+            None => self.forward(latents, timestep, text, step, probe),
+        }
     }
 
     fn watch(&self, input: &NoiseInput<'_>, probe: &mut dyn AttentionProbe) -> Result<()> {
-        let &NoiseInput { latents, timestep, text, step } = input;
+        let &NoiseInput { latents, timestep, text, step, .. } = input;
         self.watch(latents, timestep, text, step, probe)
     }
 }
