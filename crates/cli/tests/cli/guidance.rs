@@ -220,7 +220,12 @@ fn pictures_are_compared_with_a_folder() {
 fn what_cannot_run_is_refused_before_anything_is_drawn() {
     for (change, code, expected) in [
         ("task.guidance.methods=[]", 2, "lists no methods"),
-        ("task.guidance.methods=[\"pag\"]", 2, "pag"),
+        ("task.guidance.methods=[\"cfg\"]", 2, "cfg"),
+        ("task.guidance.methods=[{ pag = { blocks = [\"middle\"] } }]", 2, "`middle` is no part of a UNet"),
+        ("task.guidance.methods=[{ pag = { blocks = [\"up_blocks.7\"] } }]", 2, "up_blocks.7"),
+        ("task.guidance.methods=[{ seg = { sigma = -1.0 } }]", 2, "sigma = -1 of `seg` must be"),
+        ("task.guidance.prompts=nowhere.txt", 3, "nowhere.txt"),
+        ("task.guidance.width=100", 2, "100"),
         ("task.guidance.methods=[{ sag = { mask = \"rows\" } }]", 2, "rows"),
         (
             "task.guidance.methods=[\"none\", { sag = { mask = \"tokenrank\", name = \"../none\" } }]",
@@ -234,7 +239,7 @@ fn what_cannot_run_is_refused_before_anything_is_drawn() {
         ("task.guidance.blur={ kernel = 8 }", 2, "must be odd"),
         ("task.guidance.blur={ kernel = 99 }", 2, "too large for latents"),
         ("task.guidance.image_size=100", 2, "100"),
-        ("task.guidance.sampler=euler", 2, "euler"),
+        ("task.guidance.sampler=heun", 2, "heun"),
         ("model.image_size=96", 2, "task.guidance.image_size"),
         ("model.path=datasets/mini/models/vit", 3, "no model_index.json"),
         ("metrics.features=vgg", 2, "`vgg` is unknown"),
@@ -249,6 +254,38 @@ fn what_cannot_run_is_refused_before_anything_is_drawn() {
             assert!(message.contains(expected), "{verb} {change}: {message}");
         }
     }
+}
+
+#[test]
+fn pictures_have_the_prompts_of_a_file() {
+    let dir = scratch();
+    let (file, out) = (dir.path().join("prompts.txt"), dir.path().join("out"));
+    let prompts = |text: &str| std::fs::write(&file, text).expect("writable");
+    let change = [
+        format!("task.guidance.prompts={}", arg(&file)),
+        "task.guidance.guidance_scale=4".into(),
+        "task.guidance.methods=[\"none\", \"seg\"]".into(),
+        "task.guidance.sampler=dpm-solver++".into(),
+        "task.guidance.width=96".into(),
+    ];
+    let change: Vec<&str> = change.iter().map(String::as_str).collect();
+    let mut arguments = arguments("run", CONFIG, &change);
+    arguments.extend(["--out", arg(&out)]);
+
+    prompts("a red circle\n\na blue star\n");
+    let message = words(&run(&arguments, 3));
+    assert!(message.contains("has 3 lines, and the run needs a prompt on each of 8"), "{message}");
+    prompts(&"a red circle\n\na blue star\na star\n".repeat(2));
+    run(&arguments, 0);
+    let records = std::fs::read_to_string(out.join("records.jsonl")).expect("records");
+    let records = records.lines().filter(|line| line.starts_with("{\"id\""));
+    for (line, prompt) in records.zip(["a red circle", "", "a blue star", "a star"].repeat(2)) {
+        assert!(line.contains(&format!("\"prompt\":\"{prompt}\"")), "{line}");
+    }
+    // Other prompts are another experiment.
+    prompts(&"a red circle\na ring\na blue star\na star\n".repeat(2));
+    let message = words(&run(&arguments, 2));
+    assert!(message.contains("holds a run of another experiment"), "{message}");
 }
 
 #[test]

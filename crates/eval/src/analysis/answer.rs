@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use markov_core::{
-    Chain, Error as ChainError, Metastable, Result, RowStochastic, Sets, Stochastic, StochasticView,
-    absorption, bounce_token, metastable_sets, token_rank, uniform,
+    Chain, Element, Error as ChainError, Metastable, Result, RowStochastic, Sets, StochasticView, absorption,
+    bounce_token, metastable_sets, token_rank, uniform,
 };
 use ndarray::{Array, Array1, Dimension};
 
@@ -56,7 +56,7 @@ pub(super) struct Answer {
 
 impl Answer {
     /// Computes everything that the options request.
-    pub(super) fn of(matrix: &Stochastic<f64>, questions: &Questions<'_>) -> Self {
+    pub(super) fn of<T: Element>(matrix: &StochasticView<'_, T>, questions: &Questions<'_>) -> Self {
         let mut answer = Self::default();
         let options = questions.options;
         match chain(matrix, questions) {
@@ -86,7 +86,7 @@ impl Answer {
         answer
     }
 
-    fn of_chain(&mut self, chain: &Chain<StochasticView<'_, f64>>, questions: &Questions<'_>) {
+    fn of_chain(&mut self, chain: &Chain<impl RowStochastic>, questions: &Questions<'_>) {
         let options = questions.options;
         self.keep(
             "tokenrank",
@@ -130,10 +130,10 @@ impl Answer {
 }
 
 /// Returns the chain of TokenRank, bounces and metastable sets: teleport first, reversal second.
-fn chain<'m>(
-    matrix: &'m Stochastic<f64>,
+fn chain<'m, T: Element>(
+    matrix: &'m StochasticView<'m, T>,
     questions: &Questions<'_>,
-) -> Result<Chain<StochasticView<'m, f64>>> {
+) -> Result<Chain<&'m StochasticView<'m, T>>> {
     let AnalysisOptions { alpha, direction, .. } = questions.options;
     let teleported = match &questions.teleport {
         Some(target) => matrix.teleport_to(*alpha, target.view())?,
@@ -145,8 +145,8 @@ fn chain<'m>(
 type Visits = (Array1<f64>, Array1<f64>, ndarray::Array2<f64>);
 
 /// Returns expected visits, steps and the probability of ending in each absorbing token, without teleport.
-fn visits(matrix: &Stochastic<f64>, questions: &Questions<'_>) -> Result<Visits> {
-    let chain = matrix.view().teleport(1.0)?.towards(questions.options.direction)?;
+fn visits<T: Element>(matrix: &StochasticView<'_, T>, questions: &Questions<'_>) -> Result<Visits> {
+    let chain = matrix.teleport(1.0)?.towards(questions.options.direction)?;
     let absorbed = absorption(&chain, questions.absorb)?;
     let start = match (questions.start, &questions.teleport) {
         (Some(token), _) => {

@@ -11,10 +11,10 @@ mod tokens;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use markov_core::{Direction, Stochastic, Stop};
+use markov_core::{Direction, Element, Stochastic, StochasticView, Stop, Triangle};
 use models::files;
-use models::matrix_file::{Contents, Matrices, MatrixFileError, Problem, TensorInfo};
-use ndarray::{ArrayView2, Axis};
+use models::matrix_file::{Contents, MatrixFileError, Problem, Stack, StoredMatrix, TensorInfo};
+use ndarray::{Array1, Array2};
 use rayon::prelude::*;
 
 use answer::{Answer, Questions};
@@ -106,24 +106,24 @@ pub fn analyse(
         plans.push(Plan::of(file, tensor, several, options, teleport.as_ref())?);
     }
     check_numbers(&plans, options)?;
-    let source = Source { contents: &contents, options, teleport: teleport.as_ref() };
-    if several {
-        // All matrices are checked before the work on any of them begins.
-        plans.iter().try_for_each(|plan| source.chains(plan).map(drop))?;
+    let source = Source { options, teleport: teleport.as_ref() };
+    // All matrices are checked before the work on any of them begins.
+    let mut open = None;
+    for plan in &plans {
+        let stack = contents.stack(plan.tensor)?;
+        source.check(plan, &stack)?;
+        open = (!several).then_some(stack);
     }
 
     let (mut output, mut triangles, mut short) = (Output::default(), Triangles::default(), Short::default());
     for plan in &plans {
-        let (chains, teleports) = source.chains_counted(plan, &mut short)?;
-        chains.iter().for_each(|chain| triangles.count(chain.triangle()));
-        let answers: Vec<Answer> = chains
-            .par_iter()
-            .zip(teleports)
-            .map(|(chain, teleport)| {
-                let questions = Questions { options, start: plan.start, absorb: &plan.absorb, teleport };
-                Answer::of(chain, &questions)
-            })
-            .collect();
+        let stack = open.take().map_or_else(|| contents.stack(plan.tensor), Ok)?;
+        let mut answers = Vec::new();
+        for Outcome { answer, triangle, least } in source.outcomes(plan, &stack)? {
+            triangles.count(triangle);
+            short.count(least, source.tolerance(&stack));
+            answers.push(answer);
+        }
         output.add(&plan.prefix, &plan.outer, &answers);
         for (i, answer) in answers.into_iter().enumerate() {
             output.note_failures(answer, || plan.place(i));
@@ -232,48 +232,107 @@ impl<'a> Plan<'a> {
     }
 }
 
-/// The file of matrices and the options that apply to all of them.
+/// What applies to all matrices of a file.
 struct Source<'a> {
-    contents: &'a Contents,
     options: &'a AnalysisOptions,
     teleport: Option<&'a Teleport>,
 }
 
-type Chains = (Vec<Stochastic<f64>>, Vec<Option<ndarray::Array1<f64>>>);
+/// What one matrix adds to the output and to the notes.
+struct Outcome {
+    answer: Answer,
+    triangle: Option<Triangle>,
+    /// If tokens are dropped, the least sum of a kept row over all tokens of the file.
+    least: Option<f64>,
+}
 
 impl Source<'_> {
-    /// Reads the matrices of a tensor, checked and without dropped tokens, and the teleport distribution of each.
-    fn chains(&self, plan: &Plan<'_>) -> Result<Chains, AnalysisError> {
-        self.chains_counted(plan, &mut Short::default())
+    /// How far the sum of a row may lie from 1.
+    fn tolerance(&self, stack: &Stack) -> f64 {
+        self.options.tolerance.unwrap_or(stack.storage.row_tolerance())
     }
 
-    fn chains_counted(&self, plan: &Plan<'_>, short: &mut Short) -> Result<Chains, AnalysisError> {
-        let Matrices { storage, data, .. } = self.contents.read(plan.tensor)?;
-        let tolerance = self.options.tolerance.unwrap_or(storage.row_tolerance());
-        let flat = data
-            .into_shape_with_order((plan.count(), plan.n, plan.n))
-            .map_err(|e| AnalysisError::Option { option: "key", reason: e.to_string() })?;
-        let mut chains = Vec::with_capacity(plan.count());
-        for (i, matrix) in flat.axis_iter(Axis(0)).enumerate() {
-            let chain = self.chain(matrix, tolerance).map_err(|source| AnalysisError::Matrix {
-                place: plan.place(i),
-                hint: notes::hint(matrix, &self.options.drop, tolerance).map(Box::new),
-                source,
-            })?;
-            if !self.options.drop.is_empty() {
-                short.count(matrix, &plan.kept, tolerance);
-            }
-            chains.push(chain);
+    /// Checks all matrices of a tensor and their teleport distributions. The error is that of the first matrix that has one.
+    fn check(&self, plan: &Plan<'_>, stack: &Stack) -> Result<(), AnalysisError> {
+        let failed = |i| self.outcome(plan, stack, i, None).err();
+        match (0..stack.count).into_par_iter().find_map_first(failed) {
+            Some(error) => Err(error),
+            None => self.teleports(plan).map(drop),
         }
-        let teleport = |i| self.teleport.map(|teleport| teleport.of(i, plan.n, &plan.kept)).transpose();
-        let teleports = (0..plan.count()).map(teleport).collect::<Result<_, _>>()?;
-        Ok((chains, teleports))
     }
 
-    fn chain(&self, matrix: ArrayView2<'_, f64>, tolerance: f64) -> markov_core::Result<Stochastic<f64>> {
-        match self.options.drop.tokens() {
-            [] => Stochastic::with_tolerance(matrix.to_owned(), tolerance),
-            dropped => Stochastic::restricted(matrix, dropped, tolerance),
+    /// Returns what is asked for of every matrix of a tensor.
+    fn outcomes(&self, plan: &Plan<'_>, stack: &Stack) -> Result<Vec<Outcome>, AnalysisError> {
+        let outcome = |(i, teleport)| {
+            let questions =
+                Questions { options: self.options, start: plan.start, absorb: &plan.absorb, teleport };
+            self.outcome(plan, stack, i, Some(&questions))
+        };
+        self.teleports(plan)?.into_par_iter().enumerate().map(outcome).collect()
+    }
+
+    /// Returns the teleport distribution of every matrix of a tensor.
+    fn teleports(&self, plan: &Plan<'_>) -> Result<Vec<Option<Array1<f64>>>, AnalysisError> {
+        let teleport = |i| self.teleport.map(|teleport| teleport.of(i, plan.n, &plan.kept)).transpose();
+        (0..plan.count()).map(teleport).collect()
+    }
+
+    fn outcome(
+        &self,
+        plan: &Plan<'_>,
+        stack: &Stack,
+        i: usize,
+        questions: Option<&Questions<'_>>,
+    ) -> Result<Outcome, AnalysisError> {
+        let tolerance = self.tolerance(stack);
+        match stack.matrix(i) {
+            StoredMatrix::F64(values) => self.of_values(plan, i, &values, tolerance, questions),
+            StoredMatrix::F32(values) => self.of_values(plan, i, &values, tolerance, questions),
+        }
+    }
+
+    /// Checks the values `[n, n]` of a matrix and answers the questions, if there are any.
+    fn of_values<T: Element>(
+        &self,
+        plan: &Plan<'_>,
+        i: usize,
+        values: &[T],
+        tolerance: f64,
+        questions: Option<&Questions<'_>>,
+    ) -> Result<Outcome, AnalysisError> {
+        let wide = || {
+            let values = values.iter().map(|value| value.to_f64()).collect();
+            Array2::from_shape_vec((plan.n, plan.n), values).unwrap_or_default()
+        };
+        let dropped = &self.options.drop;
+        let refused = |source| AnalysisError::Matrix {
+            place: plan.place(i),
+            hint: notes::hint(wide().view(), dropped, tolerance).map(Box::new),
+            source,
+        };
+        if dropped.is_empty() {
+            let matrix = StochasticView::new(values, plan.n, tolerance).map_err(refused)?;
+            return Ok(Outcome::of(&matrix, questions, None));
+        }
+        let whole = wide();
+        let matrix = Stochastic::restricted(whole.view(), dropped.tokens(), tolerance).map_err(refused)?;
+        let least = notes::least_sum(whole.view(), &plan.kept);
+        drop(whole);
+        Ok(Outcome::of(&matrix.view(), questions, Some(least)))
+    }
+}
+
+impl Outcome {
+    fn of<T: Element>(
+        matrix: &StochasticView<'_, T>,
+        questions: Option<&Questions<'_>>,
+        least: Option<f64>,
+    ) -> Self {
+        match questions {
+            Some(questions) => {
+                Self { answer: Answer::of(matrix, questions), triangle: matrix.triangle(), least }
+            }
+            None => Self { answer: Answer::default(), triangle: None, least },
         }
     }
 }

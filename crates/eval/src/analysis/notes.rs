@@ -135,10 +135,9 @@ pub(super) struct Short {
 }
 
 impl Short {
-    pub(super) fn count(&mut self, matrix: ArrayView2<'_, f64>, kept: &[usize], tolerance: f64) {
-        let sum = |row: usize| matrix.row(row).iter().filter(|v| v.is_finite()).sum::<f64>();
-        let least = kept.iter().map(|row| sum(*row)).fold(f64::INFINITY, f64::min);
-        if least < 1.0 - tolerance {
+    /// Counts a matrix by the [`least_sum`] of its kept rows, if tokens are dropped.
+    pub(super) fn count(&mut self, least: Option<f64>, tolerance: f64) {
+        if let Some(least) = least.filter(|least| *least < 1.0 - tolerance) {
             self.matrices += 1;
             self.least = Some(self.least.map_or(least, |before| before.min(least)));
         }
@@ -154,6 +153,12 @@ impl Short {
         );
         Some(Note { text, questions: Vec::new() })
     }
+}
+
+/// Returns the least sum of a row of a kept token over all tokens.
+pub(super) fn least_sum(matrix: ArrayView2<'_, f64>, kept: &[usize]) -> f64 {
+    let sum = |row: usize| matrix.row(row).iter().filter(|v| v.is_finite()).sum::<f64>();
+    kept.iter().map(|row| sum(*row)).fold(f64::INFINITY, f64::min)
 }
 
 /// Formats a count: `1 matrix`, `2 matrices`.

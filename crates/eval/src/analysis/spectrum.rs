@@ -1,6 +1,6 @@
 //! Leading eigenvalues as `rank` writes them.
 
-use markov_core::{Effort, Result, Stochastic, spectrum};
+use markov_core::{Effort, Element, Result, RowStochastic, StochasticView, spectrum};
 
 /// Leading eigenvalue moduli of a matrix and their accuracy.
 pub(super) struct Lambda {
@@ -15,7 +15,7 @@ pub(super) struct Lambda {
 }
 
 /// Returns the `min(k, n)` leading moduli of the matrix itself, without teleport, each to the relative accuracy `tolerance`.
-pub(super) fn lambda(matrix: &Stochastic<f64>, k: usize, tolerance: f64) -> Result<Lambda> {
+pub(super) fn lambda<T: Element>(matrix: &StochasticView<'_, T>, k: usize, tolerance: f64) -> Result<Lambda> {
     let found = spectrum(&matrix.forward(), k.min(matrix.states()), Effort::tolerance(tolerance))?;
     let moduli = found.moduli();
     let relative =

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::info::TensorInfo;
+use super::stack::Stack;
 use super::{
     Matrices, MatrixFileError, Problem, extension, npy, npz, open, read, safetensors_header, storage, torch,
 };
@@ -132,6 +133,22 @@ impl Contents {
     /// As [`read`].
     pub fn read(&self, tensor: &TensorInfo) -> Result<Matrices, MatrixFileError> {
         read(&self.path, self.named.then_some(tensor.name.as_str()))
+    }
+
+    /// Opens the matrices `[..., n, n]` of one of the [`tensors`](Self::tensors), to be read one at a time.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub fn stack(&self, tensor: &TensorInfo) -> Result<Stack, MatrixFileError> {
+        let mapped = match tensor.is_square() {
+            true => Stack::map(&self.path, self.named.then_some(tensor.name.as_str())),
+            // Reading gives the reason.
+            false => Ok(None),
+        };
+        match mapped.map_err(|problem| MatrixFileError { path: self.path.clone(), problem })? {
+            Some(stack) => Ok(stack),
+            None => Ok(Stack::read(self.read(tensor)?)),
+        }
     }
 }
 

@@ -10,6 +10,7 @@ mod error;
 mod info;
 mod npy;
 mod npz;
+mod stack;
 mod torch;
 mod write;
 
@@ -28,6 +29,7 @@ pub use contents::Contents;
 pub use error::{MatrixFileError, Problem};
 pub use info::TensorInfo;
 pub use npz::read_npz;
+pub use stack::{Stack, StoredMatrix};
 pub use write::{Values, write_safetensors};
 
 /// Square matrices read from a file.
@@ -102,7 +104,7 @@ fn open(path: &Path) -> Result<(File, u64), Problem> {
 const MAX_HEADER: u64 = 100_000_000;
 
 /// Reads and checks the header of a safetensors file. Returns it with the offset of the data.
-fn safetensors_header(file: &mut File, length: u64) -> Result<(Metadata, u64), Problem> {
+fn safetensors_header(file: &mut impl Read, length: u64) -> Result<(Metadata, u64), Problem> {
     let mut prefix = [0_u8; 8];
     file.read_exact(&mut prefix).map_err(|_| damaged("it is shorter than its header".to_owned()))?;
     let header_length = u64::from_le_bytes(prefix);

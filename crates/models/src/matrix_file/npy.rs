@@ -44,6 +44,18 @@ fn count(shape: &[usize], storage: Storage, length: u64) -> Result<usize, Proble
     Ok(count)
 }
 
+/// Returns where the numbers begin, their format and the shape of an array of little-endian numbers in row-major order; `None`
+/// for other arrays. Checks that the length of the data fits.
+pub(super) fn layout(
+    mut file: impl Read,
+    length: u64,
+) -> Result<Option<(usize, Storage, Vec<usize>)>, Problem> {
+    let (header, data_start) = read_header(&mut file, length)?;
+    let Some((storage, Order::Little)) = number_format(&header.descr) else { return Ok(None) };
+    count(&header.shape, storage, length - data_start)?;
+    Ok((!header.fortran).then_some((data_start as usize, storage, header.shape)))
+}
+
 pub(super) fn read(
     mut file: impl Read,
     length: u64,

@@ -18,9 +18,10 @@ pub(super) fn of_images(config: &GuidanceConfig) -> Result<Option<Vec<String>>> 
     match lines.get(first..first.saturating_add(count)) {
         Some(lines) => Ok(Some(lines.to_vec())),
         None => {
-            let (found, needed) = (lines.len(), first.saturating_add(count));
+            let needed = first.saturating_add(count);
+            let found = if lines.len() == 1 { "1 line".into() } else { format!("{} lines", lines.len()) };
             let reason = format!(
-                "has {found} lines, and the run needs a prompt on each of {needed}; lower task.guidance.count, or add prompts"
+                "has {found}, and the run needs a prompt on each of {needed}; lower task.guidance.count, or add prompts"
             );
             Err(Error::Prompts { path: path.into(), reason })
         }
