@@ -200,8 +200,8 @@ fn reflect_columns(
         let mut window = (lanes[0], lanes[1]);
         for (k, reflection) in reflections[from - low..].iter().enumerate() {
             let mut last = if k + 2 < count { lanes[k + 2] } else { [0.0; LANES] };
-            for l in 0..LANES {
-                reflection.apply(&mut window.0[l], &mut window.1[l], &mut last[l]);
+            for ((a, b), c) in window.0.iter_mut().zip(&mut window.1).zip(&mut last) {
+                reflection.apply(a, b, c);
             }
             lanes[k] = window.0;
             window = (window.1, last);
