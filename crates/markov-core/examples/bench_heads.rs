@@ -1,7 +1,9 @@
 //! Times λ₂ and TokenRank over the attention heads of a file and prints one JSON object.
 //!
-//! `cargo run --release -p markov-core --example bench_heads -- [maps.npy] [--threads N] [--repeat R]`
+//! `cargo run --release -p markov-core --example bench_heads -- [maps.npy] [--threads N] [--repeat R] [--serve]`
 //!
+//! With `--serve` it does what each line of stdin names (`lambda2 TOLERANCE`, `power`, `accelerated` or `strict`) and answers with a
+//! line of JSON, so that another program can time it in turn with others.
 //! The file is a little-endian float32 `.npy` of shape `[heads, n, n]`; `tools/bench_peer.py` writes one and times torch
 //! on the same maps. Without a file, peaky softmax maps are drawn: 36 heads of 900 tokens.
 
@@ -13,12 +15,13 @@ use ndarray::{Array3, Axis};
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
-    let (mut file, mut threads, mut repeat) = (None, 1usize, 5usize);
+    let (mut file, mut threads, mut repeat, mut serving) = (None, 1usize, 5usize, false);
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         match argument.as_str() {
             "--threads" => threads = arguments.next().ok_or("--threads needs a number")?.parse()?,
             "--repeat" => repeat = arguments.next().ok_or("--repeat needs a number")?.parse()?,
+            "--serve" => serving = true,
             _ => file = Some(argument),
         }
     }
@@ -28,6 +31,9 @@ fn main() -> Result<(), Failure> {
         None => draw(36, 900),
     };
     let (count, n, _) = maps.dim();
+    if serving {
+        return serve(&maps);
+    }
 
     // Runs both once before timing, to start the thread pool and to get the results.
     let reference = lambda2_many(maps.view(), 1e-12)?;
@@ -66,6 +72,26 @@ fn main() -> Result<(), Failure> {
         distance(&fast),
         format_args!("{:.9?}", reference.to_vec()),
     );
+    Ok(())
+}
+
+/// Does what the lines of stdin name until it ends. Answers with λ₂ of every head, or with the TokenRank
+/// of the first token of each.
+fn serve(maps: &Array3<f32>) -> Result<(), Failure> {
+    for line in std::io::stdin().lines() {
+        let line = line?;
+        let ranks = |stop| -> Result<Vec<f64>, Failure> {
+            Ok(token_rank_many(maps.view(), 0.99, stop)?.rows().into_iter().map(|row| row[0]).collect())
+        };
+        let answer = match line.split_once(' ').unwrap_or((&line, "")) {
+            ("lambda2", tolerance) => lambda2_many(maps.view(), tolerance.parse()?)?.to_vec(),
+            ("power", _) => ranks(Stop::reference())?,
+            ("accelerated", _) => ranks(Stop::accelerated(1e-5))?,
+            ("strict", _) => ranks(Stop::strict())?,
+            (other, _) => return Err(format!("no such work: `{other}`").into()),
+        };
+        println!("{answer:?}");
+    }
     Ok(())
 }
 

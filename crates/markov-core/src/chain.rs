@@ -3,7 +3,7 @@
 use ndarray::{Array1, Array2, ArrayView1, ArrayView2};
 
 use crate::kernel::{self, Element};
-use crate::propagate::{Propagate, dense_blocks, host_block};
+use crate::propagate::{HostStep, Propagate, dense_blocks, host_block};
 use crate::structure::{Classes, Components, Links};
 use crate::substitution;
 use crate::tolerance::ROW_TOLERANCE;
@@ -34,6 +34,11 @@ pub trait RowStochastic: Sized {
     /// Returns the strongly connected components of the matrix, or of its reversal, or `None` if it is one component.
     fn components(&self, reversed: bool) -> Option<Components> {
         self.links().map(|links| Components::of(&links, reversed))
+    }
+
+    /// Whether every product computes the matrix again, so that products of several vectors cost little more than one.
+    fn recomputed(&self) -> bool {
+        false
     }
 
     /// Returns the triangle if the matrix is known to be triangular, as in causal attention.
@@ -106,6 +111,10 @@ impl<M: RowStochastic> RowStochastic for &M {
 
     fn components(&self, reversed: bool) -> Option<Components> {
         (**self).components(reversed)
+    }
+
+    fn recomputed(&self) -> bool {
+        (**self).recomputed()
     }
 
     fn triangle(&self) -> Option<Triangle> {
@@ -311,8 +320,30 @@ impl<M: RowStochastic> Chain<M> {
 /// A chain computed in single precision: half the work for five or six digits.
 pub(crate) struct Single<'c, M>(pub(crate) &'c Chain<M>);
 
+impl<M: RowStochastic> HostStep for Chain<M> {
+    fn states(&self) -> usize {
+        self.matrix.states()
+    }
+
+    fn single(&self, x: &[f32], vectors: usize, out: &mut [f32]) {
+        self.walk(x, vectors, out);
+    }
+
+    fn double(&self, x: &[f64], vectors: usize, out: &mut [f64]) {
+        self.walk(x, vectors, out);
+    }
+
+    fn starts(&self) -> usize {
+        if self.matrix.recomputed() { 4 } else { 1 }
+    }
+}
+
 impl<M: RowStochastic> Propagate for Single<'_, M> {
     type Block = Array2<f32>;
+
+    fn host(&self) -> Option<&dyn HostStep> {
+        Some(self.0)
+    }
 
     fn states(&self) -> usize {
         self.0.states()
@@ -347,6 +378,10 @@ impl<M: RowStochastic> Propagate for Single<'_, M> {
 
 impl<M: RowStochastic> Propagate for Chain<M> {
     type Block = Array2<f64>;
+
+    fn host(&self) -> Option<&dyn HostStep> {
+        Some(self)
+    }
 
     fn states(&self) -> usize {
         self.matrix.states()

@@ -1,7 +1,7 @@
 //! Inner loops: products of row-major matrices with vectors, for any pair of storage and working precision.
 //!
-//! Default x86-64 builds assume only SSE2, so each loop is compiled twice, without and with AVX2 + FMA, and selected at
-//! run time. Both versions come from the same safe source; the compiler vectorises it.
+//! Default x86-64 builds assume only SSE2, so each loop is compiled again with AVX2 + FMA, products also with AVX-512, and
+//! selected at run time. All versions come from the same safe source; the compiler vectorises it.
 
 use half::{bf16, f16};
 
@@ -91,6 +91,8 @@ impl Element for f64 {
 /// Number of rows combined per sweep over `out`: enough to amortise its load and store, few enough to stay in
 /// registers.
 const GROUP: usize = 8;
+/// Number of rows whose weights for four vectors stay in registers.
+const HALF: usize = GROUP / 2;
 /// Number of independent partial sums of a dot product.
 const LANES: usize = 16;
 
@@ -114,6 +116,69 @@ fn sweep<T: Element, C: Element, const FMA: bool>(rows: [&[T]; GROUP], x: [C; GR
     }
 }
 
+/// `HALF` rows times `V` vectors. Each entry is loaded once for all vectors; the weights stay in registers.
+#[inline(always)]
+fn half_tile<T: Element, C: Element, const FMA: bool, const V: usize, const FRESH: bool>(
+    rows: [&[[T; LANES]]; HALF],
+    x: [[C; HALF]; V],
+    outs: &mut [&mut [[C; LANES]]; V],
+) {
+    let whole = rows[0].len();
+    let rows = rows.map(|row| &row[..whole]);
+    let outs = outs.each_mut().map(|out| &mut out[..whole]);
+    for at in 0..whole {
+        let mut sums = [[C::zero(); LANES]; V];
+        if !FRESH {
+            for v in 0..V {
+                sums[v] = outs[v][at];
+            }
+        }
+        for r in 0..HALF {
+            let entries = rows[r][at];
+            for v in 0..V {
+                for l in 0..LANES {
+                    sums[v][l] = madd::<C, FMA>(x[v][r], C::of(entries[l]), sums[v][l]);
+                }
+            }
+        }
+        for v in 0..V {
+            for l in 0..LANES {
+                outs[v][at][l] = if FRESH { outs[v][at][l] + sums[v][l] } else { sums[v][l] };
+            }
+        }
+    }
+}
+
+/// [`sweep`] over `V` vectors at once. The arithmetic of a vector is the same whatever `V` is.
+#[inline(always)]
+fn tile<T: Element, C: Element, const FMA: bool, const V: usize>(
+    rows: [&[T]; GROUP],
+    x: [[C; GROUP]; V],
+    out: &mut [C],
+) {
+    let n = out.len() / V;
+    let mut rest = out;
+    let mut outs: [&mut [C]; V] = std::array::from_fn(|_| {
+        let (first, others) = std::mem::take(&mut rest).split_at_mut(n);
+        rest = others;
+        first
+    });
+    let chunks = rows.map(|row| row[..n].as_chunks::<LANES>().0);
+    let half = |from: usize| -> [&[[T; LANES]]; HALF] { std::array::from_fn(|r| chunks[from + r]) };
+    let weights = |from: usize| -> [[C; HALF]; V] { x.map(|x| std::array::from_fn(|r| x[from + r])) };
+    {
+        let mut parts = outs.each_mut().map(|out| out.as_chunks_mut::<LANES>().0);
+        half_tile::<T, C, FMA, V, false>(half(0), weights(0), &mut parts);
+        half_tile::<T, C, FMA, V, true>(half(HALF), weights(HALF), &mut parts);
+    }
+    let whole = n - n % LANES;
+    if whole < n {
+        for v in 0..V {
+            sweep::<T, C, FMA>(rows.map(|row| &row[whole..n]), x[v], &mut outs[v][whole..]);
+        }
+    }
+}
+
 #[inline(always)]
 fn left_body<T: Element, C: Element, const FMA: bool>(
     a: &[T],
@@ -123,14 +188,36 @@ fn left_body<T: Element, C: Element, const FMA: bool>(
     out: &mut [C],
 ) {
     out.fill(C::zero());
+    add_left_body::<T, C, FMA>(a, columns, x, vectors, out);
+}
+
+#[inline(always)]
+fn add_left_body<T: Element, C: Element, const FMA: bool>(
+    a: &[T],
+    columns: usize,
+    x: &[C],
+    vectors: usize,
+    out: &mut [C],
+) {
     let rows = a.len() / columns;
     let whole = rows - rows % GROUP;
     for first in (0..whole).step_by(GROUP) {
-        let group = std::array::from_fn(|r| &a[(first + r) * columns..][..columns]);
-        // The group of rows stays in the first cache while every vector passes over it.
-        for v in 0..vectors {
-            let weights = std::array::from_fn(|r| x[v * rows + first + r]);
-            sweep::<T, C, FMA>(group, weights, &mut out[v * columns..][..columns]);
+        let group: [&[T]; GROUP] = std::array::from_fn(|r| &a[(first + r) * columns..][..columns]);
+        let weights = |v: usize| -> [C; GROUP] { std::array::from_fn(|r| x[v * rows + first + r]) };
+        let mut v = 0;
+        while v + 4 <= vectors {
+            let x = std::array::from_fn(|k| weights(v + k));
+            tile::<T, C, FMA, 4>(group, x, &mut out[v * columns..(v + 4) * columns]);
+            v += 4;
+        }
+        if v + 2 <= vectors {
+            let x = std::array::from_fn(|k| weights(v + k));
+            tile::<T, C, FMA, 2>(group, x, &mut out[v * columns..(v + 2) * columns]);
+            v += 2;
+        }
+        // The group of rows stays in the first cache while the other vectors pass over it.
+        for v in v..vectors {
+            sweep::<T, C, FMA>(group, weights(v), &mut out[v * columns..][..columns]);
         }
     }
     for row in whole..rows {
@@ -305,7 +392,13 @@ pub(crate) fn distance<C: Element>(x: &[C], y: &[C]) -> f64 {
 }
 
 macro_rules! dispatch {
-    ($(#[$doc:meta])* $name:ident<$($kind:ident),*>, $fast:ident, $body:ident $(, $fma:tt)?; ($($arg:ident: $ty:ty),*) $(-> $ret:ty)?) => {
+    ($(#[$doc:meta])* $name:ident<$($kind:ident),*>, $fast:ident, $wide:ident, $body:ident $(, $fma:tt)?; ($($arg:ident: $ty:ty),*) $(-> $ret:ty)?) => {
+        #[cfg(target_arch = "x86_64")]
+        #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx512bw,avx2,fma")]
+        fn $wide<$($kind: Element),*>($($arg: $ty),*) $(-> $ret)? {
+            $body::<$($kind),* $(, { $fma })?>($($arg),*)
+        }
+
         #[cfg(target_arch = "x86_64")]
         #[target_feature(enable = "avx2,fma")]
         fn $fast<$($kind: Element),*>($($arg: $ty),*) $(-> $ret)? {
@@ -317,6 +410,14 @@ macro_rules! dispatch {
         pub(crate) fn $name<$($kind: Element),*>($($arg: $ty),*) $(-> $ret)? {
             #[cfg(target_arch = "x86_64")]
             if std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma") {
+                if std::arch::is_x86_feature_detected!("avx512f")
+                    && std::arch::is_x86_feature_detected!("avx512vl")
+                    && std::arch::is_x86_feature_detected!("avx512dq")
+                    && std::arch::is_x86_feature_detected!("avx512bw")
+                {
+                    // SAFETY: the only requirement of the function is the CPU features just detected.
+                    return unsafe { $wide::<$($kind),*>($($arg),*) };
+                }
                 // SAFETY: the only requirement of the function is the two CPU features just detected.
                 return unsafe { $fast::<$($kind),*>($($arg),*) };
             }
@@ -328,23 +429,27 @@ macro_rules! dispatch {
 
 dispatch!(
     /// `out = x · a` for `vectors` row vectors `x` `[vectors, rows]`, `a` `[rows, columns]`, `out` `[vectors, columns]`.
-    left<T, C>, left_fast, left_body, true; (a: &[T], columns: usize, x: &[C], vectors: usize, out: &mut [C])
+    left<T, C>, left_fast, left_wide, left_body, true; (a: &[T], columns: usize, x: &[C], vectors: usize, out: &mut [C])
+);
+dispatch!(
+    /// `out += x · a`, shapes as for [`left`].
+    add_left<T, C>, add_left_fast, add_left_wide, add_left_body, true; (a: &[T], columns: usize, x: &[C], vectors: usize, out: &mut [C])
 );
 dispatch!(
     /// `out = y · aᵀ` for `vectors` row vectors `y` `[vectors, columns]`, `out` `[vectors, rows]`.
-    right<T, C>, right_fast, right_body, true; (a: &[T], columns: usize, y: &[C], vectors: usize, out: &mut [C])
+    right<T, C>, right_fast, right_wide, right_body, true; (a: &[T], columns: usize, y: &[C], vectors: usize, out: &mut [C])
 );
 dispatch!(
     /// `Σ a b`.
-    dot<T, C>, dot_fast, dot_body, true; (a: &[T], b: &[C]) -> C
+    dot<T, C>, dot_fast, dot_wide, dot_body, true; (a: &[T], b: &[C]) -> C
 );
 dispatch!(
     /// `out += weight · x`.
-    axpy<T, C>, axpy_fast, axpy_body, true; (weight: C, x: &[T], out: &mut [C])
+    axpy<T, C>, axpy_fast, axpy_wide, axpy_body, true; (weight: C, x: &[T], out: &mut [C])
 );
 dispatch!(
     /// Sum and minimum of a row.
-    row_summary<T>, row_summary_fast, row_body; (row: &[T]) -> (f64, f64)
+    row_summary<T>, row_summary_fast, row_summary_wide, row_body; (row: &[T]) -> (f64, f64)
 );
 
 macro_rules! dispatch_rows {
@@ -390,7 +495,7 @@ mod tests {
     fn products_equal_the_definition_at_every_remainder() {
         for rows in [1, 3, 7, 8, 9, 16, 21] {
             for columns in [1, 2, 7, 8, 9, 31] {
-                for vectors in [1, 2, 3] {
+                for vectors in [1, 2, 3, 4, 7] {
                     let a = numbers(rows * columns, 1);
                     let x = numbers(vectors * rows, 2);
                     let y = numbers(vectors * columns, 3);

@@ -71,6 +71,13 @@ impl RowStochastic for HeadMap<'_> {
         }
     }
 
+    fn recomputed(&self) -> bool {
+        match self {
+            HeadMap::Dense(_) => false,
+            HeadMap::MatrixFree(head) => head.recomputed(),
+        }
+    }
+
     fn left<C: Element>(&self, x: &[C], vectors: usize, out: &mut [C]) {
         match self {
             HeadMap::Dense(map) => map.view().left(x, vectors, out),

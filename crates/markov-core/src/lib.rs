@@ -66,7 +66,7 @@ pub use layer::{DENSE_STATES, HeadAt, HeadMap, Layer};
 pub use many::{HeadSummary, heads, lambda2_many, lambda2_mixed, token_rank_many, token_rank_mixed};
 pub use matrix_free::{Bias, Logits, MASKED, Mask, QueryKey};
 pub use metastable::{Metastable, Sets, metastable_sets};
-pub use propagate::{Block, Propagate};
+pub use propagate::{Block, HostStep, Propagate};
 pub use rank::{Rule, Stop, TokenRank, power_method, token_rank, token_rank_each};
 pub use spectrum::{Effort, Lambda2, Method, Spectrum, lambda2, lambda2_each, spectrum};
 pub use stochastic::{Stochastic, StochasticView};

@@ -103,9 +103,29 @@ pub trait Propagate {
         x.centre()
     }
 
+    /// Returns the products of a single chain that this carrier computes in host memory, if [`deflate`](Self::deflate) only
+    /// subtracts the mean.
+    fn host(&self) -> Option<&dyn HostStep> {
+        None
+    }
+
     /// Dimension of the space that [`deflate`](Self::deflate) leaves, for each chain.
     fn free(&self) -> Vec<usize> {
         vec![self.states() - 1; self.chains()]
+    }
+}
+
+/// Products of a single chain in host memory, in either precision.
+pub trait HostStep {
+    /// Number of states, `n`.
+    fn states(&self) -> usize;
+    /// `out = x · P` for `vectors` rows `x` `[vectors, n]` in single precision; `out` has the same shape.
+    fn single(&self, x: &[f32], vectors: usize, out: &mut [f32]);
+    /// `out = x · P` for `vectors` rows `x` `[vectors, n]` in double precision; `out` has the same shape.
+    fn double(&self, x: &[f64], vectors: usize, out: &mut [f64]);
+    /// Number of vectors whose products together cost hardly more than the product of one.
+    fn starts(&self) -> usize {
+        1
     }
 }
 

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: times our code, and torch for comparison if a Python has it.
+//! `cargo xtask bench`: times our code, and SciPy and torch for comparison if a Python has them.
 
 use std::env;
 use std::path::PathBuf;
@@ -12,15 +12,15 @@ use crate::workspace::Workspace;
 /// The example of markov-core that times λ₂ and TokenRank over a batch of heads. It needs no libtorch.
 const EXAMPLE: [&str; 5] = ["--release", "--package", "markov-core", "--example", "bench_heads"];
 
-/// Times the same computation in torch, runs the example on the same matrices and prints the ratios.
+/// Times the same computations in SciPy and torch, in turn with the example on the same matrices, and prints the ratios.
 const PEER: &str = "tools/bench_peer.py";
 
-/// Runs the benchmark, and torch's for comparison if a Python has it. `args` go to the program that prints the result.
+/// Runs the benchmark, and its peers for comparison if a Python has torch. `args` go to the program that prints the result.
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<u8> {
     let Some(python) = python_with_torch(workspace) else {
         eprintln!(
             "torch skipped: none of TOKENRANK_PYTHON, .venv/bin/python and python3 can `import torch`; \
-             to create one, run `python3 -m venv .venv && .venv/bin/pip install torch==2.11.0 numpy`"
+             to create one, run `python3 -m venv .venv && .venv/bin/pip install torch==2.11.0 numpy scipy`"
         );
         let step = Step::new(&[&["run"], &EXAMPLE[..], &["--"]].concat(), args);
         return launch::exit_code(&mut launch::cargo(workspace, &step));

@@ -364,6 +364,10 @@ impl RowStochastic for QueryKey<'_> {
         self.keys.ncols()
     }
 
+    fn recomputed(&self) -> bool {
+        true
+    }
+
     fn left<C: Element>(&self, x: &[C], vectors: usize, out: &mut [C]) {
         let n = self.states();
         let parts = self.stream(

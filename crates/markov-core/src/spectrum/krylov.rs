@@ -11,7 +11,7 @@ use ndarray::Array2;
 
 use super::Eigenvalue;
 use super::matrix::Small;
-use super::small::{RitzError, eigenvalues, leading_subspace, ritz_error};
+use super::small::{RitzError, eigenvalues, leading_subspace, ritz_error, ritz_residual};
 use crate::Result;
 use crate::propagate::{Block, Propagate};
 use crate::random::Random;
@@ -20,7 +20,7 @@ use crate::random::Random;
 pub(crate) const BREAKDOWN: f64 = 64.0;
 /// Safety factor: residual times condition number is the error of an eigenvalue only to first order; in a close cluster
 /// the error is larger.
-const FIRST_ORDER: f64 = 2.0;
+pub(crate) const FIRST_ORDER: f64 = 2.0;
 /// For moduli below this one, tolerances are relative to it.
 const SMALL_MODULUS: f64 = 1e-3;
 
@@ -218,7 +218,8 @@ pub(crate) fn leading<P: Propagate>(
         for row in (0..found.len()).filter(|row| found[*row].is_none()).collect::<Vec<_>>() {
             let goal = |modulus| goal(modulus, tolerance, P::Block::EPSILON);
             let (h, whole) = (&space.h[row], m >= free[row]);
-            let ritz = judge(h, m.min(free[row]), wanted, goal, whole, P::Block::EPSILON, products)?;
+            let projected = Projected { h, m: m.min(free[row]), starts: 1, whole };
+            let ritz = judge(&projected, wanted, goal, P::Block::EPSILON, products)?;
             if ritz.converged || spent || whole {
                 settled[row] |= whole;
                 found[row] = Some(ritz);
@@ -274,6 +275,7 @@ pub(crate) fn goal(modulus: f64, tolerance: f64, epsilon: f64) -> f64 {
 fn nothing_hidden(
     h: &Small<f64>,
     m: usize,
+    starts: usize,
     values: &[c64],
     wanted: usize,
     goal: impl Fn(f64) -> f64,
@@ -281,36 +283,53 @@ fn nothing_hidden(
     let Some(least) = values.get(wanted - 1).map(|theta| theta.norm()) else { return false };
     let bar = least + goal(least);
     // No residual exceeds the norm of the coupling.
-    let coupling = (0..m).map(|j| h[(m, j)].powi(2)).sum::<f64>().sqrt();
+    let coupling = (m..m + starts).flat_map(|i| (0..m).map(move |j| (i, j))).map(|at| h[at].powi(2));
+    let coupling = coupling.sum::<f64>().sqrt();
     let behind = values[wanted..].iter().take_while(|theta| theta.norm() + coupling > bar);
-    behind.into_iter().all(|theta| theta.norm() + ritz_error(h, m, *theta).residual <= bar)
+    // Both values of a conjugate pair have the same residual.
+    let mut apart = behind.filter(|theta| theta.im >= 0.0);
+    apart.all(|theta| theta.norm() + ritz_residual(h, m, starts, *theta) <= bar)
 }
 
-/// Returns the leading Ritz values of one row's space, and whether they are accurate enough. For a `whole` space, which
-/// couples to no further direction, the residual is the rounding of its matrix; no residual is reported as less than that.
+/// A small projected matrix: the leading `m × m` part of `h`. Its rows from `m` on couple the space to the next basis vectors,
+/// as many as there were start vectors. A `whole` space couples to no further direction.
+pub(crate) struct Projected<'h> {
+    pub(crate) h: &'h Small<f64>,
+    pub(crate) m: usize,
+    pub(crate) starts: usize,
+    pub(crate) whole: bool,
+}
+
+/// Returns the leading Ritz values of one row's space, and whether they are accurate enough. For a whole space the residual is
+/// the rounding of its matrix; no residual is reported as less than that.
 pub(crate) fn judge(
-    h: &Small<f64>,
-    m: usize,
+    projected: &Projected<'_>,
     wanted: usize,
     goal: impl Fn(f64) -> f64,
-    whole: bool,
     epsilon: f64,
     products: usize,
 ) -> Result<Ritz> {
+    let Projected { h, m, starts, whole } = *projected;
     let values = eigenvalues(h, m)?;
     let rounding = epsilon * h.norm(m);
-    let mut leading: Vec<Eigenvalue> = values
-        .iter()
-        .take(wanted)
-        .map(|theta| {
-            let RitzError { residual, condition } = ritz_error(h, m, *theta);
-            let residual = if whole { rounding } else { residual };
-            Eigenvalue { value: *theta, residual, condition }
-        })
-        .collect();
+    let mut leading: Vec<Eigenvalue> = Vec::with_capacity(wanted);
+    for theta in values.iter().take(wanted) {
+        let found = match leading.last() {
+            // Both values of a conjugate pair have the same error.
+            Some(last) if theta.im != 0.0 && last.value == theta.conj() => {
+                Eigenvalue { value: *theta, ..*last }
+            }
+            _ => {
+                let RitzError { residual, condition, .. } = ritz_error(h, m, starts, *theta);
+                let residual = if whole { rounding } else { residual };
+                Eigenvalue { value: *theta, residual, condition }
+            }
+        };
+        leading.push(found);
+    }
     let known = |found: &Eigenvalue| FIRST_ORDER * found.error() <= goal(found.value.norm());
-    let converged =
-        leading.iter().all(known) && (whole || m >= wanted && nothing_hidden(h, m, &values, wanted, &goal));
+    let converged = leading.iter().all(known)
+        && (whole || m >= wanted && nothing_hidden(h, m, starts, &values, wanted, &goal));
     // The coupling of a space can fall far below the rounding of the products that it was built from.
     leading.iter_mut().for_each(|found| found.residual = found.residual.max(rounding));
     Ok(Ritz { values: leading, products, converged })

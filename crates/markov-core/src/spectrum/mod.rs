@@ -8,6 +8,7 @@
 //! eigenvalues are its diagonal and need no iteration.
 
 mod balance;
+mod band;
 mod dense;
 mod francis;
 pub(crate) mod krylov;

@@ -4,7 +4,7 @@ use ndarray::{Array2, ArrayView2};
 
 use crate::Result;
 use crate::kernel::{self, Element};
-use crate::propagate::{Block, Propagate, dense_blocks, host_block};
+use crate::propagate::{Block, HostStep, Propagate, dense_blocks, host_block};
 
 /// A component that is stored as a matrix `[m, m]`.
 pub(super) struct Written<C> {
@@ -20,22 +20,40 @@ impl<C: Element> Written<C> {
     }
 }
 
+impl<C: Element> HostStep for Written<C> {
+    fn states(&self) -> usize {
+        self.values.nrows()
+    }
+
+    fn single(&self, x: &[f32], vectors: usize, out: &mut [f32]) {
+        kernel::left(self.values.as_slice().unwrap_or(&[]), self.values.nrows(), x, vectors, out);
+    }
+
+    fn double(&self, x: &[f64], vectors: usize, out: &mut [f64]) {
+        kernel::left(self.values.as_slice().unwrap_or(&[]), self.values.nrows(), x, vectors, out);
+    }
+}
+
 impl<C: Element> Propagate for Written<C> {
     type Block = Array2<C>;
+
+    fn host(&self) -> Option<&dyn HostStep> {
+        self.closed.then_some(self as &dyn HostStep)
+    }
 
     fn states(&self) -> usize {
         self.values.nrows()
     }
 
     fn step(&self, x: &Array2<C>, out: &mut Array2<C>) -> Result<()> {
-        let m = self.states();
+        let m = self.values.nrows();
         let (x, vectors, out) = dense_blocks(x, out, m)?;
         kernel::left(self.values.as_slice().unwrap_or(&[]), m, x, vectors, out);
         Ok(())
     }
 
     fn lift(&self, rows: ArrayView2<'_, f64>) -> Result<Array2<C>> {
-        host_block(rows, self.states())
+        host_block(rows, self.values.nrows())
     }
 
     fn deflate(&self, x: &mut Array2<C>) -> Result<()> {
@@ -43,7 +61,7 @@ impl<C: Element> Propagate for Written<C> {
     }
 
     fn free(&self) -> Vec<usize> {
-        vec![self.states() - usize::from(self.closed)]
+        vec![self.values.nrows() - usize::from(self.closed)]
     }
 }
 

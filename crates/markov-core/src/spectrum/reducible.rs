@@ -7,9 +7,9 @@ use super::dense::irreducible;
 use super::krylov::{self, Ritz};
 use super::part::{Inside, Written};
 use super::small::by_falling_modulus;
-use super::{Effort, Eigenvalue, Method, Precision};
+use super::{Effort, Eigenvalue, Method, Precision, band};
 use crate::Result;
-use crate::propagate::Propagate;
+use crate::propagate::{Block, Propagate};
 use crate::structure::Components;
 
 /// Up to this number of states, matrices are solved densely if several eigenvalues are wanted.
@@ -50,7 +50,7 @@ pub(super) fn leading<P: Propagate>(
             Ok(ritz?.into_iter().zip(&asked).map(|(ritz, asked)| asked.then_some(ritz)).collect())
         };
         walked = if components.iter().all(Components::irreducible) {
-            run(krylov::leading(chain, &asked, wanted, effort.tolerance, effort.max_products))?
+            run(iterate(chain, &asked, wanted, effort))?
         } else {
             let parts: Vec<(&[usize], bool)> = components
                 .iter()
@@ -58,7 +58,7 @@ pub(super) fn leading<P: Propagate>(
                 .map(|(of, large)| large.map_or((&[][..], true), |c| (&of.members[c][..], of.closed[c])))
                 .collect();
             let inside = Inside::new(chain, &parts)?;
-            run(krylov::leading(&inside, &asked, wanted, effort.tolerance, effort.max_products))?
+            run(iterate(&inside, &asked, wanted, effort))?
         };
     }
     let each = components.iter().zip(&large).zip(walked).enumerate();
@@ -67,6 +67,21 @@ pub(super) fn leading<P: Propagate>(
         one(chain, which, of, walked, wanted, effort, precision)
     })
     .collect()
+}
+
+/// Computes the `wanted` leading eigenvalues, other than the deflated one, of every chain that is selected in `asked`.
+fn iterate<P: Propagate>(chain: &P, asked: &[bool], wanted: usize, effort: Effort) -> Result<Vec<Ritz>> {
+    if let ([true], 1, Some(host)) = (asked, wanted, chain.host()) {
+        let found = if P::Block::EPSILON > f64::EPSILON {
+            band::second::<f32>(host, effort)?
+        } else {
+            band::second::<f64>(host, effort)?
+        };
+        if let Some(ritz) = found {
+            return Ok(vec![ritz]);
+        }
+    }
+    krylov::leading(chain, asked, wanted, effort.tolerance, effort.max_products)
 }
 
 /// Whether a Krylov iteration finds `wanted` eigenvalues of a matrix with `states` rows faster than the dense solver.
@@ -190,22 +205,13 @@ impl Found {
         let m = block.nrows();
         let mut last = None;
         if m > SMALL && (krylov_pays(m, wanted) || m > effort.dense_limit) {
-            let Effort { tolerance, max_products, .. } = effort;
             let run = |precision| match precision {
-                Precision::Single => krylov::leading(
-                    &Written::<f32>::new(block.view(), closed),
-                    &[true],
-                    wanted,
-                    tolerance,
-                    max_products,
-                ),
-                Precision::Double => krylov::leading(
-                    &Written::<f64>::new(block.view(), closed),
-                    &[true],
-                    wanted,
-                    tolerance,
-                    max_products,
-                ),
+                Precision::Single => {
+                    iterate(&Written::<f32>::new(block.view(), closed), &[true], wanted, effort)
+                }
+                Precision::Double => {
+                    iterate(&Written::<f64>::new(block.view(), closed), &[true], wanted, effort)
+                }
             };
             let ways: &[Precision] = match precision {
                 Precision::Single => &[Precision::Single, Precision::Double],

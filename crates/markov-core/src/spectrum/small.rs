@@ -3,9 +3,11 @@
 //! eigenvalues of a full matrix come from faer, but restarts need a Schur form in falling order, and Ritz errors need
 //! single eigenvectors.
 
+use std::ops::{Add, Mul, Sub};
+
 use faer::c64;
 
-use super::francis::hessenberg_eigenvalues;
+use super::francis::{hessenberg_eigenvalues, reduced};
 use super::matrix::Small;
 use crate::{Error, Result};
 
@@ -14,13 +16,24 @@ pub(crate) fn by_falling_modulus(a: &c64, b: &c64) -> std::cmp::Ordering {
     b.norm_sqr().total_cmp(&a.norm_sqr())
 }
 
+/// Fractions of the multiples of the golden ratio are spread evenly without a period.
+const GOLDEN: f64 = 0.618_033_988_749_894_9;
+
+/// Returns the largest distance of an entry other than zero below the diagonal, at least 1: 1 for a Hessenberg matrix.
+fn band(h: &Small<f64>, m: usize) -> usize {
+    let below = |i: usize| (0..i).find(|j| h[(i, *j)] != 0.0).map_or(0, |j| i - j);
+    (1..m).map(below).fold(1, usize::max)
+}
+
 /// Returns the eigenvalues of the leading `m × m` part of `h`, in falling order of modulus.
 pub(crate) fn eigenvalues(h: &Small<f64>, m: usize) -> Result<Vec<c64>> {
-    let hessenberg = (2..m).all(|i| (0..i - 1).all(|j| h[(i, j)] == 0.0));
-    let own = if hessenberg { hessenberg_eigenvalues(h, m) } else { None };
+    let own = match band(h, m) {
+        1 => hessenberg_eigenvalues(h, m),
+        // After a restart, or for several start vectors.
+        band => hessenberg_eigenvalues(&reduced(h, m, band), m),
+    };
     let mut values = match own {
         Some(values) => values,
-        // After a restart the matrix is full.
         None => faer::Mat::from_fn(m, m, |i, j| h[(i, j)])
             .eigenvalues()
             .map_err(|_| Error::Eigensolver { states: m })?,
@@ -29,112 +42,167 @@ pub(crate) fn eigenvalues(h: &Small<f64>, m: usize) -> Result<Vec<c64>> {
     Ok(values)
 }
 
-/// LU factors with partial pivoting of the leading part of `h` minus `shift`.
-struct Shifted {
-    lu: Small<c64>,
-    order: Vec<usize>,
+/// Real or complex numbers. Real ones need a quarter of the work.
+trait Scalar: Copy + Default + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> {
+    fn of(value: c64) -> Self;
+    fn complex(self) -> c64;
+    /// Square of the modulus.
+    fn square(self) -> f64;
+    /// The larger of real and imaginary part, without signs.
+    fn size(self) -> f64;
+    fn times(self, by: f64) -> Self;
+    fn inverse(self) -> Self;
 }
 
-impl Shifted {
+impl Scalar for f64 {
+    fn of(value: c64) -> Self {
+        value.re
+    }
+    fn complex(self) -> c64 {
+        c64::new(self, 0.0)
+    }
+    fn square(self) -> f64 {
+        self * self
+    }
+    fn size(self) -> f64 {
+        self.abs()
+    }
+    fn times(self, by: f64) -> Self {
+        self * by
+    }
+    fn inverse(self) -> Self {
+        self.recip()
+    }
+}
+
+impl Scalar for c64 {
+    fn of(value: c64) -> Self {
+        value
+    }
+    fn complex(self) -> c64 {
+        self
+    }
+    fn square(self) -> f64 {
+        self.norm_sqr()
+    }
+    fn size(self) -> f64 {
+        self.re.abs().max(self.im.abs())
+    }
+    fn times(self, by: f64) -> Self {
+        self * by
+    }
+    fn inverse(self) -> Self {
+        self.inv()
+    }
+}
+
+/// LU factors with partial pivoting of the leading part of `h` minus `shift`.
+struct Shifted<S> {
+    m: usize,
+    /// The upper triangle has the factor `U`; the `band` entries below the diagonal, the multipliers.
+    lu: Vec<S>,
+    band: usize,
+    /// Row that was swapped with each row before its elimination.
+    pivots: Vec<usize>,
+    /// Reciprocals of the diagonal of `U`.
+    inverses: Vec<S>,
+}
+
+impl<S: Scalar> Shifted<S> {
     fn new(h: &Small<f64>, m: usize, shift: c64) -> Self {
-        let mut lu = Small::from_fn(m, m, |i, j| {
-            let value = c64::new(h[(i, j)], 0.0);
-            if i == j { value - shift } else { value }
-        });
-        let size = lu.values.iter().map(|v| v.norm_sqr()).fold(f64::MIN_POSITIVE, f64::max).sqrt();
-        let hessenberg = (2..m).all(|i| (0..i - 1).all(|j| h[(i, j)] == 0.0));
-        let mut order: Vec<usize> = (0..m).collect();
+        let band = band(h, m);
+        let mut lu = Vec::with_capacity(m * m);
+        let mut size: f64 = 0.0;
+        for i in 0..m {
+            let row = &h.values[i * h.columns..][..m];
+            lu.extend(row.iter().map(|value| S::of(c64::new(*value, 0.0))));
+            lu[i * m + i] = S::of(c64::new(row[i], 0.0) - shift);
+            size = row.iter().fold(size, |size, value| size.max(value.abs()));
+        }
+        let least = f64::EPSILON * size.max(shift.norm()).max(f64::MIN_POSITIVE.sqrt());
+        let (mut pivots, mut inverses) = (Vec::with_capacity(m), Vec::with_capacity(m));
         for k in 0..m {
-            let below = if hessenberg { m.min(k + 2) } else { m };
-            let pivot = (k..below)
-                .max_by(|a, b| lu[(*a, k)].norm_sqr().total_cmp(&lu[(*b, k)].norm_sqr()))
-                .unwrap_or(k);
+            let below = m.min(k + 1 + band);
+            let pivot = (k + 1..below)
+                .fold(k, |best, i| if lu[i * m + k].square() > lu[best * m + k].square() { i } else { best });
+            pivots.push(pivot);
             if pivot != k {
-                order.swap(k, pivot);
-                for j in 0..m {
-                    let held = lu[(k, j)];
-                    lu[(k, j)] = lu[(pivot, j)];
-                    lu[(pivot, j)] = held;
-                }
+                let (above, rest) = lu.split_at_mut(pivot * m);
+                above[k * m + k..][..m - k].swap_with_slice(&mut rest[k..m]);
             }
             // An exactly singular pivot means that the shift is an eigenvalue. Replace it by a small number and
             // continue.
-            if lu[(k, k)].norm() < f64::EPSILON * size {
-                lu[(k, k)] = c64::new(f64::EPSILON * size, 0.0);
+            if lu[k * m + k].square() < least * least {
+                lu[k * m + k] = S::of(c64::new(least, 0.0));
             }
-            let reciprocal = lu[(k, k)].inv();
-            for i in k + 1..below {
-                if lu[(i, k)] == c64::new(0.0, 0.0) {
-                    continue;
-                }
-                let factor = lu[(i, k)] * reciprocal;
-                lu[(i, k)] = factor;
-                for j in k + 1..m {
-                    let change = factor * lu[(k, j)];
-                    lu[(i, j)] -= change;
+            let inverse = lu[k * m + k].inverse();
+            inverses.push(inverse);
+            let (upper, lower) = lu.split_at_mut((k + 1) * m);
+            let from = &upper[k * m + k + 1..];
+            for row in lower.chunks_exact_mut(m).take(below - k - 1) {
+                let factor = row[k] * inverse;
+                row[k] = factor;
+                if factor.size() > 0.0 {
+                    row[k + 1..].iter_mut().zip(from).for_each(|(to, from)| *to = *to - factor * *from);
                 }
             }
         }
-        Shifted { lu, order }
+        Shifted { m, lu, band, pivots, inverses }
     }
 
-    /// Solves `(H - shift) z = x` and returns `z` of unit length.
-    fn solve(&self, x: &[c64]) -> Vec<c64> {
-        let m = x.len();
-        let mut z: Vec<c64> = self.order.iter().map(|i| x[*i]).collect();
-        for i in 0..m {
-            for j in 0..i {
-                let change = self.lu[(i, j)] * z[j];
-                z[i] -= change;
+    /// Solves `(H - shift) z = x`, and returns `z` of unit length and its length.
+    fn solve(&self, x: &[S]) -> (Vec<S>, f64) {
+        let m = self.m;
+        let mut z = x.to_vec();
+        for k in 0..m {
+            z.swap(k, self.pivots[k]);
+            for i in k + 1..m.min(k + 1 + self.band) {
+                z[i] = z[i] - self.lu[i * m + k] * z[k];
             }
         }
         for i in (0..m).rev() {
-            for j in i + 1..m {
-                let change = self.lu[(i, j)] * z[j];
-                z[i] -= change;
-            }
-            z[i] /= self.lu[(i, i)];
+            let row = &self.lu[i * m + i + 1..(i + 1) * m];
+            let sum = row.iter().zip(&z[i + 1..]).fold(S::default(), |sum, (a, z)| sum + *a * *z);
+            z[i] = (z[i] - sum) * self.inverses[i];
         }
         unit(z)
     }
 
-    /// Solves `zᵀ (H - shift) = xᵀ` and returns `z` of unit length.
-    fn solve_left(&self, x: &[c64]) -> Vec<c64> {
-        let m = x.len();
+    /// Solves `zᵀ (H - shift) = xᵀ`, and returns `z` of unit length and its length.
+    fn solve_left(&self, x: &[S]) -> (Vec<S>, f64) {
+        let m = self.m;
         let mut z = x.to_vec();
         for i in 0..m {
-            for j in 0..i {
-                let change = self.lu[(j, i)] * z[j];
-                z[i] -= change;
+            z[i] = z[i] * self.inverses[i];
+            let (done, rest) = z.split_at_mut(i + 1);
+            let row = &self.lu[i * m + i + 1..(i + 1) * m];
+            rest.iter_mut().zip(row).for_each(|(z, a)| *z = *z - done[i] * *a);
+        }
+        for k in (0..m).rev() {
+            for i in k + 1..m.min(k + 1 + self.band) {
+                z[k] = z[k] - self.lu[i * m + k] * z[i];
             }
-            z[i] /= self.lu[(i, i)];
+            z.swap(k, self.pivots[k]);
         }
-        for i in (0..m).rev() {
-            for j in i + 1..m {
-                let change = self.lu[(j, i)] * z[j];
-                z[i] -= change;
-            }
-        }
-        let mut placed = vec![c64::new(0.0, 0.0); m];
-        for (position, row) in self.order.iter().enumerate() {
-            placed[*row] = z[position];
-        }
-        unit(placed)
+        unit(z)
     }
 }
 
-fn unit(mut z: Vec<c64>) -> Vec<c64> {
+/// Returns `z / ‖z‖` and `‖z‖`.
+fn unit<S: Scalar>(mut z: Vec<S>) -> (Vec<S>, f64) {
     // Scaled first, since inverse iteration produces huge numbers by design.
-    let top = z.iter().map(|z| z.norm()).fold(f64::MIN_POSITIVE, f64::max);
-    z.iter_mut().for_each(|z| *z /= top);
-    let norm = z.iter().map(|z| z.norm_sqr()).sum::<f64>().sqrt();
-    z.iter_mut().for_each(|z| *z /= norm);
-    z
+    let top = z.iter().fold(f64::MIN_POSITIVE, |top, z| top.max(z.size()));
+    z.iter_mut().for_each(|z| *z = z.times(top.recip()));
+    let norm = z.iter().map(|z| z.square()).sum::<f64>().sqrt();
+    z.iter_mut().for_each(|z| *z = z.times(norm.recip()));
+    (z, top * norm)
 }
 
-/// Error of a Ritz value as an eigenvalue of the full matrix.
+/// A Ritz value and its error as an eigenvalue of the full matrix.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct RitzError {
+    /// The Ritz value, closer to an eigenvalue of the projected matrix than the shift was.
+    pub(crate) value: c64,
     /// `‖M x - θ x‖` for the unit Ritz vector `x`.
     pub(crate) residual: f64,
     /// Condition number of the Ritz value, `1 / |cos(left, right)|`, at most `1 / f64::EPSILON`, at which no digit is
@@ -142,17 +210,53 @@ pub(crate) struct RitzError {
     pub(crate) condition: f64,
 }
 
-/// Returns residual and condition of the Ritz value `theta` of the leading `m × m` part of `h`, whose row `m` couples
-/// the space to the next basis vector.
-pub(crate) fn ritz_error(h: &Small<f64>, m: usize, theta: c64) -> RitzError {
-    let factors = Shifted::new(h, m, theta);
-    // A start without symmetries, so that no eigenvector is orthogonal to it.
-    let start: Vec<c64> = (0..m).map(|i| c64::new(1.0 + (i as f64 * 0.7).sin() / 2.0, 0.0)).collect();
-    let right = factors.solve(&factors.solve(&start));
-    let left = factors.solve_left(&factors.solve_left(&start));
-    let coupling: c64 = right.iter().enumerate().map(|(j, z)| z * h[(m, j)]).sum();
-    let cosine: c64 = left.iter().zip(&right).map(|(l, r)| l * r).sum();
-    RitzError { residual: coupling.norm(), condition: cosine.norm().max(f64::EPSILON).recip() }
+/// Returns residual and condition of the Ritz value `theta` of the leading `m × m` part of `h`, whose rows from `m` on, as
+/// many as there were start vectors, couple the space to the next basis vectors.
+pub(crate) fn ritz_error(h: &Small<f64>, m: usize, starts: usize, theta: c64) -> RitzError {
+    if theta.im == 0.0 {
+        ritz_error_in::<f64>(h, m, starts, theta)
+    } else {
+        ritz_error_in::<c64>(h, m, starts, theta)
+    }
+}
+
+fn ritz_error_in<S: Scalar>(h: &Small<f64>, m: usize, starts: usize, theta: c64) -> RitzError {
+    let factors = Shifted::<S>::new(h, m, theta);
+    let start = asymmetric::<S>(m);
+    let before = factors.solve(&start).0;
+    let (right, length) = factors.solve(&before);
+    let left = factors.solve_left(&factors.solve_left(&start).0).0;
+    let dot = |a: &[S], b: &[S]| a.iter().zip(b).fold(S::default(), |sum, (a, b)| sum + *a * *b).complex();
+    let cosine = dot(&left, &right);
+    // (H - θ) right = before / length: the quotient of Rayleigh with both eigenvectors.
+    let step = dot(&left, &before) / (cosine * length);
+    let value = if step.norm().is_finite() { theta + step } else { theta };
+    RitzError {
+        value,
+        residual: coupling(h, m, starts, &right),
+        condition: cosine.norm().max(f64::EPSILON).recip(),
+    }
+}
+
+/// Returns the residual of the Ritz value `theta`, as in [`ritz_error`].
+pub(crate) fn ritz_residual(h: &Small<f64>, m: usize, starts: usize, theta: c64) -> f64 {
+    fn of<S: Scalar>(h: &Small<f64>, m: usize, starts: usize, theta: c64) -> f64 {
+        let factors = Shifted::<S>::new(h, m, theta);
+        coupling(h, m, starts, &factors.solve(&factors.solve(&asymmetric::<S>(m)).0).0)
+    }
+    if theta.im == 0.0 { of::<f64>(h, m, starts, theta) } else { of::<c64>(h, m, starts, theta) }
+}
+
+/// A start without symmetries, so that no eigenvector is orthogonal to it.
+fn asymmetric<S: Scalar>(m: usize) -> Vec<S> {
+    (0..m).map(|i| S::of(c64::new(0.5 + (i as f64 * GOLDEN).fract(), 0.0))).collect()
+}
+
+/// Returns the length of the part of a vector's image that is outside of the space.
+fn coupling<S: Scalar>(h: &Small<f64>, m: usize, starts: usize, vector: &[S]) -> f64 {
+    let row = |i: usize| &h.values[i * h.columns..][..m];
+    let part = |i| row(i).iter().zip(vector).fold(S::default(), |sum, (h, z)| sum + z.times(*h)).square();
+    (m..m + starts).map(part).sum::<f64>().sqrt()
 }
 
 /// A complex Schur form `H = Q T Qᴴ` by shifted QR with plane rotations.
@@ -379,11 +483,11 @@ mod tests {
     fn ritz_error_vanishes_without_coupling_and_sees_conditioning() {
         let mut h = Small::zeros(3, 2);
         (h[(0, 0)], h[(0, 1)], h[(1, 1)]) = (0.5, 100.0, 0.4);
-        let error = ritz_error(&h, 2, c64::new(0.5, 0.0));
+        let error = ritz_error(&h, 2, 1, c64::new(0.5, 0.0));
         assert!(error.residual < 1e-12);
         // Left and right eigenvectors of 0.5 are (1, 1000)/‖·‖ and (1, 0): the cosine is one in a thousand.
         assert!((error.condition - 1000.0).abs() < 1.0);
         h[(2, 0)] = 0.1;
-        assert!((ritz_error(&h, 2, c64::new(0.5, 0.0)).residual - 0.1).abs() < 1e-9);
+        assert!((ritz_error(&h, 2, 1, c64::new(0.5, 0.0)).residual - 0.1).abs() < 1e-9);
     }
 }

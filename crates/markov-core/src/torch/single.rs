@@ -11,7 +11,7 @@ use super::{LAST, indices, to_vec};
 use crate::Result;
 use crate::random::Random;
 use crate::spectrum::Effort;
-use crate::spectrum::krylov::{BREAKDOWN, goal, judge};
+use crate::spectrum::krylov::{BREAKDOWN, Projected, goal, judge};
 use crate::spectrum::matrix::Small;
 use crate::tolerance::ROW_TOLERANCE;
 
@@ -88,7 +88,8 @@ fn modulus(h: &Small<f64>, m: usize, whole: bool, tolerance: f64) -> Result<Opti
     // A direction that vanished: the space is invariant, and no further eigenvalue is in it.
     let closed = (0..m).find(|&j| h[(j + 1, j)] <= BREAKDOWN * EPSILON).map(|j| j + 1);
     let (m, whole) = (closed.unwrap_or(m), closed.is_some() || whole);
-    let ritz = judge(h, m, 1, |modulus| goal(modulus, tolerance, EPSILON), whole, EPSILON, m)?;
+    let projected = Projected { h, m, starts: 1, whole };
+    let ritz = judge(&projected, 1, |modulus| goal(modulus, tolerance, EPSILON), EPSILON, m)?;
     Ok(ritz.values.first().filter(|_| ritz.converged).map(|first| first.value.norm().min(1.0)))
 }
 
