@@ -2,6 +2,8 @@
 
 use std::panic::{self, AssertUnwindSafe};
 
+use models::memory::{WORK_BYTES, copy_work};
+
 use crate::failure::Failure;
 
 /// Explains aborts. Where an allocation of Rust or of a C++ library fails, the process is aborted after a line that says how
@@ -12,8 +14,6 @@ pub(crate) fn explain_aborts() {
     use std::io::Write;
     use std::mem::ManuallyDrop;
     use std::os::fd::FromRawFd;
-
-    use models::memory::{WORK_BYTES, copy_work};
 
     let explain = || {
         let mut work = [0; WORK_BYTES];
@@ -46,29 +46,53 @@ pub(crate) fn on_interruption(handler: impl FnMut() + Send + 'static) -> Result<
     })
 }
 
-/// Does `work`. If a thread that it needs cannot be started, returns an error that says so; libraries panic there.
-pub(crate) fn explain_missing_threads(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
+/// Does `work`. If a library panics because the system refuses a thread or memory, returns an error that says so.
+pub(crate) fn explain_panics(work: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failure> {
     let usual = panic::take_hook();
     panic::set_hook(Box::new(move |info| {
-        if !lacks_thread(&info.to_string()) {
+        if explanation(&info.to_string()).is_none() {
             usual(info);
         }
     }));
     panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<String>().map(String::as_str);
         let text = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or_default();
-        if !lacks_thread(text) {
-            panic::resume_unwind(payload);
+        match explanation(text) {
+            Some(explanation) => Err(Failure::other(explanation)),
+            None => panic::resume_unwind(payload),
         }
-        Err(Failure::other(
-            "a thread cannot be started, because the limit on processes and threads is reached (pids.max of the \
-             container, or ulimit -u); raise it, or use fewer threads with OMP_NUM_THREADS=1, RAYON_NUM_THREADS=1 and \
-             POLARS_MAX_THREADS=1. Finished items are kept",
-        ))
     })
 }
 
-/// Whether a panic is about a thread that the system refused.
-fn lacks_thread(message: &str) -> bool {
-    message.contains("WouldBlock") && message.to_lowercase().contains("thread")
+/// What a panic is about, if the system refused something.
+fn explanation(panic: &str) -> Option<String> {
+    if panic.contains("WouldBlock") && panic.to_lowercase().contains("thread") {
+        let text = "a thread cannot be started, because the limit on processes and threads is reached (pids.max of the \
+                    container, or ulimit -u); raise it, or use fewer threads with OMP_NUM_THREADS=1, RAYON_NUM_THREADS=1 \
+                    and POLARS_MAX_THREADS=1. Finished items are kept";
+        return Some(text.into());
+    }
+    // The compressor of PNG and Parquet files.
+    if panic.contains("MemError") {
+        let mut work = [0; WORK_BYTES];
+        let length = copy_work(&mut work);
+        let work = String::from_utf8_lossy(&work[..length]);
+        return Some(format!("memory ran out while a file was compressed {work}").trim_end().into());
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panics_of_libraries_for_lack_of_memory_or_threads_are_errors() {
+        let said = |text: &'static str| explain_panics(|| panic!("{text}")).expect_err("a panic").to_string();
+        assert!(
+            said("assertion `left == right` failed: left: MemError right: Ok").starts_with("memory ran out")
+        );
+        let thread = "called `Result::unwrap()`: Os { kind: WouldBlock } for a new thread";
+        assert!(said(thread).starts_with("a thread cannot be started"));
+    }
 }

@@ -24,7 +24,7 @@ fn main() -> std::process::ExitCode {
     notes::listen();
     limits::explain_aborts();
     let result = match Args::try_parse() {
-        Ok(args) => limits::explain_missing_threads(|| execute(args.command)),
+        Ok(args) => limits::explain_panics(|| execute(args.command)),
         // The message quotes the arguments, which may be names of files.
         Err(refusal)
             if refusal.use_stderr() && refusal.to_string().contains(models::escape::is_hidden_in_lines) =>

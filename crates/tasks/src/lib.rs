@@ -18,6 +18,7 @@ mod screen;
 mod seed;
 pub mod segment;
 mod task;
+mod texts;
 mod vocabulary;
 
 pub use error::{Error, Result, missing};

@@ -36,7 +36,8 @@ pub use sag::{Sag, SagGuide};
 use crate::dataset::{InputFile, Sourced};
 use crate::error::{Error, Result};
 use crate::screen::screen;
-use crate::task::{Answer, Task, in_order};
+use crate::task::{Answer, Failure, Task, in_order};
+use crate::texts::{Encoded, encode_each};
 
 /// An image to generate.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,8 +82,8 @@ struct Ready {
     decoder: ImageDecoder,
     /// Embedding of the negative prompt, `[tokens, width]`.
     unconditional: Tensor,
-    /// Embeddings of prompts, `[tokens, width]` each.
-    texts: BTreeMap<String, Tensor>,
+    /// Embeddings of prompts, `[tokens, width]` each, and the reasons for those that are not finite.
+    texts: Encoded<Tensor>,
 }
 
 impl Guidance {
@@ -144,12 +145,12 @@ impl Guidance {
 
     fn prepare(&self) -> Result<Ready> {
         let Self { config, pipeline, .. } = self;
-        let mut unconditional = encode(&**pipeline, [config.negative_prompt.clone()].into())?;
+        let negative = &config.negative_prompt;
+        let (mut unconditional, _) =
+            encode_each([negative.clone()].into(), |texts| pipeline.encode_texts(texts))?;
         Ok(Ready {
-            unconditional: unconditional
-                .remove(&config.negative_prompt)
-                .ok_or_else(|| not_encoded(&config.negative_prompt))?,
-            texts: BTreeMap::new(),
+            unconditional: unconditional.remove(negative).ok_or_else(|| not_encoded(negative))?,
+            texts: Encoded::default(),
             network: pipeline.network()?,
             decoder: pipeline.image_decoder()?,
         })
@@ -162,13 +163,15 @@ impl Guidance {
 
     /// Encodes the prompts of these items, and of those that follow them, unless they are encoded already.
     fn encode_prompts(&self, ready: &mut Ready, items: Range<usize>) -> Result<()> {
-        if items.clone().all(|index| ready.texts.contains_key(self.prompt(index))) {
+        let (texts, bad) = &ready.texts;
+        let known = |prompt| texts.contains_key(prompt) || bad.contains_key(prompt);
+        if items.clone().all(|index| known(self.prompt(index))) {
             return Ok(());
         }
         let end = items.end.max(self.items.len().min(items.start.saturating_add(ENCODED_AT_ONCE)));
         let prompts = (items.start..end).map(|index| self.prompt(index).to_owned()).collect();
         // The earlier ones are dropped: thousands of prompts need gigabytes.
-        ready.texts = encode(&*self.pipeline, prompts)?;
+        ready.texts = encode_each(prompts, |texts| self.pipeline.encode_texts(texts))?;
         Ok(())
     }
 
@@ -206,7 +209,7 @@ impl Guidance {
         let noise = Tensor::f_stack(&noise.collect::<models::Result<Vec<_>>>()?, 0)?;
         let text = |&index: &usize| {
             let prompt = self.prompt(index);
-            ready.texts.get(prompt).map(Tensor::shallow_clone).ok_or_else(|| not_encoded(prompt))
+            ready.texts.0.get(prompt).map(Tensor::shallow_clone).ok_or_else(|| not_encoded(prompt))
         };
         let text = Tensor::f_stack(&items.iter().map(text).collect::<models::Result<Vec<_>>>()?, 0)?;
         let drawn = self.config.methods.iter().map(|method| self.draw(ready, method, (&noise, &text)));
@@ -246,13 +249,6 @@ impl Guidance {
         };
         items.iter().enumerate().map(keep).collect()
     }
-}
-
-/// Encodes each prompt to `[tokens, width]`.
-fn encode(pipeline: &dyn NoisePipeline, prompts: BTreeSet<String>) -> Result<BTreeMap<String, Tensor>> {
-    let prompts: Vec<String> = prompts.into_iter().collect();
-    let encoded = pipeline.encode_texts(&prompts)?;
-    Ok(prompts.into_iter().zip(encoded).collect())
 }
 
 fn not_encoded(prompt: &str) -> models::Error {
@@ -328,9 +324,14 @@ impl Task for Guidance {
             None => self.prepare()?,
         };
         self.encode_prompts(&mut ready, range.clone())?;
-        let answers =
-            screen(range.collect(), |index| &self.items[index].id, |items| self.records(&ready, items))?;
+        let id = |index: usize| self.items[index].id.as_str();
+        let bad = |index: usize| {
+            Some((index, Failure::of_network(id(index), ready.texts.1.get(self.prompt(index))?)))
+        };
+        let failures: Vec<(usize, Failure)> = range.clone().filter_map(bad).collect();
+        let fine = range.filter(|index| failures.iter().all(|(failed, _)| failed != index)).collect();
+        let answers = screen(fine, id, |items| self.records(&ready, items))?;
         self.ready = Some(ready);
-        Ok(in_order(answers, []))
+        Ok(in_order(answers, failures))
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use models::flow_match::add_noise;
 use models::image::{Resample, resize};
 use models::pipeline::{Draw, EncodedText, JointNetwork, JointPass};
-use models::{NotFinite, TokenLayout, noise};
+use models::{TokenLayout, noise};
 use rayon::prelude::*;
 use tch::Tensor;
 
@@ -17,12 +17,10 @@ use crate::dataset::segmentation::{Segmented, SegmentedImage};
 use crate::error::Result;
 use crate::seed::seed_of;
 use crate::task::Failure;
+use crate::texts::encode_each;
 
 /// Number of images that are decoded before the first of them is encoded.
 const DECODED_AT_ONCE: usize = 16;
-
-/// Number of texts that may fail in an encoder before the run ends: each costs another round of encoding.
-const MOST_BAD_TEXTS: usize = 8;
 
 /// The network, and all encoded inputs of its passes.
 pub(super) struct Ready {
@@ -43,7 +41,8 @@ impl Segment {
     /// Encodes the prompts and images of these items, and loads the network.
     pub(super) fn prepare(&self, expected: &[usize]) -> Result<Ready> {
         let texts = expected.iter().flat_map(|&index| self.texts(&self.items[index])).collect();
-        let (texts, bad_texts) = self.encode_texts(texts)?;
+        let (texts, bad_texts) =
+            encode_each(texts, |texts| self.pipeline.encode_texts(texts, self.config.text_tokens))?;
         let mut images = HashMap::new();
         let mut encoded = Vec::new();
         for &index in expected {
@@ -96,28 +95,6 @@ impl Segment {
     fn texts(&self, item: &SegmentedImage) -> Vec<String> {
         let concepts = self.concepts(item).unwrap_or_default();
         concepts.into_iter().chain([self.prompt(item)]).collect()
-    }
-
-    /// Encodes texts. Returns the encoded ones, and the reasons for those whose embeddings are not finite.
-    fn encode_texts(
-        &self,
-        texts: BTreeSet<String>,
-    ) -> Result<(BTreeMap<String, EncodedText>, BTreeMap<String, NotFinite>)> {
-        let mut texts: Vec<String> = texts.into_iter().collect();
-        let mut bad = BTreeMap::new();
-        loop {
-            let error = match self.pipeline.encode_texts(&texts, self.config.text_tokens) {
-                Ok(encoded) => return Ok((texts.into_iter().zip(encoded).collect(), bad)),
-                Err(error) => error.into_not_finite()?,
-            };
-            match error.text.clone().filter(|_| bad.len() < MOST_BAD_TEXTS && texts.len() > 1) {
-                Some(text) => {
-                    texts.retain(|other| *other != text);
-                    bad.insert(text, error);
-                }
-                None => return Err(models::Error::from(error).into()),
-            }
-        }
     }
 
     /// Runs all passes over a batch of items with equally many classes. Returns what the probe has kept, and the layout
