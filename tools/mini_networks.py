@@ -17,6 +17,8 @@ from transformers import (
     CLIPImageProcessor,
     CLIPModel,
     CLIPTokenizer,
+    Dinov2Config,
+    Dinov2ForImageClassification,
     Dinov2WithRegistersConfig,
     Dinov2WithRegistersForImageClassification,
     ViTConfig,
@@ -173,27 +175,21 @@ class Dinov2(Network):
 
     def __init__(self):
         super().__init__()
-        config = Dinov2WithRegistersConfig(
-            image_size=SIZE,
-            patch_size=PATCH,
-            hidden_size=WIDTH,
-            num_hidden_layers=LAYERS,
-            num_attention_heads=HEADS,
-            mlp_ratio=MLP // WIDTH,
-            num_register_tokens=4,
-            initializer_range=0.05,
-            **NAMES,
-        )
+        config = Dinov2WithRegistersConfig(**dinov2_config(), num_register_tokens=4)
         self.model = Dinov2WithRegistersForImageClassification(config)
 
+    def backbone(self):
+        """The network without its classifier."""
+        return self.model.dinov2_with_registers
+
     def tokens(self, pixels):
-        return self.model.dinov2_with_registers.embeddings(pixels)
+        return self.backbone().embeddings(pixels)
 
     def layers(self):
-        return list(self.model.dinov2_with_registers.encoder.layer)
+        return list(self.backbone().encoder.layer)
 
     def norm(self, hidden):
-        return self.model.dinov2_with_registers.layernorm(hidden)
+        return self.backbone().layernorm(hidden)
 
     def logits(self, states):
         hidden = self.norm(states[-1])
@@ -202,6 +198,20 @@ class Dinov2(Network):
     def processor(self):
         sizes = {"size": {"shortest_edge": SIZE}, "crop_size": {"height": SIZE, "width": SIZE}}
         return BitImageProcessor(resample=3, **sizes, **statistics(self))
+
+
+class Dinov2NoRegisters(Dinov2):
+    """`facebook/dinov2-*-imagenet1k-1-layer`: the same network without the registers."""
+
+    special = 1
+    witness = "dinov2.encoder.layer.0.layer_scale1.lambda1"
+
+    def __init__(self):
+        Network.__init__(self)
+        self.model = Dinov2ForImageClassification(Dinov2Config(**dinov2_config()))
+
+    def backbone(self):
+        return self.model.dinov2
 
 
 class Clip(Network):
@@ -285,6 +295,20 @@ def vit_config(**more):
         encoder_stride=PATCH,
         **more,
     )
+
+
+def dinov2_config():
+    """What DINOv2 has with and without registers, in the common size."""
+    return {
+        "image_size": SIZE,
+        "patch_size": PATCH,
+        "hidden_size": WIDTH,
+        "num_hidden_layers": LAYERS,
+        "num_attention_heads": HEADS,
+        "mlp_ratio": MLP // WIDTH,
+        "initializer_range": 0.05,
+        **NAMES,
+    }
 
 
 def statistics(network):

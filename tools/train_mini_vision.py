@@ -9,8 +9,8 @@ Needs torch 2.11.0, transformers 5.23.0, safetensors 0.8.0, numpy 2.4.6, pillow 
 
 and `results/mini/README.md` records the command that made the committed weights.
 
-`mini_networks.py` has the architectures: vit, clip, dino, dinov2. All learn from labels, also those whose namesakes learned
-without: what is miniature here is the network. Three things help them to learn from few scenes:
+`mini_networks.py` has the architectures: vit, clip, dino, dinov2, dinov2-no-registers. All learn from labels, also those whose
+namesakes learned without: what is miniature here is the network. Three things help them to learn from few scenes:
 
 * Scenes are turned by quarter turns, mirrored, and have their colour channels permuted and scaled at random: every
   class is closed under these.
@@ -42,10 +42,11 @@ import torch.nn.functional as F
 import transformers
 from PIL import Image
 
-from mini_networks import CLASSES, PATCH, SIZE, WIDTH, Clip, Dino, Dinov2, Vit
+from mini_networks import CLASSES, PATCH, SIZE, WIDTH, Clip, Dino, Dinov2, Dinov2NoRegisters, Vit
 
 SIDE = SIZE // PATCH
 CELLS = 4
+WITHOUT_CAPTIONS = {"vit": Vit, "dino": Dino, "dinov2": Dinov2, "dinov2-no-registers": Dinov2NoRegisters}
 
 
 def decode(paths):
@@ -160,7 +161,7 @@ def accuracy(network, images, labels, share=0.0, seed=0):
 def build(arguments):
     """The network to train; CLIP's tokenizer is learned from the captions of the scenes and from the templates."""
     if arguments.architecture != "clip":
-        return {"vit": Vit, "dino": Dino, "dinov2": Dinov2}[arguments.architecture]()
+        return WITHOUT_CAPTIONS[arguments.architecture]()
     templates = tomllib.loads(Path("datasets/mini/mini.toml").read_text())["templates"]
     captions = [json.loads(line)["caption"] for line in (arguments.train / "scenes.jsonl").open()]
     return Clip(templates, "\n".join(captions[:2000] + templates))
@@ -231,7 +232,7 @@ def optimisers(network, heads, arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("architecture", choices=["vit", "clip", "dino", "dinov2"])
+    parser.add_argument("architecture", choices=["clip", *WITHOUT_CAPTIONS])
     parser.add_argument("--train", type=Path, required=True, help="exported scenes to learn from")
     parser.add_argument("--val", type=Path, required=True, help="exported scenes of the other split")
     parser.add_argument("--check", type=Path, help="exported scenes that nothing was decided by")

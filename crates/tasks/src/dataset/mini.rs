@@ -11,8 +11,8 @@ use crate::mini::{self, SceneSpec, Split};
 /// Maximum number of scenes of a dataset. All scenes are listed before the first one is drawn.
 const MOST_SCENES: u64 = 1_000_000;
 
-/// `[dataset.mini]`: procedural scenes. Whole images carry the class of their one object; pixels are labelled with the
-/// exact mask of the scene's leading class, however many objects there are, or with the classes of all objects.
+/// `[dataset.mini]`: procedural scenes. Whole images carry the class of their one object. Pixels are labelled with the
+/// exact masks of the classes that `protocol` searches or, where every pixel needs a class, with the classes of all objects.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MiniConfig {
@@ -30,6 +30,26 @@ pub struct MiniConfig {
     /// Number of objects in a scene.
     #[serde(default, skip_serializing_if = "Objects::is_one")]
     pub objects: Objects,
+    /// Which classes are searched in a scene. Default: that of the main object.
+    #[serde(default, skip_serializing_if = "MiniProtocol::is_default")]
+    pub protocol: MiniProtocol,
+}
+
+/// Which classes are searched in a scene.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum MiniProtocol {
+    /// The class of the scene's main object; all other objects belong to the background.
+    #[default]
+    LeadingClass,
+    /// The classes of all objects.
+    MultiClass,
+}
+
+impl MiniProtocol {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// Range of the number of objects in a scene; all numbers in it are equally likely.
@@ -73,6 +93,7 @@ impl MiniConfig {
                         .into(),
             });
         }
+        self.refuse_protocol("a label for the whole image")?;
         let spec = self.spec()?;
         let &Self { seed, split, .. } = self;
         let item = |index| {
@@ -90,16 +111,26 @@ impl MiniConfig {
         let spec = self.spec()?;
         let &Self { seed, split, .. } = self;
         let item = |index| {
-            let name = mini::leading_class(seed, split, index).name().to_owned();
-            let labels = SceneLabels::Leading;
+            let (classes, labels) = match self.protocol {
+                MiniProtocol::LeadingClass => {
+                    let name = mini::leading_class(seed, split, index).name().to_owned();
+                    (vec![NamedClass { label: 1, name }], SceneLabels::Leading)
+                }
+                MiniProtocol::MultiClass => {
+                    let mut classes = mini::classes(&spec, seed, split, index);
+                    classes.sort_by_key(|class| class.label());
+                    (classes.into_iter().map(named).collect(), SceneLabels::All)
+                }
+            };
             let source = segmentation::Source::Scene { spec: spec.clone(), seed, split, index, labels };
-            SegmentedImage::new(self.id(index), vec![NamedClass { label: 1, name }], source)
+            SegmentedImage::new(self.id(index), classes, source)
         };
         Ok((0..self.count).map(item).collect())
     }
 
     /// Returns the scenes with all of their objects: the background is class 0 and the ten shapes follow.
     pub(super) fn labelled_pixels(&self) -> Result<LabelledPixels> {
+        self.refuse_protocol("a class for every pixel")?;
         let spec = self.spec()?;
         let &Self { seed, split, .. } = self;
         let item = |index| {
@@ -110,6 +141,19 @@ impl MiniConfig {
         let shapes = mini::Class::ALL.map(mini::Class::name);
         let classes = std::iter::once("background").chain(shapes).map(str::to_owned).collect();
         Ok(LabelledPixels { classes, items: (0..self.count).map(item).collect() })
+    }
+
+    /// Fails if a protocol was chosen although `needed`, which the experiment reads, does not depend on it.
+    fn refuse_protocol(&self, needed: &str) -> Result<()> {
+        if self.protocol.is_default() {
+            return Ok(());
+        }
+        Err(Error::Setting {
+            setting: "dataset.mini.protocol",
+            reason: format!(
+                "this experiment needs {needed} and searches for no classes; leave `protocol` out"
+            ),
+        })
     }
 
     fn spec(&self) -> Result<SceneSpec> {
@@ -125,4 +169,10 @@ impl MiniConfig {
     fn id(&self, index: u64) -> String {
         format!("{}-{index:06}", self.split.name())
     }
+}
+
+/// Returns a class with its label in [`SceneLabels::All`].
+fn named(class: mini::Class) -> NamedClass {
+    // There are ten classes.
+    NamedClass { label: class.label() as u8 + 1, name: class.name().to_owned() }
 }

@@ -28,7 +28,7 @@ use crate::mini::{SceneSpec, Split};
 pub use folder::FolderConfig;
 pub use imagenet::ImageNetConfig;
 pub use listing::{note_left_out, python_order};
-pub use mini::{MiniConfig, Objects};
+pub use mini::{MiniConfig, MiniProtocol, Objects};
 pub use parquet::{MaskValues, ParquetConfig, ParquetFiles};
 pub use published::{MissingPart, Place};
 pub use reference::ReferenceConfig;

@@ -145,6 +145,19 @@ pub fn leading_class(seed: u64, split: Split, index: u64) -> Class {
     order[(index % block) as usize]
 }
 
+/// The classes of the scene's objects, from the lowest to the topmost, without drawing the scene.
+pub fn classes(spec: &SceneSpec, seed: u64, split: Split, index: u64) -> Vec<Class> {
+    let mut rng = stream(seed, split, index, Part::Objects);
+    let count = rng.between(spec.objects());
+    let first = leading_class(seed, split, index);
+    let mut others: Vec<Class> = Class::ALL.into_iter().filter(|&class| class != first).collect();
+    rng.shuffle(&mut others);
+    let mut classes: Vec<Class> = std::iter::once(first).chain(others).take(count).collect();
+    // Shuffled so that the leading class is not always the lowest object.
+    rng.shuffle(&mut classes);
+    classes
+}
+
 /// Draws scene `index` of a split of the data set that `seed` and `spec` describe.
 ///
 /// The result is identical to the bit on every platform. Neither geometry nor colours depend on the size in `spec`. In
@@ -153,15 +166,8 @@ pub fn leading_class(seed: u64, split: Split, index: u64) -> Class {
 pub fn scene(spec: &SceneSpec, seed: u64, split: Split, index: u64) -> Scene {
     let part = |part: Part| stream(seed, split, index, part);
 
-    let mut rng = part(Part::Objects);
-    let count = rng.between(spec.objects());
-    let first = leading_class(seed, split, index);
-    let mut others: Vec<Class> = Class::ALL.into_iter().filter(|&class| class != first).collect();
-    rng.shuffle(&mut others);
-    let mut classes: Vec<Class> = std::iter::once(first).chain(others).take(count).collect();
-    // Shuffled so that the leading class is not always the lowest object.
-    rng.shuffle(&mut classes);
-
+    let classes = classes(spec, seed, split, index);
+    let count = classes.len();
     let figures = layout::arrange(&mut part(Part::Layout), &classes, spec.max_overlap());
 
     let mut rng = part(Part::Colours);
