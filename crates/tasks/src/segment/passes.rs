@@ -1,6 +1,6 @@
 //! Encodes the inputs of the passes, and runs the passes.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 
 use models::flow_match::add_noise;
 use models::image::{Resample, resize};
