@@ -9,7 +9,8 @@ use std::sync::{Once, OnceLock};
 
 use models::features::FeatureFile;
 use models::image::{Orientation, Preprocessor, Rgb8};
-use models::{Device, Kind, Weights, clip, matrix_file, t5};
+use models::matrix_file::{self, StoredMatrix};
+use models::{Device, Kind, Weights, clip, t5};
 use tasks::dataset::{
     CocoStuffConfig, FolderConfig, ImageNetConfig, ImageNetSegmentationConfig, MaskValues, MasksConfig,
     ParquetConfig, ParquetFiles, PascalVocConfig, VocProtocol,
@@ -112,6 +113,7 @@ pub fn safetensors(data: &[u8]) {
     }
     let _ = matrix_file::read(&path, None);
     let _ = matrix_file::read(&path, Some("a"));
+    matrices_of(&path);
     let _ = FeatureFile::read(&path);
 }
 
@@ -132,6 +134,27 @@ pub fn npy(data: &[u8]) {
     let path = put("array.npy", data);
     let _ = matrix_file::read(&path, None);
     let _ = matrix_file::read_table(&path);
+    matrices_of(&path);
+}
+
+/// Reads the matrices of a file one at a time: they are those of the whole tensors.
+fn matrices_of(path: &Path) {
+    let Ok(contents) = matrix_file::Contents::of(path) else { return };
+    for tensor in contents.tensors() {
+        let (Ok(stack), Ok(whole)) = (contents.stack(tensor), contents.read(tensor)) else { continue };
+        let mut whole = whole.data.iter();
+        for number in 0..stack.count {
+            let values: Vec<f64> = match stack.matrix(number) {
+                StoredMatrix::F64(values) => values.to_vec(),
+                StoredMatrix::F32(values) => values.iter().map(|value| f64::from(*value)).collect(),
+            };
+            for value in values {
+                let other = whole.next().expect("as many numbers");
+                assert!(value.to_bits() == other.to_bits() || value.is_nan() && other.is_nan());
+            }
+        }
+        assert!(whole.next().is_none());
+    }
 }
 
 /// Reads a NumPy archive with the statistics of a set of images.
