@@ -87,12 +87,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn panics_of_libraries_for_lack_of_memory_or_threads_are_errors() {
-        let said = |text: &'static str| explain_panics(|| panic!("{text}")).expect_err("a panic").to_string();
-        assert!(
-            said("assertion `left == right` failed: left: MemError right: Ok").starts_with("memory ran out")
-        );
-        let thread = "called `Result::unwrap()`: Os { kind: WouldBlock } for a new thread";
-        assert!(said(thread).contains("a thread cannot be started"));
+    fn panics_of_libraries_for_lack_of_memory_or_threads_are_explained() {
+        let compressor = "assertion `left == right` failed\n  left: MemError\n right: Ok";
+        assert!(explanation(compressor).is_some_and(|text| text.starts_with("memory ran out")));
+        let thread = "cannot start a thread: Os { code: 11, kind: WouldBlock, message: \"try again\" }";
+        assert!(explanation(thread).is_some_and(|text| text.starts_with("a thread cannot be started")));
+        assert_eq!(explanation("index out of bounds: the len is 3 but the index is 3"), None);
     }
 }
