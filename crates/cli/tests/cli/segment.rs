@@ -290,6 +290,27 @@ fn several_classes_are_told_apart() {
     assert!(metrics.iter().all(|metric| metric["name"] != "map" && metric["name"] != "miou-identity"));
 }
 
+#[test]
+fn every_class_of_a_miniature_scene_is_searched() {
+    let dir = scratch();
+    let out = dir.path().join("run");
+    let config = root().join("configs/mini/ablations/segment-multi-class.toml");
+    let few = ["--limit", "6", "--set", "task.segment.methods=[\"row-select\", \"bounce\"]"];
+    run(&[&["run", arg(&config), "--out", arg(&out)], &few[..]].concat(), 0);
+    let records = std::fs::read_to_string(out.join("records.jsonl")).expect("records");
+    let numbers: Vec<usize> = records
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("a record"))
+        .filter_map(|record| Some(record["names"].as_array()?.len()))
+        .collect();
+    assert_eq!(numbers.len(), 6);
+    assert!(numbers.iter().all(|number| (2..=3).contains(number)), "{numbers:?}");
+    let results = results(&out);
+    assert!((0.0..=1.0).contains(&value(&results, "miou", "bounce")));
+    let metrics = results["metrics"].as_array().expect("metrics");
+    assert!(metrics.iter().all(|metric| metric["name"] != "map" && metric["name"] != "miou-identity"));
+}
+
 /// Copies a photograph of the fixtures and returns its size.
 fn jpeg(from: &Path, to: &Path) -> (usize, usize) {
     std::fs::copy(from, to).expect("a fixture");
