@@ -71,7 +71,7 @@ impl Stack {
     /// The stack of a tensor that was read.
     pub(super) fn read(Matrices { storage, data, .. }: Matrices) -> Self {
         let (count, n) = sides(data.shape());
-        let numbers = Numbers::Read(data.as_standard_layout().into_owned().into_raw_vec_and_offset().0);
+        let numbers = Numbers::Read(data.into_raw_vec_and_offset().0);
         Self { count, n, storage, numbers }
     }
 
