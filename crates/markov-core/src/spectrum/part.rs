@@ -18,6 +18,11 @@ impl<C: Element> Written<C> {
         let values = block.as_standard_layout().mapv(C::of_f64);
         Written { values, closed }
     }
+
+    /// `out = x · P` for `vectors` rows `x` `[vectors, m]`.
+    fn walk<V: Element>(&self, x: &[V], vectors: usize, out: &mut [V]) {
+        kernel::left(self.values.as_slice().unwrap_or(&[]), self.values.nrows(), x, vectors, out);
+    }
 }
 
 impl<C: Element> HostStep for Written<C> {
@@ -26,11 +31,11 @@ impl<C: Element> HostStep for Written<C> {
     }
 
     fn single(&self, x: &[f32], vectors: usize, out: &mut [f32]) {
-        kernel::left(self.values.as_slice().unwrap_or(&[]), self.values.nrows(), x, vectors, out);
+        self.walk(x, vectors, out);
     }
 
     fn double(&self, x: &[f64], vectors: usize, out: &mut [f64]) {
-        kernel::left(self.values.as_slice().unwrap_or(&[]), self.values.nrows(), x, vectors, out);
+        self.walk(x, vectors, out);
     }
 }
 
@@ -46,9 +51,8 @@ impl<C: Element> Propagate for Written<C> {
     }
 
     fn step(&self, x: &Array2<C>, out: &mut Array2<C>) -> Result<()> {
-        let m = self.values.nrows();
-        let (x, vectors, out) = dense_blocks(x, out, m)?;
-        kernel::left(self.values.as_slice().unwrap_or(&[]), m, x, vectors, out);
+        let (x, vectors, out) = dense_blocks(x, out, self.values.nrows())?;
+        self.walk(x, vectors, out);
         Ok(())
     }
 

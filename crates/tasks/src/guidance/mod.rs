@@ -190,11 +190,8 @@ impl Guidance {
         let sampler = Sampler::new(&self.sampler, self.config.steps)?;
         let mut sag = self.config.sag(method).map(|sag| SagGuide::new(sag, batch));
         let mut perturbed = method.perturbation().map(|(change, scale)| PerturbedGuide::new(change, scale));
-        let guide = match (&mut sag, &mut perturbed) {
-            (Some(guide), _) => Some(guide as &mut dyn Guide),
-            (None, Some(guide)) => Some(guide as &mut dyn Guide),
-            (None, None) => None,
-        };
+        let guide = sag.as_mut().map(|guide| guide as &mut dyn Guide);
+        let guide = guide.or(perturbed.as_mut().map(|guide| guide as &mut dyn Guide));
         let latents = sample(&*ready.network, sampler, &start, guide)?;
         let decoded = ready.decoder.decode(&latents)?;
         Ok((to_pixels(&decoded)?, sag.map(SagGuide::into_masks).unwrap_or_default()))
@@ -329,7 +326,7 @@ impl Task for Guidance {
             Some((index, Failure::of_network(id(index), ready.texts.1.get(self.prompt(index))?)))
         };
         let failures: Vec<(usize, Failure)> = range.clone().filter_map(bad).collect();
-        let fine = range.filter(|index| failures.iter().all(|(failed, _)| failed != index)).collect();
+        let fine = range.filter(|&index| ready.texts.0.contains_key(self.prompt(index))).collect();
         let answers = screen(fine, id, |items| self.records(&ready, items))?;
         self.ready = Some(ready);
         Ok(in_order(answers, failures))
