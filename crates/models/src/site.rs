@@ -177,7 +177,7 @@ impl FromStr for UnetPart {
             _ => number("down_blocks.").map(Self::Down).or_else(|| number("up_blocks.").map(Self::Up)),
         }
         .ok_or_else(|| {
-            format!("`{path}` is no part of a UNet; write `mid_block`, or `down_blocks.0` or `up_blocks.0` with a number")
+            format!("`{path}` is not a part of a UNet; write `mid_block`, or `down_blocks.0` or `up_blocks.0` with a number")
         })
     }
 }

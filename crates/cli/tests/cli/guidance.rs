@@ -221,7 +221,11 @@ fn what_cannot_run_is_refused_before_anything_is_drawn() {
     for (change, code, expected) in [
         ("task.guidance.methods=[]", 2, "lists no methods"),
         ("task.guidance.methods=[\"cfg\"]", 2, "cfg"),
-        ("task.guidance.methods=[{ pag = { blocks = [\"middle\"] } }]", 2, "`middle` is no part of a UNet"),
+        (
+            "task.guidance.methods=[{ pag = { blocks = [\"middle\"] } }]",
+            2,
+            "`middle` is not a part of a UNet",
+        ),
         ("task.guidance.methods=[{ pag = { blocks = [\"up_blocks.7\"] } }]", 2, "up_blocks.7"),
         ("task.guidance.methods=[{ seg = { sigma = -1.0 } }]", 2, "sigma = -1 of `seg` must be"),
         ("task.guidance.prompts=nowhere.txt", 3, "nowhere.txt"),

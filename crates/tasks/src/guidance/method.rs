@@ -305,7 +305,7 @@ mod tests {
         refused::<Method>(&[
             ("\"cfg\"", "cfg"),
             ("{ pag = { sigma = 1.0 } }", "sigma"),
-            ("{ seg = { blocks = [\"middle\"] } }", "`middle` is no part of a UNet"),
+            ("{ seg = { blocks = [\"middle\"] } }", "`middle` is not a part of a UNet"),
             ("{ seg = { blocks = [] } }", "names no part"),
             ("{ sag = { masks = \"tokenrank\" } }", "masks"),
             ("{ sag = { mask = \"cls\" } }", "cls"),

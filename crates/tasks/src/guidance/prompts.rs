@@ -28,7 +28,7 @@ pub(super) fn of_images(config: &GuidanceConfig) -> Result<Option<Vec<String>>> 
     }
 }
 
-/// Reads the lines of a text file. A byte order mark, and carriage returns before the ends of lines, are no part of a prompt.
+/// Reads the lines of a text file. A byte order mark, and carriage returns before the ends of lines, do not belong to a prompt.
 fn read(path: &Path) -> Result<Vec<String>> {
     let text = limits::read_text(path, TABLE_BYTES)
         .map_err(|error| Error::Prompts { path: path.into(), reason: format!("cannot be read: {error}") })?;
