@@ -12,7 +12,7 @@ mod failure;
 mod limits;
 mod notes;
 mod remedy;
-mod threads;
+mod settings;
 
 use args::{Args, Command};
 use clap::Parser;
@@ -49,7 +49,7 @@ fn main() -> std::process::ExitCode {
 fn execute(command: Command) -> Result<(), Failure> {
     use Command::{Attend, Merge, Metrics, Run, Show};
     if matches!(command, Run(_) | Merge(_) | Attend(_) | Show(_) | Metrics(_)) {
-        threads::sleep_while_waiting();
+        settings::restart_with_settings();
     }
     // No command trains a network.
     let _no_grad = models::no_grad();
