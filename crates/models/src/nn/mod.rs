@@ -2,6 +2,7 @@
 
 mod conv;
 mod embeddings;
+mod linear;
 mod rotary;
 mod scalar;
 
@@ -14,43 +15,15 @@ use crate::site::Site;
 use crate::weights::Weights;
 pub(crate) use conv::{Conv, Double, GroupNorm, Groups, Halve, Residual};
 pub(crate) use embeddings::{Extent, PatchEmbeddings, Positions};
+pub(crate) use linear::{Input, Linear};
 pub(crate) use rotary::{GridRotary, Rotation};
 pub(crate) use scalar::{Embedder, Sinusoids};
-
-/// A dense layer with an optional bias.
-pub(crate) struct Linear {
-    pub(crate) weight: Tensor,
-    pub(crate) bias: Option<Tensor>,
-}
 
 /// Layer normalisation over the last dimension.
 pub(crate) struct LayerNorm {
     pub(crate) weight: Tensor,
     pub(crate) bias: Tensor,
     eps: f64,
-}
-
-impl Linear {
-    /// Reads `weight` `[output, input]` and, if there is one, `bias` `[output]`.
-    pub(crate) fn load(weights: &Weights, input: i64, output: i64, bias: bool) -> Result<Self> {
-        let weight = weights.get(&[output, input], "weight")?;
-        let bias = bias.then(|| weights.get(&[output], "bias")).transpose()?;
-        Ok(Self { weight, bias })
-    }
-
-    /// Reads a layer over the channels of a pixel, with a bias. `convolution` says whether files store it as a
-    /// convolution of one pixel.
-    pub(crate) fn of_pixels(weights: &Weights, input: i64, output: i64, convolution: bool) -> Result<Self> {
-        if !convolution {
-            return Self::load(weights, input, output, true);
-        }
-        let weight = weights.get(&[output, input, 1, 1], "weight")?.f_reshape([output, input])?;
-        Ok(Self { weight, bias: Some(weights.get(&[output], "bias")?) })
-    }
-
-    pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
-        Ok(x.f_linear(&self.weight, self.bias.as_ref())?)
-    }
 }
 
 impl LayerNorm {
@@ -110,11 +83,12 @@ impl Attention {
         bias: &KeyBias,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
-        let (mut q, mut k) = self.normed(self.split(&self.query, x)?, self.split(&self.key, x)?)?;
+        let x = Input::new(x);
+        let (mut q, mut k) = self.normed(self.split(&self.query, &x)?, self.split(&self.key, &x)?)?;
         if let Some(rotation) = rotation {
             (q, k) = (rotation.apply(&q)?, rotation.apply(&k)?);
         }
-        self.attended(&q, &k, &self.split(&self.value, x)?, site, bias, probe)
+        self.attended(&q, &k, &self.split(&self.value, &x)?, site, bias, probe)
     }
 
     /// `x` `[batch, n, width]` attends to `context` `[batch, m, width of keys]` → the shape of `x`.
@@ -126,8 +100,27 @@ impl Attention {
         bias: &KeyBias,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
-        let (q, k) = self.normed(self.split(&self.query, x)?, self.split(&self.key, context)?)?;
-        self.attended(&q, &k, &self.split(&self.value, context)?, site, bias, probe)
+        let (x, context) = (Input::new(x), Input::new(context));
+        let (q, k) = self.normed(self.split(&self.query, &x)?, self.split(&self.key, &context)?)?;
+        self.attended(&q, &k, &self.split(&self.value, &context)?, site, bias, probe)
+    }
+
+    /// [`forward`](Self::forward) of the first token alone, which is not rotated: `[batch, 1, width]`.
+    pub(crate) fn of_first(
+        &self,
+        x: &Tensor,
+        rotation: Option<&Rotation>,
+        site: &Site,
+        bias: &KeyBias,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<Tensor> {
+        let first = x.f_narrow(1, 0, 1)?;
+        let (first, x) = (Input::new(&first), Input::new(x));
+        let (q, mut k) = self.normed(self.split(&self.query, &first)?, self.split(&self.key, &x)?)?;
+        if let Some(rotation) = rotation {
+            k = rotation.apply(&k)?;
+        }
+        self.attended(&q, &k, &self.split(&self.value, &x)?, site, bias, probe)
     }
 
     /// Attention in which every token of `x` `[batch, n, width]` attends to itself alone: the same shape.
@@ -144,8 +137,8 @@ impl Attention {
     }
 
     /// Projects `[batch, n, width]` and splits it into heads: `[batch, heads, n, head dim]`.
-    fn split(&self, linear: &Linear, x: &Tensor) -> Result<Tensor> {
-        Ok(linear.forward(x)?.f_unflatten(2, [self.heads, -1])?.f_transpose(1, 2)?)
+    fn split(&self, linear: &Linear, x: &Input<'_>) -> Result<Tensor> {
+        Ok(linear.of(x)?.f_unflatten(2, [self.heads, -1])?.f_transpose(1, 2)?)
     }
 
     /// Queries, keys and values `[batch, heads, tokens, head dim]` → `[batch, queries, width]`.
@@ -182,6 +175,7 @@ pub(crate) enum Mlp {
 impl Mlp {
     pub(crate) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         match self {
+            Self::Dense { widen, activation: Activation::Gelu, narrow } => widen.forward_gelu(narrow, x),
             Self::Dense { widen, activation, narrow } => {
                 narrow.forward(&activation.apply(&widen.forward(x)?)?)
             }
@@ -224,6 +218,25 @@ impl Block {
     ) -> Result<Tensor> {
         let normed = self.attention_norm.forward(x)?;
         let attended = self.attention.forward(&normed, rotation, site, bias, probe)?;
+        self.after_attention(x, attended)
+    }
+
+    /// [`forward`](Self::forward) of the first token alone, which is not rotated: `[batch, 1, width]`.
+    pub(crate) fn of_first(
+        &self,
+        x: &Tensor,
+        rotation: Option<&Rotation>,
+        site: &Site,
+        bias: &KeyBias,
+        probe: &mut dyn AttentionProbe,
+    ) -> Result<Tensor> {
+        let normed = self.attention_norm.forward(x)?;
+        let attended = self.attention.of_first(&normed, rotation, site, bias, probe)?;
+        self.after_attention(&x.f_narrow(1, 0, 1)?, attended)
+    }
+
+    /// The rest of the block: `x` is what the attention has read.
+    fn after_attention(&self, x: &Tensor, attended: Tensor) -> Result<Tensor> {
         let x = scaled(attended, self.attention_scale.as_ref())?.f_add_(x)?;
         let hidden = self.mlp.forward(&self.mlp_norm.forward(&x)?)?;
         Ok(scaled(hidden, self.mlp_scale.as_ref())?.f_add_(&x)?)

@@ -32,6 +32,14 @@ impl Head {
         if let Self::LastCls { blocks, .. } = self { *blocks } else { 0 }
     }
 
+    /// Whether the head reads no encoded tokens but the pooled vector and CLS.
+    pub(crate) fn reads_pooled_or_cls(&self) -> bool {
+        match self {
+            Self::None | Self::Pooled(_) | Self::LastCls { .. } | Self::Shared { .. } => true,
+            Self::ClsAndMean(_) => false,
+        }
+    }
+
     pub(crate) fn classes(&self) -> Option<i64> {
         match self {
             Self::None => None,

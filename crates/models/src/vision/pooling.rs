@@ -29,6 +29,15 @@ pub(crate) struct AttentionPool {
 }
 
 impl Pooling {
+    /// Whether the vector depends on no other encoded token than CLS.
+    pub(crate) fn reads_cls(&self) -> bool {
+        match self {
+            Self::Cls => true,
+            Self::MeanPatch | Self::Attention(_) => false,
+            Self::Normed(pooling, _) => pooling.reads_cls(),
+        }
+    }
+
     /// `tokens` `[batch, n, width]` after the last layer norm → `[batch, width]`. `bias` masks keys as in the blocks.
     /// Probes do not see the attention of a learned query, since its map is not square.
     pub(crate) fn forward(&self, tokens: &Tensor, site: &Site, bias: &KeyBias) -> Result<Tensor> {

@@ -91,9 +91,14 @@ fn every_stage_is_that_of_transformers() -> models::Result<()> {
             check(format!("{}.probs", layer.site), &layer.probs, PROBS);
         }
         check("encoded".into(), &encoded.tokens, LOGITS);
-        match network.logits(&encoded)? {
-            Some(logits) => check("logits".into(), &logits, LOGITS),
-            None => check("embedding".into(), &network.embedding(&encoded)?, LOGITS),
+        // A last block that computes CLS alone gives the same logits.
+        match (network.logits(&encoded)?, network.classify(&embedded)?) {
+            (Some(logits), Some(of_cls)) => {
+                check("logits".into(), &logits, LOGITS);
+                check("logits".into(), &of_cls, LOGITS);
+            }
+            (None, None) => check("embedding".into(), &network.embedding(&encoded)?, LOGITS),
+            (Some(_), None) | (None, Some(_)) => panic!("{name}: only one of two ways finds classes"),
         }
         let (stage, worst) = differences.iter().max_by(|a, b| a.1.total_cmp(&b.1)).expect("stages");
         println!("{name}: {} stages, largest difference {worst:.1e} at {stage}", differences.len());

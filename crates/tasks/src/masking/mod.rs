@@ -139,7 +139,7 @@ impl Masking {
         let encoded = network.encode(&embedded, &KeyBias::none(), &mut probe)?;
         let layout = &embedded.layout;
         let read = if config.confidence { Read::Best } else { Read::Class };
-        let unmasked = predictions(network, &encoded, read)?;
+        let unmasked = predictions(network, network.logits(&encoded)?, read)?;
         let names: Vec<&str> = items.iter().map(|item| item.id.as_str()).collect();
         let scores = probe.finish(config, &rankings, layout, &names, (self.seed, &self.files))?;
 

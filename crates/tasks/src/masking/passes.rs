@@ -1,8 +1,7 @@
 //! Classifying images whose patches are masked in part.
 
 use markov_core::torch::to_vec;
-use models::attend::{KeyBias, NoProbe};
-use models::vision::{Embedded, Encoded, VisionTransformer};
+use models::vision::{Embedded, VisionTransformer};
 use tch::{Device, Kind, Tensor};
 
 use super::mechanism::Direction;
@@ -11,7 +10,7 @@ use crate::error::Result;
 
 /// Number of tokens that run through the network at once on the CPU: enough to occupy all cores, few enough to stay in
 /// the cache.
-const TOKENS_AT_ONCE: i64 = 4096;
+const TOKENS_AT_ONCE: i64 = 2048;
 /// Number of tokens that run through the network at once on a GPU, which needs more parallel work.
 const TOKENS_AT_ONCE_CUDA: i64 = 1 << 17;
 
@@ -93,9 +92,7 @@ impl Images<'_> {
         for chunk in orders.chunks(at_once) {
             let images: Vec<usize> = chunk.iter().map(|order| order.image).collect();
             let of_items = |error: models::Error| error.of_items(|row| images[row]);
-            let encoded = network
-                .encode(&self.masked(chunk, direction, count)?, &KeyBias::none(), &mut NoProbe)
-                .map_err(of_items)?;
+            let logits = network.classify(&self.masked(chunk, direction, count)?).map_err(of_items)?;
             let given: Vec<usize>;
             let read = match read {
                 Read::Class | Read::Best => read,
@@ -104,21 +101,19 @@ impl Images<'_> {
                     Read::Given(&given)
                 }
             };
-            predicted.extend(predictions(network, &encoded, read).map_err(of_items)?);
+            predicted.extend(predictions(network, logits, read).map_err(of_items)?);
         }
         Ok(predicted)
     }
 }
 
-/// Returns the prediction for each image; empty if the network has no classifier.
+/// Returns the prediction for each image from its logits; empty if the network has no classifier.
 pub(super) fn predictions(
     network: &VisionTransformer,
-    encoded: &Encoded,
+    logits: Option<Tensor>,
     read: Read<'_>,
 ) -> models::Result<Vec<Prediction>> {
-    let Some(logits) = network.logits(encoded)? else {
-        return Ok(Vec::new());
-    };
+    let Some(logits) = logits else { return Ok(Vec::new()) };
     let best = logits.f_argmax(-1, false)?;
     let classes: Vec<i64> = to_vec(&best)?;
     let of_class = match read {
