@@ -4,9 +4,13 @@
 //! of the iterations (norms, Hessenberg matrices) are copied to the host. Matrices are stored in double precision
 //! whatever their input type, so the results equal those of the ndarray carriers to rounding, also for float32 input.
 //! Only [`lambda2`] of float32 maps to a coarse tolerance is computed in single precision, as on the host.
+//! [`Fused`] has the heads of a layer as queries and keys; it stores no maps, and works in single precision.
 //! Gradients are not recorded.
 
+mod fused;
 mod single;
+mod space;
+mod steady;
 
 use ndarray::{Array2, ArrayView2};
 use tch::kind::Element;
@@ -21,6 +25,8 @@ use crate::stochastic::StochasticView;
 use crate::structure::{Classes, Components, Links};
 use crate::tolerance::{ROW_TOLERANCE, SINGLE};
 use crate::{Error, Result};
+
+pub use fused::{Fused, HALF};
 
 /// A batch of chains with the same number of states on a torch device, with uniform teleport.
 #[derive(Debug)]

@@ -94,7 +94,7 @@ fn positive(pi: Array1<f64>) -> Array1<f64> {
 }
 
 /// Incremental least squares `min ‖β e₁ - (I - H) y‖` by plane rotations.
-struct LeastSquares {
+pub(crate) struct LeastSquares {
     /// Columns of the triangular factor.
     columns: Vec<Vec<f64>>,
     rotations: Vec<(f64, f64)>,
@@ -102,12 +102,12 @@ struct LeastSquares {
 }
 
 impl LeastSquares {
-    fn new(norm: f64) -> Self {
+    pub(crate) fn new(norm: f64) -> Self {
         LeastSquares { columns: Vec::new(), rotations: Vec::new(), right: vec![norm] }
     }
 
     /// Adds column `j` of `h`.
-    fn push(&mut self, h: &Small<f64>, j: usize) {
+    pub(crate) fn push(&mut self, h: &Small<f64>, j: usize) {
         let mut column: Vec<f64> = (0..=j + 1).map(|i| f64::from(u8::from(i == j)) - h[(i, j)]).collect();
         for (i, (c, s)) in self.rotations.iter().enumerate() {
             let (a, b) = (column[i], column[i + 1]);
@@ -124,11 +124,11 @@ impl LeastSquares {
         self.columns.push(column);
     }
 
-    fn residual(&self) -> f64 {
+    pub(crate) fn residual(&self) -> f64 {
         self.right.last().map_or(0.0, |r| r.abs())
     }
 
-    fn solve(&self) -> Vec<f64> {
+    pub(crate) fn solve(&self) -> Vec<f64> {
         let m = self.columns.len();
         let mut y = self.right[..m].to_vec();
         for i in (0..m).rev() {

@@ -1,6 +1,6 @@
 //! TokenRank: the steady state `π P = π` of a chain, the fraction of attention that every token gets in the long run.
 
-mod accelerated;
+pub(crate) mod accelerated;
 mod direct;
 
 use ndarray::{Array1, Array2};

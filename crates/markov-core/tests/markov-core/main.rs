@@ -4,6 +4,8 @@
 mod absorption;
 mod attention;
 mod common;
+#[cfg(feature = "torch")]
+mod fused;
 mod known_answers;
 mod matrix_free;
 mod metastable;
