@@ -32,6 +32,7 @@ def rows(found):
             yield f"FLUX {size}², a pass", f"{1e3 * plain:.1f} ms", ""
             yield f"FLUX {size}², mean map of 20 blocks", percent(of[size, "mean-map"] / plain - 1), "≤ +10 %"
             yield f"FLUX {size}², λ₂ of 480 heads", percent(of[size, "lambda2"] / plain - 1), "≤ +10 %"
+            yield f"FLUX {size}², λ₂ of 480 heads from stored maps", percent(of[size, "lambda2-of-maps"] / plain - 1), ""
             if peer := found["flux-peer"]:
                 theirs = {(run["size"], run["mode"]): run["seconds"] for run in peer["runs"]}
                 if (size, "unprobed") in theirs:

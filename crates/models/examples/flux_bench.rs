@@ -1,5 +1,5 @@
 //! Times passes of a full-size FLUX transformer with random weights: without probe, with a mean map, and with λ₂ of
-//! every head of the last blocks. It reads no files; `--tiny` uses a network for a CPU, to check that everything works.
+//! every head of the last blocks, as the program computes it and from stored maps. It reads no files; `--tiny` uses a network for a CPU, to check that everything works.
 //!
 //! ```text
 //! cargo run --release -p models --example flux_bench -- --device cuda:0 --out results/gpu/NAME-tokenrank.json
@@ -10,14 +10,15 @@
 
 use std::collections::BTreeMap;
 use std::error::Error;
+use std::ops::Range;
 use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use models::attend::{AttentionProbe, NoProbe};
+use models::attend::{AttentionProbe, NoProbe, View, Want};
 use models::flux::{FluxConfig, FluxInput, FluxTransformer};
 use models::probe::{HeadWeight, LambdaWeight, MapKind, MapRequest, PassMaps, Select, WeightScope};
-use models::{Device, Kind, Stream, device, memory, no_grad};
+use models::{Device, Kind, Site, Stream, device, memory, no_grad};
 use serde_json::{Value, json};
 use tch::{Cuda, Tensor};
 
@@ -95,16 +96,18 @@ enum Mode {
     Unwatched,
     MeanMap,
     Lambda2,
+    Lambda2OfMaps,
 }
 
 impl Mode {
-    const ALL: [Self; 3] = [Self::Unwatched, Self::MeanMap, Self::Lambda2];
+    const ALL: [Self; 4] = [Self::Unwatched, Self::MeanMap, Self::Lambda2, Self::Lambda2OfMaps];
 
     fn name(self) -> &'static str {
         match self {
             Self::Unwatched => "unprobed",
             Self::MeanMap => "mean-map",
             Self::Lambda2 => "lambda2",
+            Self::Lambda2OfMaps => "lambda2-of-maps",
         }
     }
 
@@ -113,9 +116,34 @@ impl Mode {
         let weight = match self {
             Self::Unwatched => return None,
             Self::MeanMap => HeadWeight::Equal,
-            Self::Lambda2 => HeadWeight::Lambda(LambdaWeight::Proportional, WeightScope::PerBlock),
+            Self::Lambda2 | Self::Lambda2OfMaps => {
+                HeadWeight::Lambda(LambdaWeight::Proportional, WeightScope::PerBlock)
+            }
         };
         Some(MapRequest { map: MapKind::Plain, weight })
+    }
+}
+
+/// Makes the pass store maps for a probe that can do without.
+struct OfMaps<P> {
+    probe: P,
+    stored: bool,
+}
+
+impl<P: AttentionProbe> AttentionProbe for OfMaps<P> {
+    fn want(&mut self, site: &Site) -> Want {
+        match self.probe.want(site) {
+            want if self.stored && want.contains(Want::CHAIN) => want | Want::PROBS,
+            want => want,
+        }
+    }
+
+    fn heads_at_once(&self) -> Option<i64> {
+        self.probe.heads_at_once()
+    }
+
+    fn see(&mut self, site: &Site, heads: Range<i64>, view: &View<'_>) -> models::Result<()> {
+        self.probe.see(site, heads, view)
     }
 }
 
@@ -169,9 +197,10 @@ impl Bench {
                     (Stream::Dual, last(config.num_layers)),
                     (Stream::Single, last(config.num_single_layers)),
                 ]);
-                let mut probe = Select::of_streams(blocks, PassMaps::new([request], self.heads_at_once));
+                let probe = Select::of_streams(blocks, PassMaps::new([request], self.heads_at_once));
+                let mut probe = OfMaps { probe, stored: mode == Mode::Lambda2OfMaps };
                 watch(&mut probe)?;
-                probe.inner.finish()?;
+                probe.probe.inner.finish()?;
             }
         }
         if let Device::Cuda(index) = self.device {
@@ -235,7 +264,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let bench = Bench { network, device, text, repeat, heads_at_once };
 
     println!(
-        "{:>6} {:>7} {:<9} {:>12} {:>9} {:>10}",
+        "{:>6} {:>7} {:<15} {:>12} {:>9} {:>10}",
         "pixels", "tokens", "mode", "s per image", "ratio", "host MiB"
     );
     let mut runs: Vec<Value> = Vec::new();
@@ -247,7 +276,7 @@ fn run() -> Result<(), Box<dyn Error>> {
             let median = timing.median();
             let ratio = median / *unwatched.get_or_insert(median);
             let host = timing.peak_host.map_or("-".into(), |bytes| format!("{}", bytes >> 20));
-            println!("{side:>6} {tokens:>7} {:<9} {median:>12.4} {ratio:>9.2} {host:>10}", mode.name());
+            println!("{side:>6} {tokens:>7} {:<15} {median:>12.4} {ratio:>9.2} {host:>10}", mode.name());
             runs.push(json!({
                 "size": side,
                 "tokens": tokens,

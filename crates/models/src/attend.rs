@@ -2,8 +2,8 @@
 //!
 //! [`attend`] computes attention for every network. For each layer, a probe first says what it [`Want`]s. If it wants
 //! nothing, the fused kernel runs and no map exists. Otherwise maps are computed in float32 for a few heads at a time,
-//! shown to the probe, used for the output and dropped. A probe cannot change the result; to change attention, use
-//! [`KeyBias`].
+//! shown to the probe, used for the output and dropped. A probe that needs only the chains of the heads ([`Want::CHAIN`])
+//! gets queries and keys where that is faster. A probe cannot change the result; to change attention, use [`KeyBias`].
 
 use std::ops::Range;
 
@@ -27,6 +27,10 @@ bitflags! {
         const PROBS = 2;
         /// The attention output before the projection.
         const OUTPUT = 4;
+        /// The chain of each head: its map, or queries and keys ([`View::chain`]).
+        const CHAIN = 8;
+        /// Queries and keys for [`Want::CHAIN`] wherever no probe wants maps, also where maps are faster.
+        const FUSED = 16;
     }
 }
 
@@ -71,6 +75,30 @@ pub struct View<'a> {
     logits: Option<&'a Tensor>,
     probs: Option<&'a Tensor>,
     output: Option<&'a Tensor>,
+    chain: Option<ChainView<'a>>,
+}
+
+/// What defines the chains of the heads shown.
+#[derive(Clone, Copy)]
+pub enum ChainView<'a> {
+    /// Logits and maps, `[batch, heads, queries, keys]` float32.
+    Maps {
+        /// Everything that enters the softmax.
+        logits: &'a Tensor,
+        /// The softmax, rows summing to 1.
+        probs: &'a Tensor,
+    },
+    /// The rows of the maps are `softmax(q·k · scale + bias)`. All heads are shown at once.
+    QueriesKeys {
+        /// `[batch, heads, tokens, head dim]`, in the network's type.
+        q: &'a Tensor,
+        /// `[batch, heads, tokens, head dim]`, in the network's type.
+        k: &'a Tensor,
+        /// Factor of `q·k`.
+        scale: f64,
+        /// `[batch or 1, heads or 1, tokens or 1, tokens]`, float32.
+        bias: Option<&'a Tensor>,
+    },
 }
 
 impl View<'_> {
@@ -96,6 +124,14 @@ impl View<'_> {
     /// The probe did not ask for [`Want::OUTPUT`].
     pub fn output(&self) -> Result<&Tensor> {
         self.output.ok_or_else(|| not_wanted("output"))
+    }
+
+    /// Returns what defines the chains of the heads shown.
+    ///
+    /// # Errors
+    /// The probe did not ask for [`Want::CHAIN`].
+    pub fn chain(&self) -> Result<ChainView<'_>> {
+        self.chain.ok_or_else(|| not_wanted("chains"))
     }
 }
 
@@ -160,12 +196,20 @@ impl ChainTokens {
         match self {
             Self::All => Ok(square(view.probs()?)?.shallow_clone()),
             Self::WithoutSpecial => {
-                let logits = square(view.logits()?)?;
-                let states = Tensor::f_from_slice(&self.states(layout))?.f_to_device(logits.device())?;
-                let kept = logits.f_index_select(-2, &states)?.f_index_select(-1, &states)?;
-                Ok(kept.f_softmax(-1, Kind::Float)?)
+                Ok(self.among(layout, square(view.logits()?)?)?.f_softmax(-1, Kind::Float)?)
             }
         }
+    }
+
+    /// Returns the logits `[..., n, n]` among the chain's states, from those of all tokens.
+    pub(crate) fn among(self, layout: &TokenLayout, logits: &Tensor) -> Result<Tensor> {
+        let states = self.index(layout, logits.device())?;
+        Ok(logits.f_index_select(-2, &states)?.f_index_select(-1, &states)?)
+    }
+
+    /// Returns [`ChainTokens::states`] as indices on a device.
+    pub(crate) fn index(self, layout: &TokenLayout, device: Device) -> Result<Tensor> {
+        Ok(Tensor::f_from_slice(&self.states(layout))?.f_to_device(device)?)
     }
 }
 
@@ -254,42 +298,68 @@ pub fn attend_scaled(
     let (batch, heads, queries, _) = q.size4()?;
     let (_, _, keys, _) = k.size4()?;
     let want = probe.want(site);
-    if !want.intersects(Want::LOGITS | Want::PROBS) {
+    let maps = want.intersects(Want::LOGITS | Want::PROBS);
+    let chain = want.contains(Want::CHAIN) && !maps;
+    let at_once = heads_at_once(probe.heads_at_once(), heads, batch * queries * keys);
+    // Logits of a few heads from `first` on.
+    let logits_of = |first: i64, count: i64| -> Result<Tensor> {
+        let part = |x: &Tensor| x.f_narrow(1, first, count)?.f_to_kind(Kind::Float);
+        let mut logits = part(q)?.f_matmul(&part(k)?.f_transpose(-2, -1)?)?.f_mul_scalar_(scale)?;
+        if let Some(bias) = bias.of_heads(first, count, Kind::Float)? {
+            logits = logits.f_add_(&bias)?;
+        }
+        Ok(logits)
+    };
+    let groups = (0..heads).step_by(at_once as usize).map(|first| first..heads.min(first + at_once));
+    if !maps && (!chain || queries == keys && (want.contains(Want::FUSED) || fused_is_faster(q))) {
         let mask = bias.of_heads(0, heads, q.kind())?;
         let output = Tensor::f_scaled_dot_product_attention(q, k, v, mask, 0.0, false, scale, false)?
             .f_add_(&zero_if_finite(q, k)?)?;
-        if want.contains(Want::OUTPUT) {
-            let view = View { logits: None, probs: None, output: Some(&output) };
-            probe.see(site, 0..heads, &view)?;
+        if chain || want.contains(Want::OUTPUT) {
+            let bias = bias.of_heads(0, heads, Kind::Float)?;
+            let view = View {
+                logits: None,
+                probs: None,
+                output: want.contains(Want::OUTPUT).then_some(&output),
+                chain: chain.then_some(ChainView::QueriesKeys { q, k, scale, bias: bias.as_ref() }),
+            };
+            probe.see(site, 0..heads, &view).map_err(|error| {
+                let mut groups = groups.filter(|_| chain);
+                let found = groups.find_map(|group| {
+                    let logits = logits_of(group.start, group.end - group.start).ok()?;
+                    not_finite(site, group.start, &logits.f_softmax(-1, Kind::Float).ok()?, v.kind())
+                });
+                found.unwrap_or(error)
+            })?;
         }
         return Ok(output);
     }
 
-    let at_once = heads_at_once(probe.heads_at_once(), heads, batch * queries * keys);
     let mut outputs = Vec::new();
-    for first in (0..heads).step_by(at_once as usize) {
-        let count = at_once.min(heads - first);
-        let [q, k, v] = [q, k, v].map(|x| x.f_narrow(1, first, count));
-        let (q, k, v) = (q?, k?, v?);
-        let keys_t = k.f_to_kind(Kind::Float)?.f_transpose(-2, -1)?;
-        let mut logits = q.f_to_kind(Kind::Float)?.f_matmul(&keys_t)?.f_mul_scalar_(scale)?;
-        if let Some(bias) = bias.of_heads(first, count, Kind::Float)? {
-            logits = logits.f_add_(&bias)?;
-        }
+    for group in groups {
+        let (first, count) = (group.start, group.end - group.start);
+        let logits = logits_of(first, count)?;
         let probs = logits.f_softmax(-1, Kind::Float)?;
-        let output = probs.f_to_kind(v.kind())?.f_matmul(&v)?;
+        let output = probs.f_to_kind(v.kind())?.f_matmul(&v.f_narrow(1, first, count)?)?;
         let shown = |wanted: Want, tensor| want.contains(wanted).then_some(tensor);
         let view = View {
             logits: shown(Want::LOGITS, &logits),
             probs: shown(Want::PROBS, &probs),
             output: shown(Want::OUTPUT, &output),
+            chain: want.contains(Want::CHAIN).then_some(ChainView::Maps { logits: &logits, probs: &probs }),
         };
         probe
-            .see(site, first..first + count, &view)
-            .map_err(|error| not_finite(site, first, &probs, v.kind(), error))?;
+            .see(site, group, &view)
+            .map_err(|error| not_finite(site, first, &probs, v.kind()).unwrap_or(error))?;
         outputs.push(output);
     }
     Ok(Tensor::f_cat(&outputs, 1)?)
+}
+
+/// Whether chains of a layer with these queries are computed from queries and keys where nothing needs the maps: on an
+/// accelerator for numbers of 16 bits, which its matrix units multiply many times as fast as float32.
+fn fused_is_faster(q: &Tensor) -> bool {
+    q.device() != Device::Cpu && matches!(q.kind(), Kind::Half | Kind::BFloat16)
 }
 
 /// Returns `[batch, heads, 1, 1]` in the type of `q`: 0 where queries and keys are finite, NaN elsewhere. Added to the
@@ -300,12 +370,12 @@ fn zero_if_finite(q: &Tensor, k: &Tensor) -> Result<Tensor> {
     Ok(sum(q)?.f_add_(&sum(k)?)?.f_mul_scalar_(0.0)?.f_to_kind(q.kind())?)
 }
 
-/// Returns the error of a probe that was shown `probs` `[batch, heads, queries, keys]`, or, if these are not finite, an
-/// error that says so and names layer and head: a probe cannot know what the network computes in.
-fn not_finite(site: &Site, first_head: i64, probs: &Tensor, kind: Kind, error: Error) -> Error {
+/// Returns the error of a layer whose maps `probs` `[batch, heads, queries, keys]` are not finite, which names layer and head: a
+/// probe cannot know what the network computes in. Returns `None` if they are finite.
+fn not_finite(site: &Site, first_head: i64, probs: &Tensor, kind: Kind) -> Option<Error> {
     let found = || -> Result<NotFinite> {
         let (rows, layer) = (rows_not_finite(probs)?, head_not_finite(site, first_head, probs)?);
         Ok(NotFinite { output: "attention maps of the network", layer, kind, rows, text: None })
     };
-    found().ok().filter(|found| !found.rows.is_empty()).map_or(error, Into::into)
+    found().ok().filter(|found| !found.rows.is_empty()).map(Into::into)
 }

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 pub const LAMBDA_TOLERANCE: f64 = 1e-4;
 
 /// L1 change at which TokenRank stops when it is used to order tokens: far below any difference between two entries.
-const RANK_TOLERANCE: f64 = 1e-8;
+pub(super) const RANK_TOLERANCE: f64 = 1e-8;
 
 /// Minimum weight of a head, so that all heads count equally if none has structure.
 const LEAST_WEIGHT: f64 = 1e-12;

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use tch::{Kind, Tensor};
 
-use super::chain::{LAMBDA_TOLERANCE, LambdaWeight, lambda2};
+use super::chain::{LAMBDA_TOLERANCE, LambdaWeight};
+use super::chains::Chains;
 use crate::attend::{AttentionProbe, ChainTokens, View, Want};
 use crate::error::{Error, Result};
 use crate::site::Site;
@@ -72,19 +73,26 @@ impl LambdaWeighted {
 
 impl AttentionProbe for LambdaWeighted {
     fn want(&mut self, _: &Site) -> Want {
-        self.tokens.want()
+        Want::CHAIN
     }
 
     fn see(&mut self, site: &Site, _: Range<i64>, view: &View<'_>) -> Result<()> {
-        let maps = self.tokens.transitions(&site.layout, view)?;
-        let (batch, heads, n, _) = maps.size4()?;
-        let lambda = lambda2(&maps, LAMBDA_TOLERANCE)?;
-        let weight = self.weight.apply(&lambda)?.f_to_kind(Kind::Float)?;
-        // Σ_h w_h A_h as one product per image: [b, 1, h] × [b, h, n²].
-        let weighted = weight.f_unsqueeze(1)?.f_bmm(&maps.f_reshape([batch, heads, n * n])?)?;
-        accumulate(&mut self.sum, weighted.f_reshape([batch, n, n])?)?;
-        accumulate(&mut self.total, weight.f_sum_dim_intlist(1i64, false, Kind::Float)?)
+        let chains = Chains::of(self.tokens, &site.layout, view)?;
+        let weight = self.weight.apply(&chains.lambda2(LAMBDA_TOLERANCE)?)?.f_to_kind(Kind::Float)?;
+        chains.each_maps(None, |heads, _, maps| {
+            let weight = weight.f_narrow(1, heads.start, heads.end - heads.start)?;
+            accumulate(&mut self.sum, weighted_sum(maps, &weight)?)?;
+            accumulate(&mut self.total, weight.f_sum_dim_intlist(1i64, false, Kind::Float)?)
+        })
     }
+}
+
+/// Returns `Σ_h w_h A_h`, `[batch, n, n]`, of `maps` `[batch, heads, n, n]` with `weight` `[batch, heads]`.
+pub(super) fn weighted_sum(maps: &Tensor, weight: &Tensor) -> Result<Tensor> {
+    let (batch, heads, n, _) = maps.size4()?;
+    // One product per image: [b, 1, h] × [b, h, n²].
+    let sum = weight.f_unsqueeze(1)?.f_bmm(&maps.f_reshape([batch, heads, n * n])?)?;
+    Ok(sum.f_reshape([batch, n, n])?)
 }
 
 pub(super) fn accumulate(sum: &mut Option<Tensor>, term: Tensor) -> Result<()> {

@@ -4,6 +4,7 @@
 //! probe to some blocks, [`Tee`] feeds two probes from one pass.
 
 mod chain;
+mod chains;
 mod concepts;
 mod footprint;
 mod grids;

@@ -7,9 +7,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-use super::chain::{LAMBDA_TOLERANCE, LambdaWeight, lambda2};
-use super::mean::{accumulate, nothing_seen, same_size};
-use crate::attend::{AttentionProbe, View, Want, square};
+use super::chain::{LAMBDA_TOLERANCE, LambdaWeight};
+use super::chains::Chains;
+use super::mean::{accumulate, nothing_seen, same_size, weighted_sum};
+use crate::attend::{AttentionProbe, ChainTokens, View, Want, square};
 use crate::error::{Error, Result};
 use crate::site::Site;
 
@@ -72,7 +73,8 @@ pub struct MapRequest {
 
 /// Averages of the maps of every head and layer seen, over all passes that use this probe.
 ///
-/// λ₂ is computed at most once per head, on the device, while the map is in memory. In memory at once are the maps of
+/// λ₂ is computed at most once per head, on the device: from its map while that is in memory, or from queries and keys
+/// before the maps are computed. In memory at once are the maps of
 /// the heads shown, one `[batch, n, n]` for each request, and `k` maps if only the top `k` heads count;
 /// [`MapFootprint`](super::MapFootprint) computes the total.
 pub struct PassMaps {
@@ -125,6 +127,26 @@ impl PassMaps {
     fn weighs(&self) -> bool {
         self.asks(|request| request.weight != HeadWeight::Equal)
     }
+
+    /// Adds heads to every average: their maps and logits `[batch, heads, n, n]` as far as needed, and their λ₂ `[batch,
+    /// heads]`.
+    fn add(
+        &mut self,
+        plain: Option<&Tensor>,
+        logits: Option<&Tensor>,
+        lambda: Option<&Tensor>,
+    ) -> Result<()> {
+        let pretty = logits.filter(|_| self.asks(|request| request.map == MapKind::Pretty));
+        let pretty = pretty.map(|logits| logits.f_softmax(-2, Kind::Float)).transpose()?;
+        for (request, average) in &mut self.averages {
+            let maps = match request.map {
+                MapKind::Plain => plain.ok_or_else(|| not_computed("softmax over keys"))?,
+                MapKind::Pretty => pretty.as_ref().ok_or_else(|| not_computed("softmax over queries"))?,
+            };
+            average.add(square(maps)?, lambda)?;
+        }
+        Ok(())
+    }
 }
 
 impl PassAverages {
@@ -142,8 +164,11 @@ impl AttentionProbe for PassMaps {
     fn want(&mut self, site: &Site) -> Want {
         self.lambdas.push((site.clone(), Vec::new()));
         self.averages.iter_mut().for_each(|(_, average)| average.new_block = true);
+        if self.weighs() {
+            return Want::CHAIN;
+        }
         let mut want = Want::NONE;
-        want.set(Want::PROBS, self.weighs() || self.asks(|request| request.map == MapKind::Plain));
+        want.set(Want::PROBS, self.asks(|request| request.map == MapKind::Plain));
         want.set(Want::LOGITS, self.asks(|request| request.map == MapKind::Pretty));
         want
     }
@@ -152,22 +177,23 @@ impl AttentionProbe for PassMaps {
         self.heads_at_once
     }
 
-    fn see(&mut self, _: &Site, _: Range<i64>, view: &View<'_>) -> Result<()> {
-        let lambda = self.weighs().then(|| lambda2(view.probs()?, LAMBDA_TOLERANCE)).transpose()?;
-        if let (Some(lambda), Some((_, parts))) = (&lambda, self.lambdas.last_mut()) {
+    fn see(&mut self, site: &Site, _: Range<i64>, view: &View<'_>) -> Result<()> {
+        if !self.weighs() {
+            let plain = self.asks(|request| request.map == MapKind::Plain);
+            let pretty = self.asks(|request| request.map == MapKind::Pretty);
+            let plain = plain.then(|| view.probs()).transpose()?;
+            let logits = pretty.then(|| view.logits()).transpose()?;
+            return self.add(plain, logits, None);
+        }
+        let chains = Chains::of(ChainTokens::All, &site.layout, view)?;
+        let lambda = chains.lambda2(LAMBDA_TOLERANCE)?;
+        if let Some((_, parts)) = self.lambdas.last_mut() {
             parts.push(lambda.shallow_clone());
         }
-        let pretty = self.asks(|request| request.map == MapKind::Pretty);
-        let pretty =
-            pretty.then(|| Ok::<_, Error>(view.logits()?.f_softmax(-2, Kind::Float)?)).transpose()?;
-        for (request, average) in &mut self.averages {
-            let maps = match request.map {
-                MapKind::Plain => view.probs()?,
-                MapKind::Pretty => pretty.as_ref().ok_or_else(|| not_computed("softmax over queries"))?,
-            };
-            average.add(square(maps)?, lambda.as_ref())?;
-        }
-        Ok(())
+        chains.each_maps(self.heads_at_once, |heads, logits, maps| {
+            let lambda = lambda.f_narrow(1, heads.start, heads.end - heads.start)?;
+            self.add(Some(maps), Some(logits), Some(&lambda))
+        })
     }
 }
 
@@ -237,10 +263,7 @@ impl Average {
 impl WeightedSum {
     /// Adds `weight` `[batch, heads]` times `maps` `[batch, heads, n, n]`.
     fn add(&mut self, maps: &Tensor, weight: &Tensor) -> Result<()> {
-        let (batch, heads, n, _) = maps.size4()?;
-        // Σ_h w_h A_h as one product per image: [b, 1, h] × [b, h, n²].
-        let weighted = weight.f_unsqueeze(1)?.f_bmm(&maps.f_reshape([batch, heads, n * n])?)?;
-        accumulate(&mut self.sum, weighted.f_reshape([batch, n, n])?)?;
+        accumulate(&mut self.sum, weighted_sum(maps, weight)?)?;
         accumulate(&mut self.total, weight.f_sum_dim_intlist(1i64, false, Kind::Float)?)
     }
 

@@ -5,7 +5,8 @@ use std::ops::Range;
 use markov_core::Direction;
 use tch::{Kind, Tensor};
 
-use super::chain::{LAMBDA_TOLERANCE, LambdaWeight, lambda2, token_rank, token_rank_backward};
+use super::chain::{LAMBDA_TOLERANCE, LambdaWeight};
+use super::chains::Chains;
 use super::mean::{nothing_seen, same_size};
 use crate::attend::{AttentionProbe, ChainTokens, View, Want};
 use crate::error::{Error, Result};
@@ -69,22 +70,19 @@ impl RankOnly {
 
 impl AttentionProbe for RankOnly {
     fn want(&mut self, _: &Site) -> Want {
-        self.tokens.want()
+        Want::CHAIN
     }
 
     fn see(&mut self, site: &Site, _: Range<i64>, view: &View<'_>) -> Result<()> {
-        let maps = self.tokens.transitions(&site.layout, view)?;
-        let ranks = match self.direction {
-            Direction::Forward => token_rank(&maps, self.alpha)?,
-            Direction::Backward => token_rank_backward(&maps, self.alpha)?,
-        };
+        let chains = Chains::of(self.tokens, &site.layout, view)?;
+        let ranks = chains.token_rank(self.alpha, self.direction)?;
         if let Some(before) = self.ranks.last() {
             let states = |ranks: &Tensor| ranks.size().last().copied().into_iter().collect::<Vec<_>>();
             same_size(&states(before), &states(&ranks))?;
         }
         self.ranks.push(ranks);
         if self.parts == RankParts::RanksAndLambdas {
-            self.lambdas.push(lambda2(&maps, LAMBDA_TOLERANCE)?);
+            self.lambdas.push(chains.lambda2(LAMBDA_TOLERANCE)?);
         }
         Ok(())
     }

@@ -8,6 +8,7 @@ mod flow_match;
 mod flux_golden;
 mod flux_pipeline;
 mod flux_probes;
+mod fused;
 mod golden;
 mod hub;
 mod image_golden;
