@@ -6,7 +6,7 @@ use ndarray::{Array2, ArrayView1, ArrayView2};
 
 use crate::chain::{Chain, RowStochastic, Teleported, weighed};
 use crate::kernel::{self, Element};
-use crate::structure::Links;
+use crate::structure::{Components, Links};
 use crate::tolerance::ROW_TOLERANCE;
 use crate::triangle::{self, Triangle};
 use crate::{Error, Result};
@@ -178,6 +178,20 @@ impl<'a, T: Element> StochasticView<'a, T> {
     }
 }
 
+/// Number of states that are tried as hubs.
+const HUBS: usize = 16;
+
+impl<T: Element> StochasticView<'_, T> {
+    /// Whether one of the first states that lead to every state is also reached from every state. Real heads with some zeros
+    /// mostly have one, and finding it costs less than a search of the components.
+    fn has_hub(&self) -> bool {
+        let n = self.scale.len();
+        let positive = |value: &T| value.to_f64() > 0.0;
+        let leading = self.values.chunks_exact(n).enumerate().filter(|(_, row)| row.iter().all(positive));
+        leading.take(HUBS).any(|(state, _)| self.values[state..].iter().step_by(n).all(positive))
+    }
+}
+
 impl<T: Element> RowStochastic for StochasticView<'_, T> {
     fn states(&self) -> usize {
         self.scale.len()
@@ -207,6 +221,13 @@ impl<T: Element> RowStochastic for StochasticView<'_, T> {
             links.add_row(from, row, |value| value.to_f64() > 0.0);
         }
         Some(links)
+    }
+
+    fn components(&self, reversed: bool) -> Option<Components> {
+        if self.positive || self.has_hub() {
+            return None;
+        }
+        self.links().map(|links| Components::of(&links, reversed))
     }
 
     fn block(&self, members: &[usize]) -> Array2<f64> {

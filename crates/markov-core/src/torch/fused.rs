@@ -58,8 +58,6 @@ impl Fused {
     /// factor of `q·k`, and an additive bias `[batch, heads, n, n]`, in which any axis but the last may have length 1. With
     /// fewer key heads, neighbouring query heads share one.
     ///
-    /// The kernels of CUDA need a head dimension that is a multiple of 8; for others, PyTorch stores whole maps.
-    ///
     /// # Errors
     /// [`Error::Empty`]; [`Error::Shape`] if the shapes do not fit; [`Error::Torch`].
     pub fn new(queries: &Tensor, keys: &Tensor, scale: f64, bias: Option<&Tensor>) -> Result<Self> {

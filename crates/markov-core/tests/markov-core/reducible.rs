@@ -2,8 +2,8 @@
 
 use markov_core::spectrum::{eigenvalues, to_dense};
 use markov_core::{
-    Direction, Effort, Mask, Method, QueryKey, RowStochastic, Spectrum, Stochastic, heads, lambda2,
-    lambda2_many, spectrum,
+    Components, Direction, Effort, Mask, Method, Propagate, QueryKey, RowStochastic, Spectrum, Stochastic,
+    heads, lambda2, lambda2_many, spectrum,
 };
 use ndarray::{Array2, Array3, Axis};
 use proptest::prelude::*;
@@ -363,4 +363,44 @@ fn by_reachability(a: &Array2<f64>) -> Vec<f64> {
     }
     moduli.sort_by(|a, b| b.total_cmp(a));
     moduli
+}
+
+/// A map in which every state leads to a few states, and a hub is linked with every state.
+fn around(hub: usize, n: usize, all_lead_there: bool) -> Stochastic<f64> {
+    let mut map = Array2::from_shape_fn((n, n), |(i, j)| {
+        let linked = i == hub || j == hub && (all_lead_there || i != (hub + 1) % n) || j == (i + 2) % n;
+        if linked { 1.0 + ((7 * i + 3 * j) % 5) as f64 } else { 0.0 }
+    });
+    map.rows_mut().into_iter().for_each(|mut row| row /= row.sum());
+    Stochastic::new(map).unwrap()
+}
+
+/// Components are not searched then; the eigenvalues are those of the dense solver.
+#[test]
+fn a_hub_makes_one_component() {
+    for n in [3, 40, 90] {
+        for hub in [0, 1, n / 2, n - 1] {
+            for all in [true, false] {
+                let map = around(hub, n, all);
+                let chain = map.forward();
+                let components = Propagate::components(&chain).unwrap();
+                assert!(components.iter().all(Components::irreducible), "{n} {hub} {all}");
+                let dense = spectrum::eigenvalues(map.values()).unwrap()[1].norm();
+                let found = lambda2(&chain, Effort::default()).unwrap().modulus;
+                assert!((found - dense).abs() < 1e-9, "{n} {hub} {all}: {found} {dense}");
+            }
+        }
+    }
+}
+
+/// A state that leads everywhere but is reached from nowhere is no hub.
+#[test]
+fn a_state_that_leads_everywhere_is_transient_if_none_leads_there() {
+    let n = 30;
+    let mut map =
+        Array2::from_shape_fn((n, n), |(i, j)| if i == 0 || j == (i % (n - 1)) + 1 { 1.0 } else { 0.0 });
+    map.rows_mut().into_iter().for_each(|mut row| row /= row.sum());
+    let chain = Stochastic::new(map).unwrap();
+    let components = Propagate::components(&chain.forward()).unwrap();
+    assert_eq!(components[0].members.len(), 2);
 }
