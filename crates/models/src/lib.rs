@@ -57,6 +57,7 @@ pub use escape;
 pub use hex::hex;
 pub use identity::model_sha256;
 pub use layers::LayerSelection;
+pub use nn::times_transposed;
 pub use not_finite::NotFinite;
 pub use perturbation::{Perturbation, Perturbed};
 pub use site::{Site, Stream, TokenKind, TokenLayout, UnetLayer, UnetPart};

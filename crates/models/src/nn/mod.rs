@@ -15,6 +15,7 @@ use crate::site::Site;
 use crate::weights::Weights;
 pub(crate) use conv::{Conv, Double, GroupNorm, Groups, Halve, Residual};
 pub(crate) use embeddings::{Extent, PatchEmbeddings, Positions};
+pub use linear::times_transposed;
 pub(crate) use linear::{Input, Linear};
 pub(crate) use rotary::{GridRotary, Rotation};
 pub(crate) use scalar::{Embedder, Sinusoids};

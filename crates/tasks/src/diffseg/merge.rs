@@ -11,6 +11,7 @@
 //! that number. If a map is 0 where the other is not, the distance is therefore large but finite.
 
 use markov_core::torch::to_vec;
+use models::times_transposed;
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
@@ -57,7 +58,7 @@ pub fn gather(aggregate: &Tensor, anchors: &[usize], threshold: f64) -> Result<T
         let own = anchors.f_unsqueeze(-1)?.f_eq_tensor(&maps.numbers(first)?)?;
         let close = chosen.distances(&maps)?.f_lt(threshold)?.f_logical_or(&own)?;
         let close = close.f_to_kind(Kind::Float)?;
-        let _ = sum.f_add_(&close.f_matmul(&maps.maps)?)?;
+        let _ = sum.f_add_(&times_transposed(&close, &maps.maps.f_transpose(0, 1)?)?)?;
         let _ = count.f_add_(&close.f_sum_dim_intlist(-1i64, true, Kind::Float)?)?;
     }
     Ok(sum.f_div_(&count)?)
@@ -133,8 +134,8 @@ impl Maps {
 
     /// Returns `[k, m]`: ½ (Σ x log x + Σ y log y − x·log y − log x·y), at least 0.
     fn distances(&self, other: &Self) -> Result<Tensor> {
-        let mut cross = self.maps.f_matmul(&other.logs.f_transpose(0, 1)?)?;
-        let _ = cross.f_add_(&self.logs.f_matmul(&other.maps.f_transpose(0, 1)?)?)?;
+        let mut cross = times_transposed(&self.maps, &other.logs)?;
+        let _ = cross.f_add_(&times_transposed(&self.logs, &other.maps)?)?;
         let own = self.negentropy.f_add(&other.negentropy.f_transpose(0, 1)?)?;
         Ok(own.f_sub(&cross)?.f_mul_scalar_(0.5)?.f_clamp_min_(0.0)?)
     }
