@@ -11,7 +11,7 @@ set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 device=cuda:0 bin=target/release python=python3 out=results/gpu
 # With --tiny, small networks: a minute on a CPU, to check the script.
-tiny=() flux=(--repeat 3) flux_peer=(--repeat 3 --sizes 512) vit=(--batch 64 --counts 64,320)
+tiny=() flux=(--repeat 3) flux_peer=(--repeat 3 --sizes 512) vit=(--batch 64 --counts 64,320 --repeat 1)
 while [ $# -gt 0 ]; do
     case $1 in
         --tiny)

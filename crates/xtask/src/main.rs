@@ -40,8 +40,9 @@ Commands:
                     runs the other three experiments as well
   test [ARGS]       set up if needed, then run every test, documentation tests included, two test binaries at a
                     time; `-- FILTER` selects tests by name, other ARGS go to `cargo test`, which runs them itself
-  bench [ARGS]      time λ₂ and TokenRank over a batch of heads, and compare with torch if TOKENRANK_PYTHON,
-                    .venv/bin/python or python3 can `import torch`
+  bench [ARGS]      if TOKENRANK_PYTHON, .venv/bin/python or python3 can `import torch`, time our programs beside their
+                    peers and print one table with the aim of each, by tools/bench.py with ARGS; otherwise time λ₂
+                    and TokenRank over a batch of heads alone
   dist [--cuda] [--out DIR] [--profile NAME | --binary FILE] [--no-archive]
                     build the program and make a folder and an archive of it with the libraries it needs, licences,
                     completions and manual pages: tokenrank-VERSION-x86_64-linux in target/dist or DIR. It runs on

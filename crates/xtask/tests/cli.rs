@@ -290,17 +290,18 @@ fn bench_runs_beside_torch_where_a_python_has_it() {
 
     let alone = machine.run(&["bench", "--threads", "2"]);
     assert!(alone.status.success());
-    assert!(stderr(&alone).contains("torch skipped"), "{}", stderr(&alone));
+    assert!(stderr(&alone).contains("peers skipped"), "{}", stderr(&alone));
     let said = String::from_utf8(alone.stdout).unwrap();
     assert_eq!(said, "cargo: run --release --package markov-core --example bench_heads -- --threads 2\n");
 
+    write_libtorch(&machine.root().join(".libtorch/torch"), "version.py", "__version__ = '2.11.0'\n");
     let python = machine.bin().join("python-with-torch");
     let both =
         machine.command(&["bench", "--threads", "2"]).env("TOKENRANK_PYTHON", python).output().unwrap();
     assert_eq!(both.status.code(), Some(5));
     let said = String::from_utf8(both.stdout).unwrap();
     let (build, peer) = said.split_once('\n').unwrap();
-    assert_eq!(build, "cargo: build --release --package markov-core --example bench_heads");
-    assert!(peer.starts_with("peer: tools/bench_peer.py --ours /"), "{peer}");
-    assert!(peer.ends_with("/release/examples/bench_heads --threads 2\n"), "{peer}");
+    assert_eq!(build, "cargo: build --release --workspace --bins --examples");
+    assert!(peer.starts_with("peer: tools/bench.py --bin /"), "{peer}");
+    assert!(peer.ends_with("/release --threads 2\n"), "{peer}");
 }
