@@ -3,6 +3,8 @@
 //! Default x86-64 builds assume only SSE2, so each loop is compiled again with AVX2 + FMA, products also with AVX-512, and
 //! selected at run time. All versions come from the same safe source; the compiler vectorises it.
 
+use std::ops::Range;
+
 use half::{bf16, f16};
 
 /// A number that is only read, such as an entry of a query, a key or an additive mask: f64, f32, f16 or bf16.
@@ -192,6 +194,19 @@ fn left_body<T: Element, C: Element, const FMA: bool>(
 }
 
 #[inline(always)]
+fn left_part_body<T: Element, C: Element, const FMA: bool>(
+    a: &[T],
+    stride: usize,
+    part: Range<usize>,
+    x: &[C],
+    vectors: usize,
+    out: &mut [C],
+) {
+    out.fill(C::zero());
+    add_part_body::<T, C, FMA>(a, stride, part, x, vectors, out);
+}
+
+#[inline(always)]
 fn add_left_body<T: Element, C: Element, const FMA: bool>(
     a: &[T],
     columns: usize,
@@ -199,10 +214,25 @@ fn add_left_body<T: Element, C: Element, const FMA: bool>(
     vectors: usize,
     out: &mut [C],
 ) {
-    let rows = a.len() / columns;
+    add_part_body::<T, C, FMA>(a, columns, 0..columns, x, vectors, out);
+}
+
+/// Adds the products with the columns `part` of `a`, whose rows have `stride` entries. The arithmetic of a column is the same
+/// in every part.
+#[inline(always)]
+fn add_part_body<T: Element, C: Element, const FMA: bool>(
+    a: &[T],
+    stride: usize,
+    part: Range<usize>,
+    x: &[C],
+    vectors: usize,
+    out: &mut [C],
+) {
+    let (rows, columns) = (a.len() / stride, part.len());
     let whole = rows - rows % GROUP;
     for first in (0..whole).step_by(GROUP) {
-        let group: [&[T]; GROUP] = std::array::from_fn(|r| &a[(first + r) * columns..][..columns]);
+        let group: [&[T]; GROUP] =
+            std::array::from_fn(|r| &a[(first + r) * stride + part.start..][..columns]);
         let weights = |v: usize| -> [C; GROUP] { std::array::from_fn(|r| x[v * rows + first + r]) };
         let mut v = 0;
         while v + 4 <= vectors {
@@ -221,7 +251,7 @@ fn add_left_body<T: Element, C: Element, const FMA: bool>(
         }
     }
     for row in whole..rows {
-        let values = &a[row * columns..][..columns];
+        let values = &a[row * stride + part.start..][..columns];
         for v in 0..vectors {
             axpy_body::<T, C, FMA>(x[v * rows + row], values, &mut out[v * columns..][..columns]);
         }
@@ -430,6 +460,10 @@ macro_rules! dispatch {
 dispatch!(
     /// `out = x · a` for `vectors` row vectors `x` `[vectors, rows]`, `a` `[rows, columns]`, `out` `[vectors, columns]`.
     left<T, C>, left_fast, left_wide, left_body, true; (a: &[T], columns: usize, x: &[C], vectors: usize, out: &mut [C])
+);
+dispatch!(
+    /// Like [`left`] for the columns `part` of `a`, which has `stride` columns in all; `out` `[vectors, columns of the part]`.
+    left_part<T, C>, left_part_fast, left_part_wide, left_part_body, true; (a: &[T], stride: usize, part: Range<usize>, x: &[C], vectors: usize, out: &mut [C])
 );
 dispatch!(
     /// `out += x · a`, shapes as for [`left`].

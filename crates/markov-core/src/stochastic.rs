@@ -1,8 +1,10 @@
 //! Row-stochastic matrices as a type, and their chains.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use ndarray::{Array2, ArrayView1, ArrayView2};
+use rayon::prelude::*;
 
 use crate::chain::{Chain, RowStochastic, Teleported, weighed};
 use crate::kernel::{self, Element};
@@ -200,12 +202,27 @@ impl<T: Element> RowStochastic for StochasticView<'_, T> {
     fn left<C: Element>(&self, x: &[C], vectors: usize, out: &mut [C]) {
         let n = self.scale.len();
         let weights = weighed(x, &self.scale);
-        kernel::left(self.values, n, &weights, vectors, out);
+        match parts(n) {
+            1 => kernel::left(self.values, n, &weights, vectors, out),
+            // The columns are divided, which changes no digit.
+            parts => divided(n, n.div_ceil(parts).next_multiple_of(ALIGNED), out, |part| {
+                let mut product = vec![C::zero(); vectors * part.len()];
+                kernel::left_part(self.values, n, part, &weights, vectors, &mut product);
+                product
+            }),
+        }
     }
 
     fn right<C: Element>(&self, y: &[C], vectors: usize, out: &mut [C]) {
         let n = self.scale.len();
-        kernel::right(self.values, n, y, vectors, out);
+        match parts(n) {
+            1 => kernel::right(self.values, n, y, vectors, out),
+            parts => divided(n, n.div_ceil(parts), out, |part| {
+                let mut product = vec![C::zero(); vectors * part.len()];
+                kernel::right(&self.values[part.start * n..part.end * n], n, y, vectors, &mut product);
+                product
+            }),
+        }
         for out in out.chunks_exact_mut(n) {
             out.iter_mut().zip(self.scale.iter()).for_each(|(out, s)| *out = *out * C::of_f64(*s));
         }
@@ -268,6 +285,30 @@ impl<T: Element> RowStochastic for StochasticView<'_, T> {
     }
 }
 
+/// Number of entries from which a product is divided among threads; below, waking them takes as long as it saves.
+const DIVIDED: usize = 1 << 22;
+/// Number of columns below which a part is not made smaller: short pieces of rows are read slowly.
+const NARROW: usize = 512;
+/// Divided products begin at multiples of this number of columns.
+const ALIGNED: usize = 64;
+
+/// Computes `out` `[vectors, n]` in parallel, `width` numbers of every vector at a time.
+fn divided<C: Element>(n: usize, width: usize, out: &mut [C], part: impl Fn(Range<usize>) -> Vec<C> + Sync) {
+    let ranges =
+        (0..n.div_ceil(width)).into_par_iter().map(|place| place * width..n.min((place + 1) * width));
+    let products: Vec<_> = ranges.map(|range| (range.clone(), part(range))).collect();
+    for (range, product) in products {
+        for (out, product) in out.chunks_exact_mut(n).zip(product.chunks_exact(range.len())) {
+            out[range.clone()].copy_from_slice(product);
+        }
+    }
+}
+
+/// Returns the number of parts in which a matrix of `n` states is read: one for each thread if it is large.
+fn parts(n: usize) -> usize {
+    if n * n < DIVIDED { 1 } else { rayon::current_num_threads().min(n / NARROW) }
+}
+
 pub(crate) fn side<T>(values: ArrayView2<'_, T>) -> Result<usize> {
     let (rows, columns) = values.dim();
     if rows == 0 || columns == 0 {
@@ -282,9 +323,14 @@ pub(crate) fn side<T>(values: ArrayView2<'_, T>) -> Result<usize> {
 /// Returns the sums of all rows, after checking that each is finite, without negative entries and within `tolerance` of
 /// 1; and whether all entries are positive.
 fn row_sums<T: Element>(values: &[T], n: usize, tolerance: f64) -> Result<(Vec<f64>, bool)> {
+    let height = n.div_ceil(parts(n));
+    let summaries =
+        values.par_chunks(height * n).map(|rows| rows.chunks_exact(n).map(kernel::row_summary).collect());
+    let summaries: Vec<Vec<(f64, f64)>> = summaries.collect();
     let (mut sums, mut positive) = (Vec::with_capacity(n), true);
-    for (row, entries) in values.chunks_exact(n).enumerate() {
-        let (sum, least) = kernel::row_summary(entries);
+    for ((row, entries), (sum, least)) in
+        values.chunks_exact(n).enumerate().zip(summaries.into_iter().flatten())
+    {
         // Written so that NaN fails the check, and a zero row fails it at any tolerance.
         let sound = (sum - 1.0).abs() <= tolerance && sum > 0.0;
         if least < 0.0 || !sound {
@@ -302,4 +348,55 @@ fn row_sums<T: Element>(values: &[T], n: usize, tolerance: f64) -> Result<(Vec<f
         sums.push(sum);
     }
     Ok((sums, positive))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::random::Random;
+
+    /// Products of a matrix that is large enough to be divided do not depend on the number of threads.
+    #[test]
+    #[cfg_attr(miri, ignore = "a large matrix")]
+    fn divided_products_equal_undivided_ones() {
+        let (n, vectors) = (2051, 5);
+        let mut random = Random::new(3);
+        let mut values: Vec<f32> = (0..n * n).map(|_| random.symmetric().abs() as f32 + 0.01).collect();
+        for row in values.chunks_exact_mut(n) {
+            let sum: f32 = row.iter().sum();
+            row.iter_mut().for_each(|value| *value /= sum);
+        }
+        let x: Vec<f64> = (0..vectors * n).map(|_| random.symmetric()).collect();
+        let products = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+            pool.install(|| {
+                let matrix = StochasticView::new(&values, n, 1e-3).expect("a stochastic matrix");
+                let (mut left, mut right) = (vec![0.0; vectors * n], vec![0.0; vectors * n]);
+                matrix.left(&x, vectors, &mut left);
+                matrix.right(&x, vectors, &mut right);
+                (matrix.scale.into_owned(), left, right)
+            })
+        };
+        let (scale, left, right) = products(1);
+        let weights = weighed(&x, &scale);
+        let (mut whole, mut other) = (vec![0.0; vectors * n], vec![0.0; vectors * n]);
+        kernel::left(&values, n, &weights, vectors, &mut whole);
+        kernel::right(&values, n, &x, vectors, &mut other);
+        other.chunks_exact_mut(n).for_each(|row| row.iter_mut().zip(&scale).for_each(|(out, s)| *out *= s));
+        assert!(left == whole && right == other);
+        for threads in [2, 3, 7] {
+            assert_eq!(products(threads), (scale.clone(), left.clone(), right.clone()), "{threads} threads");
+        }
+    }
+
+    /// The first bad row is named, whichever thread finds one first.
+    #[test]
+    fn the_first_bad_row_is_named() {
+        let n = 2050;
+        let mut values = vec![1.0 / n as f64; n * n];
+        values[700 * n] = f64::NAN;
+        values[300 * n + 4] = -0.5;
+        let refused = StochasticView::new(&values, n, 1e-3).expect_err("two bad rows");
+        assert!(matches!(refused, Error::Negative { row: 300, column: 4, .. }), "{refused}");
+    }
 }
