@@ -3,6 +3,7 @@
 use tch::{Kind, Tensor};
 
 use crate::error::Result;
+use crate::nn::channels_last;
 use crate::weights::Weights;
 
 /// Epsilon of every batch norm.
@@ -61,13 +62,14 @@ impl Conv {
         let weight = exact.get(&[output, input, rows, columns], "conv.weight")?;
         let weight = weight.f_mul(&scale.f_reshape([output, 1, 1, 1])?)?;
         let kind = weights.kind();
-        Ok(Self { weight: weight.f_to_kind(kind)?, bias: bias.f_to_kind(kind)?, spec })
+        let weight = channels_last(&weight.f_to_kind(kind)?)?;
+        Ok(Self { weight, bias: bias.f_to_kind(kind)?, spec })
     }
 
     /// `[batch, input, h, w]` → `[batch, output, h', w']`.
     pub(super) fn forward(&self, x: &Tensor) -> Result<Tensor> {
         let Spec { stride, padding, .. } = self.spec;
-        let x = x.f_conv2d(&self.weight, Some(&self.bias), [stride, stride], padding, [1, 1], 1)?;
-        Ok(x.f_relu()?)
+        let mut x = x.f_conv2d(&self.weight, Some(&self.bias), [stride, stride], padding, [1, 1], 1)?;
+        Ok(x.f_relu_()?)
     }
 }

@@ -16,7 +16,7 @@ use tch::{Device, Kind, Tensor};
 use crate::error::{Error, Result};
 use crate::identity::files_sha256;
 use crate::image::Rgb8;
-use crate::nn::Linear;
+use crate::nn::{Linear, channels_last};
 use crate::weights::Weights;
 use blocks::Mixed;
 use layers::{Conv, Spec};
@@ -162,7 +162,8 @@ impl Inception {
     /// # Errors
     /// libtorch fails.
     pub fn forward(&self, pixels: &Tensor, see: &mut dyn FnMut(&str, &Tensor)) -> Result<InceptionFeatures> {
-        let mut x = pixels.f_to_device(self.device)?.f_to_kind(self.kind)?;
+        // The layout that convolutions and pools read fastest; they keep it.
+        let mut x = channels_last(&pixels.f_to_device(self.device)?.f_to_kind(self.kind)?)?;
         for stage in &self.stem {
             let (name, next) = match stage {
                 Stage::Conv(name, conv) => (name, conv.forward(&x)?),

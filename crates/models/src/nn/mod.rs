@@ -20,6 +20,15 @@ pub(crate) use linear::{Input, Linear};
 pub(crate) use rotary::{GridRotary, Rotation};
 pub(crate) use scalar::{Embedder, Sinusoids};
 
+/// Lays out `[a, channels, h, w]` so that the channels of a pixel are next to each other in memory (`channels_last` in torch).
+/// Convolutions are faster on this layout and keep it.
+///
+/// # Errors
+/// libtorch fails.
+pub(crate) fn channels_last(x: &Tensor) -> Result<Tensor> {
+    Ok(x.f_permute([0, 2, 3, 1])?.f_contiguous()?.f_permute([0, 3, 1, 2])?)
+}
+
 /// Layer normalisation over the last dimension.
 pub(crate) struct LayerNorm {
     pub(crate) weight: Tensor,
