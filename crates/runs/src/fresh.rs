@@ -2,13 +2,13 @@
 
 use std::ffi::OsStr;
 use std::io::{Error as IoError, ErrorKind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, FileAction, Result};
-use crate::layout::{HEADER, INPUTS, PAGE, PICTURES, RECORDS, RESULTS};
+use crate::layout::{HEADER, INPUTS, PAGE, PICTURES, RECORDS, RESULTS, is_items_file};
 
 /// Removes the files of a run from its folder and nothing else: the files that every run has, the files named `names` (tables
-/// and figures), its page, and `run.json` last. In a folder without `run.json` only records are removed.
+/// and figures), its page and the lists beside it, and `run.json` last. In a folder without `run.json` only records are removed.
 ///
 /// # Errors
 /// Fails if a file cannot be removed or a folder has the name of a file.
@@ -19,11 +19,12 @@ pub(crate) fn start_over(folder: &Path, names: &[String]) -> Result<()> {
     // The results first: if they are there, everything else is there too.
     let own = [RESULTS, RECORDS, INPUTS, PAGE].into_iter();
     remove_files(folder, own.chain(names.iter().map(String::as_str)))?;
+    remove_lists(folder)?;
     remove_images(&folder.join(PICTURES))?;
     remove(&folder.join(HEADER))
 }
 
-/// Removes the tables of several runs from their folder: the files named `names` and the page, then the file named `last`. If
+/// Removes the tables of several runs from their folder: the files named `names`, the page and the lists beside it, then the file named `last`. If
 /// `last` is not there, nothing is removed, because the files may be the user's.
 ///
 /// # Errors
@@ -32,7 +33,16 @@ pub fn remove_tables(folder: &Path, names: &[String], last: &str) -> Result<()> 
     if !folder.join(last).exists() {
         return Ok(());
     }
+    remove_lists(folder)?;
     remove_files(folder, names.iter().map(String::as_str).chain([PAGE, last]))
+}
+
+/// Removes the lists of items beside the page.
+fn remove_lists(folder: &Path) -> Result<()> {
+    let is_list = |path: &&PathBuf| {
+        path.is_file() && path.file_name().and_then(OsStr::to_str).is_some_and(is_items_file)
+    };
+    entries(folder)?.iter().filter(is_list).try_for_each(|path| remove(path))
 }
 
 /// Removes the files of a folder with these names, if they are there.
@@ -63,7 +73,7 @@ fn is_image(name: &OsStr) -> bool {
 }
 
 /// Returns the paths in a folder; empty if there is no such folder.
-fn entries(folder: &Path) -> Result<Vec<std::path::PathBuf>> {
+fn entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let read = || std::fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<Result<_, IoError>>();
     match read() {
         Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(Vec::new()),

@@ -12,6 +12,9 @@ pub(crate) fn report(args: &ReportArgs) -> Result<(), Failure> {
     print(&format!("{}\n", page.path.display()));
     let runs = if page.runs == 1 { "run" } else { "runs" };
     say!("{} {runs}, {:.1} MiB", page.runs, page.bytes as f64 / f64::from(1 << 20));
+    for list in &page.lists {
+        say!("more items than fit on the page, all of them in {}", list.display());
+    }
     if !page.unfinished.is_empty() {
         let names: Vec<_> =
             page.unfinished.iter().take(NAMED).map(|path| path.display().to_string()).collect();

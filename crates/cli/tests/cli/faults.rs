@@ -83,10 +83,19 @@ fn a_changed_experiment_is_refused_until_it_may_start_over() {
     let changed = ["--set", "task.guidance.guidance_scale=3", "--set", "seed=4"];
     small.run(&whole, &changed, 0);
     small.run(&out, &[], 0);
-    std::fs::write(out.join("report.html"), "a page of the run that was").expect("writable");
+    for name in ["report.html", "report-items.csv", "report-items-2.csv"] {
+        std::fs::write(out.join(name), "a page of the run that was").expect("writable");
+    }
     std::fs::create_dir(out.join("figures")).expect("writable");
-    let foreign =
-        ["notes.txt", "README.md", "my.json", "labels.csv", "photo.png", "pictures/none/holiday.png"];
+    let foreign = [
+        "notes.txt",
+        "README.md",
+        "my.json",
+        "labels.csv",
+        "report-items-mine.csv",
+        "photo.png",
+        "pictures/none/holiday.png",
+    ];
     foreign.iter().for_each(|name| std::fs::write(out.join(name), "mine").expect("writable"));
     let before = std::fs::read(out.join("records.jsonl")).expect("records");
     let message = words(&small.run(&out, &changed, 2));

@@ -3,7 +3,7 @@
 
 use super::spec::{Level, Listed, MethodInfo, MetricSpec};
 use crate::experiments::target::PaperTarget;
-use crate::metrics::bootstrap::{Additive, RESAMPLES, paired};
+use crate::metrics::bootstrap::{Additive, RESAMPLES, paired_each};
 use crate::results::{Comparison, MetricValue};
 
 /// A metric with the way it is computed from records of type `R`.
@@ -70,13 +70,20 @@ pub(crate) fn comparisons<R>(
     pairs: &[(&str, &str)],
     seed: u64,
 ) -> Vec<Comparison> {
+    let compared: Vec<&Measure<R>> =
+        measures.iter().filter(|measure| measure.spec.compared && measure.is_of_methods()).collect();
+    let found = |measure: &&Measure<R>| paired_each(records, pairs, &*measure.metric, RESAMPLES, seed);
+    let found: Vec<_> = compared.iter().map(found).collect();
     let mut comparisons = Vec::new();
-    for &(method, minus) in pairs {
-        for measure in measures.iter().filter(|measure| measure.spec.compared && measure.is_of_methods()) {
-            let found = paired(records, method, minus, &*measure.metric, RESAMPLES, seed);
-            let Ok(difference) = found else { continue };
-            let (method, minus) = (method.to_owned(), minus.to_owned());
-            comparisons.push(Comparison { metric: measure.spec.key.to_owned(), method, minus, difference });
+    for (pair, &(method, minus)) in pairs.iter().enumerate() {
+        for (measure, found) in compared.iter().zip(&found) {
+            let Ok(difference) = &found[pair] else { continue };
+            comparisons.push(Comparison {
+                metric: measure.spec.key.to_owned(),
+                method: method.to_owned(),
+                minus: minus.to_owned(),
+                difference: *difference,
+            });
         }
     }
     comparisons

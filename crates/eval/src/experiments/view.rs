@@ -11,7 +11,7 @@ use super::measure::Measure;
 use super::spec::MethodInfo;
 use crate::error::Result;
 use crate::folder::RunFolder;
-use crate::metrics::bootstrap::{Additive, RESAMPLES, Spread, each, paired};
+use crate::metrics::bootstrap::{RESAMPLES, Spread, each, paired_each};
 use crate::metrics::clusters::Clusters;
 use crate::metrics::per_item::PerItem;
 use crate::results::Comparison;
@@ -87,6 +87,7 @@ pub struct ItemView {
 }
 
 /// An item of a run.
+#[derive(Clone)]
 pub struct Item {
     /// Name of the item.
     pub id: String,
@@ -210,14 +211,15 @@ impl Spreads {
         seed: u64,
     ) {
         let Some(method) = methods.get(lead) else { return };
+        let others = methods.iter().filter(|other| other.key != method.key);
+        let pairs: Vec<(&str, &str)> = others.map(|other| (&*method.key, &*other.key)).collect();
         for measure in measures.iter().filter(|measure| measure.is_of_methods()) {
-            for minus in methods.iter().filter(|other| other.key != method.key) {
-                let metric: &dyn Additive<Record = R> = &*measure.metric;
+            let found = paired_each(records, &pairs, &*measure.metric, RESAMPLES, seed);
+            for (&(method, minus), found) in pairs.iter().zip(found) {
                 // A metric that is not defined for one of the two is left out.
-                let found = paired(records, &method.key, &minus.key, metric, RESAMPLES, seed);
                 let Ok(difference) = found else { continue };
                 let (metric, method, minus) =
-                    (measure.spec.key.to_owned(), method.key.clone(), minus.key.clone());
+                    (measure.spec.key.to_owned(), method.to_owned(), minus.to_owned());
                 self.comparisons.push(Comparison { metric, method, minus, difference });
             }
         }
@@ -270,6 +272,25 @@ impl ItemView {
         }
         if score.values.iter().flatten().any(Option::is_some) {
             self.scores.push(score);
+        }
+    }
+
+    /// Keeps these items, given by their indices in ascending order, and drops all others.
+    pub fn keep(&mut self, items: &[usize]) {
+        fn kept<T: Clone>(all: &[T], items: &[usize]) -> Vec<T> {
+            items.iter().filter_map(|&item| all.get(item).cloned()).collect()
+        }
+        self.rows = kept(&self.rows, items);
+        self.expected = kept(&self.expected, items);
+        let scores = self.scores.iter_mut().flat_map(|score| &mut score.values);
+        scores.for_each(|values| *values = kept(values, items));
+        let strips = self.strips.iter_mut().flat_map(|strips| &mut strips.right);
+        strips.for_each(|right| *right = kept(right, items));
+        if let Some(generated) = &mut self.generated {
+            generated.files = kept(&generated.files, items);
+        }
+        if let Some((_, flagged)) = &mut self.flagged {
+            *flagged = flagged.iter().filter_map(|item| items.binary_search(item).ok()).collect();
         }
     }
 

@@ -5,7 +5,11 @@
 //! draw is compared, not a mean of values per item. [`super::significance`] decides what the differences over the
 //! draws show, and how many items that takes. The two sides may also be one method in two runs ([`paired_sums`]).
 
-use ndarray::{Array2, ArrayView2, Axis, concatenate};
+use std::cell::OnceCell;
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use ndarray::{Array2, ArrayView1, ArrayView2, Axis, concatenate};
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 use tasks::Rng;
@@ -116,28 +120,17 @@ pub fn each<M: Additive + ?Sized>(
     seed: u64,
 ) -> Vec<Option<Spread>> {
     let clusters = metric.clusters(records);
-    let images = clusters.count();
-    let part = |method: &&str| clusters.sums(metric.contributions(records, method).ok()?.view());
-    let parts: Vec<Option<Array2<f64>>> = methods.iter().map(part).collect();
-    let values = |counts: &[u32]| -> Vec<Option<f64>> {
-        let value = |part: &Option<Array2<f64>>| {
-            let rows = part.as_ref()?;
-            metric.formula().value(&weighted_sums(rows.as_slice()?, rows.ncols(), counts))
-        };
-        parts.iter().map(value).collect()
-    };
-    let seen = values(&vec![1; images]);
-    let draw = |counts: &mut Vec<u32>, resample: u64| {
-        counts.fill(0);
-        let mut rng = Rng::keyed(&[seed, resample]);
-        (0..images).for_each(|_| counts[rng.below(images)] += 1);
-        values(counts)
-    };
-    if images == 0 {
+    if clusters.count() == 0 {
         return vec![None; methods.len()];
     }
-    let resampled: Vec<Vec<Option<f64>>> =
-        (0..resamples as u64).into_par_iter().map_init(|| vec![0; images], draw).collect();
+    let part = |method: &&str| clusters.sums(metric.contributions(records, method).ok()?.view());
+    let parts: Vec<Option<Array2<f64>>> = methods.iter().map(part).collect();
+    let stack = Stack::of(parts.iter().map(Option::as_ref));
+    let values = |sums: &[f64]| -> Vec<Option<f64>> {
+        let value = |columns: &Option<Range<usize>>| metric.formula().value(&sums[columns.clone()?]);
+        stack.columns.iter().map(value).collect()
+    };
+    let resampled = over_draws(&stack.rows, resamples, seed, values);
     let of_method = |(method, value): (usize, Option<f64>)| {
         let mut values: Vec<f64> = resampled.iter().filter_map(|values| values[method]).collect();
         values.sort_unstable_by(f64::total_cmp);
@@ -145,7 +138,7 @@ pub fn each<M: Additive + ?Sized>(
         let value = value?;
         Some(Spread { value, interval: spread(value, contributing, &values) })
     };
-    seen.into_iter().enumerate().map(of_method).collect()
+    values(&totals(&stack.rows)).into_iter().enumerate().map(of_method).collect()
 }
 
 /// Returns the paired bootstrap of `metric` between the methods `a` and `b`, over images. Resample `r` draws its images, each a
@@ -162,12 +155,56 @@ pub fn paired<M: Additive + ?Sized>(
     resamples: usize,
     seed: u64,
 ) -> Result<PairedDifference, BootstrapError> {
-    let items = records.len();
-    let undefined = || BootstrapError::Undefined { a: a.to_owned(), b: b.to_owned(), items };
-    let (of_a, of_b) = (metric.contributions(records, a)?, metric.contributions(records, b)?);
+    let undefined = || BootstrapError::Undefined { a: a.to_owned(), b: b.to_owned(), items: records.len() };
+    paired_each(records, &[(a, b)], metric, resamples, seed).pop().unwrap_or_else(|| Err(undefined()))
+}
+
+/// Returns [`paired`] for each of `pairs`. Every resample is drawn once for all of them.
+pub fn paired_each<M: Additive + ?Sized>(
+    records: &[M::Record],
+    pairs: &[(&str, &str)],
+    metric: &M,
+    resamples: usize,
+    seed: u64,
+) -> Vec<Result<PairedDifference, BootstrapError>> {
     let clusters = metric.clusters(records);
-    paired_sums((of_a.view(), of_b.view()), &clusters, metric.formula(), resamples, seed)
-        .ok_or_else(undefined)
+    let methods: BTreeSet<&str> = pairs.iter().flat_map(|&(a, b)| [a, b]).collect();
+    let methods: Vec<&str> = methods.into_iter().collect();
+    let contributions: Vec<_> = methods.iter().map(|method| metric.contributions(records, method)).collect();
+    let sums = |of: &Result<Array2<f64>, BootstrapError>| clusters.sums(of.as_ref().ok()?.view());
+    let parts: Vec<Option<Array2<f64>>> = contributions.iter().map(sums).collect();
+    let stack = Stack::of(parts.iter().map(Option::as_ref));
+    let place = |method: &str| methods.binary_search(&method).ok();
+    let places: Vec<_> = pairs.iter().map(|(a, b)| place(a).zip(place(b))).collect();
+    let difference = |sums: &[f64], places: Option<(usize, usize)>| {
+        let value = |place: usize| metric.formula().value(&sums[stack.columns[place].clone()?]);
+        let (a, b) = places?;
+        Some(minus(value(a)?, value(b)?))
+    };
+    let seen = totals(&stack.rows);
+    let seen: Vec<Option<f64>> = places.iter().map(|&places| difference(&seen, places)).collect();
+    let all = |sums: &[f64]| places.iter().map(|&places| difference(sums, places)).collect::<Vec<_>>();
+    let resampled = OnceCell::new();
+    let one = |(pair, &(a, b)): (usize, &(&str, &str))| {
+        let undefined =
+            || BootstrapError::Undefined { a: a.to_owned(), b: b.to_owned(), items: records.len() };
+        let (of_a, of_b) = places[pair].ok_or_else(undefined)?;
+        for place in [of_a, of_b] {
+            contributions[place].as_ref().map_err(Clone::clone)?;
+        }
+        let difference = || {
+            let (a, b) = (parts[of_a].as_ref()?, parts[of_b].as_ref()?);
+            let either = a.rows().into_iter().zip(b.rows());
+            let contributing = either.filter(|(a, b)| adds(*a) || adds(*b)).count();
+            let differences = || {
+                let resampled = resampled.get_or_init(|| over_draws(&stack.rows, resamples, seed, all));
+                resampled.iter().filter_map(|values| values[pair]).collect()
+            };
+            PairedDifference::of(seen[pair]?, contributing, differences)
+        };
+        difference().ok_or_else(undefined)
+    };
+    pairs.iter().enumerate().map(one).collect()
 }
 
 /// Returns the paired bootstrap between two sides, given what each item adds to their sums, `[items, sums of the side]`: two
@@ -180,26 +217,20 @@ pub fn paired_sums<'a>(
     resamples: usize,
     seed: u64,
 ) -> Option<PairedDifference> {
-    let (images, middle) = (clusters.count(), a.ncols());
+    let middle = a.ncols();
     let both = clusters.sums(concatenate(Axis(1), &[a, b]).ok()?.view())?;
-    let difference = |counts: &[u32]| {
-        let sums = weighted_sums(both.as_slice().unwrap_or_default(), both.ncols(), counts);
-        let (a, b) = (formula.value(&sums[..middle])?, formula.value(&sums[middle..])?);
-        // Sums of the same numbers in another order count as equal, whatever the sign of the rounding error.
-        let rounding = ROUNDING * a.abs().max(b.abs()).max(1.0);
-        Some(if (a - b).abs() <= rounding { 0.0 } else { a - b })
-    };
-    let seen = difference(&vec![1; images])?;
-
-    let draw = |counts: &mut Vec<u32>, resample: u64| {
-        counts.fill(0);
-        let mut rng = Rng::keyed(&[seed, resample]);
-        (0..images).for_each(|_| counts[rng.below(images)] += 1);
-        difference(counts)
-    };
-    let differences =
-        || (0..resamples as u64).into_par_iter().map_init(|| vec![0; images], draw).flatten_iter().collect();
+    let difference =
+        |sums: &[f64]| Some(minus(formula.value(&sums[..middle])?, formula.value(&sums[middle..])?));
+    let seen = difference(&totals(&both))?;
+    let differences = || over_draws(&both, resamples, seed, difference).into_iter().flatten().collect();
     PairedDifference::of(seen, contributing(both.view()), differences)
+}
+
+/// Returns the difference of two values of a metric.
+fn minus(a: f64, b: f64) -> f64 {
+    // Sums of the same numbers in another order count as equal, whatever the sign of the rounding error.
+    let rounding = ROUNDING * a.abs().max(b.abs()).max(1.0);
+    if (a - b).abs() <= rounding { 0.0 } else { a - b }
 }
 
 /// Returns the metric of one method over each resample, given what each image adds to its sums, with the draws of
@@ -211,34 +242,95 @@ pub(crate) fn over_resamples(
     resamples: usize,
     seed: u64,
 ) -> Vec<f64> {
-    let (items, sums) = (sums.nrows(), sums.as_standard_layout());
-    if items == 0 {
+    if sums.nrows() == 0 {
         return Vec::new();
     }
-    let draw = |counts: &mut Vec<u32>, resample: u64| {
+    over_draws(&sums.to_owned(), resamples, seed, |sums| formula.value(sums).unwrap_or(f64::NAN))
+}
+
+/// What each image adds to the sums of several methods, side by side.
+struct Stack {
+    /// `[images, sums of all methods]`.
+    rows: Array2<f64>,
+    /// The columns of each method; `None` for a method without sums.
+    columns: Vec<Option<Range<usize>>>,
+}
+
+impl Stack {
+    /// Stacks the sums of methods over the same images.
+    fn of<'a>(parts: impl Iterator<Item = Option<&'a Array2<f64>>> + Clone) -> Self {
+        let views: Vec<_> = parts.clone().flatten().map(Array2::view).collect();
+        let rows = concatenate(Axis(1), &views).unwrap_or_default();
+        let mut end = 0;
+        let columns = parts.map(|part| {
+            let from = end;
+            end += part?.ncols();
+            Some(from..end)
+        });
+        let columns = columns.collect();
+        Self { rows, columns }
+    }
+}
+
+/// Number of resamples that are summed together, so that each row is read once for all of them.
+const TOGETHER: usize = 8;
+/// Number of columns that are summed together, so that their sums stay in the first cache.
+const COLUMNS: usize = 128;
+
+/// Returns `value` of the sums of each resample of the images whose contributions are the rows.
+///
+/// Each sum is taken in the order of the rows, whatever the number of threads.
+fn over_draws<T: Send>(
+    rows: &Array2<f64>,
+    resamples: usize,
+    seed: u64,
+    value: impl Fn(&[f64]) -> T + Sync,
+) -> Vec<T> {
+    let (images, width) = rows.dim();
+    let rows = rows.as_standard_layout();
+    let rows = rows.as_slice().unwrap_or_default();
+    let together = |(counts, sums): &mut (Vec<u32>, Vec<[f64; TOGETHER]>), group: usize| {
+        let range = group * TOGETHER..resamples.min((group + 1) * TOGETHER);
         counts.fill(0);
-        let mut rng = Rng::keyed(&[seed, resample]);
-        (0..items).for_each(|_| counts[rng.below(items)] += 1);
-        let drawn = weighted_sums(sums.as_slice().unwrap_or_default(), sums.ncols(), counts);
-        formula.value(&drawn).unwrap_or(f64::NAN)
+        for (counts, resample) in counts.chunks_exact_mut(images.max(1)).zip(range.clone()) {
+            let mut rng = Rng::keyed(&[seed, resample as u64]);
+            (0..images).for_each(|_| counts[rng.below(images)] += 1);
+        }
+        sums.fill([0.0; TOGETHER]);
+        for (first, sums) in (0..width).step_by(COLUMNS).zip(sums.chunks_mut(COLUMNS)) {
+            for (image, row) in rows.chunks_exact(width).enumerate() {
+                let count: [f64; TOGETHER] =
+                    std::array::from_fn(|resample| f64::from(counts[resample * images + image]));
+                for (sums, value) in sums.iter_mut().zip(&row[first..]) {
+                    sums.iter_mut().zip(count).for_each(|(sum, count)| *sum += count * value);
+                }
+            }
+        }
+        let one = |resample: usize| value(&sums.iter().map(|sums| sums[resample]).collect::<Vec<f64>>());
+        (0..range.len()).map(one).collect::<Vec<T>>()
     };
-    (0..resamples as u64).into_par_iter().map_init(|| vec![0; items], draw).collect()
+    let buffers = || (vec![0; TOGETHER * images], vec![[0.0; TOGETHER]; width]);
+    (0..resamples.div_ceil(TOGETHER)).into_par_iter().map_init(buffers, together).flatten_iter().collect()
+}
+
+/// Returns the sums of all rows, each taken in their order.
+fn totals(rows: &Array2<f64>) -> Vec<f64> {
+    let mut sums = vec![0.0; rows.ncols()];
+    for row in rows.rows() {
+        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += value);
+    }
+    sums
 }
 
 /// Returns the number of rows, one for each image, that add anything to the sums: an image that was wrong before masking adds nothing
 /// to a metric of the images that were right.
 pub(crate) fn contributing(rows: ArrayView2<'_, f64>) -> usize {
-    rows.rows().into_iter().filter(|row| row.iter().any(|&value| value != 0.0)).count()
+    rows.rows().into_iter().filter(|row| adds(*row)).count()
 }
 
-/// Returns `Σ counts[i] · rows[i]` over rows of `width` numbers.
-fn weighted_sums(rows: &[f64], width: usize, counts: &[u32]) -> Vec<f64> {
-    let mut sums = vec![0.0; width];
-    for (row, &count) in rows.chunks_exact(width.max(1)).zip(counts) {
-        let count = f64::from(count);
-        sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += count * value);
-    }
-    sums
+/// Whether a row adds anything to the sums.
+fn adds(row: ArrayView1<'_, f64>) -> bool {
+    row.iter().any(|&value| value != 0.0)
 }
 
 #[cfg(test)]
@@ -375,6 +467,43 @@ mod tests {
         let wanted = paired(&records, "0", "1", &Mean, 300, 4).unwrap();
         assert_eq!(of_singles(&a, &wide, 300, 4), Some(wanted));
         assert_eq!(of_singles(&a, &b.slice(ndarray::s![1.., ..]).to_owned(), 300, 4), None);
+    }
+
+    /// More resamples than are summed together, and more columns.
+    #[test]
+    fn resamples_are_sums_over_drawn_rows_in_their_order() {
+        let mut rng = Rng::keyed(&[4]);
+        let rows = Array2::from_shape_simple_fn((23, COLUMNS + 5), || rng.range(-1.0, 1.0));
+        let found = over_draws(&rows, 2 * TOGETHER + 3, 6, <[f64]>::to_vec);
+        assert_eq!(found.len(), 2 * TOGETHER + 3);
+        for (resample, found) in (0..).zip(found) {
+            let mut rng = Rng::keyed(&[6, resample]);
+            let mut counts = [0.0; 23];
+            (0..23).for_each(|_| counts[rng.below(23)] += 1.0);
+            let mut wanted = vec![0.0; rows.ncols()];
+            for (row, count) in rows.rows().into_iter().zip(counts) {
+                wanted.iter_mut().zip(row).for_each(|(sum, value)| *sum += count * value);
+            }
+            assert_eq!(found, wanted);
+        }
+    }
+
+    #[test]
+    fn pairs_together_and_alone_are_equal() {
+        let records: Vec<Vec<f64>> = pairs(40, 0.2, 8)
+            .into_iter()
+            .zip(0..)
+            .map(|(mut record, item)| {
+                record.push(record[0] * f64::from(item % 3));
+                record
+            })
+            .collect();
+        let asked = [("0", "1"), ("2", "0"), ("1", "3"), ("1", "1")];
+        let found = paired_each(&records, &asked, &Mean, 300, 4);
+        for ((a, b), found) in asked.into_iter().zip(found) {
+            assert_eq!(found, paired(&records, a, b, &Mean, 300, 4), "{a} {b}");
+            assert_eq!(found.is_err(), b == "3");
+        }
     }
 
     #[test]

@@ -4,8 +4,10 @@
 pub(super) const IMAGES: usize = 12 << 20;
 /// Maximum bytes of the thumbnails of items.
 const THUMBNAILS: usize = 4 << 20;
-/// Maximum bytes of the items' scores.
+/// Maximum bytes of the items of all runs.
 const ITEMS: usize = 24 << 20;
+/// Maximum bytes of the items of one run.
+const ITEMS_OF_RUN: usize = 6 << 20;
 
 /// Remaining bytes of each kind.
 pub(super) struct Budget {
@@ -31,9 +33,12 @@ impl Budget {
         take(&mut self.thumbnails, bytes)
     }
 
-    /// Whether scores of this many bytes fit; if so, they are charged to the budget.
-    pub(super) fn items(&mut self, bytes: usize) -> bool {
-        take(&mut self.items, bytes)
+    /// Takes what the items of the next run may need, if they need `wanted` bytes and this many runs are left. Returns the number
+    /// of bytes.
+    pub(super) fn items(&mut self, wanted: usize, runs: usize) -> usize {
+        let bytes = wanted.min(ITEMS_OF_RUN).min(self.items / runs.max(1));
+        self.items -= bytes;
+        bytes
     }
 }
 

@@ -32,7 +32,7 @@ use models::escape::text as plain;
 use run::Run;
 use runs::FolderLocks;
 use runs::files::write_whole;
-use runs::layout::{PAGE, RESULTS};
+use runs::layout::{PAGE, RESULTS, items_file};
 use sweep::SweepView;
 
 /// Maximum number of runs shown in full; further runs appear only in the overview.
@@ -49,10 +49,13 @@ pub struct ReportPage {
     pub runs: usize,
     /// Folders of unfinished runs, which are not on the page.
     pub unfinished: Vec<PathBuf>,
+    /// Lists of all items of runs that have more than fit on the page, CSV files beside it.
+    pub lists: Vec<PathBuf>,
 }
 
 /// Writes the page of the finished runs in `dir`, which is a run or a folder of runs, to `out`, by default `report.html` in `dir`.
-/// The page names unfinished runs.
+/// The page names unfinished runs. If a run has more items than fit, the list of all is written beside the page (`report-items.csv`,
+/// or `report-items-K.csv` for run K of several).
 ///
 /// # Errors
 /// Fails if `dir` has no finished run, a run is damaged, or the page cannot be written.
@@ -76,19 +79,37 @@ pub fn report(dir: &Path, out: Option<&Path>) -> Result<ReportPage> {
     let _locks = FolderLocks::take(finished)?;
     let (folders, unfinished) = RunFolder::find_finished(dir)?;
     let links = Links::from(folder)?;
-    let html = Page::of(dir, &folders, &unfinished, &links)?.to_html();
+    let page = Page::of(dir, &path, (&folders, &unfinished), &links)?;
+    let html = page.to_html();
+    let lists = page.runs.into_iter().filter_map(|run| run.items.list);
+    let lists: Vec<(PathBuf, Vec<u8>)> = lists.map(|list| (list.path, list.bytes)).collect();
+    if let Some((path, _)) = lists.iter().find(|(path, _)| path.exists() && !begins(path).starts_with(LIST)) {
+        let reason =
+            "exists and is not a list of items of this program; move it or choose another page".to_owned();
+        return Err(Error::Export { path: path.clone(), reason });
+    }
+    lists.iter().try_for_each(|(path, bytes)| write_whole(path, bytes))?;
     write_whole(&path, escape::text(&html).as_bytes())?;
-    Ok(ReportPage { path, bytes: html.len(), runs: folders.len(), unfinished })
+    let lists = lists.into_iter().map(|(path, _)| path).collect();
+    Ok(ReportPage { path, bytes: html.len(), runs: folders.len(), unfinished, lists })
 }
+
+/// First names of columns of a list of items.
+const LIST: &str = "item,failed,line,";
 
 /// Whether a file is a page of this program.
 fn is_page(path: &Path) -> bool {
+    begins(path).contains(" · tokenrank report</title>")
+}
+
+/// Returns the beginning of a file; empty if it cannot be read.
+fn begins(path: &Path) -> String {
     let beginning = || -> std::io::Result<Vec<u8>> {
         let mut bytes = Vec::new();
         std::fs::File::open(path)?.take(1 << 16).read_to_end(&mut bytes)?;
         Ok(bytes)
     };
-    String::from_utf8_lossy(&beginning().unwrap_or_default()).contains(" · tokenrank report</title>")
+    String::from_utf8_lossy(&beginning().unwrap_or_default()).into_owned()
 }
 
 /// Content of the page.
@@ -120,7 +141,13 @@ struct Overview {
 }
 
 impl Page {
-    fn of(dir: &Path, folders: &[RunFolder], unfinished: &[PathBuf], links: &Links) -> Result<Self> {
+    /// Makes the page at `path` of finished and unfinished runs.
+    fn of(
+        dir: &Path,
+        path: &Path,
+        (folders, unfinished): (&[RunFolder], &[PathBuf]),
+        links: &Links,
+    ) -> Result<Self> {
         let mut budget = Budget::default();
         let below =
             |path: &Path| plain(&path.strip_prefix(dir).unwrap_or(path).display().to_string()).into_owned();
@@ -129,8 +156,14 @@ impl Page {
             if below.is_empty() { plain(folder.name()).into_owned() } else { below }
         };
         let sweeps = SweepView::find(dir, folders, links, &mut budget)?;
-        let runs =
-            folders.iter().take(IN_FULL).map(|folder| Run::of(name(folder), folder, links, &mut budget));
+        let shown = folders.len().min(IN_FULL);
+        let list = |index: usize| match folders {
+            [_] => items_file(path, None),
+            _ => items_file(path, Some(index + 1)),
+        };
+        let runs = folders.iter().take(shown).enumerate().map(|(index, folder)| {
+            Run::of(name(folder), folder, links, &mut budget, (list(index), shown - index))
+        });
         let runs = runs.collect::<Result<Vec<_>>>()?;
         let overview = folders.iter().map(|folder| Overview::of(name(folder), folder, links));
         let by_name: Vec<_> = folders.iter().map(|folder| (name(folder), folder)).collect();

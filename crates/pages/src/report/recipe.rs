@@ -7,6 +7,7 @@ use models::escape;
 use super::links::Links;
 use eval::RunFolder;
 use eval::results::Results;
+use runs::layout::is_items_file;
 
 /// The origin of a run, and how to repeat it.
 pub(super) struct Recipe {
@@ -94,7 +95,10 @@ fn files(folder: &Path, links: &Links) -> Vec<(String, String, u64)> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let of_run = |entry: std::fs::DirEntry| {
         let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
-        let is_other = name.ends_with(".html") || name.ends_with(".lock") || name.starts_with('.');
+        let is_other = name.ends_with(".html")
+            || name.ends_with(".lock")
+            || name.starts_with('.')
+            || is_items_file(&name);
         let size = entry.metadata().map_or(0, |metadata| metadata.len());
         let (name, size) = if path.is_dir() { (format!("{name}/"), 0) } else { (name, size) };
         (!is_other).then(|| (name, links.to(&path), size))

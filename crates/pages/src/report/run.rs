@@ -1,5 +1,7 @@
 //! The content of the page for one run.
 
+use std::path::PathBuf;
+
 use super::budget::Budget;
 use super::images::Images;
 use super::items::Items;
@@ -25,8 +27,6 @@ pub(super) struct Run {
     pub differences_notes: Vec<String>,
     pub images: Images,
     pub items: Items,
-    /// Whether the page has room for the scores of all items.
-    pub has_room: bool,
     /// Link to the records.
     pub records: String,
     pub recipe: Recipe,
@@ -53,15 +53,25 @@ pub(super) struct Difference {
 }
 
 impl Run {
+    /// Reads a run. `list` is where the list of its items goes if some are not on the page, `left` the number of runs from this one on.
+    ///
     /// # Errors
     /// Fails if records are missing, damaged, or of another run.
-    pub(super) fn of(name: String, folder: &RunFolder, links: &Links, budget: &mut Budget) -> Result<Self> {
+    pub(super) fn of(
+        name: String,
+        folder: &RunFolder,
+        links: &Links,
+        budget: &mut Budget,
+        (list, left): (PathBuf, usize),
+    ) -> Result<Self> {
         let results = folder.results.clone();
-        let items = Items::read(folder, links, budget)?;
-        let spreads = &items.view.spreads;
+        let mut items = Items::read(folder, links)?;
         belong_together(folder, &items)?;
         let mut images = Images::find(&folder.path, links, budget);
         images.side_by_side(&items, links, budget);
+        items.cut(budget.items(items.bytes(), left), list, links)?;
+        items.embed(budget);
+        let spreads = &items.view.spreads;
         let values = Values::of(&results, spreads);
         Ok(Self {
             name,
@@ -77,9 +87,6 @@ impl Run {
                 "",
             ),
             notes: notes(&results, &values),
-            has_room: budget.items(
-                items.view.scores.iter().flat_map(|score| &score.values).map(Vec::len).sum::<usize>() * 5,
-            ),
             records: links.to(&folder.path.join(RECORDS)),
             recipe: Recipe::of(folder, links),
             values,

@@ -1,4 +1,4 @@
-// The items of a run: sorts, filters and shows them one page at a time, so that their number does not matter.
+// The items of a run: sorts, filters and shows them one page at a time.
 
 /** Number of best or worst items that a quick filter shows. */
 const AT_AN_END = 50;
@@ -132,10 +132,11 @@ class Items {
     head("difference").hidden = state.minus === null;
     showSorted(this.heads, head(state.sort), state.direction);
     const end = first + shown.length;
-    const of = items.length === this.count ? "" : `, of ${this.count.toLocaleString("en")} in all`;
+    const all = this.data.all.toLocaleString("en");
+    const of = items.length === this.data.all ? "" : `, of ${all} in all`;
     this.box.querySelector("[data-range]").textContent = items.length
       ? `${(first + 1).toLocaleString("en")}–${end.toLocaleString("en")} of ${items.length.toLocaleString("en")}${of}`
-      : `0 of ${this.count.toLocaleString("en")}`;
+      : `0 of ${all}`;
     const [back, on] = this.box.querySelectorAll("[data-go]");
     const held = document.activeElement;
     back.disabled = state.page === 0;

@@ -8,7 +8,7 @@ use serde::Serialize;
 use eval::experiments::view::{Item, Score};
 
 use super::SHOWN_FAILURES;
-use crate::report::items::Items;
+use crate::report::items::{ItemList, Items};
 use crate::report::run::Run;
 use chain_page::html::json;
 use models::escape::text as plain;
@@ -20,6 +20,8 @@ const SHOWN: usize = 25;
 #[derive(Serialize)]
 struct Data<'a> {
     shown: usize,
+    /// Number of items of the run, which may not all be here.
+    all: usize,
     ids: Vec<Cow<'a, str>>,
     lines: Vec<usize>,
     facts: Vec<Facts<'a>>,
@@ -72,34 +74,44 @@ pub(super) fn section(id: &str, run: &Run) -> Markup {
     html! {
         div.items data-items {
             p.words data-meaning { (score.meaning) }
-            @if !run.has_room {
+            @if let Some(list) = &items.list {
                 p.note role="note" {
-                    "The scores of all " (items.view.rows.len()) " items of this run do not fit on this page; make a report of this run alone."
+                    (items.view.rows.len()) " of the " (items.all) " items are on this page, to limit its size: first those at either end "
+                    "of a score of a method or of its difference from " (items.methods[items.view.lead]) ", then others at even distances. "
+                    "All items with their scores are in " a href=(list.href) { (name_of(list)) } "."
                 }
             }
             @for note in &items.view.notes { p.note role="note" { (note) } }
             @if let Some(note) = &items.thumbnails.note { p.note role="note" { (note) } }
-            @if run.has_room { (controls(id, items, score)) }
+            (controls(id, items, score))
             noscript { p.note {
-                "Without JavaScript, the table shows the " (first.len()) " of " (items.view.rows.len()) " items that are worst for " (items.methods[items.view.lead])
+                "Without JavaScript, the table shows the " (first.len()) " of " (items.all) " items that are worst for " (items.methods[items.view.lead])
                 ". All items are in " a href=(run.records) { "records.jsonl" } "."
             } }
             div.scroll tabindex="0" role="region" aria-labelledby={ (id) "-items-title" } { (table(run, score, &first)) }
-            @if run.has_room {
-                div.pages.scripted {
-                    button type="button" data-go="-1" { "Previous" }
-                    span data-range aria-live="polite" {
-                        "1–" (first.len()) " of " (items.view.rows.len())
-                    }
-                    button type="button" data-go="1" { "Next" }
-                    label { span { "Rows" } select data-size {
-                        @for size in [SHOWN, 100, 500] { option value=(size) { (size) } }
-                    } }
+            div.pages.scripted {
+                button type="button" data-go="-1" { "Previous" }
+                span data-range aria-live="polite" {
+                    "1–" (first.len()) " of " (items.view.rows.len())
                 }
-                script type="application/json" { (PreEscaped(json(&data(run, &first)))) }
+                button type="button" data-go="1" { "Next" }
+                label { span { "Rows" } select data-size {
+                    @for size in [SHOWN, 100, 500] { option value=(size) { (size) } }
+                } }
             }
+            script type="application/json" { (PreEscaped(json(&data(run, &first)))) }
         }
     }
+}
+
+/// Returns the name of the file with all items.
+fn name_of(list: &ItemList) -> String {
+    plain(&list.path.file_name().unwrap_or_default().to_string_lossy()).into_owned()
+}
+
+/// Counts the items of a group: those on the page, and all if some are not.
+fn count(shown: usize, all: usize) -> String {
+    if shown == all { all.to_string() } else { format!("{shown} of {all}") }
 }
 
 /// Returns the names of the two ends of a score.
@@ -115,10 +127,10 @@ fn controls(id: &str, items: &Items, score: &Score) -> Markup {
     let (worst, best) = ends(score);
     let mut choices = vec![("all", "All".to_owned()), ("worst", worst.to_owned()), ("best", best.to_owned())];
     if let Some((title, flagged)) = &items.view.flagged {
-        choices.push(("flagged", format!("{title} ({})", flagged.len())));
+        choices.push(("flagged", format!("{title} ({})", count(flagged.len(), items.flagged))));
     }
     if failed > 0 {
-        choices.push(("failed", format!("Failed ({failed})")));
+        choices.push(("failed", format!("Failed ({})", count(failed, items.failed))));
     }
     html! {
         form.bar.scripted onsubmit="return false" aria-label="Which items, in which order" {
@@ -215,6 +227,7 @@ fn data<'a>(run: &'a Run, first: &[usize]) -> Data<'a> {
     let images = || items.thumbnails.images.iter();
     Data {
         shown: SHOWN,
+        all: items.all,
         ids: items.view.rows.iter().map(|row| plain(&row.id)).collect(),
         lines: items.view.rows.iter().map(|row| row.line).collect(),
         facts: items.view.facts.iter().enumerate().map(fact).collect(),

@@ -1,5 +1,7 @@
 //! Tests of the page as text.
 
+use super::super::items::Items;
+use super::super::links::Links;
 use super::*;
 use eval::Error;
 
@@ -350,6 +352,57 @@ fn methods_that_the_items_cannot_tell_apart_are_ties() {
         rows.iter().find(|row| row[0] == best[0] && row[1] != best[1]).expect("the method in the other run");
     assert!(best[2] == "best" && twin[2] == "tie" && twin[3] == "1", "{rows:?}");
     assert!(rows.iter().any(|row| row[2] == "behind" && row[3] != "1"), "{rows:?}");
+}
+
+/// A run with more items than fit: the page keeps both ends of every score, and a file beside it has all items.
+#[test]
+fn items_beyond_the_budget_are_in_a_file() {
+    let dir = tempfile::tempdir().expect("a scratch folder");
+    page(dir.path(), 2000);
+    let folder = eval::RunFolder::open(dir.path()).expect("a run");
+    let links = Links::from(dir.path()).expect("a folder");
+    let all = Items::read(&folder, &links).expect("items");
+    let (view, needed) = (&all.view, all.bytes());
+    let html = read(&dir.path().join("report.html"));
+    let data = html.split("<script type=\"application/json\">").nth(1).expect("data");
+    let (data, _) = data.split_once("</script>").expect("an end");
+    assert!(
+        data.len() < needed + 3000 * 120 && 2 * data.len() > needed,
+        "{} of about {needed} bytes",
+        data.len()
+    );
+
+    let mut cut = Items::read(&folder, &links).expect("items");
+    let list = dir.path().join("report-items.csv");
+    cut.cut(needed, list.clone(), &links).expect("room");
+    assert!(cut.list.is_none() && cut.view.rows.len() == 2000);
+    cut.cut(needed - needed / 10, list.clone(), &links).expect("a list");
+    let rows = &cut.view.rows;
+    assert_eq!((rows.len(), cut.all, cut.failed), (1800, 2000, 1));
+    let kept: Vec<usize> =
+        rows.iter().map(|row| view.rows.iter().position(|one| one.id == row.id).expect("kept")).collect();
+    assert!(kept.is_sorted() && rows.iter().any(|row| row.failed.is_some()));
+    for (score, whole) in cut.view.scores.iter().zip(&view.scores) {
+        for (method, values) in score.values.iter().enumerate() {
+            assert!(kept.iter().zip(values).all(|(&item, value)| whole.values[method][item] == *value));
+            let worst = all.worst_first(whole, method);
+            assert!(worst[..50].iter().all(|item| kept.contains(item)), "{} of method {method}", score.title);
+        }
+    }
+    let (_, flagged) = cut.view.flagged.as_ref().expect("a group");
+    assert!(flagged.iter().all(|&item| rows[item].facts[0] != rows[item].facts[1]));
+
+    let bytes = cut.list.expect("a list").bytes;
+    let csv = String::from_utf8(bytes).expect("text");
+    let lines: Vec<&str> = csv.lines().collect();
+    assert!(lines.len() == 2001 && lines[0].starts_with("item,failed,line,class,predicted,"), "{}", lines[0]);
+    assert_eq!(lines[7].split(',').count(), 5 + view.scores.len() * view.methods.len());
+    assert!(lines[2000].starts_with("scene/01999,\"torn"), "{}", lines[2000]);
+
+    // A budget below that of the ends keeps what is furthest out.
+    let mut few = Items::read(&folder, &links).expect("items");
+    few.cut(needed.div_ceil(25), list, &links).expect("a list");
+    assert_eq!(few.view.rows.len(), 80);
 }
 
 #[test]
