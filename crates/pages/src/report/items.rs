@@ -156,7 +156,10 @@ impl Items {
         let columns = view
             .scores
             .iter()
-            .flat_map(|score| self.methods.iter().map(move |method| format!("{}: {method}", score.title)));
+            // Two methods may have the same label, but not the same key.
+            .flat_map(|score| {
+                view.methods.iter().map(move |method| format!("{}: {}", score.title, method.key))
+            });
         let row = |(item, row): (usize, &Item)| {
             let scores = view.scores.iter().flat_map(|score| &score.values).map(|values| values[item].into());
             let texts = [row.id.clone(), row.failed.clone().unwrap_or_default(), row.line.to_string()];
