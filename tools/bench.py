@@ -2,8 +2,8 @@
 
     python tools/bench.py --bin target/release [--model DIR --images DIR] [--threads 1] [--only heads,rank] [--out results/bench]
 
-With a Hugging Face ViT and a folder of photographs with labels.csv, heads and masking are those of this network; otherwise heads are
-drawn, and masking runs on a small network with random weights. Each benchmark writes its numbers to `--out`, with `-T-threads` in the
+With a Hugging Face ViT and a folder of photographs with labels.csv, heads and masking are those of this network, and metrics and JPEG read
+these photographs; otherwise heads are drawn, masking runs on a small network with random weights, and the last two are left out. Each benchmark writes its numbers to `--out`, with `-T-threads` in the
 name where several threads are asked for. A benchmark whose program or peer is missing is named and left out.
 
 `cargo xtask bench` builds the programs and calls this. Pinned: see each script.
@@ -12,6 +12,7 @@ name where several threads are asked for. A benchmark whose program or peer is m
 import argparse
 import importlib.util
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -64,6 +65,24 @@ def diffseg(found):
         yield what, ours, "NumPy", theirs, times(of["ratios"][stage]), aim
 
 
+def metrics(found):
+    ours, theirs = (milliseconds(found[side]["cpu_ms_an_image"]) for side in ("ours", "torch-fidelity"))
+    ratio = times(found["ours"]["times_torch_fidelity"])
+    yield "metrics, Inception-v3, an image", ours, "torch-fidelity", theirs, ratio, "≥ 1.5 ×"
+
+
+def jpeg(found):
+    ours, theirs = milliseconds(found["ours_ms"]), milliseconds(found["pillow_ms"])
+    yield "JPEG, an image", ours, "Pillow", theirs, times(found["ratio"]), "≥ 1 ×"
+
+
+def report(found):
+    for size in found["sizes"]:
+        what, now, large = f"report, {size['items']:,} items × 9 methods", size["now"], size["items"] == 100_000
+        yield f"{what}, time", f"{now['seconds']:.1f} s", "", "", "", "≤ 10 s" if large else None
+        yield f"{what}, page", f"{now['bytes'] / 1e6:.1f} MB", "", "", "", "≤ 10 MB" if large else None
+
+
 # Rows and arguments of each benchmark; the file of its numbers has its name.
 PARTS = {
     "heads": (heads, ["bench_peer.py", "--ours", "{bin}/examples/bench_heads", "--threads", "{threads}"], ["torch", "scipy"]),
@@ -73,13 +92,24 @@ PARTS = {
         ["bench_vit_transformers.py", "--ours", "{bin}/tokenrank", "--dtypes", "f32", "--batch", "4", "--counts", "4,8", "--threads", "{threads}"],
         ["torch", "transformers"],
     ),
-    "diffseg": (diffseg, ["bench_diffseg_numpy.py", "--ours", "{bin}/examples/diffseg_bench", "--threads", "{threads}"], ["numpy", "scipy"]),
+    "diffseg": (
+        diffseg,
+        ["bench_diffseg_numpy.py", "--ours", "{bin}/examples/diffseg_bench", "--threads", "{threads}", "--repeat", "1"],
+        ["numpy", "scipy"],
+    ),
+    "metrics": (
+        metrics,
+        ["bench_metrics.py", "--ours", "{bin}/tokenrank", "--images", "{images}", "--count", "8", "24", "--rounds", "3", "--threads", "{threads}"],
+        ["torch", "torch_fidelity"],
+    ),
+    "jpeg": (jpeg, ["bench_jpeg.py", "--ours", "{bin}/examples/bench_jpeg", "--images", "{images}"], ["PIL"]),
+    "report": (report, ["bench_report.py", "{bin}/examples/report_bench", "--items", "10000", "100000", "--rounds", "3"], []),
 }
 
 
 def command(name, given, out):
     script, *rest = PARTS[name][1]
-    words = [str(TOOLS / script), *(word.format(bin=given.bin, threads=given.threads) for word in rest), "--out", str(out)]
+    words = [str(TOOLS / script), *(word.format(**vars(given)) for word in rest), "--out", str(out)]
     if name == "heads" and given.model:
         words += ["--model", str(given.model), "--image", str(next(given.images.rglob("*.JPEG")))]
     if name == "masking":
@@ -105,14 +135,19 @@ def main():
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.out or Path(scratch)
         for name in given.only.split(","):
-            rows_of, _, needs = PARTS[name]
+            rows_of, words, needs = PARTS[name]
+            if "{images}" in words and not given.images:
+                print(f"{name}: left out without --images", file=sys.stderr)
+                continue
             missing = [module for module in needs if importlib.util.find_spec(module) is None]
             if missing:
                 print(f"{name}: left out, since this Python has no {' and no '.join(missing)}", file=sys.stderr)
                 continue
             out = folder / (f"{name}.json" if given.threads == 1 else f"{name}-{given.threads}-threads.json")
             started = time.monotonic()
-            done = subprocess.run(command(name, given, out), capture_output=True, text=True)
+            # The peers of some scripts read their number of threads from here.
+            threads = {"OMP_NUM_THREADS": str(given.threads), "OMP_WAIT_POLICY": "passive"}
+            done = subprocess.run(command(name, given, out), capture_output=True, text=True, env=os.environ | threads)
             if done.returncode:
                 print(f"{name}: failed\n{done.stderr[-2000:]}", file=sys.stderr)
                 continue

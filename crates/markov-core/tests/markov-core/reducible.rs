@@ -372,7 +372,7 @@ fn around(hub: usize, n: usize, all_lead_there: bool) -> Stochastic<f64> {
         if linked { 1.0 + ((7 * i + 3 * j) % 5) as f64 } else { 0.0 }
     });
     map.rows_mut().into_iter().for_each(|mut row| row /= row.sum());
-    Stochastic::new(map).unwrap()
+    Stochastic::new(map).expect("rows that sum to 1")
 }
 
 /// Components are not searched then; the eigenvalues are those of the dense solver.
