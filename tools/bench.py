@@ -89,7 +89,7 @@ PARTS = {
     "rank": (rank, ["bench_rank.py", "--ours", "{bin}/tokenrank", "--threads", "{threads}"], ["torch"]),
     "masking": (
         masking,
-        ["bench_vit_transformers.py", "--ours", "{bin}/tokenrank", "--dtypes", "f32", "--batch", "4", "--counts", "4,8", "--threads", "{threads}"],
+        ["bench_vit_transformers.py", "--ours", "{bin}/tokenrank", "--dtypes", "f32", "--batch", "4", "--counts", "4,8", "--repeat", "5", "--threads", "{threads}"],
         ["torch", "transformers"],
     ),
     "diffseg": (
@@ -99,11 +99,11 @@ PARTS = {
     ),
     "metrics": (
         metrics,
-        ["bench_metrics.py", "--ours", "{bin}/tokenrank", "--images", "{images}", "--count", "8", "24", "--rounds", "3", "--threads", "{threads}"],
+        ["bench_metrics.py", "--ours", "{bin}/tokenrank", "--images", "{images}", "--count", "8", "24", "--rounds", "5", "--threads", "{threads}"],
         ["torch", "torch_fidelity"],
     ),
     "jpeg": (jpeg, ["bench_jpeg.py", "--ours", "{bin}/examples/bench_jpeg", "--images", "{images}"], ["PIL"]),
-    "report": (report, ["bench_report.py", "{bin}/examples/report_bench", "--items", "10000", "100000", "--rounds", "3"], []),
+    "report": (report, ["bench_report.py", "{bin}/examples/report_bench", "--items", "10000", "100000", "--rounds", "5"], []),
 }
 
 
@@ -111,7 +111,8 @@ def command(name, given, out):
     script, *rest = PARTS[name][1]
     words = [str(TOOLS / script), *(word.format(**vars(given)) for word in rest), "--out", str(out)]
     if name == "heads" and given.model:
-        words += ["--model", str(given.model), "--image", str(next(given.images.rglob("*.JPEG")))]
+        first = min(path for path in given.images.rglob("*") if path.suffix.lower() in {".jpg", ".jpeg", ".png"})
+        words += ["--model", str(given.model), "--image", str(first)]
     if name == "masking":
         words += ["--model", str(given.model), "--images", str(given.images)] if given.model else ["--tiny"]
     return [sys.executable, *words]
