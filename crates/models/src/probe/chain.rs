@@ -1,11 +1,10 @@
 //! Chain quantities of maps in a tensor.
 
-use markov_core::torch::to_vec;
 use markov_core::{Direction, Effort, Stop, lambda2_many, token_rank_many};
 use ndarray::ArrayView3;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
 
@@ -101,14 +100,21 @@ fn split(maps: &Tensor) -> Result<(Vec<i64>, i64)> {
     }
 }
 
-/// Reduces the maps on the host's cores as `[maps, n, n]`. libtorch is idle meanwhile, so they do not compete for
-/// cores.
+/// Reduces the maps on the host's cores as `[maps, n, n]`. Maps in host memory are read where they are. libtorch is idle meanwhile,
+/// so they do not compete for cores.
 fn on_host(maps: &Tensor, reduce: impl FnOnce(ArrayView3<'_, f32>) -> Result<Vec<f64>>) -> Result<Vec<f64>> {
     let (_, n) = split(maps)?;
-    let data: Vec<f32> = to_vec(maps)?;
+    let maps = maps.f_to_device(Device::Cpu)?.f_to_kind(Kind::Float)?.f_contiguous()?;
+    let numbers: &[f32] = if maps.numel() == 0 {
+        &[]
+    } else {
+        // SAFETY: the tensor is contiguous float32 in host memory, so its data are this many numbers. `maps` keeps them alive, and
+        // nothing writes to them in this function.
+        unsafe { std::slice::from_raw_parts(maps.data_ptr().cast::<f32>().cast_const(), maps.numel()) }
+    };
     let n = n as usize;
-    let count = data.len() / (n * n).max(1);
-    let view = ArrayView3::from_shape((count, n, n), &data)
+    let count = numbers.len() / (n * n).max(1);
+    let view = ArrayView3::from_shape((count, n, n), numbers)
         .map_err(|e| Error::Probe(format!("maps of {n} states: {e}")))?;
     reduce(view)
 }

@@ -1,17 +1,12 @@
 //! Anchors: the tokens with which merging begins.
 
 use markov_core::torch::to_vec;
-use markov_core::{Stop, token_rank_many};
-use models::probe;
-use ndarray::ArrayView3;
-use tch::{Device, Kind, Tensor};
+use models::probe::token_rank;
+use tch::{Kind, Tensor};
 
 use super::method::Method;
 use crate::error::Result;
 use crate::mini::rng::Rng;
-
-/// L1 change at which TokenRank stops, as in [`probe::token_rank`].
-const RANK_TOLERANCE: f64 = 1e-8;
 
 /// Returns the anchors of a method on an aggregate `[n, n]` over `grid`, as token numbers in row order of the grid. The
 /// anchors are listed in the order in which they are merged.
@@ -35,37 +30,22 @@ pub fn anchors(
     let rng = |kind: u64| Rng::keyed(&[seed, kind]);
     Ok(match method {
         Method::Uniform(own) => uniform(grid, own.side),
-        Method::Tokenrank(own) => ranked(&token_rank(aggregate, alpha)?, grid, own.number, own.radius),
+        Method::Tokenrank(own) => {
+            ranked(&to_vec(&token_rank(aggregate, alpha)?)?, grid, own.number, own.radius)
+        }
         Method::ColumnSum(own) => {
             let sums = aggregate.f_sum_dim_intlist(0i64, false, Kind::Double)?;
             ranked(&to_vec(&sums)?, grid, own.number, own.radius)
         }
-        Method::TokenrankSampled(own) => drawn(&token_rank(aggregate, alpha)?, own.number, &mut rng(0)),
+        Method::TokenrankSampled(own) => {
+            drawn(&to_vec(&token_rank(aggregate, alpha)?)?, own.number, &mut rng(0))
+        }
         Method::Random(own) => drawn(&vec![1.0; tokens], own.number, &mut rng(1)),
         Method::File(own) => {
             let reason = format!("the anchors of `{}` come from a file, not from the aggregate", own.name);
             return Err(models::Error::Probe(reason).into());
         }
     })
-}
-
-/// Returns the TokenRank of a map `[n, n]`. A map in host memory is read where it is.
-fn token_rank(map: &Tensor, alpha: f64) -> Result<Vec<f64>> {
-    let in_place = map.device() == Device::Cpu && map.kind() == Kind::Float && map.is_contiguous();
-    let &[rows, columns] = map.size().as_slice() else { return Ok(to_vec(&probe::token_rank(map, alpha)?)?) };
-    if !in_place || map.data_ptr().is_null() {
-        return Ok(to_vec(&probe::token_rank(map, alpha)?)?);
-    }
-    let (rows, columns) = (rows as usize, columns as usize);
-    // SAFETY: the tensor is contiguous float32 in host memory, so its data are this many numbers. `map` keeps them alive, and
-    // nothing writes to them in this function.
-    let values =
-        unsafe { std::slice::from_raw_parts(map.data_ptr().cast::<f32>().cast_const(), rows * columns) };
-    let maps = ArrayView3::from_shape((1, rows, columns), values)
-        .map_err(|e| models::Error::Probe(format!("a map of {rows} × {columns} tokens: {e}")))?;
-    let ranks =
-        token_rank_many(maps, alpha, Stop::accelerated(RANK_TOLERANCE)).map_err(models::Error::from)?;
-    Ok(ranks.into_iter().collect())
 }
 
 /// `side` by `side` tokens at equal whole distances, centred on the grid as in the published code: for 16 on 64 by 64
