@@ -8,7 +8,7 @@ use super::config::ClipTextConfig;
 use crate::attend::{AttentionProbe, KeyBias, NoProbe};
 use crate::error::Result;
 use crate::finite::Output;
-use crate::nn::{Block, LayerNorm, Linear, unit};
+use crate::nn::{Block, LayerNorm, Linear, Queries, unit};
 use crate::site::{Site, Stream, TokenLayout};
 use crate::weights::Weights;
 
@@ -64,7 +64,7 @@ impl Tower {
         let layout = TokenLayout::text(length);
         for (block, layer) in self.blocks.iter().enumerate() {
             let site = Site { stream: Stream::Text, block, step: 0, layout: layout.clone() };
-            x = layer.forward(&x, None, &site, &causal, probe)?;
+            x = layer.forward(&x, Queries::All, None, &site, &causal, probe)?;
         }
         self.final_layer_norm.forward(&x)
     }

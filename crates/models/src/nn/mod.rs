@@ -64,6 +64,25 @@ impl RmsNorm {
     }
 }
 
+/// The tokens that a block computes. All tokens are keys.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Queries {
+    /// Every token.
+    All,
+    /// The first token, which positions do not rotate.
+    First,
+}
+
+impl Queries {
+    /// Returns these tokens of `x` `[batch, n, width]`, `[batch, queries, width]`.
+    fn of(self, x: &Tensor) -> Result<Tensor> {
+        Ok(match self {
+            Self::All => x.shallow_clone(),
+            Self::First => x.f_narrow(1, 0, 1)?,
+        })
+    }
+}
+
 /// Multi-head attention: projections to queries, keys and values, and of the output.
 pub(crate) struct Attention {
     pub(crate) query: Linear,
@@ -84,21 +103,29 @@ pub(crate) struct HeadNorms {
 }
 
 impl Attention {
-    /// `x` `[batch, n, width]` → the same shape. With `rotation`, queries and keys are rotated by their positions.
+    /// `x` `[batch, n, width]` → `[batch, queries, width]`. With `rotation`, queries and keys are rotated by their positions.
     pub(crate) fn forward(
         &self,
         x: &Tensor,
+        queries: Queries,
         rotation: Option<&Rotation>,
         site: &Site,
         bias: &KeyBias,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
-        let x = Input::new(x);
-        let (mut q, mut k) = self.normed(self.split(&self.query, &x)?, self.split(&self.key, &x)?)?;
+        let input = Input::new(x);
+        let q = match queries {
+            Queries::All => self.split(&self.query, &input)?,
+            Queries::First => self.split(&self.query, &Input::new(&queries.of(x)?))?,
+        };
+        let (mut q, mut k) = self.normed(q, self.split(&self.key, &input)?)?;
         if let Some(rotation) = rotation {
-            (q, k) = (rotation.apply(&q)?, rotation.apply(&k)?);
+            k = rotation.apply(&k)?;
+            if let Queries::All = queries {
+                q = rotation.apply(&q)?;
+            }
         }
-        self.attended(&q, &k, &self.split(&self.value, &x)?, site, bias, probe)
+        self.attended(&q, &k, &self.split(&self.value, &input)?, site, bias, probe)
     }
 
     /// `x` `[batch, n, width]` attends to `context` `[batch, m, width of keys]` → the shape of `x`.
@@ -113,24 +140,6 @@ impl Attention {
         let (x, context) = (Input::new(x), Input::new(context));
         let (q, k) = self.normed(self.split(&self.query, &x)?, self.split(&self.key, &context)?)?;
         self.attended(&q, &k, &self.split(&self.value, &context)?, site, bias, probe)
-    }
-
-    /// [`forward`](Self::forward) of the first token alone, which is not rotated: `[batch, 1, width]`.
-    pub(crate) fn of_first(
-        &self,
-        x: &Tensor,
-        rotation: Option<&Rotation>,
-        site: &Site,
-        bias: &KeyBias,
-        probe: &mut dyn AttentionProbe,
-    ) -> Result<Tensor> {
-        let first = x.f_narrow(1, 0, 1)?;
-        let (first, x) = (Input::new(&first), Input::new(x));
-        let (q, mut k) = self.normed(self.split(&self.query, &first)?, self.split(&self.key, &x)?)?;
-        if let Some(rotation) = rotation {
-            k = rotation.apply(&k)?;
-        }
-        self.attended(&q, &k, &self.split(&self.value, &x)?, site, bias, probe)
     }
 
     /// Attention in which every token of `x` `[batch, n, width]` attends to itself alone: the same shape.
@@ -217,37 +226,19 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// `x` `[batch, n, width]` → the same shape; `rotation` as in [`Attention::forward`].
+    /// `x` `[batch, n, width]` → `[batch, queries, width]`; `rotation` as in [`Attention::forward`].
     pub(crate) fn forward(
         &self,
         x: &Tensor,
+        queries: Queries,
         rotation: Option<&Rotation>,
         site: &Site,
         bias: &KeyBias,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
         let normed = self.attention_norm.forward(x)?;
-        let attended = self.attention.forward(&normed, rotation, site, bias, probe)?;
-        self.after_attention(x, attended)
-    }
-
-    /// [`forward`](Self::forward) of the first token alone, which is not rotated: `[batch, 1, width]`.
-    pub(crate) fn of_first(
-        &self,
-        x: &Tensor,
-        rotation: Option<&Rotation>,
-        site: &Site,
-        bias: &KeyBias,
-        probe: &mut dyn AttentionProbe,
-    ) -> Result<Tensor> {
-        let normed = self.attention_norm.forward(x)?;
-        let attended = self.attention.of_first(&normed, rotation, site, bias, probe)?;
-        self.after_attention(&x.f_narrow(1, 0, 1)?, attended)
-    }
-
-    /// The rest of the block: `x` is what the attention has read.
-    fn after_attention(&self, x: &Tensor, attended: Tensor) -> Result<Tensor> {
-        let x = scaled(attended, self.attention_scale.as_ref())?.f_add_(x)?;
+        let attended = self.attention.forward(&normed, queries, rotation, site, bias, probe)?;
+        let x = scaled(attended, self.attention_scale.as_ref())?.f_add_(&queries.of(x)?)?;
         let hidden = self.mlp.forward(&self.mlp_norm.forward(&x)?)?;
         Ok(scaled(hidden, self.mlp_scale.as_ref())?.f_add_(&x)?)
     }

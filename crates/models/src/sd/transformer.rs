@@ -5,7 +5,7 @@ use tch::Tensor;
 use super::config::{Level, UnetConfig};
 use crate::attend::{AttentionProbe, KeyBias};
 use crate::error::Result;
-use crate::nn::{Attention, GroupNorm, Groups, LayerNorm, Linear, Mlp};
+use crate::nn::{Attention, GroupNorm, Groups, LayerNorm, Linear, Mlp, Queries};
 use crate::perturbation::{Perturbation, Perturbed, blurred};
 use crate::site::{Site, Stream, TokenLayout, UnetLayer, UnetPart};
 use crate::weights::Weights;
@@ -151,7 +151,7 @@ impl Layer {
         let normed = self.norm1.forward(x)?;
         let perturbed = pass.perturbation.filter(|change| change.parts.contains(&self.place.part));
         let mut attended = match perturbed.map(|change| change.attention) {
-            None => self.attn1.forward(&normed, None, &among, &none, probe)?,
+            None => self.attn1.forward(&normed, Queries::All, None, &among, &none, probe)?,
             Some(Perturbed::Identity) => self.attn1.of_itself(&normed)?,
             Some(Perturbed::Blurred { sigma }) => {
                 self.attn1.across(&blurred(&normed, image, sigma)?, &normed, &among, &none, probe)?

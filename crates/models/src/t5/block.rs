@@ -6,7 +6,7 @@ use tch::{Kind, Tensor};
 use super::{FeedForward, T5Config};
 use crate::attend::{AttentionProbe, KeyBias};
 use crate::error::Result;
-use crate::nn::{Activation, Attention, Linear};
+use crate::nn::{Activation, Attention, Linear, Queries};
 use crate::site::Site;
 use crate::weights::Weights;
 
@@ -59,7 +59,14 @@ impl Block {
         bias: &KeyBias,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Tensor> {
-        let attended = self.attention.forward(&self.attention_norm.forward(x)?, None, site, bias, probe)?;
+        let attended = self.attention.forward(
+            &self.attention_norm.forward(x)?,
+            Queries::All,
+            None,
+            site,
+            bias,
+            probe,
+        )?;
         let x = x.f_add(&attended)?;
         Ok(x.f_add(&self.mlp.forward(&self.mlp_norm.forward(&x)?)?)?)
     }

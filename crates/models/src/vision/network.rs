@@ -9,7 +9,7 @@ use super::pooling::Pooling;
 use crate::attend::{AttentionProbe, KeyBias, NoProbe};
 use crate::error::Result;
 use crate::finite::Output;
-use crate::nn::{Block, LayerNorm, PatchEmbeddings, Rotation};
+use crate::nn::{Block, LayerNorm, PatchEmbeddings, Queries, Rotation};
 use crate::site::{Site, Stream, TokenKind, TokenLayout};
 
 /// A vision transformer on a device. The supported networks differ in names, positions, norms, pooling and heads.
@@ -127,7 +127,7 @@ impl VisionTransformer {
         bias: &KeyBias,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Encoded> {
-        self.checked(embedded, bias, Of::AllTokens, probe)
+        self.checked(embedded, bias, Queries::All, probe)
     }
 
     /// Returns what [`logits`](Self::logits) returns for the encoded tokens of `embedded`, faster: the last block computes CLS
@@ -137,20 +137,20 @@ impl VisionTransformer {
     /// libtorch fails, or what the head reads or the logits are not finite.
     pub fn classify(&self, embedded: &Embedded) -> Result<Option<Tensor>> {
         let of_cls = self.pooling.reads_cls() && self.head.reads_pooled_or_cls();
-        let of = if of_cls { Of::Cls } else { Of::AllTokens };
-        self.logits(&self.checked(embedded, &KeyBias::none(), of, &mut NoProbe)?)
+        let last = if of_cls { Queries::First } else { Queries::All };
+        self.logits(&self.checked(embedded, &KeyBias::none(), last, &mut NoProbe)?)
     }
 
     fn checked(
         &self,
         embedded: &Embedded,
         bias: &KeyBias,
-        of: Of,
+        last: Queries,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Encoded> {
         self.output("encoded tokens of the vision network").of_pass(
             probe,
-            |probe| self.run_blocks(embedded, bias, of, probe),
+            |probe| self.run_blocks(embedded, bias, last, probe),
             |encoded| &encoded.tokens,
         )
     }
@@ -159,7 +159,7 @@ impl VisionTransformer {
         &self,
         embedded: &Embedded,
         bias: &KeyBias,
-        of: Of,
+        last: Queries,
         probe: &mut dyn AttentionProbe,
     ) -> Result<Encoded> {
         let Embedded { tokens, layout, rotation } = embedded;
@@ -168,10 +168,8 @@ impl VisionTransformer {
         let mut last_cls = Vec::new();
         for (block, layer) in self.blocks.iter().enumerate() {
             let (rotation, site) = (rotation.as_ref(), site(block));
-            x = match of {
-                Of::Cls if block + 1 == self.depth() => layer.of_first(&x, rotation, &site, bias, probe)?,
-                Of::Cls | Of::AllTokens => layer.forward(&x, rotation, &site, bias, probe)?,
-            };
+            let queries = if block + 1 == self.depth() { last } else { Queries::All };
+            x = layer.forward(&x, queries, rotation, &site, bias, probe)?;
             if block + self.head.last_blocks() >= self.depth() {
                 last_cls.push(normed(self.last_norm.as_ref(), x.f_select(1, 0)?)?);
             }
@@ -218,13 +216,6 @@ impl VisionTransformer {
     fn output(&self, name: &'static str) -> Output {
         Output { name, kind: self.kind }
     }
-}
-
-/// The tokens that the last block computes.
-#[derive(Debug, Clone, Copy)]
-enum Of {
-    AllTokens,
-    Cls,
 }
 
 /// Applies a norm, if there is one.
