@@ -189,8 +189,7 @@ fn left_body<T: Element, C: Element, const FMA: bool>(
     vectors: usize,
     out: &mut [C],
 ) {
-    out.fill(C::zero());
-    add_left_body::<T, C, FMA>(a, columns, x, vectors, out);
+    left_part_body::<T, C, FMA>(a, columns, 0..columns, x, vectors, out);
 }
 
 #[inline(always)]

@@ -393,7 +393,7 @@ fn a_hub_makes_one_component() {
     }
 }
 
-/// A state that leads everywhere but is reached from nowhere is no hub.
+/// A state that leads to every state is not a hub if none leads to it.
 #[test]
 fn a_state_that_leads_everywhere_is_transient_if_none_leads_there() {
     let n = 30;
