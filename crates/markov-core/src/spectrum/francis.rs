@@ -175,44 +175,49 @@ fn reflect_columns(
     let width = a.columns;
     for top in (low..end).step_by(LANES) {
         let rows = LANES.min(end - top);
-        // Where all rows of the group take part.
-        let from = top + rows;
-        for row in top..from {
-            let values = &mut a.values[row * width..][..end];
-            for k in row + 1..from.min(end - 1) {
-                let reflection = reflections[k - low];
-                match &mut values[k..end.min(k + 3)] {
-                    [a, b, c] => reflection.apply(a, b, c),
-                    [a, b] => reflection.apply(a, b, &mut 0.0),
-                    _ => {}
-                }
-            }
-        }
-        if from + 1 >= end {
+        let count = end - top;
+        if count < 3 {
             continue;
         }
         for lane in 0..rows {
-            let values = &a.values[(top + lane) * width..][from..end];
+            let values = &a.values[(top + lane) * width..][top..end];
             lanes.iter_mut().zip(values).for_each(|(lanes, value)| lanes[lane] = *value);
         }
-        let count = end - from;
-        // The last reflection has two entries; the third column of it is empty.
-        let mut window = (lanes[0], lanes[1]);
-        for (k, reflection) in reflections[from - low..].iter().enumerate() {
+        // The first row of the group takes part from the next column on.
+        let mut window = (lanes[1], lanes[2]);
+        for (k, reflection) in (1..).zip(&reflections[top + 1 - low..]) {
+            // The last reflection has two entries; the third column of it is empty.
             let mut last = if k + 2 < count { lanes[k + 2] } else { [0.0; LANES] };
-            for ((a, b), c) in window.0.iter_mut().zip(&mut window.1).zip(&mut last) {
-                reflection.apply(a, b, c);
+            let parts = PARTS[k.min(LANES)];
+            let columns = window.0.iter_mut().zip(&mut window.1).zip(&mut last);
+            for (((a, b), c), part) in columns.zip(parts) {
+                Reflection { twice: part * reflection.twice, ..*reflection }.apply(a, b, c);
             }
             lanes[k] = window.0;
             window = (window.1, last);
         }
         lanes[count - 1] = window.0;
         for lane in 0..rows {
-            let values = &mut a.values[(top + lane) * width..][from..end];
-            lanes.iter().zip(values).for_each(|(lanes, value)| *value = lanes[lane]);
+            let values = &mut a.values[(top + lane) * width..][top + 1..end];
+            lanes[1..].iter().zip(values).for_each(|(lanes, value)| *value = lanes[lane]);
         }
     }
 }
+
+/// Whether each row of a group takes part in the reflection of the column so many places behind its first row, as a factor.
+const PARTS: [[f64; LANES]; LANES + 1] = {
+    let mut parts = [[0.0; LANES]; LANES + 1];
+    let mut column = 0;
+    while column <= LANES {
+        let mut row = 0;
+        while row < column && row < LANES {
+            parts[column][row] = 1.0;
+            row += 1;
+        }
+        column += 1;
+    }
+    parts
+};
 
 /// Returns the leading `m × m` part of `h` in Hessenberg form by Householder reflections (Householder 1958). Its entries more
 /// than `band` below the diagonal are zero.

@@ -11,7 +11,7 @@ use ndarray::Array2;
 
 use super::Eigenvalue;
 use super::matrix::Small;
-use super::small::{RitzError, eigenvalues, leading_subspace, ritz_error, ritz_residual};
+use super::small::{RitzError, eigenvalues, leading_subspace, residuals_within, ritz_error};
 use crate::Result;
 use crate::propagate::{Block, Propagate};
 use crate::random::Random;
@@ -287,8 +287,8 @@ fn nothing_hidden(
     let coupling = coupling.sum::<f64>().sqrt();
     let behind = values[wanted..].iter().take_while(|theta| theta.norm() + coupling > bar);
     // Both values of a conjugate pair have the same residual.
-    let mut apart = behind.filter(|theta| theta.im >= 0.0);
-    apart.all(|theta| theta.norm() + ritz_residual(h, m, starts, *theta) <= bar)
+    let apart = behind.filter(|theta| theta.im >= 0.0);
+    residuals_within(h, m, starts, apart.map(|theta| (*theta, bar - theta.norm())))
 }
 
 /// A small projected matrix: the leading `m × m` part of `h`. Its rows from `m` on couple the space to the next basis vectors,
