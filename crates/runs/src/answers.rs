@@ -8,8 +8,9 @@ use std::time::{Duration, Instant};
 
 use tasks::{Answer, Failure, Fault, Task};
 
+use crate::behind::Behind;
 use crate::error::{Error, Remedy, Result};
-use crate::inputs::Inputs;
+use crate::inputs::{Inputs, Stamps};
 use crate::layout::RECORDS;
 use crate::progress;
 use crate::records::RecordLog;
@@ -67,6 +68,9 @@ const HOPELESS: usize = 8;
 /// data before the first batch and after the last one, and a batch with an item whose data has changed is run again.
 /// When `stop` becomes true, the current batch is finished and kept.
 ///
+/// The rest of a batch ([`Task::start`]) is done while the networks run on the next one, so that up to two batches are not on
+/// disk yet.
+///
 /// # Errors
 /// Fails with [`Error::Interrupted`] after `stop`, and if no item could be read, records of shards are missing, or a file cannot
 /// be written.
@@ -114,21 +118,11 @@ pub fn answers<T: Task>(
             items.into_iter().map(|range| Inputs::look::<T>(&task.manifest()[range])).collect();
         let bar = progress::bar(total, log.answered());
         task.prefetch(&missing);
-        for (range, stamps) in missing.into_iter().zip(stamps) {
-            if stop.load(Ordering::Relaxed) {
-                bar.abandon();
-                return Err(Error::Interrupted { done: log.answered(), total, out: store.out.clone() });
-            }
-            bar.inc(range.len() as u64);
-            models::memory::note_work(&format!(
-                "in the batch {} of [task.{}]; smaller values of {} need less; finished items are kept",
-                named(task, &range),
-                T::NAME,
-                T::MEMORY_SETTINGS.join(", ")
-            ));
-            let answers = task.run(range.clone()).map_err(|error| on_batch(task, &range, error))?;
-            let lost = answers.iter().filter_map(by_network);
-            let lost: Vec<_> = lost.cloned().collect();
+        // While the networks run on a batch, another thread finishes the one before.
+        let mut behind: Option<(Range<usize>, Stamps, Behind<T::Record>)> = None;
+        let mut keep = |task: &T, (range, stamps, behind): (_, _, Behind<T::Record>)| -> Result<()> {
+            let answers = behind.finish().map_err(|error| on_batch(task, &range, error))?;
+            let lost: Vec<_> = answers.iter().filter_map(by_network).cloned().collect();
             for (item, answer) in task.manifest()[range.clone()].iter().zip(&answers) {
                 if let Answer::Record(record) = answer {
                     inputs.keep(T::id(item), T::made_from(record), &stamps);
@@ -139,14 +133,41 @@ pub fn answers<T: Task>(
             log.append(&range, answers)?;
             inputs.save(&store.out);
             network_failures.extend(lost);
-            if network_failures.len() >= HOPELESS
-                && let Some(first) = network_failures.first()
-                && log.records().next().is_none()
-            {
-                bar.abandon();
-                let (id, reason) = (first.id.clone(), first.reason.clone());
-                return Err(Error::NothingFinite { items: network_failures.len(), id, reason });
+            match network_failures.first() {
+                Some(first) if network_failures.len() >= HOPELESS && log.records().next().is_none() => {
+                    let (id, reason) = (first.id.clone(), first.reason.clone());
+                    Err(Error::NothingFinite { items: network_failures.len(), id, reason })
+                }
+                _ => Ok(()),
             }
+        };
+        let run = || -> Result<bool> {
+            for (range, stamps) in missing.into_iter().zip(stamps) {
+                if stop.load(Ordering::Relaxed) {
+                    return Ok(true);
+                }
+                bar.inc(range.len() as u64);
+                models::memory::note_work(&format!(
+                    "in the batch {} of [task.{}]; smaller values of {} need less; finished items are kept",
+                    named(task, &range),
+                    T::NAME,
+                    T::MEMORY_SETTINGS.join(", ")
+                ));
+                let rest = task.start(range.clone()).map_err(|error| on_batch(task, &range, error))?;
+                if let Some(before) = behind.replace((range, stamps, Behind::start(rest))) {
+                    keep(task, before)?;
+                }
+            }
+            Ok(false)
+        };
+        let stopped = run();
+        // Whatever has ended the loop, the last batch whose networks have run is kept.
+        let kept = behind.map_or(Ok(()), |batch| keep(task, batch));
+        if stopped.is_err() || kept.is_err() || matches!(stopped, Ok(true)) {
+            bar.abandon();
+        }
+        if stopped.and_then(|stopped| kept.map(|()| stopped))? {
+            return Err(Error::Interrupted { done: log.answered(), total, out: store.out.clone() });
         }
         bar.finish_and_clear();
     }
@@ -229,4 +250,121 @@ fn forget_changed<T: Task>(
         ));
     }
     Ok(changed.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::sync::mpsc::{Sender, channel};
+
+    use tasks::Rest;
+    use tasks::dataset::{InputFile, Sourced};
+
+    use super::*;
+    use crate::lock::FolderLocks;
+
+    struct Item(String);
+
+    impl Sourced for Item {
+        fn files(&self) -> Vec<InputFile> {
+            Vec::new()
+        }
+
+        fn sha256(&self) -> tasks::Result<String> {
+            Ok(String::new())
+        }
+    }
+
+    /// An experiment in which a batch ends only after the next one has started.
+    struct Chained<'s> {
+        items: Vec<Item>,
+        started: Vec<usize>,
+        fails_at: Option<usize>,
+        stops_at: Option<usize>,
+        stop: &'s AtomicBool,
+        /// Wakes the rest of the batch before.
+        wake: Option<Sender<()>>,
+    }
+
+    impl<'s> Chained<'s> {
+        fn new(fails_at: Option<usize>, stops_at: Option<usize>, stop: &'s AtomicBool) -> Self {
+            let items = (0..4).map(|number| Item(number.to_string())).collect();
+            Self { items, started: Vec::new(), fails_at, stops_at, stop, wake: None }
+        }
+    }
+
+    impl Task for Chained<'_> {
+        type Item = Item;
+        type Record = String;
+
+        const NAME: &'static str = "chained";
+        const MEMORY_SETTINGS: &'static [&'static str] = &["task.chained.batch"];
+
+        fn manifest(&self) -> &[Item] {
+            &self.items
+        }
+
+        fn id(item: &Item) -> &str {
+            &item.0
+        }
+
+        fn answered(record: &String) -> &str {
+            record
+        }
+
+        fn batch_size(&self) -> usize {
+            1
+        }
+
+        fn start(&mut self, range: Range<usize>) -> tasks::Result<Rest<String>> {
+            let item = range.start;
+            self.started.push(item);
+            self.wake.take().map(|wake| wake.send(()));
+            let refuse = |reason: &str| tasks::Error::Setting { setting: "chained", reason: reason.into() };
+            if self.fails_at == Some(item) {
+                return Err(refuse("on purpose"));
+            }
+            let last = self.stops_at == Some(item) || range.end == self.items.len();
+            self.stop.store(self.stops_at == Some(item), Ordering::Relaxed);
+            let (wake, woken) = channel();
+            self.wake = Some(wake);
+            Ok(Box::new(move || {
+                if !last {
+                    woken
+                        .recv_timeout(Duration::from_secs(60))
+                        .map_err(|_| refuse("the next batch did not start"))?;
+                }
+                Ok(vec![Answer::Record(item.to_string())])
+            }))
+        }
+    }
+
+    fn store(out: &Path) -> Result<RunStore> {
+        let locks = Arc::new(FolderLocks::take([out.to_owned()])?);
+        let fingerprint = "0123".to_owned();
+        Ok(RunStore { out: out.into(), fingerprint, shard: None, source: RecordSource::Run, locks })
+    }
+
+    #[test]
+    fn a_batch_ends_while_the_next_one_runs_and_none_is_lost() -> Result<()> {
+        // A run to the end, one whose third batch fails, and one that is stopped in its second batch.
+        for (fails_at, stops_at, kept) in [(None, None, 4), (Some(2), None, 2), (None, Some(1), 2)] {
+            let dir = tempfile::tempdir().expect("a scratch folder");
+            let store = store(dir.path())?;
+            let stop = AtomicBool::new(false);
+            let mut task = Chained::new(fails_at, stops_at, &stop);
+            let ended = answers(&mut task, &store, &stop);
+            match (&ended, stops_at) {
+                (Ok(_), _) => assert_eq!(kept, 4),
+                (Err(Error::Interrupted { done, total, .. }), Some(_)) => assert_eq!((*done, *total), (2, 4)),
+                (Err(error), _) => assert!(error.to_string().contains("on purpose"), "{error}"),
+            }
+            stop.store(false, Ordering::Relaxed);
+            let mut again = Chained::new(None, None, &stop);
+            let RunState::Complete(all) = answers(&mut again, &store, &stop)? else { panic!("a whole run") };
+            assert_eq!(all.records, ["0", "1", "2", "3"]);
+            assert_eq!(again.started, (kept..4).collect::<Vec<_>>());
+        }
+        Ok(())
+    }
 }

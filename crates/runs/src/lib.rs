@@ -7,6 +7,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod answers;
+mod behind;
 mod environment;
 mod error;
 pub mod files;

@@ -35,7 +35,7 @@ pub struct RunStore {
     pub(crate) fingerprint: String,
     pub(crate) shard: Option<Shard>,
     pub(crate) source: RecordSource,
-    locks: Arc<FolderLocks>,
+    pub(crate) locks: Arc<FolderLocks>,
 }
 
 impl RunStore {

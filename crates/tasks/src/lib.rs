@@ -3,8 +3,10 @@
 //! An experiment is a [`Task`]: a manifest of items, each answered by one record. The crate `eval` stores the records,
 //! resumes runs and computes metrics and tables.
 
+mod ahead;
 mod alpha;
 pub mod dataset;
+mod decoded;
 pub mod diffseg;
 mod error;
 pub mod guidance;
@@ -23,5 +25,5 @@ mod vocabulary;
 
 pub use error::{Error, Result, missing};
 pub use mini::rng::Rng;
-pub use task::{Answer, Failure, Fault, Task};
+pub use task::{Answer, Failure, Fault, Rest, Task};
 pub use vocabulary::{OLD_NAMES, OldName};

@@ -14,7 +14,7 @@ pub trait Task {
     /// One unit of the data, such as an image.
     type Item: Sourced + Sync;
     /// Result of the experiment for one item.
-    type Record: Serialize + DeserializeOwned + Sync;
+    type Record: Serialize + DeserializeOwned + Send + Sync + 'static;
 
     /// Name of the experiment, as in `[task.NAME]`.
     const NAME: &'static str;
@@ -54,12 +54,24 @@ pub trait Task {
         let _ = batches;
     }
 
-    /// Runs the items `range` of the manifest, which must be a whole batch, and returns one answer for each, in order.
+    /// Runs the networks on the items `range` of the manifest, which must be a whole batch, and returns the rest of the work.
     ///
     /// # Errors
     /// Fails if the run cannot go on. An item whose own data is unreadable is an [`Answer::Failed`] instead.
-    fn run(&mut self, range: Range<usize>) -> Result<Vec<Answer<Self::Record>>>;
+    fn start(&mut self, range: Range<usize>) -> Result<Rest<Self::Record>>;
+
+    /// Runs a batch to its end: the rest of [`Task::start`].
+    ///
+    /// # Errors
+    /// As [`Task::start`].
+    fn run(&mut self, range: Range<usize>) -> Result<Vec<Answer<Self::Record>>> {
+        self.start(range)?()
+    }
 }
+
+/// What is left of a batch after its networks: scores and files. It returns one answer for each item, in order, and may run on
+/// another thread while the networks compute the next batch.
+pub type Rest<R> = Box<dyn FnOnce() -> Result<Vec<Answer<R>>> + Send>;
 
 /// The outcome of one item.
 #[derive(Debug, Clone, PartialEq)]

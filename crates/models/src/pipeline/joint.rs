@@ -6,12 +6,11 @@ use std::ops::Range;
 
 use tch::Tensor;
 
-use super::pictures::Draw;
+use super::pictures::ImageEncoder;
 use super::texts::EncodedText;
 use crate::attend::AttentionProbe;
 use crate::error::Result;
 use crate::flow_match::Schedule;
-use crate::not_finite::NotFinite;
 use crate::site::{Stream, TokenLayout};
 use crate::t5::TokenLookup;
 
@@ -88,16 +87,11 @@ pub trait JointPipeline {
     /// A network cannot be loaded, a text cannot be tokenized, or `length` is not supported; libtorch fails.
     fn encode_texts(&self, texts: &[String], length: usize) -> Result<Vec<EncodedText>>;
 
-    /// Returns scaled latents `[channels, h, w]` of every image, on the CPU, or the reason if those of an image are not
-    /// finite. `pixels` gives batches `[batch, 3, height, width]` from -1 to 1; it is read one batch at a time.
+    /// Loads the encoder half of the autoencoder.
     ///
     /// # Errors
-    /// The first error of `pixels`; an unsupported size; libtorch fails.
-    fn encode_images(
-        &self,
-        pixels: &mut dyn Iterator<Item = Result<Tensor>>,
-        draw: Draw,
-    ) -> Result<Vec<Result<Tensor, NotFinite>>>;
+    /// Its weights cannot be read.
+    fn image_encoder(&self) -> Result<ImageEncoder>;
 
     /// Loads the network.
     ///

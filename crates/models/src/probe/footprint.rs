@@ -37,7 +37,7 @@ impl MapFootprint<'_> {
     ///
     /// In units of one head's map, every head shown needs its logits and probabilities, plus the largest of: the
     /// probabilities in the network's type if that has 16 bits (½), a softmax over queries (1, [`MapKind::Pretty`]),
-    /// and the working copies for λ₂ (one on the host; on a device two in float64 and a mask of one byte per number).
+    /// and the working copies for λ₂ (none on the host; on a device two in float64 and a mask of one byte per number).
     /// Every request needs the current average, another one for closed blocks if weights sum to 1 per block, and `2 k`
     /// maps if the top `k` heads count. One more map holds the term that is being added.
     pub fn bytes(&self, device: Device) -> u64 {
@@ -56,8 +56,7 @@ impl MapFootprint<'_> {
         let pretty = if asks(&|request| request.map == MapKind::Pretty) { 4 } else { 0 };
         let weighed = asks(&|request| request.weight != HeadWeight::Equal);
         let lambda = match (weighed, device) {
-            (false, _) => 0,
-            (true, Device::Cpu) => 4,
+            (false, _) | (true, Device::Cpu) => 0,
             (true, _) => 17,
         };
         8 + [narrow, pretty, lambda].into_iter().max().unwrap_or(0)
@@ -148,7 +147,7 @@ mod tests {
         assert_eq!(of(&REQUESTS[..1], Device::Cpu), 400 * (2 * 2 + 1 + 1));
         // A softmax over queries of each head, and another sum.
         assert_eq!(of(&REQUESTS[..2], Device::Cpu), 400 * (2 * 3 + 2 + 1));
-        // λ₂ on the host copies; its average is kept open and closed.
+        // λ₂ on the host reads the maps where they are; its average is kept open and closed.
         assert_eq!(of(&REQUESTS, Device::Cpu), 400 * (2 * 3 + 4 + 1));
         assert_eq!(of(&REQUESTS, Device::Cuda(0)), 100 * (2 * 25) + 400 * (4 + 1));
     }

@@ -18,6 +18,7 @@ mod score;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::sync::Arc;
 
 use models::Stream;
 use models::pipeline::{Draw, ImageEncoder, NoiseInput, NoisePipeline, NoisePredictor};
@@ -36,18 +37,19 @@ pub use picture::{middle, nearest, samples};
 pub use record::{Boundary, DiffSegRecord, Pictures, Runs, SegmentPicture, Segments};
 pub use score::boundary;
 
+use crate::ahead::Ahead;
 use crate::dataset::segmentation::{DenseImage, Segmented};
 use crate::error::{Error, Result};
 pub use crate::method::HeadShare;
 use crate::score_file::ScoreFiles;
 use crate::screen::screen;
 use crate::seed::seed_of;
-use crate::task::{Answer, Failure, Task, in_order};
+use crate::task::{Answer, Failure, Rest, Task, in_order};
 use from_file::{Stored, stored};
 
 /// The DiffSeg experiment on one pipeline and one dataset.
 pub struct DiffSeg {
-    config: DiffSegConfig,
+    config: Arc<DiffSegConfig>,
     pipeline: Box<dyn NoisePipeline>,
     items: Vec<DenseImage>,
     /// Side of images and label maps in pixels.
@@ -57,6 +59,8 @@ pub struct DiffSeg {
     seed: u64,
     files: ScoreFiles,
     ready: Option<Ready>,
+    /// The images of each batch, or why one cannot be read.
+    images: Ahead<Vec<Result<Segmented, Failure>>>,
 }
 
 /// The networks and the embedded prompt.
@@ -108,6 +112,14 @@ fn grow(
     Ok(Segmentation { anchors, proposals: proposals.size()[0] as usize, labels })
 }
 
+/// The segmentations of one image.
+struct Found {
+    /// Rows and columns of the finest grid of tokens with self-attention.
+    grid: (usize, usize),
+    /// In the order of the methods.
+    by_methods: Vec<Segmentation>,
+}
+
 impl DiffSeg {
     /// Creates the experiment; nothing large is loaded yet. `seed` determines the anchors that are drawn; `files` are those
     /// of [`DiffSegConfig::score_files`].
@@ -137,7 +149,17 @@ impl DiffSeg {
         let Some(grid) = finest(&pipeline, (rows, columns)) else {
             return refuse("this UNet has no self-attention, which the segmentation reads".into());
         };
-        Ok(Self { config, pipeline: Box::new(pipeline), items, side: height, grid, seed, files, ready: None })
+        Ok(Self {
+            config: Arc::new(config),
+            pipeline: Box::new(pipeline),
+            items,
+            side: height,
+            grid,
+            seed,
+            files,
+            ready: None,
+            images: Ahead::default(),
+        })
     }
 
     /// The sizes that the contents of files of scores must have.
@@ -196,14 +218,14 @@ impl DiffSeg {
         probe.finish()
     }
 
-    /// Returns the records of images, each with its position in the batch that begins with the item `first`. `ready` is
-    /// `None` if no method reads a pass of the UNet.
-    fn records(
+    /// Returns the segmentations of images by all methods, each image with its position in the batch that begins with the item
+    /// `first`. `ready` is `None` if no method reads a pass of the UNet.
+    fn found(
         &self,
         ready: Option<&Ready>,
         first: usize,
         images: &[&(usize, Segmented)],
-    ) -> Result<Vec<DiffSegRecord>> {
+    ) -> Result<Vec<Found>> {
         let items = &self.items[first..];
         let aggregates = match ready {
             Some(ready) => {
@@ -212,26 +234,18 @@ impl DiffSeg {
             }
             None => None,
         };
+        let grid = aggregates.as_ref().map_or(self.grid, Aggregates::grid);
         let of_item = |(row, (place, _)): (usize, &&(usize, Segmented))| {
             let of_method =
-                |method: &Method| self.found(method, &items[*place].id, (aggregates.as_ref(), row));
-            self.config.methods.iter().map(of_method).collect()
+                |method: &Method| self.found_by(method, &items[*place].id, (aggregates.as_ref(), row));
+            let by_methods = self.config.methods.iter().map(of_method).collect::<Result<_>>()?;
+            Ok(Found { grid, by_methods })
         };
-        let found: Vec<Vec<Segmentation>> = images.iter().enumerate().map(of_item).collect::<Result<_>>()?;
-
-        // Only these fields are captured below: tensors must not be accessed from other threads.
-        let (config, grid) = (&self.config, aggregates.as_ref().map_or(self.grid, Aggregates::grid));
-        let size = (self.side as usize, self.side as usize);
-        drop(aggregates);
-        let record = |((place, image), found): (&&(usize, Segmented), &Vec<Segmentation>)| {
-            let shown = (first + place < config.figures).then_some(grid);
-            Self::record(config, &items[*place], image, found, size.0, shown)
-        };
-        Ok(images.par_iter().zip(&found).map(record).collect())
+        images.iter().enumerate().map(of_item).collect()
     }
 
     /// Returns the segmentation of one image, which is row `row` of the aggregates.
-    fn found(
+    fn found_by(
         &self,
         method: &Method,
         id: &str,
@@ -343,17 +357,21 @@ impl Task for DiffSeg {
         self.config.batch
     }
 
-    fn run(&mut self, range: Range<usize>) -> Result<Vec<Answer<DiffSegRecord>>> {
+    fn prefetch(&mut self, batches: &[Range<usize>]) {
+        self.images.expect(batches);
+    }
+
+    fn start(&mut self, range: Range<usize>) -> Result<Rest<DiffSegRecord>> {
         let ready = match self.ready.take() {
             Some(ready) => Some(ready),
             None if self.weightings()?.is_empty() => None,
             None => Some(self.prepare()?),
         };
-        let read = |item: &DenseImage| {
-            item.load().and_then(|image| middle(&image)).map_err(|e| Failure::new(&item.id, e))
-        };
-        let items = &self.items[range.clone()];
-        let each: Vec<_> = items.par_iter().map(read).collect();
+        let all = &self.items;
+        let each = self.images.take(&range, |range| {
+            let items = all[range].to_vec();
+            move || items.par_iter().map(read).collect()
+        });
         let mut images: Vec<(usize, Segmented)> = Vec::new();
         let mut failures = Vec::new();
         for (place, read) in each.into_iter().enumerate() {
@@ -362,16 +380,35 @@ impl Task for DiffSeg {
                 Err(failure) => failures.push((place, failure)),
             }
         }
-        let place = |index: usize| images[index].0;
+        let items = self.items[range.clone()].to_vec();
         let found = screen(
             (0..images.len()).collect(),
-            |index| &items[place(index)].id,
+            |index| &items[images[index].0].id,
             |batch| {
                 let images: Vec<_> = batch.iter().map(|&index| &images[index]).collect();
-                self.records(ready.as_ref(), range.start, &images)
+                self.found(ready.as_ref(), range.start, &images)
             },
         )?;
         self.ready = ready;
-        Ok(in_order(found.into_iter().map(|(index, answer)| (place(index), answer)).collect(), failures))
+
+        let (config, side) = (Arc::clone(&self.config), self.side as usize);
+        Ok(Box::new(move || {
+            let record = |(index, found): (usize, Answer<Found>)| {
+                let (place, image) = &images[index];
+                let answer = match found {
+                    Answer::Record(Found { grid, by_methods }) => {
+                        let shown = (range.start + place < config.figures).then_some(grid);
+                        Self::record(&config, &items[*place], image, &by_methods, side, shown).into()
+                    }
+                    Answer::Failed(failure) => Answer::Failed(failure),
+                };
+                (*place, answer)
+            };
+            Ok(in_order(found.into_par_iter().map(record).collect(), failures))
+        }))
     }
+}
+
+fn read(item: &DenseImage) -> Result<Segmented, Failure> {
+    item.load().and_then(|image| middle(&image)).map_err(|error| Failure::new(&item.id, error))
 }

@@ -13,7 +13,7 @@ mod prompts;
 mod record;
 mod sag;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -23,6 +23,7 @@ use models::pipeline::{
     ClassifierFree, Guide, ImageDecoder, NoisePipeline, NoisePredictor, Start, sample, to_pixels,
 };
 use models::{Stream, UnetPart, noise};
+use rayon::prelude::*;
 use tch::Tensor;
 
 pub use blur::Blur;
@@ -36,7 +37,7 @@ pub use sag::{Sag, SagGuide};
 use crate::dataset::{InputFile, Sourced};
 use crate::error::{Error, Result};
 use crate::screen::screen;
-use crate::task::{Answer, Failure, Task, in_order};
+use crate::task::{Answer, Failure, Rest, Task, in_order};
 use crate::texts::{Encoded, encode_each};
 
 /// An image to generate.
@@ -197,9 +198,8 @@ impl Guidance {
         Ok((to_pixels(&decoded)?, sag.map(SagGuide::into_masks).unwrap_or_default()))
     }
 
-    /// Generates these items under every method, writes the images and returns the records. Nothing is written unless
-    /// all images are finite.
-    fn records(&self, ready: &Ready, items: &[usize]) -> Result<Vec<GuidanceRecord>> {
+    /// Generates these items under every method. Fails if one is not finite, so that none of its images is written.
+    fn drawn(&self, ready: &Ready, items: &[usize]) -> Result<Vec<Drawn>> {
         let item = |&index: &usize| &self.items[index];
         let noise = items.iter().map(|index| noise::normal(&self.shape, item(index).seed));
         // The noise is rounded to the network's type here, so that it does not depend on the batch.
@@ -209,43 +209,45 @@ impl Guidance {
             ready.texts.0.get(prompt).map(Tensor::shallow_clone).ok_or_else(|| not_encoded(prompt))
         };
         let text = Tensor::f_stack(&items.iter().map(text).collect::<models::Result<Vec<_>>>()?, 0)?;
-        let drawn = self.config.methods.iter().map(|method| self.draw(ready, method, (&noise, &text)));
-        let drawn = drawn.collect::<Result<Vec<_>>>()?;
-        let record = |index| {
-            let PictureNumber { id, seed, prompt } = item(index).clone();
-            GuidanceRecord { id, seed, prompt, methods: BTreeMap::new() }
-        };
-        let mut records: Vec<GuidanceRecord> = items.iter().map(record).collect();
-        for (method, (pixels, masks)) in self.config.methods.iter().zip(drawn) {
-            for (record, generated) in records.iter_mut().zip(self.keep(method, items, &pixels, &masks)?) {
-                record.methods.insert(method.key().to_owned(), generated);
+        let mut drawn: Vec<Drawn> = items.iter().map(|_| Drawn::default()).collect();
+        for method in &self.config.methods {
+            let (pixels, masks) = self.draw(ready, method, (&noise, &text))?;
+            let masks = pictures::masks(&masks)?;
+            for (place, drawn) in drawn.iter_mut().enumerate() {
+                drawn.by_methods.push((pictures::image(&pixels, place)?, masks.get(place).cloned()));
             }
         }
-        Ok(records)
+        Ok(drawn)
     }
 
-    /// Writes the images of a batch to files and returns their entries in the records.
+    /// Writes an image that was generated under the methods `keys` to files, and returns its record, with the masks if they are
+    /// `shown`.
     fn keep(
-        &self,
-        method: &Method,
-        items: &[usize],
-        pixels: &Tensor,
-        masks: &[Tensor],
-    ) -> Result<Vec<Generated>> {
-        let masks = pictures::masks(masks)?;
-        let keep = |(place, &index): (usize, &usize)| {
-            let rgb = pictures::image(pixels, place)?;
-            let path = Self::file(&self.folder, method.key(), &self.items[index].id);
-            pictures::write(&path, &rgb)?;
-            let masks = masks.get(place);
-            Ok(Generated {
+        folder: &Path,
+        keys: &[String],
+        item: PictureNumber,
+        drawn: Drawn,
+        shown: bool,
+    ) -> Result<GuidanceRecord> {
+        let PictureNumber { id, seed, prompt } = item;
+        let keep = |(key, (rgb, masks)): (&String, (Rgb8, Option<Masks>))| {
+            pictures::write(&Self::file(folder, key, &id), &rgb)?;
+            let generated = Generated {
                 sha256: pictures::sha256(&rgb),
-                mask_area: masks.map(pictures::area),
-                masks: masks.filter(|_| index < self.config.figures).cloned(),
-            })
+                mask_area: masks.as_ref().map(pictures::area),
+                masks: masks.filter(|_| shown),
+            };
+            Ok((key.clone(), generated))
         };
-        items.iter().enumerate().map(keep).collect()
+        let methods = keys.iter().zip(drawn.by_methods).map(keep).collect::<Result<_>>()?;
+        Ok(GuidanceRecord { id, seed, prompt, methods })
     }
+}
+
+/// An image generated under every method, in their order, with the masks of its passes if the method has some.
+#[derive(Default)]
+struct Drawn {
+    by_methods: Vec<(Rgb8, Option<Masks>)>,
 }
 
 fn not_encoded(prompt: &str) -> models::Error {
@@ -315,7 +317,7 @@ impl Task for Guidance {
         self.config.batch
     }
 
-    fn run(&mut self, range: Range<usize>) -> Result<Vec<Answer<GuidanceRecord>>> {
+    fn start(&mut self, range: Range<usize>) -> Result<Rest<GuidanceRecord>> {
         let mut ready = match self.ready.take() {
             Some(ready) => ready,
             None => self.prepare()?,
@@ -327,8 +329,21 @@ impl Task for Guidance {
         };
         let failures: Vec<(usize, Failure)> = range.clone().filter_map(bad).collect();
         let fine = range.filter(|&index| ready.texts.0.contains_key(self.prompt(index))).collect();
-        let answers = screen(fine, id, |items| self.records(&ready, items))?;
+        let drawn = screen(fine, id, |items| self.drawn(&ready, items))?;
         self.ready = Some(ready);
-        Ok(in_order(answers, failures))
+        let (folder, figures) = (self.folder.clone(), self.config.figures);
+        let keys: Vec<String> = self.config.methods.iter().map(|method| method.key().to_owned()).collect();
+        let drawn: Vec<_> =
+            drawn.into_iter().map(|(index, drawn)| (index, self.items[index].clone(), drawn)).collect();
+        Ok(Box::new(move || {
+            let answer = |(index, item, drawn): (usize, PictureNumber, Answer<Drawn>)| {
+                let answer = match drawn {
+                    Answer::Record(drawn) => Self::keep(&folder, &keys, item, drawn, index < figures)?.into(),
+                    Answer::Failed(failure) => Answer::Failed(failure),
+                };
+                Ok((index, answer))
+            };
+            Ok(in_order(drawn.into_par_iter().map(answer).collect::<Result<_>>()?, failures))
+        }))
     }
 }

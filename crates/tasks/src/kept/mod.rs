@@ -9,15 +9,16 @@ use models::probe::{MeanMap, Select, token_rank};
 use models::vision::VisionModel;
 use models::{LayerSelection, TokenKind, TokenLayout};
 use ndarray::Array3;
-use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
+use crate::ahead::Ahead;
 use crate::dataset::LabelledImage;
+use crate::decoded::Decoded;
 use crate::error::{Error, Result};
 use crate::screen::screen;
-use crate::task::{Answer, Failure, Task, in_order};
+use crate::task::{Rest, Task, in_order};
 
 /// `[task.kept]`: the fraction of image tokens whose score reaches a threshold. Not an experiment of the paper.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -133,6 +134,7 @@ pub struct Kept {
     config: KeptConfig,
     model: VisionModel,
     items: Vec<LabelledImage>,
+    decoded: Ahead<Decoded>,
 }
 
 impl Kept {
@@ -143,7 +145,7 @@ impl Kept {
     pub fn new(config: KeptConfig, model: VisionModel, items: Vec<LabelledImage>) -> Result<Self> {
         config.check()?;
         config.layers.resolve(model.network.depth())?;
-        Ok(Self { config, model, items })
+        Ok(Self { config, model, items, decoded: Ahead::default() })
     }
 
     /// Returns the number of image tokens, and the number of tokens kept, `[method][image]`.
@@ -206,29 +208,14 @@ impl Task for Kept {
         self.config.batch
     }
 
-    fn run(&mut self, range: Range<usize>) -> Result<Vec<Answer<KeptRecord>>> {
+    fn prefetch(&mut self, batches: &[Range<usize>]) {
+        self.decoded.expect(batches);
+    }
+
+    fn start(&mut self, range: Range<usize>) -> Result<Rest<KeptRecord>> {
+        let Decoded { images: found, pixels, failures } =
+            self.decoded.images(&range, &self.items, &self.model.preprocessor);
         let items = &self.items[range];
-        let read = |(place, item): (usize, &LabelledImage)| {
-            let loaded = item.load().and_then(|image| {
-                let pixels = self.model.preprocessor.apply(&image.rgb).map_err(models::Error::from)?;
-                Ok((pixels, image.sha256))
-            });
-            match loaded {
-                Ok((pixels, sha256)) => Ok((place, pixels, sha256)),
-                Err(error) => Err((place, Failure::new(&item.id, error))),
-            }
-        };
-        let read: Vec<_> = items.par_iter().enumerate().map(read).collect();
-        let (mut pixels, mut found, mut failures) = (Vec::new(), Vec::new(), Vec::new());
-        for one in read {
-            match one {
-                Ok((place, image, sha256)) => {
-                    pixels.push(image);
-                    found.push((place, sha256));
-                }
-                Err(failure) => failures.push(failure),
-            }
-        }
         let place = |image: usize| found[image].0;
         let count = |images: &[usize]| {
             let (tokens, counts) =
@@ -242,6 +229,8 @@ impl Task for Kept {
             Ok(images.iter().enumerate().map(record).collect::<Vec<_>>())
         };
         let counted = screen((0..found.len()).collect(), |image| &items[place(image)].id, count)?;
-        Ok(in_order(counted.into_iter().map(|(image, answer)| (place(image), answer)).collect(), failures))
+        let counted = counted.into_iter().map(|(image, answer)| (place(image), answer)).collect();
+        let answers = in_order(counted, failures);
+        Ok(Box::new(move || Ok(answers)))
     }
 }

@@ -12,28 +12,25 @@ mod passes;
 mod record;
 mod scores;
 
-use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread;
 
 use models::TokenKind;
 use models::attend::KeyBias;
-use models::image::Preprocessor;
 use models::vision::VisionModel;
 use ndarray::Array3;
-use rayon::prelude::*;
 
 pub use config::{ClsInChain, HeadAverage, MaskingConfig, Method, Ranking, Score};
 pub use fractions::{EvenFractions, Fractions};
 pub use mechanism::{Direction, Fill, Mechanism};
 pub use record::{ClassScore, Confidence, MaskingRecord, ScoreMaps};
 
+use crate::ahead::Ahead;
 use crate::dataset::LabelledImage;
+use crate::decoded::Decoded;
 use crate::error::{Error, Result};
 use crate::score_file::ScoreFiles;
 use crate::screen::screen;
-use crate::task::{Answer, Failure, Task, in_order};
+use crate::task::{Answer, Rest, Task, in_order};
 use passes::{Images, Order, Prediction, Read, predictions};
 use scores::ScoreProbe;
 
@@ -45,18 +42,7 @@ pub struct Masking {
     items: Vec<LabelledImage>,
     seed: u64,
     files: ScoreFiles,
-    /// The batches that will be run later, in order.
-    expected: VecDeque<Range<usize>>,
-    /// The batch that is being decoded in the background, and the channel on which it will arrive.
-    upcoming: Option<(Range<usize>, Receiver<Batch>)>,
-}
-
-/// Decoded and preprocessed images.
-struct Batch {
-    /// Position in the batch and hash of each image.
-    decoded: Vec<(usize, String)>,
-    pixels: Vec<Array3<f32>>,
-    failures: Vec<(usize, Failure)>,
+    decoded: Ahead<Decoded>,
 }
 
 impl Masking {
@@ -80,33 +66,12 @@ impl Masking {
             return Err(Error::Setting { setting: "model.head", reason });
         }
         let methods = config.methods();
-        Ok(Self { config, methods, model, items, seed, files, expected: VecDeque::new(), upcoming: None })
-    }
-
-    /// Returns the images of `range`, and starts to decode the next batch in the background.
-    fn load(&mut self, range: &Range<usize>) -> Batch {
-        let preprocessor = &self.model.preprocessor;
-        let batch = match self.upcoming.take() {
-            Some((expected, receiver)) if expected == *range => {
-                receiver.recv().unwrap_or_else(|_| decode(preprocessor, &self.items[range.clone()]))
-            }
-            _ => decode(preprocessor, &self.items[range.clone()]),
-        };
-        self.expected.pop_front_if(|expected| expected == range);
-        if let Some(next) = self.expected.front().cloned() {
-            let (sender, receiver) = sync_channel(1);
-            let (preprocessor, items) = (preprocessor.clone(), self.items[next.clone()].to_vec());
-            let work = move || sender.send(decode(&preprocessor, &items));
-            // Without a thread, the batch is decoded when it is needed.
-            let started = thread::Builder::new().spawn(work);
-            self.upcoming = started.is_ok().then_some((next, receiver));
-        }
-        batch
+        Ok(Self { config, methods, model, items, seed, files, decoded: Ahead::default() })
     }
 
     /// Returns the answers of a batch whose images are decoded.
-    fn answer(&self, first: usize, batch: Batch) -> Result<Vec<Answer<MaskingRecord>>> {
-        let Batch { decoded, pixels, failures } = batch;
+    fn answer(&self, first: usize, batch: Decoded) -> Result<Vec<Answer<MaskingRecord>>> {
+        let Decoded { images: decoded, pixels, failures } = batch;
         let place = |image: usize| decoded[image].0;
         let found = screen(
             (0..decoded.len()).collect(),
@@ -240,32 +205,12 @@ impl Task for Masking {
     }
 
     fn prefetch(&mut self, batches: &[Range<usize>]) {
-        self.expected = batches.iter().cloned().collect();
+        self.decoded.expect(batches);
     }
 
-    fn run(&mut self, range: Range<usize>) -> Result<Vec<Answer<MaskingRecord>>> {
-        let batch = self.load(&range);
-        self.answer(range.start, batch)
+    fn start(&mut self, range: Range<usize>) -> Result<Rest<MaskingRecord>> {
+        let batch = self.decoded.images(&range, &self.items, &self.model.preprocessor);
+        let answers = self.answer(range.start, batch)?;
+        Ok(Box::new(move || Ok(answers)))
     }
-}
-
-fn decode(preprocessor: &Preprocessor, items: &[LabelledImage]) -> Batch {
-    let read = |item: &LabelledImage| -> Result<(Array3<f32>, String)> {
-        let image = item.load()?;
-        let pixels = preprocessor.apply(&image.rgb).map_err(models::Error::from)?;
-        Ok((pixels, image.sha256))
-    };
-    let each: Vec<_> =
-        items.par_iter().map(|item| read(item).map_err(|e| Failure::new(&item.id, e))).collect();
-    let mut batch = Batch { decoded: Vec::new(), pixels: Vec::new(), failures: Vec::new() };
-    for (place, read) in each.into_iter().enumerate() {
-        match read {
-            Ok((pixels, sha256)) => {
-                batch.decoded.push((place, sha256));
-                batch.pixels.push(pixels);
-            }
-            Err(failure) => batch.failures.push((place, failure)),
-        }
-    }
-    batch
 }

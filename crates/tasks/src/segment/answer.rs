@@ -1,6 +1,7 @@
 //! Computes the record of an image from its signals.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use models::image::nearest_positions;
 use ndarray::Array2;
@@ -15,6 +16,7 @@ use crate::dataset::segmentation::{IGNORE, Segmented, SegmentedImage};
 use crate::error::{Error, Result};
 use crate::method::Named;
 use crate::score_file::ScoreFiles;
+use crate::task::{Answer, Failure};
 
 /// The classes that a signal must tell apart.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,31 +37,49 @@ pub(super) enum Signals {
 }
 
 /// What the records of a run depend on besides the images and their signals.
-#[derive(Clone, Copy)]
-pub(super) struct Answering<'a> {
-    pub(super) config: &'a SegmentConfig,
+#[derive(Clone)]
+pub(super) struct Answering {
+    pub(super) config: Arc<SegmentConfig>,
     pub(super) question: Question,
     /// Files of the methods that come from files.
-    pub(super) files: &'a ScoreFiles,
+    pub(super) files: ScoreFiles,
     /// Rows and columns of the grid of image tokens.
     pub(super) grid: (usize, usize),
 }
 
-impl Answering<'_> {
-    /// Returns the record of an image. `signals` yields, for each method in the order of the configuration, the signals of
-    /// the image's classes; nothing for a method from a file.
-    pub(super) fn record<'a>(
+impl Answering {
+    /// Answers the item with this index by the signals of its methods; see [`Answering::record`].
+    pub(super) fn answer(
+        &self,
+        index: usize,
+        item: &SegmentedImage,
+        image: Segmented,
+        signals: &[Vec<Array2<f32>>],
+    ) -> Result<Answer<SegmentRecord>> {
+        let keep = if index < self.config.figures { Signals::Keep } else { Signals::Drop };
+        match self.record(item, image, keep, signals) {
+            Ok(record) => Ok(Answer::Record(record)),
+            Err(error @ (Error::Dataset { .. } | Error::NoData { .. })) => {
+                Ok(Answer::Failed(Failure::new(&item.id, error)))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Returns the record of an image. `signals` has, for each method in the order of the configuration, the signals of the
+    /// image's classes; nothing for a method from a file.
+    fn record(
         &self,
         item: &SegmentedImage,
-        loaded: Segmented,
+        image: Segmented,
         keep: Signals,
-        signals: impl Iterator<Item = &'a [Array2<f32>]>,
+        signals: &[Vec<Array2<f32>>],
     ) -> Result<SegmentRecord> {
         let failed = |error: ScoreError| {
             let path = item.path().map_or_else(|| item.id.clone().into(), Into::into);
             Error::Dataset { path, reason: error.to_string() }
         };
-        let Segmented { labels, sha256, image_sha256, .. } = loaded;
+        let Segmented { labels, sha256, image_sha256, .. } = image;
         let mut methods = BTreeMap::new();
         let mut maps = BTreeMap::new();
         for (method, of_classes) in self.config.methods.iter().zip(signals) {

@@ -2,8 +2,8 @@
 //! it processes the noised image.
 //!
 //! All methods read the same passes over an image. Maps are reduced as soon as they appear, and blocks after the last
-//! one that a method reads are not computed. First all prompts are encoded, then all images, and only then is the
-//! transformer loaded, so that no two networks are in memory at once.
+//! one that a method reads are not computed. First all prompts are encoded; only then is the transformer loaded, so that no two
+//! large networks are in memory at once. The encoder of images, which is small, stays beside it.
 
 mod answer;
 mod config;
@@ -17,32 +17,35 @@ mod signals;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::Arc;
 
 use models::Stream;
 use models::flow_match::Schedule;
 use models::pipeline::{JointPipeline, PromptTokens};
 use ndarray::Array2;
 use rayon::prelude::*;
+use tch::Tensor;
 
 pub use crate::method::Way;
 pub use config::{Layers, Noise, Pooled, SegmentConfig};
 pub use method::{Bounce, Concepts, Method, Rank, Select, Weight};
 pub use record::{ClassCounts, MapScore, SegmentMaps, SegmentRecord};
 
-use crate::dataset::segmentation::{NamedClass, SegmentedImage};
+use crate::ahead::Ahead;
+use crate::dataset::segmentation::{NamedClass, Segmented, SegmentedImage};
 use crate::error::{Error, Result};
 use crate::score_file::ScoreFiles;
 use crate::screen::screen;
-use crate::task::{Answer, Failure, Task, in_order};
-use answer::{Answering, Question, Signals};
+use crate::task::{Answer, Failure, Rest, Task, in_order};
+use answer::{Answering, Question};
 use method::concept_methods;
-use passes::Ready;
+use passes::{Ready, samples};
 use probe::SignalProbe;
 use signals::{Target, signals};
 
 /// The segmentation experiment on one pipeline and one dataset.
 pub struct Segment {
-    config: SegmentConfig,
+    config: Arc<SegmentConfig>,
     pipeline: Box<dyn JointPipeline>,
     items: Vec<SegmentedImage>,
     question: Question,
@@ -53,7 +56,18 @@ pub struct Segment {
     /// Indices of the items that this process will answer.
     expected: Vec<usize>,
     ready: Option<Ready>,
+    /// The images of each batch, or why one cannot be read.
+    images: Ahead<Vec<Result<Loaded, Failure>>>,
 }
+
+/// An image, its labels, and its [`samples`], which are empty if no method reads a pass.
+struct Loaded {
+    image: Segmented,
+    samples: Vec<f32>,
+}
+
+/// The signals of an image's classes, for each method.
+type SignalsOfMethods = Vec<Vec<Array2<f32>>>;
 
 impl Segment {
     /// Creates the experiment; nothing large is loaded yet. `seed` determines the noise on each image; `files` are those
@@ -73,7 +87,7 @@ impl Segment {
         let several = items.iter().any(|item| item.classes.len() > 1);
         let question = if several { Question::Classes } else { Question::OneClass };
         let segment = Self {
-            config,
+            config: Arc::new(config),
             pipeline: Box::new(pipeline),
             items,
             question,
@@ -83,6 +97,7 @@ impl Segment {
             tokens,
             expected: Vec::new(),
             ready: None,
+            images: Ahead::default(),
         };
         if segment.config.reads_passes() {
             for item in &segment.items {
@@ -100,9 +115,9 @@ impl Segment {
         (side, side)
     }
 
-    fn answering(&self) -> Answering<'_> {
-        let Self { config, question, files, .. } = self;
-        Answering { config, question: *question, files, grid: self.grid() }
+    fn answering(&self) -> Answering {
+        let (config, files) = (Arc::clone(&self.config), self.files.clone());
+        Answering { config, question: self.question, files, grid: self.grid() }
     }
 
     fn prompt(&self, item: &SegmentedImage) -> String {
@@ -127,12 +142,13 @@ impl Segment {
         Some(names.chain(method.background.clone()).collect())
     }
 
-    /// Answers readable items that have equally many classes.
-    fn answer(&self, ready: &Ready, batch: &[usize]) -> Result<Vec<Answer<SegmentRecord>>> {
+    /// Returns the signals of items that have equally many classes, each item with its latents.
+    fn signals(&self, ready: &Ready, batch: &[(usize, &Tensor)]) -> Result<Vec<SignalsOfMethods>> {
         let (kept, layout) = self.passes(ready, batch)?;
-        let targets = (0..).zip(batch).map(|(image, &item)| self.targets(image, &self.items[item]));
+        let targets = (0..).zip(batch).map(|(image, &(item, _))| self.targets(image, &self.items[item]));
         let targets: Vec<Target> = targets.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect();
-        let mut of_methods: Vec<Vec<Array2<f32>>> = Vec::new();
+        let mut of_items: Vec<SignalsOfMethods> = batch.iter().map(|_| Vec::new()).collect();
+        let classes = targets.len() / batch.len().max(1);
         let mut concepts = 0;
         for method in &self.config.methods {
             let maps = match method.reads_passes() {
@@ -140,60 +156,65 @@ impl Segment {
                 false => Vec::new(),
             };
             concepts += usize::from(matches!(method, Method::ConceptAttention(_)));
-            of_methods.push(maps);
+            let mut maps = maps.into_iter();
+            of_items.iter_mut().for_each(|item| item.push(maps.by_ref().take(classes).collect()));
         }
-
-        let classes = self.items[batch[0]].classes.len();
-        // Only these fields are captured below: tensors must not be accessed from other threads.
-        let (answering, items) = (self.answering(), &self.items);
-        let hashes: Vec<&str> =
-            batch.iter().map(|&index| Ok(ready.image(index)?.sha256.as_str())).collect::<Result<_>>()?;
-        let record = |(place, &index): (usize, &usize)| {
-            let own = |maps: &'_ Vec<Array2<f32>>| place * classes..((place + 1) * classes).min(maps.len());
-            let own = of_methods.iter().map(|maps| maps.get(own(maps)).unwrap_or_default());
-            answer(answering, index, &items[index], Some(hashes[place]), own)
-        };
-        batch.par_iter().enumerate().map(record).collect()
+        Ok(of_items)
     }
 
-    /// Answers items when all methods come from files.
-    fn answer_from_files(&self, range: Range<usize>) -> Result<Vec<Answer<SegmentRecord>>> {
-        let (answering, items) = (self.answering(), &self.items);
-        let record = |index: usize| {
-            let none = answering.config.methods.iter().map(|_| &[][..]);
-            answer(answering, index, &items[index], None, none)
+    /// Runs the passes over readable items, each given by its place in the batch that begins with the item `first`. Returns their
+    /// signals.
+    fn watch(
+        &mut self,
+        first: usize,
+        images: &[(usize, Loaded)],
+    ) -> Result<Vec<(usize, Answer<SignalsOfMethods>)>> {
+        if images.is_empty() {
+            return Ok(Vec::new());
+        }
+        let all: Vec<usize> = images.iter().map(|(place, _)| first + place).collect();
+        let ready = match self.ready.take() {
+            Some(ready) if all.iter().all(|&index| self.knows(&ready, index)) => ready,
+            // These items were not announced by `prefetch`.
+            _ if !all.iter().all(|index| self.expected.contains(index)) => self.prepare(&all)?,
+            _ => self.prepare(&self.expected)?,
         };
-        range.into_par_iter().map(record).collect()
+        let mut answers = Vec::new();
+        let mut by_classes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        let mut latents = Vec::with_capacity(images.len());
+        for (&index, (place, image)) in all.iter().zip(images) {
+            latents.push(match self.latents(&ready, index, &image.samples)? {
+                Ok(encoded) => {
+                    by_classes.entry(self.items[index].classes.len()).or_default().push(latents.len());
+                    Some(encoded)
+                }
+                Err(failure) => {
+                    answers.push((*place, Answer::Failed(failure)));
+                    None
+                }
+            });
+        }
+        for batch in by_classes.into_values() {
+            let found = screen(
+                batch,
+                |row| &self.items[all[row]].id,
+                |rows| {
+                    let of_row = |&row: &usize| Some((all[row], latents[row].as_ref()?));
+                    self.signals(&ready, &rows.iter().filter_map(of_row).collect::<Vec<_>>())
+                },
+            )?;
+            answers.extend(found.into_iter().map(|(row, answer)| (images[row].0, answer)));
+        }
+        self.ready = Some(ready);
+        Ok(answers)
     }
 }
 
-/// Answers the item with this index. `sha256` is the hash of the data from which its signals were computed, if there are
-/// any.
-fn answer<'a>(
-    answering: Answering<'_>,
-    index: usize,
-    item: &SegmentedImage,
-    sha256: Option<&str>,
-    signals: impl Iterator<Item = &'a [Array2<f32>]>,
-) -> Result<Answer<SegmentRecord>> {
-    let failed = |error: Error| Ok(Answer::Failed(Failure::new(&item.id, error)));
-    let loaded = match item.load() {
-        Ok(loaded) => loaded,
-        Err(error) => return failed(error),
-    };
-    if sha256.is_some_and(|sha256| sha256 != loaded.sha256) {
-        let path = item.path().map_or_else(|| item.id.clone().into(), Into::into);
-        let reason =
-            "the image or its mask changed while the run was reading it; run the same command again to read the new file"
-                .into();
-        return failed(Error::Dataset { path, reason });
-    }
-    let keep = if index < answering.config.figures { Signals::Keep } else { Signals::Drop };
-    match answering.record(item, loaded, keep, signals) {
-        Ok(record) => Ok(Answer::Record(record)),
-        Err(e @ (Error::Dataset { .. } | Error::NoData { .. })) => failed(e),
-        Err(e) => Err(e),
-    }
+/// Reads an image, and its samples if its side is given.
+fn load(item: &SegmentedImage, side: Option<usize>) -> Result<Loaded> {
+    let image = item.load()?;
+    let samples = side.map_or(Ok(Vec::new()), |side| samples(&image.rgb, side))?;
+    Ok(Loaded { image, samples })
 }
 
 /// Checks settings against a pipeline. Returns the noise schedule, and the tokenizer that finds words in prompts.
@@ -257,35 +278,50 @@ impl Task for Segment {
     fn prefetch(&mut self, batches: &[Range<usize>]) {
         self.expected = batches.iter().cloned().flatten().collect();
         self.ready = None;
+        self.images.expect(batches);
     }
 
-    fn run(&mut self, range: Range<usize>) -> Result<Vec<Answer<SegmentRecord>>> {
-        if !self.config.reads_passes() {
-            return self.answer_from_files(range);
+    fn start(&mut self, range: Range<usize>) -> Result<Rest<SegmentRecord>> {
+        let (all, side) = (&self.items, self.config.reads_passes().then_some(self.config.image_size));
+        let loaded = self.images.take(&range, |range| {
+            let items = all[range].to_vec();
+            let read =
+                move |item: &SegmentedImage| load(item, side).map_err(|error| Failure::new(&item.id, error));
+            move || items.par_iter().map(read).collect()
+        });
+        let mut images = Vec::new();
+        let mut failures = Vec::new();
+        for (place, loaded) in loaded.into_iter().enumerate() {
+            match loaded {
+                Ok(loaded) => images.push((place, loaded)),
+                Err(failure) => failures.push((place, failure)),
+            }
         }
-        let ready = match self.ready.take() {
-            Some(ready) if range.clone().all(|index| ready.has(index)) => ready,
-            _ => {
-                // These items were not announced by `prefetch`.
-                if !range.clone().all(|index| self.expected.contains(&index)) {
-                    self.expected = range.clone().collect();
-                }
-                self.prepare(&self.expected)?
+        let found = match side {
+            Some(_) => self.watch(range.start, &images)?,
+            None => {
+                let none = || self.config.methods.iter().map(|_| Vec::new()).collect();
+                images.iter().map(|(place, _)| (*place, Answer::Record(none()))).collect()
             }
         };
-        let mut by_classes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-        let mut failures = Vec::new();
-        for index in range {
-            match ready.failure(index) {
-                None => by_classes.entry(self.items[index].classes.len()).or_default().push(index),
-                Some(failure) => failures.push((index, failure.clone())),
-            }
-        }
-        let mut answers = Vec::new();
-        for batch in by_classes.into_values() {
-            answers.extend(screen(batch, |index| &self.items[index].id, |batch| self.answer(&ready, batch))?);
-        }
-        self.ready = Some(ready);
-        Ok(in_order(answers, failures))
+        let (answering, items) = (self.answering(), self.items[range.clone()].to_vec());
+        let mut images: BTreeMap<usize, Segmented> =
+            images.into_iter().map(|(place, loaded)| (place, loaded.image)).collect();
+        let work: Vec<_> = found
+            .into_iter()
+            .filter_map(|(place, found)| Some((place, images.remove(&place)?, found)))
+            .collect();
+        Ok(Box::new(move || {
+            let record = |(place, image, found): (usize, Segmented, Answer<SignalsOfMethods>)| {
+                let answer = match found {
+                    Answer::Record(signals) => {
+                        answering.answer(range.start + place, &items[place], image, &signals)?
+                    }
+                    Answer::Failed(failure) => Answer::Failed(failure),
+                };
+                Ok((place, answer))
+            };
+            Ok(in_order(work.into_par_iter().map(record).collect::<Result<_>>()?, failures))
+        }))
     }
 }

@@ -1,94 +1,66 @@
 //! Encodes the inputs of the passes, and runs the passes.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use models::flow_match::add_noise;
-use models::image::{Resample, resize};
-use models::pipeline::{Draw, EncodedText, JointNetwork, JointPass};
-use models::{TokenLayout, noise};
-use rayon::prelude::*;
+use models::image::{Resample, Rgb8, resize};
+use models::pipeline::{Draw, EncodedText, ImageEncoder, JointNetwork, JointPass};
+use models::{NotFinite, TokenLayout, noise};
 use tch::Tensor;
 
 use super::config::Pooled;
 use super::method::concept_methods;
 use super::probe::{PassSignals, SignalProbe};
 use super::{Segment, depths};
-use crate::dataset::segmentation::{Segmented, SegmentedImage};
+use crate::dataset::segmentation::SegmentedImage;
 use crate::error::Result;
 use crate::seed::seed_of;
 use crate::task::Failure;
 use crate::texts::encode_each;
 
-/// Number of images that are decoded before the first of them is encoded.
-const DECODED_AT_ONCE: usize = 16;
-
-/// The network, and all encoded inputs of its passes.
+/// The networks, and the encoded texts.
 pub(super) struct Ready {
     texts: BTreeMap<String, EncodedText>,
-    /// The encoded image of each item, by index.
-    images: HashMap<usize, Result<Encoded, Failure>>,
+    bad_texts: BTreeMap<String, NotFinite>,
+    encoder: ImageEncoder,
     network: Box<dyn JointNetwork>,
 }
 
-/// The encoded image of an item.
-pub(super) struct Encoded {
-    /// The latents `[channels, h, w]`, on the CPU.
-    latents: Tensor,
-    pub(super) sha256: String,
-}
-
 impl Segment {
-    /// Encodes the prompts and images of these items, and loads the network.
-    pub(super) fn prepare(&self, expected: &[usize]) -> Result<Ready> {
-        let texts = expected.iter().flat_map(|&index| self.texts(&self.items[index])).collect();
+    /// Encodes the texts of these items, then loads the networks.
+    pub(super) fn prepare(&self, items: &[usize]) -> Result<Ready> {
+        let texts = items.iter().flat_map(|&index| self.texts(&self.items[index])).collect();
         let (texts, bad_texts) =
             encode_each(texts, |texts| self.pipeline.encode_texts(texts, self.config.text_tokens))?;
-        let mut images = HashMap::new();
-        let mut encoded = Vec::new();
-        for &index in expected {
-            let item = &self.items[index];
-            match self.texts(item).into_iter().find_map(|text| bad_texts.get(&text)) {
-                Some(reason) => {
-                    images.insert(index, Err(Failure::of_network(&item.id, reason)));
-                }
-                None => encoded.push(index),
-            }
-        }
-        let expected = &encoded[..];
+        let (encoder, network) = (self.pipeline.image_encoder()?, self.pipeline.network()?);
+        Ok(Ready { texts, bad_texts, encoder, network })
+    }
 
-        // Only these fields are captured below: tensors must not be accessed from other threads.
-        let (items, side) = (&self.items, self.config.image_size);
-        // Hashes of the readable items, in the order in which their images are encoded.
-        let mut hashes: Vec<(usize, String)> = Vec::new();
-        let mut batches = expected.chunks(DECODED_AT_ONCE).filter_map(|chunk| {
-            let read = |&index: &usize| items[index].load().and_then(|image| pixels(&image, side));
-            let decoded: Vec<Result<(Vec<f32>, String)>> = chunk.par_iter().map(read).collect();
-            let mut flat = Vec::with_capacity(chunk.len() * 3 * side * side);
-            let before = hashes.len();
-            for (&index, decoded) in chunk.iter().zip(decoded) {
-                match decoded {
-                    Ok((pixels, sha256)) => {
-                        flat.extend(pixels);
-                        hashes.push((index, sha256));
-                    }
-                    Err(e) => {
-                        images.insert(index, Err(Failure::new(&items[index].id, e)));
-                    }
-                }
-            }
-            let (count, side) = ((hashes.len() - before) as i64, side as i64);
-            let stack = || -> models::Result<Tensor> {
-                Ok(Tensor::f_from_slice(&flat)?.f_reshape([count, 3, side, side])?)
-            };
-            (count > 0).then(stack)
-        });
-        let latents = self.pipeline.encode_images(&mut batches, Draw::Mode)?;
-        let encoded = latents.into_iter().zip(hashes);
-        images.extend(encoded.map(|(latents, (index, sha256))| match latents {
-            Ok(latents) => (index, Ok(Encoded { latents, sha256 })),
-            Err(reason) => (index, Err(Failure::of_network(&items[index].id, &reason))),
-        }));
-        Ok(Ready { texts, images, network: self.pipeline.network()? })
+    /// Whether the texts of an item were encoded, or cannot be.
+    pub(super) fn knows(&self, ready: &Ready, index: usize) -> bool {
+        let known = |text: &String| ready.texts.contains_key(text) || ready.bad_texts.contains_key(text);
+        self.texts(&self.items[index]).iter().all(known)
+    }
+
+    /// Returns the latents `[channels, h, w]` of an item's image, on the CPU, or why it has none. `samples` are its
+    /// [`samples`].
+    pub(super) fn latents(
+        &self,
+        ready: &Ready,
+        index: usize,
+        samples: &[f32],
+    ) -> Result<Result<Tensor, Failure>> {
+        let item = &self.items[index];
+        let failed = |reason: &NotFinite| Ok(Err(Failure::of_network(&item.id, reason)));
+        if let Some(reason) = self.texts(item).iter().find_map(|text| ready.bad_texts.get(text)) {
+            return failed(reason);
+        }
+        let side = self.config.image_size as i64;
+        let pixels = Tensor::f_from_slice(samples)?.f_reshape([1, 3, side, side])?;
+        match ready.encoder.encode(&pixels, Draw::Mode) {
+            Ok(latents) => Ok(Ok(latents.f_squeeze_dim(0)?)),
+            Err(error) => failed(&error.into_not_finite()?),
+        }
     }
 
     /// Returns the texts that the passes over an item need: its prompt and its concepts.
@@ -97,15 +69,19 @@ impl Segment {
         concepts.into_iter().chain([self.prompt(item)]).collect()
     }
 
-    /// Runs all passes over a batch of items with equally many classes. Returns what the probe has kept, and the layout
-    /// of the tokens.
-    pub(super) fn passes(&self, ready: &Ready, batch: &[usize]) -> Result<(PassSignals, TokenLayout)> {
+    /// Runs all passes over a batch of items with equally many classes, each with its latents. Returns what the probe has kept,
+    /// and the layout of the tokens.
+    pub(super) fn passes(
+        &self,
+        ready: &Ready,
+        batch: &[(usize, &Tensor)],
+    ) -> Result<(PassSignals, TokenLayout)> {
         let (dual, single) = depths(&*self.pipeline);
         let mut probe = SignalProbe::new(&self.config, dual, single)?;
         let last = probe.last_block(&self.config, dual)?;
 
         let of_batch = |part: &dyn Fn(&SegmentedImage) -> Result<Tensor>| -> Result<Tensor> {
-            let parts = batch.iter().map(|&item| part(&self.items[item])).collect::<Result<Vec<_>>>()?;
+            let parts = batch.iter().map(|&(item, _)| part(&self.items[item])).collect::<Result<Vec<_>>>()?;
             Ok(Tensor::f_stack(&parts, 0)?)
         };
         let text = |item: &SegmentedImage| ready.text(&self.prompt(item));
@@ -129,8 +105,7 @@ impl Segment {
         let mut layout = None;
         for &step in &self.config.noise.at {
             for sample in 0..self.config.noise.samples {
-                let noised = batch.iter().map(|&item| {
-                    let latents = &ready.image(item)?.latents;
+                let noised = batch.iter().map(|&(item, latents)| {
                     let noise =
                         noise::normal(&latents.size(), self.noise_seed(&self.items[item].id, sample))?;
                     Ok(add_noise(latents, &noise, self.schedule.sigma(step)?)?)
@@ -160,30 +135,13 @@ impl Segment {
 }
 
 impl Ready {
-    /// Whether an item was prepared.
-    pub(super) fn has(&self, index: usize) -> bool {
-        self.images.contains_key(&index)
-    }
-
-    /// Returns the reason if the item cannot be answered.
-    pub(super) fn failure(&self, index: usize) -> Option<&Failure> {
-        self.images.get(&index)?.as_ref().err()
-    }
-
-    /// Returns the encoded image of a readable item.
-    pub(super) fn image(&self, index: usize) -> Result<&Encoded> {
-        let missing = || models::Error::Probe(format!("item {index} was not encoded"));
-        Ok(self.images.get(&index).and_then(|image| image.as_ref().ok()).ok_or_else(missing)?)
-    }
-
     fn text(&self, text: &str) -> Result<&EncodedText> {
         let missing = || models::Error::Text { text: text.into(), reason: "it was not encoded".into() };
         Ok(self.texts.get(text).ok_or_else(missing)?)
     }
 }
 
-/// Resizes an image to a square. Returns its samples `[3, side, side]` from -1 to 1, and its hash.
-fn pixels(image: &Segmented, side: usize) -> Result<(Vec<f32>, String)> {
-    let square = resize(&image.rgb, (side, side), Resample::Bicubic).map_err(models::Error::from)?;
-    Ok((square.signed_planes(), image.sha256.clone()))
+/// Resizes an image to a square and returns its samples `[3, side, side]` from -1 to 1.
+pub(super) fn samples(image: &Rgb8, side: usize) -> Result<Vec<f32>> {
+    Ok(resize(image, (side, side), Resample::Bicubic).map_err(models::Error::from)?.signed_planes())
 }

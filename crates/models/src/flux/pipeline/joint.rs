@@ -4,15 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use tch::Tensor;
-
 use super::{FluxPipeline, LATENTS_PER_TOKEN};
 use crate::attend::AttentionProbe;
 use crate::error::Result;
 use crate::flow_match::Schedule;
 use crate::flux::{FluxInput, FluxTransformer, pack_latents};
-use crate::not_finite::NotFinite;
-use crate::pipeline::{Draw, EncodedText, JointNetwork, JointPass, JointPipeline, PromptTokens};
+use crate::pipeline::{EncodedText, ImageEncoder, JointNetwork, JointPass, JointPipeline, PromptTokens};
 use crate::site::{Stream, TokenLayout};
 use crate::t5::TokenLookup;
 use crate::{clip, t5};
@@ -79,12 +76,8 @@ impl JointPipeline for FluxPipeline {
         self.encode_texts(texts, length)
     }
 
-    fn encode_images(
-        &self,
-        pixels: &mut dyn Iterator<Item = Result<Tensor>>,
-        draw: Draw,
-    ) -> Result<Vec<Result<Tensor, NotFinite>>> {
-        self.encode_images(pixels, draw)
+    fn image_encoder(&self) -> Result<ImageEncoder> {
+        self.image_encoder()
     }
 
     fn network(&self) -> Result<Box<dyn JointNetwork>> {
