@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
+use indicatif::ProgressBar;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use tasks::{Answer, Failure, Fault, Task};
 
 use crate::behind::Behind;
@@ -68,8 +71,7 @@ const HOPELESS: usize = 8;
 /// data before the first batch and after the last one, and a batch with an item whose data has changed is run again.
 /// When `stop` becomes true, the current batch is finished and kept.
 ///
-/// The rest of a batch ([`Task::start`]) is done while the networks run on the next one, so that up to two batches are not on
-/// disk yet.
+/// The rest of a batch ([`Task::start`]) is done, and its answers are written, while the networks run on the next one.
 ///
 /// # Errors
 /// Fails with [`Error::Interrupted`] after `stop`, and if no item could be read, records of shards are missing, or a file cannot
@@ -82,7 +84,7 @@ pub fn answers<T: Task>(
     let batches = Batches { items: task.manifest().len(), batch: task.batch_size(), shard: store.shard };
     let merged = store.source == RecordSource::Shards;
     let path = store.out.join(RECORDS);
-    let mut log = RecordLog::open(&path, &store.fingerprint, batches, !merged, |i, answer| {
+    let log = RecordLog::open(&path, &store.fingerprint, batches, !merged, |i, answer| {
         let Some(item) = task.manifest().get(i) else { return false };
         match answer {
             Answer::Record(record) => T::answered(record) == T::id(item) && task.is_whole(record),
@@ -98,14 +100,13 @@ pub fn answers<T: Task>(
         );
         return Err(Error::Merge { reason, remedy: Some(Remedy::RepairShards) });
     }
-    let mut inputs = Inputs::open([store.out.as_path()]);
     let start = Instant::now();
-    let mut fresh = 0;
-    let mut network_failures: Vec<Failure> = Vec::new();
+    let inputs = Inputs::open([store.out.as_path()]);
+    let mut keeper = Keeper { store, log, inputs, fresh: 0, network_failures: Vec::new() };
     for round in 0.. {
         // A merge has already compared the shards with the data.
-        let changed = if merged { 0 } else { forget_changed(task, &mut log, &mut inputs, &store.out)? };
-        let missing = log.missing();
+        let changed = if merged { 0 } else { keeper.forget_changed(task)? };
+        let missing = keeper.log.missing();
         if missing.is_empty() {
             break;
         }
@@ -113,64 +114,18 @@ pub fn answers<T: Task>(
             let reason = format!("{changed} items kept changing while the run was reading them");
             return Err(Error::unreadable(&store.out, reason));
         }
-        let items: Vec<Range<usize>> = missing.clone();
-        let stamps: Vec<_> =
-            items.into_iter().map(|range| Inputs::look::<T>(&task.manifest()[range])).collect();
-        let bar = progress::bar(total, log.answered());
-        task.prefetch(&missing);
-        // While the networks run on a batch, another thread finishes the one before.
-        let mut behind: Option<(Range<usize>, Stamps, Behind<T::Record>)> = None;
-        let mut keep = |task: &T, (range, stamps, behind): (_, _, Behind<T::Record>)| -> Result<()> {
-            let answers = behind.finish().map_err(|error| on_batch(task, &range, error))?;
-            let lost: Vec<_> = answers.iter().filter_map(by_network).cloned().collect();
-            for (item, answer) in task.manifest()[range.clone()].iter().zip(&answers) {
-                if let Answer::Record(record) = answer {
-                    inputs.keep(T::id(item), T::made_from(record), &stamps);
-                }
-            }
-            fresh += range.len();
-            store.check()?;
-            log.append(&range, answers)?;
-            inputs.save(&store.out);
-            network_failures.extend(lost);
-            match network_failures.first() {
-                Some(first) if network_failures.len() >= HOPELESS && log.records().next().is_none() => {
-                    let (id, reason) = (first.id.clone(), first.reason.clone());
-                    Err(Error::NothingFinite { items: network_failures.len(), id, reason })
-                }
-                _ => Ok(()),
-            }
-        };
-        let run = || -> Result<bool> {
-            for (range, stamps) in missing.into_iter().zip(stamps) {
-                if stop.load(Ordering::Relaxed) {
-                    return Ok(true);
-                }
-                bar.inc(range.len() as u64);
-                models::memory::note_work(&format!(
-                    "in the batch {} of [task.{}]; smaller values of {} need less; finished items are kept",
-                    named(task, &range),
-                    T::NAME,
-                    T::MEMORY_SETTINGS.join(", ")
-                ));
-                let rest = task.start(range.clone()).map_err(|error| on_batch(task, &range, error))?;
-                if let Some(before) = behind.replace((range, stamps, Behind::start(rest))) {
-                    keep(task, before)?;
-                }
-            }
-            Ok(false)
-        };
-        let stopped = run();
-        // Whatever has ended the loop, the last batch whose networks have run is kept.
-        let kept = behind.map_or(Ok(()), |batch| keep(task, batch));
-        if stopped.is_err() || kept.is_err() || matches!(stopped, Ok(true)) {
+        let bar = progress::bar(total, keeper.log.answered());
+        let whole = run(task, &missing, &mut keeper, stop, &bar);
+        if !matches!(whole, Ok(true)) {
             bar.abandon();
         }
-        if stopped.and_then(|stopped| kept.map(|()| stopped))? {
-            return Err(Error::Interrupted { done: log.answered(), total, out: store.out.clone() });
+        if !whole? {
+            let done = keeper.log.answered();
+            return Err(Error::Interrupted { done, total, out: store.out.clone() });
         }
         bar.finish_and_clear();
     }
+    let Keeper { log, fresh, .. } = keeper;
     store.check()?;
     log.check()?;
     let (fresh, took) = (fresh.min(total), start.elapsed());
@@ -197,6 +152,113 @@ pub fn answers<T: Task>(
     }
 }
 
+/// The answers of a run, and what is known of the data that they were computed from.
+struct Keeper<'s, R> {
+    store: &'s RunStore,
+    log: RecordLog<R>,
+    inputs: Inputs,
+    /// Number of items that this process answered.
+    fresh: usize,
+    network_failures: Vec<Failure>,
+}
+
+impl<R: Serialize + DeserializeOwned> Keeper<'_, R> {
+    /// Writes the answers of a batch, whose items have the names `ids` and whose files had these stamps before they were read.
+    fn keep<T: Task<Record = R>>(
+        &mut self,
+        range: &Range<usize>,
+        ids: &[String],
+        stamps: &Stamps,
+        answers: Vec<Answer<R>>,
+    ) -> Result<()> {
+        let lost: Vec<_> = answers.iter().filter_map(by_network).cloned().collect();
+        for (id, answer) in ids.iter().zip(&answers) {
+            if let Answer::Record(record) = answer {
+                self.inputs.keep(id, T::made_from(record), stamps);
+            }
+        }
+        self.fresh += range.len();
+        self.store.check()?;
+        self.log.append(range, answers)?;
+        self.inputs.save(&self.store.out);
+        self.network_failures.extend(lost);
+        let hopeless = self.network_failures.len() >= HOPELESS && self.log.records().next().is_none();
+        match self.network_failures.first().filter(|_| hopeless) {
+            Some(Failure { id, reason, .. }) => {
+                let (id, reason) = (id.clone(), reason.clone());
+                Err(Error::NothingFinite { items: self.network_failures.len(), id, reason })
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Discards the batches with an item whose data has changed since it was answered, and prints a note. Returns the number of
+    /// such items.
+    fn forget_changed<T: Task<Record = R>>(&mut self, task: &T) -> Result<usize> {
+        let (items, records): (Vec<usize>, Vec<&R>) = self.log.records().unzip();
+        let pairs = items
+            .iter()
+            .zip(records)
+            .filter_map(|(&item, record)| Some((task.manifest().get(item)?, record)));
+        let compared = self.inputs.compare::<T>(&pairs.collect::<Vec<_>>());
+        self.inputs.save(&self.store.out);
+        compared.unsure().iter().for_each(|line| progress::say(line));
+        let changed: BTreeSet<usize> = compared.changed.iter().map(|&(place, _)| items[place]).collect();
+        if !changed.is_empty() {
+            let again = self.log.forget(&changed)?;
+            let were = if changed.len() == 1 { "item was" } else { "items were" };
+            progress::say(&format!(
+                "{} {were} computed from data that has since changed ({}); with the rest of their batches {again} items are run \
+                 again",
+                changed.len(),
+                compared.names()
+            ));
+        }
+        Ok(changed.len())
+    }
+}
+
+/// Runs batches and keeps their answers. Returns whether all were run; otherwise `stop` came before.
+fn run<T: Task>(
+    task: &mut T,
+    batches: &[Range<usize>],
+    keeper: &mut Keeper<'_, T::Record>,
+    stop: &AtomicBool,
+    bar: &ProgressBar,
+) -> Result<bool> {
+    let stamps: Vec<_> =
+        batches.iter().map(|range| Inputs::look::<T>(&task.manifest()[range.clone()])).collect();
+    task.prefetch(batches);
+    thread::scope(|scope| {
+        let mut behind = Behind::done((keeper, Ok(())));
+        for (range, stamps) in batches.iter().zip(stamps) {
+            if stop.load(Ordering::Relaxed) {
+                return behind.finish().1.map(|()| false);
+            }
+            bar.inc(range.len() as u64);
+            let batch = named(task, range);
+            models::memory::note_work(&format!(
+                "in the batch {batch} of [task.{}]; smaller values of {} need less; finished items are kept",
+                T::NAME,
+                T::MEMORY_SETTINGS.join(", ")
+            ));
+            let started = task.start(range.clone());
+            // The batch before is kept, whatever becomes of this one.
+            let (keeper, kept) = behind.finish();
+            let rest = started.map_err(|error| on_batch::<T>(&batch, error))?;
+            kept?;
+            let ids: Vec<String> =
+                task.manifest()[range.clone()].iter().map(|item| T::id(item).to_owned()).collect();
+            behind = Behind::start(scope, move || {
+                let answers = rest().map_err(|error| on_batch::<T>(&batch, error));
+                let kept = answers.and_then(|answers| keeper.keep::<T>(range, &ids, &stamps, answers));
+                (keeper, kept)
+            });
+        }
+        behind.finish().1.map(|()| true)
+    })
+}
+
 /// Returns the failure of an item on which a network failed.
 fn by_network<R>(answer: &Answer<R>) -> Option<&Failure> {
     match answer {
@@ -206,10 +268,11 @@ fn by_network<R>(answer: &Answer<R>) -> Option<&Failure> {
 }
 
 /// Returns the error of a batch, with the items and settings if the memory did not suffice.
-fn on_batch<T: Task>(task: &T, range: &Range<usize>, error: tasks::Error) -> Error {
+fn on_batch<T: Task>(batch: &str, error: tasks::Error) -> Error {
     match error.out_of_memory() {
         Some(lack) => {
-            Error::Memory { task: T::NAME, items: named(task, range), lack, settings: T::MEMORY_SETTINGS }
+            let settings = T::MEMORY_SETTINGS;
+            Error::Memory { task: T::NAME, items: batch.to_owned(), lack, settings }
         }
         None => error.into(),
     }
@@ -224,36 +287,9 @@ fn named<T: Task>(task: &T, range: &Range<usize>) -> String {
     }
 }
 
-/// Discards the batches with an item whose data has changed since it was answered, and prints a note. Returns the number of
-/// such items.
-fn forget_changed<T: Task>(
-    task: &T,
-    log: &mut RecordLog<T::Record>,
-    inputs: &mut Inputs,
-    out: &Path,
-) -> Result<usize> {
-    let (items, records): (Vec<usize>, Vec<&T::Record>) = log.records().unzip();
-    let pairs =
-        items.iter().zip(records).filter_map(|(&item, record)| Some((task.manifest().get(item)?, record)));
-    let compared = inputs.compare::<T>(&pairs.collect::<Vec<_>>());
-    inputs.save(out);
-    compared.unsure().iter().for_each(|line| progress::say(line));
-    let changed: BTreeSet<usize> = compared.changed.iter().map(|&(place, _)| items[place]).collect();
-    if !changed.is_empty() {
-        let again = log.forget(&changed)?;
-        let were = if changed.len() == 1 { "item was" } else { "items were" };
-        progress::say(&format!(
-            "{} {were} computed from data that has since changed ({}); with the rest of their batches {again} items are run \
-             again",
-            changed.len(),
-            compared.names()
-        ));
-    }
-    Ok(changed.len())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::{Path, PathBuf};
     use std::sync::Arc;
     use std::sync::mpsc::{Sender, channel};
 
@@ -275,21 +311,28 @@ mod tests {
         }
     }
 
-    /// An experiment in which a batch ends only after the next one has started.
+    /// An experiment in which a batch ends only after the next one has started, and the networks of that one run until the answers
+    /// are on the disk.
     struct Chained<'s> {
         items: Vec<Item>,
         started: Vec<usize>,
         fails_at: Option<usize>,
         stops_at: Option<usize>,
         stop: &'s AtomicBool,
+        records: PathBuf,
         /// Wakes the rest of the batch before.
         wake: Option<Sender<()>>,
     }
 
     impl<'s> Chained<'s> {
-        fn new(fails_at: Option<usize>, stops_at: Option<usize>, stop: &'s AtomicBool) -> Self {
+        fn new(out: &Path, fails_at: Option<usize>, stops_at: Option<usize>, stop: &'s AtomicBool) -> Self {
             let items = (0..4).map(|number| Item(number.to_string())).collect();
-            Self { items, started: Vec::new(), fails_at, stops_at, stop, wake: None }
+            let records = out.join(RECORDS);
+            Self { items, started: Vec::new(), fails_at, stops_at, stop, records, wake: None }
+        }
+
+        fn written(&self) -> u64 {
+            self.records.metadata().map_or(0, |records| records.len())
         }
     }
 
@@ -319,7 +362,15 @@ mod tests {
         fn start(&mut self, range: Range<usize>) -> tasks::Result<Rest<String>> {
             let item = range.start;
             self.started.push(item);
-            self.wake.take().map(|wake| wake.send(()));
+            if let Some(wake) = self.wake.take() {
+                let before = self.written();
+                wake.send(()).expect("the batch before waits");
+                let deadline = Instant::now() + Duration::from_secs(60);
+                while self.written() == before {
+                    assert!(Instant::now() < deadline, "the batch before is not written");
+                    thread::sleep(Duration::from_millis(1));
+                }
+            }
             let refuse = |reason: &str| tasks::Error::Setting { setting: "chained", reason: reason.into() };
             if self.fails_at == Some(item) {
                 return Err(refuse("on purpose"));
@@ -352,7 +403,7 @@ mod tests {
             let dir = tempfile::tempdir().expect("a scratch folder");
             let store = store(dir.path())?;
             let stop = AtomicBool::new(false);
-            let mut task = Chained::new(fails_at, stops_at, &stop);
+            let mut task = Chained::new(dir.path(), fails_at, stops_at, &stop);
             let ended = answers(&mut task, &store, &stop);
             match (&ended, stops_at) {
                 (Ok(_), _) => assert_eq!(kept, 4),
@@ -360,7 +411,7 @@ mod tests {
                 (Err(error), _) => assert!(error.to_string().contains("on purpose"), "{error}"),
             }
             stop.store(false, Ordering::Relaxed);
-            let mut again = Chained::new(None, None, &stop);
+            let mut again = Chained::new(dir.path(), None, None, &stop);
             let RunState::Complete(all) = answers(&mut again, &store, &stop)? else { panic!("a whole run") };
             assert_eq!(all.records, ["0", "1", "2", "3"]);
             assert_eq!(again.started, (kept..4).collect::<Vec<_>>());

@@ -1,42 +1,47 @@
-//! The end of a batch, on another thread.
+//! Work on another thread while this one goes on.
 
 use std::panic::resume_unwind;
 use std::sync::mpsc::{SendError, channel};
-use std::thread::{Builder, JoinHandle};
+use std::thread::{Builder, Scope, ScopedJoinHandle};
 
-use tasks::{Answer, Rest, Result};
+type Work<'scope, O> = Box<dyn FnOnce() -> O + Send + 'scope>;
 
-/// The rest of the work on a batch.
-pub(crate) enum Behind<R> {
-    /// Is done on a thread of its own.
-    Running(JoinHandle<Result<Vec<Answer<R>>>>),
-    /// Is done when it is needed, since no thread could be had.
-    Waiting(Rest<R>),
+/// Work that has been begun.
+pub(crate) enum Behind<'scope, O> {
+    /// It is done on a thread of its own.
+    Running(ScopedJoinHandle<'scope, Option<O>>),
+    /// It is done when it is needed, since no thread could be had.
+    Waiting(Work<'scope, O>),
 }
 
-impl<R: Send + 'static> Behind<R> {
-    /// Begins the work.
-    pub(crate) fn start(rest: Rest<R>) -> Self {
+impl<'scope, O: Send + 'scope> Behind<'scope, O> {
+    /// Work that is done already.
+    pub(crate) fn done(outcome: O) -> Self {
+        Self::Waiting(Box::new(|| outcome))
+    }
+
+    /// Begins work.
+    pub(crate) fn start(scope: &'scope Scope<'scope, '_>, work: impl FnOnce() -> O + Send + 'scope) -> Self {
         // Sent to the thread once it is there: a thread that cannot be started would take its work along.
-        let (give, take) = channel::<Rest<R>>();
-        let work = move || take.recv().map_or_else(|_| Ok(Vec::new()), |rest| rest());
-        match Builder::new().spawn(work) {
-            Ok(thread) => match give.send(rest) {
+        let (give, take) = channel::<Work<'scope, O>>();
+        match Builder::new().spawn_scoped(scope, move || Some(take.recv().ok()?())) {
+            Ok(thread) => match give.send(Box::new(work)) {
                 Ok(()) => Self::Running(thread),
-                Err(SendError(rest)) => Self::Waiting(rest),
+                Err(SendError(work)) => Self::Waiting(work),
             },
-            Err(_) => Self::Waiting(rest),
+            Err(_) => Self::Waiting(Box::new(work)),
         }
     }
 
-    /// Returns the answers. A panic of the work goes on here.
-    ///
-    /// # Errors
-    /// The errors of the work.
-    pub(crate) fn finish(self) -> Result<Vec<Answer<R>>> {
+    /// Returns what the work returns, when it is done. A panic goes on here.
+    pub(crate) fn finish(self) -> O {
         match self {
-            Self::Running(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-            Self::Waiting(rest) => rest(),
+            Self::Running(thread) => match thread.join() {
+                Ok(Some(outcome)) => outcome,
+                Ok(None) => unreachable!("a thread is kept only with its work"),
+                Err(panic) => resume_unwind(panic),
+            },
+            Self::Waiting(work) => work(),
         }
     }
 }
