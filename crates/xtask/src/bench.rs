@@ -12,8 +12,22 @@ use crate::workspace::Workspace;
 /// The example of markov-core that times λ₂ and TokenRank over a batch of heads. It needs no libtorch.
 const EXAMPLE: [&str; 5] = ["--release", "--package", "markov-core", "--example", "bench_heads"];
 
-/// The program and the examples that time its parts.
-const PROGRAMS: [&str; 5] = ["build", "--release", "--workspace", "--bins", "--examples"];
+/// The program and the examples that tools/bench.py starts. Linking the others as well would take longer than all measurements.
+const PROGRAMS: [&str; 13] = [
+    "build",
+    "--release",
+    "--workspace",
+    "--bin",
+    "tokenrank",
+    "--example",
+    "bench_heads",
+    "--example",
+    "bench_jpeg",
+    "--example",
+    "diffseg_bench",
+    "--example",
+    "report_bench",
+];
 
 /// Runs each benchmark in turn with its peer and prints the ratios.
 const PEERS: &str = "tools/bench.py";
@@ -52,4 +66,25 @@ fn python_with_torch(workspace: &Workspace) -> Option<PathBuf> {
     let candidates =
         chosen.into_iter().chain([workspace.root.join(".venv/bin/python"), PathBuf::from("python3")]);
     candidates.into_iter().find(|python| imports(python, "torch"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCRIPT: &str = include_str!("../../../tools/bench.py");
+
+    #[test]
+    fn every_program_that_the_script_starts_is_built() {
+        let started: Vec<&str> = SCRIPT
+            .split("{bin}/")
+            .skip(1)
+            .filter_map(|rest| rest.split(|c: char| !(c.is_alphanumeric() || c == '_' || c == '/')).next())
+            .collect();
+        assert!(started.len() > 4, "{started:?}");
+        for program in started {
+            let name = program.trim_start_matches("examples/");
+            assert!(PROGRAMS.contains(&name), "tools/bench.py starts {name}, which is not built");
+        }
+    }
 }
