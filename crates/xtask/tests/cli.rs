@@ -301,7 +301,11 @@ fn bench_runs_beside_torch_where_a_python_has_it() {
     assert_eq!(both.status.code(), Some(5));
     let said = String::from_utf8(both.stdout).unwrap();
     let (build, peer) = said.split_once('\n').unwrap();
-    assert_eq!(build, "cargo: build --release --workspace --bins --examples");
+    assert_eq!(
+        build,
+        "cargo: build --release --workspace --bin tokenrank --example bench_heads --example bench_jpeg --example diffseg_bench \
+         --example report_bench"
+    );
     assert!(peer.starts_with("peer: tools/bench.py --bin /"), "{peer}");
     assert!(peer.ends_with("/release --threads 2\n"), "{peer}");
 }
