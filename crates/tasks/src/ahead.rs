@@ -33,10 +33,8 @@ impl<B: Send + 'static> Ahead<B> {
         range: &Range<usize>,
         load: impl Fn(Range<usize>) -> L,
     ) -> B {
-        let arrived = match self.upcoming.take() {
-            Some((expected, receiver)) if expected == *range => receiver.recv().ok(),
-            _ => None,
-        };
+        let upcoming = self.upcoming.take().filter(|(expected, _)| expected == range);
+        let arrived = upcoming.and_then(|(_, receiver)| receiver.recv().ok());
         let batch = arrived.unwrap_or_else(|| load(range.clone())());
         self.expected.pop_front_if(|expected| expected == range);
         if let Some(next) = self.expected.front().cloned() {

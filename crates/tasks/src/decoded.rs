@@ -9,7 +9,7 @@ use rayon::prelude::*;
 use crate::ahead::Ahead;
 use crate::dataset::LabelledImage;
 use crate::error::Result;
-use crate::task::Failure;
+use crate::task::{Failure, parted};
 
 /// Preprocessed images of a batch, and the items whose image cannot be read.
 pub(crate) struct Decoded {
@@ -43,15 +43,8 @@ fn decode(preprocessor: &Preprocessor, items: &[LabelledImage]) -> Decoded {
     };
     let each: Vec<_> =
         items.par_iter().map(|item| read(item).map_err(|e| Failure::new(&item.id, e))).collect();
-    let mut decoded = Decoded { images: Vec::new(), pixels: Vec::new(), failures: Vec::new() };
-    for (place, read) in each.into_iter().enumerate() {
-        match read {
-            Ok((pixels, sha256)) => {
-                decoded.images.push((place, sha256));
-                decoded.pixels.push(pixels);
-            }
-            Err(failure) => decoded.failures.push((place, failure)),
-        }
-    }
-    decoded
+    let (found, failures) = parted(each);
+    let (images, pixels) =
+        found.into_iter().map(|(place, (pixels, sha256))| ((place, sha256), pixels)).unzip();
+    Decoded { images, pixels, failures }
 }

@@ -121,6 +121,19 @@ impl<R> Answer<R> {
     }
 }
 
+impl<R> Answer<R> {
+    /// Goes on with the record, if there is one.
+    ///
+    /// # Errors
+    /// The errors of `next`.
+    pub(crate) fn and_then<S>(self, next: impl FnOnce(R) -> Result<Answer<S>>) -> Result<Answer<S>> {
+        match self {
+            Self::Record(record) => next(record),
+            Self::Failed(failure) => Ok(Answer::Failed(failure)),
+        }
+    }
+}
+
 impl Failure {
     /// A failure of the item `id`; `reason` is usually the error that occurred while its data was read.
     pub(crate) fn new(id: &str, reason: impl ToString) -> Self {
@@ -131,6 +144,23 @@ impl Failure {
     pub(crate) fn of_network(id: &str, reason: &NotFinite) -> Self {
         Self { id: id.to_owned(), reason: reason.to_string(), fault: Fault::Network }
     }
+}
+
+/// One thing for some items of a batch, each with its position in the batch.
+pub(crate) type Placed<T> = Vec<(usize, T)>;
+
+/// Parts what was read of the items of a batch from the failures.
+pub(crate) fn parted<T>(
+    each: impl IntoIterator<Item = std::result::Result<T, Failure>>,
+) -> (Placed<T>, Placed<Failure>) {
+    let (mut found, mut failures) = (Vec::new(), Vec::new());
+    for (place, read) in each.into_iter().enumerate() {
+        match read {
+            Ok(one) => found.push((place, one)),
+            Err(failure) => failures.push((place, failure)),
+        }
+    }
+    (found, failures)
 }
 
 /// Merges the answers and the failures of a batch in the order of its items, each given with its position.

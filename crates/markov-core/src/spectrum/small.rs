@@ -544,7 +544,8 @@ mod tests {
                 if i == j + 1 { coupling } else { f64::from(u8::from(i <= j)) / (1 + i + j) as f64 }
             });
             let residual = recurrence_residual(&h, m, c64::new(0.3, 0.1));
-            assert!(residual.is_nan() || residual >= 0.0);
+            // Far from every eigenvalue, so far from every eigenvector.
+            assert!(residual.is_nan() || residual > 1e-3, "{coupling:e} {residual:e}");
             assert!(!residuals_within(&h, m, 1, std::iter::once((c64::new(0.3, 0.1), -1.0))));
         }
     }

@@ -44,7 +44,7 @@ pub use crate::method::HeadShare;
 use crate::score_file::ScoreFiles;
 use crate::screen::screen;
 use crate::seed::seed_of;
-use crate::task::{Answer, Failure, Rest, Task, in_order};
+use crate::task::{Answer, Failure, Rest, Task, in_order, parted};
 use from_file::{Stored, stored};
 
 /// The DiffSeg experiment on one pipeline and one dataset.
@@ -372,14 +372,7 @@ impl Task for DiffSeg {
             let items = all[range].to_vec();
             move || items.par_iter().map(read).collect()
         });
-        let mut images: Vec<(usize, Segmented)> = Vec::new();
-        let mut failures = Vec::new();
-        for (place, read) in each.into_iter().enumerate() {
-            match read {
-                Ok(image) => images.push((place, image)),
-                Err(failure) => failures.push((place, failure)),
-            }
-        }
+        let (images, failures) = parted(each);
         let items = self.items[range.clone()].to_vec();
         let found = screen(
             (0..images.len()).collect(),
@@ -395,16 +388,13 @@ impl Task for DiffSeg {
         Ok(Box::new(move || {
             let record = |(index, found): (usize, Answer<Found>)| {
                 let (place, image) = &images[index];
-                let answer = match found {
-                    Answer::Record(Found { grid, by_methods }) => {
-                        let shown = (range.start + place < config.figures).then_some(grid);
-                        Self::record(&config, &items[*place], image, &by_methods, side, shown).into()
-                    }
-                    Answer::Failed(failure) => Answer::Failed(failure),
-                };
-                (*place, answer)
+                let answer = found.and_then(|Found { grid, by_methods }| {
+                    let shown = (range.start + place < config.figures).then_some(grid);
+                    Ok(Self::record(&config, &items[*place], image, &by_methods, side, shown).into())
+                });
+                Ok((*place, answer?))
             };
-            Ok(in_order(found.into_par_iter().map(record).collect(), failures))
+            Ok(in_order(found.into_par_iter().map(record).collect::<Result<_>>()?, failures))
         }))
     }
 }

@@ -337,10 +337,8 @@ impl Task for Guidance {
             drawn.into_iter().map(|(index, drawn)| (index, self.items[index].clone(), drawn)).collect();
         Ok(Box::new(move || {
             let answer = |(index, item, drawn): (usize, PictureNumber, Answer<Drawn>)| {
-                let answer = match drawn {
-                    Answer::Record(drawn) => Self::keep(&folder, &keys, item, drawn, index < figures)?.into(),
-                    Answer::Failed(failure) => Answer::Failed(failure),
-                };
+                let answer = drawn
+                    .and_then(|drawn| Ok(Self::keep(&folder, &keys, item, drawn, index < figures)?.into()))?;
                 Ok((index, answer))
             };
             Ok(in_order(drawn.into_par_iter().map(answer).collect::<Result<_>>()?, failures))

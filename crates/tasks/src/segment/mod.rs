@@ -36,7 +36,7 @@ use crate::dataset::segmentation::{NamedClass, Segmented, SegmentedImage};
 use crate::error::{Error, Result};
 use crate::score_file::ScoreFiles;
 use crate::screen::screen;
-use crate::task::{Answer, Failure, Rest, Task, in_order};
+use crate::task::{Answer, Failure, Rest, Task, in_order, parted};
 use answer::{Answering, Question};
 use method::concept_methods;
 use passes::{Ready, samples};
@@ -173,11 +173,13 @@ impl Segment {
             return Ok(Vec::new());
         }
         let all: Vec<usize> = images.iter().map(|(place, _)| first + place).collect();
-        let ready = match self.ready.take() {
-            Some(ready) if all.iter().all(|&index| self.knows(&ready, index)) => ready,
+        let ready = self.ready.take();
+        let known = |ready: &Ready| all.iter().all(|&index| self.knows(ready, index));
+        let ready = match ready.filter(known) {
+            Some(ready) => ready,
+            None if all.iter().all(|index| self.expected.contains(index)) => self.prepare(&self.expected)?,
             // These items were not announced by `prefetch`.
-            _ if !all.iter().all(|index| self.expected.contains(index)) => self.prepare(&all)?,
-            _ => self.prepare(&self.expected)?,
+            None => self.prepare(&all)?,
         };
         let mut answers = Vec::new();
         let mut by_classes: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
@@ -289,14 +291,7 @@ impl Task for Segment {
                 move |item: &SegmentedImage| load(item, side).map_err(|error| Failure::new(&item.id, error));
             move || items.par_iter().map(read).collect()
         });
-        let mut images = Vec::new();
-        let mut failures = Vec::new();
-        for (place, loaded) in loaded.into_iter().enumerate() {
-            match loaded {
-                Ok(loaded) => images.push((place, loaded)),
-                Err(failure) => failures.push((place, failure)),
-            }
-        }
+        let (images, failures) = parted(loaded);
         let found = match side {
             Some(_) => self.watch(range.start, &images)?,
             None => {
@@ -313,12 +308,9 @@ impl Task for Segment {
             .collect();
         Ok(Box::new(move || {
             let record = |(place, image, found): (usize, Segmented, Answer<SignalsOfMethods>)| {
-                let answer = match found {
-                    Answer::Record(signals) => {
-                        answering.answer(range.start + place, &items[place], image, &signals)?
-                    }
-                    Answer::Failed(failure) => Answer::Failed(failure),
-                };
+                let index = range.start + place;
+                let answer =
+                    found.and_then(|signals| answering.answer(index, &items[place], image, &signals))?;
                 Ok((place, answer))
             };
             Ok(in_order(work.into_par_iter().map(record).collect::<Result<_>>()?, failures))
