@@ -23,6 +23,8 @@ pub(crate) const BREAKDOWN: f64 = 64.0;
 pub(crate) const FIRST_ORDER: f64 = 2.0;
 /// For moduli below this one, tolerances are relative to it.
 const SMALL_MODULUS: f64 = 1e-3;
+/// Coarser tolerances are met by spaces so small that a larger eigenvalue may not show in them.
+const COARSEST: f64 = 1e-3;
 
 /// A growing Krylov space for each row of a block, in parallel.
 pub(crate) struct Arnoldi<'p, P: Propagate> {
@@ -267,7 +269,7 @@ fn same(now: &Option<Ritz>, before: &Option<Ritz>, tolerance: f64) -> bool {
 
 /// Returns the allowed error of an eigenvalue of this modulus.
 pub(crate) fn goal(modulus: f64, tolerance: f64, epsilon: f64) -> f64 {
-    (tolerance * modulus.max(SMALL_MODULUS)).max(16.0 * epsilon)
+    (tolerance.min(COARSEST) * modulus.max(SMALL_MODULUS)).max(16.0 * epsilon)
 }
 
 /// Whether no Ritz value after the wanted ones can belong to a larger eigenvalue: the eigenvalue lies within the

@@ -38,7 +38,8 @@ pub enum Method {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Effort {
     /// Maximum relative error: twice the residual times the condition number of the Ritz value must be below it. That
-    /// estimates the error to first order; among nearly equal eigenvalues it can be a few times larger.
+    /// estimates the error to first order; among nearly equal eigenvalues it can be a few times larger. Above 1e-3 it is taken
+    /// for 1e-3.
     pub tolerance: f64,
     /// Maximum number of products with the chain, or with a component of it.
     pub max_products: usize,

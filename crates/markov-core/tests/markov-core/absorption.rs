@@ -59,12 +59,16 @@ proptest! {
         let found = absorption(&chain, &absorbing).unwrap();
         let expected = series(&chain.dense(), &absorbing);
         let scale = expected.sum().max(1.0);
+        // A chain that leaves a state once in many steps has a diagonal entry near 1, which has lost digits by rounding: the
+        // series, which reads it, errs in proportion to the visits. The result does not read the diagonal.
+        let lost = 2.0 * f64::EPSILON * scale;
+        let allowed = (1e-8 + lost) * scale;
 
         let all = found.visits_from_each();
-        prop_assert!((&all - &expected).mapv(f64::abs).sum() < 1e-8 * scale);
+        prop_assert!((&all - &expected).mapv(f64::abs).sum() < allowed);
         let start = distribution(n, seed);
-        prop_assert!(l1(&found.visits(start.view()).unwrap(), &start.dot(&expected)) < 1e-8 * scale);
-        prop_assert!(l1(&found.steps(), &expected.sum_axis(ndarray::Axis(1))) < 1e-8 * scale);
+        prop_assert!(l1(&found.visits(start.view()).unwrap(), &start.dot(&expected)) < allowed);
+        prop_assert!(l1(&found.steps(), &expected.sum_axis(ndarray::Axis(1))) < allowed);
 
         // The rows of N·R are distributions over the absorbing states; an absorbing state ends in itself.
         let ends = found.probabilities();
@@ -78,7 +82,7 @@ proptest! {
             let leaving: Array1<f64> = chain.dense().column(*state).to_owned();
             let expected = expected.dot(&leaving);
             for state in found.transient() {
-                prop_assert!((ends[(*state, k)] - expected[*state]).abs() < 1e-9);
+                prop_assert!((ends[(*state, k)] - expected[*state]).abs() < 1e-9 + lost);
             }
         }
     }

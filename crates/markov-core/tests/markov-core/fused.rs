@@ -84,8 +84,9 @@ proptest! {
             let found = layer.token_rank(alpha, direction, STOP).unwrap();
             prop_assert_eq!(found.size(), [batch, heads, n]);
             let want = token_rank(&maps, alpha, direction, Stop::strict()).unwrap().pi;
-            // Rounding of large logits moves the entries of the maps themselves.
-            let allowed = if peak < 3.0 { 1e-5 } else { 1e-4 };
+            // The kernel rounds large logits in another way, which moves entries of the maps by up to 1e-5 of them. Hard attention
+            // hardly mixes, so that the steady state moves by up to `1 / (1 - α)` times the change of a row.
+            let allowed = if peak < 3.0 { 1e-5 } else { 3e-6 / (1.0 - alpha) };
             close(&found, &to_vec::<f64>(&want).unwrap(), |_| allowed);
         }
     }
