@@ -52,8 +52,17 @@ struct Done {
 /// # Errors
 /// If cargo or a test binary cannot be started, or what they print cannot be kept.
 pub(crate) fn run(workspace: &Workspace, cargo: &Cargo, args: &[String]) -> Result<u8> {
-    let build =
-        Step::new(&["test", "--workspace", "--no-run", "--message-format=json-render-diagnostics"], &[]);
+    // Examples hold no tests, and linking each against libtorch takes as long as many of the tests.
+    let build = [
+        "test",
+        "--workspace",
+        "--lib",
+        "--bins",
+        "--tests",
+        "--no-run",
+        "--message-format=json-render-diagnostics",
+    ];
+    let build = Step::new(&build, &[]);
     let started = Instant::now();
     let (code, binaries) = built(&mut cargo.command(&build))?;
     if code != 0 {

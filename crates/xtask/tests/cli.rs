@@ -256,7 +256,7 @@ fn test_runs_every_binary_and_names_what_failed_and_was_skipped() {
         calls,
         [
             "test --workspace --doc --no-fail-fast -- --nocapture",
-            "test --workspace --no-run --message-format=json-render-diagnostics",
+            "test --workspace --lib --bins --tests --no-run --message-format=json-render-diagnostics",
         ]
     );
 }
