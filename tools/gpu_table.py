@@ -26,6 +26,9 @@ def rows(found):
     """(what, value, aim) of each line."""
     percent = lambda share: f"{100 * share:+.1f} %"
     if flux := found["flux"]:
+        off = flux["differences_from_double_precision"]
+        yield "dot products of bfloat16, difference from float64", f"{off['dot products']:.1e}", "≤ 1e-6"
+        yield "TokenRank to 1e-8, difference in L1", f"{off['TokenRank']:.1e}", "≤ 1e-6"
         of = {(run["size"], run["mode"]): run["seconds"] for run in flux["runs"]}
         for size in sorted({size for size, _ in of}):
             plain = of[size, "unprobed"]

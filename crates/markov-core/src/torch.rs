@@ -7,10 +7,12 @@
 //! [`Fused`] has the heads of a layer as queries and keys; it stores no maps, and works in single precision.
 //! Gradients are not recorded.
 
+mod dot_products;
 mod fused;
 mod single;
 mod space;
 mod steady;
+mod walk;
 
 use ndarray::{Array2, ArrayView2};
 use tch::kind::Element;
@@ -26,6 +28,7 @@ use crate::structure::{Classes, Components, Links};
 use crate::tolerance::{ROW_TOLERANCE, SINGLE};
 use crate::{Error, Result};
 
+pub use dot_products::dot_products;
 pub use fused::{Fused, HALF};
 
 /// A batch of chains with the same number of states on a torch device, with uniform teleport.
@@ -95,6 +98,21 @@ impl TorchChains {
 
     fn device(&self) -> Device {
         self.maps.device()
+    }
+
+    /// Returns `x` `[b, k, n]` one step on, for the maps and columns of these chains in the type of `x`.
+    fn moved(&self, x: &Tensor, maps: &Tensor, columns: Option<&Tensor>) -> Result<Tensor> {
+        let fraction = (1.0 - self.alpha) / self.states as f64;
+        let (moved, x) = match columns {
+            None => (x.f_bmm(maps)?, x.shallow_clone()),
+            Some(columns) => {
+                let y = x.f_mul(columns)?;
+                (y.f_bmm(&maps.f_transpose(1, 2)?)?, y)
+            }
+        };
+        // Jumps are equal from every state in both directions: uniform forwards, weighted by the columns backwards.
+        let mass = x.f_sum_dim_intlist(LAST.as_slice(), true, x.kind())?.f_mul_scalar(fraction)?;
+        Ok(moved.f_mul_scalar(self.alpha)?.f_add(&mass)?)
     }
 
     /// Returns the transitions with a positive probability of each matrix, without teleport, or `None` if all are
@@ -276,17 +294,7 @@ impl Propagate for TorchChains {
     }
 
     fn step(&self, x: &TorchBlock, out: &mut TorchBlock) -> Result<()> {
-        let fraction = (1.0 - self.alpha) / self.states as f64;
-        let (moved, x) = match &self.columns {
-            None => (x.0.f_bmm(&self.maps)?, x.0.shallow_clone()),
-            Some(columns) => {
-                let y = x.0.f_mul(columns)?;
-                (y.f_bmm(&self.maps.f_transpose(1, 2)?)?, y)
-            }
-        };
-        // Jumps are equal from every state in both directions: uniform forwards, weighted by the columns backwards.
-        let mass = x.f_sum_dim_intlist(LAST.as_slice(), true, Kind::Double)?.f_mul_scalar(fraction)?;
-        out.0 = moved.f_mul_scalar(self.alpha)?.f_add(&mass)?;
+        out.0 = self.moved(&x.0, &self.maps, self.columns.as_ref())?;
         Ok(())
     }
 
@@ -383,7 +391,10 @@ fn shaped(host: &[f64], leading: &[i64], tail: &[i64], device: Device) -> Result
 pub fn token_rank(maps: &Tensor, alpha: f64, direction: Direction, stop: Stop) -> Result<TorchRank> {
     tch::no_grad(|| {
         let chains = TorchChains::new(maps, alpha, direction)?;
-        let each = token_rank_each(&chains, stop)?;
+        let each = match walk::token_rank(&chains, stop)? {
+            Some(each) => each,
+            None => token_rank_each(&chains, stop)?,
+        };
         let host: Vec<f64> = each.iter().flat_map(|rank| rank.pi.iter().copied()).collect();
         Ok(TorchRank { pi: shaped(&host, &leading(maps), &[chains.states], maps.device())?, each })
     })

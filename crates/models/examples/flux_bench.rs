@@ -15,6 +15,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
+use markov_core::{Direction, Stop, torch};
 use models::attend::{AttentionProbe, NoProbe, View, Want};
 use models::flux::{FluxConfig, FluxInput, FluxTransformer};
 use models::probe::{HeadWeight, LambdaWeight, MapKind, MapRequest, PassMaps, Select, WeightScope};
@@ -239,6 +240,25 @@ impl Bench {
     }
 }
 
+/// The largest differences of what this device computes from double precision: of the dot products of queries and keys in
+/// bfloat16, relative to the largest, and of TokenRank in L1.
+fn check(device: Device) -> Result<Value, Box<dyn Error>> {
+    let draw = || Tensor::f_randn([1, 8, 512, 128], (Kind::Float, device))?.f_to_kind(Kind::BFloat16);
+    let (queries, keys) = (draw()?, draw()?);
+    let double = |x: &Tensor| x.f_to_kind(Kind::Double);
+    let want = double(&queries)?.f_matmul(&double(&keys)?.f_transpose(-2, -1)?)?;
+    let off = double(&torch::dot_products(&queries, &keys)?)?.f_sub(&want)?.f_abs()?.f_max()?;
+    let products = off.f_div(&want.f_abs()?.f_max()?)?.f_double_value(&[])?;
+    let maps = want.f_mul_scalar(0.1)?.f_softmax(-1, Kind::Float)?;
+    let rank = |maps: &Tensor, stop| {
+        Ok::<_, Box<dyn Error>>(torch::token_rank(maps, 0.99, Direction::Forward, stop)?.pi)
+    };
+    let exact = rank(&double(&maps.f_to_device(Device::Cpu)?)?, Stop::power(1e-14, 3000))?;
+    let off = rank(&maps, Stop::accelerated(1e-8))?.f_to_device(Device::Cpu)?.f_sub(&exact)?;
+    let ranks = off.f_abs()?.f_sum_dim_intlist([-1i64].as_slice(), false, Kind::Double)?.f_max()?;
+    Ok(json!({ "dot products": products, "TokenRank": ranks.f_double_value(&[])? }))
+}
+
 /// The driver's name of the device. The user must give the processor's name.
 fn device_name(device: Device) -> String {
     let Device::Cuda(index) = device else { return "cpu".into() };
@@ -259,6 +279,7 @@ fn run() -> Result<(), Box<dyn Error>> {
     let config = configuration(arguments.tiny);
     let (blocks, parameters) = ([config.num_layers, config.num_single_layers], config.parameters());
     eprintln!("{:.3} billion random parameters in bfloat16 on {name}", parameters as f64 / 1e9);
+    let check = check(device)?;
     let network = FluxTransformer::random(config, kind, device)?;
     let Arguments { text, repeat, heads_at_once, .. } = arguments;
     let bench = Bench { network, device, text, repeat, heads_at_once };
@@ -302,6 +323,7 @@ fn run() -> Result<(), Box<dyn Error>> {
         "text_tokens": text,
         "repeat": repeat,
         "heads_at_once": heads_at_once,
+        "differences_from_double_precision": check,
         "runs": runs,
     });
     if let Some(out) = arguments.out {

@@ -8,6 +8,7 @@
 use std::ops::Range;
 
 use bitflags::bitflags;
+use markov_core::torch::dot_products;
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
@@ -303,8 +304,8 @@ pub fn attend_scaled(
     let at_once = heads_at_once(probe.heads_at_once(), heads, batch * queries * keys);
     // Logits of a few heads from `first` on.
     let logits_of = |first: i64, count: i64| -> Result<Tensor> {
-        let part = |x: &Tensor| x.f_narrow(1, first, count)?.f_to_kind(Kind::Float);
-        let mut logits = part(q)?.f_matmul(&part(k)?.f_transpose(-2, -1)?)?.f_mul_scalar_(scale)?;
+        let part = |x: &Tensor| x.f_narrow(1, first, count);
+        let mut logits = dot_products(&part(q)?, &part(k)?)?.f_mul_scalar_(scale)?;
         if let Some(bias) = bias.of_heads(first, count, Kind::Float)? {
             logits = logits.f_add_(&bias)?;
         }

@@ -66,7 +66,7 @@ impl Stop {
 impl Stop {
     /// Returns the L1 change to stop at for a chain with this jump fraction, or `None` if rounding allows no change
     /// that is small enough. `‖π - x‖₁` is at most the change of a step divided by the fraction.
-    fn promised(&self, fraction: f64) -> Option<f64> {
+    pub(crate) fn promised(&self, fraction: f64) -> Option<f64> {
         let enough = self.tolerance.min(fraction * EXACT / 2.0);
         match self.rule {
             Rule::Exact => (enough >= ROUNDING).then_some(enough),

@@ -2,7 +2,7 @@
 
 use tch::{Kind, Tensor};
 
-use super::space::{Products, second};
+use super::space::{Products, Select, second};
 use super::{LAST, indices, to_vec};
 use crate::Result;
 use crate::spectrum::Effort;
@@ -24,7 +24,9 @@ impl Products for Maps {
     fn apply(&self, x: &Tensor) -> Result<Tensor> {
         Ok(x.f_mul(&self.scales)?.f_bmm(&self.maps)?)
     }
+}
 
+impl Select for Maps {
     fn of(&self, rows: &Tensor) -> Result<Self> {
         let pick = |tensor: &Tensor| tensor.f_index_select(0, rows);
         Ok(Maps { maps: pick(&self.maps)?, scales: pick(&self.scales)? })

@@ -34,7 +34,18 @@ pub(super) trait Products: Sized {
     /// libtorch fails.
     fn apply(&self, x: &Tensor) -> Result<Tensor>;
 
-    /// Returns the maps of some of the chains.
+    /// Returns the image of `x` `[b, 1, n]` in double precision, as exactly as the maps are known.
+    ///
+    /// # Errors
+    /// libtorch fails.
+    fn step(&self, x: &Tensor) -> Result<Tensor> {
+        Ok(self.apply(&x.f_to_kind(Kind::Float)?)?.f_to_kind(Kind::Double)?)
+    }
+}
+
+/// Products of which some can go on alone.
+pub(super) trait Select: Products {
+    /// Returns the products of some of the chains.
     ///
     /// # Errors
     /// libtorch fails.
@@ -61,7 +72,7 @@ fn random_rows(count: usize, states: usize, like: &Tensor) -> Result<Tensor> {
 ///
 /// # Errors
 /// libtorch fails, or the small eigensolver.
-pub(super) fn second<P: Products>(
+pub(super) fn second<P: Select>(
     products: P,
     batch: usize,
     starts: usize,
@@ -245,11 +256,18 @@ impl<P: Products> Space<P> {
         Ok(by.f_bmm(&self.basis.f_narrow(1, 0, self.dimension as i64)?)?)
     }
 
+    /// Number of basis vectors whose images are known.
+    pub(super) fn dimension(&self) -> usize {
+        self.dimension
+    }
+
     /// Ends the space.
     pub(super) fn into_products(self) -> P {
         self.products
     }
+}
 
+impl<P: Select> Space<P> {
     /// Returns the spaces of some of the chains.
     fn of(&self, rows: &[usize]) -> Result<Self> {
         let index = indices(rows, self.basis.device())?;
