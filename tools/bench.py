@@ -13,6 +13,8 @@ import argparse
 import importlib.util
 import json
 import os
+import platform
+import re
 import subprocess
 import sys
 import tempfile
@@ -89,7 +91,7 @@ PARTS = {
     "rank": (rank, ["bench_rank.py", "--ours", "{bin}/tokenrank", "--threads", "{threads}"], ["torch"]),
     "masking": (
         masking,
-        ["bench_vit_transformers.py", "--ours", "{bin}/tokenrank", "--dtypes", "f32", "--batch", "4", "--counts", "4,8", "--repeat", "5", "--threads", "{threads}"],
+        ["bench_vit_transformers.py", "--ours", "{bin}/tokenrank", "--dtypes", "f32", "--batch", "2", "--counts", "2,4", "--repeat", "5", "--threads", "{threads}"],
         ["torch", "transformers"],
     ),
     "diffseg": (
@@ -99,12 +101,22 @@ PARTS = {
     ),
     "metrics": (
         metrics,
-        ["bench_metrics.py", "--ours", "{bin}/tokenrank", "--images", "{images}", "--count", "8", "24", "--rounds", "5", "--threads", "{threads}"],
+        ["bench_metrics.py", "--ours", "{bin}/tokenrank", "--images", "{images}", "--count", "4", "12", "--rounds", "5", "--threads", "{threads}"],
         ["torch", "torch_fidelity"],
     ),
     "jpeg": (jpeg, ["bench_jpeg.py", "--ours", "{bin}/examples/bench_jpeg", "--images", "{images}"], ["PIL"]),
     "report": (report, ["bench_report.py", "{bin}/examples/report_bench", "--items", "10000", "100000", "--rounds", "5"], []),
 }
+
+
+def processor():
+    """The processor's name, family and model: how much two libraries differ depends on it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    fields = dict(re.split(r"\s*:\s*", line, maxsplit=1) for line in lines if ":" in line)
+    return f"{fields.get('model name', platform.machine())} (family {fields.get('cpu family', '?')}, model {fields.get('model', '?')})"
 
 
 def command(name, given, out):
@@ -132,7 +144,7 @@ def main():
     unknown = set(given.only.split(",")) - set(PARTS)
     if unknown:
         parser.error(f"unknown benchmarks: {', '.join(sorted(unknown))}; there are {', '.join(PARTS)}")
-    rows, began = [], time.monotonic()
+    rows, seconds, began = [], {}, time.monotonic()
     with tempfile.TemporaryDirectory() as scratch:
         folder = given.out or Path(scratch)
         for name in given.only.split(","):
@@ -152,13 +164,19 @@ def main():
             if done.returncode:
                 print(f"{name}: failed\n{done.stderr[-2000:]}", file=sys.stderr)
                 continue
-            print(f"{name}: {time.monotonic() - started:.0f} s", file=sys.stderr)
+            seconds[name] = round(time.monotonic() - started)
+            print(f"{name}: {seconds[name]} s", file=sys.stderr)
             rows += rows_of(json.loads(out.read_text()))
     table = [("work", "ours", "peer", "its time", "ratio", "aim"), *((*row[:5], row[5] or "–") for row in rows)]
     widths = [max(len(row[column]) for row in table) for column in range(6)]
     for row in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip())
-    print(f"{given.threads} thread(s) on both sides, {time.monotonic() - began:.0f} s")
+    print(f"{given.threads} thread(s) on both sides of {os.cpu_count()} cores, {processor()}, {time.monotonic() - began:.0f} s")
+    if given.out:
+        file = given.out / ("machine.json" if given.threads == 1 else f"machine-{given.threads}-threads.json")
+        before = json.loads(file.read_text()) if file.is_file() else {"seconds": {}}
+        machine = {"processor": processor(), "cores": os.cpu_count(), "threads": given.threads, "seconds": before["seconds"] | seconds}
+        file.write_text(json.dumps(machine) + "\n")
 
 
 if __name__ == "__main__":

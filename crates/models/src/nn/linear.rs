@@ -10,7 +10,7 @@ use crate::error::Result;
 use crate::weights::Weights;
 
 /// Whether oneDNN multiplies float32 matrices on this processor faster than MKL, libtorch's default: MKL is made for Intel's
-/// processors, and on others it takes twice as long (`results/bench/README.md`).
+/// processors, and on others it takes up to twice as long (`results/bench/README.md`).
 static ONE_DNN: LazyLock<bool> = LazyLock::new(|| {
     let maker = CpuId::new().get_vendor_info();
     tch::utils::has_mkldnn() && maker.is_some_and(|maker| maker.as_str() != "GenuineIntel")
