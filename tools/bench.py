@@ -4,7 +4,7 @@
 
 With a Hugging Face ViT and a folder of photographs with labels.csv, heads and masking are those of this network, and metrics and JPEG read
 these photographs; otherwise heads are drawn, masking runs on a small network with random weights, and the last two are left out. Each benchmark writes its numbers to `--out`, with `-T-threads` in the
-name where several threads are asked for. A benchmark whose program or peer is missing is named and left out.
+name where several threads are asked for; machine.json has the processor and the seconds of each benchmark. A benchmark whose program or peer is missing is named and left out.
 
 `cargo xtask bench` builds the programs and calls this. Pinned: see each script.
 """
@@ -174,9 +174,11 @@ def main():
     print(f"{given.threads} thread(s) on both sides of {os.cpu_count()} cores, {processor()}, {time.monotonic() - began:.0f} s")
     if given.out:
         file = given.out / ("machine.json" if given.threads == 1 else f"machine-{given.threads}-threads.json")
-        before = json.loads(file.read_text()) if file.is_file() else {"seconds": {}}
-        machine = {"processor": processor(), "cores": os.cpu_count(), "threads": given.threads, "seconds": before["seconds"] | seconds}
-        file.write_text(json.dumps(machine) + "\n")
+        machine = {"processor": processor(), "cores": os.cpu_count(), "threads": given.threads}
+        before = json.loads(file.read_text()) if file.is_file() else {}
+        # What this run left out keeps its time if it was of this processor.
+        kept = before["seconds"] if before.items() >= machine.items() else {}
+        file.write_text(json.dumps(machine | {"seconds": kept | seconds}) + "\n")
 
 
 if __name__ == "__main__":

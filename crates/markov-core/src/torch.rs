@@ -102,7 +102,6 @@ impl TorchChains {
 
     /// Returns `x` `[b, k, n]` one step on, for the maps and columns of these chains in the type of `x`.
     fn moved(&self, x: &Tensor, maps: &Tensor, columns: Option<&Tensor>) -> Result<Tensor> {
-        let fraction = (1.0 - self.alpha) / self.states as f64;
         let (moved, x) = match columns {
             None => (x.f_bmm(maps)?, x.shallow_clone()),
             Some(columns) => {
@@ -110,9 +109,7 @@ impl TorchChains {
                 (y.f_bmm(&maps.f_transpose(1, 2)?)?, y)
             }
         };
-        // Jumps are equal from every state in both directions: uniform forwards, weighted by the columns backwards.
-        let mass = x.f_sum_dim_intlist(LAST.as_slice(), true, x.kind())?.f_mul_scalar(fraction)?;
-        Ok(moved.f_mul_scalar(self.alpha)?.f_add(&mass)?)
+        teleported(moved, &x, self.alpha)
     }
 
     /// Returns the transitions with a positive probability of each matrix, without teleport, or `None` if all are
@@ -191,6 +188,20 @@ fn to_host(tensor: &Tensor) -> Result<Array2<f64>> {
         found: vec![rows as usize, columns as usize],
         expected: "as many numbers as its shape says".into(),
     })
+}
+
+/// Adds the teleport of `x` `[b, k, n]` to `moved`, its image without teleport. Jumps are equal from every state in both directions:
+/// uniform forwards, weighted by the columns backwards, where `x` includes the weights.
+fn teleported(mut moved: Tensor, x: &Tensor, alpha: f64) -> Result<Tensor> {
+    let states = x.size().last().copied().unwrap_or(1);
+    let mass = x.f_sum_dim_intlist(LAST.as_slice(), true, x.kind())?;
+    let mass = mass.f_mul_scalar((1.0 - alpha) / states as f64)?;
+    Ok(moved.f_mul_scalar_(alpha)?.f_add_(&mass)?)
+}
+
+/// Whether numbers have 16 bits, as the matrix units of an accelerator multiply them many times as fast as float32.
+pub fn is_half(tensor: &Tensor) -> bool {
+    matches!(tensor.kind(), Kind::Half | Kind::BFloat16)
 }
 
 /// Vectors `[b, k, n]` in double precision on a torch device. Rows are ordered chain by chain.

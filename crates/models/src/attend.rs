@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use bitflags::bitflags;
-use markov_core::torch::dot_products;
+use markov_core::torch::{dot_products, is_half};
 use tch::{Device, Kind, Tensor};
 
 use crate::error::{Error, Result};
@@ -360,7 +360,7 @@ pub fn attend_scaled(
 /// Whether chains of a layer with these queries are computed from queries and keys where nothing needs the maps: on an
 /// accelerator for numbers of 16 bits, which its matrix units multiply many times as fast as float32.
 fn fused_is_faster(q: &Tensor) -> bool {
-    q.device() != Device::Cpu && matches!(q.kind(), Kind::Half | Kind::BFloat16)
+    q.device() != Device::Cpu && is_half(q)
 }
 
 /// Returns `[batch, heads, 1, 1]` in the type of `q`: 0 where queries and keys are finite, NaN elsewhere. Added to the

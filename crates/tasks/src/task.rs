@@ -119,9 +119,7 @@ impl<R> Answer<R> {
             Self::Failed(_) => None,
         }
     }
-}
 
-impl<R> Answer<R> {
     /// Goes on with the record, if there is one.
     ///
     /// # Errors

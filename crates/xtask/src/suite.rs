@@ -52,7 +52,7 @@ struct Done {
 /// # Errors
 /// If cargo or a test binary cannot be started, or what they print cannot be kept.
 pub(crate) fn run(workspace: &Workspace, cargo: &Cargo, args: &[String]) -> Result<u8> {
-    // Examples hold no tests, and linking each against libtorch takes as long as many of the tests.
+    // Examples hold no tests, and each of them would be linked against libtorch.
     let build = [
         "test",
         "--workspace",

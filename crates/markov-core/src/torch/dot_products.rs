@@ -2,6 +2,8 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use super::is_half;
+
 /// Returns `queries · keysᵀ` in float32, `[..., n, m]`, from `[..., n, d]` and `[..., m, d]` with the same leading axes.
 ///
 /// On CUDA, numbers of 16 bits go to the matrix units as they are and are summed in float32. The product of two such numbers is
@@ -11,8 +13,7 @@ use tch::{Device, Kind, TchError, Tensor};
 /// libtorch fails, for example because the shapes do not fit.
 pub fn dot_products(queries: &Tensor, keys: &Tensor) -> Result<Tensor, TchError> {
     let keys = keys.f_transpose(-2, -1)?;
-    let half = matches!(queries.kind(), Kind::Half | Kind::BFloat16) && queries.kind() == keys.kind();
-    if half && matches!(queries.device(), Device::Cuda(_)) {
+    if matches!(queries.device(), Device::Cuda(_)) && is_half(queries) && queries.kind() == keys.kind() {
         // Where the product with sums in float32 is missing (ROCm, older libtorch), float32 matrices give the same.
         if let Ok(found) = wide(queries, &keys) {
             return Ok(found);

@@ -16,7 +16,7 @@ use tch::{Device, Kind, Tensor};
 use super::dot_products::dot_products;
 use super::space::{Products, Select, second};
 use super::steady::{LEAST_CHANGE, steady};
-use super::{LAST, indices};
+use super::{LAST, indices, is_half, teleported};
 use crate::chain::{Direction, check_alpha};
 use crate::matrix_free::MASKED;
 use crate::rank::{Rule, Stop};
@@ -100,7 +100,7 @@ impl Fused {
 
     /// Whether queries and keys have 16 bits.
     pub fn is_half(&self) -> bool {
-        matches!(self.queries.kind(), Kind::Half | Kind::BFloat16)
+        is_half(&self.queries)
     }
 
     /// Number of heads.
@@ -417,20 +417,13 @@ impl Products for Walk {
     }
 
     fn apply(&self, x: &Tensor) -> Result<Tensor> {
-        let jumps = |x: &Tensor| {
-            let fraction = (1.0 - self.alpha) / self.states() as f64;
-            x.f_sum_dim_intlist(LAST.as_slice(), true, Kind::Float)?.f_mul_scalar(fraction)
-        };
-        Ok(match self.direction {
-            Direction::Forward => {
-                let mut moved = self.attention.average(x)?.f_mul(&self.columns)?;
-                moved.f_mul_scalar_(self.alpha)?.f_add_(&jumps(x)?)?
-            }
+        match self.direction {
+            Direction::Forward => teleported(self.attention.average(x)?.f_mul(&self.columns)?, x, self.alpha),
             Direction::Backward => {
                 let x = x.f_mul(&self.columns)?;
-                self.attention.average(&x)?.f_mul_scalar_(self.alpha)?.f_add_(&jumps(&x)?)?
+                teleported(self.attention.average(&x)?, &x, self.alpha)
             }
-        })
+        }
     }
 }
 
